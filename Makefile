@@ -1,0 +1,79 @@
+# Everything is done in .venv, from python3.11 and a package registry: make demo, make test; then lab, bench, lint, lock.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+SANDBOX := data/sandbox/SANDBOX.json
+NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+# what the notebooks are tested on, whatever the user's own archive is
+SANDBOXED := env -u SMNB_DATA -u SMNB_RUN_DIR -u SMNB_NOTEBOOK_DIR
+
+.PHONY: help demo test lab bench lint lock clean
+
+help:
+	@echo "make demo | test | lab | bench | lint | lock | clean"
+
+# the first of these that is a working Python 3.11 (a pyenv shim may be there and not work)
+define find_python
+for candidate in python3.11 python3 python; do \
+  if $$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then \
+    python=$$candidate; break; fi; done; \
+if [ -z "$${python:-}" ]; then echo "error: Python 3.11 with venv is needed and was not found" >&2; exit 2; fi
+endef
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(find_python); echo "installing into $(VENV) with $$($$python --version)"; \
+	if ! $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1; then \
+	  $$python -m venv --clear $(VENV); fi
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps -e .
+	@touch $@
+
+# written again when the code that writes it changes
+$(SANDBOX): $(wildcard smnb/sandbox/*.py) smnb/physics.py | $(INSTALLED)
+	$(SANDBOXED) $(BIN)/smnb sandbox --preset quick
+	@touch $@
+
+demo: $(INSTALLED) $(SANDBOX)
+	$(SANDBOXED) $(BIN)/smnb run --name demo --preset quick
+	@echo "open $(CURDIR)/runs/demo/index.html"
+
+# Three steps: the library with doctests; the notebooks' stored outputs; the numbers in the records that the second step
+# wrote, against tests/expected. All are made, and each must pass.
+test: $(INSTALLED) $(SANDBOX)
+	@status=0; rm -rf runs/nbval; \
+	echo "== 1/3 library"; $(BIN)/python -m pytest || status=1; \
+	echo "== 2/3 notebooks"; \
+	$(SANDBOXED) SMNB_RUN_DIR="$(CURDIR)/runs/nbval" $(BIN)/python -m pytest -p no:cacheprovider --nbval-lax \
+	  --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg $(NOTEBOOKS) || status=1; \
+	echo "== 3/3 numbers of the notebooks"; \
+	SMNB_RECORDS="$(CURDIR)/runs/nbval" $(BIN)/python -m pytest tests/test_notebooks.py || status=1; \
+	exit $$status
+
+lab: $(INSTALLED) $(SANDBOX)
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+bench: $(INSTALLED)
+	@status=0; for file in benchmarks/bench_*.py; do \
+	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)" || status=1; done; exit $$status
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# resolve the bounds of pyproject.toml anew; a local version such as +cpu is not on the registry under that name
+lock:
+	@$(find_python); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$$python -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install --quiet ".[test,bench]"; \
+	"$$folder/bin/python" -m pip freeze --exclude smnb | sed -E 's/\+[a-z0-9.]+$$//' > requirements.lock.new; \
+	mv requirements.lock.new requirements.lock; wc -l requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache

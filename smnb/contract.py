@@ -1,0 +1,319 @@
+"""The data contract: names, units, dimensions, and checks that say who, what, got, expected and the next step.
+
+Every loader returns a Dataset that passes `check_dataset`; everything downstream relies on it. The rules:
+
+- dims ``(time, lat, lon)`` on regular grids and ``(time, y, x)`` on projected ones;
+- ``time`` UTC, unique, increasing; ``lat`` ascending; ``lon`` ascending in [-180, 180);
+- floats are float32 and missing is NaN; quality flags stay integers with ``flag_meanings``;
+- what was masked, and why, is counted in the variable's attribute ``masked_by`` (JSON);
+- ``units`` and ``long_name`` on variables; ``source``, ``catalog_id``, ``history``, ``synthetic`` on the Dataset.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+__all__ = [
+    "VARIABLES",
+    "CatalogError",
+    "ContractError",
+    "FormatError",
+    "ParameterError",
+    "RunError",
+    "SmnbError",
+    "VariableSpec",
+    "check_dataset",
+    "check_units",
+    "count_masked",
+    "is_synthetic",
+    "mask_where",
+    "orient_lat_lon",
+    "stamp",
+    "synthetic_label",
+]
+
+
+class SmnbError(ValueError):
+    """Base of smnb's errors: who complains, what is wrong, what was got and expected, and the next step.
+
+    Parameters
+    ----------
+    who : str
+        The function, command, file or catalog entry that complains.
+    what : str
+        What is wrong, as a clause.
+    got, expected : object, optional
+        The value found and the value, range or list of values that would have been right.
+    next_step : str, optional
+        One sentence that tells the user what to do.
+
+    Examples
+    --------
+    >>> print(SmnbError("open_l3", "'soil_moisture' has other units", got="%", expected="m3 m-3"))
+    open_l3: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'.
+    """
+
+    def __init__(
+        self, who: str, what: str, *, got: Any = None, expected: Any = None, next_step: str | None = None
+    ) -> None:
+        self.who, self.what, self.got, self.expected, self.next_step = who, what, got, expected, next_step
+        message = f"{who}: {what}"
+        if got is not None:
+            message += f"; got {got!r}"
+        if expected is not None:
+            message += f"; expected {expected!r}" if not isinstance(expected, _Plain) else f"; expected {expected}"
+        message += "."
+        if next_step:
+            message += f" {next_step.rstrip('.')}."
+        super().__init__(message)
+
+
+class _Plain(str):
+    """A string that an error prints without quotes."""
+
+    __slots__ = ()
+
+
+def plain(text: str) -> str:
+    """Mark `text` so that an `SmnbError` prints it as prose, without quotes."""
+    return _Plain(text)
+
+
+class ContractError(SmnbError):
+    """Data that break the data contract: names, units, dims, order, ranges."""
+
+
+class FormatError(SmnbError):
+    """A file whose content is not what its product's format says: truncated, wrong size, missing field."""
+
+
+class CatalogError(SmnbError):
+    """A catalog entry that is unknown, invalid, or whose files are absent or outside the data root."""
+
+
+class ParameterError(SmnbError):
+    """An option or notebook parameter that is unknown or of the wrong type or range."""
+
+
+class RunError(SmnbError):
+    """A run of a notebook, a training or a map that cannot go on."""
+
+
+@dataclass(frozen=True)
+class VariableSpec:
+    """One canonical variable of the contract."""
+
+    units: str
+    long_name: str
+    dims: tuple[str, ...] = ()
+    """Dimensions that the variable must have beside time and space."""
+    valid_range: tuple[float, float] | None = None
+
+
+#: Canonical names, units and physical ranges. A loader converts native units to these and records it.
+VARIABLES: dict[str, VariableSpec] = {
+    "soil_moisture": VariableSpec("m3 m-3", "volumetric soil moisture", valid_range=(0.0, 1.0)),
+    "tb": VariableSpec("K", "brightness temperature", ("channel",), (0.0, 350.0)),
+    "sigma0": VariableSpec("dB", "radar backscatter coefficient", ("polarization",), (-60.0, 30.0)),
+    "incidence_angle": VariableSpec("degree", "incidence angle", valid_range=(0.0, 90.0)),
+    "reflectance": VariableSpec("1", "top-of-atmosphere reflectance", ("band",), (-0.2, 2.5)),
+    "surface_temperature": VariableSpec("K", "effective surface temperature", valid_range=(150.0, 350.0)),
+    "vegetation_water_content": VariableSpec("kg m-2", "vegetation water content", valid_range=(0.0, 30.0)),
+    "clay_fraction": VariableSpec("1", "clay mass fraction", valid_range=(0.0, 1.0)),
+    "sand_fraction": VariableSpec("1", "sand mass fraction", valid_range=(0.0, 1.0)),
+    "precipitation": VariableSpec("mm day-1", "precipitation", valid_range=(0.0, 2000.0)),
+    "elevation": VariableSpec("m", "elevation above sea level", valid_range=(-500.0, 9000.0)),
+}
+
+
+def check_units(who: str, array: xr.DataArray, *, next_step: str | None = None) -> None:
+    """Raise `ContractError` unless a canonical variable carries its canonical units."""
+    spec = VARIABLES.get(str(array.name))
+    if spec is not None and array.attrs.get("units") != spec.units:
+        raise ContractError(
+            who,
+            f"{array.name!r} has other units",
+            got=array.attrs.get("units"),
+            expected=spec.units,
+            next_step=next_step or "Declare the native units in data_catalog.yaml and convert them in the loader",
+        )
+
+
+def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: float, *, open_top: bool) -> None:
+    values = np.asarray(dataset[name].values, dtype="float64")
+    interval = f"ascending in [{low:g}, {high:g}{')' if open_top else ']'}"
+    inside = (values >= low).all() and ((values < high).all() if open_top else (values <= high).all())
+    if values.size == 0 or not np.isfinite(values).all() or not inside or (np.diff(values) <= 0).any():
+        got = f"{values[:2]}..{values[-2:]}" if values.size else "no value"
+        raise ContractError(
+            who, f"coordinate {name!r} is out of order or range", got=got, expected=plain(interval),
+            next_step="Pass the Dataset through smnb.contract.orient_lat_lon",
+        )  # fmt: skip
+
+
+def check_dataset(
+    dataset: xr.Dataset, *, who: str, require: tuple[str, ...] = (), check_values: bool = False
+) -> xr.Dataset:
+    """Check a Dataset against the contract and return it unchanged.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        What a loader returns or a function was given.
+    who : str
+        The name of the caller, for the message.
+    require : tuple of str
+        Variables that must be there.
+    check_values : bool
+        Also compare values with the physical range of each canonical variable (this computes lazy data).
+
+    Returns
+    -------
+    xarray.Dataset
+        The same object.
+
+    Raises
+    ------
+    ContractError
+        On the first broken rule.
+
+    Examples
+    --------
+    >>> ds = xr.Dataset({"soil_moisture": ("lat", np.zeros(2, "float32"), {"units": "%"})}, {"lat": [1.0, 2.0]})
+    >>> check_dataset(ds, who="doctest")
+    Traceback (most recent call last):
+        ...
+    smnb.contract.ContractError: doctest: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'. ...
+    """
+    for name in require:
+        if name not in dataset:
+            raise ContractError(who, f"variable {name!r} is missing", got=sorted(map(str, dataset.data_vars)))
+    for attribute in ("source", "catalog_id", "history", "synthetic"):
+        if attribute not in dataset.attrs and require:
+            raise ContractError(
+                who, f"global attribute {attribute!r} is missing", next_step="Finish the loader with contract.stamp"
+            )
+    if "time" in dataset.dims:
+        time = dataset["time"].values
+        if not np.issubdtype(time.dtype, np.datetime64):
+            raise ContractError(who, "'time' is not a UTC datetime", got=str(time.dtype), expected="datetime64[ns]")
+        if time.size > 1 and (np.diff(time) <= np.timedelta64(0)).any():
+            raise ContractError(who, "'time' is not unique and increasing", next_step="Sort and merge duplicates")
+    if "lat" in dataset.dims:
+        _check_axis(who, dataset, "lat", -90.0, 90.0, open_top=False)
+    if "lon" in dataset.dims:
+        _check_axis(who, dataset, "lon", -180.0, 180.0, open_top=True)
+    for name, array in dataset.data_vars.items():
+        check_units(who, array)
+        spec = VARIABLES.get(str(name))
+        if spec is None:
+            continue
+        missing = [d for d in spec.dims if d not in array.dims and d not in array.coords]
+        if missing:
+            raise ContractError(who, f"{name!r} lacks dims", got=array.dims, expected=spec.dims)
+        if array.dtype.kind != "f":
+            raise ContractError(who, f"{name!r} is not floating point", got=str(array.dtype), expected="float32")
+        if check_values and spec.valid_range is not None:
+            low, high = float(array.min()), float(array.max())
+            if low < spec.valid_range[0] or high > spec.valid_range[1]:
+                raise ContractError(
+                    who, f"{name!r} leaves its physical range in {spec.units}", got=(low, high),
+                    expected=spec.valid_range, next_step="Mask it with contract.mask_where, or check the units",
+                )  # fmt: skip
+    return dataset
+
+
+def orient_lat_lon(dataset: xr.Dataset, *, who: str = "orient_lat_lon") -> xr.Dataset:
+    """Rename, wrap and sort geographic coordinates: ``lat`` ascending, ``lon`` ascending in [-180, 180).
+
+    Accepts ``latitude``/``longitude``, north-first rows and 0…360 longitudes. A duplicate meridian (0 and 360, or
+    -180 and 180) is dropped after the wrap, keeping the first.
+    """
+    names = {old: new for old, new in (("latitude", "lat"), ("longitude", "lon")) if old in dataset.variables}
+    dataset = dataset.rename(names)
+    if "lat" not in dataset.dims or "lon" not in dataset.dims:
+        raise ContractError(who, "no latitude or longitude dimension", got=tuple(dataset.dims), expected=("lat", "lon"))
+    lon = np.asarray(dataset["lon"].values, dtype="float64")
+    wrapped = (lon + 180.0) % 360.0 - 180.0
+    dataset = dataset.assign_coords(lon=("lon", wrapped, dict(dataset["lon"].attrs)))
+    _, first = np.unique(wrapped, return_index=True)
+    if not np.array_equal(first, np.arange(lon.size)):
+        dataset = dataset.isel(lon=first)
+    lat = dataset["lat"].values
+    if lat.size > 1 and lat[0] > lat[-1]:
+        dataset = dataset.isel(lat=slice(None, None, -1))
+    dataset["lat"].attrs = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"}
+    dataset["lon"].attrs = {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"}
+    return dataset
+
+
+def count_masked(array: xr.DataArray) -> dict[str, int]:
+    """Return how many values were masked, by reason, as recorded in ``attrs['masked_by']``."""
+    return json.loads(array.attrs.get("masked_by", "{}"))
+
+
+def mask_where(array: xr.DataArray, bad: xr.DataArray | np.ndarray, reason: str) -> xr.DataArray:
+    """Set `array` to NaN where `bad`, and add the number of values lost to ``attrs['masked_by'][reason]``.
+
+    Values that were missing already are not counted. The count computes `bad`; use it on what is loaded or small.
+    """
+    bad = xr.DataArray(bad, dims=array.dims) if not isinstance(bad, xr.DataArray) else bad
+    lost = int((bad & array.notnull()).sum())
+    counts = count_masked(array)
+    result = array.where(~bad)
+    result.attrs = dict(array.attrs)
+    if lost or reason not in counts:
+        counts[reason] = counts.get(reason, 0) + lost
+    result.attrs["masked_by"] = json.dumps(counts, sort_keys=True)
+    return result
+
+
+def stamp(
+    dataset: xr.Dataset, *, source: str, catalog_id: str, synthetic: bool, step: str, history: str | None = None
+) -> xr.Dataset:
+    """Set the global attributes of the contract and append one line to ``history``.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        Changed in place and returned.
+    source : str
+        What instrument or model the data came from.
+    catalog_id : str
+        The entry of `data_catalog.yaml`.
+    synthetic : bool
+        Whether the data were simulated. Kept as 0 or 1, since NetCDF has no booleans.
+    step : str
+        What was done, for the history.
+    history : str, optional
+        Earlier history; default what the Dataset has.
+    """
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    earlier = history if history is not None else str(dataset.attrs.get("history", ""))
+    dataset.attrs["source"] = source
+    dataset.attrs["catalog_id"] = catalog_id
+    dataset.attrs["synthetic"] = int(bool(synthetic))
+    dataset.attrs["history"] = f"{earlier}\n{now} smnb: {step}".strip()
+    return dataset
+
+
+def is_synthetic(dataset: xr.Dataset | xr.DataArray) -> bool:
+    """Whether a Dataset or DataArray says that it was simulated."""
+    return bool(int(dataset.attrs.get("synthetic", 0)))
+
+
+def synthetic_label(synthetic: bool) -> str:
+    """The word that every title of a figure or table from simulated data ends with (empty for real data).
+
+    Examples
+    --------
+    >>> "Soil moisture" + synthetic_label(True)
+    'Soil moisture (synthetic)'
+    """
+    return " (synthetic)" if synthetic else ""

@@ -1,0 +1,96 @@
+"""Writing files so that nothing half-written ever carries its final name.
+
+Every output of smnb is written to a temporary file in the destination's own folder and renamed into place
+when it is complete: a full disk or a kill leaves the old file, or none, and never a truncated one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["atomic_path", "remove_stale_partials", "sha256_of", "write_bytes", "write_json", "write_text"]
+
+_PARTIAL = ".partial-"
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : path-like
+        The final name. Its parent folders are made.
+
+    Yields
+    ------
+    Path
+        A name in the same folder (so that the rename is atomic) with the same suffix (so that writers which look at
+        the suffix behave). On an error it is removed and `path` is as it was before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> (folder / "a.txt").read_text()
+    'whole'
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    suffix = "".join(final.suffixes[-2:]) if final.suffix == ".gz" else final.suffix
+    handle, name = tempfile.mkstemp(prefix=f".{final.name}{_PARTIAL}", suffix=suffix, dir=final.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
+    """Write `content` to `path` atomically and return the path."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> Path:
+    """Write `content` (UTF-8) to `path` atomically and return the path."""
+    return write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write `content` as indented JSON to `path` atomically; NaN and infinity are refused, as JSON has neither."""
+    return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def remove_stale_partials(folder: str | os.PathLike[str]) -> int:
+    """Remove what a killed process left of `atomic_path` below `folder`; return how many files went."""
+    stale = [p for p in Path(folder).rglob(f".*{_PARTIAL}*") if p.is_file()]
+    for partial in stale:
+        partial.unlink(missing_ok=True)
+    return len(stale)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's content as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,434 @@
+"""Regular latitude/longitude grids: cell centres, indices, area weights, regridding and block means.
+
+Coordinates follow the data contract: ``lat`` ascending, ``lon`` ascending in [-180, 180). Regridding is separable: one
+sparse matrix of linear weights an axis, so that an image costs two sparse products, and missing values are handled by
+sending the validity mask through the same weights.
+
+Projected grids (EASE-Grid 2.0) belong in this module too; they will be a second grid class beside `RegularGrid`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy import sparse
+
+from smnb.contract import ContractError, ParameterError, plain
+
+__all__ = ["GLOBAL_025", "RegularGrid", "block_mean", "regrid_bilinear", "regrid_nearest"]
+
+_COORDINATE_ATTRS = {
+    "lat": {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"},
+    "lon": {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"},
+}
+
+
+@dataclass(frozen=True)
+class RegularGrid:
+    """A grid of square cells in latitude and longitude, given by its outer edges.
+
+    Parameters
+    ----------
+    resolution : float
+        Cell size, degrees.
+    south, north, west, east : float
+        Outer edges of the grid, degrees; by default the globe.
+
+    Raises
+    ------
+    ParameterError
+        If the edges leave the globe, or are not a whole number of cells apart.
+
+    Examples
+    --------
+    >>> GLOBAL_025.shape
+    (720, 1440)
+    >>> float(GLOBAL_025.lat[0]), float(GLOBAL_025.lon[-1])
+    (-89.875, 179.875)
+    """
+
+    resolution: float
+    south: float = -90.0
+    north: float = 90.0
+    west: float = -180.0
+    east: float = 180.0
+
+    def __post_init__(self) -> None:
+        edges = (self.south, self.north, self.west, self.east)
+        if not (self.resolution > 0 and np.isfinite([self.resolution, *edges]).all()):
+            raise ParameterError("RegularGrid", "resolution is not a positive number", got=self.resolution)
+        if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
+            raise ParameterError(
+                "RegularGrid", "edges are out of order or leave the globe", got=edges,
+                expected=plain("-90 <= south < north <= 90 and -180 <= west < east <= 180"),
+            )  # fmt: skip
+        for name, extent in (("latitude", self.north - self.south), ("longitude", self.east - self.west)):
+            cells = extent / self.resolution
+            if abs(cells - round(cells)) > 1e-6:
+                raise ParameterError("RegularGrid", f"{name} is not a whole number of cells", got=cells)
+
+    @property
+    def n_lat(self) -> int:
+        """Number of rows."""
+        return round((self.north - self.south) / self.resolution)
+
+    @property
+    def n_lon(self) -> int:
+        """Number of columns."""
+        return round((self.east - self.west) / self.resolution)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns, ``(n_lat, n_lon)``."""
+        return self.n_lat, self.n_lon
+
+    @property
+    def is_periodic(self) -> bool:
+        """Whether the grid closes on itself across the date line."""
+        return abs(self.east - self.west - 360.0) < 1e-6
+
+    @cached_property
+    def lat(self) -> np.ndarray:
+        """Latitudes of the cell centres, ascending, ``(n_lat,)``."""
+        return self.south + (np.arange(self.n_lat) + 0.5) * self.resolution
+
+    @cached_property
+    def lon(self) -> np.ndarray:
+        """Longitudes of the cell centres, ascending in [-180, 180), ``(n_lon,)``."""
+        return self.west + (np.arange(self.n_lon) + 0.5) * self.resolution
+
+    @cached_property
+    def area_weights(self) -> xr.DataArray:
+        """Area of one cell of each row relative to the grid's mean cell, ``(lat,)``.
+
+        On the sphere the area between two parallels goes with the difference of the sines of their latitudes.
+        """
+        edges = np.deg2rad(self.south + np.arange(self.n_lat + 1) * self.resolution)
+        band = np.diff(np.sin(edges))
+        return xr.DataArray(
+            band / band.mean(), {"lat": self.lat}, ("lat",), "area_weight", {"units": "1", "long_name": "cell area"}
+        )
+
+    def coords(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+        """Coordinates ``lat`` and ``lon`` with CF attributes, for an xarray constructor."""
+        return {name: (name, getattr(self, name), dict(attrs)) for name, attrs in _COORDINATE_ATTRS.items()}
+
+    def index_of(self, lat: Any, lon: Any, *, outside: str = "raise") -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the cell that holds each point.
+
+        Parameters
+        ----------
+        lat, lon : array-like
+            Points, degrees, broadcast against each other. Longitudes may be in [-180, 180] or [0, 360].
+        outside : {"raise", "mask"}
+            What to do with points that are in no cell, or NaN: raise, or give row and column -1.
+
+        Returns
+        -------
+        row, col : numpy.ndarray of int64
+            0 is the southernmost row and the westernmost column. A point on an edge belongs to the cell north or east
+            of it, except at the grid's own north edge.
+
+        Raises
+        ------
+        ContractError
+            If a point is outside and `outside` is "raise".
+
+        Examples
+        --------
+        >>> row, col = GLOBAL_025.index_of(0.1, [-180.0, 180.0, 359.9])
+        >>> row.tolist(), col.tolist()
+        ([360, 360, 360], [0, 0, 719])
+        """
+        if outside not in ("raise", "mask"):
+            raise ParameterError("RegularGrid.index_of", "unknown 'outside'", got=outside, expected=["raise", "mask"])
+        lat, lon = np.broadcast_arrays(np.asarray(lat, dtype="float64"), np.asarray(lon, dtype="float64"))
+        # the offset is wrapped, not the longitude, so that a grid that starts anywhere sees it in [0, 360)
+        across = np.mod(lon - self.west, 360.0)
+        inside = (lat >= self.south) & (lat <= self.north) & (across < self.east - self.west) & (np.abs(lon) <= 360.0)
+        if outside == "raise" and not inside.all():
+            bad = np.flatnonzero(~inside.ravel())[0]
+            raise ContractError(
+                "RegularGrid.index_of", f"{int((~inside).sum())} points are outside the grid",
+                got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
+                expected=plain(f"lat in [{self.south:g}, {self.north:g}], lon in [{self.west:g}, {self.east:g})"),
+            )  # fmt: skip
+        row = np.floor((np.where(inside, lat, self.south) - self.south) / self.resolution).astype("int64")
+        col = np.floor(np.where(inside, across, 0.0) / self.resolution).astype("int64")
+        row, col = np.minimum(row, self.n_lat - 1), np.minimum(col, self.n_lon - 1)
+        return np.where(inside, row, -1), np.where(inside, col, -1)
+
+
+#: The grid of NSIDC-0302 and of the first paper's maps: 0.25°, 720 x 1440, centres at ±0.125 and so on.
+GLOBAL_025 = RegularGrid(0.25)
+
+
+def _axis(who: str, array: xr.DataArray, name: str) -> np.ndarray:
+    if name not in array.dims or name not in array.coords:
+        raise ContractError(who, f"no dimension {name!r} with coordinates", got=array.dims, expected=("lat", "lon"))
+    values = np.asarray(array[name].values, dtype="float64")
+    if values.size == 0 or not np.isfinite(values).all() or (np.diff(values) <= 0).any():
+        raise ContractError(
+            who, f"source {name!r} is empty or not ascending", next_step="Pass it through contract.orient_lat_lon"
+        )
+    return values
+
+
+def _target_axes(who: str, target: RegularGrid | tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(target, RegularGrid):
+        return target.lat, target.lon
+    try:
+        lat, lon = (np.atleast_1d(np.asarray(axis, dtype="float64")) for axis in target)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            who, "target is neither a RegularGrid nor (lat, lon)", got=type(target).__name__
+        ) from error
+    if lat.ndim != 1 or lon.ndim != 1 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
+        raise ParameterError(who, "target lat and lon are not finite vectors", got=(lat.shape, lon.shape))
+    return lat, lon
+
+
+def _closes(lon: np.ndarray) -> bool:
+    """Whether source longitudes go round the globe: the gap over the date line is like any other."""
+    return lon.size > 1 and lon[0] + 360.0 - lon[-1] <= 1.5 * float(np.median(np.diff(lon)))
+
+
+def _extended(source: np.ndarray, *, periodic: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Source positions with a periodic neighbour on both ends, and the source index of each position."""
+    index = np.arange(source.size)
+    if not periodic:
+        return source, index
+    return np.r_[source[-1] - 360.0, source, source[0] + 360.0], np.r_[index[-1], index, index[0]]
+
+
+def _covered(source: np.ndarray, target: np.ndarray, *, pole: bool) -> np.ndarray:
+    """Whether targets lie within the outer cells of the source (half a step beyond the outer centres).
+
+    A source that reaches to within one step of a pole covers the pole.
+    """
+    first, last = (np.diff(source)[[0, -1]]) if source.size > 1 else (0.0, 0.0)
+    low, high = source[0] - first / 2, source[-1] + last / 2
+    if pole:
+        low = -90.0 if source[0] - first <= -90.0 else low
+        high = 90.0 if source[-1] + last >= 90.0 else high
+    return (target >= low - 1e-9) & (target <= high + 1e-9)
+
+
+def _wrap_to(source: np.ndarray, target: np.ndarray, *, periodic: bool) -> np.ndarray:
+    """Target longitudes moved by whole turns to where the source is."""
+    start = source[0] if periodic else (source[0] + source[-1]) / 2 - 180.0
+    return start + np.mod(target - start, 360.0)
+
+
+def _linear_weights(source: np.ndarray, target: np.ndarray, *, lon: bool) -> sparse.csr_matrix:
+    """Weights of linear interpolation, ``(target, source)``; a row of zeros where the source does not reach."""
+    periodic = lon and _closes(source)
+    if lon:
+        target = _wrap_to(source, target, periodic=periodic)
+    covered = np.ones(target.size, bool) if periodic else _covered(source, target, pole=not lon)
+    positions, index = _extended(source, periodic=periodic)
+    if positions.size == 1:
+        left = right = np.zeros(target.size, int)
+        fraction = np.zeros(target.size)
+    else:
+        left = np.clip(np.searchsorted(positions, target, side="right") - 1, 0, positions.size - 2)
+        right = left + 1
+        # clipping the fraction clamps a target beyond the outer centre to that centre's value
+        fraction = np.clip((target - positions[left]) / (positions[right] - positions[left]), 0.0, 1.0)
+    rows = np.flatnonzero(covered)
+    values = np.concatenate([1.0 - fraction[rows], fraction[rows]])
+    columns = np.concatenate([index[left[rows]], index[right[rows]]])
+    return sparse.csr_matrix((values, (np.tile(rows, 2), columns)), shape=(target.size, source.size))
+
+
+def _check_overlap(who: str, source: tuple[np.ndarray, np.ndarray], covered: tuple[Any, Any], target: Any) -> None:
+    for name, axis, reached in zip(("lat", "lon"), source, covered, strict=True):
+        if not np.any(reached):
+            raise ContractError(
+                who, f"source and target do not overlap in {name}", got=f"source {axis[0]:g}..{axis[-1]:g}",
+                expected=plain(f"an overlap with {target[name == 'lon'].min():g}..{target[name == 'lon'].max():g}"),
+                next_step="Choose another region, or open the files that cover it",
+            )  # fmt: skip
+
+
+def regrid_bilinear(
+    array: xr.DataArray, target: RegularGrid | tuple[Any, Any], *, min_valid_weight: float = 0.5
+) -> xr.DataArray:
+    """Interpolate bilinearly between cell centres; missing sources share their weight among the valid ones.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Dims ``lat`` and ``lon`` (ascending) and any others; lazy arrays stay lazy. Longitudes that go round the globe
+        are periodic.
+    target : RegularGrid or (lat, lon)
+        Target cell centres. Beyond the outermost source centres, and to the poles, the outer value is kept as far as
+        the outer source cell reaches; further out is NaN.
+    min_valid_weight : float
+        Least sum of the bilinear weights of valid sources, in (0, 1]; below it the target is NaN.
+
+    Returns
+    -------
+    xarray.DataArray
+        Same dims, order, dtype (integers become float32) and attributes.
+
+    Raises
+    ------
+    ContractError
+        If source and target do not overlap, or the source's axes break the contract.
+    ParameterError
+        If `min_valid_weight` is outside (0, 1].
+    """
+    who = "regrid_bilinear"
+    if not 0.0 < min_valid_weight <= 1.0:
+        raise ParameterError(who, "min_valid_weight is out of range", got=min_valid_weight, expected=plain("(0, 1]"))
+    source = _axis(who, array, "lat"), _axis(who, array, "lon")
+    lat, lon = _target_axes(who, target)
+    dtype = array.dtype if array.dtype.kind == "f" else np.dtype("float32")
+    over_lat = _linear_weights(source[0], lat, lon=False)
+    over_lon = _linear_weights(source[1], lon, lon=True)
+    _check_overlap(who, source, (over_lat.getnnz(axis=1), over_lon.getnnz(axis=1)), (lat, lon))
+    over_lat, over_lon = over_lat.astype(dtype), over_lon.astype(dtype)
+    reach = (over_lat.getnnz(axis=1) > 0)[:, None] & (over_lon.getnnz(axis=1) > 0)[None, :]
+
+    def image(values: np.ndarray) -> np.ndarray:
+        valid = np.isfinite(values)
+        if valid.all():
+            return np.where(reach, (over_lon @ (over_lat @ values).T).T, np.nan)
+        total = (over_lon @ (over_lat @ np.where(valid, values, 0).astype(dtype)).T).T
+        weight = (over_lon @ (over_lat @ valid.astype(dtype)).T).T
+        enough = weight >= min_valid_weight - 1e-6
+        return np.divide(total, weight, out=np.full(weight.shape, np.nan, dtype), where=enough)
+
+    def stack(block: np.ndarray) -> np.ndarray:
+        images = block.reshape((-1, *block.shape[-2:]))
+        out = np.empty((images.shape[0], lat.size, lon.size), dtype)
+        for k, values in enumerate(images):
+            out[k] = image(values.astype(dtype, copy=False))
+        return out.reshape((*block.shape[:-2], lat.size, lon.size))
+
+    return _apply(array, stack, lat, lon, dtype)
+
+
+def _apply(array: xr.DataArray, function: Any, lat: np.ndarray, lon: np.ndarray, dtype: np.dtype) -> xr.DataArray:
+    """Apply a function of the last two axes (lat, lon) and put the target's coordinates on the result."""
+    if array.chunks is not None:
+        array = array.chunk({"lat": -1, "lon": -1})
+    result = xr.apply_ufunc(
+        function, array.rename(lat="_lat", lon="_lon").drop_vars(["_lat", "_lon"]),
+        input_core_dims=[["_lat", "_lon"]], output_core_dims=[["lat", "lon"]],
+        dask="parallelized", output_dtypes=[dtype], keep_attrs=True,
+        dask_gufunc_kwargs={"output_sizes": {"lat": lat.size, "lon": lon.size}},
+    )  # fmt: skip
+    coords = {n: (n, v, dict(_COORDINATE_ATTRS[n])) for n, v in (("lat", lat), ("lon", lon))}
+    return result.assign_coords(coords).transpose(*array.dims).rename(array.name)
+
+
+def regrid_nearest(
+    array: xr.DataArray, target: RegularGrid | tuple[Any, Any], *, fill_value: float | int | None = None
+) -> xr.DataArray:
+    """Take the value of the source cell whose centre is nearest along each axis; for classes and flags.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Dims ``lat`` and ``lon`` (ascending) and any others; lazy arrays stay lazy.
+    target : RegularGrid or (lat, lon)
+        Target cell centres. A tie goes to the southern or western source.
+    fill_value : number, optional
+        Value where the source does not reach: NaN by default for floats; integers need one when it happens.
+
+    Returns
+    -------
+    xarray.DataArray
+        Same dims, order, dtype and attributes.
+
+    Raises
+    ------
+    ContractError
+        If source and target do not overlap, or integers would need a fill value and none is given.
+    """
+    who = "regrid_nearest"
+    source = _axis(who, array, "lat"), _axis(who, array, "lon")
+    axes = _target_axes(who, target)
+    picks, reached = [], []
+    for position, goal, is_lon in zip(source, axes, (False, True), strict=True):
+        periodic = is_lon and _closes(position)
+        goal = _wrap_to(position, goal, periodic=periodic) if is_lon else goal
+        places, index = _extended(position, periodic=periodic)
+        # the midpoint between neighbours decides; side="left" gives a tie to the smaller one
+        picks.append(index[np.searchsorted((places[1:] + places[:-1]) / 2, goal, side="left")])
+        reached.append(np.ones(goal.size, bool) if periodic else _covered(position, goal, pole=not is_lon))
+    _check_overlap(who, source, tuple(reached), axes)
+    inside = reached[0][:, None] & reached[1][None, :]
+    if fill_value is None and not inside.all() and array.dtype.kind != "f":
+        raise ContractError(
+            who, f"the source leaves {int((~inside).sum())} target cells without a value, and integers have no NaN",
+            next_step="Pass fill_value, or a target inside the source",
+        )  # fmt: skip
+    fill = np.nan if fill_value is None else fill_value
+
+    def stack(block: np.ndarray) -> np.ndarray:
+        taken = block[..., picks[0][:, None], picks[1][None, :]]
+        return taken if inside.all() else np.where(inside, taken, np.asarray(fill, block.dtype))
+
+    return _apply(array, stack, axes[0], axes[1], array.dtype)
+
+
+def block_mean(
+    array: xr.DataArray, factor: int, *, min_valid_fraction: float = 0.5, area_weighted: bool = True
+) -> xr.DataArray:
+    """Average blocks of ``factor x factor`` cells over their valid values.
+
+    Parameters
+    ----------
+    array : xarray.DataArray
+        Dims ``lat`` and ``lon`` (regular) and any others; lazy arrays stay lazy.
+    factor : int
+        Cells a side; must divide both axes.
+    min_valid_fraction : float
+        Least valid share of a block's weight, in (0, 1]; below it the block is NaN.
+    area_weighted : bool
+        Weight cells by the cosine of the latitude of their centre, which is exact for cells of equal height.
+
+    Returns
+    -------
+    xarray.DataArray
+        Same dims, order and attributes; ``lat`` and ``lon`` are the blocks' centres.
+
+    Raises
+    ------
+    ParameterError
+        If `factor` does not divide the axes, or a value is out of range.
+    """
+    who = "block_mean"
+    if isinstance(factor, bool) or not isinstance(factor, (int, np.integer)) or factor < 1:
+        raise ParameterError(who, "factor is not a positive integer", got=factor)
+    if not 0.0 < min_valid_fraction <= 1.0:
+        raise ParameterError(
+            who, "min_valid_fraction is out of range", got=min_valid_fraction, expected=plain("(0, 1]")
+        )
+    for name in ("lat", "lon"):
+        if _axis(who, array, name).size % factor:
+            raise ParameterError(
+                who, f"factor does not divide {name!r}", got=factor,
+                expected=plain(f"a divisor of {array.sizes[name]}"),
+            )  # fmt: skip
+    weights = np.cos(np.deg2rad(array["lat"])) if area_weighted else xr.ones_like(array["lat"])
+    weights = weights.astype(array.dtype if array.dtype.kind == "f" else "float32")
+    blocks = {"lat": factor, "lon": factor}
+    valid = array.notnull()
+    total = (array.fillna(0) * weights).coarsen(blocks).sum()
+    weight = (valid * weights).coarsen(blocks).sum()
+    full = (weights.coarsen(lat=factor).sum() * factor).values
+    full = xr.DataArray(full, {"lat": weight["lat"]}, ("lat",))
+    result = (total / weight).where(weight >= full * (min_valid_fraction - 1e-6))
+    result = result.transpose(*array.dims).astype(weights.dtype).rename(array.name)
+    result.attrs = dict(array.attrs)
+    for name, attrs in _COORDINATE_ATTRS.items():
+        result[name].attrs = dict(attrs)
+    return result

@@ -1,0 +1,343 @@
+"""Exact dense maps: a trained patch network applied at every pixel without cutting out a single patch.
+
+Neighbouring patches share all but one column, so a fully convolutional form of the network computes each feature once.
+The second pooling's stride of 2 becomes stride 1 with dilation 2 in what follows; the fully connected layers become
+convolutions. The result equals the patch network's to rounding (a test says 1e-5 at every pixel, the date line included).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+from torch.nn import functional
+
+from smnb import contract
+from smnb.checkpoints import LoadedModel
+from smnb.contract import ContractError, ParameterError
+from smnb.files import atomic_path
+from smnb.models.amsre_cnn import AmsreCNN
+from smnb.models.svr import TorchSVR
+from smnb.samples import PatchIndex, PatchStore, pad_image
+
+__all__ = ["DenseAmsreCNN", "MapTiming", "dense_map", "patch_map", "write_maps"]
+
+
+class RowWinogradConv(nn.Module):
+    """A 2×2 convolution with dilation 2 on two row planes, with three quarters of the multiplications.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (out, in, 2, 2)
+    bias : Tensor, shape (out,)
+
+    Notes
+    -----
+    With dilation 2, rows come in pairs. Plane 0 holds row pairs 0, 2, 4, …, plane 1 the pairs between, each flattened to
+    ``(pixel, channel)``. Output plane 0 is ``d0 g0 + d1 g1`` and output plane 1 ``d1 g0 + d2 g1``, where d0 is plane 0, d1
+    plane 1, d2 plane 0 one pair further down, and ``d g`` stands for the product with one row of the kernel. By Winograd's
+    scheme F(2, 2) three such products do::
+
+        plane 0 = d1 (g0 + g1) + (d0 - d1) g0,     plane 1 = d1 (g0 + g1) + (d2 - d1) g1
+
+    Coefficients are 0 and ±1, so rounding stays at that of a direct convolution. A product is two matrix products, the
+    second on the same pixels shifted by two columns; both accumulate into their output, so nothing but the two
+    differences and one copy is added to the arithmetic. The last two columns of each row mix with the next row and are
+    meaningless; the caller cuts them off. The two-dimensional scheme saves more multiplications, but its transforms cost
+    the same time again.
+
+    References
+    ----------
+    Lavin, A., Gray, S. (2016). Fast algorithms for convolutional neural networks. CVPR. doi:10.1109/CVPR.2016.435
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
+        super().__init__()
+        rows = weight.detach().permute(2, 3, 1, 0)  # (kernel row, kernel column, in, out)
+        self.register_buffer("top", rows[0].contiguous())
+        self.register_buffer("both", (rows[0] + rows[1]).contiguous())
+        self.register_buffer("bottom", rows[1].contiguous())
+        self.register_buffer("bias", bias.detach().clone())
+
+    def forward(self, plane0: torch.Tensor, plane1: torch.Tensor, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Convolve.
+
+        Parameters
+        ----------
+        plane0, plane1 : Tensor, shape (n * 2 * width, in)
+            `n` pairs of rows each.
+        width : int
+            Columns of a row.
+
+        Returns
+        -------
+        tuple of Tensor, shape ((n - 1) * 2 * width, out)
+        """
+        pair = 2 * width
+        pixels = plane0.shape[0] - pair
+        middle = plane1[:pixels]
+        upper, lower = plane0[:pixels] - middle, plane0[pair:] - middle
+        out0 = plane0.new_zeros(pixels, self.bias.numel())
+        inner = out0[:-2]  # the last two pixels have no right neighbour
+        torch.addmm(self.bias, middle[:-2], self.both[0], out=inner)
+        inner.addmm_(middle[2:], self.both[1])
+        out1 = out0.clone()
+        inner.addmm_(upper[:-2], self.top[0]).addmm_(upper[2:], self.top[1])
+        out1[:-2].addmm_(lower[:-2], self.bottom[0]).addmm_(lower[2:], self.bottom[1])
+        return out0, out1
+
+
+class DenseAmsreCNN(nn.Module):
+    """The exactly equivalent fully convolutional form of a trained 9×9 `AmsreCNN`.
+
+    Parameters
+    ----------
+    network : AmsreCNN
+        With ``patch_size`` 9.
+    fast : bool
+        Use `RowWinogradConv` for the two dilated convolutions, which hold nearly all of the arithmetic; without it plain
+        convolutions run, which is what a GPU wants.
+
+    Notes
+    -----
+    A patch takes 1.03 million multiplications; a pixel 0.49 million, or 0.37 million with `fast`, in a few large matrix
+    products that run near the processor's peak instead of many small ones that do not.
+    """
+
+    half = 4
+
+    def __init__(self, network: AmsreCNN, *, fast: bool = True) -> None:
+        super().__init__()
+        config = network.config
+        if config.patch_size != 9:
+            raise ParameterError("DenseAmsreCNN", "patch_size", got=config.patch_size, expected=9)
+        self.conv1, self.conv2, self.conv3 = network.conv1, network.conv2, network.conv3
+        self.fc1, self.output, self.activation = network.fc1, network.fc2, network.activation
+        # (500, 800) -> (500, 200, 2, 2)
+        self.hidden_shape = (config.hidden, config.conv_channels[2], 2, 2)
+        self.fast = fast
+        if fast:
+            self.rows3 = RowWinogradConv(network.conv3.weight, network.conv3.bias)
+            self.rows4 = RowWinogradConv(network.fc1.weight.view(self.hidden_shape), network.fc1.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Predict every pixel whose 9×9 neighbourhood lies inside.
+
+        Parameters
+        ----------
+        images : Tensor, shape (channel, row, col)
+            Scaled and filled.
+
+        Returns
+        -------
+        Tensor, shape (row - 8, col - 8)
+            Scaled soil moisture; pixel (i, j) is what the patch network says of ``images[:, i:i+9, j:j+9]``.
+        """
+        x = images[None].contiguous(memory_format=torch.channels_last)
+        x = functional.max_pool2d(self.activation(self.conv1(x)), 2, stride=1)  # (1, 20, row - 2, col - 2)
+        # stride 1 where the patch network has 2: features at every offset, so what follows looks at every other pixel
+        x = functional.max_pool2d(self.activation(self.conv2(x)), 2, stride=1)  # (1, 100, row - 4, col - 4)
+        if self.fast:
+            return self._by_row_planes(x[0].permute(1, 2, 0))
+        x = self.activation(
+            functional.conv2d(x, self.conv3.weight, self.conv3.bias, dilation=2)
+        )  # (1, 200, row - 6, …)
+        hidden = self.fc1.weight.view(self.hidden_shape)
+        x = self.activation(functional.conv2d(x, hidden, self.fc1.bias, dilation=2))  # (1, 500, row - 8, col - 8)
+        return self.output(x[0].permute(1, 2, 0)).squeeze(-1)
+
+    def _by_row_planes(self, x: torch.Tensor) -> torch.Tensor:
+        """Do the last three layers of ``(row, col, channel)`` features on planes of row pairs."""
+        height, width, channels = x.shape
+        quads = -(-(height - 4) // 4)  # groups of four output rows; each convolution uses up one more group
+        x = functional.pad(x, (0, 0, 0, 0, 0, 4 * (quads + 2) - height)).reshape(quads + 2, 2, -1, channels)
+        plane0, plane1 = (x[:, u].reshape(-1, channels) for u in (0, 1))
+        plane0, plane1 = (self.activation(p) for p in self.rows3(plane0, plane1, width))
+        planes = [self.output(self.activation(p)) for p in self.rows4(plane0, plane1, width)]
+        rows = torch.stack([p.view(quads, 2, width) for p in planes], dim=1).view(4 * quads, width)
+        return rows[: height - 4, : width - 4]
+
+
+@dataclass(frozen=True)
+class MapTiming:
+    """How long a map took: seconds, pixels predicted, and pixels skipped because no map is wanted there."""
+
+    seconds: float
+    n_predicted: int
+    n_skipped: int
+
+
+def _tiles(shape: tuple[int, int], tile: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    for row in range(0, shape[0], tile[0]):
+        for col in range(0, shape[1], tile[1]):
+            yield slice(row, min(row + tile[0], shape[0])), slice(col, min(col + tile[1], shape[1]))
+
+
+@torch.inference_mode()
+def dense_map(
+    dense: nn.Module,
+    image: torch.Tensor,
+    *,
+    where: np.ndarray | None = None,
+    tile: tuple[int, int] = (60, 120),
+    device: str | torch.device = "cpu",
+) -> tuple[np.ndarray, MapTiming]:
+    """Predict a whole image tile by tile with a halo.
+
+    Parameters
+    ----------
+    dense : nn.Module
+        Fully convolutional, with ``half`` pixels of halo on each side, such as `DenseAmsreCNN`.
+    image : Tensor, shape (channel, row + 2 half, col + 2 half)
+        Scaled, filled and padded: `PatchStore.image`.
+    where : ndarray of bool, shape (row, col), optional
+        Where a prediction is wanted. Tiles without any are skipped; pixels elsewhere come back NaN.
+    tile : tuple of int
+        Rows and columns a tile; features of one tile should fit the processor's cache. On a GPU larger is better.
+    device : str or torch.device
+
+    Returns
+    -------
+    values : ndarray, shape (row, col), float32
+        Scaled prediction.
+    timing : MapTiming
+    """
+    half = dense.half
+    rows, cols = image.shape[1] - 2 * half, image.shape[2] - 2 * half
+    if where is not None and where.shape != (rows, cols):
+        raise ContractError("dense_map", "'where' has another shape", got=where.shape, expected=(rows, cols))
+    dense, image = dense.to(device).eval(), image.to(device)
+    result = torch.full((rows, cols), float("nan"))
+    start, predicted = time.perf_counter(), 0
+    for row, col in _tiles((rows, cols), tile):
+        if where is not None and not where[row, col].any():
+            continue
+        part = dense(image[:, row.start : row.stop + 2 * half, col.start : col.stop + 2 * half])
+        result[row, col] = part.float().cpu()
+        predicted += part.numel()
+    values = result.numpy()
+    if where is not None:
+        values[~where] = np.nan
+    return values, MapTiming(time.perf_counter() - start, predicted, rows * cols - predicted)
+
+
+@torch.inference_mode()
+def patch_map(
+    model: nn.Module | TorchSVR,
+    store: PatchStore,
+    image: int,
+    *,
+    where: np.ndarray | None = None,
+    batch_size: int = 1024,
+) -> tuple[np.ndarray, MapTiming]:
+    """Predict an image patch by patch: the naive way, and the only one for a model that is not convolutional (SVR).
+
+    Parameters and results are those of `dense_map`, for image number `image` of a `PatchStore`.
+    """
+    rows, cols = store.shape[1:3]
+    wanted = np.ones((rows, cols), dtype=bool) if where is None else where
+    row, col = np.nonzero(wanted)
+    index = PatchIndex(np.full(row.size, image, dtype="int64"), row, col)
+    result = np.full((rows, cols), np.nan, dtype="float32")
+    start = time.perf_counter()
+    for low in range(0, len(index), batch_size):
+        part = index[low : low + batch_size]
+        result[part.row, part.col] = model(store.gather(part)).float().cpu().numpy()
+    return result, MapTiming(time.perf_counter() - start, row.size, wanted.size - row.size)
+
+
+def write_maps(
+    loaded: LoadedModel,
+    images: xr.DataArray,
+    out: str | Path,
+    *,
+    where: xr.DataArray | None = None,
+    synthetic: bool,
+    device: str | torch.device = "cpu",
+    tile: tuple[int, int] = (60, 120),
+) -> Path:
+    """Predict every image of a ``(time, channel, lat, lon)`` array and write one CF-NetCDF file.
+
+    Images are read, predicted and written one at a time, so memory does not grow with their number; the file gets its
+    name when the last one is in.
+
+    Parameters
+    ----------
+    loaded : LoadedModel
+        From `smnb.checkpoints.load_model`; brings its own scaling.
+    images : DataArray, dims (time, channel, lat, lon)
+        Brightness temperature, K; may be lazy. Channels must be the checkpoint's.
+    out : path-like
+        ``.nc``
+    where : DataArray of bool, dims (lat, lon), optional
+        Land, say. Elsewhere the map is missing. A pixel whose own inputs are missing is also missing.
+    synthetic : bool
+        Whether `images` were simulated; stored.
+    device, tile
+        As `dense_map`.
+
+    Returns
+    -------
+    Path
+    """
+    import netCDF4
+
+    channels = tuple(map(str, images["channel"].values))
+    if list(channels) != loaded.card["channels"]:
+        raise ContractError("write_maps", "channels", got=list(channels), expected=loaded.card["channels"])
+    if images.dims != ("time", "channel", "lat", "lon"):
+        raise ContractError("write_maps", "dims", got=images.dims, expected=("time", "channel", "lat", "lon"))
+    dense = DenseAmsreCNN(loaded.model, fast=torch.device(device).type == "cpu")
+    lon = images["lon"].values
+    wrap = bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
+    wanted = None if where is None else where.values.astype(bool)
+    template = xr.Dataset(
+        coords={name: (name, images[name].values, dict(images[name].attrs)) for name in ("time", "lat", "lon")},
+        attrs={"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(synthetic)},
+    )
+    template["time"].attrs = {"standard_name": "time", "long_name": "day"}
+    contract.stamp(
+        template, source=f"{loaded.card['model']} network", catalog_id="smnb_map", synthetic=synthetic,
+        step=f"write_maps with weights {loaded.card['weights_sha256'][:12]}",
+    )  # fmt: skip
+    with atomic_path(out) as temporary:
+        template.to_netcdf(temporary, engine="netcdf4", format="NETCDF4")
+        with netCDF4.Dataset(temporary, "a") as file:
+            variable = file.createVariable(
+                "soil_moisture", "f4", ("time", "lat", "lon"), fill_value=np.float32(np.nan), compression="zlib",
+                complevel=1, chunksizes=(1, *images.shape[2:]),
+            )  # fmt: skip
+            variable.units, variable.long_name = "m3 m-3", "volumetric soil moisture"
+            variable.standard_name = "volume_fraction_of_condensed_water_in_soil"
+            for number in range(images.sizes["time"]):
+                values = images.isel(time=number).transpose("lat", "lon", "channel").values
+                variable[number] = _one_map(dense, loaded, values, wrap=wrap, where=wanted, device=device, tile=tile)
+    return Path(out)
+
+
+def _one_map(
+    dense: DenseAmsreCNN,
+    loaded: LoadedModel,
+    values: np.ndarray,
+    *,
+    wrap: bool,
+    where: np.ndarray | None,
+    device: str | torch.device,
+    tile: tuple[int, int],
+) -> np.ndarray:
+    """Scale, fill, pad and predict one ``(lat, lon, channel)`` image; m3 m-3, NaN where the inputs are missing."""
+    valid = np.isfinite(values).all(axis=-1)
+    if not valid.any():
+        return np.full(valid.shape, np.nan, dtype="float32")
+    scaled = loaded.input_scaler.transform(values)
+    np.copyto(scaled, np.asarray(loaded.input_scaler.fill, dtype="float32"), where=~np.isfinite(scaled))
+    image = torch.from_numpy(pad_image(scaled, dense.half, wrap=wrap)).permute(2, 0, 1)
+    wanted = valid if where is None else valid & where
+    prediction, _ = dense_map(dense, image, where=wanted, tile=tile, device=device)
+    return loaded.target_scaler.inverse(prediction[..., None])[..., 0]

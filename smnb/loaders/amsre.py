@@ -1,0 +1,638 @@
+"""AMSR-E brightness temperatures: NSIDC-0302 (quarter-degree, flat binary) and NSIDC-0630 (EASE-Grid 2.0, NetCDF).
+
+NSIDC-0302 holds one file a day, pass and channel: 720 rows (north first) by 1440 columns of little-endian uint16 in
+tenths of kelvin, 0 for missing, compressed or not. `open_nsidc0302` makes one lazy array of them, `mask_outliers`
+masks and counts what no natural surface emits, and `composite` averages passes and days.
+
+References
+----------
+Knowles et al. 2006, AMSR-E/Aqua Daily Global Quarter-Degree Gridded Brightness Temperatures, Version 1,
+doi:10.5067/RRR4WWORG070. Brodzik et al. 2016, MEaSUREs Calibrated Enhanced-Resolution Passive Microwave Daily
+EASE-Grid 2.0 Brightness Temperature ESDR, Version 1, doi:10.5067/MEASURES/CRYOSPHERE/NSIDC-0630.001.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import dask
+import dask.array
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from smnb.contract import (
+    CatalogError,
+    ContractError,
+    FormatError,
+    ParameterError,
+    check_dataset,
+    count_masked,
+    plain,
+    stamp,
+)
+from smnb.grids import GLOBAL_025
+from smnb.loaders import check_paths, open_netcdf, parse_period
+
+__all__ = ["CHANNELS", "DEFAULT_CHANNELS", "composite", "mask_outliers", "open_cetb", "open_nsidc0302"]
+
+_FREQUENCIES = {"06": "6.9", "10": "10.7", "18": "18.7", "23": "23.8", "36": "36.5", "89": "89.0"}
+#: Contract's channel name by the product's own ("06H" and so on), low to high frequency.
+CHANNELS: dict[str, str] = {f"{code}{p}": f"{ghz}{p}" for code, ghz in _FREQUENCIES.items() for p in "HV"}
+#: The channels of the paper.
+DEFAULT_CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")
+
+_SHAPE = GLOBAL_025.shape
+_BYTES = 2 * _SHAPE[0] * _SHAPE[1]
+_NAME = re.compile(
+    r"ID2r\d-AMSRE-D\.25(?P<year>\d{4})(?P<doy>\d{3})(?P<orbit>[AD])\.v(?P<version>\d{2})"
+    r"\.(?P<channel>(?:06|10|18|23|36|89)[HV]|TIM)(?P<gz>\.gz)?"
+)
+#: An all-zero image compresses to about 2 to 10 kB; smaller files than this are looked into for it.
+_SUSPICIOUSLY_SMALL = 65536
+
+
+class _Key(NamedTuple):
+    day: np.datetime64
+    orbit: str
+    channel: str
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.orbit} {self.channel}"
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """Parsed file names: the file to use by day, pass and channel, and those it supersedes."""
+
+    files: dict[_Key, Path]
+    superseded: list[str]
+
+
+def _list_files(who: str, paths: Sequence[Path]) -> _Listing:
+    files: dict[_Key, tuple[tuple[int, bool], Path]] = {}
+    superseded = []
+    for path in paths:
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise FormatError(
+                who, "a file's name is not of NSIDC-0302", got=path.name,
+                expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz", next_step="Take it out of the entry's files",
+            )  # fmt: skip
+        if match["channel"] == "TIM":  # observation times, part of the product but not read here
+            continue
+        year, doy = int(match["year"]), int(match["doy"])
+        day = np.datetime64(f"{year}-01-01", "D") + (doy - 1)
+        if doy < 1 or day.astype("datetime64[Y]") != np.datetime64(f"{year}", "Y"):
+            raise FormatError(who, "a file's name has an impossible day of the year", got=path.name)
+        key = _Key(day, match["orbit"], CHANNELS[match["channel"]])
+        # the newest version wins, and then a plain file over its own compressed copy
+        rank = (int(match["version"]), match["gz"] is None)
+        if key in files and files[key][0] >= rank:
+            superseded.append(path.name)
+            continue
+        if key in files:
+            superseded.append(files[key][1].name)
+        files[key] = rank, path
+    return _Listing({key: path for key, (_, path) in files.items()}, sorted(superseded))
+
+
+def _wrong_size(path: Path, got: Any, next_step: str = "Download the file again") -> FormatError:
+    return FormatError(
+        f"open_nsidc0302({path.name})", "the image is truncated or of another size", got=got,
+        expected=plain(f"{_BYTES:,} bytes ({_SHAPE[0]} x {_SHAPE[1]} uint16)"), next_step=next_step,
+    )  # fmt: skip
+
+
+def _check_size(path: Path) -> None:
+    """Find a file of the wrong size without reading it: plain by its size, gzip by the length in its last four bytes."""
+    size = path.stat().st_size
+    if path.suffix != ".gz":
+        if size != _BYTES:
+            raise _wrong_size(path, plain(f"{size:,} bytes"))
+        return
+    with path.open("rb") as stream:
+        magic = stream.read(2)
+        if magic != b"\x1f\x8b":
+            raise FormatError(
+                f"open_nsidc0302({path.name})", "the file is no gzip file although named so", got=magic,
+                next_step="Download it again; a login page saved under the file's name is the usual cause",
+            )  # fmt: skip
+        stream.seek(max(size - 4, 0))
+        length = int.from_bytes(stream.read(4), "little")
+    if length != _BYTES:
+        raise _wrong_size(path, plain(f"a gzip trailer that says {length:,} bytes"))
+
+
+def _read_counts(path: Path) -> np.ndarray:
+    """Read one file: uint16 tenths of kelvin, (720, 1440), north first as stored."""
+    raw = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            raw = zlib.decompress(raw, wbits=31, bufsize=_BYTES)
+        except zlib.error as error:
+            raise _wrong_size(path, f"a broken gzip stream: {error}") from error
+    if len(raw) != _BYTES:
+        raise _wrong_size(path, plain(f"{len(raw):,} bytes"))
+    return np.frombuffer(raw, dtype="<u2").reshape(_SHAPE)
+
+
+def _read_image(path: Path, shift: int) -> np.ndarray:
+    """Brightness temperature, K, float32 (lat, lon) ascending, NaN where missing."""
+    counts = _read_counts(path)[::-1]
+    counts = np.roll(counts, shift, axis=1) if shift else counts
+    image = counts.astype("float32")
+    image *= np.float32(0.1)
+    image[counts == 0] = np.nan
+    return image
+
+
+def _read_block(index: np.ndarray, *, paths: list[Path | None], shift: int) -> np.ndarray:
+    path = paths[int(index.flat[0])]
+    image = np.full(_SHAPE, np.nan, "float32") if path is None else _read_image(path, shift)
+    return image[None, None, None]
+
+
+def _is_all_missing(path: Path) -> bool:
+    size = path.stat().st_size
+    if path.suffix == ".gz" and _SUSPICIOUSLY_SMALL < size < _BYTES:
+        return False
+    return not _read_counts(path).any()
+
+
+def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]]:
+    """Decide where the first column is from the coast: at 6.9 to 11 GHz oceans are 80 to 170 K and land 220 to 290 K.
+
+    The product's documentation gives no origin; public readers take 180 W. Polar latitudes are left out, since sea ice
+    is as warm as land.
+    """
+    from smnb.strata import land_fraction  # the Köppen map is read only where it is needed
+
+    lat, columns = GLOBAL_025.lat, (np.arange(_SHAPE[1]) + 0.5) * 0.25
+    temperate = np.abs(lat) < 60.0
+    land = {origin: land_fraction(lat[temperate], (columns + origin + 180.0) % 360.0 - 180.0) for origin in (-180,)}
+    land[0] = np.roll(land[-180], -_SHAPE[1] // 2, axis=1)
+    # H at the lowest frequency has the largest contrast
+    order = sorted(files, key=lambda key: (list(CHANNELS.values()).index(key.channel), key.day, key.orbit))
+    for key in order[:4]:
+        image = _read_image(files[key], 0)[temperate]
+        contrast = {}
+        for origin, fraction in land.items():
+            on_land, at_sea = image[fraction > 0.95], image[fraction < 0.05]
+            if min(np.isfinite(on_land).sum(), np.isfinite(at_sea).sum()) < 5000:
+                break
+            contrast[origin] = float(np.nanmean(on_land) - np.nanmean(at_sea))
+        if len(contrast) == 2 and max(contrast.values()) > 20.0 and abs(contrast[-180] - contrast[0]) > 10.0:
+            best = max(contrast, key=lambda origin: contrast[origin])
+            return best, {"decided_by": "coast", "file": files[key].name,
+                          "land_minus_ocean_k": {str(o): round(c, 1) for o, c in contrast.items()}}  # fmt: skip
+    return -180, {"decided_by": "default", "reason": "no image shows the coast clearly enough"}
+
+
+def _check_choice(who: str, name: str, values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    values = (values,) if isinstance(values, str) else tuple(values)
+    unknown = [value for value in values if value not in known]
+    if unknown or not values or len(set(values)) != len(values):
+        raise ParameterError(
+            who, f"{name} holds an unknown name, one twice, or none", got=unknown or values, expected=list(known)
+        )
+    return values
+
+
+def _days(who: str, files: dict[_Key, Path], start: str | None, end: str | None) -> np.ndarray:
+    first, last = parse_period(who, start, end)
+    found = sorted({key.day for key in files})
+    first = found[0] if first is None and found else first
+    last = found[-1] if last is None and found else last
+    if first is None or last is None or last < first:
+        return np.array([], dtype="datetime64[D]")
+    return np.arange(first.astype("datetime64[D]"), last.astype("datetime64[D]") + 1)
+
+
+def open_nsidc0302(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    channels: Sequence[str] = DEFAULT_CHANNELS,
+    start: str | None = None,
+    end: str | None = None,
+    orbit_passes: Sequence[str] = ("A", "D"),
+    missing: str = "mask",
+    longitude_origin: int | str = "auto",
+) -> xr.Dataset:
+    """Open AMSR-E quarter-degree daily brightness temperatures lazily, one task a file.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        The product's files, gzip or plain; ``.TIM`` files are passed over. Of several versions of an image the newest
+        is read, and the others are listed in ``superseded_files``.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+    channels : sequence of str
+        Contract's names, "6.9H" to "89.0V".
+    start, end : str, optional
+        First and last day; default those of the files.
+    orbit_passes : sequence of {"A", "D"}
+        Ascending (local time about 13:30) and descending (01:30).
+    missing : {"mask", "raise"}
+        A day, pass or channel without a file becomes NaN and is listed in ``missing_files``, or is an error.
+    longitude_origin : {"auto", -180, 0}
+        Western edge of the first column. "auto" decides by the coast and says how in the attributes.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``tb(time, orbit_pass, channel, lat, lon)``, K, float32, dask; `time` is the day at 00:00 UTC. Attributes
+        (JSON): ``missing_files``, ``all_missing_images``, ``superseded_files``, ``longitude_origin_evidence``.
+
+    Raises
+    ------
+    FormatError
+        If a name is not the product's, or an image has another size than 2,073,600 bytes: at once where the size tells,
+        else when it is computed.
+    ParameterError
+        For an unknown channel, pass or option.
+    CatalogError
+        If no requested image has a file, or one has none and `missing` is "raise".
+    """
+    who = "open_nsidc0302"
+    channels = _check_choice(who, "channels", channels, list(CHANNELS.values()))
+    orbit_passes = _check_choice(who, "orbit_passes", orbit_passes, ["A", "D"])
+    if missing not in ("mask", "raise"):
+        raise ParameterError(who, "unknown 'missing'", got=missing, expected=["mask", "raise"])
+    if longitude_origin not in ("auto", -180, 0):
+        raise ParameterError(who, "unknown 'longitude_origin'", got=longitude_origin, expected=["auto", -180, 0])
+    listing = _list_files(who, check_paths(who, paths))
+    days = _days(who, listing.files, start, end)
+    wanted = [_Key(day, orbit, channel) for day in days for orbit in orbit_passes for channel in channels]
+    files = {key: listing.files[key] for key in wanted if key in listing.files}
+    absent = [str(key) for key in wanted if key not in files]
+    if not files or (absent and missing == "raise"):
+        raise CatalogError(
+            who, f"{len(absent)} of {len(wanted)} requested images have no file" if files else
+            "none of the requested images has a file", got=absent[:4] or [str(start), str(end)],
+            next_step="Check start, end, channels and orbit_passes, download the rest, or pass missing='mask'"
+            if files else f"Check start, end, channels and orbit_passes; there are {len(listing.files)} other images",
+        )  # fmt: skip
+    for path in files.values():
+        _check_size(path)
+    evidence: dict[str, Any] = {"decided_by": "option"}
+    if longitude_origin == "auto":
+        longitude_origin, evidence = _find_longitude_origin(files)
+    shift = 0 if longitude_origin == -180 else _SHAPE[1] // 2
+
+    sources = [files.get(key) for key in wanted]
+    shape = (len(days), len(orbit_passes), len(channels))
+    stats = [None if p is None else (str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
+    images = dask.array.map_blocks(
+        _read_block, dask.array.from_array(np.arange(len(wanted)).reshape(shape), chunks=1),
+        paths=sources, shift=shift, dtype="float32", new_axis=[3, 4],
+        chunks=((1,) * shape[0], (1,) * shape[1], (1,) * shape[2], *((n,) for n in _SHAPE)),
+        name=f"nsidc0302-{tokenize(stats, shift)}", meta=np.empty((0,) * 5, "float32"),
+    )  # fmt: skip
+    dims = ("time", "orbit_pass", "channel", "lat", "lon")
+    attrs = {"units": "K", "long_name": "brightness temperature", "standard_name": "brightness_temperature",
+             "native_units": "0.1 K", "incidence_angle_degree": 55.0}  # fmt: skip
+    dataset = xr.Dataset(
+        {"tb": (dims, images, attrs)},
+        {"time": days.astype("datetime64[ns]"), "orbit_pass": list(orbit_passes), "channel": list(channels)},
+    ).assign_coords(GLOBAL_025.coords())
+    dataset["time"].attrs = {"long_name": "day of observation", "standard_name": "time"}
+    dataset["orbit_pass"].attrs = {"long_name": "A ascending, about 13:30 local time; D descending, about 01:30"}
+    dataset["channel"].attrs = {"long_name": "frequency in GHz and polarisation"}
+    empty = [str(key) for key, path in files.items() if _is_all_missing(path)]
+    dataset.attrs.update(
+        missing_files=json.dumps(absent), all_missing_images=json.dumps(empty),
+        superseded_files=json.dumps(listing.superseded), longitude_origin=int(longitude_origin),
+        longitude_origin_evidence=json.dumps(evidence),
+    )  # fmt: skip
+    stamp(
+        dataset, source="AMSR-E/Aqua, NSIDC-0302 version 1", catalog_id=catalog_id, synthetic=synthetic,
+        step=f"{who}: {len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
+        f"rows turned south first, first column at {longitude_origin} degrees",
+    )  # fmt: skip
+    return check_dataset(dataset, who=who, require=("tb",))
+
+
+_REASONS = ("below_range", "above_range", "rfi", "polarisation_inverted")
+
+
+def _outlier_codes(
+    tb: np.ndarray, channels: tuple[str, ...], low: float, high: float, rfi: float | None, inverted: float | None
+) -> np.ndarray:
+    """Reason of each value, 0 for none and k + 1 for `_REASONS[k]`; the first that applies counts. Channels are last."""
+    tb = np.moveaxis(tb, -1, 0)  # as the images lie in memory
+    at = {name: k for k, name in enumerate(channels)}
+    # comparisons with NaN are False, which is what is wanted: a missing value is no outlier
+    codes = (tb < low).astype("uint8")
+    codes[tb > high] = 2
+    good = codes == 0
+    for p in "HV" if rfi is not None else "":
+        if f"6.9{p}" in at and f"10.7{p}" in at:
+            k, other = at[f"6.9{p}"], at[f"10.7{p}"]
+            codes[k][(tb[k] - tb[other] > rfi) & good[k] & good[other]] = 3
+    for ghz in _FREQUENCIES.values() if inverted is not None else ():
+        if f"{ghz}H" in at and f"{ghz}V" in at:
+            h, v = at[f"{ghz}H"], at[f"{ghz}V"]
+            wrong = (tb[h] - tb[v] > inverted) & good[h] & good[v]
+            for k in (h, v):
+                codes[k][wrong & (codes[k] == 0)] = 4
+    return np.moveaxis(codes, 0, -1)
+
+
+def mask_outliers(
+    dataset: xr.Dataset,
+    *,
+    low: float = 50.0,
+    high: float = 330.0,
+    rfi_difference: float | None = 10.0,
+    polarisation_margin: float | None = 5.0,
+) -> xr.Dataset:
+    """Mask and count brightness temperatures that no natural surface emits at 55° incidence.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        With ``tb(…, channel, lat, lon)``, lazy or loaded.
+    low, high : float
+        K. The coldest natural scene, a calm ocean at 6.9 GHz H, is near 75 K; the hottest desert soil near 340 K with
+        an emissivity below 0.97.
+    rfi_difference : float, optional
+        K; None leaves the test out. Natural brightness temperatures rise from 6.9 to 10.7 GHz (or fall little, over
+        snow), while transmitters near 6.9 GHz raise that channel alone. A 6.9 GHz value this much above that of
+        10.7 GHz in the same polarisation is masked (Li et al. call 10 K strong interference). Footprints must match:
+        where 6.9 GHz sees further than 10.7 GHz, water cells beside warm land are masked too.
+    polarisation_margin : float, optional
+        K; None leaves the test out. A flat or rough natural surface has V >= H at this incidence, and they only meet
+        under dense vegetation; where V is below H by more than this (noise is about 0.5 K), both are masked.
+
+    Returns
+    -------
+    xarray.Dataset
+        A copy. ``tb.attrs["masked_by"]`` counts values lost by reason: "below_range", "above_range", "rfi",
+        "polarisation_inverted"; each value is counted once, and none that was missing already. Lazy data stay lazy, at
+        the cost of one pass over the files for the counts.
+
+    Raises
+    ------
+    ContractError
+        If there is no ``tb`` with a channel dimension.
+    ParameterError
+        If a threshold is out of order.
+
+    References
+    ----------
+    Li, Njoku, Im, Chang and St. Germain 2004, A preliminary survey of radio-frequency interference over the U.S. in
+    Aqua AMSR-E data, doi:10.1109/TGRS.2003.817195.
+    """
+    who = "mask_outliers"
+    if "tb" not in dataset or "channel" not in dataset["tb"].dims:
+        raise ContractError(who, "no 'tb' with a channel dimension", got=sorted(map(str, dataset.data_vars)))
+    if not low < high:
+        raise ParameterError(who, "low is not below high", got=(low, high))
+    for name, value in (("rfi_difference", rfi_difference), ("polarisation_margin", polarisation_margin)):
+        if value is not None and not value >= 0:
+            raise ParameterError(who, f"{name} is negative", got=value)
+    tb = dataset["tb"]
+    channels = tuple(str(c) for c in tb["channel"].values)
+    if tb.chunks is not None:
+        tb = tb.chunk(channel=-1)
+    codes = xr.apply_ufunc(
+        _outlier_codes, tb, input_core_dims=[["channel"]], output_core_dims=[["channel"]],
+        kwargs={"channels": channels, "low": low, "high": high, "rfi": rfi_difference, "inverted": polarisation_margin},
+        dask="parallelized", output_dtypes=["uint8"],
+    ).transpose(*tb.dims)  # fmt: skip
+    # one computation for all counts, since contract.mask_where would read every file once a reason
+    (lost,) = dask.compute([(codes == k + 1).sum().data for k in range(len(_REASONS))])
+    masked = tb.where(codes == 0)
+    counts = count_masked(tb)
+    for reason, number in zip(_REASONS, lost, strict=True):
+        counts[reason] = counts.get(reason, 0) + int(number)
+    masked.attrs = {**tb.attrs, "masked_by": json.dumps(counts, sort_keys=True)}
+    result = dataset.assign(tb=masked)
+    thresholds = {
+        "low": low,
+        "high": high,
+        "rfi_difference": rfi_difference,
+        "polarisation_margin": polarisation_margin,
+    }
+    _remember(result, f"{who}: {thresholds}, lost {dict(zip(_REASONS, map(int, lost), strict=True))}")
+    return result
+
+
+def _remember(dataset: xr.Dataset, step: str) -> None:
+    """Add a line to the history of a Dataset that was stamped already."""
+    stamp(
+        dataset, source=str(dataset.attrs.get("source", "")), catalog_id=str(dataset.attrs.get("catalog_id", "")),
+        synthetic=bool(dataset.attrs.get("synthetic", 0)), step=step,
+    )  # fmt: skip
+
+
+def composite(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
+    """Average the passes of a day and, trailing, of the day before: the 1-2 day composites of the paper.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        ``tb(time, orbit_pass, channel, lat, lon)`` with one time a day, lazy or loaded. Lazy data are computed a day at
+        a time, so that the memory needed is the result's and a day's.
+    days : {1, 2}
+        Length of the window, which ends with the day itself. The first day of a series, and one after a gap, has only
+        itself.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``tb(time, channel, lat, lon)``, loaded float32: the mean of the valid passes, NaN where there is none; and
+        ``n_obs``, uint8, how many there were.
+
+    Raises
+    ------
+    ParameterError
+        If `days` is neither 1 nor 2.
+    ContractError
+        If the dims are others, or a day occurs twice.
+    """
+    who = "composite"
+    if days not in (1, 2) or isinstance(days, bool):
+        raise ParameterError(who, "unknown number of days", got=days, expected=[1, 2])
+    if "tb" not in dataset or set(dataset["tb"].dims) != {"time", "orbit_pass", "channel", "lat", "lon"}:
+        raise ContractError(
+            who, "no 'tb' with one pass a row", got=dataset["tb"].dims if "tb" in dataset else None,
+            expected=("time", "orbit_pass", "channel", "lat", "lon"),
+        )  # fmt: skip
+    tb = dataset["tb"].transpose("time", "orbit_pass", "channel", "lat", "lon")
+    dates = tb["time"].values.astype("datetime64[D]")
+    if (np.diff(dates) <= np.timedelta64(0, "D")).any():
+        raise ContractError(who, "'time' is not one value a day, increasing", got=str(dates[:3]))
+    shape = (tb.sizes["time"], *tb.shape[2:])
+    mean, count = np.empty(shape, "float32"), np.empty(shape, "uint8")
+    before: tuple[np.ndarray, np.ndarray] | None = None
+    for k, date in enumerate(dates):
+        passes = np.asarray(tb[k].values, dtype="float32")
+        number = np.isfinite(passes).sum(axis=0, dtype="uint8")
+        total = np.nansum(passes, axis=0, dtype="float32")
+        follows = days == 2 and before is not None and date - dates[k - 1] == np.timedelta64(1, "D")
+        count[k] = number + before[1] if follows else number
+        mean[k] = total + before[0] if follows else total
+        with np.errstate(invalid="ignore"):
+            mean[k] /= count[k]  # 0 / 0 is the NaN that is wanted
+        before = total, number
+    dims = ("time", "channel", "lat", "lon")
+    result = xr.Dataset(
+        {"tb": (dims, mean, dict(tb.attrs)),
+         "n_obs": (dims, count, {"units": "1", "long_name": "passes averaged", "composite_days": days})},
+        {name: dataset[name] for name in dims}, dict(dataset.attrs),
+    )  # fmt: skip
+    _remember(result, f"{who}: mean of the valid passes of {days} day(s), trailing")
+    return check_dataset(result, who=who)
+
+
+def _unpack(variable: xr.Variable, dtype: str = "float32") -> xr.Variable:
+    """Apply CF packing; missing is `_FillValue`, `missing_value` and whatever is outside the packed `valid_range`.
+
+    xarray warns of two fill values, and knows no valid range, which version 1.0 needs: it writes missing incidence
+    angles as -100 where `_FillValue` says -1.
+    """
+    attrs, packed = variable.attrs, variable.data
+    bad = sum(packed == attrs[name] for name in ("_FillValue", "missing_value") if name in attrs) > 0
+    if "valid_range" in attrs:
+        low, high = attrs["valid_range"]
+        bad |= (packed < low) | (packed > high)
+    values = (packed * float(attrs.get("scale_factor", 1.0)) + float(attrs.get("add_offset", 0.0))).astype(dtype)
+    where = dask.array.where if variable.chunks else np.where
+    kept = {name: attrs[name] for name in ("long_name", "grid_mapping") if name in attrs}
+    return xr.Variable(variable.dims, where(bad, np.asarray(np.nan, dtype), values), kept)
+
+
+def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
+    """One file: channel, temporal division ("M", "E", "A", "D"), and its Dataset at contract's names."""
+    raw = open_netcdf(who, path, mask_and_scale=False, decode_times=False)
+    needed = ("TB", "Incidence_angle", "TB_time", "TB_num_samples", "TB_std_dev", "crs", "time")
+    absent = [name for name in needed if name not in raw.variables]
+    if absent:
+        raise FormatError(f"{who}({path.name})", "variables are missing", got=absent, expected=list(needed))
+    native = str(raw["TB"].attrs.get("frequency_and_polarization"))
+    if native not in CHANNELS:
+        raise FormatError(
+            f"{who}({path.name})", "TB:frequency_and_polarization is no AMSR-E channel", got=native,
+            expected=list(CHANNELS),
+        )  # fmt: skip
+    for name, units in (("TB", "K"), ("Incidence_angle", "degree")):
+        if raw[name].attrs.get("units") != units:
+            raise FormatError(
+                f"{who}({path.name})", f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=units
+            )
+    time = xr.decode_cf(raw[["time"]].drop_attrs(deep=False))["time"].values.astype("datetime64[ns]")
+    minutes = _unpack(raw["TB_time"].variable, "float64")
+    epoch = np.datetime64(str(raw["TB_time"].attrs["units"]).split("since ")[1].replace(" ", "T"), "ns")
+    seen = dask.array.where(
+        dask.array.isnan(minutes.data), np.iinfo("int64").min, minutes.data * 60e9 + epoch.astype("int64")
+    )
+    data = {"tb": _unpack(raw["TB"].variable), "incidence_angle": _unpack(raw["Incidence_angle"].variable),
+            "tb_std_dev": _unpack(raw["TB_std_dev"].variable), "n_samples": raw["TB_num_samples"].variable.copy(),
+            "tb_time": xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]"))}  # fmt: skip
+    data["n_samples"].attrs = {"long_name": "number of measurements, 0 for none", "units": "1"}
+    data["tb_time"].attrs = {"long_name": "mean time of observation, UTC"}
+    data["tb"].attrs |= {"units": "K", "long_name": "brightness temperature", "native_units": "K"}
+    data["incidence_angle"].attrs |= {"units": "degree", "native_units": "degree"}
+    data["tb_std_dev"].attrs |= {"units": "K"}
+    crs = xr.DataArray(np.int32(0), attrs={k: v for k, v in raw["crs"].attrs.items() if k != "coverage_content_type"})
+    coords = {n: (n, raw[n].values, {"units": "m", "standard_name": f"projection_{n}_coordinate"}) for n in ("y", "x")}
+    dataset = xr.Dataset(data, {"time": time, **coords, "crs": crs}).expand_dims(channel=[CHANNELS[native]], axis=1)
+    for name in data:
+        dataset[name].attrs["grid_mapping"] = "crs"
+    division = str(raw["TB"].attrs.get("temporal_division", "unknown"))
+    return CHANNELS[native], division[:1].upper(), dataset
+
+
+def open_cetb(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    channels: Sequence[str] | None = None,
+    temporal_division: str | None = None,
+) -> xr.Dataset:
+    """Open gridded brightness temperatures of NSIDC-0630 (CETB) on an EASE-Grid 2.0.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        NetCDF files, all of one grid; one channel, day and temporal division each.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+    channels : sequence of str, optional
+        Contract's names to keep ("18.7H"); default all that are there.
+    temporal_division : {"M", "E", "A", "D"}, optional
+        Morning, evening, ascending or descending; needed where the files hold more than one.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``tb``, ``incidence_angle``, ``tb_std_dev``, ``n_samples`` and ``tb_time`` over ``(time, channel, y, x)``, lazy.
+        As in the files `y` descends (row 0 is the top of the map), and ``crs`` is the CF grid mapping. ``tb_time`` is
+        what the file says, which in version 1.0 can be one value for the whole image.
+
+    Raises
+    ------
+    FormatError
+        If a file is unreadable, lacks variables, or is on another grid than the first.
+    ParameterError
+        For an unknown channel, or several temporal divisions and no choice.
+    CatalogError
+        If nothing is left of the files.
+    """
+    who = "open_cetb"
+    if channels is not None:
+        channels = _check_choice(who, "channels", channels, list(CHANNELS.values()))
+    if temporal_division not in (None, "M", "E", "A", "D"):
+        raise ParameterError(who, "unknown 'temporal_division'", got=temporal_division, expected=["M", "E", "A", "D"])
+    read = [_read_cetb(who, path) for path in check_paths(who, paths)]
+    read = [r for r in read if (channels is None or r[0] in channels) and temporal_division in (None, r[1])]
+    if not read:
+        raise CatalogError(who, "no file has the requested channels and temporal division", got=channels)
+    divisions = sorted({division for _, division, _ in read})
+    if len(divisions) > 1:
+        raise ParameterError(
+            who,
+            "the files hold several temporal divisions",
+            got=divisions,
+            next_step="Choose one: temporal_division='E'",
+        )
+    first = read[0][2]
+    for _, _, dataset in read[1:]:
+        if (
+            not all(np.array_equal(dataset[axis], first[axis]) for axis in "yx")
+            or dataset["crs"].attrs != first["crs"].attrs
+        ):
+            raise FormatError(who, "the files are on different grids", next_step="Open one grid at a time")
+    keys = [(channel, dataset["time"].values[0]) for channel, _, dataset in read]
+    if len(set(keys)) != len(keys):
+        raise FormatError(who, "two files hold the same channel and day", got=sorted(map(str, keys))[:4])
+    present = [name for name in CHANNELS.values() if any(name == channel for channel, _, _ in read)]
+    parts = [
+        xr.concat([d for _, d in sorted(((d["time"].values[0], d) for c, _, d in read if c == name), key=lambda t: t[0])],
+                  dim="time", combine_attrs="override")
+        for name in present
+    ]  # fmt: skip
+    dataset = xr.concat(parts, dim="channel", join="outer", combine_attrs="override", fill_value={"n_samples": 0})
+    dataset = dataset.assign_coords(channel=present).transpose("time", "channel", "y", "x")
+    dataset.attrs = {"temporal_division": divisions[0]}
+    stamp(
+        dataset, source="AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)", catalog_id=catalog_id, synthetic=synthetic,
+        step=f"{who}: {len(read)} files; packed integers to K and degree, both fill values to NaN",
+    )  # fmt: skip
+    return check_dataset(dataset, who=who, require=("tb", "incidence_angle"))

@@ -1,0 +1,405 @@
+"""ECMWF volumetric soil water, layer 1 (0-7 cm): ERA-Interim, ERA5 and ERA5-Land in every NetCDF dress they come in.
+
+Old files have ``time/latitude/longitude``, packed int16, 0…360 longitudes and north first; those of the newer Climate
+Data Store have ``valid_time``, ``expver`` and ``number``, unpacked. `open_swvl1` reads both, `daily_mean` averages the
+analyses of a day, and `open_swvl1_points` reads time series by location.
+
+References
+----------
+Dee et al. 2011, The ERA-Interim reanalysis, doi:10.1002/qj.828; ERA5 hourly data on single levels,
+doi:10.24381/cds.adbb2d47; ERA5-Land hourly data, doi:10.24381/cds.e2161bac.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import dask
+import numpy as np
+import xarray as xr
+
+from smnb.contract import (
+    CatalogError,
+    ContractError,
+    FormatError,
+    ParameterError,
+    check_dataset,
+    orient_lat_lon,
+    plain,
+    stamp,
+)
+from smnb.loaders import check_paths, open_netcdf, parse_period
+
+__all__ = ["daily_mean", "open_swvl1", "open_swvl1_points"]
+
+#: Spellings of m3 m-3 that ECMWF's encoders use.
+_UNITS = ("m**3 m**-3", "m3 m-3", "m^3 m^-3")
+_ATTRS = {"units": "m3 m-3", "long_name": "volumetric soil moisture, 0-7 cm", "native_name": "swvl1"}
+#: GRIB's missing value is 3.4e38 and survives some conversions; nothing physical is near it.
+_ABSURD = 1e30
+#: Values per dask chunk, about 16 MB of float32.
+_CHUNK_VALUES = 4_000_000
+#: Packing as int16 and spectral interpolation leave negatives of this order where the soil is dry.
+_NOISE = 0.01
+
+
+def _check_native(where: str, raw: xr.Dataset) -> xr.DataArray:
+    if "swvl1" not in raw.data_vars:
+        raise FormatError(
+            where, "no variable 'swvl1'", got=sorted(map(str, raw.data_vars)),
+            next_step="Request volumetric soil water layer 1 (param 39.128)",
+        )  # fmt: skip
+    array = raw["swvl1"]
+    if array.attrs.get("units") not in _UNITS:
+        raise FormatError(
+            where, "'swvl1' has other units", got=array.attrs.get("units"), expected=list(_UNITS),
+            next_step="Convert it to a volume fraction, or choose the file of the right variable",
+        )  # fmt: skip
+    return array
+
+
+def _merge_expver(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
+    """Bring a final (1) and a preliminary (5, ERA5T) version together, the final one first; say whether 5 is in it."""
+    if "expver" not in array.coords:
+        return array, False
+    versions = [int(str(v)) for v in np.atleast_1d(array["expver"].values)]
+    preliminary = any(v != 1 for v in versions)
+    if "expver" not in array.dims:
+        return array.drop_vars("expver"), preliminary
+    order = np.argsort(versions, kind="stable")
+    merged = array.isel(expver=int(order[0]), drop=True)
+    for k in order[1:]:
+        merged = merged.fillna(array.isel(expver=int(k), drop=True))
+    return merged, preliminary
+
+
+def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
+    """One file as ``(time, lat, lon)`` float32, oriented, with NaN for missing; and whether it holds ERA5T."""
+    where = f"{who}({path.name})"
+    array = _check_native(where, open_netcdf(who, path))
+    tolerance = float(array.encoding.get("scale_factor", 0.0))
+    names = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
+    if "valid_time" in array.coords and "time" in array.coords:
+        array = array.drop_vars("time")  # the reference time, or that of an unrelated variable
+    array = array.rename({old: new for old, new in names.items() if old in array.coords})
+    array, preliminary = _merge_expver(array)
+    for name in set(array.dims) - {"time", "lat", "lon"}:
+        if array.sizes[name] != 1:
+            raise FormatError(
+                where, f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}", got=array.dims,
+                expected=("time", "lat", "lon"), next_step="Choose one member, step or level before loading",
+            )  # fmt: skip
+        array = array.isel({name: 0}, drop=True)
+    if "time" not in array.coords or not np.issubdtype(array["time"].dtype, np.datetime64):
+        raise FormatError(where, "'swvl1' has no time of the standard calendar", got=sorted(map(str, array.coords)))
+    if "time" not in array.dims:
+        array = array.expand_dims("time")
+    if not {"lat", "lon"} <= set(array.dims):
+        raise FormatError(where, "'swvl1' is not on a regular grid", got=array.dims, expected=("time", "lat", "lon"))
+    array = array.drop_vars([c for c in array.coords if c not in ("time", "lat", "lon")])
+    array = orient_lat_lon(array.to_dataset(name="soil_moisture"), who=where)["soil_moisture"]
+    array = array.transpose("time", "lat", "lon").astype("float32")
+    array = array.chunk(time=max(1, _CHUNK_VALUES // (array.sizes["lat"] * array.sizes["lon"])))
+    array.attrs = {**_ATTRS, "native_units": array.attrs["units"], "packing": tolerance}
+    return array.where(np.abs(array) < _ABSURD), preliminary
+
+
+def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArray, int]:
+    """Join files along time, sorted; of equal times the first is kept, and a different second is an error."""
+    first = parts[0][1]
+    for path, part in parts[1:]:
+        if part.shape[1:] != first.shape[1:] or not all(
+            np.allclose(part[axis], first[axis], atol=1e-4) for axis in ("lat", "lon")
+        ):
+            raise ContractError(
+                who, "the files are on different grids", got=f"{path.name}: {part.shape[1:]}",
+                expected=plain(f"{parts[0][0].name}: {first.shape[1:]}"), next_step="Open one grid at a time",
+            )  # fmt: skip
+    tolerance = 1e-5 + sum(sorted(part.attrs["packing"] for _, part in parts)[-2:])
+    lat_lon = {axis: first[axis] for axis in ("lat", "lon")}
+    joined = xr.concat([part.assign_coords(lat_lon) for _, part in parts], dim="time", join="override",
+                       combine_attrs="override")  # fmt: skip
+    joined.attrs.pop("packing")
+    times = joined["time"].values
+    _, keep, inverse = np.unique(times, return_index=True, return_inverse=True)
+    again = np.setdiff1d(np.arange(times.size), keep)
+    if again.size:
+        one, other = joined.isel(time=keep[inverse[again]]).data, joined.isel(time=again).data
+        # where only one of them is missing the difference is NaN, which is no conflict of values but one of coverage
+        differs = ~((abs(one - other) <= tolerance) | (np.isnan(one) & np.isnan(other)))
+        conflict = dask.compute(differs.any(axis=(1, 2)))[0]
+        if conflict.any():
+            raise ContractError(
+                who, f"{int(conflict.sum())} times occur twice with different values",
+                got=str(times[again][conflict][0]),
+                next_step="Keep one of the overlapping files (ERA5T and final ERA5 differ, for example)",
+            )  # fmt: skip
+    in_order = np.array_equal(keep, np.arange(times.size))
+    return (joined if in_order else joined.isel(time=keep)), int(again.size)
+
+
+def _select(
+    who: str, array: xr.DataArray, start: str | None, end: str | None, bbox: Sequence[float] | None
+) -> xr.DataArray:
+    first, last = parse_period(who, start, end)
+    time = array["time"].values
+    inside = np.ones(time.size, bool)
+    inside &= True if first is None else time >= first
+    inside &= True if last is None else time <= last
+    if not inside.any():
+        raise CatalogError(
+            who, "no analysis in the period", got=(str(start), str(end)), expected=plain(f"{time[0]} to {time[-1]}")
+        )
+    array = array if inside.all() else array.isel(time=np.flatnonzero(inside))
+    if bbox is None:
+        return array
+    try:
+        west, south, east, north = (float(edge) for edge in bbox)
+    except (TypeError, ValueError):
+        west = south = east = north = np.nan
+    if not (-90 <= south <= north <= 90 and abs(west) <= 180 and abs(east) <= 180):
+        raise ParameterError(
+            who,
+            "'bbox' is no box in degrees",
+            got=bbox,
+            expected=plain("(west, south, east, north), longitudes in [-180, 180]"),
+        )
+    lat, lon = array["lat"].values, array["lon"].values
+    rows = (lat >= south) & (lat <= north)
+    columns = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
+    if not rows.any() or not columns.any():
+        raise ContractError(
+            who, "'bbox' does not overlap the files", got=tuple(bbox),
+            expected=plain(f"lat {lat[0]:g}..{lat[-1]:g}, lon {lon[0]:g}..{lon[-1]:g}"),
+        )  # fmt: skip
+    return array.isel(lat=np.flatnonzero(rows), lon=np.flatnonzero(columns))
+
+
+def _clean(array: xr.DataArray, *, count: bool) -> xr.DataArray:
+    """Clip packing noise below zero, mask what is no volume fraction, and count both."""
+    below, above = array < -_NOISE, array > 1.0
+    noise = (array < 0.0) & ~below
+    cleaned = array.where(~(below | above)).clip(min=0.0)
+    cleaned.attrs = dict(array.attrs)
+    if count:
+        lost = dask.compute(below.sum().data, above.sum().data, noise.sum().data)
+        cleaned.attrs["masked_by"] = json.dumps({"above_range": int(lost[1]), "below_range": int(lost[0])})
+        cleaned.attrs["clipped_to_zero"] = int(lost[2])
+    return cleaned
+
+
+def open_swvl1(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    start: str | None = None,
+    end: str | None = None,
+    bbox: Sequence[float] | None = None,
+    count: bool = True,
+) -> xr.Dataset:
+    """Open volumetric soil water of layer 1 at analysis times, lazily.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        NetCDF files of one grid. They may come in any order and overlap: of equal times the first given is kept.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+    start, end : str, optional
+        First and last instant, UTC, inclusive; an end that is only a date includes that day.
+    bbox : (west, south, east, north), optional
+        Degrees; cells whose centres are inside. West may exceed east, for a box across the date line.
+    count : bool
+        Count what is clipped and masked, which reads the selection once in chunks. Without it the same is clipped and
+        masked but not counted.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture(time, lat, lon)``, m3 m-3, float32, dask. Negative noise down to -0.01 is set to zero
+        (``clipped_to_zero``); lower values and those above 1 are NaN (``masked_by``). ``preliminary`` is 1 where ERA5T
+        is among the data. Sea points of ERA-Interim and ERA5 hold zeros, and dry land does too: mask water by a land
+        mask, not by value, before regridding.
+
+    Raises
+    ------
+    FormatError
+        If a file is unreadable, has no ``swvl1``, other units or more dimensions.
+    ContractError
+        If the files are on different grids, or equal times have different values, or `bbox` is outside.
+    CatalogError
+        If the period holds no analysis.
+    """
+    who = "open_swvl1"
+    parts, preliminary = [], False
+    for path in check_paths(who, paths):
+        array, has_preliminary = _read_grid(who, path)
+        parts.append((path, array))
+        preliminary |= has_preliminary
+    joined, repeated = _join(who, parts)
+    dataset = _clean(_select(who, joined, start, end, bbox), count=count).to_dataset(name="soil_moisture")
+    dataset["time"].attrs = {"standard_name": "time", "long_name": "time of analysis"}
+    dataset.attrs = {"preliminary": int(preliminary)}
+    stamp(
+        dataset, source="ECMWF reanalysis, volumetric soil water layer 1", catalog_id=catalog_id, synthetic=synthetic,
+        step=f"{who}: {len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture",
+    )  # fmt: skip
+    return check_dataset(dataset, who=who, require=("soil_moisture",))
+
+
+def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.Dataset:
+    """Average the analyses of each UTC day.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        ``soil_moisture(time, …)``, lazy or loaded.
+    expected_per_day : int, optional
+        Analyses a complete day has (4 for ERA-Interim, 24 for ERA5). Days with fewer are kept, and listed in the
+        attribute ``incomplete_days`` (JSON).
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture`` with one time a day (00:00 UTC), the mean of the valid analyses, and ``n_analyses(time)``, how
+        many analyses the day has. Days without any are absent.
+
+    Raises
+    ------
+    ParameterError
+        If `expected_per_day` is not positive, or a day has more.
+    ContractError
+        If there is no ``soil_moisture`` with time.
+    """
+    who = "daily_mean"
+    if "soil_moisture" not in dataset or "time" not in dataset["soil_moisture"].dims:
+        raise ContractError(who, "no 'soil_moisture' with a time", got=sorted(map(str, dataset.data_vars)))
+    array = dataset["soil_moisture"]
+    days, inverse, number = np.unique(
+        array["time"].values.astype("datetime64[D]"), return_inverse=True, return_counts=True
+    )
+    if expected_per_day is not None and (expected_per_day < 1 or number.max() > expected_per_day):
+        raise ParameterError(
+            who, "expected_per_day is not positive, or a day has more analyses", got=expected_per_day,
+            expected=plain(f"at least {number.max()}"),
+        )  # fmt: skip
+    label = xr.DataArray(days[inverse].astype("datetime64[ns]"), dims="time", name="day")
+    mean = array.groupby(label).mean("time", skipna=True).rename(day="time").transpose(*array.dims).astype("float32")
+    mean.attrs = {**array.attrs, "cell_methods": "time: mean"}
+    result = mean.to_dataset(name="soil_moisture")
+    result["n_analyses"] = ("time", number.astype("int16"), {"units": "1", "long_name": "analyses averaged"})
+    result["time"].attrs = {"standard_name": "time", "long_name": "day"}
+    result.attrs = dict(dataset.attrs)
+    incomplete = [] if expected_per_day is None else [str(day) for day in days[number < expected_per_day]]
+    result.attrs["incomplete_days"] = json.dumps(incomplete)
+    stamp(
+        result, source=str(dataset.attrs.get("source", "")), catalog_id=str(dataset.attrs.get("catalog_id", "")),
+        synthetic=bool(dataset.attrs.get("synthetic", 0)),
+        step=f"{who}: {array.sizes['time']} analyses to {days.size} days, {len(incomplete)} incomplete",
+    )  # fmt: skip
+    return check_dataset(result, who=who)
+
+
+def _great_circle_km(lat: np.ndarray, lon: np.ndarray, at: tuple[float, float]) -> np.ndarray:
+    a, b = np.deg2rad(lat), np.deg2rad(at[0])
+    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(np.deg2rad(lon - at[1]) / 2) ** 2
+    return 2 * 6371.0 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
+
+
+def _read_points(who: str, path: Path) -> xr.Dataset:
+    raw = open_netcdf(who, path)
+    where = f"{who}({path.name})"
+    array = _check_native(where, raw)
+    if set(array.dims) != {"locations", "time"} or not {"lat", "lon", "location_id"} <= set(raw.variables):
+        raise FormatError(
+            where, "'swvl1' is no time series by location", got=array.dims, expected=("locations", "time"),
+            next_step="Use open_swvl1 for images",
+        )  # fmt: skip
+    native = array.attrs["units"]
+    array = array.reset_coords(drop=True).transpose("locations", "time").astype("float32")
+    array = array.where(np.abs(array) < _ABSURD)
+    array.attrs = {**_ATTRS, "native_units": native}
+    points = array.rename(locations="location").to_dataset(name="soil_moisture")
+    return points.assign_coords(
+        lat=("location", raw["lat"].values.astype("float64"), {"units": "degrees_north"}),
+        lon=("location", raw["lon"].values.astype("float64"), {"units": "degrees_east"}),
+        location_id=("location", raw["location_id"].values),
+    )
+
+
+def open_swvl1_points(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    start: str | None = None,
+    end: str | None = None,
+    near: tuple[float, float] | None = None,
+    max_distance_km: float = 50.0,
+) -> xr.Dataset:
+    """Open volumetric soil water of layer 1 as time series by location (one file a 5-degree cell).
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Cell files; ``grid.nc``, the lookup table beside them, is passed over.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+    start, end : str, optional
+        As `open_swvl1`.
+    near : (lat, lon), optional
+        Keep only the location nearest to this point, in degrees.
+    max_distance_km : float
+        Greatest distance that `near` accepts.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture(location, time)``, m3 m-3, with the coordinates ``lat``, ``lon`` and ``location_id``; with `near`
+        also ``distance_km``. Times that a file lacks are NaN.
+
+    Raises
+    ------
+    FormatError
+        If a file is no such series, or a location occurs twice.
+    CatalogError
+        If the period is empty, or no location is near enough.
+    """
+    who = "open_swvl1_points"
+    files = [path for path in check_paths(who, paths) if path.name != "grid.nc"]
+    if not files:
+        raise CatalogError(who, "only the lookup table grid.nc was given", next_step="Add the cell files beside it")
+    parts = [_read_points(who, path) for path in files]
+    dataset = xr.concat(parts, dim="location", join="outer", combine_attrs="override").sortby("time")
+    if np.unique(dataset["location_id"]).size != dataset.sizes["location"]:
+        raise FormatError(who, "a location occurs in two files", got=[path.name for path in files])
+    first, last = parse_period(who, start, end)
+    dataset = dataset.sel(time=slice(first, last))
+    if dataset.sizes["time"] == 0:
+        raise CatalogError(who, "no value in the period", got=(str(start), str(end)))
+    if near is not None:
+        distance = _great_circle_km(dataset["lat"].values, dataset["lon"].values, near)
+        nearest = int(np.argmin(distance))
+        if not distance[nearest] <= max_distance_km:
+            raise CatalogError(
+                who,
+                "no location is near enough",
+                got=f"{distance[nearest]:.0f} km",
+                expected=f"<= {max_distance_km} km",
+            )
+        dataset = dataset.isel(location=[nearest])
+        dataset = dataset.assign_coords(distance_km=("location", distance[[nearest]], {"units": "km"}))
+    dataset["soil_moisture"] = _clean(dataset["soil_moisture"].chunk(), count=True)
+    dataset.attrs = {}
+    stamp(
+        dataset, source="ECMWF reanalysis, volumetric soil water layer 1, time series", catalog_id=catalog_id,
+        synthetic=synthetic, step=f"{who}: {len(files)} cell files; swvl1 to soil_moisture",
+    )  # fmt: skip
+    return check_dataset(dataset, who=who, require=("soil_moisture",))

@@ -1,0 +1,431 @@
+"""Scores of predictions against observations, as plain functions on NumPy and (lazy) xarray arrays.
+
+Every function has the signature ``metric(pred, obs, *, dim=None, mask=None, min_obs=2)``:
+
+- `pred`, `obs`: NumPy arrays of one shape, or DataArrays (dims are matched by name; coordinates must agree);
+- `dim`: the dimension(s) to reduce: names for a DataArray, axis numbers for an array, None for all of them;
+- `mask`: True where a pair counts. A pair also needs both values: NaN on either side leaves it out;
+- `min_obs`: with fewer pairs the score is NaN (`n_obs` tells how many there were).
+
+A score that is not defined (a correlation of a constant series) is NaN, without a warning; no score is infinite. An
+infinite value in a pair is not a missing value: it makes the score NaN. Sums run in float64.
+Dask-backed arrays stay lazy; the reduced dimension is made one chunk.
+
+Differences are prediction minus observation. Standard deviations and ubRMSE divide by n, so that
+RMSE**2 = ubRMSE**2 + bias**2 holds exactly for one series (and not for averages over series).
+
+References
+----------
+.. [1] Entekhabi, D. et al. (2010). Performance metrics for soil moisture retrievals and application requirements.
+       J. Hydrometeorology 11, 832-840. doi:10.1175/2010JHM1223.1
+.. [2] Gruber, A. et al. (2020). Validation practices for satellite soil moisture retrievals: what are (the) errors?
+       Remote Sensing of Environment 244, 111806. doi:10.1016/j.rse.2020.111806
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+import xarray as xr
+
+from smnb.contract import ContractError, ParameterError
+from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_ranks
+
+__all__ = [
+    "CORRELATIONS",
+    "METRICS",
+    "anomaly_r",
+    "bias",
+    "n_obs",
+    "nrmse",
+    "pearson_r",
+    "r2",
+    "r2_pearson",
+    "rmse",
+    "slope",
+    "spearman_r",
+    "ubrmse",
+]
+
+Array: TypeAlias = np.ndarray | xr.DataArray
+Dim: TypeAlias = Hashable | Iterable[Hashable] | None
+
+#: Scores that Fisher's z applies to.
+CORRELATIONS = ("pearson_r", "spearman_r", "anomaly_r")
+_NRMSE_BY = ("joint_range", "observed_range", "observed_std", "observed_mean")
+#: A standard deviation below this part of the mean is rounding, not variation (SciPy's own limit).
+CONSTANT = 1e-13
+
+
+class PairMoments:
+    """Central moments of masked pairs along the last axis, in two passes; shapes ``(...)`` from ``(..., n)``."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> None:
+        self.n = ok.sum(-1)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            self.x_mean, dx = _centred(x, ok, self.n)
+            self.y_mean, dy = _centred(y, ok, self.n)
+            self.bias = self.x_mean - self.y_mean
+            self.xx, self.yy = (dx * dx).sum(-1) / self.n, (dy * dy).sum(-1) / self.n
+            self.xy = (dx * dy).sum(-1) / self.n
+            self.dd = ((dx - dy) ** 2).sum(-1) / self.n
+        self.x_constant = ~(self.xx > (CONSTANT * self.x_mean) ** 2)
+        self.y_constant = ~(self.yy > (CONSTANT * self.y_mean) ** 2)
+
+
+def _centred(values: np.ndarray, ok: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # relative to one member first: a constant series then has a variance of exactly 0
+    member = np.take_along_axis(values, ok.argmax(-1)[..., None], -1)
+    shifted = np.where(ok, values - member, 0.0)
+    shift = shifted.sum(-1) / n
+    deviation = np.where(ok, shifted - shift[..., None], 0.0)
+    return member[..., 0] + shift, deviation
+
+
+def rmse_from(m: Any) -> np.ndarray:
+    """RMSE from pair moments."""
+    return np.sqrt(m.dd + m.bias**2)
+
+
+def pearson_from(m: Any) -> np.ndarray:
+    """Pearson's R from pair moments; NaN where a side is constant."""
+    r = np.clip(m.xy / (np.sqrt(m.xx) * np.sqrt(m.yy)), -1.0, 1.0)
+    return np.where(m.x_constant | m.y_constant, np.nan, r)
+
+
+def r2_from(m: Any) -> np.ndarray:
+    """1 - SSE/SST from pair moments; NaN where the observations are constant."""
+    return np.where(m.y_constant, np.nan, 1.0 - (m.dd + m.bias**2) / m.yy)
+
+
+def slope_from(m: Any) -> np.ndarray:
+    """Least-squares slope of prediction on observation from pair moments."""
+    return np.where(m.y_constant, np.nan, m.xy / m.yy)
+
+
+#: Scores that need nothing but the pair moments.
+FROM_MOMENTS: dict[str, Callable[[Any], np.ndarray]] = {
+    "bias": lambda m: m.bias,
+    "rmse": rmse_from,
+    "ubrmse": lambda m: np.sqrt(m.dd),
+    "pearson_r": pearson_from,
+    "r2": r2_from,
+    "r2_pearson": lambda m: pearson_from(m) ** 2,
+    "slope": slope_from,
+}
+
+
+def _shape_check(who: str, pred: Array, obs: Array) -> tuple[Array, Array]:
+    if isinstance(pred, xr.DataArray) != isinstance(obs, xr.DataArray):
+        array, other = (pred, obs) if isinstance(pred, xr.DataArray) else (obs, pred)
+        if np.shape(other) != array.shape:
+            raise ContractError(who, "a plain array has another shape than the DataArray beside it",
+                                got=np.shape(other), expected=array.shape)  # fmt: skip
+        other = array.copy(data=np.asarray(other))
+        return (pred, other) if array is pred else (other, obs)
+    if isinstance(pred, xr.DataArray):
+        try:
+            xr.align(pred, obs, join="exact", copy=False)
+        except ValueError as error:
+            raise ContractError(
+                who, f"predictions and observations have other coordinates ({error})",
+                next_step="Align them first, e.g. with xarray.align",
+            ) from error  # fmt: skip
+        return pred, obs
+    pred, obs = np.asarray(pred), np.asarray(obs)
+    if pred.shape != obs.shape:
+        raise ContractError(who, "predictions and observations differ in shape", got=pred.shape, expected=obs.shape)
+    return pred, obs
+
+
+def _names(who: str, dim: Dim, known: tuple[Hashable, ...]) -> list[Hashable]:
+    wanted = list(known) if dim is None else list(dim) if isinstance(dim, list | tuple | set | frozenset) else [dim]
+    if any(d not in known for d in wanted) or not wanted:
+        raise ParameterError(who, "unknown dimension", got=dim, expected=known)
+    return wanted
+
+
+def _reduce(
+    who: str,
+    kernel: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
+    pred: Array,
+    obs: Array,
+    dim: Dim,
+    mask: Array | None,
+    min_obs: int,
+    *,
+    dtype: type = float,
+) -> Any:
+    """Apply ``kernel(x, y, ok)``, which reduces the last axis, over `dim` of NumPy or xarray input."""
+    if not isinstance(min_obs, int | np.integer) or min_obs < 1:
+        raise ParameterError(who, "'min_obs' is not a positive whole number", got=min_obs, expected=">= 1")
+    pred, obs = _shape_check(who, pred, obs)
+
+    def core(x: np.ndarray, y: np.ndarray, use: np.ndarray, n_dims: int) -> np.ndarray:
+        x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
+        x, y = np.broadcast_arrays(x, y)
+        flat = (*x.shape[: x.ndim - n_dims], -1) if x.size else (*x.shape[: x.ndim - n_dims], 1)
+        if not x.size:  # nothing to reduce: one pair that does not count
+            x = y = np.full(flat, np.nan)
+            use = np.False_
+        ok = ~(np.isnan(x) | np.isnan(y)) & np.asarray(use, bool)
+        x, y, ok = x.reshape(flat), y.reshape(flat), ok.reshape(flat)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            value = kernel(x, y, ok)
+        if dtype is int:
+            return value
+        return np.where((ok.sum(-1) >= min_obs) & np.isfinite(value), value, np.nan)
+
+    if isinstance(pred, xr.DataArray):
+        dims = _names(who, dim, tuple(dict.fromkeys((*pred.dims, *obs.dims))))
+        pred, obs = xr.broadcast(pred, obs)
+        use = xr.ones_like(pred, bool) if mask is None else _mask_like(who, mask, pred)
+        return xr.apply_ufunc(
+            core, pred, obs, use, input_core_dims=[dims] * 3, kwargs={"n_dims": len(dims)}, dask="parallelized",
+            output_dtypes=[dtype], dask_gufunc_kwargs={"allow_rechunk": True}, keep_attrs=False,
+        )  # fmt: skip
+    axes = _axes(who, dim, pred.ndim)
+    last = tuple(range(-len(axes), 0))
+    use = np.ones(pred.shape, bool) if mask is None else np.asarray(mask)
+    if use.shape != pred.shape:
+        raise ContractError(who, "the mask has another shape", got=use.shape, expected=pred.shape)
+    value = core(*(np.moveaxis(a, axes, last) for a in (pred, obs, use)), n_dims=len(axes))
+    return value[()]
+
+
+def _axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    if dim is None:
+        return tuple(range(ndim))
+    try:
+        return np.lib.array_utils.normalize_axis_tuple(dim if isinstance(dim, int | np.integer) else tuple(dim), ndim)
+    except (TypeError, ValueError) as error:  # AxisError is a ValueError
+        raise ParameterError(
+            who, "unknown or repeated axis", got=dim, expected=f"whole numbers from {-ndim} to {ndim - 1}",
+            next_step="Names of dimensions need xarray.DataArray",
+        ) from error  # fmt: skip
+
+
+def _mask_like(who: str, mask: Array, pred: xr.DataArray) -> xr.DataArray:
+    if not isinstance(mask, xr.DataArray):
+        if np.shape(mask) != pred.shape:
+            raise ContractError(who, "the mask has another shape", got=np.shape(mask), expected=pred.shape)
+        return xr.DataArray(mask, dims=pred.dims, coords=pred.coords)
+    extra = [d for d in mask.dims if d not in pred.dims]
+    if extra:
+        raise ContractError(who, f"the mask has dims {extra} of its own", expected=pred.dims)
+    return mask.broadcast_like(pred).transpose(*pred.dims)
+
+
+def _score(name: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+    return lambda x, y, ok: FROM_MOMENTS[name](PairMoments(x, y, ok))
+
+
+def n_obs(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 1) -> Any:
+    """Count the pairs that count: both values there and, where a mask is given, True in it.
+
+    `min_obs` is accepted so that all scores can be called alike; a count has no minimum.
+    """
+    return _reduce("n_obs", lambda x, y, ok: ok.sum(-1), pred, obs, dim, mask, min_obs, dtype=int)
+
+
+def bias(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Mean of prediction minus observation, in the units of the data.
+
+    Examples
+    --------
+    >>> round(float(bias(np.array([0.2, 0.3, np.nan]), np.array([0.1, 0.3, 0.5]))), 3)
+    0.05
+    """
+    return _reduce("bias", _score("bias"), pred, obs, dim, mask, min_obs)
+
+
+def rmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Root of the mean squared difference (divisor n), in the units of the data."""
+    return _reduce("rmse", _score("rmse"), pred, obs, dim, mask, min_obs)
+
+
+def ubrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """RMSE after the mean of each series is taken away: the standard deviation (divisor n) of the difference.
+
+    Examples
+    --------
+    >>> pred, obs = np.array([0.11, 0.22, 0.33]), np.array([0.1, 0.2, 0.3])
+    >>> bool(np.isclose(rmse(pred, obs) ** 2, ubrmse(pred, obs) ** 2 + bias(pred, obs) ** 2))
+    True
+    """
+    return _reduce("ubrmse", _score("ubrmse"), pred, obs, dim, mask, min_obs)
+
+
+def pearson_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Pearson's correlation; NaN where either series is constant."""
+    return _reduce("pearson_r", _score("pearson_r"), pred, obs, dim, mask, min_obs)
+
+
+def r2(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Coefficient of determination, 1 - SSE/SST about the mean observation (Nash-Sutcliffe efficiency); at most 1.
+
+    Paper 002 (Hu, Xu and Yu 2018) reports an R² without saying whether it means this or `r2_pearson`. The two differ
+    unless the predictions are unbiased with the right slope, so a comparison with that paper should give both.
+    """
+    return _reduce("r2", _score("r2"), pred, obs, dim, mask, min_obs)
+
+
+def r2_pearson(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Square of Pearson's correlation, in [0, 1]; blind to bias and to slope (see `r2`)."""
+    return _reduce("r2_pearson", _score("r2_pearson"), pred, obs, dim, mask, min_obs)
+
+
+def slope(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Least-squares slope of the prediction on the observation, cov(pred, obs)/var(obs).
+
+    Below 1 the predictions have too small a range. Noise in the observations lowers it too (regression dilution), so 1 is
+    not reached against noisy in-situ data even by the truth. NaN where the observations are constant.
+    """
+    return _reduce("slope", _score("slope"), pred, obs, dim, mask, min_obs)
+
+
+def nrmse(
+    pred: Array,
+    obs: Array,
+    *,
+    dim: Dim = None,
+    mask: Array | None = None,
+    min_obs: int = 2,
+    normalise_by: str = "joint_range",
+) -> Any:
+    """RMSE over a scale of the data, dimensionless; NaN where that scale is 0.
+
+    Parameters
+    ----------
+    pred, obs, dim, mask, min_obs
+        As in the module's description.
+    normalise_by : {"joint_range", "observed_range", "observed_std", "observed_mean"}
+        ``joint_range`` is the range of both series together, which is what pytesmo's nrmsd divides by.
+    """
+    if normalise_by not in _NRMSE_BY:
+        raise ParameterError("nrmse", "unknown 'normalise_by'", got=normalise_by, expected=_NRMSE_BY)
+
+    def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        moments = PairMoments(x, y, ok)
+        if normalise_by == "observed_std":
+            scale = np.where(moments.y_constant, np.nan, np.sqrt(moments.yy))
+        elif normalise_by == "observed_mean":
+            scale = moments.y_mean
+        else:
+            low, high = (np.minimum(x, y), np.maximum(x, y)) if normalise_by == "joint_range" else (y, y)
+            scale = np.where(ok, high, -np.inf).max(-1) - np.where(ok, low, np.inf).min(-1)
+        return rmse_from(moments) / np.where(scale == 0, np.nan, scale)
+
+    return _reduce("nrmse", kernel, pred, obs, dim, mask, min_obs)
+
+
+def _rows(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Flatten ``(..., n)`` to a long table of the pairs that count: row codes, positions, x, y."""
+    n = ok.shape[-1]
+    codes, position = np.nonzero(ok.reshape(-1, n))
+    return codes, position, x.reshape(-1, n)[codes, position], y.reshape(-1, n)[codes, position]
+
+
+def _scatter(values: np.ndarray, codes: np.ndarray, position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    out = np.full((int(np.prod(shape[:-1], dtype=int)), shape[-1]), np.nan)
+    out[codes, position] = values
+    return out.reshape(shape)
+
+
+def spearman_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """Spearman's rank correlation: Pearson's R of the ranks, ties at their mean rank; NaN for a constant series."""
+
+    def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        infinite = (ok & ~(np.isfinite(x) & np.isfinite(y))).any(-1)
+        codes, position, xv, yv = _rows(x, y, ok)
+        rx, ry = (_scatter(group_ranks(codes, v), codes, position, ok.shape) for v in (xv, yv))
+        return np.where(infinite, np.nan, pearson_from(PairMoments(rx, ry, ok)))
+
+    return _reduce("spearman_r", kernel, pred, obs, dim, mask, min_obs)
+
+
+def anomaly_r(
+    pred: Array,
+    obs: Array,
+    *,
+    time: Any = None,
+    dim: Dim = None,
+    mask: Array | None = None,
+    min_obs: int = 2,
+    window_days: float = 35.0,
+    window_min_obs: int = 3,
+) -> Any:
+    """Pearson's correlation of short-term anomalies: each series minus its own centred moving average.
+
+    Parameters
+    ----------
+    pred, obs, dim, mask, min_obs
+        As in the module's description, with one dimension: `dim` is the time axis (default "time" for a DataArray, the
+        last axis for an array). `min_obs` counts the anomalies.
+    time : array-like, optional
+        UTC times along `dim`; default the DataArray's own coordinate.
+    window_days : float
+        Full width of the window, 35 days as in the field's practice; both ends belong to it.
+    window_min_obs : int
+        A value whose window holds fewer pairs (itself included) has no anomaly. pytesmo takes 1.
+
+    Notes
+    -----
+    The moving averages see only times at which both series have a value, so that both are relative to the same days.
+    """
+    who = "anomaly_r"
+    pred, obs = _shape_check(who, pred, obs)
+    if dim is None:
+        dim = "time" if isinstance(pred, xr.DataArray) else np.ndim(pred) - 1
+    if isinstance(dim, list | tuple):
+        raise ParameterError(who, "anomalies run along one time dimension", got=dim, expected="one dimension")
+    if time is None:
+        if not isinstance(pred, xr.DataArray) or dim not in pred.coords:
+            raise ParameterError(who, "the times are not known", next_step="Pass time=, one UTC time a step of 'dim'")
+        time = pred[dim].values
+    time_ms = as_milliseconds(time, who=who)
+    length = pred.sizes[dim] if isinstance(pred, xr.DataArray) else pred.shape[dim]
+    if time_ms.size != length:
+        raise ContractError(who, "there are not as many times as steps", got=time_ms.size, expected=length)
+
+    def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        infinite = (ok & ~(np.isfinite(x) & np.isfinite(y))).any(-1)
+        codes, position, xv, yv = _rows(x, y, ok & ~infinite[..., None])
+        ax, ay = (
+            _scatter(
+                group_anomaly(codes, time_ms[position], v, window_days=window_days, window_min_obs=window_min_obs),
+                codes, position, ok.shape,
+            )
+            for v in (xv, yv)
+        )  # fmt: skip
+        there = ~np.isnan(ax)
+        return np.where(there.sum(-1) >= min_obs, pearson_from(AnomalyMoments(ax, ay, there)), np.nan)
+
+    return _reduce(who, kernel, pred, obs, dim, mask, min_obs)
+
+
+class AnomalyMoments(PairMoments):
+    """Moments of anomalies: their mean is near 0, so a constant series is told by its variance alone."""
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> None:
+        super().__init__(x, y, ok)
+        self.x_constant = ~(self.xx > 1e-28)
+        self.y_constant = ~(self.yy > 1e-28)
+
+
+#: All scores by name.
+METRICS: dict[str, Callable[..., Any]] = {
+    "bias": bias,
+    "rmse": rmse,
+    "ubrmse": ubrmse,
+    "pearson_r": pearson_r,
+    "spearman_r": spearman_r,
+    "r2": r2,
+    "r2_pearson": r2_pearson,
+    "anomaly_r": anomaly_r,
+    "slope": slope,
+    "nrmse": nrmse,
+    "n_obs": n_obs,
+}

@@ -1,0 +1,241 @@
+"""Triple collocation: errors of three products of one quantity, none of which is the truth.
+
+It assumes that each product is a linear function of the truth plus an error, that the errors are independent of the truth
+and of one another, and that all three see the same truth (a point and a 36 km mean do not, quite: the difference of scale
+then counts as an error of the one that differs). Products that share inputs break it.
+
+References
+----------
+.. [1] Stoffelen, A. (1998). Toward the true near-surface wind speed: error modeling and calibration using triple
+       collocation. J. Geophys. Res. 103, 7755-7766. doi:10.1029/97JC03180
+.. [2] Gruber, A. et al. (2016). Recent advances in (soil moisture) triple collocation analysis. Int. J. Appl. Earth Obs.
+       Geoinf. 45, 200-211. doi:10.1016/j.jag.2015.09.002
+.. [3] McColl, K. A. et al. (2014). Extended triple collocation: estimating errors and correlation coefficients with respect
+       to an unknown target. Geophys. Res. Lett. 41, 6229-6236. doi:10.1002/2014GL061322
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smnb.contract import ContractError, ParameterError
+from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
+
+__all__ = ["triple_collocation"]
+
+_FEW = 100
+_LEAST = 10
+_STEP = 1e-30
+_PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+
+
+def _covariances(m: Sequence[np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+    cov = {}
+    for k, (i, j) in enumerate(_PAIRS, 3):
+        cov[i, j] = cov[j, i] = m[k] - m[i] * m[j]
+    return cov
+
+
+def _quantity(name: str, i: int, reference: int) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """Return a quantity of product i, on the scale of its interval, as an analytic function of means."""
+    j, k = (n for n in range(3) if n != i)
+
+    def function(m: Sequence[np.ndarray]) -> np.ndarray:
+        c = _covariances(m)
+        signal = c[i, j] * c[i, k] / c[j, k]
+        third = 3 - i - reference
+        log_beta = 0.0 if i == reference else np.log(c[reference, third] / c[i, third])
+        if name in ("err_std", "err_std_own"):
+            return 0.5 * np.log(c[i, i] - signal) + (log_beta if name == "err_std" else 0.0)
+        if name == "snr_db":
+            return 10.0 / np.log(10.0) * (np.log(signal) - np.log(c[i, i] - signal))
+        if name == "r_truth":
+            return np.arctanh(np.sqrt(signal / c[i, i]))
+        return log_beta
+
+    return function
+
+
+def _with_gradient(function: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Callable[[Sequence[np.ndarray]], tuple]:
+    """Add derivatives by complex steps, which are exact to rounding for analytic functions."""
+
+    def smooth(m: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        gradient = []
+        for k in range(len(m)):
+            shifted = [a + 0j for a in m]
+            shifted[k] = shifted[k] + 1j * _STEP
+            gradient.append(function(shifted).imag / _STEP)
+        return function(m), gradient
+
+    return smooth
+
+
+_BACK: dict[str, Callable[[Any], Any]] = {
+    "err_std": np.exp, "err_std_own": np.exp, "snr_db": lambda v: v, "r_truth": np.tanh, "beta": np.exp,
+}  # fmt: skip
+
+
+def _reasons(cov: np.ndarray) -> list[str]:
+    """Why triple collocation fails for each product; empty where it does not."""
+    names = "xyz"
+    reasons = []
+    for i in range(3):
+        j, k = (n for n in range(3) if n != i)
+        small = [f"{names[a]}{names[b]}" for a, b in ((0, 1), (0, 2), (1, 2)) if not cov[a, b] > 0.0]
+        if small:
+            reasons.append(f"covariance {', '.join(small)} is not positive: no common signal")
+        elif cov[i, i] - cov[i, j] * cov[i, k] / cov[j, k] <= 0.0:
+            reasons.append("the error variance comes out negative: the assumptions fail, or the sample is too small")
+        else:
+            reasons.append("")
+    return reasons
+
+
+def _check(who: str, series: list[np.ndarray], names: Sequence[str], reference: int, level: float, n_boot: int,
+           block_length: int | str, seed: int) -> None:  # fmt: skip
+    if any(s.ndim != 1 or s.shape != series[0].shape for s in series):
+        raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
+    if len(names) != 3 or len(set(names)) != 3:
+        raise ParameterError(who, "there are not three different names", got=tuple(names))
+    if reference not in (0, 1, 2):
+        raise ParameterError(who, "unknown reference", got=reference, expected=(0, 1, 2))
+    if not 0.0 < level < 1.0:
+        raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
+    if not isinstance(n_boot, int | np.integer) or (n_boot < 100 and n_boot != 0):
+        raise ParameterError(who, "'n_boot' is too small for quantiles", got=n_boot, expected="0 (no interval) or >= 100")
+    if block_length != "auto" and (not isinstance(block_length, int | np.integer) or block_length < 1):
+        raise ParameterError(who, "'block_length' is no length", got=block_length, expected="'auto' or >= 1")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
+
+
+def triple_collocation(
+    x: Any,
+    y: Any,
+    z: Any,
+    *,
+    names: Sequence[str] = ("x", "y", "z"),
+    reference: int = 0,
+    level: float = 0.95,
+    n_boot: int = 1000,
+    block_length: int | str = "auto",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Error standard deviation, correlation with the unknown truth and signal-to-noise ratio of three series.
+
+    Parameters
+    ----------
+    x, y, z : array-like, shape (n,)
+        Collocated series in order of time; a time at which any of the three is missing is left out.
+    names : sequence of three str
+        Rows of the result.
+    reference : {0, 1, 2}
+        The series that the others are scaled to.
+    level, n_boot, block_length, seed
+        Of the intervals, which are studentised block-bootstrap intervals in time as in `score_intervals`. ``n_boot=0``
+        leaves them out.
+
+    Returns
+    -------
+    DataFrame
+        One row a series, indexed by name: ``err_std`` (in the units of the reference), ``err_std_own`` (in the units of
+        the series itself), ``snr_db``, ``r_truth``, ``beta`` (the factor that brings the series to the scale of the
+        reference; 1 for the reference), each also with ``_low`` and ``_high``; ``n``, ``block_length``, ``note``. Where an error variance or a covariance is not positive the numbers are NaN and the
+        note says why. Fewer than 100 triplets are noted; fewer than 10 give NaN.
+
+    Raises
+    ------
+    ContractError
+        If the shapes differ or a value is infinite.
+    ParameterError
+        On an option out of range.
+
+    Notes
+    -----
+    With sample covariances s (divisor n - 1) of x against y and z: error variance s_xx - s_xy s_xz / s_yz;
+    R² = s_xy s_xz / (s_xx s_yz); beta_y = s_xz / s_yz. pytesmo takes absolute values in the SNR and so returns a number
+    where this returns NaN.
+    """
+    who = "triple_collocation"
+    series = [np.asarray(s, "float64") for s in (x, y, z)]
+    _check(who, series, names, reference, level, n_boot, block_length, seed)
+    data = np.stack(series)
+    if np.isinf(data).any():
+        raise ContractError(who, "a value is infinite", got=int(np.isinf(data).sum()))
+    data = data[:, ~np.isnan(data).any(0)]
+    n = data.shape[1]
+    quantities = ("err_std", "err_std_own", "snr_db", "r_truth", "beta")
+    columns = [f"{q}{end}" for q in quantities for end in ("", "_low", "_high")]
+    result = pd.DataFrame(np.nan, index=pd.Index(list(names), name="product"), columns=columns)
+    result["n"], result["block_length"], result["note"] = n, 0, ""
+    if n < _LEAST:
+        result["note"] = f"{n} triplets, fewer than {_LEAST}"
+        return result
+    cov = np.cov(data)
+    few = f"{n} triplets, fewer than {_FEW}: triple collocation needs several hundred" if n < _FEW else ""
+    centred = data - data.mean(1, keepdims=True)
+    # to one scale, so that no product of features is lost in rounding
+    sizes = np.sqrt(np.diag(cov))
+    scaled = centred / np.where(sizes > 0, sizes, 1.0)[:, None]
+    features = np.stack([*scaled, *(scaled[i] * scaled[j] for i, j in _PAIRS)])[:, None, :]
+    for i, (name, reason) in enumerate(zip(names, _reasons(cov), strict=True)):
+        result.loc[name, "note"] = "; ".join(t for t in (reason, few) if t)
+        if reason:
+            continue
+        j, k = (m for m in range(3) if m != i)
+        signal = cov[i, j] * cov[i, k] / cov[j, k]
+        third = 3 - i - reference
+        beta = 1.0 if i == reference else cov[reference, third] / cov[i, third]
+        own = np.sqrt(cov[i, i] - signal)
+        values = {"err_std": own * beta, "err_std_own": own, "snr_db": 10.0 * np.log10(signal / (cov[i, i] - signal)),
+                  "r_truth": np.sqrt(signal / cov[i, i]), "beta": beta}  # fmt: skip
+        for quantity, value in values.items():
+            result.loc[name, quantity] = value
+        if not n_boot:
+            continue
+        for quantity, value in values.items():
+            if quantity == "beta" and i == reference:
+                result.loc[name, ["beta_low", "beta_high"]] = 1.0
+                continue
+            low, high, length, note = _interval(
+                _quantity(quantity, i, reference), features, n, level=level, n_boot=int(n_boot),
+                block_length=block_length, seed=int(seed),
+            )  # fmt: skip
+            ends = np.array([_BACK[quantity](low), _BACK[quantity](high)])
+            # back to the units of the reference, or the series' own
+            ends = ends * {"err_std": sizes[reference], "err_std_own": sizes[i], "beta": sizes[reference] / sizes[i]}.get(
+                quantity, 1.0
+            )
+            result.loc[name, [f"{quantity}_low", f"{quantity}_high"]] = ends
+            result.loc[name, "block_length"] = max(int(result.loc[name, "block_length"]), length)
+            if note and note not in result.loc[name, "note"]:
+                result.loc[name, "note"] = "; ".join(t for t in (result.loc[name, "note"], note) if t)
+    return result
+
+
+def _interval(
+    function: Callable[[Sequence[np.ndarray]], np.ndarray], features: np.ndarray, n: int, *, level: float, n_boot: int,
+    block_length: int | str, seed: int,
+) -> tuple[float, float, int, str]:  # fmt: skip
+    """Studentised block-bootstrap interval of a function of the means of features ``(p, 1, n)``."""
+    smooth, count = _with_gradient(function), np.array([n])
+    means = features.mean(2)
+    _, gradient = smooth(means)
+    deviations = features - means[..., None]
+    influence = sum(g[:, None] * d for g, d in zip(gradient, deviations, strict=True))
+    chosen = automatic_block_length(influence, count, [(d, 1) for d in deviations[3:6]])
+    length, blocks = chosen.length, int(chosen.blocks[0])
+    if block_length != "auto":
+        if n < 2 * int(block_length):
+            return np.nan, np.nan, 0, f"fewer triplets than two blocks of {block_length}"
+        length, blocks = np.array([int(block_length)]), max(int(round(n / int(block_length))), 2)
+    found = bootstrap_t(deviations, means, count, smooth, length, blocks, n_boot=n_boot, seed=seed, level=level)
+    if found.usable[0] < 0.9:
+        return np.nan, np.nan, int(length[0]), "no interval: error variances of the replicates come out negative"
+    error = found.standard_error[0] * float(np.sqrt(long_run_inflation(chosen.rho, chosen.decay, length, count)[0]))
+    low, high = found.estimate[0] - found.t_high[0] * error, found.estimate[0] - found.t_low[0] * error
+    return float(low), float(high), int(length[0]), ""

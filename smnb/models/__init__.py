@@ -1,0 +1,83 @@
+"""Networks and baselines. `MODELS` names every network, with its paper, its inputs and its number of parameters."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from smnb.contract import ParameterError
+
+__all__ = ["MODELS", "ModelEntry", "build_model"]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One network of the registry.
+
+    Parameters
+    ----------
+    name, paper, inputs, description : str
+    module, model_class, config_class : str
+        Where the network is; imported when it is built, so that listing the registry is cheap.
+    n_parameters : int
+        Trainable parameters at the paper's sizes; a test compares it with the network.
+    """
+
+    name: str
+    paper: str
+    inputs: str
+    description: str
+    module: str
+    model_class: str
+    config_class: str
+    n_parameters: int
+
+
+MODELS: dict[str, ModelEntry] = {
+    "amsre_cnn": ModelEntry(
+        name="amsre_cnn",
+        paper="Hu, Xu & Yu 2018, ISPRS Archives XLII-3",
+        inputs="9×9 patches of brightness temperature, 6.9 and 10.7 GHz, H and V",
+        description="three convolutions and two fully connected layers to the soil moisture of the centre pixel",
+        module="smnb.models.amsre_cnn",
+        model_class="AmsreCNN",
+        config_class="AmsreCNNConfig",
+        n_parameters=489_641,
+    ),
+}
+
+
+def build_model(name: str, config: dict[str, Any] | None = None) -> Any:
+    """Build a network of the registry.
+
+    Parameters
+    ----------
+    name : str
+        A key of `MODELS`.
+    config : dict, optional
+        Values that differ from the config class's defaults (the paper's).
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ParameterError
+        If the name or a config key is unknown.
+    """
+    if name not in MODELS:
+        raise ParameterError("build_model", "unknown network", got=name, expected=sorted(MODELS))
+    entry = MODELS[name]
+    module = importlib.import_module(entry.module)
+    config_class = getattr(module, entry.config_class)
+    unknown = sorted(set(config or {}) - set(config_class.__dataclass_fields__))
+    if unknown:
+        raise ParameterError(
+            f"build_model({name!r})",
+            "unknown config keys",
+            got=unknown,
+            expected=sorted(config_class.__dataclass_fields__),
+        )
+    return getattr(module, entry.model_class)(config_class(**(config or {})))

@@ -1,0 +1,113 @@
+"""The patch network of Hu, Xu and Yu (2018): 9×9 brightness temperatures to the soil moisture of the centre.
+
+Layer sizes are the paper's and so is the number of parameters (489,641 for four channels). The paper does not state
+activations; ReLU after each convolution and the first fully connected layer is the usual reading and the default here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from smnb.contract import ParameterError, plain
+
+__all__ = ["AmsreCNN", "AmsreCNNConfig"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
+
+
+@dataclass(frozen=True)
+class AmsreCNNConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of a patch: 4 in the paper (6.9 and 10.7 GHz, H and V).
+    patch_size : int
+        Side of a patch in pixels, odd, at least 9. Only 9 gives the paper's 2×2×200 feature map.
+    conv_channels : tuple of three int
+    hidden : int
+        Width of the first fully connected layer.
+    activation : str
+        ``relu``, ``tanh`` or ``identity``.
+    """
+
+    in_channels: int = 4
+    patch_size: int = 9
+    conv_channels: tuple[int, int, int] = (20, 100, 200)
+    hidden: int = 500
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
+        if self.patch_size < 9 or self.patch_size % 2 == 0:
+            raise ParameterError(
+                "AmsreCNNConfig", "patch_size", got=self.patch_size, expected=plain("odd and at least 9")
+            )
+        if len(self.conv_channels) != 3 or min(self.in_channels, self.hidden, *self.conv_channels) < 1:
+            raise ParameterError(
+                "AmsreCNNConfig", "layer sizes", got=(self.in_channels, self.conv_channels, self.hidden),
+                expected=plain("positive, with three convolutions"),
+            )  # fmt: skip
+        if self.activation not in ACTIVATIONS:
+            raise ParameterError("AmsreCNNConfig", "activation", got=self.activation, expected=sorted(ACTIVATIONS))
+
+    @property
+    def feature_size(self) -> int:
+        """Side of the last feature map: 2 for 9-pixel patches."""
+        return (self.patch_size - 3) // 2 - 1
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+class AmsreCNN(nn.Module):
+    """Patch network: three convolutions, two max-poolings, two fully connected layers.
+
+    Parameters
+    ----------
+    config : AmsreCNNConfig
+
+    References
+    ----------
+    Hu, Z., Xu, L., Yu, B. (2018). Soil moisture retrieval using convolutional neural networks: application to passive
+    microwave remote sensing. ISPRS Archives XLII-3.
+    """
+
+    def __init__(self, config: AmsreCNNConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or AmsreCNNConfig()
+        first, second, third = config.conv_channels
+        activation = ACTIVATIONS[config.activation]
+        self.conv1 = nn.Conv2d(config.in_channels, first, 2)
+        self.pool1 = nn.MaxPool2d(2, stride=1)
+        self.conv2 = nn.Conv2d(first, second, 2)
+        self.pool2 = nn.MaxPool2d(2, stride=2)
+        self.conv3 = nn.Conv2d(second, third, 2)
+        self.fc1 = nn.Linear(third * config.feature_size**2, config.hidden)
+        self.fc2 = nn.Linear(config.hidden, 1)
+        self.activation = activation(inplace=True) if config.activation == "relu" else activation()
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """Predict the soil moisture at the centre of each patch.
+
+        Parameters
+        ----------
+        patches : Tensor, shape (patch, channel, patch_size, patch_size)
+            Inputs scaled to [0, 1].
+
+        Returns
+        -------
+        Tensor, shape (patch,)
+            Scaled soil moisture.
+        """
+        # sizes for the paper's 9×9×4 patches
+        x = self.pool1(self.activation(self.conv1(patches)))  # (n, 20, 8, 8) -> (n, 20, 7, 7)
+        x = self.pool2(self.activation(self.conv2(x)))  # (n, 100, 6, 6) -> (n, 100, 3, 3)
+        x = self.activation(self.conv3(x))  # (n, 200, 2, 2)
+        x = self.activation(self.fc1(x.flatten(1)))  # (n, 800) -> (n, 500)
+        return self.fc2(x).squeeze(1)  # (n,)

@@ -1,0 +1,45 @@
+"""Figures from tidy data: a static one for paper and page, and an interactive twin for the notebook.
+
+Nothing here touches the network. Coastlines come from a Natural Earth file that cartopy has on disk already, or from
+the Köppen map; interactive figures carry their own JavaScript (bokeh's core, once a page), so that they work in
+JupyterLab and in an exported HTML page without the internet, and a page that runs no JavaScript shows the static twin.
+
+- `coast`: `coastlines`; `fields`: checks, colour scales and coarsening that both kinds of map share;
+- `maps`: `static_maps`, `image_panels`; `charts`: `density_scatter`, `series`, `histograms`;
+- `interactive`: `interactive_maps`, `interactive_image_panels`, `interactive_density_scatter`, `interactive_series`;
+- `display`: `enable`, `show_pair`, `save_png`, `save_html`.
+"""
+
+from smnb.plots.charts import density_scatter, histograms, series
+from smnb.plots.coast import coastlines
+from smnb.plots.display import enable, png_bytes, save_html, save_png, show_pair
+from smnb.plots.fields import nice_limits, pretty_units, split_panels, symmetric_limit
+from smnb.plots.interactive import (
+    interactive_density_scatter,
+    interactive_image_panels,
+    interactive_maps,
+    interactive_series,
+)
+from smnb.plots.maps import image_panels, static_maps
+
+__all__ = [
+    "coastlines",
+    "density_scatter",
+    "enable",
+    "histograms",
+    "image_panels",
+    "interactive_density_scatter",
+    "interactive_image_panels",
+    "interactive_maps",
+    "interactive_series",
+    "nice_limits",
+    "png_bytes",
+    "pretty_units",
+    "save_html",
+    "save_png",
+    "series",
+    "show_pair",
+    "split_panels",
+    "static_maps",
+    "symmetric_limit",
+]

@@ -1,0 +1,377 @@
+"""Static charts: density scatter, learning curves, histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from smnb.contract import ContractError, ParameterError, synthetic_label
+from smnb.plots.fields import nice_limits, with_units
+from smnb.plots.maps import STYLE, WIDTH, new_figure, panel_title
+
+__all__ = ["density_scatter", "histograms", "series"]
+
+#: Okabe and Ito's colours for the colour-blind, with a line style each so that a grey print tells them apart too.
+LINES = (
+    ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
+    ("#56B4E9", "-"), ("#E69F00", "--"), ("#000000", "-."),
+)  # fmt: skip
+DENSITY_CMAP = "viridis"
+#: Inches between scatters: room for half a tick label on either side.
+_GAP = 0.34
+
+
+@dataclass
+class Density:
+    """Counts of prediction against reference in square bins, with the scores that go beside them."""
+
+    counts: np.ndarray
+    """(bins of the prediction, bins of the reference), NaN where empty."""
+    scores: dict[str, float]
+    slope: float
+    intercept: float
+    outside: int
+
+
+def bin_pairs(
+    who: str, pred: Mapping[str, ArrayLike] | ArrayLike, obs: Mapping[str, ArrayLike] | ArrayLike, *, bins: int,
+    limits: tuple[float, float] | None,
+) -> tuple[dict[str, Density], np.ndarray]:  # fmt: skip
+    """Bin each model's pairs on common square axes and score them.
+
+    Returns
+    -------
+    dict of str to Density
+        By model, "" where `pred` is one array.
+    numpy.ndarray
+        Edges of the bins, the same on both axes.
+
+    Raises
+    ------
+    ContractError
+        Where shapes differ, or fewer than two pairs are finite.
+    """
+    if bins < 2:
+        raise ParameterError(who, "too few bins", got=bins, expected="at least 2")
+    models = dict(pred) if isinstance(pred, Mapping) else {"": pred}
+    if not models:
+        raise ContractError(who, "there is no prediction to show")
+    pairs = {}
+    for name, values in models.items():
+        if isinstance(obs, Mapping) and name not in obs:
+            raise ContractError(who, f"no reference for model {name!r}", got=sorted(obs))
+        p, o = np.asarray(values), np.asarray(obs[name] if isinstance(obs, Mapping) else obs)
+        if p.shape != o.shape:
+            raise ContractError(who, f"prediction {name!r} and its reference differ in shape", got=p.shape,
+                                expected=o.shape)  # fmt: skip
+        both = np.isfinite(p) & np.isfinite(o)
+        if both.sum() < 2:
+            raise ContractError(
+                who, f"prediction {name!r} has fewer than two finite pairs", got=int(both.sum()),
+                next_step="Check that prediction and reference overlap where they are not missing",
+            )  # fmt: skip
+        pairs[name] = p[both].astype("float64"), o[both].astype("float64")
+    if limits is None:
+        limits = nice_limits([a for pair in pairs.values() for a in pair], percentiles=(0.05, 99.95))[:2]
+    elif not limits[0] < limits[1]:
+        raise ParameterError(who, "axis limits are not ascending", got=limits)
+    edges = np.linspace(*limits, bins + 1)
+    return {name: _density(*pair, edges) for name, pair in pairs.items()}, edges
+
+
+def _density(pred: np.ndarray, obs: np.ndarray, edges: np.ndarray) -> Density:
+    counts = np.histogram2d(pred, obs, bins=(edges, edges))[0]
+    error, spread = pred - obs, obs - obs.mean()
+    total = float((spread**2).sum())
+    deviation = float(np.sqrt(((pred - pred.mean()) ** 2).sum() * total))
+    covariance = float(((pred - pred.mean()) * spread).sum())
+    slope = covariance / total if total > 0 else np.nan
+    scores = {
+        "R": covariance / deviation if deviation > 0 else np.nan,
+        "R2": 1.0 - float((error**2).sum()) / total if total > 0 else np.nan,
+        "ubRMSE": float(error.std()),
+        "bias": float(error.mean()),
+        "n": float(error.size),
+    }
+    outside = int(error.size - counts.sum())
+    return Density(np.where(counts > 0, counts, np.nan), scores, slope, pred.mean() - slope * obs.mean(), outside)
+
+
+def score_lines(density: Density) -> list[str]:
+    """Return the lines beside a scatter: R, R², ubRMSE and bias (in the axes' unit), n, and pairs outside the axes."""
+    scores = density.scores
+    digits = 4 if abs(scores["ubRMSE"]) < 0.1 else 3
+    lines = [
+        f"R = {scores['R']:.3f}",
+        f"R² = {scores['R2']:.3f}",
+        f"ubRMSE = {scores['ubRMSE']:.{digits}f}",
+        f"bias = {scores['bias']:+.{digits}f}",
+        f"n = {int(scores['n']):,}",
+    ]
+    lines += [f"{density.outside:,} off the axes"] if density.outside else []
+    return [line.replace("-", "−") for line in lines]
+
+
+def density_scatter(
+    pred: Mapping[str, ArrayLike] | ArrayLike,
+    obs: Mapping[str, ArrayLike] | ArrayLike,
+    *,
+    units: str,
+    label: str = "soil moisture",
+    reference: str = "Reference",
+    bins: int = 100,
+    limits: tuple[float, float] | None = None,
+    synthetic: bool = False,
+) -> Figure:
+    """Draw prediction against reference as a two-dimensional histogram, one panel a model, on one scale of everything.
+
+    The solid line is 1:1, the dashed one the least-squares line of the prediction on the reference. R² is the
+    coefficient of determination (1 - residual over total sum of squares), which is not the square of R and can be
+    negative; ubRMSE is the standard deviation of the error; bias is prediction minus reference.
+
+    Parameters
+    ----------
+    pred : array or mapping of str to array
+        One or several models, by name; any shape, missing is NaN.
+    obs : array or mapping of str to array
+        The reference, of the same shape; one for all models or one each.
+    units, label, reference : str
+        For the axes.
+    bins : int
+        Bins an axis.
+    limits : (float, float), optional
+        Both axes; default nearly all values, and the box counts what lies outside.
+    synthetic : bool
+        Say so in each title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ContractError
+        Where shapes differ, or fewer than two pairs are finite.
+    """
+    densities, edges = bin_pairs("density_scatter", pred, obs, bins=bins, limits=limits)
+    columns = min(len(densities), 2)
+    rows = -(-len(densities) // columns)
+    side = min(3.9, (WIDTH - 0.72 - 0.95 - _GAP * (columns - 1)) / columns)
+    width = 0.72 + columns * side + _GAP * (columns - 1) + 0.95
+    alone = len(densities) == 1
+    names = [
+        panel_title(None if alone else i, name or "Prediction", synthetic, side) for i, name in enumerate(densities)
+    ]
+    head = 0.12 + 0.17 * max(n.count("\n") + 1 for n in names)
+    height = rows * (head + side + 0.08) + 0.52
+    norm = LogNorm(
+        1, max(2.0, max(np.nanmax(d.counts) if np.isfinite(d.counts).any() else 1.0 for d in densities.values()))
+    )
+    with mpl.rc_context(STYLE):
+        figure = new_figure(width, height)
+        for i, (name, density) in enumerate(zip(names, densities.values(), strict=True)):
+            r, c = divmod(i, columns)
+            bottom = height - (r + 1) * (head + side + 0.08) + 0.08
+            box = ((0.72 + c * (side + _GAP)) / width, bottom / height, side / width, side / height)
+            axes = figure.add_axes(box)
+            mesh = _scatter_panel(axes, density, edges, norm)
+            axes.set_title(name, loc="left", fontsize=10, pad=4, linespacing=1.1)
+            below = i + columns >= len(densities)
+            axes.tick_params(labelleft=c == 0, labelbottom=below)
+            if below:
+                axes.set_xlabel(with_units(f"{reference} {label}", units))
+            if c == 0:
+                axes.set_ylabel(with_units(f"Predicted {label}", units))
+        bar_box = ((width - 0.82) / width, bottom / height, 0.12 / width, (height - head - bottom) / height)
+        bar = figure.colorbar(mesh, cax=figure.add_axes(bar_box, label="colorbar"))
+        bar.set_label("Pairs in a bin", labelpad=2)
+    return figure
+
+
+def _scatter_panel(axes: Axes, density: Density, edges: np.ndarray, norm: LogNorm) -> mpl.collections.QuadMesh:
+    low, high = edges[0], edges[-1]
+    mesh = axes.pcolormesh(edges, edges, density.counts, norm=norm, cmap=DENSITY_CMAP, rasterized=True)
+    axes.plot([low, high], [low, high], color="black", linewidth=1.0)
+    ends = np.array([low, high])
+    axes.plot(ends, density.slope * ends + density.intercept, color="#D55E00", linewidth=1.3, linestyle="--")
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    # an outline instead of a box, which would hide what lies under it
+    outline = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+    axes.text(0.03, 0.97, "\n".join(score_lines(density)), transform=axes.transAxes, va="top", fontsize=8.5,
+              linespacing=1.12, path_effects=outline)  # fmt: skip
+    return mesh
+
+
+def series(
+    table: pd.DataFrame,
+    *,
+    x: str,
+    y: Mapping[str, str] | list[str],
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    log_y: bool = False,
+    synthetic: bool = False,
+) -> Figure:
+    """Draw columns of a table as lines: learning curves by epoch, or series in time.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a point of `x`; missing values leave a gap.
+    x : str
+        Column of the horizontal axis.
+    y : list of str, or mapping of column to its name in the legend
+        Columns to draw.
+    xlabel, ylabel, title : str
+        With units where there are any.
+    log_y : bool
+        Logarithmic vertical axis; then values must be positive.
+    synthetic : bool
+        Say so in the title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ContractError
+        For a column that is absent or has nothing to draw, or values that a logarithm does not have.
+    """
+    names = check_series("series", table, x, y, log_y)
+    with mpl.rc_context(STYLE):
+        figure = new_figure(WIDTH * 0.75, 3.1)
+        axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
+        marker = "o" if len(table) <= 40 else None
+        for (column, name), (colour, style) in zip(names.items(), LINES * (len(names) // len(LINES) + 1), strict=False):
+            axes.plot(table[x], table[column], label=name, color=colour, linestyle=style, marker=marker, markersize=3)
+        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log_y else "linear")
+        if pd.api.types.is_integer_dtype(table[x]):
+            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
+        if log_y:
+            _label_log_axis(axes, table[list(names)].to_numpy("float64"))
+        axes.set_title(title + synthetic_label(synthetic), loc="left", fontsize=10)
+        axes.grid(color="#dddddd", linewidth=0.6, which="both")
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, ncols=2 if len(names) > 3 else 1)
+    return figure
+
+
+def _label_log_axis(axes: Axes, values: np.ndarray) -> None:
+    """Label 1, 2, 5 and so on where a curve spans less than two decades: powers of ten alone would label nothing."""
+    values = values[np.isfinite(values)]
+    if values.max() / values.min() < 100:
+        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0) if values.max() / values.min() > 8 else
+                                                           (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)))  # fmt: skip
+        axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
+
+
+def check_series(
+    who: str, table: pd.DataFrame, x: str, y: Mapping[str, str] | list[str], log_y: bool
+) -> dict[str, str]:
+    """Return column → legend name, once the columns are there and can be drawn."""
+    names = dict(y) if isinstance(y, Mapping) else {c: c for c in y}
+    missing = [c for c in (x, *names) if c not in table]
+    if missing or not names:
+        raise ContractError(who, "columns are missing", got=missing, expected=list(map(str, table.columns)))
+    for column in names:
+        values = table[column].to_numpy("float64")
+        if not np.isfinite(values).any():
+            raise ContractError(who, f"column {column!r} is missing everywhere", got=f"{values.size} rows")
+        if log_y and (values[np.isfinite(values)] <= 0).any():
+            raise ContractError(who, f"column {column!r} has values that a log axis cannot show",
+                                got=float(np.nanmin(values)), expected="> 0")  # fmt: skip
+    return names
+
+
+def histograms(
+    arrays: Mapping[str, ArrayLike],
+    *,
+    units: str | Mapping[str, str],
+    label: str | Mapping[str, str] = "Value",
+    title: str | None = None,
+    bins: int = 60,
+    synthetic: bool = False,
+) -> Figure:
+    """Draw distributions, those in one unit over each other on common bins and those in another in another panel.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        By name (a channel, the target); any shape, missing is NaN.
+    units : str or mapping of name to str
+        Unit of all, or of each.
+    label : str or mapping of unit to str
+        The quantity of the horizontal axis, or the one in each unit.
+    title : str, optional
+        Before the panels' own.
+    bins : int
+        Bins over the range of the unit's values (0.1th to 99.9th percentile).
+    synthetic : bool
+        Say so in each title.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ContractError
+        For an array with nothing to count, or without a unit.
+    """
+    groups: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        values = np.asarray(array, dtype="float64").ravel()
+        values = values[np.isfinite(values)]
+        if values.size == 0:
+            raise ContractError("histograms", f"{name!r} is missing everywhere", got=f"{np.size(array)} values")
+        if not isinstance(units, str) and name not in units:
+            raise ContractError("histograms", f"{name!r} has no unit", expected=sorted(units))
+        groups.setdefault(units if isinstance(units, str) else units[name], {})[name] = values
+    if not groups:
+        raise ContractError("histograms", "there is nothing to count")
+    columns, rows = min(2, len(groups)), -(-len(groups) // 2)
+    width, height = (WIDTH if columns == 2 else WIDTH * 0.75), 3.1 * rows
+    left, gap, head, foot = 0.62, 0.55, 0.5, 0.5
+    wide, high = (width - left - 0.15 - gap * (columns - 1)) / columns, height / rows - head - foot
+    with mpl.rc_context(STYLE):
+        figure = new_figure(width, height)
+        for i, (unit, group) in enumerate(groups.items()):
+            r, c = divmod(i, columns)
+            corner = ((left + c * (wide + gap)) / width, (height - (r + 1) * (high + head + foot) + foot) / height)
+            axes = figure.add_axes((*corner, wide / width, high / height))
+            _histogram_panel(axes, group, bins, high)
+            named = label if isinstance(label, str) else label.get(unit, "Value")
+            axes.set(xlabel=with_units(named, unit), ylabel="Share in a bin (%)" if c == 0 else "")
+            index = i if len(groups) > 1 else None
+            axes.set_title(
+                panel_title(index, title or named, synthetic, wide), loc="left", fontsize=10, linespacing=1.1
+            )
+    return figure
+
+
+def _histogram_panel(axes: Axes, group: dict[str, np.ndarray], bins: int, height: float) -> None:
+    low, high, _ = nice_limits(group.values(), percentiles=(0.1, 99.9))
+    edges, most = np.linspace(low, high, bins + 1), 0.0
+    for (name, values), (colour, style) in zip(group.items(), LINES * (len(group) // len(LINES) + 1), strict=False):
+        share = 100.0 * np.histogram(values, edges)[0] / values.size
+        most = max(most, share.max())
+        axes.plot(edges, np.append(share, share[-1]), drawstyle="steps-post", color=colour, linestyle=style,
+                  linewidth=1.4, label=f"{name}, n = {values.size:,}")  # fmt: skip
+    # room for the legend above the curves
+    taken = min(0.6, (0.12 + 0.165 * len(group)) / height)
+    axes.set(xlim=(low, high), ylim=(0, most / (1 - taken)))
+    axes.legend(frameon=False, loc="upper left", fontsize=8.5, handlelength=2.2, borderaxespad=0.1, labelspacing=0.25)

@@ -1,0 +1,266 @@
+"""What static and interactive figures share: checked fields, colour scales, units and coarsening."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from smnb.contract import ContractError, ParameterError
+
+__all__ = ["nice_limits", "pretty_units", "split_panels", "symmetric_limit"]
+
+#: Perceptually uniform, legible to the colour-blind: yellow is dry and dark is wet.
+SOIL_MOISTURE_CMAP = "viridis_r"
+#: Red is drier and blue is wetter than the reference.
+DIFFERENCE_CMAP = "RdBu"
+#: Brightness temperature and other quantities without a dry and a wet end.
+OTHER_CMAP = "plasma"
+
+
+class Grid(NamedTuple):
+    """Checked fields on one grid."""
+
+    lat: np.ndarray
+    lon: np.ndarray
+    values: dict[str, np.ndarray]
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """West, east, south and north edges of the cells, degrees."""
+        west, east = _edges(self.lon)
+        south, north = _edges(self.lat)
+        return max(west, -180.0), min(east, 180.0), max(south, -90.0), min(north, 90.0)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether the grid spans enough longitudes to be shown as the globe."""
+        west, east, _, _ = self.extent
+        return east - west > 180.0
+
+
+def _edges(centres: np.ndarray) -> tuple[float, float]:
+    if centres.size == 1:
+        return float(centres[0] - 0.5), float(centres[0] + 0.5)
+    return (
+        float(centres[0] - (centres[1] - centres[0]) / 2),
+        float(centres[-1] + (centres[-1] - centres[-2]) / 2),
+    )
+
+
+def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
+    """Check that the fields of one figure are (lat, lon) on one grid, each with something to show.
+
+    Raises
+    ------
+    ContractError
+        Where a field has other dims or another grid than the first, is out of order, infinite, or missing all over.
+    """
+    if not fields:
+        raise ContractError(who, "there is no field to show", expected="a mapping of title to DataArray(lat, lon)")
+    first: xr.DataArray | None = None
+    values: dict[str, np.ndarray] = {}
+    for title, field in fields.items():
+        if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
+            raise ContractError(
+                who, f"field {title!r} is not a map", got=getattr(field, "dims", type(field).__name__),
+                expected=("lat", "lon"), next_step="Select one time, channel or pass first",
+            )  # fmt: skip
+        field = field.transpose("lat", "lon")
+        if first is None:
+            first = field
+            _check_coordinates(who, title, field)
+        elif field.shape != first.shape:
+            raise ContractError(who, f"field {title!r} has another shape", got=field.shape, expected=first.shape)
+        elif not all(np.allclose(field[d].values, first[d].values, atol=1e-6) for d in ("lat", "lon")):
+            raise ContractError(who, f"field {title!r} lies on another grid", next_step="Regrid it with smnb.grids")
+        array = np.asarray(field.values, dtype="float64")
+        if np.isinf(array).any():
+            raise ContractError(who, f"field {title!r} holds infinite values", got=int(np.isinf(array).sum()))
+        if not np.isfinite(array).any():
+            raise ContractError(
+                who, f"field {title!r} is missing everywhere", got=f"{array.size} NaN",
+                next_step="Look at its attribute masked_by, which counts what was masked and why",
+            )  # fmt: skip
+        values[title] = array
+    return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
+
+
+def check_comparison(
+    who: str, fields: Mapping[str, xr.DataArray], differences: Mapping[str, xr.DataArray] | None
+) -> tuple[Grid, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Check fields and their differences as one set, and return the grid and the values of each."""
+    differences = differences or {}
+    if twice := sorted(set(fields) & set(differences)):
+        raise ContractError(who, "a field and a difference have the same title", got=twice)
+    # a figure of differences alone has no scale to be judged by
+    grid = check_fields(who, {**fields, **differences} if fields else {})
+    return grid, {t: grid.values[t] for t in fields}, {t: grid.values[t] for t in differences}
+
+
+def _check_coordinates(who: str, title: str, field: xr.DataArray) -> None:
+    for name, bound in (("lat", 90.0), ("lon", 180.0)):
+        if name not in field.coords:
+            raise ContractError(who, f"field {title!r} has no coordinate {name!r}", got=list(map(str, field.coords)))
+        centres = field[name].values
+        if centres.size == 0 or (np.diff(centres) <= 0).any() or np.abs(centres).max() > bound:
+            raise ContractError(
+                who, f"coordinate {name!r} of field {title!r} is out of order or range",
+                expected=f"ascending within ±{bound:g}", next_step="Pass it through smnb.contract.orient_lat_lon",
+            )  # fmt: skip
+
+
+def split_panels(array: xr.DataArray, dim: str = "channel") -> dict[str, xr.DataArray]:
+    """Split an array (`dim`, lat, lon) into named maps, as the map functions take them.
+
+    Examples
+    --------
+    >>> tb = xr.DataArray(np.zeros((2, 1, 1)), dims=("channel", "lat", "lon"), coords={"channel": ["6.9H", "6.9V"]})
+    >>> list(split_panels(tb))
+    ['6.9H', '6.9V']
+    """
+    if dim not in array.dims:
+        raise ContractError("split_panels", f"no dimension {dim!r}", got=array.dims)
+    return {str(array[dim].values[i]): array.isel({dim: i}) for i in range(array.sizes[dim])}
+
+
+def pretty_units(units: str) -> str:
+    """Write a unit with raised exponents; the unit "1" is shown as nothing.
+
+    Examples
+    --------
+    >>> pretty_units("m3 m-3"), pretty_units("mm day-1"), pretty_units("1")
+    ('m³ m⁻³', 'mm day⁻¹', '')
+    """
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    words = []
+    for word in units.split() if units != "1" else []:
+        stem = word.rstrip("-0123456789")
+        words.append(stem + word[len(stem) :].translate(raised) if stem else word)
+    return " ".join(words)
+
+
+def with_units(label: str, units: str) -> str:
+    """Return ``label (units)``, or the label alone where the quantity has no unit."""
+    shown = pretty_units(units)
+    return f"{label} ({shown})" if shown else label
+
+
+def _nice(value: float, steps: tuple[float, ...]) -> float:
+    """Return the smallest step times a power of ten that is not below `value`."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (*steps, 10.0) if step * power >= value * (1 - 1e-9))
+
+
+def nice_limits(
+    arrays: Iterable[np.ndarray], *, percentiles: tuple[float, float] = (2.0, 98.0), parts: int = 6
+) -> tuple[float, float, float]:
+    """Return low, high and step of a scale that all `arrays` share.
+
+    Parameters
+    ----------
+    arrays : iterable of array
+        Whatever the scale is to cover; missing values are left out.
+    percentiles : tuple of float
+        Between which percentiles of all values together the scale lies, before it is rounded outwards.
+    parts : int
+        About how many steps there should be.
+
+    Returns
+    -------
+    tuple of float
+        Low and high are whole multiples of the step.
+
+    Examples
+    --------
+    >>> nice_limits([np.linspace(0.031, 0.447, 101)])
+    (0.0, 0.5, 0.1)
+    """
+    flat = np.concatenate([np.asarray(a, dtype="float64").ravel() for a in arrays])
+    flat = flat[np.isfinite(flat)]
+    if flat.size == 0:
+        raise ContractError("nice_limits", "there is no finite value to scale by", got="only NaN or infinity")
+    low, high = np.percentile(flat, percentiles)
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):
+        margin = 0.1 * abs(low) or 0.1
+        low, high = low - margin, high + margin
+    step = _nice((high - low) / parts, (1.0, 2.0, 2.5, 5.0))
+    digits = 12 - math.floor(math.log10(step))
+    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return round(low, digits), round(high, digits), step
+
+
+def symmetric_limit(arrays: Iterable[np.ndarray], *, percentile: float = 98.0) -> float:
+    """Return a round L so that -L…L covers `percentile` of the differences' magnitudes.
+
+    Examples
+    --------
+    >>> symmetric_limit([np.linspace(-0.07, 0.05, 101)])
+    0.08
+    """
+    flat = np.concatenate([np.abs(np.asarray(a, dtype="float64")).ravel() for a in arrays])
+    flat = flat[np.isfinite(flat)]
+    if flat.size == 0:
+        raise ContractError("symmetric_limit", "there is no finite difference to scale by", got="only NaN or infinity")
+    high = float(np.percentile(flat, percentile)) or float(flat.max())
+    # two identical fields still need a scale to say so on
+    return float(f"{_nice(high, (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)):.12g}") if high > 0 else 0.01
+
+
+def check_limits(who: str, limits: tuple[float, float] | None) -> None:
+    """Raise `ParameterError` unless `limits` is None or an ascending pair of finite numbers."""
+    if limits is not None and (len(limits) != 2 or not np.isfinite(limits).all() or limits[0] >= limits[1]):
+        raise ParameterError(who, "colour limits are not a finite ascending pair", got=tuple(limits))
+
+
+def shared_scale(who: str, values: Iterable[np.ndarray], limits: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the limits given, once checked, or nice ones over all `values`."""
+    check_limits(who, limits)
+    return tuple(map(float, limits)) if limits is not None else nice_limits(values)[:2]
+
+
+def shown_extent(grid: Grid) -> tuple[float, float, float, float]:
+    """Extent of the map: the grid's, without the Antarctic where a global figure has nothing to show there."""
+    west, east, south, north = grid.extent
+    if not grid.is_global:
+        return west, east, south, north
+    seen = np.any([np.isfinite(v).any(axis=1) for v in grid.values.values()], axis=0)
+    southernmost = grid.lat[np.flatnonzero(seen)[0]]
+    return -180.0, 180.0, (-60.0 if southernmost > -60.0 else -90.0), 90.0
+
+
+def block_mean(who: str, grid: Grid, max_cells: int) -> Grid:
+    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`.
+
+    Raises
+    ------
+    ContractError
+        Where the grid is not evenly spaced, as an image needs.
+    """
+    for name, centres in (("lat", grid.lat), ("lon", grid.lon)):
+        steps = np.diff(centres)
+        if steps.size and not np.allclose(steps, steps.mean(), rtol=1e-3):
+            raise ContractError(
+                who, f"{name!r} is not evenly spaced", got=(float(steps.min()), float(steps.max())),
+                next_step="Regrid the field to a regular grid with smnb.grids, or draw it with static_maps",
+            )  # fmt: skip
+    factor = max(1, math.ceil(math.sqrt(grid.lat.size * grid.lon.size / max_cells)))
+    if factor == 1:
+        return grid
+    values = {}
+    for title, array in grid.values.items():
+        padded = np.pad(array, [(0, -n % factor) for n in array.shape], constant_values=np.nan)
+        rows, columns = (n // factor for n in padded.shape)
+        blocks = padded.reshape(rows, factor, columns, factor)
+        count = np.isfinite(blocks).sum(axis=(1, 3))
+        total = np.nansum(blocks, axis=(1, 3))
+        values[title] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return Grid(_coarse_axis(grid.lat, factor), _coarse_axis(grid.lon, factor), values)
+
+
+def _coarse_axis(centres: np.ndarray, factor: int) -> np.ndarray:
+    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1)
+    return centres[0] + step * ((factor - 1) / 2 + factor * np.arange(math.ceil(centres.size / factor)))

@@ -1,0 +1,44 @@
+"""Runs: a notebook's parameters and presets, its run record, headless execution, and the report.
+
+A notebook uses three calls, in this order::
+
+    run = Run.start("02_train_amsre_cnn_svr", globals())
+    run.record({"cnn": {"test": {"rmse": 0.05}}})
+    run.finish()
+
+`Run.start` checks the parameters and fills what the preset decides, `Run.record` takes the scores, and `Run.finish`
+writes ``<notebook>.record.json``. `run_notebooks` executes notebooks through papermill, one process each, and
+`write_report` makes pages of them that open offline.
+"""
+
+from .execution import NotebookResult, run_notebooks
+from .parameters import (
+    Parameter,
+    check_parameters,
+    declared_parameters,
+    find_notebook,
+    known_presets,
+    notebook_folder,
+    preset_parameters,
+    preset_settings,
+)
+from .record import Run, library_fingerprint, package_versions
+from .report import external_resources, write_report
+
+__all__ = [
+    "NotebookResult",
+    "Parameter",
+    "Run",
+    "check_parameters",
+    "declared_parameters",
+    "external_resources",
+    "find_notebook",
+    "known_presets",
+    "library_fingerprint",
+    "notebook_folder",
+    "package_versions",
+    "preset_parameters",
+    "preset_settings",
+    "run_notebooks",
+    "write_report",
+]

@@ -1,0 +1,326 @@
+"""Execute notebooks headless: a small graph, one papermill process each, skipping what is up to date."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import smnb
+from smnb.contract import CatalogError, ParameterError, RunError, plain
+from smnb.files import atomic_path, remove_stale_partials, write_bytes, write_json
+
+from .parameters import (
+    _closest,
+    check_parameters,
+    declared_parameters,
+    find_notebook,
+    notebook_folder,
+    preset_parameters,
+    preset_settings,
+    read_notebook,
+)
+from .record import fingerprint_files, library_fingerprint, package_versions
+from .worker import PREFIX
+
+__all__ = ["NotebookResult", "run_notebooks"]
+
+#: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.
+Progress = Callable[[str, str, int, int], None]
+
+
+@dataclass(frozen=True)
+class NotebookResult:
+    """What became of one notebook of a run."""
+
+    notebook: str
+    status: str
+    """done, skipped (up to date), failed, or blocked (it needs one that failed)."""
+    seconds: float
+    message: str
+    """Why it was executed, or what failed in which cell."""
+
+
+class _CellError(Exception):
+    """A notebook failed; the text says in which cell and why."""
+
+
+def run_notebooks(
+    name: str,
+    notebooks: Sequence[str] | None = None,
+    preset: str = "quick",
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    runs_root: str | os.PathLike[str] = "runs",
+    root: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> list[NotebookResult]:
+    """Execute notebooks through papermill into ``<runs_root>/<name>``, and those that they need before them.
+
+    A notebook is skipped when its source, its parameters, the library, the data, the packages and what it needs are
+    as they were when it last succeeded. So a run that was killed goes on where it was when it is started again.
+
+    Parameters
+    ----------
+    name : str
+        Name of the run; its folder holds ``<notebook>.ipynb``, ``<notebook>.record.json`` and what notebooks write.
+    notebooks : sequence of str, optional
+        Names or numbers; default all. A notebook's metadata ``smnb: {needs: [...]}`` names those it needs.
+    preset : str
+        A file of ``notebooks/params``.
+    parameters : mapping, optional
+        Values for every notebook that declares the name.
+    runs_root, root : path-like
+        Where runs are kept; the data root (default as `smnb.catalog.data_root`).
+    force : bool
+        Execute also what is up to date.
+    folder : path-like, optional
+        Folder of the notebooks; default `notebook_folder`.
+    progress : callable, optional
+        Called as ``progress(notebook, status, cells_done, cells)``.
+
+    Returns
+    -------
+    list of NotebookResult
+        In the order of execution. A failure does not raise: it is in the result, and those that need it are blocked.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown notebook, preset or parameter, or a value of the wrong type: before anything is executed.
+    RunError
+        When notebooks need each other in a circle, or another process executes a run of this name.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ParameterError("smnb run", "a run's name is one plain folder name", got=name)
+    folder = Path(folder).resolve() if folder is not None else notebook_folder()
+    order = _in_order(notebooks, folder)
+    given = _given(order, preset, dict(parameters or {}), folder)
+    out = Path(runs_root).resolve() / name
+    out.mkdir(parents=True, exist_ok=True)
+    report = progress or (lambda *_: None)
+    results: list[NotebookResult] = []
+    library, packages = library_fingerprint(), package_versions()
+    with _locked(out, name):
+        remove_stale_partials(out)
+        environment = _environment(out, folder, root)
+        for path in order:
+            bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in _needs(path)]
+            if bad:
+                results.append(NotebookResult(path.stem, "blocked", 0.0, f"needs {bad[0]}, which did not succeed"))
+                report(path.stem, "blocked", 0, 0)
+                continue
+            settings = preset_settings(path, given[path]["preset"]) if "preset" in given[path] else {}
+            state = {
+                "notebook": _source_fingerprint(path),
+                "parameters": {"given": given[path], "preset": settings},
+                "library": library,
+                "packages": packages,
+                "data": _data_fingerprint(path, environment),
+                "needs": {need: _read_state(out, need).get("finished") for need in _needs(path)},
+            }
+            results.append(_bring_up_to_date(path, state, out, environment, force, report))
+    return results
+
+
+def _bring_up_to_date(
+    path: Path, state: dict[str, Any], out: Path, environment: dict[str, str], force: bool, report: Progress
+) -> NotebookResult:
+    """Execute one notebook unless its state is the stored one."""
+    old, final = _read_state(out, path.stem), out / f"{path.stem}.ipynb"
+    changed = [key for key, value in state.items() if old.get(key) != value]
+    reason = "forced" if force else f"{', '.join(changed)} changed" if old else "not run yet"
+    if not force and not changed and final.is_file():
+        report(path.stem, "skipped", 0, 0)
+        return NotebookResult(path.stem, "skipped", 0.0, "up to date")
+    for stale in (
+        f"{path.stem}.state.json",
+        f"{path.stem}.record.json",
+        f"{path.stem}.failed.ipynb",
+        f"{path.stem}.failed.html",
+    ):
+        (out / stale).unlink(missing_ok=True)
+    began = time.perf_counter()
+    try:
+        _execute(path, state["parameters"]["given"], final, environment, report)
+    except _CellError as error:
+        report(path.stem, "failed", 0, 0)
+        return NotebookResult(path.stem, "failed", round(time.perf_counter() - began, 2), str(error))
+    seconds = round(time.perf_counter() - began, 2)
+    finished = datetime.now(UTC).isoformat()
+    write_json(_state_path(out, path.stem), {**state, "finished": finished, "seconds": seconds})
+    report(path.stem, "done", 0, 0)
+    return NotebookResult(path.stem, "done", seconds, reason)
+
+
+def _execute(
+    path: Path, parameters: dict[str, Any], final: Path, environment: dict[str, str], report: Progress
+) -> None:
+    """Execute one notebook in a worker process; its output gets its final name only when every cell succeeded."""
+    total = len(read_notebook(path)["cells"]) + bool(parameters)  # papermill adds a cell for them
+    report(path.stem, "start", 0, total)
+    failure: dict[str, Any] = {}
+    last: list[str] = []
+    with atomic_path(final) as partial:
+        job = {"source": str(path), "output": str(partial), "parameters": parameters, "cwd": str(path.parent)}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "smnb.runs.worker", json.dumps(job)], env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+        )  # fmt: skip
+        try:
+            for line in process.stdout or ():
+                if not line.startswith(PREFIX):
+                    last = [*last[-19:], line.rstrip()]
+                    continue
+                event = json.loads(line.removeprefix(PREFIX))
+                if event["event"] == "cell":
+                    report(path.stem, "cell", event["done"], event["total"])
+                elif event["event"] == "failed":
+                    failure = event
+            process.wait()
+        except BaseException:  # Ctrl-C too: the worker ends its kernel when it is told to stop
+            process.terminate()
+            process.wait()
+            raise
+        if failure and partial.stat().st_size:
+            write_bytes(final.with_name(f"{path.stem}.failed.ipynb"), partial.read_bytes())
+        if failure:
+            cell = f"cell In[{failure['cell']}] ({failure['line']})" if failure["cell"] else "a cell"
+            raise _CellError(" ".join(f"{cell} failed: {failure['error']}".split()))
+        if process.returncode:
+            tail = next((text for text in reversed(last) if text.strip()), "no message")
+            raise _CellError(f"papermill ended with status {process.returncode}: {tail}")
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    return read_notebook(path).get("metadata", {}).get("smnb", {})
+
+
+def _needs(path: Path) -> list[str]:
+    return list(_metadata(path).get("needs", []))
+
+
+def _in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
+    """Notebooks asked for and those they need, each after what it needs."""
+    wanted = [find_notebook(one, folder) for one in notebooks or []] or sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    order: list[Path] = []
+
+    def visit(path: Path, above: tuple[str, ...]) -> None:
+        if path.stem in above:
+            raise RunError("smnb run", "notebooks need each other in a circle", got=[*above, path.stem])
+        if path in order:
+            return
+        for need in _needs(path):
+            visit(find_notebook(need, folder), (*above, path.stem))
+        order.append(path)
+
+    for path in wanted:
+        visit(path, ())
+    return order
+
+
+def _given(order: Sequence[Path], preset: str, values: dict[str, Any], folder: Path) -> dict[Path, dict[str, Any]]:
+    """Return the checked parameters of each notebook: the preset file's, then those of the caller that it declares."""
+    common = {**preset_parameters(preset, folder)}
+    declared = {path: declared_parameters(path) for path in order}
+    known = sorted({name for names in declared.values() for name in names})
+    for name in values:
+        if name not in known:
+            raise ParameterError("smnb run", "no notebook of the run declares this parameter", got=name,
+                                 expected=known, next_step=_closest(name, known))  # fmt: skip
+    return {
+        path: check_parameters(path, common | {name: value for name, value in values.items() if name in declared[path]})
+        for path in order
+    }
+
+
+def _source_fingerprint(path: Path) -> str:
+    """Hash what a notebook computes from: cells' kinds, tags and sources, and smnb's metadata; not stored outputs."""
+    content = read_notebook(path)
+    cells = [(c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])) for c in content["cells"]]
+    text = json.dumps([cells, content.get("metadata", {}).get("smnb")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _data_fingerprint(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Names, sizes and times of the catalog entries that the notebook's metadata names, else of the whole root."""
+    root, ids = Path(environment["SMNB_DATA"]), _metadata(path).get("catalog_ids")
+    if ids is None:
+        files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
+        return {"root": fingerprint_files(files, root, content=False)}
+    if not ids:
+        return {}
+    from smnb.catalog import Catalog
+
+    beside = path.parent.parent / "data_catalog.yaml"
+    catalog = Catalog.load(beside if beside.is_file() else None)
+    prints: dict[str, Any] = {}
+    for one in ids:
+        catalog.entry(one)
+        try:
+            prints[one] = fingerprint_files(catalog.resolve(one, root=root), root, content=False)
+        except CatalogError as error:  # absent files are a state too; the notebook says so if it needs them
+            prints[one] = f"absent: {error.what}"
+    return prints
+
+
+def _state_path(out: Path, notebook: str) -> Path:
+    return out / f"{notebook}.state.json"
+
+
+def _read_state(out: Path, notebook: str) -> dict[str, Any]:
+    path = _state_path(out, notebook)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+@contextlib.contextmanager
+def _locked(out: Path, name: str) -> Iterator[None]:
+    """Hold the run's folder; the system lets go of it when the process ends, however it ends."""
+    with open(out / ".lock", "a+b") as stream:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError("smnb run", "another process executes a run of this name", got=name,
+                           expected=plain("one at a time"),
+                           next_step="Wait for it, or choose another --name") from error  # fmt: skip
+        yield
+
+
+def _environment(out: Path, folder: Path, root: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Environment of a worker: this interpreter as the kernel, this library, this run's folders."""
+    environment = dict(os.environ)
+    kernels = out / ".kernel"
+    # 'python3' found elsewhere, such as in the user's home, may start another interpreter
+    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "display_name": "Python 3", "language": "python"}  # fmt: skip
+    write_json(kernels / "kernels" / "python3" / "kernel.json", spec)
+    first = {
+        "JUPYTER_PATH": str(kernels),
+        "PATH": str(Path(sys.executable).parent),
+        "PYTHONPATH": str(Path(smnb.__file__).parents[1]),
+    }
+    for variable, value in first.items():
+        environment[variable] = os.pathsep.join(filter(None, [value, environment.get(variable)]))
+    environment["SMNB_RUN_DIR"], environment["SMNB_NOTEBOOK_DIR"] = str(out), str(folder)
+    # absolute, since the kernel has another working folder; the default is the sandbox beside these notebooks
+    data = root or environment.get("SMNB_DATA") or folder.parent / "data" / "sandbox"
+    environment["SMNB_DATA"] = str(Path(data).expanduser().resolve())
+    return environment

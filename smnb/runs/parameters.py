@@ -1,0 +1,339 @@
+"""What a notebook may be given: the parameters that it declares, their types, and the presets.
+
+A notebook declares its parameters in the one cell tagged ``parameters``, a literal with a type and a comment each::
+
+    preset: str = "quick"  # quick, full or paper: decides every parameter left at None
+    epochs: int or None = None  # passes over the training patches
+    regions: list[str] = ["global"]  # regions of the catalog
+
+Optional types may be written ``int | None`` or ``int or None``. Notebooks use the second: papermill's own parser of
+this cell knows no ``|`` and would warn that a declared parameter is unknown.
+
+Beside the notebooks, ``params/quick.yaml`` (and ``full.yaml``, ``paper.yaml``) hold what every notebook takes, which is
+the preset's name, so that ``papermill NOTEBOOK OUT -f params/quick.yaml`` works for each. ``params/settings.yaml``
+holds what a preset means to a notebook::
+
+    02_train_amsre_cnn_svr:
+      epochs: {quick: 3, full: 30, paper: 100}
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import json
+import os
+import re
+import tokenize
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smnb.contract import FormatError, ParameterError, plain
+
+__all__ = [
+    "Parameter",
+    "check_parameters",
+    "declared_parameters",
+    "find_notebook",
+    "known_presets",
+    "notebook_folder",
+    "preset_parameters",
+    "preset_settings",
+    "read_notebook",
+]
+
+_SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+_TYPES = (*_SCALARS, "list[str]", "list[int]", "list[float]")
+_SETTINGS = "settings.yaml"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter of a notebook."""
+
+    name: str
+    type: str
+    """One of int, float, str, bool, list[str], list[int], list[float]."""
+    optional: bool
+    """Whether None is allowed; it means that the preset decides."""
+    default: Any
+    comment: str
+
+    @property
+    def expected(self) -> str:
+        """The type in words, as an error prints it."""
+        return f"{self.type} or None" if self.optional else self.type
+
+    def check(self, who: str, value: Any) -> Any:
+        """Return `value` as the declared type (an int becomes a float where a float is declared).
+
+        Raises
+        ------
+        ParameterError
+            When the value has another type. A bool is not an int.
+
+        Examples
+        --------
+        >>> Parameter("rate", "float", False, 0.1, "").check("doctest", 1)
+        1.0
+        """
+        if value is None and self.optional:
+            return None
+        if self.type.startswith("list["):
+            element = self.type[5:-1]
+            if isinstance(value, list | tuple) and all(_is_scalar(element, item) for item in value):
+                return [float(item) if element == "float" else item for item in value]
+        elif _is_scalar(self.type, value):
+            return float(value) if self.type == "float" else value
+        raise ParameterError(
+            who, f"parameter {self.name!r} is {value!r} ({type(value).__name__})", expected=plain(self.expected),
+            next_step=f"The notebook says: {self.comment}" if self.comment else None,
+        )  # fmt: skip
+
+
+def _is_scalar(kind: str, value: Any) -> bool:
+    return isinstance(value, _SCALARS[kind]) and (kind == "bool" or not isinstance(value, bool))
+
+
+def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a notebook (format 4) as plain JSON, with each cell's source as one string.
+
+    Raises
+    ------
+    FormatError
+        When the file is not a notebook of format 4.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for cell in content["cells"]:
+            cell["source"] = "".join(cell["source"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(path.name, "not a Jupyter notebook of format 4", got=f"{type(error).__name__}: {error}",
+                          next_step="Restore the file, or save it again from JupyterLab") from error  # fmt: skip
+    return content
+
+
+def notebook_folder(start: str | os.PathLike[str] | None = None) -> Path:
+    """Folder of the numbered notebooks.
+
+    Taken from the environment variable ``SMNB_NOTEBOOK_DIR``; else the nearest ``notebooks/`` from `start` (default:
+    the current folder) upwards; else the one of the checkout that the package runs from.
+
+    Raises
+    ------
+    ParameterError
+        When there is none, or ``SMNB_NOTEBOOK_DIR`` is no folder.
+    """
+    given = os.environ.get("SMNB_NOTEBOOK_DIR")
+    if given:
+        if not Path(given).is_dir():
+            raise ParameterError("SMNB_NOTEBOOK_DIR", "names no folder", got=given)
+        return Path(given).resolve()
+    here = Path(start or Path.cwd()).resolve()
+    ancestors = [here, *here.parents]
+    candidates = [c for folder in ancestors for c in (folder, folder / "notebooks")]
+    for candidate in [*candidates, Path(__file__).resolve().parents[2] / "notebooks"]:
+        if candidate.name == "notebooks" and any(candidate.glob("[0-9][0-9]_*.ipynb")):
+            return candidate
+    raise ParameterError("smnb", "found no folder 'notebooks' with numbered notebooks", got=str(here),
+                         next_step="Run it inside the checkout, or set SMNB_NOTEBOOK_DIR")  # fmt: skip
+
+
+def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> Path:
+    """Return the path of a notebook given its name, its number ("02"), or its file.
+
+    Raises
+    ------
+    ParameterError
+        When there is none, or a number fits several.
+    """
+    stem = Path(name).name.removesuffix(".ipynb")
+    if folder is None and Path(name).suffix == ".ipynb" and Path(name).is_file():
+        return Path(name).resolve()
+    folder = Path(folder) if folder is not None else notebook_folder()
+    known = sorted(path.stem for path in folder.glob("[0-9][0-9]_*.ipynb"))
+    if stem in known:
+        return folder / f"{stem}.ipynb"
+    matches = [one for one in known if stem and one.startswith(f"{stem}_")]
+    if len(matches) == 1:
+        return folder / f"{matches[0]}.ipynb"
+    what = "several notebooks fit" if matches else "no such notebook"
+    raise ParameterError("smnb run", what, got=stem, expected=matches or known, next_step=_closest(stem, known))
+
+
+def _closest(name: str, known: Sequence[str]) -> str | None:
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"The closest is {match[0]!r}" if match else None
+
+
+def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
+    """Return the parameters that a notebook declares in its cell tagged ``parameters``, in their order.
+
+    Raises
+    ------
+    FormatError
+        When there is not exactly one such cell, or it holds anything but ``name: type = literal  # comment``.
+    """
+    path = Path(notebook)
+    cells = [c for c in read_notebook(path)["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
+    if len(cells) != 1:
+        raise FormatError(path.name, "a notebook has one cell tagged 'parameters'", got=len(cells), expected=1)
+    source = cells[0]["source"]
+    try:
+        tree = ast.parse(source)
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise FormatError(path.name, "the parameters cell is not Python", got=str(error)) from error
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+    declared: dict[str, Parameter] = {}
+    for node in tree.body:
+        parameter = _declaration(path.name, node, comments.get(node.end_lineno or node.lineno, ""))
+        if parameter.name in declared:
+            raise FormatError(path.name, f"parameter {parameter.name!r} is declared twice")
+        declared[parameter.name] = parameter
+    return declared
+
+
+def _declaration(who: str, node: ast.stmt, comment: str) -> Parameter:
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
+        raise FormatError(who, "the parameters cell holds more than declarations", got=ast.unparse(node),
+                          expected=plain("name: type = literal  # what it is"))  # fmt: skip
+    name, annotation = node.target.id, ast.unparse(node.annotation).replace("|", "or")
+    kind, _, rest = (part.strip() for part in annotation.partition(" or "))
+    if kind not in _TYPES or rest not in ("", "None"):
+        raise FormatError(who, f"parameter {name!r} has a type that papermill cannot pass",
+                          got=ast.unparse(node.annotation), expected=list(_TYPES))  # fmt: skip
+    if not comment:
+        raise FormatError(who, f"parameter {name!r} has no trailing comment", next_step="Say what it is and its units")
+    try:
+        default = ast.literal_eval(node.value)
+    except ValueError as error:
+        raise FormatError(who, f"the default of parameter {name!r} is not a literal",
+                          got=ast.unparse(node.value)) from error  # fmt: skip
+    parameter = Parameter(name, kind, rest == "None", default, comment)
+    try:
+        parameter.check(who, default)
+    except ParameterError as error:
+        raise FormatError(who, f"the default of parameter {name!r} has another type", got=default,
+                          expected=plain(parameter.expected)) from error  # fmt: skip
+    return parameter
+
+
+def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check values against what a notebook declares, and return them as the declared types.
+
+    Raises
+    ------
+    ParameterError
+        For a name that is not declared (papermill itself only warns), or a value of the wrong type.
+    """
+    path = Path(notebook)
+    declared = declared_parameters(path)
+    _refuse_unknown(path.stem, values, declared)
+    return {name: declared[name].check(path.stem, value) for name, value in values.items()}
+
+
+def _refuse_unknown(who: str, names: Mapping[str, Any] | Sequence[str], declared: Mapping[str, Parameter]) -> None:
+    for name in names:
+        if name not in declared:
+            raise ParameterError(who, "unknown parameter", got=name, expected=list(declared),
+                                 next_step=_closest(str(name), list(declared)))  # fmt: skip
+
+
+def injected_names(history: Sequence[str]) -> list[str]:
+    """Names that papermill assigned, from IPython's history of executed cells (the latest ``# Parameters`` cell)."""
+    injected = [source for source in history if source.split("\n", 1)[0].strip() == "# Parameters"]
+    if not injected:
+        return []
+    try:
+        tree = ast.parse(injected[-1])
+    except SyntaxError:  # a user's own cell under that comment, with an IPython magic: papermill writes plain Python
+        return []
+    targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
+    targets += [node.target for node in tree.body if isinstance(node, ast.AnnAssign)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-3 is a number, as everywhere else; YAML 1.1 wants 1.0e-3 and takes the other for text."""
+
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML, with ``1e-3`` as a number.
+
+    Examples
+    --------
+    >>> parse_yaml("{rate: 1e-3, n: 3, many: yes, name: a}")
+    {'rate': 0.001, 'n': 3, 'many': True, 'name': 'a'}
+    """
+    return yaml.load(text, Loader=_Loader)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ParameterError(path.name, "not valid YAML", got=" ".join(str(error).split())) from error
+    if not isinstance(content, dict):
+        raise ParameterError(path.name, "not a mapping of names to values", got=type(content).__name__)
+    return content
+
+
+def known_presets(folder: str | os.PathLike[str] | None = None) -> list[str]:
+    """Names of the presets beside the notebooks of `folder`: ``params/*.yaml`` without settings.yaml."""
+    params = Path(folder if folder is not None else notebook_folder()) / "params"
+    return sorted(path.stem for path in params.glob("*.yaml") if path.name != _SETTINGS)
+
+
+def preset_parameters(preset: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Parameters of ``params/<preset>.yaml``: those that every notebook takes.
+
+    Raises
+    ------
+    ParameterError
+        When there is no such preset.
+    """
+    folder = Path(folder if folder is not None else notebook_folder())
+    known = known_presets(folder)
+    if preset not in known:
+        raise ParameterError("preset", "no such preset", got=preset, expected=known, next_step=_closest(preset, known))
+    return _read_yaml(folder / "params" / f"{preset}.yaml")
+
+
+def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, Any]:
+    """Values that a preset gives to a notebook's optional parameters, from ``params/settings.yaml``, checked.
+
+    Raises
+    ------
+    ParameterError
+        When the file names an unknown parameter or preset, one that never takes it (its default is not None), leaves
+        out a preset, or gives a value of the wrong type.
+    """
+    path = Path(notebook)
+    declared, known = declared_parameters(path), known_presets(path.parent)
+    if preset not in known:
+        raise ParameterError(path.stem, "no such preset", got=preset, expected=known,
+                             next_step=_closest(preset, known))  # fmt: skip
+    source = path.parent / "params" / _SETTINGS
+    table = (_read_yaml(source) if source.is_file() else {}).get(path.stem) or {}
+    who = f"{_SETTINGS}:{path.stem}"
+    _refuse_unknown(who, table, declared)
+    settings = {}
+    for name, by_preset in table.items():
+        if declared[name].default is not None:
+            raise ParameterError(who, f"parameter {name!r} never takes a preset's value", got=declared[name].default,
+                                 next_step="Make its default None in the notebook, or drop it here")  # fmt: skip
+        if not isinstance(by_preset, dict) or sorted(by_preset) != known:
+            raise ParameterError(who, f"parameter {name!r} wants one value a preset", got=by_preset, expected=known)
+        settings[name] = declared[name].check(who, by_preset[preset])
+    return settings

@@ -1,0 +1,302 @@
+"""The run record: what a notebook was given, what it read, where it ran, and what it found, as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import smnb
+from smnb.contract import ParameterError, RunError
+from smnb.files import sha256_of, write_json
+
+from .parameters import (
+    _refuse_unknown,
+    declared_parameters,
+    find_notebook,
+    injected_names,
+    preset_settings,
+)
+
+__all__ = ["Run", "fingerprint_files", "library_fingerprint", "package_versions"]
+
+SCHEMA_VERSION = 1
+SANDBOX_MARKER = "SANDBOX.json"
+#: Packages whose version can change a number.
+KEY_PACKAGES = ("numpy", "scipy", "pandas", "xarray", "dask", "scikit-learn", "torch", "lightning", "h5py", "netcdf4",
+                "pyproj", "papermill")  # fmt: skip
+#: Up to this many bytes an entry's files are fingerprinted by content, above it by name, size and time of change.
+CONTENT_LIMIT = 512 * 2**20
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number, and Python's."""
+    versions = {"python": platform.python_version(), "smnb": smnb.__version__}
+    for name in KEY_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "absent"
+    return versions
+
+
+def library_fingerprint() -> str:
+    """SHA-256 over the names and contents of the library's own source files (no git needed)."""
+    root = Path(smnb.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def fingerprint_files(paths: Iterable[Path], root: Path, *, content: bool) -> dict[str, Any]:
+    """Fingerprint files: how many, their bytes, and a SHA-256 over names with contents, or with sizes and times.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        The files.
+    root : Path
+        Names are relative to it, so that a moved archive keeps its fingerprint.
+    content : bool
+        Hash contents as long as all files together have at most `CONTENT_LIMIT` bytes; else look at sizes and times.
+    """
+    files = sorted(Path(path) for path in paths)
+    stats = [path.stat() for path in files]
+    size = sum(stat.st_size for stat in stats)
+    content = content and size <= CONTENT_LIMIT
+    digest = hashlib.sha256()
+    for path, stat in zip(files, stats, strict=True):
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        value = sha256_of(path) if content else f"{stat.st_size} {stat.st_mtime_ns}"
+        digest.update(f"{name}\0{value}\n".encode())
+    by = "content" if content else "name, size, time of change"
+    return {"files": len(files), "bytes": size, "sha256": digest.hexdigest(), "by": by}
+
+
+class Run:
+    """One execution of a notebook: checked parameters, a folder for outputs, and the record to write.
+
+    Made by `Run.start`, in the cell after the parameters.
+
+    Attributes
+    ----------
+    notebook : str
+        The notebook's name without suffix.
+    parameters : dict
+        Values as the notebook was given them; None where the preset decides.
+    settings : types.SimpleNamespace
+        The same with the preset's values filled in: ``run.settings.epochs``.
+    out : Path
+        Folder for what the notebook writes: its parameter ``out_dir``, else ``SMNB_RUN_DIR``, else ``runs/adhoc``.
+    synthetic : bool or None
+        Whether any data came from a sandbox; None until `fingerprint_data` was called.
+    device : str or None
+        Where it computed; default the setting ``device``.
+    """
+
+    def __init__(self, source: Path, parameters: dict[str, Any], settings: dict[str, Any], out: Path) -> None:
+        self.source, self.notebook, self.out = source, source.stem, out
+        self.parameters, self.settings = parameters, SimpleNamespace(**settings)
+        self.synthetic: bool | None = None
+        self.device: str | None = settings.get("device")
+        self._data: dict[str, Any] = {}
+        self._metrics: dict[str, Any] = {}
+        self._not_finite: dict[str, str] = {}
+        self._tables: dict[str, Any] = {}
+        self._started, self._clock = datetime.now(UTC), time.perf_counter()
+
+    def __repr__(self) -> str:
+        return f"Run({self.notebook!r}, preset={getattr(self.settings, 'preset', None)!r})"
+
+    @classmethod
+    def start(cls, notebook: str, namespace: Mapping[str, Any]) -> Run:
+        """Check a notebook's parameters and begin its record.
+
+        Parameters
+        ----------
+        notebook : str
+            The notebook's own name, such as ``"02_train_amsre_cnn_svr"``.
+        namespace : mapping
+            The notebook's ``globals()``: values of the parameters, and IPython's history, in which names that papermill
+            injected are found.
+
+        Raises
+        ------
+        ParameterError
+            For an injected name that the notebook does not declare, a value of the wrong type, an unknown preset, or
+            when the parameters cell was not executed.
+        """
+        source = find_notebook(notebook)
+        declared = declared_parameters(source)
+        history = namespace.get("In") or namespace.get("_ih") or []
+        _refuse_unknown(source.stem, injected_names(history), declared)
+        absent = [name for name in declared if name not in namespace]
+        if absent:
+            raise ParameterError(source.stem, "parameters have no value", got=absent,
+                                 next_step="Execute the cell tagged 'parameters' first")  # fmt: skip
+        values = {name: parameter.check(source.stem, namespace[name]) for name, parameter in declared.items()}
+        settings = dict(values)
+        if "preset" in values:
+            chosen = preset_settings(source, values["preset"])
+            settings.update({name: value for name, value in chosen.items() if values[name] is None})
+        out = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR") or source.parent.parent / "runs" / "adhoc"
+        out = Path(out).resolve()
+        out.mkdir(parents=True, exist_ok=True)
+        return cls(source, values, settings, out)
+
+    def record(self, metrics: Mapping[str, Any] | None = None, **tables: Any) -> None:
+        """Add scores and tables to the record; a second value under the same name replaces the first.
+
+        Parameters
+        ----------
+        metrics : mapping, optional
+            Nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
+            model and split, and a column of the metric. NaN and infinity are kept as null and listed by path.
+        **tables : pandas.DataFrame
+            Small tables.
+
+        Raises
+        ------
+        RunError
+            When a leaf is not one number, or a table is no DataFrame.
+        """
+        for path, value in _leaves(metrics or {}):
+            number = self._number(path, value)
+            level = self._metrics
+            for key in path[:-1]:
+                level = level.setdefault(key, {})
+                if not isinstance(level, dict):
+                    raise RunError(self.notebook, f"metric {'.'.join(path)!r} lies below a number", got=level)
+            if isinstance(level.get(path[-1]), dict):
+                raise RunError(self.notebook, f"metric {'.'.join(path)!r} would replace a group of metrics")
+            level[path[-1]] = number
+        for name, table in tables.items():
+            if not hasattr(table, "to_dict") or not hasattr(table, "columns"):
+                raise RunError(self.notebook, f"table {name!r} is no DataFrame", got=type(table).__name__)
+            split = table.to_dict("split")
+            rows = [[_plain_json(value) for value in row] for row in split["data"]]
+            self._tables[name] = {
+                "columns": [str(column) for column in split["columns"]],
+                "index": [str(label) for label in split["index"]],
+                "rows": rows,
+            }
+
+    def _number(self, path: tuple[str, ...], value: Any) -> float | int | None:
+        name = ".".join(path)
+        if hasattr(value, "item"):  # a scalar or array of one value of numpy, xarray or torch
+            try:
+                value = value.item()
+            except (ValueError, RuntimeError) as error:
+                raise RunError(self.notebook, f"metric {name!r} holds more than one number") from error
+        if not isinstance(value, int | float):
+            raise RunError(self.notebook, f"metric {name!r} is not one number", got=type(value).__name__,
+                           next_step="Reduce it first, or pass a DataFrame as a table")  # fmt: skip
+        self._not_finite.pop(name, None)
+        if math.isfinite(value):
+            return value
+        self._not_finite[name] = str(float(value))
+        return None
+
+    def fingerprint_data(
+        self, catalog: Any, ids: str | Sequence[str], root: str | os.PathLike[str] | None = None
+    ) -> dict[str, Any]:
+        """Fingerprint the files of catalog entries, for the record, and note whether they are synthetic.
+
+        Parameters
+        ----------
+        catalog : smnb.catalog.Catalog
+            Resolves an entry to its files.
+        ids : str or sequence of str
+            Entries that the notebook reads.
+        root : path-like, optional
+            Data root; default as `smnb.catalog.data_root`.
+        """
+        from smnb.catalog import data_root
+
+        folder = Path(data_root(None if root is None else str(root)))
+        for one in [ids] if isinstance(ids, str) else ids:
+            self._data[one] = fingerprint_files(catalog.resolve(one, root=folder), folder, content=True)
+        self.synthetic = bool(self.synthetic) or (folder / SANDBOX_MARKER).is_file()
+        return dict(self._data)
+
+    def finish(self) -> Path:
+        """Write the record to ``<out>/<notebook>.record.json`` (whole or not at all) and return its path."""
+        ended = datetime.now(UTC)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            "notebook": self.notebook,
+            "preset": getattr(self.settings, "preset", None),
+            "parameters": vars(self.settings),
+            "given": self.parameters,
+            "data": self._data,
+            "synthetic": self.synthetic,
+            "library": {"version": smnb.__version__, "sha256": library_fingerprint()},
+            "packages": package_versions(),
+            "platform": platform.platform(),
+            "device": self.device,
+            "accelerator": _accelerator(),
+            "seed": getattr(self.settings, "seed", None),
+            "started": self._started.isoformat(timespec="seconds"),
+            "ended": ended.isoformat(timespec="seconds"),
+            "wall_seconds": round(time.perf_counter() - self._clock, 3),
+            "metrics": self._metrics,
+            "not_finite": self._not_finite,
+            "tables": self._tables,
+        }
+        return write_json(self.out / f"{self.notebook}.record.json", _plain_json(content))
+
+
+def _leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, str(key)))
+        else:
+            yield (*path, str(key)), value
+
+
+def _plain_json(value: Any) -> Any:
+    """Return what JSON can hold: numbers that are not finite become null, unknown objects their text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain_json(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _accelerator() -> str | None:
+    """Name of the CUDA device, if the notebook loaded torch and there is one; torch is not loaded for this."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a run record.
+
+    Raises
+    ------
+    RunError
+        When it is no record of a schema that this version knows.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(path.name, "not a run record", got=str(error)) from error
+    if version != SCHEMA_VERSION:
+        raise RunError(path.name, "a record of another schema", got=version, expected=SCHEMA_VERSION)
+    return content

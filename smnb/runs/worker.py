@@ -1,0 +1,106 @@
+"""Execute one notebook with papermill in a process of its own: ``python -m smnb.runs.worker JOB``.
+
+JOB is JSON with ``source``, ``output``, ``parameters`` and ``cwd``. Progress and the outcome go to standard output, one
+event a line after a prefix that separates them from what kernels print.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+PREFIX = "smnb-event "
+
+
+@contextlib.contextmanager
+def quick_imports() -> Iterator[None]:
+    """Import nbformat and what needs it within this block: 3 s of CPU a process less.
+
+    Its dependency jsonschema imports rfc3987_syntax, which compiles a grammar for that long, for a format (IRI) that
+    the schema of notebooks does not use; jsonschema goes without it when it is absent.
+    """
+    if "jsonschema" in sys.modules:
+        yield
+        return
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # None makes an import of it fail
+    try:
+        yield
+    finally:
+        if sys.modules.get("rfc3987_syntax", "") is None:
+            del sys.modules["rfc3987_syntax"]
+
+
+def _emit(**event: Any) -> None:
+    print(PREFIX + json.dumps(event), flush=True)
+
+
+def _die_with_parent() -> None:
+    """End this process, and so its kernel, when whoever started it is gone; a killed run leaves nobody computing."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _stop(number: int, _frame: Any) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(job_text: str) -> int:
+    """Execute the notebook and return the exit status: 0 when it ran, 1 when a cell failed."""
+    signal.signal(signal.SIGTERM, _stop)
+    _die_with_parent()
+    job = json.loads(job_text)
+
+    with quick_imports():
+        from nbclient.exceptions import DeadKernelError
+        from papermill.engines import NBClientEngine, papermill_engines
+        from papermill.exceptions import PapermillExecutionError
+        from papermill.execute import execute_notebook
+
+    class ReportingEngine(NBClientEngine):
+        """The default engine, which also says after each cell how far it is."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> Any:
+            complete, total = nb_man.cell_complete, len(nb_man.nb.cells)
+
+            def cell_complete(cell: Any, cell_index: int = 0, **rest: Any) -> None:
+                complete(cell, cell_index=cell_index, **rest)
+                _emit(event="cell", done=cell_index + 1, total=total)
+
+            nb_man.cell_complete = cell_complete
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+
+    papermill_engines.register("smnb", ReportingEngine)
+    try:
+        execute_notebook(
+            job["source"], job["output"], parameters=job["parameters"], engine_name="smnb", kernel_name="python3",
+            language="python", progress_bar=False, request_save_on_cell_execute=False, cwd=job["cwd"],
+        )  # fmt: skip
+    except PapermillExecutionError as error:
+        lines = error.source.strip().splitlines() or [""]
+        _emit(event="failed", cell=error.exec_count, line=lines[0], error=f"{error.ename}: {error.evalue}")
+        return 1
+    except DeadKernelError:
+        _emit(event="failed", cell=None, line="", error="the kernel died (was it killed, or out of memory?)")
+        return 1
+    _emit(event="done")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

