@@ -9,7 +9,7 @@ Speed
     1,300 sensors of 700 pairs, 1,000 replicates. pytesmo is timed on a subset of the sensors (its cost is the same for each)
     and scaled up; smnb does all of them. Both in one process, one after the other. `pytesmo` is needed.
 
-Run ``python benchmarks/bench_metric_intervals.py [--coverage SERIES] [--no-speed] [--sensors 1300] [--subset 3]``.
+Run ``python benchmarks/bench_metric_intervals.py [--coverage SERIES] [--no-speed] [--sensors 1300] [--subset 6]``.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def speed(sensors: int, n: int, n_boot: int, subset: int, seed: int) -> None:
             seconds.append(time.perf_counter() - start)
         seconds[0] *= sensors / subset
         totals += seconds
-        print(f"{metric:>10} {seconds[0]:9.1f} s {seconds[1]:7.2f} s {seconds[0] / seconds[1]:8.0f}x {seconds[2]:9.2f} s")
+        print(
+            f"{metric:>10} {seconds[0]:9.1f} s {seconds[1]:7.2f} s {seconds[0] / seconds[1]:8.0f}x {seconds[2]:9.2f} s"
+        )
     start = time.perf_counter()
     score_intervals(table, metrics=METRICS, n_boot=n_boot)
     together = time.perf_counter() - start
@@ -112,7 +114,7 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[700, 100], help="values in a series")
     parser.add_argument("--no-speed", action="store_true", help="coverage only")
     parser.add_argument("--sensors", type=int, default=1300)
-    parser.add_argument("--subset", type=int, default=3, help="sensors that pytesmo is timed on")
+    parser.add_argument("--subset", type=int, default=6, help="sensors that pytesmo is timed on")
     parser.add_argument("--replicates", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -32,6 +32,8 @@ CATALOG_NAME = "data_catalog.yaml"
 ROOT_VARIABLE = "SMNB_DATA"
 #: File in the data root that says that the archive is simulated.
 SANDBOX_MARKER = "SANDBOX.json"
+#: What a sandbox has instead while it is being written.
+UNFINISHED_MARKER = "SANDBOX.unfinished.json"
 
 
 def _ancestor_with(name: str, start: Path) -> Path | None:
@@ -439,7 +441,7 @@ class Catalog:
             )  # fmt: skip
         return function
 
-    def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> xr.Dataset:
+    def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Any:
         """Open an entry through its loader.
 
         Parameters
@@ -453,8 +455,8 @@ class Catalog:
 
         Returns
         -------
-        xarray.Dataset
-            Under the data contract.
+        xarray.Dataset or InSituTables
+            Under the data contract; the tables are what `smnb.loaders.insitu.open_insitu` returns.
 
         Raises
         ------
@@ -477,7 +479,14 @@ class Catalog:
                 )  # fmt: skip
         paths = self.resolve(catalog_id, root)
         synthetic = (root / SANDBOX_MARKER).is_file()
+        if (root / UNFINISHED_MARKER).is_file() and not synthetic:
+            raise CatalogError(
+                who, f"{root} is a sandbox that was not written to its end",
+                next_step="Run smnb sandbox again, which goes on where it was",
+            )  # fmt: skip
         dataset = function(paths, catalog_id=catalog_id, synthetic=synthetic, **merged)
+        if not isinstance(dataset, xr.Dataset):
+            return dataset.check(who)  # tables of in-situ readings check themselves
         for name in entry.variables:
             if name not in dataset:
                 raise CatalogError(

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import smnb
+from smnb import cli_insitu
 from smnb.contract import CatalogError, ParameterError, RunError, SmnbError
 
 __all__ = ["app", "main"]
@@ -287,6 +288,9 @@ def report(
         _print_json({"name": name, "report": index})
     else:
         typer.echo(f"report: {index}")
+
+
+cli_insitu.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -64,10 +64,9 @@ class SmnbError(ValueError):
     ) -> None:
         self.who, self.what, self.got, self.expected, self.next_step = who, what, got, expected, next_step
         message = f"{who}: {what}"
-        if got is not None:
-            message += f"; got {got!r}"
-        if expected is not None:
-            message += f"; expected {expected!r}" if not isinstance(expected, _Plain) else f"; expected {expected}"
+        for word, value in (("got", got), ("expected", expected)):
+            if value is not None:
+                message += f"; {word} {value if isinstance(value, _Plain) else repr(value)}"
         message += "."
         if next_step:
             message += f" {next_step.rstrip('.')}."

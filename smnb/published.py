@@ -179,8 +179,8 @@ def compare_with(
     Examples
     --------
     >>> found = compare_with({"CNN": {"r2": 0.70}}, published("hu2018", "Table 2"), synthetic=True)
-    >>> found.loc[0, ["row", "run_metric", "published", "run", "synthetic"]].tolist()
-    ['CNN', 'r2', 0.6512, 0.7, True]
+    >>> print(*found.loc[0, ["row", "run_metric", "published", "run", "synthetic"]])
+    CNN r2 0.6512 0.7 True
     """
     who = "compare_with"
     if not isinstance(table, PublishedTable):
@@ -205,7 +205,18 @@ def compare_with(
                                 mine - value, bool(synthetic)))  # fmt: skip
     result = pd.DataFrame(
         records,
-        columns=["paper", "table", "row", "column", "unit", "published", "run_metric", "run", "difference", "synthetic"],
+        columns=[
+            "paper",
+            "table",
+            "row",
+            "column",
+            "unit",
+            "published",
+            "run_metric",
+            "run",
+            "difference",
+            "synthetic",
+        ],
     )
     result.attrs["title"] = f"{table.paper} {table.table}: {table.caption}" + synthetic_label(bool(synthetic))
     result.attrs["caveats"] = list(table.caveats)

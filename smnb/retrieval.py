@@ -16,14 +16,23 @@ import torch
 
 from smnb import metrics
 from smnb.checkpoints import LoadedModel, load_model, save_model
-from smnb.files import sha256_of
 from smnb.models import build_model
 from smnb.models.baselines import fit_ridge, pixel_climatology, seasonal_climatology
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
 from smnb.samples import Fold, MinMaxScaler, PatchDataset, PatchIndex, PatchStore, PatchTask
 from smnb.training import FitResult, TrainingConfig, fit, predict_patches
 
-__all__ = ["FoldData", "TrainedSVR", "baseline_predictions", "fold_data", "score_fold", "train_cnn", "train_svr"]
+__all__ = [
+    "FoldData",
+    "TrainedSVR",
+    "baseline_predictions",
+    "fold_data",
+    "pool_folds",
+    "score_fold",
+    "score_folds",
+    "train_cnn",
+    "train_svr",
+]
 
 
 @dataclass
@@ -44,6 +53,10 @@ class FoldData:
     def unscale(self, scaled: np.ndarray) -> np.ndarray:
         """Scaled prediction to m3 m-3."""
         return self.target_scaler.inverse(np.asarray(scaled)[:, None])[:, 0]
+
+    def unscale_map(self, scaled: np.ndarray) -> np.ndarray:
+        """Scaled ``(row, col)`` prediction to m3 m-3; NaN stays."""
+        return self.target_scaler.inverse(np.asarray(scaled)[..., None])[..., 0]
 
     @property
     def observed(self) -> np.ndarray:
@@ -210,20 +223,58 @@ def score_fold(data: FoldData, observed: np.ndarray | None = None) -> pd.DataFra
         paper's is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
     """
     observed = data.observed if observed is None else observed
-    rows = {}
-    for model, predicted in data.predictions.items():
-        rmse = float(metrics.rmse(predicted, observed))
-        rows[model] = {
-            "r2": float(metrics.r2(predicted, observed)), "r": float(metrics.pearson_r(predicted, observed)),
-            "rmse_scaled": rmse / data.target_range, "rmse": rmse, "ubrmse": float(metrics.ubrmse(predicted, observed)),
-            "bias": float(metrics.bias(predicted, observed)), "n": int(np.isfinite(predicted + observed).sum()),
-        }  # fmt: skip
+    rows = {m: score_predictions(predicted, observed, data.target_range) for m, predicted in data.predictions.items()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
-def checkpoint_digest(path: str | Path) -> str:
-    """Short SHA-256 of a model's weights, for a run record."""
-    return sha256_of(Path(path).with_suffix(".safetensors"))[:12]
+def score_predictions(predicted: np.ndarray, observed: np.ndarray, target_range: float) -> dict[str, float]:
+    """Pooled scores of one model: the columns of `score_fold`."""
+    rmse = float(metrics.rmse(predicted, observed))
+    return {
+        "r2": float(metrics.r2(predicted, observed)), "r": float(metrics.pearson_r(predicted, observed)),
+        "rmse_scaled": rmse / target_range, "rmse": rmse, "ubrmse": float(metrics.ubrmse(predicted, observed)),
+        "bias": float(metrics.bias(predicted, observed)), "n": int(np.isfinite(predicted + observed).sum()),
+    }  # fmt: skip
+
+
+def pool_folds(folds: list[FoldData], model: str | None = None) -> np.ndarray:
+    """Join the folds' test predictions of a model, or with None their targets, in the folds' order; m3 m-3."""
+    return np.concatenate([d.observed if model is None else d.predictions[model] for d in folds])
+
+
+def score_folds(folds: list[FoldData], truth: np.ndarray | None = None) -> pd.DataFrame:
+    """Score every model over all folds together.
+
+    Parameters
+    ----------
+    folds : list of FoldData
+        With predictions of the same models.
+    truth : ndarray, shape (image, row, col), optional
+        Another reference than the target, such as the sandbox's hidden truth.
+
+    Returns
+    -------
+    DataFrame
+        As `score_fold`. With several folds the target range of the scaled RMSE is their mean.
+    """
+    observed = pool_folds(folds) if truth is None else np.concatenate([d.fold.test.take(truth) for d in folds])
+    span = float(np.mean([d.target_range for d in folds]))
+    rows = {m: score_predictions(pool_folds(folds, m), observed, span) for m in folds[0].predictions}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+
+
+def region_series(task: PatchTask) -> pd.DataFrame:
+    """Mean target of each region by time: a ``time`` column and one a region, m3 m-3."""
+    means = np.nanmean(task.target.reshape(len(task.target), -1), axis=1)
+    table = task.labels[["time", "region"]].assign(mean=means).pivot(index="time", columns="region", values="mean")
+    return table.rename(columns=str).rename_axis(columns=None).reset_index()
+
+
+def fold_series(data: FoldData, *, models: tuple[str, ...]) -> pd.DataFrame:
+    """Mean target and predictions over the test pixels of each image: ``time``, the target's name, and one a model."""
+    frame = pd.DataFrame({data.task.reference: data.observed, **{m: data.predictions[m] for m in models}})
+    frame["time"] = data.task.labels["time"].to_numpy()[data.fold.test.image]
+    return frame.groupby("time").mean().reset_index()
 
 
 def describe_training(result: FitResult) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, plain
 
@@ -31,7 +33,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class MinMaxScaler:
-    """Linear scaling of each channel to [0, 1] by the extremes of the training data.
+    """Linear scaling of each channel to [0, 1] by the extremes of the training data, or by robust ones.
 
     Parameters
     ----------
@@ -39,14 +41,19 @@ class MinMaxScaler:
         One value a channel, in the channel's units.
     fill : tuple of float
         The training mean of each channel after scaling: what a missing pixel of an image is replaced by.
+    clip : bool
+        Whether values outside [minimum, maximum] become 0 or 1.
     """
 
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
     fill: tuple[float, ...]
+    clip: bool = False
 
     @classmethod
-    def fit(cls, values: np.ndarray, *, names: Sequence[str] | None = None) -> MinMaxScaler:
+    def fit(
+        cls, values: np.ndarray, *, names: Sequence[str] | None = None, tail: float = 0.0, clip: bool = False
+    ) -> MinMaxScaler:
         """Fit on training values.
 
         Parameters
@@ -55,6 +62,10 @@ class MinMaxScaler:
             Training data only: statistics of validation or test days must not leak in. NaN is ignored.
         names : sequence of str, optional
             Channel names, for the error message.
+        tail : float
+            Share of values beyond each end of the scale: 0 takes the extremes, 0.001 the 0.1 and 99.9 per cent points, so
+            that a single odd pixel does not squeeze all others together.
+        clip : bool
 
         Raises
         ------
@@ -73,29 +84,37 @@ class MinMaxScaler:
                     got=plain(f"{column.size} valid values"), expected=plain("at least two different values"),
                     next_step="Check that the training days are present and not fully masked",
                 )  # fmt: skip
-            low[channel], high[channel] = column.min(), column.max()
+            low[channel], high[channel] = (
+                np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
+            )
             mean[channel] = (column.mean(dtype="float64") - low[channel]) / (high[channel] - low[channel])
-        return cls(tuple(low.tolist()), tuple(high.tolist()), tuple(mean.tolist()))
+        return cls(tuple(low.tolist()), tuple(high.tolist()), tuple(mean.tolist()), clip)
 
     def transform(self, values: np.ndarray) -> np.ndarray:
         """Scale ``(..., channel)`` values in native units to float32 in about [0, 1]; NaN stays NaN."""
         low = np.asarray(self.minimum, dtype="float32")
         span = np.asarray(self.maximum, dtype="float32") - low
-        return (np.asarray(values, dtype="float32") - low) / span
+        scaled = (np.asarray(values, dtype="float32") - low) / span
+        return np.clip(scaled, 0.0, 1.0, out=scaled) if self.clip else scaled
 
     def inverse(self, scaled: np.ndarray) -> np.ndarray:
         """Turn scaled ``(..., channel)`` values back to native units."""
         low = np.asarray(self.minimum, dtype="float32")
         return np.asarray(scaled, dtype="float32") * (np.asarray(self.maximum, dtype="float32") - low) + low
 
-    def to_dict(self) -> dict[str, list[float]]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain lists, for a checkpoint's JSON."""
-        return {"minimum": list(self.minimum), "maximum": list(self.maximum), "fill": list(self.fill)}
+        return {
+            "minimum": list(self.minimum),
+            "maximum": list(self.maximum),
+            "fill": list(self.fill),
+            "clip": self.clip,
+        }
 
     @classmethod
-    def from_dict(cls, content: dict[str, list[float]]) -> MinMaxScaler:
+    def from_dict(cls, content: dict[str, Any]) -> MinMaxScaler:
         """Rebuild from `to_dict`."""
-        return cls(tuple(content["minimum"]), tuple(content["maximum"]), tuple(content["fill"]))
+        return cls(*(tuple(content[key]) for key in ("minimum", "maximum", "fill")), clip=content["clip"])
 
 
 @dataclass(frozen=True)
@@ -358,14 +377,42 @@ class PatchTask:
     wrap: bool = False
     synthetic: bool = False
     patch_size: int = 9
+    units: dict[str, str] = field(default_factory=dict)
+    """Units of each channel."""
+    reference: str = "target"
+    """Short name of the target's product, for labels."""
     lat: np.ndarray | None = None
     lon: np.ndarray | None = None
     land: np.ndarray | None = None
     notes: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def is_global(self) -> bool:
+        """Whether the images are maps of the globe, so that a map of the prediction makes sense."""
+        return self.lat is not None and self.wrap
+
+    def field(self, values: np.ndarray, name: str, units: str, long_name: str) -> xr.DataArray:
+        """Make a ``(lat, lon)`` map of this task's grid a DataArray under the contract."""
+        coords = {"lat": self.lat, "lon": self.lon}
+        return xr.DataArray(values, coords, ("lat", "lon"), name, {"units": units, "long_name": long_name})
+
+    def field_stack(self, image: int) -> xr.DataArray:
+        """One image of a gridded task as ``(time, channel, lat, lon)``: what `smnb.inference.write_maps` takes."""
+        coords = {
+            "time": self.labels["time"].to_numpy()[[image]],
+            "channel": list(self.channels),
+            "lat": self.lat,
+            "lon": self.lon,
+        }
+        return xr.DataArray(self.images[[image]].transpose(0, 3, 1, 2), coords, ("time", "channel", "lat", "lon"), "tb")
+
     def scalers(self, fold: Fold) -> tuple[MinMaxScaler, MinMaxScaler]:
-        """Input and target scaler of a fold, from its training images alone."""
-        inputs = MinMaxScaler.fit(self.images[fold.fit_images], names=self.channels)
+        """Input and target scaler of a fold, from its training patches' centres alone.
+
+        Inputs run from 0 to 1 between the 0.1 and 99.9 per cent points of the training centres and are clipped there.
+        The whole images would not do: the sea is 150 K colder than any soil and would leave the land a tenth of the scale.
+        """
+        inputs = MinMaxScaler.fit(fold.train.take(self.images), names=self.channels, tail=1e-3, clip=True)
         target = MinMaxScaler.fit(fold.train.take(self.target)[:, None], names=("soil_moisture",))
         return inputs, target
 

@@ -3,17 +3,90 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from smnb import strata
+from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, check_dataset, count_masked, is_synthetic, plain
 from smnb.grids import regrid_bilinear
+from smnb.loaders.amsre import composite, mask_outliers
+from smnb.loaders.ecmwf import daily_mean
 from smnb.samples import Fold, PatchIndex, PatchTask, draw_patches, eligible_centres
 
-__all__ = ["amsre_task", "conus_task", "target_on_grid"]
+__all__ = ["SOURCES", "amsre_task", "conus_task", "hidden_truth", "open_task", "target_on_grid"]
+
+#: Catalog entries that each source of `open_task` reads.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "amsre": ("amsre_nsidc0302", "era_interim_swvl1"),
+    "conus_patches": ("conus_s1s2smap",),
+}
+
+
+def open_task(
+    source: str,
+    catalog: Catalog,
+    root: Path,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    composite_days: int = 2,
+    n_train: int = 30_000,
+    n_validation: int = 5_000,
+    n_test: int = 50_000,
+    seed: int = 0,
+) -> PatchTask:
+    """Open a source through the catalog and set up its experiment.
+
+    Parameters
+    ----------
+    source : str
+        A key of `SOURCES`: ``amsre`` (`amsre_task`: open, mask outliers, composite, daily mean of the target) or
+        ``conus_patches`` (`conus_task`).
+    catalog : Catalog
+    root : Path
+        Data root: the sandbox or an archive of the same layout.
+    start, end : str, optional
+        First and last day; default all there are.
+    composite_days : int
+        1 or 2, for ``amsre``.
+    n_train, n_validation, n_test, seed
+        As `amsre_task`; ``conus_patches`` uses every complete pixel.
+
+    Returns
+    -------
+    PatchTask
+
+    Raises
+    ------
+    ParameterError
+        If the source is unknown.
+    """
+    if source not in SOURCES:
+        raise ParameterError("open_task", "unknown source", got=source, expected=sorted(SOURCES))
+    if source == "conus_patches":
+        return conus_task(catalog.open("conus_s1s2smap", root))
+    inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
+    target = catalog.open("era_interim_swvl1", root, start=start, end=end)
+    return amsre_task(
+        composite(mask_outliers(inputs), days=composite_days), daily_mean(target), n_train=n_train,
+        n_validation=n_validation, n_test=n_test, seed=seed,
+    )  # fmt: skip
+
+
+def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
+    """The sandbox's hidden soil moisture on a global task's grid and days.
+
+    Returns
+    -------
+    ndarray, shape (image, row, col)
+        m3 m-3. No real archive has this: it shows what the target's own error hides.
+    """
+    truth = catalog.open("sandbox_truth", root)["soil_moisture"]
+    return truth.sel(time=task.labels["time"].to_numpy(), method="nearest").values.astype("float32")
 
 
 def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray, *, min_land: float = 0.5) -> xr.DataArray:
@@ -127,7 +200,8 @@ def amsre_task(
         channels=tuple(map(str, inputs["channel"].values)), labels=pd.DataFrame({"time": days.astype("datetime64[ns]")}),
         folds=[Fold(str(days[-1]), train, validation, test, np.arange(last))], wrap=wrap,
         synthetic=is_synthetic(inputs) or is_synthetic(target), patch_size=patch_size,
-        lat=lat.values, lon=lon.values, land=land, notes=notes,
+        lat=lat.values, lon=lon.values, land=land, notes=notes, reference="ERA-Interim",
+        units=dict.fromkeys(map(str, inputs["channel"].values), "K"),
     )  # fmt: skip
 
 
@@ -204,7 +278,8 @@ def conus_task(
     return PatchTask(
         name="conus_patches", title=f"Sentinel-1/2 to SMAP soil moisture, region left out, {test_year}", images=images,
         target=target, channels=channels, labels=labels, folds=folds, synthetic=is_synthetic(dataset),
-        patch_size=patch_size, notes=notes,
+        patch_size=patch_size, notes=notes, reference="SMAP (ssm / 50)",
+        units={"VV": "dB", "VH": "dB", "incidence_angle": "degree"},
     )  # fmt: skip
 
 

@@ -280,6 +280,7 @@ def fit(
     with warnings.catch_warnings():
         # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")  # Lightning's, of torch
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         trainer.fit(
             module,

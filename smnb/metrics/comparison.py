@@ -15,7 +15,6 @@ import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
 from smnb.metrics.intervals import Interval
-from smnb.metrics.scores import CORRELATIONS
 from smnb.metrics.tables import AVERAGES, average_values, metric_names
 
 __all__ = ["BETTER", "Comparison", "average_interval", "compare"]

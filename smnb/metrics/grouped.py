@@ -74,7 +74,17 @@ def group_ranks(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
 def as_milliseconds(time: object, *, who: str) -> np.ndarray:
     """Times (datetime64, pandas datetimes with or without a zone, ISO strings) as int64 milliseconds of UTC."""
     if np.asarray(time).dtype.kind in "iufb":
-        raise ContractError(who, "the times are plain numbers", got=str(np.asarray(time).dtype), expected="UTC datetimes")
+        raise ContractError(
+            who, "the times are plain numbers", got=str(np.asarray(time).dtype), expected="UTC datetimes"
+        )
+    if (
+        getattr(time, "dtype", None) is not None
+        and str(time.dtype).startswith("datetime64[")
+        and "," not in str(time.dtype)
+    ):
+        values = np.asarray(time)
+        if not np.isnat(values).any():
+            return values.astype("datetime64[ms]").astype("int64")
     try:
         stamps = pd.to_datetime(pd.Series(np.asarray(time) if not isinstance(time, pd.Series) else time), utc=True)
     except (ValueError, TypeError) as error:

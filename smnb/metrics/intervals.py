@@ -51,7 +51,7 @@ __all__ = [
 METHODS = ("block_bootstrap", "assume_independent")
 #: Below this share of defined replicates there is no interval.
 _USABLE = 0.9
-_CHUNK_CELLS = 400_000
+_CHUNK_CELLS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,9 @@ def _block_intervals(
     return _BlockResult(low, high, length, note, replicates)
 
 
-def _analytic(metric: str, value: np.ndarray, sd: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _analytic(
+    metric: str, value: np.ndarray, sd: np.ndarray, n: np.ndarray, level: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Interval of independent normal errors; `sd` is that of the difference (divisor n - 1)."""
     upper = (1.0 + level) / 2.0
     if metric == "bias":
@@ -352,9 +354,8 @@ def _prepare(who: str, table: pd.DataFrame, by: str, observed: str, predicted: s
         raise ParameterError(who, "the order of the values in time is not known", next_step="Name the time column")
     time_ms = check_table(table, who=who, by=[by], observed=observed, predicted=predicted, time=time)
     codes, labels = encode(table, [by])
-    no_duplicates(who, codes, time_ms, labels)
+    order = no_duplicates(who, codes, time_ms, labels)
     x, y = (table[c].to_numpy("float64", na_value=np.nan) for c in (predicted, observed))
-    order = np.lexsort((time_ms, codes))
     order = order[~(np.isnan(x) | np.isnan(y))[order]]
     return codes[order], labels, time_ms[order], x[order], y[order]
 

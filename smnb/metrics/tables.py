@@ -80,7 +80,11 @@ def check_table(
     return as_milliseconds(table[time], who=who)
 
 
-def no_duplicates(who: str, codes: np.ndarray, time_ms: np.ndarray, labels: pd.DataFrame) -> None:
+def no_duplicates(who: str, codes: np.ndarray, time_ms: np.ndarray, labels: pd.DataFrame) -> np.ndarray:
+    """Raise `ContractError` where a sensor has a time twice; return the order of the rows by sensor and time."""
+    later = (codes[1:] > codes[:-1]) | ((codes[1:] == codes[:-1]) & (time_ms[1:] > time_ms[:-1]))
+    if later.all():
+        return np.arange(codes.size)
     order = np.lexsort((time_ms, codes))
     c, t = codes[order], time_ms[order]
     same = (c[1:] == c[:-1]) & (t[1:] == t[:-1])
@@ -91,6 +95,7 @@ def no_duplicates(who: str, codes: np.ndarray, time_ms: np.ndarray, labels: pd.D
             who, f"{int(same.sum())} rows repeat the sensor and time of another row", got=example,
             next_step="Merge or drop the duplicates, or name the column that tells sensors apart",
         )  # fmt: skip
+    return order
 
 
 def encode(table: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
@@ -164,7 +169,9 @@ def _reasons(
 ) -> list[str]:
     """Why a score of each group is NaN; empty where none is."""
     whole = np.select(
-        [m.n == 0, m.n < min_obs, has_infinite], ["no pair with both values", "few", "an infinite value among the pairs"], ""
+        [m.n == 0, m.n < min_obs, has_infinite],
+        ["no pair with both values", "few", "an infinite value among the pairs"],
+        "",
     ).astype(object)
     few = whole == "few"
     whole[few] = [f"{int(n)} pairs, fewer than min_obs={min_obs}" for n in m.n[few]]

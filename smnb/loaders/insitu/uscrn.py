@@ -1,0 +1,218 @@
+"""The U.S. Climate Reference Network in NOAA's own text (hourly02, daily01) and as a parsed daily table.
+
+Each station has soil probes at 5, 10, 20, 50 and 100 cm; a value is the mean of up to three. NOAA blanks what fails its
+own checks and gives no flags for soil, so flags are set here with ISMN's meaning where the file itself tells:
+C01, C02 by the value and D01 by the soil temperature of the same depth; G else. ISMN's other tests are not run.
+
+References
+----------
+Bell et al. 2013, J. Hydrometeorol. 14(3), 977-988, doi:10.1175/JHM-D-12-0146.1; the readme files of the products,
+https://www.ncei.noaa.gov/pub/data/uscrn/products/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smnb.contract import FormatError, plain
+from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Sensor, sensor_id
+from smnb.loaders.insitu.stm import Series
+
+__all__ = ["DEPTHS_CM", "FIELDS", "find_parsed_sensors", "find_text_sensors", "is_parsed_table", "is_text"]
+
+#: Depths of the probes, in cm.
+DEPTHS_CM = (5, 10, 20, 50, 100)
+_SOIL = [f"SOIL_{what}_{depth}" for what in ("MOISTURE", "TEMP") for depth in DEPTHS_CM]
+#: Fields of each product, in order.
+FIELDS: dict[str, list[str]] = {
+    "hourly02": [
+        "WBANNO", "UTC_DATE", "UTC_TIME", "LST_DATE", "LST_TIME", "CRX_VN", "LONGITUDE", "LATITUDE", "T_CALC",
+        "T_HR_AVG", "T_MAX", "T_MIN", "P_CALC", "SOLARAD", "SOLARAD_FLAG", "SOLARAD_MAX", "SOLARAD_MAX_FLAG",
+        "SOLARAD_MIN", "SOLARAD_MIN_FLAG", "SUR_TEMP_TYPE", "SUR_TEMP", "SUR_TEMP_FLAG", "SUR_TEMP_MAX",
+        "SUR_TEMP_MAX_FLAG", "SUR_TEMP_MIN", "SUR_TEMP_MIN_FLAG", "RH_HR_AVG", "RH_HR_AVG_FLAG", *_SOIL,
+    ],
+    "daily01": [
+        "WBANNO", "LST_DATE", "CRX_VN", "LONGITUDE", "LATITUDE", "T_DAILY_MAX", "T_DAILY_MIN", "T_DAILY_MEAN",
+        "T_DAILY_AVG", "P_DAILY_CALC", "SOLARAD_DAILY", "SUR_TEMP_DAILY_TYPE", "SUR_TEMP_DAILY_MAX",
+        "SUR_TEMP_DAILY_MIN", "SUR_TEMP_DAILY_AVG", "RH_DAILY_MAX", "RH_DAILY_MIN", "RH_DAILY_AVG",
+        *(f"{name}_DAILY" for name in _SOIL),
+    ],
+}  # fmt: skip
+_NAME = re.compile(r"CRN(?P<product>H02|D01)(?P<version>\d{2})-(?P<year>\d{4})-(?P<station>.+)\.txt")
+_PRODUCTS = {"H02": "hourly02", "D01": "daily01"}
+_VERSIONS = ("03",)
+_PARSED_NAMES = (".parquet", ".parquet.gz")
+#: -99.000 marks missing soil moisture and -9999.0 missing temperature.
+_MISSING_MOISTURE, _MISSING_TEMPERATURE = -98.9, -9998.0
+_FLAG_NAMES = ["G", "C01", "C02", "D01", "C01,D01", "C02,D01"]
+
+
+def is_text(name: str) -> bool:
+    """Whether a file's name is of hourly02 or daily01."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_parsed_table(name: str) -> bool:
+    """Whether a file's name is of a parsed table."""
+    return name.endswith(_PARSED_NAMES)
+
+
+def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
+    """Read some fields of a file, as text; returns the product too."""
+    match = _NAME.fullmatch(path.name)
+    if match is None or match["version"] not in _VERSIONS:
+        raise FormatError(
+            "USCRN", "a file's name is of no known product", got=path.name,
+            expected=["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"],
+        )  # fmt: skip
+    product = _PRODUCTS[match["product"]]
+    fields = FIELDS[product]
+    text = path.read_bytes()
+    if not text.strip():
+        raise FormatError(path.name, "the file is empty")
+    last = text.rstrip().rsplit(b"\n", 1)[-1].split()
+    try:
+        table = pd.read_csv(path, sep=r"\s+", header=None, dtype=str, keep_default_na=False, encoding_errors="replace")
+    except (pd.errors.ParserError, ValueError) as error:
+        raise FormatError(path.name, f"the table is damaged: {error}", next_step="Download the file again") from error
+    if table.shape[1] != len(fields) or len(last) != len(fields) or (table.iloc[:, -1] == "").any():
+        raise FormatError(
+            path.name, "the number of fields is wrong, or the file is cut short", got=(table.shape[1], len(last)),
+            expected=plain(f"{len(fields)} fields of {product} in every line"), next_step="Download the file again",
+        )  # fmt: skip
+    table.columns = fields
+    return product, table[list(names)]
+
+
+def _numbers(name: str, column: pd.Series) -> np.ndarray:
+    try:
+        return column.to_numpy(dtype="float64")
+    except ValueError as error:
+        raise FormatError(name, f"{column.name} is no number", got=str(error)) from error
+
+
+def _days(name: str, column: pd.Series) -> np.ndarray:
+    try:
+        return pd.to_datetime(column, format="%Y%m%d").to_numpy(dtype="datetime64[ns]")
+    except (ValueError, TypeError) as error:
+        raise FormatError(name, f"{column.name} is no date", got=str(error)[:80], expected="YYYYMMDD") from error
+
+
+def _day_centre(days: np.ndarray, lon: float) -> np.ndarray:
+    """Centre of local days in UTC; the zone, which the daily files do not give, is taken from the longitude."""
+    return days + np.timedelta64(12 - round(lon / 15.0), "h")
+
+
+def _series(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> Series:
+    missing = ~(moisture > _MISSING_MOISTURE)
+    value = np.where(missing, np.nan, moisture).astype(np.float32)
+    flag = np.where(moisture < 0.0, 1, np.where(moisture > 0.6, 2, 0)).astype(np.int32)
+    flag[(temperature > _MISSING_TEMPERATURE) & (temperature < 0.0)] += 3
+    flag[missing] = 0
+    return Series(time, value, flag, np.zeros(flag.size, np.int32), list(_FLAG_NAMES), [""])
+
+
+def _row(station: str, product: str, lat: float, lon: float, depth_cm: int, file: str) -> dict[str, Any]:
+    row = {
+        **SENSOR_COLUMNS, "network": "USCRN", "station": station, "lat": lat, "lon": lon,
+        "depth_from": depth_cm / 100, "depth_to": depth_cm / 100, "instrument": f"USCRN-{product}",
+        "format": f"uscrn_{product}", "file": file,
+    }  # fmt: skip
+    row["sensor_id"] = sensor_id(row)
+    return row
+
+
+def _place(name: str, table: pd.DataFrame) -> tuple[float, float]:
+    """Latitude and longitude; NOAA rounds them, and the last line has the newest."""
+    lat, lon = _numbers(name, table["LATITUDE"])[-1], _numbers(name, table["LONGITUDE"])[-1]
+    if not (-90 <= lat <= 90 and -180 <= lon <= 180):
+        raise FormatError(name, "the coordinates are out of range", got=(lat, lon))
+    return float(lat), float(lon)
+
+
+def _read_depth(path: Path, depth_cm: int) -> Series:
+    daily = path.name.startswith("CRND")
+    suffix = "_DAILY" if daily else ""
+    soil = [f"SOIL_{what}_{depth_cm}{suffix}" for what in ("MOISTURE", "TEMP")]
+    when = ["LST_DATE"] if daily else ["UTC_DATE", "UTC_TIME"]
+    _, table = _read_text(path, [*when, "LONGITUDE", "LATITUDE", *soil])
+    _, lon = _place(path.name, table)
+    days = _days(path.name, table[when[0]])
+    if daily:
+        time = _day_centre(days, lon)
+    else:
+        clock = _numbers(path.name, table["UTC_TIME"]).astype(np.int64)
+        hours, minutes = np.divmod(clock, 100)
+        if ((hours > 23) | (minutes > 59) | (clock < 0)).any():
+            raise FormatError(path.name, "UTC_TIME is no time", got=int(clock.max()), expected="HHmm")
+        # the end of the hour that a value is the mean of, as ISMN labels the same data
+        time = days + (hours * 60 + minutes).astype("timedelta64[m]")
+    return _series(time, _numbers(path.name, table[soil[0]]), _numbers(path.name, table[soil[1]]))
+
+
+def find_text_sensors(paths: Sequence[Path]) -> tuple[list[Sensor], list[dict[str, str]]]:
+    """Sensors of text files, five a file, and the damaged files with the reason.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        ``CRNH0203-<year>-<station>.txt`` or ``CRND0103-…``; the years of a station are joined by their sensors' ids.
+
+    Returns
+    -------
+    tuple of list of Sensor and list of dict
+        The place is that of a file's last line.
+    """
+    sensors, damaged = [], []
+    for path in paths:
+        try:
+            product, table = _read_text(path, ["LONGITUDE", "LATITUDE"])
+            lat, lon = _place(path.name, table)
+        except FormatError as error:
+            damaged.append({"file": path.name, "reason": str(error)})
+            continue
+        station = _NAME.fullmatch(path.name)["station"]
+        for depth in DEPTHS_CM:
+            part = Part(path.name, partial(_read_depth, path, depth), partial(len, table))
+            sensors.append(Sensor(_row(station, product, lat, lon, depth, path.name), [part]))
+    return sensors, damaged
+
+
+def find_parsed_sensors(path: Path) -> list[Sensor]:
+    """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO.
+
+    The station is its WBAN number, since the table has no names.
+
+    Raises
+    ------
+    FormatError
+        If it is no Parquet file or lacks a column.
+    """
+    soil = [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp") for depth in DEPTHS_CM]
+    columns = ["wban", "lst_date", "longitude", "latitude", *soil]
+    try:
+        table = pd.read_parquet(path, columns=columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise FormatError(
+            path.name, f"no parsed USCRN table: {str(error)[:200]}", expected=plain(f"Parquet with {columns}")
+        ) from error
+    sensors = []
+    for wban, one in table.groupby("wban", sort=True):
+        lat, lon = float(one["latitude"].iloc[-1]), float(one["longitude"].iloc[-1])
+        days = one["lst_date"].to_numpy(dtype="datetime64[ns]")
+        for depth in DEPTHS_CM:
+            moisture, temperature = (
+                one[f"soil_{what}_{depth}_daily"].to_numpy(dtype="float64") for what in ("moisture", "temp")
+            )
+            # bound here, since the loop goes on
+            read = partial(_series, _day_centre(days, lon), moisture, temperature)
+            part = Part(path.name, read, partial(len, one))
+            sensors.append(Sensor(_row(str(wban), "daily01", lat, lon, depth, path.name), [part]))
+    return sensors

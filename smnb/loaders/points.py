@@ -1,0 +1,393 @@
+"""Time series of coarse products by location: one file a 5-degree cell, as validation services keep them.
+
+SMAP level 3 (36 km) is an indexed ragged array: every location has the overpasses that saw it, morning (6 h local,
+descending) and evening (18 h). GLDAS is an orthogonal array of locations and 3-hourly times. The same form of ERA5-Land is
+read by `smnb.loaders.ecmwf.open_swvl1_points`.
+
+References
+----------
+O'Neill et al. 2023, SMAP L3 radiometer global daily 36 km EASE-Grid soil moisture, version 9, doi:10.5067/4XXOGX0OOW1S;
+Rodell et al. 2004, The Global Land Data Assimilation System, doi:10.1175/BAMS-85-3-381.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
+from smnb.loaders import check_paths, open_netcdf, parse_period
+
+__all__ = [
+    "GLDAS_LAYER_MM",
+    "SMAP_QUALITY",
+    "great_circle_km",
+    "open_gldas_points",
+    "open_smap_l3_points",
+    "smap_quality_mask",
+]
+
+#: Radius of the sphere of the Earth's area, km.
+EARTH_RADIUS_KM = 6371.0
+#: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
+GLDAS_LAYER_MM = 100.0
+#: Which retrievals of SMAP to keep.
+SMAP_QUALITY = ("all", "retrieved", "recommended")
+_LOOK_UP = "grid.nc"
+_FLAG_FILL = 65534
+#: Values of one dense array (location, time) that is not worth building.
+_MOST_VALUES = 250_000_000
+
+
+def great_circle_km(lat: ArrayLike, lon: ArrayLike, at_lat: ArrayLike, at_lon: ArrayLike) -> NDArray[np.float64]:
+    """Distance on the sphere between points in degrees, km; arguments broadcast.
+
+    Examples
+    --------
+    >>> float(great_circle_km(0.0, 179.5, 0.0, -179.5).round(2))
+    111.19
+    """
+    a, b, c, d = (np.deg2rad(np.asarray(v, dtype=np.float64)) for v in (lat, at_lat, lon, at_lon))
+    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin((c - d) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
+
+
+def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
+    """Whether SMAP's ``retrieval_qual_flag`` lets a retrieval pass.
+
+    Parameters
+    ----------
+    flag : array_like of int
+        Bits: 0 not of recommended quality, 1 not attempted, 2 not successful, 3 about freeze/thaw (not looked at).
+    quality : {"all", "retrieved", "recommended"}
+        ``retrieved``: attempted and successful (bits 1 and 2 are 0). ``recommended``: bit 0 is 0 as well. ``all``:
+        whatever has a value.
+
+    Returns
+    -------
+    ndarray of bool
+        The fill value 65534 passes only ``all``.
+
+    Raises
+    ------
+    ParameterError
+        For another `quality`, or flags that are no integers.
+
+    Examples
+    --------
+    >>> smap_quality_mask([0, 8, 9, 13, 65534], "retrieved").tolist()
+    [True, True, True, False, False]
+    """
+    who = "smap_quality_mask"
+    if quality not in SMAP_QUALITY:
+        raise ParameterError(who, "unknown 'quality'", got=quality, expected=list(SMAP_QUALITY))
+    flag = np.asarray(flag)
+    if flag.dtype.kind not in "iu":
+        raise ParameterError(who, "the flags are no integers", got=str(flag.dtype), expected="uint16")
+    if quality == "all":
+        return np.ones(flag.shape, dtype=bool)
+    return (flag != _FLAG_FILL) & ((flag & {"retrieved": 0b110, "recommended": 0b111}[quality]) == 0)
+
+
+def _cell_files(who: str, paths: Sequence[str | Path]) -> list[Path]:
+    files = [path for path in check_paths(who, paths) if path.name != _LOOK_UP]
+    if not files:
+        raise CatalogError(who, f"only the lookup table {_LOOK_UP} was given", next_step="Add the cell files beside it")
+    return files
+
+
+def _require(where: str, raw: xr.Dataset, names: Sequence[str], units: dict[str, tuple[str, ...]]) -> None:
+    missing = [name for name in names if name not in raw.variables]
+    if missing:
+        raise FormatError(where, f"variables {missing} are missing", got=sorted(map(str, raw.variables)))
+    for name, accepted in units.items():
+        if raw[name].attrs.get("units") not in accepted:
+            raise FormatError(
+                where, f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=list(accepted)
+            )
+
+
+def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
+    """Identifier, latitude and longitude of a file's locations."""
+    lat, lon = (np.asarray(raw[name].values, dtype=np.float64) for name in ("lat", "lon"))
+    number = raw["location_id"].values
+    if lat.ndim != 1 or not lat.shape == lon.shape == number.shape:
+        raise FormatError(where, "lat, lon and location_id are not one each location", got=(lat.shape, lon.shape))
+    if not (np.abs(lat) <= 90.0).all() or not (np.abs(lon) <= 360.0).all():
+        raise FormatError(where, "a location has no position on the Earth", got=(lat.min(), lon.min()))
+    return number, lat, (lon + 180.0) % 360.0 - 180.0
+
+
+def _choose(
+    who: str, lat: NDArray, lon: NDArray, near: tuple[float, float] | None, max_distance_km: float
+) -> tuple[NDArray[np.intp], NDArray | None]:
+    """Locations to keep and, with `near`, their distance."""
+    if near is None:
+        return np.arange(lat.size), None
+    try:
+        at_lat, at_lon = (float(value) for value in near)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
+    if not (abs(at_lat) <= 90.0 and abs(at_lon) <= 360.0):
+        raise ParameterError(who, "'near' is no (lat, lon) in degrees", got=near, expected="(19.9, -155.6)")
+    distance = great_circle_km(lat, lon, at_lat, at_lon)
+    nearest = np.array([int(np.argmin(distance))])
+    if not distance[nearest[0]] <= max_distance_km:
+        raise CatalogError(
+            who, "no location is near enough", got=f"{distance[nearest[0]]:.0f} km",
+            expected=f"<= {max_distance_km:g} km", next_step="Choose another point, or raise max_distance_km",
+        )  # fmt: skip
+    return nearest, distance[nearest]
+
+
+def _coords(number: NDArray, lat: NDArray, lon: NDArray, distance: NDArray | None) -> dict[str, tuple]:
+    coords: dict[str, tuple] = {
+        "location_id": ("location", number),
+        "lat": ("location", lat, {"units": "degrees_north", "long_name": "latitude"}),
+        "lon": ("location", lon, {"units": "degrees_east", "long_name": "longitude"}),
+    }
+    if distance is not None:
+        coords["distance_km"] = ("location", distance, {"units": "km"})
+    return coords
+
+
+def _no_location_twice(who: str, number: NDArray, files: list[Path]) -> None:
+    if np.unique(number).size != number.size:
+        raise FormatError(who, "a location occurs twice", got=[path.name for path in files])
+
+
+def _in_period(who: str, time: NDArray, start: str | None, end: str | None) -> NDArray[np.bool_]:
+    first, last = parse_period(who, start, end)
+    keep = np.ones(time.shape, dtype=bool)
+    if first is not None:
+        keep &= time >= first
+    if last is not None:
+        keep &= time <= last
+    if not keep.any():
+        got = (str(start), str(end)) if time.size == 0 else (str(time.min()), str(time.max()))
+        raise CatalogError(who, "no value in the period", got=got, expected=plain(f"{start} to {end}"))
+    return keep
+
+
+def _read_ragged(who: str, path: Path) -> dict[str, NDArray]:
+    """One SMAP cell file as flat arrays, one value an observation, with the locations beside them."""
+    where = f"{who}({path.name})"
+    names = ("soil_moisture", "retrieval_qual_flag", "surface_flag", "Overpass", "locationIndex", "location_id", "time")
+    with open_netcdf(who, path, mask_and_scale=False, chunks=None) as raw:
+        _require(where, raw, (*names, "lat", "lon"), {"soil_moisture": ("cm**3/cm**3", "m3 m-3", "m**3 m**-3")})
+        number, lat, lon = _locations(where, raw)
+        read = {name: raw[name].values for name in names if name != "location_id"}
+        fill = np.float32(raw["soil_moisture"].attrs.get("_FillValue", -9999.0))
+    index = read["locationIndex"]
+    lengths = {name: values.shape for name, values in read.items()}
+    if len(set(lengths.values())) != 1 or index.size == 0 or index.min() < 0 or index.max() >= number.size:
+        raise FormatError(where, "this is no indexed ragged array of time series", got=lengths)
+    if not np.issubdtype(read["time"].dtype, np.datetime64) or np.isnat(read["time"]).any():
+        raise FormatError(where, "an observation has no time", got=str(read["time"].dtype))
+    moisture = read["soil_moisture"].astype(np.float32)
+    read["soil_moisture"] = np.where(moisture == fill, np.float32(np.nan), moisture)
+    for name in ("retrieval_qual_flag", "surface_flag"):
+        if read[name].dtype.kind not in "iu":
+            raise FormatError(where, f"{name!r} is no integer", got=str(read[name].dtype), expected="uint16")
+    return {**read, "number": number, "lat": lat, "lon": lon}
+
+
+def _dense(values: NDArray, location: NDArray, column: NDArray, shape: tuple[int, int], empty: float) -> NDArray:
+    array = np.full(shape, empty, dtype=values.dtype)
+    array[location, column] = values
+    return array
+
+
+def open_smap_l3_points(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    start: str | None = None,
+    end: str | None = None,
+    near: tuple[float, float] | None = None,
+    max_distance_km: float = 50.0,
+    overpass: str = "both",
+    quality: str = "retrieved",
+) -> xr.Dataset:
+    """Open SMAP level 3 soil moisture as time series by location.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Cell files; ``grid.nc``, the lookup table beside them, is passed over.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+    start, end : str, optional
+        First and last instant, UTC, inclusive; an end that is only a date includes that day.
+    near : (lat, lon), optional
+        Keep only the location nearest to this point, in degrees.
+    max_distance_km : float
+        Greatest distance that `near` accepts.
+    overpass : {"both", "am", "pm"}
+        Descending (6 h local) and ascending (18 h) overpasses.
+    quality : {"retrieved", "recommended", "all"}
+        As `smap_quality_mask`; what it takes away is NaN and counted in ``masked_by``, the flags stay.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture(location, time)``, m3 m-3, at the times of all overpasses of all locations, NaN where a location
+        was not seen; ``retrieval_qual_flag`` and ``surface_flag`` (uint16, 65534 where not seen) and ``overpass`` (int8, 1 am,
+        2 pm, 0 not seen), with the coordinates ``lat``, ``lon``, ``location_id`` and with `near` also ``distance_km``.
+
+    Raises
+    ------
+    FormatError
+        If a file is no such series, or a location or one of its overpasses occurs twice.
+    CatalogError
+        If the period is empty, or no location is near enough.
+    ParameterError
+        On an unknown option, or more locations and times than fit one array.
+    """
+    who = "open_smap_l3_points"
+    if overpass not in ("both", "am", "pm"):
+        raise ParameterError(who, "unknown 'overpass'", got=overpass, expected=["both", "am", "pm"])
+    if quality not in SMAP_QUALITY:
+        raise ParameterError(who, "unknown 'quality'", got=quality, expected=list(SMAP_QUALITY))
+    files = _cell_files(who, paths)
+    parts = [_read_ragged(who, path) for path in files]
+    offsets = np.cumsum([0, *(part["number"].size for part in parts[:-1])])
+    index = np.concatenate([part["locationIndex"] + offset for part, offset in zip(parts, offsets, strict=True)])
+    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    _no_location_twice(who, whole["number"], files)
+    chosen, distance = _choose(who, whole["lat"], whole["lon"], near, max_distance_km)
+    keep = np.isin(index, chosen)
+    if overpass != "both":
+        keep &= whole["Overpass"] == {"am": 1, "pm": 2}[overpass]
+    keep[keep] = _in_period(who, whole["time"][keep], start, end)
+    time, column = np.unique(whole["time"][keep].astype("datetime64[ns]"), return_inverse=True)
+    location = np.searchsorted(chosen, index[keep])
+    shape = (chosen.size, time.size)
+    if np.prod(shape, dtype=np.int64) > _MOST_VALUES:
+        raise ParameterError(
+            who, "so many locations and overpasses do not fit one array", got=shape,
+            next_step="Pass near=, fewer files or a shorter period",
+        )  # fmt: skip
+    if np.unique(location * np.int64(time.size) + column).size != column.size:
+        raise FormatError(who, "a location has two observations at one time", got=[path.name for path in files])
+    moisture, flag = whole["soil_moisture"][keep], whole["retrieval_qual_flag"][keep]
+    passed = smap_quality_mask(flag, quality)
+    lost = {f"quality is not {quality}": int((~passed & np.isfinite(moisture)).sum())} if quality != "all" else {}
+    moisture = np.where(passed, moisture, np.float32(np.nan))
+    absurd = (moisture < 0.0) | (moisture > 1.0)
+    lost["out_of_range"] = int(absurd.sum())
+    moisture = np.where(absurd, np.float32(np.nan), moisture)
+    variables = {
+        "soil_moisture": (moisture, np.nan, {
+            "units": "m3 m-3", "long_name": "volumetric soil moisture, SMAP level 3, 36 km", "native_units": "cm**3/cm**3",
+            "masked_by": json.dumps(lost, sort_keys=True)}),
+        "retrieval_qual_flag": (flag.astype("uint16"), _FLAG_FILL, {
+            "long_name": "retrieval quality", "flag_masks": np.array([1, 2, 4, 8], "uint16"),
+            "flag_meanings": "not_recommended not_attempted not_successful freeze_thaw_not_retrieved",
+            "missing_value": np.uint16(_FLAG_FILL)}),
+        "surface_flag": (whole["surface_flag"][keep].astype("uint16"), _FLAG_FILL, {
+            "long_name": "surface conditions", "flag_masks": 2 ** np.arange(12, dtype="uint16"),
+            "flag_meanings": "static_water radar_water coast urban precipitation snow_or_ice permanent_ice "
+            "frozen_radiometer frozen_model mountains dense_vegetation nadir", "missing_value": np.uint16(_FLAG_FILL)}),
+        "overpass": (whole["Overpass"][keep].astype("int8"), 0, {
+            "long_name": "overpass", "flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"}),
+    }  # fmt: skip
+    dataset = xr.Dataset(
+        {name: (("location", "time"), _dense(values, location, column, shape, empty), attrs)
+         for name, (values, empty, attrs) in variables.items()},
+        coords={"time": ("time", time, {"long_name": "time of overpass", "standard_name": "time"}),
+                **_coords(whole["number"][chosen], whole["lat"][chosen], whole["lon"][chosen], distance)},
+    )  # fmt: skip
+    stamp(
+        dataset, source="SMAP L3 radiometer soil moisture, 36 km, time series", catalog_id=catalog_id,
+        synthetic=synthetic, step=f"{who}: {len(files)} cell files, overpass {overpass}, quality {quality}",
+    )  # fmt: skip
+    return check_dataset(dataset, who=who, require=("soil_moisture",))
+
+
+def _read_orthogonal(who: str, path: Path, near: tuple[float, float] | None) -> xr.Dataset:
+    where = f"{who}({path.name})"
+    name = "SoilMoi0_10cm_inst"
+    with open_netcdf(who, path, chunks=None) as raw:
+        _require(where, raw, (name, "lat", "lon", "location_id", "time"), {name: ("kg m-2", "kg/m2", "kg m**-2")})
+        if set(raw[name].dims) != {"locations", "time"}:
+            raise FormatError(where, f"{name!r} is no time series by location", got=raw[name].dims,
+                              expected=("locations", "time"))  # fmt: skip
+        number, lat, lon = _locations(where, raw)
+        rows = np.arange(lat.size)
+        if near is not None:  # the nearest of all files is the nearest of one of them
+            rows, _ = _choose(who, lat, lon, near, np.inf)
+        water = raw[name].transpose("locations", "time").isel(locations=rows)
+        values = water.values / GLDAS_LAYER_MM
+        time = raw["time"].values
+    if not np.issubdtype(time.dtype, np.datetime64):
+        raise FormatError(where, "there is no time of the standard calendar", got=str(time.dtype))
+    return xr.Dataset(
+        {"soil_moisture": (("location", "time"), values)},
+        coords={"time": time.astype("datetime64[ns]"), **_coords(number[rows], lat[rows], lon[rows], None)},
+    )
+
+
+def open_gldas_points(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    start: str | None = None,
+    end: str | None = None,
+    near: tuple[float, float] | None = None,
+    max_distance_km: float = 50.0,
+) -> xr.Dataset:
+    """Open GLDAS Noah soil moisture of 0-10 cm as time series by location.
+
+    Parameters
+    ----------
+    paths, catalog_id, synthetic, start, end, near, max_distance_km
+        As `open_smap_l3_points`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture(location, time)``, m3 m-3 (water in kg m-2 over 100 mm of soil), 3-hourly, with the coordinates
+        ``lat``, ``lon``, ``location_id`` and with `near` also ``distance_km``. The product has no flags.
+
+    Raises
+    ------
+    FormatError
+        If a file is no such series, has other units, or a location occurs twice.
+    CatalogError
+        If the period is empty, or no location is near enough.
+    """
+    who = "open_gldas_points"
+    files = _cell_files(who, paths)
+    dataset = xr.concat(
+        [_read_orthogonal(who, path, near) for path in files], dim="location", join="outer", combine_attrs="override"
+    ).sortby("time")
+    _no_location_twice(who, dataset["location_id"].values, files)
+    chosen, distance = _choose(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
+    dataset = dataset.isel(location=chosen)
+    if distance is not None:
+        dataset = dataset.assign_coords(distance_km=("location", distance, {"units": "km"}))
+    dataset = dataset.isel(time=np.flatnonzero(_in_period(who, dataset["time"].values, start, end)))
+    values = dataset["soil_moisture"].values
+    absurd = (values < 0.0) | (values > 1.0)  # the fill value -9999 kg m-2 among them, where a file does not declare it
+    dataset["soil_moisture"] = (
+        ("location", "time"), np.where(absurd, np.nan, values).astype("float32"),
+        {"units": "m3 m-3", "long_name": "volumetric soil moisture, GLDAS Noah, 0-10 cm", "native_units": "kg m-2",
+         "native_name": "SoilMoi0_10cm_inst", "masked_by": json.dumps({"out_of_range": int(absurd.sum())})},
+    )  # fmt: skip
+    dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
+    dataset.attrs = {}
+    stamp(
+        dataset, source="GLDAS Noah 2.1, soil moisture of 0-10 cm, time series", catalog_id=catalog_id,
+        synthetic=synthetic, step=f"{who}: {len(files)} cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3",
+    )  # fmt: skip
+    return check_dataset(dataset, who=who, require=("soil_moisture",))

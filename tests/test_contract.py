@@ -1,0 +1,86 @@
+"""The data contract: each rule broken once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from smnb import contract
+from smnb.contract import ContractError, SmnbError, plain
+
+
+def make() -> xr.Dataset:
+    coords = {"time": pd.date_range("2011-07-01", periods=2), "lat": [-1.0, 0.0, 1.0], "lon": [-180.0, 0.0, 179.0]}
+    values = np.full((2, 3, 3), 0.2, "float32")
+    ds = xr.Dataset({"soil_moisture": (("time", "lat", "lon"), values, {"units": "m3 m-3"})}, coords)
+    return contract.stamp(ds, source="s", catalog_id="c", synthetic=True, step="made")
+
+
+def test_a_good_dataset_passes_unchanged() -> None:
+    ds = make()
+    assert contract.check_dataset(ds, who="t", require=("soil_moisture",), check_values=True) is ds
+
+
+@pytest.mark.parametrize(
+    ("breakage", "message"),
+    [
+        (lambda ds: ds.drop_vars("soil_moisture"), "'soil_moisture' is missing"),
+        (lambda ds: ds.isel(lat=slice(None, None, -1)), "'lat' is out of order"),
+        (lambda ds: ds.assign_coords(lon=[0.0, 180.0, 359.0]), "'lon' is out of order"),
+        (lambda ds: ds.assign_coords(lat=[0.0, np.nan, 1.0]), "'lat' is out of order"),
+        (lambda ds: ds.isel(time=[0, 0]), "unique and increasing"),
+        (lambda ds: ds.assign_coords(time=[1, 2]), "not a UTC datetime"),
+        (lambda ds: ds.assign(soil_moisture=ds.soil_moisture.astype(int).assign_attrs(units="m3 m-3")), "floating"),
+        (lambda ds: ds.assign(soil_moisture=(ds.soil_moisture * 100).assign_attrs(units="m3 m-3")), "physical range"),
+        (lambda ds: ds.assign(soil_moisture=ds.soil_moisture.assign_attrs(units="%")), "other units"),
+        (lambda ds: ds.assign(tb=(("lat",), np.zeros(3, "float32"), {"units": "K"})), "lacks dims"),
+    ],
+)
+def test_each_broken_rule_is_named(breakage, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        contract.check_dataset(breakage(make()), who="t", require=("soil_moisture",), check_values=True)
+
+
+def test_a_missing_global_attribute_is_named() -> None:
+    ds = make()
+    del ds.attrs["synthetic"]
+    with pytest.raises(ContractError, match="'synthetic' is missing"):
+        contract.check_dataset(ds, who="t", require=("soil_moisture",))
+
+
+def test_orientation_handles_both_conventions_and_the_double_meridian() -> None:
+    lon = [0.0, 90.0, 180.0, 270.0, 360.0]
+    ds = xr.Dataset(
+        {"x": (("latitude", "longitude"), np.arange(10).reshape(2, 5))}, {"latitude": [10.0, -10.0], "longitude": lon}
+    )
+    oriented = contract.orient_lat_lon(ds)
+    assert oriented["lat"].values.tolist() == [-10.0, 10.0]
+    assert oriented["lon"].values.tolist() == [-180.0, -90.0, 0.0, 90.0]
+    assert oriented["x"].values.tolist() == [[7, 8, 5, 6], [2, 3, 0, 1]]
+    with pytest.raises(ContractError, match="no latitude"):
+        contract.orient_lat_lon(xr.Dataset({"x": ("y", [1.0])}))
+
+
+def test_masks_are_counted_once_and_add_up() -> None:
+    array = xr.DataArray([1.0, np.nan, 3.0, 4.0], dims="x", attrs={"units": "K"})
+    first = contract.mask_where(array, array > 2, "warm")
+    second = contract.mask_where(first, xr.DataArray([True, True, True, False], dims="x"), "cold")
+    assert contract.count_masked(second) == {"warm": 2, "cold": 1}
+    assert second.attrs["units"] == "K"
+    assert np.isnan(second.values).all()
+    assert json.loads(contract.mask_where(array, array > 9, "none").attrs["masked_by"]) == {"none": 0}
+
+
+def test_stamp_appends_history() -> None:
+    ds = contract.stamp(make(), source="s", catalog_id="c", synthetic=False, step="second")
+    assert [line.split("smnb: ")[1] for line in ds.attrs["history"].split("\n")] == ["made", "second"]
+    assert not contract.is_synthetic(ds)
+
+
+def test_message_has_all_parts() -> None:
+    error = SmnbError("f", "it broke", got=plain("3 cells"), expected=["a"], next_step="Do this.")
+    assert str(error) == "f: it broke; got 3 cells; expected ['a']. Do this."

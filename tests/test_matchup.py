@@ -1,0 +1,387 @@
+"""Matching: brute force, pandas, pytesmo and scipy as oracles; triple collocation of the real series at Hawaii."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from scipy.interpolate import RegularGridInterpolator
+
+from smnb.contract import ContractError, ParameterError
+from smnb.matchup import collocate, match_in_time, match_product, match_tables, series_at_point
+
+START = np.datetime64("2017-01-01", "ns")
+HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
+
+
+def at(hours) -> np.ndarray:
+    return START + (np.asarray(hours, dtype=float) * 3600e9).astype("int64").astype("timedelta64[ns]")
+
+
+def brute(left, right, values, window, method, groups=None):
+    """Value by value: the nearest valid one, the earlier of two, the first of equal ones; or the mean."""
+    result = np.full(len(left), np.nan)
+    left_groups, right_groups = groups or (np.zeros(len(left)), np.zeros(len(right)))
+    for i, time in enumerate(left):
+        candidates = [
+            (abs(t - time), t, n) for n, t in enumerate(right)
+            if abs(t - time) <= window and not np.isnan(values[n]) and left_groups[i] == right_groups[n]
+        ]  # fmt: skip
+        if candidates:
+            chosen = [min(candidates)] if method == "nearest" else candidates
+            result[i] = np.mean([values[n] for *_, n in chosen])
+    return result
+
+
+def axis(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Times in hours of every kind that takes another path inside."""
+    hourly = np.arange(n, dtype=float)
+    return {
+        "regular": hourly,
+        "gaps": np.delete(np.arange(n + 9, dtype=float), [5, 6, 7, n // 2, n // 2 + 2, n - 3, n - 2, n - 1, n]),
+        "irregular": np.sort(rng.choice(n * 60, n, replace=False) / 60),
+        "shuffled": rng.permutation(hourly),
+        "repeated": np.sort(rng.choice(hourly[: n // 2], n)),
+        "shuffled and repeated": rng.choice(hourly[: n // 2], n),
+        "one gap first": np.r_[-7.0, hourly[1:]],
+    }[kind]
+
+
+KINDS = ["regular", "gaps", "irregular", "shuffled", "repeated", "shuffled and repeated", "one gap first"]
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+@pytest.mark.parametrize("method", ["nearest", "mean"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_matching_is_that_of_brute_force(kind, method, missing):
+    rng = np.random.default_rng(KINDS.index(kind))
+    right, values = at(axis(kind, 120, rng)), rng.random(120)
+    values[rng.random(120) < missing] = np.nan
+    left = at(np.r_[rng.uniform(-5, 130, 60), np.arange(0, 60, 2.0), np.arange(0, 40) + 0.5])
+    for window in (0, 1800, 7200):
+        span = np.timedelta64(window, "s")
+        found = match_in_time(left, right, values, window=span, method=method)
+        expected = brute(left, right, values, span, method)
+        np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+        assert found.n_matched == np.isfinite(expected).sum()
+        if method == "nearest":
+            there = found.index >= 0
+            np.testing.assert_array_equal(found.offset[there], right[found.index[there]] - left[there])
+            assert np.isnat(found.offset[~there]).all()
+
+
+@pytest.mark.parametrize("method", ["nearest", "mean"])
+@pytest.mark.parametrize("kind", ["regular", "shuffled and repeated"])
+def test_many_sensors_at_once(kind, method):
+    rng = np.random.default_rng(7)
+    names = np.array(["b", "a", "d", "c"])  # "d" has no left, "e" no right
+    right = np.concatenate([at(axis(kind, 60, rng)) for _ in names])
+    right_names, values = np.repeat(names, 60), rng.random(240)
+    values[::11] = np.nan
+    left, left_names = at(rng.uniform(0, 70, 50)), rng.choice(["a", "b", "c", "e"], 50)
+    expected = brute(left, right, values, HOUR, method, (left_names, right_names))
+    dtype = pd.CategoricalDtype(["e", "d", "c", "b", "a"])
+    for cast in (np.asarray, lambda v: pd.Series(v).astype(dtype), lambda v: pd.Series(v).astype("category")):
+        groups = (cast(left_names), cast(right_names))
+        found = match_in_time(left, right, values, window="1h", method=method, groups=groups)
+        np.testing.assert_allclose(found.values, expected, rtol=1e-12)
+    order = np.lexsort((left, left_names))  # and where the left is in order already
+    found = match_in_time(
+        left[order], right, values, window="1h", method=method, groups=(left_names[order], right_names)
+    )
+    np.testing.assert_allclose(found.values, expected[order], rtol=1e-12)
+
+
+def test_ties_windows_and_repeated_times():
+    found = match_in_time(at([1.5]), at([1, 2]), [0.1, 0.2], window="1h")
+    assert found.values.tolist() == [0.1]  # the earlier of two
+    assert found.offset[0] == -HOUR // 2
+    assert match_in_time(at([1.0, 1.0]), at([2.0]), window="1h").index.tolist() == [0, 0]  # both ends count
+    assert match_in_time(at([1.0]), at([2.0]), window="59min").index.tolist() == [-1]
+    assert match_in_time(at([2.2]), at([2, 2, 3]), window="1h").index.tolist() == [0]  # the first of equal times
+    assert match_in_time(at([2.0]), at([2, 2]), [np.nan, 0.5], window="1h").index.tolist() == [1]
+    assert match_in_time(at([0, 2]), at([1]), window="1h").n_reused == 1
+
+
+def test_a_missing_reading_is_passed_over_for_the_next():
+    found = match_in_time(
+        at([5.0]), at(np.arange(10)), np.where(np.arange(10) == 5, np.nan, np.arange(10.0)), window="1h"
+    )
+    assert (found.values.tolist(), found.index.tolist()) == ([4.0], [4])
+
+
+def test_what_was_matched_is_said():
+    found = match_in_time(at([0, 10, 20, 20.2]), at([0.2, 20.1]), window="30min")
+    assert (
+        str(found) == "matched 3 of 4 (75.0 %) with 2 readings, nearest within 0.5 h, 1 with a reading matched before"
+    )
+    assert (found.n_left, found.n_right, found.n_matched) == (4, 2, 3)
+
+
+def test_nothing_to_match():
+    none = at([])
+    assert match_in_time(none, at([1]), [0.1], window="1h").values.size == 0
+    for method in ("nearest", "mean"):
+        assert np.isnan(match_in_time(at([1, 2]), none, np.array([]), window="1h", method=method).values).all()
+        found = match_in_time(at([1, 2]), at([1, 2]), [np.nan, np.nan], window="1h", method=method)
+        assert (found.n_matched, found.n_right) == (0, 2)
+
+
+def test_times_with_a_zone_are_converted():
+    local = pd.DatetimeIndex(["2017-01-01 02:00"]).tz_localize("Etc/GMT-2")
+    assert match_in_time(local, at([0.0]), window="0h").n_matched == 1
+    assert match_in_time(pd.Series(local), pd.Series(at([0.0])).dt.tz_localize("UTC"), window="0h").n_matched == 1
+
+
+@pytest.mark.parametrize("window", [1, 0.5, "1", "soon", "-1h", np.timedelta64("NaT"), None, "200000D"])
+def test_a_window_needs_a_unit(window):
+    with pytest.raises(ParameterError, match="window"):
+        match_in_time(at([1]), at([1]), window=window)
+
+
+def test_what_matching_refuses():
+    for left, right in [(at([1]), np.array(["NaT"], "M8[ns]")), (np.array(["NaT"], "M8[ns]"), at([1]))]:
+        with pytest.raises(ContractError, match="missing"):
+            match_in_time(left, right, window="1h")
+    with pytest.raises(ContractError, match="missing"):  # also of a sensor that is not asked for
+        match_in_time(at([1]), np.array(["2017-01-01T01", "NaT"], "M8[ns]"), window="1h", groups=([0], [0, 1]))
+    with pytest.raises(ContractError, match="UTC times"):
+        match_in_time([1.0], at([1]), window="1h")
+    with pytest.raises(ContractError, match="one value"):
+        match_in_time(at([1]), at([1]), [0.1, 0.2], window="1h")
+    with pytest.raises(ContractError, match="infinite"):
+        match_in_time(at([1]), at([1]), [np.inf], window="1h")
+    with pytest.raises(ContractError, match="one group label"):
+        match_in_time(at([1]), at([1]), window="1h", groups=(["a"], ["a", "b"]))
+    with pytest.raises(ContractError, match="no group label"):
+        match_in_time(at([1]), at([1]), window="1h", groups=([None], ["a"]))
+    with pytest.raises(ParameterError, match="method"):
+        match_in_time(at([1]), at([1]), window="1h", method="median")
+    with pytest.raises(ParameterError, match="right_values"):
+        match_in_time(at([1]), at([1]), window="1h", method="mean")
+
+
+def test_the_same_as_pytesmo():
+    pytesmo = pytest.importorskip("pytesmo.temporal_matching")
+    rng = np.random.default_rng(3)
+    hours = np.delete(np.arange(2000), rng.choice(2000, 300, replace=False))
+    series = pd.DataFrame({"x": rng.random(hours.size)}, index=pd.DatetimeIndex(at(hours)))
+    passes = pd.DatetimeIndex(np.sort(at(rng.choice(2000 * 60, 200, replace=False) / 60 + 1 / 240)))
+    for method, window in (("nearest", "1h"), ("mean", "6h")):
+        theirs = pytesmo.temporal_collocation(passes, series, pd.Timedelta(window), method=method)["x"]
+        ours = match_in_time(passes, series.index, series["x"], window=window, method=method)
+        np.testing.assert_allclose(ours.values, theirs.to_numpy(), rtol=1e-12)
+
+
+def test_tables_bring_flags_along():
+    left = pd.DataFrame({"sensor_id": ["a", "b", "a"], "time": at([1, 1, 50]), "predicted": [1, 2, 3]}, index=[4, 5, 6])
+    right = pd.DataFrame({"sensor_id": ["b", "a", "a"], "time": at([1.4, 0.8, 1.1]), "sm": [0.3, 0.1, np.nan],
+                          "flag": ["G", "C02", "D01"]})  # fmt: skip
+    table, found = match_tables(left, right, value="sm", window="1h", carry=["flag"], name="observed")
+    assert table.index.tolist() == [4, 5, 6]
+    np.testing.assert_allclose(table["observed"], [0.1, 0.3, np.nan])
+    assert table["flag"].tolist()[:2] == ["C02", "G"]
+    assert pd.isna(table["flag"].iloc[2])
+    assert table["observed_offset"].tolist()[:2] == [pd.Timedelta("-12min"), pd.Timedelta("24min")]
+    assert found.n_matched == 2
+    mean, _ = match_tables(left, right, value="sm", window="1h", method="mean", name="observed")
+    assert list(mean.columns) == ["sensor_id", "time", "predicted", "observed", "observed_count"]
+    empty, _ = match_tables(left, right.iloc[:0], value="sm", window="1h", carry=["flag"])
+    assert empty["sm"].isna().all()
+    with pytest.raises(ContractError, match="lacks columns"):
+        match_tables(left, right, value="tb", window="1h")
+    with pytest.raises(ContractError, match="already"):
+        match_tables(left, right, value="sm", window="1h", name="predicted")
+    with pytest.raises(ParameterError, match="carry"):
+        match_tables(left, right, value="sm", window="1h", method="mean", carry=["flag"])
+
+
+def test_collocation_keeps_the_times_that_all_have():
+    reference = pd.Series([0.1, np.nan, 0.3, 0.4], index=pd.DatetimeIndex(at([0, 1, 2, 3])), name="smap")
+    other = pd.Series([1.0, 2.0], index=pd.DatetimeIndex(at([0.1, 2.2])))
+    third = pd.Series([5.0, 6.0, 7.0], index=pd.DatetimeIndex(at([0, 2, 2.1])))
+    table, matches = collocate(
+        reference, {"a": other, "b": third}, window="30min", method={"a": "nearest", "b": "mean"}
+    )
+    assert table.to_dict("list") == {"smap": [0.1, 0.3], "a": [1.0, 2.0], "b": [5.0, 6.5]}
+    assert [m.n_left for m in matches.values()] == [3, 3]
+    for others, method in [({}, "nearest"), ({"smap": other}, "nearest"), ({"a": other}, {"b": "mean"})]:
+        with pytest.raises(ParameterError):
+            collocate(reference, others, window="1h", method=method)
+
+
+# --- in space ---------------------------------------------------------------------------------------------------------
+
+
+def grid(lat, lon, *, times=3, seed=0) -> xr.Dataset:
+    rng = np.random.default_rng(seed)
+    shape = (times, len(lat), len(lon))
+    return xr.Dataset(
+        {"soil_moisture": (("time", "lat", "lon"), rng.random(shape, dtype="float32"), {"units": "m3 m-3"}),
+         "flag": (("time", "lat", "lon"), rng.integers(0, 9, shape).astype("int8"), {"flag_meanings": "a b"}),
+         "area": (("lat",), np.ones(len(lat)))},
+        coords={"time": at(np.arange(times)), "lat": lat, "lon": lon}, attrs={"source": "test"},
+    )  # fmt: skip
+
+
+def test_the_cell_that_holds_a_point_and_its_flags():
+    dataset = grid(np.arange(-10, 10) + 0.5, np.arange(-30, 30) + 0.5)
+    rng = np.random.default_rng(1)
+    lat, lon = rng.uniform(-10, 10, 50), rng.uniform(-30, 30, 50)
+    found = series_at_point(dataset, lat, lon)
+    row, column = np.floor(lat + 10).astype(int), np.floor(lon + 30).astype(int)
+    np.testing.assert_array_equal(found["soil_moisture"].values.T, dataset["soil_moisture"].values[:, row, column])
+    np.testing.assert_array_equal(found["flag"].values.T, dataset["flag"].values[:, row, column])
+    assert found["flag"].dtype == np.int8
+    assert found["soil_moisture"].dims == ("point", "time")
+    assert "area" not in found
+    assert found["soil_moisture"].attrs["units"] == "m3 m-3"
+    np.testing.assert_allclose(found["cell_lat"], row - 9.5)
+    assert series_at_point(dataset, 3.2, 330.5).sizes["point"] == 1  # 330.5 is -29.5
+    lazy = series_at_point(dataset.chunk(time=1), lat, lon, method="bilinear")
+    assert lazy["soil_moisture"].chunks is not None
+
+
+def test_bilinear_is_scipys():
+    dataset = grid(np.arange(-10, 10) + 0.5, np.arange(-30, 30) + 0.5)
+    rng = np.random.default_rng(2)
+    lat, lon = rng.uniform(-9.5, 9.5, 80), rng.uniform(-29.5, 29.5, 80)
+    lat[0], lon[0] = 3.5, -7.5  # on a centre
+    values = np.moveaxis(dataset["soil_moisture"].values, 0, -1)
+    expected = RegularGridInterpolator((dataset["lat"].values, dataset["lon"].values), values)(np.stack([lat, lon], 1))
+    found = series_at_point(dataset, lat, lon, method="bilinear")
+    np.testing.assert_allclose(found["soil_moisture"], expected, atol=1e-6)
+    assert found["flag"].dtype == np.int8
+    edge = series_at_point(dataset, -9.9, 29.9, method="bilinear")  # beyond the last centre the outer value is kept
+    np.testing.assert_array_equal(edge["soil_moisture"].values[0], dataset["soil_moisture"].values[:, 0, -1])
+
+
+def test_across_the_date_line():
+    dataset = grid(np.arange(-2, 2) + 0.5, np.arange(-180, 180) + 0.5)
+    values = dataset["soil_moisture"].values[:, 1]
+    for lon in (180.0, -180.0, 179.999999999):
+        found = series_at_point(dataset, -0.5, lon, method="bilinear")
+        np.testing.assert_allclose(found["soil_moisture"].values[0], (values[:, 0] + values[:, -1]) / 2, atol=1e-6)
+    np.testing.assert_array_equal(series_at_point(dataset, -0.5, 179.7)["soil_moisture"].values[0], values[:, -1])
+
+
+def test_missing_neighbours_share_their_weight():
+    dataset = grid([0.0, 1.0], [0.0, 1.0], times=1)
+    dataset["soil_moisture"].values[:] = [[[0.1, np.nan], [0.3, np.nan]]]
+    found = series_at_point(dataset, [0.5, 0.5], [0.25, 0.75], method="bilinear")["soil_moisture"].values
+    np.testing.assert_allclose(found, [[0.2], [np.nan]], atol=1e-7)
+    low = series_at_point(dataset, 0.5, 0.75, method="bilinear", min_valid_weight=0.2)["soil_moisture"].values
+    np.testing.assert_allclose(low, [[0.2]], atol=1e-7)
+
+
+def test_a_gap_in_the_axis_is_not_interpolated_across():
+    dataset = grid([0.0, 1.0, 5.0], [0.0, 1.0], times=1)
+    found = series_at_point(dataset, [1.4, 4.6], [0.0, 0.0], method="bilinear")
+    np.testing.assert_array_equal(found["soil_moisture"].values[:, 0], dataset["soil_moisture"].values[0, 1:, 0])
+    with pytest.raises(ContractError, match="in no cell"):
+        series_at_point(dataset, 3.0, 0.0)
+
+
+def points(lat, lon, *, times=2) -> xr.Dataset:
+    rng = np.random.default_rng(0)
+    return xr.Dataset(
+        {"soil_moisture": (("location", "time"), rng.random((len(lat), times), dtype="float32")),
+         "flag": (("location", "time"), rng.integers(0, 9, (len(lat), times)))},
+        coords={"time": at(np.arange(times)), "lat": ("location", lat), "lon": ("location", lon),
+                "location_id": ("location", np.arange(len(lat)))},
+    )  # fmt: skip
+
+
+def test_the_nearest_location():
+    dataset = points([0.0, 1.0, 60.0], [0.0, 179.9, 10.0])
+    found = series_at_point(dataset, [0.1, 1.0, 60.0], [0.0, -179.9, 10.5])
+    np.testing.assert_array_equal(found["soil_moisture"], dataset["soil_moisture"])
+    np.testing.assert_array_equal(found["flag"], dataset["flag"])
+    np.testing.assert_allclose(found["distance_km"], [11.12, 22.24, 27.80], atol=0.01)
+    with pytest.raises(ContractError, match="1 of 2 points are too far"):
+        series_at_point(dataset, [0.0, 10.0], [0.0, 0.0])
+
+
+def test_bilinear_between_locations_is_that_of_their_lattice():
+    lat, lon = (axis.ravel() for axis in np.meshgrid(np.arange(5) * 0.1, np.arange(6) * 0.1 - 155, indexing="ij"))
+    dataset = points(lat, lon)
+    values = dataset["soil_moisture"].values.reshape(5, 6, 2)
+    interpolator = RegularGridInterpolator((np.arange(5) * 0.1, np.arange(6) * 0.1 - 155), values)
+    at_points = np.array([[0.13, -154.77], [0.35, -154.52], [0.0, -155.0]])
+    found = series_at_point(dataset, *at_points.T, method="bilinear")
+    np.testing.assert_allclose(found["soil_moisture"], interpolator(at_points), atol=1e-6)
+    island = dataset.isel(location=np.setdiff1d(np.arange(30), [8]))  # (0.1, -154.8) is sea
+    found = series_at_point(island, 0.125, -154.775, method="bilinear")["soil_moisture"].values[0]
+    weights = np.array([[0.0, 0.75 * 0.25], [0.25 * 0.75, 0.25 * 0.25]])
+    assert np.isnan(found).all()  # the valid weigh 0.4375
+    found = series_at_point(island, 0.125, -154.775, method="bilinear", min_valid_weight=0.4)["soil_moisture"].values[0]
+    np.testing.assert_allclose(found, np.tensordot(weights / weights.sum(), values[1:3, 2:4], 2), atol=1e-6)
+    rng = np.random.default_rng(0)
+    with pytest.raises(ParameterError, match="lattice"):
+        series_at_point(points(rng.uniform(0, 1, 200), rng.uniform(0, 1, 200)), 0.5, 0.5, method="bilinear")
+
+
+def test_places_that_are_refused():
+    dataset = grid([0.0, 1.0], [0.0, 1.0])
+    for arguments, options in [((0.5, 0.5), {"method": "cubic"}), ((0.5, 0.5), {"min_valid_weight": 0.0}),
+                               ((np.nan, 0.5), {}), (([0.5, 0.6], [0.5]), {}), ((95.0, 0.0), {})]:  # fmt: skip
+        with pytest.raises(ParameterError):
+            series_at_point(dataset, *arguments, **options)
+    with pytest.raises(ContractError, match="neither"):
+        series_at_point(dataset.isel(lat=0, lon=0), 0.5, 0.5)
+    with pytest.raises(ContractError, match="in no cell"):
+        series_at_point(dataset, 1.6, 0.5)
+
+
+def test_a_product_at_each_reading():
+    dataset = points([10.0, 20.0], [0.0, 0.0], times=5)
+    dataset["soil_moisture"].values[0, 2] = np.nan
+    sensors = pd.DataFrame({"sensor_id": ["x", "y", "unused"], "lat": [20.1, 10.1, 80.0], "lon": [0.1, 0.0, 0.0]})
+    table = pd.DataFrame({"sensor_id": ["y", "x", "y"], "time": at([2.2, 3.1, 40.0]), "observed": [0.1, 0.2, 0.3]})
+    matched, found = match_product(table, sensors, dataset, window="90min", name="smap")
+    values, flags = dataset["soil_moisture"].values, dataset["flag"].values
+    np.testing.assert_allclose(matched["smap"], [values[0, 3], values[1, 3], np.nan])  # hour 2 is missing at y
+    assert matched["flag"].tolist()[:2] == [flags[0, 3], flags[1, 3]]
+    assert (found.n_matched, found.n_left) == (2, 3)
+    assert matched["sensor_id"].tolist() == ["y", "x", "y"]
+    mean, _ = match_product(table, sensors, dataset, window="90min", method="mean")
+    assert mean["soil_moisture"].iloc[0] == pytest.approx(np.mean(values[0, [1, 3]]))
+    with pytest.raises(ContractError, match="no place"):
+        match_product(table, sensors.iloc[:1], dataset, window="1h")
+    with pytest.raises(ContractError, match="twice"):
+        match_product(table, pd.concat([sensors, sensors]), dataset, window="1h")
+    with pytest.raises(ContractError, match="no 'tb'"):
+        match_product(table, sensors, dataset, window="1h", variable="tb")
+
+
+def test_triple_collocation_of_real_series_at_hawaii(shared_samples):
+    """SMAP, ERA5-Land and the cosmic-ray sensor at Silver Sword, 2017-2018; pytesmo on the same triplets."""
+    from smnb.loaders.ecmwf import open_swvl1_points
+    from smnb.loaders.insitu import open_insitu
+    from smnb.loaders.points import open_smap_l3_points
+    from smnb.metrics import triple_collocation
+
+    folder = shared_samples / "hawaii_timeseries"
+    insitu = open_insitu([folder / "ISMN_TESTDATA_HAWAII.zip"], catalog_id="ismn", depth=(0.0, 0.2))
+    smap = open_smap_l3_points(sorted((folder / "SMAP_L3").rglob("01*.nc")), catalog_id="x", start="2017-01-01",
+                               end="2018-12-31")  # fmt: skip
+    era = open_swvl1_points(sorted((folder / "ERA5_LAND").rglob("01*.nc")), catalog_id="x")
+    sensor = insitu.sensors[insitu.sensors["network"] == "COSMOS"].iloc[0]
+    series = [series_at_point(dataset, sensor["lat"], sensor["lon"])["soil_moisture"][0].to_series().astype("float64")
+              for dataset in (smap, era)]  # fmt: skip
+    readings = insitu.readings[insitu.readings["sensor_id"] == sensor["sensor_id"]]
+    truth = pd.Series(readings["soil_moisture"].to_numpy("float64"), pd.DatetimeIndex(readings["time"]))
+    table, matches = collocate(series[0].rename("smap"), {"era5_land": series[1], "in_situ": truth}, window="12h")
+    assert (len(table), matches["era5_land"].n_left) == (573, 619)
+    assert [m.n_matched for m in matches.values()] == [619, 573]
+    result = triple_collocation(*table.to_numpy().T, names=table.columns, reference=2, n_boot=200)
+    tcol = pytest.importorskip("pytesmo.metrics.tcol")
+    snr, err, _ = tcol.tcol_metrics(*table.to_numpy().T, ref_ind=2)
+    np.testing.assert_allclose(result["err_std"], err, rtol=1e-9)
+    np.testing.assert_allclose(result["snr_db"], snr, rtol=1e-9)
+    assert (result["err_std_low"] < result["err_std"]).all()
+    assert (result["err_std"] < result["err_std_high"]).all()
+    assert result["r_truth"].between(0.7, 0.95).all()
+    # half a thousand triplets, but blocks of weeks: what is independent is a dozen or so
+    assert (result["n"] / result["block_length"] < 20).all()
