@@ -1,0 +1,1 @@
+"""Benchmarks beside the peers and the naive way, opt-in: make bench."""
