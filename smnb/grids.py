@@ -15,16 +15,41 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from smnb.contract import ContractError, ParameterError, plain
 
-__all__ = ["GLOBAL_025", "RegularGrid", "block_mean", "regrid_bilinear", "regrid_nearest"]
+__all__ = [
+    "EARTH_RADIUS_KM",
+    "GLOBAL_025",
+    "RegularGrid",
+    "block_mean",
+    "great_circle_km",
+    "regrid_bilinear",
+    "regrid_nearest",
+]
+
+#: Of the sphere that distances are measured on.
+EARTH_RADIUS_KM = 6371.0
 
 _COORDINATE_ATTRS = {
     "lat": {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"},
     "lon": {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"},
 }
+
+
+def great_circle_km(lat: ArrayLike, lon: ArrayLike, at_lat: ArrayLike, at_lon: ArrayLike) -> NDArray[np.float64]:
+    """Distance on the sphere between points in degrees, km; arguments broadcast.
+
+    Examples
+    --------
+    >>> float(great_circle_km(0.0, 179.5, 0.0, -179.5).round(2))
+    111.19
+    """
+    a, b, c, d = (np.deg2rad(np.asarray(v, dtype=np.float64)) for v in (lat, at_lat, lon, at_lon))
+    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin((c - d) / 2) ** 2
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,26 @@ def test_the_repositorys_catalog_is_valid_and_its_loaders_exist(repository):
 def test_real_samples_open_under_the_contract(repository, shared_samples):
     catalog = Catalog.load(repository / "data_catalog.yaml")
     present = [row["id"] for row in catalog.status(shared_samples) if row["present"]]
-    assert present == ["amsre_cetb", "era5_land_swvl1", "era5_land_points", "conus_s1s2smap"]
-    for catalog_id in present:
+    grids = {"amsre_cetb", "era5_land_swvl1", "era5_land_points", "conus_s1s2smap", "smap_l3_points", "gldas_points"}
+    tables = {"ismn_conus", "ismn_hawaii", "uscrn_daily"}
+    assert grids | tables <= set(present)
+    for catalog_id in grids:
         dataset = catalog.open(catalog_id, shared_samples)
         assert dataset.attrs["catalog_id"] == catalog_id
         assert dataset.attrs["synthetic"] == 0
+    for catalog_id in ("ismn_hawaii", "uscrn_daily"):
+        found = catalog.open(catalog_id, shared_samples)
+        assert found.catalog_id == catalog_id
+        assert not found.synthetic
+        assert len(found.sensors) > 5
+
+
+def test_a_half_written_sandbox_is_no_archive(tmp_path, repository):
+    (tmp_path / "era_interim").mkdir()
+    (tmp_path / "era_interim" / "ei_swvl1_x.nc").write_bytes(b"x")
+    (tmp_path / "SANDBOX.unfinished.json").write_text("{}")
+    with pytest.raises(CatalogError, match="not written to its end"):
+        Catalog.load(repository / "data_catalog.yaml").open("era_interim_swvl1", tmp_path)
 
 
 # --- validation -----------------------------------------------------------------------------------------------------

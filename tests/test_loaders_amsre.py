@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_dataset
-from smnb.loaders.amsre import DEFAULT_CHANNELS, composite, mask_outliers, open_cetb, open_nsidc0302
+from smnb.loaders.amsre import DEFAULT_CHANNELS, composite, mask_outliers, open_nsidc0302
+from smnb.loaders.cetb import open_cetb
 
 BYTES = 2_073_600
 

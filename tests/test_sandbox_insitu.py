@@ -18,9 +18,10 @@ from ismn.interface import ISMN_Interface
 from pyproj import Transformer
 
 from smnb.files import sha256_of
+from smnb.grids import great_circle_km
 from smnb.loaders.ecmwf import open_swvl1_points
 from smnb.loaders.insitu import open_insitu
-from smnb.loaders.points import great_circle_km, open_gldas_points, open_smap_l3_points
+from smnb.loaders.points import open_gldas_points, open_smap_l3_points
 from smnb.sandbox import PRESETS, World, read_manifest, write_sandbox
 from smnb.sandbox.archive import Preset, _plan
 from smnb.sandbox.insitu import InSitu, insitu_plan

@@ -1,4 +1,4 @@
-"""AMSR-E brightness temperatures: NSIDC-0302 (quarter-degree, flat binary) and NSIDC-0630 (EASE-Grid 2.0, NetCDF).
+"""AMSR-E brightness temperatures of NSIDC-0302: quarter-degree, flat binary.
 
 NSIDC-0302 holds one file a day, pass and channel: 720 rows (north first) by 1440 columns of little-endian uint16 in
 tenths of kelvin, 0 for missing, compressed or not. `open_nsidc0302` makes one lazy array of them, `mask_outliers`
@@ -7,8 +7,7 @@ masks and counts what no natural surface emits, and `composite` averages passes 
 References
 ----------
 Knowles et al. 2006, AMSR-E/Aqua Daily Global Quarter-Degree Gridded Brightness Temperatures, Version 1,
-doi:10.5067/RRR4WWORG070. Brodzik et al. 2016, MEaSUREs Calibrated Enhanced-Resolution Passive Microwave Daily
-EASE-Grid 2.0 Brightness Temperature ESDR, Version 1, doi:10.5067/MEASURES/CRYOSPHERE/NSIDC-0630.001.
+doi:10.5067/RRR4WWORG070.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from smnb.contract import (
     stamp,
 )
 from smnb.grids import GLOBAL_025
-from smnb.loaders import check_paths, open_netcdf, parse_period
+from smnb.loaders import check_paths, parse_period
 
-__all__ = ["CHANNELS", "DEFAULT_CHANNELS", "composite", "mask_outliers", "open_cetb", "open_nsidc0302"]
+__all__ = ["CHANNELS", "DEFAULT_CHANNELS", "composite", "mask_outliers", "open_nsidc0302"]
 
 _FREQUENCIES = {"06": "6.9", "10": "10.7", "18": "18.7", "23": "23.8", "36": "36.5", "89": "89.0"}
 #: Contract's channel name by the product's own ("06H" and so on), low to high frequency.
@@ -195,7 +194,8 @@ def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]
     return -180, {"decided_by": "default", "reason": "no image shows the coast clearly enough"}
 
 
-def _check_choice(who: str, name: str, values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+def check_choice(who: str, name: str, values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Check names against the known ones, each once, and return them as a tuple."""
     values = (values,) if isinstance(values, str) else tuple(values)
     unknown = [value for value in values if value not in known]
     if unknown or not values or len(set(values)) != len(values):
@@ -266,8 +266,8 @@ def open_nsidc0302(
         If no requested image has a file, or one has none and `missing` is "raise".
     """
     who = "open_nsidc0302"
-    channels = _check_choice(who, "channels", channels, list(CHANNELS.values()))
-    orbit_passes = _check_choice(who, "orbit_passes", orbit_passes, ["A", "D"])
+    channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
+    orbit_passes = check_choice(who, "orbit_passes", orbit_passes, ["A", "D"])
     if missing not in ("mask", "raise"):
         raise ParameterError(who, "unknown 'missing'", got=missing, expected=["mask", "raise"])
     if longitude_origin not in ("auto", -180, 0):
@@ -496,143 +496,3 @@ def composite(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
     )  # fmt: skip
     _remember(result, f"{who}: mean of the valid passes of {days} day(s), trailing")
     return check_dataset(result, who=who)
-
-
-def _unpack(variable: xr.Variable, dtype: str = "float32") -> xr.Variable:
-    """Apply CF packing; missing is `_FillValue`, `missing_value` and whatever is outside the packed `valid_range`.
-
-    xarray warns of two fill values, and knows no valid range, which version 1.0 needs: it writes missing incidence
-    angles as -100 where `_FillValue` says -1.
-    """
-    attrs, packed = variable.attrs, variable.data
-    bad = sum(packed == attrs[name] for name in ("_FillValue", "missing_value") if name in attrs) > 0
-    if "valid_range" in attrs:
-        low, high = attrs["valid_range"]
-        bad |= (packed < low) | (packed > high)
-    values = (packed * float(attrs.get("scale_factor", 1.0)) + float(attrs.get("add_offset", 0.0))).astype(dtype)
-    where = dask.array.where if variable.chunks else np.where
-    kept = {name: attrs[name] for name in ("long_name", "grid_mapping") if name in attrs}
-    return xr.Variable(variable.dims, where(bad, np.asarray(np.nan, dtype), values), kept)
-
-
-def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
-    """One file: channel, temporal division ("M", "E", "A", "D"), and its Dataset at contract's names."""
-    raw = open_netcdf(who, path, mask_and_scale=False, decode_times=False)
-    needed = ("TB", "Incidence_angle", "TB_time", "TB_num_samples", "TB_std_dev", "crs", "time")
-    absent = [name for name in needed if name not in raw.variables]
-    if absent:
-        raise FormatError(f"{who}({path.name})", "variables are missing", got=absent, expected=list(needed))
-    native = str(raw["TB"].attrs.get("frequency_and_polarization"))
-    if native not in CHANNELS:
-        raise FormatError(
-            f"{who}({path.name})", "TB:frequency_and_polarization is no AMSR-E channel", got=native,
-            expected=list(CHANNELS),
-        )  # fmt: skip
-    for name, units in (("TB", "K"), ("Incidence_angle", "degree")):
-        if raw[name].attrs.get("units") != units:
-            raise FormatError(
-                f"{who}({path.name})", f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=units
-            )
-    time = xr.decode_cf(raw[["time"]].drop_attrs(deep=False))["time"].values.astype("datetime64[ns]")
-    minutes = _unpack(raw["TB_time"].variable, "float64")
-    epoch = np.datetime64(str(raw["TB_time"].attrs["units"]).split("since ")[1].replace(" ", "T"), "ns")
-    seen = dask.array.where(
-        dask.array.isnan(minutes.data), np.iinfo("int64").min, minutes.data * 60e9 + epoch.astype("int64")
-    )
-    data = {"tb": _unpack(raw["TB"].variable), "incidence_angle": _unpack(raw["Incidence_angle"].variable),
-            "tb_std_dev": _unpack(raw["TB_std_dev"].variable), "n_samples": raw["TB_num_samples"].variable.copy(),
-            "tb_time": xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]"))}  # fmt: skip
-    data["n_samples"].attrs = {"long_name": "number of measurements, 0 for none", "units": "1"}
-    data["tb_time"].attrs = {"long_name": "mean time of observation, UTC"}
-    data["tb"].attrs |= {"units": "K", "long_name": "brightness temperature", "native_units": "K"}
-    data["incidence_angle"].attrs |= {"units": "degree", "native_units": "degree"}
-    data["tb_std_dev"].attrs |= {"units": "K"}
-    crs = xr.DataArray(np.int32(0), attrs={k: v for k, v in raw["crs"].attrs.items() if k != "coverage_content_type"})
-    coords = {n: (n, raw[n].values, {"units": "m", "standard_name": f"projection_{n}_coordinate"}) for n in ("y", "x")}
-    dataset = xr.Dataset(data, {"time": time, **coords, "crs": crs}).expand_dims(channel=[CHANNELS[native]], axis=1)
-    for name in data:
-        dataset[name].attrs["grid_mapping"] = "crs"
-    division = str(raw["TB"].attrs.get("temporal_division", "unknown"))
-    return CHANNELS[native], division[:1].upper(), dataset
-
-
-def open_cetb(
-    paths: Sequence[str | Path],
-    *,
-    catalog_id: str,
-    synthetic: bool = False,
-    channels: Sequence[str] | None = None,
-    temporal_division: str | None = None,
-) -> xr.Dataset:
-    """Open gridded brightness temperatures of NSIDC-0630 (CETB) on an EASE-Grid 2.0.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        NetCDF files, all of one grid; one channel, day and temporal division each.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
-    channels : sequence of str, optional
-        Contract's names to keep ("18.7H"); default all that are there.
-    temporal_division : {"M", "E", "A", "D"}, optional
-        Morning, evening, ascending or descending; needed where the files hold more than one.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``tb``, ``incidence_angle``, ``tb_std_dev``, ``n_samples`` and ``tb_time`` over ``(time, channel, y, x)``, lazy.
-        As in the files `y` descends (row 0 is the top of the map), and ``crs`` is the CF grid mapping. ``tb_time`` is
-        what the file says, which in version 1.0 can be one value for the whole image.
-
-    Raises
-    ------
-    FormatError
-        If a file is unreadable, lacks variables, or is on another grid than the first.
-    ParameterError
-        For an unknown channel, or several temporal divisions and no choice.
-    CatalogError
-        If nothing is left of the files.
-    """
-    who = "open_cetb"
-    if channels is not None:
-        channels = _check_choice(who, "channels", channels, list(CHANNELS.values()))
-    if temporal_division not in (None, "M", "E", "A", "D"):
-        raise ParameterError(who, "unknown 'temporal_division'", got=temporal_division, expected=["M", "E", "A", "D"])
-    read = [_read_cetb(who, path) for path in check_paths(who, paths)]
-    read = [r for r in read if (channels is None or r[0] in channels) and temporal_division in (None, r[1])]
-    if not read:
-        raise CatalogError(who, "no file has the requested channels and temporal division", got=channels)
-    divisions = sorted({division for _, division, _ in read})
-    if len(divisions) > 1:
-        raise ParameterError(
-            who,
-            "the files hold several temporal divisions",
-            got=divisions,
-            next_step="Choose one: temporal_division='E'",
-        )
-    first = read[0][2]
-    for _, _, dataset in read[1:]:
-        if (
-            not all(np.array_equal(dataset[axis], first[axis]) for axis in "yx")
-            or dataset["crs"].attrs != first["crs"].attrs
-        ):
-            raise FormatError(who, "the files are on different grids", next_step="Open one grid at a time")
-    keys = [(channel, dataset["time"].values[0]) for channel, _, dataset in read]
-    if len(set(keys)) != len(keys):
-        raise FormatError(who, "two files hold the same channel and day", got=sorted(map(str, keys))[:4])
-    present = [name for name in CHANNELS.values() if any(name == channel for channel, _, _ in read)]
-    parts = [
-        xr.concat([d for _, d in sorted(((d["time"].values[0], d) for c, _, d in read if c == name), key=lambda t: t[0])],
-                  dim="time", combine_attrs="override")
-        for name in present
-    ]  # fmt: skip
-    dataset = xr.concat(parts, dim="channel", join="outer", combine_attrs="override", fill_value={"n_samples": 0})
-    dataset = dataset.assign_coords(channel=present).transpose("time", "channel", "y", "x")
-    dataset.attrs = {"temporal_division": divisions[0]}
-    stamp(
-        dataset, source="AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)", catalog_id=catalog_id, synthetic=synthetic,
-        step=f"{who}: {len(read)} files; packed integers to K and degree, both fill values to NaN",
-    )  # fmt: skip
-    return check_dataset(dataset, who=who, require=("tb", "incidence_angle"))

@@ -30,6 +30,7 @@ from smnb.contract import (
     plain,
     stamp,
 )
+from smnb.grids import great_circle_km
 from smnb.loaders import check_paths, open_netcdf, parse_period
 
 __all__ = ["daily_mean", "open_swvl1", "open_swvl1_points"]
@@ -305,12 +306,6 @@ def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.D
     return check_dataset(result, who=who)
 
 
-def _great_circle_km(lat: np.ndarray, lon: np.ndarray, at: tuple[float, float]) -> np.ndarray:
-    a, b = np.deg2rad(lat), np.deg2rad(at[0])
-    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin(np.deg2rad(lon - at[1]) / 2) ** 2
-    return 2 * 6371.0 * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
-
-
 def _read_points(who: str, path: Path) -> xr.Dataset:
     raw = open_netcdf(who, path)
     where = f"{who}({path.name})"
@@ -385,7 +380,7 @@ def open_swvl1_points(
     if dataset.sizes["time"] == 0:
         raise CatalogError(who, "no value in the period", got=(str(start), str(end)))
     if near is not None:
-        distance = _great_circle_km(dataset["lat"].values, dataset["lon"].values, near)
+        distance = great_circle_km(dataset["lat"].values, dataset["lon"].values, *near)
         nearest = int(np.argmin(distance))
         if not distance[nearest] <= max_distance_km:
             raise CatalogError(

@@ -21,19 +21,18 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
+from smnb.grids import great_circle_km
 from smnb.loaders import check_paths, open_netcdf, parse_period
 
 __all__ = [
     "GLDAS_LAYER_MM",
     "SMAP_QUALITY",
-    "great_circle_km",
     "open_gldas_points",
     "open_smap_l3_points",
     "smap_quality_mask",
 ]
 
 #: Radius of the sphere of the Earth's area, km.
-EARTH_RADIUS_KM = 6371.0
 #: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
 GLDAS_LAYER_MM = 100.0
 #: Which retrievals of SMAP to keep.
@@ -42,19 +41,6 @@ _LOOK_UP = "grid.nc"
 _FLAG_FILL = 65534
 #: Values of one dense array (location, time) that is not worth building.
 _MOST_VALUES = 250_000_000
-
-
-def great_circle_km(lat: ArrayLike, lon: ArrayLike, at_lat: ArrayLike, at_lon: ArrayLike) -> NDArray[np.float64]:
-    """Distance on the sphere between points in degrees, km; arguments broadcast.
-
-    Examples
-    --------
-    >>> float(great_circle_km(0.0, 179.5, 0.0, -179.5).round(2))
-    111.19
-    """
-    a, b, c, d = (np.deg2rad(np.asarray(v, dtype=np.float64)) for v in (lat, at_lat, lon, at_lon))
-    half = np.sin((a - b) / 2) ** 2 + np.cos(a) * np.cos(b) * np.sin((c - d) / 2) ** 2
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(half, 0.0, 1.0)))
 
 
 def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.loaders.points import great_circle_km
+from smnb.grids import great_circle_km
 from smnb.matchup.time import TimeMatch, match_tables, need_columns
 
 __all__ = ["SPACE_METHODS", "match_product", "series_at_point"]

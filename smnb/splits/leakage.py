@@ -13,7 +13,7 @@ from pyproj import Transformer
 from sklearn.neighbors import BallTree
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.loaders.points import EARTH_RADIUS_KM
+from smnb.grids import EARTH_RADIUS_KM
 
 if TYPE_CHECKING:
     from smnb.splits.assignment import Split

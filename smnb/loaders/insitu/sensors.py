@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import FormatError, plain
+from smnb.grids import great_circle_km
 from smnb.loaders.insitu.policies import FlagPolicy, depth_inside
 from smnb.loaders.insitu.stm import Series
 
@@ -84,10 +85,7 @@ def sensor_id(row: dict[str, Any]) -> str:
 
 
 def _distance_km(a: dict[str, Any], b: dict[str, Any]) -> float:
-    lat = np.deg2rad([a["lat"], b["lat"]])
-    lon = np.deg2rad(b["lon"] - a["lon"])
-    half = np.sin((lat[1] - lat[0]) / 2) ** 2 + np.cos(lat[0]) * np.cos(lat[1]) * np.sin(lon / 2) ** 2
-    return float(12742.0 * np.arcsin(np.sqrt(min(1.0, half))))
+    return float(great_circle_km(a["lat"], a["lon"], b["lat"], b["lon"]))
 
 
 def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[str, Any]]]:
