@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import smnb
-from smnb import cli_insitu
+from smnb import cli_insitu, cli_scores
 from smnb.contract import CatalogError, ParameterError, RunError, SmnbError
 
 __all__ = ["app", "main"]
@@ -291,6 +291,7 @@ def report(
 
 
 cli_insitu.register(app)
+cli_scores.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,9 +27,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 #: Design, section 2: a module imports only from rows above its own; entries of one row do not import one another.
 ROWS = [
-    ["files", "contract"], ["grids"], ["physics"], ["metrics"], ["strata"], ["catalog"], ["loaders"], ["sandbox"],
-    ["matchup"], ["splits"], ["profiling", "predictions"], ["samples"], ["tasks"], ["models"], ["losses"],
-    ["checkpoints"], ["training"], ["inference"], ["retrieval"], ["published"], ["plots"], ["runs"],
+    ["files", "contract"], ["grids"], ["physics"], ["metrics"], ["strata"], ["published"], ["catalog"], ["loaders"],
+    ["sandbox"], ["matchup"], ["splits"], ["profiling", "predictions"], ["samples"], ["tasks"], ["models"], ["losses"],
+    ["checkpoints"], ["training"], ["inference"], ["retrieval"], ["plots"], ["runs"],
     ["cli_insitu", "cli_scores"], ["cli"],
 ]  # fmt: skip
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}

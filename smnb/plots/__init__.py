@@ -6,6 +6,9 @@ JupyterLab and in an exported HTML page without the internet, and a page that ru
 
 - `coast`: `coastlines`; `fields`: checks, colour scales and coarsening that both kinds of map share;
 - `maps`: `static_maps`, `image_panels`; `charts`: `density_scatter`, `series`, `histograms`;
+- `profile`: `count_bars`, `month_bars`, `calendar`, `grouped_bars`, `share_table`, `sensor_series`; `places`: `sensor_map`,
+  `image_samples`;
+- `scores`: `sorted_scores`, `score_maps`, `prediction_series`, `score_boxes`;
 - `interactive`: `interactive_maps`, `interactive_image_panels`, `interactive_density_scatter`, `interactive_series`;
 - `display`: `enable`, `show_pair`, `save_png`, `save_html`.
 """
@@ -21,24 +24,47 @@ from smnb.plots.interactive import (
     interactive_series,
 )
 from smnb.plots.maps import image_panels, static_maps
+from smnb.plots.places import image_samples, sensor_map
+from smnb.plots.profile import (
+    calendar,
+    count_bars,
+    grouped_bars,
+    month_bars,
+    sensor_series,
+    share_table,
+)
+from smnb.plots.scores import METRIC_LABELS, prediction_series, score_boxes, score_maps, sorted_scores
 
 __all__ = [
+    "METRIC_LABELS",
+    "calendar",
     "coastlines",
+    "count_bars",
     "density_scatter",
     "enable",
+    "grouped_bars",
     "histograms",
     "image_panels",
+    "image_samples",
     "interactive_density_scatter",
     "interactive_image_panels",
     "interactive_maps",
     "interactive_series",
+    "month_bars",
     "nice_limits",
     "png_bytes",
+    "prediction_series",
     "pretty_units",
     "save_html",
     "save_png",
+    "score_boxes",
+    "score_maps",
+    "sensor_map",
+    "sensor_series",
     "series",
+    "share_table",
     "show_pair",
+    "sorted_scores",
     "split_panels",
     "static_maps",
     "symmetric_limit",

@@ -1,0 +1,253 @@
+"""Tables of predictions: reading, checking, writing, and cutting two to the same pairs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from smnb.contract import CatalogError, ContractError, FormatError, plain
+from smnb.files import atomic_path
+
+__all__ = ["NEEDED", "check_predictions", "read_predictions", "same_pairs", "write_predictions"]
+
+#: Columns that a table of predictions must have.
+NEEDED = ("sensor_id", "time", "observed", "predicted")
+_STRATA = ("land_cover", "texture", "climate")
+_SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+
+def _suffix(who: str, path: Path) -> str:
+    for suffix in _SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    raise FormatError(who, "this is neither CSV nor Parquet by its name", got=path.name, expected=list(_SUFFIXES))
+
+
+def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read a table of predictions and check it.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.csv``, ``.csv.gz`` or ``.parquet`` with the columns of `NEEDED`. A column ``synthetic`` (0 or 1) says that the data
+        were simulated, a column ``model`` what to call the predictions.
+
+    Returns
+    -------
+    DataFrame
+        As `check_predictions` returns; ``attrs["model"]`` is the file's name where the table does not say.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such file.
+    FormatError
+        If it is unreadable, or of another format.
+    ContractError
+        As `check_predictions`.
+    """
+    path = Path(path)
+    who = f"predictions ({path.name})"
+    suffix = _suffix(who, path)
+    if not path.is_file():
+        raise CatalogError(who, "there is no such file", got=str(path))
+    try:
+        if suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:
+            text = dict.fromkeys(("sensor_id", "time", "network", "station", *_STRATA), str)
+            # "none" is a stratum, and a station may be called NA
+            table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NaN", "nan", "NA", "null"])
+    except (ValueError, OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise FormatError(who, f"the table is unreadable: {error}", next_step="Write it again") from error
+    checked = check_predictions(table, who=who)
+    checked.attrs.setdefault("model", path.name[: -len(suffix)])
+    return checked
+
+
+def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") -> pd.DataFrame:
+    """Check a table of predictions and return it in canonical form.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With the columns of `NEEDED`. Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC.
+    who : str
+        The caller, for the message.
+
+    Returns
+    -------
+    DataFrame
+        Sorted by sensor and time: ``sensor_id`` as text, ``time`` as datetime64[ns] in UTC, ``observed`` and
+        ``predicted`` as float64. NaN on either side is allowed; such a row counts for nothing.
+
+    Raises
+    ------
+    ContractError
+        On a missing column, an empty table, a sensor or time that is missing, a time in another zone than UTC, a value
+        that is no number or infinite, a column that is NaN all over, a sensor and time twice, or values that are not
+        volumetric, such as per cent.
+    """
+    if not isinstance(table, pd.DataFrame):
+        raise ContractError(who, "the table is not a pandas DataFrame", got=type(table).__name__)
+    missing = [name for name in NEEDED if name not in table.columns]
+    if missing:
+        raise ContractError(who, f"columns {missing} are missing", got=list(map(str, table.columns)),
+                            expected=list(NEEDED), next_step="Rename them in the file")  # fmt: skip
+    if table.empty:
+        raise ContractError(who, "the table has no rows")
+    unnamed = table["sensor_id"].isna()
+    if unnamed.any():
+        raise ContractError(who, f"{int(unnamed.sum())} rows have no sensor_id")
+    result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]),
+                          **{name: _numbers(who, table[name]) for name in NEEDED[2:]})  # fmt: skip
+    result.attrs = dict(table.attrs)
+    for name in NEEDED[2:]:
+        _volumetric(who, name, result[name].to_numpy())
+    twice = result.duplicated(["sensor_id", "time"])
+    if twice.any():
+        row = result[twice].iloc[0]
+        raise ContractError(who, f"{int(twice.sum())} rows repeat the sensor and time of another",
+                            got=(row["sensor_id"], str(row["time"])),
+                            next_step="Average or drop the duplicates")  # fmt: skip
+    if "synthetic" in result:
+        said = result.pop("synthetic").dropna().astype(str).str.lower().unique()
+        if not set(said) <= {"0", "1", "0.0", "1.0", "true", "false"}:
+            raise ContractError(who, "column 'synthetic' is neither 0 nor 1", got=said[:3].tolist())
+        result.attrs["synthetic"] = bool(set(said) & {"1", "1.0", "true"})
+    if "model" in result:
+        names = result.pop("model").dropna().unique()
+        if len(names) > 1:
+            raise ContractError(who, "the table has several models", got=names[:3].tolist(), expected="one a table")
+        result.attrs["model"] = str(names[0]) if len(names) else ""
+    return result.sort_values(["sensor_id", "time"], ignore_index=True)
+
+
+def _utc(who: str, times: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(times.dtype):
+        raise ContractError(who, "the times are plain numbers", got=str(times.dtype), expected="2020-01-31T06:00")
+    if times.isna().any():
+        raise ContractError(who, f"{int(times.isna().sum())} rows have no time")
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        if times.dt.tz.utcoffset(None) != pd.Timedelta(0):
+            raise ContractError(who, "the times are in another zone", got=str(times.dt.tz), expected="UTC",
+                                next_step="Convert them to UTC, or write them as such")  # fmt: skip
+        return times.dt.tz_localize(None).astype("datetime64[ns]")
+    if not pd.api.types.is_datetime64_dtype(times.dtype):
+        text = times.astype(str).str.strip()
+        zone = text.str.extract(r"\d[T ]?\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*([+-]\d\d:?\d\d|Z|[A-Za-z]{2,}.*)$")[0].fillna(
+            ""
+        )
+        other = ~zone.isin(["", "Z", "+00:00", "+0000", "-00:00", "UTC"])
+        if other.any():
+            raise ContractError(who, f"{int(other.sum())} times are in another zone", got=text[other].iloc[0],
+                                expected="UTC", next_step="Convert them to UTC")  # fmt: skip
+        try:
+            times = pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None)
+        except ValueError as error:
+            raise ContractError(who, f"a time cannot be read: {error}", expected="2020-01-31T06:00") from error
+    return times.astype("datetime64[ns]")
+
+
+def _numbers(who: str, column: pd.Series) -> np.ndarray:
+    if pd.api.types.is_bool_dtype(column.dtype):
+        raise ContractError(who, f"column {column.name!r} is not numeric", got="bool")
+    numbers = pd.to_numeric(column, errors="coerce")
+    strange = numbers.isna() & column.notna()
+    if strange.any():
+        raise ContractError(who, f"{int(strange.sum())} values of {column.name!r} are no numbers",
+                            got=str(column[strange].iloc[0]))  # fmt: skip
+    return numbers.to_numpy("float64", na_value=np.nan)
+
+
+def _volumetric(who: str, name: str, values: np.ndarray) -> None:
+    if np.isnan(values).all():
+        raise ContractError(who, f"column {name!r} is NaN all over", got=f"{values.size} rows")
+    if np.isinf(values).any():
+        raise ContractError(who, f"{int(np.isinf(values).sum())} values of {name!r} are infinite")
+    there = values[~np.isnan(values)]
+    above = there > 1.0
+    if np.median(there) > 1.0 or above.mean() > 0.05:
+        raise ContractError(
+            who, f"{name!r} looks like per cent", got=plain(f"median {np.median(there):g}, maximum {there.max():g}"),
+            expected=plain("m3 m-3, between 0 and 1"), next_step="Divide it by 100, or by what its unit asks for",
+        )  # fmt: skip
+    # a model may leave the range a little, an observation may not
+    wrong = (above | (there < 0.0)) if name == "observed" else np.abs(there) > 10.0
+    if wrong.any():
+        raise ContractError(who, f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture",
+                            got=float(there[wrong][0]), expected=plain("m3 m-3, between 0 and 1"),
+                            next_step="Mask fill values such as -9999 as missing")  # fmt: skip
+
+
+def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+    """Check a table of predictions and write it as CSV or Parquet, whole or not at all.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `check_predictions` takes. ``attrs["model"]`` and ``attrs["synthetic"]`` become columns, so that CSV keeps them.
+    path : path-like
+        ``.csv``, ``.csv.gz`` or ``.parquet``.
+
+    Returns
+    -------
+    Path
+    """
+    path = Path(path)
+    who = f"write_predictions ({path.name})"
+    suffix = _suffix(who, path)
+    checked = check_predictions(table, who=who)
+    model = str(checked.attrs.get("model", path.name[: -len(suffix)]))
+    written = checked.assign(model=model, synthetic=int(bool(checked.attrs.get("synthetic", False))))
+    written.attrs = {}
+    with atomic_path(path) as temporary:
+        if suffix == ".parquet":
+            written.to_parquet(temporary, index=False)
+        else:
+            compression = "gzip" if suffix == ".csv.gz" else None
+            written.to_csv(temporary, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f", compression=compression)
+    return path
+
+
+def same_pairs(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
+    """Rows of two tables of predictions at the sensors and times where both have a pair.
+
+    Returns
+    -------
+    DataFrame, DataFrame, int
+        The two tables cut to the same rows, and how many pairs of either were left out.
+
+    Raises
+    ------
+    ContractError
+        If they share none, or differ in what was observed there.
+    """
+    who, keys = "same_pairs", ["sensor_id", "time"]
+    a, b = (t.dropna(subset=["observed", "predicted"]) for t in (a, b))
+    both = a[[*keys, "observed"]].merge(b[[*keys, "observed"]], on=keys, suffixes=("_a", "_b"))
+    if both.empty:
+        shared = len(set(a["sensor_id"]) & set(b["sensor_id"]))
+        raise ContractError(
+            who, "the two tables share no sensor and time", got=f"{shared} sensors in common",
+            next_step="Predict at the same times, or score each on its own pairs (--own-pairs)" if shared
+            else "Compare the sensor_id of the two",
+        )  # fmt: skip
+    unlike = ~np.isclose(both["observed_a"], both["observed_b"], rtol=1e-4, atol=1e-5)
+    if unlike.any():
+        first = both[unlike].iloc[0]
+        raise ContractError(
+            who, f"{int(unlike.sum())} of {len(both)} rows differ in what was observed",
+            got=(first["sensor_id"], str(first["time"]), float(first["observed_a"]), float(first["observed_b"])),
+            next_step="Take both from the same readings, flags and averages",
+        )  # fmt: skip
+    kept = []
+    for table in (a, b):
+        chosen = table.merge(both[keys], on=keys)
+        chosen.attrs = dict(table.attrs)
+        kept.append(chosen)
+    return kept[0], kept[1], len(a) + len(b) - 2 * len(both)
