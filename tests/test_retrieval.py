@@ -32,9 +32,7 @@ def task() -> PatchTask:
 def fitted(task: PatchTask, tmp_path_factory: pytest.TempPathFactory):
     data = retrieval.fold_data(task, task.folds[0])
     out = tmp_path_factory.mktemp("fit")
-    loaded, result = retrieval.train_cnn(
-        data, TrainingConfig(epochs=4, batch_size=64, device="cpu"), out
-    )
+    loaded, result = retrieval.train_cnn(data, TrainingConfig(epochs=4, batch_size=64, device="cpu"), out)
     svr = retrieval.train_svr(data, n_samples=600, n_search=200)
     retrieval.baseline_predictions(data)
     return data, loaded, result, svr, out

@@ -203,7 +203,7 @@ def score_maps(
     places = scores.groupby([scores["lat"].round(3), scores["lon"].round(3)])[list(metrics)].mean()
     lat, lon = (places.index.get_level_values(i).to_numpy("float64") for i in (0, 1))
     view = _view(_area(lat, lon))
-    left, bar = 0.55, 0.85
+    left, bar = 0.55, 1.05
     # a map higher than wide would take a page for a few points
     wide = min(WIDTH - left - bar, 3.4 * view.aspect)
     high = wide / view.aspect
