@@ -13,6 +13,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -75,12 +76,21 @@ def peak_mb(archive: Path) -> tuple[float, int]:
     return found["mb"], found["read"]
 
 
+#: Real sample archive, which is not part of the repository.
+SAMPLE = Path(os.environ.get("SMNB_SHARED", Path(__file__).resolve().parents[2] / "shared")) / (
+    "samples/conus_s1s2smap_2019_2021/ismn_sm_5cm_2019_2021.zip"
+)
+
+
 def main() -> None:
     """Print times, rates and ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("archive", type=Path)
+    parser.add_argument("archive", type=Path, nargs="?", default=SAMPLE, help="ISMN zip; default the CONUS sample")
     parser.add_argument(_CHILD, action="store_true", dest="child")
     options = parser.parse_args()
+    if not options.archive.is_file():
+        print(f"skipped: there is no archive {options.archive.name}; name one, or set SMNB_SHARED")
+        return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.child:

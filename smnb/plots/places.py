@@ -78,7 +78,7 @@ def sensor_map(
         panels = []
         for i, name in enumerate(names):
             bottom = total - (i + 1) * (high + head + foot) + foot
-            panels.append(_ground(figure, (left / WIDTH, bottom / total, wide / WIDTH, high / total), view))
+            panels.append(ground(figure, (left / WIDTH, bottom / total, wide / WIDTH, high / total), view))
             shown = panel_title(i if show_density else None, name[0].upper() + name[1:], synthetic, WIDTH - 0.6)
             panels[-1].set_title(shown, loc="left", pad=4)
         if show_density:
@@ -108,7 +108,8 @@ def _density(figure: Figure, axes: GeoAxes, view: _View, grid: Grid) -> None:
     bar.set_label("Sensors in a cell")
 
 
-def _ground(figure: Figure, box: tuple[float, ...], view: _View) -> GeoAxes:
+def ground(figure: Figure, box: Sequence[float], view: _View) -> GeoAxes:
+    """Add a map of land and coast without data, at ``(left, bottom, width, height)`` in shares of the figure."""
     axes: GeoAxes = figure.add_axes(box, projection=view.projection)
     axes.set_xlim(*view.box[:2])
     axes.set_ylim(*view.box[2:])
@@ -119,11 +120,16 @@ def _ground(figure: Figure, box: tuple[float, ...], view: _View) -> GeoAxes:
     colours = LinearSegmentedColormap.from_list("ground", [_OCEAN, "#f4f2ee"])
     axes.imshow(_warp(view, lon, lat, land), cmap=colours, vmin=0, vmax=1, zorder=1, extent=view.box, origin="upper",
                 aspect="auto")  # fmt: skip
-    globe = not isinstance(view.projection, ccrs.PlateCarree)
-    for line in coastlines("110m" if globe else "50m"):
-        path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
-        axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=2)
+    if east - west < 8.0:  # nearer than the coastlines are drawn for
+        axes.contour(lon, lat, land, levels=[0.5], colors=_COAST, linewidths=0.6, zorder=2)
+    else:
+        for line in coastlines("50m" if isinstance(view.projection, ccrs.PlateCarree) else "110m"):
+            path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
+            axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=2)
     axes.spines["geo"].set_linewidth(0.7)
+    axes.set_aspect("auto")
+    axes.set_xlim(*view.box[:2])
+    axes.set_ylim(*view.box[2:])
     return axes
 
 

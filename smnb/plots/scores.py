@@ -11,15 +11,15 @@ import pandas as pd
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from smnb.contract import ContractError, ParameterError, synthetic_label
 from smnb.metrics import METRICS, Interval
 from smnb.plots.charts import LINES
-from smnb.plots.coast import coastlines, land_raster
 from smnb.plots.fields import Grid, nice_limits, with_units
-from smnb.plots.maps import _COAST, _OCEAN, STYLE, WIDTH, _graticule, _View, _view, _warp, new_figure, panel_title
+from smnb.plots.maps import STYLE, WIDTH, _graticule, _View, _view, new_figure, panel_title
+from smnb.plots.places import ground
 
 __all__ = ["METRIC_LABELS", "prediction_series", "score_boxes", "score_maps", "sorted_scores"]
 
@@ -214,7 +214,8 @@ def score_maps(
         for i, metric in enumerate(metrics):
             bottom = total - (i + 1) * (head + high + foot) + foot
             box = (left, bottom, wide, high)
-            axes = _ground(figure, [b / s for b, s in zip(box, (left + wide + bar, total) * 2, strict=True)], view)
+            axes = ground(figure, [b / s for b, s in zip(box, (left + wide + bar, total) * 2, strict=True)], view)
+            _graticule(axes, view, True)
             name = f"{METRIC_LABELS[metric]} of each sensor" + (f", {model}" if model else "")
             axes.set_title(panel_title(i if len(metrics) > 1 else None, name, synthetic, wide), loc="left", pad=4)
             _coloured(
@@ -239,28 +240,6 @@ def _area(lat: np.ndarray, lon: np.ndarray) -> Grid:
     rows = np.linspace(max(middle - tall / 2, -90.0), min(middle + tall / 2, 90.0), 101)
     columns = np.linspace(max(centre - across / 2, -180.0), min(centre + across / 2, 180.0), 101)
     return Grid(rows, columns, {"sensors": np.ones((101, 101))})
-
-
-def _ground(figure: Figure, box: list[float], view: _View) -> GeoAxes:
-    axes: GeoAxes = figure.add_axes(box, projection=view.projection)
-    axes.set_xlim(*view.box[:2])
-    axes.set_ylim(*view.box[2:])
-    lon, lat, land = land_raster(view.extent)
-    colours = LinearSegmentedColormap.from_list("ground", [_OCEAN, "#f4f2ee"])
-    axes.imshow(_warp(view, lon, lat, land), cmap=colours, vmin=0, vmax=1, zorder=1, extent=view.box, origin="upper",
-                aspect="auto")  # fmt: skip
-    if view.extent[1] - view.extent[0] < 8.0:  # nearer than the coastlines are drawn for
-        axes.contour(lon, lat, land, levels=[0.5], colors=_COAST, linewidths=0.6, zorder=2)
-    else:
-        for line in coastlines("50m" if isinstance(view.projection, ccrs.PlateCarree) else "110m"):
-            path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
-            axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=2)
-    _graticule(axes, view, True)
-    axes.spines["geo"].set_linewidth(0.7)
-    axes.set_aspect("auto")
-    axes.set_xlim(*view.box[:2])
-    axes.set_ylim(*view.box[2:])
-    return axes
 
 
 def _coloured(
