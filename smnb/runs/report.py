@@ -186,9 +186,14 @@ def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Itera
             yield from metric_rows(value, (*path, str(key)))
 
 
+_FIRST = ("n_sensors", "n", "r", "pearson_r", "r2", "rmse", "ubrmse", "bias", "anomaly_r", "rmse_scaled")
+
+
 def _index(name: str, notebooks: list[str], records: list[dict[str, Any]]) -> str:
     rows = [(record, label, values) for record in records for label, values in metric_rows(record["metrics"])]
-    columns = list(dict.fromkeys(column for _, _, values in rows for column in values))
+    found = dict.fromkeys(column for _, _, values in rows for column in values)
+    # scores first, so that what a reader looks for is on the page without scrolling
+    columns = [column for column in _FIRST if column in found] + [column for column in found if column not in _FIRST]
     body = []
     for record, label, values in rows:
         cells = "".join(f'<td class="number">{_shown(values, column)}</td>' for column in columns)
