@@ -196,7 +196,10 @@ class DenseAmsreCNN(nn.Module):
             first = start if scratch == groups else 0
             part = [[p[first * line : (first + stop - start) * line] for p in row] for row in out]
             layer([[p[start * line : (stop + 1) * line] for p in row] for row in planes], line, part)
-            yield start, stop, [[self.activation(p) for p in row] for row in part]
+            for row in part:
+                for plane in row:
+                    plane.copy_(self.activation(plane))  # no copy where the activation works in place, as ReLU does
+            yield start, stop, part
 
 
 def _empty_planes(like: torch.Tensor, pixels: int, channels: int) -> Planes:

@@ -49,6 +49,16 @@ def test_dense_equals_patches_at_every_pixel(network: torch.nn.Module, fast: boo
     assert timing.n_predicted + timing.n_skipped == 21 * 38
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh", "identity"])
+def test_dense_equals_patches_for_every_activation(activation: str) -> None:
+    torch.manual_seed(4)
+    network = build_model("amsre_cnn", {"activation": activation}).eval()
+    store = make_store()
+    dense, _ = dense_map(DenseAmsreCNN(network), store.image(0))
+    patches, _ = patch_map(network, store, 0)
+    np.testing.assert_allclose(dense, patches, atol=1e-5)
+
+
 def test_date_line_wraps(network: torch.nn.Module) -> None:
     store = make_store()
     rolled = PatchStore(
