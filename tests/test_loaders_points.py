@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset
-from smnb.loaders.points import great_circle_km, open_gldas_points, open_smap_l3_points, smap_quality_mask
+from smnb.grids import great_circle_km
+from smnb.loaders.points import open_gldas_points, open_smap_l3_points, smap_quality_mask
 
 EPOCH = np.datetime64("2000-01-01T12:00:00", "ns")
 

@@ -8,7 +8,7 @@ import pytest
 from pyproj import Geod, Transformer
 
 from smnb.contract import ContractError, ParameterError
-from smnb.loaders.points import great_circle_km
+from smnb.grids import great_circle_km
 from smnb.splits import KINDS, LEAKS, audit, folds, make_split
 
 ALL = LEAKS  # accept everything: the test is about something else

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError
+from smnb.grids import great_circle_km
 
-__all__ = ["check_paths", "open_netcdf", "parse_period"]
+__all__ = ["check_paths", "choose_near", "open_netcdf", "parse_period"]
 
 
 def check_paths(who: str, paths: Sequence[str | Path]) -> list[Path]:
@@ -116,3 +118,33 @@ def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datet
     if None not in parsed and parsed[1] < parsed[0]:
         raise ParameterError(who, "the period ends before it starts", got=(str(start), str(end)))
     return parsed[0], parsed[1]
+
+
+def choose_near(
+    who: str, lat: NDArray, lon: NDArray, near: tuple[float, float] | None, max_distance_km: float
+) -> tuple[NDArray[np.intp], NDArray | None]:
+    """Choose locations of a point series: all of them, or the one nearest to ``near = (lat, lon)`` and its distance, km.
+
+    Raises
+    ------
+    ParameterError
+        If `near` is no position in degrees.
+    CatalogError
+        If no location is within `max_distance_km`.
+    """
+    if near is None:
+        return np.arange(lat.size), None
+    try:
+        at_lat, at_lon = (float(value) for value in near)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
+    if not (abs(at_lat) <= 90.0 and abs(at_lon) <= 360.0):
+        raise ParameterError(who, "'near' is no (lat, lon) in degrees", got=near, expected="(19.9, -155.6)")
+    distance = great_circle_km(lat, lon, at_lat, at_lon)
+    nearest = np.array([int(np.argmin(distance))])
+    if not distance[nearest[0]] <= max_distance_km:
+        raise CatalogError(
+            who, "no location is near enough", got=f"{distance[nearest[0]]:.0f} km",
+            expected=f"<= {max_distance_km:g} km", next_step="Choose another point, or raise max_distance_km",
+        )  # fmt: skip
+    return nearest, distance[nearest]

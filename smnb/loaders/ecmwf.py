@@ -30,8 +30,7 @@ from smnb.contract import (
     plain,
     stamp,
 )
-from smnb.grids import great_circle_km
-from smnb.loaders import check_paths, open_netcdf, parse_period
+from smnb.loaders import check_paths, choose_near, open_netcdf, parse_period
 
 __all__ = ["daily_mean", "open_swvl1", "open_swvl1_points"]
 
@@ -379,18 +378,10 @@ def open_swvl1_points(
     dataset = dataset.sel(time=slice(first, last))
     if dataset.sizes["time"] == 0:
         raise CatalogError(who, "no value in the period", got=(str(start), str(end)))
-    if near is not None:
-        distance = great_circle_km(dataset["lat"].values, dataset["lon"].values, *near)
-        nearest = int(np.argmin(distance))
-        if not distance[nearest] <= max_distance_km:
-            raise CatalogError(
-                who,
-                "no location is near enough",
-                got=f"{distance[nearest]:.0f} km",
-                expected=f"<= {max_distance_km} km",
-            )
-        dataset = dataset.isel(location=[nearest])
-        dataset = dataset.assign_coords(distance_km=("location", distance[[nearest]], {"units": "km"}))
+    chosen, distance = choose_near(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
+    if distance is not None:
+        dataset = dataset.isel(location=chosen)
+        dataset = dataset.assign_coords(distance_km=("location", distance, {"units": "km"}))
     dataset["soil_moisture"] = _clean(dataset["soil_moisture"].chunk(), count=True)
     dataset.attrs = {}
     stamp(

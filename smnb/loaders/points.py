@@ -21,8 +21,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
-from smnb.grids import great_circle_km
-from smnb.loaders import check_paths, open_netcdf, parse_period
+from smnb.loaders import check_paths, choose_near, open_netcdf, parse_period
 
 __all__ = [
     "GLDAS_LAYER_MM",
@@ -107,28 +106,6 @@ def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
     if not (np.abs(lat) <= 90.0).all() or not (np.abs(lon) <= 360.0).all():
         raise FormatError(where, "a location has no position on the Earth", got=(lat.min(), lon.min()))
     return number, lat, (lon + 180.0) % 360.0 - 180.0
-
-
-def _choose(
-    who: str, lat: NDArray, lon: NDArray, near: tuple[float, float] | None, max_distance_km: float
-) -> tuple[NDArray[np.intp], NDArray | None]:
-    """Locations to keep and, with `near`, their distance."""
-    if near is None:
-        return np.arange(lat.size), None
-    try:
-        at_lat, at_lon = (float(value) for value in near)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
-    if not (abs(at_lat) <= 90.0 and abs(at_lon) <= 360.0):
-        raise ParameterError(who, "'near' is no (lat, lon) in degrees", got=near, expected="(19.9, -155.6)")
-    distance = great_circle_km(lat, lon, at_lat, at_lon)
-    nearest = np.array([int(np.argmin(distance))])
-    if not distance[nearest[0]] <= max_distance_km:
-        raise CatalogError(
-            who, "no location is near enough", got=f"{distance[nearest[0]]:.0f} km",
-            expected=f"<= {max_distance_km:g} km", next_step="Choose another point, or raise max_distance_km",
-        )  # fmt: skip
-    return nearest, distance[nearest]
 
 
 def _coords(number: NDArray, lat: NDArray, lon: NDArray, distance: NDArray | None) -> dict[str, tuple]:
@@ -249,7 +226,7 @@ def open_smap_l3_points(
     index = np.concatenate([part["locationIndex"] + offset for part, offset in zip(parts, offsets, strict=True)])
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _no_location_twice(who, whole["number"], files)
-    chosen, distance = _choose(who, whole["lat"], whole["lon"], near, max_distance_km)
+    chosen, distance = choose_near(who, whole["lat"], whole["lon"], near, max_distance_km)
     keep = np.isin(index, chosen)
     if overpass != "both":
         keep &= whole["Overpass"] == {"am": 1, "pm": 2}[overpass]
@@ -310,7 +287,7 @@ def _read_orthogonal(who: str, path: Path, near: tuple[float, float] | None) -> 
         number, lat, lon = _locations(where, raw)
         rows = np.arange(lat.size)
         if near is not None:  # the nearest of all files is the nearest of one of them
-            rows, _ = _choose(who, lat, lon, near, np.inf)
+            rows, _ = choose_near(who, lat, lon, near, np.inf)
         water = raw[name].transpose("locations", "time").isel(locations=rows)
         values = water.values / GLDAS_LAYER_MM
         time = raw["time"].values
@@ -358,7 +335,7 @@ def open_gldas_points(
         [_read_orthogonal(who, path, near) for path in files], dim="location", join="outer", combine_attrs="override"
     ).sortby("time")
     _no_location_twice(who, dataset["location_id"].values, files)
-    chosen, distance = _choose(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
+    chosen, distance = choose_near(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
     dataset = dataset.isel(location=chosen)
     if distance is not None:
         dataset = dataset.assign_coords(distance_km=("location", distance, {"units": "km"}))

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError
+from smnb.grids import great_circle_km
 from smnb.loaders.conus_stations import StationTable
-from smnb.loaders.points import great_circle_km
 from smnb.strata.climate import NONE, ismn_koppen_class, koppen_class, koppen_group
 from smnb.strata.land_cover import land_cover_group
 from smnb.strata.texture import usda_texture

@@ -9,9 +9,9 @@ import pandas as pd
 import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, is_synthetic, plain
+from smnb.grids import great_circle_km
 from smnb.loaders.conus_stations import StationTable
 from smnb.loaders.insitu import InSituTables
-from smnb.loaders.points import great_circle_km
 from smnb.matchup import match_product, match_tables, series_at_point
 from smnb.predictions.sensor_strata import add_strata, sensor_strata
 from smnb.predictions.tables import NEEDED, check_predictions

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError
+from smnb.grids import great_circle_km
 from smnb.loaders.conus_stations import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy
-from smnb.loaders.points import great_circle_km
 from smnb.matchup import TimeMatch, match_tables, series_at_point
 
 __all__ = [
