@@ -1,10 +1,6 @@
 """Regular latitude/longitude grids: cell centres, indices, area weights, regridding and block means.
 
-Coordinates follow the data contract: ``lat`` ascending, ``lon`` ascending in [-180, 180). Regridding is separable: one
-sparse matrix of linear weights an axis, so that an image costs two sparse products, and missing values are handled by
-sending the validity mask through the same weights.
-
-Projected grids (EASE-Grid 2.0) belong in this module too; they will be a second grid class beside `RegularGrid`.
+Coordinates follow the data contract: ``lat`` ascending, ``lon`` ascending in [-180, 180).
 """
 
 from __future__ import annotations
@@ -19,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids.separable import interpolator, linear_weights, map_images
 
 __all__ = [
     "EARTH_RADIUS_KM",
@@ -256,18 +253,7 @@ def _linear_weights(source: np.ndarray, target: np.ndarray, *, lon: bool) -> spa
         target = _wrap_to(source, target, periodic=periodic)
     covered = np.ones(target.size, bool) if periodic else _covered(source, target, pole=not lon)
     positions, index = _extended(source, periodic=periodic)
-    if positions.size == 1:
-        left = right = np.zeros(target.size, int)
-        fraction = np.zeros(target.size)
-    else:
-        left = np.clip(np.searchsorted(positions, target, side="right") - 1, 0, positions.size - 2)
-        right = left + 1
-        # clipping the fraction clamps a target beyond the outer centre to that centre's value
-        fraction = np.clip((target - positions[left]) / (positions[right] - positions[left]), 0.0, 1.0)
-    rows = np.flatnonzero(covered)
-    values = np.concatenate([1.0 - fraction[rows], fraction[rows]])
-    columns = np.concatenate([index[left[rows]], index[right[rows]]])
-    return sparse.csr_matrix((values, (np.tile(rows, 2), columns)), shape=(target.size, source.size))
+    return linear_weights(positions, index, target, covered)
 
 
 def _check_overlap(who: str, source: tuple[np.ndarray, np.ndarray], covered: tuple[Any, Any], target: Any) -> None:
@@ -317,40 +303,15 @@ def regrid_bilinear(
     over_lat = _linear_weights(source[0], lat, lon=False)
     over_lon = _linear_weights(source[1], lon, lon=True)
     _check_overlap(who, source, (over_lat.getnnz(axis=1), over_lon.getnnz(axis=1)), (lat, lon))
-    over_lat, over_lon = over_lat.astype(dtype), over_lon.astype(dtype)
-    reach = (over_lat.getnnz(axis=1) > 0)[:, None] & (over_lon.getnnz(axis=1) > 0)[None, :]
-
-    def image(values: np.ndarray) -> np.ndarray:
-        valid = np.isfinite(values)
-        if valid.all():
-            return np.where(reach, (over_lon @ (over_lat @ values).T).T, np.nan)
-        total = (over_lon @ (over_lat @ np.where(valid, values, 0).astype(dtype)).T).T
-        weight = (over_lon @ (over_lat @ valid.astype(dtype)).T).T
-        enough = weight >= min_valid_weight - 1e-6
-        return np.divide(total, weight, out=np.full(weight.shape, np.nan, dtype), where=enough)
-
-    def stack(block: np.ndarray) -> np.ndarray:
-        images = block.reshape((-1, *block.shape[-2:]))
-        out = np.empty((images.shape[0], lat.size, lon.size), dtype)
-        for k, values in enumerate(images):
-            out[k] = image(values.astype(dtype, copy=False))
-        return out.reshape((*block.shape[:-2], lat.size, lon.size))
-
-    return _apply(array, stack, lat, lon, dtype)
+    image = interpolator(over_lat, over_lon, dtype, min_valid_weight=min_valid_weight)
+    return _apply(array, image, lat, lon, dtype)
 
 
 def _apply(array: xr.DataArray, function: Any, lat: np.ndarray, lon: np.ndarray, dtype: np.dtype) -> xr.DataArray:
     """Apply a function of the last two axes (lat, lon) and put the target's coordinates on the result."""
-    if array.chunks is not None:
-        array = array.chunk({"lat": -1, "lon": -1})
-    result = xr.apply_ufunc(
-        function, array.rename(lat="_lat", lon="_lon").drop_vars(["_lat", "_lon"]),
-        input_core_dims=[["_lat", "_lon"]], output_core_dims=[["lat", "lon"]],
-        dask="parallelized", output_dtypes=[dtype], keep_attrs=True,
-        dask_gufunc_kwargs={"output_sizes": {"lat": lat.size, "lon": lon.size}},
-    )  # fmt: skip
+    result = map_images(array, function, ("lat", "lon"), (lat.size, lon.size), dtype)
     coords = {n: (n, v, dict(_COORDINATE_ATTRS[n])) for n, v in (("lat", lat), ("lon", lon))}
-    return result.assign_coords(coords).transpose(*array.dims).rename(array.name)
+    return result.assign_coords(coords)
 
 
 def regrid_nearest(

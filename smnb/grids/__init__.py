@@ -1,0 +1,38 @@
+"""Grids: regular latitude/longitude and EASE-Grid 2.0; cells, indices, block means, regridding, distances.
+
+- `regular`: the regular grid, bilinear and nearest regridding, area-weighted block means, great circles;
+- `ease`: the global cylindrical EASE-Grid 2.0 (36, 9, 3 and 1 km) and its rectangles;
+- `ease_regrid`: means over nested EASE cells, and back to finer ones.
+"""
+
+from smnb.grids.ease import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow
+from smnb.grids.ease_regrid import REFINE_METHODS, ease_block_mean, ease_refine
+from smnb.grids.regular import (
+    EARTH_RADIUS_KM,
+    GLOBAL_025,
+    RegularGrid,
+    block_mean,
+    great_circle_km,
+    regrid_bilinear,
+    regrid_nearest,
+)
+
+__all__ = [
+    "EARTH_RADIUS_KM",
+    "EASE_GRIDS",
+    "GLOBAL_025",
+    "M01",
+    "M03",
+    "M09",
+    "M36",
+    "REFINE_METHODS",
+    "EaseGrid",
+    "EaseWindow",
+    "RegularGrid",
+    "block_mean",
+    "ease_block_mean",
+    "ease_refine",
+    "great_circle_km",
+    "regrid_bilinear",
+    "regrid_nearest",
+]

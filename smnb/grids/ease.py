@@ -1,0 +1,483 @@
+"""The global cylindrical EASE-Grid 2.0 (EPSG:6933) of SMAP's products: 36, 9, 3 and 1 km, nested 1:4:12:36.
+
+Every cell has the same area, so that a mean over cells is a mean over area. Row 0 is the northernmost and column 0
+begins at 180° W, as in the products; `y` descends. The four grids cover exactly the same rectangle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids.ease_projection import cf_attrs, float_pair, latlon_of_xy, xy_of_latlon
+
+__all__ = ["EASE_GRIDS", "M01", "M03", "M09", "M36", "EaseGrid", "EaseWindow"]
+
+#: The 36 km grid. The others divide its cells, so that nesting is exact and not a matter of the rounding of cell sizes.
+_M36_ROWS, _M36_COLS, _M36_CELL = 406, 964, 36032.220840584
+_SUBDIVISIONS = {"M36": 1, "M09": 4, "M03": 12, "M01": 36}
+#: Cells of the finest grid along a side of a 36 km cell.
+_FINEST = 36
+#: North and south edges of the grids, degrees, as published.
+_LAT_LIMIT = 85.0445664
+
+
+@dataclass(frozen=True)
+class EaseGrid:
+    """One of the four nested global grids; use `M36`, `M09`, `M03`, `M01`.
+
+    Parameters
+    ----------
+    name : {"M36", "M09", "M03", "M01"}
+        As in the products' EASE2_M36km and so on.
+    subdivision : int
+        Cells along a side of a 36 km cell: 1, 4, 12 or 36.
+
+    References
+    ----------
+    Brodzik et al. (2012), doi:10.3390/ijgi1010032, with the correction doi:10.3390/ijgi3031154. Snyder (1987), USGS
+    Professional Paper 1395, doi:10.3133/pp1395, for the projection.
+
+    Examples
+    --------
+    >>> [(grid.name, grid.shape, round(grid.cell, 6)) for grid in EASE_GRIDS.values()]
+    [('M36', (406, 964), 36032.220841), ('M09', (1624, 3856), 9008.05521),
+     ('M03', (4872, 11568), 3002.68507), ('M01', (14616, 34704), 1000.895023)]
+    >>> f"{M36.lat[0]:.9f} {M36.lon[0]:.11f}"
+    '83.631975279 -179.81327800830'
+    """
+
+    name: str
+    subdivision: int
+
+    def __post_init__(self) -> None:
+        if _SUBDIVISIONS.get(self.name) != self.subdivision:
+            raise ParameterError(
+                "EaseGrid", "no such grid", got=(self.name, self.subdivision), expected=_SUBDIVISIONS,
+                next_step="Use smnb.grids.M36, M09, M03 or M01",
+            )  # fmt: skip
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return _M36_ROWS * self.subdivision
+
+    @property
+    def n_cols(self) -> int:
+        """Number of columns."""
+        return _M36_COLS * self.subdivision
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.n_rows, self.n_cols
+
+    @property
+    def cell(self) -> float:
+        """Side of a cell on the map, m."""
+        return _M36_CELL / self.subdivision
+
+    @cached_property
+    def x(self) -> np.ndarray:
+        """Map coordinate of the columns' centres, m, ascending, ``(n_cols,)``."""
+        return _frozen((np.arange(self.n_cols) + 0.5 - self.n_cols / 2) * self.cell)
+
+    @cached_property
+    def y(self) -> np.ndarray:
+        """Map coordinate of the rows' centres, m, descending, ``(n_rows,)``."""
+        return _frozen((self.n_rows / 2 - np.arange(self.n_rows) - 0.5) * self.cell)
+
+    @cached_property
+    def lat(self) -> np.ndarray:
+        """Latitude of the rows' centres, degrees, descending, ``(n_rows,)``."""
+        return _frozen(self.from_xy(0.0, self.y)[0])
+
+    @cached_property
+    def lon(self) -> np.ndarray:
+        """Longitude of the columns' centres, degrees, ascending, ``(n_cols,)``."""
+        return _frozen(self.from_xy(self.x, 0.0)[1])
+
+    xy = staticmethod(xy_of_latlon)
+    from_xy = staticmethod(latlon_of_xy)
+
+    def rowcol(self, lat: Any, lon: Any, *, outside: str = "raise") -> tuple[np.ndarray, np.ndarray]:
+        """Row and column of the cell that holds each point.
+
+        Parameters
+        ----------
+        lat, lon : array-like
+            Degrees, broadcast against each other. Longitudes may be in [-180, 180] or [0, 360].
+        outside : {"raise", "mask"}
+            What to do with points beyond the grid's latitudes, off the globe, or NaN: raise, or give -1 and -1.
+
+        Returns
+        -------
+        row, col : numpy.ndarray of int64
+            A point on an edge belongs to the cell south or east of it. A finer grid's index divided by the nesting
+            factor is always the coarser grid's.
+
+        Raises
+        ------
+        ContractError
+            If a point is outside and `outside` is "raise".
+
+        Examples
+        --------
+        >>> for grid in EASE_GRIDS.values():
+        ...     row, col = grid.rowcol([46.2, -34.85], [6.15, 146.1])
+        ...     print(grid.name, row, col)
+        M36 [ 56 319] [498 873]
+        M09 [ 224 1276] [1993 3492]
+        M03 [ 674 3829] [ 5981 10478]
+        M01 [ 2024 11487] [17944 31436]
+        """
+        if outside not in ("raise", "mask"):
+            raise ParameterError("EaseGrid.rowcol", "unknown 'outside'", got=outside, expected=["raise", "mask"])
+        lat, lon = float_pair(lat, lon)
+        inside = (np.abs(lat) <= _LAT_LIMIT) & (np.abs(lon) <= 360.0)  # False for NaN
+        if not inside.all():
+            if outside == "raise":
+                bad = np.flatnonzero(~inside)[0]
+                raise ContractError(
+                    "EaseGrid.rowcol", f"{int((~inside).sum())} points are outside the grid",
+                    got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
+                    expected=plain(f"lat in [-{_LAT_LIMIT}, {_LAT_LIMIT}], lon in [-180, 180) or [0, 360)"),
+                    next_step='Pass outside="mask" to get -1 for them',
+                )  # fmt: skip
+            lat, lon = np.where(inside, lat, 0.0), np.where(inside, lon, 0.0)
+        x, y = self.xy(lat, lon)
+        row = _nested_index(-y, self.n_rows, self.subdivision)
+        col = _nested_index(x, self.n_cols, self.subdivision)
+        return (row, col) if inside.all() else (np.where(inside, row, -1), np.where(inside, col, -1))
+
+    def check_indices(self, who: str, row: Any, col: Any) -> None:
+        """Raise `ParameterError` unless rows and columns are integers within the grid."""
+        for name, values, size in (("row", np.asarray(row), self.n_rows), ("col", np.asarray(col), self.n_cols)):
+            if values.dtype.kind not in "iu":
+                raise ParameterError(
+                    who, f"{name} indices are not integers", got=str(values.dtype), expected=plain("int or uint")
+                )
+            bad = (values < 0) | (values >= size)
+            if bad.any():
+                raise ParameterError(
+                    who, f"{int(bad.sum())} {name} indices are outside {self.name}", got=int(values[bad].ravel()[0]),
+                    expected=plain(f"0..{size - 1}"), next_step="Drop fill values first, and check which grid it is",
+                )  # fmt: skip
+
+    def latlon(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of cells, degrees; row and column broadcast.
+
+        Raises
+        ------
+        ParameterError
+            If an index is outside the grid or no integer.
+
+        Examples
+        --------
+        >>> lat, lon = M36.latlon(0, 0)
+        >>> f"{lat:.9f} {lon:.11f}"
+        '83.631975279 -179.81327800830'
+        """
+        self.check_indices("EaseGrid.latlon", row, col)
+        row, col = np.broadcast_arrays(np.asarray(row), np.asarray(col))
+        return self.lat[row], self.lon[col]
+
+    @property
+    def everything(self) -> EaseWindow:
+        """The window of all cells."""
+        return EaseWindow(self, 0, self.n_rows, 0, self.n_cols)
+
+    def window(self, *, south: float, north: float, west: float, east: float) -> EaseWindow:
+        """The window of all cells whose centre is inside a region.
+
+        Parameters
+        ----------
+        south, north, west, east : float
+            Edges of the region, degrees; longitudes in [-180, 180].
+
+        Raises
+        ------
+        ParameterError
+            If edges are out of order, beyond the grid, across the date line, or hold no centre.
+
+        Examples
+        --------
+        >>> M09.window(south=30.0, north=40.0, west=-105.0, east=-95.0)
+        EaseWindow(M09, rows 289:406, cols 803:910)
+        """
+        who = "EaseGrid.window"
+        edges = (south, north, west, east)
+        if not np.isfinite(edges).all():
+            raise ParameterError(who, "edges are not finite", got=edges)
+        if south >= north or west == east or min(west, east) < -180.0 or max(west, east) > 180.0:
+            raise ParameterError(
+                who, "edges are out of order or off the globe", got=edges,
+                expected=plain("south < north and -180 <= west < east <= 180"),
+            )  # fmt: skip
+        if west > east:
+            raise ParameterError(
+                who, "the region crosses the date line", got=(west, east), expected=plain("west < east"),
+                next_step=f"Take two windows, west={west} to east=180 and west=-180 to east={east}",
+            )  # fmt: skip
+        if south < -_LAT_LIMIT or north > _LAT_LIMIT:
+            raise ParameterError(
+                who, "the region reaches beyond the grid's latitudes", got=(south, north),
+                expected=plain(f"latitudes in [-{_LAT_LIMIT}, {_LAT_LIMIT}]"),
+                next_step=f"Cut it to south={max(south, -_LAT_LIMIT)}, north={min(north, _LAT_LIMIT)}",
+            )  # fmt: skip
+        rows = np.flatnonzero((self.lat >= south) & (self.lat <= north))
+        cols = np.flatnonzero((self.lon >= west) & (self.lon <= east))
+        if rows.size == 0 or cols.size == 0:
+            raise ParameterError(
+                who, f"no centre of an {self.name} cell is in the region", got=edges,
+                next_step="Widen it, or take the cell of a point with window_of(*rowcol(lat, lon))",
+            )  # fmt: skip
+        return EaseWindow(self, int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
+
+    def window_of(self, row: Any, col: Any) -> EaseWindow:
+        """The smallest window that holds these cells.
+
+        Raises
+        ------
+        ParameterError
+            If there is no index, or one is outside the grid.
+        """
+        row, col = np.asarray(row), np.asarray(col)
+        if row.size == 0 or col.size == 0:
+            raise ParameterError("EaseGrid.window_of", "there are no indices", got=(row.shape, col.shape))
+        self.check_indices("EaseGrid.window_of", row, col)
+        return EaseWindow(self, int(row.min()), int(row.max()) + 1, int(col.min()), int(col.max()) + 1)
+
+    def cells_across(self, coarser: EaseGrid, *, who: str = "EaseGrid.cells_across") -> int:
+        """Cells of this grid along a side of a cell of a coarser one (1 for the grid itself).
+
+        Raises
+        ------
+        ParameterError
+            If the other grid is finer.
+
+        Examples
+        --------
+        >>> M03.cells_across(M36), M01.cells_across(M09)
+        (12, 9)
+        """
+        if not isinstance(coarser, EaseGrid):
+            raise ParameterError(who, "target is no EaseGrid", got=type(coarser).__name__, expected=list(EASE_GRIDS))
+        if coarser.subdivision > self.subdivision:
+            raise ParameterError(
+                who, "the target grid is finer than the source", got=coarser.name,
+                expected=[name for name, n in _SUBDIVISIONS.items() if n <= self.subdivision],
+            )  # fmt: skip
+        return self.subdivision // coarser.subdivision
+
+
+def _frozen(values: np.ndarray) -> np.ndarray:
+    """`values`, read-only: they are kept and handed out many times."""
+    values.flags.writeable = False
+    return values
+
+
+def _nested_index(distance: np.ndarray, size: int, subdivision: int) -> np.ndarray:
+    """Index along an axis from the distance to the map's middle, m.
+
+    The finest grid's index is divided, for then nesting holds whatever the rounding; the outermost edge of the map
+    belongs to the outer cell.
+    """
+    finest = np.floor(distance * (_FINEST / _M36_CELL)).astype("int64") + size * (_FINEST // subdivision) // 2
+    return np.clip(finest // (_FINEST // subdivision), 0, size - 1)
+
+
+@dataclass(frozen=True, repr=False)
+class EaseWindow:
+    """A rectangle of a grid's cells; stops are exclusive, as in slices.
+
+    Raises
+    ------
+    ParameterError
+        If the rectangle is empty or leaves the grid.
+
+    Examples
+    --------
+    >>> window = EaseWindow(M09, 344, 352, 880, 888)
+    >>> window.shape, window.on(M36), window.on(M03).shape
+    ((8, 8), EaseWindow(M36, rows 86:88, cols 220:222), (24, 24))
+    """
+
+    grid: EaseGrid
+    row_start: int
+    row_stop: int
+    col_start: int
+    col_stop: int
+
+    def __post_init__(self) -> None:
+        rows_fit = 0 <= self.row_start < self.row_stop <= self.grid.n_rows
+        if not (rows_fit and 0 <= self.col_start < self.col_stop <= self.grid.n_cols):
+            raise ParameterError(
+                "EaseWindow", "is empty or leaves its grid", got=plain(repr(self)),
+                expected=plain(f"rows in 0:{self.grid.n_rows}, cols in 0:{self.grid.n_cols}"),
+            )  # fmt: skip
+
+    def __repr__(self) -> str:
+        rows, cols = f"{self.row_start}:{self.row_stop}", f"{self.col_start}:{self.col_stop}"
+        return f"EaseWindow({self.grid.name}, rows {rows}, cols {cols})"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.row_stop - self.row_start, self.col_stop - self.col_start
+
+    @property
+    def rows(self) -> slice:
+        """Rows in the grid."""
+        return slice(self.row_start, self.row_stop)
+
+    @property
+    def cols(self) -> slice:
+        """Columns in the grid."""
+        return slice(self.col_start, self.col_stop)
+
+    @property
+    def x(self) -> np.ndarray:
+        """Map coordinate of the columns' centres, m, ascending."""
+        return self.grid.x[self.cols]
+
+    @property
+    def y(self) -> np.ndarray:
+        """Map coordinate of the rows' centres, m, descending."""
+        return self.grid.y[self.rows]
+
+    @property
+    def lat(self) -> np.ndarray:
+        """Latitude of the rows' centres, degrees, descending."""
+        return self.grid.lat[self.rows]
+
+    @property
+    def lon(self) -> np.ndarray:
+        """Longitude of the columns' centres, degrees, ascending."""
+        return self.grid.lon[self.cols]
+
+    def coords(self) -> dict[str, tuple[Any, ...]]:
+        """Coordinates for an xarray constructor.
+
+        ``y`` and ``x`` (m) are the dimensions; ``lat`` and ``row`` lie along ``y``, ``lon`` and ``col`` along ``x``;
+        the scalar ``crs`` is the CF grid mapping and names the grid in its attribute ``ease_grid``.
+
+        Examples
+        --------
+        >>> import xarray as xr
+        >>> window = M36.window(south=35.0, north=36.0, west=-98.0, east=-97.0)
+        >>> field = xr.DataArray(np.zeros(window.shape), window.coords(), ("y", "x"))
+        >>> field["row"].values, field["col"].values, field["crs"].attrs["grid_mapping_name"]
+        (array([84, 85]), array([220, 221]), 'lambert_cylindrical_equal_area')
+        """
+        metres = {"units": "m", "standard_name": "projection_{}_coordinate", "long_name": "{} of cell centre"}
+        x, y = ({k: v.format(axis) for k, v in metres.items()} | {"axis": axis.upper()} for axis in ("x", "y"))
+        lat = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude of cell centre"}
+        lon = {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude of cell centre"}
+        # row and col name the grid too: a DataArray taken from a file that was read back may have lost its crs
+        row, col = (
+            {"units": "1", "long_name": f"{word} of the global EASE-Grid 2.0, from 0", "ease_grid": self.grid.name}
+            for word in ("row", "column")
+        )
+        return {
+            "y": ("y", self.y.copy(), y),
+            "x": ("x", self.x.copy(), x),
+            "lat": ("y", self.lat.copy(), lat),
+            "lon": ("x", self.lon.copy(), lon),
+            "row": ("y", np.arange(self.row_start, self.row_stop), row),
+            "col": ("x", np.arange(self.col_start, self.col_stop), col),
+            "crs": ((), np.int32(0), {**cf_attrs(), "ease_grid": self.grid.name}),
+        }
+
+    def covering(self, coarser: EaseGrid) -> EaseWindow:
+        """The smallest window of a coarser grid that covers this one.
+
+        Raises
+        ------
+        ParameterError
+            If the other grid is finer.
+        """
+        factor = self.grid.cells_across(coarser, who="EaseWindow.covering")
+        return EaseWindow(
+            coarser, self.row_start // factor, -(-self.row_stop // factor),
+            self.col_start // factor, -(-self.col_stop // factor),
+        )  # fmt: skip
+
+    def on(self, grid: EaseGrid) -> EaseWindow:
+        """The same area on another of the nested grids.
+
+        Raises
+        ------
+        ParameterError
+            If the other grid is coarser and its cells do not begin and end where this window does.
+        """
+        if not isinstance(grid, EaseGrid):
+            raise ParameterError("EaseWindow.on", "is no EaseGrid", got=type(grid).__name__, expected=list(EASE_GRIDS))
+        edges = (self.row_start, self.row_stop, self.col_start, self.col_stop)
+        if grid.subdivision >= self.grid.subdivision:
+            factor = grid.cells_across(self.grid)
+            return EaseWindow(grid, *(edge * factor for edge in edges))
+        covering = self.covering(grid)
+        aligned = covering.on(self.grid)
+        if aligned != self:
+            raise ParameterError(
+                "EaseWindow.on", f"the window's edges are not edges of {grid.name} cells", got=plain(repr(self)),
+                expected=plain(repr(aligned)), next_step=f"Read that window, which is {covering} on the coarser grid",
+            )  # fmt: skip
+        return covering
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset | xr.DataArray) -> EaseWindow:
+        """The window that a Dataset or DataArray with the coordinates of `coords` lies on.
+
+        Raises
+        ------
+        ContractError
+            If coordinates are missing, with gaps, out of order, or not where the grid's cells are.
+        """
+        who = "EaseWindow.from_dataset"
+        variables = dataset.variables if isinstance(dataset, xr.Dataset) else dataset.coords
+        named = [variables[key].attrs.get("ease_grid") for key in ("crs", "row") if key in variables]
+        name = next(filter(None, [*named, dataset.attrs.get("ease_grid")]), None)
+        if name not in EASE_GRIDS:
+            raise ContractError(
+                who, "is on no known EASE-Grid", got=name, expected=list(EASE_GRIDS),
+                next_step="Build it with the coordinates of EaseWindow.coords(), whose crs names the grid",
+            )  # fmt: skip
+        grid = EASE_GRIDS[name]
+        bounds: list[int] = []
+        for index_name, dim, centres in (("row", "y", grid.y), ("col", "x", grid.x)):
+            if index_name not in dataset.coords or dataset[index_name].dims != (dim,):
+                raise ContractError(
+                    who, f"no coordinate {index_name!r} along {dim!r}", got=sorted(map(str, dataset.coords)),
+                    next_step="Build it with the coordinates of EaseWindow.coords()",
+                )  # fmt: skip
+            index = dataset[index_name].values
+            steps = np.diff(index.astype("int64"))
+            if index.size == 0 or (steps != 1).any() or index[0] < 0 or index[-1] >= centres.size:
+                raise ContractError(
+                    who, f"{index_name!r} is not a run of neighbours of {name}", got=index[:4].tolist(),
+                    expected=plain(f"consecutive indices in 0..{centres.size - 1}"),
+                    next_step="Select with slices of step 1",
+                )  # fmt: skip
+            start, stop = int(index[0]), int(index[-1]) + 1
+            if dim in dataset.coords and np.abs(dataset[dim].values - centres[start:stop]).max() > grid.cell / 100:
+                raise ContractError(
+                    who, f"{dim!r} and {index_name!r} name different places on {name}",
+                    got=(float(dataset[dim].values[0]), start), expected=(float(centres[start]), start),
+                )  # fmt: skip
+            bounds += [start, stop]
+        return cls(grid, *bounds)
+
+
+M36 = EaseGrid("M36", 1)
+M09 = EaseGrid("M09", 4)
+M03 = EaseGrid("M03", 12)
+M01 = EaseGrid("M01", 36)
+#: The four grids by name, coarsest first.
+EASE_GRIDS = {grid.name: grid for grid in (M36, M09, M03, M01)}
