@@ -188,9 +188,9 @@ def bench_train(device: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             config = TrainingConfig(epochs=2, batch_size=batch, device=device, patience=0)
             result = fit(build_model("amsre_cnn"), data, small, config=config, out=folder)
-        flops = 6 * MULTIPLICATIONS["patch"] * result.patches_per_second
+        flops = 6 * MULTIPLICATIONS["patch"] * result.samples_per_second
         print(
-            f"batches of {batch}, {result.details['precision']}: {result.patches_per_second:,.0f} patches a second, "
+            f"batches of {batch}, {result.details['precision']}: {result.samples_per_second:,.0f} patches a second, "
             f"{flops / 1e9:.0f} GFLOP/s ({flops / rate:.0%} of the float32 matrix rate), "
             f"waiting for batches {result.data_wait_fraction:.1%} of the time"
         )

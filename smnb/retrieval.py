@@ -282,5 +282,5 @@ def describe_training(result: FitResult) -> dict[str, Any]:
     return {
         "epochs_run": len(result.history), "best_epoch": result.best_epoch,
         "best_validation_loss": float(result.history["validation_loss"].min()),
-        "patches_per_second": result.patches_per_second, "data_wait_fraction": result.data_wait_fraction,
+        "patches_per_second": result.samples_per_second, "data_wait_fraction": result.data_wait_fraction,
     }  # fmt: skip

@@ -19,6 +19,7 @@ import xarray as xr
 from smnb.contract import ContractError, ParameterError, plain
 
 __all__ = [
+    "BatchDataset",
     "Fold",
     "MinMaxScaler",
     "PatchDataset",
@@ -421,7 +422,20 @@ class PatchTask:
         return PatchStore(self.images, scaler, patch_size=self.patch_size, wrap=self.wrap, device=device)
 
 
-class PatchDataset(torch.utils.data.Dataset):
+class BatchDataset(torch.utils.data.Dataset):
+    """A data set that gathers a whole batch at a time: ``dataset[positions] -> (inputs, target[, mask])``."""
+
+    #: Samples of a batch when nothing is learned from it.
+    evaluation_batch: int = 2048
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, batch: np.ndarray) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+
+class PatchDataset(BatchDataset):
     """Batches of patches and scaled targets, gathered a whole batch at a time.
 
     Parameters

@@ -21,7 +21,7 @@ from smnb.checkpoints import SafetensorsCheckpointIO
 from smnb.contract import ParameterError, RunError, plain
 from smnb.files import write_json
 from smnb.losses import euclidean_loss
-from smnb.samples import PatchDataset, PatchIndex, PatchStore, SeededBatchSampler
+from smnb.samples import BatchDataset, PatchIndex, PatchStore, SeededBatchSampler
 
 __all__ = ["FitResult", "TrainingConfig", "choose_device", "choose_precision", "fit", "predict_patches"]
 
@@ -34,9 +34,11 @@ class TrainingConfig:
     ----------
     epochs : int
     batch_size : int
-        Patches a step, over all devices together with one device.
+        Samples (patches or images) a step on each device.
     learning_rate : float
-        Of Adam; decays to zero along a half cosine over the epochs.
+        Of Adam.
+    schedule : str
+        ``cosine`` (decays to zero along a half cosine over the epochs) or ``constant``.
     weight_decay : float
     patience : int
         Epochs without a better validation loss before training stops; 0 never stops early.
@@ -53,6 +55,7 @@ class TrainingConfig:
     epochs: int = 20
     batch_size: int = 256
     learning_rate: float = 1e-3
+    schedule: str = "cosine"
     weight_decay: float = 0.0
     patience: int = 10
     seed: int = 0
@@ -67,6 +70,8 @@ class TrainingConfig:
         if not self.learning_rate > 0:
             raise ParameterError("TrainingConfig", "learning_rate", got=self.learning_rate, expected=plain("positive"))
         choose_device(self.device)
+        if self.schedule not in (schedules := ("cosine", "constant")):
+            raise ParameterError("TrainingConfig", "schedule", got=self.schedule, expected=schedules)
         if self.precision not in (known := ("auto", "32-true", "bf16-mixed", "16-mixed")):
             raise ParameterError("TrainingConfig", "precision", got=self.precision, expected=known)
 
@@ -78,12 +83,13 @@ class FitResult:
     Parameters
     ----------
     model : torch.nn.Module
-        With the weights of the best validation loss, in eval mode on the CPU.
+        With the weights of the best validation loss, or of the last epoch if so asked, in eval mode on the CPU.
     history : DataFrame
         One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``learning_rate``, ``seconds``.
     best_epoch : int
-    patches_per_second : float
-        Training throughput of the epochs run by this call, validation excluded.
+        The epoch whose weights the model has.
+    samples_per_second : float
+        Training throughput of the epochs run by this call, validation excluded: patches or images.
     data_wait_fraction : float
         Share of training time between the end of a step and the arrival of the next batch.
     """
@@ -91,7 +97,7 @@ class FitResult:
     model: torch.nn.Module
     history: pd.DataFrame
     best_epoch: int
-    patches_per_second: float
+    samples_per_second: float
     data_wait_fraction: float
     config: TrainingConfig
     details: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +131,10 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
 
 
+#: ``(inputs, target)`` or ``(inputs, target, mask)``.
+Batch = tuple[Any, ...]
+
+
 class _Retrieval(L.LightningModule):
     """Optimiser, loss and logging around a network; the network itself knows nothing of training."""
 
@@ -132,21 +142,26 @@ class _Retrieval(L.LightningModule):
         super().__init__()
         self.model, self.loss, self.config = model, loss, config
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        patches, target = batch
-        loss = self.loss(self.model(patches).float(), target)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=target.numel())
+    def _loss_of(self, batch: Batch) -> torch.Tensor:
+        """Loss of ``(inputs, target)`` or ``(inputs, target, mask)``; inputs are one tensor or the network's arguments."""
+        inputs, *target_and_mask = batch
+        prediction = self.model(*inputs) if isinstance(inputs, (tuple, list)) else self.model(inputs)
+        return self.loss(prediction.float(), *target_and_mask)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        loss = self._loss_of(batch)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]))
         return loss
 
-    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
-        patches, target = batch
-        loss = self.loss(self.model(patches).float(), target)
-        self.log("validation_loss", loss, batch_size=target.numel(), sync_dist=self.config.devices > 1)
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("validation_loss", self._loss_of(batch), batch_size=len(batch[1]), sync_dist=self.config.devices > 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = torch.optim.Adam(
             self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
+        if self.config.schedule == "constant":
+            return {"optimizer": optimizer}
         epochs = self.config.epochs
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda epoch: 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))
@@ -179,7 +194,7 @@ class _History(L.Callback):
     ) -> None:
         now = time.perf_counter()
         self.step_seconds += now - self._mark
-        self.samples += batch[1].numel()
+        self.samples += len(batch[1])
         self._mark = now
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -201,25 +216,26 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
-def _loader(dataset: PatchDataset, config: TrainingConfig, *, shuffle: bool, rank: int) -> torch.utils.data.DataLoader:
+def _loader(dataset: BatchDataset, config: TrainingConfig, *, shuffle: bool, rank: int) -> torch.utils.data.DataLoader:
+    size = config.batch_size if shuffle else max(config.batch_size, dataset.evaluation_batch)
     sampler = SeededBatchSampler(
-        len(dataset), config.batch_size if shuffle else max(config.batch_size, 2048), shuffle=shuffle, seed=config.seed,
-        rank=rank, world_size=config.devices,
-    )  # fmt: skip
+        len(dataset), size, shuffle=shuffle, seed=config.seed, rank=rank, world_size=config.devices
+    )
     # batch_size None: the sampler already yields whole batches, which the dataset gathers in one go
     return torch.utils.data.DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=0)
 
 
 def fit(
     model: torch.nn.Module,
-    train: PatchDataset,
-    validation: PatchDataset,
+    train: BatchDataset,
+    validation: BatchDataset,
     *,
     config: TrainingConfig,
     out: str | Path,
     loss: Callable[..., torch.Tensor] = euclidean_loss,
     fingerprint: str = "",
     stop_after_epochs: int | None = None,
+    keep: str = "best",
     progress: bool = False,
 ) -> FitResult:
     """Train a network, or go on where a killed training stopped.
@@ -228,16 +244,19 @@ def fit(
     ----------
     model : torch.nn.Module
         Trained in place. Initial weights should come from ``torch.manual_seed(config.seed)``.
-    train, validation : PatchDataset
+    train, validation : BatchDataset
+        Whole batches for an array of positions: `PatchDataset`, `smnb.sequences.SequenceDataset`.
     config : TrainingConfig
     out : path-like
         Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch.
     loss : callable
-        ``loss(pred, target) -> scalar``.
+        ``loss(pred, target) -> scalar``, or ``loss(pred, target, mask)`` where the batches have a mask.
     fingerprint : str
         Identifies data and model. A training state with another fingerprint or config is refused, not mixed in.
     stop_after_epochs : int, optional
         Stop early after this many epochs, leaving the state to resume from (for tests and time-limited jobs).
+    keep : str
+        Whose weights the result has: those of the ``best`` validation loss or of the ``last`` epoch.
     progress : bool
         Show Lightning's progress bar.
 
@@ -250,6 +269,8 @@ def fit(
     RunError
         If `out` holds the training state of something else, or the loss became NaN.
     """
+    if keep not in (known := ("best", "last")):
+        raise ParameterError("fit", "keep", got=keep, expected=known)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
@@ -291,15 +312,15 @@ def fit(
     if not history.rows:
         raise RunError("fit", "no epoch was run", next_step=f"Delete {out} to train again")
     table = pd.DataFrame(history.rows)
-    state = SafetensorsCheckpointIO().load_checkpoint(out / "best.ckpt")["state_dict"]
+    state = SafetensorsCheckpointIO().load_checkpoint(out / f"{keep}.ckpt")["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
     model.cpu().eval()
     busy = history.step_seconds + history.wait_seconds
     return FitResult(
         model=model,
         history=table,
-        best_epoch=int(table["epoch"].iloc[int(table["validation_loss"].argmin())]),
-        patches_per_second=history.samples / busy if busy else float("nan"),
+        best_epoch=int(table["epoch"].iloc[int(table["validation_loss"].argmin()) if keep == "best" else -1]),
+        samples_per_second=history.samples / busy if busy else float("nan"),
         data_wait_fraction=history.wait_seconds / busy if busy else float("nan"),
         config=config,
         details={

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
 from smnb.contract import ParameterError
 from smnb.models import MODELS, build_model
 from smnb.models.amsre_cnn import AmsreCNN, AmsreCNNConfig
+from smnb.models.smen import SMEN, SMENConfig
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -30,6 +33,68 @@ def test_hu_2018_feature_maps_have_the_papers_sizes() -> None:
     assert shapes["conv3"] == (200, 2, 2)
     assert shapes["fc1"] == (500,)
     assert shapes["fc2"] == (1,)
+
+
+def test_smen_has_the_papers_layers() -> None:
+    model = SMEN()
+    count = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in "fgh"}
+    assert count == {"f": 37_728, "g": 320, "h": 289}
+    kernels = [tuple(layer.weight.shape) for layer in model.f if hasattr(layer, "kernel_size")]
+    assert kernels == [(32, 1, 2, 3, 3), (32, 32, 2, 3, 3), (32, 32, 2, 3, 3)]
+    assert [type(layer).__name__ for layer in model.f][:3] == ["Conv3d", "ReLU", "BatchNorm3d"]
+    shapes = []
+    for layer in (*(m for m in model.f if hasattr(m, "kernel_size")), model.g, model.h):
+        layer.register_forward_hook(lambda _m, _i, output: shapes.append(tuple(output.shape[1:])))
+    assert model(torch.rand(2, 20, 30), torch.rand(2, 4, 20, 30)).shape == (2, 20, 30)
+    # three kernels of two turn four images into the one that g(I) is added to; g runs first
+    assert shapes == [(32, 1, 20, 30), (32, 3, 20, 30), (32, 2, 20, 30), (32, 1, 20, 30), (1, 1, 20, 30)]
+
+
+@pytest.mark.parametrize(("inputs", "count"), [("spatial", 609), ("temporal", 38_017), ("spatiotemporal", 38_337)])
+def test_smen_streams_see_only_their_input(inputs: str, count: int) -> None:
+    torch.manual_seed(0)
+    model = SMEN(SMENConfig(inputs=inputs)).eval()
+    assert sum(p.numel() for p in model.parameters()) == count
+    coarse, residuals = torch.rand(1, 12, 12, requires_grad=True), torch.rand(1, 4, 12, 12, requires_grad=True)
+    model(coarse, residuals).square().sum().backward()
+    assert (coarse.grad is not None) == (inputs != "temporal")
+    assert (residuals.grad is not None) == (inputs != "spatial")
+
+
+def test_smen_equals_its_formula_by_2d_convolutions() -> None:
+    torch.manual_seed(1)
+    model = SMEN(SMENConfig(history=3, features=4)).double()
+    coarse, residuals = torch.rand(2, 9, 11).double(), torch.rand(2, 3, 9, 11).double()
+    for norm in (layer for layer in model.f if isinstance(layer, torch.nn.BatchNorm3d)):
+        torch.nn.init.uniform_(norm.weight), torch.nn.init.uniform_(norm.running_mean)
+    model.eval()
+    conv = torch.nn.functional.conv2d
+    images = [residuals[:, [t]] for t in range(3)]
+    for number in range(2):
+        layer, norm = model.f[3 * number], model.f[3 * number + 2]
+        sums = [
+            conv(a, layer.weight[:, :, 0], padding=1) + conv(b, layer.weight[:, :, 1], layer.bias, padding=1)
+            for a, b in itertools.pairwise(images)
+        ]
+        scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+        images = [
+            (s.relu() - norm.running_mean[:, None, None]) * scale[:, None, None] + norm.bias[:, None, None]
+            for s in sums
+        ]
+    features = images[0] + conv(coarse[:, None], model.g.weight[:, :, 0], model.g.bias, padding=1)
+    expected = conv(features, model.h.weight[:, :, 0], model.h.bias, padding=1)[:, 0]
+    torch.testing.assert_close(model(coarse, residuals), expected)
+
+
+def test_smen_refuses_another_history_and_shapes() -> None:
+    with pytest.raises(ParameterError, match="4 past images"):
+        SMEN()(torch.rand(1, 8, 8), torch.rand(1, 3, 8, 8))
+    with pytest.raises(ParameterError, match="differ in shape"):
+        SMEN()(torch.rand(1, 8, 9), torch.rand(1, 4, 8, 8))
+    with pytest.raises(ParameterError, match="spatiotemporal"):
+        SMENConfig(inputs="both")
+    with pytest.raises(ParameterError, match="history"):
+        SMENConfig(history=1)
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "identity"])

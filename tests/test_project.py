@@ -28,9 +28,10 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 #: Design, section 2: a module imports only from rows above its own; entries of one row do not import one another.
 ROWS = [
     ["files", "contract"], ["grids"], ["physics"], ["metrics"], ["strata"], ["published"], ["catalog"], ["loaders"],
-    ["sandbox"], ["matchup"], ["splits"], ["profiling", "predictions"], ["samples"], ["tasks"], ["models"], ["losses"],
-    ["checkpoints"], ["training"], ["inference"], ["retrieval"], ["plots"], ["runs"],
-    ["cli_insitu", "cli_scores"], ["cli"],
+    ["sandbox"], ["matchup"], ["splits"], ["profiling", "predictions"], ["samples"], ["sequences"],
+    ["tasks", "downscaling_tasks"], ["models"], ["losses"], ["checkpoints"], ["training"], ["inference"],
+    ["retrieval", "downscaling"], ["plots"], ["runs"],
+    ["cli_insitu", "cli_retrieve", "cli_scores", "cli_sweep"], ["cli"],
 ]  # fmt: skip
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 CONDA_NAMES = {"torch": "pytorch"}

@@ -91,3 +91,20 @@ def test_unknown_names_raise_and_list_the_known():
 def test_ragged_tables_raise():
     with pytest.raises(ParameterError, match="one number a column"):
         PublishedTable("hu2018", "Table 0", "none", (PublishedColumn("a", "1"),), {"row": (1.0, 2.0)})
+
+
+def test_smen_numbers_are_those_of_the_paper(repository):
+    shared = Path(os.environ.get("SMNB_SHARED", repository.parent / "shared"))
+    papers = sorted((shared / "papers").glob("001_*.txt"))
+    if not papers:
+        pytest.skip("the papers' texts are absent: set SMNB_SHARED to the folder that holds papers/")
+    text = papers[0].read_text(encoding="utf-8").replace("Tuscon", "Tucson")
+    rows = {
+        **published("smen", "Table 1").rows,
+        **published("smen", "Table 2").rows,
+        **published("smen", "Table 3").rows,
+    }
+    for label, numbers in rows.items():
+        printed = re.search(rf"^{label}(?: \(\d+/\d+\))?(?: \|)? (0\.\d+)(?: \|)? (0\.\d+)$", text, re.MULTILINE)
+        assert printed is not None, label
+        assert tuple(map(float, printed.groups())) == numbers

@@ -47,7 +47,7 @@ def test_training_learns_and_reports(tmp_path: Path) -> None:
     assert result.history["validation_loss"].iloc[-1] < 0.5 * result.history["validation_loss"].iloc[0]
     assert result.history["learning_rate"].is_monotonic_decreasing
     assert result.history["learning_rate"].iloc[0] == pytest.approx(3e-3)
-    assert result.patches_per_second > 0
+    assert result.samples_per_second > 0
     assert 0 <= result.data_wait_fraction < 1
 
 

@@ -45,6 +45,16 @@ MODELS: dict[str, ModelEntry] = {
         config_class="AmsreCNNConfig",
         n_parameters=489_641,
     ),
+    "smen": ModelEntry(
+        name="smen",
+        paper="Tsagkatakis, Moghaddam & Tsakalides, SMEN",
+        inputs="36 km soil moisture of the day, and four past images of 3 km less 36 km soil moisture",
+        description="3-D convolutions over the past residuals, one over the coarse image, summed and fused to 3 km",
+        module="smnb.models.smen",
+        model_class="SMEN",
+        config_class="SMENConfig",
+        n_parameters=38_337,
+    ),
 }
 
 

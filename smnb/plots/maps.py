@@ -308,7 +308,7 @@ def _nearest(centres: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _panel(
     figure: Figure, rectangle: list[float], view: _View, grid: Grid, values: np.ndarray, group: _Group, title: str,
-    *, label_latitude: bool,
+    *, label_latitude: bool, lines: int = 4,
 ) -> None:  # fmt: skip
     axes: GeoAxes = figure.add_axes(rectangle, projection=view.projection)
     axes.set_xlim(*view.box[:2])
@@ -323,7 +323,7 @@ def _panel(
     for line in coastlines("110m" if grid.is_global else "50m"):
         path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
         axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=4)
-    _graticule(axes, view, label_latitude)
+    _graticule(axes, view, label_latitude, lines)
     axes.spines["geo"].set_linewidth(0.7)
     axes.set_aspect("auto")
     axes.set_xlim(*view.box[:2])
@@ -331,14 +331,14 @@ def _panel(
     axes.set_title(title, fontsize=10, pad=4, loc="left", linespacing=1.1)
 
 
-def _graticule(axes: GeoAxes, view: _View, label_latitude: bool) -> None:
+def _graticule(axes: GeoAxes, view: _View, label_latitude: bool, lines: int = 4) -> None:
     west, east, south, north = view.extent
     if isinstance(view.projection, ccrs.Robinson):
         meridians, parallels = np.arange(-120.0, 121.0, 60.0), np.arange(-60.0, 61.0, 30.0)
     else:
         steps = [1, 2, 3, 5, 6, 10]
-        meridians = MaxNLocator(4, steps=steps).tick_values(west, east)
-        parallels = MaxNLocator(4, steps=steps).tick_values(south, north)
+        meridians = MaxNLocator(lines, steps=steps).tick_values(west, east)
+        parallels = MaxNLocator(lines, steps=steps).tick_values(south, north)
     meridians = meridians[(meridians > west) & (meridians < east)]
     parallels = parallels[(parallels >= south) & (parallels <= north)]
     geographic, along = ccrs.PlateCarree(), np.linspace(0.0, 1.0, 91)
@@ -346,7 +346,9 @@ def _graticule(axes: GeoAxes, view: _View, label_latitude: bool) -> None:
     for lon in meridians:
         points = view.projection.transform_points(geographic, np.full(91, lon), south + along * (north - south))
         axes.plot(points[:, 0], points[:, 1], color=_LINES, linewidth=0.3, zorder=3, alpha=0.6)
-        if lon % 120.0 == 0.0 or view.box[1] <= 180.0:
+        # a label at a panel's corner would run into the next panel's
+        inside = 0.1 < (lon - west) / (east - west) < 0.9
+        if (lon % 120.0 == 0.0) if isinstance(view.projection, ccrs.Robinson) else inside:
             axes.annotate(_degrees(lon, "E", "W"), points[0, :2], (0, -3), ha="center", va="top", **text)
     for lat in parallels:
         points = view.projection.transform_points(geographic, west + along * (east - west), np.full(91, lat))

@@ -1,0 +1,133 @@
+"""SMEN, the soil moisture enhancement network: coarse soil moisture and past fine residuals to fine soil moisture.
+
+The paper's Eq. 1 is ``J(t) = h(g(I(t)) + f(D(t)))``. Layer sizes are the paper's. It does not state the length of the
+history; three temporal kernels of two without padding in time turn four images into one, so four is the length at which
+``f(D)`` and ``g(I)`` match, and the default. The network is fully convolutional: images of any size go through it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from smnb.contract import ParameterError, plain
+
+__all__ = ["SMEN", "SMEN_INPUTS", "SMENConfig"]
+
+#: Which streams a network has; the paper's Table 2 compares the three.
+SMEN_INPUTS = ("spatial", "temporal", "spatiotemporal")
+
+
+@dataclass(frozen=True)
+class SMENConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    inputs : str
+        ``spatiotemporal`` (the paper's network), ``spatial`` (the coarse image alone) or ``temporal`` (the residuals
+        alone).
+    history : int
+        Number of past residual images, k, at least 2. Each of the ``history - 1`` blocks takes one image away.
+    features : int
+        Filters of each convolution but the last.
+    """
+
+    inputs: str = "spatiotemporal"
+    history: int = 4
+    features: int = 32
+
+    def __post_init__(self) -> None:
+        if self.inputs not in SMEN_INPUTS:
+            raise ParameterError("SMENConfig", "inputs", got=self.inputs, expected=SMEN_INPUTS)
+        if self.history < 2 or self.features < 1:
+            raise ParameterError(
+                "SMENConfig", "sizes", got=(self.history, self.features), expected=plain("history >= 2, features >= 1")
+            )
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+class SMEN(nn.Module):
+    """Features of past residuals and of the current coarse image, summed and fused to one fine image.
+
+    Parameters
+    ----------
+    config : SMENConfig
+
+    References
+    ----------
+    Tsagkatakis, Moghaddam, Tsakalides: the soil moisture enhancement network (SMEN), SMAP from 36 to 3 km; Section 3.
+    """
+
+    def __init__(self, config: SMENConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SMENConfig()
+        width = config.features
+        if config.inputs != "spatial":
+            blocks: list[nn.Module] = []
+            for number in range(config.history - 1):
+                # no padding in time, so that every block merges neighbouring images; zeros around in space
+                convolution = nn.Conv3d(1 if number == 0 else width, width, (2, 3, 3), padding=(0, 1, 1))
+                blocks += [convolution, nn.ReLU(inplace=True), nn.BatchNorm3d(width)]
+            self.f = nn.Sequential(*blocks)
+        if config.inputs != "temporal":
+            self.g = nn.Conv3d(1, width, (1, 3, 3), padding=(0, 1, 1))
+        self.h = nn.Conv3d(width, 1, (1, 3, 3), padding=(0, 1, 1))
+        self.reset_parameters()
+        # the fast layout of 3-D convolutions on a CPU and on tensor cores; it changes no result
+        self.to(memory_format=torch.channels_last_3d)
+
+    def reset_parameters(self) -> None:
+        """Draw weights after He et al. (2015, doi:10.1109/ICCV.2015.123); the last layer's small, biases zero.
+
+        Residuals differ by a few hundredths, so a last layer of the usual size would start tens of times too loud.
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv3d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.h.weight, std=0.01)
+
+    def forward(self, coarse: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
+        """Estimate the fine image.
+
+        Parameters
+        ----------
+        coarse : Tensor, shape (image, row, col)
+            Current coarse soil moisture on the fine grid, scaled. Not looked at by ``temporal``.
+        residuals : Tensor, shape (image, history, row, col)
+            Fine less coarse soil moisture of the past images, oldest first, scaled. Not looked at by ``spatial``.
+
+        Returns
+        -------
+        Tensor, shape (image, row, col)
+            Scaled soil moisture up to a constant of each image: the loss is blind to the mean.
+
+        Raises
+        ------
+        ParameterError
+            If the history has another length than the network was built for, or the shapes do not go together.
+        """
+        if residuals.ndim != 4 or residuals.shape[1] != self.config.history:
+            raise ParameterError(
+                "SMEN", "residuals are not (image, history, row, col)", got=tuple(residuals.shape),
+                expected=plain(f"{self.config.history} past images"),
+            )  # fmt: skip
+        if coarse.shape != (residuals.shape[0], *residuals.shape[2:]):
+            raise ParameterError(
+                "SMEN", "coarse image and residuals differ in shape", got=tuple(coarse.shape),
+                expected=(residuals.shape[0], *residuals.shape[2:]),
+            )  # fmt: skip
+        # one channel: (n, row, col) -> (n, 1, 1, row, col) and (n, k, row, col) -> (n, 1, k, row, col)
+        if self.config.inputs == "spatial":
+            features = self.g(coarse[:, None, None])  # (n, 32, 1, row, col)
+        elif self.config.inputs == "temporal":
+            features = self.f(residuals[:, None])  # (n, 32, 1, row, col): k - 1 blocks leave one image
+        else:
+            features = self.g(coarse[:, None, None]) + self.f(residuals[:, None])
+        return self.h(features)[:, 0, 0]  # (n, 1, 1, row, col) -> (n, row, col)

@@ -1,0 +1,119 @@
+"""SMEN experiments: training reaches what can be reached, the level, baselines, scores against pytesmo."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pytesmo.metrics import pairwise
+
+from smnb.contract import ContractError, ParameterError
+from smnb.downscaling import (
+    BASELINES,
+    add_level,
+    downscale_baselines,
+    predict_smen,
+    score_images,
+    summarise_images,
+    train_smen,
+)
+from smnb.sequences import ImageSequences
+from smnb.training import TrainingConfig
+
+
+def _world(n: int = 26, size: int = 24) -> ImageSequences:
+    """Persistent texture that moves with the wetness of the coarse image: more than a climatology can tell."""
+    rng = np.random.default_rng(0)
+    wet = np.repeat(np.repeat(rng.uniform(0.1, 0.4, (n, 2, 2)), size // 2, 1), size // 2, 2).astype("float32")
+    texture = rng.normal(0.0, 0.04, (size, size)).astype("float32")
+    fine = wet + texture + rng.normal(0.0, 0.01, wet.shape).astype("float32")
+    fine[::5, :, : size // 3] = np.nan
+    time = np.datetime64("2017-01-01T06", "ns") + np.arange(n) * np.timedelta64(12, "D")
+    return ImageSequences("test", "test (synthetic)", time, wet, fine, wet.copy(), {}, 4, True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    sequences = _world()
+    split = sequences.split("2017-09-01", n_validation=2)
+    config = TrainingConfig(epochs=60, batch_size=4, learning_rate=5e-3, patience=0, seed=1, device="cpu")
+    out = tmp_path_factory.mktemp("smen")
+    return sequences, split, out, config, *train_smen(sequences, split, config, out)
+
+
+def test_training_learns_the_persistent_texture(trained) -> None:
+    sequences, split, _, _, loaded, result = trained
+    predicted = predict_smen(loaded, sequences, split.test)
+    scores = summarise_images(score_images(
+        {"SMEN": predicted, **downscale_baselines(sequences, split, split.test)}, sequences.fine[split.test],
+        sequences.time[split.test])).set_index("method")  # fmt: skip
+    # the noise is 0.01 and the texture 0.04: the network must find most of it, without ever being told the mean
+    assert scores.loc["SMEN", "ubrmse"] < 0.6 * scores.loc["coarse", "ubrmse"]
+    assert result.history["train_loss"].iloc[-1] < 0.7 * result.history["train_loss"].iloc[0]
+    assert loaded.card["training"]["synthetic"] is True
+
+
+def test_history_is_in_soil_moisture_units_and_training_goes_on_from_its_state(trained) -> None:
+    sequences, split, out, config, loaded, result = trained
+    held = score_images({"SMEN": predict_smen(loaded, sequences, split.validation)}, sequences.fine[split.validation],
+                        sequences.time[split.validation])  # fmt: skip
+    best = result.history["validation_loss"].min()
+    assert held["ubrmse"].mean() == pytest.approx(best, rel=1e-3)
+    again, resumed = train_smen(sequences, split, config, out)
+    assert resumed.details["resumed"]
+    assert len(resumed.history) == config.epochs
+    np.testing.assert_array_equal(
+        predict_smen(again, sequences, split.test), predict_smen(loaded, sequences, split.test)
+    )
+
+
+def test_level_comes_from_the_coarse_mean() -> None:
+    rng = np.random.default_rng(0)
+    images, coarse = rng.normal(5.0, 1.0, (3, 8, 8)), rng.uniform(0.1, 0.3, (3, 8, 8))
+    levelled = add_level(images, coarse)
+    np.testing.assert_allclose(levelled.mean((1, 2)), coarse.mean((1, 2)))
+    np.testing.assert_allclose(levelled.std((1, 2)), images.std((1, 2)))
+
+
+def test_baselines_are_what_they_say() -> None:
+    sequences = _world()
+    split = sequences.split("2017-09-01")
+    estimates = downscale_baselines(sequences, split, split.test)
+    assert list(estimates) == list(BASELINES)
+    scene = int(split.test[1])
+    assert np.isfinite(sequences.fine[scene - 1]).all()
+    np.testing.assert_allclose(
+        estimates["last fine + coarse change"][1],
+        sequences.fine[scene - 1] + sequences.coarse[scene] - sequences.coarse[scene - 1], atol=1e-6,
+    )  # fmt: skip
+    mean = np.nanmean((sequences.fine - sequences.coarse)[split.train], 0)
+    np.testing.assert_allclose(estimates["residual climatology"][1], sequences.coarse[scene] + mean, atol=1e-6)
+    exclude = np.zeros(sequences.shape, bool)
+    exclude[:3] = True
+    held = downscale_baselines(sequences, split, split.test, exclude=exclude)["residual climatology"]
+    np.testing.assert_array_equal(held[:, :3], sequences.coarse[split.test][:, :3])
+
+
+def test_scores_equal_pytesmo_on_the_valid_pixels() -> None:
+    sequences = _world()
+    scenes = np.array([5, 6])
+    estimate = sequences.coarse[scenes]
+    table = score_images({"coarse": estimate}, sequences.fine[scenes], sequences.time[scenes])
+    for row, number in zip(table.itertuples(), range(2), strict=True):
+        at = np.isfinite(sequences.fine[scenes[number]])
+        x, y = (v[number][at].astype("float64") for v in (estimate, sequences.fine[scenes]))
+        assert (row.n, row.ubrmse) == (at.sum(), pytest.approx(pairwise.ubrmsd(x, y)))
+        assert row.bias == pytest.approx(pairwise.bias(x, y))
+        assert row.rmse == pytest.approx(pairwise.rmsd(x, y))
+        assert row.r == pytest.approx(pairwise.pearson_r(x, y))
+    block = np.zeros(sequences.shape, bool)
+    block[:2, :3] = True
+    with pytest.raises(ParameterError, match="enough valid pixels"):
+        score_images({"coarse": estimate}, sequences.fine[scenes], sequences.time[scenes], where=block)
+
+
+def test_a_network_of_another_history_is_refused(trained) -> None:
+    import dataclasses
+
+    sequences, split, _, _, loaded, _ = trained
+    with pytest.raises(ContractError, match="another history"):
+        predict_smen(loaded, dataclasses.replace(sequences, history=3), split.test)
