@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import smnb
-from smnb import cli_insitu, cli_scores
+from smnb import cli_insitu, cli_retrieve, cli_scores, cli_sweep
 from smnb.contract import CatalogError, ParameterError, RunError, SmnbError
 
 __all__ = ["app", "main"]
@@ -132,26 +132,6 @@ def sandbox(
     typer.echo(f"sandbox archive ({preset}, seed {manifest.get('seed')}): {len(files)} files in {folder}")
 
 
-def _parameter_values(assignments: Sequence[str]) -> dict[str, Any]:
-    """Parse ``name=value`` arguments; a value is YAML, so that 3 is a number, true a bool and [a, b] a list."""
-    import yaml
-
-    from smnb.runs.parameters import parse_yaml
-
-    values: dict[str, Any] = {}
-    for text in assignments:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ParameterError("smnb run", "-p takes name=value", got=text, next_step="Example: -p epochs=5")
-        if name in values:
-            raise ParameterError("smnb run", "a parameter was given twice", got=name)
-        try:
-            values[name] = parse_yaml(value) if value else ""
-        except yaml.YAMLError as error:
-            raise ParameterError("smnb run", f"the value of {name!r} is not YAML", got=value) from error
-    return values
-
-
 @app.command(epilog="Example: smnb run 02 --name demo --preset quick -p seed=7")
 def run(
     notebooks: Annotated[list[str] | None, typer.Argument(help="Names or numbers; default all.")] = None,
@@ -173,7 +153,7 @@ def run(
         return
     from smnb.runs import run_notebooks, write_report
 
-    values = _parameter_values(parameters or [])
+    values = cli_sweep.parameter_values(parameters or [], who="smnb run")
     with _Progress() as progress:
         results = run_notebooks(name, notebooks or None, preset, values, runs_root=runs_root, root=root, force=force,
                                 progress=progress)  # fmt: skip
@@ -291,7 +271,9 @@ def report(
 
 
 cli_insitu.register(app)
+cli_retrieve.register(app)
 cli_scores.register(app)
+cli_sweep.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,8 +7,8 @@ A notebook uses three calls, in this order::
     run.finish()
 
 `Run.start` checks the parameters and fills what the preset decides, `Run.record` takes the scores, and `Run.finish`
-writes ``<notebook>.record.json``. `run_notebooks` executes notebooks through papermill, one process each, and
-`write_report` makes pages of them that open offline.
+writes ``<notebook>.record.json``. `run_notebooks` executes notebooks through papermill, one process each, `sweep`
+executes one with many parameters, and `write_report` makes pages of them that open offline.
 """
 
 from .execution import NotebookResult, run_notebooks
@@ -24,6 +24,7 @@ from .parameters import (
 )
 from .record import Run, library_fingerprint, package_versions
 from .report import external_resources, write_report
+from .sweep import sweep
 
 __all__ = [
     "NotebookResult",
@@ -40,5 +41,6 @@ __all__ = [
     "preset_parameters",
     "preset_settings",
     "run_notebooks",
+    "sweep",
     "write_report",
 ]

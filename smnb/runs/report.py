@@ -128,8 +128,8 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         When the folder holds no executed notebook.
     """
     folder = Path(folder)
-    failed = {path.name.removesuffix(".failed.ipynb"): path for path in sorted(folder.glob("*.failed.ipynb"))}
-    done = {path.stem: path for path in sorted(folder.glob("*.ipynb")) if path not in failed.values()}
+    failed = {path.name.removesuffix(".failed.ipynb"): path for path in sorted(folder.glob("[!.]*.failed.ipynb"))}
+    done = {path.stem: path for path in sorted(folder.glob("[!.]*.ipynb")) if path not in failed.values()}
     names = sorted({*failed, *done})
     if not names:
         raise RunError("smnb report", "no executed notebook in this folder", got=folder.name,

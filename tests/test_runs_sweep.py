@@ -1,0 +1,364 @@
+"""Sweeps: members of a grid, resuming, failures, the table, a local Dask cluster and a scheduler's address."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import nbformat
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+import typer
+
+from smnb import cli_sweep
+from smnb.contract import ParameterError, RunError
+from smnb.runs import execution, external_resources, members, sweep
+
+module = importlib.import_module("smnb.runs.sweep")  # the package's attribute of this name is the function
+PARAMETERS = """\
+preset: str = "quick"  # quick or full
+region: str = "tucson"  # where
+seed: int = 0  # of the weights
+epochs: int or None = None  # passes over the data
+rate: float = 0.1  # learning rate
+inputs: list[str] = ["spatial"]  # channels
+out_dir: str = ""  # folder for outputs
+"""
+START = 'from smnb.runs import Run\nrun = Run.start("01_train", globals())\ns = run.settings'
+WORK = """\
+import os, pathlib, time
+if s.region == "slow":
+    pathlib.Path(run.out, "waiting").touch()
+    time.sleep(120)
+if s.region == "nowhere":
+    raise ValueError("no such region")
+threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+run.record({"cnn": {"test": {"rmse": s.seed / 8 + s.rate, "r": float("nan")}}, "threads": threads})
+run.finish();"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with one notebook; it is the current folder."""
+    folder = tmp_path / "notebooks"
+    (folder / "params").mkdir(parents=True)
+    for preset in ("quick", "full"):
+        (folder / "params" / f"{preset}.yaml").write_text(f"preset: {preset}\n")
+    (folder / "params" / "settings.yaml").write_text("01_train:\n  epochs: {quick: 3, full: 30}\n")
+    first = nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})
+    cells = [first, *(nbformat.v4.new_code_cell(text) for text in (START, WORK))]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    metadata = {"kernelspec": kernel, "smnb": {"catalog_ids": []}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), folder / "01_train.ipynb")
+    monkeypatch.chdir(tmp_path)
+    for variable in ("SMNB_NOTEBOOK_DIR", "SMNB_RUN_DIR", "SMNB_DATA"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def pretend(project, monkeypatch) -> list[dict]:
+    """Start no process: note the parameters of what would be executed, fail for 'nowhere', else write a record."""
+    executed = []
+
+    def execute(path, parameters, final, environment, report):
+        executed.append({**parameters, "threads": environment.get("OMP_NUM_THREADS")})
+        if parameters.get("region") == "nowhere":
+            raise execution._CellError("cell In[3] failed: ValueError: no such region")
+        nbformat.write(nbformat.v4.new_notebook(), final)
+        metrics = {"cnn": {"test": {"rmse": parameters.get("seed", 0) / 8, "r": None}}, "seconds": 2.0}
+        record = {"schema_version": 1, "notebook": "01_train", "metrics": metrics, "synthetic": True}
+        (final.parent / "01_train.record.json").write_text(json.dumps(record))
+
+    monkeypatch.setattr(execution, "_execute", execute)
+    monkeypatch.setattr(execution, "library_fingerprint", lambda: "library 1")
+    monkeypatch.setitem(sys.modules, "distributed", None)  # one worker needs no Dask: importing it would fail
+    return executed
+
+
+def test_a_product_has_a_row_a_member_with_its_metrics_and_links_their_reports(project, pretend):
+    told = []
+    table = sweep("s", "01", {"region": ["tucson", "reynolds_creek"], "seed": (0, 1)}, parameters={"rate": 1},
+                  progress=lambda *event: told.append(event))  # fmt: skip
+    slugs = [f"region={region},seed={seed}" for region in ("tucson", "reynolds_creek") for seed in (0, 1)]
+    assert list(table["member"]) == slugs
+    assert told == [(slug, "done", number, 4) for number, slug in enumerate(slugs, 1)]
+    assert list(table.columns) == [
+        "member", "region", "seed", "status", "seconds", "message", "synthetic", "cnn.test.rmse", "cnn.test.r",
+        "metrics.seconds",
+    ]  # fmt: skip
+    assert list(table["cnn.test.rmse"]) == [0, 0.125, 0, 0.125]
+    assert table["cnn.test.r"].isna().all()
+    assert table.attrs["synthetic"] is True
+    expected = {"preset": "quick", "rate": 1.0, "region": "reynolds_creek", "seed": 1, "threads": None}
+    assert {**pretend[-1], "threads": None} == expected
+    out = project / "runs" / "s"
+    pd.testing.assert_frame_equal(pd.read_csv(out / "sweep.csv"), table, check_dtype=False)
+    stored = json.loads((out / "sweep.json").read_text())
+    assert stored["parameters"] == {"rate": 1}
+    assert stored["members"][1]["parameters"] == {"region": "tucson", "seed": 1}
+    assert stored["members"][1]["metrics"] == {"cnn.test.rmse": 0.125, "cnn.test.r": None, "seconds": 2.0}
+    page = (out / "sweep.html").read_text()
+    assert external_resources(page) == []
+    assert "Sweep s (synthetic)" in page
+    assert re.findall(r'href="([^"]+)"', page) == [f"{quote(slug)}/index.html" for slug in slugs]
+    assert all((out / slug / "index.html").is_file() for slug in slugs)
+
+
+def test_a_list_of_members_need_not_be_a_product(project, pretend):
+    table = sweep("s", "01", [{}, {"seed": np.int64(3)}, {"inputs": ["spatial", "sm"], "epochs": None}], preset="full")
+    assert list(table["member"]) == ["defaults", "seed=3", "epochs=none,inputs=spatial+sm"]
+    assert pretend[1]["seed"] == 3
+    assert [one["preset"] for one in pretend] == ["full"] * 3
+    assert pd.read_csv(project / "runs" / "s" / "sweep.csv")["inputs"][2] == '["spatial", "sm"]'
+
+
+def test_a_sweep_goes_on_where_it_was(project, pretend):
+    def statuses(grid, **options):
+        return list(sweep("s", "01", grid, **options)["status"])
+
+    assert statuses({"seed": [0, 1]}) == ["done", "done"]
+    assert statuses({"seed": [0, 1]}) == ["skipped", "skipped"]
+    assert statuses({"seed": [1, 2, 0]}) == ["skipped", "done", "skipped"]
+    (project / "runs" / "s" / "seed=1" / "01_train.ipynb").unlink()
+    assert statuses({"seed": [0, 1]}) == ["skipped", "done"]
+    assert statuses({"seed": [0]}, parameters={"rate": 0.5}) == ["done"]
+    assert statuses({"seed": [0]}, parameters={"rate": 0.5}, force=True) == ["done"]
+    assert len(pretend) == 6
+
+
+def test_interrupted_members_are_pending_in_the_table(project, pretend):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep("s", "01", {"seed": [0, 1]}, progress=interrupt)
+    assert list(pd.read_csv(project / "runs" / "s" / "sweep.csv")["status"]) == ["done", "pending"]
+    assert list(sweep("s", "01", {"seed": [0, 1]})["status"]) == ["skipped", "done"]
+
+
+def test_a_failed_member_does_not_stop_the_others(project, pretend):
+    table = sweep("s", "01", {"region": ["nowhere", "tucson"]})
+    assert list(table["status"]) == ["failed", "done"]
+    assert table["message"][0] == "cell In[3] failed: ValueError: no such region"
+    assert list(table["cnn.test.rmse"].isna()) == [True, False]
+    assert "<span class=mark>failed</span>" in (project / "runs" / "s" / "sweep.html").read_text()
+    with execution._locked(project / "runs" / "s" / "region=tucson", "region=tucson"):
+        held = sweep("s", "01", {"region": ["tucson", "nowhere"], "seed": [0]}, threads_per_worker=3)
+    assert list(held["status"]) == ["done", "failed"]
+    assert pretend[-1]["threads"] == "3"
+    assert os.environ.get("OMP_NUM_THREADS") != "3"
+    with execution._locked(project / "runs" / "s" / "region=tucson", "region=tucson"):
+        held = sweep("s", "01", {"region": ["tucson"]})
+    assert "another process executes a run of this name; got 'region=tucson'" in held["message"][0]
+
+
+def test_two_sweeps_of_one_name_and_a_run_of_that_name_are_refused(project, pretend):
+    (project / "runs" / "s").mkdir(parents=True)
+    with (
+        execution._locked(project / "runs" / "s", "s"),
+        pytest.raises(RunError, match="another process executes a run of this name; got 's'"),
+    ):
+        sweep("s", "01", {"seed": [0]})
+    execution.run_notebooks("run", ["01"])
+    with pytest.raises(ParameterError, match="there is a run of this name; got 'run'"):
+        sweep("run", "01", {"seed": [0]})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"grid": {"seed": [0], "seeed": [1]}}, "unknown parameter; got 'seeed'"),
+        ({"grid": [{"seed": 0}, {"seeed": 1}]}, "The closest is 'seed'"),
+        ({"grid": {"seed": [0, "one"]}}, "parameter 'seed' is 'one' (str); expected int"),
+        ({"grid": {"preset": ["quick", "paper"]}}, "no such preset; got 'paper'"),
+        ({"grid": {"region": "tucson"}}, "the grid's 'region' is not a list of values"),
+        ({"grid": {"region": []}}, "the grid has no values; got ['region']"),
+        ({"grid": {}}, "the grid has no values"),
+        ({"grid": []}, "a grid maps parameters to lists"),
+        ({"grid": {"rate": [1, 1.0]}}, "the same member twice; got {'rate': 1.0}"),
+        ({"grid": {"out_dir": ["a", "b"]}}, "out_dir cannot be given"),
+        ({"parameters": {"seed": 1}}, "in the grid and among those of all members; got 'seed'"),
+        ({"parameters": {"seeed": 1}}, "declares this parameter; got 'seeed'"),
+        ({"name": "../s"}, "one plain folder name"),
+        ({"notebook": "09"}, "no such notebook; got '09'"),
+        ({"workers": 0}, "workers is a number of at least 1; got 0"),
+        ({"workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "a scheduler was given"),
+        ({"threads_per_worker": 1.5}, "threads_per_worker is a number"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_executed(project, pretend, options, says):
+    with pytest.raises(ParameterError, match=re.escape(says)):
+        sweep(**{"name": "s", "notebook": "01", "grid": {"seed": [0]}, **options})
+    assert pretend == []
+    assert not (project / "runs").exists()
+
+
+def test_folders_of_members_are_safe_and_different(project, pretend):
+    regions = ["a/b", "a b", "A", "a", "none", "..", "x" * 300, "x" * 301]
+    slugs = list(sweep("s", "01", {"region": regions})["member"])
+    assert len({slug.casefold() for slug in slugs}) == len(regions)
+    assert all(re.fullmatch(r"region=[\w.=,+-]{1,80}", slug) and len(slug) <= 80 for slug in slugs)
+    # the order of the grid does not make another member
+    first = list(sweep("s", "01", {"seed": [0], "region": ["tucson"]})["member"])
+    assert first == list(sweep("s", "01", {"region": ["tucson"], "seed": [0]})["member"]) == ["region=tucson,seed=0"]
+
+
+# --- Dask: these start processes --------------------------------------------------------------------------------------
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes that work for a run below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command, environment = " ".join(process.cmdline()), process.environ()
+            if str(folder) in environment.get("SMNB_RUN_DIR", "") or (
+                "smnb.runs" in command and str(folder) in command
+            ):
+                found.append(command)
+    return found
+
+
+def test_two_workers_execute_members_side_by_side_and_an_interrupt_ends_them(project, monkeypatch):
+    monkeypatch.setattr("dask.system.CPU_COUNT", 6)
+    waiting = project / "runs" / "s" / "region=slow" / "waiting"
+    during = []
+
+    def interrupt_when_the_last_has_begun(member, status, done, total):
+        if done == 2:
+            deadline = time.monotonic() + 60
+            while not waiting.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            during.extend(processes_of(project))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep("s", "01", {"region": ["nowhere", "slow", "tucson"]}, workers=2,
+              progress=interrupt_when_the_last_has_begun)  # fmt: skip
+    assert len(during) >= 3, during  # the member's process, the worker of its notebook, and the kernel
+    assert processes_of(project) == []
+    table = pd.read_csv(project / "runs" / "s" / "sweep.csv").set_index("region")
+    assert dict(table["status"]) == {"nowhere": "failed", "slow": "pending", "tucson": "done"}
+    assert table["message"]["nowhere"].endswith("failed: ValueError: no such region")
+    assert table["threads"]["tucson"] == 3  # of 6 cores
+    assert table["cnn.test.rmse"]["tucson"] == 0.1
+    assert (project / "runs" / "s" / "region=nowhere" / "01_train.failed.html").is_file()
+
+
+@pytest.fixture
+def address():
+    """Address of a scheduler on loopback with a worker in this process."""
+    distributed = pytest.importorskip("distributed")
+    options = {"processes": False, "protocol": "tcp://", "dashboard_address": None, "memory_limit": 0}
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, host="127.0.0.1", **options) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_a_scheduler_is_given_by_its_address(project, address, monkeypatch):
+    assert address.startswith("tcp://127.0.0.1:")
+    table = sweep("s", "01", {"seed": [1, 2]}, scheduler=address, threads_per_worker=1)
+    assert list(table["status"]) == ["done", "done"], list(table["message"])
+    assert list(table["cnn.test.rmse"]) == [0.225, 0.35]
+    assert list(table["threads"]) == [1, 1]
+    assert not list((project / "runs" / "s").glob(".seen*"))
+    monkeypatch.setattr(members, "library_fingerprint", lambda: "another")
+    with pytest.raises(RunError, match=r"has other source files of smnb; got 'another'"):
+        sweep("s", "01", {"seed": [1, 2]}, scheduler=address)
+
+
+class FakeClient:
+    """A cluster whose workers answer one thing."""
+
+    def __init__(self, answer) -> None:
+        self.answer = answer
+
+    def wait_for_workers(self, n_workers, timeout):
+        if self.answer is None:
+            raise TimeoutError
+
+    def run(self, function, *arguments, on_error):
+        return {"tcp://node1:1": self.answer}
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (None, "has no workers after 60 s; got 'tcp://a:1'. Start some: dask worker tcp://a:1 --nthreads 1"),
+        ({"sees": False, "library": ""}, "the worker tcp://node1:1 does not see the sweep's folder"),
+        (ModuleNotFoundError("No module named 'smnb'"), "cannot execute members; got ModuleNotFoundError: No module"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_refused(tmp_path, answer, says):
+    with pytest.raises(RunError, match=re.escape(says)):
+        module._check_workers(FakeClient(answer), "tcp://a:1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_nobody_listens_at_is_an_error(project, monkeypatch):
+    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.5)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        free = listener.getsockname()[1]
+    for bad in (f"tcp://127.0.0.1:{free}", "nonsense://x"):
+        with pytest.raises(RunError, match=f"cannot reach the Dask scheduler; got '{bad}'.*dask scheduler"):
+            sweep("s", "01", {"seed": [1]}, scheduler=bad)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(project, pretend):
+    """The command alone, whether or not `smnb.cli` registers it."""
+    from typer.testing import CliRunner
+
+    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    cli_sweep.register(app)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_the_command_prints_the_table_and_fails_with_a_member(command, pretend):
+    good = command("01", "--name", "s", "-g", "seed=0,1", "-g", "inputs=[spatial, sm]", "-p", "rate=1e-3")
+    assert good.exit_code == 0, good.output
+    assert [(one["seed"], one["inputs"], one["rate"]) for one in pretend] == [
+        (0, ["spatial", "sm"], 0.001), (1, ["spatial", "sm"], 0.001),
+    ]  # fmt: skip
+    assert "1/2 seed=0,inputs=spatial+sm: done\n2/2 seed=1" in good.stderr
+    lines = good.stdout.splitlines()
+    assert lines[0] == "Sweep s (synthetic)"
+    assert lines[1].split() == ["seed", "inputs", "status", "seconds", "cnn.test.rmse", "cnn.test.r", "metrics.seconds"]
+    assert lines[3].split()[-2:] == ["0.125", "2"]
+    bad = command("01", "--name", "s", "-g", "region=[nowhere, tucson]", "--metric", "cnn.test.rmse")
+    assert bad.exit_code == 1
+    assert bad.stderr.splitlines()[-1].endswith("ValueError: no such region; 1 of 2 failed")
+    assert "and 2 more metrics in sweep.csv" in bad.stdout
+    printed = json.loads(command("01", "--name", "s", "-g", "seed=0", "--json").stdout)
+    assert printed["members"][0]["parameters"] == {"seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-g", "seed"], "-g takes name=value,value; got 'seed'"),
+        (["-g", "seed=0", "-g", "seed=1"], "a parameter was given twice; got 'seed'"),
+        (["-g", "seed=[0"], "the value of 'seed' is not YAML"),
+        (["-g", "seed="], "the grid has no values; got ['seed']"),
+        (["-g", "seed=0", "-p", "rate"], "-p takes name=value; got 'rate'"),
+        (["-g", "seed={a: 1}"], "parameter 'seed' is {'a': 1} (dict)"),
+    ],
+)
+def test_mistakes_of_the_command(command, pretend, arguments, says):
+    result = command("01", "--name", "s", *arguments)
+    assert says in str(result.exception)
+    assert pretend == []
