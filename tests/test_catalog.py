@@ -84,6 +84,7 @@ def test_real_samples_open_under_the_contract(repository, shared_samples):
     catalog = Catalog.load(repository / "data_catalog.yaml")
     present = [row["id"] for row in catalog.status(shared_samples) if row["present"]]
     grids = {"amsre_cetb", "era5_land_swvl1", "era5_land_points", "conus_s1s2smap", "smap_l3_points", "gldas_points"}
+    grids |= {"smap_l2", "smap_l3_e_points"}
     tables = {"ismn_conus", "ismn_hawaii", "uscrn_daily"}
     assert grids | tables <= set(present)
     for catalog_id in grids:

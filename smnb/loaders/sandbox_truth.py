@@ -7,10 +7,10 @@ from pathlib import Path
 
 import xarray as xr
 
-from smnb.contract import VARIABLES, CatalogError, FormatError, check_dataset, orient_lat_lon, stamp
+from smnb.contract import VARIABLES, CatalogError, FormatError, ParameterError, check_dataset, orient_lat_lon, stamp
 from smnb.loaders import check_paths, open_netcdf, parse_period
 
-__all__ = ["TRUTH_VARIABLES", "open_truth"]
+__all__ = ["TRUTH_VARIABLES", "open_smap_truth", "open_truth"]
 
 TRUTH_VARIABLES = (
     "soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature"
@@ -81,3 +81,50 @@ def open_truth(
         step=f"{who}: {len(parts)} files",
     )  # fmt: skip
     return check_dataset(dataset, who=who, require=TRUTH_VARIABLES)
+
+
+def open_smap_truth(
+    paths: Sequence[str | Path], *, catalog_id: str, synthetic: bool = True, region: str | None = None
+) -> xr.Dataset:
+    """Open the truth of one region of the sandbox's SMAP granules.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        Files ``smap_truth_<region>.nc``.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Of no effect, as in `open_truth`.
+    region : str, optional
+        Which; not needed where there is one file.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture(time, y, x)`` m3 m-3, float32, dask, on the 3 km EASE-Grid 2.0; `time` is the Sentinel-1 overpass.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such region, or several and none was named.
+    FormatError
+        If the file is unreadable or lacks the variable.
+    """
+    who = "open_smap_truth"
+    found = {path.stem.removeprefix("smap_truth_"): path for path in check_paths(who, paths)}
+    if region is None and len(found) == 1:
+        region = next(iter(found))
+    if region not in found:
+        raise ParameterError(who, "no truth of this region", got=region, expected=sorted(found))
+    dataset = open_netcdf(who, found[region])
+    if "soil_moisture" not in dataset:
+        raise FormatError(
+            f"{who}({found[region].name})", "soil_moisture is missing", got=sorted(map(str, dataset.data_vars)),
+            next_step="Write it anew: smnb sandbox",
+        )  # fmt: skip
+    dataset["soil_moisture"] = dataset["soil_moisture"].astype("float32")
+    stamp(
+        dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}"
+    )
+    return check_dataset(dataset, who=who, require=("soil_moisture",))
