@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 
 from smnb.checkpoints import LoadedModel, load_model, save_model
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.losses import unbiased_rmse_loss
+from smnb.metrics import interval
 from smnb.models import build_model
 from smnb.sequences import ImageSequences, SequenceDataset, SequenceScaler, SequenceSplit
-from smnb.training import FitResult, TrainingConfig, fit
+from smnb.training import FitResult, TrainingConfig, choose_device, fit, state_folder
 
 __all__ = [
     "BASELINES",
     "SMEN_CHANNELS",
+    "Downscaled",
     "add_level",
+    "describe",
     "downscale_baselines",
+    "image_field",
+    "paired_gains",
     "predict_smen",
+    "run_smen",
     "score_images",
     "summarise_images",
     "train_smen",
@@ -67,15 +74,16 @@ def train_smen(
         Losses in the history are ubRMSE in m3 m-3.
     """
     out = Path(out)
-    scaler = SequenceScaler.fit(sequences, split.train)
+    scaler = SequenceScaler.fit(sequences, split.train, exclude=exclude)
     torch.manual_seed(config.seed)
     model = build_model("smen", {"inputs": inputs, "history": sequences.history})
     chooses = split.validation.size > 0
     train = SequenceDataset(sequences, split.train, scaler, exclude=exclude)
     validation = SequenceDataset(sequences, split.validation if chooses else split.train, scaler, exclude=exclude)
+    fingerprint = _fingerprint(sequences, split, inputs, exclude)
     result = fit(
-        model, train, validation, config=config, out=out, loss=unbiased_rmse_loss, progress=progress,
-        fingerprint=_fingerprint(sequences, split, inputs, exclude), keep="best" if chooses else "last",
+        model, train, validation, config=config, out=state_folder(out, config, fingerprint), loss=unbiased_rmse_loss, progress=progress,
+        fingerprint=fingerprint, keep="best" if chooses else "last",
     )  # fmt: skip
     history = result.history.assign(
         **{name: result.history[name] * scaler.target.maximum[0] for name in ("train_loss", "validation_loss")}
@@ -91,6 +99,135 @@ def train_smen(
         channels=SMEN_CHANNELS, training=card,
     )  # fmt: skip
     return load_model(path, channels=SMEN_CHANNELS), result
+
+
+@dataclass(frozen=True)
+class Downscaled:
+    """What one training and its scoring gave."""
+
+    sequences: ImageSequences
+    split: SequenceSplit
+    loaded: LoadedModel
+    fit: FitResult
+    estimates: dict[str, np.ndarray]
+    """Test scenes by method, with a level, m3 m-3: ``SMEN`` and each of `BASELINES`."""
+    scores: pd.DataFrame
+    """`score_images` of every method, with ``part`` (train, test), ``reference`` (product, truth) and ``region``."""
+
+    def mean(self, part: str, method: str = "SMEN", *, reference: str = "product", score: str = "ubrmse") -> float:
+        """Mean of a score over the images of a part, NaN where there is none."""
+        table = self.scores
+        return float(
+            table.loc[(table.part == part) & (table.method == method) & (table.reference == reference), score].mean()
+        )
+
+    def clearest(self) -> int:
+        """Position among the test scenes of the one with most valid pixels."""
+        return int(np.isfinite(self.sequences.fine[self.split.test]).sum((1, 2)).argmax())
+
+
+def run_smen(
+    sequences: ImageSequences, split: SequenceSplit, config: TrainingConfig, out: str | Path, *,
+    inputs: str = "spatiotemporal", exclude: np.ndarray | None = None,
+) -> Downscaled:  # fmt: skip
+    """Train SMEN, estimate the test scenes by it and by each baseline, and score all.
+
+    Parameters
+    ----------
+    sequences, split, config, out, inputs, exclude
+        As `train_smen`.
+
+    Returns
+    -------
+    Downscaled
+        Where pixels are excluded from training, test scores are apart for the cells that training saw and for those it did
+        not, as two regions. ``SMEN without level`` in the scores is the network's own output, whose bias and RMSE mean nothing: the difference
+        to ``SMEN`` is what the coarse mean adds.
+    """
+    loaded, result = train_smen(sequences, split, config, out, inputs=inputs, exclude=exclude)
+    device = choose_device(config.device)
+    bare = {part: predict_smen(loaded, sequences, getattr(split, part), device=device) for part in ("train", "test")}
+    estimates = {
+        "SMEN": add_level(bare["test"], sequences.coarse[split.test]),
+        **downscale_baselines(sequences, split, split.test, exclude=exclude),
+    }
+    trained = {"SMEN": add_level(bare["train"], sequences.coarse[split.train]),
+               **downscale_baselines(sequences, split, split.train, exclude=exclude)}  # fmt: skip
+    cells = {"": None} if exclude is None else {", cells seen": ~exclude, ", cells held out": exclude}
+    parts = [("train", "product", trained, split.train, sequences.fine, next(iter(cells.items())))]
+    for one in cells.items():
+        methods = {"SMEN without level": bare["test"], **estimates}
+        parts.append(("test", "product", methods, split.test, sequences.fine, one))
+        if sequences.truth is not None:
+            # where the product has no value the truth still has one: completing the region is what the network is for
+            parts.append(("test", "truth", estimates, split.test, sequences.truth, one))
+    tables = [
+        score_images(methods, observed[scenes], sequences.time[scenes], where=pixels).assign(
+            part=part, reference=reference, region=sequences.title + name
+        )
+        for part, reference, methods, scenes, observed, (name, pixels) in parts
+    ]
+    return Downscaled(sequences, split, loaded, result, estimates, pd.concat(tables, ignore_index=True))
+
+
+def paired_gains(scores: pd.DataFrame, *, seed: int = 0, n_boot: int = 1000) -> pd.DataFrame:
+    """Compare SMEN with each baseline image by image: the mean difference of ubRMSE and its interval.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Test rows of `Downscaled.scores` of one reference, with ``region``.
+    seed, n_boot : int
+        Of the moving-block bootstrap over scenes in order of time (`smnb.metrics.interval`).
+
+    Returns
+    -------
+    DataFrame
+        ``region``, ``baseline``, ``difference`` (negative: SMEN is better), ``lower``, ``upper`` (95 %), ``n_images``,
+        ``note``. With fewer than ten images there is no interval worth the name, and it is NaN.
+    """
+    rows = []
+    for region, table in scores.groupby("region", sort=False):
+        wide = table.pivot(index="time", columns="method", values="ubrmse").sort_index()
+        for baseline in (name for name in BASELINES if name in wide):
+            found = interval(wide["SMEN"], wide[baseline], "bias", seed=seed, n_boot=n_boot)
+            rows.append(
+                {
+                    "region": region, "baseline": baseline, "difference": float((wide["SMEN"] - wide[baseline]).mean()),
+                    "lower": found.low, "upper": found.high, "n_images": len(wide), "note": found.note,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def describe(result: Downscaled) -> dict[str, Any]:
+    """Facts of a training for a run's record: throughput, waiting, epochs, losses in m3 m-3."""
+    fit_ = result.fit
+    return {
+        "epochs": len(fit_.history), "train_scenes": int(result.split.train.size), "images_per_second": fit_.samples_per_second,
+        "data_wait_fraction": fit_.data_wait_fraction, "first_train_loss": float(fit_.history["train_loss"].iloc[0]),
+        "last_train_loss": float(fit_.history["train_loss"].iloc[-1]),
+    }  # fmt: skip
+
+
+def image_field(sequences: ImageSequences, image: np.ndarray, *, regular: bool = False) -> xr.DataArray:
+    """Make one image a map ``(lat, lon)`` in m3 m-3, as the figures take it.
+
+    Parameters
+    ----------
+    sequences : ImageSequences
+    image : ndarray, shape (row, col)
+    regular : bool
+        Resample by nearest neighbour to even steps of latitude, as interactive images need; rows of EASE-Grid 2.0 are as
+        high as their latitude asks for.
+    """
+    lat, lon = (np.asarray(sequences.coords[name].values) for name in ("lat", "lon"))
+    field = xr.DataArray(
+        image[::-1], {"lat": lat[::-1], "lon": lon}, ("lat", "lon"), "soil_moisture", {"units": "m3 m-3"}
+    )
+    return field.sel(lat=np.linspace(lat.min(), lat.max(), lat.size), method="nearest").assign_coords(
+        lat=np.linspace(lat.min(), lat.max(), lat.size)
+    ) if regular else field  # fmt: skip
 
 
 def _fingerprint(sequences: ImageSequences, split: SequenceSplit, inputs: str, exclude: np.ndarray | None) -> str:

@@ -20,7 +20,7 @@ from smnb.models import build_model
 from smnb.models.baselines import fit_ridge, pixel_climatology, seasonal_climatology
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
 from smnb.samples import Fold, MinMaxScaler, PatchDataset, PatchIndex, PatchStore, PatchTask
-from smnb.training import FitResult, TrainingConfig, fit, predict_patches
+from smnb.training import FitResult, TrainingConfig, fit, predict_patches, state_folder
 
 __all__ = [
     "FoldData",
@@ -97,11 +97,12 @@ def train_cnn(
     task, fold, out = data.task, data.fold, Path(out)
     torch.manual_seed(config.seed)
     model = build_model(name, {"in_channels": len(task.channels), "patch_size": task.patch_size})
+    fingerprint = _fingerprint(data)
     result = fit(
         model,
         PatchDataset(data.store, fold.train, data.scaled_target(fold.train)),
         PatchDataset(data.store, fold.validation, data.scaled_target(fold.validation)),
-        config=config, out=out, progress=progress, fingerprint=_fingerprint(data),
+        config=config, out=state_folder(out, config, fingerprint), progress=progress, fingerprint=fingerprint,
     )  # fmt: skip
     training = {
         "data": task.title, "synthetic": task.synthetic, "fold": fold.name, "seed": config.seed,

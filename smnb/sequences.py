@@ -30,6 +30,9 @@ __all__ = [
     "match_nearest_in_time",
 ]
 
+#: m3 m-3; the wet end of the scale of coarse images.
+WETTEST = 0.6
+
 
 def match_nearest_in_time(
     values: np.ndarray, times: np.ndarray, wanted: np.ndarray, window: np.timedelta64
@@ -212,6 +215,30 @@ class ImageSequences:
         """Rows and columns of an image."""
         return self.fine.shape[1:]
 
+    def day(self, scene: int) -> str:
+        """Date of a scene, UTC."""
+        return str(self.time[scene])[:10]
+
+    def regional_mean(self) -> np.ndarray:
+        """Mean of the fine product over each scene's valid pixels, m3 m-3."""
+        return np.nanmean(self.fine, axis=(1, 2))
+
+    def persistent_share(self, scenes: np.ndarray) -> float:
+        """Share of the residuals' variance, within the scenes, that each pixel's mean residual explains: 1 - SS_error / SS.
+
+        The level of each scene is taken out first, so that this is the share of structure that stays.
+        """
+        residual = (self.fine - self.coarse)[scenes].astype("float64")
+        residual = residual - np.nanmean(residual, axis=(1, 2), keepdims=True)
+        seen = np.isfinite(residual)
+        count = seen.sum(0)
+        mean = np.divide(np.nansum(residual, 0), count, out=np.zeros(self.shape), where=count > 0)
+        twice = count >= 2  # a pixel seen once is its own mean
+        # dividing by n - 1 instead of n takes out what the mean fits of the noise
+        error = np.nansum((residual - mean) ** 2, 0)[twice] / (count[twice] - 1)
+        total = np.nansum(residual**2, 0)[twice] / count[twice]
+        return float(1.0 - error.mean() / total.mean())
+
     def with_truth(self, truth: xr.DataArray) -> ImageSequences:
         """Return the same scenes with the simulated truth at their times, for scoring what no real product allows."""
         at = truth.sel(time=self.time, method="nearest", tolerance=np.timedelta64(12, "h"))
@@ -271,16 +298,22 @@ class SequenceScaler:
     target: MinMaxScaler
 
     @classmethod
-    def fit(cls, sequences: ImageSequences, scenes: np.ndarray) -> SequenceScaler:
-        """Scale inputs by the 0.1 and 99.9 per cent points of training scenes, the target by the residuals' spread.
+    def fit(cls, sequences: ImageSequences, scenes: np.ndarray, *, exclude: np.ndarray | None = None) -> SequenceScaler:
+        """Scale the coarse image by the physical range, residuals by the 0.1 and 99.9 per cent points of training scenes.
 
-        The target's zero stays zero: the loss is blind to the level, and one spread makes the loss a plain multiple of
-        the ubRMSE in m3 m-3.
+        Residuals are clipped there: what lies beyond anything seen in training, such as a salt lake, would otherwise make
+        the network extrapolate. A coarse image may be wetter than any in training, and its stream is linear, so its scale
+        is that of any soil. The target's zero stays zero: the loss is blind to the level, and one spread makes the loss a
+        plain multiple of the ubRMSE in m3 m-3. Pixels of `exclude` have no part in it.
         """
-        stacked = np.stack([sequences.coarse[scenes], sequences.residuals[scenes]], axis=-1)
-        inputs = MinMaxScaler.fit(stacked, names=("coarse", "residual"), tail=1e-3)
-        spread = inputs.maximum[1] - inputs.minimum[1]
-        return cls(inputs, MinMaxScaler((0.0,), (spread,), (0.0,)))
+        residuals = sequences.residuals[scenes]
+        if exclude is not None:
+            residuals = residuals[:, ~exclude]
+        found = MinMaxScaler.fit(residuals[..., None], names=("residual",), tail=1e-3)
+        low, high = found.minimum[0], found.maximum[0]
+        mean = float(sequences.coarse[scenes].mean()) / WETTEST
+        inputs = MinMaxScaler((0.0, low), (WETTEST, high), (mean, found.fill[0]), clip=True)
+        return cls(inputs, MinMaxScaler((0.0,), (high - low,), (0.0,)))
 
 
 class SequenceDataset(BatchDataset):

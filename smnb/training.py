@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -23,7 +25,7 @@ from smnb.files import write_json
 from smnb.losses import euclidean_loss
 from smnb.samples import BatchDataset, PatchIndex, PatchStore, SeededBatchSampler
 
-__all__ = ["FitResult", "TrainingConfig", "choose_device", "choose_precision", "fit", "predict_patches"]
+__all__ = ["FitResult", "TrainingConfig", "choose_device", "choose_precision", "fit", "predict_patches", "state_folder"]
 
 
 @dataclass(frozen=True)
@@ -331,10 +333,17 @@ def fit(
     )
 
 
+def state_folder(out: str | Path, config: TrainingConfig, fingerprint: str) -> Path:
+    """Folder below `out` for the training state of these settings and data.
+
+    A run that is repeated with the same ones resumes there; one with others begins anew instead of being refused.
+    """
+    text = json.dumps([asdict(config), fingerprint], sort_keys=True)
+    return Path(out) / f"state_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
 def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
     """Return the training state to resume from, after checking that it belongs to this training."""
-    import json
-
     marker, last = out / "training.json", out / "last.ckpt"
     if last.is_file():
         found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None

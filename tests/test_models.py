@@ -63,7 +63,7 @@ def test_smen_streams_see_only_their_input(inputs: str, count: int) -> None:
 
 def test_smen_equals_its_formula_by_2d_convolutions() -> None:
     torch.manual_seed(1)
-    model = SMEN(SMENConfig(history=3, features=4)).double()
+    model = SMEN(SMENConfig(history=3, features=4, padding="zeros")).double()
     coarse, residuals = torch.rand(2, 9, 11).double(), torch.rand(2, 3, 9, 11).double()
     for norm in (layer for layer in model.f if isinstance(layer, torch.nn.BatchNorm3d)):
         torch.nn.init.uniform_(norm.weight), torch.nn.init.uniform_(norm.running_mean)

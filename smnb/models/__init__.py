@@ -55,6 +55,16 @@ MODELS: dict[str, ModelEntry] = {
         config_class="SMENConfig",
         n_parameters=38_337,
     ),
+    "fusion_1km": ModelEntry(
+        name="fusion_1km",
+        paper="Tsagkatakis, Moghaddam & Tsakalides, SMAP and Sentinel-1 fusion",
+        inputs="images at 1 km of SMAP brightness temperature, H and V, and Sentinel-1 backscatter, VV and VH",
+        description="four blocks of 3-D convolutions over the stacked channels to the soil moisture of every pixel",
+        module="smnb.models.fusion_1km",
+        model_class="Fusion1km",
+        config_class="Fusion1kmConfig",
+        n_parameters=56_289,
+    ),
 }
 
 

@@ -33,15 +33,21 @@ class SMENConfig:
         Number of past residual images, k, at least 2. Each of the ``history - 1`` blocks takes one image away.
     features : int
         Filters of each convolution but the last.
+    padding : str
+        What lies around an image: ``replicate`` (its edge goes on) or ``zeros``. The paper does not say. Scaled inputs are
+        zero only at the driest end, so zeros draw a frame that the network has to learn away at every edge.
     """
 
     inputs: str = "spatiotemporal"
     history: int = 4
     features: int = 32
+    padding: str = "replicate"
 
     def __post_init__(self) -> None:
         if self.inputs not in SMEN_INPUTS:
             raise ParameterError("SMENConfig", "inputs", got=self.inputs, expected=SMEN_INPUTS)
+        if self.padding not in ("replicate", "zeros"):
+            raise ParameterError("SMENConfig", "padding", got=self.padding, expected=("replicate", "zeros"))
         if self.history < 2 or self.features < 1:
             raise ParameterError(
                 "SMENConfig", "sizes", got=(self.history, self.features), expected=plain("history >= 2, features >= 1")
@@ -68,16 +74,17 @@ class SMEN(nn.Module):
         super().__init__()
         self.config = config = config or SMENConfig()
         width = config.features
+        around = {"padding": (0, 1, 1), "padding_mode": config.padding}
         if config.inputs != "spatial":
             blocks: list[nn.Module] = []
             for number in range(config.history - 1):
-                # no padding in time, so that every block merges neighbouring images; zeros around in space
-                convolution = nn.Conv3d(1 if number == 0 else width, width, (2, 3, 3), padding=(0, 1, 1))
+                # no padding in time, so that every block merges neighbouring images
+                convolution = nn.Conv3d(1 if number == 0 else width, width, (2, 3, 3), **around)
                 blocks += [convolution, nn.ReLU(inplace=True), nn.BatchNorm3d(width)]
             self.f = nn.Sequential(*blocks)
         if config.inputs != "temporal":
-            self.g = nn.Conv3d(1, width, (1, 3, 3), padding=(0, 1, 1))
-        self.h = nn.Conv3d(width, 1, (1, 3, 3), padding=(0, 1, 1))
+            self.g = nn.Conv3d(1, width, (1, 3, 3), **around)
+        self.h = nn.Conv3d(width, 1, (1, 3, 3), **around)
         self.reset_parameters()
         # the fast layout of 3-D convolutions on a CPU and on tensor cores; it changes no result
         self.to(memory_format=torch.channels_last_3d)

@@ -5,7 +5,8 @@ the Köppen map; interactive figures carry their own JavaScript (bokeh's core, o
 JupyterLab and in an exported HTML page without the internet, and a page that runs no JavaScript shows the static twin.
 
 - `coast`: `coastlines`; `fields`: checks, colour scales and coarsening that both kinds of map share;
-- `maps`: `static_maps`, `image_panels`; `matrix`: `map_matrix`, several regions below one another; `charts`: `density_scatter`, `series`, `histograms`;
+- `maps`: `static_maps`, `image_panels`; `charts`: `density_scatter`, `series`, `histograms`;
+- `matrix`: `map_matrix`, several regions below one another; `methods`: `method_scores`;
 - `profile`: `count_bars`, `month_bars`, `calendar`, `grouped_bars`, `share_table`, `sensor_series`; `places`: `sensor_map`,
   `image_samples`;
 - `scores`: `sorted_scores`, `score_maps`, `prediction_series`, `score_boxes`;
@@ -25,6 +26,7 @@ from smnb.plots.interactive import (
 )
 from smnb.plots.maps import image_panels, static_maps
 from smnb.plots.matrix import map_matrix
+from smnb.plots.methods import method_scores
 from smnb.plots.places import image_samples, sensor_map
 from smnb.plots.profile import (
     calendar,
@@ -52,6 +54,7 @@ __all__ = [
     "interactive_maps",
     "interactive_series",
     "map_matrix",
+    "method_scores",
     "month_bars",
     "nice_limits",
     "png_bytes",
