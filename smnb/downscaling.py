@@ -58,7 +58,7 @@ def train_smen(
     sequences : ImageSequences
     split : SequenceSplit
         Its validation scenes choose the best epoch; where there are none, the last epoch's weights are kept, as the
-        paper does, and ``validation_loss`` in the history is the loss of the training scenes in evaluation mode.
+        paper does, and ``validation_loss`` in the history is the loss of the first four training scenes in evaluation mode.
     config : TrainingConfig
     out : path-like
         Folder for the training state and the model. A killed training goes on from there.
@@ -79,11 +79,11 @@ def train_smen(
     model = build_model("smen", {"inputs": inputs, "history": sequences.history})
     chooses = split.validation.size > 0
     train = SequenceDataset(sequences, split.train, scaler, exclude=exclude)
-    validation = SequenceDataset(sequences, split.validation if chooses else split.train, scaler, exclude=exclude)
+    validation = SequenceDataset(sequences, split.validation if chooses else split.train[:4], scaler, exclude=exclude)
     fingerprint = _fingerprint(sequences, split, inputs, exclude)
     result = fit(
-        model, train, validation, config=config, out=state_folder(out, config, fingerprint), loss=unbiased_rmse_loss, progress=progress,
-        fingerprint=fingerprint, keep="best" if chooses else "last",
+        model, train, validation, config=config, out=state_folder(out, config, fingerprint), loss=unbiased_rmse_loss,
+        progress=progress, fingerprint=fingerprint, keep="best" if chooses else "last",
     )  # fmt: skip
     history = result.history.assign(
         **{name: result.history[name] * scaler.target.maximum[0] for name in ("train_loss", "validation_loss")}
@@ -140,9 +140,9 @@ def run_smen(
     Returns
     -------
     Downscaled
-        Where pixels are excluded from training, test scores are apart for the cells that training saw and for those it did
-        not, as two regions. ``SMEN without level`` in the scores is the network's own output, whose bias and RMSE mean nothing: the difference
-        to ``SMEN`` is what the coarse mean adds.
+        Where pixels are excluded from training, test scores are apart for the cells that training saw and for those that
+        it did not, as two regions. ``SMEN without level`` in the scores is the network's own output, whose bias and RMSE
+        mean nothing: the difference to ``SMEN`` is what the coarse mean adds.
     """
     loaded, result = train_smen(sequences, split, config, out, inputs=inputs, exclude=exclude)
     device = choose_device(config.device)

@@ -36,7 +36,7 @@ def test_hu_2018_feature_maps_have_the_papers_sizes() -> None:
 
 
 def test_smen_has_the_papers_layers() -> None:
-    model = SMEN()
+    model = SMEN(SMENConfig(padding="zeros"))
     count = {part: sum(p.numel() for p in getattr(model, part).parameters()) for part in "fgh"}
     assert count == {"f": 37_728, "g": 320, "h": 289}
     kernels = [tuple(layer.weight.shape) for layer in model.f if hasattr(layer, "kernel_size")]
@@ -48,6 +48,14 @@ def test_smen_has_the_papers_layers() -> None:
     assert model(torch.rand(2, 20, 30), torch.rand(2, 4, 20, 30)).shape == (2, 20, 30)
     # three kernels of two turn four images into the one that g(I) is added to; g runs first
     assert shapes == [(32, 1, 20, 30), (32, 3, 20, 30), (32, 2, 20, 30), (32, 1, 20, 30), (1, 1, 20, 30)]
+
+
+def test_smen_replicated_edges_are_those_of_a_larger_image() -> None:
+    torch.manual_seed(2)
+    model = SMEN(SMENConfig(features=8)).eval()
+    coarse, residuals = torch.rand(1, 12, 15), torch.rand(1, 4, 12, 15)
+    wide = [torch.nn.functional.pad(x, (6, 6, 6, 6), mode="replicate") for x in (coarse, residuals)]
+    torch.testing.assert_close(model(coarse, residuals), model(*wide)[:, 6:-6, 6:-6])
 
 
 @pytest.mark.parametrize(("inputs", "count"), [("spatial", 609), ("temporal", 38_017), ("spatiotemporal", 38_337)])

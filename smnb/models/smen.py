@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
 
@@ -34,8 +35,8 @@ class SMENConfig:
     features : int
         Filters of each convolution but the last.
     padding : str
-        What lies around an image: ``replicate`` (its edge goes on) or ``zeros``. The paper does not say. Scaled inputs are
-        zero only at the driest end, so zeros draw a frame that the network has to learn away at every edge.
+        What lies around an image: ``replicate`` (the inputs' edges go on) or ``zeros`` (at every layer). The paper does not
+        say. Scaled inputs are zero only at the driest end, so zeros draw a frame that has to be learned away at every edge.
     """
 
     inputs: str = "spatiotemporal"
@@ -74,7 +75,7 @@ class SMEN(nn.Module):
         super().__init__()
         self.config = config = config or SMENConfig()
         width = config.features
-        around = {"padding": (0, 1, 1), "padding_mode": config.padding}
+        around = {"padding": (0, 1, 1) if config.padding == "zeros" else 0}
         if config.inputs != "spatial":
             blocks: list[nn.Module] = []
             for number in range(config.history - 1):
@@ -130,11 +131,18 @@ class SMEN(nn.Module):
                 "SMEN", "coarse image and residuals differ in shape", got=tuple(coarse.shape),
                 expected=(residuals.shape[0], *residuals.shape[2:]),
             )  # fmt: skip
-        # one channel: (n, row, col) -> (n, 1, 1, row, col) and (n, k, row, col) -> (n, 1, k, row, col)
+        residuals, coarse = residuals[:, None], coarse[:, None, None]  # (n, 1, k, row, col) and (n, 1, 1, row, col)
+        if self.config.padding == "replicate":
+            # once, by as many cells as the convolutions take away: h one, g one, f one a block
+            residuals, coarse = self._padded(residuals, self.config.history), self._padded(coarse, 2)
         if self.config.inputs == "spatial":
-            features = self.g(coarse[:, None, None])  # (n, 32, 1, row, col)
+            features = self.g(coarse)  # (n, 32, 1, row + 2, col + 2); without the 2 where zeros are around
         elif self.config.inputs == "temporal":
-            features = self.f(residuals[:, None])  # (n, 32, 1, row, col): k - 1 blocks leave one image
+            features = self.f(residuals)  # the same: k - 1 blocks leave one image
         else:
-            features = self.g(coarse[:, None, None]) + self.f(residuals[:, None])
+            features = self.g(coarse) + self.f(residuals)
         return self.h(features)[:, 0, 0]  # (n, 1, 1, row, col) -> (n, row, col)
+
+    @staticmethod
+    def _padded(images: torch.Tensor, cells: int) -> torch.Tensor:
+        return functional.pad(images, (cells,) * 4 + (0, 0), mode="replicate")

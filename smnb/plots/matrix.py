@@ -27,7 +27,7 @@ from smnb.plots.maps import _GAP, _RIGHT, STYLE, WIDTH, _Group, _panel, _view, n
 
 __all__ = ["map_matrix"]
 
-_LEFT, _LABELS, _BARS, _HEAD = 0.66, 0.24, 0.62, 0.30
+_LEFT, _LABELS, _BARS, _HEAD = 0.84, 0.24, 0.62, 0.30
 
 
 def map_matrix(
@@ -117,7 +117,7 @@ def _draw(
         for number, (region, (grid, fields, extra)) in enumerate(checked.items()):
             bottom = top - heights[region]
             figure.text(
-                0.13 / WIDTH,
+                0.24 / WIDTH,
                 (bottom + heights[region] / 2) / total,
                 region,
                 rotation=90,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from smnb.files import atomic_path, remove_stale_partials, sha256_of, write_byte
 from smnb.sandbox.amsre import CHANNELS, PASSES, Radiometer, encode_image, file_name
 from smnb.sandbox.era import Reanalysis, pack, write_era_file
 from smnb.sandbox.insitu import InSitu, insitu_plan
+from smnb.sandbox.smap import SmapPeriod, SmapPlan, write_smap
 from smnb.sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World, check_seed
 
 __all__ = ["GENERATOR_VERSION", "MARKER", "PRESETS", "Preset", "read_manifest", "write_sandbox"]
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "2"
+GENERATOR_VERSION = "3"
 #: Is written into the gridded truth; raise it when the gridded files change.
 _GRIDDED_VERSION = "1"
 MARKER = "SANDBOX.json"
@@ -37,7 +39,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Preset:
-    """Which days of the simulated month are written (the last one is the test day), and of the stations' records."""
+    """Which days of the simulated month are written (the last one is the test day), of the stations' records, and of SMAP."""
 
     first: date
     last: date
@@ -45,6 +47,8 @@ class Preset:
     spin_up_days: int = SPIN_UP_DAYS
     insitu: tuple[date, date] | None = None
     """First and last day of the in-situ records, within 2011; None for no in-situ archive."""
+    smap: SmapPeriod | None = None
+    """What there is of SMAP and Sentinel-1 over three regions, within 2016 to 2018; None for nothing."""
 
     @property
     def days(self) -> list[date]:
@@ -53,9 +57,21 @@ class Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "quick": Preset(date(2011, 7, 26), LAST_DAY, insitu=(date(2011, 5, 1), date(2011, 9, 30))),
-    "full": Preset(FIRST_DAY, LAST_DAY, insitu=(date(2011, 1, 1), date(2011, 12, 31))),
-}
+    "quick": Preset(
+        date(2011, 7, 26), LAST_DAY, insitu=(date(2011, 5, 1), date(2011, 9, 30)),
+        smap=SmapPeriod(
+            date(2017, 1, 1), date(2018, 6, 30), level2=(date(2018, 5, 1), date(2018, 5, 8)),
+            enhanced=(date(2018, 5, 1), date(2018, 5, 3)), one_km=(date(2018, 5, 1), date(2018, 5, 31)), max_scenes=36,
+        ),
+    ),
+    "full": Preset(
+        FIRST_DAY, LAST_DAY, insitu=(date(2011, 1, 1), date(2011, 12, 31)),
+        smap=SmapPeriod(enhanced=(date(2018, 5, 1), date(2018, 5, 16)), one_km=(date(2018, 5, 1), date(2018, 9, 30))),
+    ),
+}  # fmt: skip
+
+
+_smap_plan = cache(SmapPlan)
 
 
 def _plan(preset: Preset) -> dict[str, list[str]]:
@@ -67,6 +83,7 @@ def _plan(preset: Preset) -> dict[str, list[str]]:
         "era": [f"era_interim/ei_swvl1_{span}.nc"],
         "truth": [f"sandbox_truth/truth_{span}.nc"],
         "insitu": insitu_plan(preset.insitu) if preset.insitu else [],
+        "smap": _smap_plan(preset.smap).files if preset.smap else [],
     }
 
 
@@ -233,11 +250,24 @@ class _Jobs:
 def _write_missing(
     root: Path, preset: Preset, seed: int, plan: dict[str, list[str]], progress: Progress | None
 ) -> None:
-    """Simulate the month and write what is not there."""
+    """Simulate what is not there, and write it."""
     missing = {group: [n for n in names if not (root / n).is_file()] for group, names in plan.items()}
     total = sum(map(len, missing.values()))
-    if total == 0:
-        return
+    with ThreadPoolExecutor(_THREADS) as pool:
+        jobs = _Jobs(pool, total, progress)
+        if total > len(missing["smap"]):
+            _write_month(root, preset, seed, missing, jobs)
+        if missing["smap"]:
+
+            def submit(name: str, content: bytes) -> None:
+                jobs.submit(name, write_bytes, root / name, content)
+
+            write_smap(_smap_plan(preset.smap), seed, set(missing["smap"]), submit)
+            jobs.wait()
+
+
+def _write_month(root: Path, preset: Preset, seed: int, missing: dict[str, list[str]], jobs: _Jobs) -> None:
+    """Simulate July 2011, and the stations' months, and write what is missing."""
     world = World(seed, preset.resolution)
     radiometer = Radiometer(world) if missing["amsre"] else None
     reanalysis = Reanalysis(world) if missing["era"] else None
@@ -245,30 +275,28 @@ def _write_missing(
     wanted = set(missing["amsre"])
     packed: list[NDArray[np.int16]] = []
     truth: list[tuple[Vector, Vector]] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        jobs = _Jobs(pool, total, progress)
-        begin = FIRST_DAY - timedelta(days=preset.spin_up_days)
-        for state in world.days(begin, preset.last, preset.spin_up_days):
-            analyses = reanalysis.analyses(state) if reanalysis else None
-            if insitu is not None:
-                insitu.observe(state)
-            if state.day < preset.first:
-                continue
-            if analyses is not None:
-                packed.append(pack(analyses))
-            if missing["truth"]:
-                truth.append((state.soil_moisture, world.surface_temperature(state)))
-            for name, image in _images(radiometer, state, wanted):
-                jobs.submit(name, _write_image, root / name, image)
-        jobs.wait()
-        for name in missing["era"]:
-            jobs.submit(name, write_era_file, root / name, reanalysis, preset.days, packed)
-            jobs.wait()  # the NetCDF library is not thread-safe
-        for name in missing["truth"]:
-            jobs.submit(name, write_truth_file, root / name, world, preset.days, truth)
-        jobs.wait()
+    begin = FIRST_DAY - timedelta(days=preset.spin_up_days)
+    for state in world.days(begin, preset.last, preset.spin_up_days):
+        analyses = reanalysis.analyses(state) if reanalysis else None
         if insitu is not None:
-            insitu.write(root, missing["insitu"], jobs.finished)
+            insitu.observe(state)
+        if state.day < preset.first:
+            continue
+        if analyses is not None:
+            packed.append(pack(analyses))
+        if missing["truth"]:
+            truth.append((state.soil_moisture, world.surface_temperature(state)))
+        for name, image in _images(radiometer, state, wanted):
+            jobs.submit(name, _write_image, root / name, image)
+    jobs.wait()
+    for name in missing["era"]:
+        jobs.submit(name, write_era_file, root / name, reanalysis, preset.days, packed)
+        jobs.wait()  # the NetCDF library is not thread-safe
+    for name in missing["truth"]:
+        jobs.submit(name, write_truth_file, root / name, world, preset.days, truth)
+    jobs.wait()
+    if insitu is not None:
+        insitu.write(root, missing["insitu"], jobs.finished)
 
 
 def _images(radiometer: Radiometer | None, state: Any, wanted: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:

@@ -1,0 +1,163 @@
+"""Backscatter of soil under vegetation, and the active-passive algorithm that sharpens brightness temperature with it.
+
+Pure functions on arrays; backscatter is linear power (m2 m-2) throughout, as the algorithm and the SMAP/Sentinel-1 product
+have it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+__all__ = [
+    "backscatter",
+    "covariation",
+    "cross_polarized_slope",
+    "disaggregate_tb",
+    "masked_blur",
+    "soil_backscatter",
+    "water_cloud",
+]
+
+WAVENUMBER = 113.28  # rad m-1, at 5.405 GHz
+
+#: A and B of the water cloud model with NDVI as the vegetation descriptor.
+WATER_CLOUD = {"VV": (0.0950, 0.5513), "VH": (0.0413, 1.1662)}
+
+Array = NDArray[np.float32]
+
+
+def soil_backscatter(soil_moisture: NDArray, rms_height_cm: NDArray, incidence_deg: NDArray) -> tuple[NDArray, NDArray]:
+    """VV and VH of bare soil at C band by the semi-empirical model of Baghdadi et al.
+
+    Parameters
+    ----------
+    soil_moisture : ndarray
+        m3 m-3.
+    rms_height_cm : ndarray
+    incidence_deg : ndarray
+
+    Returns
+    -------
+    vv, vh : ndarray
+        Linear power.
+
+    References
+    ----------
+    Baghdadi et al. 2016, Remote Sensing 8(11), 920, doi:10.3390/rs8110920.
+
+    Examples
+    --------
+    >>> [round(float(10 * np.log10(s)), 2) for s in soil_backscatter(np.float64(0.2), 1.0, 38.0)]
+    [-10.68, -20.28]
+    """
+    theta = np.radians(incidence_deg)
+    sine, cosine = np.sin(theta), np.cos(theta)
+    percent, ks = 100.0 * soil_moisture * cosine / sine, np.log10(WAVENUMBER * 0.01 * rms_height_cm)
+    vv = -1.138 + 1.528 * np.log10(cosine) + 0.008 * percent + 0.71 * sine * ks
+    vh = -2.325 - 0.01 * np.log10(cosine) + 0.011 * percent + 0.44 * sine * ks
+    return 10.0**vv, 10.0**vh
+
+
+def water_cloud(soil: NDArray, ndvi: NDArray, incidence_deg: NDArray, polarization: str) -> NDArray:
+    """Backscatter of soil under a canopy, linear power: ``A V cos + t2 soil`` with ``t2 = exp(-2 B V / cos)``.
+
+    References
+    ----------
+    Attema, Ulaby 1978, Radio Sci. 13(2), 357-364, doi:10.1029/RS013i002p00357; A and B of the kind that Baghdadi et al.
+    2017 fitted with NDVI, used as priors.
+    """
+    a, b = WATER_CLOUD[polarization]
+    cosine = np.cos(np.radians(incidence_deg))
+    through = np.exp(-2.0 * b * ndvi / cosine)
+    return a * ndvi * cosine * (1.0 - through) + through * soil
+
+
+def backscatter(
+    soil_moisture: NDArray, rms_height_cm: NDArray, ndvi: NDArray, incidence_deg: NDArray
+) -> tuple[Array, Array]:
+    """VV and VH of soil under vegetation, linear power, float32."""
+    soil = soil_backscatter(soil_moisture, rms_height_cm, incidence_deg)
+    vv, vh = (water_cloud(s, ndvi, incidence_deg, p) for s, p in zip(soil, ("VV", "VH"), strict=True))
+    return vv.astype(np.float32), vh.astype(np.float32)
+
+
+def masked_blur(image: NDArray, sigma: float, min_weight: float = 0.25) -> NDArray:
+    """Gaussian mean over what is there; NaN where less than `min_weight` of the weight is."""
+    valid = np.isfinite(image)
+    weight = gaussian_filter(valid.astype(np.float32), sigma, truncate=3.0)
+    total = gaussian_filter(np.where(valid, image, 0.0).astype(np.float32), sigma, truncate=3.0)
+    return np.divide(total, weight, out=np.full(image.shape, np.nan, dtype=np.float32), where=weight > min_weight)
+
+
+def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float, limits: tuple[float, float] = (0.0, 3.0)) -> Array:
+    """Gamma: the slope of VV on VH among the fine cells around each cell, which is what vegetation does to both.
+
+    Parameters
+    ----------
+    vv, vh : ndarray
+        Linear power, NaN where missing.
+    sigma : float
+        Width of the surroundings, cells.
+    limits : (float, float)
+        The slope is held within them: soil moisture and roughness too make both vary.
+    """
+    vv, vh = (np.where(np.isfinite(vv) & np.isfinite(vh), s, np.nan) for s in (vv, vh))
+    mean_vv, mean_vh = masked_blur(vv, sigma), masked_blur(vh, sigma)
+    covariance = masked_blur(vv * vh, sigma) - mean_vv * mean_vh
+    variance = masked_blur(vh * vh, sigma) - mean_vh**2
+    return np.clip(covariance / np.maximum(variance, 1e-10), *limits).astype(np.float32)
+
+
+def covariation(
+    tb: NDArray, temperature: NDArray, optical_depth: NDArray, albedo: NDArray, contrast: NDArray,
+    incidence_deg: float = 40.0, limits: tuple[float, float] = (-12.0, 0.0),
+) -> Array:  # fmt: skip
+    """beta': change of emissivity with the soil's part of backscatter, from one look at the coarse cells.
+
+    The emissivity that the soil takes away, ``tb / temperature - [g + (1 - albedo)(1 - g)]`` with the canopy's one-way
+    transmissivity g, over the backscatter that the soil gives, ``contrast = vv - Gamma vh``: both vanish with the soil's
+    reflectivity, and the line between is the covariation (snapshot method).
+
+    Parameters
+    ----------
+    tb, temperature : ndarray
+        Coarse, K.
+    optical_depth, albedo : ndarray
+        Of the vegetation, at nadir.
+    contrast : ndarray
+        Coarse, linear power.
+    incidence_deg : float
+        Of the radiometer.
+    limits : (float, float)
+
+    Returns
+    -------
+    ndarray
+        Per unit of linear power, negative.
+
+    References
+    ----------
+    Jagdhuber et al. 2019, IEEE TGRS 57(2), 788-802, doi:10.1109/TGRS.2018.2860630, for the covariation; Das et al. 2019,
+    Remote Sens. Environ. 233, 111380, doi:10.1016/j.rse.2019.111380, for its use with Sentinel-1.
+    """
+    g = np.exp(-optical_depth / np.cos(np.radians(incidence_deg)))
+    loss = tb / temperature - (g + (1.0 - albedo) * (1.0 - g))
+    return np.clip(loss / np.maximum(contrast, 1e-3), *limits).astype(np.float32)
+
+
+def disaggregate_tb(
+    tb: NDArray, temperature: NDArray, vv: NDArray, vh: NDArray, coarse_vv: NDArray, coarse_vh: NDArray,
+    beta: NDArray, gamma: NDArray,
+) -> Array:  # fmt: skip
+    """Brightness temperature of fine cells, K: ``[tb/T + beta ((vv - VV) + gamma (VH - vh))] T``.
+
+    All arrays are on the fine cells; `tb`, `temperature`, `coarse_vv`, `coarse_vh`, `beta` and `gamma` have the value of
+    the coarse cell around.
+
+    References
+    ----------
+    Das et al. 2019, Remote Sens. Environ. 233, 111380, doi:10.1016/j.rse.2019.111380.
+    """
+    return (tb + temperature * beta * ((vv - coarse_vv) + gamma * (coarse_vh - vh))).astype(np.float32)
