@@ -16,7 +16,7 @@ from smnb import cli
 from smnb.runs import NotebookResult
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMANDS = ["catalog", "fetch", "sandbox", "run", "models", "report", "retrieve", "sweep"]
+COMMANDS = ["catalog", "fetch", "sandbox", "run", "models", "report", "map", "retrieve", "sweep"]
 
 
 def call(capsys, *arguments: str) -> tuple[int, str, str]:

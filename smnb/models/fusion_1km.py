@@ -1,0 +1,387 @@
+"""The fusion network at 1 km: SMAP brightness temperature and Sentinel-1 backscatter to soil moisture of every pixel.
+
+The paper states four blocks, each a 3-D convolution of 32 filters, ReLU, spatial dropout and batch normalisation in this
+order, whose result is collapsed to one value a pixel, inputs of 256 × 256 × 4, and "in the order of 50k" parameters. It
+states neither the kernel nor what becomes of the third dimension. Kernels of 2 × 3 × 3, those of the same authors' SMEN,
+with the four channels as the depth of a single feature, have 56,256 parameters, and the 1 × 1 × 1 collapse of 32 filters
+adds 33: 56,289. Two treatments of the depth have that number:
+
+- ``depth="once"``, the default: one plane of zeros behind the four channels, and no padding in depth from there on. The
+  four kernels of two turn five planes into one, so that the collapse alone leaves one value a pixel, as the paper says;
+- ``depth="same"``: a plane of zeros behind the input of each block, so that four planes remain, whose collapsed values are
+  averaged ("collapsed across channels/filter"). The same number of parameters, about twice the arithmetic.
+
+What the number rules out: the channels as features of a depth of one (58,017 parameters), kernels of 3 × 3 × 3 (84,225) or
+1 × 3 × 3 (28,353), a 4 × 1 × 1 collapse (56,385). Four kernels without any padding would need a depth of five.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids import M09, EaseGrid, EaseWindow
+
+__all__ = [
+    "FUSION_DEPTHS",
+    "FoldedFusion1km",
+    "Fusion1km",
+    "Fusion1kmConfig",
+    "coarse_mean",
+    "coarse_offset",
+    "coarse_to_fine",
+]
+
+#: What becomes of the third dimension; both have the paper's number of parameters.
+FUSION_DEPTHS = ("once", "same")
+
+
+@dataclass(frozen=True)
+class Fusion1kmConfig:
+    """Sizes of the network.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of an image: 4 in the paper (TB H and V, σ0 VV and VH). They are the depth of the convolutions, so that the
+        number of parameters does not depend on it. With ``depth="once"``, fewer than four get more planes of zeros, and more
+        than five leave several planes, which are averaged.
+    features : int
+        Filters of each convolution.
+    blocks : int
+        Number of blocks.
+    dropout : float
+        Share of feature maps that training sets to zero in each block. The paper does not state it.
+    depth : str
+        ``once`` or ``same``, see the module.
+    """
+
+    in_channels: int = 4
+    features: int = 32
+    blocks: int = 4
+    dropout: float = 0.1
+    depth: str = "once"
+
+    def __post_init__(self) -> None:
+        for name in ("in_channels", "features", "blocks"):
+            if getattr(self, name) < 1:
+                raise ParameterError("Fusion1kmConfig", name, got=getattr(self, name), expected=plain("at least 1"))
+        if not 0.0 <= self.dropout < 1.0:
+            raise ParameterError("Fusion1kmConfig", "dropout", got=self.dropout, expected=plain("in [0, 1)"))
+        if self.depth not in FUSION_DEPTHS:
+            raise ParameterError("Fusion1kmConfig", "depth", got=self.depth, expected=FUSION_DEPTHS)
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+    @property
+    def zero_planes(self) -> int:
+        """Planes of zeros behind the channels at the input."""
+        return 1 if self.depth == "same" else max(0, self.blocks + 1 - self.in_channels)
+
+
+class Fusion1km(nn.Module):
+    """Four blocks of 3-D convolutions over the stacked channels, collapsed to one value a pixel.
+
+    Fully convolutional: images of any size go through it, and the result has their size. An image's surroundings count as
+    zeros in every layer.
+
+    Parameters
+    ----------
+    config : Fusion1kmConfig
+
+    References
+    ----------
+    Tsagkatakis, Moghaddam, Tsakalides: Deep multi-modal satellite and in-situ observation fusion for soil moisture
+    retrieval; Section IV-A.
+    """
+
+    def __init__(self, config: Fusion1kmConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Fusion1kmConfig()
+        width = config.features
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                # zeros around in space; those in depth are added in forward
+                nn.Conv3d(1 if number == 0 else width, width, (2, 3, 3), padding=(0, 1, 1)),
+                nn.ReLU(inplace=True),
+                nn.Dropout3d(config.dropout),
+                nn.BatchNorm3d(width),
+            )
+            for number in range(config.blocks)
+        )
+        self.collapse = nn.Conv3d(width, 1, 1)
+        self.reset_parameters()
+        # the fast layout of 3-D convolutions on a CPU and on tensor cores; it changes no result
+        self.to(memory_format=torch.channels_last_3d)
+
+    def reset_parameters(self) -> None:
+        """Draw weights after He et al. (2015, doi:10.1109/ICCV.2015.123); start near the middle of targets in [0, 1]."""
+        for block in self.blocks:
+            nn.init.kaiming_normal_(block[0].weight, nonlinearity="relu")
+            nn.init.zeros_(block[0].bias)
+        nn.init.normal_(self.collapse.weight, std=0.01)
+        nn.init.constant_(self.collapse.bias, 0.5)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Estimate soil moisture.
+
+        Parameters
+        ----------
+        images : Tensor, shape (image, channel, row, col)
+            Scaled; missing values filled (a NaN spreads over its neighbourhood).
+
+        Returns
+        -------
+        Tensor, shape (image, row, col)
+            Scaled soil moisture.
+
+        Raises
+        ------
+        ParameterError
+            If the number of channels is another than the network was built for.
+        """
+        check_channels(images, self.config.in_channels)
+        features = self._behind(images[:, None], self.config.zero_planes)  # (n, 1, 5, row, col)
+        for number, block in enumerate(self.blocks):
+            if number and self.config.depth == "same":
+                features = self._behind(features, 1)
+            features = block(features)  # (n, 32, 4 then 3, 2, 1, row, col); always 4 with depth "same"
+        return self.collapse(features)[:, 0].mean(1)  # (n, 1, 1, row, col) -> (n, row, col)
+
+    @staticmethod
+    def _behind(features: torch.Tensor, planes: int) -> torch.Tensor:
+        """Add planes of zeros at the end of the depth."""
+        return functional.pad(features, (0, 0, 0, 0, 0, planes)) if planes else features
+
+    def folded(self) -> FoldedFusion1km:
+        """The equivalent form for large maps, tile by tile."""
+        return FoldedFusion1km(self)
+
+
+def check_channels(images: torch.Tensor, channels: int) -> None:
+    """Raise unless images are ``(image, channel, row, col)`` with this many channels."""
+    if images.ndim != 4 or images.shape[1] != channels:
+        raise ParameterError(
+            "Fusion1km", "images are not (image, channel, row, col)", got=tuple(images.shape),
+            expected=plain(f"{channels} channels"),
+        )  # fmt: skip
+
+
+class FoldedFusion1km(nn.Module):
+    """`Fusion1km` in evaluation mode as 2-D convolutions, for a tile with its halo.
+
+    Batch normalisation is an affine map in evaluation mode, and is folded into the convolution behind it; a kernel of two in
+    depth is two 2-D convolutions of neighbouring planes, for which planes become the batch. Both are exact. Folding moves the
+    zeros that surround an image to the value that the affine map takes to zero, one a filter, which is why a tile must know
+    how much of its halo lies outside the image. A filter whose scale is (nearly) zero has no such value: then nothing is
+    folded, and the affine maps are applied.
+
+    Parameters
+    ----------
+    network : Fusion1km
+        Trained. Later changes of it do not reach this form.
+    """
+
+    def __init__(self, network: Fusion1km) -> None:
+        super().__init__()
+        config = network.config
+        self.config = config
+        #: Pixels on each side of a tile that its result depends on.
+        self.halo = config.blocks
+        scales, shifts = [], []
+        for _, _, _, norm in network.blocks:
+            scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
+            scales.append(scale)
+            shifts.append(norm.bias.detach().double() - norm.running_mean.double() * scale)
+        self.is_folded = all(bool((scale.abs() > 1e-4).all()) for scale in scales)
+        for number, (convolution, _, _, norm) in enumerate(network.blocks):
+            weight = convolution.weight.detach().double()  # (out, in, 2, 3, 3)
+            biases = [convolution.bias.detach().double(), torch.zeros_like(norm.bias, dtype=torch.float64)]
+            if number and self.is_folded:
+                scale, shift = scales[number - 1], shifts[number - 1]
+                biases = [bias + torch.einsum("oikl,i->o", weight[:, :, tap], shift) for tap, bias in enumerate(biases)]
+                weight = weight * scale[:, None, None, None]
+            for tap in (0, 1):
+                self._keep(f"weight{number}_{tap}", weight[:, :, tap], torch.channels_last)
+                self._keep(f"bias{number}_{tap}", biases[tap])
+            self._keep(f"scale{number}", scales[number])
+            self._keep(f"shift{number}", shifts[number])
+            self._keep(f"outside{number}", -shifts[number] / scales[number] if self.is_folded else 0 * scales[number])
+        # both taps of the first convolution at once: its input has a single feature
+        self._keep("first", torch.cat([self.weight0_0, self.weight0_1], 1), torch.channels_last)
+        weight, bias = network.collapse.weight.detach().double()[0, :, 0, 0, 0], network.collapse.bias.detach().double()
+        self._keep("last", weight * scales[-1] if self.is_folded else weight)
+        self._keep("last_bias", bias + (weight @ shifts[-1] if self.is_folded else 0.0))
+        self.eval()
+
+    def extra_repr(self) -> str:
+        """The sizes: what tells two forms with the same weights apart."""
+        return repr(self.config)
+
+    def _keep(self, name: str, value: torch.Tensor, memory_format: torch.memory_format | None = None) -> None:
+        value = value.float()
+        self.register_buffer(name, value.contiguous(memory_format=memory_format) if memory_format else value)
+
+    def forward(self, images: torch.Tensor, outside: tuple[int, int, int, int] = (0, 0, 0, 0)) -> torch.Tensor:
+        """Estimate the soil moisture of a tile.
+
+        Parameters
+        ----------
+        images : Tensor, shape (channel, row + 2 halo, col + 2 halo)
+            Scaled and filled; zero outside the image.
+        outside : tuple of int
+            Rows of the halo above and below, and columns to the left and right, that lie outside the image.
+
+        Returns
+        -------
+        Tensor, shape (row, col)
+            Scaled soil moisture.
+        """
+        check_channels(images[None], self.config.in_channels)
+        planes = functional.pad(images, (0, 0, 0, 0, 0, self.config.zero_planes))
+        pairs = torch.stack([planes[:-1], planes[1:]], 1).contiguous(memory_format=torch.channels_last)
+        features = functional.conv2d(pairs, self.first, self.bias0_0).relu_()  # (4, 32, row + 2 halo - 2, ...)
+        for number in range(1, self.config.blocks):
+            self._finish(features, number - 1, outside)
+            # depth "same": the last plane has no neighbour but zeros
+            kept = features if self.config.depth == "same" else features[:-1]
+            pairs = functional.conv2d(kept, getattr(self, f"weight{number}_0"), getattr(self, f"bias{number}_0"))
+            pairs[: features.shape[0] - 1] += functional.conv2d(
+                features[1:], getattr(self, f"weight{number}_1"), getattr(self, f"bias{number}_1")
+            )
+            features = pairs.relu_()
+        self._finish(features, self.config.blocks - 1, (0, 0, 0, 0))
+        return (features.permute(0, 2, 3, 1) @ self.last).mean(0) + self.last_bias
+
+    def _finish(self, features: torch.Tensor, number: int, outside: tuple[int, int, int, int]) -> None:
+        """Apply a normalisation that is not folded, and give what lies outside the image the value that means zero."""
+        if not self.is_folded:
+            scale, shift = (getattr(self, f"{name}{number}")[:, None, None] for name in ("scale", "shift"))
+            features.mul_(scale).add_(shift)
+        top, bottom, left, right = (max(0, size - number - 1) for size in outside)
+        value = getattr(self, f"outside{number}")[:, None, None]
+        rows, cols = features.shape[-2:]
+        for part in (
+            features[..., :top, :], features[..., rows - bottom :, :],
+            features[..., :, :left], features[..., :, cols - right :],
+        ):  # fmt: skip
+            if part.numel():
+                part.copy_(value.expand_as(part))
+
+
+# --- the 9 km branch --------------------------------------------------------------------------------------------------
+
+
+def coarse_offset(window: EaseWindow, coarser: EaseGrid = M09) -> tuple[int, int]:
+    """Rows and columns of a window before its first whole cell of a coarser grid.
+
+    Examples
+    --------
+    >>> from smnb.grids import M01
+    >>> coarse_offset(EaseWindow(M01, 3100, 3356, 8100, 8356))
+    (5, 0)
+    """
+    factor = window.grid.cells_across(coarser, who="coarse_offset")
+    return -window.row_start % factor, -window.col_start % factor
+
+
+def coarse_mean(
+    fine: torch.Tensor, valid: torch.Tensor | None = None, *, offset: tuple[int, int] | torch.Tensor = (0, 0),
+    factor: int = 9, shape: tuple[int, int] | None = None, min_valid: float = 0.5,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    """Average fine pixels within each whole coarse cell of nested grids: the paper's D, masked.
+
+    Parameters
+    ----------
+    fine : Tensor, shape (image, row, col)
+    valid : Tensor of bool, same shape, optional
+        Pixels that count; others may be NaN and get no gradient.
+    offset : pair of int, or Tensor of int, shape (image, 2)
+        Rows and columns before the first whole coarse cell, see `coarse_offset`.
+    factor : int
+        Fine pixels along a side of a coarse cell.
+    shape : pair of int, optional
+        Rows and columns of coarse cells; default as many as lie wholly in every image.
+    min_valid : float
+        Least share of valid pixels of a cell that counts.
+
+    Returns
+    -------
+    mean : Tensor, shape (image, coarse row, coarse col)
+        Zero where a cell does not count.
+    counts : Tensor of bool, same shape
+        Which cells have enough valid pixels.
+
+    Raises
+    ------
+    ContractError
+        If shapes do not go together, an offset is negative, or the cells do not lie in the images.
+    """
+    who = "coarse_mean"
+    if fine.ndim != 3 or (valid is not None and valid.shape != fine.shape):
+        raise ContractError(
+            who, "pixels and mask are not (image, row, col) of one shape",
+            got=(tuple(fine.shape), None if valid is None else tuple(valid.shape)),
+        )  # fmt: skip
+    offsets = torch.as_tensor(offset).cpu().reshape(-1, 2).expand(fine.shape[0], 2)
+    room = [(fine.shape[1 + axis] - int(offsets[:, axis].max())) // factor for axis in (0, 1)]
+    rows, cols = shape or room
+    if int(offsets.min()) < 0 or rows > room[0] or cols > room[1] or min(rows, cols) < 1:
+        raise ContractError(
+            who, "the coarse cells do not lie within the images", got=plain(f"{rows} x {cols} cells at {offset}"),
+            expected=plain(f"at most {room[0]} x {room[1]} in {fine.shape[1]} x {fine.shape[2]} pixels"),
+            next_step="Compute the offset with coarse_offset, and cut the coarse product to whole cells",
+        )  # fmt: skip
+
+    def blocks(values: torch.Tensor) -> torch.Tensor:
+        if (offsets == offsets[0]).all():
+            row, col = offsets[0].tolist()
+            cut = values[:, row : row + rows * factor, col : col + cols * factor]
+        else:
+            cut = torch.stack(
+                [image[row : row + rows * factor, col : col + cols * factor]
+                 for image, (row, col) in zip(values, offsets.tolist(), strict=True)]
+            )  # fmt: skip
+        # (image, row, factor, col, factor) -> (image, row, col)
+        return cut.reshape(-1, rows, factor, cols, factor).sum((2, 4))
+
+    if valid is None:
+        mean = blocks(fine) / factor**2
+        return mean, torch.ones_like(mean, dtype=torch.bool)
+    number = blocks(valid.to(fine.dtype))
+    counts = (number > 0) & (number >= min_valid * factor**2)
+    mean = blocks(torch.where(valid, fine, torch.zeros_like(fine))) / number.clamp_min(1.0)
+    return torch.where(counts, mean, torch.zeros_like(mean)), counts
+
+
+def coarse_to_fine(
+    coarse: torch.Tensor, shape: tuple[int, int], *, offset: tuple[int, int] = (0, 0), factor: int = 9
+) -> torch.Tensor:
+    """Repeat coarse values on the fine pixels of their cells, for display: the paper's upsampling layer.
+
+    Parameters
+    ----------
+    coarse : Tensor, shape (image, coarse row, coarse col)
+    shape : pair of int
+        Rows and columns of the fine images.
+    offset : pair of int
+        Rows and columns before the first coarse cell.
+    factor : int
+
+    Returns
+    -------
+    Tensor, shape (image, row, col)
+        NaN around the coarse cells.
+    """
+    fine = coarse.new_full((coarse.shape[0], *shape), float("nan"))
+    repeated = coarse.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    row, col = offset
+    inside = fine[:, row : row + repeated.shape[1], col : col + repeated.shape[2]]
+    inside.copy_(repeated[:, : inside.shape[1], : inside.shape[2]])
+    return fine

@@ -1,0 +1,128 @@
+"""What a tile is given to: a network that knows its halo, and how much of it lies outside the image."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from smnb.contract import ParameterError, plain
+
+__all__ = ["Outside", "SameSizeForm", "TileForm", "receptive_radius", "tile_form"]
+
+#: Rows of the halo above and below and columns left and right that lie outside the image.
+Outside = tuple[int, int, int, int]
+
+
+class TileForm(Protocol):
+    """A network for tiles: ``form(images, outside)`` takes ``(channel, row + 2 halo, col + 2 halo)`` to ``(row, col)``.
+
+    ``halo`` is how far from a pixel its value depends on the inputs. ``around``, ``zeros`` if absent, says what the halo
+    holds outside the image: ``zeros``, ``edge`` (the image's outermost pixels) or ``wrap`` (columns go round the globe).
+    """
+
+    halo: int
+
+    def __call__(self, images: torch.Tensor, outside: Outside) -> torch.Tensor:
+        """Predict a tile."""
+
+
+@torch.inference_mode()
+def receptive_radius(network: nn.Module, channels: int, *, limit: int = 64) -> int:
+    """Measure how far from a pixel a network's output depends on its inputs.
+
+    One NaN is put into zeros; whatever it can reach becomes NaN, also by weights that are zero.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes ``(image, channel, row, col)`` to ``(image, row, col)``; put into evaluation mode.
+    channels : int
+    limit : int
+        Largest radius looked for, pixels.
+
+    Returns
+    -------
+    int
+        Pixels.
+
+    Raises
+    ------
+    ParameterError
+        If the output has another size than the input, or depends on pixels beyond the limit (a global mean, say).
+    """
+    network.eval()
+    reference = next(network.parameters(), torch.empty(0))
+    images = torch.zeros(1, channels, 2 * limit + 1, 2 * limit + 1, device=reference.device, dtype=reference.dtype)
+    images[:, :, limit, limit] = float("nan")
+    result = network(images)
+    if result.shape != (1, *images.shape[2:]):
+        raise ParameterError(
+            "receptive_radius", "the network does not keep the size of an image", got=tuple(result.shape),
+            expected=(1, *images.shape[2:]),
+        )  # fmt: skip
+    rows, cols = torch.nonzero(torch.isnan(result[0]), as_tuple=True)
+    if rows.numel() == 0:
+        raise ParameterError("receptive_radius", "the output does not depend on the inputs")
+    radius = int(max((rows - limit).abs().max(), (cols - limit).abs().max()))
+    if radius >= limit:
+        raise ParameterError(
+            "receptive_radius", "the output depends on more than a neighbourhood", got=plain(f"{radius} pixels or more"),
+            expected=plain(f"less than {limit}"), next_step="Such a network cannot be applied in tiles, or raise the limit",
+        )  # fmt: skip
+    return radius
+
+
+class SameSizeForm(nn.Module):
+    """Any network ``(image, channel, row, col) -> (image, row, col)`` with stride 1 that pads for itself.
+
+    Outside the image the halo is cut off, so that the network's own padding acts at the image's edge; inside, the padding
+    spoils the halo only, which is cut off afterwards.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    halo : int
+        At least the radius of the network's receptive field.
+    """
+
+    def __init__(self, network: nn.Module, halo: int) -> None:
+        super().__init__()
+        self.network, self.halo = network.eval(), halo
+
+    def forward(self, images: torch.Tensor, outside: Outside) -> torch.Tensor:
+        """Predict a tile."""
+        top, bottom, left, right = outside
+        rows, cols = images.shape[1:]
+        result = self.network(images[None, :, top : rows - bottom, left : cols - right])[0]
+        row, col = self.halo - top, self.halo - left
+        return result[row : row + rows - 2 * self.halo, col : col + cols - 2 * self.halo]
+
+
+def tile_form(network: nn.Module, channels: int, *, halo: int | None = None) -> TileForm:
+    """Find the form in which a network is applied to tiles.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With a method ``folded`` that gives its own form, such as `smnb.models.fusion_1km.Fusion1km`, or any network that
+        takes ``(image, channel, row, col)`` to ``(image, row, col)`` with stride 1.
+    channels : int
+    halo : int, optional
+        Default the radius of the receptive field, as measured by `receptive_radius`.
+
+    Raises
+    ------
+    ParameterError
+        If the halo is smaller than the receptive field.
+    """
+    if halo is None and hasattr(network, "folded"):
+        return network.folded()
+    radius = receptive_radius(network, channels)
+    if halo is not None and halo < radius:
+        raise ParameterError(
+            "tile_form", "the halo is smaller than the receptive field", got=halo, expected=plain(f">= {radius}"),
+            next_step="Leave it out, and it is measured",
+        )  # fmt: skip
+    return SameSizeForm(network, radius if halo is None else halo)

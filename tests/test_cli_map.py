@@ -1,0 +1,131 @@
+"""The command map: a map from a checkpoint and a file, as text and JSON, and one clear line for mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+import xarray as xr
+
+from smnb import cli, cli_map
+from smnb.checkpoints import load_model, save_model
+from smnb.contract import stamp
+from smnb.grids import M01, EaseWindow
+from smnb.models import build_model
+from smnb.samples import MinMaxScaler
+
+CHANNELS = ("1.41H", "1.41V", "VV", "VH")
+WINDOW = EaseWindow(M01, 2500, 2530, 7000, 7041)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch, tmp_path):
+    """The application with this command, whether or not `smnb.cli` registers it already; an empty folder to work in."""
+    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+    if "map" not in names:
+        monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
+        cli_map.register(cli.app)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def scene(tmp_path) -> np.ndarray:
+    """``scene.nc`` and the checkpoint ``model``."""
+    rng = np.random.default_rng(1)
+    values = rng.uniform(0, 1, (4, *WINDOW.shape)).astype("float32")
+    values[:2] = 200 + 80 * values[:2]
+    values[2:] = -25 + 20 * values[2:]
+    values[2, 3:6, 10:20] = np.nan
+    dataset = xr.Dataset(
+        {"tb": (("channel", "y", "x"), values[:2], {"units": "K"}),
+         "sigma0": (("polarization", "y", "x"), values[2:], {"units": "dB"})},
+        {**WINDOW.coords(), "channel": list(CHANNELS[:2]), "polarization": list(CHANNELS[2:])},
+    )  # fmt: skip
+    stamp(dataset, source="test", catalog_id="test", synthetic=True, step="made")
+    dataset.to_netcdf("scene.nc", engine="h5netcdf")
+    torch.manual_seed(2)
+    save_model(
+        "model", build_model("fusion_1km", {"features": 4}).eval(), name="fusion_1km", channels=CHANNELS,
+        input_scaler=MinMaxScaler.fit(np.moveaxis(values, 0, -1)), target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
+    )  # fmt: skip
+    return values
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(map(str, arguments)))
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out, captured.err
+
+
+def test_a_map_is_written_and_counted(scene, capsys) -> None:
+    status, out, err = call(capsys, "map", "model", "scene.nc", "--out", "map.tif", "--tile", 16)
+    assert status == 0, err
+    assert "1,230 cells in 6 tiles, 30 of them missing (VV 30)" in out
+    assert "map: 6/6 tiles" in err
+    loaded = load_model("model")
+    scaled = loaded.input_scaler.transform(np.moveaxis(scene, 0, -1))
+    scaled = np.where(np.isfinite(scaled), scaled, np.asarray(loaded.input_scaler.fill, "float32"))
+    with torch.inference_mode():
+        expected = loaded.model(torch.from_numpy(np.moveaxis(scaled, -1, 0).copy())[None])[0].numpy() * 0.5
+    expected[3:6, 10:20] = np.nan
+    with rasterio.open("map.tif") as tif:
+        np.testing.assert_allclose(tif.read(1), expected, atol=1e-5, rtol=0, equal_nan=True)
+    status, out, _ = call(capsys, "map", "model", "scene.nc", "--out", "map.tif", "--tile", 16)
+    assert (status, out) == (0, "up to date: map.tif\n")
+
+
+def test_json_says_what_was_done(scene, capsys) -> None:
+    status, out, _ = call(capsys, "map", "model.json", "scene.nc", "--out", "map.zarr", "--json")
+    content = json.loads(out)
+    assert status == 0
+    assert content.pop("seconds") > 0
+    assert content == {
+        "written": "map.zarr", "cells": 1230, "predicted": 1200, "missing": 30, "tiles": 1, "resumed": 0,
+        "missing_by_channel": {"1.41H": 0, "1.41V": 0, "VV": 30, "VH": 0}, "was_finished": False,
+    }  # fmt: skip
+    with xr.open_zarr("map.zarr") as mapped:
+        assert int(mapped["soil_moisture"].isnull().sum()) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("model", "absent.nc", "--out", "map.tif"), ["no such file", "absent.nc"]),
+        (("absent", "scene.nc", "--out", "map.tif"), ["absent.safetensors is missing"]),
+        (("model", "scene.nc", "--out", "map.nc"), ["unknown kind of file", "'.zarr', '.tif'"]),
+        (("model", "scene.nc", "--out", "map.tif", "--tile", 0), ["tile >= 1"]),
+        (("model", "scene.nc", "--out", "map.tif", "--precision", "half"), ["'float32', 'bfloat16'"]),
+        (("model", "scene.nc", "--out", "map.tif", "--device", "tpu"), ["device", "'auto'"]),
+        (("model", "scene.nc"), ["Missing option '--out'"]),
+    ],
+)
+def test_mistakes_are_one_clear_line(scene, capsys, arguments, words) -> None:
+    status, _, err = call(capsys, "map", *arguments)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    for word in words:
+        assert word in err
+
+
+def test_an_existing_file_of_something_else_stays(scene, capsys, tmp_path) -> None:
+    (tmp_path / "map.tif").write_text("precious")
+    for option in ("--resume", "--no-resume"):
+        status, _, err = call(capsys, "map", "model", "scene.nc", "--out", "map.tif", option)
+        assert status == 2
+        assert "exists and is no map" in err
+        assert (tmp_path / "map.tif").read_text() == "precious"
+
+
+def test_another_map_is_replaced_only_when_asked(scene, capsys) -> None:
+    assert call(capsys, "map", "model", "scene.nc", "--out", "map.zarr")[0] == 0
+    status, _, err = call(capsys, "map", "model", "scene.nc", "--out", "map.zarr", "--tile", 20)
+    assert status == 2
+    assert "exists and is another map" in err
+    assert "--no-resume" in err
+    status, out, _ = call(capsys, "map", "model", "scene.nc", "--out", "map.zarr", "--tile", 20, "--no-resume")
+    assert (status, "in 6 tiles" in out) == (0, True)
