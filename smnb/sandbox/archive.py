@@ -164,8 +164,8 @@ def write_sandbox(
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
     of another preset, seed or generator version is replaced. The same seed gives the same bytes, and the same images
-    for a day in every preset. It takes about 15 s for ``quick`` and a minute for ``full`` on two cores, of which the
-    in-situ archive is about 3 s and 5 s.
+    for a day in every preset. It takes about half a minute for ``quick`` and three minutes for ``full`` on two cores, of
+    which the in-situ archive is about 3 s and 5 s, and SMAP about 15 s (60 MB) and two minutes (460 MB).
 
     Parameters
     ----------
@@ -173,7 +173,8 @@ def write_sandbox(
         A new or empty folder, or one that holds a sandbox.
     preset : {"quick", "full"}
         26-31 July 2011, or the whole of July. The last day is meant for testing. In-situ records, which need seasons,
-        cover May to September 2011, or the whole year.
+        cover May to September 2011, or the whole year. SMAP and SMAP/Sentinel-1 over three regions cover January 2017 to
+        June 2018 with some scenes and the days near them, or 2016 to 2018.
     seed : int
         Non-negative seed of everything random.
     progress : callable, optional

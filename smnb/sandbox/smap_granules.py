@@ -7,6 +7,7 @@ room and read as fill values. (In real files the unseen cells are stored, compre
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.grids import M36, EaseGrid, EaseWindow
-from smnb.sandbox.smap_orbits import SMAP_EPOCH
+from smnb.loaders.smap import seconds_to_utc
+from smnb.sandbox.smap_orbits import SMAP_EPOCH, smap_clock
 from smnb.sandbox.smap_radiometer import FILL, CoarseProduct
 from smnb.sandbox.smap_schema import FILLS, L2_LINKS, L3_LINKS, PASSIVE, RELEASE, S1_1KM, S1_3KM, Field, l3_name
 
@@ -146,7 +148,7 @@ def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple
     cells: Cells = {
         "EASE_row_index": np.broadcast_to(rows[:, None], shape), "EASE_column_index": np.broadcast_to(cols, shape),
         "latitude": lat, "longitude": lon, "latitude_centroid": lat, "longitude_centroid": lon,
-        "tb_time_seconds": one.seconds, "tb_time_utc": np.array(times, dtype="S24").reshape(shape),
+        "tb_time_seconds": smap_clock(one.seconds), "tb_time_utc": np.array(times, dtype="S24").reshape(shape),
         "boresight_incidence": zero + np.float32(40.0), "albedo": known.albedo, "roughness_coefficient": known.roughness,
         "clay_fraction": known.clay_fraction, "sand_fraction": known.sand_fraction,
         "bulk_density": 2.65 * (1.0 - known.porosity), "landcover_class": known.landcover_class,
@@ -205,8 +207,22 @@ def level2_granule(name: str, parts: Sequence[tuple[Cells, NDArray[np.bool_]]], 
 def _range(file: h5py.File, name: str, seconds: NDArray) -> None:
     _say(file, "DatasetIdentification", fileName=name)
     if seconds.size:
-        begin, end = (_iso(SMAP_EPOCH + timedelta(seconds=float(s))) for s in (seconds.min(), seconds.max()))
+        begin, end = (
+            _iso(t.item()) for t in seconds_to_utc(np.array([seconds.min(), seconds.max()])).astype("datetime64[us]")
+        )
         _say(file, "Extent", rangeBeginningDateTime=begin, rangeEndingDateTime=end)
+
+
+def _of_grid(field: Field, grid: EaseGrid) -> Field:
+    """A field whose attributes speak of another grid than that of 36 km."""
+    if grid == M36:
+        return field
+    last = {"EASE_row_index": grid.n_rows - 1, "EASE_column_index": grid.n_cols - 1}.get(field.name)
+    size = f"{round(grid.cell / 1000.0)}"
+    return replace(
+        field, long_name=field.long_name.replace("36 km", f"{size} km"), valid=(0, last) if last else field.valid,
+        flags=tuple(flag.replace("36_km", f"{size}_km") for flag in field.flags),
+    )  # fmt: skip
 
 
 @cache
@@ -218,7 +234,7 @@ def _level3_template(grid: EaseGrid) -> bytes:
     with _file() as file:
         for group_name, suffix in ((_AM, ""), (_PM, "_pm")):
             group = file.create_group(group_name)
-            for field in _DAILY:
+            for field in (_of_grid(field, grid) for field in _DAILY):
                 _create(group, field, l3_name(field.name) + suffix, grid.shape, chunks, growing=growing)
             for name, target in L3_LINKS.items():
                 group[name + suffix] = group[target + suffix]

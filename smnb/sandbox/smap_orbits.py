@@ -12,10 +12,19 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb.loaders.smap import utc_to_seconds
 from smnb.sandbox.noise import EARTH_RADIUS_KM, stream
 from smnb.sandbox.smap_regions import Region
 
-__all__ = ["SMAP_EPOCH", "Sentinel1Pass", "SmapPass", "sentinel1_passes", "sentinel1_swath", "smap_passes"]
+__all__ = [
+    "SMAP_EPOCH",
+    "Sentinel1Pass",
+    "SmapPass",
+    "sentinel1_passes",
+    "sentinel1_swath",
+    "smap_clock",
+    "smap_passes",
+]
 
 #: Zero of ``tb_time_seconds``.
 SMAP_EPOCH = datetime(2000, 1, 1, 11, 58, 55, 816000, tzinfo=UTC)
@@ -171,3 +180,9 @@ def sentinel1_swath(region: Region, track: int, east: NDArray, north: NDArray) -
     across = (east[None, :] - offset) * np.cos(heading) - north[:, None] * np.sin(heading)
     angle = middle + across / (2.0 * _S1_HALF_SWATH_KM) * _S1_ANGLE_SPAN
     return np.abs(across) <= _S1_HALF_SWATH_KM, angle.astype(np.float32)
+
+
+def smap_clock(seconds: NDArray) -> NDArray[np.float64]:
+    """The products' seconds, which count leap seconds, of the simulation's, which do not."""
+    start = np.datetime64(SMAP_EPOCH.replace(tzinfo=None), "us")
+    return utc_to_seconds(start + np.round(np.asarray(seconds) * 1e6).astype("int64").astype("timedelta64[us]"))

@@ -20,7 +20,15 @@ from smnb.sandbox.active_passive import (
     masked_blur,
 )
 from smnb.sandbox.noise import stream
-from smnb.sandbox.smap_orbits import SMAP_EPOCH, Sentinel1Pass, SmapPass, sentinel1_passes, sentinel1_swath, smap_passes
+from smnb.sandbox.smap_orbits import (
+    SMAP_EPOCH,
+    Sentinel1Pass,
+    SmapPass,
+    sentinel1_passes,
+    sentinel1_swath,
+    smap_clock,
+    smap_passes,
+)
 from smnb.sandbox.smap_radiometer import FILL, INCIDENCE_DEG, Radiometer, quality_flags, surface_flags
 from smnb.sandbox.smap_regions import Region, region_domain
 from smnb.sandbox.smap_schema import RELEASE
@@ -221,7 +229,7 @@ class SceneMaker:
         result = {
             "surface_flag": np.where(seen, flag & ~np.uint16(0b10), 65534).astype(np.uint16),
             "landcover_class": np.where(seen, cover, 254).astype(np.uint8),
-            "spacecraft_overpass_time_seconds": np.where(seen, spread(one.seconds, 3), -9999.0),
+            "spacecraft_overpass_time_seconds": np.where(seen, spread(smap_clock(one.seconds), 3), -9999.0),
         }
         for name, values in (
             ("sigma0_incidence_angle", angle), ("albedo", known.albedo), ("bare_soil_roughness_retrieved", known.roughness),

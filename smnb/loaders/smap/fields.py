@@ -97,7 +97,7 @@ _SHARED = (
     _canonical("sand_fraction", "sand_fraction"),
     Variable("bulk_density", {"": ("bulk_density",)}, "g cm-3", "soil bulk density", valid=(0.0, 2.65)),
     Variable("albedo", {"": ("albedo",)}, "1", "single-scattering albedo of the vegetation", by_algorithm=True),
-    Variable("vegetation_opacity", {"": ("vegetation_opacity",)}, "1", "optical depth of the vegetation at nadir",
+    Variable("vegetation_opacity", {"": ("vegetation_opacity",)}, "1", "optical depth of the vegetation along the slant",
              valid=(0.0, 10.0), by_algorithm=True),
     Variable("landcover_class", {"": ("landcover_class",)}, "1", "dominant IGBP land cover class", "class"),
 )  # fmt: skip
