@@ -19,6 +19,7 @@ from smnb.contract import VARIABLES, FormatError, ParameterError, RunError
 from smnb.files import atomic_path, remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb.sandbox.amsre import CHANNELS, PASSES, Radiometer, encode_image, file_name
 from smnb.sandbox.era import Reanalysis, pack, write_era_file
+from smnb.sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
 from smnb.sandbox.insitu import InSitu, insitu_plan
 from smnb.sandbox.smap import SmapPeriod, SmapPlan, write_smap
 from smnb.sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World, check_seed
@@ -26,7 +27,7 @@ from smnb.sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World,
 __all__ = ["GENERATOR_VERSION", "MARKER", "PRESETS", "Preset", "read_manifest", "write_sandbox"]
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "3"
+GENERATOR_VERSION = "4"
 #: Is written into the gridded truth; raise it when the gridded files change.
 _GRIDDED_VERSION = "1"
 MARKER = "SANDBOX.json"
@@ -49,6 +50,8 @@ class Preset:
     """First and last day of the in-situ records, within 2011; None for no in-situ archive."""
     smap: SmapPeriod | None = None
     """What there is of SMAP and Sentinel-1 over three regions, within 2016 to 2018; None for nothing."""
+    fusion: FusionPeriod | None = None
+    """What there is of SMAP, Sentinel-1 and sensors at 1 km in September 2020; None for nothing."""
 
     @property
     def days(self) -> list[date]:
@@ -63,15 +66,18 @@ PRESETS: dict[str, Preset] = {
             date(2017, 1, 1), date(2018, 6, 30), level2=(date(2018, 5, 1), date(2018, 5, 8)),
             enhanced=(date(2018, 5, 1), date(2018, 5, 3)), one_km=(date(2018, 5, 1), date(2018, 5, 31)), max_scenes=36,
         ),
+        fusion=FusionPeriod(places=6, scenes=3),
     ),
     "full": Preset(
         FIRST_DAY, LAST_DAY, insitu=(date(2011, 1, 1), date(2011, 12, 31)),
         smap=SmapPeriod(enhanced=(date(2018, 5, 1), date(2018, 5, 16)), one_km=(date(2018, 5, 1), date(2018, 9, 30))),
+        fusion=FusionPeriod(),
     ),
 }  # fmt: skip
 
 
 _smap_plan = cache(SmapPlan)
+_fusion_plan = cache(FusionPlan)
 
 
 def _plan(preset: Preset) -> dict[str, list[str]]:
@@ -84,6 +90,7 @@ def _plan(preset: Preset) -> dict[str, list[str]]:
         "truth": [f"sandbox_truth/truth_{span}.nc"],
         "insitu": insitu_plan(preset.insitu) if preset.insitu else [],
         "smap": _smap_plan(preset.smap).files if preset.smap else [],
+        "fusion": _fusion_plan(preset.fusion).files if preset.fusion else [],
     }
 
 
@@ -256,15 +263,17 @@ def _write_missing(
     total = sum(map(len, missing.values()))
     with ThreadPoolExecutor(_THREADS) as pool:
         jobs = _Jobs(pool, total, progress)
-        if total > len(missing["smap"]):
+        if total > len(missing["smap"]) + len(missing["fusion"]):
             _write_month(root, preset, seed, missing, jobs)
+
+        def submit(name: str, content: bytes) -> None:
+            jobs.submit(name, write_bytes, root / name, content)
+
         if missing["smap"]:
-
-            def submit(name: str, content: bytes) -> None:
-                jobs.submit(name, write_bytes, root / name, content)
-
             write_smap(_smap_plan(preset.smap), seed, set(missing["smap"]), submit)
-            jobs.wait()
+        if missing["fusion"]:
+            write_fusion(_fusion_plan(preset.fusion), seed, set(missing["fusion"]), submit)
+        jobs.wait()
 
 
 def _write_month(root: Path, preset: Preset, seed: int, missing: dict[str, list[str]], jobs: _Jobs) -> None:
