@@ -124,7 +124,5 @@ def open_smap_truth(
             next_step="Write it anew: smnb sandbox",
         )  # fmt: skip
     dataset["soil_moisture"] = dataset["soil_moisture"].astype("float32")
-    stamp(
-        dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}"
-    )
+    stamp(dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}")
     return check_dataset(dataset, who=who, require=("soil_moisture",))
