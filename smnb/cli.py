@@ -18,7 +18,7 @@ import typer
 
 import smnb
 from smnb import cli_insitu, cli_map, cli_retrieve, cli_scores, cli_sweep
-from smnb.contract import CatalogError, ParameterError, RunError, SmnbError
+from smnb.contract import CatalogError, RunError, SmnbError
 
 __all__ = ["app", "main"]
 

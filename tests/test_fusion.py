@@ -20,7 +20,7 @@ from smnb.fusion import (
     score_everywhere,
     summarise,
 )
-from smnb.fusion_data import FusionSamples, split_sensors
+from smnb.fusion_data import FusionSamples, parse_places, split_sensors
 from smnb.grids import M01, EaseWindow
 from smnb.training import TrainingConfig
 
@@ -131,3 +131,13 @@ def test_fields_of_a_patch_have_its_coordinates_and_coarse_view_is_the_block_mea
     assert (np.diff(fields["TB H"]["lat"]) > 0).all()
     view = coarse_view(samples, 1, samples.truth[1])
     np.testing.assert_allclose(view[::9, ::9], samples.truth[1].reshape(5, 9, 5, 9).mean((1, 3)), atol=1e-6)
+
+
+def test_places_are_parsed_and_refused() -> None:
+    places = parse_places(["a=-98.5,34.5,-97.5,35.5", "b=5,45,6,46"])
+    assert list(places) == ["a", "b"]
+    assert places["a"].lon.min() > -98.51
+    assert parse_places([]) is None
+    for bad in (["a"], ["a=1,2,3"], ["=1,2,3,4"], ["a=1,2,3,4", "a=1,2,3,4"], ["a=6,45,5,46"]):
+        with pytest.raises(ParameterError):
+            parse_places(bad)

@@ -11,7 +11,7 @@
 from smnb.fusion_data.batches import FusionDataset, FusionScaler
 from smnb.fusion_data.in_situ import PAPER_INSTRUMENT, PAPER_NETWORKS, select_sensors
 from smnb.fusion_data.matching import SceneProducts
-from smnb.fusion_data.opening import FUSION_IDS, open_fusion_scenes
+from smnb.fusion_data.opening import FUSION_IDS, open_fusion_scenes, parse_places
 from smnb.fusion_data.samples import CHANNELS, FusionSamples
 from smnb.fusion_data.splitting import FusionSplit, leave_scenes_out, split_sensors
 
@@ -27,6 +27,7 @@ __all__ = [
     "SceneProducts",
     "leave_scenes_out",
     "open_fusion_scenes",
+    "parse_places",
     "select_sensors",
     "split_sensors",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
@@ -13,13 +13,42 @@ from smnb.fusion_data.matching import SceneProducts
 from smnb.grids import M01, M09, EaseWindow
 from smnb.sandbox.fusion_places import PLACES
 
-__all__ = ["FUSION_IDS", "open_fusion_scenes"]
+__all__ = ["FUSION_IDS", "open_fusion_scenes", "parse_places"]
 
 #: Catalog entry of each product.
 FUSION_IDS = {
     "sigma0": "fusion_sentinel1", "passive": "fusion_smap_l3_e", "baseline": "fusion_smap_s1_l2",
     "insitu": "fusion_ismn", "truth": "sandbox_fusion_truth",
 }  # fmt: skip
+
+
+def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
+    """Windows of the 1 km grid from ``name=west,south,east,north`` in degrees; None where there is no text.
+
+    Raises
+    ------
+    ParameterError
+        If a text is none of this form, a name occurs twice, or a box leaves the grid.
+
+    Examples
+    --------
+    >>> parse_places(["oklahoma=-98.5,34.5,-97.5,35.5"])
+    {'oklahoma': EaseWindow(M01, rows 3061:3166, cols 7857:7953)}
+    """
+    places: dict[str, EaseWindow] = {}
+    for text in texts:
+        name, _, box = str(text).partition("=")
+        try:
+            west, south, east, north = (float(value) for value in box.split(","))
+        except ValueError as error:
+            raise ParameterError(
+                "parse_places", "a place is no name and box", got=text, expected="oklahoma=-98.5,34.5,-97.5,35.5",
+                next_step="Give west, south, east and north in degrees",
+            ) from error  # fmt: skip
+        if not name.strip() or name in places:
+            raise ParameterError("parse_places", "a place has no name of its own", got=text)
+        places[name] = M01.window(south=south, north=north, west=west, east=east)
+    return places or None
 
 
 def _files(catalog: Catalog, catalog_id: str, root: Path) -> list[Path]:
