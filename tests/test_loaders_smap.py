@@ -215,6 +215,13 @@ def test_several_days_are_one_dataset_and_the_period_is_chosen_by_name(tmp_path)
         l3(paths, start="2021-01-01")
 
 
+def test_a_folder_stands_for_the_files_in_it_and_below(day, tmp_path):
+    xr.testing.assert_identical(l3(tmp_path).drop_attrs(), l3([day]).drop_attrs())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CatalogError, match="holds no HDF5 file"):
+        l3([tmp_path / "empty"])
+
+
 def test_nothing_is_read_before_it_is_asked_for_and_nothing_twice(day, monkeypatch):
     read = []
     original = reading.Slab.read

@@ -86,7 +86,7 @@ def open_l2_active_passive(
     Parameters
     ----------
     paths : sequence of path-like
-        Granules with NSIDC's names.
+        Granules with NSIDC's names, or folders of them.
     catalog_id : str
         The catalog's entry.
     synthetic : bool

@@ -101,10 +101,24 @@ def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
     )  # fmt: skip
 
 
+def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
+    """Replace each folder by the HDF5 files in it and below."""
+    found: list[str | Path] = []
+    for path in [paths] if isinstance(paths, (str, Path)) else paths:
+        if not Path(path).is_dir():
+            found.append(path)
+            continue
+        inside = sorted(Path(path).rglob("*.h5"))
+        if not inside:
+            raise CatalogError(who, "the folder holds no HDF5 file (*.h5)", got=str(path))
+        found += inside
+    return found
+
+
 def list_granules(
     who: str, paths: Sequence[str | Path], accepted: Sequence[str], start: str | None, end: str | None
 ) -> list[Granule]:
-    """Granules of a period in order of time, all of one product; no file is opened.
+    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its files.
 
     Raises
     ------
@@ -113,7 +127,7 @@ def list_granules(
     CatalogError
         If the period holds none.
     """
-    granules = [_parse(who, path, accepted) for path in check_paths(who, paths)]
+    granules = [_parse(who, path, accepted) for path in check_paths(who, _in_folders(who, paths))]
     products = {granule.product: granule.path.name for granule in granules}
     if len(products) > 1:
         raise FormatError(

@@ -43,7 +43,7 @@ def open_l2(
     Parameters
     ----------
     paths : sequence of path-like
-        Granules of one of the two products, with NSIDC's names.
+        Granules of one of the two products, with NSIDC's names, or folders of them.
     catalog_id : str
         The catalog's entry.
     synthetic : bool

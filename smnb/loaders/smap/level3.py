@@ -64,7 +64,7 @@ def open_l3(
     Parameters
     ----------
     paths : sequence of path-like
-        Files of one of the two products, one a day, with NSIDC's names.
+        Files of one of the two products, one a day, with NSIDC's names, or folders of them.
     catalog_id : str
         The catalog's entry.
     synthetic : bool
