@@ -29,7 +29,8 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 ROWS = [
     ["files", "contract"], ["grids"], ["physics"], ["metrics"], ["strata"], ["published"], ["catalog"], ["loaders"],
     ["sandbox"], ["matchup"], ["splits"], ["profiling", "predictions"], ["samples"], ["sequences"],
-    ["tasks", "downscaling_tasks", "fusion_data"], ["models"], ["losses"], ["checkpoints"], ["training"], ["inference"], ["tiling"],
+    ["tasks", "downscaling_tasks", "fusion_data"], ["models"], ["losses"], ["checkpoints"], ["training"], ["inference"],
+    ["tiling"],
     ["retrieval", "downscaling", "fusion"], ["plots"], ["runs"],
     ["cli_insitu", "cli_map", "cli_retrieve", "cli_scores", "cli_sweep"], ["cli"],
 ]  # fmt: skip
