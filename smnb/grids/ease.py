@@ -21,8 +21,9 @@ __all__ = ["EASE_GRIDS", "M01", "M03", "M09", "M36", "EaseGrid", "EaseWindow"]
 #: The 36 km grid. The others divide its cells, so that nesting is exact and not a matter of the rounding of cell sizes.
 _M36_ROWS, _M36_COLS, _M36_CELL = 406, 964, 36032.220840584
 _SUBDIVISIONS = {"M36": 1, "M09": 4, "M03": 12, "M01": 36}
-#: Cells of the finest grid along a side of a 36 km cell.
-_FINEST = 36
+#: The upper left corner and the cell sizes, m, as published: indices are those of the published formula to the last bit.
+_X0, _Y0 = -17367530.4451615, 7314540.8306386
+_PUBLISHED_CELLS = {"M36": 36032.220840584, "M09": 9008.055210146, "M03": 3002.6850700487, "M01": 1000.89502334956}
 #: North and south edges of the grids, degrees, as published.
 _LAT_LIMIT = 85.0445664
 
@@ -118,8 +119,9 @@ class EaseGrid:
         Returns
         -------
         row, col : numpy.ndarray of int64
-            A point on an edge belongs to the cell south or east of it. A finer grid's index divided by the nesting
-            factor is always the coarser grid's.
+            By the published formula with the published cell sizes. A finer grid's index divided by the nesting factor is
+            the coarser grid's, but for a point that lies on an edge to the last bits: there the rounding of each grid's
+            cell size decides.
 
         Raises
         ------
@@ -151,8 +153,8 @@ class EaseGrid:
                 )  # fmt: skip
             lat, lon = np.where(inside, lat, 0.0), np.where(inside, lon, 0.0)
         x, y = self.xy(lat, lon)
-        row = _nested_index(-y, self.n_rows, self.subdivision)
-        col = _nested_index(x, self.n_cols, self.subdivision)
+        cell = _PUBLISHED_CELLS[self.name]
+        row, col = _index(_Y0 - y, cell, self.n_rows), _index(x - _X0, cell, self.n_cols)
         return (row, col) if inside.all() else (np.where(inside, row, -1), np.where(inside, col, -1))
 
     def check_indices(self, who: str, row: Any, col: Any) -> None:
@@ -282,14 +284,9 @@ def _frozen(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _nested_index(distance: np.ndarray, size: int, subdivision: int) -> np.ndarray:
-    """Index along an axis from the distance to the map's middle, m.
-
-    The finest grid's index is divided, for then nesting holds whatever the rounding; the outermost edge of the map
-    belongs to the outer cell.
-    """
-    finest = np.floor(distance * (_FINEST / _M36_CELL)).astype("int64") + size * (_FINEST // subdivision) // 2
-    return np.clip(finest // (_FINEST // subdivision), 0, size - 1)
+def _index(distance: np.ndarray, cell: float, size: int) -> np.ndarray:
+    """Index along an axis from the distance to the map's edge, m; the outermost edge belongs to the outer cell."""
+    return np.clip(np.floor(distance / cell).astype("int64"), 0, size - 1)
 
 
 @dataclass(frozen=True, repr=False)
