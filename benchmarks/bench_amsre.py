@@ -15,13 +15,12 @@ import argparse
 import os
 import platform
 import tempfile
-import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
 import xarray as xr
 
+from benchmarks.measure import best_of, matrix_rate
 from smnb.inference import DenseAmsreCNN, dense_map, patch_map
 from smnb.models import build_model
 from smnb.models.svr import TorchSVR
@@ -35,27 +34,6 @@ MULTIPLICATIONS = {
     "dense": 20 * 16 + 100 * 80 + 200 * 400 + 800 * 500 + 500,
     "winograd": 20 * 16 + 100 * 80 + 9 / 16 * (200 * 400 + 800 * 500) + 500,
 }
-
-
-def best_of(function: Callable[[], object], repeats: int, device: str = "cpu") -> float:
-    """Shortest wall time of several calls, seconds."""
-    times = []
-    for _ in range(repeats):
-        if device == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        function()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def matrix_rate(device: str = "cpu") -> float:
-    """Measured float32 matrix-product rate, FLOP/s."""
-    n = 4096 if device == "cuda" else 3072
-    a, b = torch.randn(n, n, device=device), torch.randn(n, n, device=device)
-    return 2 * n**3 / best_of(lambda: a @ b, 6, device)
 
 
 def images(number: int = 1) -> PatchStore:
@@ -73,16 +51,17 @@ def bench_map(device: str) -> None:
     image = store.image(0).to(device)
     tile = None if device == "cpu" else (360, 720)
     rate = matrix_rate(device)
-    dense_seconds = best_of(lambda: dense_map(dense, image, tile=tile, device=device), 3, device)
+    dense_seconds, _ = best_of(lambda: dense_map(dense, image, tile=tile, device=device), 3, device=device)
     on_device = PatchStore.__new__(PatchStore)
     on_device.__dict__ = {**store.__dict__, "padded": store.padded.to(device)}
     network.to(device)
     by_batch = {
-        size: best_of(lambda s=size: patch_map(network, on_device, 0, where=band, batch_size=s), 2, device) * share
+        size: best_of(lambda s=size: patch_map(network, on_device, 0, where=band, batch_size=s), 2, device=device)[0]
+        * share
         for size in (256, 1024, 4096)
     }
     patch_seconds = min(by_batch.values())
-    again = best_of(lambda: dense_map(dense, image, tile=tile, device=device), 2, device)  # after, in case load changed
+    again, _ = best_of(lambda: dense_map(dense, image, tile=tile, device=device), 2, device=device)  # load may change
     difference = np.nanmax(np.abs(
         patch_map(network, on_device, 0, where=band, batch_size=1024)[0] - dense_map(dense, image, tile=tile, device=device)[0]
     ))  # fmt: skip
@@ -124,7 +103,7 @@ def bench_xbatcher(store: PatchStore, network: torch.nn.Module, dense_seconds: f
         return done
 
     n = len(generator)
-    seconds = best_of(run, 2) * ROWS * COLS / n
+    seconds = best_of(run, 2)[0] * ROWS * COLS / n
     print(
         f"xbatcher {xbatcher.__version__}: {seconds:.0f} s a map (timed on {n} patches); ratio {seconds / dense_seconds:.0f}x"
     )
@@ -140,10 +119,8 @@ def bench_svr() -> None:
     svr = SVR(C=10, epsilon=0.005).fit(features, target / np.ptp(target))
     points = np.concatenate([features] * 4)[:20_000] + 0.05 * rng.standard_normal((20_000, 324)).astype("float32")
     machine, tensor = TorchSVR.from_sklearn(svr), torch.from_numpy(points)
-    torch_seconds = best_of(lambda: machine(tensor), 3)
-    start = time.perf_counter()
-    reference = svr.predict(points)
-    sklearn_seconds = time.perf_counter() - start
+    torch_seconds, _ = best_of(lambda: machine(tensor), 3)
+    sklearn_seconds, reference = best_of(lambda: svr.predict(points))
     difference = np.abs(reference - machine(tensor).numpy()).max()
     print(f"{machine.n_support} support vectors, 324 features, 20,000 points")
     print(
@@ -169,9 +146,9 @@ def bench_gather() -> None:
             part = index[start : start + 256]
             np.stack([padded[i, r : r + 9, c : c + 9] for i, r, c in zip(part.image, part.row, part.col, strict=True)])
 
-    slow = 20_000 / best_of(naive, 2)
+    slow = 20_000 / best_of(naive, 2)[0]
     for batch in (128, 512, 4096):
-        rate = n / best_of(lambda b=batch: gather(b), 2)
+        rate = n / best_of(lambda b=batch: gather(b), 2)[0]
         print(f"batches of {batch}: {rate:,.0f} patches a second, {rate / slow:.0f}x slicing one by one ({slow:,.0f})")
 
 

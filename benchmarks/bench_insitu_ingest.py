@@ -19,23 +19,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import best_of, resident_memory
 from smnb.loaders.insitu import index_archive, ingest, open_insitu
 
 _CHILD = "--measure-memory"
-
-
-def timed(function: Callable[[], Any], repeat: int = 1) -> tuple[float, Any]:
-    """Shortest of some runs in seconds, and the last result."""
-    best, result = float("inf"), None
-    for _ in range(repeat):
-        begin = time.perf_counter()
-        result = function()
-        best = min(best, time.perf_counter() - begin)
-    return best, result
 
 
 def ismn_index(archive: Path, folder: Path, *, parallel: bool) -> Any:
@@ -61,17 +51,12 @@ def subset(archive: Path, sensors: int, out: Path) -> Path:
     return out
 
 
-def peak_of_this_process() -> float:
-    """Largest resident memory in MB; of Linux's own record, since getrusage counts the parent's share of a fork."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
-
-
 def peak_mb(archive: Path) -> tuple[float, int]:
     """Peak memory in MB of an ingest in a process of its own, and the number of readings."""
     printed = subprocess.run(
-        [sys.executable, __file__, str(archive), _CHILD], capture_output=True, text=True, check=True
-    )
+        [sys.executable, "-m", "benchmarks.bench_insitu_ingest", str(archive.resolve()), _CHILD],
+        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
     found = json.loads(printed.stdout)
     return found["mb"], found["read"]
 
@@ -95,7 +80,7 @@ def main() -> None:
         folder = Path(name)
         if options.child:
             report = ingest(options.archive, folder, flags="all", depth=None)
-            print(json.dumps({"mb": peak_of_this_process(), "read": report["readings"]["read"]}))
+            print(json.dumps({"mb": resident_memory() / 1e6, "read": report["readings"]["read"]}))
             return
         compare(options.archive, folder)
 
@@ -106,10 +91,10 @@ def compare(archive: Path, folder: Path) -> None:
 
     logging.disable(logging.CRITICAL)
     print(f"ismn {ismn.__version__}, {archive.name}")
-    ours, frame = timed(lambda: index_archive(archive), repeat=3)
+    ours, frame = best_of(lambda: index_archive(archive), 3)
     theirs = {}
     for parallel in (False, True):
-        theirs[parallel], interface = timed(lambda p=parallel: ismn_index(archive, folder / str(p), parallel=p))
+        theirs[parallel], interface = best_of(lambda p=parallel: ismn_index(archive, folder / str(p), parallel=p))
     best = min(theirs.values())
     print(f"cold index of {len(frame)} sensors: smnb {ours:.2f} s; ismn {theirs[False]:.2f} s (one process), "
           f"{theirs[True]:.2f} s (parallel); ratio {best / ours:.1f}")  # fmt: skip
@@ -117,13 +102,13 @@ def compare(archive: Path, folder: Path) -> None:
     cpu = {"smnb table": float("inf"), "smnb Parquet": float("inf"), "ismn": float("inf")}
     for _ in range(3):  # in turns, so that what else the machine does hits both sides
         clock = [time.process_time()]
-        took, tables = timed(lambda: open_insitu([archive], catalog_id="bench", flags="all", depth=None))
+        took, tables = best_of(lambda: open_insitu([archive], catalog_id="bench", flags="all", depth=None))
         ours.append(took)
         clock.append(time.process_time())
-        took, _ = timed(lambda: ingest(archive, folder / "out", flags="all", depth=None))
+        took, _ = best_of(lambda: ingest(archive, folder / "out", flags="all", depth=None))
         written.append(took)
         clock.append(time.process_time())
-        took, their_rows = timed(lambda: ismn_rows(interface))
+        took, their_rows = best_of(lambda: ismn_rows(interface))
         seconds.append(took)
         clock.append(time.process_time())
         cpu = {name: min(best, clock[i + 1] - clock[i]) for i, (name, best) in enumerate(cpu.items())}

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
 
 import numpy as np
 import pandas as pd
 from scipy.signal import lfilter
 
+from benchmarks.measure import best_of
 from smnb.metrics import interval, score_intervals
 
 ERROR_SD, SIGNAL_SD, BIAS, SIGNAL_PHI = 0.05, 0.08, 0.02, 0.9
@@ -94,17 +94,13 @@ def speed(sensors: int, n: int, n_boot: int, subset: int, seed: int) -> None:
             lambda m=metric: score_intervals(table, metrics=m, n_boot=n_boot),
             lambda m=metric: score_intervals(ragged, metrics=m, n_boot=n_boot),
         ):
-            start = time.perf_counter()
-            job()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(best_of(job)[0])
         seconds[0] *= sensors / subset
         totals += seconds
         print(
             f"{metric:>10} {seconds[0]:9.1f} s {seconds[1]:7.2f} s {seconds[0] / seconds[1]:8.0f}x {seconds[2]:9.2f} s"
         )
-    start = time.perf_counter()
-    score_intervals(table, metrics=METRICS, n_boot=n_boot)
-    together = time.perf_counter() - start
+    together, _ = best_of(lambda: score_intervals(table, metrics=METRICS, n_boot=n_boot))
     print(f"{'all four':>10} {totals[0]:9.1f} s {together:7.2f} s {totals[0] / together:8.0f}x {totals[2]:9.2f} s")
 
 

@@ -13,13 +13,13 @@ import argparse
 import cmath
 import math
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 
+from benchmarks.measure import best_of
 from smnb.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
 
 LOW, HIGH = 0.02, 0.65
@@ -81,15 +81,6 @@ def one_by_one(forward: Callable[[float, dict[str, float]], float], cells: dict[
     return np.array(found)
 
 
-def best(function: Callable[[], Any], repeat: int) -> tuple[float, Any]:
-    shortest, result = math.inf, None
-    for _ in range(repeat):
-        start = time.perf_counter()
-        result = function()
-        shortest = min(shortest, time.perf_counter() - start)
-    return shortest, result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, default in (("cells", 1_500_000), ("sample", 400), ("repeat", 3)):
@@ -105,12 +96,12 @@ def main() -> None:
     ours: dict[str, tuple[float, Any]] = {}
     for workers in (1, None):
         name = f"smnb retrieve_single_channel V, {workers or cores} thread(s)"
-        ours[name] = best(lambda w=workers: retrieve_single_channel(
+        ours[name] = best_of(lambda w=workers: retrieve_single_channel(
             cells["V"], polarization="V", optical_depth=cells["tau"], bounds=(LOW, HIGH), workers=w, **inputs,
         ), options.repeat)  # fmt: skip
-    ours["smnb retrieve_single_channel H"] = best(lambda: retrieve_single_channel(
+    ours["smnb retrieve_single_channel H"] = best_of(lambda: retrieve_single_channel(
         cells["H"], polarization="H", optical_depth=cells["tau"], bounds=(LOW, HIGH), **inputs), options.repeat)  # fmt: skip
-    ours["smnb retrieve_dual_channel"] = best(lambda: retrieve_dual_channel(
+    ours["smnb retrieve_dual_channel"] = best_of(lambda: retrieve_dual_channel(
         cells["H"], cells["V"], prior_optical_depth=cells["tau"], bounds=(LOW, HIGH), **inputs), 1)  # fmt: skip
     for name, (seconds, result) in ours.items():
         counts = {s.name.lower(): int((result[-1] == s).sum()) for s in RetrievalStatus}
@@ -118,7 +109,7 @@ def main() -> None:
     single = f"smnb retrieve_single_channel V, {cores} thread(s)"
     sample = {name: values[: options.sample] for name, values in cells.items()}
     for name, forward in (("the library's scalar model", library_tb), ("plain Python and cmath", plain_tb)):
-        seconds, found = best(lambda f=forward: one_by_one(f, sample), options.repeat)
+        seconds, found = best_of(lambda f=forward: one_by_one(f, sample), options.repeat)
         scaled = seconds * options.cells / options.sample
         differ = np.abs(found - ours[single][1][0][: options.sample]).max()
         print(f"  {'brentq, ' + name:44} {scaled:9.1f} s   this / smnb {scaled / ours[single][0]:7.0f}   "

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -19,6 +16,7 @@ from pyproj import Transformer
 from rasterio.transform import from_origin
 from rasterio.warp import Resampling, reproject
 
+from benchmarks.measure import best_of
 from smnb.grids import EaseWindow
 from smnb.loaders.sentinel import open_sentinel1
 
@@ -41,16 +39,6 @@ def write_scene(path: Path, size: int) -> None:
             file.set_band_description(band, name)
         file.write(np.broadcast_to(np.linspace(30, 46, size, dtype="float32"), (size, size)), 3)
         file.set_band_description(3, "angle")
-
-
-def best_of(function: Callable[[], Any], times: int) -> tuple[float, Any]:
-    """Shortest time, s, and the last result."""
-    best = float("inf")
-    for _ in range(times):
-        start = time.perf_counter()
-        result = function()
-        best = min(best, time.perf_counter() - start)
-    return best, result
 
 
 def warp(path: Path, window: EaseWindow) -> list[np.ndarray]:

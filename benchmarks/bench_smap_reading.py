@@ -25,6 +25,7 @@ import h5py
 import numpy as np
 import xarray as xr
 
+from benchmarks.measure import resident_memory
 from smnb.grids import M09
 from smnb.loaders.smap import count_masks, open_l3, utc_to_seconds
 
@@ -131,19 +132,14 @@ READERS = {
 }  # fmt: skip
 
 
-def resident(kind: str) -> float:
-    """Resident memory of this process, MiB: "VmRSS" now, "VmHWM" the peak (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(kind)) / 1024
-
-
 def child(reader: str, argument: Any, region: Any, connection: Any) -> None:
     warnings.simplefilter("ignore")
     dask.array.zeros(1).compute()
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before, cpu, wall = resident("VmRSS"), time.process_time(), time.perf_counter()
+    before, cpu, wall = resident_memory("VmRSS"), time.process_time(), time.perf_counter()
     found = READERS[reader](argument, region)
-    connection.send((time.process_time() - cpu, time.perf_counter() - wall, resident("VmHWM") - before, found))
+    took = time.process_time() - cpu, time.perf_counter() - wall, (resident_memory() - before) / 2**20
+    connection.send((*took, found))
 
 
 def measure(reader: str, argument: Any, region: Any, repeat: int) -> tuple[float, float, float, Any]:

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import torch
 
+from benchmarks.measure import matrix_rate, synchronise
 from smnb.downscaling import train_smen
 from smnb.losses import unbiased_rmse_loss
 from smnb.models.smen import SMEN
@@ -27,24 +28,6 @@ def multiplications(size: int = 100, features: int = 32, history: int = 4) -> in
     taps = 2 * 3 * 3
     blocks = sum((1 if i == 0 else features) * features * taps * (history - 1 - i) for i in range(history - 1))
     return size * size * (blocks + 2 * 9 * features)
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype, size: int) -> float:
-    """Best of several matrix products of `size`, FLOP a second."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(8):
-        _synchronise(device)
-        start = time.perf_counter()
-        a @ b
-        _synchronise(device)
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def scenes(n: int, size: int) -> ImageSequences:
@@ -64,7 +47,7 @@ def steps_alone(data: SequenceDataset, batch: int, seconds: float, precision: st
     done, start, number = 0, 0.0, 0
     while number < 3 or time.perf_counter() - start < seconds:
         if number == 2:  # the first steps set up kernels
-            _synchronise(device)
+            synchronise(device)
             done, start = 0, time.perf_counter()
         inputs, target, mask = data[np.arange(number * batch, (number + 1) * batch) % len(data)]
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
@@ -73,7 +56,7 @@ def steps_alone(data: SequenceDataset, batch: int, seconds: float, precision: st
         unbiased_rmse_loss(prediction.float(), target, mask).backward()
         optimizer.step()
         done, number = done + batch, number + 1
-    _synchronise(device)
+    synchronise(device)
     return done / (time.perf_counter() - start)
 
 
@@ -111,7 +94,7 @@ def main() -> None:
     split = data.split(str(data.time[-4])[:10], n_train=images)
     scaler = SequenceScaler.fit(data, split.train)
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
-        rate = matrix_rate(device, dtype, 2048 if device.type == "cpu" else 8192)
+        rate = matrix_rate(device, dtype)
         config = TrainingConfig(epochs=args.epochs, batch_size=args.batch, learning_rate=1e-4, schedule="constant",
                                 patience=0, device=str(device.type), precision=precision)  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +102,7 @@ def main() -> None:
         alone = steps_alone(
             SequenceDataset(data, split.train, scaler, device=device), args.batch, 8.0, precision, device
         )
-        again = matrix_rate(device, dtype, 2048 if device.type == "cpu" else 8192)
+        again = matrix_rate(device, dtype)
         rate = max(rate, again)
         achieved = flops * result.samples_per_second
         print(f"{precision}: matrix product {rate / 1e9:,.0f} GFLOP/s; training {achieved / 1e9:,.0f} GFLOP/s "

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import resource
 import tempfile
 import time
 from functools import partial
@@ -26,7 +25,7 @@ import zarr
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.bench_smen import matrix_rate
+from benchmarks.measure import best_of, matrix_rate, resident_memory
 from smnb.grids import M01, EaseWindow
 from smnb.losses import fusion_loss
 from smnb.models import build_model
@@ -49,13 +48,9 @@ def convolution_rate(side: int = 256) -> float:
     """Best of several convolutions of 32 by 32 filters, FLOP a second."""
     images = torch.randn(1, 32, side, side).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(32, 32, 3, 3).contiguous(memory_format=torch.channels_last)
-    best = float("inf")
     with torch.inference_mode():
-        for _ in range(12):
-            start = time.perf_counter()
-            functional.conv2d(images, weight, padding=1)
-            best = min(best, time.perf_counter() - start)
-    return 2.0 * 9 * 32 * 32 * side**2 / best
+        seconds, _ = best_of(lambda: functional.conv2d(images, weight, padding=1), 12)
+    return 2.0 * 9 * 32 * 32 * side**2 / seconds
 
 
 def network() -> nn.Module:
@@ -89,7 +84,7 @@ def write_the_map(scene: str, out: str, tile: int, precision: str, threads: int,
         network(), inputs, out=out, tile=tile, precision=precision, window=window, input_scaler=INPUTS, target_scaler=TARGET,
         synthetic=True,
     )  # fmt: skip
-    answer.put((result, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3))
+    answer.put((result, resident_memory() / 1e6))
 
 
 def in_a_process(*arguments: object) -> tuple[MapResult, float]:
@@ -153,14 +148,14 @@ def training(batch: int, epochs: int, images: int) -> None:
     first, rest = multiplications()
     flops = 2 * PATCH**2 * (2 * first + 3 * rest)  # the first convolution's input needs no gradient
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
-        before = matrix_rate(torch.device("cpu"), dtype, 2048)
+        before = matrix_rate(dtype=dtype)
         torch.manual_seed(0)
         config = TrainingConfig(epochs=epochs, batch_size=batch, learning_rate=1e-4, schedule="constant", patience=0,
                                 device="cpu", precision=precision)  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
             result = fit(build_model("fusion_1km"), Patches(images), Patches(2), config=config, out=folder,
                          loss=partial(fusion_loss, alpha=0.5))  # fmt: skip
-        rate = max(before, matrix_rate(torch.device("cpu"), dtype, 2048))
+        rate = max(before, matrix_rate(dtype=dtype))
         achieved = flops * result.samples_per_second
         print(f"training {precision}, batch {batch}: {result.samples_per_second:.2f} patches a second of {flops / 1e9:.1f} "
               f"GFLOP = {achieved / 1e9:,.0f} GFLOP/s, {achieved / rate:.0%} of the matrix product's {rate / 1e9:,.0f}; "
@@ -170,8 +165,7 @@ def training(batch: int, epochs: int, images: int) -> None:
 def maps(rows: int, cols: int, tiles: list[int], n_patches: int, batch: int, threads: int) -> None:
     """Measure the map in tiles and by patches in one run."""
     cells, flops = rows * cols, 2 * sum(multiplications())
-    device = torch.device("cpu")
-    rate, convolution = matrix_rate(device, torch.float32, 2048), convolution_rate()
+    rate, convolution = matrix_rate(), convolution_rate()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         write_scene(path / "scene.zarr", rows, cols)
@@ -186,7 +180,7 @@ def maps(rows: int, cols: int, tiles: list[int], n_patches: int, batch: int, thr
                 result, memory = in_a_process(str(scene.store.root), str(out), tile, precision, threads)
                 results.append((tile, suffix, precision, result, memory))
         naive.append(by_patches(model, scene, n_patches, batch))  # again, in case the machine's speed drifted
-        rate, convolution = max(rate, matrix_rate(device, torch.float32, 2048)), max(convolution, convolution_rate())
+        rate, convolution = max(rate, matrix_rate()), max(convolution, convolution_rate())
         number = naive[0][1]
         seconds = number * min(one for one, _ in naive)
         print(f"{rows:,} x {cols:,} = {cells:,} cells, {flops * cells / 1e12:.2f} TFLOP; matrix product {rate / 1e9:,.0f} "

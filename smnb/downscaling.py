@@ -15,7 +15,7 @@ import xarray as xr
 from smnb.checkpoints import LoadedModel, load_model, save_model
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.losses import unbiased_rmse_loss
-from smnb.metrics import interval
+from smnb.metrics import interval, pair_scores
 from smnb.models import build_model
 from smnb.sequences import ImageSequences, SequenceDataset, SequenceScaler, SequenceSplit
 from smnb.training import FitResult, TrainingConfig, choose_device, fit, state_folder
@@ -363,16 +363,8 @@ def score_images(
             )
         for scene in np.flatnonzero(counts >= min_pixels):
             at = valid[scene]
-            pred, obs = images[scene][at].astype("float64"), observed[scene][at].astype("float64")
-            error = pred - obs
-            spread = pred.std() * obs.std()
-            rows.append(
-                {
-                    "method": method, "time": times[scene], "n": int(at.sum()), "bias": error.mean(),
-                    "rmse": np.sqrt(np.mean(error**2)), "ubrmse": error.std(),
-                    "r": np.mean((pred - pred.mean()) * (obs - obs.mean())) / spread if spread > 0 else np.nan,
-                }
-            )  # fmt: skip
+            found = pair_scores(images[scene][at], observed[scene][at])
+            rows.append({"method": method, "time": times[scene], **found})
     return pd.DataFrame(rows)
 
 

@@ -17,7 +17,7 @@ from smnb.checkpoints import LoadedModel, load_model, save_model
 from smnb.contract import ParameterError
 from smnb.fusion_data import CHANNELS, FusionDataset, FusionSamples, FusionScaler, FusionSplit
 from smnb.losses import fusion_loss
-from smnb.metrics import compare
+from smnb.metrics import compare, pair_scores
 from smnb.models import build_model
 from smnb.models.fusion_1km import coarse_mean, coarse_to_fine
 from smnb.training import FitResult, TrainingConfig, choose_device, fit, state_folder
@@ -159,15 +159,6 @@ def coarse_view(samples: FusionSamples, patch: int, image: np.ndarray) -> np.nda
     return coarse_to_fine(mean, image.shape, offset=offset)[0].numpy()
 
 
-def _scores(pred: np.ndarray, obs: np.ndarray) -> dict[str, float]:
-    error = pred - obs
-    spread = pred.std() * obs.std()
-    return {
-        "n": error.size, "bias": error.mean(), "rmse": np.sqrt(np.mean(error**2)), "ubrmse": error.std(),
-        "r": np.mean((pred - pred.mean()) * (obs - obs.mean())) / spread if spread > 0 else np.nan,
-    }  # fmt: skip
-
-
 def score_at_sensors(
     samples: FusionSamples, split: FusionSplit, estimates: dict[str, np.ndarray], *, min_pixels: int = 3
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -200,7 +191,7 @@ def score_at_sensors(
         if len(table) < min_pixels:
             continue
         for method in estimates:
-            found = _scores(table[method].to_numpy("float64"), table["observed"].to_numpy("float64"))
+            found = pair_scores(table[method], table["observed"])
             rows.append({"side": side, "patch": patch, "scene": samples.scene[patch], "time": samples.time[patch],
                          "method": method, **found})  # fmt: skip
     if not rows:
@@ -219,7 +210,7 @@ def score_everywhere(samples: FusionSamples, estimates: dict[str, np.ndarray]) -
     common = np.isfinite(np.stack([samples.truth, *estimates.values()])).all(axis=0)
     rows = [
         {"patch": patch, "scene": samples.scene[patch], "time": samples.time[patch], "method": method,
-         **_scores(image[patch][common[patch]].astype("float64"), samples.truth[patch][common[patch]].astype("float64"))}
+         **pair_scores(image[patch][common[patch]], samples.truth[patch][common[patch]])}
         for method, image in estimates.items() for patch in range(len(samples)) if common[patch].any()
     ]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)
@@ -229,8 +220,7 @@ def summarise(pairs: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     """Score all in-situ pixels of a side together: one row a side and method."""
     return pd.DataFrame(
         [
-            {"side": side, "method": method,
-             **_scores(table[method].to_numpy("float64"), table["observed"].to_numpy("float64"))}
+            {"side": side, "method": method, **pair_scores(table[method], table["observed"])}
             for side, table in pairs.groupby("side", sort=True) for method in methods
         ]
     ).set_index(["side", "method"])  # fmt: skip

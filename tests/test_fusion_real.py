@@ -28,8 +28,7 @@ def real(shared_samples):
     granule = open_l2(
         sorted((shared_samples / "smap_l2").glob("*.h5")), catalog_id="smap_l2", variables=["tb", "soil_moisture"]
     )
-    inner = window.covering(M09)
-    around = EaseWindow(M09, inner.row_start - 1, inner.row_stop + 1, inner.col_start - 1, inner.col_stop + 1)
+    around = window.covering(M09).grown(1)
     fields = {}
     for name in ("tb", "soil_moisture"):
         fine = ease_refine(granule[name].load(), M09)

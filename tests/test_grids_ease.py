@@ -321,6 +321,20 @@ def test_impossible_windows_are_refused(bounds):
         EaseWindow(M36, *bounds)
 
 
+def test_a_window_grows_on_all_sides():
+    window = EaseWindow(M09, 344, 352, 880, 888)
+    grown = window.grown(2)
+    assert grown == EaseWindow(M09, 342, 354, 878, 890)
+    np.testing.assert_array_equal(grown.lat[2:-2], window.lat)
+    assert window.grown(0) == window
+    assert window.grown(np.int64(1)) == window.grown(1)
+    for cells in (-1, 1.0, True):
+        with pytest.raises(ParameterError, match="grown"):
+            window.grown(cells)
+    with pytest.raises(ParameterError, match="leaves its grid"):
+        EaseWindow(M36, 1, 3, 0, 2).grown(1)
+
+
 def test_a_window_needs_indices_of_the_grid():
     with pytest.raises(ParameterError, match="there are no indices"):
         M36.window_of([], [])

@@ -18,7 +18,7 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, count_masked
 from smnb.grids import GLOBAL_025, M01, M03, EaseWindow, RegularGrid
-from smnb.loaders.sentinel import ProjectedGrid, assembly, opening, placing
+from smnb.loaders.sentinel import ProjectedGrid, assembly, opening, placing, rasters
 from smnb.loaders.sentinel import open_sentinel1 as _open
 from smnb.loaders.sentinel.averaging import average_scene
 from smnb.loaders.sentinel.rasters import role_of, scene_name, time_of
@@ -708,3 +708,34 @@ def test_real_crops_open_with_a_declared_scale(shared_samples):
     assert "as calibrated as that declaration" in ds["sigma0"].attrs["comment"]
     with pytest.raises(FormatError, match="nothing tells what its 2 bands are"):
         open_sentinel1(paths, **{**options, "bands": None})
+
+
+def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
+    paths = [
+        scene(tmp_path, (64, 64), name=f"S1A_IW_GRDH_1SDV_2020090{day}T001122", seed=day)[0] for day in range(1, 5)
+    ]
+    window = EaseWindow.from_dataset(open_sentinel1(paths[:1], grid="M01"))
+    opened = []
+    true_open = rasterio.open
+    monkeypatch.setattr(rasterio, "open", lambda path, *args, **kwargs: opened.append(path) or true_open(path))
+    for _ in range(3):
+        rasters.list_scenes("open_sentinel1", paths, bands=None, times=None, wanted=("VV", "VH"))
+    assert sorted(opened) == paths[1:]  # the first had been read for its window
+    opened.clear()
+    with pytest.raises(ParameterError, match="no scene reaches"):
+        open_sentinel1(paths, grid=EaseWindow(M01, 100, 110, 100, 110))
+    assert opened == []
+    monkeypatch.undo()
+    # a file that is written again is read again, and so is one that could not be read
+    before = open_sentinel1(paths[:1], grid=window)["sigma0"].values
+    scene(tmp_path, (64, 64), name=paths[0].stem, seed=9, transform=CORNER * Affine.translation(5, 5))
+    again = rasters.list_scenes("open_sentinel1", paths[:1], bands=None, times=None, wanted=("VV", "VH"))[0]
+    assert again.geometry.transform[2] == CORNER.c + 50
+    assert not np.array_equal(open_sentinel1(paths[:1], grid=window)["sigma0"].values, before, equal_nan=True)
+    whole = paths[1].read_bytes()
+    paths[1].write_bytes(whole[:100])
+    for _ in range(2):
+        with pytest.raises(FormatError, match="unreadable"):
+            open_sentinel1(paths[1:2], grid="M01")
+    paths[1].write_bytes(whole)
+    assert open_sentinel1(paths[1:2], grid="M01").sizes["time"] == 1

@@ -344,3 +344,30 @@ def test_averages_say_how():
         metrics.average(scores.iloc[:0])
     with pytest.raises(ContractError, match="texture"):
         metrics.average(scores, by="texture")
+
+
+def test_scores_of_pairs_at_once_are_those_one_by_one(pair):
+    pred, obs = pair
+    found = metrics.pair_scores(pred.reshape(20, 20).astype("float32"), obs.reshape(20, 20))
+    pred = pred.astype("float32").astype("float64")
+    error = pred - obs
+    assert found["n"] == 400
+    assert found["bias"] == pytest.approx(error.mean(), rel=1e-12)
+    assert found["rmse"] == pytest.approx(np.sqrt(mean_squared_error(obs, pred)), rel=1e-12)
+    assert found["ubrmse"] == pytest.approx(error.std(), rel=1e-12)
+    assert found["r"] == pytest.approx(stats.pearsonr(pred, obs).statistic, rel=1e-12)
+    assert list(found) == ["n", "bias", "rmse", "ubrmse", "r"]
+
+
+def test_scores_of_pairs_that_have_none():
+    constant = metrics.pair_scores(np.full(5, 0.1), np.arange(5.0))
+    assert np.isnan(constant["r"])
+    assert constant["ubrmse"] == pytest.approx(np.sqrt(2.0))
+    gap = metrics.pair_scores([0.1, np.nan, 0.3], [0.1, 0.2, 0.3])
+    assert gap["n"] == 3
+    assert np.isnan([gap[name] for name in ("bias", "rmse", "ubrmse", "r")]).all()
+    none = metrics.pair_scores([], [])
+    assert none["n"] == 0
+    assert np.isnan(none["rmse"])
+    with pytest.raises(ContractError, match="shape"):
+        metrics.pair_scores([0.1, 0.2], [0.1])

@@ -70,7 +70,7 @@ def test_interval_holds_the_estimate_and_the_estimate_is_the_score(metric):
 
 
 def test_gradients_are_those_of_the_functions():
-    from smnb.metrics.intervals import _SMOOTH
+    from smnb.metrics.smooth_scores import SMOOTH
 
     rng = np.random.default_rng(0)
     x = rng.normal(0, 1, 50)
@@ -79,7 +79,7 @@ def test_gradients_are_those_of_the_functions():
         "pair": np.array([x.mean(), y.mean(), (x * x).mean(), (y * y).mean(), (x * y).mean()]),
         "difference": np.array([(x - y).mean(), ((x - y) ** 2).mean()]),
     }
-    for name, smooth in _SMOOTH.items():
+    for name, smooth in SMOOTH.items():
         m = means[smooth.features]
         _, gradient = smooth.function(m)
         for k in range(m.size):

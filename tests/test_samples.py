@@ -8,6 +8,7 @@ import torch
 
 from smnb.contract import ContractError, ParameterError
 from smnb.samples import (
+    BatchDataset,
     MinMaxScaler,
     PatchDataset,
     PatchIndex,
@@ -139,3 +140,19 @@ def test_batches_cover_everything_once_and_depend_on_seed_and_epoch() -> None:
         np.concatenate(list(SeededBatchSampler(100, 10, shuffle=True, seed=1, rank=r, world_size=2))) for r in (0, 1)
     ]
     assert sorted(np.concatenate(ranks)) == list(range(100))
+
+
+def test_a_data_set_without_batches_cannot_be_made():
+    class Half(BatchDataset):
+        def __len__(self) -> int:
+            return 3
+
+    with pytest.raises(TypeError, match="__getitem__"):
+        Half()
+
+    class Whole(Half):
+        def __getitem__(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return batch, batch
+
+    assert Whole()[np.arange(2)][0].tolist() == [0, 1]
+    assert Whole.evaluation_batch == 2048

@@ -109,9 +109,7 @@ def open_fusion_scenes(
         if window.grid != M01:
             raise ParameterError("open_fusion_scenes", f"{name!r} is not on the 1 km grid", got=window, expected="M01")
         sigma0 = _open_sigma0(catalog, root, ids["sigma0"], window, period)
-        inner = window.covering(M09)
-        # one cell more all around, between whose centres is interpolated
-        around = EaseWindow(M09, inner.row_start - 1, inner.row_stop + 1, inner.col_start - 1, inner.col_stop + 1)
+        around = window.covering(M09).grown(1)  # between whose centres is interpolated
         passive = catalog.open(
             ids["passive"], root, region=around, overpass=overpass, flag_policy=flag_policy,
             variables=["tb", "soil_moisture", "observation_time"], **period,

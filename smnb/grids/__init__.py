@@ -1,8 +1,9 @@
-"""Grids: regular latitude/longitude and EASE-Grid 2.0; cells, indices, block means, regridding, distances.
+"""Grids: regular latitude/longitude, EASE-Grid 2.0 and UTM; cells, indices, block means, regridding, distances.
 
 - `regular`: the regular grid, bilinear and nearest regridding, area-weighted block means, great circles;
 - `ease`: the global cylindrical EASE-Grid 2.0 (36, 9, 3 and 1 km) and its rectangles;
-- `ease_regrid`: means over nested EASE cells, and back to finer ones.
+- `ease_regrid`: means over nested EASE cells, and back to finer ones;
+- `utm`: square windows around points in the point's UTM zone.
 """
 
 from smnb.grids.ease import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow
@@ -16,6 +17,7 @@ from smnb.grids.regular import (
     regrid_bilinear,
     regrid_nearest,
 )
+from smnb.grids.utm import UtmWindow, utm_epsg
 
 __all__ = [
     "EARTH_RADIUS_KM",
@@ -29,10 +31,12 @@ __all__ = [
     "EaseGrid",
     "EaseWindow",
     "RegularGrid",
+    "UtmWindow",
     "block_mean",
     "ease_block_mean",
     "ease_refine",
     "great_circle_km",
     "regrid_bilinear",
     "regrid_nearest",
+    "utm_epsg",
 ]

@@ -14,7 +14,8 @@ import numpy as np
 import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.grids.ease_projection import cf_attrs, float_pair, latlon_of_xy, xy_of_latlon
+from smnb.grids.ease_coordinates import cf_coords, find_cells
+from smnb.grids.ease_projection import float_pair, latlon_of_xy, xy_of_latlon
 
 __all__ = ["EASE_GRIDS", "M01", "M03", "M09", "M36", "EaseGrid", "EaseWindow"]
 
@@ -372,24 +373,7 @@ class EaseWindow:
         >>> field["row"].values, field["col"].values, field["crs"].attrs["grid_mapping_name"]
         (array([84, 85]), array([220, 221]), 'lambert_cylindrical_equal_area')
         """
-        metres = {"units": "m", "standard_name": "projection_{}_coordinate", "long_name": "{} of cell centre"}
-        x, y = ({k: v.format(axis) for k, v in metres.items()} | {"axis": axis.upper()} for axis in ("x", "y"))
-        lat = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude of cell centre"}
-        lon = {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude of cell centre"}
-        # row and col name the grid too: a DataArray taken from a file that was read back may have lost its crs
-        row, col = (
-            {"units": "1", "long_name": f"{word} of the global EASE-Grid 2.0, from 0", "ease_grid": self.grid.name}
-            for word in ("row", "column")
-        )
-        return {
-            "y": ("y", self.y.copy(), y),
-            "x": ("x", self.x.copy(), x),
-            "lat": ("y", self.lat.copy(), lat),
-            "lon": ("x", self.lon.copy(), lon),
-            "row": ("y", np.arange(self.row_start, self.row_stop), row),
-            "col": ("x", np.arange(self.col_start, self.col_stop), col),
-            "crs": ((), np.int32(0), {**cf_attrs(), "ease_grid": self.grid.name}),
-        }
+        return cf_coords(self)
 
     def covering(self, coarser: EaseGrid) -> EaseWindow:
         """The smallest window of a coarser grid that covers this one.
@@ -428,6 +412,28 @@ class EaseWindow:
             )  # fmt: skip
         return covering
 
+    def grown(self, cells: int) -> EaseWindow:
+        """The window with a rim of cells more on all four sides.
+
+        Raises
+        ------
+        ParameterError
+            If `cells` is no whole number from 0, or the rim leaves the grid.
+
+        Examples
+        --------
+        >>> EaseWindow(M09, 344, 352, 880, 888).grown(1)
+        EaseWindow(M09, rows 343:353, cols 879:889)
+        """
+        if isinstance(cells, bool) or not isinstance(cells, int | np.integer) or cells < 0:
+            raise ParameterError(
+                "EaseWindow.grown", "'cells' is no number of cells", got=cells, expected=plain("an integer >= 0")
+            )
+        return EaseWindow(
+            self.grid, self.row_start - int(cells), self.row_stop + int(cells),
+            self.col_start - int(cells), self.col_stop + int(cells),
+        )  # fmt: skip
+
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset | xr.DataArray) -> EaseWindow:
         """The window that a Dataset or DataArray with the coordinates of `coords` lies on.
@@ -437,38 +443,7 @@ class EaseWindow:
         ContractError
             If coordinates are missing, with gaps, out of order, or not where the grid's cells are.
         """
-        who = "EaseWindow.from_dataset"
-        variables = dataset.variables if isinstance(dataset, xr.Dataset) else dataset.coords
-        named = [variables[key].attrs.get("ease_grid") for key in ("crs", "row") if key in variables]
-        name = next(filter(None, [*named, dataset.attrs.get("ease_grid")]), None)
-        if name not in EASE_GRIDS:
-            raise ContractError(
-                who, "is on no known EASE-Grid", got=name, expected=list(EASE_GRIDS),
-                next_step="Build it with the coordinates of EaseWindow.coords(), whose crs names the grid",
-            )  # fmt: skip
-        grid = EASE_GRIDS[name]
-        bounds: list[int] = []
-        for index_name, dim, centres in (("row", "y", grid.y), ("col", "x", grid.x)):
-            if index_name not in dataset.coords or dataset[index_name].dims != (dim,):
-                raise ContractError(
-                    who, f"no coordinate {index_name!r} along {dim!r}", got=sorted(map(str, dataset.coords)),
-                    next_step="Build it with the coordinates of EaseWindow.coords()",
-                )  # fmt: skip
-            index = dataset[index_name].values
-            steps = np.diff(index.astype("int64"))
-            if index.size == 0 or (steps != 1).any() or index[0] < 0 or index[-1] >= centres.size:
-                raise ContractError(
-                    who, f"{index_name!r} is not a run of neighbours of {name}", got=index[:4].tolist(),
-                    expected=plain(f"consecutive indices in 0..{centres.size - 1}"),
-                    next_step="Select with slices of step 1",
-                )  # fmt: skip
-            start, stop = int(index[0]), int(index[-1]) + 1
-            if dim in dataset.coords and np.abs(dataset[dim].values - centres[start:stop]).max() > grid.cell / 100:
-                raise ContractError(
-                    who, f"{dim!r} and {index_name!r} name different places on {name}",
-                    got=(float(dataset[dim].values[0]), start), expected=(float(centres[start]), start),
-                )  # fmt: skip
-            bounds += [start, stop]
+        grid, bounds = find_cells("EaseWindow.from_dataset", dataset, EASE_GRIDS)
         return cls(grid, *bounds)
 
 

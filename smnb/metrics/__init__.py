@@ -1,6 +1,7 @@
 """Scores per sensor and pooled, intervals that respect dependence, and triple collocation.
 
 - `scores`: plain functions ``metric(pred, obs, *, dim, mask, min_obs)`` on NumPy and (lazy) xarray arrays;
+- `pairs`: bias, RMSE, ubRMSE and correlation of one image's pairs at once;
 - `tables`: the same scores for long tables, and averages over sensors;
 - `intervals`: intervals of one sensor's scores by a block bootstrap in time;
 - `comparison`: averages with intervals from drawing sensors again, and the paired difference of two models;
@@ -17,6 +18,7 @@ from smnb.metrics.intervals import (
     interval,
     score_intervals,
 )
+from smnb.metrics.pairs import pair_scores
 from smnb.metrics.scores import (
     CORRELATIONS,
     METRICS,
@@ -56,6 +58,7 @@ __all__ = [
     "interval",
     "n_obs",
     "nrmse",
+    "pair_scores",
     "pearson_r",
     "pooled",
     "r2",

@@ -20,7 +20,7 @@ says when the blocks had to be shorter than the autocorrelation asks for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from smnb.metrics.block_bootstrap import (
 )
 from smnb.metrics.grouped import group_anomaly
 from smnb.metrics.scores import METRICS
+from smnb.metrics.smooth_scores import SMOOTH, Series, features_of, undefined
 from smnb.metrics.tables import MIN_OBS, check_table, encode, metric_names, no_duplicates
 
 __all__ = [
@@ -72,118 +73,10 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-# Each score as a smooth function of means. "difference" has the features (d, d²), "pair" (x, y, x², y², xy).
-
-
-def _bias(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    return m[0], (np.ones_like(m[0]), np.zeros_like(m[0]))
-
-
-def _log_rmse(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    return 0.5 * np.log(m[1]), (np.zeros_like(m[0]), 0.5 / m[1])
-
-
-def _log_ubrmse(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    variance = m[1] - m[0] ** 2
-    return 0.5 * np.log(variance), (-m[0] / variance, 0.5 / variance)
-
-
-def _z_of_r(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    x, y = m[0], m[1]
-    vx, vy, cov = m[2] - x * x, m[3] - y * y, m[4] - x * y
-    scale = np.sqrt(vx * vy)
-    r = np.clip(cov / scale, -1 + 1e-15, 1 - 1e-15)
-    dz = 1.0 / (1.0 - r * r)
-    d_cov, d_vx, d_vy = dz / scale, -0.5 * dz * r / vx, -0.5 * dz * r / vy
-    return np.arctanh(r), (-y * d_cov - 2 * x * d_vx, -x * d_cov - 2 * y * d_vy, d_vx, d_vy, d_cov)
-
-
-def _slope(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    x, y = m[0], m[1]
-    vy, cov = m[3] - y * y, m[4] - x * y
-    b = cov / vy
-    return b, (-y / vy, (-x + 2 * y * b) / vy, np.zeros_like(x), -b / vy, 1.0 / vy)
-
-
-def _log_unexplained(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    y = m[1]
-    vy, sse = m[3] - y * y, m[2] + m[3] - 2.0 * m[4]
-    zero = np.zeros_like(y)
-    return np.log(sse / vy), (zero, 2 * y / vy, 1.0 / sse, 1.0 / sse - 1.0 / vy, -2.0 / sse)
-
-
-@dataclass(frozen=True)
-class _Smooth:
-    features: str
-    function: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]]
-    back: Callable[[np.ndarray], np.ndarray]
-    flips: bool = False
-
-
-_SMOOTH: dict[str, _Smooth] = {
-    "bias": _Smooth("difference", _bias, lambda v: v),
-    "rmse": _Smooth("difference", _log_rmse, np.exp),
-    "ubrmse": _Smooth("difference", _log_ubrmse, np.exp),
-    "pearson_r": _Smooth("pair", _z_of_r, np.tanh),
-    "anomaly_r": _Smooth("pair", _z_of_r, np.tanh),
-    "r2": _Smooth("pair", _log_unexplained, lambda v: 1.0 - np.exp(v), flips=True),
-    "slope": _Smooth("pair", _slope, lambda v: v),
-}
 #: Scores that ``block_bootstrap`` has intervals for.
-BLOCK_METRICS = tuple(_SMOOTH)
+BLOCK_METRICS = tuple(SMOOTH)
 #: Scores that ``assume_independent`` has intervals for.
 ANALYTIC_METRICS = ("bias", "ubrmse", "pearson_r", "spearman_r")
-
-
-@dataclass(frozen=True)
-class _Series:
-    """Series of several sensors in order of time, ``(s, longest)``, zero after their own `n` values."""
-
-    x: np.ndarray
-    y: np.ndarray
-    n: np.ndarray
-
-    @property
-    def there(self) -> np.ndarray:
-        return np.arange(self.x.shape[1]) < self.n[:, None]
-
-    def take(self, rows: np.ndarray) -> _Series:
-        return _Series(self.x[rows], self.y[rows], self.n[rows])
-
-
-def _features(kind: str, series: _Series, *, centre: bool) -> np.ndarray:
-    """Features ``(p, s, longest)``; a shift common to both sides leaves every score as it is."""
-    there, n = series.there, series.n[:, None]
-
-    def centred(a: np.ndarray) -> np.ndarray:
-        return np.where(there, a - a.sum(1, keepdims=True) / n, 0.0)
-
-    if kind == "difference":
-        d = series.x - series.y
-        d = centred(d) if centre else d
-        return np.stack([d, d * d])
-    y = centred(series.y)
-    # where no score depends on the difference of the means, each side is centred on its own
-    x = centred(series.x) if centre else np.where(there, series.x - series.y.sum(1, keepdims=True) / n, 0.0)
-    return np.stack([x, y, x * x, y * y, x * y])
-
-
-def _undefined(metric: str, series: _Series) -> np.ndarray:
-    """Reason for each series why the score has no interval, or an empty string."""
-    reason = np.full(len(series.n), "", dtype=object)
-
-    def constant(a: np.ndarray, size: np.ndarray) -> np.ndarray:
-        spread = np.where(series.there, a, -np.inf).max(1) - np.where(series.there, a, np.inf).min(1)
-        return spread <= 1e-13 * size
-
-    x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
-    if metric in ("pearson_r", "anomaly_r", "spearman_r"):
-        reason[constant(series.x, x_size)] = "the predictions are constant"
-    if metric in ("pearson_r", "anomaly_r", "spearman_r", "r2", "slope"):
-        reason[constant(series.y, y_size)] = "the observations are constant"
-    if metric in ("rmse", "ubrmse", "bias", "r2"):
-        reason[constant(series.x - series.y, np.maximum(x_size, y_size))] = "the differences are constant"
-    return reason
 
 
 @dataclass(frozen=True)
@@ -196,12 +89,12 @@ class _BlockResult:
 
 
 def _block_intervals(
-    metric: str, series: _Series, *, level: float, n_boot: int, block_length: int | str, seed: int,
+    metric: str, series: Series, *, level: float, n_boot: int, block_length: int | str, seed: int,
     keep_replicates: bool = False,
 ) -> _BlockResult:  # fmt: skip
     """Intervals of series whose score is defined."""
-    smooth, n = _SMOOTH[metric], series.n
-    features = _features(smooth.features, series, centre=metric in ("ubrmse", "pearson_r", "anomaly_r", "slope"))
+    smooth, n = SMOOTH[metric], series.n
+    features = features_of(smooth.features, series, centre=metric in ("ubrmse", "pearson_r", "anomaly_r", "slope"))
     means = features.sum(2) / n
     deviations = np.where(series.there, features - means[..., None], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -300,10 +193,10 @@ def _chunks(codes: np.ndarray, n: np.ndarray, min_obs: int, x: np.ndarray, y: np
         sensors = sensors[part.size :]
         there = np.arange(n[part[-1]]) < n[part][:, None]
         rows = np.where(there, start[part][:, None] + np.arange(there.shape[1]), 0)
-        yield part, _Series(np.where(there, x[rows], 0.0), np.where(there, y[rows], 0.0), n[part])
+        yield part, Series(np.where(there, x[rows], 0.0), np.where(there, y[rows], 0.0), n[part])
 
 
-def _estimate(metric: str, series: _Series) -> np.ndarray:
+def _estimate(metric: str, series: Series) -> np.ndarray:
     score = METRICS["pearson_r" if metric == "anomaly_r" else metric]
     return score(series.x, series.y, dim=-1, mask=series.there)
 
@@ -324,7 +217,7 @@ def _all_intervals(
     out["replicates"] = np.full((k, n_boot), np.nan) if keep_replicates else None
     for sensors, series in _chunks(codes, n, min_obs, x, y):
         out["value"][sensors] = _estimate(metric, series)
-        reason = _undefined(metric, series)
+        reason = undefined(metric, series)
         if block_length != "auto":
             reason[(series.n < 2 * block_length) & (reason == "")] = f"fewer pairs than two blocks of {block_length}"
         out["note"][sensors] = reason

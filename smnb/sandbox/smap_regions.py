@@ -187,9 +187,7 @@ def region_window(region: Region) -> EaseWindow:
 
 def region_domain(region: Region) -> EaseWindow:
     """What is simulated: the 36 km cells that touch the region, and one more all around for the antenna pattern."""
-    inner = region_window(region).covering(M36)
-    outer = EaseWindow(M36, inner.row_start - 1, inner.row_stop + 1, inner.col_start - 1, inner.col_stop + 1)
-    return outer.on(M03)
+    return region_window(region).covering(M36).grown(1).on(M03)
 
 
 def monthly(values: Months, day_of_year: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -228,13 +229,35 @@ class _File:
     path: Path
     geometry: Geometry
     block: tuple[int, int]
-    bands: list[Band]
+    bands: tuple[Band, ...]
     time: tuple[np.datetime64, str]
 
 
 def _describe(who: str, path: Path, declared: Sequence[str] | None, at: np.datetime64 | None) -> _File:
-    """Describe one file, seen at the time declared or at the one that it tells."""
+    """Describe one file, seen at the time declared or at the one that it tells.
+
+    A file's header is read once in a process, as long as the file stays the same: opening scenes for one place after the
+    other would read all headers for each.
+    """
     where = f"{who}({path.name})"
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise unreadable(where, error) from error
+    # the working folder is part of what a relative path names
+    version = (str(path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns)
+    return _read_header(where, path, version, None if declared is None else tuple(declared), at)
+
+
+@lru_cache(maxsize=16_384)
+def _read_header(
+    where: str,
+    path: Path,
+    version: tuple[str, int, int, int],
+    declared: tuple[str, ...] | None,
+    at: np.datetime64 | None,
+) -> _File:
+    """Read one file's header; `version` tells a file that was replaced from the one that was read. Errors are not kept."""
     try:
         with warnings.catch_warnings():
             # that a raster is not georeferenced is an error here, with more to say
@@ -246,14 +269,14 @@ def _describe(who: str, path: Path, declared: Sequence[str] | None, at: np.datet
                         got=source.dtypes[0], next_step="Use the ground-range-detected product, calibrated to sigma0",
                     )  # fmt: skip
                 geometry, roles = _geometry(where, source), _roles(where, path, source, declared)
-                bands = [
+                bands = tuple(
                     Band(
                         path, i, role, source.descriptions[i - 1] or path.stem, source.dtypes[i - 1],
                         source.nodatavals[i - 1], MaskFlags.per_dataset in source.mask_flag_enums[i - 1],
                         source.scales[i - 1], source.offsets[i - 1],
                     )
                     for i, role in zip(source.indexes, roles, strict=True) if role
-                ]  # fmt: skip
+                )  # fmt: skip
                 time = time_of(path, source.tags()) if at is None else (at, "declared")
                 if time is None:
                     raise FormatError(

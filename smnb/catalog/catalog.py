@@ -1,0 +1,304 @@
+"""The entries of a catalog file, and what can be done with them: find, describe, open and fetch files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+import yaml
+from pydantic import ValidationError
+
+from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, UniqueKeyLoader, closest, validation_error
+from smnb.catalog.fetching import fetch_earthaccess, fetch_url
+from smnb.catalog.roots import CATALOG_NAME, ROOT_VARIABLE, SANDBOX_MARKER, UNFINISHED_MARKER, ancestor_with, data_root
+from smnb.contract import CatalogError, ParameterError, check_dataset, plain
+
+__all__ = ["Catalog"]
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The entries of one `data_catalog.yaml`, and what can be done with them.
+
+    Parameters
+    ----------
+    path : Path
+        The file it was read from.
+    entries : dict of str to Entry
+        By id, in the file's order.
+    """
+
+    path: Path
+    entries: dict[str, Entry]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Catalog:
+        """Read and validate a catalog.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Default: `data_catalog.yaml` in the current folder or the nearest one above it, else the one of the
+            checkout that smnb is imported from.
+
+        Raises
+        ------
+        CatalogError
+            If the file is absent or no YAML, a key is given twice, unknown or of a wrong type, or a path is not
+            relative to the data root.
+        """
+        if path is None:
+            folder = ancestor_with(CATALOG_NAME, Path.cwd()) or Path(__file__).resolve().parents[2]
+            path = folder / CATALOG_NAME
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise CatalogError(
+                str(path), f"the catalog cannot be read ({error.__class__.__name__})",
+                next_step=f"Run from a folder at or below one that holds {CATALOG_NAME}, or pass its path",
+            ) from error  # fmt: skip
+        try:
+            # a subclass of SafeLoader: it constructs plain data only
+            content = yaml.load(text, Loader=UniqueKeyLoader)
+        except yaml.YAMLError as error:
+            problem = " ".join(str(error).split()).replace("<unicode string>", path.name)
+            raise CatalogError(path.name, f"the catalog is not valid YAML: {problem}") from error
+        if not isinstance(content, dict) or not content:
+            raise CatalogError(path.name, "the catalog is not a mapping of entries", got=type(content).__name__)
+        entries = {}
+        for entry_id, fields in content.items():
+            if not isinstance(entry_id, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", entry_id):
+                raise CatalogError(path.name, "an entry's id is not lower case letters, digits and _", got=entry_id)
+            if not isinstance(fields, dict):
+                raise CatalogError(f"{path.name}:{entry_id}", "the entry is not a mapping", got=type(fields).__name__)
+            try:
+                entries[entry_id] = Entry.model_validate(fields)
+            except ValidationError as error:
+                raise validation_error(path, entry_id, error) from error
+        return cls(path, entries)
+
+    def entry(self, catalog_id: str) -> Entry:
+        """Return one entry.
+
+        Raises
+        ------
+        CatalogError
+            If there is none of that id; the message lists the known ones and the closest.
+        """
+        if catalog_id not in self.entries:
+            known = sorted(self.entries)
+            raise CatalogError(
+                self.path.name, "unknown catalog entry", got=catalog_id, expected=plain("one of " + ", ".join(known)),
+                next_step=closest(str(catalog_id), known) or None,
+            )  # fmt: skip
+        return self.entries[catalog_id]
+
+    def _who(self, catalog_id: str) -> str:
+        return f"{self.path.name}:{catalog_id}"
+
+    def _find(self, catalog_id: str, root: Path) -> list[Path]:
+        """Files of an entry that exist; a file that resolves outside the root is an error."""
+        entry = self.entry(catalog_id)
+        real_root = root.resolve()
+        found: dict[Path, None] = {}
+        for pattern in entry.files:
+            for path in root.glob(pattern):
+                # a name with a leading dot is a half-written file of smnb.files.atomic_path, or the system's
+                if path.name.startswith(".") or not path.is_file():
+                    continue
+                if not path.resolve().is_relative_to(real_root):
+                    raise CatalogError(
+                        self._who(catalog_id), f"key 'files': {path.relative_to(root)} is a link out of the data root",
+                        got=str(path.resolve()), expected=plain(f"a file inside {real_root}"),
+                        next_step=f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves",
+                    )  # fmt: skip
+                found[path] = None
+        return sorted(found)
+
+    def resolve(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
+        """Paths of an entry's files, sorted.
+
+        Parameters
+        ----------
+        catalog_id : str
+            Id of the entry.
+        root : path-like, optional
+            The data root; default `data_root`.
+
+        Raises
+        ------
+        CatalogError
+            If the entry is unknown, the root is absent, no file matches, or a file lies outside the root.
+        """
+        root = data_root(root)
+        entry = self.entry(catalog_id)
+        if not root.is_dir():
+            raise CatalogError(
+                self._who(catalog_id), "the data root is not a folder", got=str(root),
+                next_step=f"Set {ROOT_VARIABLE} to your archive, or write the sandbox with: smnb sandbox",
+            )  # fmt: skip
+        paths = self._find(catalog_id, root)
+        if not paths:
+            raise CatalogError(
+                self._who(catalog_id), "no file matches the entry's key 'files'",
+                got=plain(f"nothing for {', '.join(entry.files)} under {root}"), next_step=entry.how_to_get(),
+            )  # fmt: skip
+        return paths
+
+    def status(self, root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
+        """Which entries are present under a root.
+
+        Returns
+        -------
+        list of dict
+            Per entry: ``id``, ``description``, ``present``, ``n_files``, ``bytes``, ``how_to_get``, and ``problem``
+            (None, or why the files cannot be used).
+        """
+        root = data_root(root)
+        rows = []
+        for catalog_id, entry in self.entries.items():
+            problem, paths = None, []
+            try:
+                paths = self._find(catalog_id, root) if root.is_dir() else []
+            except CatalogError as error:
+                problem = str(error)
+            rows.append({
+                "id": catalog_id, "description": entry.description, "present": bool(paths), "n_files": len(paths),
+                "bytes": sum(path.stat().st_size for path in paths), "how_to_get": entry.how_to_get(),
+                "problem": problem,
+            })  # fmt: skip
+        return rows
+
+    def fingerprint(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> str:
+        """SHA-256 over relative names, sizes and modification times of an entry's files, without reading them."""
+        root = data_root(root)
+        digest = hashlib.sha256()
+        for path in self.resolve(catalog_id, root):
+            stat = path.stat()
+            digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    def loader(self, catalog_id: str) -> Callable[..., xr.Dataset]:
+        """Import an entry's loader.
+
+        Raises
+        ------
+        CatalogError
+            If the module or the function does not exist.
+        """
+        module_name, function_name = self.entry(catalog_id).loader.split(":")
+        who, key = self._who(catalog_id), "key 'loader':"
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # the loader exists and lacks one of its own dependencies: say that, not this
+            raise CatalogError(
+                who, f"{key} there is no module {module_name!r}", next_step="Correct the key 'loader'"
+            ) from error
+        function = getattr(module, function_name, None)
+        if not callable(function):
+            known = [name for name in dir(module) if name.startswith("open_")]
+            raise CatalogError(
+                who, f"{key} {module_name!r} has no function {function_name!r}", expected=known,
+                next_step=f"{closest(function_name, known)}Correct the key 'loader'",
+            )  # fmt: skip
+        return function
+
+    def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Any:
+        """Open an entry through its loader.
+
+        Parameters
+        ----------
+        catalog_id : str
+            Id of the entry.
+        root : path-like, optional
+            The data root; default `data_root`. Where it holds `SANDBOX.json` the data are marked as synthetic.
+        **options
+            Options of the loader; they override the entry's own.
+
+        Returns
+        -------
+        xarray.Dataset or InSituTables
+            Under the data contract; the tables are what `smnb.loaders.insitu.open_insitu` returns.
+
+        Raises
+        ------
+        CatalogError
+            As `resolve` and `loader`, or if the loader does not return what the entry declares.
+        ParameterError
+            If the loader knows no such option.
+        """
+        entry, who = self.entry(catalog_id), self._who(catalog_id)
+        root = data_root(root)
+        function = self.loader(catalog_id)
+        merged = {**entry.options, **options}
+        parameters = inspect.signature(function).parameters.values()
+        known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("catalog_id", "synthetic")]
+        for name in merged:
+            if name not in known:
+                raise ParameterError(
+                    who, f"{entry.loader} has no option {name!r}", expected=known,
+                    next_step=closest(name, known) or None,
+                )  # fmt: skip
+        paths = self.resolve(catalog_id, root)
+        synthetic = (root / SANDBOX_MARKER).is_file()
+        if (root / UNFINISHED_MARKER).is_file() and not synthetic:
+            raise CatalogError(
+                who, f"{root} is a sandbox that was not written to its end",
+                next_step="Run smnb sandbox again, which goes on where it was",
+            )  # fmt: skip
+        dataset = function(paths, catalog_id=catalog_id, synthetic=synthetic, **merged)
+        if not isinstance(dataset, xr.Dataset):
+            return dataset.check(who)  # tables of in-situ readings check themselves
+        for name in entry.variables:
+            if name not in dataset:
+                raise CatalogError(
+                    who,
+                    f"key 'variables': {entry.loader} returned no {name!r}",
+                    got=sorted(map(str, dataset.data_vars)),
+                )
+        return check_dataset(dataset, who=who, require=tuple(entry.variables))
+
+    def fetch(
+        self, catalog_id: str, root: str | os.PathLike[str] | None = None, *,
+        start: str | None = None, end: str | None = None,
+    ) -> list[Path]:  # fmt: skip
+        """Download an entry's files into the data root.
+
+        Parameters
+        ----------
+        catalog_id : str
+            Id of the entry.
+        root : path-like, optional
+            The data root; default `data_root`.
+        start, end : str, optional
+            First and last day, for collections fetched through earthaccess (which needs them).
+
+        Returns
+        -------
+        list of Path
+            The files. One that is there already with the right hash is not fetched again.
+
+        Raises
+        ------
+        CatalogError
+            If the entry can only be had by hand (the message says how), a download fails, or a hash differs; nothing
+            is left under a file's final name then.
+        """
+        root = data_root(root)
+        fetch, who = self.entry(catalog_id).fetch, self._who(catalog_id)
+        if isinstance(fetch, FetchByHand):
+            raise CatalogError(who, "these files cannot be fetched by a program", next_step=fetch.by_hand)
+        if isinstance(fetch, FetchEarthaccess):
+            return fetch_earthaccess(who, fetch, root, start, end)
+        return [fetch_url(who, file, root) for file in fetch]

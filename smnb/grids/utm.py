@@ -1,0 +1,190 @@
+"""Square windows of the Universal Transverse Mercator (UTM) projection, around points.
+
+Images around in-situ sensors are cut on such windows: north up, square cells in metres, in the zone of the sensor. Whole
+multiples of the cell size are edges of cells by default, as they are in Sentinel-2's tiles and in most exports, so that
+a raster of the same zone and cell size needs no resampling.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import Transformer
+from rasterio import Affine
+
+from smnb.contract import ParameterError, plain
+
+__all__ = ["UtmWindow", "utm_epsg"]
+
+_NORTH, _SOUTH = 32600, 32700
+
+
+def utm_epsg(lat: float, lon: float) -> int:
+    """EPSG code of the UTM zone (WGS 84) that holds a point.
+
+    Parameters
+    ----------
+    lat, lon : float
+        Degrees; longitudes may be those of -180..180 or of 0..360.
+
+    Returns
+    -------
+    int
+        326zz north of the equator and on it, 327zz south of it. The wider zones of Norway (32V) and Svalbard (31X, 33X,
+        35X, 37X) are kept, as in the Military Grid Reference System, which Sentinel-2's tiles follow.
+
+    Raises
+    ------
+    ParameterError
+        If the point is no position, or lies beyond 84° N or 80° S, where UTM ends.
+
+    References
+    ----------
+    NGA (2014): The Universal Grids and the Transverse Mercator and Polar Stereographic Map Projections,
+    NGA.SIG.0012_2.0.0_UTMUPS.
+
+    Examples
+    --------
+    >>> utm_epsg(30.3, -97.7), utm_epsg(-35.0, 146.3), utm_epsg(60.4, 5.3)
+    (32614, 32755, 32632)
+    """
+    if not (np.isfinite([lat, lon]).all() and abs(lat) <= 90.0 and -360.0 <= lon <= 360.0):
+        raise ParameterError("utm_epsg", "the point is no (lat, lon) in degrees", got=(lat, lon))
+    if not -80.0 <= lat <= 84.0:
+        raise ParameterError(
+            "utm_epsg", "the point lies outside UTM", got=lat, expected=plain("80° S to 84° N"),
+            next_step="Leave out points around the poles",
+        )  # fmt: skip
+    lon = (float(lon) + 180.0) % 360.0 - 180.0
+    zone = min(int((lon + 180.0) // 6.0), 59) + 1
+    if 56.0 <= lat < 64.0 and 3.0 <= lon < 12.0:
+        zone = 32
+    elif lat >= 72.0 and 0.0 <= lon < 42.0:
+        zone = 31 + 2 * sum(lon >= edge for edge in (9.0, 21.0, 33.0))
+    return (_NORTH if lat >= 0.0 else _SOUTH) + zone
+
+
+@lru_cache(maxsize=128)
+def _to_utm(epsg: int) -> Transformer:
+    return Transformer.from_crs(4326, epsg, always_xy=True)
+
+
+@dataclass(frozen=True)
+class UtmWindow:
+    """A square of square cells in a UTM zone, north up.
+
+    Parameters
+    ----------
+    epsg : int
+        The zone, 326zz or 327zz.
+    west, north : float
+        Outer edges of the first column and row, m.
+    resolution : float
+        Side of a cell, m.
+    size : int
+        Cells along a side.
+
+    Raises
+    ------
+    ParameterError
+        If the code is no UTM zone's, or a number is not valid.
+
+    Examples
+    --------
+    >>> window = UtmWindow.centred(30.3, -97.7, size=4, resolution=10)
+    >>> window.epsg, window.bounds, window.coarsened(20).size
+    (32614, (624990.0, 3352720.0, 625030.0, 3352760.0), 2)
+    """
+
+    epsg: int
+    west: float
+    north: float
+    resolution: float
+    size: int
+
+    def __post_init__(self) -> None:
+        if not (_NORTH < self.epsg <= _NORTH + 60 or _SOUTH < self.epsg <= _SOUTH + 60):
+            raise ParameterError(
+                "UtmWindow", "'epsg' is no UTM zone's", got=self.epsg, expected=plain("326zz or 327zz")
+            )
+        if not (np.isfinite([self.west, self.north, self.resolution]).all() and self.resolution > 0):
+            raise ParameterError(
+                "UtmWindow", "position or resolution is not valid", got=(self.west, self.north, self.resolution),
+                expected=plain("finite edges and a resolution > 0, m"),
+            )  # fmt: skip
+        if isinstance(self.size, bool) or self.size != int(self.size) or self.size < 1:
+            raise ParameterError("UtmWindow", "'size' is no number of cells", got=self.size, expected=plain(">= 1"))
+
+    @classmethod
+    def centred(cls, lat: float, lon: float, *, size: int, resolution: float, snap: bool = True) -> UtmWindow:
+        """The window around a point, in the point's zone.
+
+        Parameters
+        ----------
+        lat, lon : float
+            The point, degrees.
+        size : int
+            Cells along a side.
+        resolution : float
+            Side of a cell, m.
+        snap : bool
+            Move the edges to whole multiples of `resolution`, by half a cell at most. Without it the point is the
+            window's very centre.
+
+        Raises
+        ------
+        ParameterError
+            As `utm_epsg` and the class.
+        """
+        epsg = utm_epsg(lat, lon)
+        x, y = _to_utm(epsg).transform(lon, lat)
+        half = size * resolution / 2.0
+        west, north = x - half, y + half
+        if snap:
+            west, north = (float(np.floor(edge / resolution + 0.5) * resolution) for edge in (west, north))
+        return cls(epsg, float(west), float(north), float(resolution), int(size))
+
+    def coarsened(self, resolution: float) -> UtmWindow:
+        """The same ground in coarser (or finer) cells.
+
+        Raises
+        ------
+        ParameterError
+            If no whole number of such cells fills the window.
+        """
+        cells = self.size * self.resolution / resolution if resolution > 0 else 0.0
+        if round(cells) < 1 or abs(cells - round(cells)) > 1e-9 * cells:
+            raise ParameterError(
+                "UtmWindow.coarsened", "no whole number of cells fills the window", got=resolution,
+                expected=plain(f"a part of its side, {self.size * self.resolution:g} m"),
+            )  # fmt: skip
+        return UtmWindow(self.epsg, self.west, self.north, float(resolution), round(cells))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.size, self.size
+
+    @property
+    def transform(self) -> Affine:
+        """From column and row, counted from the outer corner, to x and y in m."""
+        return Affine(self.resolution, 0.0, self.west, 0.0, -self.resolution, self.north)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north edge, m."""
+        side = self.size * self.resolution
+        return self.west, self.north - side, self.west + side, self.north
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Easting of the columns' centres, m, ascending."""
+        return self.west + (np.arange(self.size) + 0.5) * self.resolution
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Northing of the rows' centres, m, descending."""
+        return self.north - (np.arange(self.size) + 0.5) * self.resolution

@@ -1,0 +1,128 @@
+"""Scores as smooth functions of means, on a scale on which each is nearly symmetric: what their intervals are made on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["SMOOTH", "Series", "Smooth", "features_of", "undefined"]
+
+# Each score as a smooth function of means. "difference" has the features (d, d²), "pair" (x, y, x², y², xy).
+
+
+def _bias(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    return m[0], (np.ones_like(m[0]), np.zeros_like(m[0]))
+
+
+def _log_rmse(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    return 0.5 * np.log(m[1]), (np.zeros_like(m[0]), 0.5 / m[1])
+
+
+def _log_ubrmse(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    variance = m[1] - m[0] ** 2
+    return 0.5 * np.log(variance), (-m[0] / variance, 0.5 / variance)
+
+
+def _z_of_r(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    x, y = m[0], m[1]
+    vx, vy, cov = m[2] - x * x, m[3] - y * y, m[4] - x * y
+    scale = np.sqrt(vx * vy)
+    r = np.clip(cov / scale, -1 + 1e-15, 1 - 1e-15)
+    dz = 1.0 / (1.0 - r * r)
+    d_cov, d_vx, d_vy = dz / scale, -0.5 * dz * r / vx, -0.5 * dz * r / vy
+    return np.arctanh(r), (-y * d_cov - 2 * x * d_vx, -x * d_cov - 2 * y * d_vy, d_vx, d_vy, d_cov)
+
+
+def _slope(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    x, y = m[0], m[1]
+    vy, cov = m[3] - y * y, m[4] - x * y
+    b = cov / vy
+    return b, (-y / vy, (-x + 2 * y * b) / vy, np.zeros_like(x), -b / vy, 1.0 / vy)
+
+
+def _log_unexplained(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    y = m[1]
+    vy, sse = m[3] - y * y, m[2] + m[3] - 2.0 * m[4]
+    zero = np.zeros_like(y)
+    return np.log(sse / vy), (zero, 2 * y / vy, 1.0 / sse, 1.0 / sse - 1.0 / vy, -2.0 / sse)
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A score on the scale that its interval is made on."""
+
+    features: str
+    """Which means it is a function of: "difference" or "pair"."""
+    function: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]]
+    """Value and gradient from the means."""
+    back: Callable[[np.ndarray], np.ndarray]
+    """From that scale to the score's own."""
+    flips: bool = False
+    """Whether `back` decreases."""
+
+
+#: By the score's name.
+SMOOTH: dict[str, Smooth] = {
+    "bias": Smooth("difference", _bias, lambda v: v),
+    "rmse": Smooth("difference", _log_rmse, np.exp),
+    "ubrmse": Smooth("difference", _log_ubrmse, np.exp),
+    "pearson_r": Smooth("pair", _z_of_r, np.tanh),
+    "anomaly_r": Smooth("pair", _z_of_r, np.tanh),
+    "r2": Smooth("pair", _log_unexplained, lambda v: 1.0 - np.exp(v), flips=True),
+    "slope": Smooth("pair", _slope, lambda v: v),
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Series of several sensors in order of time, ``(s, longest)``, zero after their own `n` values."""
+
+    x: np.ndarray
+    y: np.ndarray
+    n: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """Which entries are values, ``(s, longest)``."""
+        return np.arange(self.x.shape[1]) < self.n[:, None]
+
+    def take(self, rows: np.ndarray) -> Series:
+        """Return some of the series."""
+        return Series(self.x[rows], self.y[rows], self.n[rows])
+
+
+def features_of(kind: str, series: Series, *, centre: bool) -> np.ndarray:
+    """Features ``(p, s, longest)``; a shift common to both sides leaves every score as it is."""
+    there, n = series.there, series.n[:, None]
+
+    def centred(a: np.ndarray) -> np.ndarray:
+        return np.where(there, a - a.sum(1, keepdims=True) / n, 0.0)
+
+    if kind == "difference":
+        d = series.x - series.y
+        d = centred(d) if centre else d
+        return np.stack([d, d * d])
+    y = centred(series.y)
+    # where no score depends on the difference of the means, each side is centred on its own
+    x = centred(series.x) if centre else np.where(there, series.x - series.y.sum(1, keepdims=True) / n, 0.0)
+    return np.stack([x, y, x * x, y * y, x * y])
+
+
+def undefined(metric: str, series: Series) -> np.ndarray:
+    """Reason for each series why the score has no interval, or an empty string."""
+    reason = np.full(len(series.n), "", dtype=object)
+
+    def constant(a: np.ndarray, size: np.ndarray) -> np.ndarray:
+        spread = np.where(series.there, a, -np.inf).max(1) - np.where(series.there, a, np.inf).min(1)
+        return spread <= 1e-13 * size
+
+    x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
+    if metric in ("pearson_r", "anomaly_r", "spearman_r"):
+        reason[constant(series.x, x_size)] = "the predictions are constant"
+    if metric in ("pearson_r", "anomaly_r", "spearman_r", "r2", "slope"):
+        reason[constant(series.y, y_size)] = "the observations are constant"
+    if metric in ("rmse", "ubrmse", "bias", "r2"):
+        reason[constant(series.x - series.y, np.maximum(x_size, y_size))] = "the differences are constant"
+    return reason
