@@ -27,12 +27,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 #: Design, section 2: a module imports only from rows above its own; entries of one row do not import one another.
 ROWS = [
-    ["files", "contract"], ["grids"], ["physics"], ["metrics"], ["strata"], ["published"], ["catalog"], ["loaders"],
-    ["sandbox"], ["matchup"], ["splits"], ["profiling", "predictions"], ["samples"], ["sequences"],
-    ["tasks", "downscaling_tasks", "fusion_data"], ["models"], ["losses"], ["checkpoints"], ["training"], ["inference"],
-    ["tiling"],
-    ["retrieval", "downscaling", "fusion"], ["plots"], ["runs"],
-    ["cli_insitu", "cli_map", "cli_retrieve", "cli_scores", "cli_sweep"], ["cli"],
+    ["files", "contract"], ["grids"], ["physics", "normalisation"], ["metrics"], ["strata"], ["published"], ["catalog"],
+    ["loaders"], ["sandbox"], ["splits"], ["sample_store"], ["matchup"], ["released"], ["profiling", "predictions"], ["samples"],
+    ["sequences"], ["tasks", "downscaling_tasks", "fusion_data", "multisource_data"], ["models"], ["losses"], ["checkpoints"],
+    ["training"], ["inference"], ["tiling"], ["shared_features"],
+    ["retrieval", "downscaling", "fusion", "multisource", "station_points"], ["pretrained"], ["plots"], ["runs"],
+    ["cli_insitu", "cli_map", "cli_matchup", "cli_predict", "cli_released", "cli_retrieve", "cli_scores", "cli_sweep"], ["cli"],
 ]  # fmt: skip
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 CONDA_NAMES = {"torch": "pytorch"}

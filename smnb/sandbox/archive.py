@@ -21,13 +21,14 @@ from smnb.sandbox.amsre import CHANNELS, PASSES, Radiometer, encode_image, file_
 from smnb.sandbox.era import Reanalysis, pack, write_era_file
 from smnb.sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
 from smnb.sandbox.insitu import InSitu, insitu_plan
+from smnb.sandbox.multisource import MultisourcePeriod, MultisourcePlan, write_multisource
 from smnb.sandbox.smap import SmapPeriod, SmapPlan, write_smap
 from smnb.sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World, check_seed
 
 __all__ = ["GENERATOR_VERSION", "MARKER", "PRESETS", "Preset", "read_manifest", "write_sandbox"]
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "4"
+GENERATOR_VERSION = "5"
 #: Is written into the gridded truth; raise it when the gridded files change.
 _GRIDDED_VERSION = "1"
 MARKER = "SANDBOX.json"
@@ -52,6 +53,8 @@ class Preset:
     """What there is of SMAP and Sentinel-1 over three regions, within 2016 to 2018; None for nothing."""
     fusion: FusionPeriod | None = None
     """What there is of SMAP, Sentinel-1 and sensors at 1 km in September 2020; None for nothing."""
+    multisource: MultisourcePeriod | None = None
+    """What there is of many sources around in-situ sensors in 2020 and 2021; None for nothing."""
 
     @property
     def days(self) -> list[date]:
@@ -66,18 +69,19 @@ PRESETS: dict[str, Preset] = {
             date(2017, 1, 1), date(2018, 6, 30), level2=(date(2018, 5, 1), date(2018, 5, 8)),
             enhanced=(date(2018, 5, 1), date(2018, 5, 3)), one_km=(date(2018, 5, 1), date(2018, 5, 31)), max_scenes=36,
         ),
-        fusion=FusionPeriod(places=6, scenes=3),
+        fusion=FusionPeriod(places=6, scenes=3), multisource=MultisourcePeriod(),
     ),
     "full": Preset(
         FIRST_DAY, LAST_DAY, insitu=(date(2011, 1, 1), date(2011, 12, 31)),
         smap=SmapPeriod(enhanced=(date(2018, 5, 1), date(2018, 5, 16)), one_km=(date(2018, 5, 1), date(2018, 9, 30))),
-        fusion=FusionPeriod(),
+        fusion=FusionPeriod(), multisource=MultisourcePeriod(tile=576, map_size=2304, map_dates=4),
     ),
 }  # fmt: skip
 
 
 _smap_plan = cache(SmapPlan)
 _fusion_plan = cache(FusionPlan)
+_multisource_plan = cache(MultisourcePlan)
 
 
 def _plan(preset: Preset) -> dict[str, list[str]]:
@@ -91,6 +95,7 @@ def _plan(preset: Preset) -> dict[str, list[str]]:
         "insitu": insitu_plan(preset.insitu) if preset.insitu else [],
         "smap": _smap_plan(preset.smap).files if preset.smap else [],
         "fusion": _fusion_plan(preset.fusion).files if preset.fusion else [],
+        "multisource": _multisource_plan(preset.multisource).files if preset.multisource else [],
     }
 
 
@@ -171,8 +176,9 @@ def write_sandbox(
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
     of another preset, seed or generator version is replaced. The same seed gives the same bytes, and the same images
-    for a day in every preset. It takes about half a minute for ``quick`` and three minutes for ``full`` on two cores, of
-    which the in-situ archive is about 3 s and 5 s, and SMAP about 15 s (60 MB) and two minutes (460 MB).
+    for a day in every preset. It takes about 50 s of one core for ``quick`` (220 MB), of which SMAP
+    is about 15 s (60 MB) and the multi-source scenes 19 s (70 MB); ``full`` takes minutes, SMAP about two (460 MB) and the
+    multi-source scenes, by what one site takes, three (1.3 GB).
 
     Parameters
     ----------
@@ -181,7 +187,8 @@ def write_sandbox(
     preset : {"quick", "full"}
         26-31 July 2011, or the whole of July. The last day is meant for testing. In-situ records, which need seasons,
         cover May to September 2011, or the whole year. SMAP and SMAP/Sentinel-1 over three regions cover January 2017 to
-        June 2018 with some scenes and the days near them, or 2016 to 2018.
+        June 2018 with some scenes and the days near them, or 2016 to 2018. Multi-source scenes around sensors cover 2020
+        and 2021, and hold crops of 64 pixels around every sensor, or of 512.
     seed : int
         Non-negative seed of everything random.
     progress : callable, optional
@@ -263,7 +270,7 @@ def _write_missing(
     total = sum(map(len, missing.values()))
     with ThreadPoolExecutor(_THREADS) as pool:
         jobs = _Jobs(pool, total, progress)
-        if total > len(missing["smap"]) + len(missing["fusion"]):
+        if total > sum(len(missing[group]) for group in ("smap", "fusion", "multisource")):
             _write_month(root, preset, seed, missing, jobs)
 
         def submit(name: str, content: bytes) -> None:
@@ -273,6 +280,8 @@ def _write_missing(
             write_smap(_smap_plan(preset.smap), seed, set(missing["smap"]), submit)
         if missing["fusion"]:
             write_fusion(_fusion_plan(preset.fusion), seed, set(missing["fusion"]), submit)
+        if missing["multisource"]:
+            write_multisource(_multisource_plan(preset.multisource), seed, set(missing["multisource"]), submit)
         jobs.wait()
 
 

@@ -1,0 +1,346 @@
+"""Scenes in NetCDF files and Zarr stacks: one variable a band, on latitude and longitude or a stated projection."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import rioxarray  # noqa: F401 - registers the accessor .rio
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from rioxarray.exceptions import RioXarrayError
+
+from smnb.contract import FormatError, plain
+from smnb.loaders import open_netcdf
+from smnb.loaders.rasters.bands import BandSource
+from smnb.loaders.rasters.options import BandOption
+from smnb.loaders.sentinel.rasters import Geometry
+
+__all__: list[str] = []
+
+_Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rlat")
+_X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
+_DEGREES = 'GEOGCRS["WGS 84",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]],' \
+           'CS[ellipsoidal,2],AXIS["geodetic latitude (Lat)",north],AXIS["geodetic longitude (Lon)",east],' \
+           'UNIT["degree",0.0174532925199433],ID["EPSG",4326]]'  # fmt: skip
+#: Attributes that say how the numbers of a variable or an axis are meant.
+_MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
+#: Chunks kept decompressed. A global granule is often one chunk, and HDF5's default is smaller than that.
+_CACHE_BYTES = 64 << 20
+#: Rows and columns read at once from what has no chunks.
+_BLOCK = (512, 512)
+#: How uneven a coordinate may be, as a share of its step: those in float32 are.
+_UNEVEN = 0.02
+
+
+@dataclass(frozen=True)
+class ArrayHeader:
+    """What a NetCDF file or Zarr group says of the bands: their sources and units, times of its steps, attributes."""
+
+    sources: tuple[BandSource, ...]
+    units: tuple[str, ...]
+    times: tuple[np.datetime64, ...]
+    time_axes: tuple[int, ...]
+    attributes: dict[str, Any]
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is NetCDF or HDF5, by its first bytes."""
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    return magic == b"\x89HDF" or magic[:3] == b"CDF"
+
+
+def zarr_folder(path: Path) -> Path | None:
+    """The folder of a Zarr group, given itself or the metadata file in it (which a catalog's glob finds); else None."""
+    if path.name in ("zarr.json", ".zgroup", ".zmetadata"):
+        return path.parent
+    is_group = path.is_dir() and any((path / name).is_file() for name in ("zarr.json", ".zgroup"))
+    return path if is_group else None
+
+
+def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
+    """What two NetCDF-4 files must share to be read alike: shapes, what numbers mean, the values of their axes, the grid.
+
+    Headers of thousands of granules differ in nothing else, and comparing them costs far less than interpreting. None
+    where it cannot be told: classic NetCDF, variables in groups, a grid that no variable names.
+    """
+    digest = hashlib.sha256()
+    try:
+        with h5py.File(path, "r") as file:
+            for name in sorted({str(band.where) for band in bands}):
+                variable = file[name]
+                scales = [dimension[0] for dimension in variable.dims if len(dimension)]
+                mapping = variable.attrs.get("grid_mapping", "spatial_ref")
+                mapping = mapping.decode() if isinstance(mapping, bytes) else str(mapping)
+                is_told = mapping in file or any("lat" in scale.name.lower() for scale in scales)
+                if "/" in name or len(scales) < variable.ndim or not is_told:
+                    return None
+                told = [(name, variable.dtype.str, variable.shape, _attributes(variable, _MEANINGS))]
+                if mapping in file:
+                    told.append((mapping, "", (), _attributes(file[mapping], tuple(file[mapping].attrs))))
+                for scale in scales:
+                    # a time axis of one step differs from file to file, and is not read where the name tells time
+                    told.append((scale.name, scale.dtype.str, scale.shape, ()))
+                    if scale.shape != (1,):
+                        told.append((scale.name, "", (), _attributes(scale, _MEANINGS)))
+                        digest.update(scale[()].tobytes())
+                digest.update(repr(told).encode())
+    except (OSError, KeyError, RuntimeError):
+        return None
+    return digest.hexdigest()
+
+
+def _attributes(item: Any, names: Sequence[str]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, np.asarray(item.attrs[name]).tobytes()) for name in names if name in item.attrs)
+
+
+def open_dataset(who: str, where: str, path: Path) -> xr.Dataset:
+    """Open a NetCDF file or a Zarr group lazily.
+
+    Raises
+    ------
+    FormatError
+        If it is unreadable.
+    """
+    if path.is_file():
+        return open_netcdf(who, path, decode_coords="all")
+    try:
+        return xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
+
+
+def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimension: str | None) -> ArrayHeader:
+    """Describe the bands of a NetCDF file or a Zarr group.
+
+    Parameters
+    ----------
+    who : str
+        The caller, for messages.
+    path : Path
+        File, or folder of the group.
+    bands : sequence of BandOption
+        What to read.
+    dimension : str, optional
+        The dimension of time, each step of which is a scene; default none, and then only dimensions of one step.
+
+    Raises
+    ------
+    FormatError
+        If it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions that
+        nothing chooses from.
+    """
+    where = f"{who}({path.name})"
+    with open_dataset(who, where, path) as dataset:
+        sources, units, axes = [], [], []
+        for band in bands:
+            if not isinstance(band.where, str) or band.where not in dataset.data_vars:
+                raise FormatError(
+                    where, f"there is no variable {band.where!r} for band {band.name!r}",
+                    got=sorted(map(str, dataset.data_vars)), next_step="Correct the option bands: {…: {variable: …}}",
+                )  # fmt: skip
+            array = dataset[band.where]
+            at, time_axis, geometry = _axes(where, dataset, band, dimension)
+            sources.append(_source(where, path, array, band, at, geometry))
+            units.append(str(array.attrs.get("units", "")))
+            axes.append(time_axis)
+        times = _times(where, dataset, dimension) if dimension is not None else ()
+        return ArrayHeader(tuple(sources), tuple(units), times, tuple(axes), dict(dataset.attrs))
+
+
+def _axes(
+    where: str, dataset: xr.Dataset, band: BandOption, dimension: str | None
+) -> tuple[tuple[int | str, ...], int, Geometry]:
+    """An index for each dimension of a variable, the number of the one of time, and where the cells are."""
+    array = dataset[band.where]
+    y, x = (_spatial(where, array, names, kind) for names, kind in ((_Y_NAMES, "latitude"), (_X_NAMES, "longitude")))
+    at: list[int | str] = []
+    time_axis = -1
+    unknown = set(band.select) - set(map(str, array.dims))
+    if unknown:
+        raise FormatError(where, f"{band.where!r} has no dimension {sorted(unknown)}", got=list(array.dims))
+    for axis, dim in enumerate(array.dims):
+        if dim in (y, x):
+            at.append("y" if dim == y else "x")
+        elif dim == dimension:
+            at.append(0)
+            time_axis = axis
+        elif dim in band.select:
+            at.append(_chosen(where, array, str(dim), band.select[str(dim)]))
+        elif array.sizes[dim] == 1:
+            at.append(0)
+        else:
+            raise FormatError(
+                where, f"{band.where!r} has a dimension {dim!r} of {array.sizes[dim]} that nothing chooses from",
+                next_step=f"Add time: {{dimension: {dim}}}, or select: {{{dim}: …}} to the band",
+            )  # fmt: skip
+    if dimension is not None and time_axis < 0:
+        raise FormatError(where, f"{band.where!r} has no dimension {dimension!r}", got=list(array.dims))
+    return tuple(at), time_axis, _array_geometry(where, dataset, array, y, x)
+
+
+def _spatial(where: str, array: xr.DataArray, names: Sequence[str], kind: str) -> Any:
+    axis = "y" if kind == "latitude" else "x"
+    standard = {kind, f"projection_{axis}_coordinate", f"grid_{kind}"}
+    for dim in array.dims:
+        attrs = array[dim].attrs if dim in array.coords else {}
+        if attrs.get("standard_name") in standard or str(dim).lower() in names:
+            if dim not in array.coords:
+                break
+            return dim
+    raise FormatError(
+        where, f"{array.name!r} has no coordinate of {kind} or of {axis}", got=list(array.dims),
+        expected=plain("a regular grid with one-dimensional coordinates"),
+        next_step="Regrid swaths and two-dimensional coordinates first",
+    )  # fmt: skip
+
+
+def _chosen(where: str, array: xr.DataArray, dim: str, label: Any) -> int:
+    if dim in array.coords:
+        found = np.flatnonzero(array[dim].values == label)
+        if found.size == 1:
+            return int(found[0])
+        raise FormatError(where, f"{dim!r} has no {label!r}", got=array[dim].values.tolist()[:20])
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < array.sizes[dim]:
+        return label
+    raise FormatError(where, f"{dim!r} has no labels and no index {label!r}", got=array.sizes[dim])
+
+
+def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Geometry:
+    try:
+        crs = array.rio.crs
+        if crs is None and len(names := _grid_mappings(dataset)) == 1:
+            # one that the variable does not refer to, which is no other's either
+            crs = array.assign_coords({names[0]: dataset[names[0]]}).rio.write_grid_mapping(names[0]).rio.crs
+    except (RioXarrayError, ValueError) as error:
+        raise FormatError(where, f"the grid mapping cannot be understood: {error}") from error
+    if crs is not None:
+        wkt = crs.to_wkt()
+    elif array[y].attrs.get("standard_name") == "latitude" or "lat" in str(y).lower():
+        wkt = _DEGREES
+    else:
+        raise FormatError(
+            where, f"{array.name!r} states no coordinate reference system", got=list(array.dims),
+            expected=plain("a CF grid mapping, or latitude and longitude"),
+            next_step="Write its grid mapping into the file, for instance with rioxarray's write_crs",
+        )  # fmt: skip
+    (x0, dx), (y0, dy) = (_even(where, dim, array[dim].values) for dim in (x, y))
+    factor = 1000.0 if array[x].attrs.get("units") == "km" else 1.0
+    transform = tuple(factor * value for value in (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2))
+    return Geometry(wkt, transform, array.sizes[y], array.sizes[x])
+
+
+def _grid_mappings(dataset: xr.Dataset) -> list[Any]:
+    told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
+    return [name for name, variable in dataset.variables.items() if variable.ndim == 0 and told & set(variable.attrs)]
+
+
+def _even(where: str, dim: Any, values: NDArray) -> tuple[float, float]:
+    """First value and step of an even coordinate."""
+    values = np.asarray(values, "float64")
+    if values.size < 2 or not np.isfinite(values).all():
+        raise FormatError(
+            where, f"coordinate {dim!r} gives no step", got=values.tolist()[:3], expected=plain("2 values")
+        )
+    step = (values[-1] - values[0]) / (values.size - 1)
+    # digits beyond those of float32 are noise of the file's own rounding
+    if step == 0.0 or np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step) or (
+        np.abs(values - (values[0] + step * np.arange(values.size))).max() > _UNEVEN * abs(step)
+    ):  # fmt: skip
+        raise FormatError(
+            where, f"coordinate {dim!r} is not evenly spaced", got=values[:4].tolist(), next_step="Regrid it first"
+        )
+    return float(values[0]), float(step)
+
+
+def _source(
+    where: str, path: Path, array: xr.DataArray, band: BandOption, at: tuple[int | str, ...], geometry: Geometry
+) -> BandSource:
+    attributes = {**array.attrs, **array.encoding}
+    if str(attributes.get("_Unsigned", "false")).lower() == "true":
+        raise FormatError(where, f"{band.where!r} holds unsigned numbers as signed ones", next_step="Convert it first")
+    numbers = {name: float(np.ravel(attributes.get(name, default))[0])
+               for name, default in (("scale_factor", 1.0), ("add_offset", 0.0))}  # fmt: skip
+    nodata = tuple(
+        {float(value) for name in ("_FillValue", "missing_value") if name in attributes
+         for value in np.ravel(attributes[name])}
+    ) if band.nodata is None else (band.nodata,)  # fmt: skip
+    return BandSource(
+        str(path), "netcdf" if path.is_file() else "zarr", str(band.where), geometry, at,
+        numbers["scale_factor"] if band.scale is None else band.scale,
+        numbers["add_offset"] if band.offset is None else band.offset,
+        tuple(value for value in nodata if not np.isnan(value)), conversion=band.conversion,
+    )  # fmt: skip
+
+
+def _times(where: str, dataset: xr.Dataset, dimension: str) -> tuple[np.datetime64, ...]:
+    if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
+        raise FormatError(
+            where, f"{dimension!r} is no coordinate of times", got=sorted(map(str, dataset.coords)),
+            expected=plain("CF times"), next_step="Correct the option time: {dimension: …}",
+        )  # fmt: skip
+    return tuple(dataset[dimension].values.astype("datetime64[ns]"))
+
+
+class OpenArray:
+    """An open NetCDF file or Zarr group."""
+
+    def __init__(self, where: str, path: str, form: str) -> None:
+        self.where = where
+        self._close: Any = None
+        try:
+            if form == "zarr":
+                self._items: Any = zarr.open_group(path, mode="r")
+                return
+            with open(path, "rb") as stream:
+                is_hdf5 = stream.read(4) == b"\x89HDF"
+            if is_hdf5:
+                self._items = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+                self._close = self._items.close
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise FormatError(where, f"the file is unreadable: {error}", next_step="Download it again") from error
+        if not is_hdf5:
+            dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
+            self._items, self._close = {str(name): array.variable for name, array in dataset.items()}, dataset.close
+
+    def geometry(self) -> Geometry:
+        """Never asked: an index has the geometry of every variable."""
+        raise NotImplementedError
+
+    def block_shape(self, band: BandSource) -> tuple[int, int]:
+        """Rows and columns of its chunks."""
+        chunks = getattr(self._items[band.key], "chunks", None)
+        if not isinstance(chunks, tuple):
+            return _BLOCK
+        shape = {axis: size for axis, size in zip(band.at, chunks, strict=True) if isinstance(axis, str)}
+        return shape["y"], shape["x"]
+
+    def meaning(self, band: BandSource) -> tuple[float, float, tuple[float, ...]]:
+        """As the index has it."""
+        return band.scale, band.offset, band.nodata
+
+    def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
+        """Numbers of some variables."""
+        parts = {"y": slice(*rows), "x": slice(*cols)}
+        values = []
+        for band in bands:
+            try:
+                array = np.asarray(self._items[band.key][tuple(parts.get(axis, axis) for axis in band.at)])
+            except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
+                raise FormatError(
+                    self.where, f"{band.key!r} is unreadable: {error}", next_step="Download or write it again"
+                ) from error
+            values.append(array.T if band.at.index("x") < band.at.index("y") else array)
+        return values
+
+    def close(self) -> None:
+        """Close it."""
+        if self._close is not None:
+            self._close()

@@ -1,0 +1,25 @@
+"""Match-ups of in-situ readings with the images of many sources: the data set of paper 004.
+
+- `sources`: the sources and their bounds in time; `join`: which scene each reading meets; `planning`: the points to build;
+- `cutting`, `fan_out`: scenes opened once each, in threads or Dask workers; `build`: the whole, resumed after a kill;
+- `sensor_table`: strata and splits; `report`: what was built and dropped.
+"""
+
+from smnb.matchup.images.build import build_matchups
+from smnb.matchup.images.planning import PAPER_DEPTHS, MatchPlan, plan_matchups
+from smnb.matchup.images.report import MatchupResult
+from smnb.matchup.images.sensor_table import DEFAULT_SPLITS
+from smnb.matchup.images.sources import ANCHORS, CLOUD_LIMIT, MatchSource, paper_sources
+
+__all__ = [
+    "ANCHORS",
+    "CLOUD_LIMIT",
+    "DEFAULT_SPLITS",
+    "PAPER_DEPTHS",
+    "MatchPlan",
+    "MatchSource",
+    "MatchupResult",
+    "build_matchups",
+    "paper_sources",
+    "plan_matchups",
+]

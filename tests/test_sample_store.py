@@ -1,0 +1,235 @@
+"""The sample store: what is written is read, in any order, in part, after a kill; what is no store is refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+from smnb.contract import ContractError, FormatError, ParameterError, RunError
+from smnb.sample_store import SampleStore, SampleStoreWriter, StoredSource, write_sample_store
+from smnb.sample_store.chunks import ChunkFiles
+
+N, SENSORS, CROP = 23, 4, 32
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(5)
+    sensors = pd.DataFrame({
+        "sensor_id": [f"net__st{i}" for i in range(SENSORS)], "lat": rng.uniform(30, 40, SENSORS),
+        "lon": rng.uniform(-100, -90, SENSORS), "split_sensor": ["train", "train", "validation", "test"],
+    })  # fmt: skip
+    values = {
+        "sentinel1": rng.random((N, 3, CROP, CROP), dtype="float32"), "soilgrids": rng.random((SENSORS, 4, 2, 2)),
+        "smap": rng.random((N, 1), dtype="float32"),
+    }  # fmt: skip
+    values["sentinel1"][3, 1, :5] = np.nan
+    values["smap"][7] = np.nan
+    time = np.datetime64("2019-05-01T06:00", "ns") + np.arange(N) * np.timedelta64(6, "D")
+    return {"sensors": sensors, "sensor": rng.integers(0, SENSORS, N), "time": time, "values": values,
+            "label": rng.random(N, dtype="float32")}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def store(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "a.zarr"
+    return write_sample_store(path, **data, counts={"dropped": 3}, synthetic=True, times={"sentinel1": data["time"]})
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_images_come_back_in_any_order_and_more_than_once(store, data):
+    at = np.array([22, 3, 3, 0, 17, -1])
+    expected = data["values"]["sentinel1"][at]
+    read = store.read("sentinel1", at)
+    assert read.dtype == np.float32
+    np.testing.assert_allclose(read, expected, atol=2.0**-11)  # float16 of numbers below 1
+    assert np.isnan(read[1, 1, :5]).all()
+    assert np.isfinite(read[1, 0]).all()
+    np.testing.assert_array_equal(store.read("sentinel1", slice(2, 5)), store.read("sentinel1", [2, 3, 4]))
+    np.testing.assert_array_equal(store.read("smap", at), data["values"]["smap"][at])
+
+
+def test_bands_and_centred_crop(store, data):
+    read = store.read("sentinel1", [4, 9], bands=("angle", "VV"), crop=8)
+    np.testing.assert_allclose(read, data["values"]["sentinel1"][[4, 9]][:, [2, 0], 12:20, 12:20], atol=2.0**-11)
+
+
+def test_static_images_are_repeated_by_sensor(store, data):
+    np.testing.assert_allclose(store.read("soilgrids"), data["values"]["soilgrids"][data["sensor"]], atol=2.0**-11)
+    assert store.image_times("soilgrids", [0, 1]).astype("int64").tolist() == [np.iinfo("int64").min] * 2
+
+
+def test_tables(store, data):
+    assert (store.n, len(store), store.crop, store.synthetic, store.side("soilgrids")) == (N, N, CROP, True, 2)
+    assert store.attrs["counts"] == {"dropped": 3}
+    assert store.samples.columns.tolist() == ["sensor_id", "time", "soil_moisture", "split_sensor"]
+    assert store.samples["sensor_id"].tolist() == data["sensors"]["sensor_id"].to_numpy()[data["sensor"]].tolist()
+    assert (store.samples["time"].to_numpy() == data["time"]).all()
+    assert (store.image_times("sentinel1") == data["time"]).all()
+    np.testing.assert_array_equal(store.samples["soil_moisture"], data["label"])
+    pd.testing.assert_frame_equal(store.sensors, data["sensors"])
+    assert pickle.loads(pickle.dumps(store)).read("smap", [1]) == store.read("smap", [1])
+
+
+def test_a_chunk_is_read_once_however_many_of_its_images_are_wanted(store, monkeypatch):
+    read = []
+    original = ChunkFiles.read
+    monkeypatch.setattr(ChunkFiles, "read", lambda self, number: read.append(number) or original(self, number))
+    store.read("sentinel1", np.random.default_rng(0).permutation(N))
+    assert read == list(range(-(-N // store._root["sentinel1/values"].chunks[0])))
+
+
+def test_chunks_read_straight_are_those_that_zarr_reads(store, data, tmp_path):
+    array = zarr.open_array(store.path / "sentinel1" / "values", mode="r")
+    np.testing.assert_array_equal(store.read("sentinel1"), array[:].astype("float32"))
+    other = zarr.create_array(tmp_path / "g" / "values", data=array[:], chunks=array.chunks, compressors=None)
+    for reader in (
+        ChunkFiles(store.path / "sentinel1" / "values", array),
+        ChunkFiles(tmp_path / "g" / "values", other),
+    ):
+        np.testing.assert_array_equal(reader.read(1)[: N - array.chunks[0]], array[array.chunks[0] :])
+    assert not reader.is_plain
+    # and those written straight are those that Zarr writes, to the byte
+    straight = zarr.create_array(
+        tmp_path / "s", shape=array.shape, chunks=array.chunks, dtype=array.dtype, fill_value=float("nan"),
+        compressors=array.compressors,
+    )  # fmt: skip
+    for number in range(-(-N // array.chunks[0])):
+        ChunkFiles(tmp_path / "s", straight).write(
+            number, array[number * array.chunks[0] : (number + 1) * array.chunks[0]]
+        )
+    assert contents(tmp_path / "s" / "c") == contents(store.path / "sentinel1" / "values" / "c")
+    other[:] = 0
+    reader.write(0, array[:2])
+    np.testing.assert_array_equal(other[:2], array[:2])
+    empty = {"sentinel1": np.full((2, 3, CROP, CROP), np.nan, "float32")}
+    two = {**data, "values": empty, **{key: data[key][:2] for key in ("sensor", "time", "label")}}
+    assert np.isnan(write_sample_store(tmp_path / "empty.zarr", **two).read("sentinel1")).all()
+
+
+def test_a_damaged_chunk_is_named(data, tmp_path):
+    one = {"sentinel1": data["values"]["sentinel1"]}
+    store = write_sample_store(tmp_path / "a.zarr", **{**data, "values": one})
+    chunk = next((store.path / "sentinel1" / "values" / "c" / "1").rglob("0/0/0"))
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    assert np.isfinite(store.read("sentinel1", [0])).all()
+    with pytest.raises(FormatError, match="chunk 1 of sentinel1 is damaged"):
+        store.read("sentinel1", [N - 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"source": "sentinel2"}, "no such source"),
+        ({"source": "sentinel1", "bands": ("HH",)}, "no band"),
+        ({"source": "sentinel1", "crop": 31}, "centred square"),
+        ({"source": "smap", "crop": 2}, "no crop"),
+        ({"source": "smap", "positions": [N]}, "outside the store"),
+        ({"source": "smap", "positions": [0.5]}, "no whole numbers"),
+    ],
+)
+def test_wrong_questions_are_refused(store, options, words):
+    with pytest.raises(ParameterError, match=words):
+        store.read(**options)
+
+
+def chunk_of(data, start, stop):
+    part = slice(start, stop)
+    return {"label": data["label"][part], "time": data["time"][part], "sensor": data["sensor"][part],
+            "values": {name: data["values"][name][part] for name in ("sentinel1", "smap")},
+            "scenes": {"smap": [f"day{i // 2}" for i in range(start, stop)]}}  # fmt: skip
+
+
+def test_a_killed_writer_goes_on_and_the_store_is_the_same(data, tmp_path):
+    described = {"sentinel1": {}, "smap": StoredSource("coarse", ("ssm",), bound_seconds=3600.0), "soilgrids": {}}
+
+    def writer(path, **options):
+        return SampleStoreWriter(path, sources=described, crop=CROP, fingerprint="f", **options)
+
+    def go_on(one):
+        for start in range(one.written, N, 5):
+            one.write(start, chunk_of(data, start, min(start + 5, N)), note={"next": start + 5})
+        return one.finish(sensors=data["sensors"])
+
+    first = writer(tmp_path / "a.zarr")
+    first.write_static("soilgrids", data["values"]["soilgrids"])
+    first.write(0, chunk_of(data, 0, 5), note={"next": 5})
+    first._put("label", 5, np.ones(9, "float32"), (9,))  # killed between the arrays and the note
+    again = writer(tmp_path / "a.zarr")
+    assert (again.written, again.note) == (5, {"next": 5})
+    assert not (tmp_path / "a.zarr").exists()
+    killed = go_on(again)
+    whole = writer(tmp_path / "b.zarr")
+    whole.write_static("soilgrids", data["values"]["soilgrids"])
+    whole = go_on(whole)
+    assert contents(killed.path) == contents(whole.path)
+    assert killed.attrs == whole.attrs
+    assert killed.sources["smap"].bound_seconds == 3600.0
+    assert killed.scene_ids("smap", [0, 1, 2]).tolist() == ["day0", "day0", "day1"]
+    assert killed.scene_ids("sentinel1", [0]).tolist() == [""]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
+
+
+def test_a_writer_refuses_what_does_not_fit(data, tmp_path):
+    described = {"sentinel1": {}, "smap": {}, "soilgrids": {}}
+    writer = SampleStoreWriter(tmp_path / "a.zarr", sources=described, crop=CROP, fingerprint="f")
+    with pytest.raises(ContractError, match="left out"):
+        writer.write(1, chunk_of(data, 0, 2))
+    short = chunk_of(data, 0, 2)
+    short["values"]["smap"] = short["values"]["smap"][:1]
+    with pytest.raises(ContractError, match="smap/values"):
+        writer.write(0, short)
+    with pytest.raises(ContractError, match="other keys"):
+        writer.write(0, {**chunk_of(data, 0, 2), "values": {}})
+    with pytest.raises(ContractError, match="no sample"):
+        writer.finish(sensors=data["sensors"])
+    writer.write(0, chunk_of(data, 0, 2))
+    with pytest.raises(ContractError, match="no image for each sensor"):
+        writer.finish(sensors=data["sensors"])
+    with pytest.raises(RunError, match="other fingerprint"):
+        SampleStoreWriter(tmp_path / "a.zarr", sources=described, crop=CROP, fingerprint="g")
+    with pytest.raises(ParameterError, match="no whole number of 160 m pixels"):
+        SampleStoreWriter(tmp_path / "c.zarr", sources=described, crop=30)
+    with pytest.raises(ParameterError, match=r"\.zarr"):
+        SampleStoreWriter(tmp_path / "c", sources=described, crop=32)
+
+
+def test_a_store_is_not_replaced_unasked_and_sensors_are_checked(store, data):
+    with pytest.raises(ParameterError, match="the store is there"):
+        write_sample_store(store.path, **data)
+    with pytest.raises(ContractError, match="a sensor that the table lacks"):
+        write_sample_store(store.path.with_name("b.zarr"), **{**data, "sensors": data["sensors"][:2],
+                           "values": {"smap": data["values"]["smap"]}})  # fmt: skip
+    with pytest.raises(ParameterError, match="not described"):
+        write_sample_store(store.path.with_name("c.zarr"), **{**data, "values": {"lidar": data["values"]["smap"]}})
+
+
+def test_what_is_no_store_is_refused(tmp_path, data):
+    with pytest.raises(FormatError, match="no such store"):
+        SampleStore.open(tmp_path / "a.zarr")
+    (tmp_path / "b.zarr").mkdir()
+    with pytest.raises(FormatError, match="no Zarr store"):
+        SampleStore.open(tmp_path / "b.zarr")
+    values = {"smap": data["values"]["smap"]}
+    path = write_sample_store(tmp_path / "c.zarr", **{**data, "values": values}).path
+    meta = json.loads((path / "zarr.json").read_text())
+    for key, value, error, words in (
+        ("smnb_schema", "samples-0", FormatError, "another schema"),
+        ("complete", False, RunError, "never finished"),
+    ):
+        changed = {**meta, "attributes": {**meta["attributes"], key: value}}
+        (path / "zarr.json").write_text(json.dumps(changed))
+        with pytest.raises(error, match=words):
+            SampleStore.open(path)
+    (path / "zarr.json").write_text(json.dumps(meta))
+    (path / "sensors.parquet").write_bytes(b"no table")
+    with pytest.raises(FormatError, match="damaged"):
+        SampleStore.open(path)
