@@ -7,8 +7,8 @@ import pytest
 import torch
 from pytesmo.metrics import pairwise
 
-from smnb.contract import ContractError
-from smnb.losses import euclidean_loss, unbiased_rmse_loss
+from smnb.contract import ContractError, ParameterError
+from smnb.losses import euclidean_loss, huber_loss, unbiased_rmse_loss
 
 
 def test_euclidean_is_half_the_mean_square() -> None:
@@ -86,3 +86,44 @@ def test_unbiased_rmse_leaves_out_images_without_pixels_and_refuses_none_and_nan
         unbiased_rmse_loss(pred, target, torch.zeros_like(mask))
     with pytest.raises(ContractError, match="NaN"):
         unbiased_rmse_loss(pred * float("nan"), target, mask)
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.2, 0.4, 1.0])
+def test_huber_equals_torchs_in_value_and_gradient(delta: float) -> None:
+    pred, target, mask = _images()
+    pred, other = (pred.clone().requires_grad_() for _ in range(2))
+    ours, theirs = (
+        huber_loss(pred, target, mask, delta=delta),
+        torch.nn.functional.huber_loss(other[mask], target[mask], delta=delta),
+    )
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-12)
+    ours.backward(), theirs.backward()
+    torch.testing.assert_close(pred.grad, other.grad)
+    assert huber_loss(pred, target, delta=delta).item() == pytest.approx(
+        torch.nn.functional.huber_loss(pred, target, delta=delta).item()
+    )
+
+
+def test_huber_is_exact_for_tiny_differences_and_the_absolute_difference_at_delta_0() -> None:
+    pred, target = torch.full((4,), 1e-5), torch.zeros(4)
+    assert huber_loss(pred, target).item() == pytest.approx(0.5e-10, rel=1e-6)
+    pred, target = torch.tensor([0.5, -1.0, 2.0], requires_grad=True), torch.tensor([0.0, 0.0, float("nan")])
+    loss = huber_loss(pred, target, torch.tensor([True, True, False]), delta=0.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.75)
+    assert pred.grad.tolist() == [0.5, -0.5, 0.0]
+    # its shape is the limit of the loss over delta
+    narrow = huber_loss(pred[:2], target[:2], delta=1e-6) / 1e-6
+    assert narrow.item() == pytest.approx(loss.item(), rel=1e-5)
+
+
+def test_huber_refuses_nan_an_empty_mask_other_shapes_and_a_negative_delta() -> None:
+    with pytest.raises(ContractError, match=r"huber_loss.*NaN"):
+        huber_loss(torch.tensor([float("nan")]), torch.tensor([0.0]))
+    with pytest.raises(ContractError, match="mask leaves nothing"):
+        huber_loss(torch.ones(2), torch.ones(2), torch.zeros(2, dtype=torch.bool))
+    with pytest.raises(ContractError, match="shape"):
+        huber_loss(torch.ones(2, 1), torch.ones(2))
+    for delta in (-0.1, float("nan")):
+        with pytest.raises(ParameterError, match="delta"):
+            huber_loss(torch.ones(2), torch.ones(2), delta=delta)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
+import json
 import pickle
 import subprocess
 import sys
@@ -14,10 +18,21 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from smnb.checkpoints import SafetensorsCheckpointIO, load_model, save_model
-from smnb.contract import FormatError, ParameterError, RunError
+from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.models import build_model
-from smnb.samples import MinMaxScaler, PatchDataset, PatchStore, draw_patches, eligible_centres
-from smnb.training import TrainingConfig, choose_device, choose_precision, fit, predict_patches
+from smnb.samples import (
+    BatchDataset,
+    MinMaxScaler,
+    PatchDataset,
+    PatchStore,
+    SeededBatchSampler,
+    draw_patches,
+    eligible_centres,
+)
+from smnb.training import TrainingConfig, choose_device, choose_precision, fit, predict_patches, state_folder
+from smnb.training.config import config_identity
+from smnb.training.loading import OrderedSampler, PrefetchLoader, StepPlan, StepSampler
+from smnb.training.optimisers import configure_optimizer, parameter_groups
 
 SMALL = {"conv_channels": (4, 8, 8), "hidden": 16}
 
@@ -149,3 +164,217 @@ def test_devices_and_precision_are_checked() -> None:
         TrainingConfig(epochs=0)
     with pytest.raises(ParameterError, match="precision"):
         TrainingConfig(precision="8-bit")
+
+
+# ------------------------------------------------------------------------------ steps, SGD, accumulation, reading ahead
+
+
+class Numbers(BatchDataset):
+    """Pairs of numbers; remembers which positions were asked for."""
+
+    def __init__(self, n: int, *, counts_passes: bool = False, prefetch: int = 0) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.inputs, self.target = torch.randn(n, 5, generator=generator), torch.rand(n, generator=generator)
+        self.counts_passes, self.prefetch, self.asked = counts_passes, prefetch, []
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def __getitem__(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        self.asked.append(batch)
+        at = torch.from_numpy(batch % len(self))
+        return self.inputs[at], self.target[at]
+
+
+def fit_numbers(out: Path, n: int = 70, stop: int | None = None, data: Numbers | None = None, **settings: object):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.SiLU(), torch.nn.Linear(4, 1), torch.nn.Flatten(0))
+    defaults = {"optimizer": "sgd", "schedule": "polynomial", "learning_rate": 0.05, "batch_size": 16, "device": "cpu"}
+    config = TrainingConfig(**{**defaults, **settings})
+    return fit(
+        net,
+        data or Numbers(n),
+        Numbers(20, prefetch=data.prefetch if data else 0),
+        config=config,
+        out=out,
+        keep="last",
+        stop_after_epochs=stop,
+    )
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module, **tolerance: float) -> None:
+    for one, other in zip(a.parameters(), b.parameters(), strict=True):
+        torch.testing.assert_close(one, other, **tolerance)
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch(tmp_path: Path) -> None:
+    large = fit_numbers(tmp_path / "a", n=140, batch_size=64, steps=6)
+    small = fit_numbers(tmp_path / "b", n=140, batch_size=16, accumulate=4, steps=6)
+    same_weights(large.model, small.model, rtol=1e-5, atol=1e-6)
+    other = fit_numbers(tmp_path / "c", n=140, batch_size=16, steps=6)
+    assert not torch.allclose(next(large.model.parameters()), next(other.model.parameters()), rtol=1e-5, atol=1e-6)
+    assert large.details["steps"] == small.details["steps"] == 6
+
+
+def test_sgd_with_polynomial_decay_is_the_published_recipe(tmp_path: Path) -> None:
+    """Against the update written out: v = m v + g + w d; w = w - lr (1 - t / T)^p v."""
+    found = fit_numbers(tmp_path, n=64, batch_size=16, steps=8, weight_decay=0.01, decay_norms=True, power=0.9)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.SiLU(), torch.nn.Linear(4, 1), torch.nn.Flatten(0))
+    data, velocity = Numbers(64), [torch.zeros_like(p) for p in net.parameters()]
+    for step in range(8):
+        order = np.random.default_rng([0, step // 4]).permutation(64)
+        inputs, target = data[order[16 * (step % 4) : 16 * (step % 4) + 16]]
+        gradients = torch.autograd.grad(0.5 * (net(inputs) - target).square().mean(), list(net.parameters()))
+        rate = 0.05 * (1 - step / 8) ** 0.9
+        with torch.no_grad():
+            for weight, gradient, v in zip(net.parameters(), gradients, velocity, strict=True):
+                v.mul_(0.9).add_(gradient + 0.01 * weight)
+                weight.sub_(rate * v)
+    same_weights(found.model, net, rtol=1e-5, atol=1e-6)
+    assert found.history["learning_rate"].iloc[0] == pytest.approx(0.05)
+    assert found.history["learning_rate"].iloc[-1] == pytest.approx(0.05 * 0.5**0.9)
+
+
+def test_steps_are_cut_into_rounds_that_are_validated_and_resumed(tmp_path: Path) -> None:
+    settings = {"steps": 20, "validate_every": 6, "n": 70}  # 4 whole batches a pass; rounds cross passes
+    whole = fit_numbers(tmp_path / "whole", **settings)
+    assert len(whole.history) == 4
+    assert whole.details["steps"] == 24
+    fit_numbers(tmp_path / "halves", stop=2, **settings)
+    resumed = fit_numbers(tmp_path / "halves", **settings)
+    assert resumed.details["resumed"]
+    same_weights(whole.model, resumed.model, rtol=0, atol=0)
+    assert StepPlan.make(85_591, TrainingConfig(batch_size=64, steps=600_000)) == StepPlan(449, 1337, 1337, 1337)
+
+
+def test_a_step_needs_its_samples(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="at least batch_size x accumulate x devices = 256"):
+        fit_numbers(tmp_path, batch_size=64, accumulate=4)
+
+
+def test_batches_by_passes_are_those_of_the_seeded_sampler() -> None:
+    config = TrainingConfig(epochs=3, batch_size=16, seed=4)
+    ours = StepSampler(70, StepPlan.make(70, config), config)
+    before = SeededBatchSampler(70, 16, shuffle=True, seed=4)
+    for epoch in (0, 2):
+        ours.set_epoch(epoch)
+        before.set_epoch(epoch)
+        assert len(ours) == len(before) == 5
+        for a, b in zip(ours, before, strict=True):
+            np.testing.assert_array_equal(a, b)
+    whole = dataclasses.replace(config, whole_batches=True)
+    assert [len(batch) for batch in StepSampler(70, StepPlan.make(70, whole), whole)] == [16] * 4
+    shared = dataclasses.replace(config, whole_batches=True, devices=2)
+    parts = [np.concatenate(list(StepSampler(70, StepPlan.make(70, shared), shared, rank=rank))) for rank in (0, 1)]
+    assert len(set(np.concatenate(parts).tolist())) == 64
+
+
+def test_devices_share_the_validation_without_a_rest() -> None:
+    alone = list(OrderedSampler(21, 8))
+    assert [batch.tolist() for batch in alone] == [list(range(8)), list(range(8, 16)), list(range(16, 21))]
+    shared = [batch for rank in range(2) for batch in OrderedSampler(21, 8, rank=rank, devices=2)]
+    assert np.concatenate(shared).tolist() == list(range(21))
+    assert [len(OrderedSampler(21, 2048, rank=rank, devices=2)) for rank in (0, 1)] == [1, 1]
+
+
+@pytest.mark.slow
+def test_two_devices_train_as_one_with_a_batch_twice_as_large(tmp_path: Path) -> None:
+    code = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\n"
+        "from pathlib import Path; from test_training import fit_numbers\n"
+        "fit_numbers(Path(sys.argv[1]), n=140, batch_size=16, accumulate=2, devices=2, steps=6)"
+    )
+    script = tmp_path / "two.py"  # each device is a process that starts the script anew
+    script.write_text(code)
+    subprocess.run([sys.executable, script, tmp_path / "two"], check=True, capture_output=True, timeout=500)
+    one = fit_numbers(tmp_path / "one", n=140, batch_size=64, steps=6)
+    state = SafetensorsCheckpointIO().load_checkpoint(tmp_path / "two" / "last.ckpt")
+    for name, weight in one.model.state_dict().items():
+        torch.testing.assert_close(state["state_dict"][f"model.{name}"], weight, rtol=1e-5, atol=1e-6)
+    rows = next(value["rows"] for key, value in state["callbacks"].items() if "History" in key)
+    assert rows[-1]["validation_loss"] == pytest.approx(one.history["validation_loss"].iloc[-1], rel=1e-5)
+
+
+def test_data_that_changes_every_pass_is_told_the_pass(tmp_path: Path) -> None:
+    data = Numbers(70, counts_passes=True)
+    fit_numbers(tmp_path, data=data, steps=8, validate_every=8)
+    assert [batch.min() // 70 for batch in data.asked] == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def test_reading_ahead_changes_nothing_and_hands_errors_on(tmp_path: Path) -> None:
+    plain = fit_numbers(tmp_path / "plain", steps=8)
+    ahead = fit_numbers(tmp_path / "ahead", data=Numbers(70, prefetch=2), steps=8)
+    same_weights(plain.model, ahead.model, rtol=0, atol=0)
+
+    class Broken(Numbers):
+        def __getitem__(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+            if batch[0] == 3:
+                raise FormatError("store", "a chunk is damaged")
+            return super().__getitem__(batch)
+
+    loader = PrefetchLoader(Broken(9), [np.arange(i, i + 3) for i in (0, 3, 6)], depth=1)
+    batches = iter(loader)
+    assert len(next(batches)[1]) == 3
+    with pytest.raises(FormatError, match="damaged"):
+        next(batches)
+
+
+def test_weight_decay_leaves_norms_biases_and_depthwise_convolutions_alone() -> None:
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, 3), torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.BatchNorm2d(8), torch.nn.Linear(8, 1)
+    )
+    sgd = TrainingConfig(optimizer="sgd", weight_decay=1e-4)
+    drawn, free = parameter_groups(net, sgd)
+    assert {id(p) for p in drawn["params"]} == {id(net[0].weight), id(net[3].weight)}
+    assert (drawn["weight_decay"], free["weight_decay"], len(free["params"])) == (1e-4, 0.0, 6)
+    for config in (TrainingConfig(weight_decay=1e-4), dataclasses.replace(sgd, decay_norms=True)):
+        (only,) = parameter_groups(net, config)
+        assert len(only["params"]) == 8
+    built = configure_optimizer(net, dataclasses.replace(sgd, schedule="polynomial"), 1, 10)
+    assert isinstance(built["optimizer"], torch.optim.SGD)
+    assert built["lr_scheduler"]["interval"] == "step"
+
+
+def test_states_that_were_stored_before_the_new_settings_are_still_found() -> None:
+    config = TrainingConfig(epochs=4, batch_size=64, learning_rate=3e-3, device="cpu")
+    before = {
+        "epochs": 4, "batch_size": 64, "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.0, "patience": 10,
+        "seed": 0, "device": "cpu", "precision": "auto", "devices": 1,
+    }  # fmt: skip
+    assert config_identity(config) == before
+    digest = hashlib.sha256(json.dumps([before, "f"], sort_keys=True).encode()).hexdigest()[:12]
+    assert state_folder("x", config, "f").name == f"state_{digest}"
+    assert config_identity(dataclasses.replace(config, accumulate=2)) == {**before, "accumulate": 2}
+
+
+def test_channels_last_gives_the_same_training(tmp_path: Path) -> None:
+    plain = train(tmp_path / "plain", epochs=1)
+    last = train(tmp_path / "last", epochs=1, channels_last=True)
+    same_weights(plain.model, last.model, rtol=1e-3, atol=1e-4)
+    assert all(p.is_contiguous() for p in last.model.parameters())
+
+
+def test_a_compiled_network_keeps_its_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the eager backend: without the minute that generating and compiling C++ takes
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    plain = fit_numbers(tmp_path / "plain", steps=8)
+    compiled = fit_numbers(tmp_path / "compiled", steps=8, compile=True)
+    same_weights(plain.model, compiled.model, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"optimizer": "rmsprop"}, "optimizer"),
+        ({"schedule": "linear"}, "schedule"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"accumulate": 0}, "accumulate"),
+        ({"validate_every": 5}, "trainings by steps"),
+        ({"power": 0.0}, "power"),
+    ],
+)
+def test_settings_are_checked(settings: dict, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        TrainingConfig(**settings)

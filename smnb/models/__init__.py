@@ -65,6 +65,16 @@ MODELS: dict[str, ModelEntry] = {
         config_class="Fusion1kmConfig",
         n_parameters=56_289,
     ),
+    "multisource": ModelEntry(
+        name="multisource",
+        paper="Batchu, Nearing & Gulshan 2023, J. Hydrometeorology 24(10)",
+        inputs="Sentinel-1, Sentinel-2 and elevation at 10 m, soil at 160 m around a point; SMAP and GLDAS at it",
+        description="Xception-65 and -41 with centre-weighted pooling, and two fusion heads, to the soil moisture of the point",
+        module="smnb.models.multisource",
+        model_class="MultiSourceNet",
+        config_class="MultiSourceConfig",
+        n_parameters=63_323_354,
+    ),
 }
 
 

@@ -6,7 +6,8 @@ JupyterLab and in an exported HTML page without the internet, and a page that ru
 
 - `coast`: `coastlines`; `fields`: checks, colour scales and coarsening that both kinds of map share;
 - `maps`: `static_maps`, `image_panels`; `charts`: `density_scatter`, `series`, `histograms`;
-- `matrix`: `map_matrix`, several regions below one another; `methods`: `method_scores`;
+- `matrix`: `map_matrix`, several regions below one another; `image_rows`: squares of samples or dates;
+- `methods`: `method_scores`; `interval_rows`: values with their intervals;
 - `profile`: `count_bars`, `month_bars`, `calendar`, `grouped_bars`, `share_table`, `sensor_series`; `places`: `sensor_map`,
   `image_samples`;
 - `scores`: `sorted_scores`, `score_maps`, `prediction_series`, `score_boxes`;
@@ -18,12 +19,14 @@ from smnb.plots.charts import density_scatter, histograms, series
 from smnb.plots.coast import coastlines
 from smnb.plots.display import enable, png_bytes, save_html, save_png, show_pair
 from smnb.plots.fields import nice_limits, pretty_units, split_panels, symmetric_limit
+from smnb.plots.image_rows import ImageColumn, image_rows, interactive_image_rows
 from smnb.plots.interactive import (
     interactive_density_scatter,
     interactive_image_panels,
     interactive_maps,
     interactive_series,
 )
+from smnb.plots.interval_rows import interval_rows
 from smnb.plots.maps import image_panels, static_maps
 from smnb.plots.matrix import map_matrix
 from smnb.plots.methods import method_scores
@@ -40,6 +43,7 @@ from smnb.plots.scores import METRIC_LABELS, prediction_series, score_boxes, sco
 
 __all__ = [
     "METRIC_LABELS",
+    "ImageColumn",
     "calendar",
     "coastlines",
     "count_bars",
@@ -48,11 +52,14 @@ __all__ = [
     "grouped_bars",
     "histograms",
     "image_panels",
+    "image_rows",
     "image_samples",
     "interactive_density_scatter",
     "interactive_image_panels",
+    "interactive_image_rows",
     "interactive_maps",
     "interactive_series",
+    "interval_rows",
     "map_matrix",
     "method_scores",
     "month_bars",

@@ -1,4 +1,4 @@
-"""Training with Lightning: seeds, devices, mixed precision, checkpoints, early stopping, and a resume that changes nothing."""
+"""`fit`: a training that can be killed and resumed, and what it leaves."""
 
 from __future__ import annotations
 
@@ -6,78 +6,29 @@ import ctypes
 import hashlib
 import json
 import logging
-import math
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from smnb.checkpoints import SafetensorsCheckpointIO
-from smnb.contract import ParameterError, RunError, plain
+from smnb.contract import ParameterError, RunError
 from smnb.files import write_json
 from smnb.losses import euclidean_loss
-from smnb.samples import BatchDataset, PatchIndex, PatchStore, SeededBatchSampler
+from smnb.samples import BatchDataset
+from smnb.training.config import TrainingConfig, choose_device, choose_precision, config_identity
+from smnb.training.loading import StepPlan, training_loader, validation_loader
+from smnb.training.optimisers import configure_optimizer
 
-__all__ = ["FitResult", "TrainingConfig", "choose_device", "choose_precision", "fit", "predict_patches", "state_folder"]
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """How a network is trained.
-
-    Parameters
-    ----------
-    epochs : int
-    batch_size : int
-        Samples (patches or images) a step on each device.
-    learning_rate : float
-        Of Adam.
-    schedule : str
-        ``cosine`` (decays to zero along a half cosine over the epochs) or ``constant``.
-    weight_decay : float
-    patience : int
-        Epochs without a better validation loss before training stops; 0 never stops early.
-    seed : int
-        Of the initial weights and the order of batches.
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``mps``.
-    precision : str
-        ``auto`` (bf16 mixed where the device has it, else 32), ``32-true``, ``bf16-mixed`` or ``16-mixed``.
-    devices : int
-        Number of devices; more than one trains with DDP.
-    """
-
-    epochs: int = 20
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    patience: int = 10
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    devices: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "devices"):
-            if getattr(self, name) < 1:
-                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("at least 1"))
-        if not self.learning_rate > 0:
-            raise ParameterError("TrainingConfig", "learning_rate", got=self.learning_rate, expected=plain("positive"))
-        choose_device(self.device)
-        if self.schedule not in (schedules := ("cosine", "constant")):
-            raise ParameterError("TrainingConfig", "schedule", got=self.schedule, expected=schedules)
-        if self.precision not in (known := ("auto", "32-true", "bf16-mixed", "16-mixed")):
-            raise ParameterError("TrainingConfig", "precision", got=self.precision, expected=known)
+__all__ = ["FitResult", "fit", "state_folder"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +40,8 @@ class FitResult:
     model : torch.nn.Module
         With the weights of the best validation loss, or of the last epoch if so asked, in eval mode on the CPU.
     history : DataFrame
-        One row an epoch: ``epoch``, ``train_loss``, ``validation_loss``, ``learning_rate``, ``seconds``.
+        One row an epoch (or a round of a training by steps): ``epoch``, ``train_loss``, ``validation_loss``,
+        ``learning_rate`` at its start, ``seconds``.
     best_epoch : int
         The epoch whose weights the model has.
     samples_per_second : float
@@ -107,34 +59,6 @@ class FitResult:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def choose_device(device: str) -> torch.device:
-    """Turn ``auto`` into the best device there is, and refuse one that is absent.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown or the device is not available.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if device == "auto":
-        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if device not in available:
-        raise ParameterError("device", "unknown", got=device, expected=["auto", *available])
-    if not available[device]:
-        raise ParameterError(
-            "device", f"{device!r} is not available here", expected=[n for n, yes in available.items() if yes],
-            next_step="Use device 'auto'",
-        )  # fmt: skip
-    return torch.device(device)
-
-
-def choose_precision(precision: str, device: torch.device) -> str:
-    """Turn ``auto`` into bf16 mixed precision where a CUDA device has it, else float32."""
-    if precision != "auto":
-        return precision
-    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
-
-
 #: ``(inputs, target)`` or ``(inputs, target, mask)``.
 Batch = tuple[Any, ...]
 
@@ -142,35 +66,35 @@ Batch = tuple[Any, ...]
 class _Retrieval(L.LightningModule):
     """Optimiser, loss and logging around a network; the network itself knows nothing of training."""
 
-    def __init__(self, model: torch.nn.Module, loss: Callable[..., torch.Tensor], config: TrainingConfig) -> None:
+    def __init__(
+        self, model: torch.nn.Module, loss: Callable[..., torch.Tensor], config: TrainingConfig, plan: StepPlan
+    ) -> None:
         super().__init__()
-        self.model, self.loss, self.config = model, loss, config
+        self.model, self.loss, self.config, self.plan = model, loss, config, plan
+        # in a tuple, so that it is no second submodule: the state keeps the network's own names
+        self._called = (torch.compile(model) if config.compile else model,)
 
     def _loss_of(self, batch: Batch) -> torch.Tensor:
         """Loss of ``(inputs, target)`` or ``(inputs, target, mask)``; inputs are one tensor or the network's arguments."""
         inputs, *target_and_mask = batch
-        prediction = self.model(*inputs) if isinstance(inputs, (tuple, list)) else self.model(inputs)
-        return self.loss(prediction.float(), *target_and_mask)
+        inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        if self.config.channels_last:
+            inputs = tuple(
+                one.contiguous(memory_format=torch.channels_last) if one.dim() == 4 else one for one in inputs
+            )
+        return self.loss(self._called[0](*inputs).float(), *target_and_mask)
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss = self._loss_of(batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]))
+        several = self.config.devices > 1
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=several)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.log("validation_loss", self._loss_of(batch), batch_size=len(batch[1]), sync_dist=self.config.devices > 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = torch.optim.Adam(
-            self.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
-        )
-        if self.config.schedule == "constant":
-            return {"optimizer": optimizer}
-        epochs = self.config.epochs
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda epoch: 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+        return configure_optimizer(self, self.config, self.plan.rounds, self.plan.steps)
 
 
 class _History(L.Callback):
@@ -220,15 +144,6 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
-def _loader(dataset: BatchDataset, config: TrainingConfig, *, shuffle: bool, rank: int) -> torch.utils.data.DataLoader:
-    size = config.batch_size if shuffle else max(config.batch_size, dataset.evaluation_batch)
-    sampler = SeededBatchSampler(
-        len(dataset), size, shuffle=shuffle, seed=config.seed, rank=rank, world_size=config.devices
-    )
-    # batch_size None: the sampler already yields whole batches, which the dataset gathers in one go
-    return torch.utils.data.DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=0)
-
-
 def fit(
     model: torch.nn.Module,
     train: BatchDataset,
@@ -258,7 +173,7 @@ def fit(
     fingerprint : str
         Identifies data and model. A training state with another fingerprint or config is refused, not mixed in.
     stop_after_epochs : int, optional
-        Stop early after this many epochs, leaving the state to resume from (for tests and time-limited jobs).
+        Stop early after this many epochs (rounds), leaving the state to resume from (for tests and time-limited jobs).
     keep : str
         Whose weights the result has: those of the ``best`` validation loss or of the ``last`` epoch.
     progress : bool
@@ -272,6 +187,8 @@ def fit(
     ------
     RunError
         If `out` holds the training state of something else, or the loss became NaN.
+    ContractError
+        If there are fewer training samples than one whole step takes.
     """
     if keep not in (known := ("best", "last")):
         raise ParameterError("fit", "keep", got=keep, expected=known)
@@ -279,11 +196,12 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     identity = {
-        "config": asdict(config),
+        "config": config_identity(config),
         "fingerprint": fingerprint,
         "n_train": len(train),
         "n_validation": len(validation),
     }
+    plan = StepPlan.make(len(train), config)
     last = _resumable(out, identity)
     L.seed_everything(config.seed, verbose=False)
     history = _History()
@@ -298,12 +216,15 @@ def fit(
     if device.type == "cpu":
         _keep_freed_memory()
     trainer = L.Trainer(
-        max_epochs=min(config.epochs, stop_after_epochs or config.epochs), accelerator=device.type, devices=config.devices,
+        max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds), accelerator=device.type, devices=config.devices,
+        accumulate_grad_batches=config.accumulate, sync_batchnorm=config.sync_batch_norm and config.devices > 1,
         precision=choose_precision(config.precision, device), callbacks=callbacks, plugins=[SafetensorsCheckpointIO()],
         logger=False, enable_progress_bar=progress, enable_model_summary=False, num_sanity_val_steps=0,
         use_distributed_sampler=False, deterministic="warn", default_root_dir=out,
     )  # fmt: skip
-    module = _Retrieval(model, loss, config)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    module = _Retrieval(model, loss, config, plan)
     with warnings.catch_warnings():
         # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -311,8 +232,8 @@ def fit(
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         trainer.fit(
             module,
-            _loader(train, config, shuffle=True, rank=trainer.global_rank),
-            _loader(validation, config, shuffle=False, rank=trainer.global_rank),
+            training_loader(train, plan, config, rank=trainer.global_rank),
+            validation_loader(validation, config, rank=trainer.global_rank),
             ckpt_path=str(last) if last else None,
         )
     if not history.rows:
@@ -320,7 +241,7 @@ def fit(
     table = pd.DataFrame(history.rows)
     state = SafetensorsCheckpointIO().load_checkpoint(out / f"{keep}.ckpt")["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
-    model.cpu().eval()
+    model.to("cpu", memory_format=torch.contiguous_format).eval()
     busy = history.step_seconds + history.wait_seconds
     return FitResult(
         model=model,
@@ -333,6 +254,8 @@ def fit(
             "device": str(device),
             "precision": choose_precision(config.precision, device),
             "resumed": last is not None,
+            "steps": plan.steps,
+            "steps_per_epoch": plan.steps_per_round,
         },
     )
 
@@ -342,7 +265,7 @@ def state_folder(out: str | Path, config: TrainingConfig, fingerprint: str) -> P
 
     A run that is repeated with the same ones resumes there; one with others begins anew instead of being refused.
     """
-    text = json.dumps([asdict(config), fingerprint], sort_keys=True)
+    text = json.dumps([config_identity(config), fingerprint], sort_keys=True)
     return Path(out) / f"state_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -378,27 +301,3 @@ def _keep_freed_memory() -> None:
 def _quiet_lightning() -> None:
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@torch.inference_mode()
-def predict_patches(
-    model: torch.nn.Module,
-    store: PatchStore,
-    index: PatchIndex,
-    *,
-    batch_size: int = 1024,
-    device: str | torch.device = "cpu",
-) -> np.ndarray:
-    """Predict the scaled target of patches, gathering a batch at a time.
-
-    Returns
-    -------
-    ndarray, shape (patch,), float32
-        Scaled; use the target scaler's `inverse` for m3 m-3.
-    """
-    model = model.to(device).eval()
-    parts = [
-        model(store.gather(index[start : start + batch_size]).to(device)).float().cpu()
-        for start in range(0, len(index), batch_size)
-    ]
-    return torch.cat(parts).numpy() if parts else np.empty(0, dtype="float32")

@@ -1,0 +1,315 @@
+"""Encoders of `smnb.models.multisource` by name: the paper's two, a small one for CPUs, and one for values at a point.
+
+The image encoders are fully convolutional, so that one run over a whole tile gives the features of all windows in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from smnb.contract import ParameterError, plain
+from smnb.models.xception import NORM_EPSILON, DropPath, Xception, XceptionConfig, drop_path_keeps, scaled_channels
+
+__all__ = [
+    "ACTIVATIONS",
+    "ENCODERS",
+    "SMALL_OUTPUT_STRIDES",
+    "PointEncoder",
+    "PointEncoderConfig",
+    "SmallEncoder",
+    "SmallEncoderConfig",
+    "build_encoder",
+]
+
+#: Encoders of images, of values at a point, and none.
+ENCODERS = ("xception65", "xception41", "small", "point", "none")
+#: Activations of the fusion heads and the point encoder; swish is also called SiLU.
+ACTIVATIONS: dict[str, type[nn.Module]] = {"swish": nn.SiLU, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+SMALL_OUTPUT_STRIDES = (1, 2, 4, 8, 16, 32)
+POINT_NORMS = ("batch", "layer", "none")
+
+
+@dataclass(frozen=True)
+class SmallEncoderConfig:
+    """Sizes of the small image encoder.
+
+    Parameters
+    ----------
+    in_channels : int
+    output_stride : int
+        Pixels to a feature, along a side: 1, 2, 4, 8, 16 or 32. Images are whole multiples of it.
+    width : float
+        Multiplier of the channels, 32 at first and up to 128, rounded to multiples of 8.
+    blocks : int
+        Residual 3 × 3 convolutions at each scale.
+    drop_path_keep : float
+        Chance to keep the last of these in training, falling linearly from near 1 at the first.
+    norm_momentum : float
+        Weight of a batch in the running statistics of batch normalisation.
+    """
+
+    in_channels: int = 10
+    output_stride: int = 32
+    width: float = 1.0
+    blocks: int = 1
+    drop_path_keep: float = 1.0
+    norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        who = "SmallEncoderConfig"
+        for name in ("in_channels", "blocks"):
+            if getattr(self, name) < 1:
+                raise ParameterError(who, name, got=getattr(self, name), expected=plain("at least 1"))
+        if self.output_stride not in SMALL_OUTPUT_STRIDES:
+            raise ParameterError(who, "output_stride", got=self.output_stride, expected=SMALL_OUTPUT_STRIDES)
+        if not self.width > 0.0:
+            raise ParameterError(who, "width", got=self.width, expected=plain("positive"))
+        for name in ("drop_path_keep", "norm_momentum"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ParameterError(who, name, got=getattr(self, name), expected=plain("in (0, 1]"))
+
+    @property
+    def scales(self) -> list[tuple[int, int]]:
+        """Stride into each scale, and its channels: a first step of up to 4, then steps of 2."""
+        strides = [min(4, self.output_stride)]
+        while strides[0] * 2 ** (len(strides) - 1) < self.output_stride:
+            strides.append(2)
+        return [(s, scaled_channels(min(32 * 2**i, 128), self.width)) for i, s in enumerate(strides)]
+
+    @property
+    def features(self) -> int:
+        """Channels of the feature map: 128 at a width of 1 and a stride of 16 or more."""
+        return self.scales[-1][1]
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+class ResidualConv(nn.Module):
+    """A 3 × 3 convolution with batch normalisation added to its input."""
+
+    def __init__(self, channels: int, keep: float, momentum: float) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels, NORM_EPSILON, momentum)
+        self.drop_path = DropPath(keep)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(n, c, h, w)`` to the same shape."""
+        return (x + self.drop_path(self.norm(self.convolution(x)))).relu_()
+
+
+class SmallEncoder(nn.Module):
+    """A few ordinary convolutions, for CPUs: patches, then residual convolutions at each scale.
+
+    Its strides come from patches that do not overlap, so that a map's cells share an image evenly: the middle of the image
+    is the middle of the map, and turning one turns the other. No convolution is depthwise: those are bound by memory, and
+    dense ones come near the rate at which a CPU multiplies matrices.
+
+    Parameters
+    ----------
+    config : SmallEncoderConfig
+    """
+
+    def __init__(self, config: SmallEncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SmallEncoderConfig()
+        keeps = iter(drop_path_keeps(len(config.scales) * config.blocks, config.drop_path_keep))
+        scales, channels = [], config.in_channels
+        for stride, width in config.scales:
+            scales.append(
+                nn.Sequential(
+                    nn.Conv2d(channels, width, stride, stride, bias=False),
+                    nn.BatchNorm2d(width, NORM_EPSILON, config.norm_momentum),
+                    nn.ReLU(inplace=True),
+                    *(ResidualConv(width, next(keeps), config.norm_momentum) for _ in range(config.blocks)),
+                )
+            )
+            channels = width
+        self.scales = nn.Sequential(*scales)
+        self.reset_parameters()
+        self.to(memory_format=torch.channels_last)
+
+    def reset_parameters(self) -> None:
+        """Draw weights after He et al. (2015, doi:10.1109/ICCV.2015.123)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode images.
+
+        Parameters
+        ----------
+        images : Tensor, shape (image, channel, row, col)
+            Scaled; missing values filled.
+
+        Returns
+        -------
+        Tensor, shape (image, feature, row / output_stride, col / output_stride)
+
+        Raises
+        ------
+        ParameterError
+            If the channels are others than the network was built for, or sizes no multiples of the output stride.
+        """
+        config, shape = self.config, tuple(images.shape)
+        if len(shape) != 4 or shape[1] != config.in_channels:
+            raise ParameterError(
+                "SmallEncoder", "images are not (image, channel, row, col)", got=shape,
+                expected=plain(f"{config.in_channels} channels"),
+            )  # fmt: skip
+        if shape[2] % config.output_stride or shape[3] % config.output_stride:
+            raise ParameterError(
+                "SmallEncoder", "the images are no multiple of the output stride", got=shape[2:],
+                expected=plain(f"multiples of {config.output_stride}"),
+                next_step="Choose another crop or a smaller output stride",
+            )  # fmt: skip
+        return self.scales(images)
+
+
+@dataclass(frozen=True)
+class PointEncoderConfig:
+    """Sizes of the encoder of values at a point.
+
+    Parameters
+    ----------
+    in_features : int
+    widths : tuple of int
+        Of its layers; the last is the embedding's.
+    norm : str
+        After each layer but before its activation: ``batch``, ``layer`` or ``none``.
+    keep : float
+        Chance to keep an activation in training.
+    activation : str
+        ``swish``, ``relu`` or ``leaky_relu``.
+    norm_momentum : float
+        Of batch normalisation.
+    """
+
+    in_features: int = 1
+    widths: tuple[int, ...] = (128, 64)
+    norm: str = "batch"
+    keep: float = 1.0
+    activation: str = "swish"
+    norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        who = "PointEncoderConfig"
+        object.__setattr__(self, "widths", tuple(self.widths))
+        if self.in_features < 1:
+            raise ParameterError(who, "in_features", got=self.in_features, expected=plain("at least 1"))
+        if not self.widths or min(self.widths) < 1:
+            raise ParameterError(who, "widths", got=self.widths, expected=plain("one or more positive widths"))
+        for name, known in (("norm", POINT_NORMS), ("activation", tuple(ACTIVATIONS))):
+            if getattr(self, name) not in known:
+                raise ParameterError(who, name, got=getattr(self, name), expected=known)
+        for name in ("keep", "norm_momentum"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ParameterError(who, name, got=getattr(self, name), expected=plain("in (0, 1]"))
+
+    @property
+    def features(self) -> int:
+        """Length of the embedding."""
+        return self.widths[-1]
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+class PointEncoder(nn.Module):
+    """Fully connected layers over values at a point: an embedding without images, for the same fusion heads.
+
+    Parameters
+    ----------
+    config : PointEncoderConfig
+    """
+
+    def __init__(self, config: PointEncoderConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or PointEncoderConfig()
+        layers: list[nn.Module] = []
+        inputs = config.in_features
+        for width in config.widths:
+            # the normalisation's own shift makes a bias superfluous
+            layers.append(nn.Linear(inputs, width, bias=config.norm == "none"))
+            if config.norm == "batch":
+                layers.append(nn.BatchNorm1d(width, NORM_EPSILON, config.norm_momentum))
+            elif config.norm == "layer":
+                layers.append(nn.LayerNorm(width))
+            layers += [ACTIVATIONS[config.activation](), nn.Dropout(1.0 - config.keep)]
+            inputs = width
+        self.layers = nn.Sequential(*layers)
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Encode ``(sample, value)``, scaled and filled, to ``(sample, feature)``.
+
+        Raises
+        ------
+        ParameterError
+            If the number of values is another than the network was built for.
+        """
+        if values.ndim != 2 or values.shape[1] != self.config.in_features:
+            raise ParameterError(
+                "PointEncoder", "values are not (sample, value)", got=tuple(values.shape),
+                expected=plain(f"{self.config.in_features} values"),
+            )  # fmt: skip
+        return self.layers(values)
+
+
+def build_encoder(
+    name: str,
+    channels: int,
+    *,
+    output_stride: int = 32,
+    width: float = 1.0,
+    drop_path_keep: float = 1.0,
+    norm_momentum: float = 0.1,
+    point: PointEncoderConfig | None = None,
+) -> nn.Module | None:
+    """Build an encoder; its ``config.features`` says how many features it gives.
+
+    Parameters
+    ----------
+    name : str
+        One of `ENCODERS`.
+    channels : int
+        Of the images, or number of values at the point. Nothing is built for none.
+    output_stride, width, drop_path_keep, norm_momentum
+        Of the image encoders.
+    point : PointEncoderConfig, optional
+        Of the point encoder; its number of inputs is replaced by `channels`.
+
+    Returns
+    -------
+    torch.nn.Module or None
+        None without channels, and for ``none``.
+
+    Raises
+    ------
+    ParameterError
+        If the name is unknown, or an option is out of range for this encoder.
+    """
+    if name not in ENCODERS:
+        raise ParameterError("build_encoder", "unknown encoder", got=name, expected=ENCODERS)
+    if name == "none" or channels == 0:
+        return None
+    if name == "point":
+        return PointEncoder(
+            PointEncoderConfig(**{**(point or PointEncoderConfig()).to_dict(), "in_features": channels})
+        )
+    options = {"output_stride": output_stride, "width": width, "drop_path_keep": drop_path_keep}
+    if name == "small":
+        return SmallEncoder(SmallEncoderConfig(channels, norm_momentum=norm_momentum, **options))
+    depth = int(name.removeprefix("xception"))
+    return Xception(XceptionConfig(depth, channels, norm_momentum=norm_momentum, **options))

@@ -1,0 +1,363 @@
+"""The network of Batchu et al.: image encoders of two resolutions, and two fusion heads, the second with coarse products.
+
+High-resolution images (Sentinel-1, Sentinel-2, elevation; 10 m) and low-resolution ones (soil; 160 m) are encoded apart and
+pooled to one embedding each. Fusion head 1 turns both embeddings into one value; fusion head 2 turns that value and the
+coarse estimates at the point (SMAP, GLDAS) into soil moisture. Any part may be absent, as in the paper's ablations:
+
+- no coarse products: head 1's value is the answer, and there is no head 2;
+- no images: the coarse products go through head 2 alone (the paper's "SMAP + GLDAS" network).
+
+What the paper leaves open, and what is done here:
+
+- A head of shape (128, 64, 1) is two blocks of [dropout, fully connected, batch normalisation, activation], and a last
+  [dropout, fully connected] of width 1. So it has as many layers as keep probabilities. (A further layer behind three whole
+  blocks would have one dropout more than Table 7 has numbers, and add 4 parameters to the 533,121 and 57 of the heads.)
+- The weights of the centre-weighted pooling: see `smnb.models.pooling`.
+- The width multiplier of the low-resolution encoder: 1 by default, see `smnb.models.xception`.
+- The drop-path keep probability of 0.6 is that of both encoders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.models.encoders import ACTIVATIONS, ENCODERS, PointEncoderConfig, build_encoder
+from smnb.models.pooling import CentreWeightedPool
+from smnb.models.xception import NORM_EPSILON
+
+__all__ = ["FusionHead", "MultiSourceConfig", "MultiSourceNet"]
+
+
+@dataclass(frozen=True)
+class MultiSourceConfig:
+    """Sizes of the network; the defaults are Table 7's.
+
+    Parameters
+    ----------
+    high_channels, low_channels, coarse_channels : int
+        Of the high- and low-resolution images and the coarse products; 0 leaves a part out.
+    high_encoder, low_encoder : str
+        Of `smnb.models.encoders.ENCODERS`. ``point`` takes values of shape ``(sample, channel)`` in place of images.
+    point_features : int
+        Number of values of a low-resolution ``point`` encoder, in place of `low_channels`; 0 takes `low_channels`.
+    point_widths, point_norm, point_keep : tuple of int, str, float
+        Of point encoders: see `smnb.models.encoders.PointEncoderConfig`.
+    width_high, width_low : float
+        Multipliers of the image encoders' channels.
+    output_stride_high, output_stride_low : int
+    drop_path_keep : float
+        Chance to keep the last unit's residual of each image encoder in training.
+    pool_width : float or None
+        Standard deviation of the pooling weights as a share of the map's side; None for a plain mean.
+    pool_offset : float
+        Cells from the middle of the map to the centre of the weights.
+    head1, head2 : tuple of int
+        Widths of the fusion heads' layers. The last width of the head that gives the answer is 1.
+    head1_keep, head2_keep : tuple of float
+        Chance to keep an input of each layer in training.
+    activation : str
+        Of the fusion heads and point encoders: ``swish``, ``relu`` or ``leaky_relu``.
+    norm_momentum : float
+        Weight of a batch in the running statistics of batch normalisation, see `smnb.models.xception.XceptionConfig`.
+    initial_output : float
+        What the untrained network is near to, m3 m-3.
+    """
+
+    high_channels: int = 10
+    low_channels: int = 4
+    coarse_channels: int = 2
+    high_encoder: str = "xception65"
+    low_encoder: str = "xception41"
+    point_features: int = 0
+    point_widths: tuple[int, ...] = (128, 64)
+    point_norm: str = "batch"
+    point_keep: float = 1.0
+    width_high: float = 1.0
+    width_low: float = 1.0
+    output_stride_high: int = 32
+    output_stride_low: int = 16
+    drop_path_keep: float = 0.6
+    pool_width: float | None = 0.25
+    pool_offset: float = 0.0
+    head1: tuple[int, ...] = (128, 64, 1)
+    head1_keep: tuple[float, ...] = (0.5, 0.5, 0.6)
+    head2: tuple[int, ...] = (8, 1)
+    head2_keep: tuple[float, ...] = (0.9, 0.9)
+    activation: str = "swish"
+    norm_momentum: float = 0.1
+    initial_output: float = 0.2
+
+    def __post_init__(self) -> None:
+        who = "MultiSourceConfig"
+        for name in ("point_widths", "head1", "head1_keep", "head2", "head2_keep"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
+        for name in ("high_channels", "low_channels", "coarse_channels", "point_features"):
+            if getattr(self, name) < 0:
+                raise ParameterError(who, name, got=getattr(self, name), expected=plain("0 or more"))
+        for name, known in (
+            ("high_encoder", ENCODERS),
+            ("low_encoder", ENCODERS),
+            ("activation", tuple(ACTIVATIONS)),
+        ):
+            if getattr(self, name) not in known:
+                raise ParameterError(who, name, got=getattr(self, name), expected=known)
+        if self.point_features and self.low_encoder != "point":
+            raise ParameterError(who, "point_features are for a low_encoder 'point'", got=self.low_encoder)
+        for name in ("head1", "head2"):
+            widths, keep = getattr(self, name), getattr(self, f"{name}_keep")
+            if not widths or min(widths) < 1:
+                raise ParameterError(who, name, got=widths, expected=plain("one or more positive widths"))
+            if len(keep) != len(widths) or not all(0.0 < k <= 1.0 for k in keep):
+                raise ParameterError(who, f"{name}_keep", got=keep, expected=plain(f"{len(widths)} values in (0, 1]"))
+        if not (self.has_images or self.coarse_channels):
+            raise ParameterError(who, "no inputs", got=plain("neither images nor coarse products"))
+        answer = "head2" if self.coarse_channels else "head1"
+        if getattr(self, answer)[-1] != 1:
+            raise ParameterError(who, answer, got=getattr(self, answer), expected=plain("1 as the last width"))
+
+    @property
+    def high_inputs(self) -> int:
+        """Channels that the high-resolution encoder takes, 0 without one."""
+        return 0 if self.high_encoder == "none" else self.high_channels
+
+    @property
+    def low_inputs(self) -> int:
+        """Channels that the low-resolution encoder takes, 0 without one."""
+        return 0 if self.low_encoder == "none" else self.point_features or self.low_channels
+
+    @property
+    def has_images(self) -> bool:
+        """Whether there is an encoder, and so a fusion head 1."""
+        return bool(self.high_inputs or self.low_inputs)
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+class FusionHead(nn.Sequential):
+    """Blocks of [dropout, fully connected, batch normalisation, activation], and a last [dropout, fully connected].
+
+    The output range is not restricted.
+
+    Parameters
+    ----------
+    in_features : int
+    widths : tuple of int
+        Of the fully connected layers.
+    keep : tuple of float
+        Chance to keep an input of each of them in training.
+    activation : str
+    momentum : float
+        Of batch normalisation.
+    initial : float
+        Bias of the last layer at the start.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        widths: tuple[int, ...],
+        keep: tuple[float, ...],
+        *,
+        activation: str = "swish",
+        momentum: float = 0.1,
+        initial: float = 0.0,
+    ) -> None:
+        layers: list[nn.Module] = []
+        inputs = in_features
+        for number, (width, kept) in enumerate(zip(widths, keep, strict=True)):
+            layers += [nn.Dropout(1.0 - kept), nn.Linear(inputs, width)]
+            if number < len(widths) - 1:
+                layers += [nn.BatchNorm1d(width, NORM_EPSILON, momentum), ACTIVATIONS[activation]()]
+            inputs = width
+        super().__init__(*layers)
+        for layer in self:
+            if isinstance(layer, nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+        # the answer starts near `initial`, and head 1's not above the coarse products that head 2 joins it with
+        nn.init.normal_(layers[-1].weight, std=1.0 / layers[-1].in_features)
+        nn.init.constant_(layers[-1].bias, initial)
+
+
+class MultiSourceNet(nn.Module):
+    """Images around a point and coarse estimates at it, to the soil moisture at the point.
+
+    Parameters
+    ----------
+    config : MultiSourceConfig
+
+    References
+    ----------
+    Batchu, Nearing, Gulshan 2023, A deep learning data fusion model using Sentinel-1/2, SoilGrids, SMAP, and GLDAS for soil
+    moisture retrieval, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
+    """
+
+    def __init__(self, config: MultiSourceConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or MultiSourceConfig()
+        point = PointEncoderConfig(
+            widths=config.point_widths, norm=config.point_norm, keep=config.point_keep, activation=config.activation,
+            norm_momentum=config.norm_momentum,
+        )  # fmt: skip
+        shared = {"drop_path_keep": config.drop_path_keep, "norm_momentum": config.norm_momentum, "point": point}
+        self.high = build_encoder(
+            config.high_encoder, config.high_inputs, output_stride=config.output_stride_high, width=config.width_high,
+            **shared,
+        )  # fmt: skip
+        self.low = build_encoder(
+            config.low_encoder,
+            config.low_inputs,
+            output_stride=config.output_stride_low,
+            width=config.width_low,
+            **shared,
+        )
+        self.pool = CentreWeightedPool(config.pool_width, config.pool_offset)
+        options = {"activation": config.activation, "momentum": config.norm_momentum}
+        fused = 0
+        self.head1 = self.head2 = None
+        if config.has_images:
+            embedded = sum(encoder.config.features for encoder in (self.high, self.low) if encoder is not None)
+            initial = 0.0 if config.coarse_channels else config.initial_output
+            self.head1 = FusionHead(embedded, config.head1, config.head1_keep, initial=initial, **options)
+            fused = config.head1[-1]
+        if config.coarse_channels:
+            self.head2 = FusionHead(
+                fused + config.coarse_channels,
+                config.head2,
+                config.head2_keep,
+                initial=config.initial_output,
+                **options,
+            )
+
+    def features_high(self, images: torch.Tensor) -> torch.Tensor:
+        """Feature map of high-resolution images ``(image, channel, row, col)`` of any size; their values, if points."""
+        return self._encoder("high")(images)
+
+    def features_low(self, images: torch.Tensor) -> torch.Tensor:
+        """Feature map of low-resolution images; their values, if points."""
+        return self._encoder("low")(images)
+
+    def embed_high(self, images: torch.Tensor) -> torch.Tensor:
+        """Embedding ``(image, feature)`` of high-resolution images."""
+        return self._pooled(self.features_high(images))
+
+    def embed_low(self, images: torch.Tensor) -> torch.Tensor:
+        """Embedding ``(image, feature)`` of low-resolution images."""
+        return self._pooled(self.features_low(images))
+
+    def head(self, high: torch.Tensor | None, low: torch.Tensor | None, coarse: torch.Tensor | None) -> torch.Tensor:
+        """Soil moisture from embeddings and coarse products.
+
+        Parameters
+        ----------
+        high, low : Tensor, shape (sample, feature), or None
+            Embeddings; None where the network has no such encoder.
+        coarse : Tensor, shape (sample, coarse channel), or None
+            m3 m-3. A missing product (NaN) gives a missing estimate in evaluation.
+
+        Returns
+        -------
+        Tensor, shape (sample,)
+            m3 m-3, not restricted to a range.
+
+        Raises
+        ------
+        ParameterError
+            If a part that the network has is absent, or one that it has not is given.
+        ContractError
+            In training, for a single sample.
+        """
+        has = self._has()
+        given = {"high": high, "low": low, "coarse": coarse}
+        self._check_parts(has, given)
+        if has["coarse"] and coarse.shape[1:] != (self.config.coarse_channels,):
+            raise ParameterError(
+                "MultiSourceNet", "coarse products are not (sample, channel)", got=tuple(coarse.shape),
+                expected=plain(f"{self.config.coarse_channels} channels"),
+            )  # fmt: skip
+        weight = (self.head2 if has["coarse"] else self.head1)[1].weight
+        parts = []
+        # in full precision: bf16 would round the coarse products to steps of 0.001 m3 m-3, and the heads cost nothing
+        with torch.autocast(weight.device.type, enabled=False):
+            if self.head1 is not None:
+                embeddings = [given[name].to(weight.dtype) for name in ("high", "low") if has[name]]
+                parts.append(self.head1(torch.cat(embeddings, 1)))  # (n, 4096) -> (n, 1)
+            if self.head2 is not None:
+                parts = [self.head2(torch.cat([*parts, coarse.to(weight.dtype)], 1))]  # (n, 1 + 2) -> (n, 1)
+        return parts[0].squeeze(1)
+
+    def forward(
+        self, high: torch.Tensor | None, low: torch.Tensor | None = None, coarse: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Estimate soil moisture.
+
+        Parameters
+        ----------
+        high : Tensor, shape (sample, channel, row, col), or (sample, value) for a point encoder
+            Scaled to [-1, 1], missing values filled. ``(sample, 0)`` or None where the network has no such encoder.
+        low : Tensor
+            Likewise, of the low-resolution images.
+        coarse : Tensor, shape (sample, coarse channel)
+            m3 m-3.
+
+        Returns
+        -------
+        Tensor, shape (sample,)
+            m3 m-3, not restricted to a range.
+
+        Raises
+        ------
+        ParameterError
+            If a part is absent that the network has, one is given that it has not, or channels are others.
+        ContractError
+            In training, for a single sample.
+        """
+        has = self._has()
+        self._check_parts(has, {"high": high, "low": low, "coarse": coarse})
+        return self.head(
+            None if self.high is None else self.embed_high(high),
+            None if self.low is None else self.embed_low(low),
+            coarse,
+        )
+
+    def _has(self) -> dict[str, bool]:
+        """Which parts there are."""
+        return {"high": self.high is not None, "low": self.low is not None, "coarse": self.head2 is not None}
+
+    def _inputs(self) -> str:
+        config = self.config
+        return f"channels: high {config.high_inputs}, low {config.low_inputs}, coarse {config.coarse_channels}"
+
+    def _encoder(self, name: str) -> nn.Module:
+        encoder = getattr(self, name)
+        if encoder is None:
+            raise ParameterError("MultiSourceNet", f"no {name} encoder", expected=plain(self._inputs()))
+        return encoder
+
+    def _pooled(self, features: torch.Tensor) -> torch.Tensor:
+        return self.pool(features) if features.ndim == 4 else features
+
+    def _check_parts(self, has: dict[str, bool], given: dict[str, torch.Tensor | None]) -> None:
+        """Raise unless what is given is what the network has, and enough to take batch statistics of in training."""
+        for name, part in given.items():
+            absent = part is None or part.shape[1] == 0
+            if has[name] == absent:
+                raise ParameterError(
+                    "MultiSourceNet", f"the {name} input is {'absent' if absent else 'not one of this network'}",
+                    got=None if part is None else tuple(part.shape), expected=plain(self._inputs()),
+                )  # fmt: skip
+        samples = {name: len(part) for name, part in given.items() if has[name]}
+        if len(set(samples.values())) > 1:
+            raise ParameterError("MultiSourceNet", "inputs differ in their number of samples", got=samples)
+        if self.training and min(samples.values()) < 2:
+            raise ContractError(
+                "MultiSourceNet", "a training step has a single sample, and batch normalisation needs several",
+                got=min(samples.values()), expected="at least 2 samples",
+                next_step="Drop the last, smaller batch or use larger ones",
+            )  # fmt: skip

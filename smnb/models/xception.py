@@ -1,0 +1,344 @@
+"""Xception-65 and Xception-41 with aligned features: the image encoders of Batchu et al.
+
+The paper names the encoders and cites Chollet (2017); their depths and the output stride are those of the "aligned"
+networks of DeepLab, in which separable convolutions with a stride replace all max-pooling, which is what is built here:
+
+- root: 3 × 3 convolutions of 32 (stride 2) and 64 filters;
+- entry flow: units of 128, 256 and 728 channels, each with stride 2 and a 1 × 1 convolution as its shortcut;
+- middle flow: 8 (Xception-41) or 16 (Xception-65) units of 728 channels, whose shortcut is their input;
+- exit flow: a unit of 728, 1024, 1024 channels with stride 2, and one of 1536, 1536, 2048 without a shortcut.
+
+A unit is three separable convolutions, the stride on the third, a ReLU before each and none inside; the last unit has them
+inside, after the depthwise and after the pointwise convolution. Every convolution is followed by batch normalisation.
+
+Alignment: every 3 × 3 convolution pads as much on either side, so that output i of a stride of 2 is centred on input pixel
+2 i (padding by what is missing on the far side, as TensorFlow's own rule would, is a pixel off for even sizes). Feature i of
+output stride s is therefore centred on pixel s i: the middle of 256 pixels, 127.5, is at feature 3.98 of 0..7.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from smnb.contract import ParameterError, plain
+
+__all__ = [
+    "MIDDLE_UNITS",
+    "OUTPUT_STRIDES",
+    "DropPath",
+    "Xception",
+    "XceptionConfig",
+    "drop_path_keeps",
+    "scaled_channels",
+]
+
+#: Units of the middle flow, by the number of layers in the network's name.
+MIDDLE_UNITS = {41: 8, 65: 16}
+OUTPUT_STRIDES = (8, 16, 32)
+#: How the chance to keep a unit changes with depth.
+DROP_PATH_DECAYS = ("linear", "constant")
+#: Of the batch normalisations of DeepLab's Xception.
+NORM_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class XceptionConfig:
+    """Sizes of an encoder.
+
+    Parameters
+    ----------
+    depth : int
+        65 or 41.
+    in_channels : int
+    output_stride : int
+        Pixels to a feature, along a side: 8, 16 or 32. Where a unit would exceed it, its stride becomes 1, and the units
+        after it (not itself) are dilated by that stride.
+    width : float
+        Multiplier of every number of channels, rounded to multiples of 8: the paper's "fractional depth multiplier" of the
+        low-resolution encoder, whose value it does not state.
+    drop_path_keep : float
+        Chance to keep the residual of a unit in training (stochastic depth); units without a shortcut are always kept.
+    drop_path_decay : str
+        ``linear``: the chance falls from near 1 at the first unit to `drop_path_keep` at the last, the rule of Huang et al.
+        and of DeepLab's drop path (whose further decrease over training steps is left out). ``constant``: the same for all.
+    multi_grid : tuple of three int
+        Further dilation of the three convolutions of the last unit.
+    norm_momentum : float
+        Weight of a batch in the running statistics. DeepLab's decay of 0.9997 is 0.0003 here, and needs some ten thousand
+        steps before evaluation means anything; 0.1 (timm's) suits short runs too.
+    """
+
+    depth: int = 65
+    in_channels: int = 10
+    output_stride: int = 32
+    width: float = 1.0
+    drop_path_keep: float = 1.0
+    drop_path_decay: str = "linear"
+    multi_grid: tuple[int, int, int] = (1, 1, 1)
+    norm_momentum: float = 0.1
+
+    def __post_init__(self) -> None:
+        who = "XceptionConfig"
+        object.__setattr__(self, "multi_grid", tuple(self.multi_grid))  # a checkpoint's JSON has a list
+        for name, known in (
+            ("depth", tuple(MIDDLE_UNITS)),
+            ("output_stride", OUTPUT_STRIDES),
+            ("drop_path_decay", DROP_PATH_DECAYS),
+        ):
+            if getattr(self, name) not in known:
+                raise ParameterError(who, name, got=getattr(self, name), expected=known)
+        if self.in_channels < 1:
+            raise ParameterError(who, "in_channels", got=self.in_channels, expected=plain("at least 1"))
+        if not self.width > 0.0:
+            raise ParameterError(who, "width", got=self.width, expected=plain("positive"))
+        for name in ("drop_path_keep", "norm_momentum"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ParameterError(who, name, got=getattr(self, name), expected=plain("in (0, 1]"))
+        if len(self.multi_grid) != 3 or min(self.multi_grid) < 1:
+            raise ParameterError(who, "multi_grid", got=self.multi_grid, expected=plain("three positive dilations"))
+
+    @property
+    def features(self) -> int:
+        """Channels of the feature map: 2048 at a width of 1."""
+        return scaled_channels(2048, self.width)
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Multiply a number of channels, to the nearest multiple of 8, at least 8."""
+    return max(8, 8 * round(channels * width / 8))
+
+
+def drop_path_keeps(units: int, keep: float, decay: str = "linear") -> list[float]:
+    """Chances to keep each of some units with shortcuts, first to last.
+
+    Examples
+    --------
+    >>> drop_path_keeps(4, 0.6)
+    [0.9, 0.8, 0.7, 0.6]
+    """
+    if decay == "constant":
+        return [keep] * units
+    return [round(1.0 - (number + 1) / units * (1.0 - keep), 12) for number in range(units)]
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: in training, drop a whole residual for some samples, and scale up what is kept.
+
+    Parameters
+    ----------
+    keep : float
+        Chance to keep a sample's residual.
+
+    References
+    ----------
+    Huang et al. 2016, Deep networks with stochastic depth, doi:10.1007/978-3-319-46493-0_39.
+    """
+
+    def __init__(self, keep: float) -> None:
+        super().__init__()
+        self.keep = keep
+
+    def forward(self, residual: torch.Tensor) -> torch.Tensor:
+        """Drop, for a residual of shape ``(sample, ...)``."""
+        if not self.training or self.keep >= 1.0:
+            return residual
+        kept = torch.rand(len(residual), *[1] * (residual.ndim - 1), device=residual.device) < self.keep
+        return residual * (kept.to(residual.dtype) / self.keep)
+
+    def extra_repr(self) -> str:
+        """The chance."""
+        return f"keep={self.keep:g}"
+
+
+class SeparableConv(nn.Module):
+    """A 3 × 3 convolution of each channel and a 1 × 1 convolution across them, each with batch normalisation."""
+
+    def __init__(
+        self, in_channels: int, channels: int, *, stride: int, rate: int, activation: bool, momentum: float
+    ) -> None:
+        super().__init__()
+        # padding by the rate on both sides keeps outputs aligned whatever the stride, see the module
+        self.depthwise = nn.Conv2d(
+            in_channels, in_channels, 3, stride, padding=rate, dilation=rate, groups=in_channels, bias=False
+        )
+        self.depthwise_norm = nn.BatchNorm2d(in_channels, NORM_EPSILON, momentum)
+        self.pointwise = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.pointwise_norm = nn.BatchNorm2d(channels, NORM_EPSILON, momentum)
+        self.activation = nn.ReLU(inplace=True) if activation else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(n, in, h, w)`` to ``(n, out, h / stride, w / stride)``."""
+        x = self.activation(self.depthwise_norm(self.depthwise(x)))
+        return self.activation(self.pointwise_norm(self.pointwise(x)))
+
+
+class XceptionUnit(nn.Module):
+    """Three separable convolutions and a shortcut.
+
+    Parameters
+    ----------
+    in_channels : int
+    channels : tuple of three int
+    stride : int
+        Of the third convolution and the shortcut.
+    rates : tuple of three int
+        Dilations.
+    shortcut : bool
+        Whether there is one: the input itself where that fits the output, else its 1 × 1 convolution.
+    activation_inside : bool
+        ReLU within the separable convolutions rather than before them.
+    keep : float
+        Chance to keep the residual in training.
+    momentum : float
+        Of batch normalisation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: tuple[int, int, int],
+        *,
+        stride: int,
+        rates: tuple[int, int, int],
+        shortcut: str,
+        activation_inside: bool,
+        keep: float,
+        momentum: float,
+    ) -> None:
+        super().__init__()
+        self.activation_inside, self.kind = activation_inside, shortcut
+        inputs = (in_channels, *channels[:2])
+        self.convolutions = nn.ModuleList(
+            SeparableConv(
+                inputs[i], channels[i], stride=stride if i == 2 else 1, rate=rates[i], activation=activation_inside,
+                momentum=momentum,
+            )
+            for i in range(3)
+        )  # fmt: skip
+        if shortcut == "convolution":
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels[2], 1, stride, bias=False),
+                nn.BatchNorm2d(channels[2], NORM_EPSILON, momentum),
+            )
+        self.drop_path = DropPath(keep)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(n, in, h, w)`` to ``(n, out, h / stride, w / stride)``."""
+        residual = x
+        for number, convolution in enumerate(self.convolutions):
+            if not self.activation_inside:
+                # the unit's input is needed for the shortcut; what a normalisation has made is not needed again
+                residual = functional.relu(residual, inplace=number > 0)
+            residual = convolution(residual)
+        if self.kind == "none":
+            return residual
+        residual = self.drop_path(residual)
+        return residual + (x if self.kind == "identity" else self.shortcut(x))
+
+
+class Xception(nn.Module):
+    """Aligned Xception: images to a map of features.
+
+    Parameters
+    ----------
+    config : XceptionConfig
+
+    References
+    ----------
+    Chollet 2017, Xception: deep learning with depthwise separable convolutions, doi:10.1109/CVPR.2017.195.
+    Chen et al. 2018, Encoder-decoder with atrous separable convolution for semantic image segmentation,
+    doi:10.1007/978-3-030-01234-2_49.
+    """
+
+    def __init__(self, config: XceptionConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or XceptionConfig()
+        root = [scaled_channels(channels, config.width) for channels in (32, 64)]
+        momentum = config.norm_momentum
+        self.root = nn.Sequential(
+            nn.Conv2d(config.in_channels, root[0], 3, 2, padding=1, bias=False),
+            nn.BatchNorm2d(root[0], NORM_EPSILON, momentum),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(root[0], root[1], 3, padding=1, bias=False),
+            nn.BatchNorm2d(root[1], NORM_EPSILON, momentum),
+            nn.ReLU(inplace=True),
+        )
+        self.units = nn.Sequential(*self._units(root[1]))
+        self.reset_parameters()
+        self.to(memory_format=torch.channels_last)  # the fast layout on CPUs and on tensor cores; changes no result
+
+    def _units(self, in_channels: int) -> list[XceptionUnit]:
+        """Units of the three flows, with the strides and dilations that the output stride leaves."""
+        config = self.config
+        plan = [  # channels, stride, shortcut
+            ((128,) * 3, 2, "convolution"),
+            ((256,) * 3, 2, "convolution"),
+            ((728,) * 3, 2, "convolution"),
+            *[((728,) * 3, 1, "identity")] * MIDDLE_UNITS[config.depth],
+            ((728, 1024, 1024), 2, "convolution"),
+            ((1536, 1536, 2048), 1, "none"),
+        ]
+        keeps = [*drop_path_keeps(len(plan) - 1, config.drop_path_keep, config.drop_path_decay), 1.0]
+        units, reached, rate = [], 2, 1  # the root has a stride of 2
+        for (channels, stride, shortcut), keep in zip(plan, keeps, strict=True):
+            widths = tuple(scaled_channels(count, config.width) for count in channels)
+            last = shortcut == "none"
+            grid = config.multi_grid if last else (1, 1, 1)
+            beyond = reached * stride > config.output_stride
+            units.append(
+                XceptionUnit(
+                    in_channels, widths, stride=1 if beyond else stride, rates=tuple(rate * g for g in grid),
+                    shortcut=shortcut, activation_inside=last, keep=keep, momentum=config.norm_momentum,
+                )
+            )  # fmt: skip
+            if beyond:
+                rate *= stride  # of the units that follow: this one saw all of its input
+            else:
+                reached *= stride
+            in_channels = widths[2]
+        return units
+
+    def reset_parameters(self) -> None:
+        """Draw weights from DeepLab's normal distribution of 0.09, truncated at two standard deviations."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.trunc_normal_(module.weight, std=0.09, a=-0.18, b=0.18)
+            elif isinstance(module, nn.BatchNorm2d):
+                module.reset_parameters()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode images.
+
+        Parameters
+        ----------
+        images : Tensor, shape (image, channel, row, col)
+            Scaled to [-1, 1]; missing values filled.
+
+        Returns
+        -------
+        Tensor, shape (image, feature, row / output_stride, col / output_stride)
+            Rounded up where sizes are no multiples of the output stride.
+
+        Raises
+        ------
+        ParameterError
+            If the number of channels is another than the network was built for.
+        """
+        if images.ndim != 4 or images.shape[1] != self.config.in_channels:
+            raise ParameterError(
+                "Xception", "images are not (image, channel, row, col)", got=tuple(images.shape),
+                expected=plain(f"{self.config.in_channels} channels"),
+            )  # fmt: skip
+        # sizes for the paper's 10 x 256 x 256 at output stride 32
+        x = self.root(images)  # (n, 64, 128, 128)
+        return self.units(
+            x
+        )  # (n, 128, 64, 64), (n, 256, 32, 32), (n, 728, 16, 16), ..., (n, 1024, 8, 8), (n, 2048, 8, 8)

@@ -1,0 +1,14 @@
+"""Training with Lightning: seeds, devices, mixed precision, checkpoints, early stopping, and a resume that changes nothing.
+
+- `config`: the settings, the device, the precision;
+- `optimisers`: Adam, SGD, what weight decay draws in, schedules;
+- `loading`: which samples make which step, and reading ahead;
+- `fitting`: `fit` and what it leaves;
+- `prediction`: patches predicted a batch at a time.
+"""
+
+from smnb.training.config import TrainingConfig, choose_device, choose_precision
+from smnb.training.fitting import FitResult, fit, state_folder
+from smnb.training.prediction import predict_patches
+
+__all__ = ["FitResult", "TrainingConfig", "choose_device", "choose_precision", "fit", "predict_patches", "state_folder"]

@@ -1,0 +1,174 @@
+"""How a network is trained: the settings, the device and the precision."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from smnb.contract import ParameterError, plain
+
+__all__ = ["TrainingConfig", "choose_device", "choose_precision", "config_identity"]
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("cosine", "constant", "polynomial")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training data; what counts where `steps` is None.
+    batch_size : int
+        Samples (patches or images) that are in memory at once on each device.
+    learning_rate : float
+        Of the optimiser, before the schedule.
+    schedule : str
+        ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, or ``polynomial``:
+        ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser.
+    weight_decay : float
+        L2 penalty: the gradient gains ``weight_decay`` times the weight.
+    patience : int
+        Validations without a better loss before training stops; 0 never stops early.
+    seed : int
+        Of the initial weights and the order of batches.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    precision : str
+        ``auto`` (bf16 mixed where the device has it, else 32), ``32-true``, ``bf16-mixed`` or ``16-mixed``.
+    devices : int
+        Number of devices; more than one trains with DDP.
+    optimizer : str
+        ``adam`` or ``sgd``.
+    momentum : float
+        Of ``sgd``.
+    power : float
+        Of the polynomial schedule.
+    steps : int, optional
+        Steps of the optimiser, instead of `epochs`. They are rounded up to whole rounds of `validate_every`, or to rounds of
+        about one pass over the data, all of one length.
+    validate_every : int, optional
+        Steps between validations (only with `steps`). Each such round is an "epoch" of the history, and what is resumed.
+    accumulate : int
+        Batches whose gradients are averaged before a step: ``batch_size * accumulate * devices`` samples a step. Equal to one
+        large batch, but for batch norm, whose statistics are those of the small batches.
+    whole_batches : bool
+        Leave out what remains of a pass after its last whole step: batch norm cannot use a batch of one sample, and a small
+        batch's gradients would weigh as much as others'. Always so with `steps` or `accumulate`.
+    decay_norms : bool, optional
+        Whether `weight_decay` also draws in biases, the weights of norms, and those of depthwise convolutions. None is as
+        usual with the optimiser: True for Adam; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
+        convolutions only.
+    sync_batch_norm : bool
+        Batch-norm statistics over all devices.
+    channels_last : bool
+        Images and convolutions in channels-last memory, which is what tensor cores and oneDNN work in.
+    compile : bool
+        ``torch.compile`` the network.
+
+    References
+    ----------
+    Chen et al. 2018, Encoder-decoder with atrous separable convolution, ECCV (DeepLab: the polynomial schedule and the
+    penalty), doi:10.1007/978-3-030-01234-2_49.
+    """
+
+    epochs: int = 20
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    weight_decay: float = 0.0
+    patience: int = 10
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    devices: int = 1
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    power: float = 0.9
+    steps: int | None = None
+    validate_every: int | None = None
+    accumulate: int = 1
+    whole_batches: bool = False
+    decay_norms: bool | None = None
+    sync_batch_norm: bool = False
+    channels_last: bool = False
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "devices", "accumulate", "steps", "validate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ParameterError("TrainingConfig", name, got=value, expected=plain("at least 1"))
+        for name, fine in (
+            ("learning_rate", self.learning_rate > 0),
+            ("power", self.power > 0),
+        ):
+            if not fine:
+                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("positive"))
+        if not 0.0 <= self.momentum < 1.0:
+            raise ParameterError("TrainingConfig", "momentum", got=self.momentum, expected=plain("in [0, 1)"))
+        if self.weight_decay < 0:
+            raise ParameterError("TrainingConfig", "weight_decay", got=self.weight_decay, expected=plain("0 or more"))
+        if self.validate_every is not None and self.steps is None:
+            raise ParameterError(
+                "TrainingConfig", "validate_every is for trainings by steps", got=self.validate_every,
+                next_step="Give 'steps' too, or leave both out and train by epochs",
+            )  # fmt: skip
+        choose_device(self.device)
+        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in known:
+                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=known)
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples whose gradients make one step: over accumulated batches and devices."""
+        return self.batch_size * self.accumulate * self.devices
+
+
+#: Settings that every stored training state names; later ones are named where they differ from their defaults, so that older
+#: states can still be resumed.
+_ALWAYS = ("epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "patience", "seed", "device",
+           "precision", "devices")  # fmt: skip
+
+
+def config_identity(config: TrainingConfig) -> dict[str, Any]:
+    """What identifies a training's settings in its stored state."""
+    return {
+        one.name: getattr(config, one.name)
+        for one in dataclasses.fields(config)
+        if one.name in _ALWAYS or getattr(config, one.name) != one.default
+    }
+
+
+def choose_device(device: str) -> torch.device:
+    """Turn ``auto`` into the best device there is, and refuse one that is absent.
+
+    Raises
+    ------
+    ParameterError
+        If the name is unknown or the device is not available.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
+    if device not in available:
+        raise ParameterError("device", "unknown", got=device, expected=["auto", *available])
+    if not available[device]:
+        raise ParameterError(
+            "device", f"{device!r} is not available here", expected=[n for n, yes in available.items() if yes],
+            next_step="Use device 'auto'",
+        )  # fmt: skip
+    return torch.device(device)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Turn ``auto`` into bf16 mixed precision where a CUDA device has it, else float32."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
