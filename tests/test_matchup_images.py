@@ -457,7 +457,7 @@ folder = Path({str(tmp_path)!r})
 case.build(folder, scenes=case.built_case(folder, pause=0.02)[1])
 """
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
-    journal, deadline = tmp_path / ".a.zarr.partial" / "done.jsonl", time.monotonic() + 60
+    journal, deadline = tmp_path / ".a.zarr.partial" / "done.jsonl", time.monotonic() + 300
 
     def images_done():
         return journal.is_file() and '"source": "sentinel1"' in journal.read_text()

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from smnb.contract import ContractError, ParameterError, plain, synthetic_label
-from smnb.plots.fields import SOIL_MOISTURE_CMAP, nice_limits, with_units
+from smnb.plots.fields import SOIL_MOISTURE_CMAP, nice_limits, pretty_units, with_units
 from smnb.plots.maps import STYLE, WIDTH, new_figure
 
 __all__ = ["ImageColumn", "image_rows", "interactive_image_rows"]
 
-_LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.12, 0.80, 0.10
+_LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.17, 0.80, 0.10
 _MISSING = "#c9c9c9"
 
 
@@ -178,7 +178,9 @@ def _bar(
                           extendfrac=0.05)  # fmt: skip
     ticks = MaxNLocator(3 if size < 1.6 else 4, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits)
     bar.set_ticks(ticks[(ticks >= limits[0] - 1e-12) & (ticks <= limits[1] + 1e-12)])
-    bar.set_label(with_units(column.label or column.title, column.units), labelpad=1, fontsize=9)
+    label = with_units(column.label or column.title, column.units)
+    # in a narrow column the unit alone, or labels of neighbours would run into one another
+    bar.set_label(label if 0.065 * len(label) < size else pretty_units(column.units), labelpad=1, fontsize=9)
     bar.ax.tick_params(length=2.5, pad=1.5)
 
 

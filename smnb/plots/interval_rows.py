@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -50,12 +52,14 @@ def interval_rows(
             "interval_rows", "there is nothing to draw", got=list(map(str, table.columns)), expected=needed
         )
     groups = list(dict.fromkeys(table[group])) if group else [None]
-    names = table[label].astype(str).str.slice(0, 62)
+    names = table[label].astype(str).map(lambda name: textwrap.fill(name, 38))
     gaps = np.zeros(len(table)) if group is None else (table[group] != table[group].shift()).cumsum().to_numpy() - 1
-    y = -(np.arange(len(table)) + 0.6 * gaps)
+    lines = names.str.count("\n").to_numpy()
+    # a name on several lines takes more room
+    y = -(np.arange(len(table)) + 0.6 * gaps + 0.55 * (np.cumsum(lines) - lines / 2))
     height = 0.95 + 0.21 * (-y[-1] + 1) + (0.3 if group else 0.0)
-    longest = int(names.str.len().max())
-    left = min(0.066 * longest + 0.25, 4.2)
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    left = 0.066 * longest + 0.25
     with mpl.rc_context(STYLE):
         figure = new_figure(WIDTH, height)
         top = 0.32 + (0.3 if group else 0.0)
@@ -76,7 +80,7 @@ def interval_rows(
         axes.set_axisbelow(True)
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
-        axes.set_xlabel(xlabel)
+        axes.set_xlabel(xlabel, loc="right")
         figure.text(0.5, 1 - 0.05 / height, f"{title}{synthetic_label(synthetic)}", va="top", ha="center", fontsize=10)
         if group:
             figure.legend(loc="upper center", bbox_to_anchor=(0.5, 1 - 0.24 / height), ncol=len(groups), frameon=False,

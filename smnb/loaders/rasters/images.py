@@ -16,8 +16,7 @@ from rasterio.windows import Window
 from smnb.contract import FormatError
 from smnb.loaders.rasters.bands import BandSource
 from smnb.loaders.rasters.options import BandOption
-from smnb.loaders.sentinel.rasters import Geometry, unreadable
-from smnb.loaders.sentinel.rasters import _geometry as geometry_of
+from smnb.loaders.sentinel.rasters import Geometry, geometry_of, unreadable
 
 __all__: list[str] = []
 

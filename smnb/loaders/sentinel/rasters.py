@@ -204,7 +204,7 @@ def _roles(where: str, path: Path, source: rasterio.DatasetReader, declared: Seq
     return [told.get(i) or "" for i in source.indexes]
 
 
-def _geometry(where: str, source: rasterio.DatasetReader) -> Geometry:
+def geometry_of(where: str, source: rasterio.DatasetReader) -> Geometry:
     if source.crs is None:
         in_radar_geometry = bool(source.gcps[0]) or source.rpcs is not None
         raise FormatError(
@@ -268,7 +268,7 @@ def _read_header(
                         where, "the raster holds complex numbers: it is single-look complex, not GRD",
                         got=source.dtypes[0], next_step="Use the ground-range-detected product, calibrated to sigma0",
                     )  # fmt: skip
-                geometry, roles = _geometry(where, source), _roles(where, path, source, declared)
+                geometry, roles = geometry_of(where, source), _roles(where, path, source, declared)
                 bands = tuple(
                     Band(
                         path, i, role, source.descriptions[i - 1] or path.stem, source.dtypes[i - 1],

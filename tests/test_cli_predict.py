@@ -1,0 +1,80 @@
+"""The command predict: a table in, the same rows with two columns out, and one clear line for mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from smnb import cli, cli_predict
+from smnb.station_points.table import COLUMNS
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch, tmp_path):
+    """The application with this command, whether or not `smnb.cli` registers it already; an empty folder to work in."""
+    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
+    if "predict" not in names:
+        monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
+        cli_predict.register(cli.app)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    """``in.csv``: two stations of twelve windows, one row without Sentinel-1, one with a code that is no NLCD code."""
+    size = 24
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "network": "NET", "station": np.repeat(["A_1", "B-2"], 12), "lat": np.repeat([35.0, 40.0], 12), "lon": -98.0,
+        "start": np.tile(pd.date_range("2020-01-01", periods=12, freq="10D").strftime("%Y-%m-%d"), 2),
+        **{name: rng.uniform(1000, 2000, size) for name in COLUMNS if name.startswith("B")},
+        "VV": rng.normal(-12, 1, size), "VH": rng.normal(-20, 1, size), "angle": 38.0, "ssm": rng.uniform(5, 20, size),
+        "fc": 20.0, "landcover": 71.0, "mtpi": 0.0,
+    })  # fmt: skip
+    frame["B10"] = 20.0
+    frame.loc[3, ["VV", "VH", "angle"]] = np.nan
+    frame.loc[5, "landcover"] = 31.4
+    frame.to_csv("in.csv", index=False)
+    return frame
+
+
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return exit_.value.code or 0, captured.out, captured.err
+
+
+def test_a_table_is_predicted(capsys, table):
+    code, out, _ = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv")
+    assert code == 0
+    assert "24 rows of 2 stations predicted with conus_points" in out
+    assert "sources in a row: 3: 1 rows, 4: 23 rows" in out
+    assert "1 rows have a land-cover code that is no NLCD code" in out
+    found = pd.read_csv("out.csv")
+    pd.testing.assert_series_equal(found["station"], table["station"], check_dtype=False)
+    assert found["n_sources"].tolist() == [3 if i == 3 else 4 for i in range(24)]
+    assert found["predicted"].notna().all()
+
+
+def test_the_report_as_json(capsys, table):
+    code, out, _ = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv.gz", "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert report["written"] == "out.csv.gz"
+    assert report["rows_by_n_sources"] == {"3": 1, "4": 23}
+    assert len(pd.read_csv("out.csv.gz")) == 24
+
+
+def test_mistakes_end_with_one_clear_line(capsys, table):
+    code, _, err = call(capsys, "predict", "conus", "in.csv", "--out", "out.csv")
+    assert code == 2
+    assert "unknown model; got 'conus'; expected ['conus_points']" in err
+    table.drop(columns="ssm").to_csv("in.csv", index=False)
+    code, _, err = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv")
+    assert code == 2
+    assert "columns ['ssm'] are missing" in err
+    assert len(err.strip().splitlines()) == 1
