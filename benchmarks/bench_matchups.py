@@ -242,7 +242,7 @@ def main() -> None:
             print(f"smnb       {ours}")
         for way in NAIVE:
             few = table[: 1 if way == "whole" else None]
-            passes = 1 if way == "whole" else max(1, options.passes // 2)
+            passes = 1 if way == "whole" else max(1, options.passes // 4)
             theirs = alone(naive, root / "archive", few, passes, options.crop, root / f"{way}.zarr", way)
             ratio = theirs.cpu / theirs.points * ours.points / ours.cpu
             print(f"{way:10s} {theirs}  smnb is {ratio:.1f} times as fast")

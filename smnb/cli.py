@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 import smnb
-from smnb import cli_insitu, cli_map, cli_matchup, cli_released, cli_retrieve, cli_scores, cli_sweep
+from smnb import cli_insitu, cli_map, cli_matchup, cli_predict, cli_released, cli_retrieve, cli_scores, cli_sweep
 from smnb.contract import CatalogError, RunError, SmnbError
 
 __all__ = ["app", "main"]
@@ -273,6 +273,7 @@ def report(
 cli_insitu.register(app)
 cli_map.register(app)
 cli_matchup.register(app)
+cli_predict.register(app)
 cli_released.register(app)
 cli_retrieve.register(app)
 cli_scores.register(app)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from fake_scenes import FakeScenes
 from pyproj import CRS
 
 from smnb import multisource
@@ -122,11 +120,11 @@ def test_predictions_of_a_run_are_found_or_asked_for(tmp_path):
 
 @pytest.fixture
 def ablation(store, tmp_path, monkeypatch):
-    opened = []
+    opened, made_store = [], store
 
-    def open_store(catalog, root, out, *, anchor, crop, workers):
+    def open_store(catalog, root, out, *, store, anchor, crop, workers):
         opened.append((anchor, crop))
-        return store
+        return made_store
 
     monkeypatch.setattr("smnb.multisource.ablation.open_matchups", open_store)
     model = multisource.encoder_settings(32, high_encoder="small", low_encoder="small", drop_path_keep=1.0,
@@ -176,48 +174,14 @@ def test_the_study_of_anchors_has_a_column_for_each():
     assert beside["run"].notna().all()
 
 
-@dataclass
-class Scenes:
-    source: str
-    bands: tuple[str, ...]
-    table: pd.DataFrame
-    value: float
-    catalog_id: str = "fake"
-    synthetic: bool = True
-
-    def __len__(self):
-        return len(self.table)
-
-    def covering(self, lat, lon):
-        t = self.table
-        return np.flatnonzero((t.west <= lon) & (t.east >= lon) & (t.south <= lat) & (t.north >= lat))
-
-    @contextlib.contextmanager
-    def open(self, position):
-        yield self
-
-    def read(self, window, bands=None, *, resampling="bilinear"):
-        return np.full((len(bands), window.size, window.size), self.value, "float32")
-
-    def at(self, lat, lon, bands=None):
-        return np.full((len(lat), len(bands)), self.value, "float32")
-
-
-def scenes(source, bands, times, half, value):
-    table = pd.DataFrame({"scene_id": [f"{source}{i}" for i in range(len(times))], "time": pd.to_datetime(times)})
-    half = np.broadcast_to(half, len(times))
-    for name, middle, sign in (("west", -97.7, -1), ("east", -97.7, 1), ("south", 30.3, -1), ("north", 30.3, 1)):
-        table[name] = middle + sign * half
-    table["cloud_percentage"] = 0.0
-    return Scenes(source, bands, table, value)
-
-
 @pytest.fixture
 def sources():
     return {
-        "sentinel1": scenes("sentinel1", ("VV", "VH"), ["2020-06-01T12", "2020-06-13T12", "2020-07-01T12", "2020-07-13T12"],
-                            [0.5, 0.5, 0.004, 0.5], -10.0),
-        "smap": scenes("smap", ("ssm",), ["2020-05-31", "2020-06-12", "2020-06-30"], 0.5, 10.0),
+        "sentinel1": FakeScenes.of(
+            "sentinel1", ("VV", "VH"), ["2020-06-01T12", "2020-06-13T12", "2020-07-01T12", "2020-07-13T12"],
+            half=[0.5, 0.5, 0.004, 0.5], value=-10.0,
+        ),
+        "smap": FakeScenes.of("smap", ("ssm",), ["2020-05-31", "2020-06-12", "2020-06-30"], value=10.0),
     }  # fmt: skip
 
 
@@ -238,7 +202,7 @@ def test_tiles_are_of_passes_that_have_everything(sources):
     assert (moisture == 1).all()
     with pytest.raises(ContractError, match="has every source; got 4 passes cover the centre, 3 all of the square"):
         multisource.read_tiles(
-            {**sources, "smap": scenes("smap", ("ssm",), ["2019-01-01"], 0.5, 1.0)}, inputs, **square
+            {**sources, "smap": FakeScenes.of("smap", ("ssm",), ["2019-01-01"], value=1.0)}, inputs, **square
         )
 
 

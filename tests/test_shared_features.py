@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass, field
-
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from fake_scenes import FakeScenes
 from pyproj import Transformer
 
 from smnb.contract import ContractError, ParameterError
@@ -122,8 +119,8 @@ def test_refuses_what_does_not_fit():
         map_tile(net, tile_images(coarse=1), geometry=GEOMETRY)
     with pytest.raises(ContractError, match="do not fit the cells"):
         map_tile(net, TileImages(images.high[:, :-1], images.low, images.coarse), geometry=GEOMETRY)
+    cut = TileImages(images.high[:, :96, :96], images.low[:, :6, :6], images.coarse)
     with pytest.raises(ParameterError, match="features"):
-        cut = TileImages(images.high[:, :96, :96], images.low[:, :6, :6], images.coarse)
         map_tile(small_net(output_stride_high=32), cut, geometry=MapGeometry(crop=64, stride=16))
     with pytest.raises(ParameterError, match="whole numbers"):
         MapGeometry(crop=250)
@@ -132,59 +129,17 @@ def test_refuses_what_does_not_fit():
     assert MapGeometry().cells(*MapGeometry().tile(64, 63)) == (64, 63)
 
 
-@dataclass
-class FakeScenes:
-    """Scenes whose values are linear in the easting, northing and number of the scene."""
-
-    source: str
-    bands: tuple[str, ...]
-    table: pd.DataFrame
-    scale: float = 1.0
-    opened: list = field(default_factory=list)
-    catalog_id: str = "fake"
-    synthetic: bool = True
-
-    def __len__(self):
-        return len(self.table)
-
-    def covering(self, lat, lon):
-        t = self.table
-        return np.flatnonzero((t.west <= lon) & (t.east >= lon) & (t.south <= lat) & (t.north >= lat))
-
-    @contextlib.contextmanager
-    def open(self, position):
-        self.opened.append(position)
-        yield FakeReader(self, position)
-
-
-@dataclass
-class FakeReader:
-    scenes: FakeScenes
-    position: int
-
-    def read(self, window, bands=None, *, resampling="bilinear"):
-        x, y = np.meshgrid(window.x, window.y)
-        plane = (x - x.min() + y - y.min()) / 1e4 * self.scenes.scale + self.position
-        return np.stack([plane + number for number, _ in enumerate(bands)]).astype("float32")
-
-    def at(self, lat, lon, bands=None):
-        return np.tile((np.asarray(lat) - 30.0)[:, None] * self.scenes.scale, (1, len(bands))).astype("float32")
-
-
-def scenes(source, bands, times, cloud=np.nan, scale=1.0):
-    table = pd.DataFrame({"scene_id": [f"{source}{i}" for i in range(len(times))], "time": pd.to_datetime(times)})
-    table[["west", "south", "east", "north"]] = [-98.5, 29.0, -97.0, 31.0]
-    table["cloud_percentage"] = cloud
-    return FakeScenes(source, bands, table, scale)
-
-
 @pytest.fixture
 def sources():
     return {
-        "sentinel1": scenes("sentinel1", ("VV", "VH", "angle"), ["2020-06-01T12:00", "2020-06-13T12:00"]),
-        "dem": scenes("dem", ("elevation",), [None], scale=100.0),
-        "sentinel2": scenes("sentinel2", ("B4", "B8"), ["2020-06-05", "2020-06-10", "2020-06-12"], [5, 10, 80]),
-        "smap": scenes("smap", ("ssm",), ["2020-06-11", "2020-06-14"], scale=10.0),
+        "sentinel1": FakeScenes.of(
+            "sentinel1", ("VV", "VH", "angle"), ["2020-06-01T12:00", "2020-06-13T12:00"], slope=0.1
+        ),
+        "dem": FakeScenes.of("dem", ("elevation",), [None], slope=10.0),
+        "sentinel2": FakeScenes.of(
+            "sentinel2", ("B4", "B8"), ["2020-06-05", "2020-06-10", "2020-06-12"], cloud=[5, 10, 80], slope=100.0
+        ),
+        "smap": FakeScenes.of("smap", ("ssm",), ["2020-06-11", "2020-06-14"], slope=10.0),
     }
 
 

@@ -81,6 +81,8 @@ class Ablation:
         Side of the images, pixels.
     crops : sequence of int
         Sizes of the study of input size. The store has images of the largest.
+    stores : mapping of str to str, optional
+        Sample stores that exist, by anchor, to take instead of building one: members of a sweep share them.
     split : str
     workers : int
         Of the builder.
@@ -88,13 +90,14 @@ class Ablation:
 
     def __init__(
         self, catalog: Catalog, root: Path, out: Path, *, config: TrainingConfig, model: Mapping[str, Any], crop: int,
-        crops: Sequence[int] = (), split: str = "sensor", workers: int = 0,
+        crops: Sequence[int] = (), stores: Mapping[str, str] | None = None, split: str = "sensor", workers: int = 0,
     ) -> None:  # fmt: skip
         self.catalog, self.root, self.out = catalog, root, Path(out)
         self.config, self.model, self.split, self.workers = config, dict(model), split, workers
         self.crop, self.crops = crop, sorted(set(crops))
         if self.crops and min(self.crops) < 1:
             raise ParameterError("Ablation", "crops", got=list(crops), expected=plain("positive sizes, pixels"))
+        self._given = dict(stores or {})
         self._stores: dict[str, SampleStore] = {}
         self._runs: dict[tuple[str, str, int], MultiSourceRun] = {}
         self._rows: list[dict[str, Any]] = []
@@ -103,7 +106,7 @@ class Ablation:
         """The sample store of an anchor, built unless it is there."""
         if anchor not in self._stores:
             self._stores[anchor] = open_matchups(
-                self.catalog, self.root, self.out / f"matchups_{anchor}.zarr", anchor=anchor,
+                self.catalog, self.root, self.out / f"matchups_{anchor}.zarr", store=self._given.get(anchor, ""), anchor=anchor,
                 crop=max([self.crop, *self.crops]) if anchor == "sentinel1" else self.crop, workers=self.workers,
             )  # fmt: skip
         return self._stores[anchor]
