@@ -9,6 +9,7 @@ import torch
 
 from smnb.contract import ContractError, FormatError, ParameterError
 from smnb.loaders.conus_stations import open_station_table
+from smnb.predictions import read_predictions
 from smnb.station_points import (
     SOURCE_SETS,
     SOURCES,
@@ -306,7 +307,12 @@ def test_the_ablation_is_written(tmp_path):
     rows = made_up(20, 20)
     found = run_ablation(rows, tmp_path, folds=block_folds(rows, k=4), sources={"SMAP": ("smap",)}, training=QUICK,
                          baselines=[("ridge", "raw")])  # fmt: skip
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["differences.csv", "scores.csv", "summary.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "differences.csv", "predictions_smap.parquet", "scores.csv", "summary.csv"
+    ]  # fmt: skip
+    written = read_predictions(tmp_path / "predictions_smap.parquet")
+    assert written.attrs["model"] == "point network, SMAP"
+    assert (written["sensor_id"] == written["network"] + "__" + written["station"]).all()
     read = pd.read_csv(tmp_path / "summary.csv")
     np.testing.assert_allclose(read["ubrmse"], found["summary"]["ubrmse"])
     assert (read["model"] == "network").sum() == 1

@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from smnb.contract import ContractError, synthetic_label
 from smnb.plots.maps import STYLE, WIDTH, new_figure
@@ -78,6 +79,7 @@ def interval_rows(
         axes.tick_params(axis="y", length=0, labelsize=8)
         axes.grid(axis="x", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.set_xlabel(xlabel, loc="right")

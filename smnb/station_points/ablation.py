@@ -17,6 +17,7 @@ from sklearn.model_selection import GroupKFold
 from smnb.contract import ParameterError, plain
 from smnb.files import atomic_path
 from smnb.metrics import average_interval, compare, score_table
+from smnb.predictions import write_predictions
 from smnb.splits import folds as split_folds
 from smnb.station_points.baselines import BASELINES, WAYS, fit_baseline, raw_inputs
 from smnb.station_points.features import FeatureConfig, point_features
@@ -263,7 +264,8 @@ def run_ablation(
         As `cross_validate`. By default all: six sets of sources, four families in three ways, which takes more than an hour
         on one core; a quick look takes one set, ridge and one member, in half a minute.
     folder : path-like
-        Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model) and ``differences.csv`` (network less baseline).
+        Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
+        the network's predictions with each set, ``predictions_<set>.parquet``, as `smnb.predictions` and notebook 09 read them.
     folds : Folds, optional
         Default ``block_folds(rows)``.
     seed : int
@@ -276,9 +278,20 @@ def run_ablation(
     """
     predictions = cross_validate(rows, folds or block_folds(rows), sources=sources, baselines=baselines,
                                  training=training, features=features)  # fmt: skip
+    _write_predictions(predictions, rows, Path(folder))
     scores = station_scores(predictions)
     tables = {"scores": scores, "summary": summary(scores, seed=seed), "differences": differences(scores, seed=seed)}
     for name, table in tables.items():
         with atomic_path(Path(folder) / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
     return tables
+
+
+def _write_predictions(predictions: pd.DataFrame, rows: pd.DataFrame, folder: Path) -> None:
+    about = rows[["sensor_id"]].drop_duplicates()
+    about[["network", "station"]] = about["sensor_id"].str.split("__", n=1, expand=True).to_numpy()
+    for name, table in predictions[predictions["model"] == NETWORK].groupby("sources", sort=False):
+        table = table[["sensor_id", "time", "observed", "predicted", "block"]].merge(about, on="sensor_id")
+        table.attrs.update(model=f"point network, {name}", synthetic=bool(rows.attrs.get("synthetic", False)))
+        slug = str(name).lower().replace("+", "_")
+        write_predictions(table, folder / f"predictions_{slug}.parquet")

@@ -28,8 +28,8 @@ class PointFusionConfig:
     joint_width : int
         Of the layer that mixes the sources' embeddings before the fusion head.
     head : tuple of int
-        Widths of the fusion head; the last is 1. One layer by default: the batch normalisation of further ones (the paper's
-        128, 64, 1) overfits some sixty stations.
+        Widths of the fusion head; the last is 1. One layer by default, as the joint layer stands for the others and, with some
+        sixty stations, needs no batch normalisation.
     encoder_keep : float
         Chance to keep a value of an embedding (of a source, and of the mixed one) in training.
     head_keep : tuple of float
