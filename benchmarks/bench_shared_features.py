@@ -74,9 +74,12 @@ def main() -> None:
         tile.high[:, : geometry.tile(rows, 1)[0]], tile.low[:, : geometry.tile(rows, 1)[0] // 16], tile.coarse[:rows]
     )
     map_tile(net, images(1, geometry), method="windows", device=given.device)  # warm up
-    clock = time.perf_counter()
-    shared = map_tile(net, tile, method="shared", device=given.device)
-    shared_seconds = time.perf_counter() - clock
+    taken = []
+    for _ in range(2):  # memory is touched for the first time in the first map, as of the first of several dates
+        clock = time.perf_counter()
+        shared = map_tile(net, tile, method="shared", device=given.device)
+        taken.append(time.perf_counter() - clock)
+    shared_seconds = min(taken)
     clock = time.perf_counter()
     windows = map_tile(net, some, method="windows", batch_size=given.batch, device=given.device)
     window_seconds = (time.perf_counter() - clock) * given.cells / rows
@@ -86,7 +89,7 @@ def main() -> None:
     difference = shared[:rows] - windows
     print(f"{given.encoder}, {given.cells} x {given.cells} cells of 320 m, {side} pixels a side, {given.device}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    print(f"shared features {shared_seconds:8.2f} s")
+    print(f"shared features {shared_seconds:8.2f} s   (first map {taken[0]:.2f} s)")
     print(f"windows         {window_seconds:8.2f} s{scaled}")
     print(f"ratio           {window_seconds / shared_seconds:8.1f}   (pixels encoded: {limit:.1f} times fewer)")
     print(

@@ -14,6 +14,7 @@ from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.multisource_data import InputSet
 from smnb.normalisation import normalise
 from smnb.shared_features import MapGeometry, TileImages, map_tile, read_tile, tile_map, write_tile_map
+from smnb.shared_features.folding import folded
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
 SMALL = {"high_encoder": "small", "low_encoder": "small", "output_stride_high": 16, "output_stride_low": 4}
@@ -76,6 +77,22 @@ def test_shared_features_are_the_windows_where_padding_plays_no_part():
     np.testing.assert_allclose(shared, windows, atol=1e-6)
     bands = map_tile(net, images, method="shared", geometry=GEOMETRY, rows_at_once=1)
     np.testing.assert_allclose(bands, windows, atol=1e-6)
+
+
+@pytest.mark.parametrize(("high", "low"), [("small", "small"), ("xception41", "xception41")])
+def test_folding_normalisations_changes_no_result(high, low):
+    stride = 4 if low == "small" else 16
+    net = small_net(high_encoder=high, low_encoder=low, width_high=0.25, width_low=0.25, output_stride_low=stride)
+    quick = folded(net)
+    kept = [m for m in quick.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert kept == []
+    assert any(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules())
+    images = torch.rand(2, 4, 64, 64), torch.rand(2, 3, 4, 4), torch.rand(2, 2)
+    with torch.inference_mode():
+        expected, features = net(*images), net.features_high(images[0])
+        np.testing.assert_allclose(quick(*images), expected, atol=1e-5)
+        scale = features.abs().max()
+        np.testing.assert_allclose(quick.features_high(images[0]) / scale, features / scale, atol=1e-5)
 
 
 def test_shared_features_differ_by_padding_alone():

@@ -13,7 +13,7 @@ from torch import nn
 
 from smnb.contract import ParameterError
 from smnb.models.pooling import CentreWeightedPool, centre_weights
-from smnb.models.xception import DropPath, Xception, XceptionConfig, drop_path_keeps, scaled_channels
+from smnb.models.xception import DropPath, SeparableConv, Xception, XceptionConfig, drop_path_keeps, scaled_channels
 
 
 def on_meta(**values) -> Xception:
@@ -298,3 +298,11 @@ def test_pooling_refuses_nonsense(bad: dict) -> None:
         centre_weights(**bad)
     with pytest.raises(ParameterError, match="None for a mean"):
         CentreWeightedPool(width=math.inf)
+
+
+@pytest.mark.parametrize(("size", "rate"), [(1, 1), (1, 2), (2, 2), (3, 2)])
+def test_where_only_the_middle_tap_meets_the_map_a_product_is_the_convolution(size, rate):
+    torch.manual_seed(0)
+    layer = SeparableConv(8, 8, stride=1, rate=rate, activation=False, momentum=0.1).eval()
+    x = torch.randn(3, 8, size, size)
+    np.testing.assert_allclose(layer._depthwise(x).detach(), layer.depthwise(x).detach(), atol=1e-6)

@@ -52,7 +52,7 @@ def benchmark_tables(folder: Path, files: Sequence[str] = ()) -> dict[str, pd.Da
     if not tables:
         raise RunError(
             "benchmark_tables", f"{folder} holds no predictions of notebook 05", got=str(Path(folder) / "predictions"),
-            next_step="Run notebook 05 with the same folder first (smnb run 09 does), or name tables of predictions",
+            next_step="Run notebook 05 into the same folder first (smnb run 05 09), or name tables of predictions",
         )  # fmt: skip
     return tables
 

@@ -15,6 +15,8 @@ import torch
 
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.models.multisource import MultiSourceNet
+from smnb.shared_features.folding import folded
+from smnb.training import keep_freed_memory
 
 __all__ = ["METHODS", "MapGeometry", "TileImages", "map_tile"]
 
@@ -206,7 +208,9 @@ def map_tile(
             "map_tile", "the images have other channels (high, low, coarse) than the network", got=got, expected=expected,
             next_step="Read the tile with the channels of the checkpoint",
         )  # fmt: skip
-    net = net.to(device).eval()
+    net = folded(net).to(device)
+    if torch.device(device).type == "cpu":
+        keep_freed_memory()
     high, low, coarse = (
         torch.from_numpy(np.ascontiguousarray(a, "float32")).to(device)
         for a in (images.high, images.low, images.coarse)

@@ -8,7 +8,16 @@
 """
 
 from smnb.training.config import TrainingConfig, choose_device, choose_precision
-from smnb.training.fitting import FitResult, fit, state_folder
+from smnb.training.fitting import FitResult, fit, keep_freed_memory, state_folder
 from smnb.training.prediction import predict_patches
 
-__all__ = ["FitResult", "TrainingConfig", "choose_device", "choose_precision", "fit", "predict_patches", "state_folder"]
+__all__ = [
+    "FitResult",
+    "TrainingConfig",
+    "choose_device",
+    "choose_precision",
+    "fit",
+    "keep_freed_memory",
+    "predict_patches",
+    "state_folder",
+]

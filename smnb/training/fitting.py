@@ -214,7 +214,7 @@ def fit(
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
     _quiet_lightning()
     if device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     trainer = L.Trainer(
         max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds), accelerator=device.type, devices=config.devices,
         accumulate_grad_batches=config.accumulate, sync_batchnorm=config.sync_batch_norm and config.devices > 1,
@@ -284,7 +284,7 @@ def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
     return None
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let glibc keep what is freed for the next step, instead of mapping and clearing large tensors anew each time.
 
     Batches of images allocate and free hundreds of MB a step; handing them back costs page faults for every page. Elsewhere
