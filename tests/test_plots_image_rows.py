@@ -63,12 +63,13 @@ def test_what_does_not_fit_is_refused(rows):
 
 
 def test_the_interactive_twin_has_the_same_panels(rows):
-    import holoviews as hv
-
-    hv.extension("bokeh", logo=False)
+    rows["June"][1] = np.full((400, 400), -10.0)
+    rows["June"][1][:4, :4] = np.nan
     layout = plots.interactive_image_rows(rows, COLUMNS, side_km=1.28, synthetic=True)
     assert len(layout) == 6
     kinds = [type(element).__name__ for element in layout]
     assert kinds == ["RGB", "Image", "Image"] * 2
     first = next(element for element in layout if type(element).__name__ == "Image")
+    assert first.dimension_values("value", flat=False).shape == (133, 133)
+    assert np.isnan(first.dimension_values("value", flat=False)).sum() == 1
     assert "(synthetic)" in first.opts.get("plot").kwargs["title"]

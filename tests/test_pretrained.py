@@ -198,6 +198,15 @@ def test_one_station_in_other_units_is_found(refusal):
     assert "'ssm' at station 'NET__Place_2_N' is not in mm" in refusal(table)
 
 
+def test_a_desert_station_is_not_taken_for_other_units(tmp_path):
+    table = native()
+    dry = (table["station"] == "Place_2_N") & (np.arange(len(table)) % 5 > 0)
+    table["ssm"] = table["ssm"].where(~dry, 0.1)
+    table.to_csv(tmp_path / "in.csv", index=False)
+    result = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "out.csv")
+    assert result.report["rows"] == len(table)
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(FormatError, match="there is no such file"):
         predict_table("conus_points", tmp_path / "no.csv", tmp_path / "out.csv")

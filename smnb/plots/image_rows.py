@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -190,13 +191,18 @@ def interactive_image_rows(
 ) -> Any:  # fmt: skip
     """The same as holoviews panels, linked in zoom and pan, with values under the pointer.
 
+    Images of more than 160 pixels a side are averaged in blocks: the notebook that holds them stays small.
+
     Returns
     -------
     holoviews.Layout
     """
     import holoviews as hv
 
-    checked = _check(rows, columns)
+    from smnb.plots.interactive import renderer
+
+    renderer()
+    checked = {name: [_coarser(image) for image in images] for name, images in _check(rows, columns).items()}
     panels = []
     scales = [
         None if c.units is None else _scale(c, [row[n] for row in checked.values()]) for n, c in enumerate(columns)
@@ -214,3 +220,15 @@ def interactive_image_rows(
                 element = hv.Image(image, kdims=["east", "north"], vdims=[value], bounds=bounds)
                 panels.append(element.opts(**common, cmap=column.cmap, clim=limits, colorbar=True, tools=["hover"]))
     return hv.Layout(panels).cols(len(columns)).opts(shared_axes=True)
+
+
+def _coarser(image: np.ndarray, most: int = 160) -> np.ndarray:
+    """Means of blocks, so that no side has more than `most` pixels; what does not fill a block is left out."""
+    block = math.ceil(max(image.shape[:2]) / most)
+    if block == 1:
+        return image
+    rows, cols = (n // block for n in image.shape[:2])
+    parts = image[: rows * block, : cols * block].reshape(rows, block, cols, block, *image.shape[2:])
+    there = np.isfinite(parts)
+    count = there.sum(axis=(1, 3))
+    return np.where(count > 0, np.where(there, parts, 0.0).sum(axis=(1, 3)) / np.maximum(count, 1), np.nan)
