@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _WHO = "smnb matchup"
-#: Catalog entry of each source, where none is given.
-DEFAULT_ENTRIES = {
-    "sentinel1": "multisource_sentinel1", "sentinel2": "multisource_sentinel2", "dem": "multisource_dem",
-    "soilgrids": "multisource_soilgrids", "modis_lai": "multisource_lai", "smap": "multisource_smap10km",
-    "gldas": "multisource_gldas",
-}  # fmt: skip
 
 
 def register(app: typer.Typer) -> None:
@@ -89,8 +83,10 @@ def matchup(
 
 def _entries(given: list[str] | None) -> dict[str, str]:
     """Source to its catalog entry."""
+    from smnb.matchup.images import CATALOG_IDS
+
     if not given:
-        return DEFAULT_ENTRIES
+        return CATALOG_IDS
     entries: dict[str, str] = {}
     for one in given:
         name, _, entry = one.partition("=")

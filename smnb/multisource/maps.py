@@ -64,7 +64,7 @@ def read_tiles(
         (passes["west"] <= lon - across) & (passes["east"] >= lon + across) & (passes["south"] <= lat - reach)
         & (passes["north"] >= lat + reach)
     )  # fmt: skip
-    found: list[Tile] = []
+    found: list[pd.Timestamp] = []  # times alone: tiles of a whole record would not fit into memory
     why: list[str] = []
     for time in sorted(set(passes.loc[whole, "time"])):
         try:
@@ -73,7 +73,7 @@ def read_tiles(
             why.append(error.args[0] if error.args else str(error))
             continue
         if float(tile.used["missing"].max()) <= most_missing:
-            found.append(tile)
+            found.append(time)
     if not found:
         raise ContractError(
             "read_tiles", f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source",
@@ -82,7 +82,7 @@ def read_tiles(
             next_step="Choose a smaller square, another place, or inputs with fewer sources",
         )  # fmt: skip
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int))
-    return _by_day([found[i] for i in chosen])
+    return _by_day([read_tile(scenes, inputs, time=found[i], **square) for i in chosen])
 
 
 def _by_day(tiles: Sequence[Tile]) -> dict[str, Tile]:

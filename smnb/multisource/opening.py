@@ -13,17 +13,13 @@ import pandas as pd
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ParameterError
 from smnb.loaders.rasters import SceneIndex
-from smnb.matchup.images import build_matchups
+from smnb.matchup.images import CATALOG_IDS, build_matchups
 from smnb.sample_store import SampleStore
 
 __all__ = ["MULTISOURCE_IDS", "matchup_counts", "open_matchups", "open_scenes_of"]
 
 #: Catalog entry of each source, of the readings, and of the land cover that sensors are stratified by.
-MULTISOURCE_IDS = {
-    "sentinel1": "multisource_sentinel1", "sentinel2": "multisource_sentinel2", "dem": "multisource_dem",
-    "soilgrids": "multisource_soilgrids", "modis_lai": "multisource_lai", "smap": "multisource_smap10km",
-    "gldas": "multisource_gldas", "insitu": "multisource_ismn", "land_cover": "multisource_landcover",
-}  # fmt: skip
+MULTISOURCE_IDS = {**CATALOG_IDS, "insitu": "multisource_ismn", "land_cover": "multisource_landcover"}
 _NO_SCENES = ("insitu", "land_cover")
 
 

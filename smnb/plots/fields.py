@@ -127,6 +127,11 @@ def split_panels(array: xr.DataArray, dim: str = "channel") -> dict[str, xr.Data
     return {str(array[dim].values[i]): array.isel({dim: i}) for i in range(array.sizes[dim])}
 
 
+def bar_extend(below: bool, above: bool) -> str:
+    """Which ends of a colour bar are pointed: those beyond which values lie."""
+    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
+
+
 def pretty_units(units: str) -> str:
     """Write a unit with raised exponents; the unit "1" is shown as nothing.
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from smnb.contract import ContractError, ParameterError, plain, synthetic_label
-from smnb.plots.fields import SOIL_MOISTURE_CMAP, nice_limits, pretty_units, with_units
+from smnb.plots.fields import SOIL_MOISTURE_CMAP, bar_extend, nice_limits, pretty_units, with_units
 from smnb.plots.maps import STYLE, WIDTH, new_figure
 
 __all__ = ["ImageColumn", "image_rows", "interactive_image_rows"]
@@ -171,9 +171,7 @@ def _bar(
     """A colour bar below a column, pointed where values leave it."""
     x, size, total = place
     seen = np.concatenate([image[np.isfinite(image)] for image in images])
-    extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
-        int(seen.min() < limits[0]), int(seen.max() > limits[1])
-    ]
+    extend = bar_extend(bool(seen.min() < limits[0]), bool(seen.max() > limits[1]))
     axes = figure.add_axes([(x + 0.04) / WIDTH, (_BAR - 0.22) / total, (size - 0.08) / WIDTH, 0.1 / total])
     bar = figure.colorbar(ScalarMappable(Normalize(*limits), column.cmap), cax=axes, orientation="horizontal", extend=extend,
                           extendfrac=0.05)  # fmt: skip

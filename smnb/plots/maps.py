@@ -25,6 +25,7 @@ from smnb.plots.fields import (
     OTHER_CMAP,
     SOIL_MOISTURE_CMAP,
     Grid,
+    bar_extend,
     check_comparison,
     check_fields,
     check_limits,
@@ -368,7 +369,7 @@ def _bar(figure: Figure, group: _Group, top: float, total: float) -> None:
     low, high = group.limits
     seen = np.concatenate([v[np.isfinite(v)] for v in group.values.values()])
     below, above = bool(seen.min() < low), bool(seen.max() > high)
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
+    extend = bar_extend(below, above)
     axes = figure.add_axes([0.22, (top - 0.17) / total, 0.56, 0.11 / total], label="colorbar")
     mappable = ScalarMappable(Normalize(low, high), group.cmap)
     bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend=extend, extendfrac=0.03)

@@ -17,6 +17,7 @@ from smnb.plots.fields import (
     DIFFERENCE_CMAP,
     SOIL_MOISTURE_CMAP,
     Grid,
+    bar_extend,
     check_comparison,
     check_limits,
     shared_scale,
@@ -142,9 +143,7 @@ def _bars(figure: Figure, groups: list[_Group], values: list[list[np.ndarray]], 
     for group, arrays, left in zip(groups, values, lefts, strict=False):
         low, high = group.limits
         seen = np.concatenate([v[np.isfinite(v)] for v in arrays])
-        extend = {(0, 0): "neither", (1, 0): "min", (0, 1): "max", (1, 1): "both"}[
-            int(seen.min() < low), int(seen.max() > high)
-        ]
+        extend = bar_extend(bool(seen.min() < low), bool(seen.max() > high))
         axes = figure.add_axes([left, (_BARS - 0.17) / total, 0.34, 0.11 / total], label="colorbar")
         bar = figure.colorbar(ScalarMappable(Normalize(low, high), group.cmap), cax=axes, orientation="horizontal",
                               extend=extend, extendfrac=0.04)  # fmt: skip

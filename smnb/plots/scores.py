@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from smnb.contract import ContractError, ParameterError, synthetic_label
 from smnb.metrics import METRICS, Interval
 from smnb.plots.charts import LINES
-from smnb.plots.fields import Grid, nice_limits, with_units
+from smnb.plots.fields import Grid, bar_extend, nice_limits, with_units
 from smnb.plots.maps import STYLE, WIDTH, _graticule, _View, _view, new_figure, panel_title
 from smnb.plots.places import ground
 
@@ -264,8 +264,7 @@ def _coloured(
         axes.legend(loc="lower left", fontsize=8, framealpha=0.85, borderpad=0.3, handletextpad=0.2)
     place, inch = axes.get_position(), 1.0 / figure.get_size_inches()[0]
     bar_axes = figure.add_axes((place.x1 + 0.1 * inch, place.y0, 0.12 * inch, place.height), label="colorbar")
-    seen = (value[there].min() < low - 1e-12, value[there].max() > high + 1e-12)
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[seen]
+    extend = bar_extend(bool(value[there].min() < low - 1e-12), bool(value[there].max() > high + 1e-12))
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), cmap), cax=bar_axes, extend=extend, extendfrac=0.03)
     bar.set_label(_label(metric))
     bar.ax.yaxis.set_label_coords(5.4, 0.5)

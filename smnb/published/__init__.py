@@ -6,6 +6,9 @@ own data: a run on synthetic data is not expected to reach them, and the compari
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from smnb.contract import ParameterError
 from smnb.published import batchu2023, hu2018, smen
 from smnb.published.comparison import compare_with
@@ -43,6 +46,12 @@ PUBLISHED_SETTINGS: dict[tuple[str, str], PublishedSettings] = {(t.paper, t.tabl
 PUBLISHED_WORKS: dict[tuple[str, str], PublishedWorks] = {(t.paper, t.table): t for t in batchu2023.WORKS}
 
 
+def _one_of(who: str, tables: Mapping[tuple[str, str], Any], paper: str, table: str) -> Any:
+    if (paper, table) not in tables:
+        raise ParameterError(who, "unknown table", got=(paper, table), expected=sorted(tables))
+    return tables[paper, table]
+
+
 def published(paper: str, table: str) -> PublishedTable:
     """Return one table of numbers of one paper.
 
@@ -56,9 +65,7 @@ def published(paper: str, table: str) -> PublishedTable:
     >>> published("hu2018", "Table 2").value("CNN", "R^2")
     0.6512
     """
-    if (paper, table) not in PUBLISHED:
-        raise ParameterError("published", "unknown table", got=(paper, table), expected=sorted(PUBLISHED))
-    return PUBLISHED[paper, table]
+    return _one_of("published", PUBLISHED, paper, table)
 
 
 def published_settings(paper: str, table: str) -> PublishedSettings:
@@ -74,11 +81,7 @@ def published_settings(paper: str, table: str) -> PublishedSettings:
     >>> published_settings("batchu2023", "Table 7").values["Learning rate"]
     (0.1, 0.05, 0.03)
     """
-    if (paper, table) not in PUBLISHED_SETTINGS:
-        raise ParameterError(
-            "published_settings", "unknown table", got=(paper, table), expected=sorted(PUBLISHED_SETTINGS)
-        )
-    return PUBLISHED_SETTINGS[paper, table]
+    return _one_of("published_settings", PUBLISHED_SETTINGS, paper, table)
 
 
 def published_works(paper: str, table: str) -> PublishedWorks:
@@ -94,6 +97,4 @@ def published_works(paper: str, table: str) -> PublishedWorks:
     >>> published_works("batchu2023", "Table 8").works[0].networks
     ('AMMA-CATCH', 'SCAN', 'SNOTEL', 'USCRN')
     """
-    if (paper, table) not in PUBLISHED_WORKS:
-        raise ParameterError("published_works", "unknown table", got=(paper, table), expected=sorted(PUBLISHED_WORKS))
-    return PUBLISHED_WORKS[paper, table]
+    return _one_of("published_works", PUBLISHED_WORKS, paper, table)

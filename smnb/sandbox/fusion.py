@@ -15,9 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import xarray as xr
 
-from smnb.contract import VARIABLES, ParameterError, plain
+from smnb.contract import ParameterError, plain
 from smnb.grids import M09
 from smnb.sandbox.fusion_insitu import PlaceStations, ismn_name, place_stations, write_ismn
 from smnb.sandbox.fusion_places import PLACES, places_of
@@ -26,6 +25,7 @@ from smnb.sandbox.fusion_sentinel1 import Sentinel1Writer, slice_names
 from smnb.sandbox.smap_granules import level3_granule, scene_granule
 from smnb.sandbox.smap_scenes import SceneTime
 from smnb.sandbox.smap_schema import RELEASE
+from smnb.sandbox.truth_files import truth_bytes
 
 __all__ = ["FusionPeriod", "FusionPlan", "write_fusion"]
 
@@ -192,17 +192,10 @@ def truth_file(simulation: FusionSimulation, scenes: list[SceneTime]) -> bytes:
         "sand_fraction": (fine(world.sand_fraction), 3),
         "elevation": (np.where(water, np.nan, world.fine_elevation[simulation.cut]).astype("float32"), 0),
     }
-    data = {
-        name: (
-            ("time", "y", "x")[-values.ndim :], values,
-            {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name, "grid_mapping": "crs"},
-        )
-        for name, (values, _) in fields.items()
-    }  # fmt: skip
     times = np.array([when.sentinel1.time.replace(tzinfo=None) for when in scenes], dtype="datetime64[ns]")
     attrs = {"standard_name": "time", "long_name": "time of the Sentinel-1 pass, UTC"}
-    dataset = xr.Dataset(
-        data, place.window.coords() | {"time": ("time", times, attrs)},
+    return truth_bytes(
+        fields, place.window.coords() | {"time": ("time", times, attrs)},
         {
             "Conventions": "CF-1.8", "title": f"Hidden truth of the smnb sandbox, {place.title} (synthetic)",
             "source": "smnb.sandbox, simulated", "synthetic": 1, "region": place.name, "ease_grid": "M01",
@@ -210,13 +203,3 @@ def truth_file(simulation: FusionSimulation, scenes: list[SceneTime]) -> bytes:
             "catalog_id": "sandbox_fusion_truth",
         },
     )  # fmt: skip
-    packing = {"zlib": True, "complevel": 4, "shuffle": True, "_FillValue": np.float32(np.nan)}
-    encoding = {
-        name: packing | {"least_significant_digit": digits, "chunksizes": (1,) * (values.ndim - 2) + values.shape[-2:]}
-        for name, (values, digits) in fields.items()
-    }
-    encoding["time"] = {"units": "seconds since 2020-01-01", "dtype": "f8"}
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "truth.nc"
-        dataset.to_netcdf(path, engine="netcdf4", encoding=encoding)
-        return path.read_bytes()

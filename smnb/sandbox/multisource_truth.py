@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from smnb.contract import VARIABLES
 from smnb.sandbox.multisource_days import SiteSimulation
 from smnb.sandbox.multisource_sites import PIXEL_M, Sentinel1Pass
+from smnb.sandbox.truth_files import truth_bytes
 
 __all__ = ["TRUTH_M", "truth_file"]
 
@@ -54,13 +51,6 @@ def truth_file(simulation: SiteSimulation, passes: Sequence[Sentinel1Pass], size
         "sand_fraction": (_halved(land.sand_fraction[cut]), 3),
         "elevation": (_halved(land.elevation[cut]), 1),
     }
-    data = {
-        name: (
-            ("time", "y", "x")[-values.ndim :], values,
-            {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name, "grid_mapping": "crs"},
-        )
-        for name, (values, _) in fields.items()
-    }  # fmt: skip
     times = np.array([one.time.replace(tzinfo=None) for one in passes], dtype="datetime64[ns]")
     coords = {
         "time": ("time", times, {"standard_name": "time", "long_name": "time of the Sentinel-1 pass, UTC"}),
@@ -68,8 +58,8 @@ def truth_file(simulation: SiteSimulation, passes: Sequence[Sentinel1Pass], size
         "x": ("x", window.x, {"standard_name": "projection_x_coordinate", "long_name": "easting", "units": "m"}),
         "crs": ((), np.int32(0), CRS.from_epsg(window.epsg).to_cf()),
     }
-    dataset = xr.Dataset(
-        data, coords,
+    return truth_bytes(
+        fields, coords,
         {
             "Conventions": "CF-1.8", "title": f"Hidden truth of the smnb sandbox, {site.region.title} (synthetic)",
             "source": "smnb.sandbox, simulated", "synthetic": 1, "region": site.name, "resolution_m": PIXEL_M * 2,
@@ -77,13 +67,3 @@ def truth_file(simulation: SiteSimulation, passes: Sequence[Sentinel1Pass], size
             "catalog_id": "sandbox_multisource_truth",
         },
     )  # fmt: skip
-    packing = {"zlib": True, "complevel": 4, "shuffle": True, "_FillValue": np.float32(np.nan)}
-    encoding = {
-        name: packing | {"least_significant_digit": digits, "chunksizes": (1,) * (values.ndim - 2) + values.shape[-2:]}
-        for name, (values, digits) in fields.items()
-    }
-    encoding["time"] = {"units": "seconds since 2020-01-01", "dtype": "f8"}
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "truth.nc"
-        dataset.to_netcdf(path, engine="netcdf4", encoding=encoding)
-        return path.read_bytes()

@@ -164,11 +164,14 @@ def read_tile(
     wanted = _wanted(inputs, show or {})
     native: dict[str, dict[str, np.ndarray]] = {}
     used: dict[str, dict[str, Any]] = {}
-    for source, bands in wanted.items():
+    # before anything is read: most times lack a source, and images are dear
+    positions: dict[str, int] = {}
+    for source in wanted:
         if source not in sources:
             raise ContractError(_WHO, f"the source {source!r} is absent", got=sorted(sources), expected=sorted(wanted))
-        scenes, spec = sources[source], specs[source]
-        position = _newest(scenes, spec, lat, lon, time)
+        positions[source] = _newest(sources[source], specs[source], lat, lon, time)
+    for source, bands in wanted.items():
+        scenes, spec, position = sources[source], specs[source], positions[source]
         with scenes.open(position) as reader:
             if spec.kind == "coarse":
                 values = reader.at(cell_lat.ravel(), cell_lon.ravel(), bands).T.reshape(len(bands), cells, cells)

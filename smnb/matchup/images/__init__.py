@@ -9,10 +9,11 @@ from smnb.matchup.images.build import build_matchups
 from smnb.matchup.images.planning import PAPER_DEPTHS, MatchPlan, plan_matchups
 from smnb.matchup.images.report import MatchupResult
 from smnb.matchup.images.sensor_table import DEFAULT_SPLITS
-from smnb.matchup.images.sources import ANCHORS, CLOUD_LIMIT, MatchSource, paper_sources
+from smnb.matchup.images.sources import ANCHORS, CATALOG_IDS, CLOUD_LIMIT, MatchSource, paper_sources
 
 __all__ = [
     "ANCHORS",
+    "CATALOG_IDS",
     "CLOUD_LIMIT",
     "DEFAULT_SPLITS",
     "PAPER_DEPTHS",

@@ -19,8 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.sample_store import STANDARD_SOURCES, StoredSource
 
-__all__ = ["ANCHORS", "CLOUD_LIMIT", "MatchSource", "Reader", "Scenes", "check_sources", "paper_sources"]
+__all__ = ["ANCHORS", "CATALOG_IDS", "CLOUD_LIMIT", "MatchSource", "Reader", "Scenes", "check_sources", "paper_sources"]
 
+#: Catalog entry of each source.
+CATALOG_IDS = {
+    "sentinel1": "multisource_sentinel1", "sentinel2": "multisource_sentinel2", "dem": "multisource_dem",
+    "soilgrids": "multisource_soilgrids", "modis_lai": "multisource_lai", "smap": "multisource_smap10km",
+    "gldas": "multisource_gldas",
+}  # fmt: skip
 ANCHORS = ("sentinel1", "smap")
 #: Sentinel-2 scenes with more cloud, in %, are left out.
 CLOUD_LIMIT = 30.0
