@@ -36,7 +36,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 # written again when the code that writes it changes
-$(SANDBOX): $(wildcard smnb/sandbox/*.py smnb/physics/*.py smnb/grids/*.py) | $(INSTALLED)
+$(SANDBOX): $(wildcard smnb_sandbox/*.py smnb/models/physics/*.py smnb/grids/*.py) | $(INSTALLED)
 	$(SANDBOXED) $(BIN)/smnb sandbox --preset quick
 	@touch $@
 

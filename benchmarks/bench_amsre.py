@@ -21,11 +21,13 @@ import torch
 import xarray as xr
 
 from benchmarks.measure import best_of, matrix_rate
-from smnb.inference import DenseAmsreCNN, dense_map, patch_map
 from smnb.models import build_model
 from smnb.models.svr import TorchSVR
-from smnb.samples import MinMaxScaler, PatchDataset, PatchIndex, PatchStore
+from smnb.papers.hu2018_amsre.batches import PatchDataset
+from smnb.papers.hu2018_amsre.dense import DenseAmsreCNN, dense_map, patch_map
+from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
 from smnb.training import TrainingConfig, fit
+from smnb.training.scaling import MinMaxScaler
 
 ROWS, COLS = 720, 1440
 #: Multiplications a pixel: a patch, the dense network, the dense network with Winograd rows.

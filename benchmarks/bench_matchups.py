@@ -125,7 +125,7 @@ def measured(function: Callable[[], int]) -> Cost:
 
 def build(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path) -> Cost:
     """The builder, indexing the scenes included."""
-    from smnb.matchup import build_matchups
+    from smnb.papers.batchu2023.matchup import build_matchups
 
     def run(passes: int, sensors: int, out: Path) -> int:
         insitu, scenes = open_archive(root, table[:sensors], passes)
@@ -140,9 +140,9 @@ def naive(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path, wa
     import zarr
 
     from smnb.grids import UtmWindow
-    from smnb.matchup import plan_matchups
-    from smnb.matchup.images.sources import check_sources
-    from smnb.normalisation import normalise
+    from smnb.papers.batchu2023.matchup import plan_matchups
+    from smnb.papers.batchu2023.matchup.sources import check_sources
+    from smnb.papers.batchu2023.normalisation import normalise
 
     insitu, scenes = open_archive(root, table, passes)
     specs = check_sources("bench", scenes, "sentinel1", None, ())

@@ -23,12 +23,12 @@ from scipy.ndimage import affine_transform
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import best_of, matrix_rate
-from smnb.losses import huber_loss
 from smnb.models.multisource import MultiSourceNet
-from smnb.multisource import multisource_config, paper_training
-from smnb.multisource_data import FULL_MODEL, SOURCE_SETS, Augmentation, MultiSourceDataset, warp
-from smnb.sample_store import SampleStore, write_sample_store
+from smnb.papers.batchu2023 import multisource_config, paper_training
+from smnb.papers.batchu2023.data import FULL_MODEL, SOURCE_SETS, Augmentation, MultiSourceDataset, warp
+from smnb.papers.batchu2023.store import SampleStore, write_sample_store
 from smnb.training import choose_device, choose_precision, fit
+from smnb.training.losses import huber_loss
 
 INPUTS = SOURCE_SETS[FULL_MODEL]
 PAPER_STEPS, PAPER_BATCH = 600_000, 64

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from benchmarks.measure import best_of
-from smnb.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
+from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
 
 LOW, HIGH = 0.02, 0.65
 VACUUM = 8.8541878128e-12

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from benchmarks.measure import matrix_rate, synchronise
-from smnb.downscaling import train_smen
-from smnb.losses import unbiased_rmse_loss
 from smnb.models.smen import SMEN
-from smnb.sequences import ImageSequences, SequenceDataset, SequenceScaler
+from smnb.papers.smen.experiment import train_smen
+from smnb.papers.smen.sequences import ImageSequences, SequenceDataset, SequenceScaler
 from smnb.training import TrainingConfig, choose_device
+from smnb.training.losses import unbiased_rmse_loss
 
 
 def multiplications(size: int = 100, features: int = 32, history: int = 4) -> int:

@@ -27,11 +27,12 @@ from torch.nn import functional
 
 from benchmarks.measure import best_of, matrix_rate, resident_memory
 from smnb.grids import M01, EaseWindow
-from smnb.losses import fusion_loss
+from smnb.maps import MapResult, tiled_map
 from smnb.models import build_model
-from smnb.samples import BatchDataset, MinMaxScaler
-from smnb.tiling import MapResult, tiled_map
 from smnb.training import TrainingConfig, fit
+from smnb.training.batches import BatchDataset
+from smnb.training.losses import fusion_loss
+from smnb.training.scaling import MinMaxScaler
 
 PATCH, STRIDE = 256, 128
 INPUTS = MinMaxScaler((180.0, 180.0, -25.0, -32.0), (300.0, 300.0, 0.0, -5.0), (0.5,) * 4)

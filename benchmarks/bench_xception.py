@@ -23,10 +23,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import best_of, matrix_rate
-from smnb.losses import huber_loss
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.models.xception import Xception, XceptionConfig
 from smnb.training import choose_device
+from smnb.training.losses import huber_loss
 
 #: Table 7: steps of 64 images.
 PAPER_STEPS, PAPER_BATCH = 600_000, 64

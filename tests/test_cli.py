@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import smnb
-from smnb import cli
+from smnb.cli import app as cli
 from smnb.runs import NotebookResult
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -132,7 +132,7 @@ def test_sandbox_passes_its_options_on_and_says_what_it_wrote(here, capsys, monk
             progress(done, 8, "x.gz")
         return {"preset": preset, "seed": seed, "files": {"x.gz": 1}}
 
-    monkeypatch.setattr("smnb.sandbox.write_sandbox", pretend)
+    monkeypatch.setattr("smnb_sandbox.write_sandbox", pretend)
     status, out, err = call(capsys, "sandbox")
     assert status == 0
     assert given == {"root": here / "data" / "sandbox", "preset": "quick", "seed": 2011}
@@ -197,7 +197,7 @@ def test_a_failed_notebook_is_status_one(here, capsys, monkeypatch):
 def test_the_real_command_in_a_pipe(here):
     """One process for real: wide lines in a pipe, and heavy packages are not imported for the overview."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "40"}
-    command = [sys.executable, "-X", "importtime", "-m", "smnb.cli", "models"]
+    command = [sys.executable, "-X", "importtime", "-m", "smnb.cli.app", "models"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert all("amsre_cnn" in line for line in done.stdout.splitlines()[1:2])
     assert max(map(len, done.stdout.splitlines())) > 80

@@ -10,12 +10,13 @@ import rasterio
 import torch
 import xarray as xr
 
-from smnb import cli, cli_map
-from smnb.checkpoints import load_model, save_model
+from smnb.cli import app as cli
+from smnb.cli import map as cli_map
 from smnb.contract import stamp
 from smnb.grids import M01, EaseWindow
 from smnb.models import build_model
-from smnb.samples import MinMaxScaler
+from smnb.training.checkpoints import load_model, save_model
+from smnb.training.scaling import MinMaxScaler
 
 CHANNELS = ("1.41H", "1.41V", "VV", "VH")
 WINDOW = EaseWindow(M01, 2500, 2530, 7000, 7041)
@@ -23,7 +24,7 @@ WINDOW = EaseWindow(M01, 2500, 2530, 7000, 7041)
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch, tmp_path):
-    """The application with this command, whether or not `smnb.cli` registers it already; an empty folder to work in."""
+    """The application with this command, whether or not `smnb.cli.app` registers it already; an empty folder to work in."""
     names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
     if "map" not in names:
         monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))

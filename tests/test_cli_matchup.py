@@ -14,9 +14,9 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform as transform_points
 from typer.testing import CliRunner
 
-from smnb import cli_matchup
+from smnb.cli import matchup as cli_matchup
 from smnb.contract import ParameterError, RunError
-from smnb.sample_store import SampleStore
+from smnb.papers.batchu2023.store import SampleStore
 
 WEST, NORTH, SIDE, CROP = 620_000.0, 3_360_000.0, 400, 64
 APP = typer.Typer()

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from smnb import cli, cli_predict
-from smnb.station_points.table import COLUMNS
+from smnb.cli import app as cli
+from smnb.cli import predict as cli_predict
+from smnb.papers.stations.table import COLUMNS
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch, tmp_path):
-    """The application with this command, whether or not `smnb.cli` registers it already; an empty folder to work in."""
+    """The application with this command, whether or not `smnb.cli.app` registers it already; an empty folder to work in."""
     names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
     if "predict" not in names:
         monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))

@@ -11,14 +11,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from smnb import cli, cli_scores
+from smnb.cli import app as cli
+from smnb.cli import scores as cli_scores
 from smnb.metrics import pearson_r, ubrmse
-from smnb.predictions import write_predictions
+from smnb.sensors.predictions import write_predictions
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """The application with these commands, whether or not `smnb.cli` registers them already."""
+    """The application with these commands, whether or not `smnb.cli.app` registers them already."""
     names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
     if "score" not in names:
         monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))

@@ -7,7 +7,7 @@ import pytest
 from pytesmo.metrics import pairwise
 
 from smnb.contract import ContractError, ParameterError
-from smnb.downscaling import (
+from smnb.papers.smen.experiment import (
     BASELINES,
     add_level,
     downscale_baselines,
@@ -16,7 +16,7 @@ from smnb.downscaling import (
     summarise_images,
     train_smen,
 )
-from smnb.sequences import ImageSequences
+from smnb.papers.smen.sequences import ImageSequences
 from smnb.training import TrainingConfig
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from smnb.catalog import Catalog
 from smnb.contract import ParameterError
-from smnb.downscaling_tasks import PAPER_IMAGES, held_out_block, open_places, points_sequences, region_titles
 from smnb.grids import M36
+from smnb.papers.smen.opening import PAPER_IMAGES, held_out_block, open_places, points_sequences, region_titles
 
 
 @pytest.fixture(scope="module")

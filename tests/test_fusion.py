@@ -8,7 +8,9 @@ import pytest
 from pytesmo.metrics import pairwise
 
 from smnb.contract import ParameterError
-from smnb.fusion import (
+from smnb.grids import M01, EaseWindow
+from smnb.papers.smap_sentinel1.data import FusionSamples, parse_places, split_sensors
+from smnb.papers.smap_sentinel1.experiment import (
     PRODUCT,
     coarse_view,
     fusion_estimates,
@@ -20,8 +22,6 @@ from smnb.fusion import (
     score_everywhere,
     summarise,
 )
-from smnb.fusion_data import FusionSamples, parse_places, split_sensors
-from smnb.grids import M01, EaseWindow
 from smnb.training import TrainingConfig
 
 SIZE = 45

@@ -13,9 +13,9 @@ from torch.nn import functional
 
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M01, M09, EaseWindow
-from smnb.losses import fusion_loss, fusion_terms
 from smnb.models import MODELS, build_model
 from smnb.models.fusion_1km import Fusion1km, Fusion1kmConfig, coarse_mean, coarse_offset, coarse_to_fine
+from smnb.training.losses import fusion_loss, fusion_terms
 
 
 def trained(**config) -> Fusion1km:

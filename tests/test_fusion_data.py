@@ -12,7 +12,11 @@ import torch
 import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
-from smnb.fusion_data import (
+from smnb.grids import M01, M03, M09, EaseWindow
+from smnb.loaders.insitu import InSituTables
+from smnb.models import build_model
+from smnb.models.fusion_1km import coarse_mean, coarse_offset
+from smnb.papers.smap_sentinel1.data import (
     CHANNELS,
     FusionDataset,
     FusionSamples,
@@ -22,13 +26,9 @@ from smnb.fusion_data import (
     select_sensors,
     split_sensors,
 )
-from smnb.fusion_data.splitting import FusionSplit
-from smnb.grids import M01, M03, M09, EaseWindow
-from smnb.loaders.insitu import InSituTables
-from smnb.losses import fusion_loss
-from smnb.models import build_model
-from smnb.models.fusion_1km import coarse_mean, coarse_offset
+from smnb.papers.smap_sentinel1.data.splitting import FusionSplit
 from smnb.training import TrainingConfig, fit
+from smnb.training.losses import fusion_loss
 
 SIZE = 64
 PASSES = np.array(["2020-09-03T12:36:38", "2020-09-15T12:36:38"], dtype="datetime64[ns]")

@@ -11,18 +11,7 @@ import xarray as xr
 from pyproj import CRS, Transformer
 
 from smnb.contract import ContractError, ParameterError
-from smnb.grids import (
-    EASE_GRIDS,
-    M01,
-    M03,
-    M09,
-    M36,
-    EaseGrid,
-    EaseWindow,
-    RegularGrid,
-    ease_block_mean,
-    ease_refine,
-)
+from smnb.grids import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow, RegularGrid, ease_block_mean, ease_refine
 from smnb.loaders import open_netcdf
 
 #: Cells and sizes as NSIDC's grid definitions print them.

@@ -10,11 +10,12 @@ import torch
 import xarray as xr
 
 from smnb import contract
-from smnb.checkpoints import load_model, save_model
 from smnb.contract import ContractError, ParameterError
-from smnb.inference import DenseAmsreCNN, dense_map, patch_map, write_maps
 from smnb.models import build_model
-from smnb.samples import MinMaxScaler, PatchStore
+from smnb.papers.hu2018_amsre.dense import DenseAmsreCNN, dense_map, patch_map, write_maps
+from smnb.papers.hu2018_amsre.patches import PatchStore
+from smnb.training.checkpoints import load_model, save_model
+from smnb.training.scaling import MinMaxScaler
 
 CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")
 
@@ -131,12 +132,12 @@ def test_maps_refuse_other_channels(tmp_path: Path, checkpoint: Path) -> None:
 def test_a_failure_while_writing_leaves_no_file(
     tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import smnb.inference
+    import smnb.papers.hu2018_amsre.dense
 
     def full_disk(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(smnb.inference, "_one_map", full_disk)
+    monkeypatch.setattr(smnb.papers.hu2018_amsre.dense, "_one_map", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_maps(load_model(checkpoint), make_images(), tmp_path / "maps.nc", synthetic=True)
     assert not list(tmp_path.glob("*maps*"))

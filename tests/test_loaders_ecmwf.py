@@ -11,7 +11,7 @@ import pytest
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_dataset
 from smnb.loaders.ecmwf import daily_mean, open_swvl1, open_swvl1_points
-from smnb.loaders.sandbox_truth import open_truth
+from smnb_sandbox.truth import open_truth
 
 LAT = np.array([60.0, 0.0, -60.0])
 LON = np.array([0.0, 90.0, 180.0, 270.0])

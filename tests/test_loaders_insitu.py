@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from smnb import cli_insitu
+from smnb.cli import insitu as cli_insitu
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
 from smnb.loaders.insitu import index, index_archive, ingest, open_insitu, read_readings, read_tables, tables
 from smnb.loaders.insitu.archive import Archive

@@ -13,9 +13,10 @@ import yaml
 
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
-from smnb.loaders.tfrecord import RecordError, ShardError, masked_crc32c, open_released, parse_example, read_records
+from smnb.loaders.tfrecord import RecordError, ShardError, masked_crc32c, parse_example, read_records
 from smnb.loaders.tfrecord.example import decode_varints
-from smnb.normalisation import denormalise
+from smnb.papers.batchu2023.normalisation import denormalise
+from smnb.papers.batchu2023.released.records import open_released
 
 SIZE = 32
 RELEASED = {"catalog_id": "multisource_released", "size": SIZE}

@@ -8,7 +8,7 @@ import torch
 from pytesmo.metrics import pairwise
 
 from smnb.contract import ContractError, ParameterError
-from smnb.losses import euclidean_loss, huber_loss, unbiased_rmse_loss
+from smnb.training.losses import euclidean_loss, huber_loss, unbiased_rmse_loss
 
 
 def test_euclidean_is_half_the_mean_square() -> None:

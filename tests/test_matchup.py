@@ -9,7 +9,7 @@ import xarray as xr
 from scipy.interpolate import RegularGridInterpolator
 
 from smnb.contract import ContractError, ParameterError
-from smnb.matchup import collocate, match_in_time, match_product, match_tables, series_at_point
+from smnb.sensors.matchup import collocate, match_in_time, match_product, match_tables, series_at_point
 
 START = np.datetime64("2017-01-01", "ns")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")

@@ -20,12 +20,12 @@ import pytest
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables
-from smnb.matchup import MatchSource, build_matchups, paper_sources, plan_matchups
-from smnb.matchup.images.cutting import make_tasks
-from smnb.matchup.images.sources import check_sources
-from smnb.normalisation import normalise
-from smnb.sample_store import SampleStore
-from smnb.strata import usda_texture
+from smnb.papers.batchu2023.matchup import MatchSource, build_matchups, paper_sources, plan_matchups
+from smnb.papers.batchu2023.matchup.cutting import make_tasks
+from smnb.papers.batchu2023.matchup.sources import check_sources
+from smnb.papers.batchu2023.normalisation import normalise
+from smnb.papers.batchu2023.store import SampleStore
+from smnb.sensors.strata import usda_texture
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
 CROP = 32

@@ -13,7 +13,7 @@ import torch
 
 from smnb.contract import FormatError, ParameterError, RunError
 from smnb.metrics import score_table
-from smnb.multisource import (
+from smnb.papers.batchu2023 import (
     CLIMATOLOGY,
     PAPER_SWEEP,
     RIDGE,
@@ -31,9 +31,9 @@ from smnb.multisource import (
     results_table,
     train_multisource,
 )
-from smnb.multisource_data import FULL_MODEL, SOURCE_SETS, InputSet, complete_samples, side_positions
-from smnb.published import compare_with, published, published_settings
-from smnb.sample_store import SampleStore, write_sample_store
+from smnb.papers.batchu2023.data import FULL_MODEL, SOURCE_SETS, InputSet, complete_samples, side_positions
+from smnb.papers.batchu2023.store import SampleStore, write_sample_store
+from smnb.papers.tables import compare_with, published, published_settings
 from smnb.training import TrainingConfig
 
 SENSORS, DATES, CROP = 20, 16, 32
@@ -125,7 +125,7 @@ def test_a_store_that_does_not_fit_into_memory_gives_the_same_network(store: Sam
 def test_a_checkpoint_gives_the_same_estimates_and_is_for_its_inputs(
     run: MultiSourceRun, store, tmp_path: Path
 ) -> None:
-    from smnb.multisource import save_multisource
+    from smnb.papers.batchu2023 import save_multisource
 
     path = save_multisource(tmp_path / "m", run.loaded.model, run.inputs, crop=32)
     loaded = load_multisource(path, inputs=SOURCE_SETS[FULL_MODEL], crop=32)
@@ -150,9 +150,9 @@ def test_a_checkpoint_gives_the_same_estimates_and_is_for_its_inputs(
 
 
 def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
-    from smnb.checkpoints import save_model
     from smnb.models import build_model
-    from smnb.samples import MinMaxScaler
+    from smnb.training.checkpoints import save_model
+    from smnb.training.scaling import MinMaxScaler
 
     scaler = MinMaxScaler((0.0,) * 4, (1.0,) * 4, (0.0,) * 4)
     model = build_model("amsre_cnn", {"conv_channels": (4, 8, 8), "hidden": 16})
@@ -184,7 +184,7 @@ def test_references_are_what_they_say(store: SampleStore) -> None:
 
 
 def test_southern_sensors_have_the_opposite_season(store: SampleStore, tmp_path: Path) -> None:
-    from smnb.multisource import climatology_predictions
+    from smnb.papers.batchu2023 import climatology_predictions
 
     sensors = pd.DataFrame({"sensor_id": ["n", "s"], "lat": [40.0, -35.0]})
     two = write_sample_store(

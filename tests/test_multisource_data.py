@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from smnb.contract import ContractError, ParameterError
-from smnb.multisource_data import (
+from smnb.papers.batchu2023.data import (
     FULL_MODEL,
     PAPER_ROWS,
     PRODUCTS,
@@ -22,9 +22,9 @@ from smnb.multisource_data import (
     side_positions,
     warp,
 )
-from smnb.normalisation import denormalise, ndvi, normalise
-from smnb.published import published
-from smnb.sample_store import STANDARD_SOURCES, SampleStore, StoredSource, write_sample_store
+from smnb.papers.batchu2023.normalisation import denormalise, ndvi, normalise
+from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, StoredSource, write_sample_store
+from smnb.papers.tables import published
 
 N, SENSORS, CROP = 12, 4, 64
 NOTHING = Augmentation(rotate=0, flip_horizontal=0, flip_vertical=0, shear_x=0, shear_y=0)

@@ -11,16 +11,10 @@ import torch
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError
-from smnb.losses import huber_loss
 from smnb.models import build_model
-from smnb.models.encoders import (
-    PointEncoder,
-    PointEncoderConfig,
-    SmallEncoder,
-    SmallEncoderConfig,
-    build_encoder,
-)
+from smnb.models.encoders import PointEncoder, PointEncoderConfig, SmallEncoder, SmallEncoderConfig, build_encoder
 from smnb.models.multisource import FusionHead, MultiSourceConfig, MultiSourceNet
+from smnb.training.losses import huber_loss
 
 SMALL = {"high_encoder": "small", "low_encoder": "small", "drop_path_keep": 1.0}
 

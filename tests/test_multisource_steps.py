@@ -9,17 +9,17 @@ import xarray as xr
 from fake_scenes import FakeScenes
 from pyproj import CRS
 
-from smnb import multisource
 from smnb.contract import CatalogError, ContractError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.metrics import score_table
-from smnb.multisource.ablation import _OTHER_ANCHOR
-from smnb.multisource_data import FULL_MODEL, PAPER_ROWS, InputSet, side_positions
-from smnb.normalisation import denormalise, normalise
-from smnb.predictions import write_predictions
-from smnb.published import compare_with, published
-from smnb.sample_store import SampleStore, write_sample_store
-from smnb.shared_features import MapGeometry
+from smnb.papers import batchu2023 as multisource
+from smnb.papers.batchu2023.ablation import _OTHER_ANCHOR
+from smnb.papers.batchu2023.data import FULL_MODEL, PAPER_ROWS, InputSet, side_positions
+from smnb.papers.batchu2023.normalisation import denormalise, normalise
+from smnb.papers.batchu2023.shared import MapGeometry
+from smnb.papers.batchu2023.store import SampleStore, write_sample_store
+from smnb.papers.tables import compare_with, published
+from smnb.sensors.predictions import write_predictions
 from smnb.training import TrainingConfig
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
@@ -126,7 +126,7 @@ def ablation(store, tmp_path, monkeypatch):
         opened.append((anchor, crop))
         return made_store
 
-    monkeypatch.setattr("smnb.multisource.ablation.open_matchups", open_store)
+    monkeypatch.setattr("smnb.papers.batchu2023.ablation.open_matchups", open_store)
     model = multisource.encoder_settings(32, high_encoder="small", low_encoder="small", drop_path_keep=1.0,
                                          width_high=0.25, width_low=0.25)  # fmt: skip
     config = TrainingConfig(epochs=1, batch_size=32, device="cpu", patience=0)

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from smnb import normalisation as norm
 from smnb.contract import ContractError, ParameterError
+from smnb.papers.batchu2023 import normalisation as norm
 
 DN = [0, 300, 1000, 3000, 10000]
 #: Computed apart, from the formula of Dynamic World with the constants of Table 17.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from smnb.contract import ParameterError
-from smnb.physics import (
+from smnb.models.physics import (
     dobson_permittivity,
     effective_temperature,
     fresnel_reflectivity,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from scipy.optimize import brentq, least_squares
 
-from smnb.cli_retrieve import read_granule
+from smnb.cli.retrieve import read_granule
 from smnb.contract import FormatError, ParameterError
 from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
-from smnb.physics import (
+from smnb.models.physics import (
     RetrievalStatus,
     dobson_permittivity,
     fresnel_reflectivity,

@@ -13,14 +13,15 @@ import pytest
 import xarray as xr
 from sklearn.linear_model import LinearRegression
 
-from smnb import predictions as p
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, stamp
 from smnb.loaders.conus_patches import BANDS
 from smnb.loaders.conus_stations import open_station_table
 from smnb.loaders.insitu import InSituTables
-from smnb.published import published
-from smnb.splits import folds
+from smnb.papers.batchu2023.strata_tables import beside_paper, printed
+from smnb.papers.tables import published
+from smnb.sensors import predictions as p
+from smnb.sensors.splits import folds
 
 
 def table(n_sensors: int = 4, n: int = 30, seed: int = 0) -> pd.DataFrame:
@@ -421,19 +422,19 @@ def test_files_are_opened_under_their_models(tmp_path):
 
 def test_tables_have_the_papers_rows_and_values():
     scores = p.score_sensors(table()).assign(texture="Loam")
-    found = p.beside_paper(scores, "texture", n_boot=100)
+    found = beside_paper(scores, "texture", n_boot=100)
     assert found["label"].tolist()[:3] == ["Loam*", "Sandy loam*", "Silty clay loam*"]
     assert len(found) == 11
     assert found.loc[0, ["paper_ubrmse", "paper_rmse", "paper_pearson_r"]].tolist() == [0.052, 0.085, 0.72]
-    climate = p.beside_paper(scores, "climate", n_boot=100).set_index("label")
+    climate = beside_paper(scores, "climate", n_boot=100).set_index("label")
     assert climate.loc["Semi arid (BS)*", "paper_ubrmse"] == 0.063
     assert climate.loc["Humid subtropical (Cf)*", "n_scored"] == 2
-    text = p.printed(found, "Soil texture")
+    text = printed(found, "Soil texture")
     assert text.loc["Silty clay*", "Correlation, paper"] == "-"
     assert text.loc["Sandy loam*", "ubRMSE"] == "-"
     assert text.loc["Loam*", "ubRMSE, paper"] == "0.052"
     with pytest.raises(ParameterError, match="no such table"):
-        p.beside_paper(scores, "network")
+        beside_paper(scores, "network")
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from smnb.contract import FormatError, ParameterError
+from smnb.papers.stations.table import COLUMNS
 from smnb.pretrained import PRETRAINED, card_text, load_pretrained, predict_table
-from smnb.station_points.table import COLUMNS
 
 S1, S2 = ["VV", "VH", "angle"], [name for name in COLUMNS if name.startswith("B")]
 

@@ -10,11 +10,11 @@ import pytest
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from smnb import profiling
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError
 from smnb.loaders.insitu import InSituTables
-from smnb.splits import make_split
+from smnb.sensors import profiling
+from smnb.sensors.splits import make_split
 
 HOUR = np.timedelta64(1, "h")
 START = np.datetime64("2020-01-30T00:00", "ns")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from smnb.contract import ParameterError
-from smnb.published import (
+from smnb.papers.tables import (
     PAPERS,
     PUBLISHED,
     PUBLISHED_SETTINGS,

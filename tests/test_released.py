@@ -13,11 +13,11 @@ import typer
 from test_loaders_insitu import STATIC, header, stm_name, write_zip
 from typer.testing import CliRunner
 
-from smnb import cli_released
+from smnb.cli import released as cli_released
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
-from smnb.loaders.tfrecord import open_released
-from smnb.released import IsmnLabels, StationIndex, convert_released, shards_of
-from smnb.sample_store import SampleStore
+from smnb.papers.batchu2023.released import IsmnLabels, StationIndex, convert_released, shards_of
+from smnb.papers.batchu2023.released.records import open_released
+from smnb.papers.batchu2023.store import SampleStore
 
 SIZE = 32
 #: float32 milliseconds of this instant are exact, so that the tests' times are the records'.
@@ -336,7 +336,7 @@ class KillError(Exception):
 
 
 def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("smnb.sample_store.SampleStoreWriter.chunk", property(lambda self: 2))
+    monkeypatch.setattr("smnb.papers.batchu2023.store.SampleStoreWriter.chunk", property(lambda self: 2))
     with IsmnLabels(world["ismn"]) as labels:
         whole = convert_released(opened(world["shards"]), tmp_path / "whole.zarr", labels=labels, splits={})
     count = 0
@@ -353,7 +353,7 @@ def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, m
         target = tmp_path / f"killed{stop}.zarr"
         count = 0
         with monkeypatch.context() as patch, IsmnLabels(world["ismn"]) as labels:
-            patch.setattr("smnb.loaders.tfrecord.ReleasedRecords.decode", kill)
+            patch.setattr("smnb.papers.batchu2023.released.records.ReleasedRecords.decode", kill)
             with pytest.raises(KillError):
                 convert_released(opened(world["shards"]), target, labels=labels, splits={})
         assert not target.exists()

@@ -7,11 +7,13 @@ import pandas as pd
 import pytest
 from scipy.ndimage import uniform_filter
 
-from smnb import retrieval
-from smnb.checkpoints import load_model
 from smnb.models.baselines import fit_ridge, pixel_climatology, seasonal_climatology
-from smnb.samples import Fold, PatchTask, draw_patches, eligible_centres
-from smnb.training import TrainingConfig, predict_patches
+from smnb.papers.hu2018_amsre import experiment as retrieval
+from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
+from smnb.papers.hu2018_amsre.patches import draw_patches, eligible_centres
+from smnb.papers.hu2018_amsre.prediction import predict_patches
+from smnb.training import TrainingConfig
+from smnb.training.checkpoints import load_model
 
 
 @pytest.fixture(scope="module")

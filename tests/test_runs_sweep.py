@@ -20,7 +20,7 @@ import psutil
 import pytest
 import typer
 
-from smnb import cli_sweep
+from smnb.cli import sweep as cli_sweep
 from smnb.contract import ParameterError, RunError
 from smnb.runs import execution, external_resources, members, sweep
 
@@ -320,7 +320,7 @@ def test_an_address_that_nobody_listens_at_is_an_error(project, monkeypatch):
 
 @pytest.fixture
 def command(project, pretend):
-    """The command alone, whether or not `smnb.cli` registers it."""
+    """The command alone, whether or not `smnb.cli.app` registers it."""
     from typer.testing import CliRunner
 
     app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -11,8 +11,8 @@ import pytest
 import zarr
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
-from smnb.sample_store import SampleStore, SampleStoreWriter, StoredSource, write_sample_store
-from smnb.sample_store.chunks import ChunkFiles
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter, StoredSource, write_sample_store
+from smnb.papers.batchu2023.store.chunks import ChunkFiles
 
 N, SENSORS, CROP = 23, 4, 32
 

@@ -7,16 +7,10 @@ import pytest
 import torch
 
 from smnb.contract import ContractError, ParameterError
-from smnb.samples import (
-    BatchDataset,
-    MinMaxScaler,
-    PatchDataset,
-    PatchIndex,
-    PatchStore,
-    SeededBatchSampler,
-    draw_patches,
-    eligible_centres,
-)
+from smnb.papers.hu2018_amsre.batches import PatchDataset
+from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore, draw_patches, eligible_centres
+from smnb.training.batches import BatchDataset, SeededBatchSampler
+from smnb.training.scaling import MinMaxScaler
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 import xarray as xr
 
 from smnb.contract import FormatError, ParameterError, RunError, check_dataset
-from smnb.sandbox import MARKER, PRESETS, World, archive, orbits, read_manifest, write_sandbox
-from smnb.sandbox.amsre import Radiometer, _Footprint, encode_image
-from smnb.sandbox.archive import UNFINISHED, Preset
-from smnb.sandbox.noise import CorrelatedField, DriftingField
-from smnb.sandbox.world import CLIMATE, DayState
-from smnb.strata import KOPPEN_NAMES, koppen_class, land_fraction
+from smnb.grids.koppen import KOPPEN_NAMES, koppen_class, land_fraction
+from smnb_sandbox import MARKER, PRESETS, World, archive, orbits, read_manifest, write_sandbox
+from smnb_sandbox.amsre import Radiometer, _Footprint, encode_image
+from smnb_sandbox.archive import UNFINISHED, Preset
+from smnb_sandbox.noise import CorrelatedField, DriftingField
+from smnb_sandbox.world import CLIMATE, DayState
 
 SEED = 7
 TINY = Preset(date(2011, 7, 2), date(2011, 7, 3), resolution=1.0, spin_up_days=4)

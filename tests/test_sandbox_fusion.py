@@ -14,18 +14,18 @@ import yaml
 
 from smnb.catalog import Catalog
 from smnb.contract import ParameterError
-from smnb.fusion_data import FUSION_IDS, FusionSamples, open_fusion_scenes
 from smnb.grids import M01, M09, EaseWindow
 from smnb.loaders.insitu import open_insitu
-from smnb.loaders.sandbox_truth import open_smap_truth
 from smnb.loaders.sentinel import open_sentinel1
 from smnb.loaders.smap import open_l2_active_passive, open_l3
-from smnb.sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
-from smnb.sandbox.fusion_insitu import place_stations
-from smnb.sandbox.fusion_places import PLACES, find_place
-from smnb.sandbox.fusion_scenes import FusionSimulation, acquisitions, radar_looks
-from smnb.sandbox.fusion_sentinel1 import PIXEL_M
-from smnb.sandbox.smap_scenes import REFERENCE_ANGLE_DEG
+from smnb.papers.smap_sentinel1.data import FUSION_IDS, FusionSamples, open_fusion_scenes
+from smnb.papers.smap_sentinel1.places import PLACES, find_place
+from smnb_sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
+from smnb_sandbox.fusion_insitu import place_stations
+from smnb_sandbox.fusion_scenes import FusionSimulation, acquisitions, radar_looks
+from smnb_sandbox.fusion_sentinel1 import PIXEL_M
+from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG
+from smnb_sandbox.truth import open_smap_truth
 
 SEED = 5
 PLACE = next(iter(PLACES.values()))
@@ -301,7 +301,7 @@ fusion_smap_s1_l2:
   files: ["fusion/smap_s1_l2/**/*.h5"]
   variables: {soil_moisture: {native: soil_moisture_1km, units: cm**3/cm**3}}
 sandbox_fusion_truth:
-  loader: smnb.loaders.sandbox_truth:open_smap_truth
+  loader: smnb_sandbox.truth:open_smap_truth
   files: ["sandbox_truth/fusion/*.nc"]
   variables: {soil_moisture: {native: soil_moisture, units: m3 m-3}}
 """

@@ -19,18 +19,18 @@ from pyproj import Transformer
 
 from smnb.files import sha256_of
 from smnb.grids import great_circle_km
+from smnb.grids.koppen import koppen_class
 from smnb.loaders.ecmwf import open_swvl1_points
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.points import open_gldas_points, open_smap_l3_points
-from smnb.sandbox import PRESETS, World, read_manifest, write_sandbox
-from smnb.sandbox.archive import Preset, _plan
-from smnb.sandbox.insitu import InSitu, insitu_plan
-from smnb.sandbox.insitu_readings import FLAGS, INSTRUMENTS, flag_names
-from smnb.sandbox.insitu_sites import LAND_COVER, NETWORKS, place_sensors, place_stations
-from smnb.sandbox.insitu_truth import _IRRIGATED, START, CellDays, simulate_points
-from smnb.sandbox.insitu_uscrn import _DAILY, _HOURLY
-from smnb.sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS
-from smnb.strata import koppen_class
+from smnb_sandbox import PRESETS, World, read_manifest, write_sandbox
+from smnb_sandbox.archive import Preset, _plan
+from smnb_sandbox.insitu import InSitu, insitu_plan
+from smnb_sandbox.insitu_readings import FLAGS, INSTRUMENTS, flag_names
+from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, place_sensors, place_stations
+from smnb_sandbox.insitu_truth import _IRRIGATED, START, CellDays, simulate_points
+from smnb_sandbox.insitu_uscrn import _DAILY, _HOURLY
+from smnb_sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS
 
 SEED = 2011
 PERIOD = (date(2011, 5, 1), date(2011, 9, 30))

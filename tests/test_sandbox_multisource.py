@@ -18,15 +18,15 @@ from smnb.contract import ParameterError
 from smnb.grids import UtmWindow, great_circle_km
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_scenes
-from smnb.loaders.sandbox_truth import open_smap_truth
-from smnb.sandbox.multisource import MultisourcePeriod, MultisourcePlan, write_multisource
-from smnb.sandbox.multisource_coarse import GLDAS_LAYER, gldas_time, smap_days
-from smnb.sandbox.multisource_days import SiteDays, SiteSimulation, State
-from smnb.sandbox.multisource_ground import Ground
-from smnb.sandbox.multisource_insitu import REACH, site_stations
-from smnb.sandbox.multisource_land import KINDS, SiteLand
-from smnb.sandbox.multisource_sentinel import LOOKS, reflectance, sigma0
-from smnb.sandbox.multisource_sites import (
+from smnb.sensors.strata import CGLS_GROUPS, land_cover_codes
+from smnb_sandbox.multisource import MultisourcePeriod, MultisourcePlan, write_multisource
+from smnb_sandbox.multisource_coarse import GLDAS_LAYER, gldas_time, smap_days
+from smnb_sandbox.multisource_days import SiteDays, SiteSimulation, State
+from smnb_sandbox.multisource_ground import Ground
+from smnb_sandbox.multisource_insitu import REACH, site_stations
+from smnb_sandbox.multisource_land import KINDS, SiteLand
+from smnb_sandbox.multisource_sentinel import LOOKS, reflectance, sigma0
+from smnb_sandbox.multisource_sites import (
     CLEAR_PERCENT,
     FIRST_DAY,
     LAST_DAY,
@@ -36,7 +36,7 @@ from smnb.sandbox.multisource_sites import (
     sentinel1_passes,
     sentinel2_passes,
 )
-from smnb.strata import CGLS_GROUPS, land_cover_codes
+from smnb_sandbox.truth import open_smap_truth
 
 SEED = 4
 SITE = next(iter(SITES.values()))

@@ -15,9 +15,10 @@ import xarray as xr
 from smnb.contract import ParameterError, check_dataset
 from smnb.grids import M01, M03, M09, M36
 from smnb.loaders.smap import open_l2, open_l2_active_passive, open_l3, seconds_to_utc
-from smnb.physics import retrieve_single_channel
-from smnb.sandbox import PRESETS, read_manifest, write_sandbox
-from smnb.sandbox.active_passive import (
+from smnb.models.physics import retrieve_single_channel
+from smnb.papers.smen.places import IGBP, REGIONS, region_domain, region_window
+from smnb_sandbox import PRESETS, read_manifest, write_sandbox
+from smnb_sandbox.active_passive import (
     backscatter,
     covariation,
     cross_polarized_slope,
@@ -26,16 +27,15 @@ from smnb.sandbox.active_passive import (
     soil_backscatter,
     water_cloud,
 )
-from smnb.sandbox.archive import Preset
-from smnb.sandbox.smap import SmapPeriod, SmapPlan, simulate_region, write_smap
-from smnb.sandbox.smap_fields import PlanarField, PlanarSeries
-from smnb.sandbox.smap_granules import level3_granule
-from smnb.sandbox.smap_orbits import smap_passes
-from smnb.sandbox.smap_radiometer import FILL, quality_flags, surface_flags
-from smnb.sandbox.smap_regions import IGBP, REGIONS, region_domain, region_window
-from smnb.sandbox.smap_schema import L2_LINKS, PASSIVE, l3_name
-from smnb.sandbox.smap_world import RegionWorld, blocks
-from smnb.sandbox.world import LAST_DAY
+from smnb_sandbox.archive import Preset
+from smnb_sandbox.smap import SmapPeriod, SmapPlan, simulate_region, write_smap
+from smnb_sandbox.smap_fields import PlanarField, PlanarSeries
+from smnb_sandbox.smap_granules import level3_granule
+from smnb_sandbox.smap_orbits import smap_passes
+from smnb_sandbox.smap_radiometer import FILL, quality_flags, surface_flags
+from smnb_sandbox.smap_schema import L2_LINKS, PASSIVE, l3_name
+from smnb_sandbox.smap_world import RegionWorld, blocks
+from smnb_sandbox.world import LAST_DAY
 
 SEED = 5
 PERIOD = SmapPeriod(

@@ -9,7 +9,7 @@ import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M03, M36, EaseWindow
-from smnb.sequences import (
+from smnb.papers.smen.sequences import (
     ImageSequences,
     SequenceDataset,
     SequenceScaler,

@@ -11,10 +11,10 @@ from pyproj import Transformer
 
 from smnb.contract import ContractError, ParameterError
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
-from smnb.multisource_data import InputSet
-from smnb.normalisation import normalise
-from smnb.shared_features import MapGeometry, TileImages, map_tile, read_tile, tile_map, write_tile_map
-from smnb.shared_features.folding import folded
+from smnb.papers.batchu2023.data import InputSet
+from smnb.papers.batchu2023.normalisation import normalise
+from smnb.papers.batchu2023.shared import MapGeometry, TileImages, map_tile, read_tile, tile_map, write_tile_map
+from smnb.papers.batchu2023.shared.folding import folded
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
 SMALL = {"high_encoder": "small", "low_encoder": "small", "output_stride_high": 16, "output_stride_low": 4}

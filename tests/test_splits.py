@@ -9,7 +9,7 @@ from pyproj import Geod, Transformer
 
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import great_circle_km
-from smnb.splits import KINDS, LEAKS, audit, folds, make_split
+from smnb.sensors.splits import KINDS, LEAKS, audit, folds, make_split
 
 ALL = LEAKS  # accept everything: the test is about something else
 
@@ -46,7 +46,7 @@ def test_blocks_stay_together_and_end_where_they_should():
     edges = pd.DataFrame(
         {"sensor_id": range(5), "lat": [0.0, 2.999, 3.0, 90.0, 0.0], "lon": [0.0, 0.0, 0.0, 0.0, 360.0]}
     )
-    from smnb.splits.assignment import _blocks
+    from smnb.sensors.splits.assignment import _blocks
 
     a, b, c, pole, round_the_globe = _blocks(edges, 3.0)
     assert a == b == round_the_globe != c

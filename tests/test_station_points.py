@@ -9,8 +9,7 @@ import torch
 
 from smnb.contract import ContractError, FormatError, ParameterError
 from smnb.loaders.conus_stations import open_station_table
-from smnb.predictions import read_predictions
-from smnb.station_points import (
+from smnb.papers.stations import (
     SOURCE_SETS,
     SOURCES,
     FeatureConfig,
@@ -37,7 +36,8 @@ from smnb.station_points import (
     train_points,
     train_release,
 )
-from smnb.station_points.series import StationSeries
+from smnb.papers.stations.series import StationSeries
+from smnb.sensors.predictions import read_predictions
 
 QUICK = PointTraining(members=1, steps=15, batch_stations=6, encoder_width=8, joint_width=8)
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")

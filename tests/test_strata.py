@@ -15,25 +15,27 @@ from rasterio.transform import from_origin
 from shapely.geometry import Point, Polygon
 
 from smnb.contract import ContractError, FormatError, ParameterError
-from smnb.metrics import average_interval
-from smnb.strata import (
-    CCI_GROUPS,
-    CGLS_GROUPS,
+from smnb.grids.koppen import (
     GROUP_LABELS,
     KOPPEN_NAMES,
-    LAND_COVER_GROUPS,
     OCEAN,
-    OUTSIDE,
     PAPER_GROUPS,
-    TEXTURE_CLASSES,
     ismn_koppen_class,
     koppen_class,
     koppen_codes,
     koppen_group,
-    land_cover_codes,
-    land_cover_group,
     land_fraction,
     land_mask,
+)
+from smnb.metrics import average_interval
+from smnb.sensors.strata import (
+    CCI_GROUPS,
+    CGLS_GROUPS,
+    LAND_COVER_GROUPS,
+    OUTSIDE,
+    TEXTURE_CLASSES,
+    land_cover_codes,
+    land_cover_group,
     stratify,
     usda_texture,
 )

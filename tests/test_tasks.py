@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from smnb import strata
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, stamp
 from smnb.loaders.conus_patches import open_conus_patches
-from smnb.tasks import amsre_task, conus_task, open_task, target_on_grid
+from smnb.papers.hu2018_amsre.opening import amsre_task, conus_task, open_task, target_on_grid
+from smnb.sensors import strata
 
 CHANNELS = ["6.9H", "6.9V", "10.7H", "10.7V"]
 LAT, LON = np.arange(-89, 90, 2.0), np.arange(-179, 180, 2.0)

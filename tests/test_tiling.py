@@ -17,17 +17,17 @@ import xarray as xr
 import zarr
 from torch import nn
 
-from smnb.checkpoints import load_model, save_model
+from smnb.cli.map_checkpoint import SmenForm, map_checkpoint
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_dataset, stamp
-from smnb.downscaling import add_level
 from smnb.grids import M01, EaseWindow
-from smnb.inference import write_maps
+from smnb.maps import receptive_radius, tile_form, tiled_map
+from smnb.maps.writing import MapPlace
 from smnb.models import build_model
 from smnb.models.smen import SMEN
-from smnb.samples import MinMaxScaler
-from smnb.tiling import receptive_radius, tile_form, tiled_map
-from smnb.tiling.checkpoint import SmenForm, map_checkpoint
-from smnb.tiling.writing import MapPlace
+from smnb.papers.hu2018_amsre.dense import write_maps
+from smnb.papers.smen.experiment import add_level
+from smnb.training.checkpoints import load_model, save_model
+from smnb.training.scaling import MinMaxScaler
 
 CHANNELS = ("1.41H", "1.41V", "VV", "VH")
 WINDOW = EaseWindow(M01, 2500, 2570, 7000, 7093)
@@ -233,7 +233,7 @@ def test_a_killed_process_leaves_whole_tiles_only(tmp_path, fusion, scene, scale
 import os, signal, sys
 import numpy as np, torch
 from smnb.models import build_model
-from smnb.tiling import tiled_map
+from smnb.maps import tiled_map
 network = build_model("fusion_1km", {"features": 8})
 network.load_state_dict(torch.load("weights.pt"))
 kill = lambda done, total: os.kill(os.getpid(), signal.SIGKILL) if done == 3 else None

@@ -17,22 +17,18 @@ import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
-from smnb.checkpoints import SafetensorsCheckpointIO, load_model, save_model
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.models import build_model
-from smnb.samples import (
-    BatchDataset,
-    MinMaxScaler,
-    PatchDataset,
-    PatchStore,
-    SeededBatchSampler,
-    draw_patches,
-    eligible_centres,
-)
-from smnb.training import TrainingConfig, choose_device, choose_precision, fit, predict_patches, state_folder
+from smnb.papers.hu2018_amsre.batches import PatchDataset
+from smnb.papers.hu2018_amsre.patches import PatchStore, draw_patches, eligible_centres
+from smnb.papers.hu2018_amsre.prediction import predict_patches
+from smnb.training import TrainingConfig, choose_device, choose_precision, fit, state_folder
+from smnb.training.batches import BatchDataset, SeededBatchSampler
+from smnb.training.checkpoints import SafetensorsCheckpointIO, load_model, save_model
 from smnb.training.config import config_identity
 from smnb.training.loading import OrderedSampler, PrefetchLoader, StepPlan, StepSampler
 from smnb.training.optimisers import configure_optimizer, parameter_groups
+from smnb.training.scaling import MinMaxScaler
 
 SMALL = {"conv_channels": (4, 8, 8), "hidden": 16}
 

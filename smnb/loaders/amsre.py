@@ -171,7 +171,7 @@ def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]
     The product's documentation gives no origin; public readers take 180 W. Polar latitudes are left out, since sea ice
     is as warm as land.
     """
-    from smnb.strata import land_fraction  # the Köppen map is read only where it is needed
+    from smnb.grids.koppen import land_fraction  # the Köppen map is read only where it is needed
 
     lat, columns = GLOBAL_025.lat, (np.arange(_SHAPE[1]) + 0.5) * 0.25
     temperate = np.abs(lat) < 60.0

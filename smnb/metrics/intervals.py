@@ -29,11 +29,7 @@ import pandas as pd
 from scipy import stats
 
 from smnb.contract import ContractError, ParameterError
-from smnb.metrics.block_bootstrap import (
-    automatic_block_length,
-    bootstrap_t,
-    long_run_inflation,
-)
+from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
 from smnb.metrics.grouped import group_anomaly
 from smnb.metrics.scores import METRICS
 from smnb.metrics.smooth_scores import SMOOTH, Series, features_of, undefined

@@ -1,6 +1,6 @@
 """The physical baseline: SMAP's retrieval algorithms on the fields of a SMAP passive product.
 
-Which field feeds which algorithm is here; the inversion is in `smnb.physics`. The fields are a dict or a Dataset of arrays
+Which field feeds which algorithm is here; the inversion is in `smnb.models.physics`. The fields are a dict or a Dataset of arrays
 named as in the product, with NaN where missing: those of an L2 granule, of an L3 day or of the sandbox.
 
 What the product means by its fields was checked on the granule SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5. Taken
@@ -25,7 +25,7 @@ With these, the three retrievals of that granule agree with the product's: R 1.0
 References
 ----------
 O'Neill et al. 2021, SMAP Algorithm Theoretical Basis Document: Level 2 & 3 Soil Moisture (Passive) Data Products, JPL
-D-66480. For the dual-channel algorithm see `smnb.physics.retrieve_dual_channel`.
+D-66480. For the dual-channel algorithm see `smnb.models.physics.retrieve_dual_channel`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, ParameterError
-from smnb.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel
+from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel
 
 __all__ = ["PHYSICAL_METHODS", "PhysicalRetrieval", "count_statuses", "retrieve_physical"]
 
@@ -63,7 +63,7 @@ class PhysicalRetrieval:
     soil_moisture: NDArray[Any]
     """m3 m-3, NaN where not retrieved."""
     status: NDArray[np.uint8]
-    """`smnb.physics.RetrievalStatus`."""
+    """`smnb.models.physics.RetrievalStatus`."""
     optical_depth: NDArray[Any]
     """At nadir: retrieved by the dual-channel algorithm, given for the others."""
     product_soil_moisture: NDArray[Any]

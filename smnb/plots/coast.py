@@ -11,8 +11,8 @@ import shapely
 from cartopy import config as cartopy_config
 from cartopy.io import shapereader
 
-from smnb import strata
 from smnb.contract import ParameterError
+from smnb.sensors import strata
 
 __all__ = ["coastlines", "land_raster"]
 

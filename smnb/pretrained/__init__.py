@@ -10,7 +10,7 @@ import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.files import atomic_path
-from smnb.station_points import PointModel, load_point_model, predict_rows, read_points
+from smnb.papers.stations import PointModel, load_point_model, predict_rows, read_points
 
 __all__ = ["PRETRAINED", "PredictedTable", "card_text", "load_pretrained", "predict_table"]
 
@@ -30,7 +30,7 @@ class PredictedTable:
     table : DataFrame
         The file's rows as text, with ``predicted`` and ``n_sources``.
     report : dict
-        Of `smnb.station_points.PointRows`, and ``rows_by_n_sources``.
+        Of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``.
     """
 
     path: Path
@@ -76,7 +76,7 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     name : str
         A key of `PRETRAINED`.
     path : path-like
-        CSV or CSV.gz, with the columns that `smnb.station_points.read_points` names. In-situ soil moisture, where the file
+        CSV or CSV.gz, with the columns that `smnb.papers.stations.read_points` names. In-situ soil moisture, where the file
         has it, is kept and not looked at.
     out : path-like
         CSV or CSV.gz to write: the same rows in the same order, every column as it was, and ``predicted`` (m3 m-3) and
@@ -91,7 +91,7 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     ParameterError
         On an unknown model, or a name of the output that is no CSV's.
     FormatError
-        On a table that cannot be used; see `smnb.station_points.read_points`.
+        On a table that cannot be used; see `smnb.papers.stations.read_points`.
     """
     who, out = "predict_table", Path(out)
     _folder(who, name)

@@ -3,13 +3,11 @@
 - `config`: the settings, the device, the precision;
 - `optimisers`: Adam, SGD, what weight decay draws in, schedules;
 - `loading`: which samples make which step, and reading ahead;
-- `fitting`: `fit` and what it leaves;
-- `prediction`: patches predicted a batch at a time.
+- `fitting`: `fit` and what it leaves.
 """
 
 from smnb.training.config import TrainingConfig, choose_device, choose_precision
 from smnb.training.fitting import FitResult, fit, keep_freed_memory, state_folder
-from smnb.training.prediction import predict_patches
 
 __all__ = [
     "FitResult",
@@ -18,6 +16,5 @@ __all__ = [
     "choose_precision",
     "fit",
     "keep_freed_memory",
-    "predict_patches",
     "state_folder",
 ]

@@ -19,13 +19,13 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from smnb.checkpoints import SafetensorsCheckpointIO
 from smnb.contract import ParameterError, RunError
 from smnb.files import write_json
-from smnb.losses import euclidean_loss
-from smnb.samples import BatchDataset
+from smnb.training.batches import BatchDataset
+from smnb.training.checkpoints import SafetensorsCheckpointIO
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, config_identity
 from smnb.training.loading import StepPlan, training_loader, validation_loader
+from smnb.training.losses import euclidean_loss
 from smnb.training.optimisers import configure_optimizer
 
 __all__ = ["FitResult", "fit", "state_folder"]
@@ -164,7 +164,7 @@ def fit(
     model : torch.nn.Module
         Trained in place. Initial weights should come from ``torch.manual_seed(config.seed)``.
     train, validation : BatchDataset
-        Whole batches for an array of positions: `PatchDataset`, `smnb.sequences.SequenceDataset`.
+        Whole batches for an array of positions: `PatchDataset`, `smnb.papers.smen.sequences.SequenceDataset`.
     config : TrainingConfig
     out : path-like
         Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from smnb.contract import ContractError, plain
-from smnb.samples import BatchDataset, SeededBatchSampler
+from smnb.training.batches import BatchDataset, SeededBatchSampler
 from smnb.training.config import TrainingConfig
 
 __all__ = ["OrderedSampler", "PrefetchLoader", "StepPlan", "StepSampler", "training_loader", "validation_loader"]
@@ -75,7 +75,7 @@ class StepPlan:
 class StepSampler(torch.utils.data.Sampler[np.ndarray]):
     """Arrays of positions by seed and number of the batch: pass after pass over the data, cut into rounds.
 
-    Where a round is a pass, the batches are those of `smnb.samples.SeededBatchSampler`. Any round can be the first one, so
+    Where a round is a pass, the batches are those of `smnb.training.batches.SeededBatchSampler`. Any round can be the first one, so
     that a resumed training sees the batches which an uninterrupted one would.
 
     Parameters

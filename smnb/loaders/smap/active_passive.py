@@ -21,14 +21,7 @@ from smnb.contract import FormatError, check_dataset, stamp
 from smnb.grids import EaseWindow
 from smnb.loaders.smap.cells import Listed, build_cells, list_cells, read_indices
 from smnb.loaders.smap.fields import ACTIVE_PASSIVE
-from smnb.loaders.smap.granules import (
-    RESOLUTIONS,
-    check_short_name,
-    group_of,
-    list_granules,
-    open_h5,
-    resolve_window,
-)
+from smnb.loaders.smap.granules import RESOLUTIONS, check_short_name, group_of, list_granules, open_h5, resolve_window
 from smnb.loaders.smap.reading import count_masks
 from smnb.loaders.smap.selection import Selection, check_option
 

@@ -1,0 +1,193 @@
+"""The command ``smnb retrieve``; `smnb.cli.app` registers it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+__all__ = ["read_granule", "register"]
+
+GROUP = "Soil_Moisture_Retrieval_Data"
+CHECKED_RELEASES = ("R18",)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of the physical baseline to the application."""
+    app.command(epilog="Example: smnb retrieve SMAP_L2_SM_P_....h5 --method sca-v --out retrieved.csv")(retrieve)
+
+
+def retrieve(
+    granule: Annotated[str, typer.Argument(help="SPL2SMP or SPL2SMP_E granule (or L3 day), HDF5.")],
+    out: Annotated[str, typer.Option(help="File for the cells, CSV.")],
+    method: Annotated[str, typer.Option(help="sca-v, sca-h (one polarisation) or dca (both).")] = "sca-v",
+    group: Annotated[str, typer.Option(help="Group of the fields, e.g. one of a polar grid.")] = GROUP,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Retrieve soil moisture from a SMAP granule's brightness temperatures, and compare with the product's own.
+
+    OUT has a row a cell, by row and column of the grid, soil moisture in m3 m-3, empty where there is none. R, bias and
+    ubRMSD are those over the cells whose retrieval by the same method the product recommends.
+    """
+    import numpy as np
+
+    from smnb.contract import ParameterError
+    from smnb.files import atomic_path
+    from smnb.metrics import bias, n_obs, pearson_r, ubrmse
+    from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
+
+    if method not in PHYSICAL_METHODS:
+        raise ParameterError("smnb retrieve", "unknown --method", got=method, expected=list(PHYSICAL_METHODS))
+    if not out.lower().endswith(".csv"):
+        raise ParameterError("smnb retrieve", "--out does not end in .csv", got=out)
+    fields, release = read_granule(granule, group)
+    result = retrieve_physical(fields, method, who=granule)
+    cells = _table(fields, result)
+    with atomic_path(out) as temporary:
+        cells.to_csv(temporary, index=False, float_format="%.6f")
+    pair = result.soil_moisture, result.product_soil_moisture
+    scores: dict[str, Any] = {"n": int(n_obs(*pair, mask=result.recommended))}
+    for name, score in (("r", pearson_r), ("bias", bias), ("ubrmsd", ubrmse)):
+        value = float(score(*pair, mask=result.recommended))
+        scores[name] = value if math.isfinite(value) else None  # JSON has no NaN
+    counts = count_statuses(result.status)
+    notes = list(result.notes)
+    if not release.startswith(CHECKED_RELEASES):
+        notes.append(f"what the fields mean was checked on release {', '.join(CHECKED_RELEASES)}, not on {release}")
+    if as_json:
+        typer.echo(json.dumps({
+            "granule": granule, "release": release, "method": method, **scores, "cells": int(np.size(result.status)),
+            "by_status": counts, "clipped": _clipped(counts), "notes": notes, "written": out,
+        }, indent=2))  # fmt: skip
+        return
+    typer.echo(f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})")
+    shown = "  ".join(f"{label} {_number(scores[key], form)}" for label, key, form in
+                      (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f")))  # fmt: skip
+    typer.echo(f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}")
+    rest = {k: n for k, n in counts.items() if k not in ("retrieved", "no input") and not k.startswith("clipped")}
+    detail = ", ".join(f"{k.removeprefix('clipped ')} {n:,}" for k, n in counts.items() if k.startswith("clipped"))
+    typer.echo(
+        f"{np.size(result.status):,} cells: retrieved {counts.get('retrieved', 0):,}, clipped {_clipped(counts):,}"
+        + (f" ({detail})" if detail else "")
+        + f", without input {counts.get('no input', 0):,}"
+        + "".join(f", {k} {n:,}" for k, n in rest.items())
+    )
+    for note in notes:
+        typer.echo(f"  {note}")
+    typer.echo(f"written: {out}")
+
+
+def read_granule(path: str, group: str = GROUP) -> tuple[dict[str, np.ndarray], str]:
+    """Read the fields of a SMAP passive granule as they are, with NaN for the fill value of floats.
+
+    Parameters
+    ----------
+    path : str
+        HDF5 file.
+    group : str
+        Group of the fields.
+
+    Returns
+    -------
+    fields : dict of ndarray
+        Those of one value per cell, by name.
+    release : str
+        Composite release, such as "R18290"; "unknown" where the file does not say.
+
+    Raises
+    ------
+    FormatError
+        When the file is not HDF5, or has no such group, or the group is not of a passive soil moisture product.
+    """
+    import h5py
+    import numpy as np
+
+    from smnb.contract import FormatError
+
+    if not Path(path).is_file():
+        raise FormatError("smnb retrieve", "no such file", got=path)
+    if not h5py.is_hdf5(path):
+        raise FormatError(path, "is not an HDF5 file", next_step="Download it again; it may be a login page")
+    try:
+        with h5py.File(path) as file:
+            if not isinstance(file.get(group), h5py.Group):
+                known = [name for name, item in file.items() if isinstance(item, h5py.Group) and name != "Metadata"]
+                raise FormatError(path, f"has no group {group!r}", got=known, expected="a SMAP passive L2 product",
+                                  next_step="Choose one of its groups with --group")  # fmt: skip
+            release = _release(file)
+            columns = _index_name(file[group], "EASE_column_index", path)
+            shape = file[group][columns].shape
+            fields = {
+                name.removesuffix("_pm"): _without_fill(item)
+                for name, item in file[group].items()
+                if isinstance(item, h5py.Dataset) and item.shape == shape and item.dtype.kind in "fiu"
+            }
+    except OSError as error:
+        raise FormatError(path, "cannot be read to its end", got=str(error), next_step="Download it again") from error
+    for name in ("EASE_row_index", "latitude", "longitude", "soil_moisture"):
+        if name not in fields:
+            raise FormatError(path, f"group {group!r} has no field {name!r}", got=sorted(fields),
+                              expected="a SMAP passive soil moisture product")  # fmt: skip
+    return {name: np.ravel(values) for name, values in fields.items()}, release
+
+
+def _index_name(group: Any, name: str, path: str) -> str:
+    from smnb.contract import FormatError
+
+    for candidate in (name, f"{name}_pm"):
+        if candidate in group:
+            return candidate
+    raise FormatError(path, f"group {group.name!r} has no field {name!r}", got=sorted(group),
+                      expected="a SMAP passive soil moisture product")  # fmt: skip
+
+
+def _without_fill(item: Any) -> np.ndarray:
+    import numpy as np
+
+    values = item[()]
+    if values.dtype.kind != "f":
+        return values
+    fill = item.attrs.get("_FillValue", -9999.0)
+    return np.where((values == fill) | (values == -9999.0), np.nan, values)
+
+
+def _release(file: Any) -> str:
+    """Composite release of the metadata; "unknown" without."""
+    import numpy as np
+
+    try:
+        value = file["Metadata/DatasetIdentification"].attrs["CompositeReleaseID"]
+    except KeyError:
+        return "unknown"
+    value = np.ravel(value)[0]
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def _table(fields: dict[str, np.ndarray], result: Any) -> pd.DataFrame:
+    """Cells by row and column; those whose place is a fill value (L3) are left out."""
+    import numpy as np
+    import pandas as pd
+
+    from smnb.models.physical import FLAG_FILL
+
+    cells = pd.DataFrame({
+        "row": fields["EASE_row_index"].astype(np.int64), "col": fields["EASE_column_index"].astype(np.int64),
+        "lat": fields["latitude"], "lon": fields["longitude"], "soil_moisture": result.soil_moisture,
+        "product_soil_moisture": result.product_soil_moisture, "recommended": result.recommended.astype(np.int8),
+    })  # fmt: skip
+    return cells[cells["row"].between(0, FLAG_FILL - 1)].sort_values(["row", "col"], kind="stable")
+
+
+def _clipped(counts: dict[str, int]) -> int:
+    return sum(n for name, n in counts.items() if name.startswith("clipped"))
+
+
+def _number(value: float | None, form: str) -> str:
+    return "undefined" if value is None else format(round(value, 5) + 0.0, form)  # no -0

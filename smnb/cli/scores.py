@@ -1,0 +1,209 @@
+"""The commands ``smnb score`` and ``smnb compare``; `smnb.cli.app` registers them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["register"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
+#: What the printed table shows; the file has all.
+_SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of scores to the application."""
+    app.command(epilog="Example: smnb score predictions.csv --out scores.csv --by climate --intervals")(score)
+    app.command(epilog="Example: smnb compare cnn.parquet smap.parquet --metric ubrmse")(compare)
+
+
+def score(
+    table: Annotated[str, typer.Argument(help="CSV or Parquet: sensor_id, time, observed, predicted, strata.")],
+    out: Annotated[str, typer.Option(help="File for the scores, CSV.")],
+    by: Annotated[list[str] | None, typer.Option(help="Stratum (a column of the table); repeat.")] = None,
+    intervals: Annotated[bool, typer.Option("--intervals", help="Add intervals, which respect dependence.")] = False,
+    min_obs: MinObs = 13,
+    clusters: Annotated[str | None, typer.Option(help="Column drawn again for averages; default the sensor.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Score a table of predictions per sensor.
+
+    The file has a row a sensor, then the rows mean, median (over sensors) and pooled (all pairs together); its column
+    "kind" tells them apart. A stratum goes into a file of its own beside it, OUT with .by_STRATUM; an asterisk marks
+    fewer than five sensors.
+    """
+    import pandas as pd
+
+    from smnb.contract import ParameterError
+    from smnb.files import atomic_path
+    from smnb.metrics import BLOCK_METRICS, DEFAULT_METRICS
+    from smnb.sensors.predictions import read_predictions, score_sensors, summary_rows
+
+    if not out.lower().endswith(".csv"):
+        raise ParameterError("smnb score", "--out does not end in .csv", got=out)
+    strata = list(dict.fromkeys(by or []))
+    predictions = read_predictions(table)
+    wanted = [name for name in DEFAULT_METRICS if name in BLOCK_METRICS] if intervals else []
+    _check_columns("smnb score", predictions, [*strata, *([clusters] if clusters else [])])
+    sensors = score_sensors(predictions, min_obs=min_obs, intervals=wanted, seed=seed)
+    summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
+    rows = pd.concat([sensors.assign(kind="sensor", n_sensors=1), summary], ignore_index=True)
+    written = {out: _layout(rows, strata, wanted)}
+    for name in strata:
+        written[_beside(out, name)] = _by_stratum(sensors, name, intervals, clusters, seed)
+    for path, content in written.items():
+        with atomic_path(path) as temporary:
+            content.to_csv(temporary, index=False)
+    if as_json:
+        typer.echo(
+            json.dumps(_plain({path: content.to_dict("records") for path, content in written.items()}), indent=2)
+        )
+        return
+    label = " (synthetic)" if predictions.attrs.get("synthetic") else ""
+    scored = int(summary["n_sensors"].iloc[0])
+    typer.echo(f"{predictions.attrs['model']}{label}: {scored} of {len(sensors)} sensors have {min_obs} pairs or more")
+    averages = written[out].iloc[len(sensors) :]
+    _print([["", *_SHOWN], *([row["kind"], *(_cell(row, name) for name in _SHOWN)] for _, row in averages.iterrows())])
+    for name in strata:
+        content = written[_beside(out, name)]
+        head = [name, "n_sensors", "ubrmse", "rmse", "r"]
+        _print([head, *([row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in content.iterrows())])
+    typer.echo("written: " + ", ".join(written))
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="Predictions of one model, CSV or Parquet.")],
+    b: Annotated[str, typer.Argument(help="Predictions of the other at the same sensors.")],
+    metric: Annotated[str, typer.Option(help="ubrmse, rmse, bias, r, spearman, r2 or anomaly_r.")] = "ubrmse",
+    min_obs: MinObs = 13,
+    clusters: Annotated[str | None, typer.Option(help="Column drawn again, e.g. station; default the sensor.")] = None,
+    own_pairs: Annotated[
+        bool, typer.Option("--own-pairs", help="Score each on all its pairs, not the common.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of the interval.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Compare two models over the same sensors: the paired difference of a score, with its interval."""
+    from smnb.contract import ParameterError
+    from smnb.metrics import BETTER, DEFAULT_METRICS
+    from smnb.metrics import compare as paired
+    from smnb.sensors.predictions import SHORT_NAMES, read_predictions, same_pairs, score_sensors
+
+    long_names = {short: name for name, short in SHORT_NAMES.items()}
+    name = long_names.get(metric, metric)
+    known = [m for m in DEFAULT_METRICS if m in BETTER]
+    if name not in known:
+        raise ParameterError("smnb compare", "unknown metric", got=metric,
+                             expected=[SHORT_NAMES.get(m, m) for m in known])  # fmt: skip
+    tables = [read_predictions(path) for path in (a, b)]
+    left_out = 0
+    if not own_pairs:
+        *tables, left_out = same_pairs(*tables)
+    for table in tables:
+        _check_columns("smnb compare", table, [clusters] if clusters else [])
+    scores = [score_sensors(table, min_obs=min_obs) for table in tables]
+    names = tuple(str(table.attrs["model"]) for table in tables)
+    names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
+    labels = None if clusters is None else _one_label(scores[0], clusters)
+    found = paired(*scores, name, names=names, clusters=labels, seed=seed)
+    synthetic = any(table.attrs.get("synthetic") for table in tables)
+    if as_json:
+        typer.echo(json.dumps(_plain({
+            "metric": metric, "a": names[0], "b": names[1], "a_value": found.a_value, "b_value": found.b_value,
+            "difference": found.difference.value, "low": found.difference.low, "high": found.difference.high,
+            "level": found.difference.level, "n_sensors": found.difference.n, "note": found.difference.note,
+            "sensors_scored_by_one_only": found.n_only_one, "pairs_left_out": left_out, "synthetic": synthetic,
+            "sentence": found.sentence,
+        }), indent=2))  # fmt: skip
+        return
+    typer.echo(found.sentence + (" (synthetic)" if synthetic else ""))
+    typer.echo(f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}")
+    if left_out:
+        typer.echo(f"{left_out:,} pairs that only one of the two has are left out")
+
+
+def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:
+    from smnb.contract import ContractError
+
+    for name in names:
+        others = [str(c) for c in table.columns if c not in ("time", "observed", "predicted")]
+        if name not in others:
+            raise ContractError(who, f"the table has no column {name!r}", got=others)
+        several = table.groupby("sensor_id")[name].nunique(dropna=False) > 1
+        if several.any():
+            raise ContractError(who, f"a sensor has more than one {name!r}", got=several.index[several][0])
+
+
+def _one_label(scores: pd.DataFrame, clusters: str) -> pd.Series:
+    labels = scores["sensor_id"] if clusters == "sensor_id" else scores[clusters]
+    return labels.set_axis(scores["sensor_id"])
+
+
+def _layout(rows: pd.DataFrame, strata: list[str], intervals: list[str]) -> pd.DataFrame:
+    """Columns of the file, in order and with their short names."""
+    from smnb.metrics import DEFAULT_METRICS
+    from smnb.sensors.predictions import SHORT_NAMES
+
+    columns = ["kind", "sensor_id", "n_sensors", "n"]
+    for name in DEFAULT_METRICS:
+        columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in intervals)]
+    places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
+    columns += ["reason", *dict.fromkeys([*places, *strata])]
+    return rows[columns].rename(columns=_short(SHORT_NAMES))
+
+
+def _short(names: dict[str, str]) -> dict[str, str]:
+    return {f"{name}{end}": f"{short}{end}" for name, short in names.items() for end in ("", "_low", "_high")}
+
+
+def _by_stratum(sensors: pd.DataFrame, name: str, intervals: bool, clusters: str | None, seed: int) -> pd.DataFrame:
+    from smnb.sensors.predictions import SHORT_NAMES, keep_possible
+    from smnb.sensors.strata import stratify
+
+    found = stratify(sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), intervals=intervals, clusters=clusters,
+                     seed=seed)  # fmt: skip
+    found = keep_possible(found)
+    found["few"] = found["few"].map({True: "*", False: ""})
+    return found.drop(columns="label").rename(columns=_short(SHORT_NAMES))
+
+
+def _beside(out: str, name: str) -> str:
+    path = Path(out)
+    return str(path.with_name(f"{path.stem}.by_{name}.csv"))
+
+
+def _cell(row: pd.Series, name: str) -> str:
+    value = row[name]
+    if name.startswith("n"):
+        return f"{int(value):,}"
+    text = "" if not math.isfinite(value) else f"{value:.4f}"
+    low = row.get(f"{name}_low", math.nan)
+    return text if not math.isfinite(low) else f"{text} [{low:.4f}, {row[f'{name}_high']:.4f}]"
+
+
+def _print(rows: list[list[str]]) -> None:
+    rows = [[cell.upper() for cell in rows[0]], *rows[1:]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _plain(value: Any) -> Any:
+    """Make what JSON can hold: NaN becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

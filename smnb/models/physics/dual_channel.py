@@ -1,0 +1,238 @@
+"""Dual-channel retrieval: soil moisture and the optical depth of the vegetation from H and V, with a prior on the latter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smnb.contract import ParameterError
+from smnb.models.physics._arrays import cos_incidence
+from smnb.models.physics._cells import LEAST_SENSITIVITY, RetrievalStatus, check_bounds, flatten, in_blocks
+from smnb.models.physics.dielectric import soil_permittivity
+from smnb.models.physics.emission import smooth_reflectivity
+from smnb.models.physics.retrieval import retrieve_single_channel
+
+__all__ = ["retrieve_dual_channel"]
+
+TOLERANCE = (1e-6, 1e-6)  # m3 m-3, optical depth
+DERIVATIVE_STEP = 1e-6  # m3 m-3
+QUICK, PATIENT = 12, 200  # iterations for all cells; for the few that need more
+STUCK = 1e8  # a damping at which steps are too small to matter: the minimum is at the kink of the dielectric model
+
+
+def retrieve_dual_channel(
+    tb_h: ArrayLike,
+    tb_v: ArrayLike,
+    *,
+    surface_temperature: ArrayLike,
+    clay_fraction: ArrayLike,
+    roughness: ArrayLike,
+    albedo: ArrayLike,
+    prior_optical_depth: ArrayLike,
+    prior_weight: float = 20.0,
+    incidence_deg: ArrayLike = 40.0,
+    frequency_ghz: float = 1.41,
+    polarization_mixing: ArrayLike = 0.0,
+    angle_exponent: float = 2.0,
+    canopy_temperature: ArrayLike | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
+    optical_depth_bounds: tuple[ArrayLike, ArrayLike] = (0.0, 5.0),
+    dielectric: str = "mironov",
+    sand_fraction: ArrayLike | None = None,
+    return_status: bool = False,
+    workers: int | None = None,
+) -> tuple[NDArray[Any], ...]:
+    """Retrieve soil moisture and optical depth from both polarisations (SMAP's regularised dual-channel algorithm).
+
+    Minimises, in soil moisture and the nadir optical depth ``tau``, ::
+
+        (tb_h - TB_h)^2 + (tb_v - TB_v)^2 + prior_weight^2 ((tau - prior_optical_depth) / cos theta)^2
+
+    Parameters
+    ----------
+    tb_h, tb_v : array_like
+        Brightness temperatures of the land, K. All arrays broadcast.
+    prior_optical_depth : array_like
+        Expected nadir optical depth, such as b times the vegetation water content of an NDVI climatology.
+    prior_weight : float
+        K per unit of slant optical depth; 0 leaves the optical depth free.
+    optical_depth_bounds : pair of array_like
+        Least and largest nadir optical depth.
+    surface_temperature, clay_fraction, roughness, albedo, incidence_deg, frequency_ghz, polarization_mixing, \
+    angle_exponent, canopy_temperature, bounds, dielectric, sand_fraction, return_status, workers
+        As in `smnb.models.physics.retrieve_single_channel`.
+
+    Returns
+    -------
+    soil_moisture, optical_depth : ndarray
+        m3 m-3, and optical depth at nadir; float32 if `tb_v` is float32, else float64. NaN where an input is NaN.
+    status : ndarray of uint8
+        `RetrievalStatus`, only with `return_status`.
+
+    Raises
+    ------
+    ParameterError
+        As `smnb.models.physics.retrieve_single_channel`, and for a negative weight.
+
+    Notes
+    -----
+    Damped Gauss-Newton steps (Levenberg-Marquardt) within the bounds, from the V retrieval at the prior optical depth.
+
+    SMAP's weight of 20 K (lambda in the first reference) applies to the slant optical depth, and its roughness mixes the
+    polarisations with Q = 0.1771 h, N = 2 (the second). In a granule of release R18290 the derivative of this cost by soil
+    moisture then vanishes at the published soil moisture and optical depth (0.001 K, with Q = 0 0.4 K), and the one by
+    optical depth does so for a weight of 20.0.
+
+    References
+    ----------
+    Chaubell et al. 2022, IEEE J-STARS 15, 102-114, doi:10.1109/JSTARS.2021.3123932.
+    Chaubell et al. 2020, IEEE TGRS 58(6), 3894-3905, doi:10.1109/TGRS.2019.2959239.
+    """
+    who = "retrieve_dual_channel"
+    if not prior_weight >= 0.0:
+        raise ParameterError(who, "prior_weight is negative", got=prior_weight)
+    dtype = np.float32 if getattr(tb_v, "dtype", None) == np.float32 else np.float64
+    canopy = surface_temperature if canopy_temperature is None else canopy_temperature
+    given = {
+        "tb_h": tb_h, "tb_v": tb_v, "soil": surface_temperature, "canopy": canopy, "clay": clay_fraction,
+        "h": roughness, "q": polarization_mixing, "albedo": albedo, "prior": prior_optical_depth,
+        "angle": incidence_deg, "low": bounds[0], "high": bounds[1], "tau_low": optical_depth_bounds[0],
+        "tau_high": optical_depth_bounds[1], "sand": np.nan if sand_fraction is None else sand_fraction,
+    }  # fmt: skip
+    cells, shape = flatten(who, given)
+    check_bounds(who, cells["low"], cells["high"])
+    check_bounds(who, cells["tau_low"], cells["tau_high"], name="optical_depth_bounds", most=50.0, units="nadir")
+    options = {"frequency_ghz": frequency_ghz, "angle_exponent": angle_exponent, "dielectric": dielectric}
+    tau = np.clip(cells["prior"], cells["tau_low"], cells["tau_high"])
+    moisture = retrieve_single_channel(
+        cells["tb_v"], polarization="V", surface_temperature=cells["soil"], clay_fraction=cells["clay"],
+        roughness=cells["h"], albedo=cells["albedo"], optical_depth=tau, incidence_deg=cells["angle"],
+        polarization_mixing=cells["q"], canopy_temperature=cells["canopy"], bounds=(cells["low"], cells["high"]),
+        sand_fraction=None if sand_fraction is None else cells["sand"], workers=workers, **options,
+    )  # fmt: skip
+    # opaque vegetation has no V retrieval, yet the optical depth can still be retrieved
+    moisture = np.where(np.isnan(moisture), (cells["low"] + cells["high"]) / 2.0, moisture)
+    inputs = [values for name, values in cells.items() if name != "sand" or sand_fraction is not None]
+    missing = np.any([np.isnan(values) for values in inputs], axis=0)
+    converged, seen = missing.copy(), np.zeros(missing.shape)
+
+    def improve(todo: NDArray[np.intp], iterations: int) -> None:
+        def work(cut: slice) -> None:
+            chosen = todo[cut]
+            block = {name: values[chosen] for name, values in cells.items()}
+            result = _minimise(block, moisture[chosen], tau[chosen], prior_weight, iterations, **options)
+            moisture[chosen], tau[chosen], converged[chosen], seen[chosen] = result
+
+        in_blocks(work, todo.size, workers)
+
+    improve(np.flatnonzero(~converged), QUICK)
+    improve(np.flatnonzero(~converged), PATIENT)
+    status = np.select(
+        [missing, np.abs(seen) < LEAST_SENSITIVITY, ~converged, moisture <= cells["low"], moisture >= cells["high"],
+         (tau <= cells["tau_low"]) | (tau >= cells["tau_high"])],
+        [RetrievalStatus.NO_INPUT, RetrievalStatus.INSENSITIVE, RetrievalStatus.NOT_CONVERGED,
+         RetrievalStatus.CLIPPED_DRY, RetrievalStatus.CLIPPED_WET, RetrievalStatus.CLIPPED_OPTICAL_DEPTH],
+        default=RetrievalStatus.RETRIEVED,
+    ).astype(np.uint8)  # fmt: skip
+    moisture[(status == RetrievalStatus.INSENSITIVE) | missing] = np.nan
+    tau[missing] = np.nan
+    results = tuple(values.astype(dtype, copy=False).reshape(shape) for values in (moisture, tau))
+    return (*results, status.reshape(shape)) if return_status else results
+
+
+def _forward(
+    block: dict[str, NDArray[Any]], frequency_ghz: float, angle_exponent: float, dielectric: str
+) -> Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], ...]]:
+    """The model of a block: residuals and their derivatives, as a function of soil moisture and optical depth."""
+    permittivity, _ = soil_permittivity(
+        "retrieve_dual_channel", dielectric, block["clay"], frequency_ghz, sand_fraction=block["sand"]
+    )
+    cos, mixing = cos_incidence("retrieve_dual_channel", block["angle"], block["soil"]), block["q"]
+    secant, roughness = 1.0 / cos, np.exp(-block["h"] * cos**angle_exponent)
+    emitted = block["canopy"] * (1.0 - block["albedo"])
+
+    def reflectivities(moisture: NDArray[Any]) -> NDArray[Any]:
+        parts = permittivity(moisture)
+        h, v = (smooth_reflectivity(np, *parts, cos, polarization) for polarization in "HV")
+        return np.stack([(1.0 - mixing) * h + mixing * v, (1.0 - mixing) * v + mixing * h]) * roughness
+
+    def evaluate(moisture: NDArray[Any], tau: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        # the step goes inward, where the dielectric model is surely defined
+        step = np.where(moisture + DERIVATIVE_STEP <= block["high"], DERIVATIVE_STEP, -DERIVATIVE_STEP)
+        r = reflectivities(moisture)
+        slope = (reflectivities(moisture + step) - r) / step
+        g = np.exp(-tau * secant)
+        # tau-omega, and its derivatives with respect to reflectivity and optical depth; rows are H and V
+        tb = block["soil"] * (1.0 - r) * g + emitted * (1.0 - g) * (1.0 + r * g)
+        by_r = g * (emitted * (1.0 - g) - block["soil"])
+        by_tau = -g * secant * (block["soil"] * (1.0 - r) - emitted * (1.0 - r + 2.0 * r * g))
+        return np.stack([block["tb_h"], block["tb_v"]]) - tb, by_r * slope, by_tau, by_r
+
+    return evaluate
+
+
+def _minimise(
+    block: dict[str, NDArray[Any]],
+    moisture: NDArray[Any],
+    tau: NDArray[Any],
+    weight: float,
+    iterations: int,
+    **options: Any,
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Levenberg-Marquardt in two unknowns within bounds: moisture, tau, whether converged, dTB/dr (K)."""
+    evaluate = _forward(block, **options)
+    pull = weight / cos_incidence("retrieve_dual_channel", block["angle"], block["soil"])
+    damping, converged = np.full(moisture.shape, 1e-3), np.zeros(moisture.shape, bool)
+
+    def cost_of(residual: NDArray[Any], tau: NDArray[Any]) -> NDArray[Any]:
+        return (residual**2).sum(axis=0) + (pull * (tau - block["prior"])) ** 2
+
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        residual, by_w, by_tau, seen = evaluate(moisture, tau)
+        cost = cost_of(residual, tau)
+        for _ in range(iterations):
+            step_w, step_tau = _step(block, moisture, tau, residual, by_w, by_tau, pull, damping)
+            new_w = np.clip(moisture + step_w, block["low"], block["high"])
+            new_tau = np.clip(tau + step_tau, block["tau_low"], block["tau_high"])
+            new = evaluate(new_w, new_tau)
+            new_cost = cost_of(new[0], new_tau)
+            better = (new_cost <= cost) & ~converged
+            small = (np.abs(new_w - moisture) < TOLERANCE[0]) & (np.abs(new_tau - tau) < TOLERANCE[1])
+            converged |= (small & (better | (damping > 1.0))) | (damping > STUCK)
+            moisture, tau, cost = (
+                np.where(better, n, o) for n, o in ((new_w, moisture), (new_tau, tau), (new_cost, cost))
+            )
+            residual, by_w, by_tau, seen = (
+                np.where(better, n, o) for n, o in zip(new, (residual, by_w, by_tau, seen), strict=True)
+            )
+            damping = np.clip(np.where(better, damping * 0.1, damping * 10.0), 1e-12, None)
+            if converged.all():
+                break
+    return moisture, tau, converged, seen
+
+
+def _step(
+    block: dict[str, NDArray[Any]],
+    moisture: Any,
+    tau: Any,
+    residual: Any,
+    by_w: Any,
+    by_tau: Any,
+    pull: Any,
+    damping: Any,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Solve the damped normal equations; an unknown that would leave through the bound it sits at is held."""
+    down_w = (by_w * residual).sum(axis=0)
+    down_tau = (by_tau * residual).sum(axis=0) + pull**2 * (block["prior"] - tau)
+    held_w = ((moisture <= block["low"]) & (down_w < 0.0)) | ((moisture >= block["high"]) & (down_w > 0.0))
+    held_tau = ((tau <= block["tau_low"]) & (down_tau < 0.0)) | ((tau >= block["tau_high"]) & (down_tau > 0.0))
+    a = (by_w**2).sum(axis=0) * (1.0 + damping)
+    d = ((by_tau**2).sum(axis=0) + pull**2) * (1.0 + damping)
+    b = np.where(held_w | held_tau, 0.0, (by_w * by_tau).sum(axis=0))
+    down_w, down_tau = np.where(held_w, 0.0, down_w), np.where(held_tau, 0.0, down_tau)
+    determinant = a * d - b * b
+    step_w = np.nan_to_num((d * down_w - b * down_tau) / determinant)
+    return step_w, np.nan_to_num((a * down_tau - b * down_w) / determinant)

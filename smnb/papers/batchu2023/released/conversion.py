@@ -1,0 +1,341 @@
+"""From released records to a sample store: label, images, sensor table, splits; a killed conversion goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from smnb.contract import ContractError, ParameterError
+from smnb.papers.batchu2023.matchup.sensor_table import (
+    DEFAULT_SPLITS,
+    add_strata,
+    describe_split,
+    make_splits,
+    sensor_land_cover,
+)
+from smnb.papers.batchu2023.normalisation import denormalise
+from smnb.papers.batchu2023.released.labels import AMBIGUITY_COLUMNS, IsmnLabels
+from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
+from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, SampleStoreWriter, StoredSource
+
+__all__ = ["Conversion", "convert_released", "shards_of"]
+
+_WHO = "convert_released"
+#: Columns that the sensor table takes from ISMN where the label came from there.
+_ISMN_COLUMNS = (
+    "elevation", "depth_from", "depth_to", "climate_KG", "lc_2010", "sand_fraction", "silt_fraction", "clay_fraction",
+    "organic_carbon", "saturation",
+)  # fmt: skip
+_SENSOR_COLUMNS = (
+    "sensor_id", "network", "station", "instrument", "lat", "lon", "n_samples", "ismn_sensor_id", "ismn_distance_km",
+)  # fmt: skip
+_MOVED_KM = 0.1
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished store and how it came about."""
+
+    store: SampleStore
+    counts: dict[str, Any]
+    """``records`` read; of these ``own_label`` and ``ismn_label``, or no label by reason; ``missing`` by source; ``samples``;
+    ``static_differs``: records whose static images differ from their sensor's first; damage that was skipped."""
+    ambiguities: pd.DataFrame
+    """See `IsmnLabels.ambiguities`."""
+    problems: list[dict[str, Any]]
+    """Records and shards that were skipped, with reasons."""
+
+
+def _stored(records: ReleasedRecords, optional: Sequence[str]) -> dict[str, StoredSource]:
+    unknown = sorted(set(optional) - set(records.bands))
+    if unknown:
+        raise ParameterError(
+            _WHO, "'optional' names sources that are not read", got=unknown, expected=list(records.bands)
+        )
+    sources = {}
+    for name, bands in records.bands.items():
+        standard = STANDARD_SOURCES[name]
+        sources[name] = StoredSource(
+            standard.kind, bands, standard.static, catalog_id=records.catalog_id, optional=name in optional
+        )
+    return sources
+
+
+class _Collector:
+    """Samples on their way to the writer, and everything that a resumed conversion needs to know."""
+
+    def __init__(self, writer: SampleStoreWriter, records: ReleasedRecords, labels: IsmnLabels | None) -> None:
+        self.writer, self.records, self.labels = writer, records, labels
+        self.counts: Counter[str] = Counter()
+        self.sensors: dict[str, dict[str, Any]] = {}
+        self.start, self.place = writer.written, [0, 0]
+        self._rows: list[dict[str, Any]] = []
+        self._images: list[tuple[str, int, np.ndarray]] = []
+        if writer.note is not None:
+            self._restore(writer.note)
+
+    def _restore(self, note: Mapping[str, Any]) -> None:
+        self.place = list(note["place"])
+        self.counts = Counter(note["counts"])
+        self.sensors = {one["sensor_id"]: one for one in note["sensors"]}
+        self.records.counts = Counter(note["damage"])
+        self.records.problems = list(note["problems"])
+        if self.labels is not None:
+            self.labels.restore(note["labels"])
+
+    def add(self, record: ReleasedRecord) -> None:
+        """Label a record, check what it lacks, and keep it as a sample unless it is dropped."""
+        value, time, match = self._label(record)
+        if not np.isfinite(value) or not self.records.decode(record):
+            return
+        sources = self.writer.sources
+        missing = [name for name, one in sources.items() if not one.optional and _lacks_a_band(record.values[name])]
+        if missing:
+            self.counts[f"missing_{missing[0]}"] += 1  # under the first, so that the counts add up
+            return
+        sensor = self.sensors.get(record.sensor_id) or self._new_sensor(record, match)
+        self._check_static(record, sensor)
+        self.counts["own_label" if record.label_field else "ismn_label"] += 1
+        sensor["n_samples"] += 1
+        self._rows.append({
+            "label": value, "time": time, "sensor": sensor["row"],
+            "values": {name: _as_stored(record.values[name]) for name, one in sources.items() if not one.static},
+            "times": {name: record.source_time(name) for name, one in sources.items() if not one.static},
+        })  # fmt: skip
+
+    def _label(self, record: ReleasedRecord) -> tuple[float, np.datetime64, Any]:
+        if record.label_field:
+            return record.label, record.time, None
+        if self.labels is None:
+            self.counts["no_label"] += 1
+            return np.nan, record.time, None
+        found = self.labels.label(record.sensor_id, record.lat, record.lon, record.time)
+        return found.value, found.time, found.match
+
+    def _new_sensor(self, record: ReleasedRecord, match: Any) -> dict[str, Any]:
+        network, station, instrument = record.names
+        sensor = {
+            "sensor_id": record.sensor_id, "network": network, "station": station, "instrument": instrument,
+            "lat": record.lat, "lon": record.lon, "row": len(self.sensors), "n_samples": 0,
+            "ismn_sensor_id": "", "ismn_distance_km": None,
+        }  # fmt: skip
+        if match is not None:
+            row = match.row
+            sensor |= {"ismn_sensor_id": row["sensor_id"], "ismn_distance_km": round(match.distance_km, 4)}
+            sensor |= {name: None if pd.isna(row[name]) else row[name] for name in _ISMN_COLUMNS}
+        sensor["soil"] = _soil_at_centre(record)
+        static = [name for name, one in self.writer.sources.items() if one.static]
+        sensor["static"] = {name: record.fingerprint(name) for name in static}
+        self.sensors[record.sensor_id] = sensor
+        self._images += [(name, sensor["row"], record.values[name]) for name in static]
+        return sensor
+
+    def _check_static(self, record: ReleasedRecord, sensor: Mapping[str, Any]) -> None:
+        if any(record.fingerprint(name) != known for name, known in sensor["static"].items()):
+            self.counts["static_differs"] += 1
+        lat, lon = abs(record.lat - sensor["lat"]), abs(record.lon - sensor["lon"])
+        if max(lat, lon) > _MOVED_KM / 111.0:
+            self.counts["sensor_moved"] += 1
+
+    def full(self) -> bool:
+        """Whether a chunk is together."""
+        return len(self._rows) >= self.writer.chunk
+
+    def flush(self, place: Sequence[int]) -> None:
+        """Write what is together, and note where to go on."""
+        self.place = list(place)
+        if not self._rows:
+            return
+        for name, row, image in self._images:
+            self.writer.write_static(name, image[np.newaxis], start=row)
+        rows, self._rows, self._images = self._rows, [], []
+        dynamic = list(rows[0]["values"])
+        note = {
+            "place": self.place, "counts": dict(self.counts), "sensors": list(self.sensors.values()),
+            "damage": dict(self.records.counts), "problems": list(self.records.problems),
+            "labels": None if self.labels is None else self.labels.state(),
+        }  # fmt: skip
+        chunk = {
+            "label": np.array([one["label"] for one in rows], np.float32),
+            "time": np.array([one["time"] for one in rows], "datetime64[ns]"),
+            "sensor": np.array([one["sensor"] for one in rows], np.int32),
+            "values": {name: np.stack([one["values"][name] for one in rows]) for name in dynamic},
+            "times": {name: np.array([one["times"][name] for one in rows], "datetime64[ns]") for name in dynamic},
+        }
+        self.writer.write(self.start, chunk, note=note)
+        self.start += len(rows)
+
+    def summary(self) -> dict[str, Any]:
+        """Count everything: the records by what became of them add up to those read."""
+        lost = {} if self.labels is None else {k: n for k, n in self.labels.counts.items() if k != "labelled"}
+        return {
+            "records": self.records.counts["records"],
+            **{name: int(n) for name, n in sorted({**self.records.counts, **self.counts, **lost}.items())},
+            "samples": self.start, "sensors": len(self.sensors),
+        }  # fmt: skip
+
+
+def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
+    """Sand, silt and clay at the sensor, g kg-1, scaled to their sum of 1000, which steps of 800/255 do not keep."""
+    image, bands = record.values.get("soilgrids"), record.bands("soilgrids")
+    if image is None or not {"sand", "silt", "clay"} <= set(bands):
+        return None
+    middle = image.shape[1] // 2
+    soil = np.array([
+        denormalise("soilgrids", name, image[bands.index(name), middle, middle]) for name in ("sand", "silt", "clay")
+    ])  # fmt: skip
+    return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
+
+
+def _as_stored(values: np.ndarray) -> np.ndarray:
+    """Images as the store has them, since a chunk of them waits; coarse values keep float32."""
+    return values.astype(np.float16) if values.ndim == 3 else values
+
+
+def _lacks_a_band(values: np.ndarray) -> bool:
+    """Whether all of some band is missing."""
+    return any(np.isnan(np.ravel(band)[0]) and np.isnan(band).all() for band in values)
+
+
+def _fingerprint(records: ReleasedRecords, labels: IsmnLabels | None, optional: Sequence[str]) -> str:
+    about = {
+        "shards": [[path.name, path.stat().st_size] for path in records.paths], "bands": records.bands,
+        "geometry": [records.geometry.size, records.geometry.crop, records.geometry.low_factor],
+        "labels": None if labels is None else labels.settings, "optional": sorted(optional), "on_error": records.on_error,
+    }  # fmt: skip
+    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _sensor_table(collector: _Collector) -> pd.DataFrame:
+    table = pd.DataFrame(list(collector.sensors.values()))
+    found = table["soil"].dropna()
+    soil = None
+    if len(found):
+        soil = pd.DataFrame(found.tolist(), found.index, ["sand", "silt", "clay"]).reindex(table.index)
+    table = table.reindex(columns=[*_SENSOR_COLUMNS, *_ISMN_COLUMNS])  # a resumed conversion has them in another order
+    for name in ("ismn_distance_km", *_ISMN_COLUMNS):
+        table[name] = table[name].astype(object if name == "climate_KG" else "float64")
+    cover, _ = sensor_land_cover(_WHO, table, None, "none")
+    return add_strata(table.assign(land_cover=cover), soil)
+
+
+def convert_released(
+    records: ReleasedRecords,
+    out: str | os.PathLike[str],
+    *,
+    labels: IsmnLabels | None = None,
+    optional: Sequence[str] = (),
+    splits: Mapping[str, Mapping[str, Any]] | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Write released records with their labels as a sample store.
+
+    A record's own label counts first (SMAP core sites), else the reading of ISMN. Its time is the reading's, where there is
+    one. A record without a label, or without a source that is not optional, is dropped and counted.
+
+    Parameters
+    ----------
+    records : ReleasedRecords
+        What `open_released` gives. With ``on_error="skip"`` damage is counted and left out.
+    out : path-like
+        ``name.zarr``.
+    labels : IsmnLabels, optional
+        Archives of ISMN; without them only records with a label of their own become samples.
+    optional : sequence of str
+        Sources that a sample may lack (NaN).
+    splits : mapping, optional
+        Name to options of `smnb.sensors.splits.make_split`; each becomes a column ``split_<name>`` of the sensor table. Default by
+        sensor, as in the paper, and by block; empty for none.
+    resume : bool
+        Go on with a conversion that was killed; False starts anew.
+    overwrite : bool
+        Replace a store of this name.
+    progress : callable, optional
+        Called with the number of shards done and in all.
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    FormatError
+        On damage, if it is not skipped.
+    ContractError
+        If no record becomes a sample.
+    ParameterError
+        On an unknown option, or a split that cannot be made; then the samples are safe, and another call with other splits
+        only finishes the store.
+    RunError
+        If the half-written store at `out` is of other shards or options.
+    """
+    writer = SampleStoreWriter(
+        out, sources=_stored(records, optional), crop=records.geometry.crop, low_resolution=10.0 * records.geometry.low_factor,
+        synthetic=records.synthetic, fingerprint=_fingerprint(records, labels, optional), resume=resume, overwrite=overwrite,
+        attrs={"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings},
+    )  # fmt: skip
+    records.counts.clear()
+    records.problems.clear()
+    collector = _Collector(writer, records, labels)
+    first, done = collector.place
+    for number in range(first, len(records.paths)):
+        for record in records.shard(records.paths[number], start=done):
+            collector.add(record)
+            if collector.full():
+                collector.flush((number, record.number + 1))
+        done = 0
+        if progress is not None:
+            progress(number + 1, len(records.paths))
+    collector.flush((len(records.paths), 0))
+    counts = collector.summary()
+    if not collector.start:
+        raise ContractError(
+            _WHO, "no record became a sample", got=counts,
+            next_step="Give the ISMN archive (--ismn), widen its flags, or make the missing source optional",
+        )  # fmt: skip
+    return _finish(collector, counts, DEFAULT_SPLITS if splits is None else splits)
+
+
+def _finish(collector: _Collector, counts: dict[str, Any], splits: Mapping[str, Mapping[str, Any]]) -> Conversion:
+    sensors = _sensor_table(collector)
+    sample_sensor = np.repeat(np.arange(len(sensors), dtype=np.int32), sensors["n_samples"])
+    described = {}
+    for name, split in make_splits(sensors, splits).items():
+        described[name] = describe_split(split, sensors, sample_sensor)
+        sensors[f"split_{name}"] = split.assignment.reindex(sensors["sensor_id"]).to_numpy()
+    labels = collector.labels
+    ambiguities = pd.DataFrame(columns=list(AMBIGUITY_COLUMNS)) if labels is None else labels.ambiguities()
+    store = collector.writer.finish(
+        counts=counts, sensors=sensors,
+        attrs={"splits": described, "problems": collector.records.problems,
+               "ambiguities": json.loads(ambiguities.to_json(orient="records"))},
+    )  # fmt: skip
+    return Conversion(store, counts, ambiguities, list(collector.records.problems))
+
+
+def shards_of(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Return shards: files as they are, and of folders every ``*.tfrecord`` and ``*.tfrecord.gz``, by name.
+
+    Raises
+    ------
+    ParameterError
+        If there is none.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        found += sorted([*path.glob("*.tfrecord"), *path.glob("*.tfrecord.gz")]) if path.is_dir() else [path]
+    if not found:
+        raise ParameterError("smnb released", "there is no shard", got=[str(path) for path in paths],
+                             expected="data-00000-of-00500.tfrecord.gz")  # fmt: skip
+    return found

@@ -1,0 +1,344 @@
+"""Reading the shards of the public release of Batchu et al.: one record after another, without TensorFlow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from smnb.contract import ContractError, FormatError, ParameterError, SmnbError, plain
+from smnb.loaders import check_paths
+from smnb.loaders.tfrecord.example import Feature, parse_example
+from smnb.loaders.tfrecord.framing import RecordError, ShardError, read_records
+from smnb.papers.batchu2023.released import schema
+
+__all__ = ["ON_ERROR", "ReleasedRecord", "ReleasedRecords", "open_released"]
+
+ON_ERROR = ("raise", "skip")
+_WHO = "open_released"
+_PROBLEMS_KEPT = 1000
+#: Sentinel-1 flies since 2014; a time outside is another unit than milliseconds, or damage.
+_TIMES_MS = (1.3e12, 2.5e12)
+
+
+@dataclass(frozen=True)
+class ReleasedRecord:
+    """One record: a sensor at a time with its images.
+
+    Parameters
+    ----------
+    shard : str
+        File that it came from.
+    number : int
+        Its place there, from 0.
+    sensor_id : str
+        ``NETWORK__STATION__SENSORTYPE``.
+    lat, lon : float
+        Degrees, of the sensor; stored as float32.
+    time : datetime64[ns]
+        UTC, of the reading. Stored as float32 milliseconds, whose step is 131,072 ms: true within 66 s.
+    label : float
+        Soil moisture, m3 m-3; NaN where the record has none (all of ISMN's).
+    label_field : str
+        ``"sm_0_5"``, ``"sm_5_5"``, or empty.
+    """
+
+    shard: str
+    number: int
+    sensor_id: str
+    lat: float
+    lon: float
+    time: np.datetime64
+    label: float
+    label_field: str
+    features: dict[str, Feature] = field(repr=False, compare=False)
+    """All fields, not decoded; those of no known name are in `unknown`."""
+    _bands: dict[str, tuple[str, ...]] = field(repr=False, compare=False)
+    _geometry: schema.ImageGeometry = field(repr=False, compare=False)
+
+    @property
+    def place(self) -> str:
+        """Shard and number, for messages."""
+        return f"{self.shard}, record {self.number}"
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Network, station and sensor type."""
+        network, station, instrument = self.sensor_id.split("__")
+        return network, station, instrument
+
+    @property
+    def unknown(self) -> list[str]:
+        """Names of fields that the documented schema does not have."""
+        return sorted(name for name in self.features if not schema.known_field(name))
+
+    def bands(self, source: str) -> tuple[str, ...]:
+        """Bands of a source in the order of its images; empty where it is not read."""
+        return self._bands.get(source, ())
+
+    def image(self, source: str) -> NDArray[np.float32]:
+        """Decode the images of a source, (band, y, x) in [0, 1], or the value of a coarse one, (band,) in m3 m-3.
+
+        Raises
+        ------
+        FormatError
+            If a field is absent, of another type or size, or out of range; it names shard, record and field.
+        ParameterError
+            If the source is not among those that were asked for.
+        """
+        if source not in self._bands:
+            raise ParameterError(self.place, "there is no such source", got=source, expected=list(self._bands))
+        try:
+            if source in schema.COARSE:
+                return schema.coarse_value(self.features, source, self._bands[source])
+            return schema.read_image(self.features, source, self._bands[source], self._geometry)
+        except FormatError as error:
+            raise _placed(error, self.place) from error
+
+    @cached_property
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """Images and values of all sources."""
+        return {source: self.image(source) for source in self._bands}
+
+    def source_time(self, source: str) -> np.datetime64:
+        """Time of a source's image, UTC; NaT where the record does not say."""
+        try:
+            stored = schema.scalar(self.features, schema.TIMESTAMPS[source], ("float", "int64"), default=0)
+        except FormatError as error:
+            raise _placed(error, self.place) from error
+        return _time(stored) if _TIMES_MS[0] <= stored <= _TIMES_MS[1] else np.datetime64("NaT", "ns")
+
+    def fingerprint(self, source: str) -> int:
+        """CRC-32C of the stored bytes of a source, to see whether two records have the same image."""
+        fields = [self.features.get(schema.BANDS[source][band]) for band in self._bands[source]]
+        return google_crc32c.value(b"".join(one.raw() for one in fields if one is not None))
+
+
+def _time(milliseconds: float) -> np.datetime64:
+    return np.datetime64(round(milliseconds), "ms").astype("datetime64[ns]")
+
+
+def _placed(error: SmnbError, place: str) -> FormatError:
+    return FormatError(
+        place, f"{error.who}: {error.what}", got=error.got, expected=error.expected, next_step=error.next_step
+    )
+
+
+@dataclass
+class ReleasedRecords:
+    """Records of some shards, read as they are asked for; iterating again reads again.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Shards, in the order in which they are read.
+    bands : dict
+        Bands by source.
+    geometry : ImageGeometry
+        Stored size and crop.
+    verify : bool
+        Whether payloads are checked against their CRC-32C.
+    on_error : {"raise", "skip"}
+        What happens to damage.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+
+    Attributes
+    ----------
+    counts : Counter
+        Of the current or last iteration: ``records``; and with ``on_error="skip"`` ``records_damaged`` (checksum),
+        ``records_invalid`` (content) and ``shards_cut`` (nothing more could be read of them).
+    problems : list of dict
+        ``{"shard", "record", "reason"}`` of the first thousand that were skipped.
+    """
+
+    paths: list[Path]
+    bands: dict[str, tuple[str, ...]]
+    geometry: schema.ImageGeometry
+    verify: bool = True
+    on_error: str = "raise"
+    catalog_id: str = ""
+    synthetic: bool = False
+    counts: Counter[str] = field(default_factory=Counter)
+    problems: list[dict[str, Any]] = field(default_factory=list)
+
+    def check(self, who: str = "ReleasedRecords") -> ReleasedRecords:
+        """Check that the first record of the first shard can be read and has the fields that are asked for.
+
+        Raises
+        ------
+        FormatError
+            If it cannot; whatever `on_error` says, since all records of a release have one schema.
+        ContractError
+            If the first shard is empty.
+        """
+        for number, payload in read_records(self.paths[0], verify=self.verify):
+            if isinstance(payload, RecordError):
+                raise payload
+            _ = self._record(self.paths[0].name, number, payload).values
+            return self
+        raise ContractError(who, f"{self.paths[0].name} holds no record", next_step="Download the shard again")
+
+    def __iter__(self) -> Iterator[ReleasedRecord]:
+        """Yield every record whose images can be decoded; damage raises or is counted."""
+        self.counts.clear()
+        self.problems.clear()
+        for path in self.paths:
+            yield from (record for record in self.shard(path) if self.decode(record))
+
+    def decode(self, record: ReleasedRecord) -> bool:
+        """Decode a record's images; False, and counted, where one is damaged and damage is skipped."""
+        try:
+            _ = record.values
+        except FormatError as error:
+            self.counts["records"] -= 1
+            self.problem("records_invalid", record.shard, record.number, error)
+            return False
+        return True
+
+    def shard(self, path: Path, *, start: int = 0) -> Iterator[ReleasedRecord]:
+        """Yield the records of one shard from number `start` on, images not decoded yet; counts go on from where they were."""
+        payloads = read_records(path, verify=self.verify)
+        while True:
+            try:
+                number, payload = next(payloads)
+            except StopIteration:
+                return
+            except ShardError as error:
+                self.problem("shards_cut", path.name, None, error)
+                return
+            if number < start:
+                continue
+            if isinstance(payload, RecordError):
+                self.problem("records_damaged", path.name, number, payload)
+                continue
+            try:
+                record = self._record(path.name, number, payload)
+            except FormatError as error:
+                self.problem("records_invalid", path.name, number, error)
+                continue
+            self.counts["records"] += 1
+            yield record
+
+    def problem(self, kind: str, shard: str, number: int | None, error: SmnbError) -> None:
+        """Raise `error`, or count it where damage is skipped."""
+        if self.on_error == "raise":
+            raise error
+        self.counts[kind] += 1
+        if len(self.problems) < _PROBLEMS_KEPT:
+            self.problems.append({"shard": shard, "record": number, "reason": str(error)})
+
+    def _record(self, shard: str, number: int, payload: bytes) -> ReleasedRecord:
+        try:
+            return self._parsed(shard, number, parse_example(payload))
+        except FormatError as error:
+            raise _placed(error, f"{shard}, record {number}") from error
+
+    def _parsed(self, shard: str, number: int, features: dict[str, Feature]) -> ReleasedRecord:
+        sensor_id = schema.text(features, "sensor_id")
+        if sensor_id.count("__") != 2 or not all(sensor_id.split("__")):
+            raise FormatError(
+                "sensor_id", "the id has another form", got=sensor_id, expected=plain("NETWORK__STATION__SENSORTYPE")
+            )
+        lat, lon = (schema.scalar(features, name) for name in ("center_lat", "center_long"))
+        if not (abs(lat) <= 90.0 and abs(lon) <= 180.0):
+            raise FormatError("center_lat, center_long", "the place is not on the Earth", got=(lat, lon))
+        milliseconds = schema.scalar(features, "timestamp", ("float", "int64"))
+        if not _TIMES_MS[0] <= milliseconds <= _TIMES_MS[1]:
+            raise FormatError("timestamp", "the time is out of range", got=milliseconds,
+                              expected=plain("milliseconds since 1970"))  # fmt: skip
+        label, label_field = np.nan, ""
+        for name in ("sm_0_5", "sm_5_5"):
+            value = schema.scalar(features, name, default=0.0)
+            if value != 0.0:  # a true 0 cannot be told from a missing label
+                label, label_field = value, name
+                break
+        if label_field and not 0.0 < label <= 1.0:
+            raise FormatError(label_field, "the label is no volumetric soil moisture", got=label,
+                              expected=plain("m3 m-3, 0 to 1"))  # fmt: skip
+        return ReleasedRecord(
+            shard,
+            number,
+            sensor_id,
+            lat,
+            lon,
+            _time(milliseconds),
+            label,
+            label_field,
+            features,
+            self.bands,
+            self.geometry,
+        )
+
+
+def open_released(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str,
+    synthetic: bool = False,
+    bands: Mapping[str, Sequence[str]] | None = None,
+    size: int = 512,
+    crop: int | None = None,
+    low_factor: int = 16,
+    verify: bool = True,
+    on_error: str = "raise",
+) -> ReleasedRecords:
+    """Open shards of the released data set; nothing is read yet.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        TFRecord shards, gzip or plain.
+    catalog_id : str
+        The catalog's entry.
+    synthetic : bool
+        Whether the data were simulated.
+    bands : mapping, optional
+        Bands to decode by source (`schema.BANDS`); default those of the paper's network. Others are not decoded.
+    size : int
+        Pixels on a side of the stored images.
+    crop : int, optional
+        Pixels on a side of the centred square to keep; default all.
+    low_factor : int
+        Fine pixels on a side of a pixel of the low grid: 16 of 10 m are 160 m.
+    verify : bool
+        Check payloads against their CRC-32C.
+    on_error : {"raise", "skip"}
+        Raise on damage with shard and record, or skip and count it.
+
+    Returns
+    -------
+    ReleasedRecords
+
+    Raises
+    ------
+    CatalogError
+        If a file does not exist.
+    ParameterError
+        On an unknown option, source or band, or a crop that does not fit.
+
+    References
+    ----------
+    Batchu, Nearing and Gulshan (2022), arXiv:2206.09649; data: bucket eoscience-public, CC-BY 4.0.
+    """
+    if on_error not in ON_ERROR:
+        raise ParameterError(_WHO, "unknown 'on_error'", got=on_error, expected=list(ON_ERROR))
+    geometry = schema.ImageGeometry(int(size), int(size if crop is None else crop), int(low_factor))
+    return ReleasedRecords(
+        check_paths(_WHO, paths),
+        schema.check_bands(_WHO, bands),
+        geometry,
+        bool(verify),
+        on_error,
+        catalog_id,
+        bool(synthetic),
+    )

@@ -1,0 +1,253 @@
+"""The fields of the released records, and how one becomes arrays.
+
+Names and types are those of the release's README and inference script. Every image is 512 x 512 at 10 m, SoilGrids and LAI
+too, stored as 8-bit-like integers of 0..255 that scale the ranges of `smnb.papers.batchu2023.normalisation`; only the DEM is in metres. There
+is no flag for missing: 0 is what a missing value has. So
+
+- a coarse value of 0 is missing (no product has 0 there);
+- a band of which every pixel is 0 is missing, and single zeros stay: they are the low end of the range (VH at or below
+  -25 dB is common over water, Sentinel-2 has none), or missing, which cannot be told;
+- a SoilGrids pixel where all bands are 0 is missing, since sand, silt and clay sum to 1000 g kg-1 where there is soil.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnb.contract import FormatError, ParameterError, plain
+from smnb.loaders.tfrecord.example import Feature
+from smnb.papers.batchu2023.normalisation import dequantise, normalise
+
+__all__ = ["BANDS", "COARSE", "DEFAULT_BANDS", "LOW", "TIMESTAMPS", "ImageGeometry", "check_bands", "coarse_value", "known_field",
+           "read_image", "scalar", "text"]  # fmt: skip
+
+#: Field of each band, by source.
+BANDS: dict[str, dict[str, str]] = {
+    "sentinel1": {band: f"sentinel_1_{band}" for band in ("VV", "VH", "angle")},
+    "sentinel2": {band: f"sentinel_2_{band}" for band in ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "B12")},
+    "dem": {"elevation": "nasa_dem_elevation"},
+    "soilgrids": {
+        "sand": "soil_grids_sand_sand_0-5cm_mean", "silt": "soil_grids_silt_silt_0-5cm_mean",
+        "clay": "soil_grids_clay_clay_0-5cm_mean", "bdod": "soil_grids_bd_bdod_0-5cm_mean",
+    },
+    "modis_lai": {"Lai": "modis_leaf_area_Lai", "Fpar": "modis_leaf_area_Fpar"},
+    "smap": {"ssm": "smap_sm"},
+    "gldas": {"SoilMoi0_10cm_inst": "gldas_sm"},
+}  # fmt: skip
+#: What the paper's network reads.
+DEFAULT_BANDS: dict[str, tuple[str, ...]] = {
+    "sentinel1": ("VV", "VH", "angle"),
+    "sentinel2": ("B2", "B3", "B4", "B8", "B11", "B12"),
+    "dem": ("elevation",),
+    "soilgrids": ("sand", "silt", "clay", "bdod"),
+    "smap": ("ssm",),
+    "gldas": ("SoilMoi0_10cm_inst",),
+}
+#: Sources of one value a record, and sources that belong on the 160 m grid although they are stored at 10 m.
+COARSE = ("smap", "gldas")
+LOW = ("soilgrids", "modis_lai")
+#: Field with the time of the image, ms since 1970.
+TIMESTAMPS = {
+    "sentinel1": "sentinel_1_timestamp", "sentinel2": "sentinel_2_timestamp", "dem": "nasa_dem_timestamp",
+    "soilgrids": "soil_grids_sand_timestamp", "modis_lai": "modis_leaf_area_timestamp", "smap": "smap_timestamp",
+    "gldas": "gldas_timestamp",
+}  # fmt: skip
+_PREFIXES = (
+    "aster_",
+    "cgls_lc_",
+    "gldas_",
+    "modis_leaf_area_",
+    "nasa_dem_",
+    "sentinel_1_",
+    "sentinel_2_",
+    "smap_",
+    "soil_grids_",
+)
+_PROPERTIES = frozenset({
+    "center_lat", "center_long", "sensor_id", "size", "timestamp", "utm_easting_northing_image_polygon", "utm_zone", "mask",
+    "sm_0_5", "sm_5_5",
+})  # fmt: skip
+
+
+def known_field(name: str) -> bool:
+    """Whether a field is one of the documented schema."""
+    return name in _PROPERTIES or name.startswith(_PREFIXES)
+
+
+@dataclass(frozen=True)
+class ImageGeometry:
+    """Stored side, the centred square that is kept, and the factor from the fine to the low grid (all in pixels)."""
+
+    size: int = 512
+    crop: int = 512
+    low_factor: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.crop <= self.size or (self.size - self.crop) % 2 or self.crop % self.low_factor:
+            raise ParameterError(
+                "ImageGeometry", "the crop does not fit", got=self.crop, expected=plain(
+                    f"a multiple of {self.low_factor} up to {self.size}, an even number of pixels smaller"
+                ),
+            )  # fmt: skip
+
+    @property
+    def window(self) -> slice:
+        """Rows (or columns) that are kept."""
+        start = (self.size - self.crop) // 2
+        return slice(start, start + self.crop)
+
+
+def check_bands(who: str, bands: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+    """Return the bands to read by source; default `DEFAULT_BANDS`.
+
+    Raises
+    ------
+    ParameterError
+        On an unknown source or band, or none.
+    """
+    if bands is None:
+        return dict(DEFAULT_BANDS)
+    chosen = {source: (names,) if isinstance(names, str) else tuple(names) for source, names in bands.items()}
+    for source, names in chosen.items():
+        if source not in BANDS:
+            raise ParameterError(who, "unknown source in 'bands'", got=source, expected=list(BANDS))
+        unknown = [name for name in names if name not in BANDS[source]]
+        if unknown or not names or len(set(names)) < len(names):
+            raise ParameterError(who, f"'bands' of {source} are none, double or unknown", got=names,
+                                 expected=list(BANDS[source]))  # fmt: skip
+    if not chosen:
+        raise ParameterError(who, "'bands' names no source", got={}, expected=list(BANDS))
+    return chosen
+
+
+def _single(features: Mapping[str, Feature], name: str, kinds: Sequence[str]) -> Feature | None:
+    """Return a feature of one of the kinds, None where the record has none of that name."""
+    feature = features.get(name)
+    if feature is None or feature.kind == "empty":
+        return None
+    if feature.kind not in kinds:
+        raise FormatError(name, "the field has another type", got=feature.kind, expected=" or ".join(kinds))
+    return feature
+
+
+def _missing(name: str) -> FormatError:
+    return FormatError(
+        name, "the record lacks this field", next_step="Leave its source out with 'bands', or skip the record"
+    )
+
+
+def text(features: Mapping[str, Feature], name: str) -> str:
+    """Return a required text of one value."""
+    feature = _single(features, name, ("bytes",))
+    if feature is None:
+        raise _missing(name)
+    values = feature.bytes_list()
+    if len(values) != 1:
+        raise FormatError(name, "the field is no single value", got=len(values), expected=1)
+    try:
+        return values[0].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError(name, "the text is no UTF-8", got=values[0][:40]) from error
+
+
+def scalar(
+    features: Mapping[str, Feature], name: str, kinds: Sequence[str] = ("float",), *, default: float | None = None
+) -> float:
+    """Return a number of one value, exactly as stored; `default` where it is absent (None: it is required).
+
+    Raises
+    ------
+    FormatError
+        If it is absent and required, of another type, not one value, or not finite.
+    """
+    feature = _single(features, name, kinds)
+    if feature is None:
+        if default is None:
+            raise _missing(name)
+        return default
+    values = feature.floats() if feature.kind == "float" else feature.integers()
+    if values.size != 1 or not np.isfinite(values[0]):
+        raise FormatError(name, "the field is no single finite number", got=values[:3].tolist(), expected=1)
+    return values[0].item()
+
+
+def coarse_value(features: Mapping[str, Feature], source: str, bands: Sequence[str]) -> NDArray[np.float32]:
+    """Return the coarse product's value, m3 m-3, shape (band,); absent and 0 are NaN."""
+    stored = np.array([scalar(features, BANDS[source][band], ("int64",), default=0) for band in bands])
+    _check_8_bit(BANDS[source][bands[0]], stored)
+    return dequantise(stored, zero_is_missing=True)
+
+
+def _check_8_bit(name: str, stored: NDArray[np.integer]) -> None:
+    if stored.size and (stored.min() < 0 or stored.max() > 255):
+        raise FormatError(name, "values are outside 0..255", got=(int(stored.min()), int(stored.max())))
+
+
+def _square(features: Mapping[str, Feature], name: str, geometry: ImageGeometry) -> NDArray[np.integer]:
+    feature = _single(features, name, ("int64",))
+    if feature is None:
+        raise _missing(name)
+    values = feature.integers()
+    if values.size != geometry.size**2:
+        raise FormatError(
+            name, "the image has another number of pixels", got=values.size,
+            expected=plain(f"{geometry.size} x {geometry.size} = {geometry.size**2}"),
+        )  # fmt: skip
+    return values.reshape(geometry.size, geometry.size)
+
+
+def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Mean of the valid pixels of each block; NaN where there is none. Shape (band, y, x) to (band, y/f, x/f)."""
+    bands, height, width = image.shape
+    blocks = image.reshape(bands, height // factor, factor, width // factor, factor)
+    valid = np.isfinite(blocks)
+    count = valid.sum(axis=(2, 4))
+    total = np.where(valid, blocks, 0.0).sum(axis=(2, 4), dtype=np.float64)
+    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0).astype(np.float32)
+
+
+def read_image(
+    features: Mapping[str, Feature], source: str, bands: Sequence[str], geometry: ImageGeometry
+) -> NDArray[np.float32]:
+    """Decode the bands of a source and scale them to [0, 1].
+
+    Parameters
+    ----------
+    features : mapping
+        What `parse_example` found.
+    source : str
+        A key of `BANDS` that is not coarse.
+    bands : sequence of str
+        Bands of it.
+    geometry : ImageGeometry
+        Stored size, crop, and the factor to the low grid.
+
+    Returns
+    -------
+    ndarray of float32, (band, y, x)
+        Crop x crop pixels of 10 m, for the sources of `LOW` their mean over 160 m; NaN where missing (see above).
+
+    Raises
+    ------
+    FormatError
+        If a band is absent, of another type or size, or its values are outside 0..255 (not the DEM's).
+    """
+    if source == "dem":  # the one that is stored as it is
+        native = _square(features, BANDS["dem"]["elevation"], geometry)
+        image = normalise("dem", "elevation", native[geometry.window, geometry.window])[np.newaxis]
+        return image if native.any() else np.full_like(image, np.nan)
+    image = np.empty((len(bands), geometry.crop, geometry.crop), dtype=np.float32)
+    for number, band in enumerate(bands):
+        stored = _square(features, BANDS[source][band], geometry)
+        _check_8_bit(BANDS[source][band], stored)
+        image[number] = stored[geometry.window, geometry.window] if stored.any() else np.nan
+    image *= np.float32(1.0 / 255.0)
+    if source not in LOW:
+        return image
+    if source == "soilgrids":
+        image[:, ~(image > 0).any(axis=0)] = np.nan
+    return _block_mean(image, geometry.low_factor)

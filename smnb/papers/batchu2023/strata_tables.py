@@ -1,0 +1,107 @@
+"""Scores by stratum in the form of paper 004's Tables 10 to 12, with the paper's values beside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from smnb.contract import ParameterError
+from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
+from smnb.papers.tables import published
+from smnb.sensors.strata import LAND_COVER_GROUPS, TEXTURE_CLASSES, stratify
+
+__all__ = ["PAPER_STRATA", "beside_paper", "printed"]
+
+#: Strata of the paper's tables: its table, what a title says, and the rows in its order.
+PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "land_cover": ("Table 10", "Land cover", LAND_COVER_GROUPS),
+    "texture": ("Table 11", "Soil texture", TEXTURE_CLASSES[:-1]),
+    "climate": ("Table 12", "Climate", PAPER_GROUPS),
+}
+_METRICS = {"ubrmse": "ubRMSE", "rmse": "RMSE", "pearson_r": "Correlation"}
+
+
+def beside_paper(
+    scores: pd.DataFrame,
+    by: str,
+    *,
+    clusters: str | None = None,
+    level: float = 0.95,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average scores by stratum, in the order of the paper's table and with its values.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row a sensor, from `smnb.sensors.predictions.score_sensors`, with the column `by`.
+    by : {"land_cover", "texture", "climate"}
+        Which table.
+    clusters, level, n_boot, seed
+        As `smnb.sensors.strata.stratify`.
+
+    Returns
+    -------
+    DataFrame
+        As `smnb.sensors.strata.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and
+        its scores in ``paper_ubrmse``, ``paper_rmse``, ``paper_pearson_r``, NaN where it has a dash or no such row.
+
+    Raises
+    ------
+    ParameterError
+        For an unknown stratum.
+    """
+    if by not in PAPER_STRATA:
+        raise ParameterError("beside_paper", "the paper has no such table", got=by, expected=list(PAPER_STRATA))
+    name, _, order = PAPER_STRATA[by]
+    found = stratify(
+        scores, by, metrics=list(_METRICS), order=order, clusters=clusters, level=level, n_boot=n_boot, seed=seed
+    )
+    rows = [GROUP_LABELS.get(stratum, stratum) for stratum in found[by]]
+    found["label"] = [row + "*" * few for row, few in zip(rows, found["few"], strict=True)]
+    paper = published("batchu2023", name).frame().reindex(rows)
+    for metric, column in _METRICS.items():
+        found[f"paper_{metric}"] = paper[column].to_numpy()
+    return found
+
+
+def printed(
+    table: pd.DataFrame, title: str, *, metrics: Sequence[str] = tuple(_METRICS), digits: int = 3
+) -> pd.DataFrame:
+    """Return a table of `beside_paper` as text, as a page shows it: "0.055 [0.048, 0.061]", a dash where there is nothing.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `beside_paper`.
+    title : str
+        Head of the column of strata.
+    metrics : sequence of str
+        Which scores.
+    digits : int
+        After the point.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by the stratum's label: ``Sensors``, and for each score the run's and the paper's.
+    """
+    text = pd.DataFrame(
+        {"Sensors": table["n_scored"].astype(str).to_numpy()}, index=pd.Index(table["label"], name=title)
+    )
+    for metric in metrics:
+        cells = zip(*(table[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
+        text[_METRICS[metric]] = [_cell(*values, digits) for values in cells]
+        text[f"{_METRICS[metric]}, paper"] = [
+            _cell(value, math.nan, math.nan, digits) for value in table[f"paper_{metric}"]
+        ]
+    return text
+
+
+def _cell(value: float, low: float, high: float, digits: int) -> str:
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else "")

@@ -1,0 +1,289 @@
+"""From Datasets under the contract to a `PatchTask`: what is predicted, from what, and what may be seen in training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from smnb.catalog import Catalog
+from smnb.contract import ContractError, ParameterError, check_dataset, count_masked, is_synthetic, plain
+from smnb.grids import regrid_bilinear
+from smnb.loaders.amsre import composite, mask_outliers
+from smnb.loaders.ecmwf import daily_mean
+from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
+from smnb.papers.hu2018_amsre.patches import PatchIndex, draw_patches, eligible_centres
+from smnb.sensors import strata
+
+__all__ = ["SOURCES", "amsre_task", "conus_task", "hidden_truth", "open_task", "target_on_grid"]
+
+#: Catalog entries that each source of `open_task` reads.
+SOURCES: dict[str, tuple[str, ...]] = {
+    "amsre": ("amsre_nsidc0302", "era_interim_swvl1"),
+    "conus_patches": ("conus_s1s2smap",),
+}
+
+
+def open_task(
+    source: str,
+    catalog: Catalog,
+    root: Path,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    composite_days: int = 2,
+    n_train: int = 30_000,
+    n_validation: int = 5_000,
+    n_test: int = 50_000,
+    seed: int = 0,
+) -> PatchTask:
+    """Open a source through the catalog and set up its experiment.
+
+    Parameters
+    ----------
+    source : str
+        A key of `SOURCES`: ``amsre`` (`amsre_task`: open, mask outliers, composite, daily mean of the target) or
+        ``conus_patches`` (`conus_task`).
+    catalog : Catalog
+    root : Path
+        Data root: the sandbox or an archive of the same layout.
+    start, end : str, optional
+        First and last day; default all there are.
+    composite_days : int
+        1 or 2, for ``amsre``.
+    n_train, n_validation, n_test, seed
+        As `amsre_task`; ``conus_patches`` uses every complete pixel.
+
+    Returns
+    -------
+    PatchTask
+
+    Raises
+    ------
+    ParameterError
+        If the source is unknown.
+    """
+    if source not in SOURCES:
+        raise ParameterError("open_task", "unknown source", got=source, expected=sorted(SOURCES))
+    if source == "conus_patches":
+        return conus_task(catalog.open("conus_s1s2smap", root))
+    inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
+    target = catalog.open("era_interim_swvl1", root, start=start, end=end)
+    return amsre_task(
+        composite(mask_outliers(inputs), days=composite_days), daily_mean(target), n_train=n_train,
+        n_validation=n_validation, n_test=n_test, seed=seed,
+    )  # fmt: skip
+
+
+def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
+    """The sandbox's hidden soil moisture on a global task's grid and days.
+
+    Returns
+    -------
+    ndarray, shape (image, row, col)
+        m3 m-3. No real archive has this: it shows what the target's own error hides.
+    """
+    truth = catalog.open("sandbox_truth", root)["soil_moisture"]
+    return truth.sel(time=task.labels["time"].to_numpy(), method="nearest").values.astype("float32")
+
+
+def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray, *, min_land: float = 0.5) -> xr.DataArray:
+    """Bring a reanalysis' soil moisture to another grid without letting the sea in.
+
+    Parameters
+    ----------
+    target : xarray.Dataset
+        ``soil_moisture(time, lat, lon)``, m3 m-3, one field a day. Reanalyses hold zeros over sea, which are not dry soil:
+        cells with less land than `min_land` are masked before interpolation.
+    lat, lon : DataArray
+        Coordinates of the wanted grid.
+    min_land : float
+        Least land fraction of a target cell.
+
+    Returns
+    -------
+    DataArray, dims (time, lat, lon)
+        float32, NaN over sea.
+
+    Raises
+    ------
+    ContractError
+        If the grids do not overlap.
+    """
+    check_dataset(target, who="target_on_grid", require=("soil_moisture",))
+    field = target["soil_moisture"]
+    land = strata.land_fraction(target["lat"].values, target["lon"].values) >= min_land
+    field = field.where(xr.DataArray(land, dims=("lat", "lon")))
+    return regrid_bilinear(field, (lat.values, lon.values)).astype("float32").transpose("time", "lat", "lon")
+
+
+def amsre_task(
+    inputs: xr.Dataset,
+    target: xr.Dataset,
+    *,
+    n_train: int = 30_000,
+    n_validation: int = 5_000,
+    n_test: int = 50_000,
+    seed: int = 0,
+    min_land: float = 0.5,
+    min_valid_fraction: float = 0.5,
+    patch_size: int = 9,
+) -> PatchTask:
+    """Set up the experiment of Hu, Xu and Yu (2018): all days but the last train and validate, the last tests.
+
+    Parameters
+    ----------
+    inputs : xarray.Dataset
+        Daily composites ``tb(time, channel, lat, lon)``, K.
+    target : xarray.Dataset
+        Daily ``soil_moisture(time, lat, lon)``, m3 m-3, on its own grid.
+    n_train, n_validation : int
+        Patches a training day; the two never share a centre, though neighbouring patches overlap, as in the paper.
+    n_test : int
+        Patches of the last day.
+    seed : int
+        Of the draw.
+    min_land : float
+        Least land fraction of a patch's centre and of a target cell.
+    min_valid_fraction : float
+        Least share of a patch's pixels that were observed.
+    patch_size : int
+
+    Returns
+    -------
+    PatchTask
+        With one fold. ``notes`` counts what was left out and why.
+
+    Raises
+    ------
+    ContractError
+        If fewer than two days are common to inputs and target, or no patch is eligible.
+
+    Notes
+    -----
+    Ice sheets (Köppen EF) have no soil moisture and are left out.
+    """
+    who = "amsre_task"
+    check_dataset(inputs, who=who, require=("tb",))
+    days, in_inputs, in_target = np.intersect1d(
+        inputs["time"].values.astype("datetime64[D]"),
+        target["time"].values.astype("datetime64[D]"),
+        return_indices=True,
+    )
+    if days.size < 2:
+        raise ContractError(
+            who, "too few days are common to inputs and target", got=days.size, expected=plain("at least 2"),
+            next_step="Check that both archives cover the period; the last common day is the test day",
+        )  # fmt: skip
+    lat, lon = inputs["lat"], inputs["lon"]
+    field = target_on_grid(target.isel(time=in_target), lat, lon, min_land=min_land).values
+    land = strata.land_fraction(lat.values, lon.values) >= min_land
+    land &= strata.koppen_class(lat.values[:, None], lon.values[None, :]) != "EF"
+    field[:, ~land] = np.nan
+    images = np.ascontiguousarray(inputs["tb"].isel(time=in_inputs).transpose("time", "lat", "lon", "channel").values)
+    step = float(lon[1] - lon[0])
+    wrap = bool(np.isclose(float(lon[-1] - lon[0]) + step, 360.0))
+    eligible = eligible_centres(images, field, patch_size=patch_size, wrap=wrap, min_valid_fraction=min_valid_fraction)
+    last = days.size - 1
+    train, validation = draw_patches(eligible, range(last), (n_train, n_validation), seed=seed, who=who)
+    (test,) = draw_patches(eligible, [last], (n_test,), seed=seed + 1, who=who)
+    notes = {f"masked_{reason}": count for reason, count in count_masked(inputs["tb"]).items()}
+    notes |= {
+        "files_missing": len(json.loads(inputs.attrs.get("missing_files", "[]"))),
+        "land_pixels_a_day": int(land.sum()), "eligible_centres_a_day": round(float(eligible.sum(axis=(1, 2)).mean())),
+        "observed_fraction_of_land": round(float(np.isfinite(images[:, land]).all(axis=-1).mean()), 4),
+    }  # fmt: skip
+    return PatchTask(
+        name="amsre", title=f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}", images=images, target=field,
+        channels=tuple(map(str, inputs["channel"].values)), labels=pd.DataFrame({"time": days.astype("datetime64[ns]")}),
+        folds=[Fold(str(days[-1]), train, validation, test, np.arange(last))], wrap=wrap,
+        synthetic=is_synthetic(inputs) or is_synthetic(target), patch_size=patch_size,
+        lat=lat.values, lon=lon.values, land=land, notes=notes, reference="ERA-Interim",
+        units=dict.fromkeys(map(str, inputs["channel"].values), "K"),
+    )  # fmt: skip
+
+
+#: Northern meteorological seasons by month.
+SEASONS = {m: ("DJF", "MAM", "JJA", "SON")[m % 12 // 3] for m in range(1, 13)}
+
+
+def conus_task(
+    dataset: xr.Dataset, *, test_year: int = 2021, patch_size: int = 9, regions: tuple[int, ...] | None = None
+) -> PatchTask:
+    """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving regions out.
+
+    Each fold tests on one region in `test_year` and trains on the other regions in the years before, so that neither the
+    place nor the time of a test image was seen. One of the training regions, the next in order, is kept for validation.
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        From `smnb.loaders.conus_patches.open_conus_patches`.
+    test_year : int
+    patch_size : int
+        A pixel's neighbourhood; the 7×7 images are padded by repeating their edge.
+    regions : tuple of int, optional
+        Regions to leave out in turn; default all that have a complete pixel.
+
+    Returns
+    -------
+    PatchTask
+        Channels are VV and VH (dB), incidence angle (degree) and the Sentinel-2 bands (reflectance). Only pixels with all
+        channels and the target are centres; ``notes`` counts the others.
+
+    Raises
+    ------
+    ParameterError
+        If a region is unknown or the test year is absent.
+    """
+    who = "conus_task"
+    check_dataset(dataset, who=who, require=("sigma0", "reflectance", "incidence_angle", "soil_moisture"))
+    order = ("region", "time", "y", "x")
+    stack = [
+        dataset["sigma0"].transpose(*order, "polarization").values,
+        dataset["incidence_angle"].transpose(*order).values[..., None],
+        dataset["reflectance"].transpose(*order, "band").values,
+    ]
+    images = np.concatenate(stack, axis=-1).astype("float32")
+    target = dataset["soil_moisture"].transpose(*order).values.astype("float32")
+    n_regions, n_times = images.shape[:2]
+    images, target = images.reshape(-1, *images.shape[2:]), target.reshape(-1, *target.shape[2:])
+    time = np.tile(pd.DatetimeIndex(dataset["time"].values), n_regions)
+    labels = pd.DataFrame({"time": time, "region": np.repeat(dataset["region"].values, n_times)})
+    labels["season"] = labels["time"].dt.month.map(SEASONS)
+    channels = (*map(str, dataset["polarization"].values), "incidence_angle", *map(str, dataset["band"].values))
+    complete = np.isfinite(images).all(axis=-1) & np.isfinite(target)
+    per_region = pd.Series(complete.sum(axis=(1, 2))).groupby(labels["region"]).sum()
+    usable = [int(r) for r, n in per_region.items() if n]
+    chosen = usable if regions is None else list(regions)
+    if unknown := sorted(set(chosen) - set(usable)):
+        raise ParameterError(who, "regions without a complete pixel", got=unknown, expected=usable)
+    year = labels["time"].dt.year.to_numpy()
+    if test_year not in year or test_year <= year.min():
+        raise ParameterError(who, "test_year", got=test_year, expected=sorted(set(year.tolist()))[1:])
+    region = labels["region"].to_numpy()
+    folds = []
+    for left_out in chosen:
+        held = usable[(usable.index(left_out) + 1) % len(usable)]
+        train = ~np.isin(region, (left_out, held)) & (year < test_year)
+        parts = [train, (region == held) & (year < test_year), (region == left_out) & (year == test_year)]
+        index = [_all_centres(complete, np.flatnonzero(part)) for part in parts]
+        folds.append(Fold(f"region {left_out:02d}", *index, np.flatnonzero(train)))
+    notes = {
+        "regions": n_regions, "regions_without_a_complete_pixel": n_regions - len(usable),
+        "pixels_with_target": int(np.isfinite(target).sum()), "complete_pixels": int(complete.sum()),
+    }  # fmt: skip
+    return PatchTask(
+        name="conus_patches", title=f"Sentinel-1/2 to SMAP soil moisture, region left out, {test_year}", images=images,
+        target=target, channels=channels, labels=labels, folds=folds, synthetic=is_synthetic(dataset),
+        patch_size=patch_size, notes=notes, reference="SMAP (ssm / 50)",
+        units={"VV": "dB", "VH": "dB", "incidence_angle": "degree"},
+    )  # fmt: skip
+
+
+def _all_centres(eligible: np.ndarray, images: np.ndarray) -> PatchIndex:
+    number, row, col = np.nonzero(eligible[images])
+    return PatchIndex(images[number], row, col)

@@ -1,0 +1,122 @@
+"""In-situ readings on 1 km pixels at the time of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from smnb.contract import ContractError, plain
+from smnb.grids import M01, EaseWindow
+from smnb.loaders.insitu import InSituTables
+from smnb.sensors.matchup import match_tables
+
+__all__ = ["PAPER_INSTRUMENT", "PAPER_NETWORKS", "located_sensors", "readings_at", "select_sensors"]
+
+#: Networks of the paper, and the instrument that they have in common.
+PAPER_NETWORKS = ("ARM", "SCAN", "SNOTEL", "USCRN")
+PAPER_INSTRUMENT = "Hydraprobe"
+
+
+def select_sensors(
+    sensors: pd.DataFrame, *, networks: Sequence[str] | None = PAPER_NETWORKS, instrument: str | None = PAPER_INSTRUMENT
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Keep sensors of some networks whose instrument is of one kind.
+
+    Parameters
+    ----------
+    sensors : DataFrame
+        Of `smnb.loaders.insitu`.
+    networks : sequence of str, optional
+        Names; None for all.
+    instrument : str, optional
+        Part of the instrument's name, in capitals or not; None for all.
+
+    Returns
+    -------
+    DataFrame, dict of str to int
+        The sensors that stay, and how many there were, of how many other networks and other instruments.
+
+    Raises
+    ------
+    ContractError
+        If none stays.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"network": ["SCAN", "SCAN", "X"], "instrument": ["Hydraprobe II", "EC5", "Hydraprobe II"]})
+    >>> select_sensors(table)[1]
+    {'sensors': 3, 'sensors_of_other_networks': 1, 'sensors_of_other_instruments': 1, 'sensors_chosen': 1}
+    """
+    of_network = np.ones(len(sensors), bool) if networks is None else sensors["network"].isin(list(networks)).to_numpy()
+    right = np.ones(len(sensors), bool)
+    if instrument is not None:
+        names = sensors["instrument"].fillna("").str.replace("-", " ")
+        right = names.str.contains(instrument, case=False, regex=False).to_numpy()
+    kept = of_network & right
+    counts = {
+        "sensors": len(sensors), "sensors_of_other_networks": int((~of_network).sum()),
+        "sensors_of_other_instruments": int((of_network & ~right).sum()), "sensors_chosen": int(kept.sum()),
+    }  # fmt: skip
+    if not kept.any():
+        raise ContractError(
+            "select_sensors", "no sensor is left", got=counts, expected=plain(f"{networks}, {instrument}"),
+            next_step=f"Networks there are: {sorted(set(sensors['network']))}; pass networks=None or instrument=None for all",
+        )  # fmt: skip
+    return sensors[kept].reset_index(drop=True), counts
+
+
+def located_sensors(sensors: pd.DataFrame) -> pd.DataFrame:
+    """Add ``row`` and ``col`` of the global 1 km grid to a table with ``lat`` and ``lon``."""
+    row, col = M01.rowcol(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
+    return sensors.assign(row=row, col=col)
+
+
+def readings_at(
+    tables: InSituTables, sensors: pd.DataFrame, area: EaseWindow, times: np.ndarray, *, window: str, method: str
+) -> pd.DataFrame:
+    """What the sensors of an area read around each time.
+
+    Parameters
+    ----------
+    tables : InSituTables
+        Readings, quality flags applied.
+    sensors : DataFrame
+        From `located_sensors`.
+    area : EaseWindow
+        Of the 1 km grid.
+    times : ndarray of datetime64, shape (time,)
+    window : str
+        Largest distance of a reading from the time, with its unit.
+    method : {"mean", "nearest"}
+        The mean of a sensor's readings within the window, or the nearest one.
+
+    Returns
+    -------
+    DataFrame
+        One row a time and sensor that has a reading: ``time_index``, ``sensor_id``, ``row``, ``col`` (of the global grid),
+        ``soil_moisture`` (m3 m-3), ``n_readings``.
+    """
+    inside = (
+        (sensors["row"] >= area.row_start) & (sensors["row"] < area.row_stop)
+        & (sensors["col"] >= area.col_start) & (sensors["col"] < area.col_stop)
+    )  # fmt: skip
+    here = sensors.loc[inside, ["sensor_id", "row", "col"]]
+    wanted = pd.concat(
+        [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)], ignore_index=True
+    )
+    columns = ["time_index", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
+    if wanted.empty:
+        return pd.DataFrame(columns=columns)
+    readings = tables.readings
+    readings = readings[readings["sensor_id"].isin(set(here["sensor_id"]))]
+    near = (readings["time"] >= np.min(times) - pd.Timedelta(window)) & (
+        readings["time"] <= np.max(times) + pd.Timedelta(window)
+    )
+    readings = readings.loc[near, ["sensor_id", "time", "soil_moisture"]].assign(
+        sensor_id=readings.loc[near, "sensor_id"].astype(str)
+    )
+    found, _ = match_tables(wanted, readings, value="soil_moisture", window=window, method=method)
+    found = found.rename(columns={"soil_moisture_count": "n_readings"})
+    return found.loc[found["soil_moisture"].notna(), columns].reset_index(drop=True)

@@ -1,0 +1,257 @@
+"""Training on what is scored: the error about each station's own mean, every station counting the same.
+
+The score is the mean over stations of the unbiased RMSE, and a station's level does not enter it. So the networks learn
+departures from the station's mean with a loss that leaves the mean free, and a linear model learns the level apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.papers.stations.features import SOURCES, is_lasting
+from smnb.papers.stations.network import PointEnsemble, PointFusionConfig
+
+__all__ = ["PointTraining", "feature_sizes", "predict_points", "station_loss", "train_points"]
+
+LOSSES = ("ubrmse", "relative")
+#: (m3 m-3)²: keeps the square root smooth near zero, and quiet stations from dominating the relative loss.
+_SMALL, _QUIET = 1e-5, 2e-4
+
+
+@dataclass(frozen=True)
+class PointTraining:
+    """Recipe.
+
+    Parameters
+    ----------
+    members : int
+        Networks of the ensemble; they differ by seed.
+    steps, batch_stations : int
+        Steps of the optimiser, and stations drawn for each (all of a station's rows are taken).
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises over a tenth of the steps and falls along a cosine.
+    loss : str
+        ``ubrmse``: mean over stations of the RMSE of departures from the mean. ``relative``: the same over the station's
+        standard deviation, so that quiet stations count as much as lively ones.
+    hide : float
+        Chance to hide Sentinel-1, and Sentinel-2, from a row in training, so that rows without them are predicted well.
+    min_rows : int
+        Stations with fewer rows are not trained on.
+    encoder_width, joint_width, encoder_keep
+        Of `PointFusionConfig`.
+    level_penalty : float
+        Of the ridge regression of the level on standardised features.
+    seed : int
+    """
+
+    members: int = 8
+    steps: int = 200
+    batch_stations: int = 24
+    learning_rate: float = 4e-3
+    weight_decay: float = 0.01
+    loss: str = "relative"
+    hide: float = 0.1
+    min_rows: int = 13
+    encoder_width: int = 32
+    joint_width: int = 64
+    encoder_keep: float = 0.8
+    level_penalty: float = 100.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        who = "PointTraining"
+        for name in ("members", "steps", "batch_stations"):
+            if getattr(self, name) < 1:
+                raise ParameterError(who, name, got=getattr(self, name), expected=plain("at least 1"))
+        if self.loss not in LOSSES:
+            raise ParameterError(who, "unknown loss", got=self.loss, expected=list(LOSSES))
+        if not 0.0 <= self.hide < 1.0:
+            raise ParameterError(who, "hide", got=self.hide, expected=plain("in [0, 1)"))
+        if self.min_rows < 2:
+            raise ParameterError(who, "min_rows", got=self.min_rows, expected=plain("at least 2"))
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's JSON."""
+        return asdict(self)
+
+
+def station_loss(
+    predicted: torch.Tensor, observed: torch.Tensor, station: torch.Tensor, stations: int, *, loss: str = "ubrmse"
+) -> torch.Tensor:
+    """Mean over stations of the error about the station's mean.
+
+    Parameters
+    ----------
+    predicted, observed : Tensor, shape (row,)
+        m3 m-3, without missing values.
+    station : Tensor of int64, shape (row,)
+        0 to `stations` - 1, each at least once.
+    stations : int
+    loss : str
+        ``ubrmse`` or ``relative``, as `PointTraining` says.
+
+    Returns
+    -------
+    Tensor, scalar
+        m3 m-3, or a share of the standard deviation.
+    """
+    count = torch.bincount(station, minlength=stations).to(predicted.dtype)
+
+    def centred(x: torch.Tensor) -> torch.Tensor:
+        return x - (torch.zeros(stations, dtype=x.dtype).index_add(0, station, x) / count)[station]
+
+    def square_mean(x: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(stations, dtype=x.dtype).index_add(0, station, x**2) / count
+
+    error = torch.sqrt(square_mean(centred(predicted - observed)) + _SMALL)
+    if loss == "relative":
+        error = error / torch.sqrt(square_mean(centred(observed)) + _QUIET)
+    return error.mean()
+
+
+def train_points(
+    features: np.ndarray, names: tuple[str, ...], target: np.ndarray, station: np.ndarray,
+    training: PointTraining | None = None,
+) -> PointEnsemble:  # fmt: skip
+    """Train an ensemble.
+
+    Parameters
+    ----------
+    features : ndarray, shape (row, feature)
+        Of the training rows, from `point_features`; missing is NaN. Rows without target are used for the scaling only.
+    names : tuple of str
+        ``source:name`` of each feature, a source's features together.
+    target : ndarray, shape (row,)
+        Soil moisture in situ, m3 m-3; missing is NaN.
+    station : ndarray, shape (row,)
+        Labels.
+    training : PointTraining, optional
+
+    Returns
+    -------
+    PointEnsemble
+        In evaluation mode.
+
+    Raises
+    ------
+    ContractError
+        If shapes do not fit, or fewer than two stations have rows enough.
+    """
+    training = training or PointTraining()
+    if features.shape != (target.size, len(names)) or station.shape != target.shape:
+        raise ContractError("train_points", "shapes do not fit",
+                            got=(features.shape, len(names), target.shape, station.shape))  # fmt: skip
+    config = PointFusionConfig(
+        features=feature_sizes(names), encoder_width=training.encoder_width, joint_width=training.joint_width,
+        encoder_keep=training.encoder_keep,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(training.seed)
+        ensemble = PointEnsemble(config, training.members)
+        _fit_scaling(ensemble, features)
+        x = ensemble.standardise(torch.tensor(features, dtype=torch.float32))
+        groups = _usable(target, station, training.min_rows)
+        lasting = torch.tensor([is_lasting(name) for name in names])
+        _fit_level(ensemble, x, target, groups, training.level_penalty, lasting)
+        observed = torch.tensor(np.nan_to_num(target), dtype=torch.float32)
+        for number, member in enumerate(ensemble.members):
+            _fit_member(member, x, observed, groups, training, np.random.default_rng([training.seed, number]))
+    return ensemble.eval()
+
+
+def predict_points(ensemble: PointEnsemble, features: np.ndarray) -> np.ndarray:
+    """Soil moisture of rows of native features, m3 m-3, float64 (row,); each row on its own.
+
+    It is computed in the ensemble's own precision; in float64 (``ensemble.double()``) the digits do not depend on which
+    other rows there are.
+    """
+    parts, dtype = [], ensemble.centre.dtype
+    with torch.inference_mode():
+        for start in range(0, len(features), 8192):
+            parts.append(ensemble(torch.tensor(features[start : start + 8192], dtype=dtype)).numpy())
+    return np.concatenate(parts).astype("float64") if parts else np.empty(0)
+
+
+def feature_sizes(names: tuple[str, ...]) -> dict[str, int]:
+    """Number of features of each source, in the order of the names.
+
+    Raises
+    ------
+    ContractError
+        If a source's features are not together, or a source is unknown.
+    """
+    sources = [name.split(":")[0] for name in names]
+    order = list(dict.fromkeys(sources))
+    if sorted(sources, key=order.index) != sources or set(order) - {*SOURCES, "calendar"}:
+        raise ContractError("feature_sizes", "features are not grouped by source", got=order, expected=list(SOURCES))
+    return {source: sources.count(source) for source in order}
+
+
+def _usable(target: np.ndarray, station: np.ndarray, min_rows: int) -> list[np.ndarray]:
+    """Rows with a target of each station that has enough of them."""
+    codes = np.unique(station, return_inverse=True)[1]
+    there = np.isfinite(target)
+    groups = [np.flatnonzero(there & (codes == code)) for code in range(codes.max() + 1)]
+    groups = [rows for rows in groups if rows.size >= min_rows]
+    if len(groups) < 2:
+        raise ContractError("train_points", "too few stations to train on", got=len(groups),
+                            expected=plain(f"two or more with {min_rows} rows"))  # fmt: skip
+    return groups
+
+
+def _fit_scaling(ensemble: PointEnsemble, features: np.ndarray) -> None:
+    there = np.isfinite(features)
+    count = np.maximum(there.sum(0), 1)
+    mean = np.where(there, features, 0.0).sum(0) / count
+    spread = np.sqrt((np.where(there, features - mean, 0.0) ** 2).sum(0) / count)
+    ensemble.centre.copy_(torch.tensor(mean))
+    ensemble.spread.copy_(torch.tensor(np.where(spread > 1e-6, spread, 1.0)))
+
+
+def _fit_level(
+    ensemble: PointEnsemble, x: torch.Tensor, target: np.ndarray, groups: list[np.ndarray], penalty: float,
+    lasting: torch.Tensor,
+) -> None:  # fmt: skip
+    """Ridge regression of the stations' mean soil moisture on the features that last, so that it adds no time course."""
+    inputs = np.stack([(x[rows] * lasting).double().mean(0).numpy() for rows in groups])
+    level = np.array([target[rows].mean() for rows in groups])
+    centre = inputs.mean(0)
+    offset = inputs - centre
+    # in the space of stations, of which there are fewer than features
+    gram = offset @ offset.T + penalty * np.eye(len(groups))
+    weights = offset.T @ np.linalg.solve(gram, level - level.mean())
+    ensemble.level_weights.copy_(torch.tensor(weights))
+    ensemble.level_bias.copy_(torch.tensor(level.mean() - centre @ weights))
+
+
+def _fit_member(
+    member: torch.nn.Module, x: torch.Tensor, observed: torch.Tensor, groups: list[np.ndarray],
+    training: PointTraining, rng: np.random.Generator,
+) -> None:  # fmt: skip
+    optimiser = torch.optim.AdamW(
+        member.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.98)
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, training.learning_rate, total_steps=training.steps, pct_start=0.1
+    )
+    size = min(training.batch_stations, len(groups))
+    hidden = [i for i, source in enumerate(member.config.features) if source in ("sentinel1", "sentinel2")]
+    sizes = list(member.config.features.values())
+    member.train()
+    for _ in range(training.steps):
+        drawn = [groups[i] for i in rng.choice(len(groups), size, replace=False)]
+        rows = torch.from_numpy(np.concatenate(drawn))
+        station = torch.from_numpy(np.repeat(np.arange(size), [len(rows) for rows in drawn]))
+        parts = list(torch.split(x[rows], sizes, dim=1))
+        for i in hidden if training.hide else ():
+            parts[i] = parts[i] * (torch.rand(len(rows), 1) >= training.hide)
+        value = station_loss(member(torch.cat(parts, 1)), observed[rows], station, size, loss=training.loss)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
+    member.eval()

@@ -1,0 +1,362 @@
+"""Matching in time: readings with overpasses, for one sensor or a long table of many.
+
+Rules that hold everywhere: both ends of a window count; of two readings equally far away the
+earlier is taken; of two at one time the first in the table; a missing value is passed over, not matched. How many were
+matched is part of every result.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.sensors.matchup.grouped_times import Groups, UnorderedError, in_groups, nearest_readings, window_means
+
+__all__ = ["TIME_METHODS", "TimeMatch", "collocate", "match_in_time", "match_tables", "need_columns"]
+
+TIME_METHODS = ("nearest", "mean")
+
+
+@dataclass(frozen=True)
+class TimeMatch:
+    """What `match_in_time` found, one entry a time on the left."""
+
+    method: str
+    window: np.timedelta64
+    index: NDArray[np.int64] | None
+    """Position on the right of the match, -1 where there is none; None for ``mean``."""
+    offset: NDArray[np.timedelta64] | None
+    """Time on the right minus time on the left, NaT where there is none; None for ``mean``."""
+    count: NDArray[np.int64]
+    """How many values on the right went in."""
+    values: NDArray[np.float64] | None
+    """The value matched, or the mean; NaN where there is none. None where no values were given."""
+    n_right: int
+
+    @property
+    def n_left(self) -> int:
+        """Times on the left."""
+        return self.count.size
+
+    @property
+    def n_matched(self) -> int:
+        """Times on the left that found something."""
+        return int((self.count > 0).sum())
+
+    @property
+    def n_reused(self) -> int:
+        """Matches beyond the first of one reading on the right: such pairs are not independent (0 for ``mean``)."""
+        if self.index is None:
+            return 0
+        found = self.index[self.index >= 0]
+        return int(found.size - np.unique(found).size)
+
+    def __str__(self) -> str:
+        share = 100.0 * self.n_matched / self.n_left if self.n_left else 0.0
+        hours = self.window / np.timedelta64(1, "h")
+        again = f", {self.n_reused} with a reading matched before" if self.n_reused else ""
+        return (
+            f"matched {self.n_matched} of {self.n_left} ({share:.1f} %) with {self.n_right} readings, {self.method} within "
+            f"{hours:g} h{again}"
+        )
+
+
+def _window(who: str, window: object) -> np.timedelta64:
+    """Parse a window; a bare number is refused, since days and hours are both in use for it."""
+    if isinstance(window, np.timedelta64 | timedelta) or (isinstance(window, str) and re.search("[A-Za-z]", window)):
+        try:
+            parsed = pd.Timedelta(window)
+        except ValueError as error:
+            raise ParameterError(who, "'window' is no time span", got=window, expected="1h") from error
+        if parsed is not pd.NaT and pd.Timedelta(0) <= parsed <= pd.Timedelta(days=36525):
+            return parsed.to_timedelta64().astype("timedelta64[ns]")
+    raise ParameterError(
+        who, "'window' is no time span from 0", got=window, expected=plain("with its unit, e.g. '1h', or a Timedelta")
+    )
+
+
+def _times(who: str, side: str, times: ArrayLike) -> NDArray[np.int64]:
+    """Times as int64 nanoseconds, UTC; a missing one is the least int64, and `in_groups` finds it."""
+    if isinstance(getattr(times, "dtype", None), pd.DatetimeTZDtype):
+        times = pd.DatetimeIndex(times).tz_convert("UTC").tz_localize(None)
+    array = np.asarray(times)
+    if array.dtype.kind != "M" or array.ndim != 1:
+        raise ContractError(
+            who, f"the times on the {side} are no vector of UTC times", got=f"{array.dtype}, {array.ndim}-d",
+            expected="datetime64[ns]", next_step="Parse them with pandas.to_datetime(..., utc=True)",
+        )  # fmt: skip
+    array = array.astype("datetime64[ns]", copy=False)
+    return array.view("int64")
+
+
+def _codes(who: str, groups: Sequence[ArrayLike] | None, sizes: tuple[int, int]) -> tuple[list, int]:
+    """Whole-number codes of the groups of both sides; a group of one side only matches nothing."""
+    if groups is None:
+        return [None, None], 1
+    left, right = groups
+    if len(left) != sizes[0] or len(right) != sizes[1]:
+        raise ContractError(who, "there is not one group label a time", got=(len(left), len(right)), expected=sizes)
+    kinds = [getattr(side, "dtype", None) for side in (left, right)]
+    if isinstance(kinds[0], pd.CategoricalDtype) and kinds[0] == kinds[1]:
+        arrays = [pd.Series(side, copy=False).array for side in (left, right)]
+        codes, k = [a.codes for a in arrays], len(kinds[0].categories)
+        if list(kinds[0].categories) != list(kinds[1].categories):
+            codes[1] = pd.Categorical(right, categories=kinds[0].categories).codes
+    else:
+        joined, labels = pd.factorize(np.concatenate([np.asarray(left, object), np.asarray(right, object)]))
+        codes, k = [joined[: sizes[0]], joined[sizes[0] :]], len(labels)
+    if any(c.size and c.min() < 0 for c in codes):
+        raise ContractError(who, "a reading has no group label")
+    return codes, k
+
+
+def match_in_time(
+    left_times: ArrayLike,
+    right_times: ArrayLike,
+    right_values: ArrayLike | None = None,
+    *,
+    method: str = "nearest",
+    window: str | np.timedelta64 | pd.Timedelta | timedelta,
+    groups: tuple[ArrayLike, ArrayLike] | None = None,
+) -> TimeMatch:
+    """Find for each time on the left what the right has near it.
+
+    Parameters
+    ----------
+    left_times, right_times : array-like of datetime64, shapes (n_left,) and (n_right,)
+        UTC, in any order, repeated times allowed. Times with a zone are converted.
+    right_values : array-like of float, shape (n_right,), optional
+        Values to match; those that are NaN are passed over. ``mean`` needs them.
+    method : {"nearest", "mean"}
+        The nearest reading, or the mean of all within the window.
+    window : str or timedelta
+        Largest distance to either side, inclusive, with its unit ("1h").
+    groups : pair of array-like, optional
+        Labels, e.g. of the sensor, of each time on the left and on the right: only equal labels are matched. Categorical
+        labels of one dtype are fastest.
+
+    Returns
+    -------
+    TimeMatch
+        In the order of the left. At equal distance the earlier reading wins, of equal times the first on the right.
+
+    Raises
+    ------
+    ContractError
+        If times are not datetimes, missing or unlike the values in number, or a value is infinite.
+    ParameterError
+        On an unknown method, a window without a unit, or ``mean`` without values.
+
+    Examples
+    --------
+    >>> hours = np.datetime64("2020-01-01T00", "ns") + np.arange(4) * np.timedelta64(1, "h")
+    >>> found = match_in_time(hours[1:2] + np.timedelta64(20, "m"), hours, [0.1, np.nan, 0.3, 0.4], window="1h")
+    >>> print(found, found.values)
+    matched 1 of 1 (100.0 %) with 4 readings, nearest within 1 h [0.3]
+    """
+    who = "match_in_time"
+    if method not in TIME_METHODS:
+        raise ParameterError(who, "unknown method", got=method, expected=list(TIME_METHODS))
+    span = _window(who, window)
+    left, right = _times(who, "left", left_times), _times(who, "right", right_times)
+    codes, k = _codes(who, groups, (left.size, right.size))
+    if right_values is None and method == "mean":
+        raise ParameterError(who, "'mean' needs right_values", got=None)
+    values = None
+    if right_values is not None:
+        values = np.asarray(right_values, dtype=np.float64)
+        if values.shape != right.shape:
+            raise ContractError(
+                who, "there is not one value a time on the right", got=values.shape, expected=right.shape
+            )
+    window_ns = int(span.astype(np.int64))
+    found = _match(who, method, window_ns, left, right, values, codes, k)
+    kept = None
+    # a missing value is looked for where it matters, in what was matched: a look at all readings costs as much as matching
+    if values is not None and not np.isfinite(found[2][found[1] > 0]).all():
+        values, right, codes[1], kept = _without_missing(who, values, right, codes[1])
+        found = _match(who, method, window_ns, left, right, values, codes, k)
+    index, count, picked, later = found
+    if kept is not None and kept.size and index is not None:
+        index = np.where(index >= 0, kept[index], -1)
+    offset = None if later is None else later.view("timedelta64[ns]")
+    return TimeMatch(method, span, index, offset, count, picked, int(np.size(right_times)))
+
+
+def _match(
+    who: str, method: str, window: int, left: NDArray, right: NDArray, values: NDArray | None, codes: list, k: int
+) -> tuple[NDArray | None, NDArray, NDArray | None, NDArray | None]:
+    """Index, count, values and offset of a `TimeMatch`, with whatever values there are."""
+    try:
+        return _match_ordered(method, window, in_groups(who, codes, left, right, k, ordered=True), values)
+    except UnorderedError:
+        return _match_ordered(method, window, in_groups(who, codes, left, right, k, ordered=False), values)
+
+
+def _match_ordered(
+    method: str, window: int, groups: Groups, values: NDArray | None
+) -> tuple[NDArray | None, NDArray, NDArray | None, NDArray | None]:
+    left_order, right_order = groups.left_order, groups.right_order
+    if method == "mean":
+        ordered = values if right_order is None else values[right_order]
+        mean, count = (_unsort(v, left_order) for v in window_means(groups, ordered, window))
+        return None, count, mean, None
+    index, later = (_unsort(v, left_order) for v in nearest_readings(groups, window))
+    there = index >= 0
+    if right_order is not None and right_order.size:
+        index = np.where(there, right_order[index], -1)
+    picked = None
+    if values is not None:
+        picked = values[index] if values.size else np.full(index.size, np.nan)
+        picked[~there] = np.nan
+    return index, there.astype(np.int64), picked, later
+
+
+def _without_missing(
+    who: str, values: NDArray[np.float64], right: NDArray[np.int64], codes: NDArray | None
+) -> tuple[NDArray, NDArray, NDArray | None, NDArray[np.intp] | None]:
+    if np.isinf(values).any():
+        raise ContractError(who, "a value is infinite", got=int(np.isinf(values).sum()), expected="NaN for missing")
+    missing = np.isnan(values)
+    if not missing.any():
+        return values, right, codes, None
+    kept = np.flatnonzero(~missing)
+    return values[kept], right[kept], None if codes is None else codes[kept], kept
+
+
+def _unsort(values: NDArray, order: NDArray[np.intp] | None) -> NDArray:
+    if order is None:
+        return values
+    result = np.empty_like(values)
+    result[order] = values
+    return result
+
+
+def need_columns(who: str, table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
+    """Raise `ContractError` where `table`, called `name` in the message, lacks one of `columns`."""
+    missing = [column for column in columns if column not in table.columns]
+    if missing:
+        raise ContractError(who, f"{name} lacks columns {missing}", got=list(map(str, table.columns)))
+
+
+def match_tables(
+    left: pd.DataFrame,
+    right: pd.DataFrame,
+    *,
+    value: str,
+    window: str | np.timedelta64 | pd.Timedelta | timedelta,
+    method: str = "nearest",
+    by: str | None = "sensor_id",
+    time: str = "time",
+    carry: Sequence[str] = (),
+    name: str | None = None,
+) -> tuple[pd.DataFrame, TimeMatch]:
+    """Match two long tables of many sensors at once.
+
+    Parameters
+    ----------
+    left, right : DataFrame
+        Tables with `by` and `time`, e.g. overpasses and readings.
+    value : str
+        Column of `right` to match; rows where it is NaN are passed over.
+    window, method
+        As `match_in_time`.
+    by : str or None
+        Column of the sensor in both; None for tables of one sensor.
+    time : str
+        Column of the time in both.
+    carry : sequence of str
+        Further columns of `right` to bring along from the matched row, e.g. the flag; only for ``nearest``.
+    name : str, optional
+        Name of the new column; default that of `value`.
+
+    Returns
+    -------
+    DataFrame, TimeMatch
+        `left` with the columns `name` (NaN unmatched), ``<name>_count``, for ``nearest`` ``<name>_offset``, and those
+        carried; and what was matched, which prints the numbers.
+
+    Raises
+    ------
+    ContractError
+        On a missing column, or a column that is in `left` already.
+    ParameterError
+        As `match_in_time`, or when `carry` comes with ``mean``.
+    """
+    who = "match_tables"
+    keys = [time] if by is None else [by, time]
+    need_columns(who, left, "the left table", keys)
+    need_columns(who, right, "the right table", [*keys, value, *carry])
+    if carry and method == "mean":
+        raise ParameterError(
+            who, "'carry' has no meaning for a mean", got=list(carry), next_step="Use method='nearest'"
+        )
+    new = name or value
+    taken = [column for column in (new, f"{new}_count", f"{new}_offset", *carry) if column in left.columns]
+    if taken:
+        raise ContractError(who, f"the left table has {taken} already", next_step="Pass another name=, or rename them")
+    groups = None if by is None else (left[by], right[by])
+    numbers = right[value]
+    # na_value copies, which costs as much as the matching
+    numbers = numbers.to_numpy() if numbers.dtype == np.float64 else numbers.to_numpy("float64", na_value=np.nan)
+    found = match_in_time(left[time], right[time], numbers, method=method, window=window, groups=groups)
+    columns: dict[str, Any] = {new: found.values, f"{new}_count": found.count}
+    if found.index is not None:
+        columns[f"{new}_offset"] = found.offset
+        there = found.index >= 0
+        for column in carry:
+            brought = right[column].take(np.where(there, found.index, 0)) if len(right) else right[column]
+            columns[column] = brought.reset_index(drop=True).where(there).to_numpy() if len(right) else np.nan
+    return pd.concat([left, pd.DataFrame(columns, index=left.index, copy=False)], axis=1), found
+
+
+def collocate(
+    reference: pd.Series,
+    others: Mapping[str, pd.Series],
+    *,
+    window: str | np.timedelta64 | pd.Timedelta | timedelta,
+    method: str | Mapping[str, str] = "nearest",
+) -> tuple[pd.DataFrame, dict[str, TimeMatch]]:
+    """Bring several series to the times of one, and keep the times that all of them have.
+
+    Parameters
+    ----------
+    reference : Series
+        Indexed by UTC time, e.g. the overpasses of a satellite; NaN left out. Its name is the first column.
+    others : mapping of name to Series
+        Indexed by UTC time.
+    window, method
+        As `match_in_time`; `method` may be one a series.
+
+    Returns
+    -------
+    DataFrame, dict of TimeMatch
+        One row a time that has all values, indexed by the reference's time; and what each series matched.
+
+    Raises
+    ------
+    ContractError, ParameterError
+        As `match_in_time`; also when the mapping of methods lacks a series.
+    """
+    who = "collocate"
+    first = str(reference.name if reference.name is not None else "reference")
+    if first in others or not others:
+        raise ParameterError(who, "the others are none, or one has the reference's name", got=sorted(others))
+    if not isinstance(method, str) and set(method) != set(others):
+        raise ParameterError(who, "'method' does not name each series", got=sorted(method), expected=sorted(others))
+    reference = reference.dropna()
+    columns, matches = {first: reference.to_numpy("float64")}, {}
+    for name, series in others.items():
+        chosen = method if isinstance(method, str) else method[name]
+        found = match_in_time(reference.index, series.index, series.to_numpy("float64"), method=chosen, window=window)
+        columns[name], matches[name] = found.values, found
+    table = pd.DataFrame(columns, index=pd.DatetimeIndex(reference.index, name="time"))
+    return table.dropna().sort_index(), matches

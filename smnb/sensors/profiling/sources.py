@@ -1,0 +1,323 @@
+"""Opening what a source consists of, and narrowing it by flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from smnb.catalog import Catalog
+from smnb.contract import ContractError, ParameterError
+from smnb.grids import great_circle_km
+from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.insitu import InSituTables, flag_policy
+from smnb.sensors.matchup import TimeMatch, match_tables, series_at_point
+
+__all__ = [
+    "SOURCES", "Source", "apply_flags", "image_samples", "join_tables", "match_to_readings", "open_products",
+    "open_sensors", "sensor_rows",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one choice of data consists of, by catalog ids."""
+
+    insitu: tuple[str, ...]
+    products: Mapping[str, str] = field(default_factory=dict)
+    """Coarse products as series at the sensors: name to id."""
+    stations: str | None = None
+    """A table of ten-day means at some of the sensors' stations, with SMAP."""
+    images: str | None = None
+    """Patches of imagery, which need not lie at the sensors."""
+
+    @property
+    def ids(self) -> list[str]:
+        """All catalog ids."""
+        return [*self.insitu, *self.products.values(), *(one for one in (self.stations, self.images) if one)]
+
+
+_POINTS = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points", "GLDAS Noah": "gldas_points"}
+#: Choices of the notebook's parameter ``source``.
+SOURCES: dict[str, Source] = {
+    "sandbox": Source(("ismn_archive", "uscrn_hourly"), _POINTS),
+    "conus": Source(("ismn_conus",), stations="conus_stations", images="conus_s1s2smap"),
+    "hawaii": Source(("ismn_hawaii",), _POINTS),
+}
+
+
+def _source(who: str, source: str) -> Source:
+    if source not in SOURCES:
+        raise ParameterError(who, "unknown 'source'", got=source, expected=list(SOURCES))
+    return SOURCES[source]
+
+
+def _joined_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Add up the counts of several reports; lists are put together, settings are the first's."""
+    joined: dict[str, Any] = {}
+    for report in reports:
+        for key, value in report.items():
+            if isinstance(value, Mapping):
+                joined[key] = _joined_reports([joined.get(key, {}), value])
+            elif isinstance(value, list) and key not in ("depth", "period", "flags_kept"):
+                joined[key] = [*joined.get(key, []), *value]
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                joined[key] = joined.get(key, 0) + value
+            else:
+                joined.setdefault(key, value)
+    return joined
+
+
+def join_tables(parts: Sequence[InSituTables]) -> InSituTables:
+    """Put the tables of several sources together.
+
+    Parameters
+    ----------
+    parts : sequence of InSituTables
+        Of different sensors.
+
+    Returns
+    -------
+    InSituTables
+        Synthetic if any part is; the counts of the reports are added.
+
+    Raises
+    ------
+    ContractError
+        If there is no part, or a sensor is in two of them.
+    """
+    who = "join_tables"
+    if not parts:
+        raise ContractError(who, "there are no tables to join")
+    sensors = pd.concat([part.sensors for part in parts], ignore_index=True)
+    columns = {}
+    for name in parts[0].readings.columns:
+        pieces = [part.readings[name] for part in parts]
+        if isinstance(pieces[0].dtype, pd.CategoricalDtype):
+            columns[name] = pd.api.types.union_categoricals(pieces)
+        else:
+            columns[name] = np.concatenate([piece.to_numpy() for piece in pieces])
+    joined = InSituTables(
+        sensors, pd.DataFrame(columns), _joined_reports([part.report for part in parts]),
+        "+".join(part.catalog_id for part in parts), any(part.synthetic for part in parts),
+    )  # fmt: skip
+    return joined.check(who)
+
+
+def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> InSituTables:
+    """Open all in-situ entries of a source through the catalog, with every flag.
+
+    Parameters
+    ----------
+    source : str
+        Of `SOURCES`.
+    catalog : Catalog
+    root : Path
+        Data root.
+    **options
+        Of `smnb.loaders.insitu.open_insitu`: ``depth``, ``start``, ``end``. ``flags`` is "all" unless given; narrow it with
+        `apply_flags`, which leaves the removed readings to look at.
+
+    Returns
+    -------
+    InSituTables
+
+    Raises
+    ------
+    ParameterError
+        For an unknown source.
+    """
+    chosen = _source("open_sensors", source)
+    return join_tables([catalog.open(one, root, **{"flags": "all", **options}) for one in chosen.insitu])
+
+
+def open_products(source: str, catalog: Catalog, root: Path, **options: Any) -> dict[str, xr.Dataset]:
+    """Open the coarse products of a source, by name; none where the source has none.
+
+    Parameters
+    ----------
+    source, catalog, root
+        As `open_sensors`.
+    **options
+        Of the products' loaders: ``start``, ``end``.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        Series by location. Ten-day means (attribute ``ten_day_means``) lie at some stations only.
+    """
+    chosen = _source("open_products", source)
+    opened = {name: catalog.open(one, root, **options) for name, one in chosen.products.items()}
+    if chosen.stations is not None:
+        opened["SMAP / 50"] = _station_series(catalog.open(chosen.stations, root))
+    return opened
+
+
+def _station_series(stations: StationTable) -> xr.Dataset:
+    """SMAP of a table of ten-day means as series by location; the time is the middle of the ten days."""
+    wide = stations.table.pivot(index="sensor_id", columns="time", values="smap")
+    places = stations.sensors.set_index("sensor_id").loc[wide.index]
+    return xr.Dataset(
+        {"soil_moisture": (("location", "time"), wide.to_numpy("float32"), {"units": "m3 m-3"})},
+        coords={
+            "time": wide.columns.to_numpy("datetime64[ns]") + np.timedelta64(5, "D"),
+            **{name: ("location", places[name].to_numpy("float64")) for name in ("lat", "lon")},
+        },
+        attrs={"ten_day_means": 1},
+    )
+
+
+def sensor_rows(tables: InSituTables) -> NDArray[np.intp]:
+    """Row of the sensor table of each reading."""
+    ids = tables.readings["sensor_id"].astype("category")
+    place = pd.Index(tables.sensors["sensor_id"]).get_indexer(ids.cat.categories)
+    return place[ids.cat.codes.to_numpy()]
+
+
+def apply_flags(tables: InSituTables, flags: str | Sequence[str]) -> InSituTables:
+    """Keep readings by their flags, and sensors that have any left.
+
+    Parameters
+    ----------
+    tables : InSituTables
+        Opened with every flag.
+    flags : str or sequence of str
+        As `smnb.loaders.insitu.flag_policy`.
+
+    Returns
+    -------
+    InSituTables
+        With the sensors' ``n_readings``, ``first_reading`` and ``last_reading`` of what is kept.
+
+    Raises
+    ------
+    ContractError
+        If no reading is left.
+    """
+    policy = flag_policy(flags)
+    flag = tables.readings["flag"].cat
+    keep = np.array([policy.keeps(one) for one in flag.categories], dtype=bool)[flag.codes.to_numpy()]
+    if not keep.any():
+        raise ContractError("apply_flags", "no reading is left", got=policy.name, next_step="Widen the flags")
+    code, time = sensor_rows(tables)[keep], tables.readings["time"].to_numpy()[keep]
+    count = np.bincount(code, minlength=len(tables.sensors))
+    begin = np.flatnonzero(np.diff(code, prepend=-1))
+    sensors = tables.sensors.assign(n_readings=count)[count > 0].copy()
+    order = np.argsort(code[begin])
+    sensors["first_reading"] = time[begin][order]
+    sensors["last_reading"] = time[np.append(begin[1:], time.size) - 1][order]
+    readings = tables.readings[keep].reset_index(drop=True)
+    readings["sensor_id"] = readings["sensor_id"].cat.remove_unused_categories()
+    return InSituTables(
+        sensors.reset_index(drop=True), readings, tables.report, tables.catalog_id, tables.synthetic
+    ).check("apply_flags")
+
+
+def match_to_readings(
+    tables: InSituTables, dataset: xr.Dataset, *, window: str = "1h", max_distance_km: float = 50.0
+) -> tuple[pd.DataFrame, TimeMatch]:
+    """Pair each value of a coarse product at a sensor with the nearest reading in time: data points as paper 004 has them.
+
+    Parameters
+    ----------
+    tables : InSituTables
+    dataset : xarray.Dataset
+        Series of the product from `open_products`. Ten-day means are paired with the mean of the readings of their ten
+        days, at sensors within 5 km of their stations; the other sensors have none.
+    window : str
+        How far the reading may be in time; the paper's strictest bound is 1 h.
+    max_distance_km : float
+        How far the product's location may be.
+
+    Returns
+    -------
+    DataFrame, TimeMatch
+        ``sensor_id``, ``time`` (the product's), ``product``, ``soil_moisture`` (both m3 m-3), only pairs; and what matched.
+
+    Raises
+    ------
+    ContractError
+        If a sensor is too far from every location, or no sensor is at a station.
+    """
+    sensors, method = tables.sensors, "nearest"
+    if dataset.attrs.get("ten_day_means"):
+        window, method, max_distance_km = "5D", "mean", 5.0
+        distance = great_circle_km(
+            *(dataset[name].values[None, :] for name in ("lat", "lon")),
+            *(sensors[name].to_numpy()[:, None] for name in ("lat", "lon")),
+        )
+        sensors = sensors[distance.min(axis=1) <= max_distance_km]
+        if sensors.empty:
+            raise ContractError(
+                "match_to_readings", "no sensor is at a station", got=f"{distance.min():.0f} km", expected=5.0
+            )
+    series = series_at_point(
+        dataset[["soil_moisture"]], sensors["lat"], sensors["lon"], max_distance_km=max_distance_km
+    )["soil_moisture"].transpose("point", "time")
+    values = series.values
+    point, column = np.nonzero(np.isfinite(values))
+    left = pd.DataFrame({
+        "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()),
+        "time": series["time"].values[column], "product": values[point, column],
+    })  # fmt: skip
+    pairs, found = match_tables(left, tables.readings, value="soil_moisture", window=window, method=method)
+    pairs = pairs.loc[pairs["soil_moisture"].notna(), ["sensor_id", "time", "product", "soil_moisture"]]
+    return pairs.reset_index(drop=True), found
+
+
+def image_samples(
+    dataset: xr.Dataset, n: int, *, seed: int = 0, region: int | None = None
+) -> tuple[list[dict[str, np.ndarray]], list[str]]:
+    """Draw random samples of imagery patches that have every input (paper 004, Figures 7 and 26).
+
+    Parameters
+    ----------
+    dataset : xarray.Dataset
+        As `smnb.loaders.conus_patches.open_conus_patches`.
+    n : int
+        Number of samples.
+    seed : int
+        Of the draw.
+    region : int, optional
+        Only this region, and in order of time.
+
+    Returns
+    -------
+    list of dict of str to ndarray, list of str
+        "Sentinel-2 RGB" (y, x, 3), reflectance 0.04 to 0.25 as 0 to 1, "VV" and "VH" (y, x) in dB; and each sample's place,
+        date and label.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer complete samples than `n`.
+    """
+    whole = dataset["sigma0"].notnull().all(["polarization", "y", "x"]) & dataset["soil_moisture"].notnull().all(
+        ["y", "x"]
+    )
+    whole &= dataset["reflectance"].sel(band=["B4", "B3", "B2"]).notnull().all(["band", "y", "x"])
+    if region is not None:
+        whole = whole & (dataset["region"] == region)
+    there = np.argwhere(whole.transpose("region", "time").values)
+    if not 1 <= n <= len(there):
+        raise ParameterError(
+            "image_samples", "there are not so many complete samples", got=n, expected=f"1 to {len(there)}"
+        )
+    drawn = np.sort(np.random.default_rng(seed).choice(len(there), n, replace=False))
+    panels, captions = [], []
+    for i, j in there[drawn]:
+        one = dataset.isel(region=int(i), time=int(j))
+        colour = one["reflectance"].sel(band=["B4", "B3", "B2"]).transpose("y", "x", "band").values
+        panels.append({
+            "Sentinel-2 RGB": np.clip((colour - 0.04) / 0.21, 0.0, 1.0),
+            **{name: one["sigma0"].sel(polarization=name).values for name in ("VV", "VH")},
+        })  # fmt: skip
+        day = pd.Timestamp(one["time"].values)
+        captions.append(f"region {int(one['region'])}\n{day:%Y-%m-%d}\n{float(one['soil_moisture'].mean()):.3f} m³ m⁻³")
+    return panels, captions

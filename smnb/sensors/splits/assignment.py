@@ -1,0 +1,432 @@
+"""Sides of sensors: by sensor, station, network, block, time or region, and folds for cross-validation.
+
+The side of a sensor comes from a hash of its unit (sensor, station, network or block) and the seed alone: it is the same
+on every machine and in any order, and a sensor keeps its side when others are added. The fractions hold in expectation,
+not exactly. What a buffer drops does depend on the others: an added sensor may turn a training sensor near it into
+"buffer", but none ever changes from one side to another.
+
+References
+----------
+Roberts et al. 2017, Ecography 40, 913-929, doi:10.1111/ecog.02881 (why blocks); Batchu et al. 2023 (the paper's split by
+sensor and its Figure 6).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.sensors.splits.leakage import (
+    HELD_OUT,
+    SIDES,
+    Audit,
+    accepted_leaks,
+    audit,
+    check_sensors,
+    nearest_km,
+    positive,
+)
+
+__all__ = ["KINDS", "Split", "folds", "make_split"]
+
+KINDS = ("sensor", "station", "network", "block", "time", "region")
+_UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"]}
+
+
+def _uniform(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
+    """One number in [0, 1) a unit, from a hash of the unit, the kind and the seed."""
+    known: dict[str, float] = {}
+    for unit in units:
+        if unit not in known:
+            digest = hashlib.blake2b(f"{seed}\0{kind}\0{unit}".encode(), digest_size=8).digest()
+            known[unit] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
+    return np.array([known[unit] for unit in units])
+
+
+def _check_seed(who: str, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
+
+
+def _fractions(who: str, fractions: Sequence[float]) -> NDArray[np.float64]:
+    try:
+        parts = np.asarray(fractions, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(who, "'fractions' are no numbers", got=fractions) from error
+    if parts.shape != (3,) or not (parts >= 0).all() or parts[0] == 0 or abs(parts.sum() - 1.0) > 1e-9:
+        raise ParameterError(
+            who, "'fractions' are not three parts of 1, of which the first is above 0", got=tuple(fractions),
+            expected=(0.6, 0.2, 0.2),
+        )  # fmt: skip
+    return parts
+
+
+def _blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
+    """Block of each sensor; blocks begin at 90 S, 180 W."""
+    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
+    row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
+    column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
+    return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
+
+
+def _units(who: str, sensors: pd.DataFrame, kind: str, block_degrees: float) -> list[str]:
+    if kind == "block":
+        check_sensors(who, sensors, ["lat", "lon"])
+        return _blocks(sensors, positive(who, "block_degrees", block_degrees))
+    check_sensors(who, sensors, _UNITS[kind])
+    return ["\0".join(map(str, row)) for row in sensors[_UNITS[kind]].itertuples(index=False)]
+
+
+def _buffered(who: str, sides: NDArray[np.str_], sensors: pd.DataFrame, buffer_km: float) -> NDArray[np.str_]:
+    """Drop training sensors within the buffer of a held-out one, and validation sensors within it of a test one."""
+    if positive(who, "buffer_km", buffer_km, zero=True) == 0.0:
+        return sides
+    check_sensors(who, sensors, ["lat", "lon"])
+    result = sides.copy()
+    for side, others in (("train", HELD_OUT), ("validation", ("test",))):
+        here = np.flatnonzero(sides == side)
+        distance, _ = nearest_km(sensors.iloc[here], sensors[np.isin(sides, others)])
+        result[here[distance < buffer_km]] = "buffer"
+    return result
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sides of sensors (or, for a split in time, of readings)."""
+
+    kind: str
+    assignment: pd.Series
+    """"train", "validation", "test" or "buffer" (dropped), indexed by ``sensor_id``; for ``time`` by the readings' index."""
+    sensors: pd.DataFrame = field(repr=False)
+    """The table that was split."""
+    options: dict[str, Any]
+    """What it was made with."""
+
+    def ids(self, side: str) -> list[Any]:
+        """Sensors of a side."""
+        if side not in (*SIDES, "buffer"):
+            raise ParameterError("Split.ids", "unknown side", got=side, expected=[*SIDES, "buffer"])
+        chosen = (self.assignment == side).to_numpy()
+        return list(dict.fromkeys(self.sensors["sensor_id"][chosen]))
+
+    def counts(self) -> dict[str, int]:
+        """Sensors (readings, for ``time``) of each side."""
+        counts = self.assignment.value_counts()
+        return {side: int(counts.get(side, 0)) for side in (*SIDES, "buffer")}
+
+    def label(self, table: pd.DataFrame) -> pd.Series:
+        """Side of each row of a table of readings, by its sensor, or by its time for a split in time.
+
+        Raises
+        ------
+        ContractError
+            On a missing column, or a sensor that was not split.
+        """
+        who = "Split.label"
+        if self.kind == "time":
+            check_sensors(who, table, ["time"], unique=False)
+            return pd.Series(_sides_in_time(table["time"], self.options), index=table.index, name="split")
+        check_sensors(who, table, [], unique=False)
+        sides = table["sensor_id"].map(self.assignment)
+        if sides.isna().any():
+            raise ContractError(
+                who, "sensors were not split", got=sorted(set(map(str, table["sensor_id"][sides.isna()])))[:3]
+            )
+        return sides.astype(str).rename("split")
+
+    def audit(self, **options: Any) -> Audit:
+        """As `audit`, of this split."""
+        return audit(self, **options)
+
+    def check(self, accept: Sequence[str] = (), **options: Any) -> Audit:
+        """Audit, and raise on every leak that is not accepted by its name.
+
+        Parameters
+        ----------
+        accept : sequence of str
+            Names of `LEAKS`.
+        **options
+            As `audit`.
+
+        Returns
+        -------
+        Audit
+            What was found, accepted leaks among it.
+
+        Raises
+        ------
+        ContractError
+            If the split leaks.
+        ParameterError
+            On an unknown name in `accept`.
+        """
+        who = f"Split.check ({self.kind})"
+        names = accepted_leaks(who, accept)
+        found = self.audit(**options)
+        left = {name: count for name, count in found.leaks.items() if name not in names}
+        if left:
+            listed = ", ".join(f"{name} ({count} held-out sensors)" for name, count in left.items())
+            raise ContractError(
+                who, f"the split leaks: {listed}", next_step="Split by station or block with a buffer, or accept it by "
+                f"name: accept={tuple(dict.fromkeys([*names, *left]))}",
+            )  # fmt: skip
+        return found
+
+
+def _sides_in_time(times: pd.Series, options: Mapping[str, Any]) -> NDArray[np.str_]:
+    time = pd.DatetimeIndex(pd.to_datetime(times, utc=True)).tz_localize(None)
+    first, second = (pd.Timestamp(cut) for cut in options["cuts"])
+    gap = pd.Timedelta(days=options["gap_days"])
+    sides = np.where(time < first, "train", np.where(time < second, "validation", "test")).astype("U10")
+    before = ((time >= first - gap) & (time < first)) | ((time >= second - gap) & (time < second))
+    return np.where(before, "buffer", sides)
+
+
+def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None, gap_days: float) -> tuple:
+    check_sensors(who, readings, ["time"], unique=False)
+    try:
+        parsed = [pd.Timestamp(cut) for cut in (cuts if cuts is not None else ())]
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            who, f"a cut is no date: {error}", got=cuts, expected=("2019-01-01", "2020-01-01")
+        ) from error
+    if len(parsed) != 2 or any(cut is pd.NaT or cut.tz is not None for cut in parsed) or not parsed[0] < parsed[1]:
+        raise ParameterError(
+            who, "'cuts' are not two ascending UTC dates: where validation begins, and where test begins", got=cuts,
+            expected=("2019-01-01", "2020-01-01"),
+        )  # fmt: skip
+    options = {"cuts": tuple(map(str, parsed)), "gap_days": positive(who, "gap_days", gap_days, zero=True)}
+    return _sides_in_time(readings["time"], options), options
+
+
+def _in_box(who: str, sensors: pd.DataFrame, box: Sequence[float]) -> NDArray[np.bool_]:
+    try:
+        west, south, east, north = (float(edge) for edge in box)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(who, "a box is not (west, south, east, north)", got=box) from error
+    if not (-90.0 <= south < north <= 90.0) or not all(-180.0 <= edge <= 360.0 for edge in (west, east)):
+        raise ParameterError(who, "a box is not (west, south, east, north) in degrees", got=tuple(box))
+    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
+    width = (east - west) % 360.0 if (east - west) % 360.0 else 360.0  # west above east: across the date line
+    return (lat >= south) & (lat < north if north < 90.0 else lat <= north) & ((lon - west) % 360.0 < width)
+
+
+def _split_by_region(
+    who: str, sensors: pd.DataFrame, regions: Mapping[str, Any] | None, column: str | None
+) -> NDArray[np.str_]:
+    if not regions or not set(regions) <= set(HELD_OUT):
+        raise ParameterError(
+            who, "'regions' does not name what is held out", got=None if regions is None else sorted(regions),
+            expected={"validation": "boxes or values", "test": "boxes or values"},
+        )  # fmt: skip
+    check_sensors(who, sensors, ["lat", "lon"] if column is None else [column])
+    sides = np.full(len(sensors), "train", dtype="U10")
+    for side, wanted in regions.items():
+        if column is not None:
+            values = [wanted] if isinstance(wanted, str) else list(wanted)
+            unknown = [value for value in values if value not in set(sensors[column])]
+            if unknown:
+                raise ParameterError(
+                    who, f"{column!r} has no {unknown}", expected=sorted(map(str, set(sensors[column])))
+                )
+            inside = sensors[column].isin(values).to_numpy()
+        else:
+            boxes = [wanted] if np.ndim(wanted) == 1 else wanted
+            inside = np.logical_or.reduce([_in_box(who, sensors, box) for box in boxes])
+        if (inside & (sides != "train")).any():
+            raise ParameterError(who, "regions of validation and test overlap", got=int((inside & (sides != "train")).sum()),
+                                 expected=plain("no sensor in both"))  # fmt: skip
+        sides[inside] = side
+    return sides
+
+
+def make_split(
+    sensors: pd.DataFrame,
+    kind: str,
+    *,
+    seed: int = 0,
+    fractions: Sequence[float] = (0.6, 0.2, 0.2),
+    block_degrees: float = 3.0,
+    buffer_km: float | None = None,
+    cuts: Sequence[Any] | None = None,
+    gap_days: float = 0.0,
+    regions: Mapping[str, Any] | None = None,
+    column: str | None = None,
+    accept: Sequence[str] = (),
+    **audit_options: Any,
+) -> Split:
+    """Split sensors by name of the method, audit the split, and raise where it leaks.
+
+    Parameters
+    ----------
+    sensors : DataFrame
+        One row a sensor: ``sensor_id``, ``lat``, ``lon``, ``network``, ``station``. For ``time`` a table of readings with
+        ``sensor_id`` and ``time``.
+    kind : {"sensor", "station", "network", "block", "time", "region"}
+        What stays together: the sensor (paper 004), the station, the network, or all sensors of a block of
+        `block_degrees`; or readings by date, or sensors by region.
+    seed : int
+        Of the hash that decides the side; of no account for ``time`` and ``region``.
+    fractions : three float
+        Expected shares of training, validation and test units.
+    block_degrees : float
+        Size of a block; blocks begin at 90° S, 180° W.
+    buffer_km : float, optional
+        Training sensors nearer than this to a held-out one, and validation sensors to a test one, are dropped ("buffer").
+        Default 50 km for ``block`` (beyond the diagonal of a 0.25° cell, 39 km) and none otherwise.
+    cuts : two dates
+        For ``time``: where validation begins and where test begins, UTC.
+    gap_days : float
+        For ``time``: readings that long before a cut are dropped.
+    regions : mapping
+        For ``region``: "validation" and/or "test" to a box (west, south, east, north), several boxes, or, with `column`,
+        to values of it. The rest trains.
+    column : str, optional
+        For ``region``: the column that `regions` names values of.
+    accept : sequence of str
+        Leaks to accept, by name (`LEAKS`).
+    **audit_options
+        As `audit`.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    ContractError
+        If the split leaks, or the table lacks what the kind needs.
+    ParameterError
+        On an unknown kind or option, or when a side with a share stays empty.
+
+    Examples
+    --------
+    >>> sensors = pd.DataFrame({"sensor_id": range(30), "lat": 40.0, "lon": np.arange(30) * 2.0})
+    >>> make_split(sensors, "sensor", seed=1).counts()
+    {'train': 20, 'validation': 4, 'test': 6, 'buffer': 0}
+    """
+    who = f"make_split ({kind})"
+    if kind not in KINDS:
+        raise ParameterError("make_split", "unknown kind", got=kind, expected=list(KINDS))
+    _check_seed(who, seed)
+    accepted_leaks(who, accept)
+    options: dict[str, Any] = {}
+    buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
+    needed = np.array([1.0, 0.0, 0.0])
+    if kind == "time":
+        sides, options = _split_in_time(who, sensors, cuts, gap_days)
+        needed = np.ones(3)
+    elif kind == "region":
+        sides = _split_by_region(who, sensors, regions, column)
+        options = {"regions": dict(regions or {}), "column": column}
+        needed = np.array([1.0, *(float(side in (regions or {})) for side in HELD_OUT)])
+    else:
+        needed = _fractions(who, fractions)
+        units = _units(who, sensors, kind, block_degrees)
+        drawn = np.searchsorted(np.cumsum(needed)[:2], _uniform(int(seed), kind, units), side="right")
+        sides = np.array(SIDES)[drawn].astype("U10")
+        options = {"seed": int(seed), "fractions": tuple(map(float, fractions))}
+        options |= {"block_degrees": float(block_degrees)} if kind == "block" else {}
+    if kind != "time":
+        sides = _buffered(who, sides, sensors, buffer)
+        options["buffer_km"] = float(buffer)
+    empty = [side for side, share in zip(SIDES, needed, strict=True) if share > 0 and not (sides == side).any()]
+    if empty:
+        raise ParameterError(
+            who, f"no sensor is left in {', '.join(empty)}", got=dict(options), next_step="Choose another seed, smaller units "
+            "or buffer, or give that side the fraction 0",
+        )  # fmt: skip
+    return _checked(kind, sides, sensors, options, accept, audit_options)
+
+
+def _checked(
+    kind: str, sides: NDArray[np.str_], sensors: pd.DataFrame, options: dict[str, Any], accept: Sequence[str],
+    audit_options: Mapping[str, Any],
+) -> Split:  # fmt: skip
+    index = sensors.index if kind == "time" else pd.Index(sensors["sensor_id"])
+    split = Split(kind, pd.Series(sides.astype(object), index=index, name="split"), sensors, options)
+    split.check(accept, **audit_options)
+    return split
+
+
+def folds(
+    sensors: pd.DataFrame,
+    kind: str = "block",
+    *,
+    k: int = 10,
+    seed: int = 0,
+    block_degrees: float = 3.0,
+    buffer_km: float | None = None,
+    balanced: bool = False,
+    accept: Sequence[str] = (),
+    **audit_options: Any,
+) -> list[Split]:
+    """Split for cross-validation: each sensor is tested in exactly one fold, and units stay together.
+
+    Parameters
+    ----------
+    sensors, seed, block_degrees, buffer_km, accept, audit_options
+        As `make_split`.
+    kind : {"sensor", "station", "network", "block"}
+        What stays together.
+    k : int
+        Number of folds.
+    balanced : bool
+        Even out the sensors a fold by giving the largest units out first. Without it a unit keeps its fold when sensors
+        are added; with it, it may not.
+
+    Returns
+    -------
+    list of Split
+        Fold i has "test" for its own sensors, "train" for the others and "buffer" for what the buffer drops.
+
+    Raises
+    ------
+    ContractError, ParameterError
+        As `make_split`; also when a fold stays empty.
+    """
+    who = f"folds ({kind})"
+    if kind not in ("sensor", "station", "network", "block"):
+        raise ParameterError("folds", "unknown kind", got=kind, expected=["sensor", "station", "network", "block"])
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 2:
+        raise ParameterError(who, "'k' is not a whole number from 2", got=k)
+    _check_seed(who, seed)
+    accepted_leaks(who, accept)
+    buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
+    units = np.array(_units(who, sensors, kind, block_degrees))
+    drawn = _uniform(int(seed), f"{kind}-folds", units.tolist())
+    number = _balanced_folds(units, drawn, int(k)) if balanced else np.floor(drawn * k).astype(int)
+    empty = np.setdiff1d(np.arange(k), number)
+    if empty.size:
+        raise ParameterError(
+            who, f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units", got=int(k),
+            next_step="Take fewer folds, smaller units, another seed, or balanced=True",
+        )  # fmt: skip
+    result = []
+    for fold in range(k):
+        sides = _buffered(who, np.where(number == fold, "test", "train").astype("U10"), sensors, buffer)
+        if not (sides == "train").any():
+            raise ParameterError(
+                who, f"no sensor is left to train fold {fold}", got=buffer, next_step="Take a smaller buffer"
+            )
+        options = {"k": int(k), "fold": fold, "seed": int(seed), "balanced": balanced, "buffer_km": float(buffer)}
+        options |= {"block_degrees": float(block_degrees)} if kind == "block" else {}
+        result.append(_checked(kind, sides, sensors, options, accept, audit_options))
+    return result
+
+
+def _balanced_folds(units: NDArray[np.str_], drawn: NDArray[np.float64], k: int) -> NDArray[np.int64]:
+    """Give each unit, the largest first, to the fold with the fewest sensors; the hash breaks ties."""
+    _, first, inverse, size = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
+    fold_of, load = np.zeros(size.size, dtype=np.int64), np.zeros(k, dtype=np.int64)
+    for unit in np.lexsort((drawn[first], -size)):
+        fold_of[unit] = int(np.argmin(load))
+        load[fold_of[unit]] += size[unit]
+    return fold_of[inverse]

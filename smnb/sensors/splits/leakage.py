@@ -1,0 +1,255 @@
+"""Audit of a split: what training shares with validation and test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyproj import Transformer
+from sklearn.neighbors import BallTree
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids import EARTH_RADIUS_KM
+
+if TYPE_CHECKING:
+    from smnb.sensors.splits.assignment import Split
+
+__all__ = ["COARSE_CELLS", "FOOTPRINT_KM", "HELD_OUT", "LEAKS", "SIDES", "Audit", "accepted_leaks", "audit", "check_sensors",
+           "nearest_km", "positive"]  # fmt: skip
+
+SIDES = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+#: What a split can leak, by the name that accepts it.
+LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell", "shared_sensor")
+#: Side of a square input patch of paper 004.
+FOOTPRINT_KM = 2.56
+#: Cells of the coarse products: GLDAS, and SMAP's enhanced grid.
+COARSE_CELLS = ("0.25deg", "ease2_9km")
+_EASE2_M = {"ease2_36km": 36032.220840584, "ease2_9km": 9008.055210146, "ease2_3km": 3002.6850700487}
+
+
+def check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, unique: bool = True) -> None:
+    """Raise `ContractError` unless the table has ``sensor_id`` and `columns`, complete, and each sensor once if `unique`."""
+    if not isinstance(sensors, pd.DataFrame) or sensors.empty:
+        raise ContractError(who, "there are no sensors", got=type(sensors).__name__, expected="a table of sensors")
+    wanted = list(dict.fromkeys(["sensor_id", *columns]))
+    missing = [column for column in wanted if column not in sensors.columns]
+    if missing:
+        raise ContractError(who, f"the table lacks columns {missing}", got=list(map(str, sensors.columns)))
+    empty = [column for column in wanted if sensors[column].isna().any()]
+    if empty:
+        raise ContractError(who, f"columns {empty} have missing values", next_step="Drop or complete these sensors")
+    if unique and sensors["sensor_id"].duplicated().any():
+        example = sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]
+        raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")
+    if {"lat", "lon"} <= set(wanted):
+        lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
+        if not ((np.abs(lat) <= 90.0).all() and (np.abs(lon) <= 360.0).all()):
+            raise ContractError(who, "a sensor has no position on the Earth", expected=plain("lat, lon in degrees"))
+
+
+def positive(who: str, name: str, value: float, *, zero: bool = False) -> float:
+    """Return a number above 0 (or from 0), or raise `ParameterError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not np.isfinite(value) \
+            or value < 0 or (value == 0 and not zero):  # fmt: skip
+        raise ParameterError(who, f"{name!r} is not {'at least' if zero else 'above'} 0", got=value)
+    return float(value)
+
+
+def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
+    return np.deg2rad(table[["lat", "lon"]].to_numpy("float64"))
+
+
+def nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Great-circle distance from each point to the nearest target, and which it is."""
+    if targets.empty or points.empty:
+        return np.full(len(points), np.inf), np.full(len(points), -1)
+    distance, which = BallTree(_radians(targets), metric="haversine").query(_radians(points), k=1)
+    return distance[:, 0] * EARTH_RADIUS_KM, which[:, 0]
+
+
+def accepted_leaks(who: str, accept: Sequence[str] | str) -> tuple[str, ...]:
+    """Return the names of leaks to accept, or raise `ParameterError` on an unknown one."""
+    names = (accept,) if isinstance(accept, str) else tuple(accept)
+    unknown = [name for name in names if name not in LEAKS]
+    if unknown:
+        raise ParameterError(who, f"unknown leak {unknown} in 'accept'", got=names, expected=list(LEAKS))
+    return names
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the sides of a split have in common."""
+
+    nearest: pd.DataFrame
+    """One row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km`` (Figure 6)."""
+    shared_stations: pd.DataFrame
+    """Held-out sensors whose station trains: ``sensor_id``, ``side``, ``network``, ``station``."""
+    shared_footprints: pd.DataFrame
+    """Pairs of a held-out and a training sensor whose patches overlap: ``sensor_id``, ``side``, ``train``,
+    ``distance_km``."""
+    shared_cells: pd.DataFrame
+    """Held-out sensors in a coarse cell that trains: ``sensor_id``, ``side``, ``grid``, ``cell``."""
+    shared_sensors: pd.DataFrame
+    """Sensors with readings on both sides (of a split in time): ``sensor_id``, ``side``."""
+    footprint_km: float
+    not_checked: tuple[str, ...]
+    """Leaks that could not be looked for, since the table lacks columns."""
+
+    @property
+    def leaks(self) -> dict[str, int]:
+        """How many held-out sensors each leak touches; only leaks that occur."""
+        tables = {
+            "shared_station": self.shared_stations, "shared_footprint": self.shared_footprints,
+            "shared_coarse_cell": self.shared_cells, "shared_sensor": self.shared_sensors,
+        }  # fmt: skip
+        counts = {name: int(table["sensor_id"].nunique()) for name, table in tables.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def share_within(self, km: float, side: str = "validation") -> float:
+        """Share of a side's sensors with a training sensor nearer than `km` (paper 004: about 12 % within 2.56 km)."""
+        distance = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
+        return float((distance < km).mean()) if len(distance) else float("nan")
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {count} held-out sensors" for name, count in self.leaks.items()] or ["no leak found"]
+        for side in HELD_OUT:
+            distance = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
+            if len(distance):
+                lines.append(
+                    f"{side}: {len(distance)} sensors, nearest training sensor at {distance.min():.2f} km (least), "
+                    f"{distance.median():.1f} km (median); {100 * self.share_within(self.footprint_km, side):.1f} % within "
+                    f"{self.footprint_km:g} km, {100 * self.share_within(10.0, side):.1f} % within 10 km"
+                )
+        lines += [f"not checked: {name}, for want of columns" for name in self.not_checked]
+        return "\n".join(lines)
+
+
+def _cells(who: str, sensors: pd.DataFrame, grid: str) -> NDArray[np.int64]:
+    """Cell of each sensor as one number."""
+    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
+    if grid in _EASE2_M:
+        x, y = Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True).transform(
+            (lon + 180.0) % 360.0 - 180.0, lat
+        )
+        column = np.floor((x + 17367530.4451615) / _EASE2_M[grid]).astype(np.int64)
+        return np.floor((7314540.8306386 - y) / _EASE2_M[grid]).astype(np.int64) * 100_000 + column
+    try:
+        degrees = float(grid.removesuffix("deg")) if grid.endswith("deg") else 0.0
+    except (AttributeError, ValueError):
+        degrees = 0.0
+    if not 0.0 < degrees <= 90.0:
+        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2_M])
+    row = np.floor((lat + 90.0) / degrees).astype(np.int64)
+    return row * 1_000_000 + np.floor(((lon + 180.0) % 360.0) / degrees).astype(np.int64)
+
+
+def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: float) -> pd.DataFrame:
+    """Pairs whose squares, of side `footprint_km` and north up, overlap."""
+    columns = ["sensor_id", "side", "train", "distance_km"]
+    if held.empty or train.empty:
+        return pd.DataFrame(columns=columns)
+    reach = footprint_km * np.sqrt(2.0) / EARTH_RADIUS_KM
+    tree = BallTree(_radians(train), metric="haversine")
+    near, distance = tree.query_radius(_radians(held), reach, return_distance=True)
+    size = np.array([len(one) for one in near])
+    i, j = np.repeat(np.arange(len(held)), size), np.concatenate(near).astype(int)
+    a, b = _radians(held)[i], _radians(train)[j]
+    north = np.abs(a[:, 0] - b[:, 0]) * EARTH_RADIUS_KM
+    east = np.abs((a[:, 1] - b[:, 1] + np.pi) % (2 * np.pi) - np.pi) * np.cos((a[:, 0] + b[:, 0]) / 2) * EARTH_RADIUS_KM
+    overlap = (north < footprint_km) & (east < footprint_km)
+    i, j, km = i[overlap], j[overlap], np.concatenate(distance)[overlap] * EARTH_RADIUS_KM
+    return pd.DataFrame(
+        {"sensor_id": held["sensor_id"].to_numpy()[i], "side": held["side"].to_numpy()[i],
+         "train": train["sensor_id"].to_numpy()[j], "distance_km": km}, columns=columns)  # fmt: skip
+
+
+def _audit_time(split: Split, footprint_km: float) -> Audit:
+    """A split in time shares whatever the sensors with readings on both sides have."""
+    table = pd.DataFrame({"sensor_id": split.sensors["sensor_id"].to_numpy(), "side": split.assignment.to_numpy()})
+    table = table.drop_duplicates()
+    trained = set(table.loc[table["side"] == "train", "sensor_id"])
+    both = table[table["side"].isin(HELD_OUT) & table["sensor_id"].isin(trained)].reset_index(drop=True)
+    empty = pd.DataFrame(columns=["sensor_id", "side", "distance_km"])
+    return Audit(empty.assign(nearest_train=None), empty, empty, empty, both, footprint_km,
+                 ("shared_station", "shared_footprint", "shared_coarse_cell"))  # fmt: skip
+
+
+def audit(
+    split: Split | pd.Series,
+    sensors: pd.DataFrame | None = None,
+    *,
+    footprint_km: float = FOOTPRINT_KM,
+    coarse_cells: Sequence[str] = COARSE_CELLS,
+) -> Audit:
+    """Look for what training shares with validation and test.
+
+    Parameters
+    ----------
+    split : Split or Series
+        A split, or sides indexed by ``sensor_id`` from elsewhere. Sensors of the side "buffer" are left out.
+    sensors : DataFrame, optional
+        Table with ``sensor_id``, ``lat``, ``lon`` and, for shared stations, ``network`` and ``station``; default the split's
+        own.
+    footprint_km : float
+        Side of the square patch around each sensor; 2.56 km in paper 004.
+    coarse_cells : sequence of str
+        Grids of coarse inputs: "0.25deg" or any other number of degrees, "ease2_36km", "ease2_9km", "ease2_3km".
+
+    Returns
+    -------
+    Audit
+        For a split in time, only sensors that are on both sides: they share station, footprint and cell by that.
+
+    Raises
+    ------
+    ContractError
+        On a missing column, a side that is none, or a sensor without a side.
+    ParameterError
+        On an unknown grid or a footprint that is not positive.
+    """
+    who = "audit"
+    footprint = positive(who, "footprint_km", footprint_km)
+    if not isinstance(split, pd.Series):
+        if split.kind == "time":
+            return _audit_time(split, footprint)
+        sides, table = split.assignment, split.sensors if sensors is None else sensors
+    elif sensors is None:
+        raise ParameterError(who, "a Series needs the table of sensors", got=None, expected="sensors=")
+    else:
+        sides, table = split, sensors
+    check_sensors(who, table, ["lat", "lon"])
+    table = table.reset_index(drop=True)
+    table["side"] = table["sensor_id"].map(sides)
+    strange = ~table["side"].isin([*SIDES, "buffer"])
+    if strange.any():
+        raise ContractError(
+            who, "a sensor has no side", got=str(table.loc[strange, "sensor_id"].iloc[0]), expected=[*SIDES, "buffer"]
+        )
+    held, train = table[table["side"].isin(HELD_OUT)], table[table["side"] == "train"]
+    distance, which = nearest_km(held, train)
+    nearest = held[["sensor_id", "side"]].assign(
+        nearest_train=train["sensor_id"].to_numpy()[which] if len(train) else None, distance_km=distance
+    )
+    not_checked, stations = [], pd.DataFrame(columns=["sensor_id", "side", "network", "station"])
+    if {"network", "station"} <= set(table.columns):
+        trained = pd.MultiIndex.from_frame(train[["network", "station"]].astype(str))
+        same = pd.MultiIndex.from_frame(held[["network", "station"]].astype(str)).isin(trained)
+        stations = held.loc[same, ["sensor_id", "side", "network", "station"]]
+    else:
+        not_checked.append("shared_station")
+    cells = [pd.DataFrame(columns=["sensor_id", "side", "grid", "cell"])]
+    for grid in (coarse_cells,) if isinstance(coarse_cells, str) else coarse_cells:
+        number = pd.Series(_cells(who, table, grid), index=table.index)
+        same = number[held.index].isin(number[train.index])
+        found = held.loc[same, ["sensor_id", "side"]].assign(grid=grid, cell=number[held.index][same])
+        cells += [found] if len(found) else []
+    return Audit(
+        nearest.reset_index(drop=True), stations.reset_index(drop=True), _footprint_pairs(held, train, footprint),
+        cells[0] if len(cells) == 1 else pd.concat(cells[1:], ignore_index=True), pd.DataFrame(columns=["sensor_id", "side"]),
+        footprint, tuple(not_checked),
+    )  # fmt: skip

@@ -1,0 +1,185 @@
+"""Land cover: codes of a categorical raster at points, and the eight groups of paper 004.
+
+The paper uses the Copernicus global land cover map at 100 m (CGLS-LC100, collection 3), whose codes map onto its groups
+plainly. ISMN's own field is ESA's CCI land cover at 300 m, which draws other lines; `CCI_GROUPS` is the nearest mapping.
+
+References
+----------
+Buchhorn et al. 2020, Remote Sens. 12(6), 1044, doi:10.3390/rs12061044 (CGLS-LC100); ESA CCI Land Cover, Product User
+Guide version 2 (2017), tables 3-1 and 3-6.
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smnb.contract import FormatError, ParameterError, plain
+from smnb.grids.koppen import NONE
+
+if TYPE_CHECKING:
+    import rasterio
+
+__all__ = ["CCI_GROUPS", "CGLS_GROUPS", "LAND_COVER_GROUPS", "OUTSIDE", "land_cover_codes", "land_cover_group"]
+
+#: The groups of paper 004, Table 10, in its order.
+LAND_COVER_GROUPS: tuple[str, ...] = (
+    "Agriculture", "Closed forest", "Open forest", "Vegetation", "Shrubs", "Bareground", "Built-up", "Wetland",
+)  # fmt: skip
+#: Code of a point that is outside a raster, or where the raster has no data.
+OUTSIDE = -1
+
+#: Group of each CGLS-LC100 code. Moss and lichen go with herbaceous vegetation; unknown, snow, water and ocean have none.
+CGLS_GROUPS: dict[int, str] = {
+    20: "Shrubs", 30: "Vegetation", 40: "Agriculture", 50: "Built-up", 60: "Bareground", 90: "Wetland",
+    100: "Vegetation", **dict.fromkeys(range(111, 117), "Closed forest"),
+    **dict.fromkeys(range(121, 127), "Open forest"), **dict.fromkeys((0, 70, 80, 200), NONE),
+}  # fmt: skip
+
+#: Group of each ESA CCI code. Where the two legends part: cropland mosaics go by what has more than half; CCI's "closed"
+#: begins at 40 % canopy (Copernicus': 70 %), and tree cover "closed to open" counts as closed, as do flooded trees;
+#: mosaics of trees or shrubs over herbs are open forest; sparse vegetation (< 15 %) is bareground, as Copernicus'
+#: "bare / sparse"; lichens and mosses go with herbaceous vegetation; only flooded shrubs and herbs are wetland.
+CCI_GROUPS: dict[int, str] = {
+    **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
+    **dict.fromkeys((50, 60, 61, 70, 71, 80, 81, 90, 160, 170), "Closed forest"),
+    **dict.fromkeys((62, 72, 82, 100), "Open forest"),
+    **dict.fromkeys((40, 110, 130, 140), "Vegetation"),
+    **dict.fromkeys((120, 121, 122), "Shrubs"),
+    **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
+    190: "Built-up", 180: "Wetland", **dict.fromkeys((0, 210, 220), NONE),
+}  # fmt: skip
+_SCHEMES = {"cgls_lc100": CGLS_GROUPS, "esa_cci": CCI_GROUPS}
+
+
+def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise") -> NDArray[np.str_]:
+    """Group of each land-cover code, as paper 004 has them.
+
+    Parameters
+    ----------
+    codes : array_like
+        Codes; NaN and `OUTSIDE` have no group. Codes in strings ("120"), as metadata hold them, are taken too.
+    scheme : {"cgls_lc100", "esa_cci"}
+        Whose codes they are.
+    on_unknown : {"raise", "none"}
+        What to do with a code that the scheme does not have.
+
+    Returns
+    -------
+    ndarray of str
+        Names of `LAND_COVER_GROUPS`, or "none" (water, ice, no data).
+
+    Raises
+    ------
+    ParameterError
+        For an unknown scheme, or an unknown code with ``on_unknown="raise"``.
+
+    Examples
+    --------
+    >>> land_cover_group([10, 62, np.nan, 210], "esa_cci").tolist()
+    ['Agriculture', 'Open forest', 'none', 'none']
+    """
+    who = "land_cover_group"
+    if scheme not in _SCHEMES:
+        raise ParameterError(who, "unknown scheme", got=scheme, expected=list(_SCHEMES))
+    if on_unknown not in ("raise", "none"):
+        raise ParameterError(who, "unknown 'on_unknown'", got=on_unknown, expected=["raise", "none"])
+    try:
+        numbers = np.asarray(codes, dtype=object)
+        numbers = np.where(np.isin(numbers.astype(str), ("", "unknown", "None", "<NA>")), np.nan, numbers).astype(float)
+    except ValueError as error:
+        raise ParameterError(who, f"a code is not a number: {error}", expected=plain("codes such as 10")) from error
+    table = {**_SCHEMES[scheme], OUTSIDE: NONE}
+    unique, inverse = np.unique(numbers, return_inverse=True)
+    unknown = [float(code) for code in unique if np.isfinite(code) and code not in table]
+    if unknown and on_unknown == "raise":
+        count = int(np.isin(numbers, unknown).sum())
+        raise ParameterError(
+            who, f"{count} values have a code that {scheme} does not have", got=unknown, expected=sorted(table),
+            next_step="Check the scheme, or pass on_unknown='none'",
+        )  # fmt: skip
+    groups = np.array([table.get(code, NONE) for code in unique], dtype="U16")
+    return groups[inverse].reshape(numbers.shape)
+
+
+def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike, *, band: int = 1) -> NDArray[np.int32]:
+    """Code of the raster's pixel that holds each point.
+
+    Parameters
+    ----------
+    path : path-like
+        A categorical raster in any coordinate reference system that it states, such as a GeoTIFF of CGLS-LC100.
+    lat, lon : array_like, shape (n,)
+        Degrees (WGS 84).
+    band : int
+        Band, from 1.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        Codes; `OUTSIDE` where the point is outside the raster, not finite, or has no data. Nothing is interpolated.
+
+    Raises
+    ------
+    FormatError
+        If the file is no raster, has no reference system, or no whole numbers.
+    ParameterError
+        For a band that it does not have, or coordinates of different shapes.
+    """
+    import rasterio  # GDAL costs much to load, and most strata need none of it
+    from rasterio.warp import transform as transform_points
+
+    who = f"land_cover_codes({Path(path).name})"
+    lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
+    if lat.ndim != 1 or lat.shape != lon.shape:
+        raise ParameterError(who, "lat and lon are not vectors of one length", got=(lat.shape, lon.shape))
+    codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
+    try:
+        with rasterio.open(path) as raster:
+            _check_raster(who, raster, band)
+            finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
+            east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
+            to_pixel, east, north = ~raster.transform, np.asarray(east), np.asarray(north)
+            column = to_pixel.a * east + to_pixel.b * north + to_pixel.c
+            row = to_pixel.d * east + to_pixel.e * north + to_pixel.f
+            inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
+            at, row, column = finite[inside], row[inside].astype(np.int64), column[inside].astype(np.int64)
+            codes[at] = _read_pixels(raster, band, row, column)
+    except rasterio.errors.RasterioError as error:
+        raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
+    return codes
+
+
+def _check_raster(who: str, raster: rasterio.DatasetReader, band: int) -> None:
+    if raster.crs is None:
+        raise FormatError(
+            who, "the raster states no coordinate reference system", next_step="Set it, for instance with rio edit-info"
+        )
+    if band not in raster.indexes:
+        raise ParameterError(who, "the raster has no such band", got=band, expected=list(raster.indexes))
+    if np.dtype(raster.dtypes[band - 1]).kind not in "iu":
+        raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[band - 1], expected="uint8 codes")
+
+
+def _read_pixels(
+    raster: rasterio.DatasetReader, band: int, row: NDArray[np.int64], column: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Values at pixels, each block of the file read once."""
+    from rasterio.windows import Window
+
+    height, width = raster.block_shapes[band - 1]
+    values = np.full(row.shape, OUTSIDE, dtype=np.int32)
+    blocks, member = np.unique(np.stack([row // height, column // width], axis=1), axis=0, return_inverse=True)
+    for number, (i, j) in enumerate(blocks):
+        here = np.flatnonzero(member.ravel() == number)
+        window = Window(
+            j * width, i * height, min(width, raster.width - j * width), min(height, raster.height - i * height)
+        )
+        block = raster.read(band, window=window, masked=True)
+        pixels = block[row[here] - i * height, column[here] - j * width]
+        values[here] = np.ma.filled(pixels.astype(np.int32), OUTSIDE)
+    return values

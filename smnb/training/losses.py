@@ -1,0 +1,343 @@
+"""Masked losses ``loss(pred, target, mask)``; an unmasked NaN raises instead of spreading."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import torch
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.models.fusion_1km import coarse_mean
+
+__all__ = [
+    "FUSION_NORMS",
+    "FusionTerms",
+    "euclidean_loss",
+    "fusion_loss",
+    "fusion_terms",
+    "huber_loss",
+    "unbiased_rmse_loss",
+]
+
+#: Norms of the fusion loss's terms: mean absolute and mean squared difference.
+FUSION_NORMS = ("l1", "l2")
+
+
+def _masked(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
+    """Return ``pred - target`` with masked elements zero; gradients there are exactly zero."""
+    if pred.shape != target.shape:
+        raise ContractError(
+            who, "prediction and target differ in shape", got=tuple(pred.shape), expected=tuple(target.shape)
+        )
+    if mask is not None:
+        # where(), not a product: NaN * 0 is NaN
+        target = torch.where(mask, target, pred.detach())
+        pred = torch.where(mask, pred, pred.detach())
+        target = torch.where(mask, target, torch.zeros_like(target))
+        pred = torch.where(mask, pred, torch.zeros_like(pred))
+    return pred - target
+
+
+def _mean_of_valid(values: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
+    """Mean of a loss's values, which are zero where masked; raise if there are none, or one is NaN."""
+    count = values.numel() if mask is None else int(mask.sum())
+    if count == 0:
+        raise ContractError(who, "the mask leaves nothing", got=0, expected="at least one valid value")
+    mean = values.sum() / count
+    if torch.isnan(mean):
+        raise ContractError(
+            who, "prediction or target is NaN where it is not masked",
+            next_step="Mask missing targets; if the prediction is NaN, lower the learning rate",
+        )  # fmt: skip
+    return mean
+
+
+def euclidean_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    r"""Euclidean loss of Hu et al. (2018): half the mean squared difference.
+
+    .. math:: L = \frac{1}{2N} \sum_i (\hat y_i - y_i)^2
+
+    Parameters
+    ----------
+    pred, target : Tensor, any one shape
+        Scaled soil moisture.
+    mask : Tensor of bool, optional
+        True where the target counts; N is the number of these.
+
+    Returns
+    -------
+    Tensor, scalar
+
+    Raises
+    ------
+    ContractError
+        If shapes differ, nothing is valid, or an unmasked value is NaN.
+    """
+    return 0.5 * _mean_of_valid(_masked(pred, target, mask, "euclidean_loss").square(), mask, "euclidean_loss")
+
+
+def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    r"""Unbiased root-mean-square error of each image over its valid pixels, averaged over the images: Eq. 2 of SMEN.
+
+    .. math::
+
+        L = \frac{1}{N} \sum_n \sqrt{E_{M_n}\left[\left((\hat J_n - E_{M_n}[\hat J_n])
+            - (J_n - E_{M_n}[J_n])\right)^2\right]}
+
+    with the expectations over the valid pixels :math:`M_n` of image n. Adding a constant to an image changes nothing: the
+    level must come from elsewhere (`smnb.papers.smen.experiment.add_level`). The paper multiplies the mask with the root, which as
+    printed would leave the means to missing pixels; taking the means inside the mask is what makes it an ubRMSE.
+
+    Parameters
+    ----------
+    pred, target : Tensor, shape (image, ...)
+        Soil moisture; the loss is in the same unit.
+    mask : Tensor of bool, same shape, optional
+        True where the target counts. An image with fewer than two valid pixels is left out.
+
+    Returns
+    -------
+    Tensor, scalar
+
+    Raises
+    ------
+    ContractError
+        If shapes differ, no image has two valid pixels, or an unmasked value is NaN.
+
+    References
+    ----------
+    Entekhabi et al. 2010, J. Hydrometeorology 11, 832-840, doi:10.1175/2010JHM1223.1 (the unbiased RMSE).
+    """
+    error = _masked(pred, target, mask, "unbiased_rmse_loss").flatten(1)  # (image, pixel), zero where masked
+    valid = torch.ones_like(error) if mask is None else mask.flatten(1).to(error.dtype)
+    count = valid.sum(1)
+    usable = count >= 2
+    if not bool(usable.any()):
+        raise ContractError(
+            "unbiased_rmse_loss",
+            "no image has two valid pixels",
+            got=count.tolist(),
+            expected="at least 2 in one image",
+        )
+    error, valid, count = error[usable], valid[usable], count[usable]
+    centred = (error - (error.sum(1) / count)[:, None]) * valid
+    mean_square = centred.square().sum(1) / count
+    # the root has no slope at zero: a perfect image gets the slope zero instead of NaN
+    loss = torch.where(mean_square == 0, torch.zeros_like(mean_square), mean_square.clamp_min(1e-20).sqrt()).mean()
+    if torch.isnan(loss):
+        raise ContractError(
+            "unbiased_rmse_loss", "prediction or target is NaN where it is not masked",
+            next_step="Mask missing targets; if the prediction is NaN, lower the learning rate",
+        )  # fmt: skip
+    return loss
+
+
+class FusionTerms(NamedTuple):
+    """The two terms of `fusion_loss`; None where a term has no weight or nothing to compare with."""
+
+    in_situ: torch.Tensor | None
+    """Mean misfit of the in-situ pixels."""
+    product: torch.Tensor | None
+    """Mean misfit of the coarse cells."""
+    n_in_situ: int
+    """In-situ pixels compared."""
+    n_product: int
+    """Coarse cells compared."""
+
+
+def fusion_terms(
+    pred: torch.Tensor,
+    in_situ: torch.Tensor,
+    in_situ_mask: torch.Tensor,
+    product: torch.Tensor,
+    product_mask: torch.Tensor,
+    offset: tuple[int, int] | torch.Tensor = (0, 0),
+    valid: torch.Tensor | None = None,
+    *,
+    alpha: float = 0.5,
+    norms: tuple[str, str] = ("l1", "l1"),
+    factor: int = 9,
+    min_valid: float = 0.5,
+) -> FusionTerms:
+    """Compute the two terms of `fusion_loss`, unweighted; the parameters and errors are described there."""
+    if not 0.0 <= alpha <= 1.0:
+        raise ParameterError("fusion_loss", "alpha", got=alpha, expected=plain("in [0, 1]"))
+    if len(norms) != 2 or not set(norms) <= set(FUSION_NORMS):
+        raise ParameterError("fusion_loss", "unknown norms", got=norms, expected=plain(f"two of {FUSION_NORMS}"))
+    terms: list[torch.Tensor | None] = [None, None]
+    counts = [0, 0]
+    if alpha > 0.0:
+        counts[0] = int(in_situ_mask.sum())
+        if counts[0]:
+            difference = _masked(pred, in_situ, in_situ_mask, "fusion_loss: in-situ term")
+            terms[0] = _mean_norm(difference, counts[0], norms[0], "in-situ reading")
+    if alpha < 1.0:
+        mean, enough = coarse_mean(
+            pred, valid, offset=offset, factor=factor, shape=tuple(product.shape[1:]), min_valid=min_valid
+        )
+        counted = enough & product_mask
+        counts[1] = int(counted.sum())
+        if counts[1]:
+            difference = _masked(mean, product, counted, "fusion_loss: product term")
+            terms[1] = _mean_norm(difference, counts[1], norms[1], "product")
+    return FusionTerms(*terms, *counts)
+
+
+def _mean_norm(difference: torch.Tensor, count: int, norm: str, target: str) -> torch.Tensor:
+    """Mean absolute or squared difference; masked differences are zero already."""
+    mean = (difference.abs() if norm == "l1" else difference.square()).sum() / count
+    if torch.isnan(mean):
+        raise ContractError(
+            "fusion_loss", f"prediction or {target} is NaN where it is not masked",
+            next_step="Mask missing targets; if the prediction is NaN, fill missing inputs or lower the learning rate",
+        )  # fmt: skip
+    return mean
+
+
+def fusion_loss(
+    pred: torch.Tensor,
+    in_situ: torch.Tensor,
+    in_situ_mask: torch.Tensor,
+    product: torch.Tensor,
+    product_mask: torch.Tensor,
+    offset: tuple[int, int] | torch.Tensor = (0, 0),
+    valid: torch.Tensor | None = None,
+    *,
+    alpha: float = 0.5,
+    norms: tuple[str, str] = ("l1", "l1"),
+    factor: int = 9,
+    min_valid: float = 0.5,
+    counts: Counter[str] | None = None,
+) -> torch.Tensor:
+    r"""Composite loss of the fusion network: in-situ pixels at 1 km and a product at 9 km, Eqs. 1-3 of the paper.
+
+    .. math::
+
+        L = \alpha \lVert y_1 - P_\Omega f(X_1, X_2) \rVert + (1 - \alpha) \lVert Y_2 - D f(X_1, X_2) \rVert
+
+    :math:`P_\Omega` takes the pixels with in-situ readings and D averages the valid pixels of each 9 km cell. Each term is
+    a mean over all that the batch compares, whatever image it is from. The paper prints differences and no norm.
+
+    Parameters
+    ----------
+    pred : Tensor, shape (image, row, col)
+        Scaled soil moisture.
+    in_situ : Tensor, same shape
+        Readings on their pixels, scaled likewise; anything where masked.
+    in_situ_mask : Tensor of bool, same shape
+        The pixels of :math:`\Omega`.
+    product : Tensor, shape (image, coarse row, coarse col)
+        The coarse product on whole cells within the images, scaled likewise; anything where masked.
+    product_mask : Tensor of bool, shape of `product`
+    offset : pair of int, or Tensor of int, shape (image, 2)
+        Rows and columns before the first coarse cell: `smnb.models.fusion_1km.coarse_offset`.
+    valid : Tensor of bool, shape of `pred`, optional
+        Pixels whose inputs are there: only these enter a 9 km mean. An in-situ pixel counts by its own mask alone.
+    alpha : float
+        Weight of the in-situ term. 1 trains on in-situ readings alone, 0 on the product alone; then the other target is
+        not looked at.
+    norms : pair of str
+        Of the in-situ and the product term: ``l1`` (mean absolute difference) or ``l2`` (mean squared difference).
+    factor : int
+        Pixels along a side of a coarse cell.
+    min_valid : float
+        Least share of valid pixels of a coarse cell that counts.
+    counts : Counter, optional
+        Where left-out terms are counted, by ``batches_without_in_situ`` and ``batches_without_product``, beside
+        ``in_situ`` and ``product``, the pixels and cells compared.
+
+    Returns
+    -------
+    Tensor, scalar
+        A batch that has nothing for one term leaves it out; the other one's weight stays what it is.
+
+    Raises
+    ------
+    ParameterError
+        If alpha or a norm is unknown.
+    ContractError
+        If shapes do not go together, a term whose weight is 1 or both terms have nothing to compare with, or an unmasked
+        value is NaN.
+
+    Examples
+    --------
+    >>> pred, mask = torch.full((1, 9, 9), 0.3), torch.zeros(1, 9, 9, dtype=torch.bool)
+    >>> mask[0, 4, 4] = True
+    >>> product = torch.full((1, 1, 1), 0.2)
+    >>> loss = fusion_loss(pred, torch.full((1, 9, 9), 0.5), mask, product, product > 0, alpha=0.75)
+    >>> round(float(loss), 4)
+    0.175
+    """
+    terms = fusion_terms(
+        pred, in_situ, in_situ_mask, product, product_mask, offset, valid,
+        alpha=alpha, norms=norms, factor=factor, min_valid=min_valid,
+    )  # fmt: skip
+    parts = [
+        (weight, term, name)
+        for weight, term, name in ((alpha, terms.in_situ, "in_situ"), (1.0 - alpha, terms.product, "product"))
+        if weight > 0.0
+    ]
+    missing = [name for _, term, name in parts if term is None]
+    if len(missing) == len(parts):
+        raise ContractError(
+            "fusion_loss", "the batch has nothing to compare with", got=plain(
+                f"alpha {alpha:g}, {int(in_situ_mask.sum())} in-situ pixels, {int(product_mask.sum())} cells of the product, "
+                f"{terms.n_product} of them with enough valid pixels"
+            ), next_step="Take patches with in-situ pixels or a product, or larger batches",
+        )  # fmt: skip
+    if counts is not None:
+        counts.update({f"batches_without_{name}": 1 for name in missing})
+        counts.update({"in_situ": terms.n_in_situ, "product": terms.n_product})
+    return sum(weight * term for weight, term, _ in parts if term is not None)
+
+
+def huber_loss(
+    pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None, *, delta: float = 0.4
+) -> torch.Tensor:
+    r"""Huber's loss: quadratic in small differences, linear in those above delta.
+
+    .. math::
+
+        L = \frac{1}{N} \sum_i \begin{cases} \frac{1}{2} e_i^2 & |e_i| \le \delta \\
+            \delta (|e_i| - \frac{1}{2} \delta) & \text{otherwise} \end{cases}, \quad e_i = \hat y_i - y_i
+
+    With labels in [0, 1] and the paper's delta of 0.4 nearly all differences are small ones: half the mean squared error.
+
+    Parameters
+    ----------
+    pred, target : Tensor, any one shape
+        Soil moisture, m3 m-3 (or scaled).
+    mask : Tensor of bool, optional
+        True where the target counts; N is the number of these.
+    delta : float
+        In the unit of the target; Table 7 chooses 0.4 from 0 to 1. 0 gives the mean absolute difference, the shape that the
+        loss (over delta) tends to, where the formula itself would vanish.
+
+    Returns
+    -------
+    Tensor, scalar
+
+    Raises
+    ------
+    ParameterError
+        If delta is negative.
+    ContractError
+        If shapes differ, nothing is valid, or an unmasked value is NaN.
+
+    References
+    ----------
+    Huber 1964, Robust estimation of a location parameter, Ann. Math. Statist. 35, 73-101, doi:10.1214/aoms/1177703732.
+
+    Examples
+    --------
+    >>> round(float(huber_loss(torch.tensor([0.3, 1.0]), torch.tensor([0.1, 0.0]))), 4)
+    0.17
+    """
+    if not delta >= 0.0:
+        raise ParameterError("huber_loss", "delta", got=delta, expected=plain("0 or more"))
+    size = _masked(pred, target, mask, "huber_loss").abs()
+    if delta > 0.0:
+        quadratic = size.clamp_max(delta)
+        size = quadratic * (size - 0.5 * quadratic)
+    return _mean_of_valid(size, mask, "huber_loss")

@@ -1,0 +1,252 @@
+"""AMSR-E over the sandbox world: brightness temperatures at 6.925 and 10.65 GHz, and NSIDC-0302 files of them."""
+
+from __future__ import annotations
+
+import gzip
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+from scipy.ndimage import gaussian_filter1d
+
+from smnb.contract import FormatError
+from smnb.models.physics import soil_emission_tb, vegetation_optical_depth
+from smnb_sandbox.noise import EARTH_RADIUS_KM, CorrelatedField, stream
+from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
+from smnb_sandbox.world import DayState, World
+
+__all__ = ["CHANNELS", "FILE_CHANNEL", "INCIDENCE_DEG", "PASSES", "Radiometer", "encode_image", "file_name"]
+
+INCIDENCE_DEG = 55.0
+PASSES = ("A", "D")
+CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")
+FILE_CHANNEL = {"6.9H": "06H", "6.9V": "06V", "10.7H": "10H", "10.7V": "10V"}
+GRID_SHAPE = (720, 1440)
+
+#: By band: frequency (GHz), footprint along and across the track (km, -3 dB), NEDT (K), b (m2 kg-1), ocean TB of a
+#: calm sea at 285 K for H and V (K). b, albedo and roughness are priors for C and X band, not fitted constants.
+BANDS = {
+    "6.9": (6.925, 75.0, 43.0, 0.3, 0.33, (82.0, 156.0)),
+    "10.7": (10.65, 51.0, 29.0, 0.6, 0.43, (86.0, 163.0)),
+}
+
+#: Industrial regions with transmitters near 6.9 GHz: south, north, west, east (degrees), number of sources.
+RFI_REGIONS = (
+    (30.0, 46.0, -100.0, -74.0, 55),
+    (45.0, 56.0, -4.0, 24.0, 14),
+    (22.0, 36.0, 108.0, 122.0, 10),
+    (33.0, 39.0, 130.0, 141.0, 14),
+    (20.0, 30.0, 70.0, 88.0, 12),
+    (23.0, 33.0, 42.0, 56.0, 10),
+)
+
+
+class _Footprint:
+    """Gaussian antenna pattern on a regular grid, its width in longitude growing with latitude."""
+
+    def __init__(self, world: World, along_km: float, across_km: float) -> None:
+        km_per_cell = EARTH_RADIUS_KM * np.pi / 180.0 * world.resolution
+        to_sigma = 1.0 / np.sqrt(8.0 * np.log(2.0))
+        self._sigma_rows = along_km * to_sigma / km_per_cell
+        sigma = across_km * to_sigma / km_per_cell / np.maximum(np.cos(np.radians(world.lat)), 0.01)
+        columns = world.shape[1]
+        distance = np.minimum(np.arange(columns), columns - np.arange(columns))
+        # floored so that rows where the pattern is narrower than a cell keep a kernel that sums to one
+        kernel = np.exp(-0.5 * (distance / np.maximum(sigma, 0.2)[:, None]) ** 2)
+        kernel /= kernel.sum(axis=1, keepdims=True)
+        self._transfer = np.ascontiguousarray(fft.rfft(kernel, axis=1).real.astype(np.float32))
+        self.peak = float(kernel[world.shape[0] // 2, 0] / max(1.0, np.sqrt(2 * np.pi) * self._sigma_rows))
+
+    def blur(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+        spectrum = fft.rfft(image, axis=1)
+        spectrum *= self._transfer
+        image = fft.irfft(spectrum, n=image.shape[1], axis=1, overwrite_x=True)
+        return gaussian_filter1d(image, self._sigma_rows, axis=0, mode="nearest")
+
+
+class Radiometer:
+    """Simulates the daily gridded images of both passes over a `World`.
+
+    Parameters
+    ----------
+    world : World
+        The world that is observed.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.swaths = Swaths(world.lat, world.lon, world.seed)
+        self._footprint = {band: _Footprint(world, *values[1:3]) for band, values in BANDS.items()}
+        self.roughness_h = np.clip(0.22 * np.exp(0.45 * world.field("roughness", 120)), 0.05, 0.7)
+        self.roughness_q = np.clip(0.12 + 0.015 * world.field("mixing", 200), 0.05, 0.2)
+        self.single_scattering_albedo = np.clip(0.06 + 0.008 * world.field("albedo", 200), 0.03, 0.09)
+        self.b_factor = np.clip(1.0 + 0.12 * world.field("vegetation structure", 150), 0.6, 1.4)
+        self._soil_share = world.land_fraction.ravel()[world.soil_cells]
+        self._sea = self._sea_static()
+        self._sources = self._rfi_sources()
+        self._wind = CorrelatedField(world.lat, world.shape[1], 350.0)
+
+    def _sea_static(self) -> dict[str, NDArray[np.float32]]:
+        """Sea surface temperature, sea ice, and the ice sheets' temperature index, constant over the month."""
+        world = self.world
+        lat = world.lat[:, None]
+        wave = world.grid_field("sea", 500)
+        temperature = np.clip(301.0 - 0.0095 * np.abs(lat - 8.0) ** 2 + 1.2 * wave, 271.4, 304.0)
+        edge = world.grid_field("ice edge", 400)
+        south = 1.0 / (1.0 + np.exp((lat + 62.5 + 1.8 * edge) / 0.8))
+        north = 0.85 / (1.0 + np.exp(-(lat - 79.5 - 2.5 * edge) / 1.0))
+        firn = 0.6 * world.grid_field("firn", 250) + 0.4 * world.grid_field("firn fine", 60)
+        return {
+            "temperature": temperature.astype(np.float32),
+            "ice": np.clip(south + north, 0.0, 1.0).astype(np.float32),
+            "firn": firn.astype(np.float32),
+        }
+
+    def _rfi_sources(self) -> NDArray[np.float64]:
+        """Row, column, peak anomaly (K), H share and V share of each transmitter."""
+        rng, world, sources = stream(self.world.seed, "rfi"), self.world, []
+        for south, north, west, east, number in RFI_REGIONS:
+            for _ in range(number):
+                row = int((rng.uniform(south, north) + 90.0) / world.resolution)
+                column = int((rng.uniform(west, east) + 180.0) / world.resolution)
+                peak = min(8.0 * np.exp(1.15 * rng.standard_normal()), 160.0)
+                shares = rng.uniform(0.35, 1.0, size=2)
+                if world.land_fraction[row, column] > 0.5:
+                    sources.append((row, column, peak, *shares))
+        return np.asarray(sources, dtype=np.float64).reshape(-1, 5)
+
+    def _soil_moisture_at(self, state: DayState, local_hour: float) -> NDArray[np.float32]:
+        """Interpolate soil moisture to the UTC of the overpass, which depends on longitude."""
+        share = np.mod(local_hour - self.world.soil_lon / 15.0, 24.0) / 24.0
+        return state.soil_moisture_start * (1.0 - share) + state.soil_moisture_end * share
+
+    def _background(self, band: str, wind: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """H and V of sea, sea ice and ice sheets on the whole grid (soil is added to it)."""
+        calm_h, calm_v = BANDS[band][5]
+        warm, ice, firn = self._sea["temperature"] - 285.0, self._sea["ice"], self._sea["firn"]
+        sheet = self.world.ice_sheet
+        # thin cold firn over Antarctica, warmer and wetter Greenland in July
+        sheet_level = np.where(self.world.lat[:, None] < 0, 0.0, 22.0).astype(np.float32)
+        result = []
+        for calm, per_wind, per_kelvin, sea_ice, firn_level, firn_range in (
+            (calm_h, 1.15, 0.12, 222.0, 176.0, 12.0),
+            (calm_v, 0.45, 0.42, 250.0, 208.0, 10.0),
+        ):
+            sea = calm + per_wind * wind + per_kelvin * warm
+            surface = sea + ice * (sea_ice - sea)
+            land_ice = firn_level + sheet_level + firn_range * firn
+            result.append(np.where(sheet, self.world.land_fraction * (land_ice - surface) + surface, surface))
+        return result[0], result[1]
+
+    def soil_tb(self, state: DayState, band: str, orbit_pass: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Brightness temperatures (K) of the soil cells' land part at a pass, H and V, before the antenna."""
+        world, hour = self.world, LOCAL_HOUR[orbit_pass]
+        surface = world.surface_temperature(state, hour)
+        daily = world.surface_temperature(state)
+        return soil_emission_tb(
+            self._soil_moisture_at(state, hour),
+            world.clay_fraction,
+            daily + 0.8 * (surface - daily),
+            frequency_ghz=BANDS[band][0],
+            incidence_deg=INCIDENCE_DEG,
+            h=self.roughness_h,
+            q=self.roughness_q,
+            n=1,
+            tau=vegetation_optical_depth(BANDS[band][4] * self.b_factor, world.vegetation_water_content),
+            single_scattering_albedo=self.single_scattering_albedo,
+            canopy_temperature=daily + 0.55 * (surface - daily),
+        )
+
+    def images(self, state: DayState, orbit_pass: str) -> dict[str, NDArray[np.float32]]:
+        """Simulate the four images of one day and pass.
+
+        Parameters
+        ----------
+        state : DayState
+            The day, from `World.days`.
+        orbit_pass : {"A", "D"}
+            Ascending (13:30) or descending (01:30).
+
+        Returns
+        -------
+        dict of str to ndarray
+            Channel to brightness temperature (K), shape (lat, lon), latitude ascending, NaN where not observed.
+        """
+        world, day = self.world, state.day.toordinal()
+        index = PASSES.index(orbit_pass)
+        rng = stream(world.seed, "radiometer", day, index)
+        storm_track = 7.0 + 3.5 * np.exp(-(((np.abs(world.lat) - 50.0) / 18.0) ** 2))[:, None]
+        wind = np.clip(storm_track + 2.8 * self._wind.sample(rng), 0.0, 22.0).astype(np.float32)
+        missing = ~self.swaths.covered(state.day, orbit_pass)
+        interference = self._interference(rng)
+        result = {}
+        for band, (_, _, _, nedt, _, _) in BANDS.items():
+            for polarisation, background, soil in zip(
+                "HV", self._background(band, wind), self.soil_tb(state, band, orbit_pass), strict=True
+            ):
+                image = background.astype(np.float32)
+                flat = image.ravel()
+                sea = flat[world.soil_cells]
+                water = sea * world.open_water_fraction + soil * (1.0 - world.open_water_fraction)
+                flat[world.soil_cells] = sea + self._soil_share * (water - sea)
+                if band == "6.9":
+                    image += interference[polarisation]
+                image = self._footprint[band].blur(image)
+                image += np.float32(nedt) * rng.standard_normal(image.shape, dtype=np.float32)
+                image[missing] = np.nan
+                result[f"{band}{polarisation}"] = image
+        return result
+
+    def _interference(self, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+        """Point anomalies of the transmitters that are on, scaled so that the blurred peak is the source's."""
+        rows, columns = self._sources[:, 0].astype(int), self._sources[:, 1].astype(int)
+        on = rng.random(rows.size) < 0.6
+        strength = np.exp(0.4 * rng.standard_normal(rows.size)) * on / self._footprint["6.9"].peak
+        result = {}
+        for polarisation, share in (("H", self._sources[:, 3]), ("V", self._sources[:, 4])):
+            grid = np.zeros(self.world.shape, dtype=np.float32)
+            np.add.at(grid, (rows, columns), (self._sources[:, 2] * share * strength).astype(np.float32))
+            result[polarisation] = grid
+        return result
+
+
+def file_name(day: date, orbit_pass: str, channel: str) -> str:
+    """Name of an NSIDC-0302 file.
+
+    Examples
+    --------
+    >>> file_name(date(2011, 7, 1), "A", "6.9H")
+    'ID2r1-AMSRE-D.252011182A.v03.06H.gz'
+    """
+    return f"ID2r1-AMSRE-D.25{day:%Y%j}{orbit_pass}.v03.{FILE_CHANNEL[channel]}.gz"
+
+
+def encode_image(image: NDArray[np.floating]) -> bytes:
+    """Encode an image as an NSIDC-0302 file: gzip of uint16 little-endian, 0.1 K, 0 missing, north first.
+
+    Parameters
+    ----------
+    image : ndarray, shape (lat, lon)
+        Brightness temperature (K), latitude ascending, NaN missing, on the 0.25 degree grid or a coarser one that
+        divides it (cells are then repeated).
+
+    Returns
+    -------
+    bytes
+        The same for the same image always: the gzip header holds no time.
+
+    Raises
+    ------
+    FormatError
+        When the image's grid does not divide the file's.
+    """
+    repeat = GRID_SHAPE[0] // max(image.shape[0], 1)
+    if image.ndim != 2 or (image.shape[0] * repeat, image.shape[1] * repeat) != GRID_SHAPE:
+        raise FormatError(
+            "encode_image", "the image does not fit the file's grid", got=image.shape, expected=GRID_SHAPE
+        )
+    tenths = np.rint(np.nan_to_num(image[::-1], nan=0.0) * 10.0)
+    packed = np.clip(tenths, 0.0, 65535.0).astype("<u2")
+    packed = packed.repeat(repeat, axis=0).repeat(repeat, axis=1)
+    return gzip.compress(packed.tobytes(), compresslevel=1, mtime=0)

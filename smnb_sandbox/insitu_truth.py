@@ -1,0 +1,292 @@
+"""The hidden hourly truth at the sandbox's stations: rain, temperature and soil moisture of 2011, of cells and of points.
+
+A station's *cell* follows the gridded world: on the days that the world simulates, its rain is the world's, given to
+hours, and its soil moisture at 00 UTC is the world's exactly. Before and after, the same bucket runs on rain drawn from
+the climate of the season, and the two are joined by a correction that grows before the world's first day and decays
+with the soil's own memory after its last. The *point* has soil and rain of its own around its cell's: that is the
+representativeness error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from smnb_sandbox.insitu_sites import Sensor, Station
+from smnb_sandbox.noise import stream
+from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits
+
+__all__ = ["END", "START", "CellDays", "PointTruth", "simulate_points"]
+
+Array = NDArray[np.float64]
+
+#: First and last day that is simulated, whatever part is written; the first month is spin-up.
+START, END = date(2010, 12, 1), date(2011, 12, 31)
+_DAYS = (END - START).days + 1
+_RAMP_DAYS = 20
+#: Memory (days) of soil moisture below 5 cm, by depth in m: an exponential filter of the surface.
+_FILTER_DAYS = {0.1: 4.0, 0.1016: 4.0, 0.2: 9.0, 0.2032: 9.0, 0.5: 25.0, 1.0: 60.0}
+#: By Köppen group: how much colder (K) January is than July in the north; the south has 0.35 of it the other way round.
+_SEASON_K = {"Af": 1.0, "Am": 2.0, "As": 3.0, "Aw": 3.0, "BS": 20.0, "BW": 18.0, "Cf": 18.0, "Cs": 15.0, "Cw": 12.0,
+             "Df": 33.0, "Ds": 26.0, "Dw": 30.0, "ET": 26.0}  # fmt: skip
+_IRRIGATED = 20
+
+
+class CellDays:
+    """Keeps what the world's days say of the stations' cells.
+
+    Parameters
+    ----------
+    world : World
+        The world whose days are observed.
+    stations : list of Station
+        Their cells are kept.
+    """
+
+    def __init__(self, world: World, stations: list[Station]) -> None:
+        self.world, self.stations = world, stations
+        self.cells = np.array([s.cell for s in stations])
+        self._days: list[tuple[date, Array]] = []
+
+    def observe(self, state: DayState) -> None:
+        """Keep one day; the days must come in order, without gaps."""
+        fields = (state.soil_moisture_start, state.soil_moisture_end, state.rain, state.temperature_anomaly)
+        self._days.append((state.day, np.stack([f[self.cells] for f in fields]).astype(np.float64)))
+
+    @property
+    def first(self) -> date:
+        """The first day kept."""
+        return self._days[0][0]
+
+    @property
+    def values(self) -> Array:
+        """Shape (day, 4, station): soil moisture at 00 and 24 UTC, rain (mm), temperature anomaly (K)."""
+        return np.stack([values for _, values in self._days])
+
+
+@dataclass(frozen=True)
+class PointTruth:
+    """Hourly series from `START`; the value of an hour holds at its beginning. Shape (hour, station)."""
+
+    stations: list[Station]
+    cell_moisture: Array
+    """m3 m-3, of the station's 0.25 degree cell, 0-5 cm."""
+    point_moisture: Array
+    """m3 m-3, at the station, 0-5 cm."""
+    cell_rain: Array
+    """mm, in the hour that begins."""
+    point_rain: Array
+    """mm, rain only."""
+    irrigation: Array
+    """mm."""
+    soil_temperature: Array
+    """Degree C, at 5 cm."""
+    air_temperature: Array
+    """Degree C."""
+
+    def hours(self, first: date, last: date) -> slice:
+        """Indices of the hours of the days from `first` to `last`."""
+        return slice(24 * (first - START).days, 24 * ((last - START).days + 1))
+
+    def times(self, first: date, last: date) -> NDArray[np.datetime64]:
+        """UTC hours of the days from `first` to `last`."""
+        return np.arange(first.isoformat(), (last + timedelta(days=1)).isoformat(), dtype="datetime64[h]")
+
+    def at_depth(self, depth: float) -> Array:
+        """Soil moisture at a depth (m), shape (hour, station): the surface's, or lagged and smoothed below 5 cm."""
+        if depth < 0.052:
+            return self.point_moisture
+        share = 1.0 - np.exp(-1.0 / 24.0 / _FILTER_DAYS[depth])
+        surface = self.point_moisture
+        start = surface[: 24 * 30].mean(axis=0)
+        lagged, _ = lfilter([share], [1.0, share - 1.0], surface, axis=0, zi=(1.0 - share) * start[None])
+        return np.clip(lagged + 0.015 + 0.02 * depth, 0.01, 0.55)
+
+    def of_sensor(self, sensor: Sensor) -> Array:
+        """Soil moisture that a perfect sensor would read, shape (hour,)."""
+        return self.at_depth(sensor.depth_to)[:, sensor.station_index]
+
+
+@dataclass(frozen=True)
+class _Season:
+    """Climate of each day and station, shape (day, station); in mid-July what the world has."""
+
+    probability: Array
+    intensity: Array
+    equilibrium: Array
+    temperature: Array
+    winter: Array
+
+
+def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _Season:
+    day = np.arange(_DAYS) + START.timetuple().tm_yday
+    january = (0.5 - 0.5 * np.cos(2.0 * np.pi * (day - 198.0) / 365.25))[:, None]
+    north = np.array([s.lat > 0 for s in stations])
+    table = np.array([CLIMATE[s.climate] for s in stations]).T
+    # the class table has July north and south of the equator: the other one stands for January
+    rain_july, rain_january = np.where(north, table[0], table[1]), np.where(north, table[1], table[0])
+    wet_july, wet_january = np.where(north, table[3], table[4]), np.where(north, table[4], table[3])
+    probability = world.rain_probability[cells] * (rain_january / rain_july) ** january
+    span = (world.field_capacity - world.wilting_point)[cells]
+    equilibrium = world.equilibrium[cells] + january * (wet_january - wet_july) * span
+    low, high = 0.35 * world.wilting_point[cells], 1.05 * world.field_capacity[cells]
+    swing = np.array([_SEASON_K.get(s.climate[:2], 15.0) for s in stations])
+    temperature = world.mean_temperature[cells] + january * np.where(north, -swing, 0.35 * swing) - 273.15
+    return _Season(
+        np.clip(probability, 0.004, 0.85),
+        np.broadcast_to(world.rain_intensity[cells], probability.shape),
+        np.clip(equilibrium, low, high),
+        temperature,
+        np.where(north, january, 1.0 - january),
+    )
+
+
+def _autoregressive(rng: np.random.Generator, memory: float, shape: tuple[int, int]) -> Array:
+    """Standard AR(1) series along the first axis."""
+    shocks = rng.standard_normal(shape) * np.sqrt(1.0 - memory**2)
+    shocks[0] /= np.sqrt(1.0 - memory**2)
+    return lfilter([1.0], [1.0, -memory], shocks, axis=0)
+
+
+def _hourly_rain(rng: np.random.Generator, daily: Array) -> Array:
+    """Give the rain of each day to a storm of two to seven hours that stays within the day."""
+    hour = np.arange(24.0)[None, :, None]
+    half = rng.uniform(1.0, 3.5, size=(daily.shape[0], 1, daily.shape[1]))
+    centre = rng.uniform(4.0, 19.0, size=half.shape)
+    weight = np.clip(1.0 - np.abs(hour + 0.5 - centre) / (half + 0.5), 0.0, None)
+    weight /= weight.sum(axis=1, keepdims=True)
+    return (daily[:, None] * weight).reshape(-1, daily.shape[1])
+
+
+def _daily_weather(seed: int, season: _Season, observed: CellDays, same: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Rain (mm) and temperature anomaly (K) of each day and station: the world's on its days, drawn on the others."""
+    shape = season.probability.shape
+    gaussian = _autoregressive(stream(seed, "insitu storms"), 0.45, shape)
+    rain = rain_amount(gaussian, season.probability, season.intensity).astype(np.float64)
+    anomaly = 2.5 * _autoregressive(stream(seed, "insitu weather"), 0.75, shape) - 1.5 * (rain > 1.0)
+    known = observed.values
+    days = slice((observed.first - START).days, (observed.first - START).days + len(known))
+    rain[days], anomaly[days] = known[:, 2], known[:, 3]
+    # stations of one cell see one weather; the logarithm in the rain leaves negative zeros
+    return rain[:, same] + 0.0, anomaly[:, same]
+
+
+def _join(free: Array, observed: CellDays, drydown_days: Array) -> Array:
+    """Return the hourly correction that brings the free-running cells to the world's values at 00 UTC."""
+    known = observed.values
+    first = (observed.first - START).days
+    target = np.concatenate([known[:, 0], known[-1:, 1]])
+    knots = (target - free[24 * first : 24 * (first + len(target) - 1) + 1 : 24])[: len(target)]
+    hour = np.arange(free.shape[0]) / 24.0 - first
+    correction = np.empty_like(free)
+    for i in range(free.shape[1]):
+        correction[:, i] = np.interp(hour, np.arange(len(target)), knots[:, i])
+    before = np.clip(1.0 + hour / _RAMP_DAYS, 0.0, 1.0)[:, None]
+    after = np.exp(-np.clip(hour - (len(target) - 1), 0.0, None)[:, None] / drydown_days)
+    return correction * before * after
+
+
+def simulate_points(seed: int, observed: CellDays) -> PointTruth:
+    """Simulate the hourly truth of 2011 at the stations.
+
+    Parameters
+    ----------
+    seed : int
+        The world's.
+    observed : CellDays
+        The days of the world, at the stations' cells.
+
+    Returns
+    -------
+    PointTruth
+        From `START`, whatever part of it is written.
+    """
+    world, stations, cells = observed.world, observed.stations, observed.cells
+    _, head, inverse = np.unique(cells, return_index=True, return_inverse=True)
+    same = head[inverse]
+    season = _season(world, stations, cells)
+    season = _Season(*(field[:, same] for field in vars(season).values()))
+    rain, anomaly = _daily_weather(seed, season, observed, same)
+    cell_rain = _hourly_rain(stream(seed, "insitu storm hours"), rain)[:, same]
+
+    rng = stream(seed, "insitu points")
+    count, hours = len(stations), cell_rain.shape[0]
+    # a storm reaches the gauge more or less, or not at all; over many storms the point gets what the cell gets
+    catch = np.exp(0.45 * rng.standard_normal((_DAYS, count)) - 0.10) * (rng.random((_DAYS, count)) > 0.06) / 0.94
+    point_rain = cell_rain * catch.repeat(24, axis=0)
+    irrigation = _irrigate(rng, stations, season, hours)
+
+    clay, sand = np.array([[s.clay_fraction, s.sand_fraction] for s in stations]).T
+    limits = soil_limits(clay, sand)
+    cell_limits = [v[cells].astype(np.float64) for v in (world.wilting_point, world.field_capacity, world.porosity)]
+    relative = (season.equilibrium - cell_limits[0]) / (cell_limits[1] - cell_limits[0])
+    exposure = rng.standard_normal(count)
+    own = limits[0] + (relative * np.exp(0.10 * exposure)) * (limits[1] - limits[0])
+    own = np.where(relative > 0.0, own, limits[0] * (1.0 + 0.8 * relative))
+    own = np.maximum(own, 0.012)
+    drydown = world.drydown_days[cells].astype(np.float64)
+    cool = 0.22 * (season.winter * 12.0)
+    state = _run_bucket(
+        np.hstack([cell_rain, point_rain + irrigation]),
+        np.hstack([season.equilibrium, own]),
+        np.concatenate([cell_limits[1], limits[1]]),
+        np.concatenate([cell_limits[2], limits[2]]),
+        np.hstack([drydown + cool, (drydown + cool) * np.exp(0.15 * rng.standard_normal(count))]),
+    )
+    correction = _join(state[:, :count], observed, drydown)
+    cell_moisture = np.clip(state[:, :count] + correction, 0.004, cell_limits[2])
+    slow = 0.02 * np.clip(cell_moisture / 0.2, 0.2, 1.0) * _slow_variation(rng, count, hours)
+    point_moisture = np.clip(state[:, count:] + correction + slow, 0.008, limits[2] - 0.01)
+    air, soil = _temperatures(world, stations, season.temperature + anomaly, cells)
+    return PointTruth(stations, cell_moisture, point_moisture, cell_rain, point_rain, irrigation, soil, air)
+
+
+def _slow_variation(rng: np.random.Generator, count: int, hours: int) -> Array:
+    """Vegetation and microrelief: an AR(1) of ten days, between days linear, shape (hour, station)."""
+    daily = 0.5 * _autoregressive(rng, float(np.exp(-0.1)), (hours // 24 + 1, count))
+    share = (np.arange(24.0) / 24.0)[None, :, None]
+    between = daily[:-1, None] * (1.0 - share) + daily[1:, None] * share
+    return between.reshape(hours, count)
+
+
+def _irrigate(rng: np.random.Generator, stations: list[Station], season: _Season, hours: int) -> Array:
+    """Water given to irrigated cropland at night, in the warm season, every week or so; the cell does not see it."""
+    water = np.zeros((hours, len(stations)))
+    for i, station in enumerate(stations):
+        draw = rng.random(_DAYS)
+        if station.land_cover == _IRRIGATED:
+            days = np.flatnonzero((draw < 0.14) & (season.winter[:, i] < 0.45))
+            local = round(22.0 - station.lon / 15.0) % 24
+            for hour in range(4):
+                water[np.minimum(24 * days + (local + hour) % 24, hours - 1), i] = 4.5
+    return water
+
+
+def _run_bucket(rain: Array, equilibrium: Array, capacity: Array, porosity: Array, drydown: Array) -> Array:
+    """Step the bucket hour by hour; `equilibrium` and `drydown` are daily."""
+    result = np.empty_like(rain)
+    moisture = equilibrium[0].copy()
+    for hour in range(rain.shape[0]):
+        result[hour] = moisture
+        day = hour // 24
+        moisture = bucket_step(moisture, rain[hour], equilibrium[day], capacity, porosity, drydown[day], 1.0 / 24.0)
+    return result
+
+
+def _temperatures(world: World, stations: list[Station], daily: Array, cells: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Air and 5 cm soil temperature by hour: daily means between noons, and the sun; the soil lags and is damped."""
+    hours = np.arange(24 * _DAYS)
+    lon = np.array([s.lon for s in stations])
+    mean = np.stack([np.interp(hours / 24.0, np.arange(_DAYS) + 0.5, series) for series in daily.T], axis=1)
+    local = (hours[:, None] + lon / 15.0) / 24.0
+    half_range = world.diurnal_half_range[cells].astype(np.float64)
+    air = mean - 0.5 + 0.75 * half_range * np.cos(2.0 * np.pi * (local - 15.0 / 24.0))
+    share = 1.0 - np.exp(-1.0 / 36.0)
+    slow, _ = lfilter([share], [1.0, share - 1.0], mean, axis=0, zi=(1.0 - share) * mean[:1])
+    # under snow the soil stays near zero
+    slow = np.where(slow < -1.0, -1.0 + 0.45 * (slow + 1.0), slow)
+    return air, slow + 0.45 * half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))

@@ -1,0 +1,193 @@
+"""The sandbox's seventh network in NOAA's fixed-width text: USCRN hourly02 and daily01 files.
+
+Field positions follow the products' readme files. Values that NOAA's checks would have rejected are missing there
+(-99.000, -9999.0, -99999, -9999 by field), so the files carry no flags of soil moisture; soil that is frozen is not
+rejected, and its temperature is in the same line.
+
+References
+----------
+Diamond et al. 2013, Bull. Amer. Meteor. Soc. 94, 485-498, doi:10.1175/BAMS-D-12-00170.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from smnb_sandbox.insitu_readings import FLAGS, MISSING, Readings
+from smnb_sandbox.insitu_sites import NETWORKS, Station
+from smnb_sandbox.insitu_truth import PointTruth
+
+__all__ = ["daily_text", "hourly_table", "hourly_text", "uscrn_names"]
+
+Array = NDArray[np.float64]
+
+_LOGGER_VERSION = "1.302"
+_REJECTED = sum(1 << i for i, name in enumerate(FLAGS) if name in ("C01", "C02", "D06", "D07", "D08", "D09", "D10"))
+#: A day's mean needs this many hours.
+_HOURS_OF_A_DAY = 18
+_MOISTURE, _TENTHS, _SOLAR, _HUMIDITY = -99.0, -9999.0, -99999.0, -9999.0
+_HOURLY = (
+    "%5s %8s %4s %8s %4s %6s %7.2f %7.2f %7.1f %7.1f %7.1f %7.1f %7.1f %6.0f %1s %6.0f %1s %6.0f %1s %1s %7.1f %1s "
+    "%7.1f %1s %7.1f %1s %5.0f %1s" + " %7.3f" * 5 + " %7.1f" * 5
+)
+_DAILY = "%5s %8s %6s" + " %7.2f" * 2 + " %7.1f" * 5 + " %8.2f %1s" + " %7.1f" * 6 + " %7.3f" * 5 + " %7.1f" * 5
+
+
+def uscrn_names(product: str, year: int) -> list[str]:
+    """Names of the network's files of a year.
+
+    Examples
+    --------
+    >>> uscrn_names("hourly02", 2011)[0], uscrn_names("daily01", 2011)[0]
+    ('CRNH0203-2011-SX_Ashford_4_NE.txt', 'CRND0103-2011-SX_Ashford_4_NE.txt')
+    """
+    start = {"hourly02": "CRNH0203", "daily01": "CRND0103"}[product]
+    network = next(n for n in NETWORKS if n.file_format == "uscrn")
+    return [f"{start}-{year}-{station}.txt" for station in network.stations]
+
+
+def _on_hours(readings: Readings, first: date, count: int) -> Array:
+    """Readings on all hours, NaN where the checks rejected them or there is none."""
+    value = np.full(count, np.nan)
+    rejected = (readings.value == MISSING) | (readings.flags & np.uint16(_REJECTED) != 0)
+    index = (readings.time - np.datetime64(first, "h")).astype(int)
+    value[index] = np.where(rejected, np.nan, readings.value)
+    return value
+
+
+def _lagged(series: Array, days: float) -> Array:
+    share = 1.0 - np.exp(-1.0 / 24.0 / days)
+    return lfilter([share], [1.0, share - 1.0], series, zi=[(1.0 - share) * series[0]])[0]
+
+
+def hourly_table(
+    station: Station, readings: Sequence[Readings], truth: PointTruth, period: tuple[date, date]
+) -> dict[str, Array]:
+    """Values of a station's hours, NaN where missing.
+
+    Parameters
+    ----------
+    station : Station
+        A station of the network.
+    readings : sequence of Readings
+        Its sensors, from the top.
+    truth : PointTruth
+        Gives weather and temperatures.
+    period : (date, date)
+        First and last UTC day.
+
+    Returns
+    -------
+    dict of str to ndarray
+        By field, shape (hour,), or (hour, 5) of soil. An hour is named by its end, as in the files.
+    """
+    i = readings[0].sensor.station_index
+    hours = truth.hours(*period)
+    before = slice(hours.start - 1, hours.stop - 1)
+    air, soil = truth.air_temperature[:, i], truth.soil_temperature[:, i]
+    elevation_of_sun = _sine_of_sun(station, truth.times(*period))
+    cloudy = np.where(truth.point_rain[before, i] > 0.1, 0.25, 0.8)
+    solar = np.round(1080.0 * np.clip(elevation_of_sun, 0.0, None) ** 1.15 * cloudy)
+    surface = air[hours] + 0.012 * solar - 1.0
+    mean = 0.5 * (air[hours] + air[before])
+    rough = (solar > 0) * 40.0
+    result = {
+        "t_calc": air[hours], "t_avg": mean, "t_max": np.maximum(air[hours], air[before]) + 0.2,
+        "t_min": np.minimum(air[hours], air[before]) - 0.2, "rain": truth.point_rain[before, i],
+        "solar": solar, "solar_max": solar + rough, "solar_min": np.clip(solar - rough, 0.0, None),
+        "surface": surface, "surface_max": surface + 0.6, "surface_min": surface - 0.6,
+        "humidity": np.clip(np.round(72.0 - 2.2 * (mean - _lagged(air, 1.5)[hours])), 8.0, 100.0),
+        "moisture": np.stack([_on_hours(r, period[0], mean.size) for r in readings], axis=1),
+        "soil": np.stack([soil[hours], *(_lagged(soil, d)[hours] for d in (0.5, 1.5, 6.0, 15.0))], axis=1),
+    }  # fmt: skip
+    # one failure of the station's logger a file
+    gap = slice(800 + 13 * station.number, 803 + 14 * station.number)
+    result = {name: np.array(values) for name, values in result.items()}  # some are views of the truth
+    for values in result.values():
+        values[gap] = np.nan
+    return result
+
+
+def _sine_of_sun(station: Station, times: NDArray[np.datetime64]) -> Array:
+    day = (times - np.datetime64("2011-01-01", "h")).astype(float) / 24.0
+    declination = np.radians(-23.44 * np.cos(2.0 * np.pi * (day + 10.0) / 365.0))
+    angle = 2.0 * np.pi * (day + station.lon / 360.0 - 0.5 - 0.5 / 24.0)
+    lat = np.radians(station.lat)
+    return np.sin(lat) * np.sin(declination) + np.cos(lat) * np.cos(declination) * np.cos(angle)
+
+
+def _offset(station: Station) -> int:
+    return round(station.lon / 15.0)
+
+
+def _filled(values: Array, fill: float) -> list:
+    return np.where(np.isnan(values), fill, values).T.tolist()
+
+
+def _number(station: Station) -> str:
+    """Return a station number that no real station has."""
+    return f"{99900 + station.number:05d}"
+
+
+def _hour_names(times: NDArray[np.datetime64]) -> tuple[list[str], list[str]]:
+    text = np.datetime_as_string(times, unit="m").tolist()
+    return [t[:10].replace("-", "") for t in text], [t[11:].replace(":", "") for t in text]
+
+
+def hourly_text(station: Station, table: dict[str, Array], truth: PointTruth, period: tuple[date, date]) -> str:
+    """Return a station's hourly02 file; 38 fields in 243 columns."""
+    times = truth.times(*period)
+    utc, local = _hour_names(times), _hour_names(times + np.timedelta64(_offset(station), "h"))
+    n = len(utc[0])
+    constant = [_number(station)] * n, [_LOGGER_VERSION] * n, [station.lon] * n, [station.lat] * n
+    solar = [_filled(table[k], _SOLAR) for k in ("solar", "solar_max", "solar_min")]
+    surface = [_filled(table[k], _TENTHS) for k in ("surface", "surface_max", "surface_min")]
+    good = ["3" if gone else "0" for gone in np.isnan(table["solar"]).tolist()]
+    columns = [
+        constant[0], *utc, *local, *constant[1:],
+        *(_filled(table[k], _TENTHS) for k in ("t_calc", "t_avg", "t_max", "t_min", "rain")),
+        solar[0], good, solar[1], good, solar[2], good, ["R"] * n,
+        surface[0], good, surface[1], good, surface[2], good, _filled(table["humidity"], _HUMIDITY), good,
+        *_filled(table["moisture"], _MOISTURE), *_filled(table["soil"], _TENTHS),
+    ]  # fmt: skip
+    return "\n".join([*map(_HOURLY.__mod__, zip(*columns, strict=True)), ""])
+
+
+def daily_text(station: Station, table: dict[str, Array], truth: PointTruth, period: tuple[date, date]) -> str:
+    """Return a station's daily01 file: means of the hours of each local day as hourly02 prints them; 28 fields.
+
+    Only whole local days are in it. A day with fewer than 18 hours of a field has none of it.
+    """
+    times = truth.times(*period) + np.timedelta64(_offset(station), "h")
+    # the hour that ends at midnight belongs to the day before
+    day = (times - np.timedelta64(1, "h")).astype("datetime64[D]")
+    names, start, count = np.unique(day, return_index=True, return_counts=True)
+    whole = [slice(s, s + 24) for s, n in zip(start, count, strict=True) if n == 24]
+    dates = [str(d).replace("-", "") for d, n in zip(names, count, strict=True) if n == 24]
+
+    def reduced(name: str, digits: int, how: str, fill: float) -> Array:
+        hourly = np.round(table[name], digits)
+        rows = np.stack([hourly[w] for w in whole])
+        enough = np.isfinite(rows).sum(axis=1) >= _HOURS_OF_A_DAY
+        rows = np.where(enough[:, None], rows, 0.0)
+        return np.where(enough, getattr(np, f"nan{how}")(rows, axis=1), fill)
+
+    high, low = reduced("t_max", 1, "max", _TENTHS), reduced("t_min", 1, "min", _TENTHS)
+    middle = np.where(high == _TENTHS, _TENTHS, 0.5 * (high + low))
+    solar = reduced("solar", 0, "sum", _TENTHS)
+    solar = np.where(solar == _TENTHS, _TENTHS, solar * 3600e-6)
+    n = len(dates)
+    columns = [
+        [_number(station)] * n, dates, [_LOGGER_VERSION] * n, [station.lon] * n, [station.lat] * n, high, low, middle,
+        reduced("t_avg", 1, "mean", _TENTHS), reduced("rain", 1, "sum", _TENTHS), solar, ["R"] * n,
+        reduced("surface_max", 1, "max", _TENTHS), reduced("surface_min", 1, "min", _TENTHS),
+        reduced("surface", 1, "mean", _TENTHS), reduced("humidity", 0, "max", _TENTHS),
+        reduced("humidity", 0, "min", _TENTHS), reduced("humidity", 0, "mean", _TENTHS),
+        *reduced("moisture", 3, "mean", _MOISTURE).T, *reduced("soil", 1, "mean", _TENTHS).T,
+    ]  # fmt: skip
+    return "\n".join([*map(_DAILY.__mod__, zip(*columns, strict=True)), ""])

@@ -1,0 +1,257 @@
+"""What coarse products say of the country around the sites: NASA-USDA SMAP at 10 km, GLDAS Noah, and MODIS leaf area.
+
+They see the country's rain and its mean soil, not the site's; each has its own idea of wet and dry, and its own errors. Cells
+far from every site have no data.
+
+References
+----------
+Rodell et al. 2004, Bull. Am. Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from smnb_sandbox.multisource_days import SiteDays, SiteSimulation
+from smnb_sandbox.multisource_ground import Ground
+from smnb_sandbox.multisource_rasters import LonLatGrid, Patch, encode_sparse
+from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, Sentinel1Pass
+from smnb_sandbox.noise import stream
+from smnb_sandbox.world import soil_limits
+
+__all__ = [
+    "GLDAS_LAYER", "SMAP_BANDS", "gldas_file", "gldas_name", "gldas_patch", "gldas_time", "lai_days", "lai_file", "lai_name",
+    "lai_patches", "smap_days", "smap_file", "smap_name", "smap_patches",
+]  # fmt: skip
+
+#: The product's cells over the contiguous US.
+_SMAP_GRID = LonLatGrid(-125.0, 50.0, 10.0, 590, 260)
+_LAI_GRID = LonLatGrid(-125.0, 50.0, 240.0, 14160, 6240)
+#: Cells on each side of a site's that have data.
+_AROUND = 2
+SMAP_BANDS = ("ssm", "susm", "smp", "ssma", "susma")
+SMAP_DAYS = 3
+#: First day of the product: images begin every three days from it on.
+_SMAP_FIRST = date(2015, 4, 2)
+#: mm that the two layers of the Palmer model hold at most.
+_SSM_MAX, _SUSM_MAX = 25.39, 274.6
+_NODATA = -9999.0
+_ANOMALY_IMAGES = 11
+GLDAS_SHAPE = (600, 1440)
+_GLDAS_GRID = LonLatGrid(-180.0, 90.0, 4.0, 1440, 600)
+#: Hour of the granule before a pass: by direction, east and west.
+_GLDAS_HOURS = {"A": (21, 0), "D": (9, 12)}
+#: The layer that is kept of a granule's: its depth in mm, memory in days, and the least and the most it has (kg m-2).
+GLDAS_LAYER = "SoilMoi0_10cm_inst"
+_DEPTH_MM, _MEMORY_DAYS, _LEAST, _MOST = 100.0, 2.5, 2.0, 47.6
+_LAI_STEP = 8
+
+
+def _patch_box(grid: LonLatGrid, days: SiteDays) -> tuple[slice, slice]:
+    half = (_AROUND + 0.5) / grid.per_degree
+    return grid.box(days.site.lat, days.site.lon, half, half)
+
+
+def smap_days() -> list[date]:
+    """First days of the images, from the one that holds the world's first day."""
+    start = FIRST_DAY - timedelta(days=(FIRST_DAY - _SMAP_FIRST).days % SMAP_DAYS)
+    return [start + timedelta(days=i) for i in range(0, (LAST_DAY - start).days + 1, SMAP_DAYS)]
+
+
+def smap_name(day: date) -> str:
+    """Name of the image that begins on a day."""
+    return f"SMAP10KM_soil_moisture_{day:%Y%m%d}_{day + timedelta(days=SMAP_DAYS - 1):%Y%m%d}.tif"
+
+
+def smap_patches(days: SiteDays) -> list[Patch]:
+    """The cells around a site in all images, in order, (band, row, col)."""
+    site, region = days.site, days.site.region
+    rng = stream(days.seed, "multisource smap", site.number)
+    box, count = _patch_box(_SMAP_GRID, days), len(smap_days())
+    shape = (count, *(part.stop - part.start for part in box))
+    wilting, _, porosity = (float(v) for v in soil_limits(np.float64(region.clay), np.float64(region.sand)))
+    start = np.array([f"{day}T00" for day in smap_days()], dtype="datetime64[s]")
+    times = start[:, None] + np.array([12, 36, 60], dtype="timedelta64[h]")
+    shock = rng.standard_normal(shape)
+    shock[1:] *= np.sqrt(1.0 - 0.6**2)
+    error = lfilter([1.0], [1.0, -0.6], shock, axis=0)
+    level, gain = 1.2 * rng.standard_normal(shape[1:]), np.exp(0.10 * rng.standard_normal())
+
+    def filled(moisture: NDArray) -> NDArray:
+        """Share of the layer's water, between a dry floor and less than saturation, where it stays."""
+        mean = days.between(moisture, times).mean(axis=1)[:, None, None]
+        return np.clip((mean - 0.5 * wilting) / (0.85 * porosity - 0.5 * wilting), 0.0, 1.0) ** 0.9
+
+    ssm = np.clip(_SSM_MAX * gain * filled(days.country_moisture) + level + 2.0 * error, 0.3, _SSM_MAX)
+    susm = np.clip(_SUSM_MAX * 0.8 * filled(days.smoothed_country(25.0)) + 4.0 * level, 5.0, _SUSM_MAX)
+    bands = np.stack([ssm, susm, ssm / _SSM_MAX, _anomaly(ssm), _anomaly(susm)], axis=1)
+    # float32 whose last bits are zero packs better
+    return [Patch(box, np.round(image * 16.0).astype(np.float32) / np.float32(16.0)) for image in bands]
+
+
+def _anomaly(series: NDArray) -> NDArray:
+    """Standardised by the mean and spread of a centred window of about 31 days."""
+    half = _ANOMALY_IMAGES // 2
+    padded = np.pad(series, ((half, half), (0, 0), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _ANOMALY_IMAGES, axis=0)
+    return np.clip((series - windows.mean(axis=-1)) / np.maximum(windows.std(axis=-1), 0.05), -4.0, 4.0)
+
+
+def smap_file(day: date, patches: Iterable[Patch]) -> bytes:
+    """An image of the contiguous US."""
+    return encode_sparse(
+        _SMAP_GRID, patches, SMAP_BANDS, dtype="float32", nodata=_NODATA, block=32, units=("mm", "mm", "1", "1", "1"),
+        predictor=3, tags={"product": smap_name(day).removesuffix(".tif")},
+    )  # fmt: skip
+
+
+def gldas_time(one: Sentinel1Pass, west: bool) -> datetime:
+    """Time of the granule before a pass, within four hours of it."""
+    hour = _GLDAS_HOURS[one.direction][west]
+    back = (one.time - timedelta(hours=hour)).replace(hour=0, minute=0, second=0)
+    return back + timedelta(hours=hour)
+
+
+def gldas_name(time: datetime) -> str:
+    """Name of a granule."""
+    return f"GLDAS_NOAH025_3H.A{time:%Y%m%d}.{time:%H%M}.021.nc4"
+
+
+def gldas_patch(days: SiteDays, times: list[datetime]) -> Patch:
+    """The cells around a site, (time, row, col), kg m-2."""
+    rng = stream(days.seed, "multisource gldas", days.site.number)
+    box = _patch_box(_GLDAS_GRID, days)
+    stamps = np.array([time.replace(tzinfo=None) for time in times], dtype="datetime64[s]")
+    bias = 0.02 * rng.standard_normal() + 0.012 * rng.standard_normal([part.stop - part.start for part in box])
+    error = 0.018 * lfilter([1.0], [1.0, -0.9], rng.standard_normal(days.celsius.size) * np.sqrt(1.0 - 0.9**2))
+    moisture = days.between(0.09 + 0.65 * days.smoothed_country(_MEMORY_DAYS) + error, stamps)
+    values = np.clip(_DEPTH_MM * (moisture[:, None, None] + bias), _LEAST, _MOST)
+    return Patch(box, np.round(values, 2))
+
+
+def gldas_file(time: datetime, patches: Iterable[Patch]) -> bytes:
+    """A granule with the real ones' attributes and one of their variables, south first; cells without data are -9999.
+
+    Parameters
+    ----------
+    time : datetime
+        UTC.
+    patches : iterable of Patch
+        Each (row, col).
+    """
+    image = np.full(GLDAS_SHAPE, _NODATA, dtype=np.float32)
+    for patch in patches:
+        image[patch.box] = patch.values
+    content = io.BytesIO()
+    # the oldest form of HDF5 keeps the attributes small
+    with h5py.File(content, "w", libver="earliest") as file:
+        _gldas_axes(file, time)
+        attributes = {
+            "units": "kg m-2", "standard_name": "soil_moisture_content", "long_name": "Soil moisture",
+            "cell_methods": "time: point", **_packing(image[image != _NODATA]),
+        }  # fmt: skip
+        _gldas_variable(file, GLDAS_LAYER, ("time", "lat", "lon"), image[None, ::-1], attributes)
+        _attributes(
+            file,
+            {
+                "missing_value": np.float32([_NODATA]), "tavg definision:": "past 3-hour average",
+                "acc definision:": "past 3-hour accumulation", "inst definision:": "instantaneous",
+                "title": "GLDAS2.1 LIS land surface model output", "institution": "smnb sandbox",
+                "source": "Noah_v3.3, simulated", "history": "written by smnb_sandbox, no model ran",
+                "references": "Rodell_etal_BAMS_2004", "conventions": "CF-1.6",
+                "comment": "synthetic: simulated by smnb_sandbox", "synthetic": np.int32([1]),
+                "MAP_PROJECTION": "EQUIDISTANT CYLINDRICAL", "SOUTH_WEST_CORNER_LAT": np.float32([-59.875]),
+                "SOUTH_WEST_CORNER_LON": np.float32([-179.875]), "DX": np.float32([0.25]), "DY": np.float32([0.25]),
+            },
+        )  # fmt: skip
+    return content.getvalue()
+
+
+def _attributes(target: h5py.Group | h5py.Dataset, attributes: dict[str, str | NDArray]) -> None:
+    for name, value in attributes.items():
+        target.attrs[name] = np.bytes_(value) if isinstance(value, str) else value
+
+
+def _packing(values: NDArray) -> dict[str, NDArray]:
+    numbers = {"scale_factor": 1.0, "add_offset": 0.0, "missing_value": _NODATA, "_FillValue": _NODATA}
+    numbers |= {"vmin": values.min(), "vmax": values.max()}
+    return {name: np.float32([number]) for name, number in numbers.items()}
+
+
+def _gldas_variable(
+    file: h5py.File, name: str, dims: tuple[str, ...], values: NDArray, attributes: dict[str, str | NDArray]
+) -> None:
+    """A variable on dimensions that are there, or the coordinate of its own; in one chunk, as the real ones are."""
+    packing = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if values.dtype == np.float32 else {}
+    dataset = file.create_dataset(
+        name, data=values, chunks=values.shape if packing else None, fillvalue=np.float32(_NODATA) if packing else None,
+        **packing,
+    )  # fmt: skip
+    if dims == (name,):
+        dataset.make_scale(name)
+    else:
+        for axis, dim in enumerate(dims):
+            dataset.dims[axis].attach_scale(file[dim])
+    _attributes(dataset, attributes)
+
+
+def _gldas_axes(file: h5py.File, time: datetime) -> None:
+    for name, full, first, size in zip(
+        ("lat", "lon"), ("latitude", "longitude"), (-59.875, -179.875), GLDAS_SHAPE, strict=True
+    ):
+        centres = (first + 0.25 * np.arange(size)).astype(np.float32)
+        units = {"lat": "degrees_north", "lon": "degrees_east"}[name]
+        named = {"units": units, "standard_name": full, "long_name": full}
+        _gldas_variable(file, name, (name,), centres, named | _packing(centres))
+    bounds = file.create_dataset("bnds", shape=(2,), dtype=">f4")
+    bounds.make_scale(f"This is a netCDF dimension but not a netCDF variable.{2:10d}")
+    minutes = np.array([(time - datetime(2000, 1, 1, time.hour, tzinfo=UTC)).total_seconds() / 60.0])
+    _gldas_variable(
+        file, "time", ("time",), minutes,
+        {
+            "units": f" minutes since 2000-01-01 {time:%H:%M}:00", "long_name": "time", "time_increment": "180",
+            "begin_date": f"{time:%Y%m%d}", "begin_time": f"{time:%H%M}00", "bounds": "time_bnds",
+        },
+    )  # fmt: skip
+    _gldas_variable(file, "time_bnds", ("time", "bnds"), minutes[:, None] + np.array([[-180.0, 0.0]]), {})
+
+
+def lai_days() -> list[date]:
+    """First days of the composites that are kept: every second of the four-day ones, from before the world's first day."""
+    years = range(FIRST_DAY.year - 1, LAST_DAY.year + 1)
+    found = [date(year, 1, 1) + timedelta(days=i) for year in years for i in range(0, 365, _LAI_STEP)]
+    return [day for day in found if FIRST_DAY - timedelta(days=_LAI_STEP) < day <= LAST_DAY]
+
+
+def lai_name(day: date) -> str:
+    """Name of a composite, with the date as Earth Engine's index has it."""
+    return f"MCD15A3H_{day:%Y_%m_%d}.tif"
+
+
+def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
+    """Leaf area index and absorbed radiation of the cells of a site in all composites: Lai in tenths, Fpar in hundredths."""
+    rng = stream(simulation.seed, "multisource lai", simulation.site.number)
+    box, average = ground.averager(_LAI_GRID)
+    patches = []
+    for day in lai_days():
+        middle = datetime(day.year, day.month, day.day, 18, tzinfo=UTC) + timedelta(days=2)
+        ndvi = average(simulation.ndvi(simulation.days.state(middle), ground.coarse_cut))
+        cover = np.clip((ndvi + 0.015 * rng.standard_normal(ndvi.shape) - 0.08) / 0.84, 0.0, 1.0)
+        bands = np.stack([55.0 * cover**1.5, 92.0 * cover])
+        patches.append(Patch(box, np.where(np.isfinite(bands), np.rint(bands), 255).astype(np.uint8)))
+    return patches
+
+
+def lai_file(day: date, patches: Iterable[Patch]) -> bytes:
+    """A composite of the contiguous US."""
+    return encode_sparse(
+        _LAI_GRID, patches, ("Lai", "Fpar"), dtype="uint8", nodata=255, block=256,
+        tags={"product": lai_name(day).removesuffix(".tif")},
+    )  # fmt: skip

@@ -1,0 +1,326 @@
+"""SMAP granules as bytes: HDF5 files with the products' groups, fields and attributes, of which only what was seen is stored.
+
+A file is made from a template in memory that holds all names and attributes; chunks that nothing is written to take no
+room and read as fill values. (In real files the unseen cells are stored, compressed, as fill values.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from smnb.grids import M36, EaseGrid, EaseWindow
+from smnb.loaders.smap import seconds_to_utc
+from smnb_sandbox.smap_orbits import SMAP_EPOCH, smap_clock
+from smnb_sandbox.smap_radiometer import FILL, CoarseProduct
+from smnb_sandbox.smap_schema import FILLS, L2_LINKS, L3_LINKS, PASSIVE, RELEASE, S1_1KM, S1_3KM, Field, l3_name
+
+__all__ = ["Cells", "level2_granule", "level3_granule", "pass_cells", "scene_granule"]
+
+_AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data_PM", "Soil_Moisture_Retrieval_Data"
+#: Fields of the daily products.
+_DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
+_GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
+#: The products' short names, versions and titles.
+_PRODUCTS = {
+    "SPL2SMP": ("L2_SM_P", "008", "SMAP L2 Radiometer Half-Orbit 36 km EASE-Grid Soil Moisture"),
+    "SPL3SMP": ("L3_SM_P", "008", "SMAP L3 Radiometer Global Daily 36 km EASE-Grid Soil Moisture"),
+    "SPL3SMP_E": (
+        "L3_SM_P_E",
+        "005",
+        "SMAP Enhanced L3 Radiometer Global and Polar Grid Daily 9 km EASE-Grid Soil Moisture",
+    ),
+    "SPL2SMAP_S": (
+        "L2_SM_SP",
+        "003",
+        "SMAP/Sentinel-1 L2 Radiometer/Radar 30-Second Scene 3 km EASE-Grid Soil Moisture",
+    ),
+}
+_ABSTRACT = (
+    b"Synthetic: simulated by smnb_sandbox, no measurement. Written in the layout of the product of the same name."
+)
+
+#: Fields of the daily products that hold fill values only: nothing is simulated of them, or they repeat others.
+_LEFT_EMPTY = {
+    "grid_surface_status", "landcover_class_fraction", "latitude_centroid", "longitude_centroid",
+    "radar_water_body_fraction", "soil_moisture_error", "surface_water_fraction_mb_h", "surface_water_fraction_mb_v",
+    "tb_3_corrected", "tb_4_corrected", "tb_qual_flag_3", "tb_qual_flag_4", "tb_time_utc",
+}  # fmt: skip
+
+#: Fields of cells by name, all of one shape (and three classes for some).
+Cells = dict[str, NDArray]
+
+
+def _file(image: bytes | None = None) -> h5py.File:
+    """A file in memory: new, or with the content of an image."""
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_fapl_core(block_size=1 << 16, backing_store=False)
+    # headers and chunk indices of HDF5 1.10 take a quarter of the room of the oldest
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_LATEST)
+    if image is None:
+        return h5py.File(h5py.h5f.create(b"smap.h5", h5py.h5f.ACC_TRUNC, fapl=access))
+    access.set_file_image(image)
+    return h5py.File(h5py.h5f.open(b"smap.h5", h5py.h5f.ACC_RDWR, fapl=access))
+
+
+def _image(file: h5py.File) -> bytes:
+    file.flush()
+    image = bytes(file.id.get_file_image())
+    file.close()
+    return image
+
+
+def _create(
+    group: h5py.Group, field: Field, name: str, shape: Sequence[int], chunks: Sequence[int], *, growing: bool = False
+) -> None:
+    """Create an empty dataset with its attributes."""
+    lead, classes = tuple(shape), (field.classes,) if field.classes else ()
+    dataset = group.create_dataset(
+        name, lead + classes, dtype=field.dtype, chunks=tuple(chunks) + classes, fillvalue=FILLS.get(field.dtype),
+        maxshape=(None, *lead[1:], *classes) if growing else None, **_GZIP,
+    )  # fmt: skip
+    for key, value in field.attributes().items():
+        dataset.attrs[key] = value
+
+
+def _write(group: h5py.Group, name: str, values: NDArray, start: Sequence[int]) -> None:
+    """Write a block of a dataset; h5py's own way takes four times as long, which a thousand files of fifty fields feel."""
+    dataset = h5py.h5d.open(group.id, name.encode("ascii"))
+    values = np.ascontiguousarray(values)
+    space = dataset.get_space()
+    space.select_hyperslab((*start, *(0,) * (values.ndim - len(start))), values.shape)
+    dataset.write(h5py.h5s.create_simple(values.shape), space, values)
+
+
+def _metadata(file: h5py.File, product: str, groups: Mapping[str, Mapping[str, object]]) -> None:
+    """The groups of Metadata that say what a file is."""
+    short, version, title = _PRODUCTS[product]
+    file.attrs["synthetic"] = np.int32(1)
+    contents: dict[str, dict[str, object]] = {
+        "DatasetIdentification": {
+            "CompositeReleaseID": RELEASE, "ECSVersionID": version, "SMAPShortName": short, "shortName": product,
+            "abstract": _ABSTRACT.decode(), "fileName": " " * 80,
+        },
+        "SeriesIdentification": {"longName": title, "mission": "SMAP", "shortName": product},
+        "Extent": {"rangeBeginningDateTime": " " * 24, "rangeEndingDateTime": " " * 24},
+        "ProcessStep": {"epochUTCDateTime": "2000-01-01T11:58:55.816Z", "timeVariableEpoch": "J2000"},
+    }  # fmt: skip
+    for name, attributes in {**contents, **groups}.items():
+        group = file.require_group(f"Metadata/{name}")
+        for key, value in attributes.items():
+            group.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
+
+
+def _say(file: h5py.File, group: str, **attributes: str) -> None:
+    """Change text attributes of a group of Metadata within their room."""
+    for key, value in attributes.items():
+        file[f"Metadata/{group}"].attrs.modify(key, np.bytes_(value))
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple[Cells, NDArray[np.bool_]]:
+    """Every field of `PASSIVE` for one pass of a product, (row, col), and which cells it saw.
+
+    Parameters
+    ----------
+    product : CoarseProduct
+    number : int
+        Of the pass.
+    window : EaseWindow
+        Where the product's cells lie.
+    """
+    one, known = product.passes[number], product.ancillary
+    seen = {name: values[number] for name, values in product.fields.items()}
+    rows, cols = np.arange(window.row_start, window.row_stop), np.arange(window.col_start, window.col_stop)
+    lat, lon = (a.astype(np.float32) for a in np.meshgrid(window.lat, window.lon, indexing="ij"))
+    shape = window.shape
+    zero = np.zeros(shape, dtype=np.float32)
+    times = [_iso(SMAP_EPOCH + timedelta(seconds=s)).encode() for s in one.seconds.ravel()]
+    cells: Cells = {
+        "EASE_row_index": np.broadcast_to(rows[:, None], shape), "EASE_column_index": np.broadcast_to(cols, shape),
+        "latitude": lat, "longitude": lon, "latitude_centroid": lat, "longitude_centroid": lon,
+        "tb_time_seconds": smap_clock(one.seconds), "tb_time_utc": np.array(times, dtype="S24").reshape(shape),
+        "boresight_incidence": zero + np.float32(40.0), "albedo": known.albedo, "roughness_coefficient": known.roughness,
+        "clay_fraction": known.clay_fraction, "sand_fraction": known.sand_fraction,
+        "bulk_density": 2.65 * (1.0 - known.porosity), "landcover_class": known.landcover_class,
+        "landcover_class_fraction": known.landcover_fraction, "static_water_body_fraction": known.water_fraction,
+        "radar_water_body_fraction": known.water_fraction, "surface_water_fraction_mb_h": known.water_fraction,
+        "surface_water_fraction_mb_v": known.water_fraction, "grid_surface_status": known.water_fraction > 0.5,
+        "freeze_thaw_fraction": seen["frozen"], "soil_moisture_error": zero + FILL, "tb_3_corrected": zero,
+        "tb_4_corrected": zero, **{f"tb_qual_flag_{p}": zero for p in "34hv"},
+    }  # fmt: skip
+    names = {field.name for field in PASSIVE}
+    return cells | {name: values for name, values in seen.items() if name in names}, one.covered
+
+
+@cache
+def _level2_template() -> bytes:
+    with _file() as file:
+        group = file.create_group(_L2)
+        for field in PASSIVE:
+            _create(group, field, field.name, (0,), (128,), growing=True)
+        for name, target in L2_LINKS.items():
+            group[name] = group[target]
+        orbit = {"revNumber": " " * 8, "orbitDirection": " " * 10}
+        _metadata(file, "SPL2SMP", {"OrbitMeasuredLocation": orbit})
+        return _image(file)
+
+
+def level2_granule(name: str, parts: Sequence[tuple[Cells, NDArray[np.bool_]]], orbit: int, direction: str) -> bytes:
+    """An SPL2SMP half orbit: one-dimensional arrays of the cells that were seen, of all regions.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    parts : sequence of (Cells, ndarray of bool)
+        From `pass_cells`, a part a region.
+    orbit : int
+    direction : {"A", "D"}
+    """
+    file = _file(_level2_template())
+    group = file[_L2]
+    for field in PASSIVE:
+        values = np.concatenate([cells[field.name][seen] for cells, seen in parts])
+        h5py.h5d.open(group.id, field.name.encode("ascii")).set_extent(values.shape)
+        _write(group, field.name, _packed(field, values), (0,))
+    seconds = np.concatenate([cells["tb_time_seconds"][seen] for cells, seen in parts])
+    _range(file, name, seconds)
+    _say(
+        file,
+        "OrbitMeasuredLocation",
+        revNumber=str(orbit),
+        orbitDirection={"A": "Ascending", "D": "Descending"}[direction],
+    )
+    return _image(file)
+
+
+def _range(file: h5py.File, name: str, seconds: NDArray) -> None:
+    _say(file, "DatasetIdentification", fileName=name)
+    if seconds.size:
+        begin, end = (
+            _iso(t.item()) for t in seconds_to_utc(np.array([seconds.min(), seconds.max()])).astype("datetime64[us]")
+        )
+        _say(file, "Extent", rangeBeginningDateTime=begin, rangeEndingDateTime=end)
+
+
+def _of_grid(field: Field, grid: EaseGrid) -> Field:
+    """A field whose attributes speak of another grid than that of 36 km."""
+    if grid == M36:
+        return field
+    last = {"EASE_row_index": grid.n_rows - 1, "EASE_column_index": grid.n_cols - 1}.get(field.name)
+    size = f"{round(grid.cell / 1000.0)}"
+    return replace(
+        field, long_name=field.long_name.replace("36 km", f"{size} km"), valid=(0, last) if last else field.valid,
+        flags=tuple(flag.replace("36_km", f"{size}_km") for flag in field.flags),
+    )  # fmt: skip
+
+
+@cache
+def _level3_template(grid: EaseGrid) -> bytes:
+    size = grid.cells_across(M36)
+    # none of the regions' 36 km cells lie across two chunks; of the many chunks of 9 km cells only a growing index is small
+    chunks, growing = ((78, 241), False) if size == 1 else ((40, 40), True)
+    product = "SPL3SMP" if size == 1 else "SPL3SMP_E"
+    with _file() as file:
+        for group_name, suffix in ((_AM, ""), (_PM, "_pm")):
+            group = file.create_group(group_name)
+            for field in (_of_grid(field, grid) for field in _DAILY):
+                _create(group, field, l3_name(field.name) + suffix, grid.shape, chunks, growing=growing)
+            for name, target in L3_LINKS.items():
+                group[name + suffix] = group[target + suffix]
+        _metadata(file, product, {})
+        return _image(file)
+
+
+def level3_granule(
+    name: str, grid: EaseGrid, parts: Sequence[tuple[EaseWindow, bool, Cells, NDArray[np.bool_]]]
+) -> bytes:
+    """An SPL3SMP or SPL3SMP_E day: global arrays with what the passes of a UTC day saw.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    grid : EaseGrid
+        `M36` or `M09`.
+    parts : sequence of (EaseWindow, bool, Cells, ndarray of bool)
+        Passes over regions: where, whether in the evening, the cells, and which were seen. Of passes over the same cells
+        the later in the sequence stays.
+    """
+    file = _file(_level3_template(grid))
+    merged: dict[tuple[EaseWindow, bool], tuple[Cells, NDArray[np.bool_]]] = {}
+    for window, evening, cells, seen in parts:
+        if (window, evening) in merged:
+            before, seen_before = merged[window, evening]
+            cells = {n: _choose(seen, values, before[n]) for n, values in cells.items()}
+            seen = seen | seen_before
+        merged[window, evening] = cells, seen
+    for (window, evening), (cells, seen) in merged.items():
+        group, suffix = (file[_PM], "_pm") if evening else (file[_AM], "")
+        for field in _DAILY:
+            if field.name not in _LEFT_EMPTY:
+                values = _packed(field, _choose(seen, cells[field.name], FILLS[field.dtype]))
+                _write(group, l3_name(field.name) + suffix, values, (window.row_start, window.col_start))
+    _range(file, name, np.concatenate([c["tb_time_seconds"][s] for c, s in merged.values()] or [np.empty(0)]))
+    return _image(file)
+
+
+def _choose(where: NDArray[np.bool_], yes: NDArray, no: NDArray | object) -> NDArray:
+    return np.where(where if np.ndim(yes) == 2 else where[..., None], yes, no)
+
+
+def scene_granule(name: str, fields: Cells, fields_1km: Cells, times: tuple[datetime, datetime]) -> bytes:
+    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+    fields : Cells
+        Of the 3 km group, without ``_3km``.
+    fields_1km : Cells
+        Of the 1 km group. What is absent is not stored and reads as fill values.
+    times : (datetime, datetime)
+        Of the SMAP and the Sentinel-1 pass.
+    """
+    file = _file(_scene_template(fields["soil_moisture"].shape))
+    for values, schema, suffix in ((fields, S1_3KM, "_3km"), (fields_1km, S1_1KM, "_1km")):
+        for field in schema:
+            if field.name in values:
+                _write(file[f"{_L2}{suffix}"], field.name + suffix, _packed(field, values[field.name]), (0, 0))
+    _say(file, "DatasetIdentification", fileName=name)
+    begin, end = sorted(times)
+    _say(file, "Extent", rangeBeginningDateTime=_iso(begin), rangeEndingDateTime=_iso(end))
+    return _image(file)
+
+
+@cache
+def _scene_template(shape: tuple[int, int]) -> bytes:
+    with _file() as file:
+        for schema, suffix, size in ((S1_3KM, "_3km", 1), (S1_1KM, "_1km", 3)):
+            group = file.create_group(f"{_L2}{suffix}")
+            extent = tuple(size * n for n in shape)
+            for field in schema:
+                _create(group, field, field.name + suffix, extent, extent)
+        _metadata(file, "SPL2SMAP_S", {})
+        return _image(file)
+
+
+def _packed(field: Field, values: NDArray) -> NDArray:
+    """Values in the field's type, floats to one part in a thousand (kelvins in eight thousand): noise does not pack."""
+    values = values.astype(field.dtype)
+    if field.dtype != "f4" or field.name.startswith(("latitude", "longitude")):
+        return values
+    bits = 11 if field.units.startswith("Kelvin") else 14  # of the 23 of the mantissa
+    half, keep = np.uint32(1 << (bits - 1)), np.uint32(0xFFFFFFFF << bits & 0xFFFFFFFF)
+    return np.where(values == FILL, values, ((values.view(np.uint32) + half) & keep).view(np.float32))

@@ -1,0 +1,301 @@
+"""SMAP's radiometer over a region: brightness temperatures of 36 km cells and at 9 km posting, and what is made of them.
+
+What separates the retrieved soil moisture from the truth: 1.3 K of noise, means over cells of a curved relation, and
+ancillary data that are those of an average year and of soil and temperature maps with errors of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
+from smnb_sandbox.noise import stream
+from smnb_sandbox.smap_orbits import SmapPass
+from smnb_sandbox.smap_world import RegionDays, RegionState, blocks
+
+__all__ = [
+    "FREQUENCY_GHZ",
+    "INCIDENCE_DEG",
+    "NOISE_K",
+    "Ancillary",
+    "CoarseProduct",
+    "Radiometer",
+    "antenna",
+    "surface_flags",
+]
+
+FREQUENCY_GHZ, INCIDENCE_DEG = 1.41, 40.0
+NOISE_K = 1.3
+#: -3 dB width of the antenna pattern of the 9 km product, in cells of 3 km.
+_FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0
+#: Brightness temperature of open water at 285 K and 40 degrees, H and V, K.
+_WATER_TB = (92.0, 147.0)
+#: Lower and upper thresholds: beyond the lower a flag is set, beyond the upper nothing is retrieved.
+THRESHOLDS = {
+    "water": (0.05, 0.5), "urban": (0.25, 1.0), "snow": (0.05, 0.5), "frozen": (0.05, 0.5),
+    "mountainous": (3.0, 6.0), "vegetation": (5.0, 30.0),
+}  # fmt: skip
+_BITS = {
+    "water": 0b11,
+    "urban": 1 << 3,
+    "snow": 1 << 5,
+    "frozen": 0b11 << 7,
+    "mountainous": 1 << 9,
+    "vegetation": 1 << 10,
+}
+FILL = np.float32(-9999.0)
+_FLAG_FILL = np.uint16(65534)
+
+Array = NDArray[np.float32]
+
+
+def surface_flags(conditions: dict[str, NDArray]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+    """SMAP's ``surface_flag`` of cells, and where a retrieval is attempted.
+
+    Parameters
+    ----------
+    conditions : dict of str to ndarray
+        Any of water, urban, snow, frozen (shares 0..1), mountainous (standard deviation of slopes, degrees) and vegetation
+        (kg m-2).
+    """
+    shape = np.broadcast_shapes(*(np.shape(value) for value in conditions.values()))
+    flag, attempted = np.zeros(shape, dtype=np.uint16), np.ones(shape, dtype=bool)
+    for name, value in conditions.items():
+        lower, upper = THRESHOLDS[name]
+        flag |= np.where(value > lower, _BITS[name], 0).astype(np.uint16)
+        attempted &= value <= upper
+    return flag, attempted
+
+
+def quality_flags(flag: NDArray, attempted: NDArray, status: NDArray) -> NDArray[np.uint16]:
+    """``retrieval_qual_flag``: 0 recommended, 1 uncertain, 5 no success (the value is at a bound), 7 not attempted."""
+    bad = ~np.isin(status, (RetrievalStatus.RETRIEVED, RetrievalStatus.AMBIGUOUS))
+    return np.where(~attempted, 7, np.where(bad, 5, np.where(flag > 0, 1, 0))).astype(np.uint16)
+
+
+def antenna(image: NDArray, sigma: float = _FOOTPRINT_SIGMA) -> NDArray:
+    """Blur with the antenna pattern; `sigma` in cells."""
+    return gaussian_filter(image, (0,) * (image.ndim - 2) + (sigma, sigma), mode="nearest", truncate=3.0)
+
+
+@dataclass(frozen=True)
+class Ancillary:
+    """What the retrieval is told of cells of one size: means of maps with errors, that do not change."""
+
+    clay_fraction: Array
+    sand_fraction: Array
+    porosity: Array
+    albedo: Array
+    roughness: Array
+    water_fraction: Array
+    urban_fraction: Array
+    slope_deviation: Array
+    landcover_class: NDArray[np.uint8]
+    """The three most frequent classes, (row, col, 3); 254 where there are fewer."""
+    landcover_fraction: Array
+
+    def crop(self, rows_and_columns: tuple[slice, slice]) -> Ancillary:
+        """Some of the cells."""
+        return Ancillary(*(getattr(self, one.name)[rows_and_columns] for one in fields_of(self)))
+
+
+def mask(fields: dict[str, NDArray], covered: NDArray[np.bool_]) -> None:
+    """Put the fill values where nothing was seen."""
+    for values in fields.values():
+        values[~covered] = _FLAG_FILL if values.dtype == np.uint16 else FILL
+
+
+@dataclass(frozen=True)
+class CoarseProduct:
+    """Passes over the cells of one grid: arrays (pass, row, col) named as the product's fields, -9999 where missing."""
+
+    passes: list[SmapPass]
+    fields: dict[str, NDArray]
+    ancillary: Ancillary
+
+    @property
+    def soil_moisture(self) -> Array:
+        """m3 m-3, NaN where missing; (pass, row, col)."""
+        values = self.fields["soil_moisture"]
+        return np.where(values == FILL, np.nan, values)
+
+
+class Radiometer:
+    """Observes a region's days.
+
+    Parameters
+    ----------
+    days : RegionDays
+    """
+
+    def __init__(self, days: RegionDays) -> None:
+        self.days, self.world = days, days.world
+        world = self.world
+        self._clay_error = world.texture("clay map", (60.0, 0.85), (8.0, 0.5))
+        self._ancillary: dict[int, Ancillary] = {}
+        self._vegetation: dict[tuple[int, int], tuple[Array, Array]] = {}
+
+    def ancillary(self, size: int) -> Ancillary:
+        """Static maps of the domain's cells of ``size x size`` cells of 3 km (1 for 3 km itself)."""
+        if size not in self._ancillary:
+            self._ancillary[size] = self._make_ancillary(size)
+        return self._ancillary[size]
+
+    def _make_ancillary(self, size: int) -> Ancillary:
+        world = self.world
+        clay = blocks(np.clip(world.clay_fraction + 0.04 * self._clay_error, 0.03, 0.6), size)
+        land = 1.0 - world.water_fraction
+        total = np.maximum(blocks(land, size), 1e-3)
+
+        def of_land(values: NDArray) -> Array:
+            return (blocks(values * land, size) / total).astype(np.float32)
+
+        classes = np.unique(world.land_cover)
+        shares = np.stack([blocks(world.land_cover == code, size) for code in classes], axis=-1)
+        order = np.argsort(-shares, axis=-1, kind="stable")[..., :3]
+        fraction = np.take_along_axis(shares, order, axis=-1)
+        cover = np.where(fraction > 0, classes[order], 254).astype(np.uint8)
+        fraction = np.where(fraction > 0, fraction, FILL).astype(np.float32)
+        if cover.shape[-1] < 3:
+            lacking = ((0, 0), (0, 0), (0, 3 - cover.shape[-1]))
+            cover = np.pad(cover, lacking, constant_values=254)
+            fraction = np.pad(fraction, lacking, constant_values=FILL)
+        return Ancillary(
+            clay, blocks(world.sand_fraction, size), blocks(world.porosity, size), of_land(world.prior["albedo"]),
+            of_land(world.prior["roughness"]), blocks(world.water_fraction, size), blocks(world.land_cover == 13, size),
+            blocks(world.slope_deviation, size), cover, fraction,
+        )  # fmt: skip
+
+    def vegetation(self, day: date, size: int) -> tuple[Array, Array]:
+        """Water content (kg m-2) and optical depth of an average year's vegetation, of the ten days that hold the day."""
+        dekad = min((day.timetuple().tm_yday - 1) // 10, 35)
+        if (dekad, size) not in self._vegetation:
+            world = self.world
+            middle = date(2001, 1, 1) + timedelta(days=10 * dekad + 5)
+            content = world.vegetation_water_content(world.ndvi(middle))
+            self._vegetation[dekad, size] = blocks(content, size), blocks(world.prior["b"] * content, size)
+        return self._vegetation[dekad, size]
+
+    def land_tb(self, state: RegionState, dew: float = 1.0) -> tuple[Array, Array]:
+        """H and V of the land of the 3 km cells, K; `dew` is the factor of water on the leaves."""
+        world = self.world
+        return soil_emission_tb(
+            state.sensed(0.2), world.clay_fraction, state.soil_temperature, frequency_ghz=FREQUENCY_GHZ,
+            incidence_deg=INCIDENCE_DEG, h=world.roughness, tau=np.float32(dew) * world.b * state.vegetation_water_content,
+            single_scattering_albedo=world.albedo,
+        )  # fmt: skip
+
+    def observed_temperature(self, state: RegionState, one: SmapPass, size: int) -> Array:
+        """Soil temperature of the weather model that the retrieval uses, K: means, with errors of a degree or so."""
+        rng = stream(self.world.seed, f"smap {self.world.region.name} weather model", one.orbit, int(one.evening))
+        offset = np.float32(1.3 * rng.standard_normal())
+        mean = blocks(state.soil_temperature, 12)
+        error = antenna(5.3 * rng.standard_normal(mean.shape, dtype=np.float32), 1.5)
+        kelvin = mean + offset + error
+        if size == 12:
+            return kelvin
+        # the model's own cells are coarse, the heights beneath are known
+        finer = blocks(state.soil_temperature, size) + offset
+        return finer + np.repeat(np.repeat(error, 12 // size, axis=0), 12 // size, axis=1)
+
+    def coarse_tb(self, state: RegionState, one: SmapPass, size: int) -> tuple[Array, Array, Array, Array]:
+        """Brightness temperatures, K, of cells of the domain: H and V as seen, and H and V with open water taken out.
+
+        Parameters
+        ----------
+        state : RegionState
+        one : SmapPass
+            Its orbit seeds the noise.
+        size : int
+            12 for means of 36 km cells; 3 for the 9 km posting of the antenna's view of 36 km.
+        """
+        world = self.world
+        rng = stream(world.seed, f"smap {world.region.name} radiometer", one.orbit, int(one.evening), size)
+        water = world.water_fraction
+        seen_water = blocks(water if size == 12 else antenna(water), size)
+        assumed = np.clip(seen_water * 1.05, 0.0, 0.99)
+        raw, corrected = [], []
+        wet = stream(world.seed, f"smap {world.region.name} dew", one.orbit, int(one.evening)).standard_normal()
+        for land, sea in zip(self.land_tb(state, float(np.exp(0.12 * wet))), _WATER_TB, strict=True):
+            image = (1.0 - water) * land + water * np.float32(sea)
+            noise = rng.standard_normal((world.domain.shape[0] // size,) * 2, dtype=np.float32)
+            if size != 12:
+                image = antenna(image)
+                # neighbours share most of their footprints and so of their noise
+                noise = 0.9 * antenna(noise, 1.5) * (2.0 * np.sqrt(np.pi) * 1.5) + 0.3 * noise
+            tb = (blocks(image, size) + np.float32(NOISE_K) * noise).astype(np.float32)
+            raw.append(tb)
+            corrected.append(((tb - assumed * np.float32(sea)) / (1.0 - assumed)).astype(np.float32))
+        return raw[0], raw[1], corrected[0], corrected[1]
+
+    def observe(self, passes: Sequence[SmapPass], size: int, crop: tuple[slice, slice]) -> CoarseProduct:
+        """Simulate passes and retrieve soil moisture, in one go.
+
+        Parameters
+        ----------
+        passes : sequence of SmapPass
+            Over the cells that `crop` leaves.
+        size : int
+            12 or 3, as in `coarse_tb`.
+        crop : (slice, slice)
+            Rows and columns of the domain's cells of this size that are wanted.
+        """
+        columns: dict[str, list[NDArray]] = {}
+        ancillary = self.ancillary(size).crop(crop)
+        for one in passes:
+            day = one.local_day(self.world.region.lon)
+            state = self.days.state(day, evening=one.evening)
+            names = ("tb_h_uncorrected", "tb_v_uncorrected", "tb_h_corrected", "tb_v_corrected")
+            values = dict(zip(names, self.coarse_tb(state, one, size), strict=True))
+            values["surface_temperature"] = self.observed_temperature(state, one, size)
+            values["vegetation_water_content"], values["optical_depth"] = self.vegetation(day, size)
+            values["frozen"], values["snow"] = blocks(state.frozen, size), blocks(state.snow, size)
+            for name, value in values.items():
+                columns.setdefault(name, []).append(value[crop])
+        shape = (0, *ancillary.clay_fraction.shape)
+        fields = {name: np.stack(value) if value else np.empty(shape, np.float32) for name, value in columns.items()}
+        if passes:
+            fields |= self._retrieve(fields, ancillary)
+            mask(fields, np.stack([one.covered for one in passes]))
+        return CoarseProduct(list(passes), fields, ancillary)
+
+    def _retrieve(self, fields: dict[str, NDArray], ancillary: Ancillary) -> dict[str, NDArray]:
+        flag, attempted = surface_flags(
+            {
+                "water": ancillary.water_fraction, "urban": ancillary.urban_fraction, "snow": fields["snow"],
+                "frozen": fields["frozen"], "mountainous": ancillary.slope_deviation,
+                "vegetation": fields["vegetation_water_content"],
+            }
+        )  # fmt: skip
+        known = {
+            "surface_temperature": fields["surface_temperature"], "clay_fraction": ancillary.clay_fraction,
+            "roughness": ancillary.roughness, "albedo": ancillary.albedo,
+            "bounds": (0.02, ancillary.porosity.astype(np.float64)), "return_status": True, "workers": 1,
+        }  # fmt: skip
+        tau, result = fields["optical_depth"], {"surface_flag": flag}
+        tb_h, tb_v = fields["tb_h_corrected"], fields["tb_v_corrected"]
+        found = {
+            "option1": (*retrieve_single_channel(tb_h, polarization="H", optical_depth=tau, **known), tau),
+            "option2": (*retrieve_single_channel(tb_v, polarization="V", optical_depth=tau, **known), tau),
+        }
+        moisture, opacity, status = retrieve_dual_channel(tb_h, tb_v, prior_optical_depth=tau, **known)
+        found["option3"] = (moisture, status, opacity)
+        cos = np.float32(np.cos(np.radians(INCIDENCE_DEG)))
+        for option, (moisture, status, opacity) in found.items():
+            quality = quality_flags(flag, attempted, status)
+            missing = (quality == 7) | np.isnan(moisture)
+            result[f"retrieval_qual_flag_{option}"] = np.where(np.isnan(moisture) & (quality != 7), 5, quality).astype(
+                "u2"
+            )
+            result[f"soil_moisture_{option}"] = np.where(missing, FILL, moisture).astype(np.float32)
+            result[f"vegetation_opacity_{option}"] = np.where(missing, FILL, opacity / cos).astype(np.float32)
+        for name in ("soil_moisture", "retrieval_qual_flag", "vegetation_opacity"):
+            result[name] = result[f"{name}_option3"]
+        return result

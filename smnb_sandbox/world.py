@@ -1,0 +1,294 @@
+"""The hidden truth of the sandbox: land, climate, texture, vegetation, weather and soil moisture of July 2011.
+
+Everything is simulated on the soil cells of a global grid (cells with some land that is not an ice sheet), day by day
+from a spin-up in June to the end of July, whatever part of it is written: the same seed gives the same day always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+from scipy.special import ndtr
+
+from smnb.contract import ParameterError, plain
+from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
+from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
+
+__all__ = ["FIRST_DAY", "LAST_DAY", "DayState", "World", "bucket_step", "check_seed", "rain_amount", "soil_limits"]
+
+FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
+SPIN_UP_DAYS = 25
+
+Vector = NDArray[np.float32]
+
+#: By Köppen class, for July north and south of the equator: probability of a wet day (N, S), mean rain of a wet day
+#: (mm), wetness between wilting point and field capacity that the soil dries down to (N, S), vegetation water content
+#: (kg m-2), temperature offset (K), diurnal half range (K), offset of the clay fraction, open water in a cell.
+CLIMATE: dict[str, tuple[float, ...]] = {
+    "Af": (0.55, 0.50, 12.0, 0.55, 0.55, 6.5, 0.0, 4.0, 0.14, 0.010),
+    "Am": (0.60, 0.35, 14.0, 0.55, 0.45, 5.0, 0.0, 4.5, 0.12, 0.010),
+    "As": (0.15, 0.20, 8.0, 0.20, 0.25, 2.2, 0.0, 7.0, 0.04, 0.004),
+    "Aw": (0.50, 0.04, 11.0, 0.42, 0.15, 2.8, 0.0, 6.5, 0.06, 0.005),
+    "BSh": (0.18, 0.05, 7.0, 0.12, 0.12, 0.8, 2.0, 10.0, -0.02, 0.002),
+    "BSk": (0.16, 0.12, 5.0, 0.15, 0.20, 0.7, 0.0, 11.0, 0.00, 0.004),
+    "BWh": (0.012, 0.015, 3.0, 0.02, 0.04, 0.04, 4.0, 13.0, -0.08, 0.000),
+    "BWk": (0.04, 0.03, 3.0, 0.05, 0.08, 0.12, 1.0, 13.0, -0.05, 0.001),
+    "Cfa": (0.34, 0.28, 9.0, 0.35, 0.45, 3.0, 0.0, 6.0, 0.04, 0.008),
+    "Cfb": (0.40, 0.42, 6.0, 0.42, 0.55, 3.0, -1.0, 5.5, 0.02, 0.006),
+    "Cfc": (0.50, 0.50, 6.0, 0.60, 0.60, 1.4, -4.0, 4.0, -0.02, 0.010),
+    "Csa": (0.03, 0.35, 5.0, 0.06, 0.50, 1.2, 2.0, 9.0, 0.03, 0.002),
+    "Csb": (0.06, 0.40, 6.0, 0.12, 0.55, 2.0, -1.0, 8.0, 0.01, 0.003),
+    "Csc": (0.10, 0.40, 6.0, 0.20, 0.55, 1.2, -5.0, 7.0, 0.00, 0.003),
+    "Cwa": (0.50, 0.05, 11.0, 0.45, 0.15, 2.4, 0.0, 6.5, 0.07, 0.006),
+    "Cwb": (0.50, 0.06, 9.0, 0.45, 0.20, 2.0, -4.0, 7.0, 0.05, 0.004),
+    "Cwc": (0.50, 0.06, 7.0, 0.45, 0.20, 1.0, -7.0, 8.0, 0.00, 0.004),
+    "Dfa": (0.30, 0.30, 8.0, 0.32, 0.40, 2.8, 0.0, 7.5, 0.06, 0.006),
+    "Dfb": (0.34, 0.34, 6.0, 0.38, 0.45, 3.0, 0.0, 7.0, 0.02, 0.020),
+    "Dfc": (0.38, 0.38, 5.0, 0.48, 0.50, 3.4, -1.0, 6.5, -0.02, 0.035),
+    "Dfd": (0.28, 0.28, 4.0, 0.40, 0.40, 2.6, 0.0, 7.0, -0.02, 0.020),
+    "Dsa": (0.04, 0.30, 5.0, 0.08, 0.40, 0.8, 2.0, 11.0, 0.00, 0.002),
+    "Dsb": (0.06, 0.30, 5.0, 0.12, 0.45, 1.0, -1.0, 10.0, 0.00, 0.003),
+    "Dsc": (0.15, 0.30, 4.0, 0.30, 0.45, 1.6, -3.0, 8.0, -0.02, 0.010),
+    "Dsd": (0.18, 0.30, 4.0, 0.32, 0.40, 1.6, -2.0, 8.0, -0.02, 0.010),
+    "Dwa": (0.45, 0.05, 9.0, 0.38, 0.20, 2.5, 0.0, 7.0, 0.05, 0.005),
+    "Dwb": (0.45, 0.05, 8.0, 0.40, 0.20, 2.6, -1.0, 7.0, 0.03, 0.006),
+    "Dwc": (0.42, 0.05, 6.0, 0.45, 0.20, 2.8, -2.0, 7.0, 0.00, 0.012),
+    "Dwd": (0.35, 0.05, 5.0, 0.40, 0.20, 2.4, -1.0, 7.0, -0.01, 0.012),
+    "EF": (0.10, 0.10, 1.0, 0.50, 0.50, 0.0, -14.0, 3.0, 0.00, 0.000),
+    "ET": (0.34, 0.34, 3.5, 0.55, 0.55, 0.6, -4.0, 6.0, -0.04, 0.040),
+}
+_COLUMNS = ("rain_n", "rain_s", "intensity", "wet_n", "wet_s", "vegetation", "offset", "diurnal", "clay", "water")
+
+
+@dataclass(frozen=True)
+class DayState:
+    """What one UTC day holds on the soil cells."""
+
+    day: date
+    soil_moisture_start: Vector
+    """m3 m-3 at 00 UTC of the day."""
+    soil_moisture_end: Vector
+    """m3 m-3 at 24 UTC."""
+    rain: Vector
+    """mm in the day."""
+    temperature_anomaly: Vector
+    """K, of the daily mean."""
+
+    @property
+    def soil_moisture(self) -> Vector:
+        """Daily mean, m3 m-3."""
+        return 0.5 * (self.soil_moisture_start + self.soil_moisture_end)
+
+
+def check_seed(who: str, seed: int) -> int:
+    """Return the seed, or raise `ParameterError` unless it is a non-negative integer."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ParameterError(who, "seed is not a seed", got=seed, expected=plain("a non-negative integer"))
+    return int(seed)
+
+
+def soil_limits(clay: NDArray, sand: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Wilting point, field capacity and porosity (m3 m-3) of soils by their clay and sand fractions (0..1)."""
+    silt = 1.0 - clay - sand
+    return 0.015 + 0.26 * clay + 0.03 * silt, 0.080 + 0.42 * clay + 0.22 * silt, 0.41 + 0.12 * clay + 0.06 * silt
+
+
+def rain_amount(gaussian: NDArray, probability: NDArray, intensity: NDArray) -> NDArray[np.float32]:
+    """Turn standard Gaussian values into rain (mm): wet above the quantile of `probability`, exponential amounts."""
+    share = np.clip((1.0 - ndtr(gaussian)) / probability, 1e-6, 1.0)
+    return (-np.log(share) * intensity).astype(np.float32)
+
+
+def bucket_step(
+    moisture: NDArray,
+    rain: NDArray,
+    equilibrium: NDArray,
+    field_capacity: NDArray,
+    porosity: NDArray,
+    drydown_days: NDArray,
+    days: float = 1.0,
+) -> NDArray:
+    """Advance soil moisture (m3 m-3) of the top 5 cm: infiltration, fast drainage, exponential drydown.
+
+    Parameters
+    ----------
+    moisture : ndarray
+        At the start of the step.
+    rain : ndarray
+        mm in the step.
+    equilibrium, field_capacity, porosity : ndarray
+        m3 m-3; what the soil dries down to, what it drains to, what it holds.
+    drydown_days : ndarray
+        e-folding time.
+    days : float
+        Length of the step. A day of rain and drying in 24 steps ends near where one step ends, not at the same value.
+    """
+    gain = rain / 60.0 * np.clip(1.2 * (1.0 - moisture / porosity), 0.0, 1.0)
+    wet = np.minimum(moisture + gain, porosity)
+    excess = np.maximum(wet - field_capacity, 0.0)
+    wet = wet - (0.55 if days == 1.0 else 1.0 - 0.45**days) * excess
+    return equilibrium + (wet - equilibrium) * np.exp(-days / drydown_days)
+
+
+class World:
+    """A seeded global world; static fields are vectors over the soil cells (`soil_cells` are their flat indices).
+
+    Parameters
+    ----------
+    seed : int
+        Non-negative.
+    resolution : float
+        Cell size in degrees; 180 must be a multiple of it.
+
+    Raises
+    ------
+    ParameterError
+        For a seed or a resolution that cannot be.
+
+    Examples
+    --------
+    >>> world = World(seed=1, resolution=3.0)
+    >>> world.shape, bool(world.clay_fraction.min() > 0)
+    ((60, 120), True)
+    """
+
+    def __init__(self, seed: int, resolution: float = 0.25) -> None:
+        self.seed = check_seed("World", seed)
+        rows = round(180.0 / resolution) if resolution > 0 else 0
+        if rows < 10 or abs(rows * resolution - 180.0) > 1e-9:
+            raise ParameterError("World", "resolution does not divide 180 degrees", got=resolution)
+        self.resolution, self.shape = float(resolution), (rows, 2 * rows)
+        self.lat = (np.arange(rows) + 0.5) * resolution - 90.0
+        self.lon = (np.arange(2 * rows) + 0.5) * resolution - 180.0
+        self.land_fraction = land_fraction(self.lat, self.lon)
+        climate, ice = self._climate()
+        self.ice_sheet = (ice > 0.5) & (self.land_fraction > 0)
+        self.soil_cells = np.flatnonzero((self.land_fraction > 0) & ~self.ice_sheet)
+        self.soil_lat = np.repeat(self.lat, 2 * rows)[self.soil_cells].astype(np.float32)
+        self.soil_lon = np.tile(self.lon, rows)[self.soil_cells].astype(np.float32)
+        self._static({name: field.ravel()[self.soil_cells] for name, field in climate.items()})
+
+    def _climate(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+        """Average the class table over the land pixels in and around each cell: climates grade into one another."""
+        rows, columns = self.shape
+        offsets = np.array([-1.0, 0.0, 1.0]) * self.resolution / 3.0
+        sub_lat = (self.lat[:, None] + offsets).ravel()
+        sub_lon = (self.lon[:, None] + offsets).ravel()
+        codes = koppen_codes(sub_lat[:, None], sub_lon[None, :])
+        smooth_cells = 0.6 / self.resolution
+
+        def cell_sum(table: list[float]) -> NDArray[np.float32]:
+            values = np.asarray(table, dtype=np.float32)[codes]
+            total = values.reshape(rows, 3, columns, 3).sum(axis=(1, 3))
+            total = gaussian_filter1d(total, smooth_cells, axis=0, mode="nearest")
+            return gaussian_filter1d(total, smooth_cells, axis=1, mode="wrap")
+
+        land = cell_sum([float(c != OCEAN) for c in range(OCEAN + 1)])
+        empty = land < 1e-4  # an islet between the sampled pixels gets the climate of a wet oceanic one
+        land[empty] = 1.0
+        result = {}
+        for i, name in enumerate(_COLUMNS):
+            table = [CLIMATE[k][i] if k in CLIMATE else 0.0 for k in KOPPEN_NAMES]
+            result[name] = np.where(empty, CLIMATE["Cfb"][i], cell_sum(table) / land).astype(np.float32)
+        ice = cell_sum([float(k == "EF") for k in KOPPEN_NAMES]) / land
+        return result, np.where(empty, 0.0, ice)
+
+    def field(self, name: str, length_km: float) -> Vector:
+        """Draw a static random field of unit variance on the soil cells, by name."""
+        return self.grid_field(name, length_km).ravel()[self.soil_cells]
+
+    def grid_field(self, name: str, length_km: float) -> NDArray[np.float32]:
+        """Draw a static random field of unit variance on the whole grid, by name."""
+        base = CorrelatedField(self.lat, self.shape[1], length_km)
+        return base.sample(stream(self.seed, name))
+
+    def to_grid(self, vector: Vector, fill: float = np.nan) -> NDArray[np.float32]:
+        """Spread a vector over the soil cells on the grid (lat ascending, lon from -180)."""
+        grid = np.full(self.shape, fill, dtype=np.float32)
+        grid.ravel()[self.soil_cells] = vector
+        return grid
+
+    def _static(self, climate: dict[str, Vector]) -> None:
+        """Fix what does not change within the month."""
+        north = 1.0 / (1.0 + np.exp(-self.soil_lat / 3.0))
+        self.rain_probability = np.clip(
+            (north * climate["rain_n"] + (1 - north) * climate["rain_s"]) * np.exp(0.25 * self.field("rain", 500)),
+            0.004,
+            0.85,
+        ).astype(np.float32)
+        self.rain_intensity = climate["intensity"]
+        coarse, fine = self.field("clay", 220), self.field("clay fine", 45)
+        clay = np.clip(0.21 + climate["clay"] + 0.08 * coarse + 0.035 * fine, 0.03, 0.62)
+        silt_share = np.clip(0.48 + 0.14 * self.field("silt", 250), 0.12, 0.85)
+        self.clay_fraction = clay.astype(np.float32)
+        self.sand_fraction = ((1.0 - clay) * (1.0 - silt_share)).astype(np.float32)
+        self.wilting_point, self.field_capacity, self.porosity = soil_limits(self.clay_fraction, self.sand_fraction)
+
+        wet = north * climate["wet_n"] + (1 - north) * climate["wet_s"]
+        relief = self.field("wetness", 400) * (0.04 + 0.30 * wet) + self.field("wetness fine", 40) * (0.02 + 0.22 * wet)
+        self.wetness = np.clip(wet + relief, 0.0, 1.05).astype(np.float32)
+        # what the soil dries down to; the soil of a dry climate falls below the wilting point
+        floor = self.wilting_point * np.clip(0.35 + 2.5 * wet, 0.35, 1.0)
+        self.equilibrium = (floor + self.wetness * (self.field_capacity - floor)).astype(np.float32)
+
+        growth = np.exp(0.30 * self.field("vegetation", 180) + 0.22 * self.field("vegetation fine", 45))
+        self.vegetation_water_content = np.clip(climate["vegetation"] * growth, 0.0, 14.0).astype(np.float32)
+        water = climate["water"] * np.exp(0.9 * self.field("open water", 60) - 0.4)
+        self.open_water_fraction = np.clip(water, 0.0, 0.35).astype(np.float32)
+
+        lat = self.soil_lat
+        zonal = 300.5 - 0.0062 * np.abs(lat - 18.0) ** 2.0 * np.where(lat > 18.0, 1.0, 0.95)
+        zonal = np.maximum(zonal, np.where(lat > 0, 274.0, 262.0))
+        relief_k = 2.0 * self.field("temperature", 300)
+        self.mean_temperature = (zonal + climate["offset"] + relief_k).astype(np.float32)
+        self.diurnal_half_range = climate["diurnal"]
+        self.drydown_days = np.clip(
+            3.5 + 10.0 * self.clay_fraction + 0.22 * (300.0 - self.mean_temperature), 2.5, 14.0
+        ).astype(np.float32)
+
+    def surface_temperature(self, state: DayState, local_hour: float | None = None) -> Vector:
+        """Temperature of the soil surface, K: the daily mean, or at a local solar hour (wet soil swings less)."""
+        mean = self.mean_temperature + state.temperature_anomaly
+        if local_hour is None:
+            return mean
+        span = self.field_capacity - self.wilting_point
+        relative = np.clip((state.soil_moisture - self.wilting_point) / span, 0.0, 1.0)
+        phase = np.float32(np.cos(2.0 * np.pi * (local_hour - 13.5) / 24.0))
+        return mean + self.diurnal_half_range * (1.1 - 0.5 * relative) * phase
+
+    def _rainfall(self, storms: NDArray[np.float32]) -> Vector:
+        """Turn a Gaussian field into rain: wet where it exceeds its quantile, exponential amounts above."""
+        return rain_amount(storms.ravel()[self.soil_cells], self.rain_probability, self.rain_intensity)
+
+    def _step(self, moisture: Vector, rain: Vector) -> Vector:
+        """Advance soil moisture of the top 5 cm by one day: infiltration, fast drainage, exponential drydown."""
+        return bucket_step(moisture, rain, self.equilibrium, self.field_capacity, self.porosity, self.drydown_days)
+
+    def days(
+        self, first: date = FIRST_DAY, last: date = LAST_DAY, spin_up_days: int = SPIN_UP_DAYS
+    ) -> Iterator[DayState]:
+        """Simulate day by day; yields the days from `first` to `last`.
+
+        The simulation always starts `spin_up_days` before 1 July 2011, so a day does not depend on `first`.
+        """
+        columns = self.shape[1]
+        jet = 9.0 * np.exp(-(((np.abs(self.lat) - 45.0) / 18.0) ** 2)) - 5.0 * np.exp(-((self.lat / 16.0) ** 2))
+        storms = DriftingField(CorrelatedField(self.lat, columns, 150.0), 0.55, jet)
+        weather = DriftingField(CorrelatedField(self.lat, columns, 600.0), 0.75, jet)
+        # start from the long-term balance of rain and drying, which shortens the spin-up
+        supply = self.rain_probability * self.rain_intensity / 60.0 * 0.5 * self.drydown_days
+        moisture = np.minimum(self.equilibrium + 0.7 * supply, self.field_capacity).astype(np.float32)
+        day = FIRST_DAY - timedelta(days=spin_up_days)
+        while day <= last:
+            rng = stream(self.seed, "weather", day.toordinal())
+            rain = self._rainfall(storms.advance(rng))
+            anomaly = 2.5 * weather.advance(rng).ravel()[self.soil_cells] - 1.5 * (rain > 1.0)
+            after = self._step(moisture, rain).astype(np.float32)
+            if day >= first:
+                yield DayState(day, moisture, after, rain, anomaly.astype(np.float32))
+            moisture, day = after, day + timedelta(days=1)
