@@ -64,9 +64,12 @@ def bench_map(device: str) -> None:
     }
     patch_seconds = min(by_batch.values())
     again, _ = best_of(lambda: dense_map(dense, image, tile=tile, device=device), 2, device=device)  # load may change
-    difference = np.nanmax(np.abs(
-        patch_map(network, on_device, 0, where=band, batch_size=1024)[0] - dense_map(dense, image, tile=tile, device=device)[0]
-    ))  # fmt: skip
+    difference = np.nanmax(
+        np.abs(
+            patch_map(network, on_device, 0, where=band, batch_size=1024)[0]
+            - dense_map(dense, image, tile=tile, device=device)[0]
+        )
+    )
     dense_seconds = min(dense_seconds, again)
     kind = "winograd" if device == "cpu" else "dense"
     floor = 2 * MULTIPLICATIONS[kind] * ROWS * COLS / rate
@@ -186,9 +189,11 @@ def main() -> None:
     if arguments.device == "cuda":
         print(torch.cuda.get_device_name())
     parts = {
-        "map": lambda: bench_map(arguments.device), "svr": bench_svr, "gather": bench_gather,
+        "map": lambda: bench_map(arguments.device),
+        "svr": bench_svr,
+        "gather": bench_gather,
         "train": lambda: bench_train(arguments.device),
-    }  # fmt: skip
+    }
     for name, run in parts.items():
         if arguments.part in (name, "all"):
             print(f"-- {name}")

@@ -33,8 +33,13 @@ def ismn_index(archive: Path, folder: Path, *, parallel: bool) -> Any:
     from ismn.interface import ISMN_Interface
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        return ISMN_Interface(archive, meta_path=folder / "meta", parallel=parallel, temp_root=folder / "temp",
-                              force_metadata_collection=True)  # fmt: skip
+        return ISMN_Interface(
+            archive,
+            meta_path=folder / "meta",
+            parallel=parallel,
+            temp_root=folder / "temp",
+            force_metadata_collection=True,
+        )
 
 
 def ismn_rows(interface: Any) -> int:
@@ -55,8 +60,11 @@ def peak_mb(archive: Path) -> tuple[float, int]:
     """Peak memory in MB of an ingest in a process of its own, and the number of readings."""
     printed = subprocess.run(
         [sys.executable, "-m", "benchmarks.bench_insitu_ingest", str(archive.resolve()), _CHILD],
-        cwd=Path(__file__).resolve().parents[1], capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = json.loads(printed.stdout)
     return found["mb"], found["read"]
 
@@ -96,8 +104,10 @@ def compare(archive: Path, folder: Path) -> None:
     for parallel in (False, True):
         theirs[parallel], interface = best_of(lambda p=parallel: ismn_index(archive, folder / str(p), parallel=p))
     best = min(theirs.values())
-    print(f"cold index of {len(frame)} sensors: smnb {ours:.2f} s; ismn {theirs[False]:.2f} s (one process), "
-          f"{theirs[True]:.2f} s (parallel); ratio {best / ours:.1f}")  # fmt: skip
+    print(
+        f"cold index of {len(frame)} sensors: smnb {ours:.2f} s; ismn {theirs[False]:.2f} s (one process), "
+        f"{theirs[True]:.2f} s (parallel); ratio {best / ours:.1f}"
+    )
     ours, written, seconds = [], [], []
     cpu = {"smnb table": float("inf"), "smnb Parquet": float("inf"), "ismn": float("inf")}
     for _ in range(3):  # in turns, so that what else the machine does hits both sides
@@ -115,10 +125,14 @@ def compare(archive: Path, folder: Path) -> None:
     ours, written, seconds = min(ours), min(written), min(seconds)
     rows = tables.report["readings"]["read"]
     rate = their_rows / seconds
-    print(f"reading: smnb {rows:,} rows in {ours:.2f} s = {rows / ours:,.0f} rows/s into a table, "
-          f"{rows / written:,.0f} rows/s into Parquet")  # fmt: skip
-    print(f"         ismn {their_rows:,} rows in {seconds:.2f} s = {rate:,.0f} rows/s; "
-          f"ratio {rows / ours / rate:.1f} (table), {rows / written / rate:.1f} (Parquet)")  # fmt: skip
+    print(
+        f"reading: smnb {rows:,} rows in {ours:.2f} s = {rows / ours:,.0f} rows/s into a table, "
+        f"{rows / written:,.0f} rows/s into Parquet"
+    )
+    print(
+        f"         ismn {their_rows:,} rows in {seconds:.2f} s = {rate:,.0f} rows/s; "
+        f"ratio {rows / ours / rate:.1f} (table), {rows / written / rate:.1f} (Parquet)"
+    )
     print("         processor seconds, all threads: " + ", ".join(f"{name} {one:.2f}" for name, one in cpu.items()))
     for sensors in (len(frame) // 4, len(frame) // 2, len(frame)):
         peak, read = peak_mb(subset(archive, sensors, folder / f"{sensors}.zip"))

@@ -77,32 +77,48 @@ def main() -> None:
     long_left = pd.DataFrame({"time": np.concatenate([p.values for p in passes])})
     long_left["sensor_id"] = pd.Categorical.from_codes(np.repeat(categories, options.overpasses), categories)
     arrays = [(p.values, f.index.values, f["soil_moisture"].to_numpy()) for p, f in zip(passes, frames, strict=True)]
-    print(f"{options.sensors} sensors x {options.readings} readings, {options.overpasses} overpasses each; best of "
-          f"{options.repeat}")  # fmt: skip
+    print(
+        f"{options.sensors} sensors x {options.readings} readings, {options.overpasses} overpasses each; best of "
+        f"{options.repeat}"
+    )
     for method, window in (("nearest", "1h"), ("mean", "12h")):
         days = pd.Timedelta(window)
         rivals = {
             "pytesmo temporal_collocation": lambda m=method, d=days: np.concatenate(
-                [temporal_collocation(p, f, d, method=m)["soil_moisture"].to_numpy()
-                 for p, f in zip(passes, frames, strict=True)]),
+                [
+                    temporal_collocation(p, f, d, method=m)["soil_moisture"].to_numpy()
+                    for p, f in zip(passes, frames, strict=True)
+                ]
+            ),
             "pytesmo combined_temporal_collocation": lambda m=method, d=days: np.concatenate(
-                [combined_temporal_collocation(p, [f], d, method=m)["soil_moisture"].to_numpy()
-                 for p, f in zip(passes, frames, strict=True)]),
-        }  # fmt: skip
+                [
+                    combined_temporal_collocation(p, [f], d, method=m)["soil_moisture"].to_numpy()
+                    for p, f in zip(passes, frames, strict=True)
+                ]
+            ),
+        }
         if method == "nearest":  # what match_tables gives: also which reading it was, and how far away
             rivals["pytesmo temporal_collocation, with distance"] = lambda d=days: np.concatenate(
-                [temporal_collocation(p, f, d, return_distance=True)["soil_moisture"].to_numpy()
-                 for p, f in zip(passes, frames, strict=True)])  # fmt: skip
+                [
+                    temporal_collocation(p, f, d, return_distance=True)["soil_moisture"].to_numpy()
+                    for p, f in zip(passes, frames, strict=True)
+                ]
+            )
             rivals["pytesmo the same, from the long table"] = lambda d=days: from_long_table(long_left, long_right, d)
             rivals["pytesmo df_match"] = lambda d=days: np.concatenate(
-                [df_match(pd.DataFrame(index=p), f, window=d / pd.Timedelta("1D"))["soil_moisture"].to_numpy()
-                 for p, f in zip(passes, frames, strict=True)])  # fmt: skip
+                [
+                    df_match(pd.DataFrame(index=p), f, window=d / pd.Timedelta("1D"))["soil_moisture"].to_numpy()
+                    for p, f in zip(passes, frames, strict=True)
+                ]
+            )
         ours = {
             "smnb match_tables": lambda m=method, w=window: match_tables(
-                long_left, long_right, value="soil_moisture", window=w, method=m)[0]["soil_moisture"].to_numpy(),
+                long_left, long_right, value="soil_moisture", window=w, method=m
+            )[0]["soil_moisture"].to_numpy(),
             "smnb match_in_time, sensor by sensor": lambda m=method, w=window: np.concatenate(
-                [match_in_time(left, right, values, window=w, method=m).values for left, right, values in arrays]),
-        }  # fmt: skip
+                [match_in_time(left, right, values, window=w, method=m).values for left, right, values in arrays]
+            ),
+        }
         results = best(rivals | ours, options.repeat)
         ours_s = min(results[name][0] for name in ours)
         expected = results["smnb match_tables"][1]
@@ -112,8 +128,10 @@ def main() -> None:
             differ = float(np.abs(values - expected)[there].max())
             only_one = int((np.isfinite(values) != np.isfinite(expected)).sum())
             rows = np.count_nonzero(np.abs(values - expected)[there] > 1e-9)
-            print(f"  {name:44} {seconds * 1e3:9.1f} ms   this / fastest smnb {seconds / ours_s:6.1f}   "
-                  f"largest difference {differ:.1e} ({rows} rows, {only_one} in one only)")  # fmt: skip
+            print(
+                f"  {name:44} {seconds * 1e3:9.1f} ms   this / fastest smnb {seconds / ours_s:6.1f}   "
+                f"largest difference {differ:.1e} ({rows} rows, {only_one} in one only)"
+            )
 
 
 if __name__ == "__main__":

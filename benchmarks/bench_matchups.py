@@ -42,9 +42,16 @@ def write_cog(path: Path, values: np.ndarray, transform) -> None:
     from rasterio.shutil import copy
 
     profile = {
-        "driver": "GTiff", "count": len(values), "height": values.shape[1], "width": values.shape[2], "dtype": values.dtype,
-        "crs": EPSG, "transform": transform, "nodata": np.nan if values.dtype.kind == "f" else -1, "tiled": True,
-    }  # fmt: skip
+        "driver": "GTiff",
+        "count": len(values),
+        "height": values.shape[1],
+        "width": values.shape[2],
+        "dtype": values.dtype,
+        "crs": EPSG,
+        "transform": transform,
+        "nodata": np.nan if values.dtype.kind == "f" else -1,
+        "tiled": True,
+    }
     with rasterio.MemoryFile() as memory:
         with memory.open(**profile) as raster:
             raster.write(values)
@@ -78,9 +85,17 @@ def write_archive(root: Path, passes: int, sensors: int, side: int) -> pd.DataFr
     x = west + rng.uniform(margin, side * 10 - margin, sensors)
     y = top - rng.uniform(margin, side * 10 - margin, sensors)
     lon, lat = transform_points(f"EPSG:{EPSG}", "EPSG:4326", x, y)
-    return pd.DataFrame({"sensor_id": [f"n__s{i}__x" for i in range(sensors)], "network": "n",
-                         "station": [f"s{i}" for i in range(sensors)], "lat": lat, "lon": lon, "depth_from": 0.05,
-                         "depth_to": 0.05})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": [f"n__s{i}__x" for i in range(sensors)],
+            "network": "n",
+            "station": [f"s{i}" for i in range(sensors)],
+            "lat": lat,
+            "lon": lon,
+            "depth_from": 0.05,
+            "depth_to": 0.05,
+        }
+    )
 
 
 def open_archive(root: Path, table: pd.DataFrame, passes: int):
@@ -89,18 +104,26 @@ def open_archive(root: Path, table: pd.DataFrame, passes: int):
     from smnb.loaders.rasters import open_scenes
 
     times = pd.date_range(START, periods=passes * 6 * 24, freq="h")
-    readings = pd.DataFrame({
-        "sensor_id": pd.Categorical.from_codes(np.repeat(np.arange(len(table)), times.size), table["sensor_id"]),
-        "time": np.tile(times, len(table)), "soil_moisture": np.float32(0.2),
-        "flag": pd.Categorical(["G"] * len(table) * times.size),
-    })  # fmt: skip
+    readings = pd.DataFrame(
+        {
+            "sensor_id": pd.Categorical.from_codes(np.repeat(np.arange(len(table)), times.size), table["sensor_id"]),
+            "time": np.tile(times, len(table)),
+            "soil_moisture": np.float32(0.2),
+            "flag": pd.Categorical(["G"] * len(table) * times.size),
+        }
+    )
     scenes = {}
     for name, prefix in (("sentinel1", "S1"), ("sentinel2", "S2")):
         paths = sorted(root.glob(f"{prefix}_*.tif"))[: passes if prefix == "S1" else -(-passes // 2)]
         scenes[name] = open_scenes(
-            paths, catalog_id=name, synthetic=True, source=name, bands={b: i + 1 for i, b in enumerate(BANDS[name])},
-            time={"pattern": r"_(?P<time>\d{8}T\d{6})_"}, cloud={"tag": "CLOUDY_PIXEL_PERCENTAGE"},
-        )  # fmt: skip
+            paths,
+            catalog_id=name,
+            synthetic=True,
+            source=name,
+            bands={b: i + 1 for i, b in enumerate(BANDS[name])},
+            time={"pattern": r"_(?P<time>\d{8}T\d{6})_"},
+            cloud={"tag": "CLOUDY_PIXEL_PERCENTAGE"},
+        )
     return InSituTables(table, readings, synthetic=True), scenes
 
 
@@ -113,8 +136,10 @@ class Cost(NamedTuple):
     peak: int
 
     def __str__(self) -> str:
-        return (f"{self.points:5d} points  {self.cpu:6.2f} s CPU, {self.clock:6.2f} s by the clock  "
-                f"{self.points / self.cpu:6.2f} points/s/core  peak {self.peak / 1e6:4.0f} MB")  # fmt: skip
+        return (
+            f"{self.points:5d} points  {self.cpu:6.2f} s CPU, {self.clock:6.2f} s by the clock  "
+            f"{self.points / self.cpu:6.2f} points/s/core  peak {self.peak / 1e6:4.0f} MB"
+        )
 
 
 def measured(function: Callable[[], int]) -> Cost:
@@ -149,10 +174,15 @@ def naive(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path, wa
     plan = plan_matchups(insitu, scenes, anchor="sentinel1", specs=specs)
     group = zarr.open_group(out, mode="w", zarr_format=3)
     arrays = {
-        name: group.create_array(name, shape=(len(plan), len(BANDS[name]), crop, crop), chunks=(1, len(BANDS[name]), crop, crop),
-                                 dtype="float16", compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"))
+        name: group.create_array(
+            name,
+            shape=(len(plan), len(BANDS[name]), crop, crop),
+            chunks=(1, len(BANDS[name]), crop, crop),
+            dtype="float16",
+            compressors=zarr.codecs.BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+        )
         for name in scenes
-    }  # fmt: skip
+    }
     cut = NAIVE[way]
 
     def point(i: int) -> None:
@@ -234,8 +264,10 @@ def main() -> None:
         root = Path(folder)
         table = write_archive(root / "archive", options.passes, options.sensors, options.side)
         megabytes = sum(path.stat().st_size for path in (root / "archive").iterdir()) / 1e6
-        print(f"{options.passes} + {-(-options.passes // 2)} scenes of {options.side} pixels, {megabytes:.0f} MB, "
-              f"{options.sensors} sensors, crop {options.crop}")  # fmt: skip
+        print(
+            f"{options.passes} + {-(-options.passes // 2)} scenes of {options.side} pixels, {megabytes:.0f} MB, "
+            f"{options.sensors} sensors, crop {options.crop}"
+        )
         for part in (4, 2, 1):
             passes = options.passes // part
             ours = alone(build, root / "archive", table, passes, options.crop, root / f"built{part}.zarr")

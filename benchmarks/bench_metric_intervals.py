@@ -53,10 +53,14 @@ def coverage(n: int, series: int, seed: int) -> None:
     from pytesmo.metrics import pairwise
 
     rng = np.random.default_rng(seed)
-    print(f"\nCoverage of nominal 95 % intervals, n = {n}, {series} series a row (standard error about "
-          f"{100 * np.sqrt(0.95 * 0.05 / series):.1f} points at 95 %)")  # fmt: skip
-    print(f"{'score':>10} {'phi':>5} | {'block_bootstrap':>16} {'mean width':>11} {'block':>6} |"
-          f" {'pytesmo analytic':>16} {'mean width':>11}")  # fmt: skip
+    print(
+        f"\nCoverage of nominal 95 % intervals, n = {n}, {series} series a row (standard error about "
+        f"{100 * np.sqrt(0.95 * 0.05 / series):.1f} points at 95 %)"
+    )
+    print(
+        f"{'score':>10} {'phi':>5} | {'block_bootstrap':>16} {'mean width':>11} {'block':>6} |"
+        f" {'pytesmo analytic':>16} {'mean width':>11}"
+    )
     for phi in (0.0, 0.8, 0.95):
         pred, obs = simulate(rng, phi, n, series)
         found = score_intervals(long_table(pred, obs), metrics=tuple(TRUE))
@@ -67,9 +71,11 @@ def coverage(n: int, series: int, seed: int) -> None:
             score, ends = getattr(pairwise, name), getattr(pairwise, f"{name}_ci")
             theirs = np.array([ends(p, o, score(p, o)) for p, o in zip(pred, obs, strict=True)])
             theirs_held = (theirs[:, 0] <= true) & (true <= theirs[:, 1])
-            print(f"{metric:>10} {phi:5.2f} | {100 * held.mean():14.1f} % {(mine['high'] - mine['low']).mean():11.4f} "
-                  f"{mine['block_length'].median():6.0f} | {100 * theirs_held.mean():14.1f} % "
-                  f"{np.diff(theirs, axis=1).mean():11.4f}")  # fmt: skip
+            print(
+                f"{metric:>10} {phi:5.2f} | {100 * held.mean():14.1f} % {(mine['high'] - mine['low']).mean():11.4f} "
+                f"{mine['block_length'].median():6.0f} | {100 * theirs_held.mean():14.1f} % "
+                f"{np.diff(theirs, axis=1).mean():11.4f}"
+            )
 
 
 def speed(sensors: int, n: int, n_boot: int, subset: int, seed: int) -> None:
@@ -83,8 +89,10 @@ def speed(sensors: int, n: int, n_boot: int, subset: int, seed: int) -> None:
     ragged = table[rng.random(len(table)) > rng.uniform(0.0, 0.3, sensors)[table["sensor_id"]]]
     interval(pred[0], obs[0], n_boot=n_boot)  # first-call costs of both sides stay out
     with_bootstrapped_ci(bias, pred[0], obs[0], nsamples=10)
-    print(f"\nSpeed: {sensors} sensors x {n} pairs, {n_boot} replicates, {len(os.sched_getaffinity(0))} cores; "
-          f"pytesmo on {subset} sensors, scaled to {sensors}")  # fmt: skip
+    print(
+        f"\nSpeed: {sensors} sensors x {n} pairs, {n_boot} replicates, {len(os.sched_getaffinity(0))} cores; "
+        f"pytesmo on {subset} sensors, scaled to {sensors}"
+    )
     print(f"{'score':>10} {'pytesmo':>11} {'smnb':>9} {'ratio':>9} {'smnb, gaps':>11}")
     totals = np.zeros(3)
     for metric in METRICS:

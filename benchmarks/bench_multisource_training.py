@@ -43,15 +43,24 @@ def make_store(path: Path, n: int, crop: int) -> SampleStore:
         return rng.random(shape, dtype="float32").astype("float16")
 
     values = {
-        "sentinel1": noise(n, 3, crop, crop), "sentinel2": noise(n, 6, crop, crop), "dem": noise(sensors, 1, crop, crop),
-        "soilgrids": noise(sensors, 4, low, low), "smap": noise(n, 1), "gldas": noise(n, 1),
-    }  # fmt: skip
+        "sentinel1": noise(n, 3, crop, crop),
+        "sentinel2": noise(n, 6, crop, crop),
+        "dem": noise(sensors, 1, crop, crop),
+        "soilgrids": noise(sensors, 4, low, low),
+        "smap": noise(n, 1),
+        "gldas": noise(n, 1),
+    }
     table = pd.DataFrame({"sensor_id": [f"s{i}" for i in range(sensors)]})
     when = pd.date_range("2020", periods=n, freq="h")
     return write_sample_store(
-        path, sensors=table, sensor=np.arange(n) % sensors, time=when, label=rng.uniform(0, 0.5, n), values=values,
+        path,
+        sensors=table,
+        sensor=np.arange(n) % sensors,
+        time=when,
+        label=rng.uniform(0, 0.5, n),
+        values=values,
         synthetic=True,
-    )  # fmt: skip
+    )
 
 
 def batch_of(size: int, crop: int, device: torch.device) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
@@ -108,9 +117,13 @@ def augmentation_alone(n: int, crop: int) -> tuple[float, float]:
             offset = (side - 1) / 2 - matrix @ np.full(2, (crop - 1) / 2)
             for channel in range(10):
                 affine_transform(
-                    images[sample, channel].numpy(), matrix, offset, output_shape=(crop, crop), order=1,
+                    images[sample, channel].numpy(),
+                    matrix,
+                    offset,
+                    output_shape=(crop, crop),
+                    order=1,
                     output=result[sample, channel],
-                )  # fmt: skip
+                )
         return result
 
     theirs, expected = best_of(one_by_one, 2)
@@ -172,9 +185,13 @@ def main() -> None:
                 batch_size=batch, steps=4 * steps, validate_every=steps, device=options.device, learning_rate=0.01
             )
             result = fit(
-                MultiSourceNet(network), data, few, config=dataclasses.replace(config, seed=1),
-                out=Path(folder) / f"fit_{memory_gb:g}", loss=partial(huber_loss, delta=0.4),
-            )  # fmt: skip
+                MultiSourceNet(network),
+                data,
+                few,
+                config=dataclasses.replace(config, seed=1),
+                out=Path(folder) / f"fit_{memory_gb:g}",
+                loss=partial(huber_loss, delta=0.4),
+            )
             images = result.samples_per_second
             print(
                 f"  training, images {where}: {images:,.1f} images/s, {images * flop / rate:.0%} of the matrix rate, "

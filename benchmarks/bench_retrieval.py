@@ -29,23 +29,40 @@ VACUUM = 8.8541878128e-12
 def simulate(n: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     cells = {
-        "clay": rng.uniform(0.02, 0.6, n), "ts": rng.uniform(274, 320, n), "h": rng.uniform(0.1, 0.16, n),
-        "albedo": rng.uniform(0, 0.08, n), "tau": rng.exponential(0.25, n).clip(0, 1.2),
+        "clay": rng.uniform(0.02, 0.6, n),
+        "ts": rng.uniform(274, 320, n),
+        "h": rng.uniform(0.1, 0.16, n),
+        "albedo": rng.uniform(0, 0.08, n),
+        "tau": rng.exponential(0.25, n).clip(0, 1.2),
         "angle": rng.uniform(39.9, 40.1, n),
-    }  # fmt: skip
+    }
     tb = soil_emission_tb(
-        rng.uniform(0.02, 0.6, n), cells["clay"], cells["ts"], frequency_ghz=1.41, incidence_deg=cells["angle"],
-        h=cells["h"], tau=cells["tau"], single_scattering_albedo=cells["albedo"],
-    )  # fmt: skip
+        rng.uniform(0.02, 0.6, n),
+        cells["clay"],
+        cells["ts"],
+        frequency_ghz=1.41,
+        incidence_deg=cells["angle"],
+        h=cells["h"],
+        tau=cells["tau"],
+        single_scattering_albedo=cells["albedo"],
+    )
     noisy = {name: (one + rng.normal(0, 1.3, n)).astype(np.float32) for name, one in zip("HV", tb, strict=True)}
     return cells | noisy
 
 
 def library_tb(sm: float, cell: dict[str, float]) -> float:
-    return float(soil_emission_tb(
-        sm, cell["clay"], cell["ts"], frequency_ghz=1.41, incidence_deg=cell["angle"], h=cell["h"], tau=cell["tau"],
-        single_scattering_albedo=cell["albedo"],
-    )[1])  # fmt: skip
+    return float(
+        soil_emission_tb(
+            sm,
+            cell["clay"],
+            cell["ts"],
+            frequency_ghz=1.41,
+            incidence_deg=cell["angle"],
+            h=cell["h"],
+            tau=cell["tau"],
+            single_scattering_albedo=cell["albedo"],
+        )[1]
+    )
 
 
 def plain_tb(sm: float, cell: dict[str, float]) -> float:
@@ -87,8 +104,14 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     cells = simulate(options.cells)
-    inputs = {"surface_temperature": cells["ts"], "clay_fraction": cells["clay"], "roughness": cells["h"],
-              "albedo": cells["albedo"], "incidence_deg": cells["angle"], "return_status": True}  # fmt: skip
+    inputs = {
+        "surface_temperature": cells["ts"],
+        "clay_fraction": cells["clay"],
+        "roughness": cells["h"],
+        "albedo": cells["albedo"],
+        "incidence_deg": cells["angle"],
+        "return_status": True,
+    }
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(
         f"{options.cells:,} cells, {cores} processors; brentq on {options.sample} of them, scaled; best of {options.repeat}"
@@ -96,13 +119,24 @@ def main() -> None:
     ours: dict[str, tuple[float, Any]] = {}
     for workers in (1, None):
         name = f"smnb retrieve_single_channel V, {workers or cores} thread(s)"
-        ours[name] = best_of(lambda w=workers: retrieve_single_channel(
-            cells["V"], polarization="V", optical_depth=cells["tau"], bounds=(LOW, HIGH), workers=w, **inputs,
-        ), options.repeat)  # fmt: skip
-    ours["smnb retrieve_single_channel H"] = best_of(lambda: retrieve_single_channel(
-        cells["H"], polarization="H", optical_depth=cells["tau"], bounds=(LOW, HIGH), **inputs), options.repeat)  # fmt: skip
-    ours["smnb retrieve_dual_channel"] = best_of(lambda: retrieve_dual_channel(
-        cells["H"], cells["V"], prior_optical_depth=cells["tau"], bounds=(LOW, HIGH), **inputs), 1)  # fmt: skip
+        ours[name] = best_of(
+            lambda w=workers: retrieve_single_channel(
+                cells["V"], polarization="V", optical_depth=cells["tau"], bounds=(LOW, HIGH), workers=w, **inputs
+            ),
+            options.repeat,
+        )
+    ours["smnb retrieve_single_channel H"] = best_of(
+        lambda: retrieve_single_channel(
+            cells["H"], polarization="H", optical_depth=cells["tau"], bounds=(LOW, HIGH), **inputs
+        ),
+        options.repeat,
+    )
+    ours["smnb retrieve_dual_channel"] = best_of(
+        lambda: retrieve_dual_channel(
+            cells["H"], cells["V"], prior_optical_depth=cells["tau"], bounds=(LOW, HIGH), **inputs
+        ),
+        1,
+    )
     for name, (seconds, result) in ours.items():
         counts = {s.name.lower(): int((result[-1] == s).sum()) for s in RetrievalStatus}
         print(f"  {name:44} {seconds:9.2f} s   {', '.join(f'{k} {n:,}' for k, n in counts.items() if n)}")
@@ -112,8 +146,10 @@ def main() -> None:
         seconds, found = best_of(lambda f=forward: one_by_one(f, sample), options.repeat)
         scaled = seconds * options.cells / options.sample
         differ = np.abs(found - ours[single][1][0][: options.sample]).max()
-        print(f"  {'brentq, ' + name:44} {scaled:9.1f} s   this / smnb {scaled / ours[single][0]:7.0f}   "
-              f"largest difference {differ:.1e} m3 m-3 ({seconds:.2f} s for the sample)")  # fmt: skip
+        print(
+            f"  {'brentq, ' + name:44} {scaled:9.1f} s   this / smnb {scaled / ours[single][0]:7.0f}   "
+            f"largest difference {differ:.1e} m3 m-3 ({seconds:.2f} s for the sample)"
+        )
 
 
 if __name__ == "__main__":

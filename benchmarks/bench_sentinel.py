@@ -28,10 +28,20 @@ def write_scene(path: Path, size: int) -> None:
     """Write a speckled scene of 10 m pixels in dB: VV, VH and incidence angle."""
     rng = np.random.default_rng(0)
     profile = {
-        "driver": "GTiff", "height": size, "width": size, "count": 3, "dtype": "float32", "crs": CRS,
-        "transform": from_origin(WEST, NORTH, 10, 10), "tiled": True, "blockxsize": 512, "blockysize": 512,
-        "compress": "deflate", "zlevel": 1, "interleave": "band",
-    }  # fmt: skip
+        "driver": "GTiff",
+        "height": size,
+        "width": size,
+        "count": 3,
+        "dtype": "float32",
+        "crs": CRS,
+        "transform": from_origin(WEST, NORTH, 10, 10),
+        "tiled": True,
+        "blockxsize": 512,
+        "blockysize": 512,
+        "compress": "deflate",
+        "zlevel": 1,
+        "interleave": "band",
+    }
     with rasterio.open(path, "w", **profile) as file:
         for band, (mean, name) in enumerate(((-11, "VV"), (-18, "VH")), 1):
             power = 10 ** (mean / 10) * rng.gamma(LOOKS, 1 / LOOKS, (size, size))
@@ -52,8 +62,16 @@ def warp(path: Path, window: EaseWindow) -> list[np.ndarray]:
             values = file.read(band)
             values = 10 ** (values / np.float32(10)) if band < 3 else values
             result = np.full(window.shape, np.nan, "float32")
-            reproject(values, result, src_transform=file.transform, src_crs=file.crs, dst_transform=target,
-                      dst_crs="EPSG:6933", resampling=Resampling.average, dst_nodata=np.nan)  # fmt: skip
+            reproject(
+                values,
+                result,
+                src_transform=file.transform,
+                src_crs=file.crs,
+                dst_transform=target,
+                dst_crs="EPSG:6933",
+                resampling=Resampling.average,
+                dst_nodata=np.nan,
+            )
             results.append(result)
     return results
 
@@ -96,8 +114,10 @@ def main() -> None:
     print(f"rasterio.warp, average     {by_warp:6.2f} s, {by_warp / ours:.1f} times as long")
     print(f"numpy and pyproj a pixel   {by_loop:6.2f} s, {by_loop / ours:.1f} times as long")
     vv, whole = found["sigma0"][0, 0].values, found["n_looks"][0, 0].values > 9900
-    print(f"largest difference: to the loop {np.nanmax(np.abs(10 * np.log10(looped[0]) - vv)):.1e} dB, "
-          f"to the warp on whole cells {np.abs(10 * np.log10(warped[0]) - vv)[whole].max():.3f} dB")  # fmt: skip
+    print(
+        f"largest difference: to the loop {np.nanmax(np.abs(10 * np.log10(looped[0]) - vv)):.1e} dB, "
+        f"to the warp on whole cells {np.abs(10 * np.log10(warped[0]) - vv)[whole].max():.3f} dB"
+    )
 
 
 if __name__ == "__main__":

@@ -87,8 +87,10 @@ def main() -> None:
     side = geometry.tile(given.cells, given.cells)[0]
     limit = given.cells**2 * geometry.crop**2 / side**2
     difference = shared[:rows] - windows
-    print(f"{given.encoder}, {given.cells} x {given.cells} cells of 320 m, {side} pixels a side, {given.device}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{given.encoder}, {given.cells} x {given.cells} cells of 320 m, {side} pixels a side, {given.device}, "
+        f"{torch.get_num_threads()} threads"
+    )
     print(f"shared features {shared_seconds:8.2f} s   (first map {taken[0]:.2f} s)")
     print(f"windows         {window_seconds:8.2f} s{scaled}")
     print(f"ratio           {window_seconds / shared_seconds:8.1f}   (pixels encoded: {limit:.1f} times fewer)")

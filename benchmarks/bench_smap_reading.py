@@ -32,21 +32,43 @@ from smnb.loaders.smap import count_masks, open_l3, utc_to_seconds
 VARIABLES = ("soil_moisture", "tb", "retrieval_qual_flag", "surface_flag", "tb_qual_flag_h", "tb_qual_flag_v")
 NATIVE = ("soil_moisture", "tb_h_corrected", "tb_v_corrected", *VARIABLES[2:])
 RETRIEVED = [
-    f"{name}{suffix}"
-    for name in ("soil_moisture", "vegetation_opacity")
-    for suffix in ("", "_dca", "_scah", "_scav")
-]  # fmt: skip
+    f"{name}{suffix}" for name in ("soil_moisture", "vegetation_opacity") for suffix in ("", "_dca", "_scah", "_scav")
+]
 FLOATS = [
-    "tb_h_corrected", "tb_v_corrected", "tb_3_corrected", "tb_4_corrected", "boresight_incidence",
-    "latitude_centroid", "longitude_centroid", "surface_temperature", "vegetation_water_content", "albedo",
-    "albedo_dca", "roughness_coefficient", "roughness_coefficient_dca", "clay_fraction", "sand_fraction",
-    "bulk_density", "static_water_body_fraction", "radar_water_body_fraction", "freeze_thaw_fraction",
-]  # fmt: skip
+    "tb_h_corrected",
+    "tb_v_corrected",
+    "tb_3_corrected",
+    "tb_4_corrected",
+    "boresight_incidence",
+    "latitude_centroid",
+    "longitude_centroid",
+    "surface_temperature",
+    "vegetation_water_content",
+    "albedo",
+    "albedo_dca",
+    "roughness_coefficient",
+    "roughness_coefficient_dca",
+    "clay_fraction",
+    "sand_fraction",
+    "bulk_density",
+    "static_water_body_fraction",
+    "radar_water_body_fraction",
+    "freeze_thaw_fraction",
+]
 FLAGS = [
-    "retrieval_qual_flag", "retrieval_qual_flag_dca", "retrieval_qual_flag_scah", "retrieval_qual_flag_scav",
-    "surface_flag", "tb_qual_flag_h", "tb_qual_flag_v", "tb_qual_flag_3", "tb_qual_flag_4", "grid_surface_status",
-    "EASE_row_index", "EASE_column_index",
-]  # fmt: skip
+    "retrieval_qual_flag",
+    "retrieval_qual_flag_dca",
+    "retrieval_qual_flag_scah",
+    "retrieval_qual_flag_scav",
+    "surface_flag",
+    "tb_qual_flag_h",
+    "tb_qual_flag_v",
+    "tb_qual_flag_3",
+    "tb_qual_flag_4",
+    "grid_surface_status",
+    "EASE_row_index",
+    "EASE_column_index",
+]
 GROUP = "Soil_Moisture_Retrieval_Data"
 
 
@@ -105,8 +127,11 @@ def xarray_region(path: str, region: Any) -> dict[str, np.ndarray]:
 
 
 def smnb_region(path: str, region: Any) -> dict[str, np.ndarray]:
-    ds = count_masks(open_l3([path], catalog_id="smap_l3_e", region=region, variables=VARIABLES, flag_policy="none",
-                             tb_policy="none").compute())  # fmt: skip
+    ds = count_masks(
+        open_l3(
+            [path], catalog_id="smap_l3_e", region=region, variables=VARIABLES, flag_policy="none", tb_policy="none"
+        ).compute()
+    )
     found = {name: ds[name].values[0] for name in VARIABLES if name != "tb"}
     return found | {f"tb_{p}_corrected": ds["tb"].sel(channel=f"1.41{p.upper()}").values[0] for p in "hv"}
 
@@ -129,7 +154,7 @@ READERS = {
     "xarray, the same fields of the region": xarray_region,
     "smnb open_l3": smnb_region,
     "smnb open_l3, days": smnb_days,
-}  # fmt: skip
+}
 
 
 def child(reader: str, argument: Any, region: Any, connection: Any) -> None:
@@ -173,17 +198,21 @@ def main() -> None:
             cpu, wall, _, ours = found["smnb open_l3"]
             for name, (seconds, elapsed, peak, values) in found.items():
                 same = all(np.array_equal(values[key], ours[key], equal_nan=True) for key in NATIVE[:3])
-                print(f"  {name:38} {seconds:8.3f} s CPU ({seconds / cpu:6.1f} x) {elapsed:8.3f} s wall "
-                      f"({elapsed / wall:6.1f} x)  peak +{peak:7.1f} MiB  same values: {same}")  # fmt: skip
+                print(
+                    f"  {name:38} {seconds:8.3f} s CPU ({seconds / cpu:6.1f} x) {elapsed:8.3f} s wall "
+                    f"({elapsed / wall:6.1f} x)  peak +{peak:7.1f} MiB  same values: {same}"
+                )
             paths = [path]
             for k in range(1, options.days):  # other days by name; one file, for the disk's sake
                 day = str(np.datetime64("2020-02-01") + k).replace("-", "")
                 paths.append(path.with_name(f"SMAP_L3_SM_P_E_{day}_R18240_001.h5"))
                 os.link(path, paths[-1])
             cpu, _, peak, days = measure("smnb open_l3, days", [str(p) for p in paths], region, 1)
-            print(f"  {options.days} days as one Dataset {days['size']}:\n    open {days['opened']:.2f} s, compute "
-                  f"{days['computed']:.2f} s, {cpu:.2f} s CPU, result {days['bytes'] / 2**20:.1f} MiB, "
-                  f"peak +{peak:.1f} MiB")  # fmt: skip
+            print(
+                f"  {options.days} days as one Dataset {days['size']}:\n    open {days['opened']:.2f} s, compute "
+                f"{days['computed']:.2f} s, {cpu:.2f} s CPU, result {days['bytes'] / 2**20:.1f} MiB, "
+                f"peak +{peak:.1f} MiB"
+            )
             for link in paths:
                 link.unlink()
 

@@ -95,8 +95,15 @@ def main() -> None:
     scaler = SequenceScaler.fit(data, split.train)
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         rate = matrix_rate(device, dtype)
-        config = TrainingConfig(epochs=args.epochs, batch_size=args.batch, learning_rate=1e-4, schedule="constant",
-                                patience=0, device=str(device.type), precision=precision)  # fmt: skip
+        config = TrainingConfig(
+            epochs=args.epochs,
+            batch_size=args.batch,
+            learning_rate=1e-4,
+            schedule="constant",
+            patience=0,
+            device=str(device.type),
+            precision=precision,
+        )
         with tempfile.TemporaryDirectory() as folder:
             _, result = train_smen(data, split, config, folder)
         alone = steps_alone(
@@ -105,10 +112,12 @@ def main() -> None:
         again = matrix_rate(device, dtype)
         rate = max(rate, again)
         achieved = flops * result.samples_per_second
-        print(f"{precision}: matrix product {rate / 1e9:,.0f} GFLOP/s; training {achieved / 1e9:,.0f} GFLOP/s "
-              f"({achieved / rate:.0%}), {result.samples_per_second:.1f} images a second, data wait "
-              f"{result.data_wait_fraction:.1%}; steps alone {flops * alone / 1e9:,.0f} GFLOP/s ({flops * alone / rate:.0%}); "
-              f"1,000 epochs {1000 * images / result.samples_per_second / 60:.1f} min")  # fmt: skip
+        print(
+            f"{precision}: matrix product {rate / 1e9:,.0f} GFLOP/s; training {achieved / 1e9:,.0f} GFLOP/s "
+            f"({achieved / rate:.0%}), {result.samples_per_second:.1f} images a second, data wait "
+            f"{result.data_wait_fraction:.1%}; steps alone {flops * alone / 1e9:,.0f} GFLOP/s ({flops * alone / rate:.0%}); "
+            f"1,000 epochs {1000 * images / result.samples_per_second / 60:.1f} min"
+        )
         if device.type == "cpu":
             share = share_of_convolutions(SequenceDataset(data, split.train, scaler), args.batch, precision)
             print(f"  convolutions take {share:.0%} of a step")

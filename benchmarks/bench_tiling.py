@@ -82,9 +82,16 @@ def write_the_map(scene: str, out: str, tile: int, precision: str, threads: int,
     inputs = zarr.open_array(scene, mode="r")
     window = EaseWindow(M01, 2000, 2000 + inputs.shape[1], 6000, 6000 + inputs.shape[2])
     result = tiled_map(
-        network(), inputs, out=out, tile=tile, precision=precision, window=window, input_scaler=INPUTS, target_scaler=TARGET,
+        network(),
+        inputs,
+        out=out,
+        tile=tile,
+        precision=precision,
+        window=window,
+        input_scaler=INPUTS,
+        target_scaler=TARGET,
         synthetic=True,
-    )  # fmt: skip
+    )
     answer.put((result, resident_memory() / 1e6))
 
 
@@ -151,16 +158,32 @@ def training(batch: int, epochs: int, images: int) -> None:
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         before = matrix_rate(dtype=dtype)
         torch.manual_seed(0)
-        config = TrainingConfig(epochs=epochs, batch_size=batch, learning_rate=1e-4, schedule="constant", patience=0,
-                                device="cpu", precision=precision)  # fmt: skip
+        config = TrainingConfig(
+            epochs=epochs,
+            batch_size=batch,
+            learning_rate=1e-4,
+            schedule="constant",
+            patience=0,
+            device="cpu",
+            precision=precision,
+        )
         with tempfile.TemporaryDirectory() as folder:
-            result = fit(build_model("fusion_1km"), Patches(images), Patches(2), config=config, out=folder,
-                         loss=partial(fusion_loss, alpha=0.5))  # fmt: skip
+            result = fit(
+                build_model("fusion_1km"),
+                Patches(images),
+                Patches(2),
+                config=config,
+                out=folder,
+                loss=partial(fusion_loss, alpha=0.5),
+            )
         rate = max(before, matrix_rate(dtype=dtype))
         achieved = flops * result.samples_per_second
-        print(f"training {precision}, batch {batch}: {result.samples_per_second:.2f} patches a second of {flops / 1e9:.1f} "
-              f"GFLOP = {achieved / 1e9:,.0f} GFLOP/s, {achieved / rate:.0%} of the matrix product's {rate / 1e9:,.0f}; "
-              f"data wait {result.data_wait_fraction:.1%}", flush=True)  # fmt: skip
+        print(
+            f"training {precision}, batch {batch}: {result.samples_per_second:.2f} patches a second of {flops / 1e9:.1f} "
+            f"GFLOP = {achieved / 1e9:,.0f} GFLOP/s, {achieved / rate:.0%} of the matrix product's {rate / 1e9:,.0f}; "
+            f"data wait {result.data_wait_fraction:.1%}",
+            flush=True,
+        )
 
 
 def maps(rows: int, cols: int, tiles: list[int], n_patches: int, batch: int, threads: int) -> None:
@@ -184,17 +207,23 @@ def maps(rows: int, cols: int, tiles: list[int], n_patches: int, batch: int, thr
         rate, convolution = max(rate, matrix_rate()), max(convolution, convolution_rate())
         number = naive[0][1]
         seconds = number * min(one for one, _ in naive)
-        print(f"{rows:,} x {cols:,} = {cells:,} cells, {flops * cells / 1e12:.2f} TFLOP; matrix product {rate / 1e9:,.0f} "
-              f"GFLOP/s, one convolution {convolution / 1e9:,.0f}: floor {flops * cells / rate:.1f} s and "
-              f"{flops * cells / convolution:.1f} s")  # fmt: skip
-        print(f"patches of {PATCH} every {STRIDE}: {seconds:.1f} s for {number} of them, from {min(n_patches, number)} timed "
-              f"twice ({', '.join(f'{1e3 * one:.0f} ms' for one, _ in naive)} each); {cells / seconds:,.0f} cells/s")  # fmt: skip
+        print(
+            f"{rows:,} x {cols:,} = {cells:,} cells, {flops * cells / 1e12:.2f} TFLOP; matrix product {rate / 1e9:,.0f} "
+            f"GFLOP/s, one convolution {convolution / 1e9:,.0f}: floor {flops * cells / rate:.1f} s and "
+            f"{flops * cells / convolution:.1f} s"
+        )
+        print(
+            f"patches of {PATCH} every {STRIDE}: {seconds:.1f} s for {number} of them, from {min(n_patches, number)} timed "
+            f"twice ({', '.join(f'{1e3 * one:.0f} ms' for one, _ in naive)} each); {cells / seconds:,.0f} cells/s"
+        )
         for tile, suffix, precision, result, memory in results:
             achieved = flops * cells / result.seconds
-            print(f"tiles of {tile}, {precision}, {suffix}: {result.seconds:.1f} s, {result.cells_per_second:,.0f} cells/s, "
-                  f"{seconds / result.seconds:.2f} times as fast as patches; {achieved / 1e9:,.0f} GFLOP/s, "
-                  f"{achieved / rate:.0%} of the matrix product, {achieved / convolution:.0%} of a convolution; largest "
-                  f"memory {memory:,.0f} MB")  # fmt: skip
+            print(
+                f"tiles of {tile}, {precision}, {suffix}: {result.seconds:.1f} s, {result.cells_per_second:,.0f} cells/s, "
+                f"{seconds / result.seconds:.2f} times as fast as patches; {achieved / 1e9:,.0f} GFLOP/s, "
+                f"{achieved / rate:.0%} of the matrix product, {achieved / convolution:.0%} of a convolution; largest "
+                f"memory {memory:,.0f} MB"
+            )
         one = zarr.open_group(results[0][3].path, mode="r")["soil_moisture"][:512, :512]
         with torch.inference_mode():
             images = np.moveaxis(INPUTS.transform(np.moveaxis(scene[:, :520, :520], 0, -1)), -1, 0)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["best_of", "matrix_rate", "resident_memory", "synchronise"]
 
 Result = TypeVar("Result")
 

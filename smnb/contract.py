@@ -19,25 +19,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = [
-    "VARIABLES",
-    "CatalogError",
-    "ContractError",
-    "FormatError",
-    "ParameterError",
-    "RunError",
-    "SmnbError",
-    "VariableSpec",
-    "check_dataset",
-    "check_units",
-    "count_masked",
-    "is_synthetic",
-    "mask_where",
-    "orient_lat_lon",
-    "stamp",
-    "synthetic_label",
-]
-
 
 class SmnbError(ValueError):
     """Base of smnb's errors: who complains, what is wrong, what was got and expected, and the next step.
@@ -151,9 +132,12 @@ def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: floa
     if values.size == 0 or not np.isfinite(values).all() or not inside or (np.diff(values) <= 0).any():
         got = f"{values[:2]}..{values[-2:]}" if values.size else "no value"
         raise ContractError(
-            who, f"coordinate {name!r} is out of order or range", got=got, expected=plain(interval),
+            who,
+            f"coordinate {name!r} is out of order or range",
+            got=got,
+            expected=plain(interval),
             next_step="Pass the Dataset through smnb.contract.orient_lat_lon",
-        )  # fmt: skip
+        )
 
 
 def check_dataset(
@@ -222,9 +206,12 @@ def check_dataset(
             low, high = float(array.min()), float(array.max())
             if low < spec.valid_range[0] or high > spec.valid_range[1]:
                 raise ContractError(
-                    who, f"{name!r} leaves its physical range in {spec.units}", got=(low, high),
-                    expected=spec.valid_range, next_step="Mask it with contract.mask_where, or check the units",
-                )  # fmt: skip
+                    who,
+                    f"{name!r} leaves its physical range in {spec.units}",
+                    got=(low, high),
+                    expected=spec.valid_range,
+                    next_step="Mask it with contract.mask_where, or check the units",
+                )
     return dataset
 
 

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["atomic_path", "remove_stale_partials", "sha256_of", "write_bytes", "write_json", "write_text"]
-
 _PARTIAL = ".partial-"
 
 

@@ -10,16 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-__all__ = [
-    "backscatter",
-    "covariation",
-    "cross_polarized_slope",
-    "disaggregate_tb",
-    "masked_blur",
-    "soil_backscatter",
-    "water_cloud",
-]
-
 WAVENUMBER = 113.28  # rad m-1, at 5.405 GHz
 
 #: A and B of the water cloud model with NDVI as the vegetation descriptor.
@@ -111,9 +101,14 @@ def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float, limits: tuple[
 
 
 def covariation(
-    tb: NDArray, temperature: NDArray, optical_depth: NDArray, albedo: NDArray, contrast: NDArray,
-    incidence_deg: float = 40.0, limits: tuple[float, float] = (-12.0, 0.0),
-) -> Array:  # fmt: skip
+    tb: NDArray,
+    temperature: NDArray,
+    optical_depth: NDArray,
+    albedo: NDArray,
+    contrast: NDArray,
+    incidence_deg: float = 40.0,
+    limits: tuple[float, float] = (-12.0, 0.0),
+) -> Array:
     """beta': change of emissivity with the soil's part of backscatter, from one look at the coarse cells.
 
     The emissivity that the soil takes away, ``tb / temperature - [g + (1 - albedo)(1 - g)]`` with the canopy's one-way
@@ -148,9 +143,15 @@ def covariation(
 
 
 def disaggregate_tb(
-    tb: NDArray, temperature: NDArray, vv: NDArray, vh: NDArray, coarse_vv: NDArray, coarse_vh: NDArray,
-    beta: NDArray, gamma: NDArray,
-) -> Array:  # fmt: skip
+    tb: NDArray,
+    temperature: NDArray,
+    vv: NDArray,
+    vh: NDArray,
+    coarse_vv: NDArray,
+    coarse_vh: NDArray,
+    beta: NDArray,
+    gamma: NDArray,
+) -> Array:
     """Brightness temperature of fine cells, K: ``[tb/T + beta ((vv - VV) + gamma (VH - vh))] T``.
 
     All arrays are on the fine cells; `tb`, `temperature`, `coarse_vv`, `coarse_vh`, `beta` and `gamma` have the value of

@@ -16,8 +16,6 @@ from smnb_sandbox.noise import EARTH_RADIUS_KM, CorrelatedField, stream
 from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
 from smnb_sandbox.world import DayState, World
 
-__all__ = ["CHANNELS", "FILE_CHANNEL", "INCIDENCE_DEG", "PASSES", "Radiometer", "encode_image", "file_name"]
-
 INCIDENCE_DEG = 55.0
 PASSES = ("A", "D")
 CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")
@@ -26,10 +24,7 @@ GRID_SHAPE = (720, 1440)
 
 #: By band: frequency (GHz), footprint along and across the track (km, -3 dB), NEDT (K), b (m2 kg-1), ocean TB of a
 #: calm sea at 285 K for H and V (K). b, albedo and roughness are priors for C and X band, not fitted constants.
-BANDS = {
-    "6.9": (6.925, 75.0, 43.0, 0.3, 0.33, (82.0, 156.0)),
-    "10.7": (10.65, 51.0, 29.0, 0.6, 0.43, (86.0, 163.0)),
-}
+BANDS = {"6.9": (6.925, 75.0, 43.0, 0.3, 0.33, (82.0, 156.0)), "10.7": (10.65, 51.0, 29.0, 0.6, 0.43, (86.0, 163.0))}
 
 #: Industrial regions with transmitters near 6.9 GHz: south, north, west, east (degrees), number of sources.
 RFI_REGIONS = (

@@ -25,8 +25,6 @@ from smnb_sandbox.multisource import MultisourcePeriod, MultisourcePlan, write_m
 from smnb_sandbox.smap import SmapPeriod, SmapPlan, write_smap
 from smnb_sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World, check_seed
 
-__all__ = ["GENERATOR_VERSION", "MARKER", "PRESETS", "Preset", "read_manifest", "write_sandbox"]
-
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
 GENERATOR_VERSION = "5"
 #: Is written into the gridded truth; raise it when the gridded files change.
@@ -64,19 +62,29 @@ class Preset:
 
 PRESETS: dict[str, Preset] = {
     "quick": Preset(
-        date(2011, 7, 26), LAST_DAY, insitu=(date(2011, 5, 1), date(2011, 9, 30)),
+        date(2011, 7, 26),
+        LAST_DAY,
+        insitu=(date(2011, 5, 1), date(2011, 9, 30)),
         smap=SmapPeriod(
-            date(2017, 1, 1), date(2018, 6, 30), level2=(date(2018, 5, 1), date(2018, 5, 8)),
-            enhanced=(date(2018, 5, 1), date(2018, 5, 3)), one_km=(date(2018, 5, 1), date(2018, 5, 31)), max_scenes=36,
+            date(2017, 1, 1),
+            date(2018, 6, 30),
+            level2=(date(2018, 5, 1), date(2018, 5, 8)),
+            enhanced=(date(2018, 5, 1), date(2018, 5, 3)),
+            one_km=(date(2018, 5, 1), date(2018, 5, 31)),
+            max_scenes=36,
         ),
-        fusion=FusionPeriod(places=6, scenes=3), multisource=MultisourcePeriod(),
+        fusion=FusionPeriod(places=6, scenes=3),
+        multisource=MultisourcePeriod(),
     ),
     "full": Preset(
-        FIRST_DAY, LAST_DAY, insitu=(date(2011, 1, 1), date(2011, 12, 31)),
+        FIRST_DAY,
+        LAST_DAY,
+        insitu=(date(2011, 1, 1), date(2011, 12, 31)),
         smap=SmapPeriod(enhanced=(date(2018, 5, 1), date(2018, 5, 16)), one_km=(date(2018, 5, 1), date(2018, 9, 30))),
-        fusion=FusionPeriod(), multisource=MultisourcePeriod(tile=576, map_size=2304, map_dates=4),
+        fusion=FusionPeriod(),
+        multisource=MultisourcePeriod(tile=576, map_size=2304, map_dates=4),
     ),
-}  # fmt: skip
+}
 
 
 _smap_plan = cache(SmapPlan)
@@ -116,9 +124,11 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
         identity = {key: manifest[key] for key in ("preset", "seed", "generator_version")}
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(
-            "write_sandbox", f"{marker} is not a sandbox manifest", got=str(error),
+            "write_sandbox",
+            f"{marker} is not a sandbox manifest",
+            got=str(error),
             next_step="Choose another root, or delete this one if it is a sandbox",
-        ) from error  # fmt: skip
+        ) from error
     base = Path(root).resolve()
     for name in names:
         if not (base / name).resolve().is_relative_to(base):
@@ -144,9 +154,11 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
     finished, unfinished = read_manifest(root), read_manifest(root, UNFINISHED)
     if finished is None and unfinished is None and root.is_dir() and any(root.iterdir()):
         raise ParameterError(
-            "write_sandbox", "the folder is not empty and is not a sandbox", got=str(root),
+            "write_sandbox",
+            "the folder is not empty and is not a sandbox",
+            got=str(root),
             next_step="Choose an empty or new folder; nothing was written",
-        )  # fmt: skip
+        )
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:
         damaged = [e["path"] for e in finished["files"] if not _sound(root, e)]
@@ -232,9 +244,11 @@ def write_sandbox(
         (root / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
         raise RunError(
-            "write_sandbox", f"cannot write below {root}", got=str(error),
+            "write_sandbox",
+            f"cannot write below {root}",
+            got=str(error),
             next_step="Free space or choose another root and run it again: it goes on where it stopped",
-        ) from error  # fmt: skip
+        ) from error
     return manifest
 
 
@@ -368,9 +382,16 @@ def write_truth_file(path: Path, world: World, days: list[date], daily: list[tup
         def create(name: str, dims: tuple[str, ...], digits: int) -> netCDF4.Variable:
             chunks = (1,) * (len(dims) - 2) + world.shape
             variable = file.createVariable(
-                name, "f4", dims, zlib=True, complevel=1, shuffle=True, chunksizes=chunks,
-                fill_value=np.float32(np.nan), least_significant_digit=digits,
-            )  # fmt: skip
+                name,
+                "f4",
+                dims,
+                zlib=True,
+                complevel=1,
+                shuffle=True,
+                chunksizes=chunks,
+                fill_value=np.float32(np.nan),
+                least_significant_digit=digits,
+            )
             variable.setncatts({"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name})
             return variable
 

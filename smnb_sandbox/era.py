@@ -17,8 +17,6 @@ from smnb.grids.koppen import land_fraction
 from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
 from smnb_sandbox.world import DayState, Vector, World
 
-__all__ = ["ANALYSIS_HOURS", "FILL", "Reanalysis", "write_era_file"]
-
 ANALYSIS_HOURS = (0, 6, 12, 18)
 FILL = np.int16(-32767)
 #: The range that the packing covers. MARS takes it from the data; here it is fixed, so that a day is the same in a

@@ -27,8 +27,6 @@ from smnb_sandbox.smap_scenes import SceneTime
 from smnb_sandbox.smap_schema import RELEASE
 from smnb_sandbox.truth_files import truth_bytes
 
-__all__ = ["FusionPeriod", "FusionPlan", "write_fusion"]
-
 #: Is written into the truth; raise it when the files change.
 _VERSION = "1"
 
@@ -51,9 +49,11 @@ class FusionPeriod:
     def __post_init__(self) -> None:
         if not 1 <= self.places <= len(PLACES) or self.scenes < 1:
             raise ParameterError(
-                "FusionPeriod", "impossible numbers", got=(self.places, self.scenes),
+                "FusionPeriod",
+                "impossible numbers",
+                got=(self.places, self.scenes),
                 expected=plain(f"1 to {len(PLACES)} places and at least one scene"),
-            )  # fmt: skip
+            )
 
 
 class FusionPlan:
@@ -195,11 +195,16 @@ def truth_file(simulation: FusionSimulation, scenes: list[SceneTime]) -> bytes:
     times = np.array([when.sentinel1.time.replace(tzinfo=None) for when in scenes], dtype="datetime64[ns]")
     attrs = {"standard_name": "time", "long_name": "time of the Sentinel-1 pass, UTC"}
     return truth_bytes(
-        fields, place.window.coords() | {"time": ("time", times, attrs)},
+        fields,
+        place.window.coords() | {"time": ("time", times, attrs)},
         {
-            "Conventions": "CF-1.8", "title": f"Hidden truth of the smnb sandbox, {place.title} (synthetic)",
-            "source": "smnb_sandbox, simulated", "synthetic": 1, "region": place.name, "ease_grid": "M01",
+            "Conventions": "CF-1.8",
+            "title": f"Hidden truth of the smnb sandbox, {place.title} (synthetic)",
+            "source": "smnb_sandbox, simulated",
+            "synthetic": 1,
+            "region": place.name,
+            "ease_grid": "M01",
             "history": f"written by smnb_sandbox, fusion world {_VERSION}, seed {simulation.seed}",
             "catalog_id": "sandbox_fusion_truth",
         },
-    )  # fmt: skip
+    )

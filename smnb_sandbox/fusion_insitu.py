@@ -26,8 +26,6 @@ from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import stream
 from smnb_sandbox.smap_world import FREEZING
 
-__all__ = ["INSITU_FIRST", "INSITU_LAST", "PlaceStations", "ismn_name", "place_stations", "write_ismn"]
-
 #: First and last day of the records: some sensors are installed in the first weeks.
 INSITU_FIRST, INSITU_LAST = date(2020, 8, 14), date(2020, 9, 30)
 #: Number of the first sensor's random stream; those of the archive of 2011 are below it.
@@ -42,12 +40,16 @@ _TEMPLATES: dict[str, Network] = {
     network.name: network
     for network in (
         Network("ARM", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 330.0, decimals=3),
-        Network("SCAN", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 500.0, decimals=3),
-        Network("SNOTEL", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 1900.0, decimals=3),
+        Network(
+            "SCAN", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 500.0, decimals=3
+        ),
+        Network(
+            "SNOTEL", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 1900.0, decimals=3
+        ),
         Network("USCRN", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 500.0, decimals=3),
         Network("SBX-LOCAL", "header_values", "EC5", (0.05, 0.05), (), (), (), 400.0, decimals=4),
     )
-}  # fmt: skip
+}
 #: ESA CCI land cover by IGBP class.
 _CCI = {0: 130, 1: 70, 4: 60, 5: 90, 7: 120, 8: 90, 9: 130, 10: 130, 12: 10, 13: 130, 14: 30, 16: 200}
 
@@ -161,11 +163,20 @@ def place_stations(simulation: FusionSimulation) -> PlaceStations:
             clay, sand = (round(float(getattr(world, f"{n}_fraction")[at]), 2) for n in ("clay", "sand"))
             stations.append(
                 Station(
-                    network, number, round(float(lat[k]), 5), round(float(lon[k]), 5),
-                    round(float(world.fine_elevation[in_fine[0][k], in_fine[1][k]]), 1), str(climate[k]), k,
-                    _CCI[int(world.land_cover[at])], clay, sand, 1.2, round(float(world.porosity[at]), 2),
+                    network,
+                    number,
+                    round(float(lat[k]), 5),
+                    round(float(lon[k]), 5),
+                    round(float(world.fine_elevation[in_fine[0][k], in_fine[1][k]]), 1),
+                    str(climate[k]),
+                    k,
+                    _CCI[int(world.land_cover[at])],
+                    clay,
+                    sand,
+                    1.2,
+                    round(float(world.porosity[at]), 2),
                 )
-            )  # fmt: skip
+            )
             k += 1
     truth = _hour_truth(simulation, stations, in_fine, in_coarse)
     return PlaceStations(place, _sensors(stations), cells, truth)
@@ -186,9 +197,11 @@ def _sensors(stations: Sequence[Station]) -> list[Sensor]:
 
 
 def _hour_truth(
-    simulation: FusionSimulation, stations: list[Station], in_fine: tuple[NDArray, NDArray],
+    simulation: FusionSimulation,
+    stations: list[Station],
+    in_fine: tuple[NDArray, NDArray],
     in_coarse: tuple[NDArray, NDArray],
-) -> HourTruth:  # fmt: skip
+) -> HourTruth:
     """Cells' soil moisture between the 6 a.m. states, and the points' around it."""
     place, days = simulation.place, simulation.days
     count = (INSITU_LAST - INSITU_FIRST).days + 3

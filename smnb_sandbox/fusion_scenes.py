@@ -25,8 +25,6 @@ from smnb_sandbox.smap_radiometer import Radiometer
 from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG, Scene, SceneMaker, SceneTime
 from smnb_sandbox.smap_world import RegionDays, RegionState, RegionWorld
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "FusionSimulation", "RadarImage", "acquisitions", "radar_looks"]
-
 #: First and last UTC day of the scenes.
 FIRST_DAY, LAST_DAY = date(2020, 9, 1), date(2020, 9, 30)
 #: Days before and after them that are simulated: the in-situ records begin before the scenes.
@@ -97,9 +95,11 @@ def acquisitions(place: FusionPlace, count: int, first: date = FIRST_DAY, last: 
                 found.append(SceneTime(region, radar, smap, smap, place.radar_window))
     if len(found) < count:
         raise ParameterError(
-            f"acquisitions({place.name})", "there are fewer mornings with both satellites", got=count,
+            f"acquisitions({place.name})",
+            "there are fewer mornings with both satellites",
+            got=count,
             expected=plain(f"at most {len(found)}"),
-        )  # fmt: skip
+        )
     found.sort(key=lambda scene: scene.sentinel1.time)
     return [found[i] for i in np.round(np.linspace(0, len(found) - 1, count)).astype(int)]
 

@@ -20,8 +20,6 @@ from smnb_sandbox.fusion_scenes import FusionSimulation, RadarImage, radar_looks
 from smnb_sandbox.noise import stream
 from smnb_sandbox.smap_scenes import SceneTime
 
-__all__ = ["PIXEL_M", "Sentinel1Writer", "slice_names"]
-
 PIXEL_M = 500.0
 SLICES = 2
 _SLICE_SECONDS = 25
@@ -114,18 +112,31 @@ class Sentinel1Writer:
         from rasterio.io import MemoryFile
 
         profile = {
-            "driver": "GTiff", "dtype": "float32", "count": len(values), "height": values.shape[1], "width": values.shape[2],
-            "crs": f"EPSG:{self.epsg}", "transform": Affine(self.pixel_m, 0.0, west, 0.0, -self.pixel_m, north), "nodata": np.nan,
-            "tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "compress": "deflate", "predictor": 3, "zlevel": 6,
+            "driver": "GTiff",
+            "dtype": "float32",
+            "count": len(values),
+            "height": values.shape[1],
+            "width": values.shape[2],
+            "crs": f"EPSG:{self.epsg}",
+            "transform": Affine(self.pixel_m, 0.0, west, 0.0, -self.pixel_m, north),
+            "nodata": np.nan,
+            "tiled": True,
+            "blockxsize": _BLOCK,
+            "blockysize": _BLOCK,
+            "compress": "deflate",
+            "predictor": 3,
+            "zlevel": 6,
             "interleave": "band",
-        }  # fmt: skip
+        }
         with MemoryFile() as memory:
             with memory.open(**profile) as raster:
                 raster.write(values)
                 raster.descriptions = ("VV", "VH", "angle")
                 raster.units = ("dB", "dB", "degree")
                 raster.update_tags(
-                    product=name.removesuffix(".tif"), quantity="sigma0", synthetic="1",
+                    product=name.removesuffix(".tif"),
+                    quantity="sigma0",
+                    synthetic="1",
                     comment="simulated by smnb_sandbox, no measurement",
-                )  # fmt: skip
+                )
             return memory.read()

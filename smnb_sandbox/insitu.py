@@ -23,8 +23,6 @@ from smnb_sandbox.insitu_truth import CellDays, PointTruth, simulate_points
 from smnb_sandbox.insitu_uscrn import daily_text, hourly_table, hourly_text, uscrn_names
 from smnb_sandbox.world import World
 
-__all__ = ["InSitu", "insitu_plan"]
-
 Period = tuple[date, date]
 
 _TRUTH, _SENSORS = "sandbox_truth/insitu_truth.parquet", "sandbox_truth/insitu_sensors.parquet"
@@ -124,8 +122,11 @@ def _write_truth(path: Path, sensors: Sequence[Sensor], truth: PointTruth, perio
     values = np.stack([truth.of_sensor(sensor)[hours] for sensor in sensors])
     codes = np.arange(len(sensors), dtype=np.int32).repeat(times.size)
     keys = pa.DictionaryArray.from_arrays(codes, [sensor.key for sensor in sensors])
-    columns = {"sensor_id": keys, "time": np.tile(times, len(sensors)),
-               "soil_moisture_true": np.round(values, 5).astype(np.float32).ravel()}  # fmt: skip
+    columns = {
+        "sensor_id": keys,
+        "time": np.tile(times, len(sensors)),
+        "soil_moisture_true": np.round(values, 5).astype(np.float32).ravel(),
+    }
     _write_table(path, pa.table(columns))
 
 
@@ -133,14 +134,25 @@ def _write_sensors(path: Path, sensors: Sequence[Sensor]) -> None:
     """Write what there is to know of each sensor, one row a sensor, names as the files' headers have them."""
     rows = [
         {
-            "sensor_id": sensor.key, "network": s.network.name, "station": s.name, "lat": s.lat, "lon": s.lon,
-            "elevation": s.elevation, "depth_from": sensor.depth_from, "depth_to": sensor.depth_to,
-            "instrument": sensor.instrument, "file_format": s.network.file_format, "climate": s.climate,
-            "land_cover": s.land_cover, "clay_fraction": s.clay_fraction, "sand_fraction": s.sand_fraction,
+            "sensor_id": sensor.key,
+            "network": s.network.name,
+            "station": s.name,
+            "lat": s.lat,
+            "lon": s.lon,
+            "elevation": s.elevation,
+            "depth_from": sensor.depth_from,
+            "depth_to": sensor.depth_to,
+            "instrument": sensor.instrument,
+            "file_format": s.network.file_format,
+            "climate": s.climate,
+            "land_cover": s.land_cover,
+            "clay_fraction": s.clay_fraction,
+            "sand_fraction": s.sand_fraction,
             "saturation": s.saturation,
         }
-        for sensor in sensors for s in [sensor.station]
-    ]  # fmt: skip
+        for sensor in sensors
+        for s in [sensor.station]
+    ]
     _write_table(path, pa.Table.from_pylist(rows))
 
 

@@ -24,8 +24,6 @@ from smnb_sandbox.insitu_truth import END, START, PointTruth
 from smnb_sandbox.noise import stream
 from smnb_sandbox.world import World
 
-__all__ = ["Locations", "grid_locations", "write_era_points", "write_gldas_points", "write_smap_points"]
-
 Array = NDArray[np.float64]
 
 _EASE_CELL_M, _EASE_SHAPE = 36032.22, (406, 964)
@@ -132,10 +130,18 @@ def _create(path: Path, where: Locations, product: str, extra: dict[str, str]) -
     for name, values, attrs in (
         ("lat", where.lat, {"standard_name": "latitude", "long_name": "location latitude", "units": "degrees_north"}),
         ("lon", where.lon, {"standard_name": "longitude", "long_name": "location longitude", "units": "degrees_east"}),
-        ("alt", np.full(where.number.size, np.nan), {
-            "standard_name": "height", "long_name": "vertical distance above the surface", "units": "m",
-            "positive": "up", "axis": "Z"}),
-    ):  # fmt: skip
+        (
+            "alt",
+            np.full(where.number.size, np.nan),
+            {
+                "standard_name": "height",
+                "long_name": "vertical distance above the surface",
+                "units": "m",
+                "positive": "up",
+                "axis": "Z",
+            },
+        ),
+    ):
         variable = file.createVariable(name, "f4", ("locations",))
         variable.setncatts(attrs)
         variable[:] = values
@@ -263,14 +269,36 @@ def write_smap_points(path: Path, world: World, truth: PointTruth, period: tuple
             variable.set_auto_mask(False)
             variable[:] = values[order]
 
-        create("locationIndex", "i8", seen["index"], None, None,
-               long_name="which location this observation is for", instance_dimension="locations")  # fmt: skip
-        create("soil_moisture", "f4", value, _FILL, None, units="cm**3/cm**3",
-               long_name="Representative DCA soil moisture measurement for the Earth based grid cell.",
-               valid_min=np.float32(0.02), valid_max=np.float32(0.5))  # fmt: skip
+        create(
+            "locationIndex",
+            "i8",
+            seen["index"],
+            None,
+            None,
+            long_name="which location this observation is for",
+            instance_dimension="locations",
+        )
+        create(
+            "soil_moisture",
+            "f4",
+            value,
+            _FILL,
+            None,
+            units="cm**3/cm**3",
+            long_name="Representative DCA soil moisture measurement for the Earth based grid cell.",
+            valid_min=np.float32(0.02),
+            valid_max=np.float32(0.5),
+        )
         create("soil_moisture_error", "f4", np.full(count, _FILL), _FILL, None, units="cm**3/cm**3")
-        create("retrieval_qual_flag", "u2", quality, 65534, None, flag_masks="1s, 2s, 4s, 8s",
-               flag_meanings="Retrieval_recommended Retrieval_attempted Retrieval_success FT_retrieval_success")  # fmt: skip
+        create(
+            "retrieval_qual_flag",
+            "u2",
+            quality,
+            65534,
+            None,
+            flag_masks="1s, 2s, 4s, 8s",
+            flag_meanings="Retrieval_recommended Retrieval_attempted Retrieval_success FT_retrieval_success",
+        )
         create("surface_flag", "u2", surface, 65534, None, long_name="Bit flags that record ambient surface conditions")
         create("surface_temperature", "f4", kelvin, _FILL, 2, units="Kelvins")
         create("vegetation_opacity", "f4", tau, _FILL, 3)

@@ -19,8 +19,6 @@ from smnb_sandbox.insitu_readings import MISSING, Readings, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, Sensor, Station
 from smnb_sandbox.insitu_truth import PointTruth
 
-__all__ = ["archive_name", "static_variables", "write_ismn_zip"]
-
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
 _README = """This archive is synthetic: smnb_sandbox simulated it. Networks, stations and sensors do not exist.
 Layout and names follow the International Soil Moisture Network's, no data of which are in it.
@@ -32,10 +30,18 @@ _CSV_HEADER = (
 )
 _CLIMATE_WORDS = (
     {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"},
-    {"f": "Without dry season", "m": "Monsoon", "s": "Dry summer", "w": "Dry winter", "S": "Steppe", "W": "Desert",
-     "T": "Tundra", "F": "Frost"},
+    {
+        "f": "Without dry season",
+        "m": "Monsoon",
+        "s": "Dry summer",
+        "w": "Dry winter",
+        "S": "Steppe",
+        "W": "Desert",
+        "T": "Tundra",
+        "F": "Frost",
+    },
     {"a": "Hot summer", "b": "Warm summer", "c": "Cold summer", "d": "Very cold winter", "h": "Hot", "k": "Cold"},
-)  # fmt: skip
+)
 #: Further variables at a network's depth, in the first three stations that measure them, so that readers must choose.
 _GAUGE_STATIONS = 3
 

@@ -21,8 +21,6 @@ from smnb_sandbox.insitu_sites import Sensor
 from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import stream
 
-__all__ = ["FLAGS", "INSTRUMENTS", "MISSING", "Readings", "flag_names", "read_sensor"]
-
 MISSING = -9999.0
 #: Bit of each flag in `Readings.flags`; a reading without any is G, a missing one M.
 FLAGS = ("C01", "C02", "C03", "D01", "D02", "D03", "D04", "D05", "D06", "D07", "D08", "D09", "D10")

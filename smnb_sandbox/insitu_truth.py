@@ -20,8 +20,6 @@ from smnb_sandbox.insitu_sites import Sensor, Station
 from smnb_sandbox.noise import stream
 from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits
 
-__all__ = ["END", "START", "CellDays", "PointTruth", "simulate_points"]
-
 Array = NDArray[np.float64]
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.
@@ -31,8 +29,21 @@ _RAMP_DAYS = 20
 #: Memory (days) of soil moisture below 5 cm, by depth in m: an exponential filter of the surface.
 _FILTER_DAYS = {0.1: 4.0, 0.1016: 4.0, 0.2: 9.0, 0.2032: 9.0, 0.5: 25.0, 1.0: 60.0}
 #: By Köppen group: how much colder (K) January is than July in the north; the south has 0.35 of it the other way round.
-_SEASON_K = {"Af": 1.0, "Am": 2.0, "As": 3.0, "Aw": 3.0, "BS": 20.0, "BW": 18.0, "Cf": 18.0, "Cs": 15.0, "Cw": 12.0,
-             "Df": 33.0, "Ds": 26.0, "Dw": 30.0, "ET": 26.0}  # fmt: skip
+_SEASON_K = {
+    "Af": 1.0,
+    "Am": 2.0,
+    "As": 3.0,
+    "Aw": 3.0,
+    "BS": 20.0,
+    "BW": 18.0,
+    "Cf": 18.0,
+    "Cs": 15.0,
+    "Cw": 12.0,
+    "Df": 33.0,
+    "Ds": 26.0,
+    "Dw": 30.0,
+    "ET": 26.0,
+}
 _IRRIGATED = 20
 
 

@@ -22,8 +22,6 @@ from smnb_sandbox.insitu_readings import FLAGS, MISSING, Readings
 from smnb_sandbox.insitu_sites import NETWORKS, Station
 from smnb_sandbox.insitu_truth import PointTruth
 
-__all__ = ["daily_text", "hourly_table", "hourly_text", "uscrn_names"]
-
 Array = NDArray[np.float64]
 
 _LOGGER_VERSION = "1.302"
@@ -97,14 +95,21 @@ def hourly_table(
     mean = 0.5 * (air[hours] + air[before])
     rough = (solar > 0) * 40.0
     result = {
-        "t_calc": air[hours], "t_avg": mean, "t_max": np.maximum(air[hours], air[before]) + 0.2,
-        "t_min": np.minimum(air[hours], air[before]) - 0.2, "rain": truth.point_rain[before, i],
-        "solar": solar, "solar_max": solar + rough, "solar_min": np.clip(solar - rough, 0.0, None),
-        "surface": surface, "surface_max": surface + 0.6, "surface_min": surface - 0.6,
+        "t_calc": air[hours],
+        "t_avg": mean,
+        "t_max": np.maximum(air[hours], air[before]) + 0.2,
+        "t_min": np.minimum(air[hours], air[before]) - 0.2,
+        "rain": truth.point_rain[before, i],
+        "solar": solar,
+        "solar_max": solar + rough,
+        "solar_min": np.clip(solar - rough, 0.0, None),
+        "surface": surface,
+        "surface_max": surface + 0.6,
+        "surface_min": surface - 0.6,
         "humidity": np.clip(np.round(72.0 - 2.2 * (mean - _lagged(air, 1.5)[hours])), 8.0, 100.0),
         "moisture": np.stack([_on_hours(r, period[0], mean.size) for r in readings], axis=1),
         "soil": np.stack([soil[hours], *(_lagged(soil, d)[hours] for d in (0.5, 1.5, 6.0, 15.0))], axis=1),
-    }  # fmt: skip
+    }
     # one failure of the station's logger a file
     gap = slice(800 + 13 * station.number, 803 + 14 * station.number)
     result = {name: np.array(values) for name, values in result.items()}  # some are views of the truth
@@ -149,12 +154,29 @@ def hourly_text(station: Station, table: dict[str, Array], truth: PointTruth, pe
     surface = [_filled(table[k], _TENTHS) for k in ("surface", "surface_max", "surface_min")]
     good = ["3" if gone else "0" for gone in np.isnan(table["solar"]).tolist()]
     columns = [
-        constant[0], *utc, *local, *constant[1:],
+        constant[0],
+        *utc,
+        *local,
+        *constant[1:],
         *(_filled(table[k], _TENTHS) for k in ("t_calc", "t_avg", "t_max", "t_min", "rain")),
-        solar[0], good, solar[1], good, solar[2], good, ["R"] * n,
-        surface[0], good, surface[1], good, surface[2], good, _filled(table["humidity"], _HUMIDITY), good,
-        *_filled(table["moisture"], _MOISTURE), *_filled(table["soil"], _TENTHS),
-    ]  # fmt: skip
+        solar[0],
+        good,
+        solar[1],
+        good,
+        solar[2],
+        good,
+        ["R"] * n,
+        surface[0],
+        good,
+        surface[1],
+        good,
+        surface[2],
+        good,
+        _filled(table["humidity"], _HUMIDITY),
+        good,
+        *_filled(table["moisture"], _MOISTURE),
+        *_filled(table["soil"], _TENTHS),
+    ]
     return "\n".join([*map(_HOURLY.__mod__, zip(*columns, strict=True)), ""])
 
 
@@ -183,11 +205,25 @@ def daily_text(station: Station, table: dict[str, Array], truth: PointTruth, per
     solar = np.where(solar == _TENTHS, _TENTHS, solar * 3600e-6)
     n = len(dates)
     columns = [
-        [_number(station)] * n, dates, [_LOGGER_VERSION] * n, [station.lon] * n, [station.lat] * n, high, low, middle,
-        reduced("t_avg", 1, "mean", _TENTHS), reduced("rain", 1, "sum", _TENTHS), solar, ["R"] * n,
-        reduced("surface_max", 1, "max", _TENTHS), reduced("surface_min", 1, "min", _TENTHS),
-        reduced("surface", 1, "mean", _TENTHS), reduced("humidity", 0, "max", _TENTHS),
-        reduced("humidity", 0, "min", _TENTHS), reduced("humidity", 0, "mean", _TENTHS),
-        *reduced("moisture", 3, "mean", _MOISTURE).T, *reduced("soil", 1, "mean", _TENTHS).T,
-    ]  # fmt: skip
+        [_number(station)] * n,
+        dates,
+        [_LOGGER_VERSION] * n,
+        [station.lon] * n,
+        [station.lat] * n,
+        high,
+        low,
+        middle,
+        reduced("t_avg", 1, "mean", _TENTHS),
+        reduced("rain", 1, "sum", _TENTHS),
+        solar,
+        ["R"] * n,
+        reduced("surface_max", 1, "max", _TENTHS),
+        reduced("surface_min", 1, "min", _TENTHS),
+        reduced("surface", 1, "mean", _TENTHS),
+        reduced("humidity", 0, "max", _TENTHS),
+        reduced("humidity", 0, "min", _TENTHS),
+        reduced("humidity", 0, "mean", _TENTHS),
+        *reduced("moisture", 3, "mean", _MOISTURE).T,
+        *reduced("soil", 1, "mean", _TENTHS).T,
+    ]
     return "\n".join([*map(_DAILY.__mod__, zip(*columns, strict=True)), ""])

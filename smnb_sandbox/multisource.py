@@ -21,7 +21,7 @@ from smnb_sandbox.multisource_ground import SOIL_BANDS, Ground, dem_file, dem_na
 from smnb_sandbox.multisource_insitu import REACH, SiteStations, ismn_name, site_stations, write_ismn
 from smnb_sandbox.multisource_rasters import Patch
 from smnb_sandbox.multisource_sentinel import sentinel1_file, sentinel2_file
-from smnb_sandbox.multisource_sites import (  # fmt: skip
+from smnb_sandbox.multisource_sites import (
     MAP_DAYS,
     MAP_SITE,
     SITES,
@@ -33,8 +33,6 @@ from smnb_sandbox.multisource_sites import (  # fmt: skip
     sentinel2_passes,
 )
 from smnb_sandbox.multisource_truth import truth_file
-
-__all__ = ["MultisourcePeriod", "MultisourcePlan", "write_multisource"]
 
 #: Days after a Sentinel-1 pass in which it can be paired with an image of SMAP.
 _SMAP_DAYS_AFTER = 7
@@ -69,12 +67,14 @@ class MultisourcePeriod:
         )
         if not (sizes and 1 <= self.sites <= len(SITES) and 0 <= self.map_dates <= len(MAP_DAYS)):
             raise ParameterError(
-                "MultisourcePeriod", "impossible numbers", got=(self.sites, self.tile, self.map_size, self.map_dates),
+                "MultisourcePeriod",
+                "impossible numbers",
+                got=(self.sites, self.tile, self.map_size, self.map_dates),
                 expected=plain(
                     f"1 to {len(SITES)} sites, multiples of 16 from {2 * REACH + 16} to {_LARGEST_MAP}, and at most "
                     f"{len(MAP_DAYS)} dates"
                 ),
-            )  # fmt: skip
+            )
 
 
 class MultisourcePlan:

@@ -26,11 +26,6 @@ from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, Sentinel1Pass
 from smnb_sandbox.noise import stream
 from smnb_sandbox.world import soil_limits
 
-__all__ = [
-    "GLDAS_LAYER", "SMAP_BANDS", "gldas_file", "gldas_name", "gldas_patch", "gldas_time", "lai_days", "lai_file", "lai_name",
-    "lai_patches", "smap_days", "smap_file", "smap_name", "smap_patches",
-]  # fmt: skip
-
 #: The product's cells over the contiguous US.
 _SMAP_GRID = LonLatGrid(-125.0, 50.0, 10.0, 590, 260)
 _LAI_GRID = LonLatGrid(-125.0, 50.0, 240.0, 14160, 6240)
@@ -107,9 +102,16 @@ def _anomaly(series: NDArray) -> NDArray:
 def smap_file(day: date, patches: Iterable[Patch]) -> bytes:
     """An image of the contiguous US."""
     return encode_sparse(
-        _SMAP_GRID, patches, SMAP_BANDS, dtype="float32", nodata=_NODATA, block=32, units=("mm", "mm", "1", "1", "1"),
-        predictor=3, tags={"product": smap_name(day).removesuffix(".tif")},
-    )  # fmt: skip
+        _SMAP_GRID,
+        patches,
+        SMAP_BANDS,
+        dtype="float32",
+        nodata=_NODATA,
+        block=32,
+        units=("mm", "mm", "1", "1", "1"),
+        predictor=3,
+        tags={"product": smap_name(day).removesuffix(".tif")},
+    )
 
 
 def gldas_time(one: Sentinel1Pass, west: bool) -> datetime:
@@ -154,23 +156,35 @@ def gldas_file(time: datetime, patches: Iterable[Patch]) -> bytes:
     with h5py.File(content, "w", libver="earliest") as file:
         _gldas_axes(file, time)
         attributes = {
-            "units": "kg m-2", "standard_name": "soil_moisture_content", "long_name": "Soil moisture",
-            "cell_methods": "time: point", **_packing(image[image != _NODATA]),
-        }  # fmt: skip
+            "units": "kg m-2",
+            "standard_name": "soil_moisture_content",
+            "long_name": "Soil moisture",
+            "cell_methods": "time: point",
+            **_packing(image[image != _NODATA]),
+        }
         _gldas_variable(file, GLDAS_LAYER, ("time", "lat", "lon"), image[None, ::-1], attributes)
         _attributes(
             file,
             {
-                "missing_value": np.float32([_NODATA]), "tavg definision:": "past 3-hour average",
-                "acc definision:": "past 3-hour accumulation", "inst definision:": "instantaneous",
-                "title": "GLDAS2.1 LIS land surface model output", "institution": "smnb sandbox",
-                "source": "Noah_v3.3, simulated", "history": "written by smnb_sandbox, no model ran",
-                "references": "Rodell_etal_BAMS_2004", "conventions": "CF-1.6",
-                "comment": "synthetic: simulated by smnb_sandbox", "synthetic": np.int32([1]),
-                "MAP_PROJECTION": "EQUIDISTANT CYLINDRICAL", "SOUTH_WEST_CORNER_LAT": np.float32([-59.875]),
-                "SOUTH_WEST_CORNER_LON": np.float32([-179.875]), "DX": np.float32([0.25]), "DY": np.float32([0.25]),
+                "missing_value": np.float32([_NODATA]),
+                "tavg definision:": "past 3-hour average",
+                "acc definision:": "past 3-hour accumulation",
+                "inst definision:": "instantaneous",
+                "title": "GLDAS2.1 LIS land surface model output",
+                "institution": "smnb sandbox",
+                "source": "Noah_v3.3, simulated",
+                "history": "written by smnb_sandbox, no model ran",
+                "references": "Rodell_etal_BAMS_2004",
+                "conventions": "CF-1.6",
+                "comment": "synthetic: simulated by smnb_sandbox",
+                "synthetic": np.int32([1]),
+                "MAP_PROJECTION": "EQUIDISTANT CYLINDRICAL",
+                "SOUTH_WEST_CORNER_LAT": np.float32([-59.875]),
+                "SOUTH_WEST_CORNER_LON": np.float32([-179.875]),
+                "DX": np.float32([0.25]),
+                "DY": np.float32([0.25]),
             },
-        )  # fmt: skip
+        )
     return content.getvalue()
 
 
@@ -191,9 +205,12 @@ def _gldas_variable(
     """A variable on dimensions that are there, or the coordinate of its own; in one chunk, as the real ones are."""
     packing = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if values.dtype == np.float32 else {}
     dataset = file.create_dataset(
-        name, data=values, chunks=values.shape if packing else None, fillvalue=np.float32(_NODATA) if packing else None,
+        name,
+        data=values,
+        chunks=values.shape if packing else None,
+        fillvalue=np.float32(_NODATA) if packing else None,
         **packing,
-    )  # fmt: skip
+    )
     if dims == (name,):
         dataset.make_scale(name)
     else:
@@ -214,12 +231,19 @@ def _gldas_axes(file: h5py.File, time: datetime) -> None:
     bounds.make_scale(f"This is a netCDF dimension but not a netCDF variable.{2:10d}")
     minutes = np.array([(time - datetime(2000, 1, 1, time.hour, tzinfo=UTC)).total_seconds() / 60.0])
     _gldas_variable(
-        file, "time", ("time",), minutes,
+        file,
+        "time",
+        ("time",),
+        minutes,
         {
-            "units": f" minutes since 2000-01-01 {time:%H:%M}:00", "long_name": "time", "time_increment": "180",
-            "begin_date": f"{time:%Y%m%d}", "begin_time": f"{time:%H%M}00", "bounds": "time_bnds",
+            "units": f" minutes since 2000-01-01 {time:%H:%M}:00",
+            "long_name": "time",
+            "time_increment": "180",
+            "begin_date": f"{time:%Y%m%d}",
+            "begin_time": f"{time:%H%M}00",
+            "bounds": "time_bnds",
         },
-    )  # fmt: skip
+    )
     _gldas_variable(file, "time_bnds", ("time", "bnds"), minutes[:, None] + np.array([[-180.0, 0.0]]), {})
 
 
@@ -252,6 +276,11 @@ def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
 def lai_file(day: date, patches: Iterable[Patch]) -> bytes:
     """A composite of the contiguous US."""
     return encode_sparse(
-        _LAI_GRID, patches, ("Lai", "Fpar"), dtype="uint8", nodata=255, block=256,
+        _LAI_GRID,
+        patches,
+        ("Lai", "Fpar"),
+        dtype="uint8",
+        nodata=255,
+        block=256,
         tags={"product": lai_name(day).removesuffix(".tif")},
-    )  # fmt: skip
+    )

@@ -22,8 +22,6 @@ from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Si
 from smnb_sandbox.noise import stream
 from smnb_sandbox.world import bucket_step, rain_amount, soil_limits
 
-__all__ = ["SiteDays", "SiteSimulation", "State", "liquid_share"]
-
 Array = NDArray[np.float64]
 
 BEGIN = FIRST_DAY - timedelta(days=SPIN_UP_DAYS)

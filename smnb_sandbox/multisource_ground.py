@@ -15,8 +15,6 @@ from smnb_sandbox.multisource_rasters import LonLatGrid, Patch, encode_sparse
 from smnb_sandbox.multisource_sites import PIXEL_M
 from smnb_sandbox.noise import stream
 
-__all__ = ["SOIL_BANDS", "Ground", "dem_file", "dem_name", "land_cover_file", "soil_file"]
-
 _KM_PER_DEGREE = 111.2
 #: Contiguous US: SoilGrids' cells of about 250 m, CGLS-LC100's of about 100 m.
 _SOIL_GRID = LonLatGrid(-125.0, 50.0, 480.0, 28320, 12480)
@@ -102,8 +100,11 @@ class Ground:
         land, cut = self.land, self.coarse_cut
         clay, sand, porosity = (v[cut] for v in (land.clay_fraction, land.sand_fraction, land.porosity))
         fields = {
-            "sand": 1e3 * sand, "silt": 1e3 * (1.0 - sand - clay), "clay": 1e3 * clay, "bdod": _PARTICLES * (1.0 - porosity)
-        }  # fmt: skip
+            "sand": 1e3 * sand,
+            "silt": 1e3 * (1.0 - sand - clay),
+            "clay": 1e3 * clay,
+            "bdod": _PARTICLES * (1.0 - porosity),
+        }
         box, average = self.averager(_SOIL_GRID)
         rng = stream(self.simulation.seed, "multisource soil maps", self.site.number)
         patches = {}
@@ -140,8 +141,15 @@ def soil_file(name: str, patches: Iterable[Patch]) -> bytes:
     """One property of the topmost layer over the contiguous US as GeoTIFF, int16."""
     unit = "cg cm-3" if name == "bdod" else "g kg-1"
     return encode_sparse(
-        _SOIL_GRID, patches, (f"{name}_0-5cm_mean",), dtype="int16", nodata=_SOIL_NODATA, block=256, units=(unit,), predictor=2
-    )  # fmt: skip
+        _SOIL_GRID,
+        patches,
+        (f"{name}_0-5cm_mean",),
+        dtype="int16",
+        nodata=_SOIL_NODATA,
+        block=256,
+        units=(unit,),
+        predictor=2,
+    )
 
 
 def land_cover_file(patches: Iterable[Patch]) -> bytes:

@@ -26,8 +26,6 @@ from smnb_sandbox.multisource_land import KINDS
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES, Site
 from smnb_sandbox.noise import stream
 
-__all__ = ["SiteStations", "ismn_name", "site_stations", "write_ismn"]
-
 #: Number of the first sensor's random stream; those of the other archives are below it.
 _FIRST_SENSOR = 20_000
 #: Pixels between a station and the middle of its site at most, and between two stations at least.
@@ -41,14 +39,35 @@ _TEMPLATES: dict[str, Network] = {
     network.name: network
     for network in (
         Network("ARM", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 330.0, decimals=3),
-        Network("SCAN", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 500.0,
-                deep={0: (0.1016, 0.2032)}, gauges=("ts",), decimals=3),
-        Network("SNOTEL", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 1900.0,
-                gauges=("ta",), decimals=3),
+        Network(
+            "SCAN",
+            "header_values",
+            "Hydraprobe Analog (2.5 Volt)",
+            (0.0508, 0.0508),
+            (),
+            (),
+            (),
+            500.0,
+            deep={0: (0.1016, 0.2032)},
+            gauges=("ts",),
+            decimals=3,
+        ),
+        Network(
+            "SNOTEL",
+            "header_values",
+            "Hydraprobe Analog (2.5 Volt)",
+            (0.0508, 0.0508),
+            (),
+            (),
+            (),
+            1900.0,
+            gauges=("ta",),
+            decimals=3,
+        ),
         Network("TxSON", "header_values", "CS616", (0.05, 0.05), (), (), (), 850.0, decimals=4),
         Network("USCRN", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 500.0, decimals=3),
     )
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -121,11 +140,20 @@ def site_stations(simulation: SiteSimulation) -> SiteStations:
         saturation = float(land.porosity[at]) - 0.02 + _SATURATION_ERROR * rng.standard_normal()
         stations.append(
             Station(
-                network, first[site.name] + k, round(float(lat[k]), 5), round(float(lon[k]), 5),
-                round(float(land.elevation[at]), 1), str(climate[k]), k, KINDS[land.kind[at]].cci, clay, sand, 1.2,
+                network,
+                first[site.name] + k,
+                round(float(lat[k]), 5),
+                round(float(lon[k]), 5),
+                round(float(land.elevation[at]), 1),
+                str(climate[k]),
+                k,
+                KINDS[land.kind[at]].cci,
+                clay,
+                sand,
+                1.2,
                 round(float(np.clip(saturation, 0.33, 0.56)), 2),
             )
-        )  # fmt: skip
+        )
     return SiteStations(site, stations, rows, cols, *_hour_truth(simulation, stations, rows, cols))
 
 

@@ -16,8 +16,6 @@ from smnb_sandbox.multisource_sites import MAP_SITE, PIXEL_M, Site
 from smnb_sandbox.noise import stream
 from smnb_sandbox.world import soil_limits
 
-__all__ = ["KINDS", "Kind", "SiteLand"]
-
 Array = NDArray[np.float32]
 
 #: Side of what can be asked for, m: around the map, and around other sites.
@@ -58,10 +56,17 @@ KINDS: tuple[Kind, ...] = (
 _FOREST = 5
 #: Shares of the kinds in a parcel of an IGBP class.
 _OF_IGBP: dict[int, tuple[float, ...]] = {
-    1: (0, 0, 0, 0, 0, 1), 4: (0, 0, 0, 0, 0, 1), 5: (0, 0, 0, 0, 0, 1), 7: (0.1, 0.9, 0, 0, 0, 0), 8: (0, 0.5, 0.2, 0, 0, 0.3),
-    9: (0, 0.2, 0.7, 0, 0, 0.1), 10: (0, 0.1, 0.9, 0, 0, 0), 12: (0.04, 0, 0.06, 0.62, 0.28, 0), 14: (0, 0, 0.5, 0.35, 0.15, 0),
+    1: (0, 0, 0, 0, 0, 1),
+    4: (0, 0, 0, 0, 0, 1),
+    5: (0, 0, 0, 0, 0, 1),
+    7: (0.1, 0.9, 0, 0, 0, 0),
+    8: (0, 0.5, 0.2, 0, 0, 0.3),
+    9: (0, 0.2, 0.7, 0, 0, 0.1),
+    10: (0, 0.1, 0.9, 0, 0, 0),
+    12: (0.04, 0, 0.06, 0.62, 0.28, 0),
+    14: (0, 0, 0.5, 0.35, 0.15, 0),
     16: (0.9, 0.1, 0, 0, 0, 0),
-}  # fmt: skip
+}
 
 
 class _Lattice:

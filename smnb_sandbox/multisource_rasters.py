@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from smnb.grids import UtmWindow
 
-__all__ = ["LonLatGrid", "Packing", "Patch", "encode_scene", "encode_sparse"]
-
 _BLOCK = 256
 _COMMENT = "simulated by smnb_sandbox, no measurement"
 
@@ -42,9 +40,16 @@ class Packing:
 
 
 def encode_scene(
-    values: NDArray[np.integer], window: UtmWindow, names: Sequence[str], *, units: Sequence[str] = (),
-    packing: Sequence[Packing] = (), tags: Mapping[str, str] | None = None, nodata: float | None = None, predictor: int = 1,
-) -> bytes:  # fmt: skip
+    values: NDArray[np.integer],
+    window: UtmWindow,
+    names: Sequence[str],
+    *,
+    units: Sequence[str] = (),
+    packing: Sequence[Packing] = (),
+    tags: Mapping[str, str] | None = None,
+    nodata: float | None = None,
+    predictor: int = 1,
+) -> bytes:
     """A square as a tiled, compressed GeoTIFF.
 
     Parameters
@@ -61,10 +66,22 @@ def encode_scene(
 
     block = window.size if window.size <= _BLOCK and window.size % 16 == 0 else _BLOCK
     profile = {
-        "driver": "GTiff", "dtype": values.dtype.name, "count": len(values), "height": window.size, "width": window.size,
-        "crs": f"EPSG:{window.epsg}", "transform": window.transform, "nodata": nodata, "tiled": True, "blockxsize": block,
-        "blockysize": block, "compress": "deflate", "zlevel": 5, "predictor": predictor, "interleave": "band",
-    }  # fmt: skip
+        "driver": "GTiff",
+        "dtype": values.dtype.name,
+        "count": len(values),
+        "height": window.size,
+        "width": window.size,
+        "crs": f"EPSG:{window.epsg}",
+        "transform": window.transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": block,
+        "blockysize": block,
+        "compress": "deflate",
+        "zlevel": 5,
+        "predictor": predictor,
+        "interleave": "band",
+    }
     with MemoryFile() as memory:
         with memory.open(**profile) as raster:
             raster.write(values)
@@ -120,9 +137,17 @@ class Patch:
 
 
 def encode_sparse(
-    grid: LonLatGrid, patches: Iterable[Patch], names: Sequence[str], *, dtype: str, nodata: float, block: int,
-    tags: Mapping[str, str] | None = None, units: Sequence[str] = (), predictor: int = 1,
-) -> bytes:  # fmt: skip
+    grid: LonLatGrid,
+    patches: Iterable[Patch],
+    names: Sequence[str],
+    *,
+    dtype: str,
+    nodata: float,
+    block: int,
+    tags: Mapping[str, str] | None = None,
+    units: Sequence[str] = (),
+    predictor: int = 1,
+) -> bytes:
     """A large grid as a GeoTIFF that stores only the blocks in which something is.
 
     Parameters
@@ -146,11 +171,23 @@ def encode_sparse(
 
     step = 1.0 / grid.per_degree
     profile = {
-        "driver": "GTiff", "dtype": dtype, "count": len(names), "height": grid.height, "width": grid.width, "crs": "EPSG:4326",
-        "transform": Affine(step, 0.0, grid.west, 0.0, -step, grid.north), "nodata": nodata, "tiled": True,
-        "blockxsize": block, "blockysize": block, "compress": "deflate", "zlevel": 6, "predictor": predictor,
-        "interleave": "pixel", "sparse_ok": True,
-    }  # fmt: skip
+        "driver": "GTiff",
+        "dtype": dtype,
+        "count": len(names),
+        "height": grid.height,
+        "width": grid.width,
+        "crs": "EPSG:4326",
+        "transform": Affine(step, 0.0, grid.west, 0.0, -step, grid.north),
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": block,
+        "blockysize": block,
+        "compress": "deflate",
+        "zlevel": 6,
+        "predictor": predictor,
+        "interleave": "pixel",
+        "sparse_ok": True,
+    }
     blocks: dict[tuple[int, int], NDArray] = {}
     for patch in patches:
         rows, cols = patch.box

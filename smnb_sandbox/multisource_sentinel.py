@@ -18,8 +18,6 @@ from smnb_sandbox.multisource_rasters import Packing, encode_scene
 from smnb_sandbox.multisource_sites import Sentinel1Pass, Sentinel2Pass
 from smnb_sandbox.noise import stream
 
-__all__ = ["SENTINEL1_BANDS", "SENTINEL2_BANDS", "reflectance", "sentinel1_file", "sentinel2_file", "sigma0"]
-
 Array = NDArray[np.float32]
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
@@ -92,13 +90,19 @@ def sentinel1_file(simulation: SiteSimulation, one: Sentinel1Pass, size: int) ->
         bands.append(_DECIBEL.pack(decibel))
     bands.append(_ANGLE.pack(angle))
     tags = {
-        "product": one.file_name.removesuffix(".tif"), "quantity": "sigma0",
+        "product": one.file_name.removesuffix(".tif"),
+        "quantity": "sigma0",
         "orbitProperties_pass": {"A": "ASCENDING", "D": "DESCENDING"}[one.direction],
-    }  # fmt: skip
+    }
     return encode_scene(
-        np.stack(bands), site.window(size), SENTINEL1_BANDS, units=("dB", "dB", "degree"),
-        packing=(_DECIBEL, _DECIBEL, _ANGLE), tags=tags, nodata=Packing.nodata,
-    )  # fmt: skip
+        np.stack(bands),
+        site.window(size),
+        SENTINEL1_BANDS,
+        units=("dB", "dB", "degree"),
+        packing=(_DECIBEL, _DECIBEL, _ANGLE),
+        tags=tags,
+        nodata=Packing.nodata,
+    )
 
 
 def reflectance(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> Array:
@@ -172,9 +176,11 @@ def sentinel2_file(simulation: SiteSimulation, one: Sentinel2Pass, size: int) ->
     numbers = np.maximum(np.rint(1e4 * values / _DN_STEP) * _DN_STEP, 1.0).astype(np.uint16)
     mask = np.where(covered, np.where(thin, _CIRRUS, _OPAQUE), 0).astype(np.uint16)
     tags = {
-        "product": one.file_name.removesuffix(".tif"), "CLOUDY_PIXEL_PERCENTAGE": f"{100.0 * covered.mean():.2f}",
-        "QUANTIFICATION_VALUE": "10000", "PROCESSING_BASELINE": one.file_name.split("_")[3],
-    }  # fmt: skip
+        "product": one.file_name.removesuffix(".tif"),
+        "CLOUDY_PIXEL_PERCENTAGE": f"{100.0 * covered.mean():.2f}",
+        "QUANTIFICATION_VALUE": "10000",
+        "PROCESSING_BASELINE": one.file_name.split("_")[3],
+    }
     return encode_scene(
         np.concatenate([numbers, mask[None]]), site.window(size), (*SENTINEL2_BANDS, "QA60"), tags=tags, predictor=2
-    )  # fmt: skip
+    )

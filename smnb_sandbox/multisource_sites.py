@@ -25,11 +25,6 @@ from smnb.papers.smap_sentinel1.places import PLACES
 from smnb.papers.smen.places import Region
 from smnb_sandbox.noise import stream
 
-__all__ = [
-    "CLEAR_PERCENT", "FIRST_DAY", "LAST_DAY", "MAP_SITE", "PIXEL_M", "SITES", "Sentinel1Pass", "Sentinel2Pass", "Site",
-    "cloud_gaussian", "is_west", "sentinel1_passes", "sentinel2_passes",
-]  # fmt: skip
-
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
 #: Days of weather before the first one.
 SPIN_UP_DAYS = 60
@@ -45,9 +40,19 @@ MAP_DAYS = (date(2020, 5, 15), date(2020, 7, 15), date(2020, 9, 15), date(2021, 
 
 #: Networks by site; they carry the names of the real ones that they stand for, their stations are invented.
 _NETWORKS = {
-    "oklahoma": "ARM", "kansas": "ARM", "west_texas": "TxSON", "new_mexico": "USCRN", "arizona": "USCRN", "montana": "USCRN",
-    "california": "USCRN", "south_dakota": "USCRN", "idaho": "SNOTEL", "utah": "SNOTEL", "oregon": "SNOTEL", "colorado": "SNOTEL",
-}  # fmt: skip
+    "oklahoma": "ARM",
+    "kansas": "ARM",
+    "west_texas": "TxSON",
+    "new_mexico": "USCRN",
+    "arizona": "USCRN",
+    "montana": "USCRN",
+    "california": "USCRN",
+    "south_dakota": "USCRN",
+    "idaho": "SNOTEL",
+    "utah": "SNOTEL",
+    "oregon": "SNOTEL",
+    "colorado": "SNOTEL",
+}
 _THREE_SENSORS = ("iowa", "oklahoma")
 #: Keeps sites off the edges of the coarse products' cells, degrees.
 _SHIFT_LAT, _SHIFT_LON = 0.037, 0.029
@@ -108,11 +113,15 @@ def _sites() -> dict[str, Site]:
     names = [MAP_SITE, *(name for name in PLACES if name != MAP_SITE)]
     return {
         name: Site(
-            number, PLACES[name].region, round(PLACES[name].region.lat + _SHIFT_LAT, 3),
-            round(PLACES[name].region.lon + _SHIFT_LON, 3), _NETWORKS.get(name, "SCAN"), 3 if name in _THREE_SENSORS else 2,
+            number,
+            PLACES[name].region,
+            round(PLACES[name].region.lat + _SHIFT_LAT, 3),
+            round(PLACES[name].region.lon + _SHIFT_LON, 3),
+            _NETWORKS.get(name, "SCAN"),
+            3 if name in _THREE_SENSORS else 2,
         )
         for number, name in enumerate(names)
-    }  # fmt: skip
+    }
 
 
 #: In order: an archive that holds fewer has the first ones.

@@ -12,8 +12,6 @@ from smnb_sandbox.multisource_days import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel1Pass
 from smnb_sandbox.truth_files import truth_bytes
 
-__all__ = ["TRUTH_M", "truth_file"]
-
 #: Is written into the truth; raise it when the files change.
 VERSION = "1"
 TRUTH_M = 20.0
@@ -59,11 +57,16 @@ def truth_file(simulation: SiteSimulation, passes: Sequence[Sentinel1Pass], size
         "crs": ((), np.int32(0), CRS.from_epsg(window.epsg).to_cf()),
     }
     return truth_bytes(
-        fields, coords,
+        fields,
+        coords,
         {
-            "Conventions": "CF-1.8", "title": f"Hidden truth of the smnb sandbox, {site.region.title} (synthetic)",
-            "source": "smnb_sandbox, simulated", "synthetic": 1, "region": site.name, "resolution_m": PIXEL_M * 2,
+            "Conventions": "CF-1.8",
+            "title": f"Hidden truth of the smnb sandbox, {site.region.title} (synthetic)",
+            "source": "smnb_sandbox, simulated",
+            "synthetic": 1,
+            "region": site.name,
+            "resolution_m": PIXEL_M * 2,
             "history": f"written by smnb_sandbox, multi-source world {VERSION}, seed {simulation.seed}",
             "catalog_id": "sandbox_multisource_truth",
         },
-    )  # fmt: skip
+    )

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
-__all__ = ["EARTH_RADIUS_KM", "CorrelatedField", "DriftingField", "stream"]
-
 EARTH_RADIUS_KM = 6371.0
 _KM_PER_DEGREE = EARTH_RADIUS_KM * np.pi / 180.0
 

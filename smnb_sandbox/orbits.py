@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
 
-__all__ = ["LOCAL_HOUR", "REPEAT_DAYS", "REPEAT_ORBITS", "Swaths"]
-
 REPEAT_DAYS, REPEAT_ORBITS = 16, 233
 INCLINATION_DEG = 98.2
 HALF_SWATH_KM = 1445.0 / 2.0

@@ -24,8 +24,6 @@ from smnb_sandbox.smap_schema import RELEASE
 from smnb_sandbox.smap_truth import truth_file
 from smnb_sandbox.smap_world import FIRST_DAY, LAST_DAY, RegionDays, RegionWorld
 
-__all__ = ["RegionSimulation", "SmapPeriod", "SmapPlan", "simulate_region", "write_smap"]
-
 #: A coarse value may be this far in time from a scene; days further from every scene may be left out of an archive.
 _NEAR = timedelta(hours=24)
 _MARGIN = timedelta(days=4)
@@ -130,8 +128,9 @@ class SmapPlan:
         """Scene by path."""
         return {
             f"smap_s1_l2/{scene.sentinel1.time:%Y}/{scene.file_name}": scene
-            for scenes in self.scenes.values() for scene in scenes
-        }  # fmt: skip
+            for scenes in self.scenes.values()
+            for scene in scenes
+        }
 
     @cached_property
     def truth(self) -> dict[str, str]:

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from smnb_sandbox.noise import stream
 
-__all__ = ["PERIOD_KM", "PlanarField", "PlanarSeries", "texture"]
-
 #: The fields repeat after this distance, which no region reaches.
 PERIOD_KM = 700.0
 

@@ -21,8 +21,6 @@ from smnb_sandbox.smap_orbits import SMAP_EPOCH, smap_clock
 from smnb_sandbox.smap_radiometer import FILL, CoarseProduct
 from smnb_sandbox.smap_schema import FILLS, L2_LINKS, L3_LINKS, PASSIVE, RELEASE, S1_1KM, S1_3KM, Field, l3_name
 
-__all__ = ["Cells", "level2_granule", "level3_granule", "pass_cells", "scene_granule"]
-
 _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data_PM", "Soil_Moisture_Retrieval_Data"
 #: Fields of the daily products.
 _DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
@@ -48,10 +46,20 @@ _ABSTRACT = (
 
 #: Fields of the daily products that hold fill values only: nothing is simulated of them, or they repeat others.
 _LEFT_EMPTY = {
-    "grid_surface_status", "landcover_class_fraction", "latitude_centroid", "longitude_centroid",
-    "radar_water_body_fraction", "soil_moisture_error", "surface_water_fraction_mb_h", "surface_water_fraction_mb_v",
-    "tb_3_corrected", "tb_4_corrected", "tb_qual_flag_3", "tb_qual_flag_4", "tb_time_utc",
-}  # fmt: skip
+    "grid_surface_status",
+    "landcover_class_fraction",
+    "latitude_centroid",
+    "longitude_centroid",
+    "radar_water_body_fraction",
+    "soil_moisture_error",
+    "surface_water_fraction_mb_h",
+    "surface_water_fraction_mb_v",
+    "tb_3_corrected",
+    "tb_4_corrected",
+    "tb_qual_flag_3",
+    "tb_qual_flag_4",
+    "tb_time_utc",
+}
 
 #: Fields of cells by name, all of one shape (and three classes for some).
 Cells = dict[str, NDArray]
@@ -82,9 +90,14 @@ def _create(
     """Create an empty dataset with its attributes."""
     lead, classes = tuple(shape), (field.classes,) if field.classes else ()
     dataset = group.create_dataset(
-        name, lead + classes, dtype=field.dtype, chunks=tuple(chunks) + classes, fillvalue=FILLS.get(field.dtype),
-        maxshape=(None, *lead[1:], *classes) if growing else None, **_GZIP,
-    )  # fmt: skip
+        name,
+        lead + classes,
+        dtype=field.dtype,
+        chunks=tuple(chunks) + classes,
+        fillvalue=FILLS.get(field.dtype),
+        maxshape=(None, *lead[1:], *classes) if growing else None,
+        **_GZIP,
+    )
     for key, value in field.attributes().items():
         dataset.attrs[key] = value
 
@@ -104,13 +117,17 @@ def _metadata(file: h5py.File, product: str, groups: Mapping[str, Mapping[str, o
     file.attrs["synthetic"] = np.int32(1)
     contents: dict[str, dict[str, object]] = {
         "DatasetIdentification": {
-            "CompositeReleaseID": RELEASE, "ECSVersionID": version, "SMAPShortName": short, "shortName": product,
-            "abstract": _ABSTRACT.decode(), "fileName": " " * 80,
+            "CompositeReleaseID": RELEASE,
+            "ECSVersionID": version,
+            "SMAPShortName": short,
+            "shortName": product,
+            "abstract": _ABSTRACT.decode(),
+            "fileName": " " * 80,
         },
         "SeriesIdentification": {"longName": title, "mission": "SMAP", "shortName": product},
         "Extent": {"rangeBeginningDateTime": " " * 24, "rangeEndingDateTime": " " * 24},
         "ProcessStep": {"epochUTCDateTime": "2000-01-01T11:58:55.816Z", "timeVariableEpoch": "J2000"},
-    }  # fmt: skip
+    }
     for name, attributes in {**contents, **groups}.items():
         group = file.require_group(f"Metadata/{name}")
         for key, value in attributes.items():
@@ -146,18 +163,33 @@ def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple
     zero = np.zeros(shape, dtype=np.float32)
     times = [_iso(SMAP_EPOCH + timedelta(seconds=s)).encode() for s in one.seconds.ravel()]
     cells: Cells = {
-        "EASE_row_index": np.broadcast_to(rows[:, None], shape), "EASE_column_index": np.broadcast_to(cols, shape),
-        "latitude": lat, "longitude": lon, "latitude_centroid": lat, "longitude_centroid": lon,
-        "tb_time_seconds": smap_clock(one.seconds), "tb_time_utc": np.array(times, dtype="S24").reshape(shape),
-        "boresight_incidence": zero + np.float32(40.0), "albedo": known.albedo, "roughness_coefficient": known.roughness,
-        "clay_fraction": known.clay_fraction, "sand_fraction": known.sand_fraction,
-        "bulk_density": 2.65 * (1.0 - known.porosity), "landcover_class": known.landcover_class,
-        "landcover_class_fraction": known.landcover_fraction, "static_water_body_fraction": known.water_fraction,
-        "radar_water_body_fraction": known.water_fraction, "surface_water_fraction_mb_h": known.water_fraction,
-        "surface_water_fraction_mb_v": known.water_fraction, "grid_surface_status": known.water_fraction > 0.5,
-        "freeze_thaw_fraction": seen["frozen"], "soil_moisture_error": zero + FILL, "tb_3_corrected": zero,
-        "tb_4_corrected": zero, **{f"tb_qual_flag_{p}": zero for p in "34hv"},
-    }  # fmt: skip
+        "EASE_row_index": np.broadcast_to(rows[:, None], shape),
+        "EASE_column_index": np.broadcast_to(cols, shape),
+        "latitude": lat,
+        "longitude": lon,
+        "latitude_centroid": lat,
+        "longitude_centroid": lon,
+        "tb_time_seconds": smap_clock(one.seconds),
+        "tb_time_utc": np.array(times, dtype="S24").reshape(shape),
+        "boresight_incidence": zero + np.float32(40.0),
+        "albedo": known.albedo,
+        "roughness_coefficient": known.roughness,
+        "clay_fraction": known.clay_fraction,
+        "sand_fraction": known.sand_fraction,
+        "bulk_density": 2.65 * (1.0 - known.porosity),
+        "landcover_class": known.landcover_class,
+        "landcover_class_fraction": known.landcover_fraction,
+        "static_water_body_fraction": known.water_fraction,
+        "radar_water_body_fraction": known.water_fraction,
+        "surface_water_fraction_mb_h": known.water_fraction,
+        "surface_water_fraction_mb_v": known.water_fraction,
+        "grid_surface_status": known.water_fraction > 0.5,
+        "freeze_thaw_fraction": seen["frozen"],
+        "soil_moisture_error": zero + FILL,
+        "tb_3_corrected": zero,
+        "tb_4_corrected": zero,
+        **{f"tb_qual_flag_{p}": zero for p in "34hv"},
+    }
     names = {field.name for field in PASSIVE}
     return cells | {name: values for name, values in seen.items() if name in names}, one.covered
 
@@ -220,9 +252,11 @@ def _of_grid(field: Field, grid: EaseGrid) -> Field:
     last = {"EASE_row_index": grid.n_rows - 1, "EASE_column_index": grid.n_cols - 1}.get(field.name)
     size = f"{round(grid.cell / 1000.0)}"
     return replace(
-        field, long_name=field.long_name.replace("36 km", f"{size} km"), valid=(0, last) if last else field.valid,
+        field,
+        long_name=field.long_name.replace("36 km", f"{size} km"),
+        valid=(0, last) if last else field.valid,
         flags=tuple(flag.replace("36_km", f"{size}_km") for flag in field.flags),
-    )  # fmt: skip
+    )
 
 
 @cache

@@ -16,16 +16,6 @@ from smnb.loaders.smap import utc_to_seconds
 from smnb.papers.smen.places import Region
 from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
 
-__all__ = [
-    "SMAP_EPOCH",
-    "Sentinel1Pass",
-    "SmapPass",
-    "sentinel1_passes",
-    "sentinel1_swath",
-    "smap_clock",
-    "smap_passes",
-]
-
 #: Zero of ``tb_time_seconds``.
 SMAP_EPOCH = datetime(2000, 1, 1, 11, 58, 55, 816000, tzinfo=UTC)
 _ORBITS, _DAYS = 117, 8

@@ -20,17 +20,6 @@ from smnb_sandbox.noise import stream
 from smnb_sandbox.smap_orbits import SmapPass
 from smnb_sandbox.smap_world import RegionDays, RegionState, blocks
 
-__all__ = [
-    "FREQUENCY_GHZ",
-    "INCIDENCE_DEG",
-    "NOISE_K",
-    "Ancillary",
-    "CoarseProduct",
-    "Radiometer",
-    "antenna",
-    "surface_flags",
-]
-
 FREQUENCY_GHZ, INCIDENCE_DEG = 1.41, 40.0
 NOISE_K = 1.3
 #: -3 dB width of the antenna pattern of the 9 km product, in cells of 3 km.
@@ -39,9 +28,13 @@ _FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0
 _WATER_TB = (92.0, 147.0)
 #: Lower and upper thresholds: beyond the lower a flag is set, beyond the upper nothing is retrieved.
 THRESHOLDS = {
-    "water": (0.05, 0.5), "urban": (0.25, 1.0), "snow": (0.05, 0.5), "frozen": (0.05, 0.5),
-    "mountainous": (3.0, 6.0), "vegetation": (5.0, 30.0),
-}  # fmt: skip
+    "water": (0.05, 0.5),
+    "urban": (0.25, 1.0),
+    "snow": (0.05, 0.5),
+    "frozen": (0.05, 0.5),
+    "mountainous": (3.0, 6.0),
+    "vegetation": (5.0, 30.0),
+}
 _BITS = {
     "water": 0b11,
     "urban": 1 << 3,
@@ -168,10 +161,17 @@ class Radiometer:
             cover = np.pad(cover, lacking, constant_values=254)
             fraction = np.pad(fraction, lacking, constant_values=FILL)
         return Ancillary(
-            clay, blocks(world.sand_fraction, size), blocks(world.porosity, size), of_land(world.prior["albedo"]),
-            of_land(world.prior["roughness"]), blocks(world.water_fraction, size), blocks(world.land_cover == 13, size),
-            blocks(world.slope_deviation, size), cover, fraction,
-        )  # fmt: skip
+            clay,
+            blocks(world.sand_fraction, size),
+            blocks(world.porosity, size),
+            of_land(world.prior["albedo"]),
+            of_land(world.prior["roughness"]),
+            blocks(world.water_fraction, size),
+            blocks(world.land_cover == 13, size),
+            blocks(world.slope_deviation, size),
+            cover,
+            fraction,
+        )
 
     def vegetation(self, day: date, size: int) -> tuple[Array, Array]:
         """Water content (kg m-2) and optical depth of an average year's vegetation, of the ten days that hold the day."""
@@ -187,10 +187,15 @@ class Radiometer:
         """H and V of the land of the 3 km cells, K; `dew` is the factor of water on the leaves."""
         world = self.world
         return soil_emission_tb(
-            state.sensed(0.2), world.clay_fraction, state.soil_temperature, frequency_ghz=FREQUENCY_GHZ,
-            incidence_deg=INCIDENCE_DEG, h=world.roughness, tau=np.float32(dew) * world.b * state.vegetation_water_content,
+            state.sensed(0.2),
+            world.clay_fraction,
+            state.soil_temperature,
+            frequency_ghz=FREQUENCY_GHZ,
+            incidence_deg=INCIDENCE_DEG,
+            h=world.roughness,
+            tau=np.float32(dew) * world.b * state.vegetation_water_content,
             single_scattering_albedo=world.albedo,
-        )  # fmt: skip
+        )
 
     def observed_temperature(self, state: RegionState, one: SmapPass, size: int) -> Array:
         """Soil temperature of the weather model that the retrieval uses, K: means, with errors of a degree or so."""
@@ -269,16 +274,23 @@ class Radiometer:
     def _retrieve(self, fields: dict[str, NDArray], ancillary: Ancillary) -> dict[str, NDArray]:
         flag, attempted = surface_flags(
             {
-                "water": ancillary.water_fraction, "urban": ancillary.urban_fraction, "snow": fields["snow"],
-                "frozen": fields["frozen"], "mountainous": ancillary.slope_deviation,
+                "water": ancillary.water_fraction,
+                "urban": ancillary.urban_fraction,
+                "snow": fields["snow"],
+                "frozen": fields["frozen"],
+                "mountainous": ancillary.slope_deviation,
                 "vegetation": fields["vegetation_water_content"],
             }
-        )  # fmt: skip
+        )
         known = {
-            "surface_temperature": fields["surface_temperature"], "clay_fraction": ancillary.clay_fraction,
-            "roughness": ancillary.roughness, "albedo": ancillary.albedo,
-            "bounds": (0.02, ancillary.porosity.astype(np.float64)), "return_status": True, "workers": 1,
-        }  # fmt: skip
+            "surface_temperature": fields["surface_temperature"],
+            "clay_fraction": ancillary.clay_fraction,
+            "roughness": ancillary.roughness,
+            "albedo": ancillary.albedo,
+            "bounds": (0.02, ancillary.porosity.astype(np.float64)),
+            "return_status": True,
+            "workers": 1,
+        }
         tau, result = fields["optical_depth"], {"surface_flag": flag}
         tb_h, tb_v = fields["tb_h_corrected"], fields["tb_v_corrected"]
         found = {

@@ -28,8 +28,6 @@ from smnb_sandbox.smap_radiometer import FILL, INCIDENCE_DEG, Radiometer, qualit
 from smnb_sandbox.smap_schema import RELEASE
 from smnb_sandbox.smap_world import RegionGrids, RegionState, blocks, spread
 
-__all__ = ["Scene", "SceneMaker", "SceneTime", "scene_times"]
-
 #: Looks of a 1 km cell of the interferometric wide swath: 4.4 in each 20 m x 22 m.
 LOOKS_1KM = 4.4 * 1e6 / (20.0 * 22.0)
 #: Errors of the radar that looks do not average out, dB: of a scene's calibration, and of a 3 km cell.
@@ -141,10 +139,11 @@ class SceneMaker:
         self.radiometer, self.days, self.world = radiometer, radiometer.days, radiometer.world
         # heights of single fields and quarters, which do not change
         self._fine_rms = spread(self.world.rms_height_cm, 3) * np.exp(
-            0.05 * stream(self.world.seed, f"smap {self.world.region.name} fine rms").standard_normal(
+            0.05
+            * stream(self.world.seed, f"smap {self.world.region.name} fine rms").standard_normal(
                 self.world.fine.shape, dtype=np.float32
             )
-        )  # fmt: skip
+        )
 
     def sigma0(self, when: SceneTime, state: RegionState) -> tuple[Array, Array, Array]:
         """VV and VH of the domain's 1 km cells, linear power at the reference angle, NaN off the swath; and the angle."""
@@ -210,10 +209,14 @@ class SceneMaker:
         content, depth = self.radiometer.vegetation(when.local_day, 1)
         flag, attempted = surface_flags(
             {
-                "water": known.water_fraction, "urban": known.urban_fraction, "snow": state.snow.astype(np.float32),
-                "frozen": state.frozen.astype(np.float32), "mountainous": known.slope_deviation, "vegetation": content,
+                "water": known.water_fraction,
+                "urban": known.urban_fraction,
+                "snow": state.snow.astype(np.float32),
+                "frozen": state.frozen.astype(np.float32),
+                "mountainous": known.slope_deviation,
+                "vegetation": content,
             }
-        )  # fmt: skip
+        )
         seen = np.isfinite(vv)
         one = when.smap
         overpass = (when.sentinel1.time - SMAP_EPOCH).total_seconds()
@@ -226,11 +229,14 @@ class SceneMaker:
             "spacecraft_overpass_time_seconds": np.where(seen, spread(smap_clock(one.seconds), 3), -9999.0),
         }
         for name, values in (
-            ("sigma0_incidence_angle", angle), ("albedo", known.albedo), ("bare_soil_roughness_retrieved", known.roughness),
-            ("vegetation_water_content", content), ("vegetation_opacity", depth / slant),
+            ("sigma0_incidence_angle", angle),
+            ("albedo", known.albedo),
+            ("bare_soil_roughness_retrieved", known.roughness),
+            ("vegetation_water_content", content),
+            ("vegetation_opacity", depth / slant),
             ("water_body_fraction", known.water_fraction),
             ("SMAP_Sentinel-1_overpass_timediff_hr", gap),
-        ):  # fmt: skip
+        ):
             result[name] = np.where(seen, values, FILL).astype(np.float32)
         return result | {"_depth": depth, "_attempted": attempted & seen} | _position(world.domain)
 
@@ -250,9 +256,15 @@ class SceneMaker:
         return {"tb": tb, "temperature": kelvin, "vv": vv, "vh": vh, "beta": beta, "gamma": gamma}
 
     def _retrieved(
-        self, link: dict[str, NDArray], sigma0: tuple[Array, Array], common: dict[str, NDArray], cut: tuple[slice, slice],
-        size: int, suffix: str, fine: tuple[slice, slice] | None = None,
-    ) -> dict[str, NDArray]:  # fmt: skip
+        self,
+        link: dict[str, NDArray],
+        sigma0: tuple[Array, Array],
+        common: dict[str, NDArray],
+        cut: tuple[slice, slice],
+        size: int,
+        suffix: str,
+        fine: tuple[slice, slice] | None = None,
+    ) -> dict[str, NDArray]:
         """Sharpened brightness temperature and soil moisture of cells that are a `size`-th of 3 km wide."""
 
         def here(values: NDArray) -> NDArray:
@@ -264,10 +276,17 @@ class SceneMaker:
         coarse = {name: here(link[name]) for name in ("tb", "vv", "vh", "beta", "gamma")}
         tb = disaggregate_tb(coarse["tb"], kelvin, vv, vh, coarse["vv"], coarse["vh"], coarse["beta"], coarse["gamma"])
         moisture, status = retrieve_single_channel(
-            tb, polarization="V", surface_temperature=kelvin, clay_fraction=here(known.clay_fraction),
-            roughness=here(known.roughness), albedo=here(known.albedo), optical_depth=here(common["_depth"]),
-            bounds=(0.02, here(known.porosity).astype(np.float64)), return_status=True, workers=1,
-        )  # fmt: skip
+            tb,
+            polarization="V",
+            surface_temperature=kelvin,
+            clay_fraction=here(known.clay_fraction),
+            roughness=here(known.roughness),
+            albedo=here(known.albedo),
+            optical_depth=here(common["_depth"]),
+            bounds=(0.02, here(known.porosity).astype(np.float64)),
+            return_status=True,
+            workers=1,
+        )
         flag, attempted = here(common["surface_flag"]), here(common["_attempted"])
         attempted = attempted & np.isfinite(tb)
         quality = quality_flags(flag, attempted, status)

@@ -15,8 +15,6 @@ from smnb.contract import VARIABLES
 from smnb_sandbox.smap_scenes import SceneTime
 from smnb_sandbox.smap_world import RegionDays
 
-__all__ = ["truth_file"]
-
 #: Is written into the files; raise it when they change.
 _VERSION = "1"
 _EPOCH = datetime(2016, 1, 1, tzinfo=UTC)
@@ -71,9 +69,16 @@ def _fill(file: netCDF4.Dataset, days: RegionDays, scenes: Sequence[SceneTime]) 
 
     def create(name: str, dims: tuple[str, ...], digits: int) -> netCDF4.Variable:
         variable = file.createVariable(
-            name, "f4", dims, zlib=True, complevel=1, shuffle=True, fill_value=np.float32(np.nan),
-            chunksizes=(1,) * (len(dims) - 2) + world.window.shape, least_significant_digit=digits,
-        )  # fmt: skip
+            name,
+            "f4",
+            dims,
+            zlib=True,
+            complevel=1,
+            shuffle=True,
+            fill_value=np.float32(np.nan),
+            chunksizes=(1,) * (len(dims) - 2) + world.window.shape,
+            least_significant_digit=digits,
+        )
         variable.setncatts({"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name})
         variable.setncatts({"grid_mapping": "crs", "coordinates": "lat lon row col"})
         return variable

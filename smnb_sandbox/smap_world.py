@@ -24,8 +24,6 @@ from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
 from smnb_sandbox.smap_fields import PlanarField, PlanarSeries, texture
 from smnb_sandbox.world import bucket_step, check_seed, rain_amount, soil_limits
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "RegionDays", "RegionGrids", "RegionState", "RegionWorld", "blocks", "spread"]
-
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
 _BEGIN = date(2015, 10, 1)
 #: The simulation has forgotten how it began.
@@ -108,9 +106,11 @@ class RegionDays:
     def _number(self, day: date) -> int:
         if not self.first <= day <= self.last:
             raise ParameterError(
-                "RegionDays", "the day was not simulated", got=day.isoformat(),
+                "RegionDays",
+                "the day was not simulated",
+                got=day.isoformat(),
                 expected=plain(f"{self.first.isoformat()} to {self.last.isoformat()}"),
-            )  # fmt: skip
+            )
         return (day - self.first).days + 1
 
     def _between_dekads(self, values: Array, day: date) -> Array:
@@ -239,10 +239,13 @@ class RegionWorld(RegionGrids):
         water = lowland & (pattern > np.quantile(pattern, 1.0 - self.region.water_share / 0.7))
         per_degree = EARTH_RADIUS_KM * np.pi / 180.0
         points = [
-            (per_degree * np.cos(np.radians(self.region.lat)) * (lon - self.region.lon),
-             per_degree * (lat - self.region.lat), width)
+            (
+                per_degree * np.cos(np.radians(self.region.lat)) * (lon - self.region.lon),
+                per_degree * (lat - self.region.lat),
+                width,
+            )
             for lat, lon, width in self.region.lake
-        ]  # fmt: skip
+        ]
         for (x0, y0, w0), (x1, y1, w1) in pairwise(points):
             length2 = (x1 - x0) ** 2 + (y1 - y0) ** 2
             share = np.clip(((east - x0) * (x1 - x0) + (north - y0) * (y1 - y0)) / length2, 0.0, 1.0)
@@ -330,9 +333,11 @@ class RegionWorld(RegionGrids):
         """
         if not _EARLIEST <= first <= last:
             raise ParameterError(
-                "RegionWorld.simulate", "the period cannot be simulated", got=(first.isoformat(), last.isoformat()),
+                "RegionWorld.simulate",
+                "the period cannot be simulated",
+                got=(first.isoformat(), last.isoformat()),
                 expected=plain(f"first <= last, from {_EARLIEST.isoformat()} on"),
-            )  # fmt: skip
+            )
         end = last + timedelta(days=1)
         begin = first - timedelta(days=1)
         kept = (end - begin).days + 1

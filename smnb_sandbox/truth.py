@@ -10,11 +10,7 @@ import xarray as xr
 from smnb.contract import VARIABLES, CatalogError, FormatError, ParameterError, check_dataset, orient_lat_lon, stamp
 from smnb.loaders import check_paths, open_netcdf, parse_period
 
-__all__ = ["TRUTH_VARIABLES", "open_smap_truth", "open_truth"]
-
-TRUTH_VARIABLES = (
-    "soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature"
-)  # fmt: skip
+TRUTH_VARIABLES = ("soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature")
 
 
 def open_truth(
@@ -64,10 +60,19 @@ def open_truth(
             )
         parts.append(orient_lat_lon(part[list(TRUTH_VARIABLES)], who=who))
     try:
-        dataset = xr.concat(
-            parts, dim="time", data_vars="minimal", coords="minimal", compat="equals", join="exact",
-            combine_attrs="override",
-        ) if len(parts) > 1 else parts[0]  # fmt: skip
+        dataset = (
+            xr.concat(
+                parts,
+                dim="time",
+                data_vars="minimal",
+                coords="minimal",
+                compat="equals",
+                join="exact",
+                combine_attrs="override",
+            )
+            if len(parts) > 1
+            else parts[0]
+        )
     except ValueError as error:
         raise FormatError(who, f"the files do not belong together: {error}", next_step="smnb sandbox") from error
     first, last = parse_period(who, start, end)
@@ -77,9 +82,12 @@ def open_truth(
     for name in TRUTH_VARIABLES:
         dataset[name].attrs.setdefault("long_name", VARIABLES[name].long_name)
     stamp(
-        dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True,
+        dataset,
+        source="smnb sandbox, hidden truth",
+        catalog_id=catalog_id,
+        synthetic=True,
         step=f"{who}: {len(parts)} files",
-    )  # fmt: skip
+    )
     return check_dataset(dataset, who=who, require=TRUTH_VARIABLES)
 
 
@@ -120,9 +128,11 @@ def open_smap_truth(
     dataset = open_netcdf(who, found[region])
     if "soil_moisture" not in dataset:
         raise FormatError(
-            f"{who}({found[region].name})", "soil_moisture is missing", got=sorted(map(str, dataset.data_vars)),
+            f"{who}({found[region].name})",
+            "soil_moisture is missing",
+            got=sorted(map(str, dataset.data_vars)),
             next_step="Write it anew: smnb sandbox",
-        )  # fmt: skip
+        )
     dataset["soil_moisture"] = dataset["soil_moisture"].astype("float32")
     stamp(dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}")
     return check_dataset(dataset, who=who, require=("soil_moisture",))

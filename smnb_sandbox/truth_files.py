@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from smnb.contract import VARIABLES
 
-__all__ = ["truth_bytes"]
-
 
 def truth_bytes(
     fields: Mapping[str, tuple[NDArray, int]], coords: Mapping[str, Any], attrs: Mapping[str, Any]
@@ -37,11 +35,12 @@ def truth_bytes(
     """
     data = {
         name: (
-            ("time", "y", "x")[-values.ndim :], values,
+            ("time", "y", "x")[-values.ndim :],
+            values,
             {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name, "grid_mapping": "crs"},
         )
         for name, (values, _) in fields.items()
-    }  # fmt: skip
+    }
     packing = {"zlib": True, "complevel": 4, "shuffle": True, "_FillValue": np.float32(np.nan)}
     encoding = {
         name: packing | {"least_significant_digit": digits, "chunksizes": (1,) * (values.ndim - 2) + values.shape[-2:]}

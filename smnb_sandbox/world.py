@@ -19,8 +19,6 @@ from smnb.contract import ParameterError, plain
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
 from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
 
-__all__ = ["FIRST_DAY", "LAST_DAY", "DayState", "World", "bucket_step", "check_seed", "rain_amount", "soil_limits"]
-
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25
 

@@ -128,12 +128,15 @@ def test_a_half_written_sandbox_is_no_archive(tmp_path, repository):
         ({"fetch": {"by_hand": "x", "url": "y"}}, r"unknown key 'fetch.*url'"),
         ({"fetch": [{"url": "http://h/a.bin", "sha256": "abc", "path": "product/a.bin"}]}, r"fetch.*64 hexadecimal"),
         ({"fetch": [{"url": "file:///a.bin", "sha256": "0" * 64, "path": "product/a.bin"}]}, r"fetch.*not an http"),
-        ({"fetch": [{"url": "http://h/a.bin", "sha256": "0" * 64, "path": "../a.bin"}]}, r"fetch.*leaves the data root"),
+        (
+            {"fetch": [{"url": "http://h/a.bin", "sha256": "0" * 64, "path": "../a.bin"}]},
+            r"fetch.*leaves the data root",
+        ),
         ({"fetch": [{"url": "http://h/a.bin", "sha256": "0" * 64}]}, r"'a.bin', which matches none of the globs"),
         ({"fetch": {"earthaccess": "X", "folder": "/data"}}, r"fetch.*folder.*not a path relative"),
         ({"licnce": "x", "doi": "y"}, r"1 more problem"),
     ],
-)  # fmt: skip
+)
 def test_invalid_entries_name_entry_and_key(tmp_path, changes, message):
     with pytest.raises(CatalogError, match=message):
         catalog_of(tmp_path, **changes)
@@ -217,8 +220,15 @@ def test_a_link_out_of_the_root_is_refused_but_a_linked_root_is_fine(tmp_path, r
 def test_status(tmp_path, root):
     catalog = catalog_of(tmp_path)
     (row,) = catalog.status(root)
-    assert row == {"id": "product", "description": "A product.", "present": True, "n_files": 2, "bytes": 8,
-                   "how_to_get": "1. Go there. 2. Download it.", "problem": None}  # fmt: skip
+    assert row == {
+        "id": "product",
+        "description": "A product.",
+        "present": True,
+        "n_files": 2,
+        "bytes": 8,
+        "how_to_get": "1. Go there. 2. Download it.",
+        "problem": None,
+    }
     (row,) = catalog.status(tmp_path / "nowhere")
     assert (row["present"], row["n_files"], row["bytes"]) == (False, 0, 0)
 

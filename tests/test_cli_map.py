@@ -41,17 +41,23 @@ def scene(tmp_path) -> np.ndarray:
     values[2:] = -25 + 20 * values[2:]
     values[2, 3:6, 10:20] = np.nan
     dataset = xr.Dataset(
-        {"tb": (("channel", "y", "x"), values[:2], {"units": "K"}),
-         "sigma0": (("polarization", "y", "x"), values[2:], {"units": "dB"})},
+        {
+            "tb": (("channel", "y", "x"), values[:2], {"units": "K"}),
+            "sigma0": (("polarization", "y", "x"), values[2:], {"units": "dB"}),
+        },
         {**WINDOW.coords(), "channel": list(CHANNELS[:2]), "polarization": list(CHANNELS[2:])},
-    )  # fmt: skip
+    )
     stamp(dataset, source="test", catalog_id="test", synthetic=True, step="made")
     dataset.to_netcdf("scene.nc", engine="h5netcdf")
     torch.manual_seed(2)
     save_model(
-        "model", build_model("fusion_1km", {"features": 4}).eval(), name="fusion_1km", channels=CHANNELS,
-        input_scaler=MinMaxScaler.fit(np.moveaxis(values, 0, -1)), target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
-    )  # fmt: skip
+        "model",
+        build_model("fusion_1km", {"features": 4}).eval(),
+        name="fusion_1km",
+        channels=CHANNELS,
+        input_scaler=MinMaxScaler.fit(np.moveaxis(values, 0, -1)),
+        target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
+    )
     return values
 
 
@@ -85,9 +91,15 @@ def test_json_says_what_was_done(scene, capsys) -> None:
     assert status == 0
     assert content.pop("seconds") > 0
     assert content == {
-        "written": "map.zarr", "cells": 1230, "predicted": 1200, "missing": 30, "tiles": 1, "resumed": 0,
-        "missing_by_channel": {"1.41H": 0, "1.41V": 0, "VV": 30, "VH": 0}, "was_finished": False,
-    }  # fmt: skip
+        "written": "map.zarr",
+        "cells": 1230,
+        "predicted": 1200,
+        "missing": 30,
+        "tiles": 1,
+        "resumed": 0,
+        "missing_by_channel": {"1.41H": 0, "1.41V": 0, "VV": 30, "VH": 0},
+        "was_finished": False,
+    }
     with xr.open_zarr("map.zarr") as mapped:
         assert int(mapped["soil_moisture"].isnull().sum()) == 30
 

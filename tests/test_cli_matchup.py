@@ -30,8 +30,16 @@ def nothing():
 
 def write_tiff(path, values, *, descriptions, tags=None, crs="EPSG:32614", transform=None, nodata=np.nan):
     path.parent.mkdir(parents=True, exist_ok=True)
-    profile = {"driver": "GTiff", "count": len(values), "height": values.shape[1], "width": values.shape[2], "crs": crs,
-               "dtype": "float32", "transform": transform or from_origin(WEST, NORTH, 10, 10), "nodata": nodata}  # fmt: skip
+    profile = {
+        "driver": "GTiff",
+        "count": len(values),
+        "height": values.shape[1],
+        "width": values.shape[2],
+        "crs": crs,
+        "dtype": "float32",
+        "transform": transform or from_origin(WEST, NORTH, 10, 10),
+        "nodata": nodata,
+    }
     with rasterio.open(path, "w", tiled=True, blockxsize=128, blockysize=128, **profile) as raster:
         raster.write(values.astype("float32"))
         raster.descriptions = descriptions
@@ -45,13 +53,33 @@ def archive(tmp_path_factory):
     rng = np.random.default_rng(2)
     x, y = np.array([WEST + 1203, WEST + 2788, WEST + 90_000]), np.array([NORTH - 1502, NORTH - 2516, NORTH - 1000])
     lon, lat = map(np.array, transform_points("EPSG:32614", "EPSG:4326", x, y))
-    sensors = pd.DataFrame({"sensor_id": ["n__a__x", "n__b__x", "n__c__x"], "network": "n", "station": list("abc"), "lat": lat,
-                            "lon": lon, "depth_from": 0.05, "depth_to": 0.05, "lc_2010": 10})  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": ["n__a__x", "n__b__x", "n__c__x"],
+            "network": "n",
+            "station": list("abc"),
+            "lat": lat,
+            "lon": lon,
+            "depth_from": 0.05,
+            "depth_to": 0.05,
+            "lc_2010": 10,
+        }
+    )
     times = pd.date_range("2020-06-01", periods=24 * 20, freq="h")
-    readings = pd.concat([
-        pd.DataFrame({"sensor_id": one, "time": times, "soil_moisture": rng.random(times.size).astype("float32") / 2, "flag": "G",
-                      "provider_flag": "M"}) for one in sensors["sensor_id"]
-    ])  # fmt: skip
+    readings = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "sensor_id": one,
+                    "time": times,
+                    "soil_moisture": rng.random(times.size).astype("float32") / 2,
+                    "flag": "G",
+                    "provider_flag": "M",
+                }
+            )
+            for one in sensors["sensor_id"]
+        ]
+    )
     (root / "insitu").mkdir()
     sensors.to_parquet(root / "insitu" / "sensors.parquet")
     readings.to_parquet(root / "insitu" / "readings.parquet", index=False)
@@ -81,20 +109,33 @@ def archive(tmp_path_factory):
 @pytest.fixture
 def run(archive, tmp_path, monkeypatch):
     entry = {
-        "description": "Scenes.", "licence": "none", "fetch": {"by_hand": "none"}, "loader": "smnb.loaders.rasters:open_scenes",
-    }  # fmt: skip
+        "description": "Scenes.",
+        "licence": "none",
+        "fetch": {"by_hand": "none"},
+        "loader": "smnb.loaders.rasters:open_scenes",
+    }
     entries = {
         "s1": {
-            **entry, "files": ["s1/*.tif"], "variables": {"VV": {"native": "VV", "units": "dB"}},
-            "options": {"source": "sentinel1", "bands": {b: {"band": b} for b in ("VV", "VH", "angle")},
-                        "time": {"pattern": r"_(?P<time>\d{8}T\d{6})_", "format": "%Y%m%dT%H%M%S"}},
+            **entry,
+            "files": ["s1/*.tif"],
+            "variables": {"VV": {"native": "VV", "units": "dB"}},
+            "options": {
+                "source": "sentinel1",
+                "bands": {b: {"band": b} for b in ("VV", "VH", "angle")},
+                "time": {"pattern": r"_(?P<time>\d{8}T\d{6})_", "format": "%Y%m%dT%H%M%S"},
+            },
         },
         "smap": {
-            **entry, "files": ["smap/*.tif"], "variables": {"ssm": {"native": "ssm", "units": "mm"}},
-            "options": {"source": "smap", "bands": {"ssm": {"band": 1}},
-                        "time": {"pattern": r"_(?P<time>\d{8})\.tif", "format": "%Y%m%d"}},
+            **entry,
+            "files": ["smap/*.tif"],
+            "variables": {"ssm": {"native": "ssm", "units": "mm"}},
+            "options": {
+                "source": "smap",
+                "bands": {"ssm": {"band": 1}},
+                "time": {"pattern": r"_(?P<time>\d{8})\.tif", "format": "%Y%m%d"},
+            },
         },
-    }  # fmt: skip
+    }
     (tmp_path / "data_catalog.yaml").write_text(yaml.safe_dump(entries))
     monkeypatch.chdir(tmp_path)
     base = ["matchup", "--insitu", str(archive[0] / "insitu"), "--root", str(archive[0]), "--crop", str(CROP)]

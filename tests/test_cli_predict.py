@@ -28,13 +28,23 @@ def table() -> pd.DataFrame:
     """``in.csv``: two stations of twelve windows, one row without Sentinel-1, one with a code that is no NLCD code."""
     size = 24
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({
-        "network": "NET", "station": np.repeat(["A_1", "B-2"], 12), "lat": np.repeat([35.0, 40.0], 12), "lon": -98.0,
-        "start": np.tile(pd.date_range("2020-01-01", periods=12, freq="10D").strftime("%Y-%m-%d"), 2),
-        **{name: rng.uniform(1000, 2000, size) for name in COLUMNS if name.startswith("B")},
-        "VV": rng.normal(-12, 1, size), "VH": rng.normal(-20, 1, size), "angle": 38.0, "ssm": rng.uniform(5, 20, size),
-        "fc": 20.0, "landcover": 71.0, "mtpi": 0.0,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "network": "NET",
+            "station": np.repeat(["A_1", "B-2"], 12),
+            "lat": np.repeat([35.0, 40.0], 12),
+            "lon": -98.0,
+            "start": np.tile(pd.date_range("2020-01-01", periods=12, freq="10D").strftime("%Y-%m-%d"), 2),
+            **{name: rng.uniform(1000, 2000, size) for name in COLUMNS if name.startswith("B")},
+            "VV": rng.normal(-12, 1, size),
+            "VH": rng.normal(-20, 1, size),
+            "angle": 38.0,
+            "ssm": rng.uniform(5, 20, size),
+            "fc": 20.0,
+            "landcover": 71.0,
+            "mtpi": 0.0,
+        }
+    )
     frame["B10"] = 20.0
     frame.loc[3, ["VV", "VH", "angle"]] = np.nan
     frame.loc[5, "landcover"] = 31.4

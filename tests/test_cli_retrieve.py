@@ -41,15 +41,23 @@ def write_granule(
     rng = np.random.default_rng(0)
     truth, tau, angle = rng.uniform(0.05, 0.45, size), rng.uniform(0.05, 0.6, size), np.full(size, 39.97)
     clay, ts = rng.uniform(0.05, 0.4, size), rng.uniform(280, 305, size)
-    tb_h, tb_v = soil_emission_tb(truth, clay, ts, frequency_ghz=1.41, incidence_deg=angle, h=0.12, tau=tau,
-                                  single_scattering_albedo=0.05)  # fmt: skip
+    tb_h, tb_v = soil_emission_tb(
+        truth, clay, ts, frequency_ghz=1.41, incidence_deg=angle, h=0.12, tau=tau, single_scattering_albedo=0.05
+    )
     order = rng.permutation(size)
     fields = {
-        "tb_h_corrected": tb_h, "tb_v_corrected": tb_v, "surface_temperature": ts, "clay_fraction": clay,
-        "roughness_coefficient": np.full(size, 0.12), "albedo": np.full(size, 0.05), "boresight_incidence": angle,
-        "bulk_density": np.full(size, 1.2), "latitude": np.linspace(40, 30, size)[order],
-        "longitude": np.linspace(-100, -90, size), "soil_moisture": truth,
-    }  # fmt: skip
+        "tb_h_corrected": tb_h,
+        "tb_v_corrected": tb_v,
+        "surface_temperature": ts,
+        "clay_fraction": clay,
+        "roughness_coefficient": np.full(size, 0.12),
+        "albedo": np.full(size, 0.05),
+        "boresight_incidence": angle,
+        "bulk_density": np.full(size, 1.2),
+        "latitude": np.linspace(40, 30, size)[order],
+        "longitude": np.linspace(-100, -90, size),
+        "soil_moisture": truth,
+    }
     flags = np.zeros(size, np.uint16)
     flags[:20] = 1
     for ending in endings:
@@ -108,8 +116,9 @@ def test_what_is_printed(capsys):
     assert status == 0
     lines = out.splitlines()
     assert lines[0] == "g.h5, release R18290: single channel, V (sca-v)"
-    assert re.fullmatch(r"against the product, recommended cells: R 1\.00000  bias \+0\.00000  ubRMSD 0\.00000  m3 m-3  n 180",
-                        lines[1])  # fmt: skip
+    assert re.fullmatch(
+        r"against the product, recommended cells: R 1\.00000  bias \+0\.00000  ubRMSD 0\.00000  m3 m-3  n 180", lines[1]
+    )
     assert lines[2] == "200 cells: retrieved 199, clipped 0, without input 1"
     assert "optical depth at nadir = vegetation_opacity_option2 x cos(incidence)" in out
     assert "not on" not in out
@@ -147,8 +156,9 @@ def test_images_of_a_day_and_other_groups(capsys):
     row = np.repeat(np.arange(20), 10).astype(np.uint16)
     column = np.tile(np.arange(10), 20).astype(np.uint16)
     row[7] = column[7] = 65534
-    path = write_granule("day.h5", group=f"{GROUP}_PM", release=None, shape=(20, 10), EASE_row_index=row,
-                         EASE_column_index=column)  # fmt: skip
+    path = write_granule(
+        "day.h5", group=f"{GROUP}_PM", release=None, shape=(20, 10), EASE_row_index=row, EASE_column_index=column
+    )
     with h5py.File(path, "a") as file:
         for name in list(file[f"{GROUP}_PM"]):
             file.move(f"{GROUP}_PM/{name}", f"{GROUP}_PM/{name}_pm")

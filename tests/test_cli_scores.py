@@ -36,12 +36,16 @@ def call(capsys, *arguments: str) -> tuple[int, str, str]:
 def table(error: float = 0.03, seed: int = 0, n_sensors: int = 8, n: int = 40) -> pd.DataFrame:
     observed = np.random.default_rng(7).uniform(0.1, 0.4, n_sensors * n)
     noise = np.random.default_rng(seed).normal(0, error, observed.size)
-    return pd.DataFrame({
-        "sensor_id": np.repeat([f"00{i}" for i in range(n_sensors)], n),
-        "time": np.tile(pd.date_range("2020-01-01", periods=n, freq="D"), n_sensors), "observed": observed,
-        "predicted": observed + 0.05 + noise, "climate": np.repeat((["Cf"] * 6 + ["BS"] * 2)[:n_sensors], n),
-        "station": np.repeat([f"st{i // 2}" for i in range(n_sensors)], n),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": np.repeat([f"00{i}" for i in range(n_sensors)], n),
+            "time": np.tile(pd.date_range("2020-01-01", periods=n, freq="D"), n_sensors),
+            "observed": observed,
+            "predicted": observed + 0.05 + noise,
+            "climate": np.repeat((["Cf"] * 6 + ["BS"] * 2)[:n_sensors], n),
+            "station": np.repeat([f"st{i // 2}" for i in range(n_sensors)], n),
+        }
+    )
 
 
 @pytest.fixture
@@ -89,8 +93,9 @@ def test_score_writes_a_row_a_sensor_and_the_averages(files, capsys):
 
 
 def test_score_with_intervals_and_strata(files, capsys):
-    status, out, _ = call(capsys, "score", "good.csv", "--out", "s.csv", "--intervals", "--by", "climate", "--clusters",
-                          "station")  # fmt: skip
+    status, out, _ = call(
+        capsys, "score", "good.csv", "--out", "s.csv", "--intervals", "--by", "climate", "--clusters", "station"
+    )
     assert status == 0
     rows = pd.read_csv("s.csv")
     inside = (rows["ubrmse_low"] < rows["ubrmse"]) & (rows["ubrmse"] < rows["ubrmse_high"])
@@ -166,11 +171,14 @@ BAD = {
     "min_obs": (["score", "good.csv", "--out", "s.csv", "--min-obs", "0"], "'min_obs'"),
     "no out": (["score", "good.csv"], "--out"),
     "metric": (["compare", "good.csv", "poor.parquet", "--metric", "slope"], "unknown metric.*ubrmse"),
-    "cluster": (["compare", "good.csv", "poor.parquet", "--clusters", "river"], "smnb compare: the table has no column"),
+    "cluster": (
+        ["compare", "good.csv", "poor.parquet", "--clusters", "river"],
+        "smnb compare: the table has no column",
+    ),
     "no sensor in common": (["compare", "good.csv", "other.csv"], "share no sensor and time"),
     "per cent": (["score", "percent.csv", "--out", "s.csv"], "looks like per cent"),
     "stratum changes": (["score", "moving.csv", "--out", "s.csv", "--by", "climate"], "more than one 'climate'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -43,9 +43,13 @@ def trained(tmp_path_factory):
 def test_training_learns_the_persistent_texture(trained) -> None:
     sequences, split, _, _, loaded, result = trained
     predicted = predict_smen(loaded, sequences, split.test)
-    scores = summarise_images(score_images(
-        {"SMEN": predicted, **downscale_baselines(sequences, split, split.test)}, sequences.fine[split.test],
-        sequences.time[split.test])).set_index("method")  # fmt: skip
+    scores = summarise_images(
+        score_images(
+            {"SMEN": predicted, **downscale_baselines(sequences, split, split.test)},
+            sequences.fine[split.test],
+            sequences.time[split.test],
+        )
+    ).set_index("method")
     # the noise is 0.01 and the texture 0.04: the network must find most of it, without ever being told the mean
     assert scores.loc["SMEN", "ubrmse"] < 0.6 * scores.loc["coarse", "ubrmse"]
     assert result.history["train_loss"].iloc[-1] < 0.7 * result.history["train_loss"].iloc[0]
@@ -54,8 +58,11 @@ def test_training_learns_the_persistent_texture(trained) -> None:
 
 def test_history_is_in_soil_moisture_units_and_training_goes_on_from_its_state(trained) -> None:
     sequences, split, out, config, loaded, result = trained
-    held = score_images({"SMEN": predict_smen(loaded, sequences, split.validation)}, sequences.fine[split.validation],
-                        sequences.time[split.validation])  # fmt: skip
+    held = score_images(
+        {"SMEN": predict_smen(loaded, sequences, split.validation)},
+        sequences.fine[split.validation],
+        sequences.time[split.validation],
+    )
     best = result.history["validation_loss"].min()
     assert held["ubrmse"].mean() == pytest.approx(best, rel=1e-3)
     again, resumed = train_smen(sequences, split, config, out)
@@ -83,8 +90,9 @@ def test_baselines_are_what_they_say() -> None:
     assert np.isfinite(sequences.fine[scene - 1]).all()
     np.testing.assert_allclose(
         estimates["last fine + coarse change"][1],
-        sequences.fine[scene - 1] + sequences.coarse[scene] - sequences.coarse[scene - 1], atol=1e-6,
-    )  # fmt: skip
+        sequences.fine[scene - 1] + sequences.coarse[scene] - sequences.coarse[scene - 1],
+        atol=1e-6,
+    )
     mean = np.nanmean((sequences.fine - sequences.coarse)[split.train], 0)
     np.testing.assert_allclose(estimates["residual climatology"][1], sequences.coarse[scene] + mean, atol=1e-6)
     exclude = np.zeros(sequences.shape, bool)

@@ -35,9 +35,11 @@ def test_kill_while_writing_leaves_no_final_file(tmp_path: Path) -> None:
         "    t.write_bytes(b'x' * 1000); print('writing', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "map.nc")], stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", code, str(tmp_path / "map.nc")],
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+    )
     assert process.stdout.readline().strip() == "writing"
     process.send_signal(signal.SIGKILL)
     process.wait()

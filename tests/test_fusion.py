@@ -54,13 +54,18 @@ def samples() -> FusionSamples:
     product = truth.reshape(n, 5, 9, 5, 9).mean((2, 4)) + 0.02
     images[0, 2, :4, :4] = np.nan
     return FusionSamples(
-        scene=np.array([f"p{k}" for k in range(n)]), time=np.datetime64("2020-09-01", "ns") + np.arange(n),
+        scene=np.array([f"p{k}" for k in range(n)]),
+        time=np.datetime64("2020-09-01", "ns") + np.arange(n),
         windows=tuple(windows),
-        images=images.astype("float32"), product=product.astype("float32"), offset=np.zeros((n, 2), int),
+        images=images.astype("float32"),
+        product=product.astype("float32"),
+        offset=np.zeros((n, 2), int),
         in_situ=pd.DataFrame(rows, columns=["patch", "sensor_id", "row", "col", "soil_moisture", "n_readings"]),
         sensors=pd.DataFrame(sensors, columns=["sensor_id", "lat", "lon", "row", "col", "scene"]),
-        baseline=(truth + rng.normal(0, 0.06, truth.shape)).astype("float32"), truth=truth, synthetic=True,
-    )  # fmt: skip
+        baseline=(truth + rng.normal(0, 0.06, truth.shape)).astype("float32"),
+        truth=truth,
+        synthetic=True,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -176,10 +176,12 @@ def test_coarse_mean_refuses_cells_outside() -> None:
 def batch() -> dict[str, torch.Tensor]:
     rng = np.random.default_rng(3)
     values = {
-        "pred": rng.normal(size=(2, 20, 22)), "in_situ": rng.normal(size=(2, 20, 22)),
-        "in_situ_mask": rng.random((2, 20, 22)) > 0.97, "product": rng.normal(size=(2, 2, 2)),
+        "pred": rng.normal(size=(2, 20, 22)),
+        "in_situ": rng.normal(size=(2, 20, 22)),
+        "in_situ_mask": rng.random((2, 20, 22)) > 0.97,
+        "product": rng.normal(size=(2, 2, 2)),
         "product_mask": np.array([[[1, 1], [0, 1]], [[1, 0], [1, 1]]], dtype=bool),
-    }  # fmt: skip
+    }
     values["valid"] = rng.random((2, 20, 22)) > 0.3
     values["in_situ"][~values["in_situ_mask"]] = np.nan
     values["product"][~values["product_mask"]] = np.nan
@@ -227,11 +229,17 @@ def test_masked_nan_of_the_prediction_spreads_nowhere(batch: dict) -> None:
 
 
 def test_ablations_do_not_look_at_the_other_target(batch: dict) -> None:
-    other = {**batch, "product": torch.full_like(batch["product"], torch.nan),
-             "product_mask": torch.ones_like(batch["product_mask"])}  # fmt: skip
+    other = {
+        **batch,
+        "product": torch.full_like(batch["product"], torch.nan),
+        "product_mask": torch.ones_like(batch["product_mask"]),
+    }
     assert fusion_loss(**other, offset=(2, 1), alpha=1.0) == fusion_loss(**batch, offset=(2, 1), alpha=1.0)
-    other = {**batch, "in_situ": torch.full_like(batch["in_situ"], torch.nan),
-             "in_situ_mask": torch.ones_like(batch["in_situ_mask"])}  # fmt: skip
+    other = {
+        **batch,
+        "in_situ": torch.full_like(batch["in_situ"], torch.nan),
+        "in_situ_mask": torch.ones_like(batch["in_situ_mask"]),
+    }
     assert fusion_loss(**other, offset=(2, 1), alpha=0.0) == fusion_loss(**batch, offset=(2, 1), alpha=0.0)
     terms = fusion_terms(**batch, offset=(2, 1), alpha=1.0)
     assert terms.product is None

@@ -56,9 +56,11 @@ def products(name: str = "here", window: EaseWindow = HERE, *, late_hours: float
     nine = EaseWindow(M09, inner.row_start - 1, inner.row_stop + 1, inner.col_start - 1, inner.col_stop + 1)
     sigma0 = xr.DataArray(
         rng.normal(-12.0, 2.0, (2, 2, *window.shape)).astype("float32"),
-        window.coords() | {"time": PASSES, "polarization": ["VV", "VH"]}, ("time", "polarization", "y", "x"), "sigma0",
+        window.coords() | {"time": PASSES, "polarization": ["VV", "VH"]},
+        ("time", "polarization", "y", "x"),
+        "sigma0",
         {"units": "dB"},
-    )  # fmt: skip
+    )
     days = PASSES.astype("datetime64[D]").astype("datetime64[ns]")
     tb = np.stack([[230.0 + plane(nine, d), 260.0 + plane(nine, d)] for d in (0, 1)]).astype("float32")
     overpass = PASSES + np.timedelta64(round(late_hours * 60), "m")
@@ -66,11 +68,13 @@ def products(name: str = "here", window: EaseWindow = HERE, *, late_hours: float
     moisture = np.stack([0.2 + 0.01 * plane(nine, d) for d in (0, 1)]).astype("float32")
     passive = xr.Dataset(
         {
-            "tb": (("time", "channel", "y", "x"), tb), "soil_moisture": (("time", "y", "x"), moisture),
+            "tb": (("time", "channel", "y", "x"), tb),
+            "soil_moisture": (("time", "y", "x"), moisture),
             "observation_time": (("time", "y", "x"), seen),
         },
-        nine.coords() | {"time": days, "channel": ["1.41H", "1.41V"]}, {"synthetic": 1},
-    )  # fmt: skip
+        nine.coords() | {"time": days, "channel": ["1.41H", "1.41V"]},
+        {"synthetic": 1},
+    )
     return SceneProducts(name, name.title(), sigma0, passive)
 
 
@@ -83,12 +87,25 @@ def tables(places=((HERE, "h"),), placed=PLACED, *, minutes=(-120, -60, 0, 60, 1
             x, y = window.x[col] + 0.05 * k * M01.cell, window.y[row] - 0.04 * k * M01.cell
             lat, lon = M01.from_xy(x, y)
             sensor = f"SCAN__{tag}{k}__Hydraprobe__0.05"
-            sensors.append({"sensor_id": sensor, "network": "SCAN", "station": f"{tag}{k}", "lat": float(lat),
-                            "lon": float(lon), "instrument": "Hydraprobe II"})  # fmt: skip
+            sensors.append(
+                {
+                    "sensor_id": sensor,
+                    "network": "SCAN",
+                    "station": f"{tag}{k}",
+                    "lat": float(lat),
+                    "lon": float(lon),
+                    "instrument": "Hydraprobe II",
+                }
+            )
             for time in PASSES:
                 for minute in minutes:
-                    readings.append((sensor, time.astype("datetime64[h]") + np.timedelta64(minute, "m"),
-                                     0.1 + 0.01 * k + 0.03 * (minute == 0)))  # fmt: skip
+                    readings.append(
+                        (
+                            sensor,
+                            time.astype("datetime64[h]") + np.timedelta64(minute, "m"),
+                            0.1 + 0.01 * k + 0.03 * (minute == 0),
+                        )
+                    )
     frame = pd.DataFrame(readings, columns=["sensor_id", "time", "soil_moisture"])
     frame["time"] = frame["time"].astype("datetime64[ns]")
     frame["sensor_id"] = frame["sensor_id"].astype("category")
@@ -181,10 +198,13 @@ def test_the_rule_of_readings_is_a_choice():
 
 
 def test_sensors_of_other_networks_and_instruments_are_left_out_and_counted():
-    table = pd.DataFrame({
-        "sensor_id": list("abcd"), "network": ["SCAN", "USCRN", "iRON", "ARM"],
-        "instrument": ["Hydraprobe-Analog-(2.5-Volt)", "Stevens Hydraprobe II Sdi-12", "Hydraprobe II", "EC5"],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "sensor_id": list("abcd"),
+            "network": ["SCAN", "USCRN", "iRON", "ARM"],
+            "instrument": ["Hydraprobe-Analog-(2.5-Volt)", "Stevens Hydraprobe II Sdi-12", "Hydraprobe II", "EC5"],
+        }
+    )
     kept, counts = select_sensors(table)
     assert kept["sensor_id"].tolist() == ["a", "b"]
     assert (counts["sensors_of_other_networks"], counts["sensors_of_other_instruments"]) == (1, 1)
@@ -243,9 +263,12 @@ def test_other_grids_are_refused():
     small = scene.passive.isel(x=slice(3, None))
     with pytest.raises(ContractError, match="does not cover the backscatter"):
         make([replace(scene, passive=small)])
-    coarse = xr.DataArray(np.zeros((2, 2, *nine.shape), "float32"),
-                          nine.coords() | {"time": PASSES, "polarization": ["VV", "VH"]},
-                          ("time", "polarization", "y", "x"), "sigma0")  # fmt: skip
+    coarse = xr.DataArray(
+        np.zeros((2, 2, *nine.shape), "float32"),
+        nine.coords() | {"time": PASSES, "polarization": ["VV", "VH"]},
+        ("time", "polarization", "y", "x"),
+        "sigma0",
+    )
     with pytest.raises(ContractError, match="backscatter is on another grid; got 'M09'"):
         make([replace(scene, sigma0=coarse)])
     elsewhere = xr.DataArray(
@@ -358,8 +381,11 @@ def test_whole_places_can_be_held_out(two):
     assert set(two.scene[split.validation]) == {"there"}
     assert all("__t" in one for one in split.ids("validation"))
     scaler = FusionScaler.fit(two, split)
-    changed = replace(two, images=np.where((two.scene == "there")[:, None, None, None], -99.0, two.images),
-                      product=np.where((two.scene == "there")[:, None, None], 0.9, two.product))  # fmt: skip
+    changed = replace(
+        two,
+        images=np.where((two.scene == "there")[:, None, None, None], -99.0, two.images),
+        product=np.where((two.scene == "there")[:, None, None], 0.9, two.product),
+    )
     assert FusionScaler.fit(changed, split) == scaler
     with pytest.raises(ParameterError, match="unknown places"):
         leave_scenes_out(two, ["nowhere"])
@@ -369,8 +395,9 @@ def test_whole_places_can_be_held_out(two):
 
 def test_a_patch_that_overlaps_a_held_out_place_does_not_train():
     near = window_at(HERE.row_start + 30, HERE.col_start)
-    samples = make([products(), products("near", near), products("there", THERE)],
-                   tables(((HERE, "h"), (near, "n"), (THERE, "t"))))  # fmt: skip
+    samples = make(
+        [products(), products("near", near), products("there", THERE)], tables(((HERE, "h"), (near, "n"), (THERE, "t")))
+    )
     split = leave_scenes_out(samples, ["near"])
     assert set(samples.scene[split.train]) == {"there"}
     assert split.notes["patches_overlapping_held_out"] == 2
@@ -413,8 +440,9 @@ def test_a_batch_is_what_the_loss_takes(two):
     right = torch.where(mask, in_situ, pred)
     assert float(fusion_loss(right, in_situ, mask, product, product_mask, offset, valid, alpha=1.0)) == 0.0
     values, _ = two.in_situ_images(split.ids("train"))
-    np.testing.assert_allclose(scaler.target.inverse(in_situ.numpy()[..., None])[..., 0][mask.numpy()],
-                               values[[0, 2]][mask.numpy()], atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        scaler.target.inverse(in_situ.numpy()[..., None])[..., 0][mask.numpy()], values[[0, 2]][mask.numpy()], atol=1e-6
+    )
 
 
 def test_random_crops_hold_a_sensor_and_keep_everything_in_place(two):
@@ -434,10 +462,14 @@ def test_random_crops_hold_a_sensor_and_keep_everything_in_place(two):
             seen.add((one, row, col))
             torch.testing.assert_close(images[k], whole.images[one, :, row : row + 37, col : col + 37])
             torch.testing.assert_close(in_situ[k], whole.in_situ[one, row : row + 37, col : col + 37])
-            window = EaseWindow(M01, *(
-                value for start, i in ((two.windows[one].row_start, row), (two.windows[one].col_start, col))
-                for value in (start + i, start + i + 37)
-            ))  # fmt: skip
+            window = EaseWindow(
+                M01,
+                *(
+                    value
+                    for start, i in ((two.windows[one].row_start, row), (two.windows[one].col_start, col))
+                    for value in (start + i, start + i + 37)
+                ),
+            )
             assert tuple(offset[k].tolist()) == coarse_offset(window)
         fine = scaler.inputs.inverse(images.permute(0, 2, 3, 1).numpy())[..., 0]
         pred = torch.from_numpy(scaler.target.transform((0.2 + 0.01 * (fine - 230.0))[..., None])[..., 0])
@@ -500,7 +532,11 @@ def test_a_network_trains_on_them(two, tmp_path):
     model = build_model("fusion_1km", {"features": 4, "blocks": 2, "dropout": 0.0})
     config = TrainingConfig(epochs=5, batch_size=2, learning_rate=3e-2, device="cpu", precision="32-true")
     result = fit(
-        model, FusionDataset(two, split, "train", scaler, crop=36), FusionDataset(two, split, "validation", scaler),
-        config=config, out=tmp_path, loss=partial(fusion_loss, alpha=0.5),
-    )  # fmt: skip
+        model,
+        FusionDataset(two, split, "train", scaler, crop=36),
+        FusionDataset(two, split, "validation", scaler),
+        config=config,
+        out=tmp_path,
+        loss=partial(fusion_loss, alpha=0.5),
+    )
     assert result.history["train_loss"].iloc[-1] < result.history["train_loss"].iloc[0]

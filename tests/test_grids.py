@@ -49,9 +49,15 @@ def test_index_of_is_the_inverse_of_the_centres():
 
 @pytest.mark.parametrize(
     ("lat", "lon", "expected"),
-    [(90.0, 0.0, (719, 720)), (-90.0, -180.0, (0, 0)), (0.0, 180.0, (360, 0)), (0.0, 359.99, (360, 719)),
-     (0.25, 0.25, (361, 721)), (-0.0001, -0.0001, (359, 719))],
-)  # fmt: skip
+    [
+        (90.0, 0.0, (719, 720)),
+        (-90.0, -180.0, (0, 0)),
+        (0.0, 180.0, (360, 0)),
+        (0.0, 359.99, (360, 719)),
+        (0.25, 0.25, (361, 721)),
+        (-0.0001, -0.0001, (359, 719)),
+    ],
+)
 def test_index_of_edges_and_wrap(lat, lon, expected):
     assert tuple(int(i) for i in GLOBAL_025.index_of(lat, lon)) == expected
 
@@ -68,8 +74,16 @@ def test_index_of_outside_raises_or_masks():
         box.index_of(35, -105, outside="clip")
 
 
-@pytest.mark.parametrize("kwargs", [{"resolution": 0}, {"resolution": 0.7}, {"resolution": float("nan")},
-                                    {"resolution": 1, "south": 10, "north": 10}, {"resolution": 1, "east": 181}])  # fmt: skip
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"resolution": 0},
+        {"resolution": 0.7},
+        {"resolution": float("nan")},
+        {"resolution": 1, "south": 10, "north": 10},
+        {"resolution": 1, "east": 181},
+    ],
+)
 def test_impossible_grids_are_refused(kwargs):
     with pytest.raises(ParameterError, match="RegularGrid"):
         RegularGrid(**kwargs)

@@ -335,11 +335,18 @@ def test_coordinates_are_cf_and_read_by_proj():
     window = M09.window(south=30.0, north=31.0, west=-105.0, east=-103.0)
     coords = xr.Dataset(coords=window.coords()).coords
     assert coords["y"].attrs["standard_name"] == "projection_y_coordinate"
-    assert coords["x"].attrs == {"units": "m", "standard_name": "projection_x_coordinate", "axis": "X",
-                                 "long_name": "x of cell centre"}  # fmt: skip
+    assert coords["x"].attrs == {
+        "units": "m",
+        "standard_name": "projection_x_coordinate",
+        "axis": "X",
+        "long_name": "x of cell centre",
+    }
     assert (coords["lat"].dims, coords["lon"].dims, coords["row"].dims, coords["col"].dims) == (
-        ("y",), ("x",), ("y",), ("x",),
-    )  # fmt: skip
+        ("y",),
+        ("x",),
+        ("y",),
+        ("x",),
+    )
     assert coords["lat"].attrs["units"] == "degrees_north"
     mapping = coords["crs"].attrs
     assert mapping["grid_mapping_name"] == "lambert_cylindrical_equal_area"
@@ -434,8 +441,9 @@ def naive_mean(values, factor, min_valid, weights=None):
     return out
 
 
-@pytest.mark.parametrize(("fine", "coarse"), [(M09, M36), (M03, M36), (M03, M09), (M01, M03), (M01, M36)],
-                         ids=lambda grid: grid.name)  # fmt: skip
+@pytest.mark.parametrize(
+    ("fine", "coarse"), [(M09, M36), (M03, M36), (M03, M09), (M01, M03), (M01, M36)], ids=lambda grid: grid.name
+)
 def test_the_mean_of_a_plane_is_its_value_at_the_centre(fine, coarse):
     window = EaseWindow(coarse, 86, 89, 220, 224).on(fine)
     plane = 3e-6 * window.x[None, :] - 2e-6 * window.y[:, None]

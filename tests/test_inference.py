@@ -91,9 +91,13 @@ def test_only_nine_pixel_patches_have_a_dense_form() -> None:
 def checkpoint(tmp_path: Path, network: torch.nn.Module) -> Path:
     scaler = MinMaxScaler((80.0,) * 4, (300.0,) * 4, (0.5,) * 4)
     return save_model(
-        tmp_path / "net", network, name="amsre_cnn", input_scaler=scaler,
-        target_scaler=MinMaxScaler((0.0,), (0.5,), (0.5,)), channels=CHANNELS,
-    )  # fmt: skip
+        tmp_path / "net",
+        network,
+        name="amsre_cnn",
+        input_scaler=scaler,
+        target_scaler=MinMaxScaler((0.0,), (0.5,), (0.5,)),
+        channels=CHANNELS,
+    )
 
 
 def make_images() -> xr.DataArray:
@@ -101,9 +105,11 @@ def make_images() -> xr.DataArray:
     values[0, 2, 5, 5] = np.nan
     values[1] = np.nan
     coords = {
-        "time": np.array(["2011-07-01", "2011-07-02", "2011-07-03"], "datetime64[ns]"), "channel": list(CHANNELS),
-        "lat": np.arange(-85, 90, 10.0), "lon": np.arange(-175, 180, 10.0),
-    }  # fmt: skip
+        "time": np.array(["2011-07-01", "2011-07-02", "2011-07-03"], "datetime64[ns]"),
+        "channel": list(CHANNELS),
+        "lat": np.arange(-85, 90, 10.0),
+        "lon": np.arange(-175, 180, 10.0),
+    }
     return xr.DataArray(values, coords=coords, dims=("time", "channel", "lat", "lon"))
 
 

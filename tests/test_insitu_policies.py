@@ -45,9 +45,19 @@ def test_who_is_to_blame_for_a_removed_reading():
 
 @pytest.mark.parametrize(
     ("interval", "inside"),
-    [((0, 0.05), True), ((0.05, 0.05), True), ((0.0508, 0.0508), True), ((0, 0.051), True), ((0.02, 0.06), False),
-     ((0, 0.19), False), ((0.1, 0.1), False), ((-0.05, 0.0), False), ((0.051, 0.051), True), ((0.05, 0.01), False)],
-)  # fmt: skip
+    [
+        ((0, 0.05), True),
+        ((0.05, 0.05), True),
+        ((0.0508, 0.0508), True),
+        ((0, 0.051), True),
+        ((0.02, 0.06), False),
+        ((0, 0.19), False),
+        ((0.1, 0.1), False),
+        ((-0.05, 0.0), False),
+        ((0.051, 0.051), True),
+        ((0.05, 0.01), False),
+    ],
+)
 def test_a_sensors_whole_interval_lies_inside(interval, inside):
     assert depth_inside(*interval, DEFAULT_DEPTH) is inside
     assert depth_inside(*interval, None)

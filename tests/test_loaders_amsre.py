@@ -217,26 +217,32 @@ def small(values, channels=DEFAULT_CHANNELS, times=("2011-07-01",)):
     """A Dataset like the loader's with few cells: values (time, pass, channel, lat, lon)."""
     values = np.asarray(values, "float32")
     dims = ("time", "orbit_pass", "channel", "lat", "lon")
-    coords = {"time": np.array(times, "datetime64[ns]"), "orbit_pass": ["A", "D"][: values.shape[1]],
-              "channel": list(channels), "lat": np.arange(values.shape[3]) * 0.25,
-              "lon": np.arange(values.shape[4]) * 0.25}  # fmt: skip
+    coords = {
+        "time": np.array(times, "datetime64[ns]"),
+        "orbit_pass": ["A", "D"][: values.shape[1]],
+        "channel": list(channels),
+        "lat": np.arange(values.shape[3]) * 0.25,
+        "lon": np.arange(values.shape[4]) * 0.25,
+    }
     return xr.Dataset(
         {"tb": (dims, values, {"units": "K"})}, coords, {"source": "s", "catalog_id": "c", "synthetic": 1}
     )
 
 
-OUTLIERS = np.array([  # 6.9H, 6.9V, 10.7H, 10.7V by cell
-    [250, 260, 251, 261],  # good
-    [40, 260, 251, 261],  # too cold
-    [250, 335, 251, 261],  # too hot
-    [265, 272, 251, 261],  # 6.9 above 10.7 by 14 (H) and 11 (V): interference
-    [259, 268, 251, 261],  # by 8 and 7: none
-    [250, 244, 251, 261],  # V below H by 6 at 6.9
-    [250, 246, 251, 261],  # by 4: none
-    [np.nan, 240, 251, 300],  # a missing H tells nothing
-    [280, 270, 251, 261],  # H interferes; V is inverted with it
-    [45, 340, 251, 261],  # both out of range: the inversion is no second reason
-])  # fmt: skip
+OUTLIERS = np.array(
+    [  # 6.9H, 6.9V, 10.7H, 10.7V by cell
+        [250, 260, 251, 261],  # good
+        [40, 260, 251, 261],  # too cold
+        [250, 335, 251, 261],  # too hot
+        [265, 272, 251, 261],  # 6.9 above 10.7 by 14 (H) and 11 (V): interference
+        [259, 268, 251, 261],  # by 8 and 7: none
+        [250, 244, 251, 261],  # V below H by 6 at 6.9
+        [250, 246, 251, 261],  # by 4: none
+        [np.nan, 240, 251, 300],  # a missing H tells nothing
+        [280, 270, 251, 261],  # H interferes; V is inverted with it
+        [45, 340, 251, 261],  # both out of range: the inversion is no second reason
+    ]
+)
 
 
 @pytest.mark.parametrize("lazy", [False, True])
@@ -312,8 +318,10 @@ def test_composite_refuses_other_input():
 
 
 def test_files_to_composite(tmp_path):
-    paths = [write_image(tmp_path, kelvin, day=day, orbit=orbit)
-             for kelvin, day, orbit in ((200, 182, "A"), (210, 182, "D"), (230, 183, "A"))]  # fmt: skip
+    paths = [
+        write_image(tmp_path, kelvin, day=day, orbit=orbit)
+        for kelvin, day, orbit in ((200, 182, "A"), (210, 182, "D"), (230, 183, "A"))
+    ]
     got = composite(mask_outliers(opened(paths, channels=["6.9H"])), days=2)
     np.testing.assert_allclose(got["tb"][:, 0, 100, 100], [205.0, (200 + 210 + 230) / 3], rtol=1e-6)
     assert got["n_obs"][:, 0, 0, 0].values.tolist() == [2, 3]
@@ -386,9 +394,13 @@ def write_cetb(path, day, *, beam="18H", division="Evening", size=4):
         for name in "yx":
             file.createVariable(name, "f8", (name,))[:] = np.arange(size) * (25000.0 if name == "x" else -25000.0)
         file.createVariable("crs", "S1", ()).grid_mapping_name = "lambert_azimuthal_equal_area"
-        names = {"TB": ("u2", "K", 0), "Incidence_angle": ("i2", "degree", -1), "TB_std_dev": ("u2", "K", 65535),
-                 "TB_num_samples": ("u1", "count", 0),
-                 "TB_time": ("i2", "minutes since 2008-10-04 00:00:00", -32768)}  # fmt: skip
+        names = {
+            "TB": ("u2", "K", 0),
+            "Incidence_angle": ("i2", "degree", -1),
+            "TB_std_dev": ("u2", "K", 65535),
+            "TB_num_samples": ("u1", "count", 0),
+            "TB_time": ("i2", "minutes since 2008-10-04 00:00:00", -32768),
+        }
         for name, (kind, units, fill) in names.items():
             variable = file.createVariable(name, kind, ("time", "y", "x"), fill_value=fill)
             variable.set_auto_maskandscale(False)
@@ -401,8 +413,10 @@ def write_cetb(path, day, *, beam="18H", division="Evening", size=4):
 
 
 def test_cetb_files_join_over_channels_and_days(tmp_path):
-    paths = [write_cetb(tmp_path / f"{k}.nc", day, beam=beam)
-             for k, (day, beam) in enumerate([(13427, "36V"), (13426, "18H"), (13427, "18H")])]  # fmt: skip
+    paths = [
+        write_cetb(tmp_path / f"{k}.nc", day, beam=beam)
+        for k, (day, beam) in enumerate([(13427, "36V"), (13426, "18H"), (13427, "18H")])
+    ]
     ds = open_cetb(paths, catalog_id="x").compute()
     assert ds["channel"].values.tolist() == ["18.7H", "36.5V"]
     assert [str(t)[:10] for t in ds["time"].values] == ["2008-10-04", "2008-10-05"]

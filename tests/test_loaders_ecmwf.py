@@ -288,8 +288,13 @@ def test_real_points_at_hawaii(shared_samples):
 
 
 def write_truth(path, first_day, *, skip=()):
-    names = {"soil_moisture": "m3 m-3", "clay_fraction": "1", "sand_fraction": "1", "vegetation_water_content": "kg m-2",
-             "surface_temperature": "K"}  # fmt: skip
+    names = {
+        "soil_moisture": "m3 m-3",
+        "clay_fraction": "1",
+        "sand_fraction": "1",
+        "vegetation_water_content": "kg m-2",
+        "surface_temperature": "K",
+    }
     with netCDF4.Dataset(path, "w") as file:
         for dim, axis in (("time", np.arange(2) + first_day), ("lat", [-0.5, 0.5]), ("lon", [10.0, 11.0])):
             file.createDimension(dim, 2)

@@ -35,13 +35,17 @@ STATIC = (
 
 
 def stm_name(station="A", network="NET", depth=(0.05, 0.05), variable="sm", instrument="EC5"):
-    return (f"{network}/{station}/{network}_{network}_{station}_{variable}_{depth[0]:.6f}_{depth[1]:.6f}_{instrument}"
-            "_20190101_20200101.stm")  # fmt: skip
+    return (
+        f"{network}/{station}/{network}_{network}_{station}_{variable}_{depth[0]:.6f}_{depth[1]:.6f}_{instrument}"
+        "_20190101_20200101.stm"
+    )
 
 
 def header(station="A", network="NET", lat=40.0, lon=-100.0, depth=(0.05, 0.05), instrument="EC5"):
-    return (f"{network:10} {network:15} {station:15} {lat:10.5f} {lon:11.5f} {300:8.2f} {depth[0]:.2f} {depth[1]:.2f} "
-            f"{instrument}\n")  # fmt: skip
+    return (
+        f"{network:10} {network:15} {station:15} {lat:10.5f} {lon:11.5f} {300:8.2f} {depth[0]:.2f} {depth[1]:.2f} "
+        f"{instrument}\n"
+    )
 
 
 def ceop(body=BODY, station="A", network="NET", lat=40.0, lon=-100.0, depth=(0.05, 0.05)):
@@ -101,9 +105,16 @@ def test_both_formats_from_zip_and_folder(tmp_path, writer, form):
     assert found.readings["flag"].tolist() == ["G", "C03,C02"]
     assert list(found.readings["flag"].cat.categories) == ["G", "C03,C02"]
     assert found.report["readings"] == {
-        "read": 4, "kept": 2, "fill": 1, "above_one": 0, "duplicate_same": 0, "duplicate_conflicting": 0,
-        "outside_period": 0, "flag": 1, "out_of_order": 0,
-    }  # fmt: skip
+        "read": 4,
+        "kept": 2,
+        "fill": 1,
+        "above_one": 0,
+        "duplicate_same": 0,
+        "duplicate_conflicting": 0,
+        "outside_period": 0,
+        "flag": 1,
+        "out_of_order": 0,
+    }
     assert found.report["removed_by_flag"] == found.report["removed_by_flag_of_network"]["NET"] == {"D01": 1}
 
 
@@ -111,9 +122,7 @@ def test_both_formats_from_zip_and_folder(tmp_path, writer, form):
 def test_every_line_ending_that_ismn_has_shipped(tmp_path, ending):
     text = (header() + BODY).replace("\n", ending)
     archive = write_zip(tmp_path / "a.zip", {stm_name(): text.encode()})
-    assert read_readings(archive, flags="all")["soil_moisture"].tolist() == [
-        np.float32(v) for v in (0.2, 0.21, 0.25)
-    ]  # fmt: skip
+    assert read_readings(archive, flags="all")["soil_moisture"].tolist() == [np.float32(v) for v in (0.2, 0.21, 0.25)]
 
 
 @pytest.mark.parametrize(
@@ -122,8 +131,11 @@ def test_every_line_ending_that_ismn_has_shipped(tmp_path, ending):
 @pytest.mark.parametrize("form", ["header_values", "ceop_sep"])
 def test_odd_names(tmp_path, station, named, form):
     name = stm_name(named, instrument="Hydra_probe_(2.5-Volt)")
-    text = header(station, instrument="Hydra probe_(2.5-Volt)") + BODY if form == "header_values" else ceop(
-        station=station)  # fmt: skip
+    text = (
+        header(station, instrument="Hydra probe_(2.5-Volt)") + BODY
+        if form == "header_values"
+        else ceop(station=station)
+    )
     archive = write_zip(tmp_path / "a.zip", {f"deep/er/{name}": text})
     (row,) = index_archive(archive).to_dict("records")
     assert row["station"] == station
@@ -212,8 +224,11 @@ def test_files_of_one_sensor_are_joined(tmp_path):
 
 
 def test_loose_files_with_their_static_variables(tmp_path):
-    members = {stm_name("A"): header("A") + BODY, stm_name("B"): header("B") + BODY,
-               "NET/A/NET_NET_A_static_variables.csv": STATIC}  # fmt: skip
+    members = {
+        stm_name("A"): header("A") + BODY,
+        stm_name("B"): header("B") + BODY,
+        "NET/A/NET_NET_A_static_variables.csv": STATIC,
+    }
     folder = write_folder(tmp_path / "a", members)
     paths = [path for path in folder.rglob("*") if path.is_file() and "B" not in path.name]
     found = open_insitu(paths, catalog_id="x")
@@ -243,19 +258,28 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
     members = {stm_name(s): header(s, lat=40 + i) + BODY for i, s in enumerate("ABCDE")}
     archive = write_zip(tmp_path / "a.zip", members)
     seen = []
-    report = ingest(archive, tmp_path / "out", flags="all", catalog_id="ismn_archive", synthetic=True,
-                    progress=lambda done, total: seen.append((done, total)))  # fmt: skip
+    report = ingest(
+        archive,
+        tmp_path / "out",
+        flags="all",
+        catalog_id="ismn_archive",
+        synthetic=True,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     assert seen[-1] == (5, 5)
     assert json.loads((tmp_path / "out" / "ingest_report.json").read_text()) == report
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
-        "ingest_report.json", "readings.parquet", "sensors.parquet"
-    ]  # fmt: skip
+        "ingest_report.json",
+        "readings.parquet",
+        "sensors.parquet",
+    ]
     assert pq.ParquetFile(tmp_path / "out" / "readings.parquet").num_row_groups == 3
     opened = open_insitu([archive], catalog_id="ismn_archive", flags="all", synthetic=True)
     stored = read_tables(tmp_path / "out").check()
     assert (stored.catalog_id, stored.synthetic) == ("ismn_archive", True)
-    pd.testing.assert_frame_equal(stored.readings.astype({"time": "datetime64[ns]"}), opened.readings,
-                                  check_categorical=False)  # fmt: skip
+    pd.testing.assert_frame_equal(
+        stored.readings.astype({"time": "datetime64[ns]"}), opened.readings, check_categorical=False
+    )
     assert stored.sensors["n_readings"].tolist() == [3] * 5
     assert stored.sensors["last_reading"].iloc[0] == pd.Timestamp("2019-01-01 03:00")
     some = read_tables(tmp_path / "out", ["NET__B__EC5__0.0500-0.0500"])
@@ -278,8 +302,11 @@ def test_a_failed_ingest_leaves_nothing(tmp_path):
 
 
 def test_a_sensor_of_which_every_reading_is_flagged_is_reported(tmp_path):
-    members = {stm_name("A"): header("A") + BODY, stm_name("B"): header("B") + BODY.replace(" G ", " U ").replace("C", "D"),
-               stm_name("C"): header("C")}  # fmt: skip
+    members = {
+        stm_name("A"): header("A") + BODY,
+        stm_name("B"): header("B") + BODY.replace(" G ", " U ").replace("C", "D"),
+        stm_name("C"): header("C"),
+    }
     found = open_insitu([write_zip(tmp_path / "a.zip", members)], catalog_id="x")
     assert found.sensors["station"].tolist() == ["A"]
     assert found.report["sensors_without_readings"] == ["NET__B__EC5__0.0500-0.0500", "NET__C__EC5__0.0500-0.0500"]
@@ -415,8 +442,16 @@ def test_a_zip_that_is_cut_short(tmp_path):
         index_archive(tmp_path / "b.zip")
 
 
-@pytest.mark.parametrize("name", ["../../evil.stm", "/etc/NET_NET_A_sm_0.05_0.05_x_20190101_20200101.stm", "..\\evil.stm",
-                                  "NET/../../evil.stm", "C:\\evil.stm"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../evil.stm",
+        "/etc/NET_NET_A_sm_0.05_0.05_x_20190101_20200101.stm",
+        "..\\evil.stm",
+        "NET/../../evil.stm",
+        "C:\\evil.stm",
+    ],
+)
 def test_a_path_that_climbs_out_is_refused_by_name(tmp_path, name):
     found = open_insitu([write_zip(tmp_path / "a.zip", {**GOOD, name: header() + BODY})], catalog_id="x")
     assert found.sensors["station"].tolist() == ["Good"]
@@ -475,9 +510,10 @@ def test_empty_networks_and_empty_archives(tmp_path):
 
 def test_damaged_static_variables_are_named_and_the_readings_kept(tmp_path):
     for content, reason in [
-        (STATIC.replace("% weight", "g/kg"), "other units"), (STATIC.replace("23.00", "much"), "not a number"),
+        (STATIC.replace("% weight", "g/kg"), "other units"),
+        (STATIC.replace("23.00", "much"), "not a number"),
         ("quantity_name;unit\nclay fraction;%\n", "too few fields"),
-    ]:  # fmt: skip
+    ]:
         archive = write_zip(tmp_path / "a.zip", {**GOOD, "NET/Good/NET_NET_Good_static_variables.csv": content})
         found = open_insitu([archive], catalog_id="x")
         assert reason in reasons(found.report)
@@ -500,8 +536,11 @@ def test_the_command(tmp_path):
     assert "with flag D01: 1" in result.output
     assert f"skipped {stm_name()}" in result.output
     assert pd.read_parquet(tmp_path / "out" / "readings.parquet").columns[:4].tolist() == [
-        "sensor_id", "time", "soil_moisture", "flag"
-    ]  # fmt: skip
+        "sensor_id",
+        "time",
+        "soil_moisture",
+        "flag",
+    ]
     result = CliRunner().invoke(app, [*command, "--json"])
     assert json.loads(result.stdout)["readings"]["kept"] == 1
 
@@ -572,15 +611,28 @@ def compare_metadata(row: dict, file) -> None:
 
     depth = file.metadata["variable"].depth
     pairs = {"lat": theirs("latitude"), "lon": theirs("longitude"), "depth_from": depth.start, "depth_to": depth.end}
-    for name in ("network", "station", "instrument", "variable", "elevation", "climate_KG", "climate_insitu", "lc_2000",
-                 "lc_2005", "lc_2010", "lc_insitu", "saturation"):  # fmt: skip
+    for name in (
+        "network",
+        "station",
+        "instrument",
+        "variable",
+        "elevation",
+        "climate_KG",
+        "climate_insitu",
+        "lc_2000",
+        "lc_2005",
+        "lc_2010",
+        "lc_insitu",
+        "saturation",
+    ):
         pairs[name] = theirs(name)
     for name in ("sand_fraction", "silt_fraction", "clay_fraction", "organic_carbon"):
         pairs[name] = None if theirs(name) is None else theirs(name) / 100  # percent there
     unexplained = {
-        name: (row[name], value) for name, value in pairs.items()
+        name: (row[name], value)
+        for name, value in pairs.items()
         if not equal(row[name], value) and not explained(name, row, row[name], value)
-    }  # fmt: skip
+    }
     assert unexplained == {}, row["file"]
     assert row["format"] == file.file_type
 
@@ -599,7 +651,12 @@ def compare_readings(series, file) -> None:
 def test_the_conus_archive(shared_samples):
     found = index_archive(shared_samples / "conus_s1s2smap_2019_2021" / "ismn_sm_5cm_2019_2021.zip")
     assert found["network"].value_counts().to_dict() == {
-        "USCRN": 101, "RISMA": 46, "ARM": 45, "iRON": 12, "TxSON": 5, "FLUXNET-AMERIFLUX": 1,
-    }  # fmt: skip
+        "USCRN": 101,
+        "RISMA": 46,
+        "ARM": 45,
+        "iRON": 12,
+        "TxSON": 5,
+        "FLUXNET-AMERIFLUX": 1,
+    }
     assert found["sensor_id"].is_unique
     assert found[["climate_KG", "lc_2010", "sand_fraction", "saturation"]].notna().all(axis=None)

@@ -19,8 +19,20 @@ def times(days) -> np.ndarray:
     return np.datetime64("2017-01-01", "ns") + (np.asarray(days) * 86400e9).astype("timedelta64[ns]")
 
 
-def write_smap(path, *, index, days, moisture, flags, overpass, lat=(10.0, 11.0), lon=(-155.0, 200.0), number=(7, 9),
-               units="cm**3/cm**3", leave_out=()):  # fmt: skip
+def write_smap(
+    path,
+    *,
+    index,
+    days,
+    moisture,
+    flags,
+    overpass,
+    lat=(10.0, 11.0),
+    lon=(-155.0, 200.0),
+    number=(7, 9),
+    units="cm**3/cm**3",
+    leave_out=(),
+):
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("time", len(days))
         file.createDimension("locations", len(lat))
@@ -44,9 +56,12 @@ def write_smap(path, *, index, days, moisture, flags, overpass, lat=(10.0, 11.0)
 
 
 GOOD = {
-    "index": [1, 0, 0, 1, 0], "days": [3.2, 1.7, 0.2, 1.7, 5.2], "moisture": [0.3, 0.2, 0.1, -9999.0, 0.5],
-    "flags": [0, 9, 8, 15, 13], "overpass": [1, 2, 1, 2, 1],
-}  # fmt: skip
+    "index": [1, 0, 0, 1, 0],
+    "days": [3.2, 1.7, 0.2, 1.7, 5.2],
+    "moisture": [0.3, 0.2, 0.1, -9999.0, 0.5],
+    "flags": [0, 9, 8, 15, 13],
+    "overpass": [1, 2, 1, 2, 1],
+}
 
 
 def open_smap(path, **options):
@@ -95,8 +110,13 @@ def test_bits_of_the_quality_flag():
 
 def test_smap_near_and_period(tmp_path):
     path = write_smap(tmp_path / "0001.nc", **GOOD)
-    other = write_smap(tmp_path / "0002.nc", **{**GOOD, "index": [0] * 5, "days": [1, 2, 3, 4, 6]}, lat=(40.0,), lon=(0.0,),
-                       number=(3,))  # fmt: skip
+    other = write_smap(
+        tmp_path / "0002.nc",
+        **{**GOOD, "index": [0] * 5, "days": [1, 2, 3, 4, 6]},
+        lat=(40.0,),
+        lon=(0.0,),
+        number=(3,),
+    )
     both = open_smap_l3_points([path, other], catalog_id="x", quality="all")
     assert both.sizes == {"location": 3, "time": 9}
     assert both["soil_moisture"].sel(time=times(6.0))[2] == np.float32(0.5)
@@ -112,10 +132,15 @@ def test_smap_near_and_period(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    [({"index": [5, 0, 0, 1, 0]}, "ragged"), ({"units": "%"}, "other units"), ({"number": (7, 7)}, "occurs twice"),
-     ({"leave_out": ["locationIndex"]}, "locationIndex"), ({"days": [3.2, 1.7, 1.7, 1.7, 5.2]}, "two observations"),
-     ({"lat": (95.0, 11.0)}, "position")],
-)  # fmt: skip
+    [
+        ({"index": [5, 0, 0, 1, 0]}, "ragged"),
+        ({"units": "%"}, "other units"),
+        ({"number": (7, 7)}, "occurs twice"),
+        ({"leave_out": ["locationIndex"]}, "locationIndex"),
+        ({"days": [3.2, 1.7, 1.7, 1.7, 5.2]}, "two observations"),
+        ({"lat": (95.0, 11.0)}, "position"),
+    ],
+)
 def test_smap_refuses_other_files(tmp_path, change, match):
     with pytest.raises(FormatError, match=match):
         open_smap(write_smap(tmp_path / "0001.nc", **{**GOOD, **change}))
@@ -187,8 +212,9 @@ def test_distances_on_the_sphere():
 
 def test_real_smap_and_gldas_at_hawaii(shared_samples):
     folder = shared_samples / "hawaii_timeseries"
-    smap = open_smap_l3_points(sorted((folder / "SMAP_L3").rglob("*.nc")), catalog_id="x", start="2017-01-01",
-                               end="2018-12-31")  # fmt: skip
+    smap = open_smap_l3_points(
+        sorted((folder / "SMAP_L3").rglob("*.nc")), catalog_id="x", start="2017-01-01", end="2018-12-31"
+    )
     check_dataset(smap, who="test", require=("soil_moisture",), check_values=True)
     count = np.isfinite(smap["soil_moisture"]).sum("time").values
     assert count.tolist() == [0, 434, 303, 619, 625, 592, 619, 370, 609, 400, 0, 439, 146]

@@ -41,9 +41,17 @@ def write(path, bands, *, transform=CORNER, crs=UTM, dtype="float32", tags=None,
     values = list(bands.values())
     profile = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate", **profile}
     with rasterio.open(
-        path, "w", driver="GTiff", height=values[0].shape[0], width=values[0].shape[1], count=len(values), crs=crs,
-        dtype=dtype, transform=transform, **profile,
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=values[0].shape[0],
+        width=values[0].shape[1],
+        count=len(values),
+        crs=crs,
+        dtype=dtype,
+        transform=transform,
+        **profile,
+    ) as out:
         for i, (name, array) in enumerate(bands.items(), 1):
             out.write(array.astype(dtype), i)
             if described:
@@ -202,9 +210,15 @@ def test_gdal_agrees_to_its_own_tolerance(tmp_path):
     target = UtmWindow.centred(lat, lon, size=256, resolution=10)
     warped = np.full(target.shape, np.nan, "float32")
     reproject(
-        values, warped, src_transform=transform, src_crs="EPSG:32615", dst_transform=target.transform,
-        dst_crs=f"EPSG:{target.epsg}", dst_nodata=np.nan, resampling=Resampling.bilinear,
-    )  # fmt: skip
+        values,
+        warped,
+        src_transform=transform,
+        src_crs="EPSG:32615",
+        dst_transform=target.transform,
+        dst_crs=f"EPSG:{target.epsg}",
+        dst_nodata=np.nan,
+        resampling=Resampling.bilinear,
+    )
     with open_scenes([path]).open(0) as reader:
         ours = reader.read(target)[0]
     assert np.isfinite(ours).all()
@@ -266,9 +280,11 @@ def test_bands_of_several_sizes_and_files_of_one_scene(tmp_path):
     write(tmp_path / "L1C_20200901T001122_B11.tif", {"x": b11}, transform=from_origin(600_000, 4_100_000, 20, 20))
     write(tmp_path / "L1C_20200901T001122_B01.tif", {"x": b11}, transform=from_origin(600_000, 4_100_000, 20, 20))
     index = open_scenes(
-        sorted(tmp_path.glob("*.tif")), source="sentinel2", bands={"B4": {"band": "B04"}, "B11": {"band": "B11"}},
+        sorted(tmp_path.glob("*.tif")),
+        source="sentinel2",
+        bands={"B4": {"band": "B04"}, "B11": {"band": "B11"}},
         scene={"pattern": r"(?P<scene>.+)_(?P<band>B\d\d)\.tif"},
-    )  # fmt: skip
+    )
     assert list(index.table["scene_id"]) == ["L1C_20200901T001122"]
     assert index.units == {"B4": "1e-4", "B11": "1e-4"}
     with index.open(0) as reader:
@@ -311,9 +327,12 @@ def test_longitudes_of_any_turn(tmp_path, first):
     )
     dataset.to_netcdf(tmp_path / "a_20200901.nc", engine="h5netcdf")
     index = open_scenes(
-        [tmp_path / "a_20200901.nc"], source="smap", bands={"ssm": {"variable": "ssm"}}, units={"ssm": "mm"},
+        [tmp_path / "a_20200901.nc"],
+        source="smap",
+        bands={"ssm": {"variable": "ssm"}},
+        units={"ssm": "mm"},
         time={"pattern": r"_(?P<time>\d{8})\."},
-    )  # fmt: skip
+    )
     assert index.table.loc[0, ["west", "east"]].tolist() == [-180.0, 180.0]
     with index.open(0) as reader:
         points = np.array([179.9, -179.9, 0.1, -0.1, 359.9, 180.0, -30.1, -29.9])
@@ -338,9 +357,12 @@ def test_real_gldas_granules(shared_samples):
     paths = sorted((shared_samples / "gldas_noah025_3h").glob("*.nc4"))
     name = "SoilMoi0_10cm_inst"
     index = open_scenes(
-        paths, source="gldas", bands={name: {"variable": name}}, units={name: "kg m-2"},
+        paths,
+        source="gldas",
+        bands={name: {"variable": name}},
+        units={name: "kg m-2"},
         time={"pattern": r"\.A(?P<time>\d{8}\.\d{4})\."},
-    )  # fmt: skip
+    )
     assert list(index.table["time"]) == [pd.Timestamp("2016-01-01T03"), pd.Timestamp("2016-01-01T06")]
     assert index.table.loc[0, ["west", "south", "east", "north"]].tolist() == [-180, -60, 180, 90]
     with h5py.File(paths[1]) as file:
@@ -481,7 +503,7 @@ def test_headers_of_like_granules_are_interpreted_once_and_others_anew(tmp_path,
         (lambda ds: ds.assign(ssm=ds["ssm"].assign_attrs(units="m"), spatial_ref=ds["spatial_ref"]), "has other units"),
         (lambda ds: ds.assign_coords(time=[1, 2]), "is no coordinate of times"),
     ],
-)  # fmt: skip
+)
 def test_arrays_that_cannot_be_read(tmp_path, change, message):
     dataset, _ = stack()
     change(dataset).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
@@ -510,14 +532,26 @@ def test_bounds_covering_and_subsets(tmp_path):
         write(tmp_path / "b_20200902T000000.tif", {"VV": noise()}),
         write(tmp_path / "a_20200901T000000.tif", {"VV": noise()}, transform=from_origin(700_000, 4_100_000, 10, 10)),
         # across the date line, in zone 1: 177.0 W is its middle
-        write(tmp_path / "c_20200903T000000.tif", {"VV": noise()}, crs="EPSG:32601",
-              transform=from_origin(100_000, 1_000_000, 400, 400)),
-        write(tmp_path / "d_20200904T000000.tif", {"VV": noise((20, 40))}, crs="EPSG:4326",
-              transform=from_origin(170, 10, 0.5, 0.5)),
+        write(
+            tmp_path / "c_20200903T000000.tif",
+            {"VV": noise()},
+            crs="EPSG:32601",
+            transform=from_origin(100_000, 1_000_000, 400, 400),
+        ),
+        write(
+            tmp_path / "d_20200904T000000.tif",
+            {"VV": noise((20, 40))},
+            crs="EPSG:4326",
+            transform=from_origin(170, 10, 0.5, 0.5),
+        ),
         # around the pole
-        write(tmp_path / "e_20200905T000000.tif", {"VV": noise((100, 100))}, crs="EPSG:3413",
-              transform=from_origin(-500_000, 500_000, 10_000, 10_000)),
-    ]  # fmt: skip
+        write(
+            tmp_path / "e_20200905T000000.tif",
+            {"VV": noise((100, 100))},
+            crs="EPSG:3413",
+            transform=from_origin(-500_000, 500_000, 10_000, 10_000),
+        ),
+    ]
     index = open_scenes(paths)
     table = index.table
     assert list(table["scene_id"].str[0]) == ["a", "b", "c", "d", "e"]
@@ -557,8 +591,12 @@ def test_bounds_covering_and_subsets(tmp_path):
 
 def test_every_cell_of_a_raster_is_within_its_bounds(tmp_path):
     for zone, (west, north) in {32633: (166_021, 9_300_000), 32756: (700_000, 1_200_000)}.items():
-        path = write(tmp_path / f"z_{zone}_20200901T000000.tif", {"VV": noise()}, crs=f"EPSG:{zone}",
-                     transform=from_origin(west, north, 366, 366))  # fmt: skip
+        path = write(
+            tmp_path / f"z_{zone}_20200901T000000.tif",
+            {"VV": noise()},
+            crs=f"EPSG:{zone}",
+            transform=from_origin(west, north, 366, 366),
+        )
         index = open_scenes([path])
         rng = np.random.default_rng(0)
         x, y = west + 366 * 300 * rng.random(500), north - 366 * 300 * rng.random(500)
@@ -588,9 +626,20 @@ def test_only_what_a_window_needs_is_read(tmp_path):
     size = 4096
     path = tmp_path / NAME
     with rasterio.open(
-        path, "w", driver="GTiff", height=size, width=size, count=3, dtype="uint16", crs=UTM, transform=CORNER,
-        tiled=True, blockxsize=256, blockysize=256, sparse_ok=True,
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=size,
+        width=size,
+        count=3,
+        dtype="uint16",
+        crs=UTM,
+        transform=CORNER,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        sparse_ok=True,
+    ) as out:
         for number in (1, 2, 3):
             out.set_band_description(number, f"B{number}")
     index = open_scenes([path], source="x", bands=["B1", "B2", "B3"])
@@ -750,7 +799,7 @@ def test_the_offset_of_sentinel2(tmp_path):
         ({"threads": 0}, "'threads' is no number"),
         ({"source": ""}, "'source' is no name"),
     ],
-)  # fmt: skip
+)
 def test_options_that_are_refused(tmp_path, options, message):
     with pytest.raises(ParameterError, match=message):
         open_scenes([write(tmp_path / NAME, {"VV": noise((8, 8))})], **options)

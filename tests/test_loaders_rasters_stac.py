@@ -62,13 +62,26 @@ class Handler(SimpleHTTPRequestHandler):
     def do_GET(self):
         if self.path.rstrip("/") == "/api":
             landing = {
-                "type": "Catalog", "id": "api", "stac_version": "1.0.0", "description": "an API",
-                "conformsTo": ["https://api.stacspec.org/v1.0.0/core", "https://api.stacspec.org/v1.0.0/item-search",
-                               "https://api.stacspec.org/v1.0.0/item-search#query"],
-                "links": [{"rel": "self", "href": self.root()}, {"rel": "root", "href": self.root()},
-                          {"rel": "search", "href": f"{self.root()}/search", "method": "POST",
-                           "type": "application/geo+json"}],
-            }  # fmt: skip
+                "type": "Catalog",
+                "id": "api",
+                "stac_version": "1.0.0",
+                "description": "an API",
+                "conformsTo": [
+                    "https://api.stacspec.org/v1.0.0/core",
+                    "https://api.stacspec.org/v1.0.0/item-search",
+                    "https://api.stacspec.org/v1.0.0/item-search#query",
+                ],
+                "links": [
+                    {"rel": "self", "href": self.root()},
+                    {"rel": "root", "href": self.root()},
+                    {
+                        "rel": "search",
+                        "href": f"{self.root()}/search",
+                        "method": "POST",
+                        "type": "application/geo+json",
+                    },
+                ],
+            }
             self.reply(json.dumps(landing).encode(), "application/json")
             return
         path = Path(self.translate_path(self.path))
@@ -97,8 +110,15 @@ class Handler(SimpleHTTPRequestHandler):
         first, size = question.get("offset", 0), 2  # a small page, so that there is a next one
         answer = {"type": "FeatureCollection", "features": found[first : first + size], "links": []}
         if first + size < len(found):
-            answer["links"] = [{"rel": "next", "method": "POST", "href": f"{self.root()}/search", "merge": True,
-                                "body": {"offset": first + size}}]  # fmt: skip
+            answer["links"] = [
+                {
+                    "rel": "next",
+                    "method": "POST",
+                    "href": f"{self.root()}/search",
+                    "merge": True,
+                    "body": {"offset": first + size},
+                }
+            ]
         self.reply(json.dumps(answer).encode(), "application/geo+json")
 
 
@@ -122,15 +142,30 @@ def noise(shape, seed):
 def write_cog(path, values, *, transform=CORNER, crs="EPSG:32614", **profile):
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        path, "w", driver="GTiff", height=values.shape[0], width=values.shape[1], count=1, dtype=values.dtype, crs=crs,
-        transform=transform, tiled=True, blockxsize=256, blockysize=256, **{"nodata": 0, **profile},
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=values.shape[0],
+        width=values.shape[1],
+        count=1,
+        dtype=values.dtype,
+        crs=crs,
+        transform=transform,
+        tiled=True,
+        blockxsize=256,
+        blockysize=256,
+        **{"nodata": 0, **profile},
+    ) as out:
         out.write(values, 1)
 
 
 def proj(shape=(300, 300), step=10, **changes):
-    return {"proj:code": "EPSG:32614", "proj:shape": list(shape),
-            "proj:transform": [step, 0, 600_000, 0, -step, 4_100_000], **changes}  # fmt: skip
+    return {
+        "proj:code": "EPSG:32614",
+        "proj:shape": list(shape),
+        "proj:transform": [step, 0, 600_000, 0, -step, 4_100_000],
+        **changes,
+    }
 
 
 def make_item(folder, number, *, cloud=10.0, collection="s2", fields=True, red=None, swir=None, box=BOX, **properties):
@@ -142,12 +177,18 @@ def make_item(folder, number, *, cloud=10.0, collection="s2", fields=True, red=N
     )
     time = datetime(2020, 6, 1, 17, 0, 11, tzinfo=UTC) + timedelta(days=number)
     item = pystac.Item(
-        name, polygon(box), box, time, {"eo:cloud_cover": cloud, **properties},
+        name,
+        polygon(box),
+        box,
+        time,
+        {"eo:cloud_cover": cloud, **properties},
         stac_extensions=[PROJECTION, RASTER] if fields else [],
-    )  # fmt: skip
+    )
     item.collection_id = collection
-    grids = {"red": (proj() if fields else {}) | (red or {}),
-             "swir16": (proj((150, 150), 20) if fields else {}) | (swir or {})}  # fmt: skip
+    grids = {
+        "red": (proj() if fields else {}) | (red or {}),
+        "swir16": (proj((150, 150), 20) if fields else {}) | (swir or {}),
+    }
     for key, extra in grids.items():
         item.add_asset(
             key, pystac.Asset(f"./{key}.tif", media_type=pystac.MediaType.COG, roles=["data"], extra_fields=extra)
@@ -193,9 +234,13 @@ def test_a_static_catalog_is_read_as_the_files_are(served, fields, remote):
     assert handler.ranges == []  # no file was opened
     assert [source.geometry is not None for source in index._sources[0]] == [fields, fields]
     files = open_scenes(
-        sorted(root.glob("*/*.tif")), catalog_id="s2", source="mine", bands={"B4": "red", "B11": "swir16"},
-        scene={"pattern": r"(?P<scene>S2_\d)/(?P<band>\w+)\.tif"}, time={"static": True},
-    )  # fmt: skip
+        sorted(root.glob("*/*.tif")),
+        catalog_id="s2",
+        source="mine",
+        bands={"B4": "red", "B11": "swir16"},
+        scene={"pattern": r"(?P<scene>S2_\d)/(?P<band>\w+)\.tif"},
+        time={"static": True},
+    )
     with pickle.loads(pickle.dumps(index)).open(1) as ours, files.open(1) as theirs:
         assert "S2_2" in theirs.scene_id
         for target in (window(20, 30, 64), UtmWindow.centred(37.02, -97.86, size=32, resolution=12.5)):

@@ -51,9 +51,17 @@ def write(
     height, width = arrays[0].shape
     profile = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate", **profile}
     with rasterio.open(
-        path, "w", driver="GTiff", height=height, width=width, count=len(arrays), dtype=dtype, crs=crs,
-        transform=transform, **profile,
-    ) as out:  # fmt: skip
+        path,
+        "w",
+        driver="GTiff",
+        height=height,
+        width=width,
+        count=len(arrays),
+        dtype=dtype,
+        crs=crs,
+        transform=transform,
+        **profile,
+    ) as out:
         for i, (name, values) in enumerate(bands.items(), 1):
             out.write(values.astype(dtype), i)
             if not name.startswith("#"):
@@ -144,19 +152,24 @@ def test_equivalent_looks_are_those_of_the_speckle(tmp_path):
         ({"units": "linear"}, lambda p: p),
         ({"units": "dn", "scale": 1e-6, "dn_of": "linear", "dtype": "uint32"}, lambda p: np.round(p / 1e-6)),
         ({"units": "dn", "scale": 1e-4, "dn_of": "amplitude", "dtype": "uint16"}, lambda p: np.sqrt(p) / 1e-4),
-        ({"units": "dn", "scale": 0.001, "offset": -40.0, "dn_of": "dB", "dtype": "uint16"}, lambda p: (db(p) + 40) / 0.001),
+        (
+            {"units": "dn", "scale": 0.001, "offset": -40.0, "dn_of": "dB", "dtype": "uint16"},
+            lambda p: (db(p) + 40) / 0.001,
+        ),
         ({"units": "dB", "tagged": (0.001, -40.0), "dtype": "int32"}, lambda p: (db(p) + 40) / 0.001),
         ({"units": "dn", "dn_of": "dB", "tagged": (0.001, -40.0), "dtype": "uint16"}, lambda p: (db(p) + 40) / 0.001),
     ],
-)  # fmt: skip
+)
 def test_units_lead_to_the_same_decibels(tmp_path, options, number_of):
     power = speckled((120, 140))
     expected = open_sentinel1([write(tmp_path / "a" / f"{NAME}.tif", {"VV": db(power)})], polarizations="VV")
     dtype, tagged = options.pop("dtype", "float32"), options.pop("tagged", None)
     path = write(
-        tmp_path / "b" / f"{NAME}.tif", {"VV": np.round(number_of(power)) if dtype != "float32" else power}, dtype=dtype,
+        tmp_path / "b" / f"{NAME}.tif",
+        {"VV": np.round(number_of(power)) if dtype != "float32" else power},
+        dtype=dtype,
         tagged_scales=None if tagged is None else ((tagged[0],), (tagged[1],)),
-    )  # fmt: skip
+    )
     ds = open_sentinel1([path], polarizations="VV", **options)
     assert ds["sigma0"].attrs["native_units"].startswith(options["units"])
     assert ("comment" in ds["sigma0"].attrs) == (options["units"] == "dn")
@@ -208,9 +221,15 @@ def test_gdal_agrees_on_an_ease_grid_to_the_share_of_pixels_on_edges(tmp_path):
     warped = np.full(window.shape, np.nan, "float32")
     to = from_origin(window.x[0] - M01.cell / 2, window.y[0] + M01.cell / 2, M01.cell, M01.cell)
     reproject(
-        vv, warped, src_transform=CORNER, src_crs=UTM, dst_transform=to, dst_crs="EPSG:6933",
-        resampling=Resampling.average, dst_nodata=np.nan,
-    )  # fmt: skip
+        vv,
+        warped,
+        src_transform=CORNER,
+        src_crs=UTM,
+        dst_transform=to,
+        dst_crs="EPSG:6933",
+        resampling=Resampling.average,
+        dst_nodata=np.nan,
+    )
     whole = ds["n_looks"].sel(polarization="VV")[0].values > 9000
     assert whole.sum() >= 9
     np.testing.assert_allclose(ds["sigma0"].sel(polarization="VV")[0].values[whole], db(warped)[whole], atol=0.03)
@@ -595,8 +614,16 @@ def test_the_first_time_in_a_name_counts(tmp_path, path, time):
 
 
 def test_names_of_bands_and_scenes():
-    described = {"VV": "VV", "Sigma0_VH_db": "VH", "sigma0 hh": "HH", "incidenceAngleFromEllipsoid": "angle",
-                 "inc_map": "angle", "localIncidenceAngle": "angle", "": None, "Elevation": None}  # fmt: skip
+    described = {
+        "VV": "VV",
+        "Sigma0_VH_db": "VH",
+        "sigma0 hh": "HH",
+        "incidenceAngleFromEllipsoid": "angle",
+        "inc_map": "angle",
+        "localIncidenceAngle": "angle",
+        "": None,
+        "Elevation": None,
+    }
     assert {text: role_of("", text) for text in described} == described
     ends = ("_VV", "_VH", "_Sigma0_VV", "-angle", "_localIncidenceAngle", "_incidence_angle", "_inc_map")
     assert {scene_name(NAME + end) for end in ends} == {NAME}
@@ -666,12 +693,17 @@ def test_no_file_and_the_date_line(tmp_path):
 def test_the_catalog_declares_the_units(tmp_path):
     scene(tmp_path / "data" / "sentinel1_grd" / "2020", (128, 128))
     entry = {
-        "description": "Sentinel-1.", "loader": "smnb.loaders.sentinel:open_sentinel1",
-        "files": ["sentinel1_grd/**/*.tif"], "licence": "free", "fetch": {"by_hand": "Export it."},
-        "variables": {"sigma0": {"native": ["VV", "VH"], "units": "dB"},
-                      "incidence_angle": {"native": "angle", "units": "degree"}},
+        "description": "Sentinel-1.",
+        "loader": "smnb.loaders.sentinel:open_sentinel1",
+        "files": ["sentinel1_grd/**/*.tif"],
+        "licence": "free",
+        "fetch": {"by_hand": "Export it."},
+        "variables": {
+            "sigma0": {"native": ["VV", "VH"], "units": "dB"},
+            "incidence_angle": {"native": "angle", "units": "degree"},
+        },
         "options": {"units": "dB", "mosaic": "day"},
-    }  # fmt: skip
+    }
     (tmp_path / "data_catalog.yaml").write_text(yaml.safe_dump({"sentinel1_grd": entry}))
     catalog = Catalog.load(tmp_path / "data_catalog.yaml")
     ds = catalog.open("sentinel1_grd", tmp_path / "data")

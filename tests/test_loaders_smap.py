@@ -60,8 +60,16 @@ def fields_of(shape, **own) -> dict[str, np.ndarray]:
     return fields | own
 
 
-def write_l3(folder: Path, day: str, cells: dict[str, np.ndarray], *, name: str = L3, suffixes=("",), group=None,
-             short_name: str | None = None) -> Path:  # fmt: skip
+def write_l3(
+    folder: Path,
+    day: str,
+    cells: dict[str, np.ndarray],
+    *,
+    name: str = L3,
+    suffixes=("",),
+    group=None,
+    short_name: str | None = None,
+) -> Path:
     """A SPL3SMP day of fill values but for the six cells of `BOX`, in AM ("") and PM ("_pm")."""
     path = folder / name.format(day)
     with h5py.File(path, "w") as file:
@@ -165,9 +173,10 @@ def test_surface_and_tb_screening(tmp_path):
     cells = {
         "soil_moisture": np.full(6, 0.2, "float32"),
         "surface_flag": np.array([0, 1 << 8, 1 << 10, (1 << 8) | (1 << 10), 2, 0], "uint16"),
-        "tb_h_corrected": np.full(6, 250, "float32"), "tb_v_corrected": np.full(6, 260, "float32"),
+        "tb_h_corrected": np.full(6, 250, "float32"),
+        "tb_v_corrected": np.full(6, 260, "float32"),
         "tb_qual_flag_h": np.array([0, 1, 4, 65, 8192, FLAG_FILL], "uint16"),
-    }  # fmt: skip
+    }
     path = write_l3(tmp_path, "20200102", cells)
     ds = l3([path], region=BOX, exclude_surface=["frozen_model", "dense_vegetation"], count=True)
     np.testing.assert_array_equal(np.isfinite(ds["soil_moisture"].values).ravel(), [1, 0, 0, 0, 1, 1])
@@ -193,8 +202,13 @@ def test_both_overpasses_have_a_dimension(tmp_path):
 
 
 def test_releases_with_one_group_are_mornings(tmp_path):
-    path = write_l3(tmp_path, "20150401", {"soil_moisture": MOISTURE}, name="SMAP_L3_SM_P_{}_R13080_001.h5",
-                    group="Soil_Moisture_Retrieval_Data")  # fmt: skip
+    path = write_l3(
+        tmp_path,
+        "20150401",
+        {"soil_moisture": MOISTURE},
+        name="SMAP_L3_SM_P_{}_R13080_001.h5",
+        group="Soil_Moisture_Retrieval_Data",
+    )
     ds = l3([path], region=BOX)
     np.testing.assert_allclose(ds["soil_moisture"][0, 0, 0], 0.1)
     assert ds.attrs["soil_moisture_algorithm"] == "sca-v"
@@ -250,8 +264,13 @@ def test_nothing_is_read_before_it_is_asked_for_and_nothing_twice(day, monkeypat
 
 def test_options_find_each_releases_fields(tmp_path):
     shape = np.full(6, 1.0, "float32")
-    own = {"soil_moisture": 0.1 * shape, "soil_moisture_scav": 0.2 * shape, "soil_moisture_option3": 0.3 * shape,
-           "vegetation_opacity": 0.4 * shape, "vegetation_opacity_dca": 0.5 * shape}  # fmt: skip
+    own = {
+        "soil_moisture": 0.1 * shape,
+        "soil_moisture_scav": 0.2 * shape,
+        "soil_moisture_option3": 0.3 * shape,
+        "vegetation_opacity": 0.4 * shape,
+        "vegetation_opacity_dca": 0.5 * shape,
+    }
     own |= {f"retrieval_qual_flag{s}": np.zeros(6, "uint16") for s in ("_scav", "_option3")}
     path = write_l3(tmp_path, "20200102", own)
     found = {o: l3([path], region=BOX, option=o) for o in ("baseline", "sca-v", "dca")}
@@ -309,17 +328,27 @@ def test_l3_e_region_of_the_nine_kilometre_grid(tmp_path):
 
 @pytest.mark.parametrize(
     ("dtype", "layers", "options"),
-    [("f4", (), {"compression": "gzip"}), ("u2", (), {"compression": "gzip"}), ("u1", (3,), {"compression": "gzip"}),
-     (">f4", (), {"compression": "gzip"}), ("f4", (), {"compression": "gzip", "shuffle": True}), ("f4", (), {})],
-)  # fmt: skip
+    [
+        ("f4", (), {"compression": "gzip"}),
+        ("u2", (), {"compression": "gzip"}),
+        ("u1", (3,), {"compression": "gzip"}),
+        (">f4", (), {"compression": "gzip"}),
+        ("f4", (), {"compression": "gzip", "shuffle": True}),
+        ("f4", (), {}),
+    ],
+)
 def test_a_rectangle_of_a_field_in_one_chunk(tmp_path, dtype, layers, options):
     shape = (700, 3856, *layers)
     values = np.random.default_rng(0).integers(0, 40, shape).astype(dtype)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         field = file.create_dataset("x", data=values, chunks=shape, **options)
         assert field.nbytes > 4e6
-        for rows, cols in ((slice(0, 3), slice(0, 2)), (slice(300, 420), slice(800, 907)), (slice(699, 700), slice(3800, 3856)),
-                           (slice(0, 700), slice(0, 3856))):  # fmt: skip
+        for rows, cols in (
+            (slice(0, 3), slice(0, 2)),
+            (slice(300, 420), slice(800, 907)),
+            (slice(699, 700), slice(3800, 3856)),
+            (slice(0, 700), slice(0, 3856)),
+        ):
             found = read_rectangle(field, rows, cols)
             np.testing.assert_array_equal(found, values[(rows, cols, *((0,) * len(layers)))])
 
@@ -373,8 +402,14 @@ def test_l2_keeps_overlapping_granules_apart_and_lists_those_elsewhere(tmp_path)
 
 
 def test_l2_e_is_on_the_nine_kilometre_grid(tmp_path):
-    path = write_l2(tmp_path, "20200216T041259", [1623, 0], [3855, 0], name="SMAP_L2_SM_P_E_26958_A_{}_R18240_001.h5",
-                    soil_moisture=np.float32([0.2, 0.3]))  # fmt: skip
+    path = write_l2(
+        tmp_path,
+        "20200216T041259",
+        [1623, 0],
+        [3855, 0],
+        name="SMAP_L2_SM_P_E_26958_A_{}_R18240_001.h5",
+        soil_moisture=np.float32([0.2, 0.3]),
+    )
     ds = l2([path], region=EaseWindow(M09, 1622, 1624, 3854, 3856))
     assert ds["soil_moisture"].values[0].tolist()[1][1] == pytest.approx(0.2)
 
@@ -600,12 +635,25 @@ def test_composites_of_one_and_two_days_and_an_origin(week):
 
 def test_composites_average_power_and_overpasses():
     ds = xr.Dataset(
-        {"sigma0": (("time", "polarization", "y", "x"), np.array([-10.0, -20.0]).reshape(2, 1, 1, 1), {"units": "dB"}),
-         "soil_moisture": (("time", "overpass", "y", "x"), np.array([[0.1, np.nan], [0.2, 0.6]]).reshape(2, 2, 1, 1),
-                           {"units": "m3 m-3"})},
-        {"time": np.array(["2020-01-01", "2020-01-02"], "datetime64[ns]"), "polarization": ["VV"], "overpass": ["am", "pm"]},
+        {
+            "sigma0": (
+                ("time", "polarization", "y", "x"),
+                np.array([-10.0, -20.0]).reshape(2, 1, 1, 1),
+                {"units": "dB"},
+            ),
+            "soil_moisture": (
+                ("time", "overpass", "y", "x"),
+                np.array([[0.1, np.nan], [0.2, 0.6]]).reshape(2, 2, 1, 1),
+                {"units": "m3 m-3"},
+            ),
+        },
+        {
+            "time": np.array(["2020-01-01", "2020-01-02"], "datetime64[ns]"),
+            "polarization": ["VV"],
+            "overpass": ["am", "pm"],
+        },
         {"source": "x", "catalog_id": "x", "synthetic": 1, "history": ""},
-    )  # fmt: skip
+    )
     result = composite(ds, days=2, variables=["soil_moisture", "sigma0"])
     assert float(result["sigma0"].item()) == pytest.approx(10 * np.log10((0.1 + 0.01) / 2), rel=1e-6)
     assert float(result["soil_moisture"].item()) == pytest.approx(0.3, rel=1e-6)

@@ -43,8 +43,12 @@ def test_a_real_half_orbit_cell_by_cell(granule):
     row, col = raw["EASE_row_index"].astype(int), raw["EASE_column_index"].astype(int)
     window = EaseWindow.from_dataset(ds)
     at = (0, row - window.row_start, col - window.col_start)
-    for name, native in (("soil_moisture", "soil_moisture_option3"), ("vegetation_water_content",) * 2,
-                         ("albedo", "albedo_option3"), ("roughness", "roughness_coefficient_option3")):  # fmt: skip
+    for name, native in (
+        ("soil_moisture", "soil_moisture_option3"),
+        ("vegetation_water_content",) * 2,
+        ("albedo", "albedo_option3"),
+        ("roughness", "roughness_coefficient_option3"),
+    ):
         values = raw[native]
         np.testing.assert_array_equal(
             ds[name].values[at], np.where(values == -9999.0, np.nan, values).astype("float32")

@@ -18,8 +18,15 @@ NAME = "SMAP_L2_SM_SP_1AIWDV_{}_20200208T183607_097W35N_R16515_001.h5"
 SCENE = EaseWindow(M03, 1036, 1039, 2649, 2653)
 
 
-def write_scene(folder: Path, start: str = "20200209T061215", scene: EaseWindow = SCENE, *, name: str = NAME,
-                timediff: str = "SMAP_Sentinel-1_overpass_timediff_hr", **own) -> Path:  # fmt: skip
+def write_scene(
+    folder: Path,
+    start: str = "20200209T061215",
+    scene: EaseWindow = SCENE,
+    *,
+    name: str = NAME,
+    timediff: str = "SMAP_Sentinel-1_overpass_timediff_hr",
+    **own,
+) -> Path:
     """A scene with good values everywhere but for `own`, in the group of its grid."""
     suffix = {"M03": "_3km", "M01": "_1km"}[scene.grid.name]
     shape = scene.shape
@@ -28,13 +35,19 @@ def write_scene(folder: Path, start: str = "20200209T061215", scene: EaseWindow 
     )
     seconds = utc_to_seconds(np.datetime64("2020-02-08T18:36:07"))
     fields = {
-        "EASE_row_index": row.astype("uint16"), "EASE_column_index": col.astype("uint16"),
-        "soil_moisture": np.full(shape, 0.2, "float32"), "soil_moisture_apm": np.full(shape, 0.3, "float32"),
-        "tb_v_disaggregated": np.full(shape, 250.0, "float32"), "sigma0_vv_aggregated": np.full(shape, 0.1, "float32"),
-        "sigma0_vh_aggregated": np.full(shape, 0.01, "float32"), "sigma0_incidence_angle": np.full(shape, 40, "float32"),
-        "retrieval_qual_flag": np.zeros(shape, "uint16"), "surface_flag": np.zeros(shape, "uint16"),
-        "spacecraft_overpass_time_seconds": np.full(shape, seconds), timediff: np.full(shape, 11.5, "float32"),
-    } | own  # fmt: skip
+        "EASE_row_index": row.astype("uint16"),
+        "EASE_column_index": col.astype("uint16"),
+        "soil_moisture": np.full(shape, 0.2, "float32"),
+        "soil_moisture_apm": np.full(shape, 0.3, "float32"),
+        "tb_v_disaggregated": np.full(shape, 250.0, "float32"),
+        "sigma0_vv_aggregated": np.full(shape, 0.1, "float32"),
+        "sigma0_vh_aggregated": np.full(shape, 0.01, "float32"),
+        "sigma0_incidence_angle": np.full(shape, 40, "float32"),
+        "retrieval_qual_flag": np.zeros(shape, "uint16"),
+        "surface_flag": np.zeros(shape, "uint16"),
+        "spacecraft_overpass_time_seconds": np.full(shape, seconds),
+        timediff: np.full(shape, 11.5, "float32"),
+    } | own
     path = folder / name.format(start)
     with h5py.File(path, "a") as file:
         group = file.create_group(f"Soil_Moisture_Retrieval_Data{suffix}")
@@ -113,8 +126,13 @@ def test_the_closest_overpass_has_no_quality_flag(tmp_path):
 
 
 def test_version_2_is_recognised(tmp_path):
-    path = write_scene(tmp_path, name=NAME.replace("R16515", "R16010"), timediff="SMAP_Sentinel_overpass_timediff_hr",
-                       soil_moisture_apm=None, disagg_soil_moisture_apm=np.full(SCENE.shape, 0.3, "float32"))  # fmt: skip
+    path = write_scene(
+        tmp_path,
+        name=NAME.replace("R16515", "R16010"),
+        timediff="SMAP_Sentinel_overpass_timediff_hr",
+        soil_moisture_apm=None,
+        disagg_soil_moisture_apm=np.full(SCENE.shape, 0.3, "float32"),
+    )
     ds = opened([path])
     assert ds["overpass_time_difference"].attrs["native_name"] == "SMAP_Sentinel_overpass_timediff_hr_3km"
     with pytest.raises(FormatError, match=r"apm retrieval of version 2.*not counted from 0.*Download version 3"):

@@ -174,9 +174,18 @@ def test_what_encoders_may_do_is_understood():
 
 @pytest.mark.parametrize(
     "payload",
-    [b"\x0a", b"\x0a\x7f\x01", b"\x0b", b"\x80", b"\xff" * 11, b"\x02\x00", b"\x08\x01\x0d\x01",
-     encoder.delimited(1, encoder.delimited(1, b"\x08\x01")), b"\x09\x01"],
-)  # fmt: skip
+    [
+        b"\x0a",
+        b"\x0a\x7f\x01",
+        b"\x0b",
+        b"\x80",
+        b"\xff" * 11,
+        b"\x02\x00",
+        b"\x08\x01\x0d\x01",
+        encoder.delimited(1, encoder.delimited(1, b"\x08\x01")),
+        b"\x09\x01",
+    ],
+)
 def test_bytes_that_are_no_message_are_refused(payload):
     with pytest.raises(FormatError, match="no protobuf message"):
         parse_example(payload)
@@ -253,9 +262,14 @@ def test_elevations_outside_0_to_3000_m_are_clipped_also_negative_ones(tmp_path)
 
 @pytest.mark.parametrize(
     ("changes", "label", "field"),
-    [({}, 0.25, "sm_0_5"), ({"sm_5_5": 0.4}, 0.25, "sm_0_5"), ({"sm_0_5": 0.0, "sm_5_5": 0.5}, 0.5, "sm_5_5"),
-     ({"sm_0_5": None}, np.nan, ""), ({"sm_0_5": 0.0}, np.nan, "")],
-)  # fmt: skip
+    [
+        ({}, 0.25, "sm_0_5"),
+        ({"sm_5_5": 0.4}, 0.25, "sm_0_5"),
+        ({"sm_0_5": 0.0, "sm_5_5": 0.5}, 0.5, "sm_5_5"),
+        ({"sm_0_5": None}, np.nan, ""),
+        ({"sm_0_5": 0.0}, np.nan, ""),
+    ],
+)
 def test_which_label_counts(tmp_path, changes, label, field):
     one = record(shard(tmp_path, encoder.released_fields(1, size=SIZE, **changes)))
     np.testing.assert_equal((one.label, one.label_field), (label, field))
@@ -272,11 +286,14 @@ WRONG = {
     "label of another type": ({"sm_0_5": 1}, "sm_0_5: the field has another type; got 'int64'"),
     "two ids": ({"center_long": np.array([1.0, 2.0])}, "center_long: the field is no single finite number"),
     "no band": ({"sentinel_2_B11": None}, "sentinel_2_B11: the record lacks this field"),
-    "band of floats": ({"sentinel_1_VV": np.ones((SIZE, SIZE))}, "sentinel_1_VV: the field has another type; got 'float'"),
+    "band of floats": (
+        {"sentinel_1_VV": np.ones((SIZE, SIZE))},
+        "sentinel_1_VV: the field has another type; got 'float'",
+    ),
     "band of another size": ({"sentinel_1_VV": np.ones((16, 16), int)}, "another number of pixels; got 256"),
     "band beyond 8 bits": ({"sentinel_1_VH": np.full((SIZE, SIZE), 256)}, "sentinel_1_VH: values are outside 0..255"),
     "negative coarse value": ({"gldas_sm": -1}, "gldas_sm: values are outside 0..255"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("changes", "message"), WRONG.values(), ids=WRONG)
@@ -302,8 +319,11 @@ def test_damage_is_skipped_and_counted_by_kind(tmp_path):
     third.write_bytes((encoder.frame(good) * 2)[:-9])
     records = open_released([first, second, third], **RELEASED, on_error="skip")
     assert [(one.shard, one.number) for one in records] == [
-        ("a.tfrecord.gz", 0), ("a.tfrecord.gz", 2), ("b.tfrecord.gz", 1), ("c.tfrecord", 0)
-    ]  # fmt: skip
+        ("a.tfrecord.gz", 0),
+        ("a.tfrecord.gz", 2),
+        ("b.tfrecord.gz", 1),
+        ("c.tfrecord", 0),
+    ]
     assert dict(records.counts) == {"records": 4, "records_damaged": 1, "records_invalid": 1, "shards_cut": 1}
     assert [one["record"] for one in records.problems] == [1, 0, None]
     with pytest.raises(RecordError, match=r"a\.tfrecord\.gz, record 1"):
@@ -334,11 +354,15 @@ def test_unknown_options_are_refused(tmp_path, options, message):
 def test_the_catalog_opens_it_and_checks_the_first_record(tmp_path):
     text = {
         "multisource_released": {
-            "description": "Released records.", "loader": "smnb.loaders.tfrecord:open_released", "files": ["r/*.tfrecord.gz"],
-            "variables": {"soil_moisture": {"native": ["sm_0_5", "sm_5_5"], "units": "m3 m-3"}}, "licence": "CC-BY 4.0",
-            "options": {"size": SIZE}, "fetch": {"by_hand": "From the bucket."},
+            "description": "Released records.",
+            "loader": "smnb.loaders.tfrecord:open_released",
+            "files": ["r/*.tfrecord.gz"],
+            "variables": {"soil_moisture": {"native": ["sm_0_5", "sm_5_5"], "units": "m3 m-3"}},
+            "licence": "CC-BY 4.0",
+            "options": {"size": SIZE},
+            "fetch": {"by_hand": "From the bucket."},
         }
-    }  # fmt: skip
+    }
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(text))
     (tmp_path / "r").mkdir()
     path = shard(tmp_path / "r", encoder.released_fields(1, size=SIZE))

@@ -14,14 +14,34 @@ from smnb.loaders.insitu.uscrn import DEPTHS_CM, FIELDS
 
 #: Columns (first and last, from 1) that the readme files give to some fields.
 COLUMNS = {
-    "hourly02": {"WBANNO": (1, 5), "UTC_DATE": (7, 14), "UTC_TIME": (16, 19), "LST_DATE": (21, 28), "LST_TIME": (30, 33),
-                 "CRX_VN": (35, 40), "LONGITUDE": (42, 48), "LATITUDE": (50, 56), "SUR_TEMP_FLAG": (135, 135),
-                 "SOIL_MOISTURE_5": (165, 171), "SOIL_MOISTURE_100": (197, 203), "SOIL_TEMP_5": (205, 211),
-                 "SOIL_TEMP_100": (237, 243)},
-    "daily01": {"WBANNO": (1, 5), "LST_DATE": (7, 14), "CRX_VN": (16, 21), "LONGITUDE": (23, 29), "LATITUDE": (31, 37),
-                "SUR_TEMP_DAILY_TYPE": (88, 88), "SOIL_MOISTURE_5_DAILY": (138, 144), "SOIL_MOISTURE_100_DAILY": (170, 176),
-                "SOIL_TEMP_5_DAILY": (178, 184), "SOIL_TEMP_100_DAILY": (210, 216)},
-}  # fmt: skip
+    "hourly02": {
+        "WBANNO": (1, 5),
+        "UTC_DATE": (7, 14),
+        "UTC_TIME": (16, 19),
+        "LST_DATE": (21, 28),
+        "LST_TIME": (30, 33),
+        "CRX_VN": (35, 40),
+        "LONGITUDE": (42, 48),
+        "LATITUDE": (50, 56),
+        "SUR_TEMP_FLAG": (135, 135),
+        "SOIL_MOISTURE_5": (165, 171),
+        "SOIL_MOISTURE_100": (197, 203),
+        "SOIL_TEMP_5": (205, 211),
+        "SOIL_TEMP_100": (237, 243),
+    },
+    "daily01": {
+        "WBANNO": (1, 5),
+        "LST_DATE": (7, 14),
+        "CRX_VN": (16, 21),
+        "LONGITUDE": (23, 29),
+        "LATITUDE": (31, 37),
+        "SUR_TEMP_DAILY_TYPE": (88, 88),
+        "SOIL_MOISTURE_5_DAILY": (138, 144),
+        "SOIL_MOISTURE_100_DAILY": (170, 176),
+        "SOIL_TEMP_5_DAILY": (178, 184),
+        "SOIL_TEMP_100_DAILY": (210, 216),
+    },
+}
 WIDTHS = {
     "hourly02": [5, 8, 4, 8, 4, 6, 7, 7, 7, 7, 7, 7, 7, 6, 1, 6, 1, 6, 1, 1, 7, 1, 7, 1, 7, 1, 5, 1, *[7] * 10],
     "daily01": [5, 8, 6, 7, 7, 7, 7, 7, 7, 7, 8, 1, 7, 7, 7, 7, 7, 7, *[7] * 10],
@@ -39,14 +59,36 @@ def line(product: str, **values) -> str:
 
 def hourly(when: str, moisture="0.215", temperature="12.3", **values) -> str:
     time = pd.Timestamp(when)
-    return line("hourly02", WBANNO="53131", UTC_DATE=f"{time:%Y%m%d}", UTC_TIME=f"{time:%H%M}", LST_DATE="20200101",
-                LST_TIME="1700", CRX_VN="2.514", LONGITUDE="-111.17", LATITUDE="32.24", SOIL_MOISTURE_5=moisture,
-                SOIL_TEMP_5=temperature, **values)  # fmt: skip
+    return line(
+        "hourly02",
+        WBANNO="53131",
+        UTC_DATE=f"{time:%Y%m%d}",
+        UTC_TIME=f"{time:%H%M}",
+        LST_DATE="20200101",
+        LST_TIME="1700",
+        CRX_VN="2.514",
+        LONGITUDE="-111.17",
+        LATITUDE="32.24",
+        SOIL_MOISTURE_5=moisture,
+        SOIL_TEMP_5=temperature,
+        **values,
+    )
 
 
 def daily(day: str, moisture="0.215", temperature="12.3", **values) -> str:
-    return line("daily01", **{"WBANNO": "53131", "LST_DATE": day, "CRX_VN": "2.514", "LONGITUDE": "-111.17",
-                "LATITUDE": "32.24", "SOIL_MOISTURE_5_DAILY": moisture, "SOIL_TEMP_5_DAILY": temperature, **values})  # fmt: skip
+    return line(
+        "daily01",
+        **{
+            "WBANNO": "53131",
+            "LST_DATE": day,
+            "CRX_VN": "2.514",
+            "LONGITUDE": "-111.17",
+            "LATITUDE": "32.24",
+            "SOIL_MOISTURE_5_DAILY": moisture,
+            "SOIL_TEMP_5_DAILY": temperature,
+            **values,
+        },
+    )
 
 
 def write(folder: Path, name: str, *lines: str) -> Path:
@@ -69,17 +111,26 @@ def test_the_fields_lie_in_the_readmes_columns(product):
 
 def test_hourly(tmp_path):
     path = write(
-        tmp_path, HOURLY, hourly("2020-01-01 01:00"), hourly("2020-01-01 02:00", "-99.000"),
-        hourly("2020-01-01 03:00", "0.301", "-0.4"), hourly("2020-01-02 00:00", "0.655"),
-        hourly("2020-01-01 23:00", "-0.011", "-9999.0"), hourly("2020-01-02 01:00", "0.610", "-3.0"),
-    )  # fmt: skip
+        tmp_path,
+        HOURLY,
+        hourly("2020-01-01 01:00"),
+        hourly("2020-01-01 02:00", "-99.000"),
+        hourly("2020-01-01 03:00", "0.301", "-0.4"),
+        hourly("2020-01-02 00:00", "0.655"),
+        hourly("2020-01-01 23:00", "-0.011", "-9999.0"),
+        hourly("2020-01-02 01:00", "0.610", "-3.0"),
+    )
     found = open_insitu([path], catalog_id="uscrn_hourly", flags="all")
     (row,) = found.sensors.to_dict("records")
     assert row["sensor_id"] == "USCRN__AZ_Tucson_11_W__USCRN-hourly02__0.0500-0.0500"
     assert (row["network"], row["lat"], row["lon"], row["depth_from"]) == ("USCRN", 32.24, -111.17, 0.05)
     assert found.readings["time"].astype(str).tolist() == [
-        "2020-01-01 01:00:00", "2020-01-01 03:00:00", "2020-01-01 23:00:00", "2020-01-02 00:00:00", "2020-01-02 01:00:00"
-    ]  # fmt: skip
+        "2020-01-01 01:00:00",
+        "2020-01-01 03:00:00",
+        "2020-01-01 23:00:00",
+        "2020-01-02 00:00:00",
+        "2020-01-02 01:00:00",
+    ]
     assert found.readings["soil_moisture"].tolist() == [np.float32(v) for v in (0.215, 0.301, -0.011, 0.655, 0.61)]
     assert found.readings["flag"].tolist() == ["G", "D01", "C01", "C02", "C02,D01"]
     assert (found.report["readings"]["fill"], found.report["readings"]["out_of_order"]) == (1, 1)

@@ -25,9 +25,10 @@ def brute(left, right, values, window, method, groups=None):
     left_groups, right_groups = groups or (np.zeros(len(left)), np.zeros(len(right)))
     for i, time in enumerate(left):
         candidates = [
-            (abs(t - time), t, n) for n, t in enumerate(right)
+            (abs(t - time), t, n)
+            for n, t in enumerate(right)
             if abs(t - time) <= window and not np.isnan(values[n]) and left_groups[i] == right_groups[n]
-        ]  # fmt: skip
+        ]
         if candidates:
             chosen = [min(candidates)] if method == "nearest" else candidates
             result[i] = np.mean([values[n] for *_, n in chosen])
@@ -176,8 +177,14 @@ def test_the_same_as_pytesmo():
 
 def test_tables_bring_flags_along():
     left = pd.DataFrame({"sensor_id": ["a", "b", "a"], "time": at([1, 1, 50]), "predicted": [1, 2, 3]}, index=[4, 5, 6])
-    right = pd.DataFrame({"sensor_id": ["b", "a", "a"], "time": at([1.4, 0.8, 1.1]), "sm": [0.3, 0.1, np.nan],
-                          "flag": ["G", "C02", "D01"]})  # fmt: skip
+    right = pd.DataFrame(
+        {
+            "sensor_id": ["b", "a", "a"],
+            "time": at([1.4, 0.8, 1.1]),
+            "sm": [0.3, 0.1, np.nan],
+            "flag": ["G", "C02", "D01"],
+        }
+    )
     table, found = match_tables(left, right, value="sm", window="1h", carry=["flag"], name="observed")
     assert table.index.tolist() == [4, 5, 6]
     np.testing.assert_allclose(table["observed"], [0.1, 0.3, np.nan])
@@ -218,11 +225,14 @@ def grid(lat, lon, *, times=3, seed=0) -> xr.Dataset:
     rng = np.random.default_rng(seed)
     shape = (times, len(lat), len(lon))
     return xr.Dataset(
-        {"soil_moisture": (("time", "lat", "lon"), rng.random(shape, dtype="float32"), {"units": "m3 m-3"}),
-         "flag": (("time", "lat", "lon"), rng.integers(0, 9, shape).astype("int8"), {"flag_meanings": "a b"}),
-         "area": (("lat",), np.ones(len(lat)))},
-        coords={"time": at(np.arange(times)), "lat": lat, "lon": lon}, attrs={"source": "test"},
-    )  # fmt: skip
+        {
+            "soil_moisture": (("time", "lat", "lon"), rng.random(shape, dtype="float32"), {"units": "m3 m-3"}),
+            "flag": (("time", "lat", "lon"), rng.integers(0, 9, shape).astype("int8"), {"flag_meanings": "a b"}),
+            "area": (("lat",), np.ones(len(lat))),
+        },
+        coords={"time": at(np.arange(times)), "lat": lat, "lon": lon},
+        attrs={"source": "test"},
+    )
 
 
 def test_the_cell_that_holds_a_point_and_its_flags():
@@ -286,11 +296,17 @@ def test_a_gap_in_the_axis_is_not_interpolated_across():
 def points(lat, lon, *, times=2) -> xr.Dataset:
     rng = np.random.default_rng(0)
     return xr.Dataset(
-        {"soil_moisture": (("location", "time"), rng.random((len(lat), times), dtype="float32")),
-         "flag": (("location", "time"), rng.integers(0, 9, (len(lat), times)))},
-        coords={"time": at(np.arange(times)), "lat": ("location", lat), "lon": ("location", lon),
-                "location_id": ("location", np.arange(len(lat)))},
-    )  # fmt: skip
+        {
+            "soil_moisture": (("location", "time"), rng.random((len(lat), times), dtype="float32")),
+            "flag": (("location", "time"), rng.integers(0, 9, (len(lat), times))),
+        },
+        coords={
+            "time": at(np.arange(times)),
+            "lat": ("location", lat),
+            "lon": ("location", lon),
+            "location_id": ("location", np.arange(len(lat))),
+        },
+    )
 
 
 def test_the_nearest_location():
@@ -324,8 +340,13 @@ def test_bilinear_between_locations_is_that_of_their_lattice():
 
 def test_places_that_are_refused():
     dataset = grid([0.0, 1.0], [0.0, 1.0])
-    for arguments, options in [((0.5, 0.5), {"method": "cubic"}), ((0.5, 0.5), {"min_valid_weight": 0.0}),
-                               ((np.nan, 0.5), {}), (([0.5, 0.6], [0.5]), {}), ((95.0, 0.0), {})]:  # fmt: skip
+    for arguments, options in [
+        ((0.5, 0.5), {"method": "cubic"}),
+        ((0.5, 0.5), {"min_valid_weight": 0.0}),
+        ((np.nan, 0.5), {}),
+        (([0.5, 0.6], [0.5]), {}),
+        ((95.0, 0.0), {}),
+    ]:
         with pytest.raises(ParameterError):
             series_at_point(dataset, *arguments, **options)
     with pytest.raises(ContractError, match="neither"):
@@ -364,12 +385,15 @@ def test_triple_collocation_of_real_series_at_hawaii(shared_samples):
 
     folder = shared_samples / "hawaii_timeseries"
     insitu = open_insitu([folder / "ISMN_TESTDATA_HAWAII.zip"], catalog_id="ismn", depth=(0.0, 0.2))
-    smap = open_smap_l3_points(sorted((folder / "SMAP_L3").rglob("01*.nc")), catalog_id="x", start="2017-01-01",
-                               end="2018-12-31")  # fmt: skip
+    smap = open_smap_l3_points(
+        sorted((folder / "SMAP_L3").rglob("01*.nc")), catalog_id="x", start="2017-01-01", end="2018-12-31"
+    )
     era = open_swvl1_points(sorted((folder / "ERA5_LAND").rglob("01*.nc")), catalog_id="x")
     sensor = insitu.sensors[insitu.sensors["network"] == "COSMOS"].iloc[0]
-    series = [series_at_point(dataset, sensor["lat"], sensor["lon"])["soil_moisture"][0].to_series().astype("float64")
-              for dataset in (smap, era)]  # fmt: skip
+    series = [
+        series_at_point(dataset, sensor["lat"], sensor["lon"])["soil_moisture"][0].to_series().astype("float64")
+        for dataset in (smap, era)
+    ]
     readings = insitu.readings[insitu.readings["sensor_id"] == sensor["sensor_id"]]
     truth = pd.Series(readings["soil_moisture"].to_numpy("float64"), pd.DatetimeIndex(readings["time"]))
     table, matches = collocate(series[0].rename("smap"), {"era5_land": series[1], "in_situ": truth}, window="12h")

@@ -43,11 +43,17 @@ def scene_table(time, bounds, cloud=None):
     """Scenes of one box each; `bounds` is (n, 4) or one box for all."""
     n = len(time)
     box = np.broadcast_to(np.asarray(bounds, float), (n, 4))
-    return pd.DataFrame({
-        "scene_id": [f"scene{i:04d}" for i in range(n)], "time": pd.DatetimeIndex(np.asarray(time, "int64")),
-        "west": box[:, 0], "south": box[:, 1], "east": box[:, 2], "north": box[:, 3],
-        "cloud_percentage": np.full(n, np.nan) if cloud is None else np.asarray(cloud, float),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "scene_id": [f"scene{i:04d}" for i in range(n)],
+            "time": pd.DatetimeIndex(np.asarray(time, "int64")),
+            "west": box[:, 0],
+            "south": box[:, 1],
+            "east": box[:, 2],
+            "north": box[:, 3],
+            "cloud_percentage": np.full(n, np.nan) if cloud is None else np.asarray(cloud, float),
+        }
+    )
 
 
 class FieldScenes:
@@ -78,9 +84,18 @@ class FieldScenes:
 
 
 NATIVE = {
-    "VV": (-20, -5), "VH": (-25, -12), "angle": (30, 45), "elevation": (0, 900), "sand": (200, 400), "silt": (250, 350),
-    "clay": (200, 300), "bdod": (100, 160), "ssm": (2, 20), "SoilMoi0_10cm_inst": (8, 40), "Lai": (5, 60),
-}  # fmt: skip
+    "VV": (-20, -5),
+    "VH": (-25, -12),
+    "angle": (30, 45),
+    "elevation": (0, 900),
+    "sand": (200, 400),
+    "silt": (250, 350),
+    "clay": (200, 300),
+    "bdod": (100, 160),
+    "ssm": (2, 20),
+    "SoilMoi0_10cm_inst": (8, 40),
+    "Lai": (5, 60),
+}
 
 
 class FieldReader:
@@ -111,11 +126,17 @@ def tables(sensors, readings):
 def random_case(seed, n_sensors=6, n_scenes=40, days=14):
     """Sensors with hourly readings with gaps, and scenes in random places at random times, some at one time."""
     rng = np.random.default_rng(seed)
-    sensors = pd.DataFrame({
-        "sensor_id": [f"s{i}" for i in range(n_sensors)], "network": "n", "station": [f"t{i}" for i in range(n_sensors)],
-        "lat": rng.uniform(30, 32, n_sensors), "lon": rng.uniform(-99, -97, n_sensors),
-        "depth_from": rng.choice([0.0, 0.05, 0.0508], n_sensors), "depth_to": 0.05,
-    })  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": [f"s{i}" for i in range(n_sensors)],
+            "network": "n",
+            "station": [f"t{i}" for i in range(n_sensors)],
+            "lat": rng.uniform(30, 32, n_sensors),
+            "lon": rng.uniform(-99, -97, n_sensors),
+            "depth_from": rng.choice([0.0, 0.05, 0.0508], n_sensors),
+            "depth_to": 0.05,
+        }
+    )
     sensors.loc[sensors["depth_from"] > 0.05, "depth_to"] = 0.0508
     rows = []
     for name in sensors["sensor_id"]:
@@ -138,9 +159,13 @@ def random_case(seed, n_sensors=6, n_scenes=40, days=14):
             source, paper_sources()[source].bands, scene_table(when, bounds, rng.uniform(0, 60, n).round())
         )
 
-    found = {"sentinel1": scenes("sentinel1", n_scenes * 4, True), "sentinel2": scenes("sentinel2", n_scenes),
-             "smap": scenes("smap", n_scenes * 3, True), "gldas": scenes("gldas", n_scenes * 5),
-             "dem": scenes("dem", 5)}  # fmt: skip
+    found = {
+        "sentinel1": scenes("sentinel1", n_scenes * 4, True),
+        "sentinel2": scenes("sentinel2", n_scenes),
+        "smap": scenes("smap", n_scenes * 3, True),
+        "gldas": scenes("gldas", n_scenes * 5),
+        "dem": scenes("dem", 5),
+    }
     return tables(sensors, readings), found
 
 
@@ -194,10 +219,26 @@ def test_the_join_is_that_of_a_plain_loop(anchor, seed, optional):
 
 
 def one_sensor(hours, lat=31.0, lon=-98.0, **columns):
-    sensors = pd.DataFrame({"sensor_id": ["a"], "network": "n", "station": "t", "lat": lat, "lon": lon, "depth_from": 0.0,
-                            "depth_to": 0.05})  # fmt: skip
-    readings = pd.DataFrame({"sensor_id": "a", "time": pd.DatetimeIndex(START + np.asarray(hours) * HOUR),
-                             "soil_moisture": np.float32(0.2), "flag": "G", **columns})  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": ["a"],
+            "network": "n",
+            "station": "t",
+            "lat": lat,
+            "lon": lon,
+            "depth_from": 0.0,
+            "depth_to": 0.05,
+        }
+    )
+    readings = pd.DataFrame(
+        {
+            "sensor_id": "a",
+            "time": pd.DatetimeIndex(START + np.asarray(hours) * HOUR),
+            "soil_moisture": np.float32(0.2),
+            "flag": "G",
+            **columns,
+        }
+    )
     return tables(sensors, readings)
 
 
@@ -242,10 +283,17 @@ def test_bounds_in_time_are_the_papers():
 
 
 def test_flags_and_depths_are_those_of_the_paper_and_counted():
-    sensors = pd.DataFrame({
-        "sensor_id": list("abcde"), "network": "n", "station": list("abcde"), "lat": [31, 31, 31, 31, np.nan], "lon": -98.0,
-        "depth_from": [0, 0.05, 0.0508, 0.0, 0.0], "depth_to": [0.05, 0.05, 0.0508, 0.1, 0.05],
-    })  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": list("abcde"),
+            "network": "n",
+            "station": list("abcde"),
+            "lat": [31, 31, 31, 31, np.nan],
+            "lon": -98.0,
+            "depth_from": [0, 0.05, 0.0508, 0.0, 0.0],
+            "depth_to": [0.05, 0.05, 0.0508, 0.1, 0.05],
+        }
+    )
     flags = ["G", "C02", "C03", "C02,C03", "C03,C02", "D01", "C03,D01", "U"]
     rows = [(s, START + h * HOUR, 0.3, f) for s in "abcde" for h, f in enumerate(flags)]
     readings = pd.DataFrame(rows, columns=["sensor_id", "time", "soil_moisture", "flag"])
@@ -267,8 +315,12 @@ def test_all_cloud_and_no_cover_are_counted_and_a_source_that_never_matches_is_n
     scenes = {"sentinel1": only("sentinel1", [5.5, 50.5]), "sentinel2": only("sentinel2", [4, 5, 49], [80, 31, 30])}
     plan = plan_of(one_sensor([6, 51]), scenes)
     assert len(plan) == 1
-    assert plan_of(one_sensor([6, 51]), {**scenes, "sentinel2": only("sentinel2", [4, 49], [31, 0])}).counts["sources"][
-        "sentinel2"]["all scenes in time cloudy"] == 1  # fmt: skip
+    assert (
+        plan_of(one_sensor([6, 51]), {**scenes, "sentinel2": only("sentinel2", [4, 49], [31, 0])}).counts["sources"][
+            "sentinel2"
+        ]["all scenes in time cloudy"]
+        == 1
+    )
     with pytest.raises(ContractError, match=r"'sentinel2' never meets a point \(all scenes in time cloudy: 2\)"):
         plan_of(one_sensor([6, 51]), {**scenes, "sentinel2": only("sentinel2", [4, 49], [80, 90])})
     with pytest.raises(
@@ -335,23 +387,46 @@ def test_tasks_open_each_scene_once_and_share_no_chunk():
 def built_case(folder, **options):
     """Four sensors, two of them at one place, a pass a day; small enough to be built in a second."""
     rng = np.random.default_rng(8)
-    sensors = pd.DataFrame({
-        "sensor_id": ["n__a__x", "n__a__y", "n__b__x", "n__c__x"], "network": "n", "station": list("aabc"),
-        "lat": [31.0, 31.0, 31.4, 31.7], "lon": [-98.0, -98.0, -98.3, -98.3], "depth_from": 0.05, "depth_to": 0.05,
-        "lc_2010": [10, 10, 130, 50], "sand_fraction": 0.4, "silt_fraction": 0.4, "clay_fraction": 0.2,
-    })  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": ["n__a__x", "n__a__y", "n__b__x", "n__c__x"],
+            "network": "n",
+            "station": list("aabc"),
+            "lat": [31.0, 31.0, 31.4, 31.7],
+            "lon": [-98.0, -98.0, -98.3, -98.3],
+            "depth_from": 0.05,
+            "depth_to": 0.05,
+            "lc_2010": [10, 10, 130, 50],
+            "sand_fraction": 0.4,
+            "silt_fraction": 0.4,
+            "clay_fraction": 0.2,
+        }
+    )
     hours = np.arange(24 * 40)
-    readings = pd.concat([
-        pd.DataFrame({"sensor_id": one, "time": pd.DatetimeIndex(START + hours * HOUR), "flag": "G",
-                      "soil_moisture": rng.uniform(0.1, 0.4, hours.size).astype("float32")})
-        for one in sensors["sensor_id"]
-    ], ignore_index=True)  # fmt: skip
+    readings = pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "sensor_id": one,
+                    "time": pd.DatetimeIndex(START + hours * HOUR),
+                    "flag": "G",
+                    "soil_moisture": rng.uniform(0.1, 0.4, hours.size).astype("float32"),
+                }
+            )
+            for one in sensors["sensor_id"]
+        ],
+        ignore_index=True,
+    )
     passes = np.arange(38) * 24 + 48.4
     scenes = {
-        "sentinel1": only("sentinel1", passes), "sentinel2": only("sentinel2", [20, 200, 420, 640], [5, 10, 90, 30]),
-        "smap": only("smap", np.arange(14) * 72.0), "gldas": only("gldas", np.arange(320) * 3.0), "dem": only("dem", [0]),
-        "soilgrids": only("soilgrids", [0]), "modis_lai": only("modis_lai", [48, 240]),
-    }  # fmt: skip
+        "sentinel1": only("sentinel1", passes),
+        "sentinel2": only("sentinel2", [20, 200, 420, 640], [5, 10, 90, 30]),
+        "smap": only("smap", np.arange(14) * 72.0),
+        "gldas": only("gldas", np.arange(320) * 3.0),
+        "dem": only("dem", [0]),
+        "soilgrids": only("soilgrids", [0]),
+        "modis_lai": only("modis_lai", [48, 240]),
+    }
     scenes["sentinel1"].empty = {2}
     scenes["smap"].empty = {5}
     scenes["dem"].table["time"] = scenes["soilgrids"].table["time"] = pd.NaT

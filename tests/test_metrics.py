@@ -32,8 +32,11 @@ def table() -> pd.DataFrame:
     for name, n in zip("abcde", (300, 13, 12, 40, 150), strict=True):
         obs = rng.uniform(0.05, 0.45, n)
         time = pd.Timestamp("2019-01-01") + pd.to_timedelta(np.sort(rng.choice(24 * 300, n, replace=False)), unit="h")
-        parts.append(pd.DataFrame({"sensor_id": name, "time": time, "observed": obs,
-                                   "predicted": obs + rng.normal(0.01, 0.04, n)}))  # fmt: skip
+        parts.append(
+            pd.DataFrame(
+                {"sensor_id": name, "time": time, "observed": obs, "predicted": obs + rng.normal(0.01, 0.04, n)}
+            )
+        )
     frame = pd.concat(parts, ignore_index=True)
     frame.loc[frame.index[::17], "predicted"] = np.nan
     frame.loc[frame.index[5::29], "observed"] = np.nan
@@ -216,8 +219,14 @@ def test_sensor_time_array_equals_the_table():
     pred = np.where(rng.random(obs.shape) > 0.2, obs + 0.1 * rng.standard_normal(obs.shape), np.nan)
     time = pd.date_range("2020-01-01", periods=60)
     found = metrics.score_array(pred, obs, time=time)
-    frame = pd.DataFrame({"sensor_id": np.repeat(np.arange(6), 60), "time": np.tile(time, 6), "observed": obs.ravel(),
-                          "predicted": pred.ravel()})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "sensor_id": np.repeat(np.arange(6), 60),
+            "time": np.tile(time, 6),
+            "observed": obs.ravel(),
+            "predicted": pred.ravel(),
+        }
+    )
     scores = metrics.score_table(frame)
     for name in metrics.DEFAULT_METRICS:
         np.testing.assert_allclose(found[name].values, scores[name], rtol=1e-10, err_msg=name)
@@ -230,8 +239,15 @@ def test_sensor_time_array_equals_the_table():
 def test_reasons_in_a_table(table):
     table.loc[table["sensor_id"] == "d", "predicted"] = 0.2
     table.loc[table.index[table["sensor_id"] == "e"][0], ["predicted", "observed"]] = [np.inf, 0.2]
-    table = pd.concat([table, pd.DataFrame({"sensor_id": ["f"], "time": [pd.Timestamp("2020")], "observed": [np.nan],
-                                            "predicted": [0.1]})], ignore_index=True)  # fmt: skip
+    table = pd.concat(
+        [
+            table,
+            pd.DataFrame(
+                {"sensor_id": ["f"], "time": [pd.Timestamp("2020")], "observed": [np.nan], "predicted": [0.1]}
+            ),
+        ],
+        ignore_index=True,
+    )
     scores = metrics.score_table(table).set_index("sensor_id")
     assert scores.index.tolist() == list("abcdef")
     assert scores.loc["a", "reason"] == ""
@@ -294,8 +310,15 @@ def test_strata_share_times_but_sensors_do_not():
     time = pd.date_range("2020-01-01", periods=100)
     rng = np.random.default_rng(0)
     obs = rng.random(200)
-    frame = pd.DataFrame({"sensor_id": np.repeat(["a", "b"], 100), "stratum": "Cf", "time": np.tile(time, 2),
-                          "observed": obs, "predicted": obs + rng.normal(0, 0.1, 200)})  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "sensor_id": np.repeat(["a", "b"], 100),
+            "stratum": "Cf",
+            "time": np.tile(time, 2),
+            "observed": obs,
+            "predicted": obs + rng.normal(0, 0.1, 200),
+        }
+    )
     scores = metrics.score_table(frame, by="stratum")
     pooled = metrics.pooled(frame)
     for name in metrics.DEFAULT_METRICS:  # anomalies are taken within each sensor in both
@@ -325,8 +348,14 @@ def test_pooled_agrees_with_all_pairs_together(table):
 
 
 def test_averages_say_how():
-    scores = pd.DataFrame({"sensor_id": list("abcd"), "ubrmse": [0.04, 0.06, 0.08, np.nan],
-                           "pearson_r": [0.5, 0.9, 0.7, np.nan], "zone": ["B", "B", "C", "C"]})  # fmt: skip
+    scores = pd.DataFrame(
+        {
+            "sensor_id": list("abcd"),
+            "ubrmse": [0.04, 0.06, 0.08, np.nan],
+            "pearson_r": [0.5, 0.9, 0.7, np.nan],
+            "zone": ["B", "B", "C", "C"],
+        }
+    )
     mean = metrics.average(scores).set_index("metric")
     assert mean.loc["pearson_r", "value"] == pytest.approx(0.7)
     assert mean.loc["ubrmse", ["how", "n_sensors", "n_without"]].tolist() == ["mean", 3, 1]

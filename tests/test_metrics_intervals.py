@@ -20,8 +20,14 @@ def autoregression(rng, phi, series, n):
 def long_table(pred, obs):
     series, n = obs.shape
     time = np.datetime64("2018-01-01") + np.arange(n)
-    return pd.DataFrame({"sensor_id": np.repeat(np.arange(series), n), "time": np.tile(time, series),
-                         "observed": obs.ravel(), "predicted": pred.ravel()})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": np.repeat(np.arange(series), n),
+            "time": np.tile(time, series),
+            "observed": obs.ravel(),
+            "predicted": pred.ravel(),
+        }
+    )
 
 
 def simulated(phi, *, series=250, n=700, seed=0):
@@ -176,8 +182,12 @@ def test_no_interval_with_its_reason():
         "missing": (obs, np.full(60, np.nan)),
         "fine": (obs, obs + 0.1 * rng.random(60)),
     }
-    table = pd.concat([pd.DataFrame({"sensor_id": k, "time": time[: len(o)], "observed": o, "predicted": p})
-                       for k, (o, p) in frames.items()])  # fmt: skip
+    table = pd.concat(
+        [
+            pd.DataFrame({"sensor_id": k, "time": time[: len(o)], "observed": o, "predicted": p})
+            for k, (o, p) in frames.items()
+        ]
+    )
     found = metrics.score_intervals(table, metrics=("ubrmse", "pearson_r"), n_boot=100).set_index(
         ["metric", "sensor_id"]
     )

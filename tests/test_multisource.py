@@ -39,9 +39,17 @@ from smnb.training import TrainingConfig
 SENSORS, DATES, CROP = 20, 16, 32
 SIDES = ["train"] * 10 + ["validation"] * 6 + ["test"] * 4
 SMALL = {
-    "high_encoder": "small", "low_encoder": "small", "output_stride_high": 8, "output_stride_low": 2, "width_high": 0.25,
-    "width_low": 0.25, "head1": (16, 1), "head1_keep": (1.0, 1.0), "head2_keep": (1.0, 1.0), "drop_path_keep": 1.0,
-}  # fmt: skip
+    "high_encoder": "small",
+    "low_encoder": "small",
+    "output_stride_high": 8,
+    "output_stride_low": 2,
+    "width_high": 0.25,
+    "width_low": 0.25,
+    "head1": (16, 1),
+    "head1_keep": (1.0, 1.0),
+    "head2_keep": (1.0, 1.0),
+    "drop_path_keep": 1.0,
+}
 TRAINING = TrainingConfig(epochs=15, batch_size=32, learning_rate=0.01, device="cpu", patience=0)
 
 
@@ -59,20 +67,32 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
     sentinel1[:, 0] += 2.0 * (label - 0.25)[:, None, None]
     sensors = pd.DataFrame(
         {
-            "sensor_id": [f"s{i:02d}" for i in range(SENSORS)], "station": [f"t{i // 2}" for i in range(SENSORS)],
-            "lat": 40.0, "lon": -100.0, "climate": "Cf", "split_iid": SIDES,
+            "sensor_id": [f"s{i:02d}" for i in range(SENSORS)],
+            "station": [f"t{i // 2}" for i in range(SENSORS)],
+            "lat": 40.0,
+            "lon": -100.0,
+            "climate": "Cf",
+            "split_iid": SIDES,
         }
-    )  # fmt: skip
+    )
     values = {
-        "sentinel1": sentinel1.clip(0, 1), "dem": rng.uniform(0, 1, (SENSORS, 1, side, side)),
-        "sentinel2": rng.uniform(0.1, 0.9, (n, 6, side, side)), "soilgrids": rng.uniform(0, 1, (SENSORS, 4, low, low)),
-        "smap": (0.5 * label + 0.05 + rng.normal(0, 0.02, n))[:, None], "gldas": rng.uniform(0.1, 0.3, (n, 1)),
-    }  # fmt: skip
+        "sentinel1": sentinel1.clip(0, 1),
+        "dem": rng.uniform(0, 1, (SENSORS, 1, side, side)),
+        "sentinel2": rng.uniform(0.1, 0.9, (n, 6, side, side)),
+        "soilgrids": rng.uniform(0, 1, (SENSORS, 4, low, low)),
+        "smap": (0.5 * label + 0.05 + rng.normal(0, 0.02, n))[:, None],
+        "gldas": rng.uniform(0.1, 0.3, (n, 1)),
+    }
     label[7] = np.nan
     return write_sample_store(
-        tmp_path_factory.mktemp("store") / "s.zarr", sensors=sensors, sensor=sensor, time=time, label=label, values=values,
+        tmp_path_factory.mktemp("store") / "s.zarr",
+        sensors=sensors,
+        sensor=sensor,
+        time=time,
+        label=label,
+        values=values,
         synthetic=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +208,13 @@ def test_southern_sensors_have_the_opposite_season(store: SampleStore, tmp_path:
 
     sensors = pd.DataFrame({"sensor_id": ["n", "s"], "lat": [40.0, -35.0]})
     two = write_sample_store(
-        tmp_path / "t.zarr", sensors=sensors, sensor=[0, 0, 1, 1], label=[0.3, 0.1, 0.0, 0.0],
-        time=pd.to_datetime(["2020-01-10", "2020-07-10"] * 2), values={"smap": np.full((4, 1), 0.2)},
-    )  # fmt: skip
+        tmp_path / "t.zarr",
+        sensors=sensors,
+        sensor=[0, 0, 1, 1],
+        label=[0.3, 0.1, 0.0, 0.0],
+        time=pd.to_datetime(["2020-01-10", "2020-07-10"] * 2),
+        values={"smap": np.full((4, 1), 0.2)},
+    )
     found = climatology_predictions(two, {"test": np.array([2, 3])}, train=np.array([0, 1]))["test"]
     assert found["predicted"].tolist() == pytest.approx([0.1, 0.3])
     assert found.attrs["seasons_without_training"] == 2
@@ -206,8 +230,11 @@ def test_centre_values_are_the_four_pixels_around_the_sensor(store: SampleStore)
 
 
 def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_run, store) -> None:
-    experiments = {"SMAP": reference_predictions(store, split="iid")["SMAP"], "SMAP + GLDAS NN": coarse_run.predictions,
-                   FULL_MODEL: run.predictions}  # fmt: skip
+    experiments = {
+        "SMAP": reference_predictions(store, split="iid")["SMAP"],
+        "SMAP + GLDAS NN": coarse_run.predictions,
+        FULL_MODEL: run.predictions,
+    }
     results = results_table(experiments, n_boot=200)
     table = run.predictions["validation"]
     each = []
@@ -265,10 +292,13 @@ def test_the_papers_recipe_and_sweep_are_table_7() -> None:
 def test_the_best_member_is_chosen_by_validation() -> None:
     table = pd.DataFrame(
         {
-            "member": list("abc"), "status": ["done", "failed", "skipped"], "validation_ubrmse": [0.06, 0.01, 0.05],
-            "validation_r": [0.7, 0.9, 0.6], "test_ubrmse": [0.05, 0.05, 0.07],
+            "member": list("abc"),
+            "status": ["done", "failed", "skipped"],
+            "validation_ubrmse": [0.06, 0.01, 0.05],
+            "validation_r": [0.7, 0.9, 0.6],
+            "test_ubrmse": [0.05, 0.05, 0.07],
         }
-    )  # fmt: skip
+    )
     assert best_member(table)["member"] == "c"
     assert best_member(table, "validation_r", higher_is_better=True)["member"] == "a"
     with pytest.raises(ParameterError, match="test score"):

@@ -51,18 +51,27 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
     sentinel1[0, :, :5, :] = np.nan
     coarse = rng.uniform(0.1, 0.4, (2, N, 1))
     values = {
-        "sentinel1": sentinel1, "sentinel2": sentinel2, "dem": rng.uniform(0, 1, (SENSORS, 1, side, side)),
-        "soilgrids": rng.uniform(0, 1, (SENSORS, 4, low, low)), "modis_lai": rng.uniform(0, 1, (N, 1, low, low)),
-        "smap": coarse[0], "gldas": coarse[1],
-    }  # fmt: skip
+        "sentinel1": sentinel1,
+        "sentinel2": sentinel2,
+        "dem": rng.uniform(0, 1, (SENSORS, 1, side, side)),
+        "soilgrids": rng.uniform(0, 1, (SENSORS, 4, low, low)),
+        "modis_lai": rng.uniform(0, 1, (N, 1, low, low)),
+        "smap": coarse[0],
+        "gldas": coarse[1],
+    }
     label = rng.uniform(0, 0.5, N)
     label[3] = np.nan
     values["gldas"][5] = np.nan
     return write_sample_store(
-        tmp_path_factory.mktemp("store") / "s.zarr", sensors=sensors, sensor=np.arange(N) % SENSORS,
-        time=pd.date_range("2020", periods=N), label=label, values=values, synthetic=True,
+        tmp_path_factory.mktemp("store") / "s.zarr",
+        sensors=sensors,
+        sensor=np.arange(N) % SENSORS,
+        time=pd.date_range("2020", periods=N),
+        label=label,
+        values=values,
+        synthetic=True,
         sources={name: STANDARD_SOURCES[name] for name in values},
-    )  # fmt: skip
+    )
 
 
 def test_input_sets_are_the_papers() -> None:
@@ -166,9 +175,14 @@ def test_what_the_store_lacks_is_named(store: SampleStore, tmp_path: Path) -> No
     with pytest.raises(ParameterError, match=r"low images of 1\.5 pixels"):
         MultiSourceDataset(store, InputSet.of("soilgrids"), [0], crop=24)
     only = write_sample_store(
-        tmp_path / "o.zarr", sensors=pd.DataFrame({"sensor_id": ["a"]}), sensor=[0], time=pd.to_datetime(["2020"]),
-        label=[0.2], values={"sentinel1": np.zeros((1, 1, 32, 32))}, sources={"sentinel1": StoredSource("high", ("VV",))},
-    )  # fmt: skip
+        tmp_path / "o.zarr",
+        sensors=pd.DataFrame({"sensor_id": ["a"]}),
+        sensor=[0],
+        time=pd.to_datetime(["2020"]),
+        label=[0.2],
+        values={"sentinel1": np.zeros((1, 1, 32, 32))},
+        sources={"sentinel1": StoredSource("high", ("VV",))},
+    )
     with pytest.raises(ParameterError, match="no dem"):
         MultiSourceDataset(only, InputSet.of("dem"), [0], crop=32)
     with pytest.raises(ParameterError, match=r"bands \['VV'\]"):

@@ -34,18 +34,34 @@ def store(tmp_path_factory) -> SampleStore:
     n = sensor.size
     label = rng.uniform(0.05, 0.4, n)
     sensors = pd.DataFrame(
-        {"sensor_id": [f"s{i:02d}" for i in range(len(SIDES))], "network": ["SCAN", "USCRN"] * 7,
-         "station": [f"t{i}" for i in range(len(SIDES))], "lat": 40.0, "lon": -100.0, "split_sensor": SIDES}
-    )  # fmt: skip
+        {
+            "sensor_id": [f"s{i:02d}" for i in range(len(SIDES))],
+            "network": ["SCAN", "USCRN"] * 7,
+            "station": [f"t{i}" for i in range(len(SIDES))],
+            "lat": 40.0,
+            "lon": -100.0,
+            "split_sensor": SIDES,
+        }
+    )
     values = {
-        "sentinel1": rng.uniform(0.3, 0.7, (n, 3, crop, crop)), "sentinel2": rng.uniform(0.1, 0.9, (n, 6, crop, crop)),
-        "dem": rng.uniform(0, 1, (len(SIDES), 1, crop, crop)), "soilgrids": rng.uniform(0, 1, (len(SIDES), 4, 2, 2)),
+        "sentinel1": rng.uniform(0.3, 0.7, (n, 3, crop, crop)),
+        "sentinel2": rng.uniform(0.1, 0.9, (n, 6, crop, crop)),
+        "dem": rng.uniform(0, 1, (len(SIDES), 1, crop, crop)),
+        "soilgrids": rng.uniform(0, 1, (len(SIDES), 4, 2, 2)),
         "modis_lai": rng.uniform(0, 1, (n, 1, 2, 2)),
-        "smap": (label + rng.normal(0, 0.05, n)).clip(0, 0.5)[:, None], "gldas": rng.uniform(0.1, 0.3, (n, 1)),
-    }  # fmt: skip
+        "smap": (label + rng.normal(0, 0.05, n)).clip(0, 0.5)[:, None],
+        "gldas": rng.uniform(0.1, 0.3, (n, 1)),
+    }
     time = np.tile(pd.date_range("2020-01-05", periods=dates, freq="23D").to_numpy(), len(SIDES))
-    return write_sample_store(tmp_path_factory.mktemp("store") / "s.zarr", sensors=sensors, sensor=sensor, time=time,
-                              label=label, values=values, synthetic=True)  # fmt: skip
+    return write_sample_store(
+        tmp_path_factory.mktemp("store") / "s.zarr",
+        sensors=sensors,
+        sensor=sensor,
+        time=time,
+        label=label,
+        values=values,
+        synthetic=True,
+    )
 
 
 def test_samples_run_from_wet_to_dry_and_show_what_the_store_holds(store):
@@ -70,10 +86,18 @@ def table_of(ids: dict[str, str], error: float, seed: int = 0) -> pd.DataFrame:
     parts = []
     for one, network in ids.items():
         observed = rng.uniform(0.1, 0.4, 20)
-        parts.append(pd.DataFrame({
-            "sensor_id": one, "network": network, "station": one, "observed": observed,
-            "time": pd.date_range("2020-01-01", periods=20, freq="6D"), "predicted": observed + rng.normal(0, error, 20),
-        }))  # fmt: skip
+        parts.append(
+            pd.DataFrame(
+                {
+                    "sensor_id": one,
+                    "network": network,
+                    "station": one,
+                    "observed": observed,
+                    "time": pd.date_range("2020-01-01", periods=20, freq="6D"),
+                    "predicted": observed + rng.normal(0, error, 20),
+                }
+            )
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -127,8 +151,9 @@ def ablation(store, tmp_path, monkeypatch):
         return made_store
 
     monkeypatch.setattr("smnb.papers.batchu2023.ablation.open_matchups", open_store)
-    model = multisource.encoder_settings(32, high_encoder="small", low_encoder="small", drop_path_keep=1.0,
-                                         width_high=0.25, width_low=0.25)  # fmt: skip
+    model = multisource.encoder_settings(
+        32, high_encoder="small", low_encoder="small", drop_path_keep=1.0, width_high=0.25, width_low=0.25
+    )
     config = TrainingConfig(epochs=1, batch_size=32, device="cpu", patience=0)
     made = multisource.Ablation(None, tmp_path, tmp_path, config=config, model=model, crop=32, crops=[16, 32])
     made.opened = opened
@@ -178,11 +203,14 @@ def test_the_study_of_anchors_has_a_column_for_each():
 def sources():
     return {
         "sentinel1": FakeScenes.of(
-            "sentinel1", ("VV", "VH"), ["2020-06-01T12", "2020-06-13T12", "2020-07-01T12", "2020-07-13T12"],
-            half=[0.5, 0.5, 0.004, 0.5], value=-10.0,
+            "sentinel1",
+            ("VV", "VH"),
+            ["2020-06-01T12", "2020-06-13T12", "2020-07-01T12", "2020-07-13T12"],
+            half=[0.5, 0.5, 0.004, 0.5],
+            value=-10.0,
         ),
         "smap": FakeScenes.of("smap", ("ssm",), ["2020-05-31", "2020-06-12", "2020-06-30"], value=10.0),
-    }  # fmt: skip
+    }
 
 
 def test_tiles_are_of_passes_that_have_everything(sources):
@@ -225,9 +253,13 @@ def test_maps_are_scored_against_the_mean_of_each_cells_square(sources, tmp_path
     field = 0.2 + (x - x.mean()) * 1e-5 + (y - y.mean()) * 2e-5
     dataset = xr.Dataset(
         {"soil_moisture": (("time", "y", "x"), np.stack([field, field + 0.1]))},
-        {"time": pd.to_datetime(["2020-06-01T12", "2020-06-13T12"]), "y": window.y, "x": window.x,
-         "crs": ((), 0, CRS.from_epsg(window.epsg).to_cf())},
-    )  # fmt: skip
+        {
+            "time": pd.to_datetime(["2020-06-01T12", "2020-06-13T12"]),
+            "y": window.y,
+            "x": window.x,
+            "crs": ((), 0, CRS.from_epsg(window.epsg).to_cf()),
+        },
+    )
     path = tmp_path / "truth.nc"
     dataset.to_netcdf(path, engine="h5netcdf")
     truth = multisource.tile_truth(Catalog([path]), None, tiles)

@@ -58,8 +58,10 @@ def differences(metrics: dict, expected: dict) -> list[str]:
 def test_a_notebook_has_expected_numbers(path):
     expected = json.loads((EXPECTED / f"{path.stem}.quick.json").read_text())
     assert len(expected) >= 3
-    assert all(want.get("rtol", 0) + want.get("atol", 0) > 0 or isinstance(want["value"], int | None)
-               for want in expected.values())  # fmt: skip
+    assert all(
+        want.get("rtol", 0) + want.get("atol", 0) > 0 or isinstance(want["value"], int | None)
+        for want in expected.values()
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -90,6 +92,8 @@ def test_differences_are_found():
 
 if __name__ == "__main__":
     metrics = json.loads(Path(sys.argv[1]).read_text())["metrics"]
-    draft = {path: {"value": value, "rtol": 0.0 if isinstance(value, int) else 0.05} for path, value in
-             leaves(metrics).items()}  # fmt: skip
+    draft = {
+        path: {"value": value, "rtol": 0.0 if isinstance(value, int) else 0.05}
+        for path, value in leaves(metrics).items()
+    }
     print(json.dumps(draft, indent=2))

@@ -85,9 +85,17 @@ def test_smap_tb_golden(tau, golden_h, golden_v):
 def test_amsre_tb_golden(tau, golden_h, golden_v):
     # these numbers are N = 0 values (N = 2 gives 234.2 for the first), although their table is headed N = 2
     tb_h, tb_v = soil_emission_tb(
-        MOISTURE, 0.2, 293.0, frequency_ghz=6.925, incidence_deg=55, h=0.2, q=0.115, n=0, tau=tau,
+        MOISTURE,
+        0.2,
+        293.0,
+        frequency_ghz=6.925,
+        incidence_deg=55,
+        h=0.2,
+        q=0.115,
+        n=0,
+        tau=tau,
         single_scattering_albedo=0.06,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(tb_h, golden_h, atol=0.051)
     np.testing.assert_allclose(tb_v, golden_v, atol=0.051)
 
@@ -136,10 +144,18 @@ def test_effective_temperature_and_optical_depth():
 def test_float32_stays_float32_and_close_to_float64(dielectric):
     def tb(dtype):
         return soil_emission_tb(
-            MOISTURE.astype(dtype), np.array(0.2, dtype), np.array(293, dtype), frequency_ghz=6.925, incidence_deg=55.0,
-            h=0.2, q=0.1, tau=0.2, single_scattering_albedo=0.05, sand_fraction=np.array(0.4, dtype),
+            MOISTURE.astype(dtype),
+            np.array(0.2, dtype),
+            np.array(293, dtype),
+            frequency_ghz=6.925,
+            incidence_deg=55.0,
+            h=0.2,
+            q=0.1,
+            tau=0.2,
+            single_scattering_albedo=0.05,
+            sand_fraction=np.array(0.4, dtype),
             dielectric=dielectric,
-        )  # fmt: skip
+        )
 
     for single, double in zip(tb(np.float32), tb(np.float64), strict=True):
         assert (single.dtype, double.dtype) == (np.float32, np.float64)

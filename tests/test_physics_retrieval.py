@@ -43,15 +43,30 @@ def world(n: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 def forward(c, *, sm=None, tau=None, angle=40.0, frequency=1.41, dielectric="mironov", canopy=None):
     return soil_emission_tb(
-        c["sm"] if sm is None else sm, c["clay"], c["ts"], frequency_ghz=frequency, incidence_deg=angle, h=c["h"],
-        q=c["q"], tau=c["tau"] if tau is None else tau, single_scattering_albedo=c["w"], sand_fraction=c["sand"],
-        dielectric=dielectric, canopy_temperature=canopy,
-    )  # fmt: skip
+        c["sm"] if sm is None else sm,
+        c["clay"],
+        c["ts"],
+        frequency_ghz=frequency,
+        incidence_deg=angle,
+        h=c["h"],
+        q=c["q"],
+        tau=c["tau"] if tau is None else tau,
+        single_scattering_albedo=c["w"],
+        sand_fraction=c["sand"],
+        dielectric=dielectric,
+        canopy_temperature=canopy,
+    )
 
 
 def inputs(c):
-    return {"surface_temperature": c["ts"], "clay_fraction": c["clay"], "roughness": c["h"], "albedo": c["w"],
-            "polarization_mixing": c["q"], "sand_fraction": c["sand"]}  # fmt: skip
+    return {
+        "surface_temperature": c["ts"],
+        "clay_fraction": c["clay"],
+        "roughness": c["h"],
+        "albedo": c["w"],
+        "polarization_mixing": c["q"],
+        "sand_fraction": c["sand"],
+    }
 
 
 # --- single channel ---------------------------------------------------------------------------------------------------
@@ -114,9 +129,17 @@ def test_v_that_is_not_monotone_gives_the_wetter_root_and_says_so():
     top = tb.argmax()
     assert 0 < top < 100
     found, status = retrieve_single_channel(
-        tb, polarization="V", surface_temperature=290.0, clay_fraction=0.1, roughness=0.1, albedo=0.0, optical_depth=0.0,
-        incidence_deg=65.0, bounds=(0.0, 0.4), return_status=True,
-    )  # fmt: skip
+        tb,
+        polarization="V",
+        surface_temperature=290.0,
+        clay_fraction=0.1,
+        roughness=0.1,
+        albedo=0.0,
+        optical_depth=0.0,
+        incidence_deg=65.0,
+        bounds=(0.0, 0.4),
+        return_status=True,
+    )
     np.testing.assert_allclose(found[top + 1 :], truth[top + 1 :], atol=1e-6)
     twice = (tb > tb[0]) & (np.arange(201) < top)
     assert (status[twice] == RetrievalStatus.AMBIGUOUS).all()
@@ -125,9 +148,17 @@ def test_v_that_is_not_monotone_gives_the_wetter_root_and_says_so():
     np.testing.assert_allclose(again, tb, atol=1e-4)
     # hotter than the hottest: the soil moisture of the maximum
     hot, status = retrieve_single_channel(
-        [tb.max() + 3], polarization="V", surface_temperature=290.0, clay_fraction=0.1, roughness=0.1, albedo=0.0,
-        optical_depth=0.0, incidence_deg=65.0, bounds=(0.0, 0.4), return_status=True,
-    )  # fmt: skip
+        [tb.max() + 3],
+        polarization="V",
+        surface_temperature=290.0,
+        clay_fraction=0.1,
+        roughness=0.1,
+        albedo=0.0,
+        optical_depth=0.0,
+        incidence_deg=65.0,
+        bounds=(0.0, 0.4),
+        return_status=True,
+    )
     assert hot[0] == pytest.approx(truth[top], abs=0.002)
     assert status[0] == RetrievalStatus.CLIPPED_DRY
 
@@ -152,8 +183,10 @@ def test_a_canopy_hotter_than_the_soil_reverses_brightness_but_not_the_result():
         np.testing.assert_allclose(found, c["sm"], atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["tb", "surface_temperature", "clay_fraction", "roughness", "albedo", "optical_depth",
-                                  "incidence_deg", "bounds"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["tb", "surface_temperature", "clay_fraction", "roughness", "albedo", "optical_depth", "incidence_deg", "bounds"],
+)
 def test_nan_in_gives_nan_out(name):
     options = {"tb": np.full(3, 250.0), "optical_depth": 0.1, "incidence_deg": 40.0, "bounds": 0.5, **SOIL}
     options[name] = np.where([True, False, True], options[name], np.nan)
@@ -254,8 +287,9 @@ def test_dual_channel_bounds_nan_and_weight():
     assert status[2] != RetrievalStatus.RETRIEVED
     np.testing.assert_allclose(w[3:], c["sm"][3:], atol=1e-4)  # without a prior H and V alone give both
     np.testing.assert_allclose(tau[3:], 0.3, atol=1e-4)
-    held = retrieve_dual_channel(tb_h[3:], tb_v[3:], prior_optical_depth=0.1, prior_weight=1e6,
-                                 **{k: v[3:] for k, v in inputs(c).items()})  # fmt: skip
+    held = retrieve_dual_channel(
+        tb_h[3:], tb_v[3:], prior_optical_depth=0.1, prior_weight=1e6, **{k: v[3:] for k, v in inputs(c).items()}
+    )
     np.testing.assert_allclose(held[1], 0.1, atol=1e-6)
     with pytest.raises(ParameterError, match="prior_weight is negative"):
         retrieve_dual_channel(250.0, 260.0, prior_optical_depth=0.1, prior_weight=-1.0, **SOIL)
@@ -285,8 +319,19 @@ def test_tensors_give_what_arrays_give_and_gradients(dielectric):
     few = [t[name][:5].detach().requires_grad_() for name in ("sm", "clay", "ts", "tau", "h", "w")]
 
     def tb(sm, clay, ts, tau, h, w):
-        return soil_emission_tb(sm, clay, ts, frequency_ghz=1.41, incidence_deg=40.0, h=h, q=0.1, tau=tau,
-                                single_scattering_albedo=w, sand_fraction=0.4, dielectric=dielectric)  # fmt: skip
+        return soil_emission_tb(
+            sm,
+            clay,
+            ts,
+            frequency_ghz=1.41,
+            incidence_deg=40.0,
+            h=h,
+            q=0.1,
+            tau=tau,
+            single_scattering_albedo=w,
+            sand_fraction=0.4,
+            dielectric=dielectric,
+        )
 
     assert torch.autograd.gradcheck(tb, few)
 
@@ -315,8 +360,11 @@ def test_smrt_has_the_same_permittivity_roughness_and_emission():
     from smrt.permittivity.soil import soil_permittivity_dobson85_original, soil_permittivity_dobson85_peplinski95
 
     for moisture in (0.05, 0.2, 0.4):
-        for theirs, frequency in ((soil_permittivity_dobson85_original, 1.41), (soil_permittivity_dobson85_original, 6.925),
-                                  (soil_permittivity_dobson85_peplinski95, 1.2)):  # fmt: skip
+        for theirs, frequency in (
+            (soil_permittivity_dobson85_original, 1.41),
+            (soil_permittivity_dobson85_original, 6.925),
+            (soil_permittivity_dobson85_peplinski95, 1.2),
+        ):
             expected = theirs(frequency * 1e9, 290.0, moisture, 0.4, 0.2)
             ours = complex(dobson_permittivity(moisture, 0.4, 0.2, frequency, soil_temperature=290.0))
             assert ours == pytest.approx(expected, rel=1e-9)
@@ -379,10 +427,12 @@ def test_vegetation_opacity_of_the_product_is_slant(granule, granule_path):
     assert np.nanmedian(nadir) == pytest.approx(0.11, abs=3e-4)
     # taken for nadir, it is the bias of +0.023 m3 m-3 that this was about
     literal = retrieve_single_channel(
-        granule["tb_v_corrected"], polarization="V", optical_depth=granule["vegetation_opacity_option2"],
+        granule["tb_v_corrected"],
+        polarization="V",
+        optical_depth=granule["vegetation_opacity_option2"],
         **{k: granule[k] for k in ("surface_temperature", "clay_fraction", "albedo")},
         roughness=granule["roughness_coefficient"],
-    )  # fmt: skip
+    )
     recommended = granule["retrieval_qual_flag_option2"] & 1 == 0
     assert agreement(literal, granule["soil_moisture_option2"], recommended)[2] == pytest.approx(0.023, abs=0.001)
 
@@ -396,11 +446,18 @@ def product_fields(n: int = 300) -> dict[str, np.ndarray]:
     angle = np.full(n, 39.98)
     tb_h, tb_v = forward(c | {"q": np.zeros(n)}, angle=angle)
     fields = {
-        "tb_h_corrected": tb_h, "tb_v_corrected": tb_v, "surface_temperature": c["ts"], "clay_fraction": c["clay"],
-        "roughness_coefficient": c["h"], "albedo": c["w"], "boresight_incidence": angle,
-        "bulk_density": np.full(n, 0.9), "soil_moisture": c["sm"],
-        "vegetation_opacity": c["tau"] / np.cos(np.radians(angle)), "retrieval_qual_flag": np.zeros(n, np.uint16),
-    }  # fmt: skip
+        "tb_h_corrected": tb_h,
+        "tb_v_corrected": tb_v,
+        "surface_temperature": c["ts"],
+        "clay_fraction": c["clay"],
+        "roughness_coefficient": c["h"],
+        "albedo": c["w"],
+        "boresight_incidence": angle,
+        "bulk_density": np.full(n, 0.9),
+        "soil_moisture": c["sm"],
+        "vegetation_opacity": c["tau"] / np.cos(np.radians(angle)),
+        "retrieval_qual_flag": np.zeros(n, np.uint16),
+    }
     fields["retrieval_qual_flag"][:4] = [1, 8, 9, 65534]
     return fields
 

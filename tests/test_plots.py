@@ -84,10 +84,15 @@ def test_coastlines_pass_by_known_coasts():
     points = np.concatenate(plots.coastlines())
     tree = shapely.STRtree([shapely.LineString(line) for line in plots.coastlines()])
     coasts = {
-        "Cabo da Roca": (-9.5, 38.8), "Cape of Good Hope": (18.5, -34.4), "Cape York": (142.5, -10.7),
-        "Dakar": (-17.5, 14.7), "Miami": (-80.1, 25.8), "Mumbai": (72.8, 19.0), "Cape Horn": (-67.3, -55.9),
+        "Cabo da Roca": (-9.5, 38.8),
+        "Cape of Good Hope": (18.5, -34.4),
+        "Cape York": (142.5, -10.7),
+        "Dakar": (-17.5, 14.7),
+        "Miami": (-80.1, 25.8),
+        "Mumbai": (72.8, 19.0),
+        "Cape Horn": (-67.3, -55.9),
         "Vladivostok": (131.9, 43.1),
-    }  # fmt: skip
+    }
     for name, (lon, lat) in coasts.items():
         here = shapely.Point(lon, lat)
         assert tree.geometries[tree.nearest(here)].distance(here) < 0.8, name
@@ -512,9 +517,12 @@ def test_interactive_scatter_is_bounded_whatever_n():
 
 HISTORY = pd.DataFrame({"epoch": range(5), "train": [1, 0.5, 0.3, 0.25, 0.2], "val": [1.1, 0.6, np.nan, 0.35, 0.33]})
 LEARNING = {
-    "x": "epoch", "y": {"train": "training", "val": "validation"}, "xlabel": "Epoch", "ylabel": "Loss",
+    "x": "epoch",
+    "y": {"train": "training", "val": "validation"},
+    "xlabel": "Epoch",
+    "ylabel": "Loss",
     "title": "Learning curve",
-}  # fmt: skip
+}
 
 
 def test_series_draws_the_columns_on_a_log_axis():

@@ -13,9 +13,14 @@ from smnb.contract import ContractError
 @pytest.fixture
 def table():
     return pd.DataFrame(
-        {"name": ["one", "a rather long name that has to go on two lines", "three"], "study": ["x", "x", "y"],
-         "difference": [0.01, -0.02, 0.0], "low": [0.0, -0.03, np.nan], "high": [0.02, -0.01, np.nan]}
-    )  # fmt: skip
+        {
+            "name": ["one", "a rather long name that has to go on two lines", "three"],
+            "study": ["x", "x", "y"],
+            "difference": [0.01, -0.02, 0.0],
+            "low": [0.0, -0.03, np.nan],
+            "high": [0.02, -0.01, np.nan],
+        }
+    )
 
 
 def test_every_row_and_interval_is_drawn_in_order(table):

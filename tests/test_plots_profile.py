@@ -27,9 +27,13 @@ def nothing_leaves_the_page(figure) -> bool:
 
 def sensors(n: int = 40, networks: int = 3) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    return pd.DataFrame({
-        "lat": rng.uniform(30, 48, n), "lon": rng.uniform(-120, -75, n), "network": [f"NET{i % networks}" for i in range(n)],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "lat": rng.uniform(30, 48, n),
+            "lon": rng.uniform(-120, -75, n),
+            "network": [f"NET{i % networks}" for i in range(n)],
+        }
+    )
 
 
 def density(world: bool = False) -> xr.DataArray:
@@ -114,8 +118,8 @@ def test_bars_have_the_counts_and_the_asterisk():
 def test_months_are_stacked_in_thousands():
     months = pd.DataFrame(
         {"train": [1000, 0, 500], "test": [500, 250, 0], "n_sensors": [9, 8, 7]},
-        index=pd.date_range("2019-01-01", periods=3, freq="MS")
-    )  # fmt: skip
+        index=pd.date_range("2019-01-01", periods=3, freq="MS"),
+    )
     figure = plots.month_bars(months, title="Months", synthetic=True)
     bars = figure.axes[0].containers
     assert [patch.get_height() for patch in bars[1]] == [0.5, 0.25, 0]

@@ -16,11 +16,18 @@ from smnb.plots.scores import prediction_series, score_boxes, score_maps, sorted
 def scores(n: int = 12, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     value = rng.uniform(0.02, 0.08, n)
-    return pd.DataFrame({
-        "sensor_id": [f"s{i:02d}" for i in range(n)], "lat": rng.uniform(30, 45, n), "lon": rng.uniform(-120, -80, n),
-        "ubrmse": value, "ubrmse_low": value - 0.01, "ubrmse_high": value + 0.02, "pearson_r": rng.uniform(0.2, 0.95, n),
-        "climate": (["Cf"] * 7 + ["BS"] * 3 + [None] * max(n - 10, 0))[:n],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": [f"s{i:02d}" for i in range(n)],
+            "lat": rng.uniform(30, 45, n),
+            "lon": rng.uniform(-120, -80, n),
+            "ubrmse": value,
+            "ubrmse_low": value - 0.01,
+            "ubrmse_high": value + 0.02,
+            "pearson_r": rng.uniform(0.2, 0.95, n),
+            "climate": (["Cf"] * 7 + ["BS"] * 3 + [None] * max(n - 10, 0))[:n],
+        }
+    )
 
 
 def points(axes, marker: str) -> np.ndarray:
@@ -111,11 +118,14 @@ def test_boxes_stand_only_on_enough_sensors():
     np.testing.assert_allclose(sorted(points(axes, "o")), sorted(scores()["ubrmse"]))
 
 
-@pytest.mark.parametrize("draw", [
-    lambda table: sorted_scores({"A": table}, "ubrmse"),
-    lambda table: score_maps(table, ["ubrmse"]),
-    lambda table: score_boxes({"A": table}, {"climate": "Climate"}, "ubrmse"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda table: sorted_scores({"A": table}, "ubrmse"),
+        lambda table: score_maps(table, ["ubrmse"]),
+        lambda table: score_boxes({"A": table}, {"climate": "Climate"}, "ubrmse"),
+    ],
+)
 def test_nothing_to_draw_is_an_error(draw):
     assert isinstance(draw(scores()), mpl.figure.Figure)
     with pytest.raises(ContractError, match=r"no sensor of .* has a score"):

@@ -27,12 +27,17 @@ from smnb.sensors.splits import folds
 def table(n_sensors: int = 4, n: int = 30, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     observed = rng.uniform(0.05, 0.4, n_sensors * n)
-    return pd.DataFrame({
-        "sensor_id": np.repeat([f"s{i}" for i in range(n_sensors)], n),
-        "time": np.tile(pd.date_range("2020-01-01", periods=n, freq="D"), n_sensors),
-        "observed": observed, "predicted": np.clip(observed + rng.normal(0, 0.03, observed.size), 0, 1),
-        "climate": np.repeat(["Cf", "BS", "Cf", "none"][:n_sensors], n), "lat": 40.0, "lon": -100.0,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": np.repeat([f"s{i}" for i in range(n_sensors)], n),
+            "time": np.tile(pd.date_range("2020-01-01", periods=n, freq="D"), n_sensors),
+            "observed": observed,
+            "predicted": np.clip(observed + rng.normal(0, 0.03, observed.size), 0, 1),
+            "climate": np.repeat(["Cf", "BS", "Cf", "none"][:n_sensors], n),
+            "lat": 40.0,
+            "lon": -100.0,
+        }
+    )
 
 
 # --- reading and checking ---------------------------------------------------------------------------------------------
@@ -83,7 +88,7 @@ BAD = {
     "bool": (changed(predicted=True), "not numeric"),
     "models": (changed(model=lambda t: t["sensor_id"]), "several models"),
     "synthetic": (changed(synthetic="perhaps"), "neither 0 nor 1"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -214,11 +219,20 @@ def test_triplets_find_the_errors_they_were_made_with():
 
 
 def insitu() -> InSituTables:
-    sensors = pd.DataFrame({
-        "sensor_id": ["a", "b", "far"], "network": "N", "station": ["A", "B", "F"], "lat": [40.0, 41.0, 60.0],
-        "lon": [-100.0, -101.0, 10.0], "climate_KG": ["Cfa", None, None], "lc_2010": pd.array([10, None, 130], "Int16"),
-        "sand_fraction": [0.4, np.nan, 0.9], "silt_fraction": [0.4, np.nan, 0.05], "clay_fraction": [0.2, np.nan, 0.05],
-    })  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": ["a", "b", "far"],
+            "network": "N",
+            "station": ["A", "B", "F"],
+            "lat": [40.0, 41.0, 60.0],
+            "lon": [-100.0, -101.0, 10.0],
+            "climate_KG": ["Cfa", None, None],
+            "lc_2010": pd.array([10, None, 130], "Int16"),
+            "sand_fraction": [0.4, np.nan, 0.9],
+            "silt_fraction": [0.4, np.nan, 0.05],
+            "clay_fraction": [0.2, np.nan, 0.05],
+        }
+    )
     hours = pd.date_range("2020-06-01", periods=96, freq="h")
     readings = pd.DataFrame({"sensor_id": np.repeat(["a", "b", "far"], 96), "time": np.tile(hours, 3)})
     readings["soil_moisture"] = (0.1 + 0.001 * np.tile(np.arange(96), 3)).astype("float32")
@@ -269,8 +283,9 @@ def test_nothing_to_match_is_an_error():
             insitu(), product(["2021-06-01", "2021-06-02"], np.full((2, 2), 0.2)), model="SMAP"
         )
     with pytest.raises(ContractError, match="no sensor is near"):
-        p.coarse_product_predictions(insitu(), product(["2020-06-01", "2020-06-02"], np.full((2, 2), 0.2)), model="SMAP",
-                                     max_distance_km=1.0)  # fmt: skip
+        p.coarse_product_predictions(
+            insitu(), product(["2020-06-01", "2020-06-02"], np.full((2, 2), 0.2)), model="SMAP", max_distance_km=1.0
+        )
 
 
 # --- the ten-day table of stations ------------------------------------------------------------------------------------
@@ -280,15 +295,24 @@ def station_csv(path: Path, n_stations: int = 40, n: int = 20, **changes) -> Pat
     rng = np.random.default_rng(1)
     rows = n_stations * n
     start = np.tile(pd.date_range("2019-01-01", periods=n, freq="10D"), n_stations)
-    frame = pd.DataFrame({
-        "network": "NET", "station": np.repeat([f"St_{i}" for i in range(n_stations)], n),
-        "lat": np.repeat(rng.uniform(30, 48, n_stations).round(3), n),
-        "lon": np.repeat(rng.uniform(-120, -75, n_stations).round(3), n),
-        "start": pd.Series(start).dt.strftime("%Y-%m-%d"),
-        "end": pd.Series(start + pd.Timedelta("10D")).dt.strftime("%Y-%m-%d"),
-        "VV": -12.0, "VH": -20.0, "angle": 38.0, **dict.fromkeys(BANDS, 2000.0), "ssm": rng.uniform(2, 25, rows), "fc": 20.0,
-        "landcover": np.repeat(rng.choice([71, 82, 42, 47.8], n_stations), n), "mtpi": -1,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "network": "NET",
+            "station": np.repeat([f"St_{i}" for i in range(n_stations)], n),
+            "lat": np.repeat(rng.uniform(30, 48, n_stations).round(3), n),
+            "lon": np.repeat(rng.uniform(-120, -75, n_stations).round(3), n),
+            "start": pd.Series(start).dt.strftime("%Y-%m-%d"),
+            "end": pd.Series(start + pd.Timedelta("10D")).dt.strftime("%Y-%m-%d"),
+            "VV": -12.0,
+            "VH": -20.0,
+            "angle": 38.0,
+            **dict.fromkeys(BANDS, 2000.0),
+            "ssm": rng.uniform(2, 25, rows),
+            "fc": 20.0,
+            "landcover": np.repeat(rng.choice([71, 82, 42, 47.8], n_stations), n),
+            "mtpi": -1,
+        }
+    )
     frame["soil_moisture_insitu"] = (0.05 + 0.5 * frame["ssm"] / 50 + rng.normal(0, 0.02, rows)).clip(0.01, 0.6)
     frame.loc[:4, "soil_moisture_insitu"] = np.nan
     for name, value in changes.items():
@@ -312,15 +336,18 @@ def test_station_table_states_and_converts_units(tmp_path):
     assert found.check("x") is found
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"ssm": lambda t: 10 * t["ssm"]}, "'ssm' cannot be in mm"),
-    ({"soil_moisture_insitu": 20.0}, "cannot be in m3 m-3"),
-    ({"B8": "dark"}, "'B8' is not numeric"),
-    ({"lat": lambda t: t["lat"].where(t.index > 0, 50.0)}, "changes its place"),
-    ({"start": "spring"}, "'start' is no date"),
-    ({"station": "one", "lat": 40.0, "lon": -90.0, "landcover": 71}, "has a window twice"),
-    ({"network": lambda t: t["network"].where(t.index > 0)}, "has no station"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ssm": lambda t: 10 * t["ssm"]}, "'ssm' cannot be in mm"),
+        ({"soil_moisture_insitu": 20.0}, "cannot be in m3 m-3"),
+        ({"B8": "dark"}, "'B8' is not numeric"),
+        ({"lat": lambda t: t["lat"].where(t.index > 0, 50.0)}, "changes its place"),
+        ({"start": "spring"}, "'start' is no date"),
+        ({"station": "one", "lat": 40.0, "lon": -90.0, "landcover": 71}, "has a window twice"),
+        ({"network": lambda t: t["network"].where(t.index > 0)}, "has no station"),
+    ],
+)
 def test_a_bad_station_table_is_refused(tmp_path, changes, message):
     path = station_csv(tmp_path / "s.csv.gz", **changes)
     with pytest.raises((FormatError, ContractError), match=message):
@@ -371,8 +398,14 @@ def test_no_value_of_a_station_enters_its_own_prediction(tmp_path):
 
 def test_strata_of_stations_come_from_namesakes_else_from_the_code(tmp_path):
     stations = open_station_table([station_csv(tmp_path / "s.csv.gz", n_stations=3, landcover=82)], catalog_id="x")
-    archive = stations.sensors.assign(variable="soil_moisture", climate_KG="BSk", lc_2010=120, sand_fraction=0.9,
-                                      silt_fraction=0.05, clay_fraction=0.05).iloc[:2]  # fmt: skip
+    archive = stations.sensors.assign(
+        variable="soil_moisture",
+        climate_KG="BSk",
+        lc_2010=120,
+        sand_fraction=0.9,
+        silt_fraction=0.05,
+        clay_fraction=0.05,
+    ).iloc[:2]
     found = p.conus_station_strata(stations, pd.concat([archive, archive]))  # two sensors a station
     assert found["joined"].tolist() == [True, True, False]
     assert found["land_cover"].tolist() == ["Shrubs", "Shrubs", "Agriculture"]
@@ -438,8 +471,7 @@ def test_tables_have_the_papers_rows_and_values():
 
 
 @pytest.mark.parametrize(
-    ("name", "head"),
-    [("Table 10", "Land cover"), ("Table 11", "Soil texture type"), ("Table 12", "Climatic zone")],
+    ("name", "head"), [("Table 10", "Land cover"), ("Table 11", "Soil texture type"), ("Table 12", "Climatic zone")]
 )
 def test_the_tables_hold_the_numbers_that_the_paper_prints(repository, name, head):
     shared = Path(os.environ.get("SMNB_SHARED", repository.parent / "shared"))

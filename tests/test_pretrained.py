@@ -24,13 +24,24 @@ def native(stations: int = 3, windows: int = 30, seed: int = 0) -> pd.DataFrame:
     number = np.repeat(np.arange(stations), windows)
     window = np.tile(np.arange(windows), stations)
     start = pd.Timestamp("2020-01-01") + pd.to_timedelta(window * 10, unit="D")
-    table = pd.DataFrame({
-        "network": "NET", "station": [f"Place_{i}_N" for i in number], "lat": 33.0 + 2.5 * number, "lon": -99.0 + number,
-        "start": start.strftime("%Y-%m-%d"), "end": (start + pd.Timedelta("10D")).strftime("%Y-%m-%d"),
-        "VV": rng.normal(-12, 1, size), "VH": rng.normal(-20, 1, size), "angle": rng.normal(38, 1, size),
-        **{band: rng.uniform(1000, 2000, size) for band in S2}, "ssm": rng.uniform(4, 24, size), "fc": 22.0,
-        "landcover": 71.0, "mtpi": 1.0,
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "network": "NET",
+            "station": [f"Place_{i}_N" for i in number],
+            "lat": 33.0 + 2.5 * number,
+            "lon": -99.0 + number,
+            "start": start.strftime("%Y-%m-%d"),
+            "end": (start + pd.Timedelta("10D")).strftime("%Y-%m-%d"),
+            "VV": rng.normal(-12, 1, size),
+            "VH": rng.normal(-20, 1, size),
+            "angle": rng.normal(38, 1, size),
+            **{band: rng.uniform(1000, 2000, size) for band in S2},
+            "ssm": rng.uniform(4, 24, size),
+            "fc": 22.0,
+            "landcover": 71.0,
+            "mtpi": 1.0,
+        }
+    )
     table["B10"] = rng.uniform(10, 40, size)
     return table.round(4)
 
@@ -80,9 +91,14 @@ def test_the_checkpoint_is_small_packaged_and_says_what_it_is(repository):
 def test_the_checkpoint_holds_no_data_rows():
     model = load_pretrained("conus_points")
     features = len(model.names)
-    allowed = {1, features, *model.ensemble.config.features.values(), model.ensemble.config.encoder_width,
-               model.ensemble.config.joint_width,
-               model.ensemble.config.encoder_width * len(model.ensemble.config.features)}  # fmt: skip
+    allowed = {
+        1,
+        features,
+        *model.ensemble.config.features.values(),
+        model.ensemble.config.encoder_width,
+        model.ensemble.config.joint_width,
+        model.ensemble.config.encoder_width * len(model.ensemble.config.features),
+    }
     for name, value in model.ensemble.state_dict().items():
         assert set(value.shape) <= allowed, name
 
@@ -138,9 +154,17 @@ def test_single_rows_and_gaps_are_predicted(predict, rows):
 
 
 @pytest.mark.parametrize(
-    ("columns", "left"), [(S1, 3), (S2, 3), (["ssm"], 3), (["fc", "mtpi", "landcover"], 3), ([*S1, *S2], 2),
-                          ([*S1, *S2, "ssm"], 1), ([*S1, *S2, "ssm", "fc", "mtpi", "landcover"], 0)],
-)  # fmt: skip
+    ("columns", "left"),
+    [
+        (S1, 3),
+        (S2, 3),
+        (["ssm"], 3),
+        (["fc", "mtpi", "landcover"], 3),
+        ([*S1, *S2], 2),
+        ([*S1, *S2, "ssm"], 1),
+        ([*S1, *S2, "ssm", "fc", "mtpi", "landcover"], 0),
+    ],
+)
 def test_rows_without_a_source_are_predicted_with_fewer_sources(predict, columns, left):
     table = native()
     table.loc[5:20, columns] = np.nan
@@ -176,7 +200,10 @@ def test_unknown_land_cover_is_counted_and_taken_as_unknown(tmp_path, predict):
         (lambda t: t.assign(angle=np.deg2rad(t["angle"])), ("'angle'", "degree", "180/pi")),
         (lambda t: t.assign(ssm=t["ssm"] * 100), ("'ssm' cannot be in mm", "expected (0.0, 60.0)")),
         (lambda t: t.drop(columns=["VH", "ssm"]), ("columns ['VH', 'ssm'] are missing", "Leave cells empty")),
-        (lambda t: t.assign(lat=np.where(t.index == 4, np.nan, t["lat"])), ("no station, place or time", "row 6 of the file")),
+        (
+            lambda t: t.assign(lat=np.where(t.index == 4, np.nan, t["lat"])),
+            ("no station, place or time", "row 6 of the file"),
+        ),
         (lambda t: t.assign(lat=t["lon"]), ("not on the Earth",)),
         (lambda t: t.assign(lat=np.where(t.index == 4, 40.0, t["lat"])), ("changes its place", "NET__Place_0_N")),
         (lambda t: t.assign(start="yesterday"), ("'start' is no date", "2019-01-01")),
@@ -184,7 +211,7 @@ def test_unknown_land_cover_is_counted_and_taken_as_unknown(tmp_path, predict):
         (lambda t: t.assign(VV=-np.inf), ("'VV' has an infinite value",)),
         (lambda t: t.iloc[:0], ("no rows",)),
     ],
-)  # fmt: skip
+)
 def test_a_table_that_cannot_be_used_is_refused_with_the_reason(refusal, change, said):
     message = refusal(change(native()))
     assert "read_points(in.csv)" in message
@@ -222,9 +249,13 @@ def test_the_public_table_is_predicted_well_on_what_it_was_trained_on(shared_sam
     """Not a score (it has seen these stations), but wrong inputs or weights would show at once."""
     path = shared_samples / "conus_s1s2smap_2019_2021" / "station_10day.csv.gz"
     table = predict_table("conus_points", path, tmp_path / "out.csv").table
-    frame = pd.DataFrame({
-        "s": table["station"], "p": table["predicted"].astype(float), "y": pd.to_numeric(table["soil_moisture_insitu"])
-    }).dropna()  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "s": table["station"],
+            "p": table["predicted"].astype(float),
+            "y": pd.to_numeric(table["soil_moisture_insitu"]),
+        }
+    ).dropna()
     r = frame.groupby("s")[["p", "y"]].apply(lambda g: g["p"].corr(g["y"]))
     assert r.median() > 0.8
     assert (frame["p"] - frame["y"]).abs().mean() < 0.07

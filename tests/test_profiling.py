@@ -22,11 +22,7 @@ START = np.datetime64("2020-01-30T00:00", "ns")
 
 def tables(*, synthetic: bool = False, prefix: str = "") -> InSituTables:
     """Three sensors: whole for 5 days; 5 days with a gap of 2; daily for 5 days with bad flags."""
-    hours = {
-        "a": np.arange(120),
-        "b": np.r_[np.arange(24), np.arange(72, 120)],
-        "c": np.arange(0, 120, 24),
-    }
+    hours = {"a": np.arange(120), "b": np.r_[np.arange(24), np.arange(72, 120)], "c": np.arange(0, 120, 24)}
     flags = {"a": ["G"] * 120, "b": ["G"] * 70 + ["C03,D01", "D01"], "c": ["D02", "G", "C03", "D02", "D02"]}
     rows = [
         (f"{prefix}{name}", START + HOUR * int(hour), 0.1 + 0.001 * i, flag)
@@ -40,17 +36,32 @@ def tables(*, synthetic: bool = False, prefix: str = "") -> InSituTables:
     )
     spans = readings.groupby("sensor_id", observed=True)["time"].agg(["size", "min", "max"])
     sensors = pd.DataFrame(
-        {"sensor_id": [f"{prefix}{n}" for n in "abc"], "network": [f"{prefix}N", f"{prefix}N", f"{prefix}M"],
-         "station": ["s", "s", "t"], "lat": [40.0, 40.0, 44.0], "lon": [-100.0, -100.0, -90.0], "depth_from": [0.05, 0.0, 0.0508],
-         "depth_to": [0.05, 0.05, 0.0508], "instrument": ["x", "x", "y"], "climate_KG": ["Dfa", None, "masked"],
-         "lc_2010": pd.array([10, pd.NA, 70], "Int16"), "sand_fraction": [0.4, np.nan, 0.9], "silt_fraction": [0.4, np.nan, 0.05],
-         "clay_fraction": [0.2, np.nan, 0.05], "n_readings": spans["size"].to_numpy(),
-         "first_reading": spans["min"].to_numpy(), "last_reading": spans["max"].to_numpy()}
-    )  # fmt: skip
+        {
+            "sensor_id": [f"{prefix}{n}" for n in "abc"],
+            "network": [f"{prefix}N", f"{prefix}N", f"{prefix}M"],
+            "station": ["s", "s", "t"],
+            "lat": [40.0, 40.0, 44.0],
+            "lon": [-100.0, -100.0, -90.0],
+            "depth_from": [0.05, 0.0, 0.0508],
+            "depth_to": [0.05, 0.05, 0.0508],
+            "instrument": ["x", "x", "y"],
+            "climate_KG": ["Dfa", None, "masked"],
+            "lc_2010": pd.array([10, pd.NA, 70], "Int16"),
+            "sand_fraction": [0.4, np.nan, 0.9],
+            "silt_fraction": [0.4, np.nan, 0.05],
+            "clay_fraction": [0.2, np.nan, 0.05],
+            "n_readings": spans["size"].to_numpy(),
+            "first_reading": spans["min"].to_numpy(),
+            "last_reading": spans["max"].to_numpy(),
+        }
+    )
     report = {
-        "readings": {"read": 200, "fill": 3}, "removed_by_depth": {"0.1-0.1 m": 7, "0-0.17 m": 2}, "damaged_files": [],
-        "depth": [0.0, 0.051], "synthetic": synthetic,
-    }  # fmt: skip
+        "readings": {"read": 200, "fill": 3},
+        "removed_by_depth": {"0.1-0.1 m": 7, "0-0.17 m": 2},
+        "damaged_files": [],
+        "depth": [0.0, 0.051],
+        "synthetic": synthetic,
+    }
     return InSituTables(sensors, readings, report, "x", synthetic).check()
 
 
@@ -265,10 +276,15 @@ def test_distances_fall_into_the_papers_classes():
 
 
 def test_splits_are_audited_or_say_why_not():
-    sensors = pd.DataFrame({
-        "sensor_id": [f"s{i}" for i in range(60)], "network": "only", "station": [f"t{i // 2}" for i in range(60)],
-        "lat": 30 + np.arange(60) // 2 * 0.7, "lon": np.repeat(np.arange(30) * 2.0, 2),
-    })  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": [f"s{i}" for i in range(60)],
+            "network": "only",
+            "station": [f"t{i // 2}" for i in range(60)],
+            "lat": 30 + np.arange(60) // 2 * 0.7,
+            "lon": np.repeat(np.arange(30) * 2.0, 2),
+        }
+    )
     table = profiling.audit_splits(sensors, ["sensor", "station", "network"], seed=3)
     audit = make_split(
         sensors, "sensor", seed=3, accept=("shared_station", "shared_footprint", "shared_coarse_cell")
@@ -313,11 +329,18 @@ def patches() -> xr.Dataset:
     bands = ["B2", "B3", "B4"]
     dims = ("region", "time", "y", "x")
     dataset = xr.Dataset(
-        {"sigma0": (("region", "time", "polarization", "y", "x"), np.full((2, 3, 2, 2, 2), -10.0)),
-         "reflectance": (("region", "time", "band", "y", "x"), np.full((2, 3, 3, 2, 2), 0.145)),
-         "soil_moisture": (dims, np.full(shape, 0.3))},
-        coords={"region": [4, 7], "time": pd.date_range("2019-01-01", periods=3), "polarization": ["VV", "VH"], "band": bands},
-    )  # fmt: skip
+        {
+            "sigma0": (("region", "time", "polarization", "y", "x"), np.full((2, 3, 2, 2, 2), -10.0)),
+            "reflectance": (("region", "time", "band", "y", "x"), np.full((2, 3, 3, 2, 2), 0.145)),
+            "soil_moisture": (dims, np.full(shape, 0.3)),
+        },
+        coords={
+            "region": [4, 7],
+            "time": pd.date_range("2019-01-01", periods=3),
+            "polarization": ["VV", "VH"],
+            "band": bands,
+        },
+    )
     dataset["sigma0"][0, 1, 0, 0, 0] = np.nan
     return dataset
 

@@ -134,8 +134,10 @@ def test_the_layering_test_sees_violations(tmp_path):
 def text_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode == 0:
         files = [REPOSITORY / name for name in listed.stdout.split("\0") if name]
     else:  # an unpacked archive has no git
@@ -261,8 +263,14 @@ def test_a_preset_decides_what_a_notebook_leaves_open(path, preset):
 
 def fake_notebook(path: Path, *, title: str, parameters: str, cells: list[str], outputs: list | None = None) -> Path:
     def code(source, tags=(), stored=()):
-        return {"cell_type": "code", "id": f"c{abs(hash(source))}", "source": source, "metadata": {"tags": list(tags)},
-                "outputs": list(stored), "execution_count": None}  # fmt: skip
+        return {
+            "cell_type": "code",
+            "id": f"c{abs(hash(source))}",
+            "source": source,
+            "metadata": {"tags": list(tags)},
+            "outputs": list(stored),
+            "execution_count": None,
+        }
 
     content = {
         "cells": [
@@ -291,9 +299,12 @@ STREAM = {"output_type": "stream", "name": "stdout", "text": "1"}
 
 def test_the_anatomy_test_passes_a_good_notebook(tmp_path):
     good = fake_notebook(
-        tmp_path / "01_x.ipynb", title=GOOD_TITLE, cells=GOOD_CELLS, outputs=[STREAM],
+        tmp_path / "01_x.ipynb",
+        title=GOOD_TITLE,
+        cells=GOOD_CELLS,
+        outputs=[STREAM],
         parameters='preset: str = "quick"  # preset\nn: int or None = None  # number\n',
-    )  # fmt: skip
+    )
     assert anatomy_problems(good) == []
 
 
@@ -311,22 +322,31 @@ def test_the_anatomy_test_catches_violations(tmp_path):
     )
     problems = "\n".join(anatomy_problems(bad))
     for part in [
-        "no **Paper.**", "no trailing comment", "defines f", "defines C", "filters warnings", "a shell command",
-        "hard-coded path '/data/x.nc'", "hard-coded path '~/x.nc'", "does not call Run.start", "run.finish()",
-        "no cell is marked NBVAL_CHECK_OUTPUT", "a stored output is an error",
-    ]:  # fmt: skip
+        "no **Paper.**",
+        "no trailing comment",
+        "defines f",
+        "defines C",
+        "filters warnings",
+        "a shell command",
+        "hard-coded path '/data/x.nc'",
+        "hard-coded path '~/x.nc'",
+        "does not call Run.start",
+        "run.finish()",
+        "no cell is marked NBVAL_CHECK_OUTPUT",
+        "a stored output is an error",
+    ]:
         assert part in problems
     assert "km/h" not in problems
     bad = fake_notebook(
-        tmp_path / "01_x.ipynb", cells=GOOD_CELLS, title=GOOD_TITLE.replace("`era_interim`", "`gldas`, `smap`"),
+        tmp_path / "01_x.ipynb",
+        cells=GOOD_CELLS,
+        title=GOOD_TITLE.replace("`era_interim`", "`gldas`, `smap`"),
         parameters='preset: str = "quick"  # preset, n=3\nn: int | None = None  # number\n# ' + "x" * 5_000_000,
-    )  # fmt: skip
+    )
     problems = "\n".join(anatomy_problems(bad))
     for part in ["Reads names ['gldas', 'smap']", "papermill does not see", "no stored output", "larger than 5 MB"]:
         assert part in problems
-    bad = fake_notebook(
-        tmp_path / "01_x.ipynb", cells=GOOD_CELLS, title="Train", parameters="n: int = 3  # number\n"
-    )  # fmt: skip
+    bad = fake_notebook(tmp_path / "01_x.ipynb", cells=GOOD_CELLS, title="Train", parameters="n: int = 3  # number\n")
     problems = "\n".join(anatomy_problems(bad))
     assert "the first cell is not a title" in problems
     assert "no preset" in problems

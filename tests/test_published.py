@@ -192,11 +192,18 @@ def test_batchu_settings_are_those_of_the_paper(paper_text):
     settings = published_settings("batchu2023", "Table 7")
     body = " ".join(section(paper_text("004"), "Hyper-parameter\nname", "Table 7. Training").split())
     for printed in (
-        "256 selected from (512, 256, 128, 64) 16", "32 16",
-        "0.6 selected from (0.8, 0.6, 0.4, 0.2)", "(128, 64, 1) (8, 1)", "(0.5, 0.5, 0.6) (0.9, 0.9)", "Batch size 64",
-        "Momentum (m=0.9)", "Number train steps 600000", "Sweep across (0.1, 0.05, 0.03)",
-        "Sweep across (0.0001, 0.00005, 0.00003)", "0.4 selected from (0, 0.2, 0.4, 0.6, 0.8, 1.0)",
-    ):  # fmt: skip
+        "256 selected from (512, 256, 128, 64) 16",
+        "32 16",
+        "0.6 selected from (0.8, 0.6, 0.4, 0.2)",
+        "(128, 64, 1) (8, 1)",
+        "(0.5, 0.5, 0.6) (0.9, 0.9)",
+        "Batch size 64",
+        "Momentum (m=0.9)",
+        "Number train steps 600000",
+        "Sweep across (0.1, 0.05, 0.03)",
+        "Sweep across (0.0001, 0.00005, 0.00003)",
+        "0.4 selected from (0, 0.2, 0.4, 0.6, 0.8, 1.0)",
+    ):
         assert printed in body
         numbers = [
             tuple(map(float, re.findall(r"[\d.]+", part))) for part in re.findall(r"\(([^)]*\d[^)]*)\)", printed)

@@ -66,17 +66,28 @@ def minutes(n):
 
 def row(network, station, lat=40.0, lon=-100.0, depth=(0.05, 0.05), instrument="EC5"):
     return {
-        "sensor_id": f"{network}__{station}__{instrument}__{depth[0]:.4f}", "network": network, "station": station, "lat": lat,
-        "lon": lon, "depth_from": depth[0], "depth_to": depth[1], "instrument": instrument, "variable": "soil_moisture",
+        "sensor_id": f"{network}__{station}__{instrument}__{depth[0]:.4f}",
+        "network": network,
+        "station": station,
+        "lat": lat,
+        "lon": lon,
+        "depth_from": depth[0],
+        "depth_to": depth[1],
+        "instrument": instrument,
+        "variable": "soil_moisture",
         "file": stm_name(station, network, depth, instrument=instrument),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(
     ("wanted", "station"),
-    [("USCRN__Arco_17_SW__S", "Arco-17-SW"), ("SCAN__AAMUjtg__S", "AAMU-jtg"), ("SCAN__AAMU-jtg__S", "AAMU-jtg"),
-     ("SCAN__Abrams__S", "Abrams")],
-)  # fmt: skip
+    [
+        ("USCRN__Arco_17_SW__S", "Arco-17-SW"),
+        ("SCAN__AAMUjtg__S", "AAMU-jtg"),
+        ("SCAN__AAMU-jtg__S", "AAMU-jtg"),
+        ("SCAN__Abrams__S", "Abrams"),
+    ],
+)
 def test_every_part_of_the_name_must_occur_hyphens_aside(wanted, station):
     index = StationIndex([row("USCRN", "Arco-17-SW"), row("SCAN", "AAMU-jtg"), row("SCAN", "Abrams")])
     assert index.find(wanted, 40.0, -100.0).row["station"] == station
@@ -96,9 +107,11 @@ def test_of_several_stations_the_nearest_or_as_the_script_the_first():
 
 def test_of_several_sensors_one_within_5_cm_and_of_the_type_comes_first():
     rows = [
-        row("N", "A", depth=(0.05, 0.10), instrument="A1"), row("N", "A", depth=(0.05, 0.05), instrument="B1"),
-        row("N", "A", depth=(0.0, 0.05), instrument="Probe C"), row("N", "A", depth=(0.2, 0.2), instrument="D"),
-    ]  # fmt: skip
+        row("N", "A", depth=(0.05, 0.10), instrument="A1"),
+        row("N", "A", depth=(0.05, 0.05), instrument="B1"),
+        row("N", "A", depth=(0.0, 0.05), instrument="Probe C"),
+        row("N", "A", depth=(0.2, 0.2), instrument="D"),
+    ]
     found = StationIndex(rows).find("N__A__Probe-C", 40.0, -100.0)
     assert found.row["instrument"] == "Probe C"
     assert len(found.sensors) == 3
@@ -168,8 +181,13 @@ def test_the_window_is_inclusive_to_the_second(tmp_path):
 def test_a_damaged_sensor_has_no_reading_and_is_named(tmp_path):
     good = readings((NOON, 0.2, "G"))
     body = good + "2019/99/99 00:00 0.2 G M\n"
-    path = archive(tmp_path, {("NET", "A"): [(40.0, -100.0, (0.05, 0.05), "EC5", body)],
-                              ("NET", "B"): [(40.0, -100.0, (0.05, 0.05), "EC5", good)]})  # fmt: skip
+    path = archive(
+        tmp_path,
+        {
+            ("NET", "A"): [(40.0, -100.0, (0.05, 0.05), "EC5", body)],
+            ("NET", "B"): [(40.0, -100.0, (0.05, 0.05), "EC5", good)],
+        },
+    )
     with IsmnLabels(path) as labels:
         assert labels.label("NET__A__EC5", 40.0, -100.0, NOON).reason == "no_reading"
         assert "NET/A" in labels.report.damaged[0]["file"]
@@ -222,8 +240,13 @@ def world(tmp_path):
     """Two shards and an archive: core-site records, ISMN records, and each way to lose one."""
     at = NOON.astype("datetime64[m]")
     body = readings(*[(at + np.timedelta64(h, "h"), 0.1 + 0.01 * h, "D06" if h == 5 else "G") for h in range(8)])
-    ismn = archive(tmp_path, {("NET", "A"): [(40.0, -100.0, (0.05, 0.05), "EC5", body)],
-                              ("NET", "AB"): [(45.0, -100.0, (0.05, 0.05), "EC5", body)]})  # fmt: skip
+    ismn = archive(
+        tmp_path,
+        {
+            ("NET", "A"): [(40.0, -100.0, (0.05, 0.05), "EC5", body)],
+            ("NET", "AB"): [(45.0, -100.0, (0.05, 0.05), "EC5", body)],
+        },
+    )
 
     def ismn_record(seed, hour, sensor="NET__A__EC5", **changes):
         return fields(seed, at + np.timedelta64(hour, "h"), sensor_id=sensor, label=None, **changes)
@@ -238,19 +261,32 @@ def world(tmp_path):
     dem = first[1]["nasa_dem_elevation"]
     first[2] |= {name: first[1][name] for name in encoder.IMAGES[-5:]}
     second = [
-        ismn_record(5, 2, "NET__Z__EC5"), ismn_record(6, 2, "OTHER__A__EC5"), ismn_record(7, 3, smap_sm=0),
-        ismn_record(8, 4, sentinel_2_B2=np.zeros((SIZE, SIZE), int)), ismn_record(9, 6, nasa_dem_elevation=dem),
+        ismn_record(5, 2, "NET__Z__EC5"),
+        ismn_record(6, 2, "OTHER__A__EC5"),
+        ismn_record(7, 3, smap_sm=0),
+        ismn_record(8, 4, sentinel_2_B2=np.zeros((SIZE, SIZE), int)),
+        ismn_record(9, 6, nasa_dem_elevation=dem),
         fields(10, sensor_id="CORE__S2__P", lat=36.0),
-    ]  # fmt: skip
+    ]
     folder = tmp_path / "shards"
     paths = [shard(folder, first), shard(folder, second, "data-00001-of-00500.tfrecord.gz")]
     return {"ismn": ismn, "shards": paths, "folder": folder, "first": first, "second": second, "start": at}
 
 
 EXPECTED = {
-    "records": 11, "own_label": 2, "ismn_label": 3, "flagged": 1, "no_reading": 1, "station_unknown": 1, "network_unknown": 1,
-    "missing_smap": 1, "missing_sentinel2": 1, "static_differs": 1, "samples": 5, "sensors": 3,
-}  # fmt: skip
+    "records": 11,
+    "own_label": 2,
+    "ismn_label": 3,
+    "flagged": 1,
+    "no_reading": 1,
+    "station_unknown": 1,
+    "network_unknown": 1,
+    "missing_smap": 1,
+    "missing_sentinel2": 1,
+    "static_differs": 1,
+    "samples": 5,
+    "sensors": 3,
+}
 
 
 def test_records_become_samples_and_every_lost_one_is_counted(world, tmp_path):
@@ -324,9 +360,13 @@ def test_splits_by_sensor_and_block(tmp_path):
     store = convert_released(opened([path], bands={"sentinel1": ["VV"], "smap": ["ssm"]}), tmp_path / "r.zarr").store
     for name in ("sensor", "block"):
         assert set(store.sensors[f"split_{name}"]) <= {"train", "validation", "test", "buffer"}
-        assert store.attrs["splits"][name]["samples"] == store.samples[f"split_{name}"].value_counts().reindex(
-            ["train", "validation", "test", "buffer"], fill_value=0
-        ).to_dict()  # fmt: skip
+        assert (
+            store.attrs["splits"][name]["samples"]
+            == store.samples[f"split_{name}"]
+            .value_counts()
+            .reindex(["train", "validation", "test", "buffer"], fill_value=0)
+            .to_dict()
+        )
     with pytest.raises(ParameterError, match="no sensor is left"):
         convert_released(opened([shard(tmp_path / "t", records[:1])]), tmp_path / "t.zarr")
 

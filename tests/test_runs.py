@@ -453,8 +453,10 @@ def test_a_killed_run_goes_on_where_it_was_and_a_failure_is_reported(project, mo
     seen = []
     results = run_notebooks("t", progress=lambda *event: seen.append(event))
     assert [(r.notebook, r.status) for r in results] == [
-        ("01_one", "skipped"), ("02_two", "failed"), ("03_three", "blocked"),
-    ]  # fmt: skip
+        ("01_one", "skipped"),
+        ("02_two", "failed"),
+        ("03_three", "blocked"),
+    ]
     assert results[1].message == "cell In[4] (import pathlib, time) failed: ValueError: the data are bad"
     assert results[2].message == "needs 02_two, which did not succeed"
     assert (out / "01_one.ipynb").stat().st_mtime_ns == before

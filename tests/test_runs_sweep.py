@@ -88,15 +88,28 @@ def pretend(project, monkeypatch) -> list[dict]:
 
 def test_a_product_has_a_row_a_member_with_its_metrics_and_links_their_reports(project, pretend):
     told = []
-    table = sweep("s", "01", {"region": ["tucson", "reynolds_creek"], "seed": (0, 1)}, parameters={"rate": 1},
-                  progress=lambda *event: told.append(event))  # fmt: skip
+    table = sweep(
+        "s",
+        "01",
+        {"region": ["tucson", "reynolds_creek"], "seed": (0, 1)},
+        parameters={"rate": 1},
+        progress=lambda *event: told.append(event),
+    )
     slugs = [f"region={region},seed={seed}" for region in ("tucson", "reynolds_creek") for seed in (0, 1)]
     assert list(table["member"]) == slugs
     assert told == [(slug, "done", number, 4) for number, slug in enumerate(slugs, 1)]
     assert list(table.columns) == [
-        "member", "region", "seed", "status", "seconds", "message", "synthetic", "cnn.test.rmse", "cnn.test.r",
+        "member",
+        "region",
+        "seed",
+        "status",
+        "seconds",
+        "message",
+        "synthetic",
+        "cnn.test.rmse",
+        "cnn.test.r",
         "metrics.seconds",
-    ]  # fmt: skip
+    ]
     assert list(table["cnn.test.rmse"]) == [0, 0.125, 0, 0.125]
     assert table["cnn.test.r"].isna().all()
     assert table.attrs["synthetic"] is True
@@ -244,8 +257,9 @@ def test_two_workers_execute_members_side_by_side_and_an_interrupt_ends_them(pro
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep("s", "01", {"region": ["nowhere", "slow", "tucson"]}, workers=2,
-              progress=interrupt_when_the_last_has_begun)  # fmt: skip
+        sweep(
+            "s", "01", {"region": ["nowhere", "slow", "tucson"]}, workers=2, progress=interrupt_when_the_last_has_begun
+        )
     assert len(during) >= 3, during  # the member's process, the worker of its notebook, and the kernel
     assert processes_of(project) == []
     table = pd.read_csv(project / "runs" / "s" / "sweep.csv").set_index("region")
@@ -332,8 +346,9 @@ def test_the_command_prints_the_table_and_fails_with_a_member(command, pretend):
     good = command("01", "--name", "s", "-g", "seed=0,1", "-g", "inputs=[spatial, sm]", "-p", "rate=1e-3")
     assert good.exit_code == 0, good.output
     assert [(one["seed"], one["inputs"], one["rate"]) for one in pretend] == [
-        (0, ["spatial", "sm"], 0.001), (1, ["spatial", "sm"], 0.001),
-    ]  # fmt: skip
+        (0, ["spatial", "sm"], 0.001),
+        (1, ["spatial", "sm"], 0.001),
+    ]
     assert "1/2 seed=0,inputs=spatial+sm: done\n2/2 seed=1" in good.stderr
     lines = good.stdout.splitlines()
     assert lines[0] == "Sweep s (synthetic)"

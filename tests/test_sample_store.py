@@ -20,19 +20,29 @@ N, SENSORS, CROP = 23, 4, 32
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(5)
-    sensors = pd.DataFrame({
-        "sensor_id": [f"net__st{i}" for i in range(SENSORS)], "lat": rng.uniform(30, 40, SENSORS),
-        "lon": rng.uniform(-100, -90, SENSORS), "split_sensor": ["train", "train", "validation", "test"],
-    })  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": [f"net__st{i}" for i in range(SENSORS)],
+            "lat": rng.uniform(30, 40, SENSORS),
+            "lon": rng.uniform(-100, -90, SENSORS),
+            "split_sensor": ["train", "train", "validation", "test"],
+        }
+    )
     values = {
-        "sentinel1": rng.random((N, 3, CROP, CROP), dtype="float32"), "soilgrids": rng.random((SENSORS, 4, 2, 2)),
+        "sentinel1": rng.random((N, 3, CROP, CROP), dtype="float32"),
+        "soilgrids": rng.random((SENSORS, 4, 2, 2)),
         "smap": rng.random((N, 1), dtype="float32"),
-    }  # fmt: skip
+    }
     values["sentinel1"][3, 1, :5] = np.nan
     values["smap"][7] = np.nan
     time = np.datetime64("2019-05-01T06:00", "ns") + np.arange(N) * np.timedelta64(6, "D")
-    return {"sensors": sensors, "sensor": rng.integers(0, SENSORS, N), "time": time, "values": values,
-            "label": rng.random(N, dtype="float32")}  # fmt: skip
+    return {
+        "sensors": sensors,
+        "sensor": rng.integers(0, SENSORS, N),
+        "time": time,
+        "values": values,
+        "label": rng.random(N, dtype="float32"),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +109,13 @@ def test_chunks_read_straight_are_those_that_zarr_reads(store, data, tmp_path):
     assert not reader.is_plain
     # and those written straight are those that Zarr writes, to the byte
     straight = zarr.create_array(
-        tmp_path / "s", shape=array.shape, chunks=array.chunks, dtype=array.dtype, fill_value=float("nan"),
+        tmp_path / "s",
+        shape=array.shape,
+        chunks=array.chunks,
+        dtype=array.dtype,
+        fill_value=float("nan"),
         compressors=array.compressors,
-    )  # fmt: skip
+    )
     for number in range(-(-N // array.chunks[0])):
         ChunkFiles(tmp_path / "s", straight).write(
             number, array[number * array.chunks[0] : (number + 1) * array.chunks[0]]
@@ -143,9 +157,13 @@ def test_wrong_questions_are_refused(store, options, words):
 
 def chunk_of(data, start, stop):
     part = slice(start, stop)
-    return {"label": data["label"][part], "time": data["time"][part], "sensor": data["sensor"][part],
-            "values": {name: data["values"][name][part] for name in ("sentinel1", "smap")},
-            "scenes": {"smap": [f"day{i // 2}" for i in range(start, stop)]}}  # fmt: skip
+    return {
+        "label": data["label"][part],
+        "time": data["time"][part],
+        "sensor": data["sensor"][part],
+        "values": {name: data["values"][name][part] for name in ("sentinel1", "smap")},
+        "scenes": {"smap": [f"day{i // 2}" for i in range(start, stop)]},
+    }
 
 
 def test_a_killed_writer_goes_on_and_the_store_is_the_same(data, tmp_path):
@@ -206,8 +224,10 @@ def test_a_store_is_not_replaced_unasked_and_sensors_are_checked(store, data):
     with pytest.raises(ParameterError, match="the store is there"):
         write_sample_store(store.path, **data)
     with pytest.raises(ContractError, match="a sensor that the table lacks"):
-        write_sample_store(store.path.with_name("b.zarr"), **{**data, "sensors": data["sensors"][:2],
-                           "values": {"smap": data["values"]["smap"]}})  # fmt: skip
+        write_sample_store(
+            store.path.with_name("b.zarr"),
+            **{**data, "sensors": data["sensors"][:2], "values": {"smap": data["values"]["smap"]}},
+        )
     with pytest.raises(ParameterError, match="not described"):
         write_sample_store(store.path.with_name("c.zarr"), **{**data, "values": {"lidar": data["values"]["smap"]}})
 

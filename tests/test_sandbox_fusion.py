@@ -66,8 +66,13 @@ def paths(root, pattern):
 @pytest.fixture(scope="module")
 def sigma0(root):
     return open_sentinel1(
-        paths(root, "fusion/sentinel1_grd/*"), catalog_id="x", synthetic=True, grid=PLACE.window, units="dB", mosaic="day"
-    ).load()  # fmt: skip
+        paths(root, "fusion/sentinel1_grd/*"),
+        catalog_id="x",
+        synthetic=True,
+        grid=PLACE.window,
+        units="dB",
+        mosaic="day",
+    ).load()
 
 
 @pytest.fixture(scope="module")
@@ -181,8 +186,11 @@ def test_the_radar_follows_soil_moisture_and_the_angle(sigma0, truth):
 
 def test_brightness_temperature_is_the_blurred_truth_with_its_noise(root, plan, truth):
     daily = open_l3(
-        paths(root, "fusion/smap_l3_e/*"), catalog_id="x", region=PLACE.passive_window, variables=["tb", "observation_time"]
-    ).load()  # fmt: skip
+        paths(root, "fusion/smap_l3_e/*"),
+        catalog_id="x",
+        region=PLACE.passive_window,
+        variables=["tb", "observation_time"],
+    ).load()
     assert daily.sizes == {**daily.sizes, "time": 2, "channel": 2, "y": 33, "x": 33}
     h, v = daily["tb"].values.swapaxes(0, 1)
     assert np.isfinite(h).all()
@@ -204,9 +212,13 @@ def test_brightness_temperature_is_the_blurred_truth_with_its_noise(root, plan, 
 
 def test_the_products_errors_are_those_of_an_algorithm_not_white(root, truth):
     product = open_l2_active_passive(
-        paths(root, "fusion/smap_s1_l2/*"), catalog_id="x", region=PLACE.window, resolution="1km",
-        variables=["soil_moisture"], flag_policy="retrieved",
-    ).load()  # fmt: skip
+        paths(root, "fusion/smap_s1_l2/*"),
+        catalog_id="x",
+        region=PLACE.window,
+        resolution="1km",
+        variables=["soil_moisture"],
+        flag_policy="retrieved",
+    ).load()
     error = product["soil_moisture"].values - truth["soil_moisture"].values
     assert 0.7 < np.isfinite(error).mean() < 0.99
     assert 0.02 < np.nanstd(error) < 0.08
@@ -342,8 +354,13 @@ def test_places_must_be_named_where_there_is_no_sandbox(catalog, root, tmp_path)
         open_fusion_scenes(catalog, tmp_path)
     with pytest.raises(ParameterError, match="not on the 1 km grid"):
         open_fusion_scenes(catalog, root, {"here": PLACE.passive_window})
-    small = EaseWindow(M01, PLACE.window.row_start, PLACE.window.row_start + 90, PLACE.window.col_start + 60,
-                       PLACE.window.col_start + 150)  # fmt: skip
+    small = EaseWindow(
+        M01,
+        PLACE.window.row_start,
+        PLACE.window.row_start + 90,
+        PLACE.window.col_start + 60,
+        PLACE.window.col_start + 150,
+    )
     scenes = open_fusion_scenes(catalog, root, {"elsewhere": small})
     assert scenes[0].sigma0.shape == (2, 2, 90, 90)
     assert scenes[0].truth is None

@@ -237,8 +237,10 @@ def test_an_hour_is_the_same_in_a_shorter_record(root, world, observed, tmp_path
     merged = short.merge(true_values.astype({"sensor_id": str}), on=["sensor_id", "time"])
     assert len(merged) == len(short) == 103 * 720
     np.testing.assert_array_equal(merged["soil_moisture_true_x"], merged["soil_moisture_true_y"])
-    with netCDF4.Dataset(tmp_path / "insitu_points/smap_l3_points.nc") as a, \
-            netCDF4.Dataset(root / "insitu_points/smap_l3_points.nc") as b:  # fmt: skip
+    with (
+        netCDF4.Dataset(tmp_path / "insitu_points/smap_l3_points.nc") as a,
+        netCDF4.Dataset(root / "insitu_points/smap_l3_points.nc") as b,
+    ):
         values = [
             set(zip(f["time"][:].tolist(), f["soil_moisture"][:].filled(-1).tolist(), strict=True)) for f in (a, b)
         ]
@@ -457,10 +459,76 @@ def test_readings_agree_with_the_truth_up_to_calibration_and_drift(root, sensor_
     np.testing.assert_allclose(found["lon"], mine["lon"], atol=0.0051)
 
 
-HOURLY_ENDS = [5, 14, 19, 28, 33, 40, 48, 56, 64, 72, 80, 88, 96, 103, 105, 112, 114, 121, 123, 125, 133, 135, 143, 145,
-               153, 155, 161, 163, 171, 179, 187, 195, 203, 211, 219, 227, 235, 243]  # fmt: skip
-DAILY_ENDS = [5, 14, 21, 29, 37, 45, 53, 61, 69, 77, 86, 88, 96, 104, 112, 120, 128, 136, 144, 152, 160, 168, 176, 184,
-              192, 200, 208, 216]  # fmt: skip
+HOURLY_ENDS = [
+    5,
+    14,
+    19,
+    28,
+    33,
+    40,
+    48,
+    56,
+    64,
+    72,
+    80,
+    88,
+    96,
+    103,
+    105,
+    112,
+    114,
+    121,
+    123,
+    125,
+    133,
+    135,
+    143,
+    145,
+    153,
+    155,
+    161,
+    163,
+    171,
+    179,
+    187,
+    195,
+    203,
+    211,
+    219,
+    227,
+    235,
+    243,
+]
+DAILY_ENDS = [
+    5,
+    14,
+    21,
+    29,
+    37,
+    45,
+    53,
+    61,
+    69,
+    77,
+    86,
+    88,
+    96,
+    104,
+    112,
+    120,
+    128,
+    136,
+    144,
+    152,
+    160,
+    168,
+    176,
+    184,
+    192,
+    200,
+    208,
+    216,
+]
 
 
 def uscrn_lines(root, product):

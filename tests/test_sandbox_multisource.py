@@ -277,9 +277,11 @@ def test_every_file_belongs_to_an_entry_and_every_entry_has_files(plan, entries)
         found = [file for file in plan.files if any(fnmatch(file, pattern) for pattern in patterns)]
         assert found, name
     patterns = [
-        pattern.replace("**/", "*") for name, entry in entries.items() for pattern in entry["files"]
+        pattern.replace("**/", "*")
+        for name, entry in entries.items()
+        for pattern in entry["files"]
         if name.startswith(("multisource_", "sandbox_multisource"))
-    ]  # fmt: skip
+    ]
     assert all(any(fnmatch(file, pattern) for pattern in patterns) for file in plan.files)
 
 

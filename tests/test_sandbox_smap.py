@@ -39,9 +39,13 @@ from smnb_sandbox.world import LAST_DAY
 
 SEED = 5
 PERIOD = SmapPeriod(
-    date(2016, 3, 1), date(2016, 3, 20), level2=(date(2016, 3, 3), date(2016, 3, 4)),
-    enhanced=(date(2016, 3, 3), date(2016, 3, 3)), one_km=(date(2016, 3, 1), date(2016, 3, 8)), max_scenes=2,
-)  # fmt: skip
+    date(2016, 3, 1),
+    date(2016, 3, 20),
+    level2=(date(2016, 3, 3), date(2016, 3, 4)),
+    enhanced=(date(2016, 3, 3), date(2016, 3, 3)),
+    one_km=(date(2016, 3, 1), date(2016, 3, 8)),
+    max_scenes=2,
+)
 MONTH = Preset(LAST_DAY, LAST_DAY, resolution=3.0, smap=PERIOD)
 
 
@@ -282,11 +286,14 @@ def test_the_single_channel_moisture_is_the_retrieval_of_the_files_own_numbers(r
         good = data[f"retrieval_qual_flag_{option}"] == 0
         assert good.sum() > 30
         again = retrieve_single_channel(
-            data[f"tb_{polarization.lower()}_corrected"][good].astype(float), polarization=polarization,
-            surface_temperature=data["surface_temperature"][good], clay_fraction=data["clay_fraction"][good],
-            roughness=data["roughness_coefficient"][good], albedo=data["albedo"][good],
+            data[f"tb_{polarization.lower()}_corrected"][good].astype(float),
+            polarization=polarization,
+            surface_temperature=data["surface_temperature"][good],
+            clay_fraction=data["clay_fraction"][good],
+            roughness=data["roughness_coefficient"][good],
+            albedo=data["albedo"][good],
             optical_depth=data[f"vegetation_opacity_{option}"][good] * cos,
-        )  # fmt: skip
+        )
         # floats are rounded in the files
         np.testing.assert_allclose(again, data[f"soil_moisture_{option}"][good], atol=2e-3)
     attempted = (data["retrieval_qual_flag"] & 2) == 0

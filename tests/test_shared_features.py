@@ -109,13 +109,19 @@ def test_shared_features_differ_by_padding_alone():
 def test_without_a_part():
     images = tile_images()
     for changes, used in (
-        ({"high_channels": 0}, (False, True, True)), ({"low_channels": 0}, (True, False, True)),
-        ({"coarse_channels": 0}, (True, True, False)), ({"high_channels": 0, "low_channels": 0}, (False, False, True)),
-    ):  # fmt: skip
+        ({"high_channels": 0}, (False, True, True)),
+        ({"low_channels": 0}, (True, False, True)),
+        ({"coarse_channels": 0}, (True, True, False)),
+        ({"high_channels": 0, "low_channels": 0}, (False, False, True)),
+    ):
         torch.manual_seed(0)
         net = MultiSourceNet(MultiSourceConfig(**{"high_channels": 4, "low_channels": 3, **SMALL, **changes})).eval()
-        some = TileImages(*(part if use else (part[:0] if n < 2 else part[..., :0]) for n, (part, use) in
-                            enumerate(zip((images.high, images.low, images.coarse), used, strict=True))))  # fmt: skip
+        some = TileImages(
+            *(
+                part if use else (part[:0] if n < 2 else part[..., :0])
+                for n, (part, use) in enumerate(zip((images.high, images.low, images.coarse), used, strict=True))
+            )
+        )
         for method in ("shared", "windows"):
             assert np.isfinite(map_tile(net, some, method=method, geometry=GEOMETRY)).all()
 
@@ -171,8 +177,11 @@ def test_a_tile_is_read_as_the_builder_joins(sources):
     assert tile.cells == (3, 3)
     # closest in the past, cloudy ones left out, tomorrow's too
     assert tile.used["scene"].to_dict() == {
-        "sentinel1": "sentinel11", "sentinel2": "sentinel21", "dem": "dem0", "smap": "smap0"
-    }  # fmt: skip
+        "sentinel1": "sentinel11",
+        "sentinel2": "sentinel21",
+        "dem": "dem0",
+        "smap": "smap0",
+    }
     assert tile.used.loc["sentinel2", "age_days"] == pytest.approx(3 + 12.5 / 24)
     np.testing.assert_allclose(
         tile.images.high[0], 2 * normalise("sentinel1", "VV", tile.native["sentinel1"]["VV"]) - 1

@@ -19,8 +19,15 @@ def network(n=400, seed=0, *, spread=1.0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     station = np.arange(n) // 2
     lat, lon = rng.uniform(30, 48, n)[station] * spread, rng.uniform(-120, -75, n)[station]
-    return pd.DataFrame({"sensor_id": [f"s{i}" for i in range(n)], "station": [f"t{i}" for i in station],
-                         "network": [f"n{i % 29}" for i in station], "lat": lat, "lon": lon})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": [f"s{i}" for i in range(n)],
+            "station": [f"t{i}" for i in station],
+            "network": [f"n{i % 29}" for i in station],
+            "lat": lat,
+            "lon": lon,
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -96,8 +103,10 @@ def test_the_buffer_keeps_its_distance():
     sensors = network(600)
     split = make_split(sensors, "block", seed=2, buffer_km=120.0, accept=())
     sides = split.assignment.to_numpy()
-    distance = great_circle_km(*(sensors[c].to_numpy()[:, None] for c in ("lat", "lon")),
-                               *(sensors[c].to_numpy()[None, :] for c in ("lat", "lon")))  # fmt: skip
+    distance = great_circle_km(
+        *(sensors[c].to_numpy()[:, None] for c in ("lat", "lon")),
+        *(sensors[c].to_numpy()[None, :] for c in ("lat", "lon")),
+    )
     train, test, validation = (sides == side for side in ("train", "test", "validation"))
     assert distance[np.ix_(train, test | validation)].min() >= 120.0
     assert distance[np.ix_(validation, test)].min() >= 120.0
@@ -113,8 +122,15 @@ def test_the_buffer_keeps_its_distance():
 def test_the_audit_finds_the_leaks_that_were_made():
     #   train A     test: station of A, 3 km away; footprint of A; the same 0.25° cell, 15 km away; far from all
     lat = [40.10, 40.10 + 3 / 111.2, 40.10 + 1 / 111.2, 40.20, 43.0]
-    sensors = pd.DataFrame({"sensor_id": list("ABCDE"), "network": "n", "station": ["1", "1", "2", "3", "4"], "lat": lat,
-                            "lon": [-100.1, -100.1, -100.11, -100.2, -100.1]})  # fmt: skip
+    sensors = pd.DataFrame(
+        {
+            "sensor_id": list("ABCDE"),
+            "network": "n",
+            "station": ["1", "1", "2", "3", "4"],
+            "lat": lat,
+            "lon": [-100.1, -100.1, -100.11, -100.2, -100.1],
+        }
+    )
     sides = pd.Series(["train", "test", "validation", "test", "test"], index=list("ABCDE"))
     found = audit(sides, sensors)
     assert found.shared_stations[["sensor_id", "side"]].to_numpy().tolist() == [["B", "test"]]
@@ -172,8 +188,13 @@ def test_cells_of_smaps_grid_are_pyprojs():
     )
     sides = pd.Series(np.where(np.arange(400) < 200, "train", "test"), index=range(400))
     x, y = Transformer.from_crs(4326, 6933, always_xy=True).transform(sensors["lon"], sensors["lat"])
-    cell = list(zip((np.asarray(x) + 17367530.4451615) // 9008.055210146, (7314540.8306386 - np.asarray(y)) // 9008.055210146,
-                    strict=True))  # fmt: skip
+    cell = list(
+        zip(
+            (np.asarray(x) + 17367530.4451615) // 9008.055210146,
+            (7314540.8306386 - np.asarray(y)) // 9008.055210146,
+            strict=True,
+        )
+    )
     expected = [i for i in range(200, 400) if cell[i] in set(cell[:200])]
     found = audit(sides, sensors, coarse_cells="ease2_9km").shared_cells
     assert found["sensor_id"].tolist() == expected
@@ -246,9 +267,14 @@ def test_a_split_by_region():
     across = pd.DataFrame({"sensor_id": [1, 2, 3], "lat": 0.0, "lon": [179.0, -179.0, 0.0]})
     split = make_split(across, "region", regions={"test": (170, -5, -170, 5)})
     assert split.assignment.tolist() == ["test", "test", "train"]
-    for regions, column in [(None, None), ({"train": (0, 0, 1, 1)}, None), ({"test": (0, 0, 1)}, None),
-                            ({"test": (0, 5, 1, 0)}, None), ({"test": "n99"}, "network"),
-                            ({"test": (-120, 30, -75, 48), "validation": (-120, 30, -75, 48)}, None)]:  # fmt: skip
+    for regions, column in [
+        (None, None),
+        ({"train": (0, 0, 1, 1)}, None),
+        ({"test": (0, 0, 1)}, None),
+        ({"test": (0, 5, 1, 0)}, None),
+        ({"test": "n99"}, "network"),
+        ({"test": (-120, 30, -75, 48), "validation": (-120, 30, -75, 48)}, None),
+    ]:
         with pytest.raises(ParameterError):
             make_split(sensors, "region", regions=regions, column=column, accept=ALL)
 
@@ -304,11 +330,21 @@ def test_folds_that_cannot_be():
 
 @pytest.mark.parametrize(
     "options",
-    [{"kind": "random"}, {"seed": 1.5}, {"seed": True}, {"fractions": (0.6, 0.4)}, {"fractions": (0.6, 0.3, 0.3)},
-     {"fractions": (1.2, -0.1, -0.1)}, {"fractions": "abc"}, {"kind": "block", "block_degrees": 0},
-     {"kind": "block", "buffer_km": -1}, {"kind": "block", "buffer_km": "50"}, {"coarse_cells": ["9km"]},
-     {"footprint_km": 0}],
-)  # fmt: skip
+    [
+        {"kind": "random"},
+        {"seed": 1.5},
+        {"seed": True},
+        {"fractions": (0.6, 0.4)},
+        {"fractions": (0.6, 0.3, 0.3)},
+        {"fractions": (1.2, -0.1, -0.1)},
+        {"fractions": "abc"},
+        {"kind": "block", "block_degrees": 0},
+        {"kind": "block", "buffer_km": -1},
+        {"kind": "block", "buffer_km": "50"},
+        {"coarse_cells": ["9km"]},
+        {"footprint_km": 0},
+    ],
+)
 def test_options_that_are_refused(options):
     with pytest.raises(ParameterError):
         make_split(network(), **{"kind": "sensor", "accept": ALL, **options})

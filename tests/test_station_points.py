@@ -62,16 +62,23 @@ def made_up(stations: int = 24, windows: int = 36, seed: int = 0) -> pd.DataFram
     station = np.repeat(np.arange(stations), windows)
     smap = 0.2 + 0.1 * np.sin(np.tile(np.arange(windows), stations) / 3.0 + station) + 0.03 * rng.normal(size=size)
     capacity = 0.15 + 0.01 * station
-    rows = pd.DataFrame({
-        "sensor_id": [f"net__s{i:02d}" for i in station],
-        "time": pd.Timestamp("2019-01-01") + pd.to_timedelta(np.tile(np.arange(windows) * 10, stations), unit="D"),
-        "lat": 30.5 + 3.0 * (station % 5), "lon": -119.5 + 3.0 * (station // 5), "nlcd": 71.0,
-        "field_capacity": capacity, "mtpi": 0.0, "smap": smap.clip(0, 0.5),
-        "sigma0_VV": -12.0 + 5.0 * smap + 0.3 * rng.normal(size=size), "sigma0_VH": -20.0 + 3.0 * smap,
-        "incidence_angle": 38.0 + rng.normal(size=size),
-        **{f"reflectance_{band}": 0.1 + 0.02 * rng.random(size) for band in BANDS},
-        "soil_moisture": 0.05 + capacity + 2.0 * capacity * (smap - 0.2),
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "sensor_id": [f"net__s{i:02d}" for i in station],
+            "time": pd.Timestamp("2019-01-01") + pd.to_timedelta(np.tile(np.arange(windows) * 10, stations), unit="D"),
+            "lat": 30.5 + 3.0 * (station % 5),
+            "lon": -119.5 + 3.0 * (station // 5),
+            "nlcd": 71.0,
+            "field_capacity": capacity,
+            "mtpi": 0.0,
+            "smap": smap.clip(0, 0.5),
+            "sigma0_VV": -12.0 + 5.0 * smap + 0.3 * rng.normal(size=size),
+            "sigma0_VH": -20.0 + 3.0 * smap,
+            "incidence_angle": 38.0 + rng.normal(size=size),
+            **{f"reflectance_{band}": 0.1 + 0.02 * rng.random(size) for band in BANDS},
+            "soil_moisture": 0.05 + capacity + 2.0 * capacity * (smap - 0.2),
+        }
+    )
     rows["reflectance_B10"] *= 0.01
     return rows
 
@@ -214,8 +221,9 @@ def test_the_level_adds_no_time_course():
     made = point_features(rows)
     columns = made.columns(SOURCES)
     names = tuple(made.names[i] for i in columns)
-    ensemble = train_points(made.values[:, columns], names, rows["soil_moisture"].to_numpy(),
-                            rows["sensor_id"].to_numpy(str), QUICK)  # fmt: skip
+    ensemble = train_points(
+        made.values[:, columns], names, rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str), QUICK
+    )
     level = ensemble.standardise(torch.tensor(made.values[:, columns]).float()) @ ensemble.level_weights
     assert pd.Series(level.numpy()).groupby(rows["sensor_id"]).std().max() < 1e-5
 
@@ -281,8 +289,13 @@ def test_a_centred_baseline_learns_departures():
 def test_the_tables_of_the_ablation():
     rows = made_up(30, 30)
     folds = block_folds(rows, k=5)
-    made = cross_validate(rows, folds, sources={"SMAP": ("smap",), "all": SOURCES}, training=QUICK,
-                          baselines=[("ridge", "raw"), ("ridge", "centred")])  # fmt: skip
+    made = cross_validate(
+        rows,
+        folds,
+        sources={"SMAP": ("smap",), "all": SOURCES},
+        training=QUICK,
+        baselines=[("ridge", "raw"), ("ridge", "centred")],
+    )
     assert len(made) == len(rows) * 2 * (1 + 2 * 3)
     scores = station_scores(made)
     row = scores[(scores["sources"] == "all") & (scores["model"] == "network")].iloc[3]
@@ -305,11 +318,20 @@ def test_the_tables_of_the_ablation():
 
 def test_the_ablation_is_written(tmp_path):
     rows = made_up(20, 20)
-    found = run_ablation(rows, tmp_path, folds=block_folds(rows, k=4), sources={"SMAP": ("smap",)}, training=QUICK,
-                         baselines=[("ridge", "raw")])  # fmt: skip
+    found = run_ablation(
+        rows,
+        tmp_path,
+        folds=block_folds(rows, k=4),
+        sources={"SMAP": ("smap",)},
+        training=QUICK,
+        baselines=[("ridge", "raw")],
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "differences.csv", "predictions_smap.parquet", "scores.csv", "summary.csv"
-    ]  # fmt: skip
+        "differences.csv",
+        "predictions_smap.parquet",
+        "scores.csv",
+        "summary.csv",
+    ]
     written = read_predictions(tmp_path / "predictions_smap.parquet")
     assert written.attrs["model"] == "point network, SMAP"
     assert (written["sensor_id"] == written["network"] + "__" + written["station"]).all()
@@ -334,8 +356,12 @@ def test_a_release_survives_writing_and_reading(table, tmp_path):
     model = train_release(table, training=QUICK)
     save_point_model(tmp_path / "m", model)
     loaded = load_point_model(tmp_path / "m")
-    assert loaded.card["data"] == {"catalog_id": "conus_stations", "synthetic": False, "stations": 67,
-                                   "rows_with_target": 6737}  # fmt: skip
+    assert loaded.card["data"] == {
+        "catalog_id": "conus_stations",
+        "synthetic": False,
+        "stations": 67,
+        "rows_with_target": 6737,
+    }
     rows = from_station_table(table).iloc[:218]
     a, b = predict_rows(model, rows), predict_rows(loaded, rows)
     np.testing.assert_allclose(a["predicted"], b["predicted"], atol=1e-5)

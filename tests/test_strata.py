@@ -194,9 +194,19 @@ def test_texture_is_that_of_the_triangle_at_every_per_cent():
 
 
 def test_which_side_of_an_edge_a_texture_takes():
-    points = {(20, 40): "Silty clay", (45, 40): "Clay", (46, 35): "Sandy clay", (20, 27): "Silty clay loam",
-              (45, 27): "Clay loam", (52, 7): "Loam", (50, 0): "Silt loam", (20, 0): "Silt", (85, 0): "Loamy sand",
-              (70, 0): "Sandy loam", (8, 12): "Silt loam"}  # fmt: skip
+    points = {
+        (20, 40): "Silty clay",
+        (45, 40): "Clay",
+        (46, 35): "Sandy clay",
+        (20, 27): "Silty clay loam",
+        (45, 27): "Clay loam",
+        (52, 7): "Loam",
+        (50, 0): "Silt loam",
+        (20, 0): "Silt",
+        (85, 0): "Loamy sand",
+        (70, 0): "Sandy loam",
+        (8, 12): "Silt loam",
+    }
     sand, clay = np.array(list(points)).T
     assert usda_texture(sand, None, clay, units="percent").tolist() == list(points.values())
     # the same through fractions, whose products are off by a rounding error
@@ -225,9 +235,15 @@ def test_texture_without_values():
 
 @pytest.mark.parametrize(
     ("parts", "units", "match"),
-    [((0.4, 0.4, 0.2), "percent", "units"), ((40, 40, 20), "fraction", "units"), ((40, 40, 20), "%", "unknown 'units'"),
-     ((0.4, None, 0.2), "percent", "units"), ((-5, 85, 20), "percent", "negative"), ((80, None, 40), "percent", "negative")],
-)  # fmt: skip
+    [
+        ((0.4, 0.4, 0.2), "percent", "units"),
+        ((40, 40, 20), "fraction", "units"),
+        ((40, 40, 20), "%", "unknown 'units'"),
+        ((0.4, None, 0.2), "percent", "units"),
+        ((-5, 85, 20), "percent", "negative"),
+        ((80, None, 40), "percent", "negative"),
+    ],
+)
 def test_texture_refuses(parts, units, match):
     with pytest.raises(ParameterError, match=match):
         usda_texture(*parts, units=units)
@@ -241,8 +257,10 @@ def test_groups_of_land_cover_codes():
     assert len(CGLS_GROUPS) == 23
     found = land_cover_group([40, 111, 126, 30, 20, 60, 50, 90, 80, 200, OUTSIDE], "cgls_lc100")
     assert found.tolist() == [*LAND_COVER_GROUPS, "none", "none", "none"]
-    assert land_cover_group([["10", "nan"], ["unknown", "210"]], "esa_cci").tolist() == [["Agriculture", "none"],
-                                                                                         ["none", "none"]]  # fmt: skip
+    assert land_cover_group([["10", "nan"], ["unknown", "210"]], "esa_cci").tolist() == [
+        ["Agriculture", "none"],
+        ["none", "none"],
+    ]
     assert land_cover_group(np.array([10.0, np.nan, None], dtype=object), "esa_cci").tolist() == [
         "Agriculture",
         "none",
@@ -273,8 +291,19 @@ def test_unknown_codes_of_land_cover():
 
 
 def write_raster(path, codes, transform, *, crs="EPSG:4326", nodata=255, dtype="uint8", **options):
-    with rasterio.open(path, "w", driver="GTiff", height=codes.shape[0], width=codes.shape[1], count=1, dtype=dtype,
-                       crs=crs, transform=transform, nodata=nodata, **options) as raster:  # fmt: skip
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=codes.shape[0],
+        width=codes.shape[1],
+        count=1,
+        dtype=dtype,
+        crs=crs,
+        transform=transform,
+        nodata=nodata,
+        **options,
+    ) as raster:
         raster.write(codes.astype(dtype), 1)
     return path
 
@@ -329,9 +358,16 @@ def scores_by_texture(sizes: dict[str | None, int]) -> pd.DataFrame:
     rng = np.random.default_rng(1)
     texture = [name for name, size in sizes.items() for _ in range(size)]
     n = len(texture)
-    return pd.DataFrame({"sensor_id": [f"s{i}" for i in range(n)], "station": [f"t{i // 2}" for i in range(n)],
-                         "texture": texture, "ubrmse": rng.uniform(0.03, 0.07, n), "rmse": rng.uniform(0.05, 0.1, n),
-                         "pearson_r": rng.uniform(0.4, 0.9, n)})  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": [f"s{i}" for i in range(n)],
+            "station": [f"t{i // 2}" for i in range(n)],
+            "texture": texture,
+            "ubrmse": rng.uniform(0.03, 0.07, n),
+            "rmse": rng.uniform(0.05, 0.1, n),
+            "pearson_r": rng.uniform(0.4, 0.9, n),
+        }
+    )
 
 
 def test_scores_by_stratum():

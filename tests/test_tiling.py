@@ -64,8 +64,10 @@ def scene() -> np.ndarray:
 @pytest.fixture(scope="module")
 def scalers(scene: np.ndarray) -> dict[str, MinMaxScaler]:
     finite = np.where(np.isfinite(scene), scene, np.nan)
-    return {"input_scaler": MinMaxScaler.fit(np.moveaxis(finite, 0, -1)),
-            "target_scaler": MinMaxScaler((0.02,), (0.5,), (0.4,))}  # fmt: skip
+    return {
+        "input_scaler": MinMaxScaler.fit(np.moveaxis(finite, 0, -1)),
+        "target_scaler": MinMaxScaler((0.02,), (0.5,), (0.4,)),
+    }
 
 
 @torch.inference_mode()
@@ -130,9 +132,11 @@ class Smoother(nn.Module):
 def test_any_network_that_keeps_its_size(tmp_path, fusion, network) -> None:
     rng = np.random.default_rng(7)
     made = {
-        "smoother": (Smoother(), 4), "smen": (SmenForm(randomised("smen")), 5), "fusion as any network": (fusion, 4),
+        "smoother": (Smoother(), 4),
+        "smen": (SmenForm(randomised("smen")), 5),
+        "fusion as any network": (fusion, 4),
         "smen zeros": (SmenForm(randomised("smen", padding="zeros")), 5),
-    }[network]  # fmt: skip
+    }[network]
     images = rng.random((made[1], 33, 41), dtype="float32")
     options = {"halo": 6} if network.startswith("fusion") else {}
     result = tiled_map(made[0], images, out=tmp_path / "map.zarr", tile=12, **options)
@@ -253,8 +257,10 @@ def test_another_map_is_neither_mixed_in_nor_replaced(tmp_path, fusion, scene) -
     with pytest.raises(KeyboardInterrupt):
         tiled_map(CountingForm(), scene, out=out, tile=40, progress=stop_after(2))
     for changed, inputs, options in (
-        ("inputs", scene + 1, {}), ("tile", scene, {"tile": 35}), ("network", scene, {"network": fusion}),
-    ):  # fmt: skip
+        ("inputs", scene + 1, {}),
+        ("tile", scene, {"tile": 35}),
+        ("network", scene, {"network": fusion}),
+    ):
         with pytest.raises(RunError, match=f"other .*{changed}.*--no-resume"):
             tiled_map(**{"network": CountingForm(), "tile": 40, **options}, inputs=inputs, out=out)
     anew = tiled_map(CountingForm(), scene + 1, out=out, tile=40, resume=False)
@@ -354,10 +360,14 @@ def scene_dataset(scene: np.ndarray) -> xr.Dataset:
     dataset = xr.Dataset(
         {
             "tb": (("channel", "y", "x"), scene[:2], {"units": "K"}),
-            "sigma0": (("polarization", "y", "x"), np.where(np.isfinite(scene[2:]), scene[2:], np.nan), {"units": "dB"}),
+            "sigma0": (
+                ("polarization", "y", "x"),
+                np.where(np.isfinite(scene[2:]), scene[2:], np.nan),
+                {"units": "dB"},
+            ),
         },
         {**WINDOW.coords(), "channel": list(CHANNELS[:2]), "polarization": list(CHANNELS[2:])},
-    )  # fmt: skip
+    )
     return stamp(dataset, source="test", catalog_id="test", synthetic=True, step="made")
 
 
@@ -451,12 +461,21 @@ def test_amsre_maps_equal_those_of_write_maps(tmp_path, wrap) -> None:
     values = np.random.default_rng(10).uniform(80, 300, (1, 4, lat.size, lon.size)).astype("float32")
     values[0, 1, 3, 4] = np.nan
     images = xr.DataArray(
-        values, {"time": np.array(["2011-07-01"], "datetime64[ns]"), "channel": list(channels), "lat": lat, "lon": lon},
-        ("time", "channel", "lat", "lon"), "tb", {"units": "K"},
-    )  # fmt: skip
+        values,
+        {"time": np.array(["2011-07-01"], "datetime64[ns]"), "channel": list(channels), "lat": lat, "lon": lon},
+        ("time", "channel", "lat", "lon"),
+        "tb",
+        {"units": "K"},
+    )
     scaler = MinMaxScaler.fit(np.moveaxis(values, 1, -1))
-    path = save_model(tmp_path / "model", build_model("amsre_cnn"), name="amsre_cnn", channels=channels,
-                      input_scaler=scaler, target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)))  # fmt: skip
+    path = save_model(
+        tmp_path / "model",
+        build_model("amsre_cnn"),
+        name="amsre_cnn",
+        channels=channels,
+        input_scaler=scaler,
+        target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
+    )
     write_maps(load_model(path), images, tmp_path / "reference.nc", synthetic=True)
     images.to_dataset().to_netcdf(tmp_path / "scene.nc", engine="h5netcdf")
     result = map_checkpoint(path, tmp_path / "scene.nc", tmp_path / "map.zarr", tile=11)

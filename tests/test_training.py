@@ -335,9 +335,17 @@ def test_weight_decay_leaves_norms_biases_and_depthwise_convolutions_alone() -> 
 def test_states_that_were_stored_before_the_new_settings_are_still_found() -> None:
     config = TrainingConfig(epochs=4, batch_size=64, learning_rate=3e-3, device="cpu")
     before = {
-        "epochs": 4, "batch_size": 64, "learning_rate": 3e-3, "schedule": "cosine", "weight_decay": 0.0, "patience": 10,
-        "seed": 0, "device": "cpu", "precision": "auto", "devices": 1,
-    }  # fmt: skip
+        "epochs": 4,
+        "batch_size": 64,
+        "learning_rate": 3e-3,
+        "schedule": "cosine",
+        "weight_decay": 0.0,
+        "patience": 10,
+        "seed": 0,
+        "device": "cpu",
+        "precision": "auto",
+        "devices": 1,
+    }
     assert config_identity(config) == before
     digest = hashlib.sha256(json.dumps([before, "f"], sort_keys=True).encode()).hexdigest()[:12]
     assert state_folder("x", config, "f").name == f"state_{digest}"

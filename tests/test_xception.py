@@ -39,10 +39,14 @@ def test_parameters_are_the_published_networks(depth: int, in_channels: int, cou
 @pytest.mark.parametrize(
     ("depth", "in_channels", "size", "output_stride", "features"),
     [
-        (65, 10, 256, 32, 8), (65, 10, 256, 16, 16), (65, 10, 256, 8, 32),
-        (41, 4, 16, 32, 1), (41, 4, 16, 16, 1), (41, 4, 16, 8, 2),
+        (65, 10, 256, 32, 8),
+        (65, 10, 256, 16, 16),
+        (65, 10, 256, 8, 32),
+        (41, 4, 16, 32, 1),
+        (41, 4, 16, 16, 1),
+        (41, 4, 16, 8, 2),
     ],
-)  # fmt: skip
+)
 def test_feature_maps_have_the_papers_sizes(
     depth: int, in_channels: int, size: int, output_stride: int, features: int
 ) -> None:
@@ -72,12 +76,20 @@ def strides_and_rates(model: Xception) -> list[tuple[int, tuple[int, ...]]]:
 def test_a_unit_that_would_stride_too_far_keeps_its_rate_and_dilates_those_behind_it() -> None:
     plain = (1, 1, 1)
     assert strides_and_rates(on_meta(depth=41, output_stride=32)) == [
-        (2, plain), (2, plain), (2, plain), *[(1, plain)] * 8, (2, plain), (1, plain),
-    ]  # fmt: skip
+        (2, plain),
+        (2, plain),
+        (2, plain),
+        *[(1, plain)] * 8,
+        (2, plain),
+        (1, plain),
+    ]
     assert strides_and_rates(on_meta(depth=41, output_stride=16))[-2:] == [(1, plain), (1, (2, 2, 2))]
     assert strides_and_rates(on_meta(depth=41, output_stride=8))[2:] == [
-        (1, plain), *[(1, (2, 2, 2))] * 8, (1, (2, 2, 2)), (1, (4, 4, 4)),
-    ]  # fmt: skip
+        (1, plain),
+        *[(1, (2, 2, 2))] * 8,
+        (1, (2, 2, 2)),
+        (1, (4, 4, 4)),
+    ]
     grid = on_meta(depth=41, output_stride=16, multi_grid=(1, 2, 4))
     assert strides_and_rates(grid)[-2:] == [(1, plain), (1, (2, 4, 8))]
 
@@ -105,8 +117,15 @@ def test_the_output_strides_sample_the_same_map() -> None:
 
 def test_width_rounds_to_multiples_of_eight() -> None:
     assert [scaled_channels(c, 1.0) for c in (32, 64, 128, 256, 728, 1024, 1536, 2048)] == [
-        32, 64, 128, 256, 728, 1024, 1536, 2048,
-    ]  # fmt: skip
+        32,
+        64,
+        128,
+        256,
+        728,
+        1024,
+        1536,
+        2048,
+    ]
     assert [scaled_channels(c, 0.25) for c in (32, 728, 2048)] == [8, 184, 512]
     assert scaled_channels(32, 0.05) == 8
     model = on_meta(depth=41, in_channels=4, width=0.5).eval()
@@ -234,10 +253,17 @@ def test_gradients_reach_every_weight() -> None:
 @pytest.mark.parametrize(
     "values",
     [
-        {"depth": 71}, {"output_stride": 4}, {"in_channels": 0}, {"width": 0.0}, {"drop_path_keep": 0.0},
-        {"drop_path_keep": 1.2}, {"drop_path_decay": "cosine"}, {"multi_grid": (1, 2)}, {"norm_momentum": 0.0},
+        {"depth": 71},
+        {"output_stride": 4},
+        {"in_channels": 0},
+        {"width": 0.0},
+        {"drop_path_keep": 0.0},
+        {"drop_path_keep": 1.2},
+        {"drop_path_decay": "cosine"},
+        {"multi_grid": (1, 2)},
+        {"norm_momentum": 0.0},
     ],
-)  # fmt: skip
+)
 def test_config_refuses_nonsense(values: dict) -> None:
     with pytest.raises(ParameterError, match=next(iter(values))):
         XceptionConfig(**values)

@@ -102,12 +102,19 @@ def released_fields(
     random = np.random.default_rng(seed)
     milliseconds = int(np.datetime64(time, "ms").astype(np.int64))
     fields = {
-        "sensor_id": sensor_id, "center_lat": lat, "center_long": lon, "size": float(size),
-        "timestamp": float(milliseconds), "smap_sm": 64, "gldas_sm": 77, "utm_zone": "14N",
-        "sentinel_1_timestamp": float(milliseconds - 3_600_000), "sentinel_2_timestamp": milliseconds - 86_400_000,
+        "sensor_id": sensor_id,
+        "center_lat": lat,
+        "center_long": lon,
+        "size": float(size),
+        "timestamp": float(milliseconds),
+        "smap_sm": 64,
+        "gldas_sm": 77,
+        "utm_zone": "14N",
+        "sentinel_1_timestamp": float(milliseconds - 3_600_000),
+        "sentinel_2_timestamp": milliseconds - 86_400_000,
         **{name: random.integers(1, 256, (size, size)) for name in IMAGES},
         "nasa_dem_elevation": random.integers(200, 900, (size, size)),
-    }  # fmt: skip
+    }
     if label is not None:
         fields["sm_0_5"] = label
     return {name: value for name, value in {**fields, **changes}.items() if value is not None}

@@ -21,8 +21,6 @@ from smnb.catalog.fetching import fetch_earthaccess, fetch_url
 from smnb.catalog.roots import CATALOG_NAME, ROOT_VARIABLE, SANDBOX_MARKER, UNFINISHED_MARKER, ancestor_with, data_root
 from smnb.contract import CatalogError, ParameterError, check_dataset, plain
 
-__all__ = ["Catalog"]
-
 
 @dataclass(frozen=True)
 class Catalog:
@@ -63,9 +61,10 @@ class Catalog:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise CatalogError(
-                str(path), f"the catalog cannot be read ({error.__class__.__name__})",
+                str(path),
+                f"the catalog cannot be read ({error.__class__.__name__})",
                 next_step=f"Run from a folder at or below one that holds {CATALOG_NAME}, or pass its path",
-            ) from error  # fmt: skip
+            ) from error
         try:
             # a subclass of SafeLoader: it constructs plain data only
             content = yaml.load(text, Loader=UniqueKeyLoader)
@@ -97,9 +96,12 @@ class Catalog:
         if catalog_id not in self.entries:
             known = sorted(self.entries)
             raise CatalogError(
-                self.path.name, "unknown catalog entry", got=catalog_id, expected=plain("one of " + ", ".join(known)),
+                self.path.name,
+                "unknown catalog entry",
+                got=catalog_id,
+                expected=plain("one of " + ", ".join(known)),
                 next_step=closest(str(catalog_id), known) or None,
-            )  # fmt: skip
+            )
         return self.entries[catalog_id]
 
     def _who(self, catalog_id: str) -> str:
@@ -117,10 +119,12 @@ class Catalog:
                     continue
                 if not path.resolve().is_relative_to(real_root):
                     raise CatalogError(
-                        self._who(catalog_id), f"key 'files': {path.relative_to(root)} is a link out of the data root",
-                        got=str(path.resolve()), expected=plain(f"a file inside {real_root}"),
+                        self._who(catalog_id),
+                        f"key 'files': {path.relative_to(root)} is a link out of the data root",
+                        got=str(path.resolve()),
+                        expected=plain(f"a file inside {real_root}"),
                         next_step=f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves",
-                    )  # fmt: skip
+                    )
                 found[path] = None
         return sorted(found)
 
@@ -143,15 +147,19 @@ class Catalog:
         entry = self.entry(catalog_id)
         if not root.is_dir():
             raise CatalogError(
-                self._who(catalog_id), "the data root is not a folder", got=str(root),
+                self._who(catalog_id),
+                "the data root is not a folder",
+                got=str(root),
                 next_step=f"Set {ROOT_VARIABLE} to your archive, or write the sandbox with: smnb sandbox",
-            )  # fmt: skip
+            )
         paths = self._find(catalog_id, root)
         if not paths:
             raise CatalogError(
-                self._who(catalog_id), "no file matches the entry's key 'files'",
-                got=plain(f"nothing for {', '.join(entry.files)} under {root}"), next_step=entry.how_to_get(),
-            )  # fmt: skip
+                self._who(catalog_id),
+                "no file matches the entry's key 'files'",
+                got=plain(f"nothing for {', '.join(entry.files)} under {root}"),
+                next_step=entry.how_to_get(),
+            )
         return paths
 
     def status(self, root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
@@ -171,11 +179,17 @@ class Catalog:
                 paths = self._find(catalog_id, root) if root.is_dir() else []
             except CatalogError as error:
                 problem = str(error)
-            rows.append({
-                "id": catalog_id, "description": entry.description, "present": bool(paths), "n_files": len(paths),
-                "bytes": sum(path.stat().st_size for path in paths), "how_to_get": entry.how_to_get(),
-                "problem": problem,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "id": catalog_id,
+                    "description": entry.description,
+                    "present": bool(paths),
+                    "n_files": len(paths),
+                    "bytes": sum(path.stat().st_size for path in paths),
+                    "how_to_get": entry.how_to_get(),
+                    "problem": problem,
+                }
+            )
         return rows
 
     def fingerprint(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> str:
@@ -209,9 +223,11 @@ class Catalog:
         if not callable(function):
             known = [name for name in dir(module) if name.startswith("open_")]
             raise CatalogError(
-                who, f"{key} {module_name!r} has no function {function_name!r}", expected=known,
+                who,
+                f"{key} {module_name!r} has no function {function_name!r}",
+                expected=known,
                 next_step=f"{closest(function_name, known)}Correct the key 'loader'",
-            )  # fmt: skip
+            )
         return function
 
     def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Any:
@@ -247,16 +263,19 @@ class Catalog:
         for name in merged:
             if name not in known:
                 raise ParameterError(
-                    who, f"{entry.loader} has no option {name!r}", expected=known,
+                    who,
+                    f"{entry.loader} has no option {name!r}",
+                    expected=known,
                     next_step=closest(name, known) or None,
-                )  # fmt: skip
+                )
         paths = self.resolve(catalog_id, root)
         synthetic = (root / SANDBOX_MARKER).is_file()
         if (root / UNFINISHED_MARKER).is_file() and not synthetic:
             raise CatalogError(
-                who, f"{root} is a sandbox that was not written to its end",
+                who,
+                f"{root} is a sandbox that was not written to its end",
                 next_step="Run smnb sandbox again, which goes on where it was",
-            )  # fmt: skip
+            )
         dataset = function(paths, catalog_id=catalog_id, synthetic=synthetic, **merged)
         if not isinstance(dataset, xr.Dataset):
             return dataset.check(who)  # tables of in-situ readings check themselves
@@ -270,9 +289,13 @@ class Catalog:
         return check_dataset(dataset, who=who, require=tuple(entry.variables))
 
     def fetch(
-        self, catalog_id: str, root: str | os.PathLike[str] | None = None, *,
-        start: str | None = None, end: str | None = None,
-    ) -> list[Path]:  # fmt: skip
+        self,
+        catalog_id: str,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        start: str | None = None,
+        end: str | None = None,
+    ) -> list[Path]:
         """Download an entry's files into the data root.
 
         Parameters

@@ -12,17 +12,6 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 
 from smnb.contract import CatalogError
 
-__all__ = [
-    "Entry",
-    "FetchByHand",
-    "FetchEarthaccess",
-    "NativeVariable",
-    "UniqueKeyLoader",
-    "UrlFile",
-    "closest",
-    "validation_error",
-]
-
 
 def _inside(path: str) -> str:
     """Refuse a path or glob that is not relative to the root, or climbs out of it."""

@@ -8,8 +8,6 @@ from smnb.catalog.entries import FetchEarthaccess, UrlFile
 from smnb.contract import CatalogError, ParameterError
 from smnb.files import sha256_of
 
-__all__ = ["fetch_earthaccess", "fetch_url"]
-
 
 def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     """Download one file through pooch, which writes a temporary file and renames it once the hash is right."""
@@ -23,21 +21,27 @@ def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
         if (digest := sha256_of(final)) == file.sha256:
             return final
         raise CatalogError(
-            who, f"{final} is there with another SHA-256", got=digest, expected=file.sha256,
+            who,
+            f"{final} is there with another SHA-256",
+            got=digest,
+            expected=file.sha256,
             next_step="Move it away if it is an old version or damaged, and fetch again",
-        )  # fmt: skip
+        )
     try:
         pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=final.parent)
     except ValueError as error:
         raise CatalogError(
-            who, f"what {file.url} sent has another SHA-256 and was discarded", expected=file.sha256,
+            who,
+            f"what {file.url} sent has another SHA-256 and was discarded",
+            expected=file.sha256,
             next_step="Try again; if it persists the provider changed the file, and the catalog needs its new hash",
-        ) from error  # fmt: skip
+        ) from error
     except (RequestException, OSError) as error:
         raise CatalogError(
-            who, f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})",
+            who,
+            f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})",
             next_step="Check the network and the URL",
-        ) from error  # fmt: skip
+        ) from error
     return final
 
 
@@ -52,9 +56,10 @@ def fetch_earthaccess(who: str, fetch: FetchEarthaccess, root: Path, start: str 
         import earthaccess
     except ImportError as error:
         raise CatalogError(
-            who, f"fetching {fetch.earthaccess} needs the optional package earthaccess",
+            who,
+            f"fetching {fetch.earthaccess} needs the optional package earthaccess",
             next_step="Install it with: pip install 'smnb[earthaccess]'",
-        ) from error  # fmt: skip
+        ) from error
     earthaccess.login()
     granules = earthaccess.search_data(short_name=fetch.earthaccess, temporal=(start, end))
     if not granules:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["CATALOG_NAME", "ROOT_VARIABLE", "SANDBOX_MARKER", "UNFINISHED_MARKER", "ancestor_with", "data_root"]
-
 CATALOG_NAME = "data_catalog.yaml"
 #: Environment variable that names the data root.
 ROOT_VARIABLE = "SMNB_DATA"

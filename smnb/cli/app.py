@@ -17,38 +17,24 @@ from typing import Annotated, Any
 import typer
 
 import smnb
-from smnb.cli import (
-    insitu as cli_insitu,
-)
-from smnb.cli import (
-    map as cli_map,
-)
-from smnb.cli import (
-    matchup as cli_matchup,
-)
-from smnb.cli import (
-    predict as cli_predict,
-)
-from smnb.cli import (
-    released as cli_released,
-)
-from smnb.cli import (
-    retrieve as cli_retrieve,
-)
-from smnb.cli import (
-    scores as cli_scores,
-)
-from smnb.cli import (
-    sweep as cli_sweep,
-)
+from smnb.cli import insitu as cli_insitu
+from smnb.cli import map as cli_map
+from smnb.cli import matchup as cli_matchup
+from smnb.cli import predict as cli_predict
+from smnb.cli import released as cli_released
+from smnb.cli import retrieve as cli_retrieve
+from smnb.cli import scores as cli_scores
+from smnb.cli import sweep as cli_sweep
 from smnb.contract import CatalogError, RunError, SmnbError
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
-    name="smnb", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="smnb",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Satellite soil moisture with convolutional networks: data, notebooks, reports.",
-)  # fmt: skip
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Root = Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, else data/sandbox.")]
@@ -104,13 +90,25 @@ def catalog(
     if as_json:
         _print_json(entries)
     else:
-        rows = [[e["id"], "bad" if e["problem"] else "yes" if e["present"] else "no", e["n_files"],
-                 f"{e['bytes'] / 1e6:.1f}", e["problem"] or e["description"]] for e in entries]  # fmt: skip
+        rows = [
+            [
+                e["id"],
+                "bad" if e["problem"] else "yes" if e["present"] else "no",
+                e["n_files"],
+                f"{e['bytes'] / 1e6:.1f}",
+                e["problem"] or e["description"],
+            ]
+            for e in entries
+        ]
         _print_table(["id", "present", "files", "MB", "description"], rows, title=f"Catalog, under {data_root(root)}")
     absent = [entry["id"] for entry in entries if not entry["present"]]
     if check and absent:
-        raise CatalogError("smnb catalog", f"{len(absent)} entries have no usable files", got=absent,
-                           next_step="Get them with 'smnb fetch ID', or simulate them with 'smnb sandbox'")  # fmt: skip
+        raise CatalogError(
+            "smnb catalog",
+            f"{len(absent)} entries have no usable files",
+            got=absent,
+            next_step="Get them with 'smnb fetch ID', or simulate them with 'smnb sandbox'",
+        )
 
 
 @app.command(epilog="Example: smnb fetch amsre_nsidc0302 --root archive")
@@ -178,8 +176,9 @@ def run(
 
     values = cli_sweep.parameter_values(parameters or [], who="smnb run")
     with _Progress() as progress:
-        results = run_notebooks(name, notebooks or None, preset, values, runs_root=runs_root, root=root, force=force,
-                                progress=progress)  # fmt: skip
+        results = run_notebooks(
+            name, notebooks or None, preset, values, runs_root=runs_root, root=root, force=force, progress=progress
+        )
     index = None
     if any((Path(runs_root) / name).glob("*.ipynb")):
         index = write_report(Path(runs_root) / name)
@@ -260,8 +259,15 @@ def models(as_json: Json = False) -> None:
 
     rows = []
     for name, entry in MODELS.items():
-        rows.append({"name": name, "paper": entry.paper, "inputs": entry.inputs, "parameters": entry.n_parameters,
-                     "description": entry.description})  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "paper": entry.paper,
+                "inputs": entry.inputs,
+                "parameters": entry.n_parameters,
+                "description": entry.description,
+            }
+        )
     if as_json:
         _print_json(rows)
         return

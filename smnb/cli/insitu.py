@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of in-situ data to the application."""
@@ -38,8 +36,10 @@ def ingest(
         typer.echo(json.dumps(report, indent=2, sort_keys=True))
         return
     readings = report["readings"]
-    typer.echo(f"sensors.parquet, readings.parquet: {report['sensors'].get('kept', 0)} sensors, "
-               f"{readings['kept']:,} of {readings['read']:,} readings in {out}")  # fmt: skip
+    typer.echo(
+        f"sensors.parquet, readings.parquet: {report['sensors'].get('kept', 0)} sensors, "
+        f"{readings['kept']:,} of {readings['read']:,} readings in {out}"
+    )
     for name in ("fill", "above_one", "duplicate_same", "duplicate_conflicting", "outside_period", "flag"):
         if readings[name]:
             typer.echo(f"  removed, {name.replace('_', ' ')}: {readings[name]:,}")

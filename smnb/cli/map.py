@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command of large maps to the application."""
@@ -39,15 +37,30 @@ def map_(
     from smnb.training import choose_device
 
     result = map_checkpoint(
-        checkpoint, path, out, when=time, tile=tile, workers=workers, scheduler=scheduler, resume=resume,
-        device=choose_device(device).type, precision=precision, progress=_say,
-    )  # fmt: skip
+        checkpoint,
+        path,
+        out,
+        when=time,
+        tile=tile,
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
+        device=choose_device(device).type,
+        precision=precision,
+        progress=_say,
+    )
     if as_json:
         content = {
-            "written": str(result.path), "cells": result.n_cells, "predicted": result.n_predicted,
-            "missing": result.n_missing, "missing_by_channel": result.missing_by_channel, "tiles": result.n_tiles,
-            "resumed": result.n_resumed, "was_finished": result.was_finished, "seconds": round(result.seconds, 3),
-        }  # fmt: skip
+            "written": str(result.path),
+            "cells": result.n_cells,
+            "predicted": result.n_predicted,
+            "missing": result.n_missing,
+            "missing_by_channel": result.missing_by_channel,
+            "tiles": result.n_tiles,
+            "resumed": result.n_resumed,
+            "was_finished": result.was_finished,
+            "seconds": round(result.seconds, 3),
+        }
         typer.echo(json.dumps(content, indent=2))
         return
     if result.was_finished:

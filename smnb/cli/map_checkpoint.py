@@ -23,8 +23,6 @@ from smnb.papers.hu2018_amsre.dense import DenseAmsreCNN
 from smnb.training.checkpoints import LoadedModel, load_model
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["MAP_NETWORKS", "AmsreForm", "ChannelStack", "SmenForm", "map_checkpoint", "open_map_input"]
-
 _WHO = "smnb map"
 #: Dimensions whose labels may be names of channels.
 LABEL_DIMS = ("channel", "polarization", "band")
@@ -124,9 +122,12 @@ def _find_channels(dataset: xr.Dataset, names: tuple[str, ...], path: str) -> Ch
     absent = [name for name in names if name not in found]
     if absent:
         raise ContractError(
-            _WHO, f"{path} lacks channels of the checkpoint", got=sorted(found), expected=list(names),
+            _WHO,
+            f"{path} lacks channels of the checkpoint",
+            got=sorted(found),
+            expected=list(names),
             next_step="Give the file these labels along 'channel' or 'polarization', or variables of these names",
-        )  # fmt: skip
+        )
     twice = [name for name in names if len(found[name]) > 1]
     if twice:
         raise ContractError(
@@ -186,17 +187,22 @@ def _smen(loaded: LoadedModel, dataset: xr.Dataset, path: str) -> tuple[ChannelS
     for name in ("coarse", "residual"):
         if name not in dataset:
             raise ContractError(
-                _WHO, f"{path} lacks {name!r}", got=sorted(map(str, dataset.data_vars)), expected=["coarse", "residual"],
+                _WHO,
+                f"{path} lacks {name!r}",
+                got=sorted(map(str, dataset.data_vars)),
+                expected=["coarse", "residual"],
                 next_step="coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine "
                 "less coarse images, oldest first and without gaps",
-            )  # fmt: skip
+            )
     residual = dataset["residual"]
     past = [dim for dim in residual.dims if dim not in ("y", "x", "lat", "lon")]
     if len(past) != 1 or residual.sizes[past[0]] != history:
         raise ContractError(
-            _WHO, f"'residual' of {path} has another history", got=dict(residual.sizes),
+            _WHO,
+            f"'residual' of {path} has another history",
+            got=dict(residual.sizes),
             expected=plain(f"{history} past images"),
-        )  # fmt: skip
+        )
     names = ("coarse", *(f"residual {number}" for number in range(-history, 0)))
     arrays = [dataset["coarse"], *(residual.isel({past[0]: number}) for number in range(history))]
     scaler = loaded.input_scaler
@@ -255,8 +261,14 @@ def map_checkpoint(
     with open_map_input(path, when=when) as dataset:
         stack, form, scaling = MAP_NETWORKS[name](loaded, dataset, Path(path).name)
         return tiled_map(
-            form, stack, out=out, channels=stack.names, target_scaler=loaded.target_scaler,
+            form,
+            stack,
+            out=out,
+            channels=stack.names,
+            target_scaler=loaded.target_scaler,
             synthetic=contract.is_synthetic(dataset) or bool(loaded.card["training"].get("synthetic", False)),
             source=f"{name} network, weights {loaded.card['weights_sha256'][:12]}, on {Path(path).name}",
-            like=stack.arrays[0], **scaling, **options,
-        )  # fmt: skip
+            like=stack.arrays[0],
+            **scaling,
+            **options,
+        )

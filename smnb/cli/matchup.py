@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from smnb.catalog import Catalog
     from smnb.loaders.insitu import InSituTables
 
-__all__ = ["register"]
 
 _WHO = "smnb matchup"
 
@@ -37,8 +36,12 @@ def matchup(
     root: Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, else data/sandbox.")] = None,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the 10 m images.")] = 512,
     flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
-    any_depth: Annotated[bool, typer.Option("--any-depth", help="Take sensors of every depth, not 0-5 and 5 cm.")] = False,
-    split: Annotated[list[str] | None, typer.Option(help="sensor, block or none; again for more; default both.")] = None,
+    any_depth: Annotated[
+        bool, typer.Option("--any-depth", help="Take sensors of every depth, not 0-5 and 5 cm.")
+    ] = False,
+    split: Annotated[
+        list[str] | None, typer.Option(help="sensor, block or none; again for more; default both.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
     land_cover: Annotated[str | None, typer.Option(help="Raster of CGLS-LC100 codes; default the archive's.")] = None,
     unknown_land_cover: Annotated[str, typer.Option(help="raise, or none: count them.")] = "raise",
@@ -48,7 +51,7 @@ def matchup(
         bool, typer.Option("--resume/--no-resume", help="Go on with a build that was killed, or start it anew.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Pair in-situ readings with images of many sources around them, and write a sample store.
 
     A reading that lacks a source is dropped and counted by source. Finished work is kept beside the store until it is whole,
@@ -61,16 +64,32 @@ def matchup(
     catalog = Catalog.load()
     scenes = {name: catalog.open(entry, root) for name, entry in entries.items()}
     result = build_matchups(
-        _readings(catalog, insitu, root), scenes, out=out, anchor=anchor, crop=crop, flags=flags,
-        depths=None if any_depth else PAPER_DEPTHS, optional=optional or (), land_cover=land_cover,
-        on_unknown_land_cover=unknown_land_cover, splits=splits, workers=workers, scheduler=scheduler, resume=resume,
+        _readings(catalog, insitu, root),
+        scenes,
+        out=out,
+        anchor=anchor,
+        crop=crop,
+        flags=flags,
+        depths=None if any_depth else PAPER_DEPTHS,
+        optional=optional or (),
+        land_cover=land_cover,
+        on_unknown_land_cover=unknown_land_cover,
+        splits=splits,
+        workers=workers,
+        scheduler=scheduler,
+        resume=resume,
         progress=_say,
-    )  # fmt: skip
+    )
     if as_json:
         content = {
-            "written": str(result.path), "counts": result.counts, "splits": result.splits, "tasks": result.n_tasks,
-            "resumed": result.n_resumed, "was_finished": result.was_finished, "seconds": round(result.seconds, 3),
-        }  # fmt: skip
+            "written": str(result.path),
+            "counts": result.counts,
+            "splits": result.splits,
+            "tasks": result.n_tasks,
+            "resumed": result.n_resumed,
+            "was_finished": result.was_finished,
+            "seconds": round(result.seconds, 3),
+        }
         typer.echo(json.dumps(content, indent=2))
         return
     typer.echo(str(result))
@@ -91,8 +110,9 @@ def _entries(given: list[str] | None) -> dict[str, str]:
     for one in given:
         name, _, entry = one.partition("=")
         if not entry or name in entries:
-            raise ParameterError(_WHO, "--source is not NAME=ENTRY, each name once", got=one,
-                                 expected="sentinel1=multisource_sentinel1")  # fmt: skip
+            raise ParameterError(
+                _WHO, "--source is not NAME=ENTRY, each name once", got=one, expected="sentinel1=multisource_sentinel1"
+            )
         entries[name] = entry
     return entries
 

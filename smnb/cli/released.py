@@ -8,8 +8,6 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the command of the released data set to the application."""
@@ -45,8 +43,14 @@ def released(
     from smnb.papers.batchu2023.released import IsmnLabels, convert_released, shards_of
     from smnb.papers.batchu2023.released.records import open_released
 
-    records = open_released(shards_of(shards), catalog_id="multisource_released", size=size, crop=crop, verify=not no_verify,
-                            on_error=on_error)  # fmt: skip
+    records = open_released(
+        shards_of(shards),
+        catalog_id="multisource_released",
+        size=size,
+        crop=crop,
+        verify=not no_verify,
+        on_error=on_error,
+    )
     with contextlib.ExitStack() as stack:
         labels = None
         if ismn:
@@ -54,9 +58,15 @@ def released(
                 IsmnLabels(ismn, flags=flags, ambiguous=ambiguous, choose=choose, max_km=max_km, cache_dir=cache)
             )
         done = convert_released(
-            records, out, labels=labels, optional=optional or (), splits={} if no_splits else None, resume=not no_resume,
-            overwrite=overwrite, progress=lambda n, total: typer.echo(f"shard {n} of {total}", err=True),
-        )  # fmt: skip
+            records,
+            out,
+            labels=labels,
+            optional=optional or (),
+            splits={} if no_splits else None,
+            resume=not no_resume,
+            overwrite=overwrite,
+            progress=lambda n, total: typer.echo(f"shard {n} of {total}", err=True),
+        )
     for one in done.problems:
         typer.echo(f"skipped {one['reason']}", err=True)
     if ambiguities:
@@ -70,8 +80,10 @@ def released(
         }
         typer.echo(json.dumps(content, indent=2, sort_keys=True))
         return
-    typer.echo(f"{out}: {done.counts['samples']:,} samples of {done.counts['sensors']:,} sensors, from "
-               f"{done.counts['records']:,} records")  # fmt: skip
+    typer.echo(
+        f"{out}: {done.counts['samples']:,} samples of {done.counts['sensors']:,} sensors, from "
+        f"{done.counts['records']:,} records"
+    )
     for name, count in done.counts.items():
         if name not in ("records", "samples", "sensors") and count:
             typer.echo(f"  {name.replace('_', ' ')}: {count:,}")

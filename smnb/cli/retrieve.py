@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-__all__ = ["read_granule", "register"]
 
 GROUP = "Soil_Moisture_Retrieval_Data"
 CHECKED_RELEASES = ("R18",)
@@ -62,14 +61,28 @@ def retrieve(
     if not release.startswith(CHECKED_RELEASES):
         notes.append(f"what the fields mean was checked on release {', '.join(CHECKED_RELEASES)}, not on {release}")
     if as_json:
-        typer.echo(json.dumps({
-            "granule": granule, "release": release, "method": method, **scores, "cells": int(np.size(result.status)),
-            "by_status": counts, "clipped": _clipped(counts), "notes": notes, "written": out,
-        }, indent=2))  # fmt: skip
+        typer.echo(
+            json.dumps(
+                {
+                    "granule": granule,
+                    "release": release,
+                    "method": method,
+                    **scores,
+                    "cells": int(np.size(result.status)),
+                    "by_status": counts,
+                    "clipped": _clipped(counts),
+                    "notes": notes,
+                    "written": out,
+                },
+                indent=2,
+            )
+        )
         return
     typer.echo(f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})")
-    shown = "  ".join(f"{label} {_number(scores[key], form)}" for label, key, form in
-                      (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f")))  # fmt: skip
+    shown = "  ".join(
+        f"{label} {_number(scores[key], form)}"
+        for label, key, form in (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f"))
+    )
     typer.echo(f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}")
     rest = {k: n for k, n in counts.items() if k not in ("retrieved", "no input") and not k.startswith("clipped")}
     detail = ", ".join(f"{k.removeprefix('clipped ')} {n:,}" for k, n in counts.items() if k.startswith("clipped"))
@@ -119,8 +132,13 @@ def read_granule(path: str, group: str = GROUP) -> tuple[dict[str, np.ndarray], 
         with h5py.File(path) as file:
             if not isinstance(file.get(group), h5py.Group):
                 known = [name for name, item in file.items() if isinstance(item, h5py.Group) and name != "Metadata"]
-                raise FormatError(path, f"has no group {group!r}", got=known, expected="a SMAP passive L2 product",
-                                  next_step="Choose one of its groups with --group")  # fmt: skip
+                raise FormatError(
+                    path,
+                    f"has no group {group!r}",
+                    got=known,
+                    expected="a SMAP passive L2 product",
+                    next_step="Choose one of its groups with --group",
+                )
             release = _release(file)
             columns = _index_name(file[group], "EASE_column_index", path)
             shape = file[group][columns].shape
@@ -133,8 +151,12 @@ def read_granule(path: str, group: str = GROUP) -> tuple[dict[str, np.ndarray], 
         raise FormatError(path, "cannot be read to its end", got=str(error), next_step="Download it again") from error
     for name in ("EASE_row_index", "latitude", "longitude", "soil_moisture"):
         if name not in fields:
-            raise FormatError(path, f"group {group!r} has no field {name!r}", got=sorted(fields),
-                              expected="a SMAP passive soil moisture product")  # fmt: skip
+            raise FormatError(
+                path,
+                f"group {group!r} has no field {name!r}",
+                got=sorted(fields),
+                expected="a SMAP passive soil moisture product",
+            )
     return {name: np.ravel(values) for name, values in fields.items()}, release
 
 
@@ -144,8 +166,12 @@ def _index_name(group: Any, name: str, path: str) -> str:
     for candidate in (name, f"{name}_pm"):
         if candidate in group:
             return candidate
-    raise FormatError(path, f"group {group.name!r} has no field {name!r}", got=sorted(group),
-                      expected="a SMAP passive soil moisture product")  # fmt: skip
+    raise FormatError(
+        path,
+        f"group {group.name!r} has no field {name!r}",
+        got=sorted(group),
+        expected="a SMAP passive soil moisture product",
+    )
 
 
 def _without_fill(item: Any) -> np.ndarray:
@@ -177,11 +203,17 @@ def _table(fields: dict[str, np.ndarray], result: Any) -> pd.DataFrame:
 
     from smnb.models.physical import FLAG_FILL
 
-    cells = pd.DataFrame({
-        "row": fields["EASE_row_index"].astype(np.int64), "col": fields["EASE_column_index"].astype(np.int64),
-        "lat": fields["latitude"], "lon": fields["longitude"], "soil_moisture": result.soil_moisture,
-        "product_soil_moisture": result.product_soil_moisture, "recommended": result.recommended.astype(np.int8),
-    })  # fmt: skip
+    cells = pd.DataFrame(
+        {
+            "row": fields["EASE_row_index"].astype(np.int64),
+            "col": fields["EASE_column_index"].astype(np.int64),
+            "lat": fields["latitude"],
+            "lon": fields["longitude"],
+            "soil_moisture": result.soil_moisture,
+            "product_soil_moisture": result.product_soil_moisture,
+            "recommended": result.recommended.astype(np.int8),
+        }
+    )
     return cells[cells["row"].between(0, FLAG_FILL - 1)].sort_values(["row", "col"], kind="stable")
 
 

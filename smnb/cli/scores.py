@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["register"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
@@ -103,8 +102,9 @@ def compare(
     name = long_names.get(metric, metric)
     known = [m for m in DEFAULT_METRICS if m in BETTER]
     if name not in known:
-        raise ParameterError("smnb compare", "unknown metric", got=metric,
-                             expected=[SHORT_NAMES.get(m, m) for m in known])  # fmt: skip
+        raise ParameterError(
+            "smnb compare", "unknown metric", got=metric, expected=[SHORT_NAMES.get(m, m) for m in known]
+        )
     tables = [read_predictions(path) for path in (a, b)]
     left_out = 0
     if not own_pairs:
@@ -118,13 +118,30 @@ def compare(
     found = paired(*scores, name, names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
     if as_json:
-        typer.echo(json.dumps(_plain({
-            "metric": metric, "a": names[0], "b": names[1], "a_value": found.a_value, "b_value": found.b_value,
-            "difference": found.difference.value, "low": found.difference.low, "high": found.difference.high,
-            "level": found.difference.level, "n_sensors": found.difference.n, "note": found.difference.note,
-            "sensors_scored_by_one_only": found.n_only_one, "pairs_left_out": left_out, "synthetic": synthetic,
-            "sentence": found.sentence,
-        }), indent=2))  # fmt: skip
+        typer.echo(
+            json.dumps(
+                _plain(
+                    {
+                        "metric": metric,
+                        "a": names[0],
+                        "b": names[1],
+                        "a_value": found.a_value,
+                        "b_value": found.b_value,
+                        "difference": found.difference.value,
+                        "low": found.difference.low,
+                        "high": found.difference.high,
+                        "level": found.difference.level,
+                        "n_sensors": found.difference.n,
+                        "note": found.difference.note,
+                        "sensors_scored_by_one_only": found.n_only_one,
+                        "pairs_left_out": left_out,
+                        "synthetic": synthetic,
+                        "sentence": found.sentence,
+                    }
+                ),
+                indent=2,
+            )
+        )
         return
     typer.echo(found.sentence + (" (synthetic)" if synthetic else ""))
     typer.echo(f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}")
@@ -170,8 +187,9 @@ def _by_stratum(sensors: pd.DataFrame, name: str, intervals: bool, clusters: str
     from smnb.sensors.predictions import SHORT_NAMES, keep_possible
     from smnb.sensors.strata import stratify
 
-    found = stratify(sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), intervals=intervals, clusters=clusters,
-                     seed=seed)  # fmt: skip
+    found = stratify(
+        sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), intervals=intervals, clusters=clusters, seed=seed
+    )
     found = keep_possible(found)
     found["few"] = found["few"].map({True: "*", False: ""})
     return found.drop(columns="label").rename(columns=_short(SHORT_NAMES))

@@ -11,7 +11,6 @@ import typer
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["grid_values", "parameter_values", "register"]
 
 #: What the printed table shows unless --metric names others; the file has all.
 _SHOWN_METRICS = 6
@@ -51,10 +50,19 @@ def sweep(
     lists = [key for key, parameter in declared.items() if parameter.type.startswith("list[")]
     values = grid_values(grid, lists)
     table = run_sweep(
-        name, notebook, values, preset=preset, parameters=parameter_values(parameters or [], who="smnb sweep"),
-        runs_root=runs_root, root=root, scheduler=scheduler, workers=workers, threads_per_worker=threads, force=force,
+        name,
+        notebook,
+        values,
+        preset=preset,
+        parameters=parameter_values(parameters or [], who="smnb sweep"),
+        runs_root=runs_root,
+        root=root,
+        scheduler=scheduler,
+        workers=workers,
+        threads_per_worker=threads,
+        force=force,
         progress=_say,
-    )  # fmt: skip
+    )
     folder = Path(runs_root) / name
     if as_json:
         typer.echo((folder / "sweep.json").read_text(encoding="utf-8").rstrip())

@@ -17,8 +17,6 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids.ease_coordinates import cf_coords, find_cells
 from smnb.grids.ease_projection import float_pair, latlon_of_xy, xy_of_latlon
 
-__all__ = ["EASE_GRIDS", "M01", "M03", "M09", "M36", "EaseGrid", "EaseWindow"]
-
 #: The 36 km grid. The others divide its cells, so that nesting is exact and not a matter of the rounding of cell sizes.
 _M36_ROWS, _M36_COLS, _M36_CELL = 406, 964, 36032.220840584
 _SUBDIVISIONS = {"M36": 1, "M09": 4, "M03": 12, "M01": 36}
@@ -60,9 +58,12 @@ class EaseGrid:
     def __post_init__(self) -> None:
         if _SUBDIVISIONS.get(self.name) != self.subdivision:
             raise ParameterError(
-                "EaseGrid", "no such grid", got=(self.name, self.subdivision), expected=_SUBDIVISIONS,
+                "EaseGrid",
+                "no such grid",
+                got=(self.name, self.subdivision),
+                expected=_SUBDIVISIONS,
                 next_step="Use smnb.grids.M36, M09, M03 or M01",
-            )  # fmt: skip
+            )
 
     @property
     def n_rows(self) -> int:
@@ -147,11 +148,12 @@ class EaseGrid:
             if outside == "raise":
                 bad = np.flatnonzero(~inside)[0]
                 raise ContractError(
-                    "EaseGrid.rowcol", f"{int((~inside).sum())} points are outside the grid",
+                    "EaseGrid.rowcol",
+                    f"{int((~inside).sum())} points are outside the grid",
                     got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
                     expected=plain(f"lat in [-{_LAT_LIMIT}, {_LAT_LIMIT}], lon in [-180, 180) or [0, 360)"),
                     next_step='Pass outside="mask" to get -1 for them',
-                )  # fmt: skip
+                )
             lat, lon = np.where(inside, lat, 0.0), np.where(inside, lon, 0.0)
         x, y = self.xy(lat, lon)
         cell = _PUBLISHED_CELLS[self.name]
@@ -168,9 +170,12 @@ class EaseGrid:
             bad = (values < 0) | (values >= size)
             if bad.any():
                 raise ParameterError(
-                    who, f"{int(bad.sum())} {name} indices are outside {self.name}", got=int(values[bad].ravel()[0]),
-                    expected=plain(f"0..{size - 1}"), next_step="Drop fill values first, and check which grid it is",
-                )  # fmt: skip
+                    who,
+                    f"{int(bad.sum())} {name} indices are outside {self.name}",
+                    got=int(values[bad].ravel()[0]),
+                    expected=plain(f"0..{size - 1}"),
+                    next_step="Drop fill values first, and check which grid it is",
+                )
 
     def latlon(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
         """Centres of cells, degrees; row and column broadcast.
@@ -219,27 +224,36 @@ class EaseGrid:
             raise ParameterError(who, "edges are not finite", got=edges)
         if south >= north or west == east or min(west, east) < -180.0 or max(west, east) > 180.0:
             raise ParameterError(
-                who, "edges are out of order or off the globe", got=edges,
+                who,
+                "edges are out of order or off the globe",
+                got=edges,
                 expected=plain("south < north and -180 <= west < east <= 180"),
-            )  # fmt: skip
+            )
         if west > east:
             raise ParameterError(
-                who, "the region crosses the date line", got=(west, east), expected=plain("west < east"),
+                who,
+                "the region crosses the date line",
+                got=(west, east),
+                expected=plain("west < east"),
                 next_step=f"Take two windows, west={west} to east=180 and west=-180 to east={east}",
-            )  # fmt: skip
+            )
         if south < -_LAT_LIMIT or north > _LAT_LIMIT:
             raise ParameterError(
-                who, "the region reaches beyond the grid's latitudes", got=(south, north),
+                who,
+                "the region reaches beyond the grid's latitudes",
+                got=(south, north),
                 expected=plain(f"latitudes in [-{_LAT_LIMIT}, {_LAT_LIMIT}]"),
                 next_step=f"Cut it to south={max(south, -_LAT_LIMIT)}, north={min(north, _LAT_LIMIT)}",
-            )  # fmt: skip
+            )
         rows = np.flatnonzero((self.lat >= south) & (self.lat <= north))
         cols = np.flatnonzero((self.lon >= west) & (self.lon <= east))
         if rows.size == 0 or cols.size == 0:
             raise ParameterError(
-                who, f"no centre of an {self.name} cell is in the region", got=edges,
+                who,
+                f"no centre of an {self.name} cell is in the region",
+                got=edges,
                 next_step="Widen it, or take the cell of a point with window_of(*rowcol(lat, lon))",
-            )  # fmt: skip
+            )
         return EaseWindow(self, int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
     def window_of(self, row: Any, col: Any) -> EaseWindow:
@@ -273,9 +287,11 @@ class EaseGrid:
             raise ParameterError(who, "target is no EaseGrid", got=type(coarser).__name__, expected=list(EASE_GRIDS))
         if coarser.subdivision > self.subdivision:
             raise ParameterError(
-                who, "the target grid is finer than the source", got=coarser.name,
+                who,
+                "the target grid is finer than the source",
+                got=coarser.name,
                 expected=[name for name, n in _SUBDIVISIONS.items() if n <= self.subdivision],
-            )  # fmt: skip
+            )
         return self.subdivision // coarser.subdivision
 
 
@@ -316,9 +332,11 @@ class EaseWindow:
         rows_fit = 0 <= self.row_start < self.row_stop <= self.grid.n_rows
         if not (rows_fit and 0 <= self.col_start < self.col_stop <= self.grid.n_cols):
             raise ParameterError(
-                "EaseWindow", "is empty or leaves its grid", got=plain(repr(self)),
+                "EaseWindow",
+                "is empty or leaves its grid",
+                got=plain(repr(self)),
                 expected=plain(f"rows in 0:{self.grid.n_rows}, cols in 0:{self.grid.n_cols}"),
-            )  # fmt: skip
+            )
 
     def __repr__(self) -> str:
         rows, cols = f"{self.row_start}:{self.row_stop}", f"{self.col_start}:{self.col_stop}"
@@ -385,9 +403,12 @@ class EaseWindow:
         """
         factor = self.grid.cells_across(coarser, who="EaseWindow.covering")
         return EaseWindow(
-            coarser, self.row_start // factor, -(-self.row_stop // factor),
-            self.col_start // factor, -(-self.col_stop // factor),
-        )  # fmt: skip
+            coarser,
+            self.row_start // factor,
+            -(-self.row_stop // factor),
+            self.col_start // factor,
+            -(-self.col_stop // factor),
+        )
 
     def on(self, grid: EaseGrid) -> EaseWindow:
         """The same area on another of the nested grids.
@@ -407,9 +428,12 @@ class EaseWindow:
         aligned = covering.on(self.grid)
         if aligned != self:
             raise ParameterError(
-                "EaseWindow.on", f"the window's edges are not edges of {grid.name} cells", got=plain(repr(self)),
-                expected=plain(repr(aligned)), next_step=f"Read that window, which is {covering} on the coarser grid",
-            )  # fmt: skip
+                "EaseWindow.on",
+                f"the window's edges are not edges of {grid.name} cells",
+                got=plain(repr(self)),
+                expected=plain(repr(aligned)),
+                next_step=f"Read that window, which is {covering} on the coarser grid",
+            )
         return covering
 
     def grown(self, cells: int) -> EaseWindow:
@@ -430,9 +454,12 @@ class EaseWindow:
                 "EaseWindow.grown", "'cells' is no number of cells", got=cells, expected=plain("an integer >= 0")
             )
         return EaseWindow(
-            self.grid, self.row_start - int(cells), self.row_stop + int(cells),
-            self.col_start - int(cells), self.col_stop + int(cells),
-        )  # fmt: skip
+            self.grid,
+            self.row_start - int(cells),
+            self.row_stop + int(cells),
+            self.col_start - int(cells),
+            self.col_stop + int(cells),
+        )
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset | xr.DataArray) -> EaseWindow:

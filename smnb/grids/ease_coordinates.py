@@ -54,30 +54,39 @@ def find_cells(
     name = next(filter(None, [*named, dataset.attrs.get("ease_grid")]), None)
     if name not in grids:
         raise ContractError(
-            who, "is on no known EASE-Grid", got=name, expected=list(grids),
+            who,
+            "is on no known EASE-Grid",
+            got=name,
+            expected=list(grids),
             next_step="Build it with the coordinates of EaseWindow.coords(), whose crs names the grid",
-        )  # fmt: skip
+        )
     grid = grids[name]
     bounds: list[int] = []
     for index_name, dim, centres in (("row", "y", grid.y), ("col", "x", grid.x)):
         if index_name not in dataset.coords or dataset[index_name].dims != (dim,):
             raise ContractError(
-                who, f"no coordinate {index_name!r} along {dim!r}", got=sorted(map(str, dataset.coords)),
+                who,
+                f"no coordinate {index_name!r} along {dim!r}",
+                got=sorted(map(str, dataset.coords)),
                 next_step="Build it with the coordinates of EaseWindow.coords()",
-            )  # fmt: skip
+            )
         index = dataset[index_name].values
         steps = np.diff(index.astype("int64"))
         if index.size == 0 or (steps != 1).any() or index[0] < 0 or index[-1] >= centres.size:
             raise ContractError(
-                who, f"{index_name!r} is not a run of neighbours of {name}", got=index[:4].tolist(),
+                who,
+                f"{index_name!r} is not a run of neighbours of {name}",
+                got=index[:4].tolist(),
                 expected=plain(f"consecutive indices in 0..{centres.size - 1}"),
                 next_step="Select with slices of step 1",
-            )  # fmt: skip
+            )
         start, stop = int(index[0]), int(index[-1]) + 1
         if dim in dataset.coords and np.abs(dataset[dim].values - centres[start:stop]).max() > grid.cell / 100:
             raise ContractError(
-                who, f"{dim!r} and {index_name!r} name different places on {name}",
-                got=(float(dataset[dim].values[0]), start), expected=(float(centres[start]), start),
-            )  # fmt: skip
+                who,
+                f"{dim!r} and {index_name!r} name different places on {name}",
+                got=(float(dataset[dim].values[0]), start),
+                expected=(float(centres[start]), start),
+            )
         bounds += [start, stop]
     return grid, bounds

@@ -72,10 +72,12 @@ def xy_of_latlon(lat: Any, lon: Any) -> tuple[np.ndarray, np.ndarray]:
     if bad.any():
         first = np.flatnonzero(bad)[0]
         raise ParameterError(
-            "EaseGrid.xy", f"{int(bad.sum())} points are not on the globe",
+            "EaseGrid.xy",
+            f"{int(bad.sum())} points are not on the globe",
             got=(float(lat.ravel()[first]), float(lon.ravel()[first])),
-            expected=plain("lat in [-90, 90], lon in [-360, 360]"), next_step="Mask fill values first",
-        )  # fmt: skip
+            expected=plain("lat in [-90, 90], lon in [-360, 360]"),
+            next_step="Mask fill values first",
+        )
     x = _SEMI_MAJOR_AXIS * _K0 * np.deg2rad(_wrapped(lon))
     return x, _SEMI_MAJOR_AXIS / (2 * _K0) * _authalic(np.deg2rad(lat))
 
@@ -110,9 +112,11 @@ def latlon_of_xy(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     if bad.any():
         first = np.flatnonzero(bad)[0]
         raise ParameterError(
-            "EaseGrid.from_xy", f"{int(bad.sum())} points are off the map",
-            got=(float(x.ravel()[first]), float(y.ravel()[first])), expected=plain("metres of EPSG:6933"),
-        )  # fmt: skip
+            "EaseGrid.from_xy",
+            f"{int(bad.sum())} points are off the map",
+            got=(float(x.ravel()[first]), float(y.ravel()[first])),
+            expected=plain("metres of EPSG:6933"),
+        )
     beta = np.arcsin(np.clip(q / _Q_POLE, -1.0, 1.0))
     e4, e6 = _E2**2, _E2**3
     lat = (

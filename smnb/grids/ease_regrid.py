@@ -13,8 +13,6 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids.ease import EaseGrid, EaseWindow
 from smnb.grids.separable import interpolator, linear_weights, map_images, without_coords_along
 
-__all__ = ["REFINE_METHODS", "ease_block_mean", "ease_refine"]
-
 #: How `ease_refine` can fill finer cells.
 REFINE_METHODS = ("nearest", "bilinear")
 
@@ -26,9 +24,11 @@ def _check_quantity(who: str, array: xr.DataArray) -> None:
     flags = {"flag_meanings", "flag_values", "flag_masks"} & set(array.attrs)
     if array.dtype.kind in "iu" and flags:
         raise ContractError(
-            who, "a flag or class is no quantity to average", got=array.name,
+            who,
+            "a flag or class is no quantity to average",
+            got=array.name,
             next_step='Average a condition such as (flag & 1) == 0, or refine with method="nearest"',
-        )  # fmt: skip
+        )
 
 
 def _block_mean(values: np.ndarray, weights: np.ndarray | None, *, factor: int, min_valid: float) -> np.ndarray:
@@ -86,16 +86,20 @@ def _matching(who: str, weights: xr.DataArray, array: xr.DataArray, window: Ease
     there = EaseWindow.from_dataset(weights)
     if there != window or not set(weights.dims) <= set(array.dims):
         raise ContractError(
-            who, "weights lie on another window or have dims of their own", got=plain(f"{there} {weights.dims}"),
+            who,
+            "weights lie on another window or have dims of their own",
+            got=plain(f"{there} {weights.dims}"),
             expected=plain(f"{window} {array.dims}"),
-        )  # fmt: skip
+        )
     try:
         xr.align(array, weights, join="exact")
     except ValueError as error:
         raise ContractError(
-            who, "coordinates of the weights are not those of the array", got=plain(str(error).splitlines()[0]),
+            who,
+            "coordinates of the weights are not those of the array",
+            got=plain(str(error).splitlines()[0]),
             next_step="Select the weights at the array's coordinates",
-        ) from error  # fmt: skip
+        ) from error
     return without_coords_along(weights, ("y", "x")).rename(y="_y", x="_x")
 
 
@@ -152,9 +156,13 @@ def ease_block_mean(
     if weights is not None:
         arrays.append(_matching(who, weights, array, window))
     result = xr.apply_ufunc(
-        partial(_in_blocks, factor=factor, min_valid=min_valid, dtype=dtype), *arrays,
-        input_core_dims=[["_y", "_x"]] * len(arrays), output_core_dims=[["y", "x"]], dask="allowed", join="exact",
-    )  # fmt: skip
+        partial(_in_blocks, factor=factor, min_valid=min_valid, dtype=dtype),
+        *arrays,
+        input_core_dims=[["_y", "_x"]] * len(arrays),
+        output_core_dims=[["y", "x"]],
+        dask="allowed",
+        join="exact",
+    )
     return _on(result, coarse, array)
 
 
@@ -203,9 +211,12 @@ def ease_refine(array: xr.DataArray, target: EaseGrid, *, method: str = "nearest
     window = EaseWindow.from_dataset(array)
     if not isinstance(target, EaseGrid) or target.subdivision < window.grid.subdivision:
         raise ParameterError(
-            who, "target is no finer grid", got=getattr(target, "name", target),
-            expected=plain(f"{window.grid.name} or finer"), next_step="Average to a coarser grid with ease_block_mean",
-        )  # fmt: skip
+            who,
+            "target is no finer grid",
+            got=getattr(target, "name", target),
+            expected=plain(f"{window.grid.name} or finer"),
+            next_step="Average to a coarser grid with ease_block_mean",
+        )
     factor = target.cells_across(window.grid)
     rows, cols = (np.repeat(np.arange(size), factor) for size in window.shape)
     bare = without_coords_along(array, ("y", "x"))

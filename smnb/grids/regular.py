@@ -17,16 +17,6 @@ from scipy import sparse
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids.separable import interpolator, linear_weights, map_images
 
-__all__ = [
-    "EARTH_RADIUS_KM",
-    "GLOBAL_025",
-    "RegularGrid",
-    "block_mean",
-    "great_circle_km",
-    "regrid_bilinear",
-    "regrid_nearest",
-]
-
 #: Of the sphere that distances are measured on.
 EARTH_RADIUS_KM = 6371.0
 
@@ -85,9 +75,11 @@ class RegularGrid:
             raise ParameterError("RegularGrid", "resolution is not a positive number", got=self.resolution)
         if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
             raise ParameterError(
-                "RegularGrid", "edges are out of order or leave the globe", got=edges,
+                "RegularGrid",
+                "edges are out of order or leave the globe",
+                got=edges,
                 expected=plain("-90 <= south < north <= 90 and -180 <= west < east <= 180"),
-            )  # fmt: skip
+            )
         for name, extent in (("latitude", self.north - self.south), ("longitude", self.east - self.west)):
             cells = extent / self.resolution
             if abs(cells - round(cells)) > 1e-6:
@@ -175,10 +167,11 @@ class RegularGrid:
         if outside == "raise" and not inside.all():
             bad = np.flatnonzero(~inside.ravel())[0]
             raise ContractError(
-                "RegularGrid.index_of", f"{int((~inside).sum())} points are outside the grid",
+                "RegularGrid.index_of",
+                f"{int((~inside).sum())} points are outside the grid",
                 got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
                 expected=plain(f"lat in [{self.south:g}, {self.north:g}], lon in [{self.west:g}, {self.east:g})"),
-            )  # fmt: skip
+            )
         row = np.floor((np.where(inside, lat, self.south) - self.south) / self.resolution).astype("int64")
         col = np.floor(np.where(inside, across, 0.0) / self.resolution).astype("int64")
         row, col = np.minimum(row, self.n_lat - 1), np.minimum(col, self.n_lon - 1)
@@ -260,10 +253,12 @@ def _check_overlap(who: str, source: tuple[np.ndarray, np.ndarray], covered: tup
     for name, axis, reached in zip(("lat", "lon"), source, covered, strict=True):
         if not np.any(reached):
             raise ContractError(
-                who, f"source and target do not overlap in {name}", got=f"source {axis[0]:g}..{axis[-1]:g}",
+                who,
+                f"source and target do not overlap in {name}",
+                got=f"source {axis[0]:g}..{axis[-1]:g}",
                 expected=plain(f"an overlap with {target[name == 'lon'].min():g}..{target[name == 'lon'].max():g}"),
                 next_step="Choose another region, or open the files that cover it",
-            )  # fmt: skip
+            )
 
 
 def regrid_bilinear(
@@ -353,9 +348,10 @@ def regrid_nearest(
     inside = reached[0][:, None] & reached[1][None, :]
     if fill_value is None and not inside.all() and array.dtype.kind != "f":
         raise ContractError(
-            who, f"the source leaves {int((~inside).sum())} target cells without a value, and integers have no NaN",
+            who,
+            f"the source leaves {int((~inside).sum())} target cells without a value, and integers have no NaN",
             next_step="Pass fill_value, or a target inside the source",
-        )  # fmt: skip
+        )
     fill = np.nan if fill_value is None else fill_value
 
     def stack(block: np.ndarray) -> np.ndarray:
@@ -401,9 +397,8 @@ def block_mean(
     for name in ("lat", "lon"):
         if _axis(who, array, name).size % factor:
             raise ParameterError(
-                who, f"factor does not divide {name!r}", got=factor,
-                expected=plain(f"a divisor of {array.sizes[name]}"),
-            )  # fmt: skip
+                who, f"factor does not divide {name!r}", got=factor, expected=plain(f"a divisor of {array.sizes[name]}")
+            )
     weights = np.cos(np.deg2rad(array["lat"])) if area_weighted else xr.ones_like(array["lat"])
     weights = weights.astype(array.dtype if array.dtype.kind == "f" else "float32")
     blocks = {"lat": factor, "lon": factor}

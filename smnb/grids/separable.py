@@ -79,9 +79,12 @@ def without_coords_along(array: xr.DataArray, dims: tuple[str, str]) -> xr.DataA
 
 
 def map_images(
-    array: xr.DataArray, function: Callable[[np.ndarray], np.ndarray], dims: tuple[str, str], shape: tuple[int, int],
+    array: xr.DataArray,
+    function: Callable[[np.ndarray], np.ndarray],
+    dims: tuple[str, str],
+    shape: tuple[int, int],
     dtype: np.dtype,
-) -> xr.DataArray:  # fmt: skip
+) -> xr.DataArray:
     """Apply a function of the last two axes that gives images of another shape; lazy arrays stay lazy.
 
     Dims, their order, name and attributes stay; coordinates along `dims` go, for the caller to put the target's on.
@@ -90,9 +93,13 @@ def map_images(
         array = array.chunk(dict.fromkeys(dims, -1))
     old = [f"_{name}" for name in dims]
     result = xr.apply_ufunc(
-        function, without_coords_along(array, dims).rename(dict(zip(dims, old, strict=True))),
-        input_core_dims=[old], output_core_dims=[list(dims)],
-        dask="parallelized", output_dtypes=[dtype], keep_attrs=True,
+        function,
+        without_coords_along(array, dims).rename(dict(zip(dims, old, strict=True))),
+        input_core_dims=[old],
+        output_core_dims=[list(dims)],
+        dask="parallelized",
+        output_dtypes=[dtype],
+        keep_attrs=True,
         dask_gufunc_kwargs={"output_sizes": dict(zip(dims, shape, strict=True))},
-    )  # fmt: skip
+    )
     return result.transpose(*array.dims).rename(array.name)

@@ -17,8 +17,6 @@ from rasterio import Affine
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["UtmWindow", "utm_epsg"]
-
 _NORTH, _SOUTH = 32600, 32700
 
 
@@ -55,9 +53,12 @@ def utm_epsg(lat: float, lon: float) -> int:
         raise ParameterError("utm_epsg", "the point is no (lat, lon) in degrees", got=(lat, lon))
     if not -80.0 <= lat <= 84.0:
         raise ParameterError(
-            "utm_epsg", "the point lies outside UTM", got=lat, expected=plain("80° S to 84° N"),
+            "utm_epsg",
+            "the point lies outside UTM",
+            got=lat,
+            expected=plain("80° S to 84° N"),
             next_step="Leave out points around the poles",
-        )  # fmt: skip
+        )
     lon = (float(lon) + 180.0) % 360.0 - 180.0
     zone = min(int((lon + 180.0) // 6.0), 59) + 1
     if 56.0 <= lat < 64.0 and 3.0 <= lon < 12.0:
@@ -112,9 +113,11 @@ class UtmWindow:
             )
         if not (np.isfinite([self.west, self.north, self.resolution]).all() and self.resolution > 0):
             raise ParameterError(
-                "UtmWindow", "position or resolution is not valid", got=(self.west, self.north, self.resolution),
+                "UtmWindow",
+                "position or resolution is not valid",
+                got=(self.west, self.north, self.resolution),
                 expected=plain("finite edges and a resolution > 0, m"),
-            )  # fmt: skip
+            )
         if isinstance(self.size, bool) or self.size != int(self.size) or self.size < 1:
             raise ParameterError("UtmWindow", "'size' is no number of cells", got=self.size, expected=plain(">= 1"))
 
@@ -158,9 +161,11 @@ class UtmWindow:
         cells = self.size * self.resolution / resolution if resolution > 0 else 0.0
         if round(cells) < 1 or abs(cells - round(cells)) > 1e-9 * cells:
             raise ParameterError(
-                "UtmWindow.coarsened", "no whole number of cells fills the window", got=resolution,
+                "UtmWindow.coarsened",
+                "no whole number of cells fills the window",
+                got=resolution,
                 expected=plain(f"a part of its side, {self.size * self.resolution:g} m"),
-            )  # fmt: skip
+            )
         return UtmWindow(self.epsg, self.west, self.north, float(resolution), round(cells))
 
     @property

@@ -66,10 +66,14 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
     if engine is None:
         is_grib = magic == b"GRIB"
         raise FormatError(
-            f"{who}({path.name})", "the file is GRIB" if is_grib else "the file is unreadable: no NetCDF", got=magic,
-            expected="NetCDF", next_step="Request NetCDF, or convert it with grib_to_netcdf (ecCodes)" if is_grib
+            f"{who}({path.name})",
+            "the file is GRIB" if is_grib else "the file is unreadable: no NetCDF",
+            got=magic,
+            expected="NetCDF",
+            next_step="Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
+            if is_grib
             else "Download it again; a login page or a zip archive under the file's name is the usual cause",
-        )  # fmt: skip
+        )
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
@@ -144,7 +148,10 @@ def choose_near(
     nearest = np.array([int(np.argmin(distance))])
     if not distance[nearest[0]] <= max_distance_km:
         raise CatalogError(
-            who, "no location is near enough", got=f"{distance[nearest[0]]:.0f} km",
-            expected=f"<= {max_distance_km:g} km", next_step="Choose another point, or raise max_distance_km",
-        )  # fmt: skip
+            who,
+            "no location is near enough",
+            got=f"{distance[nearest[0]]:.0f} km",
+            expected=f"<= {max_distance_km:g} km",
+            next_step="Choose another point, or raise max_distance_km",
+        )
     return nearest, distance[nearest]

@@ -39,8 +39,6 @@ from smnb.contract import (
 from smnb.grids import GLOBAL_025
 from smnb.loaders import check_paths, parse_period
 
-__all__ = ["CHANNELS", "DEFAULT_CHANNELS", "composite", "mask_outliers", "open_nsidc0302"]
-
 _FREQUENCIES = {"06": "6.9", "10": "10.7", "18": "18.7", "23": "23.8", "36": "36.5", "89": "89.0"}
 #: Contract's channel name by the product's own ("06H" and so on), low to high frequency.
 CHANNELS: dict[str, str] = {f"{code}{p}": f"{ghz}{p}" for code, ghz in _FREQUENCIES.items() for p in "HV"}
@@ -81,9 +79,12 @@ def _list_files(who: str, paths: Sequence[Path]) -> _Listing:
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise FormatError(
-                who, "a file's name is not of NSIDC-0302", got=path.name,
-                expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz", next_step="Take it out of the entry's files",
-            )  # fmt: skip
+                who,
+                "a file's name is not of NSIDC-0302",
+                got=path.name,
+                expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz",
+                next_step="Take it out of the entry's files",
+            )
         if match["channel"] == "TIM":  # observation times, part of the product but not read here
             continue
         year, doy = int(match["year"]), int(match["doy"])
@@ -104,9 +105,12 @@ def _list_files(who: str, paths: Sequence[Path]) -> _Listing:
 
 def _wrong_size(path: Path, got: Any, next_step: str = "Download the file again") -> FormatError:
     return FormatError(
-        f"open_nsidc0302({path.name})", "the image is truncated or of another size", got=got,
-        expected=plain(f"{_BYTES:,} bytes ({_SHAPE[0]} x {_SHAPE[1]} uint16)"), next_step=next_step,
-    )  # fmt: skip
+        f"open_nsidc0302({path.name})",
+        "the image is truncated or of another size",
+        got=got,
+        expected=plain(f"{_BYTES:,} bytes ({_SHAPE[0]} x {_SHAPE[1]} uint16)"),
+        next_step=next_step,
+    )
 
 
 def _check_size(path: Path) -> None:
@@ -120,9 +124,11 @@ def _check_size(path: Path) -> None:
         magic = stream.read(2)
         if magic != b"\x1f\x8b":
             raise FormatError(
-                f"open_nsidc0302({path.name})", "the file is no gzip file although named so", got=magic,
+                f"open_nsidc0302({path.name})",
+                "the file is no gzip file although named so",
+                got=magic,
                 next_step="Download it again; a login page saved under the file's name is the usual cause",
-            )  # fmt: skip
+            )
         stream.seek(max(size - 4, 0))
         length = int.from_bytes(stream.read(4), "little")
     if length != _BYTES:
@@ -189,8 +195,11 @@ def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]
             contrast[origin] = float(np.nanmean(on_land) - np.nanmean(at_sea))
         if len(contrast) == 2 and max(contrast.values()) > 20.0 and abs(contrast[-180] - contrast[0]) > 10.0:
             best = max(contrast, key=lambda origin: contrast[origin])
-            return best, {"decided_by": "coast", "file": files[key].name,
-                          "land_minus_ocean_k": {str(o): round(c, 1) for o, c in contrast.items()}}  # fmt: skip
+            return best, {
+                "decided_by": "coast",
+                "file": files[key].name,
+                "land_minus_ocean_k": {str(o): round(c, 1) for o, c in contrast.items()},
+            }
     return -180, {"decided_by": "default", "reason": "no image shows the coast clearly enough"}
 
 
@@ -279,11 +288,15 @@ def open_nsidc0302(
     absent = [str(key) for key in wanted if key not in files]
     if not files or (absent and missing == "raise"):
         raise CatalogError(
-            who, f"{len(absent)} of {len(wanted)} requested images have no file" if files else
-            "none of the requested images has a file", got=absent[:4] or [str(start), str(end)],
+            who,
+            f"{len(absent)} of {len(wanted)} requested images have no file"
+            if files
+            else "none of the requested images has a file",
+            got=absent[:4] or [str(start), str(end)],
             next_step="Check start, end, channels and orbit_passes, download the rest, or pass missing='mask'"
-            if files else f"Check start, end, channels and orbit_passes; there are {len(listing.files)} other images",
-        )  # fmt: skip
+            if files
+            else f"Check start, end, channels and orbit_passes; there are {len(listing.files)} other images",
+        )
     for path in files.values():
         _check_size(path)
     evidence: dict[str, Any] = {"decided_by": "option"}
@@ -295,14 +308,24 @@ def open_nsidc0302(
     shape = (len(days), len(orbit_passes), len(channels))
     stats = [None if p is None else (str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in sources]
     images = dask.array.map_blocks(
-        _read_block, dask.array.from_array(np.arange(len(wanted)).reshape(shape), chunks=1),
-        paths=sources, shift=shift, dtype="float32", new_axis=[3, 4],
+        _read_block,
+        dask.array.from_array(np.arange(len(wanted)).reshape(shape), chunks=1),
+        paths=sources,
+        shift=shift,
+        dtype="float32",
+        new_axis=[3, 4],
         chunks=((1,) * shape[0], (1,) * shape[1], (1,) * shape[2], *((n,) for n in _SHAPE)),
-        name=f"nsidc0302-{tokenize(stats, shift)}", meta=np.empty((0,) * 5, "float32"),
-    )  # fmt: skip
+        name=f"nsidc0302-{tokenize(stats, shift)}",
+        meta=np.empty((0,) * 5, "float32"),
+    )
     dims = ("time", "orbit_pass", "channel", "lat", "lon")
-    attrs = {"units": "K", "long_name": "brightness temperature", "standard_name": "brightness_temperature",
-             "native_units": "0.1 K", "incidence_angle_degree": 55.0}  # fmt: skip
+    attrs = {
+        "units": "K",
+        "long_name": "brightness temperature",
+        "standard_name": "brightness_temperature",
+        "native_units": "0.1 K",
+        "incidence_angle_degree": 55.0,
+    }
     dataset = xr.Dataset(
         {"tb": (dims, images, attrs)},
         {"time": days.astype("datetime64[ns]"), "orbit_pass": list(orbit_passes), "channel": list(channels)},
@@ -312,15 +335,20 @@ def open_nsidc0302(
     dataset["channel"].attrs = {"long_name": "frequency in GHz and polarisation"}
     empty = [str(key) for key, path in files.items() if _is_all_missing(path)]
     dataset.attrs.update(
-        missing_files=json.dumps(absent), all_missing_images=json.dumps(empty),
-        superseded_files=json.dumps(listing.superseded), longitude_origin=int(longitude_origin),
+        missing_files=json.dumps(absent),
+        all_missing_images=json.dumps(empty),
+        superseded_files=json.dumps(listing.superseded),
+        longitude_origin=int(longitude_origin),
         longitude_origin_evidence=json.dumps(evidence),
-    )  # fmt: skip
+    )
     stamp(
-        dataset, source="AMSR-E/Aqua, NSIDC-0302 version 1", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source="AMSR-E/Aqua, NSIDC-0302 version 1",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
         f"rows turned south first, first column at {longitude_origin} degrees",
-    )  # fmt: skip
+    )
     return check_dataset(dataset, who=who, require=("tb",))
 
 
@@ -408,10 +436,14 @@ def mask_outliers(
     if tb.chunks is not None:
         tb = tb.chunk(channel=-1)
     codes = xr.apply_ufunc(
-        _outlier_codes, tb, input_core_dims=[["channel"]], output_core_dims=[["channel"]],
+        _outlier_codes,
+        tb,
+        input_core_dims=[["channel"]],
+        output_core_dims=[["channel"]],
         kwargs={"channels": channels, "low": low, "high": high, "rfi": rfi_difference, "inverted": polarisation_margin},
-        dask="parallelized", output_dtypes=["uint8"],
-    ).transpose(*tb.dims)  # fmt: skip
+        dask="parallelized",
+        output_dtypes=["uint8"],
+    ).transpose(*tb.dims)
     # one computation for all counts, since contract.mask_where would read every file once a reason
     (lost,) = dask.compute([(codes == k + 1).sum().data for k in range(len(_REASONS))])
     masked = tb.where(codes == 0)
@@ -433,9 +465,12 @@ def mask_outliers(
 def _remember(dataset: xr.Dataset, step: str) -> None:
     """Add a line to the history of a Dataset that was stamped already."""
     stamp(
-        dataset, source=str(dataset.attrs.get("source", "")), catalog_id=str(dataset.attrs.get("catalog_id", "")),
-        synthetic=bool(dataset.attrs.get("synthetic", 0)), step=step,
-    )  # fmt: skip
+        dataset,
+        source=str(dataset.attrs.get("source", "")),
+        catalog_id=str(dataset.attrs.get("catalog_id", "")),
+        synthetic=bool(dataset.attrs.get("synthetic", 0)),
+        step=step,
+    )
 
 
 def composite(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
@@ -468,9 +503,11 @@ def composite(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
         raise ParameterError(who, "unknown number of days", got=days, expected=[1, 2])
     if "tb" not in dataset or set(dataset["tb"].dims) != {"time", "orbit_pass", "channel", "lat", "lon"}:
         raise ContractError(
-            who, "no 'tb' with one pass a row", got=dataset["tb"].dims if "tb" in dataset else None,
+            who,
+            "no 'tb' with one pass a row",
+            got=dataset["tb"].dims if "tb" in dataset else None,
             expected=("time", "orbit_pass", "channel", "lat", "lon"),
-        )  # fmt: skip
+        )
     tb = dataset["tb"].transpose("time", "orbit_pass", "channel", "lat", "lon")
     dates = tb["time"].values.astype("datetime64[D]")
     if (np.diff(dates) <= np.timedelta64(0, "D")).any():
@@ -490,9 +527,12 @@ def composite(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
         before = total, number
     dims = ("time", "channel", "lat", "lon")
     result = xr.Dataset(
-        {"tb": (dims, mean, dict(tb.attrs)),
-         "n_obs": (dims, count, {"units": "1", "long_name": "passes averaged", "composite_days": days})},
-        {name: dataset[name] for name in dims}, dict(dataset.attrs),
-    )  # fmt: skip
+        {
+            "tb": (dims, mean, dict(tb.attrs)),
+            "n_obs": (dims, count, {"units": "1", "long_name": "passes averaged", "composite_days": days}),
+        },
+        {name: dataset[name] for name in dims},
+        dict(dataset.attrs),
+    )
     _remember(result, f"{who}: mean of the valid passes of {days} day(s), trailing")
     return check_dataset(result, who=who)

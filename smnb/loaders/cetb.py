@@ -19,8 +19,6 @@ from smnb.contract import CatalogError, FormatError, ParameterError, check_datas
 from smnb.loaders import check_paths, open_netcdf
 from smnb.loaders.amsre import CHANNELS, check_choice
 
-__all__ = ["open_cetb"]
-
 
 def _unpack(variable: xr.Variable, dtype: str = "float32") -> xr.Variable:
     """Apply CF packing; missing is `_FillValue`, `missing_value` and whatever is outside the packed `valid_range`.
@@ -49,9 +47,11 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     native = str(raw["TB"].attrs.get("frequency_and_polarization"))
     if native not in CHANNELS:
         raise FormatError(
-            f"{who}({path.name})", "TB:frequency_and_polarization is no AMSR-E channel", got=native,
+            f"{who}({path.name})",
+            "TB:frequency_and_polarization is no AMSR-E channel",
+            got=native,
             expected=list(CHANNELS),
-        )  # fmt: skip
+        )
     for name, units in (("TB", "K"), ("Incidence_angle", "degree")):
         if raw[name].attrs.get("units") != units:
             raise FormatError(
@@ -63,9 +63,13 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     seen = dask.array.where(
         dask.array.isnan(minutes.data), np.iinfo("int64").min, minutes.data * 60e9 + epoch.astype("int64")
     )
-    data = {"tb": _unpack(raw["TB"].variable), "incidence_angle": _unpack(raw["Incidence_angle"].variable),
-            "tb_std_dev": _unpack(raw["TB_std_dev"].variable), "n_samples": raw["TB_num_samples"].variable.copy(),
-            "tb_time": xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]"))}  # fmt: skip
+    data = {
+        "tb": _unpack(raw["TB"].variable),
+        "incidence_angle": _unpack(raw["Incidence_angle"].variable),
+        "tb_std_dev": _unpack(raw["TB_std_dev"].variable),
+        "n_samples": raw["TB_num_samples"].variable.copy(),
+        "tb_time": xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]")),
+    }
     data["n_samples"].attrs = {"long_name": "number of measurements, 0 for none", "units": "1"}
     data["tb_time"].attrs = {"long_name": "mean time of observation, UTC"}
     data["tb"].attrs |= {"units": "K", "long_name": "brightness temperature", "native_units": "K"}
@@ -148,15 +152,21 @@ def open_cetb(
         raise FormatError(who, "two files hold the same channel and day", got=sorted(map(str, keys))[:4])
     present = [name for name in CHANNELS.values() if any(name == channel for channel, _, _ in read)]
     parts = [
-        xr.concat([d for _, d in sorted(((d["time"].values[0], d) for c, _, d in read if c == name), key=lambda t: t[0])],
-                  dim="time", combine_attrs="override")
+        xr.concat(
+            [d for _, d in sorted(((d["time"].values[0], d) for c, _, d in read if c == name), key=lambda t: t[0])],
+            dim="time",
+            combine_attrs="override",
+        )
         for name in present
-    ]  # fmt: skip
+    ]
     dataset = xr.concat(parts, dim="channel", join="outer", combine_attrs="override", fill_value={"n_samples": 0})
     dataset = dataset.assign_coords(channel=present).transpose("time", "channel", "y", "x")
     dataset.attrs = {"temporal_division": divisions[0]}
     stamp(
-        dataset, source="AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source="AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {len(read)} files; packed integers to K and degree, both fill values to NaN",
-    )  # fmt: skip
+    )
     return check_dataset(dataset, who=who, require=("tb", "incidence_angle"))

@@ -13,8 +13,6 @@ import xarray as xr
 from smnb.contract import FormatError, ParameterError, check_dataset, plain, stamp
 from smnb.loaders import check_paths, open_netcdf, parse_period
 
-__all__ = ["BANDS", "open_conus_patches"]
-
 #: Sentinel-2 bands, in the order of their numbers.
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 _POLARIZATIONS = ("VV", "VH")
@@ -99,9 +97,11 @@ def open_conus_patches(
     for part in chosen[1:]:
         if part.sizes != chosen[0].sizes or not np.array_equal(part["time"].values, chosen[0]["time"].values):
             raise FormatError(
-                who, f"region {int(part['region'])} has another size or other times", got=dict(part.sizes),
+                who,
+                f"region {int(part['region'])} has another size or other times",
+                got=dict(part.sizes),
                 expected=plain(str(dict(chosen[0].sizes))),
-            )  # fmt: skip
+            )
     raw = xr.concat(chosen, dim="region", combine_attrs="drop")
     first, last = parse_period(who, start, end)
     raw = raw.sel(time=slice(first, last))
@@ -112,12 +112,14 @@ def open_conus_patches(
         return xr.concat([raw[name] for name in names], dim=dim, combine_attrs="drop").assign_coords({dim: list(names)})
 
     dims = ("region", "time")
-    dataset = xr.Dataset({
-        "sigma0": stack(_POLARIZATIONS, "polarization").transpose(*dims, "polarization", "y", "x"),
-        "incidence_angle": raw["angle"],
-        "reflectance": (stack(BANDS, "band") * np.float32(1e-4)).transpose(*dims, "band", "y", "x"),
-        "soil_moisture": raw["ssm"] / np.float32(_DEPTH_MM),
-    }).astype("float32")  # fmt: skip
+    dataset = xr.Dataset(
+        {
+            "sigma0": stack(_POLARIZATIONS, "polarization").transpose(*dims, "polarization", "y", "x"),
+            "incidence_angle": raw["angle"],
+            "reflectance": (stack(BANDS, "band") * np.float32(1e-4)).transpose(*dims, "band", "y", "x"),
+            "soil_moisture": raw["ssm"] / np.float32(_DEPTH_MM),
+        }
+    ).astype("float32")
     dataset["sigma0"].attrs = {
         "units": "dB",
         "long_name": "radar backscatter coefficient, C band",
@@ -125,13 +127,17 @@ def open_conus_patches(
     }
     dataset["incidence_angle"].attrs = {"units": "degree", "long_name": "incidence angle", "native_units": "degree"}
     dataset["reflectance"].attrs = {
-        "units": "1", "long_name": "top-of-atmosphere reflectance", "native_units": "1e-4 reflectance"
-    }  # fmt: skip
+        "units": "1",
+        "long_name": "top-of-atmosphere reflectance",
+        "native_units": "1e-4 reflectance",
+    }
     dataset["soil_moisture"].attrs = {
-        "units": "m3 m-3", "long_name": "NASA-USDA enhanced SMAP surface soil moisture", "native_units": "mm",
+        "units": "m3 m-3",
+        "long_name": "NASA-USDA enhanced SMAP surface soil moisture",
+        "native_units": "mm",
         "conversion": "nominal: ssm [mm] / 50 mm. The product's layer holds 25.4 mm, so values saturate at 0.508 and "
         "are no true volumetric content",
-    }  # fmt: skip
+    }
     no_radar = dataset["sigma0"].isnull().all(["time", "polarization", "y", "x"])
     missing = {name: round(float(dataset[name].isnull().mean()), 4) for name in dataset.data_vars}
     dataset.attrs = {
@@ -139,7 +145,10 @@ def open_conus_patches(
         "missing_fraction": json.dumps(missing),
     }
     stamp(
-        dataset, source="Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine", catalog_id=catalog_id,
-        synthetic=synthetic, step=f"{who}: {len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3",
-    )  # fmt: skip
+        dataset,
+        source="Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+        step=f"{who}: {len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3",
+    )
     return check_dataset(dataset, who=who, require=("sigma0", "incidence_angle", "reflectance", "soil_moisture"))

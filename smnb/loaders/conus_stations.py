@@ -13,8 +13,6 @@ from smnb.contract import ContractError, FormatError
 from smnb.loaders import check_paths
 from smnb.loaders.conus_patches import BANDS
 
-__all__ = ["NLCD_CODES", "SMAP_LAYER_MM", "StationTable", "open_station_table"]
-
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
 SMAP_LAYER_MM = 50.0
 #: Codes of the National Land Cover Database for the contiguous US.
@@ -31,8 +29,15 @@ _COLUMNS: dict[str, tuple[str, str, float, str]] = {
     "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0, "m3 m-3"),
 }
 #: What a native value can be; outside, the unit is another one.
-_RANGES = {"VV": (-60.0, 30.0), "VH": (-60.0, 30.0), "angle": (0.0, 90.0), "ssm": (0.0, 60.0), "fc": (0.0, 100.0),
-           "soil_moisture_insitu": (0.0, 1.0), **dict.fromkeys(BANDS, (0.0, 25_000.0))}  # fmt: skip
+_RANGES = {
+    "VV": (-60.0, 30.0),
+    "VH": (-60.0, 30.0),
+    "angle": (0.0, 90.0),
+    "ssm": (0.0, 60.0),
+    "fc": (0.0, 100.0),
+    "soil_moisture_insitu": (0.0, 1.0),
+    **dict.fromkeys(BANDS, (0.0, 25_000.0)),
+}
 _KEYS = ("network", "station", "lat", "lon", "start", "end")
 _PLACE = ["network", "station", "lat", "lon"]
 
@@ -134,8 +139,11 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str, syntheti
         raise FormatError(where, f"the table is unreadable: {error}", next_step="Get the file again") from error
     missing = [name for name in (*_KEYS, *_COLUMNS, "landcover") if name not in raw.columns]
     if missing or raw.empty:
-        raise FormatError(where, f"columns {missing} are missing" if missing else "the table has no rows",
-                          got=list(map(str, raw.columns)))  # fmt: skip
+        raise FormatError(
+            where,
+            f"columns {missing} are missing" if missing else "the table has no rows",
+            got=list(map(str, raw.columns)),
+        )
     _check_values(where, raw)
     raw.insert(0, "sensor_id", raw["network"] + "__" + raw["station"])
     static = raw[["sensor_id", *_PLACE, "landcover", "fc", "mtpi"]].drop_duplicates().reset_index(drop=True)
@@ -175,8 +183,13 @@ def _check_values(where: str, raw: pd.DataFrame) -> None:
     for name, (low, high) in _RANGES.items():
         seen = (float(raw[name].min()), float(raw[name].max()))
         if seen[0] < low or seen[1] > high:
-            raise FormatError(where, f"{name!r} cannot be in {_COLUMNS[name][3]}", got=seen, expected=(low, high),
-                              next_step="Check the units of the export")  # fmt: skip
+            raise FormatError(
+                where,
+                f"{name!r} cannot be in {_COLUMNS[name][3]}",
+                got=seen,
+                expected=(low, high),
+                next_step="Check the units of the export",
+            )
 
 
 def _utc(where: str, text: pd.Series, name: str) -> pd.Series:

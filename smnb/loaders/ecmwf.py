@@ -32,8 +32,6 @@ from smnb.contract import (
 )
 from smnb.loaders import check_paths, choose_near, open_netcdf, parse_period
 
-__all__ = ["daily_mean", "open_swvl1", "open_swvl1_points"]
-
 #: Spellings of m3 m-3 that ECMWF's encoders use.
 _UNITS = ("m**3 m**-3", "m3 m-3", "m^3 m^-3")
 _ATTRS = {"units": "m3 m-3", "long_name": "volumetric soil moisture, 0-7 cm", "native_name": "swvl1"}
@@ -48,15 +46,20 @@ _NOISE = 0.01
 def _check_native(where: str, raw: xr.Dataset) -> xr.DataArray:
     if "swvl1" not in raw.data_vars:
         raise FormatError(
-            where, "no variable 'swvl1'", got=sorted(map(str, raw.data_vars)),
+            where,
+            "no variable 'swvl1'",
+            got=sorted(map(str, raw.data_vars)),
             next_step="Request volumetric soil water layer 1 (param 39.128)",
-        )  # fmt: skip
+        )
     array = raw["swvl1"]
     if array.attrs.get("units") not in _UNITS:
         raise FormatError(
-            where, "'swvl1' has other units", got=array.attrs.get("units"), expected=list(_UNITS),
+            where,
+            "'swvl1' has other units",
+            got=array.attrs.get("units"),
+            expected=list(_UNITS),
             next_step="Convert it to a volume fraction, or choose the file of the right variable",
-        )  # fmt: skip
+        )
     return array
 
 
@@ -88,9 +91,12 @@ def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
     for name in set(array.dims) - {"time", "lat", "lon"}:
         if array.sizes[name] != 1:
             raise FormatError(
-                where, f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}", got=array.dims,
-                expected=("time", "lat", "lon"), next_step="Choose one member, step or level before loading",
-            )  # fmt: skip
+                where,
+                f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}",
+                got=array.dims,
+                expected=("time", "lat", "lon"),
+                next_step="Choose one member, step or level before loading",
+            )
         array = array.isel({name: 0}, drop=True)
     if "time" not in array.coords or not np.issubdtype(array["time"].dtype, np.datetime64):
         raise FormatError(where, "'swvl1' has no time of the standard calendar", got=sorted(map(str, array.coords)))
@@ -114,13 +120,17 @@ def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArra
             np.allclose(part[axis], first[axis], atol=1e-4) for axis in ("lat", "lon")
         ):
             raise ContractError(
-                who, "the files are on different grids", got=f"{path.name}: {part.shape[1:]}",
-                expected=plain(f"{parts[0][0].name}: {first.shape[1:]}"), next_step="Open one grid at a time",
-            )  # fmt: skip
+                who,
+                "the files are on different grids",
+                got=f"{path.name}: {part.shape[1:]}",
+                expected=plain(f"{parts[0][0].name}: {first.shape[1:]}"),
+                next_step="Open one grid at a time",
+            )
     tolerance = 1e-5 + sum(sorted(part.attrs["packing"] for _, part in parts)[-2:])
     lat_lon = {axis: first[axis] for axis in ("lat", "lon")}
-    joined = xr.concat([part.assign_coords(lat_lon) for _, part in parts], dim="time", join="override",
-                       combine_attrs="override")  # fmt: skip
+    joined = xr.concat(
+        [part.assign_coords(lat_lon) for _, part in parts], dim="time", join="override", combine_attrs="override"
+    )
     joined.attrs.pop("packing")
     times = joined["time"].values
     _, keep, inverse = np.unique(times, return_index=True, return_inverse=True)
@@ -132,10 +142,11 @@ def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArra
         conflict = dask.compute(differs.any(axis=(1, 2)))[0]
         if conflict.any():
             raise ContractError(
-                who, f"{int(conflict.sum())} times occur twice with different values",
+                who,
+                f"{int(conflict.sum())} times occur twice with different values",
                 got=str(times[again][conflict][0]),
                 next_step="Keep one of the overlapping files (ERA5T and final ERA5 differ, for example)",
-            )  # fmt: skip
+            )
     in_order = np.array_equal(keep, np.arange(times.size))
     return (joined if in_order else joined.isel(time=keep)), int(again.size)
 
@@ -171,9 +182,11 @@ def _select(
     columns = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
     if not rows.any() or not columns.any():
         raise ContractError(
-            who, "'bbox' does not overlap the files", got=tuple(bbox),
+            who,
+            "'bbox' does not overlap the files",
+            got=tuple(bbox),
             expected=plain(f"lat {lat[0]:g}..{lat[-1]:g}, lon {lon[0]:g}..{lon[-1]:g}"),
-        )  # fmt: skip
+        )
     return array.isel(lat=np.flatnonzero(rows), lon=np.flatnonzero(columns))
 
 
@@ -246,9 +259,12 @@ def open_swvl1(
     dataset["time"].attrs = {"standard_name": "time", "long_name": "time of analysis"}
     dataset.attrs = {"preliminary": int(preliminary)}
     stamp(
-        dataset, source="ECMWF reanalysis, volumetric soil water layer 1", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source="ECMWF reanalysis, volumetric soil water layer 1",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture",
-    )  # fmt: skip
+    )
     return check_dataset(dataset, who=who, require=("soil_moisture",))
 
 
@@ -285,9 +301,11 @@ def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.D
     )
     if expected_per_day is not None and (expected_per_day < 1 or number.max() > expected_per_day):
         raise ParameterError(
-            who, "expected_per_day is not positive, or a day has more analyses", got=expected_per_day,
+            who,
+            "expected_per_day is not positive, or a day has more analyses",
+            got=expected_per_day,
             expected=plain(f"at least {number.max()}"),
-        )  # fmt: skip
+        )
     label = xr.DataArray(days[inverse].astype("datetime64[ns]"), dims="time", name="day")
     mean = array.groupby(label).mean("time", skipna=True).rename(day="time").transpose(*array.dims).astype("float32")
     mean.attrs = {**array.attrs, "cell_methods": "time: mean"}
@@ -298,10 +316,12 @@ def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.D
     incomplete = [] if expected_per_day is None else [str(day) for day in days[number < expected_per_day]]
     result.attrs["incomplete_days"] = json.dumps(incomplete)
     stamp(
-        result, source=str(dataset.attrs.get("source", "")), catalog_id=str(dataset.attrs.get("catalog_id", "")),
+        result,
+        source=str(dataset.attrs.get("source", "")),
+        catalog_id=str(dataset.attrs.get("catalog_id", "")),
         synthetic=bool(dataset.attrs.get("synthetic", 0)),
         step=f"{who}: {array.sizes['time']} analyses to {days.size} days, {len(incomplete)} incomplete",
-    )  # fmt: skip
+    )
     return check_dataset(result, who=who)
 
 
@@ -311,9 +331,12 @@ def _read_points(who: str, path: Path) -> xr.Dataset:
     array = _check_native(where, raw)
     if set(array.dims) != {"locations", "time"} or not {"lat", "lon", "location_id"} <= set(raw.variables):
         raise FormatError(
-            where, "'swvl1' is no time series by location", got=array.dims, expected=("locations", "time"),
+            where,
+            "'swvl1' is no time series by location",
+            got=array.dims,
+            expected=("locations", "time"),
             next_step="Use open_swvl1 for images",
-        )  # fmt: skip
+        )
     native = array.attrs["units"]
     array = array.reset_coords(drop=True).transpose("locations", "time").astype("float32")
     array = array.where(np.abs(array) < _ABSURD)
@@ -385,7 +408,10 @@ def open_swvl1_points(
     dataset["soil_moisture"] = _clean(dataset["soil_moisture"].chunk(), count=True)
     dataset.attrs = {}
     stamp(
-        dataset, source="ECMWF reanalysis, volumetric soil water layer 1, time series", catalog_id=catalog_id,
-        synthetic=synthetic, step=f"{who}: {len(files)} cell files; swvl1 to soil_moisture",
-    )  # fmt: skip
+        dataset,
+        source="ECMWF reanalysis, volumetric soil water layer 1, time series",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+        step=f"{who}: {len(files)} cell files; swvl1 to soil_moisture",
+    )
     return check_dataset(dataset, who=who, require=("soil_moisture",))

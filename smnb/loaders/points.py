@@ -23,14 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 from smnb.loaders import check_paths, choose_near, open_netcdf, parse_period
 
-__all__ = [
-    "GLDAS_LAYER_MM",
-    "SMAP_QUALITY",
-    "open_gldas_points",
-    "open_smap_l3_points",
-    "smap_quality_mask",
-]
-
 #: Radius of the sphere of the Earth's area, km.
 #: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
 GLDAS_LAYER_MM = 100.0
@@ -236,9 +228,11 @@ def open_smap_l3_points(
     shape = (chosen.size, time.size)
     if np.prod(shape, dtype=np.int64) > _MOST_VALUES:
         raise ParameterError(
-            who, "so many locations and overpasses do not fit one array", got=shape,
+            who,
+            "so many locations and overpasses do not fit one array",
+            got=shape,
             next_step="Pass near=, fewer files or a shorter period",
-        )  # fmt: skip
+        )
     if np.unique(location * np.int64(time.size) + column).size != column.size:
         raise FormatError(who, "a location has two observations at one time", got=[path.name for path in files])
     moisture, flag = whole["soil_moisture"][keep], whole["retrieval_qual_flag"][keep]
@@ -249,30 +243,60 @@ def open_smap_l3_points(
     lost["out_of_range"] = int(absurd.sum())
     moisture = np.where(absurd, np.float32(np.nan), moisture)
     variables = {
-        "soil_moisture": (moisture, np.nan, {
-            "units": "m3 m-3", "long_name": "volumetric soil moisture, SMAP level 3, 36 km", "native_units": "cm**3/cm**3",
-            "masked_by": json.dumps(lost, sort_keys=True)}),
-        "retrieval_qual_flag": (flag.astype("uint16"), _FLAG_FILL, {
-            "long_name": "retrieval quality", "flag_masks": np.array([1, 2, 4, 8], "uint16"),
-            "flag_meanings": "not_recommended not_attempted not_successful freeze_thaw_not_retrieved",
-            "missing_value": np.uint16(_FLAG_FILL)}),
-        "surface_flag": (whole["surface_flag"][keep].astype("uint16"), _FLAG_FILL, {
-            "long_name": "surface conditions", "flag_masks": 2 ** np.arange(12, dtype="uint16"),
-            "flag_meanings": "static_water radar_water coast urban precipitation snow_or_ice permanent_ice "
-            "frozen_radiometer frozen_model mountains dense_vegetation nadir", "missing_value": np.uint16(_FLAG_FILL)}),
-        "overpass": (whole["Overpass"][keep].astype("int8"), 0, {
-            "long_name": "overpass", "flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"}),
-    }  # fmt: skip
+        "soil_moisture": (
+            moisture,
+            np.nan,
+            {
+                "units": "m3 m-3",
+                "long_name": "volumetric soil moisture, SMAP level 3, 36 km",
+                "native_units": "cm**3/cm**3",
+                "masked_by": json.dumps(lost, sort_keys=True),
+            },
+        ),
+        "retrieval_qual_flag": (
+            flag.astype("uint16"),
+            _FLAG_FILL,
+            {
+                "long_name": "retrieval quality",
+                "flag_masks": np.array([1, 2, 4, 8], "uint16"),
+                "flag_meanings": "not_recommended not_attempted not_successful freeze_thaw_not_retrieved",
+                "missing_value": np.uint16(_FLAG_FILL),
+            },
+        ),
+        "surface_flag": (
+            whole["surface_flag"][keep].astype("uint16"),
+            _FLAG_FILL,
+            {
+                "long_name": "surface conditions",
+                "flag_masks": 2 ** np.arange(12, dtype="uint16"),
+                "flag_meanings": "static_water radar_water coast urban precipitation snow_or_ice permanent_ice "
+                "frozen_radiometer frozen_model mountains dense_vegetation nadir",
+                "missing_value": np.uint16(_FLAG_FILL),
+            },
+        ),
+        "overpass": (
+            whole["Overpass"][keep].astype("int8"),
+            0,
+            {"long_name": "overpass", "flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"},
+        ),
+    }
     dataset = xr.Dataset(
-        {name: (("location", "time"), _dense(values, location, column, shape, empty), attrs)
-         for name, (values, empty, attrs) in variables.items()},
-        coords={"time": ("time", time, {"long_name": "time of overpass", "standard_name": "time"}),
-                **_coords(whole["number"][chosen], whole["lat"][chosen], whole["lon"][chosen], distance)},
-    )  # fmt: skip
+        {
+            name: (("location", "time"), _dense(values, location, column, shape, empty), attrs)
+            for name, (values, empty, attrs) in variables.items()
+        },
+        coords={
+            "time": ("time", time, {"long_name": "time of overpass", "standard_name": "time"}),
+            **_coords(whole["number"][chosen], whole["lat"][chosen], whole["lon"][chosen], distance),
+        },
+    )
     stamp(
-        dataset, source="SMAP L3 radiometer soil moisture, 36 km, time series", catalog_id=catalog_id,
-        synthetic=synthetic, step=f"{who}: {len(files)} cell files, overpass {overpass}, quality {quality}",
-    )  # fmt: skip
+        dataset,
+        source="SMAP L3 radiometer soil moisture, 36 km, time series",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+        step=f"{who}: {len(files)} cell files, overpass {overpass}, quality {quality}",
+    )
     return check_dataset(dataset, who=who, require=("soil_moisture",))
 
 
@@ -282,8 +306,9 @@ def _read_orthogonal(who: str, path: Path, near: tuple[float, float] | None) -> 
     with open_netcdf(who, path, chunks=None) as raw:
         _require(where, raw, (name, "lat", "lon", "location_id", "time"), {name: ("kg m-2", "kg/m2", "kg m**-2")})
         if set(raw[name].dims) != {"locations", "time"}:
-            raise FormatError(where, f"{name!r} is no time series by location", got=raw[name].dims,
-                              expected=("locations", "time"))  # fmt: skip
+            raise FormatError(
+                where, f"{name!r} is no time series by location", got=raw[name].dims, expected=("locations", "time")
+            )
         number, lat, lon = _locations(where, raw)
         rows = np.arange(lat.size)
         if near is not None:  # the nearest of all files is the nearest of one of them
@@ -343,14 +368,23 @@ def open_gldas_points(
     values = dataset["soil_moisture"].values
     absurd = (values < 0.0) | (values > 1.0)  # the fill value -9999 kg m-2 among them, where a file does not declare it
     dataset["soil_moisture"] = (
-        ("location", "time"), np.where(absurd, np.nan, values).astype("float32"),
-        {"units": "m3 m-3", "long_name": "volumetric soil moisture, GLDAS Noah, 0-10 cm", "native_units": "kg m-2",
-         "native_name": "SoilMoi0_10cm_inst", "masked_by": json.dumps({"out_of_range": int(absurd.sum())})},
-    )  # fmt: skip
+        ("location", "time"),
+        np.where(absurd, np.nan, values).astype("float32"),
+        {
+            "units": "m3 m-3",
+            "long_name": "volumetric soil moisture, GLDAS Noah, 0-10 cm",
+            "native_units": "kg m-2",
+            "native_name": "SoilMoi0_10cm_inst",
+            "masked_by": json.dumps({"out_of_range": int(absurd.sum())}),
+        },
+    )
     dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
     dataset.attrs = {}
     stamp(
-        dataset, source="GLDAS Noah 2.1, soil moisture of 0-10 cm, time series", catalog_id=catalog_id,
-        synthetic=synthetic, step=f"{who}: {len(files)} cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3",
-    )  # fmt: skip
+        dataset,
+        source="GLDAS Noah 2.1, soil moisture of 0-10 cm, time series",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+        step=f"{who}: {len(files)} cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3",
+    )
     return check_dataset(dataset, who=who, require=("soil_moisture",))

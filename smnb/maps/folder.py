@@ -13,8 +13,6 @@ import numpy as np
 from smnb.contract import RunError, plain
 from smnb.files import atomic_path, remove_stale_partials, write_json
 
-__all__ = ["Tile", "TileFolder", "tiles_of"]
-
 
 class Tile(NamedTuple):
     """Rows and columns of the image."""
@@ -47,9 +45,11 @@ class TileFolder:
         if found is not None and found != identity and resume:
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
             raise RunError(
-                "tiled_map", f"{self.path} holds tiles of another map", got=plain(f"other {', '.join(changed)}"),
+                "tiled_map",
+                f"{self.path} holds tiles of another map",
+                got=plain(f"other {', '.join(changed)}"),
                 next_step="Choose another output, or start anew with resume=False (--no-resume)",
-            )  # fmt: skip
+            )
         if found is None or not resume:
             shutil.rmtree(self.path, ignore_errors=True)
             write_json(record, identity)

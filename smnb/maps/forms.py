@@ -9,8 +9,6 @@ from torch import nn
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["Outside", "SameSizeForm", "TileForm", "receptive_radius", "tile_form"]
-
 #: Rows of the halo above and below and columns left and right that lie outside the image.
 Outside = tuple[int, int, int, int]
 
@@ -59,18 +57,23 @@ def receptive_radius(network: nn.Module, channels: int, *, limit: int = 64) -> i
     result = network(images)
     if result.shape != (1, *images.shape[2:]):
         raise ParameterError(
-            "receptive_radius", "the network does not keep the size of an image", got=tuple(result.shape),
+            "receptive_radius",
+            "the network does not keep the size of an image",
+            got=tuple(result.shape),
             expected=(1, *images.shape[2:]),
-        )  # fmt: skip
+        )
     rows, cols = torch.nonzero(torch.isnan(result[0]), as_tuple=True)
     if rows.numel() == 0:
         raise ParameterError("receptive_radius", "the output does not depend on the inputs")
     radius = int(max((rows - limit).abs().max(), (cols - limit).abs().max()))
     if radius >= limit:
         raise ParameterError(
-            "receptive_radius", "the output depends on more than a neighbourhood", got=plain(f"{radius} pixels or more"),
-            expected=plain(f"less than {limit}"), next_step="Such a network cannot be applied in tiles, or raise the limit",
-        )  # fmt: skip
+            "receptive_radius",
+            "the output depends on more than a neighbourhood",
+            got=plain(f"{radius} pixels or more"),
+            expected=plain(f"less than {limit}"),
+            next_step="Such a network cannot be applied in tiles, or raise the limit",
+        )
     return radius
 
 
@@ -122,7 +125,10 @@ def tile_form(network: nn.Module, channels: int, *, halo: int | None = None) -> 
     radius = receptive_radius(network, channels)
     if halo is not None and halo < radius:
         raise ParameterError(
-            "tile_form", "the halo is smaller than the receptive field", got=halo, expected=plain(f">= {radius}"),
+            "tile_form",
+            "the halo is smaller than the receptive field",
+            got=halo,
+            expected=plain(f">= {radius}"),
             next_step="Leave it out, and it is measured",
-        )  # fmt: skip
+        )
     return SameSizeForm(network, radius if halo is None else halo)

@@ -15,8 +15,6 @@ from smnb.maps.folder import Tile
 from smnb.maps.forms import TileForm
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["Reader", "Scan", "scan_inputs", "with_bands"]
-
 
 @dataclass(frozen=True)
 class Reader:
@@ -78,14 +76,19 @@ def scan_inputs(reader: Reader, channels: tuple[str, ...], tile: int, level: int
     empty = [name for name, number in zip(channels, missing, strict=True) if number == rows * cols]
     if empty:
         raise ContractError(
-            "tiled_map", f"{len(empty)} of {len(channels)} channels are missing everywhere", got=empty,
+            "tiled_map",
+            f"{len(empty)} of {len(channels)} channels are missing everywhere",
+            got=empty,
             next_step="Check the file's fill values, and that all channels are of one scene",
-        )  # fmt: skip
+        )
     if n_valid == 0:
         raise ContractError(
-            "tiled_map", "no cell has all channels", got=dict(zip(channels, missing.tolist(), strict=True)),
-            expected=plain(f"fewer than {rows * cols} missing cells"), next_step="Check that the channels overlap",
-        )  # fmt: skip
+            "tiled_map",
+            "no cell has all channels",
+            got=dict(zip(channels, missing.tolist(), strict=True)),
+            expected=plain(f"fewer than {rows * cols} missing cells"),
+            next_step="Check that the channels overlap",
+        )
     return Scan(digest.hexdigest(), missing.tolist(), n_valid, total / n_valid)
 
 

@@ -27,8 +27,6 @@ from smnb.maps.workers import MAP_PRECISIONS, executor, predict, predict_alone
 from smnb.maps.writing import MapPlace, map_identity, write_map
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["MAP_PRECISIONS", "MapResult", "tiled_map"]
-
 _WHO = "tiled_map"
 
 
@@ -157,11 +155,20 @@ def tiled_map(
     reader = Reader(inputs, shape, input_scaler)
     scan = scan_inputs(reader, names, tile, None if level is None else names.index(level))
     identity = {
-        "format": 1, "inputs": scan.digest, "shape": list(shape), "channels": list(names), "network": _digest(form),
-        "halo": form.halo, "around": getattr(form, "around", "zeros"), "tile": tile, "precision": precision,
-        "input_scaler": input_scaler and input_scaler.to_dict(), "level": level,
-        "target_scaler": target_scaler and target_scaler.to_dict(), "transform": place.transform and list(place.transform),
-    }  # fmt: skip
+        "format": 1,
+        "inputs": scan.digest,
+        "shape": list(shape),
+        "channels": list(names),
+        "network": _digest(form),
+        "halo": form.halo,
+        "around": getattr(form, "around", "zeros"),
+        "tile": tile,
+        "precision": precision,
+        "input_scaler": input_scaler and input_scaler.to_dict(),
+        "level": level,
+        "target_scaler": target_scaler and target_scaler.to_dict(),
+        "transform": place.transform and list(place.transform),
+    }
     mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     missing = dict(zip(names, scan.missing, strict=True))
     total = len(list(tiles_of(shape[1:], tile)))
@@ -169,11 +176,13 @@ def tiled_map(
         found = map_identity(out)
         if found is None or (resume and found != mark):
             raise RunError(
-                _WHO, f"{out} exists and is {'no map' if found is None else 'another map'}", got=found, expected=mark,
-                next_step="Choose another output" + (
-                    "" if found is None else ", or replace it with resume=False (--no-resume)"
-                ),
-            )  # fmt: skip
+                _WHO,
+                f"{out} exists and is {'no map' if found is None else 'another map'}",
+                got=found,
+                expected=mark,
+                next_step="Choose another output"
+                + ("" if found is None else ", or replace it with resume=False (--no-resume)"),
+            )
     if out.exists() and resume:
         seconds = time.perf_counter() - begin
         return MapResult(out, shape[1] * shape[2], scan.n_valid, missing, total, total, seconds, was_finished=True)
@@ -186,11 +195,21 @@ def tiled_map(
     resumed = _run(form, reader, folder, target_scaler, where, precision, progress)
     shift = scan.level - _mean(folder, shape[1:]) if level is not None else 0.0
     write_map(
-        out, lambda start, stop: folder.read(start, stop) + np.float32(shift), shape[1:], place, folder=folder.path,
-        attrs={"masked_by": json.dumps({"missing_input": shape[1] * shape[2] - scan.n_valid}),
-               "missing_by_channel": json.dumps(missing), **(attrs or {})},
-        identity=mark, synthetic=synthetic, source=source, step=f"tiled_map in {total} tiles of {tile} with halo {form.halo}",
-    )  # fmt: skip
+        out,
+        lambda start, stop: folder.read(start, stop) + np.float32(shift),
+        shape[1:],
+        place,
+        folder=folder.path,
+        attrs={
+            "masked_by": json.dumps({"missing_input": shape[1] * shape[2] - scan.n_valid}),
+            "missing_by_channel": json.dumps(missing),
+            **(attrs or {}),
+        },
+        identity=mark,
+        synthetic=synthetic,
+        source=source,
+        step=f"tiled_map in {total} tiles of {tile} with halo {form.halo}",
+    )
     shutil.rmtree(folder.path)
     seconds = time.perf_counter() - begin
     return MapResult(out, shape[1] * shape[2], scan.n_valid, missing, total, resumed, seconds)
@@ -230,9 +249,14 @@ def _digest(form: Any) -> str:
 
 
 def _run(
-    form: TileForm, reader: Reader, folder: TileFolder, scaler: MinMaxScaler | None, where: dict[str, Any],
-    precision: str, progress: Callable[[int, int], None] | None,
-) -> int:  # fmt: skip
+    form: TileForm,
+    reader: Reader,
+    folder: TileFolder,
+    scaler: MinMaxScaler | None,
+    where: dict[str, Any],
+    precision: str,
+    progress: Callable[[int, int], None] | None,
+) -> int:
     """Predict the tiles that are not there yet; return how many were."""
     tiles = list(tiles_of(folder.shape, folder.tile))
     todo = [tile for tile in tiles if not folder.has(tile)]
@@ -270,9 +294,11 @@ def _run(
                     continue
                 rows, cols = reader.shape[1:]
                 outside = (
-                    max(0, form.halo - tile.top), max(0, tile.bottom + form.halo - rows),
-                    max(0, form.halo - tile.left), max(0, tile.right + form.halo - cols),
-                )  # fmt: skip
+                    max(0, form.halo - tile.top),
+                    max(0, tile.bottom + form.halo - rows),
+                    max(0, form.halo - tile.left),
+                    max(0, tile.right + form.halo - cols),
+                )
                 part = np.ascontiguousarray(band[:, :, tile.left : tile.right + 2 * form.halo])
                 running[pool.submit(call, form_there, part, outside)] = (tile, valid)
                 # the next tile is made ready while the others are predicted, but no heap of them

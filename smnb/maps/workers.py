@@ -14,8 +14,6 @@ import torch
 from smnb.contract import RunError, plain
 from smnb.maps.forms import Outside, TileForm
 
-__all__ = ["MAP_PRECISIONS", "executor", "predict", "predict_alone"]
-
 #: Arithmetic of a map; float32 equals the untiled network to 1e-5.
 MAP_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -69,9 +67,12 @@ def executor(
             client.wait_for_workers(1, timeout=60)
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise RunError(
-                "tiled_map", "cannot reach the Dask scheduler or a worker of it", got=scheduler,
-                expected=plain("tcp://host:port"), next_step="Start 'dask scheduler' and 'dask worker'",
-            ) from error  # fmt: skip
+                "tiled_map",
+                "cannot reach the Dask scheduler or a worker of it",
+                got=scheduler,
+                expected=plain("tcp://host:port"),
+                next_step="Start 'dask scheduler' and 'dask worker'",
+            ) from error
         pool = client.get_executor(pure=False, retries=2)
         yield pool, client.scatter(form, broadcast=True), sum(client.nthreads().values())
         pool.shutdown(wait=False)

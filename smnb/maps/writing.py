@@ -17,8 +17,6 @@ from smnb import contract
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import EaseWindow
 
-__all__ = ["MAP_SUFFIXES", "MapPlace", "map_identity", "write_map"]
-
 MAP_SUFFIXES = (".zarr", ".tif")
 #: Side of the chunks of a Zarr map and of the blocks of a GeoTIFF.
 BLOCK = 512
@@ -65,8 +63,9 @@ class MapPlace:
         if window is None:
             return cls()
         if window.shape != shape:
-            raise ContractError("tiled_map", "the window has another shape than the inputs", got=window.shape,
-                                expected=shape)  # fmt: skip
+            raise ContractError(
+                "tiled_map", "the window has another shape than the inputs", got=window.shape, expected=shape
+            )
         cell = window.grid.cell
         transform = (cell, 0.0, float(window.x[0]) - cell / 2, 0.0, -cell, float(window.y[0]) + cell / 2)
         return cls(("y", "x"), window.coords(), "EPSG:6933", transform)
@@ -93,16 +92,27 @@ class MapPlace:
             raise ParameterError("tiled_map", "unknown kind of file", got=out.name, expected=MAP_SUFFIXES)
         if out.suffix == ".tif" and self.transform is None:
             raise ParameterError(
-                "tiled_map", "a GeoTIFF needs a place on an even grid", got=self.dims,
+                "tiled_map",
+                "a GeoTIFF needs a place on an even grid",
+                got=self.dims,
                 expected=plain("inputs with the coordinates of EaseWindow.coords(), or even lat and lon"),
                 next_step="Pass the window, or write .zarr",
-            )  # fmt: skip
+            )
 
 
 def write_map(
-    out: Path, read: ReadRows, shape: tuple[int, int], place: MapPlace, *, folder: Path, attrs: dict[str, Any],
-    identity: str, synthetic: bool, source: str, step: str,
-) -> None:  # fmt: skip
+    out: Path,
+    read: ReadRows,
+    shape: tuple[int, int],
+    place: MapPlace,
+    *,
+    folder: Path,
+    attrs: dict[str, Any],
+    identity: str,
+    synthetic: bool,
+    source: str,
+    step: str,
+) -> None:
     """Write a map and give it its name when it is whole.
 
     Parameters
@@ -122,12 +132,18 @@ def write_map(
         For the contract's stamp.
     """
     attributes = {
-        "units": "m3 m-3", "long_name": "volumetric soil moisture",
-        "standard_name": "volume_fraction_of_condensed_water_in_soil", **attrs,
-    }  # fmt: skip
-    stamped = xr.Dataset(attrs={
-        "Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(synthetic), IDENTITY: identity,
-    })  # fmt: skip
+        "units": "m3 m-3",
+        "long_name": "volumetric soil moisture",
+        "standard_name": "volume_fraction_of_condensed_water_in_soil",
+        **attrs,
+    }
+    stamped = xr.Dataset(
+        attrs={
+            "Conventions": "CF-1.8",
+            "title": "Soil moisture" + contract.synthetic_label(synthetic),
+            IDENTITY: identity,
+        }
+    )
     contract.stamp(stamped, source=source, catalog_id="smnb_map", synthetic=synthetic, step=step)
     whole = folder / f"whole{out.suffix}"
     _remove(whole)
@@ -146,9 +162,13 @@ def _bands(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
 
 
 def _write_zarr(
-    path: Path, read: ReadRows, shape: tuple[int, int], place: MapPlace, attributes: dict[str, Any],
+    path: Path,
+    read: ReadRows,
+    shape: tuple[int, int],
+    place: MapPlace,
+    attributes: dict[str, Any],
     global_attributes: dict[str, Any],
-) -> None:  # fmt: skip
+) -> None:
     import dask.array
     import zarr
 
@@ -168,9 +188,14 @@ def _write_zarr(
 
 
 def _write_cog(
-    path: Path, read: ReadRows, shape: tuple[int, int], place: MapPlace, attributes: dict[str, Any],
-    global_attributes: dict[str, Any], folder: Path,
-) -> None:  # fmt: skip
+    path: Path,
+    read: ReadRows,
+    shape: tuple[int, int],
+    place: MapPlace,
+    attributes: dict[str, Any],
+    global_attributes: dict[str, Any],
+    folder: Path,
+) -> None:
     import rasterio
     import rasterio.shutil
     from rasterio.windows import Window
@@ -178,10 +203,19 @@ def _write_cog(
     plain_tif = folder / "plain.tif"
     rows, cols = shape
     profile = {
-        "driver": "GTiff", "dtype": "float32", "count": 1, "height": rows, "width": cols, "nodata": math.nan,
-        "crs": place.crs, "transform": rasterio.Affine(*place.transform), "tiled": True, "blockxsize": BLOCK,
-        "blockysize": BLOCK, "BIGTIFF": "IF_SAFER",
-    }  # fmt: skip
+        "driver": "GTiff",
+        "dtype": "float32",
+        "count": 1,
+        "height": rows,
+        "width": cols,
+        "nodata": math.nan,
+        "crs": place.crs,
+        "transform": rasterio.Affine(*place.transform),
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "BIGTIFF": "IF_SAFER",
+    }
     with rasterio.open(plain_tif, "w", **profile) as tif:
         for start, stop in _bands(shape):
             values = read(rows - stop, rows - start)[::-1] if place.flip else read(start, stop)
@@ -191,9 +225,16 @@ def _write_cog(
         tif.update_tags(1, **{k: str(v) for k, v in attributes.items()})
         tif.update_tags(**{k: str(v) for k, v in global_attributes.items()})
     rasterio.shutil.copy(
-        plain_tif, path, driver="COG", COMPRESS="DEFLATE", PREDICTOR="YES", BLOCKSIZE=BLOCK, OVERVIEWS="IGNORE_EXISTING",
-        OVERVIEW_RESAMPLING="AVERAGE", BIGTIFF="IF_SAFER",
-    )  # fmt: skip
+        plain_tif,
+        path,
+        driver="COG",
+        COMPRESS="DEFLATE",
+        PREDICTOR="YES",
+        BLOCKSIZE=BLOCK,
+        OVERVIEWS="IGNORE_EXISTING",
+        OVERVIEW_RESAMPLING="AVERAGE",
+        BIGTIFF="IF_SAFER",
+    )
     plain_tif.unlink()
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())

@@ -30,8 +30,6 @@ from typing import TypeAlias
 import numpy as np
 from scipy import stats
 
-__all__ = ["MIN_BLOCKS", "automatic_block_length", "bootstrap_t", "long_run_inflation"]
-
 #: An automatic block is never so long that a series has fewer blocks than this.
 MIN_BLOCKS = 6
 _STARTS_A_BLOCK = 2
@@ -239,9 +237,17 @@ def _block_spread(slopes: Sequence[np.ndarray], means: Sequence[np.ndarray], pro
 
 
 def bootstrap_t(
-    deviations: np.ndarray, means: np.ndarray, n: np.ndarray, function: SmoothFunction, length: np.ndarray, blocks: int, *,
-    n_boot: int, seed: int, level: float,
-) -> Studentised:  # fmt: skip
+    deviations: np.ndarray,
+    means: np.ndarray,
+    n: np.ndarray,
+    function: SmoothFunction,
+    length: np.ndarray,
+    blocks: int,
+    *,
+    n_boot: int,
+    seed: int,
+    level: float,
+) -> Studentised:
     """Studentised circular block bootstrap of `function` of the means of `features`.
 
     Parameters
@@ -294,9 +300,18 @@ def bootstrap_t(
 
 
 def _bootstrap_part(
-    deviations: np.ndarray, means: np.ndarray, n: np.ndarray, function: SmoothFunction, length: np.ndarray, blocks: int,
-    draws: np.ndarray, pairs: list[tuple[int, int]], level: float, part: np.ndarray, result: Studentised,
-) -> None:  # fmt: skip
+    deviations: np.ndarray,
+    means: np.ndarray,
+    n: np.ndarray,
+    function: SmoothFunction,
+    length: np.ndarray,
+    blocks: int,
+    draws: np.ndarray,
+    pairs: list[tuple[int, int]],
+    level: float,
+    part: np.ndarray,
+    result: Studentised,
+) -> None:
     """Fill the rows `part` of `result` for series that share the draws ``(starts, n_boot)``."""
     p, s, _ = deviations.shape
     starts, n_boot = draws.shape

@@ -17,15 +17,29 @@ from smnb.contract import ContractError, ParameterError
 from smnb.metrics.intervals import Interval
 from smnb.metrics.tables import AVERAGES, average_values, metric_names
 
-__all__ = ["BETTER", "Comparison", "average_interval", "compare"]
-
 #: Which way each score is better. The bias is compared by its size.
 BETTER = {
-    "rmse": "lower", "ubrmse": "lower", "nrmse": "lower", "bias": "closer to 0", "pearson_r": "higher",
-    "spearman_r": "higher", "anomaly_r": "higher", "r2": "higher", "r2_pearson": "higher",
-}  # fmt: skip
-_LABELS = {"rmse": "RMSE", "ubrmse": "ubRMSE", "pearson_r": "R", "spearman_r": "Spearman's R", "anomaly_r": "anomaly R",
-           "r2": "R²", "r2_pearson": "squared R", "nrmse": "nRMSE", "bias": "|bias|"}  # fmt: skip
+    "rmse": "lower",
+    "ubrmse": "lower",
+    "nrmse": "lower",
+    "bias": "closer to 0",
+    "pearson_r": "higher",
+    "spearman_r": "higher",
+    "anomaly_r": "higher",
+    "r2": "higher",
+    "r2_pearson": "higher",
+}
+_LABELS = {
+    "rmse": "RMSE",
+    "ubrmse": "ubRMSE",
+    "pearson_r": "R",
+    "spearman_r": "Spearman's R",
+    "anomaly_r": "anomaly R",
+    "r2": "R²",
+    "r2_pearson": "squared R",
+    "nrmse": "nRMSE",
+    "bias": "|bias|",
+}
 #: With fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk).
 MIN_CLUSTERS = 5
 
@@ -65,8 +79,12 @@ def _cluster_codes(who: str, clusters: object, size: int) -> np.ndarray:
         return np.arange(size)
     codes, _ = pd.factorize(np.asarray(clusters))
     if codes.size != size or (codes < 0).any():
-        raise ContractError(who, "there is not one cluster label a sensor", got=(codes.size, int((codes < 0).sum())),
-                            expected=f"{size} labels, none missing")  # fmt: skip
+        raise ContractError(
+            who,
+            "there is not one cluster label a sensor",
+            got=(codes.size, int((codes < 0).sum())),
+            expected=f"{size} labels, none missing",
+        )
     return codes
 
 
@@ -264,9 +282,11 @@ def compare(
     common = a.index.intersection(b.index).sort_values()
     if common.empty:
         raise ContractError(
-            who, "the two have no scored sensor in common", got=(len(a), len(b)),
+            who,
+            "the two have no scored sensor in common",
+            got=(len(a), len(b)),
             next_step="Score both on the same sensors, and look at the reason column",
-        )  # fmt: skip
+        )
     difference = (a[common] - b[common]).to_numpy()
     labels = None
     if clusters is not None:
@@ -277,8 +297,15 @@ def compare(
     found = average_interval(difference, how=how, clusters=labels, level=level, n_boot=n_boot, seed=seed)
     one_only = len(a) + len(b) - 2 * len(common)
     sentence = _sentence(metric, names, how, found, one_only, clustered=labels is not None)
-    return Comparison(metric, *names, average_values(a[common].to_numpy(), how), average_values(b[common].to_numpy(), how),
-                      found, one_only, sentence)  # fmt: skip
+    return Comparison(
+        metric,
+        *names,
+        average_values(a[common].to_numpy(), how),
+        average_values(b[common].to_numpy(), how),
+        found,
+        one_only,
+        sentence,
+    )
 
 
 def _sentence(metric: str, names: tuple[str, str], how: str, found: Interval, one_only: int, *, clustered: bool) -> str:

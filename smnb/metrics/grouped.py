@@ -10,8 +10,6 @@ import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
 
-__all__ = ["as_milliseconds", "group_anomaly", "group_max", "group_mean", "group_min", "group_ranks", "group_sum"]
-
 _DAY_MS = 86_400_000
 
 
@@ -97,12 +95,7 @@ def as_milliseconds(time: object, *, who: str) -> np.ndarray:
 
 
 def group_anomaly(
-    codes: np.ndarray,
-    time_ms: np.ndarray,
-    values: np.ndarray,
-    *,
-    window_days: float = 35.0,
-    window_min_obs: int = 3,
+    codes: np.ndarray, time_ms: np.ndarray, values: np.ndarray, *, window_days: float = 35.0, window_min_obs: int = 3
 ) -> np.ndarray:
     """Short-term anomaly: each value minus the mean of its group within a centred window of time.
 
@@ -128,9 +121,11 @@ def group_anomaly(
     """
     if not window_days > 0 or window_min_obs < 1:
         raise ParameterError(
-            "group_anomaly", "the window is not positive", got=(window_days, window_min_obs),
+            "group_anomaly",
+            "the window is not positive",
+            got=(window_days, window_min_obs),
             expected="window_days > 0 and window_min_obs >= 1",
-        )  # fmt: skip
+        )
     if values.size == 0:
         return np.zeros(0)
     order = np.lexsort((time_ms, codes))

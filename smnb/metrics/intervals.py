@@ -35,16 +35,6 @@ from smnb.metrics.scores import METRICS
 from smnb.metrics.smooth_scores import SMOOTH, Series, features_of, undefined
 from smnb.metrics.tables import MIN_OBS, check_table, encode, metric_names, no_duplicates
 
-__all__ = [
-    "ANALYTIC_METRICS",
-    "BLOCK_METRICS",
-    "METHODS",
-    "Interval",
-    "block_replicates",
-    "interval",
-    "score_intervals",
-]
-
 METHODS = ("block_bootstrap", "assume_independent")
 #: Below this share of defined replicates there is no interval.
 _USABLE = 0.9
@@ -85,9 +75,15 @@ class _BlockResult:
 
 
 def _block_intervals(
-    metric: str, series: Series, *, level: float, n_boot: int, block_length: int | str, seed: int,
+    metric: str,
+    series: Series,
+    *,
+    level: float,
+    n_boot: int,
+    block_length: int | str,
+    seed: int,
     keep_replicates: bool = False,
-) -> _BlockResult:  # fmt: skip
+) -> _BlockResult:
     """Intervals of series whose score is defined."""
     smooth, n = SMOOTH[metric], series.n
     features = features_of(smooth.features, series, centre=metric in ("ubrmse", "pearson_r", "anomaly_r", "slope"))
@@ -115,9 +111,16 @@ def _block_intervals(
     for one in np.unique(blocks):
         rows = np.flatnonzero(blocks == one)
         found = bootstrap_t(
-            deviations[:, rows], means[:, rows], n[rows], smooth.function, length[rows], int(one),
-            n_boot=n_boot, seed=seed, level=level,
-        )  # fmt: skip
+            deviations[:, rows],
+            means[:, rows],
+            n[rows],
+            smooth.function,
+            length[rows],
+            int(one),
+            n_boot=n_boot,
+            seed=seed,
+            level=level,
+        )
         error = found.standard_error * np.sqrt(
             long_run_inflation(chosen.rho[rows], chosen.decay[rows], length[rows], n[rows])
         )
@@ -152,8 +155,9 @@ def _analytic(
     return np.tanh(z - half), np.tanh(z + half)
 
 
-def _check_options(who: str, metrics: Sequence[str] | str, method: str, level: float, n_boot: int,
-                   block_length: int | str, seed: int) -> tuple[str, ...]:  # fmt: skip
+def _check_options(
+    who: str, metrics: Sequence[str] | str, method: str, level: float, n_boot: int, block_length: int | str, seed: int
+) -> tuple[str, ...]:
     if method not in METHODS:
         raise ParameterError(who, "unknown method", got=method, expected=METHODS)
     names = metric_names(who, metrics, BLOCK_METRICS if method == "block_bootstrap" else ANALYTIC_METRICS)
@@ -198,9 +202,21 @@ def _estimate(metric: str, series: Series) -> np.ndarray:
 
 
 def _all_intervals(
-    metric: str, codes: np.ndarray, k: int, time_ms: np.ndarray | None, x: np.ndarray, y: np.ndarray, *, method: str,
-    level: float, n_boot: int, block_length: int | str, seed: int, min_obs: int, keep_replicates: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    metric: str,
+    codes: np.ndarray,
+    k: int,
+    time_ms: np.ndarray | None,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    method: str,
+    level: float,
+    n_boot: int,
+    block_length: int | str,
+    seed: int,
+    min_obs: int,
+    keep_replicates: bool = False,
+) -> dict[str, Any]:
     """Interval of one metric for every sensor of pairs in order of sensor and time."""
     infinite = np.bincount(codes[~(np.isfinite(x) & np.isfinite(y))], minlength=k) > 0
     keep = ~infinite[codes]
@@ -227,9 +243,14 @@ def _all_intervals(
             out["low"][sensors], out["high"][sensors] = _analytic(metric, out["value"][sensors], sd, series.n, level)
             continue
         result = _block_intervals(
-            metric, series, level=level, n_boot=n_boot, block_length=block_length, seed=seed,
+            metric,
+            series,
+            level=level,
+            n_boot=n_boot,
+            block_length=block_length,
+            seed=seed,
             keep_replicates=keep_replicates,
-        )  # fmt: skip
+        )
         out["low"][sensors], out["high"][sensors] = result.low, result.high
         out["block_length"][sensors], out["note"][sensors] = result.length, result.note
         if keep_replicates:
@@ -301,9 +322,19 @@ def score_intervals(
     parts = []
     for metric in names:
         found = _all_intervals(
-            metric, codes, len(labels), time_ms, x, y, method=method, level=level, n_boot=int(n_boot),
-            block_length=block_length, seed=int(seed), min_obs=floor,
-        )  # fmt: skip
+            metric,
+            codes,
+            len(labels),
+            time_ms,
+            x,
+            y,
+            method=method,
+            level=level,
+            n_boot=int(n_boot),
+            block_length=block_length,
+            seed=int(seed),
+            min_obs=floor,
+        )
         part = labels.assign(metric=metric, **{c: found[c] for c in ("value", "low", "high", "n", "block_length")})
         parts.append(part.assign(method=method, level=level, note=found["note"]))
     return pd.concat(parts, ignore_index=True)
@@ -335,9 +366,20 @@ def block_replicates(
     names = _check_options(who, metric, "block_bootstrap", 0.95, n_boot, block_length, seed)
     codes, labels, time_ms, x, y = _prepare(who, table, by, observed, predicted, time)
     found = _all_intervals(
-        names[0], codes, len(labels), time_ms, x, y, method="block_bootstrap", level=0.95, n_boot=int(n_boot),
-        block_length=block_length, seed=int(seed), min_obs=max(int(min_obs), 4), keep_replicates=True,
-    )  # fmt: skip
+        names[0],
+        codes,
+        len(labels),
+        time_ms,
+        x,
+        y,
+        method="block_bootstrap",
+        level=0.95,
+        n_boot=int(n_boot),
+        block_length=block_length,
+        seed=int(seed),
+        min_obs=max(int(min_obs), 4),
+        keep_replicates=True,
+    )
     return pd.DataFrame(found["replicates"], index=pd.Index(labels[by], name=by))
 
 
@@ -390,8 +432,18 @@ def interval(
             raise ContractError(who, "the mask has another shape", got=np.shape(mask), expected=x.shape)
         ok &= np.asarray(mask, bool)
     found = _all_intervals(
-        names[0], np.zeros(int(ok.sum()), int), 1, None, x[ok], y[ok], method=method, level=level, n_boot=int(n_boot),
-        block_length=block_length, seed=int(seed), min_obs=max(int(min_obs), 4),
-    )  # fmt: skip
+        names[0],
+        np.zeros(int(ok.sum()), int),
+        1,
+        None,
+        x[ok],
+        y[ok],
+        method=method,
+        level=level,
+        n_boot=int(n_boot),
+        block_length=block_length,
+        seed=int(seed),
+        min_obs=max(int(min_obs), 4),
+    )
     value, low, high = (float(found[c][0]) for c in ("value", "low", "high"))
     return Interval(value, low, high, level, method, int(found["n"][0]), str(found["note"][0]))

@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 from smnb.contract import ContractError
 from smnb.metrics.scores import PairMoments, pearson_from, rmse_from
 
-__all__ = ["pair_scores"]
-
 
 def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
     """Score pairs: how many, bias, RMSE, ubRMSE and Pearson's correlation.

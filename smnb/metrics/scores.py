@@ -33,22 +33,6 @@ import xarray as xr
 from smnb.contract import ContractError, ParameterError
 from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_ranks
 
-__all__ = [
-    "CORRELATIONS",
-    "METRICS",
-    "anomaly_r",
-    "bias",
-    "n_obs",
-    "nrmse",
-    "pearson_r",
-    "r2",
-    "r2_pearson",
-    "rmse",
-    "slope",
-    "spearman_r",
-    "ubrmse",
-]
-
 Array: TypeAlias = np.ndarray | xr.DataArray
 Dim: TypeAlias = Hashable | Iterable[Hashable] | None
 
@@ -121,8 +105,12 @@ def _shape_check(who: str, pred: Array, obs: Array) -> tuple[Array, Array]:
     if isinstance(pred, xr.DataArray) != isinstance(obs, xr.DataArray):
         array, other = (pred, obs) if isinstance(pred, xr.DataArray) else (obs, pred)
         if np.shape(other) != array.shape:
-            raise ContractError(who, "a plain array has another shape than the DataArray beside it",
-                                got=np.shape(other), expected=array.shape)  # fmt: skip
+            raise ContractError(
+                who,
+                "a plain array has another shape than the DataArray beside it",
+                got=np.shape(other),
+                expected=array.shape,
+            )
         other = array.copy(data=np.asarray(other))
         return (pred, other) if array is pred else (other, obs)
     if isinstance(pred, xr.DataArray):
@@ -130,9 +118,10 @@ def _shape_check(who: str, pred: Array, obs: Array) -> tuple[Array, Array]:
             xr.align(pred, obs, join="exact", copy=False)
         except ValueError as error:
             raise ContractError(
-                who, f"predictions and observations have other coordinates ({error})",
+                who,
+                f"predictions and observations have other coordinates ({error})",
                 next_step="Align them first, e.g. with xarray.align",
-            ) from error  # fmt: skip
+            ) from error
         return pred, obs
     pred, obs = np.asarray(pred), np.asarray(obs)
     if pred.shape != obs.shape:
@@ -183,9 +172,17 @@ def _reduce(
         pred, obs = xr.broadcast(pred, obs)
         use = xr.ones_like(pred, bool) if mask is None else _mask_like(who, mask, pred)
         return xr.apply_ufunc(
-            core, pred, obs, use, input_core_dims=[dims] * 3, kwargs={"n_dims": len(dims)}, dask="parallelized",
-            output_dtypes=[dtype], dask_gufunc_kwargs={"allow_rechunk": True}, keep_attrs=False,
-        )  # fmt: skip
+            core,
+            pred,
+            obs,
+            use,
+            input_core_dims=[dims] * 3,
+            kwargs={"n_dims": len(dims)},
+            dask="parallelized",
+            output_dtypes=[dtype],
+            dask_gufunc_kwargs={"allow_rechunk": True},
+            keep_attrs=False,
+        )
     axes = _axes(who, dim, pred.ndim)
     last = tuple(range(-len(axes), 0))
     use = np.ones(pred.shape, bool) if mask is None else np.asarray(mask)
@@ -202,9 +199,12 @@ def _axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
         return np.lib.array_utils.normalize_axis_tuple(dim if isinstance(dim, int | np.integer) else tuple(dim), ndim)
     except (TypeError, ValueError) as error:  # AxisError is a ValueError
         raise ParameterError(
-            who, "unknown or repeated axis", got=dim, expected=f"whole numbers from {-ndim} to {ndim - 1}",
+            who,
+            "unknown or repeated axis",
+            got=dim,
+            expected=f"whole numbers from {-ndim} to {ndim - 1}",
             next_step="Names of dimensions need xarray.DataArray",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _mask_like(who: str, mask: Array, pred: xr.DataArray) -> xr.DataArray:
@@ -396,10 +396,12 @@ def anomaly_r(
         ax, ay = (
             _scatter(
                 group_anomaly(codes, time_ms[position], v, window_days=window_days, window_min_obs=window_min_obs),
-                codes, position, ok.shape,
+                codes,
+                position,
+                ok.shape,
             )
             for v in (xv, yv)
-        )  # fmt: skip
+        )
         there = ~np.isnan(ax)
         return np.where(there.sum(-1) >= min_obs, pearson_from(AnomalyMoments(ax, ay, there)), np.nan)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["SMOOTH", "Series", "Smooth", "features_of", "undefined"]
-
 # Each score as a smooth function of means. "difference" has the features (d, d²), "pair" (x, y, x², y², xy).
 
 

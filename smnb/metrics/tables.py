@@ -21,8 +21,6 @@ from smnb.metrics.grouped import (
 )
 from smnb.metrics.scores import CONSTANT, CORRELATIONS, FROM_MOMENTS, METRICS, pearson_from, rmse_from
 
-__all__ = ["AVERAGES", "DEFAULT_METRICS", "MIN_OBS", "average", "pooled", "score_array", "score_table"]
-
 #: Sensors with fewer pairs have no score (paper 004, section 3c).
 MIN_OBS = 13
 DEFAULT_METRICS = ("bias", "rmse", "ubrmse", "pearson_r", "spearman_r", "r2", "anomaly_r", "slope")
@@ -64,9 +62,12 @@ def check_table(
     missing = [c for c in wanted if c not in table.columns]
     if missing:
         raise ContractError(
-            who, f"columns {missing} are missing", got=list(map(str, table.columns)), expected=wanted,
+            who,
+            f"columns {missing} are missing",
+            got=list(map(str, table.columns)),
+            expected=wanted,
             next_step="Name the columns with by=, observed=, predicted=, time= (time=None for a table without times)",
-        )  # fmt: skip
+        )
     if table.empty:
         raise ContractError(who, "the table has no rows", next_step="Check the matching of predictions to observations")
     for column in (observed, predicted):
@@ -92,9 +93,11 @@ def no_duplicates(who: str, codes: np.ndarray, time_ms: np.ndarray, labels: pd.D
         first = int(c[1:][same][0])
         example = (*labels.iloc[first].tolist(), str(t[1:][same][0].astype("datetime64[ms]")))
         raise ContractError(
-            who, f"{int(same.sum())} rows repeat the sensor and time of another row", got=example,
+            who,
+            f"{int(same.sum())} rows repeat the sensor and time of another row",
+            got=example,
             next_step="Merge or drop the duplicates, or name the column that tells sensors apart",
-        )  # fmt: skip
+        )
     return order
 
 
@@ -126,9 +129,18 @@ def _nrmse_by_group(codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, m: 
 
 
 def _scores_of_groups(
-    codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, time_ms: np.ndarray | None, *,
-    metrics: Sequence[str], min_obs: int, window_days: float, window_min_obs: int, anomaly_codes: np.ndarray | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    codes: np.ndarray,
+    k: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    time_ms: np.ndarray | None,
+    *,
+    metrics: Sequence[str],
+    min_obs: int,
+    window_days: float,
+    window_min_obs: int,
+    anomaly_codes: np.ndarray | None = None,
+) -> pd.DataFrame:
     """Scores of every group in one pass over finite-or-infinite pairs; columns n, the metrics, reason."""
     infinite_row = ~(np.isfinite(x) & np.isfinite(y))
     has_infinite = group_sum(codes[infinite_row], k) > 0
@@ -260,9 +272,17 @@ def score_table(
     x, y = (table[c].to_numpy("float64", na_value=np.nan) for c in (predicted, observed))
     ok = ~(np.isnan(x) | np.isnan(y))
     scores = _scores_of_groups(
-        codes[ok], len(labels), x[ok], y[ok], None if time_ms is None else time_ms[ok], metrics=names, min_obs=min_obs,
-        window_days=window_days, window_min_obs=window_min_obs, anomaly_codes=within[ok],
-    )  # fmt: skip
+        codes[ok],
+        len(labels),
+        x[ok],
+        y[ok],
+        None if time_ms is None else time_ms[ok],
+        metrics=names,
+        min_obs=min_obs,
+        window_days=window_days,
+        window_min_obs=window_min_obs,
+        anomaly_codes=within[ok],
+    )
     result = pd.concat([labels, scores], axis=1)
     result.attrs["min_obs"] = min_obs
     return result
@@ -302,9 +322,17 @@ def pooled(
     x, y = (table[c].to_numpy("float64", na_value=np.nan) for c in (predicted, observed))
     ok = ~(np.isnan(x) | np.isnan(y))
     scores = _scores_of_groups(
-        np.zeros(int(ok.sum()), dtype=int), 1, x[ok], y[ok], None if time_ms is None else time_ms[ok], metrics=names,
-        min_obs=min_obs, window_days=window_days, window_min_obs=window_min_obs, anomaly_codes=codes[ok],
-    )  # fmt: skip
+        np.zeros(int(ok.sum()), dtype=int),
+        1,
+        x[ok],
+        y[ok],
+        None if time_ms is None else time_ms[ok],
+        metrics=names,
+        min_obs=min_obs,
+        window_days=window_days,
+        window_min_obs=window_min_obs,
+        anomaly_codes=codes[ok],
+    )
     row = scores.iloc[0].copy()
     row["n_sensors"] = int(np.unique(codes[ok]).size)
     row.name = "pooled"
@@ -343,8 +371,12 @@ def score_array(
     names = metric_names(who, metrics, _TABLE_METRICS)
     if not isinstance(pred, xr.DataArray) and not isinstance(obs, xr.DataArray):
         if np.ndim(pred) != 2 or np.shape(pred) != np.shape(obs):
-            raise ContractError(who, "plain arrays are not both (sensor, time)", got=(np.shape(pred), np.shape(obs)),
-                                next_step="Pass DataArrays for other shapes")  # fmt: skip
+            raise ContractError(
+                who,
+                "plain arrays are not both (sensor, time)",
+                got=(np.shape(pred), np.shape(obs)),
+                next_step="Pass DataArrays for other shapes",
+            )
         pred, obs = (xr.DataArray(np.asarray(a), dims=("sensor", "time")) for a in (pred, obs))
     result = xr.Dataset({"n_obs": METRICS["n_obs"](pred, obs, dim=dim, mask=mask)})
     for name in names:

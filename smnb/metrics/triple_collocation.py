@@ -25,8 +25,6 @@ import pandas as pd
 from smnb.contract import ContractError, ParameterError
 from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
 
-__all__ = ["triple_collocation"]
-
 _FEW = 100
 _LEAST = 10
 _STEP = 1e-30
@@ -75,8 +73,12 @@ def _with_gradient(function: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Ca
 
 
 _BACK: dict[str, Callable[[Any], Any]] = {
-    "err_std": np.exp, "err_std_own": np.exp, "snr_db": lambda v: v, "r_truth": np.tanh, "beta": np.exp,
-}  # fmt: skip
+    "err_std": np.exp,
+    "err_std_own": np.exp,
+    "snr_db": lambda v: v,
+    "r_truth": np.tanh,
+    "beta": np.exp,
+}
 
 
 def _reasons(cov: np.ndarray) -> list[str]:
@@ -95,8 +97,16 @@ def _reasons(cov: np.ndarray) -> list[str]:
     return reasons
 
 
-def _check(who: str, series: list[np.ndarray], names: Sequence[str], reference: int, level: float, n_boot: int,
-           block_length: int | str, seed: int) -> None:  # fmt: skip
+def _check(
+    who: str,
+    series: list[np.ndarray],
+    names: Sequence[str],
+    reference: int,
+    level: float,
+    n_boot: int,
+    block_length: int | str,
+    seed: int,
+) -> None:
     if any(s.ndim != 1 or s.shape != series[0].shape for s in series):
         raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
     if len(names) != 3 or len(set(names)) != 3:
@@ -194,8 +204,13 @@ def triple_collocation(
         third = 3 - i - reference
         beta = 1.0 if i == reference else cov[reference, third] / cov[i, third]
         own = np.sqrt(cov[i, i] - signal)
-        values = {"err_std": own * beta, "err_std_own": own, "snr_db": 10.0 * np.log10(signal / (cov[i, i] - signal)),
-                  "r_truth": np.sqrt(signal / cov[i, i]), "beta": beta}  # fmt: skip
+        values = {
+            "err_std": own * beta,
+            "err_std_own": own,
+            "snr_db": 10.0 * np.log10(signal / (cov[i, i] - signal)),
+            "r_truth": np.sqrt(signal / cov[i, i]),
+            "beta": beta,
+        }
         for quantity, value in values.items():
             result.loc[name, quantity] = value
         if not n_boot:
@@ -205,9 +220,14 @@ def triple_collocation(
                 result.loc[name, ["beta_low", "beta_high"]] = 1.0
                 continue
             low, high, length, note = _interval(
-                _quantity(quantity, i, reference), features, n, level=level, n_boot=int(n_boot),
-                block_length=block_length, seed=int(seed),
-            )  # fmt: skip
+                _quantity(quantity, i, reference),
+                features,
+                n,
+                level=level,
+                n_boot=int(n_boot),
+                block_length=block_length,
+                seed=int(seed),
+            )
             ends = np.array([_BACK[quantity](low), _BACK[quantity](high)])
             # back to the units of the reference, or the series' own
             ends = ends * {
@@ -223,9 +243,15 @@ def triple_collocation(
 
 
 def _interval(
-    function: Callable[[Sequence[np.ndarray]], np.ndarray], features: np.ndarray, n: int, *, level: float, n_boot: int,
-    block_length: int | str, seed: int,
-) -> tuple[float, float, int, str]:  # fmt: skip
+    function: Callable[[Sequence[np.ndarray]], np.ndarray],
+    features: np.ndarray,
+    n: int,
+    *,
+    level: float,
+    n_boot: int,
+    block_length: int | str,
+    seed: int,
+) -> tuple[float, float, int, str]:
     """Studentised block-bootstrap interval of a function of the means of features ``(p, 1, n)``."""
     smooth, count = _with_gradient(function), np.array([n])
     means = features.mean(2)

@@ -13,8 +13,6 @@ from torch import nn
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["AmsreCNN", "AmsreCNNConfig"]
-
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
 
 
@@ -49,9 +47,11 @@ class AmsreCNNConfig:
             )
         if len(self.conv_channels) != 3 or min(self.in_channels, self.hidden, *self.conv_channels) < 1:
             raise ParameterError(
-                "AmsreCNNConfig", "layer sizes", got=(self.in_channels, self.conv_channels, self.hidden),
+                "AmsreCNNConfig",
+                "layer sizes",
+                got=(self.in_channels, self.conv_channels, self.hidden),
                 expected=plain("positive, with three convolutions"),
-            )  # fmt: skip
+            )
         if self.activation not in ACTIVATIONS:
             raise ParameterError("AmsreCNNConfig", "activation", got=self.activation, expected=sorted(ACTIVATIONS))
 

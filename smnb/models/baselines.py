@@ -7,8 +7,6 @@ import pandas as pd
 
 from smnb.contract import ContractError, plain
 
-__all__ = ["fit_ridge", "pixel_climatology", "seasonal_climatology"]
-
 
 def fit_ridge(features: np.ndarray, target: np.ndarray, *, alphas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)):
     """Fit a ridge regression whose penalty comes from efficient leave-one-out on the training data.

@@ -13,17 +13,6 @@ from torch import nn
 from smnb.contract import ParameterError, plain
 from smnb.models.xception import NORM_EPSILON, DropPath, Xception, XceptionConfig, drop_path_keeps, scaled_channels
 
-__all__ = [
-    "ACTIVATIONS",
-    "ENCODERS",
-    "SMALL_OUTPUT_STRIDES",
-    "PointEncoder",
-    "PointEncoderConfig",
-    "SmallEncoder",
-    "SmallEncoderConfig",
-    "build_encoder",
-]
-
 #: Encoders of images, of values at a point, and none.
 ENCODERS = ("xception65", "xception41", "small", "point", "none")
 #: Activations of the fusion heads and the point encoder; swish is also called SiLU.
@@ -160,15 +149,19 @@ class SmallEncoder(nn.Module):
         config, shape = self.config, tuple(images.shape)
         if len(shape) != 4 or shape[1] != config.in_channels:
             raise ParameterError(
-                "SmallEncoder", "images are not (image, channel, row, col)", got=shape,
+                "SmallEncoder",
+                "images are not (image, channel, row, col)",
+                got=shape,
                 expected=plain(f"{config.in_channels} channels"),
-            )  # fmt: skip
+            )
         if shape[2] % config.output_stride or shape[3] % config.output_stride:
             raise ParameterError(
-                "SmallEncoder", "the images are no multiple of the output stride", got=shape[2:],
+                "SmallEncoder",
+                "the images are no multiple of the output stride",
+                got=shape[2:],
                 expected=plain(f"multiples of {config.output_stride}"),
                 next_step="Choose another crop or a smaller output stride",
-            )  # fmt: skip
+            )
         return self.scales(images)
 
 
@@ -261,9 +254,11 @@ class PointEncoder(nn.Module):
         """
         if values.ndim != 2 or values.shape[1] != self.config.in_features:
             raise ParameterError(
-                "PointEncoder", "values are not (sample, value)", got=tuple(values.shape),
+                "PointEncoder",
+                "values are not (sample, value)",
+                got=tuple(values.shape),
                 expected=plain(f"{self.config.in_features} values"),
-            )  # fmt: skip
+            )
         return self.layers(values)
 
 

@@ -26,16 +26,6 @@ from torch.nn import functional
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import M09, EaseGrid, EaseWindow
 
-__all__ = [
-    "FUSION_DEPTHS",
-    "FoldedFusion1km",
-    "Fusion1km",
-    "Fusion1kmConfig",
-    "coarse_mean",
-    "coarse_offset",
-    "coarse_to_fine",
-]
-
 #: What becomes of the third dimension; both have the paper's number of parameters.
 FUSION_DEPTHS = ("once", "same")
 
@@ -168,9 +158,11 @@ def check_channels(images: torch.Tensor, channels: int) -> None:
     """Raise unless images are ``(image, channel, row, col)`` with this many channels."""
     if images.ndim != 4 or images.shape[1] != channels:
         raise ParameterError(
-            "Fusion1km", "images are not (image, channel, row, col)", got=tuple(images.shape),
+            "Fusion1km",
+            "images are not (image, channel, row, col)",
+            got=tuple(images.shape),
             expected=plain(f"{channels} channels"),
-        )  # fmt: skip
+        )
 
 
 class FoldedFusion1km(nn.Module):
@@ -268,9 +260,11 @@ class FoldedFusion1km(nn.Module):
         value = getattr(self, f"outside{number}")[:, None, None]
         rows, cols = features.shape[-2:]
         for part in (
-            features[..., :top, :], features[..., rows - bottom :, :],
-            features[..., :, :left], features[..., :, cols - right :],
-        ):  # fmt: skip
+            features[..., :top, :],
+            features[..., rows - bottom :, :],
+            features[..., :, :left],
+            features[..., :, cols - right :],
+        ):
             if part.numel():
                 part.copy_(value.expand_as(part))
 
@@ -292,9 +286,14 @@ def coarse_offset(window: EaseWindow, coarser: EaseGrid = M09) -> tuple[int, int
 
 
 def coarse_mean(
-    fine: torch.Tensor, valid: torch.Tensor | None = None, *, offset: tuple[int, int] | torch.Tensor = (0, 0),
-    factor: int = 9, shape: tuple[int, int] | None = None, min_valid: float = 0.5,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    fine: torch.Tensor,
+    valid: torch.Tensor | None = None,
+    *,
+    offset: tuple[int, int] | torch.Tensor = (0, 0),
+    factor: int = 9,
+    shape: tuple[int, int] | None = None,
+    min_valid: float = 0.5,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Average fine pixels within each whole coarse cell of nested grids: the paper's D, masked.
 
     Parameters
@@ -326,18 +325,21 @@ def coarse_mean(
     who = "coarse_mean"
     if fine.ndim != 3 or (valid is not None and valid.shape != fine.shape):
         raise ContractError(
-            who, "pixels and mask are not (image, row, col) of one shape",
+            who,
+            "pixels and mask are not (image, row, col) of one shape",
             got=(tuple(fine.shape), None if valid is None else tuple(valid.shape)),
-        )  # fmt: skip
+        )
     offsets = torch.as_tensor(offset).cpu().reshape(-1, 2).expand(fine.shape[0], 2)
     room = [(fine.shape[1 + axis] - int(offsets[:, axis].max())) // factor for axis in (0, 1)]
     rows, cols = shape or room
     if int(offsets.min()) < 0 or rows > room[0] or cols > room[1] or min(rows, cols) < 1:
         raise ContractError(
-            who, "the coarse cells do not lie within the images", got=plain(f"{rows} x {cols} cells at {offset}"),
+            who,
+            "the coarse cells do not lie within the images",
+            got=plain(f"{rows} x {cols} cells at {offset}"),
             expected=plain(f"at most {room[0]} x {room[1]} in {fine.shape[1]} x {fine.shape[2]} pixels"),
             next_step="Compute the offset with coarse_offset, and cut the coarse product to whole cells",
-        )  # fmt: skip
+        )
 
     def blocks(values: torch.Tensor) -> torch.Tensor:
         if (offsets == offsets[0]).all():
@@ -345,9 +347,11 @@ def coarse_mean(
             cut = values[:, row : row + rows * factor, col : col + cols * factor]
         else:
             cut = torch.stack(
-                [image[row : row + rows * factor, col : col + cols * factor]
-                 for image, (row, col) in zip(values, offsets.tolist(), strict=True)]
-            )  # fmt: skip
+                [
+                    image[row : row + rows * factor, col : col + cols * factor]
+                    for image, (row, col) in zip(values, offsets.tolist(), strict=True)
+                ]
+            )
         # (image, row, factor, col, factor) -> (image, row, col)
         return cut.reshape(-1, rows, factor, cols, factor).sum((2, 4))
 

@@ -29,8 +29,6 @@ from smnb.models.encoders import ACTIVATIONS, ENCODERS, PointEncoderConfig, buil
 from smnb.models.pooling import CentreWeightedPool
 from smnb.models.xception import NORM_EPSILON
 
-__all__ = ["FusionHead", "MultiSourceConfig", "MultiSourceNet"]
-
 
 @dataclass(frozen=True)
 class MultiSourceConfig:
@@ -98,11 +96,7 @@ class MultiSourceConfig:
         for name in ("high_channels", "low_channels", "coarse_channels", "point_features"):
             if getattr(self, name) < 0:
                 raise ParameterError(who, name, got=getattr(self, name), expected=plain("0 or more"))
-        for name, known in (
-            ("high_encoder", ENCODERS),
-            ("low_encoder", ENCODERS),
-            ("activation", tuple(ACTIVATIONS)),
-        ):
+        for name, known in (("high_encoder", ENCODERS), ("low_encoder", ENCODERS), ("activation", tuple(ACTIVATIONS))):
             if getattr(self, name) not in known:
                 raise ParameterError(who, name, got=getattr(self, name), expected=known)
         if self.point_features and self.low_encoder != "point":
@@ -202,14 +196,20 @@ class MultiSourceNet(nn.Module):
         super().__init__()
         self.config = config = config or MultiSourceConfig()
         point = PointEncoderConfig(
-            widths=config.point_widths, norm=config.point_norm, keep=config.point_keep, activation=config.activation,
+            widths=config.point_widths,
+            norm=config.point_norm,
+            keep=config.point_keep,
+            activation=config.activation,
             norm_momentum=config.norm_momentum,
-        )  # fmt: skip
+        )
         shared = {"drop_path_keep": config.drop_path_keep, "norm_momentum": config.norm_momentum, "point": point}
         self.high = build_encoder(
-            config.high_encoder, config.high_inputs, output_stride=config.output_stride_high, width=config.width_high,
+            config.high_encoder,
+            config.high_inputs,
+            output_stride=config.output_stride_high,
+            width=config.width_high,
             **shared,
-        )  # fmt: skip
+        )
         self.low = build_encoder(
             config.low_encoder,
             config.low_inputs,
@@ -278,9 +278,11 @@ class MultiSourceNet(nn.Module):
         self._check_parts(has, given)
         if has["coarse"] and coarse.shape[1:] != (self.config.coarse_channels,):
             raise ParameterError(
-                "MultiSourceNet", "coarse products are not (sample, channel)", got=tuple(coarse.shape),
+                "MultiSourceNet",
+                "coarse products are not (sample, channel)",
+                got=tuple(coarse.shape),
                 expected=plain(f"{self.config.coarse_channels} channels"),
-            )  # fmt: skip
+            )
         weight = (self.head2 if has["coarse"] else self.head1)[1].weight
         parts = []
         # in full precision: bf16 would round the coarse products to steps of 0.001 m3 m-3, and the heads cost nothing
@@ -349,15 +351,19 @@ class MultiSourceNet(nn.Module):
             absent = part is None or part.shape[1] == 0
             if has[name] == absent:
                 raise ParameterError(
-                    "MultiSourceNet", f"the {name} input is {'absent' if absent else 'not one of this network'}",
-                    got=None if part is None else tuple(part.shape), expected=plain(self._inputs()),
-                )  # fmt: skip
+                    "MultiSourceNet",
+                    f"the {name} input is {'absent' if absent else 'not one of this network'}",
+                    got=None if part is None else tuple(part.shape),
+                    expected=plain(self._inputs()),
+                )
         samples = {name: len(part) for name, part in given.items() if has[name]}
         if len(set(samples.values())) > 1:
             raise ParameterError("MultiSourceNet", "inputs differ in their number of samples", got=samples)
         if self.training and min(samples.values()) < 2:
             raise ContractError(
-                "MultiSourceNet", "a training step has a single sample, and batch normalisation needs several",
-                got=min(samples.values()), expected="at least 2 samples",
+                "MultiSourceNet",
+                "a training step has a single sample, and batch normalisation needs several",
+                got=min(samples.values()),
+                expected="at least 2 samples",
                 next_step="Drop the last, smaller batch or use larger ones",
-            )  # fmt: skip
+            )

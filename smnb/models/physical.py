@@ -40,8 +40,6 @@ from numpy.typing import NDArray
 from smnb.contract import FormatError, ParameterError
 from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel
 
-__all__ = ["PHYSICAL_METHODS", "PhysicalRetrieval", "count_statuses", "retrieve_physical"]
-
 #: Method: its name in words, and the endings of its fields in the product (older and newer releases).
 PHYSICAL_METHODS = {
     "sca-v": ("single channel, V", ("option2", "scav")),
@@ -109,10 +107,13 @@ def retrieve_physical(
     angle = source.get("boresight_incidence")
     angle = np.where((angle >= 0.0) & (angle < 90.0), angle, np.nan)
     common: dict[str, Any] = {
-        "surface_temperature": source.get("surface_temperature"), "clay_fraction": source.get("clay_fraction"),
-        "incidence_deg": angle, "bounds": (LOWER_BOUND, _upper_bound(source)), "return_status": True,
+        "surface_temperature": source.get("surface_temperature"),
+        "clay_fraction": source.get("clay_fraction"),
+        "incidence_deg": angle,
+        "bounds": (LOWER_BOUND, _upper_bound(source)),
+        "return_status": True,
         "workers": workers,
-    }  # fmt: skip
+    }
     # the single-channel algorithms have one optical depth for H and V, which is also the dual-channel one's prior
     single = ("sca-h", "sca-v") if method == "sca-h" else ("sca-v", "sca-h")
     opacity = source.get(*(name for one in single for name in source.names("vegetation_opacity", one)))
@@ -122,16 +123,24 @@ def retrieve_physical(
         roughness = source.get(*source.names("roughness_coefficient", method, base=False))
         source.note(f"roughness h = {source.last}, polarisation mixing Q = {MIXING_OF_ROUGHNESS:g} h")
         moisture, tau, status = retrieve_dual_channel(
-            source.get("tb_h_corrected"), source.get("tb_v_corrected"), roughness=roughness,
-            albedo=source.get(*source.names("albedo", method, base=False)), prior_optical_depth=tau,
-            polarization_mixing=MIXING_OF_ROUGHNESS * roughness, **common,
-        )  # fmt: skip
+            source.get("tb_h_corrected"),
+            source.get("tb_v_corrected"),
+            roughness=roughness,
+            albedo=source.get(*source.names("albedo", method, base=False)),
+            prior_optical_depth=tau,
+            polarization_mixing=MIXING_OF_ROUGHNESS * roughness,
+            **common,
+        )
     else:
         polarization = method[-1].upper()
         moisture, status = retrieve_single_channel(
-            source.get(f"tb_{polarization.lower()}_corrected"), polarization=polarization, optical_depth=tau,
-            roughness=source.get("roughness_coefficient"), albedo=source.get("albedo"), **common,
-        )  # fmt: skip
+            source.get(f"tb_{polarization.lower()}_corrected"),
+            polarization=polarization,
+            optical_depth=tau,
+            roughness=source.get("roughness_coefficient"),
+            albedo=source.get("albedo"),
+            **common,
+        )
     product, flag = np.full(moisture.shape, np.nan), np.full(moisture.shape, np.nan)
     if any(name in source for name in source.names("soil_moisture", method)):
         product = source.get(*source.names("soil_moisture", method))
@@ -198,9 +207,11 @@ class _Fields:
                 self.last = name
                 return values
         raise FormatError(
-            self.who, f"has no field {' or '.join(dict.fromkeys(names))}", got=sorted(map(str, self.fields)),
+            self.who,
+            f"has no field {' or '.join(dict.fromkeys(names))}",
+            got=sorted(map(str, self.fields)),
             next_step="Choose another method, or a product with this field",
-        )  # fmt: skip
+        )
 
 
 def count_statuses(status: NDArray[np.uint8]) -> dict[str, int]:

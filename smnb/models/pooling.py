@@ -14,8 +14,6 @@ from torch import nn
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["CentreWeightedPool", "centre_weights"]
-
 
 def centre_weights(
     n: int | tuple[int, int],

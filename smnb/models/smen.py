@@ -15,8 +15,6 @@ from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["SMEN", "SMEN_INPUTS", "SMENConfig"]
-
 #: Which streams a network has; the paper's Table 2 compares the three.
 SMEN_INPUTS = ("spatial", "temporal", "spatiotemporal")
 
@@ -123,14 +121,18 @@ class SMEN(nn.Module):
         """
         if residuals.ndim != 4 or residuals.shape[1] != self.config.history:
             raise ParameterError(
-                "SMEN", "residuals are not (image, history, row, col)", got=tuple(residuals.shape),
+                "SMEN",
+                "residuals are not (image, history, row, col)",
+                got=tuple(residuals.shape),
                 expected=plain(f"{self.config.history} past images"),
-            )  # fmt: skip
+            )
         if coarse.shape != (residuals.shape[0], *residuals.shape[2:]):
             raise ParameterError(
-                "SMEN", "coarse image and residuals differ in shape", got=tuple(coarse.shape),
+                "SMEN",
+                "coarse image and residuals differ in shape",
+                got=tuple(coarse.shape),
                 expected=(residuals.shape[0], *residuals.shape[2:]),
-            )  # fmt: skip
+            )
         residuals, coarse = residuals[:, None], coarse[:, None, None]  # (n, 1, k, row, col) and (n, 1, 1, row, col)
         if self.config.padding == "replicate":
             # once, by as many cells as the convolutions take away: h one, g one, f one a block

@@ -17,8 +17,6 @@ from smnb.contract import ContractError, ParameterError, plain
 if TYPE_CHECKING:
     from sklearn.svm import SVR
 
-__all__ = ["SVRSearch", "TorchSVR", "fit_svr"]
-
 
 class TorchSVR(torch.nn.Module):
     """A fitted RBF support vector regression as a torch module.

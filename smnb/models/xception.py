@@ -26,16 +26,6 @@ from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
 
-__all__ = [
-    "MIDDLE_UNITS",
-    "OUTPUT_STRIDES",
-    "DropPath",
-    "Xception",
-    "XceptionConfig",
-    "drop_path_keeps",
-    "scaled_channels",
-]
-
 #: Units of the middle flow, by the number of layers in the network's name.
 MIDDLE_UNITS = {41: 8, 65: 16}
 OUTPUT_STRIDES = (8, 16, 32)
@@ -229,11 +219,15 @@ class XceptionUnit(nn.Module):
         inputs = (in_channels, *channels[:2])
         self.convolutions = nn.ModuleList(
             SeparableConv(
-                inputs[i], channels[i], stride=stride if i == 2 else 1, rate=rates[i], activation=activation_inside,
+                inputs[i],
+                channels[i],
+                stride=stride if i == 2 else 1,
+                rate=rates[i],
+                activation=activation_inside,
                 momentum=momentum,
             )
             for i in range(3)
-        )  # fmt: skip
+        )
         if shortcut == "convolution":
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, channels[2], 1, stride, bias=False),
@@ -306,10 +300,16 @@ class Xception(nn.Module):
             beyond = reached * stride > config.output_stride
             units.append(
                 XceptionUnit(
-                    in_channels, widths, stride=1 if beyond else stride, rates=tuple(rate * g for g in grid),
-                    shortcut=shortcut, activation_inside=last, keep=keep, momentum=config.norm_momentum,
+                    in_channels,
+                    widths,
+                    stride=1 if beyond else stride,
+                    rates=tuple(rate * g for g in grid),
+                    shortcut=shortcut,
+                    activation_inside=last,
+                    keep=keep,
+                    momentum=config.norm_momentum,
                 )
-            )  # fmt: skip
+            )
             if beyond:
                 rate *= stride  # of the units that follow: this one saw all of its input
             else:
@@ -345,9 +345,11 @@ class Xception(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != self.config.in_channels:
             raise ParameterError(
-                "Xception", "images are not (image, channel, row, col)", got=tuple(images.shape),
+                "Xception",
+                "images are not (image, channel, row, col)",
+                got=tuple(images.shape),
                 expected=plain(f"{self.config.in_channels} channels"),
-            )  # fmt: skip
+            )
         # sizes for the paper's 10 x 256 x 256 at output stride 32
         x = self.root(images)  # (n, 64, 128, 128)
         return self.units(

@@ -18,13 +18,16 @@ from smnb.contract import ContractError, ParameterError, synthetic_label
 from smnb.plots.fields import nice_limits, with_units
 from smnb.plots.maps import STYLE, WIDTH, new_figure, panel_title
 
-__all__ = ["density_scatter", "histograms", "series"]
-
 #: Okabe and Ito's colours for the colour-blind, with a line style each so that a grey print tells them apart too.
 LINES = (
-    ("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"),
-    ("#56B4E9", "-"), ("#E69F00", "--"), ("#000000", "-."),
-)  # fmt: skip
+    ("#0072B2", "-"),
+    ("#D55E00", "--"),
+    ("#009E73", "-."),
+    ("#CC79A7", ":"),
+    ("#56B4E9", "-"),
+    ("#E69F00", "--"),
+    ("#000000", "-."),
+)
 DENSITY_CMAP = "viridis"
 #: Inches between scatters: room for half a tick label on either side.
 _GAP = 0.34
@@ -43,9 +46,13 @@ class Density:
 
 
 def bin_pairs(
-    who: str, pred: Mapping[str, ArrayLike] | ArrayLike, obs: Mapping[str, ArrayLike] | ArrayLike, *, bins: int,
+    who: str,
+    pred: Mapping[str, ArrayLike] | ArrayLike,
+    obs: Mapping[str, ArrayLike] | ArrayLike,
+    *,
+    bins: int,
     limits: tuple[float, float] | None,
-) -> tuple[dict[str, Density], np.ndarray]:  # fmt: skip
+) -> tuple[dict[str, Density], np.ndarray]:
     """Bin each model's pairs on common square axes and score them.
 
     Returns
@@ -71,14 +78,17 @@ def bin_pairs(
             raise ContractError(who, f"no reference for model {name!r}", got=sorted(obs))
         p, o = np.asarray(values), np.asarray(obs[name] if isinstance(obs, Mapping) else obs)
         if p.shape != o.shape:
-            raise ContractError(who, f"prediction {name!r} and its reference differ in shape", got=p.shape,
-                                expected=o.shape)  # fmt: skip
+            raise ContractError(
+                who, f"prediction {name!r} and its reference differ in shape", got=p.shape, expected=o.shape
+            )
         both = np.isfinite(p) & np.isfinite(o)
         if both.sum() < 2:
             raise ContractError(
-                who, f"prediction {name!r} has fewer than two finite pairs", got=int(both.sum()),
+                who,
+                f"prediction {name!r} has fewer than two finite pairs",
+                got=int(both.sum()),
                 next_step="Check that prediction and reference overlap where they are not missing",
-            )  # fmt: skip
+            )
         pairs[name] = p[both].astype("float64"), o[both].astype("float64")
     if limits is None:
         limits = nice_limits([a for pair in pairs.values() for a in pair], percentiles=(0.05, 99.95))[:2]
@@ -208,8 +218,16 @@ def _scatter_panel(axes: Axes, density: Density, edges: np.ndarray, norm: LogNor
         axis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     # an outline instead of a box, which would hide what lies under it
     outline = [patheffects.withStroke(linewidth=2.5, foreground="white")]
-    axes.text(0.03, 0.97, "\n".join(score_lines(density)), transform=axes.transAxes, va="top", fontsize=8.5,
-              linespacing=1.12, path_effects=outline)  # fmt: skip
+    axes.text(
+        0.03,
+        0.97,
+        "\n".join(score_lines(density)),
+        transform=axes.transAxes,
+        va="top",
+        fontsize=8.5,
+        linespacing=1.12,
+        path_effects=outline,
+    )
     return mesh
 
 
@@ -273,8 +291,11 @@ def _label_log_axis(axes: Axes, values: np.ndarray) -> None:
     """Label 1, 2, 5 and so on where a curve spans less than two decades: powers of ten alone would label nothing."""
     values = values[np.isfinite(values)]
     if values.max() / values.min() < 100:
-        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1.0, 2.0, 5.0) if values.max() / values.min() > 8 else
-                                                           (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)))  # fmt: skip
+        axes.yaxis.set_major_locator(
+            mpl.ticker.LogLocator(
+                subs=(1.0, 2.0, 5.0) if values.max() / values.min() > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+            )
+        )
         axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
@@ -292,8 +313,12 @@ def check_series(
         if not np.isfinite(values).any():
             raise ContractError(who, f"column {column!r} is missing everywhere", got=f"{values.size} rows")
         if log_y and (values[np.isfinite(values)] <= 0).any():
-            raise ContractError(who, f"column {column!r} has values that a log axis cannot show",
-                                got=float(np.nanmin(values)), expected="> 0")  # fmt: skip
+            raise ContractError(
+                who,
+                f"column {column!r} has values that a log axis cannot show",
+                got=float(np.nanmin(values)),
+                expected="> 0",
+            )
     return names
 
 
@@ -369,8 +394,15 @@ def _histogram_panel(axes: Axes, group: dict[str, np.ndarray], bins: int, height
     for (name, values), (colour, style) in zip(group.items(), LINES * (len(group) // len(LINES) + 1), strict=False):
         share = 100.0 * np.histogram(values, edges)[0] / values.size
         most = max(most, share.max())
-        axes.plot(edges, np.append(share, share[-1]), drawstyle="steps-post", color=colour, linestyle=style,
-                  linewidth=1.4, label=f"{name}, n = {values.size:,}")  # fmt: skip
+        axes.plot(
+            edges,
+            np.append(share, share[-1]),
+            drawstyle="steps-post",
+            color=colour,
+            linestyle=style,
+            linewidth=1.4,
+            label=f"{name}, n = {values.size:,}",
+        )
     # room for the legend above the curves
     taken = min(0.6, (0.12 + 0.165 * len(group)) / height)
     axes.set(xlim=(low, high), ylim=(0, most / (1 - taken)))

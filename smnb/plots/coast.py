@@ -14,8 +14,6 @@ from cartopy.io import shapereader
 from smnb.contract import ParameterError
 from smnb.sensors import strata
 
-__all__ = ["coastlines", "land_raster"]
-
 #: Derived coastlines by the name of the Natural Earth scale that they stand in for: grid step (degree), tolerance of
 #: the simplification (degree) and the smallest island kept (square degrees at the equator). A step is a whole number
 #: of the Köppen map's pixels (1/36 degree).

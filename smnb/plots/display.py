@@ -24,17 +24,6 @@ from matplotlib.figure import Figure
 from smnb.contract import ParameterError
 from smnb.files import atomic_path, write_text
 
-__all__ = [
-    "enable",
-    "figure_html",
-    "interactive_wanted",
-    "loader_html",
-    "png_bytes",
-    "save_html",
-    "save_png",
-    "show_pair",
-]
-
 _SWITCH = "SMNB_INTERACTIVE"
 _state = {"loader_shown": False}
 

@@ -11,8 +11,6 @@ import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
 
-__all__ = ["nice_limits", "pretty_units", "split_panels", "symmetric_limit"]
-
 #: Perceptually uniform, legible to the colour-blind: yellow is dry and dark is wet.
 SOIL_MOISTURE_CMAP = "viridis_r"
 #: Red is drier and blue is wetter than the reference.
@@ -45,10 +43,7 @@ class Grid(NamedTuple):
 def _edges(centres: np.ndarray) -> tuple[float, float]:
     if centres.size == 1:
         return float(centres[0] - 0.5), float(centres[0] + 0.5)
-    return (
-        float(centres[0] - (centres[1] - centres[0]) / 2),
-        float(centres[-1] + (centres[-1] - centres[-2]) / 2),
-    )
+    return (float(centres[0] - (centres[1] - centres[0]) / 2), float(centres[-1] + (centres[-1] - centres[-2]) / 2))
 
 
 def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
@@ -66,9 +61,12 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     for title, field in fields.items():
         if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
             raise ContractError(
-                who, f"field {title!r} is not a map", got=getattr(field, "dims", type(field).__name__),
-                expected=("lat", "lon"), next_step="Select one time, channel or pass first",
-            )  # fmt: skip
+                who,
+                f"field {title!r} is not a map",
+                got=getattr(field, "dims", type(field).__name__),
+                expected=("lat", "lon"),
+                next_step="Select one time, channel or pass first",
+            )
         field = field.transpose("lat", "lon")
         if first is None:
             first = field
@@ -82,9 +80,11 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
             raise ContractError(who, f"field {title!r} holds infinite values", got=int(np.isinf(array).sum()))
         if not np.isfinite(array).any():
             raise ContractError(
-                who, f"field {title!r} is missing everywhere", got=f"{array.size} NaN",
+                who,
+                f"field {title!r} is missing everywhere",
+                got=f"{array.size} NaN",
                 next_step="Look at its attribute masked_by, which counts what was masked and why",
-            )  # fmt: skip
+            )
         values[title] = array
     return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
 
@@ -108,9 +108,11 @@ def _check_coordinates(who: str, title: str, field: xr.DataArray) -> None:
         centres = field[name].values
         if centres.size == 0 or (np.diff(centres) <= 0).any() or np.abs(centres).max() > bound:
             raise ContractError(
-                who, f"coordinate {name!r} of field {title!r} is out of order or range",
-                expected=f"ascending within ±{bound:g}", next_step="Pass it through smnb.contract.orient_lat_lon",
-            )  # fmt: skip
+                who,
+                f"coordinate {name!r} of field {title!r} is out of order or range",
+                expected=f"ascending within ±{bound:g}",
+                next_step="Pass it through smnb.contract.orient_lat_lon",
+            )
 
 
 def split_panels(array: xr.DataArray, dim: str = "channel") -> dict[str, xr.DataArray]:
@@ -249,9 +251,11 @@ def block_mean(who: str, grid: Grid, max_cells: int) -> Grid:
         steps = np.diff(centres)
         if steps.size and not np.allclose(steps, steps.mean(), rtol=1e-3):
             raise ContractError(
-                who, f"{name!r} is not evenly spaced", got=(float(steps.min()), float(steps.max())),
+                who,
+                f"{name!r} is not evenly spaced",
+                got=(float(steps.min()), float(steps.max())),
                 next_step="Regrid the field to a regular grid with smnb.grids, or draw it with static_maps",
-            )  # fmt: skip
+            )
     factor = max(1, math.ceil(math.sqrt(grid.lat.size * grid.lon.size / max_cells)))
     if factor == 1:
         return grid

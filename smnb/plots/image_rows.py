@@ -18,8 +18,6 @@ from smnb.contract import ContractError, ParameterError, plain, synthetic_label
 from smnb.plots.fields import SOIL_MOISTURE_CMAP, bar_extend, nice_limits, pretty_units, with_units
 from smnb.plots.maps import STYLE, WIDTH, new_figure
 
-__all__ = ["ImageColumn", "image_rows", "interactive_image_rows"]
-
 _LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.17, 0.80, 0.10
 _MISSING = "#c9c9c9"
 
@@ -139,8 +137,15 @@ def image_rows(
                 if line == 0:
                     axes.set_title(column.title, pad=4)
                 if number == 0:
-                    figure.text((left - 0.78) / WIDTH, (y + size / 2) / total, name, rotation=90, ha="center", va="center",
-                                fontsize=9)  # fmt: skip
+                    figure.text(
+                        (left - 0.78) / WIDTH,
+                        (y + size / 2) / total,
+                        name,
+                        rotation=90,
+                        ha="center",
+                        va="center",
+                        fontsize=9,
+                    )
                     axes.set_yticks([0, side_km], ["0", f"{side_km:.3g}"])
                     axes.set_ylabel("km", labelpad=-8, fontsize=9)
             if limits is not None:
@@ -165,16 +170,24 @@ def _draw(
 
 
 def _bar(
-    figure: Figure, column: ImageColumn, limits: tuple[float, float], images: list[np.ndarray],
+    figure: Figure,
+    column: ImageColumn,
+    limits: tuple[float, float],
+    images: list[np.ndarray],
     place: tuple[float, float, float],
-) -> None:  # fmt: skip
+) -> None:
     """A colour bar below a column, pointed where values leave it."""
     x, size, total = place
     seen = np.concatenate([image[np.isfinite(image)] for image in images])
     extend = bar_extend(bool(seen.min() < limits[0]), bool(seen.max() > limits[1]))
     axes = figure.add_axes([(x + 0.04) / WIDTH, (_BAR - 0.22) / total, (size - 0.08) / WIDTH, 0.1 / total])
-    bar = figure.colorbar(ScalarMappable(Normalize(*limits), column.cmap), cax=axes, orientation="horizontal", extend=extend,
-                          extendfrac=0.05)  # fmt: skip
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(*limits), column.cmap),
+        cax=axes,
+        orientation="horizontal",
+        extend=extend,
+        extendfrac=0.05,
+    )
     ticks = MaxNLocator(3 if size < 1.6 else 4, steps=[1, 2, 2.5, 5, 10]).tick_values(*limits)
     bar.set_ticks(ticks[(ticks >= limits[0] - 1e-12) & (ticks <= limits[1] + 1e-12)])
     label = with_units(column.label or column.title, column.units)
@@ -184,9 +197,13 @@ def _bar(
 
 
 def interactive_image_rows(
-    rows: Mapping[str, Sequence[Any]], columns: Sequence[ImageColumn], *, side_km: float, synthetic: bool = False,
+    rows: Mapping[str, Sequence[Any]],
+    columns: Sequence[ImageColumn],
+    *,
+    side_km: float,
+    synthetic: bool = False,
     size: int = 230,
-) -> Any:  # fmt: skip
+) -> Any:
     """The same as holoviews panels, linked in zoom and pan, with values under the pointer.
 
     Images of more than 160 pixels a side are averaged in blocks: the notebook that holds them stays small.

@@ -36,8 +36,6 @@ from smnb.plots.fields import (
 )
 from smnb.plots.maps import group_by_unit
 
-__all__ = ["interactive_density_scatter", "interactive_image_panels", "interactive_maps", "interactive_series"]
-
 #: No wheel zoom from the start: it would catch the page's scrolling.
 _TOOLS = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "active_tools": ["pan"]}
 _FONTS = {"title": "10pt", "labels": "10pt", "ticks": "9pt"}
@@ -143,9 +141,16 @@ def _layout(maps: list[Any], columns: int) -> hv.Layout:
 
 
 def _map(
-    who: str, grid: Grid, values: np.ndarray, extent: tuple[float, float, float, float], title: str,
-    scale: tuple[float, float], cmap: str, label: str, units: str,
-) -> hv.Overlay:  # fmt: skip
+    who: str,
+    grid: Grid,
+    values: np.ndarray,
+    extent: tuple[float, float, float, float],
+    title: str,
+    scale: tuple[float, float],
+    cmap: str,
+    label: str,
+    units: str,
+) -> hv.Overlay:
     renderer()
     if cmap not in mpl.colormaps:
         raise ParameterError(who, "unknown colour map", got=cmap, next_step="See matplotlib.colormaps")
@@ -154,9 +159,13 @@ def _map(
     quantum = 2.0 ** math.floor(math.log2((scale[1] - scale[0]) / 2000))
     kept = (np.round(values / quantum) * quantum).astype("float32")
     digits = max(0, -math.floor(math.log10(quantum * 2)))
-    hover = HoverTool(tooltips=[
-        ("lat", "$y{0.00}°"), ("lon", "$x{0.00}°"), (label, f"@image{{0.{'0' * digits}}} {pretty_units(units)}"),
-    ])  # fmt: skip
+    hover = HoverTool(
+        tooltips=[
+            ("lat", "$y{0.00}°"),
+            ("lon", "$x{0.00}°"),
+            (label, f"@image{{0.{'0' * digits}}} {pretty_units(units)}"),
+        ]
+    )
     width = 360
     # plate carrée in its own aspect; a region's degrees of longitude are narrower than its degrees of latitude
     middle = 1.0 if grid.is_global else math.cos(math.radians((south + north) / 2))
@@ -164,20 +173,33 @@ def _map(
     shared = {"projection": ccrs.PlateCarree(), "backend": "bokeh"}
     dimension = hv.Dimension("value", label=label, unit=pretty_units(units) or None)
     picture = gv.Image((grid.lon, grid.lat, kept), ["lon", "lat"], [dimension], crs=ccrs.PlateCarree()).opts(
-        cmap=cmap, clim=scale, colorbar=True, colorbar_position="bottom", clipping_colors={"NaN": "transparent"},
+        cmap=cmap,
+        clim=scale,
+        colorbar=True,
+        colorbar_position="bottom",
+        clipping_colors={"NaN": "transparent"},
         colorbar_opts={"title": with_units(label, units), "height": 10, "title_text_font_style": "normal"},
-        tools=[hover], **shared,
-    )  # fmt: skip
+        tools=[hover],
+        **shared,
+    )
     coast = gv.Path([_coast_path(extent)], ["lon", "lat"], crs=ccrs.PlateCarree()).opts(
         color="#303030", line_width=0.7, **shared
     )
     return (picture * coast).opts(
         hv.opts.Overlay(
-            title=title, xlim=(west, east), ylim=(south, north), frame_width=width, frame_height=height,
-            bgcolor="#e6edf2", fontsize=_FONTS, xlabel="longitude (°)", ylabel="latitude (°)",
-            backend="bokeh", **_TOOLS,
+            title=title,
+            xlim=(west, east),
+            ylim=(south, north),
+            frame_width=width,
+            frame_height=height,
+            bgcolor="#e6edf2",
+            fontsize=_FONTS,
+            xlabel="longitude (°)",
+            ylabel="latitude (°)",
+            backend="bokeh",
+            **_TOOLS,
         )
-    )  # fmt: skip
+    )
 
 
 def _coast_path(extent: tuple[float, float, float, float]) -> np.ndarray:
@@ -218,25 +240,46 @@ def interactive_density_scatter(
     number, shown = f"{{0.{'0' * digits}}}", pretty_units(units)
     panels = []
     for name, density in densities.items():
-        hover = HoverTool(tooltips=[
-            ("reference", f"$x{number} {shown}"), ("prediction", f"$y{number} {shown}"), ("pairs", "@image{0,0}"),
-        ])  # fmt: skip
+        hover = HoverTool(
+            tooltips=[
+                ("reference", f"$x{number} {shown}"),
+                ("prediction", f"$y{number} {shown}"),
+                ("pairs", "@image{0,0}"),
+            ]
+        )
         counts = (centres, centres, density.counts.astype("float32"))
         picture = hv.Image(counts, ["reference", "prediction"], "pairs").opts(
-            cmap=DENSITY_CMAP, cnorm="log", clim=(1, most), colorbar=True, tools=[hover],
-            clipping_colors={"NaN": "transparent"}, colorbar_position="bottom", backend="bokeh",
+            cmap=DENSITY_CMAP,
+            cnorm="log",
+            clim=(1, most),
+            colorbar=True,
+            tools=[hover],
+            clipping_colors={"NaN": "transparent"},
+            colorbar_position="bottom",
+            backend="bokeh",
             colorbar_opts={"title": "Pairs in a bin", "height": 10, "title_text_font_style": "normal"},
-        )  # fmt: skip
+        )
         one = hv.Curve([(low, low), (high, high)], "reference", "prediction").opts(color="black", backend="bokeh")
         fit = hv.Curve([(v, density.slope * v + density.intercept) for v in (low, high)], "reference", "prediction")
         fit = fit.opts(color="#D55E00", line_dash="dashed", line_width=2, backend="bokeh")
         box = hv.Text(low + 0.03 * (high - low), high - 0.03 * (high - low), "\n".join(score_lines(density)))
         box = box.opts(text_align="left", text_baseline="top", text_font_size="9pt", backend="bokeh")
-        panels.append((picture * one * fit * box).opts(hv.opts.Overlay(
-            title=(name or "Prediction") + synthetic_label(synthetic), xlim=(low, high), ylim=(low, high),
-            frame_width=320, frame_height=320, xlabel=with_units(f"{reference} {label}", units),
-            ylabel=with_units(f"Predicted {label}", units), fontsize=_FONTS, backend="bokeh", **_TOOLS,
-        )))  # fmt: skip
+        panels.append(
+            (picture * one * fit * box).opts(
+                hv.opts.Overlay(
+                    title=(name or "Prediction") + synthetic_label(synthetic),
+                    xlim=(low, high),
+                    ylim=(low, high),
+                    frame_width=320,
+                    frame_height=320,
+                    xlabel=with_units(f"{reference} {label}", units),
+                    ylabel=with_units(f"Predicted {label}", units),
+                    fontsize=_FONTS,
+                    backend="bokeh",
+                    **_TOOLS,
+                )
+            )
+        )
     return _layout(panels, min(2, len(panels)))
 
 
@@ -259,7 +302,18 @@ def interactive_series(
         dash = {"-": "solid", "--": "dashed", "-.": "dashdot", ":": "dotted"}[style]
         curve = hv.Curve((table[x].to_numpy(), table[column].to_numpy("float64")), "x", "y", label=name)
         curves.append(curve.opts(color=colour, line_dash=dash, line_width=2, tools=["hover"], backend="bokeh"))
-    return hv.Overlay(curves).opts(hv.opts.Overlay(
-        title=title + synthetic_label(synthetic), xlabel=xlabel, ylabel=ylabel, logy=log_y, frame_width=560,
-        frame_height=260, show_grid=True, legend_position="right", fontsize=_FONTS, backend="bokeh", **_TOOLS,
-    ))  # fmt: skip
+    return hv.Overlay(curves).opts(
+        hv.opts.Overlay(
+            title=title + synthetic_label(synthetic),
+            xlabel=xlabel,
+            ylabel=ylabel,
+            logy=log_y,
+            frame_width=560,
+            frame_height=260,
+            show_grid=True,
+            legend_position="right",
+            fontsize=_FONTS,
+            backend="bokeh",
+            **_TOOLS,
+        )
+    )

@@ -13,15 +13,21 @@ from matplotlib.ticker import MaxNLocator
 from smnb.contract import ContractError, synthetic_label
 from smnb.plots.maps import STYLE, WIDTH, new_figure
 
-__all__ = ["interval_rows"]
-
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 
 
 def interval_rows(
-    table: pd.DataFrame, *, value: str, label: str, xlabel: str, title: str, group: str | None = None, low: str = "low",
-    high: str = "high", synthetic: bool = False,
-) -> Figure:  # fmt: skip
+    table: pd.DataFrame,
+    *,
+    value: str,
+    label: str,
+    xlabel: str,
+    title: str,
+    group: str | None = None,
+    low: str = "low",
+    high: str = "high",
+    synthetic: bool = False,
+) -> Figure:
     """Draw one row a value, with its interval as a bar and a line at zero.
 
     Parameters
@@ -85,6 +91,12 @@ def interval_rows(
         axes.set_xlabel(xlabel, loc="right")
         figure.text(0.5, 1 - 0.05 / height, f"{title}{synthetic_label(synthetic)}", va="top", ha="center", fontsize=10)
         if group:
-            figure.legend(loc="upper center", bbox_to_anchor=(0.5, 1 - 0.24 / height), ncol=len(groups), frameon=False,
-                          handletextpad=0.2, columnspacing=1.0)  # fmt: skip
+            figure.legend(
+                loc="upper center",
+                bbox_to_anchor=(0.5, 1 - 0.24 / height),
+                ncol=len(groups),
+                frameon=False,
+                handletextpad=0.2,
+                columnspacing=1.0,
+            )
     return figure

@@ -36,15 +36,20 @@ from smnb.plots.fields import (
     with_units,
 )
 
-__all__ = ["STYLE", "image_panels", "static_maps"]
-
 WIDTH = 7.0
 DPI = 150
 #: Sizes that stay legible when a figure is printed at half its size.
 STYLE = {
-    "font.size": 10.0, "axes.titlesize": 10.0, "axes.labelsize": 10.0, "xtick.labelsize": 9.0, "ytick.labelsize": 9.0,
-    "legend.fontsize": 9.0, "axes.linewidth": 0.8, "font.family": "DejaVu Sans", "savefig.dpi": DPI,
-}  # fmt: skip
+    "font.size": 10.0,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 10.0,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
+    "legend.fontsize": 9.0,
+    "axes.linewidth": 0.8,
+    "font.family": "DejaVu Sans",
+    "savefig.dpi": DPI,
+}
 LABEL_SIZE = 8.5
 
 _LEFT, _RIGHT, _GAP = 0.42, 0.12, 0.16
@@ -243,8 +248,16 @@ def _draw(who: str, grid: Grid, groups: list[_Group], columns: int | None, synth
                 start = _LEFT + (columns - len(row)) * (width + _GAP) / 2
                 for c, (title, values) in enumerate(row):
                     box = (start + c * (width + _GAP), top - _head(row) - height, width, height)
-                    _panel(figure, [b / s for b, s in zip(box, (WIDTH, total) * 2, strict=True)], view, grid, values,
-                           group, title, label_latitude=c == 0)  # fmt: skip
+                    _panel(
+                        figure,
+                        [b / s for b, s in zip(box, (WIDTH, total) * 2, strict=True)],
+                        view,
+                        grid,
+                        values,
+                        group,
+                        title,
+                        label_latitude=c == 0,
+                    )
                 top -= _head(row) + height + _LABELS
             _bar(figure, group, top, total)
             top -= _BAR
@@ -288,8 +301,9 @@ def _page_lonlat(is_global: bool, box: tuple[float, ...], columns: int, rows: in
 def _warp(view: _View, lon: np.ndarray, lat: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values at each pixel of the page by the nearest cell: an image costs a tenth of a projected mesh."""
     columns = 1200
-    page_lon, page_lat = _page_lonlat(isinstance(view.projection, ccrs.Robinson), view.box, columns,
-                                      max(2, round(columns / view.aspect)))  # fmt: skip
+    page_lon, page_lat = _page_lonlat(
+        isinstance(view.projection, ccrs.Robinson), view.box, columns, max(2, round(columns / view.aspect))
+    )
     step = (lon[-1] - lon[0]) / max(lon.size - 1, 1)
     if lon[-1] - lon[0] + step > 359.9:
         lon, values = np.append(lon, lon[0] + 360.0), np.concatenate([values, values[:, :1]], axis=1)
@@ -308,9 +322,17 @@ def _nearest(centres: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _panel(
-    figure: Figure, rectangle: list[float], view: _View, grid: Grid, values: np.ndarray, group: _Group, title: str,
-    *, label_latitude: bool, lines: int = 4,
-) -> None:  # fmt: skip
+    figure: Figure,
+    rectangle: list[float],
+    view: _View,
+    grid: Grid,
+    values: np.ndarray,
+    group: _Group,
+    title: str,
+    *,
+    label_latitude: bool,
+    lines: int = 4,
+) -> None:
     axes: GeoAxes = figure.add_axes(rectangle, projection=view.projection)
     axes.set_xlim(*view.box[:2])
     axes.set_ylim(*view.box[2:])
@@ -319,8 +341,15 @@ def _panel(
     ground = LinearSegmentedColormap.from_list("ground", [_OCEAN, _LAND])
     axes.imshow(_warp(view, lon, lat, land), cmap=ground, vmin=0, vmax=1, zorder=1, **place)
     norm = Normalize(*group.limits)
-    axes.imshow(_warp(view, grid.lon, grid.lat, values), cmap=group.cmap, norm=norm, zorder=2,
-                interpolation_stage="rgba", gid="field", **place)  # fmt: skip
+    axes.imshow(
+        _warp(view, grid.lon, grid.lat, values),
+        cmap=group.cmap,
+        norm=norm,
+        zorder=2,
+        interpolation_stage="rgba",
+        gid="field",
+        **place,
+    )
     for line in coastlines("110m" if grid.is_global else "50m"):
         path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
         axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=4)

@@ -26,8 +26,6 @@ from smnb.plots.fields import (
 )
 from smnb.plots.maps import _GAP, _RIGHT, STYLE, WIDTH, _Group, _panel, _view, new_figure
 
-__all__ = ["map_matrix"]
-
 _LEFT, _LABELS, _BARS, _HEAD = 0.84, 0.24, 0.62, 0.30
 
 
@@ -95,9 +93,13 @@ def map_matrix(
 
 
 def _draw(
-    checked: Mapping[str, tuple[Grid, dict[str, np.ndarray], dict[str, np.ndarray]]], columns: list[list[str]],
-    groups: list[_Group], values: list[list[np.ndarray]], title: str | None, synthetic: bool,
-) -> Figure:  # fmt: skip
+    checked: Mapping[str, tuple[Grid, dict[str, np.ndarray], dict[str, np.ndarray]]],
+    columns: list[list[str]],
+    groups: list[_Group],
+    values: list[list[np.ndarray]],
+    title: str | None,
+    synthetic: bool,
+) -> Figure:
     count = sum(map(len, columns))
     width = (WIDTH - _LEFT - _RIGHT - _GAP * (count - 1)) / count
     views = {region: _view(grid) for region, (grid, _, _) in checked.items()}
@@ -130,8 +132,17 @@ def _draw(
             for column, (name, array, group) in enumerate(panels):
                 box = (_LEFT + column * (width + _GAP), bottom, width, heights[region])
                 rectangle = [b / s for b, s in zip(box, (WIDTH, total) * 2, strict=True)]
-                _panel(figure, rectangle, views[region], grid, array, group, name if number == 0 else "",
-                       label_latitude=column == 0, lines=3)  # fmt: skip
+                _panel(
+                    figure,
+                    rectangle,
+                    views[region],
+                    grid,
+                    array,
+                    group,
+                    name if number == 0 else "",
+                    label_latitude=column == 0,
+                    lines=3,
+                )
             top = bottom - _LABELS
         _bars(figure, groups, values, total)
     return figure
@@ -145,8 +156,13 @@ def _bars(figure: Figure, groups: list[_Group], values: list[list[np.ndarray]], 
         seen = np.concatenate([v[np.isfinite(v)] for v in arrays])
         extend = bar_extend(bool(seen.min() < low), bool(seen.max() > high))
         axes = figure.add_axes([left, (_BARS - 0.17) / total, 0.34, 0.11 / total], label="colorbar")
-        bar = figure.colorbar(ScalarMappable(Normalize(low, high), group.cmap), cax=axes, orientation="horizontal",
-                              extend=extend, extendfrac=0.04)  # fmt: skip
+        bar = figure.colorbar(
+            ScalarMappable(Normalize(low, high), group.cmap),
+            cax=axes,
+            orientation="horizontal",
+            extend=extend,
+            extendfrac=0.04,
+        )
         ticks = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         bar.set_ticks(ticks[(ticks >= low - 1e-12) & (ticks <= high + 1e-12)])
         bar.set_label(group.label, labelpad=1)

@@ -11,8 +11,6 @@ from smnb.contract import ContractError, synthetic_label
 from smnb.plots.charts import LINES
 from smnb.plots.maps import STYLE, WIDTH, new_figure
 
-__all__ = ["method_scores"]
-
 
 def method_scores(
     table: pd.DataFrame,
@@ -61,14 +59,35 @@ def method_scores(
                     found, np.full(len(found), at), ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0
                 )
                 if len(found):
-                    axes.plot(found.mean(), at, "D", color=colour, markersize=5.5, markeredgecolor="white",
-                              label=name if row == 0 else None)  # fmt: skip
-                    axes.annotate(f"{found.mean():.3f}", (found.mean(), at), (6, 0), textcoords="offset points",
-                                  va="center", fontsize=8, color=colour)  # fmt: skip
+                    axes.plot(
+                        found.mean(),
+                        at,
+                        "D",
+                        color=colour,
+                        markersize=5.5,
+                        markeredgecolor="white",
+                        label=name if row == 0 else None,
+                    )
+                    axes.annotate(
+                        f"{found.mean():.3f}",
+                        (found.mean(), at),
+                        (6, 0),
+                        textcoords="offset points",
+                        va="center",
+                        fontsize=8,
+                        color=colour,
+                    )
         if line is not None:
             axes.axvline(line[0], color="#555555", linewidth=0.9, linestyle="--")
-            axes.annotate(line[1], (line[0], 1.0), (3, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-                          fontsize=8, color="#555555")  # fmt: skip
+            axes.annotate(
+                line[1],
+                (line[0], 1.0),
+                (3, 3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                fontsize=8,
+                color="#555555",
+            )
         axes.set_yticks(range(len(methods)), methods)
         axes.set(xlabel=xlabel, ylim=(len(methods) - 0.45, -0.55))
         axes.set_xlim(left=0.0)
@@ -76,7 +95,13 @@ def method_scores(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         if len(groups) > 1:
-            figure.legend(*axes.get_legend_handles_labels(), loc="upper right", ncols=len(groups), frameon=False,
-                          bbox_to_anchor=(0.99, 1 - 0.22 / total), borderaxespad=0.0)  # fmt: skip
+            figure.legend(
+                *axes.get_legend_handles_labels(),
+                loc="upper right",
+                ncols=len(groups),
+                frameon=False,
+                bbox_to_anchor=(0.99, 1 - 0.22 / total),
+                borderaxespad=0.0,
+            )
         figure.text(0.01, 1 - 0.06 / total, title + synthetic_label(synthetic), va="top", fontsize=10)
     return figure

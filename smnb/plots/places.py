@@ -19,8 +19,6 @@ from smnb.plots.fields import Grid, check_fields
 from smnb.plots.maps import _COAST, _OCEAN, STYLE, WIDTH, _graticule, _View, _view, _warp, new_figure, panel_title
 from smnb.plots.profile import SIDES, check_table, look_of
 
-__all__ = ["image_samples", "sensor_map"]
-
 _MARKERS = "osD^vP*Xph"
 _MOST_NETWORKS = 10
 #: Inches that a map may be high.
@@ -97,8 +95,17 @@ def _density(figure: Figure, axes: GeoAxes, view: _View, grid: Grid) -> None:
     norm = LogNorm(1, max(2.0, float(np.nanmax(values))))
     # without the palest end, which the land would swallow
     colours = mpl.colors.ListedColormap(mpl.colormaps["plasma_r"](np.linspace(0.15, 1.0, 256)))
-    image = axes.imshow(_warp(view, grid.lon, grid.lat, values), cmap=colours, norm=norm, zorder=3, gid="field",
-                        extent=view.box, origin="upper", aspect="auto", interpolation="nearest")  # fmt: skip
+    image = axes.imshow(
+        _warp(view, grid.lon, grid.lat, values),
+        cmap=colours,
+        norm=norm,
+        zorder=3,
+        gid="field",
+        extent=view.box,
+        origin="upper",
+        aspect="auto",
+        interpolation="nearest",
+    )
     place = axes.get_position()
     bar_axes = figure.add_axes((place.x1 + 0.12 / WIDTH, place.y0, 0.12 / WIDTH, place.height), label="colorbar")
     bar = figure.colorbar(image, cax=bar_axes)
@@ -118,8 +125,16 @@ def ground(figure: Figure, box: Sequence[float], view: _View) -> GeoAxes:
     around = (max(west - 0.2, -180.0), min(east + 0.2, 180.0), max(south - 0.2, -90.0), min(north + 0.2, 90.0))
     lon, lat, land = land_raster(view.extent if isinstance(view.projection, ccrs.Robinson) else around)
     colours = LinearSegmentedColormap.from_list("ground", [_OCEAN, "#f4f2ee"])
-    axes.imshow(_warp(view, lon, lat, land), cmap=colours, vmin=0, vmax=1, zorder=1, extent=view.box, origin="upper",
-                aspect="auto")  # fmt: skip
+    axes.imshow(
+        _warp(view, lon, lat, land),
+        cmap=colours,
+        vmin=0,
+        vmax=1,
+        zorder=1,
+        extent=view.box,
+        origin="upper",
+        aspect="auto",
+    )
     if east - west < 8.0:  # nearer than the coastlines are drawn for
         axes.contour(lon, lat, land, levels=[0.5], colors=_COAST, linewidths=0.6, zorder=2)
     else:
@@ -145,17 +160,33 @@ def _places(axes: GeoAxes, view: _View, sensors: pd.DataFrame, by: str) -> None:
     look = look_of(names)
     for i, name in enumerate(names):
         here = (kind == name).to_numpy()
-        axes.plot(xy[here, 0], xy[here, 1], linestyle="", marker=_MARKERS[i], color=look[name][0], markersize=4.5,
-                  markeredgecolor="black", markeredgewidth=0.3, alpha=0.85, zorder=5, label=f"{name} ({here.sum()})")  # fmt: skip
+        axes.plot(
+            xy[here, 0],
+            xy[here, 1],
+            linestyle="",
+            marker=_MARKERS[i],
+            color=look[name][0],
+            markersize=4.5,
+            markeredgecolor="black",
+            markeredgewidth=0.3,
+            alpha=0.85,
+            zorder=5,
+            label=f"{name} ({here.sum()})",
+        )
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8, handletextpad=0.2, borderaxespad=0.2
     )
 
 
 def image_samples(
-    samples: Sequence[Mapping[str, np.ndarray]], captions: Sequence[str], *, title: str, units: str = "dB",
-    limits: Mapping[str, tuple[float, float]] | None = None, synthetic: bool = False,
-) -> Figure:  # fmt: skip
+    samples: Sequence[Mapping[str, np.ndarray]],
+    captions: Sequence[str],
+    *,
+    title: str,
+    units: str = "dB",
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    synthetic: bool = False,
+) -> Figure:
     """Draw samples of imagery: one column a sample, one row an input.
 
     Parameters

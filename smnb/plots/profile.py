@@ -18,19 +18,13 @@ from smnb.contract import ContractError, synthetic_label
 from smnb.plots.charts import LINES
 from smnb.plots.maps import STYLE, WIDTH, new_figure, panel_title
 
-__all__ = [
-    "calendar",
-    "count_bars",
-    "grouped_bars",
-    "month_bars",
-    "sensor_series",
-    "share_table",
-]
-
 #: A colour and a hatch for each side of a split (or any other few labels), so that a grey print tells them apart too.
 _LOOK_OF_SIDES = {
-    "train": ("#0072B2", ""), "validation": ("#E69F00", "////"), "test": ("#009E73", "...."), "buffer": ("#c9c9c9", ""),
-}  # fmt: skip
+    "train": ("#0072B2", ""),
+    "validation": ("#E69F00", "////"),
+    "test": ("#009E73", "...."),
+    "buffer": ("#c9c9c9", ""),
+}
 #: The order in which sides are drawn.
 SIDES = tuple(_LOOK_OF_SIDES)
 _MARKERS = "osD^vP*Xph"
@@ -170,8 +164,15 @@ def month_bars(
         _date_axis(axes)
         if "n_sensors" in table:
             other = axes.twinx()
-            other.plot((begin + end) / 2, table["n_sensors"], color="black", marker="o", markersize=3, linewidth=1.0,
-                       label="sensors reporting (right)")  # fmt: skip
+            other.plot(
+                (begin + end) / 2,
+                table["n_sensors"],
+                color="black",
+                marker="o",
+                markersize=3,
+                linewidth=1.0,
+                label="sensors reporting (right)",
+            )
             other.set(ylabel="Sensors", ylim=(0, 1.12 * table["n_sensors"].max()))
             other.yaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
         handles, labels = axes.get_legend_handles_labels()
@@ -179,8 +180,17 @@ def month_bars(
             handles, labels = (
                 one + more for one, more in zip((handles, labels), other.get_legend_handles_labels(), strict=True)
             )
-        figure.legend(handles, labels, loc="upper right", ncols=5, fontsize=8.5, frameon=False, bbox_to_anchor=(0.91, 0.925),
-                      columnspacing=1.2, handlelength=1.6)  # fmt: skip
+        figure.legend(
+            handles,
+            labels,
+            loc="upper right",
+            ncols=5,
+            fontsize=8.5,
+            frameon=False,
+            bbox_to_anchor=(0.91, 0.925),
+            columnspacing=1.2,
+            handlelength=1.6,
+        )
         figure.text(0.1, 0.94, title + synthetic_label(synthetic), fontsize=10, va="bottom")
     return figure
 
@@ -227,16 +237,32 @@ def calendar(table: pd.DataFrame, *, title: str, synthetic: bool = False) -> Fig
         time = table.columns
         begin = mpl.dates.date2num(time[0])
         end = mpl.dates.date2num(time[-1] + (time[1] - time[0]))
-        shown = axes.imshow(np.where(values > 0, values, np.nan), aspect="auto", cmap="viridis_r", vmin=0, vmax=100,
-                            extent=(begin, end, len(table), 0), interpolation="nearest")  # fmt: skip
+        shown = axes.imshow(
+            np.where(values > 0, values, np.nan),
+            aspect="auto",
+            cmap="viridis_r",
+            vmin=0,
+            vmax=100,
+            extent=(begin, end, len(table), 0),
+            interpolation="nearest",
+        )
         axes.xaxis_date()
         _date_axis(axes)
         axes.hlines(edge, begin, end, color="black", linewidth=0.6)
         axes.set_yticks([])
         for name, y, wanted, n in zip(networks[bounds[:-1]], middle, label_at, np.diff(bounds), strict=True):
-            axes.annotate(f"{name} ({n})", (0, y), (-0.04, wanted), xycoords=("axes fraction", "data"), ha="right",
-                          textcoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False,
-                          arrowprops={"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0})  # fmt: skip
+            axes.annotate(
+                f"{name} ({n})",
+                (0, y),
+                (-0.04, wanted),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                textcoords=("axes fraction", "data"),
+                va="center",
+                fontsize=8,
+                annotation_clip=False,
+                arrowprops={"arrowstyle": "-", "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0},
+            )
         bar_box = ((WIDTH - 0.8) / WIDTH, 0.44 / (height + 0.78), 0.12 / WIDTH, height / (height + 0.78))
         bar = figure.colorbar(shown, cax=figure.add_axes(bar_box, label="colorbar"))
         bar.set_label("Possible readings present (%)", fontsize=9)
@@ -301,8 +327,15 @@ def share_table(table: pd.DataFrame, *, title: str, label: str = "Readings (%)",
         axes = figure.add_axes((0.2, 0.27 / height, wide, 0.24 * len(table) / height))
         norm = LogNorm(0.01, 100.0, clip=True)
         shown = np.where(values > 0, values, np.nan)
-        axes.pcolormesh(np.arange(values.shape[1] + 1) - 0.5, np.arange(len(table) + 1) - 0.5, shown, cmap="Blues", norm=norm,
-                        edgecolor="white", linewidth=0.8)  # fmt: skip
+        axes.pcolormesh(
+            np.arange(values.shape[1] + 1) - 0.5,
+            np.arange(len(table) + 1) - 0.5,
+            shown,
+            cmap="Blues",
+            norm=norm,
+            edgecolor="white",
+            linewidth=0.8,
+        )
         axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(len(table) - 0.5, -0.5))
         for (i, j), value in np.ndenumerate(values):
             text = "–" if value == 0 else "<0.1" if value < 0.05 else "100" if value == 100 else f"{value:.1f}"
@@ -354,15 +387,31 @@ def sensor_series(
         axes = figure.add_axes((0.085, 0.14, 0.9, 0.66))
         axes.plot(*_broken(readings, gap), color="#444444", linewidth=0.8, label="in situ", zorder=3)
         if removed is not None and len(removed):
-            axes.plot(removed.index, removed.to_numpy(), linestyle="", marker="x", markersize=3.5, color="#D55E00", zorder=4,
-                      label=f"in situ, removed by flag ({len(removed):,})")  # fmt: skip
+            axes.plot(
+                removed.index,
+                removed.to_numpy(),
+                linestyle="",
+                marker="x",
+                markersize=3.5,
+                color="#D55E00",
+                zorder=4,
+                label=f"in situ, removed by flag ({len(removed):,})",
+            )
         for i, (name, series) in enumerate(products.items()):
             series = series.dropna()
             colour = ("#0072B2", "#009E73", "#CC79A7", "#E69F00")[i % 4]
             days = max(1.0, (series.index[-1] - series.index[0]) / pd.Timedelta("1D")) if len(series) else 1.0
             if len(series) / days <= 1.0 and i == 0:
-                axes.plot(series.index, series.to_numpy(), linestyle="", marker="o", markersize=2.6, color=colour, zorder=5,
-                          label=name)  # fmt: skip
+                axes.plot(
+                    series.index,
+                    series.to_numpy(),
+                    linestyle="",
+                    marker="o",
+                    markersize=2.6,
+                    color=colour,
+                    zorder=5,
+                    label=name,
+                )
             else:
                 axes.plot(*_broken(series, "3D"), color=colour, linewidth=1.0, label=name, alpha=0.9, zorder=2)
         axes.set(ylabel=ylabel, xlim=(readings.index[0], readings.index[-1]))
@@ -370,8 +419,16 @@ def sensor_series(
         _date_axis(axes)
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-        figure.legend(loc="upper left", ncols=5, frameon=False, fontsize=8.5, bbox_to_anchor=(0.08, 0.905), borderaxespad=0.2,
-                      columnspacing=1.2, handlelength=1.6)  # fmt: skip
+        figure.legend(
+            loc="upper left",
+            ncols=5,
+            frameon=False,
+            fontsize=8.5,
+            bbox_to_anchor=(0.08, 0.905),
+            borderaxespad=0.2,
+            columnspacing=1.2,
+            handlelength=1.6,
+        )
         figure.text(0.085, 0.925, panel_title(None, title, synthetic, WIDTH), fontsize=10, va="bottom")
     return figure
 

@@ -21,13 +21,19 @@ from smnb.plots.fields import Grid, bar_extend, nice_limits, with_units
 from smnb.plots.maps import STYLE, WIDTH, _graticule, _View, _view, new_figure, panel_title
 from smnb.plots.places import ground
 
-__all__ = ["METRIC_LABELS", "prediction_series", "score_boxes", "score_maps", "sorted_scores"]
-
 #: What an axis calls a score.
 METRIC_LABELS = {
-    "bias": "Bias", "rmse": "RMSE", "ubrmse": "ubRMSE", "pearson_r": "R", "spearman_r": "Spearman's R", "r2": "R²",
-    "r2_pearson": "Squared R", "anomaly_r": "Anomaly R", "slope": "Slope", "nrmse": "nRMSE",
-}  # fmt: skip
+    "bias": "Bias",
+    "rmse": "RMSE",
+    "ubrmse": "ubRMSE",
+    "pearson_r": "R",
+    "spearman_r": "Spearman's R",
+    "r2": "R²",
+    "r2_pearson": "Squared R",
+    "anomaly_r": "Anomaly R",
+    "slope": "Slope",
+    "nrmse": "nRMSE",
+}
 _IN_UNITS = ("bias", "rmse", "ubrmse")
 _MARKERS = "osD^vP"
 #: A few stations with the same few sensors would hide one another's boxes.
@@ -121,16 +127,26 @@ def sorted_scores(
         top = _fit_points(axes, scores, metric)
         cut = _mark_cut(axes, scores, metric, order, shift, top)
         leader = next(iter(scores))
-        axes.set(xlabel=f"Sensor, in the order of {METRIC_LABELS[metric]} of {leader}", ylabel=_label(metric),
-                 xlim=(0.2, len(order) + 0.8))  # fmt: skip
+        axes.set(
+            xlabel=f"Sensor, in the order of {METRIC_LABELS[metric]} of {leader}",
+            ylabel=_label(metric),
+            xlim=(0.2, len(order) + 0.8),
+        )
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         head = title or f"{METRIC_LABELS[metric]} of each sensor"
         head += synthetic_label(synthetic) + (f"; {cut} intervals go on above the axis (triangles)" if cut else "")
         figure.text(0.1, 0.985, head, fontsize=10, va="top")
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), frameon=False, ncols=1 if len(scores) < 3 else 2,
-                    fontsize=8.5, borderaxespad=0.2, labelspacing=0.25)  # fmt: skip
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.01, 1.0),
+            frameon=False,
+            ncols=1 if len(scores) < 3 else 2,
+            fontsize=8.5,
+            borderaxespad=0.2,
+            labelspacing=0.25,
+        )
     return figure
 
 
@@ -143,8 +159,15 @@ def _mark_cut(
         if f"{metric}_high" in table:
             table = table.assign(sensor_id=table["sensor_id"].astype(str)).set_index("sensor_id").reindex(order)
             above = np.flatnonzero(table[f"{metric}_high"].to_numpy("float64") > top)
-            axes.plot(above + 1 + shift[i], np.full(above.size, top), "^", color=LINES[i % len(LINES)][0], markersize=4,
-                      clip_on=False, zorder=6)  # fmt: skip
+            axes.plot(
+                above + 1 + shift[i],
+                np.full(above.size, top),
+                "^",
+                color=LINES[i % len(LINES)][0],
+                markersize=4,
+                clip_on=False,
+                zorder=6,
+            )
             cut += above.size
     return cut
 
@@ -243,9 +266,15 @@ def _area(lat: np.ndarray, lon: np.ndarray) -> Grid:
 
 
 def _coloured(
-    figure: Figure, axes: GeoAxes, view: _View, lat: np.ndarray, lon: np.ndarray, value: np.ndarray, metric: str,
+    figure: Figure,
+    axes: GeoAxes,
+    view: _View,
+    lat: np.ndarray,
+    lon: np.ndarray,
+    value: np.ndarray,
+    metric: str,
     limits: tuple[float, float] | None,
-) -> None:  # fmt: skip
+) -> None:
     there = np.isfinite(value)
     low, high = limits or nice_limits([value[there]], percentiles=(2.0, 98.0))[:2]
     high_is_good = metric in ("pearson_r", "spearman_r", "r2", "r2_pearson", "anomaly_r")
@@ -256,11 +285,27 @@ def _coloured(
     cmap = "RdBu" if metric == "bias" else "viridis" if high_is_good else "viridis_r"
     xy = view.projection.transform_points(ccrs.PlateCarree(), lon, lat)
     order = np.flatnonzero(there)[np.argsort(value[there] if high_is_good else -value[there])[::-1]]  # bad ones on top
-    axes.scatter(xy[order, 0], xy[order, 1], c=value[order], cmap=cmap, norm=Normalize(low, high), s=26, zorder=6,
-                 edgecolors="black", linewidths=0.5)  # fmt: skip
+    axes.scatter(
+        xy[order, 0],
+        xy[order, 1],
+        c=value[order],
+        cmap=cmap,
+        norm=Normalize(low, high),
+        s=26,
+        zorder=6,
+        edgecolors="black",
+        linewidths=0.5,
+    )
     if not there.all():
-        axes.plot(xy[~there, 0], xy[~there, 1], "x", color="#555555", markersize=4.5, zorder=5,
-                  label=f"no score ({int((~there).sum())})")  # fmt: skip
+        axes.plot(
+            xy[~there, 0],
+            xy[~there, 1],
+            "x",
+            color="#555555",
+            markersize=4.5,
+            zorder=5,
+            label=f"no score ({int((~there).sum())})",
+        )
         axes.legend(loc="lower left", fontsize=8, framealpha=0.85, borderpad=0.3, handletextpad=0.2)
     place, inch = axes.get_position(), 1.0 / figure.get_size_inches()[0]
     bar_axes = figure.add_axes((place.x1 + 0.1 * inch, place.y0, 0.12 * inch, place.height), label="colorbar")
@@ -331,14 +376,30 @@ def prediction_series(
             noted = bool(notes) and sensor in notes
             axes.set_title(text, loc="left", pad=15 if noted else 3, fontsize=9.5)
             if noted:
-                axes.annotate(notes[sensor], (0.0, 1.0), (0, 3), xycoords="axes fraction", textcoords="offset points",
-                              fontsize=8, color="#444444", annotation_clip=False)  # fmt: skip
+                axes.annotate(
+                    notes[sensor],
+                    (0.0, 1.0),
+                    (0, 3),
+                    xycoords="axes fraction",
+                    textcoords="offset points",
+                    fontsize=8,
+                    color="#444444",
+                    annotation_clip=False,
+                )
             axes.set_xlim(times.min() - room, times.max() + room)
             axes.tick_params(labelbottom=i == len(sensors) - 1)
             axes.set_ylabel(with_units("Soil moisture", "m3 m-3"), fontsize=8.5)
         handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="upper left", ncols=4, frameon=False, bbox_to_anchor=(0.09, 1.0),
-                      borderaxespad=0.2, markerscale=1.8)  # fmt: skip
+        figure.legend(
+            handles,
+            labels,
+            loc="upper left",
+            ncols=4,
+            frameon=False,
+            bbox_to_anchor=(0.09, 1.0),
+            borderaxespad=0.2,
+            markerscale=1.8,
+        )
     return figure
 
 
@@ -355,15 +416,32 @@ def _one_series(axes: Axes, tables: Mapping[str, pd.DataFrame], sensor: str) -> 
     first = next(iter(tables.values()))
     observed = _with_gaps(first[first["sensor_id"] == sensor].dropna(subset=["observed"]))
     size = 3 if len(observed) <= 250 else 1.5
-    axes.plot(observed["time"], observed["observed"], color="black", linewidth=1.1, marker=".", markersize=size,
-              label="in situ", zorder=5)  # fmt: skip
+    axes.plot(
+        observed["time"],
+        observed["observed"],
+        color="black",
+        linewidth=1.1,
+        marker=".",
+        markersize=size,
+        label="in situ",
+        zorder=5,
+    )
     for i, (name, table) in enumerate(tables.items()):
         own = _with_gaps(table[table["sensor_id"] == sensor].dropna(subset=["predicted"]))
         colour, _ = LINES[i % len(LINES)]
         dense = len(own) > 250  # a line through so many noisy values would hide what was observed
-        axes.plot(own["time"], own["predicted"], color=colour, linewidth=0.0 if dense else 0.7, alpha=0.6 if dense else 0.9,
-                  marker=_MARKERS[i % len(_MARKERS)], markersize=1.7 if dense else 2.2, markeredgewidth=0, label=name,
-                  zorder=4)  # fmt: skip
+        axes.plot(
+            own["time"],
+            own["predicted"],
+            color=colour,
+            linewidth=0.0 if dense else 0.7,
+            alpha=0.6 if dense else 0.9,
+            marker=_MARKERS[i % len(_MARKERS)],
+            markersize=1.7 if dense else 2.2,
+            markeredgewidth=0,
+            label=name,
+            zorder=4,
+        )
     locator = mpl.dates.AutoDateLocator(minticks=4, maxticks=9)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(locator))
@@ -425,8 +503,16 @@ def score_boxes(
             axes.set_ylabel(_label(metric))
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if len(scores) > 1:
-            figure.legend(handles, labels, loc="upper left", ncols=4, frameon=False, bbox_to_anchor=(0.09, 1.0),
-                          borderaxespad=0.2, markerscale=2.2)  # fmt: skip
+            figure.legend(
+                handles,
+                labels,
+                loc="upper left",
+                ncols=4,
+                frameon=False,
+                bbox_to_anchor=(0.09, 1.0),
+                borderaxespad=0.2,
+                markerscale=2.2,
+            )
     return figure
 
 
@@ -451,13 +537,30 @@ def _boxes(
             counts[stratum] = max(counts[stratum], values.size)
             if values.size >= few:
                 parts = {part: {"color": colour, "linewidth": 0.9} for part in ("boxprops", "whiskerprops", "capprops")}
-                axes.boxplot(values, positions=[k + offset], widths=0.8 * width, whis=(5, 95), showfliers=False,
-                             manage_ticks=False, medianprops={"color": colour, "linewidth": 1.6}, **parts)  # fmt: skip
+                axes.boxplot(
+                    values,
+                    positions=[k + offset],
+                    widths=0.8 * width,
+                    whis=(5, 95),
+                    showfliers=False,
+                    manage_ticks=False,
+                    medianprops={"color": colour, "linewidth": 1.6},
+                    **parts,
+                )
             # spread by rank, not at random: the figure is the same in every run
             ranks = np.arange(values.size)
             spread = 0.55 * width * ((ranks * 0.618034) % 1.0 - 0.5) if values.size > 1 else 0.0
-            axes.plot(k + offset + np.zeros(values.size) + spread, values, linestyle="", marker=_MARKERS[i % len(_MARKERS)],
-                      markersize=2.8, color=colour, alpha=0.6, markeredgewidth=0, label=name if k == 0 else None)  # fmt: skip
+            axes.plot(
+                k + offset + np.zeros(values.size) + spread,
+                values,
+                linestyle="",
+                marker=_MARKERS[i % len(_MARKERS)],
+                markersize=2.8,
+                color=colour,
+                alpha=0.6,
+                markeredgewidth=0,
+                label=name if k == 0 else None,
+            )
     ticks = [f"{name}{'*' if counts[name] < few else ''}\n{counts[name]}" for name in strata]
     if len(strata) < 7:
         axes.set_xticks(range(len(strata)), ticks, fontsize=8.5)

@@ -32,8 +32,6 @@ from .parameters import (
 from .record import fingerprint_files, library_fingerprint, package_versions
 from .worker import PREFIX
 
-__all__ = ["NotebookResult", "run_notebooks"]
-
 #: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.
 Progress = Callable[[str, str, int, int], None]
 
@@ -175,9 +173,14 @@ def _execute(
     with atomic_path(final) as partial:
         job = {"source": str(path), "output": str(partial), "parameters": parameters, "cwd": str(path.parent)}
         process = subprocess.Popen(
-            [sys.executable, "-m", "smnb.runs.worker", json.dumps(job)], env=environment, text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
-        )  # fmt: skip
+            [sys.executable, "-m", "smnb.runs.worker", json.dumps(job)],
+            env=environment,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            errors="replace",
+        )
         try:
             for line in process.stdout or ():
                 if not line.startswith(PREFIX):
@@ -237,8 +240,13 @@ def _given(order: Sequence[Path], preset: str, values: dict[str, Any], folder: P
     known = sorted({name for names in declared.values() for name in names})
     for name in values:
         if name not in known:
-            raise ParameterError("smnb run", "no notebook of the run declares this parameter", got=name,
-                                 expected=known, next_step=_closest(name, known))  # fmt: skip
+            raise ParameterError(
+                "smnb run",
+                "no notebook of the run declares this parameter",
+                got=name,
+                expected=known,
+                next_step=_closest(name, known),
+            )
     return {
         path: check_parameters(path, common | {name: value for name, value in values.items() if name in declared[path]})
         for path in order
@@ -298,9 +306,13 @@ def _locked(out: Path, name: str) -> Iterator[None]:
 
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunError("smnb run", "another process executes a run of this name", got=name,
-                           expected=plain("one at a time"),
-                           next_step="Wait for it, or choose another --name") from error  # fmt: skip
+            raise RunError(
+                "smnb run",
+                "another process executes a run of this name",
+                got=name,
+                expected=plain("one at a time"),
+                next_step="Wait for it, or choose another --name",
+            ) from error
         yield
 
 
@@ -309,8 +321,11 @@ def _environment(out: Path, folder: Path, root: str | os.PathLike[str] | None) -
     environment = dict(os.environ)
     kernels = out / ".kernel"
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
-    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            "display_name": "Python 3", "language": "python"}  # fmt: skip
+    spec = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python 3",
+        "language": "python",
+    }
     write_json(kernels / "kernels" / "python3" / "kernel.json", spec)
     first = {
         "JUPYTER_PATH": str(kernels),

@@ -21,11 +21,15 @@ from .execution import _locked, _read_state, run_notebooks
 from .record import library_fingerprint
 from .worker import PREFIX, _die_with_parent, _stop
 
-__all__ = ["Job", "execute", "execute_watched", "look_from_a_worker"]
-
 #: What tells BLAS, OpenMP (torch), numba and dask's threaded scheduler how many threads to start.
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
-                    "NUMBA_NUM_THREADS", "DASK_NUM_WORKERS")  # fmt: skip
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "DASK_NUM_WORKERS",
+)
 #: Seconds between two looks at whether a member is still wanted, and how long its process may take to end.
 _LOOK, _GRACE = 0.5, 30.0
 # -c, since -m would import this module twice and warn of it
@@ -59,9 +63,15 @@ def execute(job: Job) -> dict[str, Any]:
     try:
         with _threads(job.threads):
             results = run_notebooks(
-                job.slug, [job.notebook], job.preset, job.parameters, runs_root=job.sweep, root=job.root,
-                force=job.force, folder=job.folder,
-            )  # fmt: skip
+                job.slug,
+                [job.notebook],
+                job.preset,
+                job.parameters,
+                runs_root=job.sweep,
+                root=job.root,
+                force=job.force,
+                folder=job.folder,
+            )
     except (SmnbError, OSError) as error:  # what concerns this member only; the others go on
         return _failed(error)
     out = Path(job.sweep, job.slug)
@@ -106,9 +116,14 @@ def execute_watched(job: Job) -> dict[str, Any]:
     here = str(Path(smnb.__file__).parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [here, environment.get("PYTHONPATH")]))
     process = subprocess.Popen(
-        [*_COMMAND, json.dumps(asdict(job))], env=environment, text=True, errors="replace",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [*_COMMAND, json.dumps(asdict(job))],
+        env=environment,
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         while True:
             try:

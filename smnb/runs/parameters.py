@@ -35,18 +35,6 @@ import yaml
 
 from smnb.contract import FormatError, ParameterError, plain
 
-__all__ = [
-    "Parameter",
-    "check_parameters",
-    "declared_parameters",
-    "find_notebook",
-    "known_presets",
-    "notebook_folder",
-    "preset_parameters",
-    "preset_settings",
-    "read_notebook",
-]
-
 _SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 _TYPES = (*_SCALARS, "list[str]", "list[int]", "list[float]")
 _SETTINGS = "settings.yaml"
@@ -91,9 +79,11 @@ class Parameter:
         elif _is_scalar(self.type, value):
             return float(value) if self.type == "float" else value
         raise ParameterError(
-            who, f"parameter {self.name!r} is {value!r} ({type(value).__name__})", expected=plain(self.expected),
+            who,
+            f"parameter {self.name!r} is {value!r} ({type(value).__name__})",
+            expected=plain(self.expected),
             next_step=f"The notebook says: {self.comment}" if self.comment else None,
-        )  # fmt: skip
+        )
 
 
 def _is_scalar(kind: str, value: Any) -> bool:
@@ -114,8 +104,12 @@ def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
         for cell in content["cells"]:
             cell["source"] = "".join(cell["source"])
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(path.name, "not a Jupyter notebook of format 4", got=f"{type(error).__name__}: {error}",
-                          next_step="Restore the file, or save it again from JupyterLab") from error  # fmt: skip
+        raise FormatError(
+            path.name,
+            "not a Jupyter notebook of format 4",
+            got=f"{type(error).__name__}: {error}",
+            next_step="Restore the file, or save it again from JupyterLab",
+        ) from error
     return content
 
 
@@ -141,8 +135,12 @@ def notebook_folder(start: str | os.PathLike[str] | None = None) -> Path:
     for candidate in [*candidates, Path(__file__).resolve().parents[2] / "notebooks"]:
         if candidate.name == "notebooks" and any(candidate.glob("[0-9][0-9]_*.ipynb")):
             return candidate
-    raise ParameterError("smnb", "found no folder 'notebooks' with numbered notebooks", got=str(here),
-                         next_step="Run it inside the checkout, or set SMNB_NOTEBOOK_DIR")  # fmt: skip
+    raise ParameterError(
+        "smnb",
+        "found no folder 'notebooks' with numbered notebooks",
+        got=str(here),
+        next_step="Run it inside the checkout, or set SMNB_NOTEBOOK_DIR",
+    )
 
 
 def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> Path:
@@ -202,26 +200,36 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
 
 def _declaration(who: str, node: ast.stmt, comment: str) -> Parameter:
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
-        raise FormatError(who, "the parameters cell holds more than declarations", got=ast.unparse(node),
-                          expected=plain("name: type = literal  # what it is"))  # fmt: skip
+        raise FormatError(
+            who,
+            "the parameters cell holds more than declarations",
+            got=ast.unparse(node),
+            expected=plain("name: type = literal  # what it is"),
+        )
     name, annotation = node.target.id, ast.unparse(node.annotation).replace("|", "or")
     kind, _, rest = (part.strip() for part in annotation.partition(" or "))
     if kind not in _TYPES or rest not in ("", "None"):
-        raise FormatError(who, f"parameter {name!r} has a type that papermill cannot pass",
-                          got=ast.unparse(node.annotation), expected=list(_TYPES))  # fmt: skip
+        raise FormatError(
+            who,
+            f"parameter {name!r} has a type that papermill cannot pass",
+            got=ast.unparse(node.annotation),
+            expected=list(_TYPES),
+        )
     if not comment:
         raise FormatError(who, f"parameter {name!r} has no trailing comment", next_step="Say what it is and its units")
     try:
         default = ast.literal_eval(node.value)
     except ValueError as error:
-        raise FormatError(who, f"the default of parameter {name!r} is not a literal",
-                          got=ast.unparse(node.value)) from error  # fmt: skip
+        raise FormatError(
+            who, f"the default of parameter {name!r} is not a literal", got=ast.unparse(node.value)
+        ) from error
     parameter = Parameter(name, kind, rest == "None", default, comment)
     try:
         parameter.check(who, default)
     except ParameterError as error:
-        raise FormatError(who, f"the default of parameter {name!r} has another type", got=default,
-                          expected=plain(parameter.expected)) from error  # fmt: skip
+        raise FormatError(
+            who, f"the default of parameter {name!r} has another type", got=default, expected=plain(parameter.expected)
+        ) from error
     return parameter
 
 
@@ -242,8 +250,13 @@ def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]
 def _refuse_unknown(who: str, names: Mapping[str, Any] | Sequence[str], declared: Mapping[str, Parameter]) -> None:
     for name in names:
         if name not in declared:
-            raise ParameterError(who, "unknown parameter", got=name, expected=list(declared),
-                                 next_step=_closest(str(name), list(declared)))  # fmt: skip
+            raise ParameterError(
+                who,
+                "unknown parameter",
+                got=name,
+                expected=list(declared),
+                next_step=_closest(str(name), list(declared)),
+            )
 
 
 def injected_names(history: Sequence[str]) -> list[str]:
@@ -322,8 +335,7 @@ def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, 
     path = Path(notebook)
     declared, known = declared_parameters(path), known_presets(path.parent)
     if preset not in known:
-        raise ParameterError(path.stem, "no such preset", got=preset, expected=known,
-                             next_step=_closest(preset, known))  # fmt: skip
+        raise ParameterError(path.stem, "no such preset", got=preset, expected=known, next_step=_closest(preset, known))
     source = path.parent / "params" / _SETTINGS
     table = (_read_yaml(source) if source.is_file() else {}).get(path.stem) or {}
     who = f"{_SETTINGS}:{path.stem}"
@@ -331,8 +343,12 @@ def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, 
     settings = {}
     for name, by_preset in table.items():
         if declared[name].default is not None:
-            raise ParameterError(who, f"parameter {name!r} never takes a preset's value", got=declared[name].default,
-                                 next_step="Make its default None in the notebook, or drop it here")  # fmt: skip
+            raise ParameterError(
+                who,
+                f"parameter {name!r} never takes a preset's value",
+                got=declared[name].default,
+                next_step="Make its default None in the notebook, or drop it here",
+            )
         if not isinstance(by_preset, dict) or sorted(by_preset) != known:
             raise ParameterError(who, f"parameter {name!r} wants one value a preset", got=by_preset, expected=known)
         settings[name] = declared[name].check(who, by_preset[preset])

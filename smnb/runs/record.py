@@ -20,21 +20,25 @@ import smnb
 from smnb.contract import ParameterError, RunError
 from smnb.files import sha256_of, write_json
 
-from .parameters import (
-    _refuse_unknown,
-    declared_parameters,
-    find_notebook,
-    injected_names,
-    preset_settings,
-)
-
-__all__ = ["Run", "fingerprint_files", "library_fingerprint", "package_versions"]
+from .parameters import _refuse_unknown, declared_parameters, find_notebook, injected_names, preset_settings
 
 SCHEMA_VERSION = 1
 SANDBOX_MARKER = "SANDBOX.json"
 #: Packages whose version can change a number.
-KEY_PACKAGES = ("numpy", "scipy", "pandas", "xarray", "dask", "scikit-learn", "torch", "lightning", "h5py", "netcdf4",
-                "pyproj", "papermill")  # fmt: skip
+KEY_PACKAGES = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "xarray",
+    "dask",
+    "scikit-learn",
+    "torch",
+    "lightning",
+    "h5py",
+    "netcdf4",
+    "pyproj",
+    "papermill",
+)
 #: Up to this many bytes an entry's files are fingerprinted by content, above it by name, size and time of change.
 CONTENT_LIMIT = 512 * 2**20
 
@@ -143,8 +147,12 @@ class Run:
         _refuse_unknown(source.stem, injected_names(history), declared)
         absent = [name for name in declared if name not in namespace]
         if absent:
-            raise ParameterError(source.stem, "parameters have no value", got=absent,
-                                 next_step="Execute the cell tagged 'parameters' first")  # fmt: skip
+            raise ParameterError(
+                source.stem,
+                "parameters have no value",
+                got=absent,
+                next_step="Execute the cell tagged 'parameters' first",
+            )
         values = {name: parameter.check(source.stem, namespace[name]) for name, parameter in declared.items()}
         settings = dict(values)
         if "preset" in values:
@@ -200,8 +208,12 @@ class Run:
             except (ValueError, RuntimeError) as error:
                 raise RunError(self.notebook, f"metric {name!r} holds more than one number") from error
         if not isinstance(value, int | float):
-            raise RunError(self.notebook, f"metric {name!r} is not one number", got=type(value).__name__,
-                           next_step="Reduce it first, or pass a DataFrame as a table")  # fmt: skip
+            raise RunError(
+                self.notebook,
+                f"metric {name!r} is not one number",
+                got=type(value).__name__,
+                next_step="Reduce it first, or pass a DataFrame as a table",
+            )
         self._not_finite.pop(name, None)
         if math.isfinite(value):
             return value

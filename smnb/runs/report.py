@@ -16,8 +16,6 @@ from smnb.files import write_text
 from .record import read_record
 from .worker import quick_imports
 
-__all__ = ["external_resources", "write_report"]
-
 # nbconvert's page without its scripts from other hosts: require.js, MathJax, mermaid, widgets
 _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js %}{% endblock %}
@@ -132,8 +130,12 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     done = {path.stem: path for path in sorted(folder.glob("[!.]*.ipynb")) if path not in failed.values()}
     names = sorted({*failed, *done})
     if not names:
-        raise RunError("smnb report", "no executed notebook in this folder", got=folder.name,
-                       next_step=f"Execute some first: smnb run --name {folder.name}")  # fmt: skip
+        raise RunError(
+            "smnb report",
+            "no executed notebook in this folder",
+            got=folder.name,
+            next_step=f"Execute some first: smnb run --name {folder.name}",
+        )
     rows, records = [], []
     for name in names:
         source = failed.get(name) or done[name]

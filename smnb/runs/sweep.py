@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
-__all__ = ["sweep"]
 
 #: Values by parameter, of which every combination is a member; or the members themselves.
 Grid = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
@@ -127,15 +126,32 @@ def sweep(
     # as run_notebooks decides it, but here: a worker may have another environment
     data = Path(root or os.environ.get("SMNB_DATA") or folder.parent / "data" / "sandbox").expanduser().resolve()
     jobs = [
-        Job(slug, {**common, **member}, order[-1].stem, preset, str(out), str(folder), str(data), force,
-            threads_per_worker)
+        Job(
+            slug,
+            {**common, **member},
+            order[-1].stem,
+            preset,
+            str(out),
+            str(folder),
+            str(data),
+            force,
+            threads_per_worker,
+        )
         for slug, member in members.items()
-    ]  # fmt: skip
+    ]
     head = {"name": name, "notebook": order[-1].stem, "preset": preset, "parameters": common}
     rows = [
-        {"member": slug, "parameters": member, "status": "pending", "seconds": None, "message": "", "synthetic": None,
-         "metrics": {}} for slug, member in members.items()
-    ]  # fmt: skip
+        {
+            "member": slug,
+            "parameters": member,
+            "status": "pending",
+            "seconds": None,
+            "message": "",
+            "synthetic": None,
+            "metrics": {},
+        }
+        for slug, member in members.items()
+    ]
     out.mkdir(parents=True, exist_ok=True)
     # closing: the members end when this function ends, not when a generator happens to be collected
     with _locked(out, name), contextlib.closing(_outcomes(jobs, out, scheduler, workers)) as outcomes:
@@ -155,8 +171,12 @@ def _check_counts(scheduler: str | None, workers: int, threads: int | None) -> N
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise ParameterError(_WHO, f"{what} is a number of at least 1", got=count)
     if scheduler is not None and workers != 1:
-        raise ParameterError(_WHO, "workers are those of this machine, but a scheduler was given, which has its own",
-                             got=workers, next_step="Give one of the two")  # fmt: skip
+        raise ParameterError(
+            _WHO,
+            "workers are those of this machine, but a scheduler was given, which has its own",
+            got=workers,
+            next_step="Give one of the two",
+        )
 
 
 # --- the members of a grid --------------------------------------------------------------------------------------------
@@ -277,8 +297,10 @@ def _outcomes(
         if scheduler is not None:
             _check_workers(client, scheduler, out)
         mark = uuid.uuid4().hex[:8]  # a member that is asked for again is another task
-        futures = {client.submit(execute_watched, job, key=f"smnb-{mark}-{job.slug}", pure=False): number
-                   for number, job in enumerate(jobs)}  # fmt: skip
+        futures = {
+            client.submit(execute_watched, job, key=f"smnb-{mark}-{job.slug}", pure=False): number
+            for number, job in enumerate(jobs)
+        }
         try:
             for future in as_completed(list(futures), loop=client.loop):
                 if future.status == "finished":
@@ -307,8 +329,13 @@ def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
     try:
         client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
-        raise RunError(_WHO, "cannot reach the Dask scheduler", got=scheduler, expected=plain("tcp://host:port"),
-                       next_step=f"Start one with 'dask scheduler' ({type(error).__name__}: {error})") from error  # fmt: skip
+        raise RunError(
+            _WHO,
+            "cannot reach the Dask scheduler",
+            got=scheduler,
+            expected=plain("tcp://host:port"),
+            next_step=f"Start one with 'dask scheduler' ({type(error).__name__}: {error})",
+        ) from error
     with client:
         yield client
 
@@ -318,8 +345,12 @@ def _check_workers(client: Client, scheduler: str, out: Path) -> None:
     try:
         client.wait_for_workers(1, timeout=_WORKER_SECONDS)
     except TimeoutError as error:
-        raise RunError(_WHO, f"the scheduler has no workers after {_WORKER_SECONDS:g} s", got=scheduler,
-                       next_step=f"Start some: dask worker {scheduler} --nthreads 1") from error  # fmt: skip
+        raise RunError(
+            _WHO,
+            f"the scheduler has no workers after {_WORKER_SECONDS:g} s",
+            got=scheduler,
+            next_step=f"Start some: dask worker {scheduler} --nthreads 1",
+        ) from error
     token = out / f".seen-{uuid.uuid4().hex}"
     token.touch()
     try:
@@ -329,15 +360,27 @@ def _check_workers(client: Client, scheduler: str, out: Path) -> None:
     here = library_fingerprint()
     for worker, answer in found.items():
         if isinstance(answer, BaseException):
-            raise RunError(_WHO, f"the worker {worker} cannot execute members",
-                           got=plain(f"{type(answer).__name__}: {answer}"),
-                           next_step="Install the same smnb there") from answer  # fmt: skip
+            raise RunError(
+                _WHO,
+                f"the worker {worker} cannot execute members",
+                got=plain(f"{type(answer).__name__}: {answer}"),
+                next_step="Install the same smnb there",
+            ) from answer
         if not answer["sees"]:
-            raise RunError(_WHO, f"the worker {worker} does not see the sweep's folder", got=str(out),
-                           next_step="Put --runs-root, notebooks and data where all workers see them under one path")  # fmt: skip
+            raise RunError(
+                _WHO,
+                f"the worker {worker} does not see the sweep's folder",
+                got=str(out),
+                next_step="Put --runs-root, notebooks and data where all workers see them under one path",
+            )
         if answer["library"] != here:
-            raise RunError(_WHO, f"the worker {worker} has other source files of smnb", got=answer["library"][:12],
-                           expected=here[:12], next_step="Install the same smnb there")  # fmt: skip
+            raise RunError(
+                _WHO,
+                f"the worker {worker} has other source files of smnb",
+                got=answer["library"][:12],
+                expected=here[:12],
+                next_step="Install the same smnb there",
+            )
 
 
 def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:

@@ -18,7 +18,6 @@ from .report import _STYLE, _shown
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "sweep_frame", "write_sweep"]
 
 SCHEMA_VERSION = 1
 #: Columns beside parameters and metrics, so no parameter of a grid may have their names.

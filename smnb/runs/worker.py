@@ -88,9 +88,16 @@ def main(job_text: str) -> int:
     papermill_engines.register("smnb", ReportingEngine)
     try:
         execute_notebook(
-            job["source"], job["output"], parameters=job["parameters"], engine_name="smnb", kernel_name="python3",
-            language="python", progress_bar=False, request_save_on_cell_execute=False, cwd=job["cwd"],
-        )  # fmt: skip
+            job["source"],
+            job["output"],
+            parameters=job["parameters"],
+            engine_name="smnb",
+            kernel_name="python3",
+            language="python",
+            progress_bar=False,
+            request_save_on_cell_execute=False,
+            cwd=job["cwd"],
+        )
     except PapermillExecutionError as error:
         lines = error.source.strip().splitlines() or [""]
         _emit(event="failed", cell=error.exec_count, line=lines[0], error=f"{error.ename}: {error.evalue}")

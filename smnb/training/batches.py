@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["BatchDataset", "SeededBatchSampler"]
-
 
 class BatchDataset(torch.utils.data.Dataset, ABC):
     """A data set that gathers a whole batch at a time: ``dataset[positions] -> (inputs, target[, mask])``."""

@@ -26,8 +26,6 @@ from smnb.files import sha256_of, write_bytes, write_json
 from smnb.models import build_model
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["LoadedModel", "SafetensorsCheckpointIO", "load_model", "save_model"]
-
 _TENSOR, _TUPLE, _PAIRS = "__tensor__", "__tuple__", "__pairs__"
 
 
@@ -75,9 +73,10 @@ def _open_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
             return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise FormatError(
-            "checkpoint", f"{path} cannot be read as safetensors ({error})",
+            "checkpoint",
+            f"{path} cannot be read as safetensors ({error})",
             next_step="Check the path; a damaged training state can be deleted to start again",
-        ) from error  # fmt: skip
+        ) from error
 
 
 class SafetensorsCheckpointIO(CheckpointIO):
@@ -158,11 +157,16 @@ def save_model(
     state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     write_bytes(weights, safetensors_bytes(state))
     card = {
-        "format": 1, "model": name, "config": model.config.to_dict(), "channels": list(channels),
-        "input_scaler": input_scaler.to_dict(), "target_scaler": target_scaler.to_dict(),
-        "target": {"name": "soil_moisture", "units": "m3 m-3"}, "training": training or {},
+        "format": 1,
+        "model": name,
+        "config": model.config.to_dict(),
+        "channels": list(channels),
+        "input_scaler": input_scaler.to_dict(),
+        "target_scaler": target_scaler.to_dict(),
+        "target": {"name": "soil_moisture", "units": "m3 m-3"},
+        "training": training or {},
         "weights_sha256": sha256_of(weights),
-    }  # fmt: skip
+    }
     write_json(weights.with_suffix(".json"), card)
     return weights
 
@@ -198,9 +202,12 @@ def load_model(path: str | os.PathLike[str], *, channels: tuple[str, ...] | None
         raise FormatError("load_model", f"{card_path} is not a model card ({error})") from error
     if card.get("weights_sha256") != (digest := sha256_of(weights)):
         raise FormatError(
-            "load_model", f"{weights} does not belong to its card", got=digest[:12],
-            expected=str(card.get("weights_sha256"))[:12], next_step="Copy both files of one checkpoint together",
-        )  # fmt: skip
+            "load_model",
+            f"{weights} does not belong to its card",
+            got=digest[:12],
+            expected=str(card.get("weights_sha256"))[:12],
+            next_step="Copy both files of one checkpoint together",
+        )
     if channels is not None and list(channels) != card["channels"]:
         raise FormatError(
             "load_model", f"{weights.name} was trained on other channels", got=list(channels), expected=card["channels"]

@@ -10,8 +10,6 @@ import torch
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["TrainingConfig", "choose_device", "choose_precision", "config_identity"]
-
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant", "polynomial")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
@@ -105,10 +103,7 @@ class TrainingConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ParameterError("TrainingConfig", name, got=value, expected=plain("at least 1"))
-        for name, fine in (
-            ("learning_rate", self.learning_rate > 0),
-            ("power", self.power > 0),
-        ):
+        for name, fine in (("learning_rate", self.learning_rate > 0), ("power", self.power > 0)):
             if not fine:
                 raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("positive"))
         if not 0.0 <= self.momentum < 1.0:
@@ -117,9 +112,11 @@ class TrainingConfig:
             raise ParameterError("TrainingConfig", "weight_decay", got=self.weight_decay, expected=plain("0 or more"))
         if self.validate_every is not None and self.steps is None:
             raise ParameterError(
-                "TrainingConfig", "validate_every is for trainings by steps", got=self.validate_every,
+                "TrainingConfig",
+                "validate_every is for trainings by steps",
+                got=self.validate_every,
                 next_step="Give 'steps' too, or leave both out and train by epochs",
-            )  # fmt: skip
+            )
         choose_device(self.device)
         for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in known:
@@ -133,8 +130,18 @@ class TrainingConfig:
 
 #: Settings that every stored training state names; later ones are named where they differ from their defaults, so that older
 #: states can still be resumed.
-_ALWAYS = ("epochs", "batch_size", "learning_rate", "schedule", "weight_decay", "patience", "seed", "device",
-           "precision", "devices")  # fmt: skip
+_ALWAYS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "schedule",
+    "weight_decay",
+    "patience",
+    "seed",
+    "device",
+    "precision",
+    "devices",
+)
 
 
 def config_identity(config: TrainingConfig) -> dict[str, Any]:
@@ -161,9 +168,11 @@ def choose_device(device: str) -> torch.device:
         raise ParameterError("device", "unknown", got=device, expected=["auto", *available])
     if not available[device]:
         raise ParameterError(
-            "device", f"{device!r} is not available here", expected=[n for n, yes in available.items() if yes],
+            "device",
+            f"{device!r} is not available here",
+            expected=[n for n, yes in available.items() if yes],
             next_step="Use device 'auto'",
-        )  # fmt: skip
+        )
     return torch.device(device)
 
 

@@ -28,8 +28,6 @@ from smnb.training.loading import StepPlan, training_loader, validation_loader
 from smnb.training.losses import euclidean_loss
 from smnb.training.optimisers import configure_optimizer
 
-__all__ = ["FitResult", "fit", "state_folder"]
-
 
 @dataclass(frozen=True)
 class FitResult:
@@ -216,12 +214,22 @@ def fit(
     if device.type == "cpu":
         keep_freed_memory()
     trainer = L.Trainer(
-        max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds), accelerator=device.type, devices=config.devices,
-        accumulate_grad_batches=config.accumulate, sync_batchnorm=config.sync_batch_norm and config.devices > 1,
-        precision=choose_precision(config.precision, device), callbacks=callbacks, plugins=[SafetensorsCheckpointIO()],
-        logger=False, enable_progress_bar=progress, enable_model_summary=False, num_sanity_val_steps=0,
-        use_distributed_sampler=False, deterministic="warn", default_root_dir=out,
-    )  # fmt: skip
+        max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds),
+        accelerator=device.type,
+        devices=config.devices,
+        accumulate_grad_batches=config.accumulate,
+        sync_batchnorm=config.sync_batch_norm and config.devices > 1,
+        precision=choose_precision(config.precision, device),
+        callbacks=callbacks,
+        plugins=[SafetensorsCheckpointIO()],
+        logger=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        deterministic="warn",
+        default_root_dir=out,
+    )
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     module = _Retrieval(model, loss, config, plan)
@@ -276,9 +284,10 @@ def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
         found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
         if found != identity:
             raise RunError(
-                "fit", f"{out} holds the training state of other data or settings",
+                "fit",
+                f"{out} holds the training state of other data or settings",
                 next_step="Choose another folder, or delete this one to train again",
-            )  # fmt: skip
+            )
         return last
     write_json(marker, identity)
     return None

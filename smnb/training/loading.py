@@ -15,8 +15,6 @@ from smnb.contract import ContractError, plain
 from smnb.training.batches import BatchDataset, SeededBatchSampler
 from smnb.training.config import TrainingConfig
 
-__all__ = ["OrderedSampler", "PrefetchLoader", "StepPlan", "StepSampler", "training_loader", "validation_loader"]
-
 
 @dataclass(frozen=True)
 class StepPlan:
@@ -55,10 +53,12 @@ class StepPlan:
             steps = n // config.samples_per_step
             if steps == 0:
                 raise ContractError(
-                    "fit", "there are fewer training samples than one step takes", got=n,
+                    "fit",
+                    "there are fewer training samples than one step takes",
+                    got=n,
                     expected=plain(f"at least batch_size x accumulate x devices = {config.samples_per_step}"),
                     next_step="Lower batch_size or accumulate",
-                )  # fmt: skip
+                )
             batches = steps * config.accumulate
         else:
             batches = steps = len(SeededBatchSampler(n, config.batch_size, shuffle=True, world_size=config.devices))
@@ -75,7 +75,7 @@ class StepPlan:
 class StepSampler(torch.utils.data.Sampler[np.ndarray]):
     """Arrays of positions by seed and number of the batch: pass after pass over the data, cut into rounds.
 
-    Where a round is a pass, the batches are those of `smnb.training.batches.SeededBatchSampler`. Any round can be the first one, so
+    Where a round is a pass, the batches are those of `batches.SeededBatchSampler`. Any round can be the first one, so
     that a resumed training sees the batches which an uninterrupted one would.
 
     Parameters

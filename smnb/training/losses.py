@@ -10,16 +10,6 @@ import torch
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.models.fusion_1km import coarse_mean
 
-__all__ = [
-    "FUSION_NORMS",
-    "FusionTerms",
-    "euclidean_loss",
-    "fusion_loss",
-    "fusion_terms",
-    "huber_loss",
-    "unbiased_rmse_loss",
-]
-
 #: Norms of the fusion loss's terms: mean absolute and mean squared difference.
 FUSION_NORMS = ("l1", "l2")
 
@@ -47,9 +37,10 @@ def _mean_of_valid(values: torch.Tensor, mask: torch.Tensor | None, who: str) ->
     mean = values.sum() / count
     if torch.isnan(mean):
         raise ContractError(
-            who, "prediction or target is NaN where it is not masked",
+            who,
+            "prediction or target is NaN where it is not masked",
             next_step="Mask missing targets; if the prediction is NaN, lower the learning rate",
-        )  # fmt: skip
+        )
     return mean
 
 
@@ -86,7 +77,7 @@ def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Ten
             - (J_n - E_{M_n}[J_n])\right)^2\right]}
 
     with the expectations over the valid pixels :math:`M_n` of image n. Adding a constant to an image changes nothing: the
-    level must come from elsewhere (`smnb.papers.smen.experiment.add_level`). The paper multiplies the mask with the root, which as
+    level must come from elsewhere (`experiment.add_level`). The paper multiplies the mask with the root, which as
     printed would leave the means to missing pixels; taking the means inside the mask is what makes it an ubRMSE.
 
     Parameters
@@ -127,9 +118,10 @@ def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Ten
     loss = torch.where(mean_square == 0, torch.zeros_like(mean_square), mean_square.clamp_min(1e-20).sqrt()).mean()
     if torch.isnan(loss):
         raise ContractError(
-            "unbiased_rmse_loss", "prediction or target is NaN where it is not masked",
+            "unbiased_rmse_loss",
+            "prediction or target is NaN where it is not masked",
             next_step="Mask missing targets; if the prediction is NaN, lower the learning rate",
-        )  # fmt: skip
+        )
     return loss
 
 
@@ -189,9 +181,10 @@ def _mean_norm(difference: torch.Tensor, count: int, norm: str, target: str) -> 
     mean = (difference.abs() if norm == "l1" else difference.square()).sum() / count
     if torch.isnan(mean):
         raise ContractError(
-            "fusion_loss", f"prediction or {target} is NaN where it is not masked",
+            "fusion_loss",
+            f"prediction or {target} is NaN where it is not masked",
             next_step="Mask missing targets; if the prediction is NaN, fill missing inputs or lower the learning rate",
-        )  # fmt: skip
+        )
     return mean
 
 
@@ -270,9 +263,18 @@ def fusion_loss(
     0.175
     """
     terms = fusion_terms(
-        pred, in_situ, in_situ_mask, product, product_mask, offset, valid,
-        alpha=alpha, norms=norms, factor=factor, min_valid=min_valid,
-    )  # fmt: skip
+        pred,
+        in_situ,
+        in_situ_mask,
+        product,
+        product_mask,
+        offset,
+        valid,
+        alpha=alpha,
+        norms=norms,
+        factor=factor,
+        min_valid=min_valid,
+    )
     parts = [
         (weight, term, name)
         for weight, term, name in ((alpha, terms.in_situ, "in_situ"), (1.0 - alpha, terms.product, "product"))
@@ -281,11 +283,14 @@ def fusion_loss(
     missing = [name for _, term, name in parts if term is None]
     if len(missing) == len(parts):
         raise ContractError(
-            "fusion_loss", "the batch has nothing to compare with", got=plain(
+            "fusion_loss",
+            "the batch has nothing to compare with",
+            got=plain(
                 f"alpha {alpha:g}, {int(in_situ_mask.sum())} in-situ pixels, {int(product_mask.sum())} cells of the product, "
                 f"{terms.n_product} of them with enough valid pixels"
-            ), next_step="Take patches with in-situ pixels or a product, or larger batches",
-        )  # fmt: skip
+            ),
+            next_step="Take patches with in-situ pixels or a product, or larger batches",
+        )
     if counts is not None:
         counts.update({f"batches_without_{name}": 1 for name in missing})
         counts.update({"in_situ": terms.n_in_situ, "product": terms.n_product})

@@ -9,8 +9,6 @@ import torch
 
 from smnb.training.config import TrainingConfig
 
-__all__ = ["configure_optimizer", "parameter_groups"]
-
 
 def _is_penalised(module: torch.nn.Module, name: str) -> bool:
     """Whether weight decay draws in a parameter: weights of linear layers and of convolutions that are not depthwise."""

@@ -10,8 +10,6 @@ import numpy as np
 
 from smnb.contract import ContractError, plain
 
-__all__ = ["MinMaxScaler"]
-
 
 @dataclass(frozen=True)
 class MinMaxScaler:
@@ -62,10 +60,12 @@ class MinMaxScaler:
             name = names[channel] if names is not None else f"channel {channel}"
             if column.size == 0 or column.min() == column.max():
                 raise ContractError(
-                    "MinMaxScaler.fit", f"{name!r} has no spread in the training data",
-                    got=plain(f"{column.size} valid values"), expected=plain("at least two different values"),
+                    "MinMaxScaler.fit",
+                    f"{name!r} has no spread in the training data",
+                    got=plain(f"{column.size} valid values"),
+                    expected=plain("at least two different values"),
                     next_step="Check that the training days are present and not fully masked",
-                )  # fmt: skip
+                )
             low[channel], high[channel] = (
                 np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
             )

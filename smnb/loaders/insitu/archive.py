@@ -13,8 +13,6 @@ from typing import IO
 
 from smnb.contract import CatalogError, FormatError
 
-__all__ = ["Archive"]
-
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 
 
@@ -80,9 +78,10 @@ class Archive:
                 self._zip = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
                 raise FormatError(
-                    "ISMN archive", f"{self.path.name} is no zip, or one cut short ({error})",
+                    "ISMN archive",
+                    f"{self.path.name} is no zip, or one cut short ({error})",
                     next_step="Download it again, or give the folder that holds the networks",
-                ) from error  # fmt: skip
+                ) from error
             for info in self._zip.infolist():
                 self._add_zipped(info)
         else:

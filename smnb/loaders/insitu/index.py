@@ -22,16 +22,17 @@ from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Sensor, merge_sensors, sensor_frame, sensor_id
 from smnb.loaders.insitu.stm import StmHeader, count_lines, parse_header, parse_stm
 
-__all__ = ["find_sensors", "index_archive", "static_variables"]
-
 _VERSION = 1
 _HEAD_BYTES = 4096
 _FLUSH_EVERY = 1000
 _STATIC = "static_variables.csv"
 _LAYERS = {
-    "saturation": "saturation", "clay fraction": "clay_fraction", "sand fraction": "sand_fraction",
-    "silt fraction": "silt_fraction", "organic carbon": "organic_carbon",
-}  # fmt: skip
+    "saturation": "saturation",
+    "clay fraction": "clay_fraction",
+    "sand fraction": "sand_fraction",
+    "silt fraction": "silt_fraction",
+    "organic carbon": "organic_carbon",
+}
 _CLASSES = {
     ("land cover classification", "CCI_landcover_2000"): "lc_2000",
     ("land cover classification", "CCI_landcover_2005"): "lc_2005",
@@ -52,9 +53,11 @@ def _parse_static(name: str, data: bytes) -> dict[str, Any]:
             continue
         if len(fields) < 7:
             raise FormatError(
-                name, f"line {number}: too few fields", got=line[:80],
+                name,
+                f"line {number}: too few fields",
+                got=line[:80],
                 expected=plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…"),
-            )  # fmt: skip
+            )
         quantity, unit, depth_from, depth_to, value, _, source = fields[:7]
         if value.strip() in ("", "None", "nan"):
             continue
@@ -219,9 +222,11 @@ def find_sensors(
     wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
     if not any(name.lower().endswith(".stm") for name in wanted):
         raise FormatError(
-            "ISMN archive", f"{archive.path.name} holds no data file (.stm)", got=sorted(archive.keys)[:5] or "nothing",
+            "ISMN archive",
+            f"{archive.path.name} holds no data file (.stm)",
+            got=sorted(archive.keys)[:5] or "nothing",
             next_step="Give the archive that ISMN sent, or the folder that holds the networks",
-        )  # fmt: skip
+        )
     records: dict[str, dict[str, Any]] = {}
     for name in wanted:
         known = cache.get(name, archive.keys[name])
@@ -239,9 +244,11 @@ def find_sensors(
             sensors.append(Sensor(_row(name, header, stations, records), [_part(archive, name, header)]))
     if not sensors:
         raise FormatError(
-            "ISMN archive", f"no data file of {archive.path.name} is readable", got=damaged[:3],
+            "ISMN archive",
+            f"no data file of {archive.path.name} is readable",
+            got=damaged[:3],
             next_step="Download the archive again",
-        )  # fmt: skip
+        )
     merged, moved = merge_sensors(sensors)
     return merged, {
         "damaged_files": damaged,

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 from smnb.contract import ParameterError
 
-__all__ = ["DEFAULT_DEPTH", "FLAGS", "POLICIES", "FlagPolicy", "check_depth", "depth_inside", "flag_policy"]
-
 #: ISMN's flags; a reading carries one, or several joined by commas.
 FLAGS: dict[str, str] = {
     "G": "good: no test fired",
@@ -36,11 +34,7 @@ FLAGS: dict[str, str] = {
     "D10": "saturated plateau",
 }
 #: Policies by name: the flag strings that they keep; None keeps everything.
-POLICIES: dict[str, tuple[str, ...] | None] = {
-    "paper": ("G", "C02", "C03", "C02,C03"),
-    "strict": ("G",),
-    "all": None,
-}
+POLICIES: dict[str, tuple[str, ...] | None] = {"paper": ("G", "C02", "C03", "C02,C03"), "strict": ("G",), "all": None}
 #: 0-5 cm and 5 cm, with the 2 inches (0.0508 m) of SCAN and SNOTEL inside, in m.
 DEFAULT_DEPTH = (0.0, 0.051)
 
@@ -107,10 +101,12 @@ def flag_policy(flags: str | Sequence[str]) -> FlagPolicy:
     unknown = sorted({part for one in combinations for part in one if part not in FLAGS})
     if unknown or not strings:
         raise ParameterError(
-            "flag_policy", "there is no such policy or flag" if unknown else "no flag is kept",
-            got=unknown or flags, expected=[*POLICIES, *FLAGS],
+            "flag_policy",
+            "there is no such policy or flag" if unknown else "no flag is kept",
+            got=unknown or flags,
+            expected=[*POLICIES, *FLAGS],
             next_step="Give a policy's name, or a list of flag strings such as ['G', 'C03', 'C02,C03']",
-        )  # fmt: skip
+        )
     return FlagPolicy(" ".join(map(str, strings)), frozenset(combinations))
 
 

@@ -23,26 +23,33 @@ from smnb.grids import great_circle_km
 from smnb.loaders.insitu.policies import FlagPolicy, depth_inside
 from smnb.loaders.insitu.stm import Series
 
-__all__ = [
-    "SENSOR_COLUMNS",
-    "Part",
-    "Report",
-    "Sensor",
-    "UnitsError",
-    "clean",
-    "merge_sensors",
-    "sensor_frame",
-    "stream",
-]
-
 #: Columns of the sensor table and what they hold where a source says nothing.
 SENSOR_COLUMNS: dict[str, Any] = {
-    "sensor_id": "", "network": "", "station": "", "lat": np.nan, "lon": np.nan, "elevation": np.nan,
-    "depth_from": np.nan, "depth_to": np.nan, "instrument": "", "variable": "soil_moisture", "climate_KG": None,
-    "climate_KG_2017": None, "climate_insitu": None, "lc_2000": None, "lc_2005": None, "lc_2010": None,
-    "lc_insitu": None, "sand_fraction": np.nan, "silt_fraction": np.nan, "clay_fraction": np.nan,
-    "organic_carbon": np.nan, "saturation": np.nan, "format": "", "file": "",
-}  # fmt: skip
+    "sensor_id": "",
+    "network": "",
+    "station": "",
+    "lat": np.nan,
+    "lon": np.nan,
+    "elevation": np.nan,
+    "depth_from": np.nan,
+    "depth_to": np.nan,
+    "instrument": "",
+    "variable": "soil_moisture",
+    "climate_KG": None,
+    "climate_KG_2017": None,
+    "climate_insitu": None,
+    "lc_2000": None,
+    "lc_2005": None,
+    "lc_2010": None,
+    "lc_insitu": None,
+    "sand_fraction": np.nan,
+    "silt_fraction": np.nan,
+    "clay_fraction": np.nan,
+    "organic_carbon": np.nan,
+    "saturation": np.nan,
+    "format": "",
+    "file": "",
+}
 _FILL = -9998.0
 #: Threads that read and parse ahead of the writer; decompression and array arithmetic run outside Python's lock.
 _READERS = 2
@@ -117,18 +124,19 @@ def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[st
         apart = _distance_km(known.row, row)
         if apart > _SAME_SENSOR_KM:
             raise FormatError(
-                sensor.parts[0].file, f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it",
-                got=(row["lat"], row["lon"]), expected=plain(
-                    f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}"
-                ),
+                sensor.parts[0].file,
+                f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it",
+                got=(row["lat"], row["lon"]),
+                expected=plain(f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}"),
                 next_step="Remove one of the files, or give the two stations different names",
-            )  # fmt: skip
+            )
         known.parts.extend(sensor.parts)
         known.row["file"] = "|".join(part.file for part in known.parts)
     moved = [
         {"network": key[0], "station": key[1], "km": round(one["km"], 3), "sensors": sorted(set(one["sensors"]))}
-        for key, one in sorted(stations.items()) if one["km"] > _SAME_STATION_KM
-    ]  # fmt: skip
+        for key, one in sorted(stations.items())
+        if one["km"] > _SAME_STATION_KM
+    ]
     return [by_id[one] for one in sorted(by_id)], moved
 
 
@@ -205,24 +213,37 @@ def _join(parts: list[Series]) -> Series:
         for text in part.provider_flags:
             providers.setdefault(text, len(providers))
     return Series(
-        np.concatenate([part.time for part in parts]), np.concatenate([part.value for part in parts]),
+        np.concatenate([part.time for part in parts]),
+        np.concatenate([part.value for part in parts]),
         np.concatenate([np.array([flags[t] for t in p.flags], np.int32)[p.flag] for p in parts]),
         np.concatenate([np.array([providers[t] for t in p.provider_flags], np.int32)[p.provider_flag] for p in parts]),
-        list(flags), list(providers),
-    )  # fmt: skip
+        list(flags),
+        list(providers),
+    )
 
 
 def _take(series: Series, rows: np.ndarray) -> Series:
     return Series(
-        series.time[rows], series.value[rows], series.flag[rows], series.provider_flag[rows], series.flags,
+        series.time[rows],
+        series.value[rows],
+        series.flag[rows],
+        series.provider_flag[rows],
+        series.flags,
         series.provider_flags,
-    )  # fmt: skip
+    )
 
 
 def clean(
-    series: Series, policy: FlagPolicy, report: Report, *, who: str, network: str = "", volumetric: bool = True,
-    start: np.datetime64 | None = None, end: np.datetime64 | None = None,
-) -> Series:  # fmt: skip
+    series: Series,
+    policy: FlagPolicy,
+    report: Report,
+    *,
+    who: str,
+    network: str = "",
+    volumetric: bool = True,
+    start: np.datetime64 | None = None,
+    end: np.datetime64 | None = None,
+) -> Series:
     """Drop fills, sort by time, collapse duplicate times, apply period and flag policy; count each in `report`.
 
     The order matters for the counts: a reading is counted under the first of these that removes it. Of duplicate times
@@ -263,10 +284,12 @@ def clean(
         high = values > 1.0
         if int(high.sum()) * 2 > values.size:
             raise UnitsError(
-                who, "the values are no volumetric soil moisture", got=f"median {float(np.median(values)):.3g}",
+                who,
+                "the values are no volumetric soil moisture",
+                got=f"median {float(np.median(values)):.3g}",
                 expected=plain("m3 m-3, 0 to 1"),
                 next_step="Convert the file (percent / 100), or remove it from the archive",
-            )  # fmt: skip
+            )
         if high.any():
             report.readings["above_one"] += int(high.sum())
             good &= ~(series.value > 1.0)
@@ -332,10 +355,16 @@ def _read_ahead(
 
 
 def stream(
-    sensors: Sequence[Sensor], policy: FlagPolicy, depth: tuple[float, float] | None, variable: str, report: Report, *,
-    start: np.datetime64 | None = None, end: np.datetime64 | None = None,
+    sensors: Sequence[Sensor],
+    policy: FlagPolicy,
+    depth: tuple[float, float] | None,
+    variable: str,
+    report: Report,
+    *,
+    start: np.datetime64 | None = None,
+    end: np.datetime64 | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[Sensor, Series]]:  # fmt: skip
+) -> Iterator[tuple[Sensor, Series]]:
     """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
 
     A damaged file is named in ``report.damaged`` and skipped. Sensors that have nothing left are named in
@@ -365,9 +394,15 @@ def stream(
         series = None
         if results:
             series = clean(
-                _join(results), policy, report, who=row["file"], network=row["network"], volumetric=volumetric,
-                start=start, end=end,
-            )  # fmt: skip
+                _join(results),
+                policy,
+                report,
+                who=row["file"],
+                network=row["network"],
+                volumetric=volumetric,
+                start=start,
+                end=end,
+            )
         if series is not None and series.time.size:
             report.sensors["kept"] += 1
             yield sensor, series

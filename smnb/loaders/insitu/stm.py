@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, plain
 
-__all__ = ["VARIABLE_NAMES", "Series", "StmHeader", "count_lines", "parse_header", "parse_stm"]
-
 #: ISMN's variable codes in file names.
 VARIABLE_NAMES = {
-    "sm": "soil_moisture", "ts": "soil_temperature", "su": "soil_suction", "p": "precipitation",
-    "ta": "air_temperature", "sd": "snow_depth", "sweq": "snow_water_equivalent", "tsf": "surface_temperature",
-}  # fmt: skip
+    "sm": "soil_moisture",
+    "ts": "soil_temperature",
+    "su": "soil_suction",
+    "p": "precipitation",
+    "ta": "air_temperature",
+    "sd": "snow_depth",
+    "sweq": "snow_water_equivalent",
+    "tsf": "surface_temperature",
+}
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _DECIMAL = r"[-+]?\d+\.\d+"
 _PLACE = rf"(\S+)\s+(\S+)\s+(.+?)\s+({_DECIMAL})\s+({_DECIMAL})\s+({_NUMBER})\s+({_NUMBER})\s+({_NUMBER})"
@@ -126,9 +130,10 @@ def _split_name(name: str) -> dict[str, str]:
     match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
     if match is None:
         raise FormatError(
-            name, "the name is not of ISMN's form, which alone says the variable",
+            name,
+            "the name is not of ISMN's form, which alone says the variable",
             expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm",
-        )  # fmt: skip
+        )
     return match.groupdict()
 
 
@@ -167,34 +172,48 @@ def parse_header(name: str, head: bytes) -> StmHeader:
         layout, match = "ceop_sep", _CEOP_PLACE.match(first, second.end() if second else time.end())
     if match is None:
         raise FormatError(
-            name, "the first line has no numbers where coordinates and depths should be", got=first[:120],
+            name,
+            "the first line has no numbers where coordinates and depths should be",
+            got=first[:120],
             expected=plain("CSE, network, station, latitude, longitude, elevation, depth from, depth to"),
             next_step="Download the archive again; a file without its header line cannot be placed",
-        )  # fmt: skip
+        )
     lat, lon, elevation, top, bottom = (float(text) for text in match.groups()[3:8])
     if not (-90 <= lat <= 90 and -180 <= lon <= 180):
         raise FormatError(name, "the coordinates are out of range", got=(lat, lon))
     depth_from, depth_to = float(named["depth_from"]), float(named["depth_to"])
     if abs(depth_from - top) > _DEPTH_ROUNDING or abs(depth_to - bottom) > _DEPTH_ROUNDING:
         raise FormatError(
-            name, "the depths in the name and inside contradict each other", got=(depth_from, depth_to),
+            name,
+            "the depths in the name and inside contradict each other",
+            got=(depth_from, depth_to),
             expected=(top, bottom),
-        )  # fmt: skip
+        )
     inside = (match.group(9) or "") if layout == "header_values" else ""
     code = named["variable"].lower()
     return StmHeader(
-        layout, match.group(2), match.group(3), lat, lon, elevation, depth_from, depth_to,
-        inside or named["instrument"], VARIABLE_NAMES.get(code, code),
-    )  # fmt: skip
+        layout,
+        match.group(2),
+        match.group(3),
+        lat,
+        lon,
+        elevation,
+        depth_from,
+        depth_to,
+        inside or named["instrument"],
+        VARIABLE_NAMES.get(code, code),
+    )
 
 
 def _refuse_zone(name: str, number: int, line: str) -> None:
     if zone := _ZONE.match(line):
         raise FormatError(
-            name, f"line {number}: the time has a zone, {zone[1]!r}", got=line[:60],
+            name,
+            f"line {number}: the time has a zone, {zone[1]!r}",
+            got=line[:60],
             expected=plain("UTC as yyyy/mm/dd HH:MM, without a zone"),
             next_step="Convert the file to UTC; ISMN's own files are",
-        )  # fmt: skip
+        )
 
 
 @lru_cache(maxsize=1)
@@ -256,8 +275,11 @@ class _Tails:
     def add(self, raws: Sequence[bytes], numbers: Sequence[int]) -> int:
         """Parse some texts, of which `numbers` are lines that have them; return the code of the first of them."""
         first = len(self._values)
-        tails = [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)] if (
-            self._place) else raws  # fmt: skip
+        tails = (
+            [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)]
+            if (self._place)
+            else raws
+        )
         try:
             values, flags, providers = zip(*map(_split_tail, tails), strict=True)
         except (IndexError, ValueError) as error:
@@ -274,9 +296,11 @@ class _Tails:
         match = _CEOP_PLACE.match(text)
         if match is None or match.group().split() != place:
             raise FormatError(
-                self._name, f"line {number}: no station and place, or others than in the first line",
-                got=text.strip()[:100], expected=" ".join(place),
-            )  # fmt: skip
+                self._name,
+                f"line {number}: no station and place, or others than in the first line",
+                got=text.strip()[:100],
+                expected=" ".join(place),
+            )
         return text[match.end() :].encode()
 
     def _raise_first_bad(self, tails: Sequence[bytes], numbers: Sequence[int], error: Exception) -> NoReturn:
@@ -285,17 +309,23 @@ class _Tails:
                 _split_tail(tail)
             except (IndexError, ValueError):
                 raise FormatError(
-                    self._name, f"line {number}: no value and flag after the time; the file is damaged or cut short",
+                    self._name,
+                    f"line {number}: no value and flag after the time; the file is damaged or cut short",
                     got=tail.decode("utf-8", "replace").strip()[:60],
-                    expected=plain("value, ISMN flag, provider flag"), next_step="Download the archive again",
-                ) from error  # fmt: skip
+                    expected=plain("value, ISMN flag, provider flag"),
+                    next_step="Download the archive again",
+                ) from error
         raise error
 
     def series(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Series:
         return Series(
-            time, np.array(self._values, dtype=np.float32)[codes], np.array(self._flag, dtype=np.int32)[codes],
-            np.array(self._provider, dtype=np.int32)[codes], list(self._flags), list(self._providers),
-        )  # fmt: skip
+            time,
+            np.array(self._values, dtype=np.float32)[codes],
+            np.array(self._flag, dtype=np.int32)[codes],
+            np.array(self._provider, dtype=np.int32)[codes],
+            list(self._flags),
+            list(self._providers),
+        )
 
 
 def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: bool) -> tuple[np.datetime64, int]:
@@ -305,9 +335,12 @@ def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: boo
     if match is None:
         _refuse_zone(name, number, text)
         raise FormatError(
-            name, f"line {number}: it does not start with a time; the file is damaged or cut short", got=text[:60],
-            expected=plain("yyyy/mm/dd HH:MM, UTC"), next_step="Download the archive again",
-        )  # fmt: skip
+            name,
+            f"line {number}: it does not start with a time; the file is damaged or cut short",
+            got=text[:60],
+            expected=plain("yyyy/mm/dd HH:MM, UTC"),
+            next_step="Download the archive again",
+        )
     year, month, day, hour, minute = match.groups()
     usual = f"{year}/{month.zfill(2)}/{day.zfill(2)} {hour.zfill(2)}:{minute}".encode()
     words = np.frombuffer(usual, "<u8")
@@ -320,9 +353,15 @@ def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: boo
 
 
 def _chunk(
-    name: str, buffer: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64],
-    numbers: NDArray[np.int64], tails: _Tails, *, ceop: bool,
-) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:  # fmt: skip
+    name: str,
+    buffer: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    numbers: NDArray[np.int64],
+    tails: _Tails,
+    *,
+    ceop: bool,
+) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
     """Times and tail codes of some lines; `buffer` ends with as many spare bytes as any gather reads past a line."""
     offset = 34 if ceop else 17
     words = np.ndarray((buffer.size - 16,), "V16", buffer, strides=(1,))[starts].view("<u8").reshape(-1, 2)
@@ -350,9 +389,12 @@ def _chunk(
 
 
 def _tail_codes(
-    buffer: NDArray[np.uint8], starts: NDArray[np.int64], length: NDArray[np.int64], numbers: NDArray[np.int64],
+    buffer: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+    length: NDArray[np.int64],
+    numbers: NDArray[np.int64],
     tails: _Tails,
-) -> NDArray[np.int64]:  # fmt: skip
+) -> NDArray[np.int64]:
     width = -(-int(length.max()) // 8) * 8
     words = np.ndarray((buffer.size - width,), f"V{width}", buffer, strides=(1,))[starts].view("<u8")
     words = np.ascontiguousarray(words.reshape(-1, width // 8).T)  # one row a word, so that each pass is contiguous
@@ -414,9 +456,11 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
         # the reader of a finished line cannot tell that its last field was cut, so the field must be there
         if len(last.split()) < (15 if ceop else 5) and last.strip() and ends.size:
             raise FormatError(
-                name, f"line {ends.size + 1}: the file is cut short", got=last.decode("utf-8", "replace")[-60:],
+                name,
+                f"line {ends.size + 1}: the file is cut short",
+                got=last.decode("utf-8", "replace")[-60:],
                 next_step="Download the archive again",
-            )  # fmt: skip
+            )
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64) if ends.size else np.zeros(0, np.int64)
     numbers = np.arange(1, starts.size + 1)

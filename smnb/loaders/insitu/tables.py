@@ -24,8 +24,6 @@ from smnb.loaders.insitu.sensors import Report, Sensor, merge_sensors, sensor_fr
 from smnb.loaders.insitu.stm import VARIABLE_NAMES, Series
 from smnb.loaders.insitu.uscrn import find_parsed_sensors, find_text_sensors, is_parsed_table, is_text
 
-__all__ = ["InSituTables", "ingest", "open_insitu", "read_readings", "read_tables"]
-
 _ROWS_A_GROUP = 1 << 19
 _FILES = ("sensors.parquet", "readings.parquet", "ingest_report.json")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -160,13 +158,15 @@ class _Options:
 
 
 def _check(
-    who: str, flags: str | Sequence[str], depth: Sequence[float] | None, variable: str, start: str | None,
+    who: str,
+    flags: str | Sequence[str],
+    depth: Sequence[float] | None,
+    variable: str,
+    start: str | None,
     end: str | None,
-) -> _Options:  # fmt: skip
+) -> _Options:
     if variable not in VARIABLE_NAMES.values():
-        raise ParameterError(
-            who, "there is no such variable", got=variable, expected=sorted(VARIABLE_NAMES.values())
-        )  # fmt: skip
+        raise ParameterError(who, "there is no such variable", got=variable, expected=sorted(VARIABLE_NAMES.values()))
     return _Options(flag_policy(flags), check_depth(depth), variable, *parse_period(who, start, end))
 
 
@@ -206,9 +206,11 @@ def _nothing_left(who: str, report: Report) -> ContractError:
     counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
     detail = {**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)}
     return ContractError(
-        who, "no reading is left", got=detail,
+        who,
+        "no reading is left",
+        got=detail,
         next_step="Widen the flags (flags='all'), the depth, or the period, and check the variable",
-    )  # fmt: skip
+    )
 
 
 def _arrow(sensor: Sensor, series: Series, schema: pa.Schema) -> pa.Table:
@@ -217,10 +219,12 @@ def _arrow(sensor: Sensor, series: Series, schema: pa.Schema) -> pa.Table:
 
     size = series.time.size
     columns = [
-        text(np.zeros(size, np.int32), [sensor.sensor_id]), pa.array(series.time, pa.timestamp("ns")),
-        pa.array(series.value, pa.float32()), text(series.flag, series.flags),
+        text(np.zeros(size, np.int32), [sensor.sensor_id]),
+        pa.array(series.time, pa.timestamp("ns")),
+        pa.array(series.value, pa.float32()),
+        text(series.flag, series.flags),
         text(series.provider_flag, series.provider_flags),
-    ]  # fmt: skip
+    ]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -228,9 +232,15 @@ def _schema(variable: str, catalog_id: str, synthetic: bool) -> pa.Schema:
     about = {"catalog_id": catalog_id, "synthetic": str(int(synthetic)), "time": "UTC", "variable": variable}
     about["units"] = _UNITS.get(variable, "native")
     return pa.schema(
-        [("sensor_id", _TEXT), ("time", pa.timestamp("ns")), (variable, pa.float32()), ("flag", _TEXT),
-         ("provider_flag", _TEXT)], metadata={f"smnb:{key}": value for key, value in about.items()},
-    )  # fmt: skip
+        [
+            ("sensor_id", _TEXT),
+            ("time", pa.timestamp("ns")),
+            (variable, pa.float32()),
+            ("flag", _TEXT),
+            ("provider_flag", _TEXT),
+        ],
+        metadata={f"smnb:{key}": value for key, value in about.items()},
+    )
 
 
 def ingest(
@@ -304,9 +314,15 @@ def ingest(
         with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=1) as writer:
             pending: list[pa.Table] = []
             for sensor, series in stream(
-                sensors, options.policy, options.depth, variable, report, start=options.start, end=options.end,
+                sensors,
+                options.policy,
+                options.depth,
+                variable,
+                report,
+                start=options.start,
+                end=options.end,
                 progress=progress,
-            ):  # fmt: skip
+            ):
                 rows.add(sensor, series)
                 pending.append(_arrow(sensor, series, schema))
                 if sum(table.num_rows for table in pending) >= _ROWS_A_GROUP:
@@ -370,8 +386,9 @@ def open_insitu(
         sensors = _collect(stack, listed, cache_dir, report)
         readings = _in_memory(
             stream(sensors, options.policy, options.depth, variable, report, start=options.start, end=options.end),
-            variable, rows,
-        )  # fmt: skip
+            variable,
+            rows,
+        )
     if not report.readings["kept"]:
         raise _nothing_left(who, report)
     return InSituTables(rows.frame(), readings, report.as_dict(), catalog_id, bool(synthetic)).check(who)
@@ -401,17 +418,23 @@ def _in_memory(found: Iterator[tuple[Sensor, Series]], variable: str, rows: _Row
 
     if not names:
         return pd.DataFrame({"sensor_id": [], "time": [], variable: [], "flag": [], "provider_flag": []})
-    frame = pd.DataFrame({
-        "sensor_id": categorical(ids, names), "time": np.concatenate(times), variable: np.concatenate(values),
-        "flag": categorical(flag_codes, flags), "provider_flag": categorical(provider_codes, providers),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "sensor_id": categorical(ids, names),
+            "time": np.concatenate(times),
+            variable: np.concatenate(values),
+            "flag": categorical(flag_codes, flags),
+            "provider_flag": categorical(provider_codes, providers),
+        }
+    )
     return frame
 
 
 def read_readings(archive: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **options: Any) -> pd.DataFrame:
     """Return the long table of readings alone; everything that `open_insitu` accepts."""
-    return open_insitu([archive] if isinstance(archive, (str, os.PathLike)) else archive,
-                       **{"catalog_id": "", **options}).readings  # fmt: skip
+    return open_insitu(
+        [archive] if isinstance(archive, (str, os.PathLike)) else archive, **{"catalog_id": "", **options}
+    ).readings
 
 
 def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = None) -> InSituTables:
@@ -440,8 +463,12 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
     who, folder = "read_tables", Path(folder)
     for name in _FILES[:2]:
         if not (folder / name).is_file():
-            raise CatalogError(who, "there is no such file", got=str(folder / name),
-                               next_step="Write it with: smnb ingest ARCHIVE --out DIR")  # fmt: skip
+            raise CatalogError(
+                who,
+                "there is no such file",
+                got=str(folder / name),
+                next_step="Write it with: smnb ingest ARCHIVE --out DIR",
+            )
     try:
         table = pd.read_parquet(folder / _FILES[0])
         if sensors is not None:
@@ -458,4 +485,4 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
     frame["sensor_id"] = frame["sensor_id"].astype("category")
     return InSituTables(
         table, frame, catalog_id=about.get("smnb:catalog_id", ""), synthetic=about.get("smnb:synthetic") == "1"
-    )  # fmt: skip
+    )

@@ -25,26 +25,64 @@ from smnb.contract import FormatError, plain
 from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Sensor, sensor_id
 from smnb.loaders.insitu.stm import Series
 
-__all__ = ["DEPTHS_CM", "FIELDS", "find_parsed_sensors", "find_text_sensors", "is_parsed_table", "is_text"]
-
 #: Depths of the probes, in cm.
 DEPTHS_CM = (5, 10, 20, 50, 100)
 _SOIL = [f"SOIL_{what}_{depth}" for what in ("MOISTURE", "TEMP") for depth in DEPTHS_CM]
 #: Fields of each product, in order.
 FIELDS: dict[str, list[str]] = {
     "hourly02": [
-        "WBANNO", "UTC_DATE", "UTC_TIME", "LST_DATE", "LST_TIME", "CRX_VN", "LONGITUDE", "LATITUDE", "T_CALC",
-        "T_HR_AVG", "T_MAX", "T_MIN", "P_CALC", "SOLARAD", "SOLARAD_FLAG", "SOLARAD_MAX", "SOLARAD_MAX_FLAG",
-        "SOLARAD_MIN", "SOLARAD_MIN_FLAG", "SUR_TEMP_TYPE", "SUR_TEMP", "SUR_TEMP_FLAG", "SUR_TEMP_MAX",
-        "SUR_TEMP_MAX_FLAG", "SUR_TEMP_MIN", "SUR_TEMP_MIN_FLAG", "RH_HR_AVG", "RH_HR_AVG_FLAG", *_SOIL,
+        "WBANNO",
+        "UTC_DATE",
+        "UTC_TIME",
+        "LST_DATE",
+        "LST_TIME",
+        "CRX_VN",
+        "LONGITUDE",
+        "LATITUDE",
+        "T_CALC",
+        "T_HR_AVG",
+        "T_MAX",
+        "T_MIN",
+        "P_CALC",
+        "SOLARAD",
+        "SOLARAD_FLAG",
+        "SOLARAD_MAX",
+        "SOLARAD_MAX_FLAG",
+        "SOLARAD_MIN",
+        "SOLARAD_MIN_FLAG",
+        "SUR_TEMP_TYPE",
+        "SUR_TEMP",
+        "SUR_TEMP_FLAG",
+        "SUR_TEMP_MAX",
+        "SUR_TEMP_MAX_FLAG",
+        "SUR_TEMP_MIN",
+        "SUR_TEMP_MIN_FLAG",
+        "RH_HR_AVG",
+        "RH_HR_AVG_FLAG",
+        *_SOIL,
     ],
     "daily01": [
-        "WBANNO", "LST_DATE", "CRX_VN", "LONGITUDE", "LATITUDE", "T_DAILY_MAX", "T_DAILY_MIN", "T_DAILY_MEAN",
-        "T_DAILY_AVG", "P_DAILY_CALC", "SOLARAD_DAILY", "SUR_TEMP_DAILY_TYPE", "SUR_TEMP_DAILY_MAX",
-        "SUR_TEMP_DAILY_MIN", "SUR_TEMP_DAILY_AVG", "RH_DAILY_MAX", "RH_DAILY_MIN", "RH_DAILY_AVG",
+        "WBANNO",
+        "LST_DATE",
+        "CRX_VN",
+        "LONGITUDE",
+        "LATITUDE",
+        "T_DAILY_MAX",
+        "T_DAILY_MIN",
+        "T_DAILY_MEAN",
+        "T_DAILY_AVG",
+        "P_DAILY_CALC",
+        "SOLARAD_DAILY",
+        "SUR_TEMP_DAILY_TYPE",
+        "SUR_TEMP_DAILY_MAX",
+        "SUR_TEMP_DAILY_MIN",
+        "SUR_TEMP_DAILY_AVG",
+        "RH_DAILY_MAX",
+        "RH_DAILY_MIN",
+        "RH_DAILY_AVG",
         *(f"{name}_DAILY" for name in _SOIL),
     ],
-}  # fmt: skip
+}
 _NAME = re.compile(r"CRN(?P<product>H02|D01)(?P<version>\d{2})-(?P<year>\d{4})-(?P<station>.+)\.txt")
 _PRODUCTS = {"H02": "hourly02", "D01": "daily01"}
 _VERSIONS = ("03",)
@@ -69,9 +107,11 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     match = _NAME.fullmatch(path.name)
     if match is None or match["version"] not in _VERSIONS:
         raise FormatError(
-            "USCRN", "a file's name is of no known product", got=path.name,
+            "USCRN",
+            "a file's name is of no known product",
+            got=path.name,
             expected=["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"],
-        )  # fmt: skip
+        )
     product = _PRODUCTS[match["product"]]
     fields = FIELDS[product]
     text = path.read_bytes()
@@ -84,9 +124,12 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
         raise FormatError(path.name, f"the table is damaged: {error}", next_step="Download the file again") from error
     if table.shape[1] != len(fields) or len(last) != len(fields) or (table.iloc[:, -1] == "").any():
         raise FormatError(
-            path.name, "the number of fields is wrong, or the file is cut short", got=(table.shape[1], len(last)),
-            expected=plain(f"{len(fields)} fields of {product} in every line"), next_step="Download the file again",
-        )  # fmt: skip
+            path.name,
+            "the number of fields is wrong, or the file is cut short",
+            got=(table.shape[1], len(last)),
+            expected=plain(f"{len(fields)} fields of {product} in every line"),
+            next_step="Download the file again",
+        )
     table.columns = fields
     return product, table[list(names)]
 
@@ -121,10 +164,17 @@ def _series(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> 
 
 def _row(station: str, product: str, lat: float, lon: float, depth_cm: int, file: str) -> dict[str, Any]:
     row = {
-        **SENSOR_COLUMNS, "network": "USCRN", "station": station, "lat": lat, "lon": lon,
-        "depth_from": depth_cm / 100, "depth_to": depth_cm / 100, "instrument": f"USCRN-{product}",
-        "format": f"uscrn_{product}", "file": file,
-    }  # fmt: skip
+        **SENSOR_COLUMNS,
+        "network": "USCRN",
+        "station": station,
+        "lat": lat,
+        "lon": lon,
+        "depth_from": depth_cm / 100,
+        "depth_to": depth_cm / 100,
+        "instrument": f"USCRN-{product}",
+        "format": f"uscrn_{product}",
+        "file": file,
+    }
     row["sensor_id"] = sensor_id(row)
     return row
 

@@ -17,10 +17,15 @@ __all__: list[str] = []
 
 #: Formats of times in names that are recognised without the key 'format'.
 _FORMATS = (
-    (r"\d{8}[Tt]\d{6}", "%Y%m%dT%H%M%S"), (r"\d{8}[Tt]\d{4}", "%Y%m%dT%H%M"), (r"\d{14}", "%Y%m%d%H%M%S"),
-    (r"\d{8}\.\d{4}", "%Y%m%d.%H%M"), (r"\d{12}", "%Y%m%d%H%M"), (r"\d{8}", "%Y%m%d"), (r"\d{7}", "%Y%j"),
+    (r"\d{8}[Tt]\d{6}", "%Y%m%dT%H%M%S"),
+    (r"\d{8}[Tt]\d{4}", "%Y%m%dT%H%M"),
+    (r"\d{14}", "%Y%m%d%H%M%S"),
+    (r"\d{8}\.\d{4}", "%Y%m%d.%H%M"),
+    (r"\d{12}", "%Y%m%d%H%M"),
+    (r"\d{8}", "%Y%m%d"),
+    (r"\d{7}", "%Y%j"),
     (r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", "%Y:%m:%d %H:%M:%S"),
-)  # fmt: skip
+)
 
 
 def _regex(who: str, what: str, pattern: Any, groups: Iterable[str]) -> re.Pattern[str]:
@@ -60,9 +65,12 @@ class TimeOption:
         match = found_in_name(self.pattern, path)
         if match is None:
             raise FormatError(
-                where, "the name tells no time", got=path.rsplit("/", 1)[-1], expected=self.pattern.pattern,
+                where,
+                "the name tells no time",
+                got=path.rsplit("/", 1)[-1],
+                expected=self.pattern.pattern,
                 next_step="Correct the option time: {pattern: …}, or leave the file out",
-            )  # fmt: skip
+            )
         return self.parse(where, match["time"])
 
     def parse(self, where: str, text: str) -> np.datetime64:
@@ -82,9 +90,12 @@ class TimeOption:
             return as_utc(datetime.fromisoformat(text))
         except ValueError as error:
             raise FormatError(
-                where, "the time cannot be read", got=text, expected=self.format or plain("such as 20200901T001122"),
+                where,
+                "the time cannot be read",
+                got=text,
+                expected=self.format or plain("such as 20200901T001122"),
                 next_step="State it: time: {…, format: '%Y%m%dT%H%M%S'}",
-            ) from error  # fmt: skip
+            ) from error
 
 
 def as_utc(time: datetime) -> np.datetime64:
@@ -210,9 +221,12 @@ class DnOffset:
         match = found_in_name(self.baseline, path)
         if match is None:
             raise FormatError(
-                where, "the name tells no processing baseline", got=path.rsplit("/", 1)[-1],
-                expected=self.baseline.pattern, next_step="Correct boa_add_offset: {baseline: …}, or use 'since'",
-            )  # fmt: skip
+                where,
+                "the name tells no processing baseline",
+                got=path.rsplit("/", 1)[-1],
+                expected=self.baseline.pattern,
+                next_step="Correct boa_add_offset: {baseline: …}, or use 'since'",
+            )
         return self.of_baseline(where, match["baseline"])
 
     def of_baseline(self, where: str, text: str) -> float:
@@ -252,9 +266,11 @@ def dn_offset(
     for band in bands:
         if band.offset:
             raise ParameterError(
-                who, f"band {band.name!r} has an offset and 'boa_add_offset' is set, so that it would count twice",
-                got=band.offset, next_step="Leave one of them out",
-            )  # fmt: skip
+                who,
+                f"band {band.name!r} has an offset and 'boa_add_offset' is set, so that it would count twice",
+                got=band.offset,
+                next_step="Leave one of them out",
+            )
     if "baseline" in given:
         return DnOffset(offset, baseline=_regex(who, "boa_add_offset.baseline", given["baseline"], ["baseline"]))
     if "property" in given:

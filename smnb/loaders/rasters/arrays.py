@@ -26,9 +26,11 @@ __all__: list[str] = []
 
 _Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rlat")
 _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
-_DEGREES = 'GEOGCRS["WGS 84",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]],' \
-           'CS[ellipsoidal,2],AXIS["geodetic latitude (Lat)",north],AXIS["geodetic longitude (Lon)",east],' \
-           'UNIT["degree",0.0174532925199433],ID["EPSG",4326]]'  # fmt: skip
+_DEGREES = (
+    'GEOGCRS["WGS 84",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]],'
+    'CS[ellipsoidal,2],AXIS["geodetic latitude (Lat)",north],AXIS["geodetic longitude (Lon)",east],'
+    'UNIT["degree",0.0174532925199433],ID["EPSG",4326]]'
+)
 #: Attributes that say how the numbers of a variable or an axis are meant.
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
 #: Chunks kept decompressed. A global granule is often one chunk, and HDF5's default is smaller than that.
@@ -143,9 +145,11 @@ def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimensi
         for band in bands:
             if not isinstance(band.where, str) or band.where not in dataset.data_vars:
                 raise FormatError(
-                    where, f"there is no variable {band.where!r} for band {band.name!r}",
-                    got=sorted(map(str, dataset.data_vars)), next_step="Correct the option bands: {…: {variable: …}}",
-                )  # fmt: skip
+                    where,
+                    f"there is no variable {band.where!r} for band {band.name!r}",
+                    got=sorted(map(str, dataset.data_vars)),
+                    next_step="Correct the option bands: {…: {variable: …}}",
+                )
             array = dataset[band.where]
             at, time_axis, geometry = _axes(where, dataset, band, dimension)
             sources.append(_source(where, path, array, band, at, geometry))
@@ -178,9 +182,10 @@ def _axes(
             at.append(0)
         else:
             raise FormatError(
-                where, f"{band.where!r} has a dimension {dim!r} of {array.sizes[dim]} that nothing chooses from",
+                where,
+                f"{band.where!r} has a dimension {dim!r} of {array.sizes[dim]} that nothing chooses from",
                 next_step=f"Add time: {{dimension: {dim}}}, or select: {{{dim}: …}} to the band",
-            )  # fmt: skip
+            )
     if dimension is not None and time_axis < 0:
         raise FormatError(where, f"{band.where!r} has no dimension {dimension!r}", got=list(array.dims))
     return tuple(at), time_axis, _array_geometry(where, dataset, array, y, x)
@@ -196,10 +201,12 @@ def _spatial(where: str, array: xr.DataArray, names: Sequence[str], kind: str) -
                 break
             return dim
     raise FormatError(
-        where, f"{array.name!r} has no coordinate of {kind} or of {axis}", got=list(array.dims),
+        where,
+        f"{array.name!r} has no coordinate of {kind} or of {axis}",
+        got=list(array.dims),
         expected=plain("a regular grid with one-dimensional coordinates"),
         next_step="Regrid swaths and two-dimensional coordinates first",
-    )  # fmt: skip
+    )
 
 
 def _chosen(where: str, array: xr.DataArray, dim: str, label: Any) -> int:
@@ -227,10 +234,12 @@ def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any
         wkt = _DEGREES
     else:
         raise FormatError(
-            where, f"{array.name!r} states no coordinate reference system", got=list(array.dims),
+            where,
+            f"{array.name!r} states no coordinate reference system",
+            got=list(array.dims),
             expected=plain("a CF grid mapping, or latitude and longitude"),
             next_step="Write its grid mapping into the file, for instance with rioxarray's write_crs",
-        )  # fmt: skip
+        )
     (x0, dx), (y0, dy) = (_even(where, dim, array[dim].values) for dim in (x, y))
     factor = 1000.0 if array[x].attrs.get("units") == "km" else 1.0
     transform = tuple(factor * value for value in (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2))
@@ -251,9 +260,11 @@ def _even(where: str, dim: Any, values: NDArray) -> tuple[float, float]:
         )
     step = (values[-1] - values[0]) / (values.size - 1)
     # digits beyond those of float32 are noise of the file's own rounding
-    if step == 0.0 or np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step) or (
-        np.abs(values - (values[0] + step * np.arange(values.size))).max() > _UNEVEN * abs(step)
-    ):  # fmt: skip
+    if (
+        step == 0.0
+        or np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step)
+        or (np.abs(values - (values[0] + step * np.arange(values.size))).max() > _UNEVEN * abs(step))
+    ):
         raise FormatError(
             where, f"coordinate {dim!r} is not evenly spaced", got=values[:4].tolist(), next_step="Regrid it first"
         )
@@ -266,26 +277,44 @@ def _source(
     attributes = {**array.attrs, **array.encoding}
     if str(attributes.get("_Unsigned", "false")).lower() == "true":
         raise FormatError(where, f"{band.where!r} holds unsigned numbers as signed ones", next_step="Convert it first")
-    numbers = {name: float(np.ravel(attributes.get(name, default))[0])
-               for name, default in (("scale_factor", 1.0), ("add_offset", 0.0))}  # fmt: skip
-    nodata = tuple(
-        {float(value) for name in ("_FillValue", "missing_value") if name in attributes
-         for value in np.ravel(attributes[name])}
-    ) if band.nodata is None else (band.nodata,)  # fmt: skip
+    numbers = {
+        name: float(np.ravel(attributes.get(name, default))[0])
+        for name, default in (("scale_factor", 1.0), ("add_offset", 0.0))
+    }
+    nodata = (
+        tuple(
+            {
+                float(value)
+                for name in ("_FillValue", "missing_value")
+                if name in attributes
+                for value in np.ravel(attributes[name])
+            }
+        )
+        if band.nodata is None
+        else (band.nodata,)
+    )
     return BandSource(
-        str(path), "netcdf" if path.is_file() else "zarr", str(band.where), geometry, at,
+        str(path),
+        "netcdf" if path.is_file() else "zarr",
+        str(band.where),
+        geometry,
+        at,
         numbers["scale_factor"] if band.scale is None else band.scale,
         numbers["add_offset"] if band.offset is None else band.offset,
-        tuple(value for value in nodata if not np.isnan(value)), conversion=band.conversion,
-    )  # fmt: skip
+        tuple(value for value in nodata if not np.isnan(value)),
+        conversion=band.conversion,
+    )
 
 
 def _times(where: str, dataset: xr.Dataset, dimension: str) -> tuple[np.datetime64, ...]:
     if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
         raise FormatError(
-            where, f"{dimension!r} is no coordinate of times", got=sorted(map(str, dataset.coords)),
-            expected=plain("CF times"), next_step="Correct the option time: {dimension: …}",
-        )  # fmt: skip
+            where,
+            f"{dimension!r} is no coordinate of times",
+            got=sorted(map(str, dataset.coords)),
+            expected=plain("CF times"),
+            next_step="Correct the option time: {dimension: …}",
+        )
     return tuple(dataset[dimension].values.astype("datetime64[ns]"))
 
 

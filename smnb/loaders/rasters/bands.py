@@ -83,14 +83,19 @@ def check_meaning(where: str, band: BandOption, scale: float | None, offset: flo
     """
     if band.scale is None and band.units == "1e-4" and band.conversion is None and scale is not None and scale < 0.1:
         raise FormatError(
-            where, f"the scale that is stated for {band.name!r} makes reflectance of it, not digital numbers",
-            got=scale, expected=1.0, next_step=f"Declare units: {{{band.name}: '1'}}, which are converted, or scale: 1",
-        )  # fmt: skip
+            where,
+            f"the scale that is stated for {band.name!r} makes reflectance of it, not digital numbers",
+            got=scale,
+            expected=1.0,
+            next_step=f"Declare units: {{{band.name}: '1'}}, which are converted, or scale: 1",
+        )
     if band.offset is None and offset and added:
         raise FormatError(
-            where, f"an offset is stated for {band.name!r} and 'boa_add_offset' is set, so that it would count twice",
-            got=offset, next_step="Leave out boa_add_offset, and the stated offset is taken",
-        )  # fmt: skip
+            where,
+            f"an offset is stated for {band.name!r} and 'boa_add_offset' is set, so that it would count twice",
+            got=offset,
+            next_step="Leave out boa_add_offset, and the stated offset is taken",
+        )
 
 
 def calibrate(numbers: NDArray, band: BandSource, nodata: tuple[float, ...], scale: float, offset: float) -> NDArray:

@@ -64,9 +64,11 @@ class Describer:
         options = self._options
         if paths and options.time.kind == "dimension":
             raise ParameterError(
-                options.who, f"{paths[0].name} has no dimensions", got=f"time: {{dimension: {options.time.name}}}",
+                options.who,
+                f"{paths[0].name} has no dimensions",
+                got=f"time: {{dimension: {options.time.name}}}",
                 expected=["pattern", "tag", "static"],
-            )  # fmt: skip
+            )
         return list(self._mapped(self._image_scene, self._groups(paths)))
 
     def _mapped(self, function: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
@@ -93,9 +95,11 @@ class Describer:
             match = found_in_name(pattern, path.as_posix())
             if match is None:
                 raise FormatError(
-                    where, "the name tells no scene and band", expected=pattern.pattern,
+                    where,
+                    "the name tells no scene and band",
+                    expected=pattern.pattern,
                     next_step="Correct the option scene: {pattern: …}, or leave the file out",
-                )  # fmt: skip
+                )
             files = groups.setdefault((path.parent, match["scene"]), {})
             if match["band"] not in wanted:
                 continue
@@ -114,9 +118,11 @@ class Describer:
             path = files.get("" if options.scene is None else str(band.where))
             if path is None:
                 raise FormatError(
-                    f"{options.who}({name})", f"the scene has no file of band {band.where!r}", got=sorted(files),
+                    f"{options.who}({name})",
+                    f"the scene has no file of band {band.where!r}",
+                    got=sorted(files),
                     next_step="Download the file that is missing, or leave the scene out",
-                )  # fmt: skip
+                )
             where = f"{options.who}({path.name})"
             if path not in headers:
                 headers[path] = read_header(where, str(path))
@@ -155,9 +161,10 @@ class Describer:
                 raise FormatError(
                     f"{self._options.who}({Path(other.path).name})",
                     f"has another {apart} than {Path(first.path).name} of the same scene",
-                    got=plain(f"{_edges(b)}"), expected=plain(f"{_edges(a)}"),
+                    got=plain(f"{_edges(b)}"),
+                    expected=plain(f"{_edges(a)}"),
                     next_step="Export all bands of a scene over the same ground",
-                )  # fmt: skip
+                )
 
     def _time(self, where: str, paths: Iterable[Path], tags: Sequence[dict[str, Any]]) -> np.datetime64:
         option = self._options.time
@@ -169,15 +176,20 @@ class Describer:
             absent = [one for one in tags if option.name not in one]
             if absent:
                 raise FormatError(
-                    where, f"the file has no tag {option.name!r} to tell its time", got=sorted(absent[0]),
+                    where,
+                    f"the file has no tag {option.name!r} to tell its time",
+                    got=sorted(absent[0]),
                     next_step="Correct the option time: {tag: …}, or use a pattern of names",
-                )  # fmt: skip
+                )
             times = {option.parse(where, str(one[option.name])) for one in tags}
         if len(times) > 1:
             raise FormatError(
-                where, "files of the scene have different times", got=sorted(map(str, times)), expected=plain("one time"),
+                where,
+                "files of the scene have different times",
+                got=sorted(map(str, times)),
+                expected=plain("one time"),
                 next_step="Correct the options 'scene' and 'time'",
-            )  # fmt: skip
+            )
         return times.pop()
 
     def _cloud(
@@ -260,9 +272,11 @@ class Describer:
         bounds = georeference(geometries[0]).bounds()
         if bounds is None:
             raise FormatError(
-                where, "the raster lies outside its reference system", got=geometries[0].transform,
+                where,
+                "the raster lies outside its reference system",
+                got=geometries[0].transform,
                 next_step="Correct its georeferencing",
-            )  # fmt: skip
+            )
         kept = tuple(
             replace(source, geometry=geometry, added=added)
             for source, geometry in zip(sources, geometries, strict=True)
@@ -289,9 +303,11 @@ def _percentage(where: str, name: str, tags: dict[str, Any]) -> float:
         value = float(tags[name])
     except KeyError as error:
         raise FormatError(
-            where, f"the file has no tag {name!r} to tell its clouds", got=sorted(tags),
+            where,
+            f"the file has no tag {name!r} to tell its clouds",
+            got=sorted(tags),
             next_step="Correct the option cloud: {tag: …}",
-        ) from error  # fmt: skip
+        ) from error
     except (TypeError, ValueError) as error:
         raise FormatError(where, f"tag {name!r} is no percentage", got=tags[name]) from error
     if not 0.0 <= value <= 100.0:

@@ -23,9 +23,12 @@ __all__: list[str] = []
 #: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
 _LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 _REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_MAX_RETRY": "3", "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_TIMEOUT": "60", "GDAL_HTTP_CONNECTTIMEOUT": "20",
-}  # fmt: skip
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+}
 #: Pixels of a quality band read at a time.
 _QUALITY_PIXELS = 1 << 22
 #: Bits of QA60: opaque clouds and cirrus.
@@ -76,9 +79,11 @@ class ImageHeader:
             if len(found) == 1:
                 return found[0]
         raise FormatError(
-            where, f"no band, or more than one, is described as {wanted!r}", got=list(self.names),
+            where,
+            f"no band, or more than one, is described as {wanted!r}",
+            got=list(self.names),
             next_step="Name the band by its number, from 1, or correct the option 'bands'",
-        )  # fmt: skip
+        )
 
 
 def read_header(where: str, path: str) -> ImageHeader:
@@ -94,10 +99,13 @@ def read_header(where: str, path: str) -> ImageHeader:
             if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
                 raise FormatError(where, "the raster holds complex numbers", got=source.dtypes[0])
             return ImageHeader(
-                geometry_of(where, source), tuple(text or "" for text in source.descriptions),
-                tuple(text or "" for text in source.units), source.scales, source.offsets,
+                geometry_of(where, source),
+                tuple(text or "" for text in source.descriptions),
+                tuple(text or "" for text in source.units),
+                source.scales,
+                source.offsets,
                 source.tags(),
-            )  # fmt: skip
+            )
     except rasterio.errors.RasterioError as error:
         raise unreadable(where, error) from error
 
@@ -180,8 +188,9 @@ def cloud_percentage(where: str, path: str, number: int, reference: int | None) 
     try:
         with gdal(path), rasterio.open(path) as source:
             if np.dtype(source.dtypes[number - 1]).kind not in "iu" and source.dtypes[number - 1] not in (
-                "float32", "float64",
-            ):  # fmt: skip
+                "float32",
+                "float64",
+            ):
                 raise FormatError(where, "the quality band holds no bits", got=source.dtypes[number - 1])
             height = max(_QUALITY_PIXELS // source.width, 1)
             for top in range(0, source.height, height):
@@ -209,6 +218,12 @@ def band_source(where: str, path: str, header: ImageHeader, band: BandOption, ke
     number = header.number_of(where, key)
     nodata = None if band.nodata is None else (band.nodata,)
     return BandSource(
-        path, "image", number, header.geometry, scale=band.scale, offset=band.offset, nodata=nodata,
+        path,
+        "image",
+        number,
+        header.geometry,
+        scale=band.scale,
+        offset=band.offset,
+        nodata=nodata,
         conversion=band.conversion,
-    )  # fmt: skip
+    )

@@ -14,8 +14,6 @@ from smnb.contract import CatalogError, ParameterError
 from smnb.loaders.rasters.bands import BandSource
 from smnb.loaders.rasters.reader import SceneReader
 
-__all__ = ["SceneIndex"]
-
 
 @dataclass(frozen=True)
 class SceneRecord:
@@ -60,9 +58,16 @@ class SceneIndex:
 
     @classmethod
     def of(
-        cls, who: str, records: Sequence[SceneRecord], *, source: str, bands: Sequence[str], units: dict[str, str],
-        catalog_id: str, synthetic: bool,
-    ) -> SceneIndex:  # fmt: skip
+        cls,
+        who: str,
+        records: Sequence[SceneRecord],
+        *,
+        source: str,
+        bands: Sequence[str],
+        units: dict[str, str],
+        catalog_id: str,
+        synthetic: bool,
+    ) -> SceneIndex:
         """Put scenes in order.
 
         Raises
@@ -74,22 +79,34 @@ class SceneIndex:
             raise CatalogError(who, "there is no scene", next_step="Check the entry's files, and the search")
         records = sorted(records, key=lambda record: (np.isnat(record.time), record.time, record.scene_id))
         west, south, east, north = np.array([record.bounds for record in records]).T
-        table = pd.DataFrame({
-            "scene_id": [record.scene_id for record in records],
-            "time": np.array([record.time for record in records], "datetime64[ns]"),
-            "west": west, "south": south, "east": east, "north": north,
-            "cloud_percentage": np.array([record.cloud for record in records], "float64"),
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "scene_id": [record.scene_id for record in records],
+                "time": np.array([record.time for record in records], "datetime64[ns]"),
+                "west": west,
+                "south": south,
+                "east": east,
+                "north": north,
+                "cloud_percentage": np.array([record.cloud for record in records], "float64"),
+            }
+        )
         twice = table["scene_id"][table["scene_id"].duplicated()]
         if len(twice):
             raise CatalogError(
-                who, "two scenes have one name", got=twice.iloc[0],
+                who,
+                "two scenes have one name",
+                got=twice.iloc[0],
                 next_step="Narrow the entry's files, or make the pattern of scenes tell them apart",
-            )  # fmt: skip
+            )
         return cls(
-            source, tuple(bands), dict(units), catalog_id, bool(synthetic), table,
+            source,
+            tuple(bands),
+            dict(units),
+            catalog_id,
+            bool(synthetic),
+            table,
             tuple(record.sources for record in records),
-        )  # fmt: skip
+        )
 
     def __len__(self) -> int:
         return len(self._sources)

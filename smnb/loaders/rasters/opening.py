@@ -14,8 +14,6 @@ from smnb.loaders.rasters.grouping import Describer, Options
 from smnb.loaders.rasters.index import SceneIndex
 from smnb.loaders.rasters.options import band_options
 
-__all__ = ["open_scenes"]
-
 _THREADS = 8
 
 
@@ -95,16 +93,27 @@ def open_scenes(
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ParameterError(who, "'threads' is no number of threads", got=threads, expected=">= 1")
     options = Options(
-        who, chosen, dict(units or {}), time_option(who, time), cloud_option(who, cloud), scene_option(who, scene),
-        dn_offset(who, boa_add_offset, chosen), threads,
-    )  # fmt: skip
+        who,
+        chosen,
+        dict(units or {}),
+        time_option(who, time),
+        cloud_option(who, cloud),
+        scene_option(who, scene),
+        dn_offset(who, boa_add_offset, chosen),
+        threads,
+    )
     describer = Describer(options)
     images, arrays = _sorted_by_form(who, paths)
     records = [*describer.images(images), *describer.arrays(arrays)]
     return SceneIndex.of(
-        who, records, source=source, bands=[band.name for band in chosen],
-        units=describer.units(), catalog_id=catalog_id, synthetic=synthetic,
-    )  # fmt: skip
+        who,
+        records,
+        source=source,
+        bands=[band.name for band in chosen],
+        units=describer.units(),
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+    )
 
 
 def _sorted_by_form(who: str, paths: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:

@@ -24,15 +24,30 @@ CANONICAL_UNITS: dict[str, dict[str, str]] = {
     "gldas": {"SoilMoi0_10cm_inst": "kg m-2"},
 }
 _SPELLINGS = {
-    "g/kg": "g kg-1", "cg/cm3": "cg cm-3", "cg/cm³": "cg cm-3", "kg/m2": "kg m-2", "kg/m^2": "kg m-2", "decibel": "dB",
-    "db": "dB", "degrees": "degree", "deg": "degree", "metre": "m", "metres": "m", "meter": "m", "meters": "m",
-    "0.0001": "1e-4", "dn": "1e-4", "reflectance": "1",
-}  # fmt: skip
+    "g/kg": "g kg-1",
+    "cg/cm3": "cg cm-3",
+    "cg/cm³": "cg cm-3",
+    "kg/m2": "kg m-2",
+    "kg/m^2": "kg m-2",
+    "decibel": "dB",
+    "db": "dB",
+    "degrees": "degree",
+    "deg": "degree",
+    "metre": "m",
+    "metres": "m",
+    "meter": "m",
+    "meters": "m",
+    "0.0001": "1e-4",
+    "dn": "1e-4",
+    "reflectance": "1",
+}
 #: Native units that are converted while reading: (native, canonical) to how.
 CONVERSIONS: dict[tuple[str, str], str] = {
-    ("linear", "dB"): "decibels of linear power", ("1", "1e-4"): "ten thousandths", ("radian", "degree"): "degrees of arc",
+    ("linear", "dB"): "decibels of linear power",
+    ("1", "1e-4"): "ten thousandths",
+    ("radian", "degree"): "degrees of arc",
     ("m", "mm"): "millimetres of metres",
-}  # fmt: skip
+}
 
 
 def spelled(unit: str) -> str:
@@ -131,9 +146,11 @@ def band_options(
         where = [given[place] for place in places if place in given]
         if len(where) != 1 or isinstance(where[0], bool) or not isinstance(where[0], int | str) or where[0] == "":
             raise ParameterError(
-                who, f"{what} does not say where it is", got=given,
+                who,
+                f"{what} does not say where it is",
+                got=given,
                 expected=plain(" or ".join(f"{place}: …" for place in places)),
-            )  # fmt: skip
+            )
         numbers = {
             part: None if given.get(part) is None else check_number(who, f"{part} of {what}", given[part])
             for part in ("scale", "offset", "nodata")
@@ -166,9 +183,12 @@ def _units(who: str, source: str, name: str, declared: str | None) -> tuple[str,
     if (native, canonical) not in CONVERSIONS:
         known = [canonical, *(one for one, other in CONVERSIONS if other == canonical)]
         raise ParameterError(
-            who, f"units of {source} {name} are not those that are known", got=declared, expected=known,
+            who,
+            f"units of {source} {name} are not those that are known",
+            got=declared,
+            expected=known,
             next_step="Convert them with the band's scale and offset, and state the units that result",
-        )  # fmt: skip
+        )
     return canonical, CONVERSIONS[native, canonical]
 
 
@@ -183,6 +203,9 @@ def check_file_units(where: str, band: BandOption, declared: str | None, stated:
     if declared is None or not stated or spelled(stated) == spelled(declared):
         return
     raise FormatError(
-        where, f"band {band.name!r} has other units than declared", got=stated, expected=declared,
+        where,
+        f"band {band.name!r} has other units than declared",
+        got=stated,
+        expected=declared,
         next_step="Correct 'units' in the catalog's options",
-    )  # fmt: skip
+    )

@@ -17,8 +17,6 @@ from smnb.loaders.rasters.georeference import Georeference, georeference
 from smnb.loaders.rasters.images import OpenImage
 from smnb.loaders.rasters.resampling import RESAMPLINGS, resample
 
-__all__ = ["SceneReader"]
-
 
 @dataclass
 class _Group:
@@ -33,10 +31,12 @@ class _Group:
     def read(self, first_row: int, stop_row: int, first_col: int, stop_col: int) -> NDArray[np.float32]:
         """Values of a block of cells, ``(band, row, col)``."""
         numbers = self.file.read(self.bands, (first_row, stop_row), (first_col, stop_col))
-        return np.stack([
-            calibrate(array, band, nodata, scale, offset)
-            for array, band, (scale, offset, nodata) in zip(numbers, self.bands, self.meanings, strict=True)
-        ])  # fmt: skip
+        return np.stack(
+            [
+                calibrate(array, band, nodata, scale, offset)
+                for array, band, (scale, offset, nodata) in zip(numbers, self.bands, self.meanings, strict=True)
+            ]
+        )
 
 
 class SceneReader:
@@ -195,9 +195,11 @@ class SceneReader:
                 if source.geometry is not None and (other := source.geometry.differences(file.geometry())):
                     file.close()
                     raise FormatError(
-                        where, "the file is not on the grid that the index has", got=other,
+                        where,
+                        "the file is not on the grid that the index has",
+                        got=other,
                         next_step="Build the index again where files changed; a STAC item's proj fields may be wrong",
-                    )  # fmt: skip
+                    )
                 self._files[source.path] = file
         return self._files[source.path]
 

@@ -31,8 +31,6 @@ from smnb.loaders.rasters.index import SceneIndex, SceneRecord
 from smnb.loaders.rasters.options import BandOption, band_options, check_file_units
 from smnb.loaders.sentinel.rasters import Geometry
 
-__all__ = ["open_stac_scenes"]
-
 _TIMEOUT = 60.0
 #: What reading JSON that is no STAC raises.
 _MALFORMED = (OSError, KeyError, ValueError, TypeError, AttributeError)
@@ -138,20 +136,27 @@ def open_stac_scenes(
         ]
     except (APIError, pystac.STACError, pystac.STACTypeError, requests.RequestException, *_MALFORMED) as error:
         raise CatalogError(
-            who, f"{root} cannot be read as STAC ({type(error).__name__}: {error})",
+            who,
+            f"{root} cannot be read as STAC ({type(error).__name__}: {error})",
             next_step="Check the address and the network; it is the root of an API, or a catalog.json",
-        ) from error  # fmt: skip
+        ) from error
     if not items:
         raise CatalogError(
-            who, "no item is in the catalog that was asked for",
+            who,
+            "no item is in the catalog that was asked for",
             got=plain(f"collection {collection}, bbox {bbox}, {start} to {end}, clouds up to {max_cloud_cover}"),
             next_step="Widen the search, or check the collection's name",
-        )  # fmt: skip
+        )
     records = [describer.scene(item) for item in items]
     return SceneIndex.of(
-        who, records, source=source, bands=[band.name for band in chosen], units=describer.units(),
-        catalog_id=catalog_id, synthetic=synthetic,
-    )  # fmt: skip
+        who,
+        records,
+        source=source,
+        bands=[band.name for band in chosen],
+        units=describer.units(),
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+    )
 
 
 def _check(who: str, cloud: Any, max_cloud_cover: Any, static: Any) -> None:
@@ -194,9 +199,11 @@ def _root(who: str, paths: Sequence[str | Path] | str | Path, url: str | None) -
     paths = [paths] if isinstance(paths, str | Path) else list(paths)
     if len(paths) != 1:
         raise CatalogError(
-            who, "a STAC catalog is one file or address", got=[str(path) for path in paths[:5]],
+            who,
+            "a STAC catalog is one file or address",
+            got=[str(path) for path in paths[:5]],
             next_step="Pass url, or let the entry's files name the catalog.json alone",
-        )  # fmt: skip
+        )
     return str(paths[0])
 
 
@@ -249,7 +256,7 @@ def _is_wanted(
     time = _time_of(item)
     if time is not None and (
         (period[0] is not None and time < period[0]) or (period[1] is not None and time > period[1])
-    ):  # fmt: skip
+    ):
         return False
     if most is not None and (covered := item.properties.get(cloud)) is not None and covered > most:
         return False
@@ -274,9 +281,14 @@ class _Describer:
     """Makes scenes of items."""
 
     def __init__(
-        self, who: str, bands: Sequence[BandOption], native_units: dict[str, str], cloud: str | None,
-        added: DnOffset | None, static: bool,
-    ) -> None:  # fmt: skip
+        self,
+        who: str,
+        bands: Sequence[BandOption],
+        native_units: dict[str, str],
+        cloud: str | None,
+        added: DnOffset | None,
+        static: bool,
+    ) -> None:
         self._who, self._bands, self._native_units, self._cloud = who, bands, native_units, cloud
         self._added, self._static = added, static
         self._geometries: dict[Geometry, Geometry] = {}
@@ -308,9 +320,11 @@ class _Describer:
         stated = item.properties.get(self._added.item_property)
         if stated is None:
             raise FormatError(
-                where, f"the item has no property {self._added.item_property!r}", got=sorted(item.properties),
+                where,
+                f"the item has no property {self._added.item_property!r}",
+                got=sorted(item.properties),
                 next_step="Correct boa_add_offset: {property: …}, or use 'since'",
-            )  # fmt: skip
+            )
         return self._added.of_baseline(where, str(stated))
 
     def _source(
@@ -319,9 +333,11 @@ class _Describer:
         asset = item.assets.get(str(band.where))
         if asset is None:
             raise FormatError(
-                where, f"the item has no asset {band.where!r} for band {band.name!r}", got=sorted(item.assets),
+                where,
+                f"the item has no asset {band.where!r} for band {band.name!r}",
+                got=sorted(item.assets),
                 next_step="Correct the option bands: {…: {asset: …}}",
-            )  # fmt: skip
+            )
         stated = _stated_of(asset, band.index)
         check_file_units(where, band, self._native_units.get(band.name), stated["unit"])
         self._stated.setdefault(band.name, stated["unit"] or "")
@@ -332,11 +348,16 @@ class _Describer:
         geometry = grids.get((str(band.where), band.index))
         nodata = band.nodata if band.nodata is not None else _float(where, "nodata", stated["nodata"])
         return BandSource(
-            (asset.get_absolute_href() or asset.href).removeprefix("file://"), "image", band.index,
+            (asset.get_absolute_href() or asset.href).removeprefix("file://"),
+            "image",
+            band.index,
             None if geometry is None else self._geometries.setdefault(geometry, geometry),
-            scale=scale if band.scale is None else band.scale, offset=offset if band.offset is None else band.offset,
-            nodata=None if nodata is None else (nodata,), added=added, conversion=band.conversion,
-        )  # fmt: skip
+            scale=scale if band.scale is None else band.scale,
+            offset=offset if band.offset is None else band.offset,
+            nodata=None if nodata is None else (nodata,),
+            added=added,
+            conversion=band.conversion,
+        )
 
     def _bounds(self, where: str, item: pystac.Item, source: BandSource) -> tuple[float, float, float, float]:
         if item.bbox is not None and len(item.bbox) in (4, 6) and np.isfinite(item.bbox).all():

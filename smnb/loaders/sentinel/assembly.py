@@ -27,15 +27,20 @@ __all__: list[str] = []
 _CHUNK = 2048
 #: Fields on the target: type, whether they are by polarization, and attributes.
 _FIELDS: dict[str, tuple[str, bool, dict[str, str]]] = {
-    "sigma0": ("float32", True, {
-        "units": "dB", "long_name": "radar backscatter coefficient, C band",
-        "cell_methods": "area: mean (of linear power)",
-    }),
+    "sigma0": (
+        "float32",
+        True,
+        {
+            "units": "dB",
+            "long_name": "radar backscatter coefficient, C band",
+            "cell_methods": "area: mean (of linear power)",
+        },
+    ),
     "n_looks": ("int32", True, {"units": "1", "long_name": "number of pixels averaged"}),
     "enl": ("float32", True, {"units": "1", "long_name": "equivalent number of looks of a pixel"}),
     "n_scenes": ("int16", False, {"units": "1", "long_name": "number of scenes averaged"}),
     "incidence_angle": ("float32", False, {"units": "degree", "long_name": "incidence angle"}),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,11 @@ def group_scenes(who: str, placed: Sequence[PlacedScene], mosaic: str) -> list[t
     for (time, members), (after, others) in itertools.pairwise(result):
         if time == after:
             raise FormatError(
-                who, "two scenes have one time", got=[members[0].scene.name, others[0].scene.name],
+                who,
+                "two scenes have one time",
+                got=[members[0].scene.name, others[0].scene.name],
                 next_step="Leave one out if they are versions of one scene, or pool them with mosaic='day'",
-            )  # fmt: skip
+            )
     return result
 
 
@@ -98,9 +105,8 @@ class Rectangle:
     def within(self, outer: Rectangle) -> tuple[slice, slice]:
         """Slices of an array that lies on `outer`."""
         return tuple(
-            slice(a - start, b - start)
-            for (a, b), (start, _) in ((self.rows, outer.rows), (self.cols, outer.cols))
-        )  # fmt: skip
+            slice(a - start, b - start) for (a, b), (start, _) in ((self.rows, outer.rows), (self.cols, outer.cols))
+        )
 
 
 def _combine(parts: list[Totals], here: Rectangle, n_polarizations: int, min_looks: int) -> dict[str, NDArray]:
@@ -180,9 +186,13 @@ def _one_time(
 
 
 def assemble(
-    target: Target, groups: Sequence[tuple[np.datetime64, list[PlacedScene]]], polarizations: Sequence[str],
-    min_looks: int, *, has_angle: bool,
-) -> xr.Dataset:  # fmt: skip
+    target: Target,
+    groups: Sequence[tuple[np.datetime64, list[PlacedScene]]],
+    polarizations: Sequence[str],
+    min_looks: int,
+    *,
+    has_angle: bool,
+) -> xr.Dataset:
     """The lazy Dataset, without what says where its values come from.
 
     Parameters
@@ -213,9 +223,10 @@ def assemble(
     masked = [dask.delayed(_sum_masked, pure=False)([one.totals for one in members]) for _, members in groups]
     shape = len(polarizations), len(MASK_REASONS)
     data["n_masked"] = (
-        ("time", "polarization", "reason"), da.stack([da.from_delayed(m, shape, dtype="int64") for m in masked]),
+        ("time", "polarization", "reason"),
+        da.stack([da.from_delayed(m, shape, dtype="int64") for m in masked]),
         {"units": "1", "long_name": "number of pixels left out"},
-    )  # fmt: skip
+    )
     own = {
         "time": np.array([time for time, _ in groups], "datetime64[ns]"),
         "polarization": list(polarizations),

@@ -172,9 +172,14 @@ class SceneReader(ExitStack):
 
 
 def average_scene(
-    who: str, scene: Scene, target: Target, placement: Placement, calibrations: dict[str, Calibration],
-    angles: AngleSource, block_pixels: int,
-) -> Totals:  # fmt: skip
+    who: str,
+    scene: Scene,
+    target: Target,
+    placement: Placement,
+    calibrations: dict[str, Calibration],
+    angles: AngleSource,
+    block_pixels: int,
+) -> Totals:
     """Add up the pixels of a scene by the target's cells.
 
     Parameters
@@ -244,8 +249,10 @@ def average_scene(
         outside, valid = int(masked[p, MASK_REASONS.index("out_of_range")]), int(totals.count[p].sum())
         if outside > _MOST_OUT_OF_RANGE * (outside + valid):
             raise FormatError(
-                f"{who}({scene.name})", f"most pixels of {name} are outside the range of backscatter",
-                got=plain(f"{outside} of {outside + valid}"), expected=plain("few"),
+                f"{who}({scene.name})",
+                f"most pixels of {name} are outside the range of backscatter",
+                got=plain(f"{outside} of {outside + valid}"),
+                expected=plain("few"),
                 next_step="Check 'units' and the scale; parts of the scene may be in other units",
-            )  # fmt: skip
+            )
     return totals

@@ -68,15 +68,20 @@ class Declaration:
         if not in_file:
             if self.scale is None:
                 raise FormatError(
-                    where, f"neither the file nor the caller states the scale of {band.native!r}", got="digital numbers",
+                    where,
+                    f"neither the file nor the caller states the scale of {band.native!r}",
+                    got="digital numbers",
                     next_step="Pass scale= (and offset=), the factor from digital numbers to 'dn_of'",
-                )  # fmt: skip
+                )
             return Calibration(self.quantity, self.scale, self.offset, self.mask_zero)
         if self.units == "dn" and self.scale is not None:
             raise FormatError(
-                where, f"the file itself states how {band.native!r} is scaled", got=(band.scale, band.offset),
-                expected=(self.scale, self.offset), next_step="Leave out scale and offset, and the file's are used",
-            )  # fmt: skip
+                where,
+                f"the file itself states how {band.native!r} is scaled",
+                got=(band.scale, band.offset),
+                expected=(self.scale, self.offset),
+                next_step="Leave out scale and offset, and the file's are used",
+            )
         if not band.scale > 0:
             raise FormatError(where, f"the scale of {band.native!r} is not positive", got=band.scale)
         return Calibration(self.quantity, band.scale, band.offset, self.mask_zero)
@@ -94,15 +99,20 @@ def declare(
     """
     if units not in UNITS:
         raise ParameterError(
-            who, "unknown 'units'", got=units, expected=list(UNITS),
+            who,
+            "unknown 'units'",
+            got=units,
+            expected=list(UNITS),
             next_step="Declare what the numbers in the files are, in the catalog's options or here",
-        )  # fmt: skip
+        )
     if units != "dn":
         if scale is not None or offset != 0.0 or dn_of is not None:
             raise ParameterError(
-                who, f"units {units!r} take no scale, offset or dn_of", got=(scale, offset, dn_of),
+                who,
+                f"units {units!r} take no scale, offset or dn_of",
+                got=(scale, offset, dn_of),
                 next_step="Pass units='dn' for numbers that need a scale",
-            )  # fmt: skip
+            )
         return Declaration(units, 1.0, 0.0, units, mask_zero)
     if dn_of not in QUANTITIES:
         raise ParameterError(
@@ -167,13 +177,16 @@ class Calibration:
         """Why numbers that are not valid are not: indices of `MASK_REASONS`, by the first that applies."""
         low, high = self.valid_range
         tests = {
-            "nodata": np.zeros(numbers.shape, bool) if nodata is None
-            else np.isnan(numbers) if np.isnan(nodata) else numbers == nodata,
+            "nodata": np.zeros(numbers.shape, bool)
+            if nodata is None
+            else np.isnan(numbers)
+            if np.isnan(nodata)
+            else numbers == nodata,
             "zero": (numbers == 0) & self.mask_zero,
             "not_finite": ~np.isfinite(numbers),
             "saturated": numbers == self.saturated(numbers.dtype),
             "out_of_range": ~((numbers >= low) & (numbers <= high)),
-        }  # fmt: skip
+        }
         return np.select([tests[r] for r in MASK_REASONS], range(len(MASK_REASONS)), _NODATA).astype("uint8")
 
 
@@ -223,7 +236,9 @@ def check_sample(where: str, band: Band, numbers: NDArray, declaration: Declarat
         hint = "They look like digital numbers: declare units='dn' with 'scale' and 'dn_of'"
     usual_low, usual_high = _USUAL[calibration.quantity]
     raise FormatError(
-        where, f"{band.native!r} does not hold {_WORDS[calibration.quantity]}, as declared",
+        where,
+        f"{band.native!r} does not hold {_WORDS[calibration.quantity]}, as declared",
         got=plain(f"5, 50 and 95 % quantiles {low:.4g}, {middle:.4g}, {high:.4g}"),
-        expected=plain(f"mostly between {usual_low:g} and {usual_high:g}"), next_step=hint,
-    )  # fmt: skip
+        expected=plain(f"mostly between {usual_low:g} and {usual_high:g}"),
+        next_step=hint,
+    )

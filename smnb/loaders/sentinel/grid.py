@@ -14,8 +14,6 @@ from pyproj.exceptions import CRSError
 from smnb.contract import ParameterError, plain
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid
 
-__all__ = ["ProjectedGrid"]
-
 
 @dataclass(frozen=True)
 class ProjectedGrid:
@@ -59,14 +57,18 @@ class ProjectedGrid:
             raise ParameterError("ProjectedGrid", "unknown 'crs'", got=self.crs, expected="EPSG:32614") from error
         if not crs.is_projected:
             raise ParameterError(
-                "ProjectedGrid", "'crs' is not projected", got=self.crs,
+                "ProjectedGrid",
+                "'crs' is not projected",
+                got=self.crs,
                 next_step="Use smnb.grids.RegularGrid for a grid in latitude and longitude",
-            )  # fmt: skip
+            )
         if not (np.isfinite([self.west, self.north, self.cell]).all() and self.cell > 0):
             raise ParameterError(
-                "ProjectedGrid", "position or cell size is not valid", got=(self.west, self.north, self.cell),
+                "ProjectedGrid",
+                "position or cell size is not valid",
+                got=(self.west, self.north, self.cell),
                 expected=plain("finite edges and a cell > 0"),
-            )  # fmt: skip
+            )
         if self.n_rows < 1 or self.n_cols < 1:
             raise ParameterError("ProjectedGrid", "has no cell", got=(self.n_rows, self.n_cols))
 
@@ -82,15 +84,21 @@ class ProjectedGrid:
         box = (west, south, east, north)
         if not (np.isfinite(box).all() and west < east and south < north and cell > 0):
             raise ParameterError(
-                "ProjectedGrid.covering", "the box or the cell size is not valid", got=(*box, cell),
+                "ProjectedGrid.covering",
+                "the box or the cell size is not valid",
+                got=(*box, cell),
                 expected=plain("west < east, south < north, cell > 0"),
-            )  # fmt: skip
+            )
         first_col, last_col = np.floor(west / cell), np.ceil(east / cell)
         first_row, last_row = np.floor(south / cell), np.ceil(north / cell)
         return cls(
-            crs, float(first_col * cell), float(last_row * cell), float(cell), int(last_row - first_row),
+            crs,
+            float(first_col * cell),
+            float(last_row * cell),
+            float(cell),
+            int(last_row - first_row),
             int(last_col - first_col),
-        )  # fmt: skip
+        )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -172,22 +180,37 @@ def target_of(who: str, grid: EaseWindow | RegularGrid | ProjectedGrid) -> Targe
     if isinstance(grid, EaseWindow):
         ease = grid.grid
         return Target(
-            CRS.from_epsg(6933).to_wkt(), ("y", "x"), grid.shape, (grid.col_start - ease.n_cols / 2) * ease.cell,
-            (ease.n_rows / 2 - grid.row_start) * ease.cell, ease.cell, -ease.cell, coords=grid.coords(),
-        )  # fmt: skip
+            CRS.from_epsg(6933).to_wkt(),
+            ("y", "x"),
+            grid.shape,
+            (grid.col_start - ease.n_cols / 2) * ease.cell,
+            (ease.n_rows / 2 - grid.row_start) * ease.cell,
+            ease.cell,
+            -ease.cell,
+            coords=grid.coords(),
+        )
     if isinstance(grid, RegularGrid):
         step = grid.resolution
         return Target(
-            CRS.from_epsg(4326).to_wkt(), ("lat", "lon"), grid.shape, grid.west, grid.south, step, step, 360.0 / step,
+            CRS.from_epsg(4326).to_wkt(),
+            ("lat", "lon"),
+            grid.shape,
+            grid.west,
+            grid.south,
+            step,
+            step,
+            360.0 / step,
             grid.coords(),
-        )  # fmt: skip
+        )
     if isinstance(grid, ProjectedGrid):
         wkt = CRS.from_user_input(grid.crs).to_wkt()
         return Target(wkt, ("y", "x"), grid.shape, grid.west, grid.north, grid.cell, -grid.cell, coords=grid.coords())
     raise ParameterError(
-        who, "unknown 'grid'", got=grid if isinstance(grid, str) else type(grid).__name__,
+        who,
+        "unknown 'grid'",
+        got=grid if isinstance(grid, str) else type(grid).__name__,
         expected=[*EASE_GRIDS, "EaseGrid", "EaseWindow", "RegularGrid", "ProjectedGrid"],
-    )  # fmt: skip
+    )
 
 
 def ease_window_around(who: str, grid: EaseGrid, lat: NDArray, lon: NDArray) -> EaseWindow:
@@ -204,8 +227,9 @@ def ease_window_around(who: str, grid: EaseGrid, lat: NDArray, lon: NDArray) -> 
         raise ParameterError(who, f"the scenes are off the {grid.name} grid", got=(float(lat.min()), float(lat.max())))
     if np.ptp(col[inside]) > grid.n_cols / 2:
         raise ParameterError(
-            who, "the scenes lie on both sides of the date line, so that no window holds them all",
+            who,
+            "the scenes lie on both sides of the date line, so that no window holds them all",
             got=(float(lon.min()), float(lon.max())),
             next_step="Open each side onto a window of its own: grid=M01.window(south=…, north=…, west=…, east=…)",
-        )  # fmt: skip
+        )
     return grid.window_of(row[inside], col[inside])

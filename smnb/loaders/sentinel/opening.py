@@ -23,8 +23,6 @@ from smnb.loaders.sentinel.placing import edges_latlon, place_scene
 from smnb.loaders.sentinel.rasters import POLARIZATIONS, ROLES, Scene, list_scenes
 from smnb.loaders.sentinel.sampling import ANGLE_UNITS, calibrate, check_pixels
 
-__all__ = ["open_sentinel1"]
-
 MOSAICS = ("scene", "day")
 #: Pixels read at a time. About 150 bytes each are held.
 _BLOCK_PIXELS = 1 << 20
@@ -154,9 +152,12 @@ def open_sentinel1(
         placed.append(PlacedScene(scene, placement, totals))
     if not placed:
         raise ParameterError(
-            who, "no scene reaches the grid", got=plain(f"{scenes[0].name}: {_extent(scenes[0])}"),
-            expected=plain(f"an overlap with {grid!r}"), next_step="Choose a grid over the scenes, or other scenes",
-        )  # fmt: skip
+            who,
+            "no scene reaches the grid",
+            got=plain(f"{scenes[0].name}: {_extent(scenes[0])}"),
+            expected=plain(f"an overlap with {grid!r}"),
+            next_step="Choose a grid over the scenes, or other scenes",
+        )
     groups = group_scenes(who, placed, mosaic)
     named = {band.native for one in placed if (band := one.scene.band("angle"))}
     has_angle = incidence_angle is not None or bool(named)
@@ -171,16 +172,24 @@ def open_sentinel1(
     dataset.attrs["scenes_outside"] = json.dumps(outside)
     dataset.attrs["time_source"] = ", ".join(sorted({one.scene.time_source for one in placed}))
     stamp(
-        dataset, source="Sentinel-1 GRD, sigma nought", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source="Sentinel-1 GRD, sigma nought",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {len(placed)} scenes ({declaration.units}) averaged in linear power, mosaic {mosaic!r}",
-    )  # fmt: skip
+    )
     return check_dataset(count_masks(dataset) if count else dataset, who=who, require=("sigma0",))
 
 
 def _check_options(
-    who: str, bands: Sequence[str] | None, incidence_angle: float | None, angle_units: str, mosaic: str, min_looks: int,
+    who: str,
+    bands: Sequence[str] | None,
+    incidence_angle: float | None,
+    angle_units: str,
+    mosaic: str,
+    min_looks: int,
     block_pixels: int,
-) -> None:  # fmt: skip
+) -> None:
     for name, value, known in (("mosaic", mosaic, MOSAICS), ("angle_units", angle_units, tuple(ANGLE_UNITS))):
         if value not in known:
             raise ParameterError(who, f"unknown {name!r}", got=value, expected=list(known))
@@ -205,9 +214,11 @@ def _within(who: str, scenes: list[Scene], first: np.datetime64 | None, last: np
     chosen = [s for s in scenes if (first is None or s.time >= first) and (last is None or s.time <= last)]
     if not chosen:
         raise ParameterError(
-            who, "no scene is in the period", got=(str(first), str(last)),
+            who,
+            "no scene is in the period",
+            got=(str(first), str(last)),
             expected=plain(f"times in {scenes[0].time} to {scenes[-1].time}"),
-        )  # fmt: skip
+        )
     return chosen
 
 

@@ -45,9 +45,10 @@ def _basis(size: int, at: NDArray) -> NDArray[np.float64]:
     """Lagrange's polynomials of `_nodes` at positions, ``(len(at), degree + 1)``."""
     nodes = _nodes(size)
     others = [np.delete(nodes, k) for k in range(nodes.size)]
-    return np.stack([
-        np.prod((at[:, None] - rest) / (node - rest), axis=1) for node, rest in zip(nodes, others, strict=True)
-    ], axis=1)  # fmt: skip
+    return np.stack(
+        [np.prod((at[:, None] - rest) / (node - rest), axis=1) for node, rest in zip(nodes, others, strict=True)],
+        axis=1,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -224,8 +225,10 @@ def place_scene(who: str, scene: Scene, target: Target) -> Placement | None:
     placement = pixel_map.place()
     if placement is not None and pixel_map.step > 1.001:
         raise ParameterError(
-            who, f"the target's cells are finer than the pixels of {scene.name}, so that some would hold none",
-            got=plain(f"{pixel_map.step:.3g} cells a pixel"), expected=plain("at most 1"),
+            who,
+            f"the target's cells are finer than the pixels of {scene.name}, so that some would hold none",
+            got=plain(f"{pixel_map.step:.3g} cells a pixel"),
+            expected=plain("at most 1"),
             next_step="Choose a coarser grid",
-        )  # fmt: skip
+        )
     return placement

@@ -130,9 +130,11 @@ def role_of(where: str, text: str) -> str | None:
     other = _OTHER_QUANTITY.search(text)
     if other and found:
         raise FormatError(
-            where, f"{text!r} is {other[1].lower()} nought", expected="sigma nought (sigma0)",
+            where,
+            f"{text!r} is {other[1].lower()} nought",
+            expected="sigma nought (sigma0)",
             next_step="Process or download the scene as sigma0; the two differ by the cosine of the incidence angle or more",
-        )  # fmt: skip
+        )
     if len(found) == 1:
         return found.pop()
     return "angle" if _ANGLE.search(text) and not found else None
@@ -190,17 +192,25 @@ def _roles(where: str, path: Path, source: rasterio.DatasetReader, declared: Seq
         for i, role in told.items():
             if role and role != declared[i - 1]:
                 raise FormatError(
-                    where, f"band {i} is not what 'bands' says", got=source.descriptions[i - 1] or path.stem,
-                    expected=declared[i - 1], next_step="Correct 'bands', or leave it out where files describe their bands",
-                )  # fmt: skip
+                    where,
+                    f"band {i} is not what 'bands' says",
+                    got=source.descriptions[i - 1] or path.stem,
+                    expected=declared[i - 1],
+                    next_step="Correct 'bands', or leave it out where files describe their bands",
+                )
         return list(declared)
     if not any(told.values()):
         raise FormatError(
-            where, f"nothing tells what its {source.count} bands are", got=list(source.descriptions),
-            expected=plain("descriptions or a file name with VV, VH, angle" if declared is None
-                           else f"{len(declared)} bands, as 'bands' says"),
+            where,
+            f"nothing tells what its {source.count} bands are",
+            got=list(source.descriptions),
+            expected=plain(
+                "descriptions or a file name with VV, VH, angle"
+                if declared is None
+                else f"{len(declared)} bands, as 'bands' says"
+            ),
             next_step="Declare the order of the bands: bands=['VV', 'VH', 'angle'], '' for one that is not needed",
-        )  # fmt: skip
+        )
     return [told.get(i) or "" for i in source.indexes]
 
 
@@ -208,17 +218,21 @@ def geometry_of(where: str, source: rasterio.DatasetReader) -> Geometry:
     if source.crs is None:
         in_radar_geometry = bool(source.gcps[0]) or source.rpcs is not None
         raise FormatError(
-            where, "the raster states no coordinate reference system" + (
-                ", only ground control points: it is in radar geometry" if in_radar_geometry else ""
-            ),
-            next_step="Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)" if in_radar_geometry
+            where,
+            "the raster states no coordinate reference system"
+            + (", only ground control points: it is in radar geometry" if in_radar_geometry else ""),
+            next_step="Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)"
+            if in_radar_geometry
             else "Find out what it is in and set it, for instance with rio edit-info",
-        )  # fmt: skip
+        )
     if source.transform.is_identity or source.transform.determinant == 0.0:
         raise FormatError(
-            where, "the raster does not state where its pixels are", got=tuple(source.transform)[:6],
-            expected=plain("an affine transform"), next_step="Export it again with its georeferencing",
-        )  # fmt: skip
+            where,
+            "the raster does not state where its pixels are",
+            got=tuple(source.transform)[:6],
+            expected=plain("an affine transform"),
+            next_step="Export it again with its georeferencing",
+        )
     return Geometry(source.crs.to_wkt(), tuple(source.transform)[:6], source.height, source.width)
 
 
@@ -265,25 +279,35 @@ def _read_header(
             with rasterio.open(path) as source:
                 if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
                     raise FormatError(
-                        where, "the raster holds complex numbers: it is single-look complex, not GRD",
-                        got=source.dtypes[0], next_step="Use the ground-range-detected product, calibrated to sigma0",
-                    )  # fmt: skip
+                        where,
+                        "the raster holds complex numbers: it is single-look complex, not GRD",
+                        got=source.dtypes[0],
+                        next_step="Use the ground-range-detected product, calibrated to sigma0",
+                    )
                 geometry, roles = geometry_of(where, source), _roles(where, path, source, declared)
                 bands = tuple(
                     Band(
-                        path, i, role, source.descriptions[i - 1] or path.stem, source.dtypes[i - 1],
-                        source.nodatavals[i - 1], MaskFlags.per_dataset in source.mask_flag_enums[i - 1],
-                        source.scales[i - 1], source.offsets[i - 1],
+                        path,
+                        i,
+                        role,
+                        source.descriptions[i - 1] or path.stem,
+                        source.dtypes[i - 1],
+                        source.nodatavals[i - 1],
+                        MaskFlags.per_dataset in source.mask_flag_enums[i - 1],
+                        source.scales[i - 1],
+                        source.offsets[i - 1],
                     )
-                    for i, role in zip(source.indexes, roles, strict=True) if role
-                )  # fmt: skip
+                    for i, role in zip(source.indexes, roles, strict=True)
+                    if role
+                )
                 time = time_of(path, source.tags()) if at is None else (at, "declared")
                 if time is None:
                     raise FormatError(
-                        where, "nothing tells when the scene was seen",
+                        where,
+                        "nothing tells when the scene was seen",
                         expected="a time such as 20200901T001122 in the name",
                         next_step="Pass times=, or rename the files after their scenes",
-                    )  # fmt: skip
+                    )
                 return _File(path, geometry, source.block_shapes[0], bands, time)
     except rasterio.errors.RasterioError as error:
         raise unreadable(where, error) from error
@@ -302,9 +326,12 @@ def _declared_times(who: str, paths: Sequence[Path], times: Any) -> list[np.date
     times = [times] * len(paths) if np.ndim(times) == 0 else list(times)
     if len(times) != len(paths):
         raise ParameterError(
-            who, "'times' has another length than 'paths'", got=len(times), expected=len(paths),
+            who,
+            "'times' has another length than 'paths'",
+            got=len(times),
+            expected=len(paths),
             next_step="Pass one time for every file, or one for all",
-        )  # fmt: skip
+        )
     try:
         parsed = [np.datetime64(time, "ns") for time in times]
     except (ValueError, TypeError) as error:
@@ -322,9 +349,11 @@ def _scene_of(who: str, folder: Path, name: str, files: Sequence[_File], wanted:
         where = f"{who}({file.path.name})"
         if differing := first.geometry.differences(file.geometry):
             raise FormatError(
-                where, f"is on another grid than {first.path.name} of the same scene",
-                got=plain("another " + ", ".join(differing)), next_step="Export all bands of a scene on one grid",
-            )  # fmt: skip
+                where,
+                f"is on another grid than {first.path.name} of the same scene",
+                got=plain("another " + ", ".join(differing)),
+                next_step="Export all bands of a scene on one grid",
+            )
         for band in file.bands:
             if band.role in found:
                 raise FormatError(where, f"the scene has {band.role} twice", got=found[band.role].path.name)
@@ -334,15 +363,21 @@ def _scene_of(who: str, folder: Path, name: str, files: Sequence[_File], wanted:
     time, source = min(file.time for file in files)
     if source != _TAG and any(file.time[0] != time for file in files):
         raise FormatError(
-            where, "files of the scene have different times", got=[str(file.time[0]) for file in files],
-            expected=plain("one time"), next_step="Check 'times', or the files' names",
-        )  # fmt: skip
+            where,
+            "files of the scene have different times",
+            got=[str(file.time[0]) for file in files],
+            expected=plain("one time"),
+            next_step="Check 'times', or the files' names",
+        )
     absent = [p for p in wanted if p not in found]
     if absent:
         raise FormatError(
-            where, f"the scene has no sigma0 of {', '.join(absent)}", got=sorted(found), expected=list(wanted),
+            where,
+            f"the scene has no sigma0 of {', '.join(absent)}",
+            got=sorted(found),
+            expected=list(wanted),
             next_step="Add the files that are missing, or choose with polarizations=[…]",
-        )  # fmt: skip
+        )
     kept = tuple(found[role] for role in (*wanted, "angle") if role in found)
     acquisition = str(folder / _EXPORT_PIECE.sub("", name))
     shown = name.strip("-_. ") or folder.name

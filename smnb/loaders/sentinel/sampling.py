@@ -57,9 +57,10 @@ def check_pixels(
                 continue
             if sample.size == 0 and not _has_any(reader, scene, band.role):
                 raise FormatError(
-                    where, f"the scene holds no backscatter: every pixel of {band.role} is zero, NaN or no-data",
+                    where,
+                    f"the scene holds no backscatter: every pixel of {band.role} is zero, NaN or no-data",
                     next_step="Leave the scene out, or export it again",
-                )  # fmt: skip
+                )
             check_sample(where, band, sample, declaration, calibrations[band.role])
 
 
@@ -71,11 +72,12 @@ def _check_angles(where: str, band: Band, sample: NDArray, units: str) -> None:
     right = 0.0 < middle < 90.0 and highest > np.pi / 2 if units == "degree" else 0.0 < middle < np.pi / 2
     if not right:
         raise FormatError(
-            where, f"{band.native!r} does not hold incidence angles in {units}s, as declared",
+            where,
+            f"{band.native!r} does not hold incidence angles in {units}s, as declared",
             got=plain(f"median {middle:.4g}, highest {highest:.4g}"),
             expected=plain("0 to 90 degrees" if units == "degree" else "0 to 1.57 radians"),
             next_step=f"Correct 'angle_units' ({', '.join(ANGLE_UNITS)}), or declare in 'bands' which band it is",
-        )  # fmt: skip
+        )
 
 
 def _there(numbers: NDArray, present: NDArray | None, nodata: float | None) -> NDArray:

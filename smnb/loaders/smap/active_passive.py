@@ -25,8 +25,6 @@ from smnb.loaders.smap.granules import RESOLUTIONS, check_short_name, group_of, 
 from smnb.loaders.smap.reading import count_masks
 from smnb.loaders.smap.selection import Selection, check_option
 
-__all__ = ["open_l2_active_passive"]
-
 _OPTIONS = ("baseline", "apm")
 
 
@@ -44,17 +42,22 @@ def _names(where: str, group: h5py.Group, suffix: str, option: str) -> dict[str,
     second = f"SMAP_Sentinel_overpass_timediff_hr{suffix}" in group
     if option == "apm" and (second or f"disagg_soil_moisture_apm{suffix}" in group):
         raise FormatError(
-            where, "the apm retrieval of version 2 is not read: its EASE-Grid indices are not counted from 0", got=there,
+            where,
+            "the apm retrieval of version 2 is not read: its EASE-Grid indices are not counted from 0",
+            got=there,
             expected=f"soil_moisture_apm{suffix} of version 3",
             next_step="Download version 3 of SPL2SMAP_S, or pass option='baseline'",
-        )  # fmt: skip
+        )
     ending = "" if option == "baseline" else "_apm"
     base = f"soil_moisture{ending}"
     if f"{base}{suffix}" not in group:
         raise FormatError(
-            where, f"there is no soil moisture of option {option!r}", got=there, expected=f"{base}{suffix}",
+            where,
+            f"there is no soil moisture of option {option!r}",
+            got=there,
+            expected=f"{base}{suffix}",
             next_step="Check the release: names differ before version 3; without soil moisture, leave it out of 'variables'",
-        )  # fmt: skip
+        )
     others = ("soil_moisture_std_dev", "retrieval_qual_flag")
     return {"soil_moisture": base} | {name: f"{name}{ending}" for name in others}
 
@@ -140,9 +143,12 @@ def open_l2_active_passive(
     dataset.attrs |= {"soil_moisture_option": option, "resolution": resolution}
     n_times = dataset.sizes["time"]
     stamp(
-        dataset, source="SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source="SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {n_times} scenes ({len(granules) - n_times} others have no cell in the region), "
         f"{EaseWindow.from_dataset(dataset)}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB",
-    )  # fmt: skip
+    )
     dataset = count_masks(dataset) if count and "n_masked" in dataset else dataset
     return check_dataset(dataset, who=who, require=tuple(v.name for v in selection.present()))

@@ -59,25 +59,31 @@ def list_cells(where: str, grid: EaseGrid, row: NDArray, col: NDArray, region: E
     """
     if row.shape != col.shape or row.dtype.kind not in "iu" or col.dtype.kind not in "iu":
         raise FormatError(
-            where, "EASE_row_index and EASE_column_index are no integers of one shape",
+            where,
+            "EASE_row_index and EASE_column_index are no integers of one shape",
             got=(row.shape, str(row.dtype), col.shape, str(col.dtype)),
-        )  # fmt: skip
+        )
     good = (row != FLAG_FILL) & (col != FLAG_FILL)
     try:
         grid.check_indices(where, row[good], col[good])
     except ParameterError as error:
         raise FormatError(
-            where, f"EASE-Grid indices are outside {grid.name}: {error.what}", got=error.got, expected=error.expected,
+            where,
+            f"EASE-Grid indices are outside {grid.name}: {error.what}",
+            got=error.got,
+            expected=error.expected,
             next_step="Check that the granule is of this product and resolution, and download it again",
-        ) from error  # fmt: skip
+        ) from error
     flat = row.astype("int64") * grid.n_cols + col
     ordered = np.sort(flat[good])
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if twice.size:
         raise FormatError(
-            where, f"{np.unique(twice).size} cells occur twice in the granule",
-            got=plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}"), expected="each cell once",
-        )  # fmt: skip
+            where,
+            f"{np.unique(twice).size} cells occur twice in the granule",
+            got=plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}"),
+            expected="each cell once",
+        )
     inside = good
     if region is not None:
         inside = good & (row >= region.row_start) & (row < region.row_stop)
@@ -100,18 +106,23 @@ def window_of(who: str, grid: EaseGrid, lists: Sequence[CellList], region: EaseW
     """
     if not any(cells.take.size for cells in lists):
         raise CatalogError(
-            who, "no granule has a cell in the region" if region else "the granules hold no cell",
-            got=plain(f"{len(lists)} granules, {region}"), next_step="Check the region, or open other granules",
-        )  # fmt: skip
+            who,
+            "no granule has a cell in the region" if region else "the granules hold no cell",
+            got=plain(f"{len(lists)} granules, {region}"),
+            next_step="Check the region, or open other granules",
+        )
     if region is None:
         ends = [(c.row.min(), c.row.max(), c.col.min(), c.col.max()) for c in lists if c.take.size]
         top, bottom, left, right = zip(*ends, strict=True)
         region = grid.window_of(np.array([min(top), max(bottom)]), np.array([min(left), max(right)]))
     if region.shape[0] * region.shape[1] > _MOST_CELLS:
         raise ParameterError(
-            who, "the window that holds all cells is too large", got=region, expected=f"<= {_MOST_CELLS} cells",
+            who,
+            "the window that holds all cells is too large",
+            got=region,
+            expected=f"<= {_MOST_CELLS} cells",
             next_step="Pass a smaller region, or fewer granules",
-        )  # fmt: skip
+        )
     return region
 
 
@@ -145,8 +156,13 @@ class Listed:
 
 
 def build_cells(
-    selection: Selection, grid: EaseGrid, region: EaseWindow | None, listed: Sequence[Listed], *, keep_empty: bool = False
-) -> xr.Dataset:  # fmt: skip
+    selection: Selection,
+    grid: EaseGrid,
+    region: EaseWindow | None,
+    listed: Sequence[Listed],
+    *,
+    keep_empty: bool = False,
+) -> xr.Dataset:
     """The lazy Dataset of granules that list their cells, one time a granule.
 
     Parameters
@@ -178,9 +194,11 @@ def build_cells(
     if pieces.shape[1] == 1:
         pieces, lead = pieces[:, 0], ("time",)
     dataset = build(
-        Pieces(selection.who, window, pieces, lead, selection.tests), selection.present(), selection.catalogue,
+        Pieces(selection.who, window, pieces, lead, selection.tests),
+        selection.present(),
+        selection.catalogue,
         selection.family,
-    )  # fmt: skip
+    )
     empty = [item.granule.path.name for item in listed if not item.n_cells]
     dataset.attrs = {
         **selection.attrs([item.granule for item in kept]),

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, ParameterError, check_dataset, stamp
 
-__all__ = ["composite"]
-
 _DAYS = (1, 2, 3)
 _DAY = np.timedelta64(1, "D")
 
@@ -39,9 +37,11 @@ def _check(who: str, dataset: xr.Dataset, days: int, variables: Sequence[str] | 
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) != len(names):
         raise ParameterError(
-            who, "'variables' holds no floating-point variable over (time, y, x), one twice, or none",
-            got=unknown or names, expected=known,
-        )  # fmt: skip
+            who,
+            "'variables' holds no floating-point variable over (time, y, x), one twice, or none",
+            got=unknown or names,
+            expected=known,
+        )
     time = dataset["time"].values
     if time.size == 0 or not np.issubdtype(time.dtype, np.datetime64) or (np.diff(time) <= np.timedelta64(0)).any():
         raise ContractError(who, "'time' is not UTC, increasing, with at least one value", got=str(time[:3]))
@@ -116,15 +116,18 @@ def composite(
         _write_masked(result, dataset, masked)
     left_out = sorted(str(n) for n in dataset.data_vars if n not in names and n != "n_masked")
     result.attrs |= {
-        "composite_days": days, "periods_without_data": json.dumps(empty),
+        "composite_days": days,
+        "periods_without_data": json.dumps(empty),
         "period": "[time, time + composite_days), whole UTC days by the time of the images",
-    }  # fmt: skip
+    }
     stamp(
-        result, source=str(dataset.attrs.get("source", "")), catalog_id=str(dataset.attrs.get("catalog_id", "")),
+        result,
+        source=str(dataset.attrs.get("source", "")),
+        catalog_id=str(dataset.attrs.get("catalog_id", "")),
         synthetic=bool(dataset.attrs.get("synthetic", 0)),
         step=f"{who}: {dates.size} images to {starts.size} periods of {days} day(s) from {first}, {len(empty)} without "
         f"data; left out {', '.join(left_out) or 'nothing'}",
-    )  # fmt: skip
+    )
     return check_dataset(result, who=who)
 
 
@@ -145,9 +148,13 @@ def _mean(values: NDArray, power: bool) -> tuple[NDArray, NDArray]:
 
 
 def _to_dataset(
-    dataset: xr.Dataset, sources: dict[str, xr.DataArray], mean: dict[str, NDArray], n_obs: dict[str, NDArray],
-    starts: NDArray[np.datetime64], days: int,
-) -> xr.Dataset:  # fmt: skip
+    dataset: xr.Dataset,
+    sources: dict[str, xr.DataArray],
+    mean: dict[str, NDArray],
+    n_obs: dict[str, NDArray],
+    starts: NDArray[np.datetime64],
+    days: int,
+) -> xr.Dataset:
     data: dict[str, Any] = {}
     for name, array in sources.items():
         dims = ("time", *array.dims[2:])

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from smnb.contract import VARIABLES
 
-__all__ = ["ALGORITHMS", "OPTIONS", "baseline_algorithm"]
-
 #: Options of the passive products' soil moisture.
 OPTIONS = ("baseline", "sca-h", "sca-v", "dca")
 #: Suffixes of each algorithm's fields, newer and older releases.
@@ -97,56 +95,122 @@ _SHARED = (
     _canonical("sand_fraction", "sand_fraction"),
     Variable("bulk_density", {"": ("bulk_density",)}, "g cm-3", "soil bulk density", valid=(0.0, 2.65)),
     Variable("albedo", {"": ("albedo",)}, "1", "single-scattering albedo of the vegetation", by_algorithm=True),
-    Variable("vegetation_opacity", {"": ("vegetation_opacity",)}, "1", "optical depth of the vegetation along the slant",
-             valid=(0.0, 10.0), by_algorithm=True),
+    Variable(
+        "vegetation_opacity",
+        {"": ("vegetation_opacity",)},
+        "1",
+        "optical depth of the vegetation along the slant",
+        valid=(0.0, 10.0),
+        by_algorithm=True,
+    ),
     Variable("landcover_class", {"": ("landcover_class",)}, "1", "dominant IGBP land cover class", "class"),
-)  # fmt: skip
+)
 _FLAGS = (
     Variable("retrieval_qual_flag", {"": ("retrieval_qual_flag",)}, "1", "quality of the retrieval", "flag"),
     Variable("surface_flag", {"": ("surface_flag",)}, "1", "conditions of the surface", "flag"),
 )
 
 #: SPL2SMP, SPL2SMP_E, SPL3SMP, SPL3SMP_E.
-PASSIVE: dict[str, Variable] = _by_name((
-    _canonical("soil_moisture", "soil_moisture", valid=_MOISTURE_RANGE, native_units=_VOLUME, screened=True),
-    Variable("tb", {"1.41H": ("tb_h_corrected",), "1.41V": ("tb_v_corrected",)}, "K",
-             "brightness temperature, corrected for water bodies", valid=(0.0, 330.0), native_units=_KELVIN,
-             dim="channel"),
-    *_SHARED,
-    Variable("roughness", {"": ("roughness_coefficient",)}, "1", "roughness coefficient h", valid=(0.0, 10.0),
-             by_algorithm=True),
-    Variable("static_water_body_fraction", {"": ("static_water_body_fraction",)}, "1", "fraction of static water"),
-    Variable("boresight_incidence", {"": ("boresight_incidence",)}, "degree", "incidence angle of the boresight",
-             valid=(0.0, 90.0), native_units=_DEGREES),
-    Variable("observation_time", {"": ("tb_time_seconds",)}, "", "mean time of the footprints in the cell, UTC", "time"),
-    *_FLAGS,
-    Variable("tb_qual_flag_h", {"": ("tb_qual_flag_h",)}, "1", "quality of tb, horizontal", "flag"),
-    Variable("tb_qual_flag_v", {"": ("tb_qual_flag_v",)}, "1", "quality of tb, vertical", "flag"),
-))  # fmt: skip
+PASSIVE: dict[str, Variable] = _by_name(
+    (
+        _canonical("soil_moisture", "soil_moisture", valid=_MOISTURE_RANGE, native_units=_VOLUME, screened=True),
+        Variable(
+            "tb",
+            {"1.41H": ("tb_h_corrected",), "1.41V": ("tb_v_corrected",)},
+            "K",
+            "brightness temperature, corrected for water bodies",
+            valid=(0.0, 330.0),
+            native_units=_KELVIN,
+            dim="channel",
+        ),
+        *_SHARED,
+        Variable(
+            "roughness",
+            {"": ("roughness_coefficient",)},
+            "1",
+            "roughness coefficient h",
+            valid=(0.0, 10.0),
+            by_algorithm=True,
+        ),
+        Variable("static_water_body_fraction", {"": ("static_water_body_fraction",)}, "1", "fraction of static water"),
+        Variable(
+            "boresight_incidence",
+            {"": ("boresight_incidence",)},
+            "degree",
+            "incidence angle of the boresight",
+            valid=(0.0, 90.0),
+            native_units=_DEGREES,
+        ),
+        Variable(
+            "observation_time", {"": ("tb_time_seconds",)}, "", "mean time of the footprints in the cell, UTC", "time"
+        ),
+        *_FLAGS,
+        Variable("tb_qual_flag_h", {"": ("tb_qual_flag_h",)}, "1", "quality of tb, horizontal", "flag"),
+        Variable("tb_qual_flag_v", {"": ("tb_qual_flag_v",)}, "1", "quality of tb, vertical", "flag"),
+    )
+)
 
 #: SPL2SMAP_S; every name carries the suffix _3km or _1km.
-ACTIVE_PASSIVE: dict[str, Variable] = _by_name((
-    _canonical("soil_moisture", "soil_moisture", valid=_MOISTURE_RANGE, native_units=_VOLUME, screened=True),
-    Variable("soil_moisture_std_dev", {"": ("soil_moisture_std_dev",)}, "m3 m-3", "standard deviation of soil moisture",
-             native_units=_VOLUME, screened=True),
-    Variable("tb", {"1.41V": ("tb_v_disaggregated",)}, "K", "disaggregated brightness temperature", valid=(0.0, 330.0),
-             native_units=_KELVIN, dim="channel"),
-    # linear power in the files: -60 to 30 dB
-    Variable("sigma0", {"VV": ("sigma0_vv_aggregated",), "VH": ("sigma0_vh_aggregated",)}, "dB",
-             "Sentinel-1 backscatter, averaged as power", valid=(1e-6, 1e3), dim="polarization"),
-    _canonical("incidence_angle", "sigma0_incidence_angle", long_name="incidence angle of Sentinel-1",
-               native_units=_DEGREES),
-    *_SHARED,
-    Variable("bare_soil_roughness", {"": ("bare_soil_roughness_retrieved",)}, "", "bare soil roughness",
-             valid=(0.0, 10.0)),
-    Variable("water_body_fraction", {"": ("water_body_fraction",)}, "1", "fraction of water"),
-    Variable("overpass_time_difference",
-             {"": ("SMAP_Sentinel-1_overpass_timediff_hr", "SMAP_Sentinel_overpass_timediff_hr")}, "h",
-             "time between the overpasses of SMAP and Sentinel-1", valid=(-240.0, 240.0)),
-    Variable("observation_time", {"": ("spacecraft_overpass_time_seconds",)}, "", "time of SMAP's overpass, UTC", "time"),
-    *_FLAGS,
-    Variable("tb_qual_flag_v", {"": ("disaggregated_tb_v_qual_flag",)}, "1", "quality of the disaggregated tb", "flag"),
-))  # fmt: skip
+ACTIVE_PASSIVE: dict[str, Variable] = _by_name(
+    (
+        _canonical("soil_moisture", "soil_moisture", valid=_MOISTURE_RANGE, native_units=_VOLUME, screened=True),
+        Variable(
+            "soil_moisture_std_dev",
+            {"": ("soil_moisture_std_dev",)},
+            "m3 m-3",
+            "standard deviation of soil moisture",
+            native_units=_VOLUME,
+            screened=True,
+        ),
+        Variable(
+            "tb",
+            {"1.41V": ("tb_v_disaggregated",)},
+            "K",
+            "disaggregated brightness temperature",
+            valid=(0.0, 330.0),
+            native_units=_KELVIN,
+            dim="channel",
+        ),
+        # linear power in the files: -60 to 30 dB
+        Variable(
+            "sigma0",
+            {"VV": ("sigma0_vv_aggregated",), "VH": ("sigma0_vh_aggregated",)},
+            "dB",
+            "Sentinel-1 backscatter, averaged as power",
+            valid=(1e-6, 1e3),
+            dim="polarization",
+        ),
+        _canonical(
+            "incidence_angle",
+            "sigma0_incidence_angle",
+            long_name="incidence angle of Sentinel-1",
+            native_units=_DEGREES,
+        ),
+        *_SHARED,
+        Variable(
+            "bare_soil_roughness",
+            {"": ("bare_soil_roughness_retrieved",)},
+            "",
+            "bare soil roughness",
+            valid=(0.0, 10.0),
+        ),
+        Variable("water_body_fraction", {"": ("water_body_fraction",)}, "1", "fraction of water"),
+        Variable(
+            "overpass_time_difference",
+            {"": ("SMAP_Sentinel-1_overpass_timediff_hr", "SMAP_Sentinel_overpass_timediff_hr")},
+            "h",
+            "time between the overpasses of SMAP and Sentinel-1",
+            valid=(-240.0, 240.0),
+        ),
+        Variable(
+            "observation_time", {"": ("spacecraft_overpass_time_seconds",)}, "", "time of SMAP's overpass, UTC", "time"
+        ),
+        *_FLAGS,
+        Variable(
+            "tb_qual_flag_v", {"": ("disaggregated_tb_v_qual_flag",)}, "1", "quality of the disaggregated tb", "flag"
+        ),
+    )
+)
 
 #: SPL3SMP_E cut to lists of points, with no flags.
 POINT_LIST: dict[str, Variable] = _by_name(

@@ -18,36 +18,59 @@ import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
 
-__all__ = ["FLAG_FILL", "FLAG_POLICIES", "TB_POLICIES", "decode_flags"]
-
 #: Fill value of the 16-bit flags and of EASE-Grid indices.
 FLAG_FILL = 65534
 
 _RETRIEVAL = {0: "not_recommended", 1: "not_attempted", 2: "not_successful", 3: "freeze_thaw_not_retrieved"}
 _SURFACE = {
-    0: "static_water", 1: "radar_water", 2: "coast", 3: "urban", 4: "precipitation", 5: "snow_or_ice",
-    6: "permanent_ice", 7: "frozen_radiometer", 8: "frozen_model", 9: "mountains", 10: "dense_vegetation", 11: "nadir",
-}  # fmt: skip
+    0: "static_water",
+    1: "radar_water",
+    2: "coast",
+    3: "urban",
+    4: "precipitation",
+    5: "snow_or_ice",
+    6: "permanent_ice",
+    7: "frozen_radiometer",
+    8: "frozen_model",
+    9: "mountains",
+    10: "dense_vegetation",
+    11: "nadir",
+}
 #: SPL2SMAP_S has no radar water bit (1), and its own last two.
 _SURFACE_S1 = {bit: name for bit, name in _SURFACE.items() if bit not in (1, 11)} | {
     11: "edge_cell",
     12: "anomalous_sigma0",
 }
 _TB = {
-    0: "not_acceptable", 1: "range", 2: "rfi_detection", 3: "rfi_correction", 4: "nedt", 5: "direct_sun_correction",
-    6: "reflected_sun_correction", 7: "reflected_moon_correction", 8: "direct_galaxy_correction",
-    9: "reflected_galaxy_correction", 10: "atmosphere_correction", 11: "faraday_rotation_correction", 12: "null_value",
-    13: "water_correction", 14: "rfi_check", 15: "rfi_clean",
-}  # fmt: skip
+    0: "not_acceptable",
+    1: "range",
+    2: "rfi_detection",
+    3: "rfi_correction",
+    4: "nedt",
+    5: "direct_sun_correction",
+    6: "reflected_sun_correction",
+    7: "reflected_moon_correction",
+    8: "direct_galaxy_correction",
+    9: "reflected_galaxy_correction",
+    10: "atmosphere_correction",
+    11: "faraday_rotation_correction",
+    12: "null_value",
+    13: "water_correction",
+    14: "rfi_check",
+    15: "rfi_clean",
+}
 #: What is known of the flag of disaggregated brightness temperatures.
 _TB_S1 = {0: "not_acceptable"}
 
 _MEANINGS = {
-    ("passive", "retrieval_qual_flag"): _RETRIEVAL, ("active_passive", "retrieval_qual_flag"): _RETRIEVAL,
-    ("passive", "surface_flag"): _SURFACE, ("active_passive", "surface_flag"): _SURFACE_S1,
-    ("passive", "tb_qual_flag_h"): _TB, ("passive", "tb_qual_flag_v"): _TB,
+    ("passive", "retrieval_qual_flag"): _RETRIEVAL,
+    ("active_passive", "retrieval_qual_flag"): _RETRIEVAL,
+    ("passive", "surface_flag"): _SURFACE,
+    ("active_passive", "surface_flag"): _SURFACE_S1,
+    ("passive", "tb_qual_flag_h"): _TB,
+    ("passive", "tb_qual_flag_v"): _TB,
     ("active_passive", "tb_qual_flag_v"): _TB_S1,
-}  # fmt: skip
+}
 
 #: What masks a soil moisture, by policy: reasons and bits of ``retrieval_qual_flag``, in the order they are counted.
 FLAG_POLICIES: dict[str, tuple[tuple[str, int], ...]] = {
@@ -130,10 +153,12 @@ def decode_flags(flag: xr.DataArray) -> xr.Dataset:
     masks, meanings = flag.attrs.get("flag_masks"), str(flag.attrs.get("flag_meanings", "")).split()
     if flag.dtype.kind not in "iu" or masks is None or np.size(masks) != len(meanings) or not meanings:
         raise ContractError(
-            who, f"{str(flag.name)!r} is no bit flag", got=(str(flag.dtype), masks, meanings),
+            who,
+            f"{str(flag.name)!r} is no bit flag",
+            got=(str(flag.dtype), masks, meanings),
             expected="integers with flag_masks and flag_meanings of one length",
             next_step="Pass retrieval_qual_flag, surface_flag or tb_qual_flag_h of a Dataset of smnb.loaders.smap",
-        )  # fmt: skip
+        )
     fill = flag.attrs.get("missing_value")
     missing = xr.zeros_like(flag, dtype=bool) if fill is None else flag == fill
     decoded = {

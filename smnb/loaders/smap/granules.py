@@ -17,8 +17,6 @@ from smnb.contract import CatalogError, FormatError, ParameterError, plain
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
 from smnb.loaders import check_paths, parse_period
 
-__all__ = ["PRODUCTS", "Granule"]
-
 #: Release and version, "R18290_001"; test releases have another letter.
 _RELEASE = r"(?P<release>[A-Z]\d{5})_(?P<version>\d{3})\.h5"
 _TIME = r"\d{8}T\d{6}"
@@ -38,22 +36,32 @@ class Product:
 PRODUCTS = {
     "SPL2SMP": Product(
         rf"SMAP_L2_SM_P_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
-        "SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5", "open_l2", M36),
+        "SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5",
+        "open_l2",
+        M36,
+    ),
     "SPL2SMP_E": Product(
         rf"SMAP_L2_SM_P_E_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
-        "SMAP_L2_SM_P_E_26958_A_20200216T041259_R18240_001.h5", "open_l2", M09),
+        "SMAP_L2_SM_P_E_26958_A_20200216T041259_R18240_001.h5",
+        "open_l2",
+        M09,
+    ),
     "SPL3SMP": Product(
-        rf"SMAP_L3_SM_P_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_20150406_R14010_001.h5", "open_l3", M36),
+        rf"SMAP_L3_SM_P_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_20150406_R14010_001.h5", "open_l3", M36
+    ),
     "SPL3SMP_E": Product(
-        rf"SMAP_L3_SM_P_E_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_E_20200216_R18240_001.h5", "open_l3", M09),
+        rf"SMAP_L3_SM_P_E_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_E_20200216_R18240_001.h5", "open_l3", M09
+    ),
     "SPL2SMAP_S": Product(
         rf"SMAP_L2_SM_SP_1[ABCD](?P<mode>[A-Z]{{2}})[A-Z]{{2}}_(?P<start>{_TIME})_(?P<smap>{_TIME})"
         rf"_\d{{3}}[EW]\d{{2}}[NS]_{_RELEASE}",
-        "SMAP_L2_SM_SP_1AIWDV_20200209T061215_20200208T183607_005W11N_R16515_001.h5", "open_l2_active_passive"),
+        "SMAP_L2_SM_SP_1AIWDV_20200209T061215_20200208T183607_005W11N_R16515_001.h5",
+        "open_l2_active_passive",
+    ),
     "SPL2SMAP": Product(r"SMAP_L2_SM_AP_.*", "", ""),
     "SPL3SMAP": Product(r"SMAP_L3_SM_AP_.*", "", ""),
     "SPL4SMGP": Product(r"SMAP_L4_SM_.*", "", ""),
-}  # fmt: skip
+}
 #: Grids of SPL2SMAP_S by the suffix of its groups and fields.
 RESOLUTIONS = {"3km": M03, "1km": M01}
 
@@ -83,9 +91,12 @@ def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
         if name not in accepted:
             next_step = f"Open it with smnb.loaders.smap.{product.opener}" if product.opener else None
             raise FormatError(
-                f"{who}({path.name})", "the granule is of another product", got=name, expected=list(accepted),
+                f"{who}({path.name})",
+                "the granule is of another product",
+                got=name,
+                expected=list(accepted),
                 next_step=next_step,
-            )  # fmt: skip
+            )
         text = match["start"]
         iso = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
         if "T" in text:
@@ -96,9 +107,11 @@ def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
             raise FormatError(f"{who}({path.name})", "the name has an impossible time", got=text) from error
         return Granule(path, name, start, match["release"])
     raise FormatError(
-        f"{who}({path.name})", "the file's name is not of the product", expected=[PRODUCTS[n].example for n in accepted],
+        f"{who}({path.name})",
+        "the file's name is not of the product",
+        expected=[PRODUCTS[n].example for n in accepted],
         next_step="Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files",
-    )  # fmt: skip
+    )
 
 
 def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
@@ -144,9 +157,11 @@ def list_granules(
     for one, other in itertools.pairwise(found):
         if one.start == other.start:
             raise FormatError(
-                who, "two granules start at the same time", got=[one.path.name, other.path.name],
+                who,
+                "two granules start at the same time",
+                got=[one.path.name, other.path.name],
                 next_step="Keep the newer release and version, or for SPL2SMAP_S one of the SMAP overpasses",
-            )  # fmt: skip
+            )
     return found
 
 
@@ -158,9 +173,10 @@ def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
             yield file
     except OSError as error:
         raise FormatError(
-            f"{who}({path.name})", f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}",
+            f"{who}({path.name})",
+            f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}",
             next_step="Download it again; a login page under the file's name is another usual cause",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def text_of(value: Any) -> str:
@@ -178,9 +194,12 @@ def check_short_name(who: str, granule: Granule, file: h5py.File) -> None:
         stated = text_of(file[group].attrs.get("shortName")) if group in file else ""
         if stated and stated != granule.product:
             raise FormatError(
-                f"{who}({granule.path.name})", f"{group} says another product than the file's name", got=stated,
-                expected=granule.product, next_step="Give the file its own name back",
-            )  # fmt: skip
+                f"{who}({granule.path.name})",
+                f"{group} says another product than the file's name",
+                got=stated,
+                expected=granule.product,
+                next_step="Give the file its own name back",
+            )
 
 
 def group_of(who: str, granule: Granule, file: h5py.File, name: str, hint: str = "") -> h5py.Group:
@@ -193,9 +212,11 @@ def group_of(who: str, granule: Granule, file: h5py.File, name: str, hint: str =
     """
     if not isinstance(file.get(name), h5py.Group):
         raise FormatError(
-            f"{who}({granule.path.name})", f"the group {name!r} is missing", got=sorted(file),
+            f"{who}({granule.path.name})",
+            f"the group {name!r} is missing",
+            got=sorted(file),
             next_step=hint or "Check that this is a granule of " + granule.product,
-        )  # fmt: skip
+        )
     return file[name]
 
 
@@ -213,7 +234,9 @@ def resolve_window(who: str, grid: EaseGrid, region: Sequence[float] | EaseWindo
         west, south, east, north = (float(edge) for edge in region)
     except (TypeError, ValueError) as error:
         raise ParameterError(
-            who, "'region' is no box in degrees, nor an EaseWindow", got=region,
+            who,
+            "'region' is no box in degrees, nor an EaseWindow",
+            got=region,
             expected=plain("(west, south, east, north)"),
-        ) from error  # fmt: skip
+        ) from error
     return grid.window(south=south, north=north, west=west, east=east)

@@ -15,8 +15,6 @@ from smnb.loaders.smap.granules import PRODUCTS, check_short_name, group_of, lis
 from smnb.loaders.smap.reading import count_masks
 from smnb.loaders.smap.selection import Selection, passive_algorithm, passive_names
 
-__all__ = ["open_l2"]
-
 _GROUP = "Soil_Moisture_Retrieval_Data"
 
 
@@ -96,9 +94,12 @@ def open_l2(
     dataset.attrs |= {"soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
     n_times = dataset.sizes["time"]
     stamp(
-        dataset, source=f"SMAP L2 radiometer half orbits, {granules[0].product}", catalog_id=catalog_id,
-        synthetic=synthetic, step=f"{who}: {n_times} granules ({len(granules) - n_times} others have no cell in the region), "
+        dataset,
+        source=f"SMAP L2 radiometer half orbits, {granules[0].product}",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+        step=f"{who}: {n_times} granules ({len(granules) - n_times} others have no cell in the region), "
         f"{EaseWindow.from_dataset(dataset)}, option {option} ({algorithm}), flag_policy {flag_policy}",
-    )  # fmt: skip
+    )
     dataset = count_masks(dataset) if count and "n_masked" in dataset else dataset
     return check_dataset(dataset, who=who, require=tuple(v.name for v in selection.present()))

@@ -24,8 +24,6 @@ from smnb.loaders.smap.granules import (
 from smnb.loaders.smap.reading import Piece, Pieces, Slab, build, count_masks
 from smnb.loaders.smap.selection import Selection, check_option, passive_algorithm, passive_names
 
-__all__ = ["open_l3"]
-
 _GROUP = "Soil_Moisture_Retrieval_Data"
 
 
@@ -34,9 +32,12 @@ def _layout(who: str, granule: Granule, file: h5py.File, overpass: str) -> tuple
     if f"{_GROUP}_AM" not in file and f"{_GROUP}_PM" not in file and _GROUP in file:
         if overpass == "pm":
             raise ParameterError(
-                f"{who}({granule.path.name})", "this old release has no evening overpass", got=overpass, expected=["am"],
+                f"{who}({granule.path.name})",
+                "this old release has no evening overpass",
+                got=overpass,
+                expected=["am"],
                 next_step="Pass overpass='am', or download a newer release",
-            )  # fmt: skip
+            )
         return group_of(who, granule, file, _GROUP), ""
     return group_of(who, granule, file, f"{_GROUP}_{overpass.upper()}"), "_pm" if overpass == "pm" else ""
 
@@ -135,14 +136,20 @@ def open_l3(
     day = {"long_name": "day of observation, UTC", "standard_name": "time"}
     dataset = dataset.assign_coords(
         time=("time", np.array([g.start for g in granules]), day),
-        overpass=(lead[1:], list(passes) if overpass == "both" else overpass,
-                  {"long_name": "am descending, 6 h local time; pm ascending, 18 h"}),
-    )  # fmt: skip
+        overpass=(
+            lead[1:],
+            list(passes) if overpass == "both" else overpass,
+            {"long_name": "am descending, 6 h local time; pm ascending, 18 h"},
+        ),
+    )
     dataset.attrs = {**selection.attrs(granules), "soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
     stamp(
-        dataset, source=f"SMAP L3 radiometer, {granules[0].product}", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source=f"SMAP L3 radiometer, {granules[0].product}",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
         f"flag_policy {flag_policy}; polar groups left aside",
-    )  # fmt: skip
+    )
     dataset = count_masks(dataset) if count and "n_masked" in dataset else dataset
     return check_dataset(dataset, who=who, require=tuple(v.name for v in selection.present()))

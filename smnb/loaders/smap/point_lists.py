@@ -21,8 +21,6 @@ from smnb.loaders.smap.granules import Granule, open_h5, resolve_window
 from smnb.loaders.smap.reading import count_masks
 from smnb.loaders.smap.selection import Selection, check_option
 
-__all__ = ["open_smap_e_points"]
-
 _NAME = re.compile(r".+_(\d{4}-\d{2}-\d{2})\.nc")
 _FIELDS = {"baseline": "soil_moisture", "dca": "soil_moisture_dca"}
 #: What becomes of cells that are in both of a day's lists.
@@ -38,9 +36,12 @@ def _list_files(who: str, paths: Sequence[str | Path], start: str | None, end: s
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise FormatError(
-                who, "a file's name does not end with a day", got=path.name, expected="Western-Australia_2020-01-01.nc",
+                who,
+                "a file's name does not end with a day",
+                got=path.name,
+                expected="Western-Australia_2020-01-01.nc",
                 next_step="Take it out of the entry's files",
-            )  # fmt: skip
+            )
         try:
             day = np.datetime64(match[1], "ns")
         except ValueError as error:
@@ -69,9 +70,12 @@ def _rowcol(where: str, lat: NDArray, lon: NDArray) -> tuple[NDArray, NDArray]:
     off = np.maximum(np.abs(centre_lat - lat), np.abs(centre_lon - lon))
     if off.size and off.max() > _OFF_CENTRE:
         raise FormatError(
-            where, "points are not centres of the 9 km EASE-Grid 2.0", got=plain(f"{off.max():.4f} degrees away"),
-            expected=plain(f"<= {_OFF_CENTRE} degrees"), next_step="These are points of another grid",
-        )  # fmt: skip
+            where,
+            "points are not centres of the 9 km EASE-Grid 2.0",
+            got=plain(f"{off.max():.4f} degrees away"),
+            expected=plain(f"<= {_OFF_CENTRE} degrees"),
+            next_step="These are points of another grid",
+        )
     return row, col
 
 
@@ -85,9 +89,12 @@ def _lists(where: str, row: NDArray, col: NDArray, region: EaseWindow | None) ->
     number = np.concatenate([np.zeros(min(flat.size, 1), int), np.cumsum(np.diff(flat) <= 0)])
     if number.size and number[-1] > 1:
         raise FormatError(
-            where, "the points are more than two lists in order of rows and columns", got=int(number[-1]) + 1,
-            expected="a morning and an evening list", next_step="These are no lists of SPL3SMP_E as this loader knows them",
-        )  # fmt: skip
+            where,
+            "the points are more than two lists in order of rows and columns",
+            got=int(number[-1]) + 1,
+            expected="a morning and an evening list",
+            next_step="These are no lists of SPL3SMP_E as this loader knows them",
+        )
     first, second = (
         list_cells(where, M09, np.where(number == k, row, FLAG_FILL), np.where(number == k, col, FLAG_FILL), region)
         for k in (0, 1)
@@ -187,9 +194,12 @@ def open_smap_e_points(
     dataset.attrs |= {"soil_moisture_option": option, "repeated_cells": n_repeated}
     n_empty = len(json.loads(dataset.attrs["granules_without_cells"]))
     stamp(
-        dataset, source="SMAP L3 radiometer, SPL3SMP_E, lists of points", catalog_id=catalog_id, synthetic=synthetic,
+        dataset,
+        source="SMAP L3 radiometer, SPL3SMP_E, lists of points",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
         step=f"{who}: {len(listed)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
         f"option {option}; {n_repeated} cells seen twice in a day: {repeated}",
-    )  # fmt: skip
+    )
     dataset = count_masks(dataset) if count else dataset
     return check_dataset(dataset, who=who, require=("soil_moisture",))

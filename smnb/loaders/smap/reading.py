@@ -30,8 +30,6 @@ from smnb.loaders.smap.granules import open_h5, text_of
 from smnb.loaders.smap.hyperslab import read_rectangle
 from smnb.loaders.smap.times import seconds_to_utc
 
-__all__ = ["count_masks"]
-
 #: A field: our variable and the label along its own dimension.
 Role = tuple[str, str]
 #: Codes of `_codes` for cells that are not in a granule, and that are kept.
@@ -109,10 +107,14 @@ class Pieces:
             # a partial, because dask would search keyword arguments for its own objects
             read = partial(_read_block, who=self.who, pieces=flat, role=role, dtype=variable.dtype, fill=variable.fill)
             self._raw[role] = da.map_blocks(
-                read, numbers, dtype=variable.dtype, new_axis=[n, n + 1], name=f"smap-{variable.name}{label}-{token}",
+                read,
+                numbers,
+                dtype=variable.dtype,
+                new_axis=[n, n + 1],
+                name=f"smap-{variable.name}{label}-{token}",
                 chunks=(*((1,) * size for size in self.pieces.shape), *((size,) for size in self.window.shape)),
                 meta=np.empty((0,) * (n + 2), variable.dtype),
-            )  # fmt: skip
+            )
         return self._raw[role]
 
 
@@ -216,32 +218,49 @@ def build(pieces: Pieces, variables: Sequence[Variable], catalogue: dict[str, Va
     if counted:
         attrs = {"long_name": "values masked by the first reason that applies", "units": "1"}
         data["n_masked"] = (
-            (*pieces.lead, "masked_variable", "reason"), da.stack(list(counted.values()), axis=len(pieces.lead)), attrs,
-        )  # fmt: skip
+            (*pieces.lead, "masked_variable", "reason"),
+            da.stack(list(counted.values()), axis=len(pieces.lead)),
+            attrs,
+        )
         coords |= {"masked_variable": list(counted), "reason": reasons}
     return xr.Dataset(data, {**coords, **pieces.window.coords()})
 
 
 def _screen(
-    pieces: Pieces, variable: Variable, label: str, tests: list[FlagTest], catalogue: dict[str, Variable],
+    pieces: Pieces,
+    variable: Variable,
+    label: str,
+    tests: list[FlagTest],
+    catalogue: dict[str, Variable],
     reasons: list[str],
-) -> tuple[da.Array, da.Array]:  # fmt: skip
+) -> tuple[da.Array, da.Array]:
     """A float field masked, and the counts by reason."""
     raw = pieces.raw(variable, label)
     flags = [pieces.raw(catalogue[test.flag]) for test in tests]
     codes = da.map_blocks(
-        partial(_codes, valid=variable.valid, fill=variable.fill, tests=tests, reasons=reasons), raw, *flags,
-        dtype="uint8", meta=np.empty((0,) * raw.ndim, "uint8"),
-    )  # fmt: skip
+        partial(_codes, valid=variable.valid, fill=variable.fill, tests=tests, reasons=reasons),
+        raw,
+        *flags,
+        dtype="uint8",
+        meta=np.empty((0,) * raw.ndim, "uint8"),
+    )
     values = da.map_blocks(
-        partial(_masked, decibel=variable.units == "dB"), raw, codes, dtype=raw.dtype,
+        partial(_masked, decibel=variable.units == "dB"),
+        raw,
+        codes,
+        dtype=raw.dtype,
         meta=np.empty((0,) * raw.ndim, raw.dtype),
-    )  # fmt: skip
+    )
     n = len(pieces.lead)
     counts = da.map_blocks(
-        partial(_count, number=len(reasons)), codes, dtype="int64", drop_axis=[n, n + 1], new_axis=[n],
-        chunks=(*codes.chunks[:n], (len(reasons),)), meta=np.empty((0,) * (n + 1), "int64"),
-    )  # fmt: skip
+        partial(_count, number=len(reasons)),
+        codes,
+        dtype="int64",
+        drop_axis=[n, n + 1],
+        new_axis=[n],
+        chunks=(*codes.chunks[:n], (len(reasons),)),
+        meta=np.empty((0,) * (n + 1), "int64"),
+    )
     return values, counts
 
 
@@ -276,9 +295,11 @@ def count_masks(dataset: xr.Dataset) -> xr.Dataset:
     """
     if "n_masked" not in dataset:
         raise ContractError(
-            "count_masks", "there is no 'n_masked'", got=sorted(map(str, dataset.data_vars)),
+            "count_masks",
+            "there is no 'n_masked'",
+            got=sorted(map(str, dataset.data_vars)),
             next_step="Pass a Dataset of smnb.loaders.smap whose n_masked was kept",
-        )  # fmt: skip
+        )
     counts = dataset["n_masked"].compute()
     result = dataset.assign(n_masked=counts)
     total = counts.sum([d for d in counts.dims if d not in ("masked_variable", "reason")])

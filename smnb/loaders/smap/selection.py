@@ -105,9 +105,15 @@ class Selection:
             ]
 
     def find(
-        self, granule: Granule, group: h5py.Group, suffix: str, shape: tuple[int, ...], *,
-        renamed: Mapping[str, str], suffixes: Sequence[str] = (),
-    ) -> dict[Role, str]:  # fmt: skip
+        self,
+        granule: Granule,
+        group: h5py.Group,
+        suffix: str,
+        shape: tuple[int, ...],
+        *,
+        renamed: Mapping[str, str],
+        suffixes: Sequence[str] = (),
+    ) -> dict[Role, str]:
         """Names of the fields in a granule's group; what it lacks of the default variables is remembered as absent.
 
         Parameters
@@ -150,11 +156,14 @@ class Selection:
                 roles |= found
             elif name in flags or self.names is not None:
                 raise FormatError(
-                    where, f"there is no field for {name!r}", got=sorted(group),
+                    where,
+                    f"there is no field for {name!r}",
+                    got=sorted(group),
                     expected=sorted({f"{native}{suffix}" for n in variable.natives.values() for native in n}),
-                    next_step="Leave it out of 'variables'" if name not in flags else
-                    "Pass flag_policy='none', tb_policy='none' and no exclude_surface to read without flags",
-                )  # fmt: skip
+                    next_step="Leave it out of 'variables'"
+                    if name not in flags
+                    else "Pass flag_policy='none', tb_policy='none' and no exclude_surface to read without flags",
+                )
             else:
                 self.absent.add(name)
         return roles
@@ -191,9 +200,11 @@ def passive_algorithm(who: str, granules: Sequence[Granule], option: str) -> str
     algorithms = {baseline_algorithm(granule.release): granule.path.name for granule in granules}
     if len(algorithms) > 1:
         raise FormatError(
-            who, "the granules' releases have two baseline algorithms", got=algorithms,
+            who,
+            "the granules' releases have two baseline algorithms",
+            got=algorithms,
             next_step="Open one release, or name the algorithm: option='sca-v' or option='dca'",
-        )  # fmt: skip
+        )
     return next(iter(algorithms))
 
 
@@ -215,7 +226,9 @@ def passive_names(
             return {"soil_moisture": f"soil_moisture{ending}", "retrieval_qual_flag": f"retrieval_qual_flag{ending}"}
     there = sorted(name for name in group if name.startswith("soil_moisture") and "error" not in name)
     raise FormatError(
-        f"{who}({granule.path.name})", f"there is no soil moisture of option {option!r}", got=there,
+        f"{who}({granule.path.name})",
+        f"there is no soil moisture of option {option!r}",
+        got=there,
         expected=[f"soil_moisture{ending}{suffix}" for ending in endings],
         next_step="Choose an option that the release has; without soil moisture, leave it out of 'variables'",
-    )  # fmt: skip
+    )

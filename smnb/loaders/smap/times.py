@@ -11,8 +11,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["EPOCH", "seconds_to_utc", "utc_to_seconds"]
-
 #: J2000.0 in UTC.
 EPOCH = np.datetime64("2000-01-01T11:58:55.816", "ns")
 #: First instants after the leap seconds inserted since (IERS Bulletin C).

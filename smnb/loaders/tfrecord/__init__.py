@@ -6,11 +6,4 @@
 from smnb.loaders.tfrecord.example import Feature, parse_example
 from smnb.loaders.tfrecord.framing import RecordError, ShardError, masked_crc32c, read_records
 
-__all__ = [
-    "Feature",
-    "RecordError",
-    "ShardError",
-    "masked_crc32c",
-    "parse_example",
-    "read_records",
-]
+__all__ = ["Feature", "RecordError", "ShardError", "masked_crc32c", "parse_example", "read_records"]

@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, plain
 
-__all__ = ["KINDS", "Feature", "decode_varints", "parse_example"]
-
 #: What a feature holds, by its field number.
 KINDS = {1: "bytes", 2: "float", 3: "int64"}
 _WHO = "tf.train.Example"

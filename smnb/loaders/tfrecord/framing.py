@@ -16,8 +16,6 @@ import google_crc32c
 
 from smnb.contract import FormatError, plain
 
-__all__ = ["RecordError", "ShardError", "masked_crc32c", "read_records"]
-
 _HEADER = struct.Struct("<QI")
 _CRC = struct.Struct("<I")
 _PIECE = 1 << 20
@@ -79,9 +77,7 @@ class _Gzip:
                 self._member = zlib.decompressobj(wbits=31)
             if not data:
                 if not self._member.eof:
-                    raise ShardError(
-                        self._who, "the gzip file is cut short", next_step="Download the shard again"
-                    )  # fmt: skip
+                    raise ShardError(self._who, "the gzip file is cut short", next_step="Download the shard again")
                 return b""
             try:
                 found = self._member.decompress(data, _MOST_AT_ONCE)
@@ -159,9 +155,11 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
             size, crc = _HEADER.unpack(header)
             if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
                 raise ShardError(
-                    who, "the length of the record does not match its checksum", got=size,
+                    who,
+                    "the length of the record does not match its checksum",
+                    got=size,
                     next_step="Download the shard again; if that does not help, the file is no TFRecord",
-                )  # fmt: skip
+                )
             try:
                 payload, tail = buffer.take(size), buffer.take(_CRC.size)
             except ShardError as error:
@@ -184,6 +182,9 @@ def _at(error: ShardError, who: str) -> ShardError:
 
 def _short(who: str, got: int, expected: int) -> ShardError:
     return ShardError(
-        who, "the file ends within the record", got=plain(f"{got} bytes"), expected=plain(f"{expected} bytes"),
+        who,
+        "the file ends within the record",
+        got=plain(f"{got} bytes"),
+        expected=plain(f"{expected} bytes"),
         next_step="Download the shard again",
-    )  # fmt: skip
+    )

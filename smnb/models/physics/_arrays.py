@@ -14,8 +14,6 @@ from numpy.typing import ArrayLike
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["check_frequency", "complex_from", "cos_incidence", "floats", "is_tensor"]
-
 
 def is_tensor(value: Any) -> bool:
     """Whether a value is a torch tensor."""
@@ -49,9 +47,12 @@ def check_frequency(who: str, frequency_ghz: float, low: float, high: float) -> 
     """Raise `ParameterError` unless the frequency is one number in GHz within the range of a model."""
     if not isinstance(frequency_ghz, (int, float)) or not low <= frequency_ghz <= high:
         raise ParameterError(
-            who, "frequency_ghz is out of range", got=frequency_ghz, expected=plain(f"GHz in [{low:g}, {high:g}]"),
+            who,
+            "frequency_ghz is out of range",
+            got=frequency_ghz,
+            expected=plain(f"GHz in [{low:g}, {high:g}]"),
             next_step="Give the frequency in GHz as one number, not in Hz",
-        )  # fmt: skip
+        )
     return float(frequency_ghz)
 
 
@@ -70,9 +71,11 @@ def cos_incidence(who: str, incidence_deg: ArrayLike, like: Any) -> Any:
         cos = sys.modules["torch"].as_tensor(cos, dtype=like.dtype) if is_tensor(like) else cos.astype(like.dtype)
     if low < 0.0 or high >= 90.0:
         raise ParameterError(
-            who, "incidence_deg is out of range", got=(float(low), float(high)),
+            who,
+            "incidence_deg is out of range",
+            got=(float(low), float(high)),
             expected=plain("degrees from nadir in [0, 90)"),
-        )  # fmt: skip
+        )
     return cos.to(like.device) if is_tensor(like) else cos
 
 

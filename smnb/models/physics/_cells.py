@@ -13,8 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["BLOCK", "LEAST_SENSITIVITY", "RetrievalStatus", "check_bounds", "flatten", "in_blocks"]
-
 BLOCK = 16_384  # cells; the few dozen float64 arrays of a step fit into the second-level cache
 #: Least |dTB/dr| (K) that carries information on the soil: below, noise of 1 mK spans all reflectivities.
 LEAST_SENSITIVITY = 1e-3
@@ -62,9 +60,11 @@ def check_bounds(
     """Raise `ParameterError` unless 0 <= low < high <= most wherever both are numbers."""
     if (low < 0.0).any() or (high > most).any() or (low >= high).any():
         raise ParameterError(
-            who, f"{name} are not ascending within 0..{most:g}", got=(float(np.nanmin(low)), float(np.nanmin(high))),
+            who,
+            f"{name} are not ascending within 0..{most:g}",
+            got=(float(np.nanmin(low)), float(np.nanmin(high))),
             expected=plain(f"0 <= low < high <= {most:g} in {units}"),
-        )  # fmt: skip
+        )
 
 
 def in_blocks(work: Callable[[slice], None], size: int, workers: int | None) -> None:

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import ParameterError
 from smnb.models.physics._arrays import check_frequency, complex_from, floats
 
-__all__ = ["DIELECTRIC_MODELS", "VACUUM_PERMITTIVITY", "dobson_permittivity", "mironov_permittivity"]
-
 VACUUM_PERMITTIVITY = 8.8541878128e-12  # F m-1
 DIELECTRIC_MODELS = ("mironov", "dobson")
 
@@ -29,8 +27,9 @@ def _refraction(xp: Any, omega: float, static: Any, relaxation: Any, conductivit
 def _mironov_2009(xp: Any, clay: Any, omega: float) -> tuple[Any, ...]:
     """Bound-water limit and the (n, k) of dry soil, bound and free water."""
     dry = 1.634 - 0.539 * clay + 0.2748 * clay * clay, 0.03952 - 0.04038 * clay
-    bound = _refraction(xp, omega, 79.8 - 85.4 * clay + 32.7 * clay * clay, 1.062e-11 + 3.450e-12 * clay,
-                        0.3112 + 0.467 * clay)  # fmt: skip
+    bound = _refraction(
+        xp, omega, 79.8 - 85.4 * clay + 32.7 * clay * clay, 1.062e-11 + 3.450e-12 * clay, 0.3112 + 0.467 * clay
+    )
     free = _refraction(xp, omega, 100.0, 8.5e-12, 0.3631 + 1.217 * clay)
     return 0.02863 + 0.30673 * clay, dry, bound, free
 
@@ -151,12 +150,7 @@ def dobson_permittivity(
 
 
 def soil_permittivity(
-    who: str,
-    dielectric: str,
-    clay_fraction: ArrayLike,
-    frequency_ghz: float,
-    *,
-    sand_fraction: ArrayLike | None = None,
+    who: str, dielectric: str, clay_fraction: ArrayLike, frequency_ghz: float, *, sand_fraction: ArrayLike | None = None
 ) -> tuple[Callable[[Any], tuple[Any, Any]], Any]:
     """Permittivity as a function of soil moisture alone, for code that calls it many times for the same soil.
 

@@ -15,8 +15,6 @@ from smnb.models.physics.dielectric import soil_permittivity
 from smnb.models.physics.emission import smooth_reflectivity
 from smnb.models.physics.retrieval import retrieve_single_channel
 
-__all__ = ["retrieve_dual_channel"]
-
 TOLERANCE = (1e-6, 1e-6)  # m3 m-3, optical depth
 DERIVATIVE_STEP = 1e-6  # m3 m-3
 QUICK, PATIENT = 12, 200  # iterations for all cells; for the few that need more
@@ -97,22 +95,43 @@ def retrieve_dual_channel(
     dtype = np.float32 if getattr(tb_v, "dtype", None) == np.float32 else np.float64
     canopy = surface_temperature if canopy_temperature is None else canopy_temperature
     given = {
-        "tb_h": tb_h, "tb_v": tb_v, "soil": surface_temperature, "canopy": canopy, "clay": clay_fraction,
-        "h": roughness, "q": polarization_mixing, "albedo": albedo, "prior": prior_optical_depth,
-        "angle": incidence_deg, "low": bounds[0], "high": bounds[1], "tau_low": optical_depth_bounds[0],
-        "tau_high": optical_depth_bounds[1], "sand": np.nan if sand_fraction is None else sand_fraction,
-    }  # fmt: skip
+        "tb_h": tb_h,
+        "tb_v": tb_v,
+        "soil": surface_temperature,
+        "canopy": canopy,
+        "clay": clay_fraction,
+        "h": roughness,
+        "q": polarization_mixing,
+        "albedo": albedo,
+        "prior": prior_optical_depth,
+        "angle": incidence_deg,
+        "low": bounds[0],
+        "high": bounds[1],
+        "tau_low": optical_depth_bounds[0],
+        "tau_high": optical_depth_bounds[1],
+        "sand": np.nan if sand_fraction is None else sand_fraction,
+    }
     cells, shape = flatten(who, given)
     check_bounds(who, cells["low"], cells["high"])
     check_bounds(who, cells["tau_low"], cells["tau_high"], name="optical_depth_bounds", most=50.0, units="nadir")
     options = {"frequency_ghz": frequency_ghz, "angle_exponent": angle_exponent, "dielectric": dielectric}
     tau = np.clip(cells["prior"], cells["tau_low"], cells["tau_high"])
     moisture = retrieve_single_channel(
-        cells["tb_v"], polarization="V", surface_temperature=cells["soil"], clay_fraction=cells["clay"],
-        roughness=cells["h"], albedo=cells["albedo"], optical_depth=tau, incidence_deg=cells["angle"],
-        polarization_mixing=cells["q"], canopy_temperature=cells["canopy"], bounds=(cells["low"], cells["high"]),
-        sand_fraction=None if sand_fraction is None else cells["sand"], workers=workers, **options,
-    )  # fmt: skip
+        cells["tb_v"],
+        polarization="V",
+        surface_temperature=cells["soil"],
+        clay_fraction=cells["clay"],
+        roughness=cells["h"],
+        albedo=cells["albedo"],
+        optical_depth=tau,
+        incidence_deg=cells["angle"],
+        polarization_mixing=cells["q"],
+        canopy_temperature=cells["canopy"],
+        bounds=(cells["low"], cells["high"]),
+        sand_fraction=None if sand_fraction is None else cells["sand"],
+        workers=workers,
+        **options,
+    )
     # opaque vegetation has no V retrieval, yet the optical depth can still be retrieved
     moisture = np.where(np.isnan(moisture), (cells["low"] + cells["high"]) / 2.0, moisture)
     inputs = [values for name, values in cells.items() if name != "sand" or sand_fraction is not None]
@@ -131,12 +150,24 @@ def retrieve_dual_channel(
     improve(np.flatnonzero(~converged), QUICK)
     improve(np.flatnonzero(~converged), PATIENT)
     status = np.select(
-        [missing, np.abs(seen) < LEAST_SENSITIVITY, ~converged, moisture <= cells["low"], moisture >= cells["high"],
-         (tau <= cells["tau_low"]) | (tau >= cells["tau_high"])],
-        [RetrievalStatus.NO_INPUT, RetrievalStatus.INSENSITIVE, RetrievalStatus.NOT_CONVERGED,
-         RetrievalStatus.CLIPPED_DRY, RetrievalStatus.CLIPPED_WET, RetrievalStatus.CLIPPED_OPTICAL_DEPTH],
+        [
+            missing,
+            np.abs(seen) < LEAST_SENSITIVITY,
+            ~converged,
+            moisture <= cells["low"],
+            moisture >= cells["high"],
+            (tau <= cells["tau_low"]) | (tau >= cells["tau_high"]),
+        ],
+        [
+            RetrievalStatus.NO_INPUT,
+            RetrievalStatus.INSENSITIVE,
+            RetrievalStatus.NOT_CONVERGED,
+            RetrievalStatus.CLIPPED_DRY,
+            RetrievalStatus.CLIPPED_WET,
+            RetrievalStatus.CLIPPED_OPTICAL_DEPTH,
+        ],
         default=RetrievalStatus.RETRIEVED,
-    ).astype(np.uint8)  # fmt: skip
+    ).astype(np.uint8)
     moisture[(status == RetrievalStatus.INSENSITIVE) | missing] = np.nan
     tau[missing] = np.nan
     results = tuple(values.astype(dtype, copy=False).reshape(shape) for values in (moisture, tau))

@@ -10,15 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.models.physics._arrays import complex_from, cos_incidence, floats, is_tensor
 from smnb.models.physics.dielectric import soil_permittivity
 
-__all__ = [
-    "effective_temperature",
-    "fresnel_reflectivity",
-    "rough_reflectivity",
-    "soil_emission_tb",
-    "tau_omega_tb",
-    "vegetation_optical_depth",
-]
-
 
 def fresnel_reflectivity(permittivity: ArrayLike, incidence_deg: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
     """Power reflectivity of a smooth surface for H and V.

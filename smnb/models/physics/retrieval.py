@@ -19,8 +19,6 @@ from smnb.models.physics._cells import LEAST_SENSITIVITY, RetrievalStatus, check
 from smnb.models.physics.dielectric import soil_permittivity
 from smnb.models.physics.emission import smooth_reflectivity
 
-__all__ = ["retrieve_single_channel"]
-
 TOLERANCE = 1e-7  # m3 m-3
 MAX_ITERATIONS = 60
 GOLDEN = 0.6180339887498949
@@ -107,11 +105,19 @@ def retrieve_single_channel(
         raise ParameterError(who, "unknown polarization", got=polarization, expected=["H", "V"])
     dtype = np.float32 if getattr(tb, "dtype", None) == np.float32 else np.float64
     given = {
-        "tb": tb, "soil": surface_temperature, "clay": clay_fraction, "h": roughness, "albedo": albedo,
-        "tau": optical_depth, "angle": incidence_deg, "q": polarization_mixing, "low": bounds[0], "high": bounds[1],
+        "tb": tb,
+        "soil": surface_temperature,
+        "clay": clay_fraction,
+        "h": roughness,
+        "albedo": albedo,
+        "tau": optical_depth,
+        "angle": incidence_deg,
+        "q": polarization_mixing,
+        "low": bounds[0],
+        "high": bounds[1],
         "canopy": surface_temperature if canopy_temperature is None else canopy_temperature,
         "sand": np.nan if sand_fraction is None else sand_fraction,
-    }  # fmt: skip
+    }
     cells, shape = flatten(who, given)
     check_bounds(who, cells["low"], cells["high"])
     cos_incidence(who, cells["angle"], cells["tb"])

@@ -19,8 +19,6 @@ from smnb.papers.batchu2023.references import product_predictions
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.training import TrainingConfig
 
-__all__ = ["STUDIES", "Ablation", "Study", "as_published"]
-
 _SCORES = ("ubrmse", "rmse", "r")
 #: How a member of the study of anchors is told from the same inputs with the other anchor.
 _OTHER_ANCHOR = ", anchored on SMAP"
@@ -89,9 +87,19 @@ class Ablation:
     """
 
     def __init__(
-        self, catalog: Catalog, root: Path, out: Path, *, config: TrainingConfig, model: Mapping[str, Any], crop: int,
-        crops: Sequence[int] = (), stores: Mapping[str, str] | None = None, split: str = "sensor", workers: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        catalog: Catalog,
+        root: Path,
+        out: Path,
+        *,
+        config: TrainingConfig,
+        model: Mapping[str, Any],
+        crop: int,
+        crops: Sequence[int] = (),
+        stores: Mapping[str, str] | None = None,
+        split: str = "sensor",
+        workers: int = 0,
+    ) -> None:
         self.catalog, self.root, self.out = catalog, root, Path(out)
         self.config, self.model, self.split, self.workers = config, dict(model), split, workers
         self.crop, self.crops = crop, sorted(set(crops))
@@ -106,9 +114,14 @@ class Ablation:
         """The sample store of an anchor, built unless it is there."""
         if anchor not in self._stores:
             self._stores[anchor] = open_matchups(
-                self.catalog, self.root, self.out / f"matchups_{anchor}.zarr", store=self._given.get(anchor, ""), anchor=anchor,
-                crop=max([self.crop, *self.crops]) if anchor == "sentinel1" else self.crop, workers=self.workers,
-            )  # fmt: skip
+                self.catalog,
+                self.root,
+                self.out / f"matchups_{anchor}.zarr",
+                store=self._given.get(anchor, ""),
+                anchor=anchor,
+                crop=max([self.crop, *self.crops]) if anchor == "sentinel1" else self.crop,
+                workers=self.workers,
+            )
         return self._stores[anchor]
 
     def _plan(self, study: str) -> list[_Member]:
@@ -117,8 +130,12 @@ class Ablation:
         rows = PAPER_ROWS[STUDIES[study].number]
         if study == "input_size":
             if not self.crops:
-                raise ParameterError("Ablation.run", "the study of input size needs sizes", got=self.crops,
-                                     next_step="Give the parameter crops")  # fmt: skip
+                raise ParameterError(
+                    "Ablation.run",
+                    "the study of input size needs sizes",
+                    got=self.crops,
+                    next_step="Give the parameter crops",
+                )
             return [_Member(f"{size}x{size}", next(iter(rows.values())), crop=size) for size in self.crops]
         members = [_Member(label, name) for label, name in rows.items()]
         if study == "anchor":
@@ -152,11 +169,16 @@ class Ablation:
                 continue
             one = self._trained(member)
             found[member.label] = one.predictions
-            self._rows.append(about | {
-                "crop": member.crop or self.crop, "channels": len(one.inputs.channels),
-                "training samples": one.n_samples["train"],
-                "validation samples": one.n_samples["validation"], "best epoch": one.fit.best_epoch,
-            })  # fmt: skip
+            self._rows.append(
+                about
+                | {
+                    "crop": member.crop or self.crop,
+                    "channels": len(one.inputs.channels),
+                    "training samples": one.n_samples["train"],
+                    "validation samples": one.n_samples["validation"],
+                    "best epoch": one.fit.best_epoch,
+                }
+            )
         return found
 
     def _trained(self, member: _Member) -> MultiSourceRun:
@@ -168,9 +190,14 @@ class Ablation:
                 "" if crop == self.crop else f"_{crop}"
             )
             self._runs[key] = train_multisource(
-                self.store(member.anchor), member.inputs, config=self.config, split=self.split, model=self.model, crop=crop,
+                self.store(member.anchor),
+                member.inputs,
+                config=self.config,
+                split=self.split,
+                model=self.model,
+                crop=crop,
                 out=self.out / "networks" / f"{folder_name(member.inputs)}{suffix}",
-            )  # fmt: skip
+            )
         return self._runs[key]
 
     def reference(self, study: str) -> str:

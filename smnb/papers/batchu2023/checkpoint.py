@@ -15,14 +15,12 @@ from smnb.papers.batchu2023.normalisation import COARSE_SOURCES, INDEX_RANGES, L
 from smnb.training.checkpoints import LoadedModel, load_model, save_model
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["inputs_of", "load_multisource", "normalisation_of", "save_multisource"]
-
 _WHO = "load_multisource"
 NAME = "multisource"
 
 
 def normalisation_of(inputs: InputSet) -> dict[str, list[Any]]:
-    """How each channel is scaled from native units, as `smnb.papers.batchu2023.normalisation` does it now: method and its two constants."""
+    """How each channel is scaled from native units, as `batchu2023.normalisation` does it now: method and its two constants."""
     found: dict[str, list[Any]] = {}
     for channel in inputs.channels:
         source, band = channel.split(":")
@@ -37,15 +35,19 @@ def normalisation_of(inputs: InputSet) -> dict[str, list[Any]]:
 def _door(inputs: InputSet) -> MinMaxScaler:
     """From stored values to the network's: images of [0, 1] to 2 x - 1, missing 0; coarse products as they are."""
     coarse = [channel.split(":")[0] in COARSE_SOURCES for channel in inputs.channels]
-    return MinMaxScaler(
-        tuple(0.0 if one else 0.5 for one in coarse), (1.0,) * len(coarse), (0.0,) * len(coarse)
-    )  # fmt: skip
+    return MinMaxScaler(tuple(0.0 if one else 0.5 for one in coarse), (1.0,) * len(coarse), (0.0,) * len(coarse))
 
 
 def save_multisource(
-    path: str | os.PathLike[str], model: torch.nn.Module, inputs: InputSet, *, crop: int, resolution: float = 10.0,
-    low_resolution: float = 160.0, training: Mapping[str, Any] | None = None,
-) -> Path:  # fmt: skip
+    path: str | os.PathLike[str],
+    model: torch.nn.Module,
+    inputs: InputSet,
+    *,
+    crop: int,
+    resolution: float = 10.0,
+    low_resolution: float = 160.0,
+    training: Mapping[str, Any] | None = None,
+) -> Path:
     """Save the network as ``path.safetensors`` and ``path.json``, with its inputs, crop and normalisation.
 
     Parameters
@@ -66,13 +68,22 @@ def save_multisource(
         Of the safetensors file.
     """
     card = {
-        **(training or {}), "inputs": inputs.to_dict(), "crop": int(crop), "resolution_m": float(resolution),
-        "low_resolution_m": float(low_resolution), "normalisation": normalisation_of(inputs),
-    }  # fmt: skip
+        **(training or {}),
+        "inputs": inputs.to_dict(),
+        "crop": int(crop),
+        "resolution_m": float(resolution),
+        "low_resolution_m": float(low_resolution),
+        "normalisation": normalisation_of(inputs),
+    }
     return save_model(
-        path, model, name=NAME, input_scaler=_door(inputs), target_scaler=MinMaxScaler((0.0,), (1.0,), (0.0,)),
-        channels=inputs.channels, training=card,
-    )  # fmt: skip
+        path,
+        model,
+        name=NAME,
+        input_scaler=_door(inputs),
+        target_scaler=MinMaxScaler((0.0,), (1.0,), (0.0,)),
+        channels=inputs.channels,
+        training=card,
+    )
 
 
 def inputs_of(loaded: LoadedModel) -> InputSet:
@@ -108,14 +119,20 @@ def load_multisource(
         extra = [one for one in inputs.channels if one not in own.channels]
         lacking = [one for one in own.channels if one not in inputs.channels]
         raise FormatError(
-            _WHO, f"{Path(path).name} is a checkpoint for other inputs", got=list(inputs.channels), expected=list(own.channels),
+            _WHO,
+            f"{Path(path).name} is a checkpoint for other inputs",
+            got=list(inputs.channels),
+            expected=list(own.channels),
             next_step=f"It does not know {extra or 'anything more'} and needs {lacking or 'nothing else'}",
-        )  # fmt: skip
+        )
     if crop is not None and crop != training["crop"]:
         raise FormatError(
-            _WHO, f"{Path(path).name} was trained on images of another size", got=crop, expected=training["crop"],
+            _WHO,
+            f"{Path(path).name} was trained on images of another size",
+            got=crop,
+            expected=training["crop"],
             next_step="Cut the images to the checkpoint's size",
-        )  # fmt: skip
+        )
     if training["normalisation"] != normalisation_of(own):
         changed = [
             name for name, value in normalisation_of(own).items() if training["normalisation"].get(name) != value

@@ -36,8 +36,6 @@ from smnb.training.checkpoints import LoadedModel
 from smnb.training.loading import validation_loader
 from smnb.training.losses import huber_loss
 
-__all__ = ["MultiSourceRun", "multisource_config", "predict_at_sensors", "predict_multisource", "train_multisource"]
-
 
 @dataclass(frozen=True)
 class MultiSourceRun:
@@ -73,8 +71,13 @@ def _named_inputs(inputs: InputSet | str) -> tuple[str, InputSet]:
         name = next((name for name, one in SOURCE_SETS.items() if one == inputs), str(inputs))
         return name, inputs
     if inputs not in SOURCE_SETS:
-        raise ParameterError("train_multisource", "unknown inputs", got=inputs, expected=list(SOURCE_SETS),
-                             next_step="Name one of the paper's sets, or make an InputSet")  # fmt: skip
+        raise ParameterError(
+            "train_multisource",
+            "unknown inputs",
+            got=inputs,
+            expected=list(SOURCE_SETS),
+            next_step="Name one of the paper's sets, or make an InputSet",
+        )
     return inputs, SOURCE_SETS[inputs]
 
 
@@ -90,17 +93,32 @@ def multisource_config(inputs: InputSet, model: Mapping[str, Any] | None = None)
     channels = {f"{part}_channels": len(getattr(inputs, part)) for part in ("high", "low", "coarse")}
     known = [name for name in MultiSourceConfig.__dataclass_fields__ if name not in channels]
     if unknown := sorted(set(given) - set(known)):
-        raise ParameterError("multisource_config", "unknown settings of the network", got=unknown, expected=known,
-                             next_step="Channels follow from the inputs")  # fmt: skip
+        raise ParameterError(
+            "multisource_config",
+            "unknown settings of the network",
+            got=unknown,
+            expected=known,
+            next_step="Channels follow from the inputs",
+        )
     return MultiSourceConfig(**channels, **given)
 
 
 def train_multisource(
-    store: SampleStore, inputs: InputSet | str, *, config: TrainingConfig, out: str | os.PathLike[str], split: str = "iid",
-    model: Mapping[str, Any] | None = None, crop: int | None = None, augmentation: Augmentation | None = Augmentation(),  # noqa: B008
-    delta: float = HUBER_DELTA, sides: Sequence[str] = ("validation", "test"), memory_gb: float = 2.0,
-    prefetch: int | None = None, progress: bool = False,
-) -> MultiSourceRun:  # fmt: skip
+    store: SampleStore,
+    inputs: InputSet | str,
+    *,
+    config: TrainingConfig,
+    out: str | os.PathLike[str],
+    split: str = "iid",
+    model: Mapping[str, Any] | None = None,
+    crop: int | None = None,
+    augmentation: Augmentation | None = Augmentation(),  # noqa: B008
+    delta: float = HUBER_DELTA,
+    sides: Sequence[str] = ("validation", "test"),
+    memory_gb: float = 2.0,
+    prefetch: int | None = None,
+    progress: bool = False,
+) -> MultiSourceRun:
     """Train the network on a split's training sensors, and estimate the sensors of other sides.
 
     Samples that lack any source of the store are left out whatever the inputs, so that networks of different inputs are
@@ -162,34 +180,63 @@ def train_multisource(
     train = MultiSourceDataset(store, inputs, at["train"], augmentation=augmentation, **options)
     validation = MultiSourceDataset(store, inputs, at["validation"], **options)
     recipe = {
-        "inputs": list(inputs.channels), "split": split, "crop": crop, "delta": delta, "network": network.to_dict(),
+        "inputs": list(inputs.channels),
+        "split": split,
+        "crop": crop,
+        "delta": delta,
+        "network": network.to_dict(),
         "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
-    }  # fmt: skip
+    }
     fingerprint = _fingerprint(store, at, recipe)
     torch.manual_seed(config.seed)
     result = fit(
-        MultiSourceNet(network), train, validation, config=config, out=state_folder(out, config, fingerprint),
-        loss=partial(huber_loss, delta=delta), fingerprint=fingerprint, progress=progress,
-    )  # fmt: skip
+        MultiSourceNet(network),
+        train,
+        validation,
+        config=config,
+        out=state_folder(out, config, fingerprint),
+        loss=partial(huber_loss, delta=delta),
+        fingerprint=fingerprint,
+        progress=progress,
+    )
     card = {
-        "data": "images and coarse products around in-situ sensors", "synthetic": store.synthetic, "seed": config.seed,
-        "split": split, "steps": result.details["steps"], "best_epoch": result.best_epoch, "loss_delta": delta,
-        "anchor": store.attrs.get("anchor", ""), "store_fingerprint": store.attrs.get("fingerprint", ""),
-        "n_train": len(train), "n_train_sensors": int(np.unique(store.sensor_rows()[at["train"]]).size),
-        "augmentation": recipe["augmentation"], "learning_rate": config.learning_rate, "weight_decay": config.weight_decay,
-    }  # fmt: skip
+        "data": "images and coarse products around in-situ sensors",
+        "synthetic": store.synthetic,
+        "seed": config.seed,
+        "split": split,
+        "steps": result.details["steps"],
+        "best_epoch": result.best_epoch,
+        "loss_delta": delta,
+        "anchor": store.attrs.get("anchor", ""),
+        "store_fingerprint": store.attrs.get("fingerprint", ""),
+        "n_train": len(train),
+        "n_train_sensors": int(np.unique(store.sensor_rows()[at["train"]]).size),
+        "augmentation": recipe["augmentation"],
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay,
+    }
     path = save_multisource(
-        out / "model", result.model, inputs, crop=crop, resolution=store.resolution, low_resolution=store.low_resolution,
+        out / "model",
+        result.model,
+        inputs,
+        crop=crop,
+        resolution=store.resolution,
+        low_resolution=store.low_resolution,
         training=card,
-    )  # fmt: skip
+    )
     loaded = load_multisource(path, inputs=inputs, crop=crop)
     predictions = {
         side: predict_at_sensors(
-            loaded, store, at[side], name=name, config=config, memory_gb=0.0,
+            loaded,
+            store,
+            at[side],
+            name=name,
+            config=config,
+            memory_gb=0.0,
             dataset=validation if side == "validation" else None,
         )
         for side in sides
-    }  # fmt: skip
+    }
     loaded.model.cpu()
     return MultiSourceRun(name, inputs, loaded, result, predictions, {k: len(v) for k, v in at.items()}, dropped)
 
@@ -231,9 +278,15 @@ def predict_multisource(model: torch.nn.Module, dataset: MultiSourceDataset, *, 
 
 
 def predict_at_sensors(
-    loaded: LoadedModel, store: SampleStore, positions: np.ndarray, *, name: str = "", config: TrainingConfig | None = None,
-    memory_gb: float = 2.0, dataset: MultiSourceDataset | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    loaded: LoadedModel,
+    store: SampleStore,
+    positions: np.ndarray,
+    *,
+    name: str = "",
+    config: TrainingConfig | None = None,
+    memory_gb: float = 2.0,
+    dataset: MultiSourceDataset | None = None,
+) -> pd.DataFrame:
     """Estimates of a checkpoint at samples of a store: another store than it was trained on, such as one anchored on SMAP.
 
     Parameters
@@ -260,8 +313,12 @@ def predict_at_sensors(
     config = config or TrainingConfig()
     if dataset is None:
         dataset = MultiSourceDataset(
-            store, inputs_of(loaded), positions, crop=loaded.card["training"]["crop"], memory_gb=memory_gb,
+            store,
+            inputs_of(loaded),
+            positions,
+            crop=loaded.card["training"]["crop"],
+            memory_gb=memory_gb,
             device=choose_device(config.device),
-        )  # fmt: skip
+        )
     predicted = predict_multisource(loaded.model, dataset, config=config)
     return prediction_table(store, positions, predicted, model=name or "multi-source network")

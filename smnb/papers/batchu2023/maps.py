@@ -19,21 +19,27 @@ from smnb.papers.batchu2023.matchup.sources import Scenes
 from smnb.papers.batchu2023.pictures import natural_colours
 from smnb.papers.batchu2023.shared import MapGeometry, Tile, read_tile
 
-__all__ = ["map_scores", "read_tiles", "tile_images", "tile_truth", "used_images"]
-
 _SCORES = ("n", "bias", "rmse", "ubrmse", "r")
 
 
 def read_tiles(
-    scenes: Mapping[str, Scenes], inputs: InputSet, *, lat: float, lon: float, cells: int, geometry: MapGeometry,
-    times: Sequence[str] = (), number: int = 3, most_missing: float = 0.05,
-) -> dict[str, Tile]:  # fmt: skip
+    scenes: Mapping[str, Scenes],
+    inputs: InputSet,
+    *,
+    lat: float,
+    lon: float,
+    cells: int,
+    geometry: MapGeometry,
+    times: Sequence[str] = (),
+    number: int = 3,
+    most_missing: float = 0.05,
+) -> dict[str, Tile]:
     """Read a square at several times.
 
     Parameters
     ----------
     scenes, inputs, lat, lon, cells, geometry
-        As `smnb.papers.batchu2023.shared.read_tile`; bands for natural colours and VV are kept besides the inputs' where there are any.
+        As `shared.read_tile`; bands for natural colours and VV are kept besides the inputs' where there are any.
     times : sequence of str
         UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
         it: `number` of them, spread evenly over the record.
@@ -61,9 +67,11 @@ def read_tiles(
     reach = geometry.tile(cells, cells)[0] * 10.0 / 2 / 111_320.0  # degrees of latitude, m a degree
     across = reach / np.cos(np.radians(lat))
     whole = (
-        (passes["west"] <= lon - across) & (passes["east"] >= lon + across) & (passes["south"] <= lat - reach)
+        (passes["west"] <= lon - across)
+        & (passes["east"] >= lon + across)
+        & (passes["south"] <= lat - reach)
         & (passes["north"] >= lat + reach)
-    )  # fmt: skip
+    )
     found: list[pd.Timestamp] = []  # times alone: tiles of a whole record would not fit into memory
     why: list[str] = []
     for time in sorted(set(passes.loc[whole, "time"])):
@@ -76,11 +84,14 @@ def read_tiles(
             found.append(time)
     if not found:
         raise ContractError(
-            "read_tiles", f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source",
-            got=plain(f"{len(passes)} passes cover the centre, {int(whole.sum())} all of the square"
-                      + (f"; the last: {why[-1]}" if why else "")),
+            "read_tiles",
+            f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source",
+            got=plain(
+                f"{len(passes)} passes cover the centre, {int(whole.sum())} all of the square"
+                + (f"; the last: {why[-1]}" if why else "")
+            ),
             next_step="Choose a smaller square, another place, or inputs with fewer sources",
-        )  # fmt: skip
+        )
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int))
     return _by_day([read_tile(scenes, inputs, time=found[i], **square) for i in chosen])
 

@@ -14,8 +14,6 @@ from smnb.papers.tables import PublishedTable, published
 from smnb.sensors.predictions import read_predictions, score_sensors
 from smnb.sensors.strata import stratify
 
-__all__ = ["BENCHMARK_TABLES", "benchmark_tables", "comparable", "network_scores", "networks_beside"]
-
 #: The paper's table of each score.
 BENCHMARK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}
 _PRODUCTS = {"SMAP": "smap_", "GLDAS": "gldas_"}
@@ -51,15 +49,22 @@ def benchmark_tables(folder: Path, files: Sequence[str] = ()) -> dict[str, pd.Da
             tables[name].attrs.update(sides[0].attrs)
     if not tables:
         raise RunError(
-            "benchmark_tables", f"{folder} holds no predictions of notebook 05", got=str(Path(folder) / "predictions"),
+            "benchmark_tables",
+            f"{folder} holds no predictions of notebook 05",
+            got=str(Path(folder) / "predictions"),
             next_step="Run notebook 05 into the same folder first (smnb run 05 09), or name tables of predictions",
-        )  # fmt: skip
+        )
     return tables
 
 
 def network_scores(
-    tables: Mapping[str, pd.DataFrame], *, min_obs: int = 13, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
-) -> pd.DataFrame:  # fmt: skip
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    min_obs: int = 13,
+    clusters: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Mean scores of each model by sensor network, with intervals.
 
     Parameters
@@ -126,8 +131,11 @@ def networks_beside(scores: pd.DataFrame, metric: str, *, model: str) -> pd.Data
             "networks_beside", "the run has no such model", got=model, expected=sorted(set(scores["model"]))
         )
     table = published("batchu2023", BENCHMARK_TABLES[metric])
-    run = {f"{name}, run": _texts(scores[scores["model"] == name], metric) for name in (model, *_PRODUCTS)
-           if name in set(scores["model"])}  # fmt: skip
+    run = {
+        f"{name}, run": _texts(scores[scores["model"] == name], metric)
+        for name in (model, *_PRODUCTS)
+        if name in set(scores["model"])
+    }
     order = list(table.rows) + sorted(set(scores["network"].astype(str)) - set(table.rows))
     shown = pd.DataFrame(run).reindex(order)
     paper = table.frame().map(lambda value: "" if pd.isna(value) else f"{value:g}").reindex(order)

@@ -21,28 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ContractError, ParameterError, plain
 
-__all__ = [
-    "BASELINE_0400_OFFSET",
-    "COARSE_SOURCES",
-    "INDEX_RANGES",
-    "LOG_STATISTICS",
-    "RANGES",
-    "denormalise",
-    "dequantise",
-    "evi",
-    "gldas_volumetric",
-    "linear",
-    "linear_inverse",
-    "ndvi",
-    "normalise",
-    "normalised_index",
-    "outside_range",
-    "quantise_uint8",
-    "sentinel2_log_sigmoid",
-    "sentinel2_log_sigmoid_inverse",
-    "smap_volumetric",
-]
-
 #: Minimum and maximum of each band in native units (Table 4): dB, degree, Earth Engine's scaled LAI and FPAR, g kg-1
 #: (bulk density cg cm-3), m, kg m-2 and mm.
 #:
@@ -335,10 +313,12 @@ def normalise(
     if outside == "raise" and (lost := outside_range(source, band, np.asarray(native) - offset)):
         array = np.asarray(native)
         raise ContractError(
-            "normalise", f"{lost} of {array.size} values of {source} {band} lie outside its range in native units",
-            got=(float(np.nanmin(array)), float(np.nanmax(array))), expected=interval,
+            "normalise",
+            f"{lost} of {array.size} values of {source} {band} lie outside its range in native units",
+            got=(float(np.nanmin(array)), float(np.nanmax(array))),
+            expected=interval,
             next_step="Mask fill values, check the units, or pass outside='clip'",
-        )  # fmt: skip
+        )
     if interval is None:
         return sentinel2_log_sigmoid(native, band, offset=offset)
     return linear(native, *interval)

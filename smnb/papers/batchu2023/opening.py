@@ -16,8 +16,6 @@ from smnb.loaders.rasters import SceneIndex
 from smnb.papers.batchu2023.matchup import CATALOG_IDS, build_matchups
 from smnb.papers.batchu2023.store import SampleStore
 
-__all__ = ["MULTISOURCE_IDS", "matchup_counts", "open_matchups", "open_scenes_of"]
-
 #: Catalog entry of each source, of the readings, and of the land cover that sensors are stratified by.
 MULTISOURCE_IDS = {**CATALOG_IDS, "insitu": "multisource_ismn", "land_cover": "multisource_landcover"}
 _NO_SCENES = ("insitu", "land_cover")
@@ -52,15 +50,25 @@ def open_scenes_of(
     known = {**MULTISOURCE_IDS, **(ids or {})}
     names = [name for name in known if name not in _NO_SCENES] if sources is None else list(sources)
     if unknown := [name for name in names if name not in known or name in _NO_SCENES]:
-        raise ParameterError("open_scenes_of", "unknown sources", got=unknown,
-                             expected=[name for name in known if name not in _NO_SCENES])  # fmt: skip
+        raise ParameterError(
+            "open_scenes_of",
+            "unknown sources",
+            got=unknown,
+            expected=[name for name in known if name not in _NO_SCENES],
+        )
     return {name: catalog.open(known[name], root) for name in names}
 
 
 def open_matchups(
-    catalog: Catalog, root: Path | None, out: str | os.PathLike[str], *, store: str = "", ids: Mapping[str, str] | None = None,
-    optional: Iterable[str] = ("modis_lai",), **options: Any,
-) -> SampleStore:  # fmt: skip
+    catalog: Catalog,
+    root: Path | None,
+    out: str | os.PathLike[str],
+    *,
+    store: str = "",
+    ids: Mapping[str, str] | None = None,
+    optional: Iterable[str] = ("modis_lai",),
+    **options: Any,
+) -> SampleStore:
     """Open a sample store: one that exists, or the one at `out`, which is built first unless it is there and up to date.
 
     Parameters

@@ -12,8 +12,6 @@ from smnb.papers.batchu2023.data import side_positions
 from smnb.papers.batchu2023.normalisation import denormalise, normalise
 from smnb.papers.batchu2023.store import SampleStore
 
-__all__ = ["folder_name", "natural_colours", "sample_images", "spread_samples"]
-
 _NATURAL = ("B4", "B3", "B2")
 
 

@@ -10,15 +10,10 @@ import pandas as pd
 from smnb.contract import ParameterError, RunError
 from smnb.training import TrainingConfig
 
-__all__ = ["HUBER_DELTA", "PAPER_SWEEP", "best_member", "encoder_settings", "paper_training"]
-
 #: Threshold of the Huber loss, m3 m-3; labels lie between 0 and 1, so nearly all of them are in its quadratic part.
 HUBER_DELTA = 0.4
 #: The sweep of every experiment of the paper: parameters of `smnb.training.TrainingConfig`, as `smnb sweep` takes them.
-PAPER_SWEEP: dict[str, tuple[float, ...]] = {
-    "learning_rate": (0.1, 0.05, 0.03),
-    "weight_decay": (1e-4, 5e-5, 3e-5),
-}
+PAPER_SWEEP: dict[str, tuple[float, ...]] = {"learning_rate": (0.1, 0.05, 0.03), "weight_decay": (1e-4, 5e-5, 3e-5)}
 
 
 def paper_training(**changes: Any) -> TrainingConfig:
@@ -32,9 +27,18 @@ def paper_training(**changes: Any) -> TrainingConfig:
         ``batch_size`` with ``accumulate`` where 64 images do not fit into memory.
     """
     recipe: dict[str, Any] = {
-        "optimizer": "sgd", "momentum": 0.9, "schedule": "polynomial", "power": 0.9, "steps": 600_000, "batch_size": 64,
-        "learning_rate": 0.05, "weight_decay": 5e-5, "patience": 0, "sync_batch_norm": True, "channels_last": True,
-    }  # fmt: skip
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "schedule": "polynomial",
+        "power": 0.9,
+        "steps": 600_000,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "weight_decay": 5e-5,
+        "patience": 0,
+        "sync_batch_norm": True,
+        "channels_last": True,
+    }
     return TrainingConfig(**{**recipe, **changes})
 
 

@@ -20,11 +20,6 @@ from smnb.papers.batchu2023.data.channels import channel_source
 from smnb.papers.batchu2023.normalisation import INDEX_RANGES, normalised_index
 from smnb.papers.batchu2023.store import SampleStore
 
-__all__ = [
-    "CLIMATOLOGY", "RIDGE", "centre_values", "climatology_predictions", "prediction_table", "product_predictions",
-    "reference_predictions", "ridge_predictions",
-]  # fmt: skip
-
 CLIMATOLOGY, RIDGE = "Season's mean of training sensors", "Ridge, centre pixel"
 #: Tables of predictions by side.
 Sides = Mapping[str, pd.DataFrame]
@@ -126,9 +121,15 @@ def centre_values(store: SampleStore, inputs: InputSet, positions: np.ndarray, *
 
 
 def ridge_predictions(
-    store: SampleStore, inputs: InputSet, sides: Mapping[str, np.ndarray], *, train: np.ndarray, validation: np.ndarray,
-    model: str = RIDGE, alphas: Sequence[float] = _ALPHAS,
-) -> dict[str, pd.DataFrame]:  # fmt: skip
+    store: SampleStore,
+    inputs: InputSet,
+    sides: Mapping[str, np.ndarray],
+    *,
+    train: np.ndarray,
+    validation: np.ndarray,
+    model: str = RIDGE,
+    alphas: Sequence[float] = _ALPHAS,
+) -> dict[str, pd.DataFrame]:
     """Ridge regression on the channels at the sensor.
 
     Channels are standardised and missing ones get the training mean. The strength of the penalty is that of the least

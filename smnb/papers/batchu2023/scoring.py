@@ -10,8 +10,6 @@ from smnb.contract import ParameterError
 from smnb.metrics import MIN_OBS, compare
 from smnb.sensors.predictions import SHORT_NAMES, score_sensors, summary_rows
 
-__all__ = ["SCORES", "paired_differences", "printed_results", "results_table"]
-
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
 #: Predictions by side, by experiment.
@@ -84,9 +82,16 @@ def printed_results(results: pd.DataFrame, *, intervals: bool = True) -> pd.Data
 
 
 def paired_differences(
-    experiments: Experiments, reference: str, *, side: str = "validation", metrics: Sequence[str] = SCORES[:3],
-    min_obs: int = MIN_OBS, clusters: str | None = None, n_boot: int = 1000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    experiments: Experiments,
+    reference: str,
+    *,
+    side: str = "validation",
+    metrics: Sequence[str] = SCORES[:3],
+    min_obs: int = MIN_OBS,
+    clusters: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Each experiment less a reference, sensor by sensor, with intervals from drawing sensors again.
 
     Returns
@@ -127,10 +132,19 @@ def paired_differences(
                 seed=seed,
             )
             better = 1.0 if metric == "pearson_r" else -1.0
-            rows.append({
-                "experiment": name, "reference": reference, "metric": SHORT_NAMES.get(metric, metric), "value": found.a_value,
-                "reference_value": found.b_value, "difference": found.difference.value, "low": found.difference.low,
-                "high": found.difference.high, "percent": 100.0 * better * found.difference.value / abs(found.b_value),
-                "n_sensors": found.difference.n, "sentence": found.sentence,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "experiment": name,
+                    "reference": reference,
+                    "metric": SHORT_NAMES.get(metric, metric),
+                    "value": found.a_value,
+                    "reference_value": found.b_value,
+                    "difference": found.difference.value,
+                    "low": found.difference.low,
+                    "high": found.difference.high,
+                    "percent": 100.0 * better * found.difference.value / abs(found.b_value),
+                    "n_sensors": found.difference.n,
+                    "sentence": found.sentence,
+                }
+            )
     return pd.DataFrame(rows)

@@ -12,8 +12,6 @@ from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
 from smnb.papers.tables import published
 from smnb.sensors.strata import LAND_COVER_GROUPS, TEXTURE_CLASSES, stratify
 
-__all__ = ["PAPER_STRATA", "beside_paper", "printed"]
-
 #: Strata of the paper's tables: its table, what a title says, and the rows in its order.
 PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "land_cover": ("Table 10", "Land cover", LAND_COVER_GROUPS),
@@ -46,7 +44,7 @@ def beside_paper(
     Returns
     -------
     DataFrame
-        As `smnb.sensors.strata.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and
+        As `strata.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and
         its scores in ``paper_ubrmse``, ``paper_rmse``, ``paper_pearson_r``, NaN where it has a dash or no such row.
 
     Raises

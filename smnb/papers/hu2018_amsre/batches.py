@@ -9,8 +9,6 @@ from smnb.contract import ContractError
 from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
 from smnb.training.batches import BatchDataset
 
-__all__ = ["PatchDataset"]
-
 
 class PatchDataset(BatchDataset):
     """Batches of patches and scaled targets, gathered a whole batch at a time.
@@ -28,9 +26,12 @@ class PatchDataset(BatchDataset):
             raise ContractError("PatchDataset", "one target a patch", got=target.size, expected=len(index))
         if not np.isfinite(target).all():
             raise ContractError(
-                "PatchDataset", "the target has missing values", got=int((~np.isfinite(target)).sum()), expected=0,
+                "PatchDataset",
+                "the target has missing values",
+                got=int((~np.isfinite(target)).sum()),
+                expected=0,
                 next_step="Draw patches from eligible_centres, which leaves them out",
-            )  # fmt: skip
+            )
         self.store, self.index = store, index
         self.target = torch.from_numpy(np.asarray(target, dtype="float32"))
 

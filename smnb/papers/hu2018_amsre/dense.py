@@ -27,9 +27,6 @@ from smnb.models.svr import TorchSVR
 from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore, pad_image
 from smnb.training.checkpoints import LoadedModel
 
-__all__ = ["DenseAmsreCNN", "MapTiming", "dense_map", "patch_map", "write_maps"]
-
-
 Planes = list[list[torch.Tensor]]
 #: Row groups (of four rows) that the fast form works on at a time.
 _CHUNK = 8
@@ -371,16 +368,24 @@ def write_maps(
     )
     template["time"].attrs = {"standard_name": "time", "long_name": "day"}
     contract.stamp(
-        template, source=f"{loaded.card['model']} network", catalog_id="smnb_map", synthetic=synthetic,
+        template,
+        source=f"{loaded.card['model']} network",
+        catalog_id="smnb_map",
+        synthetic=synthetic,
         step=f"write_maps with weights {loaded.card['weights_sha256'][:12]}",
-    )  # fmt: skip
+    )
     with atomic_path(out) as temporary:
         template.to_netcdf(temporary, engine="netcdf4", format="NETCDF4")
         with netCDF4.Dataset(temporary, "a") as file:
             variable = file.createVariable(
-                "soil_moisture", "f4", ("time", "lat", "lon"), fill_value=np.float32(np.nan), compression="zlib",
-                complevel=1, chunksizes=(1, *images.shape[2:]),
-            )  # fmt: skip
+                "soil_moisture",
+                "f4",
+                ("time", "lat", "lon"),
+                fill_value=np.float32(np.nan),
+                compression="zlib",
+                complevel=1,
+                chunksizes=(1, *images.shape[2:]),
+            )
             variable.units, variable.long_name = "m3 m-3", "volumetric soil moisture"
             variable.standard_name = "volume_fraction_of_condensed_water_in_soil"
             for number in range(images.sizes["time"]):

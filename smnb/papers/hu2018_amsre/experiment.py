@@ -26,18 +26,6 @@ from smnb.training import FitResult, TrainingConfig, fit, state_folder
 from smnb.training.checkpoints import LoadedModel, load_model, save_model
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = [
-    "FoldData",
-    "TrainedSVR",
-    "baseline_predictions",
-    "fold_data",
-    "pool_folds",
-    "score_fold",
-    "score_folds",
-    "train_cnn",
-    "train_svr",
-]
-
 
 @dataclass
 class FoldData:
@@ -106,17 +94,30 @@ def train_cnn(
         model,
         PatchDataset(data.store, fold.train, data.scaled_target(fold.train)),
         PatchDataset(data.store, fold.validation, data.scaled_target(fold.validation)),
-        config=config, out=state_folder(out, config, fingerprint), progress=progress, fingerprint=fingerprint,
-    )  # fmt: skip
+        config=config,
+        out=state_folder(out, config, fingerprint),
+        progress=progress,
+        fingerprint=fingerprint,
+    )
     training = {
-        "data": task.title, "synthetic": task.synthetic, "fold": fold.name, "seed": config.seed,
-        "n_train": len(fold.train), "n_validation": len(fold.validation), "best_epoch": result.best_epoch,
+        "data": task.title,
+        "synthetic": task.synthetic,
+        "fold": fold.name,
+        "seed": config.seed,
+        "n_train": len(fold.train),
+        "n_validation": len(fold.validation),
+        "best_epoch": result.best_epoch,
         "best_validation_loss": float(result.history["validation_loss"].min()),
-    }  # fmt: skip
+    }
     path = save_model(
-        out / "model", model, name=name, input_scaler=data.store.scaler, target_scaler=data.target_scaler,
-        channels=task.channels, training=training,
-    )  # fmt: skip
+        out / "model",
+        model,
+        name=name,
+        input_scaler=data.store.scaler,
+        target_scaler=data.target_scaler,
+        channels=task.channels,
+        training=training,
+    )
     data.predictions["CNN"] = data.unscale(predict_patches(model, data.store, fold.test, device=data.store.device))
     return load_model(path), result
 
@@ -172,9 +173,13 @@ def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int
     reference = found.svr.predict(flatten_patches(data.store.gather(check)).cpu().numpy())
     data.predictions["SVR"] = data.unscale(scaled)
     return TrainedSVR(
-        torch_svr, pd.DataFrame(found.table), found.best, len(index), seconds,
+        torch_svr,
+        pd.DataFrame(found.table),
+        found.best,
+        len(index),
+        seconds,
         float(np.abs(reference - scaled[: len(check)]).max()),
-    )  # fmt: skip
+    )
 
 
 def _sample(index: PatchIndex, n: int, seed: int) -> PatchIndex:
@@ -236,10 +241,14 @@ def score_predictions(predicted: np.ndarray, observed: np.ndarray, target_range:
     """Pooled scores of one model: the columns of `score_fold`."""
     rmse = float(metrics.rmse(predicted, observed))
     return {
-        "r2": float(metrics.r2(predicted, observed)), "r": float(metrics.pearson_r(predicted, observed)),
-        "rmse_scaled": rmse / target_range, "rmse": rmse, "ubrmse": float(metrics.ubrmse(predicted, observed)),
-        "bias": float(metrics.bias(predicted, observed)), "n": int(np.isfinite(predicted + observed).sum()),
-    }  # fmt: skip
+        "r2": float(metrics.r2(predicted, observed)),
+        "r": float(metrics.pearson_r(predicted, observed)),
+        "rmse_scaled": rmse / target_range,
+        "rmse": rmse,
+        "ubrmse": float(metrics.ubrmse(predicted, observed)),
+        "bias": float(metrics.bias(predicted, observed)),
+        "n": int(np.isfinite(predicted + observed).sum()),
+    }
 
 
 def pool_folds(folds: list[FoldData], model: str | None = None) -> np.ndarray:
@@ -285,7 +294,9 @@ def fold_series(data: FoldData, *, models: tuple[str, ...]) -> pd.DataFrame:
 def describe_training(result: FitResult) -> dict[str, Any]:
     """Facts of a training for the run record."""
     return {
-        "epochs_run": len(result.history), "best_epoch": result.best_epoch,
+        "epochs_run": len(result.history),
+        "best_epoch": result.best_epoch,
         "best_validation_loss": float(result.history["validation_loss"].min()),
-        "patches_per_second": result.samples_per_second, "data_wait_fraction": result.data_wait_fraction,
-    }  # fmt: skip
+        "patches_per_second": result.samples_per_second,
+        "data_wait_fraction": result.data_wait_fraction,
+    }

@@ -18,8 +18,6 @@ from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
 from smnb.papers.hu2018_amsre.patches import PatchIndex, draw_patches, eligible_centres
 from smnb.sensors import strata
 
-__all__ = ["SOURCES", "amsre_task", "conus_task", "hidden_truth", "open_task", "target_on_grid"]
-
 #: Catalog entries that each source of `open_task` reads.
 SOURCES: dict[str, tuple[str, ...]] = {
     "amsre": ("amsre_nsidc0302", "era_interim_swvl1"),
@@ -73,9 +71,13 @@ def open_task(
     inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
     target = catalog.open("era_interim_swvl1", root, start=start, end=end)
     return amsre_task(
-        composite(mask_outliers(inputs), days=composite_days), daily_mean(target), n_train=n_train,
-        n_validation=n_validation, n_test=n_test, seed=seed,
-    )  # fmt: skip
+        composite(mask_outliers(inputs), days=composite_days),
+        daily_mean(target),
+        n_train=n_train,
+        n_validation=n_validation,
+        n_test=n_test,
+        seed=seed,
+    )
 
 
 def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
@@ -175,9 +177,12 @@ def amsre_task(
     )
     if days.size < 2:
         raise ContractError(
-            who, "too few days are common to inputs and target", got=days.size, expected=plain("at least 2"),
+            who,
+            "too few days are common to inputs and target",
+            got=days.size,
+            expected=plain("at least 2"),
             next_step="Check that both archives cover the period; the last common day is the test day",
-        )  # fmt: skip
+        )
     lat, lon = inputs["lat"], inputs["lon"]
     field = target_on_grid(target.isel(time=in_target), lat, lon, min_land=min_land).values
     land = strata.land_fraction(lat.values, lon.values) >= min_land
@@ -193,17 +198,28 @@ def amsre_task(
     notes = {f"masked_{reason}": count for reason, count in count_masked(inputs["tb"]).items()}
     notes |= {
         "files_missing": len(json.loads(inputs.attrs.get("missing_files", "[]"))),
-        "land_pixels_a_day": int(land.sum()), "eligible_centres_a_day": round(float(eligible.sum(axis=(1, 2)).mean())),
+        "land_pixels_a_day": int(land.sum()),
+        "eligible_centres_a_day": round(float(eligible.sum(axis=(1, 2)).mean())),
         "observed_fraction_of_land": round(float(np.isfinite(images[:, land]).all(axis=-1).mean()), 4),
-    }  # fmt: skip
+    }
     return PatchTask(
-        name="amsre", title=f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}", images=images, target=field,
-        channels=tuple(map(str, inputs["channel"].values)), labels=pd.DataFrame({"time": days.astype("datetime64[ns]")}),
-        folds=[Fold(str(days[-1]), train, validation, test, np.arange(last))], wrap=wrap,
-        synthetic=is_synthetic(inputs) or is_synthetic(target), patch_size=patch_size,
-        lat=lat.values, lon=lon.values, land=land, notes=notes, reference="ERA-Interim",
+        name="amsre",
+        title=f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}",
+        images=images,
+        target=field,
+        channels=tuple(map(str, inputs["channel"].values)),
+        labels=pd.DataFrame({"time": days.astype("datetime64[ns]")}),
+        folds=[Fold(str(days[-1]), train, validation, test, np.arange(last))],
+        wrap=wrap,
+        synthetic=is_synthetic(inputs) or is_synthetic(target),
+        patch_size=patch_size,
+        lat=lat.values,
+        lon=lon.values,
+        land=land,
+        notes=notes,
+        reference="ERA-Interim",
         units=dict.fromkeys(map(str, inputs["channel"].values), "K"),
-    )  # fmt: skip
+    )
 
 
 #: Northern meteorological seasons by month.
@@ -273,15 +289,25 @@ def conus_task(
         index = [_all_centres(complete, np.flatnonzero(part)) for part in parts]
         folds.append(Fold(f"region {left_out:02d}", *index, np.flatnonzero(train)))
     notes = {
-        "regions": n_regions, "regions_without_a_complete_pixel": n_regions - len(usable),
-        "pixels_with_target": int(np.isfinite(target).sum()), "complete_pixels": int(complete.sum()),
-    }  # fmt: skip
+        "regions": n_regions,
+        "regions_without_a_complete_pixel": n_regions - len(usable),
+        "pixels_with_target": int(np.isfinite(target).sum()),
+        "complete_pixels": int(complete.sum()),
+    }
     return PatchTask(
-        name="conus_patches", title=f"Sentinel-1/2 to SMAP soil moisture, region left out, {test_year}", images=images,
-        target=target, channels=channels, labels=labels, folds=folds, synthetic=is_synthetic(dataset),
-        patch_size=patch_size, notes=notes, reference="SMAP (ssm / 50)",
+        name="conus_patches",
+        title=f"Sentinel-1/2 to SMAP soil moisture, region left out, {test_year}",
+        images=images,
+        target=target,
+        channels=channels,
+        labels=labels,
+        folds=folds,
+        synthetic=is_synthetic(dataset),
+        patch_size=patch_size,
+        notes=notes,
+        reference="SMAP (ssm / 50)",
         units={"VV": "dB", "VH": "dB", "incidence_angle": "degree"},
-    )  # fmt: skip
+    )
 
 
 def _all_centres(eligible: np.ndarray, images: np.ndarray) -> PatchIndex:

@@ -12,8 +12,6 @@ import xarray as xr
 from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["Fold", "PatchTask"]
-
 
 @dataclass(frozen=True)
 class Fold:
@@ -83,7 +81,7 @@ class PatchTask:
         return xr.DataArray(values, coords, ("lat", "lon"), name, {"units": units, "long_name": long_name})
 
     def field_stack(self, image: int) -> xr.DataArray:
-        """One image of a gridded task as ``(time, channel, lat, lon)``: what `smnb.papers.hu2018_amsre.dense.write_maps` takes."""
+        """One image of a gridded task as ``(time, channel, lat, lon)``: what `dense.write_maps` takes."""
         coords = {
             "time": self.labels["time"].to_numpy()[[image]],
             "channel": list(self.channels),

@@ -11,8 +11,6 @@ import torch
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["PatchIndex", "PatchStore", "draw_patches", "eligible_centres", "pad_image"]
-
 
 @dataclass(frozen=True)
 class PatchIndex:
@@ -76,9 +74,11 @@ class PatchStore:
     ) -> None:
         if images.ndim != 4 or images.shape[-1] != len(scaler.minimum):
             raise ContractError(
-                "PatchStore", "images have another shape", got=images.shape,
+                "PatchStore",
+                "images have another shape",
+                got=images.shape,
                 expected=plain(f"(image, row, col, {len(scaler.minimum)} channels)"),
-            )  # fmt: skip
+            )
         if patch_size < 1 or patch_size % 2 == 0:
             raise ParameterError("PatchStore", "patch_size", got=patch_size, expected=plain("an odd positive number"))
         n_images, n_rows, n_cols, n_channels = images.shape
@@ -119,8 +119,10 @@ class PatchStore:
             float32 scaled values, in channels-last memory.
         """
         _, n_rows, n_cols, n_channels = self.padded.shape
-        first = (torch.from_numpy(np.asarray(index.image, dtype="int64")) * n_rows + torch.from_numpy(
-            np.asarray(index.row, dtype="int64"))) * n_cols + torch.from_numpy(np.asarray(index.col, dtype="int64"))  # fmt: skip
+        first = (
+            torch.from_numpy(np.asarray(index.image, dtype="int64")) * n_rows
+            + torch.from_numpy(np.asarray(index.row, dtype="int64"))
+        ) * n_cols + torch.from_numpy(np.asarray(index.col, dtype="int64"))
         first = first.to(self.device)
         offsets = torch.arange(self.patch_size, device=self.device) * n_cols
         # every row of a patch starts at some pixel of the flattened images: an overlapping view with one row a pixel
@@ -220,7 +222,10 @@ def draw_patches(
     drawn = [PatchIndex.concatenate(part) for part in sets]
     if not all(len(part) for part in drawn):
         raise ContractError(
-            who, "no eligible patch", got=[len(part) for part in drawn], expected=plain(f"about {list(counts)} an image"),
+            who,
+            "no eligible patch",
+            got=[len(part) for part in drawn],
+            expected=plain(f"about {list(counts)} an image"),
             next_step="Check that inputs and target overlap in space and time and are not fully masked",
-        )  # fmt: skip
+        )
     return drawn

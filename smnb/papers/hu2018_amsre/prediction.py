@@ -7,8 +7,6 @@ import torch
 
 from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
 
-__all__ = ["predict_patches"]
-
 
 @torch.inference_mode()
 def predict_patches(

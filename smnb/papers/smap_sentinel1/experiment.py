@@ -22,24 +22,6 @@ from smnb.training import FitResult, TrainingConfig, choose_device, fit, state_f
 from smnb.training.checkpoints import LoadedModel, load_model, save_model
 from smnb.training.losses import fusion_loss
 
-__all__ = [
-    "INPUT_LABELS",
-    "INPUT_NAMES",
-    "PRODUCT",
-    "Fused",
-    "coarse_view",
-    "fusion_estimates",
-    "gains_over_product",
-    "patch_fields",
-    "predict_fusion",
-    "representative",
-    "run_fusion",
-    "score_at_sensors",
-    "score_everywhere",
-    "summarise",
-    "train_fusion",
-]  # fmt: skip
-
 #: Name of the product that a network has to beat, among the estimates.
 PRODUCT = "SMAP/S1 product"
 #: Names and units of the four channels in figures.
@@ -49,10 +31,17 @@ INPUT_LABELS = {"K": "Brightness temperature", "dB": "Backscatter"}
 
 
 def train_fusion(
-    samples: FusionSamples, split: FusionSplit, config: TrainingConfig, out: str | Path, *, alpha: float = 0.5,
-    norms: tuple[str, str] = ("l1", "l1"), crop: int | None = None, exclude_product_cells: bool = False,
+    samples: FusionSamples,
+    split: FusionSplit,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    alpha: float = 0.5,
+    norms: tuple[str, str] = ("l1", "l1"),
+    crop: int | None = None,
+    exclude_product_cells: bool = False,
     progress: bool = False,
-) -> tuple[LoadedModel, FitResult]:  # fmt: skip
+) -> tuple[LoadedModel, FitResult]:
     """Train the fusion network on a split's training sensors and the 9 km product, and save it.
 
     Parameters
@@ -83,18 +72,36 @@ def train_fusion(
     options = {"alpha": alpha, "norms": list(norms), "crop": crop, "exclude_product_cells": exclude_product_cells}
     fingerprint = _fingerprint(samples, split, options)
     result = fit(
-        model, train, validation, config=config, out=state_folder(out, config, fingerprint), progress=progress,
-        loss=partial(fusion_loss, alpha=alpha, norms=norms), fingerprint=fingerprint, keep="last",
-    )  # fmt: skip
+        model,
+        train,
+        validation,
+        config=config,
+        out=state_folder(out, config, fingerprint),
+        progress=progress,
+        loss=partial(fusion_loss, alpha=alpha, norms=norms),
+        fingerprint=fingerprint,
+        keep="last",
+    )
     card = {
-        "data": "SMAP 9 km TB, Sentinel-1 and in-situ sensors at 1 km", "synthetic": samples.synthetic, "seed": config.seed,
-        "epochs": len(result.history), "n_patches": int(split.train.size), "split": split.kind,
-        "n_sensors": len(split.ids("train")), "held_out": list(split.held_out), **options,
-    }  # fmt: skip
+        "data": "SMAP 9 km TB, Sentinel-1 and in-situ sensors at 1 km",
+        "synthetic": samples.synthetic,
+        "seed": config.seed,
+        "epochs": len(result.history),
+        "n_patches": int(split.train.size),
+        "split": split.kind,
+        "n_sensors": len(split.ids("train")),
+        "held_out": list(split.held_out),
+        **options,
+    }
     path = save_model(
-        out / "model", model, name="fusion_1km", input_scaler=scaler.inputs, target_scaler=scaler.target,
-        channels=CHANNELS, training=card,
-    )  # fmt: skip
+        out / "model",
+        model,
+        name="fusion_1km",
+        input_scaler=scaler.inputs,
+        target_scaler=scaler.target,
+        channels=CHANNELS,
+        training=card,
+    )
     return load_model(path, channels=CHANNELS), result
 
 
@@ -192,13 +199,24 @@ def score_at_sensors(
             continue
         for method in estimates:
             found = pair_scores(table[method], table["observed"])
-            rows.append({"side": side, "patch": patch, "scene": samples.scene[patch], "time": samples.time[patch],
-                         "method": method, **found})  # fmt: skip
+            rows.append(
+                {
+                    "side": side,
+                    "patch": patch,
+                    "scene": samples.scene[patch],
+                    "time": samples.time[patch],
+                    "method": method,
+                    **found,
+                }
+            )
     if not rows:
         raise ParameterError(
-            "score_at_sensors", "no example has enough in-situ pixels", got=len(pairs), expected=min_pixels,
+            "score_at_sensors",
+            "no example has enough in-situ pixels",
+            got=len(pairs),
+            expected=min_pixels,
             next_step="Lower min_pixels, or make a split with a larger validation share",
-        )  # fmt: skip
+        )
     return pairs, pd.DataFrame(rows)
 
 
@@ -209,10 +227,17 @@ def score_everywhere(samples: FusionSamples, estimates: dict[str, np.ndarray]) -
         return pd.DataFrame(columns=columns)
     common = np.isfinite(np.stack([samples.truth, *estimates.values()])).all(axis=0)
     rows = [
-        {"patch": patch, "scene": samples.scene[patch], "time": samples.time[patch], "method": method,
-         **pair_scores(image[patch][common[patch]], samples.truth[patch][common[patch]])}
-        for method, image in estimates.items() for patch in range(len(samples)) if common[patch].any()
-    ]  # fmt: skip
+        {
+            "patch": patch,
+            "scene": samples.scene[patch],
+            "time": samples.time[patch],
+            "method": method,
+            **pair_scores(image[patch][common[patch]], samples.truth[patch][common[patch]]),
+        }
+        for method, image in estimates.items()
+        for patch in range(len(samples))
+        if common[patch].any()
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -221,9 +246,10 @@ def summarise(pairs: pd.DataFrame, methods: list[str]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"side": side, "method": method, **pair_scores(table[method], table["observed"])}
-            for side, table in pairs.groupby("side", sort=True) for method in methods
+            for side, table in pairs.groupby("side", sort=True)
+            for method in methods
         ]
-    ).set_index(["side", "method"])  # fmt: skip
+    ).set_index(["side", "method"])
 
 
 def gains_over_product(
@@ -243,8 +269,16 @@ def gains_over_product(
     rows = []
     for other in (name for name in wide if name != "network"):
         found = compare(wide["network"], wide[other], "ubrmse", clusters=places, n_boot=n_boot, seed=seed).difference
-        rows.append({"against": other, "difference": found.value, "low": found.low, "high": found.high,
-                     "n_examples": len(wide), "n_places": int(places.nunique())})  # fmt: skip
+        rows.append(
+            {
+                "against": other,
+                "difference": found.value,
+                "low": found.low,
+                "high": found.high,
+                "n_examples": len(wide),
+                "n_places": int(places.nunique()),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -306,9 +340,15 @@ class Fused:
 
 
 def run_fusion(
-    samples: FusionSamples, split: FusionSplit, config: TrainingConfig, out: str | Path, *, alpha: float = 0.5,
-    min_pixels: int = 3, **options: Any,
-) -> Fused:  # fmt: skip
+    samples: FusionSamples,
+    split: FusionSplit,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    alpha: float = 0.5,
+    min_pixels: int = 3,
+    **options: Any,
+) -> Fused:
     """Train, estimate every patch, and score: `train_fusion`, `fusion_estimates`, `score_at_sensors`, `score_everywhere`."""
     loaded, result = train_fusion(samples, split, config, out, alpha=alpha, **options)
     estimates = fusion_estimates(loaded, samples, device=choose_device(config.device))

@@ -20,22 +20,6 @@ from smnb.training import FitResult, TrainingConfig, choose_device, fit, state_f
 from smnb.training.checkpoints import LoadedModel, load_model, save_model
 from smnb.training.losses import unbiased_rmse_loss
 
-__all__ = [
-    "BASELINES",
-    "SMEN_CHANNELS",
-    "Downscaled",
-    "add_level",
-    "describe",
-    "downscale_baselines",
-    "image_field",
-    "paired_gains",
-    "predict_smen",
-    "run_smen",
-    "score_images",
-    "summarise_images",
-    "train_smen",
-]
-
 SMEN_CHANNELS = ("coarse", "residual")
 
 #: What a downscaling network has to beat.
@@ -48,9 +32,15 @@ BASELINES = {
 
 
 def train_smen(
-    sequences: ImageSequences, split: SequenceSplit, config: TrainingConfig, out: str | Path, *,
-    inputs: str = "spatiotemporal", exclude: np.ndarray | None = None, progress: bool = False,
-) -> tuple[LoadedModel, FitResult]:  # fmt: skip
+    sequences: ImageSequences,
+    split: SequenceSplit,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    inputs: str = "spatiotemporal",
+    exclude: np.ndarray | None = None,
+    progress: bool = False,
+) -> tuple[LoadedModel, FitResult]:
     """Train SMEN on a region's training scenes and save it as ``out/model.safetensors``.
 
     Parameters
@@ -82,22 +72,39 @@ def train_smen(
     validation = SequenceDataset(sequences, split.validation if chooses else split.train[:4], scaler, exclude=exclude)
     fingerprint = _fingerprint(sequences, split, inputs, exclude)
     result = fit(
-        model, train, validation, config=config, out=state_folder(out, config, fingerprint), loss=unbiased_rmse_loss,
-        progress=progress, fingerprint=fingerprint, keep="best" if chooses else "last",
-    )  # fmt: skip
+        model,
+        train,
+        validation,
+        config=config,
+        out=state_folder(out, config, fingerprint),
+        loss=unbiased_rmse_loss,
+        progress=progress,
+        fingerprint=fingerprint,
+        keep="best" if chooses else "last",
+    )
     history = result.history.assign(
         **{name: result.history[name] * scaler.target.maximum[0] for name in ("train_loss", "validation_loss")}
     )
     result = replace(result, history=history)
     card = {
-        "data": sequences.title, "synthetic": sequences.synthetic, "seed": config.seed, "epochs": len(history),
+        "data": sequences.title,
+        "synthetic": sequences.synthetic,
+        "seed": config.seed,
+        "epochs": len(history),
         "train": [str(sequences.time[split.train[0]])[:10], str(sequences.time[split.train[-1]])[:10]],
-        "n_train": int(split.train.size), "n_validation": int(split.validation.size), "best_epoch": result.best_epoch,
-    }  # fmt: skip
+        "n_train": int(split.train.size),
+        "n_validation": int(split.validation.size),
+        "best_epoch": result.best_epoch,
+    }
     path = save_model(
-        out / "model", model, name="smen", input_scaler=scaler.inputs, target_scaler=scaler.target,
-        channels=SMEN_CHANNELS, training=card,
-    )  # fmt: skip
+        out / "model",
+        model,
+        name="smen",
+        input_scaler=scaler.inputs,
+        target_scaler=scaler.target,
+        channels=SMEN_CHANNELS,
+        training=card,
+    )
     return load_model(path, channels=SMEN_CHANNELS), result
 
 
@@ -127,9 +134,14 @@ class Downscaled:
 
 
 def run_smen(
-    sequences: ImageSequences, split: SequenceSplit, config: TrainingConfig, out: str | Path, *,
-    inputs: str = "spatiotemporal", exclude: np.ndarray | None = None,
-) -> Downscaled:  # fmt: skip
+    sequences: ImageSequences,
+    split: SequenceSplit,
+    config: TrainingConfig,
+    out: str | Path,
+    *,
+    inputs: str = "spatiotemporal",
+    exclude: np.ndarray | None = None,
+) -> Downscaled:
     """Train SMEN, estimate the test scenes by it and by each baseline, and score all.
 
     Parameters
@@ -151,8 +163,10 @@ def run_smen(
         "SMEN": add_level(bare["test"], sequences.coarse[split.test]),
         **downscale_baselines(sequences, split, split.test, exclude=exclude),
     }
-    trained = {"SMEN": add_level(bare["train"], sequences.coarse[split.train]),
-               **downscale_baselines(sequences, split, split.train, exclude=exclude)}  # fmt: skip
+    trained = {
+        "SMEN": add_level(bare["train"], sequences.coarse[split.train]),
+        **downscale_baselines(sequences, split, split.train, exclude=exclude),
+    }
     cells = {"": None} if exclude is None else {", cells seen": ~exclude, ", cells held out": exclude}
     parts = [("train", "product", trained, split.train, sequences.fine, next(iter(cells.items())))]
     for one in cells.items():
@@ -193,10 +207,15 @@ def paired_gains(scores: pd.DataFrame, *, seed: int = 0, n_boot: int = 1000) -> 
             found = interval(wide["SMEN"], wide[baseline], "bias", seed=seed, n_boot=n_boot)
             rows.append(
                 {
-                    "region": region, "baseline": baseline, "difference": float((wide["SMEN"] - wide[baseline]).mean()),
-                    "lower": found.low, "upper": found.high, "n_images": len(wide), "note": found.note,
+                    "region": region,
+                    "baseline": baseline,
+                    "difference": float((wide["SMEN"] - wide[baseline]).mean()),
+                    "lower": found.low,
+                    "upper": found.high,
+                    "n_images": len(wide),
+                    "note": found.note,
                 }
-            )  # fmt: skip
+            )
     return pd.DataFrame(rows)
 
 
@@ -204,10 +223,13 @@ def describe(result: Downscaled) -> dict[str, Any]:
     """Facts of a training for a run's record: throughput, waiting, epochs, losses in m3 m-3."""
     fit_ = result.fit
     return {
-        "epochs": len(fit_.history), "train_scenes": int(result.split.train.size), "images_per_second": fit_.samples_per_second,
-        "data_wait_fraction": fit_.data_wait_fraction, "first_train_loss": float(fit_.history["train_loss"].iloc[0]),
+        "epochs": len(fit_.history),
+        "train_scenes": int(result.split.train.size),
+        "images_per_second": fit_.samples_per_second,
+        "data_wait_fraction": fit_.data_wait_fraction,
+        "first_train_loss": float(fit_.history["train_loss"].iloc[0]),
         "last_train_loss": float(fit_.history["train_loss"].iloc[-1]),
-    }  # fmt: skip
+    }
 
 
 def image_field(sequences: ImageSequences, image: np.ndarray, *, regular: bool = False) -> xr.DataArray:
@@ -225,9 +247,13 @@ def image_field(sequences: ImageSequences, image: np.ndarray, *, regular: bool =
     field = xr.DataArray(
         image[::-1], {"lat": lat[::-1], "lon": lon}, ("lat", "lon"), "soil_moisture", {"units": "m3 m-3"}
     )
-    return field.sel(lat=np.linspace(lat.min(), lat.max(), lat.size), method="nearest").assign_coords(
-        lat=np.linspace(lat.min(), lat.max(), lat.size)
-    ) if regular else field  # fmt: skip
+    return (
+        field.sel(lat=np.linspace(lat.min(), lat.max(), lat.size), method="nearest").assign_coords(
+            lat=np.linspace(lat.min(), lat.max(), lat.size)
+        )
+        if regular
+        else field
+    )
 
 
 def _fingerprint(sequences: ImageSequences, split: SequenceSplit, inputs: str, exclude: np.ndarray | None) -> str:
@@ -250,9 +276,12 @@ def predict_smen(
     """
     if loaded.card["config"]["history"] != sequences.history:
         raise ContractError(
-            "predict_smen", "the network takes another history", got=sequences.history,
-            expected=loaded.card["config"]["history"], next_step="Make the ImageSequences with that history",
-        )  # fmt: skip
+            "predict_smen",
+            "the network takes another history",
+            got=sequences.history,
+            expected=loaded.card["config"]["history"],
+            next_step="Make the ImageSequences with that history",
+        )
     data = SequenceDataset(sequences, scenes, SequenceScaler(loaded.input_scaler, loaded.target_scaler), device=device)
     model = loaded.model.to(device).eval()
     parts = []
@@ -319,9 +348,13 @@ def downscale_baselines(
 
 
 def score_images(
-    estimates: dict[str, np.ndarray], observed: np.ndarray, times: np.ndarray, *, where: np.ndarray | None = None,
+    estimates: dict[str, np.ndarray],
+    observed: np.ndarray,
+    times: np.ndarray,
+    *,
+    where: np.ndarray | None = None,
     min_pixels: int = 100,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Score each image of each method over its valid pixels.
 
     Parameters

@@ -16,17 +16,6 @@ from smnb.loaders.smap import composite
 from smnb.papers.smen.places import REGIONS, find_region, region_window
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
-__all__ = [
-    "COARSE_ID",
-    "FINE_ID",
-    "POINTS_ID",
-    "TRUTH_ID",
-    "held_out_block",
-    "points_sequences",
-    "region_sequences",
-    "region_titles",
-]
-
 COARSE_ID, FINE_ID, POINTS_ID, TRUTH_ID = "smap_l3", "smap_s1_l2", "smap_l3_e_points", "sandbox_smap_truth"
 
 #: Catalog entries that each source reads.
@@ -56,9 +45,18 @@ class Place:
 
 
 def open_places(
-    source: str, catalog: Catalog, root: Path, regions: Sequence[str], *, history: int = 4, first_test: str = "",
-    n_train: int = 0, n_test: int = 0, composite_days: int = 2, held_out: str = "east",
-) -> dict[str, Place]:  # fmt: skip
+    source: str,
+    catalog: Catalog,
+    root: Path,
+    regions: Sequence[str],
+    *,
+    history: int = 4,
+    first_test: str = "",
+    n_train: int = 0,
+    n_test: int = 0,
+    composite_days: int = 2,
+    held_out: str = "east",
+) -> dict[str, Place]:
     """Open the samples of an experiment.
 
     Parameters
@@ -113,9 +111,17 @@ def region_titles() -> dict[str, str]:
 
 
 def region_sequences(
-    catalog: Catalog, root: Path, region: str, *, start: str | None = None, end: str | None = None, history: int = 4,
-    window: str = "36h", flag_policy: str = "retrieved", truth: bool = False,
-) -> ImageSequences:  # fmt: skip
+    catalog: Catalog,
+    root: Path,
+    region: str,
+    *,
+    start: str | None = None,
+    end: str | None = None,
+    history: int = 4,
+    window: str = "36h",
+    flag_policy: str = "retrieved",
+    truth: bool = False,
+) -> ImageSequences:
     """Make the samples of one of the paper's regions: 100 x 100 cells of 3 km around a city.
 
     Parameters
@@ -155,9 +161,14 @@ def region_sequences(
         **period,
     )
     coarse = catalog.open(
-        COARSE_ID, root, region=coarse_window, overpass="both", variables=["soil_moisture"], flag_policy=flag_policy,
+        COARSE_ID,
+        root,
+        region=coarse_window,
+        overpass="both",
+        variables=["soil_moisture"],
+        flag_policy=flag_policy,
         **period,
-    )  # fmt: skip
+    )
     both = _overpasses_in_order(coarse["soil_moisture"])
     image = fine["soil_moisture"]
     image.attrs["synthetic"] = fine.attrs["synthetic"]
@@ -182,8 +193,8 @@ def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:
 
 
 def points_sequences(
-    catalog: Catalog, root: Path, *, days: int = 2, history: int = 4, title: str = "Western Australia, SMAP 9 km",
-) -> ImageSequences:  # fmt: skip
+    catalog: Catalog, root: Path, *, days: int = 2, history: int = 4, title: str = "Western Australia, SMAP 9 km"
+) -> ImageSequences:
     """Make samples of the real 9 km fields: composites, and their own 36 km block means as the coarse images.
 
     The fine window is cut to whole 36 km cells, so that a block mean is that of its whole cell.
@@ -238,9 +249,11 @@ def held_out_block(sequences: ImageSequences, side: str = "east", share: float =
     """
     rows, cols = sequences.shape
     known = {
-        "west": np.s_[:, : round(cols * share)], "east": np.s_[:, cols - round(cols * share) :],
-        "north": np.s_[: round(rows * share)], "south": np.s_[rows - round(rows * share) :],
-    }  # fmt: skip
+        "west": np.s_[:, : round(cols * share)],
+        "east": np.s_[:, cols - round(cols * share) :],
+        "north": np.s_[: round(rows * share)],
+        "south": np.s_[rows - round(rows * share) :],
+    }
     if side not in known or not 0.0 < share < 1.0:
         raise ParameterError(
             "held_out_block", "no such part", got=(side, share), expected=(sorted(known), plain("0..1"))

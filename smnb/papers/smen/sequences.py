@@ -22,15 +22,6 @@ from smnb.grids import EaseWindow, ease_refine
 from smnb.training.batches import BatchDataset
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = [
-    "ImageSequences",
-    "SequenceDataset",
-    "SequenceScaler",
-    "SequenceSplit",
-    "fill_forward",
-    "match_nearest_in_time",
-]
-
 #: m3 m-3; the wet end of the scale of coarse images.
 WETTEST = 0.6
 
@@ -122,9 +113,17 @@ class ImageSequences:
 
     @classmethod
     def from_products(
-        cls, fine: xr.DataArray, coarse: xr.DataArray, *, name: str, title: str, history: int = 4,
-        window: str = "36h", min_coarse: float = 0.5, min_fine: float = 0.05,
-    ) -> ImageSequences:  # fmt: skip
+        cls,
+        fine: xr.DataArray,
+        coarse: xr.DataArray,
+        *,
+        name: str,
+        title: str,
+        history: int = 4,
+        window: str = "36h",
+        min_coarse: float = 0.5,
+        min_fine: float = 0.05,
+    ) -> ImageSequences:
         """Match a fine and a coarse product of one region on nested EASE-Grid 2.0 grids.
 
         Parameters
@@ -159,29 +158,39 @@ class ImageSequences:
         )
         needed = fine_window.covering(coarse_window.grid)
         if not (
-            coarse_window.row_start <= needed.row_start and needed.row_stop <= coarse_window.row_stop
-            and coarse_window.col_start <= needed.col_start and needed.col_stop <= coarse_window.col_stop
-        ):  # fmt: skip
+            coarse_window.row_start <= needed.row_start
+            and needed.row_stop <= coarse_window.row_stop
+            and coarse_window.col_start <= needed.col_start
+            and needed.col_stop <= coarse_window.col_stop
+        ):
             raise ContractError(
-                who, "the coarse product does not cover the fine one", got=coarse_window, expected=needed,
+                who,
+                "the coarse product does not cover the fine one",
+                got=coarse_window,
+                expected=needed,
                 next_step="Open the coarse product for a larger region",
-            )  # fmt: skip
+            )
         fine_time, coarse_time = (part["time"].values.astype("datetime64[ns]") for part in (fine, coarse))
         matched = match_nearest_in_time(
-            np.asarray(coarse.values, "float32"), coarse_time, fine_time,
-            _timedelta(who, window),
-        )  # fmt: skip
+            np.asarray(coarse.values, "float32"), coarse_time, fine_time, _timedelta(who, window)
+        )
         values = np.asarray(fine.values, "float32")
-        stack = xr.DataArray(matched, {**{k: coarse.coords[k] for k in coarse.coords if k != "time"}, "time": fine_time},
-                             ("time", "y", "x"), "soil_moisture")  # fmt: skip
+        stack = xr.DataArray(
+            matched,
+            {**{k: coarse.coords[k] for k in coarse.coords if k != "time"}, "time": fine_time},
+            ("time", "y", "x"),
+            "soil_moisture",
+        )
         grid = fine_window.grid
         rows, cols = (
             slice(start - whole, start - whole + size)
             for start, whole, size in zip(
                 (fine_window.row_start, fine_window.col_start),
-                (coarse_window.on(grid).row_start, coarse_window.on(grid).col_start), fine_window.shape, strict=True,
+                (coarse_window.on(grid).row_start, coarse_window.on(grid).col_start),
+                fine_window.shape,
+                strict=True,
             )
-        )  # fmt: skip
+        )
         blocks, smooth = (ease_refine(stack, grid, method=m).values[:, rows, cols] for m in ("nearest", "bilinear"))
         seen_coarse = np.isfinite(blocks).mean((1, 2))
         seen_fine = np.isfinite(values).mean((1, 2))
@@ -195,16 +204,20 @@ class ImageSequences:
         }
         if keep.sum() <= history:
             raise ContractError(
-                who, "the history is longer than what there is", got=plain(f"{int(keep.sum())} scenes ({notes})"),
-                expected=plain(f"more than {history}"), next_step="Open a longer period, or lower history",
-            )  # fmt: skip
+                who,
+                "the history is longer than what there is",
+                got=plain(f"{int(keep.sum())} scenes ({notes})"),
+                expected=plain(f"more than {history}"),
+                next_step="Open a longer period, or lower history",
+            )
         blocks, smooth, values = blocks[keep], smooth[keep], values[keep]
         mean = np.nanmean(blocks, axis=(1, 2))[:, None, None]
         blocks = np.where(np.isnan(blocks), mean, blocks).astype("float32")
         smooth = np.where(np.isnan(smooth), blocks, smooth).astype("float32")
         coords = {key: fine.coords[key] for key in fine.coords if "time" not in fine.coords[key].dims and key != "time"}
-        return cls(name, title, fine_time[keep], blocks, values, smooth, coords, history,
-                   is_synthetic(fine), None, notes)  # fmt: skip
+        return cls(
+            name, title, fine_time[keep], blocks, values, smooth, coords, history, is_synthetic(fine), None, notes
+        )
 
     @cached_property
     def residuals(self) -> np.ndarray:
@@ -276,10 +289,12 @@ class ImageSequences:
         for part, wanted, found in (("training", n_train, train.size), ("test", n_test, test.size)):
             if found < (wanted or 1):
                 raise ContractError(
-                    f"ImageSequences({self.name})", f"too few {part} scenes with {self.history} scenes before them",
-                    got=found, expected=plain(f"at least {wanted or 1}"),
+                    f"ImageSequences({self.name})",
+                    f"too few {part} scenes with {self.history} scenes before them",
+                    got=found,
+                    expected=plain(f"at least {wanted or 1}"),
                     next_step="Open a longer period, or ask for fewer",
-                )  # fmt: skip
+                )
         return SequenceSplit(train[train.size - (n_train or train.size) :], validation, test[: n_test or test.size])
 
 
@@ -334,16 +349,23 @@ class SequenceDataset(BatchDataset):
     evaluation_batch = 8
 
     def __init__(
-        self, sequences: ImageSequences, scenes: Sequence[int] | np.ndarray, scaler: SequenceScaler, *,
-        exclude: np.ndarray | None = None, device: str | torch.device = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        sequences: ImageSequences,
+        scenes: Sequence[int] | np.ndarray,
+        scaler: SequenceScaler,
+        *,
+        exclude: np.ndarray | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
         scenes = np.asarray(scenes, dtype=np.intp)
         if scenes.size == 0 or scenes.min() < sequences.history or scenes.max() >= sequences.time.size:
             raise ContractError(
-                "SequenceDataset", "a scene has no whole history before it, or there is none", got=scenes.tolist(),
+                "SequenceDataset",
+                "a scene has no whole history before it, or there is none",
+                got=scenes.tolist(),
                 expected=plain(f"{sequences.history} to {sequences.time.size - 1}"),
                 next_step="Take scenes from ImageSequences.split",
-            )  # fmt: skip
+            )
         stacked = scaler.inputs.transform(np.stack([sequences.coarse, sequences.residuals], axis=-1))
         target = scaler.target.transform(sequences.fine[..., None])[..., 0]
         mask = np.isfinite(target)

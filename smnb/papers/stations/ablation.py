@@ -23,9 +23,6 @@ from smnb.papers.stations.training import PointTraining, predict_points, train_p
 from smnb.sensors.predictions import write_predictions
 from smnb.sensors.splits import folds as split_folds
 
-__all__ = ["ALL_BASELINES", "SOURCE_SETS", "Folds", "block_folds", "block_labels", "complete_rows", "cross_validate",
-           "differences", "run_ablation", "station_scores", "summary"]  # fmt: skip
-
 #: The ablation's rows: name and sources.
 SOURCE_SETS: dict[str, tuple[str, ...]] = {
     "S1": ("sentinel1",),
@@ -102,8 +99,12 @@ def block_folds(rows: pd.DataFrame, *, k: int = 10, seed: int | None = None, buf
         return Folds(f"seed {seed}", tuple(s == "test" for s in sides), tuple(s == "train" for s in sides))
     complete = np.flatnonzero(complete_rows(rows))
     if np.unique(blocks[complete]).size < k:
-        raise ParameterError("block_folds", "there are fewer blocks than folds", got=np.unique(blocks[complete]).size,
-                             expected=plain(f"at least {k}"))  # fmt: skip
+        raise ParameterError(
+            "block_folds",
+            "there are fewer blocks than folds",
+            got=np.unique(blocks[complete]).size,
+            expected=plain(f"at least {k}"),
+        )
     test = []
     for _, held in GroupKFold(k).split(complete, groups=blocks[complete]):
         test.append(np.isin(blocks, np.unique(blocks[complete[held]])))
@@ -178,8 +179,9 @@ def cross_validate(
             inputs = raw if way == "raw" else ours
             predicted = np.full(len(rows), np.nan)
             for test, train in zip(folds.test, folds.train, strict=True):
-                model = fit_baseline(family, setting, inputs[train], target[train], station[train],
-                                     centred=way == "centred")  # fmt: skip
+                model = fit_baseline(
+                    family, setting, inputs[train], target[train], station[train], centred=way == "centred"
+                )
                 predicted[test] = model.predict(inputs[test])
             add(name, family, way, setting, predicted)
     return pd.concat(parts, ignore_index=True)
@@ -187,8 +189,9 @@ def cross_validate(
 
 def _settings(family: str, way: str) -> list[str]:
     if family not in BASELINES or way not in WAYS:
-        raise ParameterError("cross_validate", "unknown baseline", got=(family, way),
-                             expected=(list(BASELINES), list(WAYS)))  # fmt: skip
+        raise ParameterError(
+            "cross_validate", "unknown baseline", got=(family, way), expected=(list(BASELINES), list(WAYS))
+        )
     return list(BASELINES[family])
 
 
@@ -265,7 +268,7 @@ def run_ablation(
         on one core; a quick look takes one set, ridge and one member, in half a minute.
     folder : path-like
         Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
-        the network's predictions with each set, ``predictions_<set>.parquet``, as `smnb.sensors.predictions` and notebook 09 read them.
+        the network's predictions with each set, ``predictions_<set>.parquet``, as `sensors.predictions` and notebook 09 read them.
     folds : Folds, optional
         Default ``block_folds(rows)``.
     seed : int
@@ -276,8 +279,9 @@ def run_ablation(
     dict of str to DataFrame
         ``scores``, ``summary`` and ``differences``.
     """
-    predictions = cross_validate(rows, folds or block_folds(rows), sources=sources, baselines=baselines,
-                                 training=training, features=features)  # fmt: skip
+    predictions = cross_validate(
+        rows, folds or block_folds(rows), sources=sources, baselines=baselines, training=training, features=features
+    )
     _write_predictions(predictions, rows, Path(folder))
     scores = station_scores(predictions)
     tables = {"scores": scores, "summary": summary(scores, seed=seed), "differences": differences(scores, seed=seed)}

@@ -25,8 +25,6 @@ from sklearn.svm import SVR
 
 from smnb.contract import ParameterError
 
-__all__ = ["BASELINES", "WAYS", "fit_baseline", "raw_inputs"]
-
 WAYS = ("raw", "features", "centred")
 _FOREST: dict[str, Any] = {"n_estimators": 100, "max_features": 0.33, "random_state": 0}
 _BOOST: dict[str, Any] = {"learning_rate": 0.05, "max_features": 0.3, "l2_regularization": 5.0, "random_state": 0}
@@ -37,18 +35,20 @@ BASELINES: dict[str, dict[str, Callable[[], BaseEstimator]]] = {
         f"C {c:g}, gamma {g}": (lambda c=c, g=g: SVR(C=c, gamma=g, epsilon=0.01))
         for c, g in ((0.01, "scale"), (0.03, "scale"), (0.1, "scale"), (0.1, 0.003), (0.3, 0.001), (0.3, 0.0005))
     },
-    "random_forest": {
-        f"leaf {n}": (lambda n=n: RandomForestRegressor(min_samples_leaf=n, **_FOREST)) for n in (5, 15)
-    },
+    "random_forest": {f"leaf {n}": (lambda n=n: RandomForestRegressor(min_samples_leaf=n, **_FOREST)) for n in (5, 15)},
     "gradient_boosting": {
-        f"{n} trees": (lambda n=n: HistGradientBoostingRegressor(max_iter=n, max_leaf_nodes=12, min_samples_leaf=40, **_BOOST))
+        f"{n} trees": (
+            lambda n=n: HistGradientBoostingRegressor(max_iter=n, max_leaf_nodes=12, min_samples_leaf=40, **_BOOST)
+        )
         for n in (60, 150, 400)
     },
-}  # fmt: skip
+}
 _RAW = {
-    "sentinel1": ("sigma0_", "incidence_angle"), "sentinel2": ("reflectance_",), "smap": ("smap",),
+    "sentinel1": ("sigma0_", "incidence_angle"),
+    "sentinel2": ("reflectance_",),
+    "smap": ("smap",),
     "static": ("field_capacity", "mtpi"),
-}  # fmt: skip
+}
 
 
 def raw_inputs(rows: pd.DataFrame, sources: tuple[str, ...]) -> np.ndarray:
@@ -90,8 +90,12 @@ def fit_baseline(
         On an unknown family or setting.
     """
     if family not in BASELINES or setting not in BASELINES[family]:
-        raise ParameterError("fit_baseline", "unknown baseline", got=(family, setting),
-                             expected={name: list(settings) for name, settings in BASELINES.items()})  # fmt: skip
+        raise ParameterError(
+            "fit_baseline",
+            "unknown baseline",
+            got=(family, setting),
+            expected={name: list(settings) for name, settings in BASELINES.items()},
+        )
     there = np.isfinite(target)
     x, y, codes = inputs[there], target[there], np.unique(station[there], return_inverse=True)[1]
     model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), BASELINES[family][setting]())

@@ -28,15 +28,15 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids.koppen import koppen_class
 from smnb.papers.stations.series import StationSeries
 
-__all__ = ["SOURCES", "FeatureConfig", "FeatureTable", "is_lasting", "point_features", "sources_present"]
-
 #: Sources of a row, in the order of the published table.
 SOURCES: tuple[str, ...] = ("sentinel1", "sentinel2", "smap", "static")
 #: Columns that must be there for a source to count as present in a row.
 PRESENT_BY: dict[str, tuple[str, ...]] = {
-    "sentinel1": ("sigma0_VV", "sigma0_VH"), "sentinel2": ("reflectance_B8", "reflectance_B11"), "smap": ("smap",),
+    "sentinel1": ("sigma0_VV", "sigma0_VH"),
+    "sentinel2": ("reflectance_B8", "reflectance_B11"),
+    "smap": ("smap",),
     "static": ("field_capacity", "mtpi"),
-}  # fmt: skip
+}
 #: Rows of one station beyond which the table is not one of ten-day means; the pairwise weights would not fit in memory.
 MAX_WINDOWS = 4000
 _WINDOW = np.timedelta64(10, "D") / np.timedelta64(1, "ns")
@@ -144,9 +144,13 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
         here = np.flatnonzero(codes == code)
         moments, inverse = np.unique(time[here], return_inverse=True)
         if moments.size > MAX_WINDOWS:
-            raise ContractError("point_features", f"station {labels[code]!r} has too many rows", got=moments.size,
-                                expected=plain(f"ten-day means, at most {MAX_WINDOWS}"),
-                                next_step="Average the table to ten days")  # fmt: skip
+            raise ContractError(
+                "point_features",
+                f"station {labels[code]!r} has too many rows",
+                got=moments.size,
+                expected=plain(f"ten-day means, at most {MAX_WINDOWS}"),
+                next_step="Average the table to ten days",
+            )
         values = {name: _mean_at(x[here], inverse, moments.size) for name, x in measured.items()}
         series = StationSeries(moments / _WINDOW, _phase(moments), past_only=config.past_only)
         for name, x in (_smap(series, values) | _sentinel1(series, values) | _sentinel2(series, values)).items():
@@ -177,10 +181,16 @@ def _smap(series: StationSeries, values: dict[str, np.ndarray]) -> dict[str, np.
     s = values["smap"]
     mean, spread, season = series.mean(s), series.spread(s), series.season(s)
     result = {
-        "anomaly": s - mean, "standardised": (s - mean) / np.maximum(spread, 0.02), "mean": mean, "spread": spread,
-        "rank": series.rank(s), "change": s - series.lag(s, 1), "season": season - mean, "departure": s - season,
+        "anomaly": s - mean,
+        "standardised": (s - mean) / np.maximum(spread, 0.02),
+        "mean": mean,
+        "spread": spread,
+        "rank": series.rank(s),
+        "change": s - series.lag(s, 1),
+        "season": season - mean,
+        "departure": s - season,
         "saturated": np.where(np.isfinite(s), (s > 0.5).astype(float), np.nan),
-    }  # fmt: skip
+    }
     for percent, quantile in zip((5, 25, 75, 95), series.quantiles(s, (5, 25, 75, 95)), strict=True):
         result[f"quantile{percent}"] = quantile
     result |= {f"lag{k}": series.lag(s, k) - mean for k in (1, 2, 3, -1, -2)}
@@ -192,16 +202,22 @@ def _smap(series: StationSeries, values: dict[str, np.ndarray]) -> dict[str, np.
 def _sentinel1(series: StationSeries, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     angle = np.nan_to_num(series.anomaly(values["incidence_angle"]))
     ratio = values["sigma0_VH"] - values["sigma0_VV"]
-    result = {"ratio": ratio, "ratio_anomaly": series.anomaly(ratio),
-              "ratio_smooth2": series.anomaly(series.smooth(ratio, 2.0))}  # fmt: skip
+    result = {
+        "ratio": ratio,
+        "ratio_anomaly": series.anomaly(ratio),
+        "ratio_smooth2": series.anomaly(series.smooth(ratio, 2.0)),
+    }
     for band in ("VV", "VH"):
         x = values[f"sigma0_{band}"] + ANGLE_SLOPE * angle
         dry, wet = series.quantiles(x, (5, 95))
         result |= {
-            band: x, f"{band}_anomaly": series.anomaly(x), f"{band}_mean": series.mean(x),
-            f"{band}_spread": series.spread(x), f"{band}_change_detection": (x - dry) / np.maximum(wet - dry, 0.5),
+            band: x,
+            f"{band}_anomaly": series.anomaly(x),
+            f"{band}_mean": series.mean(x),
+            f"{band}_spread": series.spread(x),
+            f"{band}_change_detection": (x - dry) / np.maximum(wet - dry, 0.5),
             f"{band}_departure": x - series.season(x),
-        }  # fmt: skip
+        }
         result |= {f"{band}_smooth{k:g}": series.anomaly(series.smooth(x, k)) for k in (1.0, 4.0)}
     return {f"sentinel1:{name}": x for name, x in result.items()}
 
@@ -214,17 +230,25 @@ def _sentinel2(series: StationSeries, values: dict[str, np.ndarray]) -> dict[str
     band = {name: np.where(cloud, np.nan, x) for name, x in band.items()}
     swir = np.maximum(band["B12"], 1e-4)
     indices = {
-        "NDVI": _ratio(band["B8"], band["B4"]), "NDMI": _ratio(band["B8"], band["B11"]),
-        "NBR": _ratio(band["B8A"], band["B12"]), "NSMI": _ratio(band["B11"], band["B12"]),
-        "NDWI": _ratio(band["B3"], band["B8"]), "log_STR": np.log(np.maximum((1.0 - swir) ** 2 / (2.0 * swir), 1e-6)),
-        "B4": band["B4"], "B11": band["B11"], "B12": band["B12"],
-    }  # fmt: skip
+        "NDVI": _ratio(band["B8"], band["B4"]),
+        "NDMI": _ratio(band["B8"], band["B11"]),
+        "NBR": _ratio(band["B8A"], band["B12"]),
+        "NSMI": _ratio(band["B11"], band["B12"]),
+        "NDWI": _ratio(band["B3"], band["B8"]),
+        "log_STR": np.log(np.maximum((1.0 - swir) ** 2 / (2.0 * swir), 1e-6)),
+        "B4": band["B4"],
+        "B11": band["B11"],
+        "B12": band["B12"],
+    }
     result = {"snow": np.where(there, snow, np.nan), "cloud": np.where(there, cloud, np.nan)}
     for name, x in indices.items():
         result |= {
-            name: x, f"{name}_anomaly": series.anomaly(x), f"{name}_mean": series.mean(x),
-            f"{name}_spread": series.spread(x), f"{name}_departure": x - series.season(x),
-        }  # fmt: skip
+            name: x,
+            f"{name}_anomaly": series.anomaly(x),
+            f"{name}_mean": series.mean(x),
+            f"{name}_spread": series.spread(x),
+            f"{name}_departure": x - series.season(x),
+        }
         result |= {f"{name}_smooth{k:g}": series.anomaly(series.smooth(x, k)) for k in (1.0, 4.0)}
     return {f"sentinel2:{name}": x.astype(float) for name, x in result.items()}
 
@@ -242,15 +266,22 @@ def _static(rows: pd.DataFrame, phase: np.ndarray) -> dict[str, np.ndarray]:
     climate = koppen_class(lat, lon)
     result = {
         "field_capacity": rows["field_capacity"].to_numpy("float64", na_value=np.nan),
-        "mtpi": rows["mtpi"].to_numpy("float64", na_value=np.nan), "lat": lat, "lon": lon,
+        "mtpi": rows["mtpi"].to_numpy("float64", na_value=np.nan),
+        "lat": lat,
+        "lon": lon,
         # an unknown code is in no group
-        "planted": (code == 81.0) | (code == 82.0), "crops": code == 82.0, "shrubs": (code >= 50.0) & (code < 60.0),
+        "planted": (code == 81.0) | (code == 82.0),
+        "crops": code == 82.0,
+        "shrubs": (code >= 50.0) & (code < 60.0),
         "barren": code == 31.0,
-        "arid": np.char.startswith(climate, "B"), "continental": np.char.startswith(climate, "D"),
+        "arid": np.char.startswith(climate, "B"),
+        "continental": np.char.startswith(climate, "D"),
         "humid_subtropical": climate == "Cfa",
-        "cos_lat": np.cos(phase) * north, "sin_lat": np.sin(phase) * north,
-        "cos_lon": np.cos(phase) * east, "sin_lon": np.sin(phase) * east,
-    }  # fmt: skip
+        "cos_lat": np.cos(phase) * north,
+        "sin_lat": np.sin(phase) * north,
+        "cos_lon": np.cos(phase) * east,
+        "sin_lon": np.sin(phase) * east,
+    }
     return {f"static:{name}": np.asarray(x, dtype=float) for name, x in result.items()}
 
 

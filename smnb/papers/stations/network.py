@@ -12,8 +12,6 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.models.encoders import PointEncoder, PointEncoderConfig
 from smnb.models.multisource import FusionHead
 
-__all__ = ["PointEnsemble", "PointFusionConfig", "PointFusionNet"]
-
 
 @dataclass(frozen=True)
 class PointFusionConfig:
@@ -67,8 +65,9 @@ class PointFusionConfig:
         if not self.head or self.head[-1] != 1 or len(self.head_keep) != len(self.head):
             raise ParameterError(who, "head", got=(self.head, self.head_keep), expected=plain("widths that end in 1"))
         if not all(0.0 < keep <= 1.0 for keep in (self.encoder_keep, *self.head_keep)):
-            raise ParameterError(who, "a share to keep", got=(self.encoder_keep, *self.head_keep),
-                                 expected=plain("in (0, 1]"))  # fmt: skip
+            raise ParameterError(
+                who, "a share to keep", got=(self.encoder_keep, *self.head_keep), expected=plain("in (0, 1]")
+            )
         if not (self.scale > 0.0 and self.limit > 0.0):
             raise ParameterError(who, "scale or limit", got=(self.scale, self.limit), expected=plain("positive"))
 
@@ -177,8 +176,12 @@ class PointEnsemble(nn.Module):
             On another number of features.
         """
         if features.ndim != 2 or features.shape[1] != self.centre.numel():
-            raise ContractError("PointEnsemble", "other features than it was trained on", got=tuple(features.shape),
-                                expected=plain(f"(row, {self.centre.numel()})"))  # fmt: skip
+            raise ContractError(
+                "PointEnsemble",
+                "other features than it was trained on",
+                got=tuple(features.shape),
+                expected=plain(f"(row, {self.centre.numel()})"),
+            )
         x = self.standardise(features)
         level = x @ self.level_weights + self.level_bias
         departure = torch.stack([member(x) for member in self.members]).mean(0)

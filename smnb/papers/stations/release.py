@@ -23,8 +23,6 @@ from smnb.papers.stations.network import PointEnsemble, PointFusionConfig
 from smnb.papers.stations.table import from_station_table
 from smnb.papers.stations.training import PointTraining, feature_sizes, predict_points, train_points
 
-__all__ = ["RELEASE", "PointModel", "load_point_model", "predict_rows", "save_point_model", "train_release"]
-
 #: Recipe of the released checkpoint.
 RELEASE = PointTraining(members=16, seed=2026)
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -52,9 +50,12 @@ class PointModel:
 
 
 def train_release(
-    table: StationTable, *, training: PointTraining = RELEASE, features: FeatureConfig | None = None,
+    table: StationTable,
+    *,
+    training: PointTraining = RELEASE,
+    features: FeatureConfig | None = None,
     scores: dict[str, Any] | None = None,
-) -> PointModel:  # fmt: skip
+) -> PointModel:
     """Train the released recipe on all stations of a table.
 
     Parameters
@@ -88,15 +89,21 @@ def train_release(
         ensemble = train_points(made.values[:, columns], names, target, station, training)
     network = {name: value for name, value in ensemble.config.to_dict().items() if name != "features"}
     card = {
-        "format": _FORMAT, "network": network, "members": training.members,
-        "feature_config": features.to_dict(), "features": list(names), "training": training.to_dict(),
+        "format": _FORMAT,
+        "network": network,
+        "members": training.members,
+        "feature_config": features.to_dict(),
+        "features": list(names),
+        "training": training.to_dict(),
         "target": {"name": "soil_moisture", "units": "m3 m-3", "depth_m": 0.05, "window_days": 10},
         "data": {
-            "catalog_id": table.catalog_id, "synthetic": table.synthetic, "stations": int(rows["sensor_id"].nunique()),
+            "catalog_id": table.catalog_id,
+            "synthetic": table.synthetic,
+            "stations": int(rows["sensor_id"].nunique()),
             "rows_with_target": int(np.isfinite(target).sum()),
         },
         "scores": scores or {},
-    }  # fmt: skip
+    }
     return PointModel(ensemble, features, names, card)
 
 
@@ -126,13 +133,21 @@ def load_point_model(folder: str | os.PathLike[str]) -> PointModel:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise FormatError(who, f"{folder / CARD} is no JSON: {error}") from error
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        raise FormatError(who, f"{folder / CARD} is no checkpoint of this kind", expected=_FORMAT,
-                          got=card.get("format") if isinstance(card, dict) else type(card).__name__)  # fmt: skip
+        raise FormatError(
+            who,
+            f"{folder / CARD} is no checkpoint of this kind",
+            expected=_FORMAT,
+            got=card.get("format") if isinstance(card, dict) else type(card).__name__,
+        )
     digest = sha256_of(folder / WEIGHTS)
     if digest != card.get("weights_sha256"):
-        raise FormatError(who, f"{folder / WEIGHTS} does not belong to its card", got=digest[:12],
-                          expected=str(card.get("weights_sha256"))[:12],
-                          next_step="Copy both files of one checkpoint together")  # fmt: skip
+        raise FormatError(
+            who,
+            f"{folder / WEIGHTS} does not belong to its card",
+            got=digest[:12],
+            expected=str(card.get("weights_sha256"))[:12],
+            next_step="Copy both files of one checkpoint together",
+        )
     try:
         features, names = FeatureConfig(**card["feature_config"]), tuple(card["features"])
         # the order of the sources is that of the names: JSON objects are written sorted
@@ -167,8 +182,12 @@ def predict_rows(model: PointModel, rows: pd.DataFrame) -> pd.DataFrame:
     made = point_features(rows, model.features)
     unknown = sorted(set(model.names) - set(made.names))
     if unknown:
-        raise FormatError("predict_rows", "the checkpoint was trained on other features", got=unknown[:5],
-                          next_step="Use the version of smnb that it was made with")  # fmt: skip
+        raise FormatError(
+            "predict_rows",
+            "the checkpoint was trained on other features",
+            got=unknown[:5],
+            next_step="Use the version of smnb that it was made with",
+        )
     values = made.values[:, [made.names.index(name) for name in model.names]]
     with _one_thread():
         predicted = predict_points(model.ensemble, values)

@@ -14,8 +14,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["StationSeries"]
-
 Values = NDArray[np.float64]
 #: Prior weight (rows) that holds the harmonics of a short series near zero.
 _RIDGE = np.array([1e-6, 0.5, 0.5, 1.0, 1.0])

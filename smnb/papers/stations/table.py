@@ -16,8 +16,6 @@ from smnb.contract import FormatError, plain
 from smnb.loaders.conus_patches import BANDS
 from smnb.loaders.conus_stations import NLCD_CODES, SMAP_LAYER_MM, StationTable
 
-__all__ = ["COLUMNS", "PointRows", "canonical_rows", "from_station_table", "read_points"]
-
 #: What a file needs beside these: network, station, lat, lon, start. Unit of each column, its range, and how a station whose
 #: values are in another unit is told: nine in ten of its values are below the first number (a desert's SMAP is near zero mm for
 #: most of the year, but not after rain), or their median is above the second.
@@ -26,15 +24,19 @@ COLUMNS: dict[str, tuple[str, tuple[float, float], tuple[float, float], str]] = 
     "VH": ("dB", (-60.0, 30.0), (-55.0, 0.0), "linear power? take 10 log10"),
     "angle": ("degree", (0.0, 90.0), (2.0, 90.0), "radians? multiply by 180/pi"),
     **{
-        band: ("DN, 1e-4 reflectance", (0.0, 25_000.0), (2.5 if band != "B10" else 0.0, 25_000.0),
-               "reflectance? multiply by 10,000")
+        band: (
+            "DN, 1e-4 reflectance",
+            (0.0, 25_000.0),
+            (2.5 if band != "B10" else 0.0, 25_000.0),
+            "reflectance? multiply by 10,000",
+        )
         for band in BANDS
     },
     "ssm": ("mm", (0.0, 60.0), (0.6, 60.0), "m3 m-3? multiply by 50 mm"),
     "fc": ("volume %", (0.0, 100.0), (1.0, 100.0), "a fraction? multiply by 100"),
     "landcover": ("NLCD code", (0.0, 255.0), (0.0, 255.0), ""),
     "mtpi": ("m", (-10_000.0, 10_000.0), (-10_000.0, 10_000.0), ""),
-}  # fmt: skip
+}
 _KEYS = ("network", "station", "lat", "lon", "start")
 
 
@@ -83,13 +85,18 @@ def read_points(path: str | Path) -> PointRows:
     try:
         native = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, OSError, EOFError) as error:
-        raise FormatError(who, f"the table is unreadable: {error}", expected=plain("CSV or CSV.gz"),
-                          next_step="Get the file again") from error  # fmt: skip
+        raise FormatError(
+            who, f"the table is unreadable: {error}", expected=plain("CSV or CSV.gz"), next_step="Get the file again"
+        ) from error
     missing = [name for name in (*_KEYS, *COLUMNS) if name not in native.columns]
     if missing:
-        raise FormatError(who, f"columns {missing} are missing", got=list(native.columns),
-                          expected=[*_KEYS, *COLUMNS],
-                          next_step="Leave cells empty where a source is missing, but keep its columns")  # fmt: skip
+        raise FormatError(
+            who,
+            f"columns {missing} are missing",
+            got=list(native.columns),
+            expected=[*_KEYS, *COLUMNS],
+            next_step="Leave cells empty where a source is missing, but keep its columns",
+        )
     if native.empty:
         raise FormatError(who, "the table has no rows", next_step="Check the export")
     numbers = {name: _numbers(who, native[name]) for name in ("lat", "lon", *COLUMNS)}
@@ -99,20 +106,25 @@ def read_points(path: str | Path) -> PointRows:
     _check_units(who, frame)
     known = frame["landcover"].isin(NLCD_CODES)
     report = {
-        "rows": len(frame), "stations": int(frame["sensor_id"].nunique()),
+        "rows": len(frame),
+        "stations": int(frame["sensor_id"].nunique()),
         "rows_of_unknown_land_cover": int((~known & frame["landcover"].notna()).sum()),
         "rows_repeated": int(frame.duplicated(["sensor_id", "time"]).sum()),
-    }  # fmt: skip
+    }
     return PointRows(native, canonical_rows(frame), report)
 
 
 def canonical_rows(frame: pd.DataFrame) -> pd.DataFrame:
     """Native columns, `COLUMNS`, to canonical names and units; land cover that is no NLCD code becomes missing."""
     rows = frame[["sensor_id", "time", "lat", "lon"]].assign(
-        nlcd=frame["landcover"].where(frame["landcover"].isin(NLCD_CODES)), field_capacity=frame["fc"] * 0.01,
-        mtpi=frame["mtpi"], smap=frame["ssm"] * (1.0 / SMAP_LAYER_MM), sigma0_VV=frame["VV"], sigma0_VH=frame["VH"],
+        nlcd=frame["landcover"].where(frame["landcover"].isin(NLCD_CODES)),
+        field_capacity=frame["fc"] * 0.01,
+        mtpi=frame["mtpi"],
+        smap=frame["ssm"] * (1.0 / SMAP_LAYER_MM),
+        sigma0_VV=frame["VV"],
+        sigma0_VH=frame["VH"],
         incidence_angle=frame["angle"],
-    )  # fmt: skip
+    )
     return pd.concat([rows, (frame[list(BANDS)] * 1e-4).add_prefix("reflectance_")], axis=1)
 
 
@@ -129,8 +141,12 @@ def _numbers(who: str, text: pd.Series) -> pd.Series:
     values = pd.to_numeric(text.where(~text.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))), "coerce")
     wrong = values.isna() & ~text.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))
     if wrong.any():
-        raise FormatError(who, f"column {text.name!r} is not numeric", got=text[wrong].iloc[0],
-                          expected=plain("numbers, and empty cells for missing ones"))  # fmt: skip
+        raise FormatError(
+            who,
+            f"column {text.name!r} is not numeric",
+            got=text[wrong].iloc[0],
+            expected=plain("numbers, and empty cells for missing ones"),
+        )
     values = values.astype("float64")
     if np.isinf(values).any():
         raise FormatError(who, f"column {text.name!r} has an infinite value", expected=plain("empty cells for missing"))
@@ -147,12 +163,20 @@ def _times(who: str, text: pd.Series) -> pd.Series:
 def _check_keys(who: str, frame: pd.DataFrame) -> None:
     nameless = (frame[["network", "station"]] == "").any(axis=1) | frame[["lat", "lon", "time"]].isna().any(axis=1)
     if nameless.any():
-        raise FormatError(who, "a row has no station, place or time", got=plain(f"{int(nameless.sum())} rows"),
-                          next_step=f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file")  # fmt: skip
+        raise FormatError(
+            who,
+            "a row has no station, place or time",
+            got=plain(f"{int(nameless.sum())} rows"),
+            next_step=f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file",
+        )
     off = (frame["lat"].abs() > 90.0) | (frame["lon"].abs() > 180.0)
     if off.any():
-        raise FormatError(who, "a station is not on the Earth", got=tuple(frame.loc[off, ["lat", "lon"]].iloc[0]),
-                          expected=plain("lat in [-90, 90], lon in [-180, 180]"))  # fmt: skip
+        raise FormatError(
+            who,
+            "a station is not on the Earth",
+            got=tuple(frame.loc[off, ["lat", "lon"]].iloc[0]),
+            expected=plain("lat in [-90, 90], lon in [-180, 180]"),
+        )
     moved = frame.groupby("sensor_id")[["lat", "lon"]].nunique().gt(1).any(axis=1)
     if moved.any():
         raise FormatError(who, "a station changes its place", got=moved.index[moved][0])
@@ -170,6 +194,9 @@ def _check_units(who: str, frame: pd.DataFrame) -> None:
         odd = middle[(stations.quantile(0.9) < dim) | (middle > bright)]
         if len(odd):
             raise FormatError(
-                who, f"{name!r} at station {odd.index[0]!r} is not in {unit}", got=plain(f"a median of {odd.iloc[0]:g}"),
-                expected=plain(f"{dim:g} to {bright:g}"), next_step=step,
-            )  # fmt: skip
+                who,
+                f"{name!r} at station {odd.index[0]!r} is not in {unit}",
+                got=plain(f"a median of {odd.iloc[0]:g}"),
+                expected=plain(f"{dim:g} to {bright:g}"),
+                next_step=step,
+            )

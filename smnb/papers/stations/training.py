@@ -15,8 +15,6 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.papers.stations.features import SOURCES, is_lasting
 from smnb.papers.stations.network import PointEnsemble, PointFusionConfig
 
-__all__ = ["PointTraining", "feature_sizes", "predict_points", "station_loss", "train_points"]
-
 LOSSES = ("ubrmse", "relative")
 #: (m3 m-3)²: keeps the square root smooth near zero, and quiet stations from dominating the relative loss.
 _SMALL, _QUIET = 1e-5, 2e-4
@@ -114,9 +112,12 @@ def station_loss(
 
 
 def train_points(
-    features: np.ndarray, names: tuple[str, ...], target: np.ndarray, station: np.ndarray,
+    features: np.ndarray,
+    names: tuple[str, ...],
+    target: np.ndarray,
+    station: np.ndarray,
     training: PointTraining | None = None,
-) -> PointEnsemble:  # fmt: skip
+) -> PointEnsemble:
     """Train an ensemble.
 
     Parameters
@@ -143,12 +144,15 @@ def train_points(
     """
     training = training or PointTraining()
     if features.shape != (target.size, len(names)) or station.shape != target.shape:
-        raise ContractError("train_points", "shapes do not fit",
-                            got=(features.shape, len(names), target.shape, station.shape))  # fmt: skip
+        raise ContractError(
+            "train_points", "shapes do not fit", got=(features.shape, len(names), target.shape, station.shape)
+        )
     config = PointFusionConfig(
-        features=feature_sizes(names), encoder_width=training.encoder_width, joint_width=training.joint_width,
+        features=feature_sizes(names),
+        encoder_width=training.encoder_width,
+        joint_width=training.joint_width,
         encoder_keep=training.encoder_keep,
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         ensemble = PointEnsemble(config, training.members)
@@ -198,8 +202,12 @@ def _usable(target: np.ndarray, station: np.ndarray, min_rows: int) -> list[np.n
     groups = [np.flatnonzero(there & (codes == code)) for code in range(codes.max() + 1)]
     groups = [rows for rows in groups if rows.size >= min_rows]
     if len(groups) < 2:
-        raise ContractError("train_points", "too few stations to train on", got=len(groups),
-                            expected=plain(f"two or more with {min_rows} rows"))  # fmt: skip
+        raise ContractError(
+            "train_points",
+            "too few stations to train on",
+            got=len(groups),
+            expected=plain(f"two or more with {min_rows} rows"),
+        )
     return groups
 
 
@@ -213,9 +221,13 @@ def _fit_scaling(ensemble: PointEnsemble, features: np.ndarray) -> None:
 
 
 def _fit_level(
-    ensemble: PointEnsemble, x: torch.Tensor, target: np.ndarray, groups: list[np.ndarray], penalty: float,
+    ensemble: PointEnsemble,
+    x: torch.Tensor,
+    target: np.ndarray,
+    groups: list[np.ndarray],
+    penalty: float,
     lasting: torch.Tensor,
-) -> None:  # fmt: skip
+) -> None:
     """Ridge regression of the stations' mean soil moisture on the features that last, so that it adds no time course."""
     inputs = np.stack([(x[rows] * lasting).double().mean(0).numpy() for rows in groups])
     level = np.array([target[rows].mean() for rows in groups])
@@ -229,9 +241,13 @@ def _fit_level(
 
 
 def _fit_member(
-    member: torch.nn.Module, x: torch.Tensor, observed: torch.Tensor, groups: list[np.ndarray],
-    training: PointTraining, rng: np.random.Generator,
-) -> None:  # fmt: skip
+    member: torch.nn.Module,
+    x: torch.Tensor,
+    observed: torch.Tensor,
+    groups: list[np.ndarray],
+    training: PointTraining,
+    rng: np.random.Generator,
+) -> None:
     optimiser = torch.optim.AdamW(
         member.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay, betas=(0.9, 0.98)
     )

@@ -9,8 +9,6 @@ import pandas as pd
 from smnb.contract import ParameterError, synthetic_label
 from smnb.papers.tables.records import PublishedTable
 
-__all__ = ["compare_with"]
-
 
 def compare_with(
     run: Mapping[str, Mapping[str, float]] | pd.DataFrame, table: PublishedTable, *, synthetic: bool
@@ -57,16 +55,30 @@ def compare_with(
     unknown = sorted({metric for metrics in rows.values() for metric in metrics} - known)
     if unknown_rows or unknown:
         raise ParameterError(
-            who, f"{table.paper} {table.table} has no such row or metric", got=(unknown_rows, unknown),
+            who,
+            f"{table.paper} {table.table} has no such row or metric",
+            got=(unknown_rows, unknown),
             expected=(tuple(table.rows), tuple(sorted(known))),
-        )  # fmt: skip
+        )
     records = []
     for label, values in table.rows.items():
         for column, value in zip(table.columns, values, strict=True):
             for metric in column.run_metrics:
                 mine = float(rows.get(label, {}).get(metric, float("nan")))
-                records.append((table.paper, table.table, label, column.name, column.unit, value, metric, mine,
-                                mine - value, bool(synthetic)))  # fmt: skip
+                records.append(
+                    (
+                        table.paper,
+                        table.table,
+                        label,
+                        column.name,
+                        column.unit,
+                        value,
+                        metric,
+                        mine,
+                        mine - value,
+                        bool(synthetic),
+                    )
+                )
     result = pd.DataFrame(
         records,
         columns=[

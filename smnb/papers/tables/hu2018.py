@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from smnb.papers.tables.records import PublishedColumn, PublishedTable
 
-__all__ = ["TABLES"]
-
 _SAMPLES = PublishedTable(
     paper="hu2018",
     table="Table 1",

@@ -10,8 +10,6 @@ import pandas as pd
 
 from smnb.contract import ParameterError
 
-__all__ = ["PublishedColumn", "PublishedSettings", "PublishedTable", "PublishedWork", "PublishedWorks"]
-
 
 @dataclass(frozen=True)
 class PublishedColumn:
@@ -69,20 +67,26 @@ class PublishedTable:
         for label, values in [*self.rows.items(), *self.changes.items()]:
             if len(values) != len(self.columns):
                 raise ParameterError(
-                    "PublishedTable", f"row {label!r} of {self.paper} {self.table} has not one number a column",
-                    got=len(values), expected=len(self.columns),
-                )  # fmt: skip
+                    "PublishedTable",
+                    f"row {label!r} of {self.paper} {self.table} has not one number a column",
+                    got=len(values),
+                    expected=len(self.columns),
+                )
         for row, column in self.omitted:
             if not math.isnan(self.value(row, column)):
                 raise ParameterError(
-                    "PublishedTable", f"a number of {self.paper} {self.table} is both given and omitted",
-                    got=(row, column, self.value(row, column)), expected="NaN where a number is omitted",
-                )  # fmt: skip
+                    "PublishedTable",
+                    f"a number of {self.paper} {self.table} is both given and omitted",
+                    got=(row, column, self.value(row, column)),
+                    expected="NaN where a number is omitted",
+                )
         if unknown := [row for row in self.changes if row not in self.rows or self.baseline not in self.rows]:
             raise ParameterError(
-                "PublishedTable", f"changes of {self.paper} {self.table} are of no row or have no baseline",
-                got=(unknown, self.baseline), expected=tuple(self.rows),
-            )  # fmt: skip
+                "PublishedTable",
+                f"changes of {self.paper} {self.table} are of no row or have no baseline",
+                got=(unknown, self.baseline),
+                expected=tuple(self.rows),
+            )
 
     def frame(self) -> pd.DataFrame:
         """Return the numbers as a DataFrame with the paper's own row and column labels."""
@@ -100,9 +104,11 @@ class PublishedTable:
         names = [c.name for c in self.columns]
         if row not in self.rows or column not in names:
             raise ParameterError(
-                "PublishedTable.value", f"{self.paper} {self.table} has no such number", got=(row, column),
+                "PublishedTable.value",
+                f"{self.paper} {self.table} has no such number",
+                got=(row, column),
                 expected=(tuple(self.rows), tuple(names)),
-            )  # fmt: skip
+            )
         return self.rows[row][names.index(column)]
 
 
@@ -133,9 +139,11 @@ class PublishedSettings:
     def __post_init__(self) -> None:
         if unknown := [name for name in (*self.candidates, *self.swept) if name not in self.values]:
             raise ParameterError(
-                "PublishedSettings", f"{self.paper} {self.table} has no such setting", got=unknown,
+                "PublishedSettings",
+                f"{self.paper} {self.table} has no such setting",
+                got=unknown,
                 expected=tuple(self.values),
-            )  # fmt: skip
+            )
 
 
 @dataclass(frozen=True)
@@ -193,9 +201,16 @@ class PublishedWorks:
     def frame(self) -> pd.DataFrame:
         """Return one row a work, with names as its index and text as its cells."""
         rows = {
-            work.name: (work.depth, work.period, ", ".join(work.networks), work.method, work.validation, work.marks,
-                        " ".join(work.caveats))
+            work.name: (
+                work.depth,
+                work.period,
+                ", ".join(work.networks),
+                work.method,
+                work.validation,
+                work.marks,
+                " ".join(work.caveats),
+            )
             for work in self.works
-        }  # fmt: skip
+        }
         columns = ["depth", "period", "networks", "method", "validation", "marks", "caveats"]
         return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("work")

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError
 
-__all__ = ["Axis", "Groups", "UnorderedError", "in_groups", "nearest_readings", "window_means"]
-
 _NO_BREAK = np.empty(0, dtype=np.intp)
 #: A missing time as int64.
 NAT_NS = np.timedelta64("NaT", "ns").astype("int64")

@@ -14,8 +14,6 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import great_circle_km
 from smnb.sensors.matchup.time import TimeMatch, match_tables, need_columns
 
-__all__ = ["SPACE_METHODS", "match_product", "series_at_point"]
-
 SPACE_METHODS = ("nearest", "bilinear")
 
 
@@ -24,9 +22,11 @@ def _points(who: str, lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.float6
     good = lat.ndim == 1 and lat.shape == lon.shape and lat.size > 0
     if not good or not ((np.abs(lat) <= 90.0).all() and (np.abs(lon) <= 360.0).all()):
         raise ParameterError(
-            who, "lat and lon are no points on the Earth", got=(lat[:3].tolist(), lon[:3].tolist()),
+            who,
+            "lat and lon are no points on the Earth",
+            got=(lat[:3].tolist(), lon[:3].tolist()),
             expected=plain("degrees, as many of one as of the other, none missing"),
-        )  # fmt: skip
+        )
     return lat, (lon + 180.0) % 360.0 - 180.0
 
 
@@ -65,9 +65,11 @@ def _lattice(who: str, dataset: xr.Dataset) -> tuple[NDArray, NDArray, NDArray[n
     lons, column = np.unique(np.round(lon, 4), return_inverse=True)
     if lats.size * lons.size > 50 * lat.size + 100:
         raise ParameterError(
-            who, "the locations are no lattice: there is nothing to interpolate between", got="bilinear",
+            who,
+            "the locations are no lattice: there is nothing to interpolate between",
+            got="bilinear",
             expected="nearest",
-        )  # fmt: skip
+        )
     node = np.full((lats.size, lons.size), -1, dtype=np.intp)
     node[row, column] = np.arange(lat.size)
     return lats, lons, node
@@ -158,10 +160,11 @@ def series_at_point(
     if far.any():
         first = int(np.flatnonzero(far)[0])
         raise ContractError(
-            who, f"{int(far.sum())} of {lat.size} points are {'in no cell' if gridded else 'too far from a location'}",
+            who,
+            f"{int(far.sum())} of {lat.size} points are {'in no cell' if gridded else 'too far from a location'}",
             got=f"({lat[first]:g}, {lon[first]:g}), {gap[first]:.0f} km away",
             expected=plain("the product's area" if gridded else f"<= {max_distance_km:g} km"),
-        )  # fmt: skip
+        )
     result = placed.isel(nearest)
     if method == "bilinear":
         picks = _neighbours(lattice, lat, lon, "location" if not gridded else None)
@@ -170,9 +173,12 @@ def series_at_point(
                 result[name] = _interpolate(array, picks, min_valid_weight).transpose(*result[name].dims)
                 result[name].attrs = dict(array.attrs)
     result = result.drop_vars(["lat", "lon"], errors="ignore").assign_coords(
-        lat=("point", lat), lon=("point", lon), cell_lat=("point", cell_lat), cell_lon=("point", cell_lon),
+        lat=("point", lat),
+        lon=("point", lon),
+        cell_lat=("point", cell_lat),
+        cell_lon=("point", cell_lon),
         distance_km=("point", gap, {"units": "km"}),
-    )  # fmt: skip
+    )
     result.attrs = {**dataset.attrs, "at_points": method}
     return result.transpose("point", ...)
 
@@ -242,13 +248,20 @@ def match_product(
     need_columns(who, sensors, "the table of sensors", ["sensor_id", "lat", "lon"])
     need_columns(who, table, "the table", ["sensor_id", "time"])
     if sensors["sensor_id"].duplicated().any():
-        raise ContractError(who, "a sensor is twice in the table of sensors",
-                            got=str(sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]))  # fmt: skip
+        raise ContractError(
+            who,
+            "a sensor is twice in the table of sensors",
+            got=str(sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]),
+        )
     used = sensors[sensors["sensor_id"].isin(table["sensor_id"])]
     strange = set(table["sensor_id"]) - set(used["sensor_id"])
     if strange:
-        raise ContractError(who, f"{len(strange)} sensors have no place", got=sorted(map(str, strange))[:3],
-                            next_step="Add them to the table of sensors")  # fmt: skip
+        raise ContractError(
+            who,
+            f"{len(strange)} sensors have no place",
+            got=sorted(map(str, strange))[:3],
+            next_step="Add them to the table of sensors",
+        )
     if variable not in dataset or "time" not in dataset[variable].dims:
         raise ContractError(who, f"no {variable!r} with a time", got=sorted(map(str, dataset.data_vars)))
     flags = [
@@ -269,6 +282,7 @@ def match_product(
     for flag in flags:
         right[flag] = series[flag].transpose("point", "time").values[point, column]
     left = table.assign(sensor_id=pd.Categorical(table["sensor_id"], categories=used["sensor_id"].to_numpy()))
-    matched, found = match_tables(left, right, value="value", window=window, method=method, carry=flags,
-                                  name=name or variable)  # fmt: skip
+    matched, found = match_tables(
+        left, right, value="value", window=window, method=method, carry=flags, name=name or variable
+    )
     return matched.assign(sensor_id=table["sensor_id"].to_numpy()), found

@@ -20,8 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.sensors.matchup.grouped_times import Groups, UnorderedError, in_groups, nearest_readings, window_means
 
-__all__ = ["TIME_METHODS", "TimeMatch", "collocate", "match_in_time", "match_tables", "need_columns"]
-
 TIME_METHODS = ("nearest", "mean")
 
 
@@ -90,9 +88,12 @@ def _times(who: str, side: str, times: ArrayLike) -> NDArray[np.int64]:
     array = np.asarray(times)
     if array.dtype.kind != "M" or array.ndim != 1:
         raise ContractError(
-            who, f"the times on the {side} are no vector of UTC times", got=f"{array.dtype}, {array.ndim}-d",
-            expected="datetime64[ns]", next_step="Parse them with pandas.to_datetime(..., utc=True)",
-        )  # fmt: skip
+            who,
+            f"the times on the {side} are no vector of UTC times",
+            got=f"{array.dtype}, {array.ndim}-d",
+            expected="datetime64[ns]",
+            next_step="Parse them with pandas.to_datetime(..., utc=True)",
+        )
     array = array.astype("datetime64[ns]", copy=False)
     return array.view("int64")
 

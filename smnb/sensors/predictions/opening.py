@@ -22,8 +22,6 @@ from smnb.sensors.predictions.sources import (
 )
 from smnb.sensors.predictions.tables import check_predictions, read_predictions
 
-__all__ = ["SOURCES", "OpenedPredictions", "open_predictions"]
-
 _COARSE = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points"}
 #: Sources by name: the catalog's entries that each reads.
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -31,8 +29,11 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "hawaii": ("ismn_hawaii", *_COARSE.values()),
     "conus": ("conus_stations", "ismn_conus"),
 }
-_TITLES = {"sandbox": "Coarse products at the sandbox's sensors", "hawaii": "Coarse products at Hawaii",
-           "conus": "SMAP at CONUS stations, ten-day means"}  # fmt: skip
+_TITLES = {
+    "sandbox": "Coarse products at the sandbox's sensors",
+    "hawaii": "Coarse products at Hawaii",
+    "conus": "SMAP at CONUS stations, ten-day means",
+}
 
 
 @dataclass
@@ -61,9 +62,17 @@ class OpenedPredictions:
 
 
 def open_predictions(
-    source: str, catalog: Catalog, root: str | os.PathLike[str] | None = None, *, predictions: str = "", other: str = "",
-    window: str = "1h", block_degrees: float = 3.0, k: int = 10, seed: int = 0,
-) -> OpenedPredictions:  # fmt: skip
+    source: str,
+    catalog: Catalog,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    predictions: str = "",
+    other: str = "",
+    window: str = "1h",
+    block_degrees: float = 3.0,
+    k: int = 10,
+    seed: int = 0,
+) -> OpenedPredictions:
     """Open the predictions of a source, or of files.
 
     Parameters
@@ -108,8 +117,12 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
         table = read_predictions(path)
         name = str(table.attrs["model"])
         if name in tables:
-            raise ParameterError(who, "the two tables are of one model", got=name,
-                                 next_step="Give the second another name in its column model")  # fmt: skip
+            raise ParameterError(
+                who,
+                "the two tables are of one model",
+                got=name,
+                next_step="Give the second another name in its column model",
+            )
         if "climate" not in table and {"lat", "lon"} <= set(table.columns):
             place = table["lat"].notna() & table["lon"].notna()
             climate = koppen_group(koppen_class(table.loc[place, "lat"], table.loc[place, "lon"]))
@@ -126,16 +139,21 @@ def _coarse(source: str, catalog: Catalog, root: Any, window: str) -> OpenedPred
     entries = SOURCES[source]
     (first, entry), *others = _COARSE.items()
     product = catalog.open(entry, root)
-    parts = [coarse_product_predictions(catalog.open(one, root), product, model=first, window=window)
-             for one in entries if one not in _COARSE.values()]  # fmt: skip
+    parts = [
+        coarse_product_predictions(catalog.open(one, root), product, model=first, window=window)
+        for one in entries
+        if one not in _COARSE.values()
+    ]
     table = pd.concat(parts, ignore_index=True)
     table.attrs = {**parts[0].attrs, "synthetic": any(part.attrs["synthetic"] for part in parts)}
     table = check_predictions(table, who="open_predictions")
     tables = {first: table}
     matched = np.sum([part.attrs["matched"] for part in parts], axis=0)
-    notes = {"sensors": table["sensor_id"].nunique(), "sensors out of the product's reach":
-             sum(part.attrs["sensors_left_out"] for part in parts),
-             f"{first}: values, and of these with a reading within {window}": f"{matched[1]:,}, {matched[0]:,}"}  # fmt: skip
+    notes = {
+        "sensors": table["sensor_id"].nunique(),
+        "sensors out of the product's reach": sum(part.attrs["sensors_left_out"] for part in parts),
+        f"{first}: values, and of these with a reading within {window}": f"{matched[1]:,}, {matched[0]:,}",
+    }
     for name, one in others:
         # the reanalysis has one value a day: half a day to either side is the nearest of them
         tables[name] = predictions_at(table, catalog.open(one, root), model=name, window="12h")
@@ -147,8 +165,10 @@ def _conus(catalog: Catalog, root: Any, *, block_degrees: float, k: int, seed: i
     stations = catalog.open("conus_stations", root)
     strata = conus_station_strata(stations, index_archive(catalog.resolve("ismn_conus", root)[0]))
     options = {"block_degrees": block_degrees, "k": k, "seed": seed}
-    tables = {CONUS_MODELS[model]: add_strata(conus_station_predictions(stations, model=model, **options), strata)
-              for model in CONUS_MODELS}  # fmt: skip
+    tables = {
+        CONUS_MODELS[model]: add_strata(conus_station_predictions(stations, model=model, **options), strata)
+        for model in CONUS_MODELS
+    }
     constant = stations.table.groupby("sensor_id")["smap"].nunique() == 1
     lines = tables[CONUS_MODELS["linear"]].drop_duplicates("fold")
     notes = {

@@ -22,24 +22,19 @@ from smnb.metrics import (
 from smnb.sensors.predictions.sensor_strata import STRATA
 from smnb.sensors.predictions.tables import NEEDED
 
-__all__ = [
-    "SHORT_NAMES",
-    "keep_possible",
-    "pick_sensors",
-    "printed_means",
-    "score_sensors",
-    "sensor_notes",
-    "summary_rows",
-    "triplets",
-]
-
 #: Names of scores in files and on the command line, where they differ from the library's.
 SHORT_NAMES = {"pearson_r": "r", "spearman_r": "spearman"}
 
 
 #: What a score can be at all.
-_POSSIBLE = {"rmse": (0.0, np.inf), "ubrmse": (0.0, np.inf), "pearson_r": (-1.0, 1.0), "spearman_r": (-1.0, 1.0),
-             "anomaly_r": (-1.0, 1.0), "r2": (-np.inf, 1.0)}  # fmt: skip
+_POSSIBLE = {
+    "rmse": (0.0, np.inf),
+    "ubrmse": (0.0, np.inf),
+    "pearson_r": (-1.0, 1.0),
+    "spearman_r": (-1.0, 1.0),
+    "anomaly_r": (-1.0, 1.0),
+    "r2": (-np.inf, 1.0),
+}
 
 
 def keep_possible(table: pd.DataFrame) -> pd.DataFrame:
@@ -49,9 +44,14 @@ def keep_possible(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def score_sensors(
-    table: pd.DataFrame, *, min_obs: int = MIN_OBS, intervals: Sequence[str] = (), level: float = 0.95, n_boot: int = 1000,
+    table: pd.DataFrame,
+    *,
+    min_obs: int = MIN_OBS,
+    intervals: Sequence[str] = (),
+    level: float = 0.95,
+    n_boot: int = 1000,
     seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Score each sensor of a table of predictions, and keep what the table says of the sensor.
 
     Parameters
@@ -89,9 +89,15 @@ def score_sensors(
 
 
 def summary_rows(
-    table: pd.DataFrame, scores: pd.DataFrame, *, intervals: bool = False, clusters: str | None = None, level: float = 0.95,
-    n_boot: int = 1000, seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    intervals: bool = False,
+    clusters: str | None = None,
+    level: float = 0.95,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Mean and median over sensors, and the scores of all pairs together.
 
     Parameters
@@ -223,8 +229,15 @@ def triplets(
     wanted = set(counts.loc[counts["count"] >= min_obs, "sensor_id"].iloc[:most])
     for sensor, rows in joined.groupby("sensor_id"):
         if sensor in wanted:
-            found = triple_collocation(rows["predicted"], rows["predicted_b"], rows["observed"], names=names, reference=2,
-                                       n_boot=n_boot, seed=seed)  # fmt: skip
+            found = triple_collocation(
+                rows["predicted"],
+                rows["predicted_b"],
+                rows["observed"],
+                names=names,
+                reference=2,
+                n_boot=n_boot,
+                seed=seed,
+            )
             parts.append(found.reset_index().assign(sensor_id=sensor))
     if not parts:
         return pd.DataFrame(columns=["sensor_id", "product", "err_std", "r_truth", "snr_db", "n", "note"])

@@ -14,17 +14,19 @@ from smnb.loaders.conus_stations import StationTable
 from smnb.sensors.strata.land_cover import land_cover_group
 from smnb.sensors.strata.texture import usda_texture
 
-__all__ = ["NLCD_GROUPS", "STRATA", "add_strata", "conus_station_strata", "sensor_strata"]
-
 #: Columns of strata that the builders here add.
 STRATA = ("land_cover", "texture", "climate")
 #: Paper 004's group of each NLCD code. Pasture is herbaceous as in Copernicus' legend, which paper 004 uses. Forest (more
 #: than 20 % canopy) is either of its two forests, so it has none; nor have water and ice.
 NLCD_GROUPS: dict[int, str] = {
-    **dict.fromkeys((11, 12, 41, 42, 43), NONE), **dict.fromkeys((21, 22, 23, 24), "Built-up"), 31: "Bareground",
-    **dict.fromkeys((51, 52), "Shrubs"), **dict.fromkeys((71, 72, 73, 74, 81), "Vegetation"), 82: "Agriculture",
+    **dict.fromkeys((11, 12, 41, 42, 43), NONE),
+    **dict.fromkeys((21, 22, 23, 24), "Built-up"),
+    31: "Bareground",
+    **dict.fromkeys((51, 52), "Shrubs"),
+    **dict.fromkeys((71, 72, 73, 74, 81), "Vegetation"),
+    82: "Agriculture",
     **dict.fromkeys((90, 95), "Wetland"),
-}  # fmt: skip
+}
 
 
 def sensor_strata(sensors: pd.DataFrame) -> pd.DataFrame:
@@ -47,13 +49,15 @@ def sensor_strata(sensors: pd.DataFrame) -> pd.DataFrame:
     silent = known == NONE
     codes = sensors["lc_2010"].astype("float64").to_numpy()
     sand, silt, clay = (sensors[f"{part}_fraction"].to_numpy("float64") for part in ("sand", "silt", "clay"))
-    return pd.DataFrame({
-        "sensor_id": sensors["sensor_id"].astype(str).to_numpy(),
-        "texture": usda_texture(sand, silt, clay, units="fraction").astype(object),
-        "land_cover": land_cover_group(codes, "esa_cci", on_unknown="none").astype(object),
-        "climate": koppen_group(np.where(silent, by_place, known)).astype(object),
-        "climate_from": np.where(silent, "place", "archive").astype(object),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": sensors["sensor_id"].astype(str).to_numpy(),
+            "texture": usda_texture(sand, silt, clay, units="fraction").astype(object),
+            "land_cover": land_cover_group(codes, "esa_cci", on_unknown="none").astype(object),
+            "climate": koppen_group(np.where(silent, by_place, known)).astype(object),
+            "climate_from": np.where(silent, "place", "archive").astype(object),
+        }
+    )
 
 
 def conus_station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFrame:
@@ -85,8 +89,11 @@ def conus_station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.Da
     apart = great_circle_km(*(found[n].to_numpy(float) for n in ("lat", "lon", "lat_archive", "lon_archive")))
     if (apart[joined] > 5.0).any():
         worst = int(np.nanargmax(np.where(joined, apart, -1.0)))
-        raise ContractError("conus_station_strata", "a station and its namesake in the archive are apart",
-                            got=f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km")  # fmt: skip
+        raise ContractError(
+            "conus_station_strata",
+            "a station and its namesake in the archive are apart",
+            got=f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km",
+        )
     strata = sensor_strata(found)
     by_code = found["nlcd"].map(NLCD_GROUPS, na_action="ignore").astype(object).fillna(NONE).to_numpy()
     strata["land_cover"] = np.where(joined, strata["land_cover"], by_code)

@@ -17,8 +17,6 @@ from smnb.sensors.predictions.sensor_strata import add_strata, sensor_strata
 from smnb.sensors.predictions.tables import NEEDED, check_predictions
 from smnb.sensors.splits import folds
 
-__all__ = ["CONUS_MODELS", "coarse_product_predictions", "conus_station_predictions", "predictions_at"]
-
 #: What `conus_station_predictions` can predict with, and how a figure calls it.
 CONUS_MODELS = {"smap": "SMAP/50", "linear": "Linear on SMAP"}
 _PLACE = ("network", "station", "lat", "lon")
@@ -76,32 +74,51 @@ def coarse_product_predictions(
             who, "no sensor is near the product's locations", expected=plain(f"<= {max_distance_km:g} km")
         )
     sensors = sensors[near].reset_index(drop=True)
-    series = series_at_point(product[[variable]], sensors["lat"].to_numpy(), sensors["lon"].to_numpy(), method=space,
-                             max_distance_km=max_distance_km)  # fmt: skip
+    series = series_at_point(
+        product[[variable]],
+        sensors["lat"].to_numpy(),
+        sensors["lon"].to_numpy(),
+        method=space,
+        max_distance_km=max_distance_km,
+    )
     values = series[variable].transpose("point", "time").values
     point, column = np.nonzero(~np.isnan(values))
     ids = pd.CategoricalDtype(pd.Index(sensors["sensor_id"], dtype=object))
-    left = pd.DataFrame({
-        "sensor_id": pd.Categorical.from_codes(point, dtype=ids),
-        "time": pd.to_datetime(series["time"].values[column]).astype("datetime64[ns]"),
-        "predicted": values[point, column].astype("float64"),
-    })  # fmt: skip
+    left = pd.DataFrame(
+        {
+            "sensor_id": pd.Categorical.from_codes(point, dtype=ids),
+            "time": pd.to_datetime(series["time"].values[column]).astype("datetime64[ns]"),
+            "predicted": values[point, column].astype("float64"),
+        }
+    )
     readings = insitu.readings[insitu.readings["sensor_id"].isin(sensors["sensor_id"])]
-    right = pd.DataFrame({
-        "sensor_id": pd.Categorical(readings["sensor_id"].astype(str), dtype=ids), "time": readings["time"],
-        "observed": readings["soil_moisture"].astype("float64"),
-    })  # fmt: skip
+    right = pd.DataFrame(
+        {
+            "sensor_id": pd.Categorical(readings["sensor_id"].astype(str), dtype=ids),
+            "time": readings["time"],
+            "observed": readings["soil_moisture"].astype("float64"),
+        }
+    )
     matched, found = match_tables(left, right, value="observed", window=window, method=method)
     table = matched.loc[matched["observed"].notna(), list(NEEDED)].assign(
         sensor_id=lambda t: t["sensor_id"].astype(str)
     )
     if table.empty:
-        raise ContractError(who, f"no value of {model} has a reading near it", got=found.n_left,
-                            expected=plain(f"within {window}"), next_step="Widen the window, or compare the periods")  # fmt: skip
+        raise ContractError(
+            who,
+            f"no value of {model} has a reading near it",
+            got=found.n_left,
+            expected=plain(f"within {window}"),
+            next_step="Widen the window, or compare the periods",
+        )
     table = table.merge(sensors[["sensor_id", *_PLACE]], on="sensor_id", how="left")
     table = add_strata(table, sensor_strata(sensors))
-    table.attrs = {"model": model, "synthetic": bool(insitu.synthetic or is_synthetic(product)),
-                   "matched": [found.n_matched, found.n_left], "sensors_left_out": int((~near).sum())}  # fmt: skip
+    table.attrs = {
+        "model": model,
+        "synthetic": bool(insitu.synthetic or is_synthetic(product)),
+        "matched": [found.n_matched, found.n_left],
+        "sensors_left_out": int((~near).sum()),
+    }
     return check_predictions(table, who=who)
 
 
@@ -145,18 +162,28 @@ def predictions_at(
         With ``predicted`` NaN where the product has nothing; ``attrs["matched"]`` counts.
     """
     sensors = table.drop_duplicates("sensor_id")[["sensor_id", "lat", "lon"]]
-    matched, found = match_product(table[["sensor_id", "time"]], sensors, product, window=window, variable=variable,
-                                   name="predicted", **options)  # fmt: skip
+    matched, found = match_product(
+        table[["sensor_id", "time"]], sensors, product, window=window, variable=variable, name="predicted", **options
+    )
     result = table.assign(predicted=matched["predicted"].to_numpy("float64"))
-    result.attrs = {**table.attrs, "model": model, "matched": [found.n_matched, found.n_left],
-                    "synthetic": bool(table.attrs.get("synthetic", False) or is_synthetic(product))}  # fmt: skip
+    result.attrs = {
+        **table.attrs,
+        "model": model,
+        "matched": [found.n_matched, found.n_left],
+        "synthetic": bool(table.attrs.get("synthetic", False) or is_synthetic(product)),
+    }
     return check_predictions(result, who="predictions_at")
 
 
 def conus_station_predictions(
-    stations: StationTable, *, model: str = "smap", k: int = 10, block_degrees: float = 3.0, buffer_km: float = 50.0,
+    stations: StationTable,
+    *,
+    model: str = "smap",
+    k: int = 10,
+    block_degrees: float = 3.0,
+    buffer_km: float = 50.0,
     seed: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """SMAP at the stations of the ten-day table, as it is or through a line fitted elsewhere.
 
     Parameters
@@ -191,8 +218,9 @@ def conus_station_predictions(
     )
     block = np.floor((rows["lat"] + 90.0) / block_degrees).astype(int).astype(str) + "_"
     block += np.floor((rows["lon"] + 180.0) / block_degrees).astype(int).astype(str)
-    table = rows[["sensor_id", "time"]].assign(observed=rows["soil_moisture"], predicted=rows["smap"],
-                                               **{n: rows[n] for n in _PLACE}, block=block)  # fmt: skip
+    table = rows[["sensor_id", "time"]].assign(
+        observed=rows["soil_moisture"], predicted=rows["smap"], **{n: rows[n] for n in _PLACE}, block=block
+    )
     if model == "linear":
         split = folds(sensors, "block", k=k, seed=seed, block_degrees=block_degrees, buffer_km=buffer_km)
         predicted = np.full(len(rows), np.nan)
@@ -204,7 +232,8 @@ def conus_station_predictions(
             slope, intercept = np.polyfit(x[train], y[train], 1)
             predicted[test] = slope * x[test] + intercept
             lines[test] = number, slope, intercept
-        table = table.assign(predicted=predicted, fold=lines[:, 0].astype(int), slope_fitted=lines[:, 1],
-                             intercept_fitted=lines[:, 2])  # fmt: skip
+        table = table.assign(
+            predicted=predicted, fold=lines[:, 0].astype(int), slope_fitted=lines[:, 1], intercept_fitted=lines[:, 2]
+        )
     table.attrs = {"model": CONUS_MODELS[model], "synthetic": stations.synthetic}
     return check_predictions(table, who=who)

@@ -12,8 +12,6 @@ import pyarrow as pa
 from smnb.contract import CatalogError, ContractError, FormatError, plain
 from smnb.files import atomic_path
 
-__all__ = ["NEEDED", "check_predictions", "read_predictions", "same_pairs", "write_predictions"]
-
 #: Columns that a table of predictions must have.
 NEEDED = ("sensor_id", "time", "observed", "predicted")
 _STRATA = ("land_cover", "texture", "climate")
@@ -96,24 +94,35 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
         raise ContractError(who, "the table is not a pandas DataFrame", got=type(table).__name__)
     missing = [name for name in NEEDED if name not in table.columns]
     if missing:
-        raise ContractError(who, f"columns {missing} are missing", got=list(map(str, table.columns)),
-                            expected=list(NEEDED), next_step="Rename them in the file")  # fmt: skip
+        raise ContractError(
+            who,
+            f"columns {missing} are missing",
+            got=list(map(str, table.columns)),
+            expected=list(NEEDED),
+            next_step="Rename them in the file",
+        )
     if table.empty:
         raise ContractError(who, "the table has no rows")
     unnamed = table["sensor_id"].isna()
     if unnamed.any():
         raise ContractError(who, f"{int(unnamed.sum())} rows have no sensor_id")
-    result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]),
-                          **{name: _numbers(who, table[name]) for name in NEEDED[2:]})  # fmt: skip
+    result = table.assign(
+        sensor_id=table["sensor_id"].astype(str),
+        time=_utc(who, table["time"]),
+        **{name: _numbers(who, table[name]) for name in NEEDED[2:]},
+    )
     result.attrs = dict(table.attrs)
     for name in NEEDED[2:]:
         _volumetric(who, name, result[name].to_numpy())
     twice = result.duplicated(["sensor_id", "time"])
     if twice.any():
         row = result[twice].iloc[0]
-        raise ContractError(who, f"{int(twice.sum())} rows repeat the sensor and time of another",
-                            got=(row["sensor_id"], str(row["time"])),
-                            next_step="Average or drop the duplicates")  # fmt: skip
+        raise ContractError(
+            who,
+            f"{int(twice.sum())} rows repeat the sensor and time of another",
+            got=(row["sensor_id"], str(row["time"])),
+            next_step="Average or drop the duplicates",
+        )
     if "synthetic" in result:
         said = result.pop("synthetic").dropna().astype(str).str.lower().unique()
         if not set(said) <= {"0", "1", "0.0", "1.0", "true", "false"}:
@@ -134,8 +143,13 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
         raise ContractError(who, f"{int(times.isna().sum())} rows have no time")
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         if times.dt.tz.utcoffset(None) != pd.Timedelta(0):
-            raise ContractError(who, "the times are in another zone", got=str(times.dt.tz), expected="UTC",
-                                next_step="Convert them to UTC, or write them as such")  # fmt: skip
+            raise ContractError(
+                who,
+                "the times are in another zone",
+                got=str(times.dt.tz),
+                expected="UTC",
+                next_step="Convert them to UTC, or write them as such",
+            )
         return times.dt.tz_localize(None).astype("datetime64[ns]")
     if not pd.api.types.is_datetime64_dtype(times.dtype):
         text = times.astype(str).str.strip()
@@ -144,8 +158,13 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
         )
         other = ~zone.isin(["", "Z", "+00:00", "+0000", "-00:00", "UTC"])
         if other.any():
-            raise ContractError(who, f"{int(other.sum())} times are in another zone", got=text[other].iloc[0],
-                                expected="UTC", next_step="Convert them to UTC")  # fmt: skip
+            raise ContractError(
+                who,
+                f"{int(other.sum())} times are in another zone",
+                got=text[other].iloc[0],
+                expected="UTC",
+                next_step="Convert them to UTC",
+            )
         try:
             times = pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None)
         except ValueError as error:
@@ -159,8 +178,9 @@ def _numbers(who: str, column: pd.Series) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     strange = numbers.isna() & column.notna()
     if strange.any():
-        raise ContractError(who, f"{int(strange.sum())} values of {column.name!r} are no numbers",
-                            got=str(column[strange].iloc[0]))  # fmt: skip
+        raise ContractError(
+            who, f"{int(strange.sum())} values of {column.name!r} are no numbers", got=str(column[strange].iloc[0])
+        )
     return numbers.to_numpy("float64", na_value=np.nan)
 
 
@@ -173,15 +193,22 @@ def _volumetric(who: str, name: str, values: np.ndarray) -> None:
     above = there > 1.0
     if np.median(there) > 1.0 or above.mean() > 0.05:
         raise ContractError(
-            who, f"{name!r} looks like per cent", got=plain(f"median {np.median(there):g}, maximum {there.max():g}"),
-            expected=plain("m3 m-3, between 0 and 1"), next_step="Divide it by 100, or by what its unit asks for",
-        )  # fmt: skip
+            who,
+            f"{name!r} looks like per cent",
+            got=plain(f"median {np.median(there):g}, maximum {there.max():g}"),
+            expected=plain("m3 m-3, between 0 and 1"),
+            next_step="Divide it by 100, or by what its unit asks for",
+        )
     # a model may leave the range a little, an observation may not
     wrong = (above | (there < 0.0)) if name == "observed" else np.abs(there) > 10.0
     if wrong.any():
-        raise ContractError(who, f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture",
-                            got=float(there[wrong][0]), expected=plain("m3 m-3, between 0 and 1"),
-                            next_step="Mask fill values such as -9999 as missing")  # fmt: skip
+        raise ContractError(
+            who,
+            f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture",
+            got=float(there[wrong][0]),
+            expected=plain("m3 m-3, between 0 and 1"),
+            next_step="Mask fill values such as -9999 as missing",
+        )
 
 
 def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
@@ -233,18 +260,22 @@ def same_pairs(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     if both.empty:
         shared = len(set(a["sensor_id"]) & set(b["sensor_id"]))
         raise ContractError(
-            who, "the two tables share no sensor and time", got=f"{shared} sensors in common",
-            next_step="Predict at the same times, or score each on its own pairs (--own-pairs)" if shared
+            who,
+            "the two tables share no sensor and time",
+            got=f"{shared} sensors in common",
+            next_step="Predict at the same times, or score each on its own pairs (--own-pairs)"
+            if shared
             else "Compare the sensor_id of the two",
-        )  # fmt: skip
+        )
     unlike = ~np.isclose(both["observed_a"], both["observed_b"], rtol=1e-4, atol=1e-5)
     if unlike.any():
         first = both[unlike].iloc[0]
         raise ContractError(
-            who, f"{int(unlike.sum())} of {len(both)} rows differ in what was observed",
+            who,
+            f"{int(unlike.sum())} of {len(both)} rows differ in what was observed",
             got=(first["sensor_id"], str(first["time"]), float(first["observed_a"]), float(first["observed_b"])),
             next_step="Take both from the same readings, flags and averages",
-        )  # fmt: skip
+        )
     kept = []
     for table in (a, b):
         chosen = table.merge(both[keys], on=keys)

@@ -12,8 +12,6 @@ from smnb.loaders.insitu import InSituTables
 from smnb.sensors.profiling.sources import sensor_rows
 from smnb.sensors.splits import SIDES
 
-__all__ = ["availability", "by_month", "coverage", "gaps", "pick_sensor"]
-
 _HOUR_NS = 3_600_000_000_000
 _DAY_NS = 24 * _HOUR_NS
 
@@ -83,11 +81,15 @@ def gaps(tables: InSituTables, *, longer_than_days: float = 1.0) -> pd.DataFrame
     code, time, step = _steps(tables)
     at = np.flatnonzero(step > longer_than_days * _DAY_NS)
     sensors = tables.sensors.iloc[code[at]]
-    return pd.DataFrame({
-        "sensor_id": sensors["sensor_id"].to_numpy(), "network": sensors["network"].to_numpy(),
-        "after": time[at].astype("datetime64[ns]"), "until": time[np.minimum(at + 1, time.size - 1)].astype("datetime64[ns]"),
-        "days": step[at] / _DAY_NS,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "sensor_id": sensors["sensor_id"].to_numpy(),
+            "network": sensors["network"].to_numpy(),
+            "after": time[at].astype("datetime64[ns]"),
+            "until": time[np.minimum(at + 1, time.size - 1)].astype("datetime64[ns]"),
+            "days": step[at] / _DAY_NS,
+        }
+    )
 
 
 def _usual_step(code: np.ndarray, step: np.ndarray, size: int) -> np.ndarray:
@@ -121,10 +123,17 @@ def coverage(tables: InSituTables) -> pd.DataFrame:
     count = np.bincount(code, minlength=size)
     with np.errstate(invalid="ignore"):
         expected = np.where(np.isfinite(usual), span / usual + 1, 1.0)
-    return pd.DataFrame({
-        "network": tables.sensors["network"].to_numpy(), "n_readings": count, "step_hours": usual / _HOUR_NS,
-        "days": span / _DAY_NS, "complete": np.minimum(100.0, 100.0 * count / expected), "longest_gap_days": longest / _DAY_NS,
-    }, index=pd.Index(tables.sensors["sensor_id"], name="sensor_id"))  # fmt: skip
+    return pd.DataFrame(
+        {
+            "network": tables.sensors["network"].to_numpy(),
+            "n_readings": count,
+            "step_hours": usual / _HOUR_NS,
+            "days": span / _DAY_NS,
+            "complete": np.minimum(100.0, 100.0 * count / expected),
+            "longest_gap_days": longest / _DAY_NS,
+        },
+        index=pd.Index(tables.sensors["sensor_id"], name="sensor_id"),
+    )
 
 
 def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:

@@ -15,8 +15,6 @@ from smnb.sensors.profiling.sources import apply_flags, sensor_rows
 from smnb.sensors.splits import SIDES
 from smnb.sensors.strata import FEW_SENSORS, land_cover_group, usda_texture
 
-__all__ = ["add_strata", "count_sensors", "depth_table", "flag_shares", "network_table", "sensor_density"]
-
 
 def add_strata(sensors: pd.DataFrame, *, land_cover: str = "lc_2010") -> pd.DataFrame:
     """Add the strata of paper 004 to a sensor table.
@@ -122,10 +120,15 @@ def network_table(tables: InSituTables, flags: str | Sequence[str]) -> pd.DataFr
         left = kept.sensors[kept.sensors["network"] == network]
         n, n_kept = int(sensors["n_readings"].sum()), int(left["n_readings"].sum())
         rows[network] = {
-            "stations": sensors["station"].nunique(), "sensors": len(sensors), "sensors_kept": len(left), "readings": n,
-            "kept": n_kept, "kept_percent": 100.0 * n_kept / n, "first": sensors["first_reading"].min().date(),
+            "stations": sensors["station"].nunique(),
+            "sensors": len(sensors),
+            "sensors_kept": len(left),
+            "readings": n,
+            "kept": n_kept,
+            "kept_percent": 100.0 * n_kept / n,
+            "first": sensors["first_reading"].min().date(),
             "last": sensors["last_reading"].max().date(),
-        }  # fmt: skip
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network").sort_values("readings", ascending=False)
 
 
@@ -178,8 +181,12 @@ def sensor_density(sensors: pd.DataFrame, degrees: float | None = None) -> xr.Da
     rows, columns = max(1, round((north - south) / degrees)), max(1, round((east - west) / degrees))
     counts = np.histogram2d(lat, lon, bins=(rows, columns), range=((south, north), (west, east)))[0]
     return xr.DataArray(
-        np.where(counts > 0, counts, np.nan), dims=("lat", "lon"), name="n_sensors",
-        coords={"lat": south + (np.arange(rows) + 0.5) * (north - south) / rows,
-                "lon": west + (np.arange(columns) + 0.5) * (east - west) / columns},
+        np.where(counts > 0, counts, np.nan),
+        dims=("lat", "lon"),
+        name="n_sensors",
+        coords={
+            "lat": south + (np.arange(rows) + 0.5) * (north - south) / rows,
+            "lon": west + (np.arange(columns) + 0.5) * (east - west) / columns,
+        },
         attrs={"units": "1", "long_name": f"sensors in a cell of {degrees:g}°"},
-    )  # fmt: skip
+    )

@@ -13,8 +13,6 @@ from scipy.stats import ks_2samp
 from smnb.contract import ParameterError
 from smnb.sensors.splits import LEAKS, SIDES, Split, make_split
 
-__all__ = ["DISTANCE_EDGES_KM", "audit_splits", "bin_distances", "compare_sides"]
-
 #: Classes of the distance to the nearest training sensor, km; 2.56 and 10 are paper 004's.
 DISTANCE_EDGES_KM = (2.56, 10.0, 50.0, 100.0, 500.0)
 

@@ -19,11 +19,6 @@ from smnb.loaders.conus_stations import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy
 from smnb.sensors.matchup import TimeMatch, match_tables, series_at_point
 
-__all__ = [
-    "SOURCES", "Source", "apply_flags", "image_samples", "join_tables", "match_to_readings", "open_products",
-    "open_sensors", "sensor_rows",
-]  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Source:
@@ -104,9 +99,12 @@ def join_tables(parts: Sequence[InSituTables]) -> InSituTables:
         else:
             columns[name] = np.concatenate([piece.to_numpy() for piece in pieces])
     joined = InSituTables(
-        sensors, pd.DataFrame(columns), _joined_reports([part.report for part in parts]),
-        "+".join(part.catalog_id for part in parts), any(part.synthetic for part in parts),
-    )  # fmt: skip
+        sensors,
+        pd.DataFrame(columns),
+        _joined_reports([part.report for part in parts]),
+        "+".join(part.catalog_id for part in parts),
+        any(part.synthetic for part in parts),
+    )
     return joined.check(who)
 
 
@@ -262,10 +260,13 @@ def match_to_readings(
     )["soil_moisture"].transpose("point", "time")
     values = series.values
     point, column = np.nonzero(np.isfinite(values))
-    left = pd.DataFrame({
-        "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()),
-        "time": series["time"].values[column], "product": values[point, column],
-    })  # fmt: skip
+    left = pd.DataFrame(
+        {
+            "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()),
+            "time": series["time"].values[column],
+            "product": values[point, column],
+        }
+    )
     pairs, found = match_tables(left, tables.readings, value="soil_moisture", window=window, method=method)
     pairs = pairs.loc[pairs["soil_moisture"].notna(), ["sensor_id", "time", "product", "soil_moisture"]]
     return pairs.reset_index(drop=True), found
@@ -314,10 +315,12 @@ def image_samples(
     for i, j in there[drawn]:
         one = dataset.isel(region=int(i), time=int(j))
         colour = one["reflectance"].sel(band=["B4", "B3", "B2"]).transpose("y", "x", "band").values
-        panels.append({
-            "Sentinel-2 RGB": np.clip((colour - 0.04) / 0.21, 0.0, 1.0),
-            **{name: one["sigma0"].sel(polarization=name).values for name in ("VV", "VH")},
-        })  # fmt: skip
+        panels.append(
+            {
+                "Sentinel-2 RGB": np.clip((colour - 0.04) / 0.21, 0.0, 1.0),
+                **{name: one["sigma0"].sel(polarization=name).values for name in ("VV", "VH")},
+            }
+        )
         day = pd.Timestamp(one["time"].values)
         captions.append(f"region {int(one['region'])}\n{day:%Y-%m-%d}\n{float(one['soil_moisture'].mean()):.3f} m³ m⁻³")
     return panels, captions

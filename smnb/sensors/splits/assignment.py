@@ -34,8 +34,6 @@ from smnb.sensors.splits.leakage import (
     positive,
 )
 
-__all__ = ["KINDS", "Split", "folds", "make_split"]
-
 KINDS = ("sensor", "station", "network", "block", "time", "region")
 _UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"]}
 
@@ -62,9 +60,11 @@ def _fractions(who: str, fractions: Sequence[float]) -> NDArray[np.float64]:
         raise ParameterError(who, "'fractions' are no numbers", got=fractions) from error
     if parts.shape != (3,) or not (parts >= 0).all() or parts[0] == 0 or abs(parts.sum() - 1.0) > 1e-9:
         raise ParameterError(
-            who, "'fractions' are not three parts of 1, of which the first is above 0", got=tuple(fractions),
+            who,
+            "'fractions' are not three parts of 1, of which the first is above 0",
+            got=tuple(fractions),
             expected=(0.6, 0.2, 0.2),
-        )  # fmt: skip
+        )
     return parts
 
 
@@ -174,9 +174,11 @@ class Split:
         if left:
             listed = ", ".join(f"{name} ({count} held-out sensors)" for name, count in left.items())
             raise ContractError(
-                who, f"the split leaks: {listed}", next_step="Split by station or block with a buffer, or accept it by "
+                who,
+                f"the split leaks: {listed}",
+                next_step="Split by station or block with a buffer, or accept it by "
                 f"name: accept={tuple(dict.fromkeys([*names, *left]))}",
-            )  # fmt: skip
+            )
         return found
 
 
@@ -199,9 +201,11 @@ def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None,
         ) from error
     if len(parsed) != 2 or any(cut is pd.NaT or cut.tz is not None for cut in parsed) or not parsed[0] < parsed[1]:
         raise ParameterError(
-            who, "'cuts' are not two ascending UTC dates: where validation begins, and where test begins", got=cuts,
+            who,
+            "'cuts' are not two ascending UTC dates: where validation begins, and where test begins",
+            got=cuts,
             expected=("2019-01-01", "2020-01-01"),
-        )  # fmt: skip
+        )
     options = {"cuts": tuple(map(str, parsed)), "gap_days": positive(who, "gap_days", gap_days, zero=True)}
     return _sides_in_time(readings["time"], options), options
 
@@ -223,9 +227,11 @@ def _split_by_region(
 ) -> NDArray[np.str_]:
     if not regions or not set(regions) <= set(HELD_OUT):
         raise ParameterError(
-            who, "'regions' does not name what is held out", got=None if regions is None else sorted(regions),
+            who,
+            "'regions' does not name what is held out",
+            got=None if regions is None else sorted(regions),
             expected={"validation": "boxes or values", "test": "boxes or values"},
-        )  # fmt: skip
+        )
     check_sensors(who, sensors, ["lat", "lon"] if column is None else [column])
     sides = np.full(len(sensors), "train", dtype="U10")
     for side, wanted in regions.items():
@@ -241,8 +247,12 @@ def _split_by_region(
             boxes = [wanted] if np.ndim(wanted) == 1 else wanted
             inside = np.logical_or.reduce([_in_box(who, sensors, box) for box in boxes])
         if (inside & (sides != "train")).any():
-            raise ParameterError(who, "regions of validation and test overlap", got=int((inside & (sides != "train")).sum()),
-                                 expected=plain("no sensor in both"))  # fmt: skip
+            raise ParameterError(
+                who,
+                "regions of validation and test overlap",
+                got=int((inside & (sides != "train")).sum()),
+                expected=plain("no sensor in both"),
+            )
         sides[inside] = side
     return sides
 
@@ -340,16 +350,22 @@ def make_split(
     empty = [side for side, share in zip(SIDES, needed, strict=True) if share > 0 and not (sides == side).any()]
     if empty:
         raise ParameterError(
-            who, f"no sensor is left in {', '.join(empty)}", got=dict(options), next_step="Choose another seed, smaller units "
-            "or buffer, or give that side the fraction 0",
-        )  # fmt: skip
+            who,
+            f"no sensor is left in {', '.join(empty)}",
+            got=dict(options),
+            next_step="Choose another seed, smaller units or buffer, or give that side the fraction 0",
+        )
     return _checked(kind, sides, sensors, options, accept, audit_options)
 
 
 def _checked(
-    kind: str, sides: NDArray[np.str_], sensors: pd.DataFrame, options: dict[str, Any], accept: Sequence[str],
+    kind: str,
+    sides: NDArray[np.str_],
+    sensors: pd.DataFrame,
+    options: dict[str, Any],
+    accept: Sequence[str],
     audit_options: Mapping[str, Any],
-) -> Split:  # fmt: skip
+) -> Split:
     index = sensors.index if kind == "time" else pd.Index(sensors["sensor_id"])
     split = Split(kind, pd.Series(sides.astype(object), index=index, name="split"), sensors, options)
     split.check(accept, **audit_options)
@@ -406,9 +422,11 @@ def folds(
     empty = np.setdiff1d(np.arange(k), number)
     if empty.size:
         raise ParameterError(
-            who, f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units", got=int(k),
+            who,
+            f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units",
+            got=int(k),
             next_step="Take fewer folds, smaller units, another seed, or balanced=True",
-        )  # fmt: skip
+        )
     result = []
     for fold in range(k):
         sides = _buffered(who, np.where(number == fold, "test", "train").astype("U10"), sensors, buffer)

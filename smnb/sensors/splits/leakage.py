@@ -18,8 +18,6 @@ from smnb.grids import EARTH_RADIUS_KM
 if TYPE_CHECKING:
     from smnb.sensors.splits.assignment import Split
 
-__all__ = ["COARSE_CELLS", "FOOTPRINT_KM", "HELD_OUT", "LEAKS", "SIDES", "Audit", "accepted_leaks", "audit", "check_sensors",
-           "nearest_km", "positive"]  # fmt: skip
 
 SIDES = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
@@ -54,8 +52,13 @@ def check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, un
 
 def positive(who: str, name: str, value: float, *, zero: bool = False) -> float:
     """Return a number above 0 (or from 0), or raise `ParameterError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not np.isfinite(value) \
-            or value < 0 or (value == 0 and not zero):  # fmt: skip
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | np.number)
+        or not np.isfinite(value)
+        or value < 0
+        or (value == 0 and not zero)
+    ):
         raise ParameterError(who, f"{name!r} is not {'at least' if zero else 'above'} 0", got=value)
     return float(value)
 
@@ -104,9 +107,11 @@ class Audit:
     def leaks(self) -> dict[str, int]:
         """How many held-out sensors each leak touches; only leaks that occur."""
         tables = {
-            "shared_station": self.shared_stations, "shared_footprint": self.shared_footprints,
-            "shared_coarse_cell": self.shared_cells, "shared_sensor": self.shared_sensors,
-        }  # fmt: skip
+            "shared_station": self.shared_stations,
+            "shared_footprint": self.shared_footprints,
+            "shared_coarse_cell": self.shared_cells,
+            "shared_sensor": self.shared_sensors,
+        }
         counts = {name: int(table["sensor_id"].nunique()) for name, table in tables.items()}
         return {name: count for name, count in counts.items() if count}
 
@@ -164,8 +169,14 @@ def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: floa
     overlap = (north < footprint_km) & (east < footprint_km)
     i, j, km = i[overlap], j[overlap], np.concatenate(distance)[overlap] * EARTH_RADIUS_KM
     return pd.DataFrame(
-        {"sensor_id": held["sensor_id"].to_numpy()[i], "side": held["side"].to_numpy()[i],
-         "train": train["sensor_id"].to_numpy()[j], "distance_km": km}, columns=columns)  # fmt: skip
+        {
+            "sensor_id": held["sensor_id"].to_numpy()[i],
+            "side": held["side"].to_numpy()[i],
+            "train": train["sensor_id"].to_numpy()[j],
+            "distance_km": km,
+        },
+        columns=columns,
+    )
 
 
 def _audit_time(split: Split, footprint_km: float) -> Audit:
@@ -175,8 +186,15 @@ def _audit_time(split: Split, footprint_km: float) -> Audit:
     trained = set(table.loc[table["side"] == "train", "sensor_id"])
     both = table[table["side"].isin(HELD_OUT) & table["sensor_id"].isin(trained)].reset_index(drop=True)
     empty = pd.DataFrame(columns=["sensor_id", "side", "distance_km"])
-    return Audit(empty.assign(nearest_train=None), empty, empty, empty, both, footprint_km,
-                 ("shared_station", "shared_footprint", "shared_coarse_cell"))  # fmt: skip
+    return Audit(
+        empty.assign(nearest_train=None),
+        empty,
+        empty,
+        empty,
+        both,
+        footprint_km,
+        ("shared_station", "shared_footprint", "shared_coarse_cell"),
+    )
 
 
 def audit(
@@ -249,7 +267,11 @@ def audit(
         found = held.loc[same, ["sensor_id", "side"]].assign(grid=grid, cell=number[held.index][same])
         cells += [found] if len(found) else []
     return Audit(
-        nearest.reset_index(drop=True), stations.reset_index(drop=True), _footprint_pairs(held, train, footprint),
-        cells[0] if len(cells) == 1 else pd.concat(cells[1:], ignore_index=True), pd.DataFrame(columns=["sensor_id", "side"]),
-        footprint, tuple(not_checked),
-    )  # fmt: skip
+        nearest.reset_index(drop=True),
+        stations.reset_index(drop=True),
+        _footprint_pairs(held, train, footprint),
+        cells[0] if len(cells) == 1 else pd.concat(cells[1:], ignore_index=True),
+        pd.DataFrame(columns=["sensor_id", "side"]),
+        footprint,
+        tuple(not_checked),
+    )

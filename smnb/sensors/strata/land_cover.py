@@ -24,21 +24,34 @@ from smnb.grids.koppen import NONE
 if TYPE_CHECKING:
     import rasterio
 
-__all__ = ["CCI_GROUPS", "CGLS_GROUPS", "LAND_COVER_GROUPS", "OUTSIDE", "land_cover_codes", "land_cover_group"]
 
 #: The groups of paper 004, Table 10, in its order.
 LAND_COVER_GROUPS: tuple[str, ...] = (
-    "Agriculture", "Closed forest", "Open forest", "Vegetation", "Shrubs", "Bareground", "Built-up", "Wetland",
-)  # fmt: skip
+    "Agriculture",
+    "Closed forest",
+    "Open forest",
+    "Vegetation",
+    "Shrubs",
+    "Bareground",
+    "Built-up",
+    "Wetland",
+)
 #: Code of a point that is outside a raster, or where the raster has no data.
 OUTSIDE = -1
 
 #: Group of each CGLS-LC100 code. Moss and lichen go with herbaceous vegetation; unknown, snow, water and ocean have none.
 CGLS_GROUPS: dict[int, str] = {
-    20: "Shrubs", 30: "Vegetation", 40: "Agriculture", 50: "Built-up", 60: "Bareground", 90: "Wetland",
-    100: "Vegetation", **dict.fromkeys(range(111, 117), "Closed forest"),
-    **dict.fromkeys(range(121, 127), "Open forest"), **dict.fromkeys((0, 70, 80, 200), NONE),
-}  # fmt: skip
+    20: "Shrubs",
+    30: "Vegetation",
+    40: "Agriculture",
+    50: "Built-up",
+    60: "Bareground",
+    90: "Wetland",
+    100: "Vegetation",
+    **dict.fromkeys(range(111, 117), "Closed forest"),
+    **dict.fromkeys(range(121, 127), "Open forest"),
+    **dict.fromkeys((0, 70, 80, 200), NONE),
+}
 
 #: Group of each ESA CCI code. Where the two legends part: cropland mosaics go by what has more than half; CCI's "closed"
 #: begins at 40 % canopy (Copernicus': 70 %), and tree cover "closed to open" counts as closed, as do flooded trees;
@@ -51,8 +64,10 @@ CCI_GROUPS: dict[int, str] = {
     **dict.fromkeys((40, 110, 130, 140), "Vegetation"),
     **dict.fromkeys((120, 121, 122), "Shrubs"),
     **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
-    190: "Built-up", 180: "Wetland", **dict.fromkeys((0, 210, 220), NONE),
-}  # fmt: skip
+    190: "Built-up",
+    180: "Wetland",
+    **dict.fromkeys((0, 210, 220), NONE),
+}
 _SCHEMES = {"cgls_lc100": CGLS_GROUPS, "esa_cci": CCI_GROUPS}
 
 
@@ -99,9 +114,12 @@ def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise"
     if unknown and on_unknown == "raise":
         count = int(np.isin(numbers, unknown).sum())
         raise ParameterError(
-            who, f"{count} values have a code that {scheme} does not have", got=unknown, expected=sorted(table),
+            who,
+            f"{count} values have a code that {scheme} does not have",
+            got=unknown,
+            expected=sorted(table),
             next_step="Check the scheme, or pass on_unknown='none'",
-        )  # fmt: skip
+        )
     groups = np.array([table.get(code, NONE) for code in unique], dtype="U16")
     return groups[inverse].reshape(numbers.shape)
 

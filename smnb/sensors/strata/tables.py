@@ -11,8 +11,6 @@ from smnb.contract import ContractError, ParameterError
 from smnb.grids.koppen import NONE
 from smnb.metrics import METRICS, average_interval
 
-__all__ = ["FEW_SENSORS", "stratify"]
-
 #: A stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores.
 FEW_SENSORS = 5
 
@@ -26,9 +24,11 @@ def _check(who: str, scores: pd.DataFrame, by: str, metrics: Sequence[str], sens
     missing = [column for column in (by, *metrics) if column not in scores.columns]
     if missing:
         raise ContractError(
-            who, f"columns {missing} are missing", got=list(map(str, scores.columns)),
+            who,
+            f"columns {missing} are missing",
+            got=list(map(str, scores.columns)),
             next_step="Join the strata of the sensor table to the scores first",
-        )  # fmt: skip
+        )
     if sensor in scores.columns and scores[sensor].duplicated().any():
         example = scores.loc[scores[sensor].duplicated(), sensor].iloc[0]
         raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")

@@ -13,13 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import ParameterError, plain
 from smnb.grids.koppen import NONE
 
-__all__ = ["TEXTURE_CLASSES", "usda_texture"]
-
 #: The twelve classes, in the order of paper 004's Table 11, with silt, which does not occur there, at the end.
 TEXTURE_CLASSES: tuple[str, ...] = (
-    "Loam", "Sandy loam", "Silty clay loam", "Clay loam", "Sandy clay loam", "Silt loam", "Sand", "Clay", "Loamy sand",
-    "Sandy clay", "Silty clay", "Silt",
-)  # fmt: skip
+    "Loam",
+    "Sandy loam",
+    "Silty clay loam",
+    "Clay loam",
+    "Sandy clay loam",
+    "Silt loam",
+    "Sand",
+    "Clay",
+    "Loamy sand",
+    "Sandy clay",
+    "Silty clay",
+    "Silt",
+)
 _PERCENT = {"percent": 1.0, "fraction": 100.0, "g kg-1": 0.1}
 #: Sums of independently predicted fractions leave 100 % by some per cent; outside this they are no such fractions.
 _SUM_RANGE = (50.0, 150.0)
@@ -49,10 +57,12 @@ def _percentages(
     if wrong.any():
         at = np.flatnonzero(wrong)[0]
         raise ParameterError(
-            who, f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %",
+            who,
+            f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %",
             got=tuple(float(part.ravel()[at].round(4)) for part in (sand_, silt_, clay_)),
-            expected=plain("sand, silt, clay in %"), next_step=f"Check the units: {units!r} was declared",
-        )  # fmt: skip
+            expected=plain("sand, silt, clay in %"),
+            next_step=f"Check the units: {units!r} was declared",
+        )
     scale = 100.0 / np.where(known, total, 100.0)
     # rounding keeps a fraction such as 0.4, which is 40.00000000000001 %, on the edge between classes where it belongs
     sand_, silt_, clay_ = (np.round(np.where(known, part * scale, 0.0), 9) for part in (sand_, silt_, clay_))

@@ -14,8 +14,6 @@ import torch
 
 from smnb.contract import ParameterError, plain
 
-__all__ = ["Augmentation", "warp"]
-
 
 @dataclass(frozen=True)
 class Augmentation:

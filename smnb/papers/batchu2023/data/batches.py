@@ -15,8 +15,6 @@ from smnb.papers.batchu2023.normalisation import INDEX_RANGES, normalised_index
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.training.batches import BatchDataset
 
-__all__ = ["SIDES", "MultiSourceDataset", "complete_samples", "network_inputs", "side_positions"]
-
 _PARTS = ("high", "low")
 SIDES = ("train", "validation", "test")
 
@@ -66,16 +64,21 @@ def side_positions(store: SampleStore, split: str, side: str, *, mask: np.ndarra
     known = [name.removeprefix("split_") for name in store.sensors.columns if str(name).startswith("split_")]
     if column not in store.sensors.columns:
         raise ParameterError(
-            "side_positions", "the store has no such split", got=split, expected=known,
+            "side_positions",
+            "the store has no such split",
+            got=split,
+            expected=known,
             next_step="Write the split's sides into the store's sensor table",
-        )  # fmt: skip
+        )
     sides = store.samples[column].to_numpy()
     found = sides == side
     if not found.any():
         raise ParameterError(
-            "side_positions", f"split {split!r} has no sample on this side", got=side,
+            "side_positions",
+            f"split {split!r} has no sample on this side",
+            got=side,
             expected=sorted({str(one) for one in sides if one is not None}),
-        )  # fmt: skip
+        )
     return np.flatnonzero(found if mask is None else found & mask)
 
 
@@ -85,11 +88,16 @@ def _check_sources(store: SampleStore, inputs: InputSet) -> None:
             known = store.sources.get(source)
             if known is None or known.kind != part or (missing := [b for b in bands if b not in known.bands]):
                 raise ParameterError(
-                    "MultiSourceDataset", f"the store cannot feed the {part} input",
-                    got=plain(f"no {source}" if known is None else f"{source}: {known.kind}, bands {list(known.bands)}"),
+                    "MultiSourceDataset",
+                    f"the store cannot feed the {part} input",
+                    got=plain(
+                        f"no {source}" if known is None else f"{source}: {known.kind}, bands {list(known.bands)}"
+                    ),
                     expected=plain(f"{source}: {part}, bands {list(bands)}"),
-                    next_step="Build the store with this source, or choose other inputs" if known is None or missing else None,
-                )  # fmt: skip
+                    next_step="Build the store with this source, or choose other inputs"
+                    if known is None or missing
+                    else None,
+                )
 
 
 class MultiSourceDataset(BatchDataset):
@@ -133,10 +141,19 @@ class MultiSourceDataset(BatchDataset):
     counts_passes = True
 
     def __init__(
-        self, store: SampleStore, inputs: InputSet, positions: np.ndarray, *, crop: int = 256,
-        augmentation: Augmentation | None = None, seed: int = 0, memory_gb: float = 2.0, prefetch: int | None = None,
-        device: str | torch.device = "cpu", evaluation_batch: int = 64,
-    ) -> None:  # fmt: skip
+        self,
+        store: SampleStore,
+        inputs: InputSet,
+        positions: np.ndarray,
+        *,
+        crop: int = 256,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        memory_gb: float = 2.0,
+        prefetch: int | None = None,
+        device: str | torch.device = "cpu",
+        evaluation_batch: int = 64,
+    ) -> None:
         _check_sources(store, inputs)
         self.store, self.inputs, self.crop = store, inputs, crop
         self.positions = np.asarray(positions, dtype=np.int64)
@@ -160,9 +177,12 @@ class MultiSourceDataset(BatchDataset):
         lacking = int((~np.isfinite(values.reshape(len(self), -1)).all(axis=1)).sum())
         if lacking:
             raise ContractError(
-                "MultiSourceDataset", f"samples lack a {what}", got=lacking, expected=0,
+                "MultiSourceDataset",
+                f"samples lack a {what}",
+                got=lacking,
+                expected=0,
                 next_step="Take the positions that complete_samples allows",
-            )  # fmt: skip
+            )
         return torch.from_numpy(np.ascontiguousarray(values, dtype="float32")).to(self.device)
 
     def __len__(self) -> int:
@@ -271,10 +291,12 @@ def _sizes(
         whole = store.side(next(iter(inputs.bands(part))))
         if size != int(size) or not 1 <= size <= whole or (whole - size) % 2:
             raise ParameterError(
-                "MultiSourceDataset", "'crop' does not fit the store's images", got=crop,
+                "MultiSourceDataset",
+                "'crop' does not fit the store's images",
+                got=crop,
                 expected=plain(f"{store.crop} pixels or less, with {part} images of {whole}, {whole - 2}, … pixels"),
                 next_step=f"A crop of {crop} makes {part} images of {size:g} pixels",
-            )  # fmt: skip
+            )
         size = int(size)
         sizes[part] = (size if augmentation is None else min(whole, augmentation.reach(size)), size)
     return sizes

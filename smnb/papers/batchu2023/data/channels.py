@@ -8,33 +8,29 @@ from typing import Any
 
 from smnb.contract import ParameterError
 
-__all__ = [
-    "COARSE_CHANNELS",
-    "FULL_MODEL",
-    "HIGH_CHANNELS",
-    "LOW_CHANNELS",
-    "PAPER_ROWS",
-    "PRODUCTS",
-    "SOURCE_SETS",
-    "TABLE_18_EVI_NDVI",
-    "TABLE_18_LAI",
-    "InputSet",
-    "channel_source",
-]
-
 #: Channels of the 10 m images in the order of the released graph, then the optional vegetation indices: source and band.
 HIGH_CHANNELS: dict[str, tuple[str, str]] = {
-    "VV": ("sentinel1", "VV"), "VH": ("sentinel1", "VH"), "angle": ("sentinel1", "angle"),
-    "B4": ("sentinel2", "B4"), "B3": ("sentinel2", "B3"), "B2": ("sentinel2", "B2"),
-    "B8": ("sentinel2", "B8"), "B11": ("sentinel2", "B11"), "B12": ("sentinel2", "B12"),
+    "VV": ("sentinel1", "VV"),
+    "VH": ("sentinel1", "VH"),
+    "angle": ("sentinel1", "angle"),
+    "B4": ("sentinel2", "B4"),
+    "B3": ("sentinel2", "B3"),
+    "B2": ("sentinel2", "B2"),
+    "B8": ("sentinel2", "B8"),
+    "B11": ("sentinel2", "B11"),
+    "B12": ("sentinel2", "B12"),
     "elevation": ("dem", "elevation"),
-    "NDVI": ("sentinel2", "NDVI"), "EVI": ("sentinel2", "EVI"),
-}  # fmt: skip
+    "NDVI": ("sentinel2", "NDVI"),
+    "EVI": ("sentinel2", "EVI"),
+}
 #: Channels of the 160 m images.
 LOW_CHANNELS: dict[str, tuple[str, str]] = {
-    "sand": ("soilgrids", "sand"), "silt": ("soilgrids", "silt"), "clay": ("soilgrids", "clay"),
-    "bdod": ("soilgrids", "bdod"), "Lai": ("modis_lai", "Lai"),
-}  # fmt: skip
+    "sand": ("soilgrids", "sand"),
+    "silt": ("soilgrids", "silt"),
+    "clay": ("soilgrids", "clay"),
+    "bdod": ("soilgrids", "bdod"),
+    "Lai": ("modis_lai", "Lai"),
+}
 #: Coarse soil moisture at the point, m3 m-3.
 COARSE_CHANNELS: dict[str, tuple[str, str]] = {"smap": ("smap", "ssm"), "gldas": ("gldas", "SoilMoi0_10cm_inst")}
 _PARTS = {"high": HIGH_CHANNELS, "low": LOW_CHANNELS, "coarse": COARSE_CHANNELS}
@@ -72,9 +68,11 @@ class InputSet:
             unknown = [name for name in names if name not in known]
             if unknown or len(set(names)) < len(names):
                 raise ParameterError(
-                    "InputSet", f"unknown or repeated channels of the {part} input", got=unknown or names,
+                    "InputSet",
+                    f"unknown or repeated channels of the {part} input",
+                    got=unknown or names,
                     expected=list(known),
-                )  # fmt: skip
+                )
             object.__setattr__(self, part, tuple(name for name in known if name in names))
         if not (self.high or self.low or self.coarse):
             raise ParameterError(
@@ -100,19 +98,18 @@ class InputSet:
             raise ParameterError("InputSet.of", "unknown vegetation indices", got=unknown, expected=list(INDEX_BANDS))
         parts = {
             part: tuple(
-                name for name, (source, band) in channels.items()
+                name
+                for name, (source, band) in channels.items()
                 if (source in sources and band not in INDEX_BANDS) or name in wanted
             )
             for part, channels in _PARTS.items()
-        }  # fmt: skip
+        }
         return cls(**parts)
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Every channel as ``source:band``: what a checkpoint remembers."""
-        return tuple(
-            ":".join(known[name]) for part, known in _PARTS.items() for name in getattr(self, part)
-        )  # fmt: skip
+        return tuple(":".join(known[name]) for part, known in _PARTS.items() for name in getattr(self, part))
 
     @property
     def sources(self) -> tuple[str, ...]:

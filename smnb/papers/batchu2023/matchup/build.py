@@ -40,7 +40,6 @@ from smnb.papers.batchu2023.store.writing import open_partial, partial_folder, p
 if TYPE_CHECKING:
     from smnb.sensors.splits import Split
 
-__all__ = ["build_matchups"]
 
 _WHO = "build_matchups"
 _EMPTY = "crop without any value"
@@ -143,13 +142,22 @@ def build_matchups(
     plan.sensors["land_cover"] = groups
     plan.counts["unknown_land_cover"] = unknown
     made = make_splits(plan.sensors, DEFAULT_SPLITS if splits is None else splits)
-    cutting = {**plan.fingerprint(sources), "crop": crop, "resolution_m": geometry.resolution,
-               "low_resolution_m": geometry.low_resolution, "layout": LAYOUT}  # fmt: skip
+    cutting = {
+        **plan.fingerprint(sources),
+        "crop": crop,
+        "resolution_m": geometry.resolution,
+        "low_resolution_m": geometry.low_resolution,
+        "layout": LAYOUT,
+    }
     about = {
-        "anchor": anchor, "crop": crop, "resolution_m": geometry.resolution, "low_resolution_m": geometry.low_resolution,
-        "insitu": insitu.catalog_id, "synthetic": bool(insitu.synthetic or any(one.synthetic for one in sources.values())),
+        "anchor": anchor,
+        "crop": crop,
+        "resolution_m": geometry.resolution,
+        "low_resolution_m": geometry.low_resolution,
+        "insitu": insitu.catalog_id,
+        "synthetic": bool(insitu.synthetic or any(one.synthetic for one in sources.values())),
         "flags": flags if isinstance(flags, str) else list(flags),
-    }  # fmt: skip
+    }
     about["fingerprint"] = _fingerprint(cutting, about, plan.sensors, made)
     if resume and (finished := _finished(path, about["fingerprint"])) is not None:
         counts, described = finished.attrs["counts"], finished.attrs["splits"]
@@ -185,14 +193,17 @@ def _finished(path: Path, fingerprint: str) -> SampleStore | None:
         store = SampleStore(path)
     except (FormatError, RunError) as error:
         raise RunError(
-            _WHO, f"{path} is there and is no finished sample store: {error.what}", next_step="Choose another output, or "
-            "replace it with resume=False (--no-resume)",
-        ) from error  # fmt: skip
+            _WHO,
+            f"{path} is there and is no finished sample store: {error.what}",
+            next_step="Choose another output, or replace it with resume=False (--no-resume)",
+        ) from error
     if store.attrs.get("fingerprint") != fingerprint:
         raise RunError(
-            _WHO, f"{path} holds another store", got=plain("other readings, scenes, sources or options"),
+            _WHO,
+            f"{path} holds another store",
+            got=plain("other readings, scenes, sources or options"),
             next_step="Choose another output, or replace it with resume=False (--no-resume)",
-        )  # fmt: skip
+        )
     return store
 
 
@@ -223,8 +234,13 @@ class _Build:
     """A build that is going on."""
 
     def __init__(
-        self, plan: MatchPlan, scenes: Mapping[str, Scenes], geometry: Geometry, partial: Path, progress: Progress | None
-    ) -> None:  # fmt: skip
+        self,
+        plan: MatchPlan,
+        scenes: Mapping[str, Scenes],
+        geometry: Geometry,
+        partial: Path,
+        progress: Progress | None,
+    ) -> None:
         self.plan, self.scenes, self.geometry, self.progress = plan, scenes, geometry, progress
         self.store, self.journal = partial / "store.zarr", Journal(partial / "done.jsonl")
         self.left = np.ones(len(plan), bool)
@@ -288,9 +304,11 @@ class _Build:
         self.left &= has
         if not self.left.any():
             raise ContractError(
-                _WHO, f"no point has a value of {name!r} and of the sources before it", got=counts["dropped"],
+                _WHO,
+                f"no point has a value of {name!r} and of the sources before it",
+                got=counts["dropped"],
                 next_step="Check that its files hold data around the sensors",
-            )  # fmt: skip
+            )
 
     def finish(self, about: Mapping[str, Any], made: Mapping[str, Split]) -> dict[str, Any]:
         """Write all that goes by sample or sensor; return the store's attributes."""
@@ -311,8 +329,15 @@ class _Build:
         write_sensors(self.store, sensors)
         counts = {**plan.counts, "sensors": len(sensors), "samples": int(left.sum())}
         stored = {name: spec.stored(self.scenes[name].catalog_id).as_dict() for name, spec in plan.specs.items()}
-        attrs = {**about, "smnb_schema": SCHEMA, "sources": stored, "scenes": scenes, "counts": counts, "splits": splits,
-                 "complete": True}  # fmt: skip
+        attrs = {
+            **about,
+            "smnb_schema": SCHEMA,
+            "sources": stored,
+            "scenes": scenes,
+            "counts": counts,
+            "splits": splits,
+            "complete": True,
+        }
         for leftover in self.store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
             leftover.unlink()
         self._root.attrs.put(attrs)

@@ -18,8 +18,6 @@ from smnb.papers.batchu2023.normalisation import normalise
 from smnb.papers.batchu2023.store.chunks import ChunkFiles
 from smnb.papers.batchu2023.store.layout import CHUNK_BYTES, MOST_ROWS, image_side
 
-__all__ = ["LAYOUT", "CutFailure", "CutTask", "Geometry", "cut", "make_tasks"]
-
 #: A task goes on to the next scene until it has this many images or scenes: a task costs some milliseconds to send.
 TASK_IMAGES, TASK_SCENES = 32, 16
 #: What decides which rows a task writes; a build only goes on with one of the same.

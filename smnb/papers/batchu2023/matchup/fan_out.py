@@ -18,8 +18,6 @@ from smnb.contract import ParameterError, RunError, plain
 from smnb.papers.batchu2023.matchup.cutting import CutFailure, CutTask, Geometry, cut
 from smnb.papers.batchu2023.matchup.sources import MatchSource, Scenes
 
-__all__ = ["Cutters", "Journal", "cutters"]
-
 
 class Journal:
     """Tasks that are done, a line each; a line that a kill cut short does not count."""
@@ -87,9 +85,10 @@ class Cutters:
                     if isinstance(result, CutFailure):
                         scene = str(scenes.table["scene_id"].iloc[result.scene]) if result.scene >= 0 else "?"
                         raise RunError(
-                            "build_matchups", f"the source {name!r}, scene {scene}: {result.message.rstrip('.')}",
+                            "build_matchups",
+                            f"the source {name!r}, scene {scene}: {result.message.rstrip('.')}",
                             next_step="Mend or remove that file and run the build again; what is done is kept",
-                        )  # fmt: skip
+                        )
                     yield task, result
         finally:
             for future in waiting:
@@ -139,9 +138,12 @@ def cutters(*, workers: int, scheduler: str | None) -> Iterator[Cutters]:
             client.wait_for_workers(1, timeout=60)
         except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise RunError(
-                who, "cannot reach the Dask scheduler or a worker of it", got=scheduler,
-                expected=plain("tcp://host:port"), next_step="Start 'dask scheduler' and 'dask worker'",
-            ) from error  # fmt: skip
+                who,
+                "cannot reach the Dask scheduler or a worker of it",
+                got=scheduler,
+                expected=plain("tcp://host:port"),
+                next_step="Start 'dask scheduler' and 'dask worker'",
+            ) from error
         pool = client.get_executor(pure=False, retries=2)
         yield Cutters(pool, sum(client.nthreads().values()), client)
         pool.shutdown(wait=False)

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from smnb.papers.batchu2023.matchup.sources import MatchSource, Scenes
 
-__all__ = ["REASONS", "SourceJoin", "drop_repeated_scenes", "join_source"]
-
 #: Why a point has no image of a source; 0 is that it has one.
 REASONS = ("matched", "no scene covers the point", "no scene in time", "all scenes in time cloudy")
 _MATCHED, _UNCOVERED, _UNTIMELY, _CLOUDY = range(4)
@@ -71,7 +69,7 @@ def _latest(
 
 def join_source(
     scenes: Scenes, spec: MatchSource, *, sensor: NDArray[np.int32], time: NDArray[np.int64], lat: NDArray, lon: NDArray
-) -> SourceJoin:  # fmt: skip
+) -> SourceJoin:
     """Find the scene of each point.
 
     Parameters

@@ -16,8 +16,6 @@ from smnb.loaders.insitu import InSituTables, flag_policy
 from smnb.papers.batchu2023.matchup.join import drop_repeated_scenes, join_source
 from smnb.papers.batchu2023.matchup.sources import MatchSource, Scenes
 
-__all__ = ["PAPER_DEPTHS", "MatchPlan", "plan_matchups"]
-
 #: Depths of the paper's sensors, m: 0-5 cm and 5 cm.
 PAPER_DEPTHS = ((0.0, 0.05), (0.05, 0.05))
 #: 2 inches, the depth of SCAN and SNOTEL, is 0.0508 m; m.
@@ -54,8 +52,12 @@ class MatchPlan:
         ids = "\0".join(self.sensors["sensor_id"].astype(str))
         points = _digest(ids.encode(), place, self.sensor, self.time, self.label, *self.scene.values())
         listed = {name: _digest_scenes(scenes[name]) for name in self.specs}
-        return {"anchor": self.anchor, "points": points, "scenes": listed,
-                "sources": {name: spec.as_dict() for name, spec in self.specs.items()}}  # fmt: skip
+        return {
+            "anchor": self.anchor,
+            "points": points,
+            "scenes": listed,
+            "sources": {name: spec.as_dict() for name, spec in self.specs.items()},
+        }
 
 
 def _digest(*parts: bytes | NDArray) -> str:
@@ -114,16 +116,21 @@ def _readings_that_pass(
     left = np.ones(len(readings), bool)
     counts = {"given": len(readings)}
     for reason, passes in (
-        ("flag", kept_flags[flag.codes.to_numpy()]), ("depth", at_depth[row]),
-        ("no position in UTM", placed[row]), ("no value", np.isfinite(value)),
-    ):  # fmt: skip
+        ("flag", kept_flags[flag.codes.to_numpy()]),
+        ("depth", at_depth[row]),
+        ("no position in UTM", placed[row]),
+        ("no value", np.isfinite(value)),
+    ):
         counts[reason] = int((left & ~passes).sum())
         left &= passes
     counts["kept"] = int(left.sum())
     if not counts["kept"]:
         raise ContractError(
-            who, "no reading is left", got=counts, next_step="Widen the flags or the depths, and open the archive with both"
-        )  # fmt: skip
+            who,
+            "no reading is left",
+            got=counts,
+            next_step="Widen the flags or the depths, and open the archive with both",
+        )
     row, value = row[left].astype(np.int32), value[left]
     time = readings["time"].to_numpy()[left].astype("datetime64[ns]").view(np.int64)
     step = np.diff(row)
@@ -146,16 +153,23 @@ def _never_matches(
     why = ", ".join(f"{reason}: {count:,}" for reason, count in counts.items() if count)
     bound = "" if spec.static else f", {spec.bound} before a reading at most"
     return ContractError(
-        who, f"the source {name!r} never meets a point ({why})", got=plain(f"{len(scenes)} scenes, {own}{bound}"),
+        who,
+        f"the source {name!r} never meets a point ({why})",
+        got=plain(f"{len(scenes)} scenes, {own}{bound}"),
         expected=plain(f"scenes at the sensors, for readings from {_span(time)}"),
         next_step="Check the period and the region of its files, or leave the source out",
-    )  # fmt: skip
+    )
 
 
 def plan_matchups(
-    insitu: InSituTables, scenes: Mapping[str, Scenes], *, anchor: str, specs: Mapping[str, MatchSource],
-    flags: str | Sequence[str] = "paper", depths: Sequence[Sequence[float]] | None = PAPER_DEPTHS,
-) -> MatchPlan:  # fmt: skip
+    insitu: InSituTables,
+    scenes: Mapping[str, Scenes],
+    *,
+    anchor: str,
+    specs: Mapping[str, MatchSource],
+    flags: str | Sequence[str] = "paper",
+    depths: Sequence[Sequence[float]] | None = PAPER_DEPTHS,
+) -> MatchPlan:
     """Join readings with the scenes of all sources, without opening any.
 
     Parameters
@@ -210,11 +224,19 @@ def plan_matchups(
             complete &= has
     if not complete.any():
         raise ContractError(
-            who, "no point has an image of every source", got=counts["dropped"],
+            who,
+            "no point has an image of every source",
+            got=counts["dropped"],
             next_step="Compare the periods of the sources, or make some optional",
-        )  # fmt: skip
+        )
     used, sensor = np.unique(sensor[complete], return_inverse=True)
     return MatchPlan(
-        anchor, dict(specs), sensors.iloc[used].reset_index(drop=True), sensor.astype(np.int32), time[complete],
-        label[complete], {name: met[name][complete] for name in specs}, counts,
-    )  # fmt: skip
+        anchor,
+        dict(specs),
+        sensors.iloc[used].reset_index(drop=True),
+        sensor.astype(np.int32),
+        time[complete],
+        label[complete],
+        {name: met[name][complete] for name in specs},
+        counts,
+    )

@@ -8,8 +8,6 @@ from typing import Any
 
 from smnb.papers.batchu2023.store import SampleStore
 
-__all__ = ["MatchupResult"]
-
 
 @dataclass(frozen=True)
 class MatchupResult:

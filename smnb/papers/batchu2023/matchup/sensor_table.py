@@ -19,7 +19,6 @@ from smnb.contract import ParameterError
 if TYPE_CHECKING:
     from smnb.sensors.splits import Split
 
-__all__ = ["DEFAULT_SPLITS", "add_strata", "describe_split", "make_splits", "sensor_land_cover"]
 
 #: What a split by sensor shares with its training side: the paper says so of footprints (Figure 6).
 _PAPER_LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell")
@@ -59,9 +58,12 @@ def sensor_land_cover(
         groups = land_cover_group(codes, scheme, on_unknown=on_unknown)
     except ParameterError as error:
         raise ParameterError(
-            who, f"land cover of the sensors: {error.what}", got=error.got, expected=error.expected,
+            who,
+            f"land cover of the sensors: {error.what}",
+            got=error.got,
+            expected=error.expected,
             next_step="Check the raster, or count them with on_unknown_land_cover='none'",
-        ) from error  # fmt: skip
+        ) from error
     strange = pd.Series(codes[np.isfinite(codes) & ~np.isin(codes, [*legend, OUTSIDE])])
     return groups.astype(object), {f"{code:g}": int(n) for code, n in strange.value_counts().sort_index().items()}
 
@@ -140,8 +142,10 @@ def describe_split(split: Split, sensors: pd.DataFrame, sensor: NDArray[np.int32
         "options": {key: list(v) if isinstance(v, tuple) else v for key, v in split.options.items()},
         "sensors": {side: int((sides == side).sum()) for side in (*SIDES, "buffer")},
         "samples": {side: int((per_sample == side).sum()) for side in (*SIDES, "buffer")},
-        "leaks": found.leaks, "not_checked": list(found.not_checked), "share_with_training_sensor_within": near,
-    }  # fmt: skip
+        "leaks": found.leaks,
+        "not_checked": list(found.not_checked),
+        "share_with_training_sensor_within": near,
+    }
 
 
 def _share(value: float) -> float | None:

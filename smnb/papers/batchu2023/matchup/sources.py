@@ -19,14 +19,16 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.papers.batchu2023.store import STANDARD_SOURCES, StoredSource
 
-__all__ = ["ANCHORS", "CATALOG_IDS", "CLOUD_LIMIT", "MatchSource", "Reader", "Scenes", "check_sources", "paper_sources"]
-
 #: Catalog entry of each source.
 CATALOG_IDS = {
-    "sentinel1": "multisource_sentinel1", "sentinel2": "multisource_sentinel2", "dem": "multisource_dem",
-    "soilgrids": "multisource_soilgrids", "modis_lai": "multisource_lai", "smap": "multisource_smap10km",
+    "sentinel1": "multisource_sentinel1",
+    "sentinel2": "multisource_sentinel2",
+    "dem": "multisource_dem",
+    "soilgrids": "multisource_soilgrids",
+    "modis_lai": "multisource_lai",
+    "smap": "multisource_smap10km",
     "gldas": "multisource_gldas",
-}  # fmt: skip
+}
 ANCHORS = ("sentinel1", "smap")
 #: Sentinel-2 scenes with more cloud, in %, are left out.
 CLOUD_LIMIT = 30.0
@@ -139,9 +141,11 @@ class MatchSource:
     def as_dict(self) -> dict[str, Any]:
         """For the fingerprint."""
         return {
-            **self.stored("").as_dict(), "bound": self.bound_ns, "cloud_limit": self.cloud_limit,
+            **self.stored("").as_dict(),
+            "bound": self.bound_ns,
+            "cloud_limit": self.cloud_limit,
             "resampling": self.resampling,
-        }  # fmt: skip
+        }
 
 
 def paper_sources(anchor: str = "sentinel1") -> dict[str, MatchSource]:
@@ -160,13 +164,16 @@ def paper_sources(anchor: str = "sentinel1") -> dict[str, MatchSource]:
             one.kind, one.bands, _BOUNDS[anchor][name], one.static, CLOUD_LIMIT if name == "sentinel2" else None
         )
         for name, one in STANDARD_SOURCES.items()
-    }  # fmt: skip
+    }
 
 
 def check_sources(
-    who: str, scenes: Mapping[str, Scenes], anchor: str, specs: Mapping[str, MatchSource] | None,
+    who: str,
+    scenes: Mapping[str, Scenes],
+    anchor: str,
+    specs: Mapping[str, MatchSource] | None,
     optional: Iterable[str],
-) -> dict[str, MatchSource]:  # fmt: skip
+) -> dict[str, MatchSource]:
     """Return how each source given is joined, in the order in which they are read: the cheap ones first.
 
     Raises
@@ -203,20 +210,26 @@ def _check_scenes(who: str, name: str, index: Scenes, spec: MatchSource) -> None
     missing = [band for band in spec.bands if band not in index.bands]
     if missing:
         raise ContractError(
-            who, f"the source {name!r} lacks bands {missing}", got=list(index.bands), expected=list(spec.bands),
+            who,
+            f"the source {name!r} lacks bands {missing}",
+            got=list(index.bands),
+            expected=list(spec.bands),
             next_step="Name them in the entry's option 'bands'",
-        )  # fmt: skip
+        )
     timeless = index.table["time"].isna().to_numpy()
     if not spec.static and timeless.any():
         raise ContractError(
-            who, f"{int(timeless.sum())} scenes of {name!r} have no time", got=str(index.table["scene_id"][timeless].iloc[0]),
+            who,
+            f"{int(timeless.sum())} scenes of {name!r} have no time",
+            got=str(index.table["scene_id"][timeless].iloc[0]),
             next_step="Say where the time stands, in the entry's option 'time'",
-        )  # fmt: skip
+        )
     if spec.cloud_limit is not None:
         unknown = index.table["cloud_percentage"].isna().to_numpy()
         if unknown.any():
             raise ContractError(
-                who, f"{int(unknown.sum())} scenes of {name!r} have no cloud percentage",
+                who,
+                f"{int(unknown.sum())} scenes of {name!r} have no cloud percentage",
                 got=str(index.table["scene_id"][unknown].iloc[0]),
                 next_step="Say where it stands, in the entry's option 'cloud', or join without a cloud limit",
-            )  # fmt: skip
+            )

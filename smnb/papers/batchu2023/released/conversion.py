@@ -27,17 +27,31 @@ from smnb.papers.batchu2023.released.labels import AMBIGUITY_COLUMNS, IsmnLabels
 from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
 from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, SampleStoreWriter, StoredSource
 
-__all__ = ["Conversion", "convert_released", "shards_of"]
-
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
 _ISMN_COLUMNS = (
-    "elevation", "depth_from", "depth_to", "climate_KG", "lc_2010", "sand_fraction", "silt_fraction", "clay_fraction",
-    "organic_carbon", "saturation",
-)  # fmt: skip
+    "elevation",
+    "depth_from",
+    "depth_to",
+    "climate_KG",
+    "lc_2010",
+    "sand_fraction",
+    "silt_fraction",
+    "clay_fraction",
+    "organic_carbon",
+    "saturation",
+)
 _SENSOR_COLUMNS = (
-    "sensor_id", "network", "station", "instrument", "lat", "lon", "n_samples", "ismn_sensor_id", "ismn_distance_km",
-)  # fmt: skip
+    "sensor_id",
+    "network",
+    "station",
+    "instrument",
+    "lat",
+    "lon",
+    "n_samples",
+    "ismn_sensor_id",
+    "ismn_distance_km",
+)
 _MOVED_KM = 0.1
 
 
@@ -106,11 +120,15 @@ class _Collector:
         self._check_static(record, sensor)
         self.counts["own_label" if record.label_field else "ismn_label"] += 1
         sensor["n_samples"] += 1
-        self._rows.append({
-            "label": value, "time": time, "sensor": sensor["row"],
-            "values": {name: _as_stored(record.values[name]) for name, one in sources.items() if not one.static},
-            "times": {name: record.source_time(name) for name, one in sources.items() if not one.static},
-        })  # fmt: skip
+        self._rows.append(
+            {
+                "label": value,
+                "time": time,
+                "sensor": sensor["row"],
+                "values": {name: _as_stored(record.values[name]) for name, one in sources.items() if not one.static},
+                "times": {name: record.source_time(name) for name, one in sources.items() if not one.static},
+            }
+        )
 
     def _label(self, record: ReleasedRecord) -> tuple[float, np.datetime64, Any]:
         if record.label_field:
@@ -124,10 +142,17 @@ class _Collector:
     def _new_sensor(self, record: ReleasedRecord, match: Any) -> dict[str, Any]:
         network, station, instrument = record.names
         sensor = {
-            "sensor_id": record.sensor_id, "network": network, "station": station, "instrument": instrument,
-            "lat": record.lat, "lon": record.lon, "row": len(self.sensors), "n_samples": 0,
-            "ismn_sensor_id": "", "ismn_distance_km": None,
-        }  # fmt: skip
+            "sensor_id": record.sensor_id,
+            "network": network,
+            "station": station,
+            "instrument": instrument,
+            "lat": record.lat,
+            "lon": record.lon,
+            "row": len(self.sensors),
+            "n_samples": 0,
+            "ismn_sensor_id": "",
+            "ismn_distance_km": None,
+        }
         if match is not None:
             row = match.row
             sensor |= {"ismn_sensor_id": row["sensor_id"], "ismn_distance_km": round(match.distance_km, 4)}
@@ -160,10 +185,13 @@ class _Collector:
         rows, self._rows, self._images = self._rows, [], []
         dynamic = list(rows[0]["values"])
         note = {
-            "place": self.place, "counts": dict(self.counts), "sensors": list(self.sensors.values()),
-            "damage": dict(self.records.counts), "problems": list(self.records.problems),
+            "place": self.place,
+            "counts": dict(self.counts),
+            "sensors": list(self.sensors.values()),
+            "damage": dict(self.records.counts),
+            "problems": list(self.records.problems),
             "labels": None if self.labels is None else self.labels.state(),
-        }  # fmt: skip
+        }
         chunk = {
             "label": np.array([one["label"] for one in rows], np.float32),
             "time": np.array([one["time"] for one in rows], "datetime64[ns]"),
@@ -180,8 +208,9 @@ class _Collector:
         return {
             "records": self.records.counts["records"],
             **{name: int(n) for name, n in sorted({**self.records.counts, **self.counts, **lost}.items())},
-            "samples": self.start, "sensors": len(self.sensors),
-        }  # fmt: skip
+            "samples": self.start,
+            "sensors": len(self.sensors),
+        }
 
 
 def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
@@ -190,9 +219,9 @@ def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
     if image is None or not {"sand", "silt", "clay"} <= set(bands):
         return None
     middle = image.shape[1] // 2
-    soil = np.array([
-        denormalise("soilgrids", name, image[bands.index(name), middle, middle]) for name in ("sand", "silt", "clay")
-    ])  # fmt: skip
+    soil = np.array(
+        [denormalise("soilgrids", name, image[bands.index(name), middle, middle]) for name in ("sand", "silt", "clay")]
+    )
     return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
 
 
@@ -208,10 +237,13 @@ def _lacks_a_band(values: np.ndarray) -> bool:
 
 def _fingerprint(records: ReleasedRecords, labels: IsmnLabels | None, optional: Sequence[str]) -> str:
     about = {
-        "shards": [[path.name, path.stat().st_size] for path in records.paths], "bands": records.bands,
+        "shards": [[path.name, path.stat().st_size] for path in records.paths],
+        "bands": records.bands,
         "geometry": [records.geometry.size, records.geometry.crop, records.geometry.low_factor],
-        "labels": None if labels is None else labels.settings, "optional": sorted(optional), "on_error": records.on_error,
-    }  # fmt: skip
+        "labels": None if labels is None else labels.settings,
+        "optional": sorted(optional),
+        "on_error": records.on_error,
+    }
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -255,7 +287,7 @@ def convert_released(
     optional : sequence of str
         Sources that a sample may lack (NaN).
     splits : mapping, optional
-        Name to options of `smnb.sensors.splits.make_split`; each becomes a column ``split_<name>`` of the sensor table. Default by
+        Name to options of `splits.make_split`; each becomes a column ``split_<name>`` of the sensor table. Default by
         sensor, as in the paper, and by block; empty for none.
     resume : bool
         Go on with a conversion that was killed; False starts anew.
@@ -281,10 +313,16 @@ def convert_released(
         If the half-written store at `out` is of other shards or options.
     """
     writer = SampleStoreWriter(
-        out, sources=_stored(records, optional), crop=records.geometry.crop, low_resolution=10.0 * records.geometry.low_factor,
-        synthetic=records.synthetic, fingerprint=_fingerprint(records, labels, optional), resume=resume, overwrite=overwrite,
+        out,
+        sources=_stored(records, optional),
+        crop=records.geometry.crop,
+        low_resolution=10.0 * records.geometry.low_factor,
+        synthetic=records.synthetic,
+        fingerprint=_fingerprint(records, labels, optional),
+        resume=resume,
+        overwrite=overwrite,
         attrs={"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings},
-    )  # fmt: skip
+    )
     records.counts.clear()
     records.problems.clear()
     collector = _Collector(writer, records, labels)
@@ -301,9 +339,11 @@ def convert_released(
     counts = collector.summary()
     if not collector.start:
         raise ContractError(
-            _WHO, "no record became a sample", got=counts,
+            _WHO,
+            "no record became a sample",
+            got=counts,
             next_step="Give the ISMN archive (--ismn), widen its flags, or make the missing source optional",
-        )  # fmt: skip
+        )
     return _finish(collector, counts, DEFAULT_SPLITS if splits is None else splits)
 
 
@@ -317,10 +357,14 @@ def _finish(collector: _Collector, counts: dict[str, Any], splits: Mapping[str, 
     labels = collector.labels
     ambiguities = pd.DataFrame(columns=list(AMBIGUITY_COLUMNS)) if labels is None else labels.ambiguities()
     store = collector.writer.finish(
-        counts=counts, sensors=sensors,
-        attrs={"splits": described, "problems": collector.records.problems,
-               "ambiguities": json.loads(ambiguities.to_json(orient="records"))},
-    )  # fmt: skip
+        counts=counts,
+        sensors=sensors,
+        attrs={
+            "splits": described,
+            "problems": collector.records.problems,
+            "ambiguities": json.loads(ambiguities.to_json(orient="records")),
+        },
+    )
     return Conversion(store, counts, ambiguities, list(collector.records.problems))
 
 
@@ -336,6 +380,10 @@ def shards_of(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     for path in map(Path, paths):
         found += sorted([*path.glob("*.tfrecord"), *path.glob("*.tfrecord.gz")]) if path.is_dir() else [path]
     if not found:
-        raise ParameterError("smnb released", "there is no shard", got=[str(path) for path in paths],
-                             expected="data-00000-of-00500.tfrecord.gz")  # fmt: skip
+        raise ParameterError(
+            "smnb released",
+            "there is no shard",
+            got=[str(path) for path in paths],
+            expected="data-00000-of-00500.tfrecord.gz",
+        )
     return found

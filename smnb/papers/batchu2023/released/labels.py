@@ -22,8 +22,6 @@ from smnb.loaders.insitu.sensors import Report, Sensor, merge_sensors, stream
 from smnb.loaders.insitu.stm import Series
 from smnb.papers.batchu2023.released.stations import SensorMatch, StationIndex
 
-__all__ = ["AMBIGUITY_COLUMNS", "AMBIGUOUS", "IsmnLabels", "Label"]
-
 #: What happens where several readings are within the window.
 AMBIGUOUS = ("drop", "nearest")
 AMBIGUITY_COLUMNS = ("kind", "sensor_id", "time", "candidates", "chosen", "distance_km", "records")
@@ -90,10 +88,16 @@ class IsmnLabels:
     """
 
     def __init__(
-        self, archives: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, flags: str | Sequence[str] = "paper",
-        window_minutes: float = 3.0, ambiguous: str = "drop", choose: str = "nearest", max_km: float | None = 5.0,
+        self,
+        archives: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        *,
+        flags: str | Sequence[str] = "paper",
+        window_minutes: float = 3.0,
+        ambiguous: str = "drop",
+        choose: str = "nearest",
+        max_km: float | None = 5.0,
         cache_dir: str | os.PathLike[str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if ambiguous not in AMBIGUOUS:
             raise ParameterError(_WHO, "unknown 'ambiguous'", got=ambiguous, expected=list(AMBIGUOUS))
         if not window_minutes >= 0:
@@ -101,9 +105,12 @@ class IsmnLabels:
         self.policy, self.ambiguous = flag_policy(flags), ambiguous
         self.window = np.timedelta64(round(window_minutes * 60e9), "ns")
         self.settings: dict[str, Any] = {
-            "flags": self.policy.name, "window_minutes": float(window_minutes), "ambiguous": ambiguous, "choose": choose,
+            "flags": self.policy.name,
+            "window_minutes": float(window_minutes),
+            "ambiguous": ambiguous,
+            "choose": choose,
             "max_km": max_km,
-        }  # fmt: skip
+        }
         self.counts: Counter[str] = Counter()
         self.report = Report()
         self._stack = contextlib.ExitStack()
@@ -197,10 +204,16 @@ class IsmnLabels:
             return Label(np.nan, nothing, "flagged" if stop > start else "no_reading", match)
         if rows.size > 1:
             if len(self._readings) < _AMBIGUITIES_KEPT:
-                self._readings.append({
-                    "sensor_id": sensor_id, "time": str(time), "chosen": match.row["sensor_id"],
-                    "candidates": [f"{t} {v:g}" for t, v in zip(series.time[rows], series.value[rows], strict=True)],
-                })  # fmt: skip
+                self._readings.append(
+                    {
+                        "sensor_id": sensor_id,
+                        "time": str(time),
+                        "chosen": match.row["sensor_id"],
+                        "candidates": [
+                            f"{t} {v:g}" for t, v in zip(series.time[rows], series.value[rows], strict=True)
+                        ],
+                    }
+                )
             if self.ambiguous == "drop":
                 return Label(np.nan, nothing, "ambiguous", match)
         row = rows[np.argmin(np.abs(series.time[rows] - time))]
@@ -221,11 +234,29 @@ class IsmnLabels:
             chosen = "" if match.row is None else match.row["sensor_id"]
             for kind, candidates in (("station", match.stations), ("sensor", match.sensors)):
                 if len(candidates) > 1:
-                    rows.append((kind, sensor_id, "", "|".join(candidates), chosen, match.distance_km,
-                                 self._of_sensor[sensor_id]))  # fmt: skip
-        rows += [("readings", one["sensor_id"], one["time"], "|".join(one["candidates"]), one["chosen"],
-                  self._matches[one["sensor_id"]].distance_km if one["sensor_id"] in self._matches else np.nan, 1)
-                 for one in self._readings]  # fmt: skip
+                    rows.append(
+                        (
+                            kind,
+                            sensor_id,
+                            "",
+                            "|".join(candidates),
+                            chosen,
+                            match.distance_km,
+                            self._of_sensor[sensor_id],
+                        )
+                    )
+        rows += [
+            (
+                "readings",
+                one["sensor_id"],
+                one["time"],
+                "|".join(one["candidates"]),
+                one["chosen"],
+                self._matches[one["sensor_id"]].distance_km if one["sensor_id"] in self._matches else np.nan,
+                1,
+            )
+            for one in self._readings
+        ]
         return pd.DataFrame(rows, columns=list(AMBIGUITY_COLUMNS))
 
     def state(self) -> dict[str, Any]:

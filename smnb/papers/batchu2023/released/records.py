@@ -19,8 +19,6 @@ from smnb.loaders.tfrecord.example import Feature, parse_example
 from smnb.loaders.tfrecord.framing import RecordError, ShardError, read_records
 from smnb.papers.batchu2023.released import schema
 
-__all__ = ["ON_ERROR", "ReleasedRecord", "ReleasedRecords", "open_released"]
-
 ON_ERROR = ("raise", "skip")
 _WHO = "open_released"
 _PROBLEMS_KEPT = 1000
@@ -254,8 +252,9 @@ class ReleasedRecords:
             raise FormatError("center_lat, center_long", "the place is not on the Earth", got=(lat, lon))
         milliseconds = schema.scalar(features, "timestamp", ("float", "int64"))
         if not _TIMES_MS[0] <= milliseconds <= _TIMES_MS[1]:
-            raise FormatError("timestamp", "the time is out of range", got=milliseconds,
-                              expected=plain("milliseconds since 1970"))  # fmt: skip
+            raise FormatError(
+                "timestamp", "the time is out of range", got=milliseconds, expected=plain("milliseconds since 1970")
+            )
         label, label_field = np.nan, ""
         for name in ("sm_0_5", "sm_5_5"):
             value = schema.scalar(features, name, default=0.0)
@@ -263,8 +262,9 @@ class ReleasedRecords:
                 label, label_field = value, name
                 break
         if label_field and not 0.0 < label <= 1.0:
-            raise FormatError(label_field, "the label is no volumetric soil moisture", got=label,
-                              expected=plain("m3 m-3, 0 to 1"))  # fmt: skip
+            raise FormatError(
+                label_field, "the label is no volumetric soil moisture", got=label, expected=plain("m3 m-3, 0 to 1")
+            )
         return ReleasedRecord(
             shard,
             number,

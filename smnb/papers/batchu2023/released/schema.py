@@ -1,7 +1,7 @@
 """The fields of the released records, and how one becomes arrays.
 
 Names and types are those of the release's README and inference script. Every image is 512 x 512 at 10 m, SoilGrids and LAI
-too, stored as 8-bit-like integers of 0..255 that scale the ranges of `smnb.papers.batchu2023.normalisation`; only the DEM is in metres. There
+too, stored as 8-bit-like integers of 0..255 that scale the ranges of `batchu2023.normalisation`; only the DEM is in metres. There
 is no flag for missing: 0 is what a missing value has. So
 
 - a coarse value of 0 is missing (no product has 0 there);
@@ -22,22 +22,21 @@ from smnb.contract import FormatError, ParameterError, plain
 from smnb.loaders.tfrecord.example import Feature
 from smnb.papers.batchu2023.normalisation import dequantise, normalise
 
-__all__ = ["BANDS", "COARSE", "DEFAULT_BANDS", "LOW", "TIMESTAMPS", "ImageGeometry", "check_bands", "coarse_value", "known_field",
-           "read_image", "scalar", "text"]  # fmt: skip
-
 #: Field of each band, by source.
 BANDS: dict[str, dict[str, str]] = {
     "sentinel1": {band: f"sentinel_1_{band}" for band in ("VV", "VH", "angle")},
     "sentinel2": {band: f"sentinel_2_{band}" for band in ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "B12")},
     "dem": {"elevation": "nasa_dem_elevation"},
     "soilgrids": {
-        "sand": "soil_grids_sand_sand_0-5cm_mean", "silt": "soil_grids_silt_silt_0-5cm_mean",
-        "clay": "soil_grids_clay_clay_0-5cm_mean", "bdod": "soil_grids_bd_bdod_0-5cm_mean",
+        "sand": "soil_grids_sand_sand_0-5cm_mean",
+        "silt": "soil_grids_silt_silt_0-5cm_mean",
+        "clay": "soil_grids_clay_clay_0-5cm_mean",
+        "bdod": "soil_grids_bd_bdod_0-5cm_mean",
     },
     "modis_lai": {"Lai": "modis_leaf_area_Lai", "Fpar": "modis_leaf_area_Fpar"},
     "smap": {"ssm": "smap_sm"},
     "gldas": {"SoilMoi0_10cm_inst": "gldas_sm"},
-}  # fmt: skip
+}
 #: What the paper's network reads.
 DEFAULT_BANDS: dict[str, tuple[str, ...]] = {
     "sentinel1": ("VV", "VH", "angle"),
@@ -52,10 +51,14 @@ COARSE = ("smap", "gldas")
 LOW = ("soilgrids", "modis_lai")
 #: Field with the time of the image, ms since 1970.
 TIMESTAMPS = {
-    "sentinel1": "sentinel_1_timestamp", "sentinel2": "sentinel_2_timestamp", "dem": "nasa_dem_timestamp",
-    "soilgrids": "soil_grids_sand_timestamp", "modis_lai": "modis_leaf_area_timestamp", "smap": "smap_timestamp",
+    "sentinel1": "sentinel_1_timestamp",
+    "sentinel2": "sentinel_2_timestamp",
+    "dem": "nasa_dem_timestamp",
+    "soilgrids": "soil_grids_sand_timestamp",
+    "modis_lai": "modis_leaf_area_timestamp",
+    "smap": "smap_timestamp",
     "gldas": "gldas_timestamp",
-}  # fmt: skip
+}
 _PREFIXES = (
     "aster_",
     "cgls_lc_",
@@ -67,10 +70,20 @@ _PREFIXES = (
     "smap_",
     "soil_grids_",
 )
-_PROPERTIES = frozenset({
-    "center_lat", "center_long", "sensor_id", "size", "timestamp", "utm_easting_northing_image_polygon", "utm_zone", "mask",
-    "sm_0_5", "sm_5_5",
-})  # fmt: skip
+_PROPERTIES = frozenset(
+    {
+        "center_lat",
+        "center_long",
+        "sensor_id",
+        "size",
+        "timestamp",
+        "utm_easting_northing_image_polygon",
+        "utm_zone",
+        "mask",
+        "sm_0_5",
+        "sm_5_5",
+    }
+)
 
 
 def known_field(name: str) -> bool:
@@ -89,10 +102,11 @@ class ImageGeometry:
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.size or (self.size - self.crop) % 2 or self.crop % self.low_factor:
             raise ParameterError(
-                "ImageGeometry", "the crop does not fit", got=self.crop, expected=plain(
-                    f"a multiple of {self.low_factor} up to {self.size}, an even number of pixels smaller"
-                ),
-            )  # fmt: skip
+                "ImageGeometry",
+                "the crop does not fit",
+                got=self.crop,
+                expected=plain(f"a multiple of {self.low_factor} up to {self.size}, an even number of pixels smaller"),
+            )
 
     @property
     def window(self) -> slice:
@@ -117,8 +131,9 @@ def check_bands(who: str, bands: Mapping[str, Sequence[str]] | None) -> dict[str
             raise ParameterError(who, "unknown source in 'bands'", got=source, expected=list(BANDS))
         unknown = [name for name in names if name not in BANDS[source]]
         if unknown or not names or len(set(names)) < len(names):
-            raise ParameterError(who, f"'bands' of {source} are none, double or unknown", got=names,
-                                 expected=list(BANDS[source]))  # fmt: skip
+            raise ParameterError(
+                who, f"'bands' of {source} are none, double or unknown", got=names, expected=list(BANDS[source])
+            )
     if not chosen:
         raise ParameterError(who, "'bands' names no source", got={}, expected=list(BANDS))
     return chosen
@@ -194,9 +209,11 @@ def _square(features: Mapping[str, Feature], name: str, geometry: ImageGeometry)
     values = feature.integers()
     if values.size != geometry.size**2:
         raise FormatError(
-            name, "the image has another number of pixels", got=values.size,
+            name,
+            "the image has another number of pixels",
+            got=values.size,
             expected=plain(f"{geometry.size} x {geometry.size} = {geometry.size**2}"),
-        )  # fmt: skip
+        )
     return values.reshape(geometry.size, geometry.size)
 
 

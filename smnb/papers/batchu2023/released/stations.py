@@ -20,8 +20,6 @@ from smnb.contract import ParameterError
 from smnb.grids import great_circle_km
 from smnb.loaders.insitu.policies import DEFAULT_DEPTH, depth_inside
 
-__all__ = ["CHOICES", "SensorMatch", "StationIndex", "is_5_cm"]
-
 CHOICES = ("nearest", "first")
 
 
@@ -116,8 +114,12 @@ class StationIndex:
         if not rows:
             return SensorMatch(None, "no_5_cm_sensor", names, distance_km=distance[chosen])
         if self.choose == "nearest":
-            rows.sort(key=lambda row: (not depth_inside(row["depth_from"], row["depth_to"], DEFAULT_DEPTH),
-                                       not _same_instrument(instrument, row["instrument"])))  # fmt: skip
+            rows.sort(
+                key=lambda row: (
+                    not depth_inside(row["depth_from"], row["depth_to"], DEFAULT_DEPTH),
+                    not _same_instrument(instrument, row["instrument"]),
+                )
+            )
         return SensorMatch(rows[0], "", names, sensors, distance[chosen])
 
 

@@ -8,8 +8,6 @@ import itertools
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ["folded"]
-
 
 def folded(net: nn.Module) -> nn.Module:
     """Return a copy of a network in evaluation mode with each batch normalisation folded into its convolution.

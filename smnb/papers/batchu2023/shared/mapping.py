@@ -18,8 +18,6 @@ from smnb.models.multisource import MultiSourceNet
 from smnb.papers.batchu2023.shared.folding import folded
 from smnb.training import keep_freed_memory
 
-__all__ = ["METHODS", "MapGeometry", "TileImages", "map_tile"]
-
 METHODS = ("shared", "windows")
 
 
@@ -47,9 +45,11 @@ class MapGeometry:
                 raise ParameterError("MapGeometry", name, got=getattr(self, name), expected=plain("at least 1"))
         if self.crop % self.low_ratio or self.stride % self.low_ratio:
             raise ParameterError(
-                "MapGeometry", "windows and cells are not whole numbers of low-resolution pixels",
-                got=(self.crop, self.stride), expected=plain(f"multiples of {self.low_ratio}"),
-            )  # fmt: skip
+                "MapGeometry",
+                "windows and cells are not whole numbers of low-resolution pixels",
+                got=(self.crop, self.stride),
+                expected=plain(f"multiples of {self.low_ratio}"),
+            )
 
     def tile(self, rows: int, cols: int) -> tuple[int, int]:
         """Height and width of the high-resolution images of so many cells, pixels."""
@@ -59,9 +59,11 @@ class MapGeometry:
         """Rows and columns of cells of images of this size."""
         if min(height, width) < self.crop:
             raise ContractError(
-                "MapGeometry.cells", "the tile is smaller than one window", got=(height, width),
+                "MapGeometry.cells",
+                "the tile is smaller than one window",
+                got=(height, width),
                 expected=plain(f"at least {self.crop} pixels"),
-            )  # fmt: skip
+            )
         return (height - self.crop) // self.stride + 1, (width - self.crop) // self.stride + 1
 
 
@@ -94,12 +96,17 @@ class TileImages:
         rows, cols = self.coarse.shape[:2]
         height, width = geometry.tile(rows, cols)
         if len(self.high) and self.high.shape[-2:] != (height, width):
-            raise ContractError(who, "the high-resolution images do not fit the cells", got=self.high.shape[-2:],
-                                expected=(height, width))  # fmt: skip
+            raise ContractError(
+                who,
+                "the high-resolution images do not fit the cells",
+                got=self.high.shape[-2:],
+                expected=(height, width),
+            )
         expected = (height // geometry.low_ratio, width // geometry.low_ratio)
         if len(self.low) and self.low.shape[-2:] != expected:
-            raise ContractError(who, "the low-resolution images do not fit the cells", got=self.low.shape[-2:],
-                                expected=expected)  # fmt: skip
+            raise ContractError(
+                who, "the low-resolution images do not fit the cells", got=self.low.shape[-2:], expected=expected
+            )
         return rows, cols
 
 
@@ -148,9 +155,12 @@ def _by_shared_features(
     step = height // features.shape[-2]
     if height % step or width % step or geometry.crop % step or geometry.stride % step:
         raise ParameterError(
-            "map_tile", "the cells do not lie on the encoder's features", got=(geometry.crop, geometry.stride),
-            expected=plain(f"multiples of the output stride {step}"), next_step='Use method="windows"',
-        )  # fmt: skip
+            "map_tile",
+            "the cells do not lie on the encoder's features",
+            got=(geometry.crop, geometry.stride),
+            expected=plain(f"multiples of the output stride {step}"),
+            next_step='Use method="windows"',
+        )
     weights = net.pool.weights(geometry.crop // step, geometry.crop // step).to(features)
     # the weighted mean of a window is a convolution of every feature with the same weights: (F, 1, y, x) -> (F, 1, row, col)
     pooled = torch.nn.functional.conv2d(features[:, None], weights[None, None], stride=geometry.stride // step)
@@ -205,9 +215,12 @@ def map_tile(
     expected = (net.config.high_inputs, net.config.low_inputs, net.config.coarse_channels)
     if got != expected:
         raise ContractError(
-            "map_tile", "the images have other channels (high, low, coarse) than the network", got=got, expected=expected,
+            "map_tile",
+            "the images have other channels (high, low, coarse) than the network",
+            got=got,
+            expected=expected,
             next_step="Read the tile with the channels of the checkpoint",
-        )  # fmt: skip
+        )
     net = folded(net).to(device)
     if torch.device(device).type == "cpu":
         keep_freed_memory()

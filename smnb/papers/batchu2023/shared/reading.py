@@ -18,8 +18,6 @@ from smnb.papers.batchu2023.matchup.sources import Scenes
 from smnb.papers.batchu2023.normalisation import INDEX_RANGES, normalise, normalised_index
 from smnb.papers.batchu2023.shared.mapping import MapGeometry, TileImages
 
-__all__ = ["Tile", "read_tile"]
-
 _WHO = "read_tile"
 
 
@@ -97,11 +95,14 @@ def _newest(scenes: Scenes, spec: MatchSource, lat: float, lon: float, time: pd.
     if candidates.size == 0:
         n_clear = int((in_time & clear).sum())
         raise ContractError(
-            _WHO, f"no scene of {scenes.source!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}",
-            got=plain(f"{len(rows)} cover the place, {int(in_time.sum())} of them lie in time, {n_clear} of these are clear"),
+            _WHO,
+            f"no scene of {scenes.source!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}",
+            got=plain(
+                f"{len(rows)} cover the place, {int(in_time.sum())} of them lie in time, {n_clear} of these are clear"
+            ),
             expected=plain("one" if spec.static else f"one within {spec.bound} before"),
             next_step="Choose another time or place, or inputs without this source",
-        )  # fmt: skip
+        )
     if spec.static:
         return int(candidates[0])
     times = table["time"].to_numpy()[candidates]
@@ -181,17 +182,25 @@ def read_tile(
         native[source] = dict(zip(bands, values, strict=True))
         row = scenes.table.iloc[position]
         age = None if spec.static else (time - row["time"]) / pd.Timedelta(days=1)
-        used[source] = {"scene": row["scene_id"], "time": row["time"], "age_days": age,
-                        "missing": float(np.isnan(values).mean())}  # fmt: skip
+        used[source] = {
+            "scene": row["scene_id"],
+            "time": row["time"],
+            "age_days": age,
+            "missing": float(np.isnan(values).mean()),
+        }
     return Tile(
         images=TileImages(
             high=_stack(inputs, "high", native, (0, high.size, high.size)),
             low=_stack(inputs, "low", native, (0, low.size, low.size)),
             coarse=_coarse(inputs, native, cells),
         ),
-        window=high, geometry=geometry, time=time, used=pd.DataFrame(used).T.rename_axis("source"), native=native,
+        window=high,
+        geometry=geometry,
+        time=time,
+        used=pd.DataFrame(used).T.rename_axis("source"),
+        native=native,
         synthetic=any(bool(sources[name].synthetic) for name in wanted),
-    )  # fmt: skip
+    )
 
 
 def _wanted(inputs: InputSet, show: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -16,15 +16,19 @@ from smnb.models.multisource import MultiSourceNet
 from smnb.papers.batchu2023.shared.mapping import map_tile
 from smnb.papers.batchu2023.shared.reading import Tile
 
-__all__ = ["tile_map", "write_tile_map"]
-
 _SUFFIXES = (".nc", ".tif")
 
 
 def tile_map(
-    net: MultiSourceNet, tile: Tile, *, method: str = "shared", batch_size: int = 32, rows_at_once: int | None = None,
-    device: str | torch.device = "cpu", network: str = "multisource",
-) -> xr.Dataset:  # fmt: skip
+    net: MultiSourceNet,
+    tile: Tile,
+    *,
+    method: str = "shared",
+    batch_size: int = 32,
+    rows_at_once: int | None = None,
+    device: str | torch.device = "cpu",
+    network: str = "multisource",
+) -> xr.Dataset:
     """Map soil moisture of a tile.
 
     Parameters
@@ -42,18 +46,30 @@ def tile_map(
     Dataset, dims (time, y, x)
         ``soil_moisture`` (m3 m-3) with the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
     """
-    values = map_tile(net, tile.images, method=method, geometry=tile.geometry, batch_size=batch_size,
-                      rows_at_once=rows_at_once, device=device)  # fmt: skip
+    values = map_tile(
+        net,
+        tile.images,
+        method=method,
+        geometry=tile.geometry,
+        batch_size=batch_size,
+        rows_at_once=rows_at_once,
+        device=device,
+    )
     x, y = tile.axes()
     lat, lon = tile.coordinates()
     axis = {"units": "m"}
     dataset = xr.Dataset(
         {
             "soil_moisture": (
-                ("time", "y", "x"), values[None],
-                {"units": "m3 m-3", "long_name": "volumetric soil moisture", "grid_mapping": "crs",
-                 "standard_name": "volume_fraction_of_condensed_water_in_soil"},
-            ),
+                ("time", "y", "x"),
+                values[None],
+                {
+                    "units": "m3 m-3",
+                    "long_name": "volumetric soil moisture",
+                    "grid_mapping": "crs",
+                    "standard_name": "volume_fraction_of_condensed_water_in_soil",
+                },
+            )
         },
         coords={
             "time": ("time", [np.datetime64(tile.time, "ns")], {"standard_name": "time"}),
@@ -64,7 +80,7 @@ def tile_map(
             "crs": ((), 0, CRS.from_epsg(tile.window.epsg).to_cf()),
         },
         attrs={"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(tile.synthetic)},
-    )  # fmt: skip
+    )
     return contract.stamp(
         dataset,
         source=f"{network} network",
@@ -92,9 +108,12 @@ def write_tile_map(dataset: xr.Dataset, out: str | Path) -> Path:
         return out
     if dataset.sizes["time"] != 1:
         raise ParameterError(
-            "write_tile_map", "a GeoTIFF holds one time", got=dataset.sizes["time"], expected=plain("1"),
+            "write_tile_map",
+            "a GeoTIFF holds one time",
+            got=dataset.sizes["time"],
+            expected=plain("1"),
             next_step="Select one, or write .nc",
-        )  # fmt: skip
+        )
     import rioxarray  # noqa: F401 - registers the accessor
 
     image = dataset["soil_moisture"].isel(time=0, drop=True).rio.write_crs(dataset["crs"].attrs["crs_wkt"])

@@ -17,8 +17,6 @@ from zarr.codecs import BloscCodec, BytesCodec
 
 from smnb.contract import FormatError
 
-__all__ = ["ChunkFiles"]
-
 
 class ChunkFiles:
     """Chunks of an array that are divided along its first dimension only, as images are.
@@ -34,9 +32,12 @@ class ChunkFiles:
         self.folder, self.array, self.rows = folder, array, array.chunks[0]
         codecs = array.metadata.codecs
         self.is_plain = (
-            len(codecs) == 2 and isinstance(codecs[0], BytesCodec) and isinstance(codecs[1], BloscCodec)
-            and array.dtype.itemsize > 1 and getattr(codecs[0].endian, "value", "") == "little"
-        )  # fmt: skip
+            len(codecs) == 2
+            and isinstance(codecs[0], BytesCodec)
+            and isinstance(codecs[1], BloscCodec)
+            and array.dtype.itemsize > 1
+            and getattr(codecs[0].endian, "value", "") == "little"
+        )
 
     def _path(self, number: int) -> Path:
         return self.folder / self.array.metadata.encode_chunk_key((number, *(0,) * (self.array.ndim - 1)))
@@ -60,9 +61,10 @@ class ChunkFiles:
             return values.reshape(self.array.chunks)
         except (RuntimeError, ValueError) as error:
             raise FormatError(
-                f"SampleStore ({self.folder.parent.parent.name})", f"chunk {number} of {self.folder.parent.name} is damaged: "
-                f"{error}", next_step="Copy the store again, or run its build again",
-            ) from error  # fmt: skip
+                f"SampleStore ({self.folder.parent.parent.name})",
+                f"chunk {number} of {self.folder.parent.name} is damaged: {error}",
+                next_step="Copy the store again, or run its build again",
+            ) from error
 
     def write(self, number: int, images: NDArray[np.floating]) -> None:
         """Write a chunk whole; rows that it has beyond the images become NaN, and a chunk of nothing else is left out."""

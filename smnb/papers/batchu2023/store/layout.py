@@ -15,23 +15,6 @@ from zarr.codecs import BloscCodec
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.files import atomic_path
 
-__all__ = [
-    "KINDS",
-    "NAT",
-    "SCHEMA",
-    "SENSORS_FILE",
-    "STANDARD_SOURCES",
-    "StoredSource",
-    "check_sensors",
-    "chunk_rows",
-    "create_column",
-    "create_images",
-    "image_side",
-    "stored_sources",
-    "time_to_ns",
-    "write_sensors",
-]
-
 SCHEMA = "samples-1"
 #: 10 m images, 160 m images, and one value at the point.
 KINDS = ("high", "low", "coarse")
@@ -109,9 +92,11 @@ def stored_sources(who: str, given: Mapping[str, StoredSource | Mapping[str, Any
         missing = sorted({"kind", "bands"} - {*standard, *one})
         if unknown or missing:
             raise ParameterError(
-                who, f"source {name!r} is described with unknown keys {unknown} or without {missing}", got=sorted(one),
+                who,
+                f"source {name!r} is described with unknown keys {unknown} or without {missing}",
+                got=sorted(one),
                 expected=sorted(StoredSource.__dataclass_fields__),
-            )  # fmt: skip
+            )
         result[name] = StoredSource(**{**standard, **one})
     if not result:
         raise ParameterError(who, "a store without a source", got={}, expected=sorted(STANDARD_SOURCES))
@@ -125,9 +110,11 @@ def image_side(who: str, kind: str, crop: int, resolution: float, low_resolution
     side = crop * resolution / low_resolution
     if side != int(side) or side < 1:
         raise ParameterError(
-            who, f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels", got=crop,
+            who,
+            f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels",
+            got=crop,
             expected=plain(f"a multiple of {low_resolution / resolution:g}"),
-        )  # fmt: skip
+        )
     return int(side)
 
 
@@ -153,18 +140,29 @@ def create_images(group: zarr.Group, source: StoredSource, rows: int, side: int)
         chunks = (chunk_rows(n_bands, side), n_bands, side, side)
         dims = ("sensor" if source.static else "sample", "band", "y", "x")
     return group.create_array(
-        "values", shape=shape, chunks=chunks, dtype=dtype, fill_value=float("nan"), compressors=_compressor(),
-        dimension_names=dims, overwrite=True,
-    )  # fmt: skip
+        "values",
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=float("nan"),
+        compressors=_compressor(),
+        dimension_names=dims,
+        overwrite=True,
+    )
 
 
 def create_column(group: zarr.Group, name: str, values: np.ndarray, dim: str = "sample") -> zarr.Array:
     """Write a vector as an array of a group, replacing one of that name."""
     array = group.create_array(
-        name, shape=values.shape, chunks=(_COLUMN_ROWS, *values.shape[1:]), dtype=values.dtype,
-        fill_value=float("nan") if values.dtype.kind == "f" else 0, compressors=_compressor(),
-        dimension_names=(dim, *("band",) * (values.ndim - 1)), overwrite=True,
-    )  # fmt: skip
+        name,
+        shape=values.shape,
+        chunks=(_COLUMN_ROWS, *values.shape[1:]),
+        dtype=values.dtype,
+        fill_value=float("nan") if values.dtype.kind == "f" else 0,
+        compressors=_compressor(),
+        dimension_names=(dim, *("band",) * (values.ndim - 1)),
+        overwrite=True,
+    )
     array[:] = values
     return array
 
@@ -194,6 +192,8 @@ def check_sensors(who: str, sensors: pd.DataFrame, sensor: np.ndarray | None = N
         raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")
     if sensor is not None and sensor.size and not (int(sensor.min()) >= 0 and int(sensor.max()) < len(sensors)):
         raise ContractError(
-            who, "a sample names a sensor that the table lacks", got=(int(sensor.min()), int(sensor.max())),
+            who,
+            "a sample names a sensor that the table lacks",
+            got=(int(sensor.min()), int(sensor.max())),
             expected=plain(f"rows 0 to {len(sensors) - 1}"),
-        )  # fmt: skip
+        )

@@ -17,8 +17,6 @@ from smnb.contract import FormatError, ParameterError, RunError, plain
 from smnb.papers.batchu2023.store.chunks import ChunkFiles
 from smnb.papers.batchu2023.store.layout import SCHEMA, SENSORS_FILE, StoredSource, image_side, stored_sources
 
-__all__ = ["SampleStore"]
-
 
 class SampleStore:
     """A finished sample store, open for reading; nothing of the images is in memory.
@@ -152,9 +150,11 @@ class SampleStore:
         array = array.astype(np.int64)
         if array.size and not (-self.n <= array.min() and array.max() < self.n):
             raise ParameterError(
-                "SampleStore.read", "a position is outside the store", got=(int(array.min()), int(array.max())),
+                "SampleStore.read",
+                "a position is outside the store",
+                got=(int(array.min()), int(array.max())),
                 expected=plain(f"0 to {self.n - 1}"),
-            )  # fmt: skip
+            )
         return np.where(array < 0, array + self.n, array)
 
     def image_rows(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.int64]:
@@ -172,9 +172,12 @@ class SampleStore:
         )
 
     def read(
-        self, source: str, positions: ArrayLike | slice | None = None, bands: Sequence[str] | None = None,
+        self,
+        source: str,
+        positions: ArrayLike | slice | None = None,
+        bands: Sequence[str] | None = None,
         crop: int | None = None,
-    ) -> NDArray[np.float32]:  # fmt: skip
+    ) -> NDArray[np.float32]:
         """Read images, or values at the point, of samples in any order.
 
         Each chunk is read once a call, however many of its images are wanted: ask for a batch at a time.
@@ -245,9 +248,11 @@ class SampleStore:
             or (side - crop) % 2
         ):
             raise ParameterError(
-                "SampleStore.read", f"'crop' is no centred square of {source!r}", got=crop,
+                "SampleStore.read",
+                f"'crop' is no centred square of {source!r}",
+                got=crop,
                 expected=plain(f"{side}, {side - 2}, … pixels"),
-            )  # fmt: skip
+            )
         return slice((side - crop) // 2, (side + crop) // 2)
 
     def image_times(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.datetime64]:

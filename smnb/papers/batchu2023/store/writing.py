@@ -31,8 +31,6 @@ from smnb.papers.batchu2023.store.layout import (
 )
 from smnb.papers.batchu2023.store.reading import SampleStore
 
-__all__ = ["SampleStoreWriter", "partial_folder", "put_in_place", "write_sample_store"]
-
 _WHO = "SampleStoreWriter"
 
 
@@ -64,9 +62,11 @@ def open_partial(
     if found is not None and found != wanted and resume:
         changed = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
         raise RunError(
-            who, f"{partial} holds part of another store", got=plain(f"other {', '.join(changed)}"),
+            who,
+            f"{partial} holds part of another store",
+            got=plain(f"other {', '.join(changed)}"),
             next_step="Choose another name, or start anew with resume=False (--no-resume)",
-        )  # fmt: skip
+        )
     if found is None or not resume:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -115,20 +115,36 @@ class SampleStoreWriter:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, sources: Mapping[str, StoredSource | Mapping[str, Any]], crop: int,
-        sensors: pd.DataFrame | None = None, resolution: float = 10.0, low_resolution: float = 160.0,
-        anchor: str = "sentinel1", synthetic: bool = False, fingerprint: str = "", resume: bool = True,
-        overwrite: bool = False, attrs: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sources: Mapping[str, StoredSource | Mapping[str, Any]],
+        crop: int,
+        sensors: pd.DataFrame | None = None,
+        resolution: float = 10.0,
+        low_resolution: float = 160.0,
+        anchor: str = "sentinel1",
+        synthetic: bool = False,
+        fingerprint: str = "",
+        resume: bool = True,
+        overwrite: bool = False,
+        attrs: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path, self.sensors = Path(path), sensors
         self.sources = stored_sources(_WHO, sources)
         if sensors is not None:
             check_sensors(_WHO, sensors)
         self.attrs = {
-            **(attrs or {}), "smnb_schema": SCHEMA, "anchor": anchor, "crop": int(crop), "resolution_m": float(resolution),
-            "low_resolution_m": float(low_resolution), "synthetic": bool(synthetic), "fingerprint": fingerprint,
+            **(attrs or {}),
+            "smnb_schema": SCHEMA,
+            "anchor": anchor,
+            "crop": int(crop),
+            "resolution_m": float(resolution),
+            "low_resolution_m": float(low_resolution),
+            "synthetic": bool(synthetic),
+            "fingerprint": fingerprint,
             "sources": {name: source.as_dict() for name, source in self.sources.items()},
-        }  # fmt: skip
+        }
         self._side = {
             name: 0 if one.kind == "coarse" else image_side(_WHO, one.kind, crop, resolution, low_resolution)
             for name, one in self.sources.items()
@@ -185,9 +201,12 @@ class SampleStoreWriter:
         dynamic = {name for name, source in self.sources.items() if not source.static}
         if unknown or set(chunk.get("values", {})) != dynamic:
             raise ContractError(
-                _WHO, "a chunk has other keys or sources", got=[*unknown, *chunk.get("values", {})], expected=sorted(dynamic),
+                _WHO,
+                "a chunk has other keys or sources",
+                got=[*unknown, *chunk.get("values", {})],
+                expected=sorted(dynamic),
                 next_step="Static sources go through write_static",
-            )  # fmt: skip
+            )
         if not 0 <= start <= self.written:
             raise ContractError(_WHO, "samples are left out", got=start, expected=plain(f"at most {self.written}"))
         label = np.asarray(chunk["label"], dtype=np.float32)
@@ -240,9 +259,12 @@ class SampleStoreWriter:
         array[start : start + len(values)] = values.astype(array.dtype, copy=False)
 
     def finish(
-        self, *, counts: Mapping[str, Any] | None = None, sensors: pd.DataFrame | None = None,
+        self,
+        *,
+        counts: Mapping[str, Any] | None = None,
+        sensors: pd.DataFrame | None = None,
         attrs: Mapping[str, Any] | None = None,
-    ) -> SampleStore:  # fmt: skip
+    ) -> SampleStore:
         """Check the store, give it its name and open it.
 
         Parameters
@@ -285,11 +307,23 @@ class SampleStoreWriter:
 
 
 def write_sample_store(
-    path: str | os.PathLike[str], *, sensors: pd.DataFrame, sensor: Any, time: Any, label: Any,
-    values: Mapping[str, np.ndarray], sources: Mapping[str, StoredSource | Mapping[str, Any]] | None = None,
-    times: Mapping[str, Any] | None = None, counts: Mapping[str, Any] | None = None, resolution: float = 10.0,
-    low_resolution: float = 160.0, anchor: str = "sentinel1", synthetic: bool = False, overwrite: bool = False, **attrs: Any,
-) -> SampleStore:  # fmt: skip
+    path: str | os.PathLike[str],
+    *,
+    sensors: pd.DataFrame,
+    sensor: Any,
+    time: Any,
+    label: Any,
+    values: Mapping[str, np.ndarray],
+    sources: Mapping[str, StoredSource | Mapping[str, Any]] | None = None,
+    times: Mapping[str, Any] | None = None,
+    counts: Mapping[str, Any] | None = None,
+    resolution: float = 10.0,
+    low_resolution: float = 160.0,
+    anchor: str = "sentinel1",
+    synthetic: bool = False,
+    overwrite: bool = False,
+    **attrs: Any,
+) -> SampleStore:
     """Write a store from arrays in memory.
 
     Parameters
@@ -326,19 +360,33 @@ def write_sample_store(
     """
     unknown = [name for name in values if name not in (sources or STANDARD_SOURCES)]
     if unknown:
-        raise ParameterError("write_sample_store", f"{unknown} are not described", expected=list(sources or STANDARD_SOURCES),
-                             next_step="Describe them with sources={name: StoredSource(kind, bands)}")  # fmt: skip
+        raise ParameterError(
+            "write_sample_store",
+            f"{unknown} are not described",
+            expected=list(sources or STANDARD_SOURCES),
+            next_step="Describe them with sources={name: StoredSource(kind, bands)}",
+        )
     described = stored_sources("write_sample_store", {name: (sources or STANDARD_SOURCES)[name] for name in values})
     low_factor = low_resolution / resolution
     sides = [
         round(np.shape(values[name])[-1] * (low_factor if one.kind == "low" else 1.0))
-        for name, one in described.items() if one.kind != "coarse"
-    ]  # fmt: skip
+        for name, one in described.items()
+        if one.kind != "coarse"
+    ]
     crop = max(sides) if sides else round(low_factor)
     writer = SampleStoreWriter(
-        path, sources=described, crop=crop, sensors=sensors, resolution=resolution, low_resolution=low_resolution,
-        anchor=anchor, synthetic=synthetic, resume=False, overwrite=overwrite, attrs=attrs,
-    )  # fmt: skip
+        path,
+        sources=described,
+        crop=crop,
+        sensors=sensors,
+        resolution=resolution,
+        low_resolution=low_resolution,
+        anchor=anchor,
+        synthetic=synthetic,
+        resume=False,
+        overwrite=overwrite,
+        attrs=attrs,
+    )
     for name, one in described.items():
         if one.static:
             writer.write_static(name, np.asarray(values[name]))

@@ -15,8 +15,6 @@ from smnb.papers.smap_sentinel1.data.splitting import FusionSplit
 from smnb.training.batches import BatchDataset
 from smnb.training.scaling import MinMaxScaler
 
-__all__ = ["FusionDataset", "FusionScaler"]
-
 
 @dataclass(frozen=True)
 class FusionScaler:
@@ -71,16 +69,26 @@ class FusionDataset(BatchDataset):
     evaluation_batch = 4
 
     def __init__(
-        self, samples: FusionSamples, split: FusionSplit, side: str, scaler: FusionScaler, *, crop: int | None = None,
-        seed: int = 0, exclude_product_cells: bool = False, device: str | torch.device = "cpu",
-    ) -> None:  # fmt: skip
+        self,
+        samples: FusionSamples,
+        split: FusionSplit,
+        side: str,
+        scaler: FusionScaler,
+        *,
+        crop: int | None = None,
+        seed: int = 0,
+        exclude_product_cells: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
         who = "FusionDataset"
         self.patches = split.patches(side)
         if self.patches.size == 0:
             raise ContractError(
-                who, f"no patch has anything to {'train' if side == 'train' else 'validate'} with", got=0,
+                who,
+                f"no patch has anything to {'train' if side == 'train' else 'validate'} with",
+                got=0,
                 next_step="Choose another seed or share of the split, or more patches",
-            )  # fmt: skip
+            )
         height, width = samples.images.shape[-2:]
         size = min(height, width) if crop is None else crop
         if not 2 * FACTOR <= size <= min(height, width):
@@ -165,9 +173,11 @@ class FusionDataset(BatchDataset):
             here = (slice(row, row + height), slice(col, col + width))
             there = (slice(cell[0], cell[0] + rows), slice(cell[1], cell[1] + cols))
             for piece, source, cut in zip(
-                pieces, (self.images, self.in_situ, self.in_situ_mask, self.valid, self.product, self.product_mask),
-                ((slice(None), *here), here, here, here, there, there), strict=True,
-            ):  # fmt: skip
+                pieces,
+                (self.images, self.in_situ, self.in_situ_mask, self.valid, self.product, self.product_mask),
+                ((slice(None), *here), here, here, here, there, there),
+                strict=True,
+            ):
                 piece.append(source[one][cut])
         images, in_situ, in_situ_mask, valid, product, product_mask = (torch.stack(piece) for piece in pieces)
         offset = torch.from_numpy(np.array(offsets, dtype="int64"))

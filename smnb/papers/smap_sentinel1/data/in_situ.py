@@ -12,8 +12,6 @@ from smnb.grids import M01, EaseWindow
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.matchup import match_tables
 
-__all__ = ["PAPER_INSTRUMENT", "PAPER_NETWORKS", "located_sensors", "readings_at", "select_sensors"]
-
 #: Networks of the paper, and the instrument that they have in common.
 PAPER_NETWORKS = ("ARM", "SCAN", "SNOTEL", "USCRN")
 PAPER_INSTRUMENT = "Hydraprobe"
@@ -56,14 +54,19 @@ def select_sensors(
         right = names.str.contains(instrument, case=False, regex=False).to_numpy()
     kept = of_network & right
     counts = {
-        "sensors": len(sensors), "sensors_of_other_networks": int((~of_network).sum()),
-        "sensors_of_other_instruments": int((of_network & ~right).sum()), "sensors_chosen": int(kept.sum()),
-    }  # fmt: skip
+        "sensors": len(sensors),
+        "sensors_of_other_networks": int((~of_network).sum()),
+        "sensors_of_other_instruments": int((of_network & ~right).sum()),
+        "sensors_chosen": int(kept.sum()),
+    }
     if not kept.any():
         raise ContractError(
-            "select_sensors", "no sensor is left", got=counts, expected=plain(f"{networks}, {instrument}"),
+            "select_sensors",
+            "no sensor is left",
+            got=counts,
+            expected=plain(f"{networks}, {instrument}"),
             next_step=f"Networks there are: {sorted(set(sensors['network']))}; pass networks=None or instrument=None for all",
-        )  # fmt: skip
+        )
     return sensors[kept].reset_index(drop=True), counts
 
 
@@ -99,9 +102,11 @@ def readings_at(
         ``soil_moisture`` (m3 m-3), ``n_readings``.
     """
     inside = (
-        (sensors["row"] >= area.row_start) & (sensors["row"] < area.row_stop)
-        & (sensors["col"] >= area.col_start) & (sensors["col"] < area.col_stop)
-    )  # fmt: skip
+        (sensors["row"] >= area.row_start)
+        & (sensors["row"] < area.row_stop)
+        & (sensors["col"] >= area.col_start)
+        & (sensors["col"] < area.col_stop)
+    )
     here = sensors.loc[inside, ["sensor_id", "row", "col"]]
     wanted = pd.concat(
         [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)], ignore_index=True

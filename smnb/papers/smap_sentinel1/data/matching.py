@@ -13,19 +13,6 @@ from smnb.contract import ContractError, ParameterError
 from smnb.grids import M01, M09, EaseGrid, EaseWindow
 from smnb.papers.smen.sequences import match_nearest_in_time
 
-__all__ = [
-    "FACTOR",
-    "SceneProducts",
-    "cut_of",
-    "labelled",
-    "matched",
-    "overpass_times",
-    "parse_span",
-    "tiles",
-    "whole_cells",
-    "window_on",
-]
-
 #: 1 km cells along a side of a 9 km cell.
 FACTOR = M01.cells_across(M09)
 #: The active-passive product and the truth are made for the scene itself; their times are those of its parts.
@@ -71,9 +58,12 @@ def window_on(who: str, array: xr.DataArray | xr.Dataset, grid: EaseGrid, what: 
     window = EaseWindow.from_dataset(array)
     if window.grid != grid:
         raise ContractError(
-            who, f"{what} is on another grid", got=window.grid.name, expected=grid.name,
+            who,
+            f"{what} is on another grid",
+            got=window.grid.name,
+            expected=grid.name,
             next_step=f"Open it on {grid.name}",
-        )  # fmt: skip
+        )
     return window
 
 
@@ -112,9 +102,11 @@ def overpass_times(who: str, passive: xr.Dataset) -> np.ndarray:
     """Mean time of each day's overpass over the window; NaT on days without."""
     if "observation_time" not in passive:
         raise ContractError(
-            who, "the 9 km product has no observation_time", got=sorted(map(str, passive.data_vars)),
+            who,
+            "the 9 km product has no observation_time",
+            got=sorted(map(str, passive.data_vars)),
             next_step="Open it with 'observation_time' among its variables",
-        )  # fmt: skip
+        )
     times = passive["observation_time"].transpose("time", "y", "x").values.astype("datetime64[ns]")
     result = np.full(times.shape[0], np.datetime64("NaT", "ns"))
     for i, day in enumerate(times.reshape(times.shape[0], -1)):

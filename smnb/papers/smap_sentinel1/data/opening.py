@@ -13,13 +13,14 @@ from smnb.grids import M01, M09, EaseWindow
 from smnb.papers.smap_sentinel1.data.matching import SceneProducts
 from smnb.papers.smap_sentinel1.places import PLACES
 
-__all__ = ["FUSION_IDS", "open_fusion_scenes", "parse_places"]
-
 #: Catalog entry of each product.
 FUSION_IDS = {
-    "sigma0": "fusion_sentinel1", "passive": "fusion_smap_l3_e", "baseline": "fusion_smap_s1_l2",
-    "insitu": "fusion_ismn", "truth": "sandbox_fusion_truth",
-}  # fmt: skip
+    "sigma0": "fusion_sentinel1",
+    "passive": "fusion_smap_l3_e",
+    "baseline": "fusion_smap_s1_l2",
+    "insitu": "fusion_ismn",
+    "truth": "sandbox_fusion_truth",
+}
 
 
 def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
@@ -42,9 +43,12 @@ def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
             west, south, east, north = (float(value) for value in box.split(","))
         except ValueError as error:
             raise ParameterError(
-                "parse_places", "a place is no name and box", got=text, expected="oklahoma=-98.5,34.5,-97.5,35.5",
+                "parse_places",
+                "a place is no name and box",
+                got=text,
+                expected="oklahoma=-98.5,34.5,-97.5,35.5",
                 next_step="Give west, south, east and north in degrees",
-            ) from error  # fmt: skip
+            ) from error
         if not name.strip() or name in places:
             raise ParameterError("parse_places", "a place has no name of its own", got=text)
         places[name] = M01.window(south=south, north=north, west=west, east=east)
@@ -59,10 +63,16 @@ def _files(catalog: Catalog, catalog_id: str, root: Path) -> list[Path]:
 
 
 def open_fusion_scenes(
-    catalog: Catalog, root: Path, places: Mapping[str, EaseWindow] | None = None, *, start: str = "2020-09-01",
-    end: str = "2020-09-30", ids: Mapping[str, str] = FUSION_IDS, flag_policy: str = "retrieved",
+    catalog: Catalog,
+    root: Path,
+    places: Mapping[str, EaseWindow] | None = None,
+    *,
+    start: str = "2020-09-01",
+    end: str = "2020-09-30",
+    ids: Mapping[str, str] = FUSION_IDS,
+    flag_policy: str = "retrieved",
     overpass: str = "am",
-) -> list[SceneProducts]:  # fmt: skip
+) -> list[SceneProducts]:
     """Open Sentinel-1, SMAP's 9 km product and, where they are, the active-passive product and the truth of each place.
 
     Parameters
@@ -99,9 +109,11 @@ def open_fusion_scenes(
         places = {name: place.window for name, place in PLACES.items() if name in truths}
         if not places:
             raise ParameterError(
-                "open_fusion_scenes", "no place was named, and the archive holds none of the sandbox", got=str(root),
+                "open_fusion_scenes",
+                "no place was named, and the archive holds none of the sandbox",
+                got=str(root),
                 next_step='Pass places={"name": M01.window(south=…, north=…, west=…, east=…)}, or write one: smnb sandbox',
-            )  # fmt: skip
+            )
     period = {"start": start, "end": end}
     has_baseline = bool(_files(catalog, ids["baseline"], root))
     result = []
@@ -111,15 +123,25 @@ def open_fusion_scenes(
         sigma0 = _open_sigma0(catalog, root, ids["sigma0"], window, period)
         around = window.covering(M09).grown(1)  # between whose centres is interpolated
         passive = catalog.open(
-            ids["passive"], root, region=around, overpass=overpass, flag_policy=flag_policy,
-            variables=["tb", "soil_moisture", "observation_time"], **period,
-        )  # fmt: skip
+            ids["passive"],
+            root,
+            region=around,
+            overpass=overpass,
+            flag_policy=flag_policy,
+            variables=["tb", "soil_moisture", "observation_time"],
+            **period,
+        )
         baseline = truth = None
         if has_baseline:
             baseline = catalog.open(
-                ids["baseline"], root, region=window, resolution="1km", variables=["soil_moisture"],
-                flag_policy=flag_policy, **period,
-            )["soil_moisture"].load()  # fmt: skip
+                ids["baseline"],
+                root,
+                region=window,
+                resolution="1km",
+                variables=["soil_moisture"],
+                flag_policy=flag_policy,
+                **period,
+            )["soil_moisture"].load()
         if name in truths:
             truth = catalog.open(ids["truth"], root, region=name)["soil_moisture"].load()
         result.append(SceneProducts(name, titles.get(name, name), sigma0, passive, baseline, truth))

@@ -35,8 +35,6 @@ from smnb.papers.smap_sentinel1.data.matching import (
 )
 from smnb.papers.smen.sequences import match_nearest_in_time
 
-__all__ = ["CHANNELS", "FusionSamples"]
-
 #: Channels of an image, in this order.
 CHANNELS = ("tb_h", "tb_v", "vv", "vh")
 _TB_LABELS, _POLARIZATIONS = ("1.41H", "1.41V"), ("VV", "VH")
@@ -91,10 +89,19 @@ class FusionSamples:
 
     @classmethod
     def from_products(
-        cls, scenes: Sequence[SceneProducts], insitu: InSituTables, *, size: int = 256, min_in_situ: int = 5,
-        time_window: str = "90min", reading: str = "mean", passive_window: str = "12h", min_seen: float = 0.25,
-        networks: Sequence[str] | None = PAPER_NETWORKS, instrument: str | None = PAPER_INSTRUMENT,
-    ) -> FusionSamples:  # fmt: skip
+        cls,
+        scenes: Sequence[SceneProducts],
+        insitu: InSituTables,
+        *,
+        size: int = 256,
+        min_in_situ: int = 5,
+        time_window: str = "90min",
+        reading: str = "mean",
+        passive_window: str = "12h",
+        min_seen: float = 0.25,
+        networks: Sequence[str] | None = PAPER_NETWORKS,
+        instrument: str | None = PAPER_INSTRUMENT,
+    ) -> FusionSamples:
         """Cut patches of every scene of every place, and keep those that are eligible.
 
         Parameters
@@ -137,25 +144,40 @@ class FusionSamples:
             raise ParameterError(who, "unknown 'reading'", got=reading, expected=_READINGS)
         if size < 2 * FACTOR or min_in_situ < 0 or not 0.0 < min_seen <= 1.0:
             raise ParameterError(
-                who, "impossible sizes", got={"size": size, "min_in_situ": min_in_situ, "min_seen": min_seen},
+                who,
+                "impossible sizes",
+                got={"size": size, "min_in_situ": min_in_situ, "min_seen": min_seen},
                 expected=plain(f"size >= {2 * FACTOR}, min_in_situ >= 0, 0 < min_seen <= 1"),
-            )  # fmt: skip
+            )
         chosen, counts = select_sensors(insitu.sensors, networks=networks, instrument=instrument)
         notes: Counter[str] = Counter(counts)
         notes.update(dict.fromkeys(_DROPPED + _COUNTED, 0))
         located = located_sensors(chosen)
         parts = [
-            one for products in scenes
+            one
+            for products in scenes
             for one in _scene_patches(
-                who, products, insitu, located, notes, size=size, min_in_situ=min_in_situ, time_window=time_window,
-                reading=reading, passive_window=parse_span(who, passive_window), min_seen=min_seen,
+                who,
+                products,
+                insitu,
+                located,
+                notes,
+                size=size,
+                min_in_situ=min_in_situ,
+                time_window=time_window,
+                reading=reading,
+                passive_window=parse_span(who, passive_window),
+                min_seen=min_seen,
             )
-        ]  # fmt: skip
+        ]
         if not parts:
             raise ContractError(
-                who, "no patch is left", got=dict(notes), expected=plain(f"patches with {min_in_situ} in-situ pixels"),
+                who,
+                "no patch is left",
+                got=dict(notes),
+                expected=plain(f"patches with {min_in_situ} in-situ pixels"),
                 next_step="Look at the counts: widen a window in time, lower min_in_situ or min_seen, or open more products",
-            )  # fmt: skip
+            )
         return _assemble(cls, scenes, parts, located, notes, synthetic=insitu.synthetic)
 
     def __len__(self) -> int:
@@ -173,9 +195,8 @@ class FusionSamples:
         table = self.in_situ[self.in_situ["patch"].isin(patches)]
         table = table.assign(patch=table["patch"].map(renumber)).sort_values("patch", kind="stable")
         arrays = {
-            one.name: value[patches]
-            for one in fields(self) if isinstance(value := getattr(self, one.name), np.ndarray)
-        }  # fmt: skip
+            one.name: value[patches] for one in fields(self) if isinstance(value := getattr(self, one.name), np.ndarray)
+        }
         windows = tuple(self.windows[i] for i in patches)
         return replace(self, windows=windows, in_situ=table.reset_index(drop=True), **arrays)
 
@@ -220,9 +241,15 @@ class FusionSamples:
 #: Why a patch was dropped, in this order; and what else is counted.
 _DROPPED = ("without_sigma0", "without_tb", "without_in_situ", "below_minimum")
 _COUNTED = (
-    "patches_seen", "patches", "without_product", "sensor_readings", "in_situ_without_inputs", "pixels", "shared_pixels",
+    "patches_seen",
+    "patches",
+    "without_product",
+    "sensor_readings",
+    "in_situ_without_inputs",
+    "pixels",
+    "shared_pixels",
     *(f"missing_{name}" for name in CHANNELS),
-)  # fmt: skip
+)
 
 
 @dataclass
@@ -239,9 +266,19 @@ class _Patch:
 
 
 def _scene_patches(
-    who: str, products: SceneProducts, insitu: InSituTables, sensors: pd.DataFrame, notes: Counter[str], *, size: int,
-    min_in_situ: int, time_window: str, reading: str, passive_window: np.timedelta64, min_seen: float,
-) -> list[_Patch]:  # fmt: skip
+    who: str,
+    products: SceneProducts,
+    insitu: InSituTables,
+    sensors: pd.DataFrame,
+    notes: Counter[str],
+    *,
+    size: int,
+    min_in_situ: int,
+    time_window: str,
+    reading: str,
+    passive_window: np.timedelta64,
+    min_seen: float,
+) -> list[_Patch]:
     """The eligible patches of one place; the others are counted in `notes`."""
     who = f"{who}({products.name})"
     window = window_on(who, products.sigma0, M01, "the backscatter")
@@ -251,9 +288,12 @@ def _scene_patches(
     inside = nine.row_start <= needed.row_start and needed.row_stop <= nine.row_stop
     if not (inside and nine.col_start <= needed.col_start and needed.col_stop <= nine.col_stop):
         raise ContractError(
-            who, "the 9 km product does not cover the backscatter", got=nine, expected=needed,
+            who,
+            "the 9 km product does not cover the backscatter",
+            got=nine,
+            expected=needed,
             next_step="Open it for a larger window, best a cell beyond, between whose centres is interpolated",
-        )  # fmt: skip
+        )
     sigma0 = labelled(who, products.sigma0, "polarization", _POLARIZATIONS)
     tb = labelled(who, passive["tb"], "channel", _TB_LABELS)
     wanted = sigma0["time"].values.astype("datetime64[ns]")
@@ -289,9 +329,14 @@ def _scene_patches(
 
 
 def _eligible(
-    image: np.ndarray, readings: pd.DataFrame, number: int, tile: EaseWindow, notes: Counter[str], min_in_situ: int,
+    image: np.ndarray,
+    readings: pd.DataFrame,
+    number: int,
+    tile: EaseWindow,
+    notes: Counter[str],
+    min_in_situ: int,
     min_seen: float,
-) -> tuple[str, pd.DataFrame]:  # fmt: skip
+) -> tuple[str, pd.DataFrame]:
     """Why a patch is left out ("" if it is not), and its sensors' readings on its pixels."""
     seen = np.isfinite(image)
     share = seen.all(axis=0).mean()
@@ -317,9 +362,14 @@ def _eligible(
 
 
 def _assemble(
-    cls: type[FusionSamples], scenes: Sequence[SceneProducts], patches: list[_Patch], sensors: pd.DataFrame,
-    notes: Counter[str], *, synthetic: bool,
-) -> FusionSamples:  # fmt: skip
+    cls: type[FusionSamples],
+    scenes: Sequence[SceneProducts],
+    patches: list[_Patch],
+    sensors: pd.DataFrame,
+    notes: Counter[str],
+    *,
+    synthetic: bool,
+) -> FusionSamples:
     """Stack the patches."""
     notes["patches"] = len(patches)
     table = pd.concat([p.in_situ.assign(patch=i) for i, p in enumerate(patches)], ignore_index=True)
@@ -339,9 +389,17 @@ def _assemble(
         return np.stack([blank if v is None else v for v in values]).astype("float32")
 
     return cls(
-        scene, np.array([p.time for p in patches]), tuple(p.window for p in patches),
-        np.stack([p.image for p in patches]), np.stack([p.product for p in patches]),
-        np.array([p.offset for p in patches]), table, occurring, stack("baseline"), stack("truth"),
-        {s.name: s.title for s in scenes}, {name: int(count) for name, count in notes.items()},
+        scene,
+        np.array([p.time for p in patches]),
+        tuple(p.window for p in patches),
+        np.stack([p.image for p in patches]),
+        np.stack([p.product for p in patches]),
+        np.array([p.offset for p in patches]),
+        table,
+        occurring,
+        stack("baseline"),
+        stack("truth"),
+        {s.name: s.title for s in scenes},
+        {name: int(count) for name, count in notes.items()},
         synthetic or any(is_synthetic(s.passive) for s in scenes),
-    )  # fmt: skip
+    )

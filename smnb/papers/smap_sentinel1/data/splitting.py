@@ -18,8 +18,6 @@ from smnb.grids import EaseWindow
 from smnb.papers.smap_sentinel1.data.samples import FusionSamples
 from smnb.sensors.splits import Audit, make_split
 
-__all__ = ["SIDES", "FusionSplit", "leave_scenes_out", "split_sensors"]
-
 SIDES = ("train", "validation")
 #: Leaks that the method itself brings: images cover all sensors, and 9 km cells may hold several.
 ACCEPTED = ("shared_footprint", "shared_coarse_cell")
@@ -80,9 +78,11 @@ class FusionSplit:
         per_pixel = sensors.groupby(["row", "col"])["side"].nunique()
         if (per_pixel > 1).any():
             raise ContractError(
-                who, "sensors of one pixel are on different sides", got=per_pixel.index[per_pixel > 1].tolist()[:3],
+                who,
+                "sensors of one pixel are on different sides",
+                got=per_pixel.index[per_pixel > 1].tolist()[:3],
                 next_step="Split with split_sensors, which keeps a pixel's sensors together",
-            )  # fmt: skip
+            )
         return self
 
 
@@ -92,9 +92,13 @@ def _with_pixels(samples: FusionSamples, ids: Sequence[str]) -> np.ndarray:
 
 
 def split_sensors(
-    samples: FusionSamples, *, validation: float = 0.3, seed: int = 0, buffer_km: float = 0.0,
+    samples: FusionSamples,
+    *,
+    validation: float = 0.3,
+    seed: int = 0,
+    buffer_km: float = 0.0,
     accept: Sequence[str] = ACCEPTED,
-) -> FusionSplit:  # fmt: skip
+) -> FusionSplit:
     """Divide the sensors; those that ever share a 1 km pixel stay together, and a sensor has one side on all dates.
 
     Parameters
@@ -126,17 +130,25 @@ def split_sensors(
     sensors = samples.sensors
     if sensors.empty:
         raise ContractError(
-            "split_sensors", "the samples have no sensor", got=0,
+            "split_sensors",
+            "the samples have no sensor",
+            got=0,
             next_step="Make them with in-situ readings, or train on the product alone with leave_scenes_out",
-        )  # fmt: skip
+        )
     # the unit that stays together is the pixel: to make_split it is a station
     units = sensors[["sensor_id", "lat", "lon"]].assign(
         network="1 km pixel", station=sensors["row"].astype(str) + "," + sensors["col"].astype(str)
     )
     split = make_split(
-        units, "station", seed=seed, fractions=(1.0 - validation, validation, 0.0), buffer_km=buffer_km, accept=accept,
-        footprint_km=1.0, coarse_cells=("ease2_9km",),
-    )  # fmt: skip
+        units,
+        "station",
+        seed=seed,
+        fractions=(1.0 - validation, validation, 0.0),
+        buffer_km=buffer_km,
+        accept=accept,
+        footprint_km=1.0,
+        coarse_cells=("ease2_9km",),
+    )
     sides = split.assignment
     found = split.audit(footprint_km=1.0, coarse_cells=("ease2_9km",))
     train, held = (sides.index[sides == side].tolist() for side in SIDES)
@@ -184,12 +196,15 @@ def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSpl
     validating = set(table.loc[is_held[table["patch"]], "sensor_id"])
     sides = pd.Series(
         ["validation" if one in validating else "train" for one in samples.sensors["sensor_id"]],
-        index=pd.Index(samples.sensors["sensor_id"]), name="split", dtype=object,
-    )  # fmt: skip
+        index=pd.Index(samples.sensors["sensor_id"]),
+        name="split",
+        dtype=object,
+    )
     notes = {
-        "patches_overlapping_held_out": int(overlaps.sum()), "sensors_train": int((sides == "train").sum()),
+        "patches_overlapping_held_out": int(overlaps.sum()),
+        "sensors_train": int((sides == "train").sum()),
         "sensors_validation": int((sides == "validation").sum()),
-    }  # fmt: skip
+    }
     return FusionSplit("scenes", sides, train, np.flatnonzero(is_held), None, held, notes).check(samples)
 
 
