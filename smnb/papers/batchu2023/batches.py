@@ -75,9 +75,7 @@ def side_positions(store: SampleStore, split: str, side: str, *, mask: np.ndarra
     found = sides == side
     if not found.any():
         known = sorted({str(one) for one in sides if one is not None})
-        raise ParameterError(
-            "side_positions", f"split {split!r} has no sample on this side", got=side, expected=known
-        )
+        raise ParameterError("side_positions", f"split {split!r} has no sample on this side", got=side, expected=known)
     return np.flatnonzero(found if mask is None else found & mask)
 
 

@@ -27,7 +27,7 @@ LAYOUT = (TASK_IMAGES, TASK_SCENES, CHUNK_BYTES, MOST_ROWS)
 
 
 @dataclass(frozen=True)
-class Geometry:
+class CutGeometry:
     """Size of the images: pixels on a side of the fine ones, metres a pixel."""
 
     crop: int
@@ -89,7 +89,7 @@ def make_tasks(
 
 
 def cut(
-    task: CutTask, scenes: SceneIndex, source: Source, geometry: Geometry, store: Path
+    task: CutTask, scenes: SceneIndex, source: Source, geometry: CutGeometry, store: Path
 ) -> NDArray[Any] | tuple[int, str]:
     """Do a task; runs in a thread or in a Dask worker.
 
@@ -150,7 +150,9 @@ class Journal:
         """Note a task as done; the decimals of a float32 give the same float32 again."""
         self.done(source)[task] = result
         values = result.ndim == 2
-        listed = [[v if np.isfinite(v) else None for v in row] for row in result.tolist()] if values else result.tolist()
+        listed = (
+            [[v if np.isfinite(v) else None for v in row] for row in result.tolist()] if values else result.tolist()
+        )
         entry = {"source": source, "task": task, "values": values, "result": listed}
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Training on a sample store: the paper's recipe (Table 7), samples for `smnb.training.train`, estimates at sensors, references."""
+"""Samples for `smnb.training.train`, the paper's recipe (Table 7), estimates at sensors, and what needs no network."""
 
 from __future__ import annotations
 
@@ -190,7 +190,9 @@ def inputs_of(trained: Trained) -> InputSet:
     now = {name: list(value) for name, value in inputs.normalisation().items()}
     if card["normalisation"] != now:
         changed = [name for name, value in now.items() if card["normalisation"].get(name) != value]
-        raise FormatError(who, "the network was trained on other normalisations", got=changed, next_step="Train it again")
+        raise FormatError(
+            who, "the network was trained on other normalisations", got=changed, next_step="Train it again"
+        )
     return inputs
 
 
@@ -222,7 +224,13 @@ def predict_at_sensors(
 
 
 def predict_sides(
-    trained: Trained, store: SampleStore, *, split: str, name: str = "", sides: Sequence[str] = SIDES[1:], device: str = "auto"
+    trained: Trained,
+    store: SampleStore,
+    *,
+    split: str,
+    name: str = "",
+    sides: Sequence[str] = SIDES[1:],
+    device: str = "auto",
 ) -> Sides:
     """Estimates at the samples of some sides of a split that have every source: those that all networks are scored at."""
     mask, _ = complete_samples(store)

@@ -79,7 +79,9 @@ class InputSet:
         if not any(parts.values()):
             raise ParameterError("InputSet.of", "there is no channel", expected=list(SOURCES))
         ranked = {name: place for place, name in enumerate(_ORDER)}
-        ordered = {kind: tuple(sorted(names, key=lambda n: ranked.get(n, len(ranked)))) for kind, names in parts.items()}
+        ordered = {
+            kind: tuple(sorted(names, key=lambda n: ranked.get(n, len(ranked)))) for kind, names in parts.items()
+        }
         return cls(**ordered, own=tuple(own.values()))
 
     @property
@@ -162,7 +164,9 @@ def stack_channels(
             result[:, number] = given[source][:, bands[source].index(band)]
             continue
         native = {
-            one: inputs.source(source).denormalise(one, given[source][:, bands[source].index(one)].float().cpu().numpy())
+            one: inputs.source(source).denormalise(
+                one, given[source][:, bands[source].index(one)].float().cpu().numpy()
+            )
             for one in INDEX_BANDS[band]
         }
         result[:, number] = torch.from_numpy(vegetation_index(band, native))

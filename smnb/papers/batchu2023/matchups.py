@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, plain
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
-from smnb.papers.batchu2023.cutting import LAYOUT, Geometry, Journal, cut, make_tasks
+from smnb.papers.batchu2023.cutting import LAYOUT, CutGeometry, Journal, cut, make_tasks
 from smnb.papers.batchu2023.join import PAPER_DEPTHS, MatchPlan, plan_matchups
 from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS, add_splits, make_splits
 from smnb.papers.batchu2023.sources import Source, joined_sources
@@ -70,7 +70,9 @@ class MatchupResult:
             why = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items() if n) or "none lacks it"
             lines.append(f"  {source}: {counts['dropped'][source]:,} points dropped; {why}")
         if unknown := counts["unknown_land_cover"]:
-            lines.append(f"  unknown land cover: {', '.join(f'code {code}, {n} sensors' for code, n in unknown.items())}")
+            lines.append(
+                f"  unknown land cover: {', '.join(f'code {code}, {n} sensors' for code, n in unknown.items())}"
+            )
         for name, split in self.store.attrs["splits"].items():
             sides = ", ".join(
                 f"{side} {n} ({split['samples'][side]:,} samples)" for side, n in split["sensors"].items() if n
@@ -162,7 +164,7 @@ def build_matchups(
     """
     began, path = clock.perf_counter(), Path(out)
     joined = joined_sources(_WHO, scenes, anchor, sources, optional)
-    geometry = Geometry(crop, float(resolution), float(low_resolution))
+    geometry = CutGeometry(crop, float(resolution), float(low_resolution))
     for source in joined.values():
         geometry.side(source.kind)  # refuses a crop that does not fit
     plan = plan_matchups(insitu, scenes, joined, anchor=anchor, flags=flags, depths=depths)
@@ -260,7 +262,7 @@ class _Build:
         self,
         plan: MatchPlan,
         scenes: Mapping[str, SceneIndex],
-        geometry: Geometry,
+        geometry: CutGeometry,
         partial: Path,
         progress: Progress | None,
     ) -> None:
@@ -356,7 +358,9 @@ class _Build:
         write_sensors(self.store, sensors, sensor)
         for leftover in self.store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
             leftover.unlink()
-        stored = {name: {**one.as_dict(), "catalog_id": self.scenes[name].catalog_id} for name, one in plan.sources.items()}
+        stored = {
+            name: {**one.as_dict(), "catalog_id": self.scenes[name].catalog_id} for name, one in plan.sources.items()
+        }
         attrs = {
             **about,
             "smnb_schema": SCHEMA,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError, RunError
-from smnb.papers.batchu2023.data import FULL_MODEL, PRODUCTS
-from smnb.papers.batchu2023.pictures import folder_name
+from smnb.papers.batchu2023.inputs import FULL_MODEL, PRODUCTS
+from smnb.papers.batchu2023.opening import folder_name
 from smnb.papers.tables import PublishedTable, published
 from smnb.sensors.predictions import read_predictions, score_sensors
 from smnb.sensors.strata import stratify

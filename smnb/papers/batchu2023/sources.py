@@ -228,9 +228,7 @@ SOURCES: dict[str, Source] = {
             cloud=30.0,
             scaling="log-sigmoid",
         ),
-        Source(
-            "dem", "multisource_dem", bands=("elevation",), range=(0.0, 3000.0), bound=_FIFTY_YEARS, static=True
-        ),
+        Source("dem", "multisource_dem", bands=("elevation",), range=(0.0, 3000.0), bound=_FIFTY_YEARS, static=True),
         Source(
             "soilgrids",
             "multisource_soilgrids",

@@ -184,9 +184,7 @@ class SampleStore:
         return self._label.size
 
     def __repr__(self) -> str:
-        return (
-            f"<SampleStore {self.path.name}: {len(self)} samples, {len(self.sensors)} sensors, {', '.join(self.sources)}>"
-        )
+        return f"<SampleStore {self.path.name}: {len(self)} samples, {len(self.sensors)} sensors, {', '.join(self.sources)}>"
 
     @property
     def synthetic(self) -> bool:
@@ -255,9 +253,7 @@ class SampleStore:
 
     def side(self, source: str) -> int:
         """Pixels on a side of a source's images (0 for a coarse product)."""
-        return image_side(
-            "SampleStore", self._source(source).kind, self.crop, self.resolution, self.low_resolution
-        )
+        return image_side("SampleStore", self._source(source).kind, self.crop, self.resolution, self.low_resolution)
 
     def read(
         self,
@@ -324,10 +320,9 @@ class SampleStore:
         array = self._array(source, "values")
         codecs = array.metadata.codecs
         try:
-            if (
-                [type(one) for one in codecs] != [BytesCodec, BloscCodec]
-                or getattr(codecs[0].endian, "value", "") != "little"
-            ):
+            if [type(one) for one in codecs] != [BytesCodec, BloscCodec] or getattr(
+                codecs[0].endian, "value", ""
+            ) != "little":
                 return array[number * array.chunks[0] : (number + 1) * array.chunks[0]]
             path = self.path / source / "values" / array.metadata.encode_chunk_key((number, 0, 0, 0))
             if not path.exists():  # a chunk without any value is not written

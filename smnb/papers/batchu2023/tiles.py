@@ -14,7 +14,7 @@ import xarray as xr
 from pyproj import CRS, Transformer
 
 from smnb import contract
-from smnb.contract import CatalogError, ContractError, ParameterError, plain
+from smnb.contract import CatalogError, ContractError, plain
 from smnb.grids import UtmWindow
 from smnb.papers.batchu2023.dense import MapGeometry, TileImages, map_tile
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
@@ -86,9 +86,11 @@ def _coordinates(epsg: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, n
     return np.asarray(lat), np.asarray(lon)
 
 
-def _scene_at(scenes: SceneIndex, source: Source, lat: float, lon: float, time: pd.Timestamp) -> int:
+def _scene_at(
+    scenes: SceneIndex, source: Source, bands: Iterable[str], lat: float, lon: float, time: pd.Timestamp
+) -> int:
     """Position of the scene that the builder's join would give a reading at the place and time."""
-    check_scenes(_WHO, scenes, source)
+    check_scenes(_WHO, scenes, source.with_bands(*bands))
     found, reason = SceneChoice(scenes, source).at(lat, lon, np.array([time.value]))
     if found[0] < 0:
         raise ContractError(
@@ -150,7 +152,7 @@ def read_tile(
     if absent := [name for name in needed if name not in scenes]:
         raise ContractError(_WHO, f"the source {absent[0]!r} is absent", got=sorted(scenes), expected=sorted(needed))
     # before anything is read: most times lack a source, and images are dear
-    position = {name: _scene_at(scenes[name], inputs.source(name), lat, lon, time) for name in needed}
+    position = {name: _scene_at(scenes[name], inputs.source(name), needed[name], lat, lon, time) for name in needed}
     places = [one.ravel() for one in _coordinates(high.epsg, *_axes(high, geometry, (cells, cells)))]
     native: dict[str, dict[str, np.ndarray]] = {}
     used: dict[str, dict[str, Any]] = {}

@@ -1,0 +1,110 @@
+"""Rotations, flips and shears about the centre of the images (Table 6), for a whole batch at once.
+
+The soil moisture is that of the centre, so nothing may move it. What is seen in 10 m and in 160 m images is the same ground,
+so both are transformed alike. Values stay as they are: no change of brightness, backscatter or incidence angle.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from smnb.contract import ParameterError, plain
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Probabilities and extents of the transformations; the defaults are Table 6.
+
+    Parameters
+    ----------
+    rotate, flip_horizontal, flip_vertical, shear_x, shear_y : float
+        Probability of each.
+    rotate_degrees, shear_degrees : float
+        Largest angle either way, drawn uniformly.
+    """
+
+    rotate: float = 0.8
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.5
+    shear_x: float = 0.3
+    shear_y: float = 0.3
+    rotate_degrees: float = 180.0
+    shear_degrees: float = 9.0
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value, top = getattr(self, one.name), 1.0
+            if one.name.endswith("degrees"):
+                top = 180.0 if one.name.startswith("rotate") else 45.0
+            if not 0.0 <= value <= top:
+                raise ParameterError("Augmentation", one.name, got=value, expected=plain(f"0 to {top:g}"))
+
+    @staticmethod
+    def draws(seed: int, epoch: int, n: int) -> np.ndarray:
+        """Uniform numbers that decide the transformations of `n` samples in an epoch, ``(n, 8)``."""
+        # the 1 keeps these draws apart from those of the order of samples, which are seeded with (seed, epoch)
+        return np.random.default_rng([seed, epoch, 1]).random((n, 8), dtype="float32")
+
+    def matrices(self, draws: np.ndarray) -> torch.Tensor:
+        """Matrices that turn a position in the result, from the centre, into one in the image, ``(n, 2, 2)``.
+
+        Positions are (x to the right, y down). A rotation by a positive angle is counter-clockwise as displayed.
+        """
+        chance, extent = draws[:, :5].astype("float64"), 2.0 * draws[:, 5:].astype("float64") - 1.0
+        happens = chance < [self.rotate, self.flip_horizontal, self.flip_vertical, self.shear_x, self.shear_y]
+        angle = np.where(happens[:, 0], np.radians(self.rotate_degrees) * extent[:, 0], 0.0)
+        flip_x, flip_y = (np.where(happens[:, i], -1.0, 1.0) for i in (1, 2))
+        shear_x, shear_y = (
+            np.where(happens[:, i + 2], np.tan(np.radians(self.shear_degrees) * extent[:, i]), 0.0) for i in (1, 2)
+        )
+        cos, sin = np.cos(angle), np.sin(angle)
+        rotation = _matrix(cos, -sin, sin, cos)
+        flip = _matrix(flip_x, 0.0 * cos, 0.0 * cos, flip_y)
+        shear = _matrix(1.0 + 0.0 * cos, shear_x, 0.0 * cos, 1.0 + 0.0 * cos) @ _matrix(
+            1.0 + 0.0 * cos, 0.0 * cos, shear_y, 1.0 + 0.0 * cos
+        )
+        return torch.from_numpy((rotation @ flip @ shear).astype("float32"))
+
+    def reach(self, size: int) -> int:
+        """Side of the centred square that a result of `size` pixels can see, of the same parity as `size`."""
+        if not any((self.rotate, self.shear_x, self.shear_y)):
+            return size
+        tangent = math.tan(math.radians(self.shear_degrees)) if self.shear_x or self.shear_y else 0.0
+        stretch = tangent / 2.0 + math.sqrt(1.0 + tangent**2 / 4.0)  # the largest that one shear makes of a length
+        # two pixels more for the interpolation
+        side = math.ceil(size * stretch**2 * (math.sqrt(2.0) if self.rotate else 1.0)) + 2
+        return side + (side - size) % 2
+
+
+def _matrix(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.stack([np.stack([a, b], -1), np.stack([c, d], -1)], -2)
+
+
+def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tensor:
+    """Transform a batch of images about their centres, bilinearly, and cut out the centred square.
+
+    Parameters
+    ----------
+    images : Tensor, shape (n, channel, side, side)
+        Without NaN.
+    matrices : Tensor, shape (n, 2, 2)
+        From `Augmentation.matrices`.
+    size : int
+        Side of the result. Where it is smaller than `side`, the corners of a rotated square are real pixels; what lies
+        beyond the images is their reflection at the edge.
+
+    Returns
+    -------
+    Tensor, shape (n, channel, size, size)
+    """
+    n, _, _, side = images.shape
+    offset = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5 - size / 2) * (2.0 / side)
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    grid = torch.stack([x, y], -1).reshape(1, -1, 2) @ matrices.to(images.device).transpose(1, 2)
+    return torch.nn.functional.grid_sample(
+        images, grid.reshape(n, size, size, 2), mode="bilinear", padding_mode="reflection", align_corners=False
+    )
