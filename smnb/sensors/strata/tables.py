@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError
 from smnb.grids.koppen import NONE
-from smnb.metrics import METRICS, average_interval
+from smnb.metrics import average_interval, metric_list
+from smnb.metrics.registry import MetricLike
 
 #: A stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores.
 FEW_SENSORS = 5
@@ -18,9 +19,6 @@ FEW_SENSORS = 5
 def _check(who: str, scores: pd.DataFrame, by: str, metrics: Sequence[str], sensor: str) -> None:
     if not isinstance(scores, pd.DataFrame) or scores.empty:
         raise ContractError(who, "there are no scores", expected="one row a sensor, from score_table")
-    unknown = [metric for metric in metrics if metric not in METRICS]
-    if unknown or not metrics:
-        raise ParameterError(who, f"unknown metric {unknown}", got=list(metrics), expected=sorted(METRICS))
     missing = [column for column in (by, *metrics) if column not in scores.columns]
     if missing:
         raise ContractError(
@@ -38,7 +36,7 @@ def stratify(
     scores: pd.DataFrame,
     by: str,
     *,
-    metrics: Sequence[str] | str = ("ubrmse", "rmse", "pearson_r"),
+    metrics: MetricLike | Iterable[MetricLike] = ("ubrmse", "rmse", "pearson_r"),
     order: Sequence[str] | None = None,
     how: str = "mean",
     intervals: bool = True,
@@ -56,7 +54,7 @@ def stratify(
         One row a sensor: scores, as from `smnb.metrics.score_table`, and the stratum's column.
     by : str
         The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
-    metrics : sequence of str
+    metrics : name, function or Metric, or several
         Columns to average; by default those of the paper's tables.
     order : sequence of str, optional
         Strata in the order of the table, those without any sensor included; others that occur come after it,
@@ -97,7 +95,7 @@ def stratify(
     2    Clay  Clay*   True          0         0     NaN
     """
     who = "stratify"
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    names = tuple(one.name for one in metric_list(metrics))
     _check(who, scores, by, names, sensor)
     if clusters is not None and clusters not in scores.columns:
         raise ContractError(
