@@ -22,8 +22,8 @@ from smnb.metrics import (
     triple_collocation,
 )
 from smnb.metrics.registry import MetricLike
-from smnb.sensors.predictions.sensor_strata import STRATA
 from smnb.sensors.predictions.tables import NEEDED
+from smnb.sensors.strata import STRATA
 
 #: Names of scores in files and on the command line, where they differ from the library's.
 SHORT_NAMES = {name: one.short for name, one in METRICS.items() if one.short != name}
