@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from smnb.grids import M01
 from smnb.grids.koppen import koppen_class
-from smnb.papers.smap_sentinel1.places import PLACES, FusionPlace
 from smnb_sandbox.fusion_scenes import FusionSimulation
 from smnb_sandbox.insitu_ismn import archive_name, write_ismn_zip
 from smnb_sandbox.insitu_readings import Readings, read_sensor
 from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of
 from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import stream
+from smnb_sandbox.regions import PLACES, FusionPlace
 from smnb_sandbox.smap_world import FREEZING
 
 #: First and last day of the records: some sensors are installed in the first weeks.
