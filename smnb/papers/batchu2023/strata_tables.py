@@ -10,7 +10,8 @@ import pandas as pd
 from smnb.contract import ParameterError
 from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
 from smnb.papers.tables import published
-from smnb.sensors.strata import LAND_COVER_GROUPS, TEXTURE_CLASSES, stratify
+from smnb.sensors.land_cover import LAND_COVER_GROUPS
+from smnb.sensors.strata import TEXTURE_CLASSES, stratify
 
 #: Strata of the paper's tables: its table, what a title says, and the rows in its order.
 PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {

@@ -19,8 +19,8 @@ from smnb.metrics import (
     score_table,
     triple_collocation,
 )
-from smnb.sensors.predictions.sensor_strata import STRATA
 from smnb.sensors.predictions.tables import NEEDED
+from smnb.sensors.strata import STRATA
 
 #: Names of scores in files and on the command line, where they differ from the library's.
 SHORT_NAMES = {"pearson_r": "r", "spearman_r": "spearman"}
