@@ -28,13 +28,6 @@ from smnb.papers.batchu2023.experiment import (
 )
 from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet
 from smnb.papers.batchu2023.matchups import build_matchups
-from smnb.papers.batchu2023.networks import (
-    BENCHMARK_TABLES,
-    benchmark_tables,
-    comparable,
-    network_scores,
-    networks_beside,
-)
 from smnb.papers.batchu2023.opening import (
     MULTISOURCE_IDS,
     folder_name,
@@ -45,6 +38,8 @@ from smnb.papers.batchu2023.opening import (
     spread_samples,
 )
 from smnb.papers.batchu2023.scoring import (
+    network_scores,
+    networks_beside,
     paired_differences,
     printed_results,
     results_table,
@@ -54,7 +49,6 @@ from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.batchu2023.tiles import map_scores, read_tiles, tile_images, tile_map, tile_truth
 
 __all__ = [
-    "BENCHMARK_TABLES",
     "FULL_MODEL",
     "METHODS",
     "MULTISOURCE_IDS",
@@ -70,9 +64,7 @@ __all__ = [
     "SampleStore",
     "Source",
     "as_published",
-    "benchmark_tables",
     "build_matchups",
-    "comparable",
     "complete_samples",
     "encoder_settings",
     "folder_name",
