@@ -20,10 +20,11 @@ import pytest
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables
-from smnb.papers.batchu2023 import SOURCES, Source, build_matchups
+from smnb.papers.batchu2023 import SOURCES, InputSet, MapGeometry, MultiSourceDataset, Source, build_matchups
 from smnb.papers.batchu2023.cutting import make_tasks
 from smnb.papers.batchu2023.join import plan_matchups
 from smnb.papers.batchu2023.sources import joined_sources, paper_sources
+from smnb.papers.batchu2023.tiles import read_tile
 from smnb.sensors.strata import usda_texture
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
@@ -616,3 +617,52 @@ def test_a_store_of_smap_alone_is_anchored_to_it(tmp_path):
     assert store.attrs["anchor"] == "smap"
     assert store.read("smap").shape == (len(store), 1)
     assert len(store) == 4 * 13  # of 14 images one is empty
+
+
+def overlapping(name, hours, **tables):
+    """Two tiles that overlap at the sensor: the first only just reaches it, the second holds it deep inside."""
+    boxes = [(-99.0, 30.0, -97.999, 32.0), (-98.5, 30.0, -97.0, 32.0)]
+    return only(name, hours, box=boxes, **tables)
+
+
+@pytest.mark.parametrize("inputs", ["sentinel1 dem smap", "sentinel1 dem soilgrids gldas sentinel2:NDVI"])
+def test_a_map_cuts_the_scenes_that_the_training_cut(tmp_path, inputs):
+    scenes = {
+        "sentinel1": overlapping("sentinel1", [6.5, 6.5]),  # two frames of one pass
+        "sentinel2": overlapping("sentinel2", [2, 2], cloud=[5, 5]),
+        "dem": overlapping("dem", [0, 0]),
+        "soilgrids": overlapping("soilgrids", [0, 0]),
+        "smap": overlapping("smap", [3, 3]),
+        "gldas": overlapping("gldas", [4, 4]),
+    }
+    scenes["dem"].table["time"] = scenes["soilgrids"].table["time"] = pd.NaT
+    store = build_matchups(one_sensor([7]), scenes, out=tmp_path / "a.zarr", crop=CROP, splits={}).store
+    chosen, geometry = InputSet.of(*inputs.split()), MapGeometry(crop=CROP, stride=CROP)
+    when = store.samples["time"].iloc[0]
+    tile = read_tile(scenes, chosen, lat=31.0, lon=-98.0, time=when, cells=1, geometry=geometry)
+    assert {name: store.scene_ids(name)[0] for name in chosen.sources} == tile.used["scene"].to_dict()
+    assert set(tile.used["scene"]) == {"scene0001"}
+    (high, low, coarse), _ = MultiSourceDataset(store, chosen, [0], crop=CROP)[np.array([0])]
+    np.testing.assert_allclose(tile.images.high, high[0], atol=2.0**-10)  # the store has float16
+    np.testing.assert_allclose(tile.images.coarse[0, 0], coarse[0], atol=5e-3)  # the cell is within 5 m of the sensor
+    if chosen.low:
+        np.testing.assert_allclose(tile.images.low, low[0], atol=2.0**-10)
+
+
+def test_an_own_source_is_one_object(tmp_path):
+    rain = Source("rain", "my_rain", bands=("total",), range=(0.0, 5000.0), bound="1D", kind="coarse", optional=True)
+    scenes = {"sentinel1": only("sentinel1", [6.5]), "rain": FieldScenes("rain", ("total",), scene_table([START], BOX))}
+    store = build_matchups(one_sensor([7]), scenes, sources=[rain], out=tmp_path / "a.zarr", crop=CROP, splits={}).store
+    native = FieldReader(scenes["rain"], 0).at([31.0], [-98.0], ("total",))
+    np.testing.assert_allclose(store.read("rain"), native / 5000.0, rtol=1e-6)
+    assert store.sources["rain"].range == {"total": (0.0, 5000.0)}
+    inputs = InputSet.of("sentinel1", rain)
+    (_, _, coarse), _ = MultiSourceDataset(store, inputs, [0], crop=CROP)[np.array([0])]
+    np.testing.assert_allclose(coarse, native / 5000.0, rtol=1e-6)
+    assert InputSet.from_dict(json.loads(json.dumps(inputs.to_dict()))) == inputs
+    tile = read_tile(
+        scenes, inputs, lat=31.0, lon=-98.0, time="2019-04-01T07", cells=1, geometry=MapGeometry(crop=CROP, stride=CROP)
+    )
+    np.testing.assert_allclose(tile.images.coarse[0, 0], coarse[0], atol=5e-3)
+    with pytest.raises(ParameterError, match=r"unknown sources \['rain'\]"):
+        build_matchups(one_sensor([7]), scenes, out=tmp_path / "b.zarr", crop=CROP)

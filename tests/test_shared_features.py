@@ -197,7 +197,7 @@ def test_a_tile_is_read_as_the_builder_joins(sources):
 
 def test_a_tile_without_an_image_in_time_says_so(sources):
     inputs = InputSet.of("sentinel1:VV")
-    with pytest.raises(ContractError, match="no scene of 'sentinel1'.*got no scene in time"):
+    with pytest.raises(ContractError, match=r"no scene of 'sentinel1'.*got no scene in time"):
         read_tile(sources, inputs, lat=30.3, lon=-97.7, time="2020-06-20", cells=2, geometry=GEOMETRY)
     with pytest.raises(ContractError, match="no scene covers the point"):
         read_tile(sources, inputs, lat=40.0, lon=-97.7, time="2020-06-13T12:30", cells=2, geometry=GEOMETRY)
