@@ -8,7 +8,7 @@ import pandas as pd
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.metrics import pair_scores
 from smnb.papers.smen.opening import Place
-from smnb.papers.smen.sequences import SequenceDataset, fit_scalers
+from smnb.papers.smen.sequences import SequenceDataset, sequence_scalers
 from smnb.training import Samples, Trained
 
 #: An image with fewer valid pixels has no score.
@@ -22,7 +22,7 @@ def smen_samples(place: Place) -> Samples:
     the history its ``validation_loss``; train with ``keep="last"`` then, as the paper does.
     """
     sequences, split = place.sequences, place.split
-    scalers = fit_scalers(sequences, split.train, exclude=place.exclude)
+    scalers = sequence_scalers(sequences, split.train, exclude=place.exclude)
     shown = split.validation if split.validation.size else split.train[:4]
     train, validation = (
         SequenceDataset(sequences, part, scalers, exclude=place.exclude) for part in (split.train, shown)

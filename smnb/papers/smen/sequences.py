@@ -247,7 +247,7 @@ class ImageSequences:
         return SequenceSplit(train[train.size - (n_train or train.size) :], validation, test[: n_test or test.size])
 
 
-def fit_scalers(
+def sequence_scalers(
     sequences: ImageSequences, scenes: np.ndarray, *, exclude: np.ndarray | None = None
 ) -> tuple[MinMaxScaler, MinMaxScaler]:
     """Scaling of the inputs (``coarse``, ``residual``) and of the target, from training scenes alone.
@@ -277,7 +277,7 @@ class SequenceDataset(BatchDataset):
     scenes : ndarray of int
         Numbers of the scenes, each with a whole history before it.
     scalers : (MinMaxScaler, MinMaxScaler)
-        From `fit_scalers`.
+        From `sequence_scalers`.
     exclude : ndarray of bool, shape (row, col), optional
         Pixels whose target counts nowhere, such as a block that is held out for testing.
     """
