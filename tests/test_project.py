@@ -28,7 +28,7 @@ NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 #: Design, section 2: a module imports only from rows above its own; entries of one row do not import one another.
 ROWS = [
     ["contract"],
-    ["files"],
+    ["files", "progress"],
     ["grids"],
     ["metrics"],
     ["catalog"],
