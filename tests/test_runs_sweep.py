@@ -245,7 +245,7 @@ def processes_of(folder: Path) -> list[str]:
 
 def test_two_workers_execute_members_side_by_side_and_an_interrupt_ends_them(project, monkeypatch):
     monkeypatch.setattr("dask.system.CPU_COUNT", 6)
-    waiting = project / "runs" / "s" / "region=slow" / "waiting"
+    waiting = project / "runs" / "s" / "region=slow" / "01_train" / "waiting"
     during = []
 
     def interrupt_when_the_last_has_begun(member, status, done, total):

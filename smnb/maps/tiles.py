@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, RunError, plain
 from smnb.grids import EaseWindow
 from smnb.maps.folder import Tile, TileFolder, tiles_of
-from smnb.maps.forms import TileForm, tile_form
+from smnb.maps.forms import Outside, TileForm, tile_form
+from smnb.maps.parallel import open_workers
 from smnb.maps.reading import Reader, scan_inputs, with_bands
-from smnb.maps.workers import MAP_PRECISIONS, executor, predict, predict_alone
 from smnb.maps.writing import MapPlace, map_identity, write_map
 from smnb.training.scaling import MinMaxScaler
 
 _WHO = "tiled_map"
+#: Arithmetic of a map; float32 equals the untiled network to 1e-5.
+MAP_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,6 @@ def _run(
         return resumed
     threaded = where["scheduler"] is None and where["workers"] == 0
     call = partial(predict if threaded else predict_alone, device=where["device"], precision=precision)
-    running: dict[Future, tuple[Tile, np.ndarray]] = {}
 
     def keep(tile: Tile, values: np.ndarray) -> None:
         nonlocal done
@@ -274,41 +276,57 @@ def _run(
         if progress is not None:
             progress(done, len(tiles))
 
-    def collect(*, all_of_them: bool) -> None:
-        while running:
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                tile, valid = running.pop(future)
+    def calls(form_there: Any) -> Iterator[tuple[tuple[Tile, np.ndarray], tuple]]:
+        for band, valid, tile in with_bands(reader, form, todo):
+            if not valid.any():  # nothing to predict
+                keep(tile, np.full(valid.shape, np.nan, dtype="float32"))
+                continue
+            rows, cols = reader.shape[1:]
+            outside = (
+                max(0, form.halo - tile.top),
+                max(0, tile.bottom + form.halo - rows),
+                max(0, form.halo - tile.left),
+                max(0, tile.right + form.halo - cols),
+            )
+            part = np.ascontiguousarray(band[:, :, tile.left : tile.right + 2 * form.halo])
+            yield (tile, valid), (form_there, part, outside)
+
+    threads = torch.get_num_threads()
+    # a tile a core: convolutions of one tile gain more from a core of their own than from sharing each operation
+    side_by_side = threads if where["device"] == "cpu" else 1
+    try:
+        with open_workers(
+            _WHO, where["workers"], where["scheduler"], threads=side_by_side, begin=partial(torch.set_num_threads, 1)
+        ) as pool:
+            for (tile, valid), future in pool.run(call, calls(pool.share(form))):
                 values = future.result()
                 if scaler is not None:
                     values = scaler.inverse(values[..., None])[..., 0]
                 keep(tile, np.where(valid, values, np.float32("nan")))
-            if not all_of_them:
-                return
-
-    with executor(form, **where) as (pool, form_there, at_once):
-        try:
-            for band, valid, tile in with_bands(reader, form, todo):
-                if not valid.any():  # nothing to predict
-                    keep(tile, np.full(valid.shape, np.nan, dtype="float32"))
-                    continue
-                rows, cols = reader.shape[1:]
-                outside = (
-                    max(0, form.halo - tile.top),
-                    max(0, tile.bottom + form.halo - rows),
-                    max(0, form.halo - tile.left),
-                    max(0, tile.right + form.halo - cols),
-                )
-                part = np.ascontiguousarray(band[:, :, tile.left : tile.right + 2 * form.halo])
-                running[pool.submit(call, form_there, part, outside)] = (tile, valid)
-                # the next tile is made ready while the others are predicted, but no heap of them
-                if len(running) > 2 * at_once:
-                    collect(all_of_them=False)
-            collect(all_of_them=True)
-        finally:
-            for future in running:
-                future.cancel()
+    finally:
+        if threaded:
+            torch.set_num_threads(threads)
     return resumed
+
+
+@torch.inference_mode()
+def predict(form: TileForm, images: np.ndarray, outside: Outside, *, device: str, precision: str) -> np.ndarray:
+    """Predict one tile, scaled; runs in a thread or in a Dask worker."""
+    images_there = torch.from_numpy(images).to(device, MAP_PRECISIONS[precision])
+    # exact float32 convolutions on a GPU too
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device != "cpu" else contextlib.nullcontext()
+    with exact:
+        return form(images_there, outside).float().cpu().numpy()
+
+
+def predict_alone(form: TileForm, images: np.ndarray, outside: Outside, **options: str) -> np.ndarray:
+    """`predict` on one core: workers run side by side instead of sharing every operation."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return predict(form, images, outside, **options)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _mean(folder: TileFolder, shape: tuple[int, int]) -> float:

@@ -13,7 +13,7 @@ from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, ParameterError, plain
 from smnb.grids import M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
-from smnb.papers.smen.places import REGIONS, find_region, region_window
+from smnb.papers.smen.places import REGIONS, window_around
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
 COARSE_ID, FINE_ID, POINTS_ID, TRUTH_ID = "smap_l3", "smap_s1_l2", "smap_l3_e_points", "sandbox_smap_truth"
@@ -107,7 +107,7 @@ def _is_there(catalog: Catalog, catalog_id: str, root: Path) -> bool:
 
 def region_titles() -> dict[str, str]:
     """Names and titles of the paper's three regions."""
-    return {name: region.title for name, region in REGIONS.items()}
+    return {name: title for name, (title, *_) in REGIONS.items()}
 
 
 def region_sequences(
@@ -147,8 +147,8 @@ def region_sequences(
     -------
     ImageSequences
     """
-    place = find_region(region)
-    fine_window = region_window(place)
+    title, *place = REGIONS[region]
+    fine_window = window_around(*place)
     coarse_window = fine_window.covering(M36)
     period = {"start": start or None, "end": end or None}
     fine = catalog.open(
@@ -172,9 +172,7 @@ def region_sequences(
     both = _overpasses_in_order(coarse["soil_moisture"])
     image = fine["soil_moisture"]
     image.attrs["synthetic"] = fine.attrs["synthetic"]
-    sequences = ImageSequences.from_products(
-        image, both, name=region, title=place.title, history=history, window=window
-    )
+    sequences = ImageSequences.from_products(image, both, name=region, title=title, history=history, window=window)
     if truth:
         hidden = catalog.open(TRUTH_ID, root, region=region)
         sequences = sequences.with_truth(hidden["soil_moisture"])

@@ -16,7 +16,6 @@ import torch
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.models.multisource import MultiSourceNet
 from smnb.papers.batchu2023.shared.folding import folded
-from smnb.training import keep_freed_memory
 
 METHODS = ("shared", "windows")
 
@@ -222,8 +221,6 @@ def map_tile(
             next_step="Read the tile with the channels of the checkpoint",
         )
     net = folded(net).to(device)
-    if torch.device(device).type == "cpu":
-        keep_freed_memory()
     high, low, coarse = (
         torch.from_numpy(np.ascontiguousarray(a, "float32")).to(device)
         for a in (images.high, images.low, images.coarse)

@@ -104,9 +104,9 @@ def open_fusion_scenes(
         If Sentinel-1 or the 9 km product is absent.
     """
     truths = {path.stem for path in _files(catalog, ids["truth"], root)}
-    titles = {name: place.title for name, place in PLACES.items()}
+    titles = {name: title for name, (title, _) in PLACES.items()}
     if places is None:
-        places = {name: place.window for name, place in PLACES.items() if name in truths}
+        places = {name: window for name, (_, window) in PLACES.items() if name in truths}
         if not places:
             raise ParameterError(
                 "open_fusion_scenes",
