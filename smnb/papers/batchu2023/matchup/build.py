@@ -9,7 +9,7 @@ import json
 import os
 import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, FormatError, RunError, plain
+from smnb.contract import ContractError, FormatError, ParameterError, RunError, plain
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023.matchup.cutting import LAYOUT, Geometry, make_tasks
 from smnb.papers.batchu2023.matchup.fan_out import Cutters, Journal, cutters
@@ -26,16 +26,15 @@ from smnb.papers.batchu2023.matchup.planning import PAPER_DEPTHS, MatchPlan, pla
 from smnb.papers.batchu2023.matchup.report import MatchupResult
 from smnb.papers.batchu2023.matchup.sensor_table import (
     DEFAULT_SPLITS,
-    add_strata,
     describe_split,
     make_splits,
-    sensor_land_cover,
 )
 from smnb.papers.batchu2023.matchup.sources import MatchSource, Scenes, check_sources
 from smnb.papers.batchu2023.normalisation import denormalise
 from smnb.papers.batchu2023.store import SCHEMA, SampleStore
 from smnb.papers.batchu2023.store.layout import NAT, chunk_rows, create_column, create_images, write_sensors
 from smnb.papers.batchu2023.store.writing import open_partial, partial_folder, put_in_place
+from smnb.sensors.strata import add_strata
 
 if TYPE_CHECKING:
     from smnb.sensors.splits import Split
@@ -98,7 +97,7 @@ def build_matchups(
     optional : iterable of str
         Sources that a point may lack; it then has NaN there.
     land_cover : path-like, optional
-        Raster of CGLS-LC100 codes; without it the archive's own codes.
+        Raster of CGLS-LC100 codes, for sensors whose archive has no code.
     on_unknown_land_cover : {"raise", "none"}
         What to do with a code that the legend lacks: refuse it, or count it and give the sensor no group.
     splits : mapping, optional
@@ -138,9 +137,9 @@ def build_matchups(
     for spec in joined.values():
         geometry.side(spec.kind)  # refuses a crop that does not fit
     plan = plan_matchups(insitu, sources, anchor=anchor, specs=joined, flags=flags, depths=depths)
-    groups, unknown = sensor_land_cover(_WHO, plan.sensors, land_cover, on_unknown_land_cover)
-    plan.sensors["land_cover"] = groups
-    plan.counts["unknown_land_cover"] = unknown
+    sensors = _with_strata(plan.sensors, land_cover, on_unknown_land_cover)
+    plan.counts["unknown_land_cover"] = sensors.attrs.pop("unknown_land_cover")
+    plan = replace(plan, sensors=sensors)
     made = make_splits(plan.sensors, DEFAULT_SPLITS if splits is None else splits)
     cutting = {
         **plan.fingerprint(sources),
@@ -174,6 +173,19 @@ def build_matchups(
     return MatchupResult(
         path, attrs["counts"], attrs["splits"], build.n_tasks, build.n_resumed, False, clock.perf_counter() - began
     )
+
+
+def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | None, on_unknown: str) -> pd.DataFrame:
+    try:
+        return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
+    except ParameterError as error:
+        raise ParameterError(
+            _WHO,
+            f"strata of the sensors: {error.what}",
+            got=error.got,
+            expected=error.expected,
+            next_step="Check the raster, or count them with on_unknown_land_cover='none'",
+        ) from error
 
 
 def _fingerprint(
@@ -322,7 +334,8 @@ class _Build:
             first = np.searchsorted(sensor, np.arange(used.size)) if spec.static else slice(None)
             scenes[name] = self._finish_source(name, spec, first)
         sensors = plan.sensors.iloc[used].reset_index(drop=True)
-        sensors = add_strata(sensors, self._soil(sensors))
+        sensors = add_strata(sensors, soil=self._soil(sensors))
+        sensors.attrs = {}
         splits = {name: describe_split(split, sensors, sensor) for name, split in made.items()}
         for name, split in made.items():
             sensors[f"split_{name}"] = split.assignment.reindex(sensors["sensor_id"]).to_numpy()

@@ -17,15 +17,14 @@ import pandas as pd
 from smnb.contract import ContractError, ParameterError
 from smnb.papers.batchu2023.matchup.sensor_table import (
     DEFAULT_SPLITS,
-    add_strata,
     describe_split,
     make_splits,
-    sensor_land_cover,
 )
 from smnb.papers.batchu2023.normalisation import denormalise
 from smnb.papers.batchu2023.released.labels import AMBIGUITY_COLUMNS, IsmnLabels
 from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
 from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, SampleStoreWriter, StoredSource
+from smnb.sensors.strata import add_strata
 
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
@@ -256,8 +255,9 @@ def _sensor_table(collector: _Collector) -> pd.DataFrame:
     table = table.reindex(columns=[*_SENSOR_COLUMNS, *_ISMN_COLUMNS])  # a resumed conversion has them in another order
     for name in ("ismn_distance_km", *_ISMN_COLUMNS):
         table[name] = table[name].astype(object if name == "climate_KG" else "float64")
-    cover, _ = sensor_land_cover(_WHO, table, None, "none")
-    return add_strata(table.assign(land_cover=cover), soil)
+    result = add_strata(table, soil=soil)
+    result.attrs = {}
+    return result
 
 
 def convert_released(
