@@ -29,7 +29,7 @@ from smnb.papers.batchu2023 import (
     predict_at_sensors,
     predict_sides,
     printed_results,
-    reference_predictions,
+    references_at_sensors,
     results_table,
     side_positions,
     training_samples,
@@ -37,7 +37,6 @@ from smnb.papers.batchu2023 import (
 from smnb.papers.batchu2023.experiment import (
     CLIMATOLOGY,
     PAPER_SWEEP,
-    RIDGE,
     centre_values,
     climatology_predictions,
 )
@@ -45,6 +44,7 @@ from smnb.papers.tables import compare_with, published, published_settings
 from smnb.training import TrainingConfig, load, train
 from smnb.training.losses import huber_loss
 
+RIDGE = "Ridge, centre pixel"
 SENSORS, DATES, CROP = 20, 16, 32
 SIDES = ["train"] * 10 + ["validation"] * 6 + ["test"] * 4
 SMALL = {
@@ -133,7 +133,7 @@ def test_the_network_learns_and_says_what_it_saw(run, coarse_run, store) -> None
     assert {"sensor_id", "time", "observed", "predicted", "station", "climate"} <= set(table.columns)
     assert not [name for name in table if name.startswith("split_")]
     assert table.attrs == {"model": FULL_MODEL, "synthetic": True}
-    references = reference_predictions(store, split="iid")
+    references = references_at_sensors(store, SOURCE_SETS["SMAP + GLDAS NN"], split="iid")
     rmse = {
         name: float(np.sqrt(np.mean((one["validation"]["predicted"] - one["validation"]["observed"]) ** 2)))
         for name, one in {FULL_MODEL: run.predictions, "NN": coarse_run.predictions, **references}.items()
@@ -202,8 +202,8 @@ def test_a_network_of_ones_own_is_trained_as_the_papers(store, tmp_path: Path) -
 
 
 def test_references_are_what_they_say(store: SampleStore) -> None:
-    found = reference_predictions(store, split="iid", ridge=SOURCE_SETS["Sentinel-1 + DEM + SMAP"])
-    assert list(found) == ["SMAP", "GLDAS", CLIMATOLOGY, RIDGE]
+    found = references_at_sensors(store, SOURCE_SETS["Sentinel-1 + DEM + SMAP"], split="iid")
+    assert list(found) == ["SMAP", "GLDAS", CLIMATOLOGY, RIDGE, "SVR, centre pixel", "Gradient boosting, centre pixel"]
     at = side_positions(store, "iid", "test")
     np.testing.assert_array_equal(found["SMAP"]["test"]["predicted"], store.read("smap", at)[:, 0])
 
@@ -249,7 +249,7 @@ def test_centre_values_are_the_four_pixels_around_the_sensor(store: SampleStore)
 
 def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_run, store) -> None:
     experiments = {
-        "SMAP": reference_predictions(store, split="iid")["SMAP"],
+        "SMAP": references_at_sensors(store, SOURCE_SETS["SMAP + GLDAS NN"], split="iid")["SMAP"],
         "SMAP + GLDAS NN": coarse_run.predictions,
         FULL_MODEL: run.predictions,
     }

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from smnb.cli import released as cli_released
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
+from smnb.papers.batchu2023 import SampleStore
 from smnb.papers.batchu2023.released import IsmnLabels, StationIndex, convert_released, shards_of
 from smnb.papers.batchu2023.released.records import open_released
-from smnb.papers.batchu2023 import SampleStore
 
 SIZE = 32
 #: float32 milliseconds of this instant are exact, so that the tests' times are the records'.
@@ -376,7 +376,7 @@ class KillError(Exception):
 
 
 def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("smnb.papers.batchu2023.store.SampleStoreWriter.chunk", property(lambda self: 2))
+    monkeypatch.setattr("smnb.papers.batchu2023.store_writing.SampleStoreWriter.chunk", property(lambda self: 2))
     with IsmnLabels(world["ismn"]) as labels:
         whole = convert_released(opened(world["shards"]), tmp_path / "whole.zarr", labels=labels, splits={})
     count = 0

@@ -23,7 +23,7 @@ from smnb.papers.batchu2023.experiment import (
     predict_at_sensors,
     predict_sides,
     product_predictions,
-    reference_predictions,
+    references_at_sensors,
     training_samples,
 )
 from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet
@@ -82,7 +82,7 @@ __all__ = [
     "printed_results",
     "product_predictions",
     "read_tiles",
-    "reference_predictions",
+    "references_at_sensors",
     "results_table",
     "sample_images",
     "side_positions",

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, FormatError, ParameterError
+from smnb.contract import FormatError, ParameterError
+from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.augmentation import Augmentation
 from smnb.papers.batchu2023.batches import SIDES, MultiSourceDataset, complete_samples, side_positions
 from smnb.papers.batchu2023.inputs import PRODUCTS, SOURCE_SETS, InputSet, stack_channels
@@ -21,8 +22,7 @@ from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig
 HUBER_DELTA = 0.4
 #: The sweep of every experiment of the paper: parameters of `smnb.training.TrainingConfig`, as `smnb sweep` takes them.
 PAPER_SWEEP: dict[str, tuple[float, ...]] = {"learning_rate": (0.1, 0.05, 0.03), "weight_decay": (1e-4, 5e-5, 3e-5)}
-CLIMATOLOGY, RIDGE = "Season's mean of training sensors", "Ridge, centre pixel"
-_ALPHAS = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3, 1e4)
+CLIMATOLOGY = "Season's mean of training sensors"
 #: Predictions by side ("validation", "test").
 Sides = dict[str, pd.DataFrame]
 
@@ -318,59 +318,30 @@ def climatology_predictions(store: SampleStore, sides: Mapping[str, np.ndarray],
     return result
 
 
-def ridge_predictions(
-    store: SampleStore, inputs: InputSet, sides: Mapping[str, np.ndarray], *, train: np.ndarray, validation: np.ndarray
-) -> Sides:
-    """Ridge regression on the channels at the sensor.
-
-    Channels are standardised and missing ones get the training mean. The strength of the penalty is that of the least
-    validation RMSE, which is the choice that the networks' best checkpoint has too.
-    """
-    from sklearn.impute import SimpleImputer
-    from sklearn.linear_model import Ridge
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    features = {one: centre_values(store, inputs, at) for one, at in {"train": train, "validation": validation}.items()}
-    usable = np.isfinite(features["train"]).any(axis=0)
-    if not usable.any():
-        raise ContractError("ridge_predictions", "no channel has a value at the training sensors", got=0)
-    labels, best = store.labels(), None
-    for alpha in _ALPHAS:
-        fitted = make_pipeline(SimpleImputer(), StandardScaler(), Ridge(alpha))
-        fitted.fit(features["train"][:, usable], labels[train])
-        error = fitted.predict(features["validation"][:, usable]) - labels[validation]
-        score = float(np.sqrt(np.mean(error**2)))
-        if best is None or score < best[0]:
-            best = (score, alpha, fitted)
-    result = {}
-    for side, positions in sides.items():
-        values = centre_values(store, inputs, positions)[:, usable]
-        result[side] = prediction_table(store, positions, best[2].predict(values), model=RIDGE)
-        result[side].attrs["alpha"] = best[1]
-    return result
-
-
-def reference_predictions(
-    store: SampleStore, *, split: str, sides: Sequence[str] = SIDES[1:], ridge: InputSet | None = None
+def references_at_sensors(
+    store: SampleStore, inputs: InputSet, *, split: str, sides: Sequence[str] = SIDES[1:], seed: int = 0
 ) -> dict[str, Sides]:
     """Predictions of everything that needs no network, at the samples that networks are scored at.
+
+    The products as they are, where the store has them; the season's mean; and of the inputs' channels at the sensor
+    (`centre_values`) what `smnb.models.baselines.reference_predictions` makes, tuned on whole training sensors.
 
     Parameters
     ----------
     store : SampleStore
+    inputs : InputSet
+        Of the models of the centre pixel.
     split : str
     sides : sequence of str
-    ridge : InputSet, optional
-        Inputs of the ridge regression; none without.
+    seed : int
 
     Returns
     -------
     dict of str to dict of str to DataFrame
-        By name (``SMAP`` and ``GLDAS`` where the store has them, `CLIMATOLOGY`, `RIDGE`), then by side.
+        By name, then by side.
     """
     mask, _ = complete_samples(store)
-    at = {side: side_positions(store, split, side, mask=mask) for side in {"train", "validation", *sides}}
+    at = {side: side_positions(store, split, side, mask=mask) for side in ("train", *sides)}
     wanted = {side: at[side] for side in sides}
     found = {
         name: {side: product_predictions(store, positions, name) for side, positions in wanted.items()}
@@ -378,6 +349,18 @@ def reference_predictions(
         if source in store.sources
     }
     found[CLIMATOLOGY] = climatology_predictions(store, wanted, train=at["train"])
-    if ridge is not None:
-        found[RIDGE] = ridge_predictions(store, ridge, wanted, train=at["train"], validation=at["validation"])
+    everywhere = np.concatenate(list(wanted.values()))
+    predicted = reference_predictions(
+        centre_values(store, inputs, at["train"]),
+        store.labels()[at["train"]],
+        centre_values(store, inputs, everywhere),
+        groups=store.sensor_rows()[at["train"]],
+        rows=REFERENCES[1:],
+        seed=seed,
+    )
+    starts = np.cumsum([len(one) for one in wanted.values()])[:-1]
+    for row, values in predicted.items():
+        name = f"{row[:1].upper()}{row[1:]}, centre pixel"
+        parts = zip(wanted.items(), np.split(values, starts), strict=True)
+        found[name] = {side: prediction_table(store, one, part, model=name) for (side, one), part in parts}
     return found
