@@ -15,7 +15,7 @@ One schema serves the match-up builder and the released records. A store ``name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from smnb.contract import FormatError, ParameterError, RunError, plain
-from smnb.papers.batchu2023.sources import SOURCES, Source
+from smnb.papers.batchu2023.sources import Source
 
 SCHEMA = "samples-2"
 SENSORS_FILE = "sensors.parquet"
@@ -37,29 +37,6 @@ NAT = int(np.iinfo(np.int64).min)
 #: Bytes of a chunk before compression, and most images in one; an image is never divided.
 CHUNK_BYTES, MOST_ROWS = 1 << 20, 16
 _COLUMN_ROWS = 1 << 16
-
-
-def by_name(who: str, given: Iterable[Source | str]) -> dict[str, Source]:
-    """Sources by their names, those of the paper for names.
-
-    Raises
-    ------
-    ParameterError
-        On a name that the paper does not have, or no source.
-    """
-    found = {one.name: one for one in given if isinstance(one, Source)}
-    names = [one for one in given if isinstance(one, str)]
-    if unknown := [one for one in names if one not in SOURCES]:
-        raise ParameterError(
-            who,
-            f"{unknown} are not described",
-            expected=list(SOURCES),
-            next_step="Describe an own source with Source(…)",
-        )
-    found |= {one: SOURCES[one] for one in names}
-    if not found:
-        raise ParameterError(who, "there is no source", got=[], expected=list(SOURCES))
-    return found
 
 
 def image_side(who: str, kind: str, crop: int, resolution: float, low_resolution: float) -> int:
@@ -164,12 +141,12 @@ class SampleStore:
             raise RunError(who, "the store was never finished", got=str(path), next_step="Run its build again")
         self._arrays: dict[str, Any] = {}
         try:
-            self.sources = {name: Source.from_dict(one) for name, one in self.attrs["sources"].items()}
+            self.sources = {name: Source(**one) for name, one in self.attrs["sources"].items()}
             self.crop = int(self.attrs["crop"])
             self.resolution, self.low_resolution = (float(self.attrs[f"{n}resolution_m"]) for n in ("", "low_"))
             self.sensors = pd.read_parquet(self.path / SENSORS_FILE)
             self._label, self._time, self._sensor = (np.asarray(self._root[n][:]) for n in ("label", "time", "sensor"))
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise FormatError(
                 who, f"the store is damaged: {error}", next_step="Copy it again, or run its build again"
             ) from error

@@ -15,13 +15,12 @@ import zarr
 
 from smnb.contract import ContractError, ParameterError, RunError, plain
 from smnb.files import atomic_path, write_json
-from smnb.papers.batchu2023.sources import Source
+from smnb.papers.batchu2023.sources import Source, by_name
 from smnb.papers.batchu2023.store import (
     NAT,
     SCHEMA,
     SENSORS_FILE,
     SampleStore,
-    by_name,
     chunk_rows,
     create_array,
     create_values,
