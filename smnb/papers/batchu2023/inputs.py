@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smnb.contract import ParameterError
+from smnb.contract import FormatError, ParameterError
 from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source
 
 if TYPE_CHECKING:
     import torch
+
+    from smnb.training import Trained
 
 #: Bands that each vegetation index of Sentinel-2 is made of.
 INDEX_BANDS = {"NDVI": ("B8", "B4"), "EVI": ("B8", "B4", "B2")}
@@ -200,6 +202,21 @@ def network_inputs(
     """
     stacked = stack_channels(inputs, part, values, device)
     return stacked if part == "coarse" else stacked.mul_(2.0).sub_(1.0).nan_to_num_(nan=0.0)
+
+
+def inputs_of(trained: Trained) -> InputSet:
+    """Inputs that a network was trained on; a `FormatError` if it was on other data, or they are scaled in another way now."""
+    card, who = trained.card["training"], "inputs_of"
+    if "inputs" not in card:
+        raise FormatError(who, "the network was not trained on a sample store", got=trained.card["model"])
+    inputs = InputSet.from_dict(card["inputs"])
+    now = {name: list(value) for name, value in inputs.normalisation().items()}
+    if card["normalisation"] != now:
+        changed = [name for name, value in now.items() if card["normalisation"].get(name) != value]
+        raise FormatError(
+            who, "the network was trained on other normalisations", got=changed, next_step="Train it again"
+        )
+    return inputs
 
 
 _ALL = {

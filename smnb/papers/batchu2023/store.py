@@ -45,12 +45,8 @@ def image_side(who: str, kind: str, crop: int, resolution: float, low_resolution
         return crop if kind == "high" else 0
     side = crop * resolution / low_resolution
     if side != int(side) or side < 1:
-        raise ParameterError(
-            who,
-            f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels",
-            got=crop,
-            expected=plain(f"a multiple of {low_resolution / resolution:g}"),
-        )
+        what = f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels"
+        raise ParameterError(who, what, got=crop, expected=plain(f"a multiple of {low_resolution / resolution:g}"))
     return int(side)
 
 
@@ -130,13 +126,8 @@ class SampleStore:
         except (FileNotFoundError, zarr.errors.BaseZarrError, ValueError, KeyError) as error:
             raise FormatError(who, f"the folder is no Zarr store: {error}", got=str(path)) from error
         if self.attrs.get("smnb_schema") != SCHEMA:
-            raise FormatError(
-                who,
-                "the store has another schema",
-                got=self.attrs.get("smnb_schema"),
-                expected=SCHEMA,
-                next_step="Build it again",
-            )
+            other = {"got": self.attrs.get("smnb_schema"), "expected": SCHEMA}
+            raise FormatError(who, "the store has another schema", **other, next_step="Build it again")
         if not self.attrs.get("complete"):
             raise RunError(who, "the store was never finished", got=str(path), next_step="Run its build again")
         self._arrays: dict[str, Any] = {}
@@ -147,9 +138,8 @@ class SampleStore:
             self.sensors = pd.read_parquet(self.path / SENSORS_FILE)
             self._label, self._time, self._sensor = (np.asarray(self._root[n][:]) for n in ("label", "time", "sensor"))
         except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise FormatError(
-                who, f"the store is damaged: {error}", next_step="Copy it again, or run its build again"
-            ) from error
+            step = "Copy it again, or run its build again"
+            raise FormatError(who, f"the store is damaged: {error}", next_step=step) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}  # workers open the store themselves
@@ -187,9 +177,8 @@ class SampleStore:
 
     def _source(self, source: str) -> Source:
         if source not in self.sources:
-            raise ParameterError(
-                f"SampleStore ({self.path.name})", "there is no such source", got=source, expected=list(self.sources)
-            )
+            who, known = f"SampleStore ({self.path.name})", list(self.sources)
+            raise ParameterError(who, "there is no such source", got=source, expected=known)
         return self.sources[source]
 
     def _array(self, source: str, name: str) -> Any:
@@ -208,17 +197,12 @@ class SampleStore:
         if array.dtype == bool and array.shape == (len(self),):
             return np.flatnonzero(array)
         if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-            raise ParameterError(
-                "SampleStore.read", "'positions' are no whole numbers", got=f"{array.dtype}, {array.ndim}-d"
-            )
+            got = f"{array.dtype}, {array.ndim}-d"
+            raise ParameterError("SampleStore.read", "'positions' are no whole numbers", got=got)
         array = array.astype(np.int64)
         if array.size and not (-len(self) <= array.min() and array.max() < len(self)):
-            raise ParameterError(
-                "SampleStore.read",
-                "a position is outside the store",
-                got=(int(array.min()), int(array.max())),
-                expected=plain(f"0 to {len(self) - 1}"),
-            )
+            got, expected = (int(array.min()), int(array.max())), plain(f"0 to {len(self) - 1}")
+            raise ParameterError("SampleStore.read", "a position is outside the store", got=got, expected=expected)
         return np.where(array < 0, array + len(self), array)
 
     def image_rows(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.int64]:
@@ -306,22 +290,15 @@ class SampleStore:
                 return np.full(array.chunks, array.fill_value, array.dtype)
             return np.frombuffer(blosc.decompress(path.read_bytes()), array.dtype).reshape(array.chunks)
         except (RuntimeError, ValueError) as error:
-            raise FormatError(
-                f"SampleStore ({self.path.name})",
-                f"chunk {number} of {source} is damaged: {error}",
-                next_step="Copy the store again, or run its build again",
-            ) from error
+            who, step = f"SampleStore ({self.path.name})", "Copy the store again, or run its build again"
+            raise FormatError(who, f"chunk {number} of {source} is damaged: {error}", next_step=step) from error
 
     def _span(self, source: str, crop: int | None) -> slice:
         side = self.side(source)
         size = side if crop is None else crop
         if not isinstance(size, int | np.integer) or not 0 < size <= side or (side - size) % 2:
-            raise ParameterError(
-                "SampleStore.read",
-                f"'crop' is no centred square of {source!r}",
-                got=crop,
-                expected=plain(f"{side}, {side - 2}, … pixels"),
-            )
+            what, expected = f"'crop' is no centred square of {source!r}", plain(f"{side}, {side - 2}, … pixels")
+            raise ParameterError("SampleStore.read", what, got=crop, expected=expected)
         return slice((side - size) // 2, (side + size) // 2)
 
     def image_times(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.datetime64]:

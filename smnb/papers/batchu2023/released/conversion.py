@@ -25,12 +25,20 @@ from smnb.sensors import add_strata
 
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
-_ISMN = "elevation depth_from depth_to climate_KG lc_2010 sand_fraction silt_fraction clay_fraction organic_carbon saturation"
-_ISMN_COLUMNS = tuple(_ISMN.split())
-_SENSOR_COLUMNS = tuple(
-    ["sensor_id", "network", "station", "instrument", "lat", "lon", "n_samples", "ismn_sensor_id", "ismn_distance_km"]
-)
 _SOIL = ("sand", "silt", "clay")
+_FRACTIONS = tuple(f"{part}_fraction" for part in _SOIL)
+_ISMN_COLUMNS = (
+    "elevation",
+    "depth_from",
+    "depth_to",
+    "climate_KG",
+    "lc_2010",
+    *_FRACTIONS,
+    "organic_carbon",
+    "saturation",
+)
+_NAMES, _FOUND = ("network", "station", "instrument"), ("ismn_sensor_id", "ismn_distance_km")
+_SENSOR_COLUMNS = ("sensor_id", *_NAMES, "lat", "lon", "n_samples", *_FOUND)
 _MOVED_KM = 0.1
 
 
@@ -110,7 +118,7 @@ class _Collector:
 
     def _new_sensor(self, record: ReleasedRecord, match: Any) -> dict[str, Any]:
         sensor: dict[str, Any] = {"sensor_id": record.sensor_id}
-        sensor |= dict(zip(("network", "station", "instrument"), record.sensor_id.split("__"), strict=True))
+        sensor |= dict(zip(_NAMES, record.sensor_id.split("__"), strict=True))
         sensor |= {"lat": record.lat, "lon": record.lon, "row": len(self.sensors), "n_samples": 0}
         sensor |= {"ismn_sensor_id": "", "ismn_distance_km": None, "soil": _soil_at_centre(record)}
         if match is not None:
