@@ -13,8 +13,14 @@ import yaml
 
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
-from smnb.loaders.tfrecord import RecordError, ShardError, masked_crc32c, parse_example, read_records
-from smnb.loaders.tfrecord.example import decode_varints
+from smnb.loaders.tfrecord import (
+    RecordError,
+    ShardError,
+    decode_varints,
+    masked_crc32c,
+    parse_example,
+    read_records,
+)
 from smnb.papers.batchu2023.normalisation import denormalise
 from smnb.papers.batchu2023.released.records import open_released
 
@@ -355,7 +361,7 @@ def test_the_catalog_opens_it_and_checks_the_first_record(tmp_path):
     text = {
         "multisource_released": {
             "description": "Released records.",
-            "loader": "smnb.loaders.tfrecord:open_released",
+            "loader": "smnb.papers.batchu2023.released.records:open_released",
             "files": ["r/*.tfrecord.gz"],
             "variables": {"soil_moisture": {"native": ["sm_0_5", "sm_5_5"], "units": "m3 m-3"}},
             "licence": "CC-BY 4.0",

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, FormatError, ParameterError, SmnbError, plain
 from smnb.loaders import check_paths
-from smnb.loaders.tfrecord.example import Feature, parse_example
-from smnb.loaders.tfrecord.framing import RecordError, ShardError, read_records
+from smnb.loaders.tfrecord import Feature, RecordError, ShardError, parse_example, read_records
 from smnb.papers.batchu2023.released import schema
 
 ON_ERROR = ("raise", "skip")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, ParameterError, plain
-from smnb.loaders.tfrecord.example import Feature
+from smnb.loaders.tfrecord import Feature
 from smnb.papers.batchu2023.normalisation import dequantise, normalise
 
 #: Field of each band, by source.

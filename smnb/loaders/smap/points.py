@@ -11,36 +11,27 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, check_dataset, plain, stamp
+from smnb.contract import FormatError, plain
 from smnb.grids import M09, EaseWindow
-from smnb.loaders import check_paths, parse_period
-from smnb.loaders.smap.cells import CellList, Listed, build_cells, list_cells
-from smnb.loaders.smap.fields import POINT_LIST
-from smnb.loaders.smap.flags import FLAG_FILL
-from smnb.loaders.smap.granules import Granule, open_h5, resolve_window
-from smnb.loaders.smap.reading import count_masks
-from smnb.loaders.smap.selection import Selection, check_option
+from smnb.loaders import check_paths, choose, finish, in_period
+from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
+from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
+from smnb.loaders.smap.level2 import build_listed
+from smnb.loaders.smap.reading import Cells, Piece, count_masks
 
 _NAME = re.compile(r".+_(\d{4}-\d{2}-\d{2})\.nc")
 _FIELDS = {"baseline": "soil_moisture", "dca": "soil_moisture_dca"}
-#: What becomes of cells that are in both of a day's lists.
-_REPEATED = ("mean", "keep", "raise")
 #: Furthest that a point may be from the centre of its cell: float32 latitudes and longitudes are good to 1e-5 degrees.
 _OFF_CENTRE = 1e-3
 
 
 def _list_files(who: str, paths: Sequence[str | Path], start: str | None, end: str | None) -> list[Granule]:
-    first, last = parse_period(who, start, end)
     days: dict[np.datetime64, Path] = {}
     for path in check_paths(who, paths):
         match = _NAME.fullmatch(path.name)
         if match is None:
             raise FormatError(
-                who,
-                "a file's name does not end with a day",
-                got=path.name,
-                expected="Western-Australia_2020-01-01.nc",
-                next_step="Take it out of the entry's files",
+                who, "a file's name does not end with a day", got=path.name, expected="Western-Australia_2020-01-01.nc"
             )
         try:
             day = np.datetime64(match[1], "ns")
@@ -49,20 +40,16 @@ def _list_files(who: str, paths: Sequence[str | Path], start: str | None, end: s
         if day in days:
             raise FormatError(who, "two files are of one day", got=[days[day].name, path.name])
         days[day] = path
-    found = [
-        Granule(days[day], "SPL3SMP_E", day, "unknown")
-        for day in sorted(days)
-        if (first is None or day >= first) and (last is None or day <= last)
-    ]
-    if not found:
-        raise CatalogError(
-            who, "no file in the period", got=(str(min(days)), str(max(days))), expected=plain(f"{start} to {end}")
-        )
-    return found
+    order = np.array(sorted(days))
+    return [Granule(days[day], "SPL3SMP_E", day, "unknown") for day in order[in_period(who, order, start, end, "file")]]
 
 
-def _rowcol(where: str, lat: NDArray, lon: NDArray) -> tuple[NDArray, NDArray]:
-    """Cells whose centres the points are."""
+def _two_lists(where: str, lat: NDArray, lon: NDArray, region: EaseWindow | None) -> list[Cells]:
+    """A file's points as its two lists, which lie one behind the other, each row by row from the north.
+
+    The second begins where the order breaks. It is empty where there is one overpass only, or where the second happens
+    to lie south of the first.
+    """
     row, col = M09.rowcol(lat, lon, outside="mask")
     if lat.shape != lon.shape or (row < 0).any():
         raise FormatError(where, "points have no position on the 9 km EASE-Grid 2.0", got=int((row < 0).sum()))
@@ -76,36 +63,22 @@ def _rowcol(where: str, lat: NDArray, lon: NDArray) -> tuple[NDArray, NDArray]:
             expected=plain(f"<= {_OFF_CENTRE} degrees"),
             next_step="These are points of another grid",
         )
-    return row, col
-
-
-def _lists(where: str, row: NDArray, col: NDArray, region: EaseWindow | None) -> tuple[CellList, CellList]:
-    """A file's points as its two lists, which lie one behind the other, each row by row from the north.
-
-    The second begins where the order breaks. It is empty where there is one overpass only, or where the second happens
-    to lie south of the first.
-    """
-    flat = row * M09.n_cols + col
-    number = np.concatenate([np.zeros(min(flat.size, 1), int), np.cumsum(np.diff(flat) <= 0)])
+    number = np.concatenate([np.zeros(min(row.size, 1), int), np.cumsum(np.diff(row * M09.n_cols + col) <= 0)])
     if number.size and number[-1] > 1:
         raise FormatError(
             where,
             "the points are more than two lists in order of rows and columns",
             got=int(number[-1]) + 1,
             expected="a morning and an evening list",
-            next_step="These are no lists of SPL3SMP_E as this loader knows them",
         )
-    first, second = (
-        list_cells(where, M09, np.where(number == k, row, FLAG_FILL), np.where(number == k, col, FLAG_FILL), region)
-        for k in (0, 1)
-    )
-    return first, second
+    each = ((np.where(number == k, row, FLAG_FILL), np.where(number == k, col, FLAG_FILL)) for k in (0, 1))
+    return [Cells.find(where, M09, *one, region) for one in each]
 
 
 def open_smap_e_points(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     start: str | None = None,
     end: str | None = None,
@@ -124,12 +97,6 @@ def open_smap_e_points(
     ----------
     paths : sequence of path-like
         NetCDF 4 files, one a day, whose names end with it ("Western-Australia_2020-01-01.nc").
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
-    start, end : str, optional
-        First and last day, inclusive.
     region : (west, south, east, north) or EaseWindow, optional
         Cells whose centres are inside the box, degrees; default the smallest window that holds all points.
     option : {"baseline", "dca"}
@@ -137,7 +104,7 @@ def open_smap_e_points(
     repeated : {"mean", "keep", "raise"}
         What becomes of cells that both overpasses saw: their mean; both, along a dimension ``overpass`` (1 and 2, in the
         order of the file); or an error.
-    count : bool
+    catalog_id, synthetic, start, end, count
         As `smnb.loaders.smap.open_l3`.
 
     Returns
@@ -158,28 +125,29 @@ def open_smap_e_points(
         For an unknown option, or a region as in `smnb.loaders.smap.open_l3`.
     """
     who = "open_smap_e_points"
-    check_option(who, "option", option, list(_FIELDS))
-    check_option(who, "repeated", repeated, _REPEATED)
-    selection = Selection(who, POINT_LIST, "passive", list(POINT_LIST), "none", "none", ())
+    choose(who, "option", option, list(_FIELDS))
+    choose(who, "repeated", repeated, ("mean", "keep", "raise"))
+    selection = Selection(who, POINT_LIST, list(POINT_LIST))
     area = resolve_window(who, M09, region)
-    listed, n_repeated = [], 0
-    for granule in _list_files(who, paths, start, end):
+    granules = _list_files(who, paths, start, end)
+    pieces, n_repeated = np.empty((len(granules), 2), dtype=object), 0
+    for i, granule in enumerate(granules):
         where = f"{who}({granule.path.name})"
         with open_h5(who, granule.path) as file:
             absent = [name for name in ("latitude", "longitude") if name not in file]
             if absent:
                 raise FormatError(where, f"variables {absent} are missing", got=sorted(file))
-            row, col = _rowcol(where, *(file[name][()].astype("float64") for name in ("latitude", "longitude")))
-            lists = _lists(where, row, col, area)
-            roles = selection.find(granule, file, "", row.shape, renamed={"soil_moisture": _FIELDS[option]})
-        twice = np.intersect1d(*(cells.row.astype("int64") * M09.n_cols + cells.col for cells in lists)).size
+            lat, lon = (file[name][()].astype("float64") for name in ("latitude", "longitude"))
+            lists = _two_lists(where, lat, lon, area)
+            natives = selection.find(where, file, "", lat.shape, {"soil_moisture": _FIELDS[option]})
+        pieces[i] = [Piece(granule, "/", natives, cells) for cells in lists]
+        twice = np.intersect1d(*(cells.row * M09.n_cols + cells.col for cells in lists)).size
         if twice and repeated == "raise":
             raise FormatError(
                 where, f"{twice} cells are in both lists of the day", next_step="Pass repeated='mean' or 'keep'"
             )
         n_repeated += twice
-        listed.append(Listed(granule, "/", lists, roles))
-    dataset = build_cells(selection, M09, area, listed, keep_empty=True)
+    dataset = build_listed(selection, M09, area, pieces, keep_empty=True)
     if repeated == "keep":
         name = {"long_name": "list within the day's file; which is the morning's is not stated"}
         dataset = dataset.assign_coords(overpass=("overpass", [1, 2], name))
@@ -193,13 +161,13 @@ def open_smap_e_points(
         del dataset.attrs[name]  # the lists have none of this
     dataset.attrs |= {"soil_moisture_option": option, "repeated_cells": n_repeated}
     n_empty = len(json.loads(dataset.attrs["granules_without_cells"]))
-    stamp(
-        dataset,
+    return finish(
+        count_masks(dataset) if count else dataset,
+        who,
         source="SMAP L3 radiometer, SPL3SMP_E, lists of points",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(listed)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
+        step=f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
         f"option {option}; {n_repeated} cells seen twice in a day: {repeated}",
+        require=["soil_moisture"],
     )
-    dataset = count_masks(dataset) if count else dataset
-    return check_dataset(dataset, who=who, require=("soil_moisture",))
