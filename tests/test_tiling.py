@@ -24,7 +24,7 @@ from smnb.maps.checkpoint import SmenForm, map_checkpoint
 from smnb.models import build_model
 from smnb.models.smen import SMEN
 from smnb.papers.hu2018_amsre.dense import write_maps
-from smnb.papers.smen.experiment import add_level
+from smnb.papers.smen import add_level
 from smnb.training.checkpoints import load_model, save_model
 from smnb.training.scaling import MinMaxScaler
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, plain
-from smnb.grids import M01, EaseWindow
+from smnb.grids import EaseWindow
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.matchup import match_tables
 
@@ -70,30 +70,22 @@ def select_sensors(
     return sensors[kept].reset_index(drop=True), counts
 
 
-def located_sensors(sensors: pd.DataFrame) -> pd.DataFrame:
-    """Add ``row`` and ``col`` of the global 1 km grid to a table with ``lat`` and ``lon``."""
-    row, col = M01.rowcol(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
-    return sensors.assign(row=row, col=col)
-
-
 def readings_at(
-    tables: InSituTables, sensors: pd.DataFrame, area: EaseWindow, times: np.ndarray, *, window: str, method: str
+    tables: InSituTables, sensors: pd.DataFrame, area: EaseWindow, times: np.ndarray, window: str
 ) -> pd.DataFrame:
-    """What the sensors of an area read around each time.
+    """Mean of what the sensors of an area read around each time.
 
     Parameters
     ----------
     tables : InSituTables
         Readings, quality flags applied.
     sensors : DataFrame
-        From `located_sensors`.
+        With ``row`` and ``col`` of the global 1 km grid.
     area : EaseWindow
-        Of the 1 km grid.
+        Of that grid.
     times : ndarray of datetime64, shape (time,)
     window : str
         Largest distance of a reading from the time, with its unit.
-    method : {"mean", "nearest"}
-        The mean of a sensor's readings within the window, or the nearest one.
 
     Returns
     -------
@@ -101,27 +93,19 @@ def readings_at(
         One row a time and sensor that has a reading: ``time_index``, ``sensor_id``, ``row``, ``col`` (of the global grid),
         ``soil_moisture`` (m3 m-3), ``n_readings``.
     """
-    inside = (
-        (sensors["row"] >= area.row_start)
-        & (sensors["row"] < area.row_stop)
-        & (sensors["col"] >= area.col_start)
-        & (sensors["col"] < area.col_stop)
-    )
-    here = sensors.loc[inside, ["sensor_id", "row", "col"]]
+    rows, cols = area.row_start + np.array([0, area.shape[0] - 1]), area.col_start + np.array([0, area.shape[1] - 1])
+    here = sensors.loc[sensors["row"].between(*rows) & sensors["col"].between(*cols), ["sensor_id", "row", "col"]]
+    columns = ["time_index", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
+    if here.empty:
+        return pd.DataFrame(columns=columns)
     wanted = pd.concat(
         [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)], ignore_index=True
     )
-    columns = ["time_index", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
-    if wanted.empty:
-        return pd.DataFrame(columns=columns)
-    readings = tables.readings
-    readings = readings[readings["sensor_id"].isin(set(here["sensor_id"]))]
-    near = (readings["time"] >= np.min(times) - pd.Timedelta(window)) & (
-        readings["time"] <= np.max(times) + pd.Timedelta(window)
+    span, table = pd.Timedelta(window), tables.readings
+    near = table["sensor_id"].isin(set(here["sensor_id"])) & table["time"].between(
+        times.min() - span, times.max() + span
     )
-    readings = readings.loc[near, ["sensor_id", "time", "soil_moisture"]].assign(
-        sensor_id=readings.loc[near, "sensor_id"].astype(str)
-    )
-    found, _ = match_tables(wanted, readings, value="soil_moisture", window=window, method=method)
+    readings = table.loc[near, ["sensor_id", "time", "soil_moisture"]].astype({"sensor_id": str})
+    found, _ = match_tables(wanted, readings, value="soil_moisture", window=window, method="mean")
     found = found.rename(columns={"soil_moisture_count": "n_readings"})
     return found.loc[found["soil_moisture"].notna(), columns].reset_index(drop=True)

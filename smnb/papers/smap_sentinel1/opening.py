@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import xarray as xr
+import yaml
 
 from smnb.catalog import Catalog
-from smnb.contract import CatalogError, ParameterError
+from smnb.contract import ParameterError
 from smnb.grids import M01, M09, EaseWindow
-from smnb.papers.smap_sentinel1.data.matching import SceneProducts
-from smnb.papers.smap_sentinel1.places import PLACES
+from smnb.papers.smap_sentinel1.cutting import SceneProducts
 
 #: Catalog entry of each product.
 FUSION_IDS = {
@@ -20,6 +20,13 @@ FUSION_IDS = {
     "baseline": "fusion_smap_s1_l2",
     "insitu": "fusion_ismn",
     "truth": "sandbox_fusion_truth",
+}
+#: Title and window of twenty places of the contiguous US, ``places.yaml``; the sandbox simulates them.
+PLACES: dict[str, tuple[str, EaseWindow]] = {
+    name: (title, EaseWindow(M01, row, row + cells, col, col + cells))
+    for name, (title, row, col, cells) in yaml.safe_load(
+        (Path(__file__).parent / "places.yaml").read_text(encoding="utf-8")
+    ).items()
 }
 
 
@@ -55,13 +62,6 @@ def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
     return places or None
 
 
-def _files(catalog: Catalog, catalog_id: str, root: Path) -> list[Path]:
-    try:
-        return list(catalog.resolve(catalog_id, root))
-    except CatalogError:
-        return []
-
-
 def open_fusion_scenes(
     catalog: Catalog,
     root: Path,
@@ -70,10 +70,10 @@ def open_fusion_scenes(
     start: str = "2020-09-01",
     end: str = "2020-09-30",
     ids: Mapping[str, str] = FUSION_IDS,
-    flag_policy: str = "retrieved",
-    overpass: str = "am",
 ) -> list[SceneProducts]:
     """Open Sentinel-1, SMAP's 9 km product and, where they are, the active-passive product and the truth of each place.
+
+    Retrievals of both products are taken as retrieved, the 9 km product's in the morning.
 
     Parameters
     ----------
@@ -87,14 +87,6 @@ def open_fusion_scenes(
     ids : mapping of str to str
         Catalog entries, by the keys of `FUSION_IDS`: backscatter of SPL2SMAP_S takes the place of GRD scenes with
         ``ids | {"sigma0": <the entry of SPL2SMAP_S>}``.
-    flag_policy : str
-        Which retrievals of both products to keep, as in `smnb.loaders.smap`.
-    overpass : {"am", "pm"}
-        Of the 9 km product.
-
-    Returns
-    -------
-    list of SceneProducts
 
     Raises
     ------
@@ -103,48 +95,36 @@ def open_fusion_scenes(
     CatalogError
         If Sentinel-1 or the 9 km product is absent.
     """
-    truths = {path.stem for path in _files(catalog, ids["truth"], root)}
-    titles = {name: title for name, (title, _) in PLACES.items()}
+    who = "open_fusion_scenes"
+    truths = {path.stem for path in catalog.resolve(ids["truth"], root)} if catalog.holds(ids["truth"], root) else set()
     if places is None:
         places = {name: window for name, (_, window) in PLACES.items() if name in truths}
         if not places:
             raise ParameterError(
-                "open_fusion_scenes",
+                who,
                 "no place was named, and the archive holds none of the sandbox",
                 got=str(root),
                 next_step='Pass places={"name": M01.window(south=…, north=…, west=…, east=…)}, or write one: smnb sandbox',
             )
-    period = {"start": start, "end": end}
-    has_baseline = bool(_files(catalog, ids["baseline"], root))
+    period, policy = {"start": start, "end": end}, {"flag_policy": "retrieved"}
+    has_baseline = catalog.holds(ids["baseline"], root)
     result = []
     for name, window in places.items():
         if window.grid != M01:
-            raise ParameterError("open_fusion_scenes", f"{name!r} is not on the 1 km grid", got=window, expected="M01")
+            raise ParameterError(who, f"{name!r} is not on the 1 km grid", got=window, expected="M01")
         sigma0 = _open_sigma0(catalog, root, ids["sigma0"], window, period)
         around = window.covering(M09).grown(1)  # between whose centres is interpolated
-        passive = catalog.open(
-            ids["passive"],
-            root,
-            region=around,
-            overpass=overpass,
-            flag_policy=flag_policy,
-            variables=["tb", "soil_moisture", "observation_time"],
-            **period,
-        )
+        wanted = {"overpass": "am", "variables": ["tb", "soil_moisture", "observation_time"]}
+        passive = catalog.open(ids["passive"], root, region=around, **wanted, **policy, **period)
         baseline = truth = None
         if has_baseline:
-            baseline = catalog.open(
-                ids["baseline"],
-                root,
-                region=window,
-                resolution="1km",
-                variables=["soil_moisture"],
-                flag_policy=flag_policy,
-                **period,
-            )["soil_moisture"].load()
+            wanted = {"resolution": "1km", "variables": ["soil_moisture"]}
+            baseline = catalog.open(ids["baseline"], root, region=window, **wanted, **policy, **period)
+            baseline = baseline["soil_moisture"].load()
         if name in truths:
             truth = catalog.open(ids["truth"], root, region=name)["soil_moisture"].load()
-        result.append(SceneProducts(name, titles.get(name, name), sigma0, passive, baseline, truth))
+        title = PLACES[name][0] if name in PLACES else name
+        result.append(SceneProducts(name, title, sigma0, passive, baseline, truth))
     return result
 
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import EaseWindow
-from smnb.papers.smap_sentinel1.data.samples import FusionSamples
-from smnb.sensors.splits import Audit, make_split
+from smnb.papers.smap_sentinel1.samples import FusionSamples
+from smnb.sensors.splits import make_split
 
 SIDES = ("train", "validation")
 #: Leaks that the method itself brings: images cover all sensors, and 9 km cells may hold several.
@@ -29,66 +29,31 @@ class FusionSplit:
 
     Parameters
     ----------
-    kind : {"sensors", "scenes"}
     sides : Series
         "train", "validation" or "buffer" by ``sensor_id``.
     train, validation : ndarray of int
         Patches that have something to learn from, and to score with. Split by sensors, most are in both.
-    audit : Audit, optional
-        What the sides share, of a split by sensors.
     held_out : tuple of str
         Places that no training sees.
     notes : dict of str to int
+        Sensors by side, and what the sides share, by leak.
     """
 
-    kind: str
     sides: pd.Series = field(repr=False)
     train: np.ndarray = field(repr=False)
     validation: np.ndarray = field(repr=False)
-    audit: Audit | None = field(default=None, repr=False)
     held_out: tuple[str, ...] = ()
     notes: dict[str, int] = field(default_factory=dict)
 
     def ids(self, side: str) -> list[str]:
         """Sensors of a side."""
-        if side not in SIDES:
-            raise ParameterError("FusionSplit.ids", "unknown side", got=side, expected=SIDES)
         return self.sides.index[self.sides == side].tolist()
 
     def patches(self, side: str) -> np.ndarray:
         """Patches of a side."""
         if side not in SIDES:
             raise ParameterError("FusionSplit.patches", "unknown side", got=side, expected=SIDES)
-        return self.train if side == "train" else self.validation
-
-    def check(self, samples: FusionSamples) -> FusionSplit:
-        """Raise unless every sensor has one side and no pixel has two; return the split.
-
-        Raises
-        ------
-        ContractError
-            If a sensor of the samples has no side, or two sensors of one pixel are on different sides.
-        """
-        who = "FusionSplit.check"
-        sensors = samples.sensors.assign(side=samples.sensors["sensor_id"].map(self.sides))
-        if sensors["side"].isna().any():
-            raise ContractError(
-                who, "sensors were not split", got=sensors.loc[sensors["side"].isna(), "sensor_id"].tolist()[:3]
-            )
-        per_pixel = sensors.groupby(["row", "col"])["side"].nunique()
-        if (per_pixel > 1).any():
-            raise ContractError(
-                who,
-                "sensors of one pixel are on different sides",
-                got=per_pixel.index[per_pixel > 1].tolist()[:3],
-                next_step="Split with split_sensors, which keeps a pixel's sensors together",
-            )
-        return self
-
-
-def _with_pixels(samples: FusionSamples, ids: Sequence[str]) -> np.ndarray:
-    """Patches with a pixel of these sensors."""
-    return np.unique(samples.in_situ.loc[samples.in_situ["sensor_id"].isin(set(ids)), "patch"].to_numpy("int64"))
+        return getattr(self, side)
 
 
 def split_sensors(
@@ -114,14 +79,10 @@ def split_sensors(
         Leaks to accept (`smnb.sensors.splits.LEAKS`). With ``accept=()`` no two sides may share a 9 km cell or have 1 km squares
         around them that overlap.
 
-    Returns
-    -------
-    FusionSplit
-
     Raises
     ------
     ContractError
-        If the split leaks more than is accepted.
+        If there is no sensor, or the split leaks more than is accepted.
     ParameterError
         If a side stays empty.
     """
@@ -139,6 +100,7 @@ def split_sensors(
     units = sensors[["sensor_id", "lat", "lon"]].assign(
         network="1 km pixel", station=sensors["row"].astype(str) + "," + sensors["col"].astype(str)
     )
+    audited = {"footprint_km": 1.0, "coarse_cells": ("ease2_9km",)}
     split = make_split(
         units,
         "station",
@@ -146,18 +108,15 @@ def split_sensors(
         fractions=(1.0 - validation, validation, 0.0),
         buffer_km=buffer_km,
         accept=accept,
-        footprint_km=1.0,
-        coarse_cells=("ease2_9km",),
+        **audited,
     )
     sides = split.assignment
-    found = split.audit(footprint_km=1.0, coarse_cells=("ease2_9km",))
-    train, held = (sides.index[sides == side].tolist() for side in SIDES)
-    notes = {f"sensors_{side}": count for side, count in split.counts().items()} | {
-        f"validation_{leak}": count for leak, count in found.leaks.items()
-    }
+    notes = {f"sensors_{side}": count for side, count in split.counts().items()}
+    notes |= {f"validation_{leak}": count for leak, count in split.audit(**audited).leaks.items()}
+    held = samples.in_situ["sensor_id"].isin(set(sides.index[sides == "validation"]))
     # every patch has its inputs and its product to learn from
-    patches = np.arange(len(samples)) if len(train) else np.empty(0, dtype="int64")
-    return FusionSplit("sensors", sides, patches, _with_pixels(samples, held), found, (), notes).check(samples)
+    everything = np.arange(len(samples) if (sides == "train").any() else 0)
+    return FusionSplit(sides, everything, np.unique(samples.in_situ.loc[held, "patch"].to_numpy("int64")), (), notes)
 
 
 def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSplit:
@@ -167,12 +126,7 @@ def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSpl
     ----------
     samples : FusionSamples
     scenes : sequence of str
-        Names of the places that validate.
-
-    Returns
-    -------
-    FusionSplit
-        Patches of other places that overlap a held-out one are dropped, and counted.
+        Names of the places that validate. Patches of other places that overlap one of them are dropped, and counted.
 
     Raises
     ------
@@ -185,27 +139,17 @@ def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSpl
         raise ParameterError(who, "unknown places, none, or all", got=list(scenes), expected=sorted(known))
     is_held = np.isin(samples.scene, held)
     windows = [w for w, yes in zip(samples.windows, is_held, strict=True) if yes]
-    overlaps = np.array(
-        [not yes and any(_meet(w, o) for o in windows) for w, yes in zip(samples.windows, is_held, strict=True)]
-    )
+    overlaps = ~is_held & np.array([any(_meet(w, other) for other in windows) for w in samples.windows])
     train = np.flatnonzero(~is_held & ~overlaps)
     if train.size == 0:
         raise ParameterError(who, "every other place overlaps the held-out ones", got=list(held))
-    table = samples.in_situ
     # a sensor in two overlapping places validates
-    validating = set(table.loc[is_held[table["patch"]], "sensor_id"])
-    sides = pd.Series(
-        ["validation" if one in validating else "train" for one in samples.sensors["sensor_id"]],
-        index=pd.Index(samples.sensors["sensor_id"]),
-        name="split",
-        dtype=object,
-    )
-    notes = {
-        "patches_overlapping_held_out": int(overlaps.sum()),
-        "sensors_train": int((sides == "train").sum()),
-        "sensors_validation": int((sides == "validation").sum()),
-    }
-    return FusionSplit("scenes", sides, train, np.flatnonzero(is_held), None, held, notes).check(samples)
+    validating = set(samples.in_situ.loc[is_held[samples.in_situ["patch"]], "sensor_id"])
+    ids = samples.sensors["sensor_id"]
+    sides = pd.Series(np.where(ids.isin(validating), "validation", "train"), pd.Index(ids), object, "split")
+    notes = {"patches_overlapping_held_out": int(overlaps.sum())}
+    notes |= {f"sensors_{side}": int((sides == side).sum()) for side in SIDES}
+    return FusionSplit(sides, train, np.flatnonzero(is_held), held, notes)
 
 
 def _meet(a: EaseWindow, b: EaseWindow) -> bool:
