@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from smnb.cli.app import app as APP
 from smnb.contract import ParameterError, RunError
-from smnb.papers.batchu2023.store import SampleStore
+from smnb.papers.batchu2023 import SampleStore
 
 WEST, NORTH, SIDE, CROP = 620_000.0, 3_360_000.0, 400, 64
 
@@ -159,7 +159,7 @@ def test_crops_are_those_that_rasterio_cuts(archive, run, tmp_path):
     assert "up to date" in again.stdout
     assert "7 samples of 2 sensors" in again.stdout
     assert isinstance(other.exception, RunError)
-    store = SampleStore.open(tmp_path / "a.zarr")
+    store = SampleStore(tmp_path / "a.zarr")
     images, samples = store.read("sentinel1"), store.samples
     where = dict(zip(sensors["sensor_id"], zip(sensors["lat"], sensors["lon"], strict=True), strict=True))
     for i, row in samples.iterrows():

@@ -54,7 +54,8 @@ def matchup(
     so a build that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.catalog import Catalog
-    from smnb.papers.batchu2023.matchup import PAPER_DEPTHS, build_matchups
+    from smnb.papers.batchu2023 import build_matchups
+    from smnb.papers.batchu2023.join import PAPER_DEPTHS
 
     entries, splits = _entries(source), _splits(split, seed)
     catalog = Catalog.load()
@@ -78,25 +79,25 @@ def matchup(
             progress=lambda name, done, total: progress(name, "cell", done, total),
         )
     content = {
-        "written": str(result.path),
+        "written": str(result.store.path),
         "counts": result.counts,
-        "splits": result.splits,
+        "splits": result.store.attrs["splits"],
         "tasks": result.n_tasks,
         "resumed": result.n_resumed,
         "was_finished": result.was_finished,
         "seconds": round(result.seconds, 3),
     }
     resumed = f", {result.n_resumed} of {result.n_tasks} tasks from before" if result.n_resumed else ""
-    written = f"written: {result.path} in {result.seconds:.1f} s{resumed}"
-    show(content, as_json, str(result), f"up to date: {result.path}" if result.was_finished else written)
+    written = f"written: {result.store.path} in {result.seconds:.1f} s{resumed}"
+    show(content, as_json, str(result), f"up to date: {result.store.path}" if result.was_finished else written)
 
 
 def _entries(given: list[str] | None) -> dict[str, str]:
     """Source to its catalog entry."""
-    from smnb.papers.batchu2023.matchup import CATALOG_IDS
+    from smnb.papers.batchu2023 import SOURCES
 
     if not given:
-        return CATALOG_IDS
+        return {name: one.catalog_id for name, one in SOURCES.items()}
     entries: dict[str, str] = {}
     for one in given:
         name, _, entry = one.partition("=")
@@ -109,7 +110,7 @@ def _entries(given: list[str] | None) -> dict[str, str]:
 
 
 def _splits(names: list[str] | None, seed: int) -> dict[str, dict[str, Any]]:
-    from smnb.papers.batchu2023.matchup import DEFAULT_SPLITS
+    from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS
 
     if names == ["none"]:
         return {}
