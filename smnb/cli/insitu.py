@@ -25,7 +25,7 @@ def ingest(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
 ) -> None:
     """Write in-situ readings as sensors.parquet and readings.parquet."""
-    from smnb.loaders.insitu import ingest as write_tables
+    from smnb.loaders.insitu import write_tables
 
     report = write_tables(
         archive, out, flags=flags, depth=None if any_depth else depth, start=start, end=end, cache_dir=cache

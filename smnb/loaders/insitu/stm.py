@@ -12,24 +12,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, plain
+from smnb.loaders.insitu.sensors import Readings
 
 #: ISMN's variable codes in file names.
 VARIABLE_NAMES = {
-    "sm": "soil_moisture",
-    "ts": "soil_temperature",
-    "su": "soil_suction",
-    "p": "precipitation",
-    "ta": "air_temperature",
-    "sd": "snow_depth",
-    "sweq": "snow_water_equivalent",
-    "tsf": "surface_temperature",
+    **{"sm": "soil_moisture", "ts": "soil_temperature", "su": "soil_suction", "p": "precipitation"},
+    **{"ta": "air_temperature", "sd": "snow_depth", "sweq": "snow_water_equivalent", "tsf": "surface_temperature"},
 }
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _DECIMAL = r"[-+]?\d+\.\d+"
@@ -91,30 +86,6 @@ class StmHeader:
     variable: str
 
 
-@dataclass
-class Series:
-    """Readings as a file has them, in its order: nothing is removed yet.
-
-    Parameters
-    ----------
-    time : ndarray of datetime64[ns]
-        UTC.
-    value : ndarray of float32
-        Native units; NaN where the file says NaN, -9999 where it says so.
-    flag, provider_flag : ndarray of int32
-        Codes into `flags` and `provider_flags`.
-    flags, provider_flags : list of str
-        The different texts.
-    """
-
-    time: NDArray[np.datetime64]
-    value: NDArray[np.float32]
-    flag: NDArray[np.int32]
-    provider_flag: NDArray[np.int32]
-    flags: list[str]
-    provider_flags: list[str]
-
-
 def _unix_lines(data: bytes) -> bytes:
     """ISMN has shipped LF, CRLF, CR and LF CR; blank lines are skipped later."""
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
@@ -126,32 +97,19 @@ def count_lines(data: bytes) -> int:
     return len(re.findall(rb"^\s*\d{4}/", data, re.MULTILINE))
 
 
-def _split_name(name: str) -> dict[str, str]:
-    match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
-    if match is None:
-        raise FormatError(
-            name,
-            "the name is not of ISMN's form, which alone says the variable",
-            expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm",
-        )
-    return match.groupdict()
+def _place_of(line: str) -> re.Match[str] | None:
+    """Network, station and place of a line of the CEOP format, after its one or two times."""
+    time = _TIME.match(line)
+    second = _TIME.match(line, time.end())
+    return _CEOP_PLACE.match(line, second.end() if second else time.end())
 
 
 def parse_header(name: str, head: bytes) -> StmHeader:
     """Tell the format of a file and the metadata of its sensor.
 
-    Parameters
-    ----------
-    name : str
-        The member's path; the variable, and in the CEOP format the instrument, are only there.
-    head : bytes
-        The file's beginning, at least its first line.
-
-    Returns
-    -------
-    StmHeader
-        Network and station are those inside the file, whose names keep characters that file names lose. Depths are
-        the file name's, which has six decimals, once they agree with the rounded ones inside.
+    `name` is the member's path, since the variable, and in the CEOP format the instrument, are only there; `head` is the
+    file's beginning, at least its first line. Network and station are those inside the file, whose names keep characters
+    that file names lose. Depths are the file name's, which has six decimals, once they agree with the rounded ones inside.
 
     Raises
     ------
@@ -159,17 +117,21 @@ def parse_header(name: str, head: bytes) -> StmHeader:
         If the name is of another form, the file is empty, its first line holds no numbers where the coordinates
         should be, they are out of range, or the depths in name and header contradict each other.
     """
-    named = _split_name(name)
+    named = _FILE_NAME.fullmatch(PurePosixPath(name).name)
+    if named is None:
+        raise FormatError(
+            name,
+            "the name is not of ISMN's form, which alone says the variable",
+            expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm",
+        )
     first = next((line for line in _unix_lines(head).split(b"\n") if line.strip()), b"").decode("utf-8", "replace")
     if not first:
         raise FormatError(name, "the file is empty")
-    time = _TIME.match(first)
-    if time is None:
+    if _TIME.match(first) is None:
         _refuse_zone(name, 1, first)
         layout, match = "header_values", _HEADER.fullmatch(first)
     else:
-        second = _TIME.match(first, time.end())
-        layout, match = "ceop_sep", _CEOP_PLACE.match(first, second.end() if second else time.end())
+        layout, match = "ceop_sep", _place_of(first)
     if match is None:
         raise FormatError(
             name,
@@ -191,18 +153,8 @@ def parse_header(name: str, head: bytes) -> StmHeader:
         )
     inside = (match.group(9) or "") if layout == "header_values" else ""
     code = named["variable"].lower()
-    return StmHeader(
-        layout,
-        match.group(2),
-        match.group(3),
-        lat,
-        lon,
-        elevation,
-        depth_from,
-        depth_to,
-        inside or named["instrument"],
-        VARIABLE_NAMES.get(code, code),
-    )
+    place = (match[2], match[3], lat, lon, elevation, depth_from, depth_to)
+    return StmHeader(layout, *place, inside or named["instrument"], VARIABLE_NAMES.get(code, code))
 
 
 def _refuse_zone(name: str, number: int, line: str) -> None:
@@ -254,14 +206,6 @@ def _split_tail(raw: bytes) -> tuple[float, str, str]:
     return value, flag, parts[2].strip() if len(parts) > 2 else ""
 
 
-class _Codes(dict[str, int]):
-    """Numbers of texts, in order of their first use."""
-
-    def __missing__(self, text: str) -> int:
-        self[text] = len(self)
-        return self[text]
-
-
 class _Tails:
     """The texts after the times of one file, each parsed once; a code is the place in a list."""
 
@@ -270,23 +214,24 @@ class _Tails:
         self._values: list[float] = []
         self._flag: list[int] = []
         self._provider: list[int] = []
-        self._flags, self._providers = _Codes(), _Codes()
+        self._flags: dict[str, int] = {}
+        self._providers: dict[str, int] = {}
 
     def add(self, raws: Sequence[bytes], numbers: Sequence[int]) -> int:
         """Parse some texts, of which `numbers` are lines that have them; return the code of the first of them."""
         first = len(self._values)
-        tails = (
-            [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)]
-            if (self._place)
-            else raws
-        )
+        tails = raws
+        if self._place:
+            tails = [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)]
         try:
             values, flags, providers = zip(*map(_split_tail, tails), strict=True)
-        except (IndexError, ValueError) as error:
-            self._raise_first_bad(tails, numbers, error)
+        except (IndexError, ValueError):
+            for tail, number in sorted(zip(tails, numbers, strict=True), key=lambda pair: pair[1]):
+                self._check(tail, number)
+            raise
         self._values.extend(values)
-        self._flag.extend(map(self._flags.__getitem__, flags))
-        self._provider.extend(map(self._providers.__getitem__, providers))
+        self._flag.extend(self._flags.setdefault(text, len(self._flags)) for text in flags)
+        self._provider.extend(self._providers.setdefault(text, len(self._providers)) for text in providers)
         return first
 
     def _after_place(self, raw: bytes, number: int) -> bytes:
@@ -303,29 +248,22 @@ class _Tails:
             )
         return text[match.end() :].encode()
 
-    def _raise_first_bad(self, tails: Sequence[bytes], numbers: Sequence[int], error: Exception) -> NoReturn:
-        for tail, number in sorted(zip(tails, numbers, strict=True), key=lambda pair: pair[1]):
-            try:
-                _split_tail(tail)
-            except (IndexError, ValueError):
-                raise FormatError(
-                    self._name,
-                    f"line {number}: no value and flag after the time; the file is damaged or cut short",
-                    got=tail.decode("utf-8", "replace").strip()[:60],
-                    expected=plain("value, ISMN flag, provider flag"),
-                    next_step="Download the archive again",
-                ) from error
-        raise error
+    def _check(self, tail: bytes, number: int) -> None:
+        try:
+            _split_tail(tail)
+        except (IndexError, ValueError) as error:
+            raise FormatError(
+                self._name,
+                f"line {number}: no value and flag after the time; the file is damaged or cut short",
+                got=tail.decode("utf-8", "replace").strip()[:60],
+                expected=plain("value, ISMN flag, provider flag"),
+                next_step="Download the archive again",
+            ) from error
 
-    def series(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Series:
-        return Series(
-            time,
-            np.array(self._values, dtype=np.float32)[codes],
-            np.array(self._flag, dtype=np.int32)[codes],
-            np.array(self._provider, dtype=np.int32)[codes],
-            list(self._flags),
-            list(self._providers),
-        )
+    def readings(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Readings:
+        value, flag = np.array(self._values, dtype=np.float32)[codes], np.array(self._flag, dtype=np.int32)[codes]
+        provider = np.array(self._provider, dtype=np.int32)[codes]
+        return Readings(time, value, flag, provider, list(self._flags), list(self._providers))
 
 
 def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: bool) -> tuple[np.datetime64, int]:
@@ -417,22 +355,8 @@ def _tail_codes(
     return tails.add(raws, numbers[first].tolist()) + group
 
 
-def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
-    """Parse a whole file.
-
-    Parameters
-    ----------
-    name : str
-        For messages.
-    data : bytes
-        The file.
-    header : StmHeader
-        Of `parse_header`.
-
-    Returns
-    -------
-    Series
-        Every line, in the file's order.
+def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
+    """Parse a whole file of the header that `parse_header` found; every line, in the file's order.
 
     Raises
     ------
@@ -442,12 +366,7 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
     """
     data = _unix_lines(data)
     ceop = header.format == "ceop_sep"
-    place = None
-    if ceop:
-        first = data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")
-        time = _TIME.match(first)
-        second = _TIME.match(first, time.end())
-        place = _CEOP_PLACE.match(first, second.end() if second else time.end()).group().lstrip()
+    place = _place_of(data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")).group().lstrip() if ceop else None
     tails = _Tails(name, place)
     stop = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(stop == 10)
@@ -477,4 +396,4 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
         time_part, code_part = _chunk(name, buffer, starts[part], ends[part], numbers[part], tails, ceop=ceop)
         times.append(time_part)
         codes.append(code_part)
-    return tails.series(np.concatenate(times), np.concatenate(codes))
+    return tails.readings(np.concatenate(times), np.concatenate(codes))
