@@ -23,8 +23,14 @@ from smnb.loaders.insitu.sensors import Readings
 
 #: ISMN's variable codes in file names.
 VARIABLE_NAMES = {
-    **{"sm": "soil_moisture", "ts": "soil_temperature", "su": "soil_suction", "p": "precipitation"},
-    **{"ta": "air_temperature", "sd": "snow_depth", "sweq": "snow_water_equivalent", "tsf": "surface_temperature"},
+    "sm": "soil_moisture",
+    "ts": "soil_temperature",
+    "su": "soil_suction",
+    "p": "precipitation",
+    "ta": "air_temperature",
+    "sd": "snow_depth",
+    "sweq": "snow_water_equivalent",
+    "tsf": "surface_temperature",
 }
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
 _DECIMAL = r"[-+]?\d+\.\d+"
@@ -210,7 +216,7 @@ class _Tails:
     """The texts after the times of one file, each parsed once; a code is the place in a list."""
 
     def __init__(self, name: str, place: str | None) -> None:
-        self._name, self._place = name, (place or "").encode()
+        self.name, self.ceop, self._place = name, bool(place), (place or "").encode()
         self._values: list[float] = []
         self._flag: list[int] = []
         self._provider: list[int] = []
@@ -221,7 +227,7 @@ class _Tails:
         """Parse some texts, of which `numbers` are lines that have them; return the code of the first of them."""
         first = len(self._values)
         tails = raws
-        if self._place:
+        if self.ceop:
             tails = [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)]
         try:
             values, flags, providers = zip(*map(_split_tail, tails), strict=True)
@@ -241,7 +247,7 @@ class _Tails:
         match = _CEOP_PLACE.match(text)
         if match is None or match.group().split() != place:
             raise FormatError(
-                self._name,
+                self.name,
                 f"line {number}: no station and place, or others than in the first line",
                 got=text.strip()[:100],
                 expected=" ".join(place),
@@ -253,7 +259,7 @@ class _Tails:
             _split_tail(tail)
         except (IndexError, ValueError) as error:
             raise FormatError(
-                self._name,
+                self.name,
                 f"line {number}: no value and flag after the time; the file is damaged or cut short",
                 got=tail.decode("utf-8", "replace").strip()[:60],
                 expected=plain("value, ISMN flag, provider flag"),
@@ -266,9 +272,9 @@ class _Tails:
         return Readings(time, value, flag, provider, list(self._flags), list(self._providers))
 
 
-def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: bool) -> tuple[np.datetime64, int]:
+def _exact_line(line: bytes, number: int, tails: _Tails) -> tuple[np.datetime64, int]:
     """One line of unusual layout."""
-    text = line.decode("utf-8", "replace")
+    name, text = tails.name, line.decode("utf-8", "replace")
     match = _TIME.match(text)
     if match is None:
         _refuse_zone(name, number, text)
@@ -279,33 +285,28 @@ def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: boo
             expected=plain("yyyy/mm/dd HH:MM, UTC"),
             next_step="Download the archive again",
         )
-    year, month, day, hour, minute = match.groups()
-    usual = f"{year}/{month.zfill(2)}/{day.zfill(2)} {hour.zfill(2)}:{minute}".encode()
-    words = np.frombuffer(usual, "<u8")
+    words = np.frombuffer("{}/{:0>2}/{:0>2} {:0>2}:{}".format(*match.groups()).encode(), "<u8")
     time, valid = _times(words[:1], words[1:])
     if not valid[0]:
         raise FormatError(name, f"line {number}: no such time", got=match.group().strip())
-    second = _TIME.match(text, match.end()) if ceop else None
+    second = _TIME.match(text, match.end()) if tails.ceop else None
     _refuse_zone(name, number, text)
     return time[0], tails.add([text[second.end() if second else match.end() :].encode()], [number])
 
 
 def _chunk(
-    name: str,
     buffer: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     numbers: NDArray[np.int64],
     tails: _Tails,
-    *,
-    ceop: bool,
 ) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
     """Times and tail codes of some lines; `buffer` ends with as many spare bytes as any gather reads past a line."""
-    offset = 34 if ceop else 17
+    offset = 34 if tails.ceop else 17
     words = np.ndarray((buffer.size - 16,), "V16", buffer, strides=(1,))[starts].view("<u8").reshape(-1, 2)
     date, clock = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
     usual = _DATE.matches(date) & _CLOCK.matches(clock) & (buffer[starts + 16] == 32)
-    if ceop:
+    if tails.ceop:
         words = np.ndarray((buffer.size - 16,), "V16", buffer, strides=(1,))[starts + 17].view("<u8").reshape(-1, 2)
         usual &= _DATE.matches(words[:, 0]) & _CLOCK.matches(words[:, 1]) & (buffer[starts + 33] == 32)
     length = ends - starts - offset
@@ -318,11 +319,10 @@ def _chunk(
         if not valid.all():
             bad = np.arange(starts.size)[rows][np.argmin(valid)]
             text = buffer[starts[bad] : starts[bad] + 16].tobytes().decode()
-            raise FormatError(name, f"line {numbers[bad]}: no such time", got=text)
+            raise FormatError(tails.name, f"line {numbers[bad]}: no such time", got=text)
         codes[rows] = _tail_codes(buffer, starts[rows] + offset, length[rows], numbers[rows], tails)
     for row in np.flatnonzero(~usual):
-        line = buffer[starts[row] : ends[row]].tobytes()
-        time[row], codes[row] = _exact_line(name, line, int(numbers[row]), tails, ceop=ceop)
+        time[row], codes[row] = _exact_line(buffer[starts[row] : ends[row]].tobytes(), int(numbers[row]), tails)
     return time, codes
 
 
@@ -368,8 +368,7 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
     ceop = header.format == "ceop_sep"
     place = _place_of(data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")).group().lstrip() if ceop else None
     tails = _Tails(name, place)
-    stop = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(stop == 10)
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
     if data and data[-1:] != b"\n":
         last = data[data.rfind(b"\n") + 1 :]
         # the reader of a finished line cannot tell that its last field was cut, so the field must be there
@@ -393,7 +392,7 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
     times, codes = [np.zeros(0, "datetime64[ns]")], [np.zeros(0, np.int64)]
     for low in range(0, starts.size, _CHUNK_LINES):
         part = slice(low, low + _CHUNK_LINES)
-        time_part, code_part = _chunk(name, buffer, starts[part], ends[part], numbers[part], tails, ceop=ceop)
+        time_part, code_part = _chunk(buffer, starts[part], ends[part], numbers[part], tails)
         times.append(time_part)
         codes.append(code_part)
     return tails.readings(np.concatenate(times), np.concatenate(codes))
