@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,27 +9,21 @@ import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.files import atomic_path
+from smnb.loaders import choose
 from smnb.papers.stations import PointModel, load_point_model, predict_rows, read_points
 
-__all__ = ["PRETRAINED", "PredictedTable", "card_text", "load_pretrained", "predict_table"]
+__all__ = ["card_text", "load_pretrained", "predict_table"]
 
 _FOLDER = Path(__file__).resolve().parent
 #: Name of each checkpoint, and what reads it.
-PRETRAINED: dict[str, Callable[[Path], PointModel]] = {"conus_points": load_point_model}
+PRETRAINED = {"conus_points": load_point_model}
 
 
 @dataclass
 class PredictedTable:
-    """A table that was predicted.
+    """A table that was predicted: the file written, its rows as text, and what happened on the way.
 
-    Parameters
-    ----------
-    path : Path
-        The file written.
-    table : DataFrame
-        The file's rows as text, with ``predicted`` and ``n_sources``.
-    report : dict
-        Of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``.
+    ``report`` is that of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``.
     """
 
     path: Path
@@ -39,18 +32,12 @@ class PredictedTable:
 
 
 def _folder(who: str, name: str) -> Path:
-    if name not in PRETRAINED:
-        raise ParameterError(who, "unknown model", got=name, expected=sorted(PRETRAINED))
+    (name,) = choose(who, "model", name, sorted(PRETRAINED))
     return _FOLDER / name
 
 
 def load_pretrained(name: str) -> PointModel:
-    """Load a checkpoint of the package.
-
-    Parameters
-    ----------
-    name : str
-        A key of `PRETRAINED`.
+    """Load a checkpoint of the package, by a key of `PRETRAINED`.
 
     Raises
     ------
