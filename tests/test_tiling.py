@@ -17,10 +17,10 @@ import xarray as xr
 import zarr
 from torch import nn
 
-from smnb.cli.map_checkpoint import SmenForm, map_checkpoint
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_dataset, stamp
 from smnb.grids import M01, EaseWindow
 from smnb.maps import receptive_radius, tile_form, tiled_map
+from smnb.maps.checkpoint import SmenForm, map_checkpoint
 from smnb.models import build_model
 from smnb.models.smen import SMEN
 from smnb.papers.hu2018_amsre import day_maps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,19 @@ import pandas as pd
 import zarr
 
 from smnb.contract import ContractError, ParameterError, RunError, plain
-from smnb.files import write_json
-from smnb.papers.batchu2023.store.layout import (
+from smnb.files import atomic_path, write_json
+from smnb.papers.batchu2023.sources import Source
+from smnb.papers.batchu2023.store import (
     NAT,
     SCHEMA,
-    STANDARD_SOURCES,
-    StoredSource,
-    check_sensors,
+    SENSORS_FILE,
+    SampleStore,
+    by_name,
     chunk_rows,
-    create_column,
-    create_images,
+    create_array,
+    create_values,
     image_side,
-    stored_sources,
-    time_to_ns,
-    write_sensors,
 )
-from smnb.papers.batchu2023.store.reading import SampleStore
 
 _WHO = "SampleStoreWriter"
 
@@ -47,14 +44,10 @@ def put_in_place(partial: Path, path: Path) -> None:
     shutil.rmtree(partial)
 
 
-def open_partial(
-    who: str, path: Path, fingerprint: Mapping[str, Any], *, resume: bool, overwrite: bool
-) -> tuple[Path, bool]:
+def open_partial(who: str, path: Path, fingerprint: Mapping[str, Any], *, resume: bool) -> tuple[Path, bool]:
     """Make or find the partial folder of a store, and whether there was one to go on with."""
     if path.suffix != ".zarr":
         raise ParameterError(who, "a sample store's name ends with .zarr", got=path.name)
-    if path.exists() and not overwrite:
-        raise ParameterError(who, "the store is there", got=str(path), next_step="Choose another name, or overwrite it")
     partial = partial_folder(path)
     record = partial / "plan.json"
     found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
@@ -75,6 +68,37 @@ def open_partial(
     return partial, True
 
 
+def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> None:
+    """Write the sensor table into a store.
+
+    Raises
+    ------
+    ContractError
+        Unless the table has unique ids, and a row for each number in `sensor`.
+    """
+    if not isinstance(sensors, pd.DataFrame) or "sensor_id" not in sensors.columns:
+        raise ContractError(_WHO, "the sensor table lacks 'sensor_id'", got=type(sensors).__name__)
+    if sensors["sensor_id"].duplicated().any():
+        example = sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]
+        raise ContractError(_WHO, "a sensor occurs twice", got=str(example), expected="one row a sensor")
+    if sensor.size and not (sensor.min() >= 0 and sensor.max() < len(sensors)):
+        raise ContractError(
+            _WHO,
+            "a sample names a sensor that the table lacks",
+            got=(int(sensor.min()), int(sensor.max())),
+            expected=plain(f"rows 0 to {len(sensors) - 1}"),
+        )
+    with atomic_path(folder / SENSORS_FILE) as temporary:
+        sensors.to_parquet(temporary, index=False)
+
+
+def _ns(times: Any) -> np.ndarray:
+    """Times as int64 nanoseconds UTC; NaT is `NAT`."""
+    if isinstance(times, np.ndarray) and times.dtype.kind == "i":
+        return times.astype(np.int64)
+    return pd.DatetimeIndex(pd.to_datetime(np.asarray(times), utc=True)).tz_localize(None).to_numpy("M8[ns]").view("i8")
+
+
 class SampleStoreWriter:
     """Write samples one after another; the store gets its name when it is finished.
 
@@ -85,12 +109,10 @@ class SampleStoreWriter:
     ----------
     path : path-like
         ``name.zarr``.
-    sources : mapping
-        Name to `StoredSource`, or to its fields; those of `STANDARD_SOURCES` may be left out.
+    sources : iterable of Source or str
+        Own ones, or names of the paper's.
     crop : int
         Pixels on a side of the fine images.
-    sensors : DataFrame, optional
-        Sensor table, unique ``sensor_id``; may come with `finish` instead.
     resolution, low_resolution : float
         Metres a pixel of fine and low images.
     anchor : str
@@ -118,9 +140,8 @@ class SampleStoreWriter:
         self,
         path: str | os.PathLike[str],
         *,
-        sources: Mapping[str, StoredSource | Mapping[str, Any]],
+        sources: Iterable[Source | str],
         crop: int,
-        sensors: pd.DataFrame | None = None,
         resolution: float = 10.0,
         low_resolution: float = 160.0,
         anchor: str = "sentinel1",
@@ -130,10 +151,11 @@ class SampleStoreWriter:
         overwrite: bool = False,
         attrs: Mapping[str, Any] | None = None,
     ) -> None:
-        self.path, self.sensors = Path(path), sensors
-        self.sources = stored_sources(_WHO, sources)
-        if sensors is not None:
-            check_sensors(_WHO, sensors)
+        self.path, self.sources = Path(path), by_name(_WHO, sources)
+        if self.path.exists() and not overwrite:
+            raise ParameterError(
+                _WHO, "the store is there", got=str(path), next_step="Choose another name, or overwrite it"
+            )
         self.attrs = {
             **(attrs or {}),
             "smnb_schema": SCHEMA,
@@ -146,10 +168,9 @@ class SampleStoreWriter:
             "sources": {name: source.as_dict() for name, source in self.sources.items()},
         }
         self._side = {
-            name: 0 if one.kind == "coarse" else image_side(_WHO, one.kind, crop, resolution, low_resolution)
-            for name, one in self.sources.items()
+            name: image_side(_WHO, one.kind, crop, resolution, low_resolution) for name, one in self.sources.items()
         }
-        self._partial, found = open_partial(_WHO, self.path, self.attrs, resume=resume, overwrite=overwrite)
+        self._partial, found = open_partial(_WHO, self.path, self.attrs, resume=resume)
         self.written, self.note = 0, None
         self._scenes: dict[str, dict[str, int]] = {name: {} for name in self.sources}
         progress = self._partial / "progress.json"
@@ -164,13 +185,13 @@ class SampleStoreWriter:
 
     def _create(self) -> None:
         for name, dtype in (("label", "float32"), ("time", "int64"), ("sensor", "int32")):
-            create_column(self._root, name, np.empty(0, dtype))
+            create_array(self._root, name, (0,), dtype, ("sample",))
         for name, source in self.sources.items():
             group = self._root.create_group(name, overwrite=True)
-            create_images(group, source, 0, self._side[name])
+            create_values(group, source, 0, self._side[name])
             if not source.static:
-                create_column(group, "time", np.empty(0, "int64"))
-            create_column(group, "scene", np.empty(0, "int32"), "sensor" if source.static else "sample")
+                create_array(group, "time", (0,), "int64", ("sample",))
+            create_array(group, "scene", (0,), "int32", ("sensor" if source.static else "sample",))
 
     @property
     def chunk(self) -> int:
@@ -209,24 +230,20 @@ class SampleStoreWriter:
             )
         if not 0 <= start <= self.written:
             raise ContractError(_WHO, "samples are left out", got=start, expected=plain(f"at most {self.written}"))
-        label = np.asarray(chunk["label"], dtype=np.float32)
-        n = label.size
-        columns = {
-            "label": label,
-            "time": time_to_ns(_WHO, chunk["time"]),
-            "sensor": np.asarray(chunk["sensor"], "int32"),
-        }
-        for key, column in columns.items():
-            self._put(key, start, column, (n,))
+        n = np.size(chunk["label"])
+        for key, column in (("label", chunk["label"]), ("time", _ns(chunk["time"])), ("sensor", chunk["sensor"])):
+            self._put(key, start, np.asarray(column), (n,))
         for name in dynamic:
-            bands = len(self.sources[name].bands)
-            shape = (n, bands) if self.sources[name].kind == "coarse" else (n, bands, *(self._side[name],) * 2)
-            self._put(f"{name}/values", start, np.asarray(chunk["values"][name]), shape)
             times = chunk.get("times", {}).get(name)
-            self._put(f"{name}/time", start, np.full(n, NAT) if times is None else time_to_ns(_WHO, times), (n,))
+            self._put(f"{name}/values", start, np.asarray(chunk["values"][name]), self._shape(name, n))
+            self._put(f"{name}/time", start, np.full(n, NAT) if times is None else _ns(times), (n,))
             self._put(f"{name}/scene", start, self._scene_numbers(name, chunk.get("scenes", {}).get(name), n), (n,))
         self.written, self.note = max(self.written, start + n), note
         self._remember()
+
+    def _shape(self, name: str, n: int) -> tuple[int, ...]:
+        side = self._side[name]
+        return (n, len(self.sources[name].bands), *((side, side) if side else ()))
 
     def _remember(self) -> None:
         scenes = {name: list(known) for name, known in self._scenes.items()}
@@ -245,8 +262,7 @@ class SampleStoreWriter:
         if source not in self.sources or not self.sources[source].static:
             static = [name for name, one in self.sources.items() if one.static]
             raise ParameterError(_WHO, "there is no such static source", got=source, expected=static)
-        shape = (len(values), len(self.sources[source].bands), *(self._side[source],) * 2)
-        self._put(f"{source}/values", start, np.asarray(values), shape)
+        self._put(f"{source}/values", start, np.asarray(values), self._shape(source, len(values)))
         self._put(f"{source}/scene", start, self._scene_numbers(source, scenes, len(values)), (len(values),))
         self._remember()
 
@@ -260,28 +276,27 @@ class SampleStoreWriter:
 
     def finish(
         self,
+        sensors: pd.DataFrame,
         *,
         counts: Mapping[str, Any] | None = None,
-        sensors: pd.DataFrame | None = None,
         attrs: Mapping[str, Any] | None = None,
     ) -> SampleStore:
         """Check the store, give it its name and open it.
 
         Parameters
         ----------
+        sensors : DataFrame
+            One row a sensor, unique ``sensor_id``; ``split_<name>`` are the sides of splits.
         counts : mapping, optional
             What was read and dropped, by reason (JSON).
-        sensors : DataFrame, optional
-            Sensor table, if it was not given before, or with more columns.
         attrs : mapping, optional
             Further attributes.
 
         Raises
         ------
         ContractError
-            If there is no sample or no sensor table, or a sensor lacks its row or its static images.
+            If there is no sample, or a sensor lacks its row or its static images.
         """
-        sensors = self.sensors if sensors is None else sensors
         if self.written == 0:
             raise ContractError(_WHO, "there is no sample", got=0, expected=plain("one or more"))
         static = {
@@ -290,7 +305,7 @@ class SampleStoreWriter:
         for key, array in self._root.members(max_depth=None):  # what a kill left beyond the last samples that are safe
             if isinstance(array, zarr.Array) and key not in static and array.shape[0] > self.written:
                 array.resize((self.written, *array.shape[1:]))
-        check_sensors(_WHO, sensors, np.asarray(self._root["sensor"][:]))
+        write_sensors(self._partial / "store.zarr", sensors, np.asarray(self._root["sensor"][:]))
         for name, source in self.sources.items():
             rows = self._root[f"{name}/values"].shape[0]
             if source.static and rows != len(sensors):
@@ -301,95 +316,5 @@ class SampleStoreWriter:
         self._root.attrs.put(
             {**self.attrs, **(attrs or {}), "counts": dict(counts or {}), "scenes": scenes, "complete": True}
         )
-        write_sensors(self._partial / "store.zarr", sensors)
         put_in_place(self._partial, self.path)
         return SampleStore(self.path)
-
-
-def write_sample_store(
-    path: str | os.PathLike[str],
-    *,
-    sensors: pd.DataFrame,
-    sensor: Any,
-    time: Any,
-    label: Any,
-    values: Mapping[str, np.ndarray],
-    sources: Mapping[str, StoredSource | Mapping[str, Any]] | None = None,
-    times: Mapping[str, Any] | None = None,
-    counts: Mapping[str, Any] | None = None,
-    resolution: float = 10.0,
-    low_resolution: float = 160.0,
-    anchor: str = "sentinel1",
-    synthetic: bool = False,
-    overwrite: bool = False,
-    **attrs: Any,
-) -> SampleStore:
-    """Write a store from arrays in memory.
-
-    Parameters
-    ----------
-    path : path-like
-        ``name.zarr``.
-    sensors : DataFrame
-        One row a sensor, with ``sensor_id`` and any other columns (``split_<name>`` are the sides of splits).
-    sensor : array_like of int, shape (n,)
-        Row of `sensors` of each sample.
-    time : array_like of datetime64, shape (n,)
-    label : array_like, shape (n,)
-        Soil moisture, m3 m-3.
-    values : mapping
-        Source to (n, band, y, x) in [0, 1], to (sensor, band, y, x) for a static source, or to (n, band) in m3 m-3 for a coarse
-        one.
-    sources : mapping, optional
-        As `SampleStoreWriter`; default `STANDARD_SOURCES` by name.
-    times : mapping, optional
-        Source to (n) times of the images.
-    counts, resolution, low_resolution, anchor, synthetic, overwrite
-        As `SampleStoreWriter`.
-    **attrs
-        Further attributes.
-
-    Returns
-    -------
-    SampleStore
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `SampleStoreWriter`.
-    """
-    unknown = [name for name in values if name not in (sources or STANDARD_SOURCES)]
-    if unknown:
-        raise ParameterError(
-            "write_sample_store",
-            f"{unknown} are not described",
-            expected=list(sources or STANDARD_SOURCES),
-            next_step="Describe them with sources={name: StoredSource(kind, bands)}",
-        )
-    described = stored_sources("write_sample_store", {name: (sources or STANDARD_SOURCES)[name] for name in values})
-    low_factor = low_resolution / resolution
-    sides = [
-        round(np.shape(values[name])[-1] * (low_factor if one.kind == "low" else 1.0))
-        for name, one in described.items()
-        if one.kind != "coarse"
-    ]
-    crop = max(sides) if sides else round(low_factor)
-    writer = SampleStoreWriter(
-        path,
-        sources=described,
-        crop=crop,
-        sensors=sensors,
-        resolution=resolution,
-        low_resolution=low_resolution,
-        anchor=anchor,
-        synthetic=synthetic,
-        resume=False,
-        overwrite=overwrite,
-        attrs=attrs,
-    )
-    for name, one in described.items():
-        if one.static:
-            writer.write_static(name, np.asarray(values[name]))
-    dynamic = {name: np.asarray(values[name]) for name, one in described.items() if not one.static}
-    writer.write(0, {"label": label, "time": time, "sensor": sensor, "values": dynamic, "times": times or {}})
-    return writer.finish(counts=counts)

@@ -8,14 +8,20 @@ the encoder sees around a window: zeros when the window is encoded alone, the ne
 
 from __future__ import annotations
 
+import copy
+import itertools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.models.multisource import MultiSourceNet
-from smnb.papers.batchu2023.shared.folding import folded
+
+if TYPE_CHECKING:
+    from smnb.models.multisource import MultiSourceNet
 
 METHODS = ("shared", "windows")
 
@@ -54,17 +60,6 @@ class MapGeometry:
         """Height and width of the high-resolution images of so many cells, pixels."""
         return (rows - 1) * self.stride + self.crop, (cols - 1) * self.stride + self.crop
 
-    def cells(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of cells of images of this size."""
-        if min(height, width) < self.crop:
-            raise ContractError(
-                "MapGeometry.cells",
-                "the tile is smaller than one window",
-                got=(height, width),
-                expected=plain(f"at least {self.crop} pixels"),
-            )
-        return (height - self.crop) // self.stride + 1, (width - self.crop) // self.stride + 1
-
 
 @dataclass(frozen=True)
 class TileImages:
@@ -91,37 +86,42 @@ class TileImages:
         ContractError
             If an image has another size than the others ask for.
         """
-        who = "TileImages"
         rows, cols = self.coarse.shape[:2]
         height, width = geometry.tile(rows, cols)
-        if len(self.high) and self.high.shape[-2:] != (height, width):
-            raise ContractError(
-                who,
-                "the high-resolution images do not fit the cells",
-                got=self.high.shape[-2:],
-                expected=(height, width),
-            )
-        expected = (height // geometry.low_ratio, width // geometry.low_ratio)
-        if len(self.low) and self.low.shape[-2:] != expected:
-            raise ContractError(
-                who, "the low-resolution images do not fit the cells", got=self.low.shape[-2:], expected=expected
-            )
+        low = (height // geometry.low_ratio, width // geometry.low_ratio)
+        for what, image, expected in (("high", self.high, (height, width)), ("low", self.low, low)):
+            if len(image) and image.shape[-2:] != expected:
+                raise ContractError(
+                    "TileImages",
+                    f"the {what}-resolution images do not fit the cells",
+                    got=image.shape[-2:],
+                    expected=expected,
+                )
         return rows, cols
 
 
-def _low_embeddings(
-    net: MultiSourceNet, low: torch.Tensor, geometry: MapGeometry, rows: range, cols: int, batch: int
-) -> torch.Tensor | None:
-    """Embeddings of the low-resolution windows of some rows of cells, ``(cell, feature)``.
+def folded(net: nn.Module) -> nn.Module:
+    """Return a copy of a network in evaluation mode with each batch normalisation folded into its convolution.
 
-    A low-resolution window of 16 pixels has one feature at an output stride of 16: nothing of two windows is shared, and they
-    are small, so both methods encode them one by one.
+    The same function, up to rounding, in fewer passes over memory. A normalisation is folded where it is known to follow a
+    convolution and nothing else: as the next layer of a ``Sequential``, or where a module calls ``x_norm`` right behind its
+    convolution ``x``, as `smnb.models.xception.SeparableConv` does, or ``norm`` behind ``convolution``, as the small encoder's
+    blocks do.
     """
-    if not len(low):
-        return None
-    windows = _windows(low, geometry.crop // geometry.low_ratio, geometry.stride // geometry.low_ratio, rows, cols)
-    parts = [net.embed_low(windows[start : start + batch]) for start in range(0, len(windows), batch)]
-    return torch.cat(parts)
+    net = copy.deepcopy(net).eval()
+    for module in list(net.modules()):
+        children = dict(module.named_children())
+        names = list(children)
+        if isinstance(module, nn.Sequential):
+            pairs = list(itertools.pairwise(names))
+        else:
+            pairs = [(name, f"{name}_norm") for name in names if f"{name}_norm" in children]
+            pairs += [("convolution", "norm")] if names[:2] == ["convolution", "norm"] else []
+        for name, norm in pairs:
+            if isinstance(children[name], nn.Conv2d) and isinstance(children[norm], nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(children[name], children[norm]))
+                setattr(module, norm, nn.Identity())
+    return net
 
 
 def _windows(image: torch.Tensor, size: int, stride: int, rows: range, cols: int) -> torch.Tensor:
@@ -133,21 +133,10 @@ def _windows(image: torch.Tensor, size: int, stride: int, rows: range, cols: int
     return views.reshape(-1, len(image), size, size)
 
 
-def _by_windows(
-    net: MultiSourceNet, high: torch.Tensor, geometry: MapGeometry, rows: range, cols: int, batch: int
-) -> torch.Tensor:
-    """Embeddings of the high-resolution windows of some rows of cells, each encoded alone."""
-    parts = []
-    for row in rows:
-        windows = _windows(high, geometry.crop, geometry.stride, range(row, row + 1), cols)
-        parts += [net.embed_high(windows[start : start + batch]) for start in range(0, cols, batch)]
-    return torch.cat(parts)
-
-
-def _by_shared_features(
+def _shared_embeddings(
     net: MultiSourceNet, high: torch.Tensor, geometry: MapGeometry, rows: range, cols: int
 ) -> torch.Tensor:
-    """The same embeddings from one feature map of these rows of cells."""
+    """Embeddings of the high-resolution windows from one feature map of these rows of cells."""
     top = rows.start * geometry.stride
     height, width = geometry.tile(len(rows), cols)
     features = net.features_high(high[None, :, top : top + height, :width])[0]
@@ -166,9 +155,39 @@ def _by_shared_features(
     return pooled[:, 0].flatten(1).T.contiguous()
 
 
+def _by_windows(
+    net: nn.Module, parts: tuple[torch.Tensor, ...], geometry: MapGeometry, row: int, batch: int
+) -> torch.Tensor:
+    """One row of cells, the whole network called on the window around each."""
+    high, low, coarse = parts
+    cols, here, ratio = coarse.shape[1], range(row, row + 1), geometry.low_ratio
+    high = _windows(high, geometry.crop, geometry.stride, here, cols) if len(high) else high.new_empty((cols, 0))
+    low = _windows(low, geometry.crop // ratio, geometry.stride // ratio, here, cols) if len(low) else high[:, :0]
+    chunks = [slice(start, start + batch) for start in range(0, cols, batch)]
+    return torch.cat([net(high[at], low[at], coarse[row, at]) for at in chunks])
+
+
+def _by_shared_features(
+    net: MultiSourceNet, parts: tuple[torch.Tensor, ...], geometry: MapGeometry, rows: range, batch: int
+) -> torch.Tensor:
+    """Some rows of cells, the high-resolution encoder called once on all of their ground.
+
+    A low-resolution window of 16 pixels has one feature at an output stride of 16: nothing of two windows is shared, and they
+    are small, so they are encoded one by one.
+    """
+    high, low, coarse = parts
+    cols, ratio, embedded_low = coarse.shape[1], geometry.low_ratio, None
+    if len(low):
+        windows = _windows(low, geometry.crop // ratio, geometry.stride // ratio, rows, cols)
+        embedded_low = torch.cat([net.embed_low(windows[i : i + batch]) for i in range(0, len(windows), batch)])
+    embedded_high = _shared_embeddings(net, high, geometry, rows, cols) if len(high) else None
+    products = coarse[rows.start : rows.stop].flatten(0, 1) if coarse.shape[2] else None
+    return net.head(embedded_high, embedded_low, products)
+
+
 @torch.inference_mode()
 def map_tile(
-    net: MultiSourceNet,
+    net: nn.Module,
     images: TileImages,
     *,
     method: str = "shared",
@@ -181,7 +200,8 @@ def map_tile(
 
     Parameters
     ----------
-    net : MultiSourceNet
+    net : Module
+        A `smnb.models.multisource.MultiSourceNet`, or with ``method="windows"`` any that is called on the three inputs.
     images : TileImages
     method : {"shared", "windows"}
         Features computed once a tile, or once a window.
@@ -206,37 +226,36 @@ def map_tile(
     ContractError
         If the images do not fit one another, or have other channels than the network.
     """
-    if method not in METHODS:
-        raise ParameterError("map_tile", "unknown method", got=method, expected=METHODS)
+    if method not in METHODS or (method == "shared" and not hasattr(net, "features_high")):
+        raise ParameterError(
+            "map_tile",
+            f"unknown method, or none of {type(net).__name__}",
+            got=method,
+            expected=METHODS,
+            next_step='A network of your own is called on each window: method="windows"',
+        )
     geometry = geometry or MapGeometry()
     rows, cols = images.cells(geometry)
     got = (len(images.high), len(images.low), images.coarse.shape[2])
-    expected = (net.config.high_inputs, net.config.low_inputs, net.config.coarse_channels)
-    if got != expected:
+    config = getattr(net, "config", None)
+    if hasattr(config, "high_inputs") and got != (config.high_inputs, config.low_inputs, config.coarse_channels):
         raise ContractError(
             "map_tile",
             "the images have other channels (high, low, coarse) than the network",
             got=got,
-            expected=expected,
+            expected=(config.high_inputs, config.low_inputs, config.coarse_channels),
             next_step="Read the tile with the channels of the checkpoint",
         )
-    net = folded(net).to(device)
-    high, low, coarse = (
+    # what follows what is known of this network's own layers alone
+    net = (folded(net) if hasattr(net, "features_high") else copy.deepcopy(net).eval()).to(device)
+    parts = tuple(
         torch.from_numpy(np.ascontiguousarray(a, "float32")).to(device)
         for a in (images.high, images.low, images.coarse)
     )
-    band = rows if rows_at_once is None or method == "windows" else max(int(rows_at_once), 1)
-    result = []
-    for start in range(0, rows, band):
-        these = range(start, min(start + band, rows))
-        embedded: dict[str, torch.Tensor | None] = {"high": None}
-        if len(high):
-            if method == "shared":
-                embedded["high"] = _by_shared_features(net, high, geometry, these, cols)
-            else:
-                embedded["high"] = _by_windows(net, high, geometry, these, cols, batch_size)
-        embedded["low"] = _low_embeddings(net, low, geometry, these, cols, 8 * batch_size)
-        products = coarse[these.start : these.stop].flatten(0, 1) if coarse.shape[2] else None
-        value = net.head(embedded["high"], embedded["low"], products)
-        result.append(value.float().view(len(these), cols))
-    return torch.cat(result).cpu().numpy()
+    if method == "windows":
+        values = [_by_windows(net, parts, geometry, row, batch_size) for row in range(rows)]
+    else:
+        band = rows if rows_at_once is None else max(int(rows_at_once), 1)
+        bands = [range(start, min(start + band, rows)) for start in range(0, rows, band)]
+        values = [_by_shared_features(net, parts, geometry, one, 8 * batch_size) for one in bands]
+    return torch.cat(values).float().view(rows, cols).cpu().numpy()
