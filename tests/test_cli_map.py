@@ -11,24 +11,17 @@ import torch
 import xarray as xr
 
 from smnb.cli import app as cli
-from smnb.cli import map as cli_map
 from smnb.contract import stamp
 from smnb.grids import M01, EaseWindow
 from smnb.models import build_model
-from smnb.training.checkpoints import load_model, save_model
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler, load, save
 
 CHANNELS = ("1.41H", "1.41V", "VV", "VH")
 WINDOW = EaseWindow(M01, 2500, 2530, 7000, 7041)
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch, tmp_path):
-    """The application with this command, whether or not `smnb.cli.app` registers it already; an empty folder to work in."""
-    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
-    if "map" not in names:
-        monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
-        cli_map.register(cli.app)
+def in_an_empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
@@ -50,10 +43,9 @@ def scene(tmp_path) -> np.ndarray:
     stamp(dataset, source="test", catalog_id="test", synthetic=True, step="made")
     dataset.to_netcdf("scene.nc", engine="h5netcdf")
     torch.manual_seed(2)
-    save_model(
+    save(
         "model",
         build_model("fusion_1km", {"features": 4}).eval(),
-        name="fusion_1km",
         channels=CHANNELS,
         input_scaler=MinMaxScaler.fit(np.moveaxis(values, 0, -1)),
         target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
@@ -72,8 +64,8 @@ def test_a_map_is_written_and_counted(scene, capsys) -> None:
     status, out, err = call(capsys, "map", "model", "scene.nc", "--out", "map.tif", "--tile", 16)
     assert status == 0, err
     assert "1,230 cells in 6 tiles, 30 of them missing (VV 30)" in out
-    assert "map: 6/6 tiles" in err
-    loaded = load_model("model")
+    assert "map: 6/6" in err
+    loaded = load("model")
     scaled = loaded.input_scaler.transform(np.moveaxis(scene, 0, -1))
     scaled = np.where(np.isfinite(scaled), scaled, np.asarray(loaded.input_scaler.fill, "float32"))
     with torch.inference_mode():

@@ -1,13 +1,14 @@
-"""The command ``smnb retrieve``; `smnb.cli.app` registers it."""
+"""The command ``smnb retrieve``."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from smnb.cli.frame import Json, command, show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,17 +19,13 @@ GROUP = "Soil_Moisture_Retrieval_Data"
 CHECKED_RELEASES = ("R18",)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of the physical baseline to the application."""
-    app.command(epilog="Example: smnb retrieve SMAP_L2_SM_P_....h5 --method sca-v --out retrieved.csv")(retrieve)
-
-
+@command("smnb retrieve SMAP_L2_SM_P_....h5 --method sca-v --out retrieved.csv")
 def retrieve(
     granule: Annotated[str, typer.Argument(help="SPL2SMP or SPL2SMP_E granule (or L3 day), HDF5.")],
     out: Annotated[str, typer.Option(help="File for the cells, CSV.")],
     method: Annotated[str, typer.Option(help="sca-v, sca-h (one polarisation) or dca (both).")] = "sca-v",
     group: Annotated[str, typer.Option(help="Group of the fields, e.g. one of a polar grid.")] = GROUP,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Retrieve soil moisture from a SMAP granule's brightness temperatures, and compare with the product's own.
 
@@ -61,41 +58,35 @@ def retrieve(
     notes = list(result.notes)
     if not release.startswith(CHECKED_RELEASES):
         notes.append(f"what the fields mean was checked on release {', '.join(CHECKED_RELEASES)}, not on {release}")
-    if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "granule": granule,
-                    "release": release,
-                    "method": method,
-                    **scores,
-                    "cells": int(np.size(result.status)),
-                    "by_status": counts,
-                    "clipped": _clipped(counts),
-                    "notes": notes,
-                    "written": out,
-                },
-                indent=2,
-            )
-        )
-        return
-    typer.echo(f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})")
+    content = {
+        "granule": granule,
+        "release": release,
+        "method": method,
+        **scores,
+        "cells": int(np.size(result.status)),
+        "by_status": counts,
+        "clipped": _clipped(counts),
+        "notes": notes,
+        "written": out,
+    }
     shown = "  ".join(
         f"{label} {_number(scores[key], form)}"
         for label, key, form in (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f"))
     )
-    typer.echo(f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}")
     rest = {k: n for k, n in counts.items() if k not in ("retrieved", "no input") and not k.startswith("clipped")}
     detail = ", ".join(f"{k.removeprefix('clipped ')} {n:,}" for k, n in counts.items() if k.startswith("clipped"))
-    typer.echo(
+    show(
+        content,
+        as_json,
+        f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})",
+        f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}",
         f"{np.size(result.status):,} cells: retrieved {counts.get('retrieved', 0):,}, clipped {_clipped(counts):,}"
         + (f" ({detail})" if detail else "")
         + f", without input {counts.get('no input', 0):,}"
-        + "".join(f", {k} {n:,}" for k, n in rest.items())
+        + "".join(f", {k} {n:,}" for k, n in rest.items()),
+        *(f"  {note}" for note in notes),
+        f"written: {out}",
     )
-    for note in notes:
-        typer.echo(f"  {note}")
-    typer.echo(f"written: {out}")
 
 
 def _table(fields: dict[str, np.ndarray], result: Any) -> pd.DataFrame:

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.models.svr import TorchSVR, fit_svr
 from smnb.progress import progress
 
 #: The rows that every training notebook prints beside its network.
@@ -157,6 +155,10 @@ def reference_predictions(
 
     def svr() -> np.ndarray:
         low, span = target[few].min(), max(float(np.ptp(target[few])), 1e-6)
+        import torch
+
+        from smnb.models.svr import TorchSVR, fit_svr
+
         machine = TorchSVR.from_sklearn(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed).svr)
         scaled = _in_parts(lambda x: machine(torch.from_numpy(x)).numpy(), standard, new_features)
         return low + span * scaled

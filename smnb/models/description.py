@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import torch
-from torch import nn
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
@@ -28,6 +29,8 @@ def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
 
     Examples
     --------
+    >>> import torch
+    >>> from torch import nn
     >>> describe(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(2, 4))
        layer    kind output  parameters
     0      0  Linear      3          15
@@ -35,6 +38,8 @@ def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
     2      2  Linear      1           4
     3  total                         19
     """
+    import torch
+
     shown = {
         name: layer
         for name, layer in model.named_modules()

@@ -25,8 +25,7 @@ from smnb.grids import great_circle_km
 from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.index import find_sensors
 from smnb.loaders.insitu.policies import DEFAULT_DEPTH, depth_inside, flag_policy
-from smnb.loaders.insitu.sensors import Report, Sensor, merge_sensors, stream
-from smnb.loaders.insitu.stm import Series
+from smnb.loaders.insitu.sensors import Readings, Report, Sensor, merge_sensors, stream
 
 #: What happens where several readings are within the window, and which of several stations is taken.
 AMBIGUOUS, CHOICES = ("drop", "nearest"), ("nearest", "first")
@@ -203,9 +202,7 @@ class IsmnLabels:
         with contextlib.ExitStack() as opening:
             found: list[Sensor] = []
             for path in paths:
-                sensors, problems = find_sensors(opening.enter_context(Archive(path)), cache_dir)
-                found.extend(sensors)
-                self.report.damaged.extend(problems["damaged_files"])
+                found.extend(find_sensors(opening.enter_context(Archive(path)), self.report, cache_dir))
             merged, _ = merge_sensors(found)
             self._index = StationIndex([one.row for one in merged], choose=choose, max_km=max_km)
             self._stack = opening.pop_all()
@@ -219,7 +216,7 @@ class IsmnLabels:
         }
         self._sensors = {one.sensor_id: one for one in merged}
         self._matches: dict[str, SensorMatch] = {}
-        self._series: dict[str, tuple[Series, np.ndarray]] = {}
+        self._series: dict[str, tuple[Readings, np.ndarray]] = {}
         self._of_sensor: Counter[str] = Counter()
         self._places: dict[str, tuple[float, float]] = {}
         self._readings: list[dict[str, Any]] = []
@@ -246,13 +243,13 @@ class IsmnLabels:
         self.counts[found.reason or "labelled"] += 1
         return found
 
-    def _read(self, ismn_id: str) -> tuple[Series, np.ndarray]:
+    def _read(self, ismn_id: str) -> tuple[Readings, np.ndarray]:
         """Readings of a sensor, sorted, and which of them have flags that are kept."""
         if ismn_id not in self._series:
             found = list(stream([self._sensors[ismn_id]], flag_policy("all"), None, "soil_moisture", self.report))
             none = np.empty(0, np.int32)
             # without any all of it is fill values, or its file is damaged, which the report says
-            empty = Series(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
+            empty = Readings(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
             series = found[0][1] if found else empty
             allowed = np.array([self.policy.keeps(flag) for flag in series.flags], dtype=bool)
             self._series[ismn_id] = (series, allowed[series.flag] if series.flags else np.empty(0, bool))

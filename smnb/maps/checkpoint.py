@@ -16,11 +16,10 @@ from torch import nn
 from smnb import contract
 from smnb.contract import ContractError, FormatError, ParameterError, plain
 from smnb.loaders import open_netcdf
-from smnb.maps.forms import Outside, TileForm, tile_form
+from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
 from smnb.models.smen import SMEN
-from smnb.papers.hu2018_amsre.dense import DenseAmsreCNN
-from smnb.training.checkpoints import LoadedModel, load_model
+from smnb.training import Trained, load
 from smnb.training.scaling import MinMaxScaler
 
 _WHO = "smnb map"
@@ -157,32 +156,19 @@ class SmenForm(nn.Module):
         return self.network(images[:, 0], images[:, 1:])
 
 
-class AmsreForm(nn.Module):
-    """The dense form of the AMSR-E patch network: around an image its edge is repeated, or its columns wrap."""
-
-    def __init__(self, network: nn.Module, *, wrap: bool) -> None:
-        super().__init__()
-        self.network = DenseAmsreCNN(network, fast=True)
-        self.halo, self.around = self.network.half, "wrap" if wrap else "edge"
-
-    def forward(self, images: torch.Tensor, outside: Outside) -> torch.Tensor:
-        """Predict a tile."""
-        return self.network(images)
-
-
-def _images(loaded: LoadedModel, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+def _images(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
     stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
     return stack, tile_form(loaded.model, len(stack.names)), {"input_scaler": loaded.input_scaler}
 
 
-def _amsre(loaded: LoadedModel, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+def _amsre(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
     stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
     lon = dataset["lon"].values if "lon" in stack.arrays[0].dims else np.array([])
     wrap = lon.size > 1 and bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
-    return stack, AmsreForm(loaded.model, wrap=wrap), {"input_scaler": loaded.input_scaler}
+    return stack, loaded.model.folded(wrap=wrap), {"input_scaler": loaded.input_scaler}
 
 
-def _smen(loaded: LoadedModel, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
     history = loaded.card["config"]["history"]
     for name in ("coarse", "residual"):
         if name not in dataset:
@@ -216,7 +202,7 @@ def _smen(loaded: LoadedModel, dataset: xr.Dataset, path: str) -> tuple[ChannelS
 
 
 #: How each network that makes maps gets its channels, its form and its scaling.
-MAP_NETWORKS: dict[str, Callable[[LoadedModel, xr.Dataset, str], tuple[ChannelStack, TileForm, dict[str, Any]]]] = {
+MAP_NETWORKS: dict[str, Callable[[Trained, xr.Dataset, str], tuple[ChannelStack, TileForm, dict[str, Any]]]] = {
     "amsre_cnn": _amsre,
     "fusion_1km": _images,
     "smen": _smen,
@@ -231,7 +217,7 @@ def map_checkpoint(
     Parameters
     ----------
     checkpoint : path-like
-        What `smnb.training.checkpoints.save_model` wrote; brings its own scaling.
+        What `smnb.training.save` wrote; brings its own scaling.
     path : path-like
         NetCDF or Zarr under the data contract with the checkpoint's channels: as labels along ``channel``,
         ``polarization`` or ``band``, or as variables of these names. SMEN takes ``coarse`` (y, x) and ``residual`` (past,
@@ -252,9 +238,9 @@ def map_checkpoint(
     ParameterError
         If the checkpoint's network makes no maps.
     FormatError, ContractError, RunError
-        As `smnb.training.checkpoints.load_model`, `open_map_input` and `tiled_map`.
+        As `smnb.training.load`, `open_map_input` and `tiled_map`.
     """
-    loaded = load_model(checkpoint)
+    loaded = load(checkpoint)
     name = loaded.card["model"]
     if name not in MAP_NETWORKS:
         raise ParameterError(_WHO, "this network makes no maps", got=name, expected=sorted(MAP_NETWORKS))
