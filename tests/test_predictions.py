@@ -15,8 +15,7 @@ from sklearn.linear_model import LinearRegression
 
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, stamp
-from smnb.loaders.conus_patches import BANDS
-from smnb.loaders.conus_stations import open_station_table
+from smnb.loaders.conus import BANDS, open_station_table
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023.strata_tables import beside_paper, printed
 from smnb.papers.tables import published
@@ -333,7 +332,6 @@ def test_station_table_states_and_converts_units(tmp_path):
     assert found.report["land_cover_no_code"] == found.sensors["nlcd"].isna().sum() > 0
     assert found.report["rows_without_in_situ"] == 5
     assert found.synthetic
-    assert found.check("x") is found
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def conus_task(
     Parameters
     ----------
     dataset : xarray.Dataset
-        From `smnb.loaders.conus_patches.open_conus_patches`.
+        From `smnb.loaders.conus.open_conus_patches`.
     test_year : int
     patch_size : int
         A pixel's neighbourhood; the 7×7 images are padded by repeating their edge.
