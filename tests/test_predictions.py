@@ -332,6 +332,7 @@ def test_station_table_states_and_converts_units(tmp_path):
     assert found.report["land_cover_no_code"] == found.sensors["nlcd"].isna().sum() > 0
     assert found.report["rows_without_in_situ"] == 5
     assert found.synthetic
+    assert found.check("x") is found
 
 
 @pytest.mark.parametrize(

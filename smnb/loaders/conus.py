@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, FormatError, ParameterError, plain
+from smnb.contract import VARIABLES, ContractError, FormatError, ParameterError, plain
 from smnb.loaders import check_paths, finish, in_period, open_netcdf
 
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
@@ -206,6 +206,14 @@ class StationTable:
     catalog_id: str = ""
     synthetic: bool = False
 
+    def check(self, who: str = "StationTable") -> StationTable:
+        """Return the tables; raise `ContractError` if a station has a window twice."""
+        twice = self.table.duplicated(["sensor_id", "time"])
+        if twice.any():
+            row = self.table[twice].iloc[0]
+            raise ContractError(who, "a station has a window twice", got=(row["sensor_id"], str(row["time"])))
+        return self
+
 
 def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", synthetic: bool = False) -> StationTable:
     """Open the table of ten-day means at stations.
@@ -264,10 +272,6 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     for native, (name, _, factor, _) in _COLUMNS.items():
         if name not in sensors:
             table[name] = raw[native] * factor
-    twice = table.duplicated(["sensor_id", "time"])
-    if twice.any():
-        row = table[twice].iloc[0]
-        raise FormatError(where, "a station has a window twice", got=(row["sensor_id"], str(row["time"])))
     table = table.sort_values(["sensor_id", "time"], ignore_index=True)
     sensors = sensors.sort_values("sensor_id", ignore_index=True)
     report = {
@@ -277,7 +281,7 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         "rows_without_in_situ": int(table["soil_moisture"].isna().sum()),
     }
     units = {name: unit for name, unit, *_ in _COLUMNS.values()}
-    return StationTable(sensors, table, units, report, catalog_id, bool(synthetic))
+    return StationTable(sensors, table, units, report, catalog_id, bool(synthetic)).check(where)
 
 
 def _check_values(where: str, raw: pd.DataFrame) -> None:
