@@ -390,7 +390,7 @@ def granule_path(shared_samples):
 
 @pytest.fixture(scope="module")
 def granule(granule_path):
-    return read_fields(str(granule_path), "Soil_Moisture_Retrieval_Data")[0]
+    return read_fields(str(granule_path))[0]
 
 
 def agreement(ours, product, where):
