@@ -67,11 +67,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The release of torch that has a small CPU build for pip; the range of pyproject.toml alone would bring gigabytes of CUDA.
+TORCH := torch==2.13.0
+
 # resolve the bounds of pyproject.toml anew; a local version such as +cpu is not on the registry under that name
 lock:
 	@$(find_python); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$$python -m venv "$$folder"; \
-	"$$folder/bin/python" -m pip install --quiet ".[test,bench]"; \
+	"$$folder/bin/python" -m pip install --quiet "$(TORCH)" ".[test,bench]"; \
 	"$$folder/bin/python" -m pip freeze --exclude smnb | sed -E 's/\+[a-z0-9.]+$$//' > requirements.lock.new; \
 	mv requirements.lock.new requirements.lock; wc -l requirements.lock
 

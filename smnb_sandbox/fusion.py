@@ -18,10 +18,10 @@ import numpy as np
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M09
-from smnb.papers.smap_sentinel1.places import PLACES, places_of
 from smnb_sandbox.fusion_insitu import PlaceStations, ismn_name, place_stations, write_ismn
 from smnb_sandbox.fusion_scenes import FusionSimulation, acquisitions
 from smnb_sandbox.fusion_sentinel1 import Sentinel1Writer, slice_names
+from smnb_sandbox.regions import PLACES, places_of
 from smnb_sandbox.smap_granules import level3_granule, scene_granule
 from smnb_sandbox.smap_scenes import SceneTime
 from smnb_sandbox.smap_schema import RELEASE

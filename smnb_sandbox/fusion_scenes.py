@@ -17,8 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M09, EaseWindow
-from smnb.papers.smap_sentinel1.places import FusionPlace
-from smnb.papers.smen.places import region_domain
+from smnb_sandbox.regions import FusionPlace, region_domain
 from smnb_sandbox.smap_granules import Cells, pass_cells
 from smnb_sandbox.smap_orbits import Sentinel1Pass, SmapPass, smap_passes
 from smnb_sandbox.smap_radiometer import Radiometer

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
-from smnb.papers.smen.places import monthly
 from smnb_sandbox.multisource_land import SiteLand
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Site, cloud_gaussian
 from smnb_sandbox.noise import stream
+from smnb_sandbox.regions import monthly
 from smnb_sandbox.world import bucket_step, rain_amount, soil_limits
 
 Array = NDArray[np.float64]

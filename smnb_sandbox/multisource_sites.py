@@ -21,9 +21,8 @@ from scipy.signal import lfilter
 from scipy.special import ndtr
 
 from smnb.grids import UtmWindow, utm_epsg
-from smnb.papers.smap_sentinel1.places import PLACES
-from smnb.papers.smen.places import Region
 from smnb_sandbox.noise import stream
+from smnb_sandbox.regions import PLACES, Region
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
 #: Days of weather before the first one.

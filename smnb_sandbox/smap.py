@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.grids import M09, M36, EaseGrid, EaseWindow
-from smnb.papers.smen.places import REGIONS, Region, find_region, region_window
+from smnb_sandbox.regions import REGIONS, Region, find_region, region_window
 from smnb_sandbox.smap_granules import Cells, level2_granule, level3_granule, pass_cells, scene_granule
 from smnb_sandbox.smap_orbits import SmapPass, smap_passes
 from smnb_sandbox.smap_radiometer import CoarseProduct, Radiometer

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.loaders.smap import utc_to_seconds
-from smnb.papers.smen.places import Region
 from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
+from smnb_sandbox.regions import Region
 
 #: Zero of ``tb_time_seconds``.
 SMAP_EPOCH = datetime(2000, 1, 1, 11, 58, 55, 816000, tzinfo=UTC)

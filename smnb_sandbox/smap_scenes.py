@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from smnb.contract import ParameterError
 from smnb.grids import M01, M03, M09, EaseWindow
 from smnb.models.physics import retrieve_single_channel
-from smnb.papers.smen.places import Region, region_domain
 from smnb_sandbox.active_passive import backscatter, covariation, cross_polarized_slope, disaggregate_tb, masked_blur
 from smnb_sandbox.noise import stream
+from smnb_sandbox.regions import Region, region_domain
 from smnb_sandbox.smap_orbits import (
     SMAP_EPOCH,
     Sentinel1Pass,

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, M36, EaseWindow
-from smnb.papers.smen.places import IGBP, Region, monthly, region_domain, region_window
 from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
+from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
 from smnb_sandbox.smap_fields import PlanarField, PlanarSeries, texture
 from smnb_sandbox.world import bucket_step, check_seed, rain_amount, soil_limits
 

@@ -411,7 +411,8 @@ def test_strata_of_stations_come_from_namesakes_else_from_the_code(tmp_path):
     assert found["land_cover"].tolist() == ["Shrubs", "Shrubs", "Agriculture"]
     assert found["texture"].tolist() == ["Sand", "Sand", "none"]
     assert found["climate"].tolist()[:2] == ["BS", "BS"]
-    assert found["climate_from"].tolist()[2] == "place"
+    assert found["climate_source"].tolist() == ["archive", "archive", "map"]
+    assert found["land_cover_source"].tolist() == ["archive", "archive", "nlcd"]
     with pytest.raises(ContractError, match="apart"):
         p.conus_station_strata(stations, archive.assign(lat=archive["lat"] + 1))
 

@@ -13,7 +13,7 @@ from scipy.stats import ks_2samp
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError
 from smnb.loaders.insitu import InSituTables
-from smnb.sensors import profiling
+from smnb.sensors import add_strata, profiling
 from smnb.sensors.splits import make_split
 
 HOUR = np.timedelta64(1, "h")
@@ -130,12 +130,11 @@ def test_open_sensors_joins_entries_with_every_flag():
 
 
 def test_strata_of_sensors():
-    found = profiling.add_strata(tables().sensors)
+    found = add_strata(tables().sensors)
     assert found["texture"].tolist() == ["Loam", "none", "Sand"]
     assert found["land_cover"].tolist() == ["Agriculture", "none", "Closed forest"]
-    assert found["koppen_archive"].tolist() == ["Dfa", "none", "none"]
-    assert found["depth"].tolist() == ["5 cm", "0-5 cm", "5.08 cm"]
-    assert found["climate"].tolist() == [name[:2] for name in found["koppen"]]
+    assert found["climate_source"].tolist() == ["archive", "map", "map"]
+    assert profiling.depth_names(found) == ["5 cm", "0-5 cm", "5.08 cm"]
 
 
 def test_counts_by_stratum_and_side():

@@ -215,12 +215,70 @@ def test_start_refuses_what_papermill_injected_without_being_declared(project):
 
 
 def test_the_folder_for_outputs(project, monkeypatch):
-    assert start(project).out == project / "runs" / "adhoc"
     monkeypatch.setenv("SMNB_RUN_DIR", str(project / "elsewhere"))
-    assert start(project).out == project / "elsewhere"
+    assert start(project).out == project / "elsewhere" / "01_one"
+    assert start(project).folder("02_two") == project / "elsewhere" / "02_two"
     text = PARAMETERS + 'out_dir: str = ""  # folder for outputs; empty: decided by the run\n'
     write_notebook(project / "notebooks", "01_one", parameters=text)
-    assert start(project, out_dir="here").out == project / "here"
+    assert start(project, out_dir="here").out == project / "here" / "01_one"
+
+
+def test_a_notebook_by_itself_never_writes_over_another(project, monkeypatch, tmp_path_factory):
+    """Plain papermill and JupyterLab: one folder for the same notebook, settings and archive, from anywhere."""
+    first = start(project)
+    assert first.base.parent == project / "runs"
+    assert first.base.name.startswith("01_one-")
+    assert first.out == first.base / "01_one"
+    others = [start(project, **values).out for values in ({"rate": 0.2}, {"epochs": 5}, {"preset": "full"})]
+    other = {"preset": "quick", "epochs": 3, "rate": 0.1, "names": ["a"], "mode": "good"}
+    others.append(Run.start("02_two", other).out)
+    monkeypatch.setenv("SMNB_DATA", str(project / "real"))
+    others.append(start(project).out)
+    assert len({first.out, *others}) == 6
+    monkeypatch.setenv("SMNB_DATA", str(project / "data" / "sandbox"))
+    assert start(project).out == first.out
+    monkeypatch.delenv("SMNB_DATA")
+    assert start(project, epochs=3).out == first.out  # as the preset decides
+    monkeypatch.chdir(project / "notebooks")
+    assert start(project).out == first.out
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "notebooks").mkdir()
+    write_notebook(elsewhere / "notebooks", "09_mine")  # a project of notebooks that has not this one
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(ParameterError, match="no such notebook"):
+        start(project)  # the checkout that smnb is imported from has none either
+    monkeypatch.setenv("SMNB_NOTEBOOK_DIR", str(project / "notebooks"))
+    assert start(project).out == first.out
+    assert not list(elsewhere.glob("runs"))
+
+
+def test_another_notebooks_files_are_found_in_its_own_latest_run(project):
+    def start_two(**values):
+        return Run.start(
+            "02_two", {"preset": "quick", "epochs": 3, "rate": 0.1, "names": ["a"], "mode": "good"} | values
+        )
+
+    mine = start_two()
+    assert mine.folder("01_one") == mine.base / "01_one"
+    unfinished = start(project)
+    assert mine.folder("01_one") == mine.base / "01_one"
+    unfinished.finish()
+    assert mine.folder("01_one") == unfinished.out
+    start(project, rate=0.2).finish()
+    assert mine.folder("01_one") == unfinished.out
+    assert start_two(rate=0.3).folder("01_one") == start_two(rate=0.3).base / "01_one"
+    (mine.base / "01_one").mkdir()  # made in the run itself: what is there already goes on being used
+    assert mine.folder("01_one") == mine.base / "01_one"
+
+
+def test_notebooks_of_one_run_keep_files_of_one_name(project):
+    cell = "(run.out / 'scores.csv').write_text(run.notebook)"
+    for name in ("01_one", "02_two"):
+        write_notebook(project / "notebooks", name, cells=[START, cell, FINISH])
+    assert {one.status for one in run_notebooks("t")} == {"done"}
+    for name in ("01_one", "02_two"):
+        assert (project / "runs" / "t" / name / "scores.csv").read_text() == name
+        assert (project / "runs" / "t" / f"{name}.record.json").is_file()
 
 
 def test_a_record_takes_numpy_numbers_and_keeps_nan_as_null(project):
@@ -268,7 +326,7 @@ def test_a_full_disk_leaves_the_earlier_record(project, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         run.finish()
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["01_one", path.name]
 
 
 def test_data_fingerprints_depend_on_content_not_on_place_or_time(tmp_path):
@@ -440,12 +498,13 @@ def test_a_killed_run_goes_on_where_it_was_and_a_failure_is_reported(project, mo
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen([sys.executable, "-c", script], env=environment)
     deadline = time.monotonic() + 60
-    while not (out / "waiting").exists() and time.monotonic() < deadline and process.poll() is None:
+    waiting = out / "02_two" / "waiting"
+    while not waiting.exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert (out / "waiting").exists()
-    assert sorted(p.name for p in out.glob("[0-9]*")) == ["01_one.ipynb", "01_one.record.json", "01_one.state.json"]
+    assert waiting.exists()
+    assert sorted(p.name for p in out.glob("[0-9]*.*")) == ["01_one.ipynb", "01_one.record.json", "01_one.state.json"]
     before = (out / "01_one.ipynb").stat().st_mtime_ns
 
     (folder / "02_two.ipynb").write_text(text.replace('good\\"  #', 'bad\\"  #'))
@@ -462,7 +521,7 @@ def test_a_killed_run_goes_on_where_it_was_and_a_failure_is_reported(project, mo
     assert (out / "01_one.ipynb").stat().st_mtime_ns == before
     assert ("02_two", "cell", 5, 6) in seen  # papermill added the cell of the parameters
     assert not list(out.glob(".*partial*"))
-    assert sorted(p.name for p in out.glob("02*")) == ["02_two.failed.ipynb"]
+    assert sorted(p.name for p in out.glob("02*.*")) == ["02_two.failed.ipynb"]
     assert "<span class=mark>failed</span>" in write_report(out).read_text()
 
     (folder / "02_two.ipynb").write_text(text)
@@ -487,7 +546,8 @@ def test_plain_papermill_takes_the_preset_file_and_unknown_names_are_fatal(proje
     good = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert good.returncode == 0, good.stderr
     assert "unknown parameter" not in good.stderr  # papermill knows the optional ones too
-    record = json.loads((project / "runs" / "adhoc" / "01_one.record.json").read_text())
+    (written,) = (project / "runs").glob("01_one-*/01_one.record.json")
+    record = json.loads(written.read_text())
     assert record["metrics"]["cnn"]["test"]["rmse"] == 1.0
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     with pytest.raises(PapermillExecutionError, match="ParameterError: 01_one: unknown parameter; got 'epoch'"):

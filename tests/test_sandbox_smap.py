@@ -16,7 +16,6 @@ from smnb.contract import ParameterError, check_dataset
 from smnb.grids import M01, M03, M09, M36
 from smnb.loaders.smap import open_l2, open_l2_active_passive, open_l3, seconds_to_utc
 from smnb.models.physics import retrieve_single_channel
-from smnb.papers.smen.places import IGBP, REGIONS, region_domain, region_window
 from smnb_sandbox import PRESETS, read_manifest, write_sandbox
 from smnb_sandbox.active_passive import (
     backscatter,
@@ -28,6 +27,7 @@ from smnb_sandbox.active_passive import (
     water_cloud,
 )
 from smnb_sandbox.archive import Preset
+from smnb_sandbox.regions import IGBP, REGIONS, region_domain, region_window
 from smnb_sandbox.smap import SmapPeriod, SmapPlan, simulate_region, write_smap
 from smnb_sandbox.smap_fields import PlanarField, PlanarSeries
 from smnb_sandbox.smap_granules import level3_granule

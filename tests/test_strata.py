@@ -28,17 +28,15 @@ from smnb.grids.koppen import (
     land_mask,
 )
 from smnb.metrics import average_interval
-from smnb.sensors.strata import (
+from smnb.sensors.land_cover import (
     CCI_GROUPS,
     CGLS_GROUPS,
     LAND_COVER_GROUPS,
     OUTSIDE,
-    TEXTURE_CLASSES,
     land_cover_codes,
     land_cover_group,
-    stratify,
-    usda_texture,
 )
+from smnb.sensors.strata import LAND_REACH_KM, STRATA, TEXTURE_CLASSES, add_strata, stratify, usda_texture
 
 LAT = np.arange(-89.875, 90, 0.25)
 LON = np.arange(-179.875, 180, 0.25)
@@ -208,7 +206,7 @@ def test_which_side_of_an_edge_a_texture_takes():
         (8, 12): "Silt loam",
     }
     sand, clay = np.array(list(points)).T
-    assert usda_texture(sand, None, clay, units="percent").tolist() == list(points.values())
+    assert usda_texture(sand, 100 - sand - clay, clay, units="percent").tolist() == list(points.values())
     # the same through fractions, whose products are off by a rounding error
     fractions = usda_texture(sand / 100, (100 - sand - clay) / 100, clay / 100, units="fraction")
     assert fractions.tolist() == list(points.values())
@@ -217,7 +215,7 @@ def test_which_side_of_an_edge_a_texture_takes():
 def test_texture_renormalises_and_takes_units():
     assert usda_texture(44.0, 44.0, 22.0, units="percent") == "Loam"  # 40:40:20 of 110
     assert usda_texture(400, 400, 200, units="g kg-1") == "Loam"
-    assert usda_texture([[90.0], [5.0]], None, [5.0, 8.0], units="percent").tolist() == [
+    assert usda_texture([[90.0], [5.0]], [[5.0, 2.0], [90.0, 87.0]], [5.0, 8.0], units="percent").tolist() == [
         ["Sand", "Sand"],
         ["Silt", "Silt"],
     ]
@@ -226,11 +224,7 @@ def test_texture_renormalises_and_takes_units():
 def test_texture_without_values():
     found = usda_texture([0.0, np.nan, 40.0, 40.0], [0.0, 40, np.nan, 40], [0.0, 20, 20, 20], units="percent")
     assert found.tolist() == ["none", "none", "none", "Loam"]
-    assert usda_texture([0.0, 40.0, np.nan], None, [0.0, 20.0, 20.0], units="percent").tolist() == [
-        "none",
-        "Loam",
-        "none",
-    ]
+    assert usda_texture(0.0, 0.0, 0.0, units="percent") == "none"
 
 
 @pytest.mark.parametrize(
@@ -239,9 +233,7 @@ def test_texture_without_values():
         ((0.4, 0.4, 0.2), "percent", "units"),
         ((40, 40, 20), "fraction", "units"),
         ((40, 40, 20), "%", "unknown 'units'"),
-        ((0.4, None, 0.2), "percent", "units"),
         ((-5, 85, 20), "percent", "negative"),
-        ((80, None, 40), "percent", "negative"),
     ],
 )
 def test_texture_refuses(parts, units, match):
@@ -430,3 +422,92 @@ def test_strata_of_real_sensors(shared_samples):
         assert (strata != "none").mean() > 0.95  # six sensors on the coast are "masked" in the archive's climate
     assert set(climate) <= {*PAPER_GROUPS, "Cw", "none"}
     assert (climate == by_location).mean() > 0.6  # other rules and another period: they part along borders
+
+
+# --- one meaning of climate, texture and land cover -------------------------------------------------------------------
+
+SOURCES = [f"{name}_source" for name in STRATA]
+
+
+def on_the_coast(**columns) -> pd.DataFrame:
+    """A sensor that stands on the land of Cape Mendocino, one a kilometre or two off the map's coast, one at sea."""
+    places = pd.DataFrame({"sensor_id": list("abc"), "lat": 40.0, "lon": [-124.0, -124.15, -130.0]})
+    return places.assign(**columns)
+
+
+def test_a_sensor_on_the_coast_is_never_in_the_sea():
+    places = on_the_coast(climate_KG=["masked", "masked", None])
+    assert koppen_class(places["lat"], places["lon"]).tolist()[1:] == ["Ocean", "Ocean"]
+    found = add_strata(places)
+    assert found["climate"].tolist() == ["Cs", "Cs", "none"]
+    assert found["climate_source"].tolist() == ["map", "nearest land (2 km)", "none"]
+    assert found[["texture", "land_cover", *SOURCES[:2]]].eq("none").all(axis=None)
+    # an oracle by brute force over the map's pixels around: no land nearer, and none within reach of the third
+    lat, lon = np.meshgrid((np.arange(1400, 1480) + 0.5) / 36, (np.arange(-4720, -4440) + 0.5) / 36, indexing="ij")
+    land = land_mask(lat, lon)
+    for row, km in ((1, 2.0), (2, np.inf)):
+        east = np.deg2rad(lon - places["lon"][row]) * np.cos(np.deg2rad(40.0))
+        away = 6371.0 * np.hypot(np.deg2rad(lat - 40.0), east)[land].min()
+        assert round(away) == km if np.isfinite(km) else away > LAND_REACH_KM
+
+
+def test_the_newest_koppen_field_that_is_a_class_is_taken():
+    fields = {"climate_KG_2017": ["unknown", "BSk", None], "climate_KG": ["Dfb", "Csa", "Cfa"]}
+    found = add_strata(on_the_coast(**fields))
+    assert found["climate"].tolist() == ["Df", "BS", "Cf"]
+    assert (found["climate_source"] == "archive").all()
+
+
+def test_maps_fill_what_the_archive_leaves_open():
+    known = {
+        "sand_fraction": [0.9, None, None],
+        "silt_fraction": [0.05, None, None],
+        "clay_fraction": [0.05, None, None],
+    }
+    places = on_the_coast(lc_2010=[10, 0, 999], lc_2005=[50, 50, None], **known).astype({"lc_2005": "Int16"})
+    soil = pd.DataFrame({"sand": [50, 400, np.nan], "silt": [900, 400, 0], "clay": [50, 200, 0]})
+    found = add_strata(places.set_index(pd.Index([7, 7, 7])), soil=soil)
+    assert found["texture"].tolist() == ["Sand", "Loam", "none"]
+    assert found["texture_source"].tolist() == ["archive", "map", "none"]
+    assert found["land_cover"].tolist() == ["Agriculture", "Closed forest", "none"]
+    assert found.attrs["unknown_land_cover"] == {"999": 1}
+    assert found.index.tolist() == [7, 7, 7]
+    with pytest.raises(ParameterError, match="999"):
+        add_strata(places, on_unknown="raise")
+
+
+def test_strata_of_a_table_stay_and_a_second_call_changes_nothing():
+    given = on_the_coast(climate=["BW", "Ocean", None], texture="Loam", lc_2010=[10, 10, 0])
+    found = add_strata(given)
+    assert found["climate"].tolist() == ["BW", "Cs", "none"]
+    assert found["climate_source"].tolist() == ["table", "nearest land (2 km)", "none"]
+    assert found["texture_source"].eq("table").all()
+    assert found["land_cover_source"].tolist() == ["archive", "archive", "none"]
+    pd.testing.assert_frame_equal(add_strata(found), found)
+
+
+@pytest.mark.parametrize(
+    ("entry", "path", "n"),
+    [
+        ("ismn_conus", "conus_s1s2smap_2019_2021/ismn_sm_5cm_2019_2021.zip", 206),
+        ("ismn_hawaii", "hawaii_timeseries/ISMN_TESTDATA_HAWAII.zip", 9),
+    ],
+)
+def test_every_notebook_has_the_same_strata(shared_samples, entry, path, n):
+    """Notebooks 01, 05, 07 and 08 on real archives, whose Köppen fields part from the map at one sensor in eight."""
+    from smnb.loaders.insitu import open_insitu
+    from smnb.papers.batchu2023.matchups import _with_strata
+    from smnb.sensors import predictions
+
+    insitu = open_insitu([shared_samples / path], catalog_id=entry)
+    assert len(insitu.sensors) == n
+    profiled = add_strata(insitu.sensors).set_index("sensor_id")
+    stored = _with_strata(insitu.sensors, None, "none").set_index("sensor_id")
+    rows = pd.DataFrame({"sensor_id": insitu.sensors["sensor_id"].astype(str)})
+    predicted = predictions.join_strata(rows, add_strata(insitu.sensors)).set_index("sensor_id")
+    for name in (*STRATA, *SOURCES):
+        assert profiled[name].tolist() == stored[name].tolist() == predicted[name].tolist()
+    assert "Ocean" not in set(profiled["climate"])
+    assert (profiled["climate_source"] == "archive").all()
+    newest = insitu.sensors["climate_KG_2017"].fillna(insitu.sensors["climate_KG"])
+    assert profiled["climate"].tolist() == koppen_group(ismn_koppen_class(newest)).tolist()

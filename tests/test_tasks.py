@@ -11,9 +11,9 @@ import xarray as xr
 
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, stamp
+from smnb.grids import koppen
 from smnb.loaders.conus_patches import open_conus_patches
 from smnb.papers.hu2018_amsre.opening import amsre_task, conus_task, open_task, target_on_grid
-from smnb.sensors import strata
 
 CHANNELS = ["6.9H", "6.9V", "10.7H", "10.7V"]
 LAT, LON = np.arange(-89, 90, 2.0), np.arange(-179, 180, 2.0)
@@ -22,7 +22,7 @@ LAT, LON = np.arange(-89, 90, 2.0), np.arange(-179, 180, 2.0)
 def make_target(days: int = 4, first: str = "2011-07-01") -> xr.Dataset:
     """A 3° reanalysis: 0.3 over land, and 0 over sea as such files have it."""
     lat, lon = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
-    land = strata.land_fraction(lat, lon) >= 0.5
+    land = koppen.land_fraction(lat, lon) >= 0.5
     field = np.where(land, 0.3, 0.0).astype("float32")
     coords = {"time": pd.date_range(first, periods=days), "lat": lat, "lon": lon}
     values = np.repeat(field[None], days, axis=0)
@@ -68,9 +68,9 @@ def test_only_the_last_day_tests_and_statistics_come_from_the_others() -> None:
 def test_ice_sheets_and_sea_are_never_centres() -> None:
     task = amsre_task(make_inputs(), make_target(), n_train=100_000, n_validation=10, n_test=100_000, seed=1)
     (fold,) = task.folds
-    classes = set(strata.koppen_class(LAT[fold.test.row], LON[fold.test.col]))
+    classes = set(koppen.koppen_class(LAT[fold.test.row], LON[fold.test.col]))
     assert "EF" not in classes
-    fraction = strata.land_fraction(LAT, LON)[fold.test.row, fold.test.col]
+    fraction = koppen.land_fraction(LAT, LON)[fold.test.row, fold.test.col]
     assert fraction.min() >= 0.5
 
 

@@ -13,18 +13,21 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.ndimage import uniform_filter
+from torch.nn.functional import mse_loss as mse
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.models import build_model
 from smnb.papers.hu2018_amsre.batches import PatchDataset
 from smnb.papers.hu2018_amsre.patches import PatchStore, draw_patches, eligible_centres
 from smnb.papers.hu2018_amsre.prediction import predict_patches
-from smnb.training import TrainingConfig, choose_device, choose_precision, fit, state_folder
+from smnb.training import Samples, TrainingConfig, choose_device, choose_precision, fit, load, save, state_folder
+from smnb.training import train as train_any
 from smnb.training.batches import BatchDataset, SeededBatchSampler
-from smnb.training.checkpoints import SafetensorsCheckpointIO, load_model, save_model
+from smnb.training.checkpoints import SafetensorsCheckpointIO
 from smnb.training.config import config_identity
 from smnb.training.loading import OrderedSampler, PrefetchLoader, StepPlan, StepSampler
 from smnb.training.optimisers import configure_optimizer, parameter_groups
@@ -121,30 +124,207 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
             pickle.loads(path.read_bytes())
 
 
-def test_model_checkpoint_round_trip_and_its_errors(tmp_path: Path) -> None:
+def test_checkpoint_round_trip_and_its_errors(tmp_path: Path) -> None:
     torch.manual_seed(1)
     store, training, _ = make_data()
     model = build_model("amsre_cnn", SMALL).eval()
     target = MinMaxScaler((0.05,), (0.45,), (0.3,))
     channels = ("6.9H", "6.9V", "10.7H", "10.7V")
-    path = save_model(
-        tmp_path / "m", model, name="amsre_cnn", input_scaler=store.scaler, target_scaler=target, channels=channels
-    )
-    loaded = load_model(tmp_path / "m.json", channels=channels)
+    path = save(tmp_path / "m", model, input_scaler=store.scaler, target_scaler=target, channels=channels)
+    loaded = load(tmp_path / "m.json", channels=channels)
     assert loaded.input_scaler == store.scaler
     assert loaded.target_scaler == target
-    np.testing.assert_array_equal(
-        predict_patches(loaded.model, store, training.index), predict_patches(model, store, training.index)
-    )
+    assert loaded.card["model"] == "amsre_cnn"
+    expected = target.inverse(predict_patches(model, store, training.index)[:, None])[:, 0]
+    np.testing.assert_allclose(loaded.predict(training), expected, atol=1e-6)
     with pytest.raises(FormatError, match="other channels"):
-        load_model(path, channels=channels[::-1])
+        load(path, channels=channels[::-1])
     content = path.read_bytes()
     path.write_bytes(content[:-4] + b"\0\0\0\1")
     with pytest.raises(FormatError, match="does not belong to its card"):
-        load_model(path)
+        load(path)
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match="do not fit AmsreCNN"):
+        load(path, model=build_model("amsre_cnn"))
+    (tmp_path / "m.json").write_text('{"format": 2, "model": "amsre_cnn"}')
+    with pytest.raises(FormatError, match="is no model card"):
+        load(path)
     (tmp_path / "m.json").unlink()
     with pytest.raises(FormatError, match=r"m\.json is missing"):
-        load_model(path)
+        load(path)
+
+
+def test_card_and_weights_are_written_together_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="card cannot be written as JSON"):
+        save(tmp_path / "m", torch.nn.Linear(2, 1), training={"score": float("nan")})
+    with pytest.raises(FormatError, match="card cannot be written as JSON"):
+        save(tmp_path / "m", torch.nn.Linear(2, 1), training={"loss": len})
+    assert list(tmp_path.iterdir()) == []
+    save(tmp_path / "m", torch.nn.Linear(2, 1))  # no config of its own: once an error after the weights were there
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(before) == ["m.json", "m.safetensors"]
+    with pytest.raises(FormatError):
+        save(tmp_path / "m", torch.nn.Linear(3, 1), training={"loss": len})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+# ------------------------------------------------------------------------------------------------ a network of one's own
+
+
+class Net(torch.nn.Module):
+    def __init__(self, width: int = 3, inputs: int = 5) -> None:
+        super().__init__()
+        self.config = {"width": width, "inputs": inputs}
+        self.layers = torch.nn.Sequential(torch.nn.Linear(inputs, width), torch.nn.ReLU(), torch.nn.Linear(width, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)[:, 0]
+
+
+def own(n: int = 64, **options: object) -> Samples:
+    target = MinMaxScaler((0.0,), (0.5,), (0.4,))
+    return Samples(Numbers(n), Numbers(20), channels=tuple("abcde"), target_scaler=target, **options)
+
+
+OWN = TrainingConfig(epochs=3, batch_size=16, learning_rate=1e-2, device="cpu")
+
+
+def test_a_network_of_ones_own_is_trained_saved_and_loaded(tmp_path: Path) -> None:
+    samples = own(card={"data": "numbers", "synthetic": True})
+    trained = train_any(Net(), samples, loss=mse, config=OWN, out=tmp_path)
+    assert trained.card["model"] == f"{Net.__module__}:Net"
+    assert trained.card["training"]["data"] == "numbers"
+    assert trained.card["training"]["loss"] == {"name": "mse_loss"}
+    assert len(trained.history) == 3
+    assert trained.samples_per_second > 0
+    again = load(tmp_path / "model", model=Net())
+    np.testing.assert_array_equal(again.predict(samples.validation), trained.predict(samples.validation))
+    assert again.best_epoch == trained.best_epoch
+    pd.testing.assert_frame_equal(again.history, trained.history, check_dtype=False)
+    inputs = samples.validation[np.arange(20)][0]
+    with torch.inference_mode():
+        np.testing.assert_allclose(trained.predict(samples.validation), 0.5 * trained.model(inputs), rtol=1e-6)
+    wide = train_any(Net(7), samples, loss=mse, config=OWN, out=tmp_path / "wide")
+    assert load(tmp_path / "wide" / "model", model=Net).model.layers[0].out_features == 7
+    assert wide.card["config"] == {"width": 7, "inputs": 5}
+
+
+def test_a_checkpoint_imports_no_code_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "stranger.py").write_text(
+        "import pathlib, torch\npathlib.Path(__file__).with_name('ran').touch()\n"
+        "class Net(torch.nn.Linear):\n    def __init__(self):\n        super().__init__(2, 1)\n"
+    )
+    save(tmp_path / "m", torch.nn.Linear(2, 1))
+    card = json.loads((tmp_path / "m.json").read_text())
+    (tmp_path / "m.json").write_text(json.dumps({**card, "model": "stranger:Net"}))
+    monkeypatch.syspath_prepend(str(code))
+    for asked in ({}, {"trust": "stranger"}, {"trust": "other:Net"}, {"model": torch.nn.Linear(2, 1)}):
+        if "model" in asked:
+            load(tmp_path / "m", **asked)
+        else:
+            with pytest.raises(FormatError, match=r"not imported unasked; got 'stranger:Net'.*trust='stranger:Net'"):
+                load(tmp_path / "m", **asked)
+        assert "stranger" not in sys.modules
+        assert not (code / "ran").exists()
+    assert type(load(tmp_path / "m", trust="stranger:Net").model).__name__ == "Net"
+    sys.modules.pop("stranger")
+    (tmp_path / "m.json").write_text(json.dumps({**card, "model": "smnb.files:write_json"}))
+    with pytest.raises(FormatError, match="no network"):
+        load(tmp_path / "m")
+
+
+def test_train_takes_a_name_a_path_a_class_or_a_module(tmp_path: Path) -> None:
+    samples = own(sizes={"inputs": 5, "history": 4})
+    torch.manual_seed(0)
+    ways = {"module": Net(), "class": Net, "path": f"{Net.__module__}:Net"}
+    sys.modules.setdefault(Net.__module__, sys.modules[__name__])
+    found = {name: train_any(way, samples, loss=mse, config=OWN, out=tmp_path / name) for name, way in ways.items()}
+    for one in found.values():
+        same_weights(one.model, found["module"].model, rtol=0, atol=0)
+    with pytest.raises(ParameterError, match="unknown network"):
+        train_any("no such", samples, loss=mse, config=OWN, out=tmp_path)
+    with pytest.raises(ParameterError, match="cannot be imported"):
+        train_any("no.such:Net", samples, loss=mse, config=OWN, out=tmp_path)
+    with pytest.raises(ParameterError, match=r"unknown config keys; got \['depth'\]"):
+        train_any(Net, samples, loss=mse, config=OWN, out=tmp_path, model_config={"depth": 2})
+
+
+def test_a_training_is_resumed_on_the_same_data_loss_and_network_only(tmp_path: Path) -> None:
+    def go(net: torch.nn.Module, loss=mse, **identity: object) -> bool:
+        torch.manual_seed(0)
+        samples = own(identity={"x": np.arange(3), **identity})
+        return train_any(net, samples, loss=loss, config=OWN, out=tmp_path).details["resumed"]
+
+    class Edited(Net):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2.0 * self.layers(x)[:, 0]
+
+    Edited.__module__, Edited.__qualname__ = Net.__module__, "Net"
+    assert not go(Net())
+    assert go(Net())
+    assert not go(Net(4))
+    assert not go(Net(), x=np.arange(4))
+    assert not go(Net(), loss=functools.partial(torch.nn.functional.huber_loss, delta=0.4))
+    assert not go(Net(), loss=functools.partial(torch.nn.functional.huber_loss, delta=0.3))
+    assert not go(Edited())
+    assert go(Net())
+
+
+def test_lazy_layers_and_no_validation(tmp_path: Path) -> None:
+    samples = dataclasses.replace(own(), validation=None)
+    net = torch.nn.Sequential(torch.nn.LazyLinear(1), torch.nn.Flatten(0))
+    trained = train_any(net, samples, loss=mse, config=OWN, out=tmp_path)
+    assert trained.history["validation_loss"].isna().all()
+    assert trained.best_epoch == 2
+    assert trained.card["training"]["best_validation_loss"] is None
+    again = load(tmp_path / "model", model=torch.nn.Sequential(torch.nn.LazyLinear(1), torch.nn.Flatten(0)))
+    np.testing.assert_array_equal(again.predict(samples.train), trained.predict(samples.train))
+
+
+def test_one_cycle_with_adamw_is_torchs(tmp_path: Path) -> None:
+    found = fit_numbers(
+        tmp_path,
+        n=64,
+        optimizer="adamw",
+        schedule="onecycle",
+        steps=20,
+        weight_decay=0.01,
+        beta2=0.98,
+        whole_batches=True,
+    )
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.SiLU(), torch.nn.Linear(4, 1), torch.nn.Flatten(0))
+    optimiser = torch.optim.AdamW(net.parameters(), lr=0.05, weight_decay=0.01, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 0.05, total_steps=20, pct_start=0.1)
+    data = Numbers(64)
+    for step in range(20):
+        order = np.random.default_rng([0, step // 4]).permutation(64)
+        inputs, target = data[order[16 * (step % 4) : 16 * (step % 4) + 16]]
+        optimiser.zero_grad()
+        (0.5 * (net(inputs) - target).square().mean()).backward()
+        optimiser.step()
+        schedule.step()
+    same_weights(found.model, net, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_a_training_leaves_the_memory_allocator_alone(tmp_path: Path) -> None:
+    """A large block that is freed goes back to the system, before a training and after it."""
+    code = (
+        f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\n"
+        "import ctypes\nfrom pathlib import Path\nfrom test_training import fit_numbers\n"
+        "libc = ctypes.CDLL(None)\nlibc.malloc.restype = ctypes.c_void_p\n"
+        "libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]\n"
+        "def grown():\n"
+        "    def size(): return int(Path('/proc/self/statm').read_text().split()[0]) * 4096\n"
+        "    before = size(); block = libc.malloc(1 << 28); libc.free(block); return size() - before\n"
+        "assert grown() < 1 << 24\n"
+        "fit_numbers(Path(sys.argv[1]), steps=4)\n"
+        "assert grown() < 1 << 24, 'freed memory is kept'\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=300)
 
 
 def test_devices_and_precision_are_checked() -> None:

@@ -26,7 +26,8 @@ def data_root(value: str | os.PathLike[str] | None = None) -> Path:
     ----------
     value : path-like, optional
         An explicit choice; else the environment variable ``SMNB_DATA``; else ``data/sandbox`` beside the nearest
-        `data_catalog.yaml` in the current folder or above it, or in the current folder.
+        `data_catalog.yaml` in the current folder or above it, else in the current folder or, where that has none, in
+        the checkout that smnb is imported from.
 
     Returns
     -------
@@ -36,5 +37,7 @@ def data_root(value: str | os.PathLike[str] | None = None) -> Path:
     chosen = value if value not in (None, "") else os.environ.get(ROOT_VARIABLE)
     if chosen:
         return Path(chosen).expanduser().absolute()
-    here = Path.cwd()
-    return (ancestor_with(CATALOG_NAME, here) or here) / "data" / "sandbox"
+    here, checkout = Path.cwd(), Path(__file__).resolve().parents[2]
+    nearest = ancestor_with(CATALOG_NAME, here)
+    found = [nearest] if nearest else [one for one in (here, checkout) if (one / "data" / "sandbox").is_dir()]
+    return (found or [here])[0] / "data" / "sandbox"

@@ -78,6 +78,8 @@ class AmsreCNN(nn.Module):
     microwave remote sensing. ISPRS Archives XLII-3.
     """
 
+    config_class = AmsreCNNConfig
+
     def __init__(self, config: AmsreCNNConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or AmsreCNNConfig()

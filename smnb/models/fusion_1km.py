@@ -91,6 +91,8 @@ class Fusion1km(nn.Module):
     retrieval; Section IV-A.
     """
 
+    config_class = Fusion1kmConfig
+
     def __init__(self, config: Fusion1kmConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or Fusion1kmConfig()

@@ -192,6 +192,8 @@ class MultiSourceNet(nn.Module):
     moisture retrieval, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
     """
 
+    config_class = MultiSourceConfig
+
     def __init__(self, config: MultiSourceConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or MultiSourceConfig()

@@ -69,6 +69,8 @@ class SMEN(nn.Module):
     Tsagkatakis, Moghaddam, Tsakalides: the soil moisture enhancement network (SMEN), SMAP from 36 to 3 km; Section 3.
     """
 
+    config_class = SMENConfig
+
     def __init__(self, config: SMENConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or SMENConfig()

@@ -12,7 +12,7 @@ from cartopy import config as cartopy_config
 from cartopy.io import shapereader
 
 from smnb.contract import ParameterError
-from smnb.sensors import strata
+from smnb.grids import koppen
 
 #: Derived coastlines by the name of the Natural Earth scale that they stand in for: grid step (degree), tolerance of
 #: the simplification (degree) and the smallest island kept (square degrees at the equator). A step is a whole number
@@ -108,7 +108,7 @@ def _from_koeppen(resolution: str) -> list[np.ndarray]:
 def _global_land(step: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     lon = -180.0 + step * (np.arange(round(360 / step)) + 0.5)
     lat = -90.0 + step * (np.arange(round(180 / step)) + 0.5)
-    return lon, lat, np.asarray(strata.land_fraction(lat, lon), dtype="float32")
+    return lon, lat, np.asarray(koppen.land_fraction(lat, lon), dtype="float32")
 
 
 @lru_cache(maxsize=8)
@@ -120,4 +120,4 @@ def land_raster(extent: tuple[float, float, float, float]) -> tuple[np.ndarray, 
     step = max(1 / 36, max(east - west, north - south) / 600)
     lon = np.arange(west + step / 2, east, step)
     lat = np.arange(south + step / 2, north, step)
-    return lon, lat, np.asarray(strata.land_fraction(lat, lon), dtype="float32")
+    return lon, lat, np.asarray(koppen.land_fraction(lat, lon), dtype="float32")

@@ -113,11 +113,12 @@ def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
-def notebook_folder(start: str | os.PathLike[str] | None = None) -> Path:
+def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str | None = None) -> Path:
     """Folder of the numbered notebooks.
 
     Taken from the environment variable ``SMNB_NOTEBOOK_DIR``; else the nearest ``notebooks/`` from `start` (default:
-    the current folder) upwards; else the one of the checkout that the package runs from.
+    the current folder) upwards; else the one of the checkout that the package runs from. One that has the file `holding`
+    goes before one that has not.
 
     Raises
     ------
@@ -130,11 +131,11 @@ def notebook_folder(start: str | os.PathLike[str] | None = None) -> Path:
             raise ParameterError("SMNB_NOTEBOOK_DIR", "names no folder", got=given)
         return Path(given).resolve()
     here = Path(start or Path.cwd()).resolve()
-    ancestors = [here, *here.parents]
-    candidates = [c for folder in ancestors for c in (folder, folder / "notebooks")]
-    for candidate in [*candidates, Path(__file__).resolve().parents[2] / "notebooks"]:
-        if candidate.name == "notebooks" and any(candidate.glob("[0-9][0-9]_*.ipynb")):
-            return candidate
+    candidates = [folder / rest for folder in (here, *here.parents) for rest in (".", "notebooks")]
+    candidates.append(Path(__file__).resolve().parents[2] / "notebooks")
+    found = [one for one in candidates if one.name == "notebooks" and any(one.glob("[0-9][0-9]_*.ipynb"))]
+    if found:
+        return next((one for one in found if holding and (one / holding).is_file()), found[0])
     raise ParameterError(
         "smnb",
         "found no folder 'notebooks' with numbered notebooks",

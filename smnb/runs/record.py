@@ -20,7 +20,14 @@ import smnb
 from smnb.contract import ParameterError, RunError
 from smnb.files import sha256_of, write_json
 
-from .parameters import _refuse_unknown, declared_parameters, find_notebook, injected_names, preset_settings
+from .parameters import (
+    _refuse_unknown,
+    declared_parameters,
+    find_notebook,
+    injected_names,
+    notebook_folder,
+    preset_settings,
+)
 
 SCHEMA_VERSION = 1
 SANDBOX_MARKER = "SANDBOX.json"
@@ -101,16 +108,22 @@ class Run:
         Values as the notebook was given them; None where the preset decides.
     settings : types.SimpleNamespace
         The same with the preset's values filled in: ``run.settings.epochs``.
+    base : Path
+        Folder of the whole run, with the record and a folder a notebook: the parameter ``out_dir``, else
+        ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/`` beside the notebooks that is named by notebook
+        and settings, so that other settings, or another archive, do not write over it and the same ones find it again.
     out : Path
-        Folder for what the notebook writes: its parameter ``out_dir``, else ``SMNB_RUN_DIR``, else ``runs/adhoc``.
+        The notebook's own folder in it, for all that it writes.
     synthetic : bool or None
         Whether any data came from a sandbox; None until `fingerprint_data` was called.
     device : str or None
         Where it computed; default the setting ``device``.
     """
 
-    def __init__(self, source: Path, parameters: dict[str, Any], settings: dict[str, Any], out: Path) -> None:
-        self.source, self.notebook, self.out = source, source.stem, out
+    def __init__(self, source: Path, parameters: dict[str, Any], settings: dict[str, Any], base: Path) -> None:
+        self.source, self.notebook, self.base = source, source.stem, base
+        self.out = base / source.stem
+        self.out.mkdir(parents=True, exist_ok=True)
         self.parameters, self.settings = parameters, SimpleNamespace(**settings)
         self.synthetic: bool | None = None
         self.device: str | None = settings.get("device")
@@ -141,7 +154,7 @@ class Run:
             For an injected name that the notebook does not declare, a value of the wrong type, an unknown preset, or
             when the parameters cell was not executed.
         """
-        source = find_notebook(notebook)
+        source = find_notebook(notebook, notebook_folder(holding=f"{notebook}.ipynb"))
         declared = declared_parameters(source)
         history = namespace.get("In") or namespace.get("_ih") or []
         _refuse_unknown(source.stem, injected_names(history), declared)
@@ -158,10 +171,34 @@ class Run:
         if "preset" in values:
             chosen = preset_settings(source, values["preset"])
             settings.update({name: value for name, value in chosen.items() if values[name] is None})
-        out = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR") or source.parent.parent / "runs" / "adhoc"
-        out = Path(out).resolve()
-        out.mkdir(parents=True, exist_ok=True)
-        return cls(source, values, settings, out)
+        base = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR") or _own_base(source, settings)
+        return cls(source, values, settings, Path(base).resolve())
+
+    def folder(self, notebook: str) -> Path:
+        """Folder of another notebook's files: in this run; else, of a notebook executed by itself, in the latest run.
+
+        A run by itself (papermill, JupyterLab) counts when it finished, read the same archive, and had the same values
+        of all parameters that both notebooks declare. Where there is none the folder is in this run, maybe absent.
+
+        Parameters
+        ----------
+        notebook : str
+            Its name, such as ``"05_train_multisource"``.
+        """
+        here = self.base / notebook
+        runs = _runs_root(self.source)
+        if here.is_dir() or self.base.parent != runs or not self.base.name.startswith(f"{self.notebook}-"):
+            return here
+        mine = _decisive(vars(self.settings))
+        records = runs.glob(f"{notebook}-*/{notebook}.record.json")
+        for path in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            record = read_record(path)
+            theirs = _decisive(record["parameters"])
+            if record.get("archive") == _archive(self.source) and all(
+                mine[n] == theirs[n] for n in mine.keys() & theirs.keys()
+            ):
+                return path.parent / notebook
+        return here
 
     def record(self, metrics: Mapping[str, Any] | None = None, **tables: Any) -> None:
         """Add scores and tables to the record; a second value under the same name replaces the first.
@@ -243,7 +280,7 @@ class Run:
         return dict(self._data)
 
     def finish(self) -> Path:
-        """Write the record to ``<out>/<notebook>.record.json`` (whole or not at all) and return its path."""
+        """Write the record to ``<base>/<notebook>.record.json`` (whole or not at all) and return its path."""
         ended = datetime.now(UTC)
         content = {
             "schema_version": SCHEMA_VERSION,
@@ -251,6 +288,7 @@ class Run:
             "preset": getattr(self.settings, "preset", None),
             "parameters": vars(self.settings),
             "given": self.parameters,
+            "archive": _archive(self.source),
             "data": self._data,
             "synthetic": self.synthetic,
             "library": {"version": smnb.__version__, "sha256": library_fingerprint()},
@@ -266,7 +304,30 @@ class Run:
             "not_finite": self._not_finite,
             "tables": self._tables,
         }
-        return write_json(self.out / f"{self.notebook}.record.json", _plain_json(content))
+        return write_json(self.base / f"{self.notebook}.record.json", _plain_json(content))
+
+
+def _runs_root(source: Path) -> Path:
+    """Where runs of a notebook's project are kept, whatever the working folder is."""
+    return source.parent.parent.resolve() / "runs"
+
+
+def _archive(source: Path) -> str:
+    """The data root that a notebook reads unless a parameter names another: its project's sandbox, or ``SMNB_DATA``."""
+    default = source.parent.parent.resolve() / "data" / "sandbox"
+    chosen = Path(os.environ.get("SMNB_DATA") or default).expanduser().resolve()
+    return "data/sandbox" if chosen == default.resolve() else str(chosen)
+
+
+def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that decide what a notebook finds, not where it computes or writes."""
+    return {name: value for name, value in settings.items() if name not in ("out_dir", "device", "devices", "workers")}
+
+
+def _own_base(source: Path, settings: Mapping[str, Any]) -> Path:
+    """Folder of a run of one notebook by itself, named by what decides its results."""
+    text = json.dumps([_decisive(settings), _archive(source)], sort_keys=True)
+    return _runs_root(source) / f"{source.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:

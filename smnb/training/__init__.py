@@ -1,20 +1,33 @@
-"""Training with Lightning: seeds, devices, mixed precision, checkpoints, early stopping, and a resume that changes nothing.
+"""One `train` for every network: seeds, devices, checkpoints, and a resume that changes nothing.
 
-- `config`: the settings, the device, the precision;
-- `optimisers`: Adam, SGD, what weight decay draws in, schedules;
-- `loading`: which samples make which step, and reading ahead;
-- `fitting`: `fit` and what it leaves.
+- `train` takes a network by name or any `torch.nn.Module`, and `Samples`; it gives a `Trained`;
+- `save`, `load`: checkpoints without pickles;
+- `TrainingConfig`: optimiser, schedule, steps, device, precision;
+- `progress`: how far something has come.
 """
 
+from smnb.progress import progress
+from smnb.training.batches import BatchDataset
+from smnb.training.checkpoints import load, save
 from smnb.training.config import TrainingConfig, choose_device, choose_precision
-from smnb.training.fitting import FitResult, fit, keep_freed_memory, state_folder
+from smnb.training.fitting import FitResult, fit, state_folder
+from smnb.training.scaling import MinMaxScaler
+from smnb.training.trained import Trained
+from smnb.training.training import Samples, train
 
 __all__ = [
+    "BatchDataset",
     "FitResult",
+    "MinMaxScaler",
+    "Samples",
+    "Trained",
     "TrainingConfig",
     "choose_device",
     "choose_precision",
     "fit",
-    "keep_freed_memory",
+    "load",
+    "progress",
+    "save",
     "state_folder",
+    "train",
 ]

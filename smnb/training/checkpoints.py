@@ -2,29 +2,33 @@
 
 Two kinds:
 
-- a **model checkpoint** (`save_model`, `load_model`): ``name.safetensors`` with the weights and ``name.json`` with the
-  network's name and sizes, the scaling of inputs and target, and what it was trained on;
+- a **checkpoint** of a network (`save`, `load`): ``name.safetensors`` with the weights and ``name.json``, its card, with the
+  network's name and settings, the scaling of inputs and target, and what it was trained on;
 - a **training state** (`SafetensorsCheckpointIO`): one safetensors file with weights, optimiser and loop state, from which
   Lightning resumes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pandas as pd
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from smnb.contract import FormatError
-from smnb.files import sha256_of, write_bytes, write_json
-from smnb.models import build_model
+from smnb.contract import FormatError, ParameterError, plain
+from smnb.files import atomic_path, sha256_of, write_bytes
+from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.training.scaling import MinMaxScaler
+from smnb.training.trained import Trained
 
 _TENSOR, _TUPLE, _PAIRS = "__tensor__", "__tuple__", "__pairs__"
 
@@ -104,116 +108,195 @@ class SafetensorsCheckpointIO(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
-class LoadedModel:
-    """A network with the scaling it was trained with.
+class _Card(BaseModel):
+    """What a card holds."""
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    input_scaler, target_scaler : MinMaxScaler
-    card : dict
-        All of the checkpoint's JSON.
-    """
-
-    def __init__(
-        self, model: torch.nn.Module, input_scaler: MinMaxScaler, target_scaler: MinMaxScaler, card: dict[str, Any]
-    ) -> None:
-        self.model, self.input_scaler, self.target_scaler, self.card = model, input_scaler, target_scaler, card
+    format: Literal[2]
+    model: str
+    config: dict[str, Any]
+    channels: list[str]
+    input_scaler: dict[str, Any] | None
+    target_scaler: dict[str, Any] | None
+    target: dict[str, str]
+    training: dict[str, Any]
+    history: list[dict[str, float | None]]
+    weights_sha256: str
 
 
-def save_model(
+def save(
     path: str | os.PathLike[str],
     model: torch.nn.Module,
     *,
-    name: str,
-    input_scaler: MinMaxScaler,
-    target_scaler: MinMaxScaler,
-    channels: tuple[str, ...],
-    training: dict[str, Any] | None = None,
+    channels: Sequence[str] = (),
+    input_scaler: MinMaxScaler | None = None,
+    target_scaler: MinMaxScaler | None = None,
+    training: Mapping[str, Any] | None = None,
+    history: pd.DataFrame | None = None,
 ) -> Path:
-    """Save a network as ``path.safetensors`` and ``path.json``.
+    """Save any network as ``path.safetensors`` and ``path.json``, its card: both, or neither.
 
     Parameters
     ----------
     path : path-like
         With or without the suffix.
     model : torch.nn.Module
-        Built by `smnb.models.build_model`; has a ``config`` with ``to_dict``.
-    name : str
-        Its name in `smnb.models.MODELS`.
-    input_scaler, target_scaler : MinMaxScaler
-        Normalisation statistics, which travel inside the checkpoint.
-    channels : tuple of str
+        Its ``config`` (a dataclass or mapping), where it has one, is kept so that `load` can build it again.
+    channels : sequence of str
         The input channels in their order.
-    training : dict, optional
-        Data, split, seed, scores: whatever belongs on the model's card.
+    input_scaler, target_scaler : MinMaxScaler, optional
+        Normalisation, which travels inside the checkpoint; None where the network takes and gives native units.
+    training : mapping, optional
+        Data, split, seed, scores: whatever belongs on the model's card (JSON).
+    history : DataFrame, optional
+        Losses by epoch.
 
     Returns
     -------
     Path
         Of the safetensors file.
+
+    Raises
+    ------
+    FormatError
+        If the card has what JSON has not, or the network a state that is no tensor. No file is written then.
     """
     weights = Path(path).with_suffix(".safetensors")
-    state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    write_bytes(weights, safetensors_bytes(state))
+    state = model.state_dict()
+    if odd := [key for key, value in state.items() if not isinstance(value, torch.Tensor)]:
+        raise FormatError("save", "the network's state is more than tensors", got=odd)
+    # cloned, as weights that two layers share would be refused
+    content = safetensors_bytes({key: value.detach().cpu().clone().contiguous() for key, value in state.items()})
+    rows = [] if history is None else history.astype(object).where(history.notna(), None).to_dict("records")
     card = {
-        "format": 1,
-        "model": name,
-        "config": model.config.to_dict(),
+        "format": 2,
+        "model": model_name(model),
+        "config": config_of(model),
         "channels": list(channels),
-        "input_scaler": input_scaler.to_dict(),
-        "target_scaler": target_scaler.to_dict(),
+        "input_scaler": input_scaler and input_scaler.to_dict(),
+        "target_scaler": target_scaler and target_scaler.to_dict(),
         "target": {"name": "soil_moisture", "units": "m3 m-3"},
-        "training": training or {},
-        "weights_sha256": sha256_of(weights),
+        "training": dict(training or {}),
+        "history": rows,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_json(weights.with_suffix(".json"), card)
+    try:
+        text = json.dumps(card, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise FormatError(
+            "save", f"the card cannot be written as JSON ({error})", next_step="Give numbers, texts and lists of them"
+        ) from error
+    with atomic_path(weights) as one, atomic_path(weights.with_suffix(".json")) as other:
+        one.write_bytes(content)
+        other.write_text(text + "\n", encoding="utf-8")
     return weights
 
 
-def load_model(path: str | os.PathLike[str], *, channels: tuple[str, ...] | None = None) -> LoadedModel:
-    """Load what `save_model` wrote.
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: torch.nn.Module | type[torch.nn.Module] | None = None,
+    trust: str | None = None,
+    channels: Sequence[str] | None = None,
+) -> Trained:
+    """Load what `save` wrote.
+
+    Networks of smnb and registered ones (`smnb.models.register`) are built by name. A checkpoint never imports anything else by
+    itself: a class of the user's is passed, or its import path is named.
 
     Parameters
     ----------
     path : path-like
         Either file, or their common stem.
-    channels : tuple of str, optional
+    model : torch.nn.Module or class, optional
+        The network, whose weights are replaced, or its class, which is built with the card's settings.
+    trust : str, optional
+        ``module:Class`` that may be imported: the caller trusts that module.
+    channels : sequence of str, optional
         The channels that the caller will feed; others than the checkpoint's are an error.
 
     Raises
     ------
     FormatError
-        If a file is missing or damaged, the weights are not the card's, or the channels differ.
+        If a file is missing or damaged, the weights are not the card's or do not fit the network, the channels differ, or
+        the network's class is not one that may be imported.
     """
     weights = Path(path).with_suffix(".safetensors")
     card_path = weights.with_suffix(".json")
     for needed in (weights, card_path):
         if not needed.is_file():
             raise FormatError(
-                "load_model",
-                f"{needed} is missing",
-                next_step="A checkpoint is a .safetensors with its .json beside it",
+                "load", f"{needed} is missing", next_step="A checkpoint is a .safetensors with its .json beside it"
             )
     try:
-        card = json.loads(card_path.read_text(encoding="utf-8"))
-        name, config = card["model"], card["config"]
-    except (json.JSONDecodeError, KeyError) as error:
-        raise FormatError("load_model", f"{card_path} is not a model card ({error})") from error
-    if card.get("weights_sha256") != (digest := sha256_of(weights)):
+        card = _Card.model_validate_json(card_path.read_bytes()).model_dump()
+        scalers = [
+            content and MinMaxScaler.from_dict(content) for content in (card["input_scaler"], card["target_scaler"])
+        ]
+    except (ValidationError, KeyError, TypeError) as error:
         raise FormatError(
-            "load_model",
+            "load",
+            f"{card_path} is no model card ({error})",
+            next_step="Take the .json that smnb wrote with the weights",
+        ) from error
+    if card["weights_sha256"] != (digest := sha256_of(weights)):
+        raise FormatError(
+            "load",
             f"{weights} does not belong to its card",
             got=digest[:12],
-            expected=str(card.get("weights_sha256"))[:12],
+            expected=card["weights_sha256"][:12],
             next_step="Copy both files of one checkpoint together",
         )
     if channels is not None and list(channels) != card["channels"]:
         raise FormatError(
-            "load_model", f"{weights.name} was trained on other channels", got=list(channels), expected=card["channels"]
+            "load", f"{weights.name} was trained on other channels", got=list(channels), expected=card["channels"]
         )
-    model = build_model(name, config)
-    model.load_state_dict(_open_safetensors(weights)[0])
-    model.eval()
-    scalers = (MinMaxScaler.from_dict(card[key]) for key in ("input_scaler", "target_scaler"))
-    return LoadedModel(model, *scalers, card)
+    kind = _network_of(card["model"], model, trust, weights)
+    try:
+        network = build_model(kind, card["config"])
+    except ParameterError as error:
+        raise FormatError(
+            "load",
+            f"the network of {card_path.name} cannot be built: {error}",
+            next_step="Pass it, load(path, model=Net())",
+        ) from error
+    try:
+        network.load_state_dict(_open_safetensors(weights)[0])
+    except RuntimeError as error:
+        raise FormatError(
+            "load",
+            f"the weights of {weights.name} do not fit {type(network).__name__} ({error})",
+            next_step="Build the network as it was trained",
+        ) from error
+    history = pd.DataFrame(card["history"]).astype("float64") if card["history"] else pd.DataFrame()
+    return Trained(network.eval(), card, *scalers, history)
+
+
+def _network_of(
+    name: str, model: torch.nn.Module | type[torch.nn.Module] | None, trust: str | None, weights: Path
+) -> torch.nn.Module | type[torch.nn.Module] | str:
+    """Decide what a card's network is built from, without importing what nobody has named."""
+    if model is not None:
+        return model
+    if name in MODELS or name.startswith("smnb.") or name == trust:
+        return name
+    raise FormatError(
+        "load",
+        f"{weights.name} holds a network of its own, which is not imported unasked",
+        got=name,
+        expected=trust if trust else plain("a network of smnb"),
+        next_step=f"Pass the network, load(path, model=Net()), or name its class if you trust it, trust={name!r}",
+    )
+
+
+LoadedModel = Trained
+
+
+def save_model(path, model, *, name, input_scaler, target_scaler, channels, training=None):
+    """Save as before; goes when its last callers have moved to `save`."""
+    scalers = {"input_scaler": input_scaler, "target_scaler": target_scaler}
+    return save(path, model, channels=channels, training=training, **scalers)
+
+
+def load_model(path, *, channels=None):
+    """Load as before; goes when its last callers have moved to `load`."""
+    return load(path, channels=channels)

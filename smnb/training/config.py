@@ -10,8 +10,8 @@ import torch
 
 from smnb.contract import ParameterError, plain
 
-OPTIMIZERS = ("adam", "sgd")
-SCHEDULES = ("cosine", "constant", "polynomial")
+OPTIMIZERS = ("adam", "adamw", "sgd")
+SCHEDULES = ("cosine", "constant", "polynomial", "onecycle")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -28,10 +28,11 @@ class TrainingConfig:
     learning_rate : float
         Of the optimiser, before the schedule.
     schedule : str
-        ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, or ``polynomial``:
-        ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser.
+        ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, ``polynomial``:
+        ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser; or ``onecycle``: up over a tenth of
+        the steps, then down along a cosine (`torch.optim.lr_scheduler.OneCycleLR`).
     weight_decay : float
-        L2 penalty: the gradient gains ``weight_decay`` times the weight.
+        L2 penalty: the gradient gains ``weight_decay`` times the weight; with ``adamw`` the weight itself shrinks.
     patience : int
         Validations without a better loss before training stops; 0 never stops early.
     seed : int
@@ -43,9 +44,11 @@ class TrainingConfig:
     devices : int
         Number of devices; more than one trains with DDP.
     optimizer : str
-        ``adam`` or ``sgd``.
+        ``adam``, ``adamw`` or ``sgd``.
     momentum : float
         Of ``sgd``.
+    beta2 : float
+        Decay of the mean squared gradient of ``adam`` and ``adamw``.
     power : float
         Of the polynomial schedule.
     steps : int, optional
@@ -61,7 +64,7 @@ class TrainingConfig:
         batch's gradients would weigh as much as others'. Always so with `steps` or `accumulate`.
     decay_norms : bool, optional
         Whether `weight_decay` also draws in biases, the weights of norms, and those of depthwise convolutions. None is as
-        usual with the optimiser: True for Adam; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
+        usual with the optimiser: True for Adam and AdamW; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
         convolutions only.
     sync_batch_norm : bool
         Batch-norm statistics over all devices.
@@ -88,6 +91,7 @@ class TrainingConfig:
     devices: int = 1
     optimizer: str = "adam"
     momentum: float = 0.9
+    beta2: float = 0.999
     power: float = 0.9
     steps: int | None = None
     validate_every: int | None = None
@@ -106,8 +110,9 @@ class TrainingConfig:
         for name, fine in (("learning_rate", self.learning_rate > 0), ("power", self.power > 0)):
             if not fine:
                 raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("positive"))
-        if not 0.0 <= self.momentum < 1.0:
-            raise ParameterError("TrainingConfig", "momentum", got=self.momentum, expected=plain("in [0, 1)"))
+        for name in ("momentum", "beta2"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("in [0, 1)"))
         if self.weight_decay < 0:
             raise ParameterError("TrainingConfig", "weight_decay", got=self.weight_decay, expected=plain("0 or more"))
         if self.validate_every is not None and self.steps is None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import logging
-import sys
+import math
 import time
 import warnings
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from smnb.contract import ParameterError, RunError
 from smnb.files import write_json
+from smnb.progress import Progress
 from smnb.training.batches import BatchDataset
 from smnb.training.checkpoints import SafetensorsCheckpointIO
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, config_identity
@@ -129,7 +129,7 @@ class _History(L.Callback):
             {
                 "epoch": trainer.current_epoch,
                 "train_loss": float(metrics["train_loss"]),
-                "validation_loss": float(metrics["validation_loss"]),
+                "validation_loss": float(metrics.get("validation_loss", math.nan)),
                 "learning_rate": self._learning_rate,
                 "seconds": time.perf_counter() - self._epoch_start,
             }
@@ -142,10 +142,34 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
+class _Shown(L.Callback):
+    """Steps that are done, and the last losses."""
+
+    def __init__(self, label: str, plan: StepPlan) -> None:
+        self.label, self.plan, self.note = label, plan, ""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.progress = Progress(self.label, self.plan.rounds * self.plan.batches_per_round)
+        self.progress.done = trainer.current_epoch * self.plan.batches_per_round
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.progress.update(note=self.note)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = trainer.callback_metrics.get("validation_loss", trainer.callback_metrics["train_loss"])
+        self.note = f"epoch {trainer.current_epoch + 1}, loss {float(loss):.4g}"
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.progress.note = self.note
+        self.progress.close()
+
+
 def fit(
     model: torch.nn.Module,
     train: BatchDataset,
-    validation: BatchDataset,
+    validation: BatchDataset | None,
     *,
     config: TrainingConfig,
     out: str | Path,
@@ -153,7 +177,7 @@ def fit(
     fingerprint: str = "",
     stop_after_epochs: int | None = None,
     keep: str = "best",
-    progress: bool = False,
+    progress: str | bool = True,
 ) -> FitResult:
     """Train a network, or go on where a killed training stopped.
 
@@ -162,7 +186,7 @@ def fit(
     model : torch.nn.Module
         Trained in place. Initial weights should come from ``torch.manual_seed(config.seed)``.
     train, validation : BatchDataset
-        Whole batches for an array of positions: `PatchDataset`, `smnb.papers.smen.sequences.SequenceDataset`.
+        Whole batches for an array of positions. Without a validation `keep` must be ``last`` and nothing stops early.
     config : TrainingConfig
     out : path-like
         Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch.
@@ -174,8 +198,8 @@ def fit(
         Stop early after this many epochs (rounds), leaving the state to resume from (for tests and time-limited jobs).
     keep : str
         Whose weights the result has: those of the ``best`` validation loss or of the ``last`` epoch.
-    progress : bool
-        Show Lightning's progress bar.
+    progress : str or bool
+        Show how far the training is, under this label.
 
     Returns
     -------
@@ -188,7 +212,7 @@ def fit(
     ContractError
         If there are fewer training samples than one whole step takes.
     """
-    if keep not in (known := ("best", "last")):
+    if keep not in (known := ("best", "last") if validation is not None else ("last",)):
         raise ParameterError("fit", "keep", got=keep, expected=known)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -197,22 +221,23 @@ def fit(
         "config": config_identity(config),
         "fingerprint": fingerprint,
         "n_train": len(train),
-        "n_validation": len(validation),
+        "n_validation": 0 if validation is None else len(validation),
     }
     plan = StepPlan.make(len(train), config)
     last = _resumable(out, identity)
     L.seed_everything(config.seed, verbose=False)
     history = _History()
-    best = ModelCheckpoint(
-        out, filename="best", monitor="validation_loss", save_last=False, enable_version_counter=False
+    callbacks: list[L.Callback] = [history]
+    if validation is not None:
+        callbacks.append(ModelCheckpoint(out, filename="best", monitor="validation_loss", enable_version_counter=False))
+    callbacks.append(
+        ModelCheckpoint(out, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False)
     )
-    newest = ModelCheckpoint(out, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False)
-    callbacks: list[L.Callback] = [history, best, newest]
-    if config.patience:
+    if config.patience and validation is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
+    if progress:
+        callbacks.append(_Shown(progress if isinstance(progress, str) else "training", plan))
     _quiet_lightning()
-    if device.type == "cpu":
-        keep_freed_memory()
     trainer = L.Trainer(
         max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds),
         accelerator=device.type,
@@ -223,7 +248,7 @@ def fit(
         callbacks=callbacks,
         plugins=[SafetensorsCheckpointIO()],
         logger=False,
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
@@ -237,11 +262,12 @@ def fit(
         # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")  # Lightning's, of torch
+        warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
         trainer.fit(
             module,
             training_loader(train, plan, config, rank=trainer.global_rank),
-            validation_loader(validation, config, rank=trainer.global_rank),
+            None if validation is None else validation_loader(validation, config, rank=trainer.global_rank),
             ckpt_path=str(last) if last else None,
         )
     if not history.rows:
@@ -291,20 +317,6 @@ def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
         return last
     write_json(marker, identity)
     return None
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep what is freed for the next step, instead of mapping and clearing large tensors anew each time.
-
-    Batches of images allocate and free hundreds of MB a step; handing them back costs page faults for every page. Elsewhere
-    than on glibc nothing is done.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: no mapping of its own for a large block
-        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the top of the heap back
 
 
 def _quiet_lightning() -> None:

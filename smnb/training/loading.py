@@ -206,7 +206,12 @@ def training_loader(dataset: BatchDataset, plan: StepPlan, config: TrainingConfi
     return _loader(dataset, StepSampler(len(dataset), plan, config, rank=rank, counts_passes=counts))
 
 
+def evaluation_loader(dataset: BatchDataset, *, batch_size: int = 1, rank: int = 0, devices: int = 1) -> Any:
+    """Batches in order, of the data set's own size for evaluation or larger."""
+    size = max(batch_size, dataset.evaluation_batch)
+    return _loader(dataset, OrderedSampler(len(dataset), size, rank=rank, devices=devices))
+
+
 def validation_loader(dataset: BatchDataset, config: TrainingConfig, *, rank: int = 0) -> Any:
     """Batches of the validation, in order."""
-    size = max(config.batch_size, dataset.evaluation_batch)
-    return _loader(dataset, OrderedSampler(len(dataset), size, rank=rank, devices=config.devices))
+    return evaluation_loader(dataset, batch_size=config.batch_size, rank=rank, devices=config.devices)

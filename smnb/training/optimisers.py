@@ -27,7 +27,7 @@ def parameter_groups(module: torch.nn.Module, config: TrainingConfig) -> list[di
         One group of all parameters where the decay is for all or for none; else those that it draws in and the others, which
         are biases, norms and depthwise convolutions.
     """
-    everything = config.optimizer == "adam" if config.decay_norms is None else config.decay_norms
+    everything = config.optimizer != "sgd" if config.decay_norms is None else config.decay_norms
     if everything or config.weight_decay == 0.0:
         return [{"params": list(module.parameters()), "weight_decay": config.weight_decay}]
     penalised = {
@@ -55,12 +55,18 @@ def configure_optimizer(module: torch.nn.Module, config: TrainingConfig, epochs:
         Of the whole training: what the cosine and the polynomial schedule end with.
     """
     groups = parameter_groups(module, config)
-    if config.optimizer == "adam":
-        optimizer = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
-    else:
+    if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    else:
+        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+        optimizer = kind(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
     if config.schedule == "constant":
         return {"optimizer": optimizer}
+    if config.schedule == "onecycle":
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=steps, pct_start=0.1
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
     if config.schedule == "cosine":
         factor, interval = (lambda epoch: 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))), "epoch"
     else:

@@ -15,16 +15,14 @@ import pandas as pd
 import torch
 
 from smnb import metrics
-from smnb.models import build_model
 from smnb.models.baselines import fit_ridge, pixel_climatology, seasonal_climatology
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
 from smnb.papers.hu2018_amsre.batches import PatchDataset
 from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
 from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
 from smnb.papers.hu2018_amsre.prediction import predict_patches
-from smnb.training import FitResult, TrainingConfig, fit, state_folder
-from smnb.training.checkpoints import LoadedModel, load_model, save_model
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig, train
+from smnb.training.losses import euclidean_loss
 
 
 @dataclass
@@ -67,9 +65,28 @@ def fold_data(task: PatchTask, fold: Fold, *, device: str | torch.device = "cpu"
     return FoldData(task, fold, task.store(inputs, device=device), target)
 
 
+def fold_samples(data: FoldData) -> Samples:
+    """What a network of patches is trained on, as `smnb.training.train` takes it."""
+    task, fold = data.task, data.fold
+    train, validation = (
+        PatchDataset(data.store, part, data.scaled_target(part)) for part in (fold.train, fold.validation)
+    )
+    parts = [[index.image, index.row, index.col, index.take(task.target)] for index in (fold.train, fold.validation)]
+    return Samples(
+        train,
+        validation,
+        channels=task.channels,
+        input_scaler=data.store.scaler,
+        target_scaler=data.target_scaler,
+        sizes={"in_channels": len(task.channels), "patch_size": task.patch_size},
+        identity={"data": [task.title, fold.name, data.store.scaler, data.target_scaler, *parts]},
+        card={"data": task.title, "synthetic": task.synthetic, "fold": fold.name},
+    )
+
+
 def train_cnn(
     data: FoldData, config: TrainingConfig, out: str | Path, *, name: str = "amsre_cnn", progress: bool = False
-) -> tuple[LoadedModel, FitResult]:
+) -> tuple[Trained, Trained]:
     """Train the patch CNN on a fold, save it as ``out/model.safetensors`` and predict the fold's test patches.
 
     Parameters
@@ -84,54 +101,13 @@ def train_cnn(
 
     Returns
     -------
-    LoadedModel, FitResult
+    Trained, Trained
     """
-    task, fold, out = data.task, data.fold, Path(out)
-    torch.manual_seed(config.seed)
-    model = build_model(name, {"in_channels": len(task.channels), "patch_size": task.patch_size})
-    fingerprint = _fingerprint(data)
-    result = fit(
-        model,
-        PatchDataset(data.store, fold.train, data.scaled_target(fold.train)),
-        PatchDataset(data.store, fold.validation, data.scaled_target(fold.validation)),
-        config=config,
-        out=state_folder(out, config, fingerprint),
-        progress=progress,
-        fingerprint=fingerprint,
-    )
-    training = {
-        "data": task.title,
-        "synthetic": task.synthetic,
-        "fold": fold.name,
-        "seed": config.seed,
-        "n_train": len(fold.train),
-        "n_validation": len(fold.validation),
-        "best_epoch": result.best_epoch,
-        "best_validation_loss": float(result.history["validation_loss"].min()),
-    }
-    path = save_model(
-        out / "model",
-        model,
-        name=name,
-        input_scaler=data.store.scaler,
-        target_scaler=data.target_scaler,
-        channels=task.channels,
-        training=training,
-    )
-    data.predictions["CNN"] = data.unscale(predict_patches(model, data.store, fold.test, device=data.store.device))
-    return load_model(path), result
-
-
-def _fingerprint(data: FoldData) -> str:
-    """Identify the training data: the padded images' corner values and the drawn patches, not every pixel."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    digest.update(repr((data.task.title, data.fold.name, data.store.scaler, data.target_scaler)).encode())
-    for part in (data.fold.train, data.fold.validation):
-        for values in (part.image, part.row, part.col, part.take(data.task.target)):
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()[:16]
+    samples = fold_samples(data)
+    trained = train(name, samples, loss=euclidean_loss, config=config, out=out, progress=progress)
+    test = PatchDataset(data.store, data.fold.test, data.scaled_target(data.fold.test))
+    data.predictions["CNN"] = trained.predict(test, device=config.device)
+    return trained, trained
 
 
 @dataclass(frozen=True)
@@ -291,7 +267,7 @@ def fold_series(data: FoldData, *, models: tuple[str, ...]) -> pd.DataFrame:
     return frame.groupby("time").mean().reset_index()
 
 
-def describe_training(result: FitResult) -> dict[str, Any]:
+def describe_training(result: Trained) -> dict[str, Any]:
     """Facts of a training for the run record."""
     return {
         "epochs_run": len(result.history),

@@ -11,12 +11,11 @@ import xarray as xr
 
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, check_dataset, count_masked, is_synthetic, plain
-from smnb.grids import regrid_bilinear
-from smnb.loaders.amsre import composite, mask_outliers
+from smnb.grids import koppen, regrid_bilinear
+from smnb.loaders.amsre_days import average_passes, mask_outliers
 from smnb.loaders.ecmwf import daily_mean
 from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
 from smnb.papers.hu2018_amsre.patches import PatchIndex, draw_patches, eligible_centres
-from smnb.sensors import strata
 
 #: Catalog entries that each source of `open_task` reads.
 SOURCES: dict[str, tuple[str, ...]] = {
@@ -71,7 +70,7 @@ def open_task(
     inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
     target = catalog.open("era_interim_swvl1", root, start=start, end=end)
     return amsre_task(
-        composite(mask_outliers(inputs), days=composite_days),
+        average_passes(mask_outliers(inputs), days=composite_days),
         daily_mean(target),
         n_train=n_train,
         n_validation=n_validation,
@@ -117,7 +116,7 @@ def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray, *, 
     """
     check_dataset(target, who="target_on_grid", require=("soil_moisture",))
     field = target["soil_moisture"]
-    land = strata.land_fraction(target["lat"].values, target["lon"].values) >= min_land
+    land = koppen.land_fraction(target["lat"].values, target["lon"].values) >= min_land
     field = field.where(xr.DataArray(land, dims=("lat", "lon")))
     return regrid_bilinear(field, (lat.values, lon.values)).astype("float32").transpose("time", "lat", "lon")
 
@@ -185,8 +184,8 @@ def amsre_task(
         )
     lat, lon = inputs["lat"], inputs["lon"]
     field = target_on_grid(target.isel(time=in_target), lat, lon, min_land=min_land).values
-    land = strata.land_fraction(lat.values, lon.values) >= min_land
-    land &= strata.koppen_class(lat.values[:, None], lon.values[None, :]) != "EF"
+    land = koppen.land_fraction(lat.values, lon.values) >= min_land
+    land &= koppen.koppen_class(lat.values[:, None], lon.values[None, :]) != "EF"
     field[:, ~land] = np.nan
     images = np.ascontiguousarray(inputs["tb"].isel(time=in_inputs).transpose("time", "lat", "lon", "channel").values)
     step = float(lon[1] - lon[0])

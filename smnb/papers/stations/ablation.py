@@ -268,7 +268,7 @@ def run_ablation(
         on one core; a quick look takes one set, ridge and one member, in half a minute.
     folder : path-like
         Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
-        the network's predictions with each set, ``predictions_<set>.parquet``, as `sensors.predictions` and notebook 09 read them.
+        the network's predictions with each set, ``predictions_<set>.parquet``, as notebook 09 reads them.
     folds : Folds, optional
         Default ``block_folds(rows)``.
     seed : int

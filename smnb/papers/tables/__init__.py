@@ -1,4 +1,4 @@
-"""The papers' tables as data, each with what one must know before comparing a run with it.
+"""The papers' tables as data, ``<paper>.yaml`` beside this file, each with what one must know before comparing a run with it.
 
 The numbers are quoted from the papers by table; captions are in this project's own words. A paper's results come from its
 own data: a run on synthetic data is not expected to reach them, and the comparison says when a run is synthetic.
@@ -6,44 +6,222 @@ own data: a run on synthetic data is not expected to reach them, and the compari
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from smnb.contract import ParameterError
-from smnb.papers.tables import batchu2023, hu2018, smen
-from smnb.papers.tables.comparison import compare_with
-from smnb.papers.tables.records import PublishedColumn, PublishedSettings, PublishedTable, PublishedWork, PublishedWorks
+import pandas as pd
+import yaml
 
-__all__ = [
-    "PAPERS",
-    "PUBLISHED",
-    "PUBLISHED_SETTINGS",
-    "PUBLISHED_WORKS",
-    "PublishedColumn",
-    "PublishedSettings",
-    "PublishedTable",
-    "PublishedWork",
-    "PublishedWorks",
-    "compare_with",
-    "published",
-    "published_settings",
-    "published_works",
-]
+from smnb.contract import ParameterError, synthetic_label
 
-#: Short names of the papers.
-PAPERS: dict[str, str] = {
-    "hu2018": "Hu, Xu and Yu (2018): AMSR-E brightness temperatures to ECMWF soil moisture by a CNN, against SVR",
-    "smen": "Tsagkatakis, Moghaddam and Tsakalides: SMEN, SMAP soil moisture from 36 km to 3 km",
-    "batchu2023": "Batchu, Nearing and Gulshan (2023): Sentinel-1 and -2, SoilGrids, SMAP and GLDAS to soil moisture at 320 m",
+__all__ = ["PublishedTable", "compare_with", "published", "published_settings", "published_works"]
+
+
+@dataclass(frozen=True)
+class PublishedColumn:
+    """One column of numbers: the paper's name, its unit (or "not stated"), and a run's metrics to hold against it.
+
+    There are several metrics where the paper leaves open what a column means.
+    """
+
+    name: str
+    unit: str
+    run_metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """A table of a paper.
+
+    Parameters
+    ----------
+    paper : str
+        Key of `PAPERS`.
+    table : str
+        The paper's own number.
+    caption : str
+        What it holds, in this project's words.
+    columns : tuple of PublishedColumn
+    rows : mapping of str to tuple of float
+        Row label to its numbers, in the order of the columns; NaN where the paper has none or it is in `omitted`.
+    caveats : tuple of str
+        What the paper leaves open or contradicts.
+    omitted : tuple of (str, str)
+        Row and column of each number that is left out, since the text at hand does not say for certain which it is.
+    baseline : str, optional
+        Row that `changes` refer to.
+    changes : mapping of str to tuple of float
+        Relative changes as printed, percent, positive where the score is better than the baseline's; NaN where none is.
+
+    Raises
+    ------
+    ParameterError
+        If a row has not one number a column, if an omitted number is given or has no place, or changes have no baseline.
+    """
+
+    paper: str
+    table: str
+    caption: str
+    columns: tuple[PublishedColumn, ...]
+    rows: Mapping[str, tuple[float, ...]]
+    caveats: tuple[str, ...] = ()
+    omitted: tuple[tuple[str, str], ...] = ()
+    baseline: str | None = None
+    changes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        name, wide = f"{self.paper} {self.table}", len(self.columns)
+        for label, values in [*self.rows.items(), *self.changes.items()]:
+            if len(values) != wide:
+                what = f"row {label!r} of {name} has not one number a column"
+                raise ParameterError("PublishedTable", what, got=len(values), expected=wide)
+        for row, column in self.omitted:
+            if not math.isnan(found := self.value(row, column)):
+                what = f"a number of {name} is both given and omitted"
+                raise ParameterError("PublishedTable", what, got=(row, column, found), expected="NaN where omitted")
+        if unknown := [row for row in self.changes if row not in self.rows or self.baseline not in self.rows]:
+            what = f"changes of {name} are of no row or have no baseline"
+            raise ParameterError("PublishedTable", what, got=(unknown, self.baseline), expected=tuple(self.rows))
+
+    def frame(self) -> pd.DataFrame:
+        """Return the numbers as a DataFrame with the paper's own row and column labels."""
+        names = [c.name for c in self.columns]
+        return pd.DataFrame.from_dict({k: list(v) for k, v in self.rows.items()}, orient="index", columns=names)
+
+    def value(self, row: str, column: str) -> float:
+        """Return one number.
+
+        Raises
+        ------
+        ParameterError
+            On an unknown row or column.
+        """
+        names = [c.name for c in self.columns]
+        if row not in self.rows or column not in names:
+            what, known = f"{self.paper} {self.table} has no such number", (tuple(self.rows), tuple(names))
+            raise ParameterError("PublishedTable.value", what, got=(row, column), expected=known)
+        return self.rows[row][names.index(column)]
+
+
+@dataclass(frozen=True)
+class PublishedSettings:
+    """A table of settings: each has one number or several, and some were chosen among candidates.
+
+    Parameters
+    ----------
+    paper, table, caption, caveats
+        As `PublishedTable`.
+    values : mapping of str to tuple of float
+        What was used: one number a block or layer; for a swept setting, all that were swept.
+    candidates : mapping of str to tuple of float
+        What it was selected from, where the paper says so.
+    swept : tuple of str
+        Settings whose best value was picked anew for each experiment.
+    """
+
+    paper: str
+    table: str
+    caption: str
+    values: Mapping[str, tuple[float, ...]]
+    candidates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    swept: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in (*self.candidates, *self.swept) if name not in self.values]:
+            what = f"{self.paper} {self.table} has no such setting"
+            raise ParameterError("PublishedSettings", what, got=unknown, expected=tuple(self.values))
+
+
+@dataclass(frozen=True)
+class PublishedWork:
+    """A work that a paper compares itself with.
+
+    Parameters
+    ----------
+    name : str
+        Authors and year, as the benchmark tables' columns are named.
+    depth, period : str
+        Depth of the in-situ labels, and years of the in-situ data.
+    networks : tuple of str
+        Sensor networks that it was validated on.
+    method, validation : str
+        What it is, and which sensors or data points it was scored on, in this project's words.
+    other_period, region_specific, shares_sensors : bool
+        Marks of the benchmark tables: in-situ data of another time than the paper's training data (*), models made for
+        their region (**), training and validation may share sensors (***).
+    caveats : tuple of str
+        What one must know of its scores.
+    """
+
+    name: str
+    depth: str
+    period: str
+    networks: tuple[str, ...]
+    method: str
+    validation: str
+    other_period: bool = False
+    region_specific: bool = False
+    shares_sensors: bool = False
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def marks(self) -> str:
+        """The asterisks of the benchmark tables."""
+        return "*" * self.other_period + "**" * self.region_specific + "***" * self.shares_sensors
+
+
+@dataclass(frozen=True)
+class PublishedWorks:
+    """A table of works that a paper compares itself with; parameters as `PublishedTable`, and its `works`."""
+
+    paper: str
+    table: str
+    caption: str
+    works: tuple[PublishedWork, ...]
+    caveats: tuple[str, ...] = ()
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a work, with names as its index and text as its cells."""
+        texts = {"networks": ", ".join, "caveats": " ".join}
+        names = ["depth", "period", "networks", "method", "validation", "marks", "caveats"]
+        rows = {w.name: [texts.get(n, str)(getattr(w, n)) for n in names] for w in self.works}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("work")
+
+
+def _frozen(value: Any) -> Any:
+    """Lists as tuples, as a frozen record keeps them."""
+    if isinstance(value, dict):
+        return {key: _frozen(one) for key, one in value.items()}
+    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
+
+
+def _of_rows(paper: str, table: dict[str, Any]) -> PublishedTable:
+    return PublishedTable(paper, **table | {"columns": tuple(PublishedColumn(**c) for c in table["columns"])})
+
+
+def _of_works(paper: str, table: dict[str, Any]) -> PublishedWorks:
+    return PublishedWorks(paper, **table | {"works": tuple(PublishedWork(**w) for w in table["works"])})
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FILES = {
+    paper: _frozen(yaml.load((Path(__file__).parent / f"{paper}.yaml").read_text("utf-8"), _LOADER))
+    for paper in ("hu2018", "smen", "batchu2023")
 }
+#: Short names of the papers, and what each is.
+PAPERS: dict[str, str] = {paper: of["title"] for paper, of in _FILES.items()}
 #: Every table of numbers by (paper, table).
-PUBLISHED: dict[tuple[str, str], PublishedTable] = {
-    (t.paper, t.table): t for paper in (hu2018, smen, batchu2023) for t in paper.TABLES
-}
+PUBLISHED = {(p, t["table"]): _of_rows(p, t) for p, of in _FILES.items() for t in of["tables"]}
 #: Every table of settings by (paper, table).
-PUBLISHED_SETTINGS: dict[tuple[str, str], PublishedSettings] = {(t.paper, t.table): t for t in batchu2023.SETTINGS}
+PUBLISHED_SETTINGS = {
+    (p, t["table"]): PublishedSettings(p, **t) for p, of in _FILES.items() for t in of.get("settings", ())
+}
 #: Every table of works that a paper compares itself with, by (paper, table).
-PUBLISHED_WORKS: dict[tuple[str, str], PublishedWorks] = {(t.paper, t.table): t for t in batchu2023.WORKS}
+PUBLISHED_WORKS = {(p, t["table"]): _of_works(p, t) for p, of in _FILES.items() for t in of.get("works", ())}
 
 
 def _one_of(who: str, tables: Mapping[tuple[str, str], Any], paper: str, table: str) -> Any:
@@ -53,12 +231,7 @@ def _one_of(who: str, tables: Mapping[tuple[str, str], Any], paper: str, table: 
 
 
 def published(paper: str, table: str) -> PublishedTable:
-    """Return one table of numbers of one paper.
-
-    Raises
-    ------
-    ParameterError
-        If it is not here; the message lists what is.
+    """Return one table of numbers of one paper; a `ParameterError` lists what there is.
 
     Examples
     --------
@@ -69,12 +242,7 @@ def published(paper: str, table: str) -> PublishedTable:
 
 
 def published_settings(paper: str, table: str) -> PublishedSettings:
-    """Return one table of settings of one paper.
-
-    Raises
-    ------
-    ParameterError
-        If it is not here; the message lists what is.
+    """Return one table of settings of one paper; a `ParameterError` lists what there is.
 
     Examples
     --------
@@ -85,12 +253,7 @@ def published_settings(paper: str, table: str) -> PublishedSettings:
 
 
 def published_works(paper: str, table: str) -> PublishedWorks:
-    """Return one table of works that one paper compares itself with.
-
-    Raises
-    ------
-    ParameterError
-        If it is not here; the message lists what is.
+    """Return one table of works that one paper compares itself with; a `ParameterError` lists what there is.
 
     Examples
     --------
@@ -98,3 +261,62 @@ def published_works(paper: str, table: str) -> PublishedWorks:
     ('AMMA-CATCH', 'SCAN', 'SNOTEL', 'USCRN')
     """
     return _one_of("published_works", PUBLISHED_WORKS, paper, table)
+
+
+def compare_with(
+    run: Mapping[str, Mapping[str, float]] | pd.DataFrame, table: PublishedTable, *, synthetic: bool
+) -> pd.DataFrame:
+    """Put a run's numbers beside a published table.
+
+    Parameters
+    ----------
+    run : mapping of str to mapping, or DataFrame
+        For each row label of the table, the run's metrics by name: ``{"CNN": {"r2": 0.6, "rmse_scaled": 0.1}}``; or the
+        same as a DataFrame with row labels as its index. Rows and metrics may be missing; the published ones stay.
+    table : PublishedTable
+    synthetic : bool
+        Whether the run used simulated data. It is asked for, not guessed, so that no comparison leaves it open.
+
+    Returns
+    -------
+    DataFrame
+        One row a published number and metric that it may stand for: ``paper``, ``table``, ``row``, ``column``, ``unit``,
+        ``published``, ``run_metric``, ``run``, ``difference`` (run minus published), ``synthetic``. ``attrs`` has the
+        ``title`` (which ends with "(synthetic)" for such a run), the ``caveats`` and the ``omitted`` numbers of the table. A
+        column that no metric of a run can be held against has no row.
+
+    Raises
+    ------
+    ParameterError
+        If the run has a row or metric that the table does not know.
+
+    Examples
+    --------
+    >>> found = compare_with({"CNN": {"r2": 0.70}}, published("hu2018", "Table 2"), synthetic=True)
+    >>> print(*found.loc[0, ["row", "run_metric", "published", "run", "synthetic"]])
+    CNN r2 0.6512 0.7 True
+    """
+    who = "compare_with"
+    if not isinstance(table, PublishedTable):
+        got, step = type(table).__name__, "Get it with published()"
+        raise ParameterError(who, "the table is not a PublishedTable", got=got, next_step=step)
+    rows = run.to_dict("index") if isinstance(run, pd.DataFrame) else run
+    known = {metric for column in table.columns for metric in column.run_metrics}
+    unknown_rows = [label for label in rows if label not in table.rows]
+    unknown = sorted({metric for metrics in rows.values() for metric in metrics} - known)
+    if unknown_rows or unknown:
+        expected = (tuple(table.rows), tuple(sorted(known)))
+        what = f"{table.paper} {table.table} has no such row or metric"
+        raise ParameterError(who, what, got=(unknown_rows, unknown), expected=expected)
+    names = ["paper", "table", "row", "column", "unit", "published", "run_metric", "run"]
+    found = [
+        (table.paper, table.table, label, column.name, column.unit, value, metric, rows.get(label, {}).get(metric))
+        for label, values in table.rows.items()
+        for column, value in zip(table.columns, values, strict=True)
+        for metric in column.run_metrics
+    ]
+    result = pd.DataFrame(found, columns=names).astype({"published": "float64", "run": "float64"})
+    result = result.assign(difference=result["run"] - result["published"], synthetic=bool(synthetic))
+    result.attrs["title"] = f"{table.paper} {table.table}: {table.caption}" + synthetic_label(bool(synthetic))
+    result.attrs |= {"caveats": list(table.caveats), "omitted": list(table.omitted)}
+    return result

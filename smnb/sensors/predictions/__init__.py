@@ -22,7 +22,7 @@ from smnb.sensors.predictions.scoring import (
     summary_rows,
     triplets,
 )
-from smnb.sensors.predictions.sensor_strata import NLCD_GROUPS, STRATA, add_strata, conus_station_strata, sensor_strata
+from smnb.sensors.predictions.sensor_strata import NLCD_GROUPS, conus_station_strata, join_strata
 from smnb.sensors.predictions.sources import (
     CONUS_MODELS,
     coarse_product_predictions,
@@ -37,13 +37,12 @@ __all__ = [
     "NLCD_GROUPS",
     "SHORT_NAMES",
     "SOURCES",
-    "STRATA",
     "OpenedPredictions",
-    "add_strata",
     "check_predictions",
     "coarse_product_predictions",
     "conus_station_predictions",
     "conus_station_strata",
+    "join_strata",
     "keep_possible",
     "open_predictions",
     "pick_sensors",
@@ -53,7 +52,6 @@ __all__ = [
     "same_pairs",
     "score_sensors",
     "sensor_notes",
-    "sensor_strata",
     "summary_rows",
     "triplets",
     "write_predictions",

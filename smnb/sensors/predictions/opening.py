@@ -11,9 +11,8 @@ import pandas as pd
 
 from smnb.catalog import Catalog
 from smnb.contract import ParameterError
-from smnb.grids.koppen import koppen_class, koppen_group
 from smnb.loaders.insitu import index_archive
-from smnb.sensors.predictions.sensor_strata import STRATA, add_strata, conus_station_strata
+from smnb.sensors.predictions.sensor_strata import conus_station_strata, join_strata
 from smnb.sensors.predictions.sources import (
     CONUS_MODELS,
     coarse_product_predictions,
@@ -21,6 +20,7 @@ from smnb.sensors.predictions.sources import (
     predictions_at,
 )
 from smnb.sensors.predictions.tables import check_predictions, read_predictions
+from smnb.sensors.strata import STRATA, add_strata
 
 _COARSE = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points"}
 #: Sources by name: the catalog's entries that each reads.
@@ -124,9 +124,9 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
                 next_step="Give the second another name in its column model",
             )
         if "climate" not in table and {"lat", "lon"} <= set(table.columns):
-            place = table["lat"].notna() & table["lon"].notna()
-            climate = koppen_group(koppen_class(table.loc[place, "lat"], table.loc[place, "lon"]))
-            table.loc[place, "climate"] = climate
+            sensors = add_strata(table.drop_duplicates("sensor_id")).set_index("sensor_id")
+            for column in ("climate", "climate_source"):
+                table[column] = table["sensor_id"].map(sensors[column])
         tables[name] = table
     first = next(iter(tables.values()))
     cluster = next(name for name in ("block", "station", "sensor_id") if name in first)
@@ -166,7 +166,7 @@ def _conus(catalog: Catalog, root: Any, *, block_degrees: float, k: int, seed: i
     strata = conus_station_strata(stations, index_archive(catalog.resolve("ismn_conus", root)[0]))
     options = {"block_degrees": block_degrees, "k": k, "seed": seed}
     tables = {
-        CONUS_MODELS[model]: add_strata(conus_station_predictions(stations, model=model, **options), strata)
+        CONUS_MODELS[model]: join_strata(conus_station_predictions(stations, model=model, **options), strata)
         for model in CONUS_MODELS
     }
     constant = stations.table.groupby("sensor_id")["smap"].nunique() == 1
@@ -174,7 +174,7 @@ def _conus(catalog: Catalog, root: Any, *, block_degrees: float, k: int, seed: i
     notes = {
         "stations": len(strata),
         "of these in the ISMN archive, for texture and land cover": int(strata["joined"].sum()),
-        "climate by the archive's field, else by place": int((strata["climate_from"] == "archive").sum()),
+        "climate by the archive's field, else by place": int((strata["climate_source"] == "archive").sum()),
         "rows, and without an in-situ value": f"{stations.report['rows']:,}, {stations.report['rows_without_in_situ']:,}",
         "stations where SMAP never changes": ", ".join(constant[constant].index.str.split("__").str[1]) or "none",
         f"blocks of {block_degrees:g} degrees": tables["SMAP/50"]["block"].nunique(),

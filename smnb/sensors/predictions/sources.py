@@ -13,9 +13,10 @@ from smnb.grids import great_circle_km
 from smnb.loaders.conus_stations import StationTable
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.matchup import match_product, match_tables, series_at_point
-from smnb.sensors.predictions.sensor_strata import add_strata, sensor_strata
+from smnb.sensors.predictions.sensor_strata import join_strata
 from smnb.sensors.predictions.tables import NEEDED, check_predictions
 from smnb.sensors.splits import folds
+from smnb.sensors.strata import add_strata
 
 #: What `conus_station_predictions` can predict with, and how a figure calls it.
 CONUS_MODELS = {"smap": "SMAP/50", "linear": "Linear on SMAP"}
@@ -56,8 +57,8 @@ def coarse_product_predictions(
     Returns
     -------
     DataFrame
-        Columns of `NEEDED`, ``network``, ``station``, ``lat``, ``lon`` and `STRATA`. ``attrs``: ``model``, ``synthetic``,
-        ``matched`` (values matched and of how many), ``sensors_left_out``.
+        Columns of `NEEDED`, ``network``, ``station``, ``lat``, ``lon`` and the strata with their sources. ``attrs``:
+        ``model``, ``synthetic``, ``matched`` (values matched and of how many), ``sensors_left_out``.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def coarse_product_predictions(
             next_step="Widen the window, or compare the periods",
         )
     table = table.merge(sensors[["sensor_id", *_PLACE]], on="sensor_id", how="left")
-    table = add_strata(table, sensor_strata(sensors))
+    table = join_strata(table, add_strata(sensors))
     table.attrs = {
         "model": model,
         "synthetic": bool(insitu.synthetic or is_synthetic(product)),

@@ -13,8 +13,8 @@ gaps, depths and instruments are here beside them).
 
 from smnb.sensors.profiling.records import availability, by_month, coverage, gaps, pick_sensor
 from smnb.sensors.profiling.sensors import (
-    add_strata,
     count_sensors,
+    depth_names,
     depth_table,
     flag_shares,
     network_table,
@@ -37,7 +37,6 @@ __all__ = [
     "DISTANCE_EDGES_KM",
     "SOURCES",
     "Source",
-    "add_strata",
     "apply_flags",
     "audit_splits",
     "availability",
@@ -46,6 +45,7 @@ __all__ = [
     "compare_sides",
     "count_sensors",
     "coverage",
+    "depth_names",
     "depth_table",
     "flag_shares",
     "gaps",

@@ -9,43 +9,17 @@ import pandas as pd
 import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
-from smnb.grids.koppen import NONE, ismn_koppen_class, koppen_class, koppen_group
+from smnb.grids.koppen import NONE
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.profiling.sources import apply_flags, sensor_rows
 from smnb.sensors.splits import SIDES
-from smnb.sensors.strata import FEW_SENSORS, land_cover_group, usda_texture
+from smnb.sensors.strata import FEW_SENSORS
 
 
-def add_strata(sensors: pd.DataFrame, *, land_cover: str = "lc_2010") -> pd.DataFrame:
-    """Add the strata of paper 004 to a sensor table.
-
-    Parameters
-    ----------
-    sensors : DataFrame
-        As the in-situ loaders give it.
-    land_cover : str
-        Column of ESA CCI codes.
-
-    Returns
-    -------
-    DataFrame
-        With ``koppen`` (class on the map, by place), ``koppen_archive`` (the archive's own), ``climate`` (two-letter group
-        of ``koppen``), ``texture`` (USDA, from the archive's fractions), ``land_cover`` (the paper's groups, from the
-        archive's codes) and ``depth`` (as text). "none" where the archive says nothing.
-    """
+def depth_names(sensors: pd.DataFrame) -> list[str]:
+    """Depth of each sensor as text, "5 cm" or "0-5 cm"."""
     depth = (100 * sensors[["depth_from", "depth_to"]]).round(2)
-    text = [f"{low:g} cm" if low == high else f"{low:g}-{high:g} cm" for low, high in depth.itertuples(index=False)]
-    koppen = koppen_class(sensors["lat"].to_numpy(), sensors["lon"].to_numpy())
-    fractions = (sensors[f"{name}_fraction"].to_numpy("float64") for name in ("sand", "silt", "clay"))
-    codes = sensors[land_cover].astype(object).where(sensors[land_cover].notna(), np.nan)
-    return sensors.assign(
-        koppen=koppen,
-        koppen_archive=ismn_koppen_class(sensors["climate_KG"].fillna("").to_numpy()),
-        climate=koppen_group(koppen),
-        texture=usda_texture(*fractions, units="fraction"),
-        land_cover=land_cover_group(codes.to_numpy(), "esa_cci"),
-        depth=text,
-    )
+    return [f"{low:g} cm" if low == high else f"{low:g}-{high:g} cm" for low, high in depth.itertuples(index=False)]
 
 
 def count_sensors(
@@ -134,8 +108,7 @@ def network_table(tables: InSituTables, flags: str | Sequence[str]) -> pd.DataFr
 
 def depth_table(tables: InSituTables) -> pd.DataFrame:
     """Readings by depth of the sensor: those read, and those that the depth policy left out (with all flags)."""
-    depth = add_strata(tables.sensors)["depth"].to_numpy()
-    read = tables.sensors.groupby(depth)["n_readings"].agg(["size", "sum"])
+    read = tables.sensors.groupby(depth_names(tables.sensors))["n_readings"].agg(["size", "sum"])
     rows = [(name, int(row["size"]), int(row["sum"]), True) for name, row in read.iterrows()]
     for text, count in tables.report.get("removed_by_depth", {}).items():
         low, high = (round(100.0 * float(edge), 2) for edge in text.removesuffix(" m").split("-"))

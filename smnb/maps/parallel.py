@@ -1,0 +1,186 @@
+"""Who does the work: threads of this process, processes of a local Dask cluster, or the workers of any Dask scheduler.
+
+The one executor of maps, match-ups and sweeps::
+
+    with open_workers("build_matchups", workers, scheduler) as pool:
+        scenes = pool.share(scenes)
+        for number, future in pool.run(cut, ((number, (task, scenes)) for number, task in enumerate(tasks))):
+            store(number, future.result())
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from smnb.contract import ParameterError, RunError, plain
+
+#: Seconds to wait for a scheduler, and then for its first worker.
+CONNECT_SECONDS, WORKER_SECONDS = 20.0, 60.0
+_here = threading.local()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Workers:
+    """Those who do the work, as `open_workers` gives them.
+
+    Attributes
+    ----------
+    at_once : int
+        Calls that are done at the same time.
+    client : distributed.Client or None
+        None for threads of this process.
+    """
+
+    def __init__(self, pool: Executor, at_once: int, client: Any = None) -> None:
+        self._pool, self.at_once, self.client = pool, at_once, client
+
+    def share(self, value: Any) -> Any:
+        """What to pass to calls for a value that all of them take: Dask's workers get it once, and keep it."""
+        return value if self.client is None else self.client.scatter(value, broadcast=True)
+
+    def run(
+        self, function: Callable, calls: Iterable[tuple[Any, tuple]], *, in_flight: int | None = None
+    ) -> Iterator[tuple[Any, Future]]:
+        """Yield the key of each call and its finished future, as they end.
+
+        Parameters
+        ----------
+        function : callable
+            Importable where the workers are.
+        calls : iterable of (key, arguments)
+            Taken as workers get free, so that memory does not grow with their number.
+        in_flight : int, optional
+            Calls that are handed over and not done, at most; default two for each that is done at once.
+        """
+        waiting: dict[Future, Any] = {}
+        remaining = iter(calls)
+        try:
+            while True:
+                most = in_flight or 2 * self.at_once
+                while len(waiting) < most and (call := next(remaining, None)) is not None:
+                    waiting[self._pool.submit(function, *call[1])] = call[0]
+                if not waiting:
+                    return
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    yield waiting.pop(future), future
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def unwanted() -> bool:
+    """Whether the call that runs in this thread is no longer wanted: nobody can interrupt it, so a long one asks.
+
+    It is not when those who opened the workers left (an error, Ctrl-C, the end of their process).
+    """
+    if getattr(_here, "left", None) is not None:
+        return _here.left.is_set()
+    if "distributed" not in sys.modules:
+        return False
+    from distributed import Status, get_worker
+
+    try:
+        worker = get_worker()
+    except ValueError:  # no worker's thread
+        return False
+    task = worker.state.tasks.get(worker.get_current_task())
+    closing = worker.status in (Status.closing, Status.closed, Status.failed)
+    return closing or task is None or task.state in ("cancelled", "released", "forgotten")
+
+
+@contextlib.contextmanager
+def open_workers(
+    who: str,
+    number: int = 0,
+    scheduler: str | None = None,
+    *,
+    threads: int | None = None,
+    begin: Callable[[], None] | None = None,
+    processes: bool = True,
+) -> Iterator[Workers]:
+    """Open threads of this process, a local cluster, or a scheduler's workers.
+
+    Parameters
+    ----------
+    who : str
+        Named by errors.
+    number : int
+        Workers of a Dask cluster on this machine; 0 runs threads of this process instead.
+    scheduler : str, optional
+        Address of a Dask scheduler, ``tcp://host:port``, whose workers do it instead.
+    threads : int, optional
+        How many threads, if it is threads; default the cores.
+    begin : callable, optional
+        Called in each thread of this process before its first call.
+    processes : bool
+        Whether workers on this machine are processes, as what computes in Python needs them; else threads of a cluster,
+        for calls that only wait.
+
+    Raises
+    ------
+    ParameterError
+        If `number` is no whole number from 0.
+    RunError
+        If the scheduler cannot be reached, or has no worker.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise ParameterError(who, "'workers' is no whole number from 0", got=number)
+    if scheduler is None and number == 0:
+        left = threading.Event()
+
+        def set_up() -> None:
+            _here.left = left
+            if begin is not None:
+                begin()
+
+        with ThreadPoolExecutor(threads or cores(), initializer=set_up) as pool:
+            try:
+                yield Workers(pool, threads or cores())
+            finally:
+                left.set()
+                pool.shutdown(cancel_futures=True)
+        return
+    from distributed import Client, LocalCluster
+
+    with contextlib.ExitStack() as stack:
+        address: Any = scheduler
+        if scheduler is None:
+            shape = (number, 1) if processes else (1, number)
+            options = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
+            options |= {"processes": processes, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+            address = stack.enter_context(LocalCluster(**options, silence_logs=logging.ERROR))
+        try:
+            client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                who,
+                "cannot reach the Dask scheduler",
+                got=scheduler,
+                expected=plain("tcp://host:port"),
+                next_step=f"Start one with 'dask scheduler' ({type(error).__name__}: {error})",
+            ) from error
+        try:
+            client.wait_for_workers(1, timeout=WORKER_SECONDS)
+        except TimeoutError as error:
+            raise RunError(
+                who,
+                f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s",
+                got=scheduler,
+                next_step=f"Start some: dask worker {scheduler} --nthreads 1",
+            ) from error
+        pool = client.get_executor(pure=False, retries=2)
+        try:
+            yield Workers(pool, sum(client.nthreads().values()), client)
+        finally:
+            pool.shutdown(wait=False)  # cancels what is left

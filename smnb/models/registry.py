@@ -1,0 +1,208 @@
+"""The networks by name, and any `torch.nn.Module` where a name may stand."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from smnb.contract import ParameterError, plain
+
+if TYPE_CHECKING:  # the names of the networks are there without torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One network of the registry.
+
+    Parameters
+    ----------
+    name, paper, inputs, description : str
+    network : str or type
+        ``module:Class``, imported when it is built, or the class.
+    n_parameters : int, optional
+        Trainable parameters at the paper's sizes; a test compares it with the network.
+    """
+
+    name: str
+    paper: str
+    inputs: str
+    description: str
+    network: str | type[nn.Module]
+    n_parameters: int | None = None
+
+    @property
+    def path(self) -> str:
+        """``module:Class`` of the network."""
+        return self.network if isinstance(self.network, str) else import_path(self.network)
+
+
+#: Every network that has a name.
+MODELS: dict[str, ModelEntry] = {}
+
+
+def register(
+    name: str,
+    network: str | type[nn.Module],
+    *,
+    paper: str = "",
+    inputs: str = "",
+    description: str = "",
+    n_parameters: int | None = None,
+) -> None:
+    """Give a network a name, which `build_model`, `smnb.training.train` and checkpoints then know in this process.
+
+    Parameters
+    ----------
+    name : str
+    network : str or type
+        ``module:Class`` or the class. It is built as ``Class(Class.config_class(**settings))`` where it has a
+        ``config_class``, else as ``Class(**settings)``; its ``config`` (a dataclass or dict) goes into a checkpoint.
+    paper, inputs, description, n_parameters
+        As `ModelEntry`.
+    """
+    if ":" in name:
+        raise ParameterError("register", "a name has no colon, which marks an import path", got=name)
+    MODELS[name] = ModelEntry(name, paper, inputs, description, network, n_parameters)
+
+
+register(
+    "amsre_cnn",
+    "smnb.models.amsre_cnn:AmsreCNN",
+    paper="Hu, Xu & Yu 2018, ISPRS Archives XLII-3",
+    inputs="9×9 patches of brightness temperature, 6.9 and 10.7 GHz, H and V",
+    description="three convolutions and two fully connected layers to the soil moisture of the centre pixel",
+    n_parameters=489_641,
+)
+register(
+    "smen",
+    "smnb.models.smen:SMEN",
+    paper="Tsagkatakis, Moghaddam & Tsakalides, SMEN",
+    inputs="36 km soil moisture of the day, and four past images of 3 km less 36 km soil moisture",
+    description="3-D convolutions over the past residuals, one over the coarse image, summed and fused to 3 km",
+    n_parameters=38_337,
+)
+register(
+    "fusion_1km",
+    "smnb.models.fusion_1km:Fusion1km",
+    paper="Tsagkatakis, Moghaddam & Tsakalides, SMAP and Sentinel-1 fusion",
+    inputs="images at 1 km of SMAP brightness temperature, H and V, and Sentinel-1 backscatter, VV and VH",
+    description="four blocks of 3-D convolutions over the stacked channels to the soil moisture of every pixel",
+    n_parameters=56_289,
+)
+register(
+    "multisource",
+    "smnb.models.multisource:MultiSourceNet",
+    paper="Batchu, Nearing & Gulshan 2023, J. Hydrometeorology 24(10)",
+    inputs="Sentinel-1, Sentinel-2 and elevation at 10 m, soil at 160 m around a point; SMAP and GLDAS at it",
+    description="Xception-65 and -41 with centre-weighted pooling, and two fusion heads, to the soil moisture of the point",
+    n_parameters=63_323_354,
+)
+
+
+def import_path(network: nn.Module | type[nn.Module]) -> str:
+    """``module:Class`` of a network."""
+    cls = network if isinstance(network, type) else type(network)
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def model_name(network: nn.Module) -> str:
+    """Name of a network in `MODELS`, or else its ``module:Class``."""
+    path = import_path(network)
+    return next((name for name, entry in MODELS.items() if entry.path == path), path)
+
+
+def network_class(name: str) -> type[nn.Module]:
+    """Find a network's class by its name in `MODELS` or as ``module:Class``.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such name, module or class, or it is no `torch.nn.Module`.
+    """
+    if name not in MODELS and ":" not in name:
+        raise ParameterError(
+            "build_model",
+            "unknown network",
+            got=name,
+            expected=sorted(MODELS),
+            next_step="A network of your own is 'module:Class', or the module itself",
+        )
+    network = MODELS[name].network if name in MODELS else name
+    if isinstance(network, type):
+        return network
+    module, _, attributes = network.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ParameterError(
+            "build_model",
+            f"{network!r} cannot be imported ({error})",
+            next_step="The module must be on the import path: 'package.module:Class'",
+        ) from error
+    from torch import nn
+
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ParameterError("build_model", f"{network!r} is no network", expected=plain("a torch.nn.Module class"))
+    return found
+
+
+def settings_of(cls: type[nn.Module]) -> list[str]:
+    """Names of the settings that a network's class is built with."""
+    if config := getattr(cls, "config_class", None):
+        return list(config.__dataclass_fields__)
+    return [name for name in inspect.signature(cls.__init__).parameters if name not in ("self", "args", "kwargs")]
+
+
+def config_of(network: nn.Module) -> dict[str, Any]:
+    """Settings that a network was built with: its ``config``, a dataclass or mapping; none where it has no such thing."""
+    config = getattr(network, "config", None)
+    if is_dataclass(config) and not isinstance(config, type):
+        return asdict(config)
+    return dict(config) if isinstance(config, Mapping) else {}
+
+
+def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a network, or hand on one that is built.
+
+    Parameters
+    ----------
+    model : str, class or torch.nn.Module
+        A key of `MODELS`, ``"module:Class"``, a class, or a network, which is returned as it is.
+    config : mapping, optional
+        Settings that differ from the network's defaults (the paper's).
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    ParameterError
+        If the name or a setting is unknown, or a setting is missing.
+
+    Examples
+    --------
+    >>> sum(p.numel() for p in build_model("smen").parameters())
+    38337
+    """
+    from torch import nn
+
+    if isinstance(model, nn.Module):
+        return model
+    cls = network_class(model) if isinstance(model, str) else model
+    settings, known = dict(config or {}), settings_of(cls)
+    who = f"build_model({model if isinstance(model, str) else cls.__name__!r})"
+    if unknown := sorted(set(settings) - set(known)):
+        raise ParameterError(who, "unknown config keys", got=unknown, expected=sorted(known))
+    if config_class := getattr(cls, "config_class", None):
+        return cls(config_class(**settings))
+    try:
+        return cls(**settings)
+    except TypeError as error:
+        raise ParameterError(who, f"cannot be built ({error})", got=settings, expected=known) from error

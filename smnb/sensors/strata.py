@@ -1,0 +1,356 @@
+"""Strata that scores are broken down by: climate, soil texture and land cover of a sensor, and averages by stratum.
+
+References
+----------
+Soil Science Division Staff 2017, Soil Survey Manual, USDA Handbook 18, chapter 3, "Texture classes" (the twelve classes);
+Batchu et al. 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, Tables 10 to 12 (the strata).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids import great_circle_km
+from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
+from smnb.metrics import average_interval, metric_list
+from smnb.metrics.registry import MetricLike
+from smnb.sensors.land_cover import CCI_GROUPS, CGLS_GROUPS, OUTSIDE, land_cover_codes, land_cover_group
+
+#: Columns of strata, in the order of paper 004's tables.
+STRATA = ("land_cover", "texture", "climate")
+#: The twelve classes, in the order of paper 004's Table 11, with silt, which does not occur there, at the end.
+TEXTURE_CLASSES: tuple[str, ...] = (
+    "Loam",
+    "Sandy loam",
+    "Silty clay loam",
+    "Clay loam",
+    "Sandy clay loam",
+    "Silt loam",
+    "Sand",
+    "Clay",
+    "Loamy sand",
+    "Sandy clay",
+    "Silty clay",
+    "Silt",
+)
+#: A stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores.
+FEW_SENSORS = 5
+#: How far the nearest land of the climate map may be from a sensor that the map has in the sea: about three of its pixels.
+LAND_REACH_KM = 10.0
+
+#: The archive's fields, the newest first.
+_KOPPEN_FIELDS = ("climate_KG_2017", "climate_KG")
+_CCI_FIELDS = ("lc_2010", "lc_2005", "lc_2000")
+_SOIL = ("sand", "silt", "clay")
+_PERCENT = {"percent": 1.0, "fraction": 100.0, "g kg-1": 0.1}
+#: Sums of independently predicted fractions leave 100 % by some per cent; outside this they are no such fractions.
+_SUM_RANGE = (50.0, 150.0)
+
+
+def add_strata(
+    sensors: pd.DataFrame,
+    *,
+    soil: pd.DataFrame | None = None,
+    land_cover: str | PathLike[str] | None = None,
+    on_unknown: str = "none",
+) -> pd.DataFrame:
+    """Add climate, texture and land cover to a table of sensors, and where each class comes from.
+
+    What the table says already stays. Else the archive's own class is taken where it has one, else that of a map at the place,
+    else, for climate, that of the nearest land on the map within `LAND_REACH_KM`: what stands on land is never in the sea.
+
+    Parameters
+    ----------
+    sensors : DataFrame
+        One row a sensor, with ``lat``, ``lon`` and what it has of the archive's static variables, as
+        `smnb.loaders.insitu` names them: ``climate_KG_2017``, ``climate_KG``; ``lc_2010``, ``lc_2005``, ``lc_2000``;
+        ``sand_fraction``, ``silt_fraction``, ``clay_fraction``.
+    soil : DataFrame, optional
+        SoilGrids ``sand``, ``silt``, ``clay`` (g kg-1) at the sensors, row by row: the map of texture.
+    land_cover : path-like, optional
+        A raster of CGLS-LC100 codes: the map of land cover.
+    on_unknown : {"none", "raise"}
+        What to do with a code of land cover that its legend lacks.
+
+    Returns
+    -------
+    DataFrame
+        With ``climate`` (two-letter Köppen group), ``texture`` (USDA class) and ``land_cover`` (paper 004's group), "none" where
+        nothing is known, and for each ``<stratum>_source``: "table", "archive", "map", "nearest land (2 km)" or "none".
+        ``attrs["unknown_land_cover"]`` counts the sensors of each code that a legend lacks.
+
+    Raises
+    ------
+    ParameterError
+        On soil fractions that are none, or an unknown code with ``on_unknown="raise"``.
+
+    Examples
+    --------
+    >>> off_the_coast = pd.DataFrame({"lat": [40.0], "lon": [-124.15], "climate_KG": ["masked"]})
+    >>> add_strata(off_the_coast)[["climate", "climate_source"]].values.tolist()
+    [['Cs', 'nearest land (2 km)']]
+    """
+    result = sensors.reset_index(drop=True)
+    for name in STRATA:
+        _fill(result, name, "table", result.get(name, NONE))
+
+    for field in (name for name in _KOPPEN_FIELDS if name in result):
+        _fill(result, "climate", "archive", koppen_group(ismn_koppen_class(result[field].to_numpy(object))))
+    _fill_climate_by_place(result)
+
+    if {f"{part}_fraction" for part in _SOIL} <= set(result):
+        parts = (result[f"{part}_fraction"].to_numpy("float64") for part in _SOIL)
+        _fill(result, "texture", "archive", usda_texture(*parts, units="fraction"))
+    if soil is not None:
+        parts = (soil[part].to_numpy("float64") for part in _SOIL)
+        _fill(result, "texture", "map", usda_texture(*parts, units="g kg-1"))
+
+    unknown = pd.Series(np.nan, index=result.index)
+    codes = [("archive", result[name], "esa_cci", CCI_GROUPS) for name in _CCI_FIELDS if name in result]
+    if land_cover is not None:
+        on_map = land_cover_codes(land_cover, result["lat"], result["lon"])
+        codes.append(("map", pd.Series(on_map), "cgls_lc100", CGLS_GROUPS))
+    for source, given, scheme, legend in codes:
+        open_ones = given.astype("float64").where(result["land_cover"] == NONE)
+        _fill(result, "land_cover", source, land_cover_group(open_ones, scheme, on_unknown=on_unknown))
+        unknown = unknown.fillna(open_ones.where(~open_ones.isin([*legend, OUTSIDE])))
+    result.attrs["unknown_land_cover"] = {
+        f"{code:g}": int(n) for code, n in unknown.value_counts().sort_index().items()
+    }
+    return result.set_index(sensors.index)
+
+
+def _fill(table: pd.DataFrame, stratum: str, source: str, classes: ArrayLike) -> None:
+    """Set the stratum and its source where the table has no class yet and `classes` has one."""
+    classes = pd.Series(classes, index=table.index, dtype=object).fillna(NONE).replace("Ocean", NONE)
+    if f"{stratum}_source" not in table:
+        for name in (stratum, f"{stratum}_source"):
+            table[name] = pd.Series(NONE, table.index, dtype=object)
+    elif source == "table":  # strata of an earlier call, with their sources
+        table[stratum] = classes
+        return
+    new = (table[stratum] == NONE) & (classes != NONE)
+    table.loc[new, stratum], table.loc[new, f"{stratum}_source"] = classes[new], source
+
+
+def _fill_climate_by_place(table: pd.DataFrame) -> None:
+    """Climate of the map's pixel at each sensor that has none yet, else of the nearest land within `LAND_REACH_KM`."""
+    if not {"lat", "lon"} <= set(table):
+        return
+    here = (table["climate"] == NONE) & table["lat"].notna() & table["lon"].notna()
+    lat, lon = (table.loc[here, name].astype("float64") for name in ("lat", "lon"))
+    at_place = pd.Series(koppen_class(lat, lon), lat.index).replace("Ocean", NONE)
+    _fill(table, "climate", "map", pd.Series(koppen_group(at_place), lat.index).reindex(table.index))
+    for sensor in at_place.index[at_place == NONE]:
+        group, km = _nearest_land(lat[sensor], lon[sensor])
+        if group != NONE:
+            table.loc[sensor, ["climate", "climate_source"]] = group, f"nearest land ({km:.0f} km)"
+
+
+def _nearest_land(lat: float, lon: float) -> tuple[str, float]:
+    """Group of the map's land pixel whose centre is nearest, and its distance in km; "none" beyond `LAND_REACH_KM`."""
+    pixel = 1.0 / 36.0
+    steps = [
+        np.arange(-n, n + 1)
+        for n in (
+            int(LAND_REACH_KM / (pixel * 111.0 * scale)) + 1 for scale in (1.0, max(np.cos(np.deg2rad(lat)), 0.01))
+        )
+    ]
+    lats, lons = (
+        axis.ravel()
+        for axis in np.meshgrid(
+            *((np.floor(at / pixel) + 0.5 + step) * pixel for at, step in zip((lat, lon), steps, strict=True))
+        )
+    )
+    lats, lons = np.clip(lats, -90.0, 90.0), (lons + 180.0) % 360.0 - 180.0
+    codes, km = koppen_codes(lats, lons), great_circle_km(lat, lon, lats, lons)
+    km = np.where(codes == OCEAN, np.inf, km)
+    nearest = int(np.argmin(km))
+    return (
+        (str(koppen_group(codes[[nearest]])[0]), float(km[nearest])) if km[nearest] <= LAND_REACH_KM else (NONE, np.inf)
+    )
+
+
+def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: str) -> NDArray[np.str_]:
+    """USDA texture class of each point.
+
+    Parameters
+    ----------
+    sand, silt, clay : array_like
+        Mass fractions of 0.05-2 mm, 0.002-0.05 mm and < 0.002 mm; they broadcast. The three are scaled to add to 100 %,
+        as independently predicted maps (SoilGrids) do not.
+    units : {"percent", "fraction", "g kg-1"}
+        What they are given in; there is no default, since a guess is wrong at the sandy end.
+
+    Returns
+    -------
+    ndarray of str
+        Names of `TEXTURE_CLASSES`; "none" where a fraction is missing or all are zero (water, rock).
+
+    Raises
+    ------
+    ParameterError
+        For unknown units, a negative fraction, or a sum outside 50 to 150 %.
+
+    Notes
+    -----
+    A point on an edge belongs to the class whose rule of the manual includes it (e.g. 40 % clay is a clay).
+
+    Examples
+    --------
+    >>> usda_texture([40, 90, 5], [40, 5, 90], [20, 5, 5], units="percent").tolist()
+    ['Loam', 'Sand', 'Silt']
+    """
+    sand, silt, clay, known = _percentages(sand, silt, clay, units)
+    rules = [
+        (~known, NONE),
+        ((clay >= 40) & (silt >= 40), "Silty clay"),
+        ((clay >= 40) & (sand <= 45), "Clay"),
+        ((clay >= 35) & (sand > 45), "Sandy clay"),
+        ((clay >= 27) & (sand <= 20), "Silty clay loam"),
+        ((clay >= 27) & (sand <= 45), "Clay loam"),
+        ((clay >= 20) & (silt < 28) & (sand > 45), "Sandy clay loam"),
+        ((silt >= 80) & (clay < 12), "Silt"),
+        ((silt >= 50) & (clay < 27), "Silt loam"),
+        ((clay >= 7) & (clay < 27) & (silt >= 28) & (sand <= 52), "Loam"),
+        (silt + 1.5 * clay < 15, "Sand"),
+        (silt + 2 * clay < 30, "Loamy sand"),
+    ]
+    return np.select([rule for rule, _ in rules], [name for _, name in rules], "Sandy loam").astype("U16")
+
+
+def _percentages(
+    sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, units: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Percentages that add to 100, and where there are any."""
+    who = "usda_texture"
+    if units not in _PERCENT:
+        raise ParameterError(who, "unknown 'units'", got=units, expected=list(_PERCENT))
+    parts = np.broadcast_arrays(*(np.asarray(part, np.float64) * _PERCENT[units] for part in (sand, silt, clay)))
+    total = parts[0] + parts[1] + parts[2]
+    known = np.isfinite(total) & (total != 0.0)
+    wrong = known & ((np.min(parts, axis=0) < -1e-6) | (total < _SUM_RANGE[0]) | (total > _SUM_RANGE[1]))
+    if wrong.any():
+        at = np.flatnonzero(wrong)[0]
+        raise ParameterError(
+            who,
+            f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %",
+            got=tuple(float(part.ravel()[at].round(4)) for part in parts),
+            expected=plain("sand, silt, clay in %"),
+            next_step=f"Check the units: {units!r} was declared",
+        )
+    scale = 100.0 / np.where(known, total, 100.0)
+    # rounding keeps a fraction such as 0.4, which is 40.00000000000001 %, on the edge between classes where it belongs
+    return *(np.round(np.where(known, part * scale, 0.0), 9) for part in parts), known
+
+
+def stratify(
+    scores: pd.DataFrame,
+    by: str,
+    *,
+    metrics: MetricLike | Iterable[MetricLike] = ("ubrmse", "rmse", "pearson_r"),
+    order: Sequence[str] | None = None,
+    how: str = "mean",
+    intervals: bool = True,
+    clusters: str | None = None,
+    sensor: str = "sensor_id",
+    level: float = 0.95,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average the scores of sensors by stratum.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row a sensor: scores, as from `smnb.metrics.score_table`, and the stratum's column.
+    by : str
+        The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
+    metrics : name, function or Metric, or several
+        Columns to average; by default those of the paper's tables.
+    order : sequence of str, optional
+        Strata in the order of the table, those without any sensor included; others that occur come after it,
+        alphabetically, "none" last.
+    how : {"mean", "median", "fisher_z"}
+        As `smnb.metrics.average_interval`; the paper takes the mean, also of R.
+    intervals : bool
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again.
+    clusters : str, optional
+        Column whose values are drawn again instead of sensors, e.g. ``station``.
+    sensor : str
+        The column that tells sensors apart, for the check that none occurs twice.
+    level, n_boot, seed
+        Of the intervals.
+
+    Returns
+    -------
+    DataFrame
+        One row a stratum: `by`, ``label`` (with the paper's asterisk where fewer than five sensors have a score),
+        ``few`` (whether it has), ``n_sensors`` (rows), ``n_scored`` (rows with any of these scores), and the scores. A
+        stratum of fewer than five sensors has no interval, an empty one no score.
+
+    Raises
+    ------
+    ContractError
+        On an empty table, a missing column, or a sensor that occurs twice.
+    ParameterError
+        On an unknown metric or other option.
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"sensor_id": list("abcdefg"), "texture": ["Loam"] * 6 + ["Sand"],
+    ...                        "ubrmse": [0.04, 0.05, 0.06, 0.05, 0.04, 0.06, 0.03]})
+    >>> stratify(scores, "texture", metrics="ubrmse", order=["Loam", "Sand", "Clay"], intervals=False)
+      texture  label    few  n_sensors  n_scored  ubrmse
+    0    Loam   Loam  False          6         6    0.05
+    1    Sand  Sand*   True          1         1    0.03
+    2    Clay  Clay*   True          0         0     NaN
+    """
+    who = "stratify"
+    names = tuple(one.name for one in metric_list(metrics))
+    _check(who, scores, by, names, sensor)
+    if clusters is not None and clusters not in scores.columns:
+        raise ContractError(
+            who, "the column of clusters is missing", got=clusters, expected=list(map(str, scores.columns))
+        )
+    strata = scores[by].astype(object).where(scores[by].notna(), NONE).astype(str)
+    wanted = [] if order is None else [str(stratum) for stratum in order]
+    rest = sorted(set(strata) - set(wanted), key=lambda stratum: (stratum == NONE, stratum))
+    rows = []
+    for stratum in [*dict.fromkeys(wanted), *rest]:
+        group = scores[(strata == stratum).to_numpy()]
+        scored = int(np.isfinite(group[list(names)].to_numpy("float64")).any(axis=1).sum())
+        few = scored < FEW_SENSORS
+        row = {by: stratum, "label": stratum + "*" * few, "few": few, "n_sensors": len(group), "n_scored": scored}
+        for name in names:
+            labels = None if clusters is None else group[clusters].to_numpy()
+            found = average_interval(
+                group[name].to_numpy("float64"), how=how, clusters=labels, level=level, n_boot=n_boot, seed=seed
+            )
+            row[name] = found.value
+            if intervals:
+                row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _check(who: str, scores: pd.DataFrame, by: str, metrics: Sequence[str], sensor: str) -> None:
+    if not isinstance(scores, pd.DataFrame) or scores.empty:
+        raise ContractError(who, "there are no scores", expected="one row a sensor, from score_table")
+    missing = [column for column in (by, *metrics) if column not in scores.columns]
+    if missing:
+        raise ContractError(
+            who,
+            f"columns {missing} are missing",
+            got=list(map(str, scores.columns)),
+            next_step="Join the strata of the sensor table to the scores first",
+        )
+    if sensor in scores.columns and scores[sensor].duplicated().any():
+        example = scores.loc[scores[sensor].duplicated(), sensor].iloc[0]
+        raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")
