@@ -1,43 +1,38 @@
 """Averages of fine pixels over the cells of a target grid, in linear power, in blocks of bounded memory.
 
-Of each block of cells rasterio warps the linear power of the pixels, by nearest neighbour, onto a grid that divides the
-cells into about as many parts as they have pixels; a cell's mean is that of its parts. Unlike GDAL's own average, which
-takes the box between a cell's opposite corners, this keeps the cell's shape where the scene's grid is turned against the
-target's. Sums are kept for the cells that the scene reaches; decibels are made of them at the very end.
+A pixel belongs to the cell that its centre falls in. GDAL's average weights the pixels that a cell's edge cuts instead,
+within the box between two of the cell's corners, which is another mean where pixels are not much smaller than cells or
+the scene's grid is turned against the target's. Where pixels fall is interpolated between places transformed exactly.
+Sums are kept for the cells that the scene reaches; decibels are made of them at the very end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio import Affine
-from rasterio.warp import Resampling, reproject
 from rasterio.windows import Window
 
 from smnb.contract import FormatError, ParameterError, plain
 from smnb.loaders.rasters.images import gdal
-from smnb.loaders.rasters.placing import Georeference, crs_of
+from smnb.loaders.rasters.placing import Georeference
 from smnb.loaders.sentinel.calibration import MASK_REASONS, Calibration
 from smnb.loaders.sentinel.scenes import Band, Scene
 from smnb.loaders.sentinel.targets import Target
 
-#: Bytes of raster blocks that GDAL keeps: those at the edge of a block of cells are asked for again.
-_GDAL_CACHE = 128_000_000
-#: Threads that decompress and warp a block; scenes are read in parallel by dask's own.
-_THREADS = 2
+#: Bytes of raster blocks that GDAL keeps.
+_GDAL_CACHE = 64_000_000
+#: Threads that decompress a scene's blocks; scenes are read in parallel by dask's own.
+_DECODERS = 2
 #: Share of out-of-range pixels above which a scene is refused.
 _MOST_OUT_OF_RANGE = 0.5
-#: Pixels along a cell's side below which it is divided into twice as many parts, so that pixels count by their share.
-_FEW_PIXELS = 8
 #: Points along a side of the lattices from which extents are found.
 _LATTICE = 65
-#: What the warp leaves where there is no pixel: no power, and no reason.
-_OUTSIDE, _NO_REASON = np.float32(-1.0), 255
+#: Pixels between places that are transformed exactly, at most, and how far off, in pixels, those between may be.
+_STEP, _TOLERANCE = 16, 1e-4
 
 
 @dataclass(frozen=True)
@@ -142,16 +137,53 @@ def _reach(values: NDArray, size: int) -> tuple[int, int] | None:
     return max(int(np.floor(low - margin)), 0), min(int(np.ceil(high + margin)), size)
 
 
-def pixels_a_cell(raster: Georeference, target: Target, row: Any, col: float) -> tuple[NDArray, NDArray, NDArray]:
-    """Pixels along the sides of the cell at places of the target, and within it; not finite off the scene's map."""
-    row = np.asarray(row, "float64")[..., None]
-    x, y = target.transform * (col + np.array([0.0, 1.0, 0.0]) + 0.0 * row, row + np.array([0.0, 0.0, 1.0]))
-    rows, cols = raster.fractional(x, y, target.crs)
-    (row_x, row_y), (col_x, col_y) = ((v[..., 1] - v[..., 0], v[..., 2] - v[..., 0]) for v in (rows, cols))
-    return np.hypot(row_y, col_y), np.hypot(row_x, col_x), np.abs(row_x * col_y - row_y * col_x)
+def pixel_places(
+    raster: Georeference, target: Target, rows: tuple[int, int], cols: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fractional row and column of the target at the centres of a block of a scene's pixels, each ``(row, col)``.
+
+    Off the target's map they are NaN, and columns of a grid of longitudes are those of its first turn.
+    """
+    own = Georeference(target.crs, tuple(target.transform)[:6], *target.shape)
+    sizes = rows[1] - rows[0], cols[1] - cols[0]
+
+    def exact(row: NDArray, col: NDArray) -> NDArray:
+        x, y = raster.affine * np.meshgrid(cols[0] + col + 0.5, rows[0] + row + 0.5)
+        found = np.stack(own.fractional(x, y, raster.crs))
+        if own.period is not None:
+            for axis in (0, 1):
+                found[1] = np.unwrap(found[1], period=own.period, axis=axis)
+        return found
+
+    step = _STEP
+    while True:
+        nodes = [np.unique(np.r_[np.arange(0, size, step), size - 1]).astype("float64") for size in sizes]
+        if step == 1:
+            places = exact(*nodes)
+            break
+        at_nodes = exact(*nodes)
+        between = [(values[:-1] + values[1:]) / 2 if values.size > 1 else values for values in nodes]
+        down, across = (_between(own_nodes, at) for own_nodes, at in zip(nodes, between, strict=True))
+        error = np.abs(down @ at_nodes @ across.T - exact(*between))
+        pixel = np.abs(np.diff(at_nodes[:, :, :2], axis=2)).max() / max(np.ptp(nodes[1][:2]), 1.0)
+        if np.isfinite(error).all() and error.max() <= _TOLERANCE * pixel:
+            down, across = (_between(own_nodes, np.arange(size)) for own_nodes, size in zip(nodes, sizes, strict=True))
+            places = down @ at_nodes @ across.T
+            break
+        step //= 4
+    if own.period is not None:
+        first = (own.width - own.period) / 2
+        if places[1].min() < first or places[1].max() >= first + own.period:
+            places[1] = np.mod(places[1] - first, own.period) + first
+    return places[0], places[1]
 
 
-def check_fineness(who: str, scene: Scene, target: Target, cells: Rectangle) -> None:
+def _between(nodes: NDArray, at: NDArray) -> NDArray[np.float64]:
+    """Weights of nodes for linear interpolation, ``(place, node)``."""
+    return np.stack([np.interp(at, nodes, unit) for unit in np.eye(nodes.size)], axis=1)
+
+
+def check_fineness(who: str, scene: Scene, target: Target) -> None:
     """Refuse a target whose cells are finer than a scene's pixels.
 
     Raises
@@ -159,17 +191,25 @@ def check_fineness(who: str, scene: Scene, target: Target, cells: Rectangle) -> 
     ParameterError
         If they are.
     """
-    places = [
-        (np.mean(cells.rows) + i * cells.shape[0], np.mean(cells.cols) + i * cells.shape[1]) for i in (-0.3, 0, 0.2)
-    ]
-    # the middle one, since the date line may run through one of them
-    pixels = float(np.nanmedian([pixels_a_cell(scene.geometry, target, *place)[2] for place in places]))
-    if pixels < 0.998:
+    raster = scene.geometry
+    own = Georeference(target.crs, tuple(target.transform)[:6], *target.shape)
+    # a few places all over the scene, of which the median: the date line may run through one
+    row, col = (
+        np.array(shares)[:, None] * size
+        for shares, size in (
+            ((0.11, 0.29, 0.53, 0.71, 0.93), raster.height),
+            ((0.62, 0.17, 0.87, 0.41, 0.09), raster.width),
+        )
+    )
+    x, y = raster.affine * (col + np.array([0.0, 0.0, 1.0]), row + np.array([0.0, 1.0, 0.0]))
+    places = np.stack(own.fractional(x, y, raster.crs))
+    cells = float(np.nanmedian(np.abs(places[..., 1:] - places[..., :1]).max(axis=(0, 2))))
+    if cells > 1.001:
         raise ParameterError(
             who,
             f"the target's cells are finer than the pixels of {scene.name}, so that some would hold none",
-            got=plain(f"{pixels:.3g} pixels a cell"),
-            expected=plain("at least 1"),
+            got=plain(f"{cells:.3g} cells a pixel"),
+            expected=plain("at most 1"),
             next_step="Choose a coarser grid",
         )
 
@@ -183,12 +223,13 @@ class SceneFiles:
             self._bands.setdefault(band.path, []).append(band)
 
     def __enter__(self) -> SceneFiles:
-        self._env = rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE, GDAL_NUM_THREADS=_THREADS)
+        self._env = rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE, GDAL_NUM_THREADS=_DECODERS)
         self._env.__enter__()
         self._sources = {}
         for path in self._bands:
             with gdal(f"{self._who}({path.name})", str(path)):
                 self._sources[path] = rasterio.open(path)
+        self.block_shape = next(iter(self._sources.values())).block_shapes[0]
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -246,19 +287,18 @@ def average_scene(
     FormatError
         If a file is unreadable, or most pixels of a band are outside the range of backscatter.
     """
-    totals = Totals.zeros(cells, len(calibrations))
-    down, across, _ = pixels_a_cell(scene.geometry, target, np.arange(*cells.rows), np.mean(cells.cols))
-    size = block_pixels / max(float(np.nanmax(down) * np.nanmax(across)), 1.0)
-    n_cols = int(np.clip(np.sqrt(size), 1, cells.shape[1]))
-    n_rows = int(np.clip(size / n_cols, 1, cells.shape[0]))
+    raster, totals = scene.geometry, Totals.zeros(cells, len(calibrations))
     with SceneFiles(who, scene) as files:
-        for top in range(*cells.rows, n_rows):
-            for left in range(*cells.cols, n_cols):
-                rows, cols = (top, min(top + n_rows, cells.rows[1])), (left, min(left + n_cols, cells.cols[1]))
-                part = _average_block(files, scene.geometry, target, Rectangle(rows, cols), calibrations, angles)
-                if part is not None:
-                    totals.add(part)
-                    totals.masked += part.masked
+        for rows, cols in _blocks(raster, target, cells, files.block_shape, block_pixels):
+            _add_block(
+                totals,
+                files,
+                _Cells(cells, *pixel_places(raster, target, rows, cols)),
+                rows,
+                cols,
+                calibrations,
+                angles,
+            )
     for p, name in enumerate(calibrations):
         outside, valid = totals.masked[p, MASK_REASONS.index("out_of_range")], totals.looks[p].sum()
         if outside > _MOST_OUT_OF_RANGE * (outside + valid):
@@ -272,81 +312,76 @@ def average_scene(
     return totals
 
 
-def _average_block(
+def _blocks(
+    raster: Georeference, target: Target, cells: Rectangle, shape: tuple[int, int], pixels: int
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Rows and columns of about so many pixels, of those that may fall in the cells, that keep to the file's own blocks."""
+    lattice = np.meshgrid(np.linspace(*cells.cols, _LATTICE), np.linspace(*cells.rows, _LATTICE))
+    spans = raster.around(*(target.transform * lattice), target.crs) or ((0, raster.height), (0, raster.width))
+    (row0, row1), (col0, col1) = (
+        (max(a, 0), min(b, size)) for (a, b), size in zip(spans, (raster.height, raster.width), strict=True)
+    )
+    n_cols = min(max(pixels // shape[0] // shape[1], 1) * shape[1], col1)
+    n_rows = max(pixels // n_cols // shape[0], 1) * shape[0]
+    for top in range(row0 // n_rows * n_rows, row1, n_rows):
+        for left in range(col0 // n_cols * n_cols, col1, n_cols):
+            yield (max(top, row0), min(top + n_rows, row1)), (max(left, col0), min(left + n_cols, col1))
+
+
+class _Cells:
+    """Which of a rectangle's cells the pixels of a block are in, and sums over them."""
+
+    def __init__(self, cells: Rectangle, row: NDArray, col: NDArray) -> None:
+        self._shape = cells.shape
+        self._last = self._shape[0] * self._shape[1]  # where pixels outside go
+        with np.errstate(invalid="ignore"):
+            row, col = np.floor(row) - cells.rows[0], np.floor(col) - cells.cols[0]
+            inside = (row >= 0) & (row < self._shape[0]) & (col >= 0) & (col < self._shape[1])
+            index = row * self._shape[1] + col
+        self.inside = inside.ravel()
+        index = np.where(inside, index, self._last).astype("intp").ravel()
+        # neighbours along a row are mostly in one cell: they are added up first, and the cells get sums
+        self._starts = np.r_[0, np.flatnonzero(index[1:] != index[:-1]) + 1]
+        self._cells = index[self._starts]
+
+    def sums(self, values: NDArray) -> NDArray[np.float64]:
+        """Sums of one value a pixel, ``(row, col)``."""
+        runs = np.add.reduceat(values.ravel(), self._starts, dtype="float64")
+        return np.bincount(self._cells, weights=runs, minlength=self._last + 1)[: self._last].reshape(self._shape)
+
+
+def _add_block(
+    totals: Totals,
     files: SceneFiles,
-    raster: Georeference,
-    target: Target,
-    cells: Rectangle,
+    cells: _Cells,
+    rows: tuple[int, int],
+    cols: tuple[int, int],
     calibrations: dict[str, Calibration],
     angles: AngleSource,
-) -> Totals | None:
-    """The sums of a block of cells, or None where the scene is elsewhere."""
-    (top, bottom), (left, right) = cells.rows, cells.cols
-    lattice = np.meshgrid(np.linspace(left, right, 9), np.linspace(top, bottom, 9))
-    spans = raster.around(*(target.transform * lattice), target.crs)
-    *sides, pixels = pixels_a_cell(raster, target, np.arange(top, bottom), (left + right) / 2 - 0.5)
-    if spans is None or not (np.isfinite(sides).all() and np.isfinite(pixels).all()):
-        return None
-    parts = tuple(_parts(float(side.max())) for side in sides)
-    fine = target.transform * Affine.translation(left, top) * Affine.scale(1 / parts[1], 1 / parts[0])
-    pixels = (pixels / (parts[0] * parts[1]))[:, None]  # that a part stands for
-    shape = cells.shape[0] * parts[0], cells.shape[1] * parts[1]
-
-    def warped(planes: list[NDArray], outside: float) -> NDArray:
-        out = np.full((len(planes), *shape), outside, planes[0].dtype)
-        return reproject(
-            np.stack(planes),
-            out,
-            src_crs=crs_of(raster.crs),
-            src_transform=raster.transform_of(*spans),
-            dst_crs=crs_of(target.crs),
-            dst_transform=fine,
-            resampling=Resampling.nearest,
-            init_dest_nodata=False,
-            num_threads=_THREADS,
-        )[0]
-
-    def summed(values: NDArray) -> NDArray[np.float64]:
-        if values.dtype == bool and values.all():
-            return np.broadcast_to(pixels * parts[0] * parts[1], cells.shape)
-        lines = values.reshape(cells.shape[0], parts[0], -1).sum(axis=1, dtype="float32")
-        return lines.reshape(*cells.shape, parts[1]).sum(axis=2, dtype="float64") * pixels
-
-    totals, any_valid = Totals.zeros(cells, len(calibrations)), np.zeros(shape, bool)
-    planes, reasons = {}, {}
-    for band, numbers, present in files.read(*spans):
+) -> None:
+    any_valid, angle = np.zeros((rows[1] - rows[0], cols[1] - cols[0]), bool), None
+    for band, numbers, present in files.read(rows, cols):
         if band.role == "angle":
-            planes["angle"] = _angles(band, numbers, present, angles.degrees_per_unit)
+            angle = _angles(band, numbers, present, angles.degrees_per_unit)
             continue
-        calibration = calibrations[band.role]
-        planes[band.role], valid = calibration.power(numbers, band.nodata, present)
+        p, calibration = list(calibrations).index(band.role), calibrations[band.role]
+        power, valid = calibration.power(numbers, band.nodata, present)
         if not valid.all():
-            why = calibration.reasons(numbers, band.nodata, present)
-            reasons[band.role] = np.where(valid, np.uint8(_NO_REASON), why)
-    fields = dict(zip(planes, warped(list(planes.values()), _OUTSIDE), strict=True))
-    if reasons:
-        for name, codes in zip(reasons, warped(list(reasons.values()), _NO_REASON), strict=True):
-            found = [summed(codes == code).sum() for code in range(len(MASK_REASONS))]
-            totals.masked[list(calibrations).index(name)] = found
-    for p, name in enumerate(calibrations):
-        power, valid = fields[name], fields[name] >= 0.0
-        if not valid.all():
+            why = calibration.reasons(numbers, band.nodata, present).ravel()[~valid.ravel() & cells.inside]
+            totals.masked[p] += np.bincount(why, minlength=len(MASK_REASONS))
             power[~valid] = 0.0
-        totals.power[p], totals.looks[p] = summed(power), summed(valid)
-        totals.square[p] = summed(np.square(power, out=power))
+        totals.power[p] += cells.sums(power)
+        totals.looks[p] += cells.sums(valid.view("uint8"))
+        totals.square[p] += cells.sums(np.square(power, out=power))
         any_valid |= valid
-    if (angle := fields.get("angle")) is not None:
-        any_valid &= angle > 0.0
-        totals.angle, totals.angle_looks = summed(np.where(any_valid, angle, np.float32(0))), summed(any_valid)
+    if angle is not None:
+        any_valid &= np.isfinite(angle)
+        totals.angle += cells.sums(np.where(any_valid, angle, np.float32(0)))
+        totals.angle_looks += cells.sums(any_valid.view("uint8"))
     elif angles.constant is not None:
-        totals.angle_looks = summed(any_valid)
-        totals.angle = totals.angle_looks * angles.constant
-    return totals
-
-
-def _parts(pixels: float) -> int:
-    """The number of parts of a cell's side: one a pixel, or more where pixels are few and count by their share."""
-    return max(round(pixels) if pixels >= _FEW_PIXELS else int(np.ceil(2 * pixels)), 1)
+        looks = cells.sums(any_valid.view("uint8"))
+        totals.angle += looks * angles.constant
+        totals.angle_looks += looks
 
 
 def _angles(band: Band, numbers: NDArray, present: NDArray | None, degrees_per_unit: float) -> NDArray[np.float32]:

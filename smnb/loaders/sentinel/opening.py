@@ -26,8 +26,8 @@ from smnb.loaders.sentinel.scenes import POLARIZATIONS, ROLES, Scene, list_scene
 from smnb.loaders.sentinel.targets import ProjectedGrid, Target, ease_window_around, target_of
 
 MOSAICS = ("scene", "day")
-#: Pixels read at a time. About 60 bytes each are held.
-_BLOCK_PIXELS = 1 << 21
+#: Pixels read at a time. About 150 bytes each are held.
+_BLOCK_PIXELS = 1 << 20
 #: Rows and columns of the target in one dask chunk.
 _CHUNK = 2048
 #: Fields on the target: type, whether they are by polarization, and attributes.
@@ -73,7 +73,7 @@ def open_sentinel1(
 ) -> xr.Dataset:
     """Open Sentinel-1 GRD sigma nought as averages over the cells of a coarser grid, lazy by scene.
 
-    A cell's value is the mean linear power of the valid pixels in it; decibels are never averaged.
+    A cell's value is the mean linear power of all valid pixels whose centres fall in it; decibels are never averaged.
 
     Parameters
     ----------
@@ -117,14 +117,14 @@ def open_sentinel1(
     count : bool
         Read everything now and write what was masked into ``masked_by``. By default it is in the lazy ``n_masked``.
     block_pixels : int
-        Pixels to read at a time, about; each takes some 60 bytes while it is averaged.
+        Pixels to read at a time, about; each takes some 150 bytes while it is averaged.
 
     Returns
     -------
     xarray.Dataset
         On ``(time, y, x)``, or ``(time, lat, lon)`` on a RegularGrid: ``sigma0(time, polarization, …)`` dB;
         ``incidence_angle`` degree, over pixels that have backscatter (absent where no scene has angles, NaN where one
-        has none); ``n_looks(time, polarization, …)``, the number of pixels averaged (to a percent); ``enl`` like it,
+        has none); ``n_looks(time, polarization, …)``, the number of pixels averaged; ``enl(…)``,
         the equivalent number of looks of a single pixel, mean² / variance of the linear power within the cell, which is
         that of the processor over a uniform surface and less where the surface varies; ``n_scenes``;
         ``n_masked(time, polarization, reason)``, pixels within the target that were left out. `time` is that of the
@@ -164,7 +164,7 @@ def open_sentinel1(
         if not rectangles:
             outside.append(scene.name)
             continue
-        check_fineness(who, scene, target, rectangles[0])
+        check_fineness(who, scene, target)
         calibrations = {
             band.role: declaration.of(f"{who}({band.path.name})", band) for band in scene.bands if band.role != "angle"
         }
@@ -329,16 +329,16 @@ def _combine(parts: list[Totals], here: Rectangle, n_polarizations: int, min_loo
         before = total.looks.sum(axis=0)
         total.add(part)
         n_scenes += total.looks.sum(axis=0) > before
-    looks = np.round(total.looks)
+    looks = total.looks
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total.power / total.looks
-        variance = (total.square / total.looks - mean**2) * looks / (looks - 1)
+        mean = total.power / looks
+        variance = (total.square / looks - mean**2) * looks / (looks - 1)
         sigma0, enl, degrees = 10.0 * np.log10(mean), mean**2 / variance, total.angle / total.angle_looks
     low, high = VARIABLES["sigma0"].valid_range or (-np.inf, np.inf)
     # 1e-4: pixels are of single precision, and one at the range's own edge is within it
     measured = (looks >= min_looks) & (sigma0 >= low - 1e-4) & (sigma0 <= high + 1e-4)
     # pixels that are all equal differ by rounding: no number of looks follows from that
-    varies = measured & (looks > 1) & (variance > 1e-5 * mean**2)
+    varies = measured & (looks > 1) & (variance > 1e-6 * mean**2)
     return {
         "sigma0": np.where(measured, np.clip(sigma0, low, high), np.nan).astype("float32"),
         "n_looks": looks.astype("int32"),
@@ -349,7 +349,7 @@ def _combine(parts: list[Totals], here: Rectangle, n_polarizations: int, min_loo
 
 
 def _sum_masked(parts: list[Totals]) -> NDArray[np.int64]:
-    return np.round(np.sum([part.masked for part in parts], axis=0)).astype("int64")
+    return np.sum([part.masked for part in parts], axis=0).astype("int64")
 
 
 def _edges(size: int) -> list[tuple[int, int]]:
