@@ -8,7 +8,7 @@ import pandas as pd
 from smnb.contract import ContractError
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE
-from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.conus import StationTable
 from smnb.sensors.strata import STRATA, add_strata
 
 #: Paper 004's group of each NLCD code. Pasture is herbaceous as in Copernicus' legend, which paper 004 uses. Forest (more
@@ -30,7 +30,7 @@ def conus_station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.Da
     Parameters
     ----------
     stations : StationTable
-        From `smnb.loaders.conus_stations.open_station_table`.
+        From `smnb.loaders.conus.open_station_table`.
     archive : DataFrame
         Sensor table of an ISMN archive, from `smnb.loaders.insitu.index_archive`.
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, is_synthetic, plain
 from smnb.grids import great_circle_km
-from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.matchup import match_product, match_tables, series_at_point
 from smnb.sensors.predictions.sensor_strata import join_strata
@@ -190,7 +190,7 @@ def conus_station_predictions(
     Parameters
     ----------
     stations : StationTable
-        From `smnb.loaders.conus_stations.open_station_table`.
+        From `smnb.loaders.conus.open_station_table`.
     model : {"smap", "linear"}
         ``smap``: ssm/50 as it is, nominal m3 m-3. ``linear``: ordinary least squares of the in-situ values on it, one
         line a fold, fitted at the stations of other blocks: no value of a station's own, nor of one within

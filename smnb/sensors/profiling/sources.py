@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import great_circle_km
-from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy
 from smnb.sensors.matchup import TimeMatch, match_tables, series_at_point
 
@@ -280,7 +280,7 @@ def image_samples(
     Parameters
     ----------
     dataset : xarray.Dataset
-        As `smnb.loaders.conus_patches.open_conus_patches`.
+        As `smnb.loaders.conus.open_conus_patches`.
     n : int
         Number of samples.
     seed : int
