@@ -14,21 +14,21 @@ from numpy.typing import NDArray
 
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError
-from smnb.grids import great_circle_km
 from smnb.loaders.conus_stations import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy
-from smnb.sensors.matchup import TimeMatch, match_tables, series_at_point
 
 
 @dataclass(frozen=True)
-class Source:
-    """What one choice of data consists of, by catalog ids."""
+class SensorSource:
+    """What one choice of in-situ data consists of, by catalog ids."""
 
+    title: str
+    """What its scores are called."""
     insitu: tuple[str, ...]
     products: Mapping[str, str] = field(default_factory=dict)
-    """Coarse products as series at the sensors: name to id."""
+    """Coarse products as series at the sensors: name to id. The first two are scored, and are independent of each other."""
     stations: str | None = None
-    """A table of ten-day means at some of the sensors' stations, with SMAP."""
+    """A table of ten-day means at some of the sensors' stations, with SMAP, which is scored instead."""
     images: str | None = None
     """Patches of imagery, which need not lie at the sensors."""
 
@@ -37,19 +37,27 @@ class Source:
         """All catalog ids."""
         return [*self.insitu, *self.products.values(), *(one for one in (self.stations, self.images) if one)]
 
+    @property
+    def scored_ids(self) -> list[str]:
+        """Catalog ids that `open_predictions` reads."""
+        return [*self.insitu, *list(self.products.values())[:2], *([self.stations] if self.stations else [])]
+
 
 _POINTS = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points", "GLDAS Noah": "gldas_points"}
-#: Choices of the notebook's parameter ``source``.
-SOURCES: dict[str, Source] = {
-    "sandbox": Source(("ismn_archive", "uscrn_hourly"), _POINTS),
-    "conus": Source(("ismn_conus",), stations="conus_stations", images="conus_s1s2smap"),
-    "hawaii": Source(("ismn_hawaii",), _POINTS),
+#: Choices of the notebooks' parameter ``source``.
+SOURCES: dict[str, SensorSource] = {
+    "sandbox": SensorSource("Coarse products at the sandbox's sensors", ("ismn_archive", "uscrn_hourly"), _POINTS),
+    "conus": SensorSource(
+        "SMAP at CONUS stations, ten-day means", ("ismn_conus",), stations="conus_stations", images="conus_s1s2smap"
+    ),
+    "hawaii": SensorSource("Coarse products at Hawaii", ("ismn_hawaii",), _POINTS),
 }
 
 
-def _source(who: str, source: str) -> Source:
+def source_of(who: str, source: str) -> SensorSource:
+    """Return the source of that name, or raise `ParameterError`."""
     if source not in SOURCES:
-        raise ParameterError(who, "unknown 'source'", got=source, expected=list(SOURCES))
+        raise ParameterError(who, "unknown 'source'", got=source, expected=sorted(SOURCES))
     return SOURCES[source]
 
 
@@ -131,7 +139,7 @@ def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> I
     ParameterError
         For an unknown source.
     """
-    chosen = _source("open_sensors", source)
+    chosen = source_of("open_sensors", source)
     return join_tables([catalog.open(one, root, **{"flags": "all", **options}) for one in chosen.insitu])
 
 
@@ -150,7 +158,7 @@ def open_products(source: str, catalog: Catalog, root: Path, **options: Any) -> 
     dict of str to xarray.Dataset
         Series by location. Ten-day means (attribute ``ten_day_means``) lie at some stations only.
     """
-    chosen = _source("open_products", source)
+    chosen = source_of("open_products", source)
     opened = {name: catalog.open(one, root, **options) for name, one in chosen.products.items()}
     if chosen.stations is not None:
         opened["SMAP / 50"] = _station_series(catalog.open(chosen.stations, root))
@@ -215,112 +223,3 @@ def apply_flags(tables: InSituTables, flags: str | Sequence[str]) -> InSituTable
     return InSituTables(
         sensors.reset_index(drop=True), readings, tables.report, tables.catalog_id, tables.synthetic
     ).check("apply_flags")
-
-
-def match_to_readings(
-    tables: InSituTables, dataset: xr.Dataset, *, window: str = "1h", max_distance_km: float = 50.0
-) -> tuple[pd.DataFrame, TimeMatch]:
-    """Pair each value of a coarse product at a sensor with the nearest reading in time: data points as paper 004 has them.
-
-    Parameters
-    ----------
-    tables : InSituTables
-    dataset : xarray.Dataset
-        Series of the product from `open_products`. Ten-day means are paired with the mean of the readings of their ten
-        days, at sensors within 5 km of their stations; the other sensors have none.
-    window : str
-        How far the reading may be in time; the paper's strictest bound is 1 h.
-    max_distance_km : float
-        How far the product's location may be.
-
-    Returns
-    -------
-    DataFrame, TimeMatch
-        ``sensor_id``, ``time`` (the product's), ``product``, ``soil_moisture`` (both m3 m-3), only pairs; and what matched.
-
-    Raises
-    ------
-    ContractError
-        If a sensor is too far from every location, or no sensor is at a station.
-    """
-    sensors, method = tables.sensors, "nearest"
-    if dataset.attrs.get("ten_day_means"):
-        window, method, max_distance_km = "5D", "mean", 5.0
-        distance = great_circle_km(
-            *(dataset[name].values[None, :] for name in ("lat", "lon")),
-            *(sensors[name].to_numpy()[:, None] for name in ("lat", "lon")),
-        )
-        sensors = sensors[distance.min(axis=1) <= max_distance_km]
-        if sensors.empty:
-            raise ContractError(
-                "match_to_readings", "no sensor is at a station", got=f"{distance.min():.0f} km", expected=5.0
-            )
-    series = series_at_point(
-        dataset[["soil_moisture"]], sensors["lat"], sensors["lon"], max_distance_km=max_distance_km
-    )["soil_moisture"].transpose("point", "time")
-    values = series.values
-    point, column = np.nonzero(np.isfinite(values))
-    left = pd.DataFrame(
-        {
-            "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()),
-            "time": series["time"].values[column],
-            "product": values[point, column],
-        }
-    )
-    pairs, found = match_tables(left, tables.readings, value="soil_moisture", window=window, method=method)
-    pairs = pairs.loc[pairs["soil_moisture"].notna(), ["sensor_id", "time", "product", "soil_moisture"]]
-    return pairs.reset_index(drop=True), found
-
-
-def image_samples(
-    dataset: xr.Dataset, n: int, *, seed: int = 0, region: int | None = None
-) -> tuple[list[dict[str, np.ndarray]], list[str]]:
-    """Draw random samples of imagery patches that have every input (paper 004, Figures 7 and 26).
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        As `smnb.loaders.conus_patches.open_conus_patches`.
-    n : int
-        Number of samples.
-    seed : int
-        Of the draw.
-    region : int, optional
-        Only this region, and in order of time.
-
-    Returns
-    -------
-    list of dict of str to ndarray, list of str
-        "Sentinel-2 RGB" (y, x, 3), reflectance 0.04 to 0.25 as 0 to 1, "VV" and "VH" (y, x) in dB; and each sample's place,
-        date and label.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer complete samples than `n`.
-    """
-    whole = dataset["sigma0"].notnull().all(["polarization", "y", "x"]) & dataset["soil_moisture"].notnull().all(
-        ["y", "x"]
-    )
-    whole &= dataset["reflectance"].sel(band=["B4", "B3", "B2"]).notnull().all(["band", "y", "x"])
-    if region is not None:
-        whole = whole & (dataset["region"] == region)
-    there = np.argwhere(whole.transpose("region", "time").values)
-    if not 1 <= n <= len(there):
-        raise ParameterError(
-            "image_samples", "there are not so many complete samples", got=n, expected=f"1 to {len(there)}"
-        )
-    drawn = np.sort(np.random.default_rng(seed).choice(len(there), n, replace=False))
-    panels, captions = [], []
-    for i, j in there[drawn]:
-        one = dataset.isel(region=int(i), time=int(j))
-        colour = one["reflectance"].sel(band=["B4", "B3", "B2"]).transpose("y", "x", "band").values
-        panels.append(
-            {
-                "Sentinel-2 RGB": np.clip((colour - 0.04) / 0.21, 0.0, 1.0),
-                **{name: one["sigma0"].sel(polarization=name).values for name in ("VV", "VH")},
-            }
-        )
-        day = pd.Timestamp(one["time"].values)
-        captions.append(f"region {int(one['region'])}\n{day:%Y-%m-%d}\n{float(one['soil_moisture'].mean()):.3f} m³ m⁻³")
-    return panels, captions

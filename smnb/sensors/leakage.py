@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyproj import Transformer
-from sklearn.neighbors import BallTree
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.grids import EARTH_RADIUS_KM
+from smnb.grids import EARTH_RADIUS_KM, EASE_GRIDS
 
 if TYPE_CHECKING:
-    from smnb.sensors.splits.assignment import Split
+    from smnb.sensors.splits import Split
 
 
 SIDES = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
+#: The sides, and what a buffer between them drops.
+SPLIT_SIDES = (*SIDES, "buffer")
 #: What a split can leak, by the name that accepts it.
 LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell", "shared_sensor")
 #: Side of a square input patch of paper 004.
 FOOTPRINT_KM = 2.56
 #: Cells of the coarse products: GLDAS, and SMAP's enhanced grid.
 COARSE_CELLS = ("0.25deg", "ease2_9km")
-_EASE2_M = {"ease2_36km": 36032.220840584, "ease2_9km": 9008.055210146, "ease2_3km": 3002.6850700487}
+_EASE2 = {"ease2_36km": "M36", "ease2_9km": "M09", "ease2_3km": "M03"}
 
 
 def check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, unique: bool = True) -> None:
@@ -69,6 +69,8 @@ def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
 
 def nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Great-circle distance from each point to the nearest target, and which it is."""
+    from sklearn.neighbors import BallTree  # heavy: workers that only cut images import this room and split nothing
+
     if targets.empty or points.empty:
         return np.full(len(points), np.inf), np.full(len(points), -1)
     distance, which = BallTree(_radians(targets), metric="haversine").query(_radians(points), k=1)
@@ -137,18 +139,15 @@ class Audit:
 def _cells(who: str, sensors: pd.DataFrame, grid: str) -> NDArray[np.int64]:
     """Cell of each sensor as one number."""
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    if grid in _EASE2_M:
-        x, y = Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True).transform(
-            (lon + 180.0) % 360.0 - 180.0, lat
-        )
-        column = np.floor((x + 17367530.4451615) / _EASE2_M[grid]).astype(np.int64)
-        return np.floor((7314540.8306386 - y) / _EASE2_M[grid]).astype(np.int64) * 100_000 + column
+    if grid in _EASE2:
+        row, column = EASE_GRIDS[_EASE2[grid]].rowcol(lat, lon, outside="mask")
+        return row * 100_000 + column
     try:
         degrees = float(grid.removesuffix("deg")) if grid.endswith("deg") else 0.0
     except (AttributeError, ValueError):
         degrees = 0.0
     if not 0.0 < degrees <= 90.0:
-        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2_M])
+        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2])
     row = np.floor((lat + 90.0) / degrees).astype(np.int64)
     return row * 1_000_000 + np.floor(((lon + 180.0) % 360.0) / degrees).astype(np.int64)
 
@@ -158,6 +157,8 @@ def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: floa
     columns = ["sensor_id", "side", "train", "distance_km"]
     if held.empty or train.empty:
         return pd.DataFrame(columns=columns)
+    from sklearn.neighbors import BallTree
+
     reach = footprint_km * np.sqrt(2.0) / EARTH_RADIUS_KM
     tree = BallTree(_radians(train), metric="haversine")
     near, distance = tree.query_radius(_radians(held), reach, return_distance=True)
@@ -243,10 +244,10 @@ def audit(
     check_sensors(who, table, ["lat", "lon"])
     table = table.reset_index(drop=True)
     table["side"] = table["sensor_id"].map(sides)
-    strange = ~table["side"].isin([*SIDES, "buffer"])
+    strange = ~table["side"].isin(list(SPLIT_SIDES))
     if strange.any():
         raise ContractError(
-            who, "a sensor has no side", got=str(table.loc[strange, "sensor_id"].iloc[0]), expected=[*SIDES, "buffer"]
+            who, "a sensor has no side", got=str(table.loc[strange, "sensor_id"].iloc[0]), expected=list(SPLIT_SIDES)
         )
     held, train = table[table["side"].isin(HELD_OUT)], table[table["side"] == "train"]
     distance, which = nearest_km(held, train)
