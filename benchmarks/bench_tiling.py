@@ -27,7 +27,8 @@ from torch.nn import functional
 
 from benchmarks.measure import best_of, matrix_rate, resident_memory
 from smnb.grids import M01, EaseWindow
-from smnb.maps import MapResult, tiled_map
+from smnb.maps import tiled_map
+from smnb.maps.tiles import MapResult
 from smnb.models import build_model
 from smnb.training import TrainingConfig, fit
 from smnb.training.batches import BatchDataset
@@ -87,7 +88,7 @@ def write_the_map(scene: str, out: str, tile: int, precision: str, threads: int,
         out=out,
         tile=tile,
         precision=precision,
-        window=window,
+        coords=window.coords(),
         input_scaler=INPUTS,
         target_scaler=TARGET,
         synthetic=True,
@@ -219,7 +220,7 @@ def maps(rows: int, cols: int, tiles: list[int], n_patches: int, batch: int, thr
         for tile, suffix, precision, result, memory in results:
             achieved = flops * cells / result.seconds
             print(
-                f"tiles of {tile}, {precision}, {suffix}: {result.seconds:.1f} s, {result.cells_per_second:,.0f} cells/s, "
+                f"tiles of {tile}, {precision}, {suffix}: {result.seconds:.1f} s, {cells / result.seconds:,.0f} cells/s, "
                 f"{seconds / result.seconds:.2f} times as fast as patches; {achieved / 1e9:,.0f} GFLOP/s, "
                 f"{achieved / rate:.0%} of the matrix product, {achieved / convolution:.0%} of a convolution; largest "
                 f"memory {memory:,.0f} MB"

@@ -20,7 +20,7 @@ from smnb.grids.koppen import koppen_class
 from smnb_sandbox.fusion_scenes import FusionSimulation
 from smnb_sandbox.insitu_ismn import archive_name, write_ismn_zip
 from smnb_sandbox.insitu_readings import Readings, read_sensor
-from smnb_sandbox.insitu_sites import Network, Sensor, Station
+from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of
 from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import stream
 from smnb_sandbox.regions import PLACES, FusionPlace
@@ -36,20 +36,7 @@ _MARGIN, _APART = 8, 6
 _STATIC, _PASSING = 0.022, 0.010
 _OTHER_INSTRUMENT, _EACH = "ThetaProbe ML2X", 6
 
-_TEMPLATES: dict[str, Network] = {
-    network.name: network
-    for network in (
-        Network("ARM", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 330.0, decimals=3),
-        Network(
-            "SCAN", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 500.0, decimals=3
-        ),
-        Network(
-            "SNOTEL", "header_values", "Hydraprobe Analog (2.5 Volt)", (0.0508, 0.0508), (), (), (), 1900.0, decimals=3
-        ),
-        Network("USCRN", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 500.0, decimals=3),
-        Network("SBX-LOCAL", "header_values", "EC5", (0.05, 0.05), (), (), (), 400.0, decimals=4),
-    )
-}
+_TEMPLATES = {network.name: network for network in networks_of("fusion")}
 #: ESA CCI land cover by IGBP class.
 _CCI = {0: 130, 1: 70, 4: 60, 5: 90, 7: 120, 8: 90, 9: 130, 10: 130, 12: 10, 13: 130, 14: 30, 16: 200}
 

@@ -7,8 +7,10 @@ asks for. Soil comes from the world's cell with a difference of its own, land co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes
 from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
@@ -51,153 +53,25 @@ class Network:
         return hash(self.name)
 
 
-NETWORKS: tuple[Network, ...] = (
-    Network(
-        "SBX-PRAIRIE",
-        "header_values",
-        "Hydraprobe Analog (2.5 Volt)",
-        (0.0508, 0.0508),
-        ((31.0, 50.0, -112.0, -86.0),),
-        ("Dfb", "Dfa", "BSk", "Cfa", "BSh"),
-        (
-            "Alder_Flat",
-            "Bison_Gap",
-            "Corn-Row-1",
-            "Corn-Row-2",
-            "Dust_Bowl#3",
-            "Elm_Fork",
-            "Ferny_Hollow",
-            "Goose_Creek",
-            "Hay_Meadow",
-        ),
-        420.0,
-        deep={0: (0.1016, 0.2032), 4: (0.1016,), 6: (0.1016, 0.2032)},
-        twins=(5,),
-        gauges=("ts", "ta"),
-        decimals=3,
-        near={3: (2, 1.1)},
-    ),
-    Network(
-        "SBX_IBERIA",
-        "header_values",
-        "ThetaProbe ML2X",
-        (0.05, 0.05),
-        ((36.5, 46.0, -8.5, 16.0),),
-        ("Csa", "BSk", "Csb", "Cfb"),
-        ("node_01", "node_02", "node_03", "node_04", "node_05", "node_06", "node_07", "node_08"),
-        310.0,
-        twins=(2, 6),
-        gauges=("p",),
-        decimals=4,
-        provider_flag="OK",
-        near={1: (0, 8.0)},
-    ),
-    Network(
-        "SBX-BOREAL",
-        "header_values",
-        "5TM",
-        (0.05, 0.05),
-        ((54.0, 69.5, 12.0, 130.0), (55.0, 67.0, -160.0, -100.0)),
-        ("Dfc", "Dfb", "ET", "Dfc", "Dwc"),
-        ("Aapa", "Bog 2", "Cloudberry", "Dry_Heath", "Esker", "Frost_Hill", "Grus", "Haapa"),
-        180.0,
-        gauges=("ts", "ta"),
-        decimals=3,
-        no_static=(1,),
-    ),
-    Network(
-        "SBX-HIGHLAND",
-        "header_values",
-        "ECH20 EC-TM",
-        (0.0, 0.05),
-        ((28.0, 46.0, 40.0, 104.0),),
-        ("ET", "BWk", "Dwb", "Dsb", "BSk", "Dsa", "Dwc"),
-        ("HL_01", "HL_02", "HL_03", "HL_04", "HL_05", "HL_06", "HL_07"),
-        3100.0,
-        decimals=3,
-    ),
-    Network(
-        "SBX-MONSOON",
-        "ceop_sep",
-        "EC5",
-        (0.05, 0.05),
-        ((-4.0, 28.0, 68.0, 108.0), (5.0, 20.0, -14.0, 34.0)),
-        ("Aw", "Cwa", "Am", "BSh", "Af", "BWh", "Aw", "Cwb"),
-        ("Paddy_1", "Paddy_2", "Teak#4", "Sahel-North", "Rain_Tree", "Erg", "Savanna", "Terrace"),
-        240.0,
-        deep={0: (0.1,), 6: (0.1,)},
-        decimals=4,
-        near={1: (0, 12.0)},
-    ),
-    Network(
-        "SBX-AUSTRAL",
-        "ceop_sep",
-        "CS616",
-        (0.0, 0.05),
-        ((-42.0, -20.0, 115.0, 152.0), (-52.0, -30.0, -73.0, -66.0)),
-        ("BSk", "BWh", "Cfb", "ET", "Cfa", "BSh", "BWk", "Csb"),
-        ("Mallee", "Red_Plain", "Gum-Creek", "Puna_Alta", "Wattle", "Spinifex_9", "Meseta", "Vineyard"),
-        390.0,
-        gauges=("ta",),
-        decimals=4,
-    ),
-    Network(
-        "SBX-CRN",
-        "uscrn",
-        "Hydraprobe II",
-        (0.05, 0.05),
-        ((31.0, 48.0, -122.0, -77.0),),
-        ("Dfb", "Cfa", "BSk", "BWh", "Csb", "Dfa", "Dsb", "Cfa", "BSk"),
-        (
-            "SX_Ashford_4_NE",
-            "SX_Birch_Run_12_W",
-            "SX_Cinder_9_SSE",
-            "SX_Dune_3_N",
-            "SX_Eddy_21_ESE",
-            "SX_Fallow_6_SW",
-            "SX_Granite_15_NNW",
-            "SX_Heron_2_S",
-            "SX_Ibex_30_WNW",
-        ),
-        520.0,
-        deep=dict.fromkeys(range(9), (0.1, 0.2, 0.5, 1.0)),
-        gauges=("ts", "ta", "p"),
-        decimals=3,
-    ),
-)
+def _tuples(value: object) -> object:
+    """Lists of the table as tuples, at every depth."""
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
+
+_TABLES = yaml.safe_load((Path(__file__).parent / "data" / "networks.yaml").read_text(encoding="utf-8"))
+
+
+def networks_of(part: str) -> tuple[Network, ...]:
+    """The networks of a part of the sandbox: ``archive``, ``fusion`` or ``multisource``."""
+    return tuple(Network(**_tuples(row)) for row in _TABLES[part])
+
+
+NETWORKS = networks_of("archive")
 #: ESA CCI land cover codes that stations can have, as ISMN's static files write them.
-LAND_COVER: dict[int, str] = {
-    10: "Cropland, rainfed",
-    11: "Cropland, rainfed / Herbaceous cover",
-    20: "Cropland, irrigated / Post-flooding",
-    30: "Mosaic cropland (>50%) / natural vegetation (tree, shrub, herbaceous cover) (<50%)",
-    50: "Tree cover, broadleaved, evergreen, Closed to open (>15%)",
-    60: "Tree cover, broadleaved, deciduous, Closed to open (>15%)",
-    70: "Tree cover, needleleaved, evergreen, closed to open (>15%)",
-    90: "Tree cover, mixed leaf type (broadleaved and needleleaved)",
-    120: "Shrubland",
-    130: "Grassland",
-    140: "Lichens and mosses",
-    150: "Sparse vegetation (tree, shrub, herbaceous cover) (<15%)",
-    180: "Shrub or herbaceous cover, flooded, fresh/saline/brakish water",
-    200: "Bare areas",
-}
-_COVER_BY_CLIMATE: dict[str, tuple[int, ...]] = {
-    "Af": (50,),
-    "Am": (50, 60),
-    "As": (120, 130),
-    "Aw": (20, 60, 130),
-    "BS": (130, 120, 11),
-    "BW": (200, 150),
-    "Cf": (11, 60, 30, 130),
-    "Cs": (20, 120, 10, 11),
-    "Cw": (20, 30),
-    "Df": (70, 11, 90, 180, 130),
-    "Ds": (130, 120),
-    "Dw": (130, 90),
-    "ET": (140, 130, 150),
-}
+LAND_COVER: dict[int, str] = _TABLES["land_cover"]
+_COVER_BY_CLIMATE: dict[str, list[int]] = _TABLES["cover_by_climate"]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from smnb.grids.koppen import koppen_class
 from smnb_sandbox.fusion_insitu import HourTruth
 from smnb_sandbox.insitu_ismn import archive_name, write_ismn_zip
 from smnb_sandbox.insitu_readings import read_sensor
-from smnb_sandbox.insitu_sites import Network, Sensor, Station, place_sensors
+from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of, place_sensors
 from smnb_sandbox.multisource_days import SiteSimulation
 from smnb_sandbox.multisource_land import KINDS
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES, Site
@@ -35,39 +35,7 @@ _STATIC, _PASSING, _PASSING_MEMORY = 0.020, 0.011, 0.88
 #: How far the saturation of the soil map, which C03 is judged by, is from the soil's own.
 _SATURATION_ERROR = 0.05
 
-_TEMPLATES: dict[str, Network] = {
-    network.name: network
-    for network in (
-        Network("ARM", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 330.0, decimals=3),
-        Network(
-            "SCAN",
-            "header_values",
-            "Hydraprobe Analog (2.5 Volt)",
-            (0.0508, 0.0508),
-            (),
-            (),
-            (),
-            500.0,
-            deep={0: (0.1016, 0.2032)},
-            gauges=("ts",),
-            decimals=3,
-        ),
-        Network(
-            "SNOTEL",
-            "header_values",
-            "Hydraprobe Analog (2.5 Volt)",
-            (0.0508, 0.0508),
-            (),
-            (),
-            (),
-            1900.0,
-            gauges=("ta",),
-            decimals=3,
-        ),
-        Network("TxSON", "header_values", "CS616", (0.05, 0.05), (), (), (), 850.0, decimals=4),
-        Network("USCRN", "header_values", "Hydraprobe II", (0.05, 0.05), (), (), (), 500.0, decimals=3),
-    )
-}
+_TEMPLATES = {network.name: network for network in networks_of("multisource")}
 
 
 @dataclass(frozen=True)

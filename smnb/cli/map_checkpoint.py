@@ -211,8 +211,8 @@ def _smen(loaded: LoadedModel, dataset: xr.Dataset, path: str) -> tuple[ChannelS
         *(tuple(values[i] for i in each) for values in (scaler.minimum, scaler.maximum, scaler.fill)), clip=scaler.clip
     )
     form = tile_form(SmenForm(loaded.model), len(names))
-    # its loss leaves the level open; it comes from the coarse image
-    return _stack(names, arrays, path), form, {"input_scaler": scaler, "level": "coarse"}
+    form.level = 0  # its loss leaves the level open; it comes from the coarse image
+    return _stack(names, arrays, path), form, {"input_scaler": scaler}
 
 
 #: How each network that makes maps gets its channels, its form and its scaling.
@@ -268,7 +268,7 @@ def map_checkpoint(
             target_scaler=loaded.target_scaler,
             synthetic=contract.is_synthetic(dataset) or bool(loaded.card["training"].get("synthetic", False)),
             source=f"{name} network, weights {loaded.card['weights_sha256'][:12]}, on {Path(path).name}",
-            like=stack.arrays[0],
+            coords=stack.arrays[0].coords,
             **scaling,
             **options,
         )

@@ -45,14 +45,14 @@ def score(
 
     from smnb.contract import ParameterError
     from smnb.files import atomic_path
-    from smnb.metrics import BLOCK_METRICS, DEFAULT_METRICS
+    from smnb.metrics import DEFAULT_METRICS, METRICS
     from smnb.sensors.predictions import read_predictions, score_sensors, summary_rows
 
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb score", "--out does not end in .csv", got=out)
     strata = list(dict.fromkeys(by or []))
     predictions = read_predictions(table)
-    wanted = [name for name in DEFAULT_METRICS if name in BLOCK_METRICS] if intervals else []
+    wanted = [name for name in DEFAULT_METRICS if METRICS[name].smooth] if intervals else []
     _check_columns("smnb score", predictions, [*strata, *([clusters] if clusters else [])])
     sensors = score_sensors(predictions, min_obs=min_obs, intervals=wanted, seed=seed)
     summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
@@ -94,17 +94,14 @@ def compare(
 ) -> None:
     """Compare two models over the same sensors: the paired difference of a score, with its interval."""
     from smnb.contract import ParameterError
-    from smnb.metrics import BETTER, DEFAULT_METRICS
+    from smnb.metrics import DEFAULT_METRICS, METRICS
     from smnb.metrics import compare as paired
-    from smnb.sensors.predictions import SHORT_NAMES, read_predictions, same_pairs, score_sensors
+    from smnb.sensors.predictions import read_predictions, same_pairs, score_sensors
 
-    long_names = {short: name for name, short in SHORT_NAMES.items()}
-    name = long_names.get(metric, metric)
-    known = [m for m in DEFAULT_METRICS if m in BETTER]
-    if name not in known:
-        raise ParameterError(
-            "smnb compare", "unknown metric", got=metric, expected=[SHORT_NAMES.get(m, m) for m in known]
-        )
+    known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
+    chosen = next((one for one in known.values() if metric in (one.name, one.short)), None)
+    if chosen is None:
+        raise ParameterError("smnb compare", "unknown metric", got=metric, expected=list(known))
     tables = [read_predictions(path) for path in (a, b)]
     left_out = 0
     if not own_pairs:
@@ -115,7 +112,7 @@ def compare(
     names = tuple(str(table.attrs["model"]) for table in tables)
     names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
     labels = None if clusters is None else _one_label(scores[0], clusters)
-    found = paired(*scores, name, names=names, clusters=labels, seed=seed)
+    found = paired(*scores, chosen, names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
     if as_json:
         typer.echo(
@@ -201,12 +198,12 @@ def _beside(out: str, name: str) -> str:
 
 
 def _cell(row: pd.Series, name: str) -> str:
+    from smnb.metrics import interval_text
+
     value = row[name]
     if name.startswith("n"):
         return f"{int(value):,}"
-    text = "" if not math.isfinite(value) else f"{value:.4f}"
-    low = row.get(f"{name}_low", math.nan)
-    return text if not math.isfinite(low) else f"{text} [{low:.4f}, {row[f'{name}_high']:.4f}]"
+    return interval_text(value, row.get(f"{name}_low"), row.get(f"{name}_high"), ".4f")
 
 
 def _print(rows: list[list[str]]) -> None:

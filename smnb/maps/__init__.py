@@ -1,15 +1,23 @@
-"""Large maps: a fully convolutional network applied tile by tile, with its receptive field as the halo.
+"""Maps: a network at every cell of an image, however large, and the map on disk.
 
-- `forms`: what a tile is given to: the folded fusion network, or any network that keeps an image's size;
-- `tiles`: `tiled_map`; `reading` its inputs, in bands; `folder`, the finished tiles;
-- `parallel`: the one executor, of maps, match-ups and sweeps;
-- `writing`: the finished map as CF-Zarr or Cloud-Optimised GeoTIFF;
-- `checkpoint`: `map_checkpoint`, a checkpoint applied to a file (``smnb map``). It is not imported here, for it brings
-  Lightning, which a Dask worker should not have to load.
+- `tiles`: `tiled_map`, in tiles that a killed call goes on from, and `mapped_image` in memory; `folder`, finished tiles;
+- `forms`: what a tile is given to: a network with its receptive field as the halo;
+- `writing`: `write_map`, as CF-NetCDF, CF-Zarr or Cloud-Optimised GeoTIFF;
+- `parallel`: the one executor: threads, a local Dask cluster, or any scheduler.
 """
 
 from smnb.maps.forms import TileForm, receptive_radius, tile_form
-from smnb.maps.parallel import Workers, open_workers
-from smnb.maps.tiles import MapResult, tiled_map
+from smnb.maps.parallel import open_workers
+from smnb.maps.tiles import mapped_image, tiled_map
+from smnb.maps.writing import soil_moisture_map, write_map
 
-__all__ = ["MapResult", "TileForm", "Workers", "open_workers", "receptive_radius", "tile_form", "tiled_map"]
+__all__ = [
+    "TileForm",
+    "mapped_image",
+    "open_workers",
+    "receptive_radius",
+    "soil_moisture_map",
+    "tile_form",
+    "tiled_map",
+    "write_map",
+]

@@ -1,10 +1,9 @@
-"""Finished tiles, a file each, beside the map that they will be."""
+"""Tiles of an image, and the finished ones: a file each, beside the map that they will be."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from smnb.contract import RunError, plain
 from smnb.files import atomic_path, remove_stale_partials, write_json
+from smnb.maps.writing import BLOCK
 
 
 class Tile(NamedTuple):
@@ -23,16 +23,15 @@ class Tile(NamedTuple):
     right: int
 
     @property
-    def name(self) -> str:
-        """Its file."""
-        return f"row{self.top}_col{self.left}.npy"
+    def part(self) -> tuple[slice, slice]:
+        """Rows and columns as slices."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def tiles_of(shape: tuple[int, int], size: int) -> Iterator[Tile]:
+def tiles_of(shape: tuple[int, int], size: int) -> list[Tile]:
     """Divide rows and columns into tiles, row after row; the last ones may be smaller."""
-    for top in range(0, shape[0], size):
-        for left in range(0, shape[1], size):
-            yield Tile(top, min(top + size, shape[0]), left, min(left + size, shape[1]))
+    tops, lefts = (range(0, length, size) for length in shape)
+    return [Tile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
 
 
 class TileFolder:
@@ -55,13 +54,13 @@ class TileFolder:
             write_json(record, identity)
         remove_stale_partials(self.path)
 
-    def has(self, tile: Tile) -> bool:
-        """Whether a tile is finished."""
-        return (self.path / tile.name).is_file()
+    def file(self, tile: Tile) -> Path:
+        """A tile's file; it is there when the tile is finished."""
+        return self.path / f"row{tile.top}_col{tile.left}.npy"
 
     def write(self, tile: Tile, values: np.ndarray) -> None:
         """Keep a finished tile, ``(row, col)``."""
-        with atomic_path(self.path / tile.name) as temporary:
+        with atomic_path(self.file(tile)) as temporary:
             np.save(temporary, values)
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -70,6 +69,27 @@ class TileFolder:
         for tile in tiles_of(self.shape, self.tile):
             low, high = max(start, tile.top), min(stop, tile.bottom)
             if low < high:
-                values = np.load(self.path / tile.name, mmap_mode="r")
+                values = np.load(self.file(tile), mmap_mode="r")
                 rows[low - start : high - start, tile.left : tile.right] = values[low - tile.top : high - tile.top]
         return rows
+
+    def lazy(self, shift: np.float32) -> Any:
+        """The map as a dask array, in bands of rows."""
+        import dask
+        import dask.array
+
+        bands = []
+        for start in range(0, self.shape[0], BLOCK):
+            stop = min(start + BLOCK, self.shape[0])
+            rows = dask.delayed(self.read, traverse=False)(start, stop)
+            bands.append(dask.array.from_delayed(rows, (stop - start, self.shape[1]), dtype="float32") + shift)
+        return dask.array.concatenate(bands)
+
+    def mean(self) -> float:
+        """Mean of the map's valid cells."""
+        total, number = 0.0, 0
+        for start in range(0, self.shape[0], self.tile):
+            values = self.read(start, min(start + self.tile, self.shape[0]))
+            finite = np.isfinite(values)
+            total, number = total + float(values[finite].sum(dtype="float64")), number + int(finite.sum())
+        return total / number

@@ -1,4 +1,8 @@
-"""Large maps in tiles: read a band, predict its tiles side by side, keep each finished tile on disk, then write the map."""
+"""Maps of any size in tiles: read a band, predict its tiles side by side, each with the receptive field around it.
+
+`predicted_tiles` is the one tiler. `tiled_map` keeps each finished tile on disk until the map is whole and written;
+`mapped_image` keeps them in memory, for an image that fits there.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,11 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,17 +24,159 @@ import xarray as xr
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, RunError, plain
-from smnb.grids import EaseWindow
 from smnb.maps.folder import Tile, TileFolder, tiles_of
 from smnb.maps.forms import Outside, TileForm, tile_form
 from smnb.maps.parallel import open_workers
-from smnb.maps.reading import Reader, scan_inputs, with_bands
-from smnb.maps.writing import MapPlace, map_identity, write_map
+from smnb.maps.writing import check_map_path, read_attribute, soil_moisture_map, write_map
 from smnb.training.scaling import MinMaxScaler
 
 _WHO = "tiled_map"
 #: Arithmetic of a map; float32 equals the untiled network to 1e-5.
 MAP_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+#: Attribute of a map that says which inputs, network and settings it is of.
+IDENTITY = "smnb_map_identity"
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Rows of the inputs, scaled and filled."""
+
+    inputs: Any
+    scaler: MinMaxScaler | None
+    where: np.ndarray | None = None
+    """Where a value is wanted, ``(row, col)``; None for everywhere."""
+
+    def raw(self, start: int, stop: int) -> np.ndarray:
+        """Rows as they are, ``(channel, row, col)`` float32."""
+        if isinstance(self.inputs, xr.DataArray):
+            part = self.inputs.isel({self.inputs.dims[1]: slice(start, stop)}).values
+        else:
+            part = self.inputs[:, start:stop]
+        return np.asarray(part, dtype="float32")
+
+    def around(self, form: TileForm, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows ``top - halo`` to ``bottom + halo`` with what lies around the image, and the valid cells of ``top:bottom``."""
+        halo, mode, rows = form.halo, getattr(form, "around", "zeros"), self.inputs.shape[1]
+        start, stop = max(0, top - halo), min(rows, bottom + halo)
+        values = self.raw(start, stop)
+        finite = np.isfinite(values)
+        valid = finite[:, top - start : bottom - start].all(0)
+        if self.where is not None:
+            valid &= self.where[top:bottom]
+        if self.scaler is None:
+            values = np.where(finite, values, np.float32(0.0))
+        else:
+            scaled = np.moveaxis(self.scaler.transform(np.moveaxis(values, 0, -1)), -1, 0)
+            values = np.where(finite, scaled, np.asarray(self.scaler.fill, dtype="float32")[:, None, None])
+        above_below = ((0, 0), (start - top + halo, bottom + halo - stop), (0, 0))
+        sides = ((0, 0), (0, 0), (halo, halo))
+        if mode == "zeros":
+            return np.pad(np.pad(values, above_below), sides), valid
+        return np.pad(np.pad(values, above_below, mode="edge"), sides, mode=mode), valid
+
+
+def predicted_tiles(
+    form: TileForm,
+    bands: Bands,
+    tiles: list[Tile],
+    *,
+    target_scaler: MinMaxScaler | None = None,
+    workers: int = 0,
+    scheduler: str | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> Iterator[tuple[Tile, np.ndarray]]:
+    """Predict tiles and yield each as it is done, NaN where an input is missing or no value is wanted.
+
+    A few tiles are in flight at a time, so memory does not grow with their number; a band is read once where tiles are
+    in order. Parameters are those of `tiled_map`.
+    """
+    empty: list[tuple[Tile, np.ndarray]] = []  # nothing to predict
+    threaded, threads = scheduler is None and workers == 0, torch.get_num_threads()
+    call = partial(_predict if threaded else _predict_alone, device=device, precision=precision)
+    rows, cols = bands.inputs.shape[1:]
+
+    def calls(form_there: Any) -> Iterator[tuple[tuple[Tile, np.ndarray], tuple]]:
+        at: tuple[int, int] | None = None
+        for tile in tiles:
+            if at != (tile.top, tile.bottom):
+                at = (tile.top, tile.bottom)
+                band, valid_band = bands.around(form, *at)
+            valid = valid_band[:, tile.left : tile.right]
+            if not valid.any():
+                empty.append((tile, np.full(valid.shape, np.nan, dtype="float32")))
+                continue
+            beyond = (form.halo - tile.top, tile.bottom + form.halo - rows)
+            beyond += (form.halo - tile.left, tile.right + form.halo - cols)
+            part = np.ascontiguousarray(band[:, :, tile.left : tile.right + 2 * form.halo])
+            yield (tile, valid), (form_there, part, tuple(max(0, cells) for cells in beyond))
+
+    # a tile a core: convolutions of one tile gain more from a core of their own than from sharing each operation
+    options = {"threads": threads if device == "cpu" else 1, "begin": partial(torch.set_num_threads, 1)}
+    try:
+        with open_workers(_WHO, workers, scheduler, **options) as pool:
+            for (tile, valid), future in pool.run(call, calls(pool.share(form))):
+                values = future.result()
+                if target_scaler is not None:
+                    values = target_scaler.inverse(values[..., None])[..., 0]
+                yield tile, np.where(valid, values, np.float32("nan"))
+                yield from empty
+                empty.clear()
+            yield from empty
+    finally:
+        if threaded:
+            torch.set_num_threads(threads)
+
+
+@torch.inference_mode()
+def _predict(form: TileForm, images: np.ndarray, outside: Outside, *, device: str, precision: str) -> np.ndarray:
+    """Predict one tile, scaled; runs in a thread or in a Dask worker."""
+    images_there = torch.from_numpy(images).to(device, MAP_PRECISIONS[precision])
+    # exact float32 convolutions on a GPU too
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device != "cpu" else contextlib.nullcontext()
+    with exact:
+        return form(images_there, outside).float().cpu().numpy()
+
+
+def _predict_alone(form: TileForm, images: np.ndarray, outside: Outside, **options: str) -> np.ndarray:
+    """Predict one tile on one core: workers run side by side instead of sharing every operation."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _predict(form, images, outside, **options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def mapped_image(
+    form: TileForm,
+    inputs: Any,
+    *,
+    input_scaler: MinMaxScaler | None = None,
+    target_scaler: MinMaxScaler | None = None,
+    where: np.ndarray | None = None,
+    tile: int = 256,
+    device: str = "cpu",
+) -> np.ndarray:
+    """Map an image that fits in memory; parameters are those of `tiled_map`.
+
+    Parameters
+    ----------
+    where : ndarray of bool, shape (row, col), optional
+        Where a value is wanted; tiles without any are skipped, and the map is NaN elsewhere.
+
+    Returns
+    -------
+    ndarray, shape (row, col), float32
+    """
+    if where is not None and where.shape != inputs.shape[1:]:
+        raise ContractError("mapped_image", "'where' has another shape", got=where.shape, expected=inputs.shape[1:])
+    result = np.empty(inputs.shape[1:], dtype="float32")
+    bands, tiles = Bands(inputs, input_scaler, where), tiles_of(result.shape, tile)
+    placed = _placed(form, device, "float32")
+    for one, values in predicted_tiles(placed, bands, tiles, target_scaler=target_scaler, device=device):
+        result[one.part] = values
+    return result
 
 
 @dataclass(frozen=True)
@@ -55,11 +201,6 @@ class MapResult:
         """Cells that are NaN in the map."""
         return self.n_cells - self.n_predicted
 
-    @property
-    def cells_per_second(self) -> float:
-        """Cells of the map a second."""
-        return self.n_cells / self.seconds
-
 
 def tiled_map(
     network: nn.Module | TileForm,
@@ -67,13 +208,10 @@ def tiled_map(
     *,
     out: str | Path,
     tile: int = 256,
-    halo: int | None = None,
     channels: tuple[str, ...] | None = None,
     input_scaler: MinMaxScaler | None = None,
     target_scaler: MinMaxScaler | None = None,
-    window: EaseWindow | None = None,
-    like: xr.DataArray | xr.Dataset | None = None,
-    level: str | None = None,
+    coords: Mapping[str, Any] | None = None,
     workers: int = 0,
     scheduler: str | None = None,
     resume: bool = True,
@@ -81,7 +219,6 @@ def tiled_map(
     precision: str = "float32",
     synthetic: bool = False,
     source: str = "network",
-    attrs: dict[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> MapResult:
     """Apply a network to an image of any size, tile by tile, and write one map.
@@ -94,27 +231,21 @@ def tiled_map(
     Parameters
     ----------
     network : torch.nn.Module or TileForm
-        See `smnb.maps.forms.tile_form`; used in evaluation mode.
+        See `smnb.maps.tile_form`; used in evaluation mode.
     inputs : array, shape (channel, row, col)
         numpy, dask, zarr or an xarray DataArray with dims ``(channel, y, x)`` or ``(channel, lat, lon)``, which may be
         lazy: slices of its rows are read. Native units; missing is NaN. A missing value is replaced by the scaler's fill
         value (0 without a scaler); a cell that lacks a channel is NaN in the map.
     out : path-like
-        ``.zarr`` (CF) or ``.tif`` (Cloud-Optimised GeoTIFF), m3 m-3.
+        As `smnb.maps.write_map` takes it, m3 m-3.
     tile : int
         Side of a tile, cells.
-    halo : int, optional
-        Default the network's receptive field.
     channels : tuple of str, optional
         Names, for messages and counts.
     input_scaler, target_scaler : MinMaxScaler, optional
         The checkpoint's; without them inputs and map are as the network has them.
-    window : EaseWindow, optional
-        Where the inputs lie; default what their coordinates say.
-    like : DataArray or Dataset, optional
-        Whose coordinates say where the inputs lie, if they have none of their own.
-    level : str, optional
-        A channel whose mean over the valid cells the map is given: for a network that leaves the level open (SMEN).
+    coords : mapping, optional
+        Coordinates of the inputs, such as `smnb.grids.EaseWindow.coords` gives; default their own.
     workers : int
         Processes of a local Dask cluster; 0 runs threads of this process.
     scheduler : str, optional
@@ -129,14 +260,8 @@ def tiled_map(
         Whether the inputs were simulated; stored.
     source : str
         The network and its weights, stored.
-    attrs : dict, optional
-        Further attributes of the map.
     progress : callable, optional
         ``progress(done, total)``, tiles.
-
-    Returns
-    -------
-    MapResult
 
     Raises
     ------
@@ -148,19 +273,23 @@ def tiled_map(
         If the output, or its unfinished tiles, are of another map.
     """
     begin, out = time.perf_counter(), Path(out)
-    shape = _check(inputs, tile, precision, channels, input_scaler, workers)
-    names = channels or tuple(f"channel {number}" for number in range(shape[0]))
-    if level is not None and level not in names:
-        raise ParameterError(_WHO, "unknown level channel", got=level, expected=names)
-    place = MapPlace.of(inputs if like is None else like, window, shape[1:])
-    place.check_suffix(out)
-    form = network if _is_form(network) else tile_form(network, shape[0], halo=halo)
-    reader = Reader(inputs, shape, input_scaler)
-    scan = scan_inputs(reader, names, tile, None if level is None else names.index(level))
+    names = _check(inputs, tile, precision, channels, input_scaler)
+    form = network if hasattr(network, "halo") else tile_form(network, inputs.shape[0])
+    coords = _coords(inputs, coords)
+    dims = (
+        ("lat", "lon")
+        if {"lat", "lon"} <= {name for name, one in coords.items() if one.dims == (name,)}
+        else ("y", "x")
+    )
+    shape, total = tuple(inputs.shape[1:]), len(tiles_of(inputs.shape[1:], tile))
+    check_map_path(xr.Dataset({"soil_moisture": (dims, np.broadcast_to(np.float32(0), shape))}, coords), out)
+    bands = Bands(inputs, input_scaler)
+    level = getattr(form, "level", None)
+    scan = _scan(bands, names, tile, level)
     identity = {
-        "format": 1,
+        "format": 2,
         "inputs": scan.digest,
-        "shape": list(shape),
+        "shape": list(inputs.shape),
         "channels": list(names),
         "network": _digest(form),
         "halo": form.halo,
@@ -170,13 +299,13 @@ def tiled_map(
         "input_scaler": input_scaler and input_scaler.to_dict(),
         "level": level,
         "target_scaler": target_scaler and target_scaler.to_dict(),
-        "transform": place.transform and list(place.transform),
+        "place": _digest_of({name: one.values for name, one in sorted(coords.items())}),
     }
     mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     missing = dict(zip(names, scan.missing, strict=True))
-    total = len(list(tiles_of(shape[1:], tile)))
+    result = partial(MapResult, out, shape[0] * shape[1], scan.n_valid, missing, total)
     if out.exists():
-        found = map_identity(out)
+        found = read_attribute(out, IDENTITY)
         if found is None or (resume and found != mark):
             raise RunError(
                 _WHO,
@@ -186,45 +315,46 @@ def tiled_map(
                 next_step="Choose another output"
                 + ("" if found is None else ", or replace it with resume=False (--no-resume)"),
             )
-    if out.exists() and resume:
-        seconds = time.perf_counter() - begin
-        return MapResult(out, shape[1] * shape[2], scan.n_valid, missing, total, total, seconds, was_finished=True)
+        if resume:
+            return result(total, time.perf_counter() - begin, was_finished=True)
     folder = TileFolder(out, identity, resume=resume)
-    if isinstance(form, nn.Module):
-        if (device, precision) != ("cpu", "float32"):
-            form = copy.deepcopy(form).to(device, MAP_PRECISIONS[precision])  # the caller's stays what and where it is
-        form.eval()
-    where = {"workers": workers, "scheduler": scheduler, "device": device}
-    resumed = _run(form, reader, folder, target_scaler, where, precision, progress)
-    shift = scan.level - _mean(folder, shape[1:]) if level is not None else 0.0
-    write_map(
-        out,
-        lambda start, stop: folder.read(start, stop) + np.float32(shift),
-        shape[1:],
-        place,
-        folder=folder.path,
-        attrs={
-            "masked_by": json.dumps({"missing_input": shape[1] * shape[2] - scan.n_valid}),
-            "missing_by_channel": json.dumps(missing),
-            **(attrs or {}),
-        },
-        identity=mark,
+    todo = [one for one in tiles_of(shape, tile) if not folder.file(one).is_file()]
+    options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}
+    form = _placed(form, device, precision)
+    for number, (one, values) in enumerate(
+        predicted_tiles(form, bands, todo, target_scaler=target_scaler, **options), 1
+    ):
+        folder.write(one, values)
+        if progress is not None:
+            progress(total - len(todo) + number, total)
+    shift = 0.0 if level is None else scan.level - folder.mean()
+    mapped = soil_moisture_map(
+        folder.lazy(np.float32(shift)),
+        dims,
+        coords,
         synthetic=synthetic,
         source=source,
         step=f"tiled_map in {total} tiles of {tile} with halo {form.halo}",
+        attrs={
+            "masked_by": json.dumps({"missing_input": shape[0] * shape[1] - scan.n_valid}),
+            "missing_by_channel": json.dumps(missing),
+        },
     )
+    write_map(mapped.assign_attrs({IDENTITY: mark}), out)
     shutil.rmtree(folder.path)
-    seconds = time.perf_counter() - begin
-    return MapResult(out, shape[1] * shape[2], scan.n_valid, missing, total, resumed, seconds)
+    return result(total - len(todo), time.perf_counter() - begin)
 
 
-def _is_form(network: Any) -> bool:
-    return hasattr(network, "halo")
+def _placed(form: TileForm, device: str, precision: str) -> TileForm:
+    """The form where and as it computes; the caller's stays what and where it is."""
+    if not isinstance(form, nn.Module):
+        return form
+    if (device, precision) != ("cpu", "float32"):
+        form = copy.deepcopy(form).to(device, MAP_PRECISIONS[precision])
+    return form.eval()
 
 
-def _check(
-    inputs: Any, tile: int, precision: str, channels: tuple[str, ...] | None, scaler: MinMaxScaler | None, workers: int
-) -> tuple[int, int, int]:
+def _check(inputs: Any, tile: int, precision: str, channels: Any, scaler: MinMaxScaler | None) -> tuple[str, ...]:
     shape = tuple(inputs.shape)
     if len(shape) != 3 or 0 in shape:
         raise ContractError(_WHO, "inputs are not (channel, row, col)", got=shape)
@@ -233,107 +363,84 @@ def _check(
     for name, length in (("channels", channels), ("input_scaler", scaler and scaler.minimum)):
         if length is not None and len(length) != shape[0]:
             raise ContractError(_WHO, f"inputs and {name} differ in number", got=shape[0], expected=len(length))
-    if tile < 1 or workers < 0:
-        raise ParameterError(_WHO, "tile and workers", got=(tile, workers), expected=plain("tile >= 1, workers >= 0"))
+    if tile < 1:
+        raise ParameterError(_WHO, "tile", got=tile, expected=plain("tile >= 1"))
     if precision not in MAP_PRECISIONS:
         raise ParameterError(_WHO, "unknown precision", got=precision, expected=list(MAP_PRECISIONS))
-    return shape
+    return channels or tuple(f"channel {number}" for number in range(shape[0]))
+
+
+def _coords(inputs: Any, coords: Mapping[str, Any] | None) -> dict[str, xr.Variable]:
+    """Coordinates of the map, as variables: those along rows and columns, and the grid mapping."""
+    if coords is None:
+        coords = inputs.coords if isinstance(inputs, xr.DataArray) else {}
+    found = xr.Dataset(coords=coords).variables
+    attrs = {
+        "lat": {"units": "degrees_north", "standard_name": "latitude", "axis": "Y"},
+        "lon": {"units": "degrees_east", "standard_name": "longitude", "axis": "X"},
+    }
+    kept = {n: v for n, v in found.items() if n == "crs" or (v.dims and set(v.dims) <= {"y", "x", "lat", "lon"})}
+    for dim, length in zip((("y", "lat"), ("x", "lon")), inputs.shape[1:], strict=True):
+        for name in dim:
+            if name in kept and kept[name].dims == (name,) and kept[name].size != length:
+                raise ContractError(
+                    _WHO, f"{name!r} has another shape than the inputs", got=kept[name].size, expected=length
+                )
+    return {n: xr.Variable(v.dims, v.values, attrs.get(n, {}) | v.attrs) for n, v in kept.items()}
 
 
 def _digest(form: Any) -> str:
     """Identify a form by its kind and its weights."""
-    digest = hashlib.sha256(type(form).__qualname__.encode())
-    if isinstance(form, nn.Module):
-        digest.update(repr(form).encode())
-        for name, value in sorted(form.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(value.detach().float().cpu().numpy()))
+    weights = form.state_dict() if isinstance(form, nn.Module) else {}
+    arrays = {name: value.detach().float().cpu().numpy() for name, value in sorted(weights.items())}
+    return _digest_of(arrays, type(form).__qualname__, repr(form) if isinstance(form, nn.Module) else "")
+
+
+def _digest_of(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
+    digest = hashlib.sha256("\0".join(texts).encode())
+    for name, values in arrays.items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
 
 
-def _run(
-    form: TileForm,
-    reader: Reader,
-    folder: TileFolder,
-    scaler: MinMaxScaler | None,
-    where: dict[str, Any],
-    precision: str,
-    progress: Callable[[int, int], None] | None,
-) -> int:
-    """Predict the tiles that are not there yet; return how many were."""
-    tiles = list(tiles_of(folder.shape, folder.tile))
-    todo = [tile for tile in tiles if not folder.has(tile)]
-    resumed = done = len(tiles) - len(todo)
-    if not todo:
-        return resumed
-    threaded = where["scheduler"] is None and where["workers"] == 0
-    call = partial(predict if threaded else predict_alone, device=where["device"], precision=precision)
+class _Scan(NamedTuple):
+    """One pass over the inputs: what identifies them, and what is missing."""
 
-    def keep(tile: Tile, values: np.ndarray) -> None:
-        nonlocal done
-        folder.write(tile, values)
-        done += 1
-        if progress is not None:
-            progress(done, len(tiles))
-
-    def calls(form_there: Any) -> Iterator[tuple[tuple[Tile, np.ndarray], tuple]]:
-        for band, valid, tile in with_bands(reader, form, todo):
-            if not valid.any():  # nothing to predict
-                keep(tile, np.full(valid.shape, np.nan, dtype="float32"))
-                continue
-            rows, cols = reader.shape[1:]
-            outside = (
-                max(0, form.halo - tile.top),
-                max(0, tile.bottom + form.halo - rows),
-                max(0, form.halo - tile.left),
-                max(0, tile.right + form.halo - cols),
-            )
-            part = np.ascontiguousarray(band[:, :, tile.left : tile.right + 2 * form.halo])
-            yield (tile, valid), (form_there, part, outside)
-
-    threads = torch.get_num_threads()
-    # a tile a core: convolutions of one tile gain more from a core of their own than from sharing each operation
-    side_by_side = threads if where["device"] == "cpu" else 1
-    try:
-        with open_workers(
-            _WHO, where["workers"], where["scheduler"], threads=side_by_side, begin=partial(torch.set_num_threads, 1)
-        ) as pool:
-            for (tile, valid), future in pool.run(call, calls(pool.share(form))):
-                values = future.result()
-                if scaler is not None:
-                    values = scaler.inverse(values[..., None])[..., 0]
-                keep(tile, np.where(valid, values, np.float32("nan")))
-    finally:
-        if threaded:
-            torch.set_num_threads(threads)
-    return resumed
+    digest: str
+    missing: list[int]
+    n_valid: int
+    level: float
+    """Mean of the level channel over valid cells."""
 
 
-@torch.inference_mode()
-def predict(form: TileForm, images: np.ndarray, outside: Outside, *, device: str, precision: str) -> np.ndarray:
-    """Predict one tile, scaled; runs in a thread or in a Dask worker."""
-    images_there = torch.from_numpy(images).to(device, MAP_PRECISIONS[precision])
-    # exact float32 convolutions on a GPU too
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device != "cpu" else contextlib.nullcontext()
-    with exact:
-        return form(images_there, outside).float().cpu().numpy()
-
-
-def predict_alone(form: TileForm, images: np.ndarray, outside: Outside, **options: str) -> np.ndarray:
-    """`predict` on one core: workers run side by side instead of sharing every operation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return predict(form, images, outside, **options)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _mean(folder: TileFolder, shape: tuple[int, int]) -> float:
-    """Mean of the map's valid cells."""
-    total, number = 0.0, 0
-    for start in range(0, shape[0], folder.tile):
-        values = folder.read(start, min(start + folder.tile, shape[0]))
+def _scan(bands: Bands, channels: tuple[str, ...], tile: int, level: int | None) -> _Scan:
+    """Read everything once, in bands of `tile` rows; refuse what has nothing to map."""
+    rows, cols = bands.inputs.shape[1:]
+    digest, missing, n_valid, total = hashlib.sha256(), np.zeros(len(channels), dtype=np.int64), 0, 0.0
+    for start in range(0, rows, tile):
+        values = np.ascontiguousarray(bands.raw(start, min(start + tile, rows)))
+        digest.update(values)
         finite = np.isfinite(values)
-        total, number = total + float(values[finite].sum(dtype="float64")), number + int(finite.sum())
-    return total / number
+        valid = finite.all(0)
+        missing += finite[0].size - np.count_nonzero(finite, axis=(1, 2))
+        n_valid += int(np.count_nonzero(valid))
+        if level is not None:
+            total += float(values[level][valid].sum(dtype="float64"))
+    empty = [name for name, number in zip(channels, missing, strict=True) if number == rows * cols]
+    if empty:
+        raise ContractError(
+            _WHO,
+            f"{len(empty)} of {len(channels)} channels are missing everywhere",
+            got=empty,
+            next_step="Check the file's fill values, and that all channels are of one scene",
+        )
+    if n_valid == 0:
+        raise ContractError(
+            _WHO,
+            "no cell has all channels",
+            got=dict(zip(channels, missing.tolist(), strict=True)),
+            expected=plain(f"fewer than {rows * cols} missing cells"),
+            next_step="Check that the channels overlap",
+        )
+    return _Scan(digest.hexdigest(), missing.tolist(), n_valid, total / n_valid)

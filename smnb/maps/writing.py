@@ -1,12 +1,11 @@
-"""A finished map on disk: CF-Zarr or Cloud-Optimised GeoTIFF, written beside and renamed."""
+"""A map under the data contract, and on disk: CF-NetCDF, CF-Zarr or Cloud-Optimised GeoTIFF, whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,254 +13,204 @@ import numpy as np
 import xarray as xr
 
 from smnb import contract
-from smnb.contract import ContractError, ParameterError, plain
-from smnb.grids import EaseWindow
+from smnb.contract import ParameterError, plain
+from smnb.files import atomic_path
 
-MAP_SUFFIXES = (".zarr", ".tif")
-#: Side of the chunks of a Zarr map and of the blocks of a GeoTIFF.
+MAP_SUFFIXES = (".nc", ".zarr", ".tif")
+#: Side of the chunks of a map and of the blocks of a GeoTIFF.
 BLOCK = 512
-#: Attribute that says which inputs, network and settings a map is of.
-IDENTITY = "smnb_map_identity"
-
-#: ``read(row_start, row_stop) -> (row, col)`` values, m3 m-3.
-ReadRows = Callable[[int, int], np.ndarray]
 
 
-@dataclass(frozen=True)
-class MapPlace:
-    """Where a map lies.
-
-    Parameters
-    ----------
-    dims : pair of str
-    coords : dict
-        Coordinates for an xarray constructor.
-    crs : str, optional
-        ``EPSG:...``
-    transform : tuple of float, optional
-        Affine coefficients ``(a, b, c, d, e, f)`` of the map with north up.
-    flip : bool
-        Whether rows run from south to north, so that a GeoTIFF has them in the other order.
-    """
-
-    dims: tuple[str, str] = ("y", "x")
-    coords: dict[str, Any] | None = None
-    crs: str | None = None
-    transform: tuple[float, ...] | None = None
-    flip: bool = False
-
-    @classmethod
-    def of(cls, inputs: Any, window: EaseWindow | None, shape: tuple[int, int]) -> MapPlace:
-        """Find the place of inputs: a window of an EASE-Grid, latitudes and longitudes, or none."""
-        if window is None and isinstance(inputs, (xr.DataArray, xr.Dataset)):
-            if {"lat", "lon"} <= set(inputs.dims):
-                return cls._regular(inputs["lat"].values, inputs["lon"].values)
-            if {"row", "col"} <= set(inputs.coords):
-                window = EaseWindow.from_dataset(inputs)
-            else:
-                return cls(coords={name: inputs[name].variable for name in ("y", "x") if name in inputs.coords})
-        if window is None:
-            return cls()
-        if window.shape != shape:
-            raise ContractError(
-                "tiled_map", "the window has another shape than the inputs", got=window.shape, expected=shape
-            )
-        cell = window.grid.cell
-        transform = (cell, 0.0, float(window.x[0]) - cell / 2, 0.0, -cell, float(window.y[0]) + cell / 2)
-        return cls(("y", "x"), window.coords(), "EPSG:6933", transform)
-
-    @classmethod
-    def _regular(cls, lat: np.ndarray, lon: np.ndarray) -> MapPlace:
-        steps = [float(np.diff(axis).mean()) if axis.size > 1 else math.nan for axis in (lat, lon)]
-        even = all(
-            np.allclose(np.diff(axis), step, rtol=1e-3, atol=0) for axis, step in zip((lat, lon), steps, strict=True)
-        )
-        coords = {
-            "lat": ("lat", lat, {"units": "degrees_north", "standard_name": "latitude", "axis": "Y"}),
-            "lon": ("lon", lon, {"units": "degrees_east", "standard_name": "longitude", "axis": "X"}),
-        }
-        if not even or not all(map(math.isfinite, steps)):
-            return cls(("lat", "lon"), coords)
-        north = float(lat.max()) + abs(steps[0]) / 2
-        transform = (steps[1], 0.0, float(lon[0]) - steps[1] / 2, 0.0, -abs(steps[0]), north)
-        return cls(("lat", "lon"), coords, "EPSG:4326", transform, flip=steps[0] > 0)
-
-    def check_suffix(self, out: Path) -> None:
-        """Raise unless a map of this place can be written to `out`."""
-        if out.suffix not in MAP_SUFFIXES:
-            raise ParameterError("tiled_map", "unknown kind of file", got=out.name, expected=MAP_SUFFIXES)
-        if out.suffix == ".tif" and self.transform is None:
-            raise ParameterError(
-                "tiled_map",
-                "a GeoTIFF needs a place on an even grid",
-                got=self.dims,
-                expected=plain("inputs with the coordinates of EaseWindow.coords(), or even lat and lon"),
-                next_step="Pass the window, or write .zarr",
-            )
-
-
-def write_map(
-    out: Path,
-    read: ReadRows,
-    shape: tuple[int, int],
-    place: MapPlace,
+def soil_moisture_map(
+    values: Any,
+    dims: tuple[str, ...],
+    coords: Mapping[str, Any],
     *,
-    folder: Path,
-    attrs: dict[str, Any],
-    identity: str,
     synthetic: bool,
     source: str,
     step: str,
-) -> None:
-    """Write a map and give it its name when it is whole.
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Put predicted values under the data contract.
 
     Parameters
     ----------
-    out : Path
-        ``.zarr`` or ``.tif``; what has this name is replaced.
-    read : callable
-    shape : pair of int
-    place : MapPlace
-    folder : Path
-        On the same file system, for what is not yet whole.
-    attrs : dict
-        Further attributes of the variable.
-    identity : str
+    values : array
+        m3 m-3, missing NaN; may be a dask array, which `write_map` writes piece by piece.
+    dims : tuple of str
+        Of the values; the last two are rows and columns.
+    coords : mapping
+        For an xarray constructor; a scalar ``crs`` is the grid mapping.
     synthetic : bool
+        Whether the inputs were simulated.
     source, step : str
-        For the contract's stamp.
+        The network and what was done, for the contract's stamp.
+    attrs : mapping, optional
+        Further attributes of the variable.
+
+    Returns
+    -------
+    Dataset
+        ``soil_moisture``.
     """
     attributes = {
         "units": "m3 m-3",
         "long_name": "volumetric soil moisture",
         "standard_name": "volume_fraction_of_condensed_water_in_soil",
-        **attrs,
+        **({"grid_mapping": "crs"} if "crs" in coords else {}),
+        **(attrs or {}),
     }
-    stamped = xr.Dataset(
-        attrs={
-            "Conventions": "CF-1.8",
-            "title": "Soil moisture" + contract.synthetic_label(synthetic),
-            IDENTITY: identity,
-        }
+    title = "Soil moisture" + contract.synthetic_label(synthetic)
+    dataset = xr.Dataset(
+        {"soil_moisture": (dims, values, attributes)}, coords, {"Conventions": "CF-1.8", "title": title}
     )
-    contract.stamp(stamped, source=source, catalog_id="smnb_map", synthetic=synthetic, step=step)
-    whole = folder / f"whole{out.suffix}"
-    _remove(whole)
-    if out.suffix == ".zarr":
-        _write_zarr(whole, read, shape, place, attributes, stamped.attrs)
-    else:
-        _write_cog(whole, read, shape, place, attributes, stamped.attrs, folder)
-    if out.is_dir():  # a folder cannot be replaced in one step
-        out.replace(folder / "replaced")
-    whole.replace(out)
+    return contract.stamp(dataset, source=source, catalog_id="smnb_map", synthetic=synthetic, step=step)
 
 
-def _bands(shape: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    for start in range(0, shape[0], BLOCK):
-        yield start, min(start + BLOCK, shape[0])
+def check_map_path(dataset: xr.Dataset, path: str | Path) -> None:
+    """Raise unless a map can be written under this name, as `write_map` does, before it is computed."""
+    path, image = Path(path), dataset["soil_moisture"]
+    if path.suffix not in MAP_SUFFIXES:
+        raise ParameterError("write_map", "unknown kind of file", got=path.name, expected=MAP_SUFFIXES)
+    if path.suffix != ".tif":
+        return
+    if image.sizes.get("time", 1) != 1:
+        raise ParameterError(
+            "write_map",
+            "a GeoTIFF holds one time",
+            got=image.sizes["time"],
+            expected=1,
+            next_step="Select one, or write .nc or .zarr",
+        )
+    if _georeference(dataset) is None:
+        raise ParameterError(
+            "write_map",
+            "a GeoTIFF needs a place on an even grid",
+            got=image.dims,
+            expected=plain("even y and x with a grid mapping crs (EaseWindow.coords()), or even lat and lon"),
+            next_step="Give the coordinates, or write .nc or .zarr",
+        )
 
 
-def _write_zarr(
-    path: Path,
-    read: ReadRows,
-    shape: tuple[int, int],
-    place: MapPlace,
-    attributes: dict[str, Any],
-    global_attributes: dict[str, Any],
-) -> None:
-    import dask.array
-    import zarr
+def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
+    """Write a map and give it its name when it is whole; what has this name is replaced.
 
-    coords = place.coords or {}
-    values = dask.array.zeros(shape, dtype="float32", chunks=BLOCK)
-    template = xr.Dataset({"soil_moisture": (place.dims, values, attributes)}, coords, global_attributes)
-    encoding: dict[str, Any] = {"chunks": tuple(min(BLOCK, size) for size in shape), "_FillValue": np.float32("nan")}
-    if "crs" in coords:
-        encoding["grid_mapping"] = "crs"
-    # version 2 of the format: what every reader, GDAL and netCDF-C among them, understands
-    template.to_zarr(
-        path, mode="w", zarr_format=2, consolidated=True, compute=False, encoding={"soil_moisture": encoding}
-    )
-    array = zarr.open_group(path, mode="r+", zarr_format=2)["soil_moisture"]
-    for start, stop in _bands(shape):
-        array[start:stop] = read(start, stop)
+    Parameters
+    ----------
+    dataset : Dataset
+        ``soil_moisture``, such as `soil_moisture_map` makes; lazy values are computed and written piece by piece.
+    path : path-like
+        ``.nc`` or ``.zarr`` (CF, any number of times) or ``.tif`` (Cloud-Optimised GeoTIFF, one time).
+
+    Raises
+    ------
+    ParameterError
+        On another suffix, or for a GeoTIFF of several times or without a place.
+    """
+    import dask
+
+    path = Path(path)
+    check_map_path(dataset, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = dataset["soil_moisture"]
+    # one piece after another: pieces may be large, or predicted by all cores
+    with dask.config.set(scheduler="synchronous"), _whole(path) as temporary:
+        if path.suffix == ".tif":
+            _write_cog(temporary, dataset)
+            return path
+        chunks = tuple(1 if dim == "time" else min(BLOCK, image.sizes[dim]) for dim in image.dims)
+        encoding: dict[str, Any] = {"_FillValue": np.float32("nan")}
+        if path.suffix == ".zarr":
+            # version 2 of the format: what every reader, GDAL and netCDF-C among them, understands
+            options = {"mode": "w", "zarr_format": 2, "consolidated": True, "align_chunks": True}
+            dataset.to_zarr(temporary, encoding={"soil_moisture": encoding | {"chunks": chunks}}, **options)
+        else:
+            encoding |= {"zlib": True, "complevel": 1, "chunksizes": chunks}
+            dataset.to_netcdf(temporary, engine="h5netcdf", encoding={"soil_moisture": encoding})
+    return path
 
 
-def _write_cog(
-    path: Path,
-    read: ReadRows,
-    shape: tuple[int, int],
-    place: MapPlace,
-    attributes: dict[str, Any],
-    global_attributes: dict[str, Any],
-    folder: Path,
-) -> None:
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """`smnb.files.atomic_path`, also for a folder."""
+    if path.suffix != ".zarr":
+        with atomic_path(path) as temporary:
+            yield temporary
+        return
+    temporary, replaced = (path.with_name(f".{path.name}.{word}") for word in ("partial", "replaced"))
+    try:
+        for stale in (temporary, replaced):
+            shutil.rmtree(stale, ignore_errors=True)
+        yield temporary
+        if path.exists():  # a folder cannot be replaced in one step
+            path.replace(replaced)
+        temporary.replace(path)
+    finally:
+        for stale in (temporary, replaced):
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+def _georeference(dataset: xr.Dataset) -> tuple[str, tuple[float, ...], bool] | None:
+    """CRS, affine coefficients of the map with north up, and whether its rows run from south to north; None without."""
+    row, col = dataset["soil_moisture"].dims[-2:]
+    if not {row, col} <= set(dataset.coords) or ((row, col) != ("lat", "lon") and "crs" not in dataset.coords):
+        return None
+    y, x = dataset[row].values, dataset[col].values
+    if min(y.size, x.size) < 2:
+        return None
+    steps = [float(axis[-1] - axis[0]) / (axis.size - 1) for axis in (y, x)]
+    if not all(np.allclose(np.diff(axis), step, rtol=1e-3, atol=0) for axis, step in zip((y, x), steps, strict=True)):
+        return None
+    crs = "EPSG:4326" if (row, col) == ("lat", "lon") else dataset["crs"].attrs["crs_wkt"]
+    north = float(max(y[0], y[-1])) + abs(steps[0]) / 2
+    return crs, (steps[1], 0.0, float(x[0]) - steps[1] / 2, 0.0, -abs(steps[0]), north), steps[0] > 0
+
+
+def _write_cog(path: Path, dataset: xr.Dataset) -> None:
+    """Write a GeoTIFF in bands of rows, then copy it in the order that a Cloud-Optimised one has."""
     import rasterio
     import rasterio.shutil
     from rasterio.windows import Window
 
-    plain_tif = folder / "plain.tif"
-    rows, cols = shape
-    profile = {
-        "driver": "GTiff",
-        "dtype": "float32",
-        "count": 1,
-        "height": rows,
-        "width": cols,
-        "nodata": math.nan,
-        "crs": place.crs,
-        "transform": rasterio.Affine(*place.transform),
-        "tiled": True,
-        "blockxsize": BLOCK,
-        "blockysize": BLOCK,
-        "BIGTIFF": "IF_SAFER",
-    }
-    with rasterio.open(plain_tif, "w", **profile) as tif:
-        for start, stop in _bands(shape):
-            values = read(rows - stop, rows - start)[::-1] if place.flip else read(start, stop)
-            tif.write(np.ascontiguousarray(values, dtype="float32"), 1, window=Window(0, start, cols, stop - start))
-        tif.set_band_description(1, "soil_moisture")
-        tif.set_band_unit(1, "m3 m-3")
-        tif.update_tags(1, **{k: str(v) for k, v in attributes.items()})
-        tif.update_tags(**{k: str(v) for k, v in global_attributes.items()})
-    rasterio.shutil.copy(
-        plain_tif,
-        path,
-        driver="COG",
-        COMPRESS="DEFLATE",
-        PREDICTOR="YES",
-        BLOCKSIZE=BLOCK,
-        OVERVIEWS="IGNORE_EXISTING",
-        OVERVIEW_RESAMPLING="AVERAGE",
-        BIGTIFF="IF_SAFER",
+    image = (
+        dataset["soil_moisture"].squeeze("time")
+        if "time" in dataset["soil_moisture"].dims
+        else dataset["soil_moisture"]
     )
-    plain_tif.unlink()
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
+    (rows, cols), (crs, transform, flip) = image.shape, _georeference(dataset)
+    profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": rows, "width": cols, "nodata": math.nan}
+    profile |= {"crs": crs, "transform": rasterio.Affine(*transform), "BIGTIFF": "IF_SAFER"}
+    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
+    plain_tif = path.with_name(f"{path.name}.plain")
+    try:
+        with rasterio.open(plain_tif, "w", **profile) as tif:
+            for start in range(0, rows, BLOCK):
+                stop = min(start + BLOCK, rows)
+                values = image[rows - stop : rows - start].values[::-1] if flip else image[start:stop].values
+                tif.write(np.ascontiguousarray(values, dtype="float32"), 1, window=Window(0, start, cols, stop - start))
+            tif.set_band_description(1, "soil_moisture")
+            tif.set_band_unit(1, image.attrs["units"])
+            tif.update_tags(1, **{k: str(v) for k, v in image.attrs.items()})
+            tif.update_tags(**{k: str(v) for k, v in dataset.attrs.items()})
+            if "time" in image.coords:
+                tif.update_tags(time=str(image["time"].values))
+        options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": BLOCK, "BIGTIFF": "IF_SAFER"}
+        overviews = {"OVERVIEWS": "IGNORE_EXISTING", "OVERVIEW_RESAMPLING": "AVERAGE"}
+        rasterio.shutil.copy(plain_tif, path, driver="COG", **options, **overviews)
+    finally:
+        plain_tif.unlink(missing_ok=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def map_identity(out: Path) -> str | None:
-    """What an existing map says it is of; None if it is no map of ours."""
-    if out.suffix == ".tif":
-        import rasterio
-        from rasterio.errors import RasterioIOError
-
-        try:
-            with rasterio.open(out) as tif:
-                return tif.tags().get(IDENTITY)
-        except RasterioIOError:
-            return None
-    import zarr
-    from zarr.errors import GroupNotFoundError
+def read_attribute(path: Path, name: str) -> str | None:
+    """A global attribute of a map on disk; None if it has none, or is no map."""
+    import rasterio
+    from rasterio.errors import RasterioIOError
 
     try:
-        return zarr.open_group(out, mode="r").attrs.asdict().get(IDENTITY)
-    except (GroupNotFoundError, FileNotFoundError, NotADirectoryError):
+        if path.suffix == ".tif":
+            with rasterio.open(path) as tif:
+                return tif.tags().get(name)
+        with xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf") as dataset:
+            return dataset.attrs.get(name)
+    except (RasterioIOError, OSError, ValueError, KeyError):
         return None

@@ -14,32 +14,10 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
-from smnb.metrics.intervals import Interval
-from smnb.metrics.tables import AVERAGES, average_values, metric_names
+from smnb.metrics.intervals import Interval, check_bootstrap
+from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
-#: Which way each score is better. The bias is compared by its size.
-BETTER = {
-    "rmse": "lower",
-    "ubrmse": "lower",
-    "nrmse": "lower",
-    "bias": "closer to 0",
-    "pearson_r": "higher",
-    "spearman_r": "higher",
-    "anomaly_r": "higher",
-    "r2": "higher",
-    "r2_pearson": "higher",
-}
-_LABELS = {
-    "rmse": "RMSE",
-    "ubrmse": "ubRMSE",
-    "pearson_r": "R",
-    "spearman_r": "Spearman's R",
-    "anomaly_r": "anomaly R",
-    "r2": "R²",
-    "r2_pearson": "squared R",
-    "nrmse": "nRMSE",
-    "bias": "|bias|",
-}
+AVERAGES = ("mean", "median", "fisher_z")
 #: With fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk).
 MIN_CLUSTERS = 5
 
@@ -54,7 +32,7 @@ class Comparison:
     a_value: float
     b_value: float
     difference: Interval
-    """A minus B, averaged over sensors (of the absolute bias for ``bias``)."""
+    """A minus B, averaged over sensors (of sizes, where a score is best at zero)."""
     n_only_one: int
     """Sensors left out because only one of the two has a score."""
     sentence: str
@@ -63,15 +41,16 @@ class Comparison:
         return self.sentence
 
 
-def _check(who: str, level: float, n_boot: int, seed: int, how: str) -> None:
-    if how not in AVERAGES:
-        raise ParameterError(who, "unknown 'how'", got=how, expected=AVERAGES)
-    if not 0.0 < level < 1.0:
-        raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
-    if not isinstance(n_boot, int | np.integer) or n_boot < 100:
-        raise ParameterError(who, "'n_boot' is too small for quantiles", got=n_boot, expected=">= 100")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
+def _average(values: np.ndarray, how: str) -> float:
+    if values.size == 0:
+        return float("nan")
+    if how == "fisher_z":  # tanh(mean(atanh)); 1 and -1, which are infinite in z, count as 1 - 1e-9
+        return float(np.tanh(_to_z(values).mean()))
+    return float(np.mean(values) if how == "mean" else np.median(values))
+
+
+def _to_z(values: np.ndarray) -> np.ndarray:
+    return np.arctanh(np.clip(values, -1 + 1e-9, 1 - 1e-9))
 
 
 def _cluster_codes(who: str, clusters: object, size: int) -> np.ndarray:
@@ -114,18 +93,14 @@ def _draw(k: int, n_boot: int, seed: int) -> np.ndarray:
     return np.bincount(flat.ravel(), minlength=n_boot * k).reshape(n_boot, k).astype("float64")
 
 
-def _weighted_average(values: np.ndarray, weights: np.ndarray, how: str) -> np.ndarray:
-    """Average along the last axis with whole-number weights, ``(n_boot,)``."""
-    if how != "median":
-        return (values * weights).sum(1) / weights.sum(1)
-    values = np.broadcast_to(values, weights.shape)
-    order = np.argsort(values, axis=1)
-    v, cumulated = np.take_along_axis(values, order, 1), np.cumsum(np.take_along_axis(weights, order, 1), axis=1)
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Medians of `values` with whole-number weights ``(n_boot, n)``, shape ``(n_boot,)``."""
+    order = np.argsort(values)
+    v, cumulated = values[order], np.cumsum(weights[:, order], axis=1)
     total = cumulated[:, -1:]
     low = (cumulated >= np.floor((total + 1) / 2)).argmax(1)
     high = (cumulated >= np.floor(total / 2) + 1).argmax(1)
-    rows = np.arange(len(v))
-    return (v[rows, low] + v[rows, high]) / 2.0
+    return (v[low] + v[high]) / 2.0
 
 
 def average_interval(
@@ -133,7 +108,6 @@ def average_interval(
     *,
     how: str = "mean",
     clusters: object = None,
-    within: pd.DataFrame | np.ndarray | None = None,
     level: float = 0.95,
     n_boot: int = 1000,
     seed: int = 0,
@@ -145,13 +119,9 @@ def average_interval(
     values : array-like, shape (n_sensors,)
         One score a sensor; NaN is left out.
     how : {"mean", "median", "fisher_z"}
-        As in `average`.
+        ``mean`` is what paper 004 takes, also for R. ``fisher_z`` averages correlations as atanh(R) and turns back.
     clusters : array-like, shape (n_sensors,), optional
         Labels of what is drawn, e.g. the station or network of each sensor. Default: the sensor.
-    within : DataFrame or ndarray, shape (n_sensors, n_boot), optional
-        Replicates from `block_replicates`, in the order of `values`: makes it two-stage. The scatter between sensors
-        already holds the sampling error of each sensor's score, so one stage is enough for "another draw of such
-        sensors"; two stages are wider, and cautious where sensors are few.
     level, n_boot, seed
         Level of the interval, number of replicates, seed.
 
@@ -162,58 +132,50 @@ def average_interval(
 
     Notes
     -----
-    One-stage means (and Fisher-z means, on the z scale) are studentised, which keeps the coverage for few sensors; medians
-    and two-stage intervals are percentiles.
+    Means (and Fisher-z means, on the z scale) are studentised, which keeps the coverage for few sensors; medians are
+    percentiles. The scatter between sensors already holds the sampling error of each sensor's score.
 
     Raises
     ------
     ParameterError, ContractError
-        On an unknown option, or labels or replicates that do not fit the values.
+        On an unknown option, or labels that do not fit the values.
     """
     who = "average_interval"
-    _check(who, level, n_boot, seed, how)
+    if how not in AVERAGES:
+        raise ParameterError(who, "unknown 'how'", got=how, expected=AVERAGES)
+    check_bootstrap(who, level, n_boot, seed)
     values = np.asarray(values, "float64")
     if values.ndim != 1:
         raise ContractError(who, "the scores are not one a sensor", got=values.shape, expected="(n_sensors,)")
     codes = _cluster_codes(who, clusters, values.size)
-    replicates = None if within is None else np.asarray(within, "float64")
-    if replicates is not None and (replicates.ndim != 2 or len(replicates) != values.size):
-        raise ContractError(who, "'within' has not one row a sensor", got=replicates.shape, expected=values.size)
     there = np.isfinite(values)
-    if replicates is not None:
-        there &= np.isfinite(replicates).all(1)
-        replicates = replicates[there]
     values, codes = values[there], np.unique(codes[there], return_inverse=True)[1]
     k = int(codes.max()) + 1 if codes.size else 0
-    method = ("two_stage" if replicates is not None else "cluster") + "_bootstrap"
-    value = average_values(values, how)
+    value, method = _average(values, how), "cluster_bootstrap"
     if k < MIN_CLUSTERS:
         return Interval(value, np.nan, np.nan, level, method, values.size, f"{k} clusters, fewer than {MIN_CLUSTERS}")
-    z = how == "fisher_z"
-    forward = (lambda v: np.arctanh(np.clip(v, -1 + 1e-9, 1 - 1e-9))) if z else (lambda v: v)
-    if replicates is None and how != "median":
-        low, high = _studentised_mean(forward(values), codes, _draw(k, int(n_boot), int(seed)), level)
+    counts = _draw(k, int(n_boot), int(seed))
+    if how == "median":
+        medians = _weighted_median(values, counts[:, codes])
+        low, high = (float(q) for q in np.quantile(medians, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
+    elif how == "fisher_z":
+        low, high = (float(np.tanh(z)) for z in _studentised_mean(_to_z(values), codes, counts, level))
     else:
-        draws = int(n_boot) if replicates is None else replicates.shape[1]
-        weights = _draw(k, draws, int(seed))[:, codes]
-        sample = forward(values)[None] if replicates is None else forward(replicates).T
-        averages = _weighted_average(sample, weights, how)
-        low, high = (float(q) for q in np.quantile(averages, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
-    if z:
-        low, high = float(np.tanh(low)), float(np.tanh(high))
+        low, high = _studentised_mean(values, codes, counts, level)
     note = "" if np.isfinite(low) else "the scores do not vary between clusters"
     return Interval(value, low, high, level, method, values.size, note)
 
 
-def _one_score_each(who: str, scores: pd.DataFrame | pd.Series, metric: str, by: str, name: str) -> pd.Series:
+def _one_score_each(who: str, scores: pd.DataFrame | pd.Series, column: str, name: str) -> pd.Series:
     if isinstance(scores, pd.Series):
         series = scores
     else:
-        if metric not in scores.columns:
-            raise ContractError(who, f"scores of {name} have no column {metric!r}", got=list(map(str, scores.columns)))
-        if by not in scores.columns and scores.index.name != by:
-            raise ContractError(who, f"scores of {name} have no column {by!r}", got=list(map(str, scores.columns)))
-        series = scores.set_index(by)[metric] if by in scores.columns else scores[metric]
+        missing = [needed for needed in ("sensor_id", column) if needed not in scores.columns]
+        if missing:
+            raise ContractError(
+                who, f"scores of {name} have no column {missing[0]!r}", got=list(map(str, scores.columns))
+            )
+        series = scores.set_index("sensor_id")[column]
     if series.index.has_duplicates:
         example = series.index[series.index.duplicated()][0]
         raise ContractError(who, f"scores of {name} have a sensor twice", got=example, expected="one row a sensor")
@@ -223,11 +185,9 @@ def _one_score_each(who: str, scores: pd.DataFrame | pd.Series, metric: str, by:
 def compare(
     scores_a: pd.DataFrame | pd.Series,
     scores_b: pd.DataFrame | pd.Series,
-    metric: str = "ubrmse",
+    score: MetricLike = "ubrmse",
     *,
     names: tuple[str, str] = ("A", "B"),
-    by: str = "sensor_id",
-    how: str = "mean",
     clusters: pd.Series | dict | None = None,
     level: float = 0.95,
     n_boot: int = 1000,
@@ -239,14 +199,11 @@ def compare(
     ----------
     scores_a, scores_b : DataFrame or Series
         From `score_table`, or Series of one score indexed by sensor.
-    metric : str
-        A score that has a better direction (`BETTER`). Biases are compared by their absolute value.
+    score : str, function or Metric
+        A column of the scores. Where zero is best (bias) sizes are compared; without a better way (slope, a plain
+        function) no winner is named.
     names : (str, str)
         What the sentence calls the two.
-    by : str
-        The sensor column.
-    how : {"mean", "median"}
-        Average of the differences.
     clusters : Series or dict, optional
         Cluster (e.g. station or network) of each sensor; default each sensor on its own.
     level, n_boot, seed
@@ -263,7 +220,7 @@ def compare(
     ContractError
         On a missing column, a sensor twice, or no sensor in common.
     ParameterError
-        On a metric without a better direction, or another option.
+        On an unknown metric or another option.
 
     Examples
     --------
@@ -271,12 +228,9 @@ def compare(
     >>> print(compare(a, a + [0.004, 0.006, 0.005, 0.003, 0.005, 0.007]))
     A beats B by 0.005 [0.003, 0.007] in mean ubRMSE (95 % interval, 6 sensors, paired)
     """
-    who = "compare"
-    metric_names(who, metric, tuple(BETTER))
-    if how not in ("mean", "median"):
-        raise ParameterError(who, "unknown 'how' for a difference", got=how, expected=("mean", "median"))
-    a, b = (_one_score_each(who, s, metric, by, n) for s, n in zip((scores_a, scores_b), names, strict=True))
-    if metric == "bias":
+    who, one = "compare", metric(score)
+    a, b = (_one_score_each(who, s, one.name, n) for s, n in zip((scores_a, scores_b), names, strict=True))
+    if one.better == "zero":
         a, b = a.abs(), b.abs()
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     common = a.index.intersection(b.index).sort_values()
@@ -287,38 +241,32 @@ def compare(
             got=(len(a), len(b)),
             next_step="Score both on the same sensors, and look at the reason column",
         )
-    difference = (a[common] - b[common]).to_numpy()
     labels = None
     if clusters is not None:
         labels = pd.Series(clusters).reindex(common)
         if labels.isna().any():
             raise ContractError(who, "a sensor has no cluster", got=labels.index[labels.isna()][0])
         labels = labels.to_numpy()
-    found = average_interval(difference, how=how, clusters=labels, level=level, n_boot=n_boot, seed=seed)
+    difference = (a[common] - b[common]).to_numpy()
+    found = average_interval(difference, clusters=labels, level=level, n_boot=n_boot, seed=seed)
     one_only = len(a) + len(b) - 2 * len(common)
-    sentence = _sentence(metric, names, how, found, one_only, clustered=labels is not None)
-    return Comparison(
-        metric,
-        *names,
-        average_values(a[common].to_numpy(), how),
-        average_values(b[common].to_numpy(), how),
-        found,
-        one_only,
-        sentence,
-    )
+    sentence = _sentence(one, names, found, one_only, clustered=labels is not None)
+    values = float(a[common].mean()), float(b[common].mean())
+    return Comparison(one.name, *names, *values, found, one_only, sentence)
 
 
-def _sentence(metric: str, names: tuple[str, str], how: str, found: Interval, one_only: int, *, clustered: bool) -> str:
+def _sentence(one: Metric, names: tuple[str, str], found: Interval, one_only: int, *, clustered: bool) -> str:
     a, b = names
-    detail = f"{how} {_LABELS[metric]} ({found.level * 100:g} % interval, {found.n} sensors, paired"
+    label = f"|{one.label}|" if one.better == "zero" else one.label
+    detail = f"mean {label} ({found.level * 100:g} % interval, {found.n} sensors, paired"
     detail += ", drawn by cluster" if clustered else ""
-    detail += f"; {one_only} scored by one only" if one_only else ""
-    detail += ")"
+    detail += f"; {one_only} scored by one only)" if one_only else ")"
     if not np.isfinite(found.low):
         return f"{a} minus {b} is {found.value:.3f}, without an interval ({found.note}), in {detail}"
     if found.low <= 0.0 <= found.high:
         return f"{a} and {b} cannot be told apart: {a} minus {b} is {found} in {detail}"
-    a_wins = (found.value > 0) == (BETTER[metric] == "higher")
-    size = sorted((abs(found.low), abs(found.high)))
-    by_how_much = f"{abs(found.value):.3f} [{size[0]:.3f}, {size[1]:.3f}]"
-    return f"{a if a_wins else b} beats {b if a_wins else a} by {by_how_much} in {detail}"
+    if one.better is None:
+        return f"{a} minus {b} is {found} in {detail}"
+    winner, other = (a, b) if (found.value > 0) == (one.better == "high") else (b, a)
+    size = interval_text(abs(found.value), *sorted((abs(found.low), abs(found.high))))
+    return f"{winner} beats {other} by {size} in {detail}"

@@ -33,18 +33,6 @@ def group_mean(codes: np.ndarray, n_groups: int, values: np.ndarray) -> np.ndarr
     return mean
 
 
-def group_max(codes: np.ndarray, n_groups: int, values: np.ndarray) -> np.ndarray:
-    """Largest value of each group; -inf for an empty group."""
-    out = np.full(n_groups, -np.inf)
-    np.maximum.at(out, codes, values)
-    return out
-
-
-def group_min(codes: np.ndarray, n_groups: int, values: np.ndarray) -> np.ndarray:
-    """Smallest value of each group; +inf for an empty group."""
-    return -group_max(codes, n_groups, -values)
-
-
 def group_ranks(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Rank of each value within its group, from 1; ties share their mean rank.
 

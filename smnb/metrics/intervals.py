@@ -8,7 +8,9 @@ information of 40. An interval that takes them as independent is then far too na
     symmetric: the logarithm for RMSE, ubRMSE and 1 - R², Fisher's z for correlations. The block length comes from the
     autocorrelation of the score's influence values, and the standard error is multiplied by what blocks of that length are
     known to miss for a first-order autoregression. It is this calibration, beside the studentising, that separates it
-    from the plain percentile block bootstrap, which covers too little where errors are persistent.
+    from the plain percentile block bootstrap, which covers too little where errors are persistent. A metric without a
+    smooth form (an own function) gets percentiles of its values in blocks drawn again, whose length follows the errors
+    and their squares, widened by the same factor and by Student's t for the number of blocks.
 
 ``assume_independent``
     The analytic intervals of independent, normal errors: as in pytesmo, and as wrong as that assumption.
@@ -20,7 +22,8 @@ says when the blocks had to be shorter than the autocorrelation asks for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,15 +32,18 @@ import pandas as pd
 from scipy import stats
 
 from smnb.contract import ContractError, ParameterError
-from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
+from smnb.metrics.block_bootstrap import BlockLength, automatic_block_length, bootstrap_t, long_run_inflation
 from smnb.metrics.grouped import group_anomaly
-from smnb.metrics.scores import METRICS
-from smnb.metrics.smooth_scores import SMOOTH, Series, features_of, undefined
-from smnb.metrics.tables import MIN_OBS, check_table, encode, metric_names, no_duplicates
+from smnb.metrics.registry import Metric, MetricLike, interval_text, metric, metric_list
+from smnb.metrics.scores import PairMoments
+from smnb.metrics.smooth_scores import Smooth
+from smnb.metrics.tables import MIN_OBS, Pairs, check_min_obs, one_number
 
 METHODS = ("block_bootstrap", "assume_independent")
+_ANALYTIC = ("bias", "ubrmse", "pearson_r", "spearman_r")
 #: Below this share of defined replicates there is no interval.
 _USABLE = 0.9
+_UNDEFINED = "too many replicates are undefined (nearly constant series)"
 _CHUNK_CELLS = 1_000_000
 
 
@@ -56,37 +62,101 @@ class Interval:
     """Why there is no interval, or what to beware of."""
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-#: Scores that ``block_bootstrap`` has intervals for.
-BLOCK_METRICS = tuple(SMOOTH)
-#: Scores that ``assume_independent`` has intervals for.
-ANALYTIC_METRICS = ("bias", "ubrmse", "pearson_r", "spearman_r")
+        return interval_text(self.value, self.low, self.high)
 
 
 @dataclass(frozen=True)
-class _BlockResult:
-    low: np.ndarray
-    high: np.ndarray
-    length: np.ndarray
-    note: np.ndarray
-    replicates: np.ndarray | None
+class _Options:
+    """How intervals are made; checked once, where a caller gives them."""
+
+    who: str
+    method: str
+    level: float
+    n_boot: int
+    seed: int
+    min_obs: int
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ParameterError(self.who, "unknown method", got=self.method, expected=METHODS)
+        check_bootstrap(self.who, self.level, self.n_boot, self.seed)
+        check_min_obs(self.who, self.min_obs)
+
+    @property
+    def upper(self) -> float:
+        return (1.0 + self.level) / 2.0
 
 
-def _block_intervals(
-    metric: str,
-    series: Series,
-    *,
-    level: float,
-    n_boot: int,
-    block_length: int | str,
-    seed: int,
-    keep_replicates: bool = False,
-) -> _BlockResult:
-    """Intervals of series whose score is defined."""
-    smooth, n = SMOOTH[metric], series.n
-    features = features_of(smooth.features, series, centre=metric in ("ubrmse", "pearson_r", "anomaly_r", "slope"))
+def check_bootstrap(who: str, level: float, n_boot: int, seed: int) -> None:
+    """Raise `ParameterError` for a level, a number of replicates or a seed that cannot be."""
+    if not 0.0 < level < 1.0:
+        raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
+    if not isinstance(n_boot, int | np.integer) or n_boot < 100:
+        raise ParameterError(who, "'n_boot' is too small for quantiles", got=n_boot, expected=">= 100")
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed, expected="an int: results repeat")
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Series of several sensors in order of time, ``(s, longest)``, zero after their own `n` values."""
+
+    x: np.ndarray
+    y: np.ndarray
+    n: np.ndarray
+
+    @property
+    def there(self) -> np.ndarray:
+        """Which entries are values, ``(s, longest)``."""
+        return np.arange(self.x.shape[1]) < self.n[:, None]
+
+    def centred(self, a: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
+        """Give `a` less the mean of itself or of another side."""
+        mean = (a if of is None else of).sum(1, keepdims=True) / self.n[:, None]
+        return np.where(self.there, a - mean, 0.0)
+
+    def features(self, smooth: Smooth) -> np.ndarray:
+        """Features ``(p, s, longest)``; a shift common to both sides leaves every score as it is."""
+        if smooth.features == "difference":
+            d = self.x - self.y
+            d = self.centred(d) if smooth.centred else d
+            return np.stack([d, d * d])
+        x, y = self.centred(self.x, None if smooth.centred else self.y), self.centred(self.y)
+        return np.stack([x, y, x * x, y * y, x * y])
+
+
+def _undefined(one: Metric, series: _Series) -> np.ndarray:
+    """Reason for each series why the score has no interval, or an empty string."""
+    reason = np.full(len(series.n), "", dtype=object)
+    x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
+    parts = {
+        "pred": (series.x, x_size, "the predictions are constant"),
+        "obs": (series.y, y_size, "the observations are constant"),
+        "difference": (series.x - series.y, np.maximum(x_size, y_size), "the differences are constant"),
+    }
+    for values, size, text in (parts[which] for which in parts if which in one.varies):
+        spread = np.where(series.there, values, -np.inf).max(1) - np.where(series.there, values, np.inf).min(1)
+        reason[spread <= 1e-13 * size] = text
+    return reason
+
+
+def _short_blocks(chosen: BlockLength, n: np.ndarray) -> np.ndarray:
+    """What to beware of where the limit of six blocks bites."""
+    return np.array(
+        [
+            f"the autocorrelation asks for blocks of {wanted:.0f} of {one} values: the interval may be too narrow"
+            if wanted > 1.5 * length
+            else ""
+            for wanted, one, length in zip(chosen.wanted, n, chosen.length, strict=True)
+        ],
+        dtype=object,
+    )
+
+
+def _smooth_intervals(smooth: Smooth, series: _Series, o: _Options) -> tuple[np.ndarray, ...]:
+    """Low, high, block length and note of series whose score is a smooth function of means."""
+    n = series.n
+    features = series.features(smooth)
     means = features.sum(2) / n
     deviations = np.where(series.there, features - means[..., None], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -95,93 +165,92 @@ def _block_intervals(
     # squares of the series move correlations and slopes; the difference moves the mean of its square
     drivers = [(deviations[2], 1), (deviations[3], 1)] if smooth.features == "pair" else [(deviations[0], 2)]
     chosen = automatic_block_length(np.nan_to_num(influence), n, drivers)
-    length, blocks = chosen.length, chosen.blocks
-    note = np.full(n.size, "", dtype=object)
-    if block_length == "auto":
-        short = chosen.wanted > 1.5 * length  # the limit of six blocks bites
-        note[short] = [
-            f"the autocorrelation asks for blocks of {wanted:.0f} of {one} values: the interval may be too narrow"
-            for wanted, one in zip(chosen.wanted[short], n[short], strict=True)
-        ]
-    else:
-        length = np.full(n.size, int(block_length))
-        blocks = np.maximum(np.round(n / length).astype(int), 2)
+    note = _short_blocks(chosen, n)
     low, high = np.empty(n.size), np.empty(n.size)
-    replicates = np.empty((n.size, n_boot)) if keep_replicates else None
-    for one in np.unique(blocks):
-        rows = np.flatnonzero(blocks == one)
+    for blocks in np.unique(chosen.blocks):
+        rows = np.flatnonzero(chosen.blocks == blocks)
         found = bootstrap_t(
             deviations[:, rows],
             means[:, rows],
             n[rows],
             smooth.function,
-            length[rows],
-            int(one),
-            n_boot=n_boot,
-            seed=seed,
-            level=level,
+            chosen.length[rows],
+            int(blocks),
+            n_boot=o.n_boot,
+            seed=o.seed,
+            level=o.level,
         )
         error = found.standard_error * np.sqrt(
-            long_run_inflation(chosen.rho[rows], chosen.decay[rows], length[rows], n[rows])
+            long_run_inflation(chosen.rho[rows], chosen.decay[rows], chosen.length[rows], n[rows])
         )
         ends = smooth.back(found.estimate - found.t_high * error), smooth.back(found.estimate - found.t_low * error)
         low[rows], high[rows] = ends[::-1] if smooth.flips else ends
         bad = rows[found.usable < _USABLE]
         low[bad] = high[bad] = np.nan
-        note[bad] = "too many replicates are undefined (nearly constant series)"
-        if replicates is not None:
-            replicates[rows] = smooth.back(found.replicates)
-    return _BlockResult(low, high, length, note, replicates)
+        note[bad] = _UNDEFINED
+    return low, high, chosen.length, note
 
 
-def _analytic(
-    metric: str, value: np.ndarray, sd: np.ndarray, n: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of independent normal errors; `sd` is that of the difference (divisor n - 1)."""
-    upper = (1.0 + level) / 2.0
-    if metric == "bias":
-        half = stats.t.ppf(upper, n - 1) * sd / np.sqrt(n)
-        return value - half, value + half
-    if metric == "ubrmse":
-        return (
-            value * np.sqrt(n / stats.chi2.ppf(upper, n - 1)),
-            value * np.sqrt(n / stats.chi2.ppf(1.0 - upper, n - 1)),
+def _drawn_intervals(one: Metric, series: _Series, value: np.ndarray, o: _Options) -> tuple[np.ndarray, ...]:
+    """Low, high, block length and note for any function, from its values in blocks that are drawn again."""
+    d = series.centred(series.x - series.y)
+    chosen = automatic_block_length(d, series.n, [(series.centred(d * d), 1)])
+    low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
+    note = _short_blocks(chosen, series.n)
+    inflation = np.sqrt(long_run_inflation(chosen.rho, chosen.decay, chosen.length, series.n))
+    for row, (n, blocks, length) in enumerate(zip(series.n, chosen.blocks, chosen.length, strict=True)):
+        rng = np.random.default_rng(np.random.SeedSequence([o.seed, int(blocks), int(n)]))
+        starts = rng.integers(0, n, size=(o.n_boot, -(-n // length)))
+        drawn = []
+        for part in np.array_split(starts, max(1, o.n_boot * n // _CHUNK_CELLS)):
+            at = ((part[..., None] + np.arange(length)) % n).reshape(len(part), -1)[:, :n]
+            drawn.append(_values(one, series.x[row, at], series.y[row, at]))
+        values = np.concatenate(drawn)
+        values = values[np.isfinite(values)]
+        if values.size < _USABLE * o.n_boot:
+            note[row] = _UNDEFINED
+            continue
+        wider = inflation[row] * stats.t.ppf(o.upper, blocks - 1) / stats.norm.ppf(o.upper)
+        ends = value[row] + wider * (np.quantile(values, [1.0 - o.upper, o.upper]) - value[row])
+        low[row], high[row] = np.clip(ends, *one.limits)
+    return low, high, chosen.length, note
+
+
+def _values(one: Metric, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Values of a metric's function along the rows of ``(k, n)``, in one call where the function takes ``dim``."""
+    if "dim" in inspect.signature(one.function).parameters:
+        return one.function(x, y, dim=-1)
+    return np.array([one_number(one, *both) for both in zip(x, y, strict=True)])
+
+
+def _estimate(one: Metric, series: _Series) -> np.ndarray:
+    if one.from_moments is None or one.of == "ranks":
+        return np.array(
+            [_values(one, x[None, :n], y[None, :n])[0] for x, y, n in zip(series.x, series.y, series.n, strict=True)]
         )
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return one.from_moments(PairMoments(series.x, series.y, series.there))
+
+
+def _analytic(one: Metric, value: np.ndarray, series: _Series, o: _Options) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of independent normal errors."""
+    n = series.n
+    if one.name == "bias":
+        sd = np.nanstd(np.where(series.there, series.x - series.y, np.nan), axis=1, ddof=1)
+        half = stats.t.ppf(o.upper, n - 1) * sd / np.sqrt(n)
+        return value - half, value + half
+    if one.name == "ubrmse":
+        low, high = (value * np.sqrt(n / stats.chi2.ppf(q, n - 1)) for q in (o.upper, 1.0 - o.upper))
+        return low, high
     with np.errstate(divide="ignore"):
         z = np.arctanh(value)
-    half = stats.norm.ppf(upper) / np.sqrt(n - 3)
-    if metric == "spearman_r":  # Bonett and Wright (2000), doi:10.1007/BF02294183
+    half = stats.norm.ppf(o.upper) / np.sqrt(n - 3)
+    if one.name == "spearman_r":  # Bonett and Wright (2000), doi:10.1007/BF02294183
         half = half * np.sqrt(1.0 + value**2 / 2.0)
     return np.tanh(z - half), np.tanh(z + half)
 
 
-def _check_options(
-    who: str, metrics: Sequence[str] | str, method: str, level: float, n_boot: int, block_length: int | str, seed: int
-) -> tuple[str, ...]:
-    if method not in METHODS:
-        raise ParameterError(who, "unknown method", got=method, expected=METHODS)
-    names = metric_names(who, metrics, BLOCK_METRICS if method == "block_bootstrap" else ANALYTIC_METRICS)
-    if not 0.0 < level < 1.0:
-        raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
-    if not isinstance(n_boot, int | np.integer) or n_boot < 100:
-        raise ParameterError(who, "'n_boot' is too small for quantiles", got=n_boot, expected=">= 100")
-    if block_length != "auto" and (not isinstance(block_length, int | np.integer) or block_length < 1):
-        raise ParameterError(who, "'block_length' is no length", got=block_length, expected="'auto' or >= 1")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed, expected="an int: results repeat")
-    return names
-
-
-def _series(metric: str, codes: np.ndarray, time_ms: np.ndarray | None, x: np.ndarray, y: np.ndarray) -> tuple:
-    """The pairs that `metric` is computed from, in order of sensor and time."""
-    if metric != "anomaly_r":
-        return codes, x, y
-    ax, ay = group_anomaly(codes, time_ms, x), group_anomaly(codes, time_ms, y)
-    there = ~np.isnan(ax)
-    return codes[there], ax[there], ay[there]
-
-
-def _chunks(codes: np.ndarray, n: np.ndarray, min_obs: int, x: np.ndarray, y: np.ndarray):
+def _chunks(codes: np.ndarray, n: np.ndarray, x: np.ndarray, y: np.ndarray, min_obs: int) -> Iterator[tuple]:
     """Yield (sensors, series) in chunks of sensors with at least `min_obs` values and of about one length."""
     start = np.cumsum(n) - n
     sensors = np.argsort(n, kind="stable")
@@ -193,95 +262,53 @@ def _chunks(codes: np.ndarray, n: np.ndarray, min_obs: int, x: np.ndarray, y: np
         sensors = sensors[part.size :]
         there = np.arange(n[part[-1]]) < n[part][:, None]
         rows = np.where(there, start[part][:, None] + np.arange(there.shape[1]), 0)
-        yield part, Series(np.where(there, x[rows], 0.0), np.where(there, y[rows], 0.0), n[part])
-
-
-def _estimate(metric: str, series: Series) -> np.ndarray:
-    score = METRICS["pearson_r" if metric == "anomaly_r" else metric]
-    return score(series.x, series.y, dim=-1, mask=series.there)
+        yield part, _Series(np.where(there, x[rows], 0.0), np.where(there, y[rows], 0.0), n[part])
 
 
 def _all_intervals(
-    metric: str,
-    codes: np.ndarray,
-    k: int,
-    time_ms: np.ndarray | None,
-    x: np.ndarray,
-    y: np.ndarray,
-    *,
-    method: str,
-    level: float,
-    n_boot: int,
-    block_length: int | str,
-    seed: int,
-    min_obs: int,
-    keep_replicates: bool = False,
-) -> dict[str, Any]:
+    one: Metric, codes: np.ndarray, k: int, time_ms: np.ndarray | None, x: np.ndarray, y: np.ndarray, o: _Options
+) -> pd.DataFrame:
     """Interval of one metric for every sensor of pairs in order of sensor and time."""
+    if o.method == "assume_independent" and one.name not in _ANALYTIC:
+        raise ParameterError(o.who, f"no analytic interval of {one.name}", got=one.name, expected=_ANALYTIC)
+    min_obs = max(o.min_obs, 4)
     infinite = np.bincount(codes[~(np.isfinite(x) & np.isfinite(y))], minlength=k) > 0
     keep = ~infinite[codes]
-    codes, x, y = _series(metric, codes[keep], None if time_ms is None else time_ms[keep], x[keep], y[keep])
+    codes, x, y = codes[keep], x[keep], y[keep]
+    if one.of == "anomalies":
+        x, y = (group_anomaly(codes, time_ms[keep], v) for v in (x, y))
+        keep = ~np.isnan(x)
+        codes, x, y = codes[keep], x[keep], y[keep]
     n = np.bincount(codes, minlength=k)
-    out: dict[str, Any] = {name: np.full(k, np.nan) for name in ("value", "low", "high")}
-    out["n"], out["block_length"] = n, np.zeros(k, dtype=int)
-    out["note"] = np.array([f"{one} pairs, fewer than min_obs={min_obs}" if one < min_obs else "" for one in n], object)
-    out["note"][infinite] = "an infinite value among the pairs"
-    out["replicates"] = np.full((k, n_boot), np.nan) if keep_replicates else None
-    for sensors, series in _chunks(codes, n, min_obs, x, y):
-        out["value"][sensors] = _estimate(metric, series)
-        reason = undefined(metric, series)
-        if block_length != "auto":
-            reason[(series.n < 2 * block_length) & (reason == "")] = f"fewer pairs than two blocks of {block_length}"
-        out["note"][sensors] = reason
+    value, low, high = (np.full(k, np.nan) for _ in range(3))
+    length = np.zeros(k, dtype=int)
+    note = np.array([f"{m} pairs, fewer than min_obs={min_obs}" if m < min_obs else "" for m in n], object)
+    note[infinite] = "an infinite value among the pairs"
+    for sensors, series in _chunks(codes, n, x, y, min_obs):
+        value[sensors] = _estimate(one, series)
+        note[sensors] = reason = _undefined(one, series)
         good = np.flatnonzero(reason == "")
         if not good.size:
             continue
-        sensors, series = sensors[good], series.take(good)
-        if method == "assume_independent":
-            d = np.where(series.there, series.x - series.y, np.nan)
-            sd = np.nanstd(d, axis=1, ddof=1)
-            out["low"][sensors], out["high"][sensors] = _analytic(metric, out["value"][sensors], sd, series.n, level)
-            continue
-        result = _block_intervals(
-            metric,
-            series,
-            level=level,
-            n_boot=n_boot,
-            block_length=block_length,
-            seed=seed,
-            keep_replicates=keep_replicates,
-        )
-        out["low"][sensors], out["high"][sensors] = result.low, result.high
-        out["block_length"][sensors], out["note"][sensors] = result.length, result.note
-        if keep_replicates:
-            out["replicates"][sensors] = result.replicates
-    return out
-
-
-def _prepare(who: str, table: pd.DataFrame, by: str, observed: str, predicted: str, time: str | None) -> tuple:
-    """Pairs of a table in order of sensor and time, and the labels of the sensors."""
-    if time is None:
-        raise ParameterError(who, "the order of the values in time is not known", next_step="Name the time column")
-    time_ms = check_table(table, who=who, by=[by], observed=observed, predicted=predicted, time=time)
-    codes, labels = encode(table, [by])
-    order = no_duplicates(who, codes, time_ms, labels)
-    x, y = (table[c].to_numpy("float64", na_value=np.nan) for c in (predicted, observed))
-    order = order[~(np.isnan(x) | np.isnan(y))[order]]
-    return codes[order], labels, time_ms[order], x[order], y[order]
+        sensors, series = sensors[good], _Series(series.x[good], series.y[good], series.n[good])
+        if o.method == "assume_independent":
+            low[sensors], high[sensors] = _analytic(one, value[sensors], series, o)
+        elif one.smooth is not None:
+            low[sensors], high[sensors], length[sensors], note[sensors] = _smooth_intervals(one.smooth, series, o)
+        else:
+            found = _drawn_intervals(one, series, value[sensors], o)
+            low[sensors], high[sensors], length[sensors], note[sensors] = found
+    found = {"value": value, "low": low, "high": high, "n": n, "block_length": length}
+    return pd.DataFrame(found | {"method": o.method, "level": o.level, "note": note})
 
 
 def score_intervals(
     table: pd.DataFrame,
     *,
-    metrics: Sequence[str] | str = ("ubrmse", "bias", "pearson_r"),
-    by: str = "sensor_id",
-    observed: str = "observed",
-    predicted: str = "predicted",
-    time: str = "time",
+    metrics: MetricLike | Iterable[MetricLike] = ("ubrmse", "bias", "pearson_r"),
     method: str = "block_bootstrap",
     level: float = 0.95,
     n_boot: int = 1000,
-    block_length: int | str = "auto",
     seed: int = 0,
     min_obs: int = MIN_OBS,
 ) -> pd.DataFrame:
@@ -289,26 +316,25 @@ def score_intervals(
 
     Parameters
     ----------
-    table, by, observed, predicted, time
+    table : DataFrame
         As in `score_table`. Blocks run over the pairs that are there, in order of time.
-    metrics : sequence of str
-        From `BLOCK_METRICS`, or `ANALYTIC_METRICS` with ``method="assume_independent"``.
+    metrics : name, function or Metric, or several
+        With ``method="assume_independent"`` only bias, ubrmse, pearson_r and spearman_r. An own function is called
+        `n_boot` times a sensor.
     method : {"block_bootstrap", "assume_independent"}
         See the module's description.
     level : float
         Nominal coverage.
     n_boot, seed : int
         Replicates, and the seed that makes them repeat. A sensor's interval does not depend on the other sensors.
-    block_length : "auto" or int
-        Values in a block. An int is used for all sensors, as given.
     min_obs : int
         Sensors with fewer pairs get NaN.
 
     Returns
     -------
     DataFrame
-        One row a sensor and metric: `by`, ``metric``, ``value``, ``low``, ``high``, ``n``, ``block_length`` (0 where there
-        are no blocks), ``method``, ``level``, and ``note``: why there is no interval, or what to beware of.
+        One row a sensor and metric: ``sensor_id``, ``metric``, ``value``, ``low``, ``high``, ``n``, ``block_length`` (0 where
+        there are no blocks), ``method``, ``level``, and ``note``: why there is no interval, or what to beware of.
 
     Raises
     ------
@@ -316,95 +342,34 @@ def score_intervals(
         On an unknown metric, method or option; on a table that `score_table` would refuse.
     """
     who = "score_intervals"
-    names = _check_options(who, metrics, method, level, n_boot, block_length, seed)
-    floor = max(int(min_obs), 4)
-    codes, labels, time_ms, x, y = _prepare(who, table, by, observed, predicted, time)
+    options = _Options(who, method, level, n_boot, seed, min_obs)
+    chosen, pairs = metric_list(metrics), Pairs(table, who)
     parts = []
-    for metric in names:
-        found = _all_intervals(
-            metric,
-            codes,
-            len(labels),
-            time_ms,
-            x,
-            y,
-            method=method,
-            level=level,
-            n_boot=int(n_boot),
-            block_length=block_length,
-            seed=int(seed),
-            min_obs=floor,
-        )
-        part = labels.assign(metric=metric, **{c: found[c] for c in ("value", "low", "high", "n", "block_length")})
-        parts.append(part.assign(method=method, level=level, note=found["note"]))
+    for one in chosen:
+        found = _all_intervals(one, pairs.codes, len(pairs.sensors), pairs.time_ms, pairs.x, pairs.y, options)
+        parts.append(pd.concat([pairs.sensors.assign(metric=one.name), found], axis=1))
     return pd.concat(parts, ignore_index=True)
-
-
-def block_replicates(
-    table: pd.DataFrame,
-    metric: str,
-    *,
-    by: str = "sensor_id",
-    observed: str = "observed",
-    predicted: str = "predicted",
-    time: str = "time",
-    n_boot: int = 1000,
-    block_length: int | str = "auto",
-    seed: int = 0,
-    min_obs: int = MIN_OBS,
-) -> pd.DataFrame:
-    """Block-bootstrap replicates of one score of every sensor, for the second stage of `average_interval`.
-
-    Parameters as `score_intervals`.
-
-    Returns
-    -------
-    DataFrame, shape (n_sensors, n_boot)
-        Indexed by `by`; NaN for a sensor without an interval.
-    """
-    who = "block_replicates"
-    names = _check_options(who, metric, "block_bootstrap", 0.95, n_boot, block_length, seed)
-    codes, labels, time_ms, x, y = _prepare(who, table, by, observed, predicted, time)
-    found = _all_intervals(
-        names[0],
-        codes,
-        len(labels),
-        time_ms,
-        x,
-        y,
-        method="block_bootstrap",
-        level=0.95,
-        n_boot=int(n_boot),
-        block_length=block_length,
-        seed=int(seed),
-        min_obs=max(int(min_obs), 4),
-        keep_replicates=True,
-    )
-    return pd.DataFrame(found["replicates"], index=pd.Index(labels[by], name=by))
 
 
 def interval(
     pred: Any,
     obs: Any,
-    metric: str = "ubrmse",
+    score: MetricLike = "ubrmse",
     *,
-    mask: Any = None,
     method: str = "block_bootstrap",
     level: float = 0.95,
     n_boot: int = 1000,
-    block_length: int | str = "auto",
     seed: int = 0,
-    min_obs: int = MIN_OBS,
 ) -> Interval:
     """Confidence interval of a score of one series in order of time.
 
     Parameters
     ----------
     pred, obs : array-like, shape (n,)
-        In order of time. Pairs with NaN, or with False in `mask`, are left out.
-    metric : str
-        From `BLOCK_METRICS` (but ``anomaly_r``, which needs times: use `score_intervals`) or `ANALYTIC_METRICS`.
-    mask, method, level, n_boot, block_length, seed, min_obs
+        In order of time. Pairs with NaN are left out; 13 must be there.
+    score : str, function or Metric
+        Not ``anomaly_r``, which needs times: use `score_intervals`.
+    method, level, n_boot, seed
         As in `score_intervals`.
 
     Returns
@@ -420,30 +385,14 @@ def interval(
     True
     """
     who = "interval"
-    names = _check_options(who, metric, method, level, n_boot, block_length, seed)
+    one, options = metric(score), _Options(who, method, level, n_boot, seed, MIN_OBS)
     x, y = np.asarray(pred, "float64"), np.asarray(obs, "float64")
     if x.ndim != 1 or x.shape != y.shape:
         raise ContractError(who, "the series are not of one shape (n,)", got=(x.shape, y.shape))
-    if names[0] == "anomaly_r":
-        raise ParameterError(who, "'anomaly_r' needs times", next_step="Use score_intervals on a table with times")
+    if one.of == "anomalies":
+        raise ParameterError(who, f"{one.name!r} needs times", next_step="Use score_intervals on a table with times")
     ok = ~(np.isnan(x) | np.isnan(y))
-    if mask is not None:
-        if np.shape(mask) != x.shape:
-            raise ContractError(who, "the mask has another shape", got=np.shape(mask), expected=x.shape)
-        ok &= np.asarray(mask, bool)
-    found = _all_intervals(
-        names[0],
-        np.zeros(int(ok.sum()), int),
-        1,
-        None,
-        x[ok],
-        y[ok],
-        method=method,
-        level=level,
-        n_boot=int(n_boot),
-        block_length=block_length,
-        seed=int(seed),
-        min_obs=max(int(min_obs), 4),
+    row = _all_intervals(one, np.zeros(int(ok.sum()), int), 1, None, x[ok], y[ok], options).iloc[0]
+    return Interval(
+        float(row["value"]), float(row["low"]), float(row["high"]), level, method, int(row["n"]), row["note"]
     )
-    value, low, high = (float(found[c][0]) for c in ("value", "low", "high"))
-    return Interval(value, low, high, level, method, int(found["n"][0]), str(found["note"][0]))

@@ -29,6 +29,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from smnb.contract import ContractError, ParameterError
 from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_ranks
@@ -36,9 +37,6 @@ from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_ranks
 Array: TypeAlias = np.ndarray | xr.DataArray
 Dim: TypeAlias = Hashable | Iterable[Hashable] | None
 
-#: Scores that Fisher's z applies to.
-CORRELATIONS = ("pearson_r", "spearman_r", "anomaly_r")
-_NRMSE_BY = ("joint_range", "observed_range", "observed_std", "observed_mean")
 #: A standard deviation below this part of the mean is rounding, not variation (SciPy's own limit).
 CONSTANT = 1e-13
 
@@ -68,36 +66,21 @@ def _centred(values: np.ndarray, ok: np.ndarray, n: np.ndarray) -> tuple[np.ndar
     return member[..., 0] + shift, deviation
 
 
-def rmse_from(m: Any) -> np.ndarray:
-    """RMSE from pair moments."""
-    return np.sqrt(m.dd + m.bias**2)
-
-
 def pearson_from(m: Any) -> np.ndarray:
     """Pearson's R from pair moments; NaN where a side is constant."""
     r = np.clip(m.xy / (np.sqrt(m.xx) * np.sqrt(m.yy)), -1.0, 1.0)
     return np.where(m.x_constant | m.y_constant, np.nan, r)
 
 
-def r2_from(m: Any) -> np.ndarray:
-    """1 - SSE/SST from pair moments; NaN where the observations are constant."""
-    return np.where(m.y_constant, np.nan, 1.0 - (m.dd + m.bias**2) / m.yy)
-
-
-def slope_from(m: Any) -> np.ndarray:
-    """Least-squares slope of prediction on observation from pair moments."""
-    return np.where(m.y_constant, np.nan, m.xy / m.yy)
-
-
-#: Scores that need nothing but the pair moments.
+#: Scores from the moments of pairs, of `PairMoments` or of the groups of a table.
 FROM_MOMENTS: dict[str, Callable[[Any], np.ndarray]] = {
     "bias": lambda m: m.bias,
-    "rmse": rmse_from,
+    "rmse": lambda m: np.sqrt(m.dd + m.bias**2),
     "ubrmse": lambda m: np.sqrt(m.dd),
     "pearson_r": pearson_from,
-    "r2": r2_from,
+    "r2": lambda m: np.where(m.y_constant, np.nan, 1.0 - (m.dd + m.bias**2) / m.yy),
     "r2_pearson": lambda m: pearson_from(m) ** 2,
-    "slope": slope_from,
+    "slope": lambda m: np.where(m.y_constant, np.nan, m.xy / m.yy),
 }
 
 
@@ -218,8 +201,8 @@ def _mask_like(who: str, mask: Array, pred: xr.DataArray) -> xr.DataArray:
     return mask.broadcast_like(pred).transpose(*pred.dims)
 
 
-def _score(name: str) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
-    return lambda x, y, ok: FROM_MOMENTS[name](PairMoments(x, y, ok))
+def _score(name: str, pred: Array, obs: Array, dim: Dim, mask: Array | None, min_obs: int) -> Any:
+    return _reduce(name, lambda x, y, ok: FROM_MOMENTS[name](PairMoments(x, y, ok)), pred, obs, dim, mask, min_obs)
 
 
 def n_obs(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 1) -> Any:
@@ -238,12 +221,12 @@ def bias(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None,
     >>> round(float(bias(np.array([0.2, 0.3, np.nan]), np.array([0.1, 0.3, 0.5]))), 3)
     0.05
     """
-    return _reduce("bias", _score("bias"), pred, obs, dim, mask, min_obs)
+    return _score("bias", pred, obs, dim, mask, min_obs)
 
 
 def rmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
     """Root of the mean squared difference (divisor n), in the units of the data."""
-    return _reduce("rmse", _score("rmse"), pred, obs, dim, mask, min_obs)
+    return _score("rmse", pred, obs, dim, mask, min_obs)
 
 
 def ubrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
@@ -255,12 +238,12 @@ def ubrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = Non
     >>> bool(np.isclose(rmse(pred, obs) ** 2, ubrmse(pred, obs) ** 2 + bias(pred, obs) ** 2))
     True
     """
-    return _reduce("ubrmse", _score("ubrmse"), pred, obs, dim, mask, min_obs)
+    return _score("ubrmse", pred, obs, dim, mask, min_obs)
 
 
 def pearson_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
     """Pearson's correlation; NaN where either series is constant."""
-    return _reduce("pearson_r", _score("pearson_r"), pred, obs, dim, mask, min_obs)
+    return _score("pearson_r", pred, obs, dim, mask, min_obs)
 
 
 def r2(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
@@ -269,12 +252,12 @@ def r2(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, m
     Paper 002 (Hu, Xu and Yu 2018) reports an R² without saying whether it means this or `r2_pearson`. The two differ
     unless the predictions are unbiased with the right slope, so a comparison with that paper should give both.
     """
-    return _reduce("r2", _score("r2"), pred, obs, dim, mask, min_obs)
+    return _score("r2", pred, obs, dim, mask, min_obs)
 
 
 def r2_pearson(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
     """Square of Pearson's correlation, in [0, 1]; blind to bias and to slope (see `r2`)."""
-    return _reduce("r2_pearson", _score("r2_pearson"), pred, obs, dim, mask, min_obs)
+    return _score("r2_pearson", pred, obs, dim, mask, min_obs)
 
 
 def slope(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
@@ -283,40 +266,16 @@ def slope(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None
     Below 1 the predictions have too small a range. Noise in the observations lowers it too (regression dilution), so 1 is
     not reached against noisy in-situ data even by the truth. NaN where the observations are constant.
     """
-    return _reduce("slope", _score("slope"), pred, obs, dim, mask, min_obs)
+    return _score("slope", pred, obs, dim, mask, min_obs)
 
 
-def nrmse(
-    pred: Array,
-    obs: Array,
-    *,
-    dim: Dim = None,
-    mask: Array | None = None,
-    min_obs: int = 2,
-    normalise_by: str = "joint_range",
-) -> Any:
-    """RMSE over a scale of the data, dimensionless; NaN where that scale is 0.
-
-    Parameters
-    ----------
-    pred, obs, dim, mask, min_obs
-        As in the module's description.
-    normalise_by : {"joint_range", "observed_range", "observed_std", "observed_mean"}
-        ``joint_range`` is the range of both series together, which is what pytesmo's nrmsd divides by.
-    """
-    if normalise_by not in _NRMSE_BY:
-        raise ParameterError("nrmse", "unknown 'normalise_by'", got=normalise_by, expected=_NRMSE_BY)
+def nrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+    """RMSE over the range of both series together (as pytesmo's nrmsd), dimensionless; NaN where that is 0."""
 
     def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
-        moments = PairMoments(x, y, ok)
-        if normalise_by == "observed_std":
-            scale = np.where(moments.y_constant, np.nan, np.sqrt(moments.yy))
-        elif normalise_by == "observed_mean":
-            scale = moments.y_mean
-        else:
-            low, high = (np.minimum(x, y), np.maximum(x, y)) if normalise_by == "joint_range" else (y, y)
-            scale = np.where(ok, high, -np.inf).max(-1) - np.where(ok, low, np.inf).min(-1)
-        return rmse_from(moments) / np.where(scale == 0, np.nan, scale)
+        highest = np.where(ok, np.maximum(x, y), -np.inf).max(-1)
+        scale = highest - np.where(ok, np.minimum(x, y), np.inf).min(-1)
+        return FROM_MOMENTS["rmse"](PairMoments(x, y, ok)) / np.where(scale == 0, np.nan, scale)
 
     return _reduce("nrmse", kernel, pred, obs, dim, mask, min_obs)
 
@@ -417,17 +376,32 @@ class AnomalyMoments(PairMoments):
         self.y_constant = ~(self.yy > 1e-28)
 
 
-#: All scores by name.
-METRICS: dict[str, Callable[..., Any]] = {
-    "bias": bias,
-    "rmse": rmse,
-    "ubrmse": ubrmse,
-    "pearson_r": pearson_r,
-    "spearman_r": spearman_r,
-    "r2": r2,
-    "r2_pearson": r2_pearson,
-    "anomaly_r": anomaly_r,
-    "slope": slope,
-    "nrmse": nrmse,
-    "n_obs": n_obs,
-}
+def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
+    """Score the pairs of one image or series at once: how many, bias, RMSE, ubRMSE and Pearson's correlation.
+
+    All pairs count: choose the valid ones beforehand. With a NaN among them all scores are NaN, so that no two methods are
+    ever scored on different pixels unnoticed.
+
+    Returns
+    -------
+    dict of str to float
+        ``n``, ``bias``, ``rmse`` and ``ubrmse`` in the values' units, and ``r``, NaN where a side is constant. All scores of
+        no pairs are NaN.
+
+    Raises
+    ------
+    ContractError
+        If shapes differ.
+
+    Examples
+    --------
+    >>> {name: round(value, 3) for name, value in pair_scores([0.2, 0.3, 0.4], [0.1, 0.2, 0.4]).items()}
+    {'n': 3, 'bias': 0.067, 'rmse': 0.082, 'ubrmse': 0.047, 'r': 0.982}
+    """
+    x, y = _shape_check("pair_scores", np.asarray(pred, "float64"), np.asarray(obs, "float64"))
+    names = {"bias": "bias", "rmse": "rmse", "ubrmse": "ubrmse", "r": "pearson_r"}
+    if not x.size:
+        return {"n": 0} | dict.fromkeys(names, np.nan)
+    m = PairMoments(x.ravel(), y.ravel(), np.ones(x.size, dtype=bool))
+    with np.errstate(invalid="ignore", divide="ignore"):  # a constant side has no correlation
+        return {"n": x.size} | {short: float(FROM_MOMENTS[name](m)) for short, name in names.items()}

@@ -59,68 +59,21 @@ class Smooth:
     """From that scale to the score's own."""
     flips: bool = False
     """Whether `back` decreases."""
+    centred: bool = False
+    """Whether it does not depend on the difference of the means, so that each side may be centred on its own."""
+
+
+def _same(v: np.ndarray) -> np.ndarray:
+    return v
 
 
 #: By the score's name.
 SMOOTH: dict[str, Smooth] = {
-    "bias": Smooth("difference", _bias, lambda v: v),
+    "bias": Smooth("difference", _bias, _same),
     "rmse": Smooth("difference", _log_rmse, np.exp),
-    "ubrmse": Smooth("difference", _log_ubrmse, np.exp),
-    "pearson_r": Smooth("pair", _z_of_r, np.tanh),
-    "anomaly_r": Smooth("pair", _z_of_r, np.tanh),
+    "ubrmse": Smooth("difference", _log_ubrmse, np.exp, centred=True),
+    "pearson_r": Smooth("pair", _z_of_r, np.tanh, centred=True),
+    "anomaly_r": Smooth("pair", _z_of_r, np.tanh, centred=True),
     "r2": Smooth("pair", _log_unexplained, lambda v: 1.0 - np.exp(v), flips=True),
-    "slope": Smooth("pair", _slope, lambda v: v),
+    "slope": Smooth("pair", _slope, _same, centred=True),
 }
-
-
-@dataclass(frozen=True)
-class Series:
-    """Series of several sensors in order of time, ``(s, longest)``, zero after their own `n` values."""
-
-    x: np.ndarray
-    y: np.ndarray
-    n: np.ndarray
-
-    @property
-    def there(self) -> np.ndarray:
-        """Which entries are values, ``(s, longest)``."""
-        return np.arange(self.x.shape[1]) < self.n[:, None]
-
-    def take(self, rows: np.ndarray) -> Series:
-        """Return some of the series."""
-        return Series(self.x[rows], self.y[rows], self.n[rows])
-
-
-def features_of(kind: str, series: Series, *, centre: bool) -> np.ndarray:
-    """Features ``(p, s, longest)``; a shift common to both sides leaves every score as it is."""
-    there, n = series.there, series.n[:, None]
-
-    def centred(a: np.ndarray) -> np.ndarray:
-        return np.where(there, a - a.sum(1, keepdims=True) / n, 0.0)
-
-    if kind == "difference":
-        d = series.x - series.y
-        d = centred(d) if centre else d
-        return np.stack([d, d * d])
-    y = centred(series.y)
-    # where no score depends on the difference of the means, each side is centred on its own
-    x = centred(series.x) if centre else np.where(there, series.x - series.y.sum(1, keepdims=True) / n, 0.0)
-    return np.stack([x, y, x * x, y * y, x * y])
-
-
-def undefined(metric: str, series: Series) -> np.ndarray:
-    """Reason for each series why the score has no interval, or an empty string."""
-    reason = np.full(len(series.n), "", dtype=object)
-
-    def constant(a: np.ndarray, size: np.ndarray) -> np.ndarray:
-        spread = np.where(series.there, a, -np.inf).max(1) - np.where(series.there, a, np.inf).min(1)
-        return spread <= 1e-13 * size
-
-    x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
-    if metric in ("pearson_r", "anomaly_r", "spearman_r"):
-        reason[constant(series.x, x_size)] = "the predictions are constant"
-    if metric in ("pearson_r", "anomaly_r", "spearman_r", "r2", "slope"):
-        reason[constant(series.y, y_size)] = "the observations are constant"
-    if metric in ("rmse", "ubrmse", "bias", "r2"):
-        reason[constant(series.x - series.y, np.maximum(x_size, y_size))] = "the differences are constant"
-    return reason

@@ -32,10 +32,9 @@ from smnb.plots.matrix import map_matrix
 from smnb.plots.methods import method_scores
 from smnb.plots.places import image_samples, sensor_map
 from smnb.plots.profile import calendar, count_bars, grouped_bars, month_bars, sensor_series, share_table
-from smnb.plots.scores import METRIC_LABELS, prediction_series, score_boxes, score_maps, sorted_scores
+from smnb.plots.scores import prediction_series, score_boxes, score_maps, sorted_scores
 
 __all__ = [
-    "METRIC_LABELS",
     "ImageColumn",
     "calendar",
     "coastlines",

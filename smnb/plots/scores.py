@@ -15,38 +15,25 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from smnb.contract import ContractError, ParameterError, synthetic_label
-from smnb.metrics import METRICS, Interval
+from smnb.metrics import Interval, Metric, metric_list
+from smnb.metrics.registry import MetricLike
 from smnb.plots.charts import LINES
 from smnb.plots.fields import Grid, bar_extend, nice_limits, with_units
 from smnb.plots.maps import STYLE, WIDTH, _graticule, _View, _view, new_figure, panel_title
 from smnb.plots.places import ground
 
-#: What an axis calls a score.
-METRIC_LABELS = {
-    "bias": "Bias",
-    "rmse": "RMSE",
-    "ubrmse": "ubRMSE",
-    "pearson_r": "R",
-    "spearman_r": "Spearman's R",
-    "r2": "R²",
-    "r2_pearson": "Squared R",
-    "anomaly_r": "Anomaly R",
-    "slope": "Slope",
-    "nrmse": "nRMSE",
-}
-_IN_UNITS = ("bias", "rmse", "ubrmse")
 _MARKERS = "osD^vP"
 #: A few stations with the same few sensors would hide one another's boxes.
 _MOST_STRATA = 14
 
 
-def _label(metric: str) -> str:
-    return with_units(METRIC_LABELS[metric], "m3 m-3") if metric in _IN_UNITS else METRIC_LABELS[metric]
+def _label(one: Metric) -> str:
+    return one.title if one.units == "1" else with_units(one.title, one.units)
 
 
-def _check(who: str, scores: Mapping[str, pd.DataFrame], needed: Sequence[str], metric: str) -> None:
-    if metric not in METRICS or metric not in METRIC_LABELS:
-        raise ParameterError(who, "unknown metric", got=metric, expected=sorted(METRIC_LABELS))
+def _check(who: str, scores: Mapping[str, pd.DataFrame], needed: Sequence[str], wanted: MetricLike) -> Metric:
+    (one,) = metric_list(wanted)
+    metric = one.name
     if not scores:
         raise ContractError(who, "there is nothing to draw", expected="a mapping of model to scores")
     for name, table in scores.items():
@@ -59,11 +46,12 @@ def _check(who: str, scores: Mapping[str, pd.DataFrame], needed: Sequence[str], 
             raise ContractError(
                 who, f"no sensor of {name!r} has a score", got=metric, next_step="Look at the column reason"
             )
+    return one
 
 
 def sorted_scores(
     scores: Mapping[str, pd.DataFrame],
-    metric: str = "ubrmse",
+    metric: MetricLike = "ubrmse",
     *,
     averages: Mapping[str, Interval] | None = None,
     title: str = "",
@@ -95,7 +83,8 @@ def sorted_scores(
     ParameterError
         For an unknown metric.
     """
-    _check("sorted_scores", scores, ["sensor_id"], metric)
+    one = _check("sorted_scores", scores, ["sensor_id"], metric)
+    metric = one.name
     first = next(iter(scores.values())).dropna(subset=[metric]).sort_values(metric, kind="stable")
     order = pd.Index(first["sensor_id"].astype(str))
     for table in scores.values():  # sensors that only another model has a score at come last
@@ -116,26 +105,25 @@ def sorted_scores(
             text = name
             if averages and name in averages:
                 mean = averages[name]
-                text += f": mean {mean.value:.3f}"
+                text += f": mean {mean}"
                 axes.axhline(mean.value, color=colour, linestyle=style, linewidth=1.1, zorder=1)
                 if np.isfinite(mean.low):
-                    text += f" [{mean.low:.3f}, {mean.high:.3f}]"
                     axes.axhspan(mean.low, mean.high, color=colour, alpha=0.13, linewidth=0, zorder=0)
             axes.plot(
                 at, value, linestyle="", marker=_MARKERS[i % len(_MARKERS)], markersize=3.2, color=colour, label=text
             )
-        top = _fit_points(axes, scores, metric)
+        top = _fit_points(axes, scores, one)
         cut = _mark_cut(axes, scores, metric, order, shift, top)
         leader = next(iter(scores))
         axes.set(
-            xlabel=f"Sensor, in the order of {METRIC_LABELS[metric]} of {leader}",
-            ylabel=_label(metric),
+            xlabel=f"Sensor, in the order of {one.title} of {leader}",
+            ylabel=_label(one),
             xlim=(0.2, len(order) + 0.8),
         )
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True, min_n_ticks=1))
         axes.grid(axis="y", color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
-        head = title or f"{METRIC_LABELS[metric]} of each sensor"
+        head = title or f"{one.title} of each sensor"
         head += synthetic_label(synthetic) + (f"; {cut} intervals go on above the axis (triangles)" if cut else "")
         figure.text(0.1, 0.985, head, fontsize=10, va="top")
         axes.legend(
@@ -172,7 +160,8 @@ def _mark_cut(
     return cut
 
 
-def _fit_points(axes: Axes, scores: Mapping[str, pd.DataFrame], metric: str) -> float:
+def _fit_points(axes: Axes, scores: Mapping[str, pd.DataFrame], one: Metric) -> float:
+    metric = one.name
     """Limits by the scores and most of the intervals, since a few long ones would flatten the rest; return the top."""
     points = np.concatenate([t[metric].to_numpy("float64") for t in scores.values()])
     low, high = np.nanmin(points), np.nanmax(points)
@@ -181,13 +170,13 @@ def _fit_points(axes: Axes, scores: Mapping[str, pd.DataFrame], metric: str) -> 
             low = min(low, table[f"{metric}_low"].quantile(0.05))
             high = max(high, min(table[f"{metric}_high"].quantile(0.95), high + 0.5 * (high - low)))
     room = 0.05 * max(high - low, 1e-6)
-    axes.set_ylim(0.0 if metric in ("ubrmse", "rmse") else low - room, high + room)
+    axes.set_ylim(0.0 if one.limits[0] == 0.0 else low - room, high + room)
     return float(high + room)
 
 
 def score_maps(
     scores: pd.DataFrame,
-    metrics: Sequence[str] = ("pearson_r", "ubrmse"),
+    metrics: MetricLike | Sequence[MetricLike] = ("pearson_r", "ubrmse"),
     *,
     model: str = "",
     limits: Mapping[str, tuple[float, float]] | None = None,
@@ -221,9 +210,10 @@ def score_maps(
         For an unknown metric.
     """
     who = "score_maps"
-    for metric in metrics:
-        _check(who, {model or "the table": scores}, ["lat", "lon"], metric)
-    places = scores.groupby([scores["lat"].round(3), scores["lon"].round(3)])[list(metrics)].mean()
+    chosen = metric_list(metrics)
+    for one in chosen:
+        _check(who, {model or "the table": scores}, ["lat", "lon"], one)
+    places = scores.groupby([scores["lat"].round(3), scores["lon"].round(3)])[[one.name for one in chosen]].mean()
     lat, lon = (places.index.get_level_values(i).to_numpy("float64") for i in (0, 1))
     view = _view(_area(lat, lon))
     left, bar = 0.55, 1.05
@@ -231,18 +221,18 @@ def score_maps(
     wide = min(WIDTH - left - bar, 3.4 * view.aspect)
     high = wide / view.aspect
     head, foot = 0.3, 0.24
-    total = len(metrics) * (head + high + foot)
+    total = len(chosen) * (head + high + foot)
     with mpl.rc_context(STYLE):
         figure = new_figure(left + wide + bar, total)
-        for i, metric in enumerate(metrics):
+        for i, one in enumerate(chosen):
             bottom = total - (i + 1) * (head + high + foot) + foot
             box = (left, bottom, wide, high)
             axes = ground(figure, [b / s for b, s in zip(box, (left + wide + bar, total) * 2, strict=True)], view)
             _graticule(axes, view, True)
-            name = f"{METRIC_LABELS[metric]} of each sensor" + (f", {model}" if model else "")
-            axes.set_title(panel_title(i if len(metrics) > 1 else None, name, synthetic, wide), loc="left", pad=4)
+            name = f"{one.title} of each sensor" + (f", {model}" if model else "")
+            axes.set_title(panel_title(i if len(chosen) > 1 else None, name, synthetic, wide), loc="left", pad=4)
             _coloured(
-                figure, axes, view, lat, lon, places[metric].to_numpy("float64"), metric, (limits or {}).get(metric)
+                figure, axes, view, lat, lon, places[one.name].to_numpy("float64"), one, (limits or {}).get(one.name)
             )
     return figure
 
@@ -272,17 +262,17 @@ def _coloured(
     lat: np.ndarray,
     lon: np.ndarray,
     value: np.ndarray,
-    metric: str,
+    one: Metric,
     limits: tuple[float, float] | None,
 ) -> None:
     there = np.isfinite(value)
     low, high = limits or nice_limits([value[there]], percentiles=(2.0, 98.0))[:2]
-    high_is_good = metric in ("pearson_r", "spearman_r", "r2", "r2_pearson", "anomaly_r")
-    if metric == "bias" and limits is None:
+    high_is_good = one.better == "high"
+    if one.better == "zero" and limits is None:
         low, high = -max(abs(low), abs(high)), max(abs(low), abs(high))
     elif high_is_good and limits is None:
         high = min(high, 1.0)
-    cmap = "RdBu" if metric == "bias" else "viridis" if high_is_good else "viridis_r"
+    cmap = "RdBu" if one.better == "zero" else "viridis" if high_is_good else "viridis_r"
     xy = view.projection.transform_points(ccrs.PlateCarree(), lon, lat)
     order = np.flatnonzero(there)[np.argsort(value[there] if high_is_good else -value[there])[::-1]]  # bad ones on top
     axes.scatter(
@@ -311,7 +301,7 @@ def _coloured(
     bar_axes = figure.add_axes((place.x1 + 0.1 * inch, place.y0, 0.12 * inch, place.height), label="colorbar")
     extend = bar_extend(bool(value[there].min() < low - 1e-12), bool(value[there].max() > high + 1e-12))
     bar = figure.colorbar(ScalarMappable(Normalize(low, high), cmap), cax=bar_axes, extend=extend, extendfrac=0.03)
-    bar.set_label(_label(metric))
+    bar.set_label(_label(one))
     bar.ax.yaxis.set_label_coords(5.4, 0.5)
     bar.locator = mpl.ticker.MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
     bar.update_ticks()
@@ -454,7 +444,7 @@ def _one_series(axes: Axes, tables: Mapping[str, pd.DataFrame], sensor: str) -> 
 def score_boxes(
     scores: Mapping[str, pd.DataFrame],
     by: Mapping[str, str],
-    metric: str = "ubrmse",
+    metric: MetricLike = "ubrmse",
     *,
     order: Mapping[str, Sequence[str]] | None = None,
     few: int = 5,
@@ -488,7 +478,8 @@ def score_boxes(
     ParameterError
         For an unknown metric.
     """
-    _check("score_boxes", scores, list(by), metric)
+    one = _check("score_boxes", scores, list(by), metric)
+    metric = one.name
     strata = {column: _strata(scores, column, metric, (order or {}).get(column, ())) for column in by}
     head, high, legend = 0.32, 1.75, 0.32 if len(scores) > 1 else 0.05
     feet = [0.5 if len(strata[column]) < 7 else 0.85 for column in by]
@@ -498,9 +489,9 @@ def score_boxes(
         for i, (column, title) in enumerate(by.items()):
             bottom = total - legend - (i + 1) * (head + high) - sum(feet[:i])
             axes = figure.add_axes((0.1, bottom / total, 0.885, high / total))
-            _boxes(axes, scores, column, metric, strata[column], few)
+            _boxes(axes, scores, column, one, strata[column], few)
             axes.set_title(panel_title(i if len(by) > 1 else None, title, synthetic, WIDTH - 0.8), loc="left", pad=4)
-            axes.set_ylabel(_label(metric))
+            axes.set_ylabel(_label(one))
         handles, labels = figure.axes[0].get_legend_handles_labels()
         if len(scores) > 1:
             figure.legend(
@@ -523,7 +514,7 @@ def _strata(scores: Mapping[str, pd.DataFrame], column: str, metric: str, order:
 
 
 def _boxes(
-    axes: Axes, scores: Mapping[str, pd.DataFrame], column: str, metric: str, strata: list[str], few: int
+    axes: Axes, scores: Mapping[str, pd.DataFrame], column: str, one: Metric, strata: list[str], few: int
 ) -> None:
     width = 0.7 / len(scores) * min(1.0, max(len(strata), 1) / 4)
     counts = dict.fromkeys(strata, 0)
@@ -532,7 +523,7 @@ def _boxes(
         offset = (i - (len(scores) - 1) / 2) * width
         labels = table[column].fillna("none").astype(str)
         for k, stratum in enumerate(strata):
-            values = table.loc[labels == stratum, metric].to_numpy("float64")
+            values = table.loc[labels == stratum, one.name].to_numpy("float64")
             values = np.sort(values[np.isfinite(values)])
             counts[stratum] = max(counts[stratum], values.size)
             if values.size >= few:
@@ -568,7 +559,7 @@ def _boxes(
         ticks = [tick.replace("\n", ", ") for tick in ticks]
         axes.set_xticks(range(len(strata)), ticks, fontsize=8.5, rotation=30, ha="right", rotation_mode="anchor")
     axes.set_xlim(-0.6, len(strata) - 0.4)
-    if metric in ("ubrmse", "rmse"):
+    if one.limits[0] == 0.0:
         axes.set_ylim(bottom=0.0)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -10,44 +10,37 @@ import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.metrics import (
-    BLOCK_METRICS,
     DEFAULT_METRICS,
+    METRICS,
     MIN_OBS,
     average_interval,
+    interval_text,
+    metric_list,
     pooled,
     score_intervals,
     score_table,
     triple_collocation,
 )
+from smnb.metrics.registry import MetricLike
 from smnb.sensors.predictions.tables import NEEDED
 from smnb.sensors.strata import STRATA
 
 #: Names of scores in files and on the command line, where they differ from the library's.
-SHORT_NAMES = {"pearson_r": "r", "spearman_r": "spearman"}
-
-
-#: What a score can be at all.
-_POSSIBLE = {
-    "rmse": (0.0, np.inf),
-    "ubrmse": (0.0, np.inf),
-    "pearson_r": (-1.0, 1.0),
-    "spearman_r": (-1.0, 1.0),
-    "anomaly_r": (-1.0, 1.0),
-    "r2": (-np.inf, 1.0),
-}
+SHORT_NAMES = {name: one.short for name, one in METRICS.items() if one.short != name}
 
 
 def keep_possible(table: pd.DataFrame) -> pd.DataFrame:
     """Cut the ends of intervals to what the score can be: a studentised interval of few sensors may go beyond."""
-    ends = {f"{name}_{end}": limits for name, limits in _POSSIBLE.items() for end in ("low", "high")}
+    ends = {f"{name}_{end}": one.limits for name, one in METRICS.items() for end in ("low", "high")}
     return table.assign(**{name: table[name].clip(*limits) for name, limits in ends.items() if name in table})
 
 
 def score_sensors(
     table: pd.DataFrame,
     *,
+    metrics: Sequence[MetricLike] = DEFAULT_METRICS,
     min_obs: int = MIN_OBS,
-    intervals: Sequence[str] = (),
+    intervals: Sequence[MetricLike] = (),
     level: float = 0.95,
     n_boot: int = 1000,
     seed: int = 0,
@@ -58,10 +51,12 @@ def score_sensors(
     ----------
     table : DataFrame
         Predictions.
+    metrics : sequence of names, functions or Metrics
+        Scores.
     min_obs : int
         Sensors with fewer pairs get NaN and the reason.
-    intervals : sequence of str
-        Scores to give ``<score>_low`` and ``<score>_high``, by the block bootstrap in time of
+    intervals : sequence of names, functions or Metrics
+        Those of them to give ``<score>_low`` and ``<score>_high``, by the block bootstrap in time of
         `smnb.metrics.score_intervals`.
     level, n_boot, seed
         Of the intervals.
@@ -76,12 +71,13 @@ def score_sensors(
     ContractError, ParameterError
         As `smnb.metrics.score_table` and `smnb.metrics.score_intervals`.
     """
-    scores = score_table(table, min_obs=min_obs, metrics=DEFAULT_METRICS)
+    scores = score_table(table, min_obs=min_obs, metrics=metrics)
     if intervals:
-        found = score_intervals(table, metrics=list(intervals), level=level, n_boot=n_boot, seed=seed, min_obs=min_obs)
+        names = [one.name for one in metric_list(intervals)]
+        found = score_intervals(table, metrics=intervals, level=level, n_boot=n_boot, seed=seed, min_obs=min_obs)
         for end in ("low", "high"):
             wide = found.pivot(index="sensor_id", columns="metric", values=end)
-            scores = scores.assign(**{f"{name}_{end}": scores["sensor_id"].map(wide[name]) for name in intervals})
+            scores = scores.assign(**{f"{name}_{end}": scores["sensor_id"].map(wide[name]) for name in names})
     others = [name for name in table.columns if name not in (*NEEDED, *scores.columns)]
     groups = table.groupby("sensor_id", observed=True)
     constant = [name for name in others if groups[name].nunique(dropna=False).max() == 1]
@@ -129,7 +125,7 @@ def summary_rows(
         for name in DEFAULT_METRICS:
             found = average_interval(scores[name], how=how, clusters=labels, level=level, n_boot=n_boot, seed=seed)
             row[name] = found.value
-            if intervals and name in BLOCK_METRICS:
+            if intervals and METRICS[name].smooth:
                 row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
         rows.append({**row, "reason": "" if scored.any() else "no sensor has a score"})
     whole = pooled(table, metrics=DEFAULT_METRICS)
@@ -151,11 +147,7 @@ def printed_means(
     """
     rows = {model: table.set_index("kind").loc["mean"] for model, table in averages.items()}
     text = {
-        name: [
-            f"{row[name]:.3f}"
-            + (f" [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]" if f"{name}_low" in row else "")
-            for row in rows.values()
-        ]
+        name: [interval_text(*(row.get(f"{name}{end}") for end in ("", "_low", "_high"))) for row in rows.values()]
         for name in metrics
     }
     return pd.DataFrame(text, index=pd.Index(list(rows), name="model"))

@@ -8,7 +8,7 @@ Batchu et al. 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, Table
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 
 import numpy as np
@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
-from smnb.metrics import METRICS, average_interval
+from smnb.metrics import average_interval, metric_list
+from smnb.metrics.registry import MetricLike
 from smnb.sensors.land_cover import CCI_GROUPS, CGLS_GROUPS, OUTSIDE, land_cover_codes, land_cover_group
 
 #: Columns of strata, in the order of paper 004's tables.
@@ -253,7 +254,7 @@ def stratify(
     scores: pd.DataFrame,
     by: str,
     *,
-    metrics: Sequence[str] | str = ("ubrmse", "rmse", "pearson_r"),
+    metrics: MetricLike | Iterable[MetricLike] = ("ubrmse", "rmse", "pearson_r"),
     order: Sequence[str] | None = None,
     how: str = "mean",
     intervals: bool = True,
@@ -271,7 +272,7 @@ def stratify(
         One row a sensor: scores, as from `smnb.metrics.score_table`, and the stratum's column.
     by : str
         The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
-    metrics : sequence of str
+    metrics : name, function or Metric, or several
         Columns to average; by default those of the paper's tables.
     order : sequence of str, optional
         Strata in the order of the table, those without any sensor included; others that occur come after it,
@@ -312,7 +313,7 @@ def stratify(
     2    Clay  Clay*   True          0         0     NaN
     """
     who = "stratify"
-    names = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    names = tuple(one.name for one in metric_list(metrics))
     _check(who, scores, by, names, sensor)
     if clusters is not None and clusters not in scores.columns:
         raise ContractError(
@@ -342,9 +343,6 @@ def stratify(
 def _check(who: str, scores: pd.DataFrame, by: str, metrics: Sequence[str], sensor: str) -> None:
     if not isinstance(scores, pd.DataFrame) or scores.empty:
         raise ContractError(who, "there are no scores", expected="one row a sensor, from score_table")
-    unknown = [metric for metric in metrics if metric not in METRICS]
-    if unknown or not metrics:
-        raise ParameterError(who, f"unknown metric {unknown}", got=list(metrics), expected=sorted(METRICS))
     missing = [column for column in (by, *metrics) if column not in scores.columns]
     if missing:
         raise ContractError(

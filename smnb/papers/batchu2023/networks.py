@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError, RunError
+from smnb.metrics import interval_text
 from smnb.papers.batchu2023.data import FULL_MODEL, PRODUCTS
 from smnb.papers.batchu2023.pictures import folder_name
 from smnb.papers.tables import PublishedTable, published
@@ -157,10 +158,7 @@ def comparable(scores: pd.DataFrame, table: PublishedTable, *, model: str, metri
 
 def _texts(scores: pd.DataFrame, metric: str) -> pd.Series:
     def text(row: pd.Series) -> str:
-        if pd.isna(row[metric]):
-            return ""
-        low, high = row.get(f"{metric}_low"), row.get(f"{metric}_high")
-        interval = "" if low is None or pd.isna(low) else f" [{low:.3f}, {high:.3f}]"
-        return f"{row[metric]:.3f}{interval} ({int(row['n_scored'])})"
+        said = interval_text(*(row.get(f"{metric}{end}") for end in ("", "_low", "_high")))
+        return said and f"{said} ({int(row['n_scored'])})"
 
     return pd.Series({str(row["network"]): text(row) for _, row in scores.iterrows()})

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from smnb.contract import ParameterError
-from smnb.metrics import MIN_OBS, compare
-from smnb.sensors.predictions import SHORT_NAMES, score_sensors, summary_rows
+from smnb.metrics import MIN_OBS, compare, interval_text, metric
+from smnb.sensors.predictions import score_sensors, summary_rows
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
@@ -53,7 +53,7 @@ def results_table(
             cluster = _labels(scores, clusters, "results_table")
             mean = summary_rows(table, scores, intervals=True, clusters=cluster, n_boot=n_boot, seed=seed).iloc[0]
             for score in SCORES:
-                short = SHORT_NAMES.get(score, score)
+                short = metric(score).short
                 for end in ("", "_low", "_high"):
                     row[f"{side}_{short}{end}"] = mean.get(f"{score}{end}", float("nan"))
             row[f"{side}_n_sensors"], row[f"{side}_n"] = mean["n_sensors"], mean["n"]
@@ -72,10 +72,7 @@ def printed_results(results: pd.DataFrame, *, intervals: bool = True) -> pd.Data
     columns = [name for name in results.columns if f"{name}_low" in results.columns]
 
     def text(row: pd.Series, name: str) -> str:
-        if pd.isna(row[name]):
-            return ""
-        low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return f"{row[name]:.3f}" + (f" [{low:.3f}, {high:.3f}]" if intervals and not pd.isna(low) else "")
+        return interval_text(*(row[f"{name}{end}"] for end in (("", "_low", "_high") if intervals else ("",))))
 
     shown = {name: [text(row, name) for _, row in results.iterrows()] for name in columns}
     return pd.DataFrame(shown, index=results.index)
@@ -121,22 +118,22 @@ def paired_differences(
         labels = labels[~labels.index.duplicated()]
     rows = []
     for name in (one for one in scores if one != reference):
-        for metric in metrics:
+        for score in metrics:
             found = compare(
                 scores[name],
                 scores[reference],
-                metric,
+                score,
                 names=(name, reference),
                 clusters=labels,
                 n_boot=n_boot,
                 seed=seed,
             )
-            better = 1.0 if metric == "pearson_r" else -1.0
+            better = 1.0 if metric(score).better == "high" else -1.0
             rows.append(
                 {
                     "experiment": name,
                     "reference": reference,
-                    "metric": SHORT_NAMES.get(metric, metric),
+                    "metric": metric(score).short,
                     "value": found.a_value,
                     "reference_value": found.b_value,
                     "difference": found.difference.value,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
+from smnb.metrics import interval_text
 from smnb.papers.tables import published
 from smnb.sensors.land_cover import LAND_COVER_GROUPS
 from smnb.sensors.strata import TEXTURE_CLASSES, stratify
@@ -91,16 +91,11 @@ def printed(
     text = pd.DataFrame(
         {"Sensors": table["n_scored"].astype(str).to_numpy()}, index=pd.Index(table["label"], name=title)
     )
+    form = f".{digits}f"
     for metric in metrics:
         cells = zip(*(table[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
-        text[_METRICS[metric]] = [_cell(*values, digits) for values in cells]
+        text[_METRICS[metric]] = [interval_text(*values, form) or "-" for values in cells]
         text[f"{_METRICS[metric]}, paper"] = [
-            _cell(value, math.nan, math.nan, digits) for value in table[f"paper_{metric}"]
+            interval_text(value, form=form) or "-" for value in table[f"paper_{metric}"]
         ]
     return text
-
-
-def _cell(value: float, low: float, high: float, digits: int) -> str:
-    if not math.isfinite(value):
-        return "-"
-    return f"{value:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if math.isfinite(low) else "")
