@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from smnb.cli import app as cli
 from smnb.cli import scores as cli_scores
 from smnb.metrics import pearson_r, ubrmse
-from smnb.sensors.predictions import write_predictions
+from smnb.sensors import write_predictions
 
 
 @pytest.fixture(autouse=True)

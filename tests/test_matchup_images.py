@@ -25,7 +25,7 @@ from smnb.papers.batchu2023.matchup.cutting import make_tasks
 from smnb.papers.batchu2023.matchup.sources import check_sources
 from smnb.papers.batchu2023.normalisation import normalise
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.sensors.strata import usda_texture
+from smnb.sensors import usda_texture
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
 CROP = 32

@@ -19,7 +19,7 @@ from smnb.papers.batchu2023.normalisation import denormalise, normalise
 from smnb.papers.batchu2023.shared import MapGeometry
 from smnb.papers.batchu2023.store import SampleStore, write_sample_store
 from smnb.papers.tables import compare_with, published
-from smnb.sensors.predictions import write_predictions
+from smnb.sensors import write_predictions
 from smnb.training import TrainingConfig
 
 GEOMETRY = MapGeometry(crop=64, stride=32)

@@ -37,7 +37,7 @@ from smnb.papers.stations import (
     train_release,
 )
 from smnb.papers.stations.series import StationSeries
-from smnb.sensors.predictions import read_predictions
+from smnb.sensors import read_predictions
 
 QUICK = PointTraining(members=1, steps=15, batch_stations=6, encoder_width=8, joint_width=8)
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")

@@ -159,17 +159,12 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
                     next_step="Set it, for instance with rio edit-info",
                 )
             if np.dtype(raster.dtypes[0]).kind not in "iu":
-                raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8 codes")
+                raise FormatError(
+                    who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8 codes"
+                )
             east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
-            column, row = ~raster.transform * (np.asarray(east), np.asarray(north))
-            inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
-            # by block of the file, so that each is decoded once
-            height, width = raster.block_shapes[0]
-            order = np.lexsort((column // width, row // height))
-            order = order[inside[order]]
-            points = zip(np.asarray(east)[order], np.asarray(north)[order], strict=True)
-            values = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in raster.sample(points, 1, masked=True)]
-            codes[finite[order]] = values
+            pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
+            codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
     except rasterio.errors.RasterioError as error:
         raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
     return codes

@@ -239,7 +239,6 @@ def match_tables(
     value: str,
     window: str | np.timedelta64 | pd.Timedelta | timedelta,
     method: str = "nearest",
-    carry: Sequence[str] = (),
     name: str | None = None,
 ) -> tuple[pd.DataFrame, TimeMatch]:
     """Match two long tables of many sensors at once.
@@ -252,36 +251,30 @@ def match_tables(
         Column of `right` to match; rows where it is NaN are passed over.
     window, method
         As `match_in_time`.
-    carry : sequence of str
-        Further columns of `right` to bring along from the matched row, e.g. the flag; only for ``nearest``.
     name : str, optional
         Name of the new column; default that of `value`.
 
     Returns
     -------
     DataFrame, TimeMatch
-        `left` with the columns `name` (NaN unmatched), ``<name>_count``, for ``nearest`` ``<name>_offset``, and those
-        carried; and what was matched, which prints the numbers.
+        `left` with the columns `name` (NaN unmatched), ``<name>_count`` and, for ``nearest``, ``<name>_offset``; and what was
+        matched, which prints the numbers and, for ``nearest``, knows the row of `right` (`TimeMatch.index`).
 
     Raises
     ------
     ContractError
         On a missing column, or a column that is in `left` already.
     ParameterError
-        As `match_in_time`, or when `carry` comes with ``mean``.
+        As `match_in_time`.
     """
     who = "match_tables"
     keys = ["sensor_id", "time"]
-    for side, table, columns in (("left", left, keys), ("right", right, [*keys, value, *carry])):
+    for side, table, columns in (("left", left, keys), ("right", right, [*keys, value])):
         missing = [column for column in columns if column not in table.columns]
         if missing:
             raise ContractError(who, f"the {side} table lacks columns {missing}", got=list(map(str, table.columns)))
-    if carry and method == "mean":
-        raise ParameterError(
-            who, "'carry' has no meaning for a mean", got=list(carry), next_step="Use method='nearest'"
-        )
     new = name or value
-    taken = [column for column in (new, f"{new}_count", f"{new}_offset", *carry) if column in left.columns]
+    taken = [column for column in (new, f"{new}_count", f"{new}_offset") if column in left.columns]
     if taken:
         raise ContractError(who, f"the left table has {taken} already", next_step="Pass another name=, or rename them")
     numbers = right[value]
@@ -292,8 +285,4 @@ def match_tables(
     columns: dict[str, Any] = {new: found.values, f"{new}_count": found.count}
     if found.index is not None:
         columns[f"{new}_offset"] = found.offset
-        there = found.index >= 0
-        for column in carry:
-            brought = right[column].take(np.where(there, found.index, 0)) if len(right) else right[column]
-            columns[column] = brought.reset_index(drop=True).where(there).to_numpy() if len(right) else np.nan
     return pd.concat([left, pd.DataFrame(columns, index=left.index, copy=False)], axis=1), found

@@ -259,30 +259,19 @@ def _at_stations(
 
 
 def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFrame:
-    """Strata of the stations of the ten-day table: from an ISMN archive's sensors of the same name, else from the place.
+    """Strata of the stations of the ten-day table, from an ISMN archive's sensors of the same name, else from the place.
 
-    Parameters
-    ----------
-    stations : StationTable
-        From `smnb.loaders.conus_stations.open_station_table`.
-    archive : DataFrame
-        Sensor table of an ISMN archive, from `smnb.loaders.insitu.index_archive`.
-
-    Returns
-    -------
-    DataFrame
-        As `add_strata`, with ``joined`` (whether the archive has the station). A station that it does not have gets the
-        climate by location, the land cover by its NLCD code, and no texture.
-
-    Raises
-    ------
-    ContractError
-        If a station and its namesake in the archive are more than 5 km apart.
+    As `add_strata`, with ``joined`` (whether the archive has the station). A station that it does not have gets the climate
+    by location, the land cover by its NLCD code, and no texture. `ContractError` if two namesakes are more than 5 km apart.
     """
-    keys = ["network", "station"]
-    sensors = archive[archive["variable"] == "soil_moisture"]
-    one = sensors.drop_duplicates(keys).drop(columns=["sensor_id"])
-    found = stations.sensors.merge(one, on=keys, how="left", suffixes=("", "_archive"), indicator=True)
+    sensors = archive[archive["variable"] == "soil_moisture"].drop_duplicates(["network", "station"])
+    found = stations.sensors.merge(
+        sensors.drop(columns="sensor_id"),
+        on=["network", "station"],
+        how="left",
+        suffixes=("", "_archive"),
+        indicator=True,
+    )
     joined = (found["_merge"] == "both").to_numpy()
     apart = great_circle_km(*(found[n].to_numpy(float) for n in ("lat", "lon", "lat_archive", "lon_archive")))
     if (apart[joined] > 5.0).any():
@@ -300,22 +289,12 @@ def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFram
 
 
 def station_predictions(stations: StationTable, block_degrees: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """SMAP at the stations of the ten-day table, as it is and through a line fitted elsewhere.
+    """SMAP at the stations of the ten-day table: ssm/50 as it is, nominal m3 m-3, and through a line fitted elsewhere.
 
-    Parameters
-    ----------
-    stations : StationTable
-        From `smnb.loaders.conus_stations.open_station_table`.
-    block_degrees, seed
-        Of the ten folds (`smnb.sensors.folds`), by blocks of so many degrees.
-
-    Returns
-    -------
-    DataFrame, DataFrame
-        ssm/50 as it is, nominal m3 m-3; and ordinary least squares of the in-situ values on it, one line a fold, fitted at
-        the stations of other blocks: no value of a station's own, nor of one within 50 km, enters its line. As
-        `check_predictions`, at the rows that have both values, with ``block`` (what the folds kept together) and, for the
-        line, ``fold``, ``slope_fitted`` and ``intercept_fitted``. ``time`` is the first instant of ten days.
+    The line is ordinary least squares of the in-situ values on it, one a fold of ten by blocks of so many degrees, fitted at the
+    stations of other blocks: no value of a station's own, nor of one within 50 km, enters its line. Both tables are as
+    `check_predictions`, at the rows that have both values, with ``block`` (what the folds kept together) and, of the line,
+    ``fold``, ``slope_fitted`` and ``intercept_fitted``. ``time`` is the first instant of ten days.
     """
     rows = stations.table.dropna(subset=["soil_moisture", "smap"])
     rows = rows[["sensor_id", "time", "soil_moisture", "smap"]].rename(columns={"soil_moisture": "observed"})

@@ -72,7 +72,9 @@ def product_at_sensors(
             expected=plain(f"in a cell, or <= {max_distance_km:g} km from a location"),
         )
     chosen = product[variable]
-    flags = [str(n) for n, one in product.data_vars.items() if one.dtype.kind in "iu" and set(one.dims) == set(chosen.dims)]
+    flags = [
+        str(n) for n, one in product.data_vars.items() if one.dtype.kind in "iu" and set(one.dims) == set(chosen.dims)
+    ]
     at_sensors = product[[variable, *flags]].isel(
         {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
     )

@@ -24,9 +24,9 @@ from smnb.contract import ContractError, ParameterError
 from smnb.grids.koppen import NONE
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.leakage import LEAKS, SIDES, SPLIT_SIDES
+from smnb.sensors.scoring import FEW_SENSORS
 from smnb.sensors.sources import apply_flags, sensor_rows
 from smnb.sensors.splits import make_split
-from smnb.sensors.strata import FEW_SENSORS
 
 #: Classes of the distance to the nearest training sensor, km; 2.56 and 10 are paper 004's.
 DISTANCE_EDGES_KM = (2.56, 10.0, 50.0, 100.0, 500.0)
@@ -127,13 +127,17 @@ def network_table(tables: InSituTables, flags: str | Sequence[str]) -> pd.DataFr
 def depth_table(tables: InSituTables) -> pd.DataFrame:
     """Readings by depth of the sensor: those read, and those that the depth policy left out (with all flags)."""
     read = tables.sensors.groupby(depth_names(tables.sensors))["n_readings"].agg(["size", "sum"])
-    rows = [(name, int(row["size"]), int(row["sum"]), True) for name, row in read.iterrows()]
-    for text, count in tables.report.get("removed_by_depth", {}).items():
-        low, high = (round(100.0 * float(edge), 2) for edge in text.removesuffix(" m").split("-"))
-        rows.append((f"{low:g} cm" if low == high else f"{low:g}-{high:g} cm", None, count, False))
-    table = pd.DataFrame(rows, columns=["depth", "sensors", "readings", "inside_policy"])
-    table["sensors"] = table["sensors"].astype("Int64")
-    return table.set_index("depth")
+    left_out = tables.report.get("removed_by_depth", {})
+    edges = pd.DataFrame([text.removesuffix(" m").split("-") for text in left_out], columns=["depth_from", "depth_to"])
+    table = pd.DataFrame(
+        {
+            "sensors": pd.array([*read["size"], *[None] * len(left_out)], "Int64"),
+            "readings": [*read["sum"], *left_out.values()],
+            "inside_policy": [True] * len(read) + [False] * len(left_out),
+        },
+        index=[*read.index, *depth_names(edges.astype(float))],
+    )
+    return table.rename_axis("depth")
 
 
 def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
@@ -229,28 +233,9 @@ def gaps(tables: InSituTables, *, longer_than_days: float = 1.0) -> pd.DataFrame
         raise ParameterError("gaps", "'longer_than_days' is not above 0", got=longer_than_days)
     code, time, step = _steps(tables)
     at = np.flatnonzero(step > longer_than_days * _DAY_NS)
-    sensors = tables.sensors.iloc[code[at]]
-    return pd.DataFrame(
-        {
-            "sensor_id": sensors["sensor_id"].to_numpy(),
-            "network": sensors["network"].to_numpy(),
-            "after": time[at].astype("datetime64[ns]"),
-            "until": time[np.minimum(at + 1, time.size - 1)].astype("datetime64[ns]"),
-            "days": step[at] / _DAY_NS,
-        }
-    )
-
-
-def _usual_step(code: np.ndarray, step: np.ndarray, size: int) -> np.ndarray:
-    """Commonest step of each sensor in ns, the shorter of equals; NaN where there is none."""
-    kinds, number = np.unique(step, return_inverse=True)
-    pairs, count = np.unique(code.astype(np.int64) * kinds.size + number, return_counts=True)
-    sensor, kind = np.divmod(pairs, kinds.size)
-    order = np.lexsort((kind, -count, sensor))
-    first = order[np.flatnonzero(np.diff(sensor[order], prepend=-1))]
-    usual = np.full(size, np.nan)
-    usual[sensor[first]] = kinds[kind[first]]
-    return usual
+    times = time.astype("datetime64[ns]")
+    found = tables.sensors[["sensor_id", "network"]].iloc[code[at]].reset_index(drop=True)
+    return found.assign(after=times[at], until=times[np.minimum(at + 1, time.size - 1)], days=step[at] / _DAY_NS)
 
 
 def coverage(tables: InSituTables) -> pd.DataFrame:
@@ -263,36 +248,28 @@ def coverage(tables: InSituTables) -> pd.DataFrame:
         reading), ``complete`` (share of the steps from first to last that have a reading, %), ``longest_gap_days``.
     """
     code, _, step = _steps(tables)
-    size = len(tables.sensors)
-    inside = step > 0
-    usual = _usual_step(code[inside], step[inside], size)
-    span = np.bincount(code[inside], weights=step[inside].astype(float), minlength=size)
-    longest = np.zeros(size)
-    np.maximum.at(longest, code[inside], step[inside])
-    count = np.bincount(code, minlength=size)
-    with np.errstate(invalid="ignore"):
-        expected = np.where(np.isfinite(usual), span / usual + 1, 1.0)
-    return pd.DataFrame(
+    steps = pd.DataFrame({"sensor": code, "step": step})[step > 0]
+    found = steps.groupby("sensor")["step"].agg(["sum", "max"])
+    # the commonest step, the shorter of equals
+    kinds = steps.value_counts().reset_index().sort_values(["count", "step"], ascending=[False, True])
+    found["usual"] = kinds.drop_duplicates("sensor").set_index("sensor")["step"]
+    found = found.reindex(range(len(tables.sensors)))
+    count = np.bincount(code, minlength=len(tables.sensors))
+    expected = (found["sum"] / found["usual"] + 1).fillna(1.0)
+    table = pd.DataFrame(
         {
-            "network": tables.sensors["network"].to_numpy(),
             "n_readings": count,
-            "step_hours": usual / _HOUR_NS,
-            "days": span / _DAY_NS,
+            "step_hours": found["usual"] / _HOUR_NS,
+            "days": found["sum"].fillna(0) / _DAY_NS,
             "complete": np.minimum(100.0, 100.0 * count / expected),
-            "longest_gap_days": longest / _DAY_NS,
-        },
-        index=pd.Index(tables.sensors["sensor_id"], name="sensor_id"),
+            "longest_gap_days": found["max"].fillna(0) / _DAY_NS,
+        }
     )
+    return table.set_index(tables.sensors["sensor_id"]).assign(network=tables.sensors["network"].to_numpy())
 
 
 def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:
-    """Share of the time with readings, by sensor and period: the calendar of the archive.
-
-    Parameters
-    ----------
-    tables : InSituTables
-    columns : int
-        About how many periods, of whole days each.
+    """Share of the time with readings, by sensor and about so many periods of whole days: the calendar of the archive.
 
     Returns
     -------
@@ -368,7 +345,9 @@ def bin_distances(nearest: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(counts, index=pd.Index(names, name="distance_km"))
 
 
-def audit_splits(sensors: pd.DataFrame, kinds: Iterable[str] = ("sensor", "station", "network", "block"), *, seed: int = 0) -> pd.DataFrame:
+def audit_splits(
+    sensors: pd.DataFrame, kinds: Iterable[str] = ("sensor", "station", "network", "block"), *, seed: int = 0
+) -> pd.DataFrame:
     """Audit several kinds of split of the same sensors.
 
     Parameters

@@ -1,35 +1,33 @@
-"""Scores of a table of predictions: one row a sensor, and the averages."""
+"""Scores of a table of predictions: one row a sensor, the averages, and averages by stratum as paper 004's Tables 10 to 12."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ParameterError
+from smnb.contract import ContractError
+from smnb.grids.koppen import NONE
 from smnb.metrics import (
     DEFAULT_METRICS,
     METRICS,
     MIN_OBS,
     average_interval,
-    interval_text,
     metric_list,
     pooled,
     score_intervals,
     score_table,
-    triple_collocation,
 )
 from smnb.metrics.registry import MetricLike
-from smnb.sensors.predictions.tables import NEEDED
-from smnb.sensors.strata import STRATA
+from smnb.sensors.predictions import NEEDED
 
-#: Names of scores in files and on the command line, where they differ from the library's.
-SHORT_NAMES = {name: one.short for name, one in METRICS.items() if one.short != name}
+#: A stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores.
+FEW_SENSORS = 5
 
 
-def keep_possible(table: pd.DataFrame) -> pd.DataFrame:
+def _keep_possible(table: pd.DataFrame) -> pd.DataFrame:
     """Cut the ends of intervals to what the score can be: a studentised interval of few sensors may go beyond."""
     ends = {f"{name}_{end}": one.limits for name, one in METRICS.items() for end in ("low", "high")}
     return table.assign(**{name: table[name].clip(*limits) for name, limits in ends.items() if name in table})
@@ -41,7 +39,6 @@ def score_sensors(
     metrics: Sequence[MetricLike] = DEFAULT_METRICS,
     min_obs: int = MIN_OBS,
     intervals: Sequence[MetricLike] = (),
-    level: float = 0.95,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -58,7 +55,7 @@ def score_sensors(
     intervals : sequence of names, functions or Metrics
         Those of them to give ``<score>_low`` and ``<score>_high``, by the block bootstrap in time of
         `smnb.metrics.score_intervals`.
-    level, n_boot, seed
+    n_boot, seed
         Of the intervals.
 
     Returns
@@ -74,7 +71,7 @@ def score_sensors(
     scores = score_table(table, min_obs=min_obs, metrics=metrics)
     if intervals:
         names = [one.name for one in metric_list(intervals)]
-        found = score_intervals(table, metrics=intervals, level=level, n_boot=n_boot, seed=seed, min_obs=min_obs)
+        found = score_intervals(table, metrics=intervals, n_boot=n_boot, seed=seed, min_obs=min_obs)
         for end in ("low", "high"):
             wide = found.pivot(index="sensor_id", columns="metric", values=end)
             scores = scores.assign(**{f"{name}_{end}": scores["sensor_id"].map(wide[name]) for name in names})
@@ -90,7 +87,6 @@ def summary_rows(
     *,
     intervals: bool = False,
     clusters: str | None = None,
-    level: float = 0.95,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -107,7 +103,7 @@ def summary_rows(
         scores have none.
     clusters : str, optional
         Column of `scores` that is drawn instead of the sensor, e.g. ``station`` or ``block``.
-    level, n_boot, seed
+    n_boot, seed
         Of the intervals.
 
     Returns
@@ -123,115 +119,100 @@ def summary_rows(
         row: dict[str, Any] = {"kind": how, "sensor_id": how, "n_sensors": int(scored.sum())}
         row["n"] = int(scores.loc[scored, "n"].sum())
         for name in DEFAULT_METRICS:
-            found = average_interval(scores[name], how=how, clusters=labels, level=level, n_boot=n_boot, seed=seed)
+            found = average_interval(scores[name], how=how, clusters=labels, n_boot=n_boot, seed=seed)
             row[name] = found.value
             if intervals and METRICS[name].smooth:
                 row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
         rows.append({**row, "reason": "" if scored.any() else "no sensor has a score"})
     whole = pooled(table, metrics=DEFAULT_METRICS)
     rows.append({"kind": "pooled", "sensor_id": "pooled", **whole.to_dict()})
-    return keep_possible(pd.DataFrame(rows))
+    return _keep_possible(pd.DataFrame(rows))
 
 
-def printed_means(
-    averages: Mapping[str, pd.DataFrame], metrics: Sequence[str] = ("ubrmse", "rmse", "bias", "pearson_r", "anomaly_r")
+def stratify(
+    scores: pd.DataFrame,
+    by: str,
+    *,
+    metrics: MetricLike | Iterable[MetricLike] = ("ubrmse", "rmse", "pearson_r"),
+    order: Sequence[str] | None = None,
+    intervals: bool = True,
+    clusters: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Means over sensors of several models as text, "0.046 [0.042, 0.053]": a row a model, a column a score.
+    """Average the scores of sensors by stratum.
 
     Parameters
     ----------
-    averages : mapping of str to DataFrame
-        By model, from `summary_rows` with intervals.
-    metrics : sequence of str
-        Scores.
-    """
-    rows = {model: table.set_index("kind").loc["mean"] for model, table in averages.items()}
-    text = {
-        name: [interval_text(*(row.get(f"{name}{end}") for end in ("", "_low", "_high"))) for row in rows.values()]
-        for name in metrics
-    }
-    return pd.DataFrame(text, index=pd.Index(list(rows), name="model"))
-
-
-def pick_sensors(scores: pd.DataFrame, n: int, *, chosen: Sequence[str] = (), seed: int = 0) -> list[str]:
-    """Sensors to look at: those chosen, else `n` drawn at random among those with a score.
-
-    Raises
-    ------
-    ParameterError
-        For a sensor that is not there, or no sensor with a score.
-    """
-    known = scores["sensor_id"].tolist()
-    if chosen:
-        strange = [sensor for sensor in chosen if sensor not in known]
-        if strange:
-            raise ParameterError("pick_sensors", "there is no such sensor", got=strange, expected=known[:5])
-        return list(chosen)
-    scored = sorted(scores.loc[np.isfinite(scores["ubrmse"]), "sensor_id"])
-    if not scored:
-        raise ParameterError("pick_sensors", "no sensor has a score", got=len(known))
-    return sorted(np.random.default_rng(seed).choice(scored, size=min(n, len(scored)), replace=False).tolist())
-
-
-def sensor_notes(scores: Mapping[str, pd.DataFrame], sensors: Sequence[str]) -> dict[str, str]:
-    """What a figure says of a sensor: its strata, and R and ubRMSE of each model."""
-    notes = {}
-    for sensor in sensors:
-        rows = {model: table[table["sensor_id"] == sensor].iloc[0] for model, table in scores.items()}
-        first = next(iter(rows.values()))
-        said = [str(first[name]) for name in STRATA if name in first and first[name] != "none"]
-        both = [f"{model} {row['pearson_r']:.2f}, {row['ubrmse']:.3f}" for model, row in rows.items()]
-        notes[sensor] = ", ".join(said) + ("; " if said else "") + "R and ubRMSE: " + "; ".join(both)
-    return notes
-
-
-def triplets(
-    a: pd.DataFrame, b: pd.DataFrame, *, min_obs: int = 100, most: int | None = None, n_boot: int = 1000, seed: int = 0
-) -> pd.DataFrame:
-    """Triple collocation of two products and the readings, sensor by sensor.
-
-    Parameters
-    ----------
-    a, b : DataFrame
-        Predictions of two products with independent errors, at the same rows (`predictions_at`).
-    min_obs : int
-        Sensors with fewer triplets are left out.
-    most : int, optional
-        Only so many sensors, those with the most triplets.
+    scores : DataFrame
+        One row a sensor: scores, as from `smnb.metrics.score_table`, and the stratum's column.
+    by : str
+        The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
+    metrics : name, function or Metric, or several
+        Columns to average; by default those of the paper's tables.
+    order : sequence of str, optional
+        Strata in the order of the table, those without any sensor included; others that occur come after it,
+        alphabetically, "none" last.
+    intervals : bool
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again.
+    clusters : str, optional
+        Column whose values are drawn again instead of sensors, e.g. ``station``.
     n_boot, seed
-        As `smnb.metrics.triple_collocation`.
+        Of the intervals.
 
     Returns
     -------
     DataFrame
-        One row a sensor and product: ``sensor_id``, ``product`` (the two models, "in situ"), and what
-        `smnb.metrics.triple_collocation` gives, scaled to the readings. Empty where no sensor has enough triplets.
+        One row a stratum: `by`, ``label`` (with the paper's asterisk where fewer than five sensors have a score),
+        ``few`` (whether it has), ``n_sensors`` (rows), ``n_scored`` (rows with any of these scores), and the scores. A
+        stratum of fewer than five sensors has no interval, an empty one no score.
+
+    Raises
+    ------
+    ContractError
+        On an empty table, a missing column, or a sensor that occurs twice.
+    ParameterError
+        On an unknown metric or other option.
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"sensor_id": list("abcdefg"), "texture": ["Loam"] * 6 + ["Sand"],
+    ...                        "ubrmse": [0.04, 0.05, 0.06, 0.05, 0.04, 0.06, 0.03]})
+    >>> stratify(scores, "texture", metrics="ubrmse", order=["Loam", "Sand", "Clay"], intervals=False)
+      texture  label    few  n_sensors  n_scored  ubrmse
+    0    Loam   Loam  False          6         6    0.05
+    1    Sand  Sand*   True          1         1    0.03
+    2    Clay  Clay*   True          0         0     NaN
     """
-    joined = a.merge(b[["sensor_id", "time", "predicted"]], on=["sensor_id", "time"], suffixes=("", "_b"))
-    joined = joined.dropna(subset=["observed", "predicted", "predicted_b"]).sort_values(["sensor_id", "time"])
-    names = (str(a.attrs.get("model", "A")), str(b.attrs.get("model", "B")), "in situ")
-    parts = []
-    counts = (
-        joined["sensor_id"]
-        .value_counts()
-        .rename_axis("sensor_id")
-        .reset_index()
-        .sort_values(["count", "sensor_id"], ascending=[False, True])
-    )
-    wanted = set(counts.loc[counts["count"] >= min_obs, "sensor_id"].iloc[:most])
-    for sensor, rows in joined.groupby("sensor_id"):
-        if sensor in wanted:
-            found = triple_collocation(
-                rows["predicted"],
-                rows["predicted_b"],
-                rows["observed"],
-                names=names,
-                reference=2,
-                n_boot=n_boot,
-                seed=seed,
-            )
-            parts.append(found.reset_index().assign(sensor_id=sensor))
-    if not parts:
-        return pd.DataFrame(columns=["sensor_id", "product", "err_std", "r_truth", "snr_db", "n", "note"])
-    result = pd.concat(parts, ignore_index=True)
-    return result[["sensor_id", *(name for name in result.columns if name != "sensor_id")]]
+    who = "stratify"
+    names = [one.name for one in metric_list(metrics)]
+    if scores.empty:
+        raise ContractError(who, "there are no scores", expected="one row a sensor, from score_sensors")
+    missing = [column for column in (by, *names, *([clusters] if clusters else [])) if column not in scores.columns]
+    if missing:
+        raise ContractError(
+            who,
+            f"columns {missing} are missing",
+            got=list(map(str, scores.columns)),
+            next_step="Join the strata of the sensor table to the scores first",
+        )
+    if scores["sensor_id"].duplicated().any():
+        example = scores.loc[scores["sensor_id"].duplicated(), "sensor_id"].iloc[0]
+        raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")
+    strata = scores[by].astype(object).where(scores[by].notna(), NONE).astype(str)
+    wanted = list(dict.fromkeys(map(str, order or ())))
+    rest = sorted(set(strata) - set(wanted), key=lambda stratum: (stratum == NONE, stratum))
+    rows = []
+    for stratum in [*wanted, *rest]:
+        group = scores[(strata == stratum).to_numpy()]
+        scored = int(np.isfinite(group[names].to_numpy("float64")).any(axis=1).sum())
+        few = scored < FEW_SENSORS
+        row = {by: stratum, "label": stratum + "*" * few, "few": few, "n_sensors": len(group), "n_scored": scored}
+        labels = None if clusters is None else group[clusters].to_numpy()
+        for name in names:
+            found = average_interval(group[name].to_numpy("float64"), clusters=labels, n_boot=n_boot, seed=seed)
+            row[name] = found.value
+            if intervals:
+                row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
+        rows.append(row)
+    return _keep_possible(pd.DataFrame(rows))

@@ -12,10 +12,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.catalog import Catalog
+from smnb.catalog import SANDBOX_MARKER, Catalog, data_root
 from smnb.contract import ContractError, ParameterError
 from smnb.loaders.conus_stations import StationTable
-from smnb.loaders.insitu import InSituTables, flag_policy
+from smnb.loaders.insitu import InSituTables, flag_policy, open_insitu
 
 
 @dataclass(frozen=True)
@@ -61,61 +61,6 @@ def source_of(who: str, source: str) -> SensorSource:
     return SOURCES[source]
 
 
-def _joined_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Add up the counts of several reports; lists are put together, settings are the first's."""
-    joined: dict[str, Any] = {}
-    for report in reports:
-        for key, value in report.items():
-            if isinstance(value, Mapping):
-                joined[key] = _joined_reports([joined.get(key, {}), value])
-            elif isinstance(value, list) and key not in ("depth", "period", "flags_kept"):
-                joined[key] = [*joined.get(key, []), *value]
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                joined[key] = joined.get(key, 0) + value
-            else:
-                joined.setdefault(key, value)
-    return joined
-
-
-def join_tables(parts: Sequence[InSituTables]) -> InSituTables:
-    """Put the tables of several sources together.
-
-    Parameters
-    ----------
-    parts : sequence of InSituTables
-        Of different sensors.
-
-    Returns
-    -------
-    InSituTables
-        Synthetic if any part is; the counts of the reports are added.
-
-    Raises
-    ------
-    ContractError
-        If there is no part, or a sensor is in two of them.
-    """
-    who = "join_tables"
-    if not parts:
-        raise ContractError(who, "there are no tables to join")
-    sensors = pd.concat([part.sensors for part in parts], ignore_index=True)
-    columns = {}
-    for name in parts[0].readings.columns:
-        pieces = [part.readings[name] for part in parts]
-        if isinstance(pieces[0].dtype, pd.CategoricalDtype):
-            columns[name] = pd.api.types.union_categoricals(pieces)
-        else:
-            columns[name] = np.concatenate([piece.to_numpy() for piece in pieces])
-    joined = InSituTables(
-        sensors,
-        pd.DataFrame(columns),
-        _joined_reports([part.report for part in parts]),
-        "+".join(part.catalog_id for part in parts),
-        any(part.synthetic for part in parts),
-    )
-    return joined.check(who)
-
-
 def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> InSituTables:
     """Open all in-situ entries of a source through the catalog, with every flag.
 
@@ -140,7 +85,9 @@ def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> I
         For an unknown source.
     """
     chosen = source_of("open_sensors", source)
-    return join_tables([catalog.open(one, root, **{"flags": "all", **options}) for one in chosen.insitu])
+    paths = [path for one in chosen.insitu for path in catalog.resolve(one, root)]
+    synthetic = (data_root(root) / SANDBOX_MARKER).is_file()
+    return open_insitu(paths, catalog_id="+".join(chosen.insitu), synthetic=synthetic, **{"flags": "all", **options})
 
 
 def open_products(source: str, catalog: Catalog, root: Path, **options: Any) -> dict[str, xr.Dataset]:

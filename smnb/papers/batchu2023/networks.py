@@ -12,8 +12,7 @@ from smnb.metrics import interval_text
 from smnb.papers.batchu2023.data import FULL_MODEL, PRODUCTS
 from smnb.papers.batchu2023.pictures import folder_name
 from smnb.papers.tables import PublishedTable, published
-from smnb.sensors.predictions import read_predictions, score_sensors
-from smnb.sensors.strata import stratify
+from smnb.sensors import read_predictions, score_sensors, stratify
 
 #: The paper's table of each score.
 BENCHMARK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}
@@ -75,7 +74,7 @@ def network_scores(
     min_obs : int
         Sensors with fewer pairs get no score.
     clusters, n_boot, seed
-        As `smnb.sensors.strata.stratify`.
+        As `smnb.sensors.stratify`.
 
     Returns
     -------

@@ -8,7 +8,7 @@ import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.metrics import MIN_OBS, compare, interval_text, metric
-from smnb.sensors.predictions import score_sensors, summary_rows
+from smnb.sensors import score_sensors, summary_rows
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")

@@ -34,10 +34,10 @@ from smnb.papers.batchu2023.normalisation import denormalise
 from smnb.papers.batchu2023.store import SCHEMA, SampleStore
 from smnb.papers.batchu2023.store.layout import NAT, chunk_rows, create_column, create_images, write_sensors
 from smnb.papers.batchu2023.store.writing import open_partial, partial_folder, put_in_place
-from smnb.sensors.strata import add_strata
+from smnb.sensors import add_strata
 
 if TYPE_CHECKING:
-    from smnb.sensors.splits import Split
+    from smnb.sensors import Split
 
 
 _WHO = "build_matchups"
@@ -101,7 +101,7 @@ def build_matchups(
     on_unknown_land_cover : {"raise", "none"}
         What to do with a code that the legend lacks: refuse it, or count it and give the sensor no group.
     splits : mapping, optional
-        Name to the options of `smnb.sensors.splits.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
+        Name to the options of `smnb.sensors.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
     workers : int
         Processes of a Dask cluster on this machine; 0 takes threads.
     scheduler : str, optional

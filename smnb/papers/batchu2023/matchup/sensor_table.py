@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from smnb.contract import ParameterError
 
 if TYPE_CHECKING:
-    from smnb.sensors.splits import Split
+    from smnb.sensors import Split
 
 
 #: What a split by sensor shares with its training side: the paper says so of footprints (Figure 6).
@@ -29,8 +29,8 @@ DEFAULT_SPLITS: dict[str, dict[str, Any]] = {
 
 
 def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Split]:
-    """Split the sensors in each way asked for; the options are those of `smnb.sensors.splits.make_split`."""
-    from smnb.sensors.splits import make_split
+    """Split the sensors in each way asked for; the options are those of `smnb.sensors.make_split`."""
+    from smnb.sensors import make_split
 
     made = {}
     for name, options in splits.items():
@@ -56,7 +56,7 @@ def describe_split(split: Split, sensors: pd.DataFrame, sensor: NDArray[np.int32
     sensor : ndarray of int32
         Row of the sensor of each sample.
     """
-    from smnb.sensors.splits import SIDES, audit
+    from smnb.sensors import SIDES, audit
 
     sides = split.assignment.reindex(sensors["sensor_id"])
     found = audit(sides, sensors)

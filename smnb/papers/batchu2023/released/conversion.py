@@ -24,7 +24,7 @@ from smnb.papers.batchu2023.normalisation import denormalise
 from smnb.papers.batchu2023.released.labels import AMBIGUITY_COLUMNS, IsmnLabels
 from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
 from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, SampleStoreWriter, StoredSource
-from smnb.sensors.strata import add_strata
+from smnb.sensors import add_strata
 
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
