@@ -150,7 +150,7 @@ def measured(function: Callable[[], int]) -> Cost:
 
 def build(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path) -> Cost:
     """The builder, indexing the scenes included."""
-    from smnb.papers.batchu2023.matchup import build_matchups
+    from smnb.papers.batchu2023 import build_matchups
 
     def run(passes: int, sensors: int, out: Path) -> int:
         insitu, scenes = open_archive(root, table[:sensors], passes)
@@ -165,13 +165,12 @@ def naive(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path, wa
     import zarr
 
     from smnb.grids import UtmWindow
-    from smnb.papers.batchu2023.matchup import plan_matchups
-    from smnb.papers.batchu2023.matchup.sources import check_sources
-    from smnb.papers.batchu2023.normalisation import normalise
+    from smnb.papers.batchu2023.join import plan_matchups
+    from smnb.papers.batchu2023.sources import joined_sources
 
     insitu, scenes = open_archive(root, table, passes)
-    specs = check_sources("bench", scenes, "sentinel1", None, ())
-    plan = plan_matchups(insitu, scenes, anchor="sentinel1", specs=specs)
+    sources = joined_sources("bench", scenes, "sentinel1")
+    plan = plan_matchups(insitu, scenes, sources, anchor="sentinel1")
     group = zarr.open_group(out, mode="w", zarr_format=3)
     arrays = {
         name: group.create_array(
@@ -191,7 +190,7 @@ def naive(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path, wa
         for name in scenes:
             path = root / f"{scenes[name].table['scene_id'].iloc[plan.scene[name][i]]}"
             native = cut(path if path.suffix == ".tif" else path.with_suffix(".tif"), window)
-            arrays[name][i] = np.stack([normalise(name, band, native[b]) for b, band in enumerate(BANDS[name])])
+            arrays[name][i] = sources[name].normalise_stack(native, BANDS[name])
 
     def run() -> int:
         for i in range(len(plan)):

@@ -23,10 +23,10 @@ from scipy.ndimage import affine_transform
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import best_of, matrix_rate
-from smnb.models.multisource import MultiSourceNet
-from smnb.papers.batchu2023 import multisource_config, paper_training
-from smnb.papers.batchu2023.data import FULL_MODEL, SOURCE_SETS, Augmentation, MultiSourceDataset, warp
-from smnb.papers.batchu2023.store import SampleStore, write_sample_store
+from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
+from smnb.papers.batchu2023 import FULL_MODEL, SOURCE_SETS, MultiSourceDataset, SampleStore, paper_training
+from smnb.papers.batchu2023.augmentation import Augmentation, warp
+from smnb.papers.batchu2023.store_writing import SampleStoreWriter
 from smnb.training import choose_device, choose_precision, fit
 from smnb.training.losses import huber_loss
 
@@ -42,25 +42,18 @@ def make_store(path: Path, n: int, crop: int) -> SampleStore:
     def noise(*shape: int) -> np.ndarray:
         return rng.random(shape, dtype="float32").astype("float16")
 
+    writer = SampleStoreWriter(path, sources=INPUTS.sources, crop=crop, synthetic=True)
+    writer.write_static("dem", noise(sensors, 1, crop, crop))
+    writer.write_static("soilgrids", noise(sensors, 4, low, low))
     values = {
         "sentinel1": noise(n, 3, crop, crop),
         "sentinel2": noise(n, 6, crop, crop),
-        "dem": noise(sensors, 1, crop, crop),
-        "soilgrids": noise(sensors, 4, low, low),
         "smap": noise(n, 1),
         "gldas": noise(n, 1),
     }
-    table = pd.DataFrame({"sensor_id": [f"s{i}" for i in range(sensors)]})
-    when = pd.date_range("2020", periods=n, freq="h")
-    return write_sample_store(
-        path,
-        sensors=table,
-        sensor=np.arange(n) % sensors,
-        time=when,
-        label=rng.uniform(0, 0.5, n),
-        values=values,
-        synthetic=True,
-    )
+    when, sensor = pd.date_range("2020", periods=n, freq="h"), np.arange(n) % sensors
+    writer.write(0, {"label": rng.uniform(0, 0.5, n), "time": when, "sensor": sensor, "values": values})
+    return writer.finish(pd.DataFrame({"sensor_id": [f"s{i}" for i in range(sensors)]}))
 
 
 def batch_of(size: int, crop: int, device: torch.device) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
@@ -148,7 +141,7 @@ def main() -> None:
         for given, on_cpu, on_gpu in ((options.crop, 128, 256), (options.batch, 16, 64), (options.samples, 96, 512))
     )
     settings = {} if gpu else {"high_encoder": "small", "low_encoder": "small", "output_stride_low": crop // 16}
-    network = multisource_config(INPUTS, settings)
+    network = MultiSourceConfig(**settings)
     precision = choose_precision("auto", device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     print(

@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.measure import matrix_rate, synchronise
 from smnb.models.smen import SMEN
-from smnb.papers.smen.experiment import train_smen
-from smnb.papers.smen.sequences import ImageSequences, SequenceDataset, SequenceScaler
-from smnb.training import TrainingConfig, choose_device
+from smnb.papers.smen import ImageSequences, Place, smen_samples
+from smnb.papers.smen.sequences import SequenceDataset
+from smnb.training import TrainingConfig, choose_device, train
 from smnb.training.losses import unbiased_rmse_loss
 
 
@@ -50,6 +50,7 @@ def steps_alone(data: SequenceDataset, batch: int, seconds: float, precision: st
             synchronise(device)
             done, start = 0, time.perf_counter()
         inputs, target, mask = data[np.arange(number * batch, (number + 1) * batch) % len(data)]
+        inputs, target, mask = [one.to(device) for one in inputs], target.to(device), mask.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             prediction = model(*inputs)
         optimizer.zero_grad()
@@ -91,8 +92,7 @@ def main() -> None:
     )
     print(f"one image and step {flops / 1e9:.2f} GFLOP; 1,000 epochs {1000 * images * flops / 1e12:.0f} TFLOP")
     data = scenes(images + 12, args.size)
-    split = data.split(str(data.time[-4])[:10], n_train=images)
-    scaler = SequenceScaler.fit(data, split.train)
+    samples = smen_samples(Place(data, data.split(str(data.time[-4])[:10], n_train=images)))
     for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         rate = matrix_rate(device, dtype)
         config = TrainingConfig(
@@ -105,10 +105,8 @@ def main() -> None:
             precision=precision,
         )
         with tempfile.TemporaryDirectory() as folder:
-            _, result = train_smen(data, split, config, folder)
-        alone = steps_alone(
-            SequenceDataset(data, split.train, scaler, device=device), args.batch, 8.0, precision, device
-        )
+            result = train("smen", samples, loss=unbiased_rmse_loss, config=config, out=folder, keep="last")
+        alone = steps_alone(samples.train, args.batch, 8.0, precision, device)
         again = matrix_rate(device, dtype)
         rate = max(rate, again)
         achieved = flops * result.samples_per_second
@@ -119,7 +117,7 @@ def main() -> None:
             f"1,000 epochs {1000 * images / result.samples_per_second / 60:.1f} min"
         )
         if device.type == "cpu":
-            share = share_of_convolutions(SequenceDataset(data, split.train, scaler), args.batch, precision)
+            share = share_of_convolutions(samples.train, args.batch, precision)
             print(f"  convolutions take {share:.0%} of a step")
 
 

@@ -210,7 +210,7 @@ def check_dataset(
                     f"{name!r} leaves its physical range in {spec.units}",
                     got=(low, high),
                     expected=spec.valid_range,
-                    next_step="Mask it with contract.mask_where, or check the units",
+                    next_step="Mask it and count it in masked_by, or check the units",
                 )
     return dataset
 
@@ -244,48 +244,35 @@ def count_masked(array: xr.DataArray) -> dict[str, int]:
     return json.loads(array.attrs.get("masked_by", "{}"))
 
 
-def mask_where(array: xr.DataArray, bad: xr.DataArray | np.ndarray, reason: str) -> xr.DataArray:
-    """Set `array` to NaN where `bad`, and add the number of values lost to ``attrs['masked_by'][reason]``.
-
-    Values that were missing already are not counted. The count computes `bad`; use it on what is loaded or small.
-    """
-    bad = xr.DataArray(bad, dims=array.dims) if not isinstance(bad, xr.DataArray) else bad
-    lost = int((bad & array.notnull()).sum())
-    counts = count_masked(array)
-    result = array.where(~bad)
-    result.attrs = dict(array.attrs)
-    if lost or reason not in counts:
-        counts[reason] = counts.get(reason, 0) + lost
-    result.attrs["masked_by"] = json.dumps(counts, sort_keys=True)
-    return result
-
-
 def stamp(
-    dataset: xr.Dataset, *, source: str, catalog_id: str, synthetic: bool, step: str, history: str | None = None
+    dataset: xr.Dataset,
+    *,
+    step: str,
+    source: str | None = None,
+    catalog_id: str | None = None,
+    synthetic: bool | None = None,
 ) -> xr.Dataset:
-    """Set the global attributes of the contract and append one line to ``history``.
+    """Set the global attributes of the contract and append one line to ``history``; what is None stays as it is.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         Changed in place and returned.
-    source : str
-        What instrument or model the data came from.
-    catalog_id : str
-        The entry of `data_catalog.yaml`.
-    synthetic : bool
-        Whether the data were simulated. Kept as 0 or 1, since NetCDF has no booleans.
     step : str
         What was done, for the history.
-    history : str, optional
-        Earlier history; default what the Dataset has.
+    source : str, optional
+        What instrument or model the data came from.
+    catalog_id : str, optional
+        The entry of `data_catalog.yaml`.
+    synthetic : bool, optional
+        Whether the data were simulated. Kept as 0 or 1, since NetCDF has no booleans.
     """
+    given = {"source": source, "catalog_id": catalog_id, "synthetic": synthetic}
+    for name, default in (("source", ""), ("catalog_id", ""), ("synthetic", 0)):
+        value = dataset.attrs.get(name, default) if given[name] is None else given[name]
+        dataset.attrs[name] = int(value) if name == "synthetic" else str(value)
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    earlier = history if history is not None else str(dataset.attrs.get("history", ""))
-    dataset.attrs["source"] = source
-    dataset.attrs["catalog_id"] = catalog_id
-    dataset.attrs["synthetic"] = int(bool(synthetic))
-    dataset.attrs["history"] = f"{earlier}\n{now} smnb: {step}".strip()
+    dataset.attrs["history"] = f"{dataset.attrs.get('history', '')}\n{now} smnb: {step}".strip()
     return dataset
 
 

@@ -9,17 +9,11 @@ import pandas as pd
 import pytest
 
 from smnb.cli import app as cli
-from smnb.cli import predict as cli_predict
 from smnb.papers.stations.table import COLUMNS
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch, tmp_path):
-    """The application with this command, whether or not `smnb.cli.app` registers it already; an empty folder to work in."""
-    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
-    if "predict" not in names:
-        monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
-        cli_predict.register(cli.app)
+def in_an_empty_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 

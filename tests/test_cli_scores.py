@@ -8,22 +8,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from smnb.cli import app as cli
-from smnb.cli import scores as cli_scores
 from smnb.metrics import pearson_r, ubrmse
 from smnb.sensors import write_predictions
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """The application with these commands, whether or not `smnb.cli.app` registers them already."""
-    names = [command.name or command.callback.__name__ for command in cli.app.registered_commands]
-    if "score" not in names:
-        monkeypatch.setattr(cli.app, "registered_commands", list(cli.app.registered_commands))
-        cli_scores.register(cli.app)
 
 
 def call(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -61,12 +50,6 @@ def test_help_has_an_example(command):
     result = CliRunner().invoke(cli.app, [command, "--help"])
     assert result.exit_code == 0
     assert f"Example: smnb {command}" in " ".join(result.output.split())
-
-
-def test_register_adds_two_commands():
-    app = typer.Typer()
-    cli_scores.register(app)
-    assert [command.callback.__name__ for command in app.registered_commands] == ["score", "compare"]
 
 
 def test_score_writes_a_row_a_sensor_and_the_averages(files, capsys):

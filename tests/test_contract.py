@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,20 +63,13 @@ def test_orientation_handles_both_conventions_and_the_double_meridian() -> None:
         contract.orient_lat_lon(xr.Dataset({"x": ("y", [1.0])}))
 
 
-def test_masks_are_counted_once_and_add_up() -> None:
-    array = xr.DataArray([1.0, np.nan, 3.0, 4.0], dims="x", attrs={"units": "K"})
-    first = contract.mask_where(array, array > 2, "warm")
-    second = contract.mask_where(first, xr.DataArray([True, True, True, False], dims="x"), "cold")
-    assert contract.count_masked(second) == {"warm": 2, "cold": 1}
-    assert second.attrs["units"] == "K"
-    assert np.isnan(second.values).all()
-    assert json.loads(contract.mask_where(array, array > 9, "none").attrs["masked_by"]) == {"none": 0}
-
-
 def test_stamp_appends_history() -> None:
     ds = contract.stamp(make(), source="s", catalog_id="c", synthetic=False, step="second")
     assert [line.split("smnb: ")[1] for line in ds.attrs["history"].split("\n")] == ["made", "second"]
     assert not contract.is_synthetic(ds)
+    again = contract.stamp(ds, step="third")
+    assert (again.attrs["source"], again.attrs["catalog_id"], again.attrs["synthetic"]) == ("s", "c", 0)
+    assert again.attrs["history"].endswith("smnb: third")
 
 
 def test_message_has_all_parts() -> None:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from pytesmo.metrics import pairwise
 
 from smnb.contract import ContractError, ParameterError
-from smnb.papers.smen.experiment import (
-    BASELINES,
+from smnb.papers.smen import (
+    ImageSequences,
+    Place,
     add_level,
     downscale_baselines,
-    predict_smen,
     score_images,
-    summarise_images,
-    train_smen,
+    score_place,
+    smen_samples,
 )
-from smnb.papers.smen.sequences import ImageSequences
-from smnb.training import TrainingConfig
+from smnb.papers.smen.experiment import predict_images
+from smnb.training import TrainingConfig, train
+from smnb.training.losses import unbiased_rmse_loss
 
 
 def _world(n: int = 26, size: int = 24) -> ImageSequences:
@@ -31,46 +34,61 @@ def _world(n: int = 26, size: int = 24) -> ImageSequences:
     return ImageSequences("test", "test (synthetic)", time, wet, fine, wet.copy(), {}, 4, True)
 
 
+def _train(place: Place, out, config: TrainingConfig):
+    return train("smen", smen_samples(place), loss=unbiased_rmse_loss, config=config, out=out)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     sequences = _world()
-    split = sequences.split("2017-09-01", n_validation=2)
+    place = Place(sequences, sequences.split("2017-09-01", n_validation=2))
     config = TrainingConfig(epochs=60, batch_size=4, learning_rate=5e-3, patience=0, seed=1, device="cpu")
     out = tmp_path_factory.mktemp("smen")
-    return sequences, split, out, config, *train_smen(sequences, split, config, out)
+    return place, out, config, _train(place, out, config)
 
 
 def test_training_learns_the_persistent_texture(trained) -> None:
-    sequences, split, _, _, loaded, result = trained
-    predicted = predict_smen(loaded, sequences, split.test)
-    scores = summarise_images(
-        score_images(
-            {"SMEN": predicted, **downscale_baselines(sequences, split, split.test)},
-            sequences.fine[split.test],
-            sequences.time[split.test],
-        )
-    ).set_index("method")
+    place, *_, network = trained
+    estimates, scores = score_place(place, network)
+    assert next(iter(estimates)) == "SMEN"
+    tested = scores[(scores["part"] == "test") & (scores["reference"] == "product")]
+    means = tested.groupby("method")["ubrmse"].mean()
     # the noise is 0.01 and the texture 0.04: the network must find most of it, without ever being told the mean
-    assert scores.loc["SMEN", "ubrmse"] < 0.6 * scores.loc["coarse", "ubrmse"]
-    assert result.history["train_loss"].iloc[-1] < 0.7 * result.history["train_loss"].iloc[0]
-    assert loaded.card["training"]["synthetic"] is True
+    assert means["SMEN without level"] < 0.6 * means["coarse"]
+    assert means["SMEN"] == pytest.approx(means["SMEN without level"], rel=1e-5)
+    assert network.history["train_loss"].iloc[-1] < 0.7 * network.history["train_loss"].iloc[0]
+    assert network.card["training"]["synthetic"] is True
 
 
-def test_history_is_in_soil_moisture_units_and_training_goes_on_from_its_state(trained) -> None:
-    sequences, split, out, config, loaded, result = trained
+def test_the_loss_is_the_score_and_training_goes_on_from_its_state(trained) -> None:
+    place, out, config, network = trained
+    sequences, split = place.sequences, place.split
     held = score_images(
-        {"SMEN": predict_smen(loaded, sequences, split.validation)},
+        {"SMEN": predict_images(network, place, split.validation)},
         sequences.fine[split.validation],
         sequences.time[split.validation],
     )
-    best = result.history["validation_loss"].min()
+    best = network.history["validation_loss"].min() * network.target_scaler.maximum[0]
     assert held["ubrmse"].mean() == pytest.approx(best, rel=1e-3)
-    again, resumed = train_smen(sequences, split, config, out)
-    assert resumed.details["resumed"]
-    assert len(resumed.history) == config.epochs
-    np.testing.assert_array_equal(
-        predict_smen(again, sequences, split.test), predict_smen(loaded, sequences, split.test)
-    )
+    again = _train(place, out, config)
+    assert again.details["resumed"]
+    assert len(again.history) == config.epochs
+    np.testing.assert_array_equal(predict_images(again, place, split.test), predict_images(network, place, split.test))
+
+
+def test_pixels_held_out_are_scored_apart_and_train_nothing(trained) -> None:
+    place, _, _, network = trained
+    exclude = np.zeros(place.sequences.shape, bool)
+    exclude[:12] = True
+    hidden = Place(place.sequences, place.split, exclude)
+    _, scores = score_place(hidden, network, name="network")
+    tested = scores[(scores["part"] == "test") & (scores["method"] == "network")]
+    assert tested.groupby("region")["n"].max().to_dict() == {
+        "test (synthetic), cells held out": 288,
+        "test (synthetic), cells seen": 288,
+    }
+    assert set(scores.loc[scores["part"] == "train", "region"]) == {"test (synthetic), cells seen"}
+    assert not smen_samples(hidden).train[np.array([0])][2][:, :12].any()
 
 
 def test_level_comes_from_the_coarse_mean() -> None:
@@ -83,9 +101,9 @@ def test_level_comes_from_the_coarse_mean() -> None:
 
 def test_baselines_are_what_they_say() -> None:
     sequences = _world()
-    split = sequences.split("2017-09-01")
-    estimates = downscale_baselines(sequences, split, split.test)
-    assert list(estimates) == list(BASELINES)
+    place = Place(sequences, split := sequences.split("2017-09-01"))
+    estimates = downscale_baselines(place, split.test)
+    assert list(estimates) == ["coarse", "bilinear", "last fine + coarse change", "residual climatology"]
     scene = int(split.test[1])
     assert np.isfinite(sequences.fine[scene - 1]).all()
     np.testing.assert_allclose(
@@ -97,7 +115,7 @@ def test_baselines_are_what_they_say() -> None:
     np.testing.assert_allclose(estimates["residual climatology"][1], sequences.coarse[scene] + mean, atol=1e-6)
     exclude = np.zeros(sequences.shape, bool)
     exclude[:3] = True
-    held = downscale_baselines(sequences, split, split.test, exclude=exclude)["residual climatology"]
+    held = downscale_baselines(Place(sequences, split, exclude), split.test)["residual climatology"]
     np.testing.assert_array_equal(held[:, :3], sequences.coarse[split.test][:, :3])
 
 
@@ -120,8 +138,7 @@ def test_scores_equal_pytesmo_on_the_valid_pixels() -> None:
 
 
 def test_a_network_of_another_history_is_refused(trained) -> None:
-    import dataclasses
-
-    sequences, split, _, _, loaded, _ = trained
+    place, *_, network = trained
+    other = dataclasses.replace(place, sequences=dataclasses.replace(place.sequences, history=3))
     with pytest.raises(ContractError, match="another history"):
-        predict_smen(loaded, dataclasses.replace(sequences, history=3), split.test)
+        predict_images(network, other, place.split.test)

@@ -8,7 +8,7 @@ import pytest
 from smnb.catalog import Catalog
 from smnb.contract import ParameterError
 from smnb.grids import M36
-from smnb.papers.smen.opening import PAPER_IMAGES, held_out_block, open_places, points_sequences, region_titles
+from smnb.papers.smen.opening import PAPER_IMAGES, REGIONS, held_out_block, open_places, points_sequences
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def catalog() -> Catalog:
 
 
 def test_paper_regions_are_there() -> None:
-    assert set(region_titles()) == set(PAPER_IMAGES) == {"oklahoma_city", "tucson", "geneva"}
+    assert set(REGIONS) == set(PAPER_IMAGES) == {"oklahoma_city", "tucson", "geneva"}
 
 
 def test_real_composites_average_to_their_coarse_images(catalog, shared_samples) -> None:
@@ -40,7 +40,7 @@ def test_points_hide_a_strip_and_the_last_quarter(catalog, shared_samples) -> No
     assert place.exclude.mean() == pytest.approx(0.3, abs=0.02)
     assert place.split.train.max() < place.split.test.min()
     assert place.split.test.size == 5
-    smaller = place.with_size(6)
+    smaller = place.with_size(6).split
     assert smaller.train.tolist() == place.split.train.tolist()[-6:]
     assert smaller.test is place.split.test
     with pytest.raises(ParameterError, match="no such part"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,20 +12,21 @@ from pytesmo.metrics import pairwise
 
 from smnb.contract import ParameterError
 from smnb.grids import M01, EaseWindow
-from smnb.papers.smap_sentinel1.data import FusionSamples, parse_places, split_sensors
-from smnb.papers.smap_sentinel1.experiment import (
+from smnb.metrics import pair_scores
+from smnb.papers.smap_sentinel1 import (
     PRODUCT,
-    coarse_view,
+    FusionSamples,
     fusion_estimates,
-    gains_over_product,
+    fusion_training,
+    parse_places,
     patch_fields,
-    representative,
-    run_fusion,
     score_at_sensors,
     score_everywhere,
-    summarise,
+    split_sensors,
 )
-from smnb.training import TrainingConfig
+from smnb.papers.smap_sentinel1.experiment import coarse_view
+from smnb.training import TrainingConfig, train
+from smnb.training.losses import fusion_loss
 
 SIZE = 45
 
@@ -68,70 +72,64 @@ def samples() -> FusionSamples:
     )
 
 
+def _estimate(samples, split, config, out) -> tuple:
+    data = fusion_training(samples, split)
+    trained = train("fusion_1km", data, loss=partial(fusion_loss, alpha=0.5), config=config, out=out, keep="last")
+    return trained, fusion_estimates(trained, samples)
+
+
 @pytest.fixture(scope="module")
 def fused(samples, tmp_path_factory):
+    """Split, configuration, trained network, estimates, pairs and examples."""
     split = split_sensors(samples, validation=0.4, seed=1)
     config = TrainingConfig(epochs=40, batch_size=2, learning_rate=5e-3, patience=0, device="cpu")
-    return (
-        split,
-        config,
-        tmp_path_factory.mktemp("fusion"),
-        run_fusion(samples, split, config, tmp_path_factory.mktemp("fusion") / "a", alpha=0.5, min_pixels=2),
-    )
+    trained, estimates = _estimate(samples, split, config, tmp_path_factory.mktemp("fusion"))
+    return split, config, trained, estimates, *score_at_sensors(samples, split, estimates, min_pixels=2)
 
 
 def test_network_beats_a_noisy_product_at_unseen_sensors_and_everywhere(samples, fused) -> None:
-    *_, result = fused
-    scores = summarise(result.pairs, list(result.estimates))
-    assert scores.loc[("validation", "network"), "ubrmse"] < scores.loc[("validation", PRODUCT), "ubrmse"]
-    assert result.truth("network") < result.truth(PRODUCT)
-    assert result.loaded.card["training"]["synthetic"] is True
+    _, _, trained, estimates, pairs, _ = fused
+    held = pairs[pairs["side"] == "validation"]
+    found = {name: pair_scores(held[name], held["observed"])["ubrmse"] for name in estimates}
+    assert found["network"] < found[PRODUCT]
+    everywhere = score_everywhere(samples, estimates).groupby("method")["ubrmse"].mean()
+    assert everywhere["network"] < everywhere[PRODUCT]
+    assert trained.card["training"]["synthetic"] is True
 
 
 def test_estimates_are_missing_where_a_channel_is(samples, fused) -> None:
-    *_, result = fused
-    estimate = result.estimates["network"]
+    estimates = fused[3]
+    estimate = estimates["network"]
     assert np.isnan(estimate[0, :4, :4]).all()
     assert np.isfinite(estimate[1:]).all()
-    nine = fusion_estimates(result.loaded, samples)["9 km product"]
+    nine = estimates["9 km product"]
     np.testing.assert_allclose(nine[2, ::9, ::9], samples.product[2])
 
 
 def test_all_methods_are_scored_at_the_same_pixels(samples, fused) -> None:
-    split, *_, result = fused
-    assert set(result.pairs["side"]) == {"train", "validation"}
-    example = result.examples.query("side == 'validation' and method == 'network'").iloc[0]
-    table = result.pairs.query("side == 'validation' and patch == @example.patch")
+    split, _, _, estimates, every_pair, examples = fused
+    assert set(every_pair["side"]) == {"train", "validation"}
+    example = examples.query("side == 'validation' and method == 'network'").iloc[0]
+    table = every_pair.query("side == 'validation' and patch == @example.patch")
     pred, obs = (table[name].to_numpy(float) for name in ("network", "observed"))
     assert example["ubrmse"] == pytest.approx(pairwise.ubrmsd(pred, obs))
     assert example["n"] == len(table)
-    everywhere = score_everywhere(samples, result.estimates)
+    everywhere = score_everywhere(samples, estimates)
     assert everywhere.query("patch == 0")["n"].eq(SIZE * SIZE - 16).all()
     with pytest.raises(ParameterError, match="enough in-situ pixels"):
-        score_at_sensors(samples, split, result.estimates, min_pixels=99)
-
-
-def test_gains_are_paired_by_example(fused) -> None:
-    *_, result = fused
-    gains = gains_over_product(result.examples, n_boot=200).set_index("against")
-    wide = result.examples.query("side == 'validation'").pivot(index="patch", columns="method", values="ubrmse")
-    assert gains.loc[PRODUCT, "difference"] == pytest.approx((wide["network"] - wide[PRODUCT]).mean())
+        score_at_sensors(samples, split, estimates, min_pixels=99)
 
 
 def test_validation_readings_change_nothing_in_training(samples, fused, tmp_path) -> None:
-    split, config, _, result = fused
+    split, config, _, estimates, *_ = fused
     changed = samples.in_situ.copy()
     changed.loc[changed["sensor_id"].isin(split.ids("validation")), "soil_moisture"] = 0.45
-    import dataclasses
-
-    again = run_fusion(dataclasses.replace(samples, in_situ=changed), split, config, tmp_path, alpha=0.5, min_pixels=2)
-    np.testing.assert_array_equal(again.estimates["network"], result.estimates["network"])
+    _, again = _estimate(dataclasses.replace(samples, in_situ=changed), split, config, tmp_path)
+    np.testing.assert_array_equal(again["network"], estimates["network"])
 
 
 def test_fields_of_a_patch_have_its_coordinates_and_coarse_view_is_the_block_mean(samples, fused) -> None:
-    *_, result = fused
-    patch = representative(samples, result.examples)
-    fields = patch_fields(samples, patch, result.estimates)
+    fields = patch_fields(samples, 2, fused[3])
     assert list(fields)[:4] == ["TB H", "TB V", "Sentinel-1 VV", "Sentinel-1 VH"]
     assert (np.diff(fields["TB H"]["lat"]) > 0).all()
     view = coarse_view(samples, 1, samples.truth[1])

@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_dataset
-from smnb.loaders.amsre import DEFAULT_CHANNELS, composite, mask_outliers, open_nsidc0302
+from smnb.loaders.amsre import DEFAULT_CHANNELS, open_nsidc0302
+from smnb.loaders.amsre_days import average_passes, mask_outliers
 from smnb.loaders.cetb import open_cetb
 
 BYTES = 2_073_600
@@ -127,11 +128,11 @@ def test_time_files_are_passed_over_and_strangers_refused(tmp_path):
 
 def test_unknown_options_list_known_ones(tmp_path):
     paths = [write_image(tmp_path, 100)]
-    with pytest.raises(ParameterError, match=r"channels .*got \['7.3H'\].*'6.9H'.*'89.0V'"):
+    with pytest.raises(ParameterError, match=r"channels' .*got \['7.3H'\].*'6.9H'.*'89.0V'"):
         opened(paths, channels=["6.9H", "7.3H"])
-    with pytest.raises(ParameterError, match=r"channels .*twice"):
+    with pytest.raises(ParameterError, match=r"channels' .*twice"):
         opened(paths, channels=["6.9H", "6.9H"])
-    with pytest.raises(ParameterError, match=r"orbit_passes .*'A', 'D'"):
+    with pytest.raises(ParameterError, match=r"orbit_passes' .*'A', 'D'"):
         opened(paths, orbit_passes=["M"])
     with pytest.raises(ParameterError, match=r"missing.*'mask', 'raise'"):
         opened(paths, missing="ignore")
@@ -294,7 +295,7 @@ def test_composites_average_valid_passes_of_one_and_two_days():
     windows = {1: [[0], [1], [2], [3]], 2: [[0], [0, 1], [2], [2, 3]]}
     for days, window in windows.items():
         for source in (ds, ds.chunk(time=1, orbit_pass=1)):
-            got = composite(source, days)
+            got = average_passes(source, days)
             assert got["tb"].dims == ("time", "channel", "lat", "lon")
             assert got["tb"].dtype == np.float32
             for k, chosen in enumerate(window):
@@ -310,20 +311,20 @@ def test_composites_average_valid_passes_of_one_and_two_days():
 def test_composite_refuses_other_input():
     ds = small(np.full((1, 2, 1, 2, 2), 200.0), ["6.9H"])
     with pytest.raises(ParameterError, match=r"got 3; expected \[1, 2\]"):
-        composite(ds, 3)
+        average_passes(ds, 3)
     with pytest.raises(ContractError, match="one pass a row"):
-        composite(ds.isel(orbit_pass=0))
+        average_passes(ds.isel(orbit_pass=0))
     twice = xr.concat([ds, ds], dim="time")
     with pytest.raises(ContractError, match="not one value a day"):
-        composite(twice, 1)
+        average_passes(twice, 1)
 
 
-def test_files_to_composite(tmp_path):
+def test_files_to_composites(tmp_path):
     paths = [
         write_image(tmp_path, kelvin, day=day, orbit=orbit)
         for kelvin, day, orbit in ((200, 182, "A"), (210, 182, "D"), (230, 183, "A"))
     ]
-    got = composite(mask_outliers(opened(paths, channels=["6.9H"])), days=2)
+    got = average_passes(mask_outliers(opened(paths, channels=["6.9H"])), days=2)
     np.testing.assert_allclose(got["tb"][:, 0, 100, 100], [205.0, (200 + 210 + 230) / 3], rtol=1e-6)
     assert got["n_obs"][:, 0, 0, 0].values.tolist() == [2, 3]
 

@@ -62,7 +62,7 @@ def test_choice_of_regions_and_period(tmp_path):
     assert ds.sizes["time"] == 1
     with pytest.raises(ParameterError, match=r"no such region; got \[7\]"):
         open_conus_patches(paths, catalog_id="x", regions=[1, 7])
-    with pytest.raises(ParameterError, match="period is empty"):
+    with pytest.raises(CatalogError, match="no window in the period"):
         open_conus_patches(paths, catalog_id="x", start="2030-01-01")
 
 

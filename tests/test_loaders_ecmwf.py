@@ -283,7 +283,7 @@ def test_real_points_at_hawaii(shared_samples):
         open_swvl1_points([folder / "0165.nc"], catalog_id="x", near=(45.0, 7.0))
     with pytest.raises(CatalogError, match=r"only the lookup table"):
         open_swvl1_points([folder / "grid.nc"], catalog_id="x")
-    with pytest.raises(FormatError, match="occurs in two files"):
+    with pytest.raises(FormatError, match="a location occurs twice"):
         open_swvl1_points([folder / "0165.nc", folder / "0165.nc"], catalog_id="x")
 
 

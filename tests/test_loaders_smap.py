@@ -14,17 +14,16 @@ from smnb.contract import CatalogError, ContractError, FormatError, ParameterErr
 from smnb.grids import M09, M36, EaseWindow
 from smnb.loaders.points import smap_quality_mask
 from smnb.loaders.smap import (
-    PASSIVE_VARIABLES,
     composite,
     count_masks,
-    decode_flags,
     open_l2,
     open_l3,
     reading,
     seconds_to_utc,
     utc_to_seconds,
 )
-from smnb.loaders.smap.hyperslab import read_rectangle
+from smnb.loaders.smap.fields import PASSIVE
+from smnb.loaders.smap.reading import read_rectangle
 
 FILL, FLAG_FILL = -9999.0, 65534
 L3 = "SMAP_L3_SM_P_{}_R18290_001.h5"
@@ -238,13 +237,12 @@ def test_a_folder_stands_for_the_files_in_it_and_below(day, tmp_path):
 
 def test_nothing_is_read_before_it_is_asked_for_and_nothing_twice(day, monkeypatch):
     read = []
-    original = reading.Slab.read
 
-    def spy(self, source, dtype, fill):
+    def spy(source, rows, cols):
         read.append(source.name.rsplit("/", 1)[-1])
-        return original(self, source, dtype, fill)
+        return read_rectangle(source, rows, cols)
 
-    monkeypatch.setattr(reading.Slab, "read", spy)
+    monkeypatch.setattr(reading, "read_rectangle", spy)
     ds = l3([day], region=BOX, variables=["soil_moisture", "tb", "retrieval_qual_flag"])
     assert read == []
     ds["tb"].sel(channel="1.41V").compute()
@@ -297,7 +295,7 @@ def test_options_find_each_releases_fields(tmp_path):
 def test_absent_variables_are_listed_or_refused(day):
     ds = l3([day], region=BOX)
     assert "clay_fraction" in json.loads(ds.attrs["absent_variables"])
-    assert set(ds.data_vars) - {"n_masked"} == set(PASSIVE_VARIABLES) - set(json.loads(ds.attrs["absent_variables"]))
+    assert set(ds.data_vars) - {"n_masked"} == set(PASSIVE) - set(json.loads(ds.attrs["absent_variables"]))
     with pytest.raises(FormatError, match=r"no field for 'clay_fraction'.*Leave it out"):
         l3([day], variables=["soil_moisture", "clay_fraction"])
     with h5py.File(day, "a") as file:
@@ -534,7 +532,7 @@ def test_wrong_units_types_and_times_in_names(tmp_path):
         ({"tb_policy": "good"}, "unknown 'tb_policy'"),
         ({"variables": ["soil_moistur"]}, "unknown name"),
         ({"variables": []}, "'variables' holds"),
-        ({"exclude_surface": ["frozen"]}, "'exclude_surface' holds an unknown condition"),
+        ({"exclude_surface": ["frozen"]}, "'exclude_surface' holds an unknown name"),
     ],
 )
 def test_options_that_are_refused(day, options, message):
@@ -545,24 +543,26 @@ def test_options_that_are_refused(day, options, message):
 # --- flags, times ---------------------------------------------------------------------------------------------------
 
 
-def test_decoded_flags(tmp_path):
+def bits_of(flag: xr.DataArray) -> dict[str, list[bool]]:
+    """Cells where each meaning is set, as CF's attributes say."""
+    seen = flag != flag.attrs["missing_value"]
+    meanings = zip(flag.attrs["flag_meanings"].split(), flag.attrs["flag_masks"], strict=True)
+    return {meaning: (((flag & mask) != 0) & seen).values.ravel().tolist() for meaning, mask in meanings}
+
+
+def test_flags_have_their_meanings(tmp_path):
     flags = np.array([0, 1, 7, 9, 8, FLAG_FILL], "uint16")
     surface = np.array([0, 1, 1 << 5, 1 << 11, 3, FLAG_FILL], "uint16")
     path = write_l3(tmp_path, "20200102", {"retrieval_qual_flag": flags, "surface_flag": surface})
     ds = l3([path], region=BOX)
-    decoded = decode_flags(ds["retrieval_qual_flag"])
-    assert decoded["not_recommended"].chunks is not None
-    bits = {name: values.values.ravel().tolist() for name, values in decoded.data_vars.items()}
-    assert bits["not_recommended"] == [False, True, True, True, False, False]
-    assert bits["not_successful"] == [False, False, True, False, False, False]
-    assert bits["freeze_thaw_not_retrieved"] == [False, False, False, True, True, False]
-    assert bits["missing"] == [False] * 5 + [True]
-    conditions = decode_flags(ds["surface_flag"])
-    assert conditions["static_water"].values.ravel().tolist() == [False, True, False, False, True, False]
-    assert conditions["snow_or_ice"].sum() == conditions["nadir"].sum() == conditions["radar_water"].sum() == 1
-    assert len(decode_flags(ds["tb_qual_flag_h"]).data_vars) == 17
-    with pytest.raises(ContractError, match="'soil_moisture' is no bit flag"):
-        decode_flags(ds["soil_moisture"])
+    retrieval = bits_of(ds["retrieval_qual_flag"])
+    assert retrieval["not_recommended"] == [False, True, True, True, False, False]
+    assert retrieval["not_successful"] == [False, False, True, False, False, False]
+    assert retrieval["freeze_thaw_not_retrieved"] == [False, False, False, True, True, False]
+    conditions = bits_of(ds["surface_flag"])
+    assert conditions["static_water"] == [False, True, False, False, True, False]
+    assert sum(conditions["snow_or_ice"]) == sum(conditions["nadir"]) == sum(conditions["radar_water"]) == 1
+    assert len(bits_of(ds["tb_qual_flag_h"])) == 16
 
 
 def test_the_clock_counts_leap_seconds():
@@ -666,9 +666,9 @@ def test_composites_average_power_and_overpasses():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"days": 4}, "unknown number of days; got 4"),
-        ({"days": True}, "unknown number of days"),
-        ({"variables": ["retrieval_qual_flag"]}, "no floating-point variable"),
+        ({"days": 4}, "unknown 'days'; got 4"),
+        ({"days": True}, "unknown 'days'"),
+        ({"variables": ["retrieval_qual_flag"]}, "'variables' holds an unknown name"),
         ({"origin": "2020-02-01"}, "'origin' is after the first day"),
         ({"origin": "soon"}, "'origin' is no ISO date"),
     ],

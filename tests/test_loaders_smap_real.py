@@ -15,7 +15,6 @@ from smnb.contract import FormatError, check_dataset
 from smnb.grids import M09, M36, EaseWindow
 from smnb.loaders.points import smap_quality_mask
 from smnb.loaders.smap import (
-    PASSIVE_VARIABLES,
     composite,
     count_masks,
     open_l2,
@@ -23,6 +22,7 @@ from smnb.loaders.smap import (
     open_smap_e_points,
     utc_to_seconds,
 )
+from smnb.loaders.smap.fields import PASSIVE
 
 NS = "{http://xml.opendap.org/ns/DAP/4.0#}"
 TYPES = {"Float32": "f4", "Float64": "f8", "UInt16": "u2", "Byte": "u1", "String": "S24"}
@@ -39,7 +39,7 @@ def test_a_real_half_orbit_cell_by_cell(granule):
     ds = open_l2([granule], catalog_id="smap_l2", flag_policy="none", tb_policy="none", count=True).compute()
     check_dataset(ds, who="test", require=("soil_moisture", "tb"), check_values=True)
     assert json.loads(ds.attrs["absent_variables"]) == []
-    assert set(ds.data_vars) == {*PASSIVE_VARIABLES, "n_masked"}
+    assert set(ds.data_vars) == {*PASSIVE, "n_masked"}
     row, col = raw["EASE_row_index"].astype(int), raw["EASE_column_index"].astype(int)
     window = EaseWindow.from_dataset(ds)
     at = (0, row - window.row_start, col - window.col_start)
@@ -109,7 +109,7 @@ def test_a_real_half_orbit_of_a_region(granule):
     assert window == M36.window(west=-125.0, south=-5.0, east=-60.0, north=20.0)
     rows = slice(window.row_start - all_of_it.row_start, window.row_stop - all_of_it.row_start)
     cols = slice(window.col_start - all_of_it.col_start, window.col_stop - all_of_it.col_start)
-    for name in PASSIVE_VARIABLES:
+    for name in PASSIVE:
         np.testing.assert_array_equal(part[name].values, whole[name].values[..., rows, cols])
 
 

@@ -13,9 +13,15 @@ import yaml
 
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
-from smnb.loaders.tfrecord import RecordError, ShardError, masked_crc32c, parse_example, read_records
-from smnb.loaders.tfrecord.example import decode_varints
-from smnb.papers.batchu2023.normalisation import denormalise
+from smnb.loaders.tfrecord import (
+    RecordError,
+    ShardError,
+    decode_varints,
+    masked_crc32c,
+    parse_example,
+    read_records,
+)
+from smnb.papers.batchu2023 import SOURCES
 from smnb.papers.batchu2023.released.records import open_released
 
 SIZE = 32
@@ -230,7 +236,7 @@ def test_the_centre_is_cropped_and_only_the_bands_asked_for_are_decoded(tmp_path
     one = record(path, crop=16, bands={"sentinel2": ["B12", "B3"], "modis_lai": "Lai"})
     assert list(one.values) == ["sentinel2", "modis_lai"]
     np.testing.assert_allclose(one.values["sentinel2"][0], fields["sentinel_2_B12"][8:24, 8:24] / 255.0, atol=1e-6)
-    np.testing.assert_allclose(denormalise("modis_lai", "Lai", one.values["modis_lai"]), [[[20.0]]], rtol=1e-5)
+    np.testing.assert_allclose(SOURCES["modis_lai"].denormalise("Lai", one.values["modis_lai"]), [[[20.0]]], rtol=1e-5)
     assert one.unknown == ["extra"]
     with pytest.raises(ParameterError, match="no such source; got 'dem'"):
         one.image("dem")
@@ -355,7 +361,7 @@ def test_the_catalog_opens_it_and_checks_the_first_record(tmp_path):
     text = {
         "multisource_released": {
             "description": "Released records.",
-            "loader": "smnb.loaders.tfrecord:open_released",
+            "loader": "smnb.papers.batchu2023.released.records:open_released",
             "files": ["r/*.tfrecord.gz"],
             "variables": {"soil_moisture": {"native": ["sm_0_5", "sm_5_5"], "units": "m3 m-3"}},
             "licence": "CC-BY 4.0",

@@ -20,11 +20,11 @@ import pytest
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables
-from smnb.papers.batchu2023.matchup import MatchSource, build_matchups, paper_sources, plan_matchups
-from smnb.papers.batchu2023.matchup.cutting import make_tasks
-from smnb.papers.batchu2023.matchup.sources import check_sources
-from smnb.papers.batchu2023.normalisation import normalise
-from smnb.papers.batchu2023.store import SampleStore
+from smnb.papers.batchu2023 import SOURCES, InputSet, MapGeometry, MultiSourceDataset, Source, build_matchups
+from smnb.papers.batchu2023.cutting import make_tasks
+from smnb.papers.batchu2023.join import plan_matchups
+from smnb.papers.batchu2023.sources import joined_sources, paper_sources
+from smnb.papers.batchu2023.tiles import read_tile
 from smnb.sensors import usda_texture
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
@@ -180,10 +180,10 @@ def plain_join(insitu, scenes, anchor, specs):
         for i, row in enumerate(listed[name]):
             if not (row.west <= lon < row.east and row.south <= lat < row.north):
                 continue
-            if specs[name].cloud_limit is not None and row.cloud_percentage > specs[name].cloud_limit:
+            if specs[name].cloud is not None and row.cloud_percentage > specs[name].cloud:
                 continue
             ago = when - row.time.value
-            if not specs[name].static and not 0 <= ago <= specs[name].bound_ns:
+            if not specs[name].static and not 0 <= ago <= specs[name].bound.value:
                 continue
             depth = min(lon - row.west, row.east - lon, lat - row.south, row.north - lat)
             candidates.append((0 if specs[name].static else -ago, depth, -i))
@@ -206,8 +206,8 @@ def plain_join(insitu, scenes, anchor, specs):
 )
 def test_the_join_is_that_of_a_plain_loop(anchor, seed, optional):
     insitu, scenes = random_case(seed)
-    specs = check_sources("test", scenes, anchor, None, optional)
-    plan = plan_matchups(insitu, scenes, anchor=anchor, specs=specs)
+    specs = joined_sources("test", scenes, anchor, optional=optional)
+    plan = plan_matchups(insitu, scenes, specs, anchor=anchor)
     expected = plain_join(insitu, scenes, anchor, specs)
     ids = plan.sensors["sensor_id"].to_numpy()[plan.sensor]
     found = {(ids[i], int(plan.time[i])): {name: int(plan.scene[name][i]) for name in specs} for i in range(len(plan))}
@@ -251,9 +251,7 @@ def only(name, hours, cloud=None, box=BOX):
 
 
 def plan_of(insitu, scenes, anchor="sentinel1", **options):
-    return plan_matchups(
-        insitu, scenes, anchor=anchor, specs=check_sources("test", scenes, anchor, None, ()), **options
-    )
+    return plan_matchups(insitu, scenes, joined_sources("test", scenes, anchor), anchor=anchor, **options)
 
 
 def test_an_image_meets_one_reading_the_next_after_it():
@@ -267,7 +265,7 @@ def test_an_image_meets_one_reading_the_next_after_it():
 
 def test_bounds_in_time_are_the_papers():
     bounds = {
-        anchor: {n: s.bound_ns / HOUR for n, s in paper_sources(anchor).items()} for anchor in ("sentinel1", "smap")
+        anchor: {n: s.bound.value / HOUR for n, s in paper_sources(anchor).items()} for anchor in ("sentinel1", "smap")
     }
     years = 50 * 365.25 * 24
     both = {"sentinel2": 336, "gldas": 6, "modis_lai": 192, "dem": years, "soilgrids": years}
@@ -336,21 +334,21 @@ def test_all_cloud_and_no_cover_are_counted_and_a_source_that_never_matches_is_n
 def test_what_cannot_be_joined_is_refused():
     scenes = {"sentinel1": only("sentinel1", [5.5]), "sentinel2": only("sentinel2", [4])}
     with pytest.raises(ContractError, match="1 scenes of 'sentinel2' have no cloud percentage"):
-        check_sources("test", scenes, "sentinel1", None, ())
+        joined_sources("test", scenes, "sentinel1")
     with pytest.raises(ParameterError, match="the anchor 'smap' is not among"):
-        check_sources("test", scenes, "smap", None, ())
+        joined_sources("test", scenes, "smap")
     with pytest.raises(ParameterError, match=r"unknown sources \['lidar'\]"):
-        check_sources("test", {"lidar": scenes["sentinel1"]}, "sentinel1", None, ())
+        joined_sources("test", {"lidar": scenes["sentinel1"]}, "sentinel1")
     scenes["sentinel1"].bands = ("VV",)
     with pytest.raises(ContractError, match=r"lacks bands \['VH', 'angle'\]"):
-        check_sources("test", {"sentinel1": scenes["sentinel1"]}, "sentinel1", None, ())
+        joined_sources("test", {"sentinel1": scenes["sentinel1"]}, "sentinel1")
     scenes["sentinel2"].table["time"] = pd.NaT
     with pytest.raises(ContractError, match="have no time"):
-        check_sources("test", {**scenes, "sentinel1": only("sentinel1", [5.5])}, "sentinel1", None, ())
+        joined_sources("test", {**scenes, "sentinel1": only("sentinel1", [5.5])}, "sentinel1")
     with pytest.raises(ContractError, match="no reading is left"):
         plan_of(one_sensor([6], flag="D01"), {"sentinel1": only("sentinel1", [5.5])})
     with pytest.raises(ParameterError, match="'bound' is no time span"):
-        MatchSource("high", ("VV",), 3)
+        Source("a", "", bands=("VV",), range=(0, 1), bound=3)
 
 
 def test_millions_of_readings_are_planned_in_seconds():
@@ -454,7 +452,7 @@ def test_samples_hold_what_the_scenes_have_around_the_sensor(built):
     at = samples.merge(store.sensors[["sensor_id", "lat", "lon"]], on="sensor_id")
     for name in scenes:
         images, ids, times = store.read(name), store.scene_ids(name), store.image_times(name)
-        for i in range(store.n):
+        for i in range(len(store)):
             if not ids[i]:
                 assert name == "modis_lai"
                 assert np.isnan(images[i]).all()
@@ -468,13 +466,13 @@ def test_samples_hold_what_the_scenes_have_around_the_sensor(built):
                 native = reader.at([lat], [lon], bands)[0]
             else:
                 native = reader.read(window.coarsened(160) if name in ("soilgrids", "modis_lai") else window, bands)
-            expected = np.stack([normalise(name, band, native[b]) for b, band in enumerate(bands)])
+            expected = np.stack([SOURCES[name].normalise(band, native[b]) for b, band in enumerate(bands)])
             np.testing.assert_allclose(images[i], expected, atol=2.0**-11, err_msg=name)
             if not specs[name].static:
                 assert times[i] == scenes[name].table["time"].iloc[number]
     assert np.isnan(store.read("modis_lai")).any()
     merged = samples.merge(insitu.readings, on=["sensor_id", "time"], suffixes=("", "_there"))
-    assert len(merged) == store.n
+    assert len(merged) == len(store)
     assert (merged["soil_moisture"] == merged["soil_moisture_there"]).all()
 
 
@@ -485,7 +483,7 @@ def test_what_is_dropped_is_counted_by_source_and_adds_up(built):
     assert counts["sources"]["modis_lai"]["no scene in time"] > 0
     assert counts["dropped"]["modis_lai"] == 0
     assert sum(counts["dropped"].values()) + counts["samples"] == counts["readings"]["kept"]
-    assert counts["samples"] == result.store.n == len(result.store.samples)
+    assert counts["samples"] == len(result.store) == len(result.store.samples)
     assert "samples of 4 sensors" in str(result)
     assert "split place" in str(result)
 
@@ -502,7 +500,7 @@ def test_the_sensor_table_has_strata_and_splits(built):
     assert store.sensors["climate_source"].tolist() == ["map"] * 4
     assert store.sensors["split_place"].tolist() == ["train", "train", "validation", "test"]
     split = store.attrs["splits"]["place"]
-    assert sum(split["samples"].values()) == store.n
+    assert sum(split["samples"].values()) == len(store)
     assert (split["kind"], split["leaks"], split["sensors"]["train"]) == ("region", {}, 2)
     assert split["share_with_training_sensor_within"]["test"] == {"2.56_km": 0.0, "10_km": 0.0}
     assert store.synthetic
@@ -515,7 +513,7 @@ def test_each_scene_is_opened_once_and_images_of_one_place_are_kept_once(tmp_pat
     rows = store.image_rows("sentinel1")
     a, b = (np.flatnonzero(store.samples["sensor_id"] == one) for one in ("n__a__x", "n__a__y"))
     np.testing.assert_array_equal(rows[a], rows[b])
-    assert np.unique(store.image_rows("sentinel2")).size < store.n // 2
+    assert np.unique(store.image_rows("sentinel2")).size < len(store) // 2
     again = build(tmp_path)
     assert (again.was_finished, again.counts) == (True, store.attrs["counts"])
     assert len((tmp_path / "opened.txt").read_text().splitlines()) == len(opened)
@@ -551,7 +549,7 @@ case.build(folder, scenes=case.built_case(folder, pause=0.02)[1])
     done = len(journal.read_text().splitlines()) - 1
     result = build(tmp_path)
     assert 0 < result.n_resumed == done < result.n_tasks
-    assert contents(result.path) == contents(built[0].path)
+    assert contents(result.store.path) == contents(built[0].store.path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "opened.txt"]
 
 
@@ -564,7 +562,7 @@ def test_another_build_is_not_mixed_in(tmp_path):
         build(tmp_path, scenes={"sentinel1": fewer}, optional=())
     mended = {"sentinel1": built_case(tmp_path)[1]["sentinel1"]}
     finished = build(tmp_path, scenes=mended, optional=())
-    assert finished.store.n > 0
+    assert len(finished.store) > 0
     with pytest.raises(RunError, match="holds another store"):
         build(tmp_path, scenes=mended, optional=(), crop=64)
     replaced = build(tmp_path, scenes=mended, optional=(), crop=64, resume=False)
@@ -575,12 +573,12 @@ def test_a_scheduler_gives_the_same_bytes(tmp_path, built):
     options = {"n_workers": 1, "threads_per_worker": 2, "dashboard_address": "127.0.0.1:0", "protocol": "tcp"}
     with distributed.LocalCluster(processes=False, silence_logs=logging.ERROR, **options) as cluster:
         result = build(tmp_path, scheduler=cluster.scheduler_address)
-    assert contents(result.path) == contents(built[0].path)
+    assert contents(result.store.path) == contents(built[0].store.path)
 
 
 @pytest.mark.slow
 def test_processes_of_a_local_cluster_give_the_same_bytes(tmp_path, built):
-    assert contents(build(tmp_path, workers=2).path) == contents(built[0].path)
+    assert contents(build(tmp_path, workers=2).store.path) == contents(built[0].store.path)
 
 
 def test_no_scheduler_and_wrong_options_are_refused(tmp_path):
@@ -615,7 +613,56 @@ def test_a_store_of_smap_alone_is_anchored_to_it(tmp_path):
     result = build_matchups(
         insitu, {name: scenes[name] for name in ("smap", "gldas")}, anchor="smap", out=tmp_path / "a.zarr", splits={}
     )
-    store = SampleStore.open(result.path)
+    store = result.store
     assert store.attrs["anchor"] == "smap"
-    assert store.read("smap").shape == (store.n, 1)
-    assert store.n == 4 * 13  # of 14 images one is empty
+    assert store.read("smap").shape == (len(store), 1)
+    assert len(store) == 4 * 13  # of 14 images one is empty
+
+
+def overlapping(name, hours, **tables):
+    """Two tiles that overlap at the sensor: the first only just reaches it, the second holds it deep inside."""
+    boxes = [(-99.0, 30.0, -97.999, 32.0), (-98.5, 30.0, -97.0, 32.0)]
+    return only(name, hours, box=boxes, **tables)
+
+
+@pytest.mark.parametrize("inputs", ["sentinel1 dem smap", "sentinel1 dem soilgrids gldas sentinel2:NDVI"])
+def test_a_map_cuts_the_scenes_that_the_training_cut(tmp_path, inputs):
+    scenes = {
+        "sentinel1": overlapping("sentinel1", [6.5, 6.5]),  # two frames of one pass
+        "sentinel2": overlapping("sentinel2", [2, 2], cloud=[5, 5]),
+        "dem": overlapping("dem", [0, 0]),
+        "soilgrids": overlapping("soilgrids", [0, 0]),
+        "smap": overlapping("smap", [3, 3]),
+        "gldas": overlapping("gldas", [4, 4]),
+    }
+    scenes["dem"].table["time"] = scenes["soilgrids"].table["time"] = pd.NaT
+    store = build_matchups(one_sensor([7]), scenes, out=tmp_path / "a.zarr", crop=CROP, splits={}).store
+    chosen, geometry = InputSet.of(*inputs.split()), MapGeometry(crop=CROP, stride=CROP)
+    when = store.samples["time"].iloc[0]
+    tile = read_tile(scenes, chosen, lat=31.0, lon=-98.0, time=when, cells=1, geometry=geometry)
+    assert {name: store.scene_ids(name)[0] for name in chosen.sources} == tile.used["scene"].to_dict()
+    assert set(tile.used["scene"]) == {"scene0001"}
+    (high, low, coarse), _ = MultiSourceDataset(store, chosen, [0], crop=CROP)[np.array([0])]
+    np.testing.assert_allclose(tile.images.high, high[0], atol=2.0**-10)  # the store has float16
+    np.testing.assert_allclose(tile.images.coarse[0, 0], coarse[0], atol=5e-3)  # the cell is within 5 m of the sensor
+    if chosen.low:
+        np.testing.assert_allclose(tile.images.low, low[0], atol=2.0**-10)
+
+
+def test_an_own_source_is_one_object(tmp_path):
+    rain = Source("rain", "my_rain", bands=("total",), range=(0.0, 5000.0), bound="1D", kind="coarse", optional=True)
+    scenes = {"sentinel1": only("sentinel1", [6.5]), "rain": FieldScenes("rain", ("total",), scene_table([START], BOX))}
+    store = build_matchups(one_sensor([7]), scenes, sources=[rain], out=tmp_path / "a.zarr", crop=CROP, splits={}).store
+    native = FieldReader(scenes["rain"], 0).at([31.0], [-98.0], ("total",))
+    np.testing.assert_allclose(store.read("rain"), native / 5000.0, rtol=1e-6)
+    assert store.sources["rain"].range == {"total": (0.0, 5000.0)}
+    inputs = InputSet.of("sentinel1", rain)
+    (_, _, coarse), _ = MultiSourceDataset(store, inputs, [0], crop=CROP)[np.array([0])]
+    np.testing.assert_allclose(coarse, native / 5000.0, rtol=1e-6)
+    assert InputSet.from_dict(json.loads(json.dumps(inputs.to_dict()))) == inputs
+    tile = read_tile(
+        scenes, inputs, lat=31.0, lon=-98.0, time="2019-04-01T07", cells=1, geometry=MapGeometry(crop=CROP, stride=CROP)
+    )
+    np.testing.assert_allclose(tile.images.coarse[0, 0], coarse[0], atol=5e-3)
+    with pytest.raises(ParameterError, match=r"unknown sources \['rain'\]"):
+        build_matchups(one_sensor([7]), scenes, out=tmp_path / "b.zarr", crop=CROP)

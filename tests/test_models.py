@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smnb.contract import ParameterError
-from smnb.models import MODELS, build_model
+from smnb.models import MODELS, build_model, describe, model_name, register
 from smnb.models.amsre_cnn import AmsreCNN, AmsreCNNConfig
 from smnb.models.smen import SMEN, SMENConfig
 
@@ -131,3 +131,37 @@ def test_unknown_names_are_errors_that_list_the_known_ones() -> None:
         build_model("amsr_cnn")
     with pytest.raises(ParameterError, match="patch_size"):
         build_model("amsre_cnn", {"patchsize": 9})
+
+
+def test_describe_shows_layers_shapes_and_parameters() -> None:
+    table = describe(build_model("amsre_cnn"), torch.zeros(2, 4, 9, 9))
+    shapes = dict(zip(table["layer"], table["output"], strict=True))
+    assert shapes["conv1"] == "20 × 8 × 8"
+    assert shapes["fc1"] == "500"
+    assert table["parameters"].iloc[-1] == MODELS["amsre_cnn"].n_parameters == table["parameters"].iloc[:-1].sum()
+    inputs = torch.zeros(1, 12, 16), torch.zeros(1, 4, 12, 16)
+    network = build_model("smen").train()
+    deep, flat = (describe(network, *inputs, depth=depth) for depth in (2, 1))
+    assert len(deep) > len(flat)
+    assert flat["parameters"].iloc[:-1].sum() == deep["parameters"].iloc[-1]
+    assert network.training
+    assert list(describe(network)["output"].unique()) == [""]
+
+
+def test_a_registered_network_is_built_by_its_name() -> None:
+    class Mine(torch.nn.Linear):
+        def __init__(self, inputs: int = 3) -> None:
+            super().__init__(inputs, 1)
+
+    register("mine", Mine, paper="none")
+    try:
+        built = build_model("mine", {"inputs": 5})
+        assert built.in_features == 5
+        assert model_name(built) == "mine"
+        with pytest.raises(ParameterError, match=r"unknown config keys; got \['depth'\]; expected \['inputs'\]"):
+            build_model("mine", {"depth": 5})
+    finally:
+        del MODELS["mine"]
+    assert model_name(built).endswith("Mine")
+    with pytest.raises(ParameterError, match="no colon"):
+        register("a:b", Mine)

@@ -4,38 +4,47 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_stores import write_sample_store
 
-from smnb.contract import FormatError, ParameterError, RunError
+from smnb.contract import FormatError, ParameterError
 from smnb.metrics import score_table
+from smnb.models import build_model
 from smnb.papers.batchu2023 import (
-    CLIMATOLOGY,
-    PAPER_SWEEP,
-    RIDGE,
-    MultiSourceRun,
-    best_member,
-    centre_values,
+    FULL_MODEL,
+    SOURCE_SETS,
+    InputSet,
+    SampleStore,
+    complete_samples,
     inputs_of,
-    load_multisource,
-    multisource_config,
     paired_differences,
     paper_training,
     predict_at_sensors,
+    predict_sides,
     printed_results,
-    reference_predictions,
+    references_at_sensors,
     results_table,
-    train_multisource,
+    side_positions,
+    training_samples,
 )
-from smnb.papers.batchu2023.data import FULL_MODEL, SOURCE_SETS, InputSet, complete_samples, side_positions
-from smnb.papers.batchu2023.store import SampleStore, write_sample_store
+from smnb.papers.batchu2023.experiment import (
+    CLIMATOLOGY,
+    PAPER_SWEEP,
+    centre_values,
+    climatology_predictions,
+)
 from smnb.papers.tables import compare_with, published, published_settings
-from smnb.training import TrainingConfig
+from smnb.training import TrainingConfig, load, train
+from smnb.training.losses import huber_loss
 
+RIDGE = "Ridge, centre pixel"
 SENSORS, DATES, CROP = 20, 16, 32
 SIDES = ["train"] * 10 + ["validation"] * 6 + ["test"] * 4
 SMALL = {
@@ -50,7 +59,7 @@ SMALL = {
     "head2_keep": (1.0, 1.0),
     "drop_path_keep": 1.0,
 }
-TRAINING = TrainingConfig(epochs=15, batch_size=32, learning_rate=0.01, device="cpu", patience=0)
+TRAINING = TrainingConfig(epochs=15, batch_size=32, learning_rate=0.01, device="cpu", patience=0, whole_batches=True)
 
 
 @pytest.fixture(scope="module")
@@ -95,97 +104,106 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
     )
 
 
-@pytest.fixture(scope="module")
-def run(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> MultiSourceRun:
-    return train_multisource(store, FULL_MODEL, config=TRAINING, out=tmp_path_factory.mktemp("run"), model=SMALL)
+def trained_on(store, inputs, out, *, config=TRAINING, model_config=SMALL, network="multisource", **options):
+    """Train on the store, and estimate both sides that were held out."""
+    samples = training_samples(store, inputs, split="iid", seed=config.seed, **options)
+    loss = partial(huber_loss, delta=0.4)
+    trained = train(network, samples, loss=loss, config=config, out=out, model_config=model_config, progress=False)
+    name = inputs if isinstance(inputs, str) else "own"
+    predictions = predict_sides(trained, store, split="iid", name=name)
+    return SimpleNamespace(trained=trained, samples=samples, predictions=predictions)
 
 
 @pytest.fixture(scope="module")
-def coarse_run(store: SampleStore, tmp_path_factory: pytest.TempPathFactory) -> MultiSourceRun:
-    return train_multisource(store, "SMAP + GLDAS NN", config=TRAINING, out=tmp_path_factory.mktemp("coarse"))
+def run(store: SampleStore, tmp_path_factory: pytest.TempPathFactory):
+    return trained_on(store, FULL_MODEL, tmp_path_factory.mktemp("run"))
 
 
-def test_the_network_learns_and_says_what_it_saw(run: MultiSourceRun, coarse_run: MultiSourceRun, store) -> None:
-    assert run.dropped == {"label": 1}
-    assert run.n_samples == {"train": 10 * DATES - 1, "validation": 6 * DATES, "test": 4 * DATES}
+@pytest.fixture(scope="module")
+def coarse_run(store: SampleStore, tmp_path_factory: pytest.TempPathFactory):
+    return trained_on(store, "SMAP + GLDAS NN", tmp_path_factory.mktemp("coarse"), model_config=None)
+
+
+def test_the_network_learns_and_says_what_it_saw(run, coarse_run, store) -> None:
+    card = run.trained.card["training"]
+    assert card["dropped"] == {"label": 1}
+    assert (card["n_train"], card["n_validation"], card["n_train_sensors"]) == (10 * DATES - 1, 6 * DATES, 10)
+    assert len(run.predictions["test"]) == 4 * DATES
     table = run.predictions["validation"]
     assert {"sensor_id", "time", "observed", "predicted", "station", "climate"} <= set(table.columns)
     assert not [name for name in table if name.startswith("split_")]
     assert table.attrs == {"model": FULL_MODEL, "synthetic": True}
-    references = reference_predictions(store, split="iid")
+    references = references_at_sensors(store, SOURCE_SETS["SMAP + GLDAS NN"], split="iid")
     rmse = {
         name: float(np.sqrt(np.mean((one["validation"]["predicted"] - one["validation"]["observed"]) ** 2)))
         for name, one in {FULL_MODEL: run.predictions, "NN": coarse_run.predictions, **references}.items()
     }
     assert rmse["NN"] < rmse["SMAP"]  # the product has another level, which head 2 alone corrects
     assert rmse[FULL_MODEL] < rmse[CLIMATOLOGY]
-    assert sum(p.numel() for p in coarse_run.loaded.model.parameters()) == 2 * 8 + 8 + 2 * 8 + 8 + 1
+    assert sum(p.numel() for p in coarse_run.trained.model.parameters()) == 2 * 8 + 8 + 2 * 8 + 8 + 1
 
 
-def test_it_resumes_and_is_the_same_for_the_same_seed(run: MultiSourceRun, store, tmp_path: Path) -> None:
-    again = train_multisource(store, FULL_MODEL, config=TRAINING, out=tmp_path, model=SMALL, sides=["validation"])
+def test_it_resumes_and_is_the_same_for_the_same_seed(run, store, tmp_path: Path) -> None:
+    again = trained_on(store, FULL_MODEL, tmp_path)
     pd.testing.assert_frame_equal(again.predictions["validation"], run.predictions["validation"])
-    assert list(again.predictions) == ["validation"]
-    resumed = train_multisource(store, FULL_MODEL, config=TRAINING, out=tmp_path, model=SMALL, sides=["validation"])
-    assert resumed.fit.details["resumed"]
+    resumed = trained_on(store, FULL_MODEL, tmp_path)
+    assert resumed.trained.details["resumed"]
     pd.testing.assert_frame_equal(resumed.predictions["validation"], run.predictions["validation"])
 
 
 def test_a_store_that_does_not_fit_into_memory_gives_the_same_network(store: SampleStore, tmp_path: Path) -> None:
     short = dataclasses.replace(TRAINING, epochs=2)
     tables = [
-        train_multisource(
-            store, "Sentinel-1 + DEM", config=short, out=tmp_path / str(gb), model=SMALL, sides=["test"], memory_gb=gb
-        ).predictions["test"]
+        trained_on(store, "Sentinel-1 + DEM", tmp_path / str(gb), config=short, memory_gb=gb).predictions["test"]
         for gb in (1.0, 0.0)
     ]
     np.testing.assert_allclose(tables[0]["predicted"], tables[1]["predicted"], atol=1e-5)
 
 
-def test_a_checkpoint_gives_the_same_estimates_and_is_for_its_inputs(
-    run: MultiSourceRun, store, tmp_path: Path
-) -> None:
-    from smnb.papers.batchu2023 import save_multisource
-
-    path = save_multisource(tmp_path / "m", run.loaded.model, run.inputs, crop=32)
-    loaded = load_multisource(path, inputs=SOURCE_SETS[FULL_MODEL], crop=32)
-    assert inputs_of(loaded) == run.inputs
+def test_a_checkpoint_gives_the_same_estimates_and_knows_its_inputs(run, store, tmp_path: Path) -> None:
+    trained_on(store, FULL_MODEL, tmp_path, config=dataclasses.replace(TRAINING, epochs=1))
+    loaded = load(tmp_path / "model")
+    assert inputs_of(loaded) == SOURCE_SETS[FULL_MODEL]
     positions = side_positions(store, "iid", "test", mask=complete_samples(store)[0])
-    table = predict_at_sensors(loaded, store, positions, config=TRAINING)
+    table = predict_at_sensors(run.trained, store, positions)
     np.testing.assert_allclose(table["predicted"], run.predictions["test"]["predicted"], atol=1e-6)
-    with pytest.raises(FormatError, match=r"checkpoint for other inputs.*needs.*gldas"):
-        load_multisource(path, inputs=InputSet.of("sentinel1", "dem", "sentinel2", "soilgrids", "smap"))
-    with pytest.raises(FormatError, match="another size"):
-        load_multisource(path, crop=64)
-    card = json.loads((tmp_path / "m.json").read_text())
+    card = json.loads((tmp_path / "model.json").read_text())
     assert card["training"]["normalisation"]["sentinel1:VV"] == ["linear", -25.0, 5.0]
     assert card["channels"][:2] == ["sentinel1:VV", "sentinel1:VH"]
     scaled = loaded.input_scaler.transform(np.array([[0.0] * 16, [1.0] * 16]))
     assert scaled[:, :14].tolist() == [[-1.0] * 14, [1.0] * 14]  # images at the network's door: 2 x - 1
     assert scaled[:, 14:].tolist() == [[0.0, 0.0], [1.0, 1.0]]
     card["training"]["normalisation"]["sentinel1:VV"] = ["linear", -30.0, 5.0]
-    (tmp_path / "m.json").write_text(json.dumps(card))
+    (tmp_path / "model.json").write_text(json.dumps(card))
     with pytest.raises(FormatError, match=r"other normalisations; got \['sentinel1:VV'\]"):
-        load_multisource(path)
+        inputs_of(load(tmp_path / "model"))
+    del card["training"]["inputs"]
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(FormatError, match="not trained on a sample store"):
+        inputs_of(load(tmp_path / "model"))
 
 
-def test_another_networks_checkpoint_is_refused(tmp_path: Path) -> None:
-    from smnb.models import build_model
-    from smnb.training.checkpoints import save_model
-    from smnb.training.scaling import MinMaxScaler
+class Own(torch.nn.Module):
+    """A network of the user's: the means of both images, and the coarse products."""
 
-    scaler = MinMaxScaler((0.0,) * 4, (1.0,) * 4, (0.0,) * 4)
-    model = build_model("amsre_cnn", {"conv_channels": (4, 8, 8), "hidden": 16})
-    save_model(
-        tmp_path / "m", model, name="amsre_cnn", input_scaler=scaler, target_scaler=scaler, channels=tuple("abcd")
-    )
-    with pytest.raises(FormatError, match="another network's"):
-        load_multisource(tmp_path / "m")
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.LazyLinear(1)
+
+    def forward(self, high, low, coarse):
+        return self.layer(torch.cat([high.mean((2, 3)), low.mean((2, 3)), coarse], 1))[:, 0]
+
+
+def test_a_network_of_ones_own_is_trained_as_the_papers(store, tmp_path: Path) -> None:
+    found = trained_on(store, FULL_MODEL, tmp_path, network=Own(), model_config=None)
+    assert found.predictions["test"]["predicted"].std() > 0
+    again = load(tmp_path / "model", model=Own())
+    assert inputs_of(again) == SOURCE_SETS[FULL_MODEL]
 
 
 def test_references_are_what_they_say(store: SampleStore) -> None:
-    found = reference_predictions(store, split="iid", ridge=SOURCE_SETS["Sentinel-1 + DEM + SMAP"])
-    assert list(found) == ["SMAP", "GLDAS", CLIMATOLOGY, RIDGE]
+    found = references_at_sensors(store, SOURCE_SETS["Sentinel-1 + DEM + SMAP"], split="iid")
+    assert list(found) == ["SMAP", "GLDAS", CLIMATOLOGY, RIDGE, "SVR, centre pixel", "Gradient boosting, centre pixel"]
     at = side_positions(store, "iid", "test")
     np.testing.assert_array_equal(found["SMAP"]["test"]["predicted"], store.read("smap", at)[:, 0])
 
@@ -204,8 +222,6 @@ def test_references_are_what_they_say(store: SampleStore) -> None:
 
 
 def test_southern_sensors_have_the_opposite_season(store: SampleStore, tmp_path: Path) -> None:
-    from smnb.papers.batchu2023 import climatology_predictions
-
     sensors = pd.DataFrame({"sensor_id": ["n", "s"], "lat": [40.0, -35.0]})
     two = write_sample_store(
         tmp_path / "t.zarr",
@@ -225,13 +241,15 @@ def test_centre_values_are_the_four_pixels_around_the_sensor(store: SampleStore)
     values = centre_values(store, inputs, np.array([3, 40]), chunk=1)
     assert values.shape == (2, 16)
     stored = store.read("sentinel2", [3, 40], ["B8"])
-    np.testing.assert_allclose(values[:, inputs.high.index("B8")], stored[:, 0, 15:17, 15:17].mean((1, 2)), atol=1e-6)
+    np.testing.assert_allclose(
+        values[:, inputs.high.index("sentinel2:B8")], stored[:, 0, 15:17, 15:17].mean((1, 2)), atol=1e-6
+    )
     np.testing.assert_allclose(values[:, 14], store.read("smap", [3, 40])[:, 0])
 
 
 def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_run, store) -> None:
     experiments = {
-        "SMAP": reference_predictions(store, split="iid")["SMAP"],
+        "SMAP": references_at_sensors(store, SOURCE_SETS["SMAP + GLDAS NN"], split="iid")["SMAP"],
         "SMAP + GLDAS NN": coarse_run.predictions,
         FULL_MODEL: run.predictions,
     }
@@ -289,48 +307,26 @@ def test_the_papers_recipe_and_sweep_are_table_7() -> None:
         assert getattr(paper_training(**{name: values[0]}), name) == values[0]
 
 
-def test_the_best_member_is_chosen_by_validation() -> None:
-    table = pd.DataFrame(
-        {
-            "member": list("abc"),
-            "status": ["done", "failed", "skipped"],
-            "validation_ubrmse": [0.06, 0.01, 0.05],
-            "validation_r": [0.7, 0.9, 0.6],
-            "test_ubrmse": [0.05, 0.05, 0.07],
-        }
-    )
-    assert best_member(table)["member"] == "c"
-    assert best_member(table, "validation_r", higher_is_better=True)["member"] == "a"
-    with pytest.raises(ParameterError, match="test score"):
-        best_member(table, "test_ubrmse")
-    with pytest.raises(ParameterError, match="no such metric"):
-        best_member(table, "rmse")
-    with pytest.raises(RunError, match="no member"):
-        best_member(table.assign(status="failed"))
-
-
 def test_what_cannot_be_trained_is_refused(store: SampleStore, tmp_path: Path) -> None:
     def attempt(inputs=FULL_MODEL, **options):
-        return train_multisource(store, inputs, **{"config": TRAINING, "out": tmp_path, "model": SMALL, **options})
+        return trained_on(store, inputs, tmp_path, **options)
 
     for error, message, options in [
         (ParameterError, "unknown inputs", {"inputs": "Sentinel-3"}),
-        (ParameterError, "unknown settings of the network", {"model": {"high_channels": 3}}),
-        (ParameterError, "no such split", {"split": "block"}),
-        (ParameterError, "unknown sides", {"sides": ["holdout"]}),
-        (ParameterError, "no modis_lai", {"inputs": InputSet.of("modis_lai")}),
-        (ParameterError, "'crop' does not fit", {"crop": 256}),
+        (ParameterError, "unknown config keys", {"model_config": {"depth": 3}}),
+        (ParameterError, "'crop' does not fit", {"crop": 31}),
     ]:
         with pytest.raises(error, match=message):
             attempt(**options)
+    with pytest.raises(ParameterError, match="no such split"):
+        training_samples(store, FULL_MODEL, split="block")
+    assert InputSet.of("sentinel1", "dem") == SOURCE_SETS["Sentinel-1 + DEM"]
 
 
-def test_the_papers_network_follows_from_the_inputs() -> None:
-    config = multisource_config(SOURCE_SETS[FULL_MODEL])
-    assert (config.high_encoder, config.low_encoder, config.high_channels) == ("xception65", "xception41", 10)
-    assert multisource_config(SOURCE_SETS["Sentinel-1 + DEM"]).coarse_channels == 0
+def test_the_papers_network_follows_from_the_inputs(store: SampleStore) -> None:
+    sizes = training_samples(store, FULL_MODEL, split="iid").sizes
+    assert sizes == {"high_channels": 10, "low_channels": 4, "coarse_channels": 2}
     with torch.device("meta"):
-        from smnb.models.multisource import MultiSourceNet
-
-        net = MultiSourceNet(config)
+        net = build_model("multisource", sizes)
     assert sum(p.numel() for p in net.parameters()) == 63_323_354
+    assert training_samples(store, "Sentinel-1 + DEM", split="iid").sizes["coarse_channels"] == 0

@@ -8,22 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_stores import write_sample_store
 
 from smnb.contract import ContractError, ParameterError
-from smnb.papers.batchu2023.data import (
+from smnb.papers.batchu2023 import (
     FULL_MODEL,
     PAPER_ROWS,
     PRODUCTS,
     SOURCE_SETS,
-    Augmentation,
+    SOURCES,
     InputSet,
     MultiSourceDataset,
+    SampleStore,
     complete_samples,
     side_positions,
-    warp,
 )
-from smnb.papers.batchu2023.normalisation import denormalise, ndvi, normalise
-from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, StoredSource, write_sample_store
+from smnb.papers.batchu2023.augmentation import Augmentation, warp
 from smnb.papers.tables import published
 
 N, SENSORS, CROP = 12, 4, 64
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
     side, low = CROP, CROP // 16
     reflectance = rng.uniform(200, 4000, (N, 6, side, side))
     sentinel2 = np.stack(
-        [normalise("sentinel2", band, reflectance[:, i]) for i, band in enumerate(STANDARD_SOURCES["sentinel2"].bands)],
+        [SOURCES["sentinel2"].normalise(band, reflectance[:, i]) for i, band in enumerate(SOURCES["sentinel2"].bands)],
         1,
     )
     sentinel1 = rng.uniform(0, 1, (N, 3, side, side))
@@ -70,41 +70,43 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SampleStore:
         label=label,
         values=values,
         synthetic=True,
-        sources={name: STANDARD_SOURCES[name] for name in values},
     )
 
 
 def test_input_sets_are_the_papers() -> None:
     full = SOURCE_SETS[FULL_MODEL]
-    assert full.high == ("VV", "VH", "angle", "B4", "B3", "B2", "B8", "B11", "B12", "elevation")
-    assert full.low == ("sand", "silt", "clay", "bdod")
-    assert full.coarse == ("smap", "gldas")
-    assert SOURCE_SETS["SMAP + GLDAS NN"] == InputSet(coarse=("gldas", "smap"))
-    assert SOURCE_SETS["Sentinel-1 + DEM"].high == ("VV", "VH", "angle", "elevation")
-    assert SOURCE_SETS["Sentinel-1 + DEM + SMAP"].coarse == ("smap",)
-    assert SOURCE_SETS[PAPER_ROWS[16]["Sentinel-1"]].high == ("B4", "B3", "B2", "B8", "B11", "B12", "elevation")
-    assert SOURCE_SETS[PAPER_ROWS[18]["EVI/NDVI"]].high[-2:] == ("NDVI", "EVI")
-    assert SOURCE_SETS[PAPER_ROWS[18]["MODIS LAI"]].low[-1] == "Lai"
+    radar = ("sentinel1:VV", "sentinel1:VH", "sentinel1:angle")
+    light = tuple(f"sentinel2:{band}" for band in ("B4", "B3", "B2", "B8", "B11", "B12"))
+    assert full.high == (*radar, *light, "dem:elevation")
+    assert full.low == ("soilgrids:sand", "soilgrids:silt", "soilgrids:clay", "soilgrids:bdod")
+    assert full.coarse == ("smap:ssm", "gldas:SoilMoi0_10cm_inst")
+    assert SOURCE_SETS["SMAP + GLDAS NN"] == InputSet.of("gldas", "smap")
+    assert SOURCE_SETS["Sentinel-1 + DEM"].high == (*radar, "dem:elevation")
+    assert SOURCE_SETS["Sentinel-1 + DEM + SMAP"].coarse == ("smap:ssm",)
+    assert SOURCE_SETS[PAPER_ROWS[16]["Sentinel-1"]].high == (*light, "dem:elevation")
+    assert SOURCE_SETS[PAPER_ROWS[18]["EVI/NDVI"]].high[-2:] == ("sentinel2:NDVI", "sentinel2:EVI")
+    assert SOURCE_SETS[PAPER_ROWS[18]["MODIS LAI"]].low[-1] == "modis_lai:Lai"
     named = {name for rows in PAPER_ROWS.values() for name in rows.values()}
     assert named <= {*SOURCE_SETS, *PRODUCTS}
     for number, rows in PAPER_ROWS.items():
         assert list(rows) == list(published("batchu2023", f"Table {number}").rows)
     assert InputSet.from_dict(full.to_dict()) == full
     assert full.channels[0] == "sentinel1:VV"
-    assert InputSet(high=("EVI",)).bands("high") == {"sentinel2": ("B8", "B4", "B2")}
+    assert InputSet.of("sentinel2:EVI").bands("high") == {"sentinel2": ("B8", "B4", "B2")}
 
 
-@pytest.mark.parametrize("given", [{"high": ("VX",)}, {"low": ("sand", "sand")}, {"coarse": ("era5",)}, {}])
-def test_unknown_channels_are_refused(given: dict) -> None:
-    with pytest.raises(ParameterError, match="channel"):
-        InputSet(**given)
-
-
-def test_unknown_sources_are_refused() -> None:
-    with pytest.raises(ParameterError, match="unknown sources"):
-        InputSet.of("sentinel3")
-    with pytest.raises(ParameterError, match="indices"):
-        InputSet.of("sentinel2", indices=("SAVI",))
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["sentinel1:VX"], "unknown band of sentinel1"),
+        (["sentinel2:SAVI"], "unknown band of sentinel2"),
+        (["sentinel3"], "unknown source"),
+        ([], "no channel"),
+    ],
+)
+def test_unknown_channels_are_refused(given: list, words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        InputSet.of(*given)
 
 
 def test_a_batch_is_the_stored_values_scaled_cut_and_filled(store: SampleStore) -> None:
@@ -141,9 +143,10 @@ def test_memory_and_store_give_the_same_batches(store: SampleStore) -> None:
 
 
 def test_vegetation_indices_come_from_the_stored_bands(store: SampleStore) -> None:
-    (high, _, _), _ = MultiSourceDataset(store, InputSet(high=("NDVI",)), np.array([4]), crop=64)[np.array([0])]
-    b8, b4 = (denormalise("sentinel2", band, store.read("sentinel2", [4], [band])[:, 0]) / 1e4 for band in ("B8", "B4"))
-    np.testing.assert_allclose(high[:, 0], ndvi(b8, b4), atol=1e-5)
+    (high, _, _), _ = MultiSourceDataset(store, InputSet.of("sentinel2:NDVI"), np.array([4]), crop=64)[np.array([0])]
+    light = SOURCES["sentinel2"]
+    b8, b4 = (light.denormalise(band, store.read("sentinel2", [4], [band])[:, 0]) for band in ("B8", "B4"))
+    np.testing.assert_allclose(high[:, 0], (b8 - b4) / (b8 + b4), atol=1e-5)
 
 
 def test_absent_inputs_are_empty(store: SampleStore) -> None:
@@ -181,7 +184,7 @@ def test_what_the_store_lacks_is_named(store: SampleStore, tmp_path: Path) -> No
         time=pd.to_datetime(["2020"]),
         label=[0.2],
         values={"sentinel1": np.zeros((1, 1, 32, 32))},
-        sources={"sentinel1": StoredSource("high", ("VV",))},
+        sources=[SOURCES["sentinel1"].with_bands("VV")],
     )
     with pytest.raises(ParameterError, match="no dem"):
         MultiSourceDataset(only, InputSet.of("dem"), [0], crop=32)

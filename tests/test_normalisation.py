@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from smnb.contract import ContractError, ParameterError
-from smnb.papers.batchu2023 import normalisation as norm
+from smnb.papers.batchu2023 import SOURCES, Source
+from smnb.papers.batchu2023.normalisation import dequantise, vegetation_index
 
+LIGHT = SOURCES["sentinel2"]
 DN = [0, 300, 1000, 3000, 10000]
 #: Computed apart, from the formula of Dynamic World with the constants of Table 17.
 GOLDEN = {
@@ -24,41 +26,32 @@ GOLDEN = {
 @pytest.mark.parametrize("band", GOLDEN)
 @pytest.mark.parametrize("dtype", [np.int16, np.float32, np.float64])
 def test_log_sigmoid_has_the_golden_values(band, dtype):
-    scaled = norm.sentinel2_log_sigmoid(np.array(DN, dtype), band)
+    scaled = LIGHT.normalise(band, np.array(DN, dtype))
     np.testing.assert_allclose(scaled, GOLDEN[band], atol=5.1e-6)
     assert scaled.dtype == (np.float64 if dtype is np.float64 else np.float32)
 
 
-@pytest.mark.parametrize("band", norm.LOG_STATISTICS)
+@pytest.mark.parametrize("band", LIGHT.range)
 def test_log_sigmoid_of_every_band_is_the_formula_and_has_an_exact_inverse(band):
     dn = np.linspace(0.0, 20000.0, 401)
-    mean, spread = norm.LOG_STATISTICS[band]
+    mean, spread = LIGHT.range[band]
     expected = []
     for one in dn.tolist():  # written out as Dynamic World has it
         e = math.exp((math.log(one * 0.005 + 1.0) - mean) / spread * 5.0 - 1.0)
         expected.append(e / (1.0 + e))
-    scaled = norm.normalise("sentinel2", band, dn)
+    scaled = LIGHT.normalise(band, dn)
     np.testing.assert_allclose(scaled, expected, rtol=1e-13)
     assert (np.diff(scaled) > 0).all()
-    np.testing.assert_allclose(norm.denormalise("sentinel2", band, scaled), dn, rtol=1e-9, atol=1e-9)
-    back = norm.denormalise("sentinel2", band, norm.normalise("sentinel2", band, dn.astype(np.float32)))
+    np.testing.assert_allclose(LIGHT.denormalise(band, scaled), dn, rtol=1e-9, atol=1e-9)
+    back = LIGHT.denormalise(band, LIGHT.normalise(band, dn.astype(np.float32)))
     assert back.dtype == np.float32
     np.testing.assert_allclose(back[:200], dn[:200], rtol=2e-4, atol=0.1)
-
-
-def test_the_offset_of_baseline_0400_is_removed_first():
-    dn = np.array([300.0, 1000.0, 3000.0])
-    with_offset = norm.normalise("sentinel2", "B4", dn + 1000.0, offset=norm.BASELINE_0400_OFFSET)
-    np.testing.assert_array_equal(with_offset, norm.normalise("sentinel2", "B4", dn))
-    np.testing.assert_allclose(norm.denormalise("sentinel2", "B4", with_offset, offset=1000.0), dn + 1000.0)
-    # numbers below the offset are noise, not the logarithm of something negative
-    assert norm.normalise("sentinel2", "B4", 200.0, offset=1000.0) == norm.normalise("sentinel2", "B4", 0.0)
-    with pytest.raises(ParameterError, match="means nothing for dem"):
-        norm.normalise("dem", "elevation", 1.0, offset=1000.0)
+    # noise below 0 is not the logarithm of something negative
+    assert LIGHT.normalise(band, -200.0) == LIGHT.normalise(band, 0.0)
 
 
 def test_dn_of_zero_is_stored_above_zero_so_that_missing_stays_distinct():
-    stored = {band: int(norm.quantise_uint8(norm.normalise("sentinel2", band, 0.0))) for band in norm.LOG_STATISTICS}
+    stored = {band: round(255 * float(LIGHT.normalise(band, 0.0))) for band in LIGHT.range}
     assert min(stored.values()) >= 1, stored
 
 
@@ -77,84 +70,92 @@ def test_dn_of_zero_is_stored_above_zero_so_that_missing_stays_distinct():
     ],
 )
 def test_linear_ranges_of_table_4(source, band, native, expected):
-    np.testing.assert_allclose(norm.normalise(source, band, native), expected, atol=1e-6)
+    np.testing.assert_allclose(SOURCES[source].normalise(band, native), expected, atol=1e-6)
 
 
 def test_every_linear_band_comes_back_and_nan_stays():
-    for source, bands in norm.RANGES.items():
-        for band, (low, high) in bands.items():
+    for source in SOURCES.values():
+        for band, (low, high) in source.range.items() if source.scaling == "linear" else ():
             native = np.append(np.linspace(low, high, 11), np.nan)
-            back = norm.denormalise(source, band, norm.normalise(source, band, native))
+            back = source.denormalise(band, source.normalise(band, native))
             np.testing.assert_allclose(back, native, rtol=1e-12, atol=1e-12)
-    assert np.isnan(norm.normalise("sentinel2", "B2", np.nan))
-    assert np.isnan(norm.denormalise("sentinel2", "B2", [np.nan, 0.0, 1.0])).all()  # no sigmoid reaches 0 or 1
+    assert np.isnan(LIGHT.normalise("B2", np.nan))
+    assert np.isnan(LIGHT.denormalise("B2", [np.nan, 0.0, 1.0])).all()  # no sigmoid reaches 0 or 1
 
 
 def test_coarse_products_become_volumetric():
-    assert norm.smap_volumetric([12.5]).tolist() == [0.25]  # mm over 50 mm of soil
-    np.testing.assert_allclose(norm.gldas_volumetric(np.array([25.0, np.nan])), [0.25, np.nan])
+    assert SOURCES["smap"].normalise("ssm", [12.5]).tolist() == [0.25]  # mm over 50 mm of soil
+    gldas = SOURCES["gldas"].normalise("SoilMoi0_10cm_inst", np.array([25.0, np.nan]))
+    np.testing.assert_allclose(gldas, [0.25, np.nan])
 
 
 @pytest.mark.parametrize("bad", [-9999.0, -0.1, 51.0])
-def test_coarse_values_in_other_units_are_refused_or_counted(bad):
+def test_coarse_values_in_other_units_are_refused_and_counted(bad):
     values = np.array([10.0, bad, np.nan])
     with pytest.raises(ContractError, match="1 of 3 values of smap ssm lie outside"):
-        norm.smap_volumetric(values)
-    assert norm.outside_range("smap", "ssm", values) == 1
-    clipped = norm.smap_volumetric(values, outside="clip")
+        SOURCES["smap"].normalise("ssm", values)
+    clipped = SOURCES["smap"].normalise("ssm", values, outside="clip")
     assert clipped[1] == (0.0 if bad < 0 else 1.0)
     assert np.isnan(clipped[2])
 
 
-def test_images_are_clipped_and_counted():
+def test_images_are_clipped():
     vv = np.array([[-40.0, 0.0], [7.0, np.nan]])
-    assert norm.outside_range("sentinel1", "VV", vv) == 2
-    assert norm.outside_range("sentinel2", "B2", [-5, 0, 12000]) == 1
-    assert np.nanmin(norm.normalise("sentinel1", "VV", vv)) == 0.0
+    assert np.nanmin(SOURCES["sentinel1"].normalise("VV", vv)) == 0.0
     with pytest.raises(ContractError, match="2 of 4"):
-        norm.normalise("sentinel1", "VV", vv, outside="raise")
+        SOURCES["sentinel1"].normalise("VV", vv, outside="raise")
 
 
 def test_vegetation_indices():
-    assert norm.ndvi(0.4, 0.1) == pytest.approx(0.6)
-    assert norm.evi(0.4, 0.1, 0.05) == pytest.approx(2.5 * 0.3 / (0.4 + 0.6 - 0.375 + 1.0))
-    assert np.isnan(norm.ndvi(0.0, 0.0))
-    assert np.isnan(norm.evi(0.1, 0.1, 0.5))  # the denominator is negative
-    bands = {"B8": 4000.0, "B4": 1000.0, "B2": 500.0}
-    normalised = {band: norm.normalise("sentinel2", band, [dn]) for band, dn in bands.items()}
-    np.testing.assert_allclose(norm.normalised_index("NDVI", normalised), [(0.6 + 1) / 2], atol=1e-5)
-    expected = (norm.evi(0.4, 0.1, 0.05) + 1) / 2
-    np.testing.assert_allclose(norm.normalised_index("EVI", normalised), [expected], atol=1e-5)
-    np.testing.assert_allclose(norm.denormalise("sentinel2", "NDVI", [0.8]), [0.6], atol=1e-6)
-    with pytest.raises(ParameterError, match="EVI lacks bands"):
-        norm.normalised_index("EVI", {"B8": [0.5], "B4": [0.5]})
+    bands = {"B8": [4000.0, 0.0, 1000.0], "B4": [1000.0, 0.0, 1000.0], "B2": [500.0, 0.0, 5000.0]}
+    ndvi, evi = 0.6, 2.5 * 0.3 / (0.4 + 0.6 - 0.375 + 1.0)
+    found = vegetation_index("NDVI", bands)
+    np.testing.assert_allclose(found, [(ndvi + 1) / 2, np.nan, 0.5], atol=1e-6)  # 0 / 0 is missing
+    found = vegetation_index("EVI", bands)
+    np.testing.assert_allclose(found, [(evi + 1) / 2, 0.5, np.nan], atol=1e-6)  # the denominator is negative
 
 
 def test_storage_in_8_bits_is_within_half_a_step():
     values = np.linspace(0.0, 1.0, 1001)
-    stored = norm.quantise_uint8(values)
-    assert stored.dtype == np.uint8
-    assert np.abs(norm.dequantise(stored) - values).max() <= 0.5 / 255 + 1e-7
-    assert norm.quantise_uint8([np.nan, -1.0, np.inf]).tolist() == [0, 0, 255]
-    assert np.isnan(norm.dequantise([0, 51], zero_is_missing=True)).tolist() == [True, False]
-    assert norm.dequantise(np.array([51])).dtype == np.float32
+    stored = np.round(values * 255.0).astype(np.uint8)
+    assert np.abs(dequantise(stored) - values).max() <= 0.5 / 255 + 1e-7
+    assert np.isnan(dequantise([0, 51], zero_is_missing=True)).tolist() == [True, False]
+    assert dequantise(np.array([51])).dtype == np.float32
     for wrong in ([256], [-1]):
         with pytest.raises(ContractError, match="not 8-bit"):
-            norm.dequantise(wrong)
+            dequantise(wrong)
+
+
+MINE = {"name": "mine", "catalog_id": "mine", "bands": ("a", "b"), "range": (0.0, 10.0), "bound": "1D"}
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("changes", "message"),
     [
-        (lambda: norm.normalise("landsat", "B2", 1.0), "unknown source; got 'landsat'"),
-        (lambda: norm.denormalise("sentinel1", "HH", 1.0), "unknown band of sentinel1; got 'HH'"),
-        (lambda: norm.normalise("sentinel2", "B1", 1.0), "unknown band of sentinel2"),
-        (lambda: norm.sentinel2_log_sigmoid(1.0, "B9"), "unknown band of sentinel2"),
-        (lambda: norm.normalise("dem", "elevation", 1.0, outside="wrap"), "unknown 'outside'"),
-        (lambda: norm.linear([1.0], 5.0, 5.0), "the range is empty"),
-        (lambda: norm.linear([1.0], 0.0, math.nan), "the range is empty"),
+        ({"range": (5.0, 5.0)}, "have no range, or an empty one"),
+        ({"range": (0.0, math.nan)}, "have no range, or an empty one"),
+        ({"range": {"a": (0, 1)}}, r"bands \['b'\] have no range"),
+        ({"bands": ()}, "one or more different bands"),
+        ({"bands": ("a", "a")}, "one or more different bands"),
+        ({"name": "my source"}, "one or more different bands"),
+        ({"bound": -1}, "'bound' is no time span"),
+        ({"cloud": 120}, "'cloud' is no percentage"),
+        ({"kind": "wide"}, "unknown 'kind'"),
+        ({"kind": "coarse", "static": True}, "a coarse source is not static"),
+        ({"scaling": "root"}, "unknown 'scaling'"),
+        ({"resampling": "cubic"}, "unknown 'resampling'"),
     ],
 )
-def test_unknown_names_are_refused(call, message):
+def test_a_source_that_is_none_is_refused(changes, message):
     with pytest.raises(ParameterError, match=message):
-        call()
+        Source(**{**MINE, **changes})
+
+
+def test_a_source_survives_json_and_names_its_bands():
+    own = Source(**MINE)
+    assert Source.from_dict(own.as_dict()) == own
+    assert all(Source.from_dict(one.as_dict()) == one for one in SOURCES.values())
+    with pytest.raises(ParameterError, match="unknown band of mine; got 'c'"):
+        own.normalise("c", 1.0)
+    with pytest.raises(ParameterError, match="unknown keys"):
+        Source.from_dict({**own.as_dict(), "colour": 1})

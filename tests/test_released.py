@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from smnb.cli import released as cli_released
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
+from smnb.papers.batchu2023 import SampleStore
 from smnb.papers.batchu2023.released import IsmnLabels, StationIndex, convert_released, shards_of
 from smnb.papers.batchu2023.released.records import open_released
-from smnb.papers.batchu2023.store import SampleStore
 
 SIZE = 32
 #: float32 milliseconds of this instant are exact, so that the tests' times are the records'.
@@ -298,7 +298,7 @@ def test_records_become_samples_and_every_lost_one_is_counted(world, tmp_path):
         for name in ("flagged", "no_reading", "station_unknown", "network_unknown", "missing_smap", "missing_sentinel2")
     )
     assert done.counts["records"] == done.counts["samples"] + lost
-    store = SampleStore.open(tmp_path / "r.zarr")
+    store = SampleStore(tmp_path / "r.zarr")
     assert store.samples["sensor_id"].tolist() == ["CORE__S1__P", *["NET__A__EC5"] * 3, "CORE__S2__P"]
     np.testing.assert_allclose(store.samples["soil_moisture"], [0.25, 0.10, 0.11, 0.16, 0.25], atol=1e-6)
     # an ISMN sample has the reading's time, which is exact
@@ -376,7 +376,7 @@ class KillError(Exception):
 
 
 def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("smnb.papers.batchu2023.store.SampleStoreWriter.chunk", property(lambda self: 2))
+    monkeypatch.setattr("smnb.papers.batchu2023.store_writing.SampleStoreWriter.chunk", property(lambda self: 2))
     with IsmnLabels(world["ismn"]) as labels:
         whole = convert_released(opened(world["shards"]), tmp_path / "whole.zarr", labels=labels, splits={})
     count = 0

@@ -18,9 +18,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import typer
 
-from smnb.cli import sweep as cli_sweep
+from smnb.cli import app as cli
 from smnb.contract import ParameterError, RunError
 from smnb.runs import execution, external_resources, members, sweep
 
@@ -332,33 +331,33 @@ def test_an_address_that_nobody_listens_at_is_an_error(project, monkeypatch):
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def command(project, pretend):
-    """The command alone, whether or not `smnb.cli.app` registers it."""
-    from typer.testing import CliRunner
-
-    app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
-    cli_sweep.register(app)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+def call(capsys, *arguments: str) -> tuple[int, str, str]:
+    """Status, standard output and standard error of the command, in this process."""
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["sweep", "01", "--name", "s", *arguments])
+    captured = capsys.readouterr()
+    return exit_.value.code, captured.out, captured.err
 
 
-def test_the_command_prints_the_table_and_fails_with_a_member(command, pretend):
-    good = command("01", "--name", "s", "-g", "seed=0,1", "-g", "inputs=[spatial, sm]", "-p", "rate=1e-3")
-    assert good.exit_code == 0, good.output
+def test_the_command_prints_the_table_and_fails_with_a_member(project, pretend, capsys):
+    status, out, err = call(capsys, "-g", "seed=0,1", "-g", "inputs=[spatial, sm]", "-p", "rate=1e-3")
+    assert status == 0, err
     assert [(one["seed"], one["inputs"], one["rate"]) for one in pretend] == [
         (0, ["spatial", "sm"], 0.001),
         (1, ["spatial", "sm"], 0.001),
     ]
-    assert "1/2 seed=0,inputs=spatial+sm: done\n2/2 seed=1" in good.stderr
-    lines = good.stdout.splitlines()
+    assert "1/2 seed=0,inputs=spatial+sm: done\n2/2 seed=1" in err
+    lines = out.splitlines()
     assert lines[0] == "Sweep s (synthetic)"
-    assert lines[1].split() == ["seed", "inputs", "status", "seconds", "cnn.test.rmse", "cnn.test.r", "metrics.seconds"]
+    columns = ["seed", "inputs", "status", "seconds", "cnn.test.rmse", "cnn.test.r", "metrics.seconds"]
+    assert lines[1].split() == [column.upper() for column in columns]
     assert lines[3].split()[-2:] == ["0.125", "2"]
-    bad = command("01", "--name", "s", "-g", "region=[nowhere, tucson]", "--metric", "cnn.test.rmse")
-    assert bad.exit_code == 1
-    assert bad.stderr.splitlines()[-1].endswith("ValueError: no such region; 1 of 2 failed")
-    assert "and 2 more metrics in sweep.csv" in bad.stdout
-    printed = json.loads(command("01", "--name", "s", "-g", "seed=0", "--json").stdout)
+    status, out, err = call(capsys, "-g", "region=[nowhere, tucson]", "--metric", "cnn.test.rmse")
+    assert status == 1
+    assert err.splitlines()[-1].startswith("error: region=nowhere: ")
+    assert "ValueError: no such region; 1 of 2 failed" in err.splitlines()[-1]
+    assert "and 2 more metrics in sweep.csv" in out
+    printed = json.loads(call(capsys, "-g", "seed=0", "--json")[1])
     assert printed["members"][0]["parameters"] == {"seed": 0}
 
 
@@ -373,7 +372,8 @@ def test_the_command_prints_the_table_and_fails_with_a_member(command, pretend):
         (["-g", "seed={a: 1}"], "parameter 'seed' is {'a': 1} (dict)"),
     ],
 )
-def test_mistakes_of_the_command(command, pretend, arguments, says):
-    result = command("01", "--name", "s", *arguments)
-    assert says in str(result.exception)
+def test_mistakes_of_the_command(project, pretend, capsys, arguments, says):
+    status, _, err = call(capsys, *arguments)
+    assert status == 2
+    assert says in err
     assert pretend == []

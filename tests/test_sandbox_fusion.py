@@ -18,7 +18,7 @@ from smnb.grids import M01, M09, EaseWindow
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.sentinel import open_sentinel1
 from smnb.loaders.smap import open_l2_active_passive, open_l3
-from smnb.papers.smap_sentinel1.data import FUSION_IDS, FusionSamples, open_fusion_scenes
+from smnb.papers.smap_sentinel1 import FUSION_IDS, FusionSamples, open_fusion_scenes
 from smnb_sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
 from smnb_sandbox.fusion_insitu import place_stations
 from smnb_sandbox.fusion_scenes import FusionSimulation, acquisitions, radar_looks

@@ -7,15 +7,10 @@ import pytest
 import torch
 import xarray as xr
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError
 from smnb.grids import M03, M36, EaseWindow
-from smnb.papers.smen.sequences import (
-    ImageSequences,
-    SequenceDataset,
-    SequenceScaler,
-    fill_forward,
-    match_nearest_in_time,
-)
+from smnb.grids.in_time import match_nearest_in_time
+from smnb.papers.smen.sequences import ImageSequences, SequenceDataset, fill_forward, sequence_scalers
 
 FINE = EaseWindow(M03, 1038, 1068, 2646, 2680)  # 30 x 34 cells that do not begin at a 36 km cell
 NAN = np.nan
@@ -75,23 +70,21 @@ def test_coarse_cells_lie_where_the_fine_cells_are(products) -> None:
 
 def test_a_sample_holds_the_scenes_before_it_oldest_first(products) -> None:
     sequences = _sequences(products)
-    scaler = SequenceScaler.fit(sequences, np.arange(4, 8))
-    (coarse, residuals), target, mask = SequenceDataset(sequences, [6, 9], scaler)[np.array([1])]
-    expected = scaler.inputs.transform(np.stack([sequences.coarse, sequences.residuals], -1))
+    scalers = sequence_scalers(sequences, np.arange(4, 8))
+    (coarse, residuals), target, mask = SequenceDataset(sequences, [6, 9], scalers)[np.array([1])]
+    expected = scalers[0].transform(np.stack([sequences.coarse, sequences.residuals], -1))
     np.testing.assert_allclose(residuals[0], expected[5:9, ..., 1], atol=1e-6)
     np.testing.assert_allclose(coarse[0], expected[9, ..., 0], atol=1e-6)
-    np.testing.assert_allclose(
-        scaler.target.inverse(target[0].numpy()[..., None])[..., 0], sequences.fine[9], atol=1e-6
-    )
+    np.testing.assert_allclose(scalers[1].inverse(target[0].numpy()[..., None])[..., 0], sequences.fine[9], atol=1e-6)
     assert bool(mask.all())
 
 
 def test_missing_target_pixels_are_masked_and_excluded_ones_too(products) -> None:
     sequences = _sequences(products, history=2)
-    scaler = SequenceScaler.fit(sequences, np.arange(3, 8))
+    scalers = sequence_scalers(sequences, np.arange(3, 8))
     exclude = np.zeros(sequences.shape, bool)
     exclude[:5] = True
-    _, target, mask = SequenceDataset(sequences, [2, 3], scaler, exclude=exclude)[np.array([0, 1])]
+    _, target, mask = SequenceDataset(sequences, [2, 3], scalers, exclude=exclude)[np.array([0, 1])]
     assert torch.isfinite(target).all()
     assert not mask[0, :, 10:].any()
     assert not mask[:, :5].any()
@@ -105,17 +98,17 @@ def test_the_future_never_reaches_a_sample(products) -> None:
     changed = fine.copy(deep=True)
     changed[8:] += 0.1
     after = _sequences((changed, coarse))
-    scaler = SequenceScaler.fit(before, np.arange(4, 7))
+    scalers = sequence_scalers(before, np.arange(4, 7))
     at = np.array([0, 1, 2])
-    for one, two in zip(*(SequenceDataset(s, [5, 6, 8], scaler)[at][0] for s in (before, after)), strict=True):
+    for one, two in zip(*(SequenceDataset(s, [5, 6, 8], scalers)[at][0] for s in (before, after)), strict=True):
         assert torch.equal(one, two)
 
 
 def test_scaler_is_fitted_on_training_scenes_alone(products) -> None:
     sequences = _sequences(products)
-    scaler = SequenceScaler.fit(sequences, np.arange(4, 7))
+    scalers = sequence_scalers(sequences, np.arange(4, 7))
     sequences.coarse[7:] += 9.0
-    assert SequenceScaler.fit(sequences, np.arange(4, 7)) == scaler
+    assert sequence_scalers(sequences, np.arange(4, 7)) == scalers
 
 
 def test_split_in_time_counts_and_refuses(products) -> None:
@@ -136,7 +129,7 @@ def test_history_longer_than_the_record_and_scenes_without_history_are_refused(p
         _sequences(products, history=10)
     sequences = _sequences(products)
     with pytest.raises(ContractError, match="no whole history"):
-        SequenceDataset(sequences, [3], SequenceScaler.fit(sequences, np.arange(4, 7)))
+        SequenceDataset(sequences, [3], sequence_scalers(sequences, np.arange(4, 7)))
 
 
 def test_scenes_without_coarse_or_fine_values_are_dropped_and_counted(products) -> None:
@@ -155,8 +148,8 @@ def test_a_coarse_product_that_does_not_cover_is_refused(products) -> None:
     fine, coarse = products
     with pytest.raises(ContractError, match="does not cover"):
         _sequences((fine, coarse[:, 1:]))
-    with pytest.raises(ParameterError, match="duration"):
-        _sequences(products, window="soon")
+    with pytest.raises(ContractError, match="'dropped_without_coarse': 10"):  # no coarse image is of 18 h itself
+        _sequences(products, window_hours=0)
 
 
 def test_truth_is_matched_by_time(products) -> None:

@@ -493,7 +493,7 @@ def test_strata_of_a_table_stay_and_a_second_call_changes_nothing():
 def test_every_notebook_has_the_same_strata(shared_samples, entry, path, n):
     """Notebooks 01, 05, 07 and 08 on real archives, whose Köppen fields part from the map at one sensor in eight."""
     from smnb.loaders.insitu import open_insitu
-    from smnb.papers.batchu2023.matchup.build import _with_strata
+    from smnb.papers.batchu2023.matchups import _with_strata
 
     insitu = open_insitu([shared_samples / path], catalog_id=entry)
     assert len(insitu.sensors) == n

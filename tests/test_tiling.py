@@ -17,14 +17,14 @@ import xarray as xr
 import zarr
 from torch import nn
 
-from smnb.cli.map_checkpoint import SmenForm, map_checkpoint
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_dataset, stamp
 from smnb.grids import M01, EaseWindow
 from smnb.maps import receptive_radius, tile_form, tiled_map
+from smnb.maps.checkpoint import SmenForm, map_checkpoint
 from smnb.models import build_model
 from smnb.models.smen import SMEN
 from smnb.papers.hu2018_amsre.dense import write_maps
-from smnb.papers.smen.experiment import add_level
+from smnb.papers.smen import add_level
 from smnb.training.checkpoints import load_model, save_model
 from smnb.training.scaling import MinMaxScaler
 

@@ -162,6 +162,10 @@ class Catalog:
             )
         return paths
 
+    def holds(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> bool:
+        """Whether the archive has any file of an entry."""
+        return bool(self._find(catalog_id, data_root(root)))
+
     def status(self, root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
         """Which entries are present under a root.
 

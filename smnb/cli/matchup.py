@@ -1,13 +1,13 @@
-"""The command ``smnb matchup``; `smnb.cli.app` registers it."""
+"""The command ``smnb matchup``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from smnb.cli.frame import Json, Progress, Root, Scheduler, Workers, command, show
 from smnb.contract import ParameterError
 
 if TYPE_CHECKING:
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 _WHO = "smnb matchup"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of the match-up builder to the application."""
-    app.command(epilog="Example: smnb matchup --out matchups.zarr --anchor sentinel1 --optional modis_lai")(matchup)
-
-
+@command("smnb matchup --out matchups.zarr --anchor sentinel1 --optional modis_lai")
 def matchup(
     out: Annotated[str, typer.Option(help="Sample store to write, FILE.zarr.")],
     anchor: Annotated[str, typer.Option(help="sentinel1 (Table 5) or smap (Table 20).")] = "sentinel1",
@@ -33,7 +29,7 @@ def matchup(
         list[str] | None, typer.Option(help="NAME=ENTRY, again for each source; default all, from multisource_*.")
     ] = None,
     optional: Annotated[list[str] | None, typer.Option(help="Source that a sample may lack; again for more.")] = None,
-    root: Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, else data/sandbox.")] = None,
+    root: Root = None,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the 10 m images.")] = 512,
     flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
     any_depth: Annotated[
@@ -45,12 +41,12 @@ def matchup(
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
     land_cover: Annotated[str | None, typer.Option(help="Raster of CGLS-LC100 codes; default the archive's.")] = None,
     unknown_land_cover: Annotated[str, typer.Option(help="raise, or none: count them.")] = "raise",
-    workers: Annotated[int, typer.Option(help="Processes of a Dask cluster on this machine; 0: threads.")] = 0,
-    scheduler: Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:port, instead.")] = None,
+    workers: Workers = 0,
+    scheduler: Scheduler = None,
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Go on with a build that was killed, or start it anew.")
     ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Pair in-situ readings with images of many sources around them, and write a sample store.
 
@@ -58,54 +54,50 @@ def matchup(
     so a build that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.catalog import Catalog
-    from smnb.papers.batchu2023.matchup import PAPER_DEPTHS, build_matchups
+    from smnb.papers.batchu2023 import build_matchups
+    from smnb.papers.batchu2023.join import PAPER_DEPTHS
 
     entries, splits = _entries(source), _splits(split, seed)
     catalog = Catalog.load()
     scenes = {name: catalog.open(entry, root) for name, entry in entries.items()}
-    result = build_matchups(
-        _readings(catalog, insitu, root),
-        scenes,
-        out=out,
-        anchor=anchor,
-        crop=crop,
-        flags=flags,
-        depths=None if any_depth else PAPER_DEPTHS,
-        optional=optional or (),
-        land_cover=land_cover,
-        on_unknown_land_cover=unknown_land_cover,
-        splits=splits,
-        workers=workers,
-        scheduler=scheduler,
-        resume=resume,
-        progress=_say,
-    )
-    if as_json:
-        content = {
-            "written": str(result.path),
-            "counts": result.counts,
-            "splits": result.splits,
-            "tasks": result.n_tasks,
-            "resumed": result.n_resumed,
-            "was_finished": result.was_finished,
-            "seconds": round(result.seconds, 3),
-        }
-        typer.echo(json.dumps(content, indent=2))
-        return
-    typer.echo(str(result))
-    if result.was_finished:
-        typer.echo(f"up to date: {result.path}")
-        return
+    with Progress() as progress:
+        result = build_matchups(
+            _readings(catalog, insitu, root),
+            scenes,
+            out=out,
+            anchor=anchor,
+            crop=crop,
+            flags=flags,
+            depths=None if any_depth else PAPER_DEPTHS,
+            optional=optional or (),
+            land_cover=land_cover,
+            on_unknown_land_cover=unknown_land_cover,
+            splits=splits,
+            workers=workers,
+            scheduler=scheduler,
+            resume=resume,
+            progress=lambda name, done, total: progress(name, "cell", done, total),
+        )
+    content = {
+        "written": str(result.store.path),
+        "counts": result.counts,
+        "splits": result.store.attrs["splits"],
+        "tasks": result.n_tasks,
+        "resumed": result.n_resumed,
+        "was_finished": result.was_finished,
+        "seconds": round(result.seconds, 3),
+    }
     resumed = f", {result.n_resumed} of {result.n_tasks} tasks from before" if result.n_resumed else ""
-    typer.echo(f"written: {result.path} in {result.seconds:.1f} s{resumed}")
+    written = f"written: {result.store.path} in {result.seconds:.1f} s{resumed}"
+    show(content, as_json, str(result), f"up to date: {result.store.path}" if result.was_finished else written)
 
 
 def _entries(given: list[str] | None) -> dict[str, str]:
     """Source to its catalog entry."""
-    from smnb.papers.batchu2023.matchup import CATALOG_IDS
+    from smnb.papers.batchu2023 import SOURCES
 
     if not given:
-        return CATALOG_IDS
+        return {name: one.catalog_id for name, one in SOURCES.items()}
     entries: dict[str, str] = {}
     for one in given:
         name, _, entry = one.partition("=")
@@ -118,7 +110,7 @@ def _entries(given: list[str] | None) -> dict[str, str]:
 
 
 def _splits(names: list[str] | None, seed: int) -> dict[str, dict[str, Any]]:
-    from smnb.papers.batchu2023.matchup import DEFAULT_SPLITS
+    from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS
 
     if names == ["none"]:
         return {}
@@ -135,9 +127,3 @@ def _readings(catalog: Catalog, insitu: str, root: str | None) -> InSituTables:
     if (Path(insitu) / "sensors.parquet").is_file():
         return read_tables(insitu)
     return catalog.open(insitu, root, flags="all", depth=None)
-
-
-def _say(source: str, done: int, total: int) -> None:
-    """Progress on standard error, a line a quarter of a source."""
-    if done in {-(-total * part // 4) for part in (1, 2, 3, 4)}:
-        typer.echo(f"{source}: {done}/{total} tasks", err=True)

@@ -1,19 +1,16 @@
-"""The command ``smnb released``; `smnb.cli.app` registers it."""
+"""The command ``smnb released``."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command of the released data set to the application."""
-    app.command(epilog="Example: smnb released shards/ --ismn ismn.zip --out released.zarr --crop 256")(released)
+from smnb.cli.frame import Json, Progress, command, show, warn
 
 
+@command("smnb released shards/ --ismn ismn.zip --out released.zarr --crop 256")
 def released(
     shards: Annotated[list[str], typer.Argument(help="TFRecord shards, or folders of them.")],
     out: Annotated[str, typer.Option(help="Sample store to write, NAME.zarr.")],
@@ -34,7 +31,7 @@ def released(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the store.")] = False,
     cache: Annotated[str | None, typer.Option(help="Folder that keeps the archive's index.")] = None,
     ambiguities: Annotated[str | None, typer.Option(help="CSV file for what was not unique.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Convert the released records of paper 004, with labels of ISMN, to a sample store."""
     import contextlib
@@ -52,6 +49,7 @@ def released(
         on_error=on_error,
     )
     with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress())
         labels = None
         if ismn:
             labels = stack.enter_context(
@@ -65,32 +63,25 @@ def released(
             splits={} if no_splits else None,
             resume=not no_resume,
             overwrite=overwrite,
-            progress=lambda n, total: typer.echo(f"shard {n} of {total}", err=True),
+            progress=lambda done, total: progress("shards", "cell", done, total),
         )
     for one in done.problems:
-        typer.echo(f"skipped {one['reason']}", err=True)
+        warn(f"skipped {one['reason']}")
     if ambiguities:
         write_text(ambiguities, done.ambiguities.to_csv(index=False))
-    if as_json:
-        content = {
-            **done.counts,
-            "store": str(Path(out)),
-            "ambiguous": len(done.ambiguities),
-            "splits": done.store.attrs["splits"],
-        }
-        typer.echo(json.dumps(content, indent=2, sort_keys=True))
-        return
-    typer.echo(
-        f"{out}: {done.counts['samples']:,} samples of {done.counts['sensors']:,} sensors, from "
-        f"{done.counts['records']:,} records"
-    )
-    for name, count in done.counts.items():
+    counts, splits = done.counts, done.store.attrs["splits"]
+    lines = [
+        f"{out}: {counts['samples']:,} samples of {counts['sensors']:,} sensors, from {counts['records']:,} records"
+    ]
+    for name, count in counts.items():
         if name not in ("records", "samples", "sensors") and count:
-            typer.echo(f"  {name.replace('_', ' ')}: {count:,}")
+            lines.append(f"  {name.replace('_', ' ')}: {count:,}")
     if len(done.ambiguities):
-        for kind, count in done.ambiguities["kind"].value_counts().sort_index().items():
-            typer.echo(f"  not unique, {kind}: {count:,}")
-    for name, split in done.store.attrs["splits"].items():
+        kinds = done.ambiguities["kind"].value_counts().sort_index()
+        lines += [f"  not unique, {kind}: {count:,}" for kind, count in kinds.items()]
+    for name, split in splits.items():
         sides = ", ".join(f"{side} {n}" for side, n in split["sensors"].items() if n)
         leaks = ", ".join(f"{leak} {n}" for leak, n in split["leaks"].items()) or "no leak found"
-        typer.echo(f"  split {name}: {sides}; {leaks}")
+        lines.append(f"  split {name}: {sides}; {leaks}")
+    content = {**counts, "store": str(Path(out)), "ambiguous": len(done.ambiguities), "splits": splits}
+    show(content, as_json, *lines)

@@ -1,13 +1,14 @@
-"""The command ``smnb retrieve``; `smnb.cli.app` registers it."""
+"""The command ``smnb retrieve``."""
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from smnb.cli.frame import Json, command, show
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,17 +19,13 @@ GROUP = "Soil_Moisture_Retrieval_Data"
 CHECKED_RELEASES = ("R18",)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of the physical baseline to the application."""
-    app.command(epilog="Example: smnb retrieve SMAP_L2_SM_P_....h5 --method sca-v --out retrieved.csv")(retrieve)
-
-
+@command("smnb retrieve SMAP_L2_SM_P_....h5 --method sca-v --out retrieved.csv")
 def retrieve(
     granule: Annotated[str, typer.Argument(help="SPL2SMP or SPL2SMP_E granule (or L3 day), HDF5.")],
     out: Annotated[str, typer.Option(help="File for the cells, CSV.")],
     method: Annotated[str, typer.Option(help="sca-v, sca-h (one polarisation) or dca (both).")] = "sca-v",
     group: Annotated[str, typer.Option(help="Group of the fields, e.g. one of a polar grid.")] = GROUP,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Retrieve soil moisture from a SMAP granule's brightness temperatures, and compare with the product's own.
 
@@ -39,6 +36,7 @@ def retrieve(
 
     from smnb.contract import ParameterError
     from smnb.files import atomic_path
+    from smnb.loaders.smap import read_fields
     from smnb.metrics import bias, n_obs, pearson_r, ubrmse
     from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
 
@@ -46,7 +44,7 @@ def retrieve(
         raise ParameterError("smnb retrieve", "unknown --method", got=method, expected=list(PHYSICAL_METHODS))
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb retrieve", "--out does not end in .csv", got=out)
-    fields, release = read_granule(granule, group)
+    fields, release = read_fields(granule, group)
     result = retrieve_physical(fields, method, who=granule)
     cells = _table(fields, result)
     with atomic_path(out) as temporary:
@@ -60,140 +58,35 @@ def retrieve(
     notes = list(result.notes)
     if not release.startswith(CHECKED_RELEASES):
         notes.append(f"what the fields mean was checked on release {', '.join(CHECKED_RELEASES)}, not on {release}")
-    if as_json:
-        typer.echo(
-            json.dumps(
-                {
-                    "granule": granule,
-                    "release": release,
-                    "method": method,
-                    **scores,
-                    "cells": int(np.size(result.status)),
-                    "by_status": counts,
-                    "clipped": _clipped(counts),
-                    "notes": notes,
-                    "written": out,
-                },
-                indent=2,
-            )
-        )
-        return
-    typer.echo(f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})")
+    content = {
+        "granule": granule,
+        "release": release,
+        "method": method,
+        **scores,
+        "cells": int(np.size(result.status)),
+        "by_status": counts,
+        "clipped": _clipped(counts),
+        "notes": notes,
+        "written": out,
+    }
     shown = "  ".join(
         f"{label} {_number(scores[key], form)}"
         for label, key, form in (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f"))
     )
-    typer.echo(f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}")
     rest = {k: n for k, n in counts.items() if k not in ("retrieved", "no input") and not k.startswith("clipped")}
     detail = ", ".join(f"{k.removeprefix('clipped ')} {n:,}" for k, n in counts.items() if k.startswith("clipped"))
-    typer.echo(
+    show(
+        content,
+        as_json,
+        f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})",
+        f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}",
         f"{np.size(result.status):,} cells: retrieved {counts.get('retrieved', 0):,}, clipped {_clipped(counts):,}"
         + (f" ({detail})" if detail else "")
         + f", without input {counts.get('no input', 0):,}"
-        + "".join(f", {k} {n:,}" for k, n in rest.items())
+        + "".join(f", {k} {n:,}" for k, n in rest.items()),
+        *(f"  {note}" for note in notes),
+        f"written: {out}",
     )
-    for note in notes:
-        typer.echo(f"  {note}")
-    typer.echo(f"written: {out}")
-
-
-def read_granule(path: str, group: str = GROUP) -> tuple[dict[str, np.ndarray], str]:
-    """Read the fields of a SMAP passive granule as they are, with NaN for the fill value of floats.
-
-    Parameters
-    ----------
-    path : str
-        HDF5 file.
-    group : str
-        Group of the fields.
-
-    Returns
-    -------
-    fields : dict of ndarray
-        Those of one value per cell, by name.
-    release : str
-        Composite release, such as "R18290"; "unknown" where the file does not say.
-
-    Raises
-    ------
-    FormatError
-        When the file is not HDF5, or has no such group, or the group is not of a passive soil moisture product.
-    """
-    import h5py
-    import numpy as np
-
-    from smnb.contract import FormatError
-
-    if not Path(path).is_file():
-        raise FormatError("smnb retrieve", "no such file", got=path)
-    if not h5py.is_hdf5(path):
-        raise FormatError(path, "is not an HDF5 file", next_step="Download it again; it may be a login page")
-    try:
-        with h5py.File(path) as file:
-            if not isinstance(file.get(group), h5py.Group):
-                known = [name for name, item in file.items() if isinstance(item, h5py.Group) and name != "Metadata"]
-                raise FormatError(
-                    path,
-                    f"has no group {group!r}",
-                    got=known,
-                    expected="a SMAP passive L2 product",
-                    next_step="Choose one of its groups with --group",
-                )
-            release = _release(file)
-            columns = _index_name(file[group], "EASE_column_index", path)
-            shape = file[group][columns].shape
-            fields = {
-                name.removesuffix("_pm"): _without_fill(item)
-                for name, item in file[group].items()
-                if isinstance(item, h5py.Dataset) and item.shape == shape and item.dtype.kind in "fiu"
-            }
-    except OSError as error:
-        raise FormatError(path, "cannot be read to its end", got=str(error), next_step="Download it again") from error
-    for name in ("EASE_row_index", "latitude", "longitude", "soil_moisture"):
-        if name not in fields:
-            raise FormatError(
-                path,
-                f"group {group!r} has no field {name!r}",
-                got=sorted(fields),
-                expected="a SMAP passive soil moisture product",
-            )
-    return {name: np.ravel(values) for name, values in fields.items()}, release
-
-
-def _index_name(group: Any, name: str, path: str) -> str:
-    from smnb.contract import FormatError
-
-    for candidate in (name, f"{name}_pm"):
-        if candidate in group:
-            return candidate
-    raise FormatError(
-        path,
-        f"group {group.name!r} has no field {name!r}",
-        got=sorted(group),
-        expected="a SMAP passive soil moisture product",
-    )
-
-
-def _without_fill(item: Any) -> np.ndarray:
-    import numpy as np
-
-    values = item[()]
-    if values.dtype.kind != "f":
-        return values
-    fill = item.attrs.get("_FillValue", -9999.0)
-    return np.where((values == fill) | (values == -9999.0), np.nan, values)
-
-
-def _release(file: Any) -> str:
-    """Composite release of the metadata; "unknown" without."""
-    import numpy as np
-
-    try:
-        value = file["Metadata/DatasetIdentification"].attrs["CompositeReleaseID"]
-    except KeyError:
-        return "unknown"
-    value = np.ravel(value)[0]
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _table(fields: dict[str, np.ndarray], result: Any) -> pd.DataFrame:

@@ -1,30 +1,24 @@
-"""The commands ``smnb score`` and ``smnb compare``; `smnb.cli.app` registers them."""
+"""The commands ``smnb score`` and ``smnb compare``."""
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from smnb.cli.frame import Json, Table, command, show
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
 #: What the printed table shows; the file has all.
 _SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of scores to the application."""
-    app.command(epilog="Example: smnb score predictions.csv --out scores.csv --by climate --intervals")(score)
-    app.command(epilog="Example: smnb compare cnn.parquet smap.parquet --metric ubrmse")(compare)
-
-
+@command("smnb score predictions.csv --out scores.csv --by climate --intervals")
 def score(
     table: Annotated[str, typer.Argument(help="CSV or Parquet: sensor_id, time, observed, predicted, strata.")],
     out: Annotated[str, typer.Option(help="File for the scores, CSV.")],
@@ -63,23 +57,26 @@ def score(
     for path, content in written.items():
         with atomic_path(path) as temporary:
             content.to_csv(temporary, index=False)
-    if as_json:
-        typer.echo(
-            json.dumps(_plain({path: content.to_dict("records") for path, content in written.items()}), indent=2)
-        )
-        return
     label = " (synthetic)" if predictions.attrs.get("synthetic") else ""
     scored = int(summary["n_sensors"].iloc[0])
-    typer.echo(f"{predictions.attrs['model']}{label}: {scored} of {len(sensors)} sensors have {min_obs} pairs or more")
     averages = written[out].iloc[len(sensors) :]
-    _print([["", *_SHOWN], *([row["kind"], *(_cell(row, name) for name in _SHOWN)] for _, row in averages.iterrows())])
+    rows = [[row["kind"], *(_cell(row, name) for name in _SHOWN)] for _, row in averages.iterrows()]
+    tables = [Table(["", *_SHOWN], rows)]
     for name in strata:
-        content = written[_beside(out, name)]
         head = [name, "n_sensors", "ubrmse", "rmse", "r"]
-        _print([head, *([row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in content.iterrows())])
-    typer.echo("written: " + ", ".join(written))
+        found = written[_beside(out, name)]
+        rows = [[row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in found.iterrows()]
+        tables.append(Table(head, rows))
+    show(
+        {path: content.to_dict("records") for path, content in written.items()},
+        as_json,
+        f"{predictions.attrs['model']}{label}: {scored} of {len(sensors)} sensors have {min_obs} pairs or more",
+        *tables,
+        "written: " + ", ".join(written),
+    )
 
 
+@command("smnb compare cnn.parquet smap.parquet --metric ubrmse")
 def compare(
     a: Annotated[str, typer.Argument(help="Predictions of one model, CSV or Parquet.")],
     b: Annotated[str, typer.Argument(help="Predictions of the other at the same sensors.")],
@@ -114,36 +111,30 @@ def compare(
     labels = None if clusters is None else _one_label(scores[0], clusters)
     found = paired(*scores, chosen, names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
-    if as_json:
-        typer.echo(
-            json.dumps(
-                _plain(
-                    {
-                        "metric": metric,
-                        "a": names[0],
-                        "b": names[1],
-                        "a_value": found.a_value,
-                        "b_value": found.b_value,
-                        "difference": found.difference.value,
-                        "low": found.difference.low,
-                        "high": found.difference.high,
-                        "level": found.difference.level,
-                        "n_sensors": found.difference.n,
-                        "note": found.difference.note,
-                        "sensors_scored_by_one_only": found.n_only_one,
-                        "pairs_left_out": left_out,
-                        "synthetic": synthetic,
-                        "sentence": found.sentence,
-                    }
-                ),
-                indent=2,
-            )
-        )
-        return
-    typer.echo(found.sentence + (" (synthetic)" if synthetic else ""))
-    typer.echo(f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}")
-    if left_out:
-        typer.echo(f"{left_out:,} pairs that only one of the two has are left out")
+    content = {
+        "metric": metric,
+        "a": names[0],
+        "b": names[1],
+        "a_value": found.a_value,
+        "b_value": found.b_value,
+        "difference": found.difference.value,
+        "low": found.difference.low,
+        "high": found.difference.high,
+        "level": found.difference.level,
+        "n_sensors": found.difference.n,
+        "note": found.difference.note,
+        "sensors_scored_by_one_only": found.n_only_one,
+        "pairs_left_out": left_out,
+        "synthetic": synthetic,
+        "sentence": found.sentence,
+    }
+    show(
+        content,
+        as_json,
+        found.sentence + (" (synthetic)" if synthetic else ""),
+        f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}",
+        f"{left_out:,} pairs that only one of the two has are left out" if left_out else None,
+    )
 
 
 def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:
@@ -203,21 +194,3 @@ def _cell(row: pd.Series, name: str) -> str:
     if name.startswith("n"):
         return f"{int(value):,}"
     return interval_text(value, row.get(f"{name}_low"), row.get(f"{name}_high"), ".4f")
-
-
-def _print(rows: list[list[str]]) -> None:
-    rows = [[cell.upper() for cell in rows[0]], *rows[1:]]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _plain(value: Any) -> Any:
-    """Make what JSON can hold: NaN becomes null."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value

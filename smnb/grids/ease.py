@@ -461,6 +461,24 @@ class EaseWindow:
             self.col_stop + int(cells),
         )
 
+    def slices_of(self, inner: EaseWindow) -> tuple[slice, slice] | None:
+        """Rows and columns of another window of the same grid within this one; None where it reaches out of it.
+
+        Examples
+        --------
+        >>> EaseWindow(M09, 344, 352, 880, 888).slices_of(EaseWindow(M09, 345, 352, 880, 884))
+        (slice(1, 8, None), slice(0, 4, None))
+        """
+        rows, cols = (
+            slice(start - first, stop - first)
+            for first, start, stop in (
+                (self.row_start, inner.row_start, inner.row_stop),
+                (self.col_start, inner.col_start, inner.col_stop),
+            )
+        )
+        inside = rows.start >= 0 and cols.start >= 0 and rows.stop <= self.shape[0] and cols.stop <= self.shape[1]
+        return (rows, cols) if inside and inner.grid == self.grid else None
+
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset | xr.DataArray) -> EaseWindow:
         """The window that a Dataset or DataArray with the coordinates of `coords` lies on.

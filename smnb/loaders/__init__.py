@@ -1,8 +1,11 @@
-"""Loaders: one module a data family, ``open_<product>(paths, *, catalog_id, synthetic=False, **options) -> Dataset``.
+"""Loaders: one module a data family, ``open_<product>(paths, *, catalog_id, synthetic, **options) -> Dataset``.
 
-A loader reads a product's own files, renames, converts to canonical units, orients, counts what it masks and finishes
-with `smnb.contract.stamp`. It is told which files to read; finding them is the catalog's work. Nothing is imported
-here, so that reading one family does not cost the dependencies of all.
+A loader reads a product's own files, renames, converts to canonical units, orients, counts what it masks and ends with
+`finish`. It is told which files to read; finding them is the catalog's work, and a file needs no entry of the catalog.
+Here is what all loaders do alike; no family is imported, so that reading one does not cost the dependencies of all.
+
+To all of them ``paths`` are the product's files, ``catalog_id`` is the catalog's entry ("" for none), ``synthetic`` says whether
+the data were simulated, and ``start`` and ``end`` are ISO dates or times, UTC, both inclusive.
 """
 
 from __future__ import annotations
@@ -15,13 +18,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError
-from smnb.grids import great_circle_km
+from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
-__all__ = ["check_paths", "choose_near", "open_netcdf", "parse_period"]
+__all__ = ["check_paths", "choose", "finish", "in_period", "open_netcdf", "parse_period"]
 
 
-def check_paths(who: str, paths: Sequence[str | Path]) -> list[Path]:
+def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
     """Return `paths` as a list of Path.
 
     Raises
@@ -29,9 +31,7 @@ def check_paths(who: str, paths: Sequence[str | Path]) -> list[Path]:
     CatalogError
         If there is none, or one of them is no file.
     """
-    if isinstance(paths, (str, Path)):
-        paths = [paths]
-    found = [Path(path) for path in paths]
+    found = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not found:
         raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
     for path in found:
@@ -40,20 +40,30 @@ def check_paths(who: str, paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+def choose(who: str, name: str, values: Any, known: Sequence[Any]) -> tuple[Any, ...]:
+    """Check that an option's values, or its only one, are known, each once; return them.
+
+    Raises
+    ------
+    ParameterError
+        Otherwise; it lists the known ones.
+    """
+    one = isinstance(values, str) or not isinstance(values, Sequence)
+    values = (values,) if one else tuple(values)
+    unknown = [value for value in values if value not in known or isinstance(value, bool)]
+    if unknown or not values or len(set(values)) != len(values):
+        what = f"unknown {name!r}" if one else f"{name!r} holds an unknown name, one twice, or none"
+        got = values[0] if one else unknown or values
+        raise ParameterError(who, what, got=got, expected=list(known))
+    return values
+
+
 def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
     """Open a NetCDF file lazily with h5netcdf (NetCDF 4) or scipy (classic), whichever its first bytes ask for.
 
     Not with netCDF4 where that can be helped: its C library is not thread-safe, and reopening a file whose lazy arrays
-    had just been dropped crashed the interpreter (netCDF4 1.7.5 with xarray 2026.9).
-
-    Parameters
-    ----------
-    who : str
-        The caller, for the message.
-    path : Path
-        The file.
-    **options
-        Of `xarray.open_dataset`, beside ``chunks={}``.
+    had just been dropped crashed the interpreter (netCDF4 1.7.5 with xarray 2026.9). `options` are those of
+    `xarray.open_dataset`, beside ``chunks={}``.
 
     Raises
     ------
@@ -83,19 +93,7 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
 
 
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
-    """Parse a period; an end that is only a date means the whole of that day.
-
-    Parameters
-    ----------
-    who : str
-        The caller, for the message.
-    start, end : str or numpy.datetime64, optional
-        ISO dates or times, UTC.
-
-    Returns
-    -------
-    tuple of numpy.datetime64[ns] or None
-        First and last instant, both inclusive.
+    """First and last instant of a period, datetime64[ns], both inclusive; an end that is only a date means all of that day.
 
     Raises
     ------
@@ -124,34 +122,29 @@ def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datet
     return parsed[0], parsed[1]
 
 
-def choose_near(
-    who: str, lat: NDArray, lon: NDArray, near: tuple[float, float] | None, max_distance_km: float
-) -> tuple[NDArray[np.intp], NDArray | None]:
-    """Choose locations of a point series: all of them, or the one nearest to ``near = (lat, lon)`` and its distance, km.
+def in_period(who: str, time: NDArray, start: str | None, end: str | None, what: str = "value") -> NDArray[np.bool_]:
+    """Which of the times lie in a period.
 
     Raises
     ------
-    ParameterError
-        If `near` is no position in degrees.
     CatalogError
-        If no location is within `max_distance_km`.
+        If none does; `what` names in the message what there is none of.
     """
-    if near is None:
-        return np.arange(lat.size), None
-    try:
-        at_lat, at_lon = (float(value) for value in near)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
-    if not (abs(at_lat) <= 90.0 and abs(at_lon) <= 360.0):
-        raise ParameterError(who, "'near' is no (lat, lon) in degrees", got=near, expected="(19.9, -155.6)")
-    distance = great_circle_km(lat, lon, at_lat, at_lon)
-    nearest = np.array([int(np.argmin(distance))])
-    if not distance[nearest[0]] <= max_distance_km:
-        raise CatalogError(
-            who,
-            "no location is near enough",
-            got=f"{distance[nearest[0]]:.0f} km",
-            expected=f"<= {max_distance_km:g} km",
-            next_step="Choose another point, or raise max_distance_km",
-        )
-    return nearest, distance[nearest]
+    first, last = parse_period(who, start, end)
+    keep = np.ones(time.shape, dtype=bool)
+    if first is not None:
+        keep &= time >= first
+    if last is not None:
+        keep &= time <= last
+    if not keep.any():
+        got = (str(time.min()), str(time.max())) if time.size else (str(start), str(end))
+        raise CatalogError(who, f"no {what} in the period", got=got, expected=plain(f"{start} to {end}"))
+    return keep
+
+
+def finish(
+    dataset: xr.Dataset, who: str, *, source: str, catalog_id: str, synthetic: bool, step: str, require: Sequence[str]
+) -> xr.Dataset:
+    """Stamp a loader's Dataset and check it against the contract."""
+    stamp(dataset, source=source, catalog_id=catalog_id, synthetic=synthetic, step=f"{who}: {step}")
+    return check_dataset(dataset, who=who, require=tuple(require))

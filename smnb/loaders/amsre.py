@@ -1,8 +1,7 @@
 """AMSR-E brightness temperatures of NSIDC-0302: quarter-degree, flat binary.
 
 NSIDC-0302 holds one file a day, pass and channel: 720 rows (north first) by 1440 columns of little-endian uint16 in
-tenths of kelvin, 0 for missing, compressed or not. `open_nsidc0302` makes one lazy array of them, `mask_outliers`
-masks and counts what no natural surface emits, and `composite` averages passes and days.
+tenths of kelvin, 0 for missing, compressed or not. `open_nsidc0302` makes one lazy array of them.
 
 References
 ----------
@@ -16,28 +15,17 @@ import json
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import dask
 import dask.array
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from smnb.contract import (
-    CatalogError,
-    ContractError,
-    FormatError,
-    ParameterError,
-    check_dataset,
-    count_masked,
-    plain,
-    stamp,
-)
+from smnb.contract import CatalogError, FormatError, plain
 from smnb.grids import GLOBAL_025
-from smnb.loaders import check_paths, parse_period
+from smnb.loaders import check_paths, choose, finish, parse_period
 
 _FREQUENCIES = {"06": "6.9", "10": "10.7", "18": "18.7", "23": "23.8", "36": "36.5", "89": "89.0"}
 #: Contract's channel name by the product's own ("06H" and so on), low to high frequency.
@@ -64,52 +52,43 @@ class _Key(NamedTuple):
         return f"{self.day} {self.orbit} {self.channel}"
 
 
-@dataclass(frozen=True)
-class _Listing:
-    """Parsed file names: the file to use by day, pass and channel, and those it supersedes."""
-
-    files: dict[_Key, Path]
-    superseded: list[str]
-
-
-def _list_files(who: str, paths: Sequence[Path]) -> _Listing:
-    files: dict[_Key, tuple[tuple[int, bool], Path]] = {}
+def _list_files(who: str, paths: Sequence[Path]) -> tuple[dict[_Key, Path], list[str]]:
+    """The file to use by day, pass and channel, and the names of those that it supersedes."""
+    matches = [(_NAME.fullmatch(path.name), path) for path in paths]
+    unknown = [path.name for match, path in matches if match is None]
+    if unknown:
+        raise FormatError(
+            who,
+            "a file's name is not of NSIDC-0302",
+            got=unknown[0],
+            expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz",
+            next_step="Take it out of the entry's files",
+        )
+    files: dict[_Key, Path] = {}
     superseded = []
-    for path in paths:
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            raise FormatError(
-                who,
-                "a file's name is not of NSIDC-0302",
-                got=path.name,
-                expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz",
-                next_step="Take it out of the entry's files",
-            )
+    # the newest version comes first, and a plain file before its own compressed copy
+    for match, path in sorted(matches, key=lambda one: (-int(one[0]["version"]), one[0]["gz"] is not None)):
         if match["channel"] == "TIM":  # observation times, part of the product but not read here
             continue
-        year, doy = int(match["year"]), int(match["doy"])
+        year, doy = match["year"], int(match["doy"])
         day = np.datetime64(f"{year}-01-01", "D") + (doy - 1)
-        if doy < 1 or day.astype("datetime64[Y]") != np.datetime64(f"{year}", "Y"):
+        if doy < 1 or str(day)[:4] != year:
             raise FormatError(who, "a file's name has an impossible day of the year", got=path.name)
         key = _Key(day, match["orbit"], CHANNELS[match["channel"]])
-        # the newest version wins, and then a plain file over its own compressed copy
-        rank = (int(match["version"]), match["gz"] is None)
-        if key in files and files[key][0] >= rank:
-            superseded.append(path.name)
-            continue
         if key in files:
-            superseded.append(files[key][1].name)
-        files[key] = rank, path
-    return _Listing({key: path for key, (_, path) in files.items()}, sorted(superseded))
+            superseded.append(path.name)
+        else:
+            files[key] = path
+    return files, sorted(superseded)
 
 
-def _wrong_size(path: Path, got: Any, next_step: str = "Download the file again") -> FormatError:
+def _wrong_size(path: Path, got: Any) -> FormatError:
     return FormatError(
         f"open_nsidc0302({path.name})",
         "the image is truncated or of another size",
         got=got,
         expected=plain(f"{_BYTES:,} bytes ({_SHAPE[0]} x {_SHAPE[1]} uint16)"),
-        next_step=next_step,
+        next_step="Download the file again",
     )
 
 
@@ -150,23 +129,17 @@ def _read_counts(path: Path) -> np.ndarray:
 
 def _read_image(path: Path, shift: int) -> np.ndarray:
     """Brightness temperature, K, float32 (lat, lon) ascending, NaN where missing."""
-    counts = _read_counts(path)[::-1]
-    counts = np.roll(counts, shift, axis=1) if shift else counts
-    image = counts.astype("float32")
-    image *= np.float32(0.1)
-    image[counts == 0] = np.nan
-    return image
+    counts = np.roll(_read_counts(path)[::-1], shift, axis=1)
+    return np.where(counts == 0, np.float32(np.nan), counts.astype("float32") * np.float32(0.1))
 
 
 def _read_block(index: np.ndarray, *, paths: list[Path | None], shift: int) -> np.ndarray:
     path = paths[int(index.flat[0])]
-    image = np.full(_SHAPE, np.nan, "float32") if path is None else _read_image(path, shift)
-    return image[None, None, None]
+    return (np.full(_SHAPE, np.nan, "float32") if path is None else _read_image(path, shift))[None, None, None]
 
 
 def _is_all_missing(path: Path) -> bool:
-    size = path.stat().st_size
-    if path.suffix == ".gz" and _SUSPICIOUSLY_SMALL < size < _BYTES:
+    if path.suffix == ".gz" and _SUSPICIOUSLY_SMALL < path.stat().st_size < _BYTES:
         return False
     return not _read_counts(path).any()
 
@@ -203,31 +176,10 @@ def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]
     return -180, {"decided_by": "default", "reason": "no image shows the coast clearly enough"}
 
 
-def check_choice(who: str, name: str, values: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Check names against the known ones, each once, and return them as a tuple."""
-    values = (values,) if isinstance(values, str) else tuple(values)
-    unknown = [value for value in values if value not in known]
-    if unknown or not values or len(set(values)) != len(values):
-        raise ParameterError(
-            who, f"{name} holds an unknown name, one twice, or none", got=unknown or values, expected=list(known)
-        )
-    return values
-
-
-def _days(who: str, files: dict[_Key, Path], start: str | None, end: str | None) -> np.ndarray:
-    first, last = parse_period(who, start, end)
-    found = sorted({key.day for key in files})
-    first = found[0] if first is None and found else first
-    last = found[-1] if last is None and found else last
-    if first is None or last is None or last < first:
-        return np.array([], dtype="datetime64[D]")
-    return np.arange(first.astype("datetime64[D]"), last.astype("datetime64[D]") + 1)
-
-
 def open_nsidc0302(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     channels: Sequence[str] = DEFAULT_CHANNELS,
     start: str | None = None,
@@ -243,10 +195,8 @@ def open_nsidc0302(
     paths : sequence of path-like
         The product's files, gzip or plain; ``.TIM`` files are passed over. Of several versions of an image the newest
         is read, and the others are listed in ``superseded_files``.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As `smnb.loaders` says.
     channels : sequence of str
         Contract's names, "6.9H" to "89.0V".
     start, end : str, optional
@@ -275,16 +225,23 @@ def open_nsidc0302(
         If no requested image has a file, or one has none and `missing` is "raise".
     """
     who = "open_nsidc0302"
-    channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
-    orbit_passes = check_choice(who, "orbit_passes", orbit_passes, ["A", "D"])
-    if missing not in ("mask", "raise"):
-        raise ParameterError(who, "unknown 'missing'", got=missing, expected=["mask", "raise"])
-    if longitude_origin not in ("auto", -180, 0):
-        raise ParameterError(who, "unknown 'longitude_origin'", got=longitude_origin, expected=["auto", -180, 0])
-    listing = _list_files(who, check_paths(who, paths))
-    days = _days(who, listing.files, start, end)
+    channels = choose(who, "channels", channels, list(CHANNELS.values()))
+    orbit_passes = choose(who, "orbit_passes", orbit_passes, ["A", "D"])
+    choose(who, "missing", missing, ["mask", "raise"])
+    choose(who, "longitude_origin", longitude_origin, ["auto", -180, 0])
+    there, superseded = _list_files(who, check_paths(who, paths))
+    first, last = parse_period(who, start, end)
+    found = sorted(
+        key.day for key in there if (first is None or key.day >= first) and (last is None or key.day <= last)
+    )
+    # a period's own days count, also where no file is of them
+    edges = [
+        one if edge is None else edge.astype("datetime64[D]")
+        for edge, one in zip((first, last), found[:1] + found[-1:], strict=False)
+    ]
+    days = np.arange(edges[0], edges[1] + 1) if found else np.array([], "datetime64[D]")
     wanted = [_Key(day, orbit, channel) for day in days for orbit in orbit_passes for channel in channels]
-    files = {key: listing.files[key] for key in wanted if key in listing.files}
+    files = {key: there[key] for key in wanted if key in there}
     absent = [str(key) for key in wanted if key not in files]
     if not files or (absent and missing == "raise"):
         raise CatalogError(
@@ -295,7 +252,7 @@ def open_nsidc0302(
             got=absent[:4] or [str(start), str(end)],
             next_step="Check start, end, channels and orbit_passes, download the rest, or pass missing='mask'"
             if files
-            else f"Check start, end, channels and orbit_passes; there are {len(listing.files)} other images",
+            else f"Check start, end, channels and orbit_passes; there are {len(there)} other images",
         )
     for path in files.values():
         _check_size(path)
@@ -337,202 +294,17 @@ def open_nsidc0302(
     dataset.attrs.update(
         missing_files=json.dumps(absent),
         all_missing_images=json.dumps(empty),
-        superseded_files=json.dumps(listing.superseded),
+        superseded_files=json.dumps(superseded),
         longitude_origin=int(longitude_origin),
         longitude_origin_evidence=json.dumps(evidence),
     )
-    stamp(
+    return finish(
         dataset,
+        who,
         source="AMSR-E/Aqua, NSIDC-0302 version 1",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
+        step=f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
         f"rows turned south first, first column at {longitude_origin} degrees",
+        require=["tb"],
     )
-    return check_dataset(dataset, who=who, require=("tb",))
-
-
-_REASONS = ("below_range", "above_range", "rfi", "polarisation_inverted")
-
-
-def _outlier_codes(
-    tb: np.ndarray, channels: tuple[str, ...], low: float, high: float, rfi: float | None, inverted: float | None
-) -> np.ndarray:
-    """Reason of each value, 0 for none and k + 1 for `_REASONS[k]`; the first that applies counts. Channels are last."""
-    tb = np.moveaxis(tb, -1, 0)  # as the images lie in memory
-    at = {name: k for k, name in enumerate(channels)}
-    # comparisons with NaN are False, which is what is wanted: a missing value is no outlier
-    codes = (tb < low).astype("uint8")
-    codes[tb > high] = 2
-    good = codes == 0
-    for p in "HV" if rfi is not None else "":
-        if f"6.9{p}" in at and f"10.7{p}" in at:
-            k, other = at[f"6.9{p}"], at[f"10.7{p}"]
-            codes[k][(tb[k] - tb[other] > rfi) & good[k] & good[other]] = 3
-    for ghz in _FREQUENCIES.values() if inverted is not None else ():
-        if f"{ghz}H" in at and f"{ghz}V" in at:
-            h, v = at[f"{ghz}H"], at[f"{ghz}V"]
-            wrong = (tb[h] - tb[v] > inverted) & good[h] & good[v]
-            for k in (h, v):
-                codes[k][wrong & (codes[k] == 0)] = 4
-    return np.moveaxis(codes, 0, -1)
-
-
-def mask_outliers(
-    dataset: xr.Dataset,
-    *,
-    low: float = 50.0,
-    high: float = 330.0,
-    rfi_difference: float | None = 10.0,
-    polarisation_margin: float | None = 5.0,
-) -> xr.Dataset:
-    """Mask and count brightness temperatures that no natural surface emits at 55° incidence.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        With ``tb(…, channel, lat, lon)``, lazy or loaded.
-    low, high : float
-        K. The coldest natural scene, a calm ocean at 6.9 GHz H, is near 75 K; the hottest desert soil near 340 K with
-        an emissivity below 0.97.
-    rfi_difference : float, optional
-        K; None leaves the test out. Natural brightness temperatures rise from 6.9 to 10.7 GHz (or fall little, over
-        snow), while transmitters near 6.9 GHz raise that channel alone. A 6.9 GHz value this much above that of
-        10.7 GHz in the same polarisation is masked (Li et al. call 10 K strong interference). Footprints must match:
-        where 6.9 GHz sees further than 10.7 GHz, water cells beside warm land are masked too.
-    polarisation_margin : float, optional
-        K; None leaves the test out. A flat or rough natural surface has V >= H at this incidence, and they only meet
-        under dense vegetation; where V is below H by more than this (noise is about 0.5 K), both are masked.
-
-    Returns
-    -------
-    xarray.Dataset
-        A copy. ``tb.attrs["masked_by"]`` counts values lost by reason: "below_range", "above_range", "rfi",
-        "polarisation_inverted"; each value is counted once, and none that was missing already. Lazy data stay lazy, at
-        the cost of one pass over the files for the counts.
-
-    Raises
-    ------
-    ContractError
-        If there is no ``tb`` with a channel dimension.
-    ParameterError
-        If a threshold is out of order.
-
-    References
-    ----------
-    Li, Njoku, Im, Chang and St. Germain 2004, A preliminary survey of radio-frequency interference over the U.S. in
-    Aqua AMSR-E data, doi:10.1109/TGRS.2003.817195.
-    """
-    who = "mask_outliers"
-    if "tb" not in dataset or "channel" not in dataset["tb"].dims:
-        raise ContractError(who, "no 'tb' with a channel dimension", got=sorted(map(str, dataset.data_vars)))
-    if not low < high:
-        raise ParameterError(who, "low is not below high", got=(low, high))
-    for name, value in (("rfi_difference", rfi_difference), ("polarisation_margin", polarisation_margin)):
-        if value is not None and not value >= 0:
-            raise ParameterError(who, f"{name} is negative", got=value)
-    tb = dataset["tb"]
-    channels = tuple(str(c) for c in tb["channel"].values)
-    if tb.chunks is not None:
-        tb = tb.chunk(channel=-1)
-    codes = xr.apply_ufunc(
-        _outlier_codes,
-        tb,
-        input_core_dims=[["channel"]],
-        output_core_dims=[["channel"]],
-        kwargs={"channels": channels, "low": low, "high": high, "rfi": rfi_difference, "inverted": polarisation_margin},
-        dask="parallelized",
-        output_dtypes=["uint8"],
-    ).transpose(*tb.dims)
-    # one computation for all counts, since contract.mask_where would read every file once a reason
-    (lost,) = dask.compute([(codes == k + 1).sum().data for k in range(len(_REASONS))])
-    masked = tb.where(codes == 0)
-    counts = count_masked(tb)
-    for reason, number in zip(_REASONS, lost, strict=True):
-        counts[reason] = counts.get(reason, 0) + int(number)
-    masked.attrs = {**tb.attrs, "masked_by": json.dumps(counts, sort_keys=True)}
-    result = dataset.assign(tb=masked)
-    thresholds = {
-        "low": low,
-        "high": high,
-        "rfi_difference": rfi_difference,
-        "polarisation_margin": polarisation_margin,
-    }
-    _remember(result, f"{who}: {thresholds}, lost {dict(zip(_REASONS, map(int, lost), strict=True))}")
-    return result
-
-
-def _remember(dataset: xr.Dataset, step: str) -> None:
-    """Add a line to the history of a Dataset that was stamped already."""
-    stamp(
-        dataset,
-        source=str(dataset.attrs.get("source", "")),
-        catalog_id=str(dataset.attrs.get("catalog_id", "")),
-        synthetic=bool(dataset.attrs.get("synthetic", 0)),
-        step=step,
-    )
-
-
-def composite(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
-    """Average the passes of a day and, trailing, of the day before: the 1-2 day composites of the paper.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        ``tb(time, orbit_pass, channel, lat, lon)`` with one time a day, lazy or loaded. Lazy data are computed a day at
-        a time, so that the memory needed is the result's and a day's.
-    days : {1, 2}
-        Length of the window, which ends with the day itself. The first day of a series, and one after a gap, has only
-        itself.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``tb(time, channel, lat, lon)``, loaded float32: the mean of the valid passes, NaN where there is none; and
-        ``n_obs``, uint8, how many there were.
-
-    Raises
-    ------
-    ParameterError
-        If `days` is neither 1 nor 2.
-    ContractError
-        If the dims are others, or a day occurs twice.
-    """
-    who = "composite"
-    if days not in (1, 2) or isinstance(days, bool):
-        raise ParameterError(who, "unknown number of days", got=days, expected=[1, 2])
-    if "tb" not in dataset or set(dataset["tb"].dims) != {"time", "orbit_pass", "channel", "lat", "lon"}:
-        raise ContractError(
-            who,
-            "no 'tb' with one pass a row",
-            got=dataset["tb"].dims if "tb" in dataset else None,
-            expected=("time", "orbit_pass", "channel", "lat", "lon"),
-        )
-    tb = dataset["tb"].transpose("time", "orbit_pass", "channel", "lat", "lon")
-    dates = tb["time"].values.astype("datetime64[D]")
-    if (np.diff(dates) <= np.timedelta64(0, "D")).any():
-        raise ContractError(who, "'time' is not one value a day, increasing", got=str(dates[:3]))
-    shape = (tb.sizes["time"], *tb.shape[2:])
-    mean, count = np.empty(shape, "float32"), np.empty(shape, "uint8")
-    before: tuple[np.ndarray, np.ndarray] | None = None
-    for k, date in enumerate(dates):
-        passes = np.asarray(tb[k].values, dtype="float32")
-        number = np.isfinite(passes).sum(axis=0, dtype="uint8")
-        total = np.nansum(passes, axis=0, dtype="float32")
-        follows = days == 2 and before is not None and date - dates[k - 1] == np.timedelta64(1, "D")
-        count[k] = number + before[1] if follows else number
-        mean[k] = total + before[0] if follows else total
-        with np.errstate(invalid="ignore"):
-            mean[k] /= count[k]  # 0 / 0 is the NaN that is wanted
-        before = total, number
-    dims = ("time", "channel", "lat", "lon")
-    result = xr.Dataset(
-        {
-            "tb": (dims, mean, dict(tb.attrs)),
-            "n_obs": (dims, count, {"units": "1", "long_name": "passes averaged", "composite_days": days}),
-        },
-        {name: dataset[name] for name in dims},
-        dict(dataset.attrs),
-    )
-    _remember(result, f"{who}: mean of the valid passes of {days} day(s), trailing")
-    return check_dataset(result, who=who)

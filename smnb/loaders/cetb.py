@@ -15,9 +15,9 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, stamp
-from smnb.loaders import check_paths, open_netcdf
-from smnb.loaders.amsre import CHANNELS, check_choice
+from smnb.contract import CatalogError, FormatError, ParameterError
+from smnb.loaders import check_paths, choose, finish, open_netcdf
+from smnb.loaders.amsre import CHANNELS
 
 
 def _unpack(variable: xr.Variable, dtype: str = "float32") -> xr.Variable:
@@ -87,7 +87,7 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
 def open_cetb(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     channels: Sequence[str] | None = None,
     temporal_division: str | None = None,
@@ -98,10 +98,8 @@ def open_cetb(
     ----------
     paths : sequence of path-like
         NetCDF files, all of one grid; one channel, day and temporal division each.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As `smnb.loaders` says.
     channels : sequence of str, optional
         Contract's names to keep ("18.7H"); default all that are there.
     temporal_division : {"M", "E", "A", "D"}, optional
@@ -125,9 +123,9 @@ def open_cetb(
     """
     who = "open_cetb"
     if channels is not None:
-        channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
-    if temporal_division not in (None, "M", "E", "A", "D"):
-        raise ParameterError(who, "unknown 'temporal_division'", got=temporal_division, expected=["M", "E", "A", "D"])
+        channels = choose(who, "channels", channels, list(CHANNELS.values()))
+    if temporal_division is not None:
+        choose(who, "temporal_division", temporal_division, ["M", "E", "A", "D"])
     read = [_read_cetb(who, path) for path in check_paths(who, paths)]
     read = [r for r in read if (channels is None or r[0] in channels) and temporal_division in (None, r[1])]
     if not read:
@@ -151,22 +149,20 @@ def open_cetb(
     if len(set(keys)) != len(keys):
         raise FormatError(who, "two files hold the same channel and day", got=sorted(map(str, keys))[:4])
     present = [name for name in CHANNELS.values() if any(name == channel for channel, _, _ in read)]
+    read.sort(key=lambda one: one[2]["time"].values[0])
     parts = [
-        xr.concat(
-            [d for _, d in sorted(((d["time"].values[0], d) for c, _, d in read if c == name), key=lambda t: t[0])],
-            dim="time",
-            combine_attrs="override",
-        )
+        xr.concat([one for channel, _, one in read if channel == name], dim="time", combine_attrs="override")
         for name in present
     ]
     dataset = xr.concat(parts, dim="channel", join="outer", combine_attrs="override", fill_value={"n_samples": 0})
     dataset = dataset.assign_coords(channel=present).transpose("time", "channel", "y", "x")
     dataset.attrs = {"temporal_division": divisions[0]}
-    stamp(
+    return finish(
         dataset,
+        who,
         source="AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(read)} files; packed integers to K and degree, both fill values to NaN",
+        step=f"{len(read)} files; packed integers to K and degree, both fill values to NaN",
+        require=["tb", "incidence_angle"],
     )
-    return check_dataset(dataset, who=who, require=("tb", "incidence_angle"))

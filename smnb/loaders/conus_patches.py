@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from smnb.contract import FormatError, ParameterError, check_dataset, plain, stamp
-from smnb.loaders import check_paths, open_netcdf, parse_period
+from smnb.contract import VARIABLES, FormatError, ParameterError, plain
+from smnb.loaders import check_paths, finish, in_period, open_netcdf
 
 #: Sentinel-2 bands, in the order of their numbers.
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -41,7 +41,7 @@ def _read_region(who: str, path: Path) -> xr.Dataset:
 def open_conus_patches(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     regions: Sequence[int] | None = None,
     start: str | None = None,
@@ -53,10 +53,8 @@ def open_conus_patches(
     ----------
     paths : sequence of path-like
         Files ``region_NN.nc``.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As `smnb.loaders` says.
     regions : sequence of int, optional
         Regions to keep, by the number in the file's name.
     start, end : str, optional
@@ -80,7 +78,9 @@ def open_conus_patches(
     FormatError
         If a file is unreadable, lacks a variable, has other units, another size or other times than the first.
     ParameterError
-        If a requested region has no file, or the period is empty.
+        If a requested region has no file.
+    CatalogError
+        If the period is empty.
     """
     who = "open_conus_patches"
     parts = {}
@@ -103,10 +103,7 @@ def open_conus_patches(
                 expected=plain(str(dict(chosen[0].sizes))),
             )
     raw = xr.concat(chosen, dim="region", combine_attrs="drop")
-    first, last = parse_period(who, start, end)
-    raw = raw.sel(time=slice(first, last))
-    if raw.sizes["time"] == 0:
-        raise ParameterError(who, "the period is empty", got=(str(start), str(end)))
+    raw = raw.isel(time=np.flatnonzero(in_period(who, raw["time"].values, start, end, "window")))
 
     def stack(names: Sequence[str], dim: str) -> xr.DataArray:
         return xr.concat([raw[name] for name in names], dim=dim, combine_attrs="drop").assign_coords({dim: list(names)})
@@ -120,21 +117,12 @@ def open_conus_patches(
             "soil_moisture": raw["ssm"] / np.float32(_DEPTH_MM),
         }
     ).astype("float32")
-    dataset["sigma0"].attrs = {
-        "units": "dB",
-        "long_name": "radar backscatter coefficient, C band",
-        "native_units": "dB",
-    }
-    dataset["incidence_angle"].attrs = {"units": "degree", "long_name": "incidence angle", "native_units": "degree"}
-    dataset["reflectance"].attrs = {
-        "units": "1",
-        "long_name": "top-of-atmosphere reflectance",
-        "native_units": "1e-4 reflectance",
-    }
-    dataset["soil_moisture"].attrs = {
-        "units": "m3 m-3",
+    native = {"sigma0": "dB", "incidence_angle": "degree", "reflectance": "1e-4 reflectance", "soil_moisture": "mm"}
+    for name, units in native.items():
+        spec = VARIABLES[name]
+        dataset[name].attrs = {"units": spec.units, "long_name": spec.long_name, "native_units": units}
+    dataset["soil_moisture"].attrs |= {
         "long_name": "NASA-USDA enhanced SMAP surface soil moisture",
-        "native_units": "mm",
         "conversion": "nominal: ssm [mm] / 50 mm. The product's layer holds 25.4 mm, so values saturate at 0.508 and "
         "are no true volumetric content",
     }
@@ -144,11 +132,12 @@ def open_conus_patches(
         "regions_without_sentinel1": json.dumps(dataset["region"].values[no_radar.values].tolist()),
         "missing_fraction": json.dumps(missing),
     }
-    stamp(
+    return finish(
         dataset,
+        who,
         source="Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3",
+        step=f"{len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3",
+        require=list(native),
     )
-    return check_dataset(dataset, who=who, require=("sigma0", "incidence_angle", "reflectance", "soil_moisture"))

@@ -98,17 +98,15 @@ class StationTable:
         return self
 
 
-def open_station_table(paths: Sequence[str | Path], *, catalog_id: str, synthetic: bool = False) -> StationTable:
+def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", synthetic: bool = False) -> StationTable:
     """Open the table of ten-day means at stations.
 
     Parameters
     ----------
     paths : sequence of path-like
         One CSV file, compressed or not.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As `smnb.loaders` says.
 
     Returns
     -------

@@ -20,17 +20,9 @@ import dask
 import numpy as np
 import xarray as xr
 
-from smnb.contract import (
-    CatalogError,
-    ContractError,
-    FormatError,
-    ParameterError,
-    check_dataset,
-    orient_lat_lon,
-    plain,
-    stamp,
-)
-from smnb.loaders import check_paths, choose_near, open_netcdf, parse_period
+from smnb.contract import ContractError, FormatError, ParameterError, check_dataset, orient_lat_lon, plain, stamp
+from smnb.loaders import check_paths, finish, in_period, open_netcdf
+from smnb.loaders.points import read_series
 
 #: Spellings of m3 m-3 that ECMWF's encoders use.
 _UNITS = ("m**3 m**-3", "m3 m-3", "m^3 m^-3")
@@ -41,26 +33,6 @@ _ABSURD = 1e30
 _CHUNK_VALUES = 4_000_000
 #: Packing as int16 and spectral interpolation leave negatives of this order where the soil is dry.
 _NOISE = 0.01
-
-
-def _check_native(where: str, raw: xr.Dataset) -> xr.DataArray:
-    if "swvl1" not in raw.data_vars:
-        raise FormatError(
-            where,
-            "no variable 'swvl1'",
-            got=sorted(map(str, raw.data_vars)),
-            next_step="Request volumetric soil water layer 1 (param 39.128)",
-        )
-    array = raw["swvl1"]
-    if array.attrs.get("units") not in _UNITS:
-        raise FormatError(
-            where,
-            "'swvl1' has other units",
-            got=array.attrs.get("units"),
-            expected=list(_UNITS),
-            next_step="Convert it to a volume fraction, or choose the file of the right variable",
-        )
-    return array
 
 
 def _merge_expver(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
@@ -81,7 +53,17 @@ def _merge_expver(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
 def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
     """One file as ``(time, lat, lon)`` float32, oriented, with NaN for missing; and whether it holds ERA5T."""
     where = f"{who}({path.name})"
-    array = _check_native(where, open_netcdf(who, path))
+    raw = open_netcdf(who, path)
+    if "swvl1" not in raw.data_vars:
+        raise FormatError(
+            where,
+            "no variable 'swvl1'",
+            got=sorted(map(str, raw.data_vars)),
+            next_step="Request volumetric soil water layer 1 (param 39.128)",
+        )
+    array = raw["swvl1"]
+    if array.attrs.get("units") not in _UNITS:
+        raise FormatError(where, "'swvl1' has other units", got=array.attrs.get("units"), expected=list(_UNITS))
     tolerance = float(array.encoding.get("scale_factor", 0.0))
     names = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
     if "valid_time" in array.coords and "time" in array.coords:
@@ -154,15 +136,7 @@ def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArra
 def _select(
     who: str, array: xr.DataArray, start: str | None, end: str | None, bbox: Sequence[float] | None
 ) -> xr.DataArray:
-    first, last = parse_period(who, start, end)
-    time = array["time"].values
-    inside = np.ones(time.size, bool)
-    inside &= True if first is None else time >= first
-    inside &= True if last is None else time <= last
-    if not inside.any():
-        raise CatalogError(
-            who, "no analysis in the period", got=(str(start), str(end)), expected=plain(f"{time[0]} to {time[-1]}")
-        )
+    inside = in_period(who, array["time"].values, start, end, "analysis")
     array = array if inside.all() else array.isel(time=np.flatnonzero(inside))
     if bbox is None:
         return array
@@ -206,7 +180,7 @@ def _clean(array: xr.DataArray, *, count: bool) -> xr.DataArray:
 def open_swvl1(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     start: str | None = None,
     end: str | None = None,
@@ -219,12 +193,8 @@ def open_swvl1(
     ----------
     paths : sequence of path-like
         NetCDF files of one grid. They may come in any order and overlap: of equal times the first given is kept.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
-    start, end : str, optional
-        First and last instant, UTC, inclusive; an end that is only a date includes that day.
+    catalog_id, synthetic, start, end
+        As `smnb.loaders` says; an end that is only a date includes that day.
     bbox : (west, south, east, north), optional
         Degrees; cells whose centres are inside. West may exceed east, for a box across the date line.
     count : bool
@@ -258,14 +228,15 @@ def open_swvl1(
     dataset = _clean(_select(who, joined, start, end, bbox), count=count).to_dataset(name="soil_moisture")
     dataset["time"].attrs = {"standard_name": "time", "long_name": "time of analysis"}
     dataset.attrs = {"preliminary": int(preliminary)}
-    stamp(
+    return finish(
         dataset,
+        who,
         source="ECMWF reanalysis, volumetric soil water layer 1",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture",
+        step=f"{len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture",
+        require=["soil_moisture"],
     )
-    return check_dataset(dataset, who=who, require=("soil_moisture",))
 
 
 def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.Dataset:
@@ -315,44 +286,14 @@ def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.D
     result.attrs = dict(dataset.attrs)
     incomplete = [] if expected_per_day is None else [str(day) for day in days[number < expected_per_day]]
     result.attrs["incomplete_days"] = json.dumps(incomplete)
-    stamp(
-        result,
-        source=str(dataset.attrs.get("source", "")),
-        catalog_id=str(dataset.attrs.get("catalog_id", "")),
-        synthetic=bool(dataset.attrs.get("synthetic", 0)),
-        step=f"{who}: {array.sizes['time']} analyses to {days.size} days, {len(incomplete)} incomplete",
-    )
+    stamp(result, step=f"{who}: {array.sizes['time']} analyses to {days.size} days, {len(incomplete)} incomplete")
     return check_dataset(result, who=who)
-
-
-def _read_points(who: str, path: Path) -> xr.Dataset:
-    raw = open_netcdf(who, path)
-    where = f"{who}({path.name})"
-    array = _check_native(where, raw)
-    if set(array.dims) != {"locations", "time"} or not {"lat", "lon", "location_id"} <= set(raw.variables):
-        raise FormatError(
-            where,
-            "'swvl1' is no time series by location",
-            got=array.dims,
-            expected=("locations", "time"),
-            next_step="Use open_swvl1 for images",
-        )
-    native = array.attrs["units"]
-    array = array.reset_coords(drop=True).transpose("locations", "time").astype("float32")
-    array = array.where(np.abs(array) < _ABSURD)
-    array.attrs = {**_ATTRS, "native_units": native}
-    points = array.rename(locations="location").to_dataset(name="soil_moisture")
-    return points.assign_coords(
-        lat=("location", raw["lat"].values.astype("float64"), {"units": "degrees_north"}),
-        lon=("location", raw["lon"].values.astype("float64"), {"units": "degrees_east"}),
-        location_id=("location", raw["location_id"].values),
-    )
 
 
 def open_swvl1_points(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     start: str | None = None,
     end: str | None = None,
@@ -361,57 +302,26 @@ def open_swvl1_points(
 ) -> xr.Dataset:
     """Open volumetric soil water of layer 1 as time series by location (one file a 5-degree cell).
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Cell files; ``grid.nc``, the lookup table beside them, is passed over.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
-    start, end : str, optional
-        As `open_swvl1`.
-    near : (lat, lon), optional
-        Keep only the location nearest to this point, in degrees.
-    max_distance_km : float
-        Greatest distance that `near` accepts.
+    Parameters and errors are those of `smnb.loaders.points.open_smap_l3_points`.
 
     Returns
     -------
     xarray.Dataset
-        ``soil_moisture(location, time)``, m3 m-3, with the coordinates ``lat``, ``lon`` and ``location_id``; with `near`
-        also ``distance_km``. Times that a file lacks are NaN.
-
-    Raises
-    ------
-    FormatError
-        If a file is no such series, or a location occurs twice.
-    CatalogError
-        If the period is empty, or no location is near enough.
+        ``soil_moisture(location, time)``, m3 m-3, cleaned as by `open_swvl1`, with the coordinates ``lat``, ``lon`` and
+        ``location_id``; with `near` also ``distance_km``. Times that a file lacks are NaN.
     """
     who = "open_swvl1_points"
-    files = [path for path in check_paths(who, paths) if path.name != "grid.nc"]
-    if not files:
-        raise CatalogError(who, "only the lookup table grid.nc was given", next_step="Add the cell files beside it")
-    parts = [_read_points(who, path) for path in files]
-    dataset = xr.concat(parts, dim="location", join="outer", combine_attrs="override").sortby("time")
-    if np.unique(dataset["location_id"]).size != dataset.sizes["location"]:
-        raise FormatError(who, "a location occurs in two files", got=[path.name for path in files])
-    first, last = parse_period(who, start, end)
-    dataset = dataset.sel(time=slice(first, last))
-    if dataset.sizes["time"] == 0:
-        raise CatalogError(who, "no value in the period", got=(str(start), str(end)))
-    chosen, distance = choose_near(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
-    if distance is not None:
-        dataset = dataset.isel(location=chosen)
-        dataset = dataset.assign_coords(distance_km=("location", distance, {"units": "km"}))
-    dataset["soil_moisture"] = _clean(dataset["soil_moisture"].chunk(), count=True)
-    dataset.attrs = {}
-    stamp(
+    options = {"start": start, "end": end, "near": near, "max_distance_km": max_distance_km}
+    values, dataset, about = read_series(who, paths, "swvl1", _UNITS, **options)
+    values = np.where(np.abs(values) < _ABSURD, values, np.nan).astype("float32")
+    array = xr.DataArray(values, dims=("location", "time"), attrs={**_ATTRS, **about})
+    dataset["soil_moisture"] = _clean(array, count=True)
+    return finish(
         dataset,
+        who,
         source="ECMWF reanalysis, volumetric soil water layer 1, time series",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(files)} cell files; swvl1 to soil_moisture",
+        step="cell files; swvl1 to soil_moisture",
+        require=["soil_moisture"],
     )
-    return check_dataset(dataset, who=who, require=("soil_moisture",))

@@ -1,8 +1,8 @@
 """Time series of coarse products by location: one file a 5-degree cell, as validation services keep them.
 
 SMAP level 3 (36 km) is an indexed ragged array: every location has the overpasses that saw it, morning (6 h local,
-descending) and evening (18 h). GLDAS is an orthogonal array of locations and 3-hourly times. The same form of ERA5-Land is
-read by `smnb.loaders.ecmwf.open_swvl1_points`.
+descending) and evening (18 h). GLDAS and ERA5-Land (`smnb.loaders.ecmwf.open_swvl1_points`) are orthogonal arrays of locations
+and times.
 
 References
 ----------
@@ -15,21 +15,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
-from smnb.loaders import check_paths, choose_near, open_netcdf, parse_period
+from smnb.contract import CatalogError, FormatError, ParameterError
+from smnb.grids import great_circle_km
+from smnb.loaders import check_paths, choose, finish, in_period, open_netcdf
+from smnb.loaders.smap.fields import FLAG_FILL, FLAG_POLICIES, flag_attrs
 
-#: Radius of the sphere of the Earth's area, km.
 #: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
 GLDAS_LAYER_MM = 100.0
-#: Which retrievals of SMAP to keep.
-SMAP_QUALITY = ("all", "retrieved", "recommended")
+#: Which retrievals of SMAP to keep, and the policy of `smnb.loaders.smap` that it is.
+_QUALITY = {"all": "none", "retrieved": "retrieved", "recommended": "recommended"}
 _LOOK_UP = "grid.nc"
-_FLAG_FILL = 65534
 #: Values of one dense array (location, time) that is not worth building.
 _MOST_VALUES = 250_000_000
 
@@ -43,12 +44,7 @@ def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
         Bits: 0 not of recommended quality, 1 not attempted, 2 not successful, 3 about freeze/thaw (not looked at).
     quality : {"all", "retrieved", "recommended"}
         ``retrieved``: attempted and successful (bits 1 and 2 are 0). ``recommended``: bit 0 is 0 as well. ``all``:
-        whatever has a value.
-
-    Returns
-    -------
-    ndarray of bool
-        The fill value 65534 passes only ``all``.
+        whatever has a value; only this lets the fill value 65534 pass.
 
     Raises
     ------
@@ -61,14 +57,14 @@ def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
     [True, True, True, False, False]
     """
     who = "smap_quality_mask"
-    if quality not in SMAP_QUALITY:
-        raise ParameterError(who, "unknown 'quality'", got=quality, expected=list(SMAP_QUALITY))
+    choose(who, "quality", quality, list(_QUALITY))
     flag = np.asarray(flag)
     if flag.dtype.kind not in "iu":
         raise ParameterError(who, "the flags are no integers", got=str(flag.dtype), expected="uint16")
     if quality == "all":
         return np.ones(flag.shape, dtype=bool)
-    return (flag != _FLAG_FILL) & ((flag & {"retrieved": 0b110, "recommended": 0b111}[quality]) == 0)
+    bad = sum(1 << bit for _, bit in FLAG_POLICIES[_QUALITY[quality]])
+    return (flag != FLAG_FILL) & ((flag & bad) == 0)
 
 
 def _cell_files(who: str, paths: Sequence[str | Path]) -> list[Path]:
@@ -78,15 +74,12 @@ def _cell_files(who: str, paths: Sequence[str | Path]) -> list[Path]:
     return files
 
 
-def _require(where: str, raw: xr.Dataset, names: Sequence[str], units: dict[str, tuple[str, ...]]) -> None:
-    missing = [name for name in names if name not in raw.variables]
+def _require(where: str, raw: xr.Dataset, names: Sequence[str], name: str, units: Sequence[str]) -> None:
+    missing = [one for one in (*names, name, "lat", "lon", "location_id", "time") if one not in raw.variables]
     if missing:
         raise FormatError(where, f"variables {missing} are missing", got=sorted(map(str, raw.variables)))
-    for name, accepted in units.items():
-        if raw[name].attrs.get("units") not in accepted:
-            raise FormatError(
-                where, f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=list(accepted)
-            )
+    if raw[name].attrs.get("units") not in units:
+        raise FormatError(where, f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=list(units))
 
 
 def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
@@ -100,15 +93,33 @@ def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
     return number, lat, (lon + 180.0) % 360.0 - 180.0
 
 
-def _coords(number: NDArray, lat: NDArray, lon: NDArray, distance: NDArray | None) -> dict[str, tuple]:
-    coords: dict[str, tuple] = {
+def _coords(number: NDArray, lat: NDArray, lon: NDArray) -> dict[str, tuple]:
+    return {
         "location_id": ("location", number),
         "lat": ("location", lat, {"units": "degrees_north", "long_name": "latitude"}),
         "lon": ("location", lon, {"units": "degrees_east", "long_name": "longitude"}),
     }
-    if distance is not None:
-        coords["distance_km"] = ("location", distance, {"units": "km"})
-    return coords
+
+
+def _nearest(who: str, lat: NDArray, lon: NDArray, near: Sequence[float], max_km: float) -> tuple[NDArray, NDArray]:
+    """Place (one) of the location nearest to a point, and its distance, km."""
+    try:
+        at_lat, at_lon = (float(value) for value in near)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
+    if not (abs(at_lat) <= 90.0 and abs(at_lon) <= 360.0):
+        raise ParameterError(who, "'near' is no (lat, lon) in degrees", got=near, expected="(19.9, -155.6)")
+    distance = great_circle_km(lat, lon, at_lat, at_lon)
+    nearest = np.array([int(np.argmin(distance))])
+    if not distance[nearest[0]] <= max_km:
+        raise CatalogError(
+            who,
+            "no location is near enough",
+            got=f"{distance[nearest[0]]:.0f} km",
+            expected=f"<= {max_km:g} km",
+            next_step="Choose another point, or raise max_distance_km",
+        )
+    return nearest, distance[nearest]
 
 
 def _no_location_twice(who: str, number: NDArray, files: list[Path]) -> None:
@@ -116,27 +127,14 @@ def _no_location_twice(who: str, number: NDArray, files: list[Path]) -> None:
         raise FormatError(who, "a location occurs twice", got=[path.name for path in files])
 
 
-def _in_period(who: str, time: NDArray, start: str | None, end: str | None) -> NDArray[np.bool_]:
-    first, last = parse_period(who, start, end)
-    keep = np.ones(time.shape, dtype=bool)
-    if first is not None:
-        keep &= time >= first
-    if last is not None:
-        keep &= time <= last
-    if not keep.any():
-        got = (str(start), str(end)) if time.size == 0 else (str(time.min()), str(time.max()))
-        raise CatalogError(who, "no value in the period", got=got, expected=plain(f"{start} to {end}"))
-    return keep
-
-
 def _read_ragged(who: str, path: Path) -> dict[str, NDArray]:
     """One SMAP cell file as flat arrays, one value an observation, with the locations beside them."""
     where = f"{who}({path.name})"
-    names = ("soil_moisture", "retrieval_qual_flag", "surface_flag", "Overpass", "locationIndex", "location_id", "time")
+    names = ("retrieval_qual_flag", "surface_flag", "Overpass", "locationIndex", "time", "soil_moisture")
     with open_netcdf(who, path, mask_and_scale=False, chunks=None) as raw:
-        _require(where, raw, (*names, "lat", "lon"), {"soil_moisture": ("cm**3/cm**3", "m3 m-3", "m**3 m**-3")})
+        _require(where, raw, names, "soil_moisture", ("cm**3/cm**3", "m3 m-3", "m**3 m**-3"))
         number, lat, lon = _locations(where, raw)
-        read = {name: raw[name].values for name in names if name != "location_id"}
+        read = {name: raw[name].values for name in names}
         fill = np.float32(raw["soil_moisture"].attrs.get("_FillValue", -9999.0))
     index = read["locationIndex"]
     lengths = {name: values.shape for name, values in read.items()}
@@ -152,16 +150,10 @@ def _read_ragged(who: str, path: Path) -> dict[str, NDArray]:
     return {**read, "number": number, "lat": lat, "lon": lon}
 
 
-def _dense(values: NDArray, location: NDArray, column: NDArray, shape: tuple[int, int], empty: float) -> NDArray:
-    array = np.full(shape, empty, dtype=values.dtype)
-    array[location, column] = values
-    return array
-
-
 def open_smap_l3_points(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     start: str | None = None,
     end: str | None = None,
@@ -176,12 +168,8 @@ def open_smap_l3_points(
     ----------
     paths : sequence of path-like
         Cell files; ``grid.nc``, the lookup table beside them, is passed over.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
-    start, end : str, optional
-        First and last instant, UTC, inclusive; an end that is only a date includes that day.
+    catalog_id, synthetic, start, end
+        As `smnb.loaders` says.
     near : (lat, lon), optional
         Keep only the location nearest to this point, in degrees.
     max_distance_km : float
@@ -208,21 +196,22 @@ def open_smap_l3_points(
         On an unknown option, or more locations and times than fit one array.
     """
     who = "open_smap_l3_points"
-    if overpass not in ("both", "am", "pm"):
-        raise ParameterError(who, "unknown 'overpass'", got=overpass, expected=["both", "am", "pm"])
-    if quality not in SMAP_QUALITY:
-        raise ParameterError(who, "unknown 'quality'", got=quality, expected=list(SMAP_QUALITY))
+    choose(who, "overpass", overpass, ("both", "am", "pm"))
+    choose(who, "quality", quality, list(_QUALITY))
     files = _cell_files(who, paths)
     parts = [_read_ragged(who, path) for path in files]
     offsets = np.cumsum([0, *(part["number"].size for part in parts[:-1])])
     index = np.concatenate([part["locationIndex"] + offset for part, offset in zip(parts, offsets, strict=True)])
     whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     _no_location_twice(who, whole["number"], files)
-    chosen, distance = choose_near(who, whole["lat"], whole["lon"], near, max_distance_km)
+    chosen, coords = np.arange(whole["lat"].size), {}
+    if near is not None:
+        chosen, distance = _nearest(who, whole["lat"], whole["lon"], near, max_distance_km)
+        coords["distance_km"] = ("location", distance, {"units": "km"})
     keep = np.isin(index, chosen)
     if overpass != "both":
         keep &= whole["Overpass"] == {"am": 1, "pm": 2}[overpass]
-    keep[keep] = _in_period(who, whole["time"][keep], start, end)
+    keep[keep] = in_period(who, whole["time"][keep], start, end)
     time, column = np.unique(whole["time"][keep].astype("datetime64[ns]"), return_inverse=True)
     location = np.searchsorted(chosen, index[keep])
     shape = (chosen.size, time.size)
@@ -241,150 +230,134 @@ def open_smap_l3_points(
     moisture = np.where(passed, moisture, np.float32(np.nan))
     absurd = (moisture < 0.0) | (moisture > 1.0)
     lost["out_of_range"] = int(absurd.sum())
-    moisture = np.where(absurd, np.float32(np.nan), moisture)
-    variables = {
-        "soil_moisture": (
-            moisture,
+
+    def dense(values: NDArray, empty: float, **attrs: Any) -> tuple[Any, ...]:
+        array = np.full(shape, empty, dtype=values.dtype)
+        array[location, column] = values
+        return ("location", "time"), array, attrs
+
+    seen = {"flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"}
+    retrieval, surface = flag_attrs("retrieval_qual_flag"), flag_attrs("surface_flag")
+    data = {
+        "soil_moisture": dense(
+            np.where(absurd, np.float32(np.nan), moisture),
             np.nan,
-            {
-                "units": "m3 m-3",
-                "long_name": "volumetric soil moisture, SMAP level 3, 36 km",
-                "native_units": "cm**3/cm**3",
-                "masked_by": json.dumps(lost, sort_keys=True),
-            },
+            units="m3 m-3",
+            long_name="volumetric soil moisture, SMAP level 3, 36 km",
+            native_units="cm**3/cm**3",
+            masked_by=json.dumps(lost, sort_keys=True),
         ),
-        "retrieval_qual_flag": (
-            flag.astype("uint16"),
-            _FLAG_FILL,
-            {
-                "long_name": "retrieval quality",
-                "flag_masks": np.array([1, 2, 4, 8], "uint16"),
-                "flag_meanings": "not_recommended not_attempted not_successful freeze_thaw_not_retrieved",
-                "missing_value": np.uint16(_FLAG_FILL),
-            },
+        "retrieval_qual_flag": dense(flag.astype("uint16"), FLAG_FILL, long_name="retrieval quality", **retrieval),
+        "surface_flag": dense(
+            whole["surface_flag"][keep].astype("uint16"), FLAG_FILL, long_name="surface conditions", **surface
         ),
-        "surface_flag": (
-            whole["surface_flag"][keep].astype("uint16"),
-            _FLAG_FILL,
-            {
-                "long_name": "surface conditions",
-                "flag_masks": 2 ** np.arange(12, dtype="uint16"),
-                "flag_meanings": "static_water radar_water coast urban precipitation snow_or_ice permanent_ice "
-                "frozen_radiometer frozen_model mountains dense_vegetation nadir",
-                "missing_value": np.uint16(_FLAG_FILL),
-            },
-        ),
-        "overpass": (
-            whole["Overpass"][keep].astype("int8"),
-            0,
-            {"long_name": "overpass", "flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"},
-        ),
+        "overpass": dense(whole["Overpass"][keep].astype("int8"), 0, long_name="overpass", **seen),
     }
-    dataset = xr.Dataset(
-        {
-            name: (("location", "time"), _dense(values, location, column, shape, empty), attrs)
-            for name, (values, empty, attrs) in variables.items()
-        },
-        coords={
-            "time": ("time", time, {"long_name": "time of overpass", "standard_name": "time"}),
-            **_coords(whole["number"][chosen], whole["lat"][chosen], whole["lon"][chosen], distance),
-        },
-    )
-    stamp(
-        dataset,
+    coords |= _coords(*(whole[name][chosen] for name in ("number", "lat", "lon")))
+    coords["time"] = ("time", time, {"long_name": "time of overpass", "standard_name": "time"})
+    return finish(
+        xr.Dataset(data, coords),
+        who,
         source="SMAP L3 radiometer soil moisture, 36 km, time series",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(files)} cell files, overpass {overpass}, quality {quality}",
+        step=f"{len(files)} cell files, overpass {overpass}, quality {quality}",
+        require=["soil_moisture"],
     )
-    return check_dataset(dataset, who=who, require=("soil_moisture",))
 
 
-def _read_orthogonal(who: str, path: Path, near: tuple[float, float] | None) -> xr.Dataset:
-    where = f"{who}({path.name})"
-    name = "SoilMoi0_10cm_inst"
-    with open_netcdf(who, path, chunks=None) as raw:
-        _require(where, raw, (name, "lat", "lon", "location_id", "time"), {name: ("kg m-2", "kg/m2", "kg m**-2")})
-        if set(raw[name].dims) != {"locations", "time"}:
-            raise FormatError(
-                where, f"{name!r} is no time series by location", got=raw[name].dims, expected=("locations", "time")
-            )
-        number, lat, lon = _locations(where, raw)
-        rows = np.arange(lat.size)
-        if near is not None:  # the nearest of all files is the nearest of one of them
-            rows, _ = choose_near(who, lat, lon, near, np.inf)
-        water = raw[name].transpose("locations", "time").isel(locations=rows)
-        values = water.values / GLDAS_LAYER_MM
-        time = raw["time"].values
-    if not np.issubdtype(time.dtype, np.datetime64):
-        raise FormatError(where, "there is no time of the standard calendar", got=str(time.dtype))
-    return xr.Dataset(
-        {"soil_moisture": (("location", "time"), values)},
-        coords={"time": time.astype("datetime64[ns]"), **_coords(number[rows], lat[rows], lon[rows], None)},
-    )
+def read_series(
+    who: str,
+    paths: Sequence[str | Path],
+    native: str,
+    units: Sequence[str],
+    *,
+    start: str | None,
+    end: str | None,
+    near: tuple[float, float] | None,
+    max_distance_km: float,
+) -> tuple[NDArray[np.float64], xr.Dataset, dict[str, Any]]:
+    """Native values ``(location, time)`` of cell files that are orthogonal arrays, NaN where a file lacks a time.
+
+    Returns
+    -------
+    values : ndarray of float64
+    dataset : xarray.Dataset
+        The coordinates of `values`.
+    attrs : dict
+        ``native_units`` and ``native_name`` for the variable that is made of them.
+    """
+    parts, files = [], _cell_files(who, paths)
+    for path in files:
+        where = f"{who}({path.name})"
+        with open_netcdf(who, path, chunks=None) as raw:
+            _require(where, raw, (), native, units)
+            if set(raw[native].dims) != {"locations", "time"}:
+                raise FormatError(
+                    where,
+                    f"{native!r} is no time series by location",
+                    got=raw[native].dims,
+                    expected=("locations", "time"),
+                )
+            number, lat, lon = _locations(where, raw)
+            if not np.issubdtype(raw["time"].dtype, np.datetime64):
+                raise FormatError(where, "there is no time of the standard calendar", got=str(raw["time"].dtype))
+            rows = np.arange(lat.size)
+            if near is not None:  # the nearest of all files is the nearest of one of them
+                rows, _ = _nearest(who, lat, lon, near, np.inf)
+            values = raw[native].transpose("locations", "time").isel(locations=rows).values.astype("float64")
+            coords = {
+                **_coords(number[rows], lat[rows], lon[rows]),
+                "time": raw["time"].values.astype("datetime64[ns]"),
+            }
+            about = {"native_units": raw[native].attrs["units"], "native_name": native}
+        parts.append(xr.Dataset({"values": (("location", "time"), values)}, coords))
+    dataset = xr.concat(parts, dim="location", join="outer", combine_attrs="override").sortby("time")
+    _no_location_twice(who, dataset["location_id"].values, files)
+    if near is not None:
+        chosen, distance = _nearest(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
+        dataset = dataset.isel(location=chosen).assign_coords(distance_km=("location", distance, {"units": "km"}))
+    dataset = dataset.isel(time=np.flatnonzero(in_period(who, dataset["time"].values, start, end)))
+    dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
+    return dataset["values"].values, dataset.drop_vars("values"), about
 
 
 def open_gldas_points(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     start: str | None = None,
     end: str | None = None,
     near: tuple[float, float] | None = None,
     max_distance_km: float = 50.0,
 ) -> xr.Dataset:
-    """Open GLDAS Noah soil moisture of 0-10 cm as time series by location.
-
-    Parameters
-    ----------
-    paths, catalog_id, synthetic, start, end, near, max_distance_km
-        As `open_smap_l3_points`.
+    """Open GLDAS Noah soil moisture of 0-10 cm as time series by location; parameters and errors as `open_smap_l3_points`.
 
     Returns
     -------
     xarray.Dataset
         ``soil_moisture(location, time)``, m3 m-3 (water in kg m-2 over 100 mm of soil), 3-hourly, with the coordinates
         ``lat``, ``lon``, ``location_id`` and with `near` also ``distance_km``. The product has no flags.
-
-    Raises
-    ------
-    FormatError
-        If a file is no such series, has other units, or a location occurs twice.
-    CatalogError
-        If the period is empty, or no location is near enough.
     """
     who = "open_gldas_points"
-    files = _cell_files(who, paths)
-    dataset = xr.concat(
-        [_read_orthogonal(who, path, near) for path in files], dim="location", join="outer", combine_attrs="override"
-    ).sortby("time")
-    _no_location_twice(who, dataset["location_id"].values, files)
-    chosen, distance = choose_near(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
-    dataset = dataset.isel(location=chosen)
-    if distance is not None:
-        dataset = dataset.assign_coords(distance_km=("location", distance, {"units": "km"}))
-    dataset = dataset.isel(time=np.flatnonzero(_in_period(who, dataset["time"].values, start, end)))
-    values = dataset["soil_moisture"].values
+    options = {"start": start, "end": end, "near": near, "max_distance_km": max_distance_km}
+    water, dataset, about = read_series(who, paths, "SoilMoi0_10cm_inst", ("kg m-2", "kg/m2", "kg m**-2"), **options)
+    values = water / GLDAS_LAYER_MM
     absurd = (values < 0.0) | (values > 1.0)  # the fill value -9999 kg m-2 among them, where a file does not declare it
-    dataset["soil_moisture"] = (
-        ("location", "time"),
-        np.where(absurd, np.nan, values).astype("float32"),
-        {
-            "units": "m3 m-3",
-            "long_name": "volumetric soil moisture, GLDAS Noah, 0-10 cm",
-            "native_units": "kg m-2",
-            "native_name": "SoilMoi0_10cm_inst",
-            "masked_by": json.dumps({"out_of_range": int(absurd.sum())}),
-        },
-    )
-    dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
-    dataset.attrs = {}
-    stamp(
+    attrs = {
+        "units": "m3 m-3",
+        "long_name": "volumetric soil moisture, GLDAS Noah, 0-10 cm",
+        **about,
+        "masked_by": json.dumps({"out_of_range": int(absurd.sum())}),
+    }
+    dataset["soil_moisture"] = (("location", "time"), np.where(absurd, np.nan, values).astype("float32"), attrs)
+    return finish(
         dataset,
+        who,
         source="GLDAS Noah 2.1, soil moisture of 0-10 cm, time series",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(files)} cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3",
+        step=f"cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3",
+        require=["soil_moisture"],
     )
-    return check_dataset(dataset, who=who, require=("soil_moisture",))

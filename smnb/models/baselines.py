@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, plain
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.progress import progress
+
+#: The rows that every training notebook prints beside its network.
+REFERENCES = ("climatology", "ridge", "SVR", "gradient boosting")
 
 
 def fit_ridge(features: np.ndarray, target: np.ndarray, *, alphas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)):
@@ -81,3 +87,133 @@ def seasonal_climatology(
     means = (sums["total"] / sums["count"]).rename("mean").reset_index()
     wanted = labels.iloc[test_images][list(by)].merge(means, on=list(by), how="left")["mean"]
     return wanted.fillna(frame["total"].sum() / frame["count"].sum()).to_numpy()
+
+
+def reference_predictions(
+    features: np.ndarray,
+    target: np.ndarray,
+    new_features: np.ndarray,
+    *,
+    groups: np.ndarray | None = None,
+    climatology: np.ndarray | None = None,
+    rows: Sequence[str] = REFERENCES,
+    n_samples: int = 10_000,
+    n_svr: int = 2_000,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Predict by what a network has to beat: nothing seen, a linear model, a support vector regression, boosted trees.
+
+    Everything is chosen inside the training data: the penalty of the ridge by leave-one-out, C and epsilon of the SVR on a fifth
+    of it, size, rate and number of the trees on whole groups that are held out.
+
+    Parameters
+    ----------
+    features : ndarray, shape (sample, feature)
+        Of the training samples, in any units; missing is NaN (for the ridge and the SVR the training mean).
+    target : ndarray, shape (sample,)
+        Soil moisture, m3 m-3.
+    new_features : ndarray, shape (new, feature)
+    groups : ndarray, shape (sample,), optional
+        Sensor, station or day of each training sample: what must not be on both sides of the inner split. Default each
+        sample by itself.
+    climatology : ndarray, shape (new,), optional
+        What is predicted without seeing anything, such as a pixel's or a season's mean; default the training mean.
+    rows : sequence of str
+        Of `REFERENCES`.
+    n_samples, n_svr : int
+        Training samples of the ridge and the trees, and of the SVR, whose cost grows with their square; drawn at random.
+    seed : int
+
+    Returns
+    -------
+    dict of str to ndarray, shape (new,)
+        By row, m3 m-3.
+    """
+    who = "reference_predictions"
+    if unknown := sorted(set(rows) - set(REFERENCES)):
+        raise ParameterError(who, "unknown rows", got=unknown, expected=list(REFERENCES))
+    target = np.asarray(target, dtype="float64")
+    if features.ndim != 2 or len(features) != target.size or features.shape[1:] != new_features.shape[1:]:
+        raise ContractError(
+            who,
+            "shapes do not fit",
+            got=(features.shape, target.shape, new_features.shape),
+            expected=plain("(n, f), (n,), (m, f)"),
+        )
+    groups = np.arange(target.size) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(np.isfinite(target)))
+    drawn, few = np.sort(order[:n_samples]), np.sort(order[:n_svr])
+    there = np.isfinite(features)
+    mean = np.where(there, features, 0.0).sum(0) / np.maximum(there.sum(0), 1)
+    spread = np.sqrt((np.where(there, features - mean, 0.0) ** 2).sum(0) / np.maximum(there.sum(0), 1))
+
+    def standard(values: np.ndarray) -> np.ndarray:
+        return np.nan_to_num((values - mean) / np.where(spread > 0, spread, 1.0), nan=0.0).astype("float32")
+
+    def ridge() -> np.ndarray:
+        return _in_parts(fit_ridge(standard(features[drawn]), target[drawn]).predict, standard, new_features)
+
+    def svr() -> np.ndarray:
+        low, span = target[few].min(), max(float(np.ptp(target[few])), 1e-6)
+        import torch
+
+        from smnb.models.svr import TorchSVR, fit_svr
+
+        machine = TorchSVR.from_sklearn(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed).svr)
+        scaled = _in_parts(lambda x: machine(torch.from_numpy(x)).numpy(), standard, new_features)
+        return low + span * scaled
+
+    def boosting() -> np.ndarray:
+        return fit_boosting(features[drawn], target[drawn], groups[drawn], seed=seed).predict(new_features)
+
+    def nothing() -> np.ndarray:
+        return np.full(len(new_features), target[order].mean()) if climatology is None else np.asarray(climatology)
+
+    made = dict(zip(REFERENCES, (nothing, ridge, svr, boosting), strict=True))
+    return {name: made[name]() for name in rows}
+
+
+def _in_parts(
+    predict: Callable[[np.ndarray], np.ndarray], standard: Callable[[np.ndarray], np.ndarray], features: np.ndarray
+) -> np.ndarray:
+    parts = [predict(standard(features[low : low + 8192])) for low in range(0, len(features), 8192)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def fit_boosting(features: np.ndarray, target: np.ndarray, groups: np.ndarray, *, seed: int = 0, trees: int = 200):
+    """Fit gradient-boosted trees whose size, rate and number are those that do best on a third of the groups, held out.
+
+    Parameters
+    ----------
+    features : ndarray, shape (sample, feature)
+        Missing is NaN.
+    target, groups : ndarray, shape (sample,)
+    seed : int
+    trees : int
+        At most.
+
+    Returns
+    -------
+    sklearn.ensemble.HistGradientBoostingRegressor
+        Fitted on all samples.
+    """
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    names = np.unique(groups)
+    if names.size < 2:
+        raise ContractError("fit_boosting", "groups to hold some out", got=names.size, expected=plain("2 or more"))
+    held = np.isin(groups, np.random.default_rng([seed, 11]).permutation(names)[: max(1, names.size // 3)])
+    best: tuple[float, dict] = (np.inf, {})
+    grid = [(leaves, rate) for leaves in (7, 31) for rate in (0.05, 0.15)]
+    for leaves, rate in progress(grid, "gradient boosting"):
+        options = {
+            "max_leaf_nodes": leaves,
+            "learning_rate": rate,
+            "min_samples_leaf": 10,
+            "early_stopping": False,
+            "random_state": seed,
+        }
+        tried = HistGradientBoostingRegressor(max_iter=trees, **options).fit(features[~held], target[~held])
+        errors = [float(np.mean((p - target[held]) ** 2)) for p in tried.staged_predict(features[held])]
+        best = min(best, (min(errors), {**options, "max_iter": int(np.argmin(errors)) + 1}), key=lambda one: one[0])
+    return HistGradientBoostingRegressor(**best[1]).fit(features, target)

@@ -6,11 +6,12 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from smnb.contract import ParameterError, plain
+
+if TYPE_CHECKING:  # the names of the networks are there without torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,8 @@ def network_class(name: str) -> type[nn.Module]:
             f"{network!r} cannot be imported ({error})",
             next_step="The module must be on the import path: 'package.module:Class'",
         ) from error
+    from torch import nn
+
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ParameterError("build_model", f"{network!r} is no network", expected=plain("a torch.nn.Module class"))
     return found
@@ -188,6 +191,8 @@ def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, A
     >>> sum(p.numel() for p in build_model("smen").parameters())
     38337
     """
+    from torch import nn
+
     if isinstance(model, nn.Module):
         return model
     cls = network_class(model) if isinstance(model, str) else model

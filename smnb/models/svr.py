@@ -6,6 +6,7 @@ matrix times a vector, so a matrix product does the same arithmetic at the speed
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from smnb.contract import ContractError, ParameterError, plain
+from smnb.progress import progress
 
 if TYPE_CHECKING:
     from sklearn.svm import SVR
@@ -179,14 +181,13 @@ def fit_svr(
     score_rows, fit_rows = order[:cut], order[cut:]
     gamma_scale = 1.0 / (features.shape[1] * float(features.var()))
     table: list[dict[str, float]] = []
-    for c in c_values:
-        for epsilon in epsilon_values:
-            for factor in gamma_factors:
-                gamma = factor * gamma_scale
-                svr = SVR(C=c, epsilon=epsilon, gamma=gamma, cache_size=500).fit(features[fit_rows], target[fit_rows])
-                misfit = TorchSVR.from_sklearn(svr)(torch.from_numpy(features[score_rows])).numpy() - target[score_rows]
-                rmse = float(np.sqrt(np.mean(np.square(misfit))))
-                table.append({"C": c, "epsilon": epsilon, "gamma": gamma, "rmse": rmse, "n_support": len(svr.support_)})
+    grid = list(itertools.product(c_values, epsilon_values, gamma_factors))
+    for c, epsilon, factor in progress(grid, "support vector regression"):
+        gamma = factor * gamma_scale
+        svr = SVR(C=c, epsilon=epsilon, gamma=gamma, cache_size=500).fit(features[fit_rows], target[fit_rows])
+        misfit = TorchSVR.from_sklearn(svr)(torch.from_numpy(features[score_rows])).numpy() - target[score_rows]
+        rmse = float(np.sqrt(np.mean(np.square(misfit))))
+        table.append({"C": c, "epsilon": epsilon, "gamma": gamma, "rmse": rmse, "n_support": len(svr.support_)})
     best = min(table, key=lambda row: row["rmse"])
     svr = SVR(C=best["C"], epsilon=best["epsilon"], gamma=best["gamma"], cache_size=1000).fit(features, target)
     return SVRSearch(svr=svr, table=table, best={k: best[k] for k in ("C", "epsilon", "gamma")})

@@ -1,34 +1,36 @@
-"""SMAP granules: which product, release and time a file is of, and opening it with errors that say what is wrong."""
+"""SMAP granules: what a file is by its name, opening it with errors that say what is wrong, and the fields a call asks for."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, plain
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
-from smnb.loaders import check_paths, parse_period
+from smnb.loaders import check_paths, choose, in_period
+from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TB_POLICIES, Variable
 
 #: Release and version, "R18290_001"; test releases have another letter.
-_RELEASE = r"(?P<release>[A-Z]\d{5})_(?P<version>\d{3})\.h5"
+_RELEASE = r"(?P<release>[A-Z]\d{5})_\d{3}\.h5"
 _TIME = r"\d{8}T\d{6}"
 
 
-@dataclass(frozen=True)
-class Product:
-    """A SMAP product: how its files are called, its grid, and who opens it."""
+class Product(NamedTuple):
+    """A SMAP product: how its files are called, an example, who opens it, and its grid."""
 
     pattern: str
-    example: str
-    opener: str
+    example: str = ""
+    opener: str = ""
     grid: EaseGrid | None = None
 
 
@@ -53,14 +55,13 @@ PRODUCTS = {
         rf"SMAP_L3_SM_P_E_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_E_20200216_R18240_001.h5", "open_l3", M09
     ),
     "SPL2SMAP_S": Product(
-        rf"SMAP_L2_SM_SP_1[ABCD](?P<mode>[A-Z]{{2}})[A-Z]{{2}}_(?P<start>{_TIME})_(?P<smap>{_TIME})"
-        rf"_\d{{3}}[EW]\d{{2}}[NS]_{_RELEASE}",
+        rf"SMAP_L2_SM_SP_1[ABCD][A-Z]{{4}}_(?P<start>{_TIME})_{_TIME}_\d{{3}}[EW]\d{{2}}[NS]_{_RELEASE}",
         "SMAP_L2_SM_SP_1AIWDV_20200209T061215_20200208T183607_005W11N_R16515_001.h5",
         "open_l2_active_passive",
     ),
-    "SPL2SMAP": Product(r"SMAP_L2_SM_AP_.*", "", ""),
-    "SPL3SMAP": Product(r"SMAP_L3_SM_AP_.*", "", ""),
-    "SPL4SMGP": Product(r"SMAP_L4_SM_.*", "", ""),
+    "SPL2SMAP": Product(r"SMAP_L2_SM_AP_.*"),
+    "SPL3SMAP": Product(r"SMAP_L3_SM_AP_.*"),
+    "SPL4SMGP": Product(r"SMAP_L4_SM_.*"),
 }
 #: Grids of SPL2SMAP_S by the suffix of its groups and fields.
 RESOLUTIONS = {"3km": M03, "1km": M01}
@@ -68,22 +69,16 @@ RESOLUTIONS = {"3km": M03, "1km": M01}
 
 @dataclass(frozen=True)
 class Granule:
-    """A file of one of the products, as its name tells."""
+    """A file of one of the products, as its name tells; `start` of the half orbit, day, or Sentinel-1 scene, UTC."""
 
     path: Path
     product: str
     start: np.datetime64
-    """Start of the half orbit, day, or Sentinel-1 scene, UTC."""
     release: str
-
-    @property
-    def stat(self) -> tuple[str, int, int]:
-        """Path, size and modification time: what dask's names of the file's arrays depend on."""
-        stat = self.path.stat()
-        return str(self.path), stat.st_size, stat.st_mtime_ns
 
 
 def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
+    where = f"{who}({path.name})"
     for name, product in PRODUCTS.items():
         match = re.fullmatch(product.pattern, path.name)
         if match is None:
@@ -91,23 +86,18 @@ def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
         if name not in accepted:
             next_step = f"Open it with smnb.loaders.smap.{product.opener}" if product.opener else None
             raise FormatError(
-                f"{who}({path.name})",
-                "the granule is of another product",
-                got=name,
-                expected=list(accepted),
-                next_step=next_step,
+                where, "the granule is of another product", got=name, expected=list(accepted), next_step=next_step
             )
         text = match["start"]
-        iso = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
-        if "T" in text:
-            iso += f"T{text[9:11]}:{text[11:13]}:{text[13:]}"
+        iso = f"{text[:4]}-{text[4:6]}-{text[6:8]}" + (
+            f"T{text[9:11]}:{text[11:13]}:{text[13:]}" if "T" in text else ""
+        )
         try:
-            start = np.datetime64(iso, "ns")
+            return Granule(path, name, np.datetime64(iso, "ns"), match["release"])
         except ValueError as error:
-            raise FormatError(f"{who}({path.name})", "the name has an impossible time", got=text) from error
-        return Granule(path, name, start, match["release"])
+            raise FormatError(where, "the name has an impossible time", got=text) from error
     raise FormatError(
-        f"{who}({path.name})",
+        where,
         "the file's name is not of the product",
         expected=[PRODUCTS[n].example for n in accepted],
         next_step="Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files",
@@ -118,10 +108,7 @@ def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
     """Replace each folder by the HDF5 files in it and below."""
     found: list[str | Path] = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
-        if not Path(path).is_dir():
-            found.append(path)
-            continue
-        inside = sorted(Path(path).rglob("*.h5"))
+        inside = sorted(Path(path).rglob("*.h5")) if Path(path).is_dir() else [path]
         if not inside:
             raise CatalogError(who, "the folder holds no HDF5 file (*.h5)", got=str(path))
         found += inside
@@ -146,14 +133,8 @@ def list_granules(
         raise FormatError(
             who, "granules of two products are mixed", got=products, next_step="Open one product at a time"
         )
-    first, last = parse_period(who, start, end)
-    found = [g for g in granules if (first is None or g.start >= first) and (last is None or g.start <= last)]
-    if not found:
-        times = sorted(granule.start for granule in granules)
-        raise CatalogError(
-            who, "no granule in the period", got=(str(times[0]), str(times[-1])), expected=plain(f"{start} to {end}")
-        )
-    found.sort(key=lambda granule: granule.start)
+    inside = in_period(who, np.array([granule.start for granule in granules]), start, end, "granule")
+    found = sorted(itertools.compress(granules, inside), key=lambda granule: granule.start)
     for one, other in itertools.pairwise(found):
         if one.start == other.start:
             raise FormatError(
@@ -179,43 +160,36 @@ def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
         ) from error
 
 
+@contextlib.contextmanager
+def open_granule(who: str, granule: Granule) -> Iterator[h5py.File]:
+    """As `open_h5`, where the metadata do not name another product than the file's name; test files may have none."""
+    with open_h5(who, granule.path) as file:
+        for group in ("Metadata/DatasetIdentification", "Metadata/SeriesIdentification"):
+            stated = text_of(file[group].attrs.get("shortName")) if group in file else ""
+            if stated and stated != granule.product:
+                raise FormatError(
+                    f"{who}({granule.path.name})",
+                    f"{group} says another product than the file's name",
+                    got=stated,
+                    expected=granule.product,
+                    next_step="Give the file its own name back",
+                )
+        yield file
+
+
 def text_of(value: Any) -> str:
     """A string attribute of HDF5, which may be bytes or an array of one."""
-    if value is None:
-        return ""
-    value = np.asarray(value).ravel()
+    value = np.asarray("" if value is None else value).ravel()
     value = value[0] if value.size else ""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def check_short_name(who: str, granule: Granule, file: h5py.File) -> None:
-    """Raise `FormatError` if the metadata name another product than the file's name; test files may have none."""
-    for group in ("Metadata/DatasetIdentification", "Metadata/SeriesIdentification"):
-        stated = text_of(file[group].attrs.get("shortName")) if group in file else ""
-        if stated and stated != granule.product:
-            raise FormatError(
-                f"{who}({granule.path.name})",
-                f"{group} says another product than the file's name",
-                got=stated,
-                expected=granule.product,
-                next_step="Give the file its own name back",
-            )
-
-
-def group_of(who: str, granule: Granule, file: h5py.File, name: str, hint: str = "") -> h5py.Group:
-    """A group of the file.
-
-    Raises
-    ------
-    FormatError
-        If it is absent; the message lists the groups that are there.
-    """
+def group_of(where: str, file: h5py.File, name: str) -> h5py.Group:
+    """A group of the file; if it is absent, a `FormatError` that lists those that are there."""
     if not isinstance(file.get(name), h5py.Group):
+        there = sorted(one for one, item in file.items() if isinstance(item, h5py.Group) and one != "Metadata")
         raise FormatError(
-            f"{who}({granule.path.name})",
-            f"the group {name!r} is missing",
-            got=sorted(file),
-            next_step=hint or "Check that this is a granule of " + granule.product,
+            where, f"the group {name!r} is missing", got=there, next_step="Name one of these, or check the product"
         )
     return file[name]
 
@@ -233,10 +207,187 @@ def resolve_window(who: str, grid: EaseGrid, region: Sequence[float] | EaseWindo
     try:
         west, south, east, north = (float(edge) for edge in region)
     except (TypeError, ValueError) as error:
+        expected = plain("(west, south, east, north)")
         raise ParameterError(
-            who,
-            "'region' is no box in degrees, nor an EaseWindow",
-            got=region,
-            expected=plain("(west, south, east, north)"),
+            who, "'region' is no box in degrees, nor an EaseWindow", got=region, expected=expected
         ) from error
     return grid.window(south=south, north=north, west=west, east=east)
+
+
+def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -> tuple[dict[str, NDArray], str]:
+    """Read all fields of a passive granule as they are, flat, one value a cell, with NaN for the fill value of floats.
+
+    Parameters
+    ----------
+    path : path-like
+        SPL2SMP, SPL2SMP_E or an L3 day, whatever its name.
+    group : str
+        Group of the fields, as of an overpass or a polar grid.
+
+    Returns
+    -------
+    fields : dict of ndarray
+        By the product's names, those of the evening without their ending ``_pm``.
+    release : str
+        Composite release, such as "R18290"; "unknown" where the file does not say.
+
+    Raises
+    ------
+    FormatError
+        When the file is damaged or no HDF5, or has no such group, or the group is not of a passive soil moisture product.
+    """
+    who = "read_fields"
+    (path,) = check_paths(who, path)
+    where = f"{who}({path.name})"
+    with open_h5(who, path) as file:
+        items = {name: one for name, one in group_of(where, file, group).items() if isinstance(one, h5py.Dataset)}
+        metadata = file.get("Metadata/DatasetIdentification")
+        release = text_of(metadata.attrs.get("CompositeReleaseID")) if metadata is not None else ""
+        named = {name.removesuffix("_pm"): one for name, one in items.items() if one.dtype.kind in "fiu"}
+        for name in ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"):
+            if name not in named:
+                raise FormatError(
+                    where,
+                    f"group {group!r} has no field {name!r}",
+                    got=sorted(items),
+                    expected="a SMAP passive soil moisture product",
+                )
+        shape = named["EASE_row_index"].shape
+        fields = {}
+        for name, item in named.items():
+            if item.shape == shape:
+                values = item[()].ravel()
+                if values.dtype.kind == "f":
+                    values[(values == item.attrs.get("_FillValue", -9999.0)) | (values == -9999.0)] = np.nan
+                fields[name] = values
+    return fields, release or "unknown"
+
+
+class FlagTest(NamedTuple):
+    """A reason to mask: a bit of one of the flags read beside a field; `required`: a missing flag is a reason too."""
+
+    flag: str
+    reason: str
+    bit: int
+    required: bool
+
+
+def _check_field(where: str, source: h5py.Dataset, variable: Variable, shape: tuple[int, ...]) -> None:
+    """Raise `FormatError` if a field has another shape, type or units than it must have."""
+    name = source.name.rsplit("/", 1)[-1]
+    if source.shape[: len(shape)] != shape:
+        raise FormatError(where, f"{name!r} has another shape", got=source.shape, expected=shape)
+    if source.dtype.kind not in ("f" if variable.dtype.startswith("float") else "iu"):
+        raise FormatError(where, f"{name!r} has another type", got=str(source.dtype), expected=variable.dtype)
+    units = text_of(source.attrs.get("units"))
+    if units and variable.native_units and units not in variable.native_units:
+        raise FormatError(where, f"{name!r} has other units", got=units, expected=list(variable.native_units))
+    if variable.units == "dB" and "db" in units.lower():
+        raise FormatError(where, f"{name!r} is not linear power", got=units, expected="linear power")
+
+
+@dataclass
+class Selection:
+    """What a call of a loader asks for: names of variables (None for all), of policies, and of surfaces that mask.
+
+    Once all granules were searched (`find`), `absent` names what some lack of the default variables.
+    """
+
+    who: str
+    catalogue: dict[str, Variable]
+    names: Sequence[str] | str | None
+    flag_policy: str = "none"
+    tb_policy: str = "none"
+    exclude_surface: Sequence[str] | str = ()
+    family: str = "passive"
+    """Whose meanings the flags have."""
+    tests: dict[str, list[FlagTest]] = field(default_factory=dict)
+    """Flag tests by what they mask: "soil_moisture", and of tb "tb:1.41H"."""
+    absent: set[str] = field(default_factory=set)
+    native_units: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        choose(self.who, "flag_policy", self.flag_policy, list(FLAG_POLICIES))
+        choose(self.who, "tb_policy", self.tb_policy, list(TB_POLICIES))
+        chosen = list(self.catalogue)
+        if self.names is not None:
+            chosen = choose(self.who, "variables", self.names, chosen)
+        self.variables = [variable for name, variable in self.catalogue.items() if name in chosen]
+        bits = {name: bit for bit, name in FLAG_BITS[self.family]["surface_flag"].items()}
+        if self.exclude_surface:
+            self.exclude_surface = choose(self.who, "exclude_surface", self.exclude_surface, list(bits))
+        if any(variable.screened for variable in self.variables):
+            self.tests["soil_moisture"] = [
+                *(FlagTest("retrieval_qual_flag", *test, True) for test in FLAG_POLICIES[self.flag_policy]),
+                *(FlagTest("surface_flag", f"surface:{one}", bits[one], False) for one in self.exclude_surface),
+            ]
+        for label, letter in (("1.41H", "h"), ("1.41V", "v")) if "tb" in chosen else ():
+            self.tests[f"tb:{label}"] = [
+                FlagTest(f"tb_qual_flag_{letter}", *test, True) for test in TB_POLICIES[self.tb_policy]
+            ]
+
+    def find(
+        self,
+        where: str,
+        group: h5py.Group,
+        suffix: str,
+        shape: tuple[int, ...],
+        renamed: Mapping[str, str],
+        suffixes: Sequence[str] = (),
+    ) -> dict[tuple[str, str], str]:
+        """Names of the fields in a granule's group, by variable and label.
+
+        Every name ends with `suffix` ("_pm", "_3km"), and fields have `shape`, apart from a third axis. `renamed` has the
+        names, without suffix, of variables that the option decides; `suffixes` are the algorithm's, for variables that
+        have one by algorithm, where the name without comes last.
+
+        Raises
+        ------
+        FormatError
+            If a field that was asked for, or a flag that masks, is not there, or has another shape, type or units.
+        """
+        flags = list(dict.fromkeys(test.flag for tests in self.tests.values() for test in tests))
+        roles: dict[tuple[str, str], str] = {}
+        for name in dict.fromkeys((*(variable.name for variable in self.variables), *flags)):
+            variable = self.catalogue[name]
+            endings = (*suffixes, "") if variable.by_algorithm and name not in renamed else ("",)
+            found: dict[tuple[str, str], str] = {}
+            for label, natives in variable.natives.items():
+                bases = (renamed[name],) if name in renamed else natives
+                full = [f"{base}{ending}{suffix}" for ending in endings for base in bases]
+                native = next((native for native in full if isinstance(group.get(native), h5py.Dataset)), None)
+                if native is not None:
+                    found[name, label] = native
+            if len(found) == len(variable.natives):
+                for native in found.values():
+                    _check_field(where, group[native], variable, shape)
+                    self.native_units.setdefault(name, text_of(group[native].attrs.get("units")))
+                roles |= found
+            elif name in flags or self.names is not None:
+                raise FormatError(
+                    where,
+                    f"there is no field for {name!r}",
+                    got=sorted(group),
+                    expected=sorted({f"{native}{suffix}" for n in variable.natives.values() for native in n}),
+                    next_step="Leave it out of 'variables'"
+                    if name not in flags
+                    else "Pass flag_policy='none', tb_policy='none' and no exclude_surface to read without flags",
+                )
+            else:
+                self.absent.add(name)
+        return roles
+
+    def present(self) -> list[Variable]:
+        """The variables that all granules have."""
+        return [variable for variable in self.variables if variable.name not in self.absent]
+
+    def attrs(self, granules: Sequence[Granule]) -> dict[str, Any]:
+        """Global attributes that say what was chosen."""
+        return {
+            "product": granules[0].product,
+            "releases": json.dumps(sorted({granule.release for granule in granules})),
+            "flag_policy": self.flag_policy,
+            "tb_policy": self.tb_policy,
+            "exclude_surface": json.dumps(list(self.exclude_surface)),
+            "absent_variables": json.dumps(sorted(self.absent)),
+        }

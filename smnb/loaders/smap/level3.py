@@ -1,4 +1,4 @@
-"""SMAP level 3: daily global radiometer soil moisture, 36 km (SPL3SMP) and 9 km (SPL3SMP_E)."""
+"""SMAP level 3: daily global radiometer soil moisture, 36 km (SPL3SMP) and 9 km (SPL3SMP_E); what the passive products share."""
 
 from __future__ import annotations
 
@@ -9,43 +9,101 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ParameterError, check_dataset, stamp
+from smnb.contract import FormatError, ParameterError
 from smnb.grids import EaseWindow
-from smnb.loaders.smap.fields import ALGORITHMS, PASSIVE
+from smnb.loaders import choose, finish
+from smnb.loaders.smap.fields import ALGORITHMS, OPTIONS, PASSIVE, baseline_algorithm
 from smnb.loaders.smap.granules import (
     PRODUCTS,
     Granule,
-    check_short_name,
+    Selection,
     group_of,
     list_granules,
-    open_h5,
+    open_granule,
     resolve_window,
 )
-from smnb.loaders.smap.reading import Piece, Pieces, Slab, build, count_masks
-from smnb.loaders.smap.selection import Selection, check_option, passive_algorithm, passive_names
+from smnb.loaders.smap.reading import Piece, build, count_masks
 
 _GROUP = "Soil_Moisture_Retrieval_Data"
 
 
-def _layout(who: str, granule: Granule, file: h5py.File, overpass: str) -> tuple[h5py.Group, str]:
+def _layout(where: str, file: h5py.File, overpass: str) -> tuple[h5py.Group, str]:
     """Group and suffix of an overpass; the releases up to version 3 have one group, of the morning."""
     if f"{_GROUP}_AM" not in file and f"{_GROUP}_PM" not in file and _GROUP in file:
         if overpass == "pm":
             raise ParameterError(
-                f"{who}({granule.path.name})",
+                where,
                 "this old release has no evening overpass",
                 got=overpass,
                 expected=["am"],
                 next_step="Pass overpass='am', or download a newer release",
             )
-        return group_of(who, granule, file, _GROUP), ""
-    return group_of(who, granule, file, f"{_GROUP}_{overpass.upper()}"), "_pm" if overpass == "pm" else ""
+        return group_of(where, file, _GROUP), ""
+    return group_of(where, file, f"{_GROUP}_{overpass.upper()}"), "_pm" if overpass == "pm" else ""
+
+
+def passive_algorithm(who: str, granules: Sequence[Granule], option: str) -> str:
+    """The algorithm of an option for all granules.
+
+    Raises
+    ------
+    ParameterError
+        If the option is unknown.
+    FormatError
+        If it is "baseline" and the granules' releases have two.
+    """
+    choose(who, "option", option, OPTIONS)
+    if option != "baseline":
+        return option
+    algorithms = {baseline_algorithm(granule.release): granule.path.name for granule in granules}
+    if len(algorithms) > 1:
+        raise FormatError(
+            who,
+            "the granules' releases have two baseline algorithms",
+            got=algorithms,
+            next_step="Open one release, or name the algorithm: option='sca-v' or option='dca'",
+        )
+    return next(iter(algorithms))
+
+
+def find_passive(
+    selection: Selection,
+    granule: Granule,
+    group: h5py.Group,
+    suffix: str,
+    shape: tuple[int, ...],
+    option: str,
+    algorithm: str,
+) -> dict[tuple[str, str], str]:
+    """Names of the fields in a passive granule, soil moisture and its flag those of the option.
+
+    Raises
+    ------
+    FormatError
+        If the granule has no such retrieval, where one is asked for; the message lists those it has.
+    """
+    where, renamed = f"{selection.who}({granule.path.name})", {}
+    if "soil_moisture" in selection.tests:
+        endings = [""] if option == "baseline" else list(ALGORITHMS[algorithm])
+        if option == baseline_algorithm(granule.release):
+            endings.append("")  # older files hold it under the plain name only
+        ending = next((one for one in endings if f"soil_moisture{one}{suffix}" in group), None)
+        if ending is None:
+            raise FormatError(
+                where,
+                f"there is no soil moisture of option {option!r}",
+                got=sorted(name for name in group if name.startswith("soil_moisture") and "error" not in name),
+                expected=[f"soil_moisture{one}{suffix}" for one in endings],
+                next_step="Choose an option that the release has; without soil moisture, leave it out of 'variables'",
+            )
+        renamed = {name: f"{name}{ending}" for name in ("soil_moisture", "retrieval_qual_flag")}
+    return selection.find(where, group, suffix, shape, renamed, ALGORITHMS[algorithm])
 
 
 def open_l3(
     paths: Sequence[str | Path],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     start: str | None = None,
     end: str | None = None,
@@ -66,10 +124,8 @@ def open_l3(
     ----------
     paths : sequence of path-like
         Files of one of the two products, one a day, with NSIDC's names, or folders of them.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As `smnb.loaders` says.
     start, end : str, optional
         First and last day, inclusive. Files of other days are not opened.
     region : (west, south, east, north) or EaseWindow, optional
@@ -77,7 +133,7 @@ def open_l3(
     overpass : {"am", "pm", "both"}
         Descending (6 h local) or ascending (18 h); "both" gives a dimension ``overpass``.
     variables : sequence of str, optional
-        Default all of `smnb.loaders.smap.PASSIVE_VARIABLES` that the files have. Others are never read.
+        Default all of `smnb.loaders.smap.fields.PASSIVE` that the files have. Others are never read.
     option : {"baseline", "sca-h", "sca-v", "dca"}
         The retrieval: the product's baseline (SCA-V before R18, DCA since), or an algorithm by name. Vegetation opacity,
         albedo and roughness are that algorithm's where the files have them (see ``native_name``).
@@ -95,7 +151,7 @@ def open_l3(
     -------
     xarray.Dataset
         ``soil_moisture(time, [overpass,] y, x)`` m3 m-3, ``tb(time, [overpass,] channel, y, x)`` K, and so on, float32,
-        dask; flags are uint16 with CF meanings (see `decode_flags`), ``landcover_class`` uint8, ``observation_time``
+        dask; flags are uint16 with CF ``flag_masks`` and ``flag_meanings``, ``landcover_class`` uint8, ``observation_time``
         datetime64, UTC. `time` is the nominal UTC day; `y` descends. ``n_masked(time, [overpass,] masked_variable,
         reason)`` counts what became NaN. Attribute ``absent_variables`` (JSON): default variables that some file lacks.
 
@@ -110,46 +166,34 @@ def open_l3(
         If the period holds no granule.
     """
     who = "open_l3"
-    check_option(who, "overpass", overpass, ("am", "pm", "both"))
-    selection = Selection(who, PASSIVE, "passive", variables, flag_policy, tb_policy, exclude_surface)
+    choose(who, "overpass", overpass, ("am", "pm", "both"))
+    selection = Selection(who, PASSIVE, variables, flag_policy, tb_policy, exclude_surface)
     granules = list_granules(who, paths, ("SPL3SMP", "SPL3SMP_E"), start, end)
     grid = PRODUCTS[granules[0].product].grid
     window = resolve_window(who, grid, region) or grid.everything
     algorithm = passive_algorithm(who, granules, option)
-    needs_soil_moisture = "soil_moisture" in selection.tests
     passes = ("am", "pm") if overpass == "both" else (overpass,)
     pieces = np.empty((len(granules), len(passes)), dtype=object)
     for i, granule in enumerate(granules):
-        with open_h5(who, granule.path) as file:
-            check_short_name(who, granule, file)
+        with open_granule(who, granule) as file:
             for k, which in enumerate(passes):
-                group, suffix = _layout(who, granule, file, which)
-                renamed = passive_names(who, granule, group, suffix, option, algorithm) if needs_soil_moisture else {}
-                roles = selection.find(
-                    granule, group, suffix, grid.shape, renamed=renamed, suffixes=ALGORITHMS[algorithm]
-                )
-                pieces[i, k] = Piece(granule.path, group.name, roles, Slab(window.rows, window.cols), granule.stat)
-    lead: tuple[str, ...] = ("time", "overpass")
-    if overpass != "both":
-        pieces, lead = pieces[:, 0], ("time",)
-    dataset = build(Pieces(who, window, pieces, lead, selection.tests), selection.present(), PASSIVE, "passive")
-    day = {"long_name": "day of observation, UTC", "standard_name": "time"}
+                group, suffix = _layout(f"{who}({granule.path.name})", file, which)
+                natives = find_passive(selection, granule, group, suffix, grid.shape, option, algorithm)
+                pieces[i, k] = Piece(granule, group.name, natives)
+    dataset = build(selection, window, pieces if overpass == "both" else pieces[:, 0])
+    local = {"long_name": "am descending, 6 h local time; pm ascending, 18 h"}
     dataset = dataset.assign_coords(
-        time=("time", np.array([g.start for g in granules]), day),
-        overpass=(
-            lead[1:],
-            list(passes) if overpass == "both" else overpass,
-            {"long_name": "am descending, 6 h local time; pm ascending, 18 h"},
-        ),
+        time=("time", [g.start for g in granules], {"long_name": "day of observation, UTC", "standard_name": "time"}),
+        overpass=("overpass", list(passes), local) if overpass == "both" else ((), overpass, local),
     )
     dataset.attrs = {**selection.attrs(granules), "soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
-    stamp(
-        dataset,
+    return finish(
+        count_masks(dataset) if count and "n_masked" in dataset else dataset,
+        who,
         source=f"SMAP L3 radiometer, {granules[0].product}",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
+        step=f"{len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
         f"flag_policy {flag_policy}; polar groups left aside",
+        require=[variable.name for variable in selection.present()],
     )
-    dataset = count_masks(dataset) if count and "n_masked" in dataset else dataset
-    return check_dataset(dataset, who=who, require=tuple(v.name for v in selection.present()))

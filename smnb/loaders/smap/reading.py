@@ -1,4 +1,4 @@
-"""Lazy reading of SMAP fields: hyperslabs of a region, masks with reasons, and their counts.
+"""Lazy reading of SMAP fields: rectangles of a grid or cells of a list, masks with reasons, and their counts.
 
 Every variable of every granule is one dask task that opens the file, reads the smallest hyperslab that covers the region,
 and closes it. Masking works on what was read, so that memory is bounded by the region, or by one chunk of the file where
@@ -9,10 +9,10 @@ that is larger (its compressed size, where a field is one chunk). What was maske
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import dask.array as da
@@ -22,122 +22,186 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError
-from smnb.grids import EaseWindow
-from smnb.loaders.smap.fields import Variable
-from smnb.loaders.smap.flags import FLAG_FILL, FlagTest, flag_attrs
-from smnb.loaders.smap.granules import open_h5, text_of
-from smnb.loaders.smap.hyperslab import read_rectangle
-from smnb.loaders.smap.times import seconds_to_utc
+from smnb.contract import ContractError, FormatError, ParameterError, plain
+from smnb.grids import EaseGrid, EaseWindow
+from smnb.loaders.smap.fields import FLAG_FILL, Variable, flag_attrs, seconds_to_utc
+from smnb.loaders.smap.granules import FlagTest, Granule, Selection, open_h5
 
-#: A field: our variable and the label along its own dimension.
-Role = tuple[str, str]
 #: Codes of `_codes` for cells that are not in a granule, and that are kept.
 _ABSENT, _KEPT = 255, 254
+#: Fields below this size are left to HDF5, bytes; compressed and inflated bytes handled at once above it.
+_SMALL, _STEP_IN, _STEP_OUT = 4_000_000, 16_384, 262_144
 
 
-@dataclass(frozen=True)
-class Slab:
-    """A window of a two-dimensional field whose indices are the grid's."""
+def read_rectangle(source: h5py.Dataset, rows: slice, cols: slice) -> NDArray:
+    """Rows and columns (start and stop, step 1) of a field ``(rows, columns[, layers])``; of a third axis, the first.
 
-    rows: slice
-    cols: slice
+    HDF5 inflates whole chunks under a global lock: of a 9 km field in one chunk, as SMAP's granules have them, 25 MB for any
+    region. Here such a chunk is inflated piecewise and only the rectangle is kept, so that memory is the compressed chunk
+    and the rectangle, and fields inflate in parallel. It is inflated to its end, since the checksum that finds damage is
+    there.
 
-    def read(self, source: h5py.Dataset, dtype: str, fill: float) -> NDArray:
-        """The window; of a third axis, the first. `fill` is for the other kind of place: here every cell is in the file."""
-        return read_rectangle(source, self.rows, self.cols).astype(dtype, copy=False)
+    Raises
+    ------
+    OSError
+        If the field is damaged.
+    """
+    first = (0,) * (source.ndim - 2)
+    if not _is_one_deflated_chunk(source):
+        return source[(rows, cols, *first)]
+    mask, chunk = source.id.read_direct_chunk((0,) * source.ndim)
+    if mask != 0:  # the filter was left out for this chunk
+        return source[(rows, cols, *first)]
+    row_shape = source.shape[1:]
+    row_bytes = int(np.prod(row_shape)) * source.dtype.itemsize
+    out = np.empty((rows.stop - rows.start, cols.stop - cols.start), source.dtype)
+    begin, end = rows.start * row_bytes, rows.stop * row_bytes
+    position, done = 0, 0
+    pending = bytearray()
+    for piece in _inflated(chunk, source.shape[0] * row_bytes):
+        pending += piece[max(begin - position, 0) : max(end - position, 0)]
+        position += len(piece)
+        n = len(pending) // row_bytes
+        if n:
+            block = np.frombuffer(bytes(pending[: n * row_bytes]), source.dtype).reshape(n, *row_shape)
+            out[done : done + n] = block[(slice(None), cols, *first)]
+            done += n
+            del pending[: n * row_bytes]
+    return out
+
+
+def _is_one_deflated_chunk(source: h5py.Dataset) -> bool:
+    if source.chunks != source.shape or source.nbytes < _SMALL or source.id.get_num_chunks() != 1:
+        return False
+    properties = source.id.get_create_plist()
+    return properties.get_nfilters() == 1 and properties.get_filter(0)[0] == h5py.h5z.FILTER_DEFLATE
+
+
+def _inflated(chunk: bytes, expected: int) -> Iterator[bytes]:
+    """Inflate a chunk piecewise; its length and checksum are checked at the end."""
+    inflate, length = zlib.decompressobj(), 0
+    view = memoryview(chunk)
+    try:
+        for start in range(0, len(view), _STEP_IN):
+            data = view[start : start + _STEP_IN]
+            while len(data):
+                piece = inflate.decompress(data, _STEP_OUT)
+                data = inflate.unconsumed_tail
+                length += len(piece)
+                yield piece
+        # what the stream still holds back when all input is in
+        while piece := inflate.decompress(b"", _STEP_OUT):
+            length += len(piece)
+            yield piece
+    except zlib.error as error:
+        raise OSError(f"a compressed field is damaged: {error}") from error
+    if not inflate.eof or length != expected:
+        raise OSError(f"a compressed field ends early: {length} of {expected} bytes")
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells of a field, listed or in a scene, put in their places in a window."""
+    """Cells of a granule that lists them (level 2, scenes, point lists): those in the region, in the order of its fields."""
 
-    shape: tuple[int, int]
-    """Of the window."""
+    shape: tuple[int, ...]
+    """Of the granule's fields."""
     within: tuple[slice, ...]
-    """The part of the field that is read."""
-    take: NDArray[np.intp] | None
-    """Which of its values, flattened; None for all."""
-    put: NDArray[np.intp]
-    """Where in the window, flattened."""
+    """The part of a field that holds the region's cells."""
+    take: NDArray[np.intp]
+    """Which of its values, flattened."""
+    row: NDArray[np.int64]
+    col: NDArray[np.int64]
+    without_index: int
+    """Cells of the granule whose index is a fill value."""
 
-    def read(self, source: h5py.Dataset, dtype: str, fill: float) -> NDArray:
-        """The window; floats are NaN and integers `fill` where the granule has no cell."""
-        out = np.full(self.shape, np.nan if dtype.startswith("float") else fill, dtype)
-        if self.put.size:
-            values = source[self.within + (0,) * (source.ndim - len(self.within))].astype(dtype).ravel()
-            values = values if self.take is None else values[self.take]
+    @classmethod
+    def find(cls, where: str, grid: EaseGrid, row: NDArray, col: NDArray, region: EaseWindow | None) -> Cells:
+        """The cells of a granule, by their rows and columns, that lie in a region.
+
+        Raises
+        ------
+        FormatError
+            If rows and columns are no integers of one shape, leave the grid, or name a cell twice.
+        """
+        if row.shape != col.shape or row.dtype.kind not in "iu" or col.dtype.kind not in "iu":
+            got = (row.shape, str(row.dtype), col.shape, str(col.dtype))
+            raise FormatError(where, "EASE_row_index and EASE_column_index are no integers of one shape", got=got)
+        good = (row != FLAG_FILL) & (col != FLAG_FILL)
+        try:
+            grid.check_indices(where, row[good], col[good])
+        except ParameterError as error:
+            raise FormatError(
+                where,
+                f"EASE-Grid indices are outside {grid.name}: {error.what}",
+                got=error.got,
+                expected=error.expected,
+                next_step="Check that the granule is of this product and resolution, and download it again",
+            ) from error
+        ordered = np.sort((row.astype("int64") * grid.n_cols + col)[good])
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if twice.size:
+            raise FormatError(
+                where,
+                f"{np.unique(twice).size} cells occur twice in the granule",
+                got=plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}"),
+                expected="each cell once",
+            )
+        inside = good
+        if region is not None:
+            inside = good & (row >= region.row_start) & (row < region.row_stop)
+            inside &= (col >= region.col_start) & (col < region.col_stop)
+        along = np.nonzero(inside)
+        if not along[0].size:
+            none = np.zeros(0, "int64")
+            return cls(row.shape, tuple(slice(0, 0) for _ in row.shape), none, none, none, int((~good).sum()))
+        within = tuple(slice(int(index.min()), int(index.max()) + 1) for index in along)
+        inner = tuple(part.stop - part.start for part in within)
+        take = np.ravel_multi_index([index - part.start for index, part in zip(along, within, strict=True)], inner)
+        row, col = (index[inside].astype("int64") for index in (row, col))
+        return cls(inside.shape, within, take, row, col, int((~good).sum()))
+
+    def read(self, source: h5py.Dataset, dtype: str, fill: float, window: EaseWindow) -> NDArray:
+        """A field in its places in `window`; floats are NaN and integers `fill` where the granule has no cell."""
+        out = np.full(window.shape, np.nan if dtype.startswith("float") else fill, dtype)
+        if self.take.size:
+            values = source[self.within + (0,) * (source.ndim - len(self.within))].astype(dtype).ravel()[self.take]
             if dtype.startswith("float"):  # NaN is for cells that are absent
                 values = np.where(np.isnan(values), np.asarray(fill, dtype), values)
-            out.flat[self.put] = values
+            out[self.row - window.row_start, self.col - window.col_start] = values
         return out
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What to read of one granule (and overpass)."""
+    """What to read of one granule (and overpass): names of the fields by variable and label; listed cells, or the grid."""
 
-    path: Path
+    granule: Granule
     group: str
-    natives: dict[Role, str]
-    place: Slab | Cells
-    stat: tuple[str, int, int]
+    natives: dict[tuple[str, str], str]
+    cells: Cells | None = None
 
 
-@dataclass
-class Pieces:
-    """The pieces of a Dataset, ``(time,)`` or ``(time, overpass)``, and how its variables are made of them."""
-
-    who: str
-    window: EaseWindow
-    pieces: NDArray[np.object_]
-    lead: tuple[str, ...]
-    tests: dict[str, list[FlagTest]] = field(default_factory=dict)
-    """Flag tests by what they mask: "soil_moisture", "tb" (per label: "tb:1.41H")."""
-    _raw: dict[Role, da.Array] = field(default_factory=dict)
-
-    def raw(self, variable: Variable, label: str = "") -> da.Array:
-        """A field as stored, lazily; each is made once, so that all who use it share the reading."""
-        role = (variable.name, label)
-        if role not in self._raw:
-            flat = list(self.pieces.ravel())
-            token = tokenize([(piece.stat, piece.group, piece.natives[role]) for piece in flat], repr(self.window))
-            numbers = da.from_array(np.arange(len(flat)).reshape(self.pieces.shape), chunks=1)
-            n = len(self.lead)
-            # a partial, because dask would search keyword arguments for its own objects
-            read = partial(_read_block, who=self.who, pieces=flat, role=role, dtype=variable.dtype, fill=variable.fill)
-            self._raw[role] = da.map_blocks(
-                read,
-                numbers,
-                dtype=variable.dtype,
-                new_axis=[n, n + 1],
-                name=f"smap-{variable.name}{label}-{token}",
-                chunks=(*((1,) * size for size in self.pieces.shape), *((size,) for size in self.window.shape)),
-                meta=np.empty((0,) * (n + 2), variable.dtype),
-            )
-        return self._raw[role]
-
-
-def _read_block(number: NDArray, *, who: str, pieces: Sequence[Piece], role: Role, dtype: str, fill: float) -> NDArray:
+def _read_block(
+    number: NDArray, *, who: str, pieces: Sequence[Piece], role: tuple[str, str], variable: Variable, window: EaseWindow
+) -> NDArray:
     piece = pieces[int(number.ravel()[0])]
-    with open_h5(who, piece.path) as file:
-        values = piece.place.read(file[piece.group][piece.natives[role]], dtype, fill)
+    with open_h5(who, piece.granule.path) as file:
+        source = file[piece.group][piece.natives[role]]
+        if piece.cells is not None:
+            values = piece.cells.read(source, variable.dtype, variable.fill, window)
+        else:
+            values = read_rectangle(source, window.rows, window.cols).astype(variable.dtype, copy=False)
     return values.reshape(number.shape + values.shape)
 
 
 def _codes(
-    values: NDArray,
-    *flags: NDArray,
-    valid: tuple[float, float],
-    fill: float,
-    tests: Sequence[FlagTest],
-    reasons: list[str],
+    values: NDArray, *flags: NDArray, variable: Variable, tests: Sequence[FlagTest], reasons: list[str]
 ) -> NDArray[np.uint8]:
     """Why each value is masked: the first reason that applies, as its place in `reasons`."""
     codes = np.full(values.shape, _KEPT, np.uint8)
     codes[np.isnan(values)] = _ABSENT
-    codes[values == np.asarray(fill, values.dtype)] = reasons.index("fill")
-    low, high = (np.asarray(edge, values.dtype) for edge in valid)
+    codes[values == np.asarray(variable.fill, values.dtype)] = reasons.index("fill")
+    low, high = (np.asarray(edge, values.dtype) for edge in variable.valid)
     with np.errstate(invalid="ignore"):
         codes[((values < low) | (values > high)) & (codes == _KEPT)] = reasons.index("out_of_range")
     for test, flag in zip(tests, flags, strict=True):
@@ -161,30 +225,71 @@ def _to_utc(values: NDArray) -> NDArray:
     return seconds_to_utc(values)
 
 
-def build(pieces: Pieces, variables: Sequence[Variable], catalogue: dict[str, Variable], family: str) -> xr.Dataset:
-    """Make the lazy Dataset of `variables`: ``(time[, overpass][, channel or polarization], y, x)`` and ``n_masked``.
+def build(selection: Selection, window: EaseWindow, pieces: NDArray[np.object_]) -> xr.Dataset:
+    """Make the lazy Dataset of what was selected and is there: ``(time[, overpass][, channel or polarization], y, x)``.
 
-    Parameters
-    ----------
-    pieces : Pieces
-        Where to read, and by which flags to mask.
-    variables : sequence of Variable
-        What the Dataset holds.
-    catalogue : dict of str to Variable
-        All variables of the product, for the flags that mask others.
-    family : {"passive", "active_passive"}
-        Whose meanings the flags have.
+    `pieces` are `Piece` by time, or by time and overpass. ``n_masked`` counts what is masked, by variable and reason.
     """
-    dims = (*pieces.lead, "y", "x")
-    every_test = [test for tests in pieces.tests.values() for test in tests]
+    lead, flat = ("time", "overpass")[: pieces.ndim], list(pieces.ravel())
+    n, dims = len(lead), (*lead, "y", "x")
+    numbers = da.from_array(np.arange(len(flat)).reshape(pieces.shape), chunks=1)
+    block_chunks = tuple((1,) * size for size in pieces.shape)
+    stats = [
+        (str(piece.granule.path), stat.st_size, stat.st_mtime_ns)
+        for piece in flat
+        if (stat := piece.granule.path.stat())
+    ]
+
+    @cache
+    def raw(name: str, label: str = "") -> da.Array:
+        """A field as stored; each is made once, so that all who use it share the reading."""
+        variable, role = selection.catalogue[name], (name, label)
+        token = tokenize(stats, [(piece.group, piece.natives[role]) for piece in flat], repr(window))
+        # a partial, because dask would search keyword arguments for its own objects
+        read = partial(_read_block, who=selection.who, pieces=flat, role=role, variable=variable, window=window)
+        return da.map_blocks(
+            read,
+            numbers,
+            dtype=variable.dtype,
+            new_axis=[n, n + 1],
+            name=f"smap-{name}{label}-{token}",
+            chunks=(*block_chunks, *((size,) for size in window.shape)),
+            meta=np.empty((0,) * (n + 2), variable.dtype),
+        )
+
+    every_test = [test for tests in selection.tests.values() for test in tests]
     reasons = ["fill", "out_of_range"] + ["no_flag"] * any(test.required for test in every_test)
     reasons += list(dict.fromkeys(test.reason for test in every_test))
+
+    def screen(variable: Variable, label: str) -> tuple[da.Array, da.Array]:
+        """A float field masked, and the counts by reason."""
+        values = raw(variable.name, label)
+        tests = selection.tests.get("soil_moisture" if variable.screened else f"{variable.name}:{label}", [])
+        why = partial(_codes, variable=variable, tests=tests, reasons=reasons)
+        codes = values.map_blocks(
+            why, *(raw(test.flag) for test in tests), dtype="uint8", meta=np.empty((0,) * values.ndim, "uint8")
+        )
+        masked = values.map_blocks(
+            partial(_masked, decibel=variable.units == "dB"),
+            codes,
+            dtype=values.dtype,
+            meta=np.empty((0,) * values.ndim, values.dtype),
+        )
+        counts = codes.map_blocks(
+            partial(_count, number=len(reasons)),
+            dtype="int64",
+            drop_axis=[n, n + 1],
+            new_axis=[n],
+            chunks=(*block_chunks, (len(reasons),)),
+            meta=np.empty((0,) * (n + 1), "int64"),
+        )
+        return masked, counts
+
     data: dict[str, tuple[Any, ...]] = {}
     counted: dict[str, da.Array] = {}
+    variables = selection.present()
     for variable in variables:
-        natives = sorted(
-            {p.natives[role] for p in pieces.pieces.flat for role in p.natives if role[0] == variable.name}
-        )
+        natives = sorted({piece.natives[role] for piece in flat for role in piece.natives if role[0] == variable.name})
         attrs: dict[str, Any] = {
             "long_name": variable.long_name,
             "native_name": " ".join(natives),
@@ -192,82 +297,42 @@ def build(pieces: Pieces, variables: Sequence[Variable], catalogue: dict[str, Va
         }
         if variable.kind in ("flag", "class"):
             attrs |= {"units": "1", "missing_value": np.asarray(variable.fill, variable.dtype)[()]}
-            attrs |= flag_attrs(family, variable.name) if variable.kind == "flag" else {}
-            data[variable.name] = (dims, pieces.raw(variable), attrs)
+            attrs |= flag_attrs(variable.name, selection.family) if variable.kind == "flag" else {}
+            data[variable.name] = (dims, raw(variable.name), attrs)
         elif variable.kind == "time":
-            seconds = pieces.raw(variable)
             meta = np.empty((0,) * len(dims), "datetime64[ns]")
-            data[variable.name] = (dims, seconds.map_blocks(_to_utc, dtype="datetime64[ns]", meta=meta), attrs)
+            data[variable.name] = (dims, raw(variable.name).map_blocks(_to_utc, dtype=meta.dtype, meta=meta), attrs)
         else:
-            attrs |= {"units": variable.units or _native_units(pieces, variable), "valid_range": list(variable.valid)}
-            if variable.units == "dB":
-                del attrs["valid_range"]  # it is of the linear power
-                attrs["native_units"] = "1"
-            layers = []
-            for label in variable.natives:
-                key = "soil_moisture" if variable.screened else f"{variable.name}:{label}"
-                values, counts = _screen(pieces, variable, label, pieces.tests.get(key, []), catalogue, reasons)
-                layers.append(values)
-                counted[variable.name] = counted[variable.name] + counts if variable.name in counted else counts
+            attrs["units"] = variable.units or selection.native_units[variable.name] or "1"
+            # the range of backscatter is of its linear power
+            attrs |= {"native_units": "1"} if variable.units == "dB" else {"valid_range": list(variable.valid)}
+            layers, counts = zip(*(screen(variable, label) for label in variable.natives), strict=True)
+            counted[variable.name] = sum(counts[1:], counts[0])
             if variable.dim:
-                stacked = da.stack(layers, axis=len(pieces.lead))
-                data[variable.name] = ((*pieces.lead, variable.dim, "y", "x"), stacked, attrs)
+                data[variable.name] = ((*lead, variable.dim, "y", "x"), da.stack(layers, axis=n), attrs)
             else:
                 data[variable.name] = (dims, layers[0], attrs)
     coords: dict[str, Any] = {v.dim: list(v.natives) for v in variables if v.dim}
     if counted:
         attrs = {"long_name": "values masked by the first reason that applies", "units": "1"}
-        data["n_masked"] = (
-            (*pieces.lead, "masked_variable", "reason"),
-            da.stack(list(counted.values()), axis=len(pieces.lead)),
-            attrs,
-        )
+        masked = da.stack(list(counted.values()), axis=n)
+        data["n_masked"] = ((*lead, "masked_variable", "reason"), masked, attrs)
         coords |= {"masked_variable": list(counted), "reason": reasons}
-    return xr.Dataset(data, {**coords, **pieces.window.coords()})
+    return xr.Dataset(data, {**coords, **window.coords()})
 
 
-def _screen(
-    pieces: Pieces,
-    variable: Variable,
-    label: str,
-    tests: list[FlagTest],
-    catalogue: dict[str, Variable],
-    reasons: list[str],
-) -> tuple[da.Array, da.Array]:
-    """A float field masked, and the counts by reason."""
-    raw = pieces.raw(variable, label)
-    flags = [pieces.raw(catalogue[test.flag]) for test in tests]
-    codes = da.map_blocks(
-        partial(_codes, valid=variable.valid, fill=variable.fill, tests=tests, reasons=reasons),
-        raw,
-        *flags,
-        dtype="uint8",
-        meta=np.empty((0,) * raw.ndim, "uint8"),
-    )
-    values = da.map_blocks(
-        partial(_masked, decibel=variable.units == "dB"),
-        raw,
-        codes,
-        dtype=raw.dtype,
-        meta=np.empty((0,) * raw.ndim, raw.dtype),
-    )
-    n = len(pieces.lead)
-    counts = da.map_blocks(
-        partial(_count, number=len(reasons)),
-        codes,
-        dtype="int64",
-        drop_axis=[n, n + 1],
-        new_axis=[n],
-        chunks=(*codes.chunks[:n], (len(reasons),)),
-        meta=np.empty((0,) * (n + 1), "int64"),
-    )
-    return values, counts
-
-
-def _native_units(pieces: Pieces, variable: Variable) -> str:
-    first = pieces.pieces.flat[0]
-    with open_h5(pieces.who, first.path) as file:
-        return text_of(file[first.group][first.natives[variable.name, ""]].attrs.get("units")) or "1"
+def write_masked_by(dataset: xr.Dataset, n_masked: xr.DataArray) -> xr.Dataset:
+    """A copy with the reasons that occur in each variable's ``masked_by`` (JSON)."""
+    total = n_masked.sum([d for d in n_masked.dims if d not in ("masked_variable", "reason")])
+    result = dataset.copy()
+    for name, row in zip(
+        total["masked_variable"].values, total.transpose("masked_variable", "reason").values, strict=True
+    ):
+        if name in dataset:
+            lost = {str(r): int(n) for r, n in zip(total["reason"].values, row, strict=True) if n}
+            result[str(name)] = dataset[str(name)].copy(deep=False)
+            result[str(name)].attrs["masked_by"] = json.dumps(lost, sort_keys=True)
+    return result
 
 
 def count_masks(dataset: xr.Dataset) -> xr.Dataset:
@@ -301,13 +366,4 @@ def count_masks(dataset: xr.Dataset) -> xr.Dataset:
             next_step="Pass a Dataset of smnb.loaders.smap whose n_masked was kept",
         )
     counts = dataset["n_masked"].compute()
-    result = dataset.assign(n_masked=counts)
-    total = counts.sum([d for d in counts.dims if d not in ("masked_variable", "reason")])
-    for name in (str(n) for n in total["masked_variable"].values if n in dataset):
-        lost = {
-            str(r): int(n) for r, n in zip(total["reason"].values, total.sel(masked_variable=name).values, strict=True)
-        }
-        masked = {reason: number for reason, number in lost.items() if number}
-        result[name] = dataset[name].copy(deep=False)
-        result[name].attrs["masked_by"] = json.dumps(masked, sort_keys=True)
-    return result
+    return write_masked_by(dataset.assign(n_masked=counts), counts)

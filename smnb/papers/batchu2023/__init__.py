@@ -1,97 +1,94 @@
-"""Many sources fused at in-situ sensors: training, checkpoints, references, scores.
+"""Many sources fused at in-situ sensors: the system of Batchu et al., from readings and scenes to maps at 320 m.
 
-- `recipe`: the paper's training (Table 7), its sweep, and the choice among the members;
-- `experiment`: `train_multisource`, and estimates at samples;
-- `checkpoint`: weights with the inputs, crop and normalisation that they need;
-- `references`: products as they are, the season's mean, a linear model;
-- `scoring`: results like the paper's Table 9, and paired differences;
-- `networks`: scores by sensor network beside the published works;
-- `opening`, `pictures`, `maps`: scenes and the sample store through the catalog, what figures show, maps of a place.
+- `sources`: `Source`, one object for all that is known of a source; an own source is one more of them;
+- `join`, `cutting`, `matchups`: which scene a reading meets, its cut, the store of all of them; `sensor_splits`;
+- `store`, `store_writing`: the sample store; `released`: the paper's public records as one;
+- `inputs`, `batches`, `augmentation`: what a network is given;
+- `experiment`, `ablation`, `scoring`: training, the studies of the sources, tables beside the paper's;
+- `tiles`, `dense`: images of a square as training saw them, and their map;
+- `opening`: all of it through the catalog, and what figures show.
 
 References
 ----------
 Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
 """
 
-from smnb.papers.batchu2023.ablation import STUDIES, Ablation, Study, as_published
-from smnb.papers.batchu2023.checkpoint import inputs_of, load_multisource, normalisation_of, save_multisource
+from smnb.papers.batchu2023.ablation import STUDIES, Ablation, as_published
+from smnb.papers.batchu2023.batches import MultiSourceDataset, complete_samples, side_positions
+from smnb.papers.batchu2023.dense import METHODS, MapGeometry
 from smnb.papers.batchu2023.experiment import (
-    MultiSourceRun,
-    multisource_config,
+    encoder_settings,
+    inputs_of,
+    paper_training,
     predict_at_sensors,
-    predict_multisource,
-    train_multisource,
+    predict_sides,
+    product_predictions,
+    references_at_sensors,
+    training_samples,
 )
-from smnb.papers.batchu2023.maps import map_scores, read_tiles, tile_images, tile_truth, used_images
-from smnb.papers.batchu2023.networks import (
-    BENCHMARK_TABLES,
-    benchmark_tables,
-    comparable,
+from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet
+from smnb.papers.batchu2023.matchups import build_matchups
+from smnb.papers.batchu2023.opening import (
+    MULTISOURCE_IDS,
+    folder_name,
+    matchup_counts,
+    open_matchups,
+    open_scenes_of,
+    sample_images,
+    spread_samples,
+)
+from smnb.papers.batchu2023.scoring import (
     network_scores,
     networks_beside,
+    paired_differences,
+    printed_results,
+    results_table,
 )
-from smnb.papers.batchu2023.opening import MULTISOURCE_IDS, matchup_counts, open_matchups, open_scenes_of
-from smnb.papers.batchu2023.pictures import folder_name, natural_colours, sample_images, spread_samples
-from smnb.papers.batchu2023.recipe import HUBER_DELTA, PAPER_SWEEP, best_member, encoder_settings, paper_training
-from smnb.papers.batchu2023.references import (
-    CLIMATOLOGY,
-    RIDGE,
-    centre_values,
-    climatology_predictions,
-    prediction_table,
-    product_predictions,
-    reference_predictions,
-    ridge_predictions,
-)
-from smnb.papers.batchu2023.scoring import SCORES, paired_differences, printed_results, results_table
+from smnb.papers.batchu2023.sources import SOURCES, Source
+from smnb.papers.batchu2023.store import SampleStore
+from smnb.papers.batchu2023.tiles import map_scores, read_tiles, tile_images, tile_map, tile_truth
 
 __all__ = [
-    "BENCHMARK_TABLES",
-    "CLIMATOLOGY",
-    "HUBER_DELTA",
+    "FULL_MODEL",
+    "METHODS",
     "MULTISOURCE_IDS",
-    "PAPER_SWEEP",
-    "RIDGE",
-    "SCORES",
+    "PAPER_ROWS",
+    "PRODUCTS",
+    "SOURCES",
+    "SOURCE_SETS",
     "STUDIES",
     "Ablation",
-    "MultiSourceRun",
-    "Study",
+    "InputSet",
+    "MapGeometry",
+    "MultiSourceDataset",
+    "SampleStore",
+    "Source",
     "as_published",
-    "benchmark_tables",
-    "best_member",
-    "centre_values",
-    "climatology_predictions",
-    "comparable",
+    "build_matchups",
+    "complete_samples",
     "encoder_settings",
     "folder_name",
     "inputs_of",
-    "load_multisource",
     "map_scores",
     "matchup_counts",
-    "multisource_config",
-    "natural_colours",
     "network_scores",
     "networks_beside",
-    "normalisation_of",
     "open_matchups",
     "open_scenes_of",
     "paired_differences",
     "paper_training",
     "predict_at_sensors",
-    "predict_multisource",
-    "prediction_table",
+    "predict_sides",
     "printed_results",
     "product_predictions",
     "read_tiles",
-    "reference_predictions",
+    "references_at_sensors",
     "results_table",
-    "ridge_predictions",
     "sample_images",
-    "save_multisource",
+    "side_positions",
     "spread_samples",
     "tile_images",
+    "tile_map",
     "tile_truth",
-    "train_multisource",
-    "used_images",
+    "training_samples",
 ]

@@ -1,324 +1,366 @@
-"""Training the multi-source network on a sample store, and what it estimates at the sensors that were held out."""
+"""Samples for `smnb.training.train`, the paper's recipe (Table 7), estimates at sensors, and what needs no network."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from smnb.contract import ParameterError
-from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
-from smnb.papers.batchu2023.checkpoint import inputs_of, load_multisource, save_multisource
-from smnb.papers.batchu2023.data import (
-    SIDES,
-    SOURCE_SETS,
-    Augmentation,
-    InputSet,
-    MultiSourceDataset,
-    complete_samples,
-    side_positions,
-)
-from smnb.papers.batchu2023.recipe import HUBER_DELTA
-from smnb.papers.batchu2023.references import prediction_table
+from smnb.contract import FormatError, ParameterError
+from smnb.models.baselines import REFERENCES, reference_predictions
+from smnb.papers.batchu2023.augmentation import Augmentation
+from smnb.papers.batchu2023.batches import SIDES, MultiSourceDataset, complete_samples, side_positions
+from smnb.papers.batchu2023.inputs import PRODUCTS, SOURCE_SETS, InputSet, stack_channels
+from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.training import FitResult, TrainingConfig, choose_device, choose_precision, fit, state_folder
-from smnb.training.checkpoints import LoadedModel
-from smnb.training.loading import validation_loader
-from smnb.training.losses import huber_loss
+from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig
+
+#: Threshold of the Huber loss, m3 m-3; labels lie between 0 and 1, so nearly all of them are in its quadratic part.
+HUBER_DELTA = 0.4
+#: The sweep of every experiment of the paper: parameters of `smnb.training.TrainingConfig`, as `smnb sweep` takes them.
+PAPER_SWEEP: dict[str, tuple[float, ...]] = {"learning_rate": (0.1, 0.05, 0.03), "weight_decay": (1e-4, 5e-5, 3e-5)}
+CLIMATOLOGY = "Season's mean of training sensors"
+#: Predictions by side ("validation", "test").
+Sides = dict[str, pd.DataFrame]
 
 
-@dataclass(frozen=True)
-class MultiSourceRun:
-    """What one training left.
+def paper_training(**changes: Any) -> TrainingConfig:
+    """The paper's training: SGD with momentum 0.9, polynomial decay to zero over 600,000 steps of 64 samples.
+
+    The last small batch of a pass is left out, as batch normalisation asks.
 
     Parameters
     ----------
-    name : str
-        Of the inputs.
-    inputs : InputSet
-    loaded : LoadedModel
-        The network and its card, as saved.
-    fit : FitResult
-    predictions : dict of str to DataFrame
-        By side: ``sensor_id``, ``time``, ``observed``, ``predicted`` (m3 m-3), and the sensor table's columns.
-    n_samples : dict of str to int
-        Samples by side, the training's too.
-    dropped : dict of str to int
-        Samples that lack a reading or a source, by the first that they lack.
+    **changes
+        Settings of `smnb.training.TrainingConfig` that differ: usually ``learning_rate`` and ``weight_decay`` of
+        `PAPER_SWEEP` (the middle ones are the default here; the paper does not say which was best), ``steps``, and
+        ``batch_size`` with ``accumulate`` where 64 images do not fit into memory.
     """
+    recipe: dict[str, Any] = {
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "schedule": "polynomial",
+        "power": 0.9,
+        "steps": 600_000,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "weight_decay": 5e-5,
+        "patience": 0,
+        "whole_batches": True,
+        "sync_batch_norm": True,
+        "channels_last": True,
+    }
+    return TrainingConfig(**{**recipe, **changes})
 
-    name: str
-    inputs: InputSet
-    loaded: LoadedModel
-    fit: FitResult
-    predictions: dict[str, pd.DataFrame]
-    n_samples: dict[str, int]
-    dropped: dict[str, int]
+
+def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[str, Any]:
+    """Settings of `smnb.models.multisource.MultiSourceConfig` for images of a size.
+
+    At 256 pixels the output strides are the paper's: 32, which leaves 8 x 8 features of 320 m, and 16, which leaves one of the
+    low images of 16 pixels. Smaller images get a stride of 16, and one that leaves one feature of the low images.
+
+    Parameters
+    ----------
+    crop : int
+        Side of the high images, pixels.
+    low_ratio : int
+        High pixels a low one.
+    **changes
+        Further settings: ``high_encoder``, ``low_encoder``, ``drop_path_keep``, …
+
+    Examples
+    --------
+    >>> encoder_settings(256), encoder_settings(64, low_encoder="small")  # doctest: +NORMALIZE_WHITESPACE
+    ({'output_stride_high': 32, 'output_stride_low': 16},
+     {'output_stride_high': 16, 'output_stride_low': 4, 'low_encoder': 'small'})
+    """
+    strides = {"output_stride_high": 32 if crop >= 256 else 16, "output_stride_low": max(1, min(16, crop // low_ratio))}
+    return {**strides, **changes}
 
 
-def _named_inputs(inputs: InputSet | str) -> tuple[str, InputSet]:
-    if isinstance(inputs, InputSet):
-        name = next((name for name, one in SOURCE_SETS.items() if one == inputs), str(inputs))
-        return name, inputs
-    if inputs not in SOURCE_SETS:
+def named_inputs(inputs: InputSet | str) -> InputSet:
+    """An input set, or the paper's of that name."""
+    if not isinstance(inputs, InputSet) and inputs not in SOURCE_SETS:
         raise ParameterError(
-            "train_multisource",
+            "training_samples",
             "unknown inputs",
             got=inputs,
             expected=list(SOURCE_SETS),
             next_step="Name one of the paper's sets, or make an InputSet",
         )
-    return inputs, SOURCE_SETS[inputs]
+    return inputs if isinstance(inputs, InputSet) else SOURCE_SETS[inputs]
 
 
-def multisource_config(inputs: InputSet, model: Mapping[str, Any] | None = None) -> MultiSourceConfig:
-    """Sizes of the network for some inputs: channels from the inputs, everything else the paper's unless given.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown setting, or channels, which follow from the inputs.
-    """
-    given = dict(model or {})
-    channels = {f"{part}_channels": len(getattr(inputs, part)) for part in ("high", "low", "coarse")}
-    known = [name for name in MultiSourceConfig.__dataclass_fields__ if name not in channels]
-    if unknown := sorted(set(given) - set(known)):
-        raise ParameterError(
-            "multisource_config",
-            "unknown settings of the network",
-            got=unknown,
-            expected=known,
-            next_step="Channels follow from the inputs",
-        )
-    return MultiSourceConfig(**channels, **given)
-
-
-def train_multisource(
+def training_samples(
     store: SampleStore,
     inputs: InputSet | str,
     *,
-    config: TrainingConfig,
-    out: str | os.PathLike[str],
-    split: str = "iid",
-    model: Mapping[str, Any] | None = None,
+    split: str = "sensor",
     crop: int | None = None,
     augmentation: Augmentation | None = Augmentation(),  # noqa: B008
-    delta: float = HUBER_DELTA,
-    sides: Sequence[str] = ("validation", "test"),
+    seed: int = 0,
     memory_gb: float = 2.0,
-    prefetch: int | None = None,
-    progress: bool = False,
-) -> MultiSourceRun:
-    """Train the network on a split's training sensors, and estimate the sensors of other sides.
+    device: Any = "cpu",
+) -> Samples:
+    """What `smnb.training.train` is given: batches of a split's training and validation sensors, and what identifies them.
 
     Samples that lack any source of the store are left out whatever the inputs, so that networks of different inputs are
-    compared on the same ones. The checkpoint with the least validation loss is kept.
+    compared on the same ones.
 
     Parameters
     ----------
     store : SampleStore
         With a column ``split_<split>`` in its sensor table.
     inputs : InputSet or str
-        Channels, or a name of `smnb.papers.batchu2023.data.SOURCE_SETS`.
-    config : TrainingConfig
-        `smnb.papers.batchu2023.paper_training` for the paper's recipe. Its seed is also that of the augmentation. The last small
-        batch of a pass is always left out (batch norm).
-    out : path-like
-        Folder for the training state and ``model.safetensors``. A killed training goes on from there.
+        Channels, or a name of `SOURCE_SETS`.
     split : str
-    model : mapping, optional
-        Settings of `smnb.models.multisource.MultiSourceConfig` but the channels: the encoders, output strides, heads.
     crop : int, optional
         Side of the high images, pixels. Default 256, or the store's where that is less.
     augmentation : Augmentation, optional
         Of the training images; None for none.
-    delta : float
-        Threshold of the Huber loss, m3 m-3.
-    sides : sequence of str
-        Sides to estimate: validation and test.
-    memory_gb, prefetch
-        Of `smnb.papers.batchu2023.data.MultiSourceDataset`, for the training and the validation samples each.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    MultiSourceRun
+    seed : int
+        Of the augmentation.
+    memory_gb, device
+        Of `MultiSourceDataset`, for the training and the validation samples each.
 
     Raises
     ------
     ParameterError
-        On unknown inputs, settings or sides, a store without the sources or the split, or a crop that does not fit.
-    ContractError
-        If there are fewer training samples than one step takes.
-    RunError
-        If `out` holds the training state of something else.
+        On unknown inputs, a store without the sources or the split, or a crop that does not fit.
     """
-    name, inputs = _named_inputs(inputs)
-    if unknown := [side for side in sides if side not in SIDES]:
-        raise ParameterError("train_multisource", "unknown sides", got=unknown, expected=list(SIDES))
-    out, crop = Path(out), min(256, store.crop) if crop is None else crop
-    config = dataclasses.replace(config, whole_batches=True)
-    network = multisource_config(inputs, model)
+    inputs, crop = named_inputs(inputs), min(256, store.crop) if crop is None else crop
     mask, dropped = complete_samples(store)
-    at = {
-        side: side_positions(store, split, side, mask=mask) for side in dict.fromkeys(("train", "validation", *sides))
+    at = {side: side_positions(store, split, side, mask=mask) for side in ("train", "validation")}
+    options = {"crop": crop, "seed": seed, "memory_gb": memory_gb, "device": device}
+    moved = None if augmentation is None else dataclasses.asdict(augmentation)
+    door = {
+        "inputs": inputs.to_dict(),
+        "crop": int(crop),
+        "resolution_m": store.resolution,
+        "low_resolution_m": store.low_resolution,
+        "normalisation": inputs.normalisation(),
+        "augmentation": moved,
     }
-    # with several devices each process makes its own batches, and Lightning moves them
-    device = choose_device(config.device) if config.devices == 1 else "cpu"
-    options = {"crop": crop, "seed": config.seed, "memory_gb": memory_gb, "prefetch": prefetch, "device": device}
-    train = MultiSourceDataset(store, inputs, at["train"], augmentation=augmentation, **options)
-    validation = MultiSourceDataset(store, inputs, at["validation"], **options)
-    recipe = {
-        "inputs": list(inputs.channels),
-        "split": split,
-        "crop": crop,
-        "delta": delta,
-        "network": network.to_dict(),
-        "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
-    }
-    fingerprint = _fingerprint(store, at, recipe)
-    torch.manual_seed(config.seed)
-    result = fit(
-        MultiSourceNet(network),
-        train,
-        validation,
-        config=config,
-        out=state_folder(out, config, fingerprint),
-        loss=partial(huber_loss, delta=delta),
-        fingerprint=fingerprint,
-        progress=progress,
-    )
-    card = {
-        "data": "images and coarse products around in-situ sensors",
-        "synthetic": store.synthetic,
-        "seed": config.seed,
-        "split": split,
-        "steps": result.details["steps"],
-        "best_epoch": result.best_epoch,
-        "loss_delta": delta,
-        "anchor": store.attrs.get("anchor", ""),
-        "store_fingerprint": store.attrs.get("fingerprint", ""),
-        "n_train": len(train),
-        "n_train_sensors": int(np.unique(store.sensor_rows()[at["train"]]).size),
-        "augmentation": recipe["augmentation"],
-        "learning_rate": config.learning_rate,
-        "weight_decay": config.weight_decay,
-    }
-    path = save_multisource(
-        out / "model",
-        result.model,
-        inputs,
-        crop=crop,
-        resolution=store.resolution,
-        low_resolution=store.low_resolution,
-        training=card,
-    )
-    loaded = load_multisource(path, inputs=inputs, crop=crop)
-    predictions = {
-        side: predict_at_sensors(
-            loaded,
-            store,
-            at[side],
-            name=name,
-            config=config,
-            memory_gb=0.0,
-            dataset=validation if side == "validation" else None,
-        )
-        for side in sides
-    }
-    loaded.model.cpu()
-    return MultiSourceRun(name, inputs, loaded, result, predictions, {k: len(v) for k, v in at.items()}, dropped)
-
-
-def _fingerprint(store: SampleStore, at: Mapping[str, np.ndarray], recipe: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps([recipe, store.attrs.get("fingerprint", "")], sort_keys=True).encode())
+    coarse = [channel in inputs.coarse for channel in inputs.channels]
     samples = store.samples
-    for array in (store.labels(), samples["time"].to_numpy().view("int64"), at["train"], at["validation"]):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update("\n".join(samples["sensor_id"].astype(str)).encode())
-    return digest.hexdigest()[:16]
+    return Samples(
+        train=MultiSourceDataset(store, inputs, at["train"], augmentation=augmentation, **options),
+        validation=MultiSourceDataset(store, inputs, at["validation"], **options),
+        channels=inputs.channels,
+        # from stored values to the network's: images of [0, 1] to 2 x - 1, missing 0; coarse products as they are
+        input_scaler=MinMaxScaler(tuple(0.0 if c else 0.5 for c in coarse), (1.0,) * len(coarse), (0.0,) * len(coarse)),
+        target_scaler=MinMaxScaler((0.0,), (1.0,), (0.0,)),
+        sizes={f"{kind}_channels": len(getattr(inputs, kind)) for kind in KINDS},
+        identity={
+            **door,
+            "store": store.attrs.get("fingerprint", ""),
+            "labels": store.labels(),
+            "times": samples["time"].to_numpy().view("int64"),
+            "sensors": "\n".join(samples["sensor_id"].astype(str)),
+            **at,
+        },
+        card={
+            **door,
+            "data": "images and coarse products around in-situ sensors",
+            "synthetic": store.synthetic,
+            "split": split,
+            "anchor": store.attrs.get("anchor", ""),
+            "store_fingerprint": store.attrs.get("fingerprint", ""),
+            "n_train_sensors": int(np.unique(store.sensor_rows()[at["train"]]).size),
+            "dropped": dropped,
+        },
+    )
 
 
-@torch.inference_mode()
-def predict_multisource(model: torch.nn.Module, dataset: MultiSourceDataset, *, config: TrainingConfig) -> np.ndarray:
-    """Estimate soil moisture at a data set's samples.
+def inputs_of(trained: Trained) -> InputSet:
+    """Inputs that a network was trained on.
 
-    Parameters
-    ----------
-    model : MultiSourceNet
-    dataset : MultiSourceDataset
-    config : TrainingConfig
-        Its device and precision.
-
-    Returns
-    -------
-    ndarray of float64, shape (sample,)
-        m3 m-3, cut to [0, 1] as by the authors' released graph.
+    Raises
+    ------
+    FormatError
+        If it is another network's checkpoint, or its sources are scaled in another way now.
     """
-    device = choose_device(config.device)
-    model = model.to(device).eval()
-    kinds = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-    dtype = kinds.get(choose_precision(config.precision, device))
-    parts = []
-    for inputs, _ in validation_loader(dataset, dataclasses.replace(config, devices=1, batch_size=1)):
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            parts.append(model(*(one.to(device) for one in inputs)).float().cpu())
-    return torch.cat(parts).clamp_(0.0, 1.0).double().numpy()
+    card, who = trained.card["training"], "inputs_of"
+    if "inputs" not in card:
+        raise FormatError(who, "the network was not trained on a sample store", got=trained.card["model"])
+    inputs = InputSet.from_dict(card["inputs"])
+    now = {name: list(value) for name, value in inputs.normalisation().items()}
+    if card["normalisation"] != now:
+        changed = [name for name, value in now.items() if card["normalisation"].get(name) != value]
+        raise FormatError(
+            who, "the network was trained on other normalisations", got=changed, next_step="Train it again"
+        )
+    return inputs
 
 
 def predict_at_sensors(
-    loaded: LoadedModel,
-    store: SampleStore,
-    positions: np.ndarray,
-    *,
-    name: str = "",
-    config: TrainingConfig | None = None,
-    memory_gb: float = 2.0,
-    dataset: MultiSourceDataset | None = None,
+    trained: Trained, store: SampleStore, positions: np.ndarray, *, name: str = "", device: str = "auto"
 ) -> pd.DataFrame:
-    """Estimates of a checkpoint at samples of a store: another store than it was trained on, such as one anchored on SMAP.
+    """Estimates of a network at samples of a store: also of another one than it was trained on.
 
     Parameters
     ----------
-    loaded : LoadedModel
-        From `load_multisource`.
+    trained : Trained
+        From `smnb.training.train` or `smnb.training.load`.
     store : SampleStore
     positions : ndarray of int
-        Samples, all with the sources of the checkpoint's inputs (`smnb.papers.batchu2023.data.complete_samples`).
+        Samples, all with the sources of the network's inputs (`complete_samples`).
     name : str
         What the table calls the model.
-    config : TrainingConfig, optional
-        For its device and precision; default the best there are.
-    memory_gb : float
-        Of `smnb.papers.batchu2023.data.MultiSourceDataset`.
-    dataset : MultiSourceDataset, optional
-        These samples, where they are at hand already.
+    device : str
 
     Returns
     -------
     DataFrame
-        As `smnb.papers.batchu2023.prediction_table`.
+        As `prediction_table`; m3 m-3, cut to [0, 1] as by the authors' released graph.
     """
-    config = config or TrainingConfig()
-    if dataset is None:
-        dataset = MultiSourceDataset(
-            store,
-            inputs_of(loaded),
-            positions,
-            crop=loaded.card["training"]["crop"],
-            memory_gb=memory_gb,
-            device=choose_device(config.device),
-        )
-    predicted = predict_multisource(loaded.model, dataset, config=config)
+    crop = trained.card["training"]["crop"]
+    data = MultiSourceDataset(store, inputs_of(trained), positions, crop=crop, memory_gb=0.0)
+    predicted = np.clip(trained.predict(data, device=device, precision="auto"), 0.0, 1.0)
     return prediction_table(store, positions, predicted, model=name or "multi-source network")
+
+
+def predict_sides(
+    trained: Trained,
+    store: SampleStore,
+    *,
+    split: str,
+    name: str = "",
+    sides: Sequence[str] = SIDES[1:],
+    device: str = "auto",
+) -> Sides:
+    """Estimates at the samples of some sides of a split that have every source: those that all networks are scored at."""
+    mask, _ = complete_samples(store)
+    at = {side: side_positions(store, split, side, mask=mask) for side in sides}
+    return {side: predict_at_sensors(trained, store, one, name=name, device=device) for side, one in at.items()}
+
+
+def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.ndarray, *, model: str) -> pd.DataFrame:
+    """One row a sample: ``sensor_id``, ``time``, ``observed``, ``predicted`` and what the store says of the sensor.
+
+    Values are m3 m-3; ``attrs`` has ``model`` and ``synthetic``.
+    """
+    about = store.sensors.iloc[store.sensor_rows()[positions]].reset_index(drop=True)
+    samples = store.samples.iloc[positions]
+    table = pd.DataFrame(
+        {
+            "sensor_id": about["sensor_id"].astype(str),
+            "time": samples["time"].to_numpy(),
+            "observed": samples["soil_moisture"].to_numpy("float64"),
+            "predicted": np.asarray(predicted, "float64"),
+        }
+    )
+    others = [c for c in about.columns if c not in table.columns and not str(c).startswith("split_")]
+    table = pd.concat([table, about[others]], axis=1)
+    table.attrs.update(model=model, synthetic=store.synthetic)
+    return table
+
+
+def product_predictions(store: SampleStore, positions: np.ndarray, product: str) -> pd.DataFrame:
+    """A coarse product as it is, ``SMAP`` or ``GLDAS``, at samples."""
+    known = [name for name, source in PRODUCTS.items() if source in store.sources]
+    if product not in known:
+        raise ParameterError("product_predictions", "the store has no such product", got=product, expected=known)
+    return prediction_table(store, positions, store.read(PRODUCTS[product], positions)[:, 0], model=product)
+
+
+def centre_values(store: SampleStore, inputs: InputSet, positions: np.ndarray, *, chunk: int = 256) -> np.ndarray:
+    """Channels of the inputs at the sensor: the mean of the centre pixels (one, or four), normalised; NaN where missing.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, channel)
+        In the order of ``inputs.channels``.
+    """
+    columns = []
+    for part in (kind for kind in KINDS if getattr(inputs, kind)):
+        found = {}
+        for source, bands in inputs.bands(part).items():
+            if part == "coarse":
+                found[source] = store.read(source, positions, bands)
+                continue
+            cut = 2 - store.side(source) % 2
+            starts = range(0, len(positions), chunk)
+            read = (store.read(source, positions[start : start + chunk], bands, cut) for start in starts)
+            means = [np.ma.masked_invalid(one).mean(axis=(2, 3)).filled(np.nan) for one in read]
+            found[source] = np.concatenate(means)
+        columns.append(stack_channels(inputs, part, found).numpy())
+    return np.concatenate(columns, axis=1).astype("float32")
+
+
+def _seasons(store: SampleStore, positions: np.ndarray) -> np.ndarray:
+    """Season of each sample, 0 (winter) to 3, by the hemisphere where sensors have a latitude."""
+    season = store.samples["time"].dt.month.to_numpy()[positions] % 12 // 3
+    if "lat" in store.sensors:
+        south = store.sensors["lat"].to_numpy("float64")[store.sensor_rows()[positions]] < 0
+        season = (season + 2 * south) % 4
+    return season
+
+
+def climatology_predictions(store: SampleStore, sides: Mapping[str, np.ndarray], *, train: np.ndarray) -> Sides:
+    """The season's soil moisture, a mean over training sensors: nothing is known of the sensor but its hemisphere.
+
+    Each training sensor counts the same in a season that it has readings of. A season without any gets the mean of the others
+    (``attrs["seasons_without_training"]``).
+    """
+    rows = {"season": _seasons(store, train), "sensor": store.sensor_rows()[train], "value": store.labels()[train]}
+    by_sensor = pd.DataFrame(rows).groupby(["season", "sensor"])["value"].mean()
+    by_season = by_sensor.groupby("season").mean().reindex(range(4))
+    empty = int(by_season.isna().sum())
+    by_season = by_season.fillna(by_season.mean()).to_numpy()
+    result = {}
+    for side, positions in sides.items():
+        result[side] = prediction_table(store, positions, by_season[_seasons(store, positions)], model=CLIMATOLOGY)
+        result[side].attrs["seasons_without_training"] = empty
+    return result
+
+
+def references_at_sensors(
+    store: SampleStore, inputs: InputSet, *, split: str, sides: Sequence[str] = SIDES[1:], seed: int = 0
+) -> dict[str, Sides]:
+    """Predictions of everything that needs no network, at the samples that networks are scored at.
+
+    The products as they are, where the store has them; the season's mean; and of the inputs' channels at the sensor
+    (`centre_values`) what `smnb.models.baselines.reference_predictions` makes, tuned on whole training sensors.
+
+    Parameters
+    ----------
+    store : SampleStore
+    inputs : InputSet
+        Of the models of the centre pixel.
+    split : str
+    sides : sequence of str
+    seed : int
+
+    Returns
+    -------
+    dict of str to dict of str to DataFrame
+        By name, then by side.
+    """
+    mask, _ = complete_samples(store)
+    at = {side: side_positions(store, split, side, mask=mask) for side in ("train", *sides)}
+    wanted = {side: at[side] for side in sides}
+    found = {
+        name: {side: product_predictions(store, positions, name) for side, positions in wanted.items()}
+        for name, source in PRODUCTS.items()
+        if source in store.sources
+    }
+    found[CLIMATOLOGY] = climatology_predictions(store, wanted, train=at["train"])
+    everywhere = np.concatenate(list(wanted.values()))
+    predicted = reference_predictions(
+        centre_values(store, inputs, at["train"]),
+        store.labels()[at["train"]],
+        centre_values(store, inputs, everywhere),
+        groups=store.sensor_rows()[at["train"]],
+        rows=REFERENCES[1:],
+        seed=seed,
+    )
+    starts = np.cumsum([len(one) for one in wanted.values()])[:-1]
+    for row, values in predicted.items():
+        name = f"{row[:1].upper()}{row[1:]}, centre pixel"
+        parts = zip(wanted.items(), np.split(values, starts), strict=True)
+        found[name] = {side: prediction_table(store, one, part, model=name) for (side, one), part in parts}
+    return found

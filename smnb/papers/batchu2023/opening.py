@@ -1,28 +1,34 @@
-"""Scenes and readings through the catalog, and the sample store that they are joined to."""
+"""Scenes, readings and the sample store through the catalog, and what figures of samples show."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from smnb.catalog import Catalog
-from smnb.contract import CatalogError, ParameterError
-from smnb.loaders.rasters import SceneIndex
-from smnb.papers.batchu2023.matchup import CATALOG_IDS, build_matchups
-from smnb.papers.batchu2023.store import SampleStore
+from smnb.contract import CatalogError, ParameterError, plain
+from smnb.papers.batchu2023.batches import side_positions
+from smnb.papers.batchu2023.matchups import build_matchups
+from smnb.papers.batchu2023.sources import SOURCES, Source
+from smnb.papers.batchu2023.store import SampleStore, by_name
 
-#: Catalog entry of each source, of the readings, and of the land cover that sensors are stratified by.
-MULTISOURCE_IDS = {**CATALOG_IDS, "insitu": "multisource_ismn", "land_cover": "multisource_landcover"}
-_NO_SCENES = ("insitu", "land_cover")
+if TYPE_CHECKING:
+    from smnb.catalog import Catalog
+    from smnb.loaders.rasters import SceneIndex
+
+#: Catalog entries of the readings, and of the land cover that sensors are stratified by.
+_READINGS, _LAND_COVER = "multisource_ismn", "multisource_landcover"
+#: Every catalog entry that a store is made of.
+MULTISOURCE_IDS = (*(one.catalog_id for one in SOURCES.values()), _READINGS, _LAND_COVER)
 
 
 def open_scenes_of(
-    catalog: Catalog, root: Path | None, sources: Iterable[str] | None = None, *, ids: Mapping[str, str] | None = None
+    catalog: Catalog, root: Path | None, sources: Iterable[Source | str] | None = None
 ) -> dict[str, SceneIndex]:
     """Open the scenes of sources through the catalog.
 
@@ -31,14 +37,8 @@ def open_scenes_of(
     catalog : Catalog
     root : Path, optional
         The archive; default as `smnb.catalog.data_root`.
-    sources : iterable of str, optional
-        Canonical names; default all.
-    ids : mapping of str to str, optional
-        Other catalog entries than those of `MULTISOURCE_IDS`.
-
-    Returns
-    -------
-    dict of str to SceneIndex
+    sources : iterable of Source or str, optional
+        Own sources, and names of the paper's; default all of the paper's.
 
     Raises
     ------
@@ -47,16 +47,8 @@ def open_scenes_of(
     CatalogError
         If an entry or its files are absent.
     """
-    known = {**MULTISOURCE_IDS, **(ids or {})}
-    names = [name for name in known if name not in _NO_SCENES] if sources is None else list(sources)
-    if unknown := [name for name in names if name not in known or name in _NO_SCENES]:
-        raise ParameterError(
-            "open_scenes_of",
-            "unknown sources",
-            got=unknown,
-            expected=[name for name in known if name not in _NO_SCENES],
-        )
-    return {name: catalog.open(known[name], root) for name in names}
+    wanted = by_name("open_scenes_of", SOURCES if sources is None else sources)
+    return {name: catalog.open(one.catalog_id, root) for name, one in wanted.items()}
 
 
 def open_matchups(
@@ -65,7 +57,7 @@ def open_matchups(
     out: str | os.PathLike[str],
     *,
     store: str = "",
-    ids: Mapping[str, str] | None = None,
+    sources: Iterable[Source | str] | None = None,
     optional: Iterable[str] = ("modis_lai",),
     **options: Any,
 ) -> SampleStore:
@@ -73,44 +65,36 @@ def open_matchups(
 
     Parameters
     ----------
-    catalog, root
+    catalog, root, sources
         As `open_scenes_of`.
     out : path-like
         ``name.zarr``.
     store : str
         An existing store to open instead.
-    ids : mapping of str to str, optional
-        Other catalog entries than those of `MULTISOURCE_IDS`.
     optional : iterable of str
         Sources that a sample may lack.
     **options
-        Of `smnb.papers.batchu2023.matchup.build_matchups`: ``anchor``, ``crop``, ``workers``, …
-
-    Returns
-    -------
-    SampleStore
+        Of `build_matchups`: ``anchor``, ``crop``, ``workers``, …
     """
     if store:
-        return SampleStore.open(store)
-    known = {**MULTISOURCE_IDS, **(ids or {})}
-    land_cover = _land_cover(catalog, known["land_cover"], root)
-    scenes = open_scenes_of(catalog, root, ids=ids)
-    readings = catalog.open(known["insitu"], root)
-    result = build_matchups(
-        readings,
+        return SampleStore(store)
+    wanted = list(SOURCES if sources is None else sources)
+    scenes = open_scenes_of(catalog, root, wanted)
+    return build_matchups(
+        catalog.open(_READINGS, root),
         scenes,
         out=out,
+        sources=[one for one in wanted if isinstance(one, Source)],
         optional=[name for name in optional if name in scenes],
-        land_cover=land_cover,
+        land_cover=_land_cover(catalog, root),
         **options,
-    )
-    return result.store
+    ).store
 
 
-def _land_cover(catalog: Catalog, entry: str, root: Path | None) -> Path | None:
+def _land_cover(catalog: Catalog, root: Path | None) -> Path | None:
     """The land-cover raster where the archive has one file of it; else sensors are stratified by the readings' archive."""
     try:
-        files = list(catalog.resolve(entry, root))
+        files = list(catalog.resolve(_LAND_COVER, root))
     except CatalogError:
         return None
     return files[0] if len(files) == 1 else None
@@ -123,10 +107,65 @@ def matchup_counts(store: SampleStore) -> pd.Series:
         found: dict[str, Any] = {}
         for name, value in counts.items():
             label = f"{path} / {name}" if path else str(name)
-            if isinstance(value, Mapping):
-                found.update(flat(value, label))
-            elif isinstance(value, int | float | str | np.integer) and value != 0:
-                found[label] = value
+            found |= flat(value, label) if isinstance(value, Mapping) else {label: value} if value != 0 else {}
         return found
 
     return pd.Series(flat(store.attrs.get("counts", {})), name="count", dtype=object)
+
+
+def folder_name(name: str) -> str:
+    """Name of a row of a table as the name of a folder.
+
+    Examples
+    --------
+    >>> folder_name("Sentinel-1 + DEM + SMAP")
+    'sentinel_1_dem_smap'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def spread_samples(store: SampleStore, number: int = 6, *, split: str = "sensor", side: str = "test") -> np.ndarray:
+    """Samples of as many sensors as there are, from wet to dry: positions.
+
+    One sample is taken of each of `number` equal parts of the side's readings, from a sensor that was not taken before where
+    there is one.
+
+    Raises
+    ------
+    ParameterError
+        If `number` is not positive, or the store has no such side.
+    """
+    if number < 1:
+        raise ParameterError("spread_samples", "number", got=number, expected=plain("at least 1"))
+    positions = side_positions(store, split, side)
+    order = positions[np.argsort(-store.labels()[positions], kind="stable")]
+    rows, taken, chosen = store.sensor_rows(), set(), []
+    for part in np.array_split(order, min(number, len(order))):
+        middle = part[np.argsort(np.abs(np.arange(len(part)) - len(part) // 2), kind="stable")]
+        new = next((one for one in middle if rows[one] not in taken), middle[0])
+        taken.add(rows[new])
+        chosen.append(int(new))
+    return np.array(chosen)
+
+
+def sample_images(store: SampleStore, positions: Sequence[int]) -> dict[str, list[np.ndarray]]:
+    """Images of samples: natural colours, VV (dB), VH (dB), and soil as sand, silt and clay in red, green and blue.
+
+    Returns
+    -------
+    dict of str to list of ndarray
+        By reading and date, as `smnb.plots.image_rows` takes them; columns of sources that the store lacks are left out.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    for position in positions:
+        one, sample, images = np.array([position]), store.samples.iloc[position], []
+        if "sentinel2" in store.sources:
+            images.append(np.moveaxis(store.read("sentinel2", one, ("B4", "B3", "B2"))[0], 0, 2))
+        if "sentinel1" in store.sources:
+            radar = store.read("sentinel1", one, ("VV", "VH"))[0]
+            images += [SOURCES["sentinel1"].denormalise(b, v) for b, v in zip(("VV", "VH"), radar, strict=True)]
+        if "soilgrids" in store.sources:
+            soil = store.read("soilgrids", one, ("sand", "silt", "clay"))[0]
+            images.append(np.moveaxis((soil * 1.6).clip(0.0, 1.0), 0, 2))  # equal parts are a light grey
+        rows[f"{sample['soil_moisture']:.3f} m³ m⁻³\n{sample['time']:%Y-%m-%d}"] = images
+    return rows

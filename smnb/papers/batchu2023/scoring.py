@@ -1,25 +1,31 @@
-"""Scores by sensor, the results table like the paper's Table 9, and paired differences."""
+"""Results like the paper's Table 9, paired differences, and scores by sensor network beside the published works."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
-from smnb.contract import ParameterError
+from smnb.contract import ContractError, ParameterError
 from smnb.metrics import MIN_OBS, compare, interval_text, metric
-from smnb.sensors import score_sensors, summary_rows
+from smnb.papers.batchu2023.inputs import PRODUCTS
+from smnb.papers.tables import published
+from smnb.sensors import score_sensors, stratify, summary_rows
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
+_ENDS = ("", "_low", "_high")
+#: The paper's table by sensor network of each score.
+_NETWORK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}
 #: Predictions by side, by experiment.
 Experiments = Mapping[str, Mapping[str, pd.DataFrame]]
 
 
-def _labels(scores: pd.DataFrame, clusters: str | None, who: str) -> str | None:
-    if clusters is not None and clusters not in scores:
-        raise ParameterError(who, "the sensor table has no such column", got=clusters, expected=list(map(str, scores)))
-    return clusters
+def _column(who: str, scores: pd.DataFrame, name: str | None) -> pd.Series | None:
+    """A column of the sensors by id, to draw again."""
+    if name is not None and name not in scores:
+        raise ParameterError(who, "the sensor table has no such column", got=name, expected=list(map(str, scores)))
+    return None if name is None else scores.set_index("sensor_id")[name]
 
 
 def results_table(
@@ -30,7 +36,7 @@ def results_table(
     Parameters
     ----------
     experiments : mapping of str to mapping of str to DataFrame
-        Predictions by experiment and side: ``{"Sentinel-1 + DEM": run.predictions, **reference_predictions(…)}``.
+        Predictions by experiment and side, as `predict_sides` and `reference_predictions` give them.
     min_obs : int
         Sensors with fewer samples have no score.
     clusters : str, optional
@@ -45,36 +51,28 @@ def results_table(
         ``<side>_n_sensors`` (with a score) and ``<side>_n`` (their samples). ``<side>_<score>`` are what
         `smnb.papers.tables.compare_with` takes.
     """
-    rows = {}
+    rows: dict[str, dict[str, float]] = {}
     for name, sides in experiments.items():
-        row: dict[str, float] = {}
+        row = rows[name] = {}
         for side, table in sides.items():
             scores = score_sensors(table, min_obs=min_obs)
-            cluster = _labels(scores, clusters, "results_table")
-            mean = summary_rows(table, scores, intervals=True, clusters=cluster, n_boot=n_boot, seed=seed).iloc[0]
+            _column("results_table", scores, clusters)
+            mean = summary_rows(table, scores, intervals=True, clusters=clusters, n_boot=n_boot, seed=seed).iloc[0]
             for score in SCORES:
-                short = metric(score).short
-                for end in ("", "_low", "_high"):
-                    row[f"{side}_{short}{end}"] = mean.get(f"{score}{end}", float("nan"))
-            row[f"{side}_n_sensors"], row[f"{side}_n"] = mean["n_sensors"], mean["n"]
-        rows[name] = row
+                row |= {f"{side}_{metric(score).short}{end}": mean.get(f"{score}{end}", float("nan")) for end in _ENDS}
+            row |= {f"{side}_n_sensors": mean["n_sensors"], f"{side}_n": mean["n"]}
     result = pd.DataFrame.from_dict(rows, orient="index").rename_axis("experiment")
     counts = [name for name in result.columns if name.endswith(("_n_sensors", "_n"))]
     result[counts] = result[counts].astype("Int64")
-    result.attrs["synthetic"] = any(
-        table.attrs.get("synthetic", False) for sides in experiments.values() for table in sides.values()
-    )
+    tables = [table for sides in experiments.values() for table in sides.values()]
+    result.attrs["synthetic"] = any(table.attrs.get("synthetic", False) for table in tables)
     return result
 
 
-def printed_results(results: pd.DataFrame, *, intervals: bool = True) -> pd.DataFrame:
+def printed_results(results: pd.DataFrame) -> pd.DataFrame:
     """A results table as text, "0.054 [0.051, 0.058]": a row an experiment, a column a side and score."""
     columns = [name for name in results.columns if f"{name}_low" in results.columns]
-
-    def text(row: pd.Series, name: str) -> str:
-        return interval_text(*(row[f"{name}{end}"] for end in (("", "_low", "_high") if intervals else ("",))))
-
-    shown = {name: [text(row, name) for _, row in results.iterrows()] for name in columns}
+    shown = {n: [interval_text(*(row[f"{n}{end}"] for end in _ENDS)) for _, row in results.iterrows()] for n in columns}
     return pd.DataFrame(shown, index=results.index)
 
 
@@ -83,7 +81,6 @@ def paired_differences(
     reference: str,
     *,
     side: str = "validation",
-    metrics: Sequence[str] = SCORES[:3],
     min_obs: int = MIN_OBS,
     clusters: str | None = None,
     n_boot: int = 1000,
@@ -94,9 +91,9 @@ def paired_differences(
     Returns
     -------
     DataFrame
-        One row an experiment and metric: ``experiment``, ``reference``, ``metric``, ``value``, ``reference_value``,
-        ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the reference's value;
-        positive is better, as the paper prints it), ``n_sensors``, ``sentence``.
+        One row an experiment and metric (ubrmse, rmse, r): ``experiment``, ``reference``, ``metric``, ``value``,
+        ``reference_value``, ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the
+        reference's value; positive is better, as the paper prints it), ``n_sensors``, ``sentence``.
 
     Raises
     ------
@@ -104,36 +101,25 @@ def paired_differences(
         If there is no such reference or column.
     """
     who = "paired_differences"
-    if reference not in experiments:
-        raise ParameterError(who, "there is no such experiment", got=reference, expected=list(experiments))
+    if side not in experiments.get(reference, {}):
+        known = [name for name, sides in experiments.items() if side in sides]
+        raise ParameterError(who, f"there is no such experiment on side {side!r}", got=reference, expected=known)
     scores = {name: score_sensors(sides[side], min_obs=min_obs) for name, sides in experiments.items() if side in sides}
-    if reference not in scores:
-        raise ParameterError(
-            who, f"the reference has no predictions on side {side!r}", got=list(experiments[reference])
-        )
     labels = None
     if clusters is not None:
-        column = _labels(scores[reference], clusters, who)
-        labels = pd.concat([one.set_index("sensor_id")[column] for one in scores.values()])
+        labels = pd.concat([_column(who, one, clusters) for one in scores.values()])
         labels = labels[~labels.index.duplicated()]
     rows = []
     for name in (one for one in scores if one != reference):
-        for score in metrics:
-            found = compare(
-                scores[name],
-                scores[reference],
-                score,
-                names=(name, reference),
-                clusters=labels,
-                n_boot=n_boot,
-                seed=seed,
-            )
-            better = 1.0 if metric(score).better == "high" else -1.0
+        for score in map(metric, SCORES[:3]):
+            options = {"clusters": labels, "n_boot": n_boot, "seed": seed}
+            found = compare(scores[name], scores[reference], score, names=(name, reference), **options)
+            better = 1.0 if score.better == "high" else -1.0
             rows.append(
                 {
                     "experiment": name,
                     "reference": reference,
-                    "metric": metric(score).short,
+                    "metric": score.short,
                     "value": found.a_value,
                     "reference_value": found.b_value,
                     "difference": found.difference.value,
@@ -145,3 +131,90 @@ def paired_differences(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def network_scores(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    min_obs: int = MIN_OBS,
+    clusters: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean R and ubRMSE of each model by sensor network, with intervals.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        Predictions by model, with a column ``network``.
+    min_obs : int
+        Sensors with fewer pairs get no score.
+    clusters, n_boot, seed
+        As `smnb.sensors.stratify`.
+
+    Returns
+    -------
+    DataFrame
+        One row a model and network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with
+        ``_low`` and ``_high`` (95 %; none for fewer than five sensors).
+
+    Raises
+    ------
+    ContractError
+        If a table does not say of which network its sensors are.
+    """
+    parts = []
+    for model, table in tables.items():
+        if "network" not in table:
+            what = f"predictions of {model!r} have no column 'network'"
+            raise ContractError("network_scores", what, got=list(map(str, table)))
+        options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
+        found = stratify(score_sensors(table, min_obs=min_obs), "network", **options)
+        parts.append(found.drop(columns=["label", "few"]).assign(model=model))
+    result = pd.concat(parts, ignore_index=True)
+    return result[["model", *(name for name in result.columns if name != "model")]]
+
+
+def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataFrame:
+    """One score by network, of a run and of the published works, as text.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `network_scores`.
+    score : {"pearson_r", "ubrmse"}
+    model : str
+        Which of its models stands against the paper's network; SMAP and GLDAS stand against the paper's own.
+
+    Returns
+    -------
+    DataFrame
+        By network: this run's columns ("0.68 [0.61, 0.74] (12)": value, interval, sensors with a score), then the paper's. "?"
+        marks a number that the paper has but whose column is not certain; ``attrs["caveats"]`` says why.
+
+    Raises
+    ------
+    ParameterError
+        On an unknown score or model.
+    """
+    who, models = "networks_beside", sorted(set(scores["model"]))
+    if score not in _NETWORK_TABLES:
+        raise ParameterError(who, "the paper has no such table", got=score, expected=list(_NETWORK_TABLES))
+    if model not in models:
+        raise ParameterError(who, "the run has no such model", got=model, expected=models)
+    table = published("batchu2023", _NETWORK_TABLES[score])
+    run = {}
+    for name in (one for one in (model, *PRODUCTS) if one in models):
+        own = scores[scores["model"] == name].set_index("network")
+        texts = [interval_text(*(row.get(f"{score}{end}") for end in _ENDS)) for _, row in own.iterrows()]
+        said = [text and f"{text} ({n})" for text, n in zip(texts, own["n_scored"], strict=True)]
+        run[f"{name}, run"] = pd.Series(said, own.index.astype(str))
+    order = list(table.rows) + sorted(set(scores["network"].astype(str)) - set(table.rows))
+    paper = table.frame().map(lambda value: "" if pd.isna(value) else f"{value:g}").reindex(order)
+    for row, column in table.omitted:
+        paper.loc[row, column] = "?"
+    paper.columns = [f"{name}, paper" if name in ("Ours", *PRODUCTS) else name for name in paper.columns]
+    result = pd.concat([pd.DataFrame(run).reindex(order), paper], axis=1).fillna("")
+    result = result[(result != "").any(axis=1)].rename_axis("network")
+    result.attrs["caveats"] = table.caveats
+    return result

@@ -12,7 +12,7 @@ import xarray as xr
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, check_dataset, count_masked, is_synthetic, plain
 from smnb.grids import koppen, regrid_bilinear
-from smnb.loaders.amsre import composite, mask_outliers
+from smnb.loaders.amsre_days import average_passes, mask_outliers
 from smnb.loaders.ecmwf import daily_mean
 from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
 from smnb.papers.hu2018_amsre.patches import PatchIndex, draw_patches, eligible_centres
@@ -70,7 +70,7 @@ def open_task(
     inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
     target = catalog.open("era_interim_swvl1", root, start=start, end=end)
     return amsre_task(
-        composite(mask_outliers(inputs), days=composite_days),
+        average_passes(mask_outliers(inputs), days=composite_days),
         daily_mean(target),
         n_train=n_train,
         n_validation=n_validation,

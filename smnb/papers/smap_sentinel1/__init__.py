@@ -1,5 +1,35 @@
-"""Tsagkatakis, Moghaddam and Tsakalides: SMAP and Sentinel-1 fused at 1 km."""
+"""Tsagkatakis, Moghaddam and Tsakalides: SMAP and Sentinel-1 fused at 1 km.
 
-from smnb.papers.smap_sentinel1.places import PLACES
+`open_fusion_scenes` reads an archive and `FusionSamples` cuts patches; `split_sensors` or `leave_scenes_out` decide who trains;
+`fusion_training` is what `smnb.training.train` takes; `fusion_estimates` and the scores compare with the products.
+"""
 
-__all__ = ["PLACES"]
+from smnb.papers.smap_sentinel1.batches import fusion_training
+from smnb.papers.smap_sentinel1.experiment import (
+    INPUT_NAMES,
+    PRODUCT,
+    fusion_estimates,
+    patch_fields,
+    score_at_sensors,
+    score_everywhere,
+)
+from smnb.papers.smap_sentinel1.opening import FUSION_IDS, PLACES, open_fusion_scenes, parse_places
+from smnb.papers.smap_sentinel1.samples import FusionSamples
+from smnb.papers.smap_sentinel1.splitting import leave_scenes_out, split_sensors
+
+__all__ = [
+    "FUSION_IDS",
+    "INPUT_NAMES",
+    "PLACES",
+    "PRODUCT",
+    "FusionSamples",
+    "fusion_estimates",
+    "fusion_training",
+    "leave_scenes_out",
+    "open_fusion_scenes",
+    "parse_places",
+    "patch_fields",
+    "score_at_sensors",
+    "score_everywhere",
+    "split_sensors",
+]

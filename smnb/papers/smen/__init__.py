@@ -1,5 +1,23 @@
-"""Tsagkatakis, Moghaddam and Tsakalides: SMEN, SMAP from 36 km to 3 km."""
+"""Tsagkatakis, Moghaddam and Tsakalides: SMEN, SMAP from 36 km to 3 km.
 
-from smnb.papers.smen.places import REGIONS, window_around
+`open_places` reads an archive, `smen_samples` is what `smnb.training.train` takes, `score_place` estimates and scores;
+`downscale_baselines`, `add_level` and `score_images` are its parts.
+"""
 
-__all__ = ["REGIONS", "window_around"]
+from smnb.papers.smen.experiment import add_level, downscale_baselines, score_images, score_place, smen_samples
+from smnb.papers.smen.opening import REGIONS, SOURCES, Place, open_places, window_around
+from smnb.papers.smen.sequences import ImageSequences
+
+__all__ = [
+    "REGIONS",
+    "SOURCES",
+    "ImageSequences",
+    "Place",
+    "add_level",
+    "downscale_baselines",
+    "open_places",
+    "score_images",
+    "score_place",
+    "smen_samples",
+    "window_around",
+]

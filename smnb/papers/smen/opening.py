@@ -10,18 +10,24 @@ import numpy as np
 import xarray as xr
 
 from smnb.catalog import Catalog
-from smnb.contract import CatalogError, ContractError, ParameterError, plain
-from smnb.grids import M09, M36, EaseWindow, ease_block_mean
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
-from smnb.papers.smen.places import REGIONS, window_around
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
-COARSE_ID, FINE_ID, POINTS_ID, TRUTH_ID = "smap_l3", "smap_s1_l2", "smap_l3_e_points", "sandbox_smap_truth"
-
+FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
 #: Catalog entries that each source reads.
 SOURCES = {"regions": (FINE_ID, COARSE_ID, TRUTH_ID), "points": (POINTS_ID,)}
+#: The paper's three regions: title, and latitude and longitude of the city, degrees.
+REGIONS: dict[str, tuple[str, float, float]] = {
+    "oklahoma_city": ("Oklahoma City", 35.47, -97.52),
+    "tucson": ("Tucson", 32.22, -110.97),
+    "geneva": ("Geneva", 46.20, 6.15),
+}
 #: Training and test images of the paper's Table 1.
 PAPER_IMAGES = {"oklahoma_city": (80, 50), "tucson": (30, 10), "geneva": (60, 30)}
+#: Cells of 3 km along a side of a region, and of a 36 km cell.
+_CELLS, _COARSE = 100, 12
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,36 @@ class Place:
         """How many training scenes there are before the first test scene."""
         return int(self.split.test[0]) - self.sequences.history
 
-    def with_size(self, n_train: int) -> SequenceSplit:
-        """Return the split with another number of training scenes, the test scenes unchanged."""
+    def with_size(self, n_train: int) -> Place:
+        """Return the place with another number of training scenes, the test scenes unchanged."""
         last = int(self.split.test[0])
-        return replace(self.split, train=np.arange(last - n_train, last))
+        return replace(self, split=replace(self.split, train=np.arange(last - n_train, last)))
+
+
+def window_around(lat: float, lon: float) -> EaseWindow:
+    """100 x 100 cells of 3 km, a place near their middle.
+
+    They begin at an edge of a 36 km cell in both directions: 8 x 8 whole coarse cells, and a third of a ninth row and column.
+
+    Parameters
+    ----------
+    lat, lon : float
+        Degrees.
+
+    Examples
+    --------
+    >>> window_around(46.20, 6.15)
+    EaseWindow(M03, rows 624:724, cols 5928:6028)
+    """
+    row, col = (_COARSE * round((int(index) - _CELLS / 2) / _COARSE) for index in M03.rowcol(lat, lon))
+    return EaseWindow(M03, row, row + _CELLS, col, col + _CELLS)
 
 
 def open_places(
     source: str,
     catalog: Catalog,
     root: Path,
-    regions: Sequence[str],
+    regions: Sequence[str] = tuple(REGIONS),
     *,
     history: int = 4,
     first_test: str = "",
@@ -66,116 +91,47 @@ def open_places(
         are out of sample in time and in space.
     catalog, root
     regions : sequence of str
-        Keys of `region_titles`; ignored for points.
+        Keys of `REGIONS`; ignored for points.
     history : int
+        Past scenes a sample takes.
     first_test : str
         ISO date; "" means 2018-01-01 for regions, and the last quarter of the scenes for points.
     n_train, n_test : int
         Scenes a region; 0 means the paper's numbers (`PAPER_IMAGES`), or all for points.
     composite_days, held_out
         Of points: `points_sequences`, `held_out_block`.
-
-    Returns
-    -------
-    dict of str to Place
     """
     if source not in SOURCES:
         raise ParameterError("open_places", "unknown source", got=source, expected=sorted(SOURCES))
     if source == "points":
         sequences = points_sequences(catalog, root, days=composite_days, history=history)
         cut = first_test or sequences.day(sequences.time.size - max(3, sequences.time.size // 4))
-        block = held_out_block(sequences, held_out)
-        return {sequences.name: Place(sequences, sequences.split(cut), block)}
+        return {sequences.name: Place(sequences, sequences.split(cut), held_out_block(sequences, held_out))}
     unknown = sorted(set(regions) - set(REGIONS))
     if unknown or not regions:
         raise ParameterError("open_places", "unknown regions, or none", got=list(regions), expected=sorted(REGIONS))
     places = {}
     for region in regions:
-        sequences = region_sequences(catalog, root, region, history=history, truth=_is_there(catalog, TRUTH_ID, root))
+        sequences = _region_sequences(catalog, root, region, history)
         paper_train, paper_test = PAPER_IMAGES[region]
         split = sequences.split(first_test or "2018-01-01", n_train=n_train or paper_train, n_test=n_test or paper_test)
         places[region] = Place(sequences, split)
     return places
 
 
-def _is_there(catalog: Catalog, catalog_id: str, root: Path) -> bool:
-    try:
-        return bool(catalog.resolve(catalog_id, root))
-    except CatalogError:
-        return False
-
-
-def region_titles() -> dict[str, str]:
-    """Names and titles of the paper's three regions."""
-    return {name: title for name, (title, *_) in REGIONS.items()}
-
-
-def region_sequences(
-    catalog: Catalog,
-    root: Path,
-    region: str,
-    *,
-    start: str | None = None,
-    end: str | None = None,
-    history: int = 4,
-    window: str = "36h",
-    flag_policy: str = "retrieved",
-    truth: bool = False,
-) -> ImageSequences:
-    """Make the samples of one of the paper's regions: 100 x 100 cells of 3 km around a city.
-
-    Parameters
-    ----------
-    catalog : Catalog
-        Its entries `FINE_ID` (SPL2SMAP_S, 3 km) and `COARSE_ID` (SPL3SMP, 36 km, morning and evening) are read.
-    root : Path
-        The archive.
-    region : str
-        A key of `region_titles`.
-    start, end : str, optional
-        First and last day; default all.
-    history : int
-        Past scenes a sample takes.
-    window : str
-        How far in time a coarse value may be from a scene.
-    flag_policy : str
-        Which retrievals of either product to keep, as in `smnb.loaders.smap`.
-    truth : bool
-        Add the sandbox's hidden truth.
-
-    Returns
-    -------
-    ImageSequences
-    """
-    title, *place = REGIONS[region]
-    fine_window = window_around(*place)
-    coarse_window = fine_window.covering(M36)
-    period = {"start": start or None, "end": end or None}
-    fine = catalog.open(
-        FINE_ID,
-        root,
-        region=fine_window,
-        resolution="3km",
-        variables=["soil_moisture"],
-        flag_policy=flag_policy,
-        **period,
-    )
-    coarse = catalog.open(
-        COARSE_ID,
-        root,
-        region=coarse_window,
-        overpass="both",
-        variables=["soil_moisture"],
-        flag_policy=flag_policy,
-        **period,
-    )
-    both = _overpasses_in_order(coarse["soil_moisture"])
+def _region_sequences(catalog: Catalog, root: Path, region: str, history: int) -> ImageSequences:
+    """Samples of one of the paper's regions, with the hidden truth where the archive is the sandbox."""
+    title, *city = REGIONS[region]
+    window = window_around(*city)
+    options = {"variables": ["soil_moisture"], "flag_policy": "retrieved"}
+    fine = catalog.open(FINE_ID, root, region=window, resolution="3km", **options)
+    coarse = catalog.open(COARSE_ID, root, region=window.covering(M36), overpass="both", **options)
     image = fine["soil_moisture"]
     image.attrs["synthetic"] = fine.attrs["synthetic"]
-    sequences = ImageSequences.from_products(image, both, name=region, title=title, history=history, window=window)
-    if truth:
-        hidden = catalog.open(TRUTH_ID, root, region=region)
-        sequences = sequences.with_truth(hidden["soil_moisture"])
+    both = _overpasses_in_order(coarse["soil_moisture"])
+    sequences = ImageSequences.from_products(image, both, name=region, title=title, history=history)
+    if catalog.holds(TRUTH_ID, root):
+        sequences = sequences.with_truth(catalog.open(TRUTH_ID, root, region=region)["soil_moisture"])
     return sequences
 
 
@@ -190,9 +146,7 @@ def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:
     return xr.concat(parts, "time").sortby("time")
 
 
-def points_sequences(
-    catalog: Catalog, root: Path, *, days: int = 2, history: int = 4, title: str = "Western Australia, SMAP 9 km"
-) -> ImageSequences:
+def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: int = 4) -> ImageSequences:
     """Make samples of the real 9 km fields: composites, and their own 36 km block means as the coarse images.
 
     The fine window is cut to whole 36 km cells, so that a block mean is that of its whole cell.
@@ -205,29 +159,26 @@ def points_sequences(
         Length of a composite, 1 to 3 days.
     history : int
         Past composites a sample takes.
-    title : str
-
-    Returns
-    -------
-    ImageSequences
     """
     dataset = composite(catalog.open(POINTS_ID, root), days)
     window = EaseWindow.from_dataset(dataset)
-    factor = 4  # 9 km cells along a side of a 36 km cell
+    factor = M09.cells_across(M36)
     rows = [-(-window.row_start // factor) * factor, window.row_stop // factor * factor]
     cols = [-(-window.col_start // factor) * factor, window.col_stop // factor * factor]
     if rows[0] >= rows[1] or cols[0] >= cols[1]:
         raise ContractError(
             "points_sequences", "the points cover no whole 36 km cell", got=window, expected=plain("some")
         )
-    inner = EaseWindow(M09, *rows, *cols)
-    fine = dataset["soil_moisture"].isel(
-        y=slice(inner.row_start - window.row_start, inner.row_stop - window.row_start),
-        x=slice(inner.col_start - window.col_start, inner.col_stop - window.col_start),
-    )
+    y, x = window.slices_of(EaseWindow(M09, *rows, *cols))
+    fine = dataset["soil_moisture"].isel(y=y, x=x)
     fine.attrs["synthetic"] = dataset.attrs["synthetic"]
     return ImageSequences.from_products(
-        fine, ease_block_mean(fine, M36), name="western_australia", title=title, history=history, window="0h"
+        fine,
+        ease_block_mean(fine, M36),
+        name="western_australia",
+        title="Western Australia, SMAP 9 km",
+        history=history,
+        window_hours=0,
     )
 
 
@@ -252,10 +203,8 @@ def held_out_block(sequences: ImageSequences, side: str = "east", share: float =
         "north": np.s_[: round(rows * share)],
         "south": np.s_[rows - round(rows * share) :],
     }
-    if side not in known or not 0.0 < share < 1.0:
-        raise ParameterError(
-            "held_out_block", "no such part", got=(side, share), expected=(sorted(known), plain("0..1"))
-        )
+    if side not in known:
+        raise ParameterError("held_out_block", "no such part", got=side, expected=sorted(known))
     block = np.zeros((rows, cols), dtype=bool)
     block[known[side]] = True
     return block

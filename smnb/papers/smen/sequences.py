@@ -13,48 +13,19 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 
-from smnb.contract import ContractError, ParameterError, is_synthetic, plain
+from smnb.contract import ContractError, is_synthetic, plain
 from smnb.grids import EaseWindow, ease_refine
+from smnb.grids.in_time import match_nearest_in_time
 from smnb.training.batches import BatchDataset
 from smnb.training.scaling import MinMaxScaler
 
 #: m3 m-3; the wet end of the scale of coarse images.
 WETTEST = 0.6
-
-
-def match_nearest_in_time(
-    values: np.ndarray, times: np.ndarray, wanted: np.ndarray, window: np.timedelta64
-) -> np.ndarray:
-    """For each wanted time and pixel, the valid value nearest in time within `window`; the earlier one of two as near.
-
-    Parameters
-    ----------
-    values : ndarray, shape (time, row, col)
-        NaN where missing.
-    times : ndarray of datetime64, shape (time,)
-        Increasing.
-    wanted : ndarray of datetime64, shape (scene,)
-    window : timedelta64
-
-    Returns
-    -------
-    ndarray, shape (scene, row, col)
-        NaN where no valid value is within the window.
-    """
-    matched = np.full((wanted.size, *values.shape[1:]), np.nan, dtype="float32")
-    for scene, moment in enumerate(wanted):
-        distance = np.abs(times - moment)
-        near = np.flatnonzero(distance <= window)
-        for one in near[np.argsort(distance[near], kind="stable")]:
-            empty = np.isnan(matched[scene])
-            if not empty.any():
-                break
-            matched[scene][empty] = values[one][empty]
-    return matched
+#: Least share of a scene's pixels with a coarse, and with a fine value; other scenes are dropped.
+_LEAST_COARSE, _LEAST_FINE = 0.5, 0.05
 
 
 def fill_forward(images: np.ndarray) -> np.ndarray:
@@ -89,12 +60,14 @@ class ImageSequences:
         Coarse soil moisture nearest in time on the fine grid, m3 m-3, without gaps.
     fine : ndarray, shape (scene, row, col)
         The fine product, m3 m-3, NaN where missing.
+    interpolated : ndarray, shape (scene, row, col)
+        The same coarse soil moisture, bilinear between cell centres: a baseline.
     coords : dict
         Coordinates of the fine grid, for maps.
     history : int
         Number of past residuals a sample takes.
-    interpolated : ndarray, shape (scene, row, col)
-        The same coarse soil moisture, bilinear between cell centres: a baseline.
+    truth : ndarray, shape (scene, row, col), optional
+        Of a simulation, m3 m-3.
     notes : dict
         What was dropped and filled, by reason.
     """
@@ -120,11 +93,12 @@ class ImageSequences:
         name: str,
         title: str,
         history: int = 4,
-        window: str = "36h",
-        min_coarse: float = 0.5,
-        min_fine: float = 0.05,
+        window_hours: int = 36,
     ) -> ImageSequences:
         """Match a fine and a coarse product of one region on nested EASE-Grid 2.0 grids.
+
+        A scene with less than half of its pixels' coarse values, or less than a twentieth of its own, is dropped; in others
+        the coarse gaps take the mean of the image's coarse values.
 
         Parameters
         ----------
@@ -134,17 +108,8 @@ class ImageSequences:
             Coarse soil moisture on a coarser nested grid whose window covers the fine one.
         name, title : str
         history : int
-        window : str
+        window_hours : int
             How far in time a coarse value may be from a scene.
-        min_coarse : float
-            A scene of whose pixels fewer than this share have a coarse value is dropped; in others the gaps take the
-            mean of the image's coarse values.
-        min_fine : float
-            A scene of whose pixels fewer than this share are valid is dropped.
-
-        Returns
-        -------
-        ImageSequences
 
         Raises
         ------
@@ -153,71 +118,55 @@ class ImageSequences:
         """
         who = f"ImageSequences({name})"
         fine, coarse = fine.load(), coarse.load()
-        fine_window, coarse_window = (
-            EaseWindow.from_dataset(part.to_dataset(name="soil_moisture")) for part in (fine, coarse)
-        )
-        needed = fine_window.covering(coarse_window.grid)
-        if not (
-            coarse_window.row_start <= needed.row_start
-            and needed.row_stop <= coarse_window.row_stop
-            and coarse_window.col_start <= needed.col_start
-            and needed.col_stop <= coarse_window.col_stop
-        ):
+        inner, outer = (EaseWindow.from_dataset(part) for part in (fine, coarse))
+        needed = inner.covering(outer.grid)
+        if outer.slices_of(needed) is None:
             raise ContractError(
                 who,
                 "the coarse product does not cover the fine one",
-                got=coarse_window,
+                got=outer,
                 expected=needed,
                 next_step="Open the coarse product for a larger region",
             )
-        fine_time, coarse_time = (part["time"].values.astype("datetime64[ns]") for part in (fine, coarse))
-        matched = match_nearest_in_time(
-            np.asarray(coarse.values, "float32"), coarse_time, fine_time, _timedelta(who, window)
-        )
         values = np.asarray(fine.values, "float32")
+        fine_time, coarse_time = (part["time"].values.astype("datetime64[ns]") for part in (fine, coarse))
+        window = np.timedelta64(window_hours, "h")
+        matched = match_nearest_in_time(np.asarray(coarse.values, "float32"), coarse_time, fine_time, window)
         stack = xr.DataArray(
             matched,
             {**{k: coarse.coords[k] for k in coarse.coords if k != "time"}, "time": fine_time},
             ("time", "y", "x"),
             "soil_moisture",
         )
-        grid = fine_window.grid
-        rows, cols = (
-            slice(start - whole, start - whole + size)
-            for start, whole, size in zip(
-                (fine_window.row_start, fine_window.col_start),
-                (coarse_window.on(grid).row_start, coarse_window.on(grid).col_start),
-                fine_window.shape,
-                strict=True,
-            )
+        rows, cols = outer.on(inner.grid).slices_of(inner)
+        blocks, smooth = (
+            ease_refine(stack, inner.grid, method=m).values[:, rows, cols] for m in ("nearest", "bilinear")
         )
-        blocks, smooth = (ease_refine(stack, grid, method=m).values[:, rows, cols] for m in ("nearest", "bilinear"))
-        seen_coarse = np.isfinite(blocks).mean((1, 2))
-        seen_fine = np.isfinite(values).mean((1, 2))
-        keep = (seen_coarse >= min_coarse) & (seen_fine >= min_fine)
+        without_coarse = np.isfinite(blocks).mean((1, 2)) < _LEAST_COARSE
+        without_fine = np.isfinite(values).mean((1, 2)) < _LEAST_FINE
+        keep = ~without_coarse & ~without_fine
+        blocks, smooth, values = blocks[keep], smooth[keep], values[keep]
         notes = {
             "scenes": int(keep.size),
-            "dropped_without_coarse": int((seen_coarse < min_coarse).sum()),
-            "dropped_without_fine": int(((seen_fine < min_fine) & (seen_coarse >= min_coarse)).sum()),
-            "coarse_pixels_filled": int(np.isnan(blocks[keep]).sum()),
-            "fine_pixels_missing": int(np.isnan(values[keep]).sum()),
+            "dropped_without_coarse": int(without_coarse.sum()),
+            "dropped_without_fine": int((without_fine & ~without_coarse).sum()),
+            "coarse_pixels_filled": int(np.isnan(blocks).sum()),
+            "fine_pixels_missing": int(np.isnan(values).sum()),
         }
-        if keep.sum() <= history:
+        if len(values) <= history:
             raise ContractError(
                 who,
                 "the history is longer than what there is",
-                got=plain(f"{int(keep.sum())} scenes ({notes})"),
+                got=plain(f"{len(values)} scenes ({notes})"),
                 expected=plain(f"more than {history}"),
                 next_step="Open a longer period, or lower history",
             )
-        blocks, smooth, values = blocks[keep], smooth[keep], values[keep]
         mean = np.nanmean(blocks, axis=(1, 2))[:, None, None]
         blocks = np.where(np.isnan(blocks), mean, blocks).astype("float32")
         smooth = np.where(np.isnan(smooth), blocks, smooth).astype("float32")
         coords = {key: fine.coords[key] for key in fine.coords if "time" not in fine.coords[key].dims and key != "time"}
-        return cls(
-            name, title, fine_time[keep], blocks, values, smooth, coords, history, is_synthetic(fine), None, notes
-        )
+        synthetic = is_synthetic(fine)
+        return cls(name, title, fine_time[keep], blocks, values, smooth, coords, history, synthetic, None, notes)
 
     @cached_property
     def residuals(self) -> np.ndarray:
@@ -233,9 +182,11 @@ class ImageSequences:
         """Date of a scene, UTC."""
         return str(self.time[scene])[:10]
 
-    def regional_mean(self) -> np.ndarray:
-        """Mean of the fine product over each scene's valid pixels, m3 m-3."""
-        return np.nanmean(self.fine, axis=(1, 2))
+    def field(self, image: np.ndarray) -> xr.DataArray:
+        """One image ``(row, col)`` as a map ``(lat, lon)``, m3 m-3."""
+        lat, lon = (np.asarray(self.coords[name].values) for name in ("lat", "lon"))
+        attrs = {"units": "m3 m-3", "long_name": "soil moisture"}
+        return xr.DataArray(image[::-1], {"lat": lat[::-1], "lon": lon}, ("lat", "lon"), "soil_moisture", attrs)
 
     def persistent_share(self, scenes: np.ndarray) -> float:
         """Share of the residuals' variance, within the scenes, that each pixel's mean residual explains: 1 - SS_error / SS.
@@ -244,8 +195,7 @@ class ImageSequences:
         """
         residual = (self.fine - self.coarse)[scenes].astype("float64")
         residual = residual - np.nanmean(residual, axis=(1, 2), keepdims=True)
-        seen = np.isfinite(residual)
-        count = seen.sum(0)
+        count = np.isfinite(residual).sum(0)
         mean = np.divide(np.nansum(residual, 0), count, out=np.zeros(self.shape), where=count > 0)
         twice = count >= 2  # a pixel seen once is its own mean
         # dividing by n - 1 instead of n takes out what the mean fits of the noise
@@ -284,8 +234,7 @@ class ImageSequences:
         usable = np.arange(self.history, self.time.size)
         is_test = self.time[usable] >= np.datetime64(first_test)
         before, test = usable[~is_test], usable[is_test]
-        validation = before[before.size - n_validation :] if n_validation else before[:0]
-        train = before[: before.size - n_validation]
+        train, validation = np.split(before, [before.size - n_validation])
         for part, wanted, found in (("training", n_train, train.size), ("test", n_test, test.size)):
             if found < (wanted or 1):
                 raise ContractError(
@@ -298,52 +247,39 @@ class ImageSequences:
         return SequenceSplit(train[train.size - (n_train or train.size) :], validation, test[: n_test or test.size])
 
 
-def _timedelta(who: str, text: str) -> np.timedelta64:
-    try:
-        return pd.Timedelta(text).to_timedelta64()
-    except ValueError as error:
-        raise ParameterError(who, "window is no duration", got=text, expected="36h") from error
+def sequence_scalers(
+    sequences: ImageSequences, scenes: np.ndarray, *, exclude: np.ndarray | None = None
+) -> tuple[MinMaxScaler, MinMaxScaler]:
+    """Scaling of the inputs (``coarse``, ``residual``) and of the target, from training scenes alone.
 
-
-@dataclass(frozen=True)
-class SequenceScaler:
-    """Scaling of the two inputs and of the target, from training scenes alone."""
-
-    inputs: MinMaxScaler
-    """Channels ``coarse`` and ``residual``."""
-    target: MinMaxScaler
-
-    @classmethod
-    def fit(cls, sequences: ImageSequences, scenes: np.ndarray, *, exclude: np.ndarray | None = None) -> SequenceScaler:
-        """Scale the coarse image by the physical range, residuals by the 0.1 and 99.9 per cent points of training scenes.
-
-        Residuals are clipped there: what lies beyond anything seen in training, such as a salt lake, would otherwise make
-        the network extrapolate. A coarse image may be wetter than any in training, and its stream is linear, so its scale
-        is that of any soil. The target's zero stays zero: the loss is blind to the level, and one spread makes the loss a
-        plain multiple of the ubRMSE in m3 m-3. Pixels of `exclude` have no part in it.
-        """
-        residuals = sequences.residuals[scenes]
-        if exclude is not None:
-            residuals = residuals[:, ~exclude]
-        found = MinMaxScaler.fit(residuals[..., None], names=("residual",), tail=1e-3)
-        low, high = found.minimum[0], found.maximum[0]
-        mean = float(sequences.coarse[scenes].mean()) / WETTEST
-        inputs = MinMaxScaler((0.0, low), (WETTEST, high), (mean, found.fill[0]), clip=True)
-        return cls(inputs, MinMaxScaler((0.0,), (high - low,), (0.0,)))
+    The coarse image is scaled by the physical range, residuals by the 0.1 and 99.9 per cent points of training scenes, and
+    clipped there: what lies beyond anything seen in training, such as a salt lake, would otherwise make the network
+    extrapolate. A coarse image may be wetter than any in training, and its stream is linear, so its scale is that of any soil.
+    The target's zero stays zero: the loss is blind to the level, and one spread makes the loss a plain multiple of the ubRMSE
+    in m3 m-3. Pixels of `exclude` have no part in it.
+    """
+    residuals = sequences.residuals[scenes]
+    if exclude is not None:
+        residuals = residuals[:, ~exclude]
+    found = MinMaxScaler.fit(residuals[..., None], names=("residual",), tail=1e-3)
+    low, high = found.minimum[0], found.maximum[0]
+    mean = float(sequences.coarse[scenes].mean()) / WETTEST
+    inputs = MinMaxScaler((0.0, low), (WETTEST, high), (mean, found.fill[0]), clip=True)
+    return inputs, MinMaxScaler((0.0,), (high - low,), (0.0,))
 
 
 class SequenceDataset(BatchDataset):
-    """Batches ``((coarse, residuals), target, mask)`` of scenes, scaled, with the images on one device.
+    """Batches ``((coarse, residuals), target, mask)`` of scenes, scaled.
 
     Parameters
     ----------
     sequences : ImageSequences
     scenes : ndarray of int
         Numbers of the scenes, each with a whole history before it.
-    scaler : SequenceScaler
+    scalers : (MinMaxScaler, MinMaxScaler)
+        From `sequence_scalers`.
     exclude : ndarray of bool, shape (row, col), optional
         Pixels whose target counts nowhere, such as a block that is held out for testing.
-    device : str or torch.device
     """
 
     evaluation_batch = 8
@@ -352,10 +288,9 @@ class SequenceDataset(BatchDataset):
         self,
         sequences: ImageSequences,
         scenes: Sequence[int] | np.ndarray,
-        scaler: SequenceScaler,
+        scalers: tuple[MinMaxScaler, MinMaxScaler],
         *,
         exclude: np.ndarray | None = None,
-        device: str | torch.device = "cpu",
     ) -> None:
         scenes = np.asarray(scenes, dtype=np.intp)
         if scenes.size == 0 or scenes.min() < sequences.history or scenes.max() >= sequences.time.size:
@@ -366,25 +301,24 @@ class SequenceDataset(BatchDataset):
                 expected=plain(f"{sequences.history} to {sequences.time.size - 1}"),
                 next_step="Take scenes from ImageSequences.split",
             )
-        stacked = scaler.inputs.transform(np.stack([sequences.coarse, sequences.residuals], axis=-1))
-        target = scaler.target.transform(sequences.fine[..., None])[..., 0]
+        inputs, of_target = scalers
+        stacked = inputs.transform(np.stack([sequences.coarse, sequences.residuals], axis=-1))
+        target = of_target.transform(sequences.fine[..., None])[..., 0]
         mask = np.isfinite(target)
         if exclude is not None:
             mask &= ~exclude
-        self.scenes = torch.from_numpy(scenes).to(device)
-        self.coarse, self.residuals = (
-            torch.from_numpy(np.ascontiguousarray(stacked[..., i])).to(device) for i in (0, 1)
-        )
-        self.target = torch.from_numpy(np.where(mask, target, 0.0).astype("float32")).to(device)
-        self.mask = torch.from_numpy(mask).to(device)
+        self.scenes = torch.from_numpy(scenes)
+        self.coarse, self.residuals = (torch.from_numpy(np.ascontiguousarray(stacked[..., i])) for i in (0, 1))
+        self.target = torch.from_numpy(np.where(mask, target, 0.0).astype("float32"))
+        self.mask = torch.from_numpy(mask)
         # the scenes before each scene, oldest first
-        self.past = torch.arange(-sequences.history, 0, device=self.scenes.device)
+        self.past = torch.arange(-sequences.history, 0)
 
     def __len__(self) -> int:
         return len(self.scenes)
 
     def __getitem__(self, batch: np.ndarray) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor, torch.Tensor]:
         """Return ``((coarse (n, row, col), residuals (n, history, row, col)), target (n, row, col), mask)``."""
-        scenes = self.scenes[torch.as_tensor(batch, device=self.scenes.device)]
+        scenes = self.scenes[torch.as_tensor(batch)]
         past = scenes[:, None] + self.past
         return (self.coarse[scenes], self.residuals[past]), self.target[scenes], self.mask[scenes]

@@ -7,7 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,12 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
-from smnb.papers.batchu2023.matchup.sensor_table import (
-    DEFAULT_SPLITS,
-    describe_split,
-    make_splits,
-)
-from smnb.papers.batchu2023.normalisation import denormalise
 from smnb.papers.batchu2023.released.labels import AMBIGUITY_COLUMNS, IsmnLabels
 from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
-from smnb.papers.batchu2023.store import STANDARD_SOURCES, SampleStore, SampleStoreWriter, StoredSource
+from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS, add_splits, make_splits
+from smnb.papers.batchu2023.sources import SOURCES, Source
+from smnb.papers.batchu2023.store import SampleStore
+from smnb.papers.batchu2023.store_writing import SampleStoreWriter
 from smnb.sensors import add_strata
 
 _WHO = "convert_released"
@@ -68,19 +65,17 @@ class Conversion:
     """Records and shards that were skipped, with reasons."""
 
 
-def _stored(records: ReleasedRecords, optional: Sequence[str]) -> dict[str, StoredSource]:
+def _stored(records: ReleasedRecords, optional: Sequence[str]) -> list[Source]:
     unknown = sorted(set(optional) - set(records.bands))
     if unknown:
         raise ParameterError(
             _WHO, "'optional' names sources that are not read", got=unknown, expected=list(records.bands)
         )
-    sources = {}
-    for name, bands in records.bands.items():
-        standard = STANDARD_SOURCES[name]
-        sources[name] = StoredSource(
-            standard.kind, bands, standard.static, catalog_id=records.catalog_id, optional=name in optional
-        )
-    return sources
+    changed = {"catalog_id": records.catalog_id}
+    return [
+        replace(SOURCES[name], bands=bands, optional=name in optional, **changed)
+        for name, bands in records.bands.items()
+    ]
 
 
 class _Collector:
@@ -219,7 +214,10 @@ def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
         return None
     middle = image.shape[1] // 2
     soil = np.array(
-        [denormalise("soilgrids", name, image[bands.index(name), middle, middle]) for name in ("sand", "silt", "clay")]
+        [
+            SOURCES["soilgrids"].denormalise(name, image[bands.index(name), middle, middle])
+            for name in ("sand", "silt", "clay")
+        ]
     )
     return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
 
@@ -350,15 +348,12 @@ def convert_released(
 def _finish(collector: _Collector, counts: dict[str, Any], splits: Mapping[str, Mapping[str, Any]]) -> Conversion:
     sensors = _sensor_table(collector)
     sample_sensor = np.repeat(np.arange(len(sensors), dtype=np.int32), sensors["n_samples"])
-    described = {}
-    for name, split in make_splits(sensors, splits).items():
-        described[name] = describe_split(split, sensors, sample_sensor)
-        sensors[f"split_{name}"] = split.assignment.reindex(sensors["sensor_id"]).to_numpy()
+    sensors, described = add_splits(sensors, make_splits(sensors, splits), sample_sensor)
     labels = collector.labels
     ambiguities = pd.DataFrame(columns=list(AMBIGUITY_COLUMNS)) if labels is None else labels.ambiguities()
     store = collector.writer.finish(
+        sensors,
         counts=counts,
-        sensors=sensors,
         attrs={
             "splits": described,
             "problems": collector.records.problems,

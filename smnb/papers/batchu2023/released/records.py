@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, FormatError, ParameterError, SmnbError, plain
 from smnb.loaders import check_paths
-from smnb.loaders.tfrecord.example import Feature, parse_example
-from smnb.loaders.tfrecord.framing import RecordError, ShardError, read_records
+from smnb.loaders.tfrecord import Feature, RecordError, ShardError, parse_example, read_records
 from smnb.papers.batchu2023.released import schema
+from smnb.papers.batchu2023.sources import SOURCES
 
 ON_ERROR = ("raise", "skip")
 _WHO = "open_released"
@@ -94,7 +94,7 @@ class ReleasedRecord:
         if source not in self._bands:
             raise ParameterError(self.place, "there is no such source", got=source, expected=list(self._bands))
         try:
-            if source in schema.COARSE:
+            if SOURCES[source].kind == "coarse":
                 return schema.coarse_value(self.features, source, self._bands[source])
             return schema.read_image(self.features, source, self._bands[source], self._geometry)
         except FormatError as error:

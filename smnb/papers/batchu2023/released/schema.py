@@ -1,7 +1,7 @@
 """The fields of the released records, and how one becomes arrays.
 
 Names and types are those of the release's README and inference script. Every image is 512 x 512 at 10 m, SoilGrids and LAI
-too, stored as 8-bit-like integers of 0..255 that scale the ranges of `batchu2023.normalisation`; only the DEM is in metres. There
+too, stored as 8-bit-like integers of 0..255 that scale the ranges of the sources; only the DEM is in metres. There
 is no flag for missing: 0 is what a missing value has. So
 
 - a coarse value of 0 is missing (no product has 0 there);
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, ParameterError, plain
-from smnb.loaders.tfrecord.example import Feature
-from smnb.papers.batchu2023.normalisation import dequantise, normalise
+from smnb.loaders.tfrecord import Feature
+from smnb.papers.batchu2023.normalisation import dequantise
+from smnb.papers.batchu2023.sources import SOURCES
 
 #: Field of each band, by source.
 BANDS: dict[str, dict[str, str]] = {
@@ -38,17 +39,7 @@ BANDS: dict[str, dict[str, str]] = {
     "gldas": {"SoilMoi0_10cm_inst": "gldas_sm"},
 }
 #: What the paper's network reads.
-DEFAULT_BANDS: dict[str, tuple[str, ...]] = {
-    "sentinel1": ("VV", "VH", "angle"),
-    "sentinel2": ("B2", "B3", "B4", "B8", "B11", "B12"),
-    "dem": ("elevation",),
-    "soilgrids": ("sand", "silt", "clay", "bdod"),
-    "smap": ("ssm",),
-    "gldas": ("SoilMoi0_10cm_inst",),
-}
-#: Sources of one value a record, and sources that belong on the 160 m grid although they are stored at 10 m.
-COARSE = ("smap", "gldas")
-LOW = ("soilgrids", "modis_lai")
+DEFAULT_BANDS: dict[str, tuple[str, ...]] = {name: one.bands for name, one in SOURCES.items() if name != "modis_lai"}
 #: Field with the time of the image, ms since 1970.
 TIMESTAMPS = {
     "sentinel1": "sentinel_1_timestamp",
@@ -246,7 +237,7 @@ def read_image(
     Returns
     -------
     ndarray of float32, (band, y, x)
-        Crop x crop pixels of 10 m, for the sources of `LOW` their mean over 160 m; NaN where missing (see above).
+        Crop x crop pixels of 10 m, for those of the low grid their mean over 160 m; NaN where missing (see above).
 
     Raises
     ------
@@ -255,7 +246,7 @@ def read_image(
     """
     if source == "dem":  # the one that is stored as it is
         native = _square(features, BANDS["dem"]["elevation"], geometry)
-        image = normalise("dem", "elevation", native[geometry.window, geometry.window])[np.newaxis]
+        image = SOURCES["dem"].normalise("elevation", native[geometry.window, geometry.window])[np.newaxis]
         return image if native.any() else np.full_like(image, np.nan)
     image = np.empty((len(bands), geometry.crop, geometry.crop), dtype=np.float32)
     for number, band in enumerate(bands):
@@ -263,7 +254,7 @@ def read_image(
         _check_8_bit(BANDS[source][band], stored)
         image[number] = stored[geometry.window, geometry.window] if stored.any() else np.nan
     image *= np.float32(1.0 / 255.0)
-    if source not in LOW:
+    if SOURCES[source].kind != "low":
         return image
     if source == "soilgrids":
         image[:, ~(image > 0).any(axis=0)] = np.nan

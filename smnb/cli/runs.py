@@ -1,0 +1,219 @@
+"""Commands of notebooks: ``smnb run``, ``report`` and ``sweep``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smnb.cli.frame import Json, Progress, Root, Scheduler, Table, command, show, warn
+from smnb.contract import ParameterError, RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Preset = Annotated[str, typer.Option(help="quick, full or paper.")]
+RunsRoot = Annotated[str, typer.Option(help="Folder of runs.")]
+Force = Annotated[bool, typer.Option("--force", help="Execute also what is up to date.")]
+Parameters = Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Parameter; repeat.")]
+#: What the printed table of a sweep shows unless --metric names others; the file has all.
+_SHOWN_METRICS = 6
+
+
+class NotebookError(RunError):
+    """A notebook of a run failed: status 1, since the command line was right."""
+
+
+@command("smnb run 02 --name demo --preset quick -p seed=7")
+def run(
+    notebooks: Annotated[list[str] | None, typer.Argument(help="Names or numbers; default all.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the run; its folder is runs/NAME.")] = "default",
+    preset: Preset = "quick",
+    parameters: Parameters = None,
+    root: Root = None,
+    runs_root: RunsRoot = "runs",
+    force: Force = False,
+    listed: Annotated[bool, typer.Option("--list", help="List notebooks and parameters, execute nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Execute notebooks headless and write a report.
+
+    What is up to date is skipped, so a run that was killed goes on where it was.
+    """
+    if listed:
+        _list_notebooks(notebooks, as_json)
+        return
+    from smnb.runs import run_notebooks, write_report
+
+    values = parameter_values(parameters or [], who="smnb run")
+    with Progress() as progress:
+        results = run_notebooks(
+            name, notebooks or None, preset, values, runs_root=runs_root, root=root, force=force, progress=progress
+        )
+    folder = Path(runs_root) / name
+    index = write_report(folder) if any(folder.glob("*.ipynb")) else None
+    rows = [[r.notebook, r.status, f"{r.seconds:.1f}", r.message] for r in results]
+    content = {"name": name, "report": index, "notebooks": [vars(result) for result in results]}
+    table = Table(["notebook", "status", "seconds", "message"], rows, f"Run {name}")
+    show(content, as_json, table, f"report: {index}")
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        raise NotebookError(failed[0].notebook, f"{failed[0].message}; {len(failed)} of {len(results)} failed")
+
+
+def _list_notebooks(notebooks: Sequence[str] | None, as_json: bool) -> None:
+    from smnb.runs import declared_parameters, find_notebook, notebook_folder
+
+    folder = notebook_folder()
+    paths = [find_notebook(one, folder) for one in notebooks or []] or sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    listed = [{"notebook": path.stem, **vars(p)} for path in paths for p in declared_parameters(path).values()]
+    rows = [[p["notebook"], p["name"], p["type"], p["default"], p["comment"]] for p in listed]
+    show(listed, as_json, Table(["notebook", "parameter", "type", "default", "meaning"], rows))
+
+
+@command("smnb report demo")
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the run.")], runs_root: RunsRoot = "runs", as_json: Json = False
+) -> None:
+    """Write a run's report again.
+
+    Each notebook becomes a page that opens offline, and index.html has one table of all metrics.
+    """
+    from smnb.runs import write_report
+
+    folder = Path(runs_root) / name
+    if not folder.is_dir():
+        known = sorted(path.name for path in Path(runs_root).glob("*") if path.is_dir())
+        raise RunError("smnb report", "no such run", got=name, expected=known)
+    index = write_report(folder)
+    show({"name": name, "report": index}, as_json, f"report: {index}")
+
+
+@command("smnb sweep 02 --name seeds -g seed=0,1,2 -p epochs=5 --workers 2")
+def sweep(
+    notebook: Annotated[str, typer.Argument(help="Name or number.")],
+    name: Annotated[str, typer.Option(help="Name of the sweep; its folder is runs/NAME.")],
+    grid: Annotated[list[str], typer.Option("-g", metavar="NAME=A,B", help="Values of a parameter; repeat.")],
+    preset: Preset = "quick",
+    parameters: Parameters = None,
+    workers: Annotated[int, typer.Option(help="Members at once on this machine.")] = 1,
+    scheduler: Scheduler = None,
+    threads: Annotated[int | None, typer.Option(help="Threads a member; default cores / workers.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric to print, as cnn.test.rmse; repeat.")] = None,
+    root: Root = None,
+    runs_root: RunsRoot = "runs",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Execute a notebook with every combination of parameters.
+
+    A member that is up to date is skipped, so a sweep that was killed goes on where it was. The workers of a scheduler
+    must see notebooks, data and --runs-root under the same paths as this machine.
+    """
+    from smnb.runs import declared_parameters, find_notebook, notebook_folder
+    from smnb.runs import sweep as run_sweep
+
+    declared = declared_parameters(find_notebook(notebook, notebook_folder()))
+    lists = [key for key, parameter in declared.items() if parameter.type.startswith("list[")]
+    values = grid_values(grid, lists)
+    table = run_sweep(
+        name,
+        notebook,
+        values,
+        preset=preset,
+        parameters=parameter_values(parameters or [], who="smnb sweep"),
+        runs_root=runs_root,
+        root=root,
+        scheduler=scheduler,
+        workers=workers,
+        threads_per_worker=threads,
+        force=force,
+        progress=lambda member, status, done, total: warn(f"{done}/{total} {member}: {status}"),
+    )
+    folder = Path(runs_root) / name
+    content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    written = f"written: {folder / 'sweep.csv'}, {folder / 'sweep.json'}, {folder / 'sweep.html'}"
+    show(content, as_json, *_members(table, list(values), metric or []), written)
+    failed = table[table["status"] == "failed"]
+    if len(failed):
+        first = failed.iloc[0]
+        raise NotebookError(first["member"], f"{first['message']}; {len(failed)} of {len(table)} failed")
+
+
+def _members(table: pd.DataFrame, parameters: list[str], wanted: list[str]) -> list[str | Table]:
+    """The members with some of the metrics; those of the file that are left out are counted."""
+    metrics = list(table.columns[table.columns.get_loc("synthetic") + 1 :])
+    for one in wanted:
+        if one not in metrics:
+            raise ParameterError("smnb sweep", "no member has this metric", got=one, expected=metrics)
+    shown = wanted or metrics[:_SHOWN_METRICS]
+    columns = [*parameters, "status", "seconds", *shown]
+    cells = table[columns].astype(object).where(table[columns].notna(), None).to_numpy()
+    rows = [[f"{value:.4g}" if isinstance(value, float) else value for value in row] for row in cells]
+    title = f"Sweep {table.attrs['name']}" + (" (synthetic)" if table.attrs["synthetic"] else "")
+    more = len(metrics) - len(shown)
+    return [title, Table(columns, rows), *([f"and {more} more metrics in sweep.csv"] if more else [])]
+
+
+def parameter_values(assignments: Sequence[str], *, who: str) -> dict[str, Any]:
+    """Parse ``name=value`` arguments; a value is YAML, so that 3 is a number, true a bool and [a, b] a list.
+
+    Examples
+    --------
+    >>> parameter_values(["epochs=5", "rate=1e-3", "inputs=[spatial, sm]"], who="smnb run")
+    {'epochs': 5, 'rate': 0.001, 'inputs': ['spatial', 'sm']}
+    """
+    return {
+        name: _parsed(value, name, who) if value else ""
+        for name, value in _assignments(assignments, who, "-p takes name=value", "-p epochs=5")
+    }
+
+
+def grid_values(assignments: Sequence[str], lists: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Parse ``name=a,b`` arguments, each value as YAML; brackets around all of them are allowed.
+
+    Parameters
+    ----------
+    assignments : sequence of str
+        The arguments.
+    lists : sequence of str
+        Parameters that are lists themselves: for them ``[a, b]`` is one value, and ``[a],[a, b]`` are two.
+
+    Examples
+    --------
+    >>> grid_values(["seed=0,1", "region=[a, b]", "inputs=[a],[a, b]"], lists=["inputs"])
+    {'seed': [0, 1], 'region': ['a', 'b'], 'inputs': [['a'], ['a', 'b']]}
+    """
+    grid = {}
+    for name, text in _assignments(assignments, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2"):
+        values = _parsed(f"[{text}]", name, "smnb sweep")
+        if len(values) == 1 and isinstance(values[0], list) and name not in lists:
+            values = values[0]
+        grid[name] = values
+    return grid
+
+
+def _assignments(texts: Sequence[str], who: str, takes: str, example: str) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(who, takes, got=text, next_step=f"Example: {example}")
+        if name in seen:
+            raise ParameterError(who, "a parameter was given twice", got=name)
+        seen.add(name)
+        yield name, value
+
+
+def _parsed(text: str, name: str, who: str) -> Any:
+    import yaml
+
+    from smnb.runs.parameters import parse_yaml
+
+    try:
+        return parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise ParameterError(who, f"the value of {name!r} is not YAML", got=text) from error

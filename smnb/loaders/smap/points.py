@@ -1,0 +1,173 @@
+"""SPL3SMP_E soil moisture as daily lists of points on the 9 km EASE-Grid 2.0, as a public thesis keeps it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from smnb.contract import FormatError, plain
+from smnb.grids import M09, EaseWindow
+from smnb.loaders import check_paths, choose, finish, in_period
+from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
+from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
+from smnb.loaders.smap.level2 import build_listed
+from smnb.loaders.smap.reading import Cells, Piece, count_masks
+
+_NAME = re.compile(r".+_(\d{4}-\d{2}-\d{2})\.nc")
+_FIELDS = {"baseline": "soil_moisture", "dca": "soil_moisture_dca"}
+#: Furthest that a point may be from the centre of its cell: float32 latitudes and longitudes are good to 1e-5 degrees.
+_OFF_CENTRE = 1e-3
+
+
+def _list_files(who: str, paths: Sequence[str | Path], start: str | None, end: str | None) -> list[Granule]:
+    days: dict[np.datetime64, Path] = {}
+    for path in check_paths(who, paths):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise FormatError(
+                who, "a file's name does not end with a day", got=path.name, expected="Western-Australia_2020-01-01.nc"
+            )
+        try:
+            day = np.datetime64(match[1], "ns")
+        except ValueError as error:
+            raise FormatError(who, "a file's name has an impossible day", got=path.name) from error
+        if day in days:
+            raise FormatError(who, "two files are of one day", got=[days[day].name, path.name])
+        days[day] = path
+    order = np.array(sorted(days))
+    return [Granule(days[day], "SPL3SMP_E", day, "unknown") for day in order[in_period(who, order, start, end, "file")]]
+
+
+def _two_lists(where: str, lat: NDArray, lon: NDArray, region: EaseWindow | None) -> list[Cells]:
+    """A file's points as its two lists, which lie one behind the other, each row by row from the north.
+
+    The second begins where the order breaks. It is empty where there is one overpass only, or where the second happens
+    to lie south of the first.
+    """
+    row, col = M09.rowcol(lat, lon, outside="mask")
+    if lat.shape != lon.shape or (row < 0).any():
+        raise FormatError(where, "points have no position on the 9 km EASE-Grid 2.0", got=int((row < 0).sum()))
+    centre_lat, centre_lon = M09.latlon(row, col)
+    off = np.maximum(np.abs(centre_lat - lat), np.abs(centre_lon - lon))
+    if off.size and off.max() > _OFF_CENTRE:
+        raise FormatError(
+            where,
+            "points are not centres of the 9 km EASE-Grid 2.0",
+            got=plain(f"{off.max():.4f} degrees away"),
+            expected=plain(f"<= {_OFF_CENTRE} degrees"),
+            next_step="These are points of another grid",
+        )
+    number = np.concatenate([np.zeros(min(row.size, 1), int), np.cumsum(np.diff(row * M09.n_cols + col) <= 0)])
+    if number.size and number[-1] > 1:
+        raise FormatError(
+            where,
+            "the points are more than two lists in order of rows and columns",
+            got=int(number[-1]) + 1,
+            expected="a morning and an evening list",
+        )
+    each = ((np.where(number == k, row, FLAG_FILL), np.where(number == k, col, FLAG_FILL)) for k in (0, 1))
+    return [Cells.find(where, M09, *one, region) for one in each]
+
+
+def open_smap_e_points(
+    paths: Sequence[str | Path],
+    *,
+    catalog_id: str = "",
+    synthetic: bool = False,
+    start: str | None = None,
+    end: str | None = None,
+    region: Sequence[float] | EaseWindow | None = None,
+    option: str = "baseline",
+    repeated: str = "mean",
+    count: bool = False,
+) -> xr.Dataset:
+    """Open daily lists of 9 km SMAP points as one lazy Dataset on the global EASE-Grid 2.0.
+
+    The lists hold ``latitude``, ``longitude``, ``soil_moisture`` and ``soil_moisture_dca`` and no flags: what was left out
+    when they were made cannot be known. A file holds the day's two overpasses one behind the other, and does not say
+    which is which. Finding the cells reads the positions at once.
+
+    Parameters
+    ----------
+    paths : sequence of path-like
+        NetCDF 4 files, one a day, whose names end with it ("Western-Australia_2020-01-01.nc").
+    region : (west, south, east, north) or EaseWindow, optional
+        Cells whose centres are inside the box, degrees; default the smallest window that holds all points.
+    option : {"baseline", "dca"}
+        Field ``soil_moisture`` or ``soil_moisture_dca``.
+    repeated : {"mean", "keep", "raise"}
+        What becomes of cells that both overpasses saw: their mean; both, along a dimension ``overpass`` (1 and 2, in the
+        order of the file); or an error.
+    catalog_id, synthetic, start, end, count
+        As `smnb.loaders.smap.open_l3`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``soil_moisture(time, [overpass,] y, x)``, m3 m-3, float32, dask, NaN where the day has no point; ``n_masked``
+        counts values out of range. A day whose list is empty, or outside the region, stays as a time of NaN and is
+        listed in ``granules_without_cells`` (JSON). ``repeated_cells`` is how many cells were seen twice in a day.
+
+    Raises
+    ------
+    FormatError
+        If a name has no day, two files are of one day, a file is damaged or lacks a field, or its points are not centres
+        of the grid, are in another order, or occur twice where `repeated` is "raise".
+    CatalogError
+        If the period has no file, or no file a point in the region.
+    ParameterError
+        For an unknown option, or a region as in `smnb.loaders.smap.open_l3`.
+    """
+    who = "open_smap_e_points"
+    choose(who, "option", option, list(_FIELDS))
+    choose(who, "repeated", repeated, ("mean", "keep", "raise"))
+    selection = Selection(who, POINT_LIST, list(POINT_LIST))
+    area = resolve_window(who, M09, region)
+    granules = _list_files(who, paths, start, end)
+    pieces, n_repeated = np.empty((len(granules), 2), dtype=object), 0
+    for i, granule in enumerate(granules):
+        where = f"{who}({granule.path.name})"
+        with open_h5(who, granule.path) as file:
+            absent = [name for name in ("latitude", "longitude") if name not in file]
+            if absent:
+                raise FormatError(where, f"variables {absent} are missing", got=sorted(file))
+            lat, lon = (file[name][()].astype("float64") for name in ("latitude", "longitude"))
+            lists = _two_lists(where, lat, lon, area)
+            natives = selection.find(where, file, "", lat.shape, {"soil_moisture": _FIELDS[option]})
+        pieces[i] = [Piece(granule, "/", natives, cells) for cells in lists]
+        twice = np.intersect1d(*(cells.row * M09.n_cols + cells.col for cells in lists)).size
+        if twice and repeated == "raise":
+            raise FormatError(
+                where, f"{twice} cells are in both lists of the day", next_step="Pass repeated='mean' or 'keep'"
+            )
+        n_repeated += twice
+    dataset = build_listed(selection, M09, area, pieces, keep_empty=True)
+    if repeated == "keep":
+        name = {"long_name": "list within the day's file; which is the morning's is not stated"}
+        dataset = dataset.assign_coords(overpass=("overpass", [1, 2], name))
+    else:
+        attrs = {**dataset["soil_moisture"].attrs, "cell_methods": "overpass: mean"}
+        mean = dataset["soil_moisture"].mean("overpass", skipna=True).assign_attrs(attrs)
+        total = dataset["n_masked"].sum("overpass").assign_attrs(dataset["n_masked"].attrs)
+        dataset = dataset.drop_vars(["soil_moisture", "n_masked"]).assign(soil_moisture=mean, n_masked=total)
+    dataset["time"].attrs["long_name"] = "day of observation, UTC"
+    for name in ("releases", "flag_policy", "tb_policy", "exclude_surface", "cells_without_index"):
+        del dataset.attrs[name]  # the lists have none of this
+    dataset.attrs |= {"soil_moisture_option": option, "repeated_cells": n_repeated}
+    n_empty = len(json.loads(dataset.attrs["granules_without_cells"]))
+    return finish(
+        count_masks(dataset) if count else dataset,
+        who,
+        source="SMAP L3 radiometer, SPL3SMP_E, lists of points",
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+        step=f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
+        f"option {option}; {n_repeated} cells seen twice in a day: {repeated}",
+        require=["soil_moisture"],
+    )

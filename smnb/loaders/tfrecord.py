@@ -1,0 +1,367 @@
+"""gzip TFRecord shards of tf.train.Example, read without TensorFlow: records with their checksums, and the protobuf message.
+
+A record is its length (uint64, little endian), the masked CRC-32C of those 8 bytes, the payload, and the payload's masked
+CRC-32C. Gzip is decompressed as it is read; in memory there is one record and a piece of the file.
+
+``Example { Features features = 1 }``, ``Features { map<string, Feature> feature = 1 }``, and a ``Feature`` is one of
+``BytesList = 1``, ``FloatList = 2`` and ``Int64List = 3``, each ``repeated value = 1``, packed or not. `parse_example` finds
+where each feature's bytes are; values are decoded when they are asked for, so that a field that nobody reads costs nothing.
+
+References
+----------
+Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
+
+from smnb.contract import FormatError, plain
+
+_HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
+_PIECE = 1 << 20
+#: No protobuf message is larger; a greater length is damage.
+_MOST_BYTES = (1 << 31) - 1
+_AGAIN = "Download the shard again"
+
+
+class RecordError(FormatError):
+    """One record that is damaged; the records after it can be read."""
+
+
+class ShardError(FormatError):
+    """Damage after which nothing more of the shard can be read."""
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli) of `data`, masked as TFRecord has it: rotated right by 15 bits, plus 0xa282ead8."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    while piece := stream.read(_PIECE):
+        yield piece
+
+
+def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
+    """Bytes of a gzip file of any number of members, decompressed in pieces of at most 1 MiB."""
+    member, rest = zlib.decompressobj(wbits=31), b""
+    while data := member.unconsumed_tail or rest or stream.read(_PIECE):
+        rest = b""
+        if member.eof:
+            data = data.lstrip(b"\0")  # padding between members
+            if not data:
+                continue
+            member = zlib.decompressobj(wbits=31)
+        try:
+            found = member.decompress(data, _PIECE)
+        except zlib.error as error:
+            raise ShardError("gzip", f"the gzip data are damaged: {error}") from error
+        if member.eof:
+            rest = member.unused_data
+        if found:
+            yield found
+    if not member.eof:
+        raise ShardError("gzip", "the gzip file is cut short")
+
+
+class _Buffer:
+    """Exact numbers of bytes out of pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._piece = pieces, memoryview(b"")
+
+    def take(self, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end of the file."""
+        parts, left = [], size
+        while left > 0:
+            if not len(self._piece):
+                self._piece = memoryview(next(self._pieces, b""))
+                if not len(self._piece):
+                    break
+            parts.append(self._piece[:left])
+            self._piece = self._piece[left:]
+            left -= len(parts[-1])
+        return b"".join(parts)
+
+
+def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterator[tuple[int, bytes | RecordError]]:
+    """Yield the records of a shard with their numbers.
+
+    Parameters
+    ----------
+    path : path-like
+        A TFRecord file; whether it is gzip is told by its first bytes.
+    verify : bool
+        Check the payloads' CRC-32C. The lengths' are always checked, since nothing can be read after a wrong length.
+
+    Yields
+    ------
+    tuple of int and bytes
+        Number of the record from 0, and its payload; in place of a payload that does not match its checksum, the error
+        (`RecordError`, not raised), so that a caller can go on.
+
+    Raises
+    ------
+    ShardError
+        If the file is no TFRecord, is cut short, or a length is damaged. It names the shard and the record.
+    """
+    path, number = Path(path), 0
+    with path.open("rb") as stream:
+        is_gzip = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        buffer = _Buffer(_inflated(stream) if is_gzip else _pieces(stream))
+        while True:
+            who = f"{path.name}, record {number}"
+            try:
+                header = buffer.take(_HEADER.size)
+                if not header:
+                    return
+                _check_length(who, len(header), _HEADER.size)
+                size, crc = _HEADER.unpack(header)
+                if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
+                    raise ShardError(
+                        who,
+                        "the length of the record does not match its checksum",
+                        got=size,
+                        next_step=f"{_AGAIN}; if that does not help, the file is no TFRecord",
+                    )
+                payload, tail = buffer.take(size), buffer.take(_CRC.size)
+            except ShardError as error:
+                if error.who != "gzip":
+                    raise
+                raise ShardError(who, error.what, next_step=_AGAIN) from error
+            _check_length(who, len(payload) + len(tail), size + _CRC.size)
+            if verify and masked_crc32c(payload) != _CRC.unpack(tail)[0]:
+                yield number, RecordError(who, "the payload does not match its checksum", next_step=_AGAIN)
+            else:
+                yield number, payload
+            number += 1
+
+
+def _check_length(who: str, got: int, expected: int) -> None:
+    if got < expected:
+        raise ShardError(
+            who,
+            "the file ends within the record",
+            got=plain(f"{got} bytes"),
+            expected=plain(f"{expected} bytes"),
+            next_step=_AGAIN,
+        )
+
+
+#: What a feature holds, by its field number.
+_KINDS = {1: "bytes", 2: "float", 3: "int64"}
+_WHO = "tf.train.Example"
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_LONGEST_VARINT = 10
+
+
+def _damage(what: str) -> FormatError:
+    return FormatError(_WHO, f"the record is no protobuf message: {what}")
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return one varint and the position after it."""
+    value = 0
+    for shift in range(0, 7 * _LONGEST_VARINT, 7):
+        if at >= len(data):
+            raise _damage("a number is cut short")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & 0xFFFFFFFFFFFFFFFF, at
+    raise _damage("a number is longer than 10 bytes")
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield field number, wire type and content of each field of a message."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        number, wire, start = tag >> 3, tag & 7, at
+        if wire == _VARINT:
+            _, at = _varint(data, at)
+        elif wire == _BYTES:
+            size, start = _varint(data, at)
+            at = start + size
+        elif wire in (_FIXED64, _FIXED32):
+            at += 8 if wire == _FIXED64 else 4
+        else:
+            raise _damage(f"wire type {wire}")
+        if number == 0 or at > len(data):
+            raise _damage("field number 0" if number == 0 else "a field is cut short")
+        yield number, wire, data[start:at]
+
+
+def _messages(data: memoryview, number: int) -> Iterator[memoryview]:
+    """Yield the messages of one field, past any others."""
+    for found, wire, content in _fields(data):
+        if found == number:
+            if wire != _BYTES:
+                raise _damage(f"field {number} is no message")
+            yield content
+
+
+def decode_varints(data: bytes | memoryview) -> NDArray[np.integer]:
+    """Decode bytes that are nothing but varints; the smallest of uint8, uint16 and int64 that they need.
+
+    Negative numbers (10 bytes each) come as int64.
+
+    Raises
+    ------
+    FormatError
+        If the last one is cut short, or one is longer than 10 bytes.
+
+    Examples
+    --------
+    >>> decode_varints(bytes([5, 0xAC, 0x02])).tolist()
+    [5, 300]
+    """
+    octets = np.frombuffer(data, dtype=np.uint8)
+    last = octets < 0x80
+    if octets.size and not last[-1]:
+        raise _damage("a number is cut short")
+    if last.all():
+        return octets
+    more = ~last
+    if not (more[1:] & more[:-1]).any():
+        # one or two bytes each, as 8-bit images and elevations have. Arithmetic on whole arrays, since selecting by a
+        # mask (np.where, wide[last]) takes ten times as long where ones and twos alternate: c 128 + low is c + c 127 + low
+        wide = octets.astype(np.uint16)
+        carried = wide[1:] * np.uint16(127)
+        carried += octets[:-1] & np.uint8(0x7F)
+        carried *= more[:-1]
+        wide[1:] += carried
+        return wide.take(np.flatnonzero(last))
+    ends = np.flatnonzero(last)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    length = ends - starts + 1
+    if int(length.max()) > _LONGEST_VARINT:
+        raise _damage("a number is longer than 10 bytes")
+    value = (octets[starts] & 0x7F).astype(np.uint64)
+    for k in range(1, int(length.max())):
+        longer = np.flatnonzero(length > k)
+        value[longer] |= (octets[starts[longer] + k] & 0x7F).astype(np.uint64) << np.uint64(7 * k)
+    return value.view(np.int64)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature of an Example, not decoded yet.
+
+    Parameters
+    ----------
+    kind : {"bytes", "float", "int64", "empty"}
+        What it holds; ``"empty"`` where no list is set.
+    parts : tuple of memoryview
+        The encoded lists; more than one only where an encoder divided them.
+    """
+
+    kind: str
+    parts: tuple[memoryview, ...] = ()
+
+    def raw(self) -> bytes:
+        """Return the encoded lists, to compare features without decoding them."""
+        return b"".join(self.parts)
+
+    def _of(self, kind: str) -> tuple[memoryview, ...]:
+        if self.kind != kind:
+            raise FormatError(_WHO, "the feature holds another type", got=self.kind, expected=kind)
+        return self.parts
+
+    def bytes_list(self) -> list[bytes]:
+        """Decode a list of bytes."""
+        return [bytes(one) for part in self._of("bytes") for one in _messages(part, 1)]
+
+    def floats(self) -> NDArray[np.float32]:
+        """Decode a list of float32."""
+        return _join([one for part in self._of("float") for one in _floats(part)], np.float32)
+
+    def integers(self) -> NDArray[np.integer]:
+        """Decode a list of int64; of the smallest type that `decode_varints` found."""
+        return _join([one for part in self._of("int64") for one in _integers(part)], np.uint8)
+
+
+def _join(parts: list[NDArray], empty: type) -> NDArray:
+    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, empty), *parts])
+
+
+def _integers(data: memoryview) -> Iterator[NDArray[np.integer]]:
+    if len(data) and data[0] == 0x08:  # not packed: a tag before each value
+        alternating = decode_varints(data)
+        if alternating.size % 2 == 0 and (alternating[::2] == 0x08).all():
+            yield alternating[1::2]
+            return
+    for number, wire, content in _fields(data):
+        if number == 1:
+            if wire not in (_BYTES, _VARINT):
+                raise _damage(f"wire type {wire} in a list of integers")
+            yield decode_varints(content)
+
+
+def _floats(data: memoryview) -> Iterator[NDArray[np.float32]]:
+    if len(data) > 5 and data[0] == 0x0D and len(data) % 5 == 0:  # not packed
+        pairs = np.frombuffer(data, dtype=[("tag", "u1"), ("value", "<f4")])
+        if (pairs["tag"] == 0x0D).all():
+            yield pairs["value"].astype(np.float32)
+            return
+    for number, wire, content in _fields(data):
+        if number == 1:
+            if wire not in (_BYTES, _FIXED32) or len(content) % 4:
+                raise _damage("a list of floats of another size")
+            yield np.frombuffer(content, dtype="<f4").astype(np.float32)
+
+
+def _feature(data: memoryview) -> Feature:
+    kind, parts = "empty", []
+    for number, wire, content in _fields(data):
+        if number in _KINDS:
+            if wire != _BYTES:
+                raise _damage("a list is no message")
+            if _KINDS[number] != kind:  # of a oneof the last member counts; parts of one member are merged
+                kind, parts = _KINDS[number], []
+            parts.append(content)
+    return Feature(kind, tuple(parts))
+
+
+def parse_example(payload: bytes) -> dict[str, Feature]:
+    """Find the features of an Example by name; of a name that occurs twice the last counts, as in protobuf.
+
+    The result refers to `payload`.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are no such message.
+    """
+    found: dict[str, Feature] = {}
+    for features in _messages(memoryview(payload), 1):
+        for entry in _messages(features, 1):
+            name, feature = b"", Feature("empty")
+            for number, wire, content in _fields(entry):
+                if number in (1, 2) and wire != _BYTES:
+                    raise _damage("an entry of the features is damaged")
+                if number == 1:
+                    name = bytes(content)
+                elif number == 2:
+                    feature = _feature(content)
+            try:
+                found[name.decode("utf-8")] = feature
+            except UnicodeDecodeError as error:
+                raise FormatError(
+                    _WHO, "a feature's name is no UTF-8", got=name[:40], expected=plain("text")
+                ) from error
+    return found

@@ -1,0 +1,261 @@
+"""A checkpoint applied to a file: ``smnb map``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from smnb import contract
+from smnb.contract import ContractError, FormatError, ParameterError, plain
+from smnb.loaders import open_netcdf
+from smnb.maps.dense import DenseAmsreCNN
+from smnb.maps.forms import TileForm, tile_form
+from smnb.maps.tiles import MapResult, tiled_map
+from smnb.models.smen import SMEN
+from smnb.training import Trained, load
+from smnb.training.scaling import MinMaxScaler
+
+_WHO = "smnb map"
+#: Dimensions whose labels may be names of channels.
+LABEL_DIMS = ("channel", "polarization", "band")
+PLACE_DIMS = (("y", "x"), ("lat", "lon"))
+
+
+@dataclass(frozen=True)
+class ChannelStack:
+    """Channels of one image, read as they are sliced.
+
+    Parameters
+    ----------
+    names : tuple of str
+    arrays : list of DataArray
+        One a channel, dims ``(y, x)`` or ``(lat, lon)``, lazy or not.
+    """
+
+    names: tuple[str, ...]
+    arrays: list[xr.DataArray]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, rows and columns."""
+        return (len(self.arrays), *self.arrays[0].shape)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        """Rows of all channels."""
+        channels, rows = key
+        return np.stack([np.asarray(array[rows].values, "float32") for array in self.arrays[channels]])
+
+
+@contextlib.contextmanager
+def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.Dataset]:
+    """Open a NetCDF or Zarr file under the data contract, lazily, at one time; a context that closes it.
+
+    Parameters
+    ----------
+    path : path-like
+    when : str, optional
+        ISO date or time; needed where the file has several. The image nearest to it within a day is taken.
+
+    Raises
+    ------
+    FormatError
+        If there is no such file, or it cannot be read.
+    ParameterError
+        If the file has several times and none, or another, was chosen.
+    ContractError
+        If the file breaks the data contract (units, order of coordinates).
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FormatError(_WHO, "no such file", got=str(path))
+    # without dask: a slice of rows then reads these rows and nothing else
+    if path.is_dir():
+        import zarr
+
+        try:
+            dataset = xr.open_zarr(path, chunks=None)
+        except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
+            raise FormatError(str(path), f"cannot be read as Zarr: {error}", expected="NetCDF or Zarr") from error
+    else:
+        dataset = open_netcdf(_WHO, path, chunks=None)
+    with dataset:
+        image = _at_time(dataset, path, when) if "time" in dataset.dims else dataset
+        yield contract.check_dataset(image, who=f"{_WHO} ({path.name})")
+
+
+def _at_time(dataset: xr.Dataset, path: Path, when: str | None) -> xr.Dataset:
+    times = dataset["time"].values
+    shown = [str(time)[:16] for time in times[:6]] + (["..."] if times.size > 6 else [])
+    if when is None:
+        if times.size == 1:
+            return dataset.isel(time=0)
+        raise ParameterError(_WHO, f"{path.name} has {times.size} times", got=shown, next_step="Choose one with --time")
+    try:
+        wanted = np.datetime64(when).astype("datetime64[ns]")
+    except ValueError as error:
+        raise ParameterError(_WHO, "--time is not an ISO date", got=when, expected="2020-09-01") from error
+    distance = np.abs(times.astype("datetime64[ns]") - wanted)
+    if not (distance < np.timedelta64(1, "D")).any():
+        raise ParameterError(_WHO, f"{path.name} has nothing at that time", got=when, expected=shown)
+    return dataset.isel(time=int(distance.argmin()))
+
+
+def _find_channels(dataset: xr.Dataset, names: tuple[str, ...], path: str) -> ChannelStack:
+    """Find each channel: a variable of that name, or one with that label along channel, polarization or band."""
+    found: dict[str, list[xr.DataArray]] = {}
+    for name, variable in dataset.data_vars.items():
+        if any(variable.dims == dims for dims in PLACE_DIMS):
+            found.setdefault(str(name), []).append(variable)
+        label = next((dim for dim in LABEL_DIMS if dim in variable.dims), None)
+        if label is None or not any({*dims, label} == set(variable.dims) for dims in PLACE_DIMS):
+            continue
+        for number, text in enumerate(dataset[label].values.astype(str)):
+            found.setdefault(text, []).append(variable.isel({label: number}))
+    absent = [name for name in names if name not in found]
+    if absent:
+        raise ContractError(
+            _WHO,
+            f"{path} lacks channels of the checkpoint",
+            got=sorted(found),
+            expected=list(names),
+            next_step="Give the file these labels along 'channel' or 'polarization', or variables of these names",
+        )
+    twice = [name for name in names if len(found[name]) > 1]
+    if twice:
+        raise ContractError(
+            _WHO, f"{path} has channels more than once", got=twice, next_step="Keep one variable of each"
+        )
+    return _stack(names, [found[name][0] for name in names], path)
+
+
+def _stack(names: tuple[str, ...], arrays: list[xr.DataArray], path: str) -> ChannelStack:
+    dims = next((dims for dims in PLACE_DIMS if set(dims) <= set(arrays[0].dims)), ())
+    arrays = [array.transpose(*dims) if set(array.dims) == set(dims) else array for array in arrays]
+    shapes = {name: (array.dims, array.shape) for name, array in zip(names, arrays, strict=True)}
+    if not dims or len(set(shapes.values())) > 1:
+        raise ContractError(_WHO, f"channels of {path} are on different grids", got=shapes)
+    return ChannelStack(names, arrays)
+
+
+class SmenForm(nn.Module):
+    """SMEN on stacked channels: the coarse image, then the past residuals, oldest first."""
+
+    def __init__(self, network: SMEN) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Take ``(image, 1 + history, row, col)`` to ``(image, row, col)``."""
+        return self.network(images[:, 0], images[:, 1:])
+
+
+def _images(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+    stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
+    return stack, tile_form(loaded.model, len(stack.names)), {"input_scaler": loaded.input_scaler}
+
+
+def _amsre(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+    stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
+    lon = dataset["lon"].values if "lon" in stack.arrays[0].dims else np.array([])
+    wrap = lon.size > 1 and bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
+    return stack, DenseAmsreCNN(loaded.model, wrap=wrap), {"input_scaler": loaded.input_scaler}
+
+
+def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+    history = loaded.card["config"]["history"]
+    for name in ("coarse", "residual"):
+        if name not in dataset:
+            raise ContractError(
+                _WHO,
+                f"{path} lacks {name!r}",
+                got=sorted(map(str, dataset.data_vars)),
+                expected=["coarse", "residual"],
+                next_step="coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine "
+                "less coarse images, oldest first and without gaps",
+            )
+    residual = dataset["residual"]
+    past = [dim for dim in residual.dims if dim not in ("y", "x", "lat", "lon")]
+    if len(past) != 1 or residual.sizes[past[0]] != history:
+        raise ContractError(
+            _WHO,
+            f"'residual' of {path} has another history",
+            got=dict(residual.sizes),
+            expected=plain(f"{history} past images"),
+        )
+    names = ("coarse", *(f"residual {number}" for number in range(-history, 0)))
+    arrays = [dataset["coarse"], *(residual.isel({past[0]: number}) for number in range(history))]
+    scaler = loaded.input_scaler
+    each = [0] + [1] * history
+    scaler = MinMaxScaler(
+        *(tuple(values[i] for i in each) for values in (scaler.minimum, scaler.maximum, scaler.fill)), clip=scaler.clip
+    )
+    form = tile_form(SmenForm(loaded.model), len(names))
+    form.level = 0  # its loss leaves the level open; it comes from the coarse image
+    return _stack(names, arrays, path), form, {"input_scaler": scaler}
+
+
+#: How each network that makes maps gets its channels, its form and its scaling.
+MAP_NETWORKS: dict[str, Callable[[Trained, xr.Dataset, str], tuple[ChannelStack, TileForm, dict[str, Any]]]] = {
+    "amsre_cnn": _amsre,
+    "fusion_1km": _images,
+    "smen": _smen,
+}
+
+
+def map_checkpoint(
+    checkpoint: str | Path, path: str | Path, out: str | Path, *, when: str | None = None, **options: Any
+) -> MapResult:
+    """Apply a checkpoint to the image of a file and write the map.
+
+    Parameters
+    ----------
+    checkpoint : path-like
+        What `smnb.training.save` wrote; brings its own scaling.
+    path : path-like
+        NetCDF or Zarr under the data contract with the checkpoint's channels: as labels along ``channel``,
+        ``polarization`` or ``band``, or as variables of these names. SMEN takes ``coarse`` (y, x) and ``residual`` (past,
+        y, x) instead.
+    out : path-like
+        ``.zarr`` or ``.tif``.
+    when : str, optional
+        Which image of a file with several times.
+    **options
+        Of `tiled_map`: ``tile``, ``workers``, ``scheduler``, ``resume``, ``device``, ``precision``, ``progress``.
+
+    Returns
+    -------
+    MapResult
+
+    Raises
+    ------
+    ParameterError
+        If the checkpoint's network makes no maps.
+    FormatError, ContractError, RunError
+        As `smnb.training.load`, `open_map_input` and `tiled_map`.
+    """
+    loaded = load(checkpoint)
+    name = loaded.card["model"]
+    if name not in MAP_NETWORKS:
+        raise ParameterError(_WHO, "this network makes no maps", got=name, expected=sorted(MAP_NETWORKS))
+    with open_map_input(path, when=when) as dataset:
+        stack, form, scaling = MAP_NETWORKS[name](loaded, dataset, Path(path).name)
+        return tiled_map(
+            form,
+            stack,
+            out=out,
+            channels=stack.names,
+            target_scaler=loaded.target_scaler,
+            synthetic=contract.is_synthetic(dataset) or bool(loaded.card["training"].get("synthetic", False)),
+            source=f"{name} network, weights {loaded.card['weights_sha256'][:12]}, on {Path(path).name}",
+            coords=stack.arrays[0].coords,
+            **scaling,
+            **options,
+        )

@@ -1,0 +1,236 @@
+"""What a network is given: channels ``source:band``, sets of them, those of the paper's tables, and the step to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from smnb.contract import ParameterError
+from smnb.papers.batchu2023.normalisation import INDEX_BANDS, vegetation_index
+from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source
+
+if TYPE_CHECKING:
+    import torch
+
+#: Channels in the order of the released graph; vegetation indices and own sources come behind those of their kind.
+_ORDER = (
+    *(f"sentinel1:{band}" for band in ("VV", "VH", "angle")),
+    *(f"sentinel2:{band}" for band in ("B4", "B3", "B2", "B8", "B11", "B12")),
+    "dem:elevation",
+    *(f"sentinel2:{index}" for index in INDEX_BANDS),
+    *(f"soilgrids:{band}" for band in SOURCES["soilgrids"].bands),
+    "modis_lai:Lai",
+    "smap:ssm",
+    "gldas:SoilMoi0_10cm_inst",
+)
+
+
+@dataclass(frozen=True)
+class InputSet:
+    """Channels of the three inputs of the network; `InputSet.of` makes one out of sources.
+
+    Parameters
+    ----------
+    high, low, coarse : tuple of str
+        Channels ``source:band`` of 10 m images, of 160 m images, and of values at the point.
+    own : tuple of Source
+        Sources of theirs that are not the paper's.
+    """
+
+    high: tuple[str, ...] = ()
+    low: tuple[str, ...] = ()
+    coarse: tuple[str, ...] = ()
+    own: tuple[Source, ...] = ()
+
+    @classmethod
+    def of(cls, *wanted: str | Source) -> InputSet:
+        """Channels of sources.
+
+        Parameters
+        ----------
+        *wanted : str or Source
+            A source of the paper (all its bands), one channel of it (``"sentinel1:VV"``, ``"sentinel2:NDVI"``), or a `Source`.
+
+        Raises
+        ------
+        ParameterError
+            On an unknown source or band, or no channel at all.
+
+        Examples
+        --------
+        >>> InputSet.of("sentinel1", "dem", "smap").high
+        ('sentinel1:VV', 'sentinel1:VH', 'sentinel1:angle', 'dem:elevation')
+        """
+        parts: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
+        own: dict[str, Source] = {}
+        for one in wanted:
+            name, _, band = (one.name, "", "") if isinstance(one, Source) else one.partition(":")
+            source = one if isinstance(one, Source) else SOURCES.get(name)
+            if source is None:
+                raise ParameterError("InputSet.of", "unknown source", got=name, expected=[*SOURCES, "or a Source"])
+            if band and band not in source.bands and not (name == "sentinel2" and band in INDEX_BANDS):
+                raise ParameterError("InputSet.of", f"unknown band of {name}", got=band, expected=source.bands)
+            if source != SOURCES.get(name):
+                own[name] = source
+            parts[source.kind].update(dict.fromkeys(f"{name}:{b}" for b in ([band] if band else source.bands)))
+        if not any(parts.values()):
+            raise ParameterError("InputSet.of", "there is no channel", expected=list(SOURCES))
+        ranked = {name: place for place, name in enumerate(_ORDER)}
+        ordered = {
+            kind: tuple(sorted(names, key=lambda n: ranked.get(n, len(ranked)))) for kind, names in parts.items()
+        }
+        return cls(**ordered, own=tuple(own.values()))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Every channel: what a checkpoint remembers."""
+        return (*self.high, *self.low, *self.coarse)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources that the channels are of."""
+        return tuple(dict.fromkeys(name.split(":")[0] for name in self.channels))
+
+    def source(self, name: str) -> Source:
+        """A source of the set by its name."""
+        return next((one for one in self.own if one.name == name), None) or SOURCES[name]
+
+    def bands(self, part: str) -> dict[str, tuple[str, ...]]:
+        """Stored bands that a part needs, by source; a vegetation index needs those that it is made of."""
+        needed: dict[str, dict[str, None]] = {}
+        for channel in getattr(self, part):
+            source, band = channel.split(":")
+            needed.setdefault(source, {}).update(dict.fromkeys(_bands_of(source, band)))
+        return {source: tuple(bands) for source, bands in needed.items()}
+
+    def normalisation(self) -> dict[str, list[Any]]:
+        """How each channel is scaled from native units: scaling and its two numbers."""
+        found = {}
+        for channel in self.channels:
+            name, band = channel.split(":")
+            source = self.source(name)
+            bands = _bands_of(name, band)
+            found[channel] = [source.scaling, *source.range[band]] if bands == (band,) else ["index", *bands]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint's JSON."""
+        return {**{kind: list(getattr(self, kind)) for kind in KINDS}, "own": [one.as_dict() for one in self.own]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> InputSet:
+        """Rebuild from `to_dict`."""
+        own = tuple(Source.from_dict(one) for one in content.get("own", ()))
+        return cls(**{kind: tuple(content[kind]) for kind in KINDS}, own=own)
+
+    def __str__(self) -> str:
+        return ", ".join(self.channels)
+
+
+def _bands_of(source: str, band: str) -> tuple[str, ...]:
+    return INDEX_BANDS[band] if source == "sentinel2" and band in INDEX_BANDS else (band,)
+
+
+def stack_channels(
+    inputs: InputSet, part: str, values: Mapping[str, np.ndarray | torch.Tensor], device: Any = "cpu"
+) -> torch.Tensor:
+    """Channels of a part out of normalised values by source; vegetation indices are computed here.
+
+    Parameters
+    ----------
+    inputs : InputSet
+    part : {"high", "low", "coarse"}
+    values : mapping of str to array
+        Source to (n, band, ...), the bands in the order of ``inputs.bands(part)``; NaN is missing.
+    device : str or torch.device
+
+    Returns
+    -------
+    Tensor of float32, shape (n, channel, ...)
+    """
+    import torch
+
+    channels, bands = getattr(inputs, part), inputs.bands(part)
+    given = {source: torch.as_tensor(one) for source, one in values.items()}
+    first = next(iter(given.values()))
+    # copied once, channel by channel, to where they are scaled: a batch is hundreds of MB
+    result = torch.empty((len(first), len(channels), *first.shape[2:]), device=device)
+    for number, channel in enumerate(channels):
+        source, band = channel.split(":")
+        if _bands_of(source, band) == (band,):
+            result[:, number] = given[source][:, bands[source].index(band)]
+            continue
+        native = {
+            one: inputs.source(source).denormalise(
+                one, given[source][:, bands[source].index(one)].float().cpu().numpy()
+            )
+            for one in INDEX_BANDS[band]
+        }
+        result[:, number] = torch.from_numpy(vegetation_index(band, native))
+    return result
+
+
+def network_inputs(
+    inputs: InputSet, part: str, values: Mapping[str, np.ndarray | torch.Tensor], device: Any = "cpu"
+) -> torch.Tensor:
+    """What the network takes of a part: the one step from stored values to it, for the data set and for maps.
+
+    Parameters and shape as `stack_channels`. Images become ``2 x - 1``, so [-1, 1], and missing pixels 0, the middle of the
+    range; values at the point stay as they are.
+    """
+    stacked = stack_channels(inputs, part, values, device)
+    return stacked if part == "coarse" else stacked.mul_(2.0).sub_(1.0).nan_to_num_(nan=0.0)
+
+
+_ALL = {
+    "Sentinel-1": "sentinel1",
+    "DEM": "dem",
+    "Sentinel-2": "sentinel2",
+    "SoilGrids": "soilgrids",
+    "SMAP": "smap",
+    "GLDAS": "gldas",
+}
+
+
+def _named(*without: str) -> str:
+    return " + ".join(name for name in _ALL if name not in without)
+
+
+#: The paper's own model.
+FULL_MODEL = _named()
+_BASELINE = "SMAP + GLDAS NN"
+_WITH_INDICES, _WITH_LAI = f"{FULL_MODEL} + EVI/NDVI", f"{FULL_MODEL} + MODIS LAI"
+_NAMES = (
+    "Sentinel-1 + DEM",
+    "Sentinel-1 + DEM + Sentinel-2",
+    "Sentinel-1 + DEM + Sentinel-2 + SoilGrids",
+    FULL_MODEL,
+    *(_named(one) for one in _ALL),
+    "Sentinel-1 + DEM + SMAP",
+)
+#: Input sets by the paper's names, which join the names of the sources.
+SOURCE_SETS: dict[str, InputSet] = {
+    _BASELINE: InputSet.of("smap", "gldas"),
+    **{name: InputSet.of(*(_ALL[one] for one in name.split(" + "))) for name in _NAMES},
+    _WITH_INDICES: InputSet.of(*_ALL.values(), "sentinel2:NDVI", "sentinel2:EVI"),
+    _WITH_LAI: InputSet.of(*_ALL.values(), "modis_lai"),
+}
+#: Products that are scored as they are, by the paper's names.
+PRODUCTS = {"SMAP": "smap", "GLDAS": "gldas"}
+#: Rows of the paper's tables by number, as in `smnb.papers.tables`: the row's name to a name in `SOURCE_SETS` or `PRODUCTS`.
+#: Table 15 is one set with crops of 64 to 512 pixels; Table 21 is scored on two stores.
+PAPER_ROWS: dict[int, dict[str, str]] = {
+    9: {name: name for name in (*PRODUCTS, _BASELINE, *_NAMES[:4])},
+    15: {f"{size}x{size}": "Sentinel-1 + DEM + Sentinel-2" for size in (64, 128, 256, 512)},
+    16: {
+        "None (Baseline)": FULL_MODEL,
+        **{name: _named(name) for name in ("DEM", "Sentinel-1", "Sentinel-2", "SoilGrids", "SMAP", "GLDAS")},
+        "SMAP + GLDAS": _named("SMAP", "GLDAS"),
+    },
+    18: {"None (Baseline)": FULL_MODEL, "EVI/NDVI": _WITH_INDICES, "MODIS LAI": _WITH_LAI},
+    19: {name: name for name in ("SMAP", "Sentinel-1 + DEM", "Sentinel-1 + DEM + SMAP", FULL_MODEL)},
+    21: {_BASELINE: _BASELINE, **{name: name for name in (_NAMES[2], FULL_MODEL)}},
+}

@@ -1,0 +1,405 @@
+"""Tiles of a map: the images of a square at one time, as the match-up builder would have cut them, and their map at 320 m."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from pyproj import CRS, Transformer
+
+from smnb import contract
+from smnb.contract import CatalogError, ContractError, plain
+from smnb.grids import UtmWindow
+from smnb.papers.batchu2023.dense import MapGeometry, TileImages, map_tile
+from smnb.papers.batchu2023.inputs import InputSet, network_inputs
+from smnb.papers.batchu2023.join import REASONS, SceneChoice
+from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source, check_scenes
+
+if TYPE_CHECKING:
+    from smnb.catalog import Catalog
+    from smnb.loaders.rasters import SceneIndex
+
+_WHO = "read_tile"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile at one time: what the network takes, what a figure shows, and where it lies.
+
+    Parameters
+    ----------
+    images : TileImages
+    window : UtmWindow
+        Of the high-resolution images, which reach half a window beyond the outermost cells' centres.
+    geometry : MapGeometry
+    time : Timestamp
+        Of the map, UTC.
+    used : DataFrame
+        One row a source: ``scene`` and ``time`` of its image, ``age_days``, ``missing`` (share of pixels or cells without a
+        value).
+    native : dict of str to dict of str to ndarray
+        Native values by source and band, for figures: ``native["sentinel1"]["VV"]`` (y, x), dB.
+    synthetic : bool
+    """
+
+    images: TileImages
+    window: UtmWindow
+    geometry: MapGeometry
+    time: pd.Timestamp
+    used: pd.DataFrame
+    native: dict[str, dict[str, np.ndarray]] = field(repr=False)
+    synthetic: bool = False
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the map."""
+        return self.images.coarse.shape[:2]
+
+    @property
+    def ground(self) -> tuple[slice, slice]:
+        """Rows and columns of the high-resolution images over the cells themselves, without the margin."""
+        margin = (self.geometry.crop - self.geometry.stride) // 2
+        return tuple(slice(margin, margin + n * self.geometry.stride) for n in self.cells)
+
+    def axes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Easting and northing of the cells' centres, m: columns, and rows from the north."""
+        return _axes(self.window, self.geometry, self.cells)
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Latitude and longitude of the cells' centres, ``(row, col)``, degrees."""
+        return _coordinates(self.window.epsg, *self.axes())
+
+
+def _axes(window: UtmWindow, geometry: MapGeometry, cells: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    half, step = geometry.crop * window.resolution / 2.0, geometry.stride * window.resolution
+    return window.west + half + step * np.arange(cells[1]), window.north - half - step * np.arange(cells[0])
+
+
+def _coordinates(epsg: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(*np.meshgrid(x, y))
+    return np.asarray(lat), np.asarray(lon)
+
+
+def _scene_at(
+    scenes: SceneIndex, source: Source, bands: Iterable[str], lat: float, lon: float, time: pd.Timestamp
+) -> int:
+    """Position of the scene that the builder's join would give a reading at the place and time."""
+    check_scenes(_WHO, scenes, source.with_bands(*bands))
+    found, reason = SceneChoice(scenes, source).at(lat, lon, np.array([time.value]))
+    if found[0] < 0:
+        raise ContractError(
+            _WHO,
+            f"no scene of {source.name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}",
+            got=plain(REASONS[reason[0]]),
+            expected=plain("one" if source.static else f"one within {source.bound} before"),
+            next_step="Choose another time or place, or inputs without this source",
+        )
+    return int(found[0])
+
+
+def read_tile(
+    scenes: Mapping[str, SceneIndex],
+    inputs: InputSet,
+    *,
+    lat: float,
+    lon: float,
+    time: Any,
+    cells: int = 64,
+    geometry: MapGeometry | None = None,
+    resolution: float = 10.0,
+    show: Mapping[str, Sequence[str]] | None = None,
+) -> Tile:
+    """Read the images of a square of cells at one time.
+
+    Parameters
+    ----------
+    scenes : mapping of str to SceneIndex
+        Scenes of each source, by its name.
+    inputs : InputSet
+        Channels of the network.
+    lat, lon : float
+        Centre of the tile, degrees; it decides the UTM zone, and which of several scenes of one time is taken.
+    time : timestamp
+        UTC. Of each source the closest image in the past is taken, within its temporal bound; Sentinel-1's own bound is an hour,
+        so that this is best the time of one of its scenes.
+    cells : int
+        Cells along a side: 64 of 320 m are 20.48 km.
+    geometry : MapGeometry
+    resolution : float
+        Of the high-resolution images, m, as the network was trained with.
+    show : mapping of str to sequence of str
+        Bands to keep in native units besides those of the inputs, for figures.
+
+    Raises
+    ------
+    ContractError
+        If a source is absent, or has no image of the place in time.
+    """
+    geometry, time = geometry or MapGeometry(), pd.Timestamp(time)
+    time = time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
+    high = UtmWindow.centred(lat, lon, size=geometry.tile(cells, cells)[0], resolution=resolution)
+    windows = {"high": high, "low": high.coarsened(resolution * geometry.low_ratio)}
+    needed: dict[str, dict[str, None]] = {}
+    for bands_of in (*(inputs.bands(part) for part in KINDS), show or {}):
+        for name, bands in bands_of.items():
+            needed.setdefault(name, {}).update(dict.fromkeys(bands))
+    if absent := [name for name in needed if name not in scenes]:
+        raise ContractError(_WHO, f"the source {absent[0]!r} is absent", got=sorted(scenes), expected=sorted(needed))
+    # before anything is read: most times lack a source, and images are dear
+    position = {name: _scene_at(scenes[name], inputs.source(name), needed[name], lat, lon, time) for name in needed}
+    places = [one.ravel() for one in _coordinates(high.epsg, *_axes(high, geometry, (cells, cells)))]
+    native: dict[str, dict[str, np.ndarray]] = {}
+    used: dict[str, dict[str, Any]] = {}
+    for name, bands in needed.items():
+        source, at = inputs.source(name), position[name]
+        with scenes[name].open(at) as reader:
+            if source.kind == "coarse":
+                values = reader.at(*places, tuple(bands)).T.reshape(len(bands), cells, cells)
+            else:
+                values = reader.read(windows[source.kind], tuple(bands), resampling=source.resampling)
+        native[name] = dict(zip(bands, values, strict=True))
+        row = scenes[name].table.iloc[at]
+        age = None if source.static else (time - row["time"]) / pd.Timedelta(days=1)
+        missing = float(np.isnan(values).mean())
+        used[name] = {"scene": row["scene_id"], "time": row["time"], "age_days": age, "missing": missing}
+    empty = {"high": (0, high.size, high.size), "low": (0, *windows["low"].shape), "coarse": (0, cells, cells)}
+    parts = {part: _inputs_of(inputs, part, native, empty[part]) for part in KINDS}
+    return Tile(
+        images=TileImages(parts["high"], parts["low"], np.moveaxis(parts["coarse"], 0, -1)),
+        window=high,
+        geometry=geometry,
+        time=time,
+        used=pd.DataFrame(used).T.rename_axis("source"),
+        native=native,
+        synthetic=any(bool(scenes[name].synthetic) for name in needed),
+    )
+
+
+def _inputs_of(
+    inputs: InputSet, part: str, native: Mapping[str, Mapping[str, np.ndarray]], empty: tuple[int, ...]
+) -> np.ndarray:
+    """Channels of a part as the network takes them: scaled as the store's values are, then through the same door."""
+    values = {}
+    for name, bands in inputs.bands(part).items():
+        stacked = np.stack([native[name][band] for band in bands])
+        values[name] = inputs.source(name).normalise_stack(stacked, bands)[None]
+    return network_inputs(inputs, part, values)[0].numpy() if values else np.empty(empty, "float32")
+
+
+def read_tiles(
+    scenes: Mapping[str, SceneIndex],
+    inputs: InputSet,
+    *,
+    lat: float,
+    lon: float,
+    cells: int,
+    geometry: MapGeometry,
+    times: Sequence[str] = (),
+    number: int = 3,
+    most_missing: float = 0.05,
+) -> dict[str, Tile]:
+    """Read a square at several times.
+
+    Parameters
+    ----------
+    scenes, inputs, lat, lon, cells, geometry
+        As `read_tile`; bands for natural colours and VV are kept besides the inputs' where there are any.
+    times : sequence of str
+        UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
+        it: `number` of them, spread evenly over the record.
+    number : int
+    most_missing : float
+        Share of missing pixels of a source above which a pass is passed over.
+
+    Returns
+    -------
+    dict of str to Tile
+        By day, and hour where a day has several.
+
+    Raises
+    ------
+    ContractError
+        If no pass has everything, or one that was asked for has not.
+    """
+    show = {"sentinel2": ("B4", "B3", "B2"), "sentinel1": ("VV",)}
+    square: dict[str, Any] = {"lat": lat, "lon": lon, "cells": cells, "geometry": geometry}
+    square["show"] = {source: bands for source, bands in show.items() if source in scenes}
+    if times:
+        return _by_day(read_tile(scenes, inputs, time=one, **square) for one in times)
+    radar = scenes["sentinel1"]
+    passes = radar.table.iloc[np.asarray(radar.covering(lat, lon))]
+    reach = geometry.tile(cells, cells)[0] * 10.0 / 2 / 111_320.0  # degrees of latitude, m a degree
+    across = reach / np.cos(np.radians(lat))
+    whole = passes[
+        (passes["west"] <= lon - across)
+        & (passes["east"] >= lon + across)
+        & (passes["south"] <= lat - reach)
+        & (passes["north"] >= lat + reach)
+    ]
+    found: list[pd.Timestamp] = []  # times alone: tiles of a whole record would not fit into memory
+    why = ""
+    for time in sorted(set(whole["time"])):
+        try:
+            tile = read_tile(scenes, inputs, time=time, **square)
+        except ContractError as error:  # that pass lacks a source in time
+            why = f"; the last: {error}"
+            continue
+        if float(tile.used["missing"].max()) <= most_missing:
+            found.append(time)
+    if not found:
+        raise ContractError(
+            "read_tiles",
+            f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source",
+            got=plain(f"{len(passes)} passes cover the centre, {len(whole)} all of the square{why}"),
+            next_step="Choose a smaller square, another place, or inputs with fewer sources",
+        )
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int))
+    return _by_day(read_tile(scenes, inputs, time=found[i], **square) for i in chosen)
+
+
+def _by_day(tiles: Iterable[Tile]) -> dict[str, Tile]:
+    tiles = list(tiles)
+    days = [f"{tile.time:%Y-%m-%d}" for tile in tiles]
+    once = [days.count(day) == 1 for day in days]
+    return {day if one else f"{t.time:%Y-%m-%d %H:%M}": t for day, one, t in zip(days, once, tiles, strict=True)}
+
+
+def natural_colours(native: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Natural colours ``(y, x, 3)`` of [0, 1] of Sentinel-2 digital numbers ``(y, x)`` by band.
+
+    The log-sigmoid that the network sees shows dark ground and clouds in one picture.
+    """
+    return np.dstack([SOURCES["sentinel2"].normalise(band, native[band]) for band in ("B4", "B3", "B2")])
+
+
+def tile_images(tile: Tile, *maps: np.ndarray) -> list[np.ndarray]:
+    """Images of a tile over the ground of its cells, as `smnb.plots.image_rows` takes them.
+
+    Natural colours, VV (dB), and `maps` ``(row, col)``; an image of missing values where the tile has no such source.
+    """
+    optical, radar = ({band: v[tile.ground] for band, v in tile.native.get(f"sentinel{n}", {}).items()} for n in (2, 1))
+    natural = natural_colours(optical) if optical else np.full((1, 1, 3), np.nan)
+    return [natural, radar.get("VV", np.full((1, 1), np.nan)), *maps]
+
+
+def tile_map(
+    net: torch.nn.Module, tile: Tile, *, method: str = "shared", network: str = "multisource", **options: Any
+) -> xr.Dataset:
+    """Map soil moisture of a tile.
+
+    Parameters
+    ----------
+    net, method, **options
+        As `map_tile`: also ``batch_size``, ``rows_at_once``, ``device``.
+    tile : Tile
+        Read with the network's inputs.
+    network : str
+        What to call the network in the map's attributes.
+
+    Returns
+    -------
+    Dataset, dims (time, y, x)
+        ``soil_moisture`` (m3 m-3) with the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
+    """
+    values = map_tile(net, tile.images, method=method, geometry=tile.geometry, **options)
+    x, y = tile.axes()
+    lat, lon = tile.coordinates()
+    about = {
+        "units": "m3 m-3",
+        "long_name": "volumetric soil moisture",
+        "grid_mapping": "crs",
+        "standard_name": "volume_fraction_of_condensed_water_in_soil",
+    }
+    dataset = xr.Dataset(
+        {"soil_moisture": (("time", "y", "x"), values[None], about)},
+        coords={
+            "time": ("time", [np.datetime64(tile.time, "ns")], {"standard_name": "time"}),
+            "y": ("y", y, {"units": "m", "standard_name": "projection_y_coordinate"}),
+            "x": ("x", x, {"units": "m", "standard_name": "projection_x_coordinate"}),
+            "lat": (("y", "x"), lat, {"units": "degrees_north", "standard_name": "latitude"}),
+            "lon": (("y", "x"), lon, {"units": "degrees_east", "standard_name": "longitude"}),
+            "crs": ((), 0, CRS.from_epsg(tile.window.epsg).to_cf()),
+        },
+        attrs={"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(tile.synthetic)},
+    )
+    source, step = f"{network} network", f"tile_map, {method}"
+    return contract.stamp(dataset, source=source, catalog_id="smnb_map", synthetic=tile.synthetic, step=step)
+
+
+def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -> dict[str, np.ndarray]:
+    """The sandbox's truth of each tile, as means over the cells' own squares; nothing where the archive is a real one.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (row, col)
+        m3 m-3, of the tiles whose ground and time a truth file holds.
+    """
+    from smnb.loaders import open_netcdf
+
+    try:
+        paths = list(catalog.resolve("sandbox_multisource_truth", root))
+    except CatalogError:
+        return {}
+    found: dict[str, np.ndarray] = {}
+    for path in paths:
+        with open_netcdf("tile_truth", path) as truth:
+            for name, tile in tiles.items():
+                if (values := _cell_means(truth, tile)) is not None:
+                    found[name] = values
+    return {name: found[name] for name in tiles if name in found}
+
+
+def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:
+    """Truth averaged to a tile's cells, or None where the file does not hold all of its ground at that time."""
+    if CRS.from_cf(truth["crs"].attrs).to_epsg() != tile.window.epsg:
+        return None
+    late = np.abs(truth["time"].values - np.datetime64(tile.time, "ns"))
+    if late.min() > np.timedelta64(1, "h"):
+        return None
+    x, y = tile.axes()
+    pixel = float(truth["x"][1] - truth["x"][0])
+    side = tile.geometry.stride * tile.window.resolution
+    per = round(side / pixel)
+    # first pixels of the first cell; the window's edges may lie off the truth's by less than a pixel
+    col = round((x[0] - side / 2 - (float(truth["x"][0]) - pixel / 2)) / pixel)
+    row = round(((float(truth["y"][0]) + pixel / 2) - (y[0] + side / 2)) / pixel)
+    rows, cols = (n * per for n in tile.cells)
+    if row < 0 or col < 0 or row + rows > truth.sizes["y"] or col + cols > truth.sizes["x"]:
+        return None
+    field_then = truth["soil_moisture"].isel(time=int(late.argmin()))
+    values = field_then.values[row : row + rows, col : col + cols]
+    if not np.isfinite(values).all():
+        return None
+    return values.reshape(tile.cells[0], per, tile.cells[1], per).mean(axis=(1, 3))
+
+
+def map_scores(
+    maps: Mapping[str, xr.Dataset], truth: Mapping[str, np.ndarray], tiles: Mapping[str, Tile]
+) -> pd.DataFrame:
+    """Scores of each date's maps, and of the coarse products at the same cells, against the truth.
+
+    Returns
+    -------
+    DataFrame
+        One row a map and date: ``map``, ``date``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3), ``r`` (over the
+        cells of one date, so that the time signal counts for nothing).
+    """
+    from smnb.metrics import pair_scores
+
+    rows = []
+    for name, values in truth.items():
+        number, tile = list(tiles).index(name), tiles[name]
+        fields = {method: one["soil_moisture"].values[number] for method, one in maps.items()}
+        for product in ("smap", "gldas"):
+            for band, native in tile.native.get(product, {}).items():
+                fields[product.upper()] = SOURCES[product].normalise(band, native)
+        for method, one in fields.items():
+            valid = np.isfinite(one) & np.isfinite(values)
+            rows.append({"map": method, "date": name, **pair_scores(one[valid], values[valid])})
+    return pd.DataFrame(rows, columns=["map", "date", "n", "bias", "rmse", "ubrmse", "r"])

@@ -1,0 +1,208 @@
+"""Patches of the 1 km fusion: four channels, in-situ pixels, the 9 km product, and masks everywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from smnb.contract import ContractError, ParameterError, is_synthetic, plain
+from smnb.grids import M01, EaseWindow
+from smnb.loaders.insitu import InSituTables
+from smnb.papers.smap_sentinel1.cutting import COUNTED, FACTOR, Patch, SceneProducts, on_one_grid
+from smnb.papers.smap_sentinel1.in_situ import PAPER_INSTRUMENT, PAPER_NETWORKS, readings_at, select_sensors
+
+
+@dataclass(frozen=True)
+class FusionSamples:
+    """Patches of all places; the first axis of every array is the patch.
+
+    Parameters
+    ----------
+    scene : ndarray of str, shape (patch,)
+        Name of the place.
+    time : ndarray of datetime64, shape (patch,)
+        Of Sentinel-1.
+    windows : tuple of EaseWindow
+        Where each patch lies on the 1 km grid.
+    images : ndarray, shape (patch, channel, row, col)
+        `CHANNELS`: K, K, dB, dB; NaN where missing.
+    product : ndarray, shape (patch, coarse row, coarse col)
+        Soil moisture of the 9 km product on the whole cells within each patch, m3 m-3; NaN where missing, and where a patch
+        holds one cell fewer than others.
+    offset : ndarray of int, shape (patch, 2)
+        Rows and columns before the first whole 9 km cell.
+    in_situ : DataFrame
+        One row a patch and sensor: ``patch``, ``sensor_id``, ``row``, ``col`` (within the patch), ``soil_moisture``,
+        ``n_readings``.
+    sensors : DataFrame
+        One row a sensor that occurs: as loaded, with ``row``, ``col`` of the global 1 km grid, ``scene``.
+    baseline, truth : ndarray, shape (patch, row, col), optional
+        m3 m-3, NaN where missing.
+    titles : dict of str to str
+        By name of the place.
+    notes : dict of str to int
+        What was read, left out and why.
+    """
+
+    scene: np.ndarray
+    time: np.ndarray
+    windows: tuple[EaseWindow, ...]
+    images: np.ndarray = field(repr=False)
+    product: np.ndarray = field(repr=False)
+    offset: np.ndarray = field(repr=False)
+    in_situ: pd.DataFrame = field(repr=False)
+    sensors: pd.DataFrame = field(repr=False)
+    baseline: np.ndarray | None = field(default=None, repr=False)
+    truth: np.ndarray | None = field(default=None, repr=False)
+    titles: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    synthetic: bool = False
+
+    @classmethod
+    def from_products(
+        cls,
+        scenes: Sequence[SceneProducts],
+        insitu: InSituTables,
+        *,
+        size: int = 256,
+        min_in_situ: int = 5,
+        time_window: str = "90min",
+        min_seen: float = 0.25,
+        networks: Sequence[str] | None = PAPER_NETWORKS,
+        instrument: str | None = PAPER_INSTRUMENT,
+    ) -> FusionSamples:
+        """Cut patches of every scene of every place, and keep those that are eligible.
+
+        Of SMAP's overpasses within 12 hours of Sentinel-1 (by their mean time over the place), the nearest valid value is taken,
+        cell by cell. A sensor's value is the mean of its readings within `time_window`.
+
+        Parameters
+        ----------
+        scenes : sequence of SceneProducts
+        insitu : InSituTables
+            Quality flags and depth already applied.
+        size : int
+            Rows and columns of a patch; a larger place gives several, side by side. A rest of half a patch or more is
+            covered by one that is shifted inwards; a smaller rest is left out, evenly around.
+        min_in_situ : int
+            Least in-situ pixels of a patch. A pixel counts if a sensor in it has a reading and its four channels are
+            there; several sensors in one pixel are one pixel, with their mean.
+        time_window : str
+            Largest distance of a reading from the time of Sentinel-1, either side.
+        min_seen : float
+            Least share of a patch's pixels with backscatter, and with brightness temperature.
+        networks, instrument
+            As `select_sensors`.
+
+        Raises
+        ------
+        ContractError
+            If grids are not those named above or do not cover each other, a variable is missing, or no patch is left; the
+            message counts what was dropped.
+        ParameterError
+            For impossible sizes.
+        """
+        who = "FusionSamples.from_products"
+        if size < 2 * FACTOR or min_in_situ < 0 or not 0.0 < min_seen <= 1.0:
+            raise ParameterError(
+                who,
+                "impossible sizes",
+                got={"size": size, "min_in_situ": min_in_situ, "min_seen": min_seen},
+                expected=plain(f"size >= {2 * FACTOR}, min_in_situ >= 0, 0 < min_seen <= 1"),
+            )
+        sensors, counts = select_sensors(insitu.sensors, networks=networks, instrument=instrument)
+        row, col = M01.rowcol(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
+        sensors = sensors.assign(row=row, col=col)
+        notes: Counter[str] = Counter({**dict.fromkeys(COUNTED, 0), **counts})
+        patches: list[Patch] = []
+        for products in scenes:
+            place = on_one_grid(f"{who}({products.name})", products)
+            readings = readings_at(insitu, sensors, place.window, place.time, time_window)
+            notes["sensor_readings"] += len(readings)
+            patches += place.patches(readings, notes, size=size, min_in_situ=min_in_situ, min_seen=min_seen)
+        notes["patches"] = len(patches)
+        if not patches:
+            raise ContractError(
+                who,
+                "no patch is left",
+                got=dict(notes),
+                expected=plain(f"patches with {min_in_situ} in-situ pixels"),
+                next_step="Look at the counts: widen the window in time, lower min_in_situ or min_seen, or open more products",
+            )
+        columns = ["patch", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
+        table = pd.concat([p.in_situ.assign(patch=i) for i, p in enumerate(patches)], ignore_index=True)[columns]
+        table = table.astype({"patch": "int64", "row": "int64", "col": "int64", "soil_moisture": "float32"})
+        scene = np.array([p.scene for p in patches])
+        first = table.drop_duplicates("sensor_id").set_index("sensor_id")["patch"].astype("int64")
+        sensors = sensors[sensors["sensor_id"].isin(set(first.index))]
+        sensors = sensors.assign(scene=sensors["sensor_id"].map(pd.Series(scene[first.to_numpy()], first.index)))
+        return cls(
+            scene,
+            np.array([p.time for p in patches]),
+            tuple(p.window for p in patches),
+            np.stack([p.image for p in patches]),
+            np.stack([p.product for p in patches]),
+            np.array([p.offset for p in patches]),
+            table,
+            sensors.reset_index(drop=True),
+            _stack([p.baseline for p in patches]),
+            _stack([p.truth for p in patches]),
+            {s.name: s.title for s in scenes},
+            {name: int(count) for name, count in notes.items()},
+            insitu.synthetic or any(is_synthetic(s.passive) for s in scenes),
+        )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """Pixels with all four channels, bool, (patch, row, col)."""
+        return np.isfinite(self.images).all(axis=1)
+
+    def pixels(self, sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
+        """In-situ pixels: ``patch``, ``row``, ``col``, ``soil_moisture`` (mean of the pixel's sensors) and ``n_sensors``.
+
+        Parameters
+        ----------
+        sensor_ids : sequence of str, optional
+            Only these sensors; default all.
+        """
+        table = self.in_situ
+        if sensor_ids is not None:
+            table = table[table["sensor_id"].isin(set(sensor_ids))]
+        grouped = table.groupby(["patch", "row", "col"], sort=True)["soil_moisture"]
+        return grouped.agg(soil_moisture="mean", n_sensors="size").reset_index()
+
+    def in_situ_images(self, sensor_ids: Sequence[str] | None = None) -> np.ndarray:
+        """The pixels as images: soil moisture (m3 m-3, NaN elsewhere), (patch, row, col)."""
+        values = np.full(self.valid.shape, np.nan, dtype="float32")
+        pixels = self.pixels(sensor_ids)
+        values[tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))] = pixels["soil_moisture"]
+        return values
+
+    def at_pixels(self, maps: Mapping[str, np.ndarray], sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
+        """`pixels` with the values of maps there, and ``scene`` and ``time``: what scatter plots and scores take.
+
+        Parameters
+        ----------
+        maps : mapping of str to ndarray, shape (patch, row, col)
+            Estimates by name, for instance ``{"product": samples.baseline}``.
+        sensor_ids : sequence of str, optional
+        """
+        pixels = self.pixels(sensor_ids)
+        at = tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))
+        return pixels.assign(scene=self.scene[at[0]], time=self.time[at[0]], **{n: m[at] for n, m in maps.items()})
+
+
+def _stack(images: list[np.ndarray | None]) -> np.ndarray | None:
+    there = [image for image in images if image is not None]
+    if not there:
+        return None
+    blank = np.full(there[0].shape, np.nan, dtype="float32")
+    return np.stack([blank if image is None else image for image in images]).astype("float32")
