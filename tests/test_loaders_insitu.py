@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from smnb.cli import insitu as cli_insitu
+from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
 from smnb.loaders.insitu import index, index_archive, ingest, open_insitu, read_readings, read_tables, tables
 from smnb.loaders.insitu.archive import Archive
@@ -525,9 +524,6 @@ def test_damaged_static_variables_are_named_and_the_readings_kept(tmp_path):
 
 
 def test_the_command(tmp_path):
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    cli_insitu.register(app)
     archive = write_zip(tmp_path / "a.zip", {**GOOD, stm_name(): BODY})
     command = ["ingest", str(archive), "--out", str(tmp_path / "out"), "--flags", "strict", "--depth", "0", "0.051"]
     result = CliRunner().invoke(app, command)

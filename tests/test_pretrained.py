@@ -76,9 +76,9 @@ def test_the_checkpoint_is_small_packaged_and_says_what_it_is(repository):
     assert sum(path.stat().st_size for path in folder.iterdir()) < 2_000_000
     card = json.loads((folder / "model.json").read_text())
     assert card["target"]["units"] == "m3 m-3"
-    assert card["data"]["stations"] == 67
+    assert card["training"]["data"]["stations"] == 67
     text = card_text("conus_points")
-    assert f"{card['scores']['GroupKFold(10)']['ubrmse']:.4f}" in text
+    assert f"{card['training']['scores']['GroupKFold(10)']['ubrmse']:.4f}" in text
     for word in ("Data", "Split", "Scores", "Limits", "Licence"):
         assert f"## {word}" in text, word
     package_data = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["setuptools"].get(
@@ -89,17 +89,17 @@ def test_the_checkpoint_is_small_packaged_and_says_what_it_is(repository):
 
 
 def test_the_checkpoint_holds_no_data_rows():
-    model = load_pretrained("conus_points")
-    features = len(model.names)
+    trained = load_pretrained("conus_points")
+    config = trained.model.config
     allowed = {
         1,
-        features,
-        *model.ensemble.config.features.values(),
-        model.ensemble.config.encoder_width,
-        model.ensemble.config.joint_width,
-        model.ensemble.config.encoder_width * len(model.ensemble.config.features),
+        len(trained.card["channels"]),
+        *config.features.values(),
+        config.encoder_width,
+        config.joint_width,
+        config.encoder_width * len(config.features),
     }
-    for name, value in model.ensemble.state_dict().items():
+    for name, value in trained.model.state_dict().items():
         assert set(value.shape) <= allowed, name
 
 

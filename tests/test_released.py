@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import tfrecord_encoder as encoder
-import typer
 from test_loaders_insitu import STATIC, header, stm_name, write_zip
 from typer.testing import CliRunner
 
-from smnb.cli import released as cli_released
+from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
 from smnb.papers.batchu2023 import SampleStore
 from smnb.papers.batchu2023.released import IsmnLabels, StationIndex, convert_released, shards_of
@@ -427,9 +426,6 @@ def test_damage_is_raised_or_skipped_and_kept_with_the_store(world, tmp_path):
 
 
 def run(*arguments):
-    app = typer.Typer()
-    app.callback()(lambda: None)
-    cli_released.register(app)
     return CliRunner().invoke(app, ["released", *map(str, arguments)], catch_exceptions=False)
 
 

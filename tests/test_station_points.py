@@ -11,33 +11,30 @@ from smnb.contract import ContractError, FormatError, ParameterError
 from smnb.loaders.conus_stations import open_station_table
 from smnb.papers.stations import (
     SOURCE_SETS,
-    SOURCES,
-    FeatureConfig,
-    Folds,
     PointEnsemble,
-    PointFusionConfig,
     PointTraining,
+    from_station_table,
+    point_features,
+    predict_rows,
+    run_ablation,
+    train_release,
+)
+from smnb.papers.stations.ablation import (
+    Folds,
     block_folds,
     complete_rows,
     cross_validate,
     differences,
-    fit_baseline,
-    from_station_table,
-    load_point_model,
-    point_features,
-    predict_points,
-    predict_rows,
-    run_ablation,
-    save_point_model,
-    sources_present,
-    station_loss,
     station_scores,
     summary,
-    train_points,
-    train_release,
 )
+from smnb.papers.stations.baselines import fit_baseline
+from smnb.papers.stations.features import SOURCES, FeatureConfig, FeatureTable, sources_present
+from smnb.papers.stations.network import PointFusionConfig
 from smnb.papers.stations.series import StationSeries
+from smnb.papers.stations.training import predict_points, station_loss, train_points
 from smnb.sensors import read_predictions
+from smnb.training import load
 
 QUICK = PointTraining(members=1, steps=15, batch_stations=6, encoder_width=8, joint_width=8)
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
@@ -158,10 +155,10 @@ def test_features_are_named_by_source_and_finite_where_their_source_is(real):
     assert {name.split(":")[0] for name in made.names} == {*SOURCES, "calendar"}
     smap = made.values[:, [name.startswith("smap:") for name in made.names]]
     assert np.isfinite(smap).all()
-    only = {made.names[i].split(":")[0] for i in made.columns(("smap",))}
+    only = {name.split(":")[0] for name in made.of(("smap",)).names}
     assert only == {"smap", "calendar"}
     with pytest.raises(ParameterError, match=r"unknown sources.*'landsat'.*expected.*sentinel1"):
-        made.columns(("landsat",))
+        made.of(("landsat",))
 
 
 def test_a_station_with_too_many_rows_is_not_one_of_ten_day_means():
@@ -199,32 +196,26 @@ def test_the_loss_is_the_mean_unbiased_rmse_of_stations():
 
 def test_a_network_learns_and_is_reproducible():
     rows = made_up()
-    made = point_features(rows)
-    columns = made.columns(SOURCES)
-    names, x = tuple(made.names[i] for i in columns), made.values[:, columns]
+    made = point_features(rows).of(SOURCES)
     y, ids = rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str)
     test = np.isin(ids, np.unique(ids)[::5])
     recipe = PointTraining(members=2, steps=60, batch_stations=8, encoder_width=8, joint_width=16)
-    ensemble = train_points(x[~test], names, y[~test], ids[~test], recipe)
-    predicted = predict_points(ensemble, x[test])
+    ensemble = train_points(made.rows(~test), y[~test], ids[~test], recipe)
+    predicted = predict_points(ensemble, made.values[test])
     frame = pd.DataFrame({"s": ids[test], "e": predicted - y[test], "y": y[test]})
     left = frame.groupby("s")["e"].std().mean() / frame.groupby("s")["y"].std().mean()
     assert left < 0.35
     assert predicted.min() > 0.0
     assert predicted.max() <= PointEnsemble.LARGEST
-    again = train_points(x[~test], names, y[~test], ids[~test], recipe)
-    np.testing.assert_array_equal(predict_points(again, x[test]), predicted)
+    again = train_points(made.rows(~test), y[~test], ids[~test], recipe)
+    np.testing.assert_array_equal(predict_points(again, made.values[test]), predicted)
 
 
 def test_the_level_adds_no_time_course():
     rows = made_up()
-    made = point_features(rows)
-    columns = made.columns(SOURCES)
-    names = tuple(made.names[i] for i in columns)
-    ensemble = train_points(
-        made.values[:, columns], names, rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str), QUICK
-    )
-    level = ensemble.standardise(torch.tensor(made.values[:, columns]).float()) @ ensemble.level_weights
+    made = point_features(rows).of(SOURCES)
+    ensemble = train_points(made, rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str), QUICK)
+    level = ensemble.standardise(torch.tensor(made.values).float()) @ ensemble.level_weights
     assert pd.Series(level.numpy()).groupby(rows["sensor_id"]).std().max() < 1e-5
 
 
@@ -235,15 +226,15 @@ def test_wrong_options_and_shapes_are_said():
         PointFusionConfig(features={})
     with pytest.raises(ParameterError, match=r"in \(0, 1\]"):
         PointFusionConfig(features={"smap": 2}, encoder_keep=0.0)
-    ensemble = PointEnsemble(PointFusionConfig(features={"smap": 2}), 1)
+    ensemble = PointEnsemble(PointFusionConfig(features={"smap": 2}))
     with pytest.raises(ContractError, match="other features than it was trained on"):
         ensemble(torch.zeros(4, 3))
     with pytest.raises(ContractError, match="not grouped by source"):
-        train_points(np.zeros((4, 3)), ("smap:a", "static:b", "smap:c"), np.zeros(4), np.zeros(4), QUICK)
+        train_points(FeatureTable(np.zeros((4, 3)), ("smap:a", "static:b", "smap:c")), np.zeros(4), np.zeros(4), QUICK)
     with pytest.raises(ContractError, match="too few stations"):
-        train_points(np.zeros((20, 1)), ("smap:a",), np.zeros(20), np.zeros(20), QUICK)
+        train_points(FeatureTable(np.zeros((20, 1)), ("smap:a",)), np.zeros(20), np.zeros(20), QUICK)
     with pytest.raises(ParameterError, match=r"unknown baseline.*'lasso'"):
-        fit_baseline("lasso", "", np.zeros((4, 3)), np.zeros(4), np.zeros(4), centred=False)
+        cross_validate(made_up(4, 4), Folds("none", (), ()), baselines=[("lasso", "raw")])
 
 
 # --- folds, baselines, tables -----------------------------------------------------------------------------------------
@@ -269,9 +260,7 @@ def test_folds_hold_whole_blocks_out(real, seed):
 
 def test_the_ridge_baselines_of_the_samples_readme_are_met(real):
     """Independent numbers: all inputs as they are .0457 / .666; the imputation here also sees incomplete rows."""
-    made = cross_validate(
-        real, block_folds(real), sources={"all": SOURCES}, baselines=[("ridge", "raw")], network=False
-    )
+    made = cross_validate(real, block_folds(real), sources={"all": SOURCES}, baselines=[("ridge", "raw")])
     best = summary(station_scores(made)).sort_values("ubrmse").iloc[0]
     assert best["stations"] == 58
     assert best["ubrmse"] == pytest.approx(0.0457, abs=0.0006)
@@ -353,32 +342,18 @@ def test_held_out_truth_has_no_influence():
 
 
 def test_a_release_survives_writing_and_reading(table, tmp_path):
-    model = train_release(table, training=QUICK)
-    save_point_model(tmp_path / "m", model)
-    loaded = load_point_model(tmp_path / "m")
-    assert loaded.card["data"] == {
+    made = train_release(table, tmp_path, training=QUICK)
+    loaded = load(tmp_path / "model")
+    assert loaded.card["training"]["data"] == {
         "catalog_id": "conus_stations",
         "synthetic": False,
         "stations": 67,
         "rows_with_target": 6737,
     }
     rows = from_station_table(table).iloc[:218]
-    a, b = predict_rows(model, rows), predict_rows(loaded, rows)
-    np.testing.assert_allclose(a["predicted"], b["predicted"], atol=1e-5)
+    a, b = predict_rows(made, rows), predict_rows(loaded, rows)
+    np.testing.assert_array_equal(a["predicted"], b["predicted"])
     assert set(b["n_sources"]) <= {2, 3, 4}
-
-
-def test_a_damaged_checkpoint_is_said(table, tmp_path):
-    folder = save_point_model(tmp_path / "m", train_release(table, training=QUICK))
-    with pytest.raises(FormatError, match="is missing"):
-        load_point_model(tmp_path)
-    weights = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(weights[:-40])
-    with pytest.raises(FormatError, match="does not belong to its card"):
-        load_point_model(folder)
-    (folder / "model.json").write_text("{}")
-    with pytest.raises(FormatError, match="no checkpoint of this kind"):
-        load_point_model(folder)
-    (folder / "model.json").write_text("{")
-    with pytest.raises(FormatError, match="no JSON"):
-        load_point_model(folder)
+    loaded.card["channels"][0] = "smap:unheard_of"
+    with pytest.raises(FormatError, match=r"other features.*smap:unheard_of"):
+        predict_rows(loaded, rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +9,14 @@ import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.files import atomic_path
-from smnb.papers.stations import PointModel, load_point_model, predict_rows, read_points
+from smnb.papers.stations import predict_rows, read_points
+from smnb.training import Trained, load
 
-__all__ = ["PRETRAINED", "PredictedTable", "card_text", "load_pretrained", "predict_table"]
+__all__ = ["PRETRAINED", "card_text", "load_pretrained", "predict_table"]
 
 _FOLDER = Path(__file__).resolve().parent
-#: Name of each checkpoint, and what reads it.
-PRETRAINED: dict[str, Callable[[Path], PointModel]] = {"conus_points": load_point_model}
+#: Names of the checkpoints.
+PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))
 
 
 @dataclass
@@ -40,27 +40,13 @@ class PredictedTable:
 
 def _folder(who: str, name: str) -> Path:
     if name not in PRETRAINED:
-        raise ParameterError(who, "unknown model", got=name, expected=sorted(PRETRAINED))
+        raise ParameterError(who, "unknown model", got=name, expected=list(PRETRAINED))
     return _FOLDER / name
 
 
-def load_pretrained(name: str) -> PointModel:
-    """Load a checkpoint of the package.
-
-    Parameters
-    ----------
-    name : str
-        A key of `PRETRAINED`.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown; it lists the known ones.
-    FormatError
-        If the files are missing or damaged.
-    """
-    folder = _folder("load_pretrained", name)
-    return PRETRAINED[name](folder)
+def load_pretrained(name: str) -> Trained:
+    """Load a checkpoint of the package by its name, one of `PRETRAINED`."""
+    return load(_folder("load_pretrained", name) / "model")
 
 
 def card_text(name: str) -> str:
@@ -74,17 +60,13 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     Parameters
     ----------
     name : str
-        A key of `PRETRAINED`.
+        One of `PRETRAINED`.
     path : path-like
         CSV or CSV.gz, with the columns that `smnb.papers.stations.read_points` names. In-situ soil moisture, where the file
         has it, is kept and not looked at.
     out : path-like
         CSV or CSV.gz to write: the same rows in the same order, every column as it was, and ``predicted`` (m3 m-3) and
         ``n_sources`` (how many of Sentinel-1, Sentinel-2, SMAP and static values the row has). Written beside and renamed.
-
-    Returns
-    -------
-    PredictedTable
 
     Raises
     ------

@@ -23,8 +23,6 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVR
 
-from smnb.contract import ParameterError
-
 WAYS = ("raw", "features", "centred")
 _FOREST: dict[str, Any] = {"n_estimators": 100, "max_features": 0.33, "random_state": 0}
 _BOOST: dict[str, Any] = {"learning_rate": 0.05, "max_features": 0.3, "l2_regularization": 5.0, "random_state": 0}
@@ -78,24 +76,7 @@ def fit_baseline(
         Labels.
     centred : bool
         Take each station's mean from the target, and weight every station the same.
-
-    Returns
-    -------
-    Pipeline
-        With ``predict``.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown family or setting.
     """
-    if family not in BASELINES or setting not in BASELINES[family]:
-        raise ParameterError(
-            "fit_baseline",
-            "unknown baseline",
-            got=(family, setting),
-            expected={name: list(settings) for name, settings in BASELINES.items()},
-        )
     there = np.isfinite(target)
     x, y, codes = inputs[there], target[there], np.unique(station[there], return_inverse=True)[1]
     model = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), BASELINES[family][setting]())

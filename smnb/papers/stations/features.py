@@ -19,7 +19,7 @@ reflectance); Gao 1996, Remote Sens. Environ. 58(3), 257-266, doi:10.1016/S0034-
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -60,10 +60,6 @@ class FeatureConfig:
 
     past_only: bool = False
 
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
-
 
 @dataclass
 class FeatureTable:
@@ -80,18 +76,23 @@ class FeatureTable:
     values: np.ndarray
     names: tuple[str, ...]
 
-    def columns(self, sources: tuple[str, ...]) -> list[int]:
-        """Positions of the features of some sources, and of the calendar.
+    def of(self, sources: tuple[str, ...]) -> FeatureTable:
+        """The features of some sources, and of the calendar.
 
         Raises
         ------
         ParameterError
-            On an unknown source.
+            On an unknown source, or none.
         """
         unknown = sorted(set(sources) - set(SOURCES))
         if unknown or not sources:
-            raise ParameterError("FeatureTable.columns", "unknown sources", got=list(sources), expected=list(SOURCES))
-        return [i for i, name in enumerate(self.names) if name.split(":")[0] in (*sources, "calendar")]
+            raise ParameterError("FeatureTable.of", "unknown sources", got=list(sources), expected=list(SOURCES))
+        columns = [i for i, name in enumerate(self.names) if name.split(":")[0] in (*sources, "calendar")]
+        return FeatureTable(self.values[:, columns], tuple(self.names[i] for i in columns))
+
+    def rows(self, which: np.ndarray) -> FeatureTable:
+        """Some of the rows."""
+        return FeatureTable(self.values[which], self.names)
 
 
 def is_lasting(name: str) -> bool:
@@ -138,7 +139,8 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
         raise ContractError("point_features", "the table has no rows")
     codes, labels = pd.factorize(rows["sensor_id"])
     time = rows["time"].to_numpy("datetime64[ns]").astype(np.int64)
-    measured = {name: rows[name].to_numpy("float64", na_value=np.nan) for name in _measured(rows)}
+    names = ["smap", "sigma0_VV", "sigma0_VH", "incidence_angle", *(f"reflectance_{band}" for band in _OPTICAL)]
+    measured = {name: rows[name].to_numpy("float64", na_value=np.nan) for name in names}
     parts: dict[str, np.ndarray] = {}
     for code in range(len(labels)):
         here = np.flatnonzero(codes == code)
@@ -157,10 +159,6 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
             parts.setdefault(name, np.full(len(rows), np.nan))[here] = x[inverse]
     parts |= _static(rows, _phase(time)) | _calendar(_phase(time))
     return FeatureTable(np.stack(list(parts.values()), axis=1), tuple(parts))
-
-
-def _measured(rows: pd.DataFrame) -> list[str]:
-    return ["smap", "sigma0_VV", "sigma0_VH", "incidence_angle", *(f"reflectance_{band}" for band in _OPTICAL)]
 
 
 def _phase(time: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -36,6 +36,8 @@ class PointFusionConfig:
         Unit of the output, m3 m-3: how far soil moisture typically is from its station's mean.
     limit : float
         Standardised inputs are clipped to plus and minus this.
+    members : int
+        Networks of an ensemble.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class PointFusionConfig:
     head_keep: tuple[float, ...] = (1.0,)
     scale: float = 0.06
     limit: float = 4.0
+    members: int = 1
 
     def __post_init__(self) -> None:
         who = "PointFusionConfig"
@@ -59,7 +62,7 @@ class PointFusionConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
         if not self.features or min(self.features.values()) < 1:
             raise ParameterError(who, "features", got=self.features, expected=plain("one or more of each source"))
-        for name in ("encoder_width", "joint_width"):
+        for name in ("encoder_width", "joint_width", "members"):
             if getattr(self, name) < 1:
                 raise ParameterError(who, name, got=getattr(self, name), expected=plain("at least 1"))
         if not self.head or self.head[-1] != 1 or len(self.head_keep) != len(self.head):
@@ -70,10 +73,6 @@ class PointFusionConfig:
             )
         if not (self.scale > 0.0 and self.limit > 0.0):
             raise ParameterError(who, "scale or limit", got=(self.scale, self.limit), expected=plain("positive"))
-
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
 
 class PointFusionNet(nn.Module):
@@ -126,8 +125,7 @@ class PointEnsemble(nn.Module):
     Parameters
     ----------
     config : PointFusionConfig
-        Of every member.
-    members : int
+        Of every member, and how many there are.
 
     Notes
     -----
@@ -135,18 +133,17 @@ class PointEnsemble(nn.Module):
     standardised features. What is predicted is the level plus the members' mean, bent to stay positive, at most `LARGEST`.
     """
 
+    config_class = PointFusionConfig
     #: Pore space of a mineral soil, m3 m-3: no prediction exceeds it.
     LARGEST = 0.6
     #: m3 m-3 over which predictions near zero are bent to stay positive.
     SOFT = 0.02
 
-    def __init__(self, config: PointFusionConfig, members: int) -> None:
+    def __init__(self, config: PointFusionConfig) -> None:
         super().__init__()
-        if members < 1:
-            raise ParameterError("PointEnsemble", "members", got=members, expected=plain("at least 1"))
         self.config = config
         size = sum(config.features.values())
-        self.members = nn.ModuleList(PointFusionNet(config) for _ in range(members))
+        self.members = nn.ModuleList(PointFusionNet(config) for _ in range(config.members))
         self.register_buffer("centre", torch.zeros(size))
         self.register_buffer("spread", torch.ones(size))
         self.register_buffer("level_weights", torch.zeros(size))
