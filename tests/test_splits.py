@@ -255,20 +255,24 @@ def test_cuts_that_are_none(cuts):
 
 def test_a_split_by_region():
     sensors = network()
+    boxes = {"test": [(-110, 30, -100, 40), (-90, 30, -80, 35)], "validation": (-120, 45, -75, 50)}
+    split = make_split(sensors, "region", regions=boxes, accept=ALL)
     lat, lon = sensors["lat"], sensors["lon"]
     test = ((lon >= -110) & (lon < -100) & (lat < 40)) | ((lon >= -90) & (lon < -80) & (lat < 35))
     expected = np.where(test, "test", np.where(lat >= 45, "validation", "train"))
-    boxes = sensors.assign(box=np.where(test, "south", np.where(lat >= 45, "north", "rest")))
-    split = make_split(boxes, "region", regions={"test": "south", "validation": ["north"]}, column="box", accept=ALL)
     np.testing.assert_array_equal(split.assignment, expected)
     column = make_split(sensors, "region", regions={"test": ["n1", "n2"]}, column="network", accept=ALL)
     np.testing.assert_array_equal(column.assignment == "test", sensors["network"].isin(["n1", "n2"]))
+    across = pd.DataFrame({"sensor_id": [1, 2, 3], "lat": 0.0, "lon": [179.0, -179.0, 0.0]})
+    split = make_split(across, "region", regions={"test": (170, -5, -170, 5)})
+    assert split.assignment.tolist() == ["test", "test", "train"]
     for regions, column in [
         (None, None),
-        ({"train": "n1"}, "network"),
-        ({"test": "n1"}, None),
+        ({"train": (0, 0, 1, 1)}, None),
+        ({"test": (0, 0, 1)}, None),
+        ({"test": (0, 5, 1, 0)}, None),
         ({"test": "n99"}, "network"),
-        ({"test": "n1", "validation": ["n1", "n2"]}, "network"),
+        ({"test": (-120, 30, -75, 48), "validation": (-120, 30, -75, 48)}, None),
     ]:
         with pytest.raises(ParameterError):
             make_split(sensors, "region", regions=regions, column=column, accept=ALL)

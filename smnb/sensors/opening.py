@@ -53,6 +53,8 @@ class OpenedPredictions:
     """Whether the first two models have independent errors, as triple collocation asks."""
     notes: dict[str, Any] = field(default_factory=dict)
     """Counts: what was matched, joined and left out."""
+    ids: list[str] = field(default_factory=list)
+    """Catalog ids that were read; none for files."""
 
     @property
     def synthetic(self) -> bool:
@@ -109,10 +111,13 @@ def open_predictions(
         return _from_files(who, [path for path in (predictions, other) if path])
     chosen = source_of(who, source)
     if chosen.stations is None:
-        return _coarse(source, catalog, root, window)
-    stations = catalog.open(chosen.stations, root)
-    archive = index_archive(catalog.resolve(chosen.insitu[0], root)[0])
-    return _at_stations(chosen.title, stations, archive, block_degrees=block_degrees, seed=seed)
+        opened = _coarse(source, catalog, root, window)
+    else:
+        stations = catalog.open(chosen.stations, root)
+        archive = index_archive(catalog.resolve(chosen.insitu[0], root)[0])
+        opened = _at_stations(chosen.title, stations, archive, block_degrees=block_degrees, seed=seed)
+    opened.ids = [*chosen.insitu, *list(chosen.products.values())[:2], *([chosen.stations] if chosen.stations else [])]
+    return opened
 
 
 def _from_files(who: str, paths: list[str]) -> OpenedPredictions:

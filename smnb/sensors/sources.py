@@ -37,11 +37,6 @@ class SensorSource:
         """All catalog ids."""
         return [*self.insitu, *self.products.values(), *(one for one in (self.stations, self.images) if one)]
 
-    @property
-    def scored_ids(self) -> list[str]:
-        """Catalog ids that `open_predictions` reads."""
-        return [*self.insitu, *list(self.products.values())[:2], *([self.stations] if self.stations else [])]
-
 
 _POINTS = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points", "GLDAS Noah": "gldas_points"}
 #: Choices of the notebooks' parameter ``source``.

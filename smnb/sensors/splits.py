@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, ParameterError, plain
 from smnb.sensors.leakage import (
     HELD_OUT,
     SIDES,
@@ -141,12 +141,9 @@ class Split:
         left = {name: count for name, count in found.leaks.items() if name not in names}
         if left:
             listed = ", ".join(f"{name} ({count} held-out sensors)" for name, count in left.items())
-            raise ContractError(
-                who,
-                f"the split leaks: {listed}",
-                next_step="Split by station or block with a buffer, or accept it by "
-                f"name: accept={tuple(dict.fromkeys([*names, *left]))}",
-            )
+            accepting = f"accept={tuple(dict.fromkeys([*names, *left]))}"
+            step = f"Split by station or block with a buffer, or accept it by name: {accepting}"
+            raise ContractError(who, f"the split leaks: {listed}", next_step=step)
         return found
 
 
@@ -177,31 +174,34 @@ def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None,
     return _sides_in_time(readings["time"], options), options
 
 
-def _split_by_region(
-    who: str, sensors: pd.DataFrame, regions: Mapping[str, Sequence[Any]] | None, column: str | None
-) -> NDArray[np.str_]:
-    if not regions or not set(regions) <= set(HELD_OUT) or column is None:
-        raise ParameterError(
-            who,
-            "'regions' and 'column' do not name what is held out",
-            got=(regions, column),
-            expected={"regions": {"test": ["Cf", "Df"]}, "column": "climate"},
-        )
-    check_sensors(who, sensors, [column])
-    sides = np.full(len(sensors), "train", dtype="U10")
-    for side, wanted in regions.items():
+def _inside(who: str, sensors: pd.DataFrame, wanted: Any, column: str | None) -> NDArray[np.bool_]:
+    """Which sensors are in one of the boxes (west, south, east, north), or have one of the values of the column."""
+    if column is not None:
         values = [wanted] if isinstance(wanted, str) else list(wanted)
-        inside = sensors[column].isin(values).to_numpy()
         unknown = [value for value in values if not sensors[column].eq(value).any()]
-        if unknown or (inside & (sides != "train")).any():
-            raise ParameterError(
-                who,
-                f"{column!r} has no {unknown}" if unknown else "regions of validation and test overlap",
-                got=dict(regions),
-                expected=sorted(map(str, set(sensors[column]))),
-            )
-        sides[inside] = side
-    return sides
+        if unknown:
+            raise ParameterError(who, f"{column!r} has no {unknown}", expected=sorted(map(str, set(sensors[column]))))
+        return sensors[column].isin(values).to_numpy()
+    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
+    inside = np.zeros(len(sensors), dtype=bool)
+    for box in [wanted] if np.ndim(wanted) == 1 else wanted:
+        if len(box) != 4 or not -90.0 <= box[1] < box[3] <= 90.0 or not all(-180.0 <= x <= 360.0 for x in box[::2]):
+            raise ParameterError(who, "a box is not (west, south, east, north) in degrees", got=tuple(box))
+        west, south, east, north = map(float, box)
+        width = (east - west) % 360.0 or 360.0  # west above east: across the date line
+        inside |= (lat >= south) & ((lat < north) | (north == 90.0)) & ((lon - west) % 360.0 < width)
+    return inside
+
+
+def _split_by_region(who: str, sensors: pd.DataFrame, regions: Any, column: str | None) -> NDArray[np.str_]:
+    if not regions or not set(regions) <= set(HELD_OUT):
+        expected = {"validation": "boxes or values", "test": "boxes or values"}
+        raise ParameterError(who, "'regions' does not name what is held out", got=regions, expected=expected)
+    check_sensors(who, sensors, ["lat", "lon"] if column is None else [column])
+    held = {side: _inside(who, sensors, wanted, column) for side, wanted in regions.items()}
+    if (np.sum(list(held.values()), axis=0) > 1).any():
+        raise ParameterError(who, "regions of validation and test overlap", expected=plain("no sensor in both"))
+    return np.select(list(held.values()), list(held), "train").astype("U10")
 
 
 def make_split(
@@ -214,7 +214,7 @@ def make_split(
     buffer_km: float | None = None,
     cuts: Sequence[Any] | None = None,
     gap_days: float = 0.0,
-    regions: Mapping[str, Sequence[Any]] | None = None,
+    regions: Mapping[str, Any] | None = None,
     column: str | None = None,
     accept: Sequence[str] = (),
     **audit_options: Any,
@@ -242,9 +242,11 @@ def make_split(
         For ``time``: where validation begins and where test begins, UTC.
     gap_days : float
         For ``time``: readings that long before a cut are dropped.
-    regions, column : mapping and str
-        For ``region``: "validation" and/or "test" to values of that column, e.g. ``{"test": ["Cf"]}`` of ``climate``, or of one
-        made from ``lat`` and ``lon``. The rest trains.
+    regions : mapping
+        For ``region``: "validation" and/or "test" to a box (west, south, east, north), several boxes, or, with `column`,
+        to values of it. The rest trains.
+    column : str, optional
+        For ``region``: the column that `regions` names values of.
     accept : sequence of str
         Leaks to accept, by name (`LEAKS`).
     **audit_options
@@ -368,12 +370,9 @@ def folds(
     number = _balanced_folds(units, drawn, int(k)) if balanced else np.floor(drawn * k).astype(int)
     empty = np.setdiff1d(np.arange(k), number)
     if empty.size:
-        raise ParameterError(
-            who,
-            f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units",
-            got=int(k),
-            next_step="Take fewer folds, smaller units, another seed, or balanced=True",
-        )
+        what = f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units"
+        step = "Take fewer folds, smaller units, another seed, or balanced=True"
+        raise ParameterError(who, what, got=int(k), next_step=step)
     result = []
     for fold in range(k):
         sides = _buffered(who, np.where(number == fold, "test", "train").astype("U10"), sensors, buffer)
