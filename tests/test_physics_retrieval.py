@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.optimize import brentq, least_squares
 
-from smnb.cli.retrieve import read_granule
 from smnb.contract import FormatError, ParameterError
+from smnb.loaders.smap import read_fields
 from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
 from smnb.models.physics import (
     RetrievalStatus,
@@ -390,7 +390,7 @@ def granule_path(shared_samples):
 
 @pytest.fixture(scope="module")
 def granule(granule_path):
-    return read_granule(str(granule_path))[0]
+    return read_fields(str(granule_path))[0]
 
 
 def agreement(ours, product, where):

@@ -16,8 +16,7 @@ from sklearn.linear_model import LinearRegression
 from smnb import sensors as p
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, stamp
-from smnb.loaders.conus_patches import BANDS
-from smnb.loaders.conus_stations import open_station_table
+from smnb.loaders.conus import BANDS, open_station_table
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023.strata_tables import beside_paper, printed
 from smnb.papers.tables import published

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smnb.contract import ContractError, FormatError, ParameterError
-from smnb.loaders.conus_stations import open_station_table
+from smnb.loaders.conus import open_station_table
 from smnb.papers.stations import (
     SOURCE_SETS,
     PointEnsemble,

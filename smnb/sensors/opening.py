@@ -14,7 +14,7 @@ from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, is_synthetic, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE
-from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables, index_archive
 from smnb.sensors.match import match_tables
 from smnb.sensors.place import match_product, product_at_sensors

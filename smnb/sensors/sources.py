@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from smnb.catalog import SANDBOX_MARKER, Catalog, data_root
 from smnb.contract import ContractError, ParameterError
-from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy, open_insitu
 
 
