@@ -1,6 +1,6 @@
 """Static figures of a set of sensors: how many, when they report, how far apart the sides of a split are.
 
-Each takes a tidy table of `smnb.sensors.profiling`.
+Each takes a tidy table of `smnb.sensors`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def count_bars(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        By title: rows are strata (`smnb.sensors.profiling.count_sensors`), with `columns` and ``few``, which adds an asterisk.
+        By title: rows are strata (`smnb.sensors.count_sensors`), with `columns` and ``few``, which adds an asterisk.
     columns : sequence of str
         Columns to stack; a table may lack some.
 
@@ -112,7 +112,7 @@ def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None
     Parameters
     ----------
     table : DataFrame
-        Indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.profiling.by_month`).
+        Indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.by_month`).
     title : str
     """
     who = "month_bars"
@@ -150,7 +150,7 @@ def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) 
     Parameters
     ----------
     table : DataFrame
-        Sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.profiling.availability`).
+        Sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.availability`).
     title : str
     """
     values = check_columns("calendar", table).to_numpy("float64")
@@ -204,7 +204,7 @@ def grouped_bars(
     Parameters
     ----------
     table : DataFrame
-        Counts; rows are classes, columns sides (`smnb.sensors.profiling.bin_distances`).
+        Counts; rows are classes, columns sides (`smnb.sensors.bin_distances`).
     title, xlabel, ylabel : str
     """
     who = "grouped_bars"
@@ -237,7 +237,7 @@ def share_table(
     Parameters
     ----------
     table : DataFrame
-        %, rows and columns by name (`smnb.sensors.profiling.flag_shares`).
+        %, rows and columns by name (`smnb.sensors.flag_shares`).
     title, label : str
         Of the figure and of the colours.
     """
