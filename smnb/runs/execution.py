@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -29,7 +28,7 @@ from .parameters import (
     preset_settings,
     read_notebook,
 )
-from .record import fingerprint_files, library_fingerprint, package_versions
+from .record import fingerprint, fingerprint_files, library_fingerprint, package_versions
 from .worker import PREFIX, hold
 
 #: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.
@@ -339,8 +338,7 @@ def _source_fingerprint(path: Path) -> str:
     """Hash what a notebook computes from: cells' kinds, tags and sources, and smnb's metadata; not stored outputs."""
     content = read_notebook(path)
     cells = [(c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])) for c in content["cells"]]
-    text = json.dumps([cells, content.get("metadata", {}).get("smnb")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return fingerprint([cells, content.get("metadata", {}).get("smnb")])
 
 
 def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:

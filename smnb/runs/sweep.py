@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import math
@@ -20,7 +19,7 @@ from smnb.files import atomic_path, write_json
 
 from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
 from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
-from .record import _leaves, library_fingerprint, read_record
+from .record import _leaves, fingerprint, library_fingerprint, read_record
 from .report import names_in, write_report, write_sweep_page
 from .worker import hold
 
@@ -241,8 +240,7 @@ def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
     exact = all(one for *_, one in texts) and len(slug) <= _LONGEST_SLUG
     if exact and not hashed:
         return slug
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    return f"{slug[: _LONGEST_SLUG - 9]}-{digest[:8]}"
+    return f"{slug[: _LONGEST_SLUG - 9]}-{fingerprint(parameters)[:8]}"
 
 
 def _value_text(value: Any) -> tuple[str, bool]:
