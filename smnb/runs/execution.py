@@ -16,7 +16,7 @@ from typing import Any
 
 import smnb
 from smnb.contract import CatalogError, ParameterError, RunError
-from smnb.files import atomic_path, remove_stale_partials, write_bytes, write_json
+from smnb.files import atomic_path, fingerprint, remove_stale_partials, write_bytes, write_json
 
 from .parameters import (
     _closest,
@@ -28,7 +28,7 @@ from .parameters import (
     preset_settings,
     read_notebook,
 )
-from .record import fingerprint, fingerprint_files, library_fingerprint, package_versions
+from .record import fingerprint_files, library_fingerprint, package_versions
 from .worker import PREFIX, hold
 
 #: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.

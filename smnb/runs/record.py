@@ -19,7 +19,7 @@ from typing import Any
 
 import smnb
 from smnb.contract import ParameterError, RunError
-from smnb.files import sha256_of, write_json
+from smnb.files import fingerprint, sha256_of, write_json
 
 from .parameters import (
     _refuse_unknown,
@@ -60,11 +60,6 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "absent"
     return versions
-
-
-def fingerprint(value: Any) -> str:
-    """SHA-256 of what JSON can hold, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def library_fingerprint() -> str:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smnb.contract import ParameterError, RunError, SmnbError, plain
-from smnb.files import atomic_path, write_json
+from smnb.files import atomic_path, fingerprint, write_json
 
 from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
 from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
-from .record import _leaves, fingerprint, library_fingerprint, read_record
+from .record import _leaves, library_fingerprint, read_record
 from .report import names_in, write_report, write_sweep_page
 from .worker import hold
 
@@ -233,7 +233,7 @@ def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
     >>> _slug({"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None})
     'region=tucson,inputs=spatial+sm,seed=0,mask=none'
     >>> _slug({"region": "a/b c"})
-    'region=a_b_c-e1ce6332'
+    'region=a_b_c-65db655d'
     """
     texts = [(name, *_value_text(value)) for name, value in parameters.items()]
     slug = ",".join(f"{name}={text}" for name, text, _ in texts) or "defaults"
