@@ -10,7 +10,6 @@ from scipy.optimize import brentq, least_squares
 
 from smnb.contract import FormatError, ParameterError
 from smnb.loaders.smap import read_fields
-from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
 from smnb.models.physics import (
     RetrievalStatus,
     dobson_permittivity,
@@ -22,6 +21,7 @@ from smnb.models.physics import (
     soil_emission_tb,
     tau_omega_tb,
 )
+from smnb.models.physics.smap import PHYSICAL_METHODS, count_statuses, retrieve_physical
 
 SOIL = {"surface_temperature": 293.0, "clay_fraction": 0.2, "roughness": 0.13, "albedo": 0.05}
 

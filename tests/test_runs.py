@@ -21,18 +21,17 @@ from papermill.exceptions import PapermillExecutionError
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.runs import (
     Run,
-    check_parameters,
     declared_parameters,
     execution,
-    external_resources,
     find_notebook,
-    known_presets,
     notebook_folder,
     preset_settings,
     run_notebooks,
     write_report,
 )
+from smnb.runs.parameters import check_parameters, known_presets
 from smnb.runs.record import fingerprint_files
+from smnb.runs.report import external_resources
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARAMETERS = """\

@@ -20,7 +20,8 @@ import pytest
 
 from smnb.cli import app as cli
 from smnb.contract import ParameterError, RunError
-from smnb.runs import execution, external_resources, sweep
+from smnb.runs import execution, sweep
+from smnb.runs.report import external_resources
 from smnb.runs.worker import hold
 
 module = importlib.import_module("smnb.runs.sweep")  # the package's attribute of this name is the function

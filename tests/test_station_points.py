@@ -33,7 +33,7 @@ from smnb.papers.stations.features import SOURCES, FeatureConfig, FeatureTable, 
 from smnb.papers.stations.network import PointFusionConfig
 from smnb.papers.stations.series import StationSeries
 from smnb.papers.stations.training import predict_points, station_loss, train_points
-from smnb.sensors.predictions import read_predictions
+from smnb.sensors import read_predictions
 from smnb.training import load
 
 QUICK = PointTraining(members=1, steps=15, batch_stations=6, encoder_width=8, joint_width=8)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, Progress, Scheduler, Table, Workers, command, show
+from smnb.cli.frame import Json, Scheduler, ShownProgress, Table, Workers, command, show
 
 
 @command("smnb models --json")
@@ -41,10 +41,10 @@ def map_(
     A cell that lacks an input is missing in the map and counted. Finished tiles are kept beside the map until it is whole,
     so a map that was killed goes on where it was; --no-resume replaces an existing one.
     """
-    from smnb.maps.checkpoint import map_checkpoint
+    from smnb.maps import map_checkpoint
     from smnb.training import choose_device
 
-    with Progress() as progress:
+    with ShownProgress() as progress:
         result = map_checkpoint(
             checkpoint,
             path,

@@ -40,7 +40,7 @@ def score(
     from smnb.contract import ParameterError
     from smnb.files import atomic_path
     from smnb.metrics import DEFAULT_METRICS, METRICS
-    from smnb.sensors.predictions import read_predictions, score_sensors, summary_rows
+    from smnb.sensors import read_predictions, score_sensors, summary_rows
 
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb score", "--out does not end in .csv", got=out)
@@ -76,8 +76,8 @@ def score(
     )
 
 
-@command("smnb compare cnn.parquet smap.parquet --metric ubrmse")
-def compare(
+@command("smnb compare cnn.parquet smap.parquet --metric ubrmse", "compare")
+def compare_models(
     a: Annotated[str, typer.Argument(help="Predictions of one model, CSV or Parquet.")],
     b: Annotated[str, typer.Argument(help="Predictions of the other at the same sensors.")],
     metric: Annotated[str, typer.Option(help="ubrmse, rmse, bias, r, spearman, r2 or anomaly_r.")] = "ubrmse",
@@ -91,9 +91,8 @@ def compare(
 ) -> None:
     """Compare two models over the same sensors: the paired difference of a score, with its interval."""
     from smnb.contract import ParameterError
-    from smnb.metrics import DEFAULT_METRICS, METRICS
-    from smnb.metrics import compare as paired
-    from smnb.sensors.predictions import read_predictions, same_pairs, score_sensors
+    from smnb.metrics import DEFAULT_METRICS, METRICS, compare
+    from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
     chosen = next((one for one in known.values() if metric in (one.name, one.short)), None)
@@ -109,7 +108,7 @@ def compare(
     names = tuple(str(table.attrs["model"]) for table in tables)
     names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
     labels = None if clusters is None else _one_label(scores[0], clusters)
-    found = paired(*scores, chosen, names=names, clusters=labels, seed=seed)
+    found = compare(*scores, chosen, names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
     content = {
         "metric": metric,
@@ -157,30 +156,29 @@ def _one_label(scores: pd.DataFrame, clusters: str) -> pd.Series:
 def _layout(rows: pd.DataFrame, strata: list[str], intervals: list[str]) -> pd.DataFrame:
     """Columns of the file, in order and with their short names."""
     from smnb.metrics import DEFAULT_METRICS
-    from smnb.sensors.predictions import SHORT_NAMES
 
     columns = ["kind", "sensor_id", "n_sensors", "n"]
     for name in DEFAULT_METRICS:
         columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in intervals)]
     places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
     columns += ["reason", *dict.fromkeys([*places, *strata])]
-    return rows[columns].rename(columns=_short(SHORT_NAMES))
+    return rows[columns].rename(columns=_short_names())
 
 
-def _short(names: dict[str, str]) -> dict[str, str]:
-    return {f"{name}{end}": f"{short}{end}" for name, short in names.items() for end in ("", "_low", "_high")}
+def _short_names() -> dict[str, str]:
+    from smnb.metrics import METRICS
+
+    return {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
 
 
 def _by_stratum(sensors: pd.DataFrame, name: str, intervals: bool, clusters: str | None, seed: int) -> pd.DataFrame:
-    from smnb.sensors.predictions import SHORT_NAMES, keep_possible
-    from smnb.sensors.strata import stratify
+    from smnb.sensors import stratify
 
     found = stratify(
         sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), intervals=intervals, clusters=clusters, seed=seed
     )
-    found = keep_possible(found)
     found["few"] = found["few"].map({True: "*", False: ""})
-    return found.drop(columns="label").rename(columns=_short(SHORT_NAMES))
+    return found.drop(columns="label").rename(columns=_short_names())
 
 
 def _beside(out: str, name: str) -> str:

@@ -154,7 +154,7 @@ def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]
 
     lat, columns = GLOBAL_025.lat, (np.arange(_SHAPE[1]) + 0.5) * 0.25
     temperate = np.abs(lat) < 60.0
-    land = {origin: land_fraction(lat[temperate], (columns + origin + 180.0) % 360.0 - 180.0) for origin in (-180,)}
+    land = {-180: land_fraction(lat[temperate], columns - 180.0)}
     land[0] = np.roll(land[-180], -_SHAPE[1] // 2, axis=1)
     # H at the lowest frequency has the largest contrast
     order = sorted(files, key=lambda key: (list(CHANNELS.values()).index(key.channel), key.day, key.orbit))
@@ -231,15 +231,11 @@ def open_nsidc0302(
     choose(who, "longitude_origin", longitude_origin, ["auto", -180, 0])
     there, superseded = _list_files(who, check_paths(who, paths))
     first, last = parse_period(who, start, end)
-    found = sorted(
-        key.day for key in there if (first is None or key.day >= first) and (last is None or key.day <= last)
-    )
-    # a period's own days count, also where no file is of them
-    edges = [
-        one if edge is None else edge.astype("datetime64[D]")
-        for edge, one in zip((first, last), found[:1] + found[-1:], strict=False)
-    ]
-    days = np.arange(edges[0], edges[1] + 1) if found else np.array([], "datetime64[D]")
+    found = [key.day for key in there]
+    days = np.array([], "datetime64[D]")
+    if found:  # a period's own days count, also where no file is of them
+        begin = min(found) if first is None else first.astype("datetime64[D]")
+        days = np.arange(begin, (max(found) if last is None else last.astype("datetime64[D]")) + 1)
     wanted = [_Key(day, orbit, channel) for day in days for orbit in orbit_passes for channel in channels]
     files = {key: there[key] for key in wanted if key in there}
     absent = [str(key) for key in wanted if key not in files]

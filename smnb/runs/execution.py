@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from typing import Any
 
 import smnb
 from smnb.contract import CatalogError, ParameterError, RunError
-from smnb.files import atomic_path, remove_stale_partials, write_bytes, write_json
+from smnb.files import atomic_path, fingerprint, remove_stale_partials, write_bytes, write_json
 
 from .parameters import (
     _closest,
@@ -157,7 +156,7 @@ def execute_run(
 ) -> list[NotebookResult]:
     """Execute what `run_notebooks` says; a notebook under way is stopped when `unwanted` says so."""
     folder, out = Path(job.folder), Path(job.out)
-    order = in_order(job.notebooks, folder)
+    order = notebooks_in_order(job.notebooks, folder)
     given = parameters_of(order, job.preset, job.parameters, folder)
     out.mkdir(parents=True, exist_ok=True)
     results: list[NotebookResult] = []
@@ -294,7 +293,7 @@ def _needs(path: Path) -> list[str]:
     return list(_metadata(path).get("needs", []))
 
 
-def in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
+def notebooks_in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
     """Notebooks asked for and those they need, each after what it needs."""
     wanted = [find_notebook(one, folder) for one in notebooks or []] or sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     order: list[Path] = []
@@ -339,8 +338,7 @@ def _source_fingerprint(path: Path) -> str:
     """Hash what a notebook computes from: cells' kinds, tags and sources, and smnb's metadata; not stored outputs."""
     content = read_notebook(path)
     cells = [(c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])) for c in content["cells"]]
-    text = json.dumps([cells, content.get("metadata", {}).get("smnb")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return fingerprint([cells, content.get("metadata", {}).get("smnb")])
 
 
 def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:

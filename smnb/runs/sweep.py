@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import math
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smnb.contract import ParameterError, RunError, SmnbError, plain
-from smnb.files import atomic_path, write_json
+from smnb.files import atomic_path, fingerprint, write_json
 
-from .execution import Job, archive_of, check_run_name, execute_run, in_order, parameters_of, read_state
+from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
 from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
 from .record import _leaves, library_fingerprint, read_record
 from .report import names_in, write_report, write_sweep_page
@@ -114,7 +113,7 @@ def sweep(
     check_run_name(_WHO, name)
     _check_counts(scheduler, workers, threads_per_worker)
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
-    order = in_order([notebook], folder)
+    order = notebooks_in_order([notebook], folder)
     common = {key: _plain_value(value) for key, value in (parameters or {}).items()}
     members = _checked(_combinations(grid), common, preset, order, folder)
     out, target = Path(runs_root).resolve() / name, order[-1].stem
@@ -234,15 +233,14 @@ def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
     >>> _slug({"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None})
     'region=tucson,inputs=spatial+sm,seed=0,mask=none'
     >>> _slug({"region": "a/b c"})
-    'region=a_b_c-e1ce6332'
+    'region=a_b_c-65db655d'
     """
     texts = [(name, *_value_text(value)) for name, value in parameters.items()]
     slug = ",".join(f"{name}={text}" for name, text, _ in texts) or "defaults"
     exact = all(one for *_, one in texts) and len(slug) <= _LONGEST_SLUG
     if exact and not hashed:
         return slug
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    return f"{slug[: _LONGEST_SLUG - 9]}-{digest[:8]}"
+    return f"{slug[: _LONGEST_SLUG - 9]}-{fingerprint(parameters)[:8]}"
 
 
 def _value_text(value: Any) -> tuple[str, bool]:

@@ -17,11 +17,8 @@ from numpy.typing import NDArray
 from smnb.contract import VARIABLES, FormatError
 from smnb.loaders.sentinel.averaging import Totals
 from smnb.loaders.sentinel.calibration import MASK_REASONS
-from smnb.loaders.sentinel.grid import Target
-from smnb.loaders.sentinel.placing import Placement
-from smnb.loaders.sentinel.rasters import Scene
-
-__all__: list[str] = []
+from smnb.loaders.sentinel.scenes import Scene
+from smnb.loaders.sentinel.targets import Rectangle, Target
 
 #: Rows and columns of the target in one dask chunk.
 _CHUNK = 2048
@@ -45,10 +42,10 @@ _FIELDS: dict[str, tuple[str, bool, dict[str, str]]] = {
 
 @dataclass(frozen=True)
 class PlacedScene:
-    """A scene that reaches the target."""
+    """A scene and cells of the target that it reaches."""
 
     scene: Scene
-    placement: Placement
+    cells: Rectangle
     totals: Any
     """Its `Totals`, delayed."""
 
@@ -71,7 +68,11 @@ def group_scenes(who: str, placed: Sequence[PlacedScene], mosaic: str) -> list[t
         groups.setdefault(key(one.scene), []).append(one)
     result = []
     for members in groups.values():
-        seconds = np.array([one.scene.time for one in members]).astype("datetime64[s]").astype("int64")
+        seconds = (
+            np.array([one.scene.time for one in {one.scene: one for one in members}.values()])
+            .astype("datetime64[s]")
+            .astype("int64")
+        )
         result.append((np.datetime64(round(float(seconds.mean())), "s").astype("datetime64[ns]"), members))
     result.sort(key=lambda item: item[0])
     for (time, members), (after, others) in itertools.pairwise(result):
@@ -85,52 +86,18 @@ def group_scenes(who: str, placed: Sequence[PlacedScene], mosaic: str) -> list[t
     return result
 
 
-@dataclass(frozen=True)
-class Rectangle:
-    """Rows and columns of the target; stops are exclusive."""
-
-    rows: tuple[int, int]
-    cols: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.rows[1] - self.rows[0], self.cols[1] - self.cols[0]
-
-    def common(self, other: Rectangle) -> Rectangle | None:
-        """What two rectangles have in common."""
-        rows, cols = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in ((self.rows, other.rows), (self.cols, other.cols)))
-        return Rectangle(rows, cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
-
-    def within(self, outer: Rectangle) -> tuple[slice, slice]:
-        """Slices of an array that lies on `outer`."""
-        return tuple(
-            slice(a - start, b - start) for (a, b), (start, _) in ((self.rows, outer.rows), (self.cols, outer.cols))
-        )
-
-
 def _combine(parts: list[Totals], here: Rectangle, n_polarizations: int, min_looks: int) -> dict[str, NDArray]:
     """The fields of a rectangle of the target from all scenes that reach it."""
-    power, square = np.zeros((2, n_polarizations, *here.shape))
-    looks = np.zeros((n_polarizations, *here.shape), "int64")
-    angle, angle_count = np.zeros(here.shape), np.zeros(here.shape, "int64")
-    n_scenes = np.zeros(here.shape, "int16")
+    total, n_scenes = Totals.zeros(here, n_polarizations), np.zeros(here.shape, "int16")
     for part in parts:
-        there = Rectangle(part.cell_rows, part.cell_cols)
-        common = here.common(there)
-        if common is None:
-            continue
-        to, of = common.within(here), common.within(there)
-        power[:, *to] += part.power[:, *of]
-        square[:, *to] += part.square[:, *of]
-        looks[:, *to] += part.count[:, *of]
-        angle[to] += part.angle[of]
-        angle_count[to] += part.angle_count[of]
-        n_scenes[to] += (part.count[:, *of] > 0).any(axis=0)
+        before = total.looks.sum(axis=0)
+        total.add(part)
+        n_scenes += total.looks.sum(axis=0) > before
+    looks = total.looks
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean = power / looks
-        variance = (square / looks - mean**2) * looks / (looks - 1)
-        sigma0, enl, degrees = 10.0 * np.log10(mean), mean**2 / variance, angle / angle_count
+        mean = total.power / looks
+        variance = (total.square / looks - mean**2) * looks / (looks - 1)
+        sigma0, enl, degrees = 10.0 * np.log10(mean), mean**2 / variance, total.angle / total.angle_looks
     low, high = VARIABLES["sigma0"].valid_range or (-np.inf, np.inf)
     # 1e-4: pixels are of single precision, and one at the range's own edge is within it
     measured = (looks >= min_looks) & (sigma0 >= low - 1e-4) & (sigma0 <= high + 1e-4)
@@ -146,7 +113,7 @@ def _combine(parts: list[Totals], here: Rectangle, n_polarizations: int, min_loo
 
 
 def _sum_masked(parts: list[Totals]) -> NDArray[np.int64]:
-    return np.sum([part.masked for part in parts], axis=0)
+    return np.sum([part.masked for part in parts], axis=0).astype("int64")
 
 
 def _edges(size: int) -> list[tuple[int, int]]:
@@ -161,23 +128,18 @@ def _one_time(
     combine = dask.delayed(_combine, pure=False)
 
     def made(here: Rectangle) -> Any:
-        reaching = [
-            one.totals
-            for one in members
-            if here.common(Rectangle(one.placement.cell_rows, one.placement.cell_cols)) is not None
-        ]
+        reaching = [one.totals for one in members if here.common(one.cells) is not None]
         return combine(reaching, here, n_polarizations, min_looks) if reaching else None
 
     chunks = [[(here, made(here)) for here in line] for line in rectangles]
 
     def field(name: str) -> da.Array:
         dtype, by_polarization, _ = _FIELDS[name]
-        missing = np.nan if dtype.startswith("float") else 0
 
         def chunk(here: Rectangle, fields: Any) -> da.Array:
             shape = (n_polarizations, *here.shape) if by_polarization else here.shape
             if fields is None:
-                return da.full(shape, missing, dtype=dtype, chunks=shape)
+                return da.full(shape, np.nan if dtype.startswith("float") else 0, dtype=dtype, chunks=shape)
             return da.from_delayed(fields[name], shape, dtype=dtype)
 
         return da.block([[chunk(*item) for item in line] for line in chunks])
@@ -193,26 +155,7 @@ def assemble(
     *,
     has_angle: bool,
 ) -> xr.Dataset:
-    """The lazy Dataset, without what says where its values come from.
-
-    Parameters
-    ----------
-    target : Target
-        Where it lies.
-    groups : sequence of (time, scenes)
-        From `group_scenes`.
-    polarizations : sequence of str
-        In the order of the scenes' sums.
-    min_looks : int
-        Fewest pixels of a cell that has a value.
-    has_angle : bool
-        Whether there is an ``incidence_angle``.
-
-    Returns
-    -------
-    xarray.Dataset
-        As `open_sentinel1` returns it.
-    """
+    """The lazy Dataset, without what says where its values come from."""
     names = [name for name in _FIELDS if has_angle or name != "incidence_angle"]
     times = [_one_time(members, target, names, len(polarizations), min_looks) for _, members in groups]
     mapped = {"grid_mapping": "crs"} if "crs" in target.coords else {}
@@ -235,7 +178,7 @@ def assemble(
     return xr.Dataset(data, own | target.coords)
 
 
-def count_masks(dataset: xr.Dataset) -> xr.Dataset:
+def count_left_out(dataset: xr.Dataset) -> xr.Dataset:
     """Compute a Dataset of `assemble` and write what was masked, and why, into ``masked_by``."""
     dataset = dataset.compute()
     pixels = dataset["n_masked"].sum(["time", "polarization"])

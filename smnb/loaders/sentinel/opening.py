@@ -10,17 +10,18 @@ from typing import Any
 import dask
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from smnb.contract import ParameterError, check_dataset, plain, stamp
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid
 from smnb.loaders import check_paths, choose, parse_period
-from smnb.loaders.sentinel.assembly import PlacedScene, assemble, count_masks, group_scenes
-from smnb.loaders.sentinel.averaging import AngleSource, average_scene
+from smnb.loaders.rasters.placing import transformer
+from smnb.loaders.sentinel.assembly import PlacedScene, assemble, count_left_out, group_scenes
+from smnb.loaders.sentinel.averaging import AngleSource, average_scene, check_fineness, reached
 from smnb.loaders.sentinel.calibration import declare
-from smnb.loaders.sentinel.grid import ProjectedGrid, ease_window_around, target_of
-from smnb.loaders.sentinel.placing import edges_latlon, place_scene
-from smnb.loaders.sentinel.rasters import POLARIZATIONS, ROLES, Scene, list_scenes
-from smnb.loaders.sentinel.sampling import ANGLE_UNITS, calibrate, check_pixels
+from smnb.loaders.sentinel.sampling import ANGLE_UNITS, check_pixels
+from smnb.loaders.sentinel.scenes import POLARIZATIONS, ROLES, Scene, list_scenes
+from smnb.loaders.sentinel.targets import ProjectedGrid, ease_window_around, target_of
 
 MOSAICS = ("scene", "day")
 #: Pixels read at a time. About 150 bytes each are held.
@@ -103,7 +104,7 @@ def open_sentinel1(
     xarray.Dataset
         On ``(time, y, x)``, or ``(time, lat, lon)`` on a RegularGrid: ``sigma0(time, polarization, …)`` dB;
         ``incidence_angle`` degree, over pixels that have backscatter (absent where no scene has angles, NaN where one
-        has none); ``n_looks(time, polarization, …)``, the number of pixels averaged; ``enl(time, polarization, …)``,
+        has none); ``n_looks(time, polarization, …)``, the number of pixels averaged; ``enl(…)``,
         the equivalent number of looks of a single pixel, mean² / variance of the linear power within the cell, which is
         that of the processor over a uniform surface and less where the surface varies; ``n_scenes``;
         ``n_masked(time, polarization, reason)``, pixels within the target that were left out. `time` is that of the
@@ -139,16 +140,20 @@ def open_sentinel1(
     angles = AngleSource(incidence_angle, ANGLE_UNITS[angle_units])
     placed, outside = [], []
     for scene in scenes:
-        placement = place_scene(who, scene, target)
-        if placement is None:
+        rectangles = reached(scene, target)
+        if not rectangles:
             outside.append(scene.name)
             continue
-        calibrations = calibrate(who, scene, declaration)
-        check_pixels(who, scene, declaration, calibrations, angle_units)
-        totals = dask.delayed(average_scene, pure=False)(
-            who, scene, target, placement, calibrations, angles, int(block_pixels)
-        )
-        placed.append(PlacedScene(scene, placement, totals))
+        check_fineness(who, scene, target)
+        calibrations = {
+            band.role: declaration.of(f"{who}({band.path.name})", band) for band in scene.bands if band.role != "angle"
+        }
+        check_pixels(who, scene, calibrations, angle_units)
+        for cells in rectangles:
+            totals = dask.delayed(average_scene, pure=False)(
+                who, scene, target, cells, calibrations, angles, int(block_pixels)
+            )
+            placed.append(PlacedScene(scene, cells, totals))
     if not placed:
         raise ParameterError(
             who,
@@ -158,6 +163,7 @@ def open_sentinel1(
             next_step="Choose a grid over the scenes, or other scenes",
         )
     groups = group_scenes(who, placed, mosaic)
+    names = {str(t)[:19]: list(dict.fromkeys(one.scene.name for one in members)) for t, members in groups}
     named = {band.native for one in placed if (band := one.scene.band("angle"))}
     has_angle = incidence_angle is not None or bool(named)
     dataset = assemble(target, groups, polarizations, min_looks, has_angle=has_angle)
@@ -167,17 +173,18 @@ def open_sentinel1(
     if has_angle:
         native = ", ".join(sorted(named)) if named else f"constant, {incidence_angle:g} degree"
         dataset["incidence_angle"].attrs["native_name"] = native
-    dataset.attrs["scenes"] = json.dumps({str(t)[:19]: [one.scene.name for one in members] for t, members in groups})
+    dataset.attrs["scenes"] = json.dumps(names)
     dataset.attrs["scenes_outside"] = json.dumps(outside)
     dataset.attrs["time_source"] = ", ".join(sorted({one.scene.time_source for one in placed}))
+    n_scenes = len({one.scene for one in placed})
     stamp(
         dataset,
         source="Sentinel-1 GRD, sigma nought",
         catalog_id=catalog_id,
         synthetic=synthetic,
-        step=f"{who}: {len(placed)} scenes ({declaration.units}) averaged in linear power, mosaic {mosaic!r}",
+        step=f"{who}: {n_scenes} scenes ({declaration.units}) averaged in linear power, mosaic {mosaic!r}",
     )
-    return check_dataset(count_masks(dataset) if count else dataset, who=who, require=("sigma0",))
+    return check_dataset(count_left_out(dataset) if count else dataset, who=who, require=("sigma0",))
 
 
 def _check_options(
@@ -226,12 +233,22 @@ def _window(who: str, grid: Any, scenes: list[Scene]) -> Any:
     grid = EASE_GRIDS.get(grid, grid) if isinstance(grid, str) else grid
     if not isinstance(grid, EaseGrid):
         return grid
-    edges = [edges_latlon(scene.geometry) for scene in scenes]
-    return ease_window_around(who, grid, *(np.concatenate(values) for values in zip(*edges, strict=True)))
+    boxes = [_edges_latlon(scene) for scene in scenes]
+    return ease_window_around(who, grid, *(np.concatenate(values) for values in zip(*boxes, strict=True)))
+
+
+def _edges_latlon(scene: Scene) -> tuple[NDArray, NDArray]:
+    """Latitude and longitude along a scene's edges, degrees; those that are on the globe."""
+    raster, share = scene.geometry, np.linspace(0.0, 1.0, 65)
+    low, high = np.zeros_like(share), np.ones_like(share)
+    rows, cols = np.r_[share, share, low, high] * raster.height, np.r_[low, high, share, share] * raster.width
+    lon, lat = transformer(raster.crs, "EPSG:4326").transform(*(raster.affine * (cols, rows)), errcheck=False)
+    finite = np.isfinite(lon) & np.isfinite(lat)
+    return lat[finite], (lon[finite] + 180.0) % 360.0 - 180.0
 
 
 def _extent(scene: Scene) -> str:
-    lat, lon = edges_latlon(scene.geometry)
+    lat, lon = _edges_latlon(scene)
     if lat.size == 0:
         return "nowhere on Earth"
     return f"{lat.min():.3f}..{lat.max():.3f} N, {lon.min():.3f}..{lon.max():.3f} E"

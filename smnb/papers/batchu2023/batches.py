@@ -121,7 +121,7 @@ class MultiSourceDataset(BatchDataset):
         If there is no sample, or one without a reading or coarse product.
     """
 
-    #: Positions of later passes are those beyond the length (`smnb.training.loading.StepSampler`).
+    #: Positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`).
     counts_passes = True
     evaluation_batch = 64
 

@@ -29,7 +29,7 @@ from smnb.papers.batchu2023.store_writing import open_partial, partial_folder, p
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
-    from smnb.sensors.splits import Split
+    from smnb.sensors import Split
 
 _WHO = "build_matchups"
 _EMPTY = "crop without any value"
@@ -136,7 +136,7 @@ def build_matchups(
     on_unknown_land_cover : {"raise", "none"}
         What to do with a code that the legend lacks: refuse it, or count it and give the sensor no group.
     splits : mapping, optional
-        Name to the options of `smnb.sensors.splits.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
+        Name to the options of `smnb.sensors.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
     workers : int
         Processes of a Dask cluster on this machine; 0 takes threads.
     scheduler : str, optional
@@ -196,7 +196,7 @@ def build_matchups(
 
 
 def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | None, on_unknown: str) -> pd.DataFrame:
-    from smnb.sensors.strata import add_strata  # late: every worker that only cuts would wait for SciPy's statistics
+    from smnb.sensors import add_strata  # late: every worker that only cuts would wait for SciPy's statistics
 
     try:
         return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
@@ -333,7 +333,7 @@ class _Build:
 
     def finish(self, about: Mapping[str, Any], made: Mapping[str, Split]) -> None:
         """Write all that goes by sample or sensor, and the store's attributes."""
-        from smnb.sensors.strata import add_strata
+        from smnb.sensors import add_strata
 
         plan, left = self.plan, self.left
         used, sensor = np.unique(plan.sensor[left], return_inverse=True)
