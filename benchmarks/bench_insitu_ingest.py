@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import best_of, resident_memory
-from smnb.loaders.insitu import index_archive, ingest, open_insitu
+from smnb.loaders.insitu import index_archive, open_insitu, write_tables
 
 _CHILD = "--measure-memory"
 
@@ -87,7 +87,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if options.child:
-            report = ingest(options.archive, folder, flags="all", depth=None)
+            report = write_tables(options.archive, folder, flags="all", depth=None)
             print(json.dumps({"mb": resident_memory() / 1e6, "read": report["readings"]["read"]}))
             return
         compare(options.archive, folder)
@@ -115,7 +115,7 @@ def compare(archive: Path, folder: Path) -> None:
         took, tables = best_of(lambda: open_insitu([archive], catalog_id="bench", flags="all", depth=None))
         ours.append(took)
         clock.append(time.process_time())
-        took, _ = best_of(lambda: ingest(archive, folder / "out", flags="all", depth=None))
+        took, _ = best_of(lambda: write_tables(archive, folder / "out", flags="all", depth=None))
         written.append(took)
         clock.append(time.process_time())
         took, their_rows = best_of(lambda: ismn_rows(interface))

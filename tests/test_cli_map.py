@@ -14,8 +14,7 @@ from smnb.cli import app as cli
 from smnb.contract import stamp
 from smnb.grids import M01, EaseWindow
 from smnb.models import build_model
-from smnb.training.checkpoints import load_model, save_model
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler, load, save
 
 CHANNELS = ("1.41H", "1.41V", "VV", "VH")
 WINDOW = EaseWindow(M01, 2500, 2530, 7000, 7041)
@@ -44,10 +43,9 @@ def scene(tmp_path) -> np.ndarray:
     stamp(dataset, source="test", catalog_id="test", synthetic=True, step="made")
     dataset.to_netcdf("scene.nc", engine="h5netcdf")
     torch.manual_seed(2)
-    save_model(
+    save(
         "model",
         build_model("fusion_1km", {"features": 4}).eval(),
-        name="fusion_1km",
         channels=CHANNELS,
         input_scaler=MinMaxScaler.fit(np.moveaxis(values, 0, -1)),
         target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
@@ -67,7 +65,7 @@ def test_a_map_is_written_and_counted(scene, capsys) -> None:
     assert status == 0, err
     assert "1,230 cells in 6 tiles, 30 of them missing (VV 30)" in out
     assert "map: 6/6" in err
-    loaded = load_model("model")
+    loaded = load("model")
     scaled = loaded.input_scaler.transform(np.moveaxis(scene, 0, -1))
     scaled = np.where(np.isfinite(scaled), scaled, np.asarray(loaded.input_scaler.fill, "float32"))
     with torch.inference_mode():

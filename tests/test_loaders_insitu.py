@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
-from smnb.loaders.insitu import index, index_archive, ingest, open_insitu, read_readings, read_tables, tables
+from smnb.loaders.insitu import index, index_archive, open_insitu, read_tables, tables, write_tables
 from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.index import find_sensors, static_variables
-from smnb.loaders.insitu.sensors import UnitsError
+from smnb.loaders.insitu.sensors import Report, UnitsError
 from smnb.loaders.insitu.stm import parse_header, parse_stm
 
 BODY = "2019/01/01 00:00 0.2000 G M\n2019/01/01 01:00 0.2100 C03,C02 M\n2019/01/01 02:00 -9999 M M\n2019/01/01 03:00 0.25 D01 M\n"
@@ -121,7 +121,9 @@ def test_both_formats_from_zip_and_folder(tmp_path, writer, form):
 def test_every_line_ending_that_ismn_has_shipped(tmp_path, ending):
     text = (header() + BODY).replace("\n", ending)
     archive = write_zip(tmp_path / "a.zip", {stm_name(): text.encode()})
-    assert read_readings(archive, flags="all")["soil_moisture"].tolist() == [np.float32(v) for v in (0.2, 0.21, 0.25)]
+    assert open_insitu([archive], flags="all").readings["soil_moisture"].tolist() == [
+        np.float32(v) for v in (0.2, 0.21, 0.25)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_odd_names(tmp_path, station, named, form):
     (row,) = index_archive(archive).to_dict("records")
     assert row["station"] == station
     assert row["sensor_id"] == f"NET__{station}__Hydra-probe-(2.5-Volt)__0.0500-0.0500"
-    assert len(read_readings(archive, flags="all")) == 3
+    assert len(open_insitu([archive], flags="all").readings) == 3
 
 
 def test_unusual_lines_are_read_exactly_as_usual_ones(tmp_path):
@@ -208,7 +210,7 @@ def test_depth_and_variable_are_policies_and_are_counted(tmp_path):
     temperature = open_insitu([archive], catalog_id="x", variable="soil_temperature")
     assert temperature.readings["soil_temperature"].tolist() == [-3.5]
     assert temperature.sensors["sensor_id"].tolist() == ["NET__B__EC5__0.0500-0.0500__soil_temperature"]
-    with pytest.raises(ParameterError, match=r"no such variable; got 'rain'.*'precipitation'"):
+    with pytest.raises(ParameterError, match=r"unknown 'variable'; got 'rain'.*'precipitation'"):
         open_insitu([archive], catalog_id="x", variable="rain")
 
 
@@ -257,7 +259,7 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
     members = {stm_name(s): header(s, lat=40 + i) + BODY for i, s in enumerate("ABCDE")}
     archive = write_zip(tmp_path / "a.zip", members)
     seen = []
-    report = ingest(
+    report = write_tables(
         archive,
         tmp_path / "out",
         flags="all",
@@ -296,7 +298,7 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
 def test_a_failed_ingest_leaves_nothing(tmp_path):
     archive = write_zip(tmp_path / "a.zip", {stm_name(): header() + BODY.replace(" G M", " D01 M")})
     with pytest.raises(ContractError, match=r"no reading is left.*'D01': 2"):  # every reading is flagged
-        ingest(archive, tmp_path / "out", flags="strict")
+        write_tables(archive, tmp_path / "out", flags="strict")
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -473,7 +475,7 @@ def test_units_that_are_not_volumetric_stop_the_run(tmp_path):
     with pytest.raises(UnitsError, match=r"NET_NET_A_sm.*no volumetric soil moisture.*median 24\.5.*percent / 100"):
         open_insitu([archive], catalog_id="x")
     with pytest.raises(FormatError):
-        ingest(archive, tmp_path / "out")
+        write_tables(archive, tmp_path / "out")
     assert not (tmp_path / "out" / "readings.parquet").exists()
 
 
@@ -586,8 +588,9 @@ def test_agreement_with_the_ismn_package(shared_samples, tmp_path, path, step):
     logging.getLogger("ismn_meta_collector").setLevel(logging.CRITICAL)
     root, compared = IsmnRoot(shared_samples / path), 0
     with Archive(shared_samples / path) as archive:
-        sensors, problems = find_sensors(archive)
-        assert problems["damaged_files"] == problems["refused_files"] == []
+        report = Report()
+        sensors = find_sensors(archive, report)
+        assert report.damaged == report.refused == []
         ours = {part.file: (sensor.row, part) for sensor in sensors for part in sensor.parts}
         folders = sorted({str(PurePosixPath(name).parent) for name in ours})
         for folder in folders[::step]:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from smnb.contract import CatalogError, ContractError, FormatError
-from smnb.loaders.insitu import index_archive, ingest, open_insitu
+from smnb.loaders.insitu import index_archive, open_insitu, write_tables
 from smnb.loaders.insitu.uscrn import DEPTHS_CM, FIELDS
 
 #: Columns (first and last, from 1) that the readme files give to some fields.
@@ -169,7 +169,7 @@ def test_both_sources_go_into_the_same_tables(tmp_path):
     ismn.write_text("NET NET A 40.0 -100.0 300.0 0.05 0.05 EC5\n2020/01/01 00:00 0.2 G M\n")
     together = open_insitu([*texts, ismn], catalog_id="x")
     assert together.sensors["network"].tolist() == ["NET", "USCRN", "USCRN"]
-    report = ingest(tmp_path, tmp_path / "out")
+    report = write_tables(tmp_path, tmp_path / "out")
     assert report["readings"]["kept"] == 3
     assert set(report["files_of_format"]) == {"header_values", "uscrn_hourly02", "uscrn_daily01"}
     assert set(index_archive(tmp_path).columns) <= set(together.sensors.columns)
@@ -238,5 +238,5 @@ def test_the_real_daily_table(shared_samples, tmp_path):
     np.testing.assert_array_equal(joined["soil_moisture"], joined["soil_moisture_5_daily"].astype("float32"))
     frozen = joined["flag"].astype(str).str.contains("D01")
     np.testing.assert_array_equal(frozen, joined["soil_temp_5_daily"] < 0)
-    report = ingest(path, tmp_path, depth=None)
+    report = write_tables(path, tmp_path, depth=None)
     assert report["sensors"]["in_source"] == 5 * table["wban"].nunique()

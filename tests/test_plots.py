@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import inspect
 import io
 import json
 import re
@@ -24,7 +25,7 @@ from sklearn.metrics import r2_score
 
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
-from smnb.plots import coast, display, fields, interactive, maps
+from smnb.plots import canvas, coast, display, fields, twins
 
 LAT, LON = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
 
@@ -69,11 +70,15 @@ def bars(figure):
     return [axes for axes in figure.axes if axes.get_label() == "colorbar"]
 
 
+def twin_of(draw, *data, **options):
+    return draw(*data, **options).twin()
+
+
 def figures_of(obj):
     """Bokeh figures of a holoviews object, row by row."""
     from bokeh.models import Plot
 
-    model = interactive.renderer().get_plot(obj).state
+    model = twins.renderer().get_plot(obj).state
     return list(model.select({"type": Plot})) if not isinstance(model, Plot) else [model]
 
 
@@ -309,9 +314,8 @@ def test_no_text_of_a_figure_lies_over_another_or_leaves_the_page():
                 assert min(width, height) < 3, (name, other)
 
 
-@pytest.mark.parametrize("draw", [plots.static_maps, plots.interactive_maps])
-def test_fields_that_cannot_be_compared_are_errors(draw):
-    good = field()
+def test_fields_that_cannot_be_compared_are_errors():
+    good, draw = field(), plots.static_maps
     with pytest.raises(ContractError, match="'CNN' is missing everywhere"):
         draw({"Target": good, "CNN": good * np.nan}, units="m3 m-3")
     with pytest.raises(ContractError, match=r"'CNN'.* has another shape"):
@@ -352,8 +356,13 @@ def test_image_panels_have_one_scale_for_each_unit():
     assert pictures(figure)[0].get_clim() == (200, 300)
     with pytest.raises(ContractError, match="has no units"):
         plots.image_panels(tb)
-    with pytest.raises(ContractError, match="no dimension 'band'"):
-        plots.split_panels(tb, "band")
+    with pytest.raises(ContractError, match="no dimension 'channel'"):
+        plots.image_panels(tb.rename(channel="band"))
+    with pytest.raises(ContractError, match="'a' has no units"):
+        plots.static_maps({"a": field()})
+    assert bars(plots.static_maps({"a": field().assign_attrs(units="kg m-2", synthetic=True)}))[0].get_xlabel() == (
+        "Soil moisture (kg m⁻²)"
+    )
 
 
 # interactive maps
@@ -361,7 +370,9 @@ def test_image_panels_have_one_scale_for_each_unit():
 
 def test_interactive_maps_have_one_scale_coasts_and_hover():
     a, b = field(), field(0.08)
-    layout = plots.interactive_maps({"Target": a, "CNN": b}, units="m3 m-3", differences={"d": b - a}, synthetic=True)
+    layout = twin_of(
+        plots.static_maps, {"Target": a, "CNN": b}, units="m3 m-3", differences={"d": b - a}, synthetic=True
+    )
     shown = sorted(figures_of(layout), key=lambda f: int(f.id[1:]))
     assert sorted(f.title.text for f in shown) == ["CNN (synthetic)", "Target (synthetic)", "d (synthetic)"]
     scales = {}
@@ -392,7 +403,7 @@ def test_interactive_maps_have_one_scale_coasts_and_hover():
 def test_interactive_map_of_a_fine_grid_stays_small_and_true():
     lat, lon = np.arange(-89.875, 90, 0.25), np.arange(-179.875, 180, 0.25)
     fine = field(lat=lat, lon=lon) + 0.01 * np.random.default_rng(0).standard_normal((720, 1440)).astype("float32")
-    layout = plots.interactive_maps({"a": fine, "b": fine, "c": fine}, units="m3 m-3")
+    layout = twin_of(plots.static_maps, {"a": fine, "b": fine, "c": fine}, units="m3 m-3")
     assert len(display.figure_html(layout)) < 800_000
     image = layout.values()[0].get(0)
     shown = image.dimension_values("value", flat=False)
@@ -417,12 +428,12 @@ def test_blocks_average_what_is_there_on_shapes_that_do_not_divide():
 def test_interactive_map_refuses_an_unevenly_spaced_grid():
     lat = np.degrees(np.arcsin(np.linspace(-0.9, 0.9, 40)))
     with pytest.raises(ContractError, match=r"'lat' is not evenly spaced.*static_maps"):
-        plots.interactive_maps({"a": field(lat=lat)}, units="m3 m-3")
+        twin_of(plots.static_maps, {"a": field(lat=lat)}, units="m3 m-3")
 
 
 def test_interactive_image_panels_match_their_twin():
     tb = xr.concat([200 + 100 * field(i / 10) for i in range(2)], pd.Index(["6.9H", "6.9V"], name="channel"))
-    shown = figures_of(plots.interactive_image_panels(tb.assign_attrs(units="K"), synthetic=True))
+    shown = figures_of(twin_of(plots.image_panels, tb.assign_attrs(units="K"), synthetic=True))
     assert {f.title.text for f in shown} == {"6.9 GHz H (synthetic)", "6.9 GHz V (synthetic)"}
     clim = pictures(plots.image_panels(tb.assign_attrs(units="K")))[0].get_clim()
     for figure in shown:
@@ -448,9 +459,9 @@ def test_density_scatter_scores_agree_with_sklearn_and_numpy():
     ok = np.isfinite(pred["SVR"])
     scores = found["SVR"].scores
     assert scores["n"] == ok.sum()
-    assert scores["R"] == pytest.approx(np.corrcoef(pred["SVR"][ok], obs[ok])[0, 1])
-    assert scores["R2"] == pytest.approx(r2_score(obs[ok], pred["SVR"][ok]))
-    assert scores["ubRMSE"] == pytest.approx(np.std(pred["SVR"][ok] - obs[ok]))
+    assert scores["r"] == pytest.approx(np.corrcoef(pred["SVR"][ok], obs[ok])[0, 1])
+    assert scores["r2"] == pytest.approx(r2_score(obs[ok], pred["SVR"][ok]))
+    assert scores["ubrmse"] == pytest.approx(np.std(pred["SVR"][ok] - obs[ok]))
     assert scores["bias"] == pytest.approx(np.mean(pred["SVR"][ok] - obs[ok]))
     slope, intercept = np.polyfit(obs[ok], pred["SVR"][ok], 1)
     assert (found["SVR"].slope, found["SVR"].intercept) == pytest.approx((slope, intercept))
@@ -479,9 +490,8 @@ def test_density_scatter_counts_what_lies_off_the_axes():
     assert f"{outside:,} off the axes" in figure.axes[0].texts[0].get_text()
 
 
-@pytest.mark.parametrize("draw", [plots.density_scatter, plots.interactive_density_scatter])
-def test_scatter_refuses_what_does_not_pair(draw):
-    pred, obs = pairs(100)
+def test_scatter_refuses_what_does_not_pair():
+    (pred, obs), draw = pairs(100), plots.density_scatter
     with pytest.raises(ContractError, match=r"differ in shape; got \(99,\); expected \(100,\)"):
         draw(pred["CNN"][:-1], obs, units="1")
     with pytest.raises(ContractError, match="fewer than two finite pairs; got 0"):
@@ -490,7 +500,7 @@ def test_scatter_refuses_what_does_not_pair(draw):
         draw(pred, {"CNN": obs}, units="1")
     with pytest.raises(ParameterError, match="too few bins"):
         draw(pred, obs, units="1", bins=1)
-    with pytest.raises(ParameterError, match="not ascending"):
+    with pytest.raises(ParameterError, match="not a finite ascending pair"):
         draw(pred, obs, units="1", limits=(1.0, 0.0))
 
 
@@ -501,11 +511,11 @@ def test_constant_reference_has_no_correlation_but_a_figure():
 
 def test_interactive_scatter_is_bounded_whatever_n():
     few, many = (
-        display.figure_html(plots.interactive_density_scatter(*pairs(n), units="m3 m-3")) for n in (2000, 100_000)
+        display.figure_html(twin_of(plots.density_scatter, *pairs(n), units="m3 m-3")) for n in (2000, 100_000)
     )
     assert len(many) < 120_000
     assert len(few) < 120_000
-    shown = figures_of(plots.interactive_density_scatter(*pairs(2000), units="m3 m-3", synthetic=True))
+    shown = figures_of(twin_of(plots.density_scatter, *pairs(2000), units="m3 m-3", synthetic=True))
     assert {f.title.text for f in shown} == {"CNN (synthetic)", "SVR (synthetic)"}
     hover = next(
         t for t in shown[0].tools if type(t).__name__ == "HoverTool" and t.tooltips and "pairs" in dict(t.tooltips)
@@ -534,9 +544,9 @@ def test_series_draws_the_columns_on_a_log_axis():
     assert axes.lines[0].get_linestyle() != axes.lines[1].get_linestyle()
 
 
-@pytest.mark.parametrize("draw", [plots.series, plots.interactive_series])
-def test_series_refuses_what_it_cannot_draw(draw):
-    with pytest.raises(ContractError, match=r"columns are missing; got \['test'\]"):
+def test_series_refuses_what_it_cannot_draw():
+    draw = plots.series
+    with pytest.raises(ContractError, match=r"columns \['test'\] are missing"):
         draw(HISTORY, **LEARNING | {"y": ["test"]})
     with pytest.raises(ContractError, match="missing everywhere"):
         draw(HISTORY.assign(val=np.nan), **LEARNING)
@@ -545,7 +555,7 @@ def test_series_refuses_what_it_cannot_draw(draw):
 
 
 def test_interactive_series_title_and_curves():
-    figure = figures_of(plots.interactive_series(HISTORY, synthetic=True, **LEARNING))[0]
+    figure = figures_of(twin_of(plots.series, HISTORY, synthetic=True, **LEARNING))[0]
     assert figure.title.text == "Learning curve (synthetic)"
     assert len(figure.renderers) == 2
 
@@ -572,9 +582,9 @@ def test_histograms_group_by_unit_and_add_up():
 # files and notebooks
 
 
-def test_save_png_is_whole_or_not_there(tmp_path, monkeypatch):
-    figure = plots.series(HISTORY, **LEARNING)
-    path = plots.save_png(figure, tmp_path / "deep" / "curve.png")
+def test_a_figure_is_saved_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "curve.png"
+    figure = plots.series(HISTORY, **LEARNING, save=path)
     image = PIL.Image.open(path).convert("L")
     assert image.size == (787, 465)
     assert len(np.unique(np.asarray(image))) > 20
@@ -584,11 +594,21 @@ def test_save_png_is_whole_or_not_there(tmp_path, monkeypatch):
         display, "png_bytes", lambda figure: (_ for _ in ()).throw(OSError(28, "No space left on device"))
     )
     with pytest.raises(OSError, match="No space left"):
-        plots.save_png(figure, path)
+        figure.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["curve.png"]
     with pytest.raises(ParameterError, match=r"does not end in \.png"):
-        plots.save_png(figure, tmp_path / "curve.pdf")
+        plots.series(HISTORY, **LEARNING, save=tmp_path / "curve.pdf")
+
+
+@pytest.mark.parametrize(
+    "draw", [getattr(plots, n) for n in plots.__all__ if hasattr(getattr(plots, n), "__wrapped__")]
+)
+def test_every_figure_can_be_saved_and_has_one_interface(draw):
+    signature = inspect.signature(draw)
+    assert signature.parameters["save"].default is None
+    assert signature.parameters["synthetic"].default is None
+    assert signature.return_annotation == "Picture"
 
 
 def test_reduced_png_is_smaller_and_looks_the_same():
@@ -599,13 +619,9 @@ def test_reduced_png_is_smaller_and_looks_the_same():
     assert np.abs(a - b).mean() < 4
 
 
-def test_page_holds_bokeh_once_and_asks_nobody(tmp_path):
-    path = plots.save_html(
-        plots.interactive_maps({"a": field()}, units="m3 m-3"), tmp_path / "map.html", title="A <map>"
-    )
-    text = path.read_text()
+def test_a_page_of_figures_asks_nobody():
+    text = display.loader_html() + display.figure_html(twin_of(plots.static_maps, {"a": field()}, units="m3 m-3"))
     assert len(text) < 800_000
-    assert "<title>A &lt;map&gt;</title>" in text
     assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", text)
     packed = re.findall(r'atob\("([A-Za-z0-9+/=]+)"\)', text)
     assert len(packed) == 1
@@ -622,7 +638,7 @@ def test_loader_is_small_and_the_same_each_time():
 
 
 def test_figure_cannot_end_its_script_early():
-    text = display.figure_html(plots.interactive_maps({"</script><b>x": field()}, units="m3 m-3"))
+    text = display.figure_html(twin_of(plots.static_maps, {"</script><b>x": field()}, units="m3 m-3"))
     assert text.count("</script>") == 1
     item = re.search(r"var item = (\{.*\}), tries", text).group(1)
     assert json.loads(item)["doc"]["version"]
@@ -636,11 +652,10 @@ def displayed(monkeypatch):
     return shown
 
 
-def test_show_pair_shows_the_static_figure_first_and_bokeh_once(displayed):
-    static = plots.series(HISTORY, **LEARNING)
-    twin = plots.interactive_series(HISTORY, **LEARNING)
-    plots.show_pair(static, twin)
-    plots.show_pair(static, lambda: twin)
+def test_a_cell_shows_the_static_figure_first_and_bokeh_once(displayed):
+    figure = plots.series(HISTORY, **LEARNING)
+    figure._ipython_display_()
+    figure._ipython_display_()
     assert [type(o).__name__ for o in displayed] == ["Image", "HTML", "HTML", "Image", "HTML"]
     assert displayed[0].data[:4] == b"\x89PNG"
     assert "DecompressionStream" in displayed[1].data
@@ -651,17 +666,34 @@ def test_show_pair_shows_the_static_figure_first_and_bokeh_once(displayed):
 
 
 def test_one_switch_turns_interactive_figures_off(displayed, monkeypatch):
-    static = plots.series(HISTORY, **LEARNING)
-    never = pytest.fail
+    figure = plots.series(HISTORY, **LEARNING)
+    monkeypatch.setattr(figure, "twin", lambda: pytest.fail("made though not wanted"))
     monkeypatch.setenv("SMNB_INTERACTIVE", "0")
     plots.enable()
-    plots.show_pair(static, lambda: never("made though not wanted"))
+    figure._ipython_display_()
     assert [type(o).__name__ for o in displayed] == ["Image"]
     monkeypatch.setenv("SMNB_INTERACTIVE", "yes please")
     with pytest.raises(ParameterError, match="SMNB_INTERACTIVE is not a switch"):
-        plots.show_pair(static, static)
-    plots.show_pair(static, lambda: never("made though not wanted"), enabled=False)
+        figure._ipython_display_()
+
+
+def test_hvplot_works_on_tables_and_fields_once_enabled(displayed):
+    plots.enable()
+    for drawn in (HISTORY.hvplot.line(x="epoch"), field().rename("soil moisture").hvplot(), HISTORY["val"].hvplot()):
+        assert "embed_item" in display.figure_html(drawn)
+    assert [type(o).__name__ for o in displayed] == ["HTML"]  # no extension, which would print megabytes
+
+
+def test_data_say_themselves_that_they_are_synthetic():
+    table = HISTORY.copy()
+    table.attrs["synthetic"] = True
+    figure = plots.series(table, **LEARNING)
+    assert titles(figure) == ["Learning curve (synthetic)"]
+    assert figures_of(figure.twin())[0].title.text == "Learning curve (synthetic)"
+    assert titles(plots.series(table, **LEARNING, synthetic=False)) == ["Learning curve"]
+    nested = {"Tucson": {"a": field().assign_attrs(synthetic=True, units="m3 m-3")}}
+    assert plots.map_matrix(nested, title="Test").texts[0].get_text() == "Test (synthetic)"
 
 
 def test_panels_keep_their_letters_beyond_the_alphabet():
-    assert maps.panel_title(27, "x", False, 3.0) == "(b) x"
+    assert canvas.panel_title(27, "x", False, 3.0) == "(b) x"

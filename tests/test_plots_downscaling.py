@@ -9,6 +9,7 @@ import xarray as xr
 
 from smnb.contract import ContractError
 from smnb.plots import map_matrix, method_scores
+from smnb.plots.display import figure_html
 
 
 def _field(seed: int, south: float, west: float) -> xr.DataArray:
@@ -63,5 +64,6 @@ def test_methods_are_drawn_in_order_with_their_mean() -> None:
     marks = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "D"]
     np.testing.assert_allclose(marks, [0.03, 0.06])
     assert "0.030" in [text.get_text() for text in axes.texts]
+    assert len(figure_html(figure.twin())) < 60_000
     with pytest.raises(ContractError, match="absent or empty"):
         method_scores(table.drop(columns="ubrmse"), value="ubrmse", group="region", xlabel="", title="")

@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_refused(rows):
         plots.image_rows(rows, COLUMNS[:2], side_km=1.0)
     with pytest.raises(ContractError, match="'VV' of row 'June' has another shape"):
         plots.image_rows({"June": [rows["June"][0], rows["June"][0], rows["June"][2]]}, COLUMNS, side_km=1.0)
-    with pytest.raises(ParameterError, match="limits of 'VV'"):
+    with pytest.raises(ParameterError, match=r"'VV'.*ascending pair"):
         plots.image_rows(rows, [COLUMNS[0], plots.ImageColumn("VV", "dB", limits=(1.0, 1.0)), COLUMNS[2]], side_km=1.0)
     empty = {"June": [rows["June"][0], rows["June"][1], np.full((4, 4), np.nan)]}
     with pytest.raises(ContractError, match="'Soil moisture' is missing everywhere"):
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused(rows):
 def test_the_interactive_twin_has_the_same_panels(rows):
     rows["June"][1] = np.full((400, 400), -10.0)
     rows["June"][1][:4, :4] = np.nan
-    layout = plots.interactive_image_rows(rows, COLUMNS, side_km=1.28, synthetic=True)
+    layout = plots.image_rows(rows, COLUMNS, side_km=1.28, synthetic=True).twin()
     assert len(layout) == 6
     kinds = [type(element).__name__ for element in layout]
     assert kinds == ["RGB", "Image", "Image"] * 2

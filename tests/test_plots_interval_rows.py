@@ -8,6 +8,7 @@ import pytest
 
 from smnb import plots
 from smnb.contract import ContractError
+from smnb.plots.display import figure_html
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_every_row_and_interval_is_drawn_in_order(table):
     assert sorted(float(bar[0, 0]) for bar in bars if np.isfinite(bar).all()) == [-0.03, 0.0]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["x", "y"]
     assert any("(synthetic)" in text.get_text() for text in figure.texts)
-    assert plots.png_bytes(figure)[:4] == b"\x89PNG"
+    assert len(figure_html(figure.twin())) < 60_000
 
 
 def test_nothing_to_draw_is_said(table):

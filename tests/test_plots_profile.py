@@ -12,6 +12,7 @@ import xarray as xr
 
 from smnb import plots
 from smnb.contract import ContractError
+from smnb.plots.display import figure_html
 
 
 def texts(figure) -> list[str]:
@@ -56,7 +57,8 @@ def test_a_map_of_sensors_has_density_and_every_place(world):
         shown[0].get_array().filled(np.nan) if np.ma.isMA(shown[0].get_array()) else shown[0].get_array()
     )
     assert set(np.unique(values[np.isfinite(values)])) <= {1, 7}
-    points = [line for line in figure.axes[1].lines if line.get_linestyle() == "None"]
+    below = [axes for axes in figure.axes if axes.get_label() != "colorbar"][1]
+    points = [line for line in below.lines if line.get_linestyle() == "None"]
     assert sum(len(line.get_xdata()) for line in points) == len(table)
     assert "(a) Sensors in a cell (synthetic)" in texts(figure)
     assert "(b) Sensors (synthetic)" in texts(figure)
@@ -65,7 +67,7 @@ def test_a_map_of_sensors_has_density_and_every_place(world):
 
 
 def test_a_map_of_places_alone_shares_rare_kinds():
-    figure = plots.sensor_map(sensors(60, 15), density(), show_density=False, title="By network")
+    figure = plots.sensor_map(sensors(60, 15), title="By network")
     assert texts(figure).count("By network") == 1
     names = [text for text in texts(figure) if text.startswith(("NET", "others"))]
     assert len(names) == 10
@@ -74,7 +76,7 @@ def test_a_map_of_places_alone_shares_rare_kinds():
 
 def test_a_map_of_sides_has_their_order_and_the_colours_of_the_bars():
     table = sensors(30).assign(side=["test"] * 20 + ["train"] * 6 + ["validation"] * 4)
-    figure = plots.sensor_map(table, density(), by="side", show_density=False)
+    figure = plots.sensor_map(table, by="side")
     names = [text for text in texts(figure) if text.split(" ")[0] in ("train", "validation", "test")]
     assert names == ["train (6)", "validation (4)", "test (20)"]
     bars = plots.count_bars({"x": pd.DataFrame({"train": [3], "test": [2]}, index=["a"])}, columns=["train", "test"])
@@ -198,3 +200,14 @@ def test_images_share_a_scale_by_input():
         plots.image_samples([one], [], title="x")
     with pytest.raises(ContractError, match="do not fit"):
         plots.image_samples([one, {"VV": one["VV"]}], ["a", "b"], title="x")
+
+
+def test_interactive_twins_are_small():
+    table = sensors(30).assign(sensor_id=[f"s{i}" for i in range(30)], side="train")
+    time = pd.date_range("2020-01-01", periods=96, freq="6h")
+    readings = pd.Series(np.linspace(0.1, 0.3, 96), index=time)
+    for figure in (
+        plots.sensor_map(table, by="side"),
+        plots.sensor_series(readings, {"SMAP": readings[::4] + 0.01}, title="S"),
+    ):
+        assert 5_000 < len(figure_html(figure.twin())) < 100_000

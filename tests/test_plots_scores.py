@@ -9,8 +9,9 @@ import pytest
 
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
-from smnb.metrics import Interval
-from smnb.plots.scores import prediction_series, score_boxes, score_maps, sorted_scores
+from smnb.metrics import Interval, Metric
+from smnb.plots import prediction_series, score_boxes, score_maps, sorted_scores
+from smnb.plots.display import figure_html
 
 
 def scores(n: int = 12, seed: int = 0) -> pd.DataFrame:
@@ -145,3 +146,25 @@ def test_unknown_names_raise():
         prediction_series({"A": predictions()["A"].drop(columns="predicted")}, ["a"])
     with pytest.raises(ContractError, match="nothing to draw"):
         sorted_scores({})
+
+
+def test_an_own_metric_is_drawn_under_its_name_and_unit():
+    own = Metric("mae", lambda pred, obs: abs(pred - obs).mean(), units="m3 m-3", better="low", label="mean error")
+    table = scores().rename(columns={"ubrmse": "mae"})
+    assert sorted_scores({"A": table}, own).axes[0].get_ylabel() == "Mean error (m³ m⁻³)"
+    assert score_boxes({"A": table}, {"climate": "Climate"}, own).axes[0].get_ylabel() == "Mean error (m³ m⁻³)"
+    colours = score_maps(table, own).axes[0].collections[-1].get_cmap().name
+    assert colours == "viridis_r"  # low is good, and good is yellow
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        lambda: sorted_scores({"A": scores(), "B": scores(seed=1)}),
+        lambda: score_maps(scores()),
+        lambda: score_boxes({"A": scores()}, {"climate": "Climate"}),
+        lambda: prediction_series(predictions(), ["b", "a"]),
+    ],
+)
+def test_interactive_twins_are_small(figure):
+    assert 5_000 < len(figure_html(figure().twin())) < 100_000

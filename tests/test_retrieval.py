@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import xarray as xr
 from scipy.ndimage import uniform_filter
 
 from smnb.models.baselines import fit_ridge, pixel_climatology, seasonal_climatology
 from smnb.papers.hu2018_amsre import experiment as retrieval
-from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
 from smnb.papers.hu2018_amsre.patches import draw_patches, eligible_centres
-from smnb.papers.hu2018_amsre.prediction import predict_patches
-from smnb.training import TrainingConfig
-from smnb.training.checkpoints import load_model
+from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask
+from smnb.training import TrainingConfig, load, train
+from smnb.training.losses import euclidean_loss
 
 
 @pytest.fixture(scope="module")
@@ -32,50 +33,76 @@ def task() -> PatchTask:
 
 @pytest.fixture(scope="module")
 def fitted(task: PatchTask, tmp_path_factory: pytest.TempPathFactory):
-    data = retrieval.fold_data(task, task.folds[0])
+    data = retrieval.FoldData.of(task, task.folds[0])
+    config = TrainingConfig(epochs=4, batch_size=64, device="cpu")
     out = tmp_path_factory.mktemp("fit")
-    loaded, result = retrieval.train_cnn(data, TrainingConfig(epochs=4, batch_size=64, device="cpu"), out)
+    trained = train("amsre_cnn", data.samples, loss=euclidean_loss, config=config, out=out)
     svr = retrieval.train_svr(data, n_samples=600, n_search=200)
-    retrieval.baseline_predictions(data)
-    return data, loaded, result, svr, out
+    predictions = {"CNN": trained.predict(data.test), "SVR": svr.machine.predict(data.test)}
+    return data, trained, svr, predictions | retrieval.patch_references(data, n_samples=600), out
 
 
 def test_models_are_scored_on_the_same_patches(fitted: tuple) -> None:
-    data, *_ = fitted
-    scores = retrieval.score_fold(data)
-    assert list(scores.index) == ["CNN", "SVR", "ridge", "pixel mean"]
+    data, _, _, predictions, _ = fitted
+    scores = retrieval.score_predictions(predictions, data.observed, data.target_range)
+    assert list(scores.index) == ["CNN", "SVR", "ridge", "gradient boosting", "pixel mean"]
     assert (scores["n"] == 800).all()
     assert scores.r2["ridge"] > 0.7  # the relation is linear
+    assert scores.r2["gradient boosting"] > 0.5
     assert scores.r2["CNN"] > 0.3
     assert abs(scores.r["pixel mean"]) < 0.2  # days are independent here: a climatology knows nothing
     identity = scores["ubrmse"] ** 2 + scores["bias"] ** 2
     np.testing.assert_allclose(scores["rmse"] ** 2, identity, rtol=1e-5)
     np.testing.assert_allclose(scores["rmse_scaled"] * data.target_range, scores["rmse"], rtol=1e-6)
-    pd.testing.assert_frame_equal(retrieval.score_folds([data]), scores)
 
 
-def test_scores_against_another_truth(task: PatchTask, fitted: tuple) -> None:
-    data, *_ = fitted
-    scores = retrieval.score_folds([data], task.target + 0.1)
-    assert scores.bias["ridge"] == pytest.approx(retrieval.score_fold(data).bias["ridge"] - 0.1, abs=1e-5)
+def test_gains_are_paired_by_block_and_say_who_is_better(fitted: tuple) -> None:
+    data, _, _, predictions, _ = fitted
+    blocks = data.fold.test.row // 10
+    found = retrieval.gains(predictions, data.observed, blocks, model="CNN")
+    assert list(found.index) == ["SVR", "ridge", "gradient boosting", "pixel mean"]
+    assert (found["blocks"] == 6).all()
+    assert found.high["pixel mean"] < 0 < found.low["ridge"]
+    by_hand = []
+    for block in range(6):
+        there = blocks == block
+        rmse = {m: np.sqrt(np.mean((predictions[m] - data.observed)[there] ** 2)) for m in ("CNN", "ridge")}
+        by_hand.append(rmse["CNN"] - rmse["ridge"])
+    assert found.difference["ridge"] == pytest.approx(np.mean(by_hand))
 
 
 def test_the_saved_network_predicts_what_was_scored(task: PatchTask, fitted: tuple) -> None:
-    data, loaded, _, _, out = fitted
-    again = load_model(out / "model", channels=task.channels)
-    store = task.store(again.input_scaler)
-    scaled = predict_patches(again.model, store, data.fold.test)
-    predicted = again.target_scaler.inverse(scaled[:, None])[:, 0]
-    np.testing.assert_allclose(predicted, data.predictions["CNN"], atol=1e-6)
+    data, trained, _, predictions, out = fitted
+    again = load(out / "model", channels=task.channels)
+    np.testing.assert_allclose(again.predict(data.test), predictions["CNN"], atol=1e-6)
     assert again.card["training"]["fold"] == "day 3"
-    assert loaded.card["weights_sha256"] == again.card["weights_sha256"]
+    assert trained.card == again.card
 
 
 def test_svr_through_torch_is_scikit_learns(fitted: tuple) -> None:
-    svr = fitted[3]
+    svr = fitted[2]
     assert svr.largest_difference < 1e-5
-    assert svr.n_train == 600
-    assert set(svr.best) == {"C", "epsilon", "gamma"}
+    assert svr.machine.card["training"]["n_train"] == 600
+    assert {"C", "epsilon", "gamma"} < set(svr.search)
+
+
+def test_a_network_of_ones_own_takes_the_patches(task: PatchTask, fitted: tuple, tmp_path) -> None:
+    data, net = fitted[0], torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(1), torch.nn.Flatten(0))
+    config = TrainingConfig(epochs=1, batch_size=64, device="cpu")
+    trained = train(net, data.samples, loss=euclidean_loss, config=config, out=tmp_path)
+    images = xr.DataArray(
+        task.images[[2]].transpose(0, 3, 1, 2),
+        {
+            "time": task.labels["time"].to_numpy()[[2]],
+            "channel": list(task.channels),
+            "lat": np.linspace(-88.5, 88.5, 60),
+            "lon": np.arange(-177.75, 180, 4.5),
+        },
+        ("time", "channel", "lat", "lon"),
+    )
+    mapped = retrieval.day_maps(trained, images, synthetic=True)["soil_moisture"].values[0]
+    test = data.fold.test
+    np.testing.assert_allclose(mapped[test.row, test.col], trained.predict(data.test), atol=1e-6)
 
 
 def test_ridge_equals_the_closed_form() -> None:

@@ -13,7 +13,7 @@ from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, stamp
 from smnb.grids import koppen
 from smnb.loaders.conus_patches import open_conus_patches
-from smnb.papers.hu2018_amsre.opening import amsre_task, conus_task, open_task, target_on_grid
+from smnb.papers.hu2018_amsre.tasks import amsre_task, conus_task, open_task, target_on_grid
 
 CHANNELS = ["6.9H", "6.9V", "10.7H", "10.7V"]
 LAT, LON = np.arange(-89, 90, 2.0), np.arange(-179, 180, 2.0)

@@ -23,10 +23,9 @@ from smnb.maps import receptive_radius, tile_form, tiled_map
 from smnb.maps.checkpoint import SmenForm, map_checkpoint
 from smnb.models import build_model
 from smnb.models.smen import SMEN
-from smnb.papers.hu2018_amsre.dense import write_maps
+from smnb.papers.hu2018_amsre import day_maps
 from smnb.papers.smen import add_level
-from smnb.training.checkpoints import load_model, save_model
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler, load, save
 
 CHANNELS = ("1.41H", "1.41V", "VV", "VH")
 WINDOW = EaseWindow(M01, 2500, 2570, 7000, 7093)
@@ -373,7 +372,7 @@ def scene_dataset(scene: np.ndarray) -> xr.Dataset:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, fusion, scalers) -> Path:
     path = tmp_path_factory.mktemp("model") / "model"
-    return save_model(path, fusion, name="fusion_1km", channels=CHANNELS, **scalers)
+    return save(path, fusion, channels=CHANNELS, **scalers)
 
 
 @pytest.mark.parametrize("kind", ["nc", "zarr"])
@@ -428,10 +427,9 @@ def test_smen_maps_have_the_level_of_the_coarse_image(tmp_path) -> None:
     residual = rng.normal(0, 0.02, (4, *WINDOW.shape)).astype("float32")
     scaler = MinMaxScaler((0.05, -0.1), (0.4, 0.1), (0.5, 0.5))
     target = MinMaxScaler((0.0,), (0.2,), (0.0,))
-    path = save_model(
+    path = save(
         tmp_path / "model",
         network,
-        name="smen",
         input_scaler=scaler,
         target_scaler=target,
         channels=("coarse", "residual"),
@@ -454,7 +452,7 @@ def test_smen_maps_have_the_level_of_the_coarse_image(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("wrap", [True, False])
-def test_amsre_maps_equal_those_of_write_maps(tmp_path, wrap) -> None:
+def test_amsre_maps_equal_those_of_day_maps(tmp_path, wrap) -> None:
     channels = ("6.9H", "6.9V", "10.7H", "10.7V")
     lat, lon = np.arange(-5.0, 5.0, 0.5), np.arange(-180.0, 180.0 if wrap else 0.0, 10.0)
     values = np.random.default_rng(10).uniform(80, 300, (1, 4, lat.size, lon.size)).astype("float32")
@@ -467,19 +465,16 @@ def test_amsre_maps_equal_those_of_write_maps(tmp_path, wrap) -> None:
         {"units": "K"},
     )
     scaler = MinMaxScaler.fit(np.moveaxis(values, 1, -1))
-    path = save_model(
+    path = save(
         tmp_path / "model",
         build_model("amsre_cnn"),
-        name="amsre_cnn",
         channels=channels,
         input_scaler=scaler,
         target_scaler=MinMaxScaler((0.0,), (0.5,), (0.4,)),
     )
-    write_maps(load_model(path), images, tmp_path / "reference.nc", synthetic=True)
+    expected = day_maps(load(path), images, synthetic=True)["soil_moisture"][0].values
     images.to_dataset().to_netcdf(tmp_path / "scene.nc", engine="h5netcdf")
     result = map_checkpoint(path, tmp_path / "scene.nc", tmp_path / "map.zarr", tile=11)
-    with xr.open_dataset(tmp_path / "reference.nc", engine="h5netcdf") as reference:
-        expected = reference["soil_moisture"][0].values
     np.testing.assert_allclose(read(result.path), expected, atol=1e-5, rtol=0, equal_nan=True)
     assert result.n_missing == 1
     with xr.open_zarr(result.path) as mapped:

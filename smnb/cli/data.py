@@ -86,7 +86,7 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Write in-situ readings as sensors.parquet and readings.parquet."""
-    from smnb.loaders.insitu import ingest as write_tables
+    from smnb.loaders.insitu import write_tables
 
     report = write_tables(
         archive, out, flags=flags, depth=None if any_depth else depth, start=start, end=end, cache_dir=cache

@@ -1,21 +1,19 @@
 """Grids: regular latitude/longitude, EASE-Grid 2.0 and UTM; cells, indices, block means, regridding, distances.
 
-- `regular`: the regular grid, bilinear and nearest regridding, area-weighted block means, great circles;
+- `regular`: the regular grid, bilinear regridding, great circles;
 - `ease`: the global cylindrical EASE-Grid 2.0 (36, 9, 3 and 1 km) and its rectangles;
 - `ease_regrid`: means over nested EASE cells, and back to finer ones;
 - `utm`: square windows around points in the point's UTM zone.
 """
 
 from smnb.grids.ease import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow
-from smnb.grids.ease_regrid import REFINE_METHODS, ease_block_mean, ease_refine
+from smnb.grids.ease_regrid import ease_block_mean, ease_refine
 from smnb.grids.regular import (
     EARTH_RADIUS_KM,
     GLOBAL_025,
     RegularGrid,
-    block_mean,
     great_circle_km,
     regrid_bilinear,
-    regrid_nearest,
 )
 from smnb.grids.utm import UtmWindow, utm_epsg
 
@@ -27,16 +25,13 @@ __all__ = [
     "M03",
     "M09",
     "M36",
-    "REFINE_METHODS",
     "EaseGrid",
     "EaseWindow",
     "RegularGrid",
     "UtmWindow",
-    "block_mean",
     "ease_block_mean",
     "ease_refine",
     "great_circle_km",
     "regrid_bilinear",
-    "regrid_nearest",
     "utm_epsg",
 ]

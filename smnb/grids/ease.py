@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ContractError, ParameterError, plain
-from smnb.grids.ease_coordinates import cf_coords, find_cells
-from smnb.grids.ease_projection import float_pair, latlon_of_xy, xy_of_latlon
+from smnb.contract import ParameterError, plain
+from smnb.grids.ease_coordinates import LAT_LIMIT, cells_of, cf_coords, check_indices, check_region, find_cells
+from smnb.grids.ease_projection import latlon_of_xy, xy_of_latlon
 
 #: The 36 km grid. The others divide its cells, so that nesting is exact and not a matter of the rounding of cell sizes.
 _M36_ROWS, _M36_COLS, _M36_CELL = 406, 964, 36032.220840584
 _SUBDIVISIONS = {"M36": 1, "M09": 4, "M03": 12, "M01": 36}
-#: The upper left corner and the cell sizes, m, as published: indices are those of the published formula to the last bit.
-_X0, _Y0 = -17367530.4451615, 7314540.8306386
-_PUBLISHED_CELLS = {"M36": 36032.220840584, "M09": 9008.055210146, "M03": 3002.6850700487, "M01": 1000.89502334956}
-#: North and south edges of the grids, degrees, as published.
-_LAT_LIMIT = 85.0445664
+
+
+def _frozen(values: np.ndarray) -> np.ndarray:
+    values.flags.writeable = False  # they are kept and handed out many times
+    return values
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,8 @@ class EaseGrid:
 
     def __post_init__(self) -> None:
         if _SUBDIVISIONS.get(self.name) != self.subdivision:
-            raise ParameterError(
-                "EaseGrid",
-                "no such grid",
-                got=(self.name, self.subdivision),
-                expected=_SUBDIVISIONS,
-                next_step="Use smnb.grids.M36, M09, M03 or M01",
-            )
+            got = (self.name, self.subdivision)
+            raise ParameterError("EaseGrid", "no such grid", got=got, expected=_SUBDIVISIONS)
 
     @property
     def n_rows(self) -> int:
@@ -140,42 +135,7 @@ class EaseGrid:
         M03 [ 674 3829] [ 5981 10478]
         M01 [ 2024 11487] [17944 31436]
         """
-        if outside not in ("raise", "mask"):
-            raise ParameterError("EaseGrid.rowcol", "unknown 'outside'", got=outside, expected=["raise", "mask"])
-        lat, lon = float_pair(lat, lon)
-        inside = (np.abs(lat) <= _LAT_LIMIT) & (np.abs(lon) <= 360.0)  # False for NaN
-        if not inside.all():
-            if outside == "raise":
-                bad = np.flatnonzero(~inside)[0]
-                raise ContractError(
-                    "EaseGrid.rowcol",
-                    f"{int((~inside).sum())} points are outside the grid",
-                    got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
-                    expected=plain(f"lat in [-{_LAT_LIMIT}, {_LAT_LIMIT}], lon in [-180, 180) or [0, 360)"),
-                    next_step='Pass outside="mask" to get -1 for them',
-                )
-            lat, lon = np.where(inside, lat, 0.0), np.where(inside, lon, 0.0)
-        x, y = self.xy(lat, lon)
-        cell = _PUBLISHED_CELLS[self.name]
-        row, col = _index(_Y0 - y, cell, self.n_rows), _index(x - _X0, cell, self.n_cols)
-        return (row, col) if inside.all() else (np.where(inside, row, -1), np.where(inside, col, -1))
-
-    def check_indices(self, who: str, row: Any, col: Any) -> None:
-        """Raise `ParameterError` unless rows and columns are integers within the grid."""
-        for name, values, size in (("row", np.asarray(row), self.n_rows), ("col", np.asarray(col), self.n_cols)):
-            if values.dtype.kind not in "iu":
-                raise ParameterError(
-                    who, f"{name} indices are not integers", got=str(values.dtype), expected=plain("int or uint")
-                )
-            bad = (values < 0) | (values >= size)
-            if bad.any():
-                raise ParameterError(
-                    who,
-                    f"{int(bad.sum())} {name} indices are outside {self.name}",
-                    got=int(values[bad].ravel()[0]),
-                    expected=plain(f"0..{size - 1}"),
-                    next_step="Drop fill values first, and check which grid it is",
-                )
+        return cells_of(self, lat, lon, outside=outside)
 
     def latlon(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
         """Centres of cells, degrees; row and column broadcast.
@@ -191,7 +151,7 @@ class EaseGrid:
         >>> f"{lat:.9f} {lon:.11f}"
         '83.631975279 -179.81327800830'
         """
-        self.check_indices("EaseGrid.latlon", row, col)
+        check_indices("EaseGrid.latlon", self, row, col)
         row, col = np.broadcast_arrays(np.asarray(row), np.asarray(col))
         return self.lat[row], self.lon[col]
 
@@ -218,33 +178,8 @@ class EaseGrid:
         >>> M09.window(south=30.0, north=40.0, west=-105.0, east=-95.0)
         EaseWindow(M09, rows 289:406, cols 803:910)
         """
-        who = "EaseGrid.window"
-        edges = (south, north, west, east)
-        if not np.isfinite(edges).all():
-            raise ParameterError(who, "edges are not finite", got=edges)
-        if south >= north or west == east or min(west, east) < -180.0 or max(west, east) > 180.0:
-            raise ParameterError(
-                who,
-                "edges are out of order or off the globe",
-                got=edges,
-                expected=plain("south < north and -180 <= west < east <= 180"),
-            )
-        if west > east:
-            raise ParameterError(
-                who,
-                "the region crosses the date line",
-                got=(west, east),
-                expected=plain("west < east"),
-                next_step=f"Take two windows, west={west} to east=180 and west=-180 to east={east}",
-            )
-        if south < -_LAT_LIMIT or north > _LAT_LIMIT:
-            raise ParameterError(
-                who,
-                "the region reaches beyond the grid's latitudes",
-                got=(south, north),
-                expected=plain(f"latitudes in [-{_LAT_LIMIT}, {_LAT_LIMIT}]"),
-                next_step=f"Cut it to south={max(south, -_LAT_LIMIT)}, north={min(north, _LAT_LIMIT)}",
-            )
+        who, edges = "EaseGrid.window", (south, north, west, east)
+        check_region(who, *edges, limit=LAT_LIMIT)
         rows = np.flatnonzero((self.lat >= south) & (self.lat <= north))
         cols = np.flatnonzero((self.lon >= west) & (self.lon <= east))
         if rows.size == 0 or cols.size == 0:
@@ -267,7 +202,7 @@ class EaseGrid:
         row, col = np.asarray(row), np.asarray(col)
         if row.size == 0 or col.size == 0:
             raise ParameterError("EaseGrid.window_of", "there are no indices", got=(row.shape, col.shape))
-        self.check_indices("EaseGrid.window_of", row, col)
+        check_indices("EaseGrid.window_of", self, row, col)
         return EaseWindow(self, int(row.min()), int(row.max()) + 1, int(col.min()), int(col.max()) + 1)
 
     def cells_across(self, coarser: EaseGrid, *, who: str = "EaseGrid.cells_across") -> int:
@@ -286,24 +221,11 @@ class EaseGrid:
         if not isinstance(coarser, EaseGrid):
             raise ParameterError(who, "target is no EaseGrid", got=type(coarser).__name__, expected=list(EASE_GRIDS))
         if coarser.subdivision > self.subdivision:
+            coarser_ones = [name for name, n in _SUBDIVISIONS.items() if n <= self.subdivision]
             raise ParameterError(
-                who,
-                "the target grid is finer than the source",
-                got=coarser.name,
-                expected=[name for name, n in _SUBDIVISIONS.items() if n <= self.subdivision],
+                who, "the target grid is finer than the source", got=coarser.name, expected=coarser_ones
             )
         return self.subdivision // coarser.subdivision
-
-
-def _frozen(values: np.ndarray) -> np.ndarray:
-    """`values`, read-only: they are kept and handed out many times."""
-    values.flags.writeable = False
-    return values
-
-
-def _index(distance: np.ndarray, cell: float, size: int) -> np.ndarray:
-    """Index along an axis from the distance to the map's edge, m; the outermost edge belongs to the outer cell."""
-    return np.clip(np.floor(distance / cell).astype("int64"), 0, size - 1)
 
 
 @dataclass(frozen=True, repr=False)
@@ -402,13 +324,8 @@ class EaseWindow:
             If the other grid is finer.
         """
         factor = self.grid.cells_across(coarser, who="EaseWindow.covering")
-        return EaseWindow(
-            coarser,
-            self.row_start // factor,
-            -(-self.row_stop // factor),
-            self.col_start // factor,
-            -(-self.col_stop // factor),
-        )
+        rows, cols = (self.row_start // factor, -(-self.row_stop // factor)), (self.col_start, self.col_stop)
+        return EaseWindow(coarser, *rows, cols[0] // factor, -(-cols[1] // factor))
 
     def on(self, grid: EaseGrid) -> EaseWindow:
         """The same area on another of the nested grids.
@@ -418,8 +335,6 @@ class EaseWindow:
         ParameterError
             If the other grid is coarser and its cells do not begin and end where this window does.
         """
-        if not isinstance(grid, EaseGrid):
-            raise ParameterError("EaseWindow.on", "is no EaseGrid", got=type(grid).__name__, expected=list(EASE_GRIDS))
         edges = (self.row_start, self.row_stop, self.col_start, self.col_stop)
         if grid.subdivision >= self.grid.subdivision:
             factor = grid.cells_across(self.grid)
@@ -442,24 +357,15 @@ class EaseWindow:
         Raises
         ------
         ParameterError
-            If `cells` is no whole number from 0, or the rim leaves the grid.
+            If the rim leaves the grid.
 
         Examples
         --------
         >>> EaseWindow(M09, 344, 352, 880, 888).grown(1)
         EaseWindow(M09, rows 343:353, cols 879:889)
         """
-        if isinstance(cells, bool) or not isinstance(cells, int | np.integer) or cells < 0:
-            raise ParameterError(
-                "EaseWindow.grown", "'cells' is no number of cells", got=cells, expected=plain("an integer >= 0")
-            )
-        return EaseWindow(
-            self.grid,
-            self.row_start - int(cells),
-            self.row_stop + int(cells),
-            self.col_start - int(cells),
-            self.col_stop + int(cells),
-        )
+        rows, cols = (self.row_start - cells, self.row_stop + cells), (self.col_start - cells, self.col_stop + cells)
+        return EaseWindow(self.grid, *rows, *cols)
 
     def slices_of(self, inner: EaseWindow) -> tuple[slice, slice] | None:
         """Rows and columns of another window of the same grid within this one; None where it reaches out of it.
@@ -469,13 +375,8 @@ class EaseWindow:
         >>> EaseWindow(M09, 344, 352, 880, 888).slices_of(EaseWindow(M09, 345, 352, 880, 884))
         (slice(1, 8, None), slice(0, 4, None))
         """
-        rows, cols = (
-            slice(start - first, stop - first)
-            for first, start, stop in (
-                (self.row_start, inner.row_start, inner.row_stop),
-                (self.col_start, inner.col_start, inner.col_stop),
-            )
-        )
+        rows = slice(inner.row_start - self.row_start, inner.row_stop - self.row_start)
+        cols = slice(inner.col_start - self.col_start, inner.col_stop - self.col_start)
         inside = rows.start >= 0 and cols.start >= 0 and rows.stop <= self.shape[0] and cols.stop <= self.shape[1]
         return (rows, cols) if inside and inner.grid == self.grid else None
 

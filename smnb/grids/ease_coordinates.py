@@ -1,4 +1,4 @@
-"""Coordinates of a rectangle of EASE-Grid cells by the CF conventions, and the rectangle that coordinates tell."""
+"""Cells of points, coordinates of cells by the CF conventions, and the rectangle of cells that coordinates tell."""
 
 from __future__ import annotations
 
@@ -8,13 +8,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ContractError, plain
-from smnb.grids.ease_projection import cf_attrs
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids.ease_projection import cf_attrs, float_pair
 
 if TYPE_CHECKING:
     from smnb.grids.ease import EaseGrid, EaseWindow
 
-__all__: list[str] = []
+
+#: The upper left corner and the cell sizes, m, as published: indices are those of the published formula to the last bit.
+_X0, _Y0 = -17367530.4451615, 7314540.8306386
+_PUBLISHED_CELLS = {"M36": 36032.220840584, "M09": 9008.055210146, "M03": 3002.6850700487, "M01": 1000.89502334956}
+#: North and south edges of the grids, degrees, as published.
+LAT_LIMIT = 85.0445664
+
+
+def cells_of(grid: EaseGrid, lat: Any, lon: Any, *, outside: str) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of the cell that holds each point, as `EaseGrid.rowcol` describes them."""
+    who = "EaseGrid.rowcol"
+    if outside not in ("raise", "mask"):
+        raise ParameterError(who, "unknown 'outside'", got=outside, expected=["raise", "mask"])
+    lat, lon = float_pair(lat, lon)
+    inside = (np.abs(lat) <= LAT_LIMIT) & (np.abs(lon) <= 360.0)  # False for NaN
+    if outside == "raise" and not inside.all():
+        bad = np.flatnonzero(~inside)[0]
+        raise ContractError(
+            who,
+            f"{int((~inside).sum())} points are outside the grid",
+            got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
+            expected=plain(f"lat in [-{LAT_LIMIT}, {LAT_LIMIT}], lon in [-180, 180) or [0, 360)"),
+            next_step='Pass outside="mask" to get -1 for them',
+        )
+    x, y = grid.xy(np.where(inside, lat, 0.0), np.where(inside, lon, 0.0))
+    cell = _PUBLISHED_CELLS[grid.name]
+    row, col = _index(_Y0 - y, cell, grid.n_rows), _index(x - _X0, cell, grid.n_cols)
+    return (row, col) if inside.all() else (np.where(inside, row, -1), np.where(inside, col, -1))
+
+
+def _index(distance: np.ndarray, cell: float, size: int) -> np.ndarray:
+    """Index along an axis from the distance to the map's edge, m; the outermost edge belongs to the outer cell."""
+    return np.clip(np.floor(distance / cell).astype("int64"), 0, size - 1)
 
 
 def cf_coords(window: EaseWindow) -> dict[str, tuple[Any, ...]]:
@@ -90,3 +122,47 @@ def find_cells(
             )
         bounds += [start, stop]
     return grid, bounds
+
+
+def check_indices(who: str, grid: EaseGrid, row: Any, col: Any) -> None:
+    """Raise `ParameterError` unless rows and columns are integers within the grid."""
+    for name, values, size in (("row", np.asarray(row), grid.n_rows), ("col", np.asarray(col), grid.n_cols)):
+        if values.dtype.kind not in "iu":
+            raise ParameterError(
+                who, f"{name} indices are not integers", got=str(values.dtype), expected=plain("int or uint")
+            )
+        bad = (values < 0) | (values >= size)
+        if bad.any():
+            raise ParameterError(
+                who,
+                f"{int(bad.sum())} {name} indices are outside {grid.name}",
+                got=int(values[bad].ravel()[0]),
+                expected=plain(f"0..{size - 1}"),
+                next_step="Drop fill values first, and check which grid it is",
+            )
+
+
+def check_region(who: str, south: float, north: float, west: float, east: float, *, limit: float) -> None:
+    """Raise `ParameterError` unless the edges (degrees) bound a region within the grid's latitudes, west of the date line."""
+    edges = (south, north, west, east)
+    if not np.isfinite(edges).all():
+        raise ParameterError(who, "edges are not finite", got=edges)
+    if south >= north or west == east or min(west, east) < -180.0 or max(west, east) > 180.0:
+        fine = plain("south < north and -180 <= west < east <= 180")
+        raise ParameterError(who, "edges are out of order or off the globe", got=edges, expected=fine)
+    if west > east:
+        raise ParameterError(
+            who,
+            "the region crosses the date line",
+            got=(west, east),
+            expected=plain("west < east"),
+            next_step=f"Take two windows, west={west} to east=180 and west=-180 to east={east}",
+        )
+    if south < -limit or north > limit:
+        raise ParameterError(
+            who,
+            "the region reaches beyond the grid's latitudes",
+            got=(south, north),
+            expected=plain(f"latitudes in [-{limit}, {limit}]"),
+            next_step=f"Cut it to south={max(south, -limit)}, north={min(north, limit)}",
+        )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
-import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -31,81 +29,7 @@ def _check_quantity(who: str, array: xr.DataArray) -> None:
         )
 
 
-def _block_mean(values: np.ndarray, weights: np.ndarray | None, *, factor: int, min_valid: float) -> np.ndarray:
-    """Means of ``factor x factor`` blocks of the last two axes over valid cells, weighted, in float64."""
-    if weights is not None and not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise ContractError(
-            "ease_block_mean", "weights are not finite and >= 0", next_step="Give cells that do not count the weight 0"
-        )
-
-    def blocks(cells: np.ndarray) -> np.ndarray:
-        *lead, rows, cols = cells.shape
-        # rows first: adding whole rows is what numpy does fastest
-        strips = cells.reshape(*lead, rows // factor, factor, cols).sum(axis=-2, dtype="float64")
-        return strips.reshape(*lead, rows // factor, cols // factor, factor).sum(axis=-1)
-
-    valid = ~np.isnan(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    filled = np.where(valid, values, 0) if values.dtype.kind == "f" else values
-    if weights is None:
-        total, weight, full = blocks(filled), blocks(valid), float(factor * factor)
-    else:
-        total, weight, full = blocks(filled * weights), blocks(valid * weights), blocks(weights)
-    # 1e-9: sums of weights carry rounding errors, and a share of exactly min_valid is enough
-    enough = (weight > 0) & (weight >= min_valid * full * (1 - 1e-9))
-    return np.divide(total, weight, out=np.full(total.shape, np.nan), where=enough)
-
-
-def _in_blocks(values: Any, weights: Any = None, *, factor: int, min_valid: float, dtype: np.dtype) -> Any:
-    """`_block_mean` of numpy arrays, or of dask arrays chunk by chunk."""
-
-    def mean(cells: np.ndarray, cell_weights: np.ndarray | None = None) -> np.ndarray:
-        return _block_mean(cells, cell_weights, factor=factor, min_valid=min_valid).astype(dtype)
-
-    arrays = [values] if weights is None else [values, weights]
-    if all(isinstance(array, np.ndarray) for array in arrays):
-        return mean(*arrays)
-    # every chunk holds whole blocks, and the weights are chunked like the values
-    *lead, rows, cols = da.asarray(values).chunks
-    chunks = (*lead, _whole_blocks(rows, factor), _whole_blocks(cols, factor))
-    arrays = [
-        da.asarray(a).rechunk({a.ndim - k: chunks[-k] for k in range(1, a.ndim + 1) if a.shape[-k] == sum(chunks[-k])})
-        for a in arrays
-    ]
-    out = tuple(tuple(size // factor for size in sizes) for sizes in chunks[-2:])
-    return da.map_blocks(mean, *arrays, dtype=dtype, chunks=(*lead, *out))
-
-
-def _whole_blocks(sizes: tuple[int, ...], factor: int) -> tuple[int, ...]:
-    """Chunk sizes near `sizes` that are multiples of `factor`."""
-    edges = np.unique(np.append(np.cumsum(sizes)[:-1] // factor * factor, sum(sizes)))
-    return tuple(int(size) for size in np.diff(edges, prepend=0) if size)
-
-
-def _matching(who: str, weights: xr.DataArray, array: xr.DataArray, window: EaseWindow) -> xr.DataArray:
-    """The weights, once they lie where the array lies."""
-    there = EaseWindow.from_dataset(weights)
-    if there != window or not set(weights.dims) <= set(array.dims):
-        raise ContractError(
-            who,
-            "weights lie on another window or have dims of their own",
-            got=plain(f"{there} {weights.dims}"),
-            expected=plain(f"{window} {array.dims}"),
-        )
-    try:
-        xr.align(array, weights, join="exact")
-    except ValueError as error:
-        raise ContractError(
-            who,
-            "coordinates of the weights are not those of the array",
-            got=plain(str(error).splitlines()[0]),
-            next_step="Select the weights at the array's coordinates",
-        ) from error
-    return without_coords_along(weights, ("y", "x")).rename(y="_y", x="_x")
-
-
-def ease_block_mean(
-    array: xr.DataArray, target: EaseGrid, *, min_valid: float = 0.5, weights: xr.DataArray | None = None
-) -> xr.DataArray:
+def ease_block_mean(array: xr.DataArray, target: EaseGrid, *, min_valid: float = 0.5) -> xr.DataArray:
     """Average the cells within each cell of a coarser nested grid.
 
     Cells have equal area, so that the plain mean over valid cells is the mean over valid area.
@@ -118,9 +42,7 @@ def ease_block_mean(
     target : EaseGrid
         The coarser grid (or the same).
     min_valid : float
-        Least valid share of a cell's area (with `weights`, of its weight), in (0, 1]; below it the mean is NaN.
-    weights : xarray.DataArray, optional
-        Weights of the cells, ``y`` and ``x`` (and any other dims of `array`), >= 0: for example the fraction of land.
+        Least valid share of a cell's area, in (0, 1]; below it the mean is NaN.
 
     Returns
     -------
@@ -133,7 +55,7 @@ def ease_block_mean(
     ParameterError
         If `target` is finer, the window does not consist of whole target cells, or `min_valid` is out of range.
     ContractError
-        If coordinates are missing, values are flags or no numbers, or `weights` lie elsewhere or are negative.
+        If coordinates are missing, or values are flags or no numbers.
 
     Examples
     --------
@@ -152,18 +74,11 @@ def ease_block_mean(
     coarse = window.on(target)
     _check_quantity(who, array)
     dtype = array.dtype if array.dtype.kind == "f" else np.dtype("float32")
-    arrays = [without_coords_along(array, ("y", "x")).rename(y="_y", x="_x")]
-    if weights is not None:
-        arrays.append(_matching(who, weights, array, window))
-    result = xr.apply_ufunc(
-        partial(_in_blocks, factor=factor, min_valid=min_valid, dtype=dtype),
-        *arrays,
-        input_core_dims=[["_y", "_x"]] * len(arrays),
-        output_core_dims=[["y", "x"]],
-        dask="allowed",
-        join="exact",
-    )
-    return _on(result, coarse, array)
+    cells = without_coords_along(array, ("y", "x"))
+    valid = cells.notnull().coarsen(y=factor, x=factor).sum()
+    total = cells.fillna(0).astype("float64").coarsen(y=factor, x=factor).sum()
+    mean = (total / valid).where(valid >= min_valid * factor**2 - 1e-9)
+    return _on(mean.astype(dtype), coarse, array)
 
 
 def ease_refine(array: xr.DataArray, target: EaseGrid, *, method: str = "nearest") -> xr.DataArray:

@@ -100,11 +100,6 @@ class RegularGrid:
         """Rows and columns, ``(n_lat, n_lon)``."""
         return self.n_lat, self.n_lon
 
-    @property
-    def is_periodic(self) -> bool:
-        """Whether the grid closes on itself across the date line."""
-        return abs(self.east - self.west - 360.0) < 1e-6
-
     @cached_property
     def lat(self) -> np.ndarray:
         """Latitudes of the cell centres, ascending, ``(n_lat,)``."""
@@ -115,67 +110,9 @@ class RegularGrid:
         """Longitudes of the cell centres, ascending in [-180, 180), ``(n_lon,)``."""
         return self.west + (np.arange(self.n_lon) + 0.5) * self.resolution
 
-    @cached_property
-    def area_weights(self) -> xr.DataArray:
-        """Area of one cell of each row relative to the grid's mean cell, ``(lat,)``.
-
-        On the sphere the area between two parallels goes with the difference of the sines of their latitudes.
-        """
-        edges = np.deg2rad(self.south + np.arange(self.n_lat + 1) * self.resolution)
-        band = np.diff(np.sin(edges))
-        return xr.DataArray(
-            band / band.mean(), {"lat": self.lat}, ("lat",), "area_weight", {"units": "1", "long_name": "cell area"}
-        )
-
     def coords(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
         """Coordinates ``lat`` and ``lon`` with CF attributes, for an xarray constructor."""
         return {name: (name, getattr(self, name), dict(attrs)) for name, attrs in _COORDINATE_ATTRS.items()}
-
-    def index_of(self, lat: Any, lon: Any, *, outside: str = "raise") -> tuple[np.ndarray, np.ndarray]:
-        """Row and column of the cell that holds each point.
-
-        Parameters
-        ----------
-        lat, lon : array-like
-            Points, degrees, broadcast against each other. Longitudes may be in [-180, 180] or [0, 360].
-        outside : {"raise", "mask"}
-            What to do with points that are in no cell, or NaN: raise, or give row and column -1.
-
-        Returns
-        -------
-        row, col : numpy.ndarray of int64
-            0 is the southernmost row and the westernmost column. A point on an edge belongs to the cell north or east
-            of it, except at the grid's own north edge.
-
-        Raises
-        ------
-        ContractError
-            If a point is outside and `outside` is "raise".
-
-        Examples
-        --------
-        >>> row, col = GLOBAL_025.index_of(0.1, [-180.0, 180.0, 359.9])
-        >>> row.tolist(), col.tolist()
-        ([360, 360, 360], [0, 0, 719])
-        """
-        if outside not in ("raise", "mask"):
-            raise ParameterError("RegularGrid.index_of", "unknown 'outside'", got=outside, expected=["raise", "mask"])
-        lat, lon = np.broadcast_arrays(np.asarray(lat, dtype="float64"), np.asarray(lon, dtype="float64"))
-        # the offset is wrapped, not the longitude, so that a grid that starts anywhere sees it in [0, 360)
-        across = np.mod(lon - self.west, 360.0)
-        inside = (lat >= self.south) & (lat <= self.north) & (across < self.east - self.west) & (np.abs(lon) <= 360.0)
-        if outside == "raise" and not inside.all():
-            bad = np.flatnonzero(~inside.ravel())[0]
-            raise ContractError(
-                "RegularGrid.index_of",
-                f"{int((~inside).sum())} points are outside the grid",
-                got=(float(lat.ravel()[bad]), float(lon.ravel()[bad])),
-                expected=plain(f"lat in [{self.south:g}, {self.north:g}], lon in [{self.west:g}, {self.east:g})"),
-            )
-        row = np.floor((np.where(inside, lat, self.south) - self.south) / self.resolution).astype("int64")
-        col = np.floor(np.where(inside, across, 0.0) / self.resolution).astype("int64")
-        row, col = np.minimum(row, self.n_lat - 1), np.minimum(col, self.n_lon - 1)
-        return np.where(inside, row, -1), np.where(inside, col, -1)
 
 
 #: The grid of NSIDC-0302 and of the first paper's maps: 0.25°, 720 x 1440, centres at ±0.125 and so on.
@@ -307,109 +244,3 @@ def _apply(array: xr.DataArray, function: Any, lat: np.ndarray, lon: np.ndarray,
     result = map_images(array, function, ("lat", "lon"), (lat.size, lon.size), dtype)
     coords = {n: (n, v, dict(_COORDINATE_ATTRS[n])) for n, v in (("lat", lat), ("lon", lon))}
     return result.assign_coords(coords)
-
-
-def regrid_nearest(
-    array: xr.DataArray, target: RegularGrid | tuple[Any, Any], *, fill_value: float | int | None = None
-) -> xr.DataArray:
-    """Take the value of the source cell whose centre is nearest along each axis; for classes and flags.
-
-    Parameters
-    ----------
-    array : xarray.DataArray
-        Dims ``lat`` and ``lon`` (ascending) and any others; lazy arrays stay lazy.
-    target : RegularGrid or (lat, lon)
-        Target cell centres. A tie goes to the southern or western source.
-    fill_value : number, optional
-        Value where the source does not reach: NaN by default for floats; integers need one when it happens.
-
-    Returns
-    -------
-    xarray.DataArray
-        Same dims, order, dtype and attributes.
-
-    Raises
-    ------
-    ContractError
-        If source and target do not overlap, or integers would need a fill value and none is given.
-    """
-    who = "regrid_nearest"
-    source = _axis(who, array, "lat"), _axis(who, array, "lon")
-    axes = _target_axes(who, target)
-    picks, reached = [], []
-    for position, goal, is_lon in zip(source, axes, (False, True), strict=True):
-        periodic = is_lon and _closes(position)
-        goal = _wrap_to(position, goal, periodic=periodic) if is_lon else goal
-        places, index = _extended(position, periodic=periodic)
-        # the midpoint between neighbours decides; side="left" gives a tie to the smaller one
-        picks.append(index[np.searchsorted((places[1:] + places[:-1]) / 2, goal, side="left")])
-        reached.append(np.ones(goal.size, bool) if periodic else _covered(position, goal, pole=not is_lon))
-    _check_overlap(who, source, tuple(reached), axes)
-    inside = reached[0][:, None] & reached[1][None, :]
-    if fill_value is None and not inside.all() and array.dtype.kind != "f":
-        raise ContractError(
-            who,
-            f"the source leaves {int((~inside).sum())} target cells without a value, and integers have no NaN",
-            next_step="Pass fill_value, or a target inside the source",
-        )
-    fill = np.nan if fill_value is None else fill_value
-
-    def stack(block: np.ndarray) -> np.ndarray:
-        taken = block[..., picks[0][:, None], picks[1][None, :]]
-        return taken if inside.all() else np.where(inside, taken, np.asarray(fill, block.dtype))
-
-    return _apply(array, stack, axes[0], axes[1], array.dtype)
-
-
-def block_mean(
-    array: xr.DataArray, factor: int, *, min_valid_fraction: float = 0.5, area_weighted: bool = True
-) -> xr.DataArray:
-    """Average blocks of ``factor x factor`` cells over their valid values.
-
-    Parameters
-    ----------
-    array : xarray.DataArray
-        Dims ``lat`` and ``lon`` (regular) and any others; lazy arrays stay lazy.
-    factor : int
-        Cells a side; must divide both axes.
-    min_valid_fraction : float
-        Least valid share of a block's weight, in (0, 1]; below it the block is NaN.
-    area_weighted : bool
-        Weight cells by the cosine of the latitude of their centre, which is exact for cells of equal height.
-
-    Returns
-    -------
-    xarray.DataArray
-        Same dims, order and attributes; ``lat`` and ``lon`` are the blocks' centres.
-
-    Raises
-    ------
-    ParameterError
-        If `factor` does not divide the axes, or a value is out of range.
-    """
-    who = "block_mean"
-    if isinstance(factor, bool) or not isinstance(factor, (int, np.integer)) or factor < 1:
-        raise ParameterError(who, "factor is not a positive integer", got=factor)
-    if not 0.0 < min_valid_fraction <= 1.0:
-        raise ParameterError(
-            who, "min_valid_fraction is out of range", got=min_valid_fraction, expected=plain("(0, 1]")
-        )
-    for name in ("lat", "lon"):
-        if _axis(who, array, name).size % factor:
-            raise ParameterError(
-                who, f"factor does not divide {name!r}", got=factor, expected=plain(f"a divisor of {array.sizes[name]}")
-            )
-    weights = np.cos(np.deg2rad(array["lat"])) if area_weighted else xr.ones_like(array["lat"])
-    weights = weights.astype(array.dtype if array.dtype.kind == "f" else "float32")
-    blocks = {"lat": factor, "lon": factor}
-    valid = array.notnull()
-    total = (array.fillna(0) * weights).coarsen(blocks).sum()
-    weight = (valid * weights).coarsen(blocks).sum()
-    full = (weights.coarsen(lat=factor).sum() * factor).values
-    full = xr.DataArray(full, {"lat": weight["lat"]}, ("lat",))
-    result = (total / weight).where(weight >= full * (min_valid_fraction - 1e-6))
-    result = result.transpose(*array.dims).astype(weights.dtype).rename(array.name)
-    result.attrs = dict(array.attrs)
-    for name, attrs in _COORDINATE_ATTRS.items():
-        result[name].attrs = dict(attrs)
-    return result

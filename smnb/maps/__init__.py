@@ -6,12 +6,13 @@
 - `parallel`: the one executor: threads, a local Dask cluster, or any scheduler.
 """
 
-from smnb.maps.forms import TileForm, receptive_radius, tile_form
+from smnb.maps.forms import PatchForm, TileForm, receptive_radius, tile_form
 from smnb.maps.parallel import open_workers
 from smnb.maps.tiles import mapped_image, tiled_map
 from smnb.maps.writing import soil_moisture_map, write_map
 
 __all__ = [
+    "PatchForm",
     "TileForm",
     "mapped_image",
     "open_workers",

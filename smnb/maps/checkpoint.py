@@ -16,7 +16,6 @@ from torch import nn
 from smnb import contract
 from smnb.contract import ContractError, FormatError, ParameterError, plain
 from smnb.loaders import open_netcdf
-from smnb.maps.dense import DenseAmsreCNN
 from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
 from smnb.models.smen import SMEN
@@ -166,7 +165,7 @@ def _amsre(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStac
     stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
     lon = dataset["lon"].values if "lon" in stack.arrays[0].dims else np.array([])
     wrap = lon.size > 1 and bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
-    return stack, DenseAmsreCNN(loaded.model, wrap=wrap), {"input_scaler": loaded.input_scaler}
+    return stack, loaded.model.folded(wrap=wrap), {"input_scaler": loaded.input_scaler}
 
 
 def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:

@@ -103,6 +103,29 @@ class SameSizeForm(nn.Module):
         return result[row : row + rows - 2 * self.halo, col : col + cols - 2 * self.halo]
 
 
+class PatchForm(nn.Module):
+    """Any network of patches ``(patch, channel, size, size) -> (patch,)`` at every pixel, patch by patch.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+    patch_size : int
+        Odd side of a patch, pixels.
+    wrap : bool
+        Whether the columns go round the globe; other edges repeat the outermost pixel.
+    """
+
+    def __init__(self, network: nn.Module, patch_size: int, *, wrap: bool = False) -> None:
+        super().__init__()
+        self.network, self.halo, self.around = network.eval(), patch_size // 2, "wrap" if wrap else "edge"
+
+    def forward(self, images: torch.Tensor, outside: Outside) -> torch.Tensor:
+        """Predict a tile, row by row."""
+        size = 2 * self.halo + 1
+        patches = images.unfold(1, size, 1).unfold(2, size, 1)  # (channel, row, col, size, size), a view
+        return torch.stack([self.network(patches[:, row].transpose(0, 1)) for row in range(patches.shape[1])])
+
+
 def tile_form(network: nn.Module, channels: int, *, halo: int | None = None) -> TileForm:
     """Find the form in which a network is applied to tiles.
 

@@ -6,10 +6,11 @@ activations; ReLU after each convolution and the first fully connected layer is 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
 
@@ -59,10 +60,6 @@ class AmsreCNNConfig:
     def feature_size(self) -> int:
         """Side of the last feature map: 2 for 9-pixel patches."""
         return (self.patch_size - 3) // 2 - 1
-
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
 
 class AmsreCNN(nn.Module):
@@ -126,3 +123,64 @@ class AmsreCNN(nn.Module):
         x = self.activation(self.conv3(x))  # (n, 200, 2, 2)
         x = self.activation(self.fc1(x.flatten(1)))  # (n, 800) -> (n, 500)
         return self.fc2(x).squeeze(1)  # (n,)
+
+    def folded(self, *, wrap: bool = False) -> DenseAmsreCNN:
+        """The same network for whole images, as `smnb.maps` applies it."""
+        return DenseAmsreCNN(self, wrap=wrap)
+
+
+class DenseAmsreCNN(nn.Module):
+    """The exactly equivalent fully convolutional form of a trained 9×9 `AmsreCNN`: every pixel, and no patch cut out.
+
+    Neighbouring patches share all but one column, and here each feature is computed once: 0.49 million multiplications a pixel
+    instead of 1.03. The second pooling's stride of 2 becomes stride 1 with dilation 2 in what follows, and the fully connected
+    layers become convolutions. The result is the patch network's to rounding (1e-5).
+
+    Parameters
+    ----------
+    network : AmsreCNN
+        With ``patch_size`` 9.
+    wrap : bool
+        Whether the columns go round the globe; other edges repeat the outermost pixel.
+
+    Attributes
+    ----------
+    halo : int
+        Pixels around an image that its values depend on.
+    around : str
+        ``edge`` or ``wrap``: what these hold outside the image (`smnb.maps.forms.TileForm`).
+    """
+
+    halo = 4
+
+    def __init__(self, network: AmsreCNN, *, wrap: bool = False) -> None:
+        super().__init__()
+        if network.config.patch_size != 9:
+            raise ParameterError("DenseAmsreCNN", "patch_size", got=network.config.patch_size, expected=9)
+        self.network, self.around = network, "wrap" if wrap else "edge"
+
+    def forward(self, images: torch.Tensor, outside: tuple[int, int, int, int] | None = None) -> torch.Tensor:
+        """Predict every pixel whose 9×9 neighbourhood lies inside.
+
+        Parameters
+        ----------
+        images : Tensor, shape (channel, row + 8, col + 8)
+            Scaled and filled.
+        outside : tuple of int, optional
+            Not looked at: what lies outside the image is in `images`.
+
+        Returns
+        -------
+        Tensor, shape (row, col)
+            Scaled soil moisture; pixel (i, j) is what the patch network says of ``images[:, i:i+9, j:j+9]``.
+        """
+        net = self.network
+        act = net.activation
+        x = images[None].contiguous(memory_format=torch.channels_last)
+        x = functional.max_pool2d(act(net.conv1(x)), 2, stride=1)  # (1, 20, row + 6, col + 6)
+        # stride 1 where the patch network has 2: features at every offset, so what follows looks at every other pixel
+        x = functional.max_pool2d(act(net.conv2(x)), 2, stride=1)  # (1, 100, row + 4, col + 4)
+        x = act(functional.conv2d(x, net.conv3.weight, net.conv3.bias, dilation=2))  # (1, 200, row + 2, col + 2)
+        hidden = net.fc1.weight.view(net.config.hidden, -1, 2, 2)
+        x = act(functional.conv2d(x, hidden, net.fc1.bias, dilation=2))  # (1, 500, row, col)
+        return net.fc2(x[0].permute(1, 2, 0)).squeeze(-1)

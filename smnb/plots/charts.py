@@ -1,7 +1,8 @@
-"""Static charts: density scatter, learning curves, histograms."""
+"""Static charts: density scatter, series, histograms, and values with their intervals."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,23 +12,15 @@ import pandas as pd
 from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from smnb.contract import ContractError, ParameterError, synthetic_label
-from smnb.plots.fields import nice_limits, with_units
-from smnb.plots.maps import STYLE, WIDTH, new_figure, panel_title
+from smnb.metrics import interval_text, pair_scores, r2, slope
+from smnb.plots.canvas import LINES, axes_at, check_columns, grid_behind, head, legend_above, panel_title
+from smnb.plots.display import WIDTH, Picture, picture
+from smnb.plots.fields import nice_limits, shared_scale, with_units
 
-#: Okabe and Ito's colours for the colour-blind, with a line style each so that a grey print tells them apart too.
-LINES = (
-    ("#0072B2", "-"),
-    ("#D55E00", "--"),
-    ("#009E73", "-."),
-    ("#CC79A7", ":"),
-    ("#56B4E9", "-"),
-    ("#E69F00", "--"),
-    ("#000000", "-."),
-)
 DENSITY_CMAP = "viridis"
 #: Inches between scatters: room for half a tick label on either side.
 _GAP = 0.34
@@ -43,6 +36,20 @@ class Density:
     slope: float
     intercept: float
     outside: int
+
+    def lines(self) -> list[str]:
+        """Lines beside a scatter: R, R², ubRMSE and bias (in the axes' unit), n, and pairs outside the axes."""
+        scores = self.scores
+        digits = 4 if abs(scores["ubrmse"]) < 0.1 else 3
+        lines = [
+            f"R = {scores['r']:.3f}",
+            f"R² = {scores['r2']:.3f}",
+            f"ubRMSE = {scores['ubrmse']:.{digits}f}",
+            f"bias = {scores['bias']:+.{digits}f}",
+            f"n = {scores['n']:,}",
+        ]
+        lines += [f"{self.outside:,} off the axes"] if self.outside else []
+        return [line.replace("-", "−") for line in lines]
 
 
 def bin_pairs(
@@ -70,8 +77,6 @@ def bin_pairs(
     if bins < 2:
         raise ParameterError(who, "too few bins", got=bins, expected="at least 2")
     models = dict(pred) if isinstance(pred, Mapping) else {"": pred}
-    if not models:
-        raise ContractError(who, "there is no prediction to show")
     pairs = {}
     for name, values in models.items():
         if isinstance(obs, Mapping) and name not in obs:
@@ -90,58 +95,33 @@ def bin_pairs(
                 next_step="Check that prediction and reference overlap where they are not missing",
             )
         pairs[name] = p[both].astype("float64"), o[both].astype("float64")
+    if not pairs:
+        raise ContractError(who, "there is no prediction to show")
     if limits is None:
         limits = nice_limits([a for pair in pairs.values() for a in pair], percentiles=(0.05, 99.95))[:2]
-    elif not limits[0] < limits[1]:
-        raise ParameterError(who, "axis limits are not ascending", got=limits)
-    edges = np.linspace(*limits, bins + 1)
+    edges = np.linspace(*shared_scale(who, [], limits), bins + 1)
     return {name: _density(*pair, edges) for name, pair in pairs.items()}, edges
 
 
 def _density(pred: np.ndarray, obs: np.ndarray, edges: np.ndarray) -> Density:
     counts = np.histogram2d(pred, obs, bins=(edges, edges))[0]
-    error, spread = pred - obs, obs - obs.mean()
-    total = float((spread**2).sum())
-    deviation = float(np.sqrt(((pred - pred.mean()) ** 2).sum() * total))
-    covariance = float(((pred - pred.mean()) * spread).sum())
-    slope = covariance / total if total > 0 else np.nan
-    scores = {
-        "R": covariance / deviation if deviation > 0 else np.nan,
-        "R2": 1.0 - float((error**2).sum()) / total if total > 0 else np.nan,
-        "ubRMSE": float(error.std()),
-        "bias": float(error.mean()),
-        "n": float(error.size),
-    }
-    outside = int(error.size - counts.sum())
-    return Density(np.where(counts > 0, counts, np.nan), scores, slope, pred.mean() - slope * obs.mean(), outside)
+    scores, steep = pair_scores(pred, obs) | {"r2": float(r2(pred, obs))}, float(slope(pred, obs))
+    outside = int(pred.size - counts.sum())
+    return Density(np.where(counts > 0, counts, np.nan), scores, steep, pred.mean() - steep * obs.mean(), outside)
 
 
-def score_lines(density: Density) -> list[str]:
-    """Return the lines beside a scatter: R, R², ubRMSE and bias (in the axes' unit), n, and pairs outside the axes."""
-    scores = density.scores
-    digits = 4 if abs(scores["ubRMSE"]) < 0.1 else 3
-    lines = [
-        f"R = {scores['R']:.3f}",
-        f"R² = {scores['R2']:.3f}",
-        f"ubRMSE = {scores['ubRMSE']:.{digits}f}",
-        f"bias = {scores['bias']:+.{digits}f}",
-        f"n = {int(scores['n']):,}",
-    ]
-    lines += [f"{density.outside:,} off the axes"] if density.outside else []
-    return [line.replace("-", "−") for line in lines]
-
-
+@picture(twin="density_scatter")
 def density_scatter(
     pred: Mapping[str, ArrayLike] | ArrayLike,
     obs: Mapping[str, ArrayLike] | ArrayLike,
     *,
-    units: str,
+    units: str = "m3 m-3",
     label: str = "soil moisture",
     reference: str = "Reference",
     bins: int = 100,
     limits: tuple[float, float] | None = None,
-    synthetic: bool = False,
-) -> Figure:
+    synthetic: bool | None = None,
+) -> Picture:
     """Draw prediction against reference as a two-dimensional histogram, one panel a model, on one scale of everything.
 
     The solid line is 1:1, the dashed one the least-squares line of the prediction on the reference. R² is the
@@ -160,12 +140,8 @@ def density_scatter(
         Bins an axis.
     limits : (float, float), optional
         Both axes; default nearly all values, and the box counts what lies outside.
-    synthetic : bool
-        Say so in each title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    synthetic : bool, optional
+        Say so in each title; default what the data's attributes say.
 
     Raises
     ------
@@ -173,37 +149,32 @@ def density_scatter(
         Where shapes differ, or fewer than two pairs are finite.
     """
     densities, edges = bin_pairs("density_scatter", pred, obs, bins=bins, limits=limits)
-    columns = min(len(densities), 2)
-    rows = -(-len(densities) // columns)
+    columns, count = min(len(densities), 2), len(densities)
+    rows = -(-count // columns)
     side = min(3.9, (WIDTH - 0.72 - 0.95 - _GAP * (columns - 1)) / columns)
     width = 0.72 + columns * side + _GAP * (columns - 1) + 0.95
-    alone = len(densities) == 1
     names = [
-        panel_title(None if alone else i, name or "Prediction", synthetic, side) for i, name in enumerate(densities)
+        panel_title(None if count == 1 else i, n or "Prediction", synthetic, side) for i, n in enumerate(densities)
     ]
-    head = 0.12 + 0.17 * max(n.count("\n") + 1 for n in names)
-    height = rows * (head + side + 0.08) + 0.52
-    norm = LogNorm(
-        1, max(2.0, max(np.nanmax(d.counts) if np.isfinite(d.counts).any() else 1.0 for d in densities.values()))
-    )
-    with mpl.rc_context(STYLE):
-        figure = new_figure(width, height)
-        for i, (name, density) in enumerate(zip(names, densities.values(), strict=True)):
-            r, c = divmod(i, columns)
-            bottom = height - (r + 1) * (head + side + 0.08) + 0.08
-            box = ((0.72 + c * (side + _GAP)) / width, bottom / height, side / width, side / height)
-            axes = figure.add_axes(box)
-            mesh = _scatter_panel(axes, density, edges, norm)
-            axes.set_title(name, loc="left", fontsize=10, pad=4, linespacing=1.1)
-            below = i + columns >= len(densities)
-            axes.tick_params(labelleft=c == 0, labelbottom=below)
-            if below:
-                axes.set_xlabel(with_units(f"{reference} {label}", units))
-            if c == 0:
-                axes.set_ylabel(with_units(f"Predicted {label}", units))
-        bar_box = ((width - 0.82) / width, bottom / height, 0.12 / width, (height - head - bottom) / height)
-        bar = figure.colorbar(mesh, cax=figure.add_axes(bar_box, label="colorbar"))
-        bar.set_label("Pairs in a bin", labelpad=2)
+    above = 0.12 + 0.17 * max(n.count("\n") + 1 for n in names)
+    height = rows * (above + side + 0.08) + 0.52
+    most = max(float(np.nanmax(d.counts)) if np.isfinite(d.counts).any() else 1.0 for d in densities.values())
+    norm = LogNorm(1, max(2.0, most))
+    figure = Picture(width, height)
+    for i, (name, density) in enumerate(zip(names, densities.values(), strict=True)):
+        r, c = divmod(i, columns)
+        bottom = height - (r + 1) * (above + side + 0.08) + 0.08
+        axes = axes_at(figure, 0.72 + c * (side + _GAP), bottom, side, side)
+        mesh = _scatter_panel(axes, density, edges, norm)
+        axes.set_title(name, loc="left", fontsize=10, pad=4, linespacing=1.1)
+        below = i + columns >= count
+        axes.tick_params(labelleft=c == 0, labelbottom=below)
+        if below:
+            axes.set_xlabel(with_units(f"{reference} {label}", units))
+        if c == 0:
+            axes.set_ylabel(with_units(f"Predicted {label}", units))
+    place = axes_at(figure, width - 0.82, bottom, 0.12, height - above - bottom, label="colorbar")
+    figure.colorbar(mesh, cax=place).set_label("Pairs in a bin", labelpad=2)
     return figure
 
 
@@ -215,22 +186,15 @@ def _scatter_panel(axes: Axes, density: Density, edges: np.ndarray, norm: LogNor
     axes.plot(ends, density.slope * ends + density.intercept, color="#D55E00", linewidth=1.3, linestyle="--")
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(mpl.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     # an outline instead of a box, which would hide what lies under it
-    outline = [patheffects.withStroke(linewidth=2.5, foreground="white")]
-    axes.text(
-        0.03,
-        0.97,
-        "\n".join(score_lines(density)),
-        transform=axes.transAxes,
-        va="top",
-        fontsize=8.5,
-        linespacing=1.12,
-        path_effects=outline,
-    )
+    look = {"va": "top", "fontsize": 8.5, "linespacing": 1.12}
+    look["path_effects"] = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+    axes.text(0.03, 0.97, "\n".join(density.lines()), transform=axes.transAxes, **look)
     return mesh
 
 
+@picture(twin="series")
 def series(
     table: pd.DataFrame,
     *,
@@ -240,8 +204,8 @@ def series(
     ylabel: str,
     title: str,
     log_y: bool = False,
-    synthetic: bool = False,
-) -> Figure:
+    synthetic: bool | None = None,
+) -> Picture:
     """Draw columns of a table as lines: learning curves by epoch, or series in time.
 
     Parameters
@@ -256,12 +220,8 @@ def series(
         With units where there are any.
     log_y : bool
         Logarithmic vertical axis; then values must be positive.
-    synthetic : bool
-        Say so in the title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    synthetic : bool, optional
+        Say so in the title; default what the table's attributes say.
 
     Raises
     ------
@@ -269,33 +229,29 @@ def series(
         For a column that is absent or has nothing to draw, or values that a logarithm does not have.
     """
     names = check_series("series", table, x, y, log_y)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(WIDTH * 0.75, 3.1)
-        axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
-        marker = "o" if len(table) <= 40 else None
-        for (column, name), (colour, style) in zip(names.items(), LINES * (len(names) // len(LINES) + 1), strict=False):
-            axes.plot(table[x], table[column], label=name, color=colour, linestyle=style, marker=marker, markersize=3)
-        axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log_y else "linear")
-        if pd.api.types.is_integer_dtype(table[x]):
-            axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(8, integer=True))
-        if log_y:
-            _label_log_axis(axes, table[list(names)].to_numpy("float64"))
-        axes.set_title(title + synthetic_label(synthetic), loc="left", fontsize=10)
-        axes.grid(color="#dddddd", linewidth=0.6, which="both")
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, ncols=2 if len(names) > 3 else 1)
+    figure = Picture(WIDTH * 0.75, 3.1)
+    axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
+    marker = "o" if len(table) <= 40 else None
+    for (column, name), (colour, style) in zip(names.items(), LINES * len(names), strict=False):
+        axes.plot(table[x], table[column], label=name, color=colour, linestyle=style, marker=marker, markersize=3)
+    axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log_y else "linear")
+    if pd.api.types.is_integer_dtype(table[x]):
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    if log_y:
+        _label_log_axis(axes, table[list(names)].to_numpy("float64"))
+    axes.set_title(title + synthetic_label(synthetic), loc="left", fontsize=10)
+    grid_behind(axes, which="both")
+    axes.legend(frameon=False, ncols=2 if len(names) > 3 else 1)
     return figure
 
 
 def _label_log_axis(axes: Axes, values: np.ndarray) -> None:
     """Label 1, 2, 5 and so on where a curve spans less than two decades: powers of ten alone would label nothing."""
     values = values[np.isfinite(values)]
-    if values.max() / values.min() < 100:
-        axes.yaxis.set_major_locator(
-            mpl.ticker.LogLocator(
-                subs=(1.0, 2.0, 5.0) if values.max() / values.min() > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-            )
-        )
+    span = values.max() / values.min()
+    if span < 100:
+        few, many = (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+        axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=few if span > 8 else many))
         axes.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
@@ -305,9 +261,7 @@ def check_series(
 ) -> dict[str, str]:
     """Return column → legend name, once the columns are there and can be drawn."""
     names = dict(y) if isinstance(y, Mapping) else {c: c for c in y}
-    missing = [c for c in (x, *names) if c not in table]
-    if missing or not names:
-        raise ContractError(who, "columns are missing", got=missing, expected=list(map(str, table.columns)))
+    check_columns(who, table, (x, *names))
     for column in names:
         values = table[column].to_numpy("float64")
         if not np.isfinite(values).any():
@@ -322,15 +276,16 @@ def check_series(
     return names
 
 
+@picture()
 def histograms(
     arrays: Mapping[str, ArrayLike],
     *,
-    units: str | Mapping[str, str],
-    label: str | Mapping[str, str] = "Value",
+    units: str | Mapping[str, str] = "m3 m-3",
+    label: str | Mapping[str, str] | None = None,
     title: str | None = None,
     bins: int = 60,
-    synthetic: bool = False,
-) -> Figure:
+    synthetic: bool | None = None,
+) -> Picture:
     """Draw distributions, those in one unit over each other on common bins and those in another in another panel.
 
     Parameters
@@ -339,18 +294,14 @@ def histograms(
         By name (a channel, the target); any shape, missing is NaN.
     units : str or mapping of name to str
         Unit of all, or of each.
-    label : str or mapping of unit to str
-        The quantity of the horizontal axis, or the one in each unit.
+    label : str or mapping of unit to str, optional
+        The quantity of the horizontal axis, or the one in each unit; default soil moisture for its unit.
     title : str, optional
         Before the panels' own.
     bins : int
         Bins over the range of the unit's values (0.1th to 99.9th percentile).
-    synthetic : bool
-        Say so in each title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    synthetic : bool, optional
+        Say so in each title; default what the arrays' attributes say.
 
     Raises
     ------
@@ -370,40 +321,151 @@ def histograms(
         raise ContractError("histograms", "there is nothing to count")
     columns, rows = min(2, len(groups)), -(-len(groups) // 2)
     width, height = (WIDTH if columns == 2 else WIDTH * 0.75), 3.1 * rows
-    left, gap, head, foot = 0.62, 0.55, 0.5, 0.5
-    wide, high = (width - left - 0.15 - gap * (columns - 1)) / columns, height / rows - head - foot
-    with mpl.rc_context(STYLE):
-        figure = new_figure(width, height)
-        for i, (unit, group) in enumerate(groups.items()):
-            r, c = divmod(i, columns)
-            corner = ((left + c * (wide + gap)) / width, (height - (r + 1) * (high + head + foot) + foot) / height)
-            axes = figure.add_axes((*corner, wide / width, high / height))
-            _histogram_panel(axes, group, bins, high)
-            named = label if isinstance(label, str) else label.get(unit, "Value")
-            axes.set(xlabel=with_units(named, unit), ylabel="Share in a bin (%)" if c == 0 else "")
-            index = i if len(groups) > 1 else None
-            axes.set_title(
-                panel_title(index, title or named, synthetic, wide), loc="left", fontsize=10, linespacing=1.1
-            )
+    left, gap, above, foot = 0.62, 0.55, 0.5, 0.5
+    wide, high = (width - left - 0.15 - gap * (columns - 1)) / columns, height / rows - above - foot
+    figure = Picture(width, height)
+    for i, (unit, group) in enumerate(groups.items()):
+        r, c = divmod(i, columns)
+        axes = axes_at(figure, left + c * (wide + gap), height - (r + 1) * (high + above + foot) + foot, wide, high)
+        _histogram_panel(axes, group, bins, high)
+        named = label if isinstance(label, str) else (label or {"m3 m-3": "Soil moisture"}).get(unit, "Value")
+        axes.set(xlabel=with_units(named, unit), ylabel="Share in a bin (%)" if c == 0 else "")
+        shown = panel_title(i if len(groups) > 1 else None, title or named, synthetic, wide)
+        axes.set_title(shown, loc="left", fontsize=10, linespacing=1.1)
     return figure
 
 
 def _histogram_panel(axes: Axes, group: dict[str, np.ndarray], bins: int, height: float) -> None:
     low, high, _ = nice_limits(group.values(), percentiles=(0.1, 99.9))
     edges, most = np.linspace(low, high, bins + 1), 0.0
-    for (name, values), (colour, style) in zip(group.items(), LINES * (len(group) // len(LINES) + 1), strict=False):
+    for (name, values), (colour, style) in zip(group.items(), LINES * len(group), strict=False):
         share = 100.0 * np.histogram(values, edges)[0] / values.size
         most = max(most, share.max())
-        axes.plot(
-            edges,
-            np.append(share, share[-1]),
-            drawstyle="steps-post",
-            color=colour,
-            linestyle=style,
-            linewidth=1.4,
-            label=f"{name}, n = {values.size:,}",
-        )
+        look = {"drawstyle": "steps-post", "color": colour, "linestyle": style, "linewidth": 1.4}
+        axes.plot(edges, np.append(share, share[-1]), label=f"{name}, n = {values.size:,}", **look)
     # room for the legend above the curves
     taken = min(0.6, (0.12 + 0.165 * len(group)) / height)
     axes.set(xlim=(low, high), ylim=(0, most / (1 - taken)))
     axes.legend(frameon=False, loc="upper left", fontsize=8.5, handlelength=2.2, borderaxespad=0.1, labelspacing=0.25)
+
+
+@picture(twin="method_scores")
+def method_scores(
+    table: pd.DataFrame,
+    *,
+    value: str,
+    group: str,
+    xlabel: str,
+    title: str,
+    line: tuple[float, str] | None = None,
+    synthetic: bool | None = None,
+) -> Picture:
+    """Draw the scores of methods as rows of dots, one colour a group, with the mean of each as a large mark.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Tidy: one row a ``method``, group and image. Methods are drawn in their order in the table, the first on top.
+    value, group : str
+        Columns: the score, and what is coloured (a region).
+    xlabel, title : str
+    line : (float, str), optional
+        A vertical line, such as a requirement, and its name.
+    synthetic : bool, optional
+        Say so in the title; default what the table's attributes say.
+    """
+    if {value, group, "method"} - set(table) or not table[value].notna().any():
+        raise ContractError("method_scores", "a column is absent or empty", got=value, expected=list(table))
+    methods, groups = list(pd.unique(table["method"])), list(pd.unique(table[group]))
+    total = 1.25 + (0.17 * len(groups) + 0.16) * len(methods)
+    figure = Picture(WIDTH, total)
+    axes = figure.add_axes((0.29, 0.55 / total, 0.69, 1 - 1.2 / total))
+    for number, ((colour, _), name) in enumerate(zip(LINES * len(groups), groups, strict=False)):
+        offset = (number - (len(groups) - 1) / 2) * 0.8 / len(groups)
+        for row, method in enumerate(methods):
+            found = table.loc[(table["method"] == method) & (table[group] == name), value].dropna()
+            at, mean = np.full(len(found), row + offset), found.mean()
+            axes.plot(found, at, ".", color=colour, alpha=0.35, markersize=5, markeredgewidth=0)
+            if len(found):
+                look = {"color": colour, "markersize": 5.5, "markeredgecolor": "white"}
+                axes.plot(mean, at[0], "D", label=name if row == 0 else None, **look)
+                text = {"textcoords": "offset points", "va": "center", "fontsize": 8, "color": colour}
+                axes.annotate(interval_text(mean), (mean, at[0]), (6, 0), **text)
+    if line is not None:
+        axes.axvline(line[0], color="#555555", linewidth=0.9, linestyle="--")
+        text = {"textcoords": "offset points", "fontsize": 8, "color": "#555555"}
+        axes.annotate(line[1], (line[0], 1.0), (3, 3), xycoords=("data", "axes fraction"), **text)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.set(xlabel=xlabel, ylim=(len(methods) - 0.45, -0.55))
+    axes.set_xlim(left=0.0)
+    grid_behind(axes, "x")
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(groups) > 1:
+        place = {"loc": "upper right", "bbox_to_anchor": (0.99, 1 - 0.22 / total), "borderaxespad": 0.0}
+        legend_above(figure, *axes.get_legend_handles_labels(), ncols=len(groups), **place)
+    head(figure, title, synthetic, x=0.01, centre=False)
+    return figure
+
+
+@picture(twin="interval_rows")
+def interval_rows(
+    table: pd.DataFrame,
+    *,
+    value: str,
+    label: str,
+    xlabel: str,
+    title: str,
+    group: str | None = None,
+    synthetic: bool | None = None,
+) -> Picture:
+    """Draw one row a value (a difference, a cost, a gain), with its interval as a bar and a line at zero.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows are drawn in their order, the first on top; ``low`` and ``high`` are the interval, not drawn where NaN.
+    value, label : str
+        Columns: the value and the row's name.
+    xlabel, title : str
+    group : str, optional
+        Column that is coloured and set apart by a gap; its names stand in the legend.
+    synthetic : bool, optional
+        Say so in the title; default what the table's attributes say.
+
+    Raises
+    ------
+    ContractError
+        If a column is missing or there is nothing to draw.
+    """
+    needed = [value, "low", "high", label, *([group] if group else [])]
+    if set(needed) - set(table) or not table[value].notna().any():
+        got = list(map(str, table.columns))
+        raise ContractError("interval_rows", "there is nothing to draw", got=got, expected=needed)
+    groups = list(dict.fromkeys(table[group])) if group else [None]
+    names = table[label].astype(str).map(lambda name: textwrap.fill(name, 38))
+    gaps = np.zeros(len(table)) if group is None else (table[group] != table[group].shift()).cumsum().to_numpy() - 1
+    lines = names.str.count("\n").to_numpy()
+    # a name on several lines takes more room
+    y = -(np.arange(len(table)) + 0.6 * gaps + 0.55 * (np.cumsum(lines) - lines / 2))
+    height = 0.95 + 0.21 * (-y[-1] + 1) + (0.3 if group else 0.0)
+    left = 0.066 * max(len(line) for name in names for line in name.split("\n")) + 0.25
+    top = 0.32 + (0.3 if group else 0.0)
+    figure = Picture(WIDTH, height)
+    axes = axes_at(figure, left, 0.55, WIDTH - left - 0.15, height - 0.55 - top)
+    axes.axvline(0.0, color="#303030", linewidth=0.9)
+    for (colour, _), one in zip(LINES * len(groups), groups, strict=False):
+        here = np.ones(len(table), bool) if group is None else (table[group] == one).to_numpy()
+        axes.hlines(y[here], table.loc[here, "low"], table.loc[here, "high"], color=colour, linewidth=1.8)
+        axes.plot(table.loc[here, value], y[here], "o", color=colour, markersize=5, label=one and str(one))
+    axes.set_yticks(y, names)
+    axes.set_ylim(y[-1] - 0.7, 0.7)
+    axes.tick_params(axis="y", length=0, labelsize=8)
+    grid_behind(axes, "x")
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_xlabel(xlabel, loc="right")
+    head(figure, title, synthetic)
+    if group:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.24 / height), "handletextpad": 0.2}
+        legend_above(figure, *axes.get_legend_handles_labels(), ncols=len(groups), columnspacing=1.0, **place)
+    return figure

@@ -3,27 +3,47 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import html
+import importlib
+import inspect
 import io
 import json
 import os
 import uuid
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import bokeh
+import matplotlib as mpl
 import PIL.Image
 from bokeh.core.validation import silence
 from bokeh.core.validation.warnings import FIXED_SIZING_MODE
 from bokeh.embed import json_item
 from bokeh.resources import Resources
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from smnb.contract import ParameterError
-from smnb.files import atomic_path, write_text
+from smnb.contract import ParameterError, synthetic_label
+from smnb.files import atomic_path
 
+WIDTH = 7.0
+DPI = 150
+#: Sizes that stay legible when a figure is printed at half its size.
+STYLE = {
+    "font.size": 10.0,
+    "axes.titlesize": 10.0,
+    "axes.labelsize": 10.0,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
+    "legend.fontsize": 9.0,
+    "axes.linewidth": 0.8,
+    "font.family": "DejaVu Sans",
+    "savefig.dpi": DPI,
+}
 _SWITCH = "SMNB_INTERACTIVE"
 _state = {"loader_shown": False}
 
@@ -54,7 +74,7 @@ _FIGURE = """<div id="{target}"><em class="smnb-waiting">{waiting}</em></div>
 _WAITING = "Interactive version of the figure (it needs JavaScript, and plots.enable() once in the notebook)."
 
 
-@lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=1)
 def loader_html() -> str:
     """HTML that loads bokeh's core from within the page: gzipped, a third of the size that inline resources take."""
     raw = Resources(mode="inline", components=["bokeh"], minified=True).js_raw
@@ -90,21 +110,106 @@ def figure_html(interactive: Any) -> str:
 def _bokeh_model(interactive: Any) -> Any:
     if isinstance(interactive, bokeh.model.Model):
         return interactive
-    from smnb.plots.interactive import renderer
+    from smnb.plots.twins import renderer
 
     return renderer().get_plot(interactive).state
 
 
-def interactive_wanted(interactive: bool | None = None) -> bool:
-    """Return `interactive`, or what the environment variable SMNB_INTERACTIVE says (default yes).
+class Picture(Figure):
+    """A matplotlib figure that a notebook shows as PNG, and where wanted with its interactive twin below.
+
+    The two are separate outputs: a page that runs no JavaScript shows the first. pyplot does not know the figure, so that a
+    notebook shows it once and nothing keeps it alive.
+    """
+
+    #: Colours of the PNG in a notebook: 256 take a quarter of the bytes. None keeps all, for photographs.
+    palette: int | None = 256
+    #: Makes the twin (a holoviews object); called only where one is wanted, which spares its making in batch runs.
+    twin: Callable[[], Any] | None = None
+
+    def __init__(self, width: float = WIDTH, height: float = 3.0) -> None:
+        super().__init__(figsize=(width, height), dpi=DPI)
+        FigureCanvasAgg(self)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the figure as PNG, whole or not at all, and return the path.
+
+        Raises
+        ------
+        ParameterError
+            Where the name does not end in ``.png``.
+        """
+        if Path(path).suffix.lower() != ".png":
+            raise ParameterError("save", "the name of a figure does not end in .png", got=str(path))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(png_bytes(self))
+        return Path(path)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, Image, display
+
+        display(Image(data=png_bytes(self, colours=self.palette), format="png"))
+        if self.twin is not None and interactive_wanted():
+            if not _state["loader_shown"]:
+                enable()
+            display(HTML(figure_html(self.twin())))
+
+
+def picture(twin: str | None = None) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
+    """Make a function that draws one that takes ``save=`` as well: the path of a PNG, written whole or not at all.
+
+    Parameters
+    ----------
+    twin : str, optional
+        Function of `smnb.plots.twins` that makes the interactive twin from the same arguments, as attributes of one object.
+    """
+
+    def wrap(draw: Callable[..., Picture]) -> Callable[..., Picture]:
+        signature = inspect.signature(draw)
+
+        @functools.wraps(draw)
+        def shown(*arguments: Any, save: str | os.PathLike[str] | None = None, **named: Any) -> Picture:
+            bound = signature.bind(*arguments, **named)
+            bound.apply_defaults()
+            given = bound.arguments
+            if given["synthetic"] is None:
+                given["synthetic"] = _says_synthetic(given)
+            with mpl.rc_context(STYLE):
+                figure = draw(*bound.args, **bound.kwargs)
+            if twin is not None:  # its libraries are imported where one is wanted
+                figure.twin = lambda: _make_twin(twin, given)
+            if save is not None:
+                figure.save(save)
+            return figure
+
+        extra = inspect.Parameter("save", inspect.Parameter.KEYWORD_ONLY, default=None)
+        shown.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])
+        return shown
+
+    return wrap
+
+
+def _says_synthetic(data: Any) -> bool:
+    """Whether the attributes of any of the data say that it is synthetic."""
+    if isinstance(data, Mapping):
+        return any(map(_says_synthetic, data.values()))
+    return bool(getattr(data, "attrs", {}).get("synthetic", False))
+
+
+def _make_twin(name: str, arguments: Mapping[str, Any]) -> Any:
+    twins = importlib.import_module("smnb.plots.twins")
+    twins.renderer()
+    return getattr(twins, name)(SimpleNamespace(**arguments, said=synthetic_label(arguments["synthetic"])))
+
+
+def interactive_wanted() -> bool:
+    """Return what the environment variable SMNB_INTERACTIVE says, by default yes.
 
     Raises
     ------
     ParameterError
         Where the variable is neither 0 nor 1.
     """
-    if interactive is not None:
-        return interactive
     value = os.environ.get(_SWITCH, "1")
     if value not in ("0", "1"):
         raise ParameterError(
@@ -113,51 +218,29 @@ def interactive_wanted(interactive: bool | None = None) -> bool:
     return value == "1"
 
 
-def enable(interactive: bool | None = None) -> None:
+def enable() -> None:
     """Prepare a notebook for figures: call it once, in a cell of its own, before the first figure.
 
-    Static figures then show themselves as PNG. With `interactive`, bokeh's core JavaScript is put into this cell's
-    output (about 0.5 MB; ``hv.extension("bokeh", inline=True)`` puts there many times that), so that interactive
-    figures need no internet, neither in JupyterLab nor in the notebook's HTML.
-
-    Parameters
-    ----------
-    interactive : bool, optional
-        Default what SMNB_INTERACTIVE says.
+    bokeh's core JavaScript is put into this cell's output (about 0.5 MB; ``hv.extension("bokeh", inline=True)`` and
+    ``import hvplot.pandas`` put there many times that), so that interactive figures need no internet, neither in JupyterLab
+    nor in the notebook's HTML. ``.hvplot`` then works on pandas and xarray objects, and what it returns shows itself. With
+    SMNB_INTERACTIVE=0 none of this happens, and figures are PNG alone.
     """
     from IPython import get_ipython
     from IPython.display import HTML, display
 
+    if not interactive_wanted():
+        return
+    from smnb.plots.twins import register_hvplot
+
+    register_hvplot()
     shell = get_ipython()
     if shell is not None:
-        shell.display_formatter.formatters["image/png"].for_type(Figure, partial(png_bytes, colours=256))
-    if interactive_wanted(interactive):
-        display(HTML(loader_html()))
-        _state["loader_shown"] = True
+        import holoviews as hv
 
-
-def show_pair(static: Figure, interactive: Any = None, *, enabled: bool | None = None) -> None:
-    """Show the static figure as PNG and below it, where wanted, its interactive twin.
-
-    The two are separate outputs: a page that runs no JavaScript shows the first.
-
-    Parameters
-    ----------
-    static : matplotlib.figure.Figure
-    interactive : holoviews object, bokeh model, or function of no argument that returns one, optional
-        A function is called only where the figure is wanted, which spares its making in batch runs.
-    enabled : bool, optional
-        Whether to show `interactive`; default what SMNB_INTERACTIVE says.
-    """
-    from IPython.display import HTML, Image, display
-
-    display(Image(data=png_bytes(static, colours=256), format="png"))
-    if interactive is None or not interactive_wanted(enabled):
-        return
-    if not _state["loader_shown"]:
-        enable(True)
-    made = interactive() if callable(interactive) and not hasattr(interactive, "opts") else interactive
-    display(HTML(figure_html(made)))
+        shell.display_formatter.formatters["text/html"].for_type(hv.core.Dimensioned, figure_html)
+    display(HTML(loader_html()))
+    _state["loader_shown"] = True
 
 
 def png_bytes(figure: Figure, *, colours: int | None = None) -> bytes:
@@ -181,25 +264,3 @@ def png_bytes(figure: Figure, *, colours: int | None = None) -> bytes:
     )
     reduced.save(small, format="PNG", optimize=True)
     return small.getvalue()
-
-
-def save_png(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write the figure as PNG, whole or not at all, and return the path.
-
-    Raises
-    ------
-    ParameterError
-        Where the name does not end in ``.png``.
-    """
-    if Path(path).suffix.lower() != ".png":
-        raise ParameterError("save_png", "the name does not end in .png", got=str(path))
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(png_bytes(figure))
-    return Path(path)
-
-
-def save_html(interactive: Any, path: str | os.PathLike[str], *, title: str) -> Path:
-    """Write an interactive figure as one HTML page that opens without the internet, and return the path."""
-    head = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title></head>'
-    body = f"<body>\n{loader_html()}\n{figure_html(interactive)}\n</body></html>\n"
-    return write_text(path, head + body)

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
+from smnb.metrics import Metric
 
 #: Perceptually uniform, legible to the colour-blind: yellow is dry and dark is wet.
 SOIL_MOISTURE_CMAP = "viridis_r"
@@ -115,23 +116,28 @@ def _check_coordinates(who: str, title: str, field: xr.DataArray) -> None:
             )
 
 
-def split_panels(array: xr.DataArray, dim: str = "channel") -> dict[str, xr.DataArray]:
-    """Split an array (`dim`, lat, lon) into named maps, as the map functions take them.
+def group_by_unit(who: str, panels: Mapping[str, xr.DataArray] | xr.DataArray) -> tuple[dict[str, list[str]], Grid]:
+    """Return titles by unit, and the checked fields, of a mapping or an array by ``channel``."""
+    if isinstance(panels, xr.DataArray):
+        if "channel" not in panels.dims:
+            raise ContractError(who, "no dimension 'channel'", got=panels.dims)
+        names = [str(name) for name in panels["channel"].values]  # "6.9H" is read "6.9 GHz H"
+        said = [f"{name[:-1]} GHz {name[-1]}" if name[-1:] in ("H", "V") else name for name in names]
+        units = {"units": panels.attrs["units"]} if "units" in panels.attrs else {}
+        panels = {name: panels.isel(channel=i).assign_attrs(units) for i, name in enumerate(said)}
+    grid = check_fields(who, panels)
+    by_unit: dict[str, list[str]] = {}
+    for title, panel in panels.items():
+        by_unit.setdefault(units_of(who, None, {title: panel}), []).append(title)
+    return by_unit, grid
 
-    Examples
-    --------
-    >>> tb = xr.DataArray(np.zeros((2, 1, 1)), dims=("channel", "lat", "lon"), coords={"channel": ["6.9H", "6.9V"]})
-    >>> list(split_panels(tb))
-    ['6.9H', '6.9V']
-    """
-    if dim not in array.dims:
-        raise ContractError("split_panels", f"no dimension {dim!r}", got=array.dims)
-    return {str(array[dim].values[i]): array.isel({dim: i}) for i in range(array.sizes[dim])}
 
-
-def bar_extend(below: bool, above: bool) -> str:
-    """Which ends of a colour bar are pointed: those beyond which values lie."""
-    return {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
+def units_of(who: str, given: str | None, fields: Mapping[str, xr.DataArray]) -> str:
+    """Return the unit given, else that of the first field; `ContractError` where there is none."""
+    title, first = next(iter(fields.items()))
+    if given is None and "units" not in first.attrs:
+        raise ContractError(who, f"{title!r} has no units", next_step="Set its attribute units, or pass units=")
+    return given if given is not None else str(first.attrs["units"])
 
 
 def pretty_units(units: str) -> str:
@@ -154,6 +160,11 @@ def with_units(label: str, units: str) -> str:
     """Return ``label (units)``, or the label alone where the quantity has no unit."""
     shown = pretty_units(units)
     return f"{label} ({shown})" if shown else label
+
+
+def metric_label(one: Metric) -> str:
+    """What an axis calls a score."""
+    return with_units(one.title, one.units)
 
 
 def _nice(value: float, steps: tuple[float, ...]) -> float:
@@ -217,16 +228,19 @@ def symmetric_limit(arrays: Iterable[np.ndarray], *, percentile: float = 98.0) -
     return float(f"{_nice(high, (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)):.12g}") if high > 0 else 0.01
 
 
-def check_limits(who: str, limits: tuple[float, float] | None) -> None:
-    """Raise `ParameterError` unless `limits` is None or an ascending pair of finite numbers."""
-    if limits is not None and (len(limits) != 2 or not np.isfinite(limits).all() or limits[0] >= limits[1]):
-        raise ParameterError(who, "colour limits are not a finite ascending pair", got=tuple(limits))
-
-
 def shared_scale(who: str, values: Iterable[np.ndarray], limits: tuple[float, float] | None) -> tuple[float, float]:
     """Return the limits given, once checked, or nice ones over all `values`."""
-    check_limits(who, limits)
-    return tuple(map(float, limits)) if limits is not None else nice_limits(values)[:2]
+    if limits is None:
+        return nice_limits(values)[:2]
+    if len(limits) != 2 or not np.isfinite(limits).all() or limits[0] >= limits[1]:
+        raise ParameterError(who, "limits of a scale are not a finite ascending pair", got=tuple(limits))
+    return float(limits[0]), float(limits[1])
+
+
+def difference_scale(values: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Return a symmetric scale of differences."""
+    limit = symmetric_limit(values)
+    return -limit, limit
 
 
 def shown_extent(grid: Grid) -> tuple[float, float, float, float]:

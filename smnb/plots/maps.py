@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,63 +11,31 @@ import matplotlib as mpl
 import numpy as np
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ContractError, ParameterError, synthetic_label
+from smnb.contract import ContractError, ParameterError
+from smnb.plots.canvas import axes_at, colour_bar, head, panel_title
 from smnb.plots.coast import coastlines, land_raster
+from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import (
     DIFFERENCE_CMAP,
     OTHER_CMAP,
     SOIL_MOISTURE_CMAP,
     Grid,
-    bar_extend,
     check_comparison,
-    check_fields,
-    check_limits,
+    difference_scale,
+    group_by_unit,
     shared_scale,
     shown_extent,
-    split_panels,
-    symmetric_limit,
+    units_of,
     with_units,
 )
 
-WIDTH = 7.0
-DPI = 150
-#: Sizes that stay legible when a figure is printed at half its size.
-STYLE = {
-    "font.size": 10.0,
-    "axes.titlesize": 10.0,
-    "axes.labelsize": 10.0,
-    "xtick.labelsize": 9.0,
-    "ytick.labelsize": 9.0,
-    "legend.fontsize": 9.0,
-    "axes.linewidth": 0.8,
-    "font.family": "DejaVu Sans",
-    "savefig.dpi": DPI,
-}
 LABEL_SIZE = 8.5
-
 _LEFT, _RIGHT, _GAP = 0.42, 0.12, 0.16
 _LABELS, _BAR = 0.22, 0.62
 _OCEAN, _LAND, _COAST, _LINES = "#e6edf2", "#c9c9c9", "#303030", "#8a8a8a"
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return a figure that pyplot does not know, so that a notebook shows it once and nothing keeps it alive."""
-    figure = Figure(figsize=(width, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def panel_title(index: int | None, title: str, synthetic: bool, width: float, size: float = 10.0) -> str:
-    """Return "(a) title (synthetic)" in as many lines as `width` (inches) asks for; no letter without an index."""
-    letter = "" if index is None else f"({chr(ord('a') + index % 26)}) "
-    text = f"{letter}{title}{synthetic_label(synthetic)}"
-    return "\n".join(textwrap.wrap(text, max(12, int(width / (size * 0.52 / 72)))))
 
 
 @dataclass
@@ -82,7 +49,7 @@ class _Group:
 
 
 @dataclass
-class _View:
+class View:
     """Where on the globe a figure looks, and its warp from pixels of the page to longitude and latitude."""
 
     projection: ccrs.Projection
@@ -92,194 +59,248 @@ class _View:
     aspect: float
     """Width over height."""
 
+    def lines(self, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the page, in the projection's own units."""
+        points = self.projection.transform_points(ccrs.PlateCarree(), np.asarray(lon), np.asarray(lat))
+        return points[:, 0], points[:, 1]
 
+    def fit(self, axes: GeoAxes) -> None:
+        """Make axes look at just this."""
+        axes.spines["geo"].set_linewidth(0.7)
+        axes.set_aspect("auto")
+        axes.set_xlim(*self.box[:2])
+        axes.set_ylim(*self.box[2:])
+
+
+@picture(twin="maps")
 def static_maps(
     fields: Mapping[str, xr.DataArray],
     *,
-    units: str,
+    units: str | None = None,
     label: str = "Soil moisture",
     differences: Mapping[str, xr.DataArray] | None = None,
     cmap: str = SOIL_MOISTURE_CMAP,
-    difference_cmap: str = DIFFERENCE_CMAP,
     limits: tuple[float, float] | None = None,
-    difference_limit: float | None = None,
     columns: int | None = None,
-    synthetic: bool = False,
-) -> Figure:
+    synthetic: bool | None = None,
+) -> Picture:
     """Draw maps side by side on one colour scale, and their differences on one symmetric scale of their own.
 
     A grid of more than 180 degrees of longitude is drawn as the globe (Robinson; the Antarctic is left out where there
     is nothing to show), a smaller one as a region (plate carrée, true shape at its middle latitude). Missing land is
-    grey, the sea light.
+    grey, the sea light. The twin shows longitude, latitude and value under the pointer, its maps linked.
 
     Parameters
     ----------
     fields : mapping of str to DataArray (lat, lon)
-        By title; all on one grid, ascending, in `units`.
-    units : str
-        For the colour bars, as in the data contract ("m3 m-3").
+        By title; all on one grid, ascending, in one unit.
+    units : str, optional
+        For the colour bars; default the attribute of the first field.
     label : str
         The quantity.
     differences : mapping of str to DataArray (lat, lon), optional
         By title, in `units`, on the same grid.
-    cmap, difference_cmap : str
-        Names of matplotlib colour maps: perceptually uniform; diverging.
+    cmap : str
+        Name of a perceptually uniform colour map.
     limits : (float, float), optional
-        Colour scale; default the 2nd to 98th percentile over all fields, rounded outwards.
-    difference_limit : float, optional
-        Differences run from -limit to limit; default the 98th percentile of magnitudes, rounded up.
+        Colour scale; default the 2nd to 98th percentile over all fields, rounded outwards. Differences run from -L to L,
+        the 98th percentile of their magnitudes, rounded up.
     columns : int, optional
         Panels a row.
-    synthetic : bool
-        Say so in each title.
+    synthetic : bool, optional
+        Say so in each title; default what the fields' attributes say.
 
     Returns
     -------
-    matplotlib.figure.Figure
-        7 inches wide, 150 dpi; write it with `smnb.plots.save_png`.
+    Picture
+        7 inches wide, 150 dpi.
 
     Raises
     ------
     ContractError
-        Where a field is not a map, is missing everywhere or lies on another grid.
+        Where a field is not a map, is missing everywhere, lies on another grid, or no unit is known.
     ParameterError
         For an unknown colour map, or limits that are no scale.
     """
     who = "static_maps"
     grid, shown, contrasts = check_comparison(who, fields, differences)
+    units = units_of(who, units, fields)
     groups = [_Group(shown, shared_scale(who, shown.values(), limits), cmap, with_units(label, units))]
     if contrasts:
-        limit = difference_limit if difference_limit is not None else symmetric_limit(contrasts.values())
-        check_limits(who, (-limit, limit))
-        groups.append(_Group(contrasts, (-limit, limit), difference_cmap, with_units("Difference", units)))
+        groups.append(
+            _Group(contrasts, difference_scale(contrasts.values()), DIFFERENCE_CMAP, with_units("Difference", units))
+        )
     return _draw(who, grid, groups, columns, synthetic)
 
 
+@picture(twin="image_panels")
 def image_panels(
     panels: Mapping[str, xr.DataArray] | xr.DataArray,
     *,
-    dim: str = "channel",
     label: str | Mapping[str, str] = "Brightness temperature",
-    cmap: str = OTHER_CMAP,
     limits: Mapping[str, tuple[float, float]] | None = None,
     columns: int | None = None,
-    synthetic: bool = False,
-) -> Figure:
+    synthetic: bool | None = None,
+) -> Picture:
     """Draw a stack of images, such as one day's channels, with one colour scale for each unit among them.
 
     Parameters
     ----------
-    panels : DataArray (dim, lat, lon) or mapping of str to DataArray (lat, lon)
+    panels : DataArray (channel, lat, lon) or mapping of str to DataArray (lat, lon)
         Each with its attribute ``units``.
-    dim : str
-        What to split an array by.
     label : str or mapping of unit to str
         The quantity, or the quantity in each unit.
     limits : mapping of unit to (float, float), optional
         Colour scale of a unit; default as in `static_maps`.
-    cmap, columns, synthetic
+    columns, synthetic
         As in `static_maps`.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     who = "image_panels"
-    by_unit, grid = group_by_unit(who, panels, dim)
+    by_unit, grid = group_by_unit(who, panels)
     groups = []
     for unit, titles in by_unit.items():
         shown = {title: grid.values[title] for title in titles}
         named = label if isinstance(label, str) else label.get(unit, "Value")
         scale = shared_scale(who, shown.values(), (limits or {}).get(unit))
-        groups.append(_Group(shown, scale, cmap, with_units(named, unit)))
+        groups.append(_Group(shown, scale, OTHER_CMAP, with_units(named, unit)))
     return _draw(who, grid, groups, columns, synthetic)
 
 
-def group_by_unit(
-    who: str, panels: Mapping[str, xr.DataArray] | xr.DataArray, dim: str
-) -> tuple[dict[str, list[str]], Grid]:
-    """Return titles by unit, and the checked fields."""
-    if isinstance(panels, xr.DataArray):
-        units = panels.attrs.get("units")
-        panels = {k: v.assign_attrs(units=units) if units else v for k, v in split_named(panels, dim).items()}
-    grid = check_fields(who, panels)
-    by_unit: dict[str, list[str]] = {}
-    for title, panel in panels.items():
-        if "units" not in panel.attrs:
-            raise ContractError(who, f"panel {title!r} has no units", next_step="Set its attribute units")
-        by_unit.setdefault(panel.attrs["units"], []).append(title)
-    return by_unit, grid
+@picture()
+def map_matrix(
+    rows: Mapping[str, Mapping[str, xr.DataArray]],
+    *,
+    units: str | None = None,
+    label: str = "Soil moisture",
+    differences: Mapping[str, Mapping[str, xr.DataArray]] | None = None,
+    limits: tuple[float, float] | None = None,
+    title: str = "",
+    synthetic: bool | None = None,
+) -> Picture:
+    """Draw the same fields of several regions below one another, on one scale, and their differences on another.
+
+    Parameters
+    ----------
+    rows : mapping of str to mapping of str to DataArray (lat, lon)
+        By region, then by column title; every region has the same columns, and one grid of its own.
+    differences : mapping of str to mapping of str to DataArray (lat, lon), optional
+        By region, then by column title; to the right, on a symmetric scale.
+    title : str
+        Above the figure.
+    units, label, limits, synthetic
+        As in `static_maps`.
+
+    Raises
+    ------
+    ContractError
+        Where regions differ in their columns, or a field is not a map.
+    """
+    who = "map_matrix"
+    differences = differences or {region: {} for region in rows}
+    if not rows or set(differences) != set(rows):
+        raise ContractError(
+            who, "fields and differences name other regions", got=list(differences), expected=list(rows)
+        )
+    checked = {region: check_comparison(who, rows[region], differences[region]) for region in rows}
+    columns = [list(next(iter(part.values()))) for part in (rows, differences)]
+    for region in rows:
+        if [list(rows[region]), list(differences[region])] != columns:
+            raise ContractError(
+                who, f"region {region!r} has other columns", got=list(rows[region]), expected=columns[0]
+            )
+    first = next(iter(rows.values()))
+    units = units_of(who, units, first)
+    shown = [values for _, fields, _ in checked.values() for values in fields.values()]
+    contrasts = [values for _, _, extra in checked.values() for values in extra.values()]
+    groups = [_Group({}, shared_scale(who, shown, limits), SOIL_MOISTURE_CMAP, with_units(label, units))]
+    if contrasts:
+        groups.append(_Group({}, difference_scale(contrasts), DIFFERENCE_CMAP, with_units("Difference", units)))
+    return _draw_matrix(checked, sum(map(len, columns)), groups, [shown, contrasts], title, synthetic)
 
 
-def split_named(array: xr.DataArray, dim: str) -> dict[str, xr.DataArray]:
-    """Split by `dim`, naming channels as people say them ("6.9 GHz H")."""
-    return {
-        f"{k[:-1]} GHz {k[-1]}" if dim == "channel" and k[-1:] in ("H", "V") else k: v
-        for k, v in split_panels(array, dim).items()
-    }
-
-
-def _draw(who: str, grid: Grid, groups: list[_Group], columns: int | None, synthetic: bool) -> Figure:
-    for group in groups:
-        if group.cmap not in mpl.colormaps:
-            raise ParameterError(who, "unknown colour map", got=group.cmap, next_step="See matplotlib.colormaps")
-    view = _view(grid)
-    count = max(len(g.values) for g in groups)
-    columns = columns or min(
-        2 if view.aspect > 1.25 else 3, max(count, 2 if sum(len(g.values) for g in groups) > 1 else 1)
-    )
-    width = (WIDTH - _LEFT - _RIGHT - _GAP * (columns - 1)) / columns
-    height = width / view.aspect
-    alone = sum(len(g.values) for g in groups) == 1
-    rows: list[list[list[tuple[str, np.ndarray]]]] = []
-    letter = 0
-    for group in groups:
-        titled = []
-        for title, values in group.values.items():
-            titled.append((panel_title(None if alone else letter, title, synthetic, width), values))
-            letter += 1
-        rows.append([titled[i : i + columns] for i in range(0, len(titled), columns)])
-    total = sum(sum(_head(row) + height + _LABELS for row in group) + _BAR for group in rows)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(WIDTH, total)
-        top = total
-        for group, group_rows in zip(groups, rows, strict=True):
-            for row in group_rows:
-                start = _LEFT + (columns - len(row)) * (width + _GAP) / 2
-                for c, (title, values) in enumerate(row):
-                    box = (start + c * (width + _GAP), top - _head(row) - height, width, height)
-                    _panel(
-                        figure,
-                        [b / s for b, s in zip(box, (WIDTH, total) * 2, strict=True)],
-                        view,
-                        grid,
-                        values,
-                        group,
-                        title,
-                        label_latitude=c == 0,
-                    )
-                top -= _head(row) + height + _LABELS
-            _bar(figure, group, top, total)
-            top -= _BAR
+def _draw_matrix(
+    checked: Mapping[str, tuple[Grid, dict[str, np.ndarray], dict[str, np.ndarray]]],
+    count: int,
+    groups: list[_Group],
+    values: list[list[np.ndarray]],
+    title: str,
+    synthetic: bool,
+) -> Picture:
+    left, labels = 0.84, 0.24
+    width = (WIDTH - left - _RIGHT - _GAP * (count - 1)) / count
+    views = {region: view_of(grid) for region, (grid, _, _) in checked.items()}
+    heights = {region: width / view.aspect for region, view in views.items()}
+    above = 0.30 + (0.26 if title or synthetic else 0.0)
+    total = above + sum(height + labels for height in heights.values()) + _BAR
+    figure = Picture(WIDTH, total)
+    head(figure, title, synthetic, x=left / WIDTH, centre=False)
+    top = total - above
+    for number, (region, (grid, fields, extra)) in enumerate(checked.items()):
+        high = heights[region]
+        bottom = top - high
+        place = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 10}
+        figure.text(0.24 / WIDTH, (bottom + high / 2) / total, region, **place)
+        panels = [(t, v, groups[0]) for t, v in fields.items()] + [(t, v, groups[-1]) for t, v in extra.items()]
+        for column, (name, array, group) in enumerate(panels):
+            box = (left + column * (width + _GAP), bottom, width, high)
+            name = name if number == 0 else ""
+            _panel(figure, box, views[region], grid, array, group, name, label_latitude=column == 0, lines=3)
+        top = bottom - labels
+    for group, arrays, x in zip(groups, values, [0.30] if len(groups) == 1 else [0.12, 0.60], strict=False):
+        axes = axes_at(figure, x * WIDTH, _BAR - 0.17, 0.34 * WIDTH, 0.11, label="colorbar")
+        colour_bar(axes, group.limits, group.cmap, group.label, arrays, parts=5)
     return figure
 
 
-def _head(row: list[tuple[str, np.ndarray]]) -> float:
+def _draw(who: str, grid: Grid, groups: list[_Group], columns: int | None, synthetic: bool) -> Picture:
+    for group in groups:
+        if group.cmap not in mpl.colormaps:
+            raise ParameterError(who, "unknown colour map", got=group.cmap, next_step="See matplotlib.colormaps")
+    view, panels = view_of(grid), sum(len(g.values) for g in groups)
+    count = max(len(g.values) for g in groups)
+    columns = columns or min(2 if view.aspect > 1.25 else 3, max(count, 2 if panels > 1 else 1))
+    width = (WIDTH - _LEFT - _RIGHT - _GAP * (columns - 1)) / columns
+    height = width / view.aspect
+    rows: list[list[list[tuple[str, np.ndarray]]]] = []
+    for group in groups:
+        before = sum(len(row) for part in rows for row in part)
+        titled = [
+            (panel_title(None if panels == 1 else before + i, title, synthetic, width), values)
+            for i, (title, values) in enumerate(group.values.items())
+        ]
+        rows.append([titled[i : i + columns] for i in range(0, len(titled), columns)])
+    total = sum(sum(_above(row) + height + _LABELS for row in part) + _BAR for part in rows)
+    figure, top = Picture(WIDTH, total), total
+    for group, group_rows in zip(groups, rows, strict=True):
+        for row in group_rows:
+            start = _LEFT + (columns - len(row)) * (width + _GAP) / 2
+            for c, (title, values) in enumerate(row):
+                box = (start + c * (width + _GAP), top - _above(row) - height, width, height)
+                _panel(figure, box, view, grid, values, group, title, label_latitude=c == 0)
+            top -= _above(row) + height + _LABELS
+        axes = axes_at(figure, 0.22 * WIDTH, top - 0.17, 0.56 * WIDTH, 0.11, label="colorbar")
+        colour_bar(axes, group.limits, group.cmap, group.label, group.values.values())
+        top -= _BAR
+    return figure
+
+
+def _above(row: list[tuple[str, np.ndarray]]) -> float:
     """Inches that the titles of a row of panels take."""
     return 0.1 + 0.17 * max(title.count("\n") + 1 for title, _ in row)
 
 
-def _view(grid: Grid) -> _View:
+def view_of(grid: Grid) -> View:
+    """Return the globe or a region, as a grid asks for."""
     extent = shown_extent(grid)
     west, east, south, north = extent
     if not grid.is_global:
-        projection: ccrs.Projection = ccrs.PlateCarree()
         middle = np.cos(np.radians(np.clip((south + north) / 2, -80, 80)))
-        return _View(projection, extent, (west, east, south, north), (east - west) / (north - south) * middle)
+        aspect = (east - west) / (north - south) * middle
+        return View(ccrs.PlateCarree(), extent, (west, east, south, north), aspect)
     projection = ccrs.Robinson()
     edge = projection.transform_points(ccrs.PlateCarree(), np.array([0.0, 0.0, 180.0]), np.array([south, north, 0.0]))
     box = (-edge[2, 0], edge[2, 0], edge[0, 1], edge[1, 1])
-    return _View(projection, extent, box, (box[1] - box[0]) / (box[3] - box[2]))
+    return View(projection, extent, box, (box[1] - box[0]) / (box[3] - box[2]))
 
 
 @lru_cache(maxsize=8)
@@ -298,7 +319,7 @@ def _page_lonlat(is_global: bool, box: tuple[float, ...], columns: int, rows: in
     return np.where(inside, lonlat[..., 0], np.nan), np.where(inside, lonlat[..., 1], np.nan)
 
 
-def _warp(view: _View, lon: np.ndarray, lat: np.ndarray, values: np.ndarray) -> np.ndarray:
+def warp(view: View, lon: np.ndarray, lat: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Values at each pixel of the page by the nearest cell: an image costs a tenth of a projected mesh."""
     columns = 1200
     page_lon, page_lat = _page_lonlat(
@@ -321,10 +342,29 @@ def _nearest(centres: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.searchsorted(middles, wanted, side="right").clip(0, centres.size - 1), (wanted >= low) & (wanted <= high)
 
 
+def ground(axes: GeoAxes, view: View, *, land: str = _LAND, lines: int = 4, label_latitude: bool = True) -> None:
+    """Draw sea, land, coast and a graticule, and make the axes look at `view`."""
+    west, east, south, north = view.extent
+    # a little more than the map, since the land's last cell may end short of the edge
+    around = (max(west - 0.2, -180.0), min(east + 0.2, 180.0), max(south - 0.2, -90.0), min(north + 0.2, 90.0))
+    is_global = isinstance(view.projection, ccrs.Robinson)
+    lon, lat, share = land_raster(view.extent if is_global else around)
+    colours = LinearSegmentedColormap.from_list("ground", [_OCEAN, land])
+    place = {"extent": view.box, "origin": "upper", "aspect": "auto"}
+    axes.imshow(warp(view, lon, lat, share), cmap=colours, vmin=0, vmax=1, zorder=1, **place)
+    if east - west < 8.0:  # nearer than the coastlines are drawn for
+        axes.contour(lon, lat, share, levels=[0.5], colors=_COAST, linewidths=0.6, zorder=4)
+    else:
+        for line in coastlines("110m" if is_global else "50m"):
+            axes.plot(*view.lines(line[:, 0], line[:, 1]), color=_COAST, linewidth=0.45, zorder=4)
+    _graticule(axes, view, label_latitude, lines)
+    view.fit(axes)
+
+
 def _panel(
-    figure: Figure,
-    rectangle: list[float],
-    view: _View,
+    figure: Picture,
+    box: tuple[float, float, float, float],
+    view: View,
     grid: Grid,
     values: np.ndarray,
     group: _Group,
@@ -333,35 +373,15 @@ def _panel(
     label_latitude: bool,
     lines: int = 4,
 ) -> None:
-    axes: GeoAxes = figure.add_axes(rectangle, projection=view.projection)
-    axes.set_xlim(*view.box[:2])
-    axes.set_ylim(*view.box[2:])
+    axes: GeoAxes = axes_at(figure, *box, projection=view.projection)
+    field = {"cmap": group.cmap, "norm": Normalize(*group.limits), "interpolation_stage": "rgba", "gid": "field"}
     place = {"extent": view.box, "origin": "upper", "aspect": "auto"}
-    lon, lat, land = land_raster(view.extent)
-    ground = LinearSegmentedColormap.from_list("ground", [_OCEAN, _LAND])
-    axes.imshow(_warp(view, lon, lat, land), cmap=ground, vmin=0, vmax=1, zorder=1, **place)
-    norm = Normalize(*group.limits)
-    axes.imshow(
-        _warp(view, grid.lon, grid.lat, values),
-        cmap=group.cmap,
-        norm=norm,
-        zorder=2,
-        interpolation_stage="rgba",
-        gid="field",
-        **place,
-    )
-    for line in coastlines("110m" if grid.is_global else "50m"):
-        path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
-        axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=4)
-    _graticule(axes, view, label_latitude, lines)
-    axes.spines["geo"].set_linewidth(0.7)
-    axes.set_aspect("auto")
-    axes.set_xlim(*view.box[:2])
-    axes.set_ylim(*view.box[2:])
+    axes.imshow(warp(view, grid.lon, grid.lat, values), zorder=2, **field, **place)
+    ground(axes, view, lines=lines, label_latitude=label_latitude)
     axes.set_title(title, fontsize=10, pad=4, loc="left", linespacing=1.1)
 
 
-def _graticule(axes: GeoAxes, view: _View, label_latitude: bool, lines: int = 4) -> None:
+def _graticule(axes: GeoAxes, view: View, label_latitude: bool, lines: int = 4) -> None:
     west, east, south, north = view.extent
     if isinstance(view.projection, ccrs.Robinson):
         meridians, parallels = np.arange(-120.0, 121.0, 60.0), np.arange(-60.0, 61.0, 30.0)
@@ -371,38 +391,23 @@ def _graticule(axes: GeoAxes, view: _View, label_latitude: bool, lines: int = 4)
         parallels = MaxNLocator(lines, steps=steps).tick_values(south, north)
     meridians = meridians[(meridians > west) & (meridians < east)]
     parallels = parallels[(parallels >= south) & (parallels <= north)]
-    geographic, along = ccrs.PlateCarree(), np.linspace(0.0, 1.0, 91)
+    along = np.linspace(0.0, 1.0, 91)
     text = {"fontsize": LABEL_SIZE, "color": "#444444", "annotation_clip": False, "textcoords": "offset points"}
     for lon in meridians:
-        points = view.projection.transform_points(geographic, np.full(91, lon), south + along * (north - south))
-        axes.plot(points[:, 0], points[:, 1], color=_LINES, linewidth=0.3, zorder=3, alpha=0.6)
+        x, y = view.lines(np.full(91, lon), south + along * (north - south))
+        axes.plot(x, y, color=_LINES, linewidth=0.3, zorder=3, alpha=0.6)
         # a label at a panel's corner would run into the next panel's
         inside = 0.1 < (lon - west) / (east - west) < 0.9
         if (lon % 120.0 == 0.0) if isinstance(view.projection, ccrs.Robinson) else inside:
-            axes.annotate(_degrees(lon, "E", "W"), points[0, :2], (0, -3), ha="center", va="top", **text)
+            axes.annotate(_degrees(lon, "E", "W"), (x[0], y[0]), (0, -3), ha="center", va="top", **text)
     for lat in parallels:
-        points = view.projection.transform_points(geographic, west + along * (east - west), np.full(91, lat))
-        axes.plot(points[:, 0], points[:, 1], color=_LINES, linewidth=0.3, zorder=3, alpha=0.6)
+        x, y = view.lines(west + along * (east - west), np.full(91, lat))
+        axes.plot(x, y, color=_LINES, linewidth=0.3, zorder=3, alpha=0.6)
         if label_latitude:
             # the globe's outline leans away from the equator: keep the labels of the high latitudes off it
             side = "center" if view.box[1] <= 180.0 or lat == 0 else "bottom" if lat > 0 else "top"
-            axes.annotate(_degrees(lat, "N", "S"), points[0, :2], (-3, 0), ha="right", va=side, **text)
+            axes.annotate(_degrees(lat, "N", "S"), (x[0], y[0]), (-3, 0), ha="right", va=side, **text)
 
 
 def _degrees(value: float, positive: str, negative: str) -> str:
     return f"{abs(value):.4g}°{positive if value > 0 else negative if value < 0 else ''}"
-
-
-def _bar(figure: Figure, group: _Group, top: float, total: float) -> None:
-    """Draw a colour bar under a group, pointed where values leave the scale."""
-    low, high = group.limits
-    seen = np.concatenate([v[np.isfinite(v)] for v in group.values.values()])
-    below, above = bool(seen.min() < low), bool(seen.max() > high)
-    extend = bar_extend(below, above)
-    axes = figure.add_axes([0.22, (top - 0.17) / total, 0.56, 0.11 / total], label="colorbar")
-    mappable = ScalarMappable(Normalize(low, high), group.cmap)
-    bar = figure.colorbar(mappable, cax=axes, orientation="horizontal", extend=extend, extendfrac=0.03)
-    ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    bar.set_ticks(np.linspace(low, high, 5) if low == -high else ticks[(ticks >= low) & (ticks <= high)])
-    bar.set_label(group.label, labelpad=1)
-    bar.ax.tick_params(length=2.5, pad=1.5)

@@ -1,59 +1,53 @@
-"""Static figures of where sensors are, and samples of imagery; `profile` has the charts."""
+"""Static maps of sensors: where they are, and how well each is predicted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import cartopy.crs as ccrs
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
-from matplotlib.colors import LinearSegmentedColormap, LogNorm
-from matplotlib.figure import Figure
+from matplotlib.colors import LogNorm, Normalize
 
 from smnb.contract import ContractError
-from smnb.plots.coast import coastlines, land_raster
-from smnb.plots.fields import Grid, check_fields
-from smnb.plots.maps import _COAST, _OCEAN, STYLE, WIDTH, _graticule, _View, _view, _warp, new_figure, panel_title
-from smnb.plots.profile import SIDES, check_table, look_of
+from smnb.metrics import Metric, metric_list
+from smnb.metrics.registry import MetricLike
+from smnb.plots.canvas import MARKERS, SIDES, axes_at, check_columns, colour_bar, look_of, panel_title
+from smnb.plots.display import WIDTH, Picture, picture
+from smnb.plots.fields import Grid, check_fields, metric_label, nice_limits
+from smnb.plots.maps import View, ground, view_of, warp
 
-_MARKERS = "osD^vP*Xph"
 _MOST_NETWORKS = 10
-#: Inches that a map may be high.
-_HIGHEST = 3.1
+#: Inches that a map of places, and one of scores, may be high: a higher one would take a page for a few points.
+_HIGHEST, _HIGHEST_SCORES = 3.1, 3.4
+_LEFT, _FOOT, _PALE = 0.56, 0.24, "#f4f2ee"
 
 
+@picture(twin="sensor_map")
 def sensor_map(
     sensors: pd.DataFrame,
-    density: xr.DataArray,
+    density: xr.DataArray | None = None,
     *,
     by: str = "network",
     title: str = "Sensors",
-    show_density: bool = True,
-    synthetic: bool = False,
-) -> Figure:
-    """Draw how many sensors there are in a cell, and below it each sensor's place.
+    synthetic: bool | None = None,
+) -> Picture:
+    """Draw each sensor's place, and above it how many there are in a cell where `density` is given.
 
     Parameters
     ----------
     sensors : DataFrame
         ``lat``, ``lon`` in degrees, and the column `by`.
-    density : DataArray (lat, lon)
-        Counts, NaN for none; its extent is the map's.
+    density : DataArray (lat, lon), optional
+        Counts, NaN for none; its extent is the map's. Without it the map fits the sensors.
     by : str
         What colours and marks tell apart. Beyond ten kinds the rarest share one mark.
     title : str
         Of the map of places.
-    show_density : bool
-        Draw the first map; else only the places.
-    synthetic : bool
-        Say so in each title.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    synthetic : bool, optional
+        Say so in each title; default what the table's attributes say.
 
     Raises
     ------
@@ -61,182 +55,185 @@ def sensor_map(
         For an empty table, a missing column, or a density without any sensor.
     """
     who = "sensor_map"
-    missing = [name for name in ("lat", "lon", by) if name not in check_table(who, sensors)]
-    if missing:
-        raise ContractError(who, f"columns {missing} are missing", got=list(map(str, sensors.columns)))
-    grid = check_fields(who, {"sensors": density})
-    view = _view(grid)
-    names = [density.attrs.get("long_name", "Sensors in a cell"), title][0 if show_density else 1 :]
-    left, head, foot = 0.56, 0.27, 0.24
-    wide = min(WIDTH - left - 1.75, _HIGHEST * view.aspect)
+    check_columns(who, sensors, ("lat", "lon", by))
+    around = area_of(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
+    grid = around if density is None else check_fields(who, {"sensors": density})
+    view = view_of(grid)
+    names = [title] if density is None else [density.attrs.get("long_name", "Sensors in a cell"), title]
+    above = 0.27
+    wide = min(WIDTH - _LEFT - 1.75, _HIGHEST * view.aspect)
     high = wide / view.aspect
-    total = len(names) * (high + head + foot)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(WIDTH, total)
-        panels = []
-        for i, name in enumerate(names):
-            bottom = total - (i + 1) * (high + head + foot) + foot
-            panels.append(ground(figure, (left / WIDTH, bottom / total, wide / WIDTH, high / total), view))
-            shown = panel_title(i if show_density else None, name[0].upper() + name[1:], synthetic, WIDTH - 0.6)
-            panels[-1].set_title(shown, loc="left", pad=4)
-        if show_density:
-            _density(figure, panels[0], view, grid)
-        _places(panels[-1], view, sensors, by)
-        for axes in panels:
-            _graticule(axes, view, True)
-            axes.set_aspect("auto")
-            axes.set_xlim(*view.box[:2])
-            axes.set_ylim(*view.box[2:])
+    figure = Picture(WIDTH, len(names) * (high + above + _FOOT))
+    for i, name in enumerate(names):
+        bottom = (len(names) - 1 - i) * (high + above + _FOOT) + _FOOT
+        axes = axes_at(figure, _LEFT, bottom, wide, high, projection=view.projection)
+        shown = panel_title(i if len(names) > 1 else None, name[0].upper() + name[1:], synthetic, WIDTH - 0.6)
+        axes.set_title(shown, loc="left", pad=4)
+        if i < len(names) - 1:
+            _density(axes, view, grid)
+        else:
+            _places(axes, view, sensors, by)
+        ground(axes, view, land=_PALE)
     return figure
 
 
-def _density(figure: Figure, axes: GeoAxes, view: _View, grid: Grid) -> None:
+def _density(axes: GeoAxes, view: View, grid: Grid) -> None:
     values = grid.values["sensors"]
     norm = LogNorm(1, max(2.0, float(np.nanmax(values))))
     # without the palest end, which the land would swallow
     colours = mpl.colors.ListedColormap(mpl.colormaps["plasma_r"](np.linspace(0.15, 1.0, 256)))
-    image = axes.imshow(
-        _warp(view, grid.lon, grid.lat, values),
-        cmap=colours,
-        norm=norm,
-        zorder=3,
-        gid="field",
-        extent=view.box,
-        origin="upper",
-        aspect="auto",
-        interpolation="nearest",
-    )
-    place = axes.get_position()
-    bar_axes = figure.add_axes((place.x1 + 0.12 / WIDTH, place.y0, 0.12 / WIDTH, place.height), label="colorbar")
-    bar = figure.colorbar(image, cax=bar_axes)
+    look = {"cmap": colours, "norm": norm, "zorder": 3, "gid": "field", "interpolation": "nearest"}
+    shown = warp(view, grid.lon, grid.lat, values)
+    image = axes.imshow(shown, extent=view.box, origin="upper", aspect="auto", **look)
+    bar = axes.figure.colorbar(image, cax=_bar_beside(axes))
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if t <= norm.vmax]
     bar.set_ticks(ticks, labels=[f"{t}" for t in ticks])
     bar.ax.minorticks_off()
     bar.set_label("Sensors in a cell")
 
 
-def ground(figure: Figure, box: Sequence[float], view: _View) -> GeoAxes:
-    """Add a map of land and coast without data, at ``(left, bottom, width, height)`` in shares of the figure."""
-    axes: GeoAxes = figure.add_axes(box, projection=view.projection)
-    axes.set_xlim(*view.box[:2])
-    axes.set_ylim(*view.box[2:])
-    west, east, south, north = view.extent
-    # a little more than the map, since the land's last cell may end short of the edge
-    around = (max(west - 0.2, -180.0), min(east + 0.2, 180.0), max(south - 0.2, -90.0), min(north + 0.2, 90.0))
-    lon, lat, land = land_raster(view.extent if isinstance(view.projection, ccrs.Robinson) else around)
-    colours = LinearSegmentedColormap.from_list("ground", [_OCEAN, "#f4f2ee"])
-    axes.imshow(
-        _warp(view, lon, lat, land),
-        cmap=colours,
-        vmin=0,
-        vmax=1,
-        zorder=1,
-        extent=view.box,
-        origin="upper",
-        aspect="auto",
-    )
-    if east - west < 8.0:  # nearer than the coastlines are drawn for
-        axes.contour(lon, lat, land, levels=[0.5], colors=_COAST, linewidths=0.6, zorder=2)
-    else:
-        for line in coastlines("50m" if isinstance(view.projection, ccrs.PlateCarree) else "110m"):
-            path = view.projection.transform_points(ccrs.PlateCarree(), line[:, 0], line[:, 1])
-            axes.plot(path[:, 0], path[:, 1], color=_COAST, linewidth=0.45, zorder=2)
-    axes.spines["geo"].set_linewidth(0.7)
-    axes.set_aspect("auto")
-    axes.set_xlim(*view.box[:2])
-    axes.set_ylim(*view.box[2:])
-    return axes
+def _bar_beside(axes: GeoAxes) -> mpl.axes.Axes:
+    place, inch = axes.get_position(), 1.0 / axes.figure.get_figwidth()
+    return axes.figure.add_axes((place.x1 + 0.1 * inch, place.y0, 0.12 * inch, place.height), label="colorbar")
 
 
-def _places(axes: GeoAxes, view: _View, sensors: pd.DataFrame, by: str) -> None:
-    counts = sensors[by].astype(str).value_counts()
+def kinds_of(sensors: pd.DataFrame, by: str) -> tuple[pd.Series, list[str]]:
+    """Kind of each sensor, the rarest beyond ten as "others", and the kinds in their order."""
+    kind = sensors[by].astype(str)
+    counts = kind.value_counts()
     names = list(counts.index[: _MOST_NETWORKS - (len(counts) > _MOST_NETWORKS)])
-    kind = sensors[by].astype(str).where(sensors[by].astype(str).isin(names), "others")
     names.sort(key=lambda name: SIDES.index(name) if name in SIDES else len(SIDES))
-    names += ["others"] if len(counts) > len(names) else []
-    xy = view.projection.transform_points(
-        ccrs.PlateCarree(), sensors["lon"].to_numpy("float64"), sensors["lat"].to_numpy("float64")
-    )
-    look = look_of(names)
-    for i, name in enumerate(names):
+    return kind.where(kind.isin(names), "others"), names + (["others"] if len(counts) > len(names) else [])
+
+
+def _places(axes: GeoAxes, view: View, sensors: pd.DataFrame, by: str) -> None:
+    kind, names = kinds_of(sensors, by)
+    x, y = view.lines(sensors["lon"].to_numpy("float64"), sensors["lat"].to_numpy("float64"))
+    look = {"linestyle": "", "markersize": 4.5, "markeredgecolor": "black", "markeredgewidth": 0.3, "alpha": 0.85}
+    for marker, (name, (colour, _)) in zip(MARKERS, look_of(names).items(), strict=False):
         here = (kind == name).to_numpy()
-        axes.plot(
-            xy[here, 0],
-            xy[here, 1],
-            linestyle="",
-            marker=_MARKERS[i],
-            color=look[name][0],
-            markersize=4.5,
-            markeredgecolor="black",
-            markeredgewidth=0.3,
-            alpha=0.85,
-            zorder=5,
-            label=f"{name} ({here.sum()})",
-        )
-    axes.legend(
-        loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8, handletextpad=0.2, borderaxespad=0.2
-    )
+        axes.plot(x[here], y[here], marker=marker, color=colour, zorder=5, label=f"{name} ({here.sum()})", **look)
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "borderaxespad": 0.2}
+    axes.legend(frameon=False, fontsize=8, handletextpad=0.2, **place)
 
 
-def image_samples(
-    samples: Sequence[Mapping[str, np.ndarray]],
-    captions: Sequence[str],
+@picture(twin="score_maps")
+def score_maps(
+    scores: pd.DataFrame,
+    metrics: MetricLike | Iterable[MetricLike] = ("pearson_r", "ubrmse"),
     *,
-    title: str,
-    units: str = "dB",
+    model: str = "",
     limits: Mapping[str, tuple[float, float]] | None = None,
-    synthetic: bool = False,
-) -> Figure:
-    """Draw samples of imagery: one column a sample, one row an input.
+    synthetic: bool | None = None,
+) -> Picture:
+    """Draw scores of sensors as coloured points on a map, a panel a score; yellow is good in each.
 
     Parameters
     ----------
-    samples : sequence of mapping of str to ndarray
-        By input: (y, x, 3) colours in 0 to 1, or (y, x) values.
-    captions : sequence of str
-        Over each column: place, date, label.
-    title : str
-    units : str
-        Of the values.
+    scores : DataFrame
+        One row a sensor: ``lat``, ``lon`` (degree) and the scores. Sensors at one place are drawn as their mean.
+    metrics : name, function or Metric, or several
+        Scores.
+    model : str
+        For the titles.
     limits : mapping of str to (float, float), optional
-        Grey scale of an input; default its 2nd to 98th percentile over all samples.
-    synthetic : bool
-        Say so in the title.
+        Colour scale of a score; default nearly all values.
+    synthetic : bool, optional
+        Say so in each title; default what the table's attributes say.
+
+    Returns
+    -------
+    Picture
+        Sensors without a score are crosses, and counted in the legend.
 
     Raises
     ------
     ContractError
-        Where there is no sample, captions are not as many, or inputs differ.
+        For a column that is missing, or no score at all.
+    ParameterError
+        For an unknown metric.
     """
-    who = "image_samples"
-    if not samples or len(samples) != len(captions) or any(list(one) != list(samples[0]) for one in samples):
-        raise ContractError(who, "samples and captions do not fit", got=(len(samples), len(captions)))
-    names = list(samples[0])
-    left, right, head, gap = 0.35, 0.85, 0.9, 0.06
-    side = min(1.25, (WIDTH - left - right) / len(samples) - gap)
-    width, height = left + right + len(samples) * (side + gap), head + len(names) * (side + gap) + 0.08
-    with mpl.rc_context(STYLE):
-        figure = new_figure(width, height)
-        for r, name in enumerate(names):
-            stack = [np.asarray(one[name], dtype=float) for one in samples]
-            low, high = (limits or {}).get(name, np.nanpercentile(np.concatenate([s.ravel() for s in stack]), (2, 98)))
-            for c, image in enumerate(stack):
-                box = (left + c * (side + gap), height - head - (r + 1) * (side + gap) + gap, side, side)
-                axes = figure.add_axes([b / s for b, s in zip(box, (width, height) * 2, strict=True)])
-                shown = axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-                axes.set(xticks=[], yticks=[])
-                if r == 0:
-                    axes.set_title(captions[c], fontsize=8, pad=5, linespacing=1.15)
-                if c == 0:
-                    axes.set_ylabel(name, fontsize=8.5)
-            if stack[0].ndim == 2:
-                place = axes.get_position()
-                bar_axes = figure.add_axes(
-                    (place.x1 + 0.08 / width, place.y0, 0.09 / width, place.height), label="colorbar"
-                )
-                figure.colorbar(shown, cax=bar_axes).set_label(f"{name} ({units})", fontsize=8)
-                bar_axes.tick_params(labelsize=8)
-        figure.text(
-            left / width, 1 - 0.08 / height, panel_title(None, title, synthetic, width - left), fontsize=10, va="top"
-        )
+    chosen = metric_list(metrics)
+    places = scores_by_place(scores, chosen)
+    lat, lon = places["lat"].to_numpy("float64"), places["lon"].to_numpy("float64")
+    view = view_of(area_of(lat, lon))
+    left, bar, above = 0.55, 1.05, 0.3
+    wide = min(WIDTH - left - bar, _HIGHEST_SCORES * view.aspect)
+    high = wide / view.aspect
+    figure = Picture(left + wide + bar, len(chosen) * (above + high + _FOOT))
+    for i, one in enumerate(chosen):
+        bottom = (len(chosen) - 1 - i) * (above + high + _FOOT) + _FOOT
+        axes = axes_at(figure, left, bottom, wide, high, projection=view.projection)
+        name = f"{one.title} of each sensor" + (f", {model}" if model else "")
+        axes.set_title(panel_title(i if len(chosen) > 1 else None, name, synthetic, wide), loc="left", pad=4)
+        ground(axes, view, land=_PALE)
+        _coloured(axes, *view.lines(lon, lat), places[one.name].to_numpy("float64"), one, (limits or {}).get(one.name))
     return figure
+
+
+def scores_by_place(scores: pd.DataFrame, chosen: Iterable[Metric]) -> pd.DataFrame:
+    """Mean score of the sensors at each place, once every score is there at some sensor."""
+    names = [check_scores("score_maps", {"the table": scores}, one, ("lat", "lon")).name for one in chosen]
+    return scores.groupby([scores["lat"].round(3), scores["lon"].round(3)])[names].mean().reset_index()
+
+
+def check_scores(
+    who: str, scores: Mapping[str, pd.DataFrame], wanted: MetricLike, needed: Iterable[str] = ("sensor_id",)
+) -> Metric:
+    """Return the metric, once every model's table has it, and something of it, beside the columns needed."""
+    (one,) = metric_list(wanted)
+    if not scores:
+        raise ContractError(who, "there is nothing to draw", expected="a mapping of model to scores")
+    for name, table in scores.items():
+        missing = [column for column in (*needed, one.name) if column not in table]
+        if missing:
+            got = list(map(str, table.columns))
+            raise ContractError(who, f"scores of {name!r} lack columns", got=missing, expected=got)
+        if not np.isfinite(table[one.name].to_numpy("float64")).any():
+            next_step = "Look at the column reason"
+            raise ContractError(who, f"no sensor of {name!r} has a score", got=one.name, next_step=next_step)
+    return one
+
+
+def area_of(lat: np.ndarray, lon: np.ndarray) -> Grid:
+    """Grid around points: the globe where they span more than 120 degrees, else their region with a margin."""
+    if np.ptp(lon) > 120.0:
+        rows, columns = np.arange(-89.5, 90.0), np.arange(-179.5, 180.0)
+        shown = np.full((rows.size, columns.size), np.nan)
+        shown[np.clip((lat + 90.0).astype(int), 0, rows.size - 1), 0] = 1.0
+        return Grid(rows, columns, {"sensors": shown})
+    margin = max(0.45, 0.07 * max(np.ptp(lat), np.ptp(lon)))
+    # a region much longer than high, or the reverse, makes a map without context
+    least = 0.4 * max(np.ptp(lat), np.ptp(lon)) + 2 * margin
+
+    def around(values: np.ndarray, bound: float) -> np.ndarray:
+        middle, half = (values.min() + values.max()) / 2, max(np.ptp(values) + 2 * margin, least) / 2
+        return np.linspace(max(middle - half, -bound), min(middle + half, bound), 101)
+
+    return Grid(around(lat, 90.0), around(lon, 180.0), {"sensors": np.ones((101, 101))})
+
+
+def score_scale(one: Metric, value: np.ndarray, limits: tuple[float, float] | None) -> tuple[float, float, str]:
+    """Low and high end of a score's colours, and the colour map: yellow is good; symmetric where zero is best."""
+    low, high = limits or nice_limits([value])[:2]
+    if one.better == "zero":
+        return (low, high, "RdBu") if limits else (-max(abs(low), abs(high)), max(abs(low), abs(high)), "RdBu")
+    return low, high if limits else min(high, one.limits[1]), "viridis" if one.better == "high" else "viridis_r"
+
+
+def _coloured(
+    axes: GeoAxes, x: np.ndarray, y: np.ndarray, value: np.ndarray, one: Metric, limits: tuple[float, float] | None
+) -> None:
+    there = np.isfinite(value)
+    low, high, cmap = score_scale(one, value[there], limits)
+    # bad ones on top
+    order = np.flatnonzero(there)[np.argsort(value[there] if one.better == "high" else -value[there])[::-1]]
+    look = {"s": 26, "zorder": 6, "edgecolors": "black", "linewidths": 0.5}
+    axes.scatter(x[order], y[order], c=value[order], cmap=cmap, norm=Normalize(low, high), **look)
+    if not there.all():
+        without = f"no score ({int((~there).sum())})"
+        axes.plot(x[~there], y[~there], "x", color="#555555", markersize=4.5, zorder=5, label=without)
+        axes.legend(loc="lower left", fontsize=8, framealpha=0.85, borderpad=0.3, handletextpad=0.2)
+    bar = _bar_beside(axes)
+    colour_bar(bar, (low, high), cmap, metric_label(one), [value[there]], upright=True)
+    bar.yaxis.set_label_coords(5.4, 0.5)

@@ -12,7 +12,7 @@ from smnb.files import atomic_path
 from smnb.papers.stations import predict_rows, read_points
 from smnb.training import Trained, load
 
-__all__ = ["PRETRAINED", "card_text", "load_pretrained", "predict_table"]
+__all__ = ["card_text", "load_pretrained", "predict_table"]
 
 _FOLDER = Path(__file__).resolve().parent
 #: Names of the checkpoints.
@@ -21,16 +21,9 @@ PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.jso
 
 @dataclass
 class PredictedTable:
-    """A table that was predicted.
+    """A table that was predicted: the file written, its rows as text, and what happened on the way.
 
-    Parameters
-    ----------
-    path : Path
-        The file written.
-    table : DataFrame
-        The file's rows as text, with ``predicted`` and ``n_sources``.
-    report : dict
-        Of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``.
+    ``report`` is that of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``.
     """
 
     path: Path

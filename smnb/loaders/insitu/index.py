@@ -1,4 +1,4 @@
-"""The index of an ISMN archive: which sensors it holds, and what their stations' static variables say.
+"""Which sensors the sources hold: the index of an ISMN archive, with its stations' static variables, and USCRN files.
 
 Only the first lines of each data file are read. The index can be kept in a folder; it is then brought up to date by
 what changed (size and checksum or time of each member), and a build that was killed goes on where it was.
@@ -6,12 +6,14 @@ what changed (size and checksum or time of each member), and a build that was ki
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,8 +21,18 @@ import pandas as pd
 from smnb.contract import FormatError, plain
 from smnb.files import write_text
 from smnb.loaders.insitu.archive import Archive
-from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Sensor, merge_sensors, sensor_frame, sensor_id
+from smnb.loaders.insitu.sensors import (
+    SENSOR_COLUMNS,
+    Part,
+    Readings,
+    Report,
+    Sensor,
+    merge_sensors,
+    sensor_frame,
+    sensor_id,
+)
 from smnb.loaders.insitu.stm import StmHeader, count_lines, parse_header, parse_stm
+from smnb.loaders.insitu.uscrn import PARSED_NAMES, find_parsed_sensors, find_text_sensors, is_text
 
 _VERSION = 1
 _HEAD_BYTES = 4096
@@ -90,18 +102,8 @@ def _overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
 def static_variables(found: dict[str, Any], depth_from: float, depth_to: float) -> dict[str, Any]:
     """Static variables for a sensor's depth: of each quantity the layer that overlaps it best, the first of equals.
 
-    Parameters
-    ----------
-    found : dict
-        Classes by column, and layers ``[depth_from, depth_to, value]`` by column.
-    depth_from, depth_to : float
-        The sensor's depth, m.
-
-    Returns
-    -------
-    dict
-        Classes as they are; fractions of mass (the files have percent) and saturation in m3 m-3. A quantity that no
-        layer has at this depth is absent.
+    `found` holds classes by column, which are returned as they are, and layers ``[depth_from, depth_to, value]`` by column:
+    fractions of mass and saturation in m3 m-3. A quantity that no layer has at this depth (m) is absent.
 
     Examples
     --------
@@ -120,63 +122,43 @@ def static_variables(found: dict[str, Any], depth_from: float, depth_to: float) 
     return chosen
 
 
-def _station_files(names: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """Static files by folder, as pairs of the data files' prefix and the name, longest prefix first."""
-    found: dict[str, list[tuple[str, str]]] = {}
+def _read_index(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Records of a kept index by member; none of another version's, or one that something else overwrote: it is a cache."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else {}
+        return content["files"] if content.get("version") == _VERSION else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _records(
+    archive: Archive, names: Sequence[str], folder: str | os.PathLike[str] | None
+) -> dict[str, dict[str, Any]]:
+    """What each member says, or why it is damaged; kept as JSON in a folder, each for the member's key only."""
+    path = None
+    if folder is not None:
+        digest = hashlib.sha256(str(archive.path.resolve()).encode()).hexdigest()[:12]
+        path = Path(folder) / f"{archive.path.stem}-{digest}.ismn_index.json"
+    kept, records, n_new = _read_index(path), {}, 0
+
+    def save() -> None:
+        if path is not None:
+            write_text(path, json.dumps({"version": _VERSION, "files": {**kept, **records}}))
+
     for name in names:
-        path = PurePosixPath(name)
-        if path.name.endswith(_STATIC):
-            found.setdefault(str(path.parent), []).append((path.name.removesuffix(_STATIC), name))
-    return {folder: sorted(pairs, key=lambda pair: -len(pair[0])) for folder, pairs in found.items()}
-
-
-class _Cache:
-    """Records by member, kept as JSON; a record holds for the member's key only."""
-
-    def __init__(self, archive: Archive, folder: str | os.PathLike[str] | None) -> None:
-        self._path: Path | None = None
-        self._records: dict[str, dict[str, Any]] = {}
-        self._new = 0
-        if folder is not None:
-            place = str(archive.path.resolve())
-            digest = hashlib.sha256(place.encode()).hexdigest()[:12]
-            self._path = Path(folder) / f"{archive.path.stem}-{digest}.ismn_index.json"
-            if self._path.is_file():
-                self._load(self._path)
-
-    def _load(self, path: Path) -> None:
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            # an index of another version, or one that something else overwrote, is built again: it is only a cache
-            self._records = content["files"] if content["version"] == _VERSION else {}
-        except (ValueError, KeyError, TypeError):
-            self._records = {}
-
-    def get(self, name: str, key: str) -> dict[str, Any] | None:
-        record = self._records.get(name)
-        return record if record is not None and record["key"] == key else None
-
-    def put(self, name: str, record: dict[str, Any]) -> None:
-        self._records[name] = record
-        self._new += 1
-        if self._new % _FLUSH_EVERY == 0:
-            self.save()
-
-    def finish(self, names: set[str]) -> None:
-        """Forget members that are gone, and save unless nothing changed."""
-        gone = set(self._records) - names
-        for name in gone:
-            del self._records[name]
-        if gone or self._new:
-            self.save()
-
-    def save(self) -> None:
-        if self._path is not None:
-            write_text(self._path, json.dumps({"version": _VERSION, "files": self._records}))
+        record = kept.pop(name, None)
+        if record is None or record["key"] != archive.keys[name]:
+            record, n_new = _record(archive, name), n_new + 1
+        records[name] = record
+        if n_new and n_new % _FLUSH_EVERY == 0:
+            save()
+    if n_new or kept:  # what is still there is of members that are gone
+        kept.clear()
+        save()
+    return records
 
 
 def _record(archive: Archive, name: str) -> dict[str, Any]:
-    """What one member says, or why it is damaged."""
     record: dict[str, Any] = {"key": archive.keys[name]}
     try:
         if name.endswith(_STATIC):
@@ -188,37 +170,24 @@ def _record(archive: Archive, name: str) -> dict[str, Any]:
     return record
 
 
-def _part(archive: Archive, name: str, header: StmHeader) -> Part:
-    def count() -> int:
-        return count_lines(archive.read(name))
-
-    return Part(name, lambda: parse_stm(name, archive.read(name), header), count)
+def _read(archive: Archive, name: str, header: StmHeader) -> Readings:
+    return parse_stm(name, archive.read(name), header)
 
 
-def find_sensors(
-    archive: Archive, cache_dir: str | os.PathLike[str] | None = None
-) -> tuple[list[Sensor], dict[str, list[Any]]]:
-    """Return the sensors of an open archive and its problems.
+def _count(archive: Archive, name: str) -> int:
+    return count_lines(archive.read(name))
 
-    Parameters
-    ----------
-    archive : Archive
-        It must stay open while readings are read.
-    cache_dir : path-like, optional
-        Folder of kept indices.
 
-    Returns
-    -------
-    tuple of list of Sensor and dict
-        Sensors in order of their id; and lists of ``damaged_files`` and ``refused_files`` (file and reason),
-        ``stations_with_other_coordinates``, ``networks_without_sensors`` and ``formats`` (format of each file).
+def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[str] | None = None) -> list[Sensor]:
+    """Return the sensors of an archive, one a file (`merge_sensors` joins them); its problems are written into `report`.
+
+    The archive must stay open while readings are read; `cache_dir` is the folder of kept indices.
 
     Raises
     ------
     FormatError
-        If no data file of ISMN is in the archive, or none is readable, or a sensor is in two places.
+        If no data file of ISMN is in the archive, or none is readable.
     """
-    cache = _Cache(archive, cache_dir)
     wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
     if not any(name.lower().endswith(".stm") for name in wanted):
         raise FormatError(
@@ -227,21 +196,28 @@ def find_sensors(
             got=sorted(archive.keys)[:5] or "nothing",
             next_step="Give the archive that ISMN sent, or the folder that holds the networks",
         )
-    records: dict[str, dict[str, Any]] = {}
-    for name in wanted:
-        known = cache.get(name, archive.keys[name])
-        if known is None:
-            known = _record(archive, name)
-            cache.put(name, known)
-        records[name] = known
-    cache.finish(set(wanted))
+    records = _records(archive, wanted, cache_dir)
     damaged = [{"file": name, "reason": one["problem"]} for name, one in records.items() if "problem" in one]
-    stations = _station_files(wanted)
+    # static files by folder, with the prefix of the data files' names that they are of
+    stations: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for name, record in records.items():
+        if "static" in record:
+            folder, _, last = name.rpartition("/")
+            stations.setdefault(folder, []).append((last.removesuffix(_STATIC), record["static"]))
     sensors = []
     for name, record in records.items():
         if "header" in record:
             header = StmHeader(**record["header"])
-            sensors.append(Sensor(_row(name, header, stations, records), [_part(archive, name, header)]))
+            row = {**SENSOR_COLUMNS, **record["header"], "file": name}
+            folder, _, last = name.rpartition("/")
+            static = [one for one in stations.get(folder, []) if last.startswith(one[0])]
+            if static:  # that with the longest prefix
+                found = max(static, key=lambda one: len(one[0]))[1]
+                row.update(static_variables(found, header.depth_from, header.depth_to))
+            row["sensor_id"] = sensor_id(row)
+            # bound here, since the loop goes on
+            part = Part(name, partial(_read, archive, name, header), partial(_count, archive, name))
+            sensors.append(Sensor(row, [part]))
     if not sensors:
         raise FormatError(
             "ISMN archive",
@@ -249,34 +225,43 @@ def find_sensors(
             got=damaged[:3],
             next_step="Download the archive again",
         )
-    merged, moved = merge_sensors(sensors)
-    return merged, {
-        "damaged_files": damaged,
-        "refused_files": archive.refused,
-        "stations_with_other_coordinates": moved,
-        "networks_without_sensors": _empty_networks(archive, {n for n, one in records.items() if "header" in one}),
-        "formats": [sensor.row["format"] for sensor in sensors],
-    }
+    # top folders with files but no readable data file; files beside them are documents, not networks
+    folders = archive.folders | {name.split("/")[0] for name in archive.keys if "/" in name}
+    report.empty_networks += sorted(folders - {sensor.row["file"].split("/")[0] for sensor in sensors})
+    report.damaged += damaged
+    report.refused += archive.refused
+    report.formats.update(sensor.row["format"] for sensor in sensors)
+    return sensors
 
 
-def _row(
-    name: str, header: StmHeader, stations: dict[str, list[tuple[str, str]]], records: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
-    path = PurePosixPath(name)
-    row = {**SENSOR_COLUMNS, **asdict(header), "file": name}
-    for prefix, static in stations.get(str(path.parent), []):
-        if path.name.startswith(prefix) and "static" in records[static]:
-            row.update(static_variables(records[static]["static"], header.depth_from, header.depth_to))
-            break
-    row["sensor_id"] = sensor_id(row)
-    return row
-
-
-def _empty_networks(archive: Archive, readable: set[str]) -> list[str]:
-    """Top folders with files but no readable data file; files beside them are documents, not networks."""
-    folders = {name.split("/")[0] for name in archive.keys if "/" in name}
-    folders |= archive.folders
-    return sorted(folders - {name.split("/")[0] for name in readable})
+def collect_sensors(
+    stack: contextlib.ExitStack, paths: list[Path], cache_dir: str | os.PathLike[str] | None, report: Report
+) -> list[Sensor]:
+    """Sensors of archives (zip or folder), loose ISMN files, USCRN texts and tables; archives stay open on `stack`."""
+    loose = [path.resolve() for path in paths if path.suffix.lower() in (".stm", ".csv") and path.is_file()]
+    archives: list[tuple[Path, list[Path] | None]] = []
+    texts: list[Path] = []
+    sensors: list[Sensor] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(one for one in path.rglob("*.txt") if is_text(one.name))
+            texts.extend(inside)
+            if not inside or next(path.rglob("*.[sS][tT][mM]"), None) is not None:
+                archives.append((path, None))
+        elif path.name.endswith(PARSED_NAMES):
+            sensors.extend(find_parsed_sensors(path))
+            report.formats["uscrn_table"] += 1
+        elif path.suffix.lower() == ".txt":
+            texts.append(path)
+        elif path.resolve() not in loose:
+            archives.append((path, None))
+    if loose:
+        archives.append((Path(os.path.commonpath([path.parent for path in loose])), loose))
+    for path, files in archives:
+        sensors.extend(find_sensors(stack.enter_context(Archive(path, files)), report, cache_dir))
+    sensors.extend(find_text_sensors(texts, report))
+    merged, report.moved_stations = merge_sensors(sensors)
+    return merged
 
 
 def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -297,17 +282,20 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
         ``climate_KG`` (Köppen-Geiger 2007; ``climate_KG_2017``, ``climate_insitu``), ``lc_2000``, ``lc_2005``,
         ``lc_2010`` (ESA CCI codes), ``lc_insitu``, ``sand_fraction``, ``silt_fraction``, ``clay_fraction``,
         ``organic_carbon`` (fractions of mass), ``saturation`` (m3 m-3), ``format`` and ``file`` (several are joined
-        by ``|``). ``attrs["problems"]`` lists what `find_sensors` says.
+        by ``|``). ``attrs["problems"]`` has ``damaged_files`` and ``refused_files`` (file and reason),
+        ``stations_with_other_coordinates`` and ``networks_without_sensors``.
 
     Raises
     ------
     CatalogError
         If there is nothing at `path`.
     FormatError
-        If it is no archive of ISMN, or nothing in it is readable.
+        If it is no archive of ISMN, or nothing in it is readable, or a sensor is in two places.
     """
+    report = Report()
     with Archive(path) as archive:
-        sensors, problems = find_sensors(archive, cache_dir)
-    frame = sensor_frame(sensors)
-    frame.attrs["problems"] = problems
+        sensors, report.moved_stations = merge_sensors(find_sensors(archive, report, cache_dir))
+    frame, said = sensor_frame(sensors), report.as_dict()
+    names = ("damaged_files", "refused_files", "stations_with_other_coordinates", "networks_without_sensors")
+    frame.attrs["problems"] = {name: said[name] for name in names}
     return frame

@@ -13,43 +13,28 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from smnb.contract import FormatError, plain
 from smnb.grids import great_circle_km
 from smnb.loaders.insitu.policies import FlagPolicy, depth_inside
-from smnb.loaders.insitu.stm import Series
 
 #: Columns of the sensor table and what they hold where a source says nothing.
 SENSOR_COLUMNS: dict[str, Any] = {
-    "sensor_id": "",
-    "network": "",
-    "station": "",
-    "lat": np.nan,
-    "lon": np.nan,
-    "elevation": np.nan,
-    "depth_from": np.nan,
-    "depth_to": np.nan,
+    **dict.fromkeys(("sensor_id", "network", "station"), ""),
+    **dict.fromkeys(("lat", "lon", "elevation", "depth_from", "depth_to"), np.nan),
     "instrument": "",
     "variable": "soil_moisture",
-    "climate_KG": None,
-    "climate_KG_2017": None,
-    "climate_insitu": None,
-    "lc_2000": None,
-    "lc_2005": None,
-    "lc_2010": None,
-    "lc_insitu": None,
-    "sand_fraction": np.nan,
-    "silt_fraction": np.nan,
-    "clay_fraction": np.nan,
-    "organic_carbon": np.nan,
-    "saturation": np.nan,
-    "format": "",
-    "file": "",
+    **dict.fromkeys(("climate_KG", "climate_KG_2017", "climate_insitu", "lc_2000", "lc_2005", "lc_2010", "lc_insitu")),
+    **dict.fromkeys(("sand_fraction", "silt_fraction", "clay_fraction", "organic_carbon", "saturation"), np.nan),
+    **dict.fromkeys(("format", "file"), ""),
 }
+#: What becomes of readings; all but the last sum to "read".
+_FATES = "read kept fill above_one duplicate_same duplicate_conflicting outside_period flag out_of_order"
 _FILL = -9998.0
 #: Threads that read and parse ahead of the writer; decompression and array arithmetic run outside Python's lock.
 _READERS = 2
@@ -62,11 +47,56 @@ class UnitsError(FormatError):
 
 
 @dataclass
-class Part:
-    """One file of a sensor."""
+class Readings:
+    """Readings of a sensor, at first as a file has them, in its order.
+
+    Parameters
+    ----------
+    time : ndarray of datetime64[ns]
+        UTC.
+    value : ndarray of float32
+        Native units; NaN where the file says NaN, -9999 where it says so.
+    flag, provider_flag : ndarray of int32
+        Codes into `flags` and `provider_flags`.
+    flags, provider_flags : list of str
+        The different texts.
+    """
+
+    time: NDArray[np.datetime64]
+    value: NDArray[np.float32]
+    flag: NDArray[np.int32]
+    provider_flag: NDArray[np.int32]
+    flags: list[str]
+    provider_flags: list[str]
+
+    def take(self, rows: NDArray[np.intp] | slice) -> Readings:
+        """Some of them, by place."""
+        columns = (one[rows] for one in (self.time, self.value, self.flag, self.provider_flag))
+        return Readings(*columns, self.flags, self.provider_flags)
+
+    @classmethod
+    def join(cls, parts: Sequence[Readings]) -> Readings:
+        """Those of several files, one behind the other."""
+        if len(parts) == 1:
+            return parts[0]
+        flags, flag = _recode([(part.flags, part.flag) for part in parts])
+        providers, provider = _recode([(part.provider_flags, part.provider_flag) for part in parts])
+        time, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "value"))
+        return cls(time, value, flag, provider, flags, providers)
+
+
+def _recode(parts: Sequence[tuple[list[str], NDArray]]) -> tuple[list[str], NDArray[np.int32]]:
+    """Codes of several lists of texts as codes of one."""
+    texts = list(dict.fromkeys(text for known, _ in parts for text in known))
+    place = {text: k for k, text in enumerate(texts)}
+    return texts, np.concatenate([np.array([place[text] for text in known], np.int32)[codes] for known, codes in parts])
+
+
+class Part(NamedTuple):
+    """One file of a sensor: its name, what reads it, and what only counts its lines."""
 
     file: str
-    read: Callable[[], Series]
+    read: Callable[[], Readings]
     count: Callable[[], int]
 
 
@@ -98,11 +128,8 @@ def _distance_km(a: dict[str, Any], b: dict[str, Any]) -> float:
 def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[str, Any]]]:
     """Join files of one sensor, and list stations whose files give other coordinates.
 
-    Returns
-    -------
-    tuple of list of Sensor and list of dict
-        Sensors in order of their id; and for each station whose places are more than 100 m apart ``network``,
-        ``station``, ``km`` (the largest distance to its first sensor) and ``sensors``.
+    The list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
+    distance to its first sensor) and ``sensors``. Sensors come in order of their id.
 
     Raises
     ------
@@ -173,22 +200,9 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists."""
-        names = (
-            "read",
-            "kept",
-            "fill",
-            "above_one",
-            "duplicate_same",
-            "duplicate_conflicting",
-            "outside_period",
-            "flag",
-        )
         return {
             **self.settings,
-            "readings": {
-                **{name: self.readings[name] for name in names},
-                "out_of_order": self.readings["out_of_order"],
-            },
+            "readings": {name: self.readings[name] for name in _FATES.split()},
             "removed_by_flag": dict(sorted(self.by_flag.items())),
             "removed_by_flag_string": dict(sorted(self.by_flag_string.items())),
             "removed_by_flag_of_network": {k: dict(sorted(v.items())) for k, v in sorted(self.by_network.items())},
@@ -203,73 +217,24 @@ class Report:
         }
 
 
-def _join(parts: list[Series]) -> Series:
-    if len(parts) == 1:
-        return parts[0]
-    flags, providers = {}, {}
-    for part in parts:
-        for text in part.flags:
-            flags.setdefault(text, len(flags))
-        for text in part.provider_flags:
-            providers.setdefault(text, len(providers))
-    return Series(
-        np.concatenate([part.time for part in parts]),
-        np.concatenate([part.value for part in parts]),
-        np.concatenate([np.array([flags[t] for t in p.flags], np.int32)[p.flag] for p in parts]),
-        np.concatenate([np.array([providers[t] for t in p.provider_flags], np.int32)[p.provider_flag] for p in parts]),
-        list(flags),
-        list(providers),
-    )
-
-
-def _take(series: Series, rows: np.ndarray) -> Series:
-    return Series(
-        series.time[rows],
-        series.value[rows],
-        series.flag[rows],
-        series.provider_flag[rows],
-        series.flags,
-        series.provider_flags,
-    )
-
-
 def clean(
-    series: Series,
+    series: Readings,
     policy: FlagPolicy,
     report: Report,
     *,
     who: str,
-    network: str = "",
-    volumetric: bool = True,
-    start: np.datetime64 | None = None,
-    end: np.datetime64 | None = None,
-) -> Series:
+    network: str,
+    volumetric: bool,
+    start: np.datetime64 | None,
+    end: np.datetime64 | None,
+) -> Readings:
     """Drop fills, sort by time, collapse duplicate times, apply period and flag policy; count each in `report`.
 
     The order matters for the counts: a reading is counted under the first of these that removes it. Of duplicate times
     the first in the file stays, whether the values agree (``duplicate_same``) or not (``duplicate_conflicting``).
 
-    Parameters
-    ----------
-    series : Series
-        As read.
-    policy : FlagPolicy
-        Flags to keep.
-    report : Report
-        Where to count; changed in place.
-    who : str
-        The file, for messages.
-    network : str
-        For the counts by network.
-    volumetric : bool
-        Whether values must be volumetric soil moisture: above 1 m3 m-3 they are dropped and counted.
-    start, end : datetime64, optional
-        Period, both inclusive.
-
-    Returns
-    -------
-    Series
-        Times unique and increasing.
+    Values that must be volumetric soil moisture (`volumetric`) are dropped and counted above 1 m3 m-3. `network` is for the
+    counts by network, `who` for messages; `start` and `end` are inclusive. Times come out unique and increasing.
 
     Raises
     ------
@@ -294,25 +259,21 @@ def clean(
             report.readings["above_one"] += int(high.sum())
             good &= ~(series.value > 1.0)
     if not good.all():
-        series = _take(series, np.flatnonzero(good))
-    step = np.diff(series.time) if series.time.size else np.zeros(0, "timedelta64[ns]")
-    if step.size and (step <= np.timedelta64(0)).any():
+        series = series.take(np.flatnonzero(good))
+    if (np.diff(series.time) <= np.timedelta64(0)).any():
         latest = np.maximum.accumulate(series.time.astype(np.int64))
         report.readings["out_of_order"] += int((series.time.astype(np.int64)[1:] < latest[:-1]).sum())
-        series = _take(series, np.argsort(series.time, kind="stable"))
+        series = series.take(np.argsort(series.time, kind="stable"))
         fresh = np.concatenate([[True], np.diff(series.time) > np.timedelta64(0)])
         kept_value = series.value[np.maximum.accumulate(np.where(fresh, np.arange(fresh.size), 0))]
         report.readings["duplicate_same"] += int((~fresh & (series.value == kept_value)).sum())
         report.readings["duplicate_conflicting"] += int((~fresh & (series.value != kept_value)).sum())
-        series = _take(series, np.flatnonzero(fresh))
+        series = series.take(np.flatnonzero(fresh))
     if start is not None or end is not None:
-        inside = np.ones(series.time.size, dtype=bool)
-        if start is not None:
-            inside &= series.time >= start
-        if end is not None:
-            inside &= series.time <= end
-        report.readings["outside_period"] += int((~inside).sum())
-        series = _take(series, np.flatnonzero(inside))
+        low = 0 if start is None else np.searchsorted(series.time, start)
+        high = series.time.size if end is None else np.searchsorted(series.time, end, "right")
+        report.readings["outside_period"] += int(series.time.size - (high - low))
+        series = series.take(slice(low, high))
     keep = np.array([policy.keeps(flag) for flag in series.flags], dtype=bool)
     if not keep.all():
         counts = np.bincount(series.flag, minlength=len(series.flags))
@@ -323,7 +284,7 @@ def clean(
                 for one in policy.culprits(flag):
                     report.by_flag[one] += count
                     report.by_network.setdefault(network, Counter())[one] += count
-        series = _take(series, np.flatnonzero(keep[series.flag]))
+        series = series.take(np.flatnonzero(keep[series.flag]))
     report.readings["kept"] += series.time.size
     return series
 
@@ -364,7 +325,7 @@ def stream(
     start: np.datetime64 | None = None,
     end: np.datetime64 | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[Sensor, Series]]:
+) -> Iterator[tuple[Sensor, Readings]]:
     """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
 
     A damaged file is named in ``report.damaged`` and skipped. Sensors that have nothing left are named in
@@ -379,7 +340,7 @@ def stream(
     def inside(sensor: Sensor) -> bool:
         return depth_inside(sensor.row["depth_from"], sensor.row["depth_to"], depth)
 
-    def task(part: Part, sensor: Sensor) -> Series | int:
+    def task(part: Part, sensor: Sensor) -> Readings | int:
         return part.read() if inside(sensor) else part.count()
 
     for number, (sensor, results, damaged) in enumerate(_read_ahead(chosen, task), 1):
@@ -394,7 +355,7 @@ def stream(
         series = None
         if results:
             series = clean(
-                _join(results),
+                Readings.join(results),
                 policy,
                 report,
                 who=row["file"],

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, plain
+from smnb.loaders.insitu.sensors import Readings
 
 #: ISMN's variable codes in file names.
 VARIABLE_NAMES = {
@@ -91,30 +92,6 @@ class StmHeader:
     variable: str
 
 
-@dataclass
-class Series:
-    """Readings as a file has them, in its order: nothing is removed yet.
-
-    Parameters
-    ----------
-    time : ndarray of datetime64[ns]
-        UTC.
-    value : ndarray of float32
-        Native units; NaN where the file says NaN, -9999 where it says so.
-    flag, provider_flag : ndarray of int32
-        Codes into `flags` and `provider_flags`.
-    flags, provider_flags : list of str
-        The different texts.
-    """
-
-    time: NDArray[np.datetime64]
-    value: NDArray[np.float32]
-    flag: NDArray[np.int32]
-    provider_flag: NDArray[np.int32]
-    flags: list[str]
-    provider_flags: list[str]
-
-
 def _unix_lines(data: bytes) -> bytes:
     """ISMN has shipped LF, CRLF, CR and LF CR; blank lines are skipped later."""
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
@@ -126,32 +103,19 @@ def count_lines(data: bytes) -> int:
     return len(re.findall(rb"^\s*\d{4}/", data, re.MULTILINE))
 
 
-def _split_name(name: str) -> dict[str, str]:
-    match = _FILE_NAME.fullmatch(PurePosixPath(name).name)
-    if match is None:
-        raise FormatError(
-            name,
-            "the name is not of ISMN's form, which alone says the variable",
-            expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm",
-        )
-    return match.groupdict()
+def _place_of(line: str) -> re.Match[str] | None:
+    """Network, station and place of a line of the CEOP format, after its one or two times."""
+    time = _TIME.match(line)
+    second = _TIME.match(line, time.end())
+    return _CEOP_PLACE.match(line, second.end() if second else time.end())
 
 
 def parse_header(name: str, head: bytes) -> StmHeader:
     """Tell the format of a file and the metadata of its sensor.
 
-    Parameters
-    ----------
-    name : str
-        The member's path; the variable, and in the CEOP format the instrument, are only there.
-    head : bytes
-        The file's beginning, at least its first line.
-
-    Returns
-    -------
-    StmHeader
-        Network and station are those inside the file, whose names keep characters that file names lose. Depths are
-        the file name's, which has six decimals, once they agree with the rounded ones inside.
+    `name` is the member's path, since the variable, and in the CEOP format the instrument, are only there; `head` is the
+    file's beginning, at least its first line. Network and station are those inside the file, whose names keep characters
+    that file names lose. Depths are the file name's, which has six decimals, once they agree with the rounded ones inside.
 
     Raises
     ------
@@ -159,17 +123,21 @@ def parse_header(name: str, head: bytes) -> StmHeader:
         If the name is of another form, the file is empty, its first line holds no numbers where the coordinates
         should be, they are out of range, or the depths in name and header contradict each other.
     """
-    named = _split_name(name)
+    named = _FILE_NAME.fullmatch(PurePosixPath(name).name)
+    if named is None:
+        raise FormatError(
+            name,
+            "the name is not of ISMN's form, which alone says the variable",
+            expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm",
+        )
     first = next((line for line in _unix_lines(head).split(b"\n") if line.strip()), b"").decode("utf-8", "replace")
     if not first:
         raise FormatError(name, "the file is empty")
-    time = _TIME.match(first)
-    if time is None:
+    if _TIME.match(first) is None:
         _refuse_zone(name, 1, first)
         layout, match = "header_values", _HEADER.fullmatch(first)
     else:
-        second = _TIME.match(first, time.end())
-        layout, match = "ceop_sep", _CEOP_PLACE.match(first, second.end() if second else time.end())
+        layout, match = "ceop_sep", _place_of(first)
     if match is None:
         raise FormatError(
             name,
@@ -191,18 +159,8 @@ def parse_header(name: str, head: bytes) -> StmHeader:
         )
     inside = (match.group(9) or "") if layout == "header_values" else ""
     code = named["variable"].lower()
-    return StmHeader(
-        layout,
-        match.group(2),
-        match.group(3),
-        lat,
-        lon,
-        elevation,
-        depth_from,
-        depth_to,
-        inside or named["instrument"],
-        VARIABLE_NAMES.get(code, code),
-    )
+    place = (match[2], match[3], lat, lon, elevation, depth_from, depth_to)
+    return StmHeader(layout, *place, inside or named["instrument"], VARIABLE_NAMES.get(code, code))
 
 
 def _refuse_zone(name: str, number: int, line: str) -> None:
@@ -254,39 +212,32 @@ def _split_tail(raw: bytes) -> tuple[float, str, str]:
     return value, flag, parts[2].strip() if len(parts) > 2 else ""
 
 
-class _Codes(dict[str, int]):
-    """Numbers of texts, in order of their first use."""
-
-    def __missing__(self, text: str) -> int:
-        self[text] = len(self)
-        return self[text]
-
-
 class _Tails:
     """The texts after the times of one file, each parsed once; a code is the place in a list."""
 
     def __init__(self, name: str, place: str | None) -> None:
-        self._name, self._place = name, (place or "").encode()
+        self.name, self.ceop, self._place = name, bool(place), (place or "").encode()
         self._values: list[float] = []
         self._flag: list[int] = []
         self._provider: list[int] = []
-        self._flags, self._providers = _Codes(), _Codes()
+        self._flags: dict[str, int] = {}
+        self._providers: dict[str, int] = {}
 
     def add(self, raws: Sequence[bytes], numbers: Sequence[int]) -> int:
         """Parse some texts, of which `numbers` are lines that have them; return the code of the first of them."""
         first = len(self._values)
-        tails = (
-            [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)]
-            if (self._place)
-            else raws
-        )
+        tails = raws
+        if self.ceop:
+            tails = [self._after_place(raw, number) for raw, number in zip(raws, numbers, strict=True)]
         try:
             values, flags, providers = zip(*map(_split_tail, tails), strict=True)
-        except (IndexError, ValueError) as error:
-            self._raise_first_bad(tails, numbers, error)
+        except (IndexError, ValueError):
+            for tail, number in sorted(zip(tails, numbers, strict=True), key=lambda pair: pair[1]):
+                self._check(tail, number)
+            raise
         self._values.extend(values)
-        self._flag.extend(map(self._flags.__getitem__, flags))
-        self._provider.extend(map(self._providers.__getitem__, providers))
+        self._flag.extend(self._flags.setdefault(text, len(self._flags)) for text in flags)
+        self._provider.extend(self._providers.setdefault(text, len(self._providers)) for text in providers)
         return first
 
     def _after_place(self, raw: bytes, number: int) -> bytes:
@@ -296,41 +247,34 @@ class _Tails:
         match = _CEOP_PLACE.match(text)
         if match is None or match.group().split() != place:
             raise FormatError(
-                self._name,
+                self.name,
                 f"line {number}: no station and place, or others than in the first line",
                 got=text.strip()[:100],
                 expected=" ".join(place),
             )
         return text[match.end() :].encode()
 
-    def _raise_first_bad(self, tails: Sequence[bytes], numbers: Sequence[int], error: Exception) -> NoReturn:
-        for tail, number in sorted(zip(tails, numbers, strict=True), key=lambda pair: pair[1]):
-            try:
-                _split_tail(tail)
-            except (IndexError, ValueError):
-                raise FormatError(
-                    self._name,
-                    f"line {number}: no value and flag after the time; the file is damaged or cut short",
-                    got=tail.decode("utf-8", "replace").strip()[:60],
-                    expected=plain("value, ISMN flag, provider flag"),
-                    next_step="Download the archive again",
-                ) from error
-        raise error
+    def _check(self, tail: bytes, number: int) -> None:
+        try:
+            _split_tail(tail)
+        except (IndexError, ValueError) as error:
+            raise FormatError(
+                self.name,
+                f"line {number}: no value and flag after the time; the file is damaged or cut short",
+                got=tail.decode("utf-8", "replace").strip()[:60],
+                expected=plain("value, ISMN flag, provider flag"),
+                next_step="Download the archive again",
+            ) from error
 
-    def series(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Series:
-        return Series(
-            time,
-            np.array(self._values, dtype=np.float32)[codes],
-            np.array(self._flag, dtype=np.int32)[codes],
-            np.array(self._provider, dtype=np.int32)[codes],
-            list(self._flags),
-            list(self._providers),
-        )
+    def readings(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Readings:
+        value, flag = np.array(self._values, dtype=np.float32)[codes], np.array(self._flag, dtype=np.int32)[codes]
+        provider = np.array(self._provider, dtype=np.int32)[codes]
+        return Readings(time, value, flag, provider, list(self._flags), list(self._providers))
 
 
-def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: bool) -> tuple[np.datetime64, int]:
+def _exact_line(line: bytes, number: int, tails: _Tails) -> tuple[np.datetime64, int]:
     """One line of unusual layout."""
-    text = line.decode("utf-8", "replace")
+    name, text = tails.name, line.decode("utf-8", "replace")
     match = _TIME.match(text)
     if match is None:
         _refuse_zone(name, number, text)
@@ -341,33 +285,28 @@ def _exact_line(name: str, line: bytes, number: int, tails: _Tails, *, ceop: boo
             expected=plain("yyyy/mm/dd HH:MM, UTC"),
             next_step="Download the archive again",
         )
-    year, month, day, hour, minute = match.groups()
-    usual = f"{year}/{month.zfill(2)}/{day.zfill(2)} {hour.zfill(2)}:{minute}".encode()
-    words = np.frombuffer(usual, "<u8")
+    words = np.frombuffer("{}/{:0>2}/{:0>2} {:0>2}:{}".format(*match.groups()).encode(), "<u8")
     time, valid = _times(words[:1], words[1:])
     if not valid[0]:
         raise FormatError(name, f"line {number}: no such time", got=match.group().strip())
-    second = _TIME.match(text, match.end()) if ceop else None
+    second = _TIME.match(text, match.end()) if tails.ceop else None
     _refuse_zone(name, number, text)
     return time[0], tails.add([text[second.end() if second else match.end() :].encode()], [number])
 
 
 def _chunk(
-    name: str,
     buffer: NDArray[np.uint8],
     starts: NDArray[np.int64],
     ends: NDArray[np.int64],
     numbers: NDArray[np.int64],
     tails: _Tails,
-    *,
-    ceop: bool,
 ) -> tuple[NDArray[np.datetime64], NDArray[np.int64]]:
     """Times and tail codes of some lines; `buffer` ends with as many spare bytes as any gather reads past a line."""
-    offset = 34 if ceop else 17
+    offset = 34 if tails.ceop else 17
     words = np.ndarray((buffer.size - 16,), "V16", buffer, strides=(1,))[starts].view("<u8").reshape(-1, 2)
     date, clock = np.ascontiguousarray(words[:, 0]), np.ascontiguousarray(words[:, 1])
     usual = _DATE.matches(date) & _CLOCK.matches(clock) & (buffer[starts + 16] == 32)
-    if ceop:
+    if tails.ceop:
         words = np.ndarray((buffer.size - 16,), "V16", buffer, strides=(1,))[starts + 17].view("<u8").reshape(-1, 2)
         usual &= _DATE.matches(words[:, 0]) & _CLOCK.matches(words[:, 1]) & (buffer[starts + 33] == 32)
     length = ends - starts - offset
@@ -380,11 +319,10 @@ def _chunk(
         if not valid.all():
             bad = np.arange(starts.size)[rows][np.argmin(valid)]
             text = buffer[starts[bad] : starts[bad] + 16].tobytes().decode()
-            raise FormatError(name, f"line {numbers[bad]}: no such time", got=text)
+            raise FormatError(tails.name, f"line {numbers[bad]}: no such time", got=text)
         codes[rows] = _tail_codes(buffer, starts[rows] + offset, length[rows], numbers[rows], tails)
     for row in np.flatnonzero(~usual):
-        line = buffer[starts[row] : ends[row]].tobytes()
-        time[row], codes[row] = _exact_line(name, line, int(numbers[row]), tails, ceop=ceop)
+        time[row], codes[row] = _exact_line(buffer[starts[row] : ends[row]].tobytes(), int(numbers[row]), tails)
     return time, codes
 
 
@@ -417,22 +355,8 @@ def _tail_codes(
     return tails.add(raws, numbers[first].tolist()) + group
 
 
-def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
-    """Parse a whole file.
-
-    Parameters
-    ----------
-    name : str
-        For messages.
-    data : bytes
-        The file.
-    header : StmHeader
-        Of `parse_header`.
-
-    Returns
-    -------
-    Series
-        Every line, in the file's order.
+def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
+    """Parse a whole file of the header that `parse_header` found; every line, in the file's order.
 
     Raises
     ------
@@ -442,15 +366,9 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
     """
     data = _unix_lines(data)
     ceop = header.format == "ceop_sep"
-    place = None
-    if ceop:
-        first = data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")
-        time = _TIME.match(first)
-        second = _TIME.match(first, time.end())
-        place = _CEOP_PLACE.match(first, second.end() if second else time.end()).group().lstrip()
+    place = _place_of(data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")).group().lstrip() if ceop else None
     tails = _Tails(name, place)
-    stop = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(stop == 10)
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
     if data and data[-1:] != b"\n":
         last = data[data.rfind(b"\n") + 1 :]
         # the reader of a finished line cannot tell that its last field was cut, so the field must be there
@@ -474,7 +392,7 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Series:
     times, codes = [np.zeros(0, "datetime64[ns]")], [np.zeros(0, np.int64)]
     for low in range(0, starts.size, _CHUNK_LINES):
         part = slice(low, low + _CHUNK_LINES)
-        time_part, code_part = _chunk(name, buffer, starts[part], ends[part], numbers[part], tails, ceop=ceop)
+        time_part, code_part = _chunk(buffer, starts[part], ends[part], numbers[part], tails)
         times.append(time_part)
         codes.append(code_part)
-    return tails.series(np.concatenate(times), np.concatenate(codes))
+    return tails.readings(np.concatenate(times), np.concatenate(codes))

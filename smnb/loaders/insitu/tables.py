@@ -16,23 +16,15 @@ import pyarrow.parquet as pq
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
 from smnb.files import atomic_path, write_json
-from smnb.loaders import parse_period
-from smnb.loaders.insitu.archive import Archive
-from smnb.loaders.insitu.index import find_sensors
+from smnb.loaders import choose, parse_period
+from smnb.loaders.insitu.index import collect_sensors
 from smnb.loaders.insitu.policies import DEFAULT_DEPTH, check_depth, flag_policy
-from smnb.loaders.insitu.sensors import Report, Sensor, merge_sensors, sensor_frame, stream
-from smnb.loaders.insitu.stm import VARIABLE_NAMES, Series
-from smnb.loaders.insitu.uscrn import find_parsed_sensors, find_text_sensors, is_parsed_table, is_text
+from smnb.loaders.insitu.sensors import Readings, Report, Sensor, sensor_frame, stream
+from smnb.loaders.insitu.stm import VARIABLE_NAMES
 
 _ROWS_A_GROUP = 1 << 19
 _FILES = ("sensors.parquet", "readings.parquet", "ingest_report.json")
 _TEXT = pa.dictionary(pa.int32(), pa.string())
-_UNITS = {
-    "soil_moisture": "m3 m-3",
-    "soil_temperature": "degC",
-    "air_temperature": "degC",
-    "surface_temperature": "degC",
-}
 
 
 @dataclass
@@ -47,7 +39,7 @@ class InSituTables:
         ``sensor_id`` (categorical), ``time`` (UTC, datetime64[ns]), ``soil_moisture`` (float32, m3 m-3), ``flag`` and
         ``provider_flag`` (categorical); sorted by sensor and time, unique.
     report : dict
-        Settings and counts, see `ingest`.
+        Settings and counts, see `write_tables`.
     catalog_id : str
         The catalog's entry.
     synthetic : bool
@@ -87,139 +79,89 @@ class InSituTables:
         return self
 
 
-def _expand(paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str], who: str) -> list[Path]:
-    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    if not listed:
-        raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
-    for path in listed:
-        if not Path(path).exists():
-            raise CatalogError(who, "there is no such file or folder", got=str(path))
-    return [Path(path) for path in listed]
+class _Reading:
+    """One reading of sources: checked options, the report, and the rows of the sensors that have readings."""
 
-
-def _sources(paths: list[Path]) -> tuple[list[Path], dict[Path, list[Path]], list[Path], list[Path]]:
-    """Archives (zip or folder), loose ISMN files by common folder, USCRN texts, and parsed tables."""
-    archives, loose, texts, tables = [], [], [], []
-    for path in paths:
-        if path.is_dir():
-            inside = sorted(one for one in path.rglob("*.txt") if is_text(one.name))
-            texts.extend(inside)
-            if not inside or next(path.rglob("*.[sS][tT][mM]"), None) is not None:
-                archives.append(path)
-        elif path.suffix.lower() in (".stm", ".csv"):
-            loose.append(path)
-        elif is_parsed_table(path.name):
-            tables.append(path)
-        elif path.suffix.lower() == ".txt":
-            texts.append(path)
-        else:
-            archives.append(path)
-    groups = {}
-    if loose:
-        root = Path(os.path.commonpath([path.parent.resolve() for path in loose]))
-        groups[root] = [path.resolve() for path in loose]
-    return archives, groups, texts, tables
-
-
-def _collect(
-    stack: contextlib.ExitStack, paths: list[Path], cache_dir: str | os.PathLike[str] | None, report: Report
-) -> list[Sensor]:
-    """Sensors of all sources; archives stay open on `stack`."""
-    archives, groups, texts, tables = _sources(paths)
-    sensors: list[Sensor] = []
-    for path, files in [*((path, None) for path in archives), *groups.items()]:
-        archive = stack.enter_context(Archive(path, files))
-        found, problems = find_sensors(archive, cache_dir)
-        sensors.extend(found)
-        report.damaged.extend(problems["damaged_files"])
-        report.refused.extend(problems["refused_files"])
-        report.empty_networks.extend(problems["networks_without_sensors"])
-        report.formats.update(problems["formats"])
-    found, damaged = find_text_sensors(texts)
-    sensors.extend(found)
-    report.damaged.extend(damaged)
-    report.formats.update(f"uscrn_{'daily01' if path.name.startswith('CRND') else 'hourly02'}" for path in texts)
-    for path in tables:
-        sensors.extend(find_parsed_sensors(path))
-        report.formats["uscrn_table"] += 1
-    merged, report.moved_stations = merge_sensors(sensors)
-    return merged
-
-
-@dataclass
-class _Options:
-    """Checked options of a read."""
-
-    policy: Any
-    depth: tuple[float, float] | None
-    variable: str
-    start: np.datetime64 | None
-    end: np.datetime64 | None
-
-
-def _check(
-    who: str,
-    flags: str | Sequence[str],
-    depth: Sequence[float] | None,
-    variable: str,
-    start: str | None,
-    end: str | None,
-) -> _Options:
-    if variable not in VARIABLE_NAMES.values():
-        raise ParameterError(who, "there is no such variable", got=variable, expected=sorted(VARIABLE_NAMES.values()))
-    return _Options(flag_policy(flags), check_depth(depth), variable, *parse_period(who, start, end))
-
-
-def _settings(paths: list[Path], options: _Options) -> dict[str, Any]:
-    allowed = options.policy.allowed
-    return {
-        "sources": [path.name for path in paths],
-        "variable": options.variable,
-        "flag_policy": options.policy.name,
-        "flags_kept": None if allowed is None else sorted(",".join(sorted(one)) for one in allowed),
-        "depth": None if options.depth is None else list(options.depth),
-        "period": [None if one is None else str(one) for one in (options.start, options.end)],
-    }
-
-
-class _Rows:
-    """Rows of the sensor table of those sensors that have readings."""
-
-    def __init__(self) -> None:
-        self._sensors: list[Sensor] = []
+    def __init__(
+        self,
+        who: str,
+        paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+        *,
+        flags: str | Sequence[str] = "paper",
+        depth: Sequence[float] | None = DEFAULT_DEPTH,
+        variable: str = "soil_moisture",
+        start: str | None = None,
+        end: str | None = None,
+        catalog_id: str = "",
+        synthetic: bool = False,
+    ) -> None:
+        choose(who, "variable", variable, sorted(VARIABLE_NAMES.values()))
+        self.who, self.variable = who, variable
+        self.policy, self.depth = flag_policy(flags), check_depth(depth)
+        self.start, self.end = parse_period(who, start, end)
+        self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+        if not self.paths:
+            raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
+        for path in self.paths:
+            if not path.exists():
+                raise CatalogError(who, "there is no such file or folder", got=str(path))
+        allowed, self.report = self.policy.allowed, Report()
+        self.report.settings = {
+            "sources": [path.name for path in self.paths],
+            "variable": variable,
+            "flag_policy": self.policy.name,
+            "flags_kept": None if allowed is None else sorted(",".join(sorted(one)) for one in allowed),
+            "depth": None if self.depth is None else list(self.depth),
+            "period": [None if one is None else str(one) for one in (self.start, self.end)],
+            "catalog_id": catalog_id,
+            "synthetic": bool(synthetic),
+        }
+        self._kept: list[Sensor] = []
         self._spans: list[tuple[int, np.datetime64, np.datetime64]] = []
 
-    def add(self, sensor: Sensor, series: Series) -> None:
-        self._sensors.append(sensor)
-        self._spans.append((series.time.size, series.time[0], series.time[-1]))
+    def series(
+        self, cache_dir: str | os.PathLike[str] | None, progress: Callable[[int, int], None] | None = None
+    ) -> Iterator[tuple[Sensor, Readings]]:
+        """Yield each sensor with its readings.
 
-    def frame(self) -> pd.DataFrame:
-        frame = sensor_frame(self._sensors)
-        spans = list(zip(*self._spans, strict=True)) or [(), (), ()]
-        frame["n_readings"] = np.array(spans[0], dtype=np.int64)
-        frame["first_reading"] = np.array(spans[1], dtype="datetime64[ns]")
-        frame["last_reading"] = np.array(spans[2], dtype="datetime64[ns]")
+        Raises
+        ------
+        ContractError
+            At the end, if there was none.
+        """
+        with contextlib.ExitStack() as stack:
+            sensors = collect_sensors(stack, self.paths, cache_dir, self.report)
+            period = {"start": self.start, "end": self.end, "progress": progress}
+            for sensor, series in stream(sensors, self.policy, self.depth, self.variable, self.report, **period):
+                self._kept.append(sensor)
+                self._spans.append((series.time.size, series.time[0], series.time[-1]))
+                yield sensor, series
+        report = self.report
+        if not report.readings["kept"]:
+            counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
+            raise ContractError(
+                self.who,
+                "no reading is left",
+                got={**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)},
+                next_step="Widen the flags (flags='all'), the depth, or the period, and check the variable",
+            )
+
+    def sensors(self) -> pd.DataFrame:
+        """The sensor table of those that have readings."""
+        frame = sensor_frame(self._kept)
+        sizes, first, last = zip(*self._spans, strict=True)
+        frame["n_readings"] = np.array(sizes, dtype=np.int64)
+        frame["first_reading"] = np.array(first, dtype="datetime64[ns]")
+        frame["last_reading"] = np.array(last, dtype="datetime64[ns]")
         return frame
 
 
-def _nothing_left(who: str, report: Report) -> ContractError:
-    counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
-    detail = {**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)}
-    return ContractError(
-        who,
-        "no reading is left",
-        got=detail,
-        next_step="Widen the flags (flags='all'), the depth, or the period, and check the variable",
-    )
-
-
-def _arrow(sensor: Sensor, series: Series, schema: pa.Schema) -> pa.Table:
+def _arrow(sensor: Sensor, series: Readings, schema: pa.Schema) -> pa.Table:
     def text(codes: np.ndarray, values: list[str]) -> pa.Array:
         return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(values, pa.string()))
 
-    size = series.time.size
     columns = [
-        text(np.zeros(size, np.int32), [sensor.sensor_id]),
+        text(np.zeros(series.time.size, np.int32), [sensor.sensor_id]),
         pa.array(series.time, pa.timestamp("ns")),
         pa.array(series.value, pa.float32()),
         text(series.flag, series.flags),
@@ -229,58 +171,44 @@ def _arrow(sensor: Sensor, series: Series, schema: pa.Schema) -> pa.Table:
 
 
 def _schema(variable: str, catalog_id: str, synthetic: bool) -> pa.Schema:
-    about = {"catalog_id": catalog_id, "synthetic": str(int(synthetic)), "time": "UTC", "variable": variable}
-    about["units"] = _UNITS.get(variable, "native")
-    return pa.schema(
-        [
-            ("sensor_id", _TEXT),
-            ("time", pa.timestamp("ns")),
-            (variable, pa.float32()),
-            ("flag", _TEXT),
-            ("provider_flag", _TEXT),
-        ],
-        metadata={f"smnb:{key}": value for key, value in about.items()},
-    )
+    units = "m3 m-3" if variable == "soil_moisture" else "degC" if variable.endswith("temperature") else "native"
+    about = {
+        "catalog_id": catalog_id,
+        "synthetic": str(int(synthetic)),
+        "time": "UTC",
+        "variable": variable,
+        "units": units,
+    }
+    fields = {
+        "sensor_id": _TEXT,
+        "time": pa.timestamp("ns"),
+        variable: pa.float32(),
+        "flag": _TEXT,
+        "provider_flag": _TEXT,
+    }
+    return pa.schema(list(fields.items()), metadata={f"smnb:{key}": value for key, value in about.items()})
 
 
-def ingest(
+def write_tables(
     archive: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    flags: str | Sequence[str] = "paper",
-    depth: Sequence[float] | None = DEFAULT_DEPTH,
-    variable: str = "soil_moisture",
-    start: str | None = None,
-    end: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-    catalog_id: str = "",
-    synthetic: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Read in-situ data of any supported form and write the two tables as Parquet, with a report.
 
     Parameters
     ----------
     archive : path-like or sequence of path-like
-        ISMN zips, folders or .stm files; USCRN texts, a folder of them, or a parsed USCRN table.
+        As `paths` of `open_insitu`.
     out : path-like
         Folder for ``sensors.parquet``, ``readings.parquet`` and ``ingest_report.json``; each appears when it is whole.
-    flags : str or sequence of str
-        Flag policy, see `flag_policy`.
-    depth : (float, float), optional
-        Sensors whose whole depth interval lies inside, m; None for every depth.
-    variable : str
-        What to read.
-    start, end : str, optional
-        Period (ISO, UTC), both inclusive.
-    cache_dir : path-like, optional
-        Folder of kept indices, see `index_archive`.
-    catalog_id : str
-        Kept in the files' metadata.
-    synthetic : bool
-        Whether the data were simulated; kept likewise.
     progress : callable, optional
         Called with the number of sensors done and in all.
+    cache_dir, **options
+        As `open_insitu`; errors too. Nothing is written if no reading is left.
 
     Returns
     -------
@@ -290,51 +218,23 @@ def ingest(
         removals by single flag (a reading counts under each of its flags that is not allowed), by flag string, by
         flag and network, and by depth; sensors by fate; damaged and refused files with their reasons; stations whose
         files give other coordinates; networks without sensors; files of each format.
-
-    Raises
-    ------
-    CatalogError
-        If a path does not exist.
-    FormatError
-        If no file of a source is readable, a sensor is in two places, or values are not volumetric.
-    ContractError
-        If no reading is left; nothing is written then.
-    ParameterError
-        For an unknown flag, variable, depth or period.
     """
-    who = "ingest"
-    options = _check(who, flags, depth, variable, start, end)
-    paths, out = _expand(archive, who), Path(out)
-    report, rows = Report(), _Rows()
-    report.settings = {**_settings(paths, options), "catalog_id": catalog_id, "synthetic": bool(synthetic)}
-    schema = _schema(variable, catalog_id, synthetic)
-    with contextlib.ExitStack() as stack:
-        sensors = _collect(stack, paths, cache_dir, report)
-        temporary = stack.enter_context(atomic_path(out / _FILES[1]))
+    out, reading = Path(out), _Reading("ingest", archive, **options)
+    settings = reading.report.settings
+    schema = _schema(reading.variable, settings["catalog_id"], settings["synthetic"])
+    with atomic_path(out / _FILES[1]) as temporary:
         with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=1) as writer:
             pending: list[pa.Table] = []
-            for sensor, series in stream(
-                sensors,
-                options.policy,
-                options.depth,
-                variable,
-                report,
-                start=options.start,
-                end=options.end,
-                progress=progress,
-            ):
-                rows.add(sensor, series)
+            for sensor, series in reading.series(cache_dir, progress):
                 pending.append(_arrow(sensor, series, schema))
                 if sum(table.num_rows for table in pending) >= _ROWS_A_GROUP:
                     writer.write_table(pa.concat_tables(pending).unify_dictionaries())
                     pending = []
             if pending:
                 writer.write_table(pa.concat_tables(pending).unify_dictionaries())
-        if not report.readings["kept"]:
-            raise _nothing_left(who, report)
         with atomic_path(out / _FILES[0]) as sensors_file:
-            rows.frame().to_parquet(sensors_file, index=False)
-    result = report.as_dict()
+            reading.sensors().to_parquet(sensors_file, index=False)
+    result = reading.report.as_dict()
     write_json(out / _FILES[2], result)
     return result
 
@@ -342,7 +242,7 @@ def ingest(
 def open_insitu(
     paths: Sequence[str | os.PathLike[str]],
     *,
-    catalog_id: str,
+    catalog_id: str = "",
     synthetic: bool = False,
     flags: str | Sequence[str] = "paper",
     depth: Sequence[float] | None = DEFAULT_DEPTH,
@@ -351,53 +251,60 @@ def open_insitu(
     end: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> InSituTables:
-    """Open in-situ data of any supported form into memory (16 bytes a reading); options and errors as `ingest`.
+    """Open in-situ data of any supported form into memory, 16 bytes a reading.
 
     Parameters
     ----------
     paths : sequence of path-like
-        As `ingest`.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+        ISMN zips, folders or .stm files; USCRN texts, a folder of them, or a parsed USCRN table.
+    catalog_id, synthetic, start, end
+        As `smnb.loaders` says.
     flags : str or sequence of str
-        Flag policy.
+        Flag policy, see `flag_policy`.
     depth : (float, float), optional
-        Depth policy, m.
+        Sensors whose whole depth interval lies inside, m; None for every depth.
     variable : str
         What to read.
-    start, end : str, optional
-        Period.
     cache_dir : path-like, optional
-        Folder of kept indices.
+        Folder of kept indices, see `index_archive`.
 
     Returns
     -------
     InSituTables
-        Sensors, readings and report.
+        Sensors, readings and report (see `write_tables`).
+
+    Raises
+    ------
+    CatalogError
+        If a path does not exist.
+    FormatError
+        If no file of a source is readable, a sensor is in two places, or values are not volumetric.
+    ContractError
+        If no reading is left.
+    ParameterError
+        For an unknown flag, variable, depth or period.
     """
     who = "open_insitu"
-    options = _check(who, flags, depth, variable, start, end)
-    listed = _expand(paths, who)
-    report, rows = Report(), _Rows()
-    report.settings = {**_settings(listed, options), "catalog_id": catalog_id, "synthetic": bool(synthetic)}
-    with contextlib.ExitStack() as stack:
-        sensors = _collect(stack, listed, cache_dir, report)
-        readings = _in_memory(
-            stream(sensors, options.policy, options.depth, variable, report, start=options.start, end=options.end),
-            variable,
-            rows,
-        )
-    if not report.readings["kept"]:
-        raise _nothing_left(who, report)
-    return InSituTables(rows.frame(), readings, report.as_dict(), catalog_id, bool(synthetic)).check(who)
+    reading = _Reading(
+        who,
+        paths,
+        flags=flags,
+        depth=depth,
+        variable=variable,
+        start=start,
+        end=end,
+        catalog_id=catalog_id,
+        synthetic=synthetic,
+    )
+    readings = _in_memory(reading.series(cache_dir), variable)
+    return InSituTables(reading.sensors(), readings, reading.report.as_dict(), catalog_id, bool(synthetic)).check(who)
 
 
-def _in_memory(found: Iterator[tuple[Sensor, Series]], variable: str, rows: _Rows) -> pd.DataFrame:
+def _in_memory(found: Iterator[tuple[Sensor, Readings]], variable: str) -> pd.DataFrame:
     flags: dict[str, int] = {}
     providers: dict[str, int] = {}
-    times, values, ids, flag_codes, provider_codes, names = [], [], [], [], [], []
+    columns: dict[str, list[np.ndarray]] = {"sensor_id": [], "time": [], variable: [], "flag": [], "provider_flag": []}
+    names: list[str] = []
 
     def code(codes: np.ndarray, texts: list[str], known: dict[str, int]) -> np.ndarray:
         used = np.bincount(codes, minlength=len(texts)) > 0  # texts of removed readings are no categories
@@ -405,40 +312,20 @@ def _in_memory(found: Iterator[tuple[Sensor, Series]], variable: str, rows: _Row
         return np.array(mapped, dtype=np.int32)[codes]
 
     for sensor, series in found:
-        rows.add(sensor, series)
-        ids.append(np.full(series.time.size, len(names), dtype=np.int32))
+        columns["sensor_id"].append(np.full(series.time.size, len(names), dtype=np.int32))
         names.append(sensor.sensor_id)
-        times.append(series.time)
-        values.append(series.value)
-        flag_codes.append(code(series.flag, series.flags, flags))
-        provider_codes.append(code(series.provider_flag, series.provider_flags, providers))
-
-    def categorical(parts: list[np.ndarray], texts: Sequence[str]) -> pd.Categorical:
-        return pd.Categorical.from_codes(np.concatenate(parts), categories=pd.Index(list(texts), dtype=object))
-
-    if not names:
-        return pd.DataFrame({"sensor_id": [], "time": [], variable: [], "flag": [], "provider_flag": []})
-    frame = pd.DataFrame(
-        {
-            "sensor_id": categorical(ids, names),
-            "time": np.concatenate(times),
-            variable: np.concatenate(values),
-            "flag": categorical(flag_codes, flags),
-            "provider_flag": categorical(provider_codes, providers),
-        }
-    )
-    return frame
-
-
-def read_readings(archive: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], **options: Any) -> pd.DataFrame:
-    """Return the long table of readings alone; everything that `open_insitu` accepts."""
-    return open_insitu(
-        [archive] if isinstance(archive, (str, os.PathLike)) else archive, **{"catalog_id": "", **options}
-    ).readings
+        columns["time"].append(series.time)
+        columns[variable].append(series.value)
+        columns["flag"].append(code(series.flag, series.flags, flags))
+        columns["provider_flag"].append(code(series.provider_flag, series.provider_flags, providers))
+    whole: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
+    for name, texts in (("sensor_id", names), ("flag", flags), ("provider_flag", providers)):
+        whole[name] = pd.Categorical.from_codes(whole[name], categories=pd.Index(list(texts), dtype=object))
+    return pd.DataFrame(whole)
 
 
 def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = None) -> InSituTables:
-    """Read what `ingest` wrote, all of it or some sensors.
+    """Read what `write_tables` wrote, all of it or some sensors.
 
     Parameters
     ----------

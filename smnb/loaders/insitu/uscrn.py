@@ -22,71 +22,29 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import FormatError, plain
-from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Sensor, sensor_id
-from smnb.loaders.insitu.stm import Series
+from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Readings, Report, Sensor, sensor_id
 
 #: Depths of the probes, in cm.
 DEPTHS_CM = (5, 10, 20, 50, 100)
 _SOIL = [f"SOIL_{what}_{depth}" for what in ("MOISTURE", "TEMP") for depth in DEPTHS_CM]
+_HOURLY = (
+    "WBANNO UTC_DATE UTC_TIME LST_DATE LST_TIME CRX_VN LONGITUDE LATITUDE T_CALC T_HR_AVG T_MAX T_MIN P_CALC SOLARAD "
+    "SOLARAD_FLAG SOLARAD_MAX SOLARAD_MAX_FLAG SOLARAD_MIN SOLARAD_MIN_FLAG SUR_TEMP_TYPE SUR_TEMP SUR_TEMP_FLAG "
+    "SUR_TEMP_MAX SUR_TEMP_MAX_FLAG SUR_TEMP_MIN SUR_TEMP_MIN_FLAG RH_HR_AVG RH_HR_AVG_FLAG"
+)
+_DAILY = (
+    "WBANNO LST_DATE CRX_VN LONGITUDE LATITUDE T_DAILY_MAX T_DAILY_MIN T_DAILY_MEAN T_DAILY_AVG P_DAILY_CALC SOLARAD_DAILY "
+    "SUR_TEMP_DAILY_TYPE SUR_TEMP_DAILY_MAX SUR_TEMP_DAILY_MIN SUR_TEMP_DAILY_AVG RH_DAILY_MAX RH_DAILY_MIN RH_DAILY_AVG"
+)
 #: Fields of each product, in order.
 FIELDS: dict[str, list[str]] = {
-    "hourly02": [
-        "WBANNO",
-        "UTC_DATE",
-        "UTC_TIME",
-        "LST_DATE",
-        "LST_TIME",
-        "CRX_VN",
-        "LONGITUDE",
-        "LATITUDE",
-        "T_CALC",
-        "T_HR_AVG",
-        "T_MAX",
-        "T_MIN",
-        "P_CALC",
-        "SOLARAD",
-        "SOLARAD_FLAG",
-        "SOLARAD_MAX",
-        "SOLARAD_MAX_FLAG",
-        "SOLARAD_MIN",
-        "SOLARAD_MIN_FLAG",
-        "SUR_TEMP_TYPE",
-        "SUR_TEMP",
-        "SUR_TEMP_FLAG",
-        "SUR_TEMP_MAX",
-        "SUR_TEMP_MAX_FLAG",
-        "SUR_TEMP_MIN",
-        "SUR_TEMP_MIN_FLAG",
-        "RH_HR_AVG",
-        "RH_HR_AVG_FLAG",
-        *_SOIL,
-    ],
-    "daily01": [
-        "WBANNO",
-        "LST_DATE",
-        "CRX_VN",
-        "LONGITUDE",
-        "LATITUDE",
-        "T_DAILY_MAX",
-        "T_DAILY_MIN",
-        "T_DAILY_MEAN",
-        "T_DAILY_AVG",
-        "P_DAILY_CALC",
-        "SOLARAD_DAILY",
-        "SUR_TEMP_DAILY_TYPE",
-        "SUR_TEMP_DAILY_MAX",
-        "SUR_TEMP_DAILY_MIN",
-        "SUR_TEMP_DAILY_AVG",
-        "RH_DAILY_MAX",
-        "RH_DAILY_MIN",
-        "RH_DAILY_AVG",
-        *(f"{name}_DAILY" for name in _SOIL),
-    ],
+    "hourly02": [*_HOURLY.split(), *_SOIL],
+    "daily01": [*_DAILY.split(), *(f"{name}_DAILY" for name in _SOIL)],
 }
 _NAME = re.compile(r"CRN(?P<product>H02|D01)(?P<version>\d{2})-(?P<year>\d{4})-(?P<station>.+)\.txt")
 _PRODUCTS = {"H02": "hourly02", "D01": "daily01"}
-_VERSIONS = ("03",)
-_PARSED_NAMES = (".parquet", ".parquet.gz")
+#: Endings of the names of parsed tables.
+PARSED_NAMES = (".parquet", ".parquet.gz")
 #: -99.000 marks missing soil moisture and -9999.0 missing temperature.
 _MISSING_MOISTURE, _MISSING_TEMPERATURE = -98.9, -9998.0
 _FLAG_NAMES = ["G", "C01", "C02", "D01", "C01,D01", "C02,D01"]
@@ -97,15 +55,10 @@ def is_text(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def is_parsed_table(name: str) -> bool:
-    """Whether a file's name is of a parsed table."""
-    return name.endswith(_PARSED_NAMES)
-
-
 def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     """Read some fields of a file, as text; returns the product too."""
     match = _NAME.fullmatch(path.name)
-    if match is None or match["version"] not in _VERSIONS:
+    if match is None or match["version"] != "03":
         raise FormatError(
             "USCRN",
             "a file's name is of no known product",
@@ -153,13 +106,13 @@ def _day_centre(days: np.ndarray, lon: float) -> np.ndarray:
     return days + np.timedelta64(12 - round(lon / 15.0), "h")
 
 
-def _series(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> Series:
+def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> Readings:
     missing = ~(moisture > _MISSING_MOISTURE)
     value = np.where(missing, np.nan, moisture).astype(np.float32)
     flag = np.where(moisture < 0.0, 1, np.where(moisture > 0.6, 2, 0)).astype(np.int32)
     flag[(temperature > _MISSING_TEMPERATURE) & (temperature < 0.0)] += 3
     flag[missing] = 0
-    return Series(time, value, flag, np.zeros(flag.size, np.int32), list(_FLAG_NAMES), [""])
+    return Readings(time, value, flag, np.zeros(flag.size, np.int32), list(_FLAG_NAMES), [""])
 
 
 def _row(station: str, product: str, lat: float, lon: float, depth_cm: int, file: str) -> dict[str, Any]:
@@ -187,7 +140,7 @@ def _place(name: str, table: pd.DataFrame) -> tuple[float, float]:
     return float(lat), float(lon)
 
 
-def _read_depth(path: Path, depth_cm: int) -> Series:
+def _read_depth(path: Path, depth_cm: int) -> Readings:
     daily = path.name.startswith("CRND")
     suffix = "_DAILY" if daily else ""
     soil = [f"SOIL_{what}_{depth_cm}{suffix}" for what in ("MOISTURE", "TEMP")]
@@ -204,35 +157,28 @@ def _read_depth(path: Path, depth_cm: int) -> Series:
             raise FormatError(path.name, "UTC_TIME is no time", got=int(clock.max()), expected="HHmm")
         # the end of the hour that a value is the mean of, as ISMN labels the same data
         time = days + (hours * 60 + minutes).astype("timedelta64[m]")
-    return _series(time, _numbers(path.name, table[soil[0]]), _numbers(path.name, table[soil[1]]))
+    return _readings(time, _numbers(path.name, table[soil[0]]), _numbers(path.name, table[soil[1]]))
 
 
-def find_text_sensors(paths: Sequence[Path]) -> tuple[list[Sensor], list[dict[str, str]]]:
-    """Sensors of text files, five a file, and the damaged files with the reason.
+def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
+    """Sensors of text files, five a file, at the place of its last line; damaged files are named in `report`.
 
-    Parameters
-    ----------
-    paths : sequence of Path
-        ``CRNH0203-<year>-<station>.txt`` or ``CRND0103-…``; the years of a station are joined by their sensors' ids.
-
-    Returns
-    -------
-    tuple of list of Sensor and list of dict
-        The place is that of a file's last line.
+    The years of a station (``CRNH0203-<year>-<station>.txt``, ``CRND0103-…``) are joined by their sensors' ids.
     """
-    sensors, damaged = [], []
+    sensors = []
     for path in paths:
         try:
             product, table = _read_text(path, ["LONGITUDE", "LATITUDE"])
             lat, lon = _place(path.name, table)
         except FormatError as error:
-            damaged.append({"file": path.name, "reason": str(error)})
+            report.damaged.append({"file": path.name, "reason": str(error)})
             continue
+        report.formats[f"uscrn_{product}"] += 1
         station = _NAME.fullmatch(path.name)["station"]
         for depth in DEPTHS_CM:
             part = Part(path.name, partial(_read_depth, path, depth), partial(len, table))
             sensors.append(Sensor(_row(station, product, lat, lon, depth, path.name), [part]))
-    return sensors, damaged
+    return sensors
 
 
 def find_parsed_sensors(path: Path) -> list[Sensor]:
@@ -262,7 +208,7 @@ def find_parsed_sensors(path: Path) -> list[Sensor]:
                 one[f"soil_{what}_{depth}_daily"].to_numpy(dtype="float64") for what in ("moisture", "temp")
             )
             # bound here, since the loop goes on
-            read = partial(_series, _day_centre(days, lon), moisture, temperature)
+            read = partial(_readings, _day_centre(days, lon), moisture, temperature)
             part = Part(path.name, read, partial(len, one))
             sensors.append(Sensor(_row(str(wban), "daily01", lat, lon, depth, path.name), [part]))
     return sensors

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, FormatError, ParameterError, plain
 from smnb.grids import EaseGrid, EaseWindow
+from smnb.grids.ease_coordinates import check_indices
 from smnb.loaders.smap.fields import FLAG_FILL, Variable, flag_attrs, seconds_to_utc
 from smnb.loaders.smap.granules import FlagTest, Granule, Selection, open_h5
 
@@ -128,7 +129,7 @@ class Cells:
             raise FormatError(where, "EASE_row_index and EASE_column_index are no integers of one shape", got=got)
         good = (row != FLAG_FILL) & (col != FLAG_FILL)
         try:
-            grid.check_indices(where, row[good], col[good])
+            check_indices(where, grid, row[good], col[good])
         except ParameterError as error:
             raise FormatError(
                 where,

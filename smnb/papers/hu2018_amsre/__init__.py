@@ -1,1 +1,29 @@
-"""Hu, Xu and Yu 2018: AMSR-E brightness temperatures to daily global maps, a CNN against an SVR."""
+"""AMSR-E brightness temperature to soil moisture by a network of patches (Hu, Xu and Yu 2018).
+
+- `tasks`: images, target and folds, of AMSR-E or the CONUS patches;
+- `patches`: where a patch may be centred, draws, batches;
+- `experiment`: samples of a fold, the SVR, reference rows, scores, maps.
+"""
+
+from smnb.papers.hu2018_amsre.experiment import (
+    FoldData,
+    day_maps,
+    gains,
+    patch_references,
+    score_predictions,
+    train_svr,
+)
+from smnb.papers.hu2018_amsre.tasks import SOURCES, PatchTask, hidden_truth, open_task
+
+__all__ = [
+    "SOURCES",
+    "FoldData",
+    "PatchTask",
+    "day_maps",
+    "gains",
+    "hidden_truth",
+    "open_task",
+    "patch_references",
+    "score_predictions",
+    "train_svr",
+]

@@ -1,52 +1,71 @@
-"""The experiment of one fold: fit the CNN, the SVR and the baselines on the same patches, predict, score.
-
-The notebooks call these functions; each is one step that a reader may want to look at, so they are separate.
-"""
+"""Steps of the experiment on one fold: samples of a network, the SVR, the reference rows, scores, and maps of whole days."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 
 from smnb import metrics
-from smnb.models.baselines import fit_ridge, pixel_climatology, seasonal_climatology
+from smnb.contract import ContractError
+from smnb.maps import PatchForm, mapped_image, soil_moisture_map
+from smnb.models.amsre_cnn import AmsreCNN
+from smnb.models.baselines import pixel_climatology, reference_predictions, seasonal_climatology
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
-from smnb.papers.hu2018_amsre.batches import PatchDataset
-from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
-from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
-from smnb.papers.hu2018_amsre.prediction import predict_patches
-from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig, train
-from smnb.training.losses import euclidean_loss
+from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore
+from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask
+from smnb.training import MinMaxScaler, Samples, Trained
 
 
-@dataclass
+@dataclass(frozen=True)
 class FoldData:
-    """A fold ready for training: padded images, scalers, scaled targets."""
+    """A fold ready for training: padded images scaled by its training patches, and the target's scaling."""
 
     task: PatchTask
     fold: Fold
     store: PatchStore
     target_scaler: MinMaxScaler
-    predictions: dict[str, np.ndarray] = field(default_factory=dict)
-    """Test predictions by model, m3 m-3."""
 
-    def scaled_target(self, index: PatchIndex) -> np.ndarray:
-        """Target of patches, scaled to [0, 1] by the training data."""
-        return self.target_scaler.transform(index.take(self.task.target)[:, None])[:, 0]
+    @classmethod
+    def of(cls, task: PatchTask, fold: Fold, *, device: str | torch.device = "cpu") -> FoldData:
+        """Scale, fill and pad a task's images with the statistics of the fold's training patches."""
+        inputs, target = task.scalers(fold)
+        store = PatchStore(task.images, inputs, patch_size=task.patch_size, wrap=task.wrap, device=device)
+        return cls(task, fold, store, target)
 
-    def unscale(self, scaled: np.ndarray) -> np.ndarray:
-        """Scaled prediction to m3 m-3."""
-        return self.target_scaler.inverse(np.asarray(scaled)[:, None])[:, 0]
+    def dataset(self, index: PatchIndex) -> PatchDataset:
+        """Batches of patches, with their scaled targets."""
+        target = self.target_scaler.transform(index.take(self.task.target)[:, None])[:, 0]
+        return PatchDataset(self.store, index, target)
 
-    def unscale_map(self, scaled: np.ndarray) -> np.ndarray:
-        """Scaled ``(row, col)`` prediction to m3 m-3; NaN stays."""
-        return self.target_scaler.inverse(np.asarray(scaled)[..., None])[..., 0]
+    def features(self, index: PatchIndex) -> np.ndarray:
+        """Patches as rows of features, scaled: what a model that is no network takes."""
+        return flatten_patches(self.store.gather(index)).cpu().numpy()
+
+    @property
+    def samples(self) -> Samples:
+        """What a network of patches is trained on, as `smnb.training.train` takes it."""
+        task, fold = self.task, self.fold
+        parts = [[i.image, i.row, i.col, i.take(task.target)] for i in (fold.train, fold.validation)]
+        return Samples(
+            self.dataset(fold.train),
+            self.dataset(fold.validation),
+            channels=task.channels,
+            input_scaler=self.store.scaler,
+            target_scaler=self.target_scaler,
+            sizes={"in_channels": len(task.channels), "patch_size": task.patch_size},
+            identity={"data": [task.title, fold.name, self.store.scaler, self.target_scaler, parts]},
+            card={"data": task.title, "synthetic": task.synthetic, "fold": fold.name},
+        )
+
+    @property
+    def test(self) -> PatchDataset:
+        """The test patches."""
+        return self.dataset(self.fold.test)
 
     @property
     def observed(self) -> np.ndarray:
@@ -59,148 +78,79 @@ class FoldData:
         return self.target_scaler.maximum[0] - self.target_scaler.minimum[0]
 
 
-def fold_data(task: PatchTask, fold: Fold, *, device: str | torch.device = "cpu") -> FoldData:
-    """Scale, fill and pad a task's images with the statistics of the fold's training images."""
-    inputs, target = task.scalers(fold)
-    return FoldData(task, fold, task.store(inputs, device=device), target)
-
-
-def fold_samples(data: FoldData) -> Samples:
-    """What a network of patches is trained on, as `smnb.training.train` takes it."""
-    task, fold = data.task, data.fold
-    train, validation = (
-        PatchDataset(data.store, part, data.scaled_target(part)) for part in (fold.train, fold.validation)
-    )
-    parts = [[index.image, index.row, index.col, index.take(task.target)] for index in (fold.train, fold.validation)]
-    return Samples(
-        train,
-        validation,
-        channels=task.channels,
-        input_scaler=data.store.scaler,
-        target_scaler=data.target_scaler,
-        sizes={"in_channels": len(task.channels), "patch_size": task.patch_size},
-        identity={"data": [task.title, fold.name, data.store.scaler, data.target_scaler, *parts]},
-        card={"data": task.title, "synthetic": task.synthetic, "fold": fold.name},
-    )
-
-
-def train_cnn(
-    data: FoldData, config: TrainingConfig, out: str | Path, *, name: str = "amsre_cnn", progress: bool = False
-) -> tuple[Trained, Trained]:
-    """Train the patch CNN on a fold, save it as ``out/model.safetensors`` and predict the fold's test patches.
-
-    Parameters
-    ----------
-    data : FoldData
-        Its ``predictions["CNN"]`` is set.
-    config : TrainingConfig
-    out : path-like
-        Folder for the training state and the model. A killed training goes on from there.
-    name : str
-        A patch network of `smnb.models.MODELS`.
-
-    Returns
-    -------
-    Trained, Trained
-    """
-    samples = fold_samples(data)
-    trained = train(name, samples, loss=euclidean_loss, config=config, out=out, progress=progress)
-    test = PatchDataset(data.store, data.fold.test, data.scaled_target(data.fold.test))
-    data.predictions["CNN"] = trained.predict(test, device=config.device)
-    return trained, trained
-
-
 @dataclass(frozen=True)
 class TrainedSVR:
     """A support vector regression and what it took."""
 
-    torch_svr: TorchSVR
+    machine: Trained
+    """Predicts patches as a trained network does."""
     search: pd.DataFrame
-    best: dict[str, float]
-    n_train: int
-    fit_seconds: float
     largest_difference: float
-    """Of torch from scikit-learn over a sample of the test patches; scaled units."""
+    """Of torch from scikit-learn over some test patches; scaled units."""
 
 
-def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int = 0, n_check: int = 500) -> TrainedSVR:
-    """Fit the SVR on a sample of the CNN's training patches and predict the fold's test patches.
+def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int = 0) -> TrainedSVR:
+    """Fit the paper's SVR on a sample of the network's training patches.
 
     Parameters
     ----------
     data : FoldData
-        Its ``predictions["SVR"]`` is set.
     n_samples : int
         Training patches; libsvm's cost grows with their square.
     n_search : int
         Samples of the search for C and epsilon.
     seed : int
-    n_check : int
-        Test patches on which torch's prediction is compared with scikit-learn's.
     """
-    index = _sample(data.fold.train, n_samples, seed)
-    features = flatten_patches(data.store.gather(index)).cpu().numpy()
-    start = time.perf_counter()
-    found = fit_svr(features, data.scaled_target(index), n_search=n_search, seed=seed)
-    seconds = time.perf_counter() - start
-    torch_svr = TorchSVR.from_sklearn(found.svr)
-    scaled = predict_patches(torch_svr, data.store, data.fold.test, batch_size=4096)
-    check = data.fold.test[:n_check]
-    reference = found.svr.predict(flatten_patches(data.store.gather(check)).cpu().numpy())
-    data.predictions["SVR"] = data.unscale(scaled)
-    return TrainedSVR(
-        torch_svr,
-        pd.DataFrame(found.table),
-        found.best,
-        len(index),
-        seconds,
-        float(np.abs(reference - scaled[: len(check)]).max()),
+    train = data.fold.train
+    index = train[np.sort(np.random.default_rng([seed, 7]).permutation(len(train))[:n_samples])]
+    found = fit_svr(data.features(index), data.dataset(index).target.numpy(), n_search=n_search, seed=seed)
+    machine, check = TorchSVR.from_sklearn(found.svr), data.features(data.fold.test[:500])
+    difference = found.svr.predict(check) - machine(torch.from_numpy(check)).numpy()
+    card = {"model": "SVR", "training": {"n_train": len(index), **found.best}}
+    trained = Trained(machine, card, data.store.scaler, data.target_scaler)
+    return TrainedSVR(trained, pd.DataFrame(found.table), float(np.abs(difference).max()))
+
+
+def patch_references(data: FoldData, *, n_samples: int = 20_000, seed: int = 0) -> dict[str, np.ndarray]:
+    """Predict the test patches by what a network has to beat, m3 m-3.
+
+    ``ridge`` and ``gradient boosting`` see the same patches. For a task of one place over days, ``pixel mean`` is the
+    climatology: the mean of the training days at each pixel, no satellite at all. For a task of regions it is ``season mean``,
+    of the other regions; ``region × season mean`` looks up the left-out region's own past and so is not available where there is
+    no past: it is shown because it is hard to beat.
+    """
+    task, train, test = data.task, data.fold.train, data.fold.test
+    index = train[np.sort(np.random.default_rng([seed, 7]).permutation(len(train))[:n_samples])]
+    rows = reference_predictions(
+        data.features(index),
+        index.take(task.target),
+        data.features(test),
+        groups=index.image if np.unique(index.image).size > 1 else None,
+        rows=("ridge", "gradient boosting"),
+        n_samples=n_samples,
+        seed=seed,
     )
-
-
-def _sample(index: PatchIndex, n: int, seed: int) -> PatchIndex:
-    return index[np.sort(np.random.default_rng([seed, 7]).permutation(len(index))[:n])]
-
-
-def baseline_predictions(data: FoldData, *, n_samples: int = 20_000, seed: int = 0) -> None:
-    """Add the baselines' test predictions to ``data.predictions``.
-
-    Always ``ridge`` (the same patches, linear). Then, for a task of one place over days, ``pixel mean`` (the mean of the
-    training days at each pixel: no satellite at all). For a task of regions, ``season mean`` (the other regions' mean of
-    the season) and ``region × season mean``, which looks up the left-out region's own past and so is not available where
-    there is no past: it is shown because it is hard to beat.
-    """
-    task, fold = data.task, data.fold
-    index = _sample(fold.train, n_samples, seed)
-    ridge = fit_ridge(flatten_patches(data.store.gather(index)).cpu().numpy(), data.scaled_target(index))
-    parts = [
-        ridge.predict(flatten_patches(data.store.gather(fold.test[low : low + 8192])).cpu().numpy())
-        for low in range(0, len(fold.test), 8192)
-    ]
-    data.predictions["ridge"] = data.unscale(np.concatenate(parts))
     if "region" not in task.labels:
-        place = (fold.test.image, fold.test.row, fold.test.col)
-        data.predictions["pixel mean"] = pixel_climatology(task.target, fold.fit_images, place)
-        return
-    data.predictions["season mean"] = seasonal_climatology(
-        task.target, task.labels, fold.fit_images, fold.test.image, by=("season",)
-    )
-    region = task.labels["region"].to_numpy()
-    years = task.labels["time"].dt.year.to_numpy()
-    own_past = np.flatnonzero((region == region[fold.test.image[0]]) & (years < years[fold.test.image].min()))
-    data.predictions["region × season mean"] = seasonal_climatology(
-        task.target, task.labels, own_past, fold.test.image, by=("region", "season")
-    )
+        place = (test.image, test.row, test.col)
+        return rows | {"pixel mean": pixel_climatology(task.target, data.fold.fit_images, place)}
+    season = seasonal_climatology(task.target, task.labels, data.fold.fit_images, test.image, by=("season",))
+    region, year = task.labels["region"].to_numpy(), task.labels["time"].dt.year.to_numpy()
+    own_past = np.flatnonzero((region == region[test.image[0]]) & (year < year[test.image].min()))
+    both = seasonal_climatology(task.target, task.labels, own_past, test.image, by=("region", "season"))
+    return rows | {"season mean": season, "region × season mean": both}
 
 
-def score_fold(data: FoldData, observed: np.ndarray | None = None) -> pd.DataFrame:
-    """Score every model's test predictions.
+def score_predictions(predictions: Mapping[str, np.ndarray], observed: np.ndarray, target_range: float) -> pd.DataFrame:
+    """Score each model over all patches.
 
     Parameters
     ----------
-    data : FoldData
-    observed : ndarray, shape (patch,), optional
-        What to score against, m3 m-3; default the target. The sandbox's hidden truth can be passed.
+    predictions : mapping of str to ndarray, shape (patch,)
+        By model, m3 m-3.
+    observed : ndarray, shape (patch,)
+        m3 m-3.
+    target_range : float
+        Of the target's scaling, m3 m-3.
 
     Returns
     -------
@@ -208,71 +158,127 @@ def score_fold(data: FoldData, observed: np.ndarray | None = None) -> pd.DataFra
         One row a model: ``r2`` (coefficient of determination), ``r`` (Pearson), ``rmse_scaled`` (on [0, 1] targets, as the
         paper's is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
     """
-    observed = data.observed if observed is None else observed
-    rows = {m: score_predictions(predicted, observed, data.target_range) for m, predicted in data.predictions.items()}
+    rows = {}
+    for model, predicted in predictions.items():
+        rmse = float(metrics.rmse(predicted, observed))
+        rows[model] = {
+            "r2": float(metrics.r2(predicted, observed)),
+            "r": float(metrics.pearson_r(predicted, observed)),
+            "rmse_scaled": rmse / target_range,
+            "rmse": rmse,
+            "ubrmse": float(metrics.ubrmse(predicted, observed)),
+            "bias": float(metrics.bias(predicted, observed)),
+            "n": int(np.isfinite(predicted + observed).sum()),
+        }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
-def score_predictions(predicted: np.ndarray, observed: np.ndarray, target_range: float) -> dict[str, float]:
-    """Pooled scores of one model: the columns of `score_fold`."""
-    rmse = float(metrics.rmse(predicted, observed))
-    return {
-        "r2": float(metrics.r2(predicted, observed)),
-        "r": float(metrics.pearson_r(predicted, observed)),
-        "rmse_scaled": rmse / target_range,
-        "rmse": rmse,
-        "ubrmse": float(metrics.ubrmse(predicted, observed)),
-        "bias": float(metrics.bias(predicted, observed)),
-        "n": int(np.isfinite(predicted + observed).sum()),
-    }
-
-
-def pool_folds(folds: list[FoldData], model: str | None = None) -> np.ndarray:
-    """Join the folds' test predictions of a model, or with None their targets, in the folds' order; m3 m-3."""
-    return np.concatenate([d.observed if model is None else d.predictions[model] for d in folds])
-
-
-def score_folds(folds: list[FoldData], truth: np.ndarray | None = None) -> pd.DataFrame:
-    """Score every model over all folds together.
+def gains(
+    predictions: Mapping[str, np.ndarray], observed: np.ndarray, blocks: np.ndarray, *, model: str, seed: int = 0
+) -> pd.DataFrame:
+    """Compare one model's RMSE with each other's, block by block, with an interval that keeps a block's patches together.
 
     Parameters
     ----------
-    folds : list of FoldData
-        With predictions of the same models.
-    truth : ndarray, shape (image, row, col), optional
-        Another reference than the target, such as the sandbox's hidden truth.
+    predictions, observed
+        As `score_predictions`.
+    blocks : ndarray, shape (patch,)
+        Block of each patch: neighbouring patches are no independent evidence.
+    model : str
+        A key of `predictions`.
+    seed : int
+        Of the bootstrap.
 
     Returns
     -------
     DataFrame
-        As `score_fold`. With several folds the target range of the scaled RMSE is their mean.
+        By the other model: ``difference`` of the mean RMSE of a block, m3 m-3 (negative: the model is better), ``low`` and
+        ``high`` (95 %), ``interval`` as text, and ``blocks``.
     """
-    observed = pool_folds(folds) if truth is None else np.concatenate([d.fold.test.take(truth) for d in folds])
-    span = float(np.mean([d.target_range for d in folds]))
-    rows = {m: score_predictions(pool_folds(folds, m), observed, span) for m in folds[0].predictions}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
+    squared = pd.DataFrame({name: (values - observed) ** 2 for name, values in predictions.items()})
+    rmse = np.sqrt(squared.groupby(blocks).mean())
+    rows = {}
+    for other in rmse.columns.drop(model):
+        found = metrics.compare(rmse[model], rmse[other], "rmse", names=(model, other), seed=seed).difference
+        rows[other] = {
+            "difference": found.value,
+            "low": found.low,
+            "high": found.high,
+            "interval": metrics.interval_text(found.value, found.low, found.high, ".4f"),
+            "blocks": len(rmse),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("against")
 
 
-def region_series(task: PatchTask) -> pd.DataFrame:
-    """Mean target of each region by time: a ``time`` column and one a region, m3 m-3."""
-    means = np.nanmean(task.target.reshape(len(task.target), -1), axis=1)
-    table = task.labels[["time", "region"]].assign(mean=means).pivot(index="time", columns="region", values="mean")
-    return table.rename(columns=str).rename_axis(columns=None).reset_index()
+def day_maps(
+    trained: Trained,
+    images: xr.DataArray,
+    *,
+    synthetic: bool,
+    where: xr.DataArray | None = None,
+    device: str = "cpu",
+    tile: int = 128,
+) -> xr.Dataset:
+    """Predict whole days, lazily: each when `smnb.maps.write_map` writes it, so memory does not grow with their number.
 
+    Parameters
+    ----------
+    trained : Trained
+        A network of patches; brings its own scaling. The paper's runs in its exactly equivalent dense form, another one patch
+        by patch.
+    images : DataArray, dims (time, channel, lat, lon)
+        Native units; may be lazy. Channels must be the network's.
+    synthetic : bool
+        Whether `images` were simulated; stored.
+    where : DataArray of bool, dims (lat, lon), optional
+        Land, say. Elsewhere the map is missing, as is a pixel whose own inputs are.
+    device : str
+    tile : int
+        Side of a tile, pixels; tiles without a wanted pixel are skipped.
 
-def fold_series(data: FoldData, *, models: tuple[str, ...]) -> pd.DataFrame:
-    """Mean target and predictions over the test pixels of each image: ``time``, the target's name, and one a model."""
-    frame = pd.DataFrame({data.task.reference: data.observed, **{m: data.predictions[m] for m in models}})
-    frame["time"] = data.task.labels["time"].to_numpy()[data.fold.test.image]
-    return frame.groupby("time").mean().reset_index()
+    Returns
+    -------
+    Dataset
+        ``soil_moisture`` (time, lat, lon), m3 m-3, under the contract.
+    """
+    import dask
+    import dask.array
 
-
-def describe_training(result: Trained) -> dict[str, Any]:
-    """Facts of a training for the run record."""
-    return {
-        "epochs_run": len(result.history),
-        "best_epoch": result.best_epoch,
-        "best_validation_loss": float(result.history["validation_loss"].min()),
-        "patches_per_second": result.samples_per_second,
-        "data_wait_fraction": result.data_wait_fraction,
+    channels = list(map(str, images["channel"].values))
+    if channels != trained.card["channels"]:
+        raise ContractError("day_maps", "channels", got=channels, expected=trained.card["channels"])
+    if images.dims != ("time", "channel", "lat", "lon"):
+        raise ContractError("day_maps", "dims", got=images.dims, expected=("time", "channel", "lat", "lon"))
+    lon = images["lon"].values
+    wrap = bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
+    network = trained.model
+    size = trained.card["config"].get("patch_size", 9)
+    form = (
+        network.folded(wrap=wrap)
+        if isinstance(network, AmsreCNN) and size == 9
+        else PatchForm(network, size, wrap=wrap)
+    )
+    options = {
+        "input_scaler": trained.input_scaler,
+        "target_scaler": trained.target_scaler,
+        "device": device,
+        "tile": tile,
     }
+    wanted = None if where is None else where.values.astype(bool)
+
+    @dask.delayed
+    def one(number: int) -> np.ndarray:
+        return mapped_image(form, images.isel(time=number).compute(), where=wanted, **options)
+
+    shape = images.shape[2:]
+    parts = [dask.array.from_delayed(one(number), shape, "float32")[None] for number in range(images.sizes["time"])]
+    attrs = {"time": {"standard_name": "time", "long_name": "day"}}
+    coords = {n: (n, images[n].values, attrs.get(n, dict(images[n].attrs))) for n in ("time", "lat", "lon")}
+    return soil_moisture_map(
+        dask.array.concatenate(parts),
+        ("time", "lat", "lon"),
+        coords,
+        synthetic=synthetic,
+        source=f"{trained.card['model']} network",
+        step=f"day_maps with weights {trained.card['weights_sha256'][:12]}",
+    )

@@ -1,4 +1,4 @@
-"""Patches as indices into padded images, where one may be centred, and random draws of them."""
+"""Patches as indices into padded images: where one may be centred, random draws of them, and batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import BatchDataset, MinMaxScaler
 
 
 @dataclass(frozen=True)
@@ -93,17 +93,14 @@ class PatchStore:
             missing = ~np.isfinite(scaled)
             self.n_filled += int(missing.sum())
             np.copyto(scaled, fill, where=missing)
-            padded[number] = pad_image(scaled, half, wrap=wrap)
+            sides = np.pad(scaled, ((0, 0), (half, half), (0, 0)), mode="wrap" if wrap else "edge")
+            padded[number] = np.pad(sides, ((half, half), (0, 0), (0, 0)), mode="edge")
         self.padded = torch.from_numpy(padded).to(device)
 
     @property
     def device(self) -> torch.device:
         """Where the images are."""
         return self.padded.device
-
-    def image(self, number: int) -> torch.Tensor:
-        """One padded image, ``(channel, row + 2 half, col + 2 half)`` in channels-last memory: dense inference's input."""
-        return self.padded[number].permute(2, 0, 1)
 
     def gather(self, index: PatchIndex) -> torch.Tensor:
         """Gather patches.
@@ -134,11 +131,38 @@ class PatchStore:
         return rows.view(-1, self.patch_size, self.patch_size, n_channels).permute(0, 3, 1, 2)
 
 
-def pad_image(image: np.ndarray, half: int, *, wrap: bool) -> np.ndarray:
-    """Pad an ``(row, col, channel)`` image by `half` pixels: columns wrap or repeat, rows repeat the edge."""
-    columns = "wrap" if wrap else "edge"
-    image = np.pad(image, ((0, 0), (half, half), (0, 0)), mode=columns)
-    return np.pad(image, ((half, half), (0, 0), (0, 0)), mode="edge")
+class PatchDataset(BatchDataset):
+    """Batches of patches and scaled targets, gathered a whole batch at a time.
+
+    Parameters
+    ----------
+    store : PatchStore
+    index : PatchIndex
+    target : ndarray, shape (patch,), optional
+        Scaled target of each patch; without it the patches can be predicted only.
+    """
+
+    def __init__(self, store: PatchStore, index: PatchIndex, target: np.ndarray | None = None) -> None:
+        target = np.zeros(len(index), "float32") if target is None else target
+        if len(index) != target.size:
+            raise ContractError("PatchDataset", "one target a patch", got=target.size, expected=len(index))
+        if not np.isfinite(target).all():
+            raise ContractError(
+                "PatchDataset",
+                "the target has missing values",
+                got=int((~np.isfinite(target)).sum()),
+                expected=0,
+                next_step="Draw patches from eligible_centres, which leaves them out",
+            )
+        self.store, self.index = store, index
+        self.target = torch.from_numpy(np.asarray(target, dtype="float32"))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``(patch, channel, row, col)`` inputs and ``(patch,)`` targets for an array of positions."""
+        return self.store.gather(self.index[batch]), self.target[torch.from_numpy(batch)].to(self.store.device)
 
 
 def eligible_centres(
@@ -148,12 +172,11 @@ def eligible_centres(
     patch_size: int = 9,
     wrap: bool = False,
     min_valid_fraction: float = 0.5,
-    where: np.ndarray | None = None,
 ) -> np.ndarray:
     """Where a patch may be centred.
 
-    A centre is eligible if its target is valid, every channel of the centre pixel is valid, at least
-    `min_valid_fraction` of the patch's pixels are valid in every channel, and `where` allows it.
+    A centre is eligible if its target is valid, every channel of the centre pixel is valid, and at least
+    `min_valid_fraction` of the patch's pixels are valid in every channel.
 
     Parameters
     ----------
@@ -164,7 +187,6 @@ def eligible_centres(
         Whether columns wrap around.
     min_valid_fraction : float
         Between 0 and 1.
-    where : ndarray of bool, shape (row, col), optional
 
     Returns
     -------
@@ -173,8 +195,6 @@ def eligible_centres(
     from scipy.ndimage import uniform_filter1d
 
     result = np.isfinite(target)
-    if where is not None:
-        result &= where
     for number in range(images.shape[0]):
         valid = np.isfinite(images[number]).all(axis=-1)
         share = uniform_filter1d(valid.astype("float32"), patch_size, axis=0, mode="nearest")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.metrics import interval, pair_scores
@@ -279,3 +280,13 @@ def paired_gains(scores: pd.DataFrame, name: str = "SMEN", *, seed: int = 0) -> 
             row = {"region": region, "other": other, "difference": (wide[name] - wide[other]).mean()}
             rows.append(row | {"low": found.low, "high": found.high, "n": len(wide), "note": found.note})
     return pd.DataFrame(rows)
+
+
+def scene_maps(place: Place, estimates: dict[str, np.ndarray]) -> tuple[str, dict[str, xr.DataArray]]:
+    """The test scene with most valid cells: a title, and maps of the coarse image, of each estimate and of the fine product."""
+    sequences, scenes = place.sequences, place.split.test
+    best = int(np.isfinite(sequences.fine[scenes]).sum((1, 2)).argmax())
+    images = {"Coarse": sequences.coarse[scenes[best]], **{name: images[best] for name, images in estimates.items()}}
+    images["Fine product"] = sequences.fine[scenes[best]]
+    title = f"{sequences.title}\n{sequences.day(scenes[best])}"
+    return title, {name: sequences.field(image) for name, image in images.items()}

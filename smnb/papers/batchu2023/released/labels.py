@@ -18,8 +18,7 @@ from smnb.contract import CatalogError, ParameterError
 from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.index import find_sensors
 from smnb.loaders.insitu.policies import flag_policy
-from smnb.loaders.insitu.sensors import Report, Sensor, merge_sensors, stream
-from smnb.loaders.insitu.stm import Series
+from smnb.loaders.insitu.sensors import Readings, Report, Sensor, merge_sensors, stream
 from smnb.papers.batchu2023.released.stations import SensorMatch, StationIndex
 
 #: What happens where several readings are within the window.
@@ -120,16 +119,14 @@ class IsmnLabels:
         with contextlib.ExitStack() as opening:
             found: list[Sensor] = []
             for path in paths:
-                sensors, problems = find_sensors(opening.enter_context(Archive(path)), cache_dir)
-                found.extend(sensors)
-                self.report.damaged.extend(problems["damaged_files"])
+                found.extend(find_sensors(opening.enter_context(Archive(path)), self.report, cache_dir))
             merged, _ = merge_sensors(found)
             self._index = StationIndex([one.row for one in merged], choose=choose, max_km=max_km)
             self._stack = opening.pop_all()
         self.settings["archives"] = [Path(path).name for path in paths]
         self._sensors = {one.sensor_id: one for one in merged}
         self._matches: dict[str, SensorMatch] = {}
-        self._series: dict[str, tuple[Series, np.ndarray]] = {}
+        self._series: dict[str, tuple[Readings, np.ndarray]] = {}
         self._of_sensor: Counter[str] = Counter()
         self._places: dict[str, tuple[float, float]] = {}
         self._readings: list[dict[str, Any]] = []
@@ -178,7 +175,7 @@ class IsmnLabels:
         self.counts[found.reason or "labelled"] += 1
         return found
 
-    def _read(self, ismn_id: str) -> tuple[Series, np.ndarray]:
+    def _read(self, ismn_id: str) -> tuple[Readings, np.ndarray]:
         """Readings of a sensor, sorted, and which of them have flags that are kept."""
         if ismn_id not in self._series:
             everything = flag_policy("all")
@@ -187,7 +184,7 @@ class IsmnLabels:
                 series = found[0][1]
             else:  # all of it fill values, or its file is damaged, which the report says
                 none = np.empty(0, np.int32)
-                series = Series(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
+                series = Readings(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
             allowed = np.array([self.policy.keeps(flag) for flag in series.flags], dtype=bool)
             keep = allowed[series.flag] if series.flags else np.empty(0, bool)
             self._series[ismn_id] = (series, keep)

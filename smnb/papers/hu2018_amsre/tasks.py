@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,100 @@ from smnb.contract import ContractError, ParameterError, check_dataset, count_ma
 from smnb.grids import koppen, regrid_bilinear
 from smnb.loaders.amsre_days import average_passes, mask_outliers
 from smnb.loaders.ecmwf import daily_mean
-from smnb.papers.hu2018_amsre.patch_tasks import Fold, PatchTask
 from smnb.papers.hu2018_amsre.patches import PatchIndex, draw_patches, eligible_centres
+from smnb.training import MinMaxScaler
 
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of a task's patches; `fit_images` are those whose statistics may scale the inputs."""
+
+    name: str
+    train: PatchIndex
+    validation: PatchIndex
+    test: PatchIndex
+    fit_images: np.ndarray
+    """Numbers of the images that belong to training."""
+
+
+@dataclass
+class PatchTask:
+    """A retrieval as images, a target and folds: the same whatever the data source.
+
+    Parameters
+    ----------
+    name, title : str
+    images : ndarray, shape (image, row, col, channel)
+        Native units, NaN where missing.
+    target : ndarray, shape (image, row, col)
+        Soil moisture, m3 m-3.
+    channels : tuple of str
+    labels : DataFrame
+        One row an image: ``time`` and, where there are several, ``region``.
+    folds : list of Fold
+    wrap : bool
+        Whether columns wrap around (global longitude).
+    synthetic : bool
+    lat, lon : ndarray, optional
+        Coordinates of rows and columns of a global task.
+    land : ndarray of bool, optional
+        Where a map is wanted.
+    notes : dict
+        Counts to report: masked, filled, dropped.
+    """
+
+    name: str
+    title: str
+    images: np.ndarray
+    target: np.ndarray
+    channels: tuple[str, ...]
+    labels: pd.DataFrame
+    folds: list[Fold]
+    wrap: bool = False
+    synthetic: bool = False
+    patch_size: int = 9
+    units: dict[str, str] = field(default_factory=dict)
+    """Units of each channel."""
+    reference: str = "target"
+    """Short name of the target's product, for labels."""
+    lat: np.ndarray | None = None
+    lon: np.ndarray | None = None
+    land: np.ndarray | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether the images are maps of the globe, so that a map of the prediction makes sense."""
+        return self.lat is not None and self.wrap
+
+    def field(self, values: np.ndarray, name: str, units: str, long_name: str) -> xr.DataArray:
+        """Make a ``(lat, lon)`` map of this task's grid a DataArray under the contract."""
+        coords = {"lat": self.lat, "lon": self.lon}
+        return xr.DataArray(values, coords, ("lat", "lon"), name, {"units": units, "long_name": long_name})
+
+    def day(self, image: int) -> xr.DataArray:
+        """One image of a gridded task as ``(time, channel, lat, lon)``: what `experiment.day_maps` takes."""
+        coords = {
+            "time": self.labels["time"].to_numpy()[[image]],
+            "channel": list(self.channels),
+            "lat": self.lat,
+            "lon": self.lon,
+        }
+        return xr.DataArray(self.images[[image]].transpose(0, 3, 1, 2), coords, ("time", "channel", "lat", "lon"), "tb")
+
+    def scalers(self, fold: Fold) -> tuple[MinMaxScaler, MinMaxScaler]:
+        """Input and target scaler of a fold, from its training patches' centres alone.
+
+        Inputs run from 0 to 1 between the 0.1 and 99.9 per cent points of the training centres and are clipped there.
+        The whole images would not do: the sea is 150 K colder than any soil and would leave the land a tenth of the scale.
+        """
+        inputs = MinMaxScaler.fit(fold.train.take(self.images), names=self.channels, tail=1e-3, clip=True)
+        target = MinMaxScaler.fit(fold.train.take(self.target)[:, None], names=("soil_moisture",))
+        return inputs, target
+
+
+#: Least land fraction of a patch's centre, and of a cell of the target.
+MIN_LAND = 0.5
 #: Catalog entries that each source of `open_task` reads.
 SOURCES: dict[str, tuple[str, ...]] = {
     "amsre": ("amsre_nsidc0302", "era_interim_swvl1"),
@@ -32,10 +124,7 @@ def open_task(
     start: str | None = None,
     end: str | None = None,
     composite_days: int = 2,
-    n_train: int = 30_000,
-    n_validation: int = 5_000,
-    n_test: int = 50_000,
-    seed: int = 0,
+    **draw: int,
 ) -> PatchTask:
     """Open a source through the catalog and set up its experiment.
 
@@ -51,8 +140,8 @@ def open_task(
         First and last day; default all there are.
     composite_days : int
         1 or 2, for ``amsre``.
-    n_train, n_validation, n_test, seed
-        As `amsre_task`; ``conus_patches`` uses every complete pixel.
+    **draw
+        ``n_train``, ``n_validation``, ``n_test``, ``seed`` of `amsre_task`; ``conus_patches`` uses every complete pixel.
 
     Returns
     -------
@@ -69,14 +158,7 @@ def open_task(
         return conus_task(catalog.open("conus_s1s2smap", root))
     inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
     target = catalog.open("era_interim_swvl1", root, start=start, end=end)
-    return amsre_task(
-        average_passes(mask_outliers(inputs), days=composite_days),
-        daily_mean(target),
-        n_train=n_train,
-        n_validation=n_validation,
-        n_test=n_test,
-        seed=seed,
-    )
+    return amsre_task(average_passes(mask_outliers(inputs), days=composite_days), daily_mean(target), **draw)
 
 
 def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
@@ -91,18 +173,16 @@ def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
     return truth.sel(time=task.labels["time"].to_numpy(), method="nearest").values.astype("float32")
 
 
-def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray, *, min_land: float = 0.5) -> xr.DataArray:
+def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray) -> xr.DataArray:
     """Bring a reanalysis' soil moisture to another grid without letting the sea in.
 
     Parameters
     ----------
     target : xarray.Dataset
         ``soil_moisture(time, lat, lon)``, m3 m-3, one field a day. Reanalyses hold zeros over sea, which are not dry soil:
-        cells with less land than `min_land` are masked before interpolation.
+        cells with less land than `MIN_LAND` are masked before interpolation.
     lat, lon : DataArray
         Coordinates of the wanted grid.
-    min_land : float
-        Least land fraction of a target cell.
 
     Returns
     -------
@@ -116,7 +196,7 @@ def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray, *, 
     """
     check_dataset(target, who="target_on_grid", require=("soil_moisture",))
     field = target["soil_moisture"]
-    land = koppen.land_fraction(target["lat"].values, target["lon"].values) >= min_land
+    land = koppen.land_fraction(target["lat"].values, target["lon"].values) >= MIN_LAND
     field = field.where(xr.DataArray(land, dims=("lat", "lon")))
     return regrid_bilinear(field, (lat.values, lon.values)).astype("float32").transpose("time", "lat", "lon")
 
@@ -129,9 +209,6 @@ def amsre_task(
     n_validation: int = 5_000,
     n_test: int = 50_000,
     seed: int = 0,
-    min_land: float = 0.5,
-    min_valid_fraction: float = 0.5,
-    patch_size: int = 9,
 ) -> PatchTask:
     """Set up the experiment of Hu, Xu and Yu (2018): all days but the last train and validate, the last tests.
 
@@ -147,11 +224,6 @@ def amsre_task(
         Patches of the last day.
     seed : int
         Of the draw.
-    min_land : float
-        Least land fraction of a patch's centre and of a target cell.
-    min_valid_fraction : float
-        Least share of a patch's pixels that were observed.
-    patch_size : int
 
     Returns
     -------
@@ -183,14 +255,14 @@ def amsre_task(
             next_step="Check that both archives cover the period; the last common day is the test day",
         )
     lat, lon = inputs["lat"], inputs["lon"]
-    field = target_on_grid(target.isel(time=in_target), lat, lon, min_land=min_land).values
-    land = koppen.land_fraction(lat.values, lon.values) >= min_land
+    field = target_on_grid(target.isel(time=in_target), lat, lon).values
+    land = koppen.land_fraction(lat.values, lon.values) >= MIN_LAND
     land &= koppen.koppen_class(lat.values[:, None], lon.values[None, :]) != "EF"
     field[:, ~land] = np.nan
     images = np.ascontiguousarray(inputs["tb"].isel(time=in_inputs).transpose("time", "lat", "lon", "channel").values)
     step = float(lon[1] - lon[0])
     wrap = bool(np.isclose(float(lon[-1] - lon[0]) + step, 360.0))
-    eligible = eligible_centres(images, field, patch_size=patch_size, wrap=wrap, min_valid_fraction=min_valid_fraction)
+    eligible = eligible_centres(images, field, wrap=wrap)
     last = days.size - 1
     train, validation = draw_patches(eligible, range(last), (n_train, n_validation), seed=seed, who=who)
     (test,) = draw_patches(eligible, [last], (n_test,), seed=seed + 1, who=who)
@@ -211,7 +283,6 @@ def amsre_task(
         folds=[Fold(str(days[-1]), train, validation, test, np.arange(last))],
         wrap=wrap,
         synthetic=is_synthetic(inputs) or is_synthetic(target),
-        patch_size=patch_size,
         lat=lat.values,
         lon=lon.values,
         land=land,
@@ -225,21 +296,18 @@ def amsre_task(
 SEASONS = {m: ("DJF", "MAM", "JJA", "SON")[m % 12 // 3] for m in range(1, 13)}
 
 
-def conus_task(
-    dataset: xr.Dataset, *, test_year: int = 2021, patch_size: int = 9, regions: tuple[int, ...] | None = None
-) -> PatchTask:
+def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int, ...] | None = None) -> PatchTask:
     """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving regions out.
 
-    Each fold tests on one region in `test_year` and trains on the other regions in the years before, so that neither the
-    place nor the time of a test image was seen. One of the training regions, the next in order, is kept for validation.
+    A patch is a pixel's 9×9 neighbourhood; the 7×7 images are padded by repeating their edge. Each fold tests on one region in
+    `test_year` and trains on the other regions in the years before, so that neither the place nor the time of a test image was
+    seen. One of the training regions, the next in order, is kept for validation.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         From `smnb.loaders.conus_patches.open_conus_patches`.
     test_year : int
-    patch_size : int
-        A pixel's neighbourhood; the 7×7 images are padded by repeating their edge.
     regions : tuple of int, optional
         Regions to leave out in turn; default all that have a complete pixel.
 
@@ -302,7 +370,6 @@ def conus_task(
         labels=labels,
         folds=folds,
         synthetic=is_synthetic(dataset),
-        patch_size=patch_size,
         notes=notes,
         reference="SMAP (ssm / 50)",
         units={"VV": "dB", "VH": "dB", "incidence_angle": "degree"},
