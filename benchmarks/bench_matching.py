@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pytesmo.temporal_matching import combined_temporal_collocation, df_match, temporal_collocation
 
-from smnb.sensors.matchup import match_in_time, match_tables
+from smnb.sensors import match_in_time, match_tables
 
 HOUR = np.timedelta64(1, "h")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from smnb.papers.batchu2023.store import by_name
+from smnb.papers.batchu2023.sources import by_name
 from smnb.papers.batchu2023.store_writing import SampleStoreWriter
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from smnb.cli import app as cli
 from smnb.metrics import pearson_r, ubrmse
-from smnb.sensors.predictions import write_predictions
+from smnb.sensors import write_predictions
 
 
 def call(capsys, *arguments: str) -> tuple[int, str, str]:

@@ -18,10 +18,12 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, count_masked
 from smnb.grids import GLOBAL_025, M01, M03, EaseWindow, RegularGrid
-from smnb.loaders.sentinel import ProjectedGrid, assembly, opening, placing, rasters
+from smnb.loaders.rasters import images
+from smnb.loaders.rasters.placing import Georeference
+from smnb.loaders.sentinel import ProjectedGrid, averaging, opening, scenes
 from smnb.loaders.sentinel import open_sentinel1 as _open
-from smnb.loaders.sentinel.averaging import average_scene
-from smnb.loaders.sentinel.rasters import role_of, scene_name, time_of
+from smnb.loaders.sentinel.averaging import average_scene, pixel_places
+from smnb.loaders.sentinel.scenes import role_of, scene_name, time_of
 
 NAME = "S1A_IW_GRDH_1SDV_20200901T001122_20200901T001147_034157_03F7A4_5D1B"
 UTM = "EPSG:32614"
@@ -105,6 +107,12 @@ def ease_cells(window, shape, transform, crs):
     return row - window.row_start, col - window.col_start
 
 
+def index_of(grid, lat, lon):
+    """Row and column of a regular grid at points."""
+    row, col = (lat - grid.south) / grid.resolution, (lon - grid.west) / grid.resolution
+    return np.floor(row).astype(int), np.floor(col).astype(int)
+
+
 def assert_is_mean(ds, polarization, power, row, col):
     mean, number = cell_means(power, row, col, ds["sigma0"].shape[-2:])
     got = ds.sel(polarization=polarization).isel(time=0)
@@ -183,7 +191,7 @@ def test_a_regular_grid_across_the_date_line(tmp_path):
     assert ds["sigma0"].dims == ("time", "polarization", "lat", "lon")
     col, row = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     lon, lat = 179.3 + 0.01 * col, 10.2 - 0.007 * row
-    assert_is_mean(ds, "VV", vv, *GLOBAL_025.index_of(lat, (lon + 180) % 360 - 180))
+    assert_is_mean(ds, "VV", vv, *index_of(GLOBAL_025, lat, (lon + 180) % 360 - 180))
     assert ds["n_looks"].sel(polarization="VV").isel(lon=[0, -1]).sum(("time", "lat")).values.all()
     utm = Transformer.from_crs("EPSG:4326", "EPSG:32660", always_xy=True).transform(179.9, 10.1)
     transform = from_origin(*utm, 500, 500)  # a projected scene whose longitudes jump
@@ -192,7 +200,7 @@ def test_a_regular_grid_across_the_date_line(tmp_path):
     lon, lat = pixel_centres(vv.shape, transform, "EPSG:32660", "EPSG:4326")
     assert lon.min() < -179
     assert lon.max() > 179
-    assert_is_mean(ds, "VV", vv, *GLOBAL_025.index_of(lat, lon))
+    assert_is_mean(ds, "VV", vv, *index_of(GLOBAL_025, lat, lon))
 
 
 def test_a_projected_grid_agrees_with_block_means_and_with_gdal(tmp_path):
@@ -249,27 +257,23 @@ def test_other_geometries_are_followed_too(tmp_path, crs, transform, shape):
     lon, lat = pixel_centres(shape, transform, crs, "EPSG:4326")
     if crs == "EPSG:3413":
         grid = RegularGrid(1.0)
-        row, col = grid.index_of(lat, lon)
+        row, col = index_of(grid, lat, lon)
     else:
         grid = M03.window(south=lat.min() - 0.1, north=lat.max() + 0.1, west=lon.min() - 0.1, east=lon.max() + 0.1)
         row, col = ease_cells(grid, shape, transform, crs)
     assert_is_mean(open_sentinel1([path], grid=grid).compute(), "VV", vv, row, col)
 
 
-def test_positions_are_within_a_millionth_of_a_pixel_of_exact_ones(tmp_path):
-    path, *_ = scene(tmp_path, (64, 64))
-    with rasterio.open(path) as source:
-        wkt = source.crs.to_wkt()
+def test_positions_are_within_a_ten_thousandth_of_a_pixel_of_exact_ones():
     # a scene as large as they come, of which only positions are computed
-    geometry = placing.Geometry(wkt, tuple(CORNER)[:6], 20_000, 25_000)
+    raster = Georeference(rasterio.CRS.from_string(UTM).to_wkt(), tuple(CORNER)[:6], 20_000, 25_000)
     target = opening.target_of("test", M01.window(south=34, north=38, west=-101, east=-94))
-    pixel_map = placing.PixelMap(geometry, target)
-    row, col = np.empty((2, 512, 4096))
-    pixel_map.fill(19_000, 20_000, row, col)
-    exact = pixel_map.at(19_000 + np.arange(512)[:, None], 20_000 + np.arange(4096)[None, :])
-    worst = max(np.abs(row - exact[0]).max(), np.abs(col - exact[1]).max())
-    assert worst <= 1e-6 * pixel_map.step
-    assert pixel_map.step == pytest.approx(0.01, rel=0.3)
+    row, col = pixel_places(raster, target, (19_000, 19_512), (20_000, 24_096))
+    x, y = CORNER * np.meshgrid(20_000.5 + np.arange(4096), 19_000.5 + np.arange(512))
+    x, y = Transformer.from_crs(UTM, "EPSG:6933", always_xy=True).transform(x, y)
+    exact_col, exact_row = ~target.transform * (x, y)
+    pixel = 10 / M01.cell
+    assert max(np.abs(row - exact_row).max(), np.abs(col - exact_col).max()) <= 1e-4 * pixel
 
 
 # -- several scenes, files and parts ---------------------------------------------------------------------------------
@@ -327,13 +331,14 @@ def test_only_the_target_is_read_and_made_in_chunks(tmp_path, monkeypatch):
     path, vv, _, _ = scene(tmp_path, (500, 600))
     row, col = M01.rowcol(*np.array(Transformer.from_crs(UTM, "EPSG:4326").transform(603_000, 4_097_500)))
     window = EaseWindow(M01, int(row), int(row) + 1, int(col), int(col) + 1)
-    placements = []
-    monkeypatch.setattr(opening, "place_scene", lambda *a: placements.append(placing.place_scene(*a)) or placements[-1])
+    spans = []
+    read = averaging.SceneFiles.read
+    monkeypatch.setattr(averaging.SceneFiles, "read", lambda self, *a: spans.append(a) or read(self, *a))
     ds = open_sentinel1([path], grid=window, count=True)
     assert_is_mean(ds, "VV", vv, *ease_cells(window, vv.shape, CORNER, UTM))
-    (top, bottom), (left, right) = placements[0].rows, placements[0].cols
-    assert (bottom - top) * (right - left) < 0.2 * vv.size
-    monkeypatch.setattr(assembly, "_CHUNK", 4)
+    # after a look at 25 places
+    assert sum((rows[1] - rows[0]) * (cols[1] - cols[0]) for rows, cols in spans[25:]) < 0.2 * vv.size
+    monkeypatch.setattr(opening, "_CHUNK", 4)
     calls = []
     monkeypatch.setattr(opening, "average_scene", lambda *a: calls.append(a) or average_scene(*a))
     around = EaseWindow(M01, int(row) - 6, int(row) + 7, int(col) - 6, int(col) + 9)
@@ -748,11 +753,11 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
     ]
     window = EaseWindow.from_dataset(open_sentinel1(paths[:1], grid="M01"))
     opened = []
-    true_open = rasterio.open
-    monkeypatch.setattr(rasterio, "open", lambda path, *args, **kwargs: opened.append(path) or true_open(path))
+    read_header = images.read_header
+    monkeypatch.setattr(scenes, "read_header", lambda where, path: opened.append(path) or read_header(where, path))
     for _ in range(3):
-        rasters.list_scenes("open_sentinel1", paths, bands=None, times=None, wanted=("VV", "VH"))
-    assert sorted(opened) == paths[1:]  # the first had been read for its window
+        scenes.list_scenes("open_sentinel1", paths, bands=None, times=None, wanted=("VV", "VH"))
+    assert sorted(opened) == [str(path) for path in paths[1:]]  # the first had been read for its window
     opened.clear()
     with pytest.raises(ParameterError, match="no scene reaches"):
         open_sentinel1(paths, grid=EaseWindow(M01, 100, 110, 100, 110))
@@ -761,7 +766,7 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
     # a file that is written again is read again, and so is one that could not be read
     before = open_sentinel1(paths[:1], grid=window)["sigma0"].values
     scene(tmp_path, (64, 64), name=paths[0].stem, seed=9, transform=CORNER * Affine.translation(5, 5))
-    again = rasters.list_scenes("open_sentinel1", paths[:1], bands=None, times=None, wanted=("VV", "VH"))[0]
+    again = scenes.list_scenes("open_sentinel1", paths[:1], bands=None, times=None, wanted=("VV", "VH"))[0]
     assert again.geometry.transform[2] == CORNER.c + 50
     assert not np.array_equal(open_sentinel1(paths[:1], grid=window)["sigma0"].values, before, equal_nan=True)
     whole = paths[1].read_bytes()

@@ -207,7 +207,7 @@ def test_bytes_that_are_no_message_are_refused(payload):
 def test_a_record_becomes_what_was_written(tmp_path, packed):
     fields = encoder.released_fields(1, size=SIZE)
     one = record(shard(tmp_path, fields, packed=packed))
-    assert (one.sensor_id, one.names) == ("NET__Site_A__Probe-5", ("NET", "Site_A", "Probe-5"))
+    assert one.sensor_id == "NET__Site_A__Probe-5"
     assert (one.lat, one.lon) == (40.5, -98.25)
     assert (one.label, one.label_field) == (0.25, "sm_0_5")
     assert abs(one.time - np.datetime64("2019-06-01T12:00:00")) <= np.timedelta64(65_536, "ms")  # float32 milliseconds
@@ -225,7 +225,6 @@ def test_a_record_becomes_what_was_written(tmp_path, packed):
     assert abs(one.source_time("sentinel1") - one.time) <= np.timedelta64(3_600_000 + 2 * 65_536, "ms")
     assert one.source_time("sentinel2") == np.datetime64("2019-05-31T12:00:00")  # stored as int64 it is exact
     assert np.isnat(one.source_time("smap"))
-    assert one.unknown == []
 
 
 def test_the_centre_is_cropped_and_only_the_bands_asked_for_are_decoded(tmp_path):
@@ -237,9 +236,6 @@ def test_the_centre_is_cropped_and_only_the_bands_asked_for_are_decoded(tmp_path
     assert list(one.values) == ["sentinel2", "modis_lai"]
     np.testing.assert_allclose(one.values["sentinel2"][0], fields["sentinel_2_B12"][8:24, 8:24] / 255.0, atol=1e-6)
     np.testing.assert_allclose(SOURCES["modis_lai"].denormalise("Lai", one.values["modis_lai"]), [[[20.0]]], rtol=1e-5)
-    assert one.unknown == ["extra"]
-    with pytest.raises(ParameterError, match="no such source; got 'dem'"):
-        one.image("dem")
 
 
 def test_zero_is_missing_where_it_can_be_told(tmp_path):

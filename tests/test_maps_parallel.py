@@ -82,17 +82,17 @@ def test_a_long_call_is_told_that_nobody_wants_it(kind, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupt()
     assert told.wait(10)
-    assert not parallel.unwanted()  # here nobody left
+    assert not parallel.stop_signal()()  # here nobody left
 
 
 def wait_until_told(long: bool) -> None:
     told, begun = parallel._events
     if long:
         begun.set()
-        deadline = time.monotonic() + 20
-        while not parallel.unwanted() and time.monotonic() < deadline:
+        unwanted, deadline = parallel.stop_signal(), time.monotonic() + 20
+        while not unwanted() and time.monotonic() < deadline:
             time.sleep(0.02)
-        if parallel.unwanted():
+        if unwanted():
             told.set()
 
 

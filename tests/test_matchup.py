@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from scipy.interpolate import RegularGridInterpolator
 
 from smnb.contract import ContractError, ParameterError
-from smnb.sensors.matchup import collocate, match_in_time, match_product, match_tables, series_at_point
+from smnb.loaders.insitu import InSituTables
+from smnb.sensors import match_in_time, match_product, match_tables, product_at_sensors
 
 START = np.datetime64("2017-01-01", "ns")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
@@ -175,7 +175,7 @@ def test_the_same_as_pytesmo():
         np.testing.assert_allclose(ours.values, theirs.to_numpy(), rtol=1e-12)
 
 
-def test_tables_bring_flags_along():
+def test_tables_of_many_sensors():
     left = pd.DataFrame({"sensor_id": ["a", "b", "a"], "time": at([1, 1, 50]), "predicted": [1, 2, 3]}, index=[4, 5, 6])
     right = pd.DataFrame(
         {
@@ -185,37 +185,20 @@ def test_tables_bring_flags_along():
             "flag": ["G", "C02", "D01"],
         }
     )
-    table, found = match_tables(left, right, value="sm", window="1h", carry=["flag"], name="observed")
+    table, found = match_tables(left, right, value="sm", window="1h", name="observed")
     assert table.index.tolist() == [4, 5, 6]
     np.testing.assert_allclose(table["observed"], [0.1, 0.3, np.nan])
-    assert table["flag"].tolist()[:2] == ["C02", "G"]
-    assert pd.isna(table["flag"].iloc[2])
+    assert right["flag"].iloc[found.index[:2]].tolist() == ["C02", "G"]  # what else the matched row says
     assert table["observed_offset"].tolist()[:2] == [pd.Timedelta("-12min"), pd.Timedelta("24min")]
     assert found.n_matched == 2
     mean, _ = match_tables(left, right, value="sm", window="1h", method="mean", name="observed")
     assert list(mean.columns) == ["sensor_id", "time", "predicted", "observed", "observed_count"]
-    empty, _ = match_tables(left, right.iloc[:0], value="sm", window="1h", carry=["flag"])
+    empty, _ = match_tables(left, right.iloc[:0], value="sm", window="1h")
     assert empty["sm"].isna().all()
     with pytest.raises(ContractError, match="lacks columns"):
         match_tables(left, right, value="tb", window="1h")
     with pytest.raises(ContractError, match="already"):
         match_tables(left, right, value="sm", window="1h", name="predicted")
-    with pytest.raises(ParameterError, match="carry"):
-        match_tables(left, right, value="sm", window="1h", method="mean", carry=["flag"])
-
-
-def test_collocation_keeps_the_times_that_all_have():
-    reference = pd.Series([0.1, np.nan, 0.3, 0.4], index=pd.DatetimeIndex(at([0, 1, 2, 3])), name="smap")
-    other = pd.Series([1.0, 2.0], index=pd.DatetimeIndex(at([0.1, 2.2])))
-    third = pd.Series([5.0, 6.0, 7.0], index=pd.DatetimeIndex(at([0, 2, 2.1])))
-    table, matches = collocate(
-        reference, {"a": other, "b": third}, window="30min", method={"a": "nearest", "b": "mean"}
-    )
-    assert table.to_dict("list") == {"smap": [0.1, 0.3], "a": [1.0, 2.0], "b": [5.0, 6.5]}
-    assert [m.n_left for m in matches.values()] == [3, 3]
-    for others, method in [({}, "nearest"), ({"smap": other}, "nearest"), ({"a": other}, {"b": "mean"})]:
-        with pytest.raises(ParameterError):
-            collocate(reference, others, window="1h", method=method)
 
 
 # --- in space ---------------------------------------------------------------------------------------------------------
@@ -235,62 +218,42 @@ def grid(lat, lon, *, times=3, seed=0) -> xr.Dataset:
     )
 
 
+def sensors_at(lat, lon) -> pd.DataFrame:
+    lat = np.atleast_1d(np.asarray(lat, dtype=float))
+    return pd.DataFrame({"sensor_id": [f"s{i:03d}" for i in range(lat.size)], "lat": lat, "lon": lon})
+
+
+def wide(table: pd.DataFrame, name: str = "soil_moisture") -> np.ndarray:
+    return table.pivot(index="sensor_id", columns="time", values=name).to_numpy()
+
+
 def test_the_cell_that_holds_a_point_and_its_flags():
     dataset = grid(np.arange(-10, 10) + 0.5, np.arange(-30, 30) + 0.5)
     rng = np.random.default_rng(1)
     lat, lon = rng.uniform(-10, 10, 50), rng.uniform(-30, 30, 50)
-    found = series_at_point(dataset, lat, lon)
+    found = product_at_sensors(dataset.chunk(time=1), sensors_at(lat, lon))
     row, column = np.floor(lat + 10).astype(int), np.floor(lon + 30).astype(int)
-    np.testing.assert_array_equal(found["soil_moisture"].values.T, dataset["soil_moisture"].values[:, row, column])
-    np.testing.assert_array_equal(found["flag"].values.T, dataset["flag"].values[:, row, column])
+    np.testing.assert_array_equal(wide(found).T, dataset["soil_moisture"].values[:, row, column])
+    np.testing.assert_array_equal(wide(found, "flag").T, dataset["flag"].values[:, row, column])
+    assert list(found.columns) == ["sensor_id", "time", "soil_moisture", "flag"]
     assert found["flag"].dtype == np.int8
-    assert found["soil_moisture"].dims == ("point", "time")
-    assert "area" not in found
-    assert found["soil_moisture"].attrs["units"] == "m3 m-3"
-    np.testing.assert_allclose(found["cell_lat"], row - 9.5)
-    assert series_at_point(dataset, 3.2, 330.5).sizes["point"] == 1  # 330.5 is -29.5
-    lazy = series_at_point(dataset.chunk(time=1), lat, lon, method="bilinear")
-    assert lazy["soil_moisture"].chunks is not None
-
-
-def test_bilinear_is_scipys():
-    dataset = grid(np.arange(-10, 10) + 0.5, np.arange(-30, 30) + 0.5)
-    rng = np.random.default_rng(2)
-    lat, lon = rng.uniform(-9.5, 9.5, 80), rng.uniform(-29.5, 29.5, 80)
-    lat[0], lon[0] = 3.5, -7.5  # on a centre
-    values = np.moveaxis(dataset["soil_moisture"].values, 0, -1)
-    expected = RegularGridInterpolator((dataset["lat"].values, dataset["lon"].values), values)(np.stack([lat, lon], 1))
-    found = series_at_point(dataset, lat, lon, method="bilinear")
-    np.testing.assert_allclose(found["soil_moisture"], expected, atol=1e-6)
-    assert found["flag"].dtype == np.int8
-    edge = series_at_point(dataset, -9.9, 29.9, method="bilinear")  # beyond the last centre the outer value is kept
-    np.testing.assert_array_equal(edge["soil_moisture"].values[0], dataset["soil_moisture"].values[:, 0, -1])
+    assert found.attrs["sensors_left_out"] == 0
+    round_the_globe = product_at_sensors(dataset, sensors_at(3.2, 330.5))  # 330.5 is -29.5
+    np.testing.assert_array_equal(wide(round_the_globe)[0], dataset["soil_moisture"].values[:, 13, 0])
 
 
 def test_across_the_date_line():
     dataset = grid(np.arange(-2, 2) + 0.5, np.arange(-180, 180) + 0.5)
     values = dataset["soil_moisture"].values[:, 1]
-    for lon in (180.0, -180.0, 179.999999999):
-        found = series_at_point(dataset, -0.5, lon, method="bilinear")
-        np.testing.assert_allclose(found["soil_moisture"].values[0], (values[:, 0] + values[:, -1]) / 2, atol=1e-6)
-    np.testing.assert_array_equal(series_at_point(dataset, -0.5, 179.7)["soil_moisture"].values[0], values[:, -1])
+    for lon, cell in ((180.0, -1), (-179.9, 0), (179.7, -1)):
+        np.testing.assert_array_equal(wide(product_at_sensors(dataset, sensors_at(-0.5, lon)))[0], values[:, cell])
 
 
-def test_missing_neighbours_share_their_weight():
-    dataset = grid([0.0, 1.0], [0.0, 1.0], times=1)
-    dataset["soil_moisture"].values[:] = [[[0.1, np.nan], [0.3, np.nan]]]
-    found = series_at_point(dataset, [0.5, 0.5], [0.25, 0.75], method="bilinear")["soil_moisture"].values
-    np.testing.assert_allclose(found, [[0.2], [np.nan]], atol=1e-7)
-    low = series_at_point(dataset, 0.5, 0.75, method="bilinear", min_valid_weight=0.2)["soil_moisture"].values
-    np.testing.assert_allclose(low, [[0.2]], atol=1e-7)
-
-
-def test_a_gap_in_the_axis_is_not_interpolated_across():
+def test_a_gap_in_the_axis_is_in_no_cell():
     dataset = grid([0.0, 1.0, 5.0], [0.0, 1.0], times=1)
-    found = series_at_point(dataset, [1.4, 4.6], [0.0, 0.0], method="bilinear")
-    np.testing.assert_array_equal(found["soil_moisture"].values[:, 0], dataset["soil_moisture"].values[0, 1:, 0])
-    with pytest.raises(ContractError, match="in no cell"):
-        series_at_point(dataset, 3.0, 0.0)
+    found = product_at_sensors(dataset, sensors_at([1.4, 4.6, 3.0], [0.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(found["soil_moisture"], dataset["soil_moisture"].values[0, 1:, 0])
+    assert found.attrs["sensors_left_out"] == 1
 
 
 def points(lat, lon, *, times=2) -> xr.Dataset:
@@ -311,69 +274,47 @@ def points(lat, lon, *, times=2) -> xr.Dataset:
 
 def test_the_nearest_location():
     dataset = points([0.0, 1.0, 60.0], [0.0, 179.9, 10.0])
-    found = series_at_point(dataset, [0.1, 1.0, 60.0], [0.0, -179.9, 10.5])
-    np.testing.assert_array_equal(found["soil_moisture"], dataset["soil_moisture"])
-    np.testing.assert_array_equal(found["flag"], dataset["flag"])
-    np.testing.assert_allclose(found["distance_km"], [11.12, 22.24, 27.80], atol=0.01)
-    with pytest.raises(ContractError, match="1 of 2 points are too far"):
-        series_at_point(dataset, [0.0, 10.0], [0.0, 0.0])
-
-
-def test_bilinear_between_locations_is_that_of_their_lattice():
-    lat, lon = (axis.ravel() for axis in np.meshgrid(np.arange(5) * 0.1, np.arange(6) * 0.1 - 155, indexing="ij"))
-    dataset = points(lat, lon)
-    values = dataset["soil_moisture"].values.reshape(5, 6, 2)
-    interpolator = RegularGridInterpolator((np.arange(5) * 0.1, np.arange(6) * 0.1 - 155), values)
-    at_points = np.array([[0.13, -154.77], [0.35, -154.52], [0.0, -155.0]])
-    found = series_at_point(dataset, *at_points.T, method="bilinear")
-    np.testing.assert_allclose(found["soil_moisture"], interpolator(at_points), atol=1e-6)
-    island = dataset.isel(location=np.setdiff1d(np.arange(30), [8]))  # (0.1, -154.8) is sea
-    found = series_at_point(island, 0.125, -154.775, method="bilinear")["soil_moisture"].values[0]
-    weights = np.array([[0.0, 0.75 * 0.25], [0.25 * 0.75, 0.25 * 0.25]])
-    assert np.isnan(found).all()  # the valid weigh 0.4375
-    found = series_at_point(island, 0.125, -154.775, method="bilinear", min_valid_weight=0.4)["soil_moisture"].values[0]
-    np.testing.assert_allclose(found, np.tensordot(weights / weights.sum(), values[1:3, 2:4], 2), atol=1e-6)
-    rng = np.random.default_rng(0)
-    with pytest.raises(ParameterError, match="lattice"):
-        series_at_point(points(rng.uniform(0, 1, 200), rng.uniform(0, 1, 200)), 0.5, 0.5, method="bilinear")
+    sensors = sensors_at([0.1, 1.0, 60.0, 10.0], [0.0, -179.9, 10.5, 0.0])
+    found = product_at_sensors(dataset, sensors, name="smap")
+    np.testing.assert_array_equal(wide(found, "smap"), dataset["soil_moisture"])
+    np.testing.assert_array_equal(wide(found, "flag"), dataset["flag"])
+    assert found.attrs["sensors_left_out"] == 1  # 10 N is 1,100 km from the nearest
+    assert len(product_at_sensors(dataset, sensors, max_distance_km=25.0)["sensor_id"].cat.categories) == 2
+    with pytest.raises(ContractError, match="no sensor is near"):
+        product_at_sensors(dataset, sensors.iloc[3:])
 
 
 def test_places_that_are_refused():
     dataset = grid([0.0, 1.0], [0.0, 1.0])
-    for arguments, options in [
-        ((0.5, 0.5), {"method": "cubic"}),
-        ((0.5, 0.5), {"min_valid_weight": 0.0}),
-        ((np.nan, 0.5), {}),
-        (([0.5, 0.6], [0.5]), {}),
-        ((95.0, 0.0), {}),
-    ]:
-        with pytest.raises(ParameterError):
-            series_at_point(dataset, *arguments, **options)
+    for lat, lon in ((np.nan, 0.5), (95.0, 0.0), (0.0, 400.0)):
+        with pytest.raises(ParameterError, match="no point on the Earth"):
+            product_at_sensors(dataset, sensors_at(lat, lon))
+    sensors = sensors_at(0.5, 0.5)
     with pytest.raises(ContractError, match="neither"):
-        series_at_point(dataset.isel(lat=0, lon=0), 0.5, 0.5)
-    with pytest.raises(ContractError, match="in no cell"):
-        series_at_point(dataset, 1.6, 0.5)
+        product_at_sensors(dataset.isel(lat=0, lon=0), sensors)
+    with pytest.raises(ContractError, match="no sensor is near"):
+        product_at_sensors(dataset, sensors_at(1.6, 0.5))
+    with pytest.raises(ContractError, match="twice"):
+        product_at_sensors(dataset, pd.concat([sensors, sensors]))
+    with pytest.raises(ContractError, match="lacks columns"):
+        product_at_sensors(dataset, sensors.drop(columns="lon"))
+    with pytest.raises(ContractError, match="no 'tb'"):
+        product_at_sensors(dataset, sensors, variable="tb")
 
 
 def test_a_product_at_each_reading():
     dataset = points([10.0, 20.0], [0.0, 0.0], times=5)
     dataset["soil_moisture"].values[0, 2] = np.nan
-    sensors = pd.DataFrame({"sensor_id": ["x", "y", "unused"], "lat": [20.1, 10.1, 80.0], "lon": [0.1, 0.0, 0.0]})
+    sensors = pd.DataFrame({"sensor_id": ["x", "y"], "lat": [20.1, 10.1], "lon": [0.1, 0.0]})
     table = pd.DataFrame({"sensor_id": ["y", "x", "y"], "time": at([2.2, 3.1, 40.0]), "observed": [0.1, 0.2, 0.3]})
-    matched, found = match_product(table, sensors, dataset, window="90min", name="smap")
-    values, flags = dataset["soil_moisture"].values, dataset["flag"].values
+    series = product_at_sensors(dataset, sensors, name="smap")
+    matched, found = match_tables(table, series, value="smap", window="90min")
+    values = dataset["soil_moisture"].values
     np.testing.assert_allclose(matched["smap"], [values[0, 3], values[1, 3], np.nan])  # hour 2 is missing at y
-    assert matched["flag"].tolist()[:2] == [flags[0, 3], flags[1, 3]]
     assert (found.n_matched, found.n_left) == (2, 3)
     assert matched["sensor_id"].tolist() == ["y", "x", "y"]
-    mean, _ = match_product(table, sensors, dataset, window="90min", method="mean")
-    assert mean["soil_moisture"].iloc[0] == pytest.approx(np.mean(values[0, [1, 3]]))
-    with pytest.raises(ContractError, match="no place"):
-        match_product(table, sensors.iloc[:1], dataset, window="1h")
-    with pytest.raises(ContractError, match="twice"):
-        match_product(table, pd.concat([sensors, sensors]), dataset, window="1h")
-    with pytest.raises(ContractError, match="no 'tb'"):
-        match_product(table, sensors, dataset, window="1h", variable="tb")
+    mean, _ = match_tables(table, series, value="smap", window="90min", method="mean")
+    assert mean["smap"].iloc[0] == pytest.approx(np.mean(values[0, [1, 3]]))
 
 
 def test_triple_collocation_of_real_series_at_hawaii(shared_samples):
@@ -389,16 +330,15 @@ def test_triple_collocation_of_real_series_at_hawaii(shared_samples):
         sorted((folder / "SMAP_L3").rglob("01*.nc")), catalog_id="x", start="2017-01-01", end="2018-12-31"
     )
     era = open_swvl1_points(sorted((folder / "ERA5_LAND").rglob("01*.nc")), catalog_id="x")
-    sensor = insitu.sensors[insitu.sensors["network"] == "COSMOS"].iloc[0]
-    series = [
-        series_at_point(dataset, sensor["lat"], sensor["lon"])["soil_moisture"][0].to_series().astype("float64")
-        for dataset in (smap, era)
-    ]
-    readings = insitu.readings[insitu.readings["sensor_id"] == sensor["sensor_id"]]
-    truth = pd.Series(readings["soil_moisture"].to_numpy("float64"), pd.DatetimeIndex(readings["time"]))
-    table, matches = collocate(series[0].rename("smap"), {"era5_land": series[1], "in_situ": truth}, window="12h")
-    assert (len(table), matches["era5_land"].n_left) == (573, 619)
-    assert [m.n_matched for m in matches.values()] == [619, 573]
+    probe = insitu.sensors[insitu.sensors["network"] == "COSMOS"]
+    one = InSituTables(probe, insitu.readings[insitu.readings["sensor_id"].isin(probe["sensor_id"])])
+    smap_pairs, _ = match_product(smap, one, window="12h")
+    series = product_at_sensors(era, probe, name="era5_land")
+    table, found = match_tables(product_at_sensors(smap, probe, name="smap"), series, value="era5_land", window="12h")
+    table = table.merge(smap_pairs[["time", "observed"]], on="time").dropna().rename(columns={"observed": "in_situ"})
+    table = table.set_index("time")[["smap", "era5_land", "in_situ"]]
+    assert (len(table), found.n_left) == (573, 619)
+    assert (found.n_matched, len(smap_pairs)) == (619, 573)
     result = triple_collocation(*table.to_numpy().T, names=table.columns, reference=2, n_boot=200)
     tcol = pytest.importorskip("pytesmo.metrics.tcol")
     snr, err, _ = tcol.tcol_metrics(*table.to_numpy().T, ref_ind=2)

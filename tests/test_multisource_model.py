@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -293,6 +294,6 @@ def test_config_refuses_nonsense(values: dict, match: str) -> None:
 
 def test_config_survives_json_and_the_registry() -> None:
     config = MultiSourceConfig(**SMALL, head1=(32, 1), head1_keep=(0.5, 0.6), pool_width=None)
-    values = json.loads(json.dumps(config.to_dict(), allow_nan=False))
+    values = json.loads(json.dumps(asdict(config), allow_nan=False))
     assert MultiSourceConfig(**values) == config
     assert build_model("multisource", values).config == config

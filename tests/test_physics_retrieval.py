@@ -8,9 +8,8 @@ import pytest
 import torch
 from scipy.optimize import brentq, least_squares
 
-from smnb.cli.retrieve import read_granule
 from smnb.contract import FormatError, ParameterError
-from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
+from smnb.loaders.smap import read_fields
 from smnb.models.physics import (
     RetrievalStatus,
     dobson_permittivity,
@@ -22,6 +21,7 @@ from smnb.models.physics import (
     soil_emission_tb,
     tau_omega_tb,
 )
+from smnb.models.physics.smap import PHYSICAL_METHODS, count_statuses, retrieve_physical
 
 SOIL = {"surface_temperature": 293.0, "clay_fraction": 0.2, "roughness": 0.13, "albedo": 0.05}
 
@@ -390,7 +390,7 @@ def granule_path(shared_samples):
 
 @pytest.fixture(scope="module")
 def granule(granule_path):
-    return read_granule(str(granule_path))[0]
+    return read_fields(str(granule_path))[0]
 
 
 def agreement(ours, product, where):

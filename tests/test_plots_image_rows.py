@@ -38,6 +38,8 @@ def test_every_image_is_drawn_and_a_column_has_one_scale(rows):
     labels = [axes.get_xlabel() for axes in figure.axes]
     assert "Soil moisture (m³ m⁻³)" in labels
     assert plots.png_bytes(figure)[:4] == b"\x89PNG"
+    without = plots.image_rows(rows, COLUMNS, height=0.9)
+    assert "km" not in [axes.get_ylabel() for axes in without.axes]
 
 
 def test_missing_pixels_of_a_colour_image_show_the_ground(rows):

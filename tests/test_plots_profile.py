@@ -189,19 +189,6 @@ def test_a_series_is_broken_at_gaps():
         plots.sensor_series(readings.iloc[:0], {}, title="S")
 
 
-def test_images_share_a_scale_by_input():
-    one = {"RGB": np.full((3, 3, 3), 0.5), "VV": np.linspace(-20, -10, 9).reshape(3, 3)}
-    figure = plots.image_samples([one, one, one], ["a\n1", "b\n2", "c\n3"], title="Samples", limits={"VV": (-20, -5)})
-    images = [axes.images[0] for axes in figure.axes if axes.images]
-    assert len(images) == 6
-    assert {image.get_clim() for image in images[3:]} == {(-20, -5)}
-    assert nothing_leaves_the_page(figure)
-    with pytest.raises(ContractError, match="do not fit"):
-        plots.image_samples([one], [], title="x")
-    with pytest.raises(ContractError, match="do not fit"):
-        plots.image_samples([one, {"VV": one["VV"]}], ["a", "b"], title="x")
-
-
 def test_interactive_twins_are_small():
     table = sensors(30).assign(sensor_id=[f"s{i}" for i in range(30)], side="train")
     time = pd.date_range("2020-01-01", periods=96, freq="6h")

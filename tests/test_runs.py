@@ -21,18 +21,17 @@ from papermill.exceptions import PapermillExecutionError
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.runs import (
     Run,
-    check_parameters,
     declared_parameters,
     execution,
-    external_resources,
     find_notebook,
-    known_presets,
     notebook_folder,
     preset_settings,
     run_notebooks,
     write_report,
 )
+from smnb.runs.parameters import check_parameters, known_presets
 from smnb.runs.record import fingerprint_files
+from smnb.runs.report import external_resources
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARAMETERS = """\
@@ -329,18 +328,19 @@ def test_a_full_disk_leaves_the_earlier_record(project, monkeypatch):
     assert sorted(p.name for p in path.parent.iterdir()) == ["01_one", path.name]
 
 
-def test_data_fingerprints_depend_on_content_not_on_place_or_time(tmp_path):
+def test_data_fingerprints_depend_on_content_not_on_place_or_time(tmp_path, monkeypatch):
     prints = []
     for folder, text in (("a", "same"), ("b", "same"), ("c", "other")):
         path = tmp_path / folder / "x.nc"
         path.parent.mkdir()
         path.write_text(text)
         os.utime(path, (len(prints) + 1, len(prints) + 1))
-        prints.append(fingerprint_files([path], path.parent, content=True))
+        prints.append(fingerprint_files([path], path.parent))
     assert prints[0] == prints[1]
     assert prints[0]["sha256"] != prints[2]["sha256"]
     assert prints[0]["bytes"] == 4
-    by_time = [fingerprint_files([tmp_path / f / "x.nc"], tmp_path / f, content=False)["sha256"] for f in "ab"]
+    monkeypatch.setattr("smnb.runs.record.CONTENT_LIMIT", 3)
+    by_time = [fingerprint_files([tmp_path / f / "x.nc"], tmp_path / f)["sha256"] for f in "ab"]
     assert by_time[0] != by_time[1]
 
 
@@ -378,8 +378,8 @@ def test_mistakes_are_found_before_anything_is_executed(project):
 
 def test_two_processes_do_not_execute_one_run(project):
     holder = (
-        "import sys, time\nfrom pathlib import Path\nfrom smnb.runs.execution import _locked\n"
-        "with _locked(Path(sys.argv[1]), 't'):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "import sys, time\nfrom pathlib import Path\nfrom smnb.runs.worker import hold\n"
+        "with hold(Path(sys.argv[1], '.lock'), 't'):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     (project / "runs" / "t").mkdir(parents=True)
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
@@ -398,7 +398,7 @@ def pretend(project, monkeypatch):
     """Executes nothing: notes what would be executed and writes the output."""
     executed = []
 
-    def execute(path, parameters, final, environment, report):
+    def execute(path, parameters, final, environment, report, unwanted):
         executed.append((path.stem, parameters))
         final.write_text("{}")
 

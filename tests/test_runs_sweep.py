@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import re
-import socket
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,9 @@ import pytest
 
 from smnb.cli import app as cli
 from smnb.contract import ParameterError, RunError
-from smnb.runs import execution, external_resources, members, sweep
+from smnb.runs import execution, sweep
+from smnb.runs.report import external_resources
+from smnb.runs.worker import hold
 
 module = importlib.import_module("smnb.runs.sweep")  # the package's attribute of this name is the function
 PARAMETERS = """\
@@ -70,7 +71,7 @@ def pretend(project, monkeypatch) -> list[dict]:
     """Start no process: note the parameters of what would be executed, fail for 'nowhere', else write a record."""
     executed = []
 
-    def execute(path, parameters, final, environment, report):
+    def execute(path, parameters, final, environment, report, unwanted):
         executed.append({**parameters, "threads": environment.get("OMP_NUM_THREADS")})
         if parameters.get("region") == "nowhere":
             raise execution._CellError("cell In[3] failed: ValueError: no such region")
@@ -165,12 +166,12 @@ def test_a_failed_member_does_not_stop_the_others(project, pretend):
     assert table["message"][0] == "cell In[3] failed: ValueError: no such region"
     assert list(table["cnn.test.rmse"].isna()) == [True, False]
     assert "<span class=mark>failed</span>" in (project / "runs" / "s" / "sweep.html").read_text()
-    with execution._locked(project / "runs" / "s" / "region=tucson", "region=tucson"):
+    with hold(project / "runs" / "s" / "region=tucson" / ".lock", "region=tucson"):
         held = sweep("s", "01", {"region": ["tucson", "nowhere"], "seed": [0]}, threads_per_worker=3)
     assert list(held["status"]) == ["done", "failed"]
     assert pretend[-1]["threads"] == "3"
     assert os.environ.get("OMP_NUM_THREADS") != "3"
-    with execution._locked(project / "runs" / "s" / "region=tucson", "region=tucson"):
+    with hold(project / "runs" / "s" / "region=tucson" / ".lock", "region=tucson"):
         held = sweep("s", "01", {"region": ["tucson"]})
     assert "another process executes a run of this name; got 'region=tucson'" in held["message"][0]
 
@@ -178,7 +179,7 @@ def test_a_failed_member_does_not_stop_the_others(project, pretend):
 def test_two_sweeps_of_one_name_and_a_run_of_that_name_are_refused(project, pretend):
     (project / "runs" / "s").mkdir(parents=True)
     with (
-        execution._locked(project / "runs" / "s", "s"),
+        hold(project / "runs" / "s" / ".lock", "s"),
         pytest.raises(RunError, match="another process executes a run of this name; got 's'"),
     ):
         sweep("s", "01", {"seed": [0]})
@@ -259,7 +260,7 @@ def test_two_workers_execute_members_side_by_side_and_an_interrupt_ends_them(pro
         sweep(
             "s", "01", {"region": ["nowhere", "slow", "tucson"]}, workers=2, progress=interrupt_when_the_last_has_begun
         )
-    assert len(during) >= 3, during  # the member's process, the worker of its notebook, and the kernel
+    assert len(during) >= 2, during  # the worker of its notebook, and the kernel
     assert processes_of(project) == []
     table = pd.read_csv(project / "runs" / "s" / "sweep.csv").set_index("region")
     assert dict(table["status"]) == {"nowhere": "failed", "slow": "pending", "tucson": "done"}
@@ -278,16 +279,13 @@ def address():
         yield cluster.scheduler_address
 
 
-def test_a_scheduler_is_given_by_its_address(project, address, monkeypatch):
+def test_a_scheduler_is_given_by_its_address(project, address):
     assert address.startswith("tcp://127.0.0.1:")
     table = sweep("s", "01", {"seed": [1, 2]}, scheduler=address, threads_per_worker=1)
     assert list(table["status"]) == ["done", "done"], list(table["message"])
     assert list(table["cnn.test.rmse"]) == [0.225, 0.35]
     assert list(table["threads"]) == [1, 1]
     assert not list((project / "runs" / "s").glob(".seen*"))
-    monkeypatch.setattr(members, "library_fingerprint", lambda: "another")
-    with pytest.raises(RunError, match=r"has other source files of smnb; got 'another'"):
-        sweep("s", "01", {"seed": [1, 2]}, scheduler=address)
 
 
 class FakeClient:
@@ -296,10 +294,6 @@ class FakeClient:
     def __init__(self, answer) -> None:
         self.answer = answer
 
-    def wait_for_workers(self, n_workers, timeout):
-        if self.answer is None:
-            raise TimeoutError
-
     def run(self, function, *arguments, on_error):
         return {"tcp://node1:1": self.answer}
 
@@ -307,25 +301,20 @@ class FakeClient:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (None, "has no workers after 60 s; got 'tcp://a:1'. Start some: dask worker tcp://a:1 --nthreads 1"),
         ({"sees": False, "library": ""}, "the worker tcp://node1:1 does not see the sweep's folder"),
+        ({"sees": True, "library": "another"}, "has other source files of smnb; got 'another'"),
         (ModuleNotFoundError("No module named 'smnb'"), "cannot execute members; got ModuleNotFoundError: No module"),
     ],
 )
 def test_a_cluster_that_cannot_be_used_is_refused(tmp_path, answer, says):
     with pytest.raises(RunError, match=re.escape(says)):
-        module._check_workers(FakeClient(answer), "tcp://a:1", tmp_path)
+        module._check_workers(FakeClient(answer), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_address_that_nobody_listens_at_is_an_error(project, monkeypatch):
-    monkeypatch.setattr(module, "_CONNECT_SECONDS", 0.5)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        free = listener.getsockname()[1]
-    for bad in (f"tcp://127.0.0.1:{free}", "nonsense://x"):
-        with pytest.raises(RunError, match=f"cannot reach the Dask scheduler; got '{bad}'.*dask scheduler"):
-            sweep("s", "01", {"seed": [1]}, scheduler=bad)
+def test_an_address_that_nobody_listens_at_is_an_error(project):
+    with pytest.raises(RunError, match="smnb sweep: cannot reach the Dask scheduler; got 'nonsense://x'"):
+        sweep("s", "01", {"seed": [1]}, scheduler="nonsense://x")
 
 
 # --- the command ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 
 from smnb.contract import ContractError, ParameterError
 from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore, draw_patches, eligible_centres
-from smnb.training.batches import BatchDataset, SeededBatchSampler
+from smnb.training.batches import BatchDataset
 from smnb.training.scaling import MinMaxScaler
 
 
@@ -114,22 +114,6 @@ def test_dataset_refuses_missing_targets(images: np.ndarray) -> None:
     patches, target = PatchDataset(store, index, np.array([0.5, 0.25]))[np.array([1])]
     assert patches.shape == (1, 4, 9, 9)
     assert target == torch.tensor([0.25])
-
-
-def test_batches_cover_everything_once_and_depend_on_seed_and_epoch() -> None:
-    sampler = SeededBatchSampler(103, 10, shuffle=True, seed=1)
-    first = np.concatenate(list(sampler))
-    assert sorted(first) == list(range(103))
-    assert len(sampler) == 11
-    sampler.set_epoch(1)
-    second = np.concatenate(list(sampler))
-    assert not np.array_equal(first, second)
-    sampler.set_epoch(0)
-    np.testing.assert_array_equal(np.concatenate(list(sampler)), first)
-    ranks = [
-        np.concatenate(list(SeededBatchSampler(100, 10, shuffle=True, seed=1, rank=r, world_size=2))) for r in (0, 1)
-    ]
-    assert sorted(np.concatenate(ranks)) == list(range(100))
 
 
 def test_a_data_set_without_batches_cannot_be_made():

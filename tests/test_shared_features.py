@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from fake_scenes import FakeScenes
 from pyproj import Transformer
 
 from smnb.contract import ContractError, ParameterError
+from smnb.maps import write_map
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.papers.batchu2023 import SOURCES, InputSet, MapGeometry, tile_map
-from smnb.papers.batchu2023.dense import TileImages, folded, map_tile
-from smnb.papers.batchu2023.tiles import read_tile
+from smnb.papers.batchu2023.dense import folded, map_tile
+from smnb.papers.batchu2023.tiles import TileImages, read_tile
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
 SMALL = {"high_encoder": "small", "low_encoder": "small", "output_stride_high": 16, "output_stride_low": 4}
@@ -204,7 +206,9 @@ def test_a_tile_without_an_image_in_time_says_so(sources):
         read_tile(sources, InputSet.of("gldas"), lat=30.3, lon=-97.7, time="2020-06-13", cells=2, geometry=GEOMETRY)
 
 
-def test_a_map_is_under_the_contract(sources):
+def test_a_map_on_disk(sources, tmp_path):
+    import rasterio
+
     inputs = InputSet.of("sentinel1:VV", "dem", "smap")
     tile = read_tile(sources, inputs, lat=30.3, lon=-97.7, time="2020-06-13T12:30", cells=3, geometry=GEOMETRY)
     torch.manual_seed(0)
@@ -212,6 +216,11 @@ def test_a_map_is_under_the_contract(sources):
     one = tile_map(net, tile)
     assert one["soil_moisture"].dims == ("time", "y", "x")
     assert one.attrs["synthetic"] == 1
-    assert one["crs"].attrs["grid_mapping_name"] == "transverse_mercator"
-    assert (np.diff(one["x"]) == 320).all()
-    assert (np.diff(one["y"]) == -320).all()
+    with xr.open_dataset(write_map(one, tmp_path / "map.nc"), engine="h5netcdf") as again:
+        np.testing.assert_array_equal(again["soil_moisture"], one["soil_moisture"])
+        assert again["crs"].attrs["grid_mapping_name"] == "transverse_mercator"
+    with rasterio.open(write_map(one, tmp_path / "map.tif")) as image:
+        assert image.crs.to_epsg() == 32614
+        assert image.res == (320.0, 320.0)
+        np.testing.assert_array_equal(image.read(1), one["soil_moisture"][0])
+        assert image.bounds.left == pytest.approx(float(one["x"][0]) - 160.0)

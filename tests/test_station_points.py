@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smnb.contract import ContractError, FormatError, ParameterError
-from smnb.loaders.conus_stations import open_station_table
+from smnb.loaders.conus import open_station_table
 from smnb.papers.stations import (
     SOURCE_SETS,
     PointEnsemble,
@@ -33,7 +33,7 @@ from smnb.papers.stations.features import SOURCES, FeatureConfig, FeatureTable, 
 from smnb.papers.stations.network import PointFusionConfig
 from smnb.papers.stations.series import StationSeries
 from smnb.papers.stations.training import predict_points, station_loss, train_points
-from smnb.sensors.predictions import read_predictions
+from smnb.sensors import read_predictions
 from smnb.training import load
 
 QUICK = PointTraining(members=1, steps=15, batch_stations=6, encoder_width=8, joint_width=8)

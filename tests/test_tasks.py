@@ -12,7 +12,7 @@ import xarray as xr
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, stamp
 from smnb.grids import koppen
-from smnb.loaders.conus_patches import open_conus_patches
+from smnb.loaders.conus import open_conus_patches
 from smnb.papers.hu2018_amsre.tasks import amsre_task, conus_task, open_task, target_on_grid
 
 CHANNELS = ["6.9H", "6.9V", "10.7H", "10.7V"]

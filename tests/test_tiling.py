@@ -19,8 +19,9 @@ from torch import nn
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_dataset, stamp
 from smnb.grids import M01, EaseWindow
-from smnb.maps import receptive_radius, tile_form, tiled_map
-from smnb.maps.checkpoint import SmenForm, map_checkpoint
+from smnb.maps import map_checkpoint, tile_form, tiled_map
+from smnb.maps.checkpoint import SmenForm
+from smnb.maps.forms import receptive_radius
 from smnb.models import build_model
 from smnb.models.smen import SMEN
 from smnb.papers.hu2018_amsre import day_maps
@@ -393,6 +394,29 @@ def test_a_checkpoint_is_applied_with_its_own_scaling(tmp_path, checkpoint, fusi
         map_checkpoint(checkpoint, path, tmp_path / "b.zarr")
     with pytest.raises(ParameterError, match="nothing at that time"):
         map_checkpoint(checkpoint, path, tmp_path / "b.zarr", when="2021-09-13")
+
+
+class OwnNet(nn.Module):
+    """A network that smnb does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images)[:, 0]
+
+
+def test_a_network_of_ones_own_makes_maps(tmp_path, scene, scalers) -> None:
+    path = save(tmp_path / "own", OwnNet(), channels=CHANNELS, **scalers)
+    scene_dataset(scene).to_netcdf(tmp_path / "scene.nc", engine="h5netcdf")
+    with pytest.raises(FormatError, match="not imported unasked"):
+        map_checkpoint(path, tmp_path / "scene.nc", tmp_path / "map.nc")
+    own = load(path, model=OwnNet())
+    result = map_checkpoint(own, tmp_path / "scene.nc", tmp_path / "map.nc", tile=32)
+    with xr.open_dataset(result.path, engine="h5netcdf") as mapped:
+        values = mapped["soil_moisture"].values
+    np.testing.assert_allclose(values, untiled(own.model, scene, scalers), atol=1e-5, rtol=0, equal_nan=True)
 
 
 def test_files_that_do_not_fit_the_checkpoint(tmp_path, checkpoint, scene) -> None:

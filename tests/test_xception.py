@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -271,7 +272,7 @@ def test_config_refuses_nonsense(values: dict) -> None:
 
 def test_config_survives_json_and_other_channels_are_refused() -> None:
     config = XceptionConfig(41, 4, 16, 0.5, multi_grid=(1, 2, 4))
-    assert XceptionConfig(**json.loads(json.dumps(config.to_dict()))) == config
+    assert XceptionConfig(**json.loads(json.dumps(asdict(config)))) == config
     with pytest.raises(ParameterError, match="10 channels"):
         on_meta()(torch.empty(1, 4, 32, 32, device="meta"))
 

@@ -41,7 +41,7 @@ def map_(
     A cell that lacks an input is missing in the map and counted. Finished tiles are kept beside the map until it is whole,
     so a map that was killed goes on where it was; --no-resume replaces an existing one.
     """
-    from smnb.maps.checkpoint import map_checkpoint
+    from smnb.maps import map_checkpoint
     from smnb.training import choose_device
 
     with Progress() as progress:

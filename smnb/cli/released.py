@@ -37,8 +37,7 @@ def released(
     import contextlib
 
     from smnb.files import write_text
-    from smnb.papers.batchu2023.released import IsmnLabels, convert_released, shards_of
-    from smnb.papers.batchu2023.released.records import open_released
+    from smnb.papers.batchu2023.released import IsmnLabels, convert_released, open_released, shards_of
 
     records = open_released(
         shards_of(shards),

@@ -38,7 +38,7 @@ def retrieve(
     from smnb.files import atomic_path
     from smnb.loaders.smap import read_fields
     from smnb.metrics import bias, n_obs, pearson_r, ubrmse
-    from smnb.models.physical import PHYSICAL_METHODS, count_statuses, retrieve_physical
+    from smnb.models.physics.smap import PHYSICAL_METHODS, count_statuses, retrieve_physical
 
     if method not in PHYSICAL_METHODS:
         raise ParameterError("smnb retrieve", "unknown --method", got=method, expected=list(PHYSICAL_METHODS))
@@ -94,7 +94,7 @@ def _table(fields: dict[str, np.ndarray], result: Any) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    from smnb.models.physical import FLAG_FILL
+    from smnb.models.physics.smap import FLAG_FILL
 
     cells = pd.DataFrame(
         {

@@ -40,7 +40,7 @@ def score(
     from smnb.contract import ParameterError
     from smnb.files import atomic_path
     from smnb.metrics import DEFAULT_METRICS, METRICS
-    from smnb.sensors.predictions import read_predictions, score_sensors, summary_rows
+    from smnb.sensors import read_predictions, score_sensors, summary_rows
 
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb score", "--out does not end in .csv", got=out)
@@ -93,7 +93,7 @@ def compare(
     from smnb.contract import ParameterError
     from smnb.metrics import DEFAULT_METRICS, METRICS
     from smnb.metrics import compare as paired
-    from smnb.sensors.predictions import read_predictions, same_pairs, score_sensors
+    from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
     chosen = next((one for one in known.values() if metric in (one.name, one.short)), None)
@@ -157,30 +157,29 @@ def _one_label(scores: pd.DataFrame, clusters: str) -> pd.Series:
 def _layout(rows: pd.DataFrame, strata: list[str], intervals: list[str]) -> pd.DataFrame:
     """Columns of the file, in order and with their short names."""
     from smnb.metrics import DEFAULT_METRICS
-    from smnb.sensors.predictions import SHORT_NAMES
 
     columns = ["kind", "sensor_id", "n_sensors", "n"]
     for name in DEFAULT_METRICS:
         columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in intervals)]
     places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
     columns += ["reason", *dict.fromkeys([*places, *strata])]
-    return rows[columns].rename(columns=_short(SHORT_NAMES))
+    return rows[columns].rename(columns=_short_names())
 
 
-def _short(names: dict[str, str]) -> dict[str, str]:
-    return {f"{name}{end}": f"{short}{end}" for name, short in names.items() for end in ("", "_low", "_high")}
+def _short_names() -> dict[str, str]:
+    from smnb.metrics import METRICS
+
+    return {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
 
 
 def _by_stratum(sensors: pd.DataFrame, name: str, intervals: bool, clusters: str | None, seed: int) -> pd.DataFrame:
-    from smnb.sensors.predictions import SHORT_NAMES, keep_possible
-    from smnb.sensors.strata import stratify
+    from smnb.sensors import stratify
 
     found = stratify(
         sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), intervals=intervals, clusters=clusters, seed=seed
     )
-    found = keep_possible(found)
     found["few"] = found["few"].map({True: "*", False: ""})
-    return found.drop(columns="label").rename(columns=_short(SHORT_NAMES))
+    return found.drop(columns="label").rename(columns=_short_names())
 
 
 def _beside(out: str, name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from smnb.contract import ContractError, FormatError, ParameterError, plain
 from smnb.loaders import open_netcdf
 from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
+from smnb.models.amsre_cnn import AmsreCNN
 from smnb.models.smen import SMEN
 from smnb.training import Trained, load
 from smnb.training.scaling import MinMaxScaler
@@ -156,19 +157,21 @@ class SmenForm(nn.Module):
         return self.network(images[:, 0], images[:, 1:])
 
 
-def _images(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+Parts = tuple[ChannelStack, TileForm, MinMaxScaler | None]
+
+
+def _images(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
+    """Channels by their names, and the form of any network that keeps the size of an image, or has its own."""
     stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
-    return stack, tile_form(loaded.model, len(stack.names)), {"input_scaler": loaded.input_scaler}
+    if isinstance(loaded.model, AmsreCNN):
+        lon = dataset["lon"].values if "lon" in stack.arrays[0].dims else np.array([])
+        wrap = lon.size > 1 and bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
+        return stack, loaded.model.folded(wrap=wrap), loaded.input_scaler
+    return stack, tile_form(loaded.model, len(stack.names)), loaded.input_scaler
 
 
-def _amsre(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
-    stack = _find_channels(dataset, tuple(loaded.card["channels"]), path)
-    lon = dataset["lon"].values if "lon" in stack.arrays[0].dims else np.array([])
-    wrap = lon.size > 1 and bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
-    return stack, loaded.model.folded(wrap=wrap), {"input_scaler": loaded.input_scaler}
-
-
-def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack, TileForm, dict[str, Any]]:
+def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
+    """SMEN's coarse image and past residuals."""
     history = loaded.card["config"]["history"]
     for name in ("coarse", "residual"):
         if name not in dataset:
@@ -198,32 +201,25 @@ def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> tuple[ChannelStack
     )
     form = tile_form(SmenForm(loaded.model), len(names))
     form.level = 0  # its loss leaves the level open; it comes from the coarse image
-    return _stack(names, arrays, path), form, {"input_scaler": scaler}
-
-
-#: How each network that makes maps gets its channels, its form and its scaling.
-MAP_NETWORKS: dict[str, Callable[[Trained, xr.Dataset, str], tuple[ChannelStack, TileForm, dict[str, Any]]]] = {
-    "amsre_cnn": _amsre,
-    "fusion_1km": _images,
-    "smen": _smen,
-}
+    return _stack(names, arrays, path), form, scaler
 
 
 def map_checkpoint(
-    checkpoint: str | Path, path: str | Path, out: str | Path, *, when: str | None = None, **options: Any
+    checkpoint: str | Path | Trained, path: str | Path, out: str | Path, *, when: str | None = None, **options: Any
 ) -> MapResult:
-    """Apply a checkpoint to the image of a file and write the map.
+    """Apply a trained network to the image of a file and write the map.
 
     Parameters
     ----------
-    checkpoint : path-like
-        What `smnb.training.save` wrote; brings its own scaling.
+    checkpoint : path-like or Trained
+        What `smnb.training.save` wrote, or `smnb.training.train` or `load` gave (a network of the user's own, say); brings
+        its own scaling. The network keeps the size of an image, or has a method ``folded``.
     path : path-like
         NetCDF or Zarr under the data contract with the checkpoint's channels: as labels along ``channel``,
         ``polarization`` or ``band``, or as variables of these names. SMEN takes ``coarse`` (y, x) and ``residual`` (past,
         y, x) instead.
     out : path-like
-        ``.zarr`` or ``.tif``.
+        As `smnb.maps.write_map` takes it.
     when : str, optional
         Which image of a file with several times.
     **options
@@ -236,25 +232,24 @@ def map_checkpoint(
     Raises
     ------
     ParameterError
-        If the checkpoint's network makes no maps.
+        If the network makes no maps.
     FormatError, ContractError, RunError
         As `smnb.training.load`, `open_map_input` and `tiled_map`.
     """
-    loaded = load(checkpoint)
+    loaded = checkpoint if isinstance(checkpoint, Trained) else load(checkpoint)
     name = loaded.card["model"]
-    if name not in MAP_NETWORKS:
-        raise ParameterError(_WHO, "this network makes no maps", got=name, expected=sorted(MAP_NETWORKS))
     with open_map_input(path, when=when) as dataset:
-        stack, form, scaling = MAP_NETWORKS[name](loaded, dataset, Path(path).name)
+        parts = _smen if isinstance(loaded.model, SMEN) else _images
+        stack, form, scaler = parts(loaded, dataset, Path(path).name)
         return tiled_map(
             form,
             stack,
             out=out,
             channels=stack.names,
+            input_scaler=scaler,
             target_scaler=loaded.target_scaler,
             synthetic=contract.is_synthetic(dataset) or bool(loaded.card["training"].get("synthetic", False)),
             source=f"{name} network, weights {loaded.card['weights_sha256'][:12]}, on {Path(path).name}",
             coords=stack.arrays[0].coords,
-            **scaling,
             **options,
         )

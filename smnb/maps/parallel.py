@@ -79,24 +79,30 @@ class Workers:
                 future.cancel()
 
 
-def unwanted() -> bool:
-    """Whether the call that runs in this thread is no longer wanted: nobody can interrupt it, so a long one asks.
+def stop_signal() -> Callable[[], bool]:
+    """What tells the call that runs in this thread that it is no longer wanted: nobody can interrupt it, so a long one asks.
 
-    It is not when those who opened the workers left (an error, Ctrl-C, the end of their process).
+    It is not wanted when those who opened the workers left (an error, Ctrl-C, the end of their process). The function that
+    is returned may be called in any thread.
     """
     if getattr(_here, "left", None) is not None:
-        return _here.left.is_set()
+        return _here.left.is_set
     if "distributed" not in sys.modules:
-        return False
+        return lambda: False
     from distributed import Status, get_worker
 
     try:
         worker = get_worker()
     except ValueError:  # no worker's thread
-        return False
-    task = worker.state.tasks.get(worker.get_current_task())
-    closing = worker.status in (Status.closing, Status.closed, Status.failed)
-    return closing or task is None or task.state in ("cancelled", "released", "forgotten")
+        return lambda: False
+    key = worker.get_current_task()
+
+    def unwanted() -> bool:
+        task = worker.state.tasks.get(key)
+        closing = worker.status in (Status.closing, Status.closed, Status.failed)
+        return closing or task is None or task.state in ("cancelled", "released", "forgotten")
+
+    return unwanted
 
 
 @contextlib.contextmanager

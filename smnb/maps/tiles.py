@@ -16,63 +16,24 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import nn
 
-from smnb.contract import ContractError, ParameterError, RunError, plain
+from smnb.contract import ContractError, RunError
 from smnb.maps.folder import Tile, TileFolder, tiles_of
 from smnb.maps.forms import Outside, TileForm, tile_form
+from smnb.maps.inputs import MAP_PRECISIONS, Bands, checked_channels, map_coords, scan_inputs
 from smnb.maps.parallel import open_workers
 from smnb.maps.writing import check_map_path, read_attribute, soil_moisture_map, write_map
 from smnb.training.scaling import MinMaxScaler
 
 _WHO = "tiled_map"
-#: Arithmetic of a map; float32 equals the untiled network to 1e-5.
-MAP_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 #: Attribute of a map that says which inputs, network and settings it is of.
 IDENTITY = "smnb_map_identity"
-
-
-@dataclass(frozen=True)
-class Bands:
-    """Rows of the inputs, scaled and filled."""
-
-    inputs: Any
-    scaler: MinMaxScaler | None
-    where: np.ndarray | None = None
-    """Where a value is wanted, ``(row, col)``; None for everywhere."""
-
-    def raw(self, start: int, stop: int) -> np.ndarray:
-        """Rows as they are, ``(channel, row, col)`` float32."""
-        if isinstance(self.inputs, xr.DataArray):
-            part = self.inputs.isel({self.inputs.dims[1]: slice(start, stop)}).values
-        else:
-            part = self.inputs[:, start:stop]
-        return np.asarray(part, dtype="float32")
-
-    def around(self, form: TileForm, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows ``top - halo`` to ``bottom + halo`` with what lies around the image, and the valid cells of ``top:bottom``."""
-        halo, mode, rows = form.halo, getattr(form, "around", "zeros"), self.inputs.shape[1]
-        start, stop = max(0, top - halo), min(rows, bottom + halo)
-        values = self.raw(start, stop)
-        finite = np.isfinite(values)
-        valid = finite[:, top - start : bottom - start].all(0)
-        if self.where is not None:
-            valid &= self.where[top:bottom]
-        if self.scaler is None:
-            values = np.where(finite, values, np.float32(0.0))
-        else:
-            scaled = np.moveaxis(self.scaler.transform(np.moveaxis(values, 0, -1)), -1, 0)
-            values = np.where(finite, scaled, np.asarray(self.scaler.fill, dtype="float32")[:, None, None])
-        above_below = ((0, 0), (start - top + halo, bottom + halo - stop), (0, 0))
-        sides = ((0, 0), (0, 0), (halo, halo))
-        if mode == "zeros":
-            return np.pad(np.pad(values, above_below), sides), valid
-        return np.pad(np.pad(values, above_below, mode="edge"), sides, mode=mode), valid
 
 
 def predicted_tiles(
@@ -273,9 +234,9 @@ def tiled_map(
         If the output, or its unfinished tiles, are of another map.
     """
     begin, out = time.perf_counter(), Path(out)
-    names = _check(inputs, tile, precision, channels, input_scaler)
+    names = checked_channels(inputs, tile, precision, channels, input_scaler)
     form = network if hasattr(network, "halo") else tile_form(network, inputs.shape[0])
-    coords = _coords(inputs, coords)
+    coords = map_coords(inputs, coords)
     dims = (
         ("lat", "lon")
         if {"lat", "lon"} <= {name for name, one in coords.items() if one.dims == (name,)}
@@ -285,7 +246,7 @@ def tiled_map(
     check_map_path(xr.Dataset({"soil_moisture": (dims, np.broadcast_to(np.float32(0), shape))}, coords), out)
     bands = Bands(inputs, input_scaler)
     level = getattr(form, "level", None)
-    scan = _scan(bands, names, tile, level)
+    scan = scan_inputs(bands, names, tile, level)
     identity = {
         "format": 2,
         "inputs": scan.digest,
@@ -354,41 +315,6 @@ def _placed(form: TileForm, device: str, precision: str) -> TileForm:
     return form.eval()
 
 
-def _check(inputs: Any, tile: int, precision: str, channels: Any, scaler: MinMaxScaler | None) -> tuple[str, ...]:
-    shape = tuple(inputs.shape)
-    if len(shape) != 3 or 0 in shape:
-        raise ContractError(_WHO, "inputs are not (channel, row, col)", got=shape)
-    if isinstance(inputs, xr.DataArray) and inputs.dims[1:] not in (("y", "x"), ("lat", "lon")):
-        raise ContractError(_WHO, "dims", got=inputs.dims, expected=plain("(channel, y, x) or (channel, lat, lon)"))
-    for name, length in (("channels", channels), ("input_scaler", scaler and scaler.minimum)):
-        if length is not None and len(length) != shape[0]:
-            raise ContractError(_WHO, f"inputs and {name} differ in number", got=shape[0], expected=len(length))
-    if tile < 1:
-        raise ParameterError(_WHO, "tile", got=tile, expected=plain("tile >= 1"))
-    if precision not in MAP_PRECISIONS:
-        raise ParameterError(_WHO, "unknown precision", got=precision, expected=list(MAP_PRECISIONS))
-    return channels or tuple(f"channel {number}" for number in range(shape[0]))
-
-
-def _coords(inputs: Any, coords: Mapping[str, Any] | None) -> dict[str, xr.Variable]:
-    """Coordinates of the map, as variables: those along rows and columns, and the grid mapping."""
-    if coords is None:
-        coords = inputs.coords if isinstance(inputs, xr.DataArray) else {}
-    found = xr.Dataset(coords=coords).variables
-    attrs = {
-        "lat": {"units": "degrees_north", "standard_name": "latitude", "axis": "Y"},
-        "lon": {"units": "degrees_east", "standard_name": "longitude", "axis": "X"},
-    }
-    kept = {n: v for n, v in found.items() if n == "crs" or (v.dims and set(v.dims) <= {"y", "x", "lat", "lon"})}
-    for dim, length in zip((("y", "lat"), ("x", "lon")), inputs.shape[1:], strict=True):
-        for name in dim:
-            if name in kept and kept[name].dims == (name,) and kept[name].size != length:
-                raise ContractError(
-                    _WHO, f"{name!r} has another shape than the inputs", got=kept[name].size, expected=length
-                )
-    return {n: xr.Variable(v.dims, v.values, attrs.get(n, {}) | v.attrs) for n, v in kept.items()}
-
-
 def _digest(form: Any) -> str:
     """Identify a form by its kind and its weights."""
     weights = form.state_dict() if isinstance(form, nn.Module) else {}
@@ -402,45 +328,3 @@ def _digest_of(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(values))
     return digest.hexdigest()
-
-
-class _Scan(NamedTuple):
-    """One pass over the inputs: what identifies them, and what is missing."""
-
-    digest: str
-    missing: list[int]
-    n_valid: int
-    level: float
-    """Mean of the level channel over valid cells."""
-
-
-def _scan(bands: Bands, channels: tuple[str, ...], tile: int, level: int | None) -> _Scan:
-    """Read everything once, in bands of `tile` rows; refuse what has nothing to map."""
-    rows, cols = bands.inputs.shape[1:]
-    digest, missing, n_valid, total = hashlib.sha256(), np.zeros(len(channels), dtype=np.int64), 0, 0.0
-    for start in range(0, rows, tile):
-        values = np.ascontiguousarray(bands.raw(start, min(start + tile, rows)))
-        digest.update(values)
-        finite = np.isfinite(values)
-        valid = finite.all(0)
-        missing += finite[0].size - np.count_nonzero(finite, axis=(1, 2))
-        n_valid += int(np.count_nonzero(valid))
-        if level is not None:
-            total += float(values[level][valid].sum(dtype="float64"))
-    empty = [name for name, number in zip(channels, missing, strict=True) if number == rows * cols]
-    if empty:
-        raise ContractError(
-            _WHO,
-            f"{len(empty)} of {len(channels)} channels are missing everywhere",
-            got=empty,
-            next_step="Check the file's fill values, and that all channels are of one scene",
-        )
-    if n_valid == 0:
-        raise ContractError(
-            _WHO,
-            "no cell has all channels",
-            got=dict(zip(channels, missing.tolist(), strict=True)),
-            expected=plain(f"fewer than {rows * cols} missing cells"),
-            next_step="Check that the channels overlap",
-        )
-    return _Scan(digest.hexdigest(), missing.tolist(), n_valid, total / n_valid)

@@ -62,7 +62,7 @@ class BlockLength:
 
 @dataclass(frozen=True)
 class Studentised:
-    """Result of `bootstrap_t`, shape ``(s,)`` but for the replicates."""
+    """Result of `bootstrap_t`, each of shape ``(s,)``."""
 
     estimate: np.ndarray
     standard_error: np.ndarray
@@ -70,8 +70,6 @@ class Studentised:
     t_high: np.ndarray
     usable: np.ndarray
     """Share of the replicates that were defined (e.g. no constant series)."""
-    replicates: np.ndarray
-    """The transformed score of each replicate, shape ``(s, n_boot)``, recentred on the estimate."""
 
 
 def _autocovariance(series: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -273,29 +271,21 @@ def bootstrap_t(
         The interval is ``estimate - t_high * standard_error`` to ``estimate - t_low * standard_error``.
     """
     p, s, longest = deviations.shape
-    pairs = list(itertools.combinations_with_replacement(range(p), 2))
-    result = Studentised(*(np.empty(s) for _ in range(5)), np.empty((s, n_boot)))
+    products = p * (p + 1) // 2
+    result = Studentised(*(np.empty(s) for _ in range(5)))
     # with few blocks to draw from, more starts make the draws less alike
     densities = np.minimum(length, _STARTS_A_BLOCK * (2 if blocks <= _FEW_BLOCKS else 1))
     for density in np.unique(densities):
         rows = np.flatnonzero(densities == density)
         draws = _draws(blocks, int(density) * blocks, n_boot, seed)
-        step = max(1, _CHUNK_VALUES // ((p + len(pairs)) * max(len(draws), n_boot, longest)))
+        step = max(1, _CHUNK_VALUES // ((p + products) * max(len(draws), n_boot, longest)))
         for first in range(0, rows.size, step):
             part = rows[first : first + step]
-            _bootstrap_part(
-                deviations[:, part],
-                means[:, part],
-                n[part],
-                function,
-                length[part],
-                blocks,
-                draws,
-                pairs,
-                level,
-                part,
-                result,
+            found = _bootstrap_part(
+                deviations[:, part], means[:, part], n[part], function, length[part], blocks, draws, level
             )
+            for name, values in zip(("estimate", "standard_error", "t_low", "t_high", "usable"), found, strict=True):
+                getattr(result, name)[part] = values
     return result
 
 
@@ -307,14 +297,12 @@ def _bootstrap_part(
     length: np.ndarray,
     blocks: int,
     draws: np.ndarray,
-    pairs: list[tuple[int, int]],
     level: float,
-    part: np.ndarray,
-    result: Studentised,
-) -> None:
-    """Fill the rows `part` of `result` for series that share the draws ``(starts, n_boot)``."""
+) -> tuple[np.ndarray, ...]:
+    """Give the fields of `Studentised` for series that share the draws ``(starts, n_boot)``."""
     p, s, _ = deviations.shape
     starts, n_boot = draws.shape
+    pairs = list(itertools.combinations_with_replacement(range(p), 2))
     sums = np.empty((p + len(pairs), s, starts))
     _block_sums(deviations, n, length, starts, sums[:p])
     sums[:p] /= length[:, None]
@@ -346,13 +334,11 @@ def _bootstrap_part(
     t[~np.isfinite(t)] = np.nan
     t.sort(axis=1)  # NaN last
     usable = (~np.isnan(t)).sum(1)
-    result.estimate[part], result.standard_error[part] = estimate, error
     # a replicate of a few like blocks has nearly no standard error: without a bound such would give boundless intervals
     bound = _LARGEST_T * stats.t.ppf((1.0 + level) / 2.0, blocks - 1)
-    result.t_low[part] = np.maximum(_sorted_quantile(t, usable, (1.0 - level) / 2.0), -bound)
-    result.t_high[part] = np.minimum(_sorted_quantile(t, usable, (1.0 + level) / 2.0), bound)
-    result.usable[part] = usable / n_boot
-    result.replicates[part] = value + estimate[:, None]
+    t_low = np.maximum(_sorted_quantile(t, usable, (1.0 - level) / 2.0), -bound)
+    t_high = np.minimum(_sorted_quantile(t, usable, (1.0 + level) / 2.0), bound)
+    return estimate, error, t_low, t_high, usable / n_boot
 
 
 def _sorted_quantile(values: np.ndarray, usable: np.ndarray, q: float) -> np.ndarray:

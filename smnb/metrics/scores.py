@@ -44,7 +44,7 @@ CONSTANT = 1e-13
 class PairMoments:
     """Central moments of masked pairs along the last axis, in two passes; shapes ``(...)`` from ``(..., n)``."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> None:
+    def __init__(self, x: np.ndarray, y: np.ndarray, ok: np.ndarray, *, constant: float = CONSTANT) -> None:
         self.n = ok.sum(-1)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             self.x_mean, dx = _centred(x, ok, self.n)
@@ -53,8 +53,8 @@ class PairMoments:
             self.xx, self.yy = (dx * dx).sum(-1) / self.n, (dy * dy).sum(-1) / self.n
             self.xy = (dx * dy).sum(-1) / self.n
             self.dd = ((dx - dy) ** 2).sum(-1) / self.n
-        self.x_constant = ~(self.xx > (CONSTANT * self.x_mean) ** 2)
-        self.y_constant = ~(self.yy > (CONSTANT * self.y_mean) ** 2)
+        self.x_constant = ~(self.xx > (constant * self.x_mean) ** 2)
+        self.y_constant = ~(self.yy > (constant * self.y_mean) ** 2)
 
 
 def _centred(values: np.ndarray, ok: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,18 +85,8 @@ FROM_MOMENTS: dict[str, Callable[[Any], np.ndarray]] = {
 
 
 def _shape_check(who: str, pred: Array, obs: Array) -> tuple[Array, Array]:
-    if isinstance(pred, xr.DataArray) != isinstance(obs, xr.DataArray):
-        array, other = (pred, obs) if isinstance(pred, xr.DataArray) else (obs, pred)
-        if np.shape(other) != array.shape:
-            raise ContractError(
-                who,
-                "a plain array has another shape than the DataArray beside it",
-                got=np.shape(other),
-                expected=array.shape,
-            )
-        other = array.copy(data=np.asarray(other))
-        return (pred, other) if array is pred else (other, obs)
-    if isinstance(pred, xr.DataArray):
+    arrays = [one for one in (pred, obs) if isinstance(one, xr.DataArray)]
+    if len(arrays) == 2:
         try:
             xr.align(pred, obs, join="exact", copy=False)
         except ValueError as error:
@@ -106,9 +96,12 @@ def _shape_check(who: str, pred: Array, obs: Array) -> tuple[Array, Array]:
                 next_step="Align them first, e.g. with xarray.align",
             ) from error
         return pred, obs
-    pred, obs = np.asarray(pred), np.asarray(obs)
-    if pred.shape != obs.shape:
-        raise ContractError(who, "predictions and observations differ in shape", got=pred.shape, expected=obs.shape)
+    if np.shape(pred) != np.shape(obs):
+        what = "predictions and observations differ in shape"
+        raise ContractError(who, what, got=np.shape(pred), expected=np.shape(obs))
+    if not arrays:
+        return np.asarray(pred), np.asarray(obs)
+    pred, obs = (x if isinstance(x, xr.DataArray) else arrays[0].copy(data=np.asarray(x)) for x in (pred, obs))
     return pred, obs
 
 
@@ -280,27 +273,25 @@ def nrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None
     return _reduce("nrmse", kernel, pred, obs, dim, mask, min_obs)
 
 
-def _rows(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Flatten ``(..., n)`` to a long table of the pairs that count: row codes, positions, x, y."""
+def _changed(x: np.ndarray, y: np.ndarray, ok: np.ndarray, change: Callable[..., np.ndarray]) -> list[np.ndarray]:
+    """Both sides after ``change(row codes, positions, values)`` of their pairs; NaN elsewhere and in rows with infinity."""
+    ok = ok & ~(ok & ~(np.isfinite(x) & np.isfinite(y))).any(-1, keepdims=True)
     n = ok.shape[-1]
     codes, position = np.nonzero(ok.reshape(-1, n))
-    return codes, position, x.reshape(-1, n)[codes, position], y.reshape(-1, n)[codes, position]
-
-
-def _scatter(values: np.ndarray, codes: np.ndarray, position: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    out = np.full((int(np.prod(shape[:-1], dtype=int)), shape[-1]), np.nan)
-    out[codes, position] = values
-    return out.reshape(shape)
+    sides = []
+    for side in (x.reshape(-1, n), y.reshape(-1, n)):
+        out = np.full(side.shape, np.nan)
+        out[codes, position] = change(codes, position, side[codes, position])
+        sides.append(out.reshape(ok.shape))
+    return sides
 
 
 def spearman_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
     """Spearman's rank correlation: Pearson's R of the ranks, ties at their mean rank; NaN for a constant series."""
 
     def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
-        infinite = (ok & ~(np.isfinite(x) & np.isfinite(y))).any(-1)
-        codes, position, xv, yv = _rows(x, y, ok)
-        rx, ry = (_scatter(group_ranks(codes, v), codes, position, ok.shape) for v in (xv, yv))
-        return np.where(infinite, np.nan, pearson_from(PairMoments(rx, ry, ok)))
+        ranks = _changed(x, y, ok, lambda codes, position, values: group_ranks(codes, values))
+        return pearson_from(PairMoments(*ranks, ~np.isnan(ranks[0])))
 
     return _reduce("spearman_r", kernel, pred, obs, dim, mask, min_obs)
 
@@ -349,31 +340,17 @@ def anomaly_r(
     if time_ms.size != length:
         raise ContractError(who, "there are not as many times as steps", got=time_ms.size, expected=length)
 
+    def change(codes: np.ndarray, position: np.ndarray, values: np.ndarray) -> np.ndarray:
+        window = {"window_days": window_days, "window_min_obs": window_min_obs}
+        return group_anomaly(codes, time_ms[position], values, **window)
+
     def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
-        infinite = (ok & ~(np.isfinite(x) & np.isfinite(y))).any(-1)
-        codes, position, xv, yv = _rows(x, y, ok & ~infinite[..., None])
-        ax, ay = (
-            _scatter(
-                group_anomaly(codes, time_ms[position], v, window_days=window_days, window_min_obs=window_min_obs),
-                codes,
-                position,
-                ok.shape,
-            )
-            for v in (xv, yv)
-        )
-        there = ~np.isnan(ax)
-        return np.where(there.sum(-1) >= min_obs, pearson_from(AnomalyMoments(ax, ay, there)), np.nan)
+        anomalies = _changed(x, y, ok, change)
+        there = ~np.isnan(anomalies[0])
+        moments = PairMoments(*anomalies, there, constant=0.0)
+        return np.where(there.sum(-1) >= min_obs, pearson_from(moments), np.nan)
 
     return _reduce(who, kernel, pred, obs, dim, mask, min_obs)
-
-
-class AnomalyMoments(PairMoments):
-    """Moments of anomalies: their mean is near 0, so a constant series is told by its variance alone."""
-
-    def __init__(self, x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> None:
-        super().__init__(x, y, ok)
-        self.x_constant = ~(self.xx > 1e-28)
-        self.y_constant = ~(self.yy > 1e-28)
 
 
 def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:

@@ -24,36 +24,38 @@ import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
 from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
+from smnb.metrics.intervals import check_bootstrap
 
 _FEW = 100
 _LEAST = 10
 _STEP = 1e-30
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
-
-
-def _covariances(m: Sequence[np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
-    cov = {}
-    for k, (i, j) in enumerate(_PAIRS, 3):
-        cov[i, j] = cov[j, i] = m[k] - m[i] * m[j]
-    return cov
+#: Quantities, and the way back from the scale that each one's interval is made on.
+_BACK: dict[str, Callable[[Any], Any]] = {
+    "err_std": np.exp,
+    "err_std_own": np.exp,
+    "snr_db": lambda v: v,
+    "r_truth": np.tanh,
+    "beta": np.exp,
+}
 
 
 def _quantity(name: str, i: int, reference: int) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
     """Return a quantity of product i, on the scale of its interval, as an analytic function of means."""
     j, k = (n for n in range(3) if n != i)
+    third = 3 - i - reference
 
     def function(m: Sequence[np.ndarray]) -> np.ndarray:
-        c = _covariances(m)
+        c = {}
+        for n, (a, b) in enumerate(_PAIRS, 3):
+            c[a, b] = c[b, a] = m[n] - m[a] * m[b]
         signal = c[i, j] * c[i, k] / c[j, k]
-        third = 3 - i - reference
         log_beta = 0.0 if i == reference else np.log(c[reference, third] / c[i, third])
         if name in ("err_std", "err_std_own"):
             return 0.5 * np.log(c[i, i] - signal) + (log_beta if name == "err_std" else 0.0)
         if name == "snr_db":
             return 10.0 / np.log(10.0) * (np.log(signal) - np.log(c[i, i] - signal))
-        if name == "r_truth":
-            return np.arctanh(np.sqrt(signal / c[i, i]))
-        return log_beta
+        return np.arctanh(np.sqrt(signal / c[i, i])) if name == "r_truth" else log_beta
 
     return function
 
@@ -72,57 +74,15 @@ def _with_gradient(function: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Ca
     return smooth
 
 
-_BACK: dict[str, Callable[[Any], Any]] = {
-    "err_std": np.exp,
-    "err_std_own": np.exp,
-    "snr_db": lambda v: v,
-    "r_truth": np.tanh,
-    "beta": np.exp,
-}
-
-
-def _reasons(cov: np.ndarray) -> list[str]:
-    """Why triple collocation fails for each product; empty where it does not."""
-    names = "xyz"
-    reasons = []
-    for i in range(3):
-        j, k = (n for n in range(3) if n != i)
-        small = [f"{names[a]}{names[b]}" for a, b in ((0, 1), (0, 2), (1, 2)) if not cov[a, b] > 0.0]
-        if small:
-            reasons.append(f"covariance {', '.join(small)} is not positive: no common signal")
-        elif cov[i, i] - cov[i, j] * cov[i, k] / cov[j, k] <= 0.0:
-            reasons.append("the error variance comes out negative: the assumptions fail, or the sample is too small")
-        else:
-            reasons.append("")
-    return reasons
-
-
-def _check(
-    who: str,
-    series: list[np.ndarray],
-    names: Sequence[str],
-    reference: int,
-    level: float,
-    n_boot: int,
-    block_length: int | str,
-    seed: int,
-) -> None:
-    if any(s.ndim != 1 or s.shape != series[0].shape for s in series):
-        raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
-    if len(names) != 3 or len(set(names)) != 3:
-        raise ParameterError(who, "there are not three different names", got=tuple(names))
-    if reference not in (0, 1, 2):
-        raise ParameterError(who, "unknown reference", got=reference, expected=(0, 1, 2))
-    if not 0.0 < level < 1.0:
-        raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
-    if not isinstance(n_boot, int | np.integer) or (n_boot < 100 and n_boot != 0):
-        raise ParameterError(
-            who, "'n_boot' is too small for quantiles", got=n_boot, expected="0 (no interval) or >= 100"
-        )
-    if block_length != "auto" and (not isinstance(block_length, int | np.integer) or block_length < 1):
-        raise ParameterError(who, "'block_length' is no length", got=block_length, expected="'auto' or >= 1")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
+def _reason(cov: np.ndarray, names: Sequence[str], i: int) -> str:
+    """Why triple collocation fails for a product; empty where it does not."""
+    j, k = (n for n in range(3) if n != i)
+    small = [f"{names[a]} and {names[b]}" for a, b in _PAIRS[3:] if not cov[a, b] > 0.0]
+    if small:
+        return f"covariance of {', of '.join(small)} is not positive: no common signal"
+    if cov[i, i] - cov[i, j] * cov[i, k] / cov[j, k] <= 0.0:
+        return "the error variance comes out negative: the assumptions fail, or the sample is too small"
+    return ""
 
 
 def triple_collocation(
@@ -132,9 +92,7 @@ def triple_collocation(
     *,
     names: Sequence[str] = ("x", "y", "z"),
     reference: int = 0,
-    level: float = 0.95,
     n_boot: int = 1000,
-    block_length: int | str = "auto",
     seed: int = 0,
 ) -> pd.DataFrame:
     """Error standard deviation, correlation with the unknown truth and signal-to-noise ratio of three series.
@@ -147,9 +105,9 @@ def triple_collocation(
         Rows of the result.
     reference : {0, 1, 2}
         The series that the others are scaled to.
-    level, n_boot, block_length, seed
-        Of the intervals, which are studentised block-bootstrap intervals in time as in `score_intervals`. ``n_boot=0``
-        leaves them out.
+    n_boot, seed
+        Of the 95 % intervals, which are studentised block-bootstrap intervals in time as in `score_intervals`.
+        ``n_boot=0`` leaves them out.
 
     Returns
     -------
@@ -175,14 +133,19 @@ def triple_collocation(
     """
     who = "triple_collocation"
     series = [np.asarray(s, "float64") for s in (x, y, z)]
-    _check(who, series, names, reference, level, n_boot, block_length, seed)
+    if any(s.ndim != 1 or s.shape != series[0].shape for s in series):
+        raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
+    if len(names) != 3 or len(set(names)) != 3:
+        raise ParameterError(who, "there are not three different names", got=tuple(names))
+    if reference not in (0, 1, 2):
+        raise ParameterError(who, "unknown reference", got=reference, expected=(0, 1, 2))
+    check_bootstrap(who, 0.95, n_boot or 100, seed)
     data = np.stack(series)
     if np.isinf(data).any():
         raise ContractError(who, "a value is infinite", got=int(np.isinf(data).sum()))
     data = data[:, ~np.isnan(data).any(0)]
     n = data.shape[1]
-    quantities = ("err_std", "err_std_own", "snr_db", "r_truth", "beta")
-    columns = [f"{q}{end}" for q in quantities for end in ("", "_low", "_high")]
+    columns = [f"{q}{end}" for q in _BACK for end in ("", "_low", "_high")]
     result = pd.DataFrame(np.nan, index=pd.Index(list(names), name="product"), columns=columns)
     result["n"], result["block_length"], result["note"] = n, 0, ""
     if n < _LEAST:
@@ -195,76 +158,47 @@ def triple_collocation(
     sizes = np.sqrt(np.diag(cov))
     scaled = centred / np.where(sizes > 0, sizes, 1.0)[:, None]
     features = np.stack([*scaled, *(scaled[i] * scaled[j] for i, j in _PAIRS)])[:, None, :]
-    for i, (name, reason) in enumerate(zip(names, _reasons(cov), strict=True)):
-        result.loc[name, "note"] = "; ".join(t for t in (reason, few) if t)
-        if reason:
-            continue
-        j, k = (m for m in range(3) if m != i)
-        signal = cov[i, j] * cov[i, k] / cov[j, k]
-        third = 3 - i - reference
-        beta = 1.0 if i == reference else cov[reference, third] / cov[i, third]
-        own = np.sqrt(cov[i, i] - signal)
-        values = {
-            "err_std": own * beta,
-            "err_std_own": own,
-            "snr_db": 10.0 * np.log10(signal / (cov[i, i] - signal)),
-            "r_truth": np.sqrt(signal / cov[i, i]),
-            "beta": beta,
-        }
-        for quantity, value in values.items():
-            result.loc[name, quantity] = value
-        if not n_boot:
-            continue
-        for quantity in values:
-            if quantity == "beta" and i == reference:
-                result.loc[name, ["beta_low", "beta_high"]] = 1.0
-                continue
-            low, high, length, note = _interval(
-                _quantity(quantity, i, reference),
-                features,
-                n,
-                level=level,
-                n_boot=int(n_boot),
-                block_length=block_length,
-                seed=int(seed),
-            )
-            ends = np.array([_BACK[quantity](low), _BACK[quantity](high)])
+    for i, name in enumerate(names):
+        notes = [_reason(cov, names, i), few]
+        if not notes[0]:
+            values = _values(cov, i, reference)
+            result.loc[name, list(values)] = list(values.values())
             # back to the units of the reference, or the series' own
-            ends = ends * {
-                "err_std": sizes[reference],
-                "err_std_own": sizes[i],
-                "beta": sizes[reference] / sizes[i],
-            }.get(quantity, 1.0)
-            result.loc[name, [f"{quantity}_low", f"{quantity}_high"]] = ends
-            result.loc[name, "block_length"] = max(int(result.loc[name, "block_length"]), length)
-            if note and note not in result.loc[name, "note"]:
-                result.loc[name, "note"] = "; ".join(t for t in (result.loc[name, "note"], note) if t)
+            units = {"err_std": sizes[reference], "err_std_own": sizes[i], "beta": sizes[reference] / sizes[i]}
+            for quantity in values if n_boot else ():
+                ends = [f"{quantity}_low", f"{quantity}_high"]
+                if quantity == "beta" and i == reference:
+                    result.loc[name, ends] = 1.0
+                    continue
+                low, high, length, note = _interval(_quantity(quantity, i, reference), features, int(n_boot), int(seed))
+                result.loc[name, ends] = [_BACK[quantity](end) * units.get(quantity, 1.0) for end in (low, high)]
+                result.loc[name, "block_length"] = max(int(result.loc[name, "block_length"]), length)
+                notes.append(note)
+        result.loc[name, "note"] = "; ".join(dict.fromkeys(note for note in notes if note))
     return result
 
 
+def _values(cov: np.ndarray, i: int, reference: int) -> dict[str, float]:
+    j, k = (n for n in range(3) if n != i)
+    signal, third = cov[i, j] * cov[i, k] / cov[j, k], 3 - i - reference
+    beta = 1.0 if i == reference else cov[reference, third] / cov[i, third]
+    own = np.sqrt(cov[i, i] - signal)
+    snr, r = 10.0 * np.log10(signal / (cov[i, i] - signal)), np.sqrt(signal / cov[i, i])
+    return {"err_std": own * beta, "err_std_own": own, "snr_db": snr, "r_truth": r, "beta": beta}
+
+
 def _interval(
-    function: Callable[[Sequence[np.ndarray]], np.ndarray],
-    features: np.ndarray,
-    n: int,
-    *,
-    level: float,
-    n_boot: int,
-    block_length: int | str,
-    seed: int,
+    function: Callable[[Sequence[np.ndarray]], np.ndarray], features: np.ndarray, n_boot: int, seed: int
 ) -> tuple[float, float, int, str]:
     """Studentised block-bootstrap interval of a function of the means of features ``(p, 1, n)``."""
-    smooth, count = _with_gradient(function), np.array([n])
+    smooth, count = _with_gradient(function), np.array([features.shape[2]])
     means = features.mean(2)
     _, gradient = smooth(means)
     deviations = features - means[..., None]
     influence = sum(g[:, None] * d for g, d in zip(gradient, deviations, strict=True))
     chosen = automatic_block_length(influence, count, [(d, 1) for d in deviations[3:6]])
     length, blocks = chosen.length, int(chosen.blocks[0])
-    if block_length != "auto":
-        if n < 2 * int(block_length):
-            return np.nan, np.nan, 0, f"fewer triplets than two blocks of {block_length}"
-        length, blocks = np.array([int(block_length)]), max(round(n / int(block_length)), 2)
-    found = bootstrap_t(deviations, means, count, smooth, length, blocks, n_boot=n_boot, seed=seed, level=level)
+    found = bootstrap_t(deviations, means, count, smooth, length, blocks, n_boot=n_boot, seed=seed, level=0.95)
     if found.usable[0] < 0.9:
         return np.nan, np.nan, int(length[0]), "no interval: error variances of the replicates come out negative"
     error = found.standard_error[0] * float(np.sqrt(long_run_inflation(chosen.rho, chosen.decay, length, count)[0]))

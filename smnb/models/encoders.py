@@ -73,10 +73,6 @@ class SmallEncoderConfig:
         """Channels of the feature map: 128 at a width of 1 and a stride of 16 or more."""
         return self.scales[-1][1]
 
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
-
 
 class ResidualConv(nn.Module):
     """A 3 × 3 convolution with batch normalisation added to its input."""
@@ -210,10 +206,6 @@ class PointEncoderConfig:
         """Length of the embedding."""
         return self.widths[-1]
 
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
-
 
 class PointEncoder(nn.Module):
     """Fully connected layers over values at a point: an embedding without images, for the same fusion heads.
@@ -300,9 +292,7 @@ def build_encoder(
     if name == "none" or channels == 0:
         return None
     if name == "point":
-        return PointEncoder(
-            PointEncoderConfig(**{**(point or PointEncoderConfig()).to_dict(), "in_features": channels})
-        )
+        return PointEncoder(PointEncoderConfig(**{**asdict(point or PointEncoderConfig()), "in_features": channels}))
     options = {"output_stride": output_stride, "width": width, "drop_path_keep": drop_path_keep}
     if name == "small":
         return SmallEncoder(SmallEncoderConfig(channels, norm_momentum=norm_momentum, **options))

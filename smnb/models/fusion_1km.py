@@ -17,7 +17,7 @@ What the number rules out: the channels as features of a depth of one (58,017 pa
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -64,10 +64,6 @@ class Fusion1kmConfig:
             raise ParameterError("Fusion1kmConfig", "dropout", got=self.dropout, expected=plain("in [0, 1)"))
         if self.depth not in FUSION_DEPTHS:
             raise ParameterError("Fusion1kmConfig", "depth", got=self.depth, expected=FUSION_DEPTHS)
-
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
     @property
     def zero_planes(self) -> int:

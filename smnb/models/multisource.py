@@ -19,7 +19,7 @@ What the paper leaves open, and what is done here:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -127,10 +127,6 @@ class MultiSourceConfig:
     def has_images(self) -> bool:
         """Whether there is an encoder, and so a fusion head 1."""
         return bool(self.high_inputs or self.low_inputs)
-
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
 
 class FusionHead(nn.Sequential):

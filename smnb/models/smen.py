@@ -7,7 +7,7 @@ history; three temporal kernels of two without padding in time turn four images 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -51,10 +51,6 @@ class SMENConfig:
             raise ParameterError(
                 "SMENConfig", "sizes", got=(self.history, self.features), expected=plain("history >= 2, features >= 1")
             )
-
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
 
 class SMEN(nn.Module):

@@ -18,7 +18,7 @@ output stride s is therefore centred on pixel s i: the middle of 256 pixels, 127
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -95,10 +95,6 @@ class XceptionConfig:
     def features(self) -> int:
         """Channels of the feature map: 2048 at a width of 1."""
         return scaled_channels(2048, self.width)
-
-    def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's JSON."""
-        return asdict(self)
 
 
 def scaled_channels(channels: int, width: float) -> int:

@@ -1,28 +1,30 @@
 """Figures from tidy data: one call draws, saves (``save=``) and shows a static figure and its interactive twin.
 
-Every function returns a `Picture`, a matplotlib figure that a notebook cell shows as its last expression: the PNG for paper
-and page, and below it, where it has one, the interactive twin of `twins` with values under the pointer. Titles say
-"(synthetic)" where the data's attributes do; units come from them where they have any.
+Every function takes ``save=`` (the path of a PNG) and ``synthetic=`` (whether titles say so; by default what the attributes
+of the data say), and returns a `Picture`, a matplotlib figure that a notebook cell shows as its last expression: the PNG for
+paper and page, and below it, where it has one, the interactive twin of `twins` with values under the pointer. Units come
+from the data's attributes where they have any.
 
 Nothing here touches the network. Coastlines come from a Natural Earth file that cartopy has on disk already, or from
 the Köppen map; interactive figures carry their own JavaScript (bokeh's core, once a page), so that they work in
 JupyterLab and in an exported HTML page without the internet, and a page that runs no JavaScript shows the static figure.
 
-- `maps`: `static_maps`, `image_panels`, `map_matrix`; `images`: squares of samples or dates, `image_rows`, `image_samples`;
+- `maps`: `static_maps`, `image_panels`, `map_matrix`; `images`: squares of samples or dates, `image_rows`;
 - `places`: `sensor_map`, `score_maps`; `scores`: `sorted_scores`, `prediction_series`, `score_boxes`;
-- `charts`: `density_scatter`, `series`, `histograms`, `method_scores`, `interval_rows`;
+- `charts`: `density_scatter`, `series`, `histograms`; `rows`: `method_scores`, `interval_rows`;
 - `profile`: `count_bars`, `month_bars`, `calendar`, `grouped_bars`, `share_table`, `sensor_series`;
 - `display`: `enable`, `Picture`.
 """
 
-from smnb.plots.charts import density_scatter, histograms, interval_rows, method_scores, series
+from smnb.plots.charts import density_scatter, histograms, series
 from smnb.plots.coast import coastlines
 from smnb.plots.display import Picture, enable, png_bytes
 from smnb.plots.fields import nice_limits, pretty_units, symmetric_limit
-from smnb.plots.images import ImageColumn, image_rows, image_samples
+from smnb.plots.images import ImageColumn, image_rows
 from smnb.plots.maps import image_panels, map_matrix, static_maps
 from smnb.plots.places import score_maps, sensor_map
 from smnb.plots.profile import calendar, count_bars, grouped_bars, month_bars, sensor_series, share_table
+from smnb.plots.rows import interval_rows, method_scores
 from smnb.plots.scores import prediction_series, score_boxes, sorted_scores
 
 __all__ = [
@@ -37,7 +39,6 @@ __all__ = [
     "histograms",
     "image_panels",
     "image_rows",
-    "image_samples",
     "interval_rows",
     "map_matrix",
     "method_scores",

@@ -155,13 +155,11 @@ class Picture(Figure):
             display(HTML(figure_html(self.twin())))
 
 
-def picture(twin: str | None = None) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
+def picture(*, twin: bool) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
     """Make a function that draws one that takes ``save=`` as well: the path of a PNG, written whole or not at all.
 
-    Parameters
-    ----------
-    twin : str, optional
-        Function of `smnb.plots.twins` that makes the interactive twin from the same arguments, as attributes of one object.
+    Where ``synthetic=`` is not given, it is what the attributes of the data say. With `twin`, the function of
+    `smnb.plots.twins` of the same name with "_twin" makes the interactive twin from the same arguments.
     """
 
     def wrap(draw: Callable[..., Picture]) -> Callable[..., Picture]:
@@ -176,8 +174,8 @@ def picture(twin: str | None = None) -> Callable[[Callable[..., Picture]], Calla
                 given["synthetic"] = _says_synthetic(given)
             with mpl.rc_context(STYLE):
                 figure = draw(*bound.args, **bound.kwargs)
-            if twin is not None:  # its libraries are imported where one is wanted
-                figure.twin = lambda: _make_twin(twin, given)
+            if twin:  # its libraries are imported where one is wanted
+                figure.twin = functools.partial(_make_twin, f"{draw.__name__}_twin", given)
             if save is not None:
                 figure.save(save)
             return figure

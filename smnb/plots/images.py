@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from smnb.contract import ContractError, plain
-from smnb.plots.canvas import axes_at, colour_bar, head, panel_title
+from smnb.plots.canvas import axes_at, colour_bar, head
 from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import SOIL_MOISTURE_CMAP, pretty_units, shared_scale, with_units
 
@@ -72,12 +72,12 @@ def check_images(rows: Mapping[str, Sequence[Any]], columns: Sequence[ImageColum
     return checked
 
 
-@picture(twin="image_rows")
+@picture(twin=True)
 def image_rows(
     rows: Mapping[str, Sequence[Any]],
     columns: Sequence[ImageColumn],
     *,
-    side_km: float,
+    side_km: float | None = None,
     title: str = "",
     height: float | None = None,
     synthetic: bool | None = None,
@@ -89,13 +89,11 @@ def image_rows(
     rows : mapping of str to sequence of ndarray
         By row label, an image ``(y, x)`` or ``(y, x, 3)`` a column, north up; pixels may be of any size. Missing is NaN.
     columns : sequence of ImageColumn
-    side_km : float
-        Side of the ground that every image shows, km.
+    side_km : float, optional
+        Side of the ground that every image shows, km, for an axis.
     title : str
     height : float, optional
         Of an image, inches; default what fills the width.
-    synthetic : bool, optional
-        Say so in the title.
 
     Raises
     ------
@@ -117,14 +115,15 @@ def image_rows(
         for line, (name, image) in enumerate(zip(checked, images, strict=True)):
             y = total - above - (line + 1) * size - line * _ROW_GAP
             axes = axes_at(figure, x, y, size, size)
-            _draw(axes, image, column, limits, side_km)
+            _draw(axes, image, column, limits, side_km or 1.0)
             if line == 0:
                 axes.set_title(column.title, pad=4)
             if number == 0:
                 place = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 9}
                 figure.text((left - 0.78) / WIDTH, (y + size / 2) / total, name, **place)
-                axes.set_yticks([0, side_km], ["0", f"{side_km:.3g}"])
-                axes.set_ylabel("km", labelpad=-8, fontsize=9)
+                if side_km is not None:
+                    axes.set_yticks([0, side_km], ["0", f"{side_km:.3g}"])
+                    axes.set_ylabel("km", labelpad=-8, fontsize=9)
         if limits is not None:
             bar = axes_at(figure, x + 0.04, _BAR - 0.22, size - 0.08, 0.1, label="colorbar")
             label = with_units(column.label or column.title, column.units)
@@ -147,64 +146,3 @@ def _draw(
         axes.imshow(image, extent=extent, cmap=column.cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.tick_params(length=2.5, pad=1.5)
-
-
-@picture()
-def image_samples(
-    samples: Sequence[Mapping[str, np.ndarray]],
-    captions: Sequence[str],
-    *,
-    title: str,
-    units: str = "dB",
-    limits: Mapping[str, tuple[float, float]] | None = None,
-    synthetic: bool | None = None,
-) -> Picture:
-    """Draw samples of imagery: one column a sample, one row an input.
-
-    Parameters
-    ----------
-    samples : sequence of mapping of str to ndarray
-        By input: (y, x, 3) colours in 0 to 1, or (y, x) values.
-    captions : sequence of str
-        Over each column: place, date, label.
-    title : str
-    units : str
-        Of the values.
-    limits : mapping of str to (float, float), optional
-        Grey scale of an input; default its 2nd to 98th percentile over all samples.
-    synthetic : bool, optional
-        Say so in the title.
-
-    Raises
-    ------
-    ContractError
-        Where there is no sample, captions are not as many, or inputs differ.
-    """
-    who = "image_samples"
-    if not samples or len(samples) != len(captions) or any(list(one) != list(samples[0]) for one in samples):
-        raise ContractError(who, "samples and captions do not fit", got=(len(samples), len(captions)))
-    names = list(samples[0])
-    left, right, above, gap = 0.35, 0.85, 0.9, 0.06
-    side = min(1.25, (WIDTH - left - right) / len(samples) - gap)
-    width, height = left + right + len(samples) * (side + gap), above + len(names) * (side + gap) + 0.08
-    figure = Picture(width, height)
-    figure.palette = None  # all greys, not a palette of few
-    for r, name in enumerate(names):
-        stack = [np.asarray(one[name], dtype=float) for one in samples]
-        low, high = (limits or {}).get(name, np.nanpercentile(np.concatenate([s.ravel() for s in stack]), (2, 98)))
-        bottom = height - above - (r + 1) * (side + gap) + gap
-        for c, image in enumerate(stack):
-            axes = axes_at(figure, left + c * (side + gap), bottom, side, side)
-            shown = axes.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-            axes.set(xticks=[], yticks=[])
-            if r == 0:
-                axes.set_title(captions[c], fontsize=8, pad=5, linespacing=1.15)
-            if c == 0:
-                axes.set_ylabel(name, fontsize=8.5)
-        if stack[0].ndim == 2:
-            bar = axes_at(figure, left + len(stack) * (side + gap) - gap + 0.08, bottom, 0.09, side, label="colorbar")
-            figure.colorbar(shown, cax=bar).set_label(f"{name} ({units})", fontsize=8)
-            bar.tick_params(labelsize=8)
-    text = panel_title(None, title, synthetic, width - left)
-    figure.text(left / width, 1 - 0.08 / height, text, fontsize=10, va="top")
-    return figure

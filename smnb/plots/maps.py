@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cartopy.crs as ccrs
 import matplotlib as mpl
@@ -27,10 +26,10 @@ from smnb.plots.fields import (
     difference_scale,
     group_by_unit,
     shared_scale,
-    shown_extent,
     units_of,
     with_units,
 )
+from smnb.plots.page import View, to_page, view_of
 
 LABEL_SIZE = 8.5
 _LEFT, _RIGHT, _GAP = 0.42, 0.12, 0.16
@@ -48,31 +47,7 @@ class _Group:
     label: str
 
 
-@dataclass
-class View:
-    """Where on the globe a figure looks, and its warp from pixels of the page to longitude and latitude."""
-
-    projection: ccrs.Projection
-    extent: tuple[float, float, float, float]
-    box: tuple[float, float, float, float]
-    """Left, right, bottom, top in the projection's own units."""
-    aspect: float
-    """Width over height."""
-
-    def lines(self, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the page, in the projection's own units."""
-        points = self.projection.transform_points(ccrs.PlateCarree(), np.asarray(lon), np.asarray(lat))
-        return points[:, 0], points[:, 1]
-
-    def fit(self, axes: GeoAxes) -> None:
-        """Make axes look at just this."""
-        axes.spines["geo"].set_linewidth(0.7)
-        axes.set_aspect("auto")
-        axes.set_xlim(*self.box[:2])
-        axes.set_ylim(*self.box[2:])
-
-
-@picture(twin="maps")
+@picture(twin=True)
 def static_maps(
     fields: Mapping[str, xr.DataArray],
     *,
@@ -107,8 +82,6 @@ def static_maps(
         the 98th percentile of their magnitudes, rounded up.
     columns : int, optional
         Panels a row.
-    synthetic : bool, optional
-        Say so in each title; default what the fields' attributes say.
 
     Returns
     -------
@@ -133,7 +106,7 @@ def static_maps(
     return _draw(who, grid, groups, columns, synthetic)
 
 
-@picture(twin="image_panels")
+@picture(twin=True)
 def image_panels(
     panels: Mapping[str, xr.DataArray] | xr.DataArray,
     *,
@@ -152,7 +125,7 @@ def image_panels(
         The quantity, or the quantity in each unit.
     limits : mapping of unit to (float, float), optional
         Colour scale of a unit; default as in `static_maps`.
-    columns, synthetic
+    columns
         As in `static_maps`.
     """
     who = "image_panels"
@@ -166,7 +139,7 @@ def image_panels(
     return _draw(who, grid, groups, columns, synthetic)
 
 
-@picture()
+@picture(twin=False)
 def map_matrix(
     rows: Mapping[str, Mapping[str, xr.DataArray]],
     *,
@@ -187,7 +160,7 @@ def map_matrix(
         By region, then by column title; to the right, on a symmetric scale.
     title : str
         Above the figure.
-    units, label, limits, synthetic
+    units, label, limits
         As in `static_maps`.
 
     Raises
@@ -289,59 +262,6 @@ def _above(row: list[tuple[str, np.ndarray]]) -> float:
     return 0.1 + 0.17 * max(title.count("\n") + 1 for title, _ in row)
 
 
-def view_of(grid: Grid) -> View:
-    """Return the globe or a region, as a grid asks for."""
-    extent = shown_extent(grid)
-    west, east, south, north = extent
-    if not grid.is_global:
-        middle = np.cos(np.radians(np.clip((south + north) / 2, -80, 80)))
-        aspect = (east - west) / (north - south) * middle
-        return View(ccrs.PlateCarree(), extent, (west, east, south, north), aspect)
-    projection = ccrs.Robinson()
-    edge = projection.transform_points(ccrs.PlateCarree(), np.array([0.0, 0.0, 180.0]), np.array([south, north, 0.0]))
-    box = (-edge[2, 0], edge[2, 0], edge[0, 1], edge[1, 1])
-    return View(projection, extent, box, (box[1] - box[0]) / (box[3] - box[2]))
-
-
-@lru_cache(maxsize=8)
-def _page_lonlat(is_global: bool, box: tuple[float, ...], columns: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """Longitude and latitude of each pixel of the page, north first; NaN outside the globe."""
-    x = box[0] + (np.arange(columns) + 0.5) / columns * (box[1] - box[0])
-    y = box[3] - (np.arange(rows) + 0.5) / rows * (box[3] - box[2])
-    x, y = np.meshgrid(x, y)
-    if not is_global:
-        return x, y
-    robinson, geographic = ccrs.Robinson(), ccrs.PlateCarree()
-    lonlat = geographic.transform_points(robinson, x, y)
-    # outside the globe PROJ wraps instead of failing: a point is on the map if it comes back to itself
-    back = robinson.transform_points(geographic, lonlat[..., 0], lonlat[..., 1])
-    inside = np.hypot(back[..., 0] - x, back[..., 1] - y) < 1e3
-    return np.where(inside, lonlat[..., 0], np.nan), np.where(inside, lonlat[..., 1], np.nan)
-
-
-def warp(view: View, lon: np.ndarray, lat: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values at each pixel of the page by the nearest cell: an image costs a tenth of a projected mesh."""
-    columns = 1200
-    page_lon, page_lat = _page_lonlat(
-        isinstance(view.projection, ccrs.Robinson), view.box, columns, max(2, round(columns / view.aspect))
-    )
-    step = (lon[-1] - lon[0]) / max(lon.size - 1, 1)
-    if lon[-1] - lon[0] + step > 359.9:
-        lon, values = np.append(lon, lon[0] + 360.0), np.concatenate([values, values[:, :1]], axis=1)
-    row, inside_row = _nearest(lat, page_lat)
-    column, inside_column = _nearest(lon, page_lon)
-    return np.where(inside_row & inside_column, values[row, column], np.nan)
-
-
-def _nearest(centres: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if centres.size == 1:
-        return np.zeros(wanted.shape, dtype=int), np.abs(wanted - centres[0]) <= 0.5
-    middles = (centres[1:] + centres[:-1]) / 2
-    low = centres[0] - (middles[0] - centres[0])
-    high = centres[-1] + (centres[-1] - middles[-1])
-    return np.searchsorted(middles, wanted, side="right").clip(0, centres.size - 1), (wanted >= low) & (wanted <= high)
-
-
 def ground(axes: GeoAxes, view: View, *, land: str = _LAND, lines: int = 4, label_latitude: bool = True) -> None:
     """Draw sea, land, coast and a graticule, and make the axes look at `view`."""
     west, east, south, north = view.extent
@@ -351,7 +271,7 @@ def ground(axes: GeoAxes, view: View, *, land: str = _LAND, lines: int = 4, labe
     lon, lat, share = land_raster(view.extent if is_global else around)
     colours = LinearSegmentedColormap.from_list("ground", [_OCEAN, land])
     place = {"extent": view.box, "origin": "upper", "aspect": "auto"}
-    axes.imshow(warp(view, lon, lat, share), cmap=colours, vmin=0, vmax=1, zorder=1, **place)
+    axes.imshow(to_page(view, lon, lat, share), cmap=colours, vmin=0, vmax=1, zorder=1, **place)
     if east - west < 8.0:  # nearer than the coastlines are drawn for
         axes.contour(lon, lat, share, levels=[0.5], colors=_COAST, linewidths=0.6, zorder=4)
     else:
@@ -376,7 +296,7 @@ def _panel(
     axes: GeoAxes = axes_at(figure, *box, projection=view.projection)
     field = {"cmap": group.cmap, "norm": Normalize(*group.limits), "interpolation_stage": "rgba", "gid": "field"}
     place = {"extent": view.box, "origin": "upper", "aspect": "auto"}
-    axes.imshow(warp(view, grid.lon, grid.lat, values), zorder=2, **field, **place)
+    axes.imshow(to_page(view, grid.lon, grid.lat, values), zorder=2, **field, **place)
     ground(axes, view, lines=lines, label_latitude=label_latitude)
     axes.set_title(title, fontsize=10, pad=4, loc="left", linespacing=1.1)
 

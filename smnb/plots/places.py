@@ -17,7 +17,8 @@ from smnb.metrics.registry import MetricLike
 from smnb.plots.canvas import MARKERS, SIDES, axes_at, check_columns, colour_bar, look_of, panel_title
 from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import Grid, check_fields, metric_label, nice_limits
-from smnb.plots.maps import View, ground, view_of, warp
+from smnb.plots.maps import ground
+from smnb.plots.page import View, to_page, view_of
 
 _MOST_NETWORKS = 10
 #: Inches that a map of places, and one of scores, may be high: a higher one would take a page for a few points.
@@ -25,7 +26,7 @@ _HIGHEST, _HIGHEST_SCORES = 3.1, 3.4
 _LEFT, _FOOT, _PALE = 0.56, 0.24, "#f4f2ee"
 
 
-@picture(twin="sensor_map")
+@picture(twin=True)
 def sensor_map(
     sensors: pd.DataFrame,
     density: xr.DataArray | None = None,
@@ -46,8 +47,6 @@ def sensor_map(
         What colours and marks tell apart. Beyond ten kinds the rarest share one mark.
     title : str
         Of the map of places.
-    synthetic : bool, optional
-        Say so in each title; default what the table's attributes say.
 
     Raises
     ------
@@ -83,7 +82,7 @@ def _density(axes: GeoAxes, view: View, grid: Grid) -> None:
     # without the palest end, which the land would swallow
     colours = mpl.colors.ListedColormap(mpl.colormaps["plasma_r"](np.linspace(0.15, 1.0, 256)))
     look = {"cmap": colours, "norm": norm, "zorder": 3, "gid": "field", "interpolation": "nearest"}
-    shown = warp(view, grid.lon, grid.lat, values)
+    shown = to_page(view, grid.lon, grid.lat, values)
     image = axes.imshow(shown, extent=view.box, origin="upper", aspect="auto", **look)
     bar = axes.figure.colorbar(image, cax=_bar_beside(axes))
     ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if t <= norm.vmax]
@@ -117,7 +116,7 @@ def _places(axes: GeoAxes, view: View, sensors: pd.DataFrame, by: str) -> None:
     axes.legend(frameon=False, fontsize=8, handletextpad=0.2, **place)
 
 
-@picture(twin="score_maps")
+@picture(twin=True)
 def score_maps(
     scores: pd.DataFrame,
     metrics: MetricLike | Iterable[MetricLike] = ("pearson_r", "ubrmse"),
@@ -138,8 +137,6 @@ def score_maps(
         For the titles.
     limits : mapping of str to (float, float), optional
         Colour scale of a score; default nearly all values.
-    synthetic : bool, optional
-        Say so in each title; default what the table's attributes say.
 
     Returns
     -------

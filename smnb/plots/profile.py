@@ -1,6 +1,6 @@
 """Static figures of a set of sensors: how many, when they report, how far apart the sides of a split are.
 
-Each takes a tidy table of `smnb.sensors.profiling`.
+Each takes a tidy table of `smnb.sensors`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _shade(name: str, look: tuple[str, str]) -> dict:
     return {"color": look[0], "hatch": look[1], "edgecolor": "white", "linewidth": 0.4, "label": name}
 
 
-@picture()
+@picture(twin=False)
 def count_bars(
     tables: Mapping[str, pd.DataFrame], *, columns: Sequence[str] = ("n_sensors",), synthetic: bool | None = None
 ) -> Picture:
@@ -41,11 +41,9 @@ def count_bars(
     Parameters
     ----------
     tables : mapping of str to DataFrame
-        By title: rows are strata (`smnb.sensors.profiling.count_sensors`), with `columns` and ``few``, which adds an asterisk.
+        By title: rows are strata (`smnb.sensors.count_sensors`), with `columns` and ``few``, which adds an asterisk.
     columns : sequence of str
         Columns to stack; a table may lack some.
-    synthetic : bool, optional
-        Say so in each title; default what the tables' attributes say.
 
     Raises
     ------
@@ -107,17 +105,15 @@ def _bars(axes: Axes, table: pd.DataFrame, look: Mapping[str, tuple[str, str]]) 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-@picture()
+@picture(twin=False)
 def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) -> Picture:
     """Draw readings by month in thousands, stacked by the table's columns, with the number of reporting sensors as a line.
 
     Parameters
     ----------
     table : DataFrame
-        Indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.profiling.by_month`).
+        Indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.by_month`).
     title : str
-    synthetic : bool, optional
-        Say so in the title; default what the table's attributes say.
     """
     who = "month_bars"
     names = [name for name in check_columns(who, table).columns if name != "n_sensors"]
@@ -147,17 +143,15 @@ def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None
     return figure
 
 
-@picture()
+@picture(twin=False)
 def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) -> Picture:
     """Draw when each sensor reports: one row a sensor, grouped by network, darker where more of the time has a reading.
 
     Parameters
     ----------
     table : DataFrame
-        Sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.profiling.availability`).
+        Sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.availability`).
     title : str
-    synthetic : bool, optional
-        Say so in the title; default what the table's attributes say.
     """
     values = check_columns("calendar", table).to_numpy("float64")
     if table.shape[1] < 2:
@@ -201,7 +195,7 @@ def _apart(middle: np.ndarray, least: float, bottom: float) -> np.ndarray:
     return at
 
 
-@picture()
+@picture(twin=False)
 def grouped_bars(
     table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str = "Sensors (%)", synthetic: bool | None = None
 ) -> Picture:
@@ -210,10 +204,8 @@ def grouped_bars(
     Parameters
     ----------
     table : DataFrame
-        Counts; rows are classes, columns sides (`smnb.sensors.profiling.bin_distances`).
+        Counts; rows are classes, columns sides (`smnb.sensors.bin_distances`).
     title, xlabel, ylabel : str
-    synthetic : bool, optional
-        Say so in the title; default what the table's attributes say.
     """
     who = "grouped_bars"
     if not len(check_columns(who, table).columns) or not (table.sum() > 0).all():
@@ -236,7 +228,7 @@ def grouped_bars(
     return figure
 
 
-@picture()
+@picture(twin=False)
 def share_table(
     table: pd.DataFrame, *, title: str, label: str = "Readings (%)", synthetic: bool | None = None
 ) -> Picture:
@@ -245,11 +237,9 @@ def share_table(
     Parameters
     ----------
     table : DataFrame
-        %, rows and columns by name (`smnb.sensors.profiling.flag_shares`).
+        %, rows and columns by name (`smnb.sensors.flag_shares`).
     title, label : str
         Of the figure and of the colours.
-    synthetic : bool, optional
-        Say so in the title; default what the table's attributes say.
     """
     values = check_columns("share_table", table).to_numpy("float64")
     if not np.isfinite(values).all() or (values < 0).any() or (values > 100 + 1e-9).any():
@@ -274,7 +264,7 @@ def share_table(
     return figure
 
 
-@picture(twin="sensor_series")
+@picture(twin=True)
 def sensor_series(
     readings: pd.Series,
     products: Mapping[str, pd.Series],
@@ -296,8 +286,6 @@ def sensor_series(
     title : str
     removed : Series, optional
         Readings that were removed.
-    synthetic : bool, optional
-        Say so in the title; default what the attributes of the readings say.
 
     Raises
     ------

@@ -21,7 +21,7 @@ from smnb.plots.places import check_scores
 _MOST_STRATA = 14
 
 
-@picture(twin="sorted_scores")
+@picture(twin=True)
 def sorted_scores(
     scores: Mapping[str, pd.DataFrame],
     metric: MetricLike = "ubrmse",
@@ -42,8 +42,6 @@ def sorted_scores(
         Mean of each model: a line, with its interval as a band.
     title : str
         Before "(synthetic)".
-    synthetic : bool, optional
-        Say so in the title; default what the tables' attributes say.
 
     Raises
     ------
@@ -128,7 +126,7 @@ def _fit_points(axes: Axes, tables: Mapping[str, pd.DataFrame], one: Metric) -> 
     return float(high + room)
 
 
-@picture(twin="prediction_series")
+@picture(twin=True)
 def prediction_series(
     tables: Mapping[str, pd.DataFrame],
     sensors: Sequence[str],
@@ -146,8 +144,6 @@ def prediction_series(
         Which sensors.
     notes : mapping of str to str, optional
         A second line of a sensor's title, e.g. its strata and scores.
-    synthetic : bool, optional
-        Say so in each title; default what the tables' attributes say.
 
     Raises
     ------
@@ -156,7 +152,7 @@ def prediction_series(
     ParameterError
         For no sensor, or one that the first table does not have.
     """
-    check_predictions(tables, sensors)
+    check_drawable(tables, sensors)
     notes = notes or {}
     above, high, foot, legend = (0.5 if notes else 0.3), 1.45, 0.1, 0.3
     figure = Picture(WIDTH, legend + len(sensors) * (above + high + foot) + 0.35)
@@ -183,7 +179,7 @@ def _model_legend(figure: Picture, scale: float) -> None:
     legend_above(figure, *figure.axes[0].get_legend_handles_labels(), handlelength=2.0, columnspacing=2.0, **place)
 
 
-def check_predictions(tables: Mapping[str, pd.DataFrame], sensors: Sequence[str]) -> None:
+def check_drawable(tables: Mapping[str, pd.DataFrame], sensors: Sequence[str]) -> None:
     """Raise where a table lacks a column, or the first one of the sensors."""
     who = "prediction_series"
     if not tables:
@@ -224,7 +220,7 @@ def _one_series(axes: Axes, tables: Mapping[str, pd.DataFrame], sensor: str) -> 
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
 
 
-@picture(twin="score_boxes")
+@picture(twin=True)
 def score_boxes(
     scores: Mapping[str, pd.DataFrame],
     by: Mapping[str, str],
@@ -247,8 +243,6 @@ def score_boxes(
         Which score.
     order : mapping of str to sequence of str, optional
         Strata of a column in their order; those that do not occur are left out, others follow by name.
-    synthetic : bool, optional
-        Say so in each title; default what the tables' attributes say.
 
     Raises
     ------

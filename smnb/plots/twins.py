@@ -79,7 +79,7 @@ def _layout(panels: list[Any], columns: int) -> hv.Layout:
     return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=True, merge_tools=True, backend="bokeh"))
 
 
-def maps(a: SimpleNamespace) -> hv.Layout:
+def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
     """Linked maps that show longitude, latitude and value under the pointer.
 
     A fine grid is averaged in blocks down to 64,800 cells a map, and values are kept to a 2000th of the scale, which is
@@ -105,7 +105,7 @@ def maps(a: SimpleNamespace) -> hv.Layout:
     return _layout(panels, columns)
 
 
-def image_panels(a: SimpleNamespace) -> hv.Layout:
+def image_panels_twin(a: SimpleNamespace) -> hv.Layout:
     """Linked maps of a stack of images, with one colour scale for each unit."""
     who = "image_panels"
     by_unit, grid = group_by_unit(who, a.panels)
@@ -192,7 +192,7 @@ def _points(table: pd.DataFrame, title: str, **options: Any) -> hv.Overlay:
     return (_coast(extent) * drawn).opts(hv.opts.Overlay(title=title, **_frame(extent, grid.is_global, 420)))
 
 
-def sensor_map(a: SimpleNamespace) -> hv.Overlay:
+def sensor_map_twin(a: SimpleNamespace) -> hv.Overlay:
     """Places, with what is known of the sensor under the pointer."""
     kind, names = kinds_of(a.sensors, a.by)
     colours = {name: colour for name, (colour, _) in look_of(names).items()}
@@ -203,7 +203,7 @@ def sensor_map(a: SimpleNamespace) -> hv.Overlay:
     return _points(table, a.title + a.said, c=a.by, cmap=colours, hover_cols=told, legend="right")
 
 
-def score_maps(a: SimpleNamespace) -> hv.Layout:
+def score_maps_twin(a: SimpleNamespace) -> hv.Layout:
     """Scores as coloured points, linked, with their values under the pointer."""
     chosen, panels = metric_list(a.metrics), []
     places = scores_by_place(a.scores, chosen)
@@ -218,7 +218,7 @@ def score_maps(a: SimpleNamespace) -> hv.Layout:
     return _layout(panels, 2)
 
 
-def density_scatter(a: SimpleNamespace) -> hv.Layout:
+def density_scatter_twin(a: SimpleNamespace) -> hv.Layout:
     """The histogram of prediction against reference as images; their size is bounded by the bins, however many pairs."""
     densities, edges = bin_pairs("density_scatter", a.pred, a.obs, bins=a.bins, limits=a.limits)
     centres = (edges[1:] + edges[:-1]) / 2
@@ -257,7 +257,7 @@ def density_scatter(a: SimpleNamespace) -> hv.Layout:
     return _layout(panels, min(2, len(panels)))
 
 
-def series(a: SimpleNamespace) -> hv.Overlay:
+def series_twin(a: SimpleNamespace) -> hv.Overlay:
     """Columns of a table as lines, with values under the pointer."""
     names = check_series("series", a.table, a.x, a.y, a.log_y)
     shown = a.table[[a.x, *names]].rename(columns=names)
@@ -274,16 +274,16 @@ def series(a: SimpleNamespace) -> hv.Overlay:
     )
 
 
-def sensor_series(a: SimpleNamespace) -> hv.Overlay:
+def sensor_series_twin(a: SimpleNamespace) -> hv.Overlay:
     """Daily means of the readings and products."""
     daily = pd.DataFrame({"in situ": a.readings} | dict(a.products)).resample("1D").mean().rename_axis("time")
     there = [name for name in daily.columns if daily[name].notna().any()]
     axes = {"xlabel": "Date", "ylabel": with_units("Soil moisture", "m3 m-3"), "title": f"{a.title}, daily means"}
     shown = SimpleNamespace(table=daily.reset_index(), x="time", y=there, log_y=False, said=a.said, **axes)
-    return series(shown)
+    return series_twin(shown)
 
 
-def prediction_series(a: SimpleNamespace) -> hv.Layout:
+def prediction_series_twin(a: SimpleNamespace) -> hv.Layout:
     """What was observed and predicted, a panel a sensor, linked in time."""
     panels = []
     for sensor in a.sensors:
@@ -300,7 +300,7 @@ def prediction_series(a: SimpleNamespace) -> hv.Layout:
     return _layout(panels, 1)
 
 
-def sorted_scores(a: SimpleNamespace) -> hv.Overlay:
+def sorted_scores_twin(a: SimpleNamespace) -> hv.Overlay:
     """The sorted scores, with the sensor and its score under the pointer."""
     (one,) = metric_list(a.metric)
     parts = [
@@ -314,7 +314,7 @@ def sorted_scores(a: SimpleNamespace) -> hv.Overlay:
     return _plot(table).scatter("rank", one.name, by="model", hover_cols=["sensor"], color=colours, **axes, **_WIDE)
 
 
-def score_boxes(a: SimpleNamespace) -> hv.Layout:
+def score_boxes_twin(a: SimpleNamespace) -> hv.Layout:
     """The sensors of each stratum as points, with their name under the pointer."""
     (one,) = metric_list(a.metric)
     told = "sensor_id"
@@ -328,7 +328,7 @@ def score_boxes(a: SimpleNamespace) -> hv.Layout:
     return _layout(panels, 1)
 
 
-def method_scores(a: SimpleNamespace) -> hv.Overlay:
+def method_scores_twin(a: SimpleNamespace) -> hv.Overlay:
     """Every image of every method, with what is known of it under the pointer."""
     told = [name for name in ("time", "sensor_id", "place", "side") if name in a.table and name != a.group]
     shown = a.table[["method", a.group, a.value, *told]].dropna(subset=[a.value])
@@ -336,7 +336,7 @@ def method_scores(a: SimpleNamespace) -> hv.Overlay:
     return _plot(shown).scatter("method", a.value, by=a.group, alpha=0.6, hover_cols=told, **axes, **_WIDE)
 
 
-def interval_rows(a: SimpleNamespace) -> hv.Overlay:
+def interval_rows_twin(a: SimpleNamespace) -> hv.Overlay:
     """The values as points and their intervals as bars, with the numbers under the pointer."""
     shown = a.table[[a.label, a.value, "low", "high", *([a.group] if a.group else [])]].dropna(subset=[a.value])
     axes = {"xlabel": "", "ylabel": a.xlabel, "title": a.title + a.said, "rot": 30}
@@ -346,7 +346,7 @@ def interval_rows(a: SimpleNamespace) -> hv.Overlay:
     return points * hv.ErrorBars((ends[a.label], ends[a.value], below, above), a.label, [a.value, "below", "above"])
 
 
-def image_rows(a: SimpleNamespace) -> hv.Layout:
+def image_rows_twin(a: SimpleNamespace) -> hv.Layout:
     """The images as panels, linked in zoom and pan, with values under the pointer.
 
     Images of more than 160 pixels a side are averaged in blocks: the notebook that holds them stays small.
@@ -355,11 +355,12 @@ def image_rows(a: SimpleNamespace) -> hv.Layout:
     checked = {name: [_coarser(image) for image in images] for name, images in check_images(a.rows, a.columns).items()}
     panels: list[Any] = []
     scales = [column.scale([row[n] for row in checked.values()]) for n, column in enumerate(a.columns)]
-    bounds = (0.0, 0.0, a.side_km, a.side_km)
+    side, unit = (1.0, "") if a.side_km is None else (a.side_km, "km")
+    bounds = (0.0, 0.0, side, side)
     for name, images in checked.items():
         for image, column, limits in zip(images, a.columns, scales, strict=True):
             common = {"width": 270, "height": 230, "title": f"{column.title}, {name}{a.said}"}
-            common |= {"xlabel": "km", "ylabel": "km"}
+            common |= {"xlabel": unit, "ylabel": unit}
             if limits is None:
                 element = hv.RGB(np.nan_to_num(image).clip(0, 1), kdims=["east", "north"], bounds=bounds)
                 panels.append(element.opts(**common))

@@ -12,33 +12,18 @@ executes one with many parameters, and `write_report` makes pages of them that o
 """
 
 from .execution import NotebookResult, run_notebooks
-from .parameters import (
-    Parameter,
-    check_parameters,
-    declared_parameters,
-    find_notebook,
-    known_presets,
-    notebook_folder,
-    preset_parameters,
-    preset_settings,
-)
-from .record import Run, library_fingerprint, package_versions
-from .report import external_resources, write_report
+from .parameters import declared_parameters, find_notebook, notebook_folder, preset_settings
+from .record import Run, package_versions
+from .report import write_report
 from .sweep import sweep
 
 __all__ = [
     "NotebookResult",
-    "Parameter",
     "Run",
-    "check_parameters",
     "declared_parameters",
-    "external_resources",
     "find_notebook",
-    "known_presets",
-    "library_fingerprint",
     "notebook_folder",
     "package_versions",
-    "preset_parameters",
     "preset_settings",
     "run_notebooks",
     "sweep",

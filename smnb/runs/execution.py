@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import smnb
-from smnb.contract import CatalogError, ParameterError, RunError, plain
+from smnb.contract import CatalogError, ParameterError, RunError
 from smnb.files import atomic_path, remove_stale_partials, write_bytes, write_json
 
 from .parameters import (
@@ -30,7 +30,7 @@ from .parameters import (
     read_notebook,
 )
 from .record import fingerprint_files, library_fingerprint, package_versions
-from .worker import PREFIX
+from .worker import PREFIX, hold
 
 #: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.
 Progress = Callable[[str, str, int, int], None]
@@ -50,6 +50,50 @@ class NotebookResult:
 
 class _CellError(Exception):
     """A notebook failed; the text says in which cell and why."""
+
+
+#: What tells BLAS, OpenMP (torch), numba and dask's threaded scheduler how many threads to start.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "DASK_NUM_WORKERS",
+)
+#: Seconds between two looks at whether a notebook is still wanted, and those that a process may take to end.
+_LOOK, _GRACE = 0.5, 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run executes; paths are absolute, values what JSON can hold, so that it can be done on another machine."""
+
+    out: str
+    notebooks: tuple[str, ...] | None
+    preset: str
+    parameters: dict[str, Any]
+    folder: str
+    """Folder of the notebooks."""
+    root: str
+    """Data root."""
+    force: bool = False
+    threads: int | None = None
+    """Threads that the notebooks' libraries start; None leaves it to the environment."""
+    patience: float = 0.0
+    """Seconds to wait for another process that executes this run."""
+
+
+def check_run_name(who: str, name: str) -> None:
+    """Raise unless a name is that of one plain folder."""
+    if not name or name != Path(name).name or name.startswith("."):
+        raise ParameterError(who, "a name is one plain folder name", got=name)
+
+
+def archive_of(root: str | os.PathLike[str] | None, folder: Path) -> str:
+    """Absolute data root, as a kernel has another working folder; default the sandbox beside these notebooks."""
+    chosen = root or os.environ.get("SMNB_DATA") or folder.parent / "data" / "sandbox"
+    return str(Path(chosen).expanduser().resolve())
 
 
 def run_notebooks(
@@ -100,19 +144,27 @@ def run_notebooks(
     RunError
         When notebooks need each other in a circle, or another process executes a run of this name.
     """
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ParameterError("smnb run", "a run's name is one plain folder name", got=name)
+    check_run_name("smnb run", name)
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
-    order = _in_order(notebooks, folder)
-    given = _given(order, preset, dict(parameters or {}), folder)
     out = Path(runs_root).resolve() / name
+    chosen = tuple(notebooks) if notebooks else None
+    job = Job(str(out), chosen, preset, dict(parameters or {}), str(folder), archive_of(root, folder), force)
+    return execute_run(job, progress or (lambda *_: None))
+
+
+def execute_run(
+    job: Job, report: Progress = lambda *_: None, unwanted: Callable[[], bool] = lambda: False
+) -> list[NotebookResult]:
+    """Execute what `run_notebooks` says; a notebook under way is stopped when `unwanted` says so."""
+    folder, out = Path(job.folder), Path(job.out)
+    order = in_order(job.notebooks, folder)
+    given = parameters_of(order, job.preset, job.parameters, folder)
     out.mkdir(parents=True, exist_ok=True)
-    report = progress or (lambda *_: None)
     results: list[NotebookResult] = []
     library, packages = library_fingerprint(), package_versions()
-    with _locked(out, name):
+    with hold(out / ".lock", out.name, patience=job.patience):
         remove_stale_partials(out)
-        environment = _environment(out, folder, root)
+        environment = _environment(job)
         for path in order:
             bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in _needs(path)]
             if bad:
@@ -125,45 +177,51 @@ def run_notebooks(
                 "parameters": {"given": given[path], "preset": settings},
                 "library": library,
                 "packages": packages,
-                "data": _data_fingerprint(path, environment),
-                "needs": {need: _read_state(out, need).get("finished") for need in _needs(path)},
+                "data": _data_fingerprint(path, Path(job.root)),
+                "needs": {need: read_state(out, need).get("finished") for need in _needs(path)},
             }
-            results.append(_bring_up_to_date(path, state, out, environment, force, report))
+            results.append(_bring_up_to_date(path, state, out, environment, job.force, report, unwanted))
     return results
 
 
 def _bring_up_to_date(
-    path: Path, state: dict[str, Any], out: Path, environment: dict[str, str], force: bool, report: Progress
+    path: Path,
+    state: dict[str, Any],
+    out: Path,
+    environment: dict[str, str],
+    force: bool,
+    report: Progress,
+    unwanted: Callable[[], bool],
 ) -> NotebookResult:
     """Execute one notebook unless its state is the stored one."""
-    old, final = _read_state(out, path.stem), out / f"{path.stem}.ipynb"
+    old, final = read_state(out, path.stem), out / f"{path.stem}.ipynb"
     changed = [key for key, value in state.items() if old.get(key) != value]
     reason = "forced" if force else f"{', '.join(changed)} changed" if old else "not run yet"
     if not force and not changed and final.is_file():
         report(path.stem, "skipped", 0, 0)
         return NotebookResult(path.stem, "skipped", 0.0, "up to date")
-    for stale in (
-        f"{path.stem}.state.json",
-        f"{path.stem}.record.json",
-        f"{path.stem}.failed.ipynb",
-        f"{path.stem}.failed.html",
-    ):
-        (out / stale).unlink(missing_ok=True)
+    for stale in ("state.json", "record.json", "failed.ipynb", "failed.html"):
+        (out / f"{path.stem}.{stale}").unlink(missing_ok=True)
     began = time.perf_counter()
     try:
-        _execute(path, state["parameters"]["given"], final, environment, report)
+        _execute(path, state["parameters"]["given"], final, environment, report, unwanted)
     except _CellError as error:
         report(path.stem, "failed", 0, 0)
         return NotebookResult(path.stem, "failed", round(time.perf_counter() - began, 2), str(error))
     seconds = round(time.perf_counter() - began, 2)
     finished = datetime.now(UTC).isoformat()
-    write_json(_state_path(out, path.stem), {**state, "finished": finished, "seconds": seconds})
+    write_json(out / f"{path.stem}.state.json", {**state, "finished": finished, "seconds": seconds})
     report(path.stem, "done", 0, 0)
     return NotebookResult(path.stem, "done", seconds, reason)
 
 
 def _execute(
-    path: Path, parameters: dict[str, Any], final: Path, environment: dict[str, str], report: Progress
+    path: Path,
+    parameters: dict[str, Any],
+    final: Path,
+    environment: dict[str, str],
+    report: Progress,
+    unwanted: Callable[[], bool],
 ) -> None:
     """Execute one notebook in a worker process; its output gets its final name only when every cell succeeded."""
     total = len(read_notebook(path)["cells"]) + bool(parameters)  # papermill adds a cell for them
@@ -173,7 +231,7 @@ def _execute(
     with atomic_path(final) as partial:
         job = {"source": str(path), "output": str(partial), "parameters": parameters, "cwd": str(path.parent)}
         process = subprocess.Popen(
-            [sys.executable, "-m", "smnb.runs.worker", json.dumps(job)],
+            [sys.executable, "-m", "smnb.runs.worker", json.dumps(job | {"lock": str(final.parent / ".worker")})],
             env=environment,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -181,6 +239,16 @@ def _execute(
             stderr=subprocess.STDOUT,
             errors="replace",
         )
+        stopped = threading.Event()
+
+        def look() -> None:
+            while process.poll() is None and not stopped.wait(_LOOK):
+                if unwanted():
+                    stopped.set()
+                    _end(process)
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
         try:
             for line in process.stdout or ():
                 if not line.startswith(PREFIX):
@@ -192,10 +260,12 @@ def _execute(
                 elif event["event"] == "failed":
                     failure = event
             process.wait()
-        except BaseException:  # Ctrl-C too: the worker ends its kernel when it is told to stop
-            process.terminate()
-            process.wait()
+        except BaseException:  # Ctrl-C too
+            _end(process)
             raise
+        watcher.join()
+        if stopped.is_set():
+            raise _CellError("stopped, since it is no longer wanted")
         if failure and partial.stat().st_size:
             write_bytes(final.with_name(f"{path.stem}.failed.ipynb"), partial.read_bytes())
         if failure:
@@ -206,6 +276,16 @@ def _execute(
             raise _CellError(f"papermill ended with status {process.returncode}: {tail}")
 
 
+def _end(process: subprocess.Popen) -> None:
+    """Tell a worker to stop; it ends its notebook's kernel before itself."""
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _metadata(path: Path) -> dict[str, Any]:
     return read_notebook(path).get("metadata", {}).get("smnb", {})
 
@@ -214,7 +294,7 @@ def _needs(path: Path) -> list[str]:
     return list(_metadata(path).get("needs", []))
 
 
-def _in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
+def in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
     """Notebooks asked for and those they need, each after what it needs."""
     wanted = [find_notebook(one, folder) for one in notebooks or []] or sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     order: list[Path] = []
@@ -233,7 +313,9 @@ def _in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
     return order
 
 
-def _given(order: Sequence[Path], preset: str, values: dict[str, Any], folder: Path) -> dict[Path, dict[str, Any]]:
+def parameters_of(
+    order: Sequence[Path], preset: str, values: dict[str, Any], folder: Path
+) -> dict[Path, dict[str, Any]]:
     """Return the checked parameters of each notebook: the preset file's, then those of the caller that it declares."""
     common = {**preset_parameters(preset, folder)}
     declared = {path: declared_parameters(path) for path in order}
@@ -261,12 +343,12 @@ def _source_fingerprint(path: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _data_fingerprint(path: Path, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Names, sizes and times of the catalog entries that the notebook's metadata names, else of the whole root."""
-    root, ids = Path(environment["SMNB_DATA"]), _metadata(path).get("catalog_ids")
+def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:
+    """Fingerprints of the catalog entries that the notebook's metadata names, else of the whole root."""
+    ids = _metadata(path).get("catalog_ids")
     if ids is None:
         files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
-        return {"root": fingerprint_files(files, root, content=False)}
+        return {"root": fingerprint_files(files, root)}
     if not ids:
         return {}
     from smnb.catalog import Catalog
@@ -277,49 +359,22 @@ def _data_fingerprint(path: Path, environment: Mapping[str, str]) -> dict[str, A
     for one in ids:
         catalog.entry(one)
         try:
-            prints[one] = fingerprint_files(catalog.resolve(one, root=root), root, content=False)
+            prints[one] = fingerprint_files(catalog.resolve(one, root=root), root)
         except CatalogError as error:  # absent files are a state too; the notebook says so if it needs them
             prints[one] = f"absent: {error.what}"
     return prints
 
 
-def _state_path(out: Path, notebook: str) -> Path:
-    return out / f"{notebook}.state.json"
-
-
-def _read_state(out: Path, notebook: str) -> dict[str, Any]:
-    path = _state_path(out, notebook)
+def read_state(out: Path, notebook: str) -> dict[str, Any]:
+    """What a notebook was when it last succeeded in a run; empty if it did not."""
+    path = out / f"{notebook}.state.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-@contextlib.contextmanager
-def _locked(out: Path, name: str) -> Iterator[None]:
-    """Hold the run's folder; the system lets go of it when the process ends, however it ends."""
-    with open(out / ".lock", "a+b") as stream:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(
-                "smnb run",
-                "another process executes a run of this name",
-                got=name,
-                expected=plain("one at a time"),
-                next_step="Wait for it, or choose another --name",
-            ) from error
-        yield
-
-
-def _environment(out: Path, folder: Path, root: str | os.PathLike[str] | None) -> dict[str, str]:
+def _environment(job: Job) -> dict[str, str]:
     """Environment of a worker: this interpreter as the kernel, this library, this run's folders."""
     environment = dict(os.environ)
-    kernels = out / ".kernel"
+    kernels = Path(job.out, ".kernel")
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
     spec = {
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
@@ -334,8 +389,6 @@ def _environment(out: Path, folder: Path, root: str | os.PathLike[str] | None) -
     }
     for variable, value in first.items():
         environment[variable] = os.pathsep.join(filter(None, [value, environment.get(variable)]))
-    environment["SMNB_RUN_DIR"], environment["SMNB_NOTEBOOK_DIR"] = str(out), str(folder)
-    # absolute, since the kernel has another working folder; the default is the sandbox beside these notebooks
-    data = root or environment.get("SMNB_DATA") or folder.parent / "data" / "sandbox"
-    environment["SMNB_DATA"] = str(Path(data).expanduser().resolve())
-    return environment
+    if job.threads is not None:
+        environment |= dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+    return environment | {"SMNB_RUN_DIR": job.out, "SMNB_NOTEBOOK_DIR": job.folder, "SMNB_DATA": job.root}

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,8 +71,10 @@ def library_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def fingerprint_files(paths: Iterable[Path], root: Path, *, content: bool) -> dict[str, Any]:
-    """Fingerprint files: how many, their bytes, and a SHA-256 over names with contents, or with sizes and times.
+def fingerprint_files(paths: Iterable[Path], root: Path) -> dict[str, Any]:
+    """Fingerprint files: how many, their bytes, and a SHA-256 over names and contents.
+
+    Files that together have more than `CONTENT_LIMIT` bytes are told by their sizes and times of change.
 
     Parameters
     ----------
@@ -79,20 +82,24 @@ def fingerprint_files(paths: Iterable[Path], root: Path, *, content: bool) -> di
         The files.
     root : Path
         Names are relative to it, so that a moved archive keeps its fingerprint.
-    content : bool
-        Hash contents as long as all files together have at most `CONTENT_LIMIT` bytes; else look at sizes and times.
     """
     files = sorted(Path(path) for path in paths)
     stats = [path.stat() for path in files]
     size = sum(stat.st_size for stat in stats)
-    content = content and size <= CONTENT_LIMIT
+    content = size <= CONTENT_LIMIT
     digest = hashlib.sha256()
     for path, stat in zip(files, stats, strict=True):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        value = sha256_of(path) if content else f"{stat.st_size} {stat.st_mtime_ns}"
-        digest.update(f"{name}\0{value}\n".encode())
+        when = (stat.st_size, stat.st_mtime_ns)
+        digest.update(f"{name}\0{_content(path, *when) if content else when}\n".encode())
     by = "content" if content else "name, size, time of change"
     return {"files": len(files), "bytes": size, "sha256": digest.hexdigest(), "by": by}
+
+
+@lru_cache(maxsize=100_000)
+def _content(path: Path, size: int, changed: int) -> str:
+    """SHA-256 of a file, computed once while it is as it is: notebooks of a run read the same files."""
+    return sha256_of(path)
 
 
 class Run:
@@ -275,7 +282,7 @@ class Run:
 
         folder = Path(data_root(None if root is None else str(root)))
         for one in [ids] if isinstance(ids, str) else ids:
-            self._data[one] = fingerprint_files(catalog.resolve(one, root=folder), folder, content=True)
+            self._data[one] = fingerprint_files(catalog.resolve(one, root=folder), folder)
         self.synthetic = bool(self.synthetic) or (folder / SANDBOX_MARKER).is_file()
         return dict(self._data)
 

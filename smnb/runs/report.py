@@ -1,4 +1,4 @@
-"""The report of a run: each notebook as a page that opens offline, and an index with one table of metrics."""
+"""Reports: each notebook as a page that opens offline, the index of a run with one table of metrics, a sweep's page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import html
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from smnb.contract import RunError
 from smnb.files import write_text
@@ -24,7 +26,9 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js_mermaidjs %}{% endblock %}
 """
 
-_STYLE = """
+_FRAME = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>smnb {{ title }}</title><style>
 :root { color-scheme: light dark; --line: #8885; --soft: #8882; --warn: #b45309; }
 @media (prefers-color-scheme: dark) { :root { --warn: #fbbf24; } }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
@@ -36,7 +40,50 @@ td.number { text-align: right; }
 .mark { color: var(--warn); font-weight: 600; }
 details { max-width: 40rem; }
 code { font-size: .9em; }
+</style></head>
+<body><h1>{{ title[0]|upper }}{{ title[1:] }}</h1>
+{% block content %}{% endblock %}
+</body></html>
 """
+_RUN = """{% extends "frame" %}{% block content %}
+{% if synthetic %}<p class="mark">Some of these numbers come from synthetic data; they are marked.</p>{% endif %}
+<h2>Notebooks</h2>
+<div class="wide"><table><thead><tr>
+{% for head in ["notebook", "status", "wall time", "device", "", "", ""] %}<th>{{ head }}</th>{% endfor %}
+</tr></thead><tbody>
+{% for row in notebooks %}<tr><td><a href="{{ row.page }}">{{ row.name }}</a></td>
+<td>{% if row.status == "done" %}done{% else %}<span class=mark>{{ row.status }}</span>{% endif %}</td>
+<td class="number">{% if row.seconds is not none %}{{ "%.1f s"|format(row.seconds) }}{% endif %}</td><td>{{ row.device }}</td>
+<td>{% if row.synthetic %}<span class="mark">synthetic</span>{% endif %}</td>
+<td><details><summary>{{ row.parameters|length }} parameters</summary>
+{% for name, value in row.parameters.items() %}<br><code>{{ name }} = {{ value.__repr__() }}</code>{% endfor %}</details></td>
+<td>{% if row.record %}<a href="{{ row.record }}">record</a>{% endif %}</td></tr>
+{% endfor %}</tbody></table></div>
+<h2>Metrics</h2>
+{% if metrics %}<div class="wide"><table><thead><tr><th>notebook</th><th>model / split</th><th></th>
+{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr></thead><tbody>
+{% for notebook, label, synthetic, values in metrics %}<tr><td>{{ notebook }}</td><td>{{ label }}</td>
+<td>{% if synthetic %}<span class="mark">synthetic</span>{% endif %}</td>
+{% for column in columns %}<td class="number">{{ shown(values, column) }}</td>{% endfor %}</tr>
+{% endfor %}</tbody></table></div>{% else %}<p>No notebook recorded any metric.</p>{% endif %}
+{% endblock %}"""
+_SWEEP = """{% extends "frame" %}{% block content %}
+<p>{{ head.notebook }}, preset {{ head.preset }}
+{%- for name, value in head.parameters.items() %}, {{ name }} = {{ value.__repr__() }}{% endfor %}. {{ rows|length }} members:
+{{ counts }}.</p>
+<div class="wide"><table><thead><tr><th>member</th>{% for name in parameters %}<th>{{ name }}</th>{% endfor %}
+<th>status</th><th>seconds</th>{% if synthetic %}<th>data</th>{% endif %}
+{% for name in metrics %}<th>{{ name }}</th>{% endfor %}<th>message</th></tr></thead><tbody>
+{% for row in rows %}<tr>
+<td>{% if row.link %}<a href="{{ row.link }}">{{ row.member }}</a>{% else %}{{ row.member }}{% endif %}</td>
+{% for name in parameters %}<td>{{ text(row.parameters.get(name, "")) }}</td>{% endfor %}
+<td>{% if row.status in ("done", "skipped") %}{{ row.status }}{% else %}<span class=mark>{{ row.status }}</span>{% endif %}</td>
+<td class="number">{% if row.seconds is not none %}{{ "%.1f"|format(row.seconds) }}{% endif %}</td>
+{% if synthetic %}<td class="mark">{% if row.synthetic %}synthetic{% endif %}</td>{% endif %}
+{% for name in metrics %}<td class="number">{{ shown(row.metrics, name) }}</td>{% endfor %}
+<td>{{ row.message }}</td></tr>
+{% endfor %}</tbody></table></div>
+{% endblock %}"""
 
 #: Attributes and CSS through which a page loads something; a link to click (``<a href>``) does not.
 _LOADING = re.compile(
@@ -136,7 +183,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
             got=folder.name,
             next_step=f"Execute some first: smnb run --name {folder.name}",
         )
-    rows, records = [], []
+    notebooks, records = [], []
     for name in names:
         source = failed.get(name) or done[name]
         page = source.with_suffix(".html")
@@ -144,32 +191,57 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
             write_text(page, _notebook_page(source))
         record_path = folder / f"{name}.record.json"
         record = read_record(record_path) if record_path.is_file() and name not in failed else {}
-        if record:
-            records.append(record)
+        records += [record] if record else []
         state_path = folder / f"{name}.state.json"
         state = json.loads(state_path.read_text(encoding="utf-8")) if state_path.is_file() else {}
         status = "failed" if name in failed else "done" if state else "executed outside smnb run"
-        rows.append(_notebook_row(name, page, status, state, record))
-    return write_text(folder / "index.html", _index(folder.name, rows, records))
+        row = {"name": name, "page": quote(page.name), "status": status, "device": record.get("device") or ""}
+        row |= {"seconds": state.get("seconds", record.get("wall_seconds")), "synthetic": record.get("synthetic")}
+        row["parameters"] = record.get("parameters") or state.get("parameters", {}).get("given", {})
+        notebooks.append(row | {"record": quote(record_path.name) if record else ""})
+    metrics = [
+        (record["notebook"], label, record.get("synthetic"), values)
+        for record in records
+        for label, values in metric_rows(record["metrics"])
+    ]
+    found = dict.fromkeys(column for *_, values in metrics for column in values)
+    # scores first, so that what a reader looks for is on the page without scrolling
+    columns = [column for column in _FIRST if column in found] + [column for column in found if column not in _FIRST]
+    marked = any(record.get("synthetic") for record in records)
+    content = {"notebooks": notebooks, "metrics": metrics, "columns": columns, "synthetic": marked}
+    return write_text(folder / "index.html", _page("run", f"run {folder.name}", **content))
 
 
-def _notebook_row(name: str, page: Path, status: str, state: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    seconds = state.get("seconds", record.get("wall_seconds"))
-    parameters = record.get("parameters") or state.get("parameters", {}).get("given", {})
-    listed = "".join(f"<br><code>{html.escape(f'{k} = {v!r}')}</code>" for k, v in parameters.items())
-    more = f'<a href="{name}.record.json">record</a>' if record else ""
-    wall = "" if seconds is None else f"{seconds:.1f} s"
-    return (
-        f'<tr><td><a href="{html.escape(page.name)}">{html.escape(name)}</a></td>'
-        f"<td>{f'<span class=mark>{status}</span>' if status != 'done' else status}</td>"
-        f'<td class="number">{wall}</td><td>{html.escape(str(record.get("device") or ""))}</td>'
-        f"<td>{_mark(record)}</td><td><details><summary>{len(parameters)} parameters</summary>{listed}</details></td>"
-        f"<td>{more}</td></tr>"
-    )
+def names_in(rows: Sequence[Mapping[str, Any]], what: str) -> list[str]:
+    """Names of all members' parameters or metrics, in order."""
+    return list(dict.fromkeys(name for row in rows for name in row[what]))
 
 
-def _mark(record: Mapping[str, Any]) -> str:
-    return '<span class="mark">synthetic</span>' if record.get("synthetic") else ""
+def write_sweep_page(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write ``sweep.html``: a row a member, with links to the members' reports."""
+    marked = any(row["synthetic"] for row in rows)
+    counts = ", ".join(f"{number} {status}" for status, number in Counter(row["status"] for row in rows).items())
+    linked = [
+        {**row, "link": f"{quote(row['member'])}/index.html" if (out / row["member"] / "index.html").is_file() else ""}
+        for row in rows
+    ]
+    names = {what: names_in(rows, what) for what in ("parameters", "metrics")}
+    title = f"sweep {head['name']}" + (" (synthetic)" if marked else "")
+    page = _page("sweep", title, head=head, rows=linked, synthetic=marked, counts=counts, **names)
+    return write_text(out / "sweep.html", page)
+
+
+def _page(template: str, title: str, **content: Any) -> str:
+    """Fill a template; everything is escaped."""
+    from jinja2 import DictLoader, Environment, StrictUndefined
+
+    loader = DictLoader({"frame": _FRAME, "run": _RUN, "sweep": _SWEEP})
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    return pages.get_template(template).render(title=title, shown=_shown, text=_text, **content)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -189,34 +261,6 @@ def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Itera
 
 
 _FIRST = ("n_sensors", "n", "r", "pearson_r", "r2", "rmse", "ubrmse", "bias", "anomaly_r", "rmse_scaled")
-
-
-def _index(name: str, notebooks: list[str], records: list[dict[str, Any]]) -> str:
-    rows = [(record, label, values) for record in records for label, values in metric_rows(record["metrics"])]
-    found = dict.fromkeys(column for _, _, values in rows for column in values)
-    # scores first, so that what a reader looks for is on the page without scrolling
-    columns = [column for column in _FIRST if column in found] + [column for column in found if column not in _FIRST]
-    body = []
-    for record, label, values in rows:
-        cells = "".join(f'<td class="number">{_shown(values, column)}</td>' for column in columns)
-        first = f"<td>{html.escape(record['notebook'])}</td><td>{html.escape(label)}</td>"
-        body.append(f"<tr>{first}<td>{_mark(record)}</td>{cells}</tr>")
-    heads = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    synthetic = any(record.get("synthetic") for record in records)
-    note = '<p class="mark">Some of these numbers come from synthetic data; they are marked.</p>' if synthetic else ""
-    table = (
-        f"<thead><tr><th>notebook</th><th>model / split</th><th></th>{heads}</tr></thead><tbody>{''.join(body)}</tbody>"
-    )
-    scores = f'<div class="wide"><table>{table}</table></div>' if rows else "<p>No notebook recorded any metric.</p>"
-    head = "".join(f"<th>{text}</th>" for text in ("notebook", "status", "wall time", "device", "", "", ""))
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>smnb run {html.escape(name)}</title><style>{_STYLE}</style></head>\n<body>"
-        f"<h1>Run {html.escape(name)}</h1>{note}\n<h2>Notebooks</h2>"
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(notebooks)}</tbody></table></div>'
-        f"\n<h2>Metrics</h2>{scores}\n</body></html>\n"
-    )
 
 
 def _shown(values: Mapping[str, Any], column: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
-import logging
+import math
 import os
 import re
 import uuid
@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smnb.contract import ParameterError, RunError, SmnbError, plain
+from smnb.files import atomic_path, write_json
 
-from .execution import _given, _in_order, _locked
-from .members import Job, execute, execute_watched, look_from_a_worker
+from .execution import Job, archive_of, check_run_name, execute_run, in_order, parameters_of, read_state
 from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
 from .record import _leaves, library_fingerprint, read_record
-from .report import write_report
-from .sweep_table import COLUMNS, sweep_frame, write_sweep
+from .report import names_in, write_report, write_sweep_page
+from .worker import hold
 
 if TYPE_CHECKING:
     import pandas as pd
-    from distributed import Client
 
 
 #: Values by parameter, of which every combination is a member; or the members themselves.
@@ -34,10 +33,13 @@ Grid = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
 #: ``progress(member, status, members_done, members)``, with status one of done, skipped, failed.
 SweepProgress = Callable[[str, str, int, int], None]
 
+SCHEMA_VERSION = 1
+#: Columns beside parameters and metrics, so no parameter of a grid may have their names.
+COLUMNS = ("member", "status", "seconds", "message", "synthetic")
 _WHO = "smnb sweep"
 _LONGEST_SLUG = 80
-#: Seconds to wait for a scheduler, and then for its first worker.
-_CONNECT_SECONDS, _WORKER_SECONDS = 10.0, 60.0
+#: Seconds that a member waits for one who is about to end: when a worker dies Dask asks the next at once.
+_PATIENCE = 30.0
 
 
 def sweep(
@@ -109,59 +111,35 @@ def sweep(
     A member that fails does not stop the others. Ctrl-C does, and what members started ends before, or on a cluster
     seconds after, the call does.
     """
-    if not name or name != Path(name).name or name.startswith("."):
-        raise ParameterError(_WHO, "a sweep's name is one plain folder name", got=name)
+    check_run_name(_WHO, name)
     _check_counts(scheduler, workers, threads_per_worker)
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
-    order = _in_order([notebook], folder)
+    order = in_order([notebook], folder)
     common = {key: _plain_value(value) for key, value in (parameters or {}).items()}
     members = _checked(_combinations(grid), common, preset, order, folder)
-    out = Path(runs_root).resolve() / name
+    out, target = Path(runs_root).resolve() / name, order[-1].stem
     if any(out.glob("*.state.json")):
         raise ParameterError(_WHO, "there is a run of this name", got=name, next_step="Choose another --name")
     if scheduler is None and workers > 1 and threads_per_worker is None:
         from dask.system import CPU_COUNT
 
         threads_per_worker = max(1, CPU_COUNT // workers)
-    # as run_notebooks decides it, but here: a worker may have another environment
-    data = Path(root or os.environ.get("SMNB_DATA") or folder.parent / "data" / "sandbox").expanduser().resolve()
-    jobs = [
-        Job(
-            slug,
-            {**common, **member},
-            order[-1].stem,
-            preset,
-            str(out),
-            str(folder),
-            str(data),
-            force,
-            threads_per_worker,
-        )
-        for slug, member in members.items()
-    ]
-    head = {"name": name, "notebook": order[-1].stem, "preset": preset, "parameters": common}
-    rows = [
-        {
-            "member": slug,
-            "parameters": member,
-            "status": "pending",
-            "seconds": None,
-            "message": "",
-            "synthetic": None,
-            "metrics": {},
-        }
-        for slug, member in members.items()
-    ]
+    patience = 0.0 if scheduler is None and workers == 1 else _PATIENCE
+    end = (str(folder), archive_of(root, folder), force, threads_per_worker, patience)
+    jobs = [Job(str(out / slug), (target,), preset, {**common, **member}, *end) for slug, member in members.items()]
+    head = {"name": name, "notebook": target, "preset": preset, "parameters": common}
+    pending = {"status": "pending", "seconds": None, "message": "", "synthetic": None, "metrics": {}}
+    rows = [{"member": slug, "parameters": member, **pending} for slug, member in members.items()]
     out.mkdir(parents=True, exist_ok=True)
     # closing: the members end when this function ends, not when a generator happens to be collected
-    with _locked(out, name), contextlib.closing(_outcomes(jobs, out, scheduler, workers)) as outcomes:
+    with hold(out / ".lock", name), contextlib.closing(_outcomes(jobs, out, scheduler, workers)) as outcomes:
         for done, (number, outcome) in enumerate(outcomes, 1):
             rows[number].update(outcome)
-            _add_findings(rows[number], out / jobs[number].slug, jobs[number].notebook)
-            write_sweep(out, head, rows)
+            _add_findings(rows[number], Path(jobs[number].out), target)
+            _write(out, head, rows)
             if progress is not None:
                 progress(rows[number]["member"], rows[number]["status"], done, len(rows))
-    table = sweep_frame(rows)
+    table = _frame(rows)
     table.attrs = {"name": name, "folder": str(out), "synthetic": any(row["synthetic"] for row in rows)}
     return table
 
@@ -210,7 +188,7 @@ def _checked(
     members: list[dict[str, Any]], common: dict[str, Any], preset: str, order: Sequence[Path], folder: Path
 ) -> dict[str, dict[str, Any]]:
     """Members by slug, with every value checked against the notebooks' declarations and of the declared type."""
-    _given(order, preset, common, folder)
+    parameters_of(order, preset, common, folder)
     declared = {path: declared_parameters(path) for path in order}
     # the order of the declarations, not the grid's, so that the same member always has the same folder
     known: dict[str, Parameter] = {}
@@ -283,74 +261,59 @@ def _value_text(value: Any) -> tuple[str, bool]:
 # --- executing them ---------------------------------------------------------------------------------------------------
 
 
+def execute_member(job: Job) -> dict[str, Any]:
+    """Execute a member and return its ``status`` (done, skipped, failed), ``seconds`` and ``message``.
+
+    The seconds are those that the notebooks took when they were executed, also if that was in an earlier sweep.
+    """
+    from smnb.maps.parallel import stop_signal
+
+    try:
+        results = execute_run(job, unwanted=stop_signal())
+    except (SmnbError, OSError) as error:  # what concerns this member only; the others go on
+        return _failed(error)
+    states = (read_state(Path(job.out), one.notebook).get("seconds", one.seconds) for one in results)
+    last = results[-1]
+    bad = next((one for one in results if one.status == "failed"), None)
+    outcome = {"status": last.status, "seconds": round(sum(states), 2), "message": last.message}
+    if bad is None:
+        return outcome
+    return outcome | {"status": "failed", "message": bad.message if bad is last else f"{bad.notebook}: {bad.message}"}
+
+
+def _failed(error: BaseException) -> dict[str, Any]:
+    text = str(error) if isinstance(error, SmnbError) else f"{type(error).__name__}: {error}"
+    return {"status": "failed", "seconds": None, "message": " ".join(text.split())}
+
+
 def _outcomes(
     jobs: Sequence[Job], out: Path, scheduler: str | None, workers: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Execute the members; yield the number of each and its outcome as it ends."""
-    if scheduler is None and workers == 1:
-        for number, job in enumerate(jobs):
-            yield number, execute(job)
-        return
-    from distributed import as_completed
+    from smnb.maps.parallel import open_workers
 
-    with _client(scheduler, workers) as client:
+    # threads, for each only waits for its notebook's process; Dask's own processes would only cost time and memory
+    kind = {"threads": 1} if workers == 1 else {"number": workers, "processes": False}
+    with open_workers(_WHO, scheduler=scheduler, **kind) as pool:
         if scheduler is not None:
-            _check_workers(client, scheduler, out)
-        mark = uuid.uuid4().hex[:8]  # a member that is asked for again is another task
-        futures = {
-            client.submit(execute_watched, job, key=f"smnb-{mark}-{job.slug}", pure=False): number
-            for number, job in enumerate(jobs)
-        }
-        try:
-            for future in as_completed(list(futures), loop=client.loop):
-                if future.status == "finished":
-                    outcome = future.result()
-                else:  # of Dask, not of the notebook: workers died under it again and again, or the scheduler is gone
-                    error = future.exception() if future.status == "error" else "is the scheduler still there?"
-                    message = " ".join(f"its Dask task ended as {future.status}: {error}".split())
-                    outcome = {"status": "failed", "seconds": None, "message": message}
-                yield futures[future], outcome
-        finally:
-            client.cancel(list(futures))
+            _check_workers(pool.client, out)
+        calls = ((number, (job,)) for number, job in enumerate(jobs))
+        for number, future in pool.run(execute_member, calls, in_flight=workers if scheduler is None else len(jobs)):
+            if future.cancelled():  # of Dask, not of the notebook
+                yield number, _failed(RunError(_WHO, "its Dask task was cancelled: is the scheduler still there?"))
+            elif future.exception() is not None:  # workers died under it again and again
+                yield number, _failed(future.exception())
+            else:
+                yield number, future.result()
 
 
-@contextlib.contextmanager
-def _client(scheduler: str | None, workers: int) -> Iterator[Client]:
-    """A Dask client of this machine's own cluster, or of the scheduler at an address."""
-    from distributed import Client, LocalCluster
-
-    if scheduler is None:
-        # threads, for each only waits for its member's process; Dask's own processes would only cost time and memory
-        options = {"n_workers": 1, "threads_per_worker": workers, "processes": False, "dashboard_address": None}
-        options |= {"memory_limit": 0, "silence_logs": logging.ERROR}
-        with LocalCluster(**options) as cluster, Client(cluster, set_as_default=False) as client:
-            yield client
-        return
-    try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        raise RunError(
-            _WHO,
-            "cannot reach the Dask scheduler",
-            got=scheduler,
-            expected=plain("tcp://host:port"),
-            next_step=f"Start one with 'dask scheduler' ({type(error).__name__}: {error})",
-        ) from error
-    with client:
-        yield client
+def look_from_a_worker(token: str) -> dict[str, Any]:
+    """Whether a file of the sweep's folder is visible here, and which library this is."""
+    return {"sees": Path(token).is_file(), "library": library_fingerprint()}
 
 
-def _check_workers(client: Client, scheduler: str, out: Path) -> None:
-    """See that there are workers, that they see the sweep's folder, and that they have this library."""
-    try:
-        client.wait_for_workers(1, timeout=_WORKER_SECONDS)
-    except TimeoutError as error:
-        raise RunError(
-            _WHO,
-            f"the scheduler has no workers after {_WORKER_SECONDS:g} s",
-            got=scheduler,
-            next_step=f"Start some: dask worker {scheduler} --nthreads 1",
-        ) from error
+def _check_workers(client: Any, out: Path) -> None:
+    """See that the workers see the sweep's folder, and that they have this library."""
     token = out / f".seen-{uuid.uuid4().hex}"
     token.touch()
     try:
@@ -360,27 +323,17 @@ def _check_workers(client: Client, scheduler: str, out: Path) -> None:
     here = library_fingerprint()
     for worker, answer in found.items():
         if isinstance(answer, BaseException):
-            raise RunError(
-                _WHO,
-                f"the worker {worker} cannot execute members",
-                got=plain(f"{type(answer).__name__}: {answer}"),
-                next_step="Install the same smnb there",
-            ) from answer
-        if not answer["sees"]:
-            raise RunError(
-                _WHO,
-                f"the worker {worker} does not see the sweep's folder",
-                got=str(out),
-                next_step="Put --runs-root, notebooks and data where all workers see them under one path",
-            )
-        if answer["library"] != here:
-            raise RunError(
-                _WHO,
-                f"the worker {worker} has other source files of smnb",
-                got=answer["library"][:12],
-                expected=here[:12],
-                next_step="Install the same smnb there",
-            )
+            what = "cannot execute members"
+            got, expected, step = plain(f"{type(answer).__name__}: {answer}"), None, "Install the same smnb there"
+        elif not answer["sees"]:
+            what, got, expected = "does not see the sweep's folder", str(out), None
+            step = "Put --runs-root, notebooks and data where all workers see them under one path"
+        elif answer["library"] != here:
+            what, got, expected = "has other source files of smnb", answer["library"][:12], here[:12]
+            step = "Install the same smnb there"
+        else:
+            continue
+        raise RunError(_WHO, f"the worker {worker} {what}", got=got, expected=expected, next_step=step)
 
 
 def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
@@ -395,3 +348,41 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
             write_report(out)
     except (SmnbError, OSError) as error:
         row.update(status="failed", message=" ".join(str(error).split()))
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Table of members; a metric that has the name of another column gets ``metrics.`` before it.
+
+    Examples
+    --------
+    >>> row = {"member": "seed=1", "parameters": {"seed": 1}, "status": "done", "seconds": 2.5, "message": "",
+    ...        "synthetic": True, "metrics": {"cnn.rmse": 0.05, "seconds": 2.0}}
+    >>> list(_frame([row]))
+    ['member', 'seed', 'status', 'seconds', 'message', 'synthetic', 'cnn.rmse', 'metrics.seconds']
+    """
+    import pandas as pd
+
+    parameters = names_in(rows, "parameters")
+    columns = {"member": [row["member"] for row in rows]}
+    columns |= {name: [row["parameters"].get(name) for row in rows] for name in parameters}
+    columns |= {name: [row[name] for row in rows] for name in COLUMNS[1:]}
+    columns["seconds"] = [math.nan if value is None else value for value in columns["seconds"]]
+    for name in names_in(rows, "metrics"):
+        values = [row["metrics"].get(name) for row in rows]
+        column = f"metrics.{name}" if name in (*parameters, *COLUMNS) else name
+        columns[column] = [math.nan if value is None else value for value in values]
+    return pd.DataFrame(columns)
+
+
+def _write(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``sweep.json``, ``sweep.csv`` and ``sweep.html`` into a sweep's folder."""
+    write_json(out / "sweep.json", {"schema_version": SCHEMA_VERSION, **head, "members": list(rows)})
+    table = _frame(rows)
+    for name in names_in(rows, "parameters"):  # a list in a cell is JSON, as Python's own text is read by nothing else
+        table[name] = [json.dumps(value) if isinstance(value, list) else value for value in table[name]]
+    with atomic_path(out / "sweep.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    write_sweep_page(out, head, rows)

@@ -1,6 +1,7 @@
 """Execute one notebook with papermill in a process of its own: ``python -m smnb.runs.worker JOB``.
 
-JOB is JSON with ``source``, ``output``, ``parameters`` and ``cwd``. Progress and the outcome go to standard output, one
+JOB is JSON with ``source``, ``output``, ``parameters``, ``cwd`` and ``lock``, which a process that lost its parent keeps
+until it ends. Progress and the outcome go to standard output, one
 event a line after a prefix that separates them from what kernels print.
 """
 
@@ -14,7 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from smnb.contract import RunError, plain
 
 PREFIX = "smnb-event "
 
@@ -35,6 +39,42 @@ def quick_imports() -> Iterator[None]:
     finally:
         if sys.modules.get("rfc3987_syntax", "") is None:
             del sys.modules["rfc3987_syntax"]
+
+
+@contextlib.contextmanager
+def hold(path: Path, name: str, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock; the system lets go of it when the process ends, however it ends.
+
+    Raises
+    ------
+    RunError
+        If another process holds it, still after `patience` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    with open(path, "a+b") as stream:
+        while True:
+            try:
+                if os.name == "nt":
+                    import msvcrt
+
+                    msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    import fcntl
+
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise RunError(
+                        "smnb run",
+                        "another process executes a run of this name",
+                        got=name,
+                        expected=plain("one at a time"),
+                        next_step="Wait for it, or choose another --name",
+                    ) from error
+                time.sleep(0.2)
+        yield
 
 
 def _emit(**event: Any) -> None:
@@ -87,17 +127,18 @@ def main(job_text: str) -> int:
 
     papermill_engines.register("smnb", ReportingEngine)
     try:
-        execute_notebook(
-            job["source"],
-            job["output"],
-            parameters=job["parameters"],
-            engine_name="smnb",
-            kernel_name="python3",
-            language="python",
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            cwd=job["cwd"],
-        )
+        with hold(Path(job["lock"]), job["source"], patience=30.0):
+            execute_notebook(
+                job["source"],
+                job["output"],
+                parameters=job["parameters"],
+                engine_name="smnb",
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                cwd=job["cwd"],
+            )
     except PapermillExecutionError as error:
         lines = error.source.strip().splitlines() or [""]
         _emit(event="failed", cell=error.exec_count, line=lines[0], error=f"{error.ename}: {error.evalue}")

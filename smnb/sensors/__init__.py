@@ -1,6 +1,83 @@
-"""All that is known at in-situ sensors: strata, matching in time and place, splits, predictions, scores, profile."""
+"""All that is known at in-situ sensors, from the archive to the score.
 
-from smnb.sensors.land_cover import LAND_COVER_GROUPS
-from smnb.sensors.strata import STRATA, TEXTURE_CLASSES, add_strata
+- `strata`, `land_cover`: climate, soil texture and land cover of a sensor, one meaning for every notebook;
+- `match`, `place`: readings with overpasses and coarse products, in time and place;
+- `splits`, `leakage`: training, validation and test sensors, and what leaks between them;
+- `sources`, `opening`: what a source consists of, its readings and its predictions;
+- `predictions`, `scoring`: tables of predictions, scores of each sensor, averages and strata;
+- `profile`: what a set of sensors holds, as tidy tables.
+"""
 
-__all__ = ["LAND_COVER_GROUPS", "STRATA", "TEXTURE_CLASSES", "add_strata"]
+from smnb.sensors.land_cover import LAND_COVER_GROUPS, land_cover_group
+from smnb.sensors.leakage import LEAKS, SIDES, Audit, audit
+from smnb.sensors.match import match_in_time, match_tables
+from smnb.sensors.opening import open_predictions, predictions_at, predictions_of
+from smnb.sensors.place import match_product, product_at_sensors
+from smnb.sensors.predictions import check_predictions, read_predictions, same_pairs, write_predictions
+from smnb.sensors.profile import (
+    audit_splits,
+    availability,
+    bin_distances,
+    by_month,
+    compare_sides,
+    count_sensors,
+    coverage,
+    depth_names,
+    depth_table,
+    flag_shares,
+    gaps,
+    network_table,
+    sensor_density,
+)
+from smnb.sensors.scoring import score_sensors, stratify, summary_rows
+from smnb.sensors.sources import SOURCES, apply_flags, open_products, open_sensors
+from smnb.sensors.splits import Split, blocks, folds, make_split
+from smnb.sensors.strata import STRATA, TEXTURE_CLASSES, add_strata, usda_texture
+
+__all__ = [
+    "LAND_COVER_GROUPS",
+    "LEAKS",
+    "SIDES",
+    "SOURCES",
+    "STRATA",
+    "TEXTURE_CLASSES",
+    "Audit",
+    "Split",
+    "add_strata",
+    "apply_flags",
+    "audit",
+    "audit_splits",
+    "availability",
+    "bin_distances",
+    "blocks",
+    "by_month",
+    "check_predictions",
+    "compare_sides",
+    "count_sensors",
+    "coverage",
+    "depth_names",
+    "depth_table",
+    "flag_shares",
+    "folds",
+    "gaps",
+    "land_cover_group",
+    "make_split",
+    "match_in_time",
+    "match_product",
+    "match_tables",
+    "network_table",
+    "open_predictions",
+    "open_products",
+    "open_sensors",
+    "predictions_at",
+    "predictions_of",
+    "product_at_sensors",
+    "read_predictions",
+    "same_pairs",
+    "score_sensors",
+    "sensor_density",
+    "stratify",
+    "summary_rows",
+    "usda_texture",
+    "write_predictions",
+]

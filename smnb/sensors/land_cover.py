@@ -13,17 +13,12 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import FormatError, ParameterError, plain
 from smnb.grids.koppen import NONE
-
-if TYPE_CHECKING:
-    import rasterio
-
 
 #: The groups of paper 004, Table 10, in its order.
 LAND_COVER_GROUPS: tuple[str, ...] = (
@@ -124,7 +119,7 @@ def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise"
     return groups[inverse].reshape(numbers.shape)
 
 
-def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike, *, band: int = 1) -> NDArray[np.int32]:
+def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int32]:
     """Code of the raster's pixel that holds each point.
 
     Parameters
@@ -133,8 +128,6 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike, 
         A categorical raster in any coordinate reference system that it states, such as a GeoTIFF of CGLS-LC100.
     lat, lon : array_like, shape (n,)
         Degrees (WGS 84).
-    band : int
-        Band, from 1.
 
     Returns
     -------
@@ -146,7 +139,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike, 
     FormatError
         If the file is no raster, has no reference system, or no whole numbers.
     ParameterError
-        For a band that it does not have, or coordinates of different shapes.
+        For coordinates of different shapes.
     """
     import rasterio  # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
@@ -156,48 +149,22 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike, 
     if lat.ndim != 1 or lat.shape != lon.shape:
         raise ParameterError(who, "lat and lon are not vectors of one length", got=(lat.shape, lon.shape))
     codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
+    finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
     try:
         with rasterio.open(path) as raster:
-            _check_raster(who, raster, band)
-            finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
+            if raster.crs is None:
+                raise FormatError(
+                    who,
+                    "the raster states no coordinate reference system",
+                    next_step="Set it, for instance with rio edit-info",
+                )
+            if np.dtype(raster.dtypes[0]).kind not in "iu":
+                raise FormatError(
+                    who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8 codes"
+                )
             east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
-            to_pixel, east, north = ~raster.transform, np.asarray(east), np.asarray(north)
-            column = to_pixel.a * east + to_pixel.b * north + to_pixel.c
-            row = to_pixel.d * east + to_pixel.e * north + to_pixel.f
-            inside = (column >= 0) & (column < raster.width) & (row >= 0) & (row < raster.height)
-            at, row, column = finite[inside], row[inside].astype(np.int64), column[inside].astype(np.int64)
-            codes[at] = _read_pixels(raster, band, row, column)
+            pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
+            codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
     except rasterio.errors.RasterioError as error:
         raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
     return codes
-
-
-def _check_raster(who: str, raster: rasterio.DatasetReader, band: int) -> None:
-    if raster.crs is None:
-        raise FormatError(
-            who, "the raster states no coordinate reference system", next_step="Set it, for instance with rio edit-info"
-        )
-    if band not in raster.indexes:
-        raise ParameterError(who, "the raster has no such band", got=band, expected=list(raster.indexes))
-    if np.dtype(raster.dtypes[band - 1]).kind not in "iu":
-        raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[band - 1], expected="uint8 codes")
-
-
-def _read_pixels(
-    raster: rasterio.DatasetReader, band: int, row: NDArray[np.int64], column: NDArray[np.int64]
-) -> NDArray[np.int32]:
-    """Values at pixels, each block of the file read once."""
-    from rasterio.windows import Window
-
-    height, width = raster.block_shapes[band - 1]
-    values = np.full(row.shape, OUTSIDE, dtype=np.int32)
-    blocks, member = np.unique(np.stack([row // height, column // width], axis=1), axis=0, return_inverse=True)
-    for number, (i, j) in enumerate(blocks):
-        here = np.flatnonzero(member.ravel() == number)
-        window = Window(
-            j * width, i * height, min(width, raster.width - j * width), min(height, raster.height - i * height)
-        )
-        block = raster.read(band, window=window, masked=True)
-        pixels = block[row[here] - i * height, column[here] - j * width]
-        values[here] = np.ma.filled(pixels.astype(np.int32), OUTSIDE)
-    return values

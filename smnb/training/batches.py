@@ -1,13 +1,19 @@
-"""Whole batches at a time, in an order that a resumed run repeats."""
+"""Whole batches at a time: which samples make which step, in an order that a resumed run repeats, and reading ahead."""
 
 from __future__ import annotations
 
+import queue
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+
+from smnb.contract import ContractError, plain
+from smnb.training.config import TrainingConfig
 
 
 class BatchDataset(torch.utils.data.Dataset, ABC):
@@ -25,38 +31,197 @@ class BatchDataset(torch.utils.data.Dataset, ABC):
         """Return inputs, target and, where there is one, a mask for an array of positions."""
 
 
-class SeededBatchSampler(torch.utils.data.Sampler[np.ndarray]):
-    """Arrays of positions, shuffled by seed and epoch: a resumed run sees the batches an uninterrupted one would.
+@dataclass(frozen=True)
+class StepPlan:
+    """Batches and steps of a training.
+
+    Parameters
+    ----------
+    rounds : int
+        Validations: passes over the data, or the rounds of a training by steps.
+    batches_per_round, batches_per_pass : int
+        Of each device.
+    steps_per_round : int
+        Of the optimiser.
+    """
+
+    rounds: int
+    batches_per_round: int
+    batches_per_pass: int
+    steps_per_round: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser in the whole training."""
+        return self.rounds * self.steps_per_round
+
+    @classmethod
+    def make(cls, n: int, config: TrainingConfig) -> StepPlan:
+        """Plan the training of `n` samples.
+
+        Raises
+        ------
+        ContractError
+            If whole steps are wanted and there are fewer samples than one step takes.
+        """
+        if config.whole_batches or config.accumulate > 1 or config.steps is not None:
+            steps = n // config.samples_per_step
+            if steps == 0:
+                raise ContractError(
+                    "fit",
+                    "there are fewer training samples than one step takes",
+                    got=n,
+                    expected=plain(f"at least batch_size x accumulate x devices = {config.samples_per_step}"),
+                    next_step="Lower batch_size or accumulate",
+                )
+            batches = steps * config.accumulate
+        else:
+            batches = -(-n // config.batch_size)
+            batches = steps = batches // config.devices if config.devices > 1 else batches
+        if config.steps is None:
+            return cls(config.epochs, batches, batches, steps)
+        if config.validate_every is not None:
+            rounds, length = -(-config.steps // config.validate_every), config.validate_every
+        else:
+            rounds = max(1, round(config.steps / steps))
+            length = -(-config.steps // rounds)
+        return cls(rounds, length * config.accumulate, batches, length)
+
+
+class StepSampler(torch.utils.data.Sampler[np.ndarray]):
+    """Arrays of positions by seed and number of the batch: pass after pass over the data, cut into rounds.
+
+    Any round can be the first one, so that a resumed training sees the batches which an uninterrupted one would.
+
+    Parameters
+    ----------
+    n : int
+        Number of samples.
+    plan : StepPlan
+    config : TrainingConfig
+    rank : int
+        This process's number among the devices.
+    counts_passes : bool
+        Add ``n`` times the number of the pass to each position: what a data set wants that draws anew in every pass.
+    """
+
+    def __init__(
+        self, n: int, plan: StepPlan, config: TrainingConfig, *, rank: int = 0, counts_passes: bool = False
+    ) -> None:
+        self.n, self.plan, self.config, self.rank, self.counts_passes = n, plan, config, rank, counts_passes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which round comes next (Lightning calls this)."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.plan.batches_per_round
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        first, size, current, order = self.epoch * len(self), self.config.batch_size, -1, np.empty(0, "int64")
+        for number in range(first, first + len(self)):
+            passed, within = divmod(number, self.plan.batches_per_pass)
+            if passed != current:
+                current, order = passed, np.random.default_rng([self.config.seed, passed]).permutation(self.n)
+            start = (within * self.config.devices + self.rank) * size
+            batch = order[start : start + size]
+            yield batch + passed * self.n if self.counts_passes else batch
+
+
+class OrderedSampler(torch.utils.data.Sampler[np.ndarray]):
+    """Arrays of positions in order; of several devices each has its own stretch, and none is left out.
 
     Parameters
     ----------
     n : int
         Number of samples.
     batch_size : int
-    shuffle : bool
-    seed : int
-    rank, world_size : int
-        This process's share when several devices train together; each takes every `world_size`-th batch.
+    rank, devices : int
     """
 
-    def __init__(
-        self, n: int, batch_size: int, *, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
-        self.n, self.batch_size, self.shuffle, self.seed, self.epoch = n, batch_size, shuffle, seed, 0
-        self.rank, self.world_size = rank, world_size
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next (Lightning calls this)."""
-        self.epoch = epoch
+    def __init__(self, n: int, batch_size: int, *, rank: int = 0, devices: int = 1) -> None:
+        self.positions, self.batch_size = np.array_split(np.arange(n), devices)[rank], batch_size
 
     def __len__(self) -> int:
-        batches = -(-self.n // self.batch_size)
-        return batches // self.world_size if self.world_size > 1 else batches
+        return -(-self.positions.size // self.batch_size)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        order = (
-            np.random.default_rng([self.seed, self.epoch]).permutation(self.n) if self.shuffle else np.arange(self.n)
-        )
-        for number in range(len(self)):
-            start = (number * self.world_size + self.rank) * self.batch_size
-            yield order[start : start + self.batch_size]
+        for start in range(0, self.positions.size, self.batch_size):
+            yield self.positions[start : start + self.batch_size]
+
+
+class PrefetchLoader:
+    """Batches of a data set, gathered by a thread while the step before is computed.
+
+    Parameters
+    ----------
+    dataset : BatchDataset
+        Indexed with an array of positions. Reading and PyTorch release the interpreter, so that a thread is enough.
+    sampler : Sampler of ndarray
+    depth : int
+        Batches read ahead.
+    """
+
+    batch_sampler = None  # Lightning asks every loader that has a sampler
+
+    def __init__(self, dataset: BatchDataset, sampler: torch.utils.data.Sampler[np.ndarray], depth: int) -> None:
+        self.dataset, self.sampler, self.depth = dataset, sampler, depth
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(self.depth)
+        stop, end = threading.Event(), object()
+
+        def put(item: Any, error: BaseException | None = None) -> None:
+            while not stop.is_set():
+                try:
+                    return ready.put((item, error), timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def read() -> None:
+            try:
+                for batch in self.sampler:
+                    if stop.is_set():
+                        return
+                    put(self.dataset[batch])
+                put(end)
+            except BaseException as error:  # whatever it is, the training's thread must see it
+                put(end, error)
+
+        thread = threading.Thread(target=read, name="smnb-prefetch", daemon=True)
+        thread.start()
+        try:
+            while True:
+                item, error = ready.get()
+                if error is not None:
+                    raise error
+                if item is end:
+                    return
+                yield item
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _loader(dataset: BatchDataset, sampler: torch.utils.data.Sampler[np.ndarray]) -> Any:
+    depth = getattr(dataset, "prefetch", 0)
+    if depth:
+        return PrefetchLoader(dataset, sampler, depth)
+    # batch_size None: the sampler already yields whole batches, which the dataset gathers in one go
+    return torch.utils.data.DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=0)
+
+
+def training_loader(dataset: BatchDataset, plan: StepPlan, config: TrainingConfig, *, rank: int = 0) -> Any:
+    """Batches of the training, shuffled; read ahead where the data set has a ``prefetch``."""
+    counts = getattr(dataset, "counts_passes", False)
+    return _loader(dataset, StepSampler(len(dataset), plan, config, rank=rank, counts_passes=counts))
+
+
+def evaluation_loader(dataset: BatchDataset, *, batch_size: int = 1, rank: int = 0, devices: int = 1) -> Any:
+    """Batches in order, of the data set's own size for evaluation or larger."""
+    size = max(batch_size, dataset.evaluation_batch)
+    return _loader(dataset, OrderedSampler(len(dataset), size, rank=rank, devices=devices))

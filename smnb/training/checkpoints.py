@@ -286,17 +286,3 @@ def _network_of(
         expected=trust if trust else plain("a network of smnb"),
         next_step=f"Pass the network, load(path, model=Net()), or name its class if you trust it, trust={name!r}",
     )
-
-
-LoadedModel = Trained
-
-
-def save_model(path, model, *, name, input_scaler, target_scaler, channels, training=None):
-    """Save as before; goes when its last callers have moved to `save`."""
-    scalers = {"input_scaler": input_scaler, "target_scaler": target_scaler}
-    return save(path, model, channels=channels, training=training, **scalers)
-
-
-def load_model(path, *, channels=None):
-    """Load as before; goes when its last callers have moved to `load`."""
-    return load(path, channels=channels)

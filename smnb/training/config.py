@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from smnb.contract import ParameterError, plain
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("cosine", "constant", "polynomial", "onecycle")
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("cosine", "constant", "polynomial")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
@@ -28,11 +26,10 @@ class TrainingConfig:
     learning_rate : float
         Of the optimiser, before the schedule.
     schedule : str
-        ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, ``polynomial``:
-        ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser; or ``onecycle``: up over a tenth of
-        the steps, then down along a cosine (`torch.optim.lr_scheduler.OneCycleLR`).
+        ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, or ``polynomial``:
+        ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser.
     weight_decay : float
-        L2 penalty: the gradient gains ``weight_decay`` times the weight; with ``adamw`` the weight itself shrinks.
+        L2 penalty: the gradient gains ``weight_decay`` times the weight.
     patience : int
         Validations without a better loss before training stops; 0 never stops early.
     seed : int
@@ -44,11 +41,9 @@ class TrainingConfig:
     devices : int
         Number of devices; more than one trains with DDP.
     optimizer : str
-        ``adam``, ``adamw`` or ``sgd``.
+        ``adam`` or ``sgd``.
     momentum : float
         Of ``sgd``.
-    beta2 : float
-        Decay of the mean squared gradient of ``adam`` and ``adamw``.
     power : float
         Of the polynomial schedule.
     steps : int, optional
@@ -64,7 +59,7 @@ class TrainingConfig:
         batch's gradients would weigh as much as others'. Always so with `steps` or `accumulate`.
     decay_norms : bool, optional
         Whether `weight_decay` also draws in biases, the weights of norms, and those of depthwise convolutions. None is as
-        usual with the optimiser: True for Adam and AdamW; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
+        usual with the optimiser: True for Adam; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
         convolutions only.
     sync_batch_norm : bool
         Batch-norm statistics over all devices.
@@ -91,7 +86,6 @@ class TrainingConfig:
     devices: int = 1
     optimizer: str = "adam"
     momentum: float = 0.9
-    beta2: float = 0.999
     power: float = 0.9
     steps: int | None = None
     validate_every: int | None = None
@@ -110,9 +104,8 @@ class TrainingConfig:
         for name, fine in (("learning_rate", self.learning_rate > 0), ("power", self.power > 0)):
             if not fine:
                 raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("positive"))
-        for name in ("momentum", "beta2"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("in [0, 1)"))
+        if not 0.0 <= self.momentum < 1.0:
+            raise ParameterError("TrainingConfig", "momentum", got=self.momentum, expected=plain("in [0, 1)"))
         if self.weight_decay < 0:
             raise ParameterError("TrainingConfig", "weight_decay", got=self.weight_decay, expected=plain("0 or more"))
         if self.validate_every is not None and self.steps is None:
@@ -131,31 +124,6 @@ class TrainingConfig:
     def samples_per_step(self) -> int:
         """Samples whose gradients make one step: over accumulated batches and devices."""
         return self.batch_size * self.accumulate * self.devices
-
-
-#: Settings that every stored training state names; later ones are named where they differ from their defaults, so that older
-#: states can still be resumed.
-_ALWAYS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "schedule",
-    "weight_decay",
-    "patience",
-    "seed",
-    "device",
-    "precision",
-    "devices",
-)
-
-
-def config_identity(config: TrainingConfig) -> dict[str, Any]:
-    """What identifies a training's settings in its stored state."""
-    return {
-        one.name: getattr(config, one.name)
-        for one in dataclasses.fields(config)
-        if one.name in _ALWAYS or getattr(config, one.name) != one.default
-    }
 
 
 def choose_device(device: str) -> torch.device:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -21,10 +22,9 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from smnb.contract import ParameterError, RunError
 from smnb.files import write_json
 from smnb.progress import Progress
-from smnb.training.batches import BatchDataset
+from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
 from smnb.training.checkpoints import SafetensorsCheckpointIO
-from smnb.training.config import TrainingConfig, choose_device, choose_precision, config_identity
-from smnb.training.loading import StepPlan, training_loader, validation_loader
+from smnb.training.config import TrainingConfig, choose_device, choose_precision
 from smnb.training.losses import euclidean_loss
 from smnb.training.optimisers import configure_optimizer
 
@@ -218,7 +218,7 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
     identity = {
-        "config": config_identity(config),
+        "config": dataclasses.asdict(config),
         "fingerprint": fingerprint,
         "n_train": len(train),
         "n_validation": 0 if validation is None else len(validation),
@@ -267,7 +267,11 @@ def fit(
         trainer.fit(
             module,
             training_loader(train, plan, config, rank=trainer.global_rank),
-            None if validation is None else validation_loader(validation, config, rank=trainer.global_rank),
+            None
+            if validation is None
+            else evaluation_loader(
+                validation, rank=trainer.global_rank, batch_size=config.batch_size, devices=config.devices
+            ),
             ckpt_path=str(last) if last else None,
         )
     if not history.rows:
@@ -299,7 +303,7 @@ def state_folder(out: str | Path, config: TrainingConfig, fingerprint: str) -> P
 
     A run that is repeated with the same ones resumes there; one with others begins anew instead of being refused.
     """
-    text = json.dumps([config_identity(config), fingerprint], sort_keys=True)
+    text = json.dumps([dataclasses.asdict(config), fingerprint], sort_keys=True)
     return Path(out) / f"state_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -58,15 +58,9 @@ def configure_optimizer(module: torch.nn.Module, config: TrainingConfig, epochs:
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
     else:
-        kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-        optimizer = kind(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+        optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
     if config.schedule == "constant":
         return {"optimizer": optimizer}
-    if config.schedule == "onecycle":
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=steps, pct_start=0.1
-        )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
     if config.schedule == "cosine":
         factor, interval = (lambda epoch: 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))), "epoch"
     else:

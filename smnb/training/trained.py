@@ -11,9 +11,8 @@ import pandas as pd
 import torch
 
 from smnb.progress import progress
-from smnb.training.batches import BatchDataset
+from smnb.training.batches import BatchDataset, evaluation_loader
 from smnb.training.config import choose_device, choose_precision
-from smnb.training.loading import evaluation_loader
 from smnb.training.scaling import MinMaxScaler
 
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}

@@ -4,9 +4,9 @@
 - `open_stac_scenes`: the same from a STAC API or a static STAC catalog;
 - `SceneIndex`: what there is, when and where, with nothing open; `SceneReader`: one scene, opened once for many reads.
 
-`options` and `acquisition` check what the catalog says of a source, `georeference` says where a raster's cells are,
-`images` (through GDAL), `arrays` (NetCDF, Zarr) and `stac` describe files, `grouping` makes scenes of them, `resampling`
-and `reader` read.
+`products` says what the numbers of known products mean; `options` checks what the catalog says of a source; `images`
+(through GDAL), `arrays` (NetCDF, Zarr) and `stac` describe files; `opening` makes scenes of them, `reader` reads, and
+`placing` puts a raster's cells on a window's by rasterio's warp.
 """
 
 from smnb.loaders.rasters.index import SceneIndex

@@ -14,41 +14,46 @@ import rioxarray  # noqa: F401 - registers the accessor .rio
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rioxarray.exceptions import RioXarrayError
 
 from smnb.contract import FormatError, plain
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters.bands import BandSource
 from smnb.loaders.rasters.options import BandOption
-from smnb.loaders.sentinel.rasters import Geometry
-
-__all__: list[str] = []
+from smnb.loaders.rasters.placing import Georeference
 
 _Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rlat")
 _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
-_DEGREES = (
-    'GEOGCRS["WGS 84",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]],'
-    'CS[ellipsoidal,2],AXIS["geodetic latitude (Lat)",north],AXIS["geodetic longitude (Lon)",east],'
-    'UNIT["degree",0.0174532925199433],ID["EPSG",4326]]'
-)
 #: Attributes that say how the numbers of a variable or an axis are meant.
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
 #: Chunks kept decompressed. A global granule is often one chunk, and HDF5's default is smaller than that.
 _CACHE_BYTES = 64 << 20
-#: Rows and columns read at once from what has no chunks.
+#: Rows and columns read at once for points: about a chunk.
 _BLOCK = (512, 512)
 #: How uneven a coordinate may be, as a share of its step: those in float32 are.
 _UNEVEN = 0.02
+#: What opening or reading a damaged file raises.
+_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class VariablePlace:
+    """A variable: an index for each dimension ("y", "x" and "time" for those), its grid, and what its numbers mean."""
+
+    at: tuple[int | str, ...]
+    geometry: Georeference
+    scale: float
+    offset: float
+    nodata: tuple[float, ...]
+    units: str
 
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What a NetCDF file or Zarr group says of the bands: their sources and units, times of its steps, attributes."""
+    """What a NetCDF file or Zarr group says: where each band is, times of its steps, attributes."""
 
-    sources: tuple[BandSource, ...]
-    units: tuple[str, ...]
+    places: tuple[VariablePlace, ...]
     times: tuple[np.datetime64, ...]
-    time_axes: tuple[int, ...]
     attributes: dict[str, Any]
 
 
@@ -103,22 +108,6 @@ def _attributes(item: Any, names: Sequence[str]) -> tuple[tuple[str, bytes], ...
     return tuple((name, np.asarray(item.attrs[name]).tobytes()) for name in names if name in item.attrs)
 
 
-def open_dataset(who: str, where: str, path: Path) -> xr.Dataset:
-    """Open a NetCDF file or a Zarr group lazily.
-
-    Raises
-    ------
-    FormatError
-        If it is unreadable.
-    """
-    if path.is_file():
-        return open_netcdf(who, path, decode_coords="all")
-    try:
-        return xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
-
-
 def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimension: str | None) -> ArrayHeader:
     """Describe the bands of a NetCDF file or a Zarr group.
 
@@ -140,8 +129,15 @@ def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimensi
         nothing chooses from.
     """
     where = f"{who}({path.name})"
-    with open_dataset(who, where, path) as dataset:
-        sources, units, axes = [], [], []
+    if path.is_file():
+        dataset = open_netcdf(who, path, decode_coords="all")
+    else:
+        try:
+            dataset = xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
+        except _DAMAGE as error:
+            raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
+    with dataset:
+        places = []
         for band in bands:
             if not isinstance(band.where, str) or band.where not in dataset.data_vars:
                 raise FormatError(
@@ -150,55 +146,44 @@ def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimensi
                     got=sorted(map(str, dataset.data_vars)),
                     next_step="Correct the option bands: {…: {variable: …}}",
                 )
-            array = dataset[band.where]
-            at, time_axis, geometry = _axes(where, dataset, band, dimension)
-            sources.append(_source(where, path, array, band, at, geometry))
-            units.append(str(array.attrs.get("units", "")))
-            axes.append(time_axis)
+            places.append(_place(where, dataset, band, dimension))
         times = _times(where, dataset, dimension) if dimension is not None else ()
-        return ArrayHeader(tuple(sources), tuple(units), times, tuple(axes), dict(dataset.attrs))
+        return ArrayHeader(tuple(places), times, dict(dataset.attrs))
 
 
-def _axes(
-    where: str, dataset: xr.Dataset, band: BandOption, dimension: str | None
-) -> tuple[tuple[int | str, ...], int, Geometry]:
-    """An index for each dimension of a variable, the number of the one of time, and where the cells are."""
+def _place(where: str, dataset: xr.Dataset, band: BandOption, dimension: str | None) -> VariablePlace:
     array = dataset[band.where]
     y, x = (_spatial(where, array, names, kind) for names, kind in ((_Y_NAMES, "latitude"), (_X_NAMES, "longitude")))
-    at: list[int | str] = []
-    time_axis = -1
+    named = {y: "y", x: "x", dimension: "time"}
     unknown = set(band.select) - set(map(str, array.dims))
     if unknown:
         raise FormatError(where, f"{band.where!r} has no dimension {sorted(unknown)}", got=list(array.dims))
-    for axis, dim in enumerate(array.dims):
-        if dim in (y, x):
-            at.append("y" if dim == y else "x")
-        elif dim == dimension:
-            at.append(0)
-            time_axis = axis
-        elif dim in band.select:
-            at.append(_chosen(where, array, str(dim), band.select[str(dim)]))
-        elif array.sizes[dim] == 1:
-            at.append(0)
-        else:
+    at: list[int | str] = []
+    for dim in array.dims:
+        if dim not in named and dim not in band.select and array.sizes[dim] > 1:
             raise FormatError(
                 where,
                 f"{band.where!r} has a dimension {dim!r} of {array.sizes[dim]} that nothing chooses from",
                 next_step=f"Add time: {{dimension: {dim}}}, or select: {{{dim}: …}} to the band",
             )
-    if dimension is not None and time_axis < 0:
+        at.append(named[dim] if dim in named else _chosen(where, array, str(dim), band.select.get(str(dim))))
+    if dimension is not None and "time" not in at:
         raise FormatError(where, f"{band.where!r} has no dimension {dimension!r}", got=list(array.dims))
-    return tuple(at), time_axis, _array_geometry(where, dataset, array, y, x)
+    attributes = {**array.attrs, **array.encoding}
+    if str(attributes.get("_Unsigned", "false")).lower() == "true":
+        raise FormatError(where, f"{band.where!r} holds unsigned numbers as signed ones", next_step="Convert it first")
+    scale, offset = (float(np.ravel(attributes.get(k, d))[0]) for k, d in (("scale_factor", 1.0), ("add_offset", 0.0)))
+    fills = {float(v) for k in ("_FillValue", "missing_value") if k in attributes for v in np.ravel(attributes[k])}
+    nodata = tuple(value for value in fills if not np.isnan(value))
+    geometry = _array_geometry(where, dataset, array, y, x)
+    return VariablePlace(tuple(at), geometry, scale, offset, nodata, str(array.attrs.get("units", "")))
 
 
 def _spatial(where: str, array: xr.DataArray, names: Sequence[str], kind: str) -> Any:
     axis = "y" if kind == "latitude" else "x"
     standard = {kind, f"projection_{axis}_coordinate", f"grid_{kind}"}
     for dim in array.dims:
-        attrs = array[dim].attrs if dim in array.coords else {}
-        if attrs.get("standard_name") in standard or str(dim).lower() in names:
-            if dim not in array.coords:
-                break
+        if dim in array.coords and (array[dim].attrs.get("standard_name") in standard or str(dim).lower() in names):
             return dim
     raise FormatError(
         where,
@@ -210,6 +195,8 @@ def _spatial(where: str, array: xr.DataArray, names: Sequence[str], kind: str) -
 
 
 def _chosen(where: str, array: xr.DataArray, dim: str, label: Any) -> int:
+    if label is None:
+        return 0
     if dim in array.coords:
         found = np.flatnonzero(array[dim].values == label)
         if found.size == 1:
@@ -220,19 +207,19 @@ def _chosen(where: str, array: xr.DataArray, dim: str, label: Any) -> int:
     raise FormatError(where, f"{dim!r} has no labels and no index {label!r}", got=array.sizes[dim])
 
 
-def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Geometry:
+def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
+    told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
+    names = [name for name, variable in dataset.variables.items() if variable.ndim == 0 and told & set(variable.attrs)]
     try:
         crs = array.rio.crs
-        if crs is None and len(names := _grid_mappings(dataset)) == 1:
+        if crs is None and len(names) == 1:
             # one that the variable does not refer to, which is no other's either
             crs = array.assign_coords({names[0]: dataset[names[0]]}).rio.write_grid_mapping(names[0]).rio.crs
     except (RioXarrayError, ValueError) as error:
         raise FormatError(where, f"the grid mapping cannot be understood: {error}") from error
-    if crs is not None:
-        wkt = crs.to_wkt()
-    elif array[y].attrs.get("standard_name") == "latitude" or "lat" in str(y).lower():
-        wkt = _DEGREES
-    else:
+    if crs is None and (array[y].attrs.get("standard_name") == "latitude" or "lat" in str(y).lower()):
+        crs = CRS.from_epsg(4326)
+    if crs is None:
         raise FormatError(
             where,
             f"{array.name!r} states no coordinate reference system",
@@ -243,12 +230,7 @@ def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any
     (x0, dx), (y0, dy) = (_even(where, dim, array[dim].values) for dim in (x, y))
     factor = 1000.0 if array[x].attrs.get("units") == "km" else 1.0
     transform = tuple(factor * value for value in (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2))
-    return Geometry(wkt, transform, array.sizes[y], array.sizes[x])
-
-
-def _grid_mappings(dataset: xr.Dataset) -> list[Any]:
-    told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
-    return [name for name, variable in dataset.variables.items() if variable.ndim == 0 and told & set(variable.attrs)]
+    return Georeference(crs.to_wkt(), transform, array.sizes[y], array.sizes[x])
 
 
 def _even(where: str, dim: Any, values: NDArray) -> tuple[float, float]:
@@ -260,50 +242,12 @@ def _even(where: str, dim: Any, values: NDArray) -> tuple[float, float]:
         )
     step = (values[-1] - values[0]) / (values.size - 1)
     # digits beyond those of float32 are noise of the file's own rounding
-    if (
-        step == 0.0
-        or np.abs(np.diff(values) - step).max() > _UNEVEN * abs(step)
-        or (np.abs(values - (values[0] + step * np.arange(values.size))).max() > _UNEVEN * abs(step))
-    ):
+    off = np.abs(values - (values[0] + step * np.arange(values.size))).max()
+    if step == 0.0 or max(off, np.abs(np.diff(values) - step).max()) > _UNEVEN * abs(step):
         raise FormatError(
             where, f"coordinate {dim!r} is not evenly spaced", got=values[:4].tolist(), next_step="Regrid it first"
         )
     return float(values[0]), float(step)
-
-
-def _source(
-    where: str, path: Path, array: xr.DataArray, band: BandOption, at: tuple[int | str, ...], geometry: Geometry
-) -> BandSource:
-    attributes = {**array.attrs, **array.encoding}
-    if str(attributes.get("_Unsigned", "false")).lower() == "true":
-        raise FormatError(where, f"{band.where!r} holds unsigned numbers as signed ones", next_step="Convert it first")
-    numbers = {
-        name: float(np.ravel(attributes.get(name, default))[0])
-        for name, default in (("scale_factor", 1.0), ("add_offset", 0.0))
-    }
-    nodata = (
-        tuple(
-            {
-                float(value)
-                for name in ("_FillValue", "missing_value")
-                if name in attributes
-                for value in np.ravel(attributes[name])
-            }
-        )
-        if band.nodata is None
-        else (band.nodata,)
-    )
-    return BandSource(
-        str(path),
-        "netcdf" if path.is_file() else "zarr",
-        str(band.where),
-        geometry,
-        at,
-        numbers["scale_factor"] if band.scale is None else band.scale,
-        numbers["add_offset"] if band.offset is None else band.offset,
-        tuple(value for value in nodata if not np.isnan(value)),
-        conversion=band.conversion,
-    )
 
 
 def _times(where: str, dataset: xr.Dataset, dimension: str) -> tuple[np.datetime64, ...]:
@@ -319,11 +263,10 @@ def _times(where: str, dataset: xr.Dataset, dimension: str) -> tuple[np.datetime
 
 
 class OpenArray:
-    """An open NetCDF file or Zarr group."""
+    """An open NetCDF file or Zarr group; bands are named by their variable."""
 
     def __init__(self, where: str, path: str, form: str) -> None:
-        self.where = where
-        self._close: Any = None
+        self.where, self._close = where, lambda: None
         try:
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")
@@ -333,43 +276,30 @@ class OpenArray:
             if is_hdf5:
                 self._items = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
                 self._close = self._items.close
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+                return
+        except _DAMAGE as error:
             raise FormatError(where, f"the file is unreadable: {error}", next_step="Download it again") from error
-        if not is_hdf5:
-            dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
-            self._items, self._close = {str(name): array.variable for name, array in dataset.items()}, dataset.close
+        dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
+        self._items, self._close = {str(name): array.variable for name, array in dataset.items()}, dataset.close
 
-    def geometry(self) -> Geometry:
-        """Never asked: an index has the geometry of every variable."""
-        raise NotImplementedError
+    def block_shape(self, key: str) -> tuple[int, int]:
+        """Rows and columns that are read at once for points."""
+        return _BLOCK
 
-    def block_shape(self, band: BandSource) -> tuple[int, int]:
-        """Rows and columns of its chunks."""
-        chunks = getattr(self._items[band.key], "chunks", None)
-        if not isinstance(chunks, tuple):
-            return _BLOCK
-        shape = {axis: size for axis, size in zip(band.at, chunks, strict=True) if isinstance(axis, str)}
-        return shape["y"], shape["x"]
-
-    def meaning(self, band: BandSource) -> tuple[float, float, tuple[float, ...]]:
-        """As the index has it."""
-        return band.scale, band.offset, band.nodata
-
-    def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
-        """Numbers of some variables."""
+    def read(self, bands: Sequence[tuple[str, tuple]], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
+        """Numbers of some variables, each at an index of its other dimensions."""
         parts = {"y": slice(*rows), "x": slice(*cols)}
         values = []
-        for band in bands:
+        for key, at in bands:
             try:
-                array = np.asarray(self._items[band.key][tuple(parts.get(axis, axis) for axis in band.at)])
-            except (OSError, ValueError, KeyError, IndexError, RuntimeError) as error:
+                array = np.asarray(self._items[key][tuple(parts.get(axis, axis) for axis in at)])
+            except _DAMAGE as error:
                 raise FormatError(
-                    self.where, f"{band.key!r} is unreadable: {error}", next_step="Download or write it again"
+                    self.where, f"{key!r} is unreadable: {error}", next_step="Download or write it again"
                 ) from error
-            values.append(array.T if band.at.index("x") < band.at.index("y") else array)
+            values.append(array.T if at.index("x") < at.index("y") else array)
         return values
 
     def close(self) -> None:
         """Close it."""
-        if self._close is not None:
-            self._close()
+        self._close()

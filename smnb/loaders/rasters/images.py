@@ -10,15 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from smnb.contract import FormatError
-from smnb.loaders.rasters.bands import BandSource
-from smnb.loaders.rasters.options import BandOption
-from smnb.loaders.sentinel.rasters import Geometry, geometry_of, unreadable
-
-__all__: list[str] = []
+from smnb.contract import FormatError, plain
+from smnb.loaders.rasters.placing import Georeference
 
 #: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
 _LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
@@ -35,29 +31,39 @@ _QUALITY_PIXELS = 1 << 22
 _CLOUD_BITS = (1 << 10) | (1 << 11)
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL (or one of GDAL's for networks)."""
-    return path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
-
-
 @contextmanager
-def gdal(path: str) -> Iterator[None]:
-    """GDAL's settings for a path."""
-    with rasterio.Env(**(_REMOTE if is_remote(path) else _LOCAL)), warnings.catch_warnings():
-        # that a raster is not georeferenced is an error here, with more to say
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        yield
+def gdal(where: str, path: str) -> Iterator[None]:
+    """GDAL's settings for a path, and its errors as one that is named.
+
+    Raises
+    ------
+    FormatError
+        If GDAL cannot open or read a file.
+    """
+    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
+    try:
+        with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
+            # that a raster is not georeferenced is an error here, with more to say
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            yield
+    except rasterio.errors.RasterioError as error:
+        raise FormatError(
+            where, f"the raster is unreadable, truncated perhaps: {error}", next_step="Download or export it again"
+        ) from error
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What a file says of itself without its pixels."""
+    """What a file says of itself without its pixels; one entry a band, alpha bands too, of what is plural."""
 
-    geometry: Geometry
+    geometry: Georeference
     names: tuple[str, ...]
     units: tuple[str, ...]
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
+    nodata: tuple[float | None, ...]
+    has_mask: tuple[bool, ...]
+    is_alpha: tuple[bool, ...]
     tags: dict[str, str]
 
     def number_of(self, where: str, wanted: int | str) -> int:
@@ -72,10 +78,8 @@ class ImageHeader:
             if 1 <= wanted <= len(self.names):
                 return wanted
             raise FormatError(where, f"there is no band {wanted}", got=len(self.names), expected=list(self.names))
-        for names in (self.names, tuple(name.lower() for name in self.names)):
-            found = [
-                i for i, name in enumerate(names, 1) if name == (wanted if names is self.names else wanted.lower())
-            ]
+        for alike in (str, str.lower):
+            found = [i for i, name in enumerate(self.names, 1) if alike(name) == alike(wanted)]
             if len(found) == 1:
                 return found[0]
         raise FormatError(
@@ -94,65 +98,93 @@ def read_header(where: str, path: str) -> ImageHeader:
     FormatError
         If it is unreadable, complex, or does not say where its pixels are.
     """
-    try:
-        with gdal(path), rasterio.open(path) as source:
-            if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
-                raise FormatError(where, "the raster holds complex numbers", got=source.dtypes[0])
-            return ImageHeader(
-                geometry_of(where, source),
-                tuple(text or "" for text in source.descriptions),
-                tuple(text or "" for text in source.units),
-                source.scales,
-                source.offsets,
-                source.tags(),
+    with gdal(where, path), rasterio.open(path) as source:
+        if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
+            raise FormatError(
+                where,
+                "the raster holds complex numbers: it is single-look complex, perhaps",
+                got=source.dtypes[0],
+                next_step="Use the ground-range-detected product, calibrated to sigma0",
             )
-    except rasterio.errors.RasterioError as error:
-        raise unreadable(where, error) from error
+        return ImageHeader(
+            geometry_of(where, source),
+            tuple(text or "" for text in source.descriptions),
+            tuple(text or "" for text in source.units),
+            source.scales,
+            source.offsets,
+            source.nodatavals,
+            tuple(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums),
+            tuple(color == ColorInterp.alpha for color in source.colorinterp),
+            source.tags(),
+        )
+
+
+def geometry_of(where: str, source: rasterio.DatasetReader) -> Georeference:
+    """Where an open file's pixels are.
+
+    Raises
+    ------
+    FormatError
+        If it does not say.
+    """
+    if source.crs is None:
+        in_radar_geometry = bool(source.gcps[0]) or source.rpcs is not None
+        raise FormatError(
+            where,
+            "the raster states no coordinate reference system"
+            + (", only ground control points: it is in radar geometry" if in_radar_geometry else ""),
+            next_step="Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)"
+            if in_radar_geometry
+            else "Find out what it is in and set it, for instance with rio edit-info",
+        )
+    if source.transform.is_identity or source.transform.determinant == 0.0:
+        raise FormatError(
+            where,
+            "the raster does not state where its pixels are",
+            got=tuple(source.transform)[:6],
+            expected=plain("an affine transform"),
+            next_step="Export it again with its georeferencing",
+        )
+    return Georeference(source.crs.to_wkt(), tuple(source.transform)[:6], source.height, source.width)
 
 
 class OpenImage:
-    """An open raster file."""
+    """An open raster file; bands are named by their number."""
 
     def __init__(self, where: str, path: str) -> None:
         self.where, self.path = where, path
-        try:
-            with gdal(path):
-                self._source = rasterio.open(path)
-        except rasterio.errors.RasterioError as error:
-            raise unreadable(where, error) from error
+        with gdal(where, path):
+            self._source = rasterio.open(path)
 
-    def geometry(self) -> Geometry:
+    def geometry(self) -> Georeference:
         """Where its pixels are."""
         return geometry_of(self.where, self._source)
 
-    def block_shape(self, band: BandSource) -> tuple[int, int]:
+    def block_shape(self, key: int) -> tuple[int, int]:
         """Rows and columns of its tiles or strips."""
-        return self._source.block_shapes[self._number(band) - 1]
+        return self._source.block_shapes[self._number(key) - 1]
 
-    def _number(self, band: BandSource) -> int:
-        if not 1 <= band.key <= self._source.count:
-            raise FormatError(self.where, f"there is no band {band.key}", got=self._source.count)
-        return band.key
+    def _number(self, key: int) -> int:
+        if not 1 <= key <= self._source.count:
+            raise FormatError(self.where, f"there is no band {key}", got=self._source.count)
+        return key
 
-    def meaning(self, band: BandSource) -> tuple[float, float, tuple[float, ...]]:
-        """Scale, offset and no-data value by the file's tags."""
-        i = self._number(band) - 1
+    def meaning(self, key: int) -> tuple[float, float, tuple[float, ...]]:
+        """Scale, offset and no-data values by the file's tags."""
+        i = self._number(key) - 1
         nodata = self._source.nodatavals[i]
         return self._source.scales[i], self._source.offsets[i], () if nodata is None else (nodata,)
 
-    def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
-        """Numbers of some bands at full resolution."""
+    def read(self, bands: Sequence[tuple[int, tuple]], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
+        """Numbers of some bands at full resolution, as they are in the file; masked arrays where it has masks."""
         window = Window.from_slices(rows, cols)
-        numbers = [self._number(band) for band in bands]
-        try:
-            with gdal(self.path):
-                values = list(self._source.read(numbers, window=window))
-                for i, number in enumerate(numbers):
-                    if MaskFlags.per_dataset in self._source.mask_flag_enums[number - 1]:
-                        mask = self._source.read_masks(number, window=window) == 0
-                        values[i] = np.ma.masked_array(values[i], mask)
-        except rasterio.errors.RasterioError as error:
-            raise unreadable(self.where, error) from error
+        numbers = [self._number(key) for key, _ in bands]
+        with gdal(self.where, self.path):
+            values = list(self._source.read(numbers, window=window))
+            for i, number in enumerate(numbers):
+                if MaskFlags.per_dataset in self._source.mask_flag_enums[number - 1]:
+                    mask = self._source.read_masks(number, window=window) == 0
+                    values[i] = np.ma.masked_array(values[i], mask)
         return values
 
     def close(self) -> None:
@@ -185,45 +217,18 @@ def cloud_percentage(where: str, path: str, number: int, reference: int | None) 
         If the file is unreadable or the band is no integer.
     """
     cloudy = total = 0
-    try:
-        with gdal(path), rasterio.open(path) as source:
-            if np.dtype(source.dtypes[number - 1]).kind not in "iu" and source.dtypes[number - 1] not in (
-                "float32",
-                "float64",
-            ):
-                raise FormatError(where, "the quality band holds no bits", got=source.dtypes[number - 1])
-            height = max(_QUALITY_PIXELS // source.width, 1)
-            for top in range(0, source.height, height):
-                window = Window(0, top, source.width, min(height, source.height - top))
-                # exports of stacks hold the bits as floating-point numbers
-                bits = np.nan_to_num(source.read(number, window=window)).astype("int64")
-                seen = np.ones(bits.shape, bool)
-                if reference is not None:
-                    seen = source.read_masks(reference, window=window) != 0
-                cloudy += int(np.count_nonzero(seen & ((bits & _CLOUD_BITS) != 0)))
-                total += int(np.count_nonzero(seen))
-    except rasterio.errors.RasterioError as error:
-        raise unreadable(where, error) from error
+    with gdal(where, path), rasterio.open(path) as source:
+        dtype = np.dtype(source.dtypes[number - 1])
+        if dtype.kind not in "iu" and dtype not in (np.float32, np.float64):
+            raise FormatError(where, "the quality band holds no bits", got=str(dtype))
+        height = max(_QUALITY_PIXELS // source.width, 1)
+        for top in range(0, source.height, height):
+            window = Window(0, top, source.width, min(height, source.height - top))
+            # exports of stacks hold the bits as floating-point numbers
+            bits = np.nan_to_num(source.read(number, window=window)).astype("int64")
+            seen = np.ones(bits.shape, bool)
+            if reference is not None:
+                seen = source.read_masks(reference, window=window) != 0
+            cloudy += int(np.count_nonzero(seen & ((bits & _CLOUD_BITS) != 0)))
+            total += int(np.count_nonzero(seen))
     return 100.0 * cloudy / total if total else float("nan")
-
-
-def band_source(where: str, path: str, header: ImageHeader, band: BandOption, key: int | str) -> BandSource:
-    """The source of one band of a file.
-
-    Raises
-    ------
-    FormatError
-        If the file has no such band.
-    """
-    number = header.number_of(where, key)
-    nodata = None if band.nodata is None else (band.nodata,)
-    return BandSource(
-        path,
-        "image",
-        number,
-        header.geometry,
-        scale=band.scale,
-        offset=band.offset,
-        nodata=nodata,
-        conversion=band.conversion,
-    )

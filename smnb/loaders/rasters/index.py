@@ -11,8 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import CatalogError, ParameterError
-from smnb.loaders.rasters.bands import BandSource
-from smnb.loaders.rasters.reader import SceneReader
+from smnb.loaders.rasters.reader import BandSource, SceneReader
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,6 @@ class SceneIndex:
         records: Sequence[SceneRecord],
         *,
         source: str,
-        bands: Sequence[str],
         units: dict[str, str],
         catalog_id: str,
         synthetic: bool,
@@ -100,7 +98,7 @@ class SceneIndex:
             )
         return cls(
             source,
-            tuple(bands),
+            tuple(units),
             dict(units),
             catalog_id,
             bool(synthetic),
@@ -130,22 +128,15 @@ class SceneIndex:
         """
         if not (abs(lat) <= 90.0 and abs(lon) <= 360.0):
             raise ParameterError("SceneIndex.covering", "the point is no (lat, lon) in degrees", got=(lat, lon))
-        return np.flatnonzero(self._covers(float(lat), float(lon)))
-
-    def covering_each(self, lat: ArrayLike, lon: ArrayLike) -> list[NDArray[np.intp]]:
-        """`covering` for each of many points."""
-        return [self.covering(*point) for point in zip(np.ravel(lat).tolist(), np.ravel(lon).tolist(), strict=True)]
+        west, south, width, north = self._edges
+        # degrees east of the western edge, so that the date line is no special place
+        return np.flatnonzero((lat >= south) & (lat <= north) & (np.mod(lon - west, 360.0) <= width))
 
     @cached_property
     def _edges(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """Western and southern edge, width and northern edge of every scene."""
         west, south, east, north = (self.table[name].to_numpy() for name in ("west", "south", "east", "north"))
         return west, south, np.where(east < west, east - west + 360.0, east - west), north
-
-    def _covers(self, lat: float, lon: float) -> NDArray[np.bool_]:
-        west, south, width, north = self._edges
-        # degrees east of the western edge, so that the date line is no special place
-        return (lat >= south) & (lat <= north) & (np.mod(lon - west, 360.0) <= width)
 
     def subset(self, positions: ArrayLike) -> SceneIndex:
         """The scenes at some positions, in that order: what a worker needs and no more."""
@@ -165,4 +156,4 @@ class SceneIndex:
         if not 0 <= position < len(self):
             raise ParameterError("SceneIndex.open", "there is no such scene", got=position, expected=f"< {len(self)}")
         name, time = (self.table[column].to_numpy()[position] for column in ("scene_id", "time"))
-        return SceneReader(name, time, self.bands, self._sources[position])
+        return SceneReader(name, time, self.source, self._sources[position])

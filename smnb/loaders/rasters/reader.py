@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from types import TracebackType
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,31 +12,79 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.rasters.arrays import OpenArray
-from smnb.loaders.rasters.bands import BandSource, OpenFile, calibrate
-from smnb.loaders.rasters.georeference import Georeference, georeference
 from smnb.loaders.rasters.images import OpenImage
-from smnb.loaders.rasters.resampling import RESAMPLINGS, resample
+from smnb.loaders.rasters.options import BandOption
+from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
+from smnb.loaders.rasters.products import values_of, without_empty
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """Where a band of one scene is. Plain values, so that an index of them is pickled.
+
+    Parameters
+    ----------
+    path : str
+        File, folder or URL.
+    form : {"image", "netcdf", "zarr"}
+        What reads it.
+    key : int or str
+        Number of the band, or name of the variable.
+    geometry : Georeference, optional
+        Where the cells are; None for what a STAC item does not tell, which the file then does.
+    option : BandOption
+        What its numbers mean, as far as the catalog says.
+    at : tuple of (int or str)
+        Of a variable: an index for each dimension, "y" and "x" for those of the grid.
+    scale, offset : float, optional
+        None where the file is asked when it is opened.
+    nodata : tuple of float, optional
+        Numbers that mean no data; None where the file is asked.
+    added : float
+        Added to digital numbers first.
+    """
+
+    path: str
+    form: str
+    key: int | str
+    geometry: Georeference | None
+    option: BandOption
+    at: tuple[int | str, ...] = ()
+    scale: float | None = None
+    offset: float | None = None
+    nodata: tuple[float, ...] | None = None
+    added: float = 0.0
 
 
 @dataclass
 class _Group:
-    """Bands of one file on one grid, which are read together."""
+    """Bands on one grid, which are read together; each with its file."""
 
-    file: OpenFile
+    product: str
     raster: Georeference
-    bands: list[BandSource]
-    meanings: list[tuple[float, float, tuple[float, ...]]]
     places: list[int]
+    bands: list[tuple[BandSource, Any]]
 
     def read(self, first_row: int, stop_row: int, first_col: int, stop_col: int) -> NDArray[np.float32]:
         """Values of a block of cells, ``(band, row, col)``."""
-        numbers = self.file.read(self.bands, (first_row, stop_row), (first_col, stop_col))
-        return np.stack(
-            [
-                calibrate(array, band, nodata, scale, offset)
-                for array, band, (scale, offset, nodata) in zip(numbers, self.bands, self.meanings, strict=True)
-            ]
-        )
+        values = np.empty((len(self.bands), stop_row - first_row, stop_col - first_col), "float32")
+        for file in dict.fromkeys(file for _, file in self.bands):
+            own = [i for i, (_, other) in enumerate(self.bands) if other is file]
+            wanted = [(self.bands[i][0].key, self.bands[i][0].at) for i in own]
+            numbers = file.read(wanted, (first_row, stop_row), (first_col, stop_col))
+            for i, array in zip(own, numbers, strict=True):
+                band, option = self.bands[i][0], self.bands[i][0].option
+                values[i] = values_of(
+                    f"{file.where}: {option.name}",
+                    array,
+                    option.meaning,
+                    scale=band.scale,
+                    offset=band.offset,
+                    nodata=band.nodata,
+                    added=band.added,
+                    conversion=option.conversion,
+                )
+        return without_empty(self.product, values)
 
 
 class SceneReader:
@@ -51,27 +99,23 @@ class SceneReader:
         Name of the scene.
     time : numpy.datetime64
         Start of the acquisition, UTC; NaT for what does not change.
-    names : tuple of str
-        Bands.
+    product : str
+        Name of its source, whose `smnb.loaders.rasters.products.PRODUCTS` say when a pixel is empty.
     sources : tuple of BandSource
-        Where they are.
+        Where its bands are.
     """
 
-    def __init__(
-        self, scene_id: str, time: np.datetime64, names: tuple[str, ...], sources: tuple[BandSource, ...]
-    ) -> None:
-        self.scene_id, self.time, self.bands = scene_id, time, names
-        self._sources = dict(zip(names, sources, strict=True))
-        self._files: dict[str, OpenFile] = {}
-        self._meanings: dict[BandSource, tuple[float, float, tuple[float, ...]]] = {}
+    def __init__(self, scene_id: str, time: np.datetime64, product: str, sources: tuple[BandSource, ...]) -> None:
+        self.scene_id, self.time, self._product = scene_id, time, product
+        self.bands = tuple(source.option.name for source in sources)
+        self._sources = dict(zip(self.bands, sources, strict=True))
+        self._files: dict[str, OpenImage | OpenArray] = {}
         self._closed = False
 
     def __enter__(self) -> SceneReader:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -87,7 +131,7 @@ class SceneReader:
         """Read a window.
 
         A window on a raster's own grid (same zone and cell size, edges on edges) is read as it is, to the last bit,
-        whatever `resampling`. Else each cell's centre is placed on the raster to a millionth of a pixel.
+        whatever `resampling`; others are warped by rasterio.
 
         Parameters
         ----------
@@ -153,7 +197,8 @@ class SceneReader:
         values = np.full((lat.size, len(names)), np.nan, "float32")
         for group in self._groups(names):
             row, col = group.raster.cells_at(lat, lon)
-            for some in _by_block(row, col, group.file.block_shape(group.bands[0])):
+            source, file = group.bands[0]
+            for some in _by_block(row, col, file.block_shape(source.key)):
                 top, left = int(row[some].min()), int(col[some].min())
                 block = group.read(top, int(row[some].max()) + 1, left, int(col[some].max()) + 1)
                 values[np.ix_(some, group.places)] = block[:, row[some] - top, col[some] - left].T
@@ -170,27 +215,23 @@ class SceneReader:
                 )
         return names
 
-    def _groups(self, names: Sequence[str]) -> Iterator[_Group]:
-        groups: dict[tuple[str, Georeference], _Group] = {}
+    def _groups(self, names: Sequence[str]) -> list[_Group]:
+        groups: dict[Georeference, _Group] = {}
         for place, name in enumerate(names):
             source = self._sources[name]
+            file = self._file(source)
+            if source.geometry is None or source.nodata is None or source.scale is None or source.offset is None:
+                source = self._sources[name] = _completed(source, file)
+            group = groups.setdefault(source.geometry, _Group(self._product, source.geometry, [], []))
+            group.places.append(place)
+            group.bands.append((source, file))
+        return list(groups.values())
+
+    def _file(self, source: BandSource) -> OpenImage | OpenArray:
+        if source.path not in self._files:
             # less what follows a "?", where signed addresses carry their key
             where = f"{self.scene_id}({source.path.partition('?')[0].rsplit('/', 1)[-1]})"
-            file = self._file(where, source)
-            raster = georeference(source.geometry or file.geometry())
-            if source not in self._meanings:
-                self._meanings[source] = _meaning(file, source)
-            group = groups.setdefault((source.path, raster), _Group(file, raster, [], [], []))
-            group.bands.append(source)
-            group.meanings.append(self._meanings[source])
-            group.places.append(place)
-        yield from groups.values()
-
-    def _file(self, where: str, source: BandSource) -> OpenFile:
-        if source.path not in self._files:
-            if source.form != "image":
-                self._files[source.path] = OpenArray(where, source.path, source.form)
-            else:
+            if source.form == "image":
                 file = OpenImage(where, source.path)
                 if source.geometry is not None and (other := source.geometry.differences(file.geometry())):
                     file.close()
@@ -200,17 +241,21 @@ class SceneReader:
                         got=other,
                         next_step="Build the index again where files changed; a STAC item's proj fields may be wrong",
                     )
-                self._files[source.path] = file
+            else:
+                file = OpenArray(where, source.path, source.form)
+            self._files[source.path] = file
         return self._files[source.path]
 
 
-def _meaning(file: OpenFile, source: BandSource) -> tuple[float, float, tuple[float, ...]]:
-    """Scale, offset and no-data numbers: what is declared, else what the file states."""
-    scale, offset, nodata = file.meaning(source)
-    return (
-        scale if source.scale is None else source.scale,
-        offset if source.offset is None else source.offset,
-        nodata if source.nodata is None else source.nodata,
+def _completed(source: BandSource, file: OpenImage) -> BandSource:
+    """A band with what its file states where nothing else does."""
+    scale, offset, nodata = file.meaning(source.key)
+    return replace(
+        source,
+        geometry=source.geometry or file.geometry(),
+        scale=scale if source.scale is None else source.scale,
+        offset=offset if source.offset is None else source.offset,
+        nodata=nodata if source.nodata is None else source.nodata,
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import odc.stac
 import pystac
-import rasterio
 import requests
 from pystac_client import Client, ConformanceClasses
 from pystac_client.errors import ClientTypeError
@@ -23,13 +23,12 @@ from pystac_client.stac_api_io import StacApiIO
 
 from smnb.contract import CatalogError, FormatError, ParameterError, plain
 from smnb.loaders import parse_period
-from smnb.loaders.rasters.acquisition import DnOffset, as_utc, dn_offset
-from smnb.loaders.rasters.bands import BandSource, check_meaning
-from smnb.loaders.rasters.georeference import georeference
 from smnb.loaders.rasters.images import read_header
 from smnb.loaders.rasters.index import SceneIndex, SceneRecord
-from smnb.loaders.rasters.options import BandOption, band_options, check_file_units
-from smnb.loaders.sentinel.rasters import Geometry
+from smnb.loaders.rasters.options import BandOption, DnOffset, as_utc, band_options, dn_offset
+from smnb.loaders.rasters.placing import Georeference, crs_of
+from smnb.loaders.rasters.products import check_file_units, check_meaning
+from smnb.loaders.rasters.reader import BandSource
 
 _TIMEOUT = 60.0
 #: What reading JSON that is no STAC raises.
@@ -121,19 +120,14 @@ def open_stac_scenes(
     ... )  # doctest: +SKIP
     """
     who = "open_stac_scenes"
-    chosen = band_options(who, source, bands, units, key="asset")
-    added = dn_offset(who, boa_add_offset, chosen, keys=("since", "property"))
-    period = parse_period(who, start, end)
-    box = _box(who, bbox)
+    chosen = band_options(who, source, bands, units, ("asset",))
+    added = dn_offset(who, boa_add_offset, chosen, "property")
     _check(who, cloud, max_cloud_cover, static)
+    search = _Search(collection, _box(who, bbox), parse_period(who, start, end), cloud, max_cloud_cover)
+
     root = _root(who, paths, url)
-    describer = _Describer(who, chosen, dict(units or {}), cloud, added, static)
     try:
-        items = [
-            item
-            for item in _items(root, collection, box, period, cloud, max_cloud_cover)
-            if _is_wanted(item, collection, box, period, cloud, max_cloud_cover)
-        ]
+        items = [item for item in _items(root, search) if search.wants(item)]
     except (APIError, pystac.STACError, pystac.STACTypeError, requests.RequestException, *_MALFORMED) as error:
         raise CatalogError(
             who,
@@ -147,31 +141,22 @@ def open_stac_scenes(
             got=plain(f"collection {collection}, bbox {bbox}, {start} to {end}, clouds up to {max_cloud_cover}"),
             next_step="Widen the search, or check the collection's name",
         )
+    describer = _Describer(who, chosen, dict(units or {}), cloud, added, static)
     records = [describer.scene(item) for item in items]
     return SceneIndex.of(
-        who,
-        records,
-        source=source,
-        bands=[band.name for band in chosen],
-        units=describer.units(),
-        catalog_id=catalog_id,
-        synthetic=synthetic,
+        who, records, source=source, units=describer.units(), catalog_id=catalog_id, synthetic=synthetic
     )
 
 
-def _check(who: str, cloud: Any, max_cloud_cover: Any, static: Any) -> None:
+def _check(who: str, cloud: Any, most: Any, static: Any) -> None:
     if cloud is not None and (not isinstance(cloud, str) or not cloud):
         raise ParameterError(who, "'cloud' is no name of a property", got=cloud, expected="eo:cloud_cover")
     if not isinstance(static, bool):
         raise ParameterError(who, "'static' is neither true nor false", got=static)
-    if max_cloud_cover is None:
+    if most is None:
         return
-    if (
-        isinstance(max_cloud_cover, bool)
-        or not isinstance(max_cloud_cover, int | float)
-        or not 0 <= max_cloud_cover <= 100
-    ):
-        raise ParameterError(who, "'max_cloud_cover' is no percentage", got=max_cloud_cover, expected=plain("0 to 100"))
+    if isinstance(most, bool) or not isinstance(most, int | float) or not 0 <= most <= 100:
+        raise ParameterError(who, "'max_cloud_cover' is no percentage", got=most, expected=plain("0 to 100"))
     if cloud is None:
         raise ParameterError(who, "'max_cloud_cover' needs 'cloud', the property that it is compared with")
 
@@ -207,28 +192,49 @@ def _root(who: str, paths: Sequence[str | Path] | str | Path, url: str | None) -
     return str(paths[0])
 
 
-def _items(
-    root: str, collection: str | None, box: Any, period: tuple[Any, Any], cloud: str | None, most: float | None
-) -> Iterator[pystac.Item]:
+@dataclass(frozen=True)
+class _Search:
+    """What is searched for."""
+
+    collection: str | None
+    box: tuple[float, float, float, float] | None
+    period: tuple[np.datetime64 | None, np.datetime64 | None]
+    cloud: str | None
+    most: float | None
+
+    def wants(self, item: pystac.Item) -> bool:
+        """Whether an item is one: static catalogs do not search, and an API may leave conditions out."""
+        if self.collection is not None and item.collection_id not in (None, self.collection):
+            return False
+        time, (first, last) = _time_of(item), self.period
+        if time is not None and ((first is not None and time < first) or (last is not None and time > last)):
+            return False
+        covered = None if self.most is None else item.properties.get(self.cloud)
+        if covered is not None and covered > self.most:
+            return False
+        return self.box is None or item.bbox is None or _meet(self.box, _flat(item.bbox))
+
+
+def _items(root: str, search: _Search) -> Iterator[pystac.Item]:
     """Items of an API that were searched for, or all of a static catalog."""
     try:
         client = Client.from_file(root, timeout=_TIMEOUT)
     except ClientTypeError:  # a static catalog may begin with a collection
-        yield from _walk(pystac.Collection.from_file(root, StacApiIO(timeout=_TIMEOUT)), collection)
+        yield from _walk(pystac.Collection.from_file(root, StacApiIO(timeout=_TIMEOUT)), search.collection)
         return
     if not client.conforms_to(ConformanceClasses.ITEM_SEARCH):
-        yield from _walk(client, collection)
+        yield from _walk(client, search.collection)
         return
     query = None
-    if most is not None and client.conforms_to(ConformanceClasses.QUERY):
-        query = {cloud: {"lte": most}}
+    if search.most is not None and client.conforms_to(ConformanceClasses.QUERY):
+        query = {search.cloud: {"lte": search.most}}
     interval = None
-    if period != (None, None):
-        interval = "/".join(".." if time is None else f"{np.datetime_as_string(time, 'ms')}Z" for time in period)
-    search = client.search(
-        collections=None if collection is None else [collection], bbox=box, datetime=interval, query=query, limit=_PAGE
-    )
-    yield from search.items()
+    if search.period != (None, None):
+        interval = "/".join(".." if time is None else f"{np.datetime_as_string(time, 'ms')}Z" for time in search.period)
+    collections = None if search.collection is None else [search.collection]
+    yield from client.search(
+        collections=collections, bbox=search.box, datetime=interval, query=query, limit=_PAGE
+    ).items()
 
 
 def _walk(node: pystac.Catalog, collection: str | None) -> Iterator[pystac.Item]:
@@ -242,25 +248,7 @@ def _walk(node: pystac.Catalog, collection: str | None) -> Iterator[pystac.Item]
 
 def _time_of(item: pystac.Item) -> np.datetime64 | None:
     time = item.datetime or item.common_metadata.start_datetime
-    if time is None:
-        return None
-    return as_utc(time)
-
-
-def _is_wanted(
-    item: pystac.Item, collection: str | None, box: Any, period: tuple[Any, Any], cloud: str | None, most: float | None
-) -> bool:
-    """Whether an item is what was searched for: static catalogs do not search, and an API may leave conditions out."""
-    if collection is not None and item.collection_id is not None and item.collection_id != collection:
-        return False
-    time = _time_of(item)
-    if time is not None and (
-        (period[0] is not None and time < period[0]) or (period[1] is not None and time > period[1])
-    ):
-        return False
-    if most is not None and (covered := item.properties.get(cloud)) is not None and covered > most:
-        return False
-    return box is None or item.bbox is None or _meet(box, _flat(item.bbox))
+    return None if time is None else as_utc(time)
 
 
 def _flat(bbox: Sequence[float]) -> tuple[float, float, float, float]:
@@ -277,58 +265,57 @@ def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
     return (b[0] - a[0]) % 360.0 <= spans[0] or (a[0] - b[0]) % 360.0 <= spans[1]
 
 
+@dataclass
 class _Describer:
     """Makes scenes of items."""
 
-    def __init__(
-        self,
-        who: str,
-        bands: Sequence[BandOption],
-        native_units: dict[str, str],
-        cloud: str | None,
-        added: DnOffset | None,
-        static: bool,
-    ) -> None:
-        self._who, self._bands, self._native_units, self._cloud = who, bands, native_units, cloud
-        self._added, self._static = added, static
-        self._geometries: dict[Geometry, Geometry] = {}
+    who: str
+    bands: Sequence[BandOption]
+    native_units: dict[str, str]
+    cloud: str | None
+    added: DnOffset
+    static: bool
+
+    def __post_init__(self) -> None:
+        self._geometries: dict[Georeference, Georeference] = {}
         self._stated: dict[str, str] = {}
 
     def units(self) -> dict[str, str]:
         """Units of the bands: canonical, or declared, or those that the items state."""
-        return {band.name: band.units or self._stated.get(band.name, "") for band in self._bands}
+        return {band.name: band.meaning.units or self._stated.get(band.name, "") for band in self.bands}
 
     def scene(self, item: pystac.Item) -> SceneRecord:
         """One item."""
-        where = f"{self._who}({item.id})"
-        time = np.datetime64("NaT", "ns") if self._static else _time_of(item)
+        where = f"{self.who}({item.id})"
+        time = np.datetime64("NaT", "ns") if self.static else _time_of(item)
         if time is None:
             raise FormatError(where, "the item has neither datetime nor start_datetime")
-        grids = _grids(item)
-        added = self._added_to(where, item, time)
-        sources = tuple(self._source(where, item, band, grids, added) for band in self._bands)
-        cloud = item.properties.get(self._cloud) if self._cloud else None
-        return SceneRecord(
-            item.id, time, self._bounds(where, item, sources[0]), math.nan if cloud is None else float(cloud), sources
-        )
+        grids, added = _grids(item), self._added_to(where, item, time)
+        sources = tuple(self._source(where, item, band, grids, added) for band in self.bands)
+        cloud = item.properties.get(self.cloud) if self.cloud else None
+        cloud = math.nan if cloud is None else float(cloud)
+        return SceneRecord(item.id, time, _bounds(where, item, sources[0]), cloud, sources)
 
     def _added_to(self, where: str, item: pystac.Item, time: np.datetime64) -> float:
-        if self._added is None:
-            return 0.0
-        if self._added.item_property is None:
-            return self._added.of(where, item.id, time)
-        stated = item.properties.get(self._added.item_property)
+        if self.added.item_property is None:
+            return self.added.of(where, item.id, time)
+        stated = item.properties.get(self.added.item_property)
         if stated is None:
             raise FormatError(
                 where,
-                f"the item has no property {self._added.item_property!r}",
+                f"the item has no property {self.added.item_property!r}",
                 got=sorted(item.properties),
                 next_step="Correct boa_add_offset: {property: …}, or use 'since'",
             )
-        return self._added.of_baseline(where, str(stated))
+        return self.added.of_baseline(where, str(stated))
 
     def _source(
-        self, where: str, item: pystac.Item, band: BandOption, grids: Mapping[tuple[str, int], Geometry], added: float
+        self,
+        where: str,
+        item: pystac.Item,
+        band: BandOption,
+        grids: Mapping[tuple[str, int], Georeference],
+        added: float,
     ) -> BandSource:
         asset = item.assets.get(str(band.where))
         if asset is None:
@@ -339,52 +326,51 @@ class _Describer:
                 next_step="Correct the option bands: {…: {asset: …}}",
             )
         stated = _stated_of(asset, band.index)
-        check_file_units(where, band, self._native_units.get(band.name), stated["unit"])
+        check_file_units(where, band.name, self.native_units.get(band.name), stated["unit"])
         self._stated.setdefault(band.name, stated["unit"] or "")
-        scale, offset = (_float(where, name, stated[name]) for name in ("scale", "offset"))
-        if offset and _is_applied(item):
+        scale, offset, nodata = (_float(where, name, stated[name]) for name in ("scale", "offset", "nodata"))
+        # an item may say that the offset was taken off the pixels
+        if offset and any(k.endswith(":boa_offset_applied") and v is True for k, v in item.properties.items()):
             offset = 0.0
         check_meaning(where, band, scale, offset, added)
         geometry = grids.get((str(band.where), band.index))
-        nodata = band.nodata if band.nodata is not None else _float(where, "nodata", stated["nodata"])
+        nodata = nodata if band.nodata is None else band.nodata
         return BandSource(
             (asset.get_absolute_href() or asset.href).removeprefix("file://"),
             "image",
             band.index,
             None if geometry is None else self._geometries.setdefault(geometry, geometry),
+            band,
             scale=scale if band.scale is None else band.scale,
             offset=offset if band.offset is None else band.offset,
             nodata=None if nodata is None else (nodata,),
             added=added,
-            conversion=band.conversion,
         )
 
-    def _bounds(self, where: str, item: pystac.Item, source: BandSource) -> tuple[float, float, float, float]:
-        if item.bbox is not None and len(item.bbox) in (4, 6) and np.isfinite(item.bbox).all():
-            return _flat(item.bbox)
-        geometry = source.geometry or read_header(where, source.path).geometry
-        bounds = georeference(geometry).bounds()
-        if bounds is None:
-            raise FormatError(where, "neither the item nor its file tells where it is", got=item.bbox)
-        return bounds
+
+def _bounds(where: str, item: pystac.Item, source: BandSource) -> tuple[float, float, float, float]:
+    if item.bbox is not None and len(item.bbox) in (4, 6) and np.isfinite(item.bbox).all():
+        return _flat(item.bbox)
+    bounds = (source.geometry or read_header(where, source.path).geometry).bounds()
+    if bounds is None:
+        raise FormatError(where, "neither the item nor its file tells where it is", got=item.bbox)
+    return bounds
 
 
-def _grids(item: pystac.Item) -> dict[tuple[str, int], Geometry]:
+def _grids(item: pystac.Item) -> dict[tuple[str, int], Georeference]:
     """Where the pixels of an item's assets are, for those whose proj fields say so."""
     try:
         # one item at a time: of several, odc-stac takes all to be on the grids of the first
         parsed = odc.stac.parse_item(item)
     except ValueError:
         return {}  # proj fields that are not complete; the file tells when it is opened
-    grids = {}
-    for key, raster in parsed.bands.items():
-        box = getattr(raster, "geobox", None)
-        if box is None or box.crs is None or not hasattr(box, "affine"):
-            continue
-        # through rasterio, so that the text is that of the files themselves
-        wkt = rasterio.crs.CRS.from_user_input(str(box.crs)).to_wkt()
-        grids[key] = Geometry(wkt, tuple(box.affine)[:6], *box.shape)
-    return grids
+    boxes = {key: getattr(raster, "geobox", None) for key, raster in parsed.bands.items()}
+    # through rasterio, so that the text is that of the files themselves
+    return {
+        key: Georeference(crs_of(str(box.crs)).to_wkt(), tuple(box.affine)[:6], *box.shape)
+        for key, box in boxes.items()
+        if box is not None and box.crs is not None and hasattr(box, "affine")
+    }
 
 
 def _stated_of(asset: pystac.Asset, index: int) -> dict[str, Any]:
@@ -408,8 +394,3 @@ def _float(where: str, name: str, value: Any) -> float | None:
         return float(value)  # "nan" and "inf" are written as strings in JSON
     except (TypeError, ValueError) as error:
         raise FormatError(where, f"the item states a {name} that is no number", got=value) from error
-
-
-def _is_applied(item: pystac.Item) -> bool:
-    """Whether an item says that the offset of its digital numbers was taken off the pixels."""
-    return any(name.endswith(":boa_offset_applied") and value is True for name, value in item.properties.items())

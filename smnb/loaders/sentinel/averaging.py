@@ -1,13 +1,14 @@
 """Averages of fine pixels over the cells of a target grid, in linear power, in blocks of bounded memory.
 
-Sums of power, of its square and of valid pixels are kept for the cells that the scene reaches, whatever the size of the
-scene; decibels are made of them at the very end.
+A pixel belongs to the cell that its centre falls in. GDAL's average weights the pixels that a cell's edge cuts instead,
+within the box between two of the cell's corners, which is another mean where pixels are not much smaller than cells or
+the scene's grid is turned against the target's. Where pixels fall is interpolated between places transformed exactly.
+Sums are kept for the cells that the scene reaches; decibels are made of them at the very end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +16,12 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, ParameterError, plain
+from smnb.loaders.rasters.images import gdal
+from smnb.loaders.rasters.placing import Georeference
 from smnb.loaders.sentinel.calibration import MASK_REASONS, Calibration
-from smnb.loaders.sentinel.grid import Target
-from smnb.loaders.sentinel.placing import PixelMap, Placement
-from smnb.loaders.sentinel.rasters import Band, Scene, unreadable
-
-__all__: list[str] = []
+from smnb.loaders.sentinel.scenes import Band, Scene
+from smnb.loaders.sentinel.targets import Target
 
 #: Bytes of raster blocks that GDAL keeps.
 _GDAL_CACHE = 64_000_000
@@ -29,6 +29,34 @@ _GDAL_CACHE = 64_000_000
 _DECODERS = 2
 #: Share of out-of-range pixels above which a scene is refused.
 _MOST_OUT_OF_RANGE = 0.5
+#: Points along a side of the lattices from which extents are found.
+_LATTICE = 65
+#: Pixels between places that are transformed exactly, at most, and how far off, in pixels, those between may be.
+_STEP, _TOLERANCE = 16, 1e-4
+
+
+@dataclass(frozen=True)
+class Rectangle:
+    """Rows and columns of the target; stops are exclusive."""
+
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows[1] - self.rows[0], self.cols[1] - self.cols[0]
+
+    def common(self, other: Rectangle) -> Rectangle | None:
+        """What two rectangles have in common."""
+        rows, cols = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in ((self.rows, other.rows), (self.cols, other.cols)))
+        return Rectangle(rows, cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
+
+    def within(self, outer: Rectangle) -> tuple[slice, slice]:
+        """Slices of an array that lies on `outer`."""
+        return tuple(
+            slice(a - start, b - start) for (a, b), (start, _) in ((self.rows, outer.rows), (self.cols, outer.cols))
+        )
 
 
 @dataclass
@@ -37,28 +65,38 @@ class Totals:
 
     Parameters
     ----------
-    cell_rows, cell_cols : (int, int)
-        The rectangle.
-    power, square : ndarray of float64, shape (polarization, row, col)
-        Sums of linear power and of its square.
-    count : ndarray of int64, shape (polarization, row, col)
-        Valid pixels.
-    angle : ndarray of float64, shape (row, col)
-        Sum of incidence angles, degrees.
-    angle_count : ndarray of int64, shape (row, col)
-        Pixels with an angle.
-    masked : ndarray of int64, shape (polarization, reason)
+    cells : Rectangle
+        Which cells.
+    power, square, looks : ndarray of float64, shape (polarization, row, col)
+        Sums of linear power and of its square, and the number of valid pixels.
+    angle, angle_looks : ndarray of float64, shape (row, col)
+        Sum of incidence angles, degrees, and the number of pixels with one.
+    masked : ndarray of float64, shape (polarization, reason)
         Pixels within the target that were left out, by `MASK_REASONS`.
     """
 
-    cell_rows: tuple[int, int]
-    cell_cols: tuple[int, int]
+    cells: Rectangle
     power: NDArray[np.float64]
     square: NDArray[np.float64]
-    count: NDArray[np.int64]
+    looks: NDArray[np.float64]
     angle: NDArray[np.float64]
-    angle_count: NDArray[np.int64]
-    masked: NDArray[np.int64]
+    angle_looks: NDArray[np.float64]
+    masked: NDArray[np.float64]
+
+    @classmethod
+    def zeros(cls, cells: Rectangle, n_polarizations: int) -> Totals:
+        """Nothing yet."""
+        three, two = np.zeros((3, n_polarizations, *cells.shape)), np.zeros((2, *cells.shape))
+        return cls(cells, *three, *two, np.zeros((n_polarizations, len(MASK_REASONS))))
+
+    def add(self, other: Totals) -> None:
+        """Add what another adds up to on the cells in common."""
+        common = self.cells.common(other.cells)
+        if common is None:
+            return
+        to, of = common.within(self.cells), common.within(other.cells)
+        for name in ("power", "square", "looks", "angle", "angle_looks"):
+            getattr(self, name)[(..., *to)] += getattr(other, name)[(..., *of)]
 
 
 @dataclass(frozen=True)
@@ -69,113 +107,158 @@ class AngleSource:
     degrees_per_unit: float
 
 
-class _Adder:
-    """Sums over the cells of a rectangle, with a ring of cells about it for pixels outside."""
-
-    def __init__(self, n_polarizations: int, placement: Placement) -> None:
-        (self._row0, row1), (self._col0, col1) = placement.cell_rows, placement.cell_cols
-        self._inner = row1 - self._row0, col1 - self._col0
-        self._shape = self._inner[0] + 2, self._inner[1] + 2
-        cells = self._shape[0] * self._shape[1]
-        self.power, self.square = np.zeros((2, n_polarizations, cells))
-        self.count = np.zeros((n_polarizations, cells), "int64")
-        self.angle, self.angle_count = np.zeros(cells), np.zeros(cells, "int64")
-
-    def locate(self, row: NDArray, col: NDArray) -> None:
-        """Say which cells the next pixels are in, by the target's fractional rows and columns, which are overwritten."""
-        for values, first, size in ((row, self._row0, self._inner[0]), (col, self._col0, self._inner[1])):
-            values -= first - 1
-            np.clip(values, 0, size + 1, out=values)
-        dtype = "int32" if self._shape[0] * self._shape[1] < 2**31 else "int64"
-        index = row.astype(dtype)
-        index *= self._shape[1]
-        index += col.astype(dtype)
-        self._index = index.ravel()
-        # neighbours along a row are mostly in one cell: they are added up first, and the cells get sums
-        self._starts = np.r_[0, np.flatnonzero(self._index[1:] != self._index[:-1]) + 1]
-        cells = self._index[self._starts]
-        self._low = int(cells.min())
-        self._cells = (cells - self._low).astype("intp")
-        self._span = int(cells.max()) + 1 - self._low
-
-    def inside(self, at: NDArray) -> NDArray:
-        """Those of some pixels, by their flat indices, that are not in the ring."""
-        row, col = np.divmod(self._index[at], self._shape[1])
-        return at[(row > 0) & (row <= self._inner[0]) & (col > 0) & (col <= self._inner[1])]
-
-    def add(self, total: NDArray, values: NDArray) -> None:
-        """Add one value a pixel to the cells."""
-        run = np.add.reduceat(values.ravel(), self._starts, dtype="float64")
-        sums = np.bincount(self._cells, weights=run, minlength=self._span)
-        part = total[self._low : self._low + self._span]
-        part += sums.astype(total.dtype)
-
-    def result(self, placement: Placement, masked: NDArray) -> Totals:
-        """The sums without the ring."""
-
-        def inner(total: NDArray) -> NDArray:
-            return total.reshape(*total.shape[:-1], *self._shape)[..., 1:-1, 1:-1].copy()
-
-        sums = (inner(total) for total in (self.power, self.square, self.count, self.angle, self.angle_count))
-        return Totals(placement.cell_rows, placement.cell_cols, *sums, masked)
+def reached(scene: Scene, target: Target) -> list[Rectangle]:
+    """The cells that a scene may reach: none, one rectangle, or two on both sides of a grid of longitudes' seam."""
+    raster = scene.geometry
+    rows, cols = np.linspace(0, raster.height, _LATTICE), np.linspace(0, raster.width, _LATTICE)
+    own = Georeference(target.crs, tuple(target.transform)[:6], *target.shape)
+    x, y = raster.affine * np.meshgrid(cols, rows)
+    row, col = own.fractional(x, y, raster.crs)
+    finite = np.isfinite(row) & np.isfinite(col)
+    if not finite.any():
+        return []
+    spans = [_reach(row[finite], target.shape[0])]
+    col = np.sort(col[finite])
+    gaps = np.diff(col)
+    if own.period is not None and gaps.size and gaps.max() > own.period / 2:
+        west = int(gaps.argmax()) + 1
+        parts = [_reach(col[:west], target.shape[1]), _reach(col[west:], target.shape[1])]
+    else:
+        parts = [_reach(col, target.shape[1])]
+    return [Rectangle(spans[0], part) for part in parts if spans[0] and part]
 
 
-def blocks_of(placement: Placement, block: tuple[int, int], pixels: int) -> Iterator[tuple[int, int, int, int]]:
-    """Rectangles ``row, col, height, width`` of about `pixels` pixels that keep to the file's own blocks."""
-    (row0, row1), (col0, col1) = placement.rows, placement.cols
-    n_cols = min(max(pixels // block[0] // block[1], 1) * block[1], col1)
-    n_rows = max(pixels // n_cols // block[0], 1) * block[0]
-    for top in range(row0 // n_rows * n_rows, row1, n_rows):
-        for left in range(col0 // n_cols * n_cols, col1, n_cols):
-            row, col = max(top, row0), max(left, col0)
-            yield row, col, min(top + n_rows, row1) - row, min(left + n_cols, col1) - col
+def _reach(values: NDArray, size: int) -> tuple[int, int] | None:
+    """The indices in ``0..size`` that values at a lattice's points reach, with a margin for what lies between them."""
+    low, high = float(values.min()), float(values.max())
+    margin = 1.0 + 0.01 * (high - low)
+    if high < 0.0 or low >= size:
+        return None
+    return max(int(np.floor(low - margin)), 0), min(int(np.ceil(high + margin)), size)
 
 
-class SceneReader(ExitStack):
-    """Reads blocks of all bands of a scene; a context manager."""
+def pixel_places(
+    raster: Georeference, target: Target, rows: tuple[int, int], cols: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fractional row and column of the target at the centres of a block of a scene's pixels, each ``(row, col)``.
+
+    Off the target's map they are NaN, and columns of a grid of longitudes are those of its first turn.
+    """
+    own = Georeference(target.crs, tuple(target.transform)[:6], *target.shape)
+    sizes = rows[1] - rows[0], cols[1] - cols[0]
+
+    def exact(row: NDArray, col: NDArray) -> NDArray:
+        x, y = raster.affine * np.meshgrid(cols[0] + col + 0.5, rows[0] + row + 0.5)
+        found = np.stack(own.fractional(x, y, raster.crs))
+        if own.period is not None:
+            for axis in (0, 1):
+                found[1] = np.unwrap(found[1], period=own.period, axis=axis)
+        return found
+
+    step = _STEP
+    while True:
+        nodes = [np.unique(np.r_[np.arange(0, size, step), size - 1]).astype("float64") for size in sizes]
+        if step == 1:
+            places = exact(*nodes)
+            break
+        at_nodes = exact(*nodes)
+        between = [(values[:-1] + values[1:]) / 2 if values.size > 1 else values for values in nodes]
+        down, across = (_between(own_nodes, at) for own_nodes, at in zip(nodes, between, strict=True))
+        error = np.abs(down @ at_nodes @ across.T - exact(*between))
+        pixel = np.abs(np.diff(at_nodes[:, :, :2], axis=2)).max() / max(np.ptp(nodes[1][:2]), 1.0)
+        if np.isfinite(error).all() and error.max() <= _TOLERANCE * pixel:
+            down, across = (_between(own_nodes, np.arange(size)) for own_nodes, size in zip(nodes, sizes, strict=True))
+            places = down @ at_nodes @ across.T
+            break
+        step //= 4
+    if own.period is not None:
+        first = (own.width - own.period) / 2
+        if places[1].min() < first or places[1].max() >= first + own.period:
+            places[1] = np.mod(places[1] - first, own.period) + first
+    return places[0], places[1]
+
+
+def _between(nodes: NDArray, at: NDArray) -> NDArray[np.float64]:
+    """Weights of nodes for linear interpolation, ``(place, node)``."""
+    return np.stack([np.interp(at, nodes, unit) for unit in np.eye(nodes.size)], axis=1)
+
+
+def check_fineness(who: str, scene: Scene, target: Target) -> None:
+    """Refuse a target whose cells are finer than a scene's pixels.
+
+    Raises
+    ------
+    ParameterError
+        If they are.
+    """
+    raster = scene.geometry
+    own = Georeference(target.crs, tuple(target.transform)[:6], *target.shape)
+    # a few places all over the scene, of which the median: the date line may run through one
+    row, col = (
+        np.array(shares)[:, None] * size
+        for shares, size in (
+            ((0.11, 0.29, 0.53, 0.71, 0.93), raster.height),
+            ((0.62, 0.17, 0.87, 0.41, 0.09), raster.width),
+        )
+    )
+    x, y = raster.affine * (col + np.array([0.0, 0.0, 1.0]), row + np.array([0.0, 1.0, 0.0]))
+    places = np.stack(own.fractional(x, y, raster.crs))
+    cells = float(np.nanmedian(np.abs(places[..., 1:] - places[..., :1]).max(axis=(0, 2))))
+    if cells > 1.001:
+        raise ParameterError(
+            who,
+            f"the target's cells are finer than the pixels of {scene.name}, so that some would hold none",
+            got=plain(f"{cells:.3g} cells a pixel"),
+            expected=plain("at most 1"),
+            next_step="Choose a coarser grid",
+        )
+
+
+class SceneFiles:
+    """The files of a scene, opened one after the other and read by blocks; a context manager."""
 
     def __init__(self, who: str, scene: Scene) -> None:
-        super().__init__()
-        self._who, self._by_path = who, {}
+        self._who, self._bands = who, {}
         for band in scene.bands:
-            self._by_path.setdefault(band.path, []).append(band)
+            self._bands.setdefault(band.path, []).append(band)
 
-    def __enter__(self) -> SceneReader:
-        super().__enter__()
-        # blocks are read once: what GDAL would keep of them, 5 % of the machine's memory, is of no use here
-        self.enter_context(rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE, GDAL_NUM_THREADS=_DECODERS))
+    def __enter__(self) -> SceneFiles:
+        self._env = rasterio.Env(GDAL_CACHEMAX=_GDAL_CACHE, GDAL_NUM_THREADS=_DECODERS)
+        self._env.__enter__()
         self._sources = {}
-        for path in self._by_path:
-            try:
-                self._sources[path] = self.enter_context(rasterio.open(path))
-            except rasterio.errors.RasterioError as error:
-                raise unreadable(f"{self._who}({path.name})", error) from error
+        for path in self._bands:
+            with gdal(f"{self._who}({path.name})", str(path)):
+                self._sources[path] = rasterio.open(path)
+        self.block_shape = next(iter(self._sources.values())).block_shapes[0]
         return self
 
-    def read(self, row: int, col: int, height: int, width: int) -> Iterator[tuple[Band, NDArray, NDArray | None]]:
-        """Each band's numbers in a rectangle, and where its file's mask says that there are any.
+    def __exit__(self, *error: object) -> None:
+        for source in self._sources.values():
+            source.close()
+        self._env.__exit__(*error)
+
+    def read(self, rows: tuple[int, int], cols: tuple[int, int]) -> Iterator[tuple[Band, NDArray, NDArray | None]]:
+        """Each band's numbers in a rectangle of pixels, and where its file's mask says that there are any.
 
         Raises
         ------
         FormatError
             If a file cannot be read.
         """
-        window = Window(col, row, width, height)
-        for path, bands in self._by_path.items():
-            try:
-                numbers = self._sources[path].read([band.index for band in bands], window=window)
-                masks = [self._sources[path].read_masks(b.index, window=window) if b.has_mask else None for b in bands]
-            except rasterio.errors.RasterioError as error:
-                raise unreadable(f"{self._who}({path.name})", error) from error
-            for band, values, mask in zip(bands, numbers, masks, strict=True):
-                yield band, values, None if mask is None else mask > 0
+        window = Window.from_slices(rows, cols)
+        for path, bands in self._bands.items():
+            source = self._sources[path]
+            with gdal(f"{self._who}({path.name})", str(path)):
+                numbers = source.read([band.index for band in bands], window=window)
+                masks = [source.read_masks(b.index, window=window) > 0 if b.has_mask else None for b in bands]
+            yield from zip(bands, numbers, masks, strict=True)
 
 
 def average_scene(
     who: str,
     scene: Scene,
     target: Target,
-    placement: Placement,
+    cells: Rectangle,
     calibrations: dict[str, Calibration],
     angles: AngleSource,
     block_pixels: int,
@@ -190,8 +273,8 @@ def average_scene(
         Its bands.
     target : Target
         The grid.
-    placement : Placement
-        From `place_scene`.
+    cells : Rectangle
+        Of it, from `reached`.
     calibrations : dict of str to Calibration
         By polarization; their order is the result's.
     angles : AngleSource
@@ -204,55 +287,110 @@ def average_scene(
     FormatError
         If a file is unreadable, or most pixels of a band are outside the range of backscatter.
     """
-    names = list(calibrations)
-    pixel_map, adder = PixelMap(scene.geometry, target), _Adder(len(names), placement)
-    masked = np.zeros((len(names), len(MASK_REASONS)), "int64")
-    with SceneReader(who, scene) as reader:
-        for row, col, height, width in blocks_of(placement, scene.block, block_pixels):
-            at_row, at_col = np.empty((2, height, width))
-            pixel_map.fill(row, col, at_row, at_col)
-            adder.locate(at_row, at_col)
-            any_valid, angle = np.zeros((height, width), bool), None
-            for band, numbers, present in reader.read(row, col, height, width):
-                if band.role == "angle":
-                    angle = (band, numbers, present)
-                    continue
-                calibration, p = calibrations[band.role], names.index(band.role)
-                valid = calibration.is_valid(numbers, band.nodata)
-                if present is not None:
-                    valid &= present
-                if not valid.all():
-                    bad = adder.inside(np.flatnonzero(~valid.ravel()))
-                    why = calibration.reasons(numbers.ravel()[bad], band.nodata)
-                    masked[p] += np.bincount(why, minlength=len(MASK_REASONS))
-                power = np.where(valid, calibration.power(numbers), np.float32(0))
-                adder.add(adder.power[p], power)
-                adder.add(adder.square[p], np.square(power, out=power))
-                adder.add(adder.count[p], valid.view("uint8"))
-                any_valid |= valid
-            if angle is not None:
-                band, numbers, present = angle
-                numbers = numbers.astype("float32") * np.float32(band.scale) + np.float32(band.offset)
-                numbers *= np.float32(angles.degrees_per_unit)
-                any_valid &= (numbers > 0) & (numbers < 90)
-                if present is not None:
-                    any_valid &= present
-                if band.nodata is not None and np.isfinite(band.nodata):
-                    any_valid &= angle[1] != band.nodata
-                adder.add(adder.angle, np.where(any_valid, numbers, np.float32(0)))
-                adder.add(adder.angle_count, any_valid.view("uint8"))
-            elif angles.constant is not None:
-                adder.add(adder.angle, any_valid * np.float32(angles.constant))
-                adder.add(adder.angle_count, any_valid.view("uint8"))
-    totals = adder.result(placement, masked)
-    for p, name in enumerate(names):
-        outside, valid = int(masked[p, MASK_REASONS.index("out_of_range")]), int(totals.count[p].sum())
+    raster, totals = scene.geometry, Totals.zeros(cells, len(calibrations))
+    with SceneFiles(who, scene) as files:
+        for rows, cols in _blocks(raster, target, cells, files.block_shape, block_pixels):
+            _add_block(
+                totals,
+                files,
+                _Cells(cells, *pixel_places(raster, target, rows, cols)),
+                rows,
+                cols,
+                calibrations,
+                angles,
+            )
+    for p, name in enumerate(calibrations):
+        outside, valid = totals.masked[p, MASK_REASONS.index("out_of_range")], totals.looks[p].sum()
         if outside > _MOST_OUT_OF_RANGE * (outside + valid):
             raise FormatError(
                 f"{who}({scene.name})",
                 f"most pixels of {name} are outside the range of backscatter",
-                got=plain(f"{outside} of {outside + valid}"),
+                got=plain(f"{outside:.0f} of {outside + valid:.0f}"),
                 expected=plain("few"),
                 next_step="Check 'units' and the scale; parts of the scene may be in other units",
             )
     return totals
+
+
+def _blocks(
+    raster: Georeference, target: Target, cells: Rectangle, shape: tuple[int, int], pixels: int
+) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Rows and columns of about so many pixels, of those that may fall in the cells, that keep to the file's own blocks."""
+    lattice = np.meshgrid(np.linspace(*cells.cols, _LATTICE), np.linspace(*cells.rows, _LATTICE))
+    spans = raster.around(*(target.transform * lattice), target.crs) or ((0, raster.height), (0, raster.width))
+    (row0, row1), (col0, col1) = (
+        (max(a, 0), min(b, size)) for (a, b), size in zip(spans, (raster.height, raster.width), strict=True)
+    )
+    n_cols = min(max(pixels // shape[0] // shape[1], 1) * shape[1], col1)
+    n_rows = max(pixels // n_cols // shape[0], 1) * shape[0]
+    for top in range(row0 // n_rows * n_rows, row1, n_rows):
+        for left in range(col0 // n_cols * n_cols, col1, n_cols):
+            yield (max(top, row0), min(top + n_rows, row1)), (max(left, col0), min(left + n_cols, col1))
+
+
+class _Cells:
+    """Which of a rectangle's cells the pixels of a block are in, and sums over them."""
+
+    def __init__(self, cells: Rectangle, row: NDArray, col: NDArray) -> None:
+        self._shape = cells.shape
+        self._last = self._shape[0] * self._shape[1]  # where pixels outside go
+        with np.errstate(invalid="ignore"):
+            row, col = np.floor(row) - cells.rows[0], np.floor(col) - cells.cols[0]
+            inside = (row >= 0) & (row < self._shape[0]) & (col >= 0) & (col < self._shape[1])
+            index = row * self._shape[1] + col
+        self.inside = inside.ravel()
+        index = np.where(inside, index, self._last).astype("intp").ravel()
+        # neighbours along a row are mostly in one cell: they are added up first, and the cells get sums
+        self._starts = np.r_[0, np.flatnonzero(index[1:] != index[:-1]) + 1]
+        self._cells = index[self._starts]
+
+    def sums(self, values: NDArray) -> NDArray[np.float64]:
+        """Sums of one value a pixel, ``(row, col)``."""
+        runs = np.add.reduceat(values.ravel(), self._starts, dtype="float64")
+        return np.bincount(self._cells, weights=runs, minlength=self._last + 1)[: self._last].reshape(self._shape)
+
+
+def _add_block(
+    totals: Totals,
+    files: SceneFiles,
+    cells: _Cells,
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    calibrations: dict[str, Calibration],
+    angles: AngleSource,
+) -> None:
+    any_valid, angle = np.zeros((rows[1] - rows[0], cols[1] - cols[0]), bool), None
+    for band, numbers, present in files.read(rows, cols):
+        if band.role == "angle":
+            angle = _angles(band, numbers, present, angles.degrees_per_unit)
+            continue
+        p, calibration = list(calibrations).index(band.role), calibrations[band.role]
+        power, valid = calibration.power(numbers, band.nodata, present)
+        if not valid.all():
+            why = calibration.reasons(numbers, band.nodata, present).ravel()[~valid.ravel() & cells.inside]
+            totals.masked[p] += np.bincount(why, minlength=len(MASK_REASONS))
+            power[~valid] = 0.0
+        totals.power[p] += cells.sums(power)
+        totals.looks[p] += cells.sums(valid.view("uint8"))
+        totals.square[p] += cells.sums(np.square(power, out=power))
+        any_valid |= valid
+    if angle is not None:
+        any_valid &= np.isfinite(angle)
+        totals.angle += cells.sums(np.where(any_valid, angle, np.float32(0)))
+        totals.angle_looks += cells.sums(any_valid.view("uint8"))
+    elif angles.constant is not None:
+        looks = cells.sums(any_valid.view("uint8"))
+        totals.angle += looks * angles.constant
+        totals.angle_looks += looks
+
+
+def _angles(band: Band, numbers: NDArray, present: NDArray | None, degrees_per_unit: float) -> NDArray[np.float32]:
+    """Degrees, NaN where there are none."""
+    degrees = numbers.astype("float32") * np.float32(band.scale) + np.float32(band.offset)
+    degrees *= np.float32(degrees_per_unit)
+    degrees[~((degrees > 0) & (degrees < 90))] = np.nan
+    if present is not None:
+        degrees[~present] = np.nan
+    if band.nodata is not None:
+        degrees[numbers == band.nodata] = np.nan
+    return degrees

@@ -8,19 +8,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import VARIABLES, FormatError, ParameterError, plain
-from smnb.loaders.sentinel.rasters import Band
-
-__all__: list[str] = []
+from smnb.contract import FormatError, ParameterError, plain
+from smnb.loaders.rasters.products import PRODUCTS
+from smnb.loaders.sentinel.scenes import Band
 
 UNITS = ("dB", "linear", "dn")
 #: What digital numbers can be once they are scaled.
 QUANTITIES = ("linear", "amplitude", "dB")
+#: Why pixels are left out, in order of precedence. What a file's mask band leaves out is "nodata" too.
+MASK_REASONS = ("nodata", "zero", "not_finite", "saturated", "out_of_range")
 
-#: A pixel outside the contract's range of sigma nought is no backscatter, whatever the units.
-_LOW_DB, _HIGH_DB = VARIABLES["sigma0"].valid_range or (-np.inf, np.inf)
+_SIGMA0 = PRODUCTS["sentinel1"].bands["VV"]
 #: What most pixels of a scene are. Linear power of land rarely exceeds 10, and decibels are mostly negative.
-_USUAL = {"linear": (0.0, 10.0), "amplitude": (0.0, 10.0**0.5), "dB": (_LOW_DB, 0.0)}
+_USUAL = {"linear": (0.0, 10.0), "amplitude": (0.0, 10.0**0.5), "dB": (_SIGMA0.low, 0.0)}
 #: Least share of usual pixels in a sample; the rest may be bright targets, or noise that was over-subtracted.
 _LEAST_USUAL = 0.5
 _WORDS = {"dB": "decibels", "linear": "linear power", "dn": "digital numbers", "amplitude": "amplitudes"}
@@ -30,16 +30,7 @@ _WORDS = {"dB": "decibels", "linear": "linear power", "dn": "digital numbers", "
 class Declaration:
     """What the caller, or the catalog, says of the numbers in all files.
 
-    Parameters
-    ----------
-    units : {"dB", "linear", "dn"}
-        Of the numbers.
-    scale, offset : float
-        ``number · scale + offset`` is the quantity; `scale` None is for files that state it themselves.
-    quantity : {"linear", "amplitude", "dB"}
-        What that is.
-    mask_zero : bool
-        Whether exact zeros are missing.
+    ``number · scale + offset`` is the quantity ("linear", "amplitude" or "dB"); `scale` None is for files that state it.
     """
 
     units: str
@@ -64,8 +55,7 @@ class Declaration:
         FormatError
             If nothing states a scale, or both the caller and the file do.
         """
-        in_file = (band.scale, band.offset) != (1.0, 0.0)
-        if not in_file:
+        if (band.scale, band.offset) == (1.0, 0.0):
             if self.scale is None:
                 raise FormatError(
                     where,
@@ -73,7 +63,7 @@ class Declaration:
                     got="digital numbers",
                     next_step="Pass scale= (and offset=), the factor from digital numbers to 'dn_of'",
                 )
-            return Calibration(self.quantity, self.scale, self.offset, self.mask_zero)
+            return Calibration(self, self.scale, self.offset)
         if self.units == "dn" and self.scale is not None:
             raise FormatError(
                 where,
@@ -84,7 +74,7 @@ class Declaration:
             )
         if not band.scale > 0:
             raise FormatError(where, f"the scale of {band.native!r} is not positive", got=band.scale)
-        return Calibration(self.quantity, band.scale, band.offset, self.mask_zero)
+        return Calibration(self, band.scale, band.offset)
 
 
 def declare(
@@ -127,75 +117,69 @@ def declare(
 class Calibration:
     """From the numbers of one band to linear power."""
 
-    quantity: str
+    declaration: Declaration
     scale: float
     offset: float
-    mask_zero: bool
 
     @cached_property
-    def valid_range(self) -> tuple[float, float]:
-        """The numbers between which a pixel is backscatter: the contract's range of sigma nought, in the file's terms."""
-        low, high = _LOW_DB, _HIGH_DB
-        if self.quantity != "dB":
-            root = 2.0 if self.quantity == "amplitude" else 1.0
+    def _range(self) -> tuple[float, float]:
+        """The numbers between which a pixel is backscatter: the product's range, in the file's terms."""
+        low, high, quantity = _SIGMA0.low, _SIGMA0.high, self.declaration.quantity
+        if quantity != "dB":
+            root = 2.0 if quantity == "amplitude" else 1.0
             # power that was clipped at zero is a measurement where zeros are not missing
-            low = 10.0 ** (low / 10.0 / root) if self.mask_zero else 0.0
+            low = 10.0 ** (low / 10.0 / root) if self.declaration.mask_zero else 0.0
             high = 10.0 ** (high / 10.0 / root)
         return (low - self.offset) / self.scale, (high - self.offset) / self.scale
 
-    def is_valid(self, numbers: NDArray, nodata: float | None) -> NDArray[np.bool_]:
-        """Which numbers are backscatter: in range, not the file's no-data value, and no zero that means missing."""
-        low, high = self.valid_range
+    def power(
+        self, numbers: NDArray, nodata: float | None, present: NDArray | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Linear power, and which is backscatter: in range, not no data, no zero that means missing; else it is NaN."""
+        low, high = self._range
         valid = (numbers >= low) & (numbers <= high)  # NaN is in no range
-        for missing in {0.0 if self.mask_zero else None, nodata, self.saturated(numbers.dtype)} - {None}:
+        fills = {*(_SIGMA0.fills if self.declaration.mask_zero else ()), nodata, _saturated(numbers.dtype)}
+        for missing in fills - {None}:
             if low <= missing <= high:
                 valid &= numbers != missing
-        return valid
-
-    @staticmethod
-    def saturated(dtype: np.dtype) -> float | None:
-        """The number at which unsigned integers are clipped."""
-        return float(np.iinfo(dtype).max) if dtype.kind == "u" else None
-
-    def power(self, numbers: NDArray) -> NDArray[np.float32]:
-        """Linear power, float32; of numbers that are not valid it is whatever comes out."""
+        if present is not None:
+            valid &= present
+        is_db = self.declaration.quantity == "dB"
+        slope, start = (v * (np.log(10.0) / 10.0 if is_db else 1.0) for v in (self.scale, self.offset))
         with np.errstate(over="ignore", invalid="ignore"):
-            if self.quantity == "dB":
-                slope, start = (v * np.log(10.0) / 10.0 for v in (self.scale, self.offset))
-                power = np.multiply(numbers, np.float32(slope), dtype="float32")
-                if start:
-                    power += np.float32(start)
-                return np.exp(power, out=power)
-            if (self.scale, self.offset) == (1.0, 0.0):
-                power = numbers.astype("float32")
-            else:
-                power = np.multiply(numbers, np.float32(self.scale), dtype="float32")
-                power += np.float32(self.offset)
-            return np.square(power, out=power) if self.quantity == "amplitude" else power
+            power = np.multiply(numbers, np.float32(slope), dtype="float32")
+            if start:
+                power += np.float32(start)
+            if is_db:
+                np.exp(power, out=power)
+            elif self.declaration.quantity == "amplitude":
+                np.square(power, out=power)
+        if not valid.all():
+            power[~valid] = np.nan
+        return power, valid
 
-    def reasons(self, numbers: NDArray, nodata: float | None) -> NDArray[np.uint8]:
-        """Why numbers that are not valid are not: indices of `MASK_REASONS`, by the first that applies."""
-        low, high = self.valid_range
+    def reasons(self, numbers: NDArray, nodata: float | None, present: NDArray | None) -> NDArray[np.uint8]:
+        """Why numbers that are no backscatter are not: indices of `MASK_REASONS`, by the first that applies."""
+        low, high = self._range
+        absent = np.zeros(numbers.shape, bool) if present is None else ~present
+        if nodata is not None:
+            absent |= np.isnan(numbers) if np.isnan(nodata) else numbers == nodata
         tests = {
-            "nodata": np.zeros(numbers.shape, bool)
-            if nodata is None
-            else np.isnan(numbers)
-            if np.isnan(nodata)
-            else numbers == nodata,
-            "zero": (numbers == 0) & self.mask_zero,
+            "nodata": absent,
+            "zero": (numbers == 0) & self.declaration.mask_zero,
             "not_finite": ~np.isfinite(numbers),
-            "saturated": numbers == self.saturated(numbers.dtype),
+            "saturated": numbers == _saturated(numbers.dtype),
             "out_of_range": ~((numbers >= low) & (numbers <= high)),
         }
-        return np.select([tests[r] for r in MASK_REASONS], range(len(MASK_REASONS)), _NODATA).astype("uint8")
+        return np.select([tests[name] for name in MASK_REASONS], range(len(MASK_REASONS)), 0).astype("uint8")
 
 
-#: Why pixels are left out, in order of precedence. What a file's mask band leaves out is "nodata" too.
-MASK_REASONS = ("nodata", "zero", "not_finite", "saturated", "out_of_range")
-_NODATA = MASK_REASONS.index("nodata")
+def _saturated(dtype: np.dtype) -> float | None:
+    """The number at which unsigned integers are clipped."""
+    return float(np.iinfo(dtype).max) if dtype.kind == "u" else None
 
 
-def check_sample(where: str, band: Band, numbers: NDArray, declaration: Declaration, calibration: Calibration) -> None:
+def check_sample(where: str, band: Band, numbers: NDArray, calibration: Calibration) -> None:
     """Refuse numbers that cannot be what they are declared to be.
 
     Parameters
@@ -206,10 +190,8 @@ def check_sample(where: str, band: Band, numbers: NDArray, declaration: Declarat
         The band.
     numbers : ndarray
         Pixels from all over it that are finite, not zero and not no-data.
-    declaration : Declaration
-        What was declared.
     calibration : Calibration
-        What follows for this band.
+        What was declared, for this band.
 
     Raises
     ------
@@ -218,27 +200,29 @@ def check_sample(where: str, band: Band, numbers: NDArray, declaration: Declarat
     """
     if numbers.size == 0:
         return
-    values = numbers.astype("float64") * calibration.scale + calibration.offset
+    values, quantity = (
+        numbers.astype("float64") * calibration.scale + calibration.offset,
+        calibration.declaration.quantity,
+    )
 
     def usual(quantity: str) -> float:
         low, high = _USUAL[quantity]
         return float(np.mean((values > low) & (values <= high)))
 
-    if usual(calibration.quantity) >= _LEAST_USUAL:
+    if usual(quantity) >= _LEAST_USUAL:
         return
     low, middle, high = np.percentile(values, [5, 50, 95])
-    guess = next((u for u in ("dB", "linear") if u != calibration.quantity and usual(u) > 0.9), None)
-    if declaration.units == "dn":
+    guess = next((u for u in ("dB", "linear") if u != quantity and usual(u) > 0.9), None)
+    if calibration.declaration.units == "dn":
         hint = "Correct 'scale', 'offset' or 'dn_of': the numbers that they give are not of that kind"
     elif guess:
         hint = f"They look like {_WORDS[guess]}: declare units={guess!r} in the catalog's options or the call"
     else:
         hint = "They look like digital numbers: declare units='dn' with 'scale' and 'dn_of'"
-    usual_low, usual_high = _USUAL[calibration.quantity]
     raise FormatError(
         where,
-        f"{band.native!r} does not hold {_WORDS[calibration.quantity]}, as declared",
+        f"{band.native!r} does not hold {_WORDS[quantity]}, as declared",
         got=plain(f"5, 50 and 95 % quantiles {low:.4g}, {middle:.4g}, {high:.4g}"),
-        expected=plain(f"mostly between {usual_low:g} and {usual_high:g}"),
+        expected=plain(f"mostly between {_USUAL[quantity][0]:g} and {_USUAL[quantity][1]:g}"),
         next_step=hint,
     )

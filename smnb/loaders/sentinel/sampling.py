@@ -6,12 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, plain
-from smnb.loaders.sentinel.averaging import SceneReader, blocks_of
-from smnb.loaders.sentinel.calibration import Calibration, Declaration, check_sample
-from smnb.loaders.sentinel.placing import Placement
-from smnb.loaders.sentinel.rasters import Band, Scene
-
-__all__: list[str] = []
+from smnb.loaders.sentinel.averaging import SceneFiles
+from smnb.loaders.sentinel.calibration import Calibration, check_sample
+from smnb.loaders.sentinel.scenes import Band, Scene
 
 #: Units of angles in files, and degrees in one.
 ANGLE_UNITS = {"degree": 1.0, "radian": 180.0 / np.pi}
@@ -21,20 +18,7 @@ _PLACES, _SIDE = 5, 64
 _BLOCK_PIXELS = 1 << 20
 
 
-def calibrate(who: str, scene: Scene, declaration: Declaration) -> dict[str, Calibration]:
-    """The calibration of each polarization of a scene.
-
-    Raises
-    ------
-    FormatError
-        If nothing states a scale that is needed, or both the file and the caller do.
-    """
-    return {b.role: declaration.of(f"{who}({b.path.name})", b) for b in scene.bands if b.role != "angle"}
-
-
-def check_pixels(
-    who: str, scene: Scene, declaration: Declaration, calibrations: dict[str, Calibration], angle_units: str
-) -> None:
+def check_pixels(who: str, scene: Scene, calibrations: dict[str, Calibration], angle_units: str) -> None:
     """Look at pixels all over a scene: whether they can be read, are there at all, and are in the units declared.
 
     Raises
@@ -44,24 +28,25 @@ def check_pixels(
     """
     height, width = scene.geometry.height, scene.geometry.width
     tops, lefts = (np.unique(np.linspace(0, max(n - _SIDE, 0), _PLACES).astype(int)) for n in (height, width))
-    places = [(int(i), int(j), min(_SIDE, height - int(i)), min(_SIDE, width - int(j))) for i in tops for j in lefts]
     found: dict[str, list[NDArray]] = {band.role: [] for band in scene.bands}
-    with SceneReader(who, scene) as reader:
-        for place in places:
-            for band, numbers, present in reader.read(*place):
-                found[band.role].append(_there(numbers, present, band.nodata))
+    with SceneFiles(who, scene) as files:
+        for top in tops.tolist():
+            for left in lefts.tolist():
+                place = (top, min(top + _SIDE, height)), (left, min(left + _SIDE, width))
+                for band, numbers, present in files.read(*place):
+                    found[band.role].append(_there(numbers, present, band.nodata))
         for band in scene.bands:
             where, sample = f"{who}({band.path.name})", np.concatenate(found[band.role])
             if band.role == "angle":
                 _check_angles(where, band, sample, angle_units)
                 continue
-            if sample.size == 0 and not _has_any(reader, scene, band.role):
+            if sample.size == 0 and not _has_any(files, scene, band.role):
                 raise FormatError(
                     where,
                     f"the scene holds no backscatter: every pixel of {band.role} is zero, NaN or no-data",
                     next_step="Leave the scene out, or export it again",
                 )
-            check_sample(where, band, sample, declaration, calibrations[band.role])
+            check_sample(where, band, sample, calibrations[band.role])
 
 
 def _check_angles(where: str, band: Band, sample: NDArray, units: str) -> None:
@@ -88,12 +73,13 @@ def _there(numbers: NDArray, present: NDArray | None, nodata: float | None) -> N
     return numbers[keep if present is None else keep & present]
 
 
-def _has_any(reader: SceneReader, scene: Scene, role: str) -> bool:
+def _has_any(files: SceneFiles, scene: Scene, role: str) -> bool:
     """Whether a band has any number at all: read until one is found."""
-    everything = Placement((0, scene.geometry.height), (0, scene.geometry.width), (0, 0), (0, 0))
+    height, width = scene.geometry.height, scene.geometry.width
+    step = max(_BLOCK_PIXELS // width, 1)
     return any(
         _there(numbers, present, band.nodata).size > 0
-        for block in blocks_of(everything, scene.block, _BLOCK_PIXELS)
-        for band, numbers, present in reader.read(*block)
+        for top in range(0, height, step)
+        for band, numbers, present in files.read((top, min(top + step, height)), (0, width))
         if band.role == role
     )

@@ -60,7 +60,7 @@ def retrieve_single_channel(
         h, Q and N of `smnb.models.physics.rough_reflectivity`.
     albedo, optical_depth : array_like
         Single scattering albedo, and optical depth of the vegetation at nadir. SMAP's field ``vegetation_opacity`` is the
-        slant optical depth, larger by the secant of the incidence angle: see `smnb.models.physical`.
+        slant optical depth, larger by the secant of the incidence angle: see `smnb.models.physics.smap`.
     incidence_deg, frequency_ghz : array_like, float
         Incidence angle (degrees) and frequency (GHz).
     canopy_temperature : array_like, optional

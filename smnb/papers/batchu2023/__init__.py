@@ -15,10 +15,9 @@ Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JH
 
 from smnb.papers.batchu2023.ablation import STUDIES, Ablation, as_published
 from smnb.papers.batchu2023.batches import MultiSourceDataset, complete_samples, side_positions
-from smnb.papers.batchu2023.dense import METHODS, MapGeometry
+from smnb.papers.batchu2023.dense import METHODS, map_scores, tile_map, tile_truth
 from smnb.papers.batchu2023.experiment import (
     encoder_settings,
-    inputs_of,
     paper_training,
     predict_at_sensors,
     predict_sides,
@@ -26,7 +25,7 @@ from smnb.papers.batchu2023.experiment import (
     references_at_sensors,
     training_samples,
 )
-from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet
+from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet, inputs_of
 from smnb.papers.batchu2023.matchups import build_matchups
 from smnb.papers.batchu2023.opening import (
     MULTISOURCE_IDS,
@@ -46,7 +45,7 @@ from smnb.papers.batchu2023.scoring import (
 )
 from smnb.papers.batchu2023.sources import SOURCES, Source
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.papers.batchu2023.tiles import map_scores, read_tiles, tile_images, tile_map, tile_truth
+from smnb.papers.batchu2023.tiles import MapGeometry, read_tiles, tile_images
 
 __all__ = [
     "FULL_MODEL",

@@ -64,13 +64,9 @@ def side_positions(store: SampleStore, split: str, side: str, *, mask: np.ndarra
     """
     column = f"split_{split}"
     if column not in store.sensors.columns:
-        raise ParameterError(
-            "side_positions",
-            "the store has no such split",
-            got=split,
-            expected=[n.removeprefix("split_") for n in map(str, store.sensors.columns) if n.startswith("split_")],
-            next_step="Write the split's sides into the store's sensor table",
-        )
+        known = [n.removeprefix("split_") for n in map(str, store.sensors.columns) if n.startswith("split_")]
+        step = "Write the split's sides into the store's sensor table"
+        raise ParameterError("side_positions", "the store has no such split", got=split, expected=known, next_step=step)
     sides = store.samples[column].to_numpy()
     found = sides == side
     if not found.any():
@@ -125,7 +121,7 @@ class MultiSourceDataset(BatchDataset):
         If there is no sample, or one without a reading or coarse product.
     """
 
-    #: Positions of later passes are those beyond the length (`smnb.training.loading.StepSampler`).
+    #: Positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`).
     counts_passes = True
     evaluation_batch = 64
 
@@ -161,13 +157,8 @@ class MultiSourceDataset(BatchDataset):
     def _whole(self, what: str, values: torch.Tensor) -> torch.Tensor:
         lacking = int((~values.isfinite().view(len(self), -1).all(dim=1)).sum())
         if lacking:
-            raise ContractError(
-                _WHO,
-                f"samples lack a {what}",
-                got=lacking,
-                expected=0,
-                next_step="Take the positions that complete_samples allows",
-            )
+            step = "Take the positions that complete_samples allows"
+            raise ContractError(_WHO, f"samples lack a {what}", got=lacking, expected=0, next_step=step)
         return values.to(self.device)
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Soil moisture of every cell of a tile: window by window, or from features that are computed once.
+"""Soil moisture of every cell of a tile, window by window or from features that are computed once; and the truth beside it.
 
 A window of 256 pixels of 10 m is centred on each cell, and cells lie 320 m apart, so that 64 windows overlap a cell and each
 pixel is encoded 64 times. The encoder is fully convolutional, however: over a whole tile it gives the features of all windows at
@@ -10,94 +10,28 @@ from __future__ import annotations
 
 import copy
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
+import xarray as xr
+from pyproj import CRS
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import CatalogError, ContractError, ParameterError, plain
+from smnb.maps import soil_moisture_map
+from smnb.papers.batchu2023.sources import SOURCES
+from smnb.papers.batchu2023.tiles import MapGeometry, Tile, TileImages
 
 if TYPE_CHECKING:
+    from smnb.catalog import Catalog
     from smnb.models.multisource import MultiSourceNet
 
 METHODS = ("shared", "windows")
-
-
-@dataclass(frozen=True)
-class MapGeometry:
-    """Sizes of windows and cells, in pixels of the high-resolution images.
-
-    Parameters
-    ----------
-    crop : int
-        Side of the window around a cell that the network was trained with.
-    stride : int
-        Distance of two cells: 32 pixels of 10 m are the paper's 320 m.
-    low_ratio : int
-        Pixels of the high-resolution images to a side of one of the low-resolution images: 16 for 10 m and 160 m.
-    """
-
-    crop: int = 256
-    stride: int = 32
-    low_ratio: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("crop", "stride", "low_ratio"):
-            if getattr(self, name) < 1:
-                raise ParameterError("MapGeometry", name, got=getattr(self, name), expected=plain("at least 1"))
-        if self.crop % self.low_ratio or self.stride % self.low_ratio:
-            raise ParameterError(
-                "MapGeometry",
-                "windows and cells are not whole numbers of low-resolution pixels",
-                got=(self.crop, self.stride),
-                expected=plain(f"multiples of {self.low_ratio}"),
-            )
-
-    def tile(self, rows: int, cols: int) -> tuple[int, int]:
-        """Height and width of the high-resolution images of so many cells, pixels."""
-        return (rows - 1) * self.stride + self.crop, (cols - 1) * self.stride + self.crop
-
-
-@dataclass(frozen=True)
-class TileImages:
-    """What the network takes, for all cells of a tile.
-
-    Parameters
-    ----------
-    high : ndarray, shape (high channel, y, x), float32
-        Scaled to [-1, 1] as in training, 0 where missing. No channels where the network has no high-resolution encoder.
-    low : ndarray, shape (low channel, y / low_ratio, x / low_ratio), float32
-    coarse : ndarray, shape (row, col, coarse channel), float32
-        m3 m-3 at the cells' centres, NaN where the product has no value.
-    """
-
-    high: np.ndarray
-    low: np.ndarray
-    coarse: np.ndarray
-
-    def cells(self, geometry: MapGeometry) -> tuple[int, int]:
-        """Rows and columns of cells, after checking that the parts agree.
-
-        Raises
-        ------
-        ContractError
-            If an image has another size than the others ask for.
-        """
-        rows, cols = self.coarse.shape[:2]
-        height, width = geometry.tile(rows, cols)
-        low = (height // geometry.low_ratio, width // geometry.low_ratio)
-        for what, image, expected in (("high", self.high, (height, width)), ("low", self.low, low)):
-            if len(image) and image.shape[-2:] != expected:
-                raise ContractError(
-                    "TileImages",
-                    f"the {what}-resolution images do not fit the cells",
-                    got=image.shape[-2:],
-                    expected=expected,
-                )
-        return rows, cols
 
 
 def folded(net: nn.Module) -> nn.Module:
@@ -142,13 +76,9 @@ def _shared_embeddings(
     features = net.features_high(high[None, :, top : top + height, :width])[0]
     step = height // features.shape[-2]
     if height % step or width % step or geometry.crop % step or geometry.stride % step:
-        raise ParameterError(
-            "map_tile",
-            "the cells do not lie on the encoder's features",
-            got=(geometry.crop, geometry.stride),
-            expected=plain(f"multiples of the output stride {step}"),
-            next_step='Use method="windows"',
-        )
+        got, expected = (geometry.crop, geometry.stride), plain(f"multiples of the output stride {step}")
+        what, other = "the cells do not lie on the encoder's features", 'Use method="windows"'
+        raise ParameterError("map_tile", what, got=got, expected=expected, next_step=other)
     weights = net.pool.weights(geometry.crop // step, geometry.crop // step).to(features)
     # the weighted mean of a window is a convolution of every feature with the same weights: (F, 1, y, x) -> (F, 1, row, col)
     pooled = torch.nn.functional.conv2d(features[:, None], weights[None, None], stride=geometry.stride // step)
@@ -227,25 +157,19 @@ def map_tile(
         If the images do not fit one another, or have other channels than the network.
     """
     if method not in METHODS or (method == "shared" and not hasattr(net, "features_high")):
-        raise ParameterError(
-            "map_tile",
-            f"unknown method, or none of {type(net).__name__}",
-            got=method,
-            expected=METHODS,
-            next_step='A network of your own is called on each window: method="windows"',
-        )
+        what, step = f"unknown method, or none of {type(net).__name__}", 'Call it on each window: method="windows"'
+        raise ParameterError("map_tile", what, got=method, expected=METHODS, next_step=step)
     geometry = geometry or MapGeometry()
     rows, cols = images.cells(geometry)
     got = (len(images.high), len(images.low), images.coarse.shape[2])
-    config = getattr(net, "config", None)
-    if hasattr(config, "high_inputs") and got != (config.high_inputs, config.low_inputs, config.coarse_channels):
-        raise ContractError(
-            "map_tile",
+    names = ("high_inputs", "low_inputs", "coarse_channels")
+    expected = tuple(getattr(getattr(net, "config", None), name, got[i]) for i, name in enumerate(names))
+    if got != expected:
+        what, step = (
             "the images have other channels (high, low, coarse) than the network",
-            got=got,
-            expected=(config.high_inputs, config.low_inputs, config.coarse_channels),
-            next_step="Read the tile with the channels of the checkpoint",
+            "Read the tile with its channels",
         )
+        raise ContractError("map_tile", what, got=got, expected=expected, next_step=step)
     # what follows what is known of this network's own layers alone
     net = (folded(net) if hasattr(net, "features_high") else copy.deepcopy(net).eval()).to(device)
     parts = tuple(
@@ -259,3 +183,110 @@ def map_tile(
         bands = [range(start, min(start + band, rows)) for start in range(0, rows, band)]
         values = [_by_shared_features(net, parts, geometry, one, 8 * batch_size) for one in bands]
     return torch.cat(values).float().view(rows, cols).cpu().numpy()
+
+
+def tile_map(
+    net: nn.Module, tile: Tile, *, method: str = "shared", network: str = "multisource", **options: Any
+) -> xr.Dataset:
+    """Map soil moisture of a tile.
+
+    Parameters
+    ----------
+    net, method, **options
+        As `map_tile`: also ``batch_size``, ``rows_at_once``, ``device``.
+    tile : Tile
+        Read with the network's inputs.
+    network : str
+        What to call the network in the map's attributes.
+
+    Returns
+    -------
+    Dataset, dims (time, y, x)
+        ``soil_moisture`` (m3 m-3) with the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
+    """
+    values = map_tile(net, tile.images, method=method, geometry=tile.geometry, **options)
+    x, y = tile.axes()
+    lat, lon = tile.coordinates()
+    coords = {
+        "time": ("time", [np.datetime64(tile.time, "ns")], {"standard_name": "time"}),
+        "y": ("y", y, {"units": "m", "standard_name": "projection_y_coordinate"}),
+        "x": ("x", x, {"units": "m", "standard_name": "projection_x_coordinate"}),
+        "lat": (("y", "x"), lat, {"units": "degrees_north", "standard_name": "latitude"}),
+        "lon": (("y", "x"), lon, {"units": "degrees_east", "standard_name": "longitude"}),
+        "crs": ((), 0, CRS.from_epsg(tile.window.epsg).to_cf()),
+    }
+    about = {"synthetic": tile.synthetic, "source": f"{network} network", "step": f"tile_map, {method}"}
+    return soil_moisture_map(values[None], ("time", "y", "x"), coords, **about)
+
+
+def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -> dict[str, np.ndarray]:
+    """The sandbox's truth of each tile, as means over the cells' own squares; nothing where the archive is a real one.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (row, col)
+        m3 m-3, of the tiles whose ground and time a truth file holds.
+    """
+    from smnb.loaders import open_netcdf
+
+    try:
+        paths = list(catalog.resolve("sandbox_multisource_truth", root))
+    except CatalogError:
+        return {}
+    found: dict[str, np.ndarray] = {}
+    for path in paths:
+        with open_netcdf("tile_truth", path) as truth:
+            for name, tile in tiles.items():
+                if (values := _cell_means(truth, tile)) is not None:
+                    found[name] = values
+    return {name: found[name] for name in tiles if name in found}
+
+
+def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:
+    """Truth averaged to a tile's cells, or None where the file does not hold all of its ground at that time."""
+    if CRS.from_cf(truth["crs"].attrs).to_epsg() != tile.window.epsg:
+        return None
+    late = np.abs(truth["time"].values - np.datetime64(tile.time, "ns"))
+    if late.min() > np.timedelta64(1, "h"):
+        return None
+    x, y = tile.axes()
+    pixel = float(truth["x"][1] - truth["x"][0])
+    side = tile.geometry.stride * tile.window.resolution
+    per = round(side / pixel)
+    # first pixels of the first cell; the window's edges may lie off the truth's by less than a pixel
+    col = round((x[0] - side / 2 - (float(truth["x"][0]) - pixel / 2)) / pixel)
+    row = round(((float(truth["y"][0]) + pixel / 2) - (y[0] + side / 2)) / pixel)
+    rows, cols = (n * per for n in tile.cells)
+    if row < 0 or col < 0 or row + rows > truth.sizes["y"] or col + cols > truth.sizes["x"]:
+        return None
+    field_then = truth["soil_moisture"].isel(time=int(late.argmin()))
+    values = field_then.values[row : row + rows, col : col + cols]
+    if not np.isfinite(values).all():
+        return None
+    return values.reshape(tile.cells[0], per, tile.cells[1], per).mean(axis=(1, 3))
+
+
+def map_scores(
+    maps: Mapping[str, xr.Dataset], truth: Mapping[str, np.ndarray], tiles: Mapping[str, Tile]
+) -> pd.DataFrame:
+    """Scores of each date's maps, and of the coarse products at the same cells, against the truth.
+
+    Returns
+    -------
+    DataFrame
+        One row a map and date: ``map``, ``date``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3), ``r`` (over the
+        cells of one date, so that the time signal counts for nothing).
+    """
+    from smnb.metrics import pair_scores
+
+    rows = []
+    for name, values in truth.items():
+        number, tile = list(tiles).index(name), tiles[name]
+        fields = {method: one["soil_moisture"].values[number] for method, one in maps.items()}
+        for product in ("smap", "gldas"):
+            for band, native in tile.native.get(product, {}).items():
+                fields[product.upper()] = SOURCES[product].normalise(band, native)
+        for method, one in fields.items():
+            valid = np.isfinite(one) & np.isfinite(values)
+            rows.append({"map": method, "date": name, **pair_scores(one[valid], values[valid])})
+    return pd.DataFrame(rows, columns=["map", "date", "n", "bias", "rmse", "ubrmse", "r"])

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import FormatError, ParameterError
+from smnb.contract import ParameterError
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.augmentation import Augmentation
 from smnb.papers.batchu2023.batches import SIDES, MultiSourceDataset, complete_samples, side_positions
-from smnb.papers.batchu2023.inputs import PRODUCTS, SOURCE_SETS, InputSet, stack_channels
+from smnb.papers.batchu2023.inputs import PRODUCTS, SOURCE_SETS, InputSet, inputs_of, stack_channels
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig
@@ -173,27 +173,6 @@ def training_samples(
             "dropped": dropped,
         },
     )
-
-
-def inputs_of(trained: Trained) -> InputSet:
-    """Inputs that a network was trained on.
-
-    Raises
-    ------
-    FormatError
-        If it is another network's checkpoint, or its sources are scaled in another way now.
-    """
-    card, who = trained.card["training"], "inputs_of"
-    if "inputs" not in card:
-        raise FormatError(who, "the network was not trained on a sample store", got=trained.card["model"])
-    inputs = InputSet.from_dict(card["inputs"])
-    now = {name: list(value) for name, value in inputs.normalisation().items()}
-    if card["normalisation"] != now:
-        changed = [name for name, value in now.items() if card["normalisation"].get(name) != value]
-        raise FormatError(
-            who, "the network was trained on other normalisations", got=changed, next_step="Train it again"
-        )
-    return inputs
 
 
 def predict_at_sensors(

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smnb.contract import ParameterError
-from smnb.papers.batchu2023.normalisation import INDEX_BANDS, vegetation_index
+from smnb.contract import FormatError, ParameterError
 from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source
 
 if TYPE_CHECKING:
     import torch
 
+    from smnb.training import Trained
+
+#: Bands that each vegetation index of Sentinel-2 is made of.
+INDEX_BANDS = {"NDVI": ("B8", "B4"), "EVI": ("B8", "B4", "B2")}
 #: Channels in the order of the released graph; vegetation indices and own sources come behind those of their kind.
 _ORDER = (
     *(f"sentinel1:{band}" for band in ("VV", "VH", "angle")),
@@ -123,7 +126,7 @@ class InputSet:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> InputSet:
         """Rebuild from `to_dict`."""
-        own = tuple(Source.from_dict(one) for one in content.get("own", ()))
+        own = tuple(Source(**one) for one in content.get("own", ()))
         return cls(**{kind: tuple(content[kind]) for kind in KINDS}, own=own)
 
     def __str__(self) -> str:
@@ -132,6 +135,22 @@ class InputSet:
 
 def _bands_of(source: str, band: str) -> tuple[str, ...]:
     return INDEX_BANDS[band] if source == "sentinel2" and band in INDEX_BANDS else (band,)
+
+
+def vegetation_index(name: str, digital_numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+    """NDVI or EVI of Sentinel-2's digital numbers by band, from [-1, 1] to [0, 1]; ours, as the paper does not say how.
+
+    NDVI is (NIR - red) / (NIR + red), EVI 2.5 (NIR - red) / (NIR + 6 red - 7.5 blue + 1) of reflectances (Huete et al. 2002,
+    doi:10.1016/S0034-4257(02)00096-2). NaN where NDVI is 0 / 0 and where EVI's denominator is not positive, which bright cloud
+    brings about and where the index means nothing.
+    """
+    nir, red, *blue = (np.asarray(digital_numbers[band], "float32") / np.float32(1e4) for band in INDEX_BANDS[name])
+    above, below = nir - red, nir + red
+    if name == "EVI":
+        above, below = 2.5 * above, nir + 6.0 * red - 7.5 * blue[0] + 1.0
+    there = below != 0 if name == "NDVI" else below > 0
+    index = np.divide(above, below, out=np.full_like(below, np.nan), where=there)
+    return np.clip((index + 1.0) / 2.0, 0.0, 1.0)
 
 
 def stack_channels(
@@ -183,6 +202,21 @@ def network_inputs(
     """
     stacked = stack_channels(inputs, part, values, device)
     return stacked if part == "coarse" else stacked.mul_(2.0).sub_(1.0).nan_to_num_(nan=0.0)
+
+
+def inputs_of(trained: Trained) -> InputSet:
+    """Inputs that a network was trained on; a `FormatError` if it was on other data, or they are scaled in another way now."""
+    card, who = trained.card["training"], "inputs_of"
+    if "inputs" not in card:
+        raise FormatError(who, "the network was not trained on a sample store", got=trained.card["model"])
+    inputs = InputSet.from_dict(card["inputs"])
+    now = {name: list(value) for name, value in inputs.normalisation().items()}
+    if card["normalisation"] != now:
+        changed = [name for name, value in now.items() if card["normalisation"].get(name) != value]
+        raise FormatError(
+            who, "the network was trained on other normalisations", got=changed, next_step="Train it again"
+        )
+    return inputs
 
 
 _ALL = {

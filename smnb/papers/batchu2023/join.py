@@ -195,12 +195,8 @@ def _readings_that_pass(
         left &= passes
     counts["kept"] = int(left.sum())
     if not counts["kept"]:
-        raise ContractError(
-            who,
-            "no reading is left",
-            got=counts,
-            next_step="Widen the flags or the depths, and open the archive with both",
-        )
+        step = "Widen the flags or the depths, and open the archive with both"
+        raise ContractError(who, "no reading is left", got=counts, next_step=step)
     row, value = row[left].astype(np.int32), value[left]
     time = readings["time"].to_numpy()[left].astype("datetime64[ns]").view(np.int64)
     step = np.diff(row)
@@ -287,12 +283,8 @@ def plan_matchups(
             counts["dropped"][name] = int((complete & ~has).sum())
             complete &= has
     if not complete.any():
-        raise ContractError(
-            who,
-            "no point has an image of every source",
-            got=counts["dropped"],
-            next_step="Compare the periods of the sources, or make some optional",
-        )
+        step = "Compare the periods of the sources, or make some optional"
+        raise ContractError(who, "no point has an image of every source", got=counts["dropped"], next_step=step)
     used, sensor = np.unique(sensor[complete], return_inverse=True)
     return MatchPlan(
         anchor,

@@ -29,7 +29,7 @@ from smnb.papers.batchu2023.store_writing import open_partial, partial_folder, p
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
-    from smnb.sensors.splits import Split
+    from smnb.sensors import Split
 
 _WHO = "build_matchups"
 _EMPTY = "crop without any value"
@@ -40,7 +40,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class MatchupResult:
-    """A finished sample store and how it came about."""
+    """A finished sample store and how it came about.
+
+    Its ``counts``: ``readings`` given, dropped by reason, kept; ``sources``, points that lack a source, by reason; ``dropped``,
+    points by the first source that they lack (these and ``samples`` add up to the readings kept); ``sensors``, ``samples``.
+    """
 
     store: SampleStore
     n_tasks: int = 0
@@ -52,11 +56,7 @@ class MatchupResult:
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What became of the readings.
-
-        ``readings``: given, dropped by reason, kept. ``sources``: points that lack a source, by reason. ``dropped``: points by
-        the first source that they lack (these and ``samples`` add up to the readings kept). ``sensors``, ``samples``.
-        """
+        """What became of the readings."""
         return self.store.attrs["counts"]
 
     def __str__(self) -> str:
@@ -136,7 +136,7 @@ def build_matchups(
     on_unknown_land_cover : {"raise", "none"}
         What to do with a code that the legend lacks: refuse it, or count it and give the sensor no group.
     splits : mapping, optional
-        Name to the options of `smnb.sensors.splits.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
+        Name to the options of `smnb.sensors.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
     workers : int
         Processes of a Dask cluster on this machine; 0 takes threads.
     scheduler : str, optional
@@ -196,18 +196,16 @@ def build_matchups(
 
 
 def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | None, on_unknown: str) -> pd.DataFrame:
-    from smnb.sensors.strata import add_strata  # late: every worker that only cuts would wait for SciPy's statistics
+    from smnb.sensors import add_strata  # late: every worker that only cuts would wait for SciPy's statistics
 
     try:
         return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
     except ParameterError as error:
-        raise ParameterError(
-            _WHO,
+        what, step = (
             f"strata of the sensors: {error.what}",
-            got=error.got,
-            expected=error.expected,
-            next_step="Check the raster, or count them with on_unknown_land_cover='none'",
-        ) from error
+            "Check the raster, or count them: on_unknown_land_cover='none'",
+        )
+        raise ParameterError(_WHO, what, got=error.got, expected=error.expected, next_step=step) from error
 
 
 def _fingerprint(
@@ -252,7 +250,8 @@ def _locked(path: Path) -> Iterator[None]:
         except OSError as error:
             raise RunError(_WHO, "another process is building this store", got=str(path)) from error
         yield
-    lock.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):  # Windows keeps an open file
+            lock.unlink(missing_ok=True)
 
 
 class _Build:
@@ -317,11 +316,8 @@ class _Build:
 
     def _refuse(self, name: str, scene: int, message: str) -> None:
         said = str(self.scenes[name].table["scene_id"].iloc[scene]) if scene >= 0 else "?"
-        raise RunError(
-            _WHO,
-            f"the source {name!r}, scene {said}: {message.rstrip('.')}",
-            next_step="Mend or remove that file and run the build again; what is done is kept",
-        )
+        step = "Mend or remove that file and run the build again; what is done is kept"
+        raise RunError(_WHO, f"the source {name!r}, scene {said}: {message.rstrip('.')}", next_step=step)
 
     def _drop(self, source: Source, has: NDArray[np.bool_], empty: int) -> None:
         counts = self.plan.counts
@@ -331,16 +327,13 @@ class _Build:
         counts["dropped"][source.name] += int((self.left & ~has).sum())
         self.left &= has
         if not self.left.any():
-            raise ContractError(
-                _WHO,
-                f"no point has a value of {source.name!r} and of the sources before it",
-                got=counts["dropped"],
-                next_step="Check that its files hold data around the sensors",
-            )
+            what = f"no point has a value of {source.name!r} and of the sources before it"
+            step = "Check that its files hold data around the sensors"
+            raise ContractError(_WHO, what, got=counts["dropped"], next_step=step)
 
     def finish(self, about: Mapping[str, Any], made: Mapping[str, Split]) -> None:
         """Write all that goes by sample or sensor, and the store's attributes."""
-        from smnb.sensors.strata import add_strata
+        from smnb.sensors import add_strata
 
         plan, left = self.plan, self.left
         used, sensor = np.unique(plan.sensor[left], return_inverse=True)

@@ -14,8 +14,8 @@ import pandas as pd
 from smnb.contract import CatalogError, ParameterError, plain
 from smnb.papers.batchu2023.batches import side_positions
 from smnb.papers.batchu2023.matchups import build_matchups
-from smnb.papers.batchu2023.sources import SOURCES, Source
-from smnb.papers.batchu2023.store import SampleStore, by_name
+from smnb.papers.batchu2023.sources import SOURCES, Source, by_name
+from smnb.papers.batchu2023.store import SampleStore
 
 if TYPE_CHECKING:
     from smnb.catalog import Catalog

@@ -10,8 +10,7 @@ from smnb.contract import ContractError, ParameterError
 from smnb.metrics import MIN_OBS, compare, interval_text, metric
 from smnb.papers.batchu2023.inputs import PRODUCTS
 from smnb.papers.tables import published
-from smnb.sensors.predictions import score_sensors, summary_rows
-from smnb.sensors.strata import stratify
+from smnb.sensors import score_sensors, stratify, summary_rows
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
@@ -151,7 +150,7 @@ def network_scores(
     min_obs : int
         Sensors with fewer pairs get no score.
     clusters, n_boot, seed
-        As `smnb.sensors.strata.stratify`.
+        As `smnb.sensors.stratify`.
 
     Returns
     -------

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from smnb.contract import ParameterError
 
 if TYPE_CHECKING:
-    from smnb.sensors.splits import Split
+    from smnb.sensors import Split
 
 #: The paper's split, and one by blocks of 3 degrees with a buffer. What a split by sensor shares with its training side is
 #: known and written down: the paper says so of footprints (Figure 6).
@@ -31,8 +31,8 @@ DEFAULT_SPLITS: dict[str, dict[str, Any]] = {
 
 
 def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Split]:
-    """Split the sensors in each way asked for; the options are those of `smnb.sensors.splits.make_split`."""
-    from smnb.sensors.splits import make_split
+    """Split the sensors in each way asked for; the options are those of `smnb.sensors.make_split`."""
+    from smnb.sensors import make_split
 
     made = {}
     for name, options in splits.items():
@@ -66,7 +66,7 @@ def add_splits(
     described : dict
         By split: options, sensors and samples a side, and what leaks.
     """
-    from smnb.sensors.splits import SIDES, audit
+    from smnb.sensors import SIDES, audit
 
     described, columns = {}, {}
     for name, split in splits.items():

@@ -3,9 +3,13 @@
 An own source is one more `Source`: given to `build_matchups` or `open_matchups` it is matched, normalised and stored, and
 given to `InputSet.of` it is fed to the network.
 
+What the paper calls "zero-mean, unit-variance" is not what a minimum and a maximum give; the step from [0, 1] to the network's
+[-1, 1] is 2 x - 1, at the network's door (`smnb.papers.batchu2023.inputs.network_inputs`) and not here.
+
 References
 ----------
-Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2c; arXiv:2206.09649.
+Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2; arXiv:2206.09649, Tables 4
+and 17. Brown et al. (2022), Dynamic World, doi:10.1038/s41597-022-01307-4 (the log-sigmoid and its constants).
 """
 
 from __future__ import annotations
@@ -19,7 +23,6 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.papers.batchu2023.normalisation import linear, linear_inverse, log_sigmoid, log_sigmoid_inverse
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -27,7 +30,59 @@ if TYPE_CHECKING:
 #: 10 m images, 160 m images, and one value at the point.
 KINDS = ("high", "low", "coarse")
 _RESAMPLINGS = ("bilinear", "nearest", "average")
-_SCALINGS = {"linear": (linear, linear_inverse), "log-sigmoid": (log_sigmoid, log_sigmoid_inverse)}
+_LOG_SCALE = 0.005
+
+
+def _floating(values: ArrayLike) -> NDArray:
+    """Return `values` as floating point: float64 stays so, everything else becomes float32."""
+    array = np.asarray(values)
+    return array if array.dtype == np.float64 else array.astype(np.float32)
+
+
+def _linear(values: ArrayLike, low: float, high: float) -> NDArray:
+    """From [low, high] to [0, 1]; what lies outside is clipped."""
+    array = _floating(values)
+    return np.clip((array - array.dtype.type(low)) * array.dtype.type(1.0 / (high - low)), 0.0, 1.0)
+
+
+def _linear_inverse(values: ArrayLike, low: float, high: float) -> NDArray:
+    array = _floating(values)
+    return array * array.dtype.type(high - low) + array.dtype.type(low)
+
+
+def _log_sigmoid(dn: ArrayLike, mean: float, spread: float) -> NDArray:
+    """Sentinel-2's Level-1C digital numbers to (0, 1), so that dark, cloud-free ground gets most of the range.
+
+    With u = ln(0.005 DN + 1) the sigmoid of 5 (u - mean) / spread - 1. The paper calls the constants log_mean and log_std; in
+    Dynamic World, whose constants they are, they are the 30th and 70th percentiles of the logarithm, and it divides by the second
+    one itself, not by their difference. So it is reproduced. Numbers below 0 are noise and count as 0.
+    """
+    array = _floating(dn)
+    one = array.dtype.type
+    v = (np.log1p(one(_LOG_SCALE) * np.maximum(array, one(0))) - one(mean)) * one(1.0 / spread)
+    return one(1) / (one(1) + np.exp(one(1) - one(5) * v))
+
+
+def _log_sigmoid_inverse(values: ArrayLike, mean: float, spread: float) -> NDArray:
+    """Digital numbers, computed in float64; what is not in (0, 1) is no sigmoid's and becomes NaN.
+
+    In 8-bit storage that is 255, the brightest cloud, and 0, which stands for missing (a digital number of 0 is stored as 1 or
+    more).
+    """
+    y = np.asarray(values, dtype=np.float64)
+    y = np.where((y > 0.0) & (y < 1.0), y, np.nan)
+    u = (np.log(y / (1.0 - y)) + 1.0) / 5.0 * spread + mean
+    return (np.expm1(u) / _LOG_SCALE).astype(_floating(values).dtype)
+
+
+_SCALINGS = {"linear": (_linear, _linear_inverse), "log-sigmoid": (_log_sigmoid, _log_sigmoid_inverse)}
+
+
+def dequantise(stored: ArrayLike, *, zero_is_missing: bool = False) -> NDArray[np.float32]:
+    """Return integers of 0..255 as normalised values; 0 becomes NaN, where asked (soil never has 0, single pixels do)."""
+    array = np.asarray(stored)
+    scaled = array.astype(np.float32) * np.float32(1.0 / 255.0)
+    return np.where(array == 0, np.float32(np.nan), scaled) if zero_is_missing else scaled
 
 
 @dataclass(frozen=True)
@@ -44,7 +99,7 @@ class Source:
         Canonical bands, in the order of the store.
     range : (float, float) or mapping of str to (float, float)
         Native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like). With the
-        scaling "log-sigmoid" the two constants of `smnb.papers.batchu2023.normalisation.log_sigmoid`.
+        scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
     bound : str or timedelta
         How long before the reading an image may lie, both ends included ("14D").
     static : bool
@@ -90,36 +145,23 @@ class Source:
             raise ParameterError(who, "a coarse source is not static", got=self.kind)
         if self.cloud is not None and not 0.0 <= self.cloud <= 100.0:
             raise ParameterError(who, "'cloud' is no percentage", got=self.cloud)
-        object.__setattr__(self, "bound", self._timedelta(who))
-        object.__setattr__(self, "range", self._ranges(who))
-
-    def _timedelta(self, who: str) -> pd.Timedelta:
         try:
             bound = pd.NaT if isinstance(self.bound, int | float) else pd.Timedelta(self.bound)
         except ValueError:
             bound = pd.NaT
         if bound is pd.NaT or bound < pd.Timedelta(0):
-            raise ParameterError(
-                who, "'bound' is no time span from 0", got=self.bound, expected=plain("such as '14D' or '1h'")
-            )
-        return bound
-
-    def _ranges(self, who: str) -> dict[str, tuple[float, float]]:
+            expected = plain("such as '14D' or '1h'")
+            raise ParameterError(who, "'bound' is no time span from 0", got=self.bound, expected=expected)
         given = self.range if isinstance(self.range, Mapping) else dict.fromkeys(self.bands, self.range)
         ranges = {str(band): (float(low), float(high)) for band, (low, high) in given.items()}
-        empty = [band for band, (low, high) in ranges.items() if not -np.inf < low < high < np.inf]
-        if empty or (missing := [band for band in self.bands if band not in ranges]):
-            raise ParameterError(who, f"bands {empty or missing} have no range, or an empty one", got=ranges)
-        return ranges
+        wrong = [one for one in {**dict.fromkeys(self.bands), **ranges} if not _is_range(ranges.get(one))]
+        if wrong:
+            raise ParameterError(who, f"bands {wrong} have no range, or an empty one", got=ranges)
+        object.__setattr__(self, "bound", bound)
+        object.__setattr__(self, "range", ranges)
 
     def with_bands(self, *bands: str) -> Source:
-        """The same source with other bands of its range.
-
-        Raises
-        ------
-        ParameterError
-            On a band without a range.
-        """
+        """The same source with other bands of its range."""
         return replace(self, bands=bands)
 
     def normalise(self, band: str, native: ArrayLike, *, outside: str | None = None) -> NDArray[np.floating]:
@@ -130,8 +172,8 @@ class Source:
         band : str
         native : array_like
         outside : {"clip", "raise"}, optional
-            What happens to values outside a linear range. Default "clip" for images, which leave it regularly (a radar return
-            above 5 dB, a mountain above 3000 m), and "raise" for coarse products, which cannot.
+            What happens to values outside the range. Default "clip" for images, which leave it regularly (a radar return above
+            5 dB, a mountain above 3000 m), and "raise" for coarse products, which cannot.
 
         Raises
         ------
@@ -168,24 +210,14 @@ class Source:
         return self.range[band]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a store's attributes, a checkpoint and fingerprints."""
+        """Plain values, for a store's attributes, a checkpoint and fingerprints; ``Source(**content)`` is the source again."""
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         ranges = {band: list(pair) for band, pair in self.range.items()}
         return {**content, "bands": list(self.bands), "range": ranges, "bound": str(self.bound)}
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Source:
-        """Rebuild from `as_dict`.
 
-        Raises
-        ------
-        ParameterError
-            On keys that a source does not have.
-        """
-        known = [one.name for one in fields(cls)]
-        if unknown := sorted(set(content) - set(known)):
-            raise ParameterError("Source", "unknown keys", got=unknown, expected=known)
-        return cls(**content)
+def _is_range(pair: tuple[float, float] | None) -> bool:
+    return pair is not None and -np.inf < pair[0] < pair[1] < np.inf
 
 
 #: The two constants of each Sentinel-2 band (Table 17).
@@ -200,7 +232,9 @@ _LOG_STATISTICS = {
     "B11": (2.1952484264967844, 2.789092484314204),
     "B12": (1.554812948247501, 2.4140534947492487),
 }
-_FIFTY_YEARS = "18262D"
+_RADAR = {"VV": (-25.0, 5.0), "VH": (-25.0, 5.0), "angle": (0.0, 90.0)}
+_LIGHT, _SOIL = ("B2", "B3", "B4", "B8", "B11", "B12"), ("sand", "silt", "clay", "bdod")
+_FIFTY_YEARS = {"bound": "18262D", "static": True}
 #: The paper's sources: ranges of Table 4 in dB, degree, Earth Engine's scaled LAI and FPAR, g kg-1 (bulk density cg cm-3), m,
 #: kg m-2 and mm; bounds of Table 5.
 #:
@@ -212,64 +246,37 @@ _FIFTY_YEARS = "18262D"
 SOURCES: dict[str, Source] = {
     one.name: one
     for one in (
+        Source("sentinel1", "multisource_sentinel1", tuple(_RADAR), _RADAR, "1h"),
+        Source("sentinel2", "multisource_sentinel2", _LIGHT, _LOG_STATISTICS, "14D", cloud=30.0, scaling="log-sigmoid"),
+        Source("dem", "multisource_dem", ("elevation",), (0.0, 3000.0), **_FIFTY_YEARS),
+        Source("soilgrids", "multisource_soilgrids", _SOIL, (0.0, 800.0), kind="low", **_FIFTY_YEARS),
         Source(
-            "sentinel1",
-            "multisource_sentinel1",
-            bands=("VV", "VH", "angle"),
-            range={"VV": (-25.0, 5.0), "VH": (-25.0, 5.0), "angle": (0.0, 90.0)},
-            bound="1h",
+            "modis_lai", "multisource_lai", ("Lai",), dict.fromkeys(("Lai", "Fpar"), (0.0, 100.0)), "8D", kind="low"
         ),
-        Source(
-            "sentinel2",
-            "multisource_sentinel2",
-            bands=("B2", "B3", "B4", "B8", "B11", "B12"),
-            range=_LOG_STATISTICS,
-            bound="14D",
-            cloud=30.0,
-            scaling="log-sigmoid",
-        ),
-        Source("dem", "multisource_dem", bands=("elevation",), range=(0.0, 3000.0), bound=_FIFTY_YEARS, static=True),
-        Source(
-            "soilgrids",
-            "multisource_soilgrids",
-            bands=("sand", "silt", "clay", "bdod"),
-            range=(0.0, 800.0),
-            bound=_FIFTY_YEARS,
-            static=True,
-            kind="low",
-        ),
-        Source(
-            "modis_lai",
-            "multisource_lai",
-            bands=("Lai",),
-            range={"Lai": (0.0, 100.0), "Fpar": (0.0, 100.0)},
-            bound="8D",
-            kind="low",
-        ),
-        Source("smap", "multisource_smap10km", bands=("ssm",), range=(0.0, 50.0), bound="3D", kind="coarse"),
-        Source(
-            "gldas", "multisource_gldas", bands=("SoilMoi0_10cm_inst",), range=(0.0, 100.0), bound="6h", kind="coarse"
-        ),
+        Source("smap", "multisource_smap10km", ("ssm",), (0.0, 50.0), "3D", kind="coarse"),
+        Source("gldas", "multisource_gldas", ("SoilMoi0_10cm_inst",), (0.0, 100.0), "6h", kind="coarse"),
     )
 }
 #: Bounds that differ where samples are anchored to SMAP (Table 20).
 _BOUNDS_OF_ANCHOR = {"sentinel1": {}, "smap": {"sentinel1": "7D", "smap": "1h"}}
-ANCHORS = tuple(_BOUNDS_OF_ANCHOR)
 
 
 def paper_sources(anchor: str = "sentinel1") -> dict[str, Source]:
-    """Sources with the bounds of Table 5 (anchored to Sentinel-1) or Table 20 (anchored to SMAP).
-
-    Examples
-    --------
-    >>> {name: str(one.bound) for name, one in paper_sources("smap").items() if not one.static}
-    {'sentinel1': '7 days 00:00:00', 'sentinel2': '14 days 00:00:00', 'modis_lai': '8 days 00:00:00',
-     'smap': '0 days 01:00:00', 'gldas': '0 days 06:00:00'}
-    """
-    if anchor not in ANCHORS:
-        raise ParameterError("paper_sources", "unknown anchor", got=anchor, expected=list(ANCHORS))
+    """Sources with the bounds of Table 5 (anchored to Sentinel-1) or Table 20 (anchored to SMAP)."""
+    if anchor not in _BOUNDS_OF_ANCHOR:
+        raise ParameterError("paper_sources", "unknown anchor", got=anchor, expected=list(_BOUNDS_OF_ANCHOR))
     changed = _BOUNDS_OF_ANCHOR[anchor]
     return {name: replace(one, bound=changed.get(name, one.bound)) for name, one in SOURCES.items()}
+
+
+def by_name(who: str, given: Iterable[Source | str]) -> dict[str, Source]:
+    """Sources by their names, those of the paper for names; a `ParameterError` on another name."""
+    given = list(given)
+    if unknown := [one for one in given if isinstance(one, str) and one not in SOURCES]:
+        step = "Describe an own source with Source(…)"
+        raise ParameterError(who, f"{unknown} are not described", expected=list(SOURCES), next_step=step)
+    sources = [one if isinstance(one, Source) else SOURCES[one] for one in given]
+    return {one.name: one for one in sources}
 
 
 def joined_sources(
@@ -299,21 +306,12 @@ def joined_sources(
     optional = (optional,) if isinstance(optional, str) else tuple(optional)
     for names, what in ((scenes, "sources"), (optional, "optional sources")):
         if unknown := [name for name in names if name not in known]:
-            raise ParameterError(
-                who,
-                f"unknown {what} {unknown}",
-                got=list(names),
-                expected=sorted(known),
-                next_step="Describe an own source with Source(…)",
-            )
+            step = "Describe an own source with Source(…)"
+            raise ParameterError(who, f"unknown {what} {unknown}", expected=sorted(known), next_step=step)
     known = {name: replace(one, optional=one.optional or name in optional) for name, one in known.items()}
     if anchor not in scenes or known[anchor].optional:
-        raise ParameterError(
-            who,
-            f"the anchor {anchor!r} is not among the sources, or is optional",
-            got=sorted(scenes),
-            expected=[anchor],
-        )
+        what = f"the anchor {anchor!r} is not among the sources, or is optional"
+        raise ParameterError(who, what, got=sorted(scenes), expected=[anchor])
     for name, index in scenes.items():
         check_scenes(who, index, known[name])
     # what is cheap to read drops points first; images are the dear part
@@ -328,13 +326,8 @@ def check_scenes(who: str, index: SceneIndex, source: Source) -> None:
     if len(index) == 0:
         raise ContractError(who, f"the source {name!r} has no scene", next_step="Check its files with: smnb catalog")
     if missing := [band for band in source.bands if band not in index.bands]:
-        raise ContractError(
-            who,
-            f"the source {name!r} lacks bands {missing}",
-            got=list(index.bands),
-            expected=list(source.bands),
-            next_step="Name them in the entry's option 'bands'",
-        )
+        what, step = f"the source {name!r} lacks bands {missing}", "Name them in the entry's option 'bands'"
+        raise ContractError(who, what, got=list(index.bands), expected=list(source.bands), next_step=step)
     needed = [] if source.static else [("time", "time", "Say where the time stands, in the entry's option 'time'")]
     if source.cloud is not None:
         step = "Say where it stands, in the entry's option 'cloud', or join without a cloud limit"
@@ -342,7 +335,5 @@ def check_scenes(who: str, index: SceneIndex, source: Source) -> None:
     for column, what, step in needed:
         absent = index.table[column].isna().to_numpy()
         if absent.any():
-            example = str(index.table["scene_id"][absent].iloc[0])
-            raise ContractError(
-                who, f"{int(absent.sum())} scenes of {name!r} have no {what}", got=example, next_step=step
-            )
+            example, count = str(index.table["scene_id"][absent].iloc[0]), int(absent.sum())
+            raise ContractError(who, f"{count} scenes of {name!r} have no {what}", got=example, next_step=step)

@@ -15,7 +15,7 @@ One schema serves the match-up builder and the released records. A store ``name.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from smnb.contract import FormatError, ParameterError, RunError, plain
-from smnb.papers.batchu2023.sources import SOURCES, Source
+from smnb.papers.batchu2023.sources import Source
 
 SCHEMA = "samples-2"
 SENSORS_FILE = "sensors.parquet"
@@ -39,41 +39,14 @@ CHUNK_BYTES, MOST_ROWS = 1 << 20, 16
 _COLUMN_ROWS = 1 << 16
 
 
-def by_name(who: str, given: Iterable[Source | str]) -> dict[str, Source]:
-    """Sources by their names, those of the paper for names.
-
-    Raises
-    ------
-    ParameterError
-        On a name that the paper does not have, or no source.
-    """
-    found = {one.name: one for one in given if isinstance(one, Source)}
-    names = [one for one in given if isinstance(one, str)]
-    if unknown := [one for one in names if one not in SOURCES]:
-        raise ParameterError(
-            who,
-            f"{unknown} are not described",
-            expected=list(SOURCES),
-            next_step="Describe an own source with Source(…)",
-        )
-    found |= {one: SOURCES[one] for one in names}
-    if not found:
-        raise ParameterError(who, "there is no source", got=[], expected=list(SOURCES))
-    return found
-
-
 def image_side(who: str, kind: str, crop: int, resolution: float, low_resolution: float) -> int:
     """Pixels on a side of the images of a kind: the low ones cover the same ground, and a coarse source has 0."""
     if kind != "low":
         return crop if kind == "high" else 0
     side = crop * resolution / low_resolution
     if side != int(side) or side < 1:
-        raise ParameterError(
-            who,
-            f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels",
-            got=crop,
-            expected=plain(f"a multiple of {low_resolution / resolution:g}"),
-        )
+        what = f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels"
+        raise ParameterError(who, what, got=crop, expected=plain(f"a multiple of {low_resolution / resolution:g}"))
     return int(side)
 
 
@@ -153,26 +126,20 @@ class SampleStore:
         except (FileNotFoundError, zarr.errors.BaseZarrError, ValueError, KeyError) as error:
             raise FormatError(who, f"the folder is no Zarr store: {error}", got=str(path)) from error
         if self.attrs.get("smnb_schema") != SCHEMA:
-            raise FormatError(
-                who,
-                "the store has another schema",
-                got=self.attrs.get("smnb_schema"),
-                expected=SCHEMA,
-                next_step="Build it again",
-            )
+            other = {"got": self.attrs.get("smnb_schema"), "expected": SCHEMA}
+            raise FormatError(who, "the store has another schema", **other, next_step="Build it again")
         if not self.attrs.get("complete"):
             raise RunError(who, "the store was never finished", got=str(path), next_step="Run its build again")
         self._arrays: dict[str, Any] = {}
         try:
-            self.sources = {name: Source.from_dict(one) for name, one in self.attrs["sources"].items()}
+            self.sources = {name: Source(**one) for name, one in self.attrs["sources"].items()}
             self.crop = int(self.attrs["crop"])
             self.resolution, self.low_resolution = (float(self.attrs[f"{n}resolution_m"]) for n in ("", "low_"))
             self.sensors = pd.read_parquet(self.path / SENSORS_FILE)
             self._label, self._time, self._sensor = (np.asarray(self._root[n][:]) for n in ("label", "time", "sensor"))
-        except (OSError, KeyError, ValueError, RuntimeError) as error:
-            raise FormatError(
-                who, f"the store is damaged: {error}", next_step="Copy it again, or run its build again"
-            ) from error
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            step = "Copy it again, or run its build again"
+            raise FormatError(who, f"the store is damaged: {error}", next_step=step) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path}  # workers open the store themselves
@@ -210,9 +177,8 @@ class SampleStore:
 
     def _source(self, source: str) -> Source:
         if source not in self.sources:
-            raise ParameterError(
-                f"SampleStore ({self.path.name})", "there is no such source", got=source, expected=list(self.sources)
-            )
+            who, known = f"SampleStore ({self.path.name})", list(self.sources)
+            raise ParameterError(who, "there is no such source", got=source, expected=known)
         return self.sources[source]
 
     def _array(self, source: str, name: str) -> Any:
@@ -231,17 +197,12 @@ class SampleStore:
         if array.dtype == bool and array.shape == (len(self),):
             return np.flatnonzero(array)
         if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-            raise ParameterError(
-                "SampleStore.read", "'positions' are no whole numbers", got=f"{array.dtype}, {array.ndim}-d"
-            )
+            got = f"{array.dtype}, {array.ndim}-d"
+            raise ParameterError("SampleStore.read", "'positions' are no whole numbers", got=got)
         array = array.astype(np.int64)
         if array.size and not (-len(self) <= array.min() and array.max() < len(self)):
-            raise ParameterError(
-                "SampleStore.read",
-                "a position is outside the store",
-                got=(int(array.min()), int(array.max())),
-                expected=plain(f"0 to {len(self) - 1}"),
-            )
+            got, expected = (int(array.min()), int(array.max())), plain(f"0 to {len(self) - 1}")
+            raise ParameterError("SampleStore.read", "a position is outside the store", got=got, expected=expected)
         return np.where(array < 0, array + len(self), array)
 
     def image_rows(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.int64]:
@@ -329,22 +290,15 @@ class SampleStore:
                 return np.full(array.chunks, array.fill_value, array.dtype)
             return np.frombuffer(blosc.decompress(path.read_bytes()), array.dtype).reshape(array.chunks)
         except (RuntimeError, ValueError) as error:
-            raise FormatError(
-                f"SampleStore ({self.path.name})",
-                f"chunk {number} of {source} is damaged: {error}",
-                next_step="Copy the store again, or run its build again",
-            ) from error
+            who, step = f"SampleStore ({self.path.name})", "Copy the store again, or run its build again"
+            raise FormatError(who, f"chunk {number} of {source} is damaged: {error}", next_step=step) from error
 
     def _span(self, source: str, crop: int | None) -> slice:
         side = self.side(source)
         size = side if crop is None else crop
         if not isinstance(size, int | np.integer) or not 0 < size <= side or (side - size) % 2:
-            raise ParameterError(
-                "SampleStore.read",
-                f"'crop' is no centred square of {source!r}",
-                got=crop,
-                expected=plain(f"{side}, {side - 2}, … pixels"),
-            )
+            what, expected = f"'crop' is no centred square of {source!r}", plain(f"{side}, {side - 2}, … pixels")
+            raise ParameterError("SampleStore.read", what, got=crop, expected=expected)
         return slice((side - size) // 2, (side + size) // 2)
 
     def image_times(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.datetime64]:

@@ -15,13 +15,12 @@ import zarr
 
 from smnb.contract import ContractError, ParameterError, RunError, plain
 from smnb.files import atomic_path, write_json
-from smnb.papers.batchu2023.sources import Source
+from smnb.papers.batchu2023.sources import Source, by_name
 from smnb.papers.batchu2023.store import (
     NAT,
     SCHEMA,
     SENSORS_FILE,
     SampleStore,
-    by_name,
     chunk_rows,
     create_array,
     create_values,
@@ -54,12 +53,8 @@ def open_partial(who: str, path: Path, fingerprint: Mapping[str, Any], *, resume
     wanted = json.loads(json.dumps(fingerprint))
     if found is not None and found != wanted and resume:
         changed = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-        raise RunError(
-            who,
-            f"{partial} holds part of another store",
-            got=plain(f"other {', '.join(changed)}"),
-            next_step="Choose another name, or start anew with resume=False (--no-resume)",
-        )
+        got, step = plain(f"other {', '.join(changed)}"), "Choose another name, or start anew with --no-resume"
+        raise RunError(who, f"{partial} holds part of another store", got=got, next_step=step)
     if found is None or not resume:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -69,25 +64,15 @@ def open_partial(who: str, path: Path, fingerprint: Mapping[str, Any], *, resume
 
 
 def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> None:
-    """Write the sensor table into a store.
-
-    Raises
-    ------
-    ContractError
-        Unless the table has unique ids, and a row for each number in `sensor`.
-    """
+    """Write the sensor table into a store; a `ContractError` unless ids are unique and each number in `sensor` has its row."""
     if not isinstance(sensors, pd.DataFrame) or "sensor_id" not in sensors.columns:
         raise ContractError(_WHO, "the sensor table lacks 'sensor_id'", got=type(sensors).__name__)
     if sensors["sensor_id"].duplicated().any():
-        example = sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]
-        raise ContractError(_WHO, "a sensor occurs twice", got=str(example), expected="one row a sensor")
+        example = str(sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0])
+        raise ContractError(_WHO, "a sensor occurs twice", got=example, expected="one row a sensor")
     if sensor.size and not (sensor.min() >= 0 and sensor.max() < len(sensors)):
-        raise ContractError(
-            _WHO,
-            "a sample names a sensor that the table lacks",
-            got=(int(sensor.min()), int(sensor.max())),
-            expected=plain(f"rows 0 to {len(sensors) - 1}"),
-        )
+        got, expected = (int(sensor.min()), int(sensor.max())), plain(f"rows 0 to {len(sensors) - 1}")
+        raise ContractError(_WHO, "a sample names a sensor that the table lacks", got=got, expected=expected)
     with atomic_path(folder / SENSORS_FILE) as temporary:
         sensors.to_parquet(temporary, index=False)
 
@@ -153,9 +138,8 @@ class SampleStoreWriter:
     ) -> None:
         self.path, self.sources = Path(path), by_name(_WHO, sources)
         if self.path.exists() and not overwrite:
-            raise ParameterError(
-                _WHO, "the store is there", got=str(path), next_step="Choose another name, or overwrite it"
-            )
+            step = "Choose another name, or overwrite it"
+            raise ParameterError(_WHO, "the store is there", got=str(path), next_step=step)
         self.attrs = {
             **(attrs or {}),
             "smnb_schema": SCHEMA,
@@ -174,24 +158,21 @@ class SampleStoreWriter:
         self.written, self.note = 0, None
         self._scenes: dict[str, dict[str, int]] = {name: {} for name in self.sources}
         progress = self._partial / "progress.json"
-        if found and progress.is_file():
-            self._root = zarr.open_group(self._partial / "store.zarr", mode="r+", zarr_format=3)
+        going_on = found and progress.is_file()
+        self._root = zarr.open_group(self._partial / "store.zarr", mode="r+" if going_on else "w", zarr_format=3)
+        if going_on:
             state = json.loads(progress.read_text(encoding="utf-8"))
             self.written, self.note = state["written"], state["note"]
             self._scenes = {name: {one: i for i, one in enumerate(ids)} for name, ids in state["scenes"].items()}
-        else:
-            self._root = zarr.open_group(self._partial / "store.zarr", mode="w", zarr_format=3)
-            self._create()
-
-    def _create(self) -> None:
+            return
         for name, dtype in (("label", "float32"), ("time", "int64"), ("sensor", "int32")):
             create_array(self._root, name, (0,), dtype, ("sample",))
         for name, source in self.sources.items():
-            group = self._root.create_group(name, overwrite=True)
+            group = self._root.create_group(name)
             create_values(group, source, 0, self._side[name])
+            create_array(group, "scene", (0,), "int32", ("sensor" if source.static else "sample",))
             if not source.static:
                 create_array(group, "time", (0,), "int64", ("sample",))
-            create_array(group, "scene", (0,), "int32", ("sensor" if source.static else "sample",))
 
     @property
     def chunk(self) -> int:
@@ -212,22 +193,13 @@ class SampleStoreWriter:
             to (n) ids of scenes ("" for none).
         note : JSON, optional
             Kept with `written`, such as the place in the input.
-
-        Raises
-        ------
-        ContractError
-            On a shape or key that does not fit.
         """
         unknown = sorted(set(chunk) - {"label", "time", "sensor", "values", "times", "scenes"})
         dynamic = {name for name, source in self.sources.items() if not source.static}
         if unknown or set(chunk.get("values", {})) != dynamic:
-            raise ContractError(
-                _WHO,
-                "a chunk has other keys or sources",
-                got=[*unknown, *chunk.get("values", {})],
-                expected=sorted(dynamic),
-                next_step="Static sources go through write_static",
-            )
+            got, step = [*unknown, *chunk.get("values", {})], "Static sources go through write_static"
+            what = "a chunk has other keys or sources"
+            raise ContractError(_WHO, what, got=got, expected=sorted(dynamic), next_step=step)
         if not 0 <= start <= self.written:
             raise ContractError(_WHO, "samples are left out", got=start, expected=plain(f"at most {self.written}"))
         n = np.size(chunk["label"])
@@ -309,12 +281,10 @@ class SampleStoreWriter:
         for name, source in self.sources.items():
             rows = self._root[f"{name}/values"].shape[0]
             if source.static and rows != len(sensors):
-                raise ContractError(
-                    _WHO, f"the static source {name!r} has no image for each sensor", got=rows, expected=len(sensors)
-                )
+                what = f"the static source {name!r} has no image for each sensor"
+                raise ContractError(_WHO, what, got=rows, expected=len(sensors))
         scenes = {name: list(known) for name, known in self._scenes.items() if known}
-        self._root.attrs.put(
-            {**self.attrs, **(attrs or {}), "counts": dict(counts or {}), "scenes": scenes, "complete": True}
-        )
+        last = {"counts": dict(counts or {}), "scenes": scenes, "complete": True}
+        self._root.attrs.put({**self.attrs, **(attrs or {}), **last})
         put_in_place(self._partial, self.path)
         return SampleStore(self.path)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from smnb.contract import ParameterError
 from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
 from smnb.metrics import interval_text
 from smnb.papers.tables import published
-from smnb.sensors.land_cover import LAND_COVER_GROUPS
-from smnb.sensors.strata import TEXTURE_CLASSES, stratify
+from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, stratify
 
 #: Strata of the paper's tables: its table, what a title says, and the rows in its order.
 PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {
@@ -27,7 +24,6 @@ def beside_paper(
     by: str,
     *,
     clusters: str | None = None,
-    level: float = 0.95,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -36,16 +32,16 @@ def beside_paper(
     Parameters
     ----------
     scores : DataFrame
-        One row a sensor, from `smnb.sensors.predictions.score_sensors`, with the column `by`.
+        One row a sensor, from `smnb.sensors.score_sensors`, with the column `by`.
     by : {"land_cover", "texture", "climate"}
         Which table.
-    clusters, level, n_boot, seed
-        As `smnb.sensors.strata.stratify`.
+    clusters, n_boot, seed
+        As `smnb.sensors.stratify`.
 
     Returns
     -------
     DataFrame
-        As `strata.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and
+        As `smnb.sensors.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and
         its scores in ``paper_ubrmse``, ``paper_rmse``, ``paper_pearson_r``, NaN where it has a dash or no such row.
 
     Raises
@@ -56,9 +52,7 @@ def beside_paper(
     if by not in PAPER_STRATA:
         raise ParameterError("beside_paper", "the paper has no such table", got=by, expected=list(PAPER_STRATA))
     name, _, order = PAPER_STRATA[by]
-    found = stratify(
-        scores, by, metrics=list(_METRICS), order=order, clusters=clusters, level=level, n_boot=n_boot, seed=seed
-    )
+    found = stratify(scores, by, metrics=list(_METRICS), order=order, clusters=clusters, n_boot=n_boot, seed=seed)
     rows = [GROUP_LABELS.get(stratum, stratum) for stratum in found[by]]
     found["label"] = [row + "*" * few for row, few in zip(rows, found["few"], strict=True)]
     paper = published("batchu2023", name).frame().reindex(rows)
@@ -67,9 +61,7 @@ def beside_paper(
     return found
 
 
-def printed(
-    table: pd.DataFrame, title: str, *, metrics: Sequence[str] = tuple(_METRICS), digits: int = 3
-) -> pd.DataFrame:
+def printed(table: pd.DataFrame, title: str) -> pd.DataFrame:
     """Return a table of `beside_paper` as text, as a page shows it: "0.055 [0.048, 0.061]", a dash where there is nothing.
 
     Parameters
@@ -78,10 +70,6 @@ def printed(
         From `beside_paper`.
     title : str
         Head of the column of strata.
-    metrics : sequence of str
-        Which scores.
-    digits : int
-        After the point.
 
     Returns
     -------
@@ -91,11 +79,8 @@ def printed(
     text = pd.DataFrame(
         {"Sensors": table["n_scored"].astype(str).to_numpy()}, index=pd.Index(table["label"], name=title)
     )
-    form = f".{digits}f"
-    for metric in metrics:
+    for metric, name in _METRICS.items():
         cells = zip(*(table[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
-        text[_METRICS[metric]] = [interval_text(*values, form) or "-" for values in cells]
-        text[f"{_METRICS[metric]}, paper"] = [
-            interval_text(value, form=form) or "-" for value in table[f"paper_{metric}"]
-        ]
+        text[name] = [interval_text(*values) or "-" for values in cells]
+        text[f"{name}, paper"] = [interval_text(value) or "-" for value in table[f"paper_{metric}"]]
     return text

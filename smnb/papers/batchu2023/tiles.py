@@ -1,31 +1,88 @@
-"""Tiles of a map: the images of a square at one time, as the match-up builder would have cut them, and their map at 320 m."""
+"""Tiles of a map: the images of a square at one time, as the match-up builder would have cut them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
-import xarray as xr
-from pyproj import CRS, Transformer
+from pyproj import Transformer
 
-from smnb import contract
-from smnb.contract import CatalogError, ContractError, plain
+from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import UtmWindow
-from smnb.papers.batchu2023.dense import MapGeometry, TileImages, map_tile
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
 from smnb.papers.batchu2023.join import REASONS, SceneChoice
 from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source, check_scenes
 
 if TYPE_CHECKING:
-    from smnb.catalog import Catalog
     from smnb.loaders.rasters import SceneIndex
 
 _WHO = "read_tile"
+
+
+@dataclass(frozen=True)
+class MapGeometry:
+    """Sizes of windows and cells, in pixels of the high-resolution images.
+
+    Parameters
+    ----------
+    crop : int
+        Side of the window around a cell that the network was trained with.
+    stride : int
+        Distance of two cells: 32 pixels of 10 m are the paper's 320 m.
+    low_ratio : int
+        Pixels of the high-resolution images to a side of one of the low-resolution images: 16 for 10 m and 160 m.
+    """
+
+    crop: int = 256
+    stride: int = 32
+    low_ratio: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("crop", "stride", "low_ratio"):
+            if getattr(self, name) < 1:
+                raise ParameterError("MapGeometry", name, got=getattr(self, name), expected=plain("at least 1"))
+        if self.crop % self.low_ratio or self.stride % self.low_ratio:
+            what, expected = (
+                "windows and cells are not whole numbers of low-resolution pixels",
+                f"multiples of {self.low_ratio}",
+            )
+            raise ParameterError("MapGeometry", what, got=(self.crop, self.stride), expected=plain(expected))
+
+    def tile(self, rows: int, cols: int) -> tuple[int, int]:
+        """Height and width of the high-resolution images of so many cells, pixels."""
+        return (rows - 1) * self.stride + self.crop, (cols - 1) * self.stride + self.crop
+
+
+@dataclass(frozen=True)
+class TileImages:
+    """What the network takes, for all cells of a tile.
+
+    Parameters
+    ----------
+    high : ndarray, shape (high channel, y, x), float32
+        Scaled to [-1, 1] as in training, 0 where missing. No channels where the network has no high-resolution encoder.
+    low : ndarray, shape (low channel, y / low_ratio, x / low_ratio), float32
+    coarse : ndarray, shape (row, col, coarse channel), float32
+        m3 m-3 at the cells' centres, NaN where the product has no value.
+    """
+
+    high: np.ndarray
+    low: np.ndarray
+    coarse: np.ndarray
+
+    def cells(self, geometry: MapGeometry) -> tuple[int, int]:
+        """Rows and columns of cells; a `ContractError` where an image has another size than the others ask for."""
+        rows, cols = self.coarse.shape[:2]
+        height, width = geometry.tile(rows, cols)
+        low = (height // geometry.low_ratio, width // geometry.low_ratio)
+        for what, image, expected in (("high", self.high, (height, width)), ("low", self.low, low)):
+            if len(image) and image.shape[-2:] != expected:
+                what = f"the {what}-resolution images do not fit the cells"
+                raise ContractError("TileImages", what, got=image.shape[-2:], expected=expected)
+        return rows, cols
 
 
 @dataclass(frozen=True)
@@ -286,120 +343,3 @@ def tile_images(tile: Tile, *maps: np.ndarray) -> list[np.ndarray]:
     optical, radar = ({band: v[tile.ground] for band, v in tile.native.get(f"sentinel{n}", {}).items()} for n in (2, 1))
     natural = natural_colours(optical) if optical else np.full((1, 1, 3), np.nan)
     return [natural, radar.get("VV", np.full((1, 1), np.nan)), *maps]
-
-
-def tile_map(
-    net: torch.nn.Module, tile: Tile, *, method: str = "shared", network: str = "multisource", **options: Any
-) -> xr.Dataset:
-    """Map soil moisture of a tile.
-
-    Parameters
-    ----------
-    net, method, **options
-        As `map_tile`: also ``batch_size``, ``rows_at_once``, ``device``.
-    tile : Tile
-        Read with the network's inputs.
-    network : str
-        What to call the network in the map's attributes.
-
-    Returns
-    -------
-    Dataset, dims (time, y, x)
-        ``soil_moisture`` (m3 m-3) with the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
-    """
-    values = map_tile(net, tile.images, method=method, geometry=tile.geometry, **options)
-    x, y = tile.axes()
-    lat, lon = tile.coordinates()
-    about = {
-        "units": "m3 m-3",
-        "long_name": "volumetric soil moisture",
-        "grid_mapping": "crs",
-        "standard_name": "volume_fraction_of_condensed_water_in_soil",
-    }
-    dataset = xr.Dataset(
-        {"soil_moisture": (("time", "y", "x"), values[None], about)},
-        coords={
-            "time": ("time", [np.datetime64(tile.time, "ns")], {"standard_name": "time"}),
-            "y": ("y", y, {"units": "m", "standard_name": "projection_y_coordinate"}),
-            "x": ("x", x, {"units": "m", "standard_name": "projection_x_coordinate"}),
-            "lat": (("y", "x"), lat, {"units": "degrees_north", "standard_name": "latitude"}),
-            "lon": (("y", "x"), lon, {"units": "degrees_east", "standard_name": "longitude"}),
-            "crs": ((), 0, CRS.from_epsg(tile.window.epsg).to_cf()),
-        },
-        attrs={"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(tile.synthetic)},
-    )
-    source, step = f"{network} network", f"tile_map, {method}"
-    return contract.stamp(dataset, source=source, catalog_id="smnb_map", synthetic=tile.synthetic, step=step)
-
-
-def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -> dict[str, np.ndarray]:
-    """The sandbox's truth of each tile, as means over the cells' own squares; nothing where the archive is a real one.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (row, col)
-        m3 m-3, of the tiles whose ground and time a truth file holds.
-    """
-    from smnb.loaders import open_netcdf
-
-    try:
-        paths = list(catalog.resolve("sandbox_multisource_truth", root))
-    except CatalogError:
-        return {}
-    found: dict[str, np.ndarray] = {}
-    for path in paths:
-        with open_netcdf("tile_truth", path) as truth:
-            for name, tile in tiles.items():
-                if (values := _cell_means(truth, tile)) is not None:
-                    found[name] = values
-    return {name: found[name] for name in tiles if name in found}
-
-
-def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:
-    """Truth averaged to a tile's cells, or None where the file does not hold all of its ground at that time."""
-    if CRS.from_cf(truth["crs"].attrs).to_epsg() != tile.window.epsg:
-        return None
-    late = np.abs(truth["time"].values - np.datetime64(tile.time, "ns"))
-    if late.min() > np.timedelta64(1, "h"):
-        return None
-    x, y = tile.axes()
-    pixel = float(truth["x"][1] - truth["x"][0])
-    side = tile.geometry.stride * tile.window.resolution
-    per = round(side / pixel)
-    # first pixels of the first cell; the window's edges may lie off the truth's by less than a pixel
-    col = round((x[0] - side / 2 - (float(truth["x"][0]) - pixel / 2)) / pixel)
-    row = round(((float(truth["y"][0]) + pixel / 2) - (y[0] + side / 2)) / pixel)
-    rows, cols = (n * per for n in tile.cells)
-    if row < 0 or col < 0 or row + rows > truth.sizes["y"] or col + cols > truth.sizes["x"]:
-        return None
-    field_then = truth["soil_moisture"].isel(time=int(late.argmin()))
-    values = field_then.values[row : row + rows, col : col + cols]
-    if not np.isfinite(values).all():
-        return None
-    return values.reshape(tile.cells[0], per, tile.cells[1], per).mean(axis=(1, 3))
-
-
-def map_scores(
-    maps: Mapping[str, xr.Dataset], truth: Mapping[str, np.ndarray], tiles: Mapping[str, Tile]
-) -> pd.DataFrame:
-    """Scores of each date's maps, and of the coarse products at the same cells, against the truth.
-
-    Returns
-    -------
-    DataFrame
-        One row a map and date: ``map``, ``date``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3), ``r`` (over the
-        cells of one date, so that the time signal counts for nothing).
-    """
-    from smnb.metrics import pair_scores
-
-    rows = []
-    for name, values in truth.items():
-        number, tile = list(tiles).index(name), tiles[name]
-        fields = {method: one["soil_moisture"].values[number] for method, one in maps.items()}
-        for product in ("smap", "gldas"):
-            for band, native in tile.native.get(product, {}).items():
-                fields[product.upper()] = SOURCES[product].normalise(band, native)
-        for method, one in fields.items():
-            valid = np.isfinite(one) & np.isfinite(values)
-            rows.append({"map": method, "date": name, **pair_scores(one[valid], values[valid])})
-    return pd.DataFrame(rows, columns=["map", "date", "n", "bias", "rmse", "ubrmse", "r"])

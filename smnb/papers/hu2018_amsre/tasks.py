@@ -306,7 +306,7 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int
     Parameters
     ----------
     dataset : xarray.Dataset
-        From `smnb.loaders.conus_patches.open_conus_patches`.
+        From `smnb.loaders.conus.open_conus_patches`.
     test_year : int
     regions : tuple of int, optional
         Regions to leave out in turn; default all that have a complete pixel.

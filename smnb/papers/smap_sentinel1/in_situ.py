@@ -10,7 +10,7 @@ import pandas as pd
 from smnb.contract import ContractError, plain
 from smnb.grids import EaseWindow
 from smnb.loaders.insitu import InSituTables
-from smnb.sensors.matchup import match_tables
+from smnb.sensors import match_tables
 
 #: Networks of the paper, and the instrument that they have in common.
 PAPER_NETWORKS = ("ARM", "SCAN", "SNOTEL", "USCRN")

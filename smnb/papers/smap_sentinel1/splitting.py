@@ -16,7 +16,7 @@ import pandas as pd
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import EaseWindow
 from smnb.papers.smap_sentinel1.samples import FusionSamples
-from smnb.sensors.splits import make_split
+from smnb.sensors import make_split
 
 SIDES = ("train", "validation")
 #: Leaks that the method itself brings: images cover all sensors, and 9 km cells may hold several.
@@ -76,7 +76,7 @@ def split_sensors(
     buffer_km : float
         Training sensors nearer than this to a validation sensor are left out.
     accept : sequence of str
-        Leaks to accept (`smnb.sensors.splits.LEAKS`). With ``accept=()`` no two sides may share a 9 km cell or have 1 km squares
+        Leaks to accept (`smnb.sensors.LEAKS`). With ``accept=()`` no two sides may share a 9 km cell or have 1 km squares
         around them that overlap.
 
     Raises

@@ -20,8 +20,8 @@ from smnb.metrics import average_interval, compare, score_table
 from smnb.papers.stations.baselines import BASELINES, WAYS, fit_baseline, raw_inputs
 from smnb.papers.stations.features import point_features
 from smnb.papers.stations.training import PointTraining, predict_points, train_points
-from smnb.sensors.predictions import write_predictions
-from smnb.sensors.splits import folds as split_folds
+from smnb.sensors import folds as split_folds
+from smnb.sensors import write_predictions
 from smnb.training import progress
 
 #: The ablation's rows: name and sources.
@@ -79,7 +79,7 @@ def block_folds(rows: pd.DataFrame, *, k: int = 10, seed: int | None = None, buf
     k : int
     seed : int, optional
         None is scikit-learn's ``GroupKFold`` over the complete rows (blocks without any are always trained on, as they are
-        never scored). A seed draws another assignment of all blocks with `smnb.sensors.splits.folds`.
+        never scored). A seed draws another assignment of all blocks with `smnb.sensors.folds`.
     buffer_km : float
         With a seed: training stations nearer than this to a test station are left out.
 

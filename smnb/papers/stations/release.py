@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 
 from smnb.contract import FormatError
-from smnb.loaders.conus_stations import StationTable
+from smnb.loaders.conus import StationTable
 from smnb.papers.stations.features import SOURCES, FeatureConfig, point_features, sources_present
 from smnb.papers.stations.table import from_station_table
 from smnb.papers.stations.training import PointTraining, predict_points, train_points
@@ -36,7 +36,7 @@ def train_release(
     Parameters
     ----------
     table : StationTable
-        From `smnb.loaders.conus_stations.open_station_table` (catalog entry ``conus_stations``).
+        From `smnb.loaders.conus.open_station_table` (catalog entry ``conus_stations``).
     out : path-like
     training : PointTraining
         Seeds are fixed and one thread is used: the same table gives the same weights with the same library versions.

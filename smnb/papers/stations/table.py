@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import FormatError, plain
-from smnb.loaders.conus_patches import BANDS
-from smnb.loaders.conus_stations import NLCD_CODES, SMAP_LAYER_MM, StationTable
+from smnb.loaders.conus import BANDS, NLCD_CODES, SMAP_LAYER_MM, StationTable
 
 #: What a file needs beside these: network, station, lat, lon, start. Unit of each column, its range, and how a station whose
 #: values are in another unit is told: nine in ten of its values are below the first number (a desert's SMAP is near zero mm for

@@ -1,10 +1,7 @@
-"""The public release of paper 004 as a sample store: records (`smnb.loaders.tfrecord`), labels of ISMN, splits.
+"""The public release of paper 004 as a sample store: `schema` and `records`, `labels` of ISMN, `conversion`."""
 
-- `stations`: which ISMN sensor a record means; `labels`: the reading within three minutes; `conversion`: the whole.
-"""
+from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
+from smnb.papers.batchu2023.released.labels import IsmnLabels
+from smnb.papers.batchu2023.released.records import open_released
 
-from smnb.papers.batchu2023.released.conversion import Conversion, convert_released, shards_of
-from smnb.papers.batchu2023.released.labels import IsmnLabels, Label
-from smnb.papers.batchu2023.released.stations import SensorMatch, StationIndex
-
-__all__ = ["Conversion", "IsmnLabels", "Label", "SensorMatch", "StationIndex", "convert_released", "shards_of"]
+__all__ = ["IsmnLabels", "convert_released", "open_released", "shards_of"]

@@ -15,39 +15,30 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
-from smnb.papers.batchu2023.released.labels import AMBIGUITY_COLUMNS, IsmnLabels
+from smnb.papers.batchu2023.released.labels import IsmnLabels
 from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
 from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS, add_splits, make_splits
 from smnb.papers.batchu2023.sources import SOURCES, Source
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.batchu2023.store_writing import SampleStoreWriter
-from smnb.sensors.strata import add_strata
+from smnb.sensors import add_strata
 
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
+_SOIL = ("sand", "silt", "clay")
+_FRACTIONS = tuple(f"{part}_fraction" for part in _SOIL)
 _ISMN_COLUMNS = (
     "elevation",
     "depth_from",
     "depth_to",
     "climate_KG",
     "lc_2010",
-    "sand_fraction",
-    "silt_fraction",
-    "clay_fraction",
+    *_FRACTIONS,
     "organic_carbon",
     "saturation",
 )
-_SENSOR_COLUMNS = (
-    "sensor_id",
-    "network",
-    "station",
-    "instrument",
-    "lat",
-    "lon",
-    "n_samples",
-    "ismn_sensor_id",
-    "ismn_distance_km",
-)
+_NAMES, _FOUND = ("network", "station", "instrument"), ("ismn_sensor_id", "ismn_distance_km")
+_SENSOR_COLUMNS = ("sensor_id", *_NAMES, "lat", "lon", "n_samples", *_FOUND)
 _MOVED_KM = 0.1
 
 
@@ -66,14 +57,11 @@ class Conversion:
 
 
 def _stored(records: ReleasedRecords, optional: Sequence[str]) -> list[Source]:
-    unknown = sorted(set(optional) - set(records.bands))
-    if unknown:
-        raise ParameterError(
-            _WHO, "'optional' names sources that are not read", got=unknown, expected=list(records.bands)
-        )
-    changed = {"catalog_id": records.catalog_id}
+    if unknown := sorted(set(optional) - set(records.bands)):
+        what = "'optional' names sources that are not read"
+        raise ParameterError(_WHO, what, got=unknown, expected=list(records.bands))
     return [
-        replace(SOURCES[name], bands=bands, optional=name in optional, **changed)
+        replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
         for name, bands in records.bands.items()
     ]
 
@@ -86,43 +74,38 @@ class _Collector:
         self.counts: Counter[str] = Counter()
         self.sensors: dict[str, dict[str, Any]] = {}
         self.start, self.place = writer.written, [0, 0]
+        self._static = [name for name, one in writer.sources.items() if one.static]
+        self._dynamic = [name for name in writer.sources if name not in self._static]
         self._rows: list[dict[str, Any]] = []
         self._images: list[tuple[str, int, np.ndarray]] = []
-        if writer.note is not None:
-            self._restore(writer.note)
-
-    def _restore(self, note: Mapping[str, Any]) -> None:
-        self.place = list(note["place"])
-        self.counts = Counter(note["counts"])
-        self.sensors = {one["sensor_id"]: one for one in note["sensors"]}
-        self.records.counts = Counter(note["damage"])
-        self.records.problems = list(note["problems"])
-        if self.labels is not None:
-            self.labels.restore(note["labels"])
+        if (note := writer.note) is not None:
+            self.place, self.counts = list(note["place"]), Counter(note["counts"])
+            self.sensors = {one["sensor_id"]: one for one in note["sensors"]}
+            records.counts, records.problems = Counter(note["damage"]), list(note["problems"])
+            if labels is not None:
+                labels.restore(note["labels"])
 
     def add(self, record: ReleasedRecord) -> None:
         """Label a record, check what it lacks, and keep it as a sample unless it is dropped."""
         value, time, match = self._label(record)
         if not np.isfinite(value) or not self.records.decode(record):
             return
-        sources = self.writer.sources
-        missing = [name for name, one in sources.items() if not one.optional and _lacks_a_band(record.values[name])]
-        if missing:
-            self.counts[f"missing_{missing[0]}"] += 1  # under the first, so that the counts add up
-            return
+        for name, one in self.writer.sources.items():
+            if not one.optional and _lacks_a_band(record.values[name]):
+                self.counts[f"missing_{name}"] += 1  # under the first, so that the counts add up
+                return
         sensor = self.sensors.get(record.sensor_id) or self._new_sensor(record, match)
-        self._check_static(record, sensor)
+        if any(record.fingerprint(name) != known for name, known in sensor["static"].items()):
+            self.counts["static_differs"] += 1
+        if max(abs(record.lat - sensor["lat"]), abs(record.lon - sensor["lon"])) > _MOVED_KM / 111.0:
+            self.counts["sensor_moved"] += 1
         self.counts["own_label" if record.label_field else "ismn_label"] += 1
         sensor["n_samples"] += 1
-        self._rows.append(
-            {
-                "label": value,
-                "time": time,
-                "sensor": sensor["row"],
-                "values": {name: _as_stored(record.values[name]) for name, one in sources.items() if not one.static},
-                "times": {name: record.source_time(name) for name, one in sources.items() if not one.static},
-            }
-        )
+        # images wait as the store has them, since a chunk of them does; coarse values keep float32
+        values = {name: record.values[name] for name in self._dynamic}
+        values = {name: one.astype(np.float16) if one.ndim == 3 else one for name, one in values.items()}
+        times = {name: record.source_time(name) for name in self._dynamic}
+        self._rows.append({"label": value, "time": time, "sensor": sensor["row"], "values": values, "times": times})
 
     def _label(self, record: ReleasedRecord) -> tuple[float, np.datetime64, Any]:
         if record.label_field:
@@ -134,50 +117,26 @@ class _Collector:
         return found.value, found.time, found.match
 
     def _new_sensor(self, record: ReleasedRecord, match: Any) -> dict[str, Any]:
-        network, station, instrument = record.names
-        sensor = {
-            "sensor_id": record.sensor_id,
-            "network": network,
-            "station": station,
-            "instrument": instrument,
-            "lat": record.lat,
-            "lon": record.lon,
-            "row": len(self.sensors),
-            "n_samples": 0,
-            "ismn_sensor_id": "",
-            "ismn_distance_km": None,
-        }
+        sensor: dict[str, Any] = {"sensor_id": record.sensor_id}
+        sensor |= dict(zip(_NAMES, record.sensor_id.split("__"), strict=True))
+        sensor |= {"lat": record.lat, "lon": record.lon, "row": len(self.sensors), "n_samples": 0}
+        sensor |= {"ismn_sensor_id": "", "ismn_distance_km": None, "soil": _soil_at_centre(record)}
         if match is not None:
-            row = match.row
-            sensor |= {"ismn_sensor_id": row["sensor_id"], "ismn_distance_km": round(match.distance_km, 4)}
-            sensor |= {name: None if pd.isna(row[name]) else row[name] for name in _ISMN_COLUMNS}
-        sensor["soil"] = _soil_at_centre(record)
-        static = [name for name, one in self.writer.sources.items() if one.static]
-        sensor["static"] = {name: record.fingerprint(name) for name in static}
+            sensor |= {name: None if pd.isna(match.row[name]) else match.row[name] for name in _ISMN_COLUMNS}
+            sensor |= {"ismn_sensor_id": match.row["sensor_id"], "ismn_distance_km": round(match.distance_km, 4)}
+        sensor["static"] = {name: record.fingerprint(name) for name in self._static}
         self.sensors[record.sensor_id] = sensor
-        self._images += [(name, sensor["row"], record.values[name]) for name in static]
+        self._images += [(name, sensor["row"], record.values[name]) for name in self._static]
         return sensor
 
-    def _check_static(self, record: ReleasedRecord, sensor: Mapping[str, Any]) -> None:
-        if any(record.fingerprint(name) != known for name, known in sensor["static"].items()):
-            self.counts["static_differs"] += 1
-        lat, lon = abs(record.lat - sensor["lat"]), abs(record.lon - sensor["lon"])
-        if max(lat, lon) > _MOVED_KM / 111.0:
-            self.counts["sensor_moved"] += 1
-
-    def full(self) -> bool:
-        """Whether a chunk is together."""
-        return len(self._rows) >= self.writer.chunk
-
-    def flush(self, place: Sequence[int]) -> None:
-        """Write what is together, and note where to go on."""
-        self.place = list(place)
-        if not self._rows:
+    def flush(self, place: Sequence[int], *, whole: bool = False) -> None:
+        """Write what is together, if it is a chunk (or the rest), and note where to go on."""
+        if not self._rows or (whole and len(self._rows) < self.writer.chunk):
             return
+        self.place = list(place)
         for name, row, image in self._images:
             self.writer.write_static(name, image[np.newaxis], start=row)
         rows, self._rows, self._images = self._rows, [], []
-        dynamic = list(rows[0]["values"])
         note = {
             "place": self.place,
             "counts": dict(self.counts),
@@ -186,13 +145,10 @@ class _Collector:
             "problems": list(self.records.problems),
             "labels": None if self.labels is None else self.labels.state(),
         }
-        chunk = {
-            "label": np.array([one["label"] for one in rows], np.float32),
-            "time": np.array([one["time"] for one in rows], "datetime64[ns]"),
-            "sensor": np.array([one["sensor"] for one in rows], np.int32),
-            "values": {name: np.stack([one["values"][name] for one in rows]) for name in dynamic},
-            "times": {name: np.array([one["times"][name] for one in rows], "datetime64[ns]") for name in dynamic},
-        }
+        dtypes = {"label": np.float32, "time": "datetime64[ns]", "sensor": np.int32}
+        chunk = {key: np.array([one[key] for one in rows], dtype) for key, dtype in dtypes.items()}
+        for key in ("values", "times"):
+            chunk[key] = {name: np.stack([one[key][name] for one in rows]) for name in self._dynamic}
         self.writer.write(self.start, chunk, note=note)
         self.start += len(rows)
 
@@ -206,25 +162,28 @@ class _Collector:
             "sensors": len(self.sensors),
         }
 
+    def sensor_table(self) -> pd.DataFrame:
+        """One row a sensor: place, samples, what ISMN says of it, strata."""
+        table = pd.DataFrame(list(self.sensors.values()))
+        found = table["soil"].dropna()
+        soil = pd.DataFrame(found.tolist(), found.index, list(_SOIL)).reindex(table.index) if len(found) else None
+        table = table.reindex(columns=[*_SENSOR_COLUMNS, *_ISMN_COLUMNS])  # a resumed conversion has another order
+        for name in ("ismn_distance_km", *_ISMN_COLUMNS):
+            table[name] = table[name].astype(object if name == "climate_KG" else "float64")
+        table = add_strata(table, soil=soil)
+        table.attrs = {}
+        return table
+
 
 def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
     """Sand, silt and clay at the sensor, g kg-1, scaled to their sum of 1000, which steps of 800/255 do not keep."""
-    image, bands = record.values.get("soilgrids"), record.bands("soilgrids")
-    if image is None or not {"sand", "silt", "clay"} <= set(bands):
+    image, bands = record.values.get("soilgrids"), record.bands.get("soilgrids", ())
+    if not set(_SOIL) <= set(bands):
         return None
     middle = image.shape[1] // 2
-    soil = np.array(
-        [
-            SOURCES["soilgrids"].denormalise(name, image[bands.index(name), middle, middle])
-            for name in ("sand", "silt", "clay")
-        ]
-    )
+    centre = {name: image[bands.index(name), middle, middle] for name in _SOIL}
+    soil = np.array([SOURCES["soilgrids"].denormalise(name, value) for name, value in centre.items()])
     return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
-
-
-def _as_stored(values: np.ndarray) -> np.ndarray:
-    """Images as the store has them, since a chunk of them waits; coarse values keep float32."""
-    return values.astype(np.float16) if values.ndim == 3 else values
 
 
 def _lacks_a_band(values: np.ndarray) -> bool:
@@ -242,20 +201,6 @@ def _fingerprint(records: ReleasedRecords, labels: IsmnLabels | None, optional: 
         "on_error": records.on_error,
     }
     return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _sensor_table(collector: _Collector) -> pd.DataFrame:
-    table = pd.DataFrame(list(collector.sensors.values()))
-    found = table["soil"].dropna()
-    soil = None
-    if len(found):
-        soil = pd.DataFrame(found.tolist(), found.index, ["sand", "silt", "clay"]).reindex(table.index)
-    table = table.reindex(columns=[*_SENSOR_COLUMNS, *_ISMN_COLUMNS])  # a resumed conversion has them in another order
-    for name in ("ismn_distance_km", *_ISMN_COLUMNS):
-        table[name] = table[name].astype(object if name == "climate_KG" else "float64")
-    result = add_strata(table, soil=soil)
-    result.attrs = {}
-    return result
 
 
 def convert_released(
@@ -294,10 +239,6 @@ def convert_released(
     progress : callable, optional
         Called with the number of shards done and in all.
 
-    Returns
-    -------
-    Conversion
-
     Raises
     ------
     FormatError
@@ -328,39 +269,24 @@ def convert_released(
     for number in range(first, len(records.paths)):
         for record in records.shard(records.paths[number], start=done):
             collector.add(record)
-            if collector.full():
-                collector.flush((number, record.number + 1))
+            collector.flush((number, record.number + 1), whole=True)
         done = 0
         if progress is not None:
             progress(number + 1, len(records.paths))
     collector.flush((len(records.paths), 0))
     counts = collector.summary()
     if not collector.start:
-        raise ContractError(
-            _WHO,
-            "no record became a sample",
-            got=counts,
-            next_step="Give the ISMN archive (--ismn), widen its flags, or make the missing source optional",
-        )
-    return _finish(collector, counts, DEFAULT_SPLITS if splits is None else splits)
-
-
-def _finish(collector: _Collector, counts: dict[str, Any], splits: Mapping[str, Mapping[str, Any]]) -> Conversion:
-    sensors = _sensor_table(collector)
+        step = "Give the ISMN archive (--ismn), widen its flags, or make the missing source optional"
+        raise ContractError(_WHO, "no record became a sample", got=counts, next_step=step)
+    sensors = collector.sensor_table()
+    made = make_splits(sensors, DEFAULT_SPLITS if splits is None else splits)
     sample_sensor = np.repeat(np.arange(len(sensors), dtype=np.int32), sensors["n_samples"])
-    sensors, described = add_splits(sensors, make_splits(sensors, splits), sample_sensor)
-    labels = collector.labels
-    ambiguities = pd.DataFrame(columns=list(AMBIGUITY_COLUMNS)) if labels is None else labels.ambiguities()
-    store = collector.writer.finish(
-        sensors,
-        counts=counts,
-        attrs={
-            "splits": described,
-            "problems": collector.records.problems,
-            "ambiguities": json.loads(ambiguities.to_json(orient="records")),
-        },
-    )
-    return Conversion(store, counts, ambiguities, list(collector.records.problems))
+    sensors, described = add_splits(sensors, made, sample_sensor)
+    ambiguities = pd.DataFrame(columns=["kind"]) if labels is None else labels.ambiguities()
+    said = json.loads(ambiguities.to_json(orient="records"))
+    attrs = {"splits": described, "problems": records.problems, "ambiguities": said}
+    store = writer.finish(sensors, counts=counts, attrs=attrs)
+    return Conversion(store, counts, ambiguities, list(records.problems))
 
 
 def shards_of(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -375,10 +301,6 @@ def shards_of(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     for path in map(Path, paths):
         found += sorted([*path.glob("*.tfrecord"), *path.glob("*.tfrecord.gz")]) if path.is_dir() else [path]
     if not found:
-        raise ParameterError(
-            "smnb released",
-            "there is no shard",
-            got=[str(path) for path in paths],
-            expected="data-00000-of-00500.tfrecord.gz",
-        )
+        expected = "data-00000-of-00500.tfrecord.gz"
+        raise ParameterError("smnb released", "there is no shard", got=[str(path) for path in paths], expected=expected)
     return found

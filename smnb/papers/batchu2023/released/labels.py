@@ -1,4 +1,11 @@
-"""Labels of the released records from an ISMN archive: the reading within three minutes, flags applied, all of it counted."""
+"""Labels of the released records from an ISMN archive: which sensor a record means, and its reading within three minutes.
+
+The release's merge script takes the network by its exact name, then the first station of which every "_"-part of the record's
+station name is a part (hyphens aside), then the first soil moisture sensor whose depths, written as ISMN writes them, contain
+"0.05". "CR200-1" so also finds CR200-11. Here every candidate is listed, and by default the station nearest to the record's own
+coordinates is taken, and of its sensors one within 0-5 cm before one that reaches below; ``choose="first"`` does as the script
+does.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +14,130 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from smnb.contract import CatalogError, ParameterError
+from smnb.grids import great_circle_km
 from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.index import find_sensors
-from smnb.loaders.insitu.policies import flag_policy
+from smnb.loaders.insitu.policies import DEFAULT_DEPTH, depth_inside, flag_policy
 from smnb.loaders.insitu.sensors import Readings, Report, Sensor, merge_sensors, stream
-from smnb.papers.batchu2023.released.stations import SensorMatch, StationIndex
 
-#: What happens where several readings are within the window.
-AMBIGUOUS = ("drop", "nearest")
-AMBIGUITY_COLUMNS = ("kind", "sensor_id", "time", "candidates", "chosen", "distance_km", "records")
+#: What happens where several readings are within the window, and which of several stations is taken.
+AMBIGUOUS, CHOICES = ("drop", "nearest"), ("nearest", "first")
 _WHO = "IsmnLabels"
 _AMBIGUITIES_KEPT = 1000
+_NOTHING = np.datetime64("NaT", "ns")
+
+
+def is_5_cm(depth_from: float, depth_to: float) -> bool:
+    """Whether the script takes a sensor of these depths (m): their six decimals contain "0.05".
+
+    Examples
+    --------
+    >>> [is_5_cm(*d) for d in [(0.05, 0.05), (0.0508, 0.0508), (0.0, 0.05), (0.0, 0.1), (0.05, 0.1), (0.2, 0.2)]]
+    [True, True, True, False, True, False]
+    """
+    return "0.05" in f"{depth_from:.6f}_{depth_to:.6f}"
+
+
+def _matches(wanted: str, station: str) -> bool:
+    """Whether every part of the record's station name occurs in a station's name, with its hyphens or without."""
+    bare = station.replace("-", "")
+    return all(part in station or part in bare for part in wanted.split("_"))
+
+
+def _folders(row: dict[str, Any]) -> tuple[str, str]:
+    """Network and station as the archive's folders name them; empty for loose files."""
+    parts = PurePosixPath(str(row["file"]).split("|")[0]).parts
+    return (parts[-3] if len(parts) > 2 else "", parts[-2] if len(parts) > 1 else "")
+
+
+def _bare(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+@dataclass(frozen=True)
+class SensorMatch:
+    """The ISMN sensor that was chosen for a sensor of the release, or why there is none."""
+
+    row: dict[str, Any] | None
+    """Its row of the archive's sensor table."""
+    reason: str
+    """Empty, or ``network_unknown``, ``station_unknown``, ``station_too_far`` or ``no_5_cm_sensor``."""
+    stations: tuple[str, ...] = ()
+    sensors: tuple[str, ...] = ()
+    """All candidates: ``NETWORK/STATION``, and sensors of the chosen station."""
+    distance_km: float = float("nan")
+    """From the record's coordinates to the chosen station."""
+
+
+class StationIndex:
+    """Sensors of an archive by network and station.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Rows of the sensor table (`smnb.loaders.insitu.index_archive`); other variables than soil moisture are left out.
+    choose : {"nearest", "first"}
+        Of several candidates.
+    max_km : float, optional
+        Farther from the record's coordinates is no match; None for no limit, as the script has it.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], *, choose: str = "nearest", max_km: float | None = 5.0) -> None:
+        if choose not in CHOICES or (max_km is not None and not max_km > 0):
+            raise ParameterError(
+                _WHO, "'choose' or 'max_km'", got=(choose, max_km), expected=f"one of {CHOICES}, above 0"
+            )
+        self.choose, self.max_km = choose, max_km
+        self._networks: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        for row in sorted((row for row in rows if row["variable"] == "soil_moisture"), key=lambda row: row["file"]):
+            for network in {row["network"], _folders(row)[0] or row["network"]}:
+                self._networks.setdefault(network, {}).setdefault(row["station"], []).append(row)
+
+    def find(self, sensor_id: str, lat: float, lon: float) -> SensorMatch:
+        """Find the ISMN sensor of ``NETWORK__STATION__SENSORTYPE`` at a place (degrees)."""
+        network, wanted, instrument = sensor_id.split("__")
+        stations = self._networks.get(network)
+        if stations is None:
+            return SensorMatch(None, "network_unknown")
+        folder = {name: _folders(rows[0])[1] for name, rows in stations.items()}
+        found = [name for name in stations if _matches(wanted, name) or _matches(wanted, folder[name])]
+        if not found:
+            return SensorMatch(None, "station_unknown")
+        names = tuple(f"{network}/{name}" for name in found)
+        first = [stations[name][0] for name in found]
+        distance = [float(great_circle_km(row["lat"], row["lon"], lat, lon)) for row in first]
+        chosen = int(np.argmin(distance)) if self.choose == "nearest" else 0
+        if self.max_km is not None and distance[chosen] > self.max_km:
+            return SensorMatch(None, "station_too_far", names, distance_km=distance[chosen])
+        rows = [row for row in stations[found[chosen]] if is_5_cm(row["depth_from"], row["depth_to"])]
+        if not rows:
+            return SensorMatch(None, "no_5_cm_sensor", names, distance_km=distance[chosen])
+        sensors = tuple(row["sensor_id"] for row in rows)
+        if self.choose == "nearest":
+
+            def strange(row: dict[str, Any]) -> tuple[bool, bool]:
+                deeper = not depth_inside(row["depth_from"], row["depth_to"], DEFAULT_DEPTH)
+                return deeper, _bare(instrument) != _bare(row["instrument"])
+
+            rows.sort(key=strange)
+        return SensorMatch(rows[0], "", names, sensors, distance[chosen])
 
 
 @dataclass(frozen=True)
 class Label:
-    """A label, or why there is none.
-
-    Parameters
-    ----------
-    value : float
-        Soil moisture, m3 m-3; NaN without a label.
-    time : datetime64[ns]
-        Of the reading, UTC.
-    reason : str
-        Empty, or a reason of `SensorMatch`, ``no_reading``, ``flagged`` or ``ambiguous``.
-    match : SensorMatch
-        The sensor.
-    """
+    """Soil moisture (m3 m-3) and its time, UTC; or NaN, and why there is none."""
 
     value: float
     time: np.datetime64
     reason: str
+    """Empty, or a reason of `SensorMatch`, ``no_reading``, ``flagged`` or ``ambiguous``."""
     match: SensorMatch
 
 
@@ -103,16 +194,8 @@ class IsmnLabels:
             raise ParameterError(_WHO, "'window_minutes' is not at least 0", got=window_minutes)
         self.policy, self.ambiguous = flag_policy(flags), ambiguous
         self.window = np.timedelta64(round(window_minutes * 60e9), "ns")
-        self.settings: dict[str, Any] = {
-            "flags": self.policy.name,
-            "window_minutes": float(window_minutes),
-            "ambiguous": ambiguous,
-            "choose": choose,
-            "max_km": max_km,
-        }
         self.counts: Counter[str] = Counter()
         self.report = Report()
-        self._stack = contextlib.ExitStack()
         paths = [archives] if isinstance(archives, str | os.PathLike) else list(archives)
         if not paths:
             raise CatalogError(_WHO, "no archive was given", next_step="Give the zip that ISMN sent")
@@ -123,7 +206,14 @@ class IsmnLabels:
             merged, _ = merge_sensors(found)
             self._index = StationIndex([one.row for one in merged], choose=choose, max_km=max_km)
             self._stack = opening.pop_all()
-        self.settings["archives"] = [Path(path).name for path in paths]
+        self.settings: dict[str, Any] = {
+            "flags": self.policy.name,
+            "window_minutes": float(window_minutes),
+            "ambiguous": ambiguous,
+            "choose": choose,
+            "max_km": max_km,
+            "archives": [Path(path).name for path in paths],
+        }
         self._sensors = {one.sensor_id: one for one in merged}
         self._matches: dict[str, SensorMatch] = {}
         self._series: dict[str, tuple[Readings, np.ndarray]] = {}
@@ -134,13 +224,7 @@ class IsmnLabels:
     def __enter__(self) -> IsmnLabels:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the archives."""
+    def __exit__(self, *error: object) -> None:
         self._stack.close()
 
     def match(self, sensor_id: str, lat: float, lon: float) -> SensorMatch:
@@ -151,26 +235,10 @@ class IsmnLabels:
         return self._matches[sensor_id]
 
     def label(self, sensor_id: str, lat: float, lon: float, time: np.datetime64) -> Label:
-        """Find the reading of a record, and count the outcome.
-
-        Parameters
-        ----------
-        sensor_id : str
-            ``NETWORK__STATION__SENSORTYPE``.
-        lat, lon : float
-            Degrees.
-        time : datetime64[ns]
-            UTC.
-
-        Returns
-        -------
-        Label
-        """
+        """Find the reading of a record (``NETWORK__STATION__SENSORTYPE``, degrees, UTC), and count the outcome."""
         match = self.match(sensor_id, lat, lon)
-        if match.row is None:
-            found = Label(np.nan, np.datetime64("NaT", "ns"), match.reason, match)
-        else:
-            found = self._reading(sensor_id, time, match)
+        none = match.row is None
+        found = Label(np.nan, _NOTHING, match.reason, match) if none else self._reading(sensor_id, time, match)
         self._of_sensor[sensor_id] += 1
         self.counts[found.reason or "labelled"] += 1
         return found
@@ -178,41 +246,29 @@ class IsmnLabels:
     def _read(self, ismn_id: str) -> tuple[Readings, np.ndarray]:
         """Readings of a sensor, sorted, and which of them have flags that are kept."""
         if ismn_id not in self._series:
-            everything = flag_policy("all")
-            found = list(stream([self._sensors[ismn_id]], everything, None, "soil_moisture", self.report))
-            if found:
-                series = found[0][1]
-            else:  # all of it fill values, or its file is damaged, which the report says
-                none = np.empty(0, np.int32)
-                series = Readings(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
+            found = list(stream([self._sensors[ismn_id]], flag_policy("all"), None, "soil_moisture", self.report))
+            none = np.empty(0, np.int32)
+            # without any all of it is fill values, or its file is damaged, which the report says
+            empty = Readings(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
+            series = found[0][1] if found else empty
             allowed = np.array([self.policy.keeps(flag) for flag in series.flags], dtype=bool)
-            keep = allowed[series.flag] if series.flags else np.empty(0, bool)
-            self._series[ismn_id] = (series, keep)
+            self._series[ismn_id] = (series, allowed[series.flag] if series.flags else np.empty(0, bool))
         return self._series[ismn_id]
 
     def _reading(self, sensor_id: str, time: np.datetime64, match: SensorMatch) -> Label:
         series, keep = self._read(match.row["sensor_id"])
-        first = (time - self.window).astype("datetime64[s]").astype("datetime64[ns]")
-        last = (time + self.window).astype("datetime64[s]").astype("datetime64[ns]")
+        first, last = ((time + d).astype("M8[s]").astype("M8[ns]") for d in (-self.window, self.window))
         start, stop = np.searchsorted(series.time, first, "left"), np.searchsorted(series.time, last, "right")
         rows = start + np.flatnonzero(keep[start:stop])
-        nothing = np.datetime64("NaT", "ns")
         if not rows.size:
-            return Label(np.nan, nothing, "flagged" if stop > start else "no_reading", match)
+            return Label(np.nan, _NOTHING, "flagged" if stop > start else "no_reading", match)
         if rows.size > 1:
             if len(self._readings) < _AMBIGUITIES_KEPT:
-                self._readings.append(
-                    {
-                        "sensor_id": sensor_id,
-                        "time": str(time),
-                        "chosen": match.row["sensor_id"],
-                        "candidates": [
-                            f"{t} {v:g}" for t, v in zip(series.time[rows], series.value[rows], strict=True)
-                        ],
-                    }
-                )
+                pairs = zip(series.time[rows], series.value[rows], strict=True)
+                about = {"sensor_id": sensor_id, "time": str(time), "chosen": match.row["sensor_id"]}
+                self._readings.append({**about, "candidates": "|".join(f"{t} {v:g}" for t, v in pairs)})
             if self.ambiguous == "drop":
-                return Label(np.nan, nothing, "ambiguous", match)
+                return Label(np.nan, _NOTHING, "ambiguous", match)
         row = rows[np.argmin(np.abs(series.time[rows] - time))]
         return Label(float(series.value[row]), series.time[row], "", match)
 
@@ -229,32 +285,16 @@ class IsmnLabels:
         rows = []
         for sensor_id, match in sorted(self._matches.items()):
             chosen = "" if match.row is None else match.row["sensor_id"]
+            about = {"sensor_id": sensor_id, "time": "", "chosen": chosen, "distance_km": match.distance_km}
+            about["records"] = self._of_sensor[sensor_id]
             for kind, candidates in (("station", match.stations), ("sensor", match.sensors)):
                 if len(candidates) > 1:
-                    rows.append(
-                        (
-                            kind,
-                            sensor_id,
-                            "",
-                            "|".join(candidates),
-                            chosen,
-                            match.distance_km,
-                            self._of_sensor[sensor_id],
-                        )
-                    )
-        rows += [
-            (
-                "readings",
-                one["sensor_id"],
-                one["time"],
-                "|".join(one["candidates"]),
-                one["chosen"],
-                self._matches[one["sensor_id"]].distance_km if one["sensor_id"] in self._matches else np.nan,
-                1,
-            )
-            for one in self._readings
-        ]
-        return pd.DataFrame(rows, columns=list(AMBIGUITY_COLUMNS))
+                    rows.append({**about, "kind": kind, "candidates": "|".join(candidates)})
+        for one in self._readings:
+            rows.append({**one, "kind": "readings", "records": 1})
+            rows[-1]["distance_km"] = self._matches[one["sensor_id"]].distance_km
+        columns = ["kind", "sensor_id", "time", "candidates", "chosen", "distance_km", "records"]
+        return pd.DataFrame(rows, columns=columns)
 
     def state(self) -> dict[str, Any]:
         """Counts and ambiguities as JSON, to go on with after a kill."""

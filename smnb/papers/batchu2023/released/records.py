@@ -46,6 +46,8 @@ class ReleasedRecord:
         Soil moisture, m3 m-3; NaN where the record has none (all of ISMN's).
     label_field : str
         ``"sm_0_5"``, ``"sm_5_5"``, or empty.
+    bands : dict of str to tuple of str
+        Bands that are read, by source.
     """
 
     shard: str
@@ -56,9 +58,8 @@ class ReleasedRecord:
     time: np.datetime64
     label: float
     label_field: str
-    features: dict[str, Feature] = field(repr=False, compare=False)
-    """All fields, not decoded; those of no known name are in `unknown`."""
-    _bands: dict[str, tuple[str, ...]] = field(repr=False, compare=False)
+    bands: dict[str, tuple[str, ...]] = field(repr=False, compare=False)
+    _features: dict[str, Feature] = field(repr=False, compare=False)
     _geometry: schema.ImageGeometry = field(repr=False, compare=False)
 
     @property
@@ -66,56 +67,37 @@ class ReleasedRecord:
         """Shard and number, for messages."""
         return f"{self.shard}, record {self.number}"
 
-    @property
-    def names(self) -> tuple[str, str, str]:
-        """Network, station and sensor type."""
-        network, station, instrument = self.sensor_id.split("__")
-        return network, station, instrument
-
-    @property
-    def unknown(self) -> list[str]:
-        """Names of fields that the documented schema does not have."""
-        return sorted(name for name in self.features if not schema.known_field(name))
-
-    def bands(self, source: str) -> tuple[str, ...]:
-        """Bands of a source in the order of its images; empty where it is not read."""
-        return self._bands.get(source, ())
-
-    def image(self, source: str) -> NDArray[np.float32]:
-        """Decode the images of a source, (band, y, x) in [0, 1], or the value of a coarse one, (band,) in m3 m-3.
+    @cached_property
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """Images of all sources, (band, y, x) in [0, 1], and the values of coarse ones, (band,) in m3 m-3.
 
         Raises
         ------
         FormatError
             If a field is absent, of another type or size, or out of range; it names shard, record and field.
-        ParameterError
-            If the source is not among those that were asked for.
         """
-        if source not in self._bands:
-            raise ParameterError(self.place, "there is no such source", got=source, expected=list(self._bands))
+        found = {}
         try:
-            if SOURCES[source].kind == "coarse":
-                return schema.coarse_value(self.features, source, self._bands[source])
-            return schema.read_image(self.features, source, self._bands[source], self._geometry)
+            for source, bands in self.bands.items():
+                if SOURCES[source].kind == "coarse":
+                    found[source] = schema.coarse_value(self._features, source, bands)
+                else:
+                    found[source] = schema.read_image(self._features, source, bands, self._geometry)
         except FormatError as error:
             raise _placed(error, self.place) from error
-
-    @cached_property
-    def values(self) -> dict[str, NDArray[np.float32]]:
-        """Images and values of all sources."""
-        return {source: self.image(source) for source in self._bands}
+        return found
 
     def source_time(self, source: str) -> np.datetime64:
         """Time of a source's image, UTC; NaT where the record does not say."""
         try:
-            stored = schema.scalar(self.features, schema.TIMESTAMPS[source], ("float", "int64"), default=0)
+            stored = schema.scalar(self._features, schema.TIMESTAMPS[source], ("float", "int64"), default=0)
         except FormatError as error:
             raise _placed(error, self.place) from error
         return _time(stored) if _TIMES_MS[0] <= stored <= _TIMES_MS[1] else np.datetime64("NaT", "ns")
 
     def fingerprint(self, source: str) -> int:
         """CRC-32C of the stored bytes of a source, to see whether two records have the same image."""
-        fields = [self.features.get(schema.BANDS[source][band]) for band in self._bands[source]]
+        fields = [self._features.get(schema.BANDS[source][band]) for band in self.bands[source]]
         return google_crc32c.value(b"".join(one.raw() for one in fields if one is not None))
 
 
@@ -124,9 +106,8 @@ def _time(milliseconds: float) -> np.datetime64:
 
 
 def _placed(error: SmnbError, place: str) -> FormatError:
-    return FormatError(
-        place, f"{error.who}: {error.what}", got=error.got, expected=error.expected, next_step=error.next_step
-    )
+    parts = {"got": error.got, "expected": error.expected, "next_step": error.next_step}
+    return FormatError(place, f"{error.who}: {error.what}", **parts)
 
 
 @dataclass
@@ -145,10 +126,8 @@ class ReleasedRecords:
         Whether payloads are checked against their CRC-32C.
     on_error : {"raise", "skip"}
         What happens to damage.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As everywhere.
 
     Attributes
     ----------
@@ -199,7 +178,7 @@ class ReleasedRecords:
             _ = record.values
         except FormatError as error:
             self.counts["records"] -= 1
-            self.problem("records_invalid", record.shard, record.number, error)
+            self._problem("records_invalid", record.shard, record.number, error)
             return False
         return True
 
@@ -212,22 +191,22 @@ class ReleasedRecords:
             except StopIteration:
                 return
             except ShardError as error:
-                self.problem("shards_cut", path.name, None, error)
+                self._problem("shards_cut", path.name, None, error)
                 return
             if number < start:
                 continue
             if isinstance(payload, RecordError):
-                self.problem("records_damaged", path.name, number, payload)
+                self._problem("records_damaged", path.name, number, payload)
                 continue
             try:
                 record = self._record(path.name, number, payload)
             except FormatError as error:
-                self.problem("records_invalid", path.name, number, error)
+                self._problem("records_invalid", path.name, number, error)
                 continue
             self.counts["records"] += 1
             yield record
 
-    def problem(self, kind: str, shard: str, number: int | None, error: SmnbError) -> None:
+    def _problem(self, kind: str, shard: str, number: int | None, error: SmnbError) -> None:
         """Raise `error`, or count it where damage is skipped."""
         if self.on_error == "raise":
             raise error
@@ -237,47 +216,33 @@ class ReleasedRecords:
 
     def _record(self, shard: str, number: int, payload: bytes) -> ReleasedRecord:
         try:
-            return self._parsed(shard, number, parse_example(payload))
+            features = parse_example(payload)
+            about = _described(features)
         except FormatError as error:
             raise _placed(error, f"{shard}, record {number}") from error
+        return ReleasedRecord(shard, number, *about, self.bands, features, self.geometry)
 
-    def _parsed(self, shard: str, number: int, features: dict[str, Feature]) -> ReleasedRecord:
-        sensor_id = schema.text(features, "sensor_id")
-        if sensor_id.count("__") != 2 or not all(sensor_id.split("__")):
-            raise FormatError(
-                "sensor_id", "the id has another form", got=sensor_id, expected=plain("NETWORK__STATION__SENSORTYPE")
-            )
-        lat, lon = (schema.scalar(features, name) for name in ("center_lat", "center_long"))
-        if not (abs(lat) <= 90.0 and abs(lon) <= 180.0):
-            raise FormatError("center_lat, center_long", "the place is not on the Earth", got=(lat, lon))
-        milliseconds = schema.scalar(features, "timestamp", ("float", "int64"))
-        if not _TIMES_MS[0] <= milliseconds <= _TIMES_MS[1]:
-            raise FormatError(
-                "timestamp", "the time is out of range", got=milliseconds, expected=plain("milliseconds since 1970")
-            )
-        label, label_field = np.nan, ""
-        for name in ("sm_0_5", "sm_5_5"):
-            value = schema.scalar(features, name, default=0.0)
-            if value != 0.0:  # a true 0 cannot be told from a missing label
-                label, label_field = value, name
-                break
-        if label_field and not 0.0 < label <= 1.0:
-            raise FormatError(
-                label_field, "the label is no volumetric soil moisture", got=label, expected=plain("m3 m-3, 0 to 1")
-            )
-        return ReleasedRecord(
-            shard,
-            number,
-            sensor_id,
-            lat,
-            lon,
-            _time(milliseconds),
-            label,
-            label_field,
-            features,
-            self.bands,
-            self.geometry,
-        )
+
+def _described(features: dict[str, Feature]) -> tuple[str, float, float, np.datetime64, float, str]:
+    """Sensor, place, time, label and the label's field of a record."""
+    sensor_id = schema.text(features, "sensor_id")
+    if sensor_id.count("__") != 2 or not all(sensor_id.split("__")):
+        expected = plain("NETWORK__STATION__SENSORTYPE")
+        raise FormatError("sensor_id", "the id has another form", got=sensor_id, expected=expected)
+    lat, lon = (schema.scalar(features, name) for name in ("center_lat", "center_long"))
+    if not (abs(lat) <= 90.0 and abs(lon) <= 180.0):
+        raise FormatError("center_lat, center_long", "the place is not on the Earth", got=(lat, lon))
+    milliseconds = schema.scalar(features, "timestamp", ("float", "int64"))
+    if not _TIMES_MS[0] <= milliseconds <= _TIMES_MS[1]:
+        expected = plain("milliseconds since 1970")
+        raise FormatError("timestamp", "the time is out of range", got=milliseconds, expected=expected)
+    labels = {name: schema.scalar(features, name, default=0.0) for name in ("sm_0_5", "sm_5_5")}
+    # a true 0 cannot be told from a missing label
+    name, label = next(((name, value) for name, value in labels.items() if value != 0.0), ("", np.nan))
+    if name and not 0.0 < label <= 1.0:
+        expected = plain("m3 m-3, 0 to 1")
+        raise FormatError(name, "the label is no volumetric soil moisture", got=label, expected=expected)
+    return sensor_id, lat, lon, _time(milliseconds), label, name
 
 
 def open_released(
@@ -298,10 +263,8 @@ def open_released(
     ----------
     paths : sequence of path-like
         TFRecord shards, gzip or plain.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    catalog_id, synthetic
+        As everywhere.
     bands : mapping, optional
         Bands to decode by source (`schema.BANDS`); default those of the paper's network. Others are not decoded.
     size : int
@@ -314,10 +277,6 @@ def open_released(
         Check payloads against their CRC-32C.
     on_error : {"raise", "skip"}
         Raise on damage with shard and record, or skip and count it.
-
-    Returns
-    -------
-    ReleasedRecords
 
     Raises
     ------
@@ -333,12 +292,5 @@ def open_released(
     if on_error not in ON_ERROR:
         raise ParameterError(_WHO, "unknown 'on_error'", got=on_error, expected=list(ON_ERROR))
     geometry = schema.ImageGeometry(int(size), int(size if crop is None else crop), int(low_factor))
-    return ReleasedRecords(
-        check_paths(_WHO, paths),
-        schema.check_bands(_WHO, bands),
-        geometry,
-        bool(verify),
-        on_error,
-        catalog_id,
-        bool(synthetic),
-    )
+    chosen = schema.check_bands(_WHO, bands)
+    return ReleasedRecords(check_paths(_WHO, paths), chosen, geometry, verify, on_error, catalog_id, synthetic)

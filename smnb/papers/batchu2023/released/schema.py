@@ -1,8 +1,8 @@
 """The fields of the released records, and how one becomes arrays.
 
 Names and types are those of the release's README and inference script. Every image is 512 x 512 at 10 m, SoilGrids and LAI
-too, stored as 8-bit-like integers of 0..255 that scale the ranges of the sources; only the DEM is in metres. There
-is no flag for missing: 0 is what a missing value has. So
+too, stored as 8-bit-like integers of 0..255 that scale the ranges of the sources; only the DEM is in metres. There is no flag
+for missing: 0 is what a missing value has. So
 
 - a coarse value of 0 is missing (no product has 0 there);
 - a band of which every pixel is 0 is missing, and single zeros stay: they are the low end of the range (VH at or below
@@ -20,21 +20,18 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, ParameterError, plain
 from smnb.loaders.tfrecord import Feature
-from smnb.papers.batchu2023.normalisation import dequantise
-from smnb.papers.batchu2023.sources import SOURCES
+from smnb.papers.batchu2023.sources import SOURCES, dequantise
 
 #: Field of each band, by source.
 BANDS: dict[str, dict[str, str]] = {
     "sentinel1": {band: f"sentinel_1_{band}" for band in ("VV", "VH", "angle")},
-    "sentinel2": {band: f"sentinel_2_{band}" for band in ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B11", "B12")},
+    "sentinel2": {band: f"sentinel_2_{band}" for band in SOURCES["sentinel2"].range},
     "dem": {"elevation": "nasa_dem_elevation"},
     "soilgrids": {
-        "sand": "soil_grids_sand_sand_0-5cm_mean",
-        "silt": "soil_grids_silt_silt_0-5cm_mean",
-        "clay": "soil_grids_clay_clay_0-5cm_mean",
+        **{band: f"soil_grids_{band}_{band}_0-5cm_mean" for band in ("sand", "silt", "clay")},
         "bdod": "soil_grids_bd_bdod_0-5cm_mean",
     },
-    "modis_lai": {"Lai": "modis_leaf_area_Lai", "Fpar": "modis_leaf_area_Fpar"},
+    "modis_lai": {band: f"modis_leaf_area_{band}" for band in ("Lai", "Fpar")},
     "smap": {"ssm": "smap_sm"},
     "gldas": {"SoilMoi0_10cm_inst": "gldas_sm"},
 }
@@ -50,36 +47,6 @@ TIMESTAMPS = {
     "smap": "smap_timestamp",
     "gldas": "gldas_timestamp",
 }
-_PREFIXES = (
-    "aster_",
-    "cgls_lc_",
-    "gldas_",
-    "modis_leaf_area_",
-    "nasa_dem_",
-    "sentinel_1_",
-    "sentinel_2_",
-    "smap_",
-    "soil_grids_",
-)
-_PROPERTIES = frozenset(
-    {
-        "center_lat",
-        "center_long",
-        "sensor_id",
-        "size",
-        "timestamp",
-        "utm_easting_northing_image_polygon",
-        "utm_zone",
-        "mask",
-        "sm_0_5",
-        "sm_5_5",
-    }
-)
-
-
-def known_field(name: str) -> bool:
-    """Whether a field is one of the documented schema."""
-    return name in _PROPERTIES or name.startswith(_PREFIXES)
 
 
 @dataclass(frozen=True)
@@ -92,66 +59,44 @@ class ImageGeometry:
 
     def __post_init__(self) -> None:
         if not 0 < self.crop <= self.size or (self.size - self.crop) % 2 or self.crop % self.low_factor:
-            raise ParameterError(
-                "ImageGeometry",
-                "the crop does not fit",
-                got=self.crop,
-                expected=plain(f"a multiple of {self.low_factor} up to {self.size}, an even number of pixels smaller"),
-            )
-
-    @property
-    def window(self) -> slice:
-        """Rows (or columns) that are kept."""
-        start = (self.size - self.crop) // 2
-        return slice(start, start + self.crop)
+            expected = f"a multiple of {self.low_factor} up to {self.size}, an even number of pixels smaller"
+            raise ParameterError("ImageGeometry", "the crop does not fit", got=self.crop, expected=plain(expected))
 
 
 def check_bands(who: str, bands: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
-    """Return the bands to read by source; default `DEFAULT_BANDS`.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown source or band, or none.
-    """
+    """Return the bands to read by source, or raise a `ParameterError`; default `DEFAULT_BANDS`."""
     if bands is None:
         return dict(DEFAULT_BANDS)
     chosen = {source: (names,) if isinstance(names, str) else tuple(names) for source, names in bands.items()}
     for source, names in chosen.items():
         if source not in BANDS:
             raise ParameterError(who, "unknown source in 'bands'", got=source, expected=list(BANDS))
-        unknown = [name for name in names if name not in BANDS[source]]
-        if unknown or not names or len(set(names)) < len(names):
-            raise ParameterError(
-                who, f"'bands' of {source} are none, double or unknown", got=names, expected=list(BANDS[source])
-            )
+        if not names or len(set(names)) < len(names) or not set(names) <= set(BANDS[source]):
+            what = f"'bands' of {source} are none, double or unknown"
+            raise ParameterError(who, what, got=names, expected=list(BANDS[source]))
     if not chosen:
         raise ParameterError(who, "'bands' names no source", got={}, expected=list(BANDS))
     return chosen
 
 
-def _single(features: Mapping[str, Feature], name: str, kinds: Sequence[str]) -> Feature | None:
-    """Return a feature of one of the kinds, None where the record has none of that name."""
+def _single(
+    features: Mapping[str, Feature], name: str, kinds: Sequence[str], *, required: bool = True
+) -> Feature | None:
+    """Return a feature of one of the kinds, None where the record has none of that name and need not."""
     feature = features.get(name)
     if feature is None or feature.kind == "empty":
-        return None
+        if not required:
+            return None
+        step = "Leave its source out with 'bands', or skip the record"
+        raise FormatError(name, "the record lacks this field", next_step=step)
     if feature.kind not in kinds:
         raise FormatError(name, "the field has another type", got=feature.kind, expected=" or ".join(kinds))
     return feature
 
 
-def _missing(name: str) -> FormatError:
-    return FormatError(
-        name, "the record lacks this field", next_step="Leave its source out with 'bands', or skip the record"
-    )
-
-
 def text(features: Mapping[str, Feature], name: str) -> str:
     """Return a required text of one value."""
-    feature = _single(features, name, ("bytes",))
-    if feature is None:
-        raise _missing(name)
-    values = feature.bytes_list()
+    values = _single(features, name, ("bytes",)).bytes_list()
     if len(values) != 1:
         raise FormatError(name, "the field is no single value", got=len(values), expected=1)
     try:
@@ -163,17 +108,9 @@ def text(features: Mapping[str, Feature], name: str) -> str:
 def scalar(
     features: Mapping[str, Feature], name: str, kinds: Sequence[str] = ("float",), *, default: float | None = None
 ) -> float:
-    """Return a number of one value, exactly as stored; `default` where it is absent (None: it is required).
-
-    Raises
-    ------
-    FormatError
-        If it is absent and required, of another type, not one value, or not finite.
-    """
-    feature = _single(features, name, kinds)
+    """Return a finite number of one value, exactly as stored; `default` where it is absent (None: it is required)."""
+    feature = _single(features, name, kinds, required=default is None)
     if feature is None:
-        if default is None:
-            raise _missing(name)
         return default
     values = feature.floats() if feature.kind == "float" else feature.integers()
     if values.size != 1 or not np.isfinite(values[0]):
@@ -193,19 +130,17 @@ def _check_8_bit(name: str, stored: NDArray[np.integer]) -> None:
         raise FormatError(name, "values are outside 0..255", got=(int(stored.min()), int(stored.max())))
 
 
-def _square(features: Mapping[str, Feature], name: str, geometry: ImageGeometry) -> NDArray[np.integer]:
-    feature = _single(features, name, ("int64",))
-    if feature is None:
-        raise _missing(name)
-    values = feature.integers()
-    if values.size != geometry.size**2:
-        raise FormatError(
-            name,
-            "the image has another number of pixels",
-            got=values.size,
-            expected=plain(f"{geometry.size} x {geometry.size} = {geometry.size**2}"),
-        )
-    return values.reshape(geometry.size, geometry.size)
+def _cropped(features: Mapping[str, Feature], name: str, geometry: ImageGeometry, check: bool) -> NDArray | None:
+    """The centred square of a stored image; None where all of the image is 0."""
+    values = _single(features, name, ("int64",)).integers()
+    size, start = geometry.size, (geometry.size - geometry.crop) // 2
+    if values.size != size**2:
+        expected = plain(f"{size} x {size} = {size**2}")
+        raise FormatError(name, "the image has another number of pixels", got=values.size, expected=expected)
+    if check:
+        _check_8_bit(name, values)
+    kept = slice(start, start + geometry.crop)
+    return values.reshape(size, size)[kept, kept] if values.any() else None
 
 
 def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -221,39 +156,23 @@ def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 def read_image(
     features: Mapping[str, Feature], source: str, bands: Sequence[str], geometry: ImageGeometry
 ) -> NDArray[np.float32]:
-    """Decode the bands of a source and scale them to [0, 1].
-
-    Parameters
-    ----------
-    features : mapping
-        What `parse_example` found.
-    source : str
-        A key of `BANDS` that is not coarse.
-    bands : sequence of str
-        Bands of it.
-    geometry : ImageGeometry
-        Stored size, crop, and the factor to the low grid.
+    """Decode the bands of a source that is not coarse, and scale them to [0, 1].
 
     Returns
     -------
     ndarray of float32, (band, y, x)
-        Crop x crop pixels of 10 m, for those of the low grid their mean over 160 m; NaN where missing (see above).
+        Crop x crop pixels of 10 m, for sources of the low grid their mean over 160 m; NaN where missing (see above).
 
     Raises
     ------
     FormatError
         If a band is absent, of another type or size, or its values are outside 0..255 (not the DEM's).
     """
-    if source == "dem":  # the one that is stored as it is
-        native = _square(features, BANDS["dem"]["elevation"], geometry)
-        image = SOURCES["dem"].normalise("elevation", native[geometry.window, geometry.window])[np.newaxis]
-        return image if native.any() else np.full_like(image, np.nan)
-    image = np.empty((len(bands), geometry.crop, geometry.crop), dtype=np.float32)
+    image = np.full((len(bands), geometry.crop, geometry.crop), np.nan, dtype=np.float32)
     for number, band in enumerate(bands):
-        stored = _square(features, BANDS[source][band], geometry)
-        _check_8_bit(BANDS[source][band], stored)
-        image[number] = stored[geometry.window, geometry.window] if stored.any() else np.nan
-    image *= np.float32(1.0 / 255.0)
+        stored = _cropped(features, BANDS[source][band], geometry, check=source != "dem")
+        if stored is not None:  # the DEM is the one that is stored as it is
+            image[number] = SOURCES["dem"].normalise(band, stored) if source == "dem" else dequantise(stored)
     if SOURCES[source].kind != "low":
         return image
     if source == "soilgrids":

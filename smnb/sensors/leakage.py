@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyproj import Transformer
-from sklearn.neighbors import BallTree
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.grids import EARTH_RADIUS_KM
-
-if TYPE_CHECKING:
-    from smnb.sensors.splits.assignment import Split
-
+from smnb.grids import EARTH_RADIUS_KM, EASE_GRIDS
 
 SIDES = ("train", "validation", "test")
 HELD_OUT = ("validation", "test")
+#: The sides, and what a buffer between them drops.
+SPLIT_SIDES = (*SIDES, "buffer")
 #: What a split can leak, by the name that accepts it.
 LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell", "shared_sensor")
 #: Side of a square input patch of paper 004.
 FOOTPRINT_KM = 2.56
 #: Cells of the coarse products: GLDAS, and SMAP's enhanced grid.
 COARSE_CELLS = ("0.25deg", "ease2_9km")
-_EASE2_M = {"ease2_36km": 36032.220840584, "ease2_9km": 9008.055210146, "ease2_3km": 3002.6850700487}
+_EASE2 = {"ease2_36km": "M36", "ease2_9km": "M09", "ease2_3km": "M03"}
 
 
 def check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, unique: bool = True) -> None:
@@ -69,6 +64,8 @@ def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
 
 def nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Great-circle distance from each point to the nearest target, and which it is."""
+    from sklearn.neighbors import BallTree  # heavy: workers that only cut images import this room and split nothing
+
     if targets.empty or points.empty:
         return np.full(len(points), np.inf), np.full(len(points), -1)
     distance, which = BallTree(_radians(targets), metric="haversine").query(_radians(points), k=1)
@@ -90,29 +87,17 @@ class Audit:
 
     nearest: pd.DataFrame
     """One row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km`` (Figure 6)."""
-    shared_stations: pd.DataFrame
-    """Held-out sensors whose station trains: ``sensor_id``, ``side``, ``network``, ``station``."""
-    shared_footprints: pd.DataFrame
-    """Pairs of a held-out and a training sensor whose patches overlap: ``sensor_id``, ``side``, ``train``,
-    ``distance_km``."""
-    shared_cells: pd.DataFrame
-    """Held-out sensors in a coarse cell that trains: ``sensor_id``, ``side``, ``grid``, ``cell``."""
-    shared_sensors: pd.DataFrame
-    """Sensors with readings on both sides (of a split in time): ``sensor_id``, ``side``."""
-    footprint_km: float
-    not_checked: tuple[str, ...]
+    shared: dict[str, pd.DataFrame]
+    """By leak, the held-out sensors that it touches: ``sensor_id``, ``side``, and for a footprint ``train`` and
+    ``distance_km`` (a row a pair of overlapping patches), for a coarse cell ``grid`` and ``cell``."""
+    footprint_km: float = FOOTPRINT_KM
+    not_checked: tuple[str, ...] = ()
     """Leaks that could not be looked for, since the table lacks columns."""
 
     @property
     def leaks(self) -> dict[str, int]:
         """How many held-out sensors each leak touches; only leaks that occur."""
-        tables = {
-            "shared_station": self.shared_stations,
-            "shared_footprint": self.shared_footprints,
-            "shared_coarse_cell": self.shared_cells,
-            "shared_sensor": self.shared_sensors,
-        }
-        counts = {name: int(table["sensor_id"].nunique()) for name, table in tables.items()}
+        counts = {name: int(table["sensor_id"].nunique()) for name, table in self.shared.items()}
         return {name: count for name, count in counts.items() if count}
 
     def share_within(self, km: float, side: str = "validation") -> float:
@@ -137,27 +122,25 @@ class Audit:
 def _cells(who: str, sensors: pd.DataFrame, grid: str) -> NDArray[np.int64]:
     """Cell of each sensor as one number."""
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    if grid in _EASE2_M:
-        x, y = Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True).transform(
-            (lon + 180.0) % 360.0 - 180.0, lat
-        )
-        column = np.floor((x + 17367530.4451615) / _EASE2_M[grid]).astype(np.int64)
-        return np.floor((7314540.8306386 - y) / _EASE2_M[grid]).astype(np.int64) * 100_000 + column
+    if grid in _EASE2:
+        row, column = EASE_GRIDS[_EASE2[grid]].rowcol(lat, lon, outside="mask")
+        return row * 100_000 + column
     try:
         degrees = float(grid.removesuffix("deg")) if grid.endswith("deg") else 0.0
     except (AttributeError, ValueError):
         degrees = 0.0
     if not 0.0 < degrees <= 90.0:
-        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2_M])
+        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2])
     row = np.floor((lat + 90.0) / degrees).astype(np.int64)
     return row * 1_000_000 + np.floor(((lon + 180.0) % 360.0) / degrees).astype(np.int64)
 
 
 def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: float) -> pd.DataFrame:
     """Pairs whose squares, of side `footprint_km` and north up, overlap."""
-    columns = ["sensor_id", "side", "train", "distance_km"]
     if held.empty or train.empty:
-        return pd.DataFrame(columns=columns)
+        return pd.DataFrame(columns=["sensor_id", "side", "train", "distance_km"])
+    from sklearn.neighbors import BallTree
+
     reach = footprint_km * np.sqrt(2.0) / EARTH_RADIUS_KM
     tree = BallTree(_radians(train), metric="haversine")
     near, distance = tree.query_radius(_radians(held), reach, return_distance=True)
@@ -168,38 +151,22 @@ def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: floa
     east = np.abs((a[:, 1] - b[:, 1] + np.pi) % (2 * np.pi) - np.pi) * np.cos((a[:, 0] + b[:, 0]) / 2) * EARTH_RADIUS_KM
     overlap = (north < footprint_km) & (east < footprint_km)
     i, j, km = i[overlap], j[overlap], np.concatenate(distance)[overlap] * EARTH_RADIUS_KM
-    return pd.DataFrame(
-        {
-            "sensor_id": held["sensor_id"].to_numpy()[i],
-            "side": held["side"].to_numpy()[i],
-            "train": train["sensor_id"].to_numpy()[j],
-            "distance_km": km,
-        },
-        columns=columns,
-    )
+    pairs = held[["sensor_id", "side"]].iloc[i].reset_index(drop=True)
+    return pairs.assign(train=train["sensor_id"].to_numpy()[j], distance_km=km)
 
 
-def _audit_time(split: Split, footprint_km: float) -> Audit:
-    """A split in time shares whatever the sensors with readings on both sides have."""
-    table = pd.DataFrame({"sensor_id": split.sensors["sensor_id"].to_numpy(), "side": split.assignment.to_numpy()})
-    table = table.drop_duplicates()
-    trained = set(table.loc[table["side"] == "train", "sensor_id"])
+def audit_in_time(sensor_ids: pd.Series, sides: pd.Series) -> Audit:
+    """Audit of readings that were split by date: sensors on both sides share station, footprint and cell by that."""
+    table = pd.DataFrame({"sensor_id": sensor_ids.to_numpy(), "side": sides.to_numpy()}).drop_duplicates()
+    trained = table.loc[table["side"] == "train", "sensor_id"]
     both = table[table["side"].isin(HELD_OUT) & table["sensor_id"].isin(trained)].reset_index(drop=True)
-    empty = pd.DataFrame(columns=["sensor_id", "side", "distance_km"])
-    return Audit(
-        empty.assign(nearest_train=None),
-        empty,
-        empty,
-        empty,
-        both,
-        footprint_km,
-        ("shared_station", "shared_footprint", "shared_coarse_cell"),
-    )
+    nearest = pd.DataFrame(columns=["sensor_id", "side", "nearest_train", "distance_km"])
+    return Audit(nearest, {"shared_sensor": both}, not_checked=LEAKS[:3])
 
 
 def audit(
-    split: Split | pd.Series,
-    sensors: pd.DataFrame | None = None,
+    sides: pd.Series,
+    sensors: pd.DataFrame,
     *,
     footprint_km: float = FOOTPRINT_KM,
     coarse_cells: Sequence[str] = COARSE_CELLS,
@@ -208,11 +175,10 @@ def audit(
 
     Parameters
     ----------
-    split : Split or Series
-        A split, or sides indexed by ``sensor_id`` from elsewhere. Sensors of the side "buffer" are left out.
-    sensors : DataFrame, optional
-        Table with ``sensor_id``, ``lat``, ``lon`` and, for shared stations, ``network`` and ``station``; default the split's
-        own.
+    sides : Series
+        Sides indexed by ``sensor_id``, as `Split.assignment`. Sensors of the side "buffer" are left out.
+    sensors : DataFrame
+        Table with ``sensor_id``, ``lat``, ``lon`` and, for shared stations, ``network`` and ``station``.
     footprint_km : float
         Side of the square patch around each sensor; 2.56 km in paper 004.
     coarse_cells : sequence of str
@@ -221,7 +187,6 @@ def audit(
     Returns
     -------
     Audit
-        For a split in time, only sensors that are on both sides: they share station, footprint and cell by that.
 
     Raises
     ------
@@ -232,46 +197,27 @@ def audit(
     """
     who = "audit"
     footprint = positive(who, "footprint_km", footprint_km)
-    if not isinstance(split, pd.Series):
-        if split.kind == "time":
-            return _audit_time(split, footprint)
-        sides, table = split.assignment, split.sensors if sensors is None else sensors
-    elif sensors is None:
-        raise ParameterError(who, "a Series needs the table of sensors", got=None, expected="sensors=")
-    else:
-        sides, table = split, sensors
-    check_sensors(who, table, ["lat", "lon"])
-    table = table.reset_index(drop=True)
+    check_sensors(who, sensors, ["lat", "lon"])
+    table = sensors.reset_index(drop=True)
     table["side"] = table["sensor_id"].map(sides)
-    strange = ~table["side"].isin([*SIDES, "buffer"])
-    if strange.any():
-        raise ContractError(
-            who, "a sensor has no side", got=str(table.loc[strange, "sensor_id"].iloc[0]), expected=[*SIDES, "buffer"]
-        )
+    strange = table.loc[~table["side"].isin(SPLIT_SIDES), "sensor_id"]
+    if len(strange):
+        raise ContractError(who, "a sensor has no side", got=str(strange.iloc[0]), expected=list(SPLIT_SIDES))
     held, train = table[table["side"].isin(HELD_OUT)], table[table["side"] == "train"]
     distance, which = nearest_km(held, train)
     nearest = held[["sensor_id", "side"]].assign(
         nearest_train=train["sensor_id"].to_numpy()[which] if len(train) else None, distance_km=distance
     )
-    not_checked, stations = [], pd.DataFrame(columns=["sensor_id", "side", "network", "station"])
+    shared, not_checked = {}, ("shared_station",)
     if {"network", "station"} <= set(table.columns):
-        trained = pd.MultiIndex.from_frame(train[["network", "station"]].astype(str))
-        same = pd.MultiIndex.from_frame(held[["network", "station"]].astype(str)).isin(trained)
-        stations = held.loc[same, ["sensor_id", "side", "network", "station"]]
-    else:
-        not_checked.append("shared_station")
+        station = table["network"].astype(str) + "\0" + table["station"].astype(str)
+        same = station[held.index].isin(station[train.index])
+        shared["shared_station"], not_checked = held.loc[same, ["sensor_id", "side"]].reset_index(drop=True), ()
+    shared["shared_footprint"] = _footprint_pairs(held, train, footprint)
     cells = [pd.DataFrame(columns=["sensor_id", "side", "grid", "cell"])]
     for grid in (coarse_cells,) if isinstance(coarse_cells, str) else coarse_cells:
-        number = pd.Series(_cells(who, table, grid), index=table.index)
-        same = number[held.index].isin(number[train.index])
-        found = held.loc[same, ["sensor_id", "side"]].assign(grid=grid, cell=number[held.index][same])
-        cells += [found] if len(found) else []
-    return Audit(
-        nearest.reset_index(drop=True),
-        stations.reset_index(drop=True),
-        _footprint_pairs(held, train, footprint),
-        cells[0] if len(cells) == 1 else pd.concat(cells[1:], ignore_index=True),
-        pd.DataFrame(columns=["sensor_id", "side"]),
-        footprint,
-        tuple(not_checked),
-    )
+        cell = pd.Series(_cells(who, table, grid), index=table.index)
+        same = cell[held.index].isin(cell[train.index])
+        cells.append(held.loc[same, ["sensor_id", "side"]].assign(grid=grid, cell=cell[held.index][same]))
+    shared["shared_coarse_cell"] = pd.concat([one for one in cells if len(one)] or cells, ignore_index=True)
+    return Audit(nearest.reset_index(drop=True), shared, footprint, not_checked)

@@ -23,19 +23,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.sensors.splits.leakage import (
+from smnb.sensors.leakage import (
     HELD_OUT,
     SIDES,
+    SPLIT_SIDES,
     Audit,
     accepted_leaks,
     audit,
+    audit_in_time,
     check_sensors,
     nearest_km,
     positive,
 )
 
-KINDS = ("sensor", "station", "network", "block", "time", "region")
-_UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"]}
+_UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"], "block": ["lat", "lon"]}
+#: What can stay together, or be cut at: by unit, by date, by region.
+KINDS = (*_UNITS, "time", "region")
 
 
 def _uniform(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
@@ -48,39 +51,22 @@ def _uniform(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
     return np.array([known[unit] for unit in units])
 
 
-def _check_seed(who: str, seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
-
-
-def _fractions(who: str, fractions: Sequence[float]) -> NDArray[np.float64]:
-    try:
-        parts = np.asarray(fractions, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(who, "'fractions' are no numbers", got=fractions) from error
-    if parts.shape != (3,) or not (parts >= 0).all() or parts[0] == 0 or abs(parts.sum() - 1.0) > 1e-9:
-        raise ParameterError(
-            who,
-            "'fractions' are not three parts of 1, of which the first is above 0",
-            got=tuple(fractions),
-            expected=(0.6, 0.2, 0.2),
-        )
-    return parts
-
-
-def _blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
-    """Block of each sensor; blocks begin at 90 S, 180 W."""
+def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
+    """Block of so many degrees that each row's ``lat`` and ``lon`` are in, as "row,column"; they begin at 90 S, 180 W."""
+    size = positive("blocks", "block_degrees", degrees)
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
-    column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
+    row = np.minimum(np.floor((lat + 90.0) / size), np.ceil(180.0 / size) - 1).astype(int)
+    column = np.floor(((lon + 180.0) % 360.0) / size).astype(int)
     return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
 
 
-def _units(who: str, sensors: pd.DataFrame, kind: str, block_degrees: float) -> list[str]:
-    if kind == "block":
-        check_sensors(who, sensors, ["lat", "lon"])
-        return _blocks(sensors, positive(who, "block_degrees", block_degrees))
+def _units(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
+    """Unit of each sensor, after a look at what units are made from."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
     check_sensors(who, sensors, _UNITS[kind])
+    if kind == "block":
+        return blocks(sensors, block_degrees)
     return ["\0".join(map(str, row)) for row in sensors[_UNITS[kind]].itertuples(index=False)]
 
 
@@ -111,15 +97,15 @@ class Split:
 
     def ids(self, side: str) -> list[Any]:
         """Sensors of a side."""
-        if side not in (*SIDES, "buffer"):
-            raise ParameterError("Split.ids", "unknown side", got=side, expected=[*SIDES, "buffer"])
+        if side not in SPLIT_SIDES:
+            raise ParameterError("Split.ids", "unknown side", got=side, expected=list(SPLIT_SIDES))
         chosen = (self.assignment == side).to_numpy()
         return list(dict.fromkeys(self.sensors["sensor_id"][chosen]))
 
     def counts(self) -> dict[str, int]:
         """Sensors (readings, for ``time``) of each side."""
         counts = self.assignment.value_counts()
-        return {side: int(counts.get(side, 0)) for side in (*SIDES, "buffer")}
+        return {side: int(counts.get(side, 0)) for side in SPLIT_SIDES}
 
     def label(self, table: pd.DataFrame) -> pd.Series:
         """Side of each row of a table of readings, by its sensor, or by its time for a split in time.
@@ -143,42 +129,21 @@ class Split:
 
     def audit(self, **options: Any) -> Audit:
         """As `audit`, of this split."""
-        return audit(self, **options)
+        if self.kind == "time":
+            return audit_in_time(self.sensors["sensor_id"], self.assignment)
+        return audit(self.assignment, self.sensors, **options)
 
     def check(self, accept: Sequence[str] = (), **options: Any) -> Audit:
-        """Audit, and raise on every leak that is not accepted by its name.
-
-        Parameters
-        ----------
-        accept : sequence of str
-            Names of `LEAKS`.
-        **options
-            As `audit`.
-
-        Returns
-        -------
-        Audit
-            What was found, accepted leaks among it.
-
-        Raises
-        ------
-        ContractError
-            If the split leaks.
-        ParameterError
-            On an unknown name in `accept`.
-        """
+        """Audit, and raise `ContractError` on every leak that is not accepted by its name, one of `LEAKS`; options as `audit`."""
         who = f"Split.check ({self.kind})"
         names = accepted_leaks(who, accept)
         found = self.audit(**options)
         left = {name: count for name, count in found.leaks.items() if name not in names}
         if left:
             listed = ", ".join(f"{name} ({count} held-out sensors)" for name, count in left.items())
-            raise ContractError(
-                who,
-                f"the split leaks: {listed}",
-                next_step="Split by station or block with a buffer, or accept it by "
-                f"name: accept={tuple(dict.fromkeys([*names, *left]))}",
-            )
+            accepting = f"accept={tuple(dict.fromkeys([*names, *left]))}"
+            step = f"Split by station or block with a buffer, or accept it by name: {accepting}"
+            raise ContractError(who, f"the split leaks: {listed}", next_step=step)
         return found
 
 
@@ -194,67 +159,49 @@ def _sides_in_time(times: pd.Series, options: Mapping[str, Any]) -> NDArray[np.s
 def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None, gap_days: float) -> tuple:
     check_sensors(who, readings, ["time"], unique=False)
     try:
-        parsed = [pd.Timestamp(cut) for cut in (cuts if cuts is not None else ())]
-    except (TypeError, ValueError) as error:
-        raise ParameterError(
-            who, f"a cut is no date: {error}", got=cuts, expected=("2019-01-01", "2020-01-01")
-        ) from error
-    if len(parsed) != 2 or any(cut is pd.NaT or cut.tz is not None for cut in parsed) or not parsed[0] < parsed[1]:
+        first, second = (pd.Timestamp(cut) for cut in cuts or ())
+        ascending = first < second and first.tz is None
+    except (TypeError, ValueError):
+        ascending = False
+    if not ascending:
         raise ParameterError(
             who,
             "'cuts' are not two ascending UTC dates: where validation begins, and where test begins",
             got=cuts,
             expected=("2019-01-01", "2020-01-01"),
         )
-    options = {"cuts": tuple(map(str, parsed)), "gap_days": positive(who, "gap_days", gap_days, zero=True)}
+    options = {"cuts": (str(first), str(second)), "gap_days": positive(who, "gap_days", gap_days, zero=True)}
     return _sides_in_time(readings["time"], options), options
 
 
-def _in_box(who: str, sensors: pd.DataFrame, box: Sequence[float]) -> NDArray[np.bool_]:
-    try:
-        west, south, east, north = (float(edge) for edge in box)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(who, "a box is not (west, south, east, north)", got=box) from error
-    if not (-90.0 <= south < north <= 90.0) or not all(-180.0 <= edge <= 360.0 for edge in (west, east)):
-        raise ParameterError(who, "a box is not (west, south, east, north) in degrees", got=tuple(box))
+def _inside(who: str, sensors: pd.DataFrame, wanted: Any, column: str | None) -> NDArray[np.bool_]:
+    """Which sensors are in one of the boxes (west, south, east, north), or have one of the values of the column."""
+    if column is not None:
+        values = [wanted] if isinstance(wanted, str) else list(wanted)
+        unknown = [value for value in values if not sensors[column].eq(value).any()]
+        if unknown:
+            raise ParameterError(who, f"{column!r} has no {unknown}", expected=sorted(map(str, set(sensors[column]))))
+        return sensors[column].isin(values).to_numpy()
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    width = (east - west) % 360.0 if (east - west) % 360.0 else 360.0  # west above east: across the date line
-    return (lat >= south) & (lat < north if north < 90.0 else lat <= north) & ((lon - west) % 360.0 < width)
+    inside = np.zeros(len(sensors), dtype=bool)
+    for box in [wanted] if np.ndim(wanted) == 1 else wanted:
+        if len(box) != 4 or not -90.0 <= box[1] < box[3] <= 90.0 or not all(-180.0 <= x <= 360.0 for x in box[::2]):
+            raise ParameterError(who, "a box is not (west, south, east, north) in degrees", got=tuple(box))
+        west, south, east, north = map(float, box)
+        width = (east - west) % 360.0 or 360.0  # west above east: across the date line
+        inside |= (lat >= south) & ((lat < north) | (north == 90.0)) & ((lon - west) % 360.0 < width)
+    return inside
 
 
-def _split_by_region(
-    who: str, sensors: pd.DataFrame, regions: Mapping[str, Any] | None, column: str | None
-) -> NDArray[np.str_]:
+def _split_by_region(who: str, sensors: pd.DataFrame, regions: Any, column: str | None) -> NDArray[np.str_]:
     if not regions or not set(regions) <= set(HELD_OUT):
-        raise ParameterError(
-            who,
-            "'regions' does not name what is held out",
-            got=None if regions is None else sorted(regions),
-            expected={"validation": "boxes or values", "test": "boxes or values"},
-        )
+        expected = {"validation": "boxes or values", "test": "boxes or values"}
+        raise ParameterError(who, "'regions' does not name what is held out", got=regions, expected=expected)
     check_sensors(who, sensors, ["lat", "lon"] if column is None else [column])
-    sides = np.full(len(sensors), "train", dtype="U10")
-    for side, wanted in regions.items():
-        if column is not None:
-            values = [wanted] if isinstance(wanted, str) else list(wanted)
-            unknown = [value for value in values if value not in set(sensors[column])]
-            if unknown:
-                raise ParameterError(
-                    who, f"{column!r} has no {unknown}", expected=sorted(map(str, set(sensors[column])))
-                )
-            inside = sensors[column].isin(values).to_numpy()
-        else:
-            boxes = [wanted] if np.ndim(wanted) == 1 else wanted
-            inside = np.logical_or.reduce([_in_box(who, sensors, box) for box in boxes])
-        if (inside & (sides != "train")).any():
-            raise ParameterError(
-                who,
-                "regions of validation and test overlap",
-                got=int((inside & (sides != "train")).sum()),
-                expected=plain("no sensor in both"),
-            )
-        sides[inside] = side
-    return sides
+    held = {side: _inside(who, sensors, wanted, column) for side, wanted in regions.items()}
+    if (np.sum(list(held.values()), axis=0) > 1).any():
+        raise ParameterError(who, "regions of validation and test overlap", expected=plain("no sensor in both"))
+    return np.select(list(held.values()), list(held), "train").astype("U10")
 
 
 def make_split(
@@ -325,7 +272,6 @@ def make_split(
     who = f"make_split ({kind})"
     if kind not in KINDS:
         raise ParameterError("make_split", "unknown kind", got=kind, expected=list(KINDS))
-    _check_seed(who, seed)
     accepted_leaks(who, accept)
     options: dict[str, Any] = {}
     buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
@@ -338,8 +284,12 @@ def make_split(
         options = {"regions": dict(regions or {}), "column": column}
         needed = np.array([1.0, *(float(side in (regions or {})) for side in HELD_OUT)])
     else:
-        needed = _fractions(who, fractions)
-        units = _units(who, sensors, kind, block_degrees)
+        needed = np.asarray(fractions)
+        if needed.dtype.kind not in "if" or needed.shape != (3,) or (needed < 0).any() or needed[0] == 0:
+            raise ParameterError(who, "'fractions' are not three shares", got=fractions, expected=(0.6, 0.2, 0.2))
+        if abs(needed.sum() - 1.0) > 1e-9:
+            raise ParameterError(who, "'fractions' do not add to 1", got=fractions, expected=(0.6, 0.2, 0.2))
+        units = _units(who, sensors, kind, seed, block_degrees)
         drawn = np.searchsorted(np.cumsum(needed)[:2], _uniform(int(seed), kind, units), side="right")
         sides = np.array(SIDES)[drawn].astype("U10")
         options = {"seed": int(seed), "fractions": tuple(map(float, fractions))}
@@ -409,24 +359,20 @@ def folds(
         As `make_split`; also when a fold stays empty.
     """
     who = f"folds ({kind})"
-    if kind not in ("sensor", "station", "network", "block"):
-        raise ParameterError("folds", "unknown kind", got=kind, expected=["sensor", "station", "network", "block"])
+    if kind not in _UNITS:
+        raise ParameterError("folds", "unknown kind", got=kind, expected=list(_UNITS))
     if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 2:
         raise ParameterError(who, "'k' is not a whole number from 2", got=k)
-    _check_seed(who, seed)
     accepted_leaks(who, accept)
     buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
-    units = np.array(_units(who, sensors, kind, block_degrees))
+    units = np.array(_units(who, sensors, kind, seed, block_degrees))
     drawn = _uniform(int(seed), f"{kind}-folds", units.tolist())
     number = _balanced_folds(units, drawn, int(k)) if balanced else np.floor(drawn * k).astype(int)
     empty = np.setdiff1d(np.arange(k), number)
     if empty.size:
-        raise ParameterError(
-            who,
-            f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units",
-            got=int(k),
-            next_step="Take fewer folds, smaller units, another seed, or balanced=True",
-        )
+        what = f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units"
+        step = "Take fewer folds, smaller units, another seed, or balanced=True"
+        raise ParameterError(who, what, got=int(k), next_step=step)
     result = []
     for fold in range(k):
         sides = _buffered(who, np.where(number == fold, "test", "train").astype("U10"), sensors, buffer)

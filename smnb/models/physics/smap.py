@@ -38,7 +38,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.contract import FormatError, ParameterError
-from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel
+from smnb.models.physics._cells import RetrievalStatus
+from smnb.models.physics.dual_channel import retrieve_dual_channel
+from smnb.models.physics.retrieval import retrieve_single_channel
 
 #: Method: its name in words, and the endings of its fields in the product (older and newer releases).
 PHYSICAL_METHODS = {

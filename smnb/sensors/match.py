@@ -8,7 +8,7 @@ matched is part of every result.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.sensors.matchup.grouped_times import Groups, UnorderedError, in_groups, nearest_readings, window_means
+from smnb.sensors.search import Groups, UnorderedError, in_groups, nearest_readings, window_means
 
 TIME_METHODS = ("nearest", "mean")
 
@@ -180,11 +180,14 @@ def match_in_time(
             )
     window_ns = int(span.astype(np.int64))
     found = _match(who, method, window_ns, left, right, values, codes, k)
-    kept = None
     # a missing value is looked for where it matters, in what was matched: a look at all readings costs as much as matching
+    kept = None
     if values is not None and not np.isfinite(found[2][found[1] > 0]).all():
-        values, right, codes[1], kept = _without_missing(who, values, right, codes[1])
-        found = _match(who, method, window_ns, left, right, values, codes, k)
+        if np.isinf(values).any():
+            raise ContractError(who, "a value is infinite", got=int(np.isinf(values).sum()), expected="NaN for missing")
+        kept = np.flatnonzero(~np.isnan(values))
+        codes[1] = None if codes[1] is None else codes[1][kept]
+        found = _match(who, method, window_ns, left, right[kept], values[kept], codes, k)
     index, count, picked, later = found
     if kept is not None and kept.size and index is not None:
         index = np.where(index >= 0, kept[index], -1)
@@ -221,31 +224,12 @@ def _match_ordered(
     return index, there.astype(np.int64), picked, later
 
 
-def _without_missing(
-    who: str, values: NDArray[np.float64], right: NDArray[np.int64], codes: NDArray | None
-) -> tuple[NDArray, NDArray, NDArray | None, NDArray[np.intp] | None]:
-    if np.isinf(values).any():
-        raise ContractError(who, "a value is infinite", got=int(np.isinf(values).sum()), expected="NaN for missing")
-    missing = np.isnan(values)
-    if not missing.any():
-        return values, right, codes, None
-    kept = np.flatnonzero(~missing)
-    return values[kept], right[kept], None if codes is None else codes[kept], kept
-
-
 def _unsort(values: NDArray, order: NDArray[np.intp] | None) -> NDArray:
     if order is None:
         return values
     result = np.empty_like(values)
     result[order] = values
     return result
-
-
-def need_columns(who: str, table: pd.DataFrame, name: str, columns: Sequence[str]) -> None:
-    """Raise `ContractError` where `table`, called `name` in the message, lacks one of `columns`."""
-    missing = [column for column in columns if column not in table.columns]
-    if missing:
-        raise ContractError(who, f"{name} lacks columns {missing}", got=list(map(str, table.columns)))
 
 
 def match_tables(
@@ -255,9 +239,6 @@ def match_tables(
     value: str,
     window: str | np.timedelta64 | pd.Timedelta | timedelta,
     method: str = "nearest",
-    by: str | None = "sensor_id",
-    time: str = "time",
-    carry: Sequence[str] = (),
     name: str | None = None,
 ) -> tuple[pd.DataFrame, TimeMatch]:
     """Match two long tables of many sensors at once.
@@ -265,99 +246,43 @@ def match_tables(
     Parameters
     ----------
     left, right : DataFrame
-        Tables with `by` and `time`, e.g. overpasses and readings.
+        Tables with ``sensor_id`` and ``time``, e.g. overpasses and readings.
     value : str
         Column of `right` to match; rows where it is NaN are passed over.
     window, method
         As `match_in_time`.
-    by : str or None
-        Column of the sensor in both; None for tables of one sensor.
-    time : str
-        Column of the time in both.
-    carry : sequence of str
-        Further columns of `right` to bring along from the matched row, e.g. the flag; only for ``nearest``.
     name : str, optional
         Name of the new column; default that of `value`.
 
     Returns
     -------
     DataFrame, TimeMatch
-        `left` with the columns `name` (NaN unmatched), ``<name>_count``, for ``nearest`` ``<name>_offset``, and those
-        carried; and what was matched, which prints the numbers.
+        `left` with the columns `name` (NaN unmatched), ``<name>_count`` and, for ``nearest``, ``<name>_offset``; and what was
+        matched, which prints the numbers and, for ``nearest``, knows the row of `right` (`TimeMatch.index`).
 
     Raises
     ------
     ContractError
         On a missing column, or a column that is in `left` already.
     ParameterError
-        As `match_in_time`, or when `carry` comes with ``mean``.
+        As `match_in_time`.
     """
     who = "match_tables"
-    keys = [time] if by is None else [by, time]
-    need_columns(who, left, "the left table", keys)
-    need_columns(who, right, "the right table", [*keys, value, *carry])
-    if carry and method == "mean":
-        raise ParameterError(
-            who, "'carry' has no meaning for a mean", got=list(carry), next_step="Use method='nearest'"
-        )
+    keys = ["sensor_id", "time"]
+    for side, table, columns in (("left", left, keys), ("right", right, [*keys, value])):
+        missing = [column for column in columns if column not in table.columns]
+        if missing:
+            raise ContractError(who, f"the {side} table lacks columns {missing}", got=list(map(str, table.columns)))
     new = name or value
-    taken = [column for column in (new, f"{new}_count", f"{new}_offset", *carry) if column in left.columns]
+    taken = [column for column in (new, f"{new}_count", f"{new}_offset") if column in left.columns]
     if taken:
         raise ContractError(who, f"the left table has {taken} already", next_step="Pass another name=, or rename them")
-    groups = None if by is None else (left[by], right[by])
     numbers = right[value]
     # na_value copies, which costs as much as the matching
     numbers = numbers.to_numpy() if numbers.dtype == np.float64 else numbers.to_numpy("float64", na_value=np.nan)
-    found = match_in_time(left[time], right[time], numbers, method=method, window=window, groups=groups)
+    groups = (left["sensor_id"], right["sensor_id"])
+    found = match_in_time(left["time"], right["time"], numbers, method=method, window=window, groups=groups)
     columns: dict[str, Any] = {new: found.values, f"{new}_count": found.count}
     if found.index is not None:
         columns[f"{new}_offset"] = found.offset
-        there = found.index >= 0
-        for column in carry:
-            brought = right[column].take(np.where(there, found.index, 0)) if len(right) else right[column]
-            columns[column] = brought.reset_index(drop=True).where(there).to_numpy() if len(right) else np.nan
     return pd.concat([left, pd.DataFrame(columns, index=left.index, copy=False)], axis=1), found
-
-
-def collocate(
-    reference: pd.Series,
-    others: Mapping[str, pd.Series],
-    *,
-    window: str | np.timedelta64 | pd.Timedelta | timedelta,
-    method: str | Mapping[str, str] = "nearest",
-) -> tuple[pd.DataFrame, dict[str, TimeMatch]]:
-    """Bring several series to the times of one, and keep the times that all of them have.
-
-    Parameters
-    ----------
-    reference : Series
-        Indexed by UTC time, e.g. the overpasses of a satellite; NaN left out. Its name is the first column.
-    others : mapping of name to Series
-        Indexed by UTC time.
-    window, method
-        As `match_in_time`; `method` may be one a series.
-
-    Returns
-    -------
-    DataFrame, dict of TimeMatch
-        One row a time that has all values, indexed by the reference's time; and what each series matched.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `match_in_time`; also when the mapping of methods lacks a series.
-    """
-    who = "collocate"
-    first = str(reference.name if reference.name is not None else "reference")
-    if first in others or not others:
-        raise ParameterError(who, "the others are none, or one has the reference's name", got=sorted(others))
-    if not isinstance(method, str) and set(method) != set(others):
-        raise ParameterError(who, "'method' does not name each series", got=sorted(method), expected=sorted(others))
-    reference = reference.dropna()
-    columns, matches = {first: reference.to_numpy("float64")}, {}
-    for name, series in others.items():
-        chosen = method if isinstance(method, str) else method[name]
-        found = match_in_time(reference.index, series.index, series.to_numpy("float64"), method=chosen, window=window)
-        columns[name], matches[name] = found.values, found
-    table = pd.DataFrame(columns, index=pd.DatetimeIndex(reference.index, name="time"))
-    return table.dropna().sort_index(), matches

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from rasterio import Affine
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid
@@ -135,38 +136,22 @@ class Target:
     Parameters
     ----------
     crs : str
-        Reference system, WKT.
-    dims : (str, str)
-        Names of rows and columns.
+        Reference system.
+    transform : Affine
+        From column and row, counted from the first cell's outer corner; rows may run north.
     shape : (int, int)
         Rows and columns.
-    x0, y0 : float
-        Outer edges of the first column and row.
-    dx, dy : float
-        Cell size; `dy` is negative where row 0 is the northernmost.
-    period : float, optional
-        Columns of a full turn, where columns are longitudes.
+    dims : (str, str)
+        Their names.
     coords : dict
         For an xarray constructor.
     """
 
     crs: str
-    dims: tuple[str, str]
+    transform: Affine
     shape: tuple[int, int]
-    x0: float
-    y0: float
-    dx: float
-    dy: float
-    period: float | None = None
+    dims: tuple[str, str]
     coords: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
-
-    def fractional(self, x: NDArray, y: NDArray) -> tuple[NDArray, NDArray]:
-        """Row and column of points, with the fraction of the cell, longitudes not wrapped."""
-        return (y - self.y0) / self.dy, (x - self.x0) / self.dx
-
-    def xy(self, row: NDArray, col: NDArray) -> tuple[NDArray, NDArray]:
-        """The inverse of `fractional`."""
-        return self.x0 + col * self.dx, self.y0 + row * self.dy
 
 
 def target_of(who: str, grid: EaseWindow | RegularGrid | ProjectedGrid) -> Target:
@@ -178,33 +163,16 @@ def target_of(who: str, grid: EaseWindow | RegularGrid | ProjectedGrid) -> Targe
         If it is of no known kind.
     """
     if isinstance(grid, EaseWindow):
-        ease = grid.grid
-        return Target(
-            CRS.from_epsg(6933).to_wkt(),
-            ("y", "x"),
-            grid.shape,
-            (grid.col_start - ease.n_cols / 2) * ease.cell,
-            (ease.n_rows / 2 - grid.row_start) * ease.cell,
-            ease.cell,
-            -ease.cell,
-            coords=grid.coords(),
-        )
+        cell, ease = grid.grid.cell, grid.grid
+        west, north = (grid.col_start - ease.n_cols / 2) * cell, (ease.n_rows / 2 - grid.row_start) * cell
+        return Target("EPSG:6933", Affine(cell, 0, west, 0, -cell, north), grid.shape, ("y", "x"), grid.coords())
     if isinstance(grid, RegularGrid):
         step = grid.resolution
-        return Target(
-            CRS.from_epsg(4326).to_wkt(),
-            ("lat", "lon"),
-            grid.shape,
-            grid.west,
-            grid.south,
-            step,
-            step,
-            360.0 / step,
-            grid.coords(),
-        )
+        transform = Affine(step, 0, grid.west, 0, step, grid.south)
+        return Target("EPSG:4326", transform, grid.shape, ("lat", "lon"), grid.coords())
     if isinstance(grid, ProjectedGrid):
-        wkt = CRS.from_user_input(grid.crs).to_wkt()
-        return Target(wkt, ("y", "x"), grid.shape, grid.west, grid.north, grid.cell, -grid.cell, coords=grid.coords())
+        transform = Affine(grid.cell, 0, grid.west, 0, -grid.cell, grid.north)
+        return Target(grid.crs, transform, grid.shape, ("y", "x"), grid.coords())
     raise ParameterError(
         who,
         "unknown 'grid'",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-from pyproj import CRS
-from rasterio.enums import ColorInterp, MaskFlags
 
 from smnb.contract import FormatError, ParameterError, plain
-
-__all__: list[str] = []
+from smnb.loaders.rasters.images import ImageHeader, read_header
+from smnb.loaders.rasters.placing import Georeference
 
 POLARIZATIONS = ("VV", "VH", "HH", "HV")
 #: What a band can be called in the option 'bands'; "" is a band that is not read.
@@ -54,8 +50,6 @@ class Band:
         A polarization or "angle".
     native : str
         What the file calls it.
-    dtype : str
-        Its type.
     nodata : float, optional
         The file's own value for no data.
     has_mask : bool
@@ -68,32 +62,10 @@ class Band:
     index: int
     role: str
     native: str
-    dtype: str
     nodata: float | None
     has_mask: bool
     scale: float
     offset: float
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """Where a raster's pixels are."""
-
-    crs: str
-    transform: tuple[float, float, float, float, float, float]
-    height: int
-    width: int
-
-    def differences(self, other: Geometry) -> list[str]:
-        """What is not the same in another, a hundredth of a pixel apart or more."""
-        apart = np.abs(np.subtract(self.transform, other.transform)) * np.tile([self.width, self.height, 1], 2)
-        pixel = abs(self.transform[0] * self.transform[4] - self.transform[1] * self.transform[3]) ** 0.5
-        same = {
-            "reference system": self.crs == other.crs or CRS.from_wkt(self.crs) == CRS.from_wkt(other.crs),
-            "size": (self.height, self.width) == (other.height, other.width),
-            "position": bool((apart < 0.01 * pixel).all()),
-        }
-        return [what for what, equal in same.items() if not equal]
 
 
 @dataclass(frozen=True)
@@ -104,8 +76,7 @@ class Scene:
     acquisition: str
     time: np.datetime64
     time_source: str
-    geometry: Geometry
-    block: tuple[int, int]
+    geometry: Georeference
     bands: tuple[Band, ...]
 
     def band(self, role: str) -> Band | None:
@@ -182,28 +153,27 @@ def time_of(path: Path, tags: dict[str, str]) -> tuple[np.datetime64, str] | Non
     return None if time is None else (time, _TAG)
 
 
-def _roles(where: str, path: Path, source: rasterio.DatasetReader, declared: Sequence[str] | None) -> list[str]:
+def _roles(where: str, path: Path, header: ImageHeader, declared: Sequence[str] | None) -> list[str]:
     """The role of each band: as declared, as described, or as the file is called."""
-    readable = [i for i in source.indexes if source.colorinterp[i - 1] != ColorInterp.alpha]
-    told = {i: role_of(where, source.descriptions[i - 1] or "") for i in readable}
-    if not any(told.values()) and len(readable) == 1:
-        told[readable[0]] = role_of(where, path.stem)
-    if declared is not None and len(declared) == source.count:
+    told = {i: role_of(where, name) for i, name in enumerate(header.names) if not header.is_alpha[i]}
+    if not any(told.values()) and len(told) == 1:
+        told = dict.fromkeys(told, role_of(where, path.stem))
+    if declared is not None and len(declared) == len(header.names):
         for i, role in told.items():
-            if role and role != declared[i - 1]:
+            if role and role != declared[i]:
                 raise FormatError(
                     where,
-                    f"band {i} is not what 'bands' says",
-                    got=source.descriptions[i - 1] or path.stem,
-                    expected=declared[i - 1],
+                    f"band {i + 1} is not what 'bands' says",
+                    got=header.names[i] or path.stem,
+                    expected=declared[i],
                     next_step="Correct 'bands', or leave it out where files describe their bands",
                 )
         return list(declared)
     if not any(told.values()):
         raise FormatError(
             where,
-            f"nothing tells what its {source.count} bands are",
-            got=list(source.descriptions),
+            f"nothing tells what its {len(header.names)} bands are",
+            got=list(header.names),
             expected=plain(
                 "descriptions or a file name with VV, VH, angle"
                 if declared is None
@@ -211,29 +181,7 @@ def _roles(where: str, path: Path, source: rasterio.DatasetReader, declared: Seq
             ),
             next_step="Declare the order of the bands: bands=['VV', 'VH', 'angle'], '' for one that is not needed",
         )
-    return [told.get(i) or "" for i in source.indexes]
-
-
-def geometry_of(where: str, source: rasterio.DatasetReader) -> Geometry:
-    if source.crs is None:
-        in_radar_geometry = bool(source.gcps[0]) or source.rpcs is not None
-        raise FormatError(
-            where,
-            "the raster states no coordinate reference system"
-            + (", only ground control points: it is in radar geometry" if in_radar_geometry else ""),
-            next_step="Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)"
-            if in_radar_geometry
-            else "Find out what it is in and set it, for instance with rio edit-info",
-        )
-    if source.transform.is_identity or source.transform.determinant == 0.0:
-        raise FormatError(
-            where,
-            "the raster does not state where its pixels are",
-            got=tuple(source.transform)[:6],
-            expected=plain("an affine transform"),
-            next_step="Export it again with its georeferencing",
-        )
-    return Geometry(source.crs.to_wkt(), tuple(source.transform)[:6], source.height, source.width)
+    return [told.get(i) or "" for i in range(len(header.names))]
 
 
 @dataclass(frozen=True)
@@ -241,83 +189,48 @@ class _File:
     """One file: where its pixels are, its bands with a role, and when it was seen."""
 
     path: Path
-    geometry: Geometry
-    block: tuple[int, int]
+    geometry: Georeference
     bands: tuple[Band, ...]
     time: tuple[np.datetime64, str]
 
 
-def _describe(who: str, path: Path, declared: Sequence[str] | None, at: np.datetime64 | None) -> _File:
-    """Describe one file, seen at the time declared or at the one that it tells.
-
-    A file's header is read once in a process, as long as the file stays the same: opening scenes for one place after the
-    other would read all headers for each.
-    """
-    where = f"{who}({path.name})"
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise unreadable(where, error) from error
-    # the working folder is part of what a relative path names
-    version = (str(path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns)
-    return _read_header(where, path, version, None if declared is None else tuple(declared), at)
-
-
 @lru_cache(maxsize=16_384)
-def _read_header(
-    where: str,
-    path: Path,
-    version: tuple[str, int, int, int],
-    declared: tuple[str, ...] | None,
-    at: np.datetime64 | None,
-) -> _File:
-    """Read one file's header; `version` tells a file that was replaced from the one that was read. Errors are not kept."""
-    try:
-        with warnings.catch_warnings():
-            # that a raster is not georeferenced is an error here, with more to say
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
-                if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
-                    raise FormatError(
-                        where,
-                        "the raster holds complex numbers: it is single-look complex, not GRD",
-                        got=source.dtypes[0],
-                        next_step="Use the ground-range-detected product, calibrated to sigma0",
-                    )
-                geometry, roles = geometry_of(where, source), _roles(where, path, source, declared)
-                bands = tuple(
-                    Band(
-                        path,
-                        i,
-                        role,
-                        source.descriptions[i - 1] or path.stem,
-                        source.dtypes[i - 1],
-                        source.nodatavals[i - 1],
-                        MaskFlags.per_dataset in source.mask_flag_enums[i - 1],
-                        source.scales[i - 1],
-                        source.offsets[i - 1],
-                    )
-                    for i, role in zip(source.indexes, roles, strict=True)
-                    if role
-                )
-                time = time_of(path, source.tags()) if at is None else (at, "declared")
-                if time is None:
-                    raise FormatError(
-                        where,
-                        "nothing tells when the scene was seen",
-                        expected="a time such as 20200901T001122 in the name",
-                        next_step="Pass times=, or rename the files after their scenes",
-                    )
-                return _File(path, geometry, source.block_shapes[0], bands, time)
-    except rasterio.errors.RasterioError as error:
-        raise unreadable(where, error) from error
+def _header(where: str, path: str, inode: int, size: int, written: int) -> ImageHeader:
+    """A file's header, read once in a process as long as the file stays the same; errors are not kept.
+
+    Opening scenes for one place after the other would read all headers for each.
+    """
+    return read_header(where, path)
 
 
-def unreadable(where: str, error: Exception) -> FormatError:
-    """The error for a file that GDAL cannot open, or not to its end."""
-    return FormatError(
-        where, f"the raster is unreadable, truncated perhaps: {error}", next_step="Download or export it again"
+def _describe(who: str, path: Path, declared: Sequence[str] | None, at: np.datetime64 | None) -> _File:
+    """Describe one file, seen at the time declared or at the one that it tells."""
+    where, state = f"{who}({path.name})", path.stat()
+    # the working folder is part of what a relative path names
+    header = _header(where, str(path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns)
+    bands = tuple(
+        Band(
+            path,
+            i + 1,
+            role,
+            header.names[i] or path.stem,
+            header.nodata[i],
+            header.has_mask[i],
+            header.scales[i],
+            header.offsets[i],
+        )
+        for i, role in enumerate(_roles(where, path, header, declared))
+        if role
     )
+    time = time_of(path, header.tags) if at is None else (at, "declared")
+    if time is None:
+        raise FormatError(
+            where,
+            "nothing tells when the scene was seen",
+            expected="a time such as 20200901T001122 in the name",
+            next_step="Pass times=, or rename the files after their scenes",
+        )
+    return _File(path, header.geometry, bands, time)
 
 
 def _declared_times(who: str, paths: Sequence[Path], times: Any) -> list[np.datetime64 | None]:
@@ -381,7 +294,7 @@ def _scene_of(who: str, folder: Path, name: str, files: Sequence[_File], wanted:
     kept = tuple(found[role] for role in (*wanted, "angle") if role in found)
     acquisition = str(folder / _EXPORT_PIECE.sub("", name))
     shown = name.strip("-_. ") or folder.name
-    return Scene(shown, acquisition, time, source, first.geometry, first.block, kept)
+    return Scene(shown, acquisition, time, source, first.geometry, kept)
 
 
 def list_scenes(

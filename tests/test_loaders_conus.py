@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset
-from smnb.loaders.conus_patches import BANDS, open_conus_patches
+from smnb.loaders.conus import BANDS, open_conus_patches
 
 
 def write_region(folder, number, *, n_time=3, size=2, units=None, skip=(), value=1.0, radar=True, first_day=0):

@@ -1,4 +1,9 @@
-"""Tables of predictions: reading, checking, writing, and cutting two to the same pairs."""
+"""Tables of predictions: one row a sensor and time, with what was observed and what was predicted there.
+
+The columns ``sensor_id``, ``time`` (UTC), ``observed`` and ``predicted`` (m3 m-3) are needed; ``network``, ``station``, ``lat``,
+``lon`` and strata are used where they are there. Any model's notebook writes such a table, and the same scores, figures and
+commands take it. ``attrs`` keep ``model`` and ``synthetic``.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +16,10 @@ import pyarrow as pa
 
 from smnb.contract import CatalogError, ContractError, FormatError, plain
 from smnb.files import atomic_path
+from smnb.sensors.strata import STRATA
 
 #: Columns that a table of predictions must have.
 NEEDED = ("sensor_id", "time", "observed", "predicted")
-_STRATA = ("land_cover", "texture", "climate")
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -57,7 +62,7 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
         if suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            text = dict.fromkeys(("sensor_id", "time", "network", "station", *_STRATA), str)
+            text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA), str)
             # "none" is a stratum, and a station may be called NA
             table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NaN", "nan", "NA", "null"])
     except (ValueError, OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:

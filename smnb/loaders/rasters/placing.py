@@ -1,0 +1,269 @@
+"""Where a raster's cells are, and what they give on another grid: windows by rasterio's warp, points by their cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from rasterio import Affine
+from rasterio.crs import CRS
+from rasterio.warp import Resampling, reproject, transform_bounds
+
+from smnb.grids import UtmWindow
+
+RESAMPLINGS = ("bilinear", "nearest", "average")
+#: Reads ``(band, row, col)`` of whole rows and columns within the raster: first row, stop row, first column, stop column.
+ReadBlock = Callable[[int, int, int, int], NDArray[np.float32]]
+#: A window lies on a raster's own grid where no edge is farther off than this share of a pixel.
+_ALIGNED = 1e-3
+#: Points along a cell's side that a mean is taken over, at most.
+_MOST_PIXELS = 512
+#: Without these GDAL's bilinear weights take in more pixels where cells are larger than pixels.
+_FOUR_PIXELS = {"XSCALE": 1, "YSCALE": 1}
+
+
+@lru_cache(maxsize=256)
+def crs_of(text: str) -> CRS:
+    """A reference system by its WKT or code."""
+    return CRS.from_user_input(text)
+
+
+@lru_cache(maxsize=256)
+def transformer(source: str, target: str) -> pyproj.Transformer:
+    """From one reference system to another, x before y."""
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)
+
+
+@lru_cache(maxsize=256)
+def _is_same(a: str, b: str) -> bool:
+    return a == b or pyproj.CRS(a).equals(pyproj.CRS(b), ignore_axis_order=True)
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where a raster's cells are.
+
+    Parameters
+    ----------
+    crs : str
+        Reference system, WKT.
+    transform : tuple of 6 float
+        From column and row, counted from the corner, to its coordinates.
+    height, width : int
+        Rows and columns.
+    """
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+    height: int
+    width: int
+
+    @cached_property
+    def affine(self) -> Affine:
+        """The map from column and row to coordinates."""
+        return Affine(*self.transform)
+
+    def differences(self, other: Georeference) -> list[str]:
+        """What is not the same in another, a hundredth of a pixel apart or more."""
+        apart = np.abs(np.subtract(self.transform, other.transform)) * np.tile([self.width, self.height, 1], 2)
+        pixel = abs(self.affine.determinant) ** 0.5
+        same = {
+            "reference system": _is_same(self.crs, other.crs),
+            "size": (self.height, self.width) == (other.height, other.width),
+            "position": bool((apart < 0.01 * pixel).all()),
+        }
+        return [what for what, equal in same.items() if not equal]
+
+    @cached_property
+    def period(self) -> float | None:
+        """Columns of a full turn, where columns are longitudes."""
+        a, b, _, d, _, _ = self.transform
+        return 360.0 / abs(a) if crs_of(self.crs).is_geographic and b == 0.0 and d == 0.0 else None
+
+    @cached_property
+    def is_round(self) -> bool:
+        """Whether the columns go all around the earth, so that the last has the first as its neighbour."""
+        return self.period is not None and abs(self.period - self.width) < 0.01
+
+    def bounds(self) -> tuple[float, float, float, float] | None:
+        """West, south, east and north in degrees, with west > east across the date line; None where it is off the globe.
+
+        Longitudes are in [-180, 180], and those of a raster around the earth or a pole -180 and 180.
+        """
+        corners = [self.affine * (col, row) for col in (0, self.width) for row in (0, self.height)]
+        box = *np.min(corners, axis=0), *np.max(corners, axis=0)
+        if crs_of(self.crs).is_geographic:  # transforming would lose where a raster of 0..360 begins
+            west, south, east, north = map(float, box)
+        else:
+            west, south, east, north = transform_bounds(crs_of(self.crs), crs_of("EPSG:4326"), *box, densify_pts=65)
+        if not np.isfinite([west, south, east, north]).all():
+            return None
+        south, north, east = max(south, -90.0), min(north, 90.0), east + 360.0 if east < west else east
+        if east - west >= 360.0 - 1e-6:
+            return -180.0, south, 180.0, north
+        turn = np.floor((west + 180.0) / 360.0) * 360.0
+        west, east = float(west - turn), float(east - turn)
+        return west, south, east - 360.0 if east > 180.0 else east, north
+
+    def fractional(self, x: Any, y: Any, crs: str) -> tuple[NDArray, NDArray]:
+        """Row and column of points of a reference system, counted from the corner, of the turn nearest to the raster."""
+        if not _is_same(crs, self.crs):
+            x, y = transformer(crs, self.crs).transform(x, y, errcheck=False)
+        col, row = ~self.affine * (np.asarray(x, "float64"), np.asarray(y, "float64"))
+        if self.period is not None:
+            first = (self.width - self.period) / 2
+            with np.errstate(invalid="ignore"):
+                col = np.mod(col - first, self.period) + first
+        return row, col
+
+    def cells_at(self, lat: NDArray, lon: NDArray) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Row and column of the cells that hold points (degrees), both -1 outside the raster."""
+        row, col = self.fractional(lon, lat, "EPSG:4326")
+        # a longitude a rounding error off a global raster's seam lies in the column beside it
+        slack = 0.01 if self.is_round else 0.0
+        inside = (row >= 0.0) & (row < self.height) & (col >= -slack) & (col < self.width + slack)
+        rows, cols = (np.floor(np.where(inside, values, -1.0)).astype(np.intp) for values in (row, col))
+        return rows, np.where(inside, np.clip(cols, 0, self.width - 1), -1)
+
+    def offset_of(self, window: UtmWindow) -> tuple[int, int] | None:
+        """Row and column of a window's corner where it lies on this very grid, or None."""
+        a, b, c, d, e, f = self.transform
+        step = window.resolution
+        drift = max(abs(a - step), abs(e + step)) * window.size
+        if b or d or drift > _ALIGNED * step or not _is_same(f"EPSG:{window.epsg}", self.crs):
+            return None
+        row, col = (f - window.north) / step, (window.west - c) / step
+        if max(abs(row - round(row)), abs(col - round(col))) > _ALIGNED:
+            return None
+        return round(row), round(col)
+
+    def around(self, x: NDArray, y: NDArray, crs: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+        """The rows and columns that values between the points of a mesh come from, or None where it is elsewhere.
+
+        Columns of a raster around the earth may go beyond its seam.
+        """
+        row, col = self.fractional(x, y, crs)
+        if not (np.isfinite(row).all() and np.isfinite(col).all()):
+            return None
+        if self.period is not None:  # of the turn of the middle
+            middle = col[len(col) // 2, len(col) // 2]
+            col = np.mod(col - middle + self.period / 2, self.period) - self.period / 2 + middle
+        spans = []
+        for values, size in ((row, self.height), (col, self.width)):
+            low, high = int(np.floor(values.min())) - 2, int(np.ceil(values.max())) + 2
+            if not (values is col and self.is_round):
+                low, high = max(low, 0), min(high, size)
+            spans.append((low, high))
+        rows, cols = spans
+        return (rows, cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
+
+    def transform_of(self, rows: tuple[int, int], cols: tuple[int, int]) -> Affine:
+        """The map from a block's column and row to coordinates, with longitudes around those of -180..180.
+
+        That is where GDAL looks for them, a block across the date line included.
+        """
+        affine = self.affine * Affine.translation(cols[0], rows[0])
+        if self.period is None:
+            return affine
+        turn = np.floor((affine.c + affine.a * (cols[1] - cols[0]) / 2 + 180.0) / 360.0) * 360.0
+        return Affine.translation(-turn, 0.0) * affine
+
+    def read(self, read: ReadBlock, rows: tuple[int, int], cols: tuple[int, int]) -> NDArray[np.float32]:
+        """A block whose columns may go once around the earth."""
+        if not self.is_round or (cols[0] >= 0 and cols[1] <= self.width):
+            return read(*rows, *cols)
+        parts, col = [], cols[0]
+        while col < cols[1]:
+            first = col % self.width
+            stop = min(self.width, first + cols[1] - col)
+            parts.append(read(*rows, first, stop))
+            col += stop - first
+        return np.concatenate(parts, axis=2)
+
+
+def resample(
+    read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWindow, method: str
+) -> NDArray[np.float32]:
+    """A window's values, ``(band, y, x)``, by one of `RESAMPLINGS`; NaN outside and where there are no data.
+
+    On the raster's own grid they are read as they are. Else "bilinear" and "nearest" take what lies around the cells'
+    centres, whatever their size; "average" is the mean of what lies in them, and the nearest where pixels are no smaller
+    than cells. A value is never read from a pixel without data, and what has none at the pixel that holds a cell's centre
+    is missing.
+    """
+    if (offset := raster.offset_of(window)) is not None:
+        return _aligned(read, n_bands, raster, offset, window.size)
+    if method != "average":
+        return _warped(read, n_bands, raster, window, method)
+    pixels = _pixels_a_cell(raster, window)
+    if not pixels > 1.01:
+        return _warped(read, n_bands, raster, window, "nearest")
+    parts = int(min(np.ceil(pixels - 0.01), _MOST_PIXELS))
+    fine = window.coarsened(window.resolution / parts)
+    if raster.offset_of(fine) is None:
+        # pixels that an edge cuts count by their share, to a half or better
+        parts = int(np.clip(np.ceil(2 * pixels), 4, _MOST_PIXELS))
+        fine = window.coarsened(window.resolution / parts)
+    blocks = resample(read, n_bands, raster, fine, "nearest").reshape(n_bands, window.size, parts, window.size, parts)
+    number = np.isfinite(blocks).sum(axis=(2, 4))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (np.nansum(blocks, axis=(2, 4), dtype="float64") / number).astype("float32")
+
+
+def _pixels_a_cell(raster: Georeference, window: UtmWindow) -> float:
+    """Pixels along a cell's side in the middle of a window, the longer way."""
+    (west, south, east, north), step = window.bounds, window.resolution
+    x, y = (west + east) / 2, (south + north) / 2
+    row, col = raster.fractional(
+        x + step * np.array([0.0, 1.0, 0.0]), y + step * np.array([0.0, 0.0, 1.0]), f"EPSG:{window.epsg}"
+    )
+    return float(max(np.abs(row[1:] - row[0]).max(), np.abs(col[1:] - col[0]).max()))
+
+
+def _aligned(
+    read: ReadBlock, n_bands: int, raster: Georeference, offset: tuple[int, int], size: int
+) -> NDArray[np.float32]:
+    values = np.full((n_bands, size, size), np.nan, "float32")
+    top, left = offset
+    rows, cols = (max(top, 0), min(top + size, raster.height)), (max(left, 0), min(left + size, raster.width))
+    if rows[0] < rows[1] and cols[0] < cols[1]:
+        inside = (slice(None), slice(rows[0] - top, rows[1] - top), slice(cols[0] - left, cols[1] - left))
+        values[inside] = read(*rows, *cols)
+    return values
+
+
+def _warped(read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWindow, method: str) -> NDArray[np.float32]:
+    values = np.full((n_bands, *window.shape), np.nan, "float32")
+    crs, edges = f"EPSG:{window.epsg}", np.linspace(0.0, 1.0, 9) * window.size * window.resolution
+    spans = raster.around(*np.meshgrid(window.west + edges, window.north - edges), crs)
+    if spans is None:
+        return values
+    block = raster.read(read, *spans)
+    where: dict[str, Any] = {
+        "src_crs": crs_of(raster.crs),
+        "src_transform": raster.transform_of(*spans),
+        "dst_crs": crs_of(crs),
+        "dst_transform": window.transform,
+    }
+    missing = np.isnan(block).any(axis=(1, 2))
+    if not missing.all():  # where nothing is missing GDAL need not look, and is twice as fast
+        whole = np.full((int((~missing).sum()), *window.shape), np.nan, "float32")
+        values[~missing] = _by_gdal(block[~missing], whole, method, init_dest_nodata=False, **where)
+    if missing.any():
+        holed = {"src_nodata": np.nan, "dst_nodata": np.nan, **where}
+        found = _by_gdal(block[missing], np.empty((int(missing.sum()), *window.shape), "float32"), method, **holed)
+        if method != "nearest":
+            centres = _by_gdal(block[missing], np.empty_like(found), "nearest", **holed)
+            found[np.isnan(centres)] = np.nan
+        values[missing] = found
+    return values
+
+
+def _by_gdal(block: NDArray[np.float32], out: NDArray[np.float32], method: str, **where: Any) -> NDArray[np.float32]:
+    reproject(block, out, resampling=Resampling[method], **_FOUR_PIXELS, **where)
+    return out

@@ -1,0 +1,317 @@
+"""Predictions to score, by the name of a source: coarse products at the sensors, SMAP at the CONUS stations, or files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from smnb.catalog import Catalog
+from smnb.contract import ContractError, ParameterError, is_synthetic, plain
+from smnb.grids import great_circle_km
+from smnb.grids.koppen import NONE
+from smnb.loaders.conus import StationTable
+from smnb.loaders.insitu import InSituTables, index_archive
+from smnb.sensors.match import match_tables
+from smnb.sensors.place import match_product, product_at_sensors
+from smnb.sensors.predictions import check_predictions, read_predictions
+from smnb.sensors.sources import SOURCES, open_sensors, source_of
+from smnb.sensors.splits import blocks, folds
+from smnb.sensors.strata import STRATA, add_strata
+
+#: Models at the stations of the ten-day table, and what a figure calls them.
+_CONUS_MODELS = ("SMAP/50", "Linear on SMAP")
+#: Paper 004's group of each NLCD code. Pasture is herbaceous as in Copernicus' legend, which paper 004 uses. Forest (more
+#: than 20 % canopy) is either of its two forests, so it has none; nor have water and ice.
+_NLCD_GROUPS: dict[int, str] = {
+    **dict.fromkeys((11, 12, 41, 42, 43), NONE),
+    **dict.fromkeys((21, 22, 23, 24), "Built-up"),
+    31: "Bareground",
+    **dict.fromkeys((51, 52), "Shrubs"),
+    **dict.fromkeys((71, 72, 73, 74, 81), "Vegetation"),
+    82: "Agriculture",
+    **dict.fromkeys((90, 95), "Wetland"),
+}
+_PLACE = ("network", "station", "lat", "lon")
+_WITH_SOURCES = [f"{name}{end}" for name in STRATA for end in ("", "_source")]
+
+
+@dataclass
+class OpenedPredictions:
+    """Tables of predictions of one source."""
+
+    tables: dict[str, pd.DataFrame]
+    """By model."""
+    title: str
+    clusters: str
+    """Column that intervals of averages draw again."""
+    independent: bool
+    """Whether the first two models have independent errors, as triple collocation asks."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """Counts: what was matched, joined and left out."""
+    ids: list[str] = field(default_factory=list)
+    """Catalog ids that were read; none for files."""
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any of the data were simulated."""
+        return any(bool(table.attrs.get("synthetic", False)) for table in self.tables.values())
+
+    @property
+    def strata(self) -> list[str]:
+        """Strata that all tables have."""
+        return [name for name in STRATA if all(name in table for table in self.tables.values())]
+
+
+def open_predictions(
+    source: str,
+    catalog: Catalog,
+    root: str | os.PathLike[str] | None = None,
+    *,
+    predictions: str = "",
+    other: str = "",
+    window: str = "1h",
+    block_degrees: float = 3.0,
+    seed: int = 0,
+) -> OpenedPredictions:
+    """Open the predictions of a source, or of files.
+
+    Parameters
+    ----------
+    source : {"sandbox", "hawaii", "conus"}
+        ``sandbox`` and ``hawaii``: SMAP at its overpasses with the reading nearest in time, and ERA5-Land at the same rows.
+        ``conus``: SMAP/50, and a line on it fitted in other blocks. Not looked at where files are given.
+    catalog : Catalog
+    root : path-like, optional
+        Data root.
+    predictions, other : str
+        Tables of predictions of one or two models (`read_predictions`); empty for the source's.
+    window : str
+        Between an overpass and its reading.
+    block_degrees, seed
+        Of ``conus``'s folds.
+
+    Returns
+    -------
+    OpenedPredictions
+
+    Raises
+    ------
+    ParameterError
+        For an unknown source, or `other` without `predictions`.
+    """
+    who = "open_predictions"
+    if other and not predictions:
+        raise ParameterError(who, "'other' is compared with 'predictions', which is empty", got=other)
+    if predictions:
+        return _from_files(who, [path for path in (predictions, other) if path])
+    chosen = source_of(who, source)
+    if chosen.stations is None:
+        opened = _coarse(source, catalog, root, window)
+    else:
+        stations = catalog.open(chosen.stations, root)
+        archive = index_archive(catalog.resolve(chosen.insitu[0], root)[0])
+        opened = _at_stations(chosen.title, stations, archive, block_degrees=block_degrees, seed=seed)
+    opened.ids = [*chosen.insitu, *list(chosen.products.values())[:2], *([chosen.stations] if chosen.stations else [])]
+    return opened
+
+
+def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
+    tables: dict[str, pd.DataFrame] = {}
+    for path in paths:
+        table = read_predictions(path)
+        name = str(table.attrs["model"])
+        if name in tables:
+            raise ParameterError(
+                who,
+                "the two tables are of one model",
+                got=name,
+                next_step="Give the second another name in its column model",
+            )
+        if "climate" not in table and {"lat", "lon"} <= set(table.columns):
+            sensors = add_strata(table.drop_duplicates("sensor_id"))
+            table = _join(table, sensors, ["climate", "climate_source"])
+        tables[name] = table
+    first = next(iter(tables.values()))
+    cluster = next(name for name in ("block", "station", "sensor_id") if name in first)
+    notes = {f"rows, {name}": len(table) for name, table in tables.items()}
+    return OpenedPredictions(tables, " and ".join(tables), cluster, False, notes)
+
+
+def _join(table: pd.DataFrame, sensors: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Bring columns of the sensors to the rows of a table of predictions, whose attributes stay."""
+    result = table.merge(sensors[["sensor_id", *columns]].astype({"sensor_id": str}), on="sensor_id", how="left")
+    result.attrs = dict(table.attrs)
+    return result
+
+
+def _coarse(source: str, catalog: Catalog, root: Any, window: str) -> OpenedPredictions:
+    chosen = SOURCES[source]
+    first, second = list(chosen.products)[:2]
+    insitu = open_sensors(source, catalog, root, flags="paper")
+    table = predictions_of(catalog.open(chosen.products[first], root), insitu, model=first, window=window)
+    # the reanalysis has one value a day: half a day to either side is the nearest of them
+    other = predictions_at(table, catalog.open(chosen.products[second], root), model=second, window="12h")
+    notes = {
+        "sensors": table["sensor_id"].nunique(),
+        "sensors out of the product's reach": table.attrs["sensors_left_out"],
+        f"{first}: values, and of these with a reading within {window}": "{1:,}, {0:,}".format(*table.attrs["matched"]),
+        f"{second}: of these rows with a value within 12h": f"{other.attrs['matched'][0]:,}",
+    }
+    return OpenedPredictions({first: table, second: other}, chosen.title, "station", True, notes)
+
+
+def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, window: str = "1h") -> pd.DataFrame:
+    """Take a coarse product at the sensors as predictions: one row a value of the product that a reading is near to.
+
+    Parameters
+    ----------
+    product : xarray.Dataset
+        As `product_at_sensors`. Each of its values counts once, however many readings are near it.
+    insitu : InSituTables
+        From `smnb.loaders.insitu`.
+    model : str
+        What tables and figures call it.
+    window : str
+        How far the nearest reading may be in time.
+
+    Returns
+    -------
+    DataFrame
+        As `check_predictions`, with ``network``, ``station``, ``lat``, ``lon`` and the strata with their sources. ``attrs``:
+        ``model``, ``synthetic``, ``matched`` (values matched and of how many), ``sensors_left_out``.
+
+    Raises
+    ------
+    ContractError
+        If no sensor is in the product's reach, or nothing matches.
+    """
+    who = "predictions_of"
+    pairs, found = match_product(product, insitu, window=window)
+    if pairs.empty:
+        raise ContractError(
+            who,
+            f"no value of {model} has a reading near it",
+            got=found.n_left,
+            expected=plain(f"within {window}"),
+            next_step="Widen the window, or compare the periods",
+        )
+    sensors = add_strata(insitu.sensors[insitu.sensors["sensor_id"].isin(pairs["sensor_id"])])
+    table = _join(pairs.astype({"sensor_id": str}), sensors, [*_PLACE, *_WITH_SOURCES])
+    table.attrs = {
+        "model": model,
+        "synthetic": bool(insitu.synthetic or is_synthetic(product)),
+        "matched": [found.n_matched, found.n_left],
+        "sensors_left_out": pairs.attrs["sensors_left_out"],
+    }
+    return check_predictions(table, who=who)
+
+
+def predictions_at(table: pd.DataFrame, product: xr.Dataset, *, model: str, window: str) -> pd.DataFrame:
+    """Another product's values at the rows of a table of predictions, so that both are held against the same readings.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Predictions with ``lat`` and ``lon``; only its ``predicted`` changes.
+    product : xarray.Dataset
+        As `product_at_sensors`.
+    model : str
+        Name of the new predictions.
+    window : str
+        Largest distance in time between the product and the row.
+
+    Returns
+    -------
+    DataFrame
+        With ``predicted`` NaN where the product has nothing; ``attrs["matched"]`` counts.
+    """
+    values = product_at_sensors(product, table.drop_duplicates("sensor_id"), name="predicted")
+    matched, found = match_tables(table[["sensor_id", "time"]], values, value="predicted", window=window)
+    result = table.assign(predicted=matched["predicted"].to_numpy("float64"))
+    result.attrs = {
+        **table.attrs,
+        "model": model,
+        "matched": [found.n_matched, found.n_left],
+        "synthetic": bool(table.attrs.get("synthetic", False) or is_synthetic(product)),
+    }
+    return check_predictions(result, who="predictions_at")
+
+
+def _at_stations(
+    title: str, stations: StationTable, archive: pd.DataFrame, *, block_degrees: float, seed: int
+) -> OpenedPredictions:
+    """SMAP/50 at the stations of the ten-day table as it is, and through lines fitted in other blocks."""
+    strata = station_strata(stations, archive)
+    as_it_is, line = (_join(one, strata, _WITH_SOURCES) for one in station_predictions(stations, block_degrees, seed))
+    constant = stations.table.groupby("sensor_id")["smap"].nunique() == 1
+    slopes = line.drop_duplicates("fold")["slope_fitted"]
+    notes = {
+        "stations": len(strata),
+        "of these in the ISMN archive, for texture and land cover": int(strata["joined"].sum()),
+        "climate by the archive's field, else by place": int((strata["climate_source"] == "archive").sum()),
+        "rows, and without an in-situ value": f"{stations.report['rows']:,}, {stations.report['rows_without_in_situ']:,}",
+        "stations where SMAP never changes": ", ".join(constant[constant].index.str.split("__").str[1]) or "none",
+        f"blocks of {block_degrees:g} degrees": as_it_is["block"].nunique(),
+        "slopes of the fitted lines": f"{slopes.min():.3f} to {slopes.max():.3f}",
+    }
+    tables = dict(zip(_CONUS_MODELS, (as_it_is, line), strict=True))
+    return OpenedPredictions(tables, title, "block", False, notes)
+
+
+def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFrame:
+    """Strata of the stations of the ten-day table, from an ISMN archive's sensors of the same name, else from the place.
+
+    As `add_strata`, with ``joined`` (whether the archive has the station). A station that it does not have gets the climate
+    by location, the land cover by its NLCD code, and no texture. `ContractError` if two namesakes are more than 5 km apart.
+    """
+    sensors = archive[archive["variable"] == "soil_moisture"].drop_duplicates(["network", "station"])
+    found = stations.sensors.merge(
+        sensors.drop(columns="sensor_id"),
+        on=["network", "station"],
+        how="left",
+        suffixes=("", "_archive"),
+        indicator=True,
+    )
+    joined = (found["_merge"] == "both").to_numpy()
+    apart = great_circle_km(*(found[n].to_numpy(float) for n in ("lat", "lon", "lat_archive", "lon_archive")))
+    if (apart[joined] > 5.0).any():
+        worst = int(np.nanargmax(np.where(joined, apart, -1.0)))
+        raise ContractError(
+            "station_strata",
+            "a station and its namesake in the archive are apart",
+            got=f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km",
+        )
+    strata = add_strata(found)
+    by_code = found["nlcd"].map(_NLCD_GROUPS, na_action="ignore").astype(object).fillna(NONE)
+    strata.loc[~joined, "land_cover"] = by_code[~joined]
+    strata.loc[~joined & (by_code != NONE), "land_cover_source"] = "nlcd"
+    return strata.assign(joined=joined)
+
+
+def station_predictions(stations: StationTable, block_degrees: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """SMAP at the stations of the ten-day table: ssm/50 as it is, nominal m3 m-3, and through a line fitted elsewhere.
+
+    The line is ordinary least squares of the in-situ values on it, one a fold of ten by blocks of so many degrees, fitted at the
+    stations of other blocks: no value of a station's own, nor of one within 50 km, enters its line. Both tables are as
+    `check_predictions`, at the rows that have both values, with ``block`` (what the folds kept together) and, of the line,
+    ``fold``, ``slope_fitted`` and ``intercept_fitted``. ``time`` is the first instant of ten days.
+    """
+    rows = stations.table.dropna(subset=["soil_moisture", "smap"])
+    rows = rows[["sensor_id", "time", "soil_moisture", "smap"]].rename(columns={"soil_moisture": "observed"})
+    table = rows.rename(columns={"smap": "predicted"}).merge(stations.sensors[["sensor_id", *_PLACE]], on="sensor_id")
+    table["block"] = blocks(table, block_degrees)
+    table.attrs = {"model": _CONUS_MODELS[0], "synthetic": stations.synthetic}
+    line = table.assign(fold=-1, slope_fitted=np.nan, intercept_fitted=np.nan)
+    for number, fold in enumerate(folds(stations.sensors, "block", seed=seed, block_degrees=block_degrees)):
+        side = table["sensor_id"].map(fold.assignment)
+        train, test = table[side == "train"], side == "test"
+        slope, intercept = np.polyfit(train["predicted"], train["observed"], 1)
+        line.loc[test, "predicted"] = slope * table.loc[test, "predicted"] + intercept
+        line.loc[test, ["fold", "slope_fitted", "intercept_fitted"]] = number, slope, intercept
+    line.attrs = {**table.attrs, "model": _CONUS_MODELS[1]}
+    return check_predictions(table), check_predictions(line)

@@ -1,0 +1,160 @@
+"""Matching in place: a coarse product at sensors, from the cell or the nearest location, with their readings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from smnb.contract import ContractError, ParameterError, plain
+from smnb.grids import great_circle_km
+from smnb.loaders.insitu import InSituTables
+from smnb.sensors.match import TimeMatch, match_tables
+
+
+def product_at_sensors(
+    product: xr.Dataset,
+    sensors: pd.DataFrame,
+    *,
+    variable: str = "soil_moisture",
+    name: str | None = None,
+    max_distance_km: float = 50.0,
+) -> pd.DataFrame:
+    """Values of a product at sensors as a long table, which `match_tables` matches with readings.
+
+    Parameters
+    ----------
+    product : xarray.Dataset
+        Under the contract, with time: on ``(…, lat, lon)``, or on ``(location, …)`` with the coordinates ``lat`` and ``lon``
+        as the readers of point series give. Interpolate a grid with its own `xarray.Dataset.interp` first, if you wish.
+    sensors : DataFrame
+        One row a sensor: ``sensor_id``, ``lat``, ``lon``. Longitudes -180..180 or 0..360.
+    variable : str
+        What to take.
+    name : str, optional
+        Name of its column; default that of the variable.
+    max_distance_km : float
+        For locations: how far the nearest may be. On a grid a sensor must be in a cell.
+
+    Returns
+    -------
+    DataFrame
+        One row a value that is there, by sensor and time: ``sensor_id`` (categorical), ``time``, `name` (float64), and the
+        product's flags, which are its whole-number variables on the same dimensions. ``attrs["sensors_left_out"]``: how many
+        sensors are beyond the product's reach.
+
+    Raises
+    ------
+    ContractError
+        If the product has no such variable, time or place, a sensor is there twice, or all are out of its reach.
+    ParameterError
+        If a sensor is no point on the Earth.
+    """
+    who = "product_at_sensors"
+    missing = {"sensor_id", "lat", "lon"} - set(sensors.columns)
+    if missing:
+        raise ContractError(who, f"the table of sensors lacks columns {sorted(missing)}", got=list(map(str, sensors)))
+    if sensors["sensor_id"].duplicated().any():
+        example = sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]
+        raise ContractError(who, "a sensor is twice in the table of sensors", got=str(example))
+    if variable not in product or "time" not in product[variable].dims:
+        raise ContractError(who, f"no {variable!r} with a time", got=sorted(map(str, product.data_vars)))
+    lat, lon = (sensors[axis].to_numpy("float64") for axis in ("lat", "lon"))
+    if not ((np.abs(lat) <= 90.0).all() and (np.abs(lon) <= 360.0).all()):
+        raise ParameterError(who, "a sensor is no point on the Earth", expected=plain("lat, lon in degrees"))
+    where, reached = _nearest(who, product, lat, (lon + 180.0) % 360.0 - 180.0, max_distance_km)
+    if not reached.any():
+        raise ContractError(
+            who,
+            "no sensor is near the product",
+            got=f"{len(sensors)} sensors",
+            expected=plain(f"in a cell, or <= {max_distance_km:g} km from a location"),
+        )
+    chosen = product[variable]
+    flags = [
+        str(n) for n, one in product.data_vars.items() if one.dtype.kind in "iu" and set(one.dims) == set(chosen.dims)
+    ]
+    at_sensors = product[[variable, *flags]].isel(
+        {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
+    )
+    values = at_sensors[variable].transpose("point", "time").values
+    # only what is there: a product of overpasses is mostly empty at any one place
+    point, column = np.nonzero(~np.isnan(values))
+    table = pd.DataFrame(
+        {
+            "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()[reached]),
+            "time": pd.DatetimeIndex(product["time"].values[column]).astype("datetime64[ns]"),
+            name or variable: values[point, column].astype("float64"),
+            **{flag: at_sensors[flag].transpose("point", "time").values[point, column] for flag in flags},
+        }
+    )
+    table.attrs["sensors_left_out"] = int((~reached).sum())
+    return table
+
+
+def match_product(
+    product: xr.Dataset, insitu: InSituTables, *, window: str = "1h", max_distance_km: float = 50.0
+) -> tuple[pd.DataFrame, TimeMatch]:
+    """Pair each value of a coarse product at a sensor with the nearest reading in time: data points as paper 004 has them.
+
+    Parameters
+    ----------
+    product : xarray.Dataset
+        As `product_at_sensors`. Ten-day means (attribute ``ten_day_means``) are paired with the mean of the readings of their
+        ten days, at sensors within 5 km of their stations; the other sensors have none.
+    insitu : InSituTables
+        From `smnb.loaders.insitu`.
+    window : str
+        How far the reading may be in time; the paper's strictest bound is 1 h.
+    max_distance_km : float
+        As `product_at_sensors`.
+
+    Returns
+    -------
+    DataFrame, TimeMatch
+        ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), only pairs; with
+        ``attrs["sensors_left_out"]``; and what matched.
+
+    Raises
+    ------
+    ContractError, ParameterError
+        As `product_at_sensors` and `match_tables`.
+    """
+    method = "nearest"
+    if product.attrs.get("ten_day_means"):
+        window, method, max_distance_km = "5D", "mean", 5.0
+    left = product_at_sensors(product, insitu.sensors, name="predicted", max_distance_km=max_distance_km)
+    readings = insitu.readings[["sensor_id", "time", "soil_moisture"]]
+    pairs, found = match_tables(left, readings, value="soil_moisture", window=window, method=method, name="observed")
+    pairs = pairs.loc[pairs["observed"].notna(), ["sensor_id", "time", "predicted", "observed"]].reset_index(drop=True)
+    pairs.attrs["sensors_left_out"] = left.attrs["sensors_left_out"]
+    return pairs, found
+
+
+def _nearest(
+    who: str, product: xr.Dataset, lat: NDArray[np.float64], lon: NDArray[np.float64], max_distance_km: float
+) -> tuple[dict[str, NDArray[np.intp]], NDArray[np.bool_]]:
+    """Position of the nearest cell or location by dimension, and whether the product reaches the point."""
+    if {"lat", "lon"} <= set(product.dims):
+        rows, in_row = _in_axis(product["lat"].values.astype(float), lat)
+        columns, in_column = _in_axis(product["lon"].values.astype(float), lon, period=360.0)
+        return {"lat": rows, "lon": columns}, in_row & in_column
+    if "location" in product.dims and {"lat", "lon"} <= set(product.coords):
+        own_lat, own_lon = product["lat"].values.astype(float), product["lon"].values.astype(float)
+        distance = great_circle_km(own_lat[None, :], own_lon[None, :], lat[:, None], lon[:, None])
+        return {"location": np.argmin(distance, axis=1)}, distance.min(axis=1) <= max_distance_km
+    raise ContractError(who, "the Dataset has neither (lat, lon) nor locations", got=tuple(product.dims))
+
+
+def _in_axis(
+    axis: NDArray[np.float64], wanted: NDArray[np.float64], *, period: float | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Nearest centre on an ascending axis, and whether its cell, which reaches half a step to either side, holds the point."""
+    step = float(np.diff(axis).min()) if axis.size > 1 else 1.0
+    centres = axis if period is None else np.concatenate([[axis[-1] - period], axis, [axis[0] + period]])
+    upper = np.clip(np.searchsorted(centres, wanted, side="right"), 1, max(centres.size - 1, 1))
+    upper, lower = np.minimum(upper, centres.size - 1), upper - 1
+    at = np.where(wanted - centres[lower] > centres[upper] - wanted, upper, lower)
+    inside = np.abs(wanted - centres[at]) <= 0.5 * step + 1e-9
+    return (at if period is None else (at - 1) % axis.size), inside
