@@ -238,16 +238,13 @@ def test_daily_mean_counts_and_keeps_incomplete_days(tmp_path):
     path = write_old(tmp_path / "a.nc", [0, 6, 12, 18, 48, 54], values)
     ds = open_swvl1([path], catalog_id="x")
     for source in (ds, ds.load()):
-        mean = daily_mean(source, expected_per_day=4)
+        mean = daily_mean(source)
         assert [str(t)[:10] for t in mean["time"].values] == ["2011-07-01", "2011-07-03"]
         assert mean["n_analyses"].values.tolist() == [4, 2]
-        assert json.loads(mean.attrs["incomplete_days"]) == ["2011-07-03"]
         np.testing.assert_allclose(mean["soil_moisture"].sel(lat=0, lon=90)[0], values[:4, 1, 1].mean(), atol=1e-5)
         np.testing.assert_allclose(mean["soil_moisture"].sel(lat=60, lon=0)[0], np.nanmean(values[:4, 0, 0]), atol=1e-5)
         assert mean["soil_moisture"].dtype == np.float32
         assert mean["soil_moisture"].dims == ("time", "lat", "lon")
-    with pytest.raises(ParameterError, match="at least 4"):
-        daily_mean(ds, expected_per_day=3)
     with pytest.raises(ContractError, match="soil_moisture"):
         daily_mean(ds.rename(soil_moisture="sm"))
 
@@ -261,7 +258,7 @@ def test_real_era5_land(shared_samples):
     assert ds["soil_moisture"].attrs["clipped_to_zero"] == negative > 0
     np.testing.assert_allclose(ds["soil_moisture"].values[:, ::-1], stored.clip(0))
     assert dict(ds.sizes) == {"time": 744, "lat": 51, "lon": 61}
-    mean = daily_mean(ds, 24)
+    mean = daily_mean(ds)
     np.testing.assert_allclose(mean["soil_moisture"][30, ::-1], stored[720:].clip(0).mean(axis=0), rtol=1e-5, atol=1e-7)
     check_dataset(mean, who="test", check_values=True)
 

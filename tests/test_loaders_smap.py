@@ -216,6 +216,12 @@ def test_releases_with_one_group_are_mornings(tmp_path):
             l3([path], overpass=overpass)
 
 
+def test_a_file_needs_no_entry(day):
+    ds = open_l3(day)
+    xr.testing.assert_identical(ds.drop_attrs(), l3([day]).drop_attrs())
+    assert (ds.attrs["catalog_id"], ds.attrs["synthetic"]) == ("", 0)
+
+
 def test_several_days_are_one_dataset_and_the_period_is_chosen_by_name(tmp_path):
     days = ["20200103", "20200101", "20200105"]
     paths = [write_l3(tmp_path, d, {"soil_moisture": np.full(6, 0.1 * k, "float32")}) for k, d in enumerate(days, 1)]
@@ -624,13 +630,12 @@ def test_composites_of_three_days(week):
     check_dataset(result, who="test", require=("soil_moisture",), check_values=True)
 
 
-def test_composites_of_one_and_two_days_and_an_origin(week):
+def test_composites_of_one_and_two_days(week):
     daily = composite(week, days=1)
     assert daily.sizes["time"] == 8
     assert json.loads(daily.attrs["periods_without_data"]) == ["2020-01-04", "2020-01-05", "2020-01-06", "2020-01-07"]
-    aligned = composite(week, days=2, origin="2019-12-31")
-    np.testing.assert_allclose(aligned["soil_moisture"][:2, 0, 0], [0.1, 0.4], rtol=1e-6)
-    assert str(aligned["time"].values[0])[:10] == "2019-12-31"
+    two = composite(week, days=2)
+    np.testing.assert_allclose(two["soil_moisture"][:2, 0, 0], [0.15, 0.6], rtol=1e-6)
 
 
 def test_composites_average_power_and_overpasses():
@@ -669,8 +674,6 @@ def test_composites_average_power_and_overpasses():
         ({"days": 4}, "unknown 'days'; got 4"),
         ({"days": True}, "unknown 'days'"),
         ({"variables": ["retrieval_qual_flag"]}, "'variables' holds an unknown name"),
-        ({"origin": "2020-02-01"}, "'origin' is after the first day"),
-        ({"origin": "soon"}, "'origin' is no ISO date"),
     ],
 )
 def test_composites_that_are_refused(week, options, message):

@@ -154,7 +154,7 @@ def _find_longitude_origin(files: dict[_Key, Path]) -> tuple[int, dict[str, Any]
 
     lat, columns = GLOBAL_025.lat, (np.arange(_SHAPE[1]) + 0.5) * 0.25
     temperate = np.abs(lat) < 60.0
-    land = {origin: land_fraction(lat[temperate], (columns + origin + 180.0) % 360.0 - 180.0) for origin in (-180,)}
+    land = {-180: land_fraction(lat[temperate], columns - 180.0)}
     land[0] = np.roll(land[-180], -_SHAPE[1] // 2, axis=1)
     # H at the lowest frequency has the largest contrast
     order = sorted(files, key=lambda key: (list(CHANNELS.values()).index(key.channel), key.day, key.orbit))

@@ -8,61 +8,53 @@ import dask
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ContractError, ParameterError, check_dataset, count_masked, stamp
+from smnb.contract import ContractError, check_dataset, count_masked, stamp
 from smnb.loaders import choose
 from smnb.loaders.amsre import CHANNELS
 
 _REASONS = ("below_range", "above_range", "rfi", "polarisation_inverted")
+#: K. The coldest natural scene, a calm ocean at 6.9 GHz H, is near 75 K; the hottest desert soil near 340 K with an
+#: emissivity below 0.97.
+_LOW, _HIGH = 50.0, 330.0
+#: K. Natural brightness temperatures rise from 6.9 to 10.7 GHz (or fall little, over snow), while transmitters near 6.9 GHz
+#: raise that channel alone; Li et al. call 10 K above 10.7 GHz strong interference.
+_RFI = 10.0
+#: K. A flat or rough natural surface has V >= H at 55 degrees, and they only meet under dense vegetation; noise is about 0.5 K.
+_INVERTED = 5.0
 
 
-def _outlier_codes(
-    tb: np.ndarray, channels: tuple[str, ...], low: float, high: float, rfi: float | None, inverted: float | None
-) -> np.ndarray:
+def _outlier_codes(tb: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
     """Reason of each value, 0 for none and k + 1 for `_REASONS[k]`; the first that applies counts. Channels are last."""
     tb = np.moveaxis(tb, -1, 0)  # as the images lie in memory
     at = {name: k for k, name in enumerate(channels)}
     # comparisons with NaN are False, which is what is wanted: a missing value is no outlier
-    codes = (tb < low).astype("uint8")
-    codes[tb > high] = 2
+    codes = (tb < _LOW).astype("uint8")
+    codes[tb > _HIGH] = 2
     good = codes == 0
-    for p in "HV" if rfi is not None else "":
+    for p in "HV":
         if f"6.9{p}" in at and f"10.7{p}" in at:
             k, other = at[f"6.9{p}"], at[f"10.7{p}"]
-            codes[k][(tb[k] - tb[other] > rfi) & good[k] & good[other]] = 3
-    for ghz in dict.fromkeys(name[:-1] for name in CHANNELS.values()) if inverted is not None else ():
+            codes[k][(tb[k] - tb[other] > _RFI) & good[k] & good[other]] = 3
+    for ghz in dict.fromkeys(name[:-1] for name in CHANNELS.values()):
         if f"{ghz}H" in at and f"{ghz}V" in at:
             h, v = at[f"{ghz}H"], at[f"{ghz}V"]
-            wrong = (tb[h] - tb[v] > inverted) & good[h] & good[v]
+            wrong = (tb[h] - tb[v] > _INVERTED) & good[h] & good[v]
             for k in (h, v):
                 codes[k][wrong & (codes[k] == 0)] = 4
     return np.moveaxis(codes, 0, -1)
 
 
-def mask_outliers(
-    dataset: xr.Dataset,
-    *,
-    low: float = 50.0,
-    high: float = 330.0,
-    rfi_difference: float | None = 10.0,
-    polarisation_margin: float | None = 5.0,
-) -> xr.Dataset:
+def mask_outliers(dataset: xr.Dataset) -> xr.Dataset:
     """Mask and count brightness temperatures that no natural surface emits at 55° incidence.
+
+    Below 50 K and above 330 K; at 6.9 GHz more than 10 K above 10.7 GHz in the same polarisation (interference; footprints must
+    match, for where 6.9 GHz sees further, water cells beside warm land are masked too); both polarisations where V is more
+    than 5 K below H.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         With ``tb(…, channel, lat, lon)``, lazy or loaded.
-    low, high : float
-        K. The coldest natural scene, a calm ocean at 6.9 GHz H, is near 75 K; the hottest desert soil near 340 K with
-        an emissivity below 0.97.
-    rfi_difference : float, optional
-        K; None leaves the test out. Natural brightness temperatures rise from 6.9 to 10.7 GHz (or fall little, over
-        snow), while transmitters near 6.9 GHz raise that channel alone. A 6.9 GHz value this much above that of
-        10.7 GHz in the same polarisation is masked (Li et al. call 10 K strong interference). Footprints must match:
-        where 6.9 GHz sees further than 10.7 GHz, water cells beside warm land are masked too.
-    polarisation_margin : float, optional
-        K; None leaves the test out. A flat or rough natural surface has V >= H at this incidence, and they only meet
-        under dense vegetation; where V is below H by more than this (noise is about 0.5 K), both are masked.
 
     Returns
     -------
@@ -75,8 +67,6 @@ def mask_outliers(
     ------
     ContractError
         If there is no ``tb`` with a channel dimension.
-    ParameterError
-        If a threshold is out of order.
 
     References
     ----------
@@ -86,11 +76,6 @@ def mask_outliers(
     who = "mask_outliers"
     if "tb" not in dataset or "channel" not in dataset["tb"].dims:
         raise ContractError(who, "no 'tb' with a channel dimension", got=sorted(map(str, dataset.data_vars)))
-    if not low < high:
-        raise ParameterError(who, "low is not below high", got=(low, high))
-    for name, value in (("rfi_difference", rfi_difference), ("polarisation_margin", polarisation_margin)):
-        if value is not None and not value >= 0:
-            raise ParameterError(who, f"{name} is negative", got=value)
     tb = dataset["tb"]
     channels = tuple(str(c) for c in tb["channel"].values)
     if tb.chunks is not None:
@@ -100,7 +85,7 @@ def mask_outliers(
         tb,
         input_core_dims=[["channel"]],
         output_core_dims=[["channel"]],
-        kwargs={"channels": channels, "low": low, "high": high, "rfi": rfi_difference, "inverted": polarisation_margin},
+        kwargs={"channels": channels},
         dask="parallelized",
         output_dtypes=["uint8"],
     ).transpose(*tb.dims)
@@ -112,8 +97,7 @@ def mask_outliers(
         counts[reason] = counts.get(reason, 0) + int(number)
     masked.attrs = {**tb.attrs, "masked_by": json.dumps(counts, sort_keys=True)}
     result = dataset.assign(tb=masked)
-    options = {"low": low, "high": high, "rfi_difference": rfi_difference, "polarisation_margin": polarisation_margin}
-    return stamp(result, step=f"{who}: {options}, lost {dict(zip(_REASONS, map(int, lost), strict=True))}")
+    return stamp(result, step=f"{who}: lost {dict(zip(_REASONS, map(int, lost), strict=True))}")
 
 
 def average_passes(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:

@@ -239,27 +239,22 @@ def open_swvl1(
     )
 
 
-def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.Dataset:
+def daily_mean(dataset: xr.Dataset) -> xr.Dataset:
     """Average the analyses of each UTC day.
 
     Parameters
     ----------
     dataset : xarray.Dataset
         ``soil_moisture(time, …)``, lazy or loaded.
-    expected_per_day : int, optional
-        Analyses a complete day has (4 for ERA-Interim, 24 for ERA5). Days with fewer are kept, and listed in the
-        attribute ``incomplete_days`` (JSON).
 
     Returns
     -------
     xarray.Dataset
         ``soil_moisture`` with one time a day (00:00 UTC), the mean of the valid analyses, and ``n_analyses(time)``, how
-        many analyses the day has. Days without any are absent.
+        many analyses the day has (4 of ERA-Interim and 24 of ERA5 if it is complete). Days without any are absent.
 
     Raises
     ------
-    ParameterError
-        If `expected_per_day` is not positive, or a day has more.
     ContractError
         If there is no ``soil_moisture`` with time.
     """
@@ -270,13 +265,6 @@ def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.D
     days, inverse, number = np.unique(
         array["time"].values.astype("datetime64[D]"), return_inverse=True, return_counts=True
     )
-    if expected_per_day is not None and (expected_per_day < 1 or number.max() > expected_per_day):
-        raise ParameterError(
-            who,
-            "expected_per_day is not positive, or a day has more analyses",
-            got=expected_per_day,
-            expected=plain(f"at least {number.max()}"),
-        )
     label = xr.DataArray(days[inverse].astype("datetime64[ns]"), dims="time", name="day")
     mean = array.groupby(label).mean("time", skipna=True).rename(day="time").transpose(*array.dims).astype("float32")
     mean.attrs = {**array.attrs, "cell_methods": "time: mean"}
@@ -284,9 +272,7 @@ def daily_mean(dataset: xr.Dataset, expected_per_day: int | None = None) -> xr.D
     result["n_analyses"] = ("time", number.astype("int16"), {"units": "1", "long_name": "analyses averaged"})
     result["time"].attrs = {"standard_name": "time", "long_name": "day"}
     result.attrs = dict(dataset.attrs)
-    incomplete = [] if expected_per_day is None else [str(day) for day in days[number < expected_per_day]]
-    result.attrs["incomplete_days"] = json.dumps(incomplete)
-    stamp(result, step=f"{who}: {array.sizes['time']} analyses to {days.size} days, {len(incomplete)} incomplete")
+    stamp(result, step=f"{who}: {array.sizes['time']} analyses to {days.size} days")
     return check_dataset(result, who=who)
 
 

@@ -11,31 +11,19 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, check_dataset, stamp
+from smnb.contract import ContractError, check_dataset, stamp
 from smnb.loaders import choose
 from smnb.loaders.smap.reading import write_masked_by
 
 _DAY = np.timedelta64(1, "D")
 
 
-def _first_day(who: str, origin: str | None, first: np.datetime64) -> np.datetime64:
-    try:
-        day = first if origin is None else np.datetime64(origin, "D")
-    except ValueError as error:
-        raise ParameterError(who, "'origin' is no ISO date", got=origin, expected="2015-04-01") from error
-    if day > first:
-        raise ParameterError(who, "'origin' is after the first day", got=str(day), expected=f"<= {first}")
-    return day
-
-
-def composite(
-    dataset: xr.Dataset, days: int = 3, *, variables: Sequence[str] = ("soil_moisture",), origin: str | None = None
-) -> xr.Dataset:
+def composite(dataset: xr.Dataset, days: int = 3, *, variables: Sequence[str] = ("soil_moisture",)) -> xr.Dataset:
     """Average the valid values of each period of 1 to 3 days, over times and, where there are two, overpasses.
 
-    Periods follow each other without gap or overlap from `origin` to the last day: the k-th holds the times from
-    ``origin + k days`` (inclusive, 00:00 UTC) to ``origin + (k + 1) days`` (exclusive), by the Dataset's `time`, which is
-    the nominal day in level 3 and the start of the half orbit in level 2. Radar backscatter is averaged as power.
+    Periods follow each other without gap or overlap from the data's first day to the last: the k-th holds the times from
+    ``first + k days`` (inclusive, 00:00 UTC) to ``first + (k + 1) days`` (exclusive), by the Dataset's `time`, which is the
+    nominal day in level 3 and the start of the half orbit in level 2. Radar backscatter is averaged as power.
 
     Parameters
     ----------
@@ -46,9 +34,6 @@ def composite(
         Length of a period.
     variables : sequence of str
         What to average. Flags, classes and observation times have no mean and are left out.
-    origin : str, optional
-        First day of the first period, not after the data's first; default the data's first day. Give it to align
-        composites of several Datasets.
 
     Returns
     -------
@@ -62,7 +47,7 @@ def composite(
     Raises
     ------
     ParameterError
-        If `days`, `variables` or `origin` is none of the above.
+        If `days` or `variables` is none of the above.
     ContractError
         If `time` is not increasing.
     """
@@ -74,7 +59,7 @@ def composite(
     if time.size == 0 or time.dtype.kind != "M" or (np.diff(time) <= np.timedelta64(0)).any():
         raise ContractError(who, "'time' is not UTC, increasing, with at least one value", got=str(time[:3]))
     dates = time.astype("datetime64[D]")
-    first = _first_day(who, origin, dates[0])
+    first = dates[0]
     number = ((dates - first) // (days * _DAY)).astype("int64")
     starts = first + np.arange(int(number[-1]) + 1) * days * _DAY
     # time and overpass first, the latter added where there is none
