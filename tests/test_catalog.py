@@ -233,16 +233,6 @@ def test_status(tmp_path, root):
     assert (row["present"], row["n_files"], row["bytes"]) == (False, 0, 0)
 
 
-def test_fingerprint_changes_with_files_and_not_with_the_roots_place(tmp_path, root):
-    catalog = catalog_of(tmp_path)
-    before = catalog.fingerprint("product", root)
-    assert before == catalog.fingerprint("product", root)
-    moved = root.rename(tmp_path / "moved")
-    assert catalog.fingerprint("product", moved) == before
-    (moved / "product" / "a.bin").write_bytes(b"1234")
-    assert catalog.fingerprint("product", moved) != before
-
-
 # --- opening --------------------------------------------------------------------------------------------------------
 
 

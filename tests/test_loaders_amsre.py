@@ -184,10 +184,10 @@ def test_damage_inside_a_gzip_is_found_when_computing(tmp_path):
 @pytest.fixture(scope="module")
 def coast():
     """Brightness temperatures of warm land and cold ocean, north first, from 180 W."""
-    from smnb.grids.koppen import land_mask
+    from smnb.grids.koppen import OCEAN, koppen_codes
 
     lat, lon = np.arange(-89.875, 90, 0.25), np.arange(-179.875, 180, 0.25)
-    return np.where(land_mask(lat[:, None], lon[None, :]), 265.0, 85.0)[::-1]
+    return np.where(koppen_codes(lat[:, None], lon[None, :]) != OCEAN, 265.0, 85.0)[::-1]
 
 
 @pytest.mark.parametrize("origin", [-180, 0])

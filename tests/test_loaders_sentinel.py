@@ -20,7 +20,7 @@ from smnb.contract import CatalogError, FormatError, ParameterError, check_datas
 from smnb.grids import GLOBAL_025, M01, M03, EaseWindow, RegularGrid
 from smnb.loaders.rasters import images
 from smnb.loaders.rasters.placing import Georeference
-from smnb.loaders.sentinel import ProjectedGrid, averaging, opening, scenes
+from smnb.loaders.sentinel import ProjectedGrid, assembly, averaging, opening, scenes
 from smnb.loaders.sentinel import open_sentinel1 as _open
 from smnb.loaders.sentinel.averaging import average_scene, pixel_places
 from smnb.loaders.sentinel.scenes import role_of, scene_name, time_of
@@ -338,7 +338,7 @@ def test_only_the_target_is_read_and_made_in_chunks(tmp_path, monkeypatch):
     assert_is_mean(ds, "VV", vv, *ease_cells(window, vv.shape, CORNER, UTM))
     # after a look at 25 places
     assert sum((rows[1] - rows[0]) * (cols[1] - cols[0]) for rows, cols in spans[25:]) < 0.2 * vv.size
-    monkeypatch.setattr(opening, "_CHUNK", 4)
+    monkeypatch.setattr(assembly, "_CHUNK", 4)
     calls = []
     monkeypatch.setattr(opening, "average_scene", lambda *a: calls.append(a) or average_scene(*a))
     around = EaseWindow(M01, int(row) - 6, int(row) + 7, int(col) - 6, int(col) + 9)

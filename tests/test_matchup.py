@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 
 from smnb.contract import ContractError, ParameterError
+from smnb.grids import M36
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors import match_in_time, match_product, match_tables, product_at_sensors
 
@@ -247,6 +248,22 @@ def test_across_the_date_line():
     values = dataset["soil_moisture"].values[:, 1]
     for lon, cell in ((180.0, -1), (-179.9, 0), (179.7, -1)):
         np.testing.assert_array_equal(wide(product_at_sensors(dataset, sensors_at(-0.5, lon)))[0], values[:, cell])
+
+
+def test_days_of_smap_on_their_grid_at_their_own_time():
+    window = M36.window(south=30.0, north=40.0, west=-100.0, east=-90.0)
+    shape, rng = (2, *window.shape), np.random.default_rng(0)
+    values = rng.random(shape, dtype="float32")
+    seen = at(np.array([0, 24]))[:, None, None] + np.timedelta64(1, "h") * rng.integers(9, 14, shape)
+    dims = ("time", "y", "x")
+    product = xr.Dataset({"soil_moisture": (dims, values), "observation_time": (dims, seen)}, window.coords())
+    product = product.assign_coords(time=at(np.array([0, 24])))
+    lat, lon = rng.uniform(31, 39, 20), rng.uniform(-99, -91, 20)
+    found = product_at_sensors(product, sensors_at([*lat, 45.0], [*lon, -95.0]))
+    row, col = (i - start for i, start in zip(M36.rowcol(lat, lon), (window.row_start, window.col_start), strict=True))
+    np.testing.assert_array_equal(found["soil_moisture"], values[:, row, col].T.ravel().astype(float))
+    np.testing.assert_array_equal(found["time"].to_numpy(), seen[:, row, col].T.ravel().astype("datetime64[ns]"))
+    assert found.attrs["sensors_left_out"] == 1
 
 
 def test_a_gap_in_the_axis_is_in_no_cell():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from smnb.contract import ParameterError
-from smnb.models import MODELS, build_model, describe, model_name, register
+from smnb.models import MODELS, build_model, describe, model_name, register_model
 from smnb.models.amsre_cnn import AmsreCNN, AmsreCNNConfig
 from smnb.models.smen import SMEN, SMENConfig
 
@@ -153,7 +153,7 @@ def test_a_registered_network_is_built_by_its_name() -> None:
         def __init__(self, inputs: int = 3) -> None:
             super().__init__(inputs, 1)
 
-    register("mine", Mine, paper="none")
+    register_model("mine", Mine, paper="none")
     try:
         built = build_model("mine", {"inputs": 5})
         assert built.in_features == 5
@@ -164,4 +164,4 @@ def test_a_registered_network_is_built_by_its_name() -> None:
         del MODELS["mine"]
     assert model_name(built).endswith("Mine")
     with pytest.raises(ParameterError, match="no colon"):
-        register("a:b", Mine)
+        register_model("a:b", Mine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -195,15 +194,6 @@ class Catalog:
                 }
             )
         return rows
-
-    def fingerprint(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> str:
-        """SHA-256 over relative names, sizes and modification times of an entry's files, without reading them."""
-        root = data_root(root)
-        digest = hashlib.sha256()
-        for path in self.resolve(catalog_id, root):
-            stat = path.stat()
-            digest.update(f"{path.relative_to(root).as_posix()}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
 
     def loader(self, catalog_id: str) -> Callable[..., xr.Dataset]:
         """Import an entry's loader.

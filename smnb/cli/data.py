@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Progress, Root, Table, command, show, warn
+from smnb.cli.frame import Json, Root, ShownProgress, Table, command, show, warn
 from smnb.contract import CatalogError
 
 
@@ -65,7 +65,7 @@ def sandbox(
 
     folder = Path(out) if out is not None else Path(data_root(None))
     options: dict[str, Any] = {} if seed is None else {"seed": seed}
-    with Progress() as progress:
+    with ShownProgress() as progress:
         manifest = write_sandbox(
             folder, preset=preset, progress=lambda done, total, _: progress("sandbox", "cell", done, total), **options
         )

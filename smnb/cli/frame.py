@@ -85,7 +85,7 @@ def warn(text: str) -> None:
     typer.echo(text, err=True)
 
 
-class Progress:
+class ShownProgress:
     """Progress on standard error, as ``show(what, status, done, total)``: a bar on a terminal, a few lines elsewhere.
 
     Status is start, cell (so much is done) or what became of it.

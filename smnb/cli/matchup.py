@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Progress, Root, Scheduler, Workers, command, show
+from smnb.cli.frame import Json, Root, Scheduler, ShownProgress, Workers, command, show
 from smnb.contract import ParameterError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def matchup(
     entries, splits = _entries(source), _splits(split, seed)
     catalog = Catalog.load()
     scenes = {name: catalog.open(entry, root) for name, entry in entries.items()}
-    with Progress() as progress:
+    with ShownProgress() as progress:
         result = build_matchups(
             _readings(catalog, insitu, root),
             scenes,

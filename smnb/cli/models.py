@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, Progress, Scheduler, Table, Workers, command, show
+from smnb.cli.frame import Json, Scheduler, ShownProgress, Table, Workers, command, show
 
 
 @command("smnb models --json")
@@ -44,7 +44,7 @@ def map_(
     from smnb.maps import map_checkpoint
     from smnb.training import choose_device
 
-    with Progress() as progress:
+    with ShownProgress() as progress:
         result = map_checkpoint(
             checkpoint,
             path,

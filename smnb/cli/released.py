@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, Progress, command, show, warn
+from smnb.cli.frame import Json, ShownProgress, command, show, warn
 
 
 @command("smnb released shards/ --ismn ismn.zip --out released.zarr --crop 256")
@@ -48,7 +48,7 @@ def released(
         on_error=on_error,
     )
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(Progress())
+        progress = stack.enter_context(ShownProgress())
         labels = None
         if ismn:
             labels = stack.enter_context(

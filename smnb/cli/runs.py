@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Progress, Root, Scheduler, Table, command, show, warn
+from smnb.cli.frame import Json, Root, Scheduler, ShownProgress, Table, command, show, warn
 from smnb.contract import ParameterError, RunError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(
     from smnb.runs import run_notebooks, write_report
 
     values = parameter_values(parameters or [], who="smnb run")
-    with Progress() as progress:
+    with ShownProgress() as progress:
         results = run_notebooks(
             name, notebooks or None, preset, values, runs_root=runs_root, root=root, force=force, progress=progress
         )
@@ -92,8 +92,8 @@ def report(
     show({"name": name, "report": index}, as_json, f"report: {index}")
 
 
-@command("smnb sweep 02 --name seeds -g seed=0,1,2 -p epochs=5 --workers 2")
-def sweep(
+@command("smnb sweep 02 --name seeds -g seed=0,1,2 -p epochs=5 --workers 2", "sweep")
+def sweep_notebook(
     notebook: Annotated[str, typer.Argument(help="Name or number.")],
     name: Annotated[str, typer.Option(help="Name of the sweep; its folder is runs/NAME.")],
     grid: Annotated[list[str], typer.Option("-g", metavar="NAME=A,B", help="Values of a parameter; repeat.")],
@@ -113,13 +113,12 @@ def sweep(
     A member that is up to date is skipped, so a sweep that was killed goes on where it was. The workers of a scheduler
     must see notebooks, data and --runs-root under the same paths as this machine.
     """
-    from smnb.runs import declared_parameters, find_notebook, notebook_folder
-    from smnb.runs import sweep as run_sweep
+    from smnb.runs import declared_parameters, find_notebook, notebook_folder, sweep
 
     declared = declared_parameters(find_notebook(notebook, notebook_folder()))
     lists = [key for key, parameter in declared.items() if parameter.type.startswith("list[")]
     values = grid_values(grid, lists)
-    table = run_sweep(
+    table = sweep(
         name,
         notebook,
         values,

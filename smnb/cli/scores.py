@@ -76,8 +76,8 @@ def score(
     )
 
 
-@command("smnb compare cnn.parquet smap.parquet --metric ubrmse")
-def compare(
+@command("smnb compare cnn.parquet smap.parquet --metric ubrmse", "compare")
+def compare_models(
     a: Annotated[str, typer.Argument(help="Predictions of one model, CSV or Parquet.")],
     b: Annotated[str, typer.Argument(help="Predictions of the other at the same sensors.")],
     metric: Annotated[str, typer.Option(help="ubrmse, rmse, bias, r, spearman, r2 or anomaly_r.")] = "ubrmse",
@@ -91,8 +91,7 @@ def compare(
 ) -> None:
     """Compare two models over the same sensors: the paired difference of a score, with its interval."""
     from smnb.contract import ParameterError
-    from smnb.metrics import DEFAULT_METRICS, METRICS
-    from smnb.metrics import compare as paired
+    from smnb.metrics import DEFAULT_METRICS, METRICS, compare
     from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
@@ -109,7 +108,7 @@ def compare(
     names = tuple(str(table.attrs["model"]) for table in tables)
     names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
     labels = None if clusters is None else _one_label(scores[0], clusters)
-    found = paired(*scores, chosen, names=names, clusters=labels, seed=seed)
+    found = compare(*scores, chosen, names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
     content = {
         "metric": metric,

@@ -1,7 +1,7 @@
 """The global cylindrical EASE-Grid 2.0 (EPSG:6933) of SMAP's products: 36, 9, 3 and 1 km, nested 1:4:12:36.
 
-Every cell has the same area, so that a mean over cells is a mean over area. Row 0 is the northernmost and column 0
-begins at 180° W, as in the products; `y` descends. The four grids cover exactly the same rectangle.
+Every cell has the same area, so that a mean over cells is one over area. Row 0 is the northernmost, column 0 begins at
+180° W, as in the products; `y` descends. The four grids cover exactly the same rectangle.
 """
 
 from __future__ import annotations
@@ -57,8 +57,7 @@ class EaseGrid:
 
     def __post_init__(self) -> None:
         if _SUBDIVISIONS.get(self.name) != self.subdivision:
-            got = (self.name, self.subdivision)
-            raise ParameterError("EaseGrid", "no such grid", got=got, expected=_SUBDIVISIONS)
+            raise ParameterError("EaseGrid", "no such grid", got=self.name, expected=_SUBDIVISIONS)
 
     @property
     def n_rows(self) -> int:

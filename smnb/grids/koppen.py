@@ -175,7 +175,7 @@ def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
     return np.where(np.isin(classes, ("Ocean", NONE)), classes, classes.astype("U2"))
 
 
-def ismn_koppen_class(values: ArrayLike, *, on_unknown: str = "none") -> NDArray[np.str_]:
+def ismn_koppen_class(values: ArrayLike) -> NDArray[np.str_]:
     """Köppen class from the archive's own field (``climate_KG``, after Peel et al. 2007).
 
     Peel's rules are not those of the map (-3 °C against 0 °C between C and D, 70 % against two thirds for B), so the two
@@ -184,20 +184,13 @@ def ismn_koppen_class(values: ArrayLike, *, on_unknown: str = "none") -> NDArray
     Parameters
     ----------
     values : array_like of str
-        The field as read: "Dfb", …; missing values, "", "unknown", "masked" (off the map's land) and "W"
-        (water) have no class.
-    on_unknown : {"none", "raise"}
-        What to do with other strings.
+        The field as read: "Dfb", …; missing values, "", "unknown", "masked" (off the map's land), "W" (water) and
+        other strings have no class.
 
     Returns
     -------
     ndarray of str
         Classes; "none" where there is none.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown string with ``on_unknown="raise"``.
 
     References
     ----------
@@ -208,22 +201,10 @@ def ismn_koppen_class(values: ArrayLike, *, on_unknown: str = "none") -> NDArray
     >>> ismn_koppen_class(["Dfb", "unknown", None, " BSn "]).tolist()
     ['Dfb', 'none', 'none', 'BSn']
     """
-    who = "ismn_koppen_class"
-    if on_unknown not in ("none", "raise"):
-        raise ParameterError(who, "unknown 'on_unknown'", got=on_unknown, expected=["none", "raise"])
     values = np.asarray(values, dtype=object)
     text = np.array([v.strip() if isinstance(v, str) else "" for v in values.ravel()], dtype="U16")
     known = np.isin(text, (*KOPPEN_NAMES[1:-1], *_ISMN_ONLY))
-    if on_unknown == "raise":
-        stray = np.unique(text[~known & ~np.isin(text, ("", "unknown", "masked", "W", NONE))])
-        if stray.size:
-            raise ParameterError(who, "unknown class", got=stray.tolist(), expected=list(KOPPEN_NAMES[1:-1]))
     return np.where(known, text, NONE).astype("U5").reshape(values.shape)
-
-
-def land_mask(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.bool_]:
-    """Whether the map's pixel at each point is land; arguments as `koppen_codes`."""
-    return koppen_codes(lat, lon) != OCEAN
 
 
 def _edges(name: str, centres: ArrayLike) -> tuple[NDArray[np.float64], float]:

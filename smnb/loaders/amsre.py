@@ -231,15 +231,11 @@ def open_nsidc0302(
     choose(who, "longitude_origin", longitude_origin, ["auto", -180, 0])
     there, superseded = _list_files(who, check_paths(who, paths))
     first, last = parse_period(who, start, end)
-    found = sorted(
-        key.day for key in there if (first is None or key.day >= first) and (last is None or key.day <= last)
-    )
-    # a period's own days count, also where no file is of them
-    edges = [
-        one if edge is None else edge.astype("datetime64[D]")
-        for edge, one in zip((first, last), found[:1] + found[-1:], strict=False)
-    ]
-    days = np.arange(edges[0], edges[1] + 1) if found else np.array([], "datetime64[D]")
+    found = [key.day for key in there]
+    days = np.array([], "datetime64[D]")
+    if found:  # a period's own days count, also where no file is of them
+        begin = min(found) if first is None else first.astype("datetime64[D]")
+        days = np.arange(begin, (max(found) if last is None else last.astype("datetime64[D]")) + 1)
     wanted = [_Key(day, orbit, channel) for day in days for orbit in orbit_passes for channel in channels]
     files = {key: there[key] for key in wanted if key in there}
     absent = [str(key) for key in wanted if key not in files]

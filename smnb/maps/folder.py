@@ -14,7 +14,7 @@ from smnb.files import atomic_path, remove_stale_partials, write_json
 from smnb.maps.writing import BLOCK
 
 
-class Tile(NamedTuple):
+class MapTile(NamedTuple):
     """Rows and columns of the image."""
 
     top: int
@@ -28,10 +28,10 @@ class Tile(NamedTuple):
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
 
-def tiles_of(shape: tuple[int, int], size: int) -> list[Tile]:
+def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
     """Divide rows and columns into tiles, row after row; the last ones may be smaller."""
     tops, lefts = (range(0, length, size) for length in shape)
-    return [Tile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
+    return [MapTile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
 
 
 class TileFolder:
@@ -54,11 +54,11 @@ class TileFolder:
             write_json(record, identity)
         remove_stale_partials(self.path)
 
-    def file(self, tile: Tile) -> Path:
+    def file(self, tile: MapTile) -> Path:
         """A tile's file; it is there when the tile is finished."""
         return self.path / f"row{tile.top}_col{tile.left}.npy"
 
-    def write(self, tile: Tile, values: np.ndarray) -> None:
+    def write(self, tile: MapTile, values: np.ndarray) -> None:
         """Keep a finished tile, ``(row, col)``."""
         with atomic_path(self.file(tile)) as temporary:
             np.save(temporary, values)

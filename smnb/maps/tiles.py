@@ -24,7 +24,7 @@ import xarray as xr
 from torch import nn
 
 from smnb.contract import ContractError, RunError
-from smnb.maps.folder import Tile, TileFolder, tiles_of
+from smnb.maps.folder import MapTile, TileFolder, tiles_of
 from smnb.maps.forms import Outside, TileForm, tile_form
 from smnb.maps.inputs import MAP_PRECISIONS, Bands, checked_channels, map_coords, scan_inputs
 from smnb.maps.parallel import open_workers
@@ -39,25 +39,25 @@ IDENTITY = "smnb_map_identity"
 def predicted_tiles(
     form: TileForm,
     bands: Bands,
-    tiles: list[Tile],
+    tiles: list[MapTile],
     *,
     target_scaler: MinMaxScaler | None = None,
     workers: int = 0,
     scheduler: str | None = None,
     device: str = "cpu",
     precision: str = "float32",
-) -> Iterator[tuple[Tile, np.ndarray]]:
+) -> Iterator[tuple[MapTile, np.ndarray]]:
     """Predict tiles and yield each as it is done, NaN where an input is missing or no value is wanted.
 
     A few tiles are in flight at a time, so memory does not grow with their number; a band is read once where tiles are
     in order. Parameters are those of `tiled_map`.
     """
-    empty: list[tuple[Tile, np.ndarray]] = []  # nothing to predict
+    empty: list[tuple[MapTile, np.ndarray]] = []  # nothing to predict
     threaded, threads = scheduler is None and workers == 0, torch.get_num_threads()
     call = partial(_predict if threaded else _predict_alone, device=device, precision=precision)
     rows, cols = bands.inputs.shape[1:]
 
-    def calls(form_there: Any) -> Iterator[tuple[tuple[Tile, np.ndarray], tuple]]:
+    def calls(form_there: Any) -> Iterator[tuple[tuple[MapTile, np.ndarray], tuple]]:
         at: tuple[int, int] | None = None
         for tile in tiles:
             if at != (tile.top, tile.bottom):

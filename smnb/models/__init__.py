@@ -2,7 +2,7 @@
 
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.models.description import describe
-from smnb.models.registry import MODELS, ModelEntry, build_model, config_of, model_name, register
+from smnb.models.registry import MODELS, ModelEntry, build_model, config_of, model_name, register_model
 
 __all__ = [
     "MODELS",
@@ -13,5 +13,5 @@ __all__ = [
     "describe",
     "model_name",
     "reference_predictions",
-    "register",
+    "register_model",
 ]

@@ -44,7 +44,7 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {}
 
 
-def register(
+def register_model(
     name: str,
     network: str | type[nn.Module],
     *,
@@ -65,11 +65,11 @@ def register(
         As `ModelEntry`.
     """
     if ":" in name:
-        raise ParameterError("register", "a name has no colon, which marks an import path", got=name)
+        raise ParameterError("register_model", "a name has no colon, which marks an import path", got=name)
     MODELS[name] = ModelEntry(name, paper, inputs, description, network, n_parameters)
 
 
-register(
+register_model(
     "amsre_cnn",
     "smnb.models.amsre_cnn:AmsreCNN",
     paper="Hu, Xu & Yu 2018, ISPRS Archives XLII-3",
@@ -77,7 +77,7 @@ register(
     description="three convolutions and two fully connected layers to the soil moisture of the centre pixel",
     n_parameters=489_641,
 )
-register(
+register_model(
     "smen",
     "smnb.models.smen:SMEN",
     paper="Tsagkatakis, Moghaddam & Tsakalides, SMEN",
@@ -85,7 +85,7 @@ register(
     description="3-D convolutions over the past residuals, one over the coarse image, summed and fused to 3 km",
     n_parameters=38_337,
 )
-register(
+register_model(
     "fusion_1km",
     "smnb.models.fusion_1km:Fusion1km",
     paper="Tsagkatakis, Moghaddam & Tsakalides, SMAP and Sentinel-1 fusion",
@@ -93,7 +93,7 @@ register(
     description="four blocks of 3-D convolutions over the stacked channels to the soil moisture of every pixel",
     n_parameters=56_289,
 )
-register(
+register_model(
     "multisource",
     "smnb.models.multisource:MultiSourceNet",
     paper="Batchu, Nearing & Gulshan 2023, J. Hydrometeorology 24(10)",

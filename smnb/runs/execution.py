@@ -157,7 +157,7 @@ def execute_run(
 ) -> list[NotebookResult]:
     """Execute what `run_notebooks` says; a notebook under way is stopped when `unwanted` says so."""
     folder, out = Path(job.folder), Path(job.out)
-    order = in_order(job.notebooks, folder)
+    order = notebooks_in_order(job.notebooks, folder)
     given = parameters_of(order, job.preset, job.parameters, folder)
     out.mkdir(parents=True, exist_ok=True)
     results: list[NotebookResult] = []
@@ -294,7 +294,7 @@ def _needs(path: Path) -> list[str]:
     return list(_metadata(path).get("needs", []))
 
 
-def in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
+def notebooks_in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
     """Notebooks asked for and those they need, each after what it needs."""
     wanted = [find_notebook(one, folder) for one in notebooks or []] or sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     order: list[Path] = []

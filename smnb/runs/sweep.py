@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from smnb.contract import ParameterError, RunError, SmnbError, plain
 from smnb.files import atomic_path, write_json
 
-from .execution import Job, archive_of, check_run_name, execute_run, in_order, parameters_of, read_state
+from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
 from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
 from .record import _leaves, library_fingerprint, read_record
 from .report import names_in, write_report, write_sweep_page
@@ -114,7 +114,7 @@ def sweep(
     check_run_name(_WHO, name)
     _check_counts(scheduler, workers, threads_per_worker)
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
-    order = in_order([notebook], folder)
+    order = notebooks_in_order([notebook], folder)
     common = {key: _plain_value(value) for key, value in (parameters or {}).items()}
     members = _checked(_combinations(grid), common, preset, order, folder)
     out, target = Path(runs_root).resolve() / name, order[-1].stem

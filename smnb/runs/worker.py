@@ -99,7 +99,7 @@ def _stop(number: int, _frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-def main(job_text: str) -> int:
+def execute_job(job_text: str) -> int:
     """Execute the notebook and return the exit status: 0 when it ran, 1 when a cell failed."""
     signal.signal(signal.SIGTERM, _stop)
     _die_with_parent()
@@ -151,4 +151,4 @@ def main(job_text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(execute_job(sys.argv[1]))

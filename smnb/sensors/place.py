@@ -8,7 +8,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.grids import great_circle_km
+from smnb.grids import EaseWindow, great_circle_km
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.match import TimeMatch, match_tables
 
@@ -26,8 +26,10 @@ def product_at_sensors(
     Parameters
     ----------
     product : xarray.Dataset
-        Under the contract, with time: on ``(…, lat, lon)``, or on ``(location, …)`` with the coordinates ``lat`` and ``lon``
-        as the readers of point series give. Interpolate a grid with its own `xarray.Dataset.interp` first, if you wish.
+        Under the contract, with time: on ``(…, lat, lon)``, on ``(…, y, x)`` of an EASE-Grid 2.0 as SMAP's readers give, or
+        on ``(location, …)`` with the coordinates ``lat`` and ``lon`` as the readers of point series give. Where it has an
+        ``observation_time`` of each value, as SMAP's days do, that is the time. Interpolate a grid with its own
+        `xarray.Dataset.interp` first, if you wish.
     sensors : DataFrame
         One row a sensor: ``sensor_id``, ``lat``, ``lon``. Longitudes -180..180 or 0..360.
     variable : str
@@ -75,16 +77,20 @@ def product_at_sensors(
     flags = [
         str(n) for n, one in product.data_vars.items() if one.dtype.kind in "iu" and set(one.dims) == set(chosen.dims)
     ]
-    at_sensors = product[[variable, *flags]].isel(
+    clock = [name for name in ("observation_time",) if name in product]
+    at_sensors = product[[variable, *flags, *clock]].isel(
         {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
     )
     values = at_sensors[variable].transpose("point", "time").values
     # only what is there: a product of overpasses is mostly empty at any one place
     point, column = np.nonzero(~np.isnan(values))
+    time = product["time"].values[column]
+    if clock:
+        time = at_sensors["observation_time"].transpose("point", "time").values[point, column]
     table = pd.DataFrame(
         {
             "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()[reached]),
-            "time": pd.DatetimeIndex(product["time"].values[column]).astype("datetime64[ns]"),
+            "time": pd.DatetimeIndex(time).astype("datetime64[ns]"),
             name or variable: values[point, column].astype("float64"),
             **{flag: at_sensors[flag].transpose("point", "time").values[point, column] for flag in flags},
         }
@@ -140,11 +146,18 @@ def _nearest(
         rows, in_row = _in_axis(product["lat"].values.astype(float), lat)
         columns, in_column = _in_axis(product["lon"].values.astype(float), lon, period=360.0)
         return {"lat": rows, "lon": columns}, in_row & in_column
+    if {"y", "x"} <= set(product.dims):
+        window = EaseWindow.from_dataset(product)
+        row, col = window.grid.rowcol(lat, lon, outside="mask")
+        inside = (
+            (row >= window.row_start) & (row < window.row_stop) & (col >= window.col_start) & (col < window.col_stop)
+        )
+        return {"y": row - window.row_start, "x": col - window.col_start}, inside
     if "location" in product.dims and {"lat", "lon"} <= set(product.coords):
         own_lat, own_lon = product["lat"].values.astype(float), product["lon"].values.astype(float)
         distance = great_circle_km(own_lat[None, :], own_lon[None, :], lat[:, None], lon[:, None])
         return {"location": np.argmin(distance, axis=1)}, distance.min(axis=1) <= max_distance_km
-    raise ContractError(who, "the Dataset has neither (lat, lon) nor locations", got=tuple(product.dims))
+    raise ContractError(who, "the Dataset has neither (lat, lon) nor (y, x) nor locations", got=tuple(product.dims))
 
 
 def _in_axis(

@@ -200,8 +200,8 @@ def load(
 ) -> Trained:
     """Load what `save` wrote.
 
-    Networks of smnb and registered ones (`smnb.models.register`) are built by name. A checkpoint never imports anything else by
-    itself: a class of the user's is passed, or its import path is named.
+    Networks of smnb and registered ones (`smnb.models.register_model`) are built by name. A checkpoint never imports anything
+    else by itself: a class of the user's is passed, or its import path is named.
 
     Parameters
     ----------

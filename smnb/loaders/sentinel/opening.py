@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dask
-import dask.array as da
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import VARIABLES, FormatError, ParameterError, check_dataset, plain, stamp
+from smnb.contract import ParameterError, check_dataset, plain, stamp
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid
 from smnb.loaders import check_paths, choose, parse_period
 from smnb.loaders.rasters.placing import transformer
-from smnb.loaders.sentinel.averaging import AngleSource, Rectangle, Totals, average_scene, check_fineness, reached
-from smnb.loaders.sentinel.calibration import MASK_REASONS, declare
+from smnb.loaders.sentinel.assembly import PlacedScene, assemble, count_masks, group_scenes
+from smnb.loaders.sentinel.averaging import AngleSource, average_scene, check_fineness, reached
+from smnb.loaders.sentinel.calibration import declare
 from smnb.loaders.sentinel.sampling import ANGLE_UNITS, check_pixels
 from smnb.loaders.sentinel.scenes import POLARIZATIONS, ROLES, Scene, list_scenes
-from smnb.loaders.sentinel.targets import ProjectedGrid, Target, ease_window_around, target_of
+from smnb.loaders.sentinel.targets import ProjectedGrid, ease_window_around, target_of
 
 MOSAICS = ("scene", "day")
 #: Pixels read at a time. About 150 bytes each are held.
 _BLOCK_PIXELS = 1 << 20
-#: Rows and columns of the target in one dask chunk.
-_CHUNK = 2048
-#: Fields on the target: type, whether they are by polarization, and attributes.
-_FIELDS: dict[str, tuple[str, bool, dict[str, str]]] = {
-    "sigma0": (
-        "float32",
-        True,
-        {
-            "units": "dB",
-            "long_name": "radar backscatter coefficient, C band",
-            "cell_methods": "area: mean (of linear power)",
-        },
-    ),
-    "n_looks": ("int32", True, {"units": "1", "long_name": "number of pixels averaged"}),
-    "enl": ("float32", True, {"units": "1", "long_name": "equivalent number of looks of a pixel"}),
-    "n_scenes": ("int16", False, {"units": "1", "long_name": "number of scenes averaged"}),
-    "incidence_angle": ("float32", False, {"units": "degree", "long_name": "incidence angle"}),
-}
 
 
 def open_sentinel1(
@@ -182,11 +162,11 @@ def open_sentinel1(
             expected=plain(f"an overlap with {grid!r}"),
             next_step="Choose a grid over the scenes, or other scenes",
         )
-    groups = _group_scenes(who, placed, mosaic)
+    groups = group_scenes(who, placed, mosaic)
     names = {str(t)[:19]: list(dict.fromkeys(one.scene.name for one in members)) for t, members in groups}
     named = {band.native for one in placed if (band := one.scene.band("angle"))}
     has_angle = incidence_angle is not None or bool(named)
-    dataset = _assemble(target, groups, polarizations, min_looks, has_angle=has_angle)
+    dataset = assemble(target, groups, polarizations, min_looks, has_angle=has_angle)
     dataset["sigma0"].attrs["native_units"] = declaration.native_units
     if declaration.units == "dn":
         dataset["sigma0"].attrs["comment"] = "digital numbers scaled as declared, and as calibrated as that declaration"
@@ -204,7 +184,7 @@ def open_sentinel1(
         synthetic=synthetic,
         step=f"{who}: {n_scenes} scenes ({declaration.units}) averaged in linear power, mosaic {mosaic!r}",
     )
-    return check_dataset(_count_masks(dataset) if count else dataset, who=who, require=("sigma0",))
+    return check_dataset(count_masks(dataset) if count else dataset, who=who, require=("sigma0",))
 
 
 def _check_options(
@@ -272,154 +252,3 @@ def _extent(scene: Scene) -> str:
     if lat.size == 0:
         return "nowhere on Earth"
     return f"{lat.min():.3f}..{lat.max():.3f} N, {lon.min():.3f}..{lon.max():.3f} E"
-
-
-@dataclass(frozen=True)
-class PlacedScene:
-    """A scene and cells of the target that it reaches."""
-
-    scene: Scene
-    cells: Rectangle
-    totals: Any
-    """Its `Totals`, delayed."""
-
-
-def _group_scenes(
-    who: str, placed: Sequence[PlacedScene], mosaic: str
-) -> list[tuple[np.datetime64, list[PlacedScene]]]:
-    """Times of the Dataset, increasing, and the scenes that make each.
-
-    Raises
-    ------
-    FormatError
-        If scenes that are to be kept apart have one time.
-    """
-
-    def key(scene: Scene) -> Any:
-        # pieces of one export are one scene
-        return scene.acquisition if mosaic == "scene" else scene.time.astype("datetime64[D]")
-
-    groups: dict[Any, list[PlacedScene]] = {}
-    for one in placed:
-        groups.setdefault(key(one.scene), []).append(one)
-    result = []
-    for members in groups.values():
-        seconds = (
-            np.array([one.scene.time for one in {one.scene: one for one in members}.values()])
-            .astype("datetime64[s]")
-            .astype("int64")
-        )
-        result.append((np.datetime64(round(float(seconds.mean())), "s").astype("datetime64[ns]"), members))
-    result.sort(key=lambda item: item[0])
-    for (time, members), (after, others) in itertools.pairwise(result):
-        if time == after:
-            raise FormatError(
-                who,
-                "two scenes have one time",
-                got=[members[0].scene.name, others[0].scene.name],
-                next_step="Leave one out if they are versions of one scene, or pool them with mosaic='day'",
-            )
-    return result
-
-
-def _combine(parts: list[Totals], here: Rectangle, n_polarizations: int, min_looks: int) -> dict[str, NDArray]:
-    """The fields of a rectangle of the target from all scenes that reach it."""
-    total, n_scenes = Totals.zeros(here, n_polarizations), np.zeros(here.shape, "int16")
-    for part in parts:
-        before = total.looks.sum(axis=0)
-        total.add(part)
-        n_scenes += total.looks.sum(axis=0) > before
-    looks = total.looks
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean = total.power / looks
-        variance = (total.square / looks - mean**2) * looks / (looks - 1)
-        sigma0, enl, degrees = 10.0 * np.log10(mean), mean**2 / variance, total.angle / total.angle_looks
-    low, high = VARIABLES["sigma0"].valid_range or (-np.inf, np.inf)
-    # 1e-4: pixels are of single precision, and one at the range's own edge is within it
-    measured = (looks >= min_looks) & (sigma0 >= low - 1e-4) & (sigma0 <= high + 1e-4)
-    # pixels that are all equal differ by rounding: no number of looks follows from that
-    varies = measured & (looks > 1) & (variance > 1e-6 * mean**2)
-    return {
-        "sigma0": np.where(measured, np.clip(sigma0, low, high), np.nan).astype("float32"),
-        "n_looks": looks.astype("int32"),
-        "enl": np.where(varies, enl, np.nan).astype("float32"),
-        "n_scenes": n_scenes,
-        "incidence_angle": degrees.astype("float32"),
-    }
-
-
-def _sum_masked(parts: list[Totals]) -> NDArray[np.int64]:
-    return np.sum([part.masked for part in parts], axis=0).astype("int64")
-
-
-def _edges(size: int) -> list[tuple[int, int]]:
-    return [(k, min(k + _CHUNK, size)) for k in range(0, size, _CHUNK)]
-
-
-def _one_time(
-    members: Sequence[PlacedScene], target: Target, names: Sequence[str], n_polarizations: int, min_looks: int
-) -> dict[str, da.Array]:
-    """Lazy fields of one time on the whole target."""
-    rectangles = [[Rectangle(r, c) for c in _edges(target.shape[1])] for r in _edges(target.shape[0])]
-    combine = dask.delayed(_combine, pure=False)
-
-    def made(here: Rectangle) -> Any:
-        reaching = [one.totals for one in members if here.common(one.cells) is not None]
-        return combine(reaching, here, n_polarizations, min_looks) if reaching else None
-
-    chunks = [[(here, made(here)) for here in line] for line in rectangles]
-
-    def field(name: str) -> da.Array:
-        dtype, by_polarization, _ = _FIELDS[name]
-
-        def chunk(here: Rectangle, fields: Any) -> da.Array:
-            shape = (n_polarizations, *here.shape) if by_polarization else here.shape
-            if fields is None:
-                return da.full(shape, np.nan if dtype.startswith("float") else 0, dtype=dtype, chunks=shape)
-            return da.from_delayed(fields[name], shape, dtype=dtype)
-
-        return da.block([[chunk(*item) for item in line] for line in chunks])
-
-    return {name: field(name) for name in names}
-
-
-def _assemble(
-    target: Target,
-    groups: Sequence[tuple[np.datetime64, list[PlacedScene]]],
-    polarizations: Sequence[str],
-    min_looks: int,
-    *,
-    has_angle: bool,
-) -> xr.Dataset:
-    """The lazy Dataset, without what says where its values come from."""
-    names = [name for name in _FIELDS if has_angle or name != "incidence_angle"]
-    times = [_one_time(members, target, names, len(polarizations), min_looks) for _, members in groups]
-    mapped = {"grid_mapping": "crs"} if "crs" in target.coords else {}
-    data: dict[str, Any] = {}
-    for name in names:
-        dims = ("time", "polarization", *target.dims) if _FIELDS[name][1] else ("time", *target.dims)
-        data[name] = (dims, da.stack([fields[name] for fields in times]), _FIELDS[name][2] | mapped)
-    masked = [dask.delayed(_sum_masked, pure=False)([one.totals for one in members]) for _, members in groups]
-    shape = len(polarizations), len(MASK_REASONS)
-    data["n_masked"] = (
-        ("time", "polarization", "reason"),
-        da.stack([da.from_delayed(m, shape, dtype="int64") for m in masked]),
-        {"units": "1", "long_name": "number of pixels left out"},
-    )
-    own = {
-        "time": np.array([time for time, _ in groups], "datetime64[ns]"),
-        "polarization": list(polarizations),
-        "reason": list(MASK_REASONS),
-    }
-    return xr.Dataset(data, own | target.coords)
-
-
-def _count_masks(dataset: xr.Dataset) -> xr.Dataset:
-    """Compute a Dataset of `_assemble` and write what was masked, and why, into ``masked_by``."""
-    dataset = dataset.compute()
-    pixels = dataset["n_masked"].sum(["time", "polarization"])
-    counts = {f"pixels: {reason}": int(n) for reason, n in zip(pixels["reason"].values, pixels.values, strict=True)}
-    without = dataset["sigma0"].isnull() & (dataset["n_looks"] > 0)
-    counts["cells: too few looks, or out of range"] = int(without.sum())
-    dataset["sigma0"].attrs["masked_by"] = json.dumps({k: n for k, n in counts.items() if n}, sort_keys=True)
-    return dataset

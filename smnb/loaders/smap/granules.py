@@ -25,7 +25,7 @@ _RELEASE = r"(?P<release>[A-Z]\d{5})_\d{3}\.h5"
 _TIME = r"\d{8}T\d{6}"
 
 
-class Product(NamedTuple):
+class SmapProduct(NamedTuple):
     """A SMAP product: how its files are called, an example, who opens it, and its grid."""
 
     pattern: str
@@ -36,32 +36,32 @@ class Product(NamedTuple):
 
 #: By short name. The last three are recognised so that the message can name them.
 PRODUCTS = {
-    "SPL2SMP": Product(
+    "SPL2SMP": SmapProduct(
         rf"SMAP_L2_SM_P_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
         "SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5",
         "open_l2",
         M36,
     ),
-    "SPL2SMP_E": Product(
+    "SPL2SMP_E": SmapProduct(
         rf"SMAP_L2_SM_P_E_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
         "SMAP_L2_SM_P_E_26958_A_20200216T041259_R18240_001.h5",
         "open_l2",
         M09,
     ),
-    "SPL3SMP": Product(
+    "SPL3SMP": SmapProduct(
         rf"SMAP_L3_SM_P_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_20150406_R14010_001.h5", "open_l3", M36
     ),
-    "SPL3SMP_E": Product(
+    "SPL3SMP_E": SmapProduct(
         rf"SMAP_L3_SM_P_E_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_E_20200216_R18240_001.h5", "open_l3", M09
     ),
-    "SPL2SMAP_S": Product(
+    "SPL2SMAP_S": SmapProduct(
         rf"SMAP_L2_SM_SP_1[ABCD][A-Z]{{4}}_(?P<start>{_TIME})_{_TIME}_\d{{3}}[EW]\d{{2}}[NS]_{_RELEASE}",
         "SMAP_L2_SM_SP_1AIWDV_20200209T061215_20200208T183607_005W11N_R16515_001.h5",
         "open_l2_active_passive",
     ),
-    "SPL2SMAP": Product(r"SMAP_L2_SM_AP_.*"),
-    "SPL3SMAP": Product(r"SMAP_L3_SM_AP_.*"),
-    "SPL4SMGP": Product(r"SMAP_L4_SM_.*"),
+    "SPL2SMAP": SmapProduct(r"SMAP_L2_SM_AP_.*"),
+    "SPL3SMAP": SmapProduct(r"SMAP_L3_SM_AP_.*"),
+    "SPL4SMGP": SmapProduct(r"SMAP_L4_SM_.*"),
 }
 #: Grids of SPL2SMAP_S by the suffix of its groups and fields.
 RESOLUTIONS = {"3km": M03, "1km": M01}

@@ -52,10 +52,8 @@ def _window_of(who: str, grid: EaseGrid, lists: Sequence[Cells], region: EaseWin
             next_step="Check the region, or open other granules",
         )
     if region is None:
-        row, col = (
-            np.concatenate([[c.min(), c.max()] for c in axis])
-            for axis in zip(*((c.row, c.col) for c in seen), strict=True)
-        )
+        row = np.concatenate([[cells.row.min(), cells.row.max()] for cells in seen])
+        col = np.concatenate([[cells.col.min(), cells.col.max()] for cells in seen])
         region = grid.window_of(row, col)
     if region.shape[0] * region.shape[1] > _MOST_CELLS:
         raise ParameterError(
@@ -83,14 +81,13 @@ def build_listed(
     flat = list(pieces.ravel())
     window = _window_of(selection.who, grid, [piece.cells for piece in flat], region)
     full = np.array([piece.cells.take.size > 0 for piece in flat]).reshape(len(pieces), -1).any(axis=1)
-    firsts = [np.ravel(one)[0].granule for one in pieces]
-    kept = [granule for granule, one in zip(firsts, full, strict=True) if one or keep_empty]
+    granules = [np.ravel(one)[0].granule for one in pieces]
+    kept = [granule for granule, is_full in zip(granules, full, strict=True) if is_full or keep_empty]
+    empty = [granule.path.name for granule, is_full in zip(granules, full, strict=True) if not is_full]
     dataset = build(selection, window, pieces if keep_empty else pieces[full])
     dataset.attrs = {
         **selection.attrs(kept),
-        "granules_without_cells": json.dumps(
-            [one.path.name for one, is_full in zip(firsts, full, strict=True) if not is_full]
-        ),
+        "granules_without_cells": json.dumps(empty),
         "cells_without_index": sum(piece.cells.without_index for piece in flat),
     }
     return dataset.assign_coords(
