@@ -253,23 +253,12 @@ def shown_extent(grid: Grid) -> tuple[float, float, float, float]:
     return -180.0, 180.0, (-60.0 if southernmost > -60.0 else -90.0), 90.0
 
 
-def block_mean(who: str, grid: Grid, max_cells: int) -> Grid:
-    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`.
+def block_mean(grid: Grid, max_cells: int) -> Grid:
+    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`, on even steps.
 
-    Raises
-    ------
-    ContractError
-        Where the grid is not evenly spaced, as an image needs.
+    An image needs even steps; rows of EASE-Grid 2.0 are as high as their latitude asks for, and the nearest is taken.
     """
-    for name, centres in (("lat", grid.lat), ("lon", grid.lon)):
-        steps = np.diff(centres)
-        if steps.size and not np.allclose(steps, steps.mean(), rtol=1e-3):
-            raise ContractError(
-                who,
-                f"{name!r} is not evenly spaced",
-                got=(float(steps.min()), float(steps.max())),
-                next_step="Regrid the field to a regular grid with smnb.grids, or draw it with static_maps",
-            )
+    grid = _on_even_steps(grid)
     factor = max(1, math.ceil(math.sqrt(grid.lat.size * grid.lon.size / max_cells)))
     if factor == 1:
         return grid
@@ -282,6 +271,15 @@ def block_mean(who: str, grid: Grid, max_cells: int) -> Grid:
         total = np.nansum(blocks, axis=(1, 3))
         values[title] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return Grid(_coarse_axis(grid.lat, factor), _coarse_axis(grid.lon, factor), values)
+
+
+def _on_even_steps(grid: Grid) -> Grid:
+    nearest = []
+    for centres in (grid.lat, grid.lon):
+        even = np.linspace(centres[0], centres[-1], centres.size)
+        nearest.append((even, np.abs(centres[None, :] - even[:, None]).argmin(1)))
+    (lat, rows), (lon, columns) = nearest
+    return Grid(lat, lon, {title: array[np.ix_(rows, columns)] for title, array in grid.values.items()})
 
 
 def _coarse_axis(centres: np.ndarray, factor: int) -> np.ndarray:
