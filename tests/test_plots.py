@@ -25,6 +25,7 @@ from sklearn.metrics import r2_score
 
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
+from smnb.grids import M36
 from smnb.plots import canvas, coast, display, fields, twins
 
 LAT, LON = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
@@ -417,7 +418,7 @@ def test_blocks_average_what_is_there_on_shapes_that_do_not_divide():
     values = np.arange(35.0).reshape(5, 7)
     values[0, 0] = np.nan
     grid = fields.Grid(np.arange(5.0), np.arange(7.0), {"a": values})
-    small = fields.block_mean("test", grid, 12)
+    small = fields.block_mean(grid, 12)
     assert small.values["a"].shape == (3, 4)
     assert small.values["a"][0, 0] == pytest.approx(np.nanmean(values[:2, :2]))
     assert small.values["a"][2, 3] == values[4, 6]
@@ -425,10 +426,23 @@ def test_blocks_average_what_is_there_on_shapes_that_do_not_divide():
     assert small.lon.tolist() == [0.5, 2.5, 4.5, 6.5]
 
 
-def test_interactive_map_refuses_an_unevenly_spaced_grid():
+def test_an_uneven_grid_is_shown_at_the_nearest_places_of_an_even_one():
     lat = np.degrees(np.arcsin(np.linspace(-0.9, 0.9, 40)))
-    with pytest.raises(ContractError, match=r"'lat' is not evenly spaced.*static_maps"):
-        twin_of(plots.static_maps, {"a": field(lat=lat)}, units="m3 m-3")
+    shown = twin_of(plots.static_maps, {"a": field(lat=lat)}, units="m3 m-3").values()[0].get(0)
+    rows = shown.dimension_values("lat", expanded=False)
+    np.testing.assert_allclose(np.diff(rows), np.diff(rows)[0], rtol=1e-4)
+    image, nearest = shown.dimension_values("value", flat=False), np.abs(rows[:, None] - lat).argmin(axis=1)
+    np.testing.assert_allclose(image, field(lat=lat).values[nearest], atol=5e-4)
+
+
+def test_a_field_of_an_ease_grid_is_drawn_as_it_is_opened():
+    window = M36.window(south=30.0, north=40.0, west=-100.0, east=-90.0)
+    values = np.linspace(0.1, 0.4, window.shape[0])[:, None] + np.zeros(window.shape)  # wet in the south
+    days = xr.DataArray(values, window.coords(), ("y", "x"), attrs={"units": "m3 m-3", "synthetic": 1})
+    figure = plots.static_maps({"SMAP": days})
+    image = warped(pictures(figure)[0])
+    assert np.nanmean(image[:50]) < np.nanmean(image[-50:])
+    assert titles(figure) == ["SMAP (synthetic)"]
 
 
 def test_interactive_image_panels_match_their_twin():
