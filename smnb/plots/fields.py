@@ -264,10 +264,11 @@ def shown_extent(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def block_mean(grid: Grid, max_cells: int) -> Grid:
-    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`, evenly spaced."""
-    lat, rows = _even(grid.lat)
-    lon, columns = _even(grid.lon)
-    grid = Grid(lat, lon, {title: values[np.ix_(rows, columns)] for title, values in grid.values.items()})
+    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`, on even steps.
+
+    An image needs even steps; rows of EASE-Grid 2.0 are as high as their latitude asks for, and the nearest is taken.
+    """
+    grid = _on_even_steps(grid)
     factor = max(1, math.ceil(math.sqrt(grid.lat.size * grid.lon.size / max_cells)))
     if factor == 1:
         return grid
@@ -282,12 +283,13 @@ def block_mean(grid: Grid, max_cells: int) -> Grid:
     return Grid(_coarse_axis(grid.lat, factor), _coarse_axis(grid.lon, factor), values)
 
 
-def _even(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An evenly spaced axis, as an image needs, and the nearest cell of each of its centres."""
-    even = np.linspace(centres[0], centres[-1], centres.size)
-    if np.allclose(even, centres, atol=1e-3 * max(abs(even[-1] - even[0]) / centres.size, 1e-12)):
-        return centres, np.arange(centres.size)
-    return even, np.abs(even[:, None] - centres).argmin(axis=1)
+def _on_even_steps(grid: Grid) -> Grid:
+    nearest = []
+    for centres in (grid.lat, grid.lon):
+        even = np.linspace(centres[0], centres[-1], centres.size)
+        nearest.append((even, np.abs(centres[None, :] - even[:, None]).argmin(1)))
+    (lat, rows), (lon, columns) = nearest
+    return Grid(lat, lon, {title: array[np.ix_(rows, columns)] for title, array in grid.values.items()})
 
 
 def _coarse_axis(centres: np.ndarray, factor: int) -> np.ndarray:

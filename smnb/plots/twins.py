@@ -83,8 +83,8 @@ def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
     """Linked maps that show longitude, latitude and value under the pointer.
 
     A fine grid is averaged in blocks down to 64,800 cells a map, and values are kept to a 2000th of the scale, which is
-    what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image; an
-    uneven grid is shown at the nearest places of an even one.
+    what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image;
+    rows that are not evenly spaced, as EASE-Grid 2.0 has them, are the nearest ones of even steps.
     """
     who, columns = "static_maps", a.columns or 2
     grid, shown, contrasts = check_comparison(who, a.fields, a.differences)

@@ -31,7 +31,7 @@ from smnb.sensors.profile import (
 )
 from smnb.sensors.scoring import score_sensors, stratify, summary_rows
 from smnb.sensors.sources import SOURCES, apply_flags, open_products, open_sensors
-from smnb.sensors.splits import Split, blocks, folds, make_split
+from smnb.sensors.splits import Split, folds, make_split
 from smnb.sensors.strata import STRATA, TEXTURE_CLASSES, add_strata, usda_texture
 
 __all__ = [
@@ -49,7 +49,6 @@ __all__ = [
     "audit_splits",
     "availability",
     "bin_distances",
-    "blocks",
     "by_month",
     "check_predictions",
     "compare_sides",
