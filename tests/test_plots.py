@@ -25,6 +25,7 @@ from sklearn.metrics import r2_score
 
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
+from smnb.grids import M36
 from smnb.plots import canvas, coast, display, fields, twins
 
 LAT, LON = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
@@ -432,6 +433,16 @@ def test_interactive_map_takes_the_nearest_rows_of_an_unevenly_spaced_grid():
     grid = fields.block_mean(fields.check_fields("test", {"a": rows}), rows.size)
     np.testing.assert_allclose(np.diff(grid.lat), np.diff(grid.lat)[0])
     assert np.abs(grid.values["a"][:, 0] - grid.lat).max() <= np.diff(lat).max() / 2 + 1e-9
+
+
+def test_a_field_of_an_ease_grid_is_drawn_as_it_is_opened():
+    window = M36.window(south=30.0, north=40.0, west=-100.0, east=-90.0)
+    values = np.linspace(0.1, 0.4, window.shape[0])[:, None] + np.zeros(window.shape)  # wet in the south
+    days = xr.DataArray(values, window.coords(), ("y", "x"), attrs={"units": "m3 m-3", "synthetic": 1})
+    figure = plots.static_maps({"SMAP": days})
+    image = warped(pictures(figure)[0])
+    assert np.nanmean(image[:50]) < np.nanmean(image[-50:])
+    assert titles(figure) == ["SMAP (synthetic)"]
 
 
 def test_interactive_image_panels_match_their_twin():
