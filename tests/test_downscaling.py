@@ -14,6 +14,8 @@ from smnb.papers.smen import (
     Place,
     add_level,
     downscale_baselines,
+    paired_gains,
+    reference_images,
     score_images,
     score_place,
     smen_samples,
@@ -74,6 +76,20 @@ def test_the_loss_is_the_score_and_training_goes_on_from_its_state(trained) -> N
     assert again.details["resumed"]
     assert len(again.history) == config.epochs
     np.testing.assert_array_equal(predict_images(again, place, split.test), predict_images(network, place, split.test))
+
+
+def test_gains_are_paired_scene_by_scene(trained) -> None:
+    place, *_, network = trained
+    references = reference_images(place, place.split.test)
+    assert {image.shape for image in references.values()} == {(place.split.test.size, *place.sequences.shape)}
+    _, scores = score_place(place, network, references=references)
+    tested = scores[(scores["part"] == "test") & (scores["reference"] == "product")]
+    means = tested.groupby("method")["ubrmse"].mean()
+    gains = paired_gains(tested).set_index("other")
+    assert list(gains.index) == [*downscale_baselines(place, place.split.test), *references]
+    assert gains.loc["ridge", "difference"] == pytest.approx(means["SMEN"] - means["ridge"])
+    # the texture stays, and nothing but the coarse image says how wet it is: the climatology of pixels must lose to ridge
+    assert means["ridge"] < means["climatology"]
 
 
 def test_pixels_held_out_are_scored_apart_and_train_nothing(trained) -> None:

@@ -97,7 +97,8 @@ def reference_predictions(
     groups: np.ndarray | None = None,
     climatology: np.ndarray | None = None,
     rows: Sequence[str] = REFERENCES,
-    n_samples: int = 10_000,
+    n_samples: int = 20_000,
+    n_boosting: int = 10_000,
     n_svr: int = 2_000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -120,8 +121,8 @@ def reference_predictions(
         What is predicted without seeing anything, such as a pixel's or a season's mean; default the training mean.
     rows : sequence of str
         Of `REFERENCES`.
-    n_samples, n_svr : int
-        Training samples of the ridge and the trees, and of the SVR, whose cost grows with their square; drawn at random.
+    n_samples, n_boosting, n_svr : int
+        Training samples of the ridge, the trees, and the SVR, whose cost grows with their square; drawn at random.
     seed : int
 
     Returns
@@ -142,7 +143,7 @@ def reference_predictions(
         )
     groups = np.arange(target.size) if groups is None else np.unique(groups, return_inverse=True)[1]
     order = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(np.isfinite(target)))
-    drawn, few = np.sort(order[:n_samples]), np.sort(order[:n_svr])
+    drawn, some, few = (np.sort(order[:n]) for n in (n_samples, n_boosting, n_svr))
     there = np.isfinite(features)
     mean = np.where(there, features, 0.0).sum(0) / np.maximum(there.sum(0), 1)
     spread = np.sqrt((np.where(there, features - mean, 0.0) ** 2).sum(0) / np.maximum(there.sum(0), 1))
@@ -164,7 +165,7 @@ def reference_predictions(
         return low + span * scaled
 
     def boosting() -> np.ndarray:
-        return fit_boosting(features[drawn], target[drawn], groups[drawn], seed=seed).predict(new_features)
+        return fit_boosting(features[some], target[some], groups[some], seed=seed).predict(new_features)
 
     def nothing() -> np.ndarray:
         return np.full(len(new_features), target[order].mean()) if climatology is None else np.asarray(climatology)

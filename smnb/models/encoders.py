@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from smnb.contract import ParameterError, plain
+from smnb.models.settings import check_settings
 from smnb.models.xception import NORM_EPSILON, DropPath, Xception, XceptionConfig, drop_path_keeps, scaled_channels
 
 #: Encoders of images, of values at a point, and none.
@@ -48,17 +49,13 @@ class SmallEncoderConfig:
     norm_momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        who = "SmallEncoderConfig"
-        for name in ("in_channels", "blocks"):
-            if getattr(self, name) < 1:
-                raise ParameterError(who, name, got=getattr(self, name), expected=plain("at least 1"))
-        if self.output_stride not in SMALL_OUTPUT_STRIDES:
-            raise ParameterError(who, "output_stride", got=self.output_stride, expected=SMALL_OUTPUT_STRIDES)
-        if not self.width > 0.0:
-            raise ParameterError(who, "width", got=self.width, expected=plain("positive"))
-        for name in ("drop_path_keep", "norm_momentum"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ParameterError(who, name, got=getattr(self, name), expected=plain("in (0, 1]"))
+        check_settings(
+            self,
+            counts=("in_channels", "blocks"),
+            positive=("width",),
+            shares=("drop_path_keep", "norm_momentum"),
+            choices={"output_stride": SMALL_OUTPUT_STRIDES},
+        )
 
     @property
     def scales(self) -> list[tuple[int, int]]:
@@ -188,18 +185,17 @@ class PointEncoderConfig:
     norm_momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        who = "PointEncoderConfig"
         object.__setattr__(self, "widths", tuple(self.widths))
-        if self.in_features < 1:
-            raise ParameterError(who, "in_features", got=self.in_features, expected=plain("at least 1"))
+        check_settings(
+            self,
+            counts=("in_features",),
+            shares=("keep", "norm_momentum"),
+            choices={"norm": POINT_NORMS, "activation": tuple(ACTIVATIONS)},
+        )
         if not self.widths or min(self.widths) < 1:
-            raise ParameterError(who, "widths", got=self.widths, expected=plain("one or more positive widths"))
-        for name, known in (("norm", POINT_NORMS), ("activation", tuple(ACTIVATIONS))):
-            if getattr(self, name) not in known:
-                raise ParameterError(who, name, got=getattr(self, name), expected=known)
-        for name in ("keep", "norm_momentum"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ParameterError(who, name, got=getattr(self, name), expected=plain("in (0, 1]"))
+            raise ParameterError(
+                "PointEncoderConfig", "widths", got=self.widths, expected=plain("one or more positive widths")
+            )
 
     @property
     def features(self) -> int:

@@ -25,6 +25,7 @@ from torch.nn import functional
 
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.grids import M09, EaseGrid, EaseWindow
+from smnb.models.settings import check_settings
 
 #: What becomes of the third dimension; both have the paper's number of parameters.
 FUSION_DEPTHS = ("once", "same")
@@ -57,13 +58,9 @@ class Fusion1kmConfig:
     depth: str = "once"
 
     def __post_init__(self) -> None:
-        for name in ("in_channels", "features", "blocks"):
-            if getattr(self, name) < 1:
-                raise ParameterError("Fusion1kmConfig", name, got=getattr(self, name), expected=plain("at least 1"))
+        check_settings(self, counts=("in_channels", "features", "blocks"), choices={"depth": FUSION_DEPTHS})
         if not 0.0 <= self.dropout < 1.0:
             raise ParameterError("Fusion1kmConfig", "dropout", got=self.dropout, expected=plain("in [0, 1)"))
-        if self.depth not in FUSION_DEPTHS:
-            raise ParameterError("Fusion1kmConfig", "depth", got=self.depth, expected=FUSION_DEPTHS)
 
     @property
     def zero_planes(self) -> int:

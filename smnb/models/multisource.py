@@ -27,6 +27,7 @@ from torch import nn
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.models.encoders import ACTIVATIONS, ENCODERS, PointEncoderConfig, build_encoder
 from smnb.models.pooling import CentreWeightedPool
+from smnb.models.settings import check_settings
 from smnb.models.xception import NORM_EPSILON
 
 
@@ -96,9 +97,8 @@ class MultiSourceConfig:
         for name in ("high_channels", "low_channels", "coarse_channels", "point_features"):
             if getattr(self, name) < 0:
                 raise ParameterError(who, name, got=getattr(self, name), expected=plain("0 or more"))
-        for name, known in (("high_encoder", ENCODERS), ("low_encoder", ENCODERS), ("activation", tuple(ACTIVATIONS))):
-            if getattr(self, name) not in known:
-                raise ParameterError(who, name, got=getattr(self, name), expected=known)
+        known = {"high_encoder": ENCODERS, "low_encoder": ENCODERS, "activation": tuple(ACTIVATIONS)}
+        check_settings(self, choices=known)
         if self.point_features and self.low_encoder != "point":
             raise ParameterError(who, "point_features are for a low_encoder 'point'", got=self.low_encoder)
         for name in ("head1", "head2"):

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
+from smnb.models.settings import check_settings
 
 #: Which streams a network has; the paper's Table 2 compares the three.
 SMEN_INPUTS = ("spatial", "temporal", "spatiotemporal")
@@ -43,10 +44,7 @@ class SMENConfig:
     padding: str = "replicate"
 
     def __post_init__(self) -> None:
-        if self.inputs not in SMEN_INPUTS:
-            raise ParameterError("SMENConfig", "inputs", got=self.inputs, expected=SMEN_INPUTS)
-        if self.padding not in ("replicate", "zeros"):
-            raise ParameterError("SMENConfig", "padding", got=self.padding, expected=("replicate", "zeros"))
+        check_settings(self, choices={"inputs": SMEN_INPUTS, "padding": ("replicate", "zeros")})
         if self.history < 2 or self.features < 1:
             raise ParameterError(
                 "SMENConfig", "sizes", got=(self.history, self.features), expected=plain("history >= 2, features >= 1")

@@ -25,12 +25,11 @@ from torch import nn
 from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
+from smnb.models.settings import check_settings
 
 #: Units of the middle flow, by the number of layers in the network's name.
 MIDDLE_UNITS = {41: 8, 65: 16}
 OUTPUT_STRIDES = (8, 16, 32)
-#: How the chance to keep a unit changes with depth.
-DROP_PATH_DECAYS = ("linear", "constant")
 #: Of the batch normalisations of DeepLab's Xception.
 NORM_EPSILON = 1e-3
 
@@ -51,12 +50,9 @@ class XceptionConfig:
         Multiplier of every number of channels, rounded to multiples of 8: the paper's "fractional depth multiplier" of the
         low-resolution encoder, whose value it does not state.
     drop_path_keep : float
-        Chance to keep the residual of a unit in training (stochastic depth); units without a shortcut are always kept.
-    drop_path_decay : str
-        ``linear``: the chance falls from near 1 at the first unit to `drop_path_keep` at the last, the rule of Huang et al.
-        and of DeepLab's drop path (whose further decrease over training steps is left out). ``constant``: the same for all.
-    multi_grid : tuple of three int
-        Further dilation of the three convolutions of the last unit.
+        Chance to keep the residual of the last unit with a shortcut in training (stochastic depth); it falls linearly from
+        near 1 at the first, the rule of Huang et al. and of DeepLab's drop path (whose further decrease over training steps is
+        left out). Units without a shortcut are always kept.
     norm_momentum : float
         Weight of a batch in the running statistics. DeepLab's decay of 0.9997 is 0.0003 here, and needs some ten thousand
         steps before evaluation means anything; 0.1 (timm's) suits short runs too.
@@ -67,29 +63,16 @@ class XceptionConfig:
     output_stride: int = 32
     width: float = 1.0
     drop_path_keep: float = 1.0
-    drop_path_decay: str = "linear"
-    multi_grid: tuple[int, int, int] = (1, 1, 1)
     norm_momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        who = "XceptionConfig"
-        object.__setattr__(self, "multi_grid", tuple(self.multi_grid))  # a checkpoint's JSON has a list
-        for name, known in (
-            ("depth", tuple(MIDDLE_UNITS)),
-            ("output_stride", OUTPUT_STRIDES),
-            ("drop_path_decay", DROP_PATH_DECAYS),
-        ):
-            if getattr(self, name) not in known:
-                raise ParameterError(who, name, got=getattr(self, name), expected=known)
-        if self.in_channels < 1:
-            raise ParameterError(who, "in_channels", got=self.in_channels, expected=plain("at least 1"))
-        if not self.width > 0.0:
-            raise ParameterError(who, "width", got=self.width, expected=plain("positive"))
-        for name in ("drop_path_keep", "norm_momentum"):
-            if not 0.0 < getattr(self, name) <= 1.0:
-                raise ParameterError(who, name, got=getattr(self, name), expected=plain("in (0, 1]"))
-        if len(self.multi_grid) != 3 or min(self.multi_grid) < 1:
-            raise ParameterError(who, "multi_grid", got=self.multi_grid, expected=plain("three positive dilations"))
+        check_settings(
+            self,
+            counts=("in_channels",),
+            positive=("width",),
+            shares=("drop_path_keep", "norm_momentum"),
+            choices={"depth": tuple(MIDDLE_UNITS), "output_stride": OUTPUT_STRIDES},
+        )
 
     @property
     def features(self) -> int:
@@ -102,7 +85,7 @@ def scaled_channels(channels: int, width: float) -> int:
     return max(8, 8 * round(channels * width / 8))
 
 
-def drop_path_keeps(units: int, keep: float, decay: str = "linear") -> list[float]:
+def drop_path_keeps(units: int, keep: float) -> list[float]:
     """Chances to keep each of some units with shortcuts, first to last.
 
     Examples
@@ -110,8 +93,6 @@ def drop_path_keeps(units: int, keep: float, decay: str = "linear") -> list[floa
     >>> drop_path_keeps(4, 0.6)
     [0.9, 0.8, 0.7, 0.6]
     """
-    if decay == "constant":
-        return [keep] * units
     return [round(1.0 - (number + 1) / units * (1.0 - keep), 12) for number in range(units)]
 
 
@@ -186,8 +167,8 @@ class XceptionUnit(nn.Module):
     channels : tuple of three int
     stride : int
         Of the third convolution and the shortcut.
-    rates : tuple of three int
-        Dilations.
+    rate : int
+        Dilation.
     shortcut : bool
         Whether there is one: the input itself where that fits the output, else its 1 × 1 convolution.
     activation_inside : bool
@@ -204,7 +185,7 @@ class XceptionUnit(nn.Module):
         channels: tuple[int, int, int],
         *,
         stride: int,
-        rates: tuple[int, int, int],
+        rate: int,
         shortcut: str,
         activation_inside: bool,
         keep: float,
@@ -218,7 +199,7 @@ class XceptionUnit(nn.Module):
                 inputs[i],
                 channels[i],
                 stride=stride if i == 2 else 1,
-                rate=rates[i],
+                rate=rate,
                 activation=activation_inside,
                 momentum=momentum,
             )
@@ -287,19 +268,18 @@ class Xception(nn.Module):
             ((728, 1024, 1024), 2, "convolution"),
             ((1536, 1536, 2048), 1, "none"),
         ]
-        keeps = [*drop_path_keeps(len(plan) - 1, config.drop_path_keep, config.drop_path_decay), 1.0]
+        keeps = [*drop_path_keeps(len(plan) - 1, config.drop_path_keep), 1.0]
         units, reached, rate = [], 2, 1  # the root has a stride of 2
         for (channels, stride, shortcut), keep in zip(plan, keeps, strict=True):
             widths = tuple(scaled_channels(count, config.width) for count in channels)
             last = shortcut == "none"
-            grid = config.multi_grid if last else (1, 1, 1)
             beyond = reached * stride > config.output_stride
             units.append(
                 XceptionUnit(
                     in_channels,
                     widths,
                     stride=1 if beyond else stride,
-                    rates=tuple(rate * g for g in grid),
+                    rate=rate,
                     shortcut=shortcut,
                     activation_inside=last,
                     keep=keep,

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from smnb.contract import ContractError, ParameterError, synthetic_label
 from smnb.metrics import pair_scores, r2, slope
-from smnb.plots.canvas import LINES, axes_at, check_columns, grid_behind, panel_title
+from smnb.plots.canvas import LINES, axes_at, check_columns, date_axis, grid_behind, panel_title
 from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import nice_limits, shared_scale, with_units
 
@@ -232,6 +232,8 @@ def series(
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log_y else "linear")
     if pd.api.types.is_integer_dtype(table[x]):
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    elif pd.api.types.is_datetime64_any_dtype(table[x]):
+        date_axis(axes)
     if log_y:
         _label_log_axis(axes, table[list(names)].to_numpy("float64"))
     axes.set_title(title + synthetic_label(synthetic), loc="left", fontsize=10)

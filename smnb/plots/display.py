@@ -222,16 +222,16 @@ def enable() -> None:
     bokeh's core JavaScript is put into this cell's output (about 0.5 MB; ``hv.extension("bokeh", inline=True)`` and
     ``import hvplot.pandas`` put there many times that), so that interactive figures need no internet, neither in JupyterLab
     nor in the notebook's HTML. ``.hvplot`` then works on pandas and xarray objects, and what it returns shows itself. With
-    SMNB_INTERACTIVE=0 none of this happens, and figures are PNG alone.
+    SMNB_INTERACTIVE=0 figures are PNG alone, and ``.hvplot`` shows its text.
     """
     from IPython import get_ipython
     from IPython.display import HTML, display
 
-    if not interactive_wanted():
-        return
     from smnb.plots.twins import register_hvplot
 
     register_hvplot()
+    if not interactive_wanted():
+        return
     shell = get_ipython()
     if shell is not None:
         import holoviews as hv

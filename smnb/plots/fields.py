@@ -50,6 +50,8 @@ def _edges(centres: np.ndarray) -> tuple[float, float]:
 def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     """Check that the fields of one figure are (lat, lon) on one grid, each with something to show.
 
+    A field (y, x) of an EASE-Grid, with ``lat`` of y and ``lon`` of x, is taken as one of (lat, lon).
+
     Raises
     ------
     ContractError
@@ -60,6 +62,7 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     first: xr.DataArray | None = None
     values: dict[str, np.ndarray] = {}
     for title, field in fields.items():
+        field = _in_degrees(field)
         if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
             raise ContractError(
                 who,
@@ -88,6 +91,13 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
             )
         values[title] = array
     return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
+
+
+def _in_degrees(field: xr.DataArray) -> xr.DataArray:
+    along = {name: getattr(getattr(field, "coords", {}).get(name), "dims", ()) for name in ("lat", "lon")}
+    if along == {"lat": ("y",), "lon": ("x",)}:
+        return field.swap_dims(y="lat", x="lon").sortby("lat")
+    return field
 
 
 def check_comparison(
@@ -253,23 +263,12 @@ def shown_extent(grid: Grid) -> tuple[float, float, float, float]:
     return -180.0, 180.0, (-60.0 if southernmost > -60.0 else -90.0), 90.0
 
 
-def block_mean(who: str, grid: Grid, max_cells: int) -> Grid:
-    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`.
+def block_mean(grid: Grid, max_cells: int) -> Grid:
+    """Average blocks of cells, leaving missing ones out, until a field has at most `max_cells`, on even steps.
 
-    Raises
-    ------
-    ContractError
-        Where the grid is not evenly spaced, as an image needs.
+    An image needs even steps; rows of EASE-Grid 2.0 are as high as their latitude asks for, and the nearest is taken.
     """
-    for name, centres in (("lat", grid.lat), ("lon", grid.lon)):
-        steps = np.diff(centres)
-        if steps.size and not np.allclose(steps, steps.mean(), rtol=1e-3):
-            raise ContractError(
-                who,
-                f"{name!r} is not evenly spaced",
-                got=(float(steps.min()), float(steps.max())),
-                next_step="Regrid the field to a regular grid with smnb.grids, or draw it with static_maps",
-            )
+    grid = _on_even_steps(grid)
     factor = max(1, math.ceil(math.sqrt(grid.lat.size * grid.lon.size / max_cells)))
     if factor == 1:
         return grid
@@ -282,6 +281,15 @@ def block_mean(who: str, grid: Grid, max_cells: int) -> Grid:
         total = np.nansum(blocks, axis=(1, 3))
         values[title] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return Grid(_coarse_axis(grid.lat, factor), _coarse_axis(grid.lon, factor), values)
+
+
+def _on_even_steps(grid: Grid) -> Grid:
+    nearest = []
+    for centres in (grid.lat, grid.lon):
+        even = np.linspace(centres[0], centres[-1], centres.size)
+        nearest.append((even, np.abs(centres[None, :] - even[:, None]).argmin(1)))
+    (lat, rows), (lon, columns) = nearest
+    return Grid(lat, lon, {title: array[np.ix_(rows, columns)] for title, array in grid.values.items()})
 
 
 def _coarse_axis(centres: np.ndarray, factor: int) -> np.ndarray:

@@ -83,12 +83,8 @@ def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
     """Linked maps that show longitude, latitude and value under the pointer.
 
     A fine grid is averaged in blocks down to 64,800 cells a map, and values are kept to a 2000th of the scale, which is
-    what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image.
-
-    Raises
-    ------
-    ContractError
-        For a grid that is not evenly spaced.
+    what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image;
+    rows that are not evenly spaced, as EASE-Grid 2.0 has them, are the nearest ones of even steps.
     """
     who, columns = "static_maps", a.columns or 2
     grid, shown, contrasts = check_comparison(who, a.fields, a.differences)
@@ -96,7 +92,7 @@ def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
     groups = [(shown, shared_scale(who, shown.values(), a.limits), a.cmap, a.label)]
     if contrasts:
         groups.append((contrasts, difference_scale(contrasts.values()), DIFFERENCE_CMAP, "Difference"))
-    small, extent = block_mean(who, grid, _MOST_CELLS), shown_extent(grid)
+    small, extent = block_mean(grid, _MOST_CELLS), shown_extent(grid)
     panels: list[Any] = []
     for titles, scale, colours, name in groups:
         # differences begin a row of their own
@@ -109,7 +105,7 @@ def image_panels_twin(a: SimpleNamespace) -> hv.Layout:
     """Linked maps of a stack of images, with one colour scale for each unit."""
     who = "image_panels"
     by_unit, grid = group_by_unit(who, a.panels)
-    small, extent = block_mean(who, grid, _MOST_CELLS), shown_extent(grid)
+    small, extent = block_mean(grid, _MOST_CELLS), shown_extent(grid)
     drawn = []
     for unit, titles in by_unit.items():
         scale = shared_scale(who, [grid.values[t] for t in titles], (a.limits or {}).get(unit))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ from typing import Any
 
 import smnb
 from smnb.contract import CatalogError, ParameterError, RunError
-from smnb.files import atomic_path, remove_stale_partials, write_bytes, write_json
+from smnb.files import atomic_path, fingerprint, remove_stale_partials, write_bytes, write_json
 
 from .parameters import (
     _closest,
@@ -339,8 +338,7 @@ def _source_fingerprint(path: Path) -> str:
     """Hash what a notebook computes from: cells' kinds, tags and sources, and smnb's metadata; not stored outputs."""
     content = read_notebook(path)
     cells = [(c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])) for c in content["cells"]]
-    text = json.dumps([cells, content.get("metadata", {}).get("smnb")], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return fingerprint([cells, content.get("metadata", {}).get("smnb")])
 
 
 def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import smnb
 from smnb.contract import ParameterError, RunError
-from smnb.files import sha256_of, write_json
+from smnb.files import fingerprint, sha256_of, write_json
 
 from .parameters import (
     _refuse_unknown,
@@ -65,10 +65,7 @@ def package_versions() -> dict[str, str]:
 def library_fingerprint() -> str:
     """SHA-256 over the names and contents of the library's own source files (no git needed)."""
     root = Path(smnb.__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(f"{path.relative_to(root).as_posix()}\0{sha256_of(path)}\n".encode())
-    return digest.hexdigest()
+    return fingerprint_files(root.rglob("*.py"), root)["sha256"]
 
 
 def fingerprint_files(paths: Iterable[Path], root: Path) -> dict[str, Any]:
@@ -333,8 +330,8 @@ def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _own_base(source: Path, settings: Mapping[str, Any]) -> Path:
     """Folder of a run of one notebook by itself, named by what decides its results."""
-    text = json.dumps([_decisive(settings), _archive(source)], sort_keys=True)
-    return _runs_root(source) / f"{source.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    mark = fingerprint([_decisive(settings), _archive(source)])
+    return _runs_root(source) / f"{source.stem}-{mark[:8]}"
 
 
 def _leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:

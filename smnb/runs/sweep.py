@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
 import math
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smnb.contract import ParameterError, RunError, SmnbError, plain
-from smnb.files import atomic_path, write_json
+from smnb.files import atomic_path, fingerprint, write_json
 
 from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
 from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
@@ -234,15 +233,14 @@ def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
     >>> _slug({"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None})
     'region=tucson,inputs=spatial+sm,seed=0,mask=none'
     >>> _slug({"region": "a/b c"})
-    'region=a_b_c-e1ce6332'
+    'region=a_b_c-65db655d'
     """
     texts = [(name, *_value_text(value)) for name, value in parameters.items()]
     slug = ",".join(f"{name}={text}" for name, text, _ in texts) or "defaults"
     exact = all(one for *_, one in texts) and len(slug) <= _LONGEST_SLUG
     if exact and not hashed:
         return slug
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    return f"{slug[: _LONGEST_SLUG - 9]}-{digest[:8]}"
+    return f"{slug[: _LONGEST_SLUG - 9]}-{fingerprint(parameters)[:8]}"
 
 
 def _value_text(value: Any) -> tuple[str, bool]:

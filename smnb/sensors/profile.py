@@ -199,7 +199,7 @@ def by_month(readings: pd.DataFrame, sides: pd.Series) -> pd.DataFrame:
     every = np.arange(month.min(), month.max() + 1)
     sensor = readings["sensor_id"].astype("category").cat
     side = sensor.categories.map(sides).to_numpy()
-    at, known = (month - every[0]).astype(int), sensor.codes.to_numpy()
+    at, known = (month - every[0]).astype(int), sensor.codes.to_numpy().astype(np.int64)
     if pd.isna(side).any():
         raise ContractError("by_month", "sensors without a side", got=int(pd.isna(side).sum()))
     counts = np.bincount(known * every.size + at, minlength=side.size * every.size).reshape(side.size, every.size)

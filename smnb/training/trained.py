@@ -54,6 +54,17 @@ class Trained:
         """The epoch whose weights the network has."""
         return int(self.card["training"]["best_epoch"])
 
+    @property
+    def summary(self) -> dict[str, float]:
+        """Facts of the training for a table or a run's record; speeds are NaN for what was loaded."""
+        return {
+            "epochs_run": len(self.history),
+            "best_epoch": self.best_epoch,
+            "best_validation_loss": float(self.history["validation_loss"].min()),
+            "samples_per_second": self.samples_per_second,
+            "data_wait_fraction": self.data_wait_fraction,
+        }
+
     @torch.inference_mode()
     def predict(
         self, data: BatchDataset, *, device: str = "auto", precision: str = "32-true", label: str | None = None

@@ -36,7 +36,7 @@ class Meaning:
 
 
 @dataclass(frozen=True)
-class Product:
+class RasterProduct:
     """The bands of a product, and whether a pixel is empty where all that are read are exactly zero."""
 
     bands: dict[str, Meaning] = field(default_factory=dict)
@@ -49,23 +49,23 @@ _SIGMA0 = Meaning("dB", (0.0,), _LOW_DB, _HIGH_DB)
 #: Zero is NO_DATA in ESA's format, before any offset is added.
 _DN = Meaning("1e-4", (0.0,))
 _FRACTION = Meaning("g kg-1", (-32768.0,), 0.0, 1000.0)
-PRODUCTS: dict[str, Product] = {
-    "sentinel1": Product(
+PRODUCTS: dict[str, RasterProduct] = {
+    "sentinel1": RasterProduct(
         {**dict.fromkeys(("VV", "VH", "HH", "HV"), _SIGMA0), "angle": Meaning("degree", (0.0,), 0.0, 90.0)}
     ),
-    "sentinel2": Product(
+    "sentinel2": RasterProduct(
         dict.fromkeys(("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12"), _DN)
     ),
-    "dem": Product({"elevation": Meaning("m", (-32768.0,))}),
+    "dem": RasterProduct({"elevation": Meaning("m", (-32768.0,))}),
     # zero in sand, silt, clay and density together is water or rock, in exports whose tag was lost
-    "soilgrids": Product(
+    "soilgrids": RasterProduct(
         {**dict.fromkeys(("sand", "silt", "clay"), _FRACTION), "bdod": Meaning("cg cm-3", (-32768.0,), 0.0)},
         empty_is_zero=True,
     ),
-    "smap": Product({"ssm": Meaning("mm")}),
-    "gldas": Product({"SoilMoi0_10cm_inst": Meaning("kg m-2", (-9999.0,))}),
+    "smap": RasterProduct({"ssm": Meaning("mm")}),
+    "gldas": RasterProduct({"SoilMoi0_10cm_inst": Meaning("kg m-2", (-9999.0,))}),
     # 249 to 255 are kinds of no data
-    "modis_lai": Product({"Lai": Meaning("", (), 0.0, 100.0), "Fpar": Meaning("", (), 0.0, 100.0)}),
+    "modis_lai": RasterProduct({"Lai": Meaning("", (), 0.0, 100.0), "Fpar": Meaning("", (), 0.0, 100.0)}),
 }
 _SPELLINGS = {
     "g/kg": "g kg-1",
@@ -116,7 +116,7 @@ def meaning_of(who: str, source: str, name: str, declared: str | None) -> tuple[
     ParameterError
         If these are neither canonical nor convertible.
     """
-    known = PRODUCTS.get(source, Product()).bands.get(name)
+    known = PRODUCTS.get(source, RasterProduct()).bands.get(name)
     if known is None or declared is None or not known.units:
         return known or Meaning(spelled(declared or "")), None
     native = spelled(declared)
@@ -185,7 +185,7 @@ def values_of(
 
 def without_empty(source: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Values ``(band, …)`` with NaN where a product's bands are zero together."""
-    if PRODUCTS.get(source, Product()).empty_is_zero and len(values) > 1:
+    if PRODUCTS.get(source, RasterProduct()).empty_is_zero and len(values) > 1:
         values[:, (values == 0.0).all(axis=0)] = np.nan
     return values
 

@@ -15,10 +15,10 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smnb.contract import VARIABLES, FormatError
-from smnb.loaders.sentinel.averaging import Rectangle, Totals
+from smnb.loaders.sentinel.averaging import Totals
 from smnb.loaders.sentinel.calibration import MASK_REASONS
 from smnb.loaders.sentinel.scenes import Scene
-from smnb.loaders.sentinel.targets import Target
+from smnb.loaders.sentinel.targets import Rectangle, Target
 
 #: Rows and columns of the target in one dask chunk.
 _CHUNK = 2048
@@ -178,7 +178,7 @@ def assemble(
     return xr.Dataset(data, own | target.coords)
 
 
-def count_masks(dataset: xr.Dataset) -> xr.Dataset:
+def count_left_out(dataset: xr.Dataset) -> xr.Dataset:
     """Compute a Dataset of `assemble` and write what was masked, and why, into ``masked_by``."""
     dataset = dataset.compute()
     pixels = dataset["n_masked"].sum(["time", "polarization"])

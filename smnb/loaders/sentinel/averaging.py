@@ -2,7 +2,7 @@
 
 A pixel belongs to the cell that its centre falls in. GDAL's average weights the pixels that a cell's edge cuts instead,
 within the box between two of the cell's corners, which is another mean where pixels are not much smaller than cells or
-the scene's grid is turned against the target's. Where pixels fall is interpolated between places transformed exactly.
+the scene's grid is turned against the target's. Where pixels fall is told by splines between places transformed exactly.
 Sums are kept for the cells that the scene reaches; decibels are made of them at the very end.
 """
 
@@ -15,13 +15,14 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
+from scipy.interpolate import make_interp_spline
 
 from smnb.contract import FormatError, ParameterError, plain
 from smnb.loaders.rasters.images import gdal
 from smnb.loaders.rasters.placing import Georeference
 from smnb.loaders.sentinel.calibration import MASK_REASONS, Calibration
 from smnb.loaders.sentinel.scenes import Band, Scene
-from smnb.loaders.sentinel.targets import Target
+from smnb.loaders.sentinel.targets import Rectangle, Target
 
 #: Bytes of raster blocks that GDAL keeps.
 _GDAL_CACHE = 64_000_000
@@ -32,31 +33,9 @@ _MOST_OUT_OF_RANGE = 0.5
 #: Points along a side of the lattices from which extents are found.
 _LATTICE = 65
 #: Pixels between places that are transformed exactly, at most, and how far off, in pixels, those between may be.
-_STEP, _TOLERANCE = 16, 1e-4
-
-
-@dataclass(frozen=True)
-class Rectangle:
-    """Rows and columns of the target; stops are exclusive."""
-
-    rows: tuple[int, int]
-    cols: tuple[int, int]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
-        return self.rows[1] - self.rows[0], self.cols[1] - self.cols[0]
-
-    def common(self, other: Rectangle) -> Rectangle | None:
-        """What two rectangles have in common."""
-        rows, cols = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in ((self.rows, other.rows), (self.cols, other.cols)))
-        return Rectangle(rows, cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
-
-    def within(self, outer: Rectangle) -> tuple[slice, slice]:
-        """Slices of an array that lies on `outer`."""
-        return tuple(
-            slice(a - start, b - start) for (a, b), (start, _) in ((self.rows, outer.rows), (self.cols, outer.cols))
-        )
+_STEP, _TOLERANCE = 256, 1e-5
+#: Row and column of a place that is not on the map.
+_NOWHERE = -1e9
 
 
 @dataclass
@@ -142,7 +121,7 @@ def pixel_places(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fractional row and column of the target at the centres of a block of a scene's pixels, each ``(row, col)``.
 
-    Off the target's map they are NaN, and columns of a grid of longitudes are those of its first turn.
+    Off the target's map they are outside every grid, and columns of a grid of longitudes are those of its first turn.
     """
     own = Georeference(target.crs, tuple(target.transform)[:6], *target.shape)
     sizes = rows[1] - rows[0], cols[1] - cols[0]
@@ -157,30 +136,30 @@ def pixel_places(
 
     step = _STEP
     while True:
-        nodes = [np.unique(np.r_[np.arange(0, size, step), size - 1]).astype("float64") for size in sizes]
-        if step == 1:
-            places = exact(*nodes)
+        if step == 1 or min(sizes) < 4:
+            step = 1
+            places = exact(*(np.arange(size) for size in sizes))
             break
+        nodes = [np.linspace(0.0, size - 1.0, max(int(np.ceil(size / step)) + 1, 4)) for size in sizes]
+        splines = [make_interp_spline(values, np.eye(values.size)) for values in nodes]
         at_nodes = exact(*nodes)
-        between = [(values[:-1] + values[1:]) / 2 if values.size > 1 else values for values in nodes]
-        down, across = (_between(own_nodes, at) for own_nodes, at in zip(nodes, between, strict=True))
-        error = np.abs(down @ at_nodes @ across.T - exact(*between))
-        pixel = np.abs(np.diff(at_nodes[:, :, :2], axis=2)).max() / max(np.ptp(nodes[1][:2]), 1.0)
-        if np.isfinite(error).all() and error.max() <= _TOLERANCE * pixel:
-            down, across = (_between(own_nodes, np.arange(size)) for own_nodes, size in zip(nodes, sizes, strict=True))
-            places = down @ at_nodes @ across.T
-            break
+        if np.isfinite(at_nodes).all():
+            between = [(values[:-1] + values[1:]) / 2 for values in nodes]
+            down, across = (spline(at) for spline, at in zip(splines, between, strict=True))
+            error = np.abs(down @ at_nodes @ across.T - exact(*between)).max()
+            pixel = np.abs(np.diff(at_nodes[:, :, :2], axis=2)).max() / nodes[1][1]
+            if error <= _TOLERANCE * pixel:
+                down, across = (spline(np.arange(size)) for spline, size in zip(splines, sizes, strict=True))
+                places = down @ at_nodes @ across.T
+                break
         step //= 4
     if own.period is not None:
         first = (own.width - own.period) / 2
         if places[1].min() < first or places[1].max() >= first + own.period:
             places[1] = np.mod(places[1] - first, own.period) + first
+    if step == 1:
+        places = np.where(np.isfinite(places), places, _NOWHERE)
     return places[0], places[1]
-
-
-def _between(nodes: NDArray, at: NDArray) -> NDArray[np.float64]:
-    """Weights of nodes for linear interpolation, ``(place, node)``."""
-    return np.stack([np.interp(at, nodes, unit) for unit in np.eye(nodes.size)], axis=1)
 
 
 def check_fineness(who: str, scene: Scene, target: Target) -> None:
@@ -329,25 +308,35 @@ def _blocks(
 
 
 class _Cells:
-    """Which of a rectangle's cells the pixels of a block are in, and sums over them."""
+    """Which of a rectangle's cells the pixels of a block are in, and sums over them; a ring of cells takes those outside."""
 
     def __init__(self, cells: Rectangle, row: NDArray, col: NDArray) -> None:
-        self._shape = cells.shape
-        self._last = self._shape[0] * self._shape[1]  # where pixels outside go
-        with np.errstate(invalid="ignore"):
-            row, col = np.floor(row) - cells.rows[0], np.floor(col) - cells.cols[0]
-            inside = (row >= 0) & (row < self._shape[0]) & (col >= 0) & (col < self._shape[1])
-            index = row * self._shape[1] + col
-        self.inside = inside.ravel()
-        index = np.where(inside, index, self._last).astype("intp").ravel()
+        self._shape = cells.shape[0] + 2, cells.shape[1] + 2
+        for values, (first, stop) in ((row, cells.rows), (col, cells.cols)):
+            values -= first - 1
+            np.clip(values, 0, stop - first + 1, out=values)
+        dtype = "int32" if self._shape[0] * self._shape[1] < 2**31 else "int64"
+        index = row.astype(dtype)
+        index *= self._shape[1]
+        index += col.astype(dtype)
+        self._index = index.ravel()
         # neighbours along a row are mostly in one cell: they are added up first, and the cells get sums
-        self._starts = np.r_[0, np.flatnonzero(index[1:] != index[:-1]) + 1]
-        self._cells = index[self._starts]
+        self._starts = np.r_[0, np.flatnonzero(self._index[1:] != self._index[:-1]) + 1]
+        runs = self._index[self._starts]
+        self._low = int(runs.min())
+        self._runs = (runs - self._low).astype("intp")
 
-    def sums(self, values: NDArray) -> NDArray[np.float64]:
-        """Sums of one value a pixel, ``(row, col)``."""
-        runs = np.add.reduceat(values.ravel(), self._starts, dtype="float64")
-        return np.bincount(self._cells, weights=runs, minlength=self._last + 1)[: self._last].reshape(self._shape)
+    def inside(self, at: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those of some pixels ``(row, col)`` that are not in the ring."""
+        row, col = np.divmod(self._index.reshape(at.shape), self._shape[1])
+        return at & (row > 0) & (row < self._shape[0] - 1) & (col > 0) & (col < self._shape[1] - 1)
+
+    def add(self, total: NDArray, values: NDArray) -> None:
+        """Add one value a pixel ``(row, col)`` to the cells."""
+        sums = np.bincount(self._runs, weights=np.add.reduceat(values.ravel(), self._starts, dtype="float64"))
+        padded = np.zeros(self._shape)
+        padded.ravel()[self._low : self._low + sums.size] = sums
+        total += padded[1:-1, 1:-1]
 
 
 def _add_block(
@@ -367,21 +356,21 @@ def _add_block(
         p, calibration = list(calibrations).index(band.role), calibrations[band.role]
         power, valid = calibration.power(numbers, band.nodata, present)
         if not valid.all():
-            why = calibration.reasons(numbers, band.nodata, present).ravel()[~valid.ravel() & cells.inside]
+            why = calibration.reasons(numbers, band.nodata, present)[cells.inside(~valid)]
             totals.masked[p] += np.bincount(why, minlength=len(MASK_REASONS))
             power[~valid] = 0.0
-        totals.power[p] += cells.sums(power)
-        totals.looks[p] += cells.sums(valid.view("uint8"))
-        totals.square[p] += cells.sums(np.square(power, out=power))
+        cells.add(totals.power[p], power)
+        cells.add(totals.looks[p], valid.view("uint8"))
+        cells.add(totals.square[p], np.square(power, out=power))
         any_valid |= valid
     if angle is not None:
         any_valid &= np.isfinite(angle)
-        totals.angle += cells.sums(np.where(any_valid, angle, np.float32(0)))
-        totals.angle_looks += cells.sums(any_valid.view("uint8"))
+        cells.add(totals.angle, np.where(any_valid, angle, np.float32(0)))
     elif angles.constant is not None:
-        looks = cells.sums(any_valid.view("uint8"))
-        totals.angle += looks * angles.constant
-        totals.angle_looks += looks
+        cells.add(totals.angle, any_valid * np.float32(angles.constant))
+    else:
+        return
+    cells.add(totals.angle_looks, any_valid.view("uint8"))
 
 
 def _angles(band: Band, numbers: NDArray, present: NDArray | None, degrees_per_unit: float) -> NDArray[np.float32]:

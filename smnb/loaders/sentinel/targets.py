@@ -154,6 +154,30 @@ class Target:
     coords: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
+@dataclass(frozen=True)
+class Rectangle:
+    """Rows and columns of the target; stops are exclusive."""
+
+    rows: tuple[int, int]
+    cols: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows[1] - self.rows[0], self.cols[1] - self.cols[0]
+
+    def common(self, other: Rectangle) -> Rectangle | None:
+        """What two rectangles have in common."""
+        rows, cols = ((max(a[0], b[0]), min(a[1], b[1])) for a, b in ((self.rows, other.rows), (self.cols, other.cols)))
+        return Rectangle(rows, cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
+
+    def within(self, outer: Rectangle) -> tuple[slice, slice]:
+        """Slices of an array that lies on `outer`."""
+        return tuple(
+            slice(a - start, b - start) for (a, b), (start, _) in ((self.rows, outer.rows), (self.cols, outer.cols))
+        )
+
+
 def target_of(who: str, grid: EaseWindow | RegularGrid | ProjectedGrid) -> Target:
     """Describe a grid as a `Target`.
 

@@ -18,7 +18,7 @@ from smnb.models.baselines import pixel_climatology, reference_predictions, seas
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
 from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore
 from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask
-from smnb.training import MinMaxScaler, Samples, Trained
+from smnb.training import MinMaxScaler, Samples, Trained, choose_device
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,20 @@ class FoldData:
             identity={"data": [task.title, fold.name, self.store.scaler, self.target_scaler, parts]},
             card={"data": task.title, "synthetic": task.synthetic, "fold": fold.name},
         )
+
+    @property
+    def name(self) -> str:
+        """The fold's name as one of a folder."""
+        return self.fold.name.replace(" ", "_")
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Block of each test patch, which a comparison keeps together: 10 degrees, or the image of a task without coordinates."""
+        test, task = self.fold.test, self.task
+        if task.lat is None:
+            return np.array([f"{self.fold.name}, image {image}" for image in test.image])
+        rows, cols = (np.floor(axis[at] / 10).astype(int) for axis, at in ((task.lat, test.row), (task.lon, test.col)))
+        return 100 * rows + cols
 
     @property
     def test(self) -> PatchDataset:
@@ -111,7 +125,9 @@ def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int
     return TrainedSVR(trained, pd.DataFrame(found.table), float(np.abs(difference).max()))
 
 
-def patch_references(data: FoldData, *, n_samples: int = 20_000, seed: int = 0) -> dict[str, np.ndarray]:
+def patch_references(
+    data: FoldData, *, n_samples: int = 20_000, n_boosting: int = 10_000, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Predict the test patches by what a network has to beat, m3 m-3.
 
     ``ridge`` and ``gradient boosting`` see the same patches. For a task of one place over days, ``pixel mean`` is the
@@ -128,6 +144,7 @@ def patch_references(data: FoldData, *, n_samples: int = 20_000, seed: int = 0) 
         groups=index.image if np.unique(index.image).size > 1 else None,
         rows=("ridge", "gradient boosting"),
         n_samples=n_samples,
+        n_boosting=n_boosting,
         seed=seed,
     )
     if "region" not in task.labels:
@@ -210,6 +227,16 @@ def gains(
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("against")
 
 
+def map_by_patches(trained: Trained, data: FoldData, image: int) -> xr.DataArray:
+    """Map one image of a gridded task patch by patch, on its land: the only way for a model that is not convolutional."""
+    wanted = data.task.land & np.isfinite(data.task.images[image]).all(axis=-1)
+    row, col = np.nonzero(wanted)
+    values = np.full(wanted.shape, np.nan, dtype="float32")
+    patches = PatchDataset(data.store, PatchIndex(np.full(row.size, image), row, col))
+    values[wanted] = trained.predict(patches, device=str(data.store.device))
+    return data.task.field(values, "soil_moisture", "m3 m-3", "volumetric soil moisture")
+
+
 def day_maps(
     trained: Trained,
     images: xr.DataArray,
@@ -261,7 +288,7 @@ def day_maps(
     options = {
         "input_scaler": trained.input_scaler,
         "target_scaler": trained.target_scaler,
-        "device": device,
+        "device": str(choose_device(device)),
         "tile": tile,
     }
     wanted = None if where is None else where.values.astype(bool)

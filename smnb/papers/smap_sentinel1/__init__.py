@@ -10,6 +10,7 @@ from smnb.papers.smap_sentinel1.experiment import (
     PRODUCT,
     fusion_estimates,
     patch_fields,
+    reference_maps,
     score_at_sensors,
     score_everywhere,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "open_fusion_scenes",
     "parse_places",
     "patch_fields",
+    "reference_maps",
     "score_at_sensors",
     "score_everywhere",
     "split_sensors",

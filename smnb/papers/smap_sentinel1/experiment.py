@@ -9,6 +9,7 @@ import xarray as xr
 
 from smnb.contract import ParameterError
 from smnb.metrics import pair_scores
+from smnb.models import reference_predictions
 from smnb.models.fusion_1km import coarse_mean, coarse_to_fine
 from smnb.papers.smap_sentinel1.batches import PatchImages
 from smnb.papers.smap_sentinel1.samples import FusionSamples
@@ -44,6 +45,29 @@ def _spread(cells: np.ndarray, samples: FusionSamples, patch: int) -> np.ndarray
     """Values of a patch's whole 9 km cells on its 1 km pixels."""
     offset = tuple(int(v) for v in samples.offset[patch])
     return coarse_to_fine(torch.as_tensor(cells)[None], samples.valid.shape[1:], offset=offset)[0].numpy()
+
+
+def reference_maps(samples: FusionSamples, split: FusionSplit, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The rows of `smnb.models.reference_predictions` at the in-situ pixels, from the four channels there.
+
+    They are fitted to the pixels of training sensors; those that validate choose nothing.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (patch, row, col)
+        m3 m-3; NaN where there is no in-situ pixel.
+    """
+    images = samples.images.transpose(0, 2, 3, 1)
+    wanted, known = samples.pixels(), samples.pixels(split.ids("train"))
+    known = known[known["patch"].isin(split.train)]
+    at, of = (tuple(table[name].to_numpy() for name in ("patch", "row", "col")) for table in (wanted, known))
+    places = [f"{scene} {row} {col}" for scene, row, col in zip(samples.scene[of[0]], *of[1:], strict=True)]
+    target = known["soil_moisture"].to_numpy()
+    found = reference_predictions(images[of], target, images[at], groups=np.array(places), seed=seed)
+    maps = {name: np.full(samples.valid.shape, np.nan, "float32") for name in found}
+    for name, values in found.items():
+        maps[name][at] = values
+    return maps
 
 
 def coarse_view(samples: FusionSamples, patch: int, image: np.ndarray) -> np.ndarray:

@@ -4,7 +4,16 @@
 `downscale_baselines`, `add_level` and `score_images` are its parts.
 """
 
-from smnb.papers.smen.experiment import add_level, downscale_baselines, score_images, score_place, smen_samples
+from smnb.papers.smen.experiment import (
+    add_level,
+    downscale_baselines,
+    paired_gains,
+    reference_images,
+    scene_maps,
+    score_images,
+    score_place,
+    smen_samples,
+)
 from smnb.papers.smen.opening import REGIONS, SOURCES, Place, open_places, window_around
 from smnb.papers.smen.sequences import ImageSequences
 
@@ -16,6 +25,9 @@ __all__ = [
     "add_level",
     "downscale_baselines",
     "open_places",
+    "paired_gains",
+    "reference_images",
+    "scene_maps",
     "score_images",
     "score_place",
     "smen_samples",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, plain
-from smnb.metrics import pair_scores
+from smnb.metrics import interval, pair_scores
+from smnb.models import reference_predictions
+from smnb.models.baselines import pixel_climatology
 from smnb.papers.smen.opening import Place
 from smnb.papers.smen.sequences import SequenceDataset, sequence_scalers
 from smnb.training import Samples, Trained
@@ -129,6 +132,43 @@ def downscale_baselines(place: Place, scenes: np.ndarray) -> dict[str, np.ndarra
     }
 
 
+def reference_images(place: Place, scenes: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
+    """The rows of `smnb.models.reference_predictions`, pixel by pixel, from what the network sees of that pixel.
+
+    Parameters
+    ----------
+    place : Place
+        Fitted to pixels of its training scenes, but for those that are excluded. The climatology is a pixel's mean over them.
+    scenes : ndarray of int
+    seed : int
+
+    Returns
+    -------
+    dict of str to ndarray, shape (scene, row, col)
+        m3 m-3.
+    """
+    sequences, train = place.sequences, place.split.train
+    target = sequences.fine[train]
+    if place.exclude is not None:
+        target = np.where(place.exclude, np.nan, target)
+
+    def features(of: np.ndarray) -> np.ndarray:
+        past = sequences.residuals[of[:, None] + np.arange(-sequences.history, 0)]
+        stacked = np.concatenate([sequences.coarse[of][:, None], past], axis=1)
+        return np.moveaxis(stacked, 1, -1).reshape(-1, sequences.history + 1)
+
+    pixels = tuple(np.indices((scenes.size, *sequences.shape)).reshape(3, -1))
+    found = reference_predictions(
+        features(train),
+        target.ravel(),
+        features(scenes),
+        groups=np.repeat(train, target[0].size),
+        climatology=pixel_climatology(target, np.arange(train.size), pixels),
+        seed=seed,
+    )
+    return {name: values.reshape(-1, *sequences.shape).astype("float32") for name, values in found.items()}
+
+
 def score_images(
     estimates: dict[str, np.ndarray], observed: np.ndarray, times: np.ndarray, *, where: np.ndarray | None = None
 ) -> pd.DataFrame:
@@ -170,7 +210,9 @@ def score_images(
     )
 
 
-def score_place(place: Place, trained: Trained, *, name: str = "SMEN") -> tuple[dict[str, np.ndarray], pd.DataFrame]:
+def score_place(
+    place: Place, trained: Trained, *, name: str = "SMEN", references: dict[str, np.ndarray] | None = None
+) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Estimate a place's scenes by a network and by each baseline, and score all.
 
     Parameters
@@ -179,6 +221,8 @@ def score_place(place: Place, trained: Trained, *, name: str = "SMEN") -> tuple[
     trained : Trained
     name : str
         What the scores call the network.
+    references : dict of str to ndarray, shape (test scene, row, col), optional
+        From `reference_images`: scored on the test scenes beside the others.
 
     Returns
     -------
@@ -196,6 +240,7 @@ def score_place(place: Place, trained: Trained, *, name: str = "SMEN") -> tuple[
         scenes = getattr(split, part)
         bare = predict_images(trained, place, scenes)
         estimates = {name: add_level(bare, sequences.coarse[scenes]), **downscale_baselines(place, scenes)}
+        estimates |= (references or {}) if part == "test" else {}
         seen = {"": None} if exclude is None else {", cells seen": ~exclude, ", cells held out": exclude}
         for region, where in seen.items() if part == "test" else list(seen.items())[:1]:
             compared = {"product": ({f"{name} without level": bare} if part == "test" else {}) | estimates}
@@ -207,3 +252,41 @@ def score_place(place: Place, trained: Trained, *, name: str = "SMEN") -> tuple[
                 found = score_images(methods, observed[scenes], sequences.time[scenes], where=where)
                 tables.append(found.assign(part=part, reference=reference, region=sequences.title + region))
     return estimates, pd.concat(tables, ignore_index=True)
+
+
+def paired_gains(scores: pd.DataFrame, name: str = "SMEN", *, seed: int = 0) -> pd.DataFrame:
+    """Compare a network with every other method scene by scene: the mean difference of ubRMSE and its interval.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Test rows of `score_place` of one reference.
+    name : str
+        What the scores call the network.
+    seed : int
+        Of the moving-block bootstrap over scenes in order of time (`smnb.metrics.interval`), as scenes near in time are alike.
+
+    Returns
+    -------
+    DataFrame
+        ``region``, ``other``, ``difference`` (negative: the network is better), ``low``, ``high`` (95 %), ``n``, ``note``. With
+        fewer than ten images there is no interval worth the name, and it is NaN.
+    """
+    rows = []
+    for region, table in scores.groupby("region", sort=False):
+        wide = table.pivot(index="time", columns="method", values="ubrmse").sort_index()
+        for other in [method for method in table["method"].unique() if not method.startswith(name)]:
+            found = interval(wide[name], wide[other], "bias", seed=seed)
+            row = {"region": region, "other": other, "difference": (wide[name] - wide[other]).mean()}
+            rows.append(row | {"low": found.low, "high": found.high, "n": len(wide), "note": found.note})
+    return pd.DataFrame(rows)
+
+
+def scene_maps(place: Place, estimates: dict[str, np.ndarray]) -> tuple[str, dict[str, xr.DataArray]]:
+    """The test scene with most valid cells: a title, and maps of the coarse image, of each estimate and of the fine product."""
+    sequences, scenes = place.sequences, place.split.test
+    best = int(np.isfinite(sequences.fine[scenes]).sum((1, 2)).argmax())
+    images = {"Coarse": sequences.coarse[scenes[best]], **{name: images[best] for name, images in estimates.items()}}
+    images["Fine product"] = sequences.fine[scenes[best]]
+    title = f"{sequences.title}\n{sequences.day(scenes[best])}"
+    return title, {name: sequences.field(image) for name, image in images.items()}
