@@ -13,7 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smnb.catalog import SANDBOX_MARKER, Catalog, data_root
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, check_choice
 from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy, open_insitu
 
@@ -22,15 +22,15 @@ from smnb.loaders.insitu import InSituTables, flag_policy, open_insitu
 class SensorSource:
     """What one choice of in-situ data consists of, by catalog ids."""
 
+    #: What its scores are called.
     title: str
-    """What its scores are called."""
     insitu: tuple[str, ...]
+    #: Coarse products as series at the sensors: name to id. The first two are scored, and are independent of each other.
     products: Mapping[str, str] = field(default_factory=dict)
-    """Coarse products as series at the sensors: name to id. The first two are scored, and are independent of each other."""
+    #: A table of ten-day means at some of the sensors' stations, with SMAP, which is scored instead.
     stations: str | None = None
-    """A table of ten-day means at some of the sensors' stations, with SMAP, which is scored instead."""
+    #: Patches of imagery, which need not lie at the sensors.
     images: str | None = None
-    """Patches of imagery, which need not lie at the sensors."""
 
     @property
     def ids(self) -> list[str]:
@@ -49,58 +49,27 @@ SOURCES: dict[str, SensorSource] = {
 }
 
 
-def source_of(who: str, source: str) -> SensorSource:
-    """Return the source of that name, or raise `ParameterError`."""
-    if source not in SOURCES:
-        raise ParameterError(who, "unknown 'source'", got=source, expected=sorted(SOURCES))
-    return SOURCES[source]
-
-
 def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> InSituTables:
-    """Open all in-situ entries of a source through the catalog, with every flag.
+    """Open all in-situ entries of a source (a name of `SOURCES`) through the catalog; `ParameterError` for an unknown one.
 
-    Parameters
-    ----------
-    source : str
-        Of `SOURCES`.
-    catalog : Catalog
-    root : Path
-        Data root.
-    **options
-        Of `smnb.loaders.insitu.open_insitu`: ``depth``, ``start``, ``end``. ``flags`` is "all" unless given; narrow it with
-        `apply_flags`, which leaves the removed readings to look at.
-
-    Returns
-    -------
-    InSituTables
-
-    Raises
-    ------
-    ParameterError
-        For an unknown source.
+    Options are those of `smnb.loaders.insitu.open_insitu`: ``depth``, ``start``, ``end``. ``flags`` is "all" unless given;
+    narrow it with `apply_flags`, which leaves the removed readings to look at.
     """
-    chosen = source_of("open_sensors", source)
+    check_choice("open_sensors", "source", source, sorted(SOURCES))
+    chosen = SOURCES[source]
     paths = [path for one in chosen.insitu for path in catalog.resolve(one, root)]
     synthetic = (data_root(root) / SANDBOX_MARKER).is_file()
     return open_insitu(paths, catalog_id="+".join(chosen.insitu), synthetic=synthetic, **{"flags": "all", **options})
 
 
 def open_products(source: str, catalog: Catalog, root: Path, **options: Any) -> dict[str, xr.Dataset]:
-    """Open the coarse products of a source, by name; none where the source has none.
+    """Open the coarse products of a source as series by location, by name; none where the source has none.
 
-    Parameters
-    ----------
-    source, catalog, root
-        As `open_sensors`.
-    **options
-        Of the products' loaders: ``start``, ``end``.
-
-    Returns
-    -------
-    dict of str to xarray.Dataset
-        Series by location. Ten-day means (attribute ``ten_day_means``) lie at some stations only.
+    Arguments as `open_sensors`; options are those of the products' loaders: ``start``, ``end``. Ten-day means (attribute
+    ``ten_day_means``) lie at some stations only.
     """
-    chosen = source_of("open_products", source)
+    check_choice("open_products", "source", source, sorted(SOURCES))
+    chosen = SOURCES[source]
     opened = {name: catalog.open(one, root, **options) for name, one in chosen.products.items()}
     if chosen.stations is not None:
         opened["SMAP / 50"] = _station_series(catalog.open(chosen.stations, root))
@@ -129,24 +98,9 @@ def sensor_rows(tables: InSituTables) -> NDArray[np.intp]:
 
 
 def apply_flags(tables: InSituTables, flags: str | Sequence[str]) -> InSituTables:
-    """Keep readings by their flags, and sensors that have any left.
+    """Keep readings (opened with every flag) by `smnb.loaders.insitu.flag_policy`, and sensors that have any left.
 
-    Parameters
-    ----------
-    tables : InSituTables
-        Opened with every flag.
-    flags : str or sequence of str
-        As `smnb.loaders.insitu.flag_policy`.
-
-    Returns
-    -------
-    InSituTables
-        With the sensors' ``n_readings``, ``first_reading`` and ``last_reading`` of what is kept.
-
-    Raises
-    ------
-    ContractError
-        If no reading is left.
+    The sensors' ``n_readings``, ``first_reading`` and ``last_reading`` are of what is kept; `ContractError` if nothing is.
     """
     policy = flag_policy(flags)
     flag = tables.readings["flag"].cat
