@@ -394,7 +394,7 @@ def test_tables_by_stratum_refuse():
         stratify(scores, "texture", metrics=["accuracy"])
     with pytest.raises(ContractError, match="twice"):
         stratify(pd.concat([scores, scores.iloc[:1]]), "texture")
-    with pytest.raises(ContractError, match="no scores"):
+    with pytest.raises(ContractError, match="no rows"):
         stratify(scores.iloc[:0], "texture")
     with pytest.raises(ContractError, match="network"):
         stratify(scores, "texture", clusters="network")

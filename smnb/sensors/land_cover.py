@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import FormatError, ParameterError, plain
+from smnb.contract import FormatError, ParameterError, check_choice, plain
 from smnb.grids.koppen import NONE
 
 #: The groups of paper 004, Table 10, in its order.
-LAND_COVER_GROUPS: tuple[str, ...] = (
+LAND_COVER_GROUPS = (
     "Agriculture",
     "Closed forest",
     "Open forest",
@@ -67,26 +67,10 @@ _SCHEMES = {"cgls_lc100": CGLS_GROUPS, "esa_cci": CCI_GROUPS}
 
 
 def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise") -> NDArray[np.str_]:
-    """Group of each land-cover code, as paper 004 has them.
+    """Group (of `LAND_COVER_GROUPS`, or "none": water, ice, no data) of each land-cover code of "cgls_lc100" or "esa_cci".
 
-    Parameters
-    ----------
-    codes : array_like
-        Codes; NaN and `OUTSIDE` have no group. Codes in strings ("120"), as metadata hold them, are taken too.
-    scheme : {"cgls_lc100", "esa_cci"}
-        Whose codes they are.
-    on_unknown : {"raise", "none"}
-        What to do with a code that the scheme does not have.
-
-    Returns
-    -------
-    ndarray of str
-        Names of `LAND_COVER_GROUPS`, or "none" (water, ice, no data).
-
-    Raises
-    ------
-    ParameterError
-        For an unknown scheme, or an unknown code with ``on_unknown="raise"``.
+    NaN and `OUTSIDE` have no group; codes in strings ("120"), as metadata hold them, are taken too. A code that the scheme does
+    not have is a `ParameterError`, or "none" with ``on_unknown="none"``.
 
     Examples
     --------
@@ -94,10 +78,8 @@ def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise"
     ['Agriculture', 'Open forest', 'none', 'none']
     """
     who = "land_cover_group"
-    if scheme not in _SCHEMES:
-        raise ParameterError(who, "unknown scheme", got=scheme, expected=list(_SCHEMES))
-    if on_unknown not in ("raise", "none"):
-        raise ParameterError(who, "unknown 'on_unknown'", got=on_unknown, expected=["raise", "none"])
+    check_choice(who, "scheme", scheme, _SCHEMES)
+    check_choice(who, "on_unknown", on_unknown, ("raise", "none"))
     try:
         numbers = np.asarray(codes, dtype=object)
         numbers = np.where(np.isin(numbers.astype(str), ("", "unknown", "None", "<NA>")), np.nan, numbers).astype(float)
@@ -107,39 +89,18 @@ def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise"
     unique, inverse = np.unique(numbers, return_inverse=True)
     unknown = [float(code) for code in unique if np.isfinite(code) and code not in table]
     if unknown and on_unknown == "raise":
-        count = int(np.isin(numbers, unknown).sum())
-        raise ParameterError(
-            who,
-            f"{count} values have a code that {scheme} does not have",
-            got=unknown,
-            expected=sorted(table),
-            next_step="Check the scheme, or pass on_unknown='none'",
-        )
+        what = f"{int(np.isin(numbers, unknown).sum())} values have a code that {scheme} does not have"
+        step = "Check the scheme, or pass on_unknown='none'"
+        raise ParameterError(who, what, got=unknown, expected=sorted(table), next_step=step)
     groups = np.array([table.get(code, NONE) for code in unique], dtype="U16")
     return groups[inverse].reshape(numbers.shape)
 
 
 def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int32]:
-    """Code of the raster's pixel that holds each point.
+    """Code of the pixel of a categorical raster that holds each point (WGS 84, shape (n,)); nothing is interpolated.
 
-    Parameters
-    ----------
-    path : path-like
-        A categorical raster in any coordinate reference system that it states, such as a GeoTIFF of CGLS-LC100.
-    lat, lon : array_like, shape (n,)
-        Degrees (WGS 84).
-
-    Returns
-    -------
-    ndarray of int32, shape (n,)
-        Codes; `OUTSIDE` where the point is outside the raster, not finite, or has no data. Nothing is interpolated.
-
-    Raises
-    ------
-    FormatError
-        If the file is no raster, has no reference system, or no whole numbers.
-    ParameterError
-        For coordinates of different shapes.
+    The raster, such as a GeoTIFF of CGLS-LC100, is in any reference system that it states. `OUTSIDE` stands where a point is
+    outside it, not finite, or has no data. `FormatError` if the file is no raster, or has no reference system or whole numbers.
     """
     import rasterio  # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
@@ -153,15 +114,10 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     try:
         with rasterio.open(path) as raster:
             if raster.crs is None:
-                raise FormatError(
-                    who,
-                    "the raster states no coordinate reference system",
-                    next_step="Set it, for instance with rio edit-info",
-                )
+                step = "Set it, for instance with rio edit-info"
+                raise FormatError(who, "the raster states no coordinate reference system", next_step=step)
             if np.dtype(raster.dtypes[0]).kind not in "iu":
-                raise FormatError(
-                    who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8 codes"
-                )
+                raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8")
             east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
             pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
             codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]

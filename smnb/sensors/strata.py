@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_choice, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
 from smnb.sensors.land_cover import CCI_GROUPS, CGLS_GROUPS, OUTSIDE, land_cover_codes, land_cover_group
@@ -22,7 +22,7 @@ from smnb.sensors.land_cover import CCI_GROUPS, CGLS_GROUPS, OUTSIDE, land_cover
 #: Columns of strata, in the order of paper 004's tables.
 STRATA = ("land_cover", "texture", "climate")
 #: The twelve classes, in the order of paper 004's Table 11, with silt, which does not occur there, at the end.
-TEXTURE_CLASSES: tuple[str, ...] = (
+TEXTURE_CLASSES = (
     "Loam",
     "Sandy loam",
     "Silty clay loam",
@@ -151,51 +151,27 @@ def _fill_climate_by_place(table: pd.DataFrame) -> None:
 def _nearest_land(lat: float, lon: float) -> tuple[str, float]:
     """Group of the map's land pixel whose centre is nearest, and its distance in km; "none" beyond `LAND_REACH_KM`."""
     pixel = 1.0 / 36.0
-    steps = [
-        np.arange(-n, n + 1)
-        for n in (
-            int(LAND_REACH_KM / (pixel * 111.0 * scale)) + 1 for scale in (1.0, max(np.cos(np.deg2rad(lat)), 0.01))
-        )
-    ]
-    lats, lons = (
-        axis.ravel()
-        for axis in np.meshgrid(
-            *((np.floor(at / pixel) + 0.5 + step) * pixel for at, step in zip((lat, lon), steps, strict=True))
-        )
-    )
+    axes = []
+    for at, scale in ((lat, 1.0), (lon, max(np.cos(np.deg2rad(lat)), 0.01))):
+        n = int(LAND_REACH_KM / (pixel * 111.0 * scale)) + 1
+        axes.append((np.floor(at / pixel) + 0.5 + np.arange(-n, n + 1)) * pixel)
+    lats, lons = (axis.ravel() for axis in np.meshgrid(*axes))
     lats, lons = np.clip(lats, -90.0, 90.0), (lons + 180.0) % 360.0 - 180.0
-    codes, km = koppen_codes(lats, lons), great_circle_km(lat, lon, lats, lons)
-    km = np.where(codes == OCEAN, np.inf, km)
+    codes = koppen_codes(lats, lons)
+    km = np.where(codes == OCEAN, np.inf, great_circle_km(lat, lon, lats, lons))
     nearest = int(np.argmin(km))
-    return (
-        (str(koppen_group(codes[[nearest]])[0]), float(km[nearest])) if km[nearest] <= LAND_REACH_KM else (NONE, np.inf)
-    )
+    if km[nearest] > LAND_REACH_KM:
+        return NONE, np.inf
+    return str(koppen_group(codes[[nearest]])[0]), float(km[nearest])
 
 
 def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: str) -> NDArray[np.str_]:
-    """USDA texture class of each point.
+    """USDA texture class (a name of `TEXTURE_CLASSES`) of each point; "none" where a fraction is missing or all are zero.
 
-    Parameters
-    ----------
-    sand, silt, clay : array_like
-        Mass fractions of 0.05-2 mm, 0.002-0.05 mm and < 0.002 mm; they broadcast. The three are scaled to add to 100 %,
-        as independently predicted maps (SoilGrids) do not.
-    units : {"percent", "fraction", "g kg-1"}
-        What they are given in; there is no default, since a guess is wrong at the sandy end.
-
-    Returns
-    -------
-    ndarray of str
-        Names of `TEXTURE_CLASSES`; "none" where a fraction is missing or all are zero (water, rock).
-
-    Raises
-    ------
-    ParameterError
-        For unknown units, a negative fraction, or a sum outside 50 to 150 %.
-
-    Notes
-    -----
-    A point on an edge belongs to the class whose rule of the manual includes it (e.g. 40 % clay is a clay).
+    Fractions of mass of 0.05-2 mm, 0.002-0.05 mm and < 0.002 mm in "percent", "fraction" or "g kg-1" (a guess would be wrong at
+    the sandy end) are scaled to add to 100 %, as independently predicted maps (SoilGrids) do not; `ParameterError` for other
+    units, a negative fraction, or a sum outside 50 to 150 %. A point on an edge belongs to the class whose rule of the manual
+    includes it (e.g. 40 % clay is a clay).
 
     Examples
     --------
@@ -225,21 +201,16 @@ def _percentages(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Percentages that add to 100, and where there are any."""
     who = "usda_texture"
-    if units not in _PERCENT:
-        raise ParameterError(who, "unknown 'units'", got=units, expected=list(_PERCENT))
+    check_choice(who, "units", units, _PERCENT)
     parts = np.broadcast_arrays(*(np.asarray(part, np.float64) * _PERCENT[units] for part in (sand, silt, clay)))
     total = parts[0] + parts[1] + parts[2]
     known = np.isfinite(total) & (total != 0.0)
     wrong = known & ((np.min(parts, axis=0) < -1e-6) | (total < _SUM_RANGE[0]) | (total > _SUM_RANGE[1]))
     if wrong.any():
-        at = np.flatnonzero(wrong)[0]
-        raise ParameterError(
-            who,
-            f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %",
-            got=tuple(float(part.ravel()[at].round(4)) for part in parts),
-            expected=plain("sand, silt, clay in %"),
-            next_step=f"Check the units: {units!r} was declared",
-        )
+        got = tuple(float(part.ravel()[np.flatnonzero(wrong)[0]].round(4)) for part in parts)
+        what = f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %"
+        step = f"Check the units: {units!r} was declared"
+        raise ParameterError(who, what, got=got, expected=plain("sand, silt, clay in %"), next_step=step)
     scale = 100.0 / np.where(known, total, 100.0)
     # rounding keeps a fraction such as 0.4, which is 40.00000000000001 %, on the edge between classes where it belongs
     return *(np.round(np.where(known, part * scale, 0.0), 9) for part in parts), known
