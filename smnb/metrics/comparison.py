@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, check_choice, check_table, plain
 from smnb.metrics.intervals import Interval, check_bootstrap
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
@@ -31,10 +31,10 @@ class Comparison:
     b: str
     a_value: float
     b_value: float
+    #: A minus B, averaged over sensors (of sizes, where a score is best at zero).
     difference: Interval
-    """A minus B, averaged over sensors (of sizes, where a score is best at zero)."""
+    #: Sensors left out because only one of the two has a score.
     n_only_one: int
-    """Sensors left out because only one of the two has a score."""
     sentence: str
 
     def __str__(self) -> str:
@@ -46,12 +46,8 @@ def _cluster_codes(who: str, clusters: object, size: int) -> np.ndarray:
         return np.arange(size)
     codes, _ = pd.factorize(np.asarray(clusters))
     if codes.size != size or (codes < 0).any():
-        raise ContractError(
-            who,
-            "there is not one cluster label a sensor",
-            got=(codes.size, int((codes < 0).sum())),
-            expected=f"{size} labels, none missing",
-        )
+        got, expected = (codes.size, int((codes < 0).sum())), plain(f"{size} labels, none missing")
+        raise ContractError(who, "there is not one cluster label a sensor", got=got, expected=expected)
     return codes
 
 
@@ -129,8 +125,7 @@ def average_interval(
         On an unknown option, or labels that do not fit the values.
     """
     who = "average_interval"
-    if how not in AVERAGES:
-        raise ParameterError(who, "unknown 'how'", got=how, expected=AVERAGES)
+    check_choice(who, "how", how, AVERAGES)
     check_bootstrap(who, level, n_boot, seed)
     values = np.asarray(values, "float64")
     if values.ndim != 1:
@@ -156,18 +151,9 @@ def average_interval(
 
 def _one_score_each(who: str, scores: pd.DataFrame | pd.Series, column: str, name: str) -> pd.Series:
     if isinstance(scores, pd.Series):
-        series = scores
-    else:
-        missing = [needed for needed in ("sensor_id", column) if needed not in scores.columns]
-        if missing:
-            raise ContractError(
-                who, f"scores of {name} have no column {missing[0]!r}", got=list(map(str, scores.columns))
-            )
-        series = scores.set_index("sensor_id")[column]
-    if series.index.has_duplicates:
-        example = series.index[series.index.duplicated()][0]
-        raise ContractError(who, f"scores of {name} have a sensor twice", got=example, expected="one row a sensor")
-    return series.astype("float64")
+        scores = scores.rename(column).rename_axis("sensor_id").reset_index()
+    check_table(f"{who} ({name})", scores, ["sensor_id", column], unique="sensor_id")
+    return scores.set_index("sensor_id")[column].astype("float64")
 
 
 def compare(
@@ -223,12 +209,8 @@ def compare(
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     common = a.index.intersection(b.index).sort_values()
     if common.empty:
-        raise ContractError(
-            who,
-            "the two have no scored sensor in common",
-            got=(len(a), len(b)),
-            next_step="Score both on the same sensors, and look at the reason column",
-        )
+        step = "Score both on the same sensors, and look at the reason column"
+        raise ContractError(who, "the two have no scored sensor in common", got=(len(a), len(b)), next_step=step)
     labels = None
     if clusters is not None:
         labels = pd.Series(clusters).reindex(common)

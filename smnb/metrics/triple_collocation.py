@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
-from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
+from smnb.contract import ContractError, ParameterError, check_choice
+from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t
 from smnb.metrics.intervals import check_bootstrap
 
 _FEW = 100
@@ -31,13 +31,7 @@ _LEAST = 10
 _STEP = 1e-30
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 #: Quantities, and the way back from the scale that each one's interval is made on.
-_BACK: dict[str, Callable[[Any], Any]] = {
-    "err_std": np.exp,
-    "err_std_own": np.exp,
-    "snr_db": lambda v: v,
-    "r_truth": np.tanh,
-    "beta": np.exp,
-}
+_BACK = {"err_std": np.exp, "err_std_own": np.exp, "snr_db": np.float64, "r_truth": np.tanh, "beta": np.exp}
 
 
 def _quantity(name: str, i: int, reference: int) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
@@ -137,8 +131,7 @@ def triple_collocation(
         raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
     if len(names) != 3 or len(set(names)) != 3:
         raise ParameterError(who, "there are not three different names", got=tuple(names))
-    if reference not in (0, 1, 2):
-        raise ParameterError(who, "unknown reference", got=reference, expected=(0, 1, 2))
+    check_choice(who, "reference", reference, (0, 1, 2))
     check_bootstrap(who, 0.95, n_boot or 100, seed)
     data = np.stack(series)
     if np.isinf(data).any():
@@ -197,10 +190,8 @@ def _interval(
     deviations = features - means[..., None]
     influence = sum(g[:, None] * d for g, d in zip(gradient, deviations, strict=True))
     chosen = automatic_block_length(influence, count, [(d, 1) for d in deviations[3:6]])
-    length, blocks = chosen.length, int(chosen.blocks[0])
-    found = bootstrap_t(deviations, means, count, smooth, length, blocks, n_boot=n_boot, seed=seed, level=0.95)
-    if found.usable[0] < 0.9:
-        return np.nan, np.nan, int(length[0]), "no interval: error variances of the replicates come out negative"
-    error = found.standard_error[0] * float(np.sqrt(long_run_inflation(chosen.rho, chosen.decay, length, count)[0]))
-    low, high = found.estimate[0] - found.t_high[0] * error, found.estimate[0] - found.t_low[0] * error
-    return float(low), float(high), int(length[0]), ""
+    found = bootstrap_t(deviations, means, count, smooth, chosen, n_boot=n_boot, seed=seed, level=0.95)
+    (low,), (high,), (usable,) = found
+    if usable < 0.9:
+        return np.nan, np.nan, int(chosen.length[0]), "no interval: error variances of the replicates are negative"
+    return float(low), float(high), int(chosen.length[0]), ""
