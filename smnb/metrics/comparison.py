@@ -41,16 +41,6 @@ class Comparison:
         return self.sentence
 
 
-def _cluster_codes(who: str, clusters: object, size: int) -> np.ndarray:
-    if clusters is None:
-        return np.arange(size)
-    codes, _ = pd.factorize(np.asarray(clusters))
-    if codes.size != size or (codes < 0).any():
-        got, expected = (codes.size, int((codes < 0).sum())), plain(f"{size} labels, none missing")
-        raise ContractError(who, "there is not one cluster label a sensor", got=got, expected=expected)
-    return codes
-
-
 def _studentised_mean(values: np.ndarray, codes: np.ndarray, counts: np.ndarray, level: float) -> tuple[float, float]:
     """Bootstrap-t interval of the mean of `values` in clusters, drawn `counts` ``(n_boot, clusters)`` times."""
     k = counts.shape[1]
@@ -103,21 +93,15 @@ def average_interval(
     values : array-like, shape (n_sensors,)
         One score a sensor; NaN is left out.
     how : {"mean", "median"}
-        ``mean`` is what paper 004 takes, also for R.
+        ``mean`` is what paper 004 takes, also for R. Means are studentised, which keeps the coverage for few sensors; medians
+        are percentiles. The scatter between sensors already holds the sampling error of each sensor's score.
     clusters : array-like, shape (n_sensors,), optional
         Labels of what is drawn, e.g. the station or network of each sensor. Default: the sensor.
-    level, n_boot, seed
-        Level of the interval, number of replicates, seed.
 
     Returns
     -------
     Interval
         ``n`` is the number of sensors. With fewer than five clusters there is no interval, and the note says so.
-
-    Notes
-    -----
-    Means are studentised, which keeps the coverage for few sensors; medians are percentiles. The scatter between sensors
-    already holds the sampling error of each sensor's score.
 
     Raises
     ------
@@ -130,7 +114,10 @@ def average_interval(
     values = np.asarray(values, "float64")
     if values.ndim != 1:
         raise ContractError(who, "the scores are not one a sensor", got=values.shape, expected="(n_sensors,)")
-    codes = _cluster_codes(who, clusters, values.size)
+    codes, _ = pd.factorize(np.arange(values.size) if clusters is None else np.asarray(clusters))
+    if codes.size != values.size or (codes < 0).any():
+        got, expected = (codes.size, int((codes < 0).sum())), plain(f"{values.size} labels, none missing")
+        raise ContractError(who, "there is not one cluster label a sensor", got=got, expected=expected)
     there = np.isfinite(values)
     values, codes = values[there], np.unique(codes[there], return_inverse=True)[1]
     k = int(codes.max()) + 1 if codes.size else 0
@@ -176,12 +163,10 @@ def compare(
     score : str, function or Metric
         A column of the scores. Where zero is best (bias) sizes are compared; without a better way (slope, a plain
         function) no winner is named.
-    names : (str, str)
-        What the sentence calls the two.
     clusters : Series or dict, optional
         Cluster (e.g. station or network) of each sensor; default each sensor on its own.
-    level, n_boot, seed
-        As in `average_interval`.
+    names, level, n_boot, seed
+        What the sentence calls the two; the others as in `average_interval`.
 
     Returns
     -------

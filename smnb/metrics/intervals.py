@@ -37,7 +37,7 @@ from smnb.metrics.grouped import group_anomaly
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric, metric_list
 from smnb.metrics.scores import pair_moments
 from smnb.metrics.smooth_scores import Smooth
-from smnb.metrics.tables import MIN_OBS, Pairs, one_number
+from smnb.metrics.tables import IS_CONSTANT, MIN_OBS, Pairs, one_number
 
 METHODS = ("block_bootstrap", "assume_independent")
 _ANALYTIC = ("bias", "ubrmse", "pearson_r", "spearman_r")
@@ -125,14 +125,16 @@ def _undefined(one: Metric, series: _Series) -> np.ndarray:
     """Reason for each series why the score has no interval, or an empty string."""
     reason = np.full(len(series.n), "", dtype=object)
     x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
-    parts = {
-        "pred": (series.x, x_size, "the predictions are constant"),
-        "obs": (series.y, y_size, "the observations are constant"),
-        "difference": (series.x - series.y, np.maximum(x_size, y_size), "the differences are constant"),
-    }
-    for values, size, text in (parts[which] for which in parts if which in one.varies):
-        spread = np.where(series.there, values, -np.inf).max(1) - np.where(series.there, values, np.inf).min(1)
-        reason[spread <= 1e-13 * size] = text
+    difference = series.x - series.y
+    sides = (
+        ("pred", series.x, x_size),
+        ("obs", series.y, y_size),
+        ("difference", difference, np.maximum(x_size, y_size)),
+    )
+    for which, values, size in sides:
+        if which in one.varies:
+            spread = np.where(series.there, values, -np.inf).max(1) - np.where(series.there, values, np.inf).min(1)
+            reason[spread <= 1e-13 * size] = IS_CONSTANT[which]
     return reason
 
 
@@ -300,8 +302,6 @@ def score_intervals(
         Nominal coverage.
     n_boot, seed : int
         Replicates, and the seed that makes them repeat. A sensor's interval does not depend on the other sensors.
-    min_obs : int
-        Sensors with fewer pairs get NaN.
 
     Returns
     -------

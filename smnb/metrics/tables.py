@@ -15,6 +15,12 @@ from smnb.metrics.scores import CONSTANT, Moments
 
 #: Sensors with fewer pairs have no score (paper 004, section 3c).
 MIN_OBS = 13
+#: Why a score is not defined, by what must vary for it.
+IS_CONSTANT = {
+    "pred": "the predictions are constant",
+    "obs": "the observations are constant",
+    "difference": "the differences are constant",
+}
 _NEEDED = ("sensor_id", "time", "observed", "predicted")
 
 
@@ -82,10 +88,8 @@ def _series_of(kind: str, pairs: Pairs, codes: np.ndarray) -> tuple[np.ndarray, 
 
 def _one_by_one(one: Metric, codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, min_obs: int) -> np.ndarray:
     """Call the metric's function group by group."""
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=k))
     values = np.full(k, np.nan)
-    for group, rows in enumerate(np.split(order, ends[:-1])):
+    for group, rows in pd.Series(codes).groupby(codes).indices.items():
         if rows.size >= min_obs:
             values[group] = one_number(one, x[rows], y[rows])
     return values
@@ -123,12 +127,11 @@ def _scores_of_groups(
             else:
                 there = enough[c]
                 value = _one_by_one(one, c[there], k, x[there], y[there], min_obs)
-        columns[one.name] = np.where(enough & (m.n >= min_obs) & np.isfinite(value), value, np.nan)
         fine = enough & (m.n >= min_obs)
-        if "pred" in one.varies:
-            notes.append((fine & m.x_constant, "the predictions are constant"))
-        if "obs" in one.varies:
-            notes.append((fine & m.y_constant, "the observations are constant"))
+        columns[one.name] = np.where(fine & np.isfinite(value), value, np.nan)
+        for which, constant in (("pred", m.x_constant), ("obs", m.y_constant)):
+            if which in one.varies:
+                notes.append((fine & constant, IS_CONSTANT[which]))
         if one.of == "anomalies":
             notes.append((enough & (m.n < min_obs), f"fewer than min_obs={min_obs} anomalies"))
     columns["reason"] = _reasons(n, min_obs, has_infinite, notes)

@@ -35,7 +35,7 @@ _BACK = {"err_std": np.exp, "err_std_own": np.exp, "snr_db": np.float64, "r_trut
 
 
 def _quantity(name: str, i: int, reference: int) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """Return a quantity of product i, on the scale of its interval, as an analytic function of means."""
+    """Return a quantity of product i, on the scale of its interval, as an analytic function of means (x, y, z, products)."""
     j, k = (n for n in range(3) if n != i)
     third = 3 - i - reference
 
@@ -95,13 +95,10 @@ def triple_collocation(
     ----------
     x, y, z : array-like, shape (n,)
         Collocated series in order of time; a time at which any of the three is missing is left out.
-    names : sequence of three str
-        Rows of the result.
     reference : {0, 1, 2}
         The series that the others are scaled to.
     n_boot, seed
-        Of the 95 % intervals, which are studentised block-bootstrap intervals in time as in `score_intervals`.
-        ``n_boot=0`` leaves them out.
+        Of the 95 % studentised block-bootstrap intervals in time, as in `score_intervals`; ``n_boot=0`` leaves them out.
 
     Returns
     -------
@@ -154,11 +151,12 @@ def triple_collocation(
     for i, name in enumerate(names):
         notes = [_reason(cov, names, i), few]
         if not notes[0]:
-            values = _values(cov, i, reference)
-            result.loc[name, list(values)] = list(values.values())
+            products = [0.0, 0.0, 0.0, *(cov[pair] for pair in _PAIRS)]
+            for quantity, back in _BACK.items():
+                result.loc[name, quantity] = back(_quantity(quantity, i, reference)(products))
             # back to the units of the reference, or the series' own
             units = {"err_std": sizes[reference], "err_std_own": sizes[i], "beta": sizes[reference] / sizes[i]}
-            for quantity in values if n_boot else ():
+            for quantity in _BACK if n_boot else ():
                 ends = [f"{quantity}_low", f"{quantity}_high"]
                 if quantity == "beta" and i == reference:
                     result.loc[name, ends] = 1.0
@@ -169,15 +167,6 @@ def triple_collocation(
                 notes.append(note)
         result.loc[name, "note"] = "; ".join(dict.fromkeys(note for note in notes if note))
     return result
-
-
-def _values(cov: np.ndarray, i: int, reference: int) -> dict[str, float]:
-    j, k = (n for n in range(3) if n != i)
-    signal, third = cov[i, j] * cov[i, k] / cov[j, k], 3 - i - reference
-    beta = 1.0 if i == reference else cov[reference, third] / cov[i, third]
-    own = np.sqrt(cov[i, i] - signal)
-    snr, r = 10.0 * np.log10(signal / (cov[i, i] - signal)), np.sqrt(signal / cov[i, i])
-    return {"err_std": own * beta, "err_std_own": own, "snr_db": snr, "r_truth": r, "beta": beta}
 
 
 def _interval(

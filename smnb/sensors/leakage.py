@@ -75,12 +75,12 @@ class Audit:
     def __str__(self) -> str:
         lines = [f"{name}: {count} held-out sensors" for name, count in self.leaks.items()] or ["no leak found"]
         for side in HELD_OUT:
-            distance = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
-            if len(distance):
+            km = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
+            if len(km):
                 lines.append(
-                    f"{side}: {len(distance)} sensors, nearest training sensor at {distance.min():.2f} km (least), "
-                    f"{distance.median():.1f} km (median); {100 * self.share_within(self.footprint_km, side):.1f} % within "
-                    f"{self.footprint_km:g} km, {100 * self.share_within(10.0, side):.1f} % within 10 km"
+                    f"{side}: {len(km)} sensors, nearest training sensor at {km.min():.2f} km (least), {km.median():.1f} km "
+                    f"(median); {100 * (km < self.footprint_km).mean():.1f} % within {self.footprint_km:g} km, "
+                    f"{100 * (km < 10.0).mean():.1f} % within 10 km"
                 )
         lines += [f"not checked: {name}, for want of columns" for name in self.not_checked]
         return "\n".join(lines)

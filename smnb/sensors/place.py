@@ -32,10 +32,8 @@ def product_at_sensors(
         `xarray.Dataset.interp` first, if you wish.
     sensors : DataFrame
         One row a sensor: ``sensor_id``, ``lat``, ``lon``. Longitudes -180..180 or 0..360.
-    variable : str
-        What to take.
-    name : str, optional
-        Name of its column; default that of the variable.
+    variable, name : str
+        What to take, and its column's name if that is another.
     max_distance_km : float
         For locations: how far the nearest may be. On a grid a sensor must be in a cell.
 

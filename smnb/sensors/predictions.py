@@ -195,17 +195,9 @@ def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path
 
 
 def same_pairs(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Rows of two tables of predictions at the sensors and times where both have a pair.
+    """Cut two tables of predictions to the sensors and times where both have a pair; and how many pairs were left out.
 
-    Returns
-    -------
-    DataFrame, DataFrame, int
-        The two tables cut to the same rows, and how many pairs of either were left out.
-
-    Raises
-    ------
-    ContractError
-        If they share none, or differ in what was observed there.
+    `ContractError` if they share none, or differ in what was observed there.
     """
     who, keys = "same_pairs", ["sensor_id", "time"]
     a, b = (t.dropna(subset=["observed", "predicted"]) for t in (a, b))

@@ -24,8 +24,8 @@ from smnb.contract import ContractError, ParameterError, check_range, check_tabl
 from smnb.grids.koppen import NONE
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.leakage import LEAKS, SIDES, SPLIT_SIDES
+from smnb.sensors.opening import apply_flags, sensor_rows
 from smnb.sensors.scoring import FEW_SENSORS
-from smnb.sensors.sources import apply_flags, sensor_rows
 from smnb.sensors.splits import make_split
 
 #: Classes of the distance to the nearest training sensor, km; 2.56 and 10 are paper 004's.

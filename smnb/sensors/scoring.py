@@ -117,20 +117,15 @@ def stratify(
     Parameters
     ----------
     scores : DataFrame
-        One row a sensor: scores, as from `smnb.metrics.score_table`, and the stratum's column.
+        One row a sensor: scores, as from `score_sensors`, and the stratum's column.
     by : str
         The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
-    metrics : name, function or Metric, or several
-        Columns to average; by default those of the paper's tables.
     order : sequence of str, optional
         Strata in the order of the table, those without any sensor included; others that occur come after it,
         alphabetically, "none" last.
-    intervals : bool
-        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again.
-    clusters : str, optional
-        Column whose values are drawn again instead of sensors, e.g. ``station``.
-    n_boot, seed
-        Of the intervals.
+    intervals, clusters
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again, or the values of a column,
+        e.g. ``station``.
 
     Returns
     -------

@@ -270,17 +270,6 @@ def make_split(
     if empty:
         step = "Choose another seed, smaller units or buffer, or give that side the fraction 0"
         raise ParameterError(who, f"no sensor is left in {', '.join(empty)}", got=dict(options), next_step=step)
-    return _checked(kind, sides, sensors, options, accept, audit_options)
-
-
-def _checked(
-    kind: str,
-    sides: NDArray[np.str_],
-    sensors: pd.DataFrame,
-    options: dict[str, Any],
-    accept: Sequence[str],
-    audit_options: Mapping[str, Any],
-) -> Split:
     index = sensors.index if kind == "time" else pd.Index(sensors["sensor_id"])
     split = Split(kind, pd.Series(sides.astype(object), index=index, name="split"), sensors, options)
     split.check(accept, **audit_options)
@@ -299,16 +288,12 @@ def folds(
     accept: Sequence[str] = (),
     **audit_options: Any,
 ) -> list[Split]:
-    """Split for cross-validation: each sensor is tested in exactly one fold, and units stay together.
+    """Split for cross-validation into `k` folds: each sensor is tested in exactly one, and units stay together.
+
+    Other arguments and errors as `make_split`, with a `kind` of unit; also `ParameterError` when a fold stays empty.
 
     Parameters
     ----------
-    sensors, seed, block_degrees, buffer_km, accept, audit_options
-        As `make_split`.
-    kind : {"sensor", "station", "network", "block"}
-        What stays together.
-    k : int
-        Number of folds.
     balanced : bool
         Even out the sensors a fold by giving the largest units out first. Without it a unit keeps its fold when sensors
         are added; with it, it may not.
@@ -317,11 +302,6 @@ def folds(
     -------
     list of Split
         Fold i has "test" for its own sensors, "train" for the others and "buffer" for what the buffer drops.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `make_split`; also when a fold stays empty.
     """
     who = f"folds ({kind})"
     check_choice("folds", "kind", kind, _UNITS)
@@ -343,7 +323,9 @@ def folds(
             raise ParameterError(who, f"no sensor is left to train fold {fold}", got=buffer, next_step=step)
         options = {"k": int(k), "fold": fold, "seed": int(seed), "balanced": balanced, "buffer_km": float(buffer)}
         options |= {"block_degrees": float(block_degrees)} if kind == "block" else {}
-        result.append(_checked(kind, sides, sensors, options, accept, audit_options))
+        assignment = pd.Series(sides.astype(object), index=pd.Index(sensors["sensor_id"]), name="split")
+        result.append(Split(kind, assignment, sensors, options))
+        result[-1].check(accept, **audit_options)
     return result
 
 
