@@ -61,12 +61,6 @@ def _studentised_mean(values: np.ndarray, codes: np.ndarray, counts: np.ndarray,
     return float(mean - high * error), float(mean - low * error)
 
 
-def _draw(k: int, n_boot: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(np.random.SeedSequence([seed, k]))
-    flat = rng.integers(0, k, size=(n_boot, k)) + np.arange(n_boot)[:, None] * k
-    return np.bincount(flat.ravel(), minlength=n_boot * k).reshape(n_boot, k).astype("float64")
-
-
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Medians of `values` with whole-number weights ``(n_boot, n)``, shape ``(n_boot,)``."""
     order = np.argsort(values)
@@ -126,7 +120,9 @@ def average_interval(
         value = float(np.mean(values) if how == "mean" else np.median(values))
     if k < MIN_CLUSTERS:
         return Interval(value, np.nan, np.nan, level, method, values.size, f"{k} clusters, fewer than {MIN_CLUSTERS}")
-    counts = _draw(k, int(n_boot), int(seed))
+    rng = np.random.default_rng(np.random.SeedSequence([int(seed), k]))
+    drawn = rng.integers(0, k, size=(n_boot, k)) + np.arange(n_boot)[:, None] * k
+    counts = np.bincount(drawn.ravel(), minlength=n_boot * k).reshape(n_boot, k).astype("float64")
     if how == "median":
         medians = _weighted_median(values, counts[:, codes])
         low, high = (float(q) for q in np.quantile(medians, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))

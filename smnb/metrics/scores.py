@@ -281,6 +281,8 @@ def anomaly_r(
 ) -> Any:
     """Pearson's correlation of short-term anomalies: each series minus its own centred moving average.
 
+    The averages see only times at which both series have a value, so that both are relative to the same days.
+
     Parameters
     ----------
     pred, obs, dim, mask, min_obs
@@ -288,14 +290,9 @@ def anomaly_r(
         last axis for an array). `min_obs` counts the anomalies.
     time : array-like, optional
         UTC times along `dim`; default the DataArray's own coordinate.
-    window_days : float
-        Full width of the window, 35 days as in the field's practice; both ends belong to it.
-    window_min_obs : int
-        A value whose window holds fewer pairs (itself included) has no anomaly. pytesmo takes 1.
-
-    Notes
-    -----
-    The moving averages see only times at which both series have a value, so that both are relative to the same days.
+    window_days, window_min_obs
+        Full width of the window, 35 days as in the field's practice, both ends included; a value whose window holds fewer pairs
+        (itself included) has no anomaly. pytesmo takes 1.
     """
     who = "anomaly_r"
     first = next((one for one in (pred, obs) if isinstance(one, xr.DataArray)), None)

@@ -31,18 +31,10 @@ def _suffix(who: str, path: Path) -> str:
 
 
 def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table of predictions and check it.
+    """Read a table of predictions, ``.csv``, ``.csv.gz`` or ``.parquet`` with the columns of `NEEDED`, by `check_predictions`.
 
-    Parameters
-    ----------
-    path : path-like
-        ``.csv``, ``.csv.gz`` or ``.parquet`` with the columns of `NEEDED`. A column ``synthetic`` (0 or 1) says that the data
-        were simulated, a column ``model`` what to call the predictions.
-
-    Returns
-    -------
-    DataFrame
-        As `check_predictions` returns; ``attrs["model"]`` is the file's name where the table does not say.
+    A column ``synthetic`` (0 or 1) says that the data were simulated, a column ``model`` what to call the predictions; else
+    ``attrs["model"]`` is the file's name.
 
     Raises
     ------
@@ -73,14 +65,9 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") -> pd.DataFrame:
-    """Check a table of predictions and return it in canonical form.
+    """Check a table of predictions, with the columns of `NEEDED`, and return it in canonical form.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With the columns of `NEEDED`. Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC.
-    who : str
-        The caller, for the message.
+    Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message.
 
     Returns
     -------

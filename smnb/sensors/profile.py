@@ -75,10 +75,7 @@ def count_sensors(
 def flag_shares(tables: InSituTables) -> pd.DataFrame:
     """Share of each network's readings that carry each flag, in %; a reading with two flags counts under both.
 
-    Returns
-    -------
-    DataFrame
-        Networks by flags, in the order G, C01 to D10; flags that no reading has are left out.
+    Networks by flags, in the order G, C01 to D10; flags that no reading has are left out.
     """
     flag, network = tables.readings["flag"].cat, tables.sensors["network"].astype("category").cat
     codes = network.codes.to_numpy()[sensor_rows(tables)].astype(np.int64)
@@ -129,13 +126,10 @@ def depth_table(tables: InSituTables) -> pd.DataFrame:
 
 
 def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
-    """Count sensors in cells of latitude and longitude, for a heatmap.
+    """Count sensors in cells ``(lat, lon)``, NaN where there is none, for a heatmap.
 
-    Returns
-    -------
-    DataArray (lat, lon)
-        Counts, NaN where there is no sensor, in cells of about a fortieth of what the sensors span, with a margin of at least
-        0.4° around them; the globe in cells of 5° if they span more than 180°.
+    Cells are about a fortieth of what the sensors span, with a margin of at least 0.4° around them; the globe in cells of 5° if
+    they span more than 180°.
     """
     check_table("sensor_density", sensors, ["lat", "lon"])
     lat, lon = sensors["lat"].to_numpy("float64"), (sensors["lon"].to_numpy("float64") + 180.0) % 360.0 - 180.0
@@ -163,10 +157,7 @@ def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
 def by_month(readings: pd.DataFrame, sides: pd.Series) -> pd.DataFrame:
     """Count readings by calendar month and side of a split (`sides`, by ``sensor_id``), months without any included.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by the month's first day: counts of each side that occurs, and ``n_sensors`` that report in the month.
+    Indexed by the month's first day: counts of each side that occurs, and ``n_sensors`` that report in the month.
     """
     check_table("by_month", readings, ["sensor_id", "time"])
     month = readings["time"].to_numpy().astype("datetime64[M]")
@@ -191,17 +182,9 @@ def _steps(tables: InSituTables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def gaps(tables: InSituTables, *, longer_than_days: float = 1.0) -> pd.DataFrame:
-    """Gaps inside the sensors' records: no reading for longer than so many days.
+    """Gaps inside the sensors' records: no reading for longer than so many days, which must be above 0.
 
-    Returns
-    -------
-    DataFrame
-        ``sensor_id``, ``network``, ``after`` (last reading before), ``until`` (first after), ``days``.
-
-    Raises
-    ------
-    ParameterError
-        Unless the length is above 0.
+    ``sensor_id``, ``network``, ``after`` (last reading before), ``until`` (first after), ``days``.
     """
     check_range("gaps", "longer_than_days", longer_than_days, 0, ends="(]", units="days")
     code, time, step = _steps(tables)
@@ -212,13 +195,10 @@ def gaps(tables: InSituTables, *, longer_than_days: float = 1.0) -> pd.DataFrame
 
 
 def coverage(tables: InSituTables) -> pd.DataFrame:
-    """How complete each sensor's record is.
+    """How complete each sensor's record is, indexed by ``sensor_id``.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``sensor_id``: ``network``, ``n_readings``, ``step_hours`` (the commonest step), ``days`` (first to last
-        reading), ``complete`` (share of the steps from first to last that have a reading, %), ``longest_gap_days``.
+    ``network``, ``n_readings``, ``step_hours`` (the commonest step), ``days`` (first to last reading), ``complete`` (share of the
+    steps from first to last that have a reading, %), ``longest_gap_days``.
     """
     code, _, step = _steps(tables)
     steps = pd.DataFrame({"sensor": code, "step": step})[step > 0]
@@ -244,11 +224,8 @@ def coverage(tables: InSituTables) -> pd.DataFrame:
 def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:
     """Share of the time with readings, by sensor and about so many periods of whole days: the calendar of the archive.
 
-    Returns
-    -------
-    DataFrame
-        Sensors (by network, then from north to south; the index has both) by the first day of each period; % of the
-        readings that the sensor's own commonest step makes possible.
+    Sensors (by network, then from north to south; the index has both) by the first day of each period; % of the readings that
+    the sensor's own commonest step makes possible.
     """
     code, time, _ = _steps(tables)
     day = time // _DAY_NS
@@ -293,10 +270,7 @@ def compare_sides(values: Mapping[str, pd.Series], sides: pd.Series) -> pd.DataF
 def bin_distances(nearest: pd.DataFrame) -> pd.DataFrame:
     """Count held-out sensors of `Audit.nearest` by distance to the nearest training sensor (paper 004, Figure 6).
 
-    Returns
-    -------
-    DataFrame
-        Indexed by class (edges `DISTANCE_EDGES_KM`), a column each side that occurs.
+    Indexed by class (edges `DISTANCE_EDGES_KM`), a column each side that occurs.
     """
     edges = DISTANCE_EDGES_KM
     names = [f"< {edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"≥ {edges[-1]:g}"]
