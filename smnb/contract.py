@@ -41,9 +41,13 @@ class SmnbError(ValueError):
     open_l3: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'.
     """
 
+    usual_next_step: str | None = None
+    """What an error says that is given no next step."""
+
     def __init__(
         self, who: str, what: str, *, got: Any = None, expected: Any = None, next_step: str | None = None
     ) -> None:
+        next_step = next_step or self.usual_next_step
         self.who, self.what, self.got, self.expected, self.next_step = who, what, got, expected, next_step
         message = f"{who}: {what}"
         for word, value in (("got", got), ("expected", expected)):
@@ -72,6 +76,8 @@ class ContractError(SmnbError):
 
 class FormatError(SmnbError):
     """A file whose content is not what its product's format says: truncated, wrong size, missing field."""
+
+    usual_next_step = "Download the file again, or check that it is of this product"
 
 
 class CatalogError(SmnbError):
@@ -216,28 +222,9 @@ def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: floa
 def check_dataset(
     dataset: xr.Dataset, *, who: str, require: tuple[str, ...] = (), check_values: bool = False
 ) -> xr.Dataset:
-    """Check a Dataset against the contract and return it unchanged.
+    """Return a Dataset unchanged; raise `ContractError`, in the name of `who`, at the first rule that it breaks.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        What a loader returns or a function was given.
-    who : str
-        The name of the caller, for the message.
-    require : tuple of str
-        Variables that must be there.
-    check_values : bool
-        Also compare values with the physical range of each canonical variable (this computes lazy data).
-
-    Returns
-    -------
-    xarray.Dataset
-        The same object.
-
-    Raises
-    ------
-    ContractError
-        On the first broken rule.
+    `require` are variables that must be there; `check_values` also compares with the physical ranges, which computes.
 
     Examples
     --------

@@ -18,11 +18,6 @@ class Progress:
 
     In a notebook it is one display that changes, on a terminal one line, and in a log a line every ten seconds. What takes
     less than two seconds shows nothing.
-
-    Parameters
-    ----------
-    label : str
-    total : int, optional
     """
 
     def __init__(self, label: str, total: int | None = None) -> None:

@@ -10,7 +10,7 @@ the data were simulated, and ``start`` and ``end`` are ISO dates or times, UTC, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
-__all__ = ["check_paths", "finish", "in_period", "open_netcdf", "parse_period"]
+__all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -40,6 +40,19 @@ def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path
     return found
 
 
+def check_present(where: str, names: Iterable[str], there: Iterable[Any]) -> None:
+    """Raise `FormatError` unless a file has all of these variables (groups, columns)."""
+    there = sorted(map(str, there))
+    if missing := [name for name in names if name not in there]:
+        raise FormatError(where, f"variables {missing} are missing", got=there)
+
+
+def check_native_units(where: str, name: str, stated: Any, known: Sequence[str]) -> None:
+    """Raise `FormatError` unless a file states one of the known units of a variable."""
+    if stated not in known:
+        raise FormatError(where, f"{name!r} has other units", got=stated, expected=list(known))
+
+
 def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
     """Open a NetCDF file lazily with h5netcdf (NetCDF 4) or scipy (classic), whichever its first bytes ask for.
 
@@ -56,22 +69,20 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         magic = stream.read(4)
     engine = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}.get(magic)
     if engine is None:
-        is_grib = magic == b"GRIB"
+        next_step = "Download it again; a login page or a zip archive under the file's name is the usual cause"
+        if magic == b"GRIB":
+            next_step = "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
         raise FormatError(
             f"{who}({path.name})",
-            "the file is GRIB" if is_grib else "the file is unreadable: no NetCDF",
+            "the file is unreadable: no NetCDF",
             got=magic,
             expected="NetCDF",
-            next_step="Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
-            if is_grib
-            else "Download it again; a login page or a zip archive under the file's name is the usual cause",
+            next_step=next_step,
         )
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise FormatError(
-            f"{who}({path.name})", f"the file is unreadable: {error}", next_step="Download it again"
-        ) from error
+        raise FormatError(f"{who}({path.name})", f"the file is unreadable: {error}") from error
 
 
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
@@ -125,7 +136,7 @@ def in_period(who: str, time: NDArray, start: str | None, end: str | None, what:
 
 
 def finish(
-    dataset: xr.Dataset, who: str, *, source: str, catalog_id: str, synthetic: bool, step: str, require: Sequence[str]
+    dataset: xr.Dataset, who: str, catalog_id: str, synthetic: bool, source: str, step: str, require: Sequence[str]
 ) -> xr.Dataset:
     """Stamp a loader's Dataset and check it against the contract."""
     stamp(dataset, source=source, catalog_id=catalog_id, synthetic=synthetic, step=f"{who}: {step}")

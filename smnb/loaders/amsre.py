@@ -58,11 +58,7 @@ def _list_files(who: str, paths: Sequence[Path]) -> tuple[dict[_Key, Path], list
     unknown = [path.name for match, path in matches if match is None]
     if unknown:
         raise FormatError(
-            who,
-            "a file's name is not of NSIDC-0302",
-            got=unknown[0],
-            expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz",
-            next_step="Take it out of the entry's files",
+            who, "a file's name is not of NSIDC-0302", got=unknown[0], expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz"
         )
     files: dict[_Key, Path] = {}
     superseded = []
@@ -88,7 +84,6 @@ def _wrong_size(path: Path, got: Any) -> FormatError:
         "the image is truncated or of another size",
         got=got,
         expected=plain(f"{_BYTES:,} bytes ({_SHAPE[0]} x {_SHAPE[1]} uint16)"),
-        next_step="Download the file again",
     )
 
 
@@ -102,12 +97,7 @@ def _check_size(path: Path) -> None:
     with path.open("rb") as stream:
         magic = stream.read(2)
         if magic != b"\x1f\x8b":
-            raise FormatError(
-                f"open_nsidc0302({path.name})",
-                "the file is no gzip file although named so",
-                got=magic,
-                next_step="Download it again; a login page saved under the file's name is the usual cause",
-            )
+            raise FormatError(f"open_nsidc0302({path.name})", "the file is no gzip file although named so", got=magic)
         stream.seek(max(size - 4, 0))
         length = int.from_bytes(stream.read(4), "little")
     if length != _BYTES:
@@ -294,13 +284,10 @@ def open_nsidc0302(
         longitude_origin=int(longitude_origin),
         longitude_origin_evidence=json.dumps(evidence),
     )
+    step = (
+        f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
+        f"rows turned south first, first column at {longitude_origin} degrees"
+    )
     return finish(
-        dataset,
-        who,
-        source="AMSR-E/Aqua, NSIDC-0302 version 1",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
-        f"rows turned south first, first column at {longitude_origin} degrees",
-        require=["tb"],
+        dataset, who, catalog_id, synthetic, source="AMSR-E/Aqua, NSIDC-0302 version 1", step=step, require=["tb"]
     )

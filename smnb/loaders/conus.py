@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, ContractError, FormatError, ParameterError, plain
-from smnb.loaders import check_paths, finish, in_period, open_netcdf
+from smnb.contract import VARIABLES, ContractError, FormatError, ParameterError
+from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
 SMAP_LAYER_MM = 50.0
@@ -43,8 +43,7 @@ def _read_region(who: str, path: Path) -> xr.Dataset:
             raise FormatError(
                 where, f"{name!r} is absent or not over (time, y, x)", got=sorted(map(str, raw.variables))
             )
-        if raw[name].attrs.get("units") != units:
-            raise FormatError(where, f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=units)
+        check_native_units(where, name, raw[name].attrs.get("units"), [units])
     return raw.assign_coords(region=int(match[1]), y=np.arange(raw.sizes["y"]), x=np.arange(raw.sizes["x"]))
 
 
@@ -101,12 +100,8 @@ def open_conus_patches(
     chosen = [parts[number] for number in sorted(parts) if regions is None or number in regions]
     for part in chosen[1:]:
         if part.sizes != chosen[0].sizes or not np.array_equal(part["time"].values, chosen[0]["time"].values):
-            raise FormatError(
-                who,
-                f"region {int(part['region'])} has another size or other times",
-                got=dict(part.sizes),
-                expected=plain(str(dict(chosen[0].sizes))),
-            )
+            what = f"region {int(part['region'])} has another size or other times"
+            raise FormatError(who, what, got=dict(part.sizes), expected=dict(chosen[0].sizes))
     raw = xr.concat(chosen, dim="region", combine_attrs="drop")
     raw = raw.isel(time=np.flatnonzero(in_period(who, raw["time"].values, start, end, "window")))
 
@@ -137,15 +132,9 @@ def open_conus_patches(
         "regions_without_sentinel1": json.dumps(dataset["region"].values[no_radar.values].tolist()),
         "missing_fraction": json.dumps(missing),
     }
-    return finish(
-        dataset,
-        who,
-        source="Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3",
-        require=list(native),
-    )
+    step = f"{len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3"
+    source = "Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine"
+    return finish(dataset, who, catalog_id, synthetic, source, step, list(native))
 
 
 #: Codes of the National Land Cover Database for the contiguous US.
@@ -250,14 +239,10 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     try:
         raw = pd.read_csv(files[0], dtype={"network": str, "station": str, "start": str, "end": str})
     except (ValueError, OSError, EOFError) as error:
-        raise FormatError(where, f"the table is unreadable: {error}", next_step="Get the file again") from error
-    missing = [name for name in (*_KEYS, *_COLUMNS, "landcover") if name not in raw.columns]
-    if missing or raw.empty:
-        raise FormatError(
-            where,
-            f"columns {missing} are missing" if missing else "the table has no rows",
-            got=list(map(str, raw.columns)),
-        )
+        raise FormatError(where, f"the table is unreadable: {error}") from error
+    check_present(where, (*_KEYS, *_COLUMNS, "landcover"), raw.columns)
+    if raw.empty:
+        raise FormatError(where, "the table has no rows")
     _check_values(where, raw)
     raw.insert(0, "sensor_id", raw["network"] + "__" + raw["station"])
     static = raw[["sensor_id", *_PLACE, "landcover", "fc", "mtpi"]].drop_duplicates().reset_index(drop=True)
@@ -288,22 +273,14 @@ def _check_values(where: str, raw: pd.DataFrame) -> None:
     for name in ("lat", "lon", "landcover", *_COLUMNS):
         if not pd.api.types.is_numeric_dtype(raw[name].dtype):
             raise FormatError(where, f"column {name!r} is not numeric", got=str(raw[name].dtype))
-    if raw[list(_KEYS)].isna().any().any():
-        raise FormatError(
-            where, "a row has no station, place or time", got=int(raw[list(_KEYS)].isna().any(axis=1).sum())
-        )
+    if incomplete := int(raw[list(_KEYS)].isna().any(axis=1).sum()):
+        raise FormatError(where, "a row has no station, place or time", got=incomplete)
     if not (raw["lat"].abs() <= 90.0).all() or not (raw["lon"].abs() <= 180.0).all():
         raise FormatError(where, "a station is not on the Earth", got=(raw["lat"].abs().max(), raw["lon"].abs().max()))
     for name, (low, high) in _RANGES.items():
         seen = (float(raw[name].min()), float(raw[name].max()))
         if seen[0] < low or seen[1] > high:
-            raise FormatError(
-                where,
-                f"{name!r} cannot be in {_COLUMNS[name][3]}",
-                got=seen,
-                expected=(low, high),
-                next_step="Check the units of the export",
-            )
+            raise FormatError(where, f"{name!r} cannot be in {_COLUMNS[name][3]}", got=seen, expected=(low, high))
 
 
 def _utc(where: str, text: pd.Series, name: str) -> pd.Series:

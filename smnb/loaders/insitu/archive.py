@@ -31,13 +31,6 @@ def _is_clutter(name: str) -> bool:
 class Archive:
     """Members of a zip, a folder or a list of files, by name; nothing is extracted.
 
-    Parameters
-    ----------
-    path : path-like
-        A zip file or a folder.
-    files : iterable of path-like, optional
-        Only these files, all below the folder `path`.
-
     Attributes
     ----------
     path : Path
@@ -48,13 +41,6 @@ class Archive:
         Names of top folders, also of empty ones.
     refused : list of dict
         ``{"file", "reason"}`` of members that are never read: a path that climbs out, or a name that occurs twice.
-
-    Raises
-    ------
-    CatalogError
-        If there is nothing at `path`.
-    FormatError
-        If a file is no zip, or one cut short.
     """
 
     def __init__(self, path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]] | None = None) -> None:
@@ -113,15 +99,9 @@ class Archive:
         return self._zip.open(self._infos[name]) if self._zip is not None else (self.path / name).open("rb")
 
     def read(self, name: str, size: int = -1) -> bytes:
-        """Return a member's bytes, or its first `size`.
-
-        Raises
-        ------
-        FormatError
-            If the member is damaged (its checksum is compared when it is read whole), encrypted or gone.
-        """
+        """Return a member's bytes, or its first `size`."""
         try:
             with self._open(name) as stream:
                 return stream.read(size)
         except _READ_ERRORS as error:
-            raise FormatError(name, f"the file is damaged: {error}", next_step="Download the archive again") from error
+            raise FormatError(name, f"the file is damaged: {error}") from error

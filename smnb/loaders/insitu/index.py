@@ -182,11 +182,6 @@ def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[
     """Return the sensors of an archive, one a file (`merge_sensors` joins them); its problems are written into `report`.
 
     The archive must stay open while readings are read; `cache_dir` is the folder of kept indices.
-
-    Raises
-    ------
-    FormatError
-        If no data file of ISMN is in the archive, or none is readable.
     """
     wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
     if not any(name.lower().endswith(".stm") for name in wanted):
@@ -219,12 +214,7 @@ def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[
             part = Part(name, partial(_read, archive, name, header), partial(_count, archive, name))
             sensors.append(Sensor(row, [part]))
     if not sensors:
-        raise FormatError(
-            "ISMN archive",
-            f"no data file of {archive.path.name} is readable",
-            got=damaged[:3],
-            next_step="Download the archive again",
-        )
+        raise FormatError("ISMN archive", f"no data file of {archive.path.name} is readable", got=damaged[:3])
     # top folders with files but no readable data file; files beside them are documents, not networks
     folders = archive.folders | {name.split("/")[0] for name in archive.keys if "/" in name}
     report.empty_networks += sorted(folders - {sensor.row["file"].split("/")[0] for sensor in sensors})

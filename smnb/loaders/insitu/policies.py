@@ -43,13 +43,6 @@ DEFAULT_DEPTH = (0.0, 0.051)
 class FlagPolicy:
     """A set of flag strings to keep; the order of flags inside a string does not matter.
 
-    Parameters
-    ----------
-    name : str
-        As the user gave it.
-    allowed : frozenset of frozenset of str, optional
-        Each combination of flags that is kept; None keeps everything.
-
     Examples
     --------
     >>> policy = flag_policy("paper")
@@ -111,13 +104,7 @@ def flag_policy(flags: str | Sequence[str]) -> FlagPolicy:
 
 
 def check_depth(depth: Sequence[float] | None) -> tuple[float, float] | None:
-    """Return a depth interval as two floats in m, or None for every depth.
-
-    Raises
-    ------
-    ParameterError
-        Unless it is None or two finite numbers, the smaller first.
-    """
+    """Return a depth interval as two floats in m, or None for every depth."""
     if depth is None:
         return None
     try:

@@ -48,19 +48,7 @@ class UnitsError(FormatError):
 
 @dataclass
 class Readings:
-    """Readings of a sensor, at first as a file has them, in its order.
-
-    Parameters
-    ----------
-    time : ndarray of datetime64[ns]
-        UTC.
-    value : ndarray of float32
-        Native units; NaN where the file says NaN, -9999 where it says so.
-    flag, provider_flag : ndarray of int32
-        Codes into `flags` and `provider_flags`.
-    flags, provider_flags : list of str
-        The different texts.
-    """
+    """Readings of a sensor: UTC, float32 in native units (NaN or -9999 for none), and codes into the texts of their flags."""
 
     time: NDArray[np.datetime64]
     value: NDArray[np.float32]
@@ -130,11 +118,6 @@ def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[st
 
     The list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
     distance to its first sensor) and ``sensors``. Sensors come in order of their id.
-
-    Raises
-    ------
-    FormatError
-        If two files of one sensor are more than 2 km apart: their readings belong to two places.
     """
     by_id: dict[str, Sensor] = {}
     stations: dict[tuple[str, str], dict[str, Any]] = {}
@@ -235,11 +218,6 @@ def clean(
 
     Values that must be volumetric soil moisture (`volumetric`) are dropped and counted above 1 m3 m-3. `network` is for the
     counts by network, `who` for messages; `start` and `end` are inclusive. Times come out unique and increasing.
-
-    Raises
-    ------
-    UnitsError
-        If more than half of the values lie above 1: another unit, such as percent.
     """
     report.readings["read"] += series.time.size
     good = series.value > _FILL  # false for NaN

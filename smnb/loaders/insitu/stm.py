@@ -116,12 +116,6 @@ def parse_header(name: str, head: bytes) -> StmHeader:
     `name` is the member's path, since the variable, and in the CEOP format the instrument, are only there; `head` is the
     file's beginning, at least its first line. Network and station are those inside the file, whose names keep characters
     that file names lose. Depths are the file name's, which has six decimals, once they agree with the rounded ones inside.
-
-    Raises
-    ------
-    FormatError
-        If the name is of another form, the file is empty, its first line holds no numbers where the coordinates
-        should be, they are out of range, or the depths in name and header contradict each other.
     """
     named = _FILE_NAME.fullmatch(PurePosixPath(name).name)
     if named is None:
@@ -263,7 +257,6 @@ class _Tails:
                 f"line {number}: no value and flag after the time; the file is damaged or cut short",
                 got=tail.decode("utf-8", "replace").strip()[:60],
                 expected=plain("value, ISMN flag, provider flag"),
-                next_step="Download the archive again",
             ) from error
 
     def readings(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Readings:
@@ -283,7 +276,6 @@ def _exact_line(line: bytes, number: int, tails: _Tails) -> tuple[np.datetime64,
             f"line {number}: it does not start with a time; the file is damaged or cut short",
             got=text[:60],
             expected=plain("yyyy/mm/dd HH:MM, UTC"),
-            next_step="Download the archive again",
         )
     words = np.frombuffer("{}/{:0>2}/{:0>2} {:0>2}:{}".format(*match.groups()).encode(), "<u8")
     time, valid = _times(words[:1], words[1:])
@@ -356,14 +348,7 @@ def _tail_codes(
 
 
 def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
-    """Parse a whole file of the header that `parse_header` found; every line, in the file's order.
-
-    Raises
-    ------
-    FormatError
-        At the first line that is not ``time value flag [provider flag]`` (in CEOP with the place in between): cut
-        short, a time that does not exist or has a zone, a value or flag that is none.
-    """
+    """Parse a whole file of the header that `parse_header` found; every line, in the file's order."""
     data = _unix_lines(data)
     ceop = header.format == "ceop_sep"
     place = _place_of(data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")).group().lstrip() if ceop else None
@@ -374,10 +359,7 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
         # the reader of a finished line cannot tell that its last field was cut, so the field must be there
         if len(last.split()) < (15 if ceop else 5) and last.strip() and ends.size:
             raise FormatError(
-                name,
-                f"line {ends.size + 1}: the file is cut short",
-                got=last.decode("utf-8", "replace")[-60:],
-                next_step="Download the archive again",
+                name, f"line {ends.size + 1}: the file is cut short", got=last.decode("utf-8", "replace")[-60:]
             )
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64) if ends.size else np.zeros(0, np.int64)

@@ -122,13 +122,7 @@ class _Reading:
     def series(
         self, cache_dir: str | os.PathLike[str] | None, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[tuple[Sensor, Readings]]:
-        """Yield each sensor with its readings.
-
-        Raises
-        ------
-        ContractError
-            At the end, if there was none.
-        """
+        """Yield each sensor with its readings."""
         with contextlib.ExitStack() as stack:
             sensors = collect_sensors(stack, self.paths, cache_dir, self.report)
             period = {"start": self.start, "end": self.end, "progress": progress}

@@ -74,14 +74,13 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     try:
         table = pd.read_csv(path, sep=r"\s+", header=None, dtype=str, keep_default_na=False, encoding_errors="replace")
     except (pd.errors.ParserError, ValueError) as error:
-        raise FormatError(path.name, f"the table is damaged: {error}", next_step="Download the file again") from error
+        raise FormatError(path.name, f"the table is damaged: {error}") from error
     if table.shape[1] != len(fields) or len(last) != len(fields) or (table.iloc[:, -1] == "").any():
         raise FormatError(
             path.name,
             "the number of fields is wrong, or the file is cut short",
             got=(table.shape[1], len(last)),
             expected=plain(f"{len(fields)} fields of {product} in every line"),
-            next_step="Download the file again",
         )
     table.columns = fields
     return product, table[list(names)]
@@ -185,11 +184,6 @@ def find_parsed_sensors(path: Path) -> list[Sensor]:
     """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO.
 
     The station is its WBAN number, since the table has no names.
-
-    Raises
-    ------
-    FormatError
-        If it is no Parquet file or lacks a column.
     """
     soil = [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp") for depth in DEPTHS_CM]
     columns = ["wban", "lst_date", "longitude", "latitude", *soil]

@@ -118,15 +118,7 @@ def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
 def list_granules(
     who: str, paths: Sequence[str | Path], accepted: Sequence[str], start: str | None, end: str | None
 ) -> list[Granule]:
-    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its files.
-
-    Raises
-    ------
-    FormatError
-        If a name is of no accepted product, two products are mixed, or two granules start at the same time.
-    CatalogError
-        If the period holds none.
-    """
+    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its files."""
     granules = [_parse(who, path, accepted) for path in check_paths(who, _in_folders(who, paths))]
     products = {granule.product: granule.path.name for granule in granules}
     if len(products) > 1:
@@ -154,9 +146,7 @@ def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
             yield file
     except OSError as error:
         raise FormatError(
-            f"{who}({path.name})",
-            f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}",
-            next_step="Download it again; a login page under the file's name is another usual cause",
+            f"{who}({path.name})", f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -195,13 +185,7 @@ def group_of(where: str, file: h5py.File, name: str) -> h5py.Group:
 
 
 def resolve_window(who: str, grid: EaseGrid, region: Sequence[float] | EaseWindow | None) -> EaseWindow | None:
-    """The window of a region given as (west, south, east, north) or as a window; None stays None.
-
-    Raises
-    ------
-    ParameterError
-        If it is neither, crosses the date line, leaves the grid's latitudes, or holds no centre of a cell.
-    """
+    """The window of a region given as (west, south, east, north) or as a window; None stays None."""
     if region is None or isinstance(region, EaseWindow):
         return region if region is None else region.on(grid)
     try:
@@ -340,11 +324,6 @@ class Selection:
         Every name ends with `suffix` ("_pm", "_3km"), and fields have `shape`, apart from a third axis. `renamed` has the
         names, without suffix, of variables that the option decides; `suffixes` are the algorithm's, for variables that
         have one by algorithm, where the name without comes last.
-
-        Raises
-        ------
-        FormatError
-            If a field that was asked for, or a flag that masks, is not there, or has another shape, type or units.
         """
         flags = list(dict.fromkeys(test.flag for tests in self.tests.values() for test in tests))
         roles: dict[tuple[str, str], str] = {}

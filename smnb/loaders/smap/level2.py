@@ -171,16 +171,15 @@ def open_l2(
     dataset["time"].attrs["long_name"] = "start of the half orbit, UTC"
     dataset.attrs |= {"soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
     n_times = dataset.sizes["time"]
-    return finish(
-        count_masks(dataset) if count and "n_masked" in dataset else dataset,
-        who,
-        source=f"SMAP L2 radiometer half orbits, {granules[0].product}",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{n_times} granules ({len(granules) - n_times} others have no cell in the region), "
-        f"{EaseWindow.from_dataset(dataset)}, option {option} ({algorithm}), flag_policy {flag_policy}",
-        require=[variable.name for variable in selection.present()],
+    step = (
+        f"{n_times} granules ({len(granules) - n_times} others have no cell in the region), "
+        f"{EaseWindow.from_dataset(dataset)}, option {option} ({algorithm}), flag_policy {flag_policy}"
     )
+    if count and "n_masked" in dataset:
+        dataset = count_masks(dataset)
+    names = [variable.name for variable in selection.present()]
+    source = f"SMAP L2 radiometer half orbits, {granules[0].product}"
+    return finish(dataset, who, catalog_id, synthetic, source, step, names)
 
 
 def _scene_names(where: str, group: h5py.Group, suffix: str, option: str) -> dict[str, str]:
@@ -284,13 +283,12 @@ def open_l2_active_passive(
     del dataset.attrs["tb_policy"]  # the meanings of the flag of disaggregated tb are not known well enough for one
     dataset.attrs |= {"soil_moisture_option": option, "resolution": resolution}
     n_times = dataset.sizes["time"]
-    return finish(
-        count_masks(dataset) if count and "n_masked" in dataset else dataset,
-        who,
-        source="SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{n_times} scenes ({len(granules) - n_times} others have no cell in the region), "
-        f"{EaseWindow.from_dataset(dataset)}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB",
-        require=[variable.name for variable in selection.present()],
+    step = (
+        f"{n_times} scenes ({len(granules) - n_times} others have no cell in the region), "
+        f"{EaseWindow.from_dataset(dataset)}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB"
     )
+    if count and "n_masked" in dataset:
+        dataset = count_masks(dataset)
+    names = [variable.name for variable in selection.present()]
+    source = "SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S"
+    return finish(dataset, who, catalog_id, synthetic, source, step, names)

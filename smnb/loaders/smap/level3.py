@@ -43,15 +43,7 @@ def _layout(where: str, file: h5py.File, overpass: str) -> tuple[h5py.Group, str
 
 
 def passive_algorithm(who: str, granules: Sequence[Granule], option: str) -> str:
-    """The algorithm of an option for all granules.
-
-    Raises
-    ------
-    ParameterError
-        If the option is unknown.
-    FormatError
-        If it is "baseline" and the granules' releases have two.
-    """
+    """The algorithm of an option for all granules."""
     check_choice(who, "option", option, OPTIONS)
     if option != "baseline":
         return option
@@ -75,13 +67,7 @@ def find_passive(
     option: str,
     algorithm: str,
 ) -> dict[tuple[str, str], str]:
-    """Names of the fields in a passive granule, soil moisture and its flag those of the option.
-
-    Raises
-    ------
-    FormatError
-        If the granule has no such retrieval, where one is asked for; the message lists those it has.
-    """
+    """Names of the fields in a passive granule, soil moisture and its flag those of the option."""
     where, renamed = f"{selection.who}({granule.path.name})", {}
     if "soil_moisture" in selection.tests:
         endings = [""] if option == "baseline" else list(ALGORITHMS[algorithm])
@@ -187,13 +173,12 @@ def open_l3(
         overpass=("overpass", list(passes), local) if overpass == "both" else ((), overpass, local),
     )
     dataset.attrs = {**selection.attrs(granules), "soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
-    return finish(
-        count_masks(dataset) if count and "n_masked" in dataset else dataset,
-        who,
-        source=f"SMAP L3 radiometer, {granules[0].product}",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
-        f"flag_policy {flag_policy}; polar groups left aside",
-        require=[variable.name for variable in selection.present()],
+    step = (
+        f"{len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
+        f"flag_policy {flag_policy}; polar groups left aside"
     )
+    if count and "n_masked" in dataset:
+        dataset = count_masks(dataset)
+    names = [variable.name for variable in selection.present()]
+    source = f"SMAP L3 radiometer, {granules[0].product}"
+    return finish(dataset, who, catalog_id, synthetic, source, step, names)

@@ -61,7 +61,6 @@ def _two_lists(where: str, lat: NDArray, lon: NDArray, region: EaseWindow | None
             "points are not centres of the 9 km EASE-Grid 2.0",
             got=plain(f"{off.max():.4f} degrees away"),
             expected=plain(f"<= {_OFF_CENTRE} degrees"),
-            next_step="These are points of another grid",
         )
     number = np.concatenate([np.zeros(min(row.size, 1), int), np.cumsum(np.diff(row * M09.n_cols + col) <= 0)])
     if number.size and number[-1] > 1:
@@ -161,13 +160,11 @@ def open_smap_e_points(
         del dataset.attrs[name]  # the lists have none of this
     dataset.attrs |= {"soil_moisture_option": option, "repeated_cells": n_repeated}
     n_empty = len(json.loads(dataset.attrs["granules_without_cells"]))
-    return finish(
-        count_masks(dataset) if count else dataset,
-        who,
-        source="SMAP L3 radiometer, SPL3SMP_E, lists of points",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
-        f"option {option}; {n_repeated} cells seen twice in a day: {repeated}",
-        require=["soil_moisture"],
+    step = (
+        f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
+        f"option {option}; {n_repeated} cells seen twice in a day: {repeated}"
     )
+    if count:
+        dataset = count_masks(dataset)
+    source = "SMAP L3 radiometer, SPL3SMP_E, lists of points"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

@@ -41,11 +41,6 @@ def read_rectangle(source: h5py.Dataset, rows: slice, cols: slice) -> NDArray:
     region. Here such a chunk is inflated piecewise and only the rectangle is kept, so that memory is the compressed chunk
     and the rectangle, and fields inflate in parallel. It is inflated to its end, since the checksum that finds damage is
     there.
-
-    Raises
-    ------
-    OSError
-        If the field is damaged.
     """
     first = (0,) * (source.ndim - 2)
     if not _is_one_deflated_chunk(source):
@@ -117,13 +112,7 @@ class Cells:
 
     @classmethod
     def find(cls, where: str, grid: EaseGrid, row: NDArray, col: NDArray, region: EaseWindow | None) -> Cells:
-        """The cells of a granule, by their rows and columns, that lie in a region.
-
-        Raises
-        ------
-        FormatError
-            If rows and columns are no integers of one shape, leave the grid, or name a cell twice.
-        """
+        """The cells of a granule, by their rows and columns, that lie in a region."""
         if row.shape != col.shape or row.dtype.kind not in "iu" or col.dtype.kind not in "iu":
             got = (row.shape, str(row.dtype), col.shape, str(col.dtype))
             raise FormatError(where, "EASE_row_index and EASE_column_index are no integers of one shape", got=got)
@@ -136,7 +125,6 @@ class Cells:
                 f"EASE-Grid indices are outside {grid.name}: {error.what}",
                 got=error.got,
                 expected=error.expected,
-                next_step="Check that the granule is of this product and resolution, and download it again",
             ) from error
         ordered = np.sort((row.astype("int64") * grid.n_cols + col)[good])
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
