@@ -195,13 +195,9 @@ def check_units(who: str, array: xr.DataArray, *, next_step: str | None = None) 
     """Raise `ContractError` unless a canonical variable carries its canonical units."""
     spec = VARIABLES.get(str(array.name))
     if spec is not None and array.attrs.get("units") != spec.units:
-        raise ContractError(
-            who,
-            f"{array.name!r} has other units",
-            got=array.attrs.get("units"),
-            expected=spec.units,
-            next_step=next_step or "Declare the native units in data_catalog.yaml and convert them in the loader",
-        )
+        what = f"{array.name!r} has other units"
+        next_step = next_step or "Declare the native units in data_catalog.yaml and convert them in the loader"
+        raise ContractError(who, what, got=array.attrs.get("units"), expected=spec.units, next_step=next_step)
 
 
 def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: float, *, open_top: bool) -> None:
@@ -210,13 +206,9 @@ def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: floa
     inside = (values >= low).all() and ((values < high).all() if open_top else (values <= high).all())
     if values.size == 0 or not np.isfinite(values).all() or not inside or (np.diff(values) <= 0).any():
         got = f"{values[:2]}..{values[-2:]}" if values.size else "no value"
-        raise ContractError(
-            who,
-            f"coordinate {name!r} is out of order or range",
-            got=got,
-            expected=plain(interval),
-            next_step="Pass the Dataset through smnb.contract.orient_lat_lon",
-        )
+        what = f"coordinate {name!r} is out of order or range"
+        next_step = "Pass the Dataset through smnb.contract.orient_lat_lon"
+        raise ContractError(who, what, got=got, expected=plain(interval), next_step=next_step)
 
 
 def check_dataset(
@@ -265,13 +257,9 @@ def check_dataset(
         if check_values and spec.valid_range is not None:
             low, high = float(array.min()), float(array.max())
             if low < spec.valid_range[0] or high > spec.valid_range[1]:
-                raise ContractError(
-                    who,
-                    f"{name!r} leaves its physical range in {spec.units}",
-                    got=(low, high),
-                    expected=spec.valid_range,
-                    next_step="Mask it and count it in masked_by, or check the units",
-                )
+                what = f"{name!r} leaves its physical range in {spec.units}"
+                next_step = "Mask it and count it in masked_by, or check the units"
+                raise ContractError(who, what, got=(low, high), expected=spec.valid_range, next_step=next_step)
     return dataset
 
 

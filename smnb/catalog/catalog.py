@@ -59,11 +59,9 @@ class Catalog:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise CatalogError(
-                str(path),
-                f"the catalog cannot be read ({error.__class__.__name__})",
-                next_step=f"Run from a folder at or below one that holds {CATALOG_NAME}, or pass its path",
-            ) from error
+            what = f"the catalog cannot be read ({error.__class__.__name__})"
+            next_step = f"Run from a folder at or below one that holds {CATALOG_NAME}, or pass its path"
+            raise CatalogError(str(path), what, next_step=next_step) from error
         try:
             # a subclass of SafeLoader: it constructs plain data only
             content = yaml.load(text, Loader=UniqueKeyLoader)
@@ -94,13 +92,10 @@ class Catalog:
         """
         if catalog_id not in self.entries:
             known = sorted(self.entries)
-            raise CatalogError(
-                self.path.name,
-                "unknown catalog entry",
-                got=catalog_id,
-                expected=plain("one of " + ", ".join(known)),
-                next_step=closest(str(catalog_id), known) or None,
-            )
+            what = "unknown catalog entry"
+            expected = plain("one of " + ", ".join(known))
+            next_step = closest(str(catalog_id), known) or None
+            raise CatalogError(self.path.name, what, got=catalog_id, expected=expected, next_step=next_step)
         return self.entries[catalog_id]
 
     def _who(self, catalog_id: str) -> str:
@@ -117,13 +112,11 @@ class Catalog:
                 if path.name.startswith(".") or not path.is_file():
                     continue
                 if not path.resolve().is_relative_to(real_root):
-                    raise CatalogError(
-                        self._who(catalog_id),
-                        f"key 'files': {path.relative_to(root)} is a link out of the data root",
-                        got=str(path.resolve()),
-                        expected=plain(f"a file inside {real_root}"),
-                        next_step=f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves",
-                    )
+                    what = f"key 'files': {path.relative_to(root)} is a link out of the data root"
+                    got = str(path.resolve())
+                    expected = plain(f"a file inside {real_root}")
+                    next_step = f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves"
+                    raise CatalogError(self._who(catalog_id), what, got=got, expected=expected, next_step=next_step)
                 found[path] = None
         return sorted(found)
 
@@ -145,20 +138,14 @@ class Catalog:
         root = data_root(root)
         entry = self.entry(catalog_id)
         if not root.is_dir():
-            raise CatalogError(
-                self._who(catalog_id),
-                "the data root is not a folder",
-                got=str(root),
-                next_step=f"Set {ROOT_VARIABLE} to your archive, or write the sandbox with: smnb sandbox",
-            )
+            what = "the data root is not a folder"
+            next_step = f"Set {ROOT_VARIABLE} to your archive, or write the sandbox with: smnb sandbox"
+            raise CatalogError(self._who(catalog_id), what, got=str(root), next_step=next_step)
         paths = self._find(catalog_id, root)
         if not paths:
-            raise CatalogError(
-                self._who(catalog_id),
-                "no file matches the entry's key 'files'",
-                got=plain(f"nothing for {', '.join(entry.files)} under {root}"),
-                next_step=entry.how_to_get(),
-            )
+            what = "no file matches the entry's key 'files'"
+            got = plain(f"nothing for {', '.join(entry.files)} under {root}")
+            raise CatalogError(self._who(catalog_id), what, got=got, next_step=entry.how_to_get())
         return paths
 
     def holds(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> bool:
@@ -216,12 +203,9 @@ class Catalog:
         function = getattr(module, function_name, None)
         if not callable(function):
             known = [name for name in dir(module) if name.startswith("open_")]
-            raise CatalogError(
-                who,
-                f"{key} {module_name!r} has no function {function_name!r}",
-                expected=known,
-                next_step=f"{closest(function_name, known)}Correct the key 'loader'",
-            )
+            what = f"{key} {module_name!r} has no function {function_name!r}"
+            next_step = f"{closest(function_name, known)}Correct the key 'loader'"
+            raise CatalogError(who, what, expected=known, next_step=next_step)
         return function
 
     def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Any:
@@ -256,30 +240,20 @@ class Catalog:
         known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("catalog_id", "synthetic")]
         for name in merged:
             if name not in known:
-                raise ParameterError(
-                    who,
-                    f"{entry.loader} has no option {name!r}",
-                    expected=known,
-                    next_step=closest(name, known) or None,
-                )
+                what = f"{entry.loader} has no option {name!r}"
+                raise ParameterError(who, what, expected=known, next_step=closest(name, known) or None)
         paths = self.resolve(catalog_id, root)
         synthetic = (root / SANDBOX_MARKER).is_file()
         if (root / UNFINISHED_MARKER).is_file() and not synthetic:
-            raise CatalogError(
-                who,
-                f"{root} is a sandbox that was not written to its end",
-                next_step="Run smnb sandbox again, which goes on where it was",
-            )
+            what = f"{root} is a sandbox that was not written to its end"
+            raise CatalogError(who, what, next_step="Run smnb sandbox again, which goes on where it was")
         dataset = function(paths, catalog_id=catalog_id, synthetic=synthetic, **merged)
         if not isinstance(dataset, xr.Dataset):
             return dataset.check(who)  # tables of in-situ readings check themselves
         for name in entry.variables:
             if name not in dataset:
-                raise CatalogError(
-                    who,
-                    f"key 'variables': {entry.loader} returned no {name!r}",
-                    got=sorted(map(str, dataset.data_vars)),
-                )
+                what = f"key 'variables': {entry.loader} returned no {name!r}"
+                raise CatalogError(who, what, got=sorted(map(str, dataset.data_vars)))
         return check_dataset(dataset, who=who, require=tuple(entry.variables))
 
     def fetch(

@@ -20,28 +20,18 @@ def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     if final.is_file():
         if (digest := sha256_of(final)) == file.sha256:
             return final
-        raise CatalogError(
-            who,
-            f"{final} is there with another SHA-256",
-            got=digest,
-            expected=file.sha256,
-            next_step="Move it away if it is an old version or damaged, and fetch again",
-        )
+        what = f"{final} is there with another SHA-256"
+        next_step = "Move it away if it is an old version or damaged, and fetch again"
+        raise CatalogError(who, what, got=digest, expected=file.sha256, next_step=next_step)
     try:
         pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=final.parent)
     except ValueError as error:
-        raise CatalogError(
-            who,
-            f"what {file.url} sent has another SHA-256 and was discarded",
-            expected=file.sha256,
-            next_step="Try again; if it persists the provider changed the file, and the catalog needs its new hash",
-        ) from error
+        what = f"what {file.url} sent has another SHA-256 and was discarded"
+        next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
+        raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
     except (RequestException, OSError) as error:
-        raise CatalogError(
-            who,
-            f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})",
-            next_step="Check the network and the URL",
-        ) from error
+        what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
+        raise CatalogError(who, what, next_step="Check the network and the URL") from error
     return final
 
 
@@ -55,11 +45,8 @@ def fetch_earthaccess(who: str, fetch: FetchEarthaccess, root: Path, start: str 
     try:
         import earthaccess
     except ImportError as error:
-        raise CatalogError(
-            who,
-            f"fetching {fetch.earthaccess} needs the optional package earthaccess",
-            next_step="Install it with: pip install 'smnb[earthaccess]'",
-        ) from error
+        what = f"fetching {fetch.earthaccess} needs the optional package earthaccess"
+        raise CatalogError(who, what, next_step="Install it with: pip install 'smnb[earthaccess]'") from error
     earthaccess.login()
     granules = earthaccess.search_data(short_name=fetch.earthaccess, temporal=(start, end))
     if not granules:

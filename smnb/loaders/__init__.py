@@ -72,13 +72,8 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         next_step = "Download it again; a login page or a zip archive under the file's name is the usual cause"
         if magic == b"GRIB":
             next_step = "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
-        raise FormatError(
-            f"{who}({path.name})",
-            "the file is unreadable: no NetCDF",
-            got=magic,
-            expected="NetCDF",
-            next_step=next_step,
-        )
+        what = "the file is unreadable: no NetCDF"
+        raise FormatError(f"{who}({path.name})", what, got=magic, expected="NetCDF", next_step=next_step)
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:

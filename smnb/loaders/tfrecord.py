@@ -112,12 +112,9 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
                 _check_length(who, len(header), _HEADER.size)
                 size, crc = _HEADER.unpack(header)
                 if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
-                    raise ShardError(
-                        who,
-                        "the length of the record does not match its checksum",
-                        got=size,
-                        next_step=f"{_AGAIN}; if that does not help, the file is no TFRecord",
-                    )
+                    what = "the length of the record does not match its checksum"
+                    next_step = f"{_AGAIN}; if that does not help, the file is no TFRecord"
+                    raise ShardError(who, what, got=size, next_step=next_step)
                 payload, tail = buffer.take(size), buffer.take(_CRC.size)
             except ShardError as error:
                 if error.who != "gzip":

@@ -63,11 +63,9 @@ class Archive:
             try:
                 self._zip = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
-                raise FormatError(
-                    "ISMN archive",
-                    f"{self.path.name} is no zip, or one cut short ({error})",
-                    next_step="Download it again, or give the folder that holds the networks",
-                ) from error
+                what = f"{self.path.name} is no zip, or one cut short ({error})"
+                next_step = "Download it again, or give the folder that holds the networks"
+                raise FormatError("ISMN archive", what, next_step=next_step) from error
             for info in self._zip.infolist():
                 self._add_zipped(info)
         else:

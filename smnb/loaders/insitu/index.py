@@ -64,12 +64,8 @@ def _parse_static(name: str, data: bytes) -> dict[str, Any]:
         if not line.strip() or fields[0] == "quantity_name":
             continue
         if len(fields) < 7:
-            raise FormatError(
-                name,
-                f"line {number}: too few fields",
-                got=line[:80],
-                expected=plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…"),
-            )
+            expected = plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…")
+            raise FormatError(name, f"line {number}: too few fields", got=line[:80], expected=expected)
         quantity, unit, depth_from, depth_to, value, _, source = fields[:7]
         if value.strip() in ("", "None", "nan"):
             continue
@@ -185,12 +181,9 @@ def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[
     """
     wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
     if not any(name.lower().endswith(".stm") for name in wanted):
-        raise FormatError(
-            "ISMN archive",
-            f"{archive.path.name} holds no data file (.stm)",
-            got=sorted(archive.keys)[:5] or "nothing",
-            next_step="Give the archive that ISMN sent, or the folder that holds the networks",
-        )
+        what = f"{archive.path.name} holds no data file (.stm)"
+        next_step = "Give the archive that ISMN sent, or the folder that holds the networks"
+        raise FormatError("ISMN archive", what, got=sorted(archive.keys)[:5] or "nothing", next_step=next_step)
     records = _records(archive, wanted, cache_dir)
     damaged = [{"file": name, "reason": one["problem"]} for name, one in records.items() if "problem" in one]
     # static files by folder, with the prefix of the data files' names that they are of

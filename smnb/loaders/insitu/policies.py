@@ -93,13 +93,10 @@ def flag_policy(flags: str | Sequence[str]) -> FlagPolicy:
     combinations = [frozenset(part.strip() for part in str(one).split(",")) for one in strings]
     unknown = sorted({part for one in combinations for part in one if part not in FLAGS})
     if unknown or not strings:
-        raise ParameterError(
-            "flag_policy",
-            "there is no such policy or flag" if unknown else "no flag is kept",
-            got=unknown or flags,
-            expected=[*POLICIES, *FLAGS],
-            next_step="Give a policy's name, or a list of flag strings such as ['G', 'C03', 'C02,C03']",
-        )
+        what = "there is no such policy or flag" if unknown else "no flag is kept"
+        got = unknown or flags
+        next_step = "Give a policy's name, or a list of flag strings such as ['G', 'C03', 'C02,C03']"
+        raise ParameterError("flag_policy", what, got=got, expected=[*POLICIES, *FLAGS], next_step=next_step)
     return FlagPolicy(" ".join(map(str, strings)), frozenset(combinations))
 
 

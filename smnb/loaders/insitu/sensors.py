@@ -133,13 +133,11 @@ def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[st
             continue
         apart = _distance_km(known.row, row)
         if apart > _SAME_SENSOR_KM:
-            raise FormatError(
-                sensor.parts[0].file,
-                f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it",
-                got=(row["lat"], row["lon"]),
-                expected=plain(f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}"),
-                next_step="Remove one of the files, or give the two stations different names",
-            )
+            what = f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it"
+            got = (row["lat"], row["lon"])
+            expected = plain(f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}")
+            next_step = "Remove one of the files, or give the two stations different names"
+            raise FormatError(sensor.parts[0].file, what, got=got, expected=expected, next_step=next_step)
         known.parts.extend(sensor.parts)
         known.row["file"] = "|".join(part.file for part in known.parts)
     moved = [
@@ -226,13 +224,10 @@ def clean(
     if volumetric and values.size:
         high = values > 1.0
         if int(high.sum()) * 2 > values.size:
-            raise UnitsError(
-                who,
-                "the values are no volumetric soil moisture",
-                got=f"median {float(np.median(values)):.3g}",
-                expected=plain("m3 m-3, 0 to 1"),
-                next_step="Convert the file (percent / 100), or remove it from the archive",
-            )
+            what = "the values are no volumetric soil moisture"
+            got = f"median {float(np.median(values)):.3g}"
+            next_step = "Convert the file (percent / 100), or remove it from the archive"
+            raise UnitsError(who, what, got=got, expected=plain("m3 m-3, 0 to 1"), next_step=next_step)
         if high.any():
             report.readings["above_one"] += int(high.sum())
             good &= ~(series.value > 1.0)

@@ -133,12 +133,9 @@ class _Reading:
         report = self.report
         if not report.readings["kept"]:
             counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
-            raise ContractError(
-                self.who,
-                "no reading is left",
-                got={**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)},
-                next_step="Widen the flags (flags='all'), the depth, or the period, and check the variable",
-            )
+            got = {**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)}
+            next_step = "Widen the flags (flags='all'), the depth, or the period, and check the variable"
+            raise ContractError(self.who, "no reading is left", got=got, next_step=next_step)
 
     def sensors(self) -> pd.DataFrame:
         """The sensor table of those that have readings."""
@@ -344,12 +341,8 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
     who, folder = "read_tables", Path(folder)
     for name in _FILES[:2]:
         if not (folder / name).is_file():
-            raise CatalogError(
-                who,
-                "there is no such file",
-                got=str(folder / name),
-                next_step="Write it with: smnb ingest ARCHIVE --out DIR",
-            )
+            next_step = "Write it with: smnb ingest ARCHIVE --out DIR"
+            raise CatalogError(who, "there is no such file", got=str(folder / name), next_step=next_step)
     try:
         table = pd.read_parquet(folder / _FILES[0])
         if sensors is not None:

@@ -59,12 +59,8 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     """Read some fields of a file, as text; returns the product too."""
     match = _NAME.fullmatch(path.name)
     if match is None or match["version"] != "03":
-        raise FormatError(
-            "USCRN",
-            "a file's name is of no known product",
-            got=path.name,
-            expected=["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"],
-        )
+        expected = ["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"]
+        raise FormatError("USCRN", "a file's name is of no known product", got=path.name, expected=expected)
     product = _PRODUCTS[match["product"]]
     fields = FIELDS[product]
     text = path.read_bytes()
@@ -76,12 +72,9 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     except (pd.errors.ParserError, ValueError) as error:
         raise FormatError(path.name, f"the table is damaged: {error}") from error
     if table.shape[1] != len(fields) or len(last) != len(fields) or (table.iloc[:, -1] == "").any():
-        raise FormatError(
-            path.name,
-            "the number of fields is wrong, or the file is cut short",
-            got=(table.shape[1], len(last)),
-            expected=plain(f"{len(fields)} fields of {product} in every line"),
-        )
+        what = "the number of fields is wrong, or the file is cut short"
+        got = (table.shape[1], len(last))
+        raise FormatError(path.name, what, got=got, expected=plain(f"{len(fields)} fields of {product} in every line"))
     table.columns = fields
     return product, table[list(names)]
 

@@ -96,12 +96,9 @@ def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
             return Granule(path, name, np.datetime64(iso, "ns"), match["release"])
         except ValueError as error:
             raise FormatError(where, "the name has an impossible time", got=text) from error
-    raise FormatError(
-        where,
-        "the file's name is not of the product",
-        expected=[PRODUCTS[n].example for n in accepted],
-        next_step="Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files",
-    )
+    what = "the file's name is not of the product"
+    next_step = "Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files"
+    raise FormatError(where, what, expected=[PRODUCTS[n].example for n in accepted], next_step=next_step)
 
 
 def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
@@ -129,12 +126,9 @@ def list_granules(
     found = sorted(itertools.compress(granules, inside), key=lambda granule: granule.start)
     for one, other in itertools.pairwise(found):
         if one.start == other.start:
-            raise FormatError(
-                who,
-                "two granules start at the same time",
-                got=[one.path.name, other.path.name],
-                next_step="Keep the newer release and version, or for SPL2SMAP_S one of the SMAP overpasses",
-            )
+            what = "two granules start at the same time"
+            next_step = "Keep the newer release and version, or for SPL2SMAP_S one of the SMAP overpasses"
+            raise FormatError(who, what, got=[one.path.name, other.path.name], next_step=next_step)
     return found
 
 
@@ -157,12 +151,10 @@ def open_granule(who: str, granule: Granule) -> Iterator[h5py.File]:
         for group in ("Metadata/DatasetIdentification", "Metadata/SeriesIdentification"):
             stated = text_of(file[group].attrs.get("shortName")) if group in file else ""
             if stated and stated != granule.product:
+                what = f"{group} says another product than the file's name"
+                next_step = "Give the file its own name back"
                 raise FormatError(
-                    f"{who}({granule.path.name})",
-                    f"{group} says another product than the file's name",
-                    got=stated,
-                    expected=granule.product,
-                    next_step="Give the file its own name back",
+                    f"{who}({granule.path.name})", what, got=stated, expected=granule.product, next_step=next_step
                 )
         yield file
 
@@ -230,12 +222,8 @@ def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -
         named = {name.removesuffix("_pm"): one for name, one in items.items() if one.dtype.kind in "fiu"}
         for name in ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"):
             if name not in named:
-                raise FormatError(
-                    where,
-                    f"group {group!r} has no field {name!r}",
-                    got=sorted(items),
-                    expected="a SMAP passive soil moisture product",
-                )
+                what = f"group {group!r} has no field {name!r}"
+                raise FormatError(where, what, got=sorted(items), expected="a SMAP passive soil moisture product")
         shape = named["EASE_row_index"].shape
         fields = {}
         for name, item in named.items():

@@ -45,24 +45,17 @@ def _window_of(who: str, grid: EaseGrid, lists: Sequence[Cells], region: EaseWin
     """The region's window, or else the smallest that holds all cells."""
     seen = [cells for cells in lists if cells.take.size]
     if not seen:
-        raise CatalogError(
-            who,
-            "no granule has a cell in the region" if region else "the granules hold no cell",
-            got=plain(f"{len(lists)} granules, {region}"),
-            next_step="Check the region, or open other granules",
-        )
+        what = "no granule has a cell in the region" if region else "the granules hold no cell"
+        got = plain(f"{len(lists)} granules, {region}")
+        raise CatalogError(who, what, got=got, next_step="Check the region, or open other granules")
     if region is None:
         row = np.concatenate([[cells.row.min(), cells.row.max()] for cells in seen])
         col = np.concatenate([[cells.col.min(), cells.col.max()] for cells in seen])
         region = grid.window_of(row, col)
     if region.shape[0] * region.shape[1] > _MOST_CELLS:
-        raise ParameterError(
-            who,
-            "the window that holds all cells is too large",
-            got=region,
-            expected=f"<= {_MOST_CELLS} cells",
-            next_step="Pass a smaller region, or fewer granules",
-        )
+        what = "the window that holds all cells is too large"
+        next_step = "Pass a smaller region, or fewer granules"
+        raise ParameterError(who, what, got=region, expected=f"<= {_MOST_CELLS} cells", next_step=next_step)
     return region
 
 
@@ -187,13 +180,10 @@ def _scene_names(where: str, group: h5py.Group, suffix: str, option: str) -> dic
     there = sorted(name for name in group if "soil_moisture" in name)
     second = f"SMAP_Sentinel_overpass_timediff_hr{suffix}" in group
     if option == "apm" and (second or f"disagg_soil_moisture_apm{suffix}" in group):
-        raise FormatError(
-            where,
-            "the apm retrieval of version 2 is not read: its EASE-Grid indices are not counted from 0",
-            got=there,
-            expected=f"soil_moisture_apm{suffix} of version 3",
-            next_step="Download version 3 of SPL2SMAP_S, or pass option='baseline'",
-        )
+        what = "the apm retrieval of version 2 is not read: its EASE-Grid indices are not counted from 0"
+        expected = f"soil_moisture_apm{suffix} of version 3"
+        next_step = "Download version 3 of SPL2SMAP_S, or pass option='baseline'"
+        raise FormatError(where, what, got=there, expected=expected, next_step=next_step)
     ending = "" if option == "baseline" else "_apm"
     if f"soil_moisture{ending}{suffix}" not in group:
         raise FormatError(

@@ -31,13 +31,9 @@ def _layout(where: str, file: h5py.File, overpass: str) -> tuple[h5py.Group, str
     """Group and suffix of an overpass; the releases up to version 3 have one group, of the morning."""
     if f"{_GROUP}_AM" not in file and f"{_GROUP}_PM" not in file and _GROUP in file:
         if overpass == "pm":
-            raise ParameterError(
-                where,
-                "this old release has no evening overpass",
-                got=overpass,
-                expected=["am"],
-                next_step="Pass overpass='am', or download a newer release",
-            )
+            what = "this old release has no evening overpass"
+            next_step = "Pass overpass='am', or download a newer release"
+            raise ParameterError(where, what, got=overpass, expected=["am"], next_step=next_step)
         return group_of(where, file, _GROUP), ""
     return group_of(where, file, f"{_GROUP}_{overpass.upper()}"), "_pm" if overpass == "pm" else ""
 
@@ -49,12 +45,9 @@ def passive_algorithm(who: str, granules: Sequence[Granule], option: str) -> str
         return option
     algorithms = {baseline_algorithm(granule.release): granule.path.name for granule in granules}
     if len(algorithms) > 1:
-        raise FormatError(
-            who,
-            "the granules' releases have two baseline algorithms",
-            got=algorithms,
-            next_step="Open one release, or name the algorithm: option='sca-v' or option='dca'",
-        )
+        what = "the granules' releases have two baseline algorithms"
+        next_step = "Open one release, or name the algorithm: option='sca-v' or option='dca'"
+        raise FormatError(who, what, got=algorithms, next_step=next_step)
     return next(iter(algorithms))
 
 
@@ -75,13 +68,11 @@ def find_passive(
             endings.append("")  # older files hold it under the plain name only
         ending = next((one for one in endings if f"soil_moisture{one}{suffix}" in group), None)
         if ending is None:
-            raise FormatError(
-                where,
-                f"there is no soil moisture of option {option!r}",
-                got=sorted(name for name in group if name.startswith("soil_moisture") and "error" not in name),
-                expected=[f"soil_moisture{one}{suffix}" for one in endings],
-                next_step="Choose an option that the release has; without soil moisture, leave it out of 'variables'",
-            )
+            what = f"there is no soil moisture of option {option!r}"
+            got = sorted(name for name in group if name.startswith("soil_moisture") and "error" not in name)
+            expected = [f"soil_moisture{one}{suffix}" for one in endings]
+            next_step = "Choose an option that the release has; without soil moisture, leave it out of 'variables'"
+            raise FormatError(where, what, got=got, expected=expected, next_step=next_step)
         renamed = {name: f"{name}{ending}" for name in ("soil_moisture", "retrieval_qual_flag")}
     return selection.find(where, group, suffix, shape, renamed, ALGORITHMS[algorithm])
 

@@ -56,20 +56,13 @@ def _two_lists(where: str, lat: NDArray, lon: NDArray, region: EaseWindow | None
     centre_lat, centre_lon = M09.latlon(row, col)
     off = np.maximum(np.abs(centre_lat - lat), np.abs(centre_lon - lon))
     if off.size and off.max() > _OFF_CENTRE:
-        raise FormatError(
-            where,
-            "points are not centres of the 9 km EASE-Grid 2.0",
-            got=plain(f"{off.max():.4f} degrees away"),
-            expected=plain(f"<= {_OFF_CENTRE} degrees"),
-        )
+        what = "points are not centres of the 9 km EASE-Grid 2.0"
+        got = plain(f"{off.max():.4f} degrees away")
+        raise FormatError(where, what, got=got, expected=plain(f"<= {_OFF_CENTRE} degrees"))
     number = np.concatenate([np.zeros(min(row.size, 1), int), np.cumsum(np.diff(row * M09.n_cols + col) <= 0)])
     if number.size and number[-1] > 1:
-        raise FormatError(
-            where,
-            "the points are more than two lists in order of rows and columns",
-            got=int(number[-1]) + 1,
-            expected="a morning and an evening list",
-        )
+        what = "the points are more than two lists in order of rows and columns"
+        raise FormatError(where, what, got=int(number[-1]) + 1, expected="a morning and an evening list")
     each = ((np.where(number == k, row, FLAG_FILL), np.where(number == k, col, FLAG_FILL)) for k in (0, 1))
     return [Cells.find(where, M09, *one, region) for one in each]
 

@@ -120,21 +120,14 @@ class Cells:
         try:
             check_indices(where, grid, row[good], col[good])
         except ParameterError as error:
-            raise FormatError(
-                where,
-                f"EASE-Grid indices are outside {grid.name}: {error.what}",
-                got=error.got,
-                expected=error.expected,
-            ) from error
+            what = f"EASE-Grid indices are outside {grid.name}: {error.what}"
+            raise FormatError(where, what, got=error.got, expected=error.expected) from error
         ordered = np.sort((row.astype("int64") * grid.n_cols + col)[good])
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if twice.size:
-            raise FormatError(
-                where,
-                f"{np.unique(twice).size} cells occur twice in the granule",
-                got=plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}"),
-                expected="each cell once",
-            )
+            what = f"{np.unique(twice).size} cells occur twice in the granule"
+            got = plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}")
+            raise FormatError(where, what, got=got, expected="each cell once")
         inside = good
         if region is not None:
             inside = good & (row >= region.row_start) & (row < region.row_stop)
@@ -348,11 +341,8 @@ def count_masks(dataset: xr.Dataset) -> xr.Dataset:
         If there is no ``n_masked``.
     """
     if "n_masked" not in dataset:
-        raise ContractError(
-            "count_masks",
-            "there is no 'n_masked'",
-            got=sorted(map(str, dataset.data_vars)),
-            next_step="Pass a Dataset of smnb.loaders.smap whose n_masked was kept",
-        )
+        what = "there is no 'n_masked'"
+        next_step = "Pass a Dataset of smnb.loaders.smap whose n_masked was kept"
+        raise ContractError("count_masks", what, got=sorted(map(str, dataset.data_vars)), next_step=next_step)
     counts = dataset["n_masked"].compute()
     return write_masked_by(dataset.assign(n_masked=counts), counts)
