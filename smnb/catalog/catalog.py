@@ -169,17 +169,9 @@ class Catalog:
                 paths = self._find(catalog_id, root) if root.is_dir() else []
             except CatalogError as error:
                 problem = str(error)
-            rows.append(
-                {
-                    "id": catalog_id,
-                    "description": entry.description,
-                    "present": bool(paths),
-                    "n_files": len(paths),
-                    "bytes": sum(path.stat().st_size for path in paths),
-                    "how_to_get": entry.how_to_get(),
-                    "problem": problem,
-                }
-            )
+            found = {"present": bool(paths), "n_files": len(paths), "bytes": sum(path.stat().st_size for path in paths)}
+            about = {"id": catalog_id, "description": entry.description}
+            rows.append({**about, **found, "how_to_get": entry.how_to_get(), "problem": problem})
         return rows
 
     def loader(self, catalog_id: str) -> Callable[..., xr.Dataset]:
