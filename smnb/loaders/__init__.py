@@ -98,8 +98,8 @@ def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datet
         try:
             # YAML turns an unquoted date into datetime.date, which numpy takes as well
             time = None if value is None else np.datetime64(value)
-        except (ValueError, TypeError) as error:
-            raise ParameterError(who, f"{name!r} is not an ISO date", got=value, expected="2011-07-01") from error
+        except (ValueError, TypeError):
+            time = np.datetime64("NaT")
         if time is not None and np.isnat(time):
             raise ParameterError(who, f"{name!r} is not an ISO date", got=value, expected="2011-07-01")
         if time is not None and name == "end" and np.datetime_data(time.dtype)[0] in ("D", "M", "Y"):

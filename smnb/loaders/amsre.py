@@ -185,8 +185,6 @@ def open_nsidc0302(
     paths : sequence of path-like
         The product's files, gzip or plain; ``.TIM`` files are passed over. Of several versions of an image the newest
         is read, and the others are listed in ``superseded_files``.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     channels : sequence of str
         Contract's names, "6.9H" to "89.0V".
     start, end : str, optional
@@ -262,13 +260,8 @@ def open_nsidc0302(
         meta=np.empty((0,) * 5, "float32"),
     )
     dims = ("time", "orbit_pass", "channel", "lat", "lon")
-    attrs = {
-        "units": "K",
-        "long_name": "brightness temperature",
-        "standard_name": "brightness_temperature",
-        "native_units": "0.1 K",
-        "incidence_angle_degree": 55.0,
-    }
+    attrs = {"units": "K", "long_name": "brightness temperature", "standard_name": "brightness_temperature"}
+    attrs |= {"native_units": "0.1 K", "incidence_angle_degree": 55.0}
     dataset = xr.Dataset(
         {"tb": (dims, images, attrs)},
         {"time": days.astype("datetime64[ns]"), "orbit_pass": list(orbit_passes), "channel": list(channels)},
@@ -288,6 +281,8 @@ def open_nsidc0302(
         f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
         f"rows turned south first, first column at {longitude_origin} degrees"
     )
-    return finish(
-        dataset, who, catalog_id, synthetic, source="AMSR-E/Aqua, NSIDC-0302 version 1", step=step, require=["tb"]
+    step = (
+        f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, rows turned south "
+        f"first, first column at {longitude_origin} degrees"
     )
+    return finish(dataset, who, catalog_id, synthetic, "AMSR-E/Aqua, NSIDC-0302 version 1", step, ["tb"])

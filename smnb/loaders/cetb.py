@@ -90,8 +90,6 @@ def open_cetb(
     ----------
     paths : sequence of path-like
         NetCDF files, all of one grid; one channel, day and temporal division each.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     channels : sequence of str, optional
         Contract's names to keep ("18.7H"); default all that are there.
     temporal_division : {"M", "E", "A", "D"}, optional

@@ -62,8 +62,6 @@ def open_conus_patches(
     ----------
     paths : sequence of path-like
         Files ``region_NN.nc``.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     regions : sequence of int, optional
         Regions to keep, by the number in the file's name.
     start, end : str, optional
@@ -211,8 +209,6 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     ----------
     paths : sequence of path-like
         One CSV file, compressed or not.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
 
     Returns
     -------

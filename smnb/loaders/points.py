@@ -161,8 +161,6 @@ def open_smap_l3_points(
     ----------
     paths : sequence of path-like
         Cell files; ``grid.nc``, the lookup table beside them, is passed over.
-    catalog_id, synthetic, start, end
-        As `smnb.loaders` says.
     near : (lat, lon), optional
         Keep only the location nearest to this point, in degrees.
     max_distance_km : float

@@ -86,10 +86,6 @@ class Archive:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the zip."""
         if self._zip is not None:
             self._zip.close()
 

@@ -101,8 +101,6 @@ def open_l3(
     ----------
     paths : sequence of path-like
         Files of one of the two products, one a day, with NSIDC's names, or folders of them.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     start, end : str, optional
         First and last day, inclusive. Files of other days are not opened.
     region : (west, south, east, north) or EaseWindow, optional
