@@ -137,26 +137,16 @@ def open_conus_patches(
 
 #: Codes of the National Land Cover Database for the contiguous US.
 NLCD_CODES = (11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81, 82, 90, 95)
-#: Native column: name, unit, factor to it, and the native unit.
-_COLUMNS: dict[str, tuple[str, str, float, str]] = {
-    "VV": ("sigma0_VV", "dB", 1.0, "dB"),
-    "VH": ("sigma0_VH", "dB", 1.0, "dB"),
-    "angle": ("incidence_angle", "degree", 1.0, "degree"),
-    **{band: (f"reflectance_{band}", "1", 1e-4, "DN, 1e-4 reflectance") for band in BANDS},
-    "ssm": ("smap", "m3 m-3", 1.0 / SMAP_LAYER_MM, "mm"),
-    "fc": ("field_capacity", "m3 m-3", 0.01, "volume %"),
-    "mtpi": ("mtpi", "m", 1.0, "m"),
-    "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0, "m3 m-3"),
-}
-#: What a native value can be; outside, the unit is another one.
-_RANGES = {
-    "VV": (-60.0, 30.0),
-    "VH": (-60.0, 30.0),
-    "angle": (0.0, 90.0),
-    "ssm": (0.0, 60.0),
-    "fc": (0.0, 100.0),
-    "soil_moisture_insitu": (0.0, 1.0),
-    **dict.fromkeys(BANDS, (0.0, 25_000.0)),
+#: Native column: name, unit, factor to it, native unit, and what a native value can be; outside, the unit is another one.
+_COLUMNS: dict[str, tuple[str, str, float, str, float, float]] = {
+    "VV": ("sigma0_VV", "dB", 1.0, "dB", -60.0, 30.0),
+    "VH": ("sigma0_VH", "dB", 1.0, "dB", -60.0, 30.0),
+    "angle": ("incidence_angle", "degree", 1.0, "degree", 0.0, 90.0),
+    **{band: (f"reflectance_{band}", "1", 1e-4, "DN, 1e-4 reflectance", 0.0, 25_000.0) for band in BANDS},
+    "ssm": ("smap", "m3 m-3", 1.0 / SMAP_LAYER_MM, "mm", 0.0, 60.0),
+    "fc": ("field_capacity", "m3 m-3", 0.01, "volume %", 0.0, 100.0),
+    "mtpi": ("mtpi", "m", 1.0, "m", -np.inf, np.inf),
+    "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0, "m3 m-3", 0.0, 1.0),
 }
 _KEYS = ("network", "station", "lat", "lon", "start", "end")
 _PLACE = ["network", "station", "lat", "lon"]
@@ -250,13 +240,13 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         nlcd=codes.astype("Int16"), field_capacity=static["fc"] * 0.01, mtpi=static["mtpi"]
     )
     table = raw[["sensor_id"]].assign(time=_utc(where, raw["start"], "start"), time_end=_utc(where, raw["end"], "end"))
-    for native, (name, _, factor, _) in _COLUMNS.items():
+    for native, (name, _, factor, *_) in _COLUMNS.items():
         if name not in sensors:
             table[name] = raw[native] * factor
     table = table.sort_values(["sensor_id", "time"], ignore_index=True)
     sensors = sensors.sort_values("sensor_id", ignore_index=True)
     report = {
-        "native_units": {native: unit for native, (*_, unit) in _COLUMNS.items()},
+        "native_units": {native: one[3] for native, one in _COLUMNS.items()},
         "land_cover_no_code": int((codes.isna() & static["landcover"].notna()).sum()),
         "rows": len(table),
         "rows_without_in_situ": int(table["soil_moisture"].isna().sum()),
@@ -273,10 +263,10 @@ def _check_values(where: str, raw: pd.DataFrame) -> None:
         raise FormatError(where, "a row has no station, place or time", got=incomplete)
     if not (raw["lat"].abs() <= 90.0).all() or not (raw["lon"].abs() <= 180.0).all():
         raise FormatError(where, "a station is not on the Earth", got=(raw["lat"].abs().max(), raw["lon"].abs().max()))
-    for name, (low, high) in _RANGES.items():
+    for name, (_, _, _, units, low, high) in _COLUMNS.items():
         seen = (float(raw[name].min()), float(raw[name].max()))
         if seen[0] < low or seen[1] > high:
-            raise FormatError(where, f"{name!r} cannot be in {_COLUMNS[name][3]}", got=seen, expected=(low, high))
+            raise FormatError(where, f"{name!r} cannot be in {units}", got=seen, expected=(low, high))
 
 
 def _utc(where: str, text: pd.Series, name: str) -> pd.Series:

@@ -89,7 +89,7 @@ class Variable:
         return {"float": -9999.0, "flag": FLAG_FILL, "class": 254, "time": -9999.0}[self.kind]
 
 
-_TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
+TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
 
 
 def _variable(name: str, natives: Any = None, units: str = "1", long_name: str = "", **more: Any) -> Variable:
@@ -99,16 +99,14 @@ def _variable(name: str, natives: Any = None, units: str = "1", long_name: str =
         more = {"valid": spec.valid_range, **more}
     labelled = natives if isinstance(natives, dict) else {"": natives or [name]}
     more["valid"] = tuple(more.get("valid", (0.0, 1.0)))
-    more["native_units"] = tuple(_TABLE["units"].get(more.get("native_units"), ()))
+    more["native_units"] = tuple(TABLE["units"].get(more.get("native_units"), ()))
     return Variable(name, {label: tuple(one) for label, one in labelled.items()}, units, long_name, **more)
 
 
 def _variables(family: str) -> dict[str, Variable]:
     """The variables of a family of products by name."""
-    fields = {
-        name: {**one, **_TABLE.get(f"{family}_fields", {}).get(name, {})} for name, one in _TABLE["fields"].items()
-    }
-    chosen = {name: dict(fields[name]) for name in _TABLE[family].split()}
+    fields = {name: {**one, **TABLE.get(f"{family}_fields", {}).get(name, {})} for name, one in TABLE["fields"].items()}
+    chosen = {name: dict(fields[name]) for name in TABLE[family].split()}
     return {name: _variable(name, one.pop("native", None), **one) for name, one in chosen.items()}
 
 
@@ -123,7 +121,7 @@ FLAG_BITS: dict[str, dict[str, dict[int, str]]] = {
     family: {
         flag: {bit: name for bit, name in enumerate(names.split()) if name != "-"} for flag, names in flags.items()
     }
-    for family, flags in _TABLE["bits"].items()
+    for family, flags in TABLE["bits"].items()
 }
 #: What masks a soil moisture, by policy: reasons and bits of ``retrieval_qual_flag``, in the order they are counted.
 FLAG_POLICIES: dict[str, tuple[tuple[str, int], ...]] = {

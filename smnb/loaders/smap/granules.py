@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
 from smnb.loaders import check_paths, in_period
-from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TB_POLICIES, Variable
+from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TABLE, TB_POLICIES, Variable
 
 #: Release and version, "R18290_001"; test releases have another letter.
 _RELEASE = r"(?P<release>[A-Z]\d{5})_\d{3}\.h5"
@@ -34,35 +34,18 @@ class SmapProduct(NamedTuple):
     grid: EaseGrid | None = None
 
 
-#: By short name. The last three are recognised so that the message can name them.
-PRODUCTS = {
-    "SPL2SMP": SmapProduct(
-        rf"SMAP_L2_SM_P_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
-        "SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5",
-        "open_l2",
-        M36,
-    ),
-    "SPL2SMP_E": SmapProduct(
-        rf"SMAP_L2_SM_P_E_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
-        "SMAP_L2_SM_P_E_26958_A_20200216T041259_R18240_001.h5",
-        "open_l2",
-        M09,
-    ),
-    "SPL3SMP": SmapProduct(
-        rf"SMAP_L3_SM_P_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_20150406_R14010_001.h5", "open_l3", M36
-    ),
-    "SPL3SMP_E": SmapProduct(
-        rf"SMAP_L3_SM_P_E_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_E_20200216_R18240_001.h5", "open_l3", M09
-    ),
-    "SPL2SMAP_S": SmapProduct(
-        rf"SMAP_L2_SM_SP_1[ABCD][A-Z]{{4}}_(?P<start>{_TIME})_{_TIME}_\d{{3}}[EW]\d{{2}}[NS]_{_RELEASE}",
-        "SMAP_L2_SM_SP_1AIWDV_20200209T061215_20200208T183607_005W11N_R16515_001.h5",
-        "open_l2_active_passive",
-    ),
-    "SPL2SMAP": SmapProduct(r"SMAP_L2_SM_AP_.*"),
-    "SPL3SMAP": SmapProduct(r"SMAP_L3_SM_AP_.*"),
-    "SPL4SMGP": SmapProduct(r"SMAP_L4_SM_.*"),
-}
+def _products() -> dict[str, SmapProduct]:
+    """Products by short name, as ``fields.yaml`` has them."""
+    parts = {"TIME": rf"(?P<start>{_TIME})", "DAY": r"(?P<start>\d{8})", "AGAIN": _TIME, "RELEASE": _RELEASE}
+    products = {}
+    for name, one in TABLE["products"].items():
+        pattern = re.sub("<([A-Z]+)>", lambda part: parts[part[1]], one["pattern"])
+        grid = {"M36": M36, "M09": M09}.get(one.get("grid"))
+        products[name] = SmapProduct(pattern, one.get("example", ""), one.get("opener", ""), grid)
+    return products
+
+
+PRODUCTS = _products()
 #: Grids of SPL2SMAP_S by the suffix of its groups and fields.
 RESOLUTIONS = {"3km": M03, "1km": M01}
 
