@@ -300,20 +300,9 @@ def stamp(
     catalog_id: str | None = None,
     synthetic: bool | None = None,
 ) -> xr.Dataset:
-    """Set the global attributes of the contract and append one line to ``history``; what is None stays as it is.
+    """Set the global attributes of the contract and append one line, `step`, to ``history``; what is None stays as it is.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Changed in place and returned.
-    step : str
-        What was done, for the history.
-    source : str, optional
-        What instrument or model the data came from.
-    catalog_id : str, optional
-        The entry of `data_catalog.yaml`.
-    synthetic : bool, optional
-        Whether the data were simulated. Kept as 0 or 1, since NetCDF has no booleans.
+    The Dataset is changed in place and returned; ``synthetic`` is kept as 0 or 1, since NetCDF has no booleans.
     """
     given = {"source": source, "catalog_id": catalog_id, "synthetic": synthetic}
     for name, default in (("source", ""), ("catalog_id", ""), ("synthetic", 0)):

@@ -68,19 +68,7 @@ class Progress:
 
 
 def progress(iterable: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Go through something and show how far it has come.
-
-    Parameters
-    ----------
-    iterable : iterable
-    label : str
-        What is done, such as ``"support vector regression"``.
-    total : int, optional
-        Number of items; default its length, where it has one.
-
-    Yields
-    ------
-    The items.
+    """Go through something and show how far it has come; `total` is by default the length, where there is one.
 
     Examples
     --------

@@ -137,13 +137,7 @@ class Catalog:
         return cls(path, entries)
 
     def entry(self, catalog_id: str) -> Entry:
-        """Return one entry.
-
-        Raises
-        ------
-        CatalogError
-            If there is none of that id; the message lists the known ones and the closest.
-        """
+        """Return one entry; raise `CatalogError`, which lists the known ids and the closest, if there is none of that id."""
         if catalog_id not in self.entries:
             known = sorted(self.entries)
             what = "unknown catalog entry"
@@ -175,14 +169,7 @@ class Catalog:
         return sorted(found)
 
     def resolve(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
-        """Paths of an entry's files, sorted.
-
-        Parameters
-        ----------
-        catalog_id : str
-            Id of the entry.
-        root : path-like, optional
-            The data root; default `data_root`.
+        """Paths of an entry's files, sorted, below a data root (default `data_root`).
 
         Raises
         ------
@@ -209,11 +196,8 @@ class Catalog:
     def status(self, root: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
         """Which entries are present under a root.
 
-        Returns
-        -------
-        list of dict
-            Per entry: ``id``, ``description``, ``present``, ``n_files``, ``bytes``, ``how_to_get``, and ``problem``
-            (None, or why the files cannot be used).
+        Per entry: ``id``, ``description``, ``present``, ``n_files``, ``bytes``, ``how_to_get``, and ``problem`` (None, or why the
+        files cannot be used).
         """
         root = data_root(root)
         rows = []
@@ -229,13 +213,7 @@ class Catalog:
         return rows
 
     def loader(self, catalog_id: str) -> Callable[..., xr.Dataset]:
-        """Import an entry's loader.
-
-        Raises
-        ------
-        CatalogError
-            If the module or the function does not exist.
-        """
+        """Import an entry's loader; raise `CatalogError` if the module or the function does not exist."""
         module_name, function_name = self.entry(catalog_id).loader.split(":")
         who, key = self._who(catalog_id), "key 'loader':"
         try:

@@ -24,13 +24,7 @@ __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_p
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
-    """Return `paths` as a list of Path.
-
-    Raises
-    ------
-    CatalogError
-        If there is none, or one of them is no file.
-    """
+    """Return `paths` as a list of Path; raise `CatalogError` if there is none, or one of them is no file."""
     found = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not found:
         raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
@@ -58,12 +52,7 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
 
     Not with netCDF4 where that can be helped: its C library is not thread-safe, and reopening a file whose lazy arrays
     had just been dropped crashed the interpreter (netCDF4 1.7.5 with xarray 2026.9). `options` are those of
-    `xarray.open_dataset`, beside ``chunks={}``.
-
-    Raises
-    ------
-    FormatError
-        If the file is no NetCDF, or a damaged one.
+    `xarray.open_dataset`, beside ``chunks={}``. A file that is no NetCDF, or a damaged one, is a `FormatError`.
     """
     with path.open("rb") as stream:
         magic = stream.read(4)
@@ -83,10 +72,7 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """First and last instant of a period, datetime64[ns], both inclusive; an end that is only a date means all of that day.
 
-    Raises
-    ------
-    ParameterError
-        If one cannot be parsed, or the end comes before the start.
+    Raises `ParameterError` if one cannot be parsed, or the end comes before the start.
 
     Examples
     --------
@@ -111,13 +97,7 @@ def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datet
 
 
 def in_period(who: str, time: NDArray, start: str | None, end: str | None, what: str = "value") -> NDArray[np.bool_]:
-    """Which of the times lie in a period.
-
-    Raises
-    ------
-    CatalogError
-        If none does; `what` names in the message what there is none of.
-    """
+    """Which of the times lie in a period; raise `CatalogError`, which names `what` there is none of, if none does."""
     first, last = parse_period(who, start, end)
     keep = np.ones(time.shape, dtype=bool)
     if first is not None:

@@ -29,18 +29,10 @@ def _is_clutter(name: str) -> bool:
 
 
 class Archive:
-    """Members of a zip, a folder or a list of files, by name; nothing is extracted.
+    """Members of a zip, a folder or a list of files below one, by name; nothing is extracted.
 
-    Attributes
-    ----------
-    path : Path
-        As given.
-    keys : dict of str to str
-        A key by member that changes when the member does: size and CRC-32 in a zip, size and modification time else.
-    folders : set of str
-        Names of top folders, also of empty ones.
-    refused : list of dict
-        ``{"file", "reason"}`` of members that are never read: a path that climbs out, or a name that occurs twice.
+    ``keys`` has by member what changes when it does: size and CRC-32 in a zip, else size and modification time. ``folders`` are
+    the top folders, also empty ones. ``refused`` (file and reason) are never read: their path climbs out, or occurs twice.
     """
 
     def __init__(self, path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]] | None = None) -> None:

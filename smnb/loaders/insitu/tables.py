@@ -53,13 +53,7 @@ class InSituTables:
     synthetic: bool = False
 
     def check(self, who: str = "InSituTables") -> InSituTables:
-        """Check the tables against the contract and return them.
-
-        Raises
-        ------
-        ContractError
-            If ids are not unique, a reading has no sensor, or a sensor's times are not unique and increasing.
-        """
+        """Return the tables; raise `ContractError` if ids are not unique, or a sensor's times not unique and increasing."""
         if not self.sensors["sensor_id"].is_unique:
             doubled = self.sensors["sensor_id"][self.sensors["sensor_id"].duplicated()].head(3).tolist()
             raise ContractError(who, "a sensor_id occurs twice", got=doubled)
