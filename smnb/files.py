@@ -83,11 +83,8 @@ def remove_stale_partials(folder: str | os.PathLike[str]) -> int:
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fingerprint(*parts: Any) -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
 from smnb.grids import EaseGrid, EaseWindow
-from smnb.loaders import finish
+from smnb.loaders import check_present
 from smnb.loaders.smap.fields import ACTIVE_PASSIVE, PASSIVE
 from smnb.loaders.smap.granules import (
     PRODUCTS,
@@ -33,8 +33,8 @@ from smnb.loaders.smap.granules import (
     open_granule,
     resolve_window,
 )
-from smnb.loaders.smap.level3 import find_passive, passive_algorithm
-from smnb.loaders.smap.reading import Cells, Piece, build, count_masks
+from smnb.loaders.smap.level3 import find_passive, finish_selected, passive_algorithm
+from smnb.loaders.smap.reading import Cells, Piece, build
 
 #: Cells of a window that is not worth building: 50 million, 200 MB of float32 each field and time.
 _MOST_CELLS = 50_000_000
@@ -89,11 +89,16 @@ def build_listed(
     )
 
 
+def _told(dataset: xr.Dataset, n_granules: int) -> str:
+    """For the history: how many granules were read, and their window."""
+    n_times = dataset.sizes["time"]
+    others = f"({n_granules - n_times} others have no cell in the region)"
+    return f"{n_times} granules {others}, {EaseWindow.from_dataset(dataset)}"
+
+
 def _indices(where: str, group: h5py.Group, names: Sequence[str]) -> tuple[NDArray, NDArray]:
     """The two index fields of a granule's group."""
-    absent = [name for name in names if name not in group]
-    if absent:
-        raise FormatError(where, f"fields {absent} are missing", got=sorted(group))
+    check_present(where, names, group)
     return group[names[0]][()], group[names[1]][()]
 
 
@@ -163,16 +168,9 @@ def open_l2(
     dataset = build_listed(selection, grid, area, pieces)
     dataset["time"].attrs["long_name"] = "start of the half orbit, UTC"
     dataset.attrs |= {"soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
-    n_times = dataset.sizes["time"]
-    step = (
-        f"{n_times} granules ({len(granules) - n_times} others have no cell in the region), "
-        f"{EaseWindow.from_dataset(dataset)}, option {option} ({algorithm}), flag_policy {flag_policy}"
-    )
-    if count and "n_masked" in dataset:
-        dataset = count_masks(dataset)
-    names = [variable.name for variable in selection.present()]
+    step = f"{_told(dataset, len(granules))}, option {option} ({algorithm}), flag_policy {flag_policy}"
     source = f"SMAP L2 radiometer half orbits, {granules[0].product}"
-    return finish(dataset, who, catalog_id, synthetic, source, step, names)
+    return finish_selected(dataset, selection, catalog_id, synthetic, source, step, count)
 
 
 def _scene_names(where: str, group: h5py.Group, suffix: str, option: str) -> dict[str, str]:
@@ -272,13 +270,6 @@ def open_l2_active_passive(
     dataset["time"].attrs["long_name"] = "overpass of Sentinel-1, UTC"
     del dataset.attrs["tb_policy"]  # the meanings of the flag of disaggregated tb are not known well enough for one
     dataset.attrs |= {"soil_moisture_option": option, "resolution": resolution}
-    n_times = dataset.sizes["time"]
-    step = (
-        f"{n_times} scenes ({len(granules) - n_times} others have no cell in the region), "
-        f"{EaseWindow.from_dataset(dataset)}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB"
-    )
-    if count and "n_masked" in dataset:
-        dataset = count_masks(dataset)
-    names = [variable.name for variable in selection.present()]
+    step = f"{_told(dataset, len(granules))}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB"
     source = "SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S"
-    return finish(dataset, who, catalog_id, synthetic, source, step, names)
+    return finish_selected(dataset, selection, catalog_id, synthetic, source, step, count)

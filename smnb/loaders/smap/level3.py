@@ -77,6 +77,16 @@ def find_passive(
     return selection.find(where, group, suffix, shape, renamed, ALGORITHMS[algorithm])
 
 
+def finish_selected(
+    dataset: xr.Dataset, selection: Selection, catalog_id: str, synthetic: bool, source: str, step: str, count: bool
+) -> xr.Dataset:
+    """As `finish`, of what a selection found; its masks counted if they shall be."""
+    if count and "n_masked" in dataset:
+        dataset = count_masks(dataset)
+    names = [variable.name for variable in selection.present()]
+    return finish(dataset, selection.who, catalog_id, synthetic, source, step, names)
+
+
 def open_l3(
     paths: Sequence[str | Path],
     *,
@@ -166,8 +176,5 @@ def open_l3(
         f"{len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
         f"flag_policy {flag_policy}; polar groups left aside"
     )
-    if count and "n_masked" in dataset:
-        dataset = count_masks(dataset)
-    names = [variable.name for variable in selection.present()]
     source = f"SMAP L3 radiometer, {granules[0].product}"
-    return finish(dataset, who, catalog_id, synthetic, source, step, names)
+    return finish_selected(dataset, selection, catalog_id, synthetic, source, step, count)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, check_choice, plain
 from smnb.grids import M09, EaseWindow
-from smnb.loaders import check_paths, finish, in_period
+from smnb.loaders import check_paths, check_present, finish, in_period
 from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
 from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
 from smnb.loaders.smap.level2 import build_listed
@@ -126,9 +126,7 @@ def open_smap_e_points(
     for i, granule in enumerate(granules):
         where = f"{who}({granule.path.name})"
         with open_h5(who, granule.path) as file:
-            absent = [name for name in ("latitude", "longitude") if name not in file]
-            if absent:
-                raise FormatError(where, f"variables {absent} are missing", got=sorted(file))
+            check_present(where, ("latitude", "longitude"), file)
             lat, lon = (file[name][()].astype("float64") for name in ("latitude", "longitude"))
             lists = _two_lists(where, lat, lon, area)
             natives = selection.find(where, file, "", lat.shape, {"soil_moisture": _FIELDS[option]})
