@@ -58,10 +58,10 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         magic = stream.read(4)
     engine = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}.get(magic)
     if engine is None:
+        what = "the file is unreadable: no NetCDF"
         next_step = "Download it again; a login page or a zip archive under the file's name is the usual cause"
         if magic == b"GRIB":
-            next_step = "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
-        what = "the file is unreadable: no NetCDF"
+            what, next_step = "the file is GRIB", "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
         raise FormatError(f"{who}({path.name})", what, got=magic, expected="NetCDF", next_step=next_step)
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
