@@ -161,7 +161,8 @@ def closest(name: str, known: list[str]) -> str:
 def validation_error(path: Path, entry_id: str, error: ValidationError) -> CatalogError:
     """Return the error to raise for the first of an entry's problems."""
     problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"]]
+    loc = problem["loc"]
+    keys = [str(part) for part in (loc[:-1] if loc and isinstance(loc[-1], int) else loc)]  # of a list's item, the list
     if keys[:1] == ["fetch"] and len(keys) > 1:
         del keys[1]  # the tag of the union, which is no key of the file
     where, key = f"{path.name}:{entry_id}", ".".join(keys) or "the entry"
