@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from smnb.cli.app import app as APP
 from smnb.contract import ParameterError, RunError
-from smnb.papers.batchu2023 import SampleStore
+from smnb.papers.batchu2023.store import SampleStore
 
 WEST, NORTH, SIDE, CROP = 620_000.0, 3_360_000.0, 400, 64
 

@@ -19,27 +19,26 @@ from smnb.metrics import score_table
 from smnb.models import build_model
 from smnb.papers.batchu2023 import (
     FULL_MODEL,
-    SOURCE_SETS,
     InputSet,
-    SampleStore,
-    complete_samples,
     inputs_of,
     paired_differences,
     paper_training,
-    predict_at_sensors,
     predict_sides,
     printed_results,
     references_at_sensors,
     results_table,
-    side_positions,
     training_samples,
 )
+from smnb.papers.batchu2023.batches import complete_samples, side_positions
 from smnb.papers.batchu2023.experiment import (
     CLIMATOLOGY,
     PAPER_SWEEP,
     centre_values,
     climatology_predictions,
+    predict_at_sensors,
 )
+from smnb.papers.batchu2023.inputs import SOURCE_SETS
+from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import compare_with, published, published_settings
 from smnb.training import TrainingConfig, load, train
 from smnb.training.losses import huber_loss

@@ -14,9 +14,12 @@ from smnb.contract import CatalogError, ContractError, ParameterError
 from smnb.grids import UtmWindow
 from smnb.metrics import score_table
 from smnb.papers import batchu2023 as multisource
-from smnb.papers.batchu2023 import FULL_MODEL, PAPER_ROWS, SOURCES, InputSet, MapGeometry, SampleStore, side_positions
-from smnb.papers.batchu2023.ablation import _OTHER_ANCHOR
-from smnb.papers.batchu2023.tiles import natural_colours
+from smnb.papers.batchu2023 import FULL_MODEL, PAPER_ROWS, SOURCES, InputSet
+from smnb.papers.batchu2023.ablation import _OTHER_ANCHOR, as_published
+from smnb.papers.batchu2023.batches import side_positions
+from smnb.papers.batchu2023.opening import spread_samples
+from smnb.papers.batchu2023.store import SampleStore
+from smnb.papers.batchu2023.tiles import MapGeometry, natural_colours
 from smnb.papers.tables import compare_with, published
 from smnb.training import TrainingConfig
 
@@ -63,12 +66,13 @@ def store(tmp_path_factory) -> SampleStore:
 
 
 def test_samples_run_from_wet_to_dry_and_show_what_the_store_holds(store):
-    chosen = multisource.spread_samples(store, 4)
+    chosen = spread_samples(store, 4)
     assert (np.diff(store.labels()[chosen]) < 0).all()
     assert set(chosen) <= set(side_positions(store, "sensor", "test"))
     assert store.samples.iloc[chosen]["sensor_id"].nunique() == 4
-    images = multisource.sample_images(store, chosen[:1])
-    (label,) = images
+    images = multisource.sample_images(store, 4)
+    assert len(images) == 4
+    label = next(iter(images))
     assert label.startswith(f"{store.labels()[chosen[0]]:.3f} m³ m⁻³")
     natural, vv, _, soil = images[label]
     assert natural.shape == (32, 32, 3)
@@ -76,7 +80,7 @@ def test_samples_run_from_wet_to_dry_and_show_what_the_store_holds(store):
     stored = store.read("sentinel1", chosen[:1], ("VV",))[0, 0]
     np.testing.assert_allclose(vv, stored * 30.0 - 25.0, atol=1e-4)
     with pytest.raises(ParameterError, match="number"):
-        multisource.spread_samples(store, 0)
+        spread_samples(store, 0)
 
 
 def table_of(ids: dict[str, str], error: float, seed: int = 0) -> pd.DataFrame:
@@ -149,9 +153,7 @@ def test_a_study_has_the_papers_rows_and_trains_each_network_once(ablation, tmp_
     assert set(ablation.opened) == {"sentinel1"}
     assert len(list((tmp_path / "networks").iterdir())) == 3 + 2
     results = multisource.results_table(passive, n_boot=100)
-    beside = compare_with(
-        multisource.as_published(results, "active_passive"), published("batchu2023", "Table 19"), synthetic=True
-    )
+    beside = ablation.beside_paper("active_passive", results, synthetic=True)
     assert beside["run"].notna().all()
     members = ablation.members().set_index(["study", "member"])
     assert members.loc[("added", "MODIS LAI"), "channels"] == 17
@@ -163,7 +165,7 @@ def test_the_study_of_input_size_crops_one_store(ablation):
     found = ablation.run("input_size")
     assert list(found) == ["16x16", "32x32"]
     assert ablation.reference("input_size") == "32x32"
-    assert multisource.as_published(multisource.results_table(found, n_boot=100), "input_size").empty
+    assert as_published(multisource.results_table(found, n_boot=100), "input_size").empty
     with pytest.raises(ParameterError, match="unknown study"):
         ablation.run("colours")
 
@@ -171,7 +173,7 @@ def test_the_study_of_input_size_crops_one_store(ablation):
 def test_the_study_of_anchors_has_a_column_for_each():
     rows = [*PAPER_ROWS[21], *(label + _OTHER_ANCHOR for label in PAPER_ROWS[21])]
     numbers = {f"validation_{score}": np.arange(6) + n for n, score in enumerate(("ubrmse", "rmse", "r"))}
-    shown = multisource.as_published(pd.DataFrame(numbers, index=rows), "anchor")
+    shown = as_published(pd.DataFrame(numbers, index=rows), "anchor")
     assert list(shown.index) == list(PAPER_ROWS[21])
     assert shown["smap_validation_ubrmse"].tolist() == [3, 4, 5]
     beside = compare_with(shown, published("batchu2023", "Table 21"), synthetic=True)
@@ -193,7 +195,7 @@ def sources():
 
 
 def test_tiles_are_of_passes_that_have_everything(sources):
-    square = {"lat": 30.3, "lon": -97.7, "cells": 3, "geometry": GEOMETRY}
+    square = {"lat": 30.3, "lon": -97.7, "cells": 3, "crop": 64}
     inputs = InputSet.of("sentinel1:VV", "smap")
     # the third pass covers the centre alone, the fourth has no SMAP in time
     tiles = multisource.read_tiles(sources, inputs, **square)
@@ -223,7 +225,7 @@ class Catalog:
 
 def test_maps_are_scored_against_the_mean_of_each_cells_square(sources, tmp_path):
     inputs = InputSet.of("sentinel1:VV", "smap")
-    tiles = multisource.read_tiles(sources, inputs, lat=30.3, lon=-97.7, cells=3, geometry=GEOMETRY)
+    tiles = multisource.read_tiles(sources, inputs, lat=30.3, lon=-97.7, cells=3, crop=64)
     assert multisource.tile_truth(Catalog([]), None, tiles) == {}
     window = UtmWindow.centred(30.3, -97.7, size=80, resolution=20.0)
     x, y = np.meshgrid(window.x, window.y)
@@ -251,7 +253,7 @@ def test_maps_are_scored_against_the_mean_of_each_cells_square(sources, tmp_path
     assert scored.loc[("shared", "2020-06-01"), "r"] == pytest.approx(1.0)
     assert scored.loc[("SMAP", "2020-06-01"), "n"] == 9
     # outside of the file, or at another time, there is no truth
-    far = multisource.read_tiles(sources, inputs, lat=30.31, lon=-97.7, cells=3, geometry=GEOMETRY)
+    far = multisource.read_tiles(sources, inputs, lat=30.31, lon=-97.7, cells=3, crop=64)
     assert multisource.tile_truth(Catalog([path]), None, far) == {}
 
 
@@ -262,13 +264,6 @@ def test_natural_colours_are_what_the_network_sees():
     assert shown.shape == (2, 2, 3)
     np.testing.assert_allclose(shown, 0.4, atol=1e-5)
     np.testing.assert_allclose(shown[..., 2], light.normalise("B2", native["B2"]))
-
-
-def test_counts_without_zeros(store):
-    class Counted:
-        attrs = {"counts": {"sources": {"smap": {"no scene": 0, "crop": 3}}, "samples": 5, "note": "x"}}  # noqa: RUF012
-
-    assert multisource.matchup_counts(Counted()).to_dict() == {"sources / smap / crop": 3, "samples": 5, "note": "x"}
 
 
 def test_strides_leave_features_of_small_images():

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 
 from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
-from smnb.papers.batchu2023 import SampleStore
-from smnb.papers.batchu2023.released import IsmnLabels, convert_released, open_released, shards_of
-from smnb.papers.batchu2023.released.labels import StationIndex
+from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
+from smnb.papers.batchu2023.released.labels import IsmnLabels, StationIndex
+from smnb.papers.batchu2023.released.records import open_released
+from smnb.papers.batchu2023.store import SampleStore
 
 SIZE = 32
 #: float32 milliseconds of this instant are exact, so that the tests' times are the records'.

@@ -37,7 +37,9 @@ def released(
     import contextlib
 
     from smnb.files import write_text
-    from smnb.papers.batchu2023.released import IsmnLabels, convert_released, open_released, shards_of
+    from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
+    from smnb.papers.batchu2023.released.labels import IsmnLabels
+    from smnb.papers.batchu2023.released.records import open_released
 
     records = open_released(
         shards_of(shards),

@@ -29,8 +29,8 @@ from smnb.loaders.rasters.scenes import SceneReader, SceneRecord
 _GDAL = {"GDAL_CACHEMAX": 64_000_000, "GDAL_NUM_THREADS": 2}
 #: Share of out-of-range pixels above which a scene is refused.
 _MOST_OUT_OF_RANGE = 0.5
-#: Points along a side of the lattices from which extents are found.
-_LATTICE = 65
+#: Points along a side of the lattices from which extents are found, and the share of those that may lie between them.
+_LATTICE, _SLACK = 65, 0.01
 #: Pixels between places that are transformed exactly, at most, and how far off, in pixels, those between may be.
 _STEP, _TOLERANCE = 256, 1e-5
 #: Row and column of a place that is not on the map.
@@ -69,7 +69,7 @@ def reached(scene: SceneRecord, target: Georeference) -> tuple[_Span, _Span] | N
     """The rows and columns of a target that a scene may reach; columns may go beyond the seam of one around the earth."""
     raster = scene.sources[0].geometry
     lattice = np.meshgrid(np.linspace(0, raster.width, _LATTICE), np.linspace(0, raster.height, _LATTICE))
-    spans = target.around(*(raster.affine * lattice), raster.crs)
+    spans = target.around(*(raster.affine * lattice), raster.crs, _SLACK)
     if spans is not None and spans[1][1] - spans[1][0] >= target.width:
         return spans[0], (0, target.width)
     return spans
@@ -153,7 +153,7 @@ def _blocks(
 ) -> Iterator[tuple[_Span, _Span]]:
     """Rows and columns of about so many pixels, of those that may fall in the cells, that keep to the file's own blocks."""
     lattice = np.meshgrid(np.linspace(*cells[1], _LATTICE), np.linspace(*cells[0], _LATTICE))
-    spans = raster.around(*(target.affine * lattice), target.crs) or ((0, raster.height), (0, raster.width))
+    spans = raster.around(*(target.affine * lattice), target.crs, _SLACK) or ((0, raster.height), (0, raster.width))
     (row0, row1), (col0, col1) = (
         (max(a, 0), min(b, size)) for (a, b), size in zip(spans, (raster.height, raster.width), strict=True)
     )

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import FormatError, ParameterError, plain
-from smnb.loaders import choose
+from smnb.contract import FormatError, ParameterError, check_choice, plain
 from smnb.loaders.rasters.products import PRODUCTS
 from smnb.loaders.rasters.scenes import BandSource, SceneReader, SceneRecord
 
@@ -51,7 +50,7 @@ class Backscatter:
         cls, who: str, units: str | None, scale: float | None, offset: float, dn_of: str | None, mask_zero: bool
     ) -> Backscatter:
         """What the caller, or the catalog, says; a `ParameterError` where a scale is missing, senseless or too much."""
-        (units,) = choose(who, "units", units, ("dB", "linear", "dn"))
+        (units,) = check_choice(who, "units", units, ("dB", "linear", "dn"))
         if units != "dn":
             if scale is not None or offset != 0.0 or dn_of is not None:
                 next_step = "Pass units='dn' for numbers that need a scale"

@@ -140,10 +140,12 @@ class Georeference:
             return None
         return round(row), round(col)
 
-    def around(self, x: NDArray, y: NDArray, crs: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    def around(
+        self, x: NDArray, y: NDArray, crs: str, slack: float = 0.0
+    ) -> tuple[tuple[int, int], tuple[int, int]] | None:
         """The rows and columns that values between the points of a mesh come from, or None where it is elsewhere.
 
-        Columns of a raster around the earth may go beyond its seam. A margin of a hundredth is for what lies between points.
+        Columns of a raster around the earth may go beyond its seam. `slack` is a share of the span, for a coarse mesh.
         """
         row, col = self.fractional(x, y, crs)
         finite = np.isfinite(row) & np.isfinite(col)
@@ -154,7 +156,7 @@ class Georeference:
             col = np.mod(col - middle + self.period / 2, self.period) - self.period / 2 + middle
         spans = []
         for values, size, is_round in ((row, self.height, False), (col, self.width, self.is_round)):
-            margin = 2 + 0.01 * np.ptp(values[finite])
+            margin = 2 + slack * np.ptp(values[finite])
             low, high = int(np.floor(values[finite].min() - margin)), int(np.ceil(values[finite].max() + margin))
             spans.append((low, high) if is_round else (max(low, 0), min(high, size)))
         rows, cols = spans

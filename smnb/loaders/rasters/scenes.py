@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, RunError
+from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places
 from smnb.grids import UtmWindow
-from smnb.loaders import choose
 from smnb.loaders.rasters.arrays import OpenArray
 from smnb.loaders.rasters.images import OpenImage
 from smnb.loaders.rasters.options import BandOption
@@ -137,8 +136,7 @@ class SceneIndex:
 
     def covering(self, lat: float, lon: float) -> NDArray[np.intp]:
         """Positions of the scenes whose bounds hold a point (degrees, longitudes of -180..180 or 0..360), in order of time."""
-        if not (abs(lat) <= 90.0 and abs(lon) <= 360.0):
-            raise ParameterError("SceneIndex.covering", "the point is no (lat, lon) in degrees", got=(lat, lon))
+        check_places("SceneIndex.covering", lat, lon)
         west, south, width, north = self._edges
         # degrees east of the western edge, so that the date line is no special place
         return np.flatnonzero((lat >= south) & (lat <= north) & (np.mod(lon - west, 360.0) <= width))
@@ -219,7 +217,7 @@ class SceneReader:
         FormatError
             If a file is unreadable, lacks a band, or is not what the index says.
         """
-        (resampling,) = choose("SceneReader.read", "resampling", resampling, RESAMPLINGS)
+        (resampling,) = check_choice("SceneReader.read", "resampling", resampling, RESAMPLINGS)
         names = self._names(bands)
         values = np.empty((len(names), *window.shape), "float32")
         for raster, places in self._groups(names).items():
@@ -238,8 +236,7 @@ class SceneReader:
         lat, lon = np.atleast_1d(np.asarray(lat, "float64")), np.atleast_1d(np.asarray(lon, "float64"))
         if lat.shape != lon.shape or lat.ndim != 1:
             raise ParameterError("SceneReader.at", "'lat' and 'lon' have other shapes", got=(lat.shape, lon.shape))
-        if not (np.abs(lat) <= 90.0).all() or not (np.abs(lon) <= 360.0).all():
-            raise ParameterError("SceneReader.at", "a point is no (lat, lon) in degrees")
+        check_places("SceneReader.at", lat, lon)
         names = self._names(bands)
         values = np.full((lat.size, len(names)), np.nan, "float32")
         for raster, places in self._groups(names).items():

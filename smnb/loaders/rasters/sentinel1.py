@@ -16,9 +16,16 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from smnb.contract import FormatError, ParameterError, check_dataset, plain, stamp
+from smnb.contract import (
+    FormatError,
+    ParameterError,
+    check_choice,
+    check_count,
+    check_range,
+    plain,
+)
 from smnb.grids import EaseGrid, EaseWindow, RegularGrid
-from smnb.loaders import check_paths, choose, parse_period
+from smnb.loaders import check_paths, finish, parse_period
 from smnb.loaders.rasters.averaging import average_scene, dataset_of, reached
 from smnb.loaders.rasters.backscatter import ANGLE_UNITS, Backscatter, check_pixels
 from smnb.loaders.rasters.images import ImageHeader, read_header
@@ -140,19 +147,15 @@ def open_sentinel1(
     """
     who = "open_sentinel1"
     declared = Backscatter.declared(who, units, scale, offset, dn_of, mask_zero)
-    polarizations = choose(who, "polarizations", polarizations, POLARIZATIONS)
-    (mosaic,), (angle_units,) = (
-        choose(who, "mosaic", mosaic, ("scene", "day")),
-        choose(who, "angle_units", angle_units, ANGLE_UNITS),
-    )
-    if bands is not None and (isinstance(bands, str) or not any(bands)):
-        raise ParameterError(who, "'bands' is no list of roles", got=bands, expected=[*POLARIZATIONS, "angle", ""])
-    choose(who, "bands", [role for role in bands or POLARIZATIONS if role], [*POLARIZATIONS, "angle"])
-    if incidence_angle is not None and not 0.0 < incidence_angle < 90.0:
-        raise ParameterError(who, "'incidence_angle' is out of range", got=incidence_angle, expected=plain("(0, 90)"))
-    for name, value in (("min_looks", min_looks), ("block_pixels", block_pixels)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-            raise ParameterError(who, f"{name!r} is no number of pixels", got=value, expected=plain("an integer >= 1"))
+    polarizations = check_choice(who, "polarizations", polarizations, POLARIZATIONS)
+    (mosaic,) = check_choice(who, "mosaic", mosaic, ("scene", "day"))
+    (angle_units,) = check_choice(who, "angle_units", angle_units, ANGLE_UNITS)
+    if bands is not None:
+        roles = [bands, bands] if isinstance(bands, str) else [role for role in bands if role]
+        check_choice(who, "bands", roles, [*POLARIZATIONS, "angle"])
+    if incidence_angle is not None:
+        check_range(who, "incidence_angle", incidence_angle, 0, 90, ends="()", units="degree")
+    min_looks, block_pixels = check_count(who, "min_looks", min_looks), check_count(who, "block_pixels", block_pixels)
     found = list_scenes(who, check_paths(who, paths), bands=bands, times=times, wanted=polarizations, angle=angle_units)
     first, last = parse_period(who, start, end)
     scenes = [s for s in found if (first is None or s.time >= first) and (last is None or s.time <= last)]
@@ -173,15 +176,11 @@ def open_sentinel1(
         }
         check_pixels(who, scene, quantities, angle_units)
         sums = dask.delayed(average_scene, pure=False, traverse=False)(
-            who, scene, target, cells, quantities, incidence_angle, int(block_pixels)
+            who, scene, target, cells, quantities, incidence_angle, block_pixels
         )
         placed.append((scene, cells, sums))
     if not placed:
-        where = (
-            "nowhere on Earth"
-            if (box := scenes[0].bounds) is None
-            else "{1:.3f}..{3:.3f} N, {0:.3f}..{2:.3f} E".format(*box)
-        )
+        where = "{1:.3f}..{3:.3f} N, {0:.3f}..{2:.3f} E".format(*(scenes[0].bounds or [np.nan] * 4))
         got, expected = plain(f"{scenes[0].scene_id}: {where}"), plain(f"an overlap with {grid!r}")
         next_step = "Choose a grid over the scenes, or other scenes"
         raise ParameterError(who, "no scene reaches the grid", got=got, expected=expected, next_step=next_step)
@@ -199,9 +198,6 @@ def open_sentinel1(
     names = {str(time)[:19]: [scene.scene_id for scene, *_ in members] for time, members in groups}
     dataset.attrs["scenes"], dataset.attrs["scenes_outside"] = json.dumps(names), json.dumps(outside)
     dataset.attrs["time_source"] = ", ".join(sorted({scene.time_source for scene, *_ in placed}))
-    step = f"{who}: {len(placed)} scenes ({units}) averaged in linear power, mosaic {mosaic!r}"
-    source = "Sentinel-1 GRD, sigma nought"
-    stamp(dataset, source=source, catalog_id=catalog_id, synthetic=synthetic, step=step)
     if count:
         dataset = dataset.compute()
         pixels = dataset["n_masked"].sum(["time", "polarization"])
@@ -209,7 +205,12 @@ def open_sentinel1(
         without = dataset["sigma0"].isnull() & (dataset["n_looks"] > 0)
         counts["cells: too few looks, or out of range"] = int(without.sum())
         dataset["sigma0"].attrs["masked_by"] = json.dumps({k: n for k, n in counts.items() if n}, sort_keys=True)
-    return check_dataset(dataset, who=who, require=("sigma0",))
+    step, source = (
+        f"{len(placed)} scenes ({units}) averaged in linear power, mosaic {mosaic!r}",
+        "Sentinel-1 GRD, sigma nought",
+    )
+    made = {"source": source, "catalog_id": catalog_id, "synthetic": synthetic, "step": step}
+    return finish(dataset, who, require=("sigma0",), **made)
 
 
 # -- scenes --------------------------------------------------------------------------------------------------------------
@@ -395,8 +396,9 @@ def _by_time(who: str, placed: list[tuple], mosaic: str) -> list[tuple[np.dateti
 def _check_fineness(who: str, scene: SceneRecord, target: Georeference) -> None:
     """Refuse a target whose cells are finer than a scene's pixels, as they are all over it: the date line may run through."""
     raster = scene.sources[0].geometry
-    places = np.random.default_rng(0).random((2, 9, 1)) * [[[raster.width]], [[raster.height]]]
-    col, row = places + [[[0.0, 0.0, 1.0]], [[0.0, 1.0, 0.0]]]
+    across, down = np.random.default_rng(0).random((2, 9, 1))
+    col = across * raster.width + np.array([0.0, 0.0, 1.0])
+    row = down * raster.height + np.array([0.0, 1.0, 0.0])
     cells = target.step_at(*(raster.affine * (col, row)), raster.crs)
     if cells > 1.001:
         what = f"the target's cells are finer than the pixels of {scene.scene_id}, so that some would hold none"

@@ -15,13 +15,13 @@ import numpy as np
 import odc.stac
 import pystac
 import requests
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from pystac_client import Client, ConformanceClasses
 from pystac_client.errors import ClientTypeError
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
-from smnb.contract import CatalogError, FormatError, plain
+from smnb.contract import CatalogError, FormatError, ParameterError, check_box, check_range, plain
 from smnb.loaders import parse_period
 from smnb.loaders.rasters.images import read_header
 from smnb.loaders.rasters.opening import Describer
@@ -35,7 +35,6 @@ _MALFORMED = (OSError, KeyError, ValueError, TypeError, AttributeError)
 #: Items asked for at a time.
 _PAGE = 200
 _Name = Annotated[StrictStr, Field(min_length=1)]
-_Degrees = Annotated[FiniteFloat, Field(ge=-180, le=180)]
 
 
 class _Search(BaseModel):
@@ -44,20 +43,11 @@ class _Search(BaseModel):
     model_config = ConfigDict(frozen=True)
     url: _Name | None
     collection: _Name | None
-    bbox: tuple[_Degrees, _Degrees, _Degrees, _Degrees] | None
+    bbox: tuple[float, ...] | None
     cloud: _Name | None
-    max_cloud_cover: Annotated[float, Field(ge=0, le=100)] | None
+    max_cloud_cover: float | None
     static: StrictBool
     period: tuple[Any, Any]
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Any:
-        # west > east is a box across the date line
-        if self.bbox is not None and not -90 <= self.bbox[1] <= self.bbox[3] <= 90:
-            raise ValueError("'bbox' is no box in degrees: west, south, east, north")
-        if self.max_cloud_cover is not None and self.cloud is None:
-            raise ValueError("'max_cloud_cover' needs 'cloud', the property that it is compared with")
-        return self
 
     def wants(self, item: pystac.Item) -> bool:
         """Whether an item is one: static catalogs do not search, and an API may leave conditions out."""
@@ -171,6 +161,11 @@ def open_stac_scenes(
     who = "open_stac_scenes"
     chosen = band_options(who, source, bands, units, ("asset",))
     describer = Describer(who, chosen, units, dn_offset(who, boa_add_offset, chosen, "property"))
+    bbox = None if bbox is None else check_box(who, "bbox", bbox)
+    if max_cloud_cover is not None:
+        check_range(who, "max_cloud_cover", max_cloud_cover, 0, 100, units="percent")
+        if cloud is None:
+            raise ParameterError(who, "'max_cloud_cover' needs 'cloud', the property that it is compared with")
     asked = {"url": url, "collection": collection, "bbox": bbox, "cloud": cloud, "max_cloud_cover": max_cloud_cover}
     asked |= {"static": static, "period": parse_period(who, start, end)}
     search = checked(who, "search", _Search, asked)

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from smnb.contract import ParameterError, plain
-from smnb.papers.batchu2023.batches import SIDES, complete_samples, side_positions
-from smnb.papers.batchu2023.experiment import HUBER_DELTA, Sides, predict_sides, product_predictions, training_samples
+from smnb.papers.batchu2023.experiment import HUBER_DELTA, Sides, predict_sides, training_samples
 from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS
 from smnb.papers.batchu2023.opening import folder_name
 from smnb.papers.batchu2023.store import SampleStore
+from smnb.papers.tables import compare_with, published
 from smnb.training import TrainingConfig, train
 from smnb.training.losses import huber_loss
 
@@ -116,15 +116,13 @@ class Ablation:
         """
         found = {}
         for member in self._plan(study):
-            about, found[member.label] = self._product(member) if member.inputs in PRODUCTS else self._network(member)
+            if member.inputs in PRODUCTS:
+                about, store = {}, self.stores(member.anchor)
+                found[member.label] = predict_sides(member.inputs, store, split=self.split)
+            else:
+                about, found[member.label] = self._network(member)
             self._rows.append({"study": study, "member": member.label, "anchor": member.anchor, **about})
         return found
-
-    def _product(self, member: _Member) -> tuple[dict[str, Any], Sides]:
-        store = self.stores(member.anchor)
-        mask, _ = complete_samples(store)
-        at = {side: side_positions(store, self.split, side, mask=mask) for side in SIDES[1:]}
-        return {}, {side: product_predictions(store, one, member.inputs) for side, one in at.items()}
 
     def _network(self, member: _Member) -> tuple[dict[str, Any], Sides]:
         key = member._replace(label="")
@@ -159,6 +157,11 @@ class Ablation:
     def members(self) -> pd.DataFrame:
         """One row a member of the studies run: its anchor, crop, channels, samples, and the epoch whose weights it has."""
         return pd.DataFrame(self._rows)
+
+    def beside_paper(self, study: str, results: pd.DataFrame, *, synthetic: bool) -> pd.DataFrame:
+        """A study's results (from `results_table`) beside its table, as `smnb.papers.tables.compare_with` gives it."""
+        table = published("batchu2023", f"Table {STUDIES[study].table}")
+        return compare_with(as_published(results, study), table, synthetic=synthetic)
 
 
 def as_published(results: pd.DataFrame, study: str) -> pd.DataFrame:

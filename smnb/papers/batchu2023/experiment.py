@@ -203,7 +203,7 @@ def predict_at_sensors(
 
 
 def predict_sides(
-    trained: Trained,
+    trained: Trained | str,
     store: SampleStore,
     *,
     split: str,
@@ -211,10 +211,28 @@ def predict_sides(
     sides: Sequence[str] = SIDES[1:],
     device: str = "auto",
 ) -> Sides:
-    """Estimates at the samples of some sides of a split that have every source: those that all networks are scored at."""
+    """Estimates of a network, or of a product as it is, at the samples of some sides that have every source of the store.
+
+    Parameters
+    ----------
+    trained : Trained or str
+        Or ``SMAP`` or ``GLDAS``.
+    store : SampleStore
+    split : str
+    name : str
+        What the tables call the model.
+    sides : sequence of str
+    device : str
+    """
     mask, _ = complete_samples(store)
-    at = {side: side_positions(store, split, side, mask=mask) for side in sides}
-    return {side: predict_at_sensors(trained, store, one, name=name, device=device) for side, one in at.items()}
+    found = {}
+    for side in sides:
+        at = side_positions(store, split, side, mask=mask)
+        if isinstance(trained, str):
+            found[side] = prediction_table(store, at, store.read(PRODUCTS[trained], at)[:, 0], model=trained)
+        else:
+            found[side] = predict_at_sensors(trained, store, at, name=name, device=device)
+    return found
 
 
 def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.ndarray, *, model: str) -> pd.DataFrame:
@@ -236,14 +254,6 @@ def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.nd
     table = pd.concat([table, about[others]], axis=1)
     table.attrs.update(model=model, synthetic=store.synthetic)
     return table
-
-
-def product_predictions(store: SampleStore, positions: np.ndarray, product: str) -> pd.DataFrame:
-    """A coarse product as it is, ``SMAP`` or ``GLDAS``, at samples."""
-    known = [name for name, source in PRODUCTS.items() if source in store.sources]
-    if product not in known:
-        raise ParameterError("product_predictions", "the store has no such product", got=product, expected=known)
-    return prediction_table(store, positions, store.read(PRODUCTS[product], positions)[:, 0], model=product)
 
 
 def centre_values(store: SampleStore, inputs: InputSet, positions: np.ndarray, *, chunk: int = 256) -> np.ndarray:
@@ -298,7 +308,7 @@ def climatology_predictions(store: SampleStore, sides: Mapping[str, np.ndarray],
 
 
 def references_at_sensors(
-    store: SampleStore, inputs: InputSet, *, split: str, sides: Sequence[str] = SIDES[1:], seed: int = 0
+    store: SampleStore, inputs: InputSet | str, *, split: str, sides: Sequence[str] = SIDES[1:], seed: int = 0
 ) -> dict[str, Sides]:
     """Predictions of everything that needs no network, at the samples that networks are scored at.
 
@@ -308,7 +318,7 @@ def references_at_sensors(
     Parameters
     ----------
     store : SampleStore
-    inputs : InputSet
+    inputs : InputSet or str
         Of the models of the centre pixel.
     split : str
     sides : sequence of str
@@ -319,14 +329,11 @@ def references_at_sensors(
     dict of str to dict of str to DataFrame
         By name, then by side.
     """
-    mask, _ = complete_samples(store)
+    inputs, (mask, _) = named_inputs(inputs), complete_samples(store)
     at = {side: side_positions(store, split, side, mask=mask) for side in ("train", *sides)}
     wanted = {side: at[side] for side in sides}
-    found = {
-        name: {side: product_predictions(store, positions, name) for side, positions in wanted.items()}
-        for name, source in PRODUCTS.items()
-        if source in store.sources
-    }
+    there = [name for name, source in PRODUCTS.items() if source in store.sources]
+    found = {name: predict_sides(name, store, split=split, sides=sides) for name in there}
     found[CLIMATOLOGY] = climatology_predictions(store, wanted, train=at["train"])
     everywhere = np.concatenate(list(wanted.values()))
     predicted = reference_predictions(

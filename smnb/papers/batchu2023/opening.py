@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from smnb.contract import CatalogError, ParameterError, plain
 from smnb.papers.batchu2023.batches import side_positions
 from smnb.papers.batchu2023.matchups import build_matchups
 from smnb.papers.batchu2023.sources import SOURCES, Source, by_name
 from smnb.papers.batchu2023.store import SampleStore
+from smnb.progress import Progress
 
 if TYPE_CHECKING:
     from smnb.catalog import Catalog
@@ -78,7 +78,13 @@ def open_matchups(
     """
     if store:
         return SampleStore(store)
-    wanted = list(SOURCES if sources is None else sources)
+    wanted, shown = list(SOURCES if sources is None else sources), {}
+
+    def tell(source: str, done: int, total: int) -> None:
+        shown.setdefault(source, Progress(f"match-ups, {source}", total)).update(done)
+        if done == total:
+            shown[source].close()
+
     scenes = open_scenes_of(catalog, root, wanted)
     return build_matchups(
         catalog.open(_READINGS, root),
@@ -87,7 +93,7 @@ def open_matchups(
         sources=[one for one in wanted if isinstance(one, Source)],
         optional=[name for name in optional if name in scenes],
         land_cover=_land_cover(catalog, root),
-        **options,
+        **{"progress": tell, **options},
     ).store
 
 
@@ -98,19 +104,6 @@ def _land_cover(catalog: Catalog, root: Path | None) -> Path | None:
     except CatalogError:
         return None
     return files[0] if len(files) == 1 else None
-
-
-def matchup_counts(store: SampleStore) -> pd.Series:
-    """What the builder read, kept and dropped, as one column without zeros: nested counts are joined by " / "."""
-
-    def flat(counts: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in counts.items():
-            label = f"{path} / {name}" if path else str(name)
-            found |= flat(value, label) if isinstance(value, Mapping) else {label: value} if value != 0 else {}
-        return found
-
-    return pd.Series(flat(store.attrs.get("counts", {})), name="count", dtype=object)
 
 
 def folder_name(name: str) -> str:
@@ -148,16 +141,14 @@ def spread_samples(store: SampleStore, number: int = 6, *, split: str = "sensor"
     return np.array(chosen)
 
 
-def sample_images(store: SampleStore, positions: Sequence[int]) -> dict[str, list[np.ndarray]]:
-    """Images of samples: natural colours, VV (dB), VH (dB), and soil as sand, silt and clay in red, green and blue.
+def sample_images(store: SampleStore, number: int = 6, *, split: str = "sensor") -> dict[str, list[np.ndarray]]:
+    """Images of test samples from wet to dry (`spread_samples`), as `smnb.plots.image_rows` takes them.
 
-    Returns
-    -------
-    dict of str to list of ndarray
-        By reading and date, as `smnb.plots.image_rows` takes them; columns of sources that the store lacks are left out.
+    By reading and date: natural colours, VV (dB), VH (dB), and soil as sand, silt and clay in red, green and blue; columns of
+    sources that the store lacks are left out.
     """
     rows: dict[str, list[np.ndarray]] = {}
-    for position in positions:
+    for position in spread_samples(store, number, split=split):
         one, sample, images = np.array([position]), store.samples.iloc[position], []
         if "sentinel2" in store.sources:
             images.append(np.moveaxis(store.read("sentinel2", one, ("B4", "B3", "B2"))[0], 0, 2))

@@ -256,7 +256,7 @@ def read_tiles(
     lat: float,
     lon: float,
     cells: int,
-    geometry: MapGeometry,
+    crop: int = 256,
     times: Sequence[str] = (),
     number: int = 3,
     most_missing: float = 0.05,
@@ -265,8 +265,10 @@ def read_tiles(
 
     Parameters
     ----------
-    scenes, inputs, lat, lon, cells, geometry
+    scenes, inputs, lat, lon, cells
         As `read_tile`; bands for natural colours and VV are kept besides the inputs' where there are any.
+    crop : int
+        Side of the windows that the network was trained on, pixels.
     times : sequence of str
         UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
         it: `number` of them, spread evenly over the record.
@@ -285,6 +287,7 @@ def read_tiles(
         If no pass has everything, or one that was asked for has not.
     """
     show = {"sentinel2": ("B4", "B3", "B2"), "sentinel1": ("VV",)}
+    geometry = MapGeometry(crop=crop)
     square: dict[str, Any] = {"lat": lat, "lon": lon, "cells": cells, "geometry": geometry}
     square["show"] = {source: bands for source, bands in show.items() if source in scenes}
     if times:
