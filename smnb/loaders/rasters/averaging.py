@@ -230,9 +230,10 @@ def _overlap(a: _Span, b: _Span, shift: int = 0) -> tuple[slice, slice] | None:
     return (slice(low - a[0] - shift, high - a[0] - shift), slice(low - b[0], high - b[0])) if low < high else None
 
 
-def _combine(parts: list[Sums], rows: _Span, cols: _Span, turns: Sequence[int], least: int) -> dict[str, NDArray]:
+def _combine(
+    parts: list[Sums], n: int, rows: _Span, cols: _Span, turns: Sequence[int], least: int
+) -> dict[str, NDArray]:
     """The fields of a rectangle of the target from all scenes that reach it; cells of fewer than `least` looks are NaN."""
-    n = parts[0].masked.shape[0]
     total = np.zeros((3 * n + 2, rows[1] - rows[0], cols[1] - cols[0]))
     n_scenes = np.zeros(total.shape[1:], "int16")
     power, square, looks = total[:n], total[n : 2 * n], total[2 * n : 3 * n]
@@ -270,7 +271,7 @@ def dataset_of(
     names = [name for name in _FIELDS if has_angle or name != "incidence_angle"]
     spans = [[(k, min(k + _CHUNK, size)) for k in range(0, size, _CHUNK)] for size in (target.height, target.width)]
     turns = (-target.width, 0, target.width) if target.is_round else (0,)
-    combine = dask.delayed(_combine, pure=False)
+    n = len(polarizations)
 
     def made(members: Sequence, rows: _Span, cols: _Span) -> dict[str, da.Array]:
         reaching = [
@@ -278,16 +279,12 @@ def dataset_of(
             for cells, sums in members
             if _overlap(cells[0], rows) and any(_overlap(cells[1], cols, turn) for turn in turns)
         ]
-        fields = combine(reaching, rows, cols, turns, min_looks) if reaching else None
-        chunks = {}
-        for name in names:
-            dtype, shape = _FIELDS[name][0], (rows[1] - rows[0], cols[1] - cols[0])
-            shape = (len(polarizations), *shape) if name in _BY_POLARIZATION else shape
-            if fields is None:
-                chunks[name] = da.full(shape, np.nan if dtype == "float32" else 0, dtype=dtype, chunks=shape)
-            else:
-                chunks[name] = da.from_delayed(fields[name], shape, dtype=dtype)
-        return chunks
+        fields = dask.delayed(_combine, pure=False)(reaching, n, rows, cols, turns, min_looks)
+        shape = rows[1] - rows[0], cols[1] - cols[0]
+        return {
+            name: da.from_delayed(fields[name], (n, *shape) if name in _BY_POLARIZATION else shape, _FIELDS[name][0])
+            for name in names
+        }
 
     chunks = [[[made(members, rows, cols) for cols in spans[1]] for rows in spans[0]] for _, members in groups]
     spatial = ("y", "x") if "y" in coords else ("lat", "lon")
@@ -298,17 +295,11 @@ def dataset_of(
         values = da.stack([da.block([[chunk[name] for chunk in line] for line in one]) for one in chunks])
         data[name] = (dims, values, {"units": _FIELDS[name][1], "long_name": _FIELDS[name][2], **mapped})
     data["sigma0"][2]["cell_methods"] = "area: mean (of linear power)"
-    masked = [dask.delayed(_masked_in, pure=False)([sums for _, sums in members]) for _, members in groups]
-    shape = len(polarizations), len(MASK_REASONS)
-    data["n_masked"] = (
-        ("time", "polarization", "reason"),
-        da.stack([da.from_delayed(one, shape, dtype="int64") for one in masked]),
-        {"units": "1", "long_name": "number of pixels left out"},
-    )
+    add_up = dask.delayed(lambda parts: np.sum([part.masked for part in parts], axis=0).astype("int64"), pure=False)
+    masked = [add_up([sums for _, sums in members]) for _, members in groups]
+    counts = da.stack([da.from_delayed(one, (n, len(MASK_REASONS)), "int64") for one in masked])
+    about = {"units": "1", "long_name": "number of pixels left out"}
+    data["n_masked"] = ("time", "polarization", "reason"), counts, about
     times = np.array([time for time, _ in groups], "datetime64[ns]")
     own = {"time": times, "polarization": list(polarizations), "reason": list(MASK_REASONS)}
     return xr.Dataset(data, own | dict(coords))
-
-
-def _masked_in(parts: list[Sums]) -> NDArray[np.int64]:
-    return np.sum([part.masked for part in parts], axis=0).astype("int64")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -134,13 +133,11 @@ class Backscatter:
 
     def check_sample(self, where: str, band: BandSource, numbers: NDArray) -> None:
         """Refuse numbers that cannot be what they are declared: fewer than half of `numbers`, which are there, are usual."""
+        if not numbers.size:
+            return
         values = numbers.astype("float64") * self.scale + self.offset
-        usual = {
-            quantity: float(np.mean((values > low) & (values <= high)))
-            for quantity, (low, high) in _USUAL.items()
-            if values.size
-        }
-        if not values.size or usual[self.quantity] >= _LEAST_USUAL:
+        usual = {name: np.mean((values > low) & (values <= high)) for name, (low, high) in _USUAL.items()}
+        if usual[self.quantity] >= _LEAST_USUAL:
             return
         low, middle, high = np.percentile(values, [5, 50, 95])
         guess = next((one for one in ("dB", "linear") if one != self.quantity and usual[one] > 0.9), None)
@@ -172,8 +169,12 @@ def _saturated(dtype: np.dtype) -> list[float]:
     return [float(np.iinfo(dtype).max)] if dtype.kind == "u" else []
 
 
-def check_pixels(who: str, scene: SceneRecord, quantities: Mapping[str, Backscatter], angle_units: str) -> None:
-    """Look at pixels all over a scene: whether they can be read, are there at all, and are in the units declared."""
+def check_pixels(who: str, scene: SceneRecord, declared: Backscatter, angle_units: str) -> dict[str, Backscatter]:
+    """What the numbers of each polarization are, after a look at pixels all over a scene.
+
+    Whether they can be read, are there at all, and are in the units declared.
+    """
+    quantities = {}
     height, width = scene.sources[0].geometry.height, scene.sources[0].geometry.width
     tops, lefts = (np.unique(np.linspace(0, max(n - _SIDE, 0), _PLACES).astype(int)).tolist() for n in (height, width))
     with SceneReader(scene.scene_id, scene.time, "sentinel1", scene.sources) as reader:
@@ -192,7 +193,9 @@ def check_pixels(who: str, scene: SceneRecord, quantities: Mapping[str, Backscat
             if sample.size == 0 and not any(_there(reader.numbers(*block)[name], band).size for block in blocks):
                 what = f"the scene holds no backscatter: every pixel of {name} is zero, NaN or no-data"
                 raise FormatError(where, what, next_step="Leave the scene out, or export it again")
+            quantities[name] = declared.of(where, band)
             quantities[name].check_sample(where, band, sample)
+    return quantities
 
 
 def _there(numbers: NDArray, band: BandSource) -> NDArray:

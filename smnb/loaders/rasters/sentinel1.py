@@ -16,14 +16,7 @@ import numpy as np
 import xarray as xr
 from odc.geo.geobox import GeoBox
 
-from smnb.contract import (
-    FormatError,
-    ParameterError,
-    check_choice,
-    check_count,
-    check_range,
-    plain,
-)
+from smnb.contract import FormatError, ParameterError, check_choice, check_count, check_range, plain
 from smnb.grids import EaseGrid, EaseWindow, RegularGrid
 from smnb.loaders import check_paths, finish, parse_period
 from smnb.loaders.rasters.averaging import average_scene, dataset_of, reached
@@ -124,12 +117,11 @@ def open_sentinel1(
     xarray.Dataset
         On ``(time, y, x)``, or ``(time, lat, lon)`` on a RegularGrid: ``sigma0(time, polarization, …)`` dB;
         ``incidence_angle`` degree, over pixels that have backscatter (absent where no scene has angles, NaN where one
-        has none); ``n_looks(time, polarization, …)``, the number of pixels averaged; ``enl(…)``,
-        the equivalent number of looks of a single pixel, mean² / variance of the linear power within the cell, which is
-        that of the processor over a uniform surface and less where the surface varies; ``n_scenes``;
-        ``n_masked(time, polarization, reason)``, pixels within the target that were left out. `time` is that of the
-        scene, or the mean of the day's. Attributes ``scenes`` and ``scenes_outside`` (JSON) name what was read and what
-        does not reach the target.
+        has none); ``n_looks(time, polarization, …)``, the number of pixels averaged; ``enl(…)``, the equivalent number of
+        looks of a pixel, mean² / variance of the linear power within the cell, which is that of the processor over a
+        uniform surface and less where it varies; ``n_scenes``; ``n_masked(time, polarization, reason)``, pixels within
+        the target that were left out. `time` is that of the scene, or the mean of the day's. Attributes ``scenes`` and
+        ``scenes_outside`` (JSON) name what was read and what does not reach the target.
 
     Raises
     ------
@@ -169,12 +161,7 @@ def open_sentinel1(
             outside.append(scene.scene_id)
             continue
         _check_fineness(who, scene, target)
-        quantities = {
-            band.option.name: declared.of(f"{who}({Path(band.path).name})", band)
-            for band in scene.sources
-            if band.option.name != "angle"
-        }
-        check_pixels(who, scene, quantities, angle_units)
+        quantities = check_pixels(who, scene, declared, angle_units)
         sums = dask.delayed(average_scene, pure=False, traverse=False)(
             who, scene, target, cells, quantities, incidence_angle, block_pixels
         )
@@ -236,13 +223,7 @@ def role_of(where: str, text: str) -> str | None:
 
 
 def scene_name(stem: str) -> str:
-    """A file's name less what tells its band, so that files of one scene have the same.
-
-    Examples
-    --------
-    >>> scene_name("S1A_IW_GRDH_1SDV_20200901T001122_Sigma0_VV"), scene_name("s1a-iw-grd-vh-20200901t001122-002")
-    ('S1A_IW_GRDH_1SDV_20200901T001122', 's1a-iw-grd-20200901t001122-')
-    """
+    """A file's name less what tells its band ("_Sigma0_VV") or piece, so that files of one scene have the same."""
     return _MEASUREMENT_NUMBER.sub("", _ROLE_IN_NAME.sub("", stem))
 
 
@@ -258,7 +239,7 @@ def time_of(path: Path, tags: dict[str, str]) -> tuple[np.datetime64, str] | Non
         for kind, pattern in _TIMES_IN_NAME.items()
         for match in pattern.finditer(text)
     ]
-    for text, source in [*told, (tags.get(_TAG, ""), _TAG)]:
+    for text, source in [*told, (tags.get(_TAG, "")[:19], _TAG)]:
         try:
             return parse_time(text), source
         except ValueError:  # a 13th month, say
@@ -340,10 +321,7 @@ def _merged(who: str, folder: Path, name: str, files: Sequence[SceneRecord], wan
         got, next_step = [str(file.time) for file in files], "Check 'times', or the files' names"
         raise FormatError(where, "files of the scene have different times", got=got, next_step=next_step)
     if absent := [p for p in wanted if p not in found]:
-        what, next_step = (
-            f"the scene has no sigma0 of {', '.join(absent)}",
-            "Add the files, or choose polarizations=[…]",
-        )
+        what, next_step = f"the scene has no sigma0 of {', '.join(absent)}", "Add files, or choose polarizations=[…]"
         raise FormatError(where, what, got=sorted(found), expected=list(wanted), next_step=next_step)
     return replace(
         first,
