@@ -139,27 +139,17 @@ class Describer:
         return {band.name: band.meaning.units or self._stated.get(band.name, "") for band in self.bands}
 
     def band(
-        self,
-        where: str,
-        option: BandOption,
-        path: str,
-        form: str,
-        key: int | str,
-        geometry: Georeference | None,
-        *,
-        unit: str,
-        stated: tuple[float | None, float | None],
-        added: float,
-        given: Mapping[str, Any] | None = None,
+        self, where: str, source: BandSource, unit: str, scale: float | None, offset: float | None, added: float
     ) -> BandSource:
-        """A band; `unit` and `stated` scale and offset are checked, and what is `given` holds where nothing is declared."""
-        check_stated(where, option, self._declared.get(option.name), unit, *stated, added)
+        """A band with what is declared of it, after a check of the unit, scale and offset that are stated."""
+        option = source.option
+        check_stated(where, option, self._declared.get(option.name), unit, scale, offset, added)
         self._stated.setdefault(option.name, unit)
-        own = {"scale": option.scale, "offset": option.offset}
-        own["nodata"] = None if option.nodata is None else (option.nodata,)
-        meant = {**(given or {}), **{name: value for name, value in own.items() if value is not None}}
-        kept = None if geometry is None else self._geometries.setdefault(geometry, geometry)
-        return BandSource(path, form, key, kept, option, added=added, **meant)
+        nodata = None if option.nodata is None else (option.nodata,)
+        declared = {"scale": option.scale, "offset": option.offset, "nodata": nodata}
+        geometry = source.geometry and self._geometries.setdefault(source.geometry, source.geometry)
+        own = {name: value for name, value in declared.items() if value is not None}
+        return replace(source, geometry=geometry, added=added, **own)
 
 
 class _FileDescriber(Describer):
@@ -216,11 +206,9 @@ class _FileDescriber(Describer):
             where = f"{self.who}({path.name})"
             header = headers[path] = headers.get(path) or read_header(where, str(path))
             key = header.number_of(where, band.index if is_split else band.where)
-            stated = header.scales[key - 1], header.offsets[key - 1]
-            unit, added = header.units[key - 1], self.added.offset
-            sources.append(
-                self.band(where, band, str(path), "image", key, header.geometry, unit=unit, stated=stated, added=added)
-            )
+            source = BandSource(str(path), "image", key, header.geometry, band)
+            stated = header.units[key - 1], header.scales[key - 1], header.offsets[key - 1]
+            sources.append(self.band(where, source, *stated, self.added.offset))
         self._check_agreement(sources)
         where = f"{self.who}({first.name})"
         times = {
@@ -286,10 +274,9 @@ class _FileDescriber(Describer):
         where, header = f"{self.who}({path.name})", self._header(path)
         form, sources = "netcdf" if path.is_file() else "zarr", []
         for band, place in zip(self.bands, header.places, strict=True):
-            given = {"at": place.at, "scale": place.scale, "offset": place.offset, "nodata": place.nodata}
-            more = {"unit": place.units, "stated": (place.scale, place.offset), "added": self.added.offset}
-            key = str(band.where)
-            sources.append(self.band(where, band, str(path), form, key, place.geometry, given=given, **more))
+            numbers = place.at, place.scale, place.offset, place.nodata
+            source = BandSource(str(path), form, str(band.where), place.geometry, band, *numbers)
+            sources.append(self.band(where, source, place.units, place.scale, place.offset, self.added.offset))
         cloud = float("nan") if self._cloud is None else _percentage(where, str(self._cloud.tag), header.attributes)
         if self._time.dimension is None:
             time = self._time.of(where, path.as_posix(), header.attributes)

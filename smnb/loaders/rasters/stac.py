@@ -249,18 +249,10 @@ def _source_of(
     # an item may say that the offset was taken off the pixels
     if any(key.endswith(":boa_offset_applied") and value is True for key, value in item.properties.items()):
         offset = 0.0 if offset else offset
-    return describer.band(
-        where,
-        band,
-        (asset.get_absolute_href() or asset.href).removeprefix("file://"),
-        "image",
-        band.index,
-        grids.get((str(band.where), band.index)),
-        unit=stated["unit"] or "",
-        stated=(scale, offset),
-        added=added,
-        given={"scale": scale, "offset": offset, "nodata": None if nodata is None else (nodata,)},
-    )
+    path = (asset.get_absolute_href() or asset.href).removeprefix("file://")
+    grid, numbers = grids.get((str(band.where), band.index)), (scale, offset, None if nodata is None else (nodata,))
+    source = BandSource(path, "image", band.index, grid, band, (), *numbers)
+    return describer.band(where, source, stated["unit"] or "", scale, offset, added)
 
 
 def _grids(item: pystac.Item) -> dict[tuple[str, int], Georeference]:
