@@ -110,7 +110,7 @@ def _entries(given: list[str] | None) -> dict[str, str]:
 
 
 def _splits(names: list[str] | None, seed: int) -> dict[str, dict[str, Any]]:
-    from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS
+    from smnb.papers.batchu2023.store_writing import DEFAULT_SPLITS
 
     if names == ["none"]:
         return {}

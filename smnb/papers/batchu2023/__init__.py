@@ -1,7 +1,7 @@
 """Many sources fused at in-situ sensors: the system of Batchu et al., from readings and scenes to maps at 320 m.
 
 - `sources`: `Source`, one object for all that is known of a source; an own source is one more of them;
-- `join`, `cutting`, `matchups`: which scene a reading meets, its cut, the store of all of them; `sensor_splits`;
+- `join`, `cutting`, `matchups`: which scene a reading meets, its cut, the store of all of them;
 - `store`, `store_writing`: the sample store; `released`: the paper's public records as one;
 - `inputs`, `batches`, `augmentation`: what a network is given;
 - `experiment`, `ablation`, `scoring`: training, the studies of the sources, tables beside the paper's;

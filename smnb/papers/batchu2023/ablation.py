@@ -92,9 +92,8 @@ class Ablation:
         rows = PAPER_ROWS[STUDIES[study].table]
         if study == "input_size":
             if not self.crops:
-                raise ParameterError(
-                    "Ablation.run", "the study of input size needs sizes", next_step="Give the parameter crops"
-                )
+                step = "Give the parameter crops"
+                raise ParameterError("Ablation.run", "the study of input size needs sizes", next_step=step)
             return [_Member(f"{size}x{size}", next(iter(rows.values())), "sentinel1", size) for size in self.crops]
         members = [_Member(label, name, "sentinel1", self.crop) for label, name in rows.items()]
         if study == "anchor":
@@ -102,18 +101,7 @@ class Ablation:
         return members
 
     def run(self, study: str) -> dict[str, Sides]:
-        """Train what a study needs and is not there yet.
-
-        Returns
-        -------
-        dict of str to dict of str to DataFrame
-            Predictions by member, then by side (validation and test), as `results_table` takes them.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown study.
-        """
+        """Train what a study needs and is not there yet; predictions by member, then by side (validation and test)."""
         found = {}
         for member in self._plan(study):
             if member.inputs in PRODUCTS:

@@ -17,15 +17,7 @@ from smnb.contract import ParameterError, plain
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Probabilities and extents of the transformations; the defaults are Table 6.
-
-    Parameters
-    ----------
-    rotate, flip_horizontal, flip_vertical, shear_x, shear_y : float
-        Probability of each.
-    rotate_degrees, shear_degrees : float
-        Largest angle either way, drawn uniformly.
-    """
+    """Probabilities of the transformations, and the largest angles either way, drawn uniformly; the defaults are Table 6."""
 
     rotate: float = 0.8
     flip_horizontal: float = 0.5
@@ -63,10 +55,9 @@ class Augmentation:
         )
         cos, sin = np.cos(angle), np.sin(angle)
         rotation = _matrix(cos, -sin, sin, cos)
-        flip = _matrix(flip_x, 0.0 * cos, 0.0 * cos, flip_y)
-        shear = _matrix(1.0 + 0.0 * cos, shear_x, 0.0 * cos, 1.0 + 0.0 * cos) @ _matrix(
-            1.0 + 0.0 * cos, 0.0 * cos, shear_y, 1.0 + 0.0 * cos
-        )
+        zero, one = np.zeros_like(cos), np.ones_like(cos)
+        flip = _matrix(flip_x, zero, zero, flip_y)
+        shear = _matrix(one, shear_x, zero, one) @ _matrix(one, zero, shear_y, one)
         return torch.from_numpy((rotation @ flip @ shear).astype("float32"))
 
     def reach(self, size: int) -> int:
@@ -85,21 +76,10 @@ def _matrix(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.nd
 
 
 def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tensor:
-    """Transform a batch of images about their centres, bilinearly, and cut out the centred square.
+    """Transform images ``(n, channel, side, side)`` about their centres, bilinearly, and cut out a centred square of `size`.
 
-    Parameters
-    ----------
-    images : Tensor, shape (n, channel, side, side)
-        Without NaN.
-    matrices : Tensor, shape (n, 2, 2)
-        From `Augmentation.matrices`.
-    size : int
-        Side of the result. Where it is smaller than `side`, the corners of a rotated square are real pixels; what lies
-        beyond the images is their reflection at the edge.
-
-    Returns
-    -------
-    Tensor, shape (n, channel, size, size)
+    They have no NaN; `matrices` are those of `Augmentation.matrices`. Where `size` is smaller than `side`, the corners of a
+    rotated square are real pixels; what lies beyond the images is their reflection at the edge.
     """
     n, _, _, side = images.shape
     offset = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5 - size / 2) * (2.0 / side)

@@ -22,20 +22,10 @@ SIDES = ("train", "validation", "test")
 
 
 def complete_samples(store: SampleStore, inputs: InputSet | None = None) -> tuple[np.ndarray, dict[str, int]]:
-    """Samples that have a reading and every source of some inputs.
+    """Which samples have a reading and every source of some inputs; and how many lack ``label`` or a source, by the first.
 
-    Parameters
-    ----------
-    store : SampleStore
-    inputs : InputSet, optional
-        Default every source of the store that is not optional there, so that networks of different inputs are trained and
-        scored on the same samples.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (sample,)
-    dropped : dict of str to int
-        Samples without ``label`` or a source, each counted under the first that it lacks.
+    Without inputs every source of the store counts that is not optional there, so that networks of different inputs are trained
+    and scored on the same samples.
     """
     if inputs is not None:
         _check_sources(store, inputs)
@@ -55,13 +45,7 @@ def complete_samples(store: SampleStore, inputs: InputSet | None = None) -> tupl
 
 
 def side_positions(store: SampleStore, split: str, side: str, *, mask: np.ndarray | None = None) -> np.ndarray:
-    """Positions of the samples on a side of a split, of those in `mask`.
-
-    Raises
-    ------
-    ParameterError
-        If the store has no such split, or the split no such side.
-    """
+    """Positions of the samples on a side of a split, of those in `mask`."""
     column = f"split_{split}"
     if column not in store.sensors.columns:
         known = [n.removeprefix("split_") for n in map(str, store.sensors.columns) if n.startswith("split_")]
@@ -112,13 +96,6 @@ class MultiSourceDataset(BatchDataset):
         Sources whose images fit, smallest first, are kept in memory (GiB, float16); others are read batch by batch.
     device : str or torch.device
         Where batches, and images kept in memory, are.
-
-    Raises
-    ------
-    ParameterError
-        If the store lacks a source or band of the inputs, or a crop does not fit it.
-    ContractError
-        If there is no sample, or one without a reading or coarse product.
     """
 
     #: Positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`).

@@ -66,15 +66,9 @@ class CutTask:
 def make_tasks(
     scene: NDArray[np.int32], lat: NDArray[np.float64], lon: NDArray[np.float64], chunk: int
 ) -> tuple[list[CutTask], NDArray[np.int64], int]:
-    """Divide images, in order of their scene, into tasks.
+    """Divide images, in order of their scene, into tasks; with the row of each image, and the number of rows.
 
-    Returns
-    -------
-    tasks : list of CutTask
-    rows : ndarray of int64
-        Row of each image; tasks begin at a chunk, so that no two write into one.
-    n_rows : int
-        Rows in all, those between tasks that stay empty among them.
+    Tasks begin at a chunk, so that no two write into one; rows between tasks stay empty.
     """
     tasks, rows, row, first, scenes = [], np.empty(scene.size, np.int64), 0, 0, 0
     for end in map(int, np.append(np.flatnonzero(np.diff(scene)) + 1, scene.size) if scene.size else []):
@@ -93,12 +87,9 @@ def cut(
 ) -> NDArray[Any] | tuple[int, str]:
     """Do a task; runs in a thread or in a Dask worker.
 
-    Returns
-    -------
-    ndarray or (int, str)
-        For images, which were written, whether each has any value, bool (n,); for a coarse source the values at each point,
-        float32 (n, band), NaN where missing. Where a scene cannot be read its position and what went wrong: errors with
-        named parts do not survive the way back from a worker.
+    For images, which are written, whether each has any value, bool (n,); for a coarse source the values at each point, float32
+    (n, band), NaN where missing. Where a scene cannot be read its position and what went wrong: errors with named parts do not
+    survive the way back from a worker.
     """
     scene = -1
     try:

@@ -188,21 +188,10 @@ def map_tile(
 def tile_map(
     net: nn.Module, tile: Tile, *, method: str = "shared", network: str = "multisource", **options: Any
 ) -> xr.Dataset:
-    """Map soil moisture of a tile.
+    """Map soil moisture of a tile that was read with the network's inputs.
 
-    Parameters
-    ----------
-    net, method, **options
-        As `map_tile`: also ``batch_size``, ``rows_at_once``, ``device``.
-    tile : Tile
-        Read with the network's inputs.
-    network : str
-        What to call the network in the map's attributes.
-
-    Returns
-    -------
-    Dataset, dims (time, y, x)
-        ``soil_moisture`` (m3 m-3) with the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
+    The options are those of `map_tile`; `network` is what the map's attributes call it. ``soil_moisture`` (time, y, x), m3 m-3,
+    has the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
     """
     values = map_tile(net, tile.images, method=method, geometry=tile.geometry, **options)
     x, y = tile.axes()
@@ -220,13 +209,7 @@ def tile_map(
 
 
 def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -> dict[str, np.ndarray]:
-    """The sandbox's truth of each tile, as means over the cells' own squares; nothing where the archive is a real one.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (row, col)
-        m3 m-3, of the tiles whose ground and time a truth file holds.
-    """
+    """The sandbox's truth ``(row, col)``, m3 m-3, of the tiles whose ground and time it holds; none in a real archive."""
     from smnb.loaders import open_netcdf
 
     try:
@@ -269,13 +252,9 @@ def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:
 def map_scores(
     maps: Mapping[str, xr.Dataset], truth: Mapping[str, np.ndarray], tiles: Mapping[str, Tile]
 ) -> pd.DataFrame:
-    """Scores of each date's maps, and of the coarse products at the same cells, against the truth.
+    """Scores of each date's maps, and of the coarse products at the same cells, against the truth: a row a map and date.
 
-    Returns
-    -------
-    DataFrame
-        One row a map and date: ``map``, ``date``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3), ``r`` (over the
-        cells of one date, so that the time signal counts for nothing).
+    ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3) and ``r`` are over the cells of one date: the time signal counts for nothing.
     """
     from smnb.metrics import pair_scores
 

@@ -84,12 +84,9 @@ def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[
 def named_inputs(inputs: InputSet | str) -> InputSet:
     """An input set, or the paper's of that name."""
     if not isinstance(inputs, InputSet) and inputs not in SOURCE_SETS:
+        step = "Name one of the paper's sets, or make an InputSet"
         raise ParameterError(
-            "training_samples",
-            "unknown inputs",
-            got=inputs,
-            expected=list(SOURCE_SETS),
-            next_step="Name one of the paper's sets, or make an InputSet",
+            "training_samples", "unknown inputs", got=inputs, expected=list(SOURCE_SETS), next_step=step
         )
     return inputs if isinstance(inputs, InputSet) else SOURCE_SETS[inputs]
 
@@ -125,11 +122,6 @@ def training_samples(
         Of the augmentation.
     memory_gb, device
         Of `MultiSourceDataset`, for the training and the validation samples each.
-
-    Raises
-    ------
-    ParameterError
-        On unknown inputs, a store without the sources or the split, or a crop that does not fit.
     """
     inputs, crop = named_inputs(inputs), min(256, store.crop) if crop is None else crop
     mask, dropped = complete_samples(store)
@@ -178,23 +170,10 @@ def training_samples(
 def predict_at_sensors(
     trained: Trained, store: SampleStore, positions: np.ndarray, *, name: str = "", device: str = "auto"
 ) -> pd.DataFrame:
-    """Estimates of a network at samples of a store: also of another one than it was trained on.
+    """Estimates of a network at samples of a store (also of another one than it was trained on), as `prediction_table`.
 
-    Parameters
-    ----------
-    trained : Trained
-        From `smnb.training.train` or `smnb.training.load`.
-    store : SampleStore
-    positions : ndarray of int
-        Samples, all with the sources of the network's inputs (`complete_samples`).
-    name : str
-        What the table calls the model.
-    device : str
-
-    Returns
-    -------
-    DataFrame
-        As `prediction_table`; m3 m-3, cut to [0, 1] as by the authors' released graph.
+    The samples have all sources of the network's inputs (`complete_samples`). Estimates are m3 m-3, cut to [0, 1] as by the
+    authors' released graph.
     """
     crop = trained.card["training"]["crop"]
     data = MultiSourceDataset(store, inputs_of(trained), positions, crop=crop, memory_gb=0.0)
@@ -211,18 +190,9 @@ def predict_sides(
     sides: Sequence[str] = SIDES[1:],
     device: str = "auto",
 ) -> Sides:
-    """Estimates of a network, or of a product as it is, at the samples of some sides that have every source of the store.
+    """Estimates of a network, or of a product as it is (``SMAP``, ``GLDAS``), at samples that have every source of the store.
 
-    Parameters
-    ----------
-    trained : Trained or str
-        Or ``SMAP`` or ``GLDAS``.
-    store : SampleStore
-    split : str
-    name : str
-        What the tables call the model.
-    sides : sequence of str
-    device : str
+    By side of the split; `name` is what the tables call the model.
     """
     mask, _ = complete_samples(store)
     found = {}
@@ -257,13 +227,7 @@ def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.nd
 
 
 def centre_values(store: SampleStore, inputs: InputSet, positions: np.ndarray, *, chunk: int = 256) -> np.ndarray:
-    """Channels of the inputs at the sensor: the mean of the centre pixels (one, or four), normalised; NaN where missing.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, channel)
-        In the order of ``inputs.channels``.
-    """
+    """Channels at the sensor, ``(n, channel)``: means of the centre pixels (one, or four), normalised; NaN where missing."""
     columns = []
     for part in (kind for kind in KINDS if getattr(inputs, kind)):
         found = {}

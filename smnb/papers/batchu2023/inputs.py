@@ -57,11 +57,6 @@ class InputSet:
         *wanted : str or Source
             A source of the paper (all its bands), one channel of it (``"sentinel1:VV"``, ``"sentinel2:NDVI"``), or a `Source`.
 
-        Raises
-        ------
-        ParameterError
-            On an unknown source or band, or no channel at all.
-
         Examples
         --------
         >>> InputSet.of("sentinel1", "dem", "smap").high
@@ -156,19 +151,9 @@ def vegetation_index(name: str, digital_numbers: Mapping[str, np.ndarray]) -> np
 def stack_channels(
     inputs: InputSet, part: str, values: Mapping[str, np.ndarray | torch.Tensor], device: Any = "cpu"
 ) -> torch.Tensor:
-    """Channels of a part out of normalised values by source; vegetation indices are computed here.
+    """Channels of a part, ``(n, channel, ...)``, out of normalised values by source; vegetation indices are computed here.
 
-    Parameters
-    ----------
-    inputs : InputSet
-    part : {"high", "low", "coarse"}
-    values : mapping of str to array
-        Source to (n, band, ...), the bands in the order of ``inputs.bands(part)``; NaN is missing.
-    device : str or torch.device
-
-    Returns
-    -------
-    Tensor of float32, shape (n, channel, ...)
+    `values` maps a source to (n, band, ...), its bands in the order of ``inputs.bands(part)``; NaN is missing.
     """
     import torch
 

@@ -218,13 +218,10 @@ def _never_matches(
     own = "without times" if known.empty else _span(pd.DatetimeIndex(known).asi8)
     why = ", ".join(f"{reason}: {count:,}" for reason, count in counts.items() if count)
     bound = "" if source.static else f", {source.bound} before a reading at most"
-    return ContractError(
-        who,
-        f"the source {source.name!r} never meets a point ({why})",
-        got=plain(f"{len(scenes)} scenes, {own}{bound}"),
-        expected=plain(f"scenes at the sensors, for readings from {_span(time)}"),
-        next_step="Check the period and the region of its files, or leave the source out",
-    )
+    what, got = f"the source {source.name!r} never meets a point ({why})", plain(f"{len(scenes)} scenes, {own}{bound}")
+    expected = plain(f"scenes at the sensors, for readings from {_span(time)}")
+    step = "Check the period and the region of its files, or leave the source out"
+    return ContractError(who, what, got=got, expected=expected, next_step=step)
 
 
 def plan_matchups(
@@ -240,10 +237,8 @@ def plan_matchups(
 
     Parameters
     ----------
-    insitu : InSituTables
-        From `smnb.loaders.insitu.open_insitu`.
-    scenes : mapping
-        Source to its scenes.
+    insitu, scenes
+        As `build_matchups`.
     sources : mapping
         Source to how it is joined (`joined_sources`), in the order in which missing ones are counted after the anchor.
     anchor : str

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, plain
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
+from smnb.papers.batchu2023 import store_writing as writing
 from smnb.papers.batchu2023.cutting import LAYOUT, CutGeometry, Journal, cut, make_tasks
 from smnb.papers.batchu2023.join import PAPER_DEPTHS, MatchPlan, plan_matchups
-from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS, add_splits, make_splits
 from smnb.papers.batchu2023.sources import Source, joined_sources
 from smnb.papers.batchu2023.store import NAT, SCHEMA, SampleStore, chunk_rows, create_values, write_column
-from smnb.papers.batchu2023.store_writing import open_partial, partial_folder, put_in_place, write_sensors
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -170,7 +169,7 @@ def build_matchups(
     plan = plan_matchups(insitu, scenes, joined, anchor=anchor, flags=flags, depths=depths)
     plan.sensors = _with_strata(plan.sensors, land_cover, on_unknown_land_cover)
     plan.counts["unknown_land_cover"] = plan.sensors.attrs.pop("unknown_land_cover")
-    made = make_splits(plan.sensors, DEFAULT_SPLITS if splits is None else splits)
+    made = writing.make_splits(plan.sensors, writing.DEFAULT_SPLITS if splits is None else splits)
     sizes = {"crop": crop, "resolution_m": geometry.resolution, "low_resolution_m": geometry.low_resolution}
     cutting = {**plan.fingerprint(scenes), **sizes, "layout": LAYOUT}
     about = {
@@ -185,13 +184,13 @@ def build_matchups(
         return MatchupResult(finished, was_finished=True, seconds=clock.perf_counter() - began)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path):
-        partial, _ = open_partial(_WHO, path, cutting, resume=resume)
+        partial, _ = writing.open_partial(_WHO, path, cutting, resume=resume)
         build = _Build(plan, scenes, geometry, partial, progress)
         with open_workers(_WHO, workers, scheduler) as pool:
             for name in plan.sources:
                 build.cut_source(pool, name)
         build.finish(about, made)
-        put_in_place(partial, path)
+        writing.put_in_place(partial, path)
     return MatchupResult(SampleStore(path), build.n_tasks, build.n_resumed, seconds=clock.perf_counter() - began)
 
 
@@ -236,7 +235,7 @@ def _finished(path: Path, fingerprint: str) -> SampleStore | None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep a second build of the same store out; the system lets go of the lock when the process ends, however it does."""
-    lock = partial_folder(path).with_suffix(".lock")
+    lock = writing.partial_folder(path).with_suffix(".lock")
     with open(lock, "w") as stream:
         try:
             try:
@@ -347,8 +346,8 @@ class _Build:
         sensors = plan.sensors.iloc[used].reset_index(drop=True)
         sensors = add_strata(sensors, soil=self._soil(sensors))
         sensors.attrs = {}
-        sensors, splits = add_splits(sensors, made, sensor)
-        write_sensors(self.store, sensors, sensor)
+        sensors, splits = writing.add_splits(sensors, made, sensor)
+        writing.write_sensors(self.store, sensors, sensor)
         for leftover in self.store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
             leftover.unlink()
         stored = {

@@ -39,13 +39,6 @@ def open_scenes_of(
         The archive; default as `smnb.catalog.data_root`.
     sources : iterable of Source or str, optional
         Own sources, and names of the paper's; default all of the paper's.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown source.
-    CatalogError
-        If an entry or its files are absent.
     """
     wanted = by_name("open_scenes_of", SOURCES if sources is None else sources)
     return {name: catalog.open(one.catalog_id, root) for name, one in wanted.items()}
@@ -118,15 +111,10 @@ def folder_name(name: str) -> str:
 
 
 def spread_samples(store: SampleStore, number: int = 6, *, split: str = "sensor", side: str = "test") -> np.ndarray:
-    """Samples of as many sensors as there are, from wet to dry: positions.
+    """Positions of samples of as many sensors as there are, from wet to dry.
 
-    One sample is taken of each of `number` equal parts of the side's readings, from a sensor that was not taken before where
-    there is one.
-
-    Raises
-    ------
-    ParameterError
-        If `number` is not positive, or the store has no such side.
+    One is taken of each of `number` equal parts of the side's readings, from a sensor that was not taken before where there is
+    one.
     """
     if number < 1:
         raise ParameterError("spread_samples", "number", got=number, expected=plain("at least 1"))

@@ -94,11 +94,6 @@ def paired_differences(
         One row an experiment and metric (ubrmse, rmse, r): ``experiment``, ``reference``, ``metric``, ``value``,
         ``reference_value``, ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the
         reference's value; positive is better, as the paper prints it), ``n_sensors``, ``sentence``.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such reference or column.
     """
     who = "paired_differences"
     if side not in experiments.get(reference, {}):
@@ -157,11 +152,6 @@ def network_scores(
     DataFrame
         One row a model and network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with
         ``_low`` and ``_high`` (95 %; none for fewer than five sensors).
-
-    Raises
-    ------
-    ContractError
-        If a table does not say of which network its sensors are.
     """
     parts = []
     for model, table in tables.items():
@@ -191,11 +181,6 @@ def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataF
     DataFrame
         By network: this run's columns ("0.68 [0.61, 0.74] (12)": value, interval, sensors with a score), then the paper's. "?"
         marks a number that the paper has but whose column is not certain; ``attrs["caveats"]`` says why.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown score or model.
     """
     who, models = "networks_beside", sorted(set(scores["model"]))
     if score not in _NETWORK_TABLES:

@@ -240,15 +240,7 @@ class SampleStore:
         Returns
         -------
         ndarray of float32, shape (n, band, y, x), or (n, band) for a coarse product
-            Normalised to [0, 1], or m3 m-3 for a coarse product; NaN is missing. A static image is repeated for each of the
-            sensor's samples.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown source or band, a position outside the store, or a crop that does not fit.
-        FormatError
-            If a chunk is damaged.
+            Normalised; NaN is missing. A static image is repeated for each of the sensor's samples.
         """
         one, rows = self._source(source), self.image_rows(source, positions)
         names = one.bands if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)

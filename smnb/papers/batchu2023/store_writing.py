@@ -1,4 +1,4 @@
-"""Writing a sample store, sample after sample; a killed writing goes on where it was."""
+"""Writing a sample store: its sensor table with splits, and samples one after another; a killed writing goes on where it was."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import zarr
+from numpy.typing import NDArray
 
 from smnb.contract import ContractError, ParameterError, RunError, plain
 from smnb.files import atomic_path, write_json
@@ -27,7 +28,20 @@ from smnb.papers.batchu2023.store import (
     image_side,
 )
 
+if TYPE_CHECKING:
+    from smnb.sensors import Split
+
 _WHO = "SampleStoreWriter"
+#: The paper's split, and one by blocks of 3 degrees with a buffer. What a split by sensor shares with its training side is
+#: known and written down: the paper says so of footprints (Figure 6).
+DEFAULT_SPLITS: dict[str, dict[str, Any]] = {
+    "sensor": {
+        "kind": "sensor",
+        "fractions": (0.6, 0.2, 0.2),
+        "accept": ("shared_station", "shared_footprint", "shared_coarse_cell"),
+    },
+    "block": {"kind": "block", "fractions": (0.6, 0.2, 0.2), "block_degrees": 3.0},
+}
 
 
 def partial_folder(path: Path) -> Path:
@@ -77,6 +91,55 @@ def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> No
         sensors.to_parquet(temporary, index=False)
 
 
+def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Split]:
+    """Split the sensors in each way asked for; the options are those of `smnb.sensors.make_split`."""
+    from smnb.sensors import (
+        make_split,
+    )  # late: scikit-learn and SciPy's statistics, for which workers that cut would wait
+
+    made = {}
+    for name, options in splits.items():
+        if options.get("kind", "time") == "time" or not str(name).isidentifier():
+            what = f"the split {name!r} is no split of sensors"
+            raise ParameterError("build_matchups", what, got=dict(options), expected=DEFAULT_SPLITS)
+        made[name] = make_split(sensors, **options)
+    return made
+
+
+def add_splits(
+    sensors: pd.DataFrame, splits: Mapping[str, Split], sensor: NDArray[np.int32]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Add a column ``split_<name>`` a split; and say of each its options, sensors and samples a side, and what leaks.
+
+    `sensor` is the row of the sensor of each sample.
+    """
+    from smnb.sensors import SIDES, audit
+
+    described, columns = {}, {}
+    for name, split in splits.items():
+        sides = split.assignment.reindex(sensors["sensor_id"])
+        columns[f"split_{name}"] = sides.to_numpy()
+        found, per_sample = audit(sides, sensors), sides.to_numpy()[sensor]
+        near = {
+            side: {f"{km:g}_km": _share(found.share_within(km, side)) for km in (found.footprint_km, 10.0)}
+            for side in SIDES[1:]
+        }
+        described[name] = {
+            "kind": split.kind,
+            "options": {key: list(v) if isinstance(v, tuple) else v for key, v in split.options.items()},
+            "sensors": {side: int((sides == side).sum()) for side in (*SIDES, "buffer")},
+            "samples": {side: int((per_sample == side).sum()) for side in (*SIDES, "buffer")},
+            "leaks": found.leaks,
+            "not_checked": list(found.not_checked),
+            "share_with_training_sensor_within": near,
+        }
+    return sensors.assign(**columns), described
+
+
+def _share(value: float) -> float | None:
+    return None if np.isnan(value) else round(value, 6)
+
+
 def _ns(times: Any) -> np.ndarray:
     """Times as int64 nanoseconds UTC; NaT is `NAT`."""
     if isinstance(times, np.ndarray) and times.dtype.kind == "i":
@@ -112,13 +175,6 @@ class SampleStoreWriter:
         Replace a store of this name.
     attrs : mapping, optional
         Further attributes (JSON).
-
-    Raises
-    ------
-    ParameterError
-        On a source or crop that is none, or a store that is there.
-    RunError
-        If the partial store is another's.
     """
 
     def __init__(
@@ -255,19 +311,8 @@ class SampleStoreWriter:
     ) -> SampleStore:
         """Check the store, give it its name and open it.
 
-        Parameters
-        ----------
-        sensors : DataFrame
-            One row a sensor, unique ``sensor_id``; ``split_<name>`` are the sides of splits.
-        counts : mapping, optional
-            What was read and dropped, by reason (JSON).
-        attrs : mapping, optional
-            Further attributes.
-
-        Raises
-        ------
-        ContractError
-            If there is no sample, or a sensor lacks its row or its static images.
+        `sensors` has one row a sensor, unique ``sensor_id``; `counts` (JSON) say what was read and dropped; `attrs` are further
+        attributes.
         """
         if self.written == 0:
             raise ContractError(_WHO, "there is no sample", got=0, expected=plain("one or more"))

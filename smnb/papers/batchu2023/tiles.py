@@ -15,6 +15,7 @@ from smnb.grids import UtmWindow
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
 from smnb.papers.batchu2023.join import REASONS, SceneChoice
 from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source, check_scenes
+from smnb.progress import progress
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -58,20 +59,14 @@ class MapGeometry:
 
 @dataclass(frozen=True)
 class TileImages:
-    """What the network takes, for all cells of a tile.
-
-    Parameters
-    ----------
-    high : ndarray, shape (high channel, y, x), float32
-        Scaled to [-1, 1] as in training, 0 where missing. No channels where the network has no high-resolution encoder.
-    low : ndarray, shape (low channel, y / low_ratio, x / low_ratio), float32
-    coarse : ndarray, shape (row, col, coarse channel), float32
-        m3 m-3 at the cells' centres, NaN where the product has no value.
-    """
+    """What the network takes, for all cells of a tile, float32."""
 
     high: np.ndarray
+    """(high channel, y, x), scaled to [-1, 1] as in training, 0 where missing; no channel without such an encoder."""
     low: np.ndarray
+    """(low channel, y / low_ratio, x / low_ratio)."""
     coarse: np.ndarray
+    """(row, col, coarse channel), m3 m-3 at the cells' centres, NaN where the product has no value."""
 
     def cells(self, geometry: MapGeometry) -> tuple[int, int]:
         """Rows and columns of cells; a `ContractError` where an image has another size than the others ask for."""
@@ -87,30 +82,18 @@ class TileImages:
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile at one time: what the network takes, what a figure shows, and where it lies.
-
-    Parameters
-    ----------
-    images : TileImages
-    window : UtmWindow
-        Of the high-resolution images, which reach half a window beyond the outermost cells' centres.
-    geometry : MapGeometry
-    time : Timestamp
-        Of the map, UTC.
-    used : DataFrame
-        One row a source: ``scene`` and ``time`` of its image, ``age_days``, ``missing`` (share of pixels or cells without a
-        value).
-    native : dict of str to dict of str to ndarray
-        Native values by source and band, for figures: ``native["sentinel1"]["VV"]`` (y, x), dB.
-    synthetic : bool
-    """
+    """A tile at one time: what the network takes, what a figure shows, and where it lies."""
 
     images: TileImages
     window: UtmWindow
+    """Of the high-resolution images, which reach half a window beyond the outermost cells' centres."""
     geometry: MapGeometry
     time: pd.Timestamp
+    """UTC."""
     used: pd.DataFrame
+    """By source ``scene`` and ``time`` of its image, ``age_days``, and the share of pixels or cells that are ``missing``."""
     native: dict[str, dict[str, np.ndarray]] = field(repr=False)
+    """Native values by source and band, for figures: ``native["sentinel1"]["VV"]`` (y, x), dB."""
     synthetic: bool = False
 
     @property
@@ -192,11 +175,6 @@ def read_tile(
         Of the high-resolution images, m, as the network was trained with.
     show : mapping of str to sequence of str
         Bands to keep in native units besides those of the inputs, for figures.
-
-    Raises
-    ------
-    ContractError
-        If a source is absent, or has no image of the place in time.
     """
     geometry, time = geometry or MapGeometry(), pd.Timestamp(time)
     time = time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
@@ -304,7 +282,7 @@ def read_tiles(
     ]
     found: list[pd.Timestamp] = []  # times alone: tiles of a whole record would not fit into memory
     why = ""
-    for time in sorted(set(whole["time"])):
+    for time in progress(sorted(set(whole["time"])), "passes over the square"):
         try:
             tile = read_tile(scenes, inputs, time=time, **square)
         except ContractError as error:  # that pass lacks a source in time

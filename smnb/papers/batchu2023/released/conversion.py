@@ -17,10 +17,9 @@ import pandas as pd
 from smnb.contract import ContractError, ParameterError
 from smnb.papers.batchu2023.released.labels import IsmnLabels
 from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
-from smnb.papers.batchu2023.sensor_splits import DEFAULT_SPLITS, add_splits, make_splits
 from smnb.papers.batchu2023.sources import SOURCES, Source
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.papers.batchu2023.store_writing import SampleStoreWriter
+from smnb.papers.batchu2023.store_writing import DEFAULT_SPLITS, SampleStoreWriter, add_splits, make_splits
 from smnb.sensors import add_strata
 
 _WHO = "convert_released"

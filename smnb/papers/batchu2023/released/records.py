@@ -28,27 +28,7 @@ _TIMES_MS = (1.3e12, 2.5e12)
 
 @dataclass(frozen=True)
 class ReleasedRecord:
-    """One record: a sensor at a time with its images.
-
-    Parameters
-    ----------
-    shard : str
-        File that it came from.
-    number : int
-        Its place there, from 0.
-    sensor_id : str
-        ``NETWORK__STATION__SENSORTYPE``.
-    lat, lon : float
-        Degrees, of the sensor; stored as float32.
-    time : datetime64[ns]
-        UTC, of the reading. Stored as float32 milliseconds, whose step is 131,072 ms: true within 66 s.
-    label : float
-        Soil moisture, m3 m-3; NaN where the record has none (all of ISMN's).
-    label_field : str
-        ``"sm_0_5"``, ``"sm_5_5"``, or empty.
-    bands : dict of str to tuple of str
-        Bands that are read, by source.
-    """
+    """One record: a sensor (``NETWORK__STATION__SENSORTYPE``, at its degrees) at a time with its images, and its place."""
 
     shard: str
     number: int
@@ -56,8 +36,11 @@ class ReleasedRecord:
     lat: float
     lon: float
     time: np.datetime64
+    """UTC, of the reading. Stored as float32 milliseconds, whose step is 131,072 ms: true within 66 s."""
     label: float
+    """Soil moisture, m3 m-3; NaN where the record has none (all of ISMN's)."""
     label_field: str
+    """``"sm_0_5"``, ``"sm_5_5"``, or empty."""
     bands: dict[str, tuple[str, ...]] = field(repr=False, compare=False)
     _features: dict[str, Feature] = field(repr=False, compare=False)
     _geometry: schema.ImageGeometry = field(repr=False, compare=False)
@@ -71,10 +54,7 @@ class ReleasedRecord:
     def values(self) -> dict[str, NDArray[np.float32]]:
         """Images of all sources, (band, y, x) in [0, 1], and the values of coarse ones, (band,) in m3 m-3.
 
-        Raises
-        ------
-        FormatError
-            If a field is absent, of another type or size, or out of range; it names shard, record and field.
+        A `FormatError` names shard, record and field that is absent, of another type or size, or out of range.
         """
         found = {}
         try:
@@ -151,12 +131,7 @@ class ReleasedRecords:
     def check(self, who: str = "ReleasedRecords") -> ReleasedRecords:
         """Check that the first record of the first shard can be read and has the fields that are asked for.
 
-        Raises
-        ------
-        FormatError
-            If it cannot; whatever `on_error` says, since all records of a release have one schema.
-        ContractError
-            If the first shard is empty.
+        Whatever `on_error` says it raises a `FormatError` if not, since all records of a release have one schema.
         """
         for number, payload in read_records(self.paths[0], verify=self.verify):
             if isinstance(payload, RecordError):

@@ -156,17 +156,9 @@ def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
 def read_image(
     features: Mapping[str, Feature], source: str, bands: Sequence[str], geometry: ImageGeometry
 ) -> NDArray[np.float32]:
-    """Decode the bands of a source that is not coarse, and scale them to [0, 1].
+    """Decode the bands of a source that is not coarse, (band, y, x) in [0, 1]; NaN where missing (see above).
 
-    Returns
-    -------
-    ndarray of float32, (band, y, x)
-        Crop x crop pixels of 10 m, for sources of the low grid their mean over 160 m; NaN where missing (see above).
-
-    Raises
-    ------
-    FormatError
-        If a band is absent, of another type or size, or its values are outside 0..255 (not the DEM's).
+    Crop x crop pixels of 10 m, for sources of the low grid their mean over 160 m.
     """
     image = np.full((len(bands), geometry.crop, geometry.crop), np.nan, dtype=np.float32)
     for number, band in enumerate(bands):
