@@ -15,6 +15,7 @@ Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import struct
 import zlib
@@ -29,6 +30,7 @@ from numpy.typing import NDArray
 from smnb.contract import FormatError, plain
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
+_PIECE = 1 << 20
 #: No protobuf message is larger; a greater length is damage.
 _MOST_BYTES = (1 << 31) - 1
 
@@ -53,7 +55,7 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
     with path.open("rb") as file:
         is_gzip = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        stream = gzip.GzipFile(fileobj=file) if is_gzip else file
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=file), _PIECE) if is_gzip else file
         while True:
             who = f"{path.name}, record {number}"
             try:
