@@ -14,14 +14,13 @@ Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-import gzip
-import io
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import google_crc32c
 import numpy as np
@@ -33,6 +32,7 @@ _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _PIECE = 1 << 20
 #: No protobuf message is larger; a greater length is damage.
 _MOST_BYTES = (1 << 31) - 1
+_AGAIN = "Download the shard again"
 
 
 class RecordError(FormatError):
@@ -49,30 +49,77 @@ def masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
+    while piece := stream.read(_PIECE):
+        yield piece
+
+
+def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
+    """Bytes of a gzip file of any number of members, decompressed in pieces of at most 1 MiB."""
+    member, rest = zlib.decompressobj(wbits=31), b""
+    while data := member.unconsumed_tail or rest or stream.read(_PIECE):
+        rest = b""
+        if member.eof:
+            data = data.lstrip(b"\0")  # padding between members
+            if not data:
+                continue
+            member = zlib.decompressobj(wbits=31)
+        try:
+            found = member.decompress(data, _PIECE)
+        except zlib.error as error:
+            raise ShardError("gzip", f"the gzip data are damaged: {error}") from error
+        if member.eof:
+            rest = member.unused_data
+        if found:
+            yield found
+    if not member.eof:
+        raise ShardError("gzip", "the gzip file is cut short")
+
+
+class _Buffer:
+    """Exact numbers of bytes out of pieces."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces, self._piece = pieces, memoryview(b"")
+
+    def take(self, size: int) -> bytes:
+        """Return `size` bytes, fewer at the end of the file."""
+        parts, left = [], size
+        while left > 0:
+            if not len(self._piece):
+                self._piece = memoryview(next(self._pieces, b""))
+                if not len(self._piece):
+                    break
+            parts.append(self._piece[:left])
+            self._piece = self._piece[left:]
+            left -= len(parts[-1])
+        return b"".join(parts)
+
+
 def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterator[tuple[int, bytes | RecordError]]:
     """Yield the records of a shard with their numbers."""
     path, number = Path(path), 0
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=file), _PIECE) if is_gzip else file
+    with path.open("rb") as stream:
+        is_gzip = stream.read(2) == b"\x1f\x8b"
+        stream.seek(0)
+        buffer = _Buffer(_inflated(stream) if is_gzip else _pieces(stream))
         while True:
             who = f"{path.name}, record {number}"
             try:
-                header = stream.read(_HEADER.size)
+                header = buffer.take(_HEADER.size)
                 if not header:
                     return
                 _check_length(who, len(header), _HEADER.size)
                 size, crc = _HEADER.unpack(header)
                 if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
                     what = "the length of the record does not match its checksum"
-                    next_step = "Download the shard again; if that does not help, the file is no TFRecord"
+                    next_step = f"{_AGAIN}; if that does not help, the file is no TFRecord"
                     raise ShardError(who, what, got=size, next_step=next_step)
-                payload, tail = stream.read(size), stream.read(_CRC.size)
-            except EOFError as error:
-                raise ShardError(who, "the gzip file is cut short") from error
-            except (zlib.error, OSError) as error:
-                raise ShardError(who, f"the gzip data are damaged: {error}") from error
+                payload, tail = buffer.take(size), buffer.take(_CRC.size)
+            except ShardError as error:
+                if error.who != "gzip":
+                    raise
+                raise ShardError(who, error.what) from error
             _check_length(who, len(payload) + len(tail), size + _CRC.size)
             if verify and masked_crc32c(payload) != _CRC.unpack(tail)[0]:
                 yield number, RecordError(who, "the payload does not match its checksum")
