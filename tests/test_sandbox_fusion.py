@@ -16,7 +16,7 @@ from smnb.catalog import Catalog
 from smnb.contract import ParameterError
 from smnb.grids import M01, M09, EaseWindow
 from smnb.loaders.insitu import open_insitu
-from smnb.loaders.sentinel import open_sentinel1
+from smnb.loaders.rasters import open_sentinel1
 from smnb.loaders.smap import open_l2_active_passive, open_l3
 from smnb.papers.smap_sentinel1 import FUSION_IDS, FusionSamples, open_fusion_scenes
 from smnb_sandbox.fusion import FusionPlan
@@ -295,7 +295,7 @@ def test_the_truth_is_on_the_places_own_window(truth):
 
 CATALOG = """
 fusion_sentinel1:
-  loader: smnb.loaders.sentinel:open_sentinel1
+  loader: smnb.loaders.rasters:open_sentinel1
   files: ["fusion/sentinel1_grd/**/*.tif"]
   options: {units: dB}
   variables: {sigma0: {native: [VV, VH], units: dB}}

@@ -18,7 +18,7 @@ from smnb.contract import ParameterError
 from smnb.grids import UtmWindow, great_circle_km
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_scenes
-from smnb.sensors.land_cover import CGLS_GROUPS, land_cover_codes
+from smnb.sensors.strata import CGLS_GROUPS, land_cover_codes
 from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.multisource_coarse import GLDAS_LAYER, gldas_time, smap_days
 from smnb_sandbox.multisource_days import SiteDays, SiteSimulation, State
