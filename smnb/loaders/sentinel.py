@@ -5,6 +5,4 @@ same ``sigma0(time, polarization, y, x)`` in dB with ``incidence_angle`` on the 
 product's makers; what reads one reads the other.
 """
 
-from smnb.loaders.rasters import open_sentinel1
-
-__all__ = ["open_sentinel1"]
+from smnb.loaders.rasters import open_sentinel1 as open_sentinel1
