@@ -58,16 +58,12 @@ class Ablation:
         ``stores(anchor)``: the sample store of an anchor, ``sentinel1`` or ``smap``.
     out : Path
         Folder of the networks, under the names that notebook 05 gives them: with its settings its networks are taken as they are.
-    config : TrainingConfig
     crop : int
         Side of the images, pixels.
-    network : str or Module
-        As `smnb.training.train` takes it.
-    model_config : mapping
-        Settings of a named network.
+    config, network, model_config
+        As `smnb.training.train` takes them.
     crops : sequence of int
         Sizes of the study of input size. The store has images of the largest.
-    split : str
     """
 
     stores: Callable[[str], SampleStore]

@@ -77,13 +77,13 @@ def _check_sources(store: SampleStore, inputs: InputSet) -> None:
 class MultiSourceDataset(BatchDataset):
     """Batches ``((high, low, coarse), target)`` out of a sample store.
 
-    Images come as the network takes them (`smnb.papers.batchu2023.inputs.network_inputs`), the low images cut to the same ground
-    as the high ones. An input without channels is an empty ``(n, 0)`` tensor. Coarse products and the target are m3 m-3.
+    Images come as the network takes them (`smnb.papers.batchu2023.inputs.network_inputs`), the low images cut to the same
+    ground as the high ones. An input without channels is an empty ``(n, 0)`` tensor. Coarse products and the target are m3
+    m-3.
 
     Parameters
     ----------
-    store : SampleStore
-    inputs : InputSet
+    store, inputs
     positions : array_like of int
         Samples of the store. All need a reading and the coarse products (`complete_samples`).
     crop : int
@@ -94,7 +94,7 @@ class MultiSourceDataset(BatchDataset):
         Of the transformations: a sample's depend on the seed, the pass, and its number among `positions` alone.
     memory_gb : float
         Sources whose images fit, smallest first, are kept in memory (GiB, float16); others are read batch by batch.
-    device : str or torch.device
+    device
         Where batches, and images kept in memory, are.
     """
 

@@ -94,8 +94,7 @@ def _join(
 def _met_before(sensor: NDArray[np.int32], scene: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Tell which points, in order of sensor and time, are not the first of their sensor to meet their scene of the anchor.
 
-    Readings are an hour apart and the anchor's bound is an hour, so that an image meets one reading, the next one after it.
-    Where readings are closer, or one is at the very time of the image and one an hour on, the first is kept.
+    Readings closer than the anchor's bound may meet one image, and the first is kept.
     """
     again = np.zeros(sensor.size, bool)
     matched = np.flatnonzero(scene >= 0)
@@ -235,23 +234,9 @@ def plan_matchups(
 ) -> MatchPlan:
     """Join readings with the scenes of all sources, without opening any.
 
-    Parameters
-    ----------
-    insitu, scenes
-        As `build_matchups`.
-    sources : mapping
-        Source to how it is joined (`joined_sources`), in the order in which missing ones are counted after the anchor.
-    anchor : str
-        The source whose image meets one reading at most.
-    flags : str or sequence of str
-        Flag policy.
-    depths : sequence of (float, float), optional
-        Depths of the sensors, m, each to 1 mm; None takes every depth.
-
-    Raises
-    ------
-    ContractError
-        If no reading is left, or a source meets no point at all.
+    `sources` are in the order in which missing ones are counted after the anchor, whose image meets one reading at most.
+    `depths` of sensors are m, each to 1 mm; None takes every depth. A `ContractError` where no reading is left or a source
+    meets none.
     """
     who = "build_matchups"
     sensors, sensor, time, label, readings = _readings_that_pass(who, insitu, flags, depths)

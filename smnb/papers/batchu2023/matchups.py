@@ -41,8 +41,8 @@ Progress = Callable[[str, int, int], None]
 class MatchupResult:
     """A finished sample store and how it came about.
 
-    Its ``counts``: ``readings`` given, dropped by reason, kept; ``sources``, points that lack a source, by reason; ``dropped``,
-    points by the first source that they lack (these and ``samples`` add up to the readings kept); ``sensors``, ``samples``.
+    Its ``counts``: ``readings`` given, dropped by reason, kept; ``sources``, points that lack a source, by reason;
+    ``dropped``, points by the first source that they lack; ``sensors``, ``samples``.
     """
 
     store: SampleStore
@@ -122,10 +122,8 @@ def build_matchups(
         Own sources, or the paper's with other settings; the paper's need not be given.
     anchor : {"sentinel1", "smap"}
         Source whose image meets one reading at most, with the bounds of Table 5 or Table 20.
-    crop : int
-        Pixels on a side of the fine images.
-    resolution, low_resolution : float
-        Metres a pixel.
+    crop, resolution, low_resolution
+        Pixels on a side of the fine images, and metres a pixel.
     flags, depths
         As `plan_matchups`.
     optional : iterable of str
@@ -136,10 +134,9 @@ def build_matchups(
         What to do with a code that the legend lacks: refuse it, or count it and give the sensor no group.
     splits : mapping, optional
         Name to the options of `smnb.sensors.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
-    workers : int
-        Processes of a Dask cluster on this machine; 0 takes threads.
-    scheduler : str, optional
-        Address of a Dask scheduler instead; its workers need the files and `out` under the same names.
+    workers, scheduler
+        Processes of a Dask cluster on this machine (0 takes threads), or the address of a Dask scheduler, whose workers need the
+        files and `out` under the same names.
     resume : bool
         Go on with a build that was killed; False starts anew and replaces what is there.
     progress : callable, optional
@@ -151,11 +148,6 @@ def build_matchups(
         On an option or table that does not fit; on a source that never meets a point (with its span and the readings').
     RunError
         If a scene cannot be read (what is done is kept), another build is in the folder, or the scheduler is not there.
-
-    Notes
-    -----
-    The points are planned first, from tables alone. Then source after source is cut, coarse products before images, so
-    that a point that turns out to lack one costs no further image. A finished task is noted beside the store.
 
     References
     ----------

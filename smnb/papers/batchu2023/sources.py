@@ -66,8 +66,7 @@ def _log_sigmoid(dn: ArrayLike, mean: float, spread: float) -> NDArray:
 def _log_sigmoid_inverse(values: ArrayLike, mean: float, spread: float) -> NDArray:
     """Digital numbers, computed in float64; what is not in (0, 1) is no sigmoid's and becomes NaN.
 
-    In 8-bit storage that is 255, the brightest cloud, and 0, which stands for missing (a digital number of 0 is stored as 1 or
-    more).
+    In 8-bit storage that is 255, the brightest cloud, and 0, which stands for missing.
     """
     y = np.asarray(values, dtype=np.float64)
     y = np.where((y > 0.0) & (y < 1.0), y, np.nan)
@@ -167,20 +166,8 @@ class Source:
     def normalise(self, band: str, native: ArrayLike, *, outside: str | None = None) -> NDArray[np.floating]:
         """Scale native values of one band, any shape, to [0, 1]; NaN stays.
 
-        Parameters
-        ----------
-        band : str
-        native : array_like
-        outside : {"clip", "raise"}, optional
-            What happens to values outside the range. Default "clip" for images, which leave it regularly (a radar return above
-            5 dB, a mountain above 3000 m), and "raise" for coarse products, which cannot.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown band.
-        ContractError
-            If values lie outside the range and that raises.
+        Values `outside` the range are clipped ("clip", the default for images, which leave it regularly), or a
+        `ContractError` ("raise", the default for coarse products, which cannot).
         """
         low, high = self._range_of(band)
         if (outside or ("raise" if self.kind == "coarse" else "clip")) == "raise":
@@ -284,23 +271,8 @@ def joined_sources(
 ) -> dict[str, Source]:
     """Return how each source that has scenes is joined, in the order in which they are read: the cheap ones first.
 
-    Parameters
-    ----------
-    who : str
-        For messages.
-    scenes : mapping of str to SceneIndex
-    anchor : {"sentinel1", "smap"}
-    own : iterable of Source
-        Sources beside the paper's, or in place of those of their names.
-    optional : iterable of str
-        Sources that a sample may lack.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown source or anchor, or when the anchor is not given or optional.
-    ContractError
-        If scenes lack bands, times or cloud percentages that the join needs.
+    `own` sources come beside the paper's, or in place of those of their names; a sample may lack the `optional` ones. Unknown
+    names are a `ParameterError`; scenes that lack bands, times or cloud percentages a `ContractError`.
     """
     known = {**paper_sources(anchor), **{one.name: one for one in own}}
     optional = (optional,) if isinstance(optional, str) else tuple(optional)

@@ -148,33 +148,11 @@ def _ns(times: Any) -> np.ndarray:
 
 
 class SampleStoreWriter:
-    """Write samples one after another; the store gets its name when it is finished.
+    """Write samples one after another; the store gets its name, ``name.zarr``, when it is finished.
 
-    Until then it is in a hidden folder beside `path`, which survives a kill. A writer with the same arguments goes on there:
-    `written` says how many samples are safe, and `note` what the last `write` noted.
-
-    Parameters
-    ----------
-    path : path-like
-        ``name.zarr``.
-    sources : iterable of Source or str
-        Own ones, or names of the paper's.
-    crop : int
-        Pixels on a side of the fine images.
-    resolution, low_resolution : float
-        Metres a pixel of fine and low images.
-    anchor : str
-        Source that the samples were anchored to.
-    synthetic : bool
-        Whether any of the data were simulated.
-    fingerprint : str
-        Of what is written; a partial store with another one is refused.
-    resume : bool
-        Go on with a partial store; False starts anew.
-    overwrite : bool
-        Replace a store of this name.
-    attrs : mapping, optional
-        Further attributes (JSON).
+    Until then it is in a hidden folder beside `path`, which survives a kill. A writer with the same arguments goes on there
+    unless `resume` is False: `written` says how many samples are safe, and `note` what the last `write` noted. `sources` are
+    own ones or names of the paper's; sizes are pixels and m; a partial store of another `fingerprint` is refused.
     """
 
     def __init__(
@@ -237,18 +215,11 @@ class SampleStoreWriter:
         return int(np.lcm.reduce([chunk_rows(*one) for one in images])) if images else 1 << 16
 
     def write(self, start: int, chunk: Mapping[str, Any], *, note: Any = None) -> None:
-        """Write samples.
+        """Write samples from number `start` on, at most `written`; `note` (JSON) is kept, such as the place in the input.
 
-        Parameters
-        ----------
-        start : int
-            Number of the first; at most `written`.
-        chunk : mapping
-            ``label`` (n) m3 m-3, ``time`` (n) UTC, ``sensor`` (n) rows of the sensor table, ``values``: source to
-            (n, band, y, x) or (n, band), NaN where missing; optionally ``times``: source to (n) times, and ``scenes``: source
-            to (n) ids of scenes ("" for none).
-        note : JSON, optional
-            Kept with `written`, such as the place in the input.
+        `chunk`: ``label`` (n) m3 m-3, ``time`` (n) UTC, ``sensor`` (n) rows of the sensor table, ``values``: source to (n,
+        band, y, x) or (n, band), NaN where missing; optionally ``times`` and ``scenes``: source to (n) times, and ids of
+        scenes ("" for none).
         """
         unknown = sorted(set(chunk) - {"label", "time", "sensor", "values", "times", "scenes"})
         dynamic = {name for name, source in self.sources.items() if not source.static}
@@ -311,8 +282,7 @@ class SampleStoreWriter:
     ) -> SampleStore:
         """Check the store, give it its name and open it.
 
-        `sensors` has one row a sensor, unique ``sensor_id``; `counts` (JSON) say what was read and dropped; `attrs` are further
-        attributes.
+        `sensors` has one row a sensor, unique ``sensor_id``; `counts` (JSON) say what was read and dropped.
         """
         if self.written == 0:
             raise ContractError(_WHO, "there is no sample", got=0, expected=plain("one or more"))

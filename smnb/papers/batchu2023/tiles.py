@@ -25,16 +25,9 @@ _WHO = "read_tile"
 
 @dataclass(frozen=True)
 class MapGeometry:
-    """Sizes of windows and cells, in pixels of the high-resolution images.
+    """Sizes of windows and cells, in pixels of the high-resolution images, and how many of them a low one has on a side.
 
-    Parameters
-    ----------
-    crop : int
-        Side of the window around a cell that the network was trained with.
-    stride : int
-        Distance of two cells: 32 pixels of 10 m are the paper's 320 m.
-    low_ratio : int
-        Pixels of the high-resolution images to a side of one of the low-resolution images: 16 for 10 m and 160 m.
+    `crop` is the window that the network was trained with; a `stride` of 32 pixels of 10 m is the paper's 320 m.
     """
 
     crop: int = 256
@@ -155,26 +148,11 @@ def read_tile(
     resolution: float = 10.0,
     show: Mapping[str, Sequence[str]] | None = None,
 ) -> Tile:
-    """Read the images of a square of cells at one time.
+    """Read the images of a square of `cells` x `cells` cells at one time.
 
-    Parameters
-    ----------
-    scenes : mapping of str to SceneIndex
-        Scenes of each source, by its name.
-    inputs : InputSet
-        Channels of the network.
-    lat, lon : float
-        Centre of the tile, degrees; it decides the UTM zone, and which of several scenes of one time is taken.
-    time : timestamp
-        UTC. Of each source the closest image in the past is taken, within its temporal bound; Sentinel-1's own bound is an hour,
-        so that this is best the time of one of its scenes.
-    cells : int
-        Cells along a side: 64 of 320 m are 20.48 km.
-    geometry : MapGeometry
-    resolution : float
-        Of the high-resolution images, m, as the network was trained with.
-    show : mapping of str to sequence of str
-        Bands to keep in native units besides those of the inputs, for figures.
+    The centre (degrees) decides the UTM zone, and which of several scenes of one time is taken. Of each source the closest
+    image before `time` (UTC) within its bound is taken; Sentinel-1's is an hour, so this is best the time of one of its
+    scenes. `show` has bands to keep in native units besides those of the inputs, by source.
     """
     geometry, time = geometry or MapGeometry(), pd.Timestamp(time)
     time = time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
@@ -250,7 +228,6 @@ def read_tiles(
     times : sequence of str
         UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
         it: `number` of them, spread evenly over the record.
-    number : int
     most_missing : float
         Share of missing pixels of a source above which a pass is passed over.
 
@@ -309,10 +286,7 @@ def _by_day(tiles: Iterable[Tile]) -> dict[str, Tile]:
 
 
 def natural_colours(native: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Natural colours ``(y, x, 3)`` of [0, 1] of Sentinel-2 digital numbers ``(y, x)`` by band.
-
-    The log-sigmoid that the network sees shows dark ground and clouds in one picture.
-    """
+    """Natural colours ``(y, x, 3)`` of [0, 1], by the log-sigmoid, of Sentinel-2 digital numbers ``(y, x)`` by band."""
     return np.dstack([SOURCES["sentinel2"].normalise(band, native[band]) for band in ("B4", "B3", "B2")])
 
 

@@ -39,18 +39,9 @@ COUNTED = (
 class SceneProducts:
     """The products over one place.
 
-    Parameters
-    ----------
-    name, title : str
-    sigma0 : DataArray, dims (time, polarization, y, x)
-        dB on the 1 km grid; its window and times are the place's.
-    passive : Dataset
-        On 9 km cells that cover the place and should reach a cell beyond: ``tb(time, channel, y, x)`` K,
-        ``soil_moisture(time, y, x)`` and ``observation_time(time, y, x)``.
-    baseline : DataArray, dims (time, y, x), optional
-        Another product's soil moisture at 1 km, for comparison.
-    truth : DataArray, dims (time, y, x), optional
-        Of a simulation.
+    `sigma0` is (time, polarization, y, x), dB on the 1 km grid; its window and times are the place's. `passive` has 9 km
+    cells that cover the place and should reach a cell beyond: ``tb(time, channel, y, x)`` K, ``soil_moisture`` and
+    ``observation_time``. Another product's soil moisture (`baseline`) and a simulation's `truth` are at 1 km.
     """
 
     name: str

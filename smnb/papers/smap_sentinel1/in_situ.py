@@ -20,26 +20,7 @@ PAPER_INSTRUMENT = "Hydraprobe"
 def select_sensors(
     sensors: pd.DataFrame, *, networks: Sequence[str] | None = PAPER_NETWORKS, instrument: str | None = PAPER_INSTRUMENT
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Keep sensors of some networks whose instrument is of one kind.
-
-    Parameters
-    ----------
-    sensors : DataFrame
-        Of `smnb.loaders.insitu`.
-    networks : sequence of str, optional
-        Names; None for all.
-    instrument : str, optional
-        Part of the instrument's name, in capitals or not; None for all.
-
-    Returns
-    -------
-    DataFrame, dict of str to int
-        The sensors that stay, and how many there were, of how many other networks and other instruments.
-
-    Raises
-    ------
-    ContractError
-        If none stays.
+    """Keep sensors of some networks whose instrument's name has a part (None for all); and count what was there and left out.
 
     Examples
     --------
@@ -73,25 +54,9 @@ def select_sensors(
 def readings_at(
     tables: InSituTables, sensors: pd.DataFrame, area: EaseWindow, times: np.ndarray, window: str
 ) -> pd.DataFrame:
-    """Mean of what the sensors of an area read around each time.
+    """Mean of what the sensors of an area of the 1 km grid read within `window` of each time: a row a time and sensor.
 
-    Parameters
-    ----------
-    tables : InSituTables
-        Readings, quality flags applied.
-    sensors : DataFrame
-        With ``row`` and ``col`` of the global 1 km grid.
-    area : EaseWindow
-        Of that grid.
-    times : ndarray of datetime64, shape (time,)
-    window : str
-        Largest distance of a reading from the time, with its unit.
-
-    Returns
-    -------
-    DataFrame
-        One row a time and sensor that has a reading: ``time_index``, ``sensor_id``, ``row``, ``col`` (of the global grid),
-        ``soil_moisture`` (m3 m-3), ``n_readings``.
+    ``time_index``, ``sensor_id``, ``row``, ``col`` (of the global grid), ``soil_moisture`` (m3 m-3), ``n_readings``.
     """
     rows, cols = area.row_start + np.array([0, area.shape[0] - 1]), area.col_start + np.array([0, area.shape[1] - 1])
     here = sensors.loc[sensors["row"].between(*rows) & sensors["col"].between(*cols), ["sensor_id", "row", "col"]]

@@ -166,13 +166,7 @@ class FusionSamples:
         return np.isfinite(self.images).all(axis=1)
 
     def pixels(self, sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
-        """In-situ pixels: ``patch``, ``row``, ``col``, ``soil_moisture`` (mean of the pixel's sensors) and ``n_sensors``.
-
-        Parameters
-        ----------
-        sensor_ids : sequence of str, optional
-            Only these sensors; default all.
-        """
+        """In-situ pixels, of some sensors or all: ``patch``, ``row``, ``col``, mean ``soil_moisture``, ``n_sensors``."""
         table = self.in_situ
         if sensor_ids is not None:
             table = table[table["sensor_id"].isin(set(sensor_ids))]
@@ -187,14 +181,7 @@ class FusionSamples:
         return values
 
     def at_pixels(self, maps: Mapping[str, np.ndarray], sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
-        """`pixels` with the values of maps there, and ``scene`` and ``time``: what scatter plots and scores take.
-
-        Parameters
-        ----------
-        maps : mapping of str to ndarray, shape (patch, row, col)
-            Estimates by name, for instance ``{"product": samples.baseline}``.
-        sensor_ids : sequence of str, optional
-        """
+        """`pixels` with the values there of maps ``(patch, row, col)`` by name, and ``scene`` and ``time``."""
         pixels = self.pixels(sensor_ids)
         at = tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))
         return pixels.assign(scene=self.scene[at[0]], time=self.time[at[0]], **{n: m[at] for n, m in maps.items()})

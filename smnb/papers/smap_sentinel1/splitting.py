@@ -25,18 +25,10 @@ ACCEPTED = ("shared_footprint", "shared_coarse_cell")
 
 @dataclass(frozen=True)
 class FusionSplit:
-    """Sides of sensors, and the patches of either side.
+    """Sides of sensors ("train", "validation" or "buffer" by ``sensor_id``), and the patches of either side.
 
-    Parameters
-    ----------
-    sides : Series
-        "train", "validation" or "buffer" by ``sensor_id``.
-    train, validation : ndarray of int
-        Patches that have something to learn from, and to score with. Split by sensors, most are in both.
-    held_out : tuple of str
-        Places that no training sees.
-    notes : dict of str to int
-        Sensors by side, and what the sides share, by leak.
+    Split by sensors, most patches are in both. `held_out` are places that no training sees; `notes` count sensors by side,
+    and what the sides share, by leak.
     """
 
     sides: pd.Series = field(repr=False)
@@ -120,13 +112,9 @@ def split_sensors(
 
 
 def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSplit:
-    """Hold out whole places: their patches, sensors and 9 km product are in no training.
+    """Hold out whole places by name: their patches, sensors and 9 km product are in no training.
 
-    Parameters
-    ----------
-    samples : FusionSamples
-    scenes : sequence of str
-        Names of the places that validate. Patches of other places that overlap one of them are dropped, and counted.
+    Patches of other places that overlap one of them are dropped, and counted.
 
     Raises
     ------

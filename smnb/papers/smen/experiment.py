@@ -55,18 +55,7 @@ def smen_samples(place: Place) -> Samples:
 
 
 def predict_images(trained: Trained, place: Place, scenes: np.ndarray) -> np.ndarray:
-    """Estimate fine images up to their level, which the loss leaves free; see `add_level`.
-
-    Returns
-    -------
-    ndarray, shape (scene, row, col)
-        m3 m-3 but for a constant of each image.
-
-    Raises
-    ------
-    ContractError
-        If the network was made for another history.
-    """
+    """Estimate fine images ``(scene, row, col)``, m3 m-3 but for each image's level, which the loss leaves free (`add_level`)."""
     history = trained.card["config"].get("history", place.sequences.history)
     if history != place.sequences.history:
         raise ContractError(

@@ -51,14 +51,9 @@ class Place:
 
 
 def window_around(lat: float, lon: float) -> EaseWindow:
-    """100 x 100 cells of 3 km, a place near their middle.
+    """100 x 100 cells of 3 km, a place (degrees) near their middle.
 
     They begin at an edge of a 36 km cell in both directions: 8 x 8 whole coarse cells, and a third of a ninth row and column.
-
-    Parameters
-    ----------
-    lat, lon : float
-        Degrees.
 
     Examples
     --------
@@ -147,18 +142,9 @@ def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:
 
 
 def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: int = 4) -> ImageSequences:
-    """Make samples of the real 9 km fields: composites, and their own 36 km block means as the coarse images.
+    """Make samples of the real 9 km fields: composites of 1 to 3 days, and their own 36 km block means as the coarse images.
 
     The fine window is cut to whole 36 km cells, so that a block mean is that of its whole cell.
-
-    Parameters
-    ----------
-    catalog, root
-        The entry `POINTS_ID` is read.
-    days : int
-        Length of a composite, 1 to 3 days.
-    history : int
-        Past composites a sample takes.
     """
     dataset = composite(catalog.open(POINTS_ID, root), days)
     window = EaseWindow.from_dataset(dataset)
@@ -183,19 +169,7 @@ def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: in
 
 
 def held_out_block(sequences: ImageSequences, side: str = "east", share: float = 0.3) -> np.ndarray:
-    """Mark a part of the images that no training may see: a strip along one side.
-
-    Parameters
-    ----------
-    sequences : ImageSequences
-    side : {"west", "east", "north", "south"}
-    share : float
-        Of the images' width or height.
-
-    Returns
-    -------
-    ndarray of bool, shape (row, col)
-    """
+    """Mark a strip along one side of the images, a share of their width or height, that no training may see: bool (row, col)."""
     rows, cols = sequences.shape
     known = {
         "west": np.s_[:, : round(cols * share)],

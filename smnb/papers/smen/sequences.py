@@ -250,13 +250,12 @@ class ImageSequences:
 def sequence_scalers(
     sequences: ImageSequences, scenes: np.ndarray, *, exclude: np.ndarray | None = None
 ) -> tuple[MinMaxScaler, MinMaxScaler]:
-    """Scaling of the inputs (``coarse``, ``residual``) and of the target, from training scenes alone.
+    """Scaling of the inputs (``coarse``, ``residual``) and of the target, of training scenes, without pixels of `exclude`.
 
-    The coarse image is scaled by the physical range, residuals by the 0.1 and 99.9 per cent points of training scenes, and
-    clipped there: what lies beyond anything seen in training, such as a salt lake, would otherwise make the network
-    extrapolate. A coarse image may be wetter than any in training, and its stream is linear, so its scale is that of any soil.
-    The target's zero stays zero: the loss is blind to the level, and one spread makes the loss a plain multiple of the ubRMSE
-    in m3 m-3. Pixels of `exclude` have no part in it.
+    The coarse image is scaled by the physical range, since it may be wetter than any in training and its stream is linear;
+    residuals by the 0.1 and 99.9 per cent points of training scenes, and clipped there, as a network would extrapolate over a
+    salt lake. The target's zero stays zero: the loss is blind to the level, and one spread makes it a plain multiple of the
+    ubRMSE in m3 m-3.
     """
     residuals = sequences.residuals[scenes]
     if exclude is not None:
@@ -269,17 +268,9 @@ def sequence_scalers(
 
 
 class SequenceDataset(BatchDataset):
-    """Batches ``((coarse, residuals), target, mask)`` of scenes, scaled.
+    """Batches ``((coarse, residuals), target, mask)`` of scenes that have a whole history before them, scaled.
 
-    Parameters
-    ----------
-    sequences : ImageSequences
-    scenes : ndarray of int
-        Numbers of the scenes, each with a whole history before it.
-    scalers : (MinMaxScaler, MinMaxScaler)
-        From `sequence_scalers`.
-    exclude : ndarray of bool, shape (row, col), optional
-        Pixels whose target counts nowhere, such as a block that is held out for testing.
+    The target of pixels of `exclude` (row, col) counts nowhere, such as a block that is held out for testing.
     """
 
     evaluation_batch = 8

@@ -94,28 +94,9 @@ def _placed(error: SmnbError, place: str) -> FormatError:
 class ReleasedRecords:
     """Records of some shards, read as they are asked for; iterating again reads again.
 
-    Parameters
-    ----------
-    paths : list of Path
-        Shards, in the order in which they are read.
-    bands : dict
-        Bands by source.
-    geometry : ImageGeometry
-        Stored size and crop.
-    verify : bool
-        Whether payloads are checked against their CRC-32C.
-    on_error : {"raise", "skip"}
-        What happens to damage.
-    catalog_id, synthetic
-        As everywhere.
-
-    Attributes
-    ----------
-    counts : Counter
-        Of the current or last iteration: ``records``; and with ``on_error="skip"`` ``records_damaged`` (checksum),
-        ``records_invalid`` (content) and ``shards_cut`` (nothing more could be read of them).
-    problems : list of dict
-        ``{"shard", "record", "reason"}`` of the first thousand that were skipped.
+    `counts` of the current or last iteration: ``records``; and with ``on_error="skip"`` ``records_damaged`` (checksum),
+    ``records_invalid`` (content) and ``shards_cut`` (nothing more could be read). `problems`: ``{"shard", "record",
+    "reason"}`` of the first thousand that were skipped.
     """
 
     paths: list[Path]
@@ -232,33 +213,11 @@ def open_released(
     verify: bool = True,
     on_error: str = "raise",
 ) -> ReleasedRecords:
-    """Open shards of the released data set; nothing is read yet.
+    """Open shards (TFRecord, gzip or plain) of the released data set; nothing is read yet.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        TFRecord shards, gzip or plain.
-    catalog_id, synthetic
-        As everywhere.
-    bands : mapping, optional
-        Bands to decode by source (`schema.BANDS`); default those of the paper's network. Others are not decoded.
-    size : int
-        Pixels on a side of the stored images.
-    crop : int, optional
-        Pixels on a side of the centred square to keep; default all.
-    low_factor : int
-        Fine pixels on a side of a pixel of the low grid: 16 of 10 m are 160 m.
-    verify : bool
-        Check payloads against their CRC-32C.
-    on_error : {"raise", "skip"}
-        Raise on damage with shard and record, or skip and count it.
-
-    Raises
-    ------
-    CatalogError
-        If a file does not exist.
-    ParameterError
-        On an unknown option, source or band, or a crop that does not fit.
+    `bands` to decode by source (`schema.BANDS`) are by default those of the paper's network. `size` is the side of the stored
+    images, `crop` that of the centred square to keep (default all), `low_factor` the fine pixels on a side of a low one.
+    `verify` checks the CRC-32C of payloads; ``on_error`` raises on damage, or skips and counts it.
 
     References
     ----------
