@@ -138,11 +138,8 @@ def map_tile(
     names = ("high_inputs", "low_inputs", "coarse_channels")
     expected = tuple(getattr(getattr(net, "config", None), name, got[i]) for i, name in enumerate(names))
     if got != expected:
-        what, step = (
-            "the images have other channels (high, low, coarse) than the network",
-            "Read the tile with its channels",
-        )
-        raise ContractError("map_tile", what, got=got, expected=expected, next_step=step)
+        what = "the images have other channels (high, low, coarse) than the network"
+        raise ContractError("map_tile", what, got=got, expected=expected, next_step="Read the tile with its channels")
     # what follows what is known of this network's own layers alone
     net = (folded(net) if hasattr(net, "features_high") else copy.deepcopy(net).eval()).to(device)
     parts = tuple(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ParameterError
+from smnb.contract import check_choice
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.augmentation import Augmentation
 from smnb.papers.batchu2023.batches import SIDES, MultiSourceDataset, complete_samples, side_positions
@@ -70,12 +70,10 @@ def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[
 
 def named_inputs(inputs: InputSet | str) -> InputSet:
     """An input set, or the paper's of that name."""
-    if not isinstance(inputs, InputSet) and inputs not in SOURCE_SETS:
-        step = "Name one of the paper's sets, or make an InputSet"
-        raise ParameterError(
-            "training_samples", "unknown inputs", got=inputs, expected=list(SOURCE_SETS), next_step=step
-        )
-    return inputs if isinstance(inputs, InputSet) else SOURCE_SETS[inputs]
+    if isinstance(inputs, InputSet):
+        return inputs
+    step = "Name one of the paper's sets, or make an InputSet"
+    return SOURCE_SETS[check_choice("training_samples", "inputs", inputs, SOURCE_SETS, next_step=step)[0]]
 
 
 def training_samples(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_table, plain
 from smnb.loaders.insitu import InSituTables, flag_policy
 from smnb.papers.batchu2023.sources import Source
 
@@ -162,18 +162,14 @@ def _at_depth(who: str, sensors: pd.DataFrame, depths: Sequence[Sequence[float]]
     return (np.abs(own[:, None, :] - pairs[None]) <= _DEPTH_TOLERANCE).all(axis=2).any(axis=1)
 
 
-def _columns(who: str, what: str, table: pd.DataFrame, needed: Sequence[str]) -> None:
-    if missing := [column for column in needed if column not in table.columns]:
-        raise ContractError(who, f"{what} lack columns {missing}", got=list(map(str, table.columns)))
-
-
 def _readings_that_pass(
     who: str, insitu: InSituTables, flags: str | Sequence[str], depths: Sequence[Sequence[float]] | None
 ) -> tuple[pd.DataFrame, NDArray, NDArray, NDArray, dict[str, int]]:
     """Sensors, and sensor row, time and value of the readings that pass, in order of sensor and time; and counts."""
     sensors, readings = insitu.sensors.reset_index(drop=True), insitu.readings
-    _columns(who, "sensors", sensors, ["sensor_id", "lat", "lon", *(["depth_from", "depth_to"] * (depths is not None))])
-    _columns(who, "readings", readings, ["sensor_id", "time", "soil_moisture", "flag"])
+    needed = ["sensor_id", "lat", "lon", *(["depth_from", "depth_to"] * (depths is not None))]
+    check_table(f"{who}, sensors", sensors, needed)
+    check_table(f"{who}, readings", readings, ["sensor_id", "time", "soil_moisture", "flag"])
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
     placed = (lat >= -80.0) & (lat <= 84.0) & (np.abs(lon) <= 360.0)  # where UTM is
     policy = flag_policy(flags)

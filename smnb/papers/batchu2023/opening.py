@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smnb.contract import CatalogError, ParameterError, plain
+from smnb.contract import CatalogError, check_count
 from smnb.papers.batchu2023.batches import side_positions
 from smnb.papers.batchu2023.matchups import build_matchups
 from smnb.papers.batchu2023.sources import SOURCES, Source, by_name
@@ -101,8 +101,7 @@ def folder_name(name: str) -> str:
 
 def spread_samples(store: SampleStore, number: int = 6, *, split: str = "sensor", side: str = "test") -> np.ndarray:
     """Positions of samples of as many sensors as there are, from wet to dry: one of each `number` equal parts."""
-    if number < 1:
-        raise ParameterError("spread_samples", "number", got=number, expected=plain("at least 1"))
+    check_count("spread_samples", "number", number)
     positions = side_positions(store, split, side)
     order = positions[np.argsort(-store.labels()[positions], kind="stable")]
     rows, taken, chosen = store.sensor_rows(), set(), []

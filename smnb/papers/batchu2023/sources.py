@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -138,12 +138,11 @@ class Source:
         if not str(self.name).isidentifier() or not self.bands or len(set(self.bands)) < len(self.bands):
             raise ParameterError(who, "a name and one or more different bands are needed", got=(self.name, self.bands))
         for option, known in (("kind", KINDS), ("resampling", _RESAMPLINGS), ("scaling", tuple(_SCALINGS))):
-            if getattr(self, option) not in known:
-                raise ParameterError(who, f"unknown {option!r}", got=getattr(self, option), expected=list(known))
+            check_choice(who, option, getattr(self, option), known)
         if self.static and self.kind == "coarse":
             raise ParameterError(who, "a coarse source is not static", got=self.kind)
-        if self.cloud is not None and not 0.0 <= self.cloud <= 100.0:
-            raise ParameterError(who, "'cloud' is no percentage", got=self.cloud)
+        if self.cloud is not None:
+            check_range(who, "cloud", self.cloud, 0, 100, units="%")
         try:
             bound = pd.NaT if isinstance(self.bound, int | float) else pd.Timedelta(self.bound)
         except ValueError:
@@ -153,8 +152,8 @@ class Source:
             raise ParameterError(who, "'bound' is no time span from 0", got=self.bound, expected=expected)
         given = self.range if isinstance(self.range, Mapping) else dict.fromkeys(self.bands, self.range)
         ranges = {str(band): (float(low), float(high)) for band, (low, high) in given.items()}
-        wrong = [one for one in {**dict.fromkeys(self.bands), **ranges} if not _is_range(ranges.get(one))]
-        if wrong:
+        low_high = {**dict.fromkeys(self.bands, (np.nan, np.nan)), **ranges}
+        if wrong := [band for band, (low, high) in low_high.items() if not -np.inf < low < high < np.inf]:
             raise ParameterError(who, f"bands {wrong} have no range, or an empty one", got=ranges)
         object.__setattr__(self, "bound", bound)
         object.__setattr__(self, "range", ranges)
@@ -201,10 +200,6 @@ class Source:
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         ranges = {band: list(pair) for band, pair in self.range.items()}
         return {**content, "bands": list(self.bands), "range": ranges, "bound": str(self.bound)}
-
-
-def _is_range(pair: tuple[float, float] | None) -> bool:
-    return pair is not None and -np.inf < pair[0] < pair[1] < np.inf
 
 
 #: The two constants of each Sentinel-2 band (Table 17).

@@ -239,9 +239,8 @@ class SampleStore:
         array = self._array(source, "values")
         codecs = array.metadata.codecs
         try:
-            if [type(one) for one in codecs] != [BytesCodec, BloscCodec] or getattr(
-                codecs[0].endian, "value", ""
-            ) != "little":
+            known = [type(one) for one in codecs] == [BytesCodec, BloscCodec]
+            if not known or getattr(codecs[0].endian, "value", "") != "little":
                 return array[number * array.chunks[0] : (number + 1) * array.chunks[0]]
             path = self.path / source / "values" / array.metadata.encode_chunk_key((number, 0, 0, 0))
             if not path.exists():  # a chunk without any value is not written

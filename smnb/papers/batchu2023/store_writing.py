@@ -14,7 +14,7 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, RunError, plain
+from smnb.contract import ContractError, ParameterError, RunError, check_table, plain
 from smnb.files import atomic_path, write_json
 from smnb.papers.batchu2023.sources import Source, by_name
 from smnb.papers.batchu2023.store import (
@@ -79,11 +79,7 @@ def open_partial(who: str, path: Path, fingerprint: Mapping[str, Any], *, resume
 
 def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> None:
     """Write the sensor table into a store; a `ContractError` unless ids are unique and each number in `sensor` has its row."""
-    if not isinstance(sensors, pd.DataFrame) or "sensor_id" not in sensors.columns:
-        raise ContractError(_WHO, "the sensor table lacks 'sensor_id'", got=type(sensors).__name__)
-    if sensors["sensor_id"].duplicated().any():
-        example = str(sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0])
-        raise ContractError(_WHO, "a sensor occurs twice", got=example, expected="one row a sensor")
+    check_table(_WHO, sensors, ["sensor_id"], unique="sensor_id")
     if sensor.size and not (sensor.min() >= 0 and sensor.max() < len(sensors)):
         got, expected = (int(sensor.min()), int(sensor.max())), plain(f"rows 0 to {len(sensors) - 1}")
         raise ContractError(_WHO, "a sample names a sensor that the table lacks", got=got, expected=expected)
@@ -93,9 +89,8 @@ def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> No
 
 def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Split]:
     """Split the sensors in each way asked for; the options are those of `smnb.sensors.make_split`."""
-    from smnb.sensors import (
-        make_split,
-    )  # late: scikit-learn and SciPy's statistics, for which workers that cut would wait
+    # late: scikit-learn and SciPy's statistics, for which workers that cut would wait
+    from smnb.sensors import make_split
 
     made = {}
     for name, options in splits.items():

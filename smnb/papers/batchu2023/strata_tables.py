@@ -20,12 +20,7 @@ _METRICS = {"ubrmse": "ubRMSE", "rmse": "RMSE", "pearson_r": "Correlation"}
 
 
 def beside_paper(
-    scores: pd.DataFrame,
-    by: str,
-    *,
-    clusters: str | None = None,
-    n_boot: int = 1000,
-    seed: int = 0,
+    scores: pd.DataFrame, by: str, *, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Average scores (`smnb.sensors.score_sensors`) by stratum, in the order of the paper's table and with its values.
 
@@ -49,9 +44,8 @@ def printed(table: pd.DataFrame, title: str) -> pd.DataFrame:
 
     By the stratum's label, headed `title`: ``Sensors``, and for each score the run's and the paper's.
     """
-    text = pd.DataFrame(
-        {"Sensors": table["n_scored"].astype(str).to_numpy()}, index=pd.Index(table["label"], name=title)
-    )
+    rows = pd.Index(table["label"], name=title)
+    text = pd.DataFrame({"Sensors": table["n_scored"].astype(str).to_numpy()}, index=rows)
     for metric, name in _METRICS.items():
         cells = zip(*(table[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
         text[name] = [interval_text(*values) or "-" for values in cells]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pyproj import Transformer
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_count, plain
 from smnb.grids import UtmWindow
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
 from smnb.papers.batchu2023.join import REASONS, SceneChoice
@@ -36,14 +36,11 @@ class MapGeometry:
 
     def __post_init__(self) -> None:
         for name in ("crop", "stride", "low_ratio"):
-            if getattr(self, name) < 1:
-                raise ParameterError("MapGeometry", name, got=getattr(self, name), expected=plain("at least 1"))
+            check_count("MapGeometry", name, getattr(self, name))
         if self.crop % self.low_ratio or self.stride % self.low_ratio:
-            what, expected = (
-                "windows and cells are not whole numbers of low-resolution pixels",
-                f"multiples of {self.low_ratio}",
-            )
-            raise ParameterError("MapGeometry", what, got=(self.crop, self.stride), expected=plain(expected))
+            what = "windows and cells are not whole numbers of low-resolution pixels"
+            expected = plain(f"multiples of {self.low_ratio}")
+            raise ParameterError("MapGeometry", what, got=(self.crop, self.stride), expected=expected)
 
     def tile(self, rows: int, cols: int) -> tuple[int, int]:
         """Height and width of the high-resolution images of so many cells, pixels."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_range
 from smnb.papers.smap_sentinel1.cutting import CHANNELS, FACTOR
 from smnb.papers.smap_sentinel1.samples import FusionSamples
 from smnb.papers.smap_sentinel1.splitting import SIDES, FusionSplit
@@ -80,9 +80,7 @@ class FusionDataset(PatchImages):
             raise ContractError(who, f"no patch has anything to {verb} with", got=0, next_step=step)
         height, width = samples.images.shape[-2:]
         size = min(height, width) if crop is None else crop
-        if not 2 * FACTOR <= size <= min(height, width):
-            expected = plain(f"{2 * FACTOR} to {min(height, width)}")
-            raise ParameterError(who, "'crop' is out of range", got=crop, expected=expected)
+        check_range(who, "crop", size, 2 * FACTOR, min(height, width))
         super().__init__(samples.images[self.patches], scalers[0])
         self.size = (height, width) if crop is None else (size, size)
         self.seed = seed
@@ -147,13 +145,7 @@ def _target(values: np.ndarray, scaler: MinMaxScaler) -> tuple[torch.Tensor, tor
     return _tensor(np.where(mask, scaled, 0.0).astype("float32")), _tensor(mask)
 
 
-def fusion_training(
-    samples: FusionSamples,
-    split: FusionSplit,
-    *,
-    crop: int | None = None,
-    seed: int = 0,
-) -> Samples:
+def fusion_training(samples: FusionSamples, split: FusionSplit, *, crop: int | None = None, seed: int = 0) -> Samples:
     """What a network is trained on: ``model(images (n, 4, row, col)) -> (n, row, col)``, scaled, with `fusion_loss`.
 
     Validation sensors are in no target of the training and should choose nothing: train with ``keep="last"``. `crop` and

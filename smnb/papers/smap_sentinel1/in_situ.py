@@ -41,13 +41,9 @@ def select_sensors(
         "sensors_chosen": int(kept.sum()),
     }
     if not kept.any():
-        raise ContractError(
-            "select_sensors",
-            "no sensor is left",
-            got=counts,
-            expected=plain(f"{networks}, {instrument}"),
-            next_step=f"Networks there are: {sorted(set(sensors['network']))}; pass networks=None or instrument=None for all",
-        )
+        there, expected = sorted(set(sensors["network"])), plain(f"{networks}, {instrument}")
+        step = f"Networks there are: {there}; pass networks=None or instrument=None for all"
+        raise ContractError("select_sensors", "no sensor is left", got=counts, expected=expected, next_step=step)
     return sensors[kept].reset_index(drop=True), counts
 
 
@@ -63,13 +59,11 @@ def readings_at(
     columns = ["time_index", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
     if here.empty:
         return pd.DataFrame(columns=columns)
-    wanted = pd.concat(
-        [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)], ignore_index=True
-    )
+    wanted = [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)]
+    wanted = pd.concat(wanted, ignore_index=True)
     span, table = pd.Timedelta(window), tables.readings
-    near = table["sensor_id"].isin(set(here["sensor_id"])) & table["time"].between(
-        times.min() - span, times.max() + span
-    )
+    near = table["sensor_id"].isin(set(here["sensor_id"]))
+    near &= table["time"].between(times.min() - span, times.max() + span)
     readings = table.loc[near, ["sensor_id", "time", "soil_moisture"]].astype({"sensor_id": str})
     found, _ = match_tables(wanted, readings, value="soil_moisture", window=window, method="mean")
     found = found.rename(columns={"soil_moisture_count": "n_readings"})

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from smnb.catalog import Catalog
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice
 from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
@@ -96,17 +96,13 @@ def open_places(
     composite_days, held_out
         Of points: `points_sequences`, `held_out_block`.
     """
-    if source not in SOURCES:
-        raise ParameterError("open_places", "unknown source", got=source, expected=sorted(SOURCES))
+    check_choice("open_places", "source", source, SOURCES)
     if source == "points":
         sequences = points_sequences(catalog, root, days=composite_days, history=history)
         cut = first_test or sequences.day(sequences.time.size - max(3, sequences.time.size // 4))
         return {sequences.name: Place(sequences, sequences.split(cut), held_out_block(sequences, held_out))}
-    unknown = sorted(set(regions) - set(REGIONS))
-    if unknown or not regions:
-        raise ParameterError("open_places", "unknown regions, or none", got=list(regions), expected=sorted(REGIONS))
     places = {}
-    for region in regions:
+    for region in check_choice("open_places", "regions", tuple(regions), REGIONS):
         sequences = _region_sequences(catalog, root, region, history)
         paper_train, paper_test = PAPER_IMAGES[region]
         split = sequences.split(first_test or "2018-01-01", n_train=n_train or paper_train, n_test=n_test or paper_test)
@@ -152,20 +148,12 @@ def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: in
     rows = [-(-window.row_start // factor) * factor, window.row_stop // factor * factor]
     cols = [-(-window.col_start // factor) * factor, window.col_stop // factor * factor]
     if rows[0] >= rows[1] or cols[0] >= cols[1]:
-        raise ContractError(
-            "points_sequences", "the points cover no whole 36 km cell", got=window, expected=plain("some")
-        )
+        raise ContractError("points_sequences", "the points cover no whole 36 km cell", got=window)
     y, x = window.slices_of(EaseWindow(M09, *rows, *cols))
     fine = dataset["soil_moisture"].isel(y=y, x=x)
     fine.attrs["synthetic"] = dataset.attrs["synthetic"]
-    return ImageSequences.from_products(
-        fine,
-        ease_block_mean(fine, M36),
-        name="western_australia",
-        title="Western Australia, SMAP 9 km",
-        history=history,
-        window_hours=0,
-    )
+    about = {"name": "western_australia", "title": "Western Australia, SMAP 9 km"}
+    return ImageSequences.from_products(fine, ease_block_mean(fine, M36), **about, history=history, window_hours=0)
 
 
 def held_out_block(sequences: ImageSequences, side: str = "east", share: float = 0.3) -> np.ndarray:

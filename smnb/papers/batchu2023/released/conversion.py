@@ -25,16 +25,10 @@ from smnb.sensors import add_strata
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
 _SOIL = ("sand", "silt", "clay")
-_FRACTIONS = tuple(f"{part}_fraction" for part in _SOIL)
 _ISMN_COLUMNS = (
-    "elevation",
-    "depth_from",
-    "depth_to",
-    "climate_KG",
-    "lc_2010",
-    *_FRACTIONS,
-    "organic_carbon",
-    "saturation",
+    *("elevation", "depth_from", "depth_to", "climate_KG", "lc_2010"),
+    *(f"{part}_fraction" for part in _SOIL),
+    *("organic_carbon", "saturation"),
 )
 _NAMES, _FOUND = ("network", "station", "instrument"), ("ismn_sensor_id", "ismn_distance_km")
 _SENSOR_COLUMNS = ("sensor_id", *_NAMES, "lat", "lon", "n_samples", *_FOUND)

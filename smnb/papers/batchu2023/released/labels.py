@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from smnb.contract import CatalogError, ParameterError
+from smnb.contract import CatalogError, check_choice, check_range
 from smnb.grids import great_circle_km
 from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.index import find_sensors
@@ -83,10 +83,9 @@ class StationIndex:
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], *, choose: str = "nearest", max_km: float | None = 5.0) -> None:
-        if choose not in CHOICES or (max_km is not None and not max_km > 0):
-            raise ParameterError(
-                _WHO, "'choose' or 'max_km'", got=(choose, max_km), expected=f"one of {CHOICES}, above 0"
-            )
+        check_choice(_WHO, "choose", choose, CHOICES)
+        if max_km is not None:
+            check_range(_WHO, "max_km", max_km, 0, ends="(]", units="km")
         self.choose, self.max_km = choose, max_km
         self._networks: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for row in sorted((row for row in rows if row["variable"] == "soil_moisture"), key=lambda row: row["file"]):
@@ -123,14 +122,12 @@ class StationIndex:
         return SensorMatch(rows[0], "", names, sensors, distance[chosen])
 
 
-@dataclass(frozen=True)
-class Label:
-    """Soil moisture (m3 m-3) and its time, UTC; or NaN, and why there is none."""
+class Label(NamedTuple):
+    """Soil moisture (m3 m-3) and its time, UTC; or NaN, and why: of `SensorMatch`, ``no_reading``, ``flagged``, ``ambiguous``."""
 
     value: float
     time: np.datetime64
     reason: str
-    """Empty, or a reason of `SensorMatch`, ``no_reading``, ``flagged`` or ``ambiguous``."""
     match: SensorMatch
 
 
@@ -154,10 +151,8 @@ class IsmnLabels:
         max_km: float | None = 5.0,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if ambiguous not in AMBIGUOUS:
-            raise ParameterError(_WHO, "unknown 'ambiguous'", got=ambiguous, expected=list(AMBIGUOUS))
-        if not window_minutes >= 0:
-            raise ParameterError(_WHO, "'window_minutes' is not at least 0", got=window_minutes)
+        check_choice(_WHO, "ambiguous", ambiguous, AMBIGUOUS)
+        check_range(_WHO, "window_minutes", window_minutes, 0)
         self.policy, self.ambiguous = flag_policy(flags), ambiguous
         self.window = np.timedelta64(round(window_minutes * 60e9), "ns")
         self.counts: Counter[str] = Counter()

@@ -13,13 +13,12 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, FormatError, ParameterError, SmnbError, plain
+from smnb.contract import ContractError, FormatError, SmnbError, check_choice, plain
 from smnb.loaders import check_paths
 from smnb.loaders.tfrecord import Feature, RecordError, ShardError, parse_example, read_records
 from smnb.papers.batchu2023.released import schema
 from smnb.papers.batchu2023.sources import SOURCES
 
-ON_ERROR = ("raise", "skip")
 _WHO = "open_released"
 _PROBLEMS_KEPT = 1000
 #: Sentinel-1 flies since 2014; a time outside is another unit than milliseconds, or damage.
@@ -223,8 +222,7 @@ def open_released(
     ----------
     Batchu, Nearing and Gulshan (2022), arXiv:2206.09649; data: bucket eoscience-public, CC-BY 4.0.
     """
-    if on_error not in ON_ERROR:
-        raise ParameterError(_WHO, "unknown 'on_error'", got=on_error, expected=list(ON_ERROR))
+    check_choice(_WHO, "on_error", on_error, ("raise", "skip"))
     geometry = schema.ImageGeometry(int(size), int(size if crop is None else crop), int(low_factor))
     chosen = schema.check_bands(_WHO, bands)
     return ReleasedRecords(check_paths(_WHO, paths), chosen, geometry, verify, on_error, catalog_id, synthetic)
