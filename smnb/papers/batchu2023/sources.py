@@ -172,13 +172,12 @@ class Source:
         if (outside or ("raise" if self.kind == "coarse" else "clip")) == "raise":
             array = np.asarray(native)
             if lost := int(np.count_nonzero((array < low) | (array > high))):
-                raise ContractError(
-                    "normalise",
-                    f"{lost} of {array.size} values of {self.name} {band} lie outside its range in native units",
-                    got=(float(np.nanmin(array)), float(np.nanmax(array))),
-                    expected=(low, high),
-                    next_step="Mask fill values, check the units, or give the source another range",
+                what = f"{lost} of {array.size} values of {self.name} {band} lie outside its range in native units"
+                got, step = (
+                    (float(np.nanmin(array)), float(np.nanmax(array))),
+                    "Mask fill values, or give another range",
                 )
+                raise ContractError("normalise", what, got=got, expected=(low, high), next_step=step)
         return _SCALINGS[self.scaling][0](native, low, high)
 
     def denormalise(self, band: str, value: ArrayLike) -> NDArray[np.floating]:

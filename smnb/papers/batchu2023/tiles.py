@@ -123,13 +123,10 @@ def _scene_at(
     check_scenes(_WHO, scenes, source.with_bands(*bands))
     found, reason = SceneChoice(scenes, source).at(lat, lon, np.array([time.value]))
     if found[0] < 0:
-        raise ContractError(
-            _WHO,
-            f"no scene of {source.name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}",
-            got=plain(REASONS[reason[0]]),
-            expected=plain("one" if source.static else f"one within {source.bound} before"),
-            next_step="Choose another time or place, or inputs without this source",
-        )
+        what = f"no scene of {source.name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}"
+        expected = plain("one" if source.static else f"one within {source.bound} before")
+        step = "Choose another time or place, or inputs without this source"
+        raise ContractError(_WHO, what, got=plain(REASONS[reason[0]]), expected=expected, next_step=step)
     return int(found[0])
 
 
@@ -265,12 +262,10 @@ def read_tiles(
         if float(tile.used["missing"].max()) <= most_missing:
             found.append(time)
     if not found:
-        raise ContractError(
-            "read_tiles",
-            f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source",
-            got=plain(f"{len(passes)} passes cover the centre, {len(whole)} all of the square{why}"),
-            next_step="Choose a smaller square, another place, or inputs with fewer sources",
-        )
+        what = f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source"
+        got = plain(f"{len(passes)} passes cover the centre, {len(whole)} all of the square{why}")
+        step = "Choose a smaller square, another place, or inputs with fewer sources"
+        raise ContractError("read_tiles", what, got=got, next_step=step)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int))
     return _by_day(read_tile(scenes, inputs, time=found[i], **square) for i in chosen)
 

@@ -84,7 +84,9 @@ class _Collector:
         if not np.isfinite(value) or not self.records.decode(record):
             return
         for name, one in self.writer.sources.items():
-            if not one.optional and _lacks_a_band(record.values[name]):
+            # a band of which all is missing; most images are told from their first pixel
+            absent = (np.isnan(np.ravel(band)[0]) and np.isnan(band).all() for band in record.values[name])
+            if not one.optional and any(absent):
                 self.counts[f"missing_{name}"] += 1  # under the first, so that the counts add up
                 return
         sensor = self.sensors.get(record.sensor_id) or self._new_sensor(record, match)
@@ -177,11 +179,6 @@ def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
     centre = {name: image[bands.index(name), middle, middle] for name in _SOIL}
     soil = np.array([SOURCES["soilgrids"].denormalise(name, value) for name, value in centre.items()])
     return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
-
-
-def _lacks_a_band(values: np.ndarray) -> bool:
-    """Whether all of some band is missing."""
-    return any(np.isnan(np.ravel(band)[0]) and np.isnan(band).all() for band in values)
 
 
 def _fingerprint(records: ReleasedRecords, labels: IsmnLabels | None, optional: Sequence[str]) -> str:
