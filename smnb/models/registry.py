@@ -116,13 +116,7 @@ def model_name(network: nn.Module) -> str:
 
 
 def network_class(name: str) -> type[nn.Module]:
-    """Find a network's class by its name in `MODELS` or as ``module:Class``.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such name, module or class, or it is no `torch.nn.Module`.
-    """
+    """Find a network's class by its name in `MODELS` or as ``module:Class``; else raise `ParameterError`."""
     if name not in MODELS and ":" not in name:
         raise ParameterError(
             "build_model",

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_choice, check_range
+from smnb.models.settings import check_settings
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant", "polynomial")
@@ -97,17 +98,13 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "devices", "accumulate", "steps", "validate_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ParameterError("TrainingConfig", name, got=value, expected=plain("at least 1"))
-        for name, fine in (("learning_rate", self.learning_rate > 0), ("power", self.power > 0)):
-            if not fine:
-                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("positive"))
-        if not 0.0 <= self.momentum < 1.0:
-            raise ParameterError("TrainingConfig", "momentum", got=self.momentum, expected=plain("in [0, 1)"))
-        if self.weight_decay < 0:
-            raise ParameterError("TrainingConfig", "weight_decay", got=self.weight_decay, expected=plain("0 or more"))
+        counts = ["epochs", "batch_size", "devices", "accumulate", "steps", "validate_every"]
+        choices = {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        counts = [name for name in counts if getattr(self, name) is not None]
+        check_settings(self, counts=counts, positive=("learning_rate", "power"), choices=choices)
+        check_range("TrainingConfig", "momentum", self.momentum, 0, 1, ends="[)")
+        check_range("TrainingConfig", "weight_decay", self.weight_decay, 0)
+        choose_device(self.device)
         if self.validate_every is not None and self.steps is None:
             raise ParameterError(
                 "TrainingConfig",
@@ -115,10 +112,6 @@ class TrainingConfig:
                 got=self.validate_every,
                 next_step="Give 'steps' too, or leave both out and train by epochs",
             )
-        choose_device(self.device)
-        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in known:
-                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=known)
 
     @property
     def samples_per_step(self) -> int:
@@ -127,25 +120,15 @@ class TrainingConfig:
 
 
 def choose_device(device: str) -> torch.device:
-    """Turn ``auto`` into the best device there is, and refuse one that is absent.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown or the device is not available.
-    """
+    """Turn ``auto`` into the best device there is, and refuse one that is absent."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if device not in available:
-        raise ParameterError("device", "unknown", got=device, expected=["auto", *available])
+    check_choice("choose_device", "device", device, ("auto", *available))
     if not available[device]:
-        raise ParameterError(
-            "device",
-            f"{device!r} is not available here",
-            expected=[n for n, yes in available.items() if yes],
-            next_step="Use device 'auto'",
-        )
+        here = [name for name, yes in available.items() if yes]
+        what, next_step = f"{device!r} is not available here", "Use device 'auto'"
+        raise ParameterError("choose_device", what, expected=here, next_step=next_step)
     return torch.device(device)
 
 

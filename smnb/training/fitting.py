@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from smnb.contract import ParameterError, RunError
+from smnb.contract import RunError, check_choice
 from smnb.files import write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
@@ -57,10 +57,6 @@ class FitResult:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-#: ``(inputs, target)`` or ``(inputs, target, mask)``.
-Batch = tuple[Any, ...]
-
-
 class _Retrieval(L.LightningModule):
     """Optimiser, loss and logging around a network; the network itself knows nothing of training."""
 
@@ -72,23 +68,22 @@ class _Retrieval(L.LightningModule):
         # in a tuple, so that it is no second submodule: the state keeps the network's own names
         self._called = (torch.compile(model) if config.compile else model,)
 
-    def _loss_of(self, batch: Batch) -> torch.Tensor:
+    def _loss_of(self, batch: tuple[Any, ...]) -> torch.Tensor:
         """Loss of ``(inputs, target)`` or ``(inputs, target, mask)``; inputs are one tensor or the network's arguments."""
         inputs, *target_and_mask = batch
-        inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
         if self.config.channels_last:
-            inputs = tuple(
-                one.contiguous(memory_format=torch.channels_last) if one.dim() == 4 else one for one in inputs
-            )
+            layout = torch.channels_last
+            inputs = [one.contiguous(memory_format=layout) if one.dim() == 4 else one for one in inputs]
         return self.loss(self._called[0](*inputs).float(), *target_and_mask)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> torch.Tensor:
         loss = self._loss_of(batch)
         several = self.config.devices > 1
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=several)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         self.log("validation_loss", self._loss_of(batch), batch_size=len(batch[1]), sync_dist=self.config.devices > 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -212,8 +207,7 @@ def fit(
     ContractError
         If there are fewer training samples than one whole step takes.
     """
-    if keep not in (known := ("best", "last") if validation is not None else ("last",)):
-        raise ParameterError("fit", "keep", got=keep, expected=known)
+    check_choice("fit", "keep", keep, ("last",) if validation is None else ("best", "last"))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
@@ -230,14 +224,13 @@ def fit(
     callbacks: list[L.Callback] = [history]
     if validation is not None:
         callbacks.append(ModelCheckpoint(out, filename="best", monitor="validation_loss", enable_version_counter=False))
-    callbacks.append(
-        ModelCheckpoint(out, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False)
-    )
+    callbacks.append(ModelCheckpoint(out, filename="last", every_n_epochs=1, enable_version_counter=False))
     if config.patience and validation is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
     if progress:
         callbacks.append(_Shown(progress if isinstance(progress, str) else "training", plan))
-    _quiet_lightning()
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     trainer = L.Trainer(
         max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds),
         accelerator=device.type,
@@ -258,6 +251,10 @@ def fit(
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     module = _Retrieval(model, loss, config, plan)
+    checked = None
+    if validation is not None:
+        options = {"batch_size": config.batch_size, "devices": config.devices}
+        checked = evaluation_loader(validation, rank=trainer.global_rank, **options)
     with warnings.catch_warnings():
         # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -267,9 +264,8 @@ def fit(
         trainer.fit(
             module,
             training_loader(train, plan, config, rank=trainer.global_rank),
-            None
-            if validation is None
-            else evaluation_loader(
+            validation
+            and evaluation_loader(
                 validation, rank=trainer.global_rank, batch_size=config.batch_size, devices=config.devices
             ),
             ckpt_path=str(last) if last else None,
@@ -313,16 +309,8 @@ def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
     if last.is_file():
         found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
         if found != identity:
-            raise RunError(
-                "fit",
-                f"{out} holds the training state of other data or settings",
-                next_step="Choose another folder, or delete this one to train again",
-            )
+            what = f"{out} holds the training state of other data or settings"
+            raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
         return last
     write_json(marker, identity)
     return None
-
-
-def _quiet_lightning() -> None:
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.ERROR)

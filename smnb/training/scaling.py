@@ -66,9 +66,8 @@ class MinMaxScaler:
                     expected=plain("at least two different values"),
                     next_step="Check that the training days are present and not fully masked",
                 )
-            low[channel], high[channel] = (
-                np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
-            )
+            ends = np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
+            low[channel], high[channel] = ends
             mean[channel] = (column.mean(dtype="float64") - low[channel]) / (high[channel] - low[channel])
         return cls(tuple(low.tolist()), tuple(high.tolist()), tuple(mean.tolist()), clip)
 
@@ -86,12 +85,7 @@ class MinMaxScaler:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for a checkpoint's JSON."""
-        return {
-            "minimum": list(self.minimum),
-            "maximum": list(self.maximum),
-            "fill": list(self.fill),
-            "clip": self.clip,
-        }
+        return {name: list(getattr(self, name)) for name in ("minimum", "maximum", "fill")} | {"clip": self.clip}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> MinMaxScaler:

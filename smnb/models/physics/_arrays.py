@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import check_range
 
 
 def is_tensor(value: Any) -> bool:
@@ -22,60 +22,33 @@ def is_tensor(value: Any) -> bool:
 
 
 def floats(*values: ArrayLike) -> tuple[Any, ...]:
-    """The namespace to compute with, and the arguments as arrays (or tensors) of one float type.
+    """The namespace to compute with, and the arguments as arrays (or tensors on one device) of one float type.
 
-    Python scalars do not widen float32. With a tensor among the arguments, all become tensors on its device.
+    Python scalars do not widen float32.
     """
-    tensors = [value for value in values if is_tensor(value)]
-    if tensors:
+    device = next((value.device for value in values if is_tensor(value)), None)
+    if device is not None:
         torch = sys.modules["torch"]
-        device = tensors[0].device
-        made = [torch.as_tensor(v, device=device) if not isinstance(v, (int, float)) else v for v in values]
-        dtype = torch.float64
-        kinds = {value.dtype for value in made if not isinstance(value, (int, float))}
-        if kinds == {torch.float32}:
-            dtype = torch.float32
+        made = [v if isinstance(v, int | float) else torch.as_tensor(v, device=device) for v in values]
+        single = {value.dtype for value in made if not isinstance(value, int | float)} == {torch.float32}
+        dtype = torch.float32 if single else torch.float64
         return (torch, *(torch.as_tensor(v, dtype=dtype, device=device) for v in made))
-    values = tuple(v if isinstance(v, (int, float)) else np.asarray(v) for v in values)
-    dtype = np.result_type(*values)
-    if dtype not in (np.float32, np.float64):
-        dtype = np.dtype(np.float64)
+    values = tuple(v if isinstance(v, int | float) else np.asarray(v) for v in values)
+    dtype = np.float32 if np.result_type(*values) == np.float32 else np.float64
     return (np, *(np.asarray(v, dtype=dtype) for v in values))
-
-
-def check_frequency(who: str, frequency_ghz: float, low: float, high: float) -> float:
-    """Raise `ParameterError` unless the frequency is one number in GHz within the range of a model."""
-    if not isinstance(frequency_ghz, (int, float)) or not low <= frequency_ghz <= high:
-        raise ParameterError(
-            who,
-            "frequency_ghz is out of range",
-            got=frequency_ghz,
-            expected=plain(f"GHz in [{low:g}, {high:g}]"),
-            next_step="Give the frequency in GHz as one number, not in Hz",
-        )
-    return float(frequency_ghz)
 
 
 def cos_incidence(who: str, incidence_deg: ArrayLike, like: Any) -> Any:
     """Cosine of the incidence angle, of the type of `like`; raises `ParameterError` outside [0, 90) degrees."""
     if is_tensor(incidence_deg):
         torch = sys.modules["torch"]
-        low, high = (
-            (float(f(incidence_deg.detach())) for f in (torch.min, torch.max)) if incidence_deg.numel() else (0, 0)
-        )
+        angle = incidence_deg.detach().cpu().numpy()
         cos = torch.cos(torch.deg2rad(incidence_deg.double())).to(like.dtype)
     else:
         angle = np.asarray(incidence_deg, dtype=np.float64)
-        low, high = (np.nanmin(angle), np.nanmax(angle)) if np.isfinite(angle).any() else (0.0, 0.0)
         cos = np.cos(np.radians(angle))
         cos = sys.modules["torch"].as_tensor(cos, dtype=like.dtype) if is_tensor(like) else cos.astype(like.dtype)
-    if low < 0.0 or high >= 90.0:
-        raise ParameterError(
-            who,
-            "incidence_deg is out of range",
-            got=(float(low), float(high)),
-            expected=plain("degrees from nadir in [0, 90)"),
-        )
+    check_range(who, "incidence_deg", angle[~np.isnan(angle)], 0, 90, ends="[)", units="degrees from nadir")
     return cos.to(like.device) if is_tensor(like) else cos
 
 

@@ -32,13 +32,7 @@ class RetrievalStatus(enum.IntEnum):
 
 
 def flatten(who: str, given: dict[str, ArrayLike]) -> tuple[dict[str, NDArray[np.float64]], tuple[int, ...]]:
-    """Broadcast to one shape and flatten; what is one number for all cells stays a view of stride zero.
-
-    Raises
-    ------
-    ParameterError
-        When the shapes do not broadcast.
-    """
+    """Broadcast to one shape and flatten; what is one number for all cells stays a view of stride zero."""
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in given.items()}
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays.values()))

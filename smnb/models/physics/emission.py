@@ -26,11 +26,6 @@ def fresnel_reflectivity(permittivity: ArrayLike, incidence_deg: ArrayLike) -> t
     r_h, r_v : ndarray
         Reflectivities, 0..1.
 
-    Raises
-    ------
-    ParameterError
-        When an angle is out of range.
-
     Examples
     --------
     >>> [round(float(r), 4) for r in fresnel_reflectivity(9.0, 0.0)]  # ((3 - 1)/(3 + 1))**2 at nadir
@@ -195,11 +190,6 @@ def soil_emission_tb(
     -------
     tb_h, tb_v : ndarray
         Brightness temperatures, K.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown dielectric model, Dobson without sand, an angle or a frequency out of range.
     """
     xp, moisture, clay = floats(soil_moisture, clay_fraction)
     permittivity, _ = soil_permittivity(
