@@ -150,7 +150,7 @@ class SeparableConv(nn.Module):
 class XceptionUnit(nn.Module):
     """Three separable convolutions and a shortcut: its ``identity``, a 1 × 1 ``convolution`` or ``none``.
 
-    The stride is the third convolution's and the shortcut's; `activation_inside` has ReLU within the convolutions, not before.
+    The stride is the third convolution's and the shortcut's; without one, ReLU is within the convolutions, not before.
     """
 
     def __init__(
@@ -161,12 +161,11 @@ class XceptionUnit(nn.Module):
         stride: int,
         rate: int,
         shortcut: str,
-        activation_inside: bool,
         keep: float,
         momentum: float,
     ) -> None:
         super().__init__()
-        self.activation_inside, self.kind = activation_inside, shortcut
+        self.kind = shortcut
         inputs = (in_channels, *channels[:2])
         self.convolutions = nn.ModuleList(
             SeparableConv(
@@ -174,7 +173,7 @@ class XceptionUnit(nn.Module):
                 channels[i],
                 stride=stride if i == 2 else 1,
                 rate=rate,
-                activation=activation_inside,
+                activation=shortcut == "none",
                 momentum=momentum,
             )
             for i in range(3)
@@ -190,7 +189,7 @@ class XceptionUnit(nn.Module):
         """``(n, in, h, w)`` to ``(n, out, h / stride, w / stride)``."""
         residual = x
         for number, convolution in enumerate(self.convolutions):
-            if not self.activation_inside:
+            if self.kind != "none":
                 # the unit's input is needed for the shortcut; what a normalisation has made is not needed again
                 residual = functional.relu(residual, inplace=number > 0)
             residual = convolution(residual)
@@ -246,7 +245,6 @@ class Xception(nn.Module):
         units, reached, rate = [], 2, 1  # the root has a stride of 2
         for (channels, stride, shortcut), keep in zip(plan, keeps, strict=True):
             widths = tuple(scaled_channels(count, config.width) for count in channels)
-            last = shortcut == "none"
             beyond = reached * stride > config.output_stride
             units.append(
                 XceptionUnit(
@@ -255,7 +253,6 @@ class Xception(nn.Module):
                     stride=1 if beyond else stride,
                     rate=rate,
                     shortcut=shortcut,
-                    activation_inside=last,
                     keep=keep,
                     momentum=config.norm_momentum,
                 )

@@ -215,8 +215,7 @@ def load(
     Raises
     ------
     FormatError
-        If a file is missing or damaged, the weights are not the card's or do not fit the network, the channels differ, or
-        the network's class is not one that may be imported.
+        If a file is missing or damaged, or weights, card, network and channels do not belong together.
     """
     weights = Path(path).with_suffix(".safetensors")
     card_path = weights.with_suffix(".json")

@@ -46,17 +46,9 @@ def _mean_of_valid(values: torch.Tensor, mask: torch.Tensor | None, who: str) ->
 
 
 def euclidean_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    r"""Euclidean loss of Hu et al. (2018): half the mean squared difference.
+    r"""Euclidean loss of Hu et al. (2018), half the mean squared difference over the N elements that the mask leaves.
 
     .. math:: L = \frac{1}{2N} \sum_i (\hat y_i - y_i)^2
-
-    Parameters
-    ----------
-    pred, target : Tensor, any one shape
-        Scaled soil moisture.
-    mask : Tensor of bool, optional
-        True where the target counts; N is the number of these.
-
     """
     return 0.5 * _mean_of_valid(_masked(pred, target, mask, "euclidean_loss").square(), mask, "euclidean_loss")
 
@@ -73,12 +65,7 @@ def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Ten
     level must come from elsewhere (`experiment.add_level`). The paper multiplies the mask with the root, which as
     printed would leave the means to missing pixels; taking the means inside the mask is what makes it an ubRMSE.
 
-    Parameters
-    ----------
-    pred, target : Tensor, shape (image, ...)
-        Soil moisture; the loss is in the same unit.
-    mask : Tensor of bool, same shape, optional
-        True where the target counts. An image with fewer than two valid pixels is left out.
+    Tensors are (image, ...), the loss is in their unit; an image with fewer than two valid pixels is left out.
 
     References
     ----------
@@ -120,7 +107,8 @@ def fusion_loss(
         L = \alpha \lVert y_1 - P_\Omega f(X_1, X_2) \rVert + (1 - \alpha) \lVert Y_2 - D f(X_1, X_2) \rVert
 
     :math:`P_\Omega` takes the pixels with in-situ readings and D averages the valid pixels of each 9 km cell. Each term is
-    a mean over all that the batch compares, whatever image it is from. The paper prints differences and no norm.
+    a mean over all that the batch compares, whatever image it is from; a batch
+    that has nothing for one leaves it out. The paper prints differences and no norm.
 
     Parameters
     ----------
@@ -142,18 +130,11 @@ def fusion_loss(
         not looked at.
     norms : pair of str
         Of the in-situ and the product term: ``l1`` (mean absolute difference) or ``l2`` (mean squared difference).
-    factor : int
-        Pixels along a side of a coarse cell.
-    min_valid : float
-        Least share of valid pixels of a coarse cell that counts.
+    factor, min_valid : int, float
+        Pixels along a side of a coarse cell, and the least share of valid ones of a cell that counts.
     counts : Counter, optional
         Where left-out terms are counted, by ``batches_without_in_situ`` and ``batches_without_product``, beside
         ``in_situ`` and ``product``, the pixels and cells compared.
-
-    Returns
-    -------
-    Tensor, scalar
-        A batch that has nothing for one term leaves it out; the other one's weight stays what it is.
 
     Examples
     --------

@@ -35,7 +35,7 @@ def _mironov_2009(xp: Any, clay: Any, omega: float) -> tuple[Any, ...]:
 
 
 def mironov_permittivity(soil_moisture: ArrayLike, clay_fraction: ArrayLike, frequency_ghz: float) -> NDArray[Any]:
-    """Complex relative permittivity of moist soil after Mironov's mineralogy-based model (about 20 deg C).
+    """Complex relative permittivity of moist soil after Mironov's mineralogy-based model (about 20 deg C); positive loss.
 
     Parameters
     ----------
@@ -45,11 +45,6 @@ def mironov_permittivity(soil_moisture: ArrayLike, clay_fraction: ArrayLike, fre
         Clay mass fraction, 0..1; broadcasts with `soil_moisture`.
     frequency_ghz : float
         Frequency, GHz, 0.045..26.5 (the range the model was fitted in).
-
-    Returns
-    -------
-    ndarray
-        Permittivity with a positive imaginary part (loss), complex64 for float32 input, else complex128.
 
     References
     ----------
@@ -87,11 +82,6 @@ def dobson_permittivity(
         Soil temperature, K.
     bulk_density, particle_density : float
         Densities, g cm-3.
-
-    Returns
-    -------
-    ndarray
-        Permittivity with a positive imaginary part (loss).
 
     Notes
     -----

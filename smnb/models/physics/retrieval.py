@@ -14,8 +14,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import check_choice
-from smnb.models.physics._arrays import cos_incidence
-from smnb.models.physics._cells import LEAST_SENSITIVITY, RetrievalStatus, check_bounds, flatten, in_blocks
+from smnb.models.physics._arrays import (
+    LEAST_SENSITIVITY,
+    RetrievalStatus,
+    check_bounds,
+    cos_incidence,
+    flatten,
+    in_blocks,
+)
 from smnb.models.physics.dielectric import soil_permittivity
 from smnb.models.physics.emission import smooth_reflectivity
 
