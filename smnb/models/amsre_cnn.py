@@ -100,18 +100,7 @@ class AmsreCNN(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Predict the soil moisture at the centre of each patch.
-
-        Parameters
-        ----------
-        patches : Tensor, shape (patch, channel, patch_size, patch_size)
-            Inputs scaled to [0, 1].
-
-        Returns
-        -------
-        Tensor, shape (patch,)
-            Scaled soil moisture.
-        """
+        """Scaled soil moisture ``(patch,)`` at the centres of ``(patch, channel, patch_size, patch_size)``, scaled to [0, 1]."""
         # sizes for the paper's 9×9×4 patches
         x = self.pool1(self.activation(self.conv1(patches)))  # (n, 20, 8, 8) -> (n, 20, 7, 7)
         x = self.pool2(self.activation(self.conv2(x)))  # (n, 100, 6, 6) -> (n, 100, 3, 3)

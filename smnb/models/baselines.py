@@ -109,8 +109,12 @@ def reference_predictions(
     def standard(values: np.ndarray) -> np.ndarray:
         return np.nan_to_num((values - mean) / np.where(spread > 0, spread, 1.0), nan=0.0).astype("float32")
 
+    def in_parts(predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        parts = [predict(standard(new_features[low : low + 8192])) for low in range(0, len(new_features), 8192)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
     def ridge() -> np.ndarray:
-        return _in_parts(fit_ridge(standard(features[drawn]), target[drawn]).predict, standard, new_features)
+        return in_parts(fit_ridge(standard(features[drawn]), target[drawn]).predict)
 
     def svr() -> np.ndarray:
         low, span = target[few].min(), max(float(np.ptp(target[few])), 1e-6)
@@ -119,8 +123,7 @@ def reference_predictions(
         from smnb.models.svr import TorchSVR, fit_svr
 
         machine = TorchSVR.from_sklearn(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed).svr)
-        scaled = _in_parts(lambda x: machine(torch.from_numpy(x)).numpy(), standard, new_features)
-        return low + span * scaled
+        return low + span * in_parts(lambda x: machine(torch.from_numpy(x)).numpy())
 
     def boosting() -> np.ndarray:
         return fit_boosting(features[some], target[some], groups[some], seed=seed).predict(new_features)
@@ -130,13 +133,6 @@ def reference_predictions(
 
     made = dict(zip(REFERENCES, (nothing, ridge, svr, boosting), strict=True))
     return {name: made[name]() for name in rows}
-
-
-def _in_parts(
-    predict: Callable[[np.ndarray], np.ndarray], standard: Callable[[np.ndarray], np.ndarray], features: np.ndarray
-) -> np.ndarray:
-    parts = [predict(standard(features[low : low + 8192])) for low in range(0, len(features), 8192)]
-    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def fit_boosting(features: np.ndarray, target: np.ndarray, groups: np.ndarray, *, seed: int = 0, trees: int = 200):

@@ -112,17 +112,9 @@ class Fusion1km(nn.Module):
         nn.init.constant_(self.collapse.bias, 0.5)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Estimate soil moisture.
+        """Scaled soil moisture ``(image, row, col)`` of images ``(image, channel, row, col)``.
 
-        Parameters
-        ----------
-        images : Tensor, shape (image, channel, row, col)
-            Scaled; missing values filled (a NaN spreads over its neighbourhood).
-
-        Returns
-        -------
-        Tensor, shape (image, row, col)
-            Scaled soil moisture.
+        They are scaled, with missing values filled (a NaN spreads over its neighbourhood).
         """
         check_input("Fusion1km", images, "(image, channel, row, col)", self.config.in_channels)
         features = self._behind(images[:, None], self.config.zero_planes)  # (n, 1, 5, row, col)
@@ -219,12 +211,13 @@ class FoldedFusion1km(nn.Module):
         top, bottom, left, right = (max(0, size - number - 1) for size in outside)
         value = getattr(self, f"outside{number}")[:, None, None]
         rows, cols = features.shape[-2:]
-        for part in (
+        sides = (
             features[..., :top, :],
             features[..., rows - bottom :, :],
-            features[..., :, :left],
-            features[..., :, cols - right :],
-        ):
+            features[..., :left],
+            features[..., cols - right :],
+        )
+        for part in sides:
             if part.numel():
                 part.copy_(value.expand_as(part))
 
@@ -275,11 +268,8 @@ def coarse_mean(
     """
     who = "coarse_mean"
     if fine.ndim != 3 or (valid is not None and valid.shape != fine.shape):
-        raise ContractError(
-            who,
-            "pixels and mask are not (image, row, col) of one shape",
-            got=(tuple(fine.shape), None if valid is None else tuple(valid.shape)),
-        )
+        got = tuple(fine.shape), None if valid is None else tuple(valid.shape)
+        raise ContractError(who, "pixels and mask are not (image, row, col) of one shape", got=got)
     offsets = torch.as_tensor(offset).cpu().reshape(-1, 2).expand(fine.shape[0], 2)
     room = [(fine.shape[1 + axis] - int(offsets[:, axis].max())) // factor for axis in (0, 1)]
     rows, cols = shape or room

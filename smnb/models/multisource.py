@@ -231,9 +231,8 @@ class MultiSourceNet(nn.Module):
         given = {"high": high, "low": low, "coarse": coarse}
         self._check_parts(given)
         if self.head2 is not None:
-            check_input(
-                "MultiSourceNet", coarse, "(sample, channel)", self.config.coarse_channels, unit="coarse products"
-            )
+            number = self.config.coarse_channels
+            check_input("MultiSourceNet", coarse, "(sample, channel)", number, unit="coarse products")
         weight = (self.head1 if self.head2 is None else self.head2)[1].weight
         parts = []
         # in full precision: bf16 would round the coarse products to steps of 0.001 m3 m-3, and the heads cost nothing
@@ -248,21 +247,14 @@ class MultiSourceNet(nn.Module):
     def forward(
         self, high: torch.Tensor | None, low: torch.Tensor | None = None, coarse: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Estimate soil moisture.
+        """Estimate soil moisture ``(sample,)``, m3 m-3, not restricted to a range.
 
         Parameters
         ----------
-        high : Tensor, shape (sample, channel, row, col), or (sample, value) for a point encoder
+        high, low : Tensor, shape (sample, channel, row, col), or (sample, value) for a point encoder
             Scaled to [-1, 1], missing values filled. ``(sample, 0)`` or None where the network has no such encoder.
-        low : Tensor
-            Likewise, of the low-resolution images.
         coarse : Tensor, shape (sample, coarse channel)
             m3 m-3.
-
-        Returns
-        -------
-        Tensor, shape (sample,)
-            m3 m-3, not restricted to a range.
         """
         self._check_parts({"high": high, "low": low, "coarse": coarse})
         return self.head(
@@ -290,20 +282,13 @@ class MultiSourceNet(nn.Module):
         for name, part in given.items():
             absent = part is None or part.shape[1] == 0
             if has[name] == absent:
-                raise ParameterError(
-                    "MultiSourceNet",
-                    f"the {name} input is {'absent' if absent else 'not one of this network'}",
-                    got=None if part is None else tuple(part.shape),
-                    expected=plain(self._inputs()),
-                )
+                what = f"the {name} input is {'absent' if absent else 'not one of this network'}"
+                got = None if part is None else tuple(part.shape)
+                raise ParameterError("MultiSourceNet", what, got=got, expected=plain(self._inputs()))
         samples = {name: len(part) for name, part in given.items() if has[name]}
         if len(set(samples.values())) > 1:
             raise ParameterError("MultiSourceNet", "inputs differ in their number of samples", got=samples)
         if self.training and min(samples.values()) < 2:
-            raise ContractError(
-                "MultiSourceNet",
-                "a training step has a single sample, and batch normalisation needs several",
-                got=min(samples.values()),
-                expected="at least 2 samples",
-                next_step="Drop the last, smaller batch or use larger ones",
-            )
+            what = "a training step has a single sample, and batch normalisation needs several"
+            next_step = "Drop the last, smaller batch or use larger ones"
+            raise ContractError("MultiSourceNet", what, expected="at least 2 samples", next_step=next_step)

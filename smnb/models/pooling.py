@@ -65,14 +65,9 @@ def centre_weights(
 class CentreWeightedPool(nn.Module):
     """Mean of a feature map, weighted by a Gaussian around its centre. It has no parameters to train.
 
-    Parameters
-    ----------
-    width : float or None
-        Standard deviation as a share of the map's (smaller) side, so that it means the same for maps of any size; None
-        weights all cells alike.
-    offset : float
-        Cells from the map's middle to the Gaussian's centre, towards higher rows and columns. 0.5 puts it on the middle of
-        the image with Xception's alignment; only 0 leaves flipped images with the same embedding.
+    `width` is the standard deviation as a share of the map's (smaller) side, so that it means the same for maps of any size;
+    None weights all cells alike. `offset` is in cells from the map's middle to the Gaussian's centre, towards higher rows and
+    columns: 0.5 puts it on the middle of the image with Xception's alignment; only 0 leaves flipped images the same embedding.
     """
 
     def __init__(self, width: float | None = 0.25, offset: float = 0.0) -> None:

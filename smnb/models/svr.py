@@ -21,17 +21,9 @@ if TYPE_CHECKING:
 class TorchSVR(torch.nn.Module):
     """A fitted RBF support vector regression as a torch module.
 
-    Parameters
-    ----------
-    support_vectors : Tensor, shape (vector, feature)
-    dual_coefficients : Tensor, shape (vector,)
-    intercept : float
-    gamma : float
-    chunk : int
-        Rows predicted at a time; bounds the kernel matrix to ``chunk * vector`` values.
-    dtype : torch.dtype
-        float64 agrees with libsvm to about 1e-9. float32 is faster, but its error grows with the sum of the absolute
-        dual coefficients (about 3e-5 at C = 10 and 5,000 vectors, much more at C = 1000).
+    `chunk` rows are predicted at a time, which bounds the kernel matrix to ``chunk * vector`` values. float64 agrees with
+    libsvm to about 1e-9; float32 is faster, but its error grows with the sum of the absolute dual coefficients (about 3e-5 at
+    C = 10 and 5,000 vectors, much more at C = 1000).
 
     Notes
     -----
@@ -65,14 +57,10 @@ class TorchSVR(torch.nn.Module):
         """Take over a fitted `sklearn.svm.SVR` with an RBF kernel; another kernel is a `ParameterError`."""
         if svr.kernel != "rbf":
             raise ParameterError("TorchSVR.from_sklearn", "kernel", got=svr.kernel, expected="rbf")
-        return cls(
-            torch.from_numpy(np.asarray(svr.support_vectors_, dtype="float64")),
-            torch.from_numpy(np.asarray(svr.dual_coef_, dtype="float64").ravel()),
-            float(svr.intercept_[0]),
-            float(svr._gamma),  # the number that "scale" or "auto" came to; scikit-learn has no public name for it
-            chunk=chunk,
-            dtype=dtype,
-        )
+        parts = svr.support_vectors_, svr.dual_coef_.ravel()
+        vectors, dual = (torch.from_numpy(np.asarray(part, dtype="float64")) for part in parts)
+        # _gamma is the number that "scale" or "auto" came to; scikit-learn has no public name for it
+        return cls(vectors, dual, float(svr.intercept_[0]), float(svr._gamma), chunk=chunk, dtype=dtype)
 
     @property
     def n_support(self) -> int:

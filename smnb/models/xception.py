@@ -273,17 +273,9 @@ class Xception(nn.Module):
                 module.reset_parameters()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images.
+        """Encode ``(image, channel, row, col)`` to ``(image, feature, row / stride, col / stride)``, rounded up.
 
-        Parameters
-        ----------
-        images : Tensor, shape (image, channel, row, col)
-            Scaled to [-1, 1]; missing values filled.
-
-        Returns
-        -------
-        Tensor, shape (image, feature, row / output_stride, col / output_stride)
-            Rounded up where sizes are no multiples of the output stride.
+        Images are scaled to [-1, 1], with missing values filled.
         """
         check_input("Xception", images, "(image, channel, row, col)", self.config.in_channels)
         # sizes for the paper's 10 x 256 x 256 at output stride 32

@@ -81,20 +81,12 @@ def train(
     samples : Samples
     loss : callable
         ``loss(pred, target) -> scalar``, or with all that the batches hold after the inputs.
-    config : TrainingConfig
-    out : path-like
     model_config : mapping, optional
         Settings of a named network beside ``samples.sizes``.
     keep : str
         Whose weights are kept: those of the ``best`` validation loss or of the ``last`` epoch.
-    progress : bool
-        Show how far the training is.
     stop_after_epochs : int, optional
         Stop early after this many epochs (rounds), leaving the state to resume from.
-
-    Returns
-    -------
-    Trained
 
     Raises
     ------

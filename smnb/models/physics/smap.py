@@ -31,7 +31,7 @@ D-66480. For the dual-channel algorithm see `smnb.models.physics.retrieve_dual_c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class PhysicalRetrieval:
     """The product's own retrieval by the same method; NaN where it has none."""
     recommended: NDArray[np.bool_]
     """Whether the product recommends its own retrieval (bit 0 of its quality flag is clear)."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """Which fields were used, and what was assumed."""
 
 
@@ -89,17 +89,9 @@ def retrieve_physical(
         See `PHYSICAL_METHODS`.
     who : str
         Who complains in errors, such as the file's name.
-    workers : int, optional
-        Threads; default the number of processors.
-
-    Returns
-    -------
-    PhysicalRetrieval
 
     Raises
     ------
-    ParameterError
-        For an unknown method.
     FormatError
         When a field that the method needs is absent, or holds fill values instead of NaN.
     """
