@@ -26,19 +26,9 @@ POINT_NORMS = ("batch", "layer", "none")
 class SmallEncoderConfig:
     """Sizes of the small image encoder.
 
-    Parameters
-    ----------
-    in_channels : int
-    output_stride : int
-        Pixels to a feature, along a side: 1, 2, 4, 8, 16 or 32. Images are whole multiples of it.
-    width : float
-        Multiplier of the channels, 32 at first and up to 128, rounded to multiples of 8.
-    blocks : int
-        Residual 3 × 3 convolutions at each scale.
-    drop_path_keep : float
-        Chance to keep the last of these in training, falling linearly from near 1 at the first.
-    norm_momentum : float
-        Weight of a batch in the running statistics of batch normalisation.
+    `output_stride` is pixels to a feature, along a side; images are whole multiples of it. `width` multiplies the channels, 32
+    at first and up to 128, rounded to multiples of 8; `blocks` are residual 3 × 3 convolutions at each scale. `drop_path_keep`
+    and `norm_momentum` are as in `smnb.models.xception.XceptionConfig`.
     """
 
     in_channels: int = 10

@@ -94,7 +94,7 @@ class SMEN(nn.Module):
         nn.init.normal_(self.h.weight, std=0.01)
 
     def forward(self, coarse: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
-        """Estimate the fine image.
+        """Estimate the scaled fine image ``(image, row, col)``, up to a constant of each: the loss is blind to the mean.
 
         Parameters
         ----------
@@ -102,11 +102,6 @@ class SMEN(nn.Module):
             Current coarse soil moisture on the fine grid, scaled. Not looked at by ``temporal``.
         residuals : Tensor, shape (image, history, row, col)
             Fine less coarse soil moisture of the past images, oldest first, scaled. Not looked at by ``spatial``.
-
-        Returns
-        -------
-        Tensor, shape (image, row, col)
-            Scaled soil moisture up to a constant of each image: the loss is blind to the mean.
         """
         check_input("SMEN", residuals, "(image, history, row, col)", self.config.history, unit="past images")
         if coarse.shape != (shape := (len(residuals), *residuals.shape[2:])):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -128,39 +129,16 @@ class PrefetchLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(self.depth)
-        stop, end = threading.Event(), object()
-
-        def put(item: Any, error: BaseException | None = None) -> None:
-            while not stop.is_set():
-                try:
-                    return ready.put((item, error), timeout=0.1)
-                except queue.Full:
-                    continue
-
-        def read() -> None:
+        positions = iter(self.sampler)
+        with ThreadPoolExecutor(1, thread_name_prefix="smnb-prefetch") as pool:
+            ahead = deque(pool.submit(self.dataset.__getitem__, one) for one in islice(positions, self.depth))
             try:
-                for batch in self.sampler:
-                    if stop.is_set():
-                        return
-                    put(self.dataset[batch])
-                put(end)
-            except BaseException as error:  # whatever it is, the training's thread must see it
-                put(end, error)
-
-        thread = threading.Thread(target=read, name="smnb-prefetch", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item, error = ready.get()
-                if error is not None:
-                    raise error
-                if item is end:
-                    return
-                yield item
-        finally:
-            stop.set()
-            thread.join()
+                while ahead:
+                    batch = ahead.popleft().result()
+                    ahead.extend(pool.submit(self.dataset.__getitem__, one) for one in islice(positions, 1))
+                    yield batch
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def _loader(dataset: BatchDataset, sampler: torch.utils.data.Sampler[np.ndarray]) -> Any:

@@ -24,8 +24,6 @@ class TrainingConfig:
         Passes over the training data; what counts where `steps` is None.
     batch_size : int
         Samples (patches or images) that are in memory at once on each device.
-    learning_rate : float
-        Of the optimiser, before the schedule.
     schedule : str
         ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, or ``polynomial``:
         ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser.
@@ -42,11 +40,7 @@ class TrainingConfig:
     devices : int
         Number of devices; more than one trains with DDP.
     optimizer : str
-        ``adam`` or ``sgd``.
-    momentum : float
-        Of ``sgd``.
-    power : float
-        Of the polynomial schedule.
+        ``adam`` or ``sgd``, with `momentum`.
     steps : int, optional
         Steps of the optimiser, instead of `epochs`. They are rounded up to whole rounds of `validate_every`, or to rounds of
         about one pass over the data, all of one length.
@@ -62,12 +56,8 @@ class TrainingConfig:
         Whether `weight_decay` also draws in biases, the weights of norms, and those of depthwise convolutions. None is as
         usual with the optimiser: True for Adam; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
         convolutions only.
-    sync_batch_norm : bool
-        Batch-norm statistics over all devices.
     channels_last : bool
         Images and convolutions in channels-last memory, which is what tensor cores and oneDNN work in.
-    compile : bool
-        ``torch.compile`` the network.
 
     References
     ----------
