@@ -31,14 +31,7 @@ PLACE_DIMS = (("y", "x"), ("lat", "lon"))
 
 @dataclass(frozen=True)
 class ChannelStack:
-    """Channels of one image, read as they are sliced.
-
-    Parameters
-    ----------
-    names : tuple of str
-    arrays : list of DataArray
-        One a channel, dims ``(y, x)`` or ``(lat, lon)``, lazy or not.
-    """
+    """Channels of one image, each ``(y, x)`` or ``(lat, lon)``, lazy or not, read as they are sliced."""
 
     names: tuple[str, ...]
     arrays: list[xr.DataArray]
@@ -58,20 +51,7 @@ class ChannelStack:
 def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.Dataset]:
     """Open a NetCDF or Zarr file under the data contract, lazily, at one time; a context that closes it.
 
-    Parameters
-    ----------
-    path : path-like
-    when : str, optional
-        ISO date or time; needed where the file has several. The image nearest to it within a day is taken.
-
-    Raises
-    ------
-    FormatError
-        If there is no such file, or it cannot be read.
-    ParameterError
-        If the file has several times and none, or another, was chosen.
-    ContractError
-        If the file breaks the data contract (units, order of coordinates).
+    `when` is an ISO date or time, needed where the file has several; the image nearest to it within a day is taken.
     """
     path = Path(path)
     if not path.exists():
@@ -221,20 +201,16 @@ def map_checkpoint(
     out : path-like
         As `smnb.maps.write_map` takes it.
     when : str, optional
-        Which image of a file with several times.
+        Which image of a file with several times: the nearest within a day.
     **options
         Of `tiled_map`: ``tile``, ``workers``, ``scheduler``, ``resume``, ``device``, ``precision``, ``progress``.
-
-    Returns
-    -------
-    MapResult
 
     Raises
     ------
     ParameterError
-        If the network makes no maps.
+        If the network makes no maps, or the file has several times and none, or another, was chosen.
     FormatError, ContractError, RunError
-        As `smnb.training.load`, `open_map_input` and `tiled_map`.
+        If the file cannot be read or breaks the data contract; as `smnb.training.load` and `tiled_map`.
     """
     loaded = checkpoint if isinstance(checkpoint, Trained) else load(checkpoint)
     name = loaded.card["model"]

@@ -32,15 +32,7 @@ def cores() -> int:
 
 
 class Workers:
-    """Those who do the work, as `open_workers` gives them.
-
-    Attributes
-    ----------
-    at_once : int
-        Calls that are done at the same time.
-    client : distributed.Client or None
-        None for threads of this process.
-    """
+    """Those who do the work, as `open_workers` gives them, `at_once` calls; `client` is None for threads of this process."""
 
     def __init__(self, pool: Executor, at_once: int, client: Any = None) -> None:
         self._pool, self.at_once, self.client = pool, at_once, client
@@ -54,14 +46,8 @@ class Workers:
     ) -> Iterator[tuple[Any, Future]]:
         """Yield the key of each call and its finished future, as they end.
 
-        Parameters
-        ----------
-        function : callable
-            Importable where the workers are.
-        calls : iterable of (key, arguments)
-            Taken as workers get free, so that memory does not grow with their number.
-        in_flight : int, optional
-            Calls that are handed over and not done, at most; default two for each that is done at once.
+        `calls` are keys and arguments, taken as workers get free (`in_flight` at most, default two for each that is done at
+        once), so that memory does not grow with their number; `function` must be importable where the workers are.
         """
         waiting: dict[Future, Any] = {}
         remaining = iter(calls)
@@ -80,10 +66,10 @@ class Workers:
 
 
 def stop_signal() -> Callable[[], bool]:
-    """What tells the call that runs in this thread that it is no longer wanted: nobody can interrupt it, so a long one asks.
+    """What tells the call that runs in this thread that it is no longer wanted: nobody can interrupt it, so it asks.
 
-    It is not wanted when those who opened the workers left (an error, Ctrl-C, the end of their process). The function that
-    is returned may be called in any thread.
+    It is not wanted when those who opened the workers left (an error, Ctrl-C, the end of their process). What is returned may be
+    called in any thread.
     """
     if getattr(_here, "left", None) is not None:
         return _here.left.is_set
@@ -135,8 +121,6 @@ def open_workers(
 
     Raises
     ------
-    ParameterError
-        If `number` is no whole number from 0.
     RunError
         If the scheduler cannot be reached, or has no worker.
     """

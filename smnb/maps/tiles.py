@@ -119,16 +119,9 @@ def mapped_image(
     tile: int = 256,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Map an image that fits in memory; parameters are those of `tiled_map`.
+    """Map an image that fits in memory, ``(row, col)`` float32; parameters are those of `tiled_map`.
 
-    Parameters
-    ----------
-    where : ndarray of bool, shape (row, col), optional
-        Where a value is wanted; tiles without any are skipped, and the map is NaN elsewhere.
-
-    Returns
-    -------
-    ndarray, shape (row, col), float32
+    Tiles without any cell of `where`, bool ``(row, col)``, are skipped, and the map is NaN elsewhere.
     """
     if where is not None and where.shape != inputs.shape[1:]:
         raise ContractError("mapped_image", "'where' has another shape", got=where.shape, expected=inputs.shape[1:])

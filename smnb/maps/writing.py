@@ -31,7 +31,7 @@ def soil_moisture_map(
     step: str,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Put predicted values under the data contract.
+    """Put predicted values under the data contract, as ``soil_moisture``.
 
     Parameters
     ----------
@@ -41,17 +41,10 @@ def soil_moisture_map(
         Of the values; the last two are rows and columns.
     coords : mapping
         For an xarray constructor; a scalar ``crs`` is the grid mapping.
-    synthetic : bool
-        Whether the inputs were simulated.
     source, step : str
         The network and what was done, for the contract's stamp.
     attrs : mapping, optional
         Further attributes of the variable.
-
-    Returns
-    -------
-    Dataset
-        ``soil_moisture``.
     """
     attributes = {
         "units": "m3 m-3",

@@ -115,15 +115,15 @@ def run_notebooks(
     Parameters
     ----------
     name : str
-        Name of the run; its folder holds ``<notebook>.ipynb``, ``<notebook>.record.json`` and what notebooks write.
+        Its folder holds ``<notebook>.ipynb``, ``<notebook>.record.json`` and what notebooks write.
     notebooks : sequence of str, optional
         Names or numbers; default all. A notebook's metadata ``smnb: {needs: [...]}`` names those it needs.
     preset : str
         A file of ``notebooks/params``.
     parameters : mapping, optional
         Values for every notebook that declares the name.
-    runs_root, root : path-like
-        Where runs are kept; the data root (default as `smnb.catalog.data_root`).
+    root : path-like, optional
+        Data root, default as `smnb.catalog.data_root`.
     force : bool
         Execute also what is up to date.
     folder : path-like, optional

@@ -58,12 +58,7 @@ class Parameter:
         return f"{self.type} or None" if self.optional else self.type
 
     def check(self, who: str, value: Any) -> Any:
-        """Return `value` as the declared type (an int becomes a float where a float is declared).
-
-        Raises
-        ------
-        ParameterError
-            When the value has another type. A bool is not an int.
+        """Return `value` as the declared type (an int becomes a float where one is declared; a bool is no int).
 
         Examples
         --------
@@ -91,13 +86,7 @@ def _is_scalar(kind: str, value: Any) -> bool:
 
 
 def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a notebook (format 4) as plain JSON, with each cell's source as one string.
-
-    Raises
-    ------
-    FormatError
-        When the file is not a notebook of format 4.
-    """
+    """Read a notebook as plain JSON, each cell's source one string; `FormatError` unless it is of format 4."""
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -118,12 +107,7 @@ def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str
 
     Taken from the environment variable ``SMNB_NOTEBOOK_DIR``; else the nearest ``notebooks/`` from `start` (default:
     the current folder) upwards; else the one of the checkout that the package runs from. One that has the file `holding`
-    goes before one that has not.
-
-    Raises
-    ------
-    ParameterError
-        When there is none, or ``SMNB_NOTEBOOK_DIR`` is no folder.
+    goes before one that has not. `ParameterError` when there is none, or ``SMNB_NOTEBOOK_DIR`` is no folder.
     """
     given = os.environ.get("SMNB_NOTEBOOK_DIR")
     if given:
@@ -145,13 +129,7 @@ def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str
 
 
 def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of a notebook given its name, its number ("02"), or its file.
-
-    Raises
-    ------
-    ParameterError
-        When there is none, or a number fits several.
-    """
+    """Path of a notebook by its name, number ("02") or file; `ParameterError` for none, or a number of several."""
     stem = Path(name).name.removesuffix(".ipynb")
     if folder is None and Path(name).suffix == ".ipynb" and Path(name).is_file():
         return Path(name).resolve()
@@ -235,13 +213,7 @@ def _declaration(who: str, node: ast.stmt, comment: str) -> Parameter:
 
 
 def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check values against what a notebook declares, and return them as the declared types.
-
-    Raises
-    ------
-    ParameterError
-        For a name that is not declared (papermill itself only warns), or a value of the wrong type.
-    """
+    """Check values against what a notebook declares (papermill itself only warns); return them as those types."""
     path = Path(notebook)
     declared = declared_parameters(path)
     _refuse_unknown(path.stem, values, declared)
@@ -310,13 +282,7 @@ def known_presets(folder: str | os.PathLike[str] | None = None) -> list[str]:
 
 
 def preset_parameters(preset: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """Parameters of ``params/<preset>.yaml``: those that every notebook takes.
-
-    Raises
-    ------
-    ParameterError
-        When there is no such preset.
-    """
+    """Parameters of ``params/<preset>.yaml``: those that every notebook takes."""
     folder = Path(folder if folder is not None else notebook_folder())
     known = known_presets(folder)
     if preset not in known:

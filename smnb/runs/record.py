@@ -69,16 +69,9 @@ def library_fingerprint() -> str:
 
 
 def fingerprint_files(paths: Iterable[Path], root: Path) -> dict[str, Any]:
-    """Fingerprint files: how many, their bytes, and a SHA-256 over names and contents.
+    """Fingerprint files: how many, their bytes, and a SHA-256 over names (relative to `root`) and contents.
 
     Files that together have more than `CONTENT_LIMIT` bytes are told by their sizes and times of change.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        The files.
-    root : Path
-        Names are relative to it, so that a moved archive keeps its fingerprint.
     """
     files = sorted(Path(path) for path in paths)
     stats = [path.stat() for path in files]
@@ -102,20 +95,15 @@ def _content(path: Path, size: int, changed: int) -> str:
 class Run:
     """One execution of a notebook: checked parameters, a folder for outputs, and the record to write.
 
-    Made by `Run.start`, in the cell after the parameters.
-
     Attributes
     ----------
-    notebook : str
-        The notebook's name without suffix.
     parameters : dict
         Values as the notebook was given them; None where the preset decides.
     settings : types.SimpleNamespace
         The same with the preset's values filled in: ``run.settings.epochs``.
     base : Path
-        Folder of the whole run, with the record and a folder a notebook: the parameter ``out_dir``, else
-        ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/`` beside the notebooks that is named by notebook
-        and settings, so that other settings, or another archive, do not write over it and the same ones find it again.
+        Folder of the whole run: the parameter ``out_dir``, else ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/``
+        beside the notebooks, named by notebook and settings: other settings, or another archive, do not write over it.
     out : Path
         The notebook's own folder in it, for all that it writes.
     synthetic : bool or None
@@ -149,8 +137,7 @@ class Run:
         notebook : str
             The notebook's own name, such as ``"02_train_amsre_cnn_svr"``.
         namespace : mapping
-            The notebook's ``globals()``: values of the parameters, and IPython's history, in which names that papermill
-            injected are found.
+            The notebook's ``globals()``, in which values, and IPython's history of what papermill injected, are found.
 
         Raises
         ------
@@ -183,11 +170,6 @@ class Run:
 
         A run by itself (papermill, JupyterLab) counts when it finished, read the same archive, and had the same values
         of all parameters that both notebooks declare. Where there is none the folder is in this run, maybe absent.
-
-        Parameters
-        ----------
-        notebook : str
-            Its name, such as ``"05_train_multisource"``.
         """
         here = self.base / notebook
         runs = _runs_root(self.source)
@@ -213,7 +195,6 @@ class Run:
             Nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
             model and split, and a column of the metric. NaN and infinity are kept as null and listed by path.
         **tables : pandas.DataFrame
-            Small tables.
 
         Raises
         ------
@@ -266,14 +247,7 @@ class Run:
     ) -> dict[str, Any]:
         """Fingerprint the files of catalog entries, for the record, and note whether they are synthetic.
 
-        Parameters
-        ----------
-        catalog : smnb.catalog.Catalog
-            Resolves an entry to its files.
-        ids : str or sequence of str
-            Entries that the notebook reads.
-        root : path-like, optional
-            Data root; default as `smnb.catalog.data_root`.
+        The data root is by default that of `smnb.catalog.data_root`.
         """
         from smnb.catalog import data_root
 
@@ -362,13 +336,7 @@ def _accelerator() -> str | None:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a run record.
-
-    Raises
-    ------
-    RunError
-        When it is no record of a schema that this version knows.
-    """
+    """Read a run record of the schema that this version knows; else raise `RunError`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]

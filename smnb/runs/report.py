@@ -100,9 +100,7 @@ _INLINE_SCRIPT = re.compile(r"(<script\b[^>]*>)(.*?)(</script\s*>)", re.IGNORECA
 
 
 def external_resources(page: str) -> list[str]:
-    """Addresses from which an HTML page would load something when it is opened.
-
-    Looks at tags, style rules, and in inline scripts at how bokeh and panel load theirs; not at other scripts' text.
+    """Addresses from which an HTML page would load something: tags, style rules, and how bokeh and panel load theirs.
 
     Examples
     --------
@@ -160,18 +158,7 @@ def _notebook_page(path: Path) -> str:
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Write ``index.html`` and a page for each executed notebook of a run; return the index's path.
-
-    Parameters
-    ----------
-    folder : path-like
-        The run's folder, as `smnb.runs.run_notebooks` leaves it.
-
-    Raises
-    ------
-    RunError
-        When the folder holds no executed notebook.
-    """
+    """Write ``index.html`` and a page for each executed notebook of a run's folder (`RunError` without any); return its path."""
     folder = Path(folder)
     failed = {path.name.removesuffix(".failed.ipynb"): path for path in sorted(folder.glob("[!.]*.failed.ipynb"))}
     done = {path.stem: path for path in sorted(folder.glob("[!.]*.ipynb")) if path not in failed.values()}

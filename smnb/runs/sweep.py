@@ -61,26 +61,21 @@ def sweep(
 
     Each member is a run of its own (`run_notebooks`) in ``<runs_root>/<name>/<member>``, with a report. A member that
     is up to date is skipped, so a sweep that was killed goes on where it was, and a grid that grew executes what is
-    new. Members of an earlier grid stay in the folder, but not in the table.
+    new. A member that fails does not stop the others; Ctrl-C does, and ends what members started.
 
     Parameters
     ----------
     name : str
-        Name of the sweep; its folder holds a folder a member, ``sweep.csv``, ``sweep.json`` and ``sweep.html``, which
-        are written again whenever a member ends.
+        Its folder holds a folder a member, ``sweep.csv``, ``sweep.json`` and ``sweep.html``, written whenever a member ends.
     notebook : str
         Name or number. Notebooks that it needs are executed before it, in each member.
     grid : mapping of str to sequence, or sequence of mappings
-        Values by parameter, of which every combination is a member; or the members themselves, where not every
-        combination is wanted (an empty one takes the defaults).
+        Values by parameter, of which every combination is a member; or the members themselves.
     preset, parameters, root, force, folder
         For all members, as in `run_notebooks`.
-    runs_root : path-like
-        Where runs are kept.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://node1:8786``. Its workers must see `runs_root`, the data and the
-        notebooks under the same paths (a shared folder), and have the same smnb installed. A worker executes as many
-        members at once as it has threads.
+        notebooks under the same paths, and have the same smnb. One executes as many members at once as it has threads.
     workers : int
         Members executed at once on this machine. One: one after another, in this process, without Dask.
     threads_per_worker : int, optional
@@ -94,8 +89,7 @@ def sweep(
     pandas.DataFrame
         A row a member: ``member``, the grid's parameters, ``status`` (done, skipped or failed), ``seconds`` (of its
         execution, also if that was earlier), ``message``, ``synthetic``, and the notebook's metrics by dotted name
-        (``cnn.test.rmse``; ``metrics.`` goes before a name that is taken). ``attrs`` has ``name``, ``folder``,
-        ``synthetic``.
+        (``cnn.test.rmse``; ``metrics.`` before one that is taken). ``attrs``: ``name``, ``folder``, ``synthetic``.
 
     Raises
     ------
@@ -104,11 +98,6 @@ def sweep(
         anything is executed.
     RunError
         When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
-
-    Notes
-    -----
-    A member that fails does not stop the others. Ctrl-C does, and what members started ends before, or on a cluster
-    seconds after, the call does.
     """
     check_run_name(_WHO, name)
     _check_counts(scheduler, workers, threads_per_worker)
@@ -224,9 +213,7 @@ def _checked(
 
 
 def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
-    """Name of a member's folder: readable, safe on every file system, and another one for other values.
-
-    Where a value cannot be written as it is, or the name would be long, it ends in a hash of the values.
+    """Name of a member's folder: readable, safe on every file system, another for other values (a hash, if need be).
 
     Examples
     --------
@@ -260,10 +247,7 @@ def _value_text(value: Any) -> tuple[str, bool]:
 
 
 def execute_member(job: Job) -> dict[str, Any]:
-    """Execute a member and return its ``status`` (done, skipped, failed), ``seconds`` and ``message``.
-
-    The seconds are those that the notebooks took when they were executed, also if that was in an earlier sweep.
-    """
+    """Execute a member: its ``status``, ``message`` and the ``seconds`` of its notebooks, also if in an earlier sweep."""
     from smnb.maps.parallel import stop_signal
 
     try:

@@ -27,8 +27,8 @@ PREFIX = "smnb-event "
 def quick_imports() -> Iterator[None]:
     """Import nbformat and what needs it within this block: 3 s of CPU a process less.
 
-    Its dependency jsonschema imports rfc3987_syntax, which compiles a grammar for that long, for a format (IRI) that
-    the schema of notebooks does not use; jsonschema goes without it when it is absent.
+    jsonschema imports rfc3987_syntax, which compiles a grammar for that long, for a format (IRI) that the schema of notebooks
+    does not use; it goes without when that is absent.
     """
     if "jsonschema" in sys.modules:
         yield
@@ -43,13 +43,7 @@ def quick_imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold(path: Path, name: str, *, patience: float = 0.0) -> Iterator[None]:
-    """Hold a lock; the system lets go of it when the process ends, however it ends.
-
-    Raises
-    ------
-    RunError
-        If another process holds it, still after `patience` seconds.
-    """
+    """Hold a lock until the process ends, however it does; `RunError` if another holds it still after `patience` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     with open(path, "a+b") as stream:

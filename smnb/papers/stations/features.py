@@ -50,40 +50,20 @@ _OPTICAL = ("B1", "B2", "B3", "B4", "B8", "B8A", "B10", "B11", "B12")
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """How features are made.
-
-    Parameters
-    ----------
-    past_only : bool
-        Whether a row's features may use only its own and earlier windows of the station's predictors.
-    """
+    """How features are made: whether a row may use only its own and earlier windows of the station's predictors."""
 
     past_only: bool = False
 
 
 @dataclass
 class FeatureTable:
-    """Features of the rows of a table.
-
-    Parameters
-    ----------
-    values : ndarray, shape (row, feature)
-        float64; missing is NaN. Rows in the order of the table.
-    names : tuple of str
-        ``source:name``, the sources being `SOURCES` and ``calendar``.
-    """
+    """Features of a table's rows, float64 (row, feature), missing NaN; named ``source:name`` by `SOURCES` and ``calendar``."""
 
     values: np.ndarray
     names: tuple[str, ...]
 
     def of(self, sources: tuple[str, ...]) -> FeatureTable:
-        """The features of some sources, and of the calendar.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown source, or none.
-        """
+        """The features of some sources (`ParameterError` on an unknown one, or none), and of the calendar."""
         unknown = sorted(set(sources) - set(SOURCES))
         if unknown or not sources:
             raise ParameterError("FeatureTable.of", "unknown sources", got=list(sources), expected=list(SOURCES))
@@ -123,11 +103,6 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
         In canonical units, as `smnb.papers.stations.table.read_points` and `from_station_table` give it: ``sensor_id``,
         ``time``, ``lat``, ``lon``, ``nlcd``, ``field_capacity``, ``mtpi``, ``smap``, ``sigma0_VV``, ``sigma0_VH``,
         ``incidence_angle`` and ``reflectance_*``. Any order; several rows of one station and time are averaged.
-    config : FeatureConfig, optional
-
-    Returns
-    -------
-    FeatureTable
 
     Raises
     ------

@@ -15,34 +15,25 @@ from smnb.models.multisource import FusionHead
 
 @dataclass(frozen=True)
 class PointFusionConfig:
-    """Sizes of one network.
+    """Sizes of one network; `ParameterError` on one that cannot be.
 
     Parameters
     ----------
     features : dict of str to int
         Features of each source (and of the calendar), in the order of the input's columns.
-    encoder_width : int
-        Of each source's embedding.
     joint_width : int
         Of the layer that mixes the sources' embeddings before the fusion head.
     head : tuple of int
         Widths of the fusion head; the last is 1. One layer by default, as the joint layer stands for the others and, with some
         sixty stations, needs no batch normalisation.
-    encoder_keep : float
-        Chance to keep a value of an embedding (of a source, and of the mixed one) in training.
-    head_keep : tuple of float
-        Chance to keep an input of each of the head's layers in training.
+    encoder_keep, head_keep : float, tuple of float
+        Chance to keep a value of an embedding, and an input of each of the head's layers, in training.
     scale : float
         Unit of the output, m3 m-3: how far soil moisture typically is from its station's mean.
     limit : float
         Standardised inputs are clipped to plus and minus this.
     members : int
         Networks of an ensemble.
-
-    Raises
-    ------
-    ParameterError
-        On a size or share that cannot be.
     """
 
     features: Mapping[str, int]
@@ -72,10 +63,6 @@ class PointFusionNet(nn.Module):
 
     Every source has its own point encoder; a joint layer mixes the embeddings, the fusion head gives the value, and a linear
     path beside them carries what needs no network.
-
-    Parameters
-    ----------
-    config : PointFusionConfig
     """
 
     def __init__(self, config: PointFusionConfig) -> None:
@@ -95,17 +82,7 @@ class PointFusionNet(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Departures, m3 m-3.
-
-        Parameters
-        ----------
-        x : Tensor, shape (row, feature)
-            Standardised; missing is 0.
-
-        Returns
-        -------
-        Tensor, shape (row,)
-        """
+        """Departures (row,), m3 m-3, of standardised features (row, feature), where missing is 0."""
         parts = torch.split(x, list(self.config.features.values()), dim=1)
         joined = torch.cat([encode(part) for encode, part in zip(self.encoders.values(), parts, strict=True)], dim=1)
         return (self.head(self.joint(joined)) + self.linear(x))[:, 0] * self.config.scale
@@ -114,13 +91,6 @@ class PointFusionNet(nn.Module):
 class PointEnsemble(nn.Module):
     """Mean of several networks, the scaling of their inputs, and the linear model of a station's level.
 
-    Parameters
-    ----------
-    config : PointFusionConfig
-        Of every member, and how many there are.
-
-    Notes
-    -----
     ``centre`` and ``spread`` (feature,) standardise; ``level_weights`` (feature,) and ``level_bias`` give the level from the
     standardised features. What is predicted is the level plus the members' mean, bent to stay positive, at most `LARGEST`.
     """
@@ -147,23 +117,7 @@ class PointEnsemble(nn.Module):
         return torch.nan_to_num(scaled, nan=0.0)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Soil moisture from native features.
-
-        Parameters
-        ----------
-        features : Tensor, shape (row, feature)
-            Missing is NaN.
-
-        Returns
-        -------
-        Tensor, shape (row,)
-            m3 m-3.
-
-        Raises
-        ------
-        ContractError
-            On another number of features.
-        """
+        """Soil moisture (row,), m3 m-3, from native features (row, feature), where missing is NaN."""
         if features.ndim != 2 or features.shape[1] != self.centre.numel():
             raise ContractError(
                 "PointEnsemble",

@@ -37,10 +37,8 @@ def train_release(
     ----------
     table : StationTable
         From `smnb.loaders.conus.open_station_table` (catalog entry ``conus_stations``).
-    out : path-like
     training : PointTraining
         Seeds are fixed and one thread is used: the same table gives the same weights with the same library versions.
-    features : FeatureConfig, optional
     scores : dict, optional
         Cross-validated scores, for the card.
 
@@ -48,12 +46,6 @@ def train_release(
     -------
     Trained
         Its channels are the features, ``source:name``.
-
-    Examples
-    --------
-    From Python, with the sample table at hand::
-
-        train_release(open_station_table([path], catalog_id="conus_stations"), "conus_points")
     """
     features = features or FeatureConfig()
     rows = from_station_table(table)
@@ -77,14 +69,7 @@ def train_release(
 
 
 def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
-    """Predict rows in canonical units.
-
-    Parameters
-    ----------
-    trained : Trained
-        From `train_release`, or `smnb.pretrained.load_pretrained`.
-    rows : DataFrame
-        As `point_features` takes it.
+    """Predict rows in canonical units with what `train_release` or `smnb.pretrained.load_pretrained` gave.
 
     Returns
     -------

@@ -41,17 +41,10 @@ _KEYS = ("network", "station", "lat", "lon", "start")
 
 @dataclass
 class PointRows:
-    """A file's rows, in its order.
+    """A file's rows, in its order: `native` as text, every column as it was, and `rows` as `point_features` takes it.
 
-    Parameters
-    ----------
-    native : DataFrame
-        The file as text, every column as it was.
-    rows : DataFrame
-        In canonical units, as `point_features` takes it.
-    report : dict
-        ``rows``, ``stations``, ``rows_of_unknown_land_cover`` (codes that are none of the NLCD, taken as unknown) and
-        ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged).
+    `report` counts ``rows``, ``stations``, ``rows_of_unknown_land_cover`` (codes that are none of the NLCD, taken as unknown) and
+    ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged).
     """
 
     native: pd.DataFrame
@@ -62,14 +55,7 @@ class PointRows:
 def read_points(path: str | Path) -> PointRows:
     """Read a CSV file, compressed or not, with the columns of the published table less the in-situ one.
 
-    Parameters
-    ----------
-    path : path-like
-        Further columns are kept and not looked at, in-situ soil moisture included.
-
-    Returns
-    -------
-    PointRows
+    Further columns are kept and not looked at, in-situ soil moisture included.
 
     Raises
     ------
