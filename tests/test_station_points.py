@@ -220,7 +220,7 @@ def test_the_level_adds_no_time_course():
 
 
 def test_wrong_options_and_shapes_are_said():
-    with pytest.raises(ParameterError, match=r"unknown loss.*'huber'.*relative"):
+    with pytest.raises(ParameterError, match=r"unknown 'loss'.*'huber'.*relative"):
         PointTraining(loss="huber")
     with pytest.raises(ParameterError, match="features"):
         PointFusionConfig(features={})

@@ -29,12 +29,8 @@ def catalog(
     show(entries, as_json, Table(["id", "present", "files", "MB", "description"], rows, title))
     absent = [entry["id"] for entry in entries if not entry["present"]]
     if check and absent:
-        raise CatalogError(
-            "smnb catalog",
-            f"{len(absent)} entries have no usable files",
-            got=absent,
-            next_step="Get them with 'smnb fetch ID', or simulate them with 'smnb sandbox'",
-        )
+        step = "Get them with 'smnb fetch ID', or simulate them with 'smnb sandbox'"
+        raise CatalogError("smnb catalog", f"{len(absent)} entries have no usable files", got=absent, next_step=step)
 
 
 @command("smnb fetch amsre_nsidc0302 --root archive")
@@ -64,11 +60,9 @@ def sandbox(
     from smnb_sandbox import write_sandbox
 
     folder = Path(out) if out is not None else Path(data_root(None))
-    options: dict[str, Any] = {} if seed is None else {"seed": seed}
+    options: dict[str, Any] = {"preset": preset} | ({} if seed is None else {"seed": seed})
     with ShownProgress() as progress:
-        manifest = write_sandbox(
-            folder, preset=preset, progress=lambda done, total, _: progress("sandbox", "cell", done, total), **options
-        )
+        manifest = write_sandbox(folder, progress=lambda n, total, _: progress("sandbox", "cell", n, total), **options)
     files = len(manifest.get("files", []))
     show(manifest, as_json, f"sandbox archive ({preset}, seed {manifest.get('seed')}): {files} files in {folder}")
 
@@ -88,9 +82,8 @@ def ingest(
     """Write in-situ readings as sensors.parquet and readings.parquet."""
     from smnb.loaders.insitu import write_tables
 
-    report = write_tables(
-        archive, out, flags=flags, depth=None if any_depth else depth, start=start, end=end, cache_dir=cache
-    )
+    kept = {"flags": flags, "depth": None if any_depth else depth, "start": start, "end": end}
+    report = write_tables(archive, out, cache_dir=cache, **kept)
     for problem in [*report["damaged_files"], *report["refused_files"]]:
         warn(f"skipped {problem['file']}: {problem['reason']}")
     readings = report["readings"]

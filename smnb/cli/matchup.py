@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from smnb.cli.frame import Json, Root, Scheduler, ShownProgress, Workers, command, show
-from smnb.contract import ParameterError
-
-if TYPE_CHECKING:
-    from smnb.catalog import Catalog
-    from smnb.loaders.insitu import InSituTables
-
+from smnb.contract import ParameterError, check_choice
 
 _WHO = "smnb matchup"
 
@@ -54,15 +49,20 @@ def matchup(
     so a build that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.catalog import Catalog
+    from smnb.loaders.insitu import read_tables
     from smnb.papers.batchu2023 import build_matchups
     from smnb.papers.batchu2023.join import PAPER_DEPTHS
 
     entries, splits = _entries(source), _splits(split, seed)
     catalog = Catalog.load()
     scenes = {name: catalog.open(entry, root) for name, entry in entries.items()}
+    if (Path(insitu) / "sensors.parquet").is_file():
+        readings = read_tables(insitu)
+    else:  # all of them: the builder itself applies flags and depths, and counts them
+        readings = catalog.open(insitu, root, flags="all", depth=None)
     with ShownProgress() as progress:
         result = build_matchups(
-            _readings(catalog, insitu, root),
+            readings,
             scenes,
             out=out,
             anchor=anchor,
@@ -102,9 +102,8 @@ def _entries(given: list[str] | None) -> dict[str, str]:
     for one in given:
         name, _, entry = one.partition("=")
         if not entry or name in entries:
-            raise ParameterError(
-                _WHO, "--source is not NAME=ENTRY, each name once", got=one, expected="sentinel1=multisource_sentinel1"
-            )
+            what, expected = "--source is not NAME=ENTRY, each name once", "sentinel1=multisource_sentinel1"
+            raise ParameterError(_WHO, what, got=one, expected=expected)
         entries[name] = entry
     return entries
 
@@ -114,16 +113,6 @@ def _splits(names: list[str] | None, seed: int) -> dict[str, dict[str, Any]]:
 
     if names == ["none"]:
         return {}
-    unknown = sorted(set(names or ()) - set(DEFAULT_SPLITS))
-    if unknown:
-        raise ParameterError(_WHO, f"unknown split {unknown}", expected=[*DEFAULT_SPLITS, "none"])
-    return {name: {**DEFAULT_SPLITS[name], "seed": seed} for name in names or DEFAULT_SPLITS}
-
-
-def _readings(catalog: Catalog, insitu: str, root: str | None) -> InSituTables:
-    """All readings: the builder itself applies flags and depths, and counts them."""
-    from smnb.loaders.insitu import read_tables
-
-    if (Path(insitu) / "sensors.parquet").is_file():
-        return read_tables(insitu)
-    return catalog.open(insitu, root, flags="all", depth=None)
+    names = names or list(DEFAULT_SPLITS)
+    check_choice(_WHO, "split", names, DEFAULT_SPLITS, next_step="Or give none, by itself")
+    return {name: {**DEFAULT_SPLITS[name], "seed": seed} for name in names}

@@ -41,21 +41,14 @@ def released(
     from smnb.papers.batchu2023.released.labels import IsmnLabels
     from smnb.papers.batchu2023.released.records import open_released
 
-    records = open_released(
-        shards_of(shards),
-        catalog_id="multisource_released",
-        size=size,
-        crop=crop,
-        verify=not no_verify,
-        on_error=on_error,
-    )
+    options = {"size": size, "crop": crop, "verify": not no_verify, "on_error": on_error}
+    records = open_released(shards_of(shards), catalog_id="multisource_released", **options)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(ShownProgress())
         labels = None
         if ismn:
-            labels = stack.enter_context(
-                IsmnLabels(ismn, flags=flags, ambiguous=ambiguous, choose=choose, max_km=max_km, cache_dir=cache)
-            )
+            rules = {"flags": flags, "ambiguous": ambiguous, "choose": choose, "max_km": max_km}
+            labels = stack.enter_context(IsmnLabels(ismn, cache_dir=cache, **rules))
         done = convert_released(
             records,
             out,
@@ -71,9 +64,8 @@ def released(
     if ambiguities:
         write_text(ambiguities, done.ambiguities.to_csv(index=False))
     counts, splits = done.counts, done.store.attrs["splits"]
-    lines = [
-        f"{out}: {counts['samples']:,} samples of {counts['sensors']:,} sensors, from {counts['records']:,} records"
-    ]
+    samples = f"{counts['samples']:,} samples of {counts['sensors']:,} sensors"
+    lines = [f"{out}: {samples}, from {counts['records']:,} records"]
     for name, count in counts.items():
         if name not in ("records", "samples", "sensors") and count:
             lines.append(f"  {name.replace('_', ' ')}: {count:,}")

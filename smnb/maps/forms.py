@@ -39,24 +39,20 @@ def receptive_radius(network: nn.Module, channels: int, *, limit: int = 64) -> i
     images[:, :, limit, limit] = float("nan")
     result = network(images)
     if result.shape != (1, *images.shape[2:]):
-        raise ParameterError(
-            "receptive_radius",
+        what, got, expected = (
             "the network does not keep the size of an image",
-            got=tuple(result.shape),
-            expected=(1, *images.shape[2:]),
+            tuple(result.shape),
+            (1, *images.shape[2:]),
         )
+        raise ParameterError("receptive_radius", what, got=got, expected=expected)
     rows, cols = torch.nonzero(torch.isnan(result[0]), as_tuple=True)
     if rows.numel() == 0:
         raise ParameterError("receptive_radius", "the output does not depend on the inputs")
     radius = int(max((rows - limit).abs().max(), (cols - limit).abs().max()))
     if radius >= limit:
-        raise ParameterError(
-            "receptive_radius",
-            "the output depends on more than a neighbourhood",
-            got=plain(f"{radius} pixels or more"),
-            expected=plain(f"less than {limit}"),
-            next_step="Such a network cannot be applied in tiles, or raise the limit",
-        )
+        got, expected = plain(f"{radius} pixels or more"), plain(f"less than {limit}")
+        what = "the output depends on more than a neighbourhood, so it cannot be computed in tiles"
+        raise ParameterError("receptive_radius", what, got=got, expected=expected)
     return radius
 
 
@@ -117,11 +113,6 @@ def tile_form(network: nn.Module, channels: int, *, halo: int | None = None) -> 
         return network.folded()
     radius = receptive_radius(network, channels)
     if halo is not None and halo < radius:
-        raise ParameterError(
-            "tile_form",
-            "the halo is smaller than the receptive field",
-            got=halo,
-            expected=plain(f">= {radius}"),
-            next_step="Leave it out, and it is measured",
-        )
+        what, step = "the halo is smaller than the receptive field", "Leave it out, and it is measured"
+        raise ParameterError("tile_form", what, got=halo, expected=plain(f">= {radius}"), next_step=step)
     return SameSizeForm(network, radius if halo is None else halo)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from smnb.contract import ParameterError, RunError, plain
+from smnb.contract import RunError, check_count, plain
 
 #: Seconds to wait for a scheduler, and then for its first worker.
 CONNECT_SECONDS, WORKER_SECONDS = 20.0, 60.0
@@ -124,8 +124,7 @@ def open_workers(
     RunError
         If the scheduler cannot be reached, or has no worker.
     """
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise ParameterError(who, "'workers' is no whole number from 0", got=number)
+    check_count(who, "workers", number, 0)
     if scheduler is None and number == 0:
         left = threading.Event()
 
@@ -153,22 +152,15 @@ def open_workers(
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(
-                who,
-                "cannot reach the Dask scheduler",
-                got=scheduler,
-                expected=plain("tcp://host:port"),
-                next_step=f"Start one with 'dask scheduler' ({type(error).__name__}: {error})",
-            ) from error
+            what, expected = "cannot reach the Dask scheduler", plain("tcp://host:port")
+            step = f"Start one with 'dask scheduler' ({type(error).__name__}: {error})"
+            raise RunError(who, what, got=scheduler, expected=expected, next_step=step) from error
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            raise RunError(
-                who,
-                f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s",
-                got=scheduler,
-                next_step=f"Start some: dask worker {scheduler} --nthreads 1",
-            ) from error
+            what = f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s"
+            step = f"Start some: dask worker {scheduler} --nthreads 1"
+            raise RunError(who, what, got=scheduler, next_step=step) from error
         pool = client.get_executor(pure=False, retries=2)
         try:
             yield Workers(pool, sum(client.nthreads().values()), client)

@@ -125,9 +125,6 @@ class Run:
         self._tables: dict[str, Any] = {}
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
 
-    def __repr__(self) -> str:
-        return f"Run({self.notebook!r}, preset={getattr(self.settings, 'preset', None)!r})"
-
     @classmethod
     def start(cls, notebook: str, namespace: Mapping[str, Any]) -> Run:
         """Check a notebook's parameters and begin its record.
@@ -151,18 +148,17 @@ class Run:
         _refuse_unknown(source.stem, injected_names(history), declared)
         absent = [name for name in declared if name not in namespace]
         if absent:
-            raise ParameterError(
-                source.stem,
-                "parameters have no value",
-                got=absent,
-                next_step="Execute the cell tagged 'parameters' first",
-            )
+            step = "Execute the cell tagged 'parameters' first"
+            raise ParameterError(source.stem, "parameters have no value", got=absent, next_step=step)
         values = {name: parameter.check(source.stem, namespace[name]) for name, parameter in declared.items()}
         settings = dict(values)
         if "preset" in values:
             chosen = preset_settings(source, values["preset"])
             settings.update({name: value for name, value in chosen.items() if values[name] is None})
-        base = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR") or _own_base(source, settings)
+        base = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR")
+        if not base:  # a run of one notebook by itself, named by what decides its results
+            mark = fingerprint([_decisive(settings), _archive(source)])
+            base = _runs_root(source) / f"{source.stem}-{mark[:8]}"
         return cls(source, values, settings, Path(base).resolve())
 
     def folder(self, notebook: str) -> Path:
@@ -180,9 +176,8 @@ class Run:
         for path in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True):
             record = read_record(path)
             theirs = _decisive(record["parameters"])
-            if record.get("archive") == _archive(self.source) and all(
-                mine[n] == theirs[n] for n in mine.keys() & theirs.keys()
-            ):
+            same = all(mine[name] == theirs[name] for name in mine.keys() & theirs.keys())
+            if same and record.get("archive") == _archive(self.source):
                 return path.parent / notebook
         return here
 
@@ -215,12 +210,8 @@ class Run:
             if not hasattr(table, "to_dict") or not hasattr(table, "columns"):
                 raise RunError(self.notebook, f"table {name!r} is no DataFrame", got=type(table).__name__)
             split = table.to_dict("split")
-            rows = [[_plain_json(value) for value in row] for row in split["data"]]
-            self._tables[name] = {
-                "columns": [str(column) for column in split["columns"]],
-                "index": [str(label) for label in split["index"]],
-                "rows": rows,
-            }
+            labels = {axis: [str(label) for label in split[axis]] for axis in ("columns", "index")}
+            self._tables[name] = labels | {"rows": [[_plain_json(value) for value in row] for row in split["data"]]}
 
     def _number(self, path: tuple[str, ...], value: Any) -> float | int | None:
         name = ".".join(path)
@@ -230,12 +221,8 @@ class Run:
             except (ValueError, RuntimeError) as error:
                 raise RunError(self.notebook, f"metric {name!r} holds more than one number") from error
         if not isinstance(value, int | float):
-            raise RunError(
-                self.notebook,
-                f"metric {name!r} is not one number",
-                got=type(value).__name__,
-                next_step="Reduce it first, or pass a DataFrame as a table",
-            )
+            what, step = f"metric {name!r} is not one number", "Reduce it first, or pass a DataFrame as a table"
+            raise RunError(self.notebook, what, got=type(value).__name__, next_step=step)
         self._not_finite.pop(name, None)
         if math.isfinite(value):
             return value
@@ -259,7 +246,8 @@ class Run:
 
     def finish(self) -> Path:
         """Write the record to ``<base>/<notebook>.record.json`` (whole or not at all) and return its path."""
-        ended = datetime.now(UTC)
+        # torch is not loaded for this
+        torch = sys.modules.get("torch")
         content = {
             "schema_version": SCHEMA_VERSION,
             "notebook": self.notebook,
@@ -273,10 +261,10 @@ class Run:
             "packages": package_versions(),
             "platform": platform.platform(),
             "device": self.device,
-            "accelerator": _accelerator(),
+            "accelerator": torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None,
             "seed": getattr(self.settings, "seed", None),
             "started": self._started.isoformat(timespec="seconds"),
-            "ended": ended.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - self._clock, 3),
             "metrics": self._metrics,
             "not_finite": self._not_finite,
@@ -302,12 +290,6 @@ def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("out_dir", "device", "devices", "workers")}
 
 
-def _own_base(source: Path, settings: Mapping[str, Any]) -> Path:
-    """Folder of a run of one notebook by itself, named by what decides its results."""
-    mark = fingerprint([_decisive(settings), _archive(source)])
-    return _runs_root(source) / f"{source.stem}-{mark[:8]}"
-
-
 def _leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
     for key, value in metrics.items():
         if isinstance(value, Mapping):
@@ -327,12 +309,6 @@ def _plain_json(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, str | int | bool) else str(value)
-
-
-def _accelerator() -> str | None:
-    """Name of the CUDA device, if the notebook loaded torch and there is one; torch is not loaded for this."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
 
 
 def read_record(path: Path) -> dict[str, Any]:

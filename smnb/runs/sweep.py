@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smnb.contract import ParameterError, RunError, SmnbError, plain
+from smnb.contract import ParameterError, RunError, SmnbError, check_count, plain
 from smnb.files import atomic_path, fingerprint, write_json
 
 from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
@@ -100,7 +100,11 @@ def sweep(
         When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
     """
     check_run_name(_WHO, name)
-    _check_counts(scheduler, workers, threads_per_worker)
+    check_count(_WHO, "workers", workers)
+    check_count(_WHO, "threads_per_worker", 1 if threads_per_worker is None else threads_per_worker)
+    if scheduler is not None and workers != 1:
+        what = "workers are those of this machine, but a scheduler was given, which has its own"
+        raise ParameterError(_WHO, what, got=workers, next_step="Give one of the two")
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
     order = notebooks_in_order([notebook], folder)
     common = {key: _plain_value(value) for key, value in (parameters or {}).items()}
@@ -130,19 +134,6 @@ def sweep(
     table = _frame(rows)
     table.attrs = {"name": name, "folder": str(out), "synthetic": any(row["synthetic"] for row in rows)}
     return table
-
-
-def _check_counts(scheduler: str | None, workers: int, threads: int | None) -> None:
-    for what, count in (("workers", workers), ("threads_per_worker", 1 if threads is None else threads)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ParameterError(_WHO, f"{what} is a number of at least 1", got=count)
-    if scheduler is not None and workers != 1:
-        raise ParameterError(
-            _WHO,
-            "workers are those of this machine, but a scheduler was given, which has its own",
-            got=workers,
-            next_step="Give one of the two",
-        )
 
 
 # --- the members of a grid --------------------------------------------------------------------------------------------
@@ -304,18 +295,17 @@ def _check_workers(client: Any, out: Path) -> None:
         token.unlink()
     here = library_fingerprint()
     for worker, answer in found.items():
+        who, expected, step = f"the worker {worker}", None, "Install the same smnb there"
         if isinstance(answer, BaseException):
-            what = "cannot execute members"
-            got, expected, step = plain(f"{type(answer).__name__}: {answer}"), None, "Install the same smnb there"
+            what, got = "cannot execute members", plain(f"{type(answer).__name__}: {answer}")
         elif not answer["sees"]:
-            what, got, expected = "does not see the sweep's folder", str(out), None
+            what, got = "does not see the sweep's folder", str(out)
             step = "Put --runs-root, notebooks and data where all workers see them under one path"
         elif answer["library"] != here:
             what, got, expected = "has other source files of smnb", answer["library"][:12], here[:12]
-            step = "Install the same smnb there"
         else:
             continue
-        raise RunError(_WHO, f"the worker {worker} {what}", got=got, expected=expected, next_step=step)
+        raise RunError(_WHO, f"{who} {what}", got=got, expected=expected, next_step=step)
 
 
 def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:

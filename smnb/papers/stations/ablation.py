@@ -71,19 +71,15 @@ def block_folds(rows: pd.DataFrame, *, k: int = 10, seed: int | None = None, buf
     """
     if seed is not None:
         sensors = rows.drop_duplicates("sensor_id")[["sensor_id", "lat", "lon"]].reset_index(drop=True)
-        sides = [
-            split.label(rows).to_numpy()
-            for split in split_folds(sensors, "block", k=k, seed=seed, balanced=True, buffer_km=buffer_km)
-        ]
+        splits = split_folds(sensors, "block", k=k, seed=seed, balanced=True, buffer_km=buffer_km)
+        sides = [split.label(rows).to_numpy() for split in splits]
         return Folds(f"seed {seed}", tuple(s == "test" for s in sides), tuple(s == "train" for s in sides))
     blocks, complete = _blocks(rows), np.flatnonzero(complete_rows(rows))
     if (found := np.unique(blocks[complete]).size) < k:
         expected = plain(f"at least {k}")
         raise ParameterError("block_folds", "there are fewer blocks than folds", got=found, expected=expected)
-    test = [
-        np.isin(blocks, np.unique(blocks[complete[held]]))
-        for _, held in GroupKFold(k).split(complete, groups=blocks[complete])
-    ]
+    held_out = GroupKFold(k).split(complete, groups=blocks[complete])
+    test = [np.isin(blocks, np.unique(blocks[complete[held]])) for _, held in held_out]
     return Folds(f"GroupKFold({k})", tuple(test), tuple(~side for side in test))
 
 
@@ -101,7 +97,12 @@ def cross_validate(
     ``sensor_id``, ``time``, ``block``, ``observed``, ``predicted``. A centred baseline predicts departures, which is no matter to
     ubRMSE and R.
     """
-    jobs = [(family, way, setting) for family, way in baselines for setting in _settings(family, way)]
+    jobs = []
+    for family, way in baselines:
+        if family not in BASELINES or way not in WAYS:
+            expected = (list(BASELINES), list(WAYS))
+            raise ParameterError("cross_validate", "unknown baseline", got=(family, way), expected=expected)
+        jobs += [(family, way, setting) for setting in BASELINES[family]]
     if training is not None:
         jobs.insert(0, (NETWORK, "features", f"{training.members} members"))
     table = point_features(rows)
@@ -124,13 +125,6 @@ def cross_validate(
         labels = dict(zip(_KEYS, (folds.name, name, model, way, setting), strict=True))
         parts.append(base.assign(predicted=predicted, **labels)[shown & np.isfinite(predicted)])
     return pd.concat(parts, ignore_index=True)
-
-
-def _settings(family: str, way: str) -> list[str]:
-    if family not in BASELINES or way not in WAYS:
-        expected = (list(BASELINES), list(WAYS))
-        raise ParameterError("cross_validate", "unknown baseline", got=(family, way), expected=expected)
-    return list(BASELINES[family])
 
 
 def station_scores(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -121,13 +121,12 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
         here = np.flatnonzero(codes == code)
         moments, inverse = np.unique(time[here], return_inverse=True)
         if moments.size > MAX_WINDOWS:
-            raise ContractError(
-                "point_features",
+            what, expected = (
                 f"station {labels[code]!r} has too many rows",
-                got=moments.size,
-                expected=plain(f"ten-day means, at most {MAX_WINDOWS}"),
-                next_step="Average the table to ten days",
+                plain(f"ten-day means, at most {MAX_WINDOWS}"),
             )
+            step = "Average the table to ten days"
+            raise ContractError("point_features", what, got=moments.size, expected=expected, next_step=step)
         values = {name: _mean_at(x[here], inverse, moments.size) for name, x in measured.items()}
         series = StationSeries(moments / _WINDOW, _phase(moments), past_only=config.past_only)
         for name, x in (_smap(series, values) | _sentinel1(series, values) | _sentinel2(series, values)).items():

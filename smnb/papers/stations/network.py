@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_range, plain
 from smnb.models.encoders import PointEncoder, PointEncoderConfig
 from smnb.models.multisource import FusionHead
 
@@ -53,9 +53,8 @@ class PointFusionConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
         if not self.features or min(self.features.values()) < 1:
             raise ParameterError(who, "features", got=self.features, expected=plain("one or more of each source"))
-        if not all(0.0 < keep <= 1.0 for keep in (self.encoder_keep, *self.head_keep)):
-            got = (self.encoder_keep, *self.head_keep)
-            raise ParameterError(who, "a share to keep", got=got, expected=plain("in (0, 1]"))
+        check_range(who, "encoder_keep", self.encoder_keep, 0, 1, ends="(]")
+        check_range(who, "head_keep", self.head_keep, 0, 1, ends="(]")
 
 
 class PointFusionNet(nn.Module):
@@ -70,9 +69,8 @@ class PointFusionNet(nn.Module):
         self.config = config
 
         def encoder(inputs: int, width: int) -> PointEncoder:
-            return PointEncoder(
-                PointEncoderConfig(in_features=inputs, widths=(width,), norm="none", keep=config.encoder_keep)
-            )
+            sizes = PointEncoderConfig(in_features=inputs, widths=(width,), norm="none", keep=config.encoder_keep)
+            return PointEncoder(sizes)
 
         self.encoders = nn.ModuleDict({name: encoder(n, config.encoder_width) for name, n in config.features.items()})
         self.joint = encoder(config.encoder_width * len(config.features), config.joint_width)
@@ -119,12 +117,8 @@ class PointEnsemble(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Soil moisture (row,), m3 m-3, from native features (row, feature), where missing is NaN."""
         if features.ndim != 2 or features.shape[1] != self.centre.numel():
-            raise ContractError(
-                "PointEnsemble",
-                "other features than it was trained on",
-                got=tuple(features.shape),
-                expected=plain(f"(row, {self.centre.numel()})"),
-            )
+            what, expected = "other features than it was trained on", plain(f"(row, {self.centre.numel()})")
+            raise ContractError("PointEnsemble", what, got=tuple(features.shape), expected=expected)
         x = self.standardise(features)
         level = x @ self.level_weights + self.level_bias
         departure = torch.stack([member(x) for member in self.members]).mean(0)

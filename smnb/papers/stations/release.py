@@ -85,12 +85,8 @@ def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
     names = trained.card["channels"]
     made = point_features(rows, FeatureConfig(**trained.card["training"]["feature_config"]))
     if unknown := sorted(set(names) - set(made.names)):
-        raise FormatError(
-            "predict_rows",
-            "the checkpoint was trained on other features",
-            got=unknown[:5],
-            next_step="Use the version of smnb that it was made with",
-        )
+        what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
+        raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
     values = made.values[:, [made.names.index(name) for name in names]]
     with _one_thread():
         # in float64 the digits of a row do not depend on which other rows there are

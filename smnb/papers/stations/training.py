@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_choice, plain
 from smnb.papers.stations.features import SOURCES, FeatureTable, is_lasting
 from smnb.papers.stations.network import PointEnsemble, PointFusionConfig, PointFusionNet
 
@@ -62,8 +62,7 @@ class PointTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ParameterError("PointTraining", "unknown loss", got=self.loss, expected=list(LOSSES))
+        check_choice("PointTraining", "loss", self.loss, LOSSES)
 
 
 def station_loss(
@@ -97,13 +96,8 @@ def train_points(
     stations have rows enough.
     """
     training = training or PointTraining()
-    config = PointFusionConfig(
-        features=_sizes(features.names),
-        encoder_width=training.encoder_width,
-        joint_width=training.joint_width,
-        encoder_keep=training.encoder_keep,
-        members=training.members,
-    )
+    sizes = {name: getattr(training, name) for name in ("encoder_width", "joint_width", "encoder_keep", "members")}
+    config = PointFusionConfig(features=_sizes(features.names), **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         ensemble = PointEnsemble(config)
