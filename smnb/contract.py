@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 
@@ -162,6 +163,31 @@ def check_box(who: str, name: str, box: Any) -> tuple[float, float, float, float
         expected = plain("(west, south, east, north) in degrees, longitudes in [-180, 180], south <= north")
         raise ParameterError(who, f"{name!r} is no box in degrees", got=box, expected=expected)
     return west, south, east, north
+
+
+def check_table(
+    who: str,
+    table: Any,
+    columns: Iterable[str],
+    *,
+    complete: Iterable[str] = (),
+    unique: str | None = None,
+    next_step: str | None = None,
+) -> None:
+    """Raise `ContractError` unless a table has rows and `columns`, a value in each `complete` one, and each `unique` once."""
+    if not isinstance(table, pd.DataFrame):
+        raise ContractError(who, "the table is not a pandas DataFrame", got=type(table).__name__)
+    missing = [name for name in dict.fromkeys(columns) if name not in table.columns]
+    if missing:
+        raise ContractError(who, f"columns {missing} are missing", got=list(map(str, table)), next_step=next_step)
+    if table.empty:
+        raise ContractError(who, "the table has no rows")
+    for name in complete:
+        if table[name].isna().any():
+            raise ContractError(who, f"{int(table[name].isna().sum())} rows have no {name!r}")
+    if unique is not None and table[unique].duplicated().any():
+        example = table.loc[table[unique].duplicated(), unique].iloc[0]
+        raise ContractError(who, f"a {unique!r} occurs twice", got=str(example), expected=plain("one row each"))
 
 
 @dataclass(frozen=True)

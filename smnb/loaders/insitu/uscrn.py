@@ -108,18 +108,9 @@ def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -
 
 
 def _row(station: str, product: str, lat: float, lon: float, depth_cm: int, file: str) -> dict[str, Any]:
-    row = {
-        **SENSOR_COLUMNS,
-        "network": "USCRN",
-        "station": station,
-        "lat": lat,
-        "lon": lon,
-        "depth_from": depth_cm / 100,
-        "depth_to": depth_cm / 100,
-        "instrument": f"USCRN-{product}",
-        "format": f"uscrn_{product}",
-        "file": file,
-    }
+    row = {**SENSOR_COLUMNS, "network": "USCRN", "station": station, "lat": lat, "lon": lon, "file": file}
+    row |= {"depth_from": depth_cm / 100, "depth_to": depth_cm / 100}
+    row |= {"instrument": f"USCRN-{product}", "format": f"uscrn_{product}"}
     row["sensor_id"] = sensor_id(row)
     return row
 
