@@ -14,7 +14,7 @@ import torch
 
 from smnb.contract import FormatError
 from smnb.loaders.conus import StationTable
-from smnb.papers.stations.features import SOURCES, FeatureConfig, point_features, sources_present
+from smnb.papers.stations.features import SOURCES, point_features, sources_present
 from smnb.papers.stations.table import from_station_table
 from smnb.papers.stations.training import PointTraining, predict_points, train_points
 from smnb.training import Trained, load, save
@@ -28,7 +28,7 @@ def train_release(
     out: str | Path,
     *,
     training: PointTraining = RELEASE,
-    features: FeatureConfig | None = None,
+    past_only: bool = False,
     scores: dict[str, Any] | None = None,
 ) -> Trained:
     """Train the released recipe on all stations of a table, and save it as ``out/model.safetensors`` with its card.
@@ -47,14 +47,13 @@ def train_release(
     Trained
         Its channels are the features, ``source:name``.
     """
-    features = features or FeatureConfig()
     rows = from_station_table(table)
-    made = point_features(rows, features).of(SOURCES)
+    made = point_features(rows, past_only=past_only).of(SOURCES)
     target, station = rows["soil_moisture"].to_numpy("float64"), rows["sensor_id"].to_numpy(str)
     with _one_thread():
         ensemble = train_points(made, target, station, training)
     card = {
-        "feature_config": asdict(features),
+        "feature_config": {"past_only": past_only},
         "recipe": asdict(training),
         "target": {"depth_m": 0.05, "window_days": 10},
         "data": {
@@ -83,7 +82,7 @@ def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
         If this version makes other features than the checkpoint was trained on.
     """
     names = trained.card["channels"]
-    made = point_features(rows, FeatureConfig(**trained.card["training"]["feature_config"]))
+    made = point_features(rows, **trained.card["training"]["feature_config"])
     if unknown := sorted(set(names) - set(made.names)):
         what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
         raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
