@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Root, ShownProgress, Table, command, show, warn
+from smnb.cli.frame import Flags, Json, Root, ShownProgress, Table, command, show, warn
 from smnb.contract import CatalogError
 
 
@@ -71,7 +71,7 @@ def sandbox(
 def ingest(
     archive: Annotated[list[str], typer.Argument(help="ISMN zip or folder, or USCRN files.")],
     out: Annotated[str, typer.Option(help="Folder for the tables.")],
-    flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
+    flags: Flags = "paper",
     depth: Annotated[tuple[float, float], typer.Option(help="Depth interval in m, top and bottom.")] = (0.0, 0.051),
     any_depth: Annotated[bool, typer.Option("--any-depth", help="Take sensors of every depth.")] = False,
     start: Annotated[str | None, typer.Option(help="First day (2019-01-01).")] = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Root, Scheduler, ShownProgress, Workers, command, show
+from smnb.cli.frame import Flags, Json, Resume, Root, Scheduler, ShownProgress, Workers, command, show
 from smnb.contract import ParameterError, check_choice
 
 _WHO = "smnb matchup"
@@ -17,30 +17,20 @@ _WHO = "smnb matchup"
 def matchup(
     out: Annotated[str, typer.Option(help="Sample store to write, FILE.zarr.")],
     anchor: Annotated[str, typer.Option(help="sentinel1 (Table 5) or smap (Table 20).")] = "sentinel1",
-    insitu: Annotated[
-        str, typer.Option(help="Catalog entry of the readings, or a folder that smnb ingest wrote.")
-    ] = "multisource_ismn",
-    source: Annotated[
-        list[str] | None, typer.Option(help="NAME=ENTRY, again for each source; default all, from multisource_*.")
-    ] = None,
+    insitu: Annotated[str, typer.Option(help="Entry of the readings, or smnb ingest's folder.")] = "multisource_ismn",
+    source: Annotated[list[str] | None, typer.Option(help="NAME=ENTRY; repeat; default all of multisource_*.")] = None,
     optional: Annotated[list[str] | None, typer.Option(help="Source that a sample may lack; again for more.")] = None,
     root: Root = None,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the 10 m images.")] = 512,
-    flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
-    any_depth: Annotated[
-        bool, typer.Option("--any-depth", help="Take sensors of every depth, not 0-5 and 5 cm.")
-    ] = False,
-    split: Annotated[
-        list[str] | None, typer.Option(help="sensor, block or none; again for more; default both.")
-    ] = None,
+    flags: Flags = "paper",
+    any_depth: Annotated[bool, typer.Option("--any-depth", help="Sensors of every depth, not 0-5 and 5 cm.")] = False,
+    split: Annotated[list[str] | None, typer.Option(help="sensor, block or none; repeat; default both.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
     land_cover: Annotated[str | None, typer.Option(help="Raster of CGLS-LC100 codes; default the archive's.")] = None,
     unknown_land_cover: Annotated[str, typer.Option(help="raise, or none: count them.")] = "raise",
     workers: Workers = 0,
     scheduler: Scheduler = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with a build that was killed, or start it anew.")
-    ] = True,
+    resume: Resume = True,
     as_json: Json = False,
 ) -> None:
     """Pair in-situ readings with images of many sources around them, and write a sample store.

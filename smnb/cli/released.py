@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, ShownProgress, command, show, warn
+from smnb.cli.frame import Flags, Json, ShownProgress, command, show, warn
 
 
 @command("smnb released shards/ --ismn ismn.zip --out released.zarr --crop 256")
@@ -15,11 +15,9 @@ def released(
     shards: Annotated[list[str], typer.Argument(help="TFRecord shards, or folders of them.")],
     out: Annotated[str, typer.Option(help="Sample store to write, NAME.zarr.")],
     ismn: Annotated[list[str] | None, typer.Option(help="ISMN zip or folder; repeat.")] = None,
-    flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
+    flags: Flags = "paper",
     ambiguous: Annotated[str, typer.Option(help="Several readings within the window: drop, nearest.")] = "drop",
-    choose: Annotated[
-        str, typer.Option(help="Several stations match: nearest, first (as the release's script).")
-    ] = "nearest",
+    choose: Annotated[str, typer.Option(help="Of several stations: nearest, first (as its script).")] = "nearest",
     max_km: Annotated[float, typer.Option(help="Farthest station from a record's place, km.")] = 5.0,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the centred square to keep.")] = 512,
     size: Annotated[int, typer.Option(help="Pixels on a side of the stored images.")] = 512,

@@ -83,9 +83,7 @@ def compare_models(
     metric: Annotated[str, typer.Option(help="ubrmse, rmse, bias, r, spearman, r2 or anomaly_r.")] = "ubrmse",
     min_obs: MinObs = 13,
     clusters: Annotated[str | None, typer.Option(help="Column drawn again, e.g. station; default the sensor.")] = None,
-    own_pairs: Annotated[
-        bool, typer.Option("--own-pairs", help="Score each on all its pairs, not the common.")
-    ] = False,
+    own_pairs: Annotated[bool, typer.Option("--own-pairs", help="Score each on all its own pairs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the interval.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -66,21 +66,21 @@ _LOOK, _GRACE = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Job:
-    """What a run executes; paths are absolute, values what JSON can hold, so that it can be done on another machine."""
+    """What a run executes; paths are absolute, values what JSON can hold, so that it can be done on another machine.
+
+    `folder` is that of the notebooks, `root` the data root, `threads` what the notebooks' libraries start (None: as the
+    environment says), and `patience` how many seconds to wait for another process that executes this run.
+    """
 
     out: str
     notebooks: tuple[str, ...] | None
     preset: str
     parameters: dict[str, Any]
     folder: str
-    """Folder of the notebooks."""
     root: str
-    """Data root."""
     force: bool = False
     threads: int | None = None
-    """Threads that the notebooks' libraries start; None leaves it to the environment."""
     patience: float = 0.0
-    """Seconds to wait for another process that executes this run."""
 
 
 def check_run_name(who: str, name: str) -> None:

@@ -26,7 +26,7 @@ import json
 import os
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]
     return {name: declared[name].check(path.stem, value) for name, value in values.items()}
 
 
-def _refuse_unknown(who: str, names: Mapping[str, Any] | Sequence[str], declared: Mapping[str, Parameter]) -> None:
+def _refuse_unknown(who: str, names: Iterable[str], declared: Iterable[str]) -> None:
     for name in names:
         if name not in declared:
             known = list(declared)

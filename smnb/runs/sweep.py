@@ -18,7 +18,7 @@ from smnb.contract import ParameterError, RunError, SmnbError, check_count, plai
 from smnb.files import atomic_path, fingerprint, write_json
 
 from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
-from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
+from .parameters import _refuse_unknown, declared_parameters, notebook_folder, preset_settings
 from .record import _leaves, library_fingerprint, read_record
 from .report import names_in, write_report, write_sweep_page
 from .worker import hold
@@ -170,9 +170,7 @@ def _checked(
     parameters_of(order, preset, common, folder)
     declared = {path: declared_parameters(path) for path in order}
     # the order of the declarations, not the grid's, so that the same member always has the same folder
-    known: dict[str, Parameter] = {}
-    for path in reversed(order):
-        known = {**known, **{name: one for name, one in declared[path].items() if name not in known}}
+    known = list(dict.fromkeys(name for path in reversed(order) for name in declared[path]))
     names = list(dict.fromkeys(name for member in members for name in member))
     _refuse_unknown(_WHO, [*names, *common], known)
     if "out_dir" in {*names, *common}:
@@ -189,14 +187,13 @@ def _checked(
     typed = []
     for member in members:
         values = {}
-        for name in sorted(member, key=list(known).index):
+        for name in sorted(member, key=known.index):
             values[name] = [parameter.check(stem, member[name]) for stem, parameter in owners[name]][-1]
         typed.append(values)
     slugs = [_slug(member) for member in typed]
     alike = Counter(slug.casefold() for slug in slugs)  # some file systems do not tell A from a
-    slugs = [
-        slug if alike[slug.casefold()] == 1 else _slug(m, hashed=True) for slug, m in zip(slugs, typed, strict=True)
-    ]
+    alone = [alike[slug.casefold()] == 1 for slug in slugs]
+    slugs = [_slug(member, hashed=not one) for member, one in zip(typed, alone, strict=True)]
     twice = [slug for slug, number in Counter(slugs).items() if number > 1]
     if twice:
         raise ParameterError(_WHO, "the grid has the same member twice", got=typed[slugs.index(twice[0])])
