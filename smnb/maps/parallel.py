@@ -26,11 +26,6 @@ CONNECT_SECONDS, WORKER_SECONDS = 20.0, 60.0
 _here = threading.local()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Workers:
     """Those who do the work, as `open_workers` gives them, `at_once` calls; `client` is None for threads of this process."""
 
@@ -133,9 +128,10 @@ def open_workers(
             if begin is not None:
                 begin()
 
-        with ThreadPoolExecutor(threads or cores(), initializer=set_up) as pool:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(threads or cores, initializer=set_up) as pool:
             try:
-                yield Workers(pool, threads or cores())
+                yield Workers(pool, threads or cores)
             finally:
                 left.set()
                 pool.shutdown(cancel_futures=True)

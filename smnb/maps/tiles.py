@@ -36,6 +36,17 @@ _WHO = "tiled_map"
 IDENTITY = "smnb_map_identity"
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread, so that sums, and so the digits, do not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def predicted_tiles(
     form: TileForm,
     bands: Bands,
@@ -101,12 +112,8 @@ def _predict(form: TileForm, images: np.ndarray, outside: Outside, *, device: st
 
 def _predict_alone(form: TileForm, images: np.ndarray, outside: Outside, **options: str) -> np.ndarray:
     """Predict one tile on one core: workers run side by side instead of sharing every operation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _predict(form, images, outside, **options)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def mapped_image(

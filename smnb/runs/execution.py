@@ -52,14 +52,8 @@ class _CellError(Exception):
 
 
 #: What tells BLAS, OpenMP (torch), numba and dask's threaded scheduler how many threads to start.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "DASK_NUM_WORKERS",
-)
+_THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")]
+_THREAD_VARIABLES += ["VECLIB_MAXIMUM_THREADS", "DASK_NUM_WORKERS"]
 #: Seconds between two looks at whether a notebook is still wanted, and those that a process may take to end.
 _LOOK, _GRACE = 0.5, 30.0
 
@@ -128,8 +122,6 @@ def run_notebooks(
         Execute also what is up to date.
     folder : path-like, optional
         Folder of the notebooks; default `notebook_folder`.
-    progress : callable, optional
-        Called as ``progress(notebook, status, cells_done, cells)``.
 
     Returns
     -------
@@ -369,5 +361,5 @@ def _environment(job: Job) -> dict[str, str]:
     for variable, value in first.items():
         environment[variable] = os.pathsep.join(filter(None, [str(value), environment.get(variable)]))
     if job.threads is not None:
-        environment |= dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
     return environment | {"SMNB_RUN_DIR": job.out, "SMNB_NOTEBOOK_DIR": job.folder, "SMNB_DATA": job.root}

@@ -81,8 +81,6 @@ def sweep(
     threads_per_worker : int, optional
         Threads that the libraries of a member start. Default: with several workers the machine's cores divided by
         `workers`; else what the environment says, where Dask's own workers say one.
-    progress : callable, optional
-        Called when a member has ended, as ``progress(member, status, members_done, members)``.
 
     Returns
     -------

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from smnb.contract import FormatError
 from smnb.loaders.conus import StationTable
+from smnb.maps.tiles import one_thread
 from smnb.papers.stations.features import SOURCES, point_features, sources_present
 from smnb.papers.stations.table import from_station_table
 from smnb.papers.stations.training import PointTraining, predict_points, train_points
@@ -50,7 +48,7 @@ def train_release(
     rows = from_station_table(table)
     made = point_features(rows, past_only=past_only).of(SOURCES)
     target, station = rows["soil_moisture"].to_numpy("float64"), rows["sensor_id"].to_numpy(str)
-    with _one_thread():
+    with one_thread():
         ensemble = train_points(made, target, station, training)
     card = {
         "feature_config": {"past_only": past_only},
@@ -87,18 +85,7 @@ def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
         what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
         raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
     values = made.values[:, [made.names.index(name) for name in names]]
-    with _one_thread():
+    with one_thread():
         # in float64 the digits of a row do not depend on which other rows there are
         predicted = predict_points(trained.model.double(), values)
     return pd.DataFrame({"predicted": predicted, "n_sources": sources_present(rows).sum(axis=1)}, index=rows.index)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread, so that sums, and so the digits, do not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
