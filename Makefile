@@ -38,7 +38,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 # written again when the code that writes it changes
-$(SANDBOX): $(wildcard smnb_sandbox/*.py smnb/models/physics/*.py smnb/grids/*.py) | $(INSTALLED)
+$(SANDBOX): $(wildcard smnb_sandbox/*.py smnb_sandbox/data/* smnb/models/physics/*.py smnb/grids/*.py) | $(INSTALLED)
 	$(SANDBOXED) $(BIN)/smnb sandbox --preset quick
 	@touch $@
 

@@ -12,6 +12,7 @@ Every loader returns a Dataset that passes `check_dataset`; everything downstrea
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -83,6 +84,78 @@ class ParameterError(SmnbError):
 
 class RunError(SmnbError):
     """A run of a notebook, a training or a map that cannot go on."""
+
+
+def check_choice(
+    who: str, name: str, values: Any, known: Iterable[Any], *, next_step: str | None = None
+) -> tuple[Any, ...]:
+    """Return an option's value (in a tuple), or its values, if each is known and given once; else `ParameterError`.
+
+    Examples
+    --------
+    >>> check_choice("doctest", "method", "linear", ("linear", "nearest"))
+    ('linear',)
+    """
+    known, one = list(known), isinstance(values, str) or not isinstance(values, Sequence)
+    values = (values,) if one else tuple(values)
+    unknown = [value for value in values if value not in known or isinstance(value, bool)]
+    if unknown or not values or len(set(values)) != len(values):
+        what = f"unknown {name!r}" if one else f"{name!r} holds an unknown name, one twice, or none"
+        raise ParameterError(
+            who, what, got=values[0] if one else unknown or values, expected=known, next_step=next_step
+        )
+    return values
+
+
+def check_range(
+    who: str, name: str, value: Any, low: float, high: float = np.inf, *, ends: str = "[]", units: str = ""
+) -> None:
+    """Raise `ParameterError` unless a number, or each of an array, is in an interval; a NaN, a bool or a text is not.
+
+    `ends` says which ends belong to it: ``"[]"`` both, ``"(]"`` only the upper; an infinite value never does.
+
+    Examples
+    --------
+    >>> check_range("doctest", "alpha", 1.0, 0, 1, ends="[)")
+    Traceback (most recent call last):
+        ...
+    smnb.contract.ParameterError: doctest: 'alpha' is out of range; got 1.0; expected in [0, 1).
+    """
+    numbers = np.asarray(value)
+    fine = np.zeros(numbers.shape, dtype=bool)
+    if numbers.dtype.kind in "iuf":
+        fine |= numbers >= low if ends[0] == "[" else numbers > low
+        fine &= numbers <= high if ends[1] == "]" else numbers < high
+        fine &= np.isfinite(numbers)
+    if fine.all():
+        return
+    interval = f"in {ends[0]}{low:g}, {high:g}{ends[1] if np.isfinite(high) else ')'} {units}".rstrip()
+    raise ParameterError(who, f"{name!r} is out of range", got=numbers[~fine].tolist()[0], expected=plain(interval))
+
+
+def check_count(who: str, name: str, value: Any, low: int = 1) -> int:
+    """Return a whole number of at least `low` as int; else, and for a bool, raise `ParameterError`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise ParameterError(who, f"{name!r} is no whole number", got=value, expected=plain(f"at least {low}"))
+    return int(value)
+
+
+def check_places(who: str, lat: Any, lon: Any) -> None:
+    """Raise `ParameterError` unless a place, or each of some, is in degrees: latitude to 90, longitude to 360, finite."""
+    check_range(who, "lat", lat, -90, 90, units="degrees")
+    check_range(who, "lon", lon, -360, 360, units="degrees")
+
+
+def check_box(who: str, name: str, box: Any) -> tuple[float, float, float, float]:
+    """Return ``(west, south, east, north)`` in degrees, south <= north, as floats; else raise `ParameterError`."""
+    try:
+        west, south, east, north = (float(edge) for edge in box)
+    except (TypeError, ValueError):
+        west = south = east = north = np.nan
+    if not (-90 <= south <= north <= 90 and abs(west) <= 180 and abs(east) <= 180):
+        expected = plain("(west, south, east, north) in degrees, longitudes in [-180, 180], south <= north")
+        raise ParameterError(who, f"{name!r} is no box in degrees", got=box, expected=expected)
+    return west, south, east, north
 
 
 @dataclass(frozen=True)

@@ -19,19 +19,7 @@ Array = NDArray[np.float32]
 
 
 def soil_backscatter(soil_moisture: NDArray, rms_height_cm: NDArray, incidence_deg: NDArray) -> tuple[NDArray, NDArray]:
-    """VV and VH of bare soil at C band by the semi-empirical model of Baghdadi et al.
-
-    Parameters
-    ----------
-    soil_moisture : ndarray
-        m3 m-3.
-    rms_height_cm : ndarray
-    incidence_deg : ndarray
-
-    Returns
-    -------
-    vv, vh : ndarray
-        Linear power.
+    """VV and VH of bare soil at C band, linear power, by the semi-empirical model of Baghdadi et al.
 
     References
     ----------
@@ -73,31 +61,24 @@ def backscatter(
     return vv.astype(np.float32), vh.astype(np.float32)
 
 
-def masked_blur(image: NDArray, sigma: float, min_weight: float = 0.25) -> NDArray:
-    """Gaussian mean over what is there; NaN where less than `min_weight` of the weight is."""
+def masked_blur(image: NDArray, sigma: float) -> NDArray:
+    """Gaussian mean over what is there; NaN where less than a quarter of the weight is."""
     valid = np.isfinite(image)
     weight = gaussian_filter(valid.astype(np.float32), sigma, truncate=3.0)
     total = gaussian_filter(np.where(valid, image, 0.0).astype(np.float32), sigma, truncate=3.0)
-    return np.divide(total, weight, out=np.full(image.shape, np.nan, dtype=np.float32), where=weight > min_weight)
+    return np.divide(total, weight, out=np.full(image.shape, np.nan, dtype=np.float32), where=weight > 0.25)
 
 
-def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float, limits: tuple[float, float] = (0.0, 3.0)) -> Array:
-    """Gamma: the slope of VV on VH among the fine cells around each cell, which is what vegetation does to both.
+def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float) -> Array:
+    """Gamma: the slope of VV on VH among the fine cells around each cell (`sigma` cells), which is what vegetation does to both.
 
-    Parameters
-    ----------
-    vv, vh : ndarray
-        Linear power, NaN where missing.
-    sigma : float
-        Width of the surroundings, cells.
-    limits : (float, float)
-        The slope is held within them: soil moisture and roughness too make both vary.
+    It is held within 0 and 3: soil moisture and roughness too make both vary.
     """
     vv, vh = (np.where(np.isfinite(vv) & np.isfinite(vh), s, np.nan) for s in (vv, vh))
     mean_vv, mean_vh = masked_blur(vv, sigma), masked_blur(vh, sigma)
     covariance = masked_blur(vv * vh, sigma) - mean_vv * mean_vh
     variance = masked_blur(vh * vh, sigma) - mean_vh**2
-    return np.clip(covariance / np.maximum(variance, 1e-10), *limits).astype(np.float32)
+    return np.clip(covariance / np.maximum(variance, 1e-10), 0.0, 3.0).astype(np.float32)
 
 
 def covariation(
@@ -106,8 +87,6 @@ def covariation(
     optical_depth: NDArray,
     albedo: NDArray,
     contrast: NDArray,
-    incidence_deg: float = 40.0,
-    limits: tuple[float, float] = (-12.0, 0.0),
 ) -> Array:
     """beta': change of emissivity with the soil's part of backscatter, from one look at the coarse cells.
 
@@ -115,31 +94,16 @@ def covariation(
     transmissivity g, over the backscatter that the soil gives, ``contrast = vv - Gamma vh``: both vanish with the soil's
     reflectivity, and the line between is the covariation (snapshot method).
 
-    Parameters
-    ----------
-    tb, temperature : ndarray
-        Coarse, K.
-    optical_depth, albedo : ndarray
-        Of the vegetation, at nadir.
-    contrast : ndarray
-        Coarse, linear power.
-    incidence_deg : float
-        Of the radiometer.
-    limits : (float, float)
-
-    Returns
-    -------
-    ndarray
-        Per unit of linear power, negative.
+    All is coarse; temperatures in K, the vegetation's optical depth at nadir. Per unit of linear power, from -12 to 0.
 
     References
     ----------
     Jagdhuber et al. 2019, IEEE TGRS 57(2), 788-802, doi:10.1109/TGRS.2018.2860630, for the covariation; Das et al. 2019,
     Remote Sens. Environ. 233, 111380, doi:10.1016/j.rse.2019.111380, for its use with Sentinel-1.
     """
-    g = np.exp(-optical_depth / np.cos(np.radians(incidence_deg)))
+    g = np.exp(-optical_depth / np.cos(np.radians(40.0)))
     loss = tb / temperature - (g + (1.0 - albedo) * (1.0 - g))
-    return np.clip(loss / np.maximum(contrast, 1e-3), *limits).astype(np.float32)
+    return np.clip(loss / np.maximum(contrast, 1e-3), -12.0, 0.0).astype(np.float32)
 
 
 def disaggregate_tb(

@@ -12,8 +12,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from smnb.contract import FormatError
 from smnb.models.physics import soil_emission_tb, vegetation_optical_depth
-from smnb_sandbox.noise import EARTH_RADIUS_KM, CorrelatedField, stream
+from smnb_sandbox.noise import KM_PER_DEGREE, CorrelatedField, spread, stream
 from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
+from smnb_sandbox.tables import table
 from smnb_sandbox.world import DayState, World
 
 INCIDENCE_DEG = 55.0
@@ -26,22 +27,12 @@ GRID_SHAPE = (720, 1440)
 #: calm sea at 285 K for H and V (K). b, albedo and roughness are priors for C and X band, not fitted constants.
 BANDS = {"6.9": (6.925, 75.0, 43.0, 0.3, 0.33, (82.0, 156.0)), "10.7": (10.65, 51.0, 29.0, 0.6, 0.43, (86.0, 163.0))}
 
-#: Industrial regions with transmitters near 6.9 GHz: south, north, west, east (degrees), number of sources.
-RFI_REGIONS = (
-    (30.0, 46.0, -100.0, -74.0, 55),
-    (45.0, 56.0, -4.0, 24.0, 14),
-    (22.0, 36.0, 108.0, 122.0, 10),
-    (33.0, 39.0, 130.0, 141.0, 14),
-    (20.0, 30.0, 70.0, 88.0, 12),
-    (23.0, 33.0, 42.0, 56.0, 10),
-)
-
 
 class _Footprint:
     """Gaussian antenna pattern on a regular grid, its width in longitude growing with latitude."""
 
     def __init__(self, world: World, along_km: float, across_km: float) -> None:
-        km_per_cell = EARTH_RADIUS_KM * np.pi / 180.0 * world.resolution
+        km_per_cell = KM_PER_DEGREE * world.resolution
         to_sigma = 1.0 / np.sqrt(8.0 * np.log(2.0))
         self._sigma_rows = along_km * to_sigma / km_per_cell
         sigma = across_km * to_sigma / km_per_cell / np.maximum(np.cos(np.radians(world.lat)), 0.01)
@@ -60,14 +51,8 @@ class _Footprint:
         return gaussian_filter1d(image, self._sigma_rows, axis=0, mode="nearest")
 
 
-class Radiometer:
-    """Simulates the daily gridded images of both passes over a `World`.
-
-    Parameters
-    ----------
-    world : World
-        The world that is observed.
-    """
+class Amsre:
+    """Simulates the daily gridded images of both passes over a `World`."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -101,7 +86,7 @@ class Radiometer:
     def _rfi_sources(self) -> NDArray[np.float64]:
         """Row, column, peak anomaly (K), H share and V share of each transmitter."""
         rng, world, sources = stream(self.world.seed, "rfi"), self.world, []
-        for south, north, west, east, number in RFI_REGIONS:
+        for south, north, west, east, number in table("climate")["interference"]:
             for _ in range(number):
                 row = int((rng.uniform(south, north) + 90.0) / world.resolution)
                 column = int((rng.uniform(west, east) + 180.0) / world.resolution)
@@ -154,19 +139,9 @@ class Radiometer:
         )
 
     def images(self, state: DayState, orbit_pass: str) -> dict[str, NDArray[np.float32]]:
-        """Simulate the four images of one day and pass.
+        """Simulate the four images of one day and pass: A(scending, 13:30) or D(escending, 01:30).
 
-        Parameters
-        ----------
-        state : DayState
-            The day, from `World.days`.
-        orbit_pass : {"A", "D"}
-            Ascending (13:30) or descending (01:30).
-
-        Returns
-        -------
-        dict of str to ndarray
-            Channel to brightness temperature (K), shape (lat, lon), latitude ascending, NaN where not observed.
+        Brightness temperatures (K) by channel, shape (lat, lon), latitude ascending, NaN where not observed.
         """
         world, day = self.world, state.day.toordinal()
         index = PASSES.index(orbit_pass)
@@ -218,30 +193,16 @@ def file_name(day: date, orbit_pass: str, channel: str) -> str:
 
 
 def encode_image(image: NDArray[np.floating]) -> bytes:
-    """Encode an image as an NSIDC-0302 file: gzip of uint16 little-endian, 0.1 K, 0 missing, north first.
+    """Encode an image (K) as an NSIDC-0302 file: gzip of uint16 little-endian, 0.1 K, 0 missing, north first.
 
-    Parameters
-    ----------
-    image : ndarray, shape (lat, lon)
-        Brightness temperature (K), latitude ascending, NaN missing, on the 0.25 degree grid or a coarser one that
-        divides it (cells are then repeated).
-
-    Returns
-    -------
-    bytes
-        The same for the same image always: the gzip header holds no time.
-
-    Raises
-    ------
-    FormatError
-        When the image's grid does not divide the file's.
+    Cells of a coarser grid are repeated; a `FormatError` is raised where it does not divide the file's. The same image gives
+    the same bytes always: the gzip header holds no time.
     """
-    repeat = GRID_SHAPE[0] // max(image.shape[0], 1)
-    if image.ndim != 2 or (image.shape[0] * repeat, image.shape[1] * repeat) != GRID_SHAPE:
+    size = GRID_SHAPE[0] // max(image.shape[0], 1)
+    if image.ndim != 2 or (image.shape[0] * size, image.shape[1] * size) != GRID_SHAPE:
         raise FormatError(
             "encode_image", "the image does not fit the file's grid", got=image.shape, expected=GRID_SHAPE
         )
     tenths = np.rint(np.nan_to_num(image[::-1], nan=0.0) * 10.0)
     packed = np.clip(tenths, 0.0, 65535.0).astype("<u2")
-    packed = packed.repeat(repeat, axis=0).repeat(repeat, axis=1)
-    return gzip.compress(packed.tobytes(), compresslevel=1, mtime=0)
+    return gzip.compress(spread(packed, size).tobytes(), compresslevel=1, mtime=0)

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import cache
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import netCDF4
-import numpy as np
-from numpy.typing import NDArray
-
-from smnb.contract import VARIABLES, FormatError, ParameterError, RunError
-from smnb.files import atomic_path, remove_stale_partials, sha256_of, write_bytes, write_json
-from smnb_sandbox.amsre import CHANNELS, PASSES, Radiometer, encode_image, file_name
-from smnb_sandbox.era import Reanalysis, pack, write_era_file
-from smnb_sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
-from smnb_sandbox.insitu import InSitu, insitu_plan
-from smnb_sandbox.multisource import MultisourcePeriod, MultisourcePlan, write_multisource
-from smnb_sandbox.smap import SmapPeriod, SmapPlan, write_smap
-from smnb_sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Vector, World, check_seed
+from smnb.contract import FormatError, ParameterError, RunError
+from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
+from smnb_sandbox.fusion import FusionPlan
+from smnb_sandbox.month import Month
+from smnb_sandbox.multisource import MultisourcePlan
+from smnb_sandbox.plan import Plan
+from smnb_sandbox.smap import SmapPlan
+from smnb_sandbox.world import FIRST_DAY, LAST_DAY, check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "5"
-#: Is written into the gridded truth; raise it when the gridded files change.
-_GRIDDED_VERSION = "1"
+GENERATOR_VERSION = "6"
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
 UNFINISHED = "SANDBOX.unfinished.json"
@@ -38,26 +31,21 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Preset:
-    """Which days of the simulated month are written (the last one is the test day), of the stations' records, and of SMAP."""
+class Preset(Month):
+    """Which days of the month are written, and what there is of the other worlds; None for nothing of one."""
 
-    first: date
-    last: date
-    resolution: float = 0.25
-    spin_up_days: int = SPIN_UP_DAYS
-    insitu: tuple[date, date] | None = None
-    """First and last day of the in-situ records, within 2011; None for no in-situ archive."""
-    smap: SmapPeriod | None = None
-    """What there is of SMAP and Sentinel-1 over three regions, within 2016 to 2018; None for nothing."""
-    fusion: FusionPeriod | None = None
-    """What there is of SMAP, Sentinel-1 and sensors at 1 km in September 2020; None for nothing."""
-    multisource: MultisourcePeriod | None = None
-    """What there is of many sources around in-situ sensors in 2020 and 2021; None for nothing."""
+    smap: SmapPlan | None = None
+    """SMAP and Sentinel-1 over three regions, within 2016 to 2018."""
+    fusion: FusionPlan | None = None
+    """SMAP, Sentinel-1 and sensors at 1 km in September 2020."""
+    multisource: MultisourcePlan | None = None
+    """Many sources around in-situ sensors in 2020 and 2021."""
 
     @property
-    def days(self) -> list[date]:
-        """The days, in order."""
-        return [self.first + timedelta(days=i) for i in range((self.last - self.first).days + 1)]
+    def parts(self) -> list[tuple[Plan, list[str]]]:
+        """The archive's parts and the paths of each, in the order of writing."""
+        plans = [self, *(plan for plan in (self.smap, self.fusion, self.multisource) if plan)]
+        return [(plan, plan.files) for plan in plans]
 
 
 PRESETS: dict[str, Preset] = {
@@ -65,46 +53,28 @@ PRESETS: dict[str, Preset] = {
         date(2011, 7, 26),
         LAST_DAY,
         insitu=(date(2011, 5, 1), date(2011, 9, 30)),
-        smap=SmapPeriod(
+        smap=SmapPlan(
             date(2017, 1, 1),
             date(2018, 6, 30),
-            level2=(date(2018, 5, 1), date(2018, 5, 8)),
-            enhanced=(date(2018, 5, 1), date(2018, 5, 3)),
-            one_km=(date(2018, 5, 1), date(2018, 5, 31)),
+            level2_days=(date(2018, 5, 1), date(2018, 5, 8)),
+            enhanced_days=(date(2018, 5, 1), date(2018, 5, 3)),
+            one_km_days=(date(2018, 5, 1), date(2018, 5, 31)),
             max_scenes=36,
         ),
-        fusion=FusionPeriod(places=6, scenes=3),
-        multisource=MultisourcePeriod(),
+        fusion=FusionPlan(places=6, scenes=3),
+        multisource=MultisourcePlan(),
     ),
     "full": Preset(
         FIRST_DAY,
         LAST_DAY,
         insitu=(date(2011, 1, 1), date(2011, 12, 31)),
-        smap=SmapPeriod(enhanced=(date(2018, 5, 1), date(2018, 5, 16)), one_km=(date(2018, 5, 1), date(2018, 9, 30))),
-        fusion=FusionPeriod(),
-        multisource=MultisourcePeriod(tile=576, map_size=2304, map_dates=4),
+        smap=SmapPlan(
+            enhanced_days=(date(2018, 5, 1), date(2018, 5, 16)), one_km_days=(date(2018, 5, 1), date(2018, 9, 30))
+        ),
+        fusion=FusionPlan(),
+        multisource=MultisourcePlan(tile=576, map_size=2304, map_dates=4),
     ),
 }
-
-
-_smap_plan = cache(SmapPlan)
-_fusion_plan = cache(FusionPlan)
-_multisource_plan = cache(MultisourcePlan)
-
-
-def _plan(preset: Preset) -> dict[str, list[str]]:
-    """Paths below the root by product, forward slashes, in the order of writing."""
-    span = f"{preset.first:%Y%m%d}_{preset.last:%Y%m%d}"
-    images = [(d, p, c) for d in preset.days for p in PASSES for c in CHANNELS]
-    return {
-        "amsre": [f"amsre_nsidc0302/{d:%Y}/{file_name(d, p, c)}" for d, p, c in images],
-        "era": [f"era_interim/ei_swvl1_{span}.nc"],
-        "truth": [f"sandbox_truth/truth_{span}.nc"],
-        "insitu": insitu_plan(preset.insitu) if preset.insitu else [],
-        "smap": _smap_plan(preset.smap).files if preset.smap else [],
-        "fusion": _fusion_plan(preset.fusion).files if preset.fusion else [],
-        "multisource": _multisource_plan(preset.multisource).files if preset.multisource else [],
-    }
 
 
 def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | None:
@@ -228,13 +198,12 @@ def write_sandbox(
     if root.exists() and not root.is_dir():
         raise ParameterError("write_sandbox", "the root is not a folder", got=str(root))
     spec, identity = PRESETS[preset], _identity(preset, seed)
-    plan = _plan(spec)
-    names = [name for group in plan.values() for name in group]
+    names = [name for _, files in spec.parts for name in files]
     try:
         current = _prepare(root, identity, names)
         if current is not None:
             return current
-        _write_missing(root, spec, seed, plan, progress)
+        _write_missing(root, spec, seed, progress)
         manifest = identity | {
             "synthetic": True,
             "days": [d.isoformat() for d in spec.days],
@@ -252,165 +221,31 @@ def write_sandbox(
     return manifest
 
 
-class _Jobs:
-    """Encodes and writes files on threads (zlib runs without the interpreter lock), a few at a time."""
+def _write_missing(root: Path, preset: Preset, seed: int, progress: Progress | None) -> None:
+    """Simulate what is not there, and write it; a few files at a time are packed on threads (zlib runs without the lock)."""
+    missing = [(plan, {name for name in names if not (root / name).is_file()}) for plan, names in preset.parts]
+    total, done = sum(len(names) for _, names in missing), 0
+    pending: deque[tuple[str, Future]] = deque()
 
-    def __init__(self, pool: ThreadPoolExecutor, total: int, progress: Progress | None) -> None:
-        self._pool, self._total, self._progress, self._done = pool, total, progress, 0
-        self._pending: list[tuple[str, Future]] = []
+    def packed(name: str, content: Callable[[], bytes]) -> None:
+        write_bytes(root / name, content())
 
-    def submit(self, name: str, work: Callable[..., Any], *arguments: Any) -> None:
-        self._pending.append((name, self._pool.submit(work, *arguments)))
-        self.wait(leave=2 * _THREADS)
-
-    def wait(self, leave: int = 0) -> None:
-        while len(self._pending) > leave:
-            name, future = self._pending.pop(0)
+    def finish(leave: int) -> None:
+        nonlocal done
+        while len(pending) > leave:
+            name, future = pending.popleft()
             future.result()
-            self.finished(name)
+            done += 1
+            if progress is not None:
+                progress(done, total, name)
 
-    def finished(self, name: str) -> None:
-        """Count a file that is complete, and say so."""
-        self._done += 1
-        if self._progress is not None:
-            self._progress(self._done, self._total, name)
-
-
-def _write_missing(
-    root: Path, preset: Preset, seed: int, plan: dict[str, list[str]], progress: Progress | None
-) -> None:
-    """Simulate what is not there, and write it."""
-    missing = {group: [n for n in names if not (root / n).is_file()] for group, names in plan.items()}
-    total = sum(map(len, missing.values()))
     with ThreadPoolExecutor(_THREADS) as pool:
-        jobs = _Jobs(pool, total, progress)
-        if total > sum(len(missing[group]) for group in ("smap", "fusion", "multisource")):
-            _write_month(root, preset, seed, missing, jobs)
-
-        def submit(name: str, content: bytes) -> None:
-            jobs.submit(name, write_bytes, root / name, content)
-
-        if missing["smap"]:
-            write_smap(_smap_plan(preset.smap), seed, set(missing["smap"]), submit)
-        if missing["fusion"]:
-            write_fusion(_fusion_plan(preset.fusion), seed, set(missing["fusion"]), submit)
-        if missing["multisource"]:
-            write_multisource(_multisource_plan(preset.multisource), seed, set(missing["multisource"]), submit)
-        jobs.wait()
-
-
-def _write_month(root: Path, preset: Preset, seed: int, missing: dict[str, list[str]], jobs: _Jobs) -> None:
-    """Simulate July 2011, and the stations' months, and write what is missing."""
-    world = World(seed, preset.resolution)
-    radiometer = Radiometer(world) if missing["amsre"] else None
-    reanalysis = Reanalysis(world) if missing["era"] else None
-    insitu = InSitu(world, preset.insitu) if missing["insitu"] else None
-    wanted = set(missing["amsre"])
-    packed: list[NDArray[np.int16]] = []
-    truth: list[tuple[Vector, Vector]] = []
-    begin = FIRST_DAY - timedelta(days=preset.spin_up_days)
-    for state in world.days(begin, preset.last, preset.spin_up_days):
-        analyses = reanalysis.analyses(state) if reanalysis else None
-        if insitu is not None:
-            insitu.observe(state)
-        if state.day < preset.first:
-            continue
-        if analyses is not None:
-            packed.append(pack(analyses))
-        if missing["truth"]:
-            truth.append((state.soil_moisture, world.surface_temperature(state)))
-        for name, image in _images(radiometer, state, wanted):
-            jobs.submit(name, _write_image, root / name, image)
-    jobs.wait()
-    for name in missing["era"]:
-        jobs.submit(name, write_era_file, root / name, reanalysis, preset.days, packed)
-        jobs.wait()  # the NetCDF library is not thread-safe
-    for name in missing["truth"]:
-        jobs.submit(name, write_truth_file, root / name, world, preset.days, truth)
-    jobs.wait()
-    if insitu is not None:
-        insitu.write(root, missing["insitu"], jobs.finished)
-
-
-def _images(radiometer: Radiometer | None, state: Any, wanted: set[str]) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for orbit_pass in PASSES:
-        names = {c: f"amsre_nsidc0302/{state.day:%Y}/{file_name(state.day, orbit_pass, c)}" for c in CHANNELS}
-        if radiometer is not None and wanted.intersection(names.values()):
-            images = radiometer.images(state, orbit_pass)
-            yield from ((names[c], images[c]) for c in CHANNELS if names[c] in wanted)
-
-
-def _write_image(path: Path, image: NDArray[np.float32]) -> None:
-    write_bytes(path, encode_image(image))
-
-
-def write_truth_file(path: Path, world: World, days: list[date], daily: list[tuple[Vector, Vector]]) -> None:
-    """Write the hidden truth as CF-NetCDF: daily soil moisture and surface temperature, texture and vegetation.
-
-    Parameters
-    ----------
-    path : Path
-        Final name; it appears when the file is complete.
-    world : World
-        The world.
-    days : list of date
-        UTC days.
-    daily : list of (ndarray, ndarray)
-        Soil moisture (m3 m-3) and surface temperature (K) of each day on the soil cells. Sea, ice sheets and cells
-        with less than half land are NaN in the file.
-    """
-    land = world.land_fraction.ravel()[world.soil_cells] >= 0.5
-    static = {
-        "clay_fraction": world.clay_fraction,
-        "sand_fraction": world.sand_fraction,
-        "vegetation_water_content": world.vegetation_water_content,
-    }
-    with atomic_path(path) as temporary, netCDF4.Dataset(temporary, "w", format="NETCDF4") as file:
-        for name, values in (("lat", world.lat), ("lon", world.lon)):
-            file.createDimension(name, values.size)
-            axis = file.createVariable(name, "f8", (name,))
-            full = {"lat": "latitude", "lon": "longitude"}[name]
-            axis.setncatts({"standard_name": full, "long_name": full})
-            axis.units = {"lat": "degrees_north", "lon": "degrees_east"}[name]
-            axis[:] = values
-        file.createDimension("time", len(days))
-        time = file.createVariable("time", "i4", ("time",))
-        time.setncatts({"standard_name": "time", "long_name": "UTC day", "calendar": "standard"})
-        time.units = "days since 2011-01-01"
-        time[:] = [(datetime(d.year, d.month, d.day) - datetime(2011, 1, 1)).days for d in days]
-
-        def create(name: str, dims: tuple[str, ...], digits: int) -> netCDF4.Variable:
-            chunks = (1,) * (len(dims) - 2) + world.shape
-            variable = file.createVariable(
-                name,
-                "f4",
-                dims,
-                zlib=True,
-                complevel=1,
-                shuffle=True,
-                chunksizes=chunks,
-                fill_value=np.float32(np.nan),
-                least_significant_digit=digits,
-            )
-            variable.setncatts({"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name})
-            return variable
-
-        for name, vector in static.items():
-            create(name, ("lat", "lon"), 3)[:] = world.to_grid(np.where(land, vector, np.nan))
-        moisture = create("soil_moisture", ("time", "lat", "lon"), 4)
-        moisture.cell_methods = "time: mean"
-        temperature = create("surface_temperature", ("time", "lat", "lon"), 2)
-        temperature.cell_methods = "time: mean"
-        for i, (soil_moisture, kelvin) in enumerate(daily):
-            moisture[i] = world.to_grid(np.where(land, soil_moisture, np.nan))
-            temperature[i] = world.to_grid(np.where(land, kelvin, np.nan))
-        file.setncatts(
-            {
-                "Conventions": "CF-1.8",
-                "title": "Hidden truth of the smnb sandbox (synthetic)",
-                "source": "smnb_sandbox, simulated",
-                "history": f"written by smnb_sandbox generator {_GRIDDED_VERSION}, seed {world.seed}",
-                "catalog_id": "sandbox_truth",
-                "synthetic": np.int32(1),
-            }
-        )
+        for name, content in (one for plan, names in missing if names for one in plan.contents(seed, names)):
+            if isinstance(content, bytes):
+                finish(leave=0)
+                pending.append((name, pool.submit(write_bytes, root / name, content)))
+                finish(leave=0)
+            else:
+                pending.append((name, pool.submit(packed, name, content)))
+                finish(leave=2 * _THREADS)
+        finish(leave=0)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from smnb.contract import ContractError
-from smnb.files import atomic_path
 from smnb.grids.koppen import land_fraction
 from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
 from smnb_sandbox.world import DayState, Vector, World
@@ -32,11 +31,6 @@ class Reanalysis:
 
     What makes it differ from the truth: a footprint of about a degree, the lag of a thicker layer, a dynamic range
     reduced by region, a constant regional bias, and an error that drifts with the weather as wrong rain does.
-
-    Parameters
-    ----------
-    world : World
-        The hidden truth.
     """
 
     def __init__(self, world: World) -> None:
@@ -122,22 +116,10 @@ def pack(values: NDArray[np.floating]) -> NDArray[np.int16]:
 def write_era_file(
     path: Path, reanalysis: Reanalysis, days: Sequence[date], packed: Sequence[NDArray[np.int16]]
 ) -> None:
-    """Write analyses as a MARS retrieval converted to NetCDF: 64-bit offset, packed, north first, 0..360.
-
-    Parameters
-    ----------
-    path : Path
-        Final name; it appears when the file is complete.
-    reanalysis : Reanalysis
-        Gives the grid.
-    days : sequence of date
-        UTC days.
-    packed : sequence of ndarray
-        For each day the packed analyses, shape (4, 241, 480).
-    """
+    """Write each day's packed analyses as a MARS retrieval converted to NetCDF: 64-bit offset, north first, 0..360."""
     epoch = datetime(1900, 1, 1)
     times = [datetime(d.year, d.month, d.day) + timedelta(hours=h) - epoch for d in days for h in ANALYSIS_HOURS]
-    with atomic_path(path) as temporary, netCDF4.Dataset(temporary, "w", format="NETCDF3_64BIT_OFFSET") as file:
+    with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET") as file:
         file.createDimension("longitude", reanalysis.lon.size)
         file.createDimension("latitude", reanalysis.lat.size)
         file.createDimension("time", None)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,10 @@ from numpy.typing import NDArray
 from smnb.grids import M01
 from smnb.grids.koppen import koppen_class
 from smnb_sandbox.fusion_scenes import FusionSimulation
-from smnb_sandbox.insitu_ismn import archive_name, write_ismn_zip
 from smnb_sandbox.insitu_readings import Readings, read_sensor
-from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of
-from smnb_sandbox.insitu_truth import PointTruth
-from smnb_sandbox.noise import stream
+from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of, place_sensors, surveyed
+from smnb_sandbox.insitu_truth import PointTruth, around_cells
+from smnb_sandbox.noise import columns_at, spread, stream
 from smnb_sandbox.regions import PLACES, FusionPlace
 from smnb_sandbox.smap_world import FREEZING
 
@@ -42,31 +40,14 @@ _CCI = {0: 130, 1: 70, 4: 60, 5: 90, 7: 120, 8: 90, 9: 130, 10: 130, 12: 10, 13:
 
 
 @dataclass(frozen=True)
-class HourTruth(PointTruth):
-    """The stations' hourly truth from a day of one's own."""
-
-    begin: date = INSITU_FIRST
-
-    def hours(self, first: date, last: date) -> slice:
-        """Indices of the hours of the days from `first` to `last`."""
-        return slice(24 * (first - self.begin).days, 24 * ((last - self.begin).days + 1))
-
-
-@dataclass(frozen=True)
 class PlaceStations:
     """The sensors of a place, where they stand, and what they should read."""
 
-    place: FusionPlace
     sensors: list[Sensor]
     cells: NDArray[np.intp]
     """Row and column of each station's 1 km cell, on the global grid, (station, 2)."""
-    truth: HourTruth
+    truth: PointTruth
     """``cell_moisture`` is that of the 1 km cell."""
-
-
-def ismn_name() -> str:
-    """Name of the archive's zip."""
-    return archive_name("header_values", INSITU_FIRST, INSITU_LAST)
 
 
 def _networks(place: FusionPlace) -> list[Network]:
@@ -89,9 +70,8 @@ def _draw_cells(simulation: FusionSimulation, networks: Sequence[Network]) -> ND
     world, place = simulation.world, simulation.place
     rng = stream(simulation.seed, f"fusion stations {place.name}")
     lake, height = world.lake[simulation.cut], world.fine_elevation[simulation.cut]
-    allowed = (
-        ~lake & (_to_fine(world.slope_deviation, simulation) < 6.0) & (_to_fine(world.land_cover, simulation) != 13)
-    )
+    level = (world.slope_deviation < 6.0) & (world.land_cover != 13)
+    allowed = ~lake & spread(level, 3)[simulation.cut]
     inner = np.zeros_like(allowed)
     inner[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] = True
     allowed &= inner
@@ -111,17 +91,8 @@ def _draw_cells(simulation: FusionSimulation, networks: Sequence[Network]) -> ND
     return np.array(found, dtype=np.intp)
 
 
-def _to_fine(values: NDArray, simulation: FusionSimulation) -> NDArray:
-    return values.repeat(3, axis=0).repeat(3, axis=1)[simulation.cut]
-
-
-def place_stations(simulation: FusionSimulation) -> PlaceStations:
-    """Place a simulation's stations and compute their hourly truth.
-
-    Parameters
-    ----------
-    simulation : FusionSimulation
-    """
+def fusion_stations(simulation: FusionSimulation) -> PlaceStations:
+    """Place a simulation's stations and compute their hourly truth."""
     place, world = simulation.place, simulation.world
     networks = _networks(place)
     drawn = _draw_cells(simulation, networks)
@@ -142,45 +113,31 @@ def place_stations(simulation: FusionSimulation) -> PlaceStations:
     )
     lat, lon = M01.from_xy(x, y)
     climate = koppen_class(lat, lon)
-    stations = []
-    k = 0
-    for network in networks:
-        for number in range(len(network.stations)):
-            at = in_coarse[0][k], in_coarse[1][k]
-            clay, sand = (round(float(getattr(world, f"{n}_fraction")[at]), 2) for n in ("clay", "sand"))
-            stations.append(
-                Station(
-                    network,
-                    number,
-                    round(float(lat[k]), 5),
-                    round(float(lon[k]), 5),
-                    round(float(world.fine_elevation[in_fine[0][k], in_fine[1][k]]), 1),
-                    str(climate[k]),
-                    k,
-                    _CCI[int(world.land_cover[at])],
-                    clay,
-                    sand,
-                    1.2,
-                    round(float(world.porosity[at]), 2),
-                )
-            )
-            k += 1
+    fine, coarse = list(zip(*in_fine, strict=True)), list(zip(*in_coarse, strict=True))
+    stations = [
+        surveyed(
+            network,
+            number,
+            (lat[k], lon[k], world.fine_elevation[fine[k]]),
+            str(climate[k]),
+            k,
+            _CCI[int(world.land_cover[coarse[k]])],
+            (world.clay_fraction[coarse[k]], world.sand_fraction[coarse[k]], world.porosity[coarse[k]]),
+        )
+        for k, (network, number) in enumerate((one, i) for one in networks for i in range(len(one.stations)))
+    ]
     truth = _hour_truth(simulation, stations, in_fine, in_coarse)
-    return PlaceStations(place, _sensors(stations), cells, truth)
+    return PlaceStations(_sensors(stations), cells, truth)
 
 
 def _sensors(stations: Sequence[Station]) -> list[Sensor]:
     """The sensors of the stations; one of the paper's networks in `_EACH` has another instrument."""
-    sensors = []
-    for i, station in enumerate(stations):
-        network = station.network
-        instrument = (
-            _OTHER_INSTRUMENT if i % _EACH == _EACH - 1 and network.name in ("ARM", "SCAN") else network.instrument
-        )
-        names = [f"{instrument} {s}" for s in "AB"] if station.number in network.twins else [instrument]
-        sensors += [Sensor(station, i, *network.depth, name) for name in names]
-        sensors += [Sensor(station, i, d, d, instrument) for d in network.deep.get(station.number, ())]
-    return sensors
+    return [
+        replace(one, instrument=one.instrument.replace(one.station.network.instrument, _OTHER_INSTRUMENT))
+        if one.station_index % _EACH == _EACH - 1 and one.station.network.name in ("ARM", "SCAN")
+        else one
+        for one in place_sensors(stations)
+    ]
 
 
 def _hour_truth(
@@ -188,7 +145,7 @@ def _hour_truth(
     stations: list[Station],
     in_fine: tuple[NDArray, NDArray],
     in_coarse: tuple[NDArray, NDArray],
-) -> HourTruth:
+) -> PointTruth:
     """Cells' soil moisture between the 6 a.m. states, and the points' around it."""
     place, days = simulation.place, simulation.days
     count = (INSITU_LAST - INSITU_FIRST).days + 3
@@ -198,44 +155,23 @@ def _hour_truth(
     hour = np.arange(24 * (count - 2), dtype=np.float64)
     # 6 a.m. local time of each day in hours from the first day's midnight, UTC
     six = 24.0 * (np.arange(count) - 1.0) + 6.0 - place.region.lon / 15.0
-    cell, soil = (
-        np.stack([np.interp(hour, six, series) for series in values.T], axis=1) for values in (daily, kelvin - FREEZING)
-    )
+    at = (hour - six[0]) / 24.0
+    cell, soil = (columns_at(at, values) for values in (daily, kelvin - FREEZING))
     rng = stream(simulation.seed, f"fusion points {place.name}")
-    size = len(stations)
-    passing = np.empty((count, size))
-    passing[0] = rng.standard_normal(size)
-    for day in range(1, count):
-        passing[day] = 0.85 * passing[day - 1] + np.sqrt(1.0 - 0.85**2) * rng.standard_normal(size)
-    slow = np.stack([np.interp(hour, six, series) for series in passing.T], axis=1)
-    level = np.clip(cell / 0.2, 0.25, 1.4)
-    point = cell + level * (_STATIC * rng.standard_normal(size) + _PASSING * slow)
-    saturation = np.array([s.saturation for s in stations])
-    point = np.clip(point, 0.01, saturation - 0.01)
+    most = np.array([s.saturation for s in stations]) - 0.01
+    point = around_cells(rng, cell, at, 0.85, _STATIC, _PASSING, most)
     local = (hour[:, None] + place.region.lon / 15.0) / 24.0
     swing = place.region.diurnal_half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))
     none = np.zeros_like(cell)
-    return HourTruth(stations, cell, point, none, none, none, soil + 0.45 * swing, soil + 0.75 * swing)
+    air = soil + 0.75 * swing
+    return PointTruth(stations, cell, point, none, none, none, soil + 0.45 * swing, air, INSITU_FIRST)
 
 
-def read_place(stations: PlaceStations, seed: int) -> list[Readings]:
+def read_place(simulation: FusionSimulation) -> list[Readings]:
     """What every sensor of a place reports."""
-    first = _FIRST_SENSOR + 100 * list(PLACES).index(stations.place.name)
+    stations = fusion_stations(simulation)
+    first = _FIRST_SENSOR + 100 * list(PLACES).index(simulation.place.name)
     return [
-        read_sensor(seed, first + k, sensor, stations.truth, INSITU_FIRST, INSITU_LAST)
+        read_sensor(simulation.seed, first + k, sensor, stations.truth, INSITU_FIRST, INSITU_LAST)
         for k, sensor in enumerate(stations.sensors)
     ]
-
-
-def write_ismn(path: Path, places: Sequence[PlaceStations], seed: int) -> None:
-    """Write all places' readings as one ISMN zip, header+values, network by network.
-
-    Parameters
-    ----------
-    path : Path
-    places : sequence of PlaceStations
-    seed : int
-    """
-    readings = [one for place in places for one in read_place(place, seed)]
-    readings.sort(key=lambda r: list(_TEMPLATES).index(r.sensor.station.network.name))
-    write_ismn_zip(path, readings, places[0].truth, (INSITU_FIRST, INSITU_LAST))

@@ -8,6 +8,7 @@ assumes. SMAP did not fly in 2011: these are the product's grid, revisit and fla
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,12 +17,11 @@ import netCDF4
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import Transformer
-from scipy.signal import lfilter
 
-from smnb.files import atomic_path
 from smnb_sandbox.insitu_sites import Station
 from smnb_sandbox.insitu_truth import END, START, PointTruth
-from smnb_sandbox.noise import stream
+from smnb_sandbox.noise import autoregressive, by_hour, lagged, stream
+from smnb_sandbox.tables import table
 from smnb_sandbox.world import World
 
 Array = NDArray[np.float64]
@@ -34,19 +34,7 @@ _FILL = np.float32(-9999.0)
 _REPEAT = {"low": (0, 3, 5), "high": (0, 2, 3, 5, 7)}
 #: Bits of retrieval_qual_flag: 8 is good soil moisture without freeze/thaw, 9 not recommended, 15 nothing retrieved.
 _GOOD, _NOT_RECOMMENDED, _FAILED, _NOT_ATTEMPTED = 8, 9, 13, 15
-#: Dynamic range and bias (m3 m-3) by land cover, as (ERA5-Land, GLDAS, SMAP) pairs; others have `_OTHER`.
-_OTHER = ((0.80, 0.015), (0.75, 0.000), (1.00, -0.010))
-_BY_COVER: dict[int, tuple[tuple[float, float], ...]] = {
-    50: ((0.65, 0.040), (0.60, 0.030), (0.70, 0.060)),
-    60: ((0.70, 0.030), (0.65, 0.020), (0.85, 0.020)),
-    70: ((0.65, 0.035), (0.60, 0.025), (0.75, 0.045)),
-    90: ((0.65, 0.035), (0.60, 0.025), (0.75, 0.045)),
-    150: ((0.90, 0.010), (0.90, 0.010), (1.05, -0.005)),
-    200: ((0.95, 0.005), (0.95, 0.010), (1.05, -0.005)),
-    10: ((0.75, 0.015), (0.75, -0.005), (1.15, -0.015)),
-    11: ((0.75, 0.015), (0.75, -0.005), (1.15, -0.015)),
-    20: ((0.70, 0.000), (0.70, -0.020), (1.15, -0.010)),
-}
+_POINTS = table("points")
 
 
 @dataclass(frozen=True)
@@ -61,19 +49,9 @@ class Locations:
 
 
 def grid_locations(product: str, stations: list[Station]) -> Locations:
-    """Return the grid points of a product that are nearest to the stations.
+    """The grid points of a product next to the stations, numbered as its own series are.
 
-    Parameters
-    ----------
-    product : {"era5_land", "gldas", "smap"}
-        0.1 degree with points at multiples, 0.25 degree cell centres, or the 36 km EASE-Grid 2.0.
-    stations : list of Station
-        The stations.
-
-    Returns
-    -------
-    Locations
-        Numbered as the products' own series are.
+    ERA5-Land has points at multiples of 0.1 degree, GLDAS cells of 0.25 degree, and SMAP the 36 km EASE-Grid 2.0.
     """
     lat, lon = np.array([[s.lat, s.lon] for s in stations]).T
     if product == "era5_land":
@@ -94,15 +72,10 @@ def grid_locations(product: str, stations: list[Station]) -> Locations:
     return Locations(number, np.asarray(lat)[first], np.asarray(lon)[first], first)
 
 
-def _drifting(rng: np.random.Generator, days: float, shape: tuple[int, int]) -> Array:
-    """Return unit AR(1) series by hour, shape (hour, location), drawn daily and linear in between."""
-    memory = np.exp(-1.0 / days)
-    count = shape[0] // 24 + 1
-    shocks = rng.standard_normal((count, shape[1])) * np.sqrt(1.0 - memory**2)
-    shocks[0] /= np.sqrt(1.0 - memory**2)
-    daily = lfilter([1.0], [1.0, -memory], shocks, axis=0)
-    share = (np.arange(24.0) / 24.0)[None, :, None]
-    return (daily[:-1, None] * (1.0 - share) + daily[1:, None] * share).reshape(shape)
+def _errors(product: int, stations: Sequence[Station]) -> tuple[Array, Array]:
+    """Dynamic range and bias (m3 m-3) of ERA5-Land (0), GLDAS (1) or SMAP (2) on the stations' land cover."""
+    by_cover = table("networks")["coarse_errors"]
+    return np.array([by_cover.get(s.land_cover, by_cover[0])[product] for s in stations]).T
 
 
 def _as_model(
@@ -110,66 +83,50 @@ def _as_model(
 ) -> Array:
     """Return what a land model says of the cells: lagged, damped, biased by land cover, with weather errors of its own."""
     rng = stream(seed, name)
-    covers = [truth.stations[i].land_cover for i in where.station]
-    gain, bias = np.array([_BY_COVER.get(c, _OTHER)[kind] for c in covers]).T
+    gain, bias = _errors(kind, [truth.stations[i] for i in where.station])
     water = truth.cell_moisture[:, where.station]
-    share = 1.0 - np.exp(-1.0 / 24.0 / lag_days)
-    layer, _ = lfilter([share], [1.0, share - 1.0], water, axis=0, zi=(1.0 - share) * water[:1])
+    layer = lagged(water, 1.0 - np.exp(-1.0 / 24.0 / lag_days))
     mean = layer.mean(axis=0)
     gain = np.clip(gain + 0.06 * rng.standard_normal(gain.size), 0.4, 1.3)
     bias = bias + 0.015 * rng.standard_normal(gain.size)
     # dry soil has little water to be wrong about
     size = np.clip(layer / 0.18, 0.15, 1.1)
-    value = mean + gain * (layer - mean) + size * (bias + error * _drifting(rng, 6.0, water.shape))
+    drifting = by_hour(autoregressive(rng, np.exp(-1.0 / 6.0), (len(water) // 24 + 1, water.shape[1])))
+    value = mean + gain * (layer - mean) + size * (bias + error * drifting)
     return np.clip(value, 0.01, 0.56)
 
 
-def _create(path: Path, where: Locations, product: str, extra: dict[str, str]) -> netCDF4.Dataset:
-    file = netCDF4.Dataset(path, "w", format="NETCDF4")
-    file.createDimension("locations", where.number.size)
-    for name, values, attrs in (
-        ("lat", where.lat, {"standard_name": "latitude", "long_name": "location latitude", "units": "degrees_north"}),
-        ("lon", where.lon, {"standard_name": "longitude", "long_name": "location longitude", "units": "degrees_east"}),
-        (
-            "alt",
-            np.full(where.number.size, np.nan),
-            {
-                "standard_name": "height",
-                "long_name": "vertical distance above the surface",
-                "units": "m",
-                "positive": "up",
-                "axis": "Z",
-            },
-        ),
-    ):
-        variable = file.createVariable(name, "f4", ("locations",))
-        variable.setncatts(attrs)
-        variable[:] = values
-    file.createVariable("location_id", "i8", ("locations",))[:] = where.number
-    history = {"history": "synthetic: simulated by smnb_sandbox", "synthetic": np.int32(1)}
-    file.setncatts({"id": path.name, "featureType": "timeSeries", "product": product, **history, **extra})
-    return file
+def _write(path: Path, where: Locations, times: Array, values: dict[str, NDArray]) -> None:
+    """A file of `_POINTS`: series of every location, (time, location), or of all in one ragged array."""
+    kind = _POINTS[path.stem]
+    ragged = "locationIndex" in values
+    with netCDF4.Dataset(path, "w", format="NETCDF4") as file:
+        file.createDimension("locations", where.number.size)
+        for name, position in (("lat", where.lat), ("lon", where.lon), ("alt", np.nan)):
+            variable = file.createVariable(name, "f4", ("locations",))
+            variable.setncatts(_POINTS["axes"][name])
+            variable[:] = position
+        file.createVariable("location_id", "i8", ("locations",))[:] = where.number
+        origin = {"history": "synthetic: simulated by smnb_sandbox", "synthetic": np.int32(1)}
+        file.setncatts({"id": path.name, "featureType": "timeSeries", "product": kind["product"], **origin})
+        if ragged:
+            file.timeSeries_format = "IndexedRaggedTs"
+        file.createDimension("time", times.size)
+        time = file.createVariable("time", "f8", ("time",), zlib=True)
+        time.setncatts({"standard_name": "time", "long_name": "time of measurement", "units": kind["time"]})
+        time[:] = times
+        for name, (dtype, fill, digits, attrs) in kind["variables"].items():
+            limits = {key: np.dtype(dtype).type(attrs[key]) for key in attrs if key.startswith("valid_")}
+            packing = {"zlib": True, "complevel": 4, "fill_value": fill, "least_significant_digit": digits}
+            dims = ("time",) if ragged else ("locations", "time")
+            variable = file.createVariable(name, dtype, dims, **packing)
+            variable.setncatts(({} if ragged else {"name": name, "coordinates": "lat lon alt"}) | attrs | limits)
+            variable.set_auto_mask(False)
+            variable[:] = values[name].T
 
 
-def _time(file: netCDF4.Dataset, values: Array, units: str) -> None:
-    file.createDimension("time", values.size)
-    time = file.createVariable("time", "f8", ("time",), zlib=True)
-    time.setncatts({"standard_name": "time", "long_name": "time of measurement", "units": units})
-    time[:] = values
-
-
-def _write_orthogonal(
-    path: Path, where: Locations, product: str, hours: NDArray[np.datetime64], variables: dict[str, tuple]
-) -> None:
-    epoch = np.datetime64("1858-11-17", "h")
-    with atomic_path(path) as temporary, _create(temporary, where, product, {"id": path.name}) as file:
-        _time(file, (hours - epoch).astype(float) / 24.0, "days since 1858-11-17 00:00:00")
-        for name, (values, digits, attrs) in variables.items():
-            variable = file.createVariable(
-                name, "f4", ("locations", "time"), zlib=True, complevel=4, least_significant_digit=digits
-            )
-            variable.setncatts({"name": name, "coordinates": "lat lon alt", **attrs})
-            variable[:] = values.T
+def _days(hours: NDArray[np.datetime64]) -> Array:
+    return (hours - np.datetime64("1858-11-17", "h")).astype(float) / 24.0
 
 
 def write_era_points(path: Path, truth: PointTruth, period: tuple[date, date], seed: int) -> None:
@@ -179,10 +136,7 @@ def write_era_points(path: Path, truth: PointTruth, period: tuple[date, date], s
     water = _as_model("era5_land points", 0, seed, truth, where, 1.2, 0.022)[chosen]
     rng = stream(seed, "era5_land temperature")
     kelvin = (truth.soil_temperature + 273.15 + rng.standard_normal(truth.soil_temperature.shape))[:, where.station]
-    moisture = {"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"}
-    heat = {"units": "K", "long_name": "Soil temperature level 1", "standard_name": "surface_temperature"}
-    variables = {"swvl1": (water, 5, moisture), "stl1": (kelvin[chosen], 2, heat)}
-    _write_orthogonal(path, where, "ERA5-LAND (simulated)", truth.times(*period)[6::24], variables)
+    _write(path, where, _days(truth.times(*period)[6::24]), {"swvl1": water, "stl1": kelvin[chosen]})
 
 
 def write_gldas_points(path: Path, truth: PointTruth, period: tuple[date, date], seed: int) -> None:
@@ -192,11 +146,8 @@ def write_gldas_points(path: Path, truth: PointTruth, period: tuple[date, date],
     water = _as_model("gldas points", 1, seed, truth, where, 2.0, 0.025)[chosen]
     rng = stream(seed, "gldas temperature")
     kelvin = truth.soil_temperature[:, where.station][chosen] + 273.15 + rng.standard_normal((1, where.number.size))
-    variables = {
-        "SoilMoi0_10cm_inst": (100.0 * water, 3, {"units": "kg m-2", "long_name": "Soil moisture"}),
-        "SoilTMP0_10cm_inst": (kelvin, 2, {"units": "K", "long_name": "Soil temperature"}),
-    }
-    _write_orthogonal(path, where, "GLDAS (simulated)", truth.times(*period)[::3], variables)
+    values = {"SoilMoi0_10cm_inst": 100.0 * water, "SoilTMP0_10cm_inst": kelvin}
+    _write(path, where, _days(truth.times(*period)[::3]), values)
 
 
 def _overpasses(rng: np.random.Generator, where: Locations, hours: NDArray[np.datetime64]) -> dict[str, NDArray]:
@@ -230,7 +181,7 @@ def write_smap_points(path: Path, world: World, truth: PointTruth, period: tuple
     count = row.size
     cells = np.array([s.cell for s in truth.stations])
     vegetation = world.vegetation_water_content[cells][station].astype(np.float64)
-    gain, bias = np.array([_BY_COVER.get(s.land_cover, _OTHER)[2] for s in truth.stations]).T
+    gain, bias = _errors(2, truth.stations)
     gain = (gain + 0.08 * rng.standard_normal(gain.size))[station]
     bias = (bias + 0.02 * rng.standard_normal(bias.size))[station]
     water, level = truth.cell_moisture[row, station], truth.cell_moisture.mean(axis=0)[station]
@@ -255,54 +206,17 @@ def write_smap_points(path: Path, world: World, truth: PointTruth, period: tuple
     written = truth.hours(*period)
     order = np.lexsort((rng.random(count), seen["index"]))  # within a location in no order, as in the product's series
     order = order[(row[order] >= written.start) & (row[order] < written.stop)]
-    with atomic_path(path) as temporary, _create(temporary, where, "SMAP L3 (simulated)", {"id": path.name}) as file:
-        file.timeSeries_format = "IndexedRaggedTs"
-        _time(file, seconds[order], "seconds since 2000-01-01 12:00:00")
-
-        def create(
-            name: str, kind: str, values: NDArray, fill: float | None, digits: int | None, **attrs: object
-        ) -> None:
-            variable = file.createVariable(
-                name, kind, ("time",), zlib=True, complevel=4, fill_value=fill, least_significant_digit=digits
-            )
-            variable.setncatts(attrs)
-            variable.set_auto_mask(False)
-            variable[:] = values[order]
-
-        create(
-            "locationIndex",
-            "i8",
-            seen["index"],
-            None,
-            None,
-            long_name="which location this observation is for",
-            instance_dimension="locations",
-        )
-        create(
-            "soil_moisture",
-            "f4",
-            value,
-            _FILL,
-            None,
-            units="cm**3/cm**3",
-            long_name="Representative DCA soil moisture measurement for the Earth based grid cell.",
-            valid_min=np.float32(0.02),
-            valid_max=np.float32(0.5),
-        )
-        create("soil_moisture_error", "f4", np.full(count, _FILL), _FILL, None, units="cm**3/cm**3")
-        create(
-            "retrieval_qual_flag",
-            "u2",
-            quality,
-            65534,
-            None,
-            flag_masks="1s, 2s, 4s, 8s",
-            flag_meanings="Retrieval_recommended Retrieval_attempted Retrieval_success FT_retrieval_success",
-        )
-        create("surface_flag", "u2", surface, 65534, None, long_name="Bit flags that record ambient surface conditions")
-        create("surface_temperature", "f4", kelvin, _FILL, 2, units="Kelvins")
-        create("vegetation_opacity", "f4", tau, _FILL, 3)
-        create("vegetation_water_content", "f4", vegetation, _FILL, 3, units="kg/m**2")
-        create("freeze_thaw_fraction", "f4", frozen.astype(float), _FILL, None)
-        create("static_water_body_fraction", "f4", world.open_water_fraction[cells][station], _FILL, 3)
-        create("Overpass", "i8", seen["pass"], -9999, None, valid_min=np.int64(1), valid_max=np.int64(2))
+    values = {
+        "locationIndex": seen["index"],
+        "soil_moisture": value,
+        "soil_moisture_error": np.full(count, _FILL),
+        "retrieval_qual_flag": quality,
+        "surface_flag": surface,
+        "surface_temperature": kelvin,
+        "vegetation_opacity": tau,
+        "vegetation_water_content": vegetation,
+        "freeze_thaw_fraction": frozen.astype(float),
+        "static_water_body_fraction": world.open_water_fraction[cells][station],
+        "Overpass": seen["pass"],
+    }
+    _write(path, where, seconds[order], {name: of_pass[order] for name, of_pass in values.items()})

@@ -6,18 +6,17 @@ keeps them), CEOP files print depths with two decimals and have no instrument in
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.files import atomic_path
 from smnb_sandbox.insitu_readings import MISSING, Readings, flag_names
-from smnb_sandbox.insitu_sites import LAND_COVER, Sensor, Station
-from smnb_sandbox.insitu_truth import PointTruth
+from smnb_sandbox.insitu_sites import LAND_COVER, Sensor, Station, networks_of
+from smnb_sandbox.tables import table
 
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
 _README = """This archive is synthetic: smnb_sandbox simulated it. Networks, stations and sensors do not exist.
@@ -27,20 +26,6 @@ _CSV_HEADER = (
     "quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;quantity_source_description;"
     "quantity_source_provider;quantity_source_version;quantity_source_resolution;quantity_source_timerange;"
     "quantity_source_url;"
-)
-_CLIMATE_WORDS = (
-    {"A": "Tropical", "B": "Arid", "C": "Temperate", "D": "Cold", "E": "Polar"},
-    {
-        "f": "Without dry season",
-        "m": "Monsoon",
-        "s": "Dry summer",
-        "w": "Dry winter",
-        "S": "Steppe",
-        "W": "Desert",
-        "T": "Tundra",
-        "F": "Frost",
-    },
-    {"a": "Hot summer", "b": "Warm summer", "c": "Cold summer", "d": "Very cold winter", "h": "Hot", "k": "Cold"},
 )
 #: Further variables at a network's depth, in the first three stations that measure them, so that readers must choose.
 _GAUGE_STATIONS = 3
@@ -83,7 +68,7 @@ def static_variables(station: Station) -> str:
     for year in (2000, 2005, 2010):
         cover = f"{station.land_cover};{LAND_COVER[station.land_cover]}"
         rows.append(f"land cover classification;;;;{cover};{tail.replace('SYN', f'CCI_landcover_{year}')}")
-    words = [table[letter] for table, letter in zip(_CLIMATE_WORDS, station.climate, strict=False)]
+    words = [names[letter] for names, letter in zip(table("networks")["climate_words"], station.climate, strict=False)]
     climate = f"{station.climate};{' - '.join(words)}"
     rows.append(f"climate classification;;;;{climate};{tail.replace('SYN', 'koeppen_geiger_2007')}")
     return "\n".join(rows) + "\n"
@@ -138,26 +123,25 @@ def _file_text(readings: Readings, labels: list[str], first: date, form: str, fl
     )
 
 
-def _gauge_files(
-    sensors: Sequence[Sensor], truth: PointTruth, labels: list[str], period: tuple[date, date]
-) -> dict[str, str]:
+def _gauge_files(readings: Sequence[Readings], labels: list[str], period: tuple[date, date]) -> dict[str, str]:
     """Files of other variables, by path: temperature and rain, without faults."""
-    hours, files = truth.hours(*period), {}
-    series = {"ts": truth.soil_temperature, "ta": truth.air_temperature, "p": truth.point_rain}
-    flagged = {code: ["G"] * len(labels) for code in series}
-    for sensor in sensors:
-        station = sensor.station
+    files, good, no_flag = {}, ["G"] * len(labels), ["M"] * len(labels)
+    for sensor, truth in ((one.sensor, one.truth) for one in readings):
+        station, i = sensor.station, sensor.station_index
         if not sensor.is_surface or station.number >= _GAUGE_STATIONS or sensor.instrument.endswith(" B"):
             continue
+        kinds = {
+            "ts": (truth.soil_temperature, sensor.depth_to, sensor.instrument),
+            "ta": (truth.air_temperature, -2.0, "Thermistor"),
+            "p": (truth.point_rain, 0.0, "Tipping Bucket"),
+        }
         for code in station.network.gauges:
-            depth = {"ts": sensor.depth_to, "ta": -2.0, "p": 0.0}[code]
-            name = {"ts": sensor.instrument, "ta": "Thermistor", "p": "Tipping Bucket"}[code]
-            gauge = Sensor(station, sensor.station_index, depth, depth, name)
-            value = np.round(series[code][hours, sensor.station_index], 2).tolist()
-            text = _LAYOUT[station.network.file_format](
-                gauge, labels, [f"{v:.2f}" for v in value], flagged[code], ["M"] * len(labels)
+            series, depth, name = kinds[code]
+            gauge = Sensor(station, i, depth, depth, name)
+            text = [f"{v:.2f}" for v in np.round(series[truth.hours(*period), i], 2).tolist()]
+            files[_member(gauge, code, period)] = _LAYOUT[station.network.file_format](
+                gauge, labels, text, good, no_flag
             )
-            files[_member(gauge, code, period)] = text
     return files
 
 
@@ -170,20 +154,8 @@ def _member(sensor: Sensor, variable: str, period: tuple[date, date]) -> str:
     return f"{name}/{station.folder}/{stem}"
 
 
-def write_ismn_zip(path: Path, readings: Sequence[Readings], truth: PointTruth, period: tuple[date, date]) -> None:
-    """Write the readings of the networks of one format as a zip.
-
-    Parameters
-    ----------
-    path : Path
-        Final name; it appears when the file is complete.
-    readings : sequence of Readings
-        Of sensors of one format, network by network.
-    truth : PointTruth
-        Gives temperatures and rain, which some stations report too.
-    period : (date, date)
-        First and last day.
-    """
+def ismn_archive(readings: Sequence[Readings], period: tuple[date, date]) -> bytes:
+    """A zip of the readings of sensors of one format, network by network, from the first to the last day of a period."""
     labels = hour_labels(*period)
     bits = {int(b) for r in readings for b in np.unique(r.flags)}
     flags = {b: flag_names(b) for b in bits}
@@ -197,9 +169,10 @@ def write_ismn_zip(path: Path, readings: Sequence[Readings], truth: PointTruth, 
             files[f"{name}/{station.folder}/{static}"] = static_variables(station)
         form = "%9.4f" if ceop else f"%.{station.network.decimals}f"
         files[_member(one.sensor, "sm", period)] = _file_text(one, labels, period[0], form, flags)
-    files |= _gauge_files([r.sensor for r in readings], truth, labels, period)
+    files |= _gauge_files(readings, labels, period)
     files["Readme.txt"] = _README
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
         made: set[str] = set()
         for name, text in files.items():
             parts = name.split("/")[:-1]
@@ -208,6 +181,13 @@ def write_ismn_zip(path: Path, readings: Sequence[Readings], truth: PointTruth, 
                     made.add(folder)
                     archive.writestr(_entry(folder), b"")
             archive.writestr(_entry(name), text.encode("utf-8"), compresslevel=4)
+    return content.getvalue()
+
+
+def by_network(readings: Sequence[Readings], part: str) -> list[Readings]:
+    """Readings in the order of the networks of a part of the sandbox."""
+    names = [network.name for network in networks_of(part)]
+    return sorted(readings, key=lambda one: names.index(one.sensor.station.network.name))
 
 
 def _entry(name: str) -> zipfile.ZipInfo:

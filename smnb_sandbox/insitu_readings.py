@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from smnb_sandbox.insitu_sites import Sensor
 from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import stream
+from smnb_sandbox.tables import table
 
 MISSING = -9999.0
 #: Bit of each flag in `Readings.flags`; a reading without any is G, a missing one M.
@@ -27,15 +28,7 @@ FLAGS = ("C01", "C02", "C03", "D01", "D02", "D03", "D04", "D05", "D06", "D07", "
 _BIT = {name: np.uint16(1 << i) for i, name in enumerate(FLAGS)}
 
 #: Noise of one reading, spread of the calibration's bias (both m3 m-3) and of its gain, by instrument.
-INSTRUMENTS: dict[str, tuple[float, float, float]] = {
-    "Hydraprobe Analog (2.5 Volt)": (0.003, 0.015, 0.07),
-    "Hydraprobe II": (0.002, 0.010, 0.05),
-    "ThetaProbe ML2X": (0.004, 0.018, 0.08),
-    "5TM": (0.005, 0.022, 0.10),
-    "ECH20 EC-TM": (0.007, 0.025, 0.12),
-    "EC5": (0.006, 0.025, 0.12),
-    "CS616": (0.004, 0.028, 0.12),
-}
+INSTRUMENTS: dict[str, tuple[float, float, float]] = table("networks")["instruments"]
 #: Faults per sensor and day.
 _RATE = {"spike": 1 / 15, "step": 1 / 60, "low": 1 / 150, "plateau": 1 / 200, "missing": 1 / 40, "absent": 1 / 90}
 _NOTICED = 0.92
@@ -48,6 +41,8 @@ class Readings:
     """What one sensor's file holds, in the order of its lines."""
 
     sensor: Sensor
+    truth: PointTruth
+    """Of the sensor's station among others."""
     time: NDArray[np.datetime64]
     """UTC hours; not always increasing, and some twice."""
     value: Array
@@ -211,25 +206,9 @@ def _disorder(rng: np.random.Generator, number: int, lines: NDArray[np.intp]) ->
 
 
 def read_sensor(seed: int, number: int, sensor: Sensor, truth: PointTruth, first: date, last: date) -> Readings:
-    """Simulate one sensor's file.
+    """Simulate one sensor's file in the order of its lines, which alone depends on the days that are written.
 
-    Parameters
-    ----------
-    seed : int
-        The world's.
-    number : int
-        The sensor's place in the list of sensors; names its random stream.
-    sensor : Sensor
-        The sensor.
-    truth : PointTruth
-        What it measures.
-    first, last : date
-        The days to write. What is reported of an hour does not depend on them; the order of the lines does.
-
-    Returns
-    -------
-    Readings
-        In the order of the file's lines.
+    `number` names the sensor's random stream.
     """
     i = sensor.station_index
     rng = stream(seed, "insitu sensor", number)
@@ -259,4 +238,4 @@ def read_sensor(seed: int, number: int, sensor: Sensor, truth: PointTruth, first
     if number % 14 == 3:  # one of the repeated lines says something else
         twice = np.flatnonzero((time[1:] == time[:-1]) & (value[1:] > 0.0))[:1] + 1
         value[twice] = np.round(value[twice] + 0.01, sensor.station.network.decimals)
-    return Readings(sensor, time, value, flags)
+    return Readings(sensor, truth, time, value, flags)

@@ -7,17 +7,13 @@ asks for. Soil comes from the world's cell with a difference of its own, land co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import yaml
 
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes
-from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
+from smnb_sandbox.noise import KM_PER_DEGREE, stream
+from smnb_sandbox.tables import table
 from smnb_sandbox.world import World, soil_limits
-
-Box = tuple[float, float, float, float]
-"""South, north, west, east, degrees."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +26,13 @@ class Network:
     instrument: str
     """As ISMN's header spells it, with spaces; file names have hyphens."""
     depth: tuple[float, float]
-    boxes: tuple[Box, ...]
-    classes: tuple[str, ...]
+    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    """South, north, west, east, degrees."""
+    classes: tuple[str, ...] = ()
     """Köppen classes wanted, one station after the other, over and over."""
-    stations: tuple[str, ...]
+    stations: tuple[str, ...] = ()
     """Names as the header spells them; `Station.folder` is what files and folders have."""
-    elevation: float
+    elevation: float = 0.0
     deep: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """By station number: further depths (m)."""
     twins: tuple[int, ...] = ()
@@ -53,25 +50,14 @@ class Network:
         return hash(self.name)
 
 
-def _tuples(value: object) -> object:
-    """Lists of the table as tuples, at every depth."""
-    if isinstance(value, dict):
-        return {key: _tuples(one) for key, one in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-_TABLES = yaml.safe_load((Path(__file__).parent / "data" / "networks.yaml").read_text(encoding="utf-8"))
-
-
 def networks_of(part: str) -> tuple[Network, ...]:
     """The networks of a part of the sandbox: ``archive``, ``fusion`` or ``multisource``."""
-    return tuple(Network(**_tuples(row)) for row in _TABLES[part])
+    return tuple(Network(**row) for row in table("networks")[part])
 
 
 NETWORKS = networks_of("archive")
 #: ESA CCI land cover codes that stations can have, as ISMN's static files write them.
-LAND_COVER: dict[int, str] = _TABLES["land_cover"]
-_COVER_BY_CLIMATE: dict[str, list[int]] = _TABLES["cover_by_climate"]
+LAND_COVER: dict[int, str] = table("networks")["land_cover"]
 
 
 @dataclass(frozen=True)
@@ -163,18 +149,7 @@ def _nearest_cell(world: World, lat: float, lon: float) -> int:
 
 
 def place_stations(world: World) -> list[Station]:
-    """Draw the stations of all networks; the same for the same seed, whatever the world's resolution.
-
-    Parameters
-    ----------
-    world : World
-        Gives soil, vegetation and the cell of each station.
-
-    Returns
-    -------
-    list of Station
-        Network by network, in the order of `NETWORKS`.
-    """
+    """Draw the stations of all networks in turn; the same for the same seed, whatever the world's resolution."""
     stations: list[Station] = []
     for k, network in enumerate(NETWORKS):
         first = len(stations)
@@ -184,7 +159,7 @@ def place_stations(world: World) -> list[Station]:
             if number in network.near:
                 other, km = network.near[number]
                 # not quite along the parallel, so that no grid line separates all pairs
-                east = km / (EARTH_RADIUS_KM * np.pi / 180.0) / np.cos(np.radians(stations[first + other].lat))
+                east = km / KM_PER_DEGREE / np.cos(np.radians(stations[first + other].lat))
                 lat = round(stations[first + other].lat + 0.0021, 4)
                 lon = round(stations[first + other].lon + east, 4)
                 climate = KOPPEN_NAMES[int(koppen_codes(lat, lon))]
@@ -199,8 +174,7 @@ def _station(
     clay = float(np.clip(world.clay_fraction[cell] + 0.05 * rng.standard_normal(), 0.03, 0.62))
     share = world.sand_fraction[cell] / (1.0 - world.clay_fraction[cell])
     sand = float((1.0 - clay) * np.clip(share + 0.08 * rng.standard_normal(), 0.06, 0.92))
-    group = climate[:2]
-    covers = _COVER_BY_CLIMATE.get(group, (130,))
+    covers = table("networks")["cover_by_climate"].get(climate[:2], (130,))
     wetness = float(world.wetness[cell])
     return Station(
         network,
@@ -227,3 +201,31 @@ def place_sensors(stations: list[Station]) -> list[Sensor]:
         sensors += [Sensor(station, i, *network.depth, name) for name in names]
         sensors += [Sensor(station, i, d, d, network.instrument) for d in network.deep.get(station.number, ())]
     return sensors
+
+
+def surveyed(
+    network: Network,
+    number: int,
+    where: tuple[float, float, float],
+    climate: str,
+    cell: int,
+    land_cover: int,
+    soil: tuple[float, float, float],
+) -> Station:
+    """A station at a latitude, longitude and elevation, on soil of clay, sand and saturation, rounded as files have them."""
+    lat, lon, elevation = (round(float(value), digits) for value, digits in zip(where, (5, 5, 1), strict=True))
+    clay, sand, saturation = (round(float(value), 2) for value in soil)
+    return Station(
+        network,
+        number,
+        lat,
+        lon,
+        elevation,
+        climate,
+        cell,
+        land_cover,
+        clay,
+        sand,
+        organic_carbon=1.2,
+        saturation=saturation,
+    )

@@ -14,10 +14,10 @@ from datetime import date, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from smnb_sandbox.insitu_sites import Sensor, Station
-from smnb_sandbox.noise import stream
+from smnb_sandbox.noise import autoregressive, by_hour, columns_at, lagged, stream
+from smnb_sandbox.tables import table
 from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits
 
 Array = NDArray[np.float64]
@@ -28,35 +28,11 @@ _DAYS = (END - START).days + 1
 _RAMP_DAYS = 20
 #: Memory (days) of soil moisture below 5 cm, by depth in m: an exponential filter of the surface.
 _FILTER_DAYS = {0.1: 4.0, 0.1016: 4.0, 0.2: 9.0, 0.2032: 9.0, 0.5: 25.0, 1.0: 60.0}
-#: By Köppen group: how much colder (K) January is than July in the north; the south has 0.35 of it the other way round.
-_SEASON_K = {
-    "Af": 1.0,
-    "Am": 2.0,
-    "As": 3.0,
-    "Aw": 3.0,
-    "BS": 20.0,
-    "BW": 18.0,
-    "Cf": 18.0,
-    "Cs": 15.0,
-    "Cw": 12.0,
-    "Df": 33.0,
-    "Ds": 26.0,
-    "Dw": 30.0,
-    "ET": 26.0,
-}
 _IRRIGATED = 20
 
 
 class CellDays:
-    """Keeps what the world's days say of the stations' cells.
-
-    Parameters
-    ----------
-    world : World
-        The world whose days are observed.
-    stations : list of Station
-        Their cells are kept.
-    """
+    """Keeps what the world's days say of the stations' cells."""
 
     def __init__(self, world: World, stations: list[Station]) -> None:
         self.world, self.stations = world, stations
@@ -81,7 +57,7 @@ class CellDays:
 
 @dataclass(frozen=True)
 class PointTruth:
-    """Hourly series from `START`; the value of an hour holds at its beginning. Shape (hour, station)."""
+    """Hourly series from the day `begin`; the value of an hour holds at its beginning. Shape (hour, station)."""
 
     stations: list[Station]
     cell_moisture: Array
@@ -98,10 +74,11 @@ class PointTruth:
     """Degree C, at 5 cm."""
     air_temperature: Array
     """Degree C."""
+    begin: date = START
 
     def hours(self, first: date, last: date) -> slice:
         """Indices of the hours of the days from `first` to `last`."""
-        return slice(24 * (first - START).days, 24 * ((last - START).days + 1))
+        return slice(24 * (first - self.begin).days, 24 * ((last - self.begin).days + 1))
 
     def times(self, first: date, last: date) -> NDArray[np.datetime64]:
         """UTC hours of the days from `first` to `last`."""
@@ -113,13 +90,33 @@ class PointTruth:
             return self.point_moisture
         share = 1.0 - np.exp(-1.0 / 24.0 / _FILTER_DAYS[depth])
         surface = self.point_moisture
-        start = surface[: 24 * 30].mean(axis=0)
-        lagged, _ = lfilter([share], [1.0, share - 1.0], surface, axis=0, zi=(1.0 - share) * start[None])
-        return np.clip(lagged + 0.015 + 0.02 * depth, 0.01, 0.55)
+        return np.clip(lagged(surface, share, surface[: 24 * 30].mean(axis=0)) + 0.015 + 0.02 * depth, 0.01, 0.55)
 
     def of_sensor(self, sensor: Sensor) -> Array:
         """Soil moisture that a perfect sensor would read, shape (hour,)."""
         return self.at_depth(sensor.depth_to)[:, sensor.station_index]
+
+
+def around_cells(
+    rng: np.random.Generator, cell: Array, at: Array, memory: float, always: float, passing: float, most: Array
+) -> Array:
+    """Soil moisture of points in cells, shape (hour, station): what each differs by, always and for some days.
+
+    Parameters
+    ----------
+    cell : ndarray
+        The cells' own, m3 m-3.
+    at : ndarray
+        The hours in days from the first that what passes is drawn for.
+    memory, always, passing : float
+        Correlation from day to day, and standard deviations (m3 m-3 at a cell's 0.2).
+    most : ndarray
+        What the points hold at most.
+    """
+    size = cell.shape[1]
+    slow = columns_at(at, autoregressive(rng, memory, (int(np.ceil(at[-1])) + 1, size)))
+    level = np.clip(cell / 0.2, 0.25, 1.4)
+    return np.clip(cell + level * (always * rng.standard_normal(size) + passing * slow), 0.01, most)
 
 
 @dataclass(frozen=True)
@@ -137,15 +134,16 @@ def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _
     day = np.arange(_DAYS) + START.timetuple().tm_yday
     january = (0.5 - 0.5 * np.cos(2.0 * np.pi * (day - 198.0) / 365.25))[:, None]
     north = np.array([s.lat > 0 for s in stations])
-    table = np.array([CLIMATE[s.climate] for s in stations]).T
+    kinds = np.array([CLIMATE[s.climate] for s in stations]).T
     # the class table has July north and south of the equator: the other one stands for January
-    rain_july, rain_january = np.where(north, table[0], table[1]), np.where(north, table[1], table[0])
-    wet_july, wet_january = np.where(north, table[3], table[4]), np.where(north, table[4], table[3])
+    rain_july, rain_january = np.where(north, kinds[0], kinds[1]), np.where(north, kinds[1], kinds[0])
+    wet_july, wet_january = np.where(north, kinds[3], kinds[4]), np.where(north, kinds[4], kinds[3])
     probability = world.rain_probability[cells] * (rain_january / rain_july) ** january
     span = (world.field_capacity - world.wilting_point)[cells]
     equilibrium = world.equilibrium[cells] + january * (wet_january - wet_july) * span
     low, high = 0.35 * world.wilting_point[cells], 1.05 * world.field_capacity[cells]
-    swing = np.array([_SEASON_K.get(s.climate[:2], 15.0) for s in stations])
+    winter_k = table("climate")["winter_k"]
+    swing = np.array([winter_k.get(s.climate[:2], 15.0) for s in stations])
     temperature = world.mean_temperature[cells] + january * np.where(north, -swing, 0.35 * swing) - 273.15
     return _Season(
         np.clip(probability, 0.004, 0.85),
@@ -154,13 +152,6 @@ def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _
         temperature,
         np.where(north, january, 1.0 - january),
     )
-
-
-def _autoregressive(rng: np.random.Generator, memory: float, shape: tuple[int, int]) -> Array:
-    """Standard AR(1) series along the first axis."""
-    shocks = rng.standard_normal(shape) * np.sqrt(1.0 - memory**2)
-    shocks[0] /= np.sqrt(1.0 - memory**2)
-    return lfilter([1.0], [1.0, -memory], shocks, axis=0)
 
 
 def _hourly_rain(rng: np.random.Generator, daily: Array) -> Array:
@@ -176,9 +167,9 @@ def _hourly_rain(rng: np.random.Generator, daily: Array) -> Array:
 def _daily_weather(seed: int, season: _Season, observed: CellDays, same: NDArray[np.intp]) -> tuple[Array, Array]:
     """Rain (mm) and temperature anomaly (K) of each day and station: the world's on its days, drawn on the others."""
     shape = season.probability.shape
-    gaussian = _autoregressive(stream(seed, "insitu storms"), 0.45, shape)
+    gaussian = autoregressive(stream(seed, "insitu storms"), 0.45, shape)
     rain = rain_amount(gaussian, season.probability, season.intensity).astype(np.float64)
-    anomaly = 2.5 * _autoregressive(stream(seed, "insitu weather"), 0.75, shape) - 1.5 * (rain > 1.0)
+    anomaly = 2.5 * autoregressive(stream(seed, "insitu weather"), 0.75, shape) - 1.5 * (rain > 1.0)
     known = observed.values
     days = slice((observed.first - START).days, (observed.first - START).days + len(known))
     rain[days], anomaly[days] = known[:, 2], known[:, 3]
@@ -193,29 +184,14 @@ def _join(free: Array, observed: CellDays, drydown_days: Array) -> Array:
     target = np.concatenate([known[:, 0], known[-1:, 1]])
     knots = (target - free[24 * first : 24 * (first + len(target) - 1) + 1 : 24])[: len(target)]
     hour = np.arange(free.shape[0]) / 24.0 - first
-    correction = np.empty_like(free)
-    for i in range(free.shape[1]):
-        correction[:, i] = np.interp(hour, np.arange(len(target)), knots[:, i])
+    correction = columns_at(hour, knots)
     before = np.clip(1.0 + hour / _RAMP_DAYS, 0.0, 1.0)[:, None]
     after = np.exp(-np.clip(hour - (len(target) - 1), 0.0, None)[:, None] / drydown_days)
     return correction * before * after
 
 
 def simulate_points(seed: int, observed: CellDays) -> PointTruth:
-    """Simulate the hourly truth of 2011 at the stations.
-
-    Parameters
-    ----------
-    seed : int
-        The world's.
-    observed : CellDays
-        The days of the world, at the stations' cells.
-
-    Returns
-    -------
-    PointTruth
-        From `START`, whatever part of it is written.
-    """
+    """Simulate the hourly truth of 2011 at the stations, from `START`, whatever part of it is written."""
     world, stations, cells = observed.world, observed.stations, observed.cells
     _, head, inverse = np.unique(cells, return_index=True, return_inverse=True)
     same = head[inverse]
@@ -250,18 +226,12 @@ def simulate_points(seed: int, observed: CellDays) -> PointTruth:
     )
     correction = _join(state[:, :count], observed, drydown)
     cell_moisture = np.clip(state[:, :count] + correction, 0.004, cell_limits[2])
-    slow = 0.02 * np.clip(cell_moisture / 0.2, 0.2, 1.0) * _slow_variation(rng, count, hours)
+    # vegetation and microrelief
+    slow = by_hour(0.5 * autoregressive(rng, float(np.exp(-0.1)), (hours // 24 + 1, count)))
+    slow = 0.02 * np.clip(cell_moisture / 0.2, 0.2, 1.0) * slow
     point_moisture = np.clip(state[:, count:] + correction + slow, 0.008, limits[2] - 0.01)
     air, soil = _temperatures(world, stations, season.temperature + anomaly, cells)
     return PointTruth(stations, cell_moisture, point_moisture, cell_rain, point_rain, irrigation, soil, air)
-
-
-def _slow_variation(rng: np.random.Generator, count: int, hours: int) -> Array:
-    """Vegetation and microrelief: an AR(1) of ten days, between days linear, shape (hour, station)."""
-    daily = 0.5 * _autoregressive(rng, float(np.exp(-0.1)), (hours // 24 + 1, count))
-    share = (np.arange(24.0) / 24.0)[None, :, None]
-    between = daily[:-1, None] * (1.0 - share) + daily[1:, None] * share
-    return between.reshape(hours, count)
 
 
 def _irrigate(rng: np.random.Generator, stations: list[Station], season: _Season, hours: int) -> Array:
@@ -292,12 +262,11 @@ def _temperatures(world: World, stations: list[Station], daily: Array, cells: ND
     """Air and 5 cm soil temperature by hour: daily means between noons, and the sun; the soil lags and is damped."""
     hours = np.arange(24 * _DAYS)
     lon = np.array([s.lon for s in stations])
-    mean = np.stack([np.interp(hours / 24.0, np.arange(_DAYS) + 0.5, series) for series in daily.T], axis=1)
+    mean = columns_at(hours / 24.0 - 0.5, daily)
     local = (hours[:, None] + lon / 15.0) / 24.0
     half_range = world.diurnal_half_range[cells].astype(np.float64)
     air = mean - 0.5 + 0.75 * half_range * np.cos(2.0 * np.pi * (local - 15.0 / 24.0))
-    share = 1.0 - np.exp(-1.0 / 36.0)
-    slow, _ = lfilter([share], [1.0, share - 1.0], mean, axis=0, zi=(1.0 - share) * mean[:1])
+    slow = lagged(mean, 1.0 - np.exp(-1.0 / 36.0))
     # under snow the soil stays near zero
     slow = np.where(slow < -1.0, -1.0 + 0.45 * (slow + 1.0), slow)
     return air, slow + 0.45 * half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))

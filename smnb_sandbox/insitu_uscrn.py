@@ -16,11 +16,10 @@ from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from smnb_sandbox.insitu_readings import FLAGS, MISSING, Readings
 from smnb_sandbox.insitu_sites import NETWORKS, Station
-from smnb_sandbox.insitu_truth import PointTruth
+from smnb_sandbox.noise import lagged
 
 Array = NDArray[np.float64]
 
@@ -59,32 +58,15 @@ def _on_hours(readings: Readings, first: date, count: int) -> Array:
 
 
 def _lagged(series: Array, days: float) -> Array:
-    share = 1.0 - np.exp(-1.0 / 24.0 / days)
-    return lfilter([share], [1.0, share - 1.0], series, zi=[(1.0 - share) * series[0]])[0]
+    return lagged(series, 1.0 - np.exp(-1.0 / 24.0 / days))
 
 
-def hourly_table(
-    station: Station, readings: Sequence[Readings], truth: PointTruth, period: tuple[date, date]
-) -> dict[str, Array]:
-    """Values of a station's hours, NaN where missing.
+def hourly_table(station: Station, readings: Sequence[Readings], period: tuple[date, date]) -> dict[str, Array]:
+    """Values of a station's hours by field, NaN where missing: shape (hour,), or (hour, 5) of soil.
 
-    Parameters
-    ----------
-    station : Station
-        A station of the network.
-    readings : sequence of Readings
-        Its sensors, from the top.
-    truth : PointTruth
-        Gives weather and temperatures.
-    period : (date, date)
-        First and last UTC day.
-
-    Returns
-    -------
-    dict of str to ndarray
-        By field, shape (hour,), or (hour, 5) of soil. An hour is named by its end, as in the files.
+    Readings are those of its sensors, from the top. An hour is named by its end, as in the files.
     """
-    i = readings[0].sensor.station_index
+    i, truth = readings[0].sensor.station_index, readings[0].truth
     hours = truth.hours(*period)
     before = slice(hours.start - 1, hours.stop - 1)
     air, soil = truth.air_temperature[:, i], truth.soil_temperature[:, i]
@@ -144,34 +126,25 @@ def _hour_names(times: NDArray[np.datetime64]) -> tuple[list[str], list[str]]:
     return [t[:10].replace("-", "") for t in text], [t[11:].replace(":", "") for t in text]
 
 
-def hourly_text(station: Station, table: dict[str, Array], truth: PointTruth, period: tuple[date, date]) -> str:
+def hourly_text(station: Station, table: dict[str, Array], times: NDArray[np.datetime64]) -> str:
     """Return a station's hourly02 file; 38 fields in 243 columns."""
-    times = truth.times(*period)
     utc, local = _hour_names(times), _hour_names(times + np.timedelta64(_offset(station), "h"))
     n = len(utc[0])
     constant = [_number(station)] * n, [_LOGGER_VERSION] * n, [station.lon] * n, [station.lat] * n
-    solar = [_filled(table[k], _SOLAR) for k in ("solar", "solar_max", "solar_min")]
-    surface = [_filled(table[k], _TENTHS) for k in ("surface", "surface_max", "surface_min")]
     good = ["3" if gone else "0" for gone in np.isnan(table["solar"]).tolist()]
+    flagged = {
+        name: [column for way in ("", "_max", "_min") for column in (_filled(table[name + way], fill), good)]
+        for name, fill in (("solar", _SOLAR), ("surface", _TENTHS))
+    }
     columns = [
         constant[0],
         *utc,
         *local,
         *constant[1:],
         *(_filled(table[k], _TENTHS) for k in ("t_calc", "t_avg", "t_max", "t_min", "rain")),
-        solar[0],
-        good,
-        solar[1],
-        good,
-        solar[2],
-        good,
+        *flagged["solar"],
         ["R"] * n,
-        surface[0],
-        good,
-        surface[1],
-        good,
-        surface[2],
-        good,
+        *flagged["surface"],
         _filled(table["humidity"], _HUMIDITY),
         good,
         *_filled(table["moisture"], _MOISTURE),
@@ -180,12 +153,12 @@ def hourly_text(station: Station, table: dict[str, Array], truth: PointTruth, pe
     return "\n".join([*map(_HOURLY.__mod__, zip(*columns, strict=True)), ""])
 
 
-def daily_text(station: Station, table: dict[str, Array], truth: PointTruth, period: tuple[date, date]) -> str:
+def daily_text(station: Station, table: dict[str, Array], times: NDArray[np.datetime64]) -> str:
     """Return a station's daily01 file: means of the hours of each local day as hourly02 prints them; 28 fields.
 
     Only whole local days are in it. A day with fewer than 18 hours of a field has none of it.
     """
-    times = truth.times(*period) + np.timedelta64(_offset(station), "h")
+    times = times + np.timedelta64(_offset(station), "h")
     # the hour that ends at midnight belongs to the day before
     day = (times - np.timedelta64(1, "h")).astype("datetime64[D]")
     names, start, count = np.unique(day, return_index=True, return_counts=True)
@@ -210,19 +183,13 @@ def daily_text(station: Station, table: dict[str, Array], truth: PointTruth, per
         [_LOGGER_VERSION] * n,
         [station.lon] * n,
         [station.lat] * n,
-        high,
-        low,
-        middle,
+        *(high, low, middle),
         reduced("t_avg", 1, "mean", _TENTHS),
         reduced("rain", 1, "sum", _TENTHS),
         solar,
         ["R"] * n,
-        reduced("surface_max", 1, "max", _TENTHS),
-        reduced("surface_min", 1, "min", _TENTHS),
-        reduced("surface", 1, "mean", _TENTHS),
-        reduced("humidity", 0, "max", _TENTHS),
-        reduced("humidity", 0, "min", _TENTHS),
-        reduced("humidity", 0, "mean", _TENTHS),
+        *(reduced(f"surface{way}", 1, how, _TENTHS) for way, how in (("_max", "max"), ("_min", "min"), ("", "mean"))),
+        *(reduced("humidity", 0, how, _TENTHS) for how in ("max", "min", "mean")),
         *reduced("moisture", 3, "mean", _MOISTURE).T,
         *reduced("soil", 1, "mean", _TENTHS).T,
     ]

@@ -7,59 +7,63 @@ larger, for maps. All of it lies below ``multisource/`` (the truth below ``sandb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from types import MappingProxyType
+
+import numpy as np
+from pyproj import CRS
 
 from smnb.contract import ParameterError, plain
 from smnb_sandbox import multisource_coarse as coarse
+from smnb_sandbox.insitu_ismn import archive_name, by_network, ismn_archive
+from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.multisource_days import SiteSimulation
 from smnb_sandbox.multisource_ground import SOIL_BANDS, Ground, dem_file, dem_name, land_cover_file, soil_file
-from smnb_sandbox.multisource_insitu import REACH, SiteStations, ismn_name, site_stations, write_ismn
-from smnb_sandbox.multisource_rasters import Patch
+from smnb_sandbox.multisource_insitu import REACH, read_site
 from smnb_sandbox.multisource_sentinel import sentinel1_file, sentinel2_file
 from smnb_sandbox.multisource_sites import (
+    FIRST_DAY,
+    LAST_DAY,
     MAP_DAYS,
     MAP_SITE,
     SITES,
-    Sentinel1Pass,
     Sentinel2Pass,
     Site,
+    SitePass,
     is_west,
-    sentinel1_passes,
     sentinel2_passes,
+    site_passes,
 )
-from smnb_sandbox.multisource_truth import truth_file
+from smnb_sandbox.noise import blocks
+from smnb_sandbox.plan import Plan
+from smnb_sandbox.truth import pass_times, truth_bytes
 
 #: Days after a Sentinel-1 pass in which it can be paired with an image of SMAP.
 _SMAP_DAYS_AFTER = 7
 _LARGEST_MAP = 2304
+#: Is written into the truth; raise it when the files change.
+_VERSION = "1"
+_TRUTH_M = 20.0
+_COVER_NAME = "multisource/landcover/PROBAV_LC100_global_v3.0.1_2019-nrt_Discrete-Classification-map_EPSG-4326.tif"
 
 
 @dataclass(frozen=True)
-class MultisourcePeriod:
-    """What of the multi-source world an archive holds.
-
-    Parameters
-    ----------
-    sites : int
-        The first so many of `SITES`.
-    tile : int
-        Pixels of 10 m along a side of a site's scenes, a multiple of 16: a crop and 48 pixels more, because sensors stand
-        up to 24 pixels from the middle.
-    map_size : int
-        The same of the larger scenes, a multiple of 16.
-    map_dates : int
-        How many dates have them.
-    """
+class MultisourcePlan(Plan):
+    """The first so many of `SITES`, and how large their rasters are."""
 
     sites: int = len(SITES)
     tile: int = 112
+    """Pixels of 10 m along a side of a site's scenes, a multiple of 16: a crop and 48 pixels more, because sensors stand up to
+    24 pixels from the middle."""
     map_size: int = 512
+    """The same of the larger scenes."""
     map_dates: int = 3
+    """How many dates have them."""
+
+    kinds = ("sentinel1", "sentinel2", "dem", "truth", "smap", "gldas", "lai", "soil", "land_cover", "insitu")
 
     def __post_init__(self) -> None:
         sizes = (
@@ -67,7 +71,7 @@ class MultisourcePeriod:
         )
         if not (sizes and 1 <= self.sites <= len(SITES) and 0 <= self.map_dates <= len(MAP_DAYS)):
             raise ParameterError(
-                "MultisourcePeriod",
+                "MultisourcePlan",
                 "impossible numbers",
                 got=(self.sites, self.tile, self.map_size, self.map_dates),
                 expected=plain(
@@ -76,59 +80,50 @@ class MultisourcePeriod:
                 ),
             )
 
-
-class MultisourcePlan:
-    """Names of the archive's files, and what goes into each; nothing is simulated.
-
-    Parameters
-    ----------
-    period : MultisourcePeriod
-    """
-
-    def __init__(self, period: MultisourcePeriod) -> None:
-        self.period = period
-        self.sites: list[Site] = list(SITES.values())[: period.sites]
+    @property
+    def _sites(self) -> list[Site]:
+        return list(SITES.values())[: self.sites]
 
     def largest(self, site: Site) -> int:
         """Pixels along a side of a site's largest scenes."""
-        return self.period.map_size if site.name == MAP_SITE and self.period.map_dates else self.period.tile
+        return self.map_size if site.name == MAP_SITE and self.map_dates else self.tile
 
-    def size(self, one: Sentinel1Pass | Sentinel2Pass) -> int:
+    def size(self, one: SitePass | Sentinel2Pass) -> int:
         """Pixels along a side of a scene."""
         if isinstance(one, Sentinel2Pass):
-            return self.period.map_size if one.on_map else self.period.tile
-        on_map = one.map_number is not None and one.map_number < self.period.map_dates
-        return self.period.map_size if on_map else self.period.tile
+            return self.map_size if one.on_map else self.tile
+        return self.map_size if self._on_map(one) else self.tile
+
+    def _on_map(self, one: SitePass) -> bool:
+        return one.map_number is not None and one.map_number < self.map_dates
 
     @cached_property
-    def sentinel1(self) -> dict[str, Sentinel1Pass]:
+    def sentinel1(self) -> dict[str, SitePass]:
         """Pass by path."""
-        passes = (one for site in self.sites for one in sentinel1_passes(site))
+        passes = (one for site in self._sites for one in site_passes(site))
         return {f"multisource/sentinel1/{one.time:%Y}/{one.file_name}": one for one in passes}
 
     @cached_property
     def sentinel2(self) -> dict[str, Sentinel2Pass]:
         """Scene by path."""
-        scenes = (one for site in self.sites for one in sentinel2_passes(site, self.period.map_dates))
+        scenes = (one for site in self._sites for one in sentinel2_passes(site, self.map_dates))
         return {f"multisource/sentinel2/{one.time:%Y}/{one.file_name}": one for one in scenes}
 
     @cached_property
     def dem(self) -> dict[str, Site]:
         """Site by path of its terrain."""
-        return {f"multisource/dem/{dem_name(site.lat, site.lon, site.name)}": site for site in self.sites}
+        return {f"multisource/dem/{dem_name(site)}": site for site in self._sites}
 
     @cached_property
-    def truth(self) -> dict[str, tuple[Site, tuple[Sentinel1Pass, ...], int]]:
+    def truth(self) -> dict[str, tuple[Site, tuple[SitePass, ...], int]]:
         """Site, passes and size by path: of all passes, and of the larger scenes."""
         found = {}
-        for site in self.sites:
-            passes = sentinel1_passes(site)
-            found[f"sandbox_truth/multisource/{site.name}.nc"] = (site, passes, self.period.tile)
-            large = tuple(
-                one for one in passes if one.map_number is not None and one.map_number < self.period.map_dates
-            )
+        for site in self._sites:
+            passes = site_passes(site)
+            found[f"sandbox_truth/multisource/{site.name}.nc"] = (site, passes, self.tile)
+            large = tuple(one for one in passes if self._on_map(one))
             if large:
-                found[f"sandbox_truth/multisource/{site.name}_map.nc"] = (site, large, self.period.map_size)
+                found[f"sandbox_truth/multisource/{site.name}_map.nc"] = (site, large, self.map_size)
         return found
 
     @cached_property
@@ -159,18 +154,8 @@ class MultisourcePlan:
         """Property by path."""
         return {f"multisource/soilgrids/soilgrids_{name}_0-5cm_mean.tif": name for name in SOIL_BANDS}
 
-    land_cover = "multisource/landcover/PROBAV_LC100_global_v3.0.1_2019-nrt_Discrete-Classification-map_EPSG-4326.tif"
-    insitu = f"multisource/ismn/{ismn_name()}"
-
-    @cached_property
-    def joint(self) -> list[str]:
-        """Paths of the files that hold something of every site."""
-        return [*self.smap, *self.gldas, *self.lai, *self.soil, self.land_cover, self.insitu]
-
-    @property
-    def files(self) -> list[str]:
-        """All paths, in the order of the manifest."""
-        return [*self.sentinel1, *self.sentinel2, *self.dem, *self.truth, *self.joint]
+    land_cover = MappingProxyType({_COVER_NAME: "cover"})
+    insitu = MappingProxyType({f"multisource/ismn/{archive_name('header_values', FIRST_DAY, LAST_DAY)}": "readings"})
 
     def own(self, site: Site) -> list[str]:
         """Paths of a site's own files."""
@@ -178,109 +163,83 @@ class MultisourcePlan:
         of_truth = [name for name, (one, *_) in self.truth.items() if one is site]
         return [*of_scenes, *(name for name, one in self.dem.items() if one is site), *of_truth]
 
+    def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, bytes]]:
+        """As `Plan.contents`: site by site, then what holds something of every site."""
+        wanted = [kind for kind in _JOINT if not missing.isdisjoint(getattr(self, kind))]
+        parts: dict[str, list] = {kind: [] for kind in wanted}
+        for site in self._sites:
+            own = [name for name in self.own(site) if name in missing]
+            if not own and not wanted:
+                continue
+            simulation = SiteSimulation(site, seed, self.largest(site))
+            ground = Ground(simulation)
+            for name in own:
+                yield name, self._content(simulation, ground, name)
+            for kind in wanted:
+                parts[kind].append(_JOINT[kind][0](self, simulation, ground))
+        for kind in wanted:
+            for number, (name, what) in enumerate(getattr(self, kind).items()):
+                if name in missing:
+                    yield name, _JOINT[kind][1](what, [of_site[number] for of_site in parts[kind]])
 
-class _Joint:
-    """What the files that hold something of every site are made of, site by site.
-
-    Parameters
-    ----------
-    plan : MultisourcePlan
-    missing : set of str
-        What is not missing is not collected.
-    """
-
-    def __init__(self, plan: MultisourcePlan, missing: set[str]) -> None:
-        self.plan, self.missing = plan, missing
-        self.smap: list[list[Patch]] = []
-        self.gldas: list[Patch] = []
-        self.lai: list[list[Patch]] = []
-        self.soil: list[dict[str, Patch]] = []
-        self.cover: list[Patch] = []
-        self.stations: list[SiteStations] = []
-
-    def _wanted(self, names: dict[str, object]) -> bool:
-        return not self.missing.isdisjoint(names)
-
-    def add(self, simulation: SiteSimulation, ground: Ground) -> None:
-        """Take what is needed of a site."""
-        plan = self.plan
-        if self._wanted(plan.smap):
-            self.smap.append(coarse.smap_patches(simulation.days))
-        if self._wanted(plan.gldas):
-            self.gldas.append(coarse.gldas_patch(simulation.days, list(plan.gldas.values())))
-        if self._wanted(plan.lai):
-            self.lai.append(coarse.lai_patches(simulation, ground))
-        if self._wanted(plan.soil):
-            self.soil.append(ground.soil())
-        if plan.land_cover in self.missing:
-            self.cover.append(ground.cover())
-        if plan.insitu in self.missing:
-            self.stations.append(site_stations(simulation))
-
-    def files(self, seed: int) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of those that are missing."""
-        plan = self.plan
-        for i, (name, day) in enumerate(plan.smap.items()):
-            if name in self.missing:
-                yield name, coarse.smap_file(day, [patches[i] for patches in self.smap])
-        for i, (name, time) in enumerate(plan.gldas.items()):
-            if name in self.missing:
-                yield name, coarse.gldas_file(time, [Patch(patch.box, patch.values[i]) for patch in self.gldas])
-        for i, (name, day) in enumerate(plan.lai.items()):
-            if name in self.missing:
-                yield name, coarse.lai_file(day, [patches[i] for patches in self.lai])
-        for name, band in plan.soil.items():
-            if name in self.missing:
-                yield name, soil_file(band, [patches[band] for patches in self.soil])
-        if self.cover:
-            yield plan.land_cover, land_cover_file(self.cover)
-        if self.stations:
-            with TemporaryDirectory() as folder:
-                path = Path(folder) / "archive.zip"
-                write_ismn(path, self.stations, seed)
-                yield plan.insitu, path.read_bytes()
+    def _content(self, simulation: SiteSimulation, ground: Ground, name: str) -> bytes:
+        """Content of one of a site's own files."""
+        if name in self.sentinel1:
+            one = self.sentinel1[name]
+            return sentinel1_file(simulation, one, self.size(one))
+        if name in self.sentinel2:
+            scene = self.sentinel2[name]
+            return sentinel2_file(simulation, scene, self.size(scene))
+        if name in self.dem:
+            return dem_file(ground)
+        _, passes, size = self.truth[name]
+        return _truth(simulation, passes, size)
 
 
-def write_multisource(
-    plan: MultisourcePlan, seed: int, missing: set[str], submit: Callable[[str, bytes], None]
-) -> None:
-    """Simulate the sites and hand over the files that are missing, each as a name and bytes.
-
-    Parameters
-    ----------
-    plan : MultisourcePlan
-    seed : int
-    missing : set of str
-        Paths of ``plan.files``.
-    submit : callable
-        Called with the name and the content of each.
-    """
-    joint = _Joint(plan, missing)
-    any_joint = not missing.isdisjoint(plan.joint)
-    for site in plan.sites:
-        own = missing.intersection(plan.own(site))
-        if not (own or any_joint):
-            continue
-        simulation = SiteSimulation(site, seed, plan.largest(site))
-        ground = Ground(simulation)
-        for name in plan.own(site):
-            if name in own:
-                submit(name, _own_file(plan, simulation, ground, name))
-        if any_joint:
-            joint.add(simulation, ground)
-    for name, content in joint.files(seed):
-        submit(name, content)
+def _archive(_: str, readings: Iterable[list[Readings]]) -> bytes:
+    return ismn_archive(
+        by_network([one for of_site in readings for one in of_site], "multisource"), (FIRST_DAY, LAST_DAY)
+    )
 
 
-def _own_file(plan: MultisourcePlan, simulation: SiteSimulation, ground: Ground, name: str) -> bytes:
-    """Content of one of a site's own files."""
-    if name in plan.sentinel1:
-        one = plan.sentinel1[name]
-        return sentinel1_file(simulation, one, plan.size(one))
-    if name in plan.sentinel2:
-        scene = plan.sentinel2[name]
-        return sentinel2_file(simulation, scene, plan.size(scene))
-    if name in plan.dem:
-        return dem_file(ground)
-    _, passes, size = plan.truth[name]
-    return truth_file(simulation, passes, size)
+#: Of what holds something of every site: what a site gives to each file in turn, and how a file is made of that.
+_JOINT: dict[str, tuple[Callable[[MultisourcePlan, SiteSimulation, Ground], Sequence], Callable[..., bytes]]] = {
+    "smap": (lambda plan, simulation, ground: coarse.smap_patches(simulation.days), coarse.smap_file),
+    "gldas": (
+        lambda plan, simulation, ground: coarse.gldas_patches(simulation.days, plan.gldas.values()),
+        coarse.gldas_file,
+    ),
+    "lai": (lambda plan, simulation, ground: coarse.lai_patches(simulation, ground), coarse.lai_file),
+    "soil": (lambda plan, simulation, ground: ground.soil(), soil_file),
+    "land_cover": (lambda plan, simulation, ground: [ground.cover()], land_cover_file),
+    "insitu": (lambda plan, simulation, ground: [read_site(simulation)], _archive),
+}
+
+
+def _truth(simulation: SiteSimulation, passes: Sequence[SitePass], size: int) -> bytes:
+    """The truth of a site's square at 20 m when the radar passed."""
+    site, land = simulation.site, simulation.land
+    cut = land.cut(size)
+    window = site.window(size).coarsened(_TRUTH_M)
+    moisture = [blocks(simulation.soil_moisture(simulation.days.state(one.time), cut), 2) for one in passes]
+    fields = {
+        "soil_moisture": (np.stack(moisture), 3),
+        "clay_fraction": (blocks(land.clay_fraction[cut], 2), 3),
+        "sand_fraction": (blocks(land.sand_fraction[cut], 2), 3),
+        "elevation": (blocks(land.elevation[cut], 2), 1),
+    }
+    axes = {"y": ("northing", window.y), "x": ("easting", window.x)}
+    coords = {"time": pass_times([one.time for one in passes])}
+    for name, (full, values) in axes.items():
+        standard = {"standard_name": f"projection_{name}_coordinate", "long_name": full, "units": "m"}
+        coords[name] = name, values, standard
+    coords["crs"] = (), np.int32(0), CRS.from_epsg(window.epsg).to_cf()
+    return truth_bytes(
+        fields,
+        coords,
+        site.region.title,
+        f"multi-source world {_VERSION}, seed {simulation.seed}",
+        "sandbox_multisource_truth",
+        region=site.name,
+        resolution_m=_TRUTH_M,
+    )

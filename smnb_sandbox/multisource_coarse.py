@@ -21,9 +21,10 @@ from scipy.signal import lfilter
 
 from smnb_sandbox.multisource_days import SiteDays, SiteSimulation
 from smnb_sandbox.multisource_ground import Ground
-from smnb_sandbox.multisource_rasters import LonLatGrid, Patch, encode_sparse
-from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, Sentinel1Pass
-from smnb_sandbox.noise import stream
+from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SitePass
+from smnb_sandbox.noise import autoregressive, stream
+from smnb_sandbox.rasters import LonLatGrid, Patch, encode_sparse
+from smnb_sandbox.tables import table
 from smnb_sandbox.world import soil_limits
 
 #: The product's cells over the contiguous US.
@@ -47,6 +48,7 @@ _GLDAS_HOURS = {"A": (21, 0), "D": (9, 12)}
 GLDAS_LAYER = "SoilMoi0_10cm_inst"
 _DEPTH_MM, _MEMORY_DAYS, _LEAST, _MOST = 100.0, 2.5, 2.0, 47.6
 _LAI_STEP = 8
+_KINDS = {float: np.float32, int: np.int32}
 
 
 def _patch_box(grid: LonLatGrid, days: SiteDays) -> tuple[slice, slice]:
@@ -74,9 +76,7 @@ def smap_patches(days: SiteDays) -> list[Patch]:
     wilting, _, porosity = (float(v) for v in soil_limits(np.float64(region.clay), np.float64(region.sand)))
     start = np.array([f"{day}T00" for day in smap_days()], dtype="datetime64[s]")
     times = start[:, None] + np.array([12, 36, 60], dtype="timedelta64[h]")
-    shock = rng.standard_normal(shape)
-    shock[1:] *= np.sqrt(1.0 - 0.6**2)
-    error = lfilter([1.0], [1.0, -0.6], shock, axis=0)
+    error = autoregressive(rng, 0.6, shape)
     level, gain = 1.2 * rng.standard_normal(shape[1:]), np.exp(0.10 * rng.standard_normal())
 
     def filled(moisture: NDArray) -> NDArray:
@@ -114,7 +114,7 @@ def smap_file(day: date, patches: Iterable[Patch]) -> bytes:
     )
 
 
-def gldas_time(one: Sentinel1Pass, west: bool) -> datetime:
+def gldas_time(one: SitePass, west: bool) -> datetime:
     """Time of the granule before a pass, within four hours of it."""
     hour = _GLDAS_HOURS[one.direction][west]
     back = (one.time - timedelta(hours=hour)).replace(hour=0, minute=0, second=0)
@@ -126,8 +126,8 @@ def gldas_name(time: datetime) -> str:
     return f"GLDAS_NOAH025_3H.A{time:%Y%m%d}.{time:%H%M}.021.nc4"
 
 
-def gldas_patch(days: SiteDays, times: list[datetime]) -> Patch:
-    """The cells around a site, (time, row, col), kg m-2."""
+def gldas_patches(days: SiteDays, times: Iterable[datetime]) -> list[Patch]:
+    """The cells around a site at each time, (row, col), kg m-2."""
     rng = stream(days.seed, "multisource gldas", days.site.number)
     box = _patch_box(_GLDAS_GRID, days)
     stamps = np.array([time.replace(tzinfo=None) for time in times], dtype="datetime64[s]")
@@ -135,19 +135,11 @@ def gldas_patch(days: SiteDays, times: list[datetime]) -> Patch:
     error = 0.018 * lfilter([1.0], [1.0, -0.9], rng.standard_normal(days.celsius.size) * np.sqrt(1.0 - 0.9**2))
     moisture = days.between(0.09 + 0.65 * days.smoothed_country(_MEMORY_DAYS) + error, stamps)
     values = np.clip(_DEPTH_MM * (moisture[:, None, None] + bias), _LEAST, _MOST)
-    return Patch(box, np.round(values, 2))
+    return [Patch(box, image) for image in np.round(values, 2)]
 
 
 def gldas_file(time: datetime, patches: Iterable[Patch]) -> bytes:
-    """A granule with the real ones' attributes and one of their variables, south first; cells without data are -9999.
-
-    Parameters
-    ----------
-    time : datetime
-        UTC.
-    patches : iterable of Patch
-        Each (row, col).
-    """
+    """A granule with the real ones' attributes and one of their variables, south first; cells without data are -9999."""
     image = np.full(GLDAS_SHAPE, _NODATA, dtype=np.float32)
     for patch in patches:
         image[patch.box] = patch.values
@@ -163,34 +155,9 @@ def gldas_file(time: datetime, patches: Iterable[Patch]) -> bytes:
             **_packing(image[image != _NODATA]),
         }
         _gldas_variable(file, GLDAS_LAYER, ("time", "lat", "lon"), image[None, ::-1], attributes)
-        _attributes(
-            file,
-            {
-                "missing_value": np.float32([_NODATA]),
-                "tavg definision:": "past 3-hour average",
-                "acc definision:": "past 3-hour accumulation",
-                "inst definision:": "instantaneous",
-                "title": "GLDAS2.1 LIS land surface model output",
-                "institution": "smnb sandbox",
-                "source": "Noah_v3.3, simulated",
-                "history": "written by smnb_sandbox, no model ran",
-                "references": "Rodell_etal_BAMS_2004",
-                "conventions": "CF-1.6",
-                "comment": "synthetic: simulated by smnb_sandbox",
-                "synthetic": np.int32([1]),
-                "MAP_PROJECTION": "EQUIDISTANT CYLINDRICAL",
-                "SOUTH_WEST_CORNER_LAT": np.float32([-59.875]),
-                "SOUTH_WEST_CORNER_LON": np.float32([-179.875]),
-                "DX": np.float32([0.25]),
-                "DY": np.float32([0.25]),
-            },
-        )
+        for name, value in table("multisource")["gldas"].items():
+            file.attrs[name] = np.bytes_(value) if isinstance(value, str) else np.array([value], _KINDS[type(value)])
     return content.getvalue()
-
-
-def _attributes(target: h5py.Group | h5py.Dataset, attributes: dict[str, str | NDArray]) -> None:
-    for name, value in attributes.items():
-        target.attrs[name] = np.bytes_(value) if isinstance(value, str) else value
 
 
 def _packing(values: NDArray) -> dict[str, NDArray]:
@@ -216,7 +183,8 @@ def _gldas_variable(
     else:
         for axis, dim in enumerate(dims):
             dataset.dims[axis].attach_scale(file[dim])
-    _attributes(dataset, attributes)
+    for key, value in attributes.items():
+        dataset.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
 
 
 def _gldas_axes(file: h5py.File, time: datetime) -> None:

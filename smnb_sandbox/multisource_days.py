@@ -13,12 +13,11 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 from scipy.signal import lfilter
 
 from smnb_sandbox.multisource_land import SiteLand
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS, Site, cloud_gaussian
-from smnb_sandbox.noise import stream
+from smnb_sandbox.noise import lagged, stream
 from smnb_sandbox.regions import monthly
 from smnb_sandbox.world import bucket_step, rain_amount, soil_limits
 
@@ -34,6 +33,7 @@ _VEGETATION_DAYS = 30.0
 _CATCH = 0.75
 #: What hollows and unexplained detail add to the relative wetness of a soil that is half full.
 _HOLLOW, _DETAIL = 0.13, 0.10
+_MARGIN = 64
 
 
 def liquid_share(celsius: NDArray) -> NDArray:
@@ -57,11 +57,6 @@ class State:
 
 class SiteDays:
     """A site's days, each value at 6 a.m. local solar time; from `BEGIN`.
-
-    Parameters
-    ----------
-    site : Site
-    seed : int
 
     Attributes
     ----------
@@ -108,16 +103,11 @@ class SiteDays:
         self.wetness = (filled - wilting) / (capacity - wilting)
         mean = 0.5 * (self.wetness[:, 0] + self.wetness[:, 1])
         share = 1.0 / _VEGETATION_DAYS
-        month, _ = lfilter([share], [1.0, share - 1.0], mean, zi=[(1.0 - share) * mean[:SPIN_UP_DAYS].mean()])
+        month = lagged(mean, share, mean[:SPIN_UP_DAYS].mean())
         self._vegetation = month - month.mean()
         #: m3 m-3 in the mean soil of the country around, which is not the site's.
         limits = soil_limits(np.float64(region.clay), np.float64(region.sand))
         self.country_moisture = np.maximum(limits[0] + (limits[1] - limits[0]) * self.wetness[:, 2:].mean(axis=1), 0.02)
-
-    @cached_property
-    def swing(self) -> float:
-        """Half of the daily range of air temperature, K."""
-        return self.site.region.diurnal_half_range
 
     def position(self, times: datetime | NDArray[np.datetime64]) -> NDArray[np.float64]:
         """Times in days from the first value, shape of `times`."""
@@ -135,7 +125,7 @@ class SiteDays:
         mean = self.between(self.celsius, times)
         # under snow the soil stays near zero
         mean = np.where(mean < -1.0, -1.0 + 0.45 * (mean + 1.0), mean)
-        return mean + 0.45 * self.swing * phase
+        return mean + 0.45 * self.site.region.diurnal_half_range * phase
 
     def state(self, time: datetime) -> State:
         """The site at a time, UTC."""
@@ -148,33 +138,15 @@ class SiteDays:
         """Soil moisture of the country around below the surface: lagged and smoothed, m3 m-3."""
         share = 1.0 - np.exp(-1.0 / days)
         series = self.country_moisture
-        return lfilter([share], [1.0, share - 1.0], series, zi=[(1.0 - share) * series[:SPIN_UP_DAYS].mean()])[0]
-
-    def running_mean(self, values: Array, days: int) -> Array:
-        """Centred mean of a daily series."""
-        return uniform_filter1d(values, days, mode="nearest")
+        return lagged(series, share, series[:SPIN_UP_DAYS].mean())
 
 
 class SiteSimulation:
-    """A site in memory.
+    """A site in memory: its days, and its land of so many pixels a side and a margin around them."""
 
-    Parameters
-    ----------
-    site : Site
-    seed : int
-    size, margin : int
-        Pixels along a side of its largest rasters, and around them.
-
-    Attributes
-    ----------
-    land : SiteLand
-        With the margin.
-    days : SiteDays
-    """
-
-    def __init__(self, site: Site, seed: int, size: int, margin: int = 64) -> None:
-        self.site, self.seed, self.size = site, seed, size
-        self.land = SiteLand(site, seed, size + 2 * margin)
+    def __init__(self, site: Site, seed: int, size: int) -> None:
+        self.site, self.seed = site, seed
+        self.land = SiteLand(site, seed, size + 2 * _MARGIN)
         self.days = SiteDays(site, seed)
 
     @cached_property

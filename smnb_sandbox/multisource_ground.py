@@ -11,9 +11,9 @@ from pyproj import Transformer
 from scipy.ndimage import map_coordinates
 
 from smnb_sandbox.multisource_days import SiteSimulation
-from smnb_sandbox.multisource_rasters import LonLatGrid, Patch, encode_sparse
-from smnb_sandbox.multisource_sites import PIXEL_M
+from smnb_sandbox.multisource_sites import PIXEL_M, Site
 from smnb_sandbox.noise import stream
+from smnb_sandbox.rasters import LonLatGrid, Patch, encode_sparse
 
 _KM_PER_DEGREE = 111.2
 #: Contiguous US: SoilGrids' cells of about 250 m, CGLS-LC100's of about 100 m.
@@ -34,12 +34,7 @@ _STRIDE = 4
 
 
 class Ground:
-    """The ground of a site as rasters of longitude and latitude see it.
-
-    Parameters
-    ----------
-    simulation : SiteSimulation
-    """
+    """The ground of a site as rasters of longitude and latitude see it."""
 
     def __init__(self, simulation: SiteSimulation) -> None:
         self.simulation, self.land, self.site = simulation, simulation.land, simulation.site
@@ -95,8 +90,8 @@ class Ground:
         corner = tile.west + left / _DEM_PER_DEGREE, tile.north - top / _DEM_PER_DEGREE
         return LonLatGrid(*corner, _DEM_PER_DEGREE, width, height), values
 
-    def soil(self) -> dict[str, Patch]:
-        """Cells of the soil maps, (1, row, col): each property is predicted by itself, so that fractions do not add up to 1."""
+    def soil(self) -> list[Patch]:
+        """Cells of each map of `SOIL_BANDS`, (1, row, col), each predicted by itself: fractions do not add up to 1."""
         land, cut = self.land, self.coarse_cut
         clay, sand, porosity = (v[cut] for v in (land.clay_fraction, land.sand_fraction, land.porosity))
         fields = {
@@ -107,13 +102,13 @@ class Ground:
         }
         box, average = self.averager(_SOIL_GRID)
         rng = stream(self.simulation.seed, "multisource soil maps", self.site.number)
-        patches = {}
+        patches = []
         for name, field in fields.items():
             of_site, of_cell = _SOIL_ERROR[name]
             values = average(field)
             values = values + of_site * rng.standard_normal() + of_cell * rng.standard_normal(values.shape)
             values = np.where(np.isfinite(values), np.clip(np.rint(values), 1, 1000), _SOIL_NODATA)
-            patches[name] = Patch(box, values[None].astype(np.int16))
+            patches.append(Patch(box, values[None].astype(np.int16)))
         return patches
 
     def cover(self) -> Patch:
@@ -122,10 +117,9 @@ class Ground:
         return Patch(patch.box, patch.values[None].astype(np.uint8))
 
 
-def dem_name(ground_lat: float, ground_lon: float, name: str) -> str:
+def dem_name(site: Site) -> str:
     """Name of the part of a tile, which is named after its south-west corner."""
-    south, west = int(np.floor(ground_lat)), int(np.floor(ground_lon))
-    return f"NASADEM_HGT_n{south:02d}w{-west:03d}_{name}.tif"
+    return f"NASADEM_HGT_n{int(np.floor(site.lat)):02d}w{-int(np.floor(site.lon)):03d}_{site.name}.tif"
 
 
 def dem_file(ground: Ground) -> bytes:
@@ -152,7 +146,7 @@ def soil_file(name: str, patches: Iterable[Patch]) -> bytes:
     )
 
 
-def land_cover_file(patches: Iterable[Patch]) -> bytes:
+def land_cover_file(_: str, patches: Iterable[Patch]) -> bytes:
     """The land-cover map of the contiguous US as GeoTIFF: codes of CGLS-LC100."""
     return encode_sparse(
         _COVER_GRID, patches, ("discrete_classification",), dtype="uint8", nodata=_COVER_NODATA, block=512

@@ -7,23 +7,20 @@ calibration, noise and faults (`smnb_sandbox.insitu_readings`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import Transformer
 
 from smnb.grids.koppen import koppen_class
-from smnb_sandbox.fusion_insitu import HourTruth
-from smnb_sandbox.insitu_ismn import archive_name, write_ismn_zip
-from smnb_sandbox.insitu_readings import read_sensor
-from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of, place_sensors
+from smnb_sandbox.insitu_readings import Readings, read_sensor
+from smnb_sandbox.insitu_sites import Network, Station, networks_of, place_sensors, surveyed
+from smnb_sandbox.insitu_truth import PointTruth, around_cells
 from smnb_sandbox.multisource_days import SiteSimulation
 from smnb_sandbox.multisource_land import KINDS
-from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES, Site
+from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES
 from smnb_sandbox.noise import stream
 
 #: Number of the first sensor's random stream; those of the other archives are below it.
@@ -42,19 +39,12 @@ _TEMPLATES = {network.name: network for network in networks_of("multisource")}
 class SiteStations:
     """The stations of a site, their pixels, and what they should read."""
 
-    site: Site
     stations: list[Station]
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]
     """Of the simulation's land, with its margin."""
-    pixel_moisture: NDArray[np.float64]
-    """m3 m-3, of the station's 10 m pixel, (hour, station)."""
-    truth: HourTruth
-
-
-def ismn_name() -> str:
-    """Name of the archive's zip."""
-    return archive_name("header_values", FIRST_DAY, LAST_DAY)
+    truth: PointTruth
+    """``cell_moisture`` is that of the station's 10 m pixel."""
 
 
 @cache
@@ -87,12 +77,7 @@ def _draw_pixels(simulation: SiteSimulation) -> NDArray[np.intp]:
 
 
 def site_stations(simulation: SiteSimulation) -> SiteStations:
-    """Place a site's stations and compute their hourly truth.
-
-    Parameters
-    ----------
-    simulation : SiteSimulation
-    """
+    """Place a site's stations and compute their hourly truth."""
     site, land = simulation.site, simulation.land
     rows, cols = _draw_pixels(simulation).T
     window = site.window(land.size)
@@ -104,84 +89,40 @@ def site_stations(simulation: SiteSimulation) -> SiteStations:
     climate = koppen_class(lat, lon)
     stations = []
     for k, at in enumerate(zip(rows, cols, strict=True)):
-        clay, sand = (round(float(field[at]), 2) for field in (land.clay_fraction, land.sand_fraction))
         saturation = float(land.porosity[at]) - 0.02 + _SATURATION_ERROR * rng.standard_normal()
-        stations.append(
-            Station(
-                network,
-                first[site.name] + k,
-                round(float(lat[k]), 5),
-                round(float(lon[k]), 5),
-                round(float(land.elevation[at]), 1),
-                str(climate[k]),
-                k,
-                KINDS[land.kind[at]].cci,
-                clay,
-                sand,
-                1.2,
-                round(float(np.clip(saturation, 0.33, 0.56)), 2),
-            )
-        )
-    return SiteStations(site, stations, rows, cols, *_hour_truth(simulation, stations, rows, cols))
+        soil = land.clay_fraction[at], land.sand_fraction[at], np.clip(saturation, 0.33, 0.56)
+        where = lat[k], lon[k], land.elevation[at]
+        kind = KINDS[land.kind[at]]
+        stations.append(surveyed(network, first[site.name] + k, where, str(climate[k]), k, kind.cci, soil))
+    return SiteStations(stations, rows, cols, _hour_truth(simulation, stations, rows, cols))
 
 
 def _hour_truth(
     simulation: SiteSimulation, stations: list[Station], rows: NDArray[np.intp], cols: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], HourTruth]:
+) -> PointTruth:
     """Pixels' and points' soil moisture of every hour."""
     days, site = simulation.days, simulation.site
     count = 24 * ((LAST_DAY - FIRST_DAY).days + 1)
     hours = np.datetime64(FIRST_DAY, "s") + np.arange(count) * np.timedelta64(3600, "s")
     pixel = simulation.at(rows, cols, hours).astype(np.float64)
     rng = stream(simulation.seed, "multisource representativeness", site.number)
-    size = len(stations)
-    passing = np.empty((count // 24 + 1, size))
-    passing[0] = rng.standard_normal(size)
-    for day in range(1, len(passing)):
-        fresh = np.sqrt(1.0 - _PASSING_MEMORY**2) * rng.standard_normal(size)
-        passing[day] = _PASSING_MEMORY * passing[day - 1] + fresh
-    day = np.arange(count) / 24.0
-    slow = np.stack([np.interp(day, np.arange(len(passing)), series) for series in passing.T], axis=1)
-    level = np.clip(pixel / 0.2, 0.25, 1.4)
-    point = pixel + level * (_STATIC * rng.standard_normal(size) + _PASSING * slow)
-    porosity = simulation.land.porosity[rows, cols]
-    point = np.clip(point, 0.01, porosity - 0.005)
-    soil = np.repeat(days.soil_celsius(hours)[:, None], size, axis=1)
-    swing = 0.75 * days.swing * np.cos(2.0 * np.pi * (days.position(hours) - 9.0 / 24.0))
-    air = np.repeat((days.between(days.celsius, hours) - 0.5 + swing)[:, None], size, axis=1)
+    most = simulation.land.porosity[rows, cols] - 0.005
+    point = around_cells(rng, pixel, np.arange(count) / 24.0, _PASSING_MEMORY, _STATIC, _PASSING, most)
+    swing = 0.75 * site.region.diurnal_half_range * np.cos(2.0 * np.pi * (days.position(hours) - 9.0 / 24.0))
+    air = days.between(days.celsius, hours) - 0.5 + swing
+    soil, air = (np.repeat(series[:, None], len(stations), axis=1) for series in (days.soil_celsius(hours), air))
     none = np.zeros_like(pixel)
-    return pixel, HourTruth(stations, pixel, point, none, none, none, soil, air, begin=FIRST_DAY)
+    return PointTruth(stations, pixel, point, none, none, none, soil, air, FIRST_DAY)
 
 
-def _joined(sites: Sequence[SiteStations]) -> HourTruth:
-    """All sites' stations in one table of hours."""
-    parts = [one.truth for one in sites]
-    names = [one.name for one in fields(HourTruth) if one.name not in ("stations", "begin")]
-    series = (np.concatenate([getattr(part, name) for part in parts], axis=1) for name in names)
-    return HourTruth([station for part in parts for station in part.stations], *series, begin=FIRST_DAY)
-
-
-def sensors_of(sites: Sequence[SiteStations]) -> list[Sensor]:
-    """The sensors of all sites; their indices are those of the joined stations."""
-    return place_sensors([station for one in sites for station in one.stations])
-
-
-def write_ismn(path: Path, sites: Sequence[SiteStations], seed: int) -> None:
-    """Write all sites' readings as one ISMN zip, header+values, network by network.
-
-    Parameters
-    ----------
-    path : Path
-    sites : sequence of SiteStations
-    seed : int
-    """
-    truth = _joined(sites)
+def read_site(simulation: SiteSimulation) -> list[Readings]:
+    """What every sensor of a site reports."""
+    placed = site_stations(simulation)
     readings = []
-    for sensor in sensors_of(sites):
+    for sensor in place_sensors(placed.stations):
         station = sensor.station
         # the stream is the station's and the depth's own, whichever other sites there are
         number = _FIRST_SENSOR + 1000 * list(_TEMPLATES).index(station.network.name) + 10 * station.number
         number += round(sensor.depth_to * 20.0)
-        readings.append(read_sensor(seed, number, sensor, truth, FIRST_DAY, LAST_DAY))
-    readings.sort(key=lambda one: list(_TEMPLATES).index(one.sensor.station.network.name))
-    write_ismn_zip(path, readings, truth, (FIRST_DAY, LAST_DAY))
+        readings.append(read_sensor(simulation.seed, number, sensor, placed.truth, FIRST_DAY, LAST_DAY))
+    return readings

@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from smnb_sandbox.multisource_sites import MAP_SITE, PIXEL_M, Site
 from smnb_sandbox.noise import stream
+from smnb_sandbox.tables import table
 from smnb_sandbox.world import soil_limits
 
 Array = NDArray[np.float32]
@@ -45,28 +46,7 @@ class Kind:
     """How much of NDVI follows the water of the month before."""
 
 
-KINDS: tuple[Kind, ...] = (
-    Kind("bare", 60, 200, 0.09, 0.15, 0.0, 60.0, 0.80, 0.02),
-    Kind("shrub", 20, 120, 0.17, 0.34, 0.0, 70.0, 1.00, 0.08),
-    Kind("grass", 30, 130, 0.20, 0.60, -15.0, 65.0, 0.90, 0.16),
-    Kind("summer crop", 40, 10, 0.15, 0.84, 10.0, 32.0, 1.25, 0.06),
-    Kind("winter crop", 40, 10, 0.17, 0.78, -70.0, 38.0, 1.10, 0.08),
-    Kind("forest", 114, 60, 0.46, 0.82, 0.0, 70.0, 1.15, 0.04),
-)
-_FOREST = 5
-#: Shares of the kinds in a parcel of an IGBP class.
-_OF_IGBP: dict[int, tuple[float, ...]] = {
-    1: (0, 0, 0, 0, 0, 1),
-    4: (0, 0, 0, 0, 0, 1),
-    5: (0, 0, 0, 0, 0, 1),
-    7: (0.1, 0.9, 0, 0, 0, 0),
-    8: (0, 0.5, 0.2, 0, 0, 0.3),
-    9: (0, 0.2, 0.7, 0, 0, 0.1),
-    10: (0, 0.1, 0.9, 0, 0, 0),
-    12: (0.04, 0, 0.06, 0.62, 0.28, 0),
-    14: (0, 0, 0.5, 0.35, 0.15, 0),
-    16: (0.9, 0.1, 0, 0, 0, 0),
-}
+KINDS: tuple[Kind, ...] = tuple(Kind(**row) for row in table("multisource")["kinds"])
 
 
 class _Lattice:
@@ -162,7 +142,8 @@ class SiteLand:
         _, nearest = cKDTree(points[near]).query(pixels)
         self.parcel = near[nearest].reshape(self.size, self.size).astype(np.int32)
         # draws for every parcel there can be, so that none depends on the size
-        shares = sum(share * np.array(_OF_IGBP.get(code, _OF_IGBP[10])) for code, share in region.cover)
+        of_class = table("multisource")["shares"]
+        shares = sum(share * np.array(of_class.get(code, of_class[10])) for code, share in region.cover)
         edges = np.cumsum(shares) / np.sum(shares)
         kind = np.minimum(np.searchsorted(edges, rng.random(len(points))), len(KINDS) - 1).astype(np.uint8)
         self.kind = kind[self.parcel]
@@ -199,15 +180,7 @@ class SiteLand:
         self._width, self._response = self.of_kind("width"), self.of_kind("response")
 
     def ndvi(self, day_of_year: float, wetness_anomaly: float, cut: tuple[slice, slice]) -> Array:
-        """NDVI of the canopy on a day; the water of the month before makes it greener or less green.
-
-        Parameters
-        ----------
-        day_of_year : float
-        wetness_anomaly : float
-            Of the soil's relative wetness.
-        cut : tuple of slice
-        """
+        """NDVI of the canopy on a day; an anomaly of the month's relative wetness makes it greener or less green."""
         phase = (day_of_year - self._peak[cut] + 182.6) % 365.25 - 182.6
         season = np.exp(-0.5 * (phase / self._width[cut]) ** 2)
         change = self._response[cut] * np.float32(np.clip(wetness_anomaly, -0.6, 0.6))

@@ -14,14 +14,15 @@ from scipy.ndimage import gaussian_filter
 
 from smnb_sandbox.active_passive import backscatter
 from smnb_sandbox.multisource_days import SiteSimulation, liquid_share
-from smnb_sandbox.multisource_rasters import Packing, encode_scene
-from smnb_sandbox.multisource_sites import Sentinel1Pass, Sentinel2Pass
-from smnb_sandbox.noise import stream
+from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
+from smnb_sandbox.noise import blocks, spread, stream
+from smnb_sandbox.rasters import Packing, encode_scene
+from smnb_sandbox.tables import table
 
 Array = NDArray[np.float32]
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
-SENTINEL2_BANDS = ("B2", "B3", "B4", "B8", "B11", "B12")
+SENTINEL2_BANDS = tuple(table("multisource")["sentinel2"])
 LOOKS = 4.4
 #: Real exports are float32, which noise makes incompressible. Here dB come in steps of 0.25, which add 0.07 dB to the
 #: speckle's 2 dB, and angles in steps of 0.1 degrees.
@@ -30,14 +31,6 @@ _DECIBEL, _ANGLE = Packing(0.25, -45.0), Packing(0.1, 25.0)
 _ANGLE_PER_KM = 0.07
 #: Calibration of a scene, dB.
 _CALIBRATION_DB = 0.25
-#: By band: reflectance of dry bare soil and of a full canopy, how soil darkens with water (per m3 m-3), path reflectance of a
-#: clear sky under the sun at 45 degrees, transmittance, and reflectance of clouds.
-_DRY_SOIL = (0.110, 0.150, 0.195, 0.285, 0.370, 0.335)
-_CANOPY = (0.028, 0.062, 0.030, 0.450, 0.215, 0.095)
-_WETTING = (1.1, 1.15, 1.2, 1.3, 1.9, 2.4)
-_PATH = (0.062, 0.034, 0.017, 0.006, 0.001, 0.0005)
-_THROUGH = (0.86, 0.89, 0.92, 0.95, 0.97, 0.97)
-_CLOUD = (0.62, 0.60, 0.60, 0.62, 0.45, 0.36)
 _SHADOW, _SHADOW_PIXELS, _CIRRUS_OPACITY = 0.45, (-12, -6), 0.7
 #: NDVI at the surface of bare soil and of a full canopy.
 _NDVI_SOIL, _NDVI_CANOPY = 0.08, 0.92
@@ -47,7 +40,7 @@ _OPAQUE, _CIRRUS = 1 << 10, 1 << 11
 _BANDS_20M = (4, 5)
 
 
-def sigma0(simulation: SiteSimulation, one: Sentinel1Pass, size: int) -> tuple[Array, Array, Array]:
+def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Array, Array, Array]:
     """Linear power of VV and VH without speckle, and the incidence angle on the ellipsoid (degrees), of a square.
 
     Slopes are not corrected for: what faces the radar is brighter.
@@ -71,16 +64,13 @@ def _speckle(rng: np.random.Generator, size: int) -> Array:
     return (fine[1:, 1:] + fine[:-1, 1:] + fine[1:, :-1] + fine[:-1, :-1]) / np.float32(LOOKS)
 
 
-def sentinel1_file(simulation: SiteSimulation, one: Sentinel1Pass, size: int) -> bytes:
-    """A pass as GeoTIFF: VV and VH in dB and the angle, as bytes with GDAL's scale and offset.
+def _place(site: Site, size: int) -> tuple[int, float, float, float]:
+    window = site.window(size)
+    return window.epsg, window.west, window.north, PIXEL_M
 
-    Parameters
-    ----------
-    simulation : SiteSimulation
-    one : Sentinel1Pass
-    size : int
-        Pixels along a side.
-    """
+
+def sentinel1_file(simulation: SiteSimulation, one: SitePass, size: int) -> bytes:
+    """A pass as GeoTIFF: VV and VH in dB and the angle, as bytes with GDAL's scale and offset."""
     vv, vh, angle = sigma0(simulation, one, size)
     site = simulation.site
     rng = stream(simulation.seed, "multisource sentinel-1", site.number, int(one.time.timestamp()))
@@ -96,7 +86,7 @@ def sentinel1_file(simulation: SiteSimulation, one: Sentinel1Pass, size: int) ->
     }
     return encode_scene(
         np.stack(bands),
-        site.window(size),
+        _place(site, size),
         SENTINEL1_BANDS,
         units=("dB", "dB", "degree"),
         packing=(_DECIBEL, _DECIBEL, _ANGLE),
@@ -120,12 +110,12 @@ def reflectance(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> Ar
     colour, result = land.colour[cut], np.empty((len(SENTINEL2_BANDS), size, size), dtype=np.float32)
     # a canopy that stands in dry soil has less water in its leaves
     leaf = 1.0 - 0.25 * np.float32(np.clip(state.vegetation, -0.6, 0.6))
-    for k, dry in enumerate(_DRY_SOIL):
-        soil = dry * colour * np.exp(-np.float32(_WETTING[k]) * (moisture - 0.05))
-        canopy = _CANOPY[k] * (leaf if k in _BANDS_20M else 1.0)
+    for k, (dry, green, wetting, clear, through, _) in enumerate(table("multisource")["sentinel2"].values()):
+        soil = dry * colour * np.exp(-np.float32(wetting) * (moisture - 0.05))
+        canopy = green * (leaf if k in _BANDS_20M else 1.0)
         surface = (cover * np.float32(canopy) + (1.0 - cover) * soil) * sunlit
-        path = (_PATH[k] + haze * (1.0 - 0.16 * k)) / (2.0 * np.sin(height) * np.sin(np.pi / 4.0))
-        result[k] = np.float32(path) + np.float32(_THROUGH[k]) * surface
+        path = (clear + haze * (1.0 - 0.16 * k)) / (2.0 * np.sin(height) * np.sin(np.pi / 4.0))
+        result[k] = np.float32(path) + np.float32(through) * surface
     return result
 
 
@@ -148,15 +138,7 @@ def _clouds(rng: np.random.Generator, size: int, share: float) -> tuple[Array, N
 
 
 def sentinel2_file(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> bytes:
-    """A scene as GeoTIFF: L1C numbers (reflectance times 10,000), bands of 20 m repeated on 10 m, and the cloud mask QA60.
-
-    Parameters
-    ----------
-    simulation : SiteSimulation
-    one : Sentinel2Pass
-    size : int
-        Pixels along a side, a multiple of four.
-    """
+    """A scene as GeoTIFF: numbers of 1e-4, the bands of 20 m on 10 m, and the mask of clouds."""
     site = simulation.site
     rng = stream(simulation.seed, "multisource sentinel-2", site.number, int(one.time.timestamp()))
     share = round(one.cloud_percentage / 100.0 * size * size) / (size * size)
@@ -166,12 +148,13 @@ def sentinel2_file(simulation: SiteSimulation, one: Sentinel2Pass, size: int) ->
         opacity, covered = _clouds(rng, size, share)
         thin = covered & (opacity < _CIRRUS_OPACITY)
         shadow = 1.0 - _SHADOW * np.roll(opacity, _SHADOW_PIXELS, axis=(0, 1)) * (1.0 - opacity)
-        bright = np.array(_CLOUD, dtype=np.float32)[:, None, None]
+        cloud = [band[-1] for band in table("multisource")["sentinel2"].values()]
+        bright = np.array(cloud, dtype=np.float32)[:, None, None]
         values = values * shadow * (1.0 - opacity) + bright * opacity
     for k in _BANDS_20M:
-        half = values[k].reshape(size // 2, 2, size // 2, 2).mean(axis=(1, 3))
+        half = blocks(values[k], 2)
         half = half + 1e-4 * _DN_NOISE * rng.standard_normal(half.shape, dtype=np.float32)
-        values[k] = half.repeat(2, axis=0).repeat(2, axis=1)
+        values[k] = spread(half, 2)
     values[:4] += 1e-4 * _DN_NOISE * rng.standard_normal((4, size, size), dtype=np.float32)
     numbers = np.maximum(np.rint(1e4 * values / _DN_STEP) * _DN_STEP, 1.0).astype(np.uint16)
     mask = np.where(covered, np.where(thin, _CIRRUS, _OPAQUE), 0).astype(np.uint16)
@@ -182,5 +165,5 @@ def sentinel2_file(simulation: SiteSimulation, one: Sentinel2Pass, size: int) ->
         "PROCESSING_BASELINE": one.file_name.split("_")[3],
     }
     return encode_scene(
-        np.concatenate([numbers, mask[None]]), site.window(size), (*SENTINEL2_BANDS, "QA60"), tags=tags, predictor=2
+        np.concatenate([numbers, mask[None]]), _place(site, size), (*SENTINEL2_BANDS, "QA60"), tags=tags, predictor=2
     )

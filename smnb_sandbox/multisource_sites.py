@@ -11,18 +11,19 @@ days), and of Sentinel-2 what a search in the fourteen days before a pass comes 
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 from scipy.special import ndtr
 
 from smnb.grids import UtmWindow, utm_epsg
-from smnb_sandbox.noise import stream
+from smnb_sandbox.noise import autoregressive, stream
+from smnb_sandbox.orbits import Sentinel1Pass, grd_name
 from smnb_sandbox.regions import PLACES, Region
+from smnb_sandbox.tables import table
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
 #: Days of weather before the first one.
@@ -37,22 +38,6 @@ MAP_SITE = "iowa"
 #: Days near which the map's passes are, in the order in which an archive has them.
 MAP_DAYS = (date(2020, 5, 15), date(2020, 7, 15), date(2020, 9, 15), date(2021, 6, 15))
 
-#: Networks by site; they carry the names of the real ones that they stand for, their stations are invented.
-_NETWORKS = {
-    "oklahoma": "ARM",
-    "kansas": "ARM",
-    "west_texas": "TxSON",
-    "new_mexico": "USCRN",
-    "arizona": "USCRN",
-    "montana": "USCRN",
-    "california": "USCRN",
-    "south_dakota": "USCRN",
-    "idaho": "SNOTEL",
-    "utah": "SNOTEL",
-    "oregon": "SNOTEL",
-    "colorado": "SNOTEL",
-}
-_THREE_SENSORS = ("iowa", "oklahoma")
 #: Keeps sites off the edges of the coarse products' cells, degrees.
 _SHIFT_LAT, _SHIFT_LON = 0.037, 0.029
 #: Sites east of this longitude share their tracks' days, those west of it too.
@@ -62,7 +47,6 @@ _CYCLE_DAYS, _CYCLES, _ONE_IN = 12, 60, 3
 _TRACKS = (("A", 18.0, (1, 5), 0, 78.0), ("D", 6.0, (7, 10), 1, 282.0))
 #: Absolute orbit on the first day.
 _ORBITS = {"A": 30620, "B": 19624}
-_ORBITS_A_DAY = 175.0 / 12.0
 _REVISIT_DAYS, _OVERPASS_HOUR = 5, 10.6
 _CLOUD_MEMORY = 0.6
 
@@ -116,8 +100,8 @@ def _sites() -> dict[str, Site]:
             PLACES[name].region,
             round(PLACES[name].region.lat + _SHIFT_LAT, 3),
             round(PLACES[name].region.lon + _SHIFT_LON, 3),
-            _NETWORKS.get(name, "SCAN"),
-            3 if name in _THREE_SENSORS else 2,
+            table("multisource")["networks"].get(name, "SCAN"),
+            3 if name in table("multisource")["three_sensors"] else 2,
         )
         for number, name in enumerate(names)
     }
@@ -128,33 +112,22 @@ SITES: dict[str, Site] = _sites()
 
 
 @dataclass(frozen=True)
-class Sentinel1Pass:
+class SitePass(Sentinel1Pass):
     """One acquisition of a site."""
 
     site: Site
-    time: datetime
-    """UTC."""
-    direction: str
-    """A(scending) or D(escending)."""
     look_deg: float
     """Azimuth that the radar looks to."""
     angle: float
     """Incidence angle in the middle of the site, degrees."""
-    satellite: str
     map_number: int | None = None
     """Which of the map's dates it is."""
 
     @property
     def file_name(self) -> str:
         """In the manner of the product's."""
-        end = self.time + timedelta(seconds=25)
         days = (self.time.date() - FIRST_DAY).days
-        orbit = _ORBITS[self.satellite] + round(days * _ORBITS_A_DAY)
-        take, unique = _hash(self.satellite, orbit) & 0xFFFFF, _hash(self.site.name, self.time) & 0xFFFF
-        return (
-            f"S1{self.satellite}_IW_GRDH_1SDV_{self.time:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}_{orbit:06d}_{take:06X}_"
-            f"{unique:04X}.tif"
-        )
+        return grd_name(self.satellite, self.time, days, _ORBITS[self.satellite], f"{self.site.name} {self.time}")
 
 
 @dataclass(frozen=True)
@@ -196,17 +169,17 @@ def _mgrs_square(site: Site) -> str:
 
 
 @cache
-def sentinel1_passes(site: Site) -> tuple[Sentinel1Pass, ...]:
+def site_passes(site: Site) -> tuple[SitePass, ...]:
     """The passes of a site's two tracks, in order: forty in two years.
 
     Examples
     --------
-    >>> len(sentinel1_passes(SITES["iowa"])), str(sentinel1_passes(SITES["iowa"])[1].time)
+    >>> len(site_passes(SITES["iowa"])), str(site_passes(SITES["iowa"])[1].time)
     (40, '2020-01-20 12:06:47+00:00')
     """
     west = is_west(site)
     found = []
-    for direction, hour, days, first, look in _TRACKS:
+    for number, (direction, hour, days, first, look) in enumerate(_TRACKS):
         spin = _hash(direction, site.name)
         utc = timedelta(hours=(hour - site.lon / 15.0) % 24.0, seconds=spin % 960 - 480)
         angle = 31.0 + spin // 960 % 1400 / 100.0
@@ -215,24 +188,19 @@ def sentinel1_passes(site: Site) -> tuple[Sentinel1Pass, ...]:
             time = (day + utc).replace(microsecond=0)
             # the next full hour, at which a sensor is read, must be within the hour, and not at once
             time += timedelta(minutes=max(0, 3 - time.minute))
-            found.append(Sentinel1Pass(site, time, direction, look, angle, "AB"[cycle % 2]))
+            found.append(SitePass(number, direction, "AB"[cycle % 2], time, site, look, angle))
     found.sort(key=lambda one: one.time)
     if site.name != MAP_SITE:
         return tuple(found)
     near = [min(range(len(found)), key=lambda i: abs((found[i].time.date() - day).days)) for day in MAP_DAYS]
-    return tuple(
-        Sentinel1Pass(*list(vars(one).values())[:-1], near.index(i) if i in near else None)
-        for i, one in enumerate(found)
-    )
+    return tuple(replace(one, map_number=near.index(i) if i in near else None) for i, one in enumerate(found))
 
 
 @cache
 def cloud_gaussian(site: Site) -> NDArray[np.float64]:
     """How cloudy each day is, as standard normal values, from the spin-up on; rain goes with it."""
     count = SPIN_UP_DAYS + (LAST_DAY - FIRST_DAY).days + 2
-    shocks = stream(0, "multisource clouds", site.number).standard_normal(count)
-    shocks[1:] *= np.sqrt(1.0 - _CLOUD_MEMORY**2)
-    return lfilter([1.0], [1.0, -_CLOUD_MEMORY], shocks)
+    return autoregressive(stream(0, "multisource clouds", site.number), _CLOUD_MEMORY, (count,))
 
 
 def _cloud_percentage(gaussian: float) -> float:
@@ -241,20 +209,16 @@ def _cloud_percentage(gaussian: float) -> float:
 
 
 @cache
-def sentinel2_passes(site: Site, map_dates: int = 0) -> tuple[Sentinel2Pass, ...]:
+def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
     """What a search before each Sentinel-1 pass comes across, from the pass backwards until a scene is clear, in order.
 
-    Parameters
-    ----------
-    site : Site
-    map_dates : int
-        How many of the map's dates an archive has: the last scene before each is clear and as large as the map.
+    An archive has so many of the map's dates: the last scene before each is clear and as large as the map.
     """
     utc = timedelta(hours=_OVERPASS_HOUR - site.lon / 15.0)
     gaussian = cloud_gaussian(site)
     found: dict[int, Sentinel2Pass] = {}
     # the map's passes first: what they make clear is clear for the others too
-    order = sorted(sentinel1_passes(site), key=lambda one: one.map_number is None)
+    order = sorted(site_passes(site), key=lambda one: one.map_number is None)
     for one in order:
         on_map = one.map_number is not None and one.map_number < map_dates
         for back in range(SEARCH_DAYS + 1):

@@ -1,74 +1,216 @@
-"""Where AMSR-E looked: swaths of a sun-synchronous orbit with Aqua's geometry on a latitude-longitude grid."""
+"""When AMSR-E, SMAP and Sentinel-1 pass, and what they see; orbits are no matter of chance, but for a lost half orbit.
+
+AMSR-E flew 233 orbits in 16 days, SMAP flies 117 in 8 days, down at 6 a.m. and up at 6 p.m. local time. SMAP's orbits are
+counted from a real one, number 2801, that crossed the equator upwards on 2015-08-11 at 01:56:40 UTC and 118.685° W.
+Sentinel-1 repeats a track in 12 days.
+"""
 
 from __future__ import annotations
 
-from datetime import date
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb.loaders.smap import utc_to_seconds
 from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
+from smnb_sandbox.regions import Region
 
-REPEAT_DAYS, REPEAT_ORBITS = 16, 233
-INCLINATION_DEG = 98.2
-HALF_SWATH_KM = 1445.0 / 2.0
+_REPEAT_DAYS, _REPEAT_ORBITS = 16, 233
+_AMSRE_INCLINATION, _AMSRE_HALF_SWATH_KM = 98.2, 1445.0 / 2.0
 #: Local solar time of the equator crossing, by pass.
 LOCAL_HOUR = {"A": 13.5, "D": 1.5}
 LOST_HALF_ORBITS = 0.012
 
+#: Zero of ``tb_time_seconds``.
+SMAP_EPOCH = datetime(2000, 1, 1, 11, 58, 55, 816000, tzinfo=UTC)
+_ORBITS, _DAYS = 117, 8
+_PERIOD_S = _DAYS * 86400.0 / _ORBITS
+_INCLINATION, _HALF_SWATH_KM = 98.12, 500.0
+_REFERENCE = (2801, datetime(2015, 8, 11, 1, 56, 40, tzinfo=UTC), -118.68492)
+
+_S1_HALF_SWATH_KM = 125.0
+_S1_HEADING = {"A": np.radians(-11.0), "D": np.radians(191.0)}
+#: From near to far range of the interferometric wide swath, degrees.
+_S1_ANGLE_SPAN = 16.0
+_S1_ORBITS_A_DAY = 175.0 / 12.0
+
+
+def _across_and_along(lat: NDArray, lon: NDArray, inclination: float, turn: float) -> tuple[NDArray, NDArray]:
+    """Sine of the distance from the track and angle along it, of an upward half orbit that crosses 0° E at the equator.
+
+    Latitudes and longitudes in radians; the Earth turns by `turn` of an orbit's angle beneath it.
+    """
+    cos_phi, sin_phi = np.cos(lat), np.sin(lat)
+    si, ci = float(np.sin(np.radians(inclination))), float(np.cos(np.radians(inclination)))
+    along = np.arcsin(np.clip(sin_phi / si, -1.0, 1.0))
+    for _ in range(4):
+        inertial = lon + along * turn
+        x, y = cos_phi * np.cos(inertial), cos_phi * np.sin(inertial)
+        along = np.arctan2(y * ci + sin_phi * si, x)
+    return -y * si + sin_phi * ci, along
+
 
 class Swaths:
-    """Coverage of daily images, by pass, with an occasional lost half orbit.
-
-    Parameters
-    ----------
-    lat, lon : ndarray
-        Cell centres of a global grid, symmetric about the equator.
-    seed : int
-        Decides which half orbits are lost.
-    """
+    """Coverage of AMSR-E's daily images, by pass, on the cells of a global grid that is symmetric about the equator."""
 
     def __init__(self, lat: NDArray[np.floating], lon: NDArray[np.floating], seed: int) -> None:
-        self.seed, self.lon = seed, np.asarray(lon)
-        ascending = self._half_orbit(np.asarray(lat), self.lon)
+        self._seed, self._columns = seed, len(lon)
+        phi, lam = (
+            np.radians(axis).astype(np.float32) for axis in (np.asarray(lat)[:, None], np.asarray(lon)[None, :])
+        )
+        # the orbit's plane follows the mean sun, so the Earth turns once a day beneath it
+        across, along = _across_and_along(phi, lam, _AMSRE_INCLINATION, _REPEAT_DAYS / _REPEAT_ORBITS)
+        ascending = (np.abs(across) <= np.sin(_AMSRE_HALF_SWATH_KM / EARTH_RADIUS_KM)) & (np.abs(along) <= np.pi / 2)
         # south of a descending track lies what is north of an ascending one
         self._template = {"A": ascending, "D": ascending[::-1]}
-
-    @staticmethod
-    def _half_orbit(lat: NDArray[np.floating], lon: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Cells within the swath of one ascending half orbit whose equator crossing is at longitude 0."""
-        inclination = np.radians(INCLINATION_DEG)
-        phi, lam = np.radians(lat)[:, None].astype(np.float32), np.radians(lon)[None, :].astype(np.float32)
-        cos_phi, sin_phi = np.cos(phi), np.sin(phi)
-        # the orbit's plane follows the mean sun, so the Earth turns once a day beneath it
-        turn = np.float32(REPEAT_DAYS / REPEAT_ORBITS)
-        along = np.arcsin(np.clip(sin_phi / np.float32(np.sin(inclination)), -1.0, 1.0)) + np.zeros_like(lam)
-        si, ci = np.float32(np.sin(inclination)), np.float32(np.cos(inclination))
-        for _ in range(4):
-            inertial = lam + along * turn
-            x, y = cos_phi * np.cos(inertial), cos_phi * np.sin(inertial)
-            along = np.arctan2(y * ci + sin_phi * si, x)
-        across = -y * si + sin_phi * ci
-        return (np.abs(across) <= np.sin(HALF_SWATH_KM / EARTH_RADIUS_KM)) & (np.abs(along) <= np.pi / 2)
 
     def equator_longitudes(self, day: date, orbit_pass: str) -> list[tuple[int, float]]:
         """Orbit number and longitude (degrees) of each equator crossing of this pass within a UTC day."""
         number_of_day = day.toordinal()
         shift = 0.0 if orbit_pass == "A" else 0.5
-        first = int(np.ceil(number_of_day * REPEAT_ORBITS / REPEAT_DAYS - shift))
-        last = int(np.ceil((number_of_day + 1) * REPEAT_ORBITS / REPEAT_DAYS - shift))
-        hours = [((k + shift) * REPEAT_DAYS / REPEAT_ORBITS - number_of_day) * 24.0 for k in range(first, last)]
+        first = int(np.ceil(number_of_day * _REPEAT_ORBITS / _REPEAT_DAYS - shift))
+        last = int(np.ceil((number_of_day + 1) * _REPEAT_ORBITS / _REPEAT_DAYS - shift))
+        hours = [((k + shift) * _REPEAT_DAYS / _REPEAT_ORBITS - number_of_day) * 24.0 for k in range(first, last)]
         return [(k, (LOCAL_HOUR[orbit_pass] - h) * 15.0) for k, h in zip(range(first, last), hours, strict=True)]
 
     def covered(self, day: date, orbit_pass: str) -> NDArray[np.bool_]:
         """Return the cells that this pass observed on this UTC day, shape (lat, lon)."""
         template = self._template[orbit_pass]
-        step = 360.0 / self.lon.size
+        step = 360.0 / self._columns
         result = np.zeros(template.shape, dtype=bool)
         for number, longitude in self.equator_longitudes(day, orbit_pass):
-            if stream(self.seed, f"lost half orbit {orbit_pass}", number).random() < LOST_HALF_ORBITS:
+            if stream(self._seed, f"lost half orbit {orbit_pass}", number).random() < LOST_HALF_ORBITS:
                 continue
-            columns = round(longitude / step) % self.lon.size
-            result[:, columns:] |= template[:, : self.lon.size - columns]
-            result[:, :columns] |= template[:, self.lon.size - columns :]
+            columns = round(longitude / step) % self._columns
+            result[:, columns:] |= template[:, : self._columns - columns]
+            result[:, :columns] |= template[:, self._columns - columns :]
         return result
+
+
+@dataclass(frozen=True)
+class SmapPass:
+    """One half orbit over cells."""
+
+    orbit: int
+    direction: str
+    """"A" up in the evening, "D" down in the morning."""
+    start: datetime
+    """When the half orbit began, UTC."""
+    seconds: NDArray[np.float64]
+    """When each cell was seen, s since `SMAP_EPOCH`, (row, col)."""
+    covered: NDArray[np.bool_]
+    """Cells within the swath."""
+    time: datetime
+    """Mean over these cells, UTC."""
+
+    @property
+    def evening(self) -> bool:
+        """Whether it is a 6 p.m. pass."""
+        return self.direction == "A"
+
+    def local_day(self, lon: float) -> date:
+        """The local solar day at a longitude."""
+        return (self.time + timedelta(hours=lon / 15.0)).date()
+
+
+def smap_passes(lat: NDArray, lon: NDArray, first: date, last: date) -> list[SmapPass]:
+    """SMAP's half orbits that see a cell between two UTC days, in order; `lat` of the rows and `lon` of the columns."""
+    number0, time0, lon0 = _REFERENCE
+    begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    end = datetime(last.year, last.month, last.day, tzinfo=UTC) + timedelta(days=1)
+    lat, lon = np.broadcast_arrays(np.asarray(lat)[:, None], np.asarray(lon)[None, :])
+    reach = np.sin(_HALF_SWATH_KM / EARTH_RADIUS_KM)
+    found = []
+    orbits = range(
+        number0 + int((begin - time0).total_seconds() // _PERIOD_S) - 1,
+        number0 + int((end - time0).total_seconds() // _PERIOD_S) + 2,
+    )
+    views: dict[tuple[int, str], tuple[NDArray, NDArray]] = {}
+    for orbit in orbits:
+        for direction, half in (("A", 0.0), ("D", 0.5)):
+            turns = orbit - number0 + half
+            key = (orbit % _ORBITS, direction)
+            if key not in views:
+                crossing = lon0 - turns * 360.0 * _DAYS / _ORBITS + 360.0 * half
+                # south of a downward track lies what is north of an upward one
+                phi = np.radians(lat if direction == "A" else -lat)
+                lam = np.radians((lon - crossing + 180.0) % 360.0 - 180.0)
+                across, along = _across_and_along(phi, lam, _INCLINATION, _DAYS / _ORBITS)
+                views[key] = (np.abs(across) <= reach) & (np.abs(along) <= np.pi / 2), along
+            covered, along = views[key]
+            if not covered.any():
+                continue
+            node = (time0 - SMAP_EPOCH).total_seconds() + turns * _PERIOD_S
+            seconds = node + along / (2.0 * np.pi) * _PERIOD_S
+            start = SMAP_EPOCH + timedelta(seconds=float(node - _PERIOD_S / 4.0))
+            time = SMAP_EPOCH + timedelta(seconds=round(float(seconds[covered].mean())))
+            if begin <= time < end:
+                found.append(SmapPass(orbit, direction, start, seconds, covered, time))
+    return sorted(found, key=lambda p: p.time)
+
+
+def smap_clock(seconds: NDArray) -> NDArray[np.float64]:
+    """The products' seconds, which count leap seconds, of the simulation's, which do not."""
+    start = np.datetime64(SMAP_EPOCH.replace(tzinfo=None), "us")
+    return utc_to_seconds(start + np.round(np.asarray(seconds) * 1e6).astype("int64").astype("timedelta64[us]"))
+
+
+@dataclass(frozen=True)
+class Sentinel1Pass:
+    """One acquisition of a Sentinel-1 track."""
+
+    track: int
+    """Number of the track at its place, from 0."""
+    direction: str
+    """A(scending) or D(escending)."""
+    satellite: str
+    """"A" or "B"."""
+    time: datetime
+    """UTC."""
+
+
+def grd_name(satellite: str, start: datetime, days: int, orbit: int, key: str) -> str:
+    """Name of a file of 25 seconds in the manner of the products', some days after the satellite was on an absolute orbit.
+
+    `key` says what tells it from other files; ``{times}`` in it are the file's own.
+    """
+    times = "_".join(f"{t:%Y%m%dT%H%M%S}" for t in (start, start + timedelta(seconds=25)))
+    orbit += round(days * _S1_ORBITS_A_DAY)
+    take = zlib.crc32(f"{satellite} {orbit}".encode()) & 0xFFFFF
+    unique = zlib.crc32(key.format(times=times).encode()) & 0xFFFF
+    return f"S1{satellite}_IW_GRDH_1SDV_{times}_{orbit:06d}_{take:06X}_{unique:04X}.tif"
+
+
+def region_passes(region: Region, first: date, last: date) -> list[Sentinel1Pass]:
+    """The acquisitions that became a product, in order: of each year as many as the region's `scenes`, evenly spread."""
+    chosen = []
+    for year, wanted in zip((2016, 2017, 2018), region.scenes, strict=True):
+        passes = []
+        day = date(year, 1, 1)
+        while day.year == year:
+            for number, (_, direction, phase, hour, _, _) in enumerate(region.passes):
+                if day.toordinal() % 12 == phase:
+                    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+                    jitter = float(stream(0, f"sentinel-1 {region.name}", day.toordinal()).uniform(-8.0, 8.0))
+                    time = midnight + timedelta(hours=hour, seconds=round(jitter))
+                    passes.append(Sentinel1Pass(number, direction, "A", time))
+            day += timedelta(days=1)
+        passes.sort(key=lambda p: p.time)
+        shift = float(stream(0, f"sentinel-1 {region.name} chosen", year).random())
+        share = min(wanted / len(passes), 1.0)
+        steps = np.floor((np.arange(-1, len(passes)) + shift) * share)
+        chosen += [p for p, keep in zip(passes, np.diff(steps) > 0, strict=True) if keep]
+    return [p for p in chosen if first <= p.time.date() <= last]
+
+
+def sentinel1_swath(region: Region, track: int, east: NDArray, north: NDArray) -> tuple[NDArray[np.bool_], NDArray]:
+    """What a track sees, and the incidence angle (degrees), of cells at distances from the city (km), (north, east)."""
+    _, direction, _, _, offset, middle = region.passes[track]
+    heading = _S1_HEADING[direction]
+    # looking to the right, range grows to the right of the track
+    across = (east[None, :] - offset) * np.cos(heading) - north[:, None] * np.sin(heading)
+    angle = middle + across / (2.0 * _S1_HALF_SWATH_KM) * _S1_ANGLE_SPAN
+    return np.abs(across) <= _S1_HALF_SWATH_KM, angle.astype(np.float32)

@@ -7,18 +7,16 @@ regions of the same kind with a square of 1 km cells in their middle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from smnb.contract import ParameterError
 from smnb.grids import M03, M09, M36, EaseWindow
 from smnb.papers.smap_sentinel1 import PLACES as SQUARES
 from smnb.papers.smen import REGIONS as PAPER_REGIONS
 from smnb.papers.smen import window_around
+from smnb_sandbox.tables import table
 
 Months = tuple[float, ...]
 #: Incidence angle in the middle of the swath, degrees, and how far the middles of the three tracks' swaths are from the place's
@@ -97,23 +95,15 @@ class Region:
 
 @dataclass(frozen=True)
 class FusionPlace:
-    """A square of 1 km cells within a region, and its in-situ stations.
-
-    Parameters
-    ----------
-    region : Region
-    window : EaseWindow
-        The square; it begins at an edge of a 3 km cell, and at one of a 9 km cell only by chance.
-    stations : tuple of (str, int)
-        How many of each network; ``SBX-LOCAL`` stands for networks of other instruments.
-    shared_pixels : int
-        How many further stations stand in the 1 km cell of another one.
-    """
+    """A square of 1 km cells within a region, and its in-situ stations."""
 
     region: Region
     window: EaseWindow
+    """It begins at an edge of a 3 km cell, and at one of a 9 km cell only by chance."""
     stations: tuple[tuple[str, int], ...]
-    shared_pixels: int = 1
+    """How many of each network; ``SBX-LOCAL`` stands for networks of other instruments."""
+    shared_pixels: int
+    """How many further stations stand in the 1 km cell of another one."""
 
     @property
     def name(self) -> str:
@@ -136,19 +126,15 @@ class FusionPlace:
         return self.window.covering(M03)
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
-
-
 def _place(name: str, of: dict[str, Any], data: dict[str, Any], regions: dict[str, Region]) -> FusionPlace:
     """Make a place of a climate that is so much warmer (K) and wetter (factor) than its kind."""
     title, window = SQUARES[name]
     names = ("temperature", "diurnal_half_range", "wet_days", "rain", "convective", "wetness")
     kind = data["climates"][of["climate"]]
-    kind = {key: getattr(regions[kind["as_in"]], key) if "as_in" in kind else _tuples(kind[key]) for key in names}
+    kind = {key: getattr(regions[kind["as_in"]], key) if "as_in" in kind else kind[key] for key in names}
     kind["temperature"] = tuple(t + of.get("warmer", 0.0) for t in kind["temperature"])
     kind["wetness"] = tuple(min(w * of.get("wetter", 1.0), 0.85) for w in kind["wetness"])
-    ranges = of.get("ranges", [])
+    ranges = of.get("ranges", ())
     hour, orbit = (_LOCAL_HOUR - of["lon"] / 15.0) % 24.0, 1 + round((of["lon"] + 180.0) * 175.0 / 360.0)
     region = Region(
         name=name,
@@ -158,44 +144,22 @@ def _place(name: str, of: dict[str, Any], data: dict[str, Any], regions: dict[st
         relief=of.get("relief", 90.0),
         greenness_peak=of.get("peak", 190.0),
         greenness=of.get("greenness", 1.0),
-        cover=_tuples(data["covers"][of["cover"]]),
+        cover=data["covers"][of["cover"]],
         urban_km=8.0,
         water_share=of.get("water", 0.008),
-        ranges=_tuples(data["ranges"][ranges] if isinstance(ranges, str) else ranges),
+        ranges=data["ranges"][ranges] if isinstance(ranges, str) else ranges,
         passes=tuple((orbit + 22 * i, "D", 0, hour, offset, _MIDDLE_ANGLE) for i, offset in enumerate(_TRACK_OFFSETS)),
     )
     return FusionPlace(region, window, tuple(of["stations"].items()), of.get("shared", 1))
 
 
-_DATA = yaml.safe_load((Path(__file__).parent / "data" / "regions.yaml").read_text(encoding="utf-8"))
+_DATA = table("regions")
 #: By IGBP class.
 IGBP: dict[int, Igbp] = {code: Igbp(*values) for code, values in _DATA["igbp"].items()}
 #: The regions of the SMEN paper.
-REGIONS: dict[str, Region] = {
-    name: Region(name, *PAPER_REGIONS[name], **{key: _tuples(value) for key, value in of.items()})
-    for name, of in _DATA["regions"].items()
-}
+REGIONS: dict[str, Region] = {name: Region(name, *PAPER_REGIONS[name], **of) for name, of in _DATA["regions"].items()}
 #: Places of the fusion, in order: an archive that holds fewer has the first ones.
 PLACES: dict[str, FusionPlace] = {name: _place(name, of, _DATA, REGIONS) for name, of in _DATA["places"].items()}
-
-
-def find_region(name: str) -> Region:
-    """Return a region by name; a `ParameterError` lists what there is."""
-    if name not in REGIONS:
-        raise ParameterError("find_region", "unknown region", got=name, expected=sorted(REGIONS))
-    return REGIONS[name]
-
-
-def find_place(name: str) -> FusionPlace:
-    """Return a place by name; a `ParameterError` lists what there is."""
-    if name not in PLACES:
-        raise ParameterError("find_place", "unknown place", got=name, expected=list(PLACES))
-    return PLACES[name]
-
-
-def places_of(count: int) -> list[FusionPlace]:
-    """The first places, as many as an archive holds."""
-    return list(PLACES.values())[:count]
 
 
 def region_window(region: Region) -> EaseWindow:

@@ -17,49 +17,18 @@ from numpy.typing import NDArray
 
 from smnb.grids import M36, EaseGrid, EaseWindow
 from smnb.loaders.smap import seconds_to_utc
-from smnb_sandbox.smap_orbits import SMAP_EPOCH, smap_clock
+from smnb_sandbox.orbits import SMAP_EPOCH, smap_clock
 from smnb_sandbox.smap_radiometer import FILL, CoarseProduct
 from smnb_sandbox.smap_schema import FILLS, L2_LINKS, L3_LINKS, PASSIVE, RELEASE, S1_1KM, S1_3KM, Field, l3_name
+from smnb_sandbox.tables import table
 
 _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data_PM", "Soil_Moisture_Retrieval_Data"
 #: Fields of the daily products.
 _DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
 _GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
-#: The products' short names, versions and titles.
-_PRODUCTS = {
-    "SPL2SMP": ("L2_SM_P", "008", "SMAP L2 Radiometer Half-Orbit 36 km EASE-Grid Soil Moisture"),
-    "SPL3SMP": ("L3_SM_P", "008", "SMAP L3 Radiometer Global Daily 36 km EASE-Grid Soil Moisture"),
-    "SPL3SMP_E": (
-        "L3_SM_P_E",
-        "005",
-        "SMAP Enhanced L3 Radiometer Global and Polar Grid Daily 9 km EASE-Grid Soil Moisture",
-    ),
-    "SPL2SMAP_S": (
-        "L2_SM_SP",
-        "003",
-        "SMAP/Sentinel-1 L2 Radiometer/Radar 30-Second Scene 3 km EASE-Grid Soil Moisture",
-    ),
-}
 _ABSTRACT = (
     b"Synthetic: simulated by smnb_sandbox, no measurement. Written in the layout of the product of the same name."
 )
-
-#: Fields of the daily products that hold fill values only: nothing is simulated of them, or they repeat others.
-_LEFT_EMPTY = {
-    "grid_surface_status",
-    "landcover_class_fraction",
-    "latitude_centroid",
-    "longitude_centroid",
-    "radar_water_body_fraction",
-    "soil_moisture_error",
-    "surface_water_fraction_mb_h",
-    "surface_water_fraction_mb_v",
-    "tb_3_corrected",
-    "tb_4_corrected",
-    "tb_qual_flag_3",
-    "tb_qual_flag_4",
-    "tb_time_utc",
-}
 
 #: Fields of cells by name, all of one shape (and three classes for some).
 Cells = dict[str, NDArray]
@@ -113,7 +82,7 @@ def _write(group: h5py.Group, name: str, values: NDArray, start: Sequence[int]) 
 
 def _metadata(file: h5py.File, product: str, groups: Mapping[str, Mapping[str, object]]) -> None:
     """The groups of Metadata that say what a file is."""
-    short, version, title = _PRODUCTS[product]
+    short, version, title = table("smap_fields")["products"][product]
     file.attrs["synthetic"] = np.int32(1)
     contents: dict[str, dict[str, object]] = {
         "DatasetIdentification": {
@@ -145,16 +114,7 @@ def _iso(moment: datetime) -> str:
 
 
 def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple[Cells, NDArray[np.bool_]]:
-    """Every field of `PASSIVE` for one pass of a product, (row, col), and which cells it saw.
-
-    Parameters
-    ----------
-    product : CoarseProduct
-    number : int
-        Of the pass.
-    window : EaseWindow
-        Where the product's cells lie.
-    """
+    """Every field of `PASSIVE` for one pass of a product in a window, (row, col), and which cells it saw."""
     one, known = product.passes[number], product.ancillary
     seen = {name: values[number] for name, values in product.fields.items()}
     rows, cols = np.arange(window.row_start, window.row_stop), np.arange(window.col_start, window.col_stop)
@@ -208,17 +168,7 @@ def _level2_template() -> bytes:
 
 
 def level2_granule(name: str, parts: Sequence[tuple[Cells, NDArray[np.bool_]]], orbit: int, direction: str) -> bytes:
-    """An SPL2SMP half orbit: one-dimensional arrays of the cells that were seen, of all regions.
-
-    Parameters
-    ----------
-    name : str
-        Of the file.
-    parts : sequence of (Cells, ndarray of bool)
-        From `pass_cells`, a part a region.
-    orbit : int
-    direction : {"A", "D"}
-    """
+    """An SPL2SMP half orbit: one-dimensional arrays of the cells that were seen, of all regions (`pass_cells` of each)."""
     file = _file(_level2_template())
     group = file[_L2]
     for field in PASSIVE:
@@ -279,17 +229,10 @@ def _level3_template(grid: EaseGrid) -> bytes:
 def level3_granule(
     name: str, grid: EaseGrid, parts: Sequence[tuple[EaseWindow, bool, Cells, NDArray[np.bool_]]]
 ) -> bytes:
-    """An SPL3SMP or SPL3SMP_E day: global arrays with what the passes of a UTC day saw.
+    """An SPL3SMP or SPL3SMP_E day (`M36` or `M09`): global arrays with what the passes of a UTC day saw.
 
-    Parameters
-    ----------
-    name : str
-        Of the file.
-    grid : EaseGrid
-        `M36` or `M09`.
-    parts : sequence of (EaseWindow, bool, Cells, ndarray of bool)
-        Passes over regions: where, whether in the evening, the cells, and which were seen. Of passes over the same cells
-        the later in the sequence stays.
+    Of each pass over a region: where, whether in the evening, the cells, and which were seen. Of passes over the same cells
+    the later in the sequence stays.
     """
     file = _file(_level3_template(grid))
     merged: dict[tuple[EaseWindow, bool], tuple[Cells, NDArray[np.bool_]]] = {}
@@ -302,7 +245,7 @@ def level3_granule(
     for (window, evening), (cells, seen) in merged.items():
         group, suffix = (file[_PM], "_pm") if evening else (file[_AM], "")
         for field in _DAILY:
-            if field.name not in _LEFT_EMPTY:
+            if field.name not in table("smap_fields")["left_empty"]:
                 values = _packed(field, _choose(seen, cells[field.name], FILLS[field.dtype]))
                 _write(group, l3_name(field.name) + suffix, values, (window.row_start, window.col_start))
     _range(file, name, np.concatenate([c["tb_time_seconds"][s] for c, s in merged.values()] or [np.empty(0)]))
@@ -314,18 +257,9 @@ def _choose(where: NDArray[np.bool_], yes: NDArray, no: NDArray | object) -> NDA
 
 
 def scene_granule(name: str, fields: Cells, fields_1km: Cells, times: tuple[datetime, datetime]) -> bytes:
-    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells.
+    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells, by fields' names without the group's.
 
-    Parameters
-    ----------
-    name : str
-        Of the file.
-    fields : Cells
-        Of the 3 km group, without ``_3km``.
-    fields_1km : Cells
-        Of the 1 km group. What is absent is not stored and reads as fill values.
-    times : (datetime, datetime)
-        Of the SMAP and the Sentinel-1 pass.
+    What is absent is not stored and reads as fill values. Times are those of the SMAP and the Sentinel-1 pass.
     """
     file = _file(_scene_template(fields["soil_moisture"].shape))
     for values, schema, suffix in ((fields, S1_3KM, "_3km"), (fields_1km, S1_1KM, "_1km")):

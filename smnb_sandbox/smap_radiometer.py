@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
-from smnb_sandbox.noise import stream
-from smnb_sandbox.smap_orbits import SmapPass
-from smnb_sandbox.smap_world import RegionDays, RegionState, blocks
+from smnb_sandbox.noise import blocks, spread, stream
+from smnb_sandbox.orbits import SmapPass
+from smnb_sandbox.smap_world import RegionDays, RegionState
+from smnb_sandbox.tables import table
 
 FREQUENCY_GHZ, INCIDENCE_DEG = 1.41, 40.0
 NOISE_K = 1.3
@@ -26,23 +27,6 @@ NOISE_K = 1.3
 _FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0
 #: Brightness temperature of open water at 285 K and 40 degrees, H and V, K.
 _WATER_TB = (92.0, 147.0)
-#: Lower and upper thresholds: beyond the lower a flag is set, beyond the upper nothing is retrieved.
-THRESHOLDS = {
-    "water": (0.05, 0.5),
-    "urban": (0.25, 1.0),
-    "snow": (0.05, 0.5),
-    "frozen": (0.05, 0.5),
-    "mountainous": (3.0, 6.0),
-    "vegetation": (5.0, 30.0),
-}
-_BITS = {
-    "water": 0b11,
-    "urban": 1 << 3,
-    "snow": 1 << 5,
-    "frozen": 0b11 << 7,
-    "mountainous": 1 << 9,
-    "vegetation": 1 << 10,
-}
 FILL = np.float32(-9999.0)
 _FLAG_FILL = np.uint16(65534)
 
@@ -50,20 +34,13 @@ Array = NDArray[np.float32]
 
 
 def surface_flags(conditions: dict[str, NDArray]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-    """SMAP's ``surface_flag`` of cells, and where a retrieval is attempted.
-
-    Parameters
-    ----------
-    conditions : dict of str to ndarray
-        Any of water, urban, snow, frozen (shares 0..1), mountainous (standard deviation of slopes, degrees) and vegetation
-        (kg m-2).
-    """
+    """SMAP's ``surface_flag`` of cells, and where a retrieval is attempted, by conditions of ``data/smap_fields.yaml``."""
     shape = np.broadcast_shapes(*(np.shape(value) for value in conditions.values()))
     flag, attempted = np.zeros(shape, dtype=np.uint16), np.ones(shape, dtype=bool)
     for name, value in conditions.items():
-        lower, upper = THRESHOLDS[name]
-        flag |= np.where(value > lower, _BITS[name], 0).astype(np.uint16)
-        attempted &= value <= upper
+        limits = table("smap_fields")["surface"][name]
+        flag |= np.where(value > limits["lower"], limits["bits"], 0).astype(np.uint16)
+        attempted &= value <= limits["upper"]
     return flag, attempted
 
 
@@ -94,15 +71,15 @@ class Ancillary:
     """The three most frequent classes, (row, col, 3); 254 where there are fewer."""
     landcover_fraction: Array
 
+    def surface_flags(self, snow: NDArray, frozen: NDArray, vegetation: NDArray) -> tuple[NDArray, NDArray]:
+        """Flags of the cells with so much snow and frozen soil (shares) and water in the vegetation (kg m-2)."""
+        changing = {"snow": snow, "frozen": frozen, "vegetation": vegetation}
+        fixed = {"water": self.water_fraction, "urban": self.urban_fraction, "mountainous": self.slope_deviation}
+        return surface_flags(fixed | changing)
+
     def crop(self, rows_and_columns: tuple[slice, slice]) -> Ancillary:
         """Some of the cells."""
         return Ancillary(*(getattr(self, one.name)[rows_and_columns] for one in fields_of(self)))
-
-
-def mask(fields: dict[str, NDArray], covered: NDArray[np.bool_]) -> None:
-    """Put the fill values where nothing was seen."""
-    for values in fields.values():
-        values[~covered] = _FLAG_FILL if values.dtype == np.uint16 else FILL
 
 
 @dataclass(frozen=True)
@@ -113,20 +90,9 @@ class CoarseProduct:
     fields: dict[str, NDArray]
     ancillary: Ancillary
 
-    @property
-    def soil_moisture(self) -> Array:
-        """m3 m-3, NaN where missing; (pass, row, col)."""
-        values = self.fields["soil_moisture"]
-        return np.where(values == FILL, np.nan, values)
-
 
 class Radiometer:
-    """Observes a region's days.
-
-    Parameters
-    ----------
-    days : RegionDays
-    """
+    """Observes a region's days."""
 
     def __init__(self, days: RegionDays) -> None:
         self.days, self.world = days, days.world
@@ -208,18 +174,12 @@ class Radiometer:
             return kelvin
         # the model's own cells are coarse, the heights beneath are known
         finer = blocks(state.soil_temperature, size) + offset
-        return finer + np.repeat(np.repeat(error, 12 // size, axis=0), 12 // size, axis=1)
+        return finer + spread(error, 12 // size)
 
     def coarse_tb(self, state: RegionState, one: SmapPass, size: int) -> tuple[Array, Array, Array, Array]:
         """Brightness temperatures, K, of cells of the domain: H and V as seen, and H and V with open water taken out.
 
-        Parameters
-        ----------
-        state : RegionState
-        one : SmapPass
-            Its orbit seeds the noise.
-        size : int
-            12 for means of 36 km cells; 3 for the 9 km posting of the antenna's view of 36 km.
+        Cells are of 12 cells of 3 km for means of 36 km, or of 3 for the 9 km posting of the antenna's view of 36 km.
         """
         world = self.world
         rng = stream(world.seed, f"smap {world.region.name} radiometer", one.orbit, int(one.evening), size)
@@ -241,17 +201,7 @@ class Radiometer:
         return raw[0], raw[1], corrected[0], corrected[1]
 
     def observe(self, passes: Sequence[SmapPass], size: int, crop: tuple[slice, slice]) -> CoarseProduct:
-        """Simulate passes and retrieve soil moisture, in one go.
-
-        Parameters
-        ----------
-        passes : sequence of SmapPass
-            Over the cells that `crop` leaves.
-        size : int
-            12 or 3, as in `coarse_tb`.
-        crop : (slice, slice)
-            Rows and columns of the domain's cells of this size that are wanted.
-        """
+        """Simulate passes over some of the domain's cells of a `size` (as in `coarse_tb`), and retrieve soil moisture."""
         columns: dict[str, list[NDArray]] = {}
         ancillary = self.ancillary(size).crop(crop)
         for one in passes:
@@ -268,20 +218,13 @@ class Radiometer:
         fields = {name: np.stack(value) if value else np.empty(shape, np.float32) for name, value in columns.items()}
         if passes:
             fields |= self._retrieve(fields, ancillary)
-            mask(fields, np.stack([one.covered for one in passes]))
+            covered = np.stack([one.covered for one in passes])
+            for values in fields.values():
+                values[~covered] = _FLAG_FILL if values.dtype == np.uint16 else FILL
         return CoarseProduct(list(passes), fields, ancillary)
 
     def _retrieve(self, fields: dict[str, NDArray], ancillary: Ancillary) -> dict[str, NDArray]:
-        flag, attempted = surface_flags(
-            {
-                "water": ancillary.water_fraction,
-                "urban": ancillary.urban_fraction,
-                "snow": fields["snow"],
-                "frozen": fields["frozen"],
-                "mountainous": ancillary.slope_deviation,
-                "vegetation": fields["vegetation_water_content"],
-            }
-        )
+        flag, attempted = ancillary.surface_flags(fields["snow"], fields["frozen"], fields["vegetation_water_content"])
         known = {
             "surface_temperature": fields["surface_temperature"],
             "clay_fraction": ancillary.clay_fraction,

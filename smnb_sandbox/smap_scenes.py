@@ -13,20 +13,20 @@ from smnb.contract import ParameterError
 from smnb.grids import M01, M03, M09, EaseWindow
 from smnb.models.physics import retrieve_single_channel
 from smnb_sandbox.active_passive import backscatter, covariation, cross_polarized_slope, disaggregate_tb, masked_blur
-from smnb_sandbox.noise import stream
-from smnb_sandbox.regions import Region, region_domain
-from smnb_sandbox.smap_orbits import (
+from smnb_sandbox.noise import blocks, spread, stream
+from smnb_sandbox.orbits import (
     SMAP_EPOCH,
     Sentinel1Pass,
     SmapPass,
-    sentinel1_passes,
+    region_passes,
     sentinel1_swath,
     smap_clock,
     smap_passes,
 )
-from smnb_sandbox.smap_radiometer import FILL, INCIDENCE_DEG, Radiometer, quality_flags, surface_flags
+from smnb_sandbox.regions import Region, region_domain
+from smnb_sandbox.smap_radiometer import FILL, INCIDENCE_DEG, Radiometer, quality_flags
 from smnb_sandbox.smap_schema import RELEASE
-from smnb_sandbox.smap_world import RegionGrids, RegionState, blocks, spread
+from smnb_sandbox.smap_world import RegionGrids, RegionState
 
 #: Looks of a 1 km cell of the interferometric wide swath: 4.4 in each 20 m x 22 m.
 LOOKS_1KM = 4.4 * 1e6 / (20.0 * 22.0)
@@ -91,14 +91,12 @@ def scene_times(region: Region, first: date, last: date) -> list[SceneTime]:
     reach = timedelta(days=_MAX_GAP.days + 1)
     passes = smap_passes(nine.lat, nine.lon, first - reach, last + reach)
     found = []
-    for one in sentinel1_passes(region, first, last):
+    for one in region_passes(region, first, last):
         window = _track_window(region, one.track)
-        covering = window.covering(M09)
-        rows = slice(covering.row_start - nine.row_start, covering.row_stop - nine.row_start)
-        cols = slice(covering.col_start - nine.col_start, covering.col_stop - nine.col_start)
+        cut = nine.slices_of(window.covering(M09))
 
-        def nearest(candidates: list[SmapPass], radar: datetime, rows: slice = rows, cols: slice = cols) -> SmapPass:
-            shares = [(p, p.covered[rows, cols].mean()) for p in candidates if abs(p.time - radar) <= _MAX_GAP]
+        def nearest(candidates: list[SmapPass], radar: datetime, cut: tuple[slice, slice] = cut) -> SmapPass:
+            shares = [(p, p.covered[cut].mean()) for p in candidates if abs(p.time - radar) <= _MAX_GAP]
             enough = [p for p, share in shares if share >= _LEAST_COVER]
             return min(enough or [max(shares, key=lambda s: s[1])[0]], key=lambda p: abs(p.time - radar))
 
@@ -111,29 +109,14 @@ def scene_times(region: Region, first: date, last: date) -> list[SceneTime]:
 class Scene:
     """One granule of the SMAP/Sentinel-1 product: fields by name (without _3km, _1km) as (row, col) with fill values."""
 
-    when: SceneTime
     fields: dict[str, NDArray]
-    """On the 3 km cells of ``when.window``."""
+    """On the 3 km cells of the scene's window."""
     fields_1km: dict[str, NDArray]
     """On the 1 km cells; only their position unless asked for."""
-    truth: RegionState
-    """The domain's state when the radar passed."""
-
-    @property
-    def soil_moisture(self) -> Array:
-        """m3 m-3 on the 3 km cells of ``when.window``, NaN where missing."""
-        values = self.fields["soil_moisture"]
-        return np.where(values == FILL, np.nan, values)
 
 
 class SceneMaker:
-    """Makes scenes of a region's days.
-
-    Parameters
-    ----------
-    radiometer : Radiometer
-        Of the days.
-    """
+    """Makes scenes of a region's days."""
 
     def __init__(self, radiometer: Radiometer) -> None:
         self.radiometer, self.days, self.world = radiometer, radiometer.days, radiometer.world
@@ -167,15 +150,7 @@ class SceneMaker:
         return result[0], result[1], angle
 
     def make(self, when: SceneTime, *, one_km: bool = False) -> Scene:
-        """Simulate a scene.
-
-        Parameters
-        ----------
-        when : SceneTime
-            From `scene_times`.
-        one_km : bool
-            Also make the 1 km product.
-        """
+        """Simulate a scene, on request with its 1 km product."""
         if when.region != self.world.region:
             raise ParameterError(
                 "SceneMaker.make", "the scene is elsewhere", got=when.region.name, expected=self.world.region.name
@@ -191,32 +166,24 @@ class SceneMaker:
                 links.append(links[0])
             else:
                 links.append(self._link(one, sigma0))
-        rows, cols = self._cut(when.window, self.world.domain)
+        rows, cols = self.world.domain.slices_of(when.window)
         fields = {name: values[rows, cols] for name, values in common.items() if not name.startswith("_")}
         for name, link in zip(("", "_apm"), links, strict=True):
             fields |= self._retrieved(link, sigma0, common, (rows, cols), 1, name)
         fields_1km = _position(when.window.on(M01))
         if one_km:
-            fine = self._cut(when.window.on(M01), self.world.fine)
+            fine = self.world.fine.slices_of(when.window.on(M01))
             fields_1km |= {name: spread(fields[name], 3) for name in _SAME_AT_1KM}
             fields_1km |= {"sigma0_vv_aggregated": _filled(vv[fine]), "sigma0_vh_aggregated": _filled(vh[fine])}
             fields_1km |= self._retrieved(links[0], (land_vv, land_vh), common, (rows, cols), 3, "", fine)
-        return Scene(when, fields, fields_1km, state)
+        return Scene(fields, fields_1km)
 
     def _common(self, when: SceneTime, state: RegionState, vv: Array, angle: Array) -> dict[str, NDArray]:
         """Fields of the domain that no retrieval changes."""
         world, known = self.world, self.radiometer.ancillary(1)
         content, depth = self.radiometer.vegetation(when.local_day, 1)
-        flag, attempted = surface_flags(
-            {
-                "water": known.water_fraction,
-                "urban": known.urban_fraction,
-                "snow": state.snow.astype(np.float32),
-                "frozen": state.frozen.astype(np.float32),
-                "mountainous": known.slope_deviation,
-                "vegetation": content,
-            }
-        )
+        snow, frozen = state.snow.astype(np.float32), state.frozen.astype(np.float32)
+        flag, attempted = known.surface_flags(snow, frozen, content)
         seen = np.isfinite(vv)
         one = when.smap
         overpass = (when.sentinel1.time - SMAP_EPOCH).total_seconds()
@@ -308,11 +275,6 @@ class SceneMaker:
         if not suffix and size == 1:
             result["sigma0_vv_aggregated"], result["sigma0_vh_aggregated"] = _filled(vv), _filled(vh)
         return result
-
-    @staticmethod
-    def _cut(window: EaseWindow, domain: EaseWindow) -> tuple[slice, slice]:
-        rows = slice(window.row_start - domain.row_start, window.row_stop - domain.row_start)
-        return rows, slice(window.col_start - domain.col_start, window.col_stop - domain.col_start)
 
 
 _SAME_AT_1KM = ("surface_flag", "landcover_class", "albedo", "vegetation_opacity", "vegetation_water_content")

@@ -8,10 +8,10 @@ public readers of it name; their attributes follow the passive ones.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-import yaml
+
+from smnb_sandbox.tables import table
 
 RELEASE = "R18290"
 
@@ -51,12 +51,12 @@ class Field:
 
 
 def _read_fields() -> dict[str, tuple[Field, ...]]:
-    tables = yaml.safe_load((Path(__file__).parent / "data" / "smap_fields.yaml").read_text(encoding="utf-8"))
-    flags = tables.pop("flags")
-    for row in (row for rows in tables.values() for row in rows):
-        row["flags"] = tuple(flags[row["flags"]]) if "flags" in row else ()
-        row["valid"] = tuple(row["valid"]) if "valid" in row else None
-    return {part: tuple(Field(**row) for row in rows) for part, rows in tables.items()}
+    tables = table("smap_fields")
+    flags = {"": (), **tables["flags"]}
+    return {
+        part: tuple(Field(**row | {"flags": flags[row.get("flags", "")]}) for row in tables[part])
+        for part in ("passive", "sentinel1", "sentinel1_3km")
+    }
 
 
 _FIELDS = _read_fields()

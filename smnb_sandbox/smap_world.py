@@ -18,10 +18,9 @@ from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
-from smnb.grids import M01, M36, EaseWindow
-from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
+from smnb.grids import M01, EaseWindow
+from smnb_sandbox.noise import KM_PER_DEGREE, DriftingField, PlanarField, blocks, spread, stream, texture
 from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
-from smnb_sandbox.smap_fields import PlanarField, PlanarSeries, texture
 from smnb_sandbox.world import bucket_step, check_seed, rain_amount, soil_limits
 
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
@@ -33,17 +32,6 @@ _LAPSE = 0.0055  # K per m
 _DEKAD = 10
 
 Array = NDArray[np.float32]
-
-
-def blocks(values: NDArray, size: int) -> NDArray:
-    """Means of ``size x size`` blocks of the last two axes; truth values give shares."""
-    *lead, rows, columns = values.shape
-    return values.reshape(*lead, rows // size, size, columns // size, size).mean(axis=(-3, -1), dtype=np.float32)
-
-
-def spread(values: NDArray, size: int) -> NDArray:
-    """Repeat each cell ``size x size`` times: the opposite of `blocks`."""
-    return values.repeat(size, axis=-2).repeat(size, axis=-1)
 
 
 @dataclass(frozen=True)
@@ -71,10 +59,7 @@ class RegionState:
     def sensed(self, skin: float) -> Array:
         """Water that a microwave instrument sees, m3 m-3: little of it in frozen soil, and more of the uppermost.
 
-        Parameters
-        ----------
-        skin : float
-            How much the sensed layer runs ahead of the upper 5 cm, as a share of the last day's change.
+        The sensed layer runs ahead of the upper 5 cm by a share `skin` of the last day's change.
         """
         ahead = np.clip(self.soil_moisture + skin * self.wetting, 0.5 * self.soil_moisture, 0.55)
         return np.where(self.frozen, np.minimum(ahead, 0.06), ahead).astype(np.float32)
@@ -82,18 +67,12 @@ class RegionState:
 
 @dataclass(frozen=True)
 class RegionDays:
-    """The simulated days of a region.
-
-    Parameters
-    ----------
-    world : RegionWorld
-    first, last : date
-        Days that can be asked for.
-    """
+    """The simulated days of a region."""
 
     world: RegionWorld
     first: date
     last: date
+    """Days that can be asked for."""
     soil_moisture: Array = field(repr=False)
     """At 6 a.m. local time, (day, row, col) of the domain, m3 m-3; from the day before `first` to the one after `last`."""
     snow: NDArray[np.bool_] = field(repr=False)
@@ -119,13 +98,7 @@ class RegionDays:
         return (1.0 - share) * values[number] + share * values[number + 1]
 
     def state(self, day: date, *, evening: bool = False) -> RegionState:
-        """The state at 6 a.m. or 6 p.m. of a local day.
-
-        Raises
-        ------
-        ParameterError
-            If the day was not simulated.
-        """
+        """The state at 6 a.m. or 6 p.m. of a local day; a `ParameterError` if it was not simulated."""
         world, number = self.world, self._number(day)
         moisture, kelvin = self.soil_moisture[number], self.temperature[number]
         wetting = moisture - self.soil_moisture[number - 1]
@@ -150,16 +123,10 @@ class RegionDays:
 class RegionGrids:
     """The grids of a region: what is simulated, and distances from the city.
 
-    Parameters
-    ----------
-    region : Region
-
     Attributes
     ----------
     domain, window, fine : EaseWindow
         The simulated 3 km cells, the region's 100 x 100 among them, and the domain's 1 km cells.
-    coarse_window : EaseWindow
-        The 36 km cells that touch the region.
     inner : (slice, slice)
         The region within the domain.
     east, north, fine_east, fine_north : ndarray
@@ -169,29 +136,19 @@ class RegionGrids:
     def __init__(self, region: Region) -> None:
         self.region = region
         self.domain, self.window = region_domain(region), region_window(region)
-        row, col = self.window.row_start - self.domain.row_start, self.window.col_start - self.domain.col_start
-        self.inner = (slice(row, row + self.window.shape[0]), slice(col, col + self.window.shape[1]))
-        self.coarse_window = self.window.covering(M36)
+        self.inner = self.domain.slices_of(self.window)
         self.fine = self.domain.on(M01)
         self.east, self.north = self._plane(self.domain)
         self.fine_east, self.fine_north = self._plane(self.fine)
 
     def _plane(self, window: EaseWindow) -> tuple[NDArray, NDArray]:
         """True distances of the columns and rows from the city, km."""
-        per_degree = EARTH_RADIUS_KM * np.pi / 180.0
-        east = per_degree * np.cos(np.radians(self.region.lat)) * (window.lon - self.region.lon)
-        return east, per_degree * (window.lat - self.region.lat)
+        east = KM_PER_DEGREE * np.cos(np.radians(self.region.lat)) * (window.lon - self.region.lon)
+        return east, KM_PER_DEGREE * (window.lat - self.region.lat)
 
 
 class RegionWorld(RegionGrids):
-    """One region; static fields are (row, col) arrays on the 3 km cells of the domain, north first.
-
-    Parameters
-    ----------
-    region : Region
-    seed : int
-        Non-negative.
-    """
+    """One region; static fields are (row, col) arrays on the 3 km cells of the domain, north first."""
 
     def __init__(self, region: Region, seed: int) -> None:
         super().__init__(region)
@@ -237,11 +194,10 @@ class RegionWorld(RegionGrids):
         pattern = self.texture("lakes", (2.5, 1.0), fine=True)
         lowland = self.fine_elevation < np.quantile(self.fine_elevation, 0.7)
         water = lowland & (pattern > np.quantile(pattern, 1.0 - self.region.water_share / 0.7))
-        per_degree = EARTH_RADIUS_KM * np.pi / 180.0
         points = [
             (
-                per_degree * np.cos(np.radians(self.region.lat)) * (lon - self.region.lon),
-                per_degree * (lat - self.region.lat),
+                KM_PER_DEGREE * np.cos(np.radians(self.region.lat)) * (lon - self.region.lon),
+                KM_PER_DEGREE * (lat - self.region.lat),
                 width,
             )
             for lat, lon, width in self.region.lake
@@ -324,13 +280,7 @@ class RegionWorld(RegionGrids):
         return spread(soil_moisture, 3) + spread(amplitude, 3) * self.fine_wetness
 
     def simulate(self, first: date = FIRST_DAY, last: date = LAST_DAY) -> RegionDays:
-        """Simulate the days and keep those from `first` to `last`.
-
-        Raises
-        ------
-        ParameterError
-            If the period is empty or begins before December 2015.
-        """
+        """Simulate the days and keep those from `first` to `last`; a `ParameterError` if they begin before December 2015."""
         if not _EARLIEST <= first <= last:
             raise ParameterError(
                 "RegionWorld.simulate",
@@ -356,15 +306,15 @@ class RegionWorld(RegionGrids):
 
     def _slow(self, name: str, length_km: float, memory: float, dekads: int) -> Array:
         """A field that changes over months, (ten days, row, col)."""
-        series = PlanarSeries(PlanarField(length_km, self.east, self.north), memory)
+        series = DriftingField(PlanarField(length_km, self.east, self.north), memory)
         rng = stream(self.seed, f"smap {self.region.name} {name}")
         return np.stack([series.advance(rng) for _ in range(dekads)]).astype(np.float32)
 
     def _days(self, last: date) -> Iterator[tuple[Array, Array, float]]:
         """Day by day from the beginning: soil moisture and snow (mm) at 6 a.m., and the soil's mean temperature (deg C)."""
         region = self.region
-        synoptic = PlanarSeries(PlanarField(90.0, self.east, self.north), 0.35, (260.0, 40.0))
-        cells = PlanarSeries(PlanarField(7.0, self.east, self.north), 0.0)
+        synoptic = DriftingField(PlanarField(90.0, self.east, self.north), 0.35, (260.0, 40.0))
+        cells = DriftingField(PlanarField(7.0, self.east, self.north), 0.0)
         lift = np.clip((self.elevation - region.elevation) / 1000.0, -0.3, 2.0)
         wet_factor = np.exp(0.12 * self.texture("rain", (50.0, 1.0)) + 0.22 * lift).astype(np.float32)
         amount_factor = (1.0 + 0.12 * lift).astype(np.float32)

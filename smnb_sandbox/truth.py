@@ -1,11 +1,15 @@
-"""The hidden truth of the simulated world: what the sandbox's products were made from. Real archives have none."""
+"""The hidden truth of the simulated worlds, written and opened: what the products were made from. Real archives have none."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from smnb.contract import VARIABLES, CatalogError, FormatError, ParameterError, check_dataset, orient_lat_lon, stamp
 from smnb.loaders import check_paths, open_netcdf, parse_period
@@ -60,19 +64,8 @@ def open_truth(
             )
         parts.append(orient_lat_lon(part[list(TRUTH_VARIABLES)], who=who))
     try:
-        dataset = (
-            xr.concat(
-                parts,
-                dim="time",
-                data_vars="minimal",
-                coords="minimal",
-                compat="equals",
-                join="exact",
-                combine_attrs="override",
-            )
-            if len(parts) > 1
-            else parts[0]
-        )
+        how = {"data_vars": "minimal", "coords": "minimal", "compat": "equals", "join": "exact"}
+        dataset = xr.concat(parts, dim="time", combine_attrs="override", **how)
     except ValueError as error:
         raise FormatError(who, f"the files do not belong together: {error}", next_step="smnb sandbox") from error
     first, last = parse_period(who, start, end)
@@ -136,3 +129,61 @@ def open_smap_truth(
     dataset["soil_moisture"] = dataset["soil_moisture"].astype("float32")
     stamp(dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}")
     return check_dataset(dataset, who=who, require=("soil_moisture",))
+
+
+def truth_bytes(
+    fields: Mapping[str, tuple[NDArray, int]],
+    coords: Mapping[str, Any],
+    place: str,
+    history: str,
+    catalog_id: str,
+    **attrs: Any,
+) -> bytes:
+    """Write a truth as CF-NetCDF 4, with the attributes of the contract's variables.
+
+    Parameters
+    ----------
+    fields : mapping of str to (ndarray, int)
+        Variables of the contract, ``(time, y, x)`` or ``(y, x)`` (or lat and lon), and the decimals that are kept of each.
+    coords : mapping
+        For an xarray constructor; with a grid mapping ``crs`` unless they are latitudes and longitudes.
+    place, history, catalog_id, **attrs
+        What the file says of itself.
+    """
+    dims = ("time", "y", "x") if "y" in coords else ("time", "lat", "lon")
+    # on the globe values with time are those of days, at places those of moments
+    further = [{}, {"cell_methods": "time: mean"}] if "lat" in dims else [{"grid_mapping": "crs"}] * 2
+    data = {
+        name: (
+            dims[-values.ndim :],
+            values,
+            {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name, **further[values.ndim - 2]},
+        )
+        for name, (values, _) in fields.items()
+    }
+    packing = {"zlib": True, "complevel": 4, "shuffle": True, "_FillValue": np.float32(np.nan)}
+    encoding = {
+        name: packing | {"least_significant_digit": digits, "chunksizes": (1,) * (values.ndim - 2) + values.shape[-2:]}
+        for name, (values, digits) in fields.items()
+    }
+    encoding["time"] = {"units": "seconds since 2020-01-01", "dtype": "f8"}
+    attrs = {
+        "Conventions": "CF-1.8",
+        "title": f"Hidden truth of the smnb sandbox, {place} (synthetic)",
+        "source": "smnb_sandbox, simulated",
+        "synthetic": 1,
+        **attrs,
+        "history": f"written by smnb_sandbox, {history}",
+        "catalog_id": catalog_id,
+    }
+    # not in memory: there the library puts the time of day into the file
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "truth.nc"
+        xr.Dataset(data, coords, attrs).to_netcdf(path, engine="netcdf4", encoding=encoding)
+        return path.read_bytes()
+
+
+def pass_times(times: Sequence[Any]) -> tuple[str, NDArray[np.datetime64], dict[str, str]]:
+    """The coordinate ``time`` of a truth at the times (UTC) of Sentinel-1's passes."""
+    values = np.array([time.replace(tzinfo=None) for time in times], dtype="datetime64[ns]")
+    return "time", values, {"standard_name": "time", "long_name": "time of the Sentinel-1 pass, UTC"}

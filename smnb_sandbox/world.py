@@ -18,49 +18,16 @@ from scipy.special import ndtr
 from smnb.contract import ParameterError, plain
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
 from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
+from smnb_sandbox.tables import table
 
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25
 
 Vector = NDArray[np.float32]
 
-#: By Köppen class, for July north and south of the equator: probability of a wet day (N, S), mean rain of a wet day
-#: (mm), wetness between wilting point and field capacity that the soil dries down to (N, S), vegetation water content
-#: (kg m-2), temperature offset (K), diurnal half range (K), offset of the clay fraction, open water in a cell.
-CLIMATE: dict[str, tuple[float, ...]] = {
-    "Af": (0.55, 0.50, 12.0, 0.55, 0.55, 6.5, 0.0, 4.0, 0.14, 0.010),
-    "Am": (0.60, 0.35, 14.0, 0.55, 0.45, 5.0, 0.0, 4.5, 0.12, 0.010),
-    "As": (0.15, 0.20, 8.0, 0.20, 0.25, 2.2, 0.0, 7.0, 0.04, 0.004),
-    "Aw": (0.50, 0.04, 11.0, 0.42, 0.15, 2.8, 0.0, 6.5, 0.06, 0.005),
-    "BSh": (0.18, 0.05, 7.0, 0.12, 0.12, 0.8, 2.0, 10.0, -0.02, 0.002),
-    "BSk": (0.16, 0.12, 5.0, 0.15, 0.20, 0.7, 0.0, 11.0, 0.00, 0.004),
-    "BWh": (0.012, 0.015, 3.0, 0.02, 0.04, 0.04, 4.0, 13.0, -0.08, 0.000),
-    "BWk": (0.04, 0.03, 3.0, 0.05, 0.08, 0.12, 1.0, 13.0, -0.05, 0.001),
-    "Cfa": (0.34, 0.28, 9.0, 0.35, 0.45, 3.0, 0.0, 6.0, 0.04, 0.008),
-    "Cfb": (0.40, 0.42, 6.0, 0.42, 0.55, 3.0, -1.0, 5.5, 0.02, 0.006),
-    "Cfc": (0.50, 0.50, 6.0, 0.60, 0.60, 1.4, -4.0, 4.0, -0.02, 0.010),
-    "Csa": (0.03, 0.35, 5.0, 0.06, 0.50, 1.2, 2.0, 9.0, 0.03, 0.002),
-    "Csb": (0.06, 0.40, 6.0, 0.12, 0.55, 2.0, -1.0, 8.0, 0.01, 0.003),
-    "Csc": (0.10, 0.40, 6.0, 0.20, 0.55, 1.2, -5.0, 7.0, 0.00, 0.003),
-    "Cwa": (0.50, 0.05, 11.0, 0.45, 0.15, 2.4, 0.0, 6.5, 0.07, 0.006),
-    "Cwb": (0.50, 0.06, 9.0, 0.45, 0.20, 2.0, -4.0, 7.0, 0.05, 0.004),
-    "Cwc": (0.50, 0.06, 7.0, 0.45, 0.20, 1.0, -7.0, 8.0, 0.00, 0.004),
-    "Dfa": (0.30, 0.30, 8.0, 0.32, 0.40, 2.8, 0.0, 7.5, 0.06, 0.006),
-    "Dfb": (0.34, 0.34, 6.0, 0.38, 0.45, 3.0, 0.0, 7.0, 0.02, 0.020),
-    "Dfc": (0.38, 0.38, 5.0, 0.48, 0.50, 3.4, -1.0, 6.5, -0.02, 0.035),
-    "Dfd": (0.28, 0.28, 4.0, 0.40, 0.40, 2.6, 0.0, 7.0, -0.02, 0.020),
-    "Dsa": (0.04, 0.30, 5.0, 0.08, 0.40, 0.8, 2.0, 11.0, 0.00, 0.002),
-    "Dsb": (0.06, 0.30, 5.0, 0.12, 0.45, 1.0, -1.0, 10.0, 0.00, 0.003),
-    "Dsc": (0.15, 0.30, 4.0, 0.30, 0.45, 1.6, -3.0, 8.0, -0.02, 0.010),
-    "Dsd": (0.18, 0.30, 4.0, 0.32, 0.40, 1.6, -2.0, 8.0, -0.02, 0.010),
-    "Dwa": (0.45, 0.05, 9.0, 0.38, 0.20, 2.5, 0.0, 7.0, 0.05, 0.005),
-    "Dwb": (0.45, 0.05, 8.0, 0.40, 0.20, 2.6, -1.0, 7.0, 0.03, 0.006),
-    "Dwc": (0.42, 0.05, 6.0, 0.45, 0.20, 2.8, -2.0, 7.0, 0.00, 0.012),
-    "Dwd": (0.35, 0.05, 5.0, 0.40, 0.20, 2.4, -1.0, 7.0, -0.01, 0.012),
-    "EF": (0.10, 0.10, 1.0, 0.50, 0.50, 0.0, -14.0, 3.0, 0.00, 0.000),
-    "ET": (0.34, 0.34, 3.5, 0.55, 0.55, 0.6, -4.0, 6.0, -0.04, 0.040),
-}
-_COLUMNS = ("rain_n", "rain_s", "intensity", "wet_n", "wet_s", "vegetation", "offset", "diurnal", "clay", "water")
+#: What there is by Köppen class (``data/climate.yaml``), and the names of its numbers.
+CLIMATE: dict[str, tuple[float, ...]] = table("climate")["classes"]
+_COLUMNS: tuple[str, ...] = table("climate")["columns"]
 
 
 @dataclass(frozen=True)
@@ -113,18 +80,8 @@ def bucket_step(
 ) -> NDArray:
     """Advance soil moisture (m3 m-3) of the top 5 cm: infiltration, fast drainage, exponential drydown.
 
-    Parameters
-    ----------
-    moisture : ndarray
-        At the start of the step.
-    rain : ndarray
-        mm in the step.
-    equilibrium, field_capacity, porosity : ndarray
-        m3 m-3; what the soil dries down to, what it drains to, what it holds.
-    drydown_days : ndarray
-        e-folding time.
-    days : float
-        Length of the step. A day of rain and drying in 24 steps ends near where one step ends, not at the same value.
+    Rain is in mm in the step of so many `days`. The soil dries down to the equilibrium, drains to field capacity and holds
+    its porosity (m3 m-3). A day in 24 steps ends near where one step ends, not at the same value.
     """
     gain = rain / 60.0 * np.clip(1.2 * (1.0 - moisture / porosity), 0.0, 1.0)
     wet = np.minimum(moisture + gain, porosity)
@@ -259,14 +216,6 @@ class World:
         phase = np.float32(np.cos(2.0 * np.pi * (local_hour - 13.5) / 24.0))
         return mean + self.diurnal_half_range * (1.1 - 0.5 * relative) * phase
 
-    def _rainfall(self, storms: NDArray[np.float32]) -> Vector:
-        """Turn a Gaussian field into rain: wet where it exceeds its quantile, exponential amounts above."""
-        return rain_amount(storms.ravel()[self.soil_cells], self.rain_probability, self.rain_intensity)
-
-    def _step(self, moisture: Vector, rain: Vector) -> Vector:
-        """Advance soil moisture of the top 5 cm by one day: infiltration, fast drainage, exponential drydown."""
-        return bucket_step(moisture, rain, self.equilibrium, self.field_capacity, self.porosity, self.drydown_days)
-
     def days(
         self, first: date = FIRST_DAY, last: date = LAST_DAY, spin_up_days: int = SPIN_UP_DAYS
     ) -> Iterator[DayState]:
@@ -284,9 +233,11 @@ class World:
         day = FIRST_DAY - timedelta(days=spin_up_days)
         while day <= last:
             rng = stream(self.seed, "weather", day.toordinal())
-            rain = self._rainfall(storms.advance(rng))
+            falling = storms.advance(rng).ravel()[self.soil_cells]
+            rain = rain_amount(falling, self.rain_probability, self.rain_intensity)
             anomaly = 2.5 * weather.advance(rng).ravel()[self.soil_cells] - 1.5 * (rain > 1.0)
-            after = self._step(moisture, rain).astype(np.float32)
+            soil = (self.equilibrium, self.field_capacity, self.porosity, self.drydown_days)
+            after = bucket_step(moisture, rain, *soil).astype(np.float32)
             if day >= first:
                 yield DayState(day, moisture, after, rain, anomaly.astype(np.float32))
             moisture, day = after, day + timedelta(days=1)

@@ -75,3 +75,50 @@ def test_stamp_appends_history() -> None:
 def test_message_has_all_parts() -> None:
     error = SmnbError("f", "it broke", got=plain("3 cells"), expected=["a"], next_step="Do this.")
     assert str(error) == "f: it broke; got 3 cells; expected ['a']. Do this."
+
+
+@pytest.mark.parametrize(
+    ("check", "given"),
+    [
+        (contract.check_range, (0.5, 0, 1)),
+        (contract.check_range, (np.array([0, 3]), 0)),
+        (contract.check_count, (np.int64(2),)),
+        (contract.check_box, ((-10.0, 0.0, 10, 0.0),)),
+        (contract.check_choice, (["b", "a"], "ab")),
+    ],
+)
+def test_a_checker_lets_pass_what_may_be(check, given):
+    check("w", "x", *given)
+
+
+@pytest.mark.parametrize(
+    ("check", "given", "message"),
+    [
+        (contract.check_range, (0.0, 0, 1, "(]"), r"w: 'x' is out of range; got 0.0; expected in \(0, 1\]"),
+        (contract.check_range, (1, 0, 1, "[)"), r"got 1; expected in \[0, 1\)"),
+        (contract.check_range, (np.array([0.5, np.nan]), 0), r"got nan; expected in \[0, inf\)"),
+        (contract.check_range, (np.inf, 0), "got inf"),
+        (contract.check_range, (True, 0), "got True"),
+        (contract.check_range, ("1", 0), "got '1'"),
+        (contract.check_range, (None, 0), "out of range"),
+        (contract.check_count, (0,), "'x' is no whole number; got 0; expected at least 1"),
+        (contract.check_count, (True,), "got True"),
+        (contract.check_count, (2.0,), "got 2.0"),
+        (contract.check_box, ((0, 2, 1, 1),), "'x' is no box in degrees"),
+        (contract.check_box, ((0, 1, 190, 2),), "'x' is no box in degrees"),
+        (contract.check_box, ("W",), "got 'W'"),
+        (contract.check_choice, ("c", "ab"), r"unknown 'x'; got 'c'; expected \['a', 'b'\]"),
+        (contract.check_choice, ([], "ab"), "none"),
+    ],
+)
+def test_a_checker_says_what_may_be(check, given, message):
+    options = {"ends": given[3]} if len(given) > 3 else {}
+    with pytest.raises(contract.ParameterError, match=message):
+        check("w", "x", *given[:3], **options)
+
+
+def test_places_are_in_degrees():
+    contract.check_places("w", [90.0, -90.0], [360, -180])
+    for lat, lon in ((90.1, 0.0), (0.0, np.nan), ([0.0, 91.0], 0.0)):
+        with pytest.raises(contract.ParameterError, match=r"w: .(lat|lon). is out of range.* degrees"):
+            contract.check_places("w", lat, lon)

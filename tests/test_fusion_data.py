@@ -457,27 +457,6 @@ def test_random_crops_hold_a_sensor_and_keep_everything_in_place(two):
         FusionDataset(two, split, "train", scalers, crop=65)
 
 
-def test_cells_of_validation_sensors_can_be_left_out_of_the_product(two):
-    split = split_sensors(two, seed=0, validation=0.4)
-    scalers = fusion_scalers(two, split)
-    masks = [
-        FusionDataset(two, split, "train", scalers, exclude_product_cells=yes)[np.arange(4)][4] for yes in (False, True)
-    ]
-    held = two.sensors[two.sensors["sensor_id"].isin(set(split.ids("validation")))]
-    lost = masks[0] & ~masks[1]
-    for patch, window in enumerate(two.windows):
-        row, col = two.offset[patch]
-        cells = {
-            ((r - window.row_start - row) // 9, (c - window.col_start - col) // 9)
-            for r, c in zip(held["row"], held["col"], strict=True)
-            if 0 <= (r - window.row_start - row) // 9 < 6 and 0 <= (c - window.col_start - col) // 9 < 6
-        }
-        assert cells
-        assert set(map(tuple, np.argwhere(lost[patch].numpy()))) == cells
-    validation = FusionDataset(two, split, "validation", scalers, exclude_product_cells=True)
-    assert validation[np.arange(len(validation))][4].all()
-
-
 def test_sides_are_known_names(two):
     split = split_sensors(two, seed=0)
     with pytest.raises(ParameterError, match="unknown side"):

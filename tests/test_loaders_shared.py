@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from smnb.contract import CatalogError, ContractError, ParameterError
-from smnb.loaders import choose, finish, in_period
+from smnb.contract import CatalogError, ContractError, ParameterError, check_choice
+from smnb.loaders import finish, in_period
 
 
 def test_options_are_known_once_and_no_booleans():
-    assert choose("f", "days", 2, (1, 2)) == (2,)
-    assert choose("f", "channels", ["b", "a"], ["a", "b"]) == ("b", "a")
+    assert check_choice("f", "days", 2, (1, 2)) == (2,)
+    assert check_choice("f", "channels", ["b", "a"], ["a", "b"]) == ("b", "a")
     with pytest.raises(ParameterError, match=r"f: unknown 'days'; got 3; expected \[1, 2\]"):
-        choose("f", "days", 3, (1, 2))
+        check_choice("f", "days", 3, (1, 2))
     with pytest.raises(ParameterError, match="unknown 'days'; got True"):
-        choose("f", "days", True, (1, 2))
+        check_choice("f", "days", True, (1, 2))
     for bad in (["a", "a"], [], ["a", "c"]):
         with pytest.raises(ParameterError, match="'channels' holds an unknown name, one twice, or none"):
-            choose("f", "channels", bad, ["a", "b"])
+            check_choice("f", "channels", bad, ["a", "b"])
 
 
 def test_a_period_holds_both_ends_and_is_not_empty():

@@ -25,7 +25,7 @@ from smnb.papers.batchu2023.cutting import make_tasks
 from smnb.papers.batchu2023.join import plan_matchups
 from smnb.papers.batchu2023.sources import joined_sources, paper_sources
 from smnb.papers.batchu2023.tiles import MapGeometry, read_tile
-from smnb.sensors import usda_texture
+from smnb.sensors.strata import usda_texture
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
 CROP = 32

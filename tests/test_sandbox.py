@@ -16,7 +16,7 @@ import xarray as xr
 from smnb.contract import FormatError, ParameterError, RunError, check_dataset
 from smnb.grids.koppen import KOPPEN_NAMES, koppen_class, land_fraction
 from smnb_sandbox import MARKER, PRESETS, World, archive, orbits, read_manifest, write_sandbox
-from smnb_sandbox.amsre import Radiometer, _Footprint, encode_image
+from smnb_sandbox.amsre import Amsre, _Footprint, encode_image
 from smnb_sandbox.archive import UNFINISHED, Preset
 from smnb_sandbox.noise import CorrelatedField, DriftingField
 from smnb_sandbox.world import CLIMATE, DayState
@@ -49,7 +49,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def radiometer(world):
-    return Radiometer(world)
+    return Amsre(world)
 
 
 def image(root, day, orbit_pass, channel):

@@ -19,11 +19,10 @@ from smnb.loaders.insitu import open_insitu
 from smnb.loaders.sentinel import open_sentinel1
 from smnb.loaders.smap import open_l2_active_passive, open_l3
 from smnb.papers.smap_sentinel1 import FUSION_IDS, FusionSamples, open_fusion_scenes
-from smnb_sandbox.fusion import FusionPeriod, FusionPlan, write_fusion
-from smnb_sandbox.fusion_insitu import place_stations
-from smnb_sandbox.fusion_scenes import FusionSimulation, acquisitions, radar_looks
-from smnb_sandbox.fusion_sentinel1 import PIXEL_M
-from smnb_sandbox.regions import PLACES, find_place
+from smnb_sandbox.fusion import FusionPlan
+from smnb_sandbox.fusion_insitu import fusion_stations
+from smnb_sandbox.fusion_scenes import PIXEL_M, FusionSimulation, acquisitions, radar_looks
+from smnb_sandbox.regions import PLACES
 from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG
 from smnb_sandbox.truth import open_smap_truth
 
@@ -33,16 +32,14 @@ PLACE = next(iter(PLACES.values()))
 
 @pytest.fixture(scope="module")
 def plan() -> FusionPlan:
-    return FusionPlan(FusionPeriod(places=1, scenes=2))
+    return FusionPlan(places=1, scenes=2)
 
 
 def write(plan, root, missing, seed=SEED):
-    def submit(name, content):
+    for name, content in plan.contents(seed, set(missing)):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-
-    write_fusion(plan, seed, set(missing), submit)
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +87,6 @@ def test_places_do_not_overlap_and_lie_within_what_is_simulated():
     for one, other in itertools.combinations([place.passive_window for place in PLACES.values()], 2):
         apart = one.row_stop <= other.row_start or other.row_stop <= one.row_start
         assert apart or one.col_stop <= other.col_start or other.col_stop <= one.col_start
-    with pytest.raises(ParameterError, match="unknown place"):
-        find_place("atlantis")
 
 
 def test_most_places_have_at_least_five_pixels_and_some_have_four():
@@ -105,7 +100,7 @@ def test_most_places_have_at_least_five_pixels_and_some_have_four():
 
 @pytest.mark.parametrize("name", PLACES)
 def test_both_satellites_look_on_the_same_morning(name):
-    scenes = acquisitions(find_place(name), 4)
+    scenes = acquisitions(PLACES[name], 4)
     assert len({scene.sentinel1.time for scene in scenes}) == 4
     for scene in scenes:
         gap = abs((scene.sentinel1.time - scene.smap.time).total_seconds())
@@ -118,7 +113,7 @@ def test_more_scenes_than_there_are_mornings_are_refused():
     with pytest.raises(ParameterError, match="fewer mornings"):
         acquisitions(PLACE, 30)
     with pytest.raises(ParameterError, match="impossible numbers"):
-        FusionPeriod(places=99)
+        FusionPlan(places=99)
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -161,7 +156,7 @@ def test_a_scene_is_a_tiled_raster_in_utm(plan, root):
 
 def test_averaging_brings_back_the_radar_with_the_noise_of_its_looks(plan, simulation, sigma0):
     assert sigma0.sizes["time"] == 2
-    for number, when in enumerate(plan.scenes[PLACE.name]):
+    for number, when in enumerate(plan.acquisitions[PLACE.name]):
         image = simulation.radar(when)
         expected = 10.0 * np.log10(np.stack([image.vv, image.vh]))[:, *simulation.cut]
         difference = sigma0["sigma0"].values[number] - expected
@@ -205,7 +200,7 @@ def test_brightness_temperature_is_the_blurred_truth_with_its_noise(root, plan, 
     cold = h[:, 2:30, 2:30].reshape(2, 7, 4, 7, 4).mean(axis=(2, 4))
     assert np.corrcoef(wet.ravel(), cold.ravel())[0, 1] < -0.5
     times = daily["observation_time"].values
-    for when, seen in zip(plan.scenes[PLACE.name], times, strict=True):
+    for when, seen in zip(plan.acquisitions[PLACE.name], times, strict=True):
         gap = seen[~np.isnat(seen)] - np.datetime64(when.sentinel1.time.replace(tzinfo=None))
         assert np.abs(gap).max() < np.timedelta64(2, "h")
 
@@ -266,10 +261,10 @@ def test_networks_instruments_and_twins(tables):
 
 
 def test_stations_read_their_own_pixel(tables, truth, simulation, plan):
-    stations = place_stations(simulation)
+    stations = fusion_stations(simulation)
     rows, cols = (stations.cells - (PLACE.window.row_start, PLACE.window.col_start)).T
     hours = stations.truth.times(date(2020, 8, 14), date(2020, 9, 30)).astype("datetime64[s]").astype(float)
-    for number, when in enumerate(plan.scenes[PLACE.name]):
+    for number, when in enumerate(plan.acquisitions[PLACE.name]):
         at = when.sentinel1.time.timestamp()
         cell = np.array([np.interp(at, hours, series) for series in stations.truth.cell_moisture.T])
         # the pass is some minutes after 6 a.m., at which the truth is given

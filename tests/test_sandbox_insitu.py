@@ -17,15 +17,15 @@ import pytest
 from ismn.interface import ISMN_Interface
 from pyproj import Transformer
 
-from smnb.files import sha256_of
+from smnb.files import sha256_of, write_bytes
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import koppen_class
 from smnb.loaders.ecmwf import open_swvl1_points
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.points import open_gldas_points, open_smap_l3_points
 from smnb_sandbox import PRESETS, World, read_manifest, write_sandbox
-from smnb_sandbox.archive import Preset, _plan
-from smnb_sandbox.insitu import InSitu, insitu_plan
+from smnb_sandbox.archive import Preset
+from smnb_sandbox.insitu import InSitu, insitu_names
 from smnb_sandbox.insitu_readings import FLAGS, INSTRUMENTS, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, place_sensors, place_stations
 from smnb_sandbox.insitu_truth import _IRRIGATED, START, CellDays, simulate_points
@@ -197,19 +197,26 @@ def test_presets_plan_and_manifest(root):
     assert PRESETS["full"].insitu == (date(2011, 1, 1), date(2011, 12, 31))
     manifest = read_manifest(root)
     names = [e["path"] for e in manifest["files"]]
-    assert names[-25:] == insitu_plan(PERIOD)
+    assert names[-25:] == insitu_names(PERIOD)
     on_disk = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     assert on_disk == {*names, "SANDBOX.json"}
-    assert sum(e["size"] for e in manifest["files"] if e["path"] in insitu_plan(PERIOD)) < 25e6
-    assert _plan(replace(POINTS, insitu=None))["insitu"] == []
+    assert sum(e["size"] for e in manifest["files"] if e["path"] in insitu_names(PERIOD)) < 25e6
+    assert replace(POINTS, insitu=None).stations == []
+
+
+def write(stations, root):
+    done = []
+    for name, content in stations.contents(insitu_names(stations.period)):
+        write_bytes(root / name, content)
+        done.append(name)
+    return done
 
 
 def test_same_seed_same_bytes(root, world, observed, tmp_path):
     again = InSitu(world, PERIOD)
     again.days = observed
-    done = []
-    again.write(tmp_path, insitu_plan(PERIOD), done.append)
-    assert done == insitu_plan(PERIOD)
+    done = write(again, tmp_path)
+    assert done == insitu_names(PERIOD)
     digests = {e["path"]: e["sha256"] for e in read_manifest(root)["files"]}
     assert {name: sha256_of(tmp_path / name) for name in done} == {name: digests[name] for name in done}
 
@@ -218,14 +225,14 @@ def test_a_killed_write_goes_on_with_the_files_that_are_missing(written):
     _, kept, events = written
     assert len(kept) == 2
     assert {p: p.stat().st_mtime_ns for p in kept} == kept
-    assert events == [(i + 1, 3, name) for i, name in enumerate(insitu_plan(PERIOD)[-3:])]
+    assert events == [(i + 1, 3, name) for i, name in enumerate(insitu_names(PERIOD)[-3:])]
 
 
 def test_an_hour_is_the_same_in_a_shorter_record(root, world, observed, tmp_path, lines, true_values):
     period = (date(2011, 6, 1), date(2011, 6, 30))
     shorter = InSitu(world, period)
     shorter.days = observed
-    shorter.write(tmp_path, insitu_plan(period), lambda name: None)
+    write(shorter, tmp_path)
     june = long_table(tmp_path)
     june["file"] = june["file"].str.replace("20110601_20110630", "20110501_20110930")
     once = [t[~t.duplicated(["file", "time"], keep=False)] for t in (june, lines)]

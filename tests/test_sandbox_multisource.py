@@ -19,10 +19,10 @@ from smnb.grids import UtmWindow, great_circle_km
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_scenes
 from smnb.sensors.land_cover import CGLS_GROUPS, land_cover_codes
-from smnb_sandbox.multisource import MultisourcePeriod, MultisourcePlan, write_multisource
+from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.multisource_coarse import GLDAS_LAYER, gldas_time, smap_days
 from smnb_sandbox.multisource_days import SiteDays, SiteSimulation, State
-from smnb_sandbox.multisource_ground import Ground
+from smnb_sandbox.multisource_ground import SOIL_BANDS, Ground
 from smnb_sandbox.multisource_insitu import REACH, site_stations
 from smnb_sandbox.multisource_land import KINDS, SiteLand
 from smnb_sandbox.multisource_sentinel import LOOKS, reflectance, sigma0
@@ -33,20 +33,19 @@ from smnb_sandbox.multisource_sites import (
     SITES,
     cloud_gaussian,
     is_west,
-    sentinel1_passes,
     sentinel2_passes,
+    site_passes,
 )
 from smnb_sandbox.truth import open_smap_truth
 
 SEED = 4
 SITE = next(iter(SITES.values()))
-PERIOD = MultisourcePeriod(sites=2, tile=112, map_size=160, map_dates=1)
 IDS = ("sentinel1", "sentinel2", "dem", "soilgrids", "smap10km", "gldas", "lai", "landcover", "ismn")
 
 
 @pytest.fixture(scope="module")
 def plan() -> MultisourcePlan:
-    return MultisourcePlan(PERIOD)
+    return MultisourcePlan(sites=2, tile=112, map_size=160, map_dates=1)
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +55,14 @@ def wanted(plan) -> set[str]:
     few = {name for group in names for name in group[::12]}
     few |= {name for name, one in plan.sentinel1.items() if one.map_number == 0}
     few |= {name for name, one in plan.sentinel2.items() if one.on_map}
-    return few | {*plan.dem, *plan.truth, *plan.soil, plan.land_cover, plan.insitu}
+    return few | {*plan.dem, *plan.truth, *plan.soil, *plan.land_cover, *plan.insitu}
 
 
 def write(plan, root, missing, seed=SEED):
-    def submit(name, content):
+    for name, content in plan.contents(seed, set(missing)):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-
-    write_multisource(plan, seed, set(missing), submit)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +101,7 @@ def scenes(root, entries):
 
 @pytest.fixture(scope="module")
 def insitu(root, plan):
-    return open_insitu([root / plan.insitu], catalog_id="x", synthetic=True)
+    return open_insitu([root / name for name in plan.insitu], catalog_id="x", synthetic=True)
 
 
 # --- places and times -------------------------------------------------------------------------------------------------
@@ -120,7 +117,7 @@ def test_sites_are_a_degree_apart_and_of_several_climates():
 @pytest.mark.parametrize("name", SITES)
 def test_passes_are_a_reading_s_hour_ahead_and_find_their_granule(name):
     site = SITES[name]
-    passes = sentinel1_passes(site)
+    passes = site_passes(site)
     assert len(passes) == 40
     for one in passes:
         assert FIRST_DAY <= one.time.date() <= LAST_DAY
@@ -137,10 +134,10 @@ def test_passes_are_a_reading_s_hour_ahead_and_find_their_granule(name):
 def test_most_passes_find_a_clear_scene_and_some_do_not():
     found, scenes = [], 0
     for site in SITES.values():
-        candidates = sentinel2_passes(site)
+        candidates = sentinel2_passes(site, 0)
         scenes += len(candidates)
         assert all((one.time - candidates[0].time).days % 5 in (0, 4) for one in candidates)
-        for one in sentinel1_passes(site):
+        for one in site_passes(site):
             clear = [s for s in candidates if timedelta() < one.time - s.time < timedelta(days=14)]
             found.append(any(s.cloud_percentage <= CLEAR_PERCENT for s in clear))
     assert 0.9 < np.mean(found) < 1.0
@@ -156,9 +153,9 @@ def test_names_are_those_of_products_and_all_are_one_seed_s(plan):
     # the product's images begin every third day from the second of April 2015 on
     assert smap_days()[0].isoformat() == "2019-12-31"
     with pytest.raises(ParameterError, match="impossible numbers"):
-        MultisourcePeriod(tile=100)
+        MultisourcePlan(tile=100)
     with pytest.raises(ParameterError, match="impossible numbers"):
-        MultisourcePeriod(sites=99)
+        MultisourcePlan(sites=99)
 
 
 # --- the world --------------------------------------------------------------------------------------------------------
@@ -220,7 +217,7 @@ def states(simulation, monkeypatch):
 
 
 def test_backscatter_rises_with_soil_moisture_under_the_same_vegetation(simulation, states):
-    one = sentinel1_passes(SITE)[10]
+    one = site_passes(SITE)[10]
     images = []
     for wetness in (0.1, 0.5, 1.0):
         states(wetness)
@@ -234,7 +231,7 @@ def test_backscatter_rises_with_soil_moisture_under_the_same_vegetation(simulati
 
 def test_backscatter_falls_with_the_angle_and_slopes_that_face_the_radar_are_bright(simulation, states):
     states(0.5)
-    one = sentinel1_passes(SITE)[10]
+    one = site_passes(SITE)[10]
     steep, flat = (sigma0(simulation, replace(one, angle=angle), 64)[0] for angle in (31.0, 44.0))
     assert steep.mean() > flat.mean()
     cut, azimuth = simulation.land.cut(64), np.radians(one.look_deg)
@@ -250,7 +247,7 @@ def test_backscatter_falls_with_the_angle_and_slopes_that_face_the_radar_are_bri
 
 
 def test_wet_soil_is_dark_in_the_short_wave_infrared(simulation, states):
-    scene = sentinel2_passes(SITE)[0]
+    scene = sentinel2_passes(SITE, 0)[0]
     images = []
     for wetness in (0.0, 1.0):
         states(wetness, day_of_year=30.0)
@@ -297,7 +294,7 @@ def test_catalog_opens_the_sources(root, repository):
 def test_sentinel1_in_decibels_with_speckle(scenes, simulation):
     index = scenes("sentinel1")
     assert dict(index.units) == {"VV": "dB", "VH": "dB", "angle": "degree"}
-    one = next(one for one in sentinel1_passes(SITE) if one.map_number == 0)
+    one = next(one for one in site_passes(SITE) if one.map_number == 0)
     position = list(index.table.time).index(np.datetime64(one.time.replace(tzinfo=None)))
     window = SITE.window(160)
     with index.open(position) as reader:
@@ -376,7 +373,7 @@ def test_soil_maps_know_the_soil_and_not_exactly(scenes, simulation):
 
 def test_land_cover_has_codes_that_the_strata_know(root, plan, insitu):
     sensors = insitu.sensors
-    codes = land_cover_codes(root / plan.land_cover, sensors.lat.to_numpy(), sensors.lon.to_numpy())
+    codes = land_cover_codes(root / next(iter(plan.land_cover)), sensors.lat.to_numpy(), sensors.lon.to_numpy())
     assert set(codes) <= set(CGLS_GROUPS)
     assert set(codes) <= {kind.cgls for kind in KINDS}
 
@@ -484,8 +481,8 @@ def test_readings_are_the_pixel_s_truth_with_an_error_of_a_point(simulation, ins
         sensor = insitu.sensors[insitu.sensors.station == station.name].sensor_id.iloc[0]
         one = insitu.readings[insitu.readings.sensor_id == sensor]
         index = (one.time.to_numpy().astype("datetime64[h]") - hours[0]).astype(int)
-        errors.append(one.soil_moisture.to_numpy() - stations.pixel_moisture[index, k])
-        assert np.corrcoef(one.soil_moisture, stations.pixel_moisture[index, k])[0, 1] > 0.7
+        errors.append(one.soil_moisture.to_numpy() - stations.truth.cell_moisture[index, k])
+        assert np.corrcoef(one.soil_moisture, stations.truth.cell_moisture[index, k])[0, 1] > 0.7
     assert 0.005 < np.mean([error.std() for error in errors]) < 0.04
     assert max(abs(error.mean()) for error in errors) < 0.09
 
@@ -504,7 +501,7 @@ def test_flags_frozen_soil_spikes_and_beyond_saturation(insitu):
 def test_truth_is_the_field_at_the_passes(root, simulation):
     truth = open_smap_truth(paths(root, "sandbox_truth/multisource/*"), catalog_id="x", region=SITE.name).load()
     assert dict(truth.sizes) == {"time": 40, "y": 56, "x": 56}
-    one = sentinel1_passes(SITE)[12]
+    one = site_passes(SITE)[12]
     field = simulation.soil_moisture(simulation.days.state(one.time), simulation.land.cut(112))
     mean = field.reshape(56, 2, 56, 2).mean(axis=(1, 3))
     assert truth.soil_moisture.y[0] > truth.soil_moisture.y[-1]
@@ -518,7 +515,7 @@ def test_truth_is_the_field_at_the_passes(root, simulation):
 
 def test_only_what_is_missing_is_written_and_the_bytes_are_the_same(plan, wanted, root, tmp_path):
     again = {sorted(group)[0] for group in (plan.sentinel1, plan.sentinel2, plan.smap, plan.gldas, plan.lai)}
-    again |= {next(iter(plan.dem)), next(iter(plan.soil)), plan.land_cover, next(iter(plan.truth))}
+    again |= {next(iter(plan.dem)), next(iter(plan.soil)), *plan.land_cover, next(iter(plan.truth))}
     again &= wanted
     write(plan, tmp_path, again)
     written = {path.relative_to(tmp_path).as_posix() for path in paths(tmp_path, "*")}
@@ -535,6 +532,6 @@ def test_another_seed_is_another_world_with_the_same_names(plan, root, tmp_path)
 
 def test_the_ground_reaches_beyond_the_tile(simulation):
     ground = Ground(simulation)
-    soil = ground.soil()["clay"]
+    soil = ground.soil()[SOIL_BANDS.index("clay")]
     assert soil.values.shape[-1] >= 7
     assert (soil.values > 0).all()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
-__all__ = ["check_paths", "choose", "finish", "in_period", "open_netcdf", "parse_period"]
+__all__ = ["check_paths", "finish", "in_period", "open_netcdf", "parse_period"]
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -38,24 +38,6 @@ def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path
         if not path.is_file():
             raise CatalogError(who, "there is no such file", got=str(path))
     return found
-
-
-def choose(who: str, name: str, values: Any, known: Sequence[Any]) -> tuple[Any, ...]:
-    """Check that an option's values, or its only one, are known, each once; return them.
-
-    Raises
-    ------
-    ParameterError
-        Otherwise; it lists the known ones.
-    """
-    one = isinstance(values, str) or not isinstance(values, Sequence)
-    values = (values,) if one else tuple(values)
-    unknown = [value for value in values if value not in known or isinstance(value, bool)]
-    if unknown or not values or len(set(values)) != len(values):
-        what = f"unknown {name!r}" if one else f"{name!r} holds an unknown name, one twice, or none"
-        got = values[0] if one else unknown or values
-        raise ParameterError(who, what, got=got, expected=list(known))
-    return values
 
 
 def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:

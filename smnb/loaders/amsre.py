@@ -23,9 +23,9 @@ import numpy as np
 import xarray as xr
 from dask.base import tokenize
 
-from smnb.contract import CatalogError, FormatError, plain
+from smnb.contract import CatalogError, FormatError, check_choice, plain
 from smnb.grids import GLOBAL_025
-from smnb.loaders import check_paths, choose, finish, parse_period
+from smnb.loaders import check_paths, finish, parse_period
 
 _FREQUENCIES = {"06": "6.9", "10": "10.7", "18": "18.7", "23": "23.8", "36": "36.5", "89": "89.0"}
 #: Contract's channel name by the product's own ("06H" and so on), low to high frequency.
@@ -225,10 +225,10 @@ def open_nsidc0302(
         If no requested image has a file, or one has none and `missing` is "raise".
     """
     who = "open_nsidc0302"
-    channels = choose(who, "channels", channels, list(CHANNELS.values()))
-    orbit_passes = choose(who, "orbit_passes", orbit_passes, ["A", "D"])
-    choose(who, "missing", missing, ["mask", "raise"])
-    choose(who, "longitude_origin", longitude_origin, ["auto", -180, 0])
+    channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
+    orbit_passes = check_choice(who, "orbit_passes", orbit_passes, ["A", "D"])
+    check_choice(who, "missing", missing, ["mask", "raise"])
+    check_choice(who, "longitude_origin", longitude_origin, ["auto", -180, 0])
     there, superseded = _list_files(who, check_paths(who, paths))
     first, last = parse_period(who, start, end)
     found = [key.day for key in there]

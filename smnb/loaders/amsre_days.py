@@ -8,8 +8,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ContractError, check_dataset, count_masked, stamp
-from smnb.loaders import choose
+from smnb.contract import ContractError, check_choice, check_dataset, count_masked, stamp
 from smnb.loaders.amsre import CHANNELS
 
 _REASONS = ("below_range", "above_range", "rfi", "polarisation_inverted")
@@ -126,7 +125,7 @@ def average_passes(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
         If the dims are others, or a day occurs twice.
     """
     who = "average_passes"
-    choose(who, "days", days, [1, 2])
+    check_choice(who, "days", days, [1, 2])
     if "tb" not in dataset or set(dataset["tb"].dims) != {"time", "orbit_pass", "channel", "lat", "lon"}:
         raise ContractError(
             who,

@@ -15,8 +15,8 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from smnb.contract import CatalogError, FormatError, ParameterError
-from smnb.loaders import check_paths, choose, finish, open_netcdf
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice
+from smnb.loaders import check_paths, finish, open_netcdf
 from smnb.loaders.amsre import CHANNELS
 
 
@@ -123,9 +123,9 @@ def open_cetb(
     """
     who = "open_cetb"
     if channels is not None:
-        channels = choose(who, "channels", channels, list(CHANNELS.values()))
+        channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
     if temporal_division is not None:
-        choose(who, "temporal_division", temporal_division, ["M", "E", "A", "D"])
+        check_choice(who, "temporal_division", temporal_division, ["M", "E", "A", "D"])
     read = [_read_cetb(who, path) for path in check_paths(who, paths)]
     read = [r for r in read if (channels is None or r[0] in channels) and temporal_division in (None, r[1])]
     if not read:

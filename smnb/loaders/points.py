@@ -21,9 +21,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice
 from smnb.grids import great_circle_km
-from smnb.loaders import check_paths, choose, finish, in_period, open_netcdf
+from smnb.loaders import check_paths, finish, in_period, open_netcdf
 from smnb.loaders.smap.fields import FLAG_FILL, FLAG_POLICIES, flag_attrs
 
 #: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
@@ -57,7 +57,7 @@ def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
     [True, True, True, False, False]
     """
     who = "smap_quality_mask"
-    choose(who, "quality", quality, list(_QUALITY))
+    check_choice(who, "quality", quality, list(_QUALITY))
     flag = np.asarray(flag)
     if flag.dtype.kind not in "iu":
         raise ParameterError(who, "the flags are no integers", got=str(flag.dtype), expected="uint16")
@@ -196,8 +196,8 @@ def open_smap_l3_points(
         On an unknown option, or more locations and times than fit one array.
     """
     who = "open_smap_l3_points"
-    choose(who, "overpass", overpass, ("both", "am", "pm"))
-    choose(who, "quality", quality, list(_QUALITY))
+    check_choice(who, "overpass", overpass, ("both", "am", "pm"))
+    check_choice(who, "quality", quality, list(_QUALITY))
     files = _cell_files(who, paths)
     parts = [_read_ragged(who, path) for path in files]
     offsets = np.cumsum([0, *(part["number"].size for part in parts[:-1])])

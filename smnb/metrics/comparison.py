@@ -17,7 +17,7 @@ from smnb.contract import ContractError, ParameterError
 from smnb.metrics.intervals import Interval, check_bootstrap
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
-AVERAGES = ("mean", "median", "fisher_z")
+AVERAGES = ("mean", "median")
 #: With fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk).
 MIN_CLUSTERS = 5
 
@@ -39,18 +39,6 @@ class Comparison:
 
     def __str__(self) -> str:
         return self.sentence
-
-
-def _average(values: np.ndarray, how: str) -> float:
-    if values.size == 0:
-        return float("nan")
-    if how == "fisher_z":  # tanh(mean(atanh)); 1 and -1, which are infinite in z, count as 1 - 1e-9
-        return float(np.tanh(_to_z(values).mean()))
-    return float(np.mean(values) if how == "mean" else np.median(values))
-
-
-def _to_z(values: np.ndarray) -> np.ndarray:
-    return np.arctanh(np.clip(values, -1 + 1e-9, 1 - 1e-9))
 
 
 def _cluster_codes(who: str, clusters: object, size: int) -> np.ndarray:
@@ -118,8 +106,8 @@ def average_interval(
     ----------
     values : array-like, shape (n_sensors,)
         One score a sensor; NaN is left out.
-    how : {"mean", "median", "fisher_z"}
-        ``mean`` is what paper 004 takes, also for R. ``fisher_z`` averages correlations as atanh(R) and turns back.
+    how : {"mean", "median"}
+        ``mean`` is what paper 004 takes, also for R.
     clusters : array-like, shape (n_sensors,), optional
         Labels of what is drawn, e.g. the station or network of each sensor. Default: the sensor.
     level, n_boot, seed
@@ -132,8 +120,8 @@ def average_interval(
 
     Notes
     -----
-    Means (and Fisher-z means, on the z scale) are studentised, which keeps the coverage for few sensors; medians are
-    percentiles. The scatter between sensors already holds the sampling error of each sensor's score.
+    Means are studentised, which keeps the coverage for few sensors; medians are percentiles. The scatter between sensors
+    already holds the sampling error of each sensor's score.
 
     Raises
     ------
@@ -151,15 +139,15 @@ def average_interval(
     there = np.isfinite(values)
     values, codes = values[there], np.unique(codes[there], return_inverse=True)[1]
     k = int(codes.max()) + 1 if codes.size else 0
-    value, method = _average(values, how), "cluster_bootstrap"
+    value, method = np.nan, "cluster_bootstrap"
+    if values.size:
+        value = float(np.mean(values) if how == "mean" else np.median(values))
     if k < MIN_CLUSTERS:
         return Interval(value, np.nan, np.nan, level, method, values.size, f"{k} clusters, fewer than {MIN_CLUSTERS}")
     counts = _draw(k, int(n_boot), int(seed))
     if how == "median":
         medians = _weighted_median(values, counts[:, codes])
         low, high = (float(q) for q in np.quantile(medians, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
-    elif how == "fisher_z":
-        low, high = (float(np.tanh(z)) for z in _studentised_mean(_to_z(values), codes, counts, level))
     else:
         low, high = _studentised_mean(values, codes, counts, level)
     note = "" if np.isfinite(low) else "the scores do not vary between clusters"

@@ -84,31 +84,41 @@ FROM_MOMENTS: dict[str, Callable[[Any], np.ndarray]] = {
 }
 
 
-def _shape_check(who: str, pred: Array, obs: Array) -> tuple[Array, Array]:
-    arrays = [one for one in (pred, obs) if isinstance(one, xr.DataArray)]
-    if len(arrays) == 2:
-        try:
-            xr.align(pred, obs, join="exact", copy=False)
-        except ValueError as error:
-            raise ContractError(
-                who,
-                f"predictions and observations have other coordinates ({error})",
-                next_step="Align them first, e.g. with xarray.align",
-            ) from error
-        return pred, obs
-    if np.shape(pred) != np.shape(obs):
-        what = "predictions and observations differ in shape"
-        raise ContractError(who, what, got=np.shape(pred), expected=np.shape(obs))
-    if not arrays:
-        return np.asarray(pred), np.asarray(obs)
-    pred, obs = (x if isinstance(x, xr.DataArray) else arrays[0].copy(data=np.asarray(x)) for x in (pred, obs))
-    return pred, obs
+def _as_arrays(who: str, pred: Array, obs: Array, mask: Array | None) -> list[xr.DataArray]:
+    """Both sides and the mask as DataArrays of one set of coordinates; a plain array's dims are its axes' numbers."""
+    first = next((one for one in (pred, obs) if isinstance(one, xr.DataArray)), None)
+    if first is None:
+        first = xr.DataArray(np.asarray(pred), dims=list(range(np.ndim(pred))))
+    arrays = []
+    for one, name in ((pred, "the predictions"), (obs, "the observations"), (mask, "the mask")):
+        if one is None:
+            one = xr.ones_like(first, bool)
+        elif not isinstance(one, xr.DataArray):
+            if np.shape(one) != first.shape:
+                raise ContractError(who, f"{name} have another shape", got=np.shape(one), expected=first.shape)
+            one = first.copy(data=np.asarray(one))
+        arrays.append(one)
+    try:
+        xr.align(*arrays[:2], join="exact", copy=False)
+    except ValueError as error:
+        raise ContractError(
+            who,
+            f"predictions and observations have other coordinates ({error})",
+            next_step="Align them first, e.g. with xarray.align",
+        ) from error
+    if extra := [d for d in arrays[2].dims if d not in (*arrays[0].dims, *arrays[1].dims)]:
+        raise ContractError(who, f"the mask has dims {extra} of its own", expected=first.dims)
+    return arrays
 
 
-def _names(who: str, dim: Dim, known: tuple[Hashable, ...]) -> list[Hashable]:
+def _names(who: str, dim: Dim, known: tuple[Hashable, ...], plain: bool) -> list[Hashable]:
+    """Dimensions to reduce; of plain arrays the numbers of axes, which may be negative."""
     wanted = list(known) if dim is None else list(dim) if isinstance(dim, list | tuple | set | frozenset) else [dim]
-    if any(d not in known for d in wanted) or not wanted:
-        raise ParameterError(who, "unknown dimension", got=dim, expected=known)
+    if plain:
+        wanted = [one + len(known) if isinstance(one, int | np.integer) and one < 0 else one for one in wanted]
+    if any(d not in known for d in wanted) or not wanted or len(set(wanted)) < len(wanted):
+        what, step = ("axis", "Names of dimensions need xarray.DataArray") if plain else ("dimension", None)
+        raise ParameterError(who, f"unknown {what}", got=dim, expected=known, next_step=step)
     return wanted
 
 
@@ -126,72 +136,33 @@ def _reduce(
     """Apply ``kernel(x, y, ok)``, which reduces the last axis, over `dim` of NumPy or xarray input."""
     if not isinstance(min_obs, int | np.integer) or min_obs < 1:
         raise ParameterError(who, "'min_obs' is not a positive whole number", got=min_obs, expected=">= 1")
-    pred, obs = _shape_check(who, pred, obs)
 
     def core(x: np.ndarray, y: np.ndarray, use: np.ndarray, n_dims: int) -> np.ndarray:
-        x, y = np.asarray(x, "float64"), np.asarray(y, "float64")
-        x, y = np.broadcast_arrays(x, y)
-        flat = (*x.shape[: x.ndim - n_dims], -1) if x.size else (*x.shape[: x.ndim - n_dims], 1)
+        x, y, use = np.broadcast_arrays(np.asarray(x, "float64"), np.asarray(y, "float64"), np.asarray(use, bool))
+        flat = (*x.shape[: x.ndim - n_dims], -1 if x.size else 1)
         if not x.size:  # nothing to reduce: one pair that does not count
-            x = y = np.full(flat, np.nan)
-            use = np.False_
-        ok = ~(np.isnan(x) | np.isnan(y)) & np.asarray(use, bool)
-        x, y, ok = x.reshape(flat), y.reshape(flat), ok.reshape(flat)
+            x, y, use = np.full(flat, np.nan), np.full(flat, np.nan), np.zeros(flat, bool)
+        x, y, ok = (one.reshape(flat) for one in (x, y, ~(np.isnan(x) | np.isnan(y)) & use))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             value = kernel(x, y, ok)
         if dtype is int:
             return value
         return np.where((ok.sum(-1) >= min_obs) & np.isfinite(value), value, np.nan)
 
-    if isinstance(pred, xr.DataArray):
-        dims = _names(who, dim, tuple(dict.fromkeys((*pred.dims, *obs.dims))))
-        pred, obs = xr.broadcast(pred, obs)
-        use = xr.ones_like(pred, bool) if mask is None else _mask_like(who, mask, pred)
-        return xr.apply_ufunc(
-            core,
-            pred,
-            obs,
-            use,
-            input_core_dims=[dims] * 3,
-            kwargs={"n_dims": len(dims)},
-            dask="parallelized",
-            output_dtypes=[dtype],
-            dask_gufunc_kwargs={"allow_rechunk": True},
-            keep_attrs=False,
-        )
-    axes = _axes(who, dim, pred.ndim)
-    last = tuple(range(-len(axes), 0))
-    use = np.ones(pred.shape, bool) if mask is None else np.asarray(mask)
-    if use.shape != pred.shape:
-        raise ContractError(who, "the mask has another shape", got=use.shape, expected=pred.shape)
-    value = core(*(np.moveaxis(a, axes, last) for a in (pred, obs, use)), n_dims=len(axes))
-    return value[()]
-
-
-def _axes(who: str, dim: Any, ndim: int) -> tuple[int, ...]:
-    if dim is None:
-        return tuple(range(ndim))
-    try:
-        return np.lib.array_utils.normalize_axis_tuple(dim if isinstance(dim, int | np.integer) else tuple(dim), ndim)
-    except (TypeError, ValueError) as error:  # AxisError is a ValueError
-        raise ParameterError(
-            who,
-            "unknown or repeated axis",
-            got=dim,
-            expected=f"whole numbers from {-ndim} to {ndim - 1}",
-            next_step="Names of dimensions need xarray.DataArray",
-        ) from error
-
-
-def _mask_like(who: str, mask: Array, pred: xr.DataArray) -> xr.DataArray:
-    if not isinstance(mask, xr.DataArray):
-        if np.shape(mask) != pred.shape:
-            raise ContractError(who, "the mask has another shape", got=np.shape(mask), expected=pred.shape)
-        return xr.DataArray(mask, dims=pred.dims, coords=pred.coords)
-    extra = [d for d in mask.dims if d not in pred.dims]
-    if extra:
-        raise ContractError(who, f"the mask has dims {extra} of its own", expected=pred.dims)
-    return mask.broadcast_like(pred).transpose(*pred.dims)
+    plain = not isinstance(pred, xr.DataArray) and not isinstance(obs, xr.DataArray)
+    arrays = xr.broadcast(*_as_arrays(who, pred, obs, mask))
+    dims = _names(who, dim, arrays[0].dims, plain)
+    found = xr.apply_ufunc(
+        core,
+        *arrays,
+        input_core_dims=[dims] * 3,
+        kwargs={"n_dims": len(dims)},
+        dask="parallelized",
+        output_dtypes=[dtype],
+        dask_gufunc_kwargs={"allow_rechunk": True},
+        keep_attrs=False,
+    )
+    return found.values[()] if plain else found
 
 
 def _score(name: str, pred: Array, obs: Array, dim: Dim, mask: Array | None, min_obs: int) -> Any:
@@ -326,17 +297,17 @@ def anomaly_r(
     The moving averages see only times at which both series have a value, so that both are relative to the same days.
     """
     who = "anomaly_r"
-    pred, obs = _shape_check(who, pred, obs)
+    first = next((one for one in (pred, obs) if isinstance(one, xr.DataArray)), None)
     if dim is None:
-        dim = "time" if isinstance(pred, xr.DataArray) else np.ndim(pred) - 1
+        dim = np.ndim(pred) - 1 if first is None else "time"
     if isinstance(dim, list | tuple):
         raise ParameterError(who, "anomalies run along one time dimension", got=dim, expected="one dimension")
     if time is None:
-        if not isinstance(pred, xr.DataArray) or dim not in pred.coords:
+        if first is None or dim not in first.coords:
             raise ParameterError(who, "the times are not known", next_step="Pass time=, one UTC time a step of 'dim'")
-        time = pred[dim].values
+        time = first[dim].values
     time_ms = as_milliseconds(time, who=who)
-    length = pred.sizes[dim] if isinstance(pred, xr.DataArray) else pred.shape[dim]
+    length = np.shape(pred)[dim] if first is None else first.sizes[dim]
     if time_ms.size != length:
         raise ContractError(who, "there are not as many times as steps", got=time_ms.size, expected=length)
 
@@ -375,7 +346,9 @@ def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
     >>> {name: round(value, 3) for name, value in pair_scores([0.2, 0.3, 0.4], [0.1, 0.2, 0.4]).items()}
     {'n': 3, 'bias': 0.067, 'rmse': 0.082, 'ubrmse': 0.047, 'r': 0.982}
     """
-    x, y = _shape_check("pair_scores", np.asarray(pred, "float64"), np.asarray(obs, "float64"))
+    x, y = np.asarray(pred, "float64"), np.asarray(obs, "float64")
+    if x.shape != y.shape:
+        raise ContractError("pair_scores", "the sides differ in shape", got=x.shape, expected=y.shape)
     names = {"bias": "bias", "rmse": "rmse", "ubrmse": "ubrmse", "r": "pearson_r"}
     if not x.size:
         return {"n": 0} | dict.fromkeys(names, np.nan)

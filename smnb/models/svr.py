@@ -6,7 +6,6 @@ matrix times a vector, so a matrix product does the same arithmetic at the speed
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,6 +118,10 @@ def flatten_patches(patches: torch.Tensor) -> torch.Tensor:
     return patches.permute(0, 2, 3, 1).reshape(patches.shape[0], -1)
 
 
+#: C and epsilon that are tried, for a target in [0, 1].
+SVR_GRID = ((1.0, 0.01), (1.0, 0.03), (10.0, 0.01), (10.0, 0.03))
+
+
 @dataclass(frozen=True)
 class SVRSearch:
     """What `fit_svr` found.
@@ -142,13 +145,12 @@ def fit_svr(
     features: np.ndarray,
     target: np.ndarray,
     *,
-    c_values: tuple[float, ...] = (1.0, 10.0),
-    epsilon_values: tuple[float, ...] = (0.01, 0.03),
-    gamma_factors: tuple[float, ...] = (1.0,),
     n_search: int = 2000,
     seed: int = 0,
 ) -> SVRSearch:
-    """Fit an RBF support vector regression, with C, epsilon and gamma from a small search on training data.
+    """Fit an RBF support vector regression, with C and epsilon from a small search on training data.
+
+    Gamma is ``1 / (n_features * variance)``.
 
     Parameters
     ----------
@@ -156,9 +158,6 @@ def fit_svr(
         Scaled training patches, flattened.
     target : ndarray, shape (sample,)
         Scaled soil moisture.
-    c_values, epsilon_values : tuple of float
-    gamma_factors : tuple of float
-        Multiples of ``1 / (n_features * variance)``.
     n_search : int
         Samples used by the search (four fifths fit, one fifth scores); the final fit uses all.
     seed : int
@@ -179,11 +178,9 @@ def fit_svr(
     order = np.random.default_rng(seed).permutation(target.size)[:n_search]
     cut = max(1, order.size // 5)
     score_rows, fit_rows = order[:cut], order[cut:]
-    gamma_scale = 1.0 / (features.shape[1] * float(features.var()))
+    gamma = 1.0 / (features.shape[1] * float(features.var()))
     table: list[dict[str, float]] = []
-    grid = list(itertools.product(c_values, epsilon_values, gamma_factors))
-    for c, epsilon, factor in progress(grid, "support vector regression"):
-        gamma = factor * gamma_scale
+    for c, epsilon in progress(SVR_GRID, "support vector regression"):
         svr = SVR(C=c, epsilon=epsilon, gamma=gamma, cache_size=500).fit(features[fit_rows], target[fit_rows])
         misfit = TorchSVR.from_sklearn(svr)(torch.from_numpy(features[score_rows])).numpy() - target[score_rows]
         rmse = float(np.sqrt(np.mean(np.square(misfit))))

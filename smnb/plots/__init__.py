@@ -5,9 +5,9 @@ of the data say), and returns a `Picture`, a matplotlib figure that a notebook c
 paper and page, and below it, where it has one, the interactive twin of `twins` with values under the pointer. Units come
 from the data's attributes where they have any.
 
-Nothing here touches the network. Coastlines come from a Natural Earth file that cartopy has on disk already, or from
-the Köppen map; interactive figures carry their own JavaScript (bokeh's core, once a page), so that they work in
-JupyterLab and in an exported HTML page without the internet, and a page that runs no JavaScript shows the static figure.
+Nothing here touches the network. Coastlines come from the Köppen map; interactive figures carry their own JavaScript
+(bokeh's core, once a page), so that they work in JupyterLab and in an exported HTML page without the internet, and a page
+that runs no JavaScript shows the static figure.
 
 - `maps`: `static_maps`, `image_panels`, `map_matrix`; `images`: squares of samples or dates, `image_rows`;
 - `places`: `sensor_map`, `score_maps`; `scores`: `sorted_scores`, `prediction_series`, `score_boxes`;

@@ -50,6 +50,8 @@ def _edges(centres: np.ndarray) -> tuple[float, float]:
 def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     """Check that the fields of one figure are (lat, lon) on one grid, each with something to show.
 
+    A field (y, x) of an EASE-Grid, with ``lat`` of y and ``lon`` of x, is taken as one of (lat, lon).
+
     Raises
     ------
     ContractError
@@ -60,6 +62,7 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     first: xr.DataArray | None = None
     values: dict[str, np.ndarray] = {}
     for title, field in fields.items():
+        field = _in_degrees(field)
         if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
             raise ContractError(
                 who,
@@ -88,6 +91,13 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
             )
         values[title] = array
     return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
+
+
+def _in_degrees(field: xr.DataArray) -> xr.DataArray:
+    along = {name: getattr(getattr(field, "coords", {}).get(name), "dims", ()) for name in ("lat", "lon")}
+    if along == {"lat": ("y",), "lon": ("x",)}:
+        return field.swap_dims(y="lat", x="lon").sortby("lat")
+    return field
 
 
 def check_comparison(

@@ -73,7 +73,7 @@ def sorted_scores(
         axes.plot(at, table[one.name].to_numpy("float64"), linestyle="", label=text, **look)
     top = _fit_points(axes, tables, one)
     cut = _mark_cut(axes, tables, one, shift, top)
-    label = f"Sensor, in the order of {one.title} of {next(iter(scores))}"
+    label = f"Sensor, in the order of {one.label} of {next(iter(scores))}"
     axes.set(xlabel=label, ylabel=metric_label(one), xlim=(0.2, len(next(iter(tables.values()))) + 0.8))
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     grid_behind(axes, "y")

@@ -42,7 +42,6 @@ from smnb.plots.images import check_images
 from smnb.plots.places import area_of, kinds_of, score_scale, scores_by_place
 from smnb.plots.scores import in_order, with_gaps
 
-#: No wheel zoom from the start: it would catch the page's scrolling.
 _TOOLS = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "active_tools": ["pan"]}
 _FONTS = {"title": "10pt", "labels": "10pt", "ticks": "9pt"}
 _WIDE = {"frame_width": 560, "frame_height": 260, "fontsize": _FONTS, "grid": True, "legend": "right"}
@@ -52,10 +51,15 @@ _MOST_CELLS = 64_800
 
 @lru_cache(maxsize=1)
 def renderer() -> Any:
-    """Return holoviews' bokeh renderer without loading an extension, which would print its JavaScript."""
+    """Return holoviews' bokeh renderer without loading an extension, which would print its JavaScript.
+
+    No figure zooms by the wheel from the start: it would catch the page's scrolling.
+    """
     import geoviews.plotting.bokeh  # noqa: F401 (registers how geoviews' elements are drawn)
 
     hv.Store.set_current_backend("bokeh")
+    kinds = (hv.opts.Curve, hv.opts.Scatter, hv.opts.Points, hv.opts.Image, hv.opts.QuadMesh, hv.opts.NdOverlay)
+    hv.opts.defaults(*(kind(active_tools=["pan"]) for kind in (*kinds, hv.opts.Overlay)))
     return hv.renderer("bokeh")
 
 

@@ -8,8 +8,8 @@
 - `profile`: what a set of sensors holds, as tidy tables.
 """
 
-from smnb.sensors.land_cover import LAND_COVER_GROUPS, land_cover_group
-from smnb.sensors.leakage import LEAKS, SIDES, Audit, audit
+from smnb.sensors.land_cover import LAND_COVER_GROUPS
+from smnb.sensors.leakage import LEAKS, SIDES, audit
 from smnb.sensors.match import match_in_time, match_tables
 from smnb.sensors.opening import open_predictions, predictions_at, predictions_of
 from smnb.sensors.place import match_product, product_at_sensors
@@ -32,16 +32,14 @@ from smnb.sensors.profile import (
 from smnb.sensors.scoring import score_sensors, stratify, summary_rows
 from smnb.sensors.sources import SOURCES, apply_flags, open_products, open_sensors
 from smnb.sensors.splits import Split, folds, make_split
-from smnb.sensors.strata import STRATA, TEXTURE_CLASSES, add_strata, usda_texture
+from smnb.sensors.strata import TEXTURE_CLASSES, add_strata
 
 __all__ = [
     "LAND_COVER_GROUPS",
     "LEAKS",
     "SIDES",
     "SOURCES",
-    "STRATA",
     "TEXTURE_CLASSES",
-    "Audit",
     "Split",
     "add_strata",
     "apply_flags",
@@ -59,7 +57,6 @@ __all__ = [
     "flag_shares",
     "folds",
     "gaps",
-    "land_cover_group",
     "make_split",
     "match_in_time",
     "match_product",
@@ -77,6 +74,5 @@ __all__ = [
     "sensor_density",
     "stratify",
     "summary_rows",
-    "usda_texture",
     "write_predictions",
 ]

@@ -78,7 +78,10 @@ def score_sensors(
     others = [name for name in table.columns if name not in (*NEEDED, *scores.columns)]
     groups = table.groupby("sensor_id", observed=True)
     constant = [name for name in others if groups[name].nunique(dropna=False).max() == 1]
-    return scores.merge(groups[constant].first().reset_index(), on="sensor_id", how="left") if constant else scores
+    if constant:
+        scores = scores.merge(groups[constant].first().reset_index(), on="sensor_id", how="left")
+    scores.attrs["synthetic"] = bool(table.attrs.get("synthetic", False))
+    return scores
 
 
 def summary_rows(

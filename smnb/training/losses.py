@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
 
 import torch
 
@@ -29,19 +28,22 @@ def _masked(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None,
     return pred - target
 
 
-def _mean_of_valid(values: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
-    """Mean of a loss's values, which are zero where masked; raise if there are none, or one is NaN."""
-    count = values.numel() if mask is None else int(mask.sum())
-    if count == 0:
-        raise ContractError(who, "the mask leaves nothing", got=0, expected="at least one valid value")
-    mean = values.sum() / count
-    if torch.isnan(mean):
+def _finite(loss: torch.Tensor, who: str) -> torch.Tensor:
+    if torch.isnan(loss):
         raise ContractError(
             who,
             "prediction or target is NaN where it is not masked",
-            next_step="Mask missing targets; if the prediction is NaN, lower the learning rate",
+            next_step="Mask missing targets; if the prediction is NaN, fill missing inputs or lower the learning rate",
         )
-    return mean
+    return loss
+
+
+def _mean_of_valid(values: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
+    """Mean of a loss's values, which are zero where masked."""
+    count = values.numel() if mask is None else int(mask.sum())
+    if count == 0:
+        raise ContractError(who, "the mask leaves nothing", got=0, expected="at least one valid value")
+    return _finite(values.sum() / count, who)
 
 
 def euclidean_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -116,76 +118,7 @@ def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Ten
     mean_square = centred.square().sum(1) / count
     # the root has no slope at zero: a perfect image gets the slope zero instead of NaN
     loss = torch.where(mean_square == 0, torch.zeros_like(mean_square), mean_square.clamp_min(1e-20).sqrt()).mean()
-    if torch.isnan(loss):
-        raise ContractError(
-            "unbiased_rmse_loss",
-            "prediction or target is NaN where it is not masked",
-            next_step="Mask missing targets; if the prediction is NaN, lower the learning rate",
-        )
-    return loss
-
-
-class FusionTerms(NamedTuple):
-    """The two terms of `fusion_loss`; None where a term has no weight or nothing to compare with."""
-
-    in_situ: torch.Tensor | None
-    """Mean misfit of the in-situ pixels."""
-    product: torch.Tensor | None
-    """Mean misfit of the coarse cells."""
-    n_in_situ: int
-    """In-situ pixels compared."""
-    n_product: int
-    """Coarse cells compared."""
-
-
-def fusion_terms(
-    pred: torch.Tensor,
-    in_situ: torch.Tensor,
-    in_situ_mask: torch.Tensor,
-    product: torch.Tensor,
-    product_mask: torch.Tensor,
-    offset: tuple[int, int] | torch.Tensor = (0, 0),
-    valid: torch.Tensor | None = None,
-    *,
-    alpha: float = 0.5,
-    norms: tuple[str, str] = ("l1", "l1"),
-    factor: int = 9,
-    min_valid: float = 0.5,
-) -> FusionTerms:
-    """Compute the two terms of `fusion_loss`, unweighted; the parameters and errors are described there."""
-    if not 0.0 <= alpha <= 1.0:
-        raise ParameterError("fusion_loss", "alpha", got=alpha, expected=plain("in [0, 1]"))
-    if len(norms) != 2 or not set(norms) <= set(FUSION_NORMS):
-        raise ParameterError("fusion_loss", "unknown norms", got=norms, expected=plain(f"two of {FUSION_NORMS}"))
-    terms: list[torch.Tensor | None] = [None, None]
-    counts = [0, 0]
-    if alpha > 0.0:
-        counts[0] = int(in_situ_mask.sum())
-        if counts[0]:
-            difference = _masked(pred, in_situ, in_situ_mask, "fusion_loss: in-situ term")
-            terms[0] = _mean_norm(difference, counts[0], norms[0], "in-situ reading")
-    if alpha < 1.0:
-        mean, enough = coarse_mean(
-            pred, valid, offset=offset, factor=factor, shape=tuple(product.shape[1:]), min_valid=min_valid
-        )
-        counted = enough & product_mask
-        counts[1] = int(counted.sum())
-        if counts[1]:
-            difference = _masked(mean, product, counted, "fusion_loss: product term")
-            terms[1] = _mean_norm(difference, counts[1], norms[1], "product")
-    return FusionTerms(*terms, *counts)
-
-
-def _mean_norm(difference: torch.Tensor, count: int, norm: str, target: str) -> torch.Tensor:
-    """Mean absolute or squared difference; masked differences are zero already."""
-    mean = (difference.abs() if norm == "l1" else difference.square()).sum() / count
-    if torch.isnan(mean):
-        raise ContractError(
-            "fusion_loss",
-            f"prediction or {target} is NaN where it is not masked",
-            next_step="Mask missing targets; if the prediction is NaN, fill missing inputs or lower the learning rate",
-        )
-    return mean
+    return _finite(loss, "unbiased_rmse_loss")
 
 
 def fusion_loss(
@@ -262,39 +195,37 @@ def fusion_loss(
     >>> round(float(loss), 4)
     0.175
     """
-    terms = fusion_terms(
-        pred,
-        in_situ,
-        in_situ_mask,
-        product,
-        product_mask,
-        offset,
-        valid,
-        alpha=alpha,
-        norms=norms,
-        factor=factor,
-        min_valid=min_valid,
-    )
-    parts = [
-        (weight, term, name)
-        for weight, term, name in ((alpha, terms.in_situ, "in_situ"), (1.0 - alpha, terms.product, "product"))
-        if weight > 0.0
-    ]
-    missing = [name for _, term, name in parts if term is None]
-    if len(missing) == len(parts):
+    if not 0.0 <= alpha <= 1.0:
+        raise ParameterError("fusion_loss", "alpha", got=alpha, expected=plain("in [0, 1]"))
+    if len(norms) != 2 or not set(norms) <= set(FUSION_NORMS):
+        raise ParameterError("fusion_loss", "unknown norms", got=norms, expected=plain(f"two of {FUSION_NORMS}"))
+    parts: dict[str, tuple[float, str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = {}
+    if alpha > 0.0:
+        parts["in_situ"] = (alpha, norms[0], (pred, in_situ, in_situ_mask))
+    if alpha < 1.0:
+        options = {"offset": offset, "factor": factor, "min_valid": min_valid}
+        mean, enough = coarse_mean(pred, valid, shape=tuple(product.shape[1:]), **options)
+        parts["product"] = (1.0 - alpha, norms[1], (mean, product, enough & product_mask))
+    number = {name: int(mask.sum()) for name, (_, _, (_, _, mask)) in parts.items()}
+    if not any(number.values()):
         raise ContractError(
             "fusion_loss",
             "the batch has nothing to compare with",
             got=plain(
-                f"alpha {alpha:g}, {int(in_situ_mask.sum())} in-situ pixels, {int(product_mask.sum())} cells of the product, "
-                f"{terms.n_product} of them with enough valid pixels"
+                f"alpha {alpha:g}, pixels and cells {number}, {int(product_mask.sum())} cells of the product in all"
             ),
             next_step="Take patches with in-situ pixels or a product, or larger batches",
         )
     if counts is not None:
-        counts.update({f"batches_without_{name}": 1 for name in missing})
-        counts.update({"in_situ": terms.n_in_situ, "product": terms.n_product})
-    return sum(weight * term for weight, term, _ in parts if term is not None)
+        counts.update(number)
+        counts.update({f"batches_without_{name}": 1 for name, count in number.items() if not count})
+    total = pred.new_zeros(())
+    for name, (weight, norm, values) in parts.items():
+        if number[name]:
+            difference = _masked(*values, f"fusion_loss: {name} term")
+            size = difference.abs() if norm == "l1" else difference.square()
+            total = total + weight * _finite(size.sum() / number[name], "fusion_loss")
+    return total
 
 
 def huber_loss(

@@ -14,9 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
+from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice
 from smnb.files import atomic_path, write_json
-from smnb.loaders import choose, parse_period
+from smnb.loaders import parse_period
 from smnb.loaders.insitu.index import collect_sensors
 from smnb.loaders.insitu.policies import DEFAULT_DEPTH, check_depth, flag_policy
 from smnb.loaders.insitu.sensors import Readings, Report, Sensor, sensor_frame, stream
@@ -95,7 +95,7 @@ class _Reading:
         catalog_id: str = "",
         synthetic: bool = False,
     ) -> None:
-        choose(who, "variable", variable, sorted(VARIABLE_NAMES.values()))
+        check_choice(who, "variable", variable, sorted(VARIABLE_NAMES.values()))
         self.who, self.variable = who, variable
         self.policy, self.depth = flag_policy(flags), check_depth(depth)
         self.start, self.end = parse_period(who, start, end)

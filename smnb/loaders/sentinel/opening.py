@@ -12,9 +12,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import ParameterError, check_dataset, plain, stamp
+from smnb.contract import ParameterError, check_choice, check_dataset, plain, stamp
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid
-from smnb.loaders import check_paths, choose, parse_period
+from smnb.loaders import check_paths, parse_period
 from smnb.loaders.rasters.placing import transformer
 from smnb.loaders.sentinel.assembly import PlacedScene, assemble, count_left_out, group_scenes
 from smnb.loaders.sentinel.averaging import AngleSource, average_scene, check_fineness, reached
@@ -132,7 +132,7 @@ def open_sentinel1(
     """
     who = "open_sentinel1"
     declaration = declare(who, units, scale, offset, dn_of, mask_zero)
-    polarizations = choose(who, "polarizations", polarizations, POLARIZATIONS)
+    polarizations = check_choice(who, "polarizations", polarizations, POLARIZATIONS)
     _check_options(who, bands, incidence_angle, angle_units, mosaic, min_looks, block_pixels)
     scenes = list_scenes(who, check_paths(who, paths), bands=bands, times=times, wanted=polarizations)
     scenes = _within(who, scenes, *parse_period(who, start, end))

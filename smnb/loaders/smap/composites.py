@@ -11,8 +11,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, check_dataset, stamp
-from smnb.loaders import choose
+from smnb.contract import ContractError, check_choice, check_dataset, stamp
 from smnb.loaders.smap.reading import write_masked_by
 
 _DAY = np.timedelta64(1, "D")
@@ -52,9 +51,9 @@ def composite(dataset: xr.Dataset, days: int = 3, *, variables: Sequence[str] = 
         If `time` is not increasing.
     """
     who = "composite"
-    choose(who, "days", days, (1, 2, 3))
+    check_choice(who, "days", days, (1, 2, 3))
     known = [str(n) for n, v in dataset.data_vars.items() if v.dtype.kind == "f" and {"time", "y", "x"} <= set(v.dims)]
-    names = choose(who, "variables", variables, known)
+    names = check_choice(who, "variables", variables, known)
     time = dataset["time"].values
     if time.size == 0 or time.dtype.kind != "M" or (np.diff(time) <= np.timedelta64(0)).any():
         raise ContractError(who, "'time' is not UTC, increasing, with at least one value", got=str(time[:3]))

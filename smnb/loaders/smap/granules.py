@@ -15,9 +15,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, plain
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
-from smnb.loaders import check_paths, choose, in_period
+from smnb.loaders import check_paths, in_period
 from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TB_POLICIES, Variable
 
 #: Release and version, "R18290_001"; test releases have another letter.
@@ -307,15 +307,15 @@ class Selection:
     native_units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        choose(self.who, "flag_policy", self.flag_policy, list(FLAG_POLICIES))
-        choose(self.who, "tb_policy", self.tb_policy, list(TB_POLICIES))
+        check_choice(self.who, "flag_policy", self.flag_policy, list(FLAG_POLICIES))
+        check_choice(self.who, "tb_policy", self.tb_policy, list(TB_POLICIES))
         chosen = list(self.catalogue)
         if self.names is not None:
-            chosen = choose(self.who, "variables", self.names, chosen)
+            chosen = check_choice(self.who, "variables", self.names, chosen)
         self.variables = [variable for name, variable in self.catalogue.items() if name in chosen]
         bits = {name: bit for bit, name in FLAG_BITS[self.family]["surface_flag"].items()}
         if self.exclude_surface:
-            self.exclude_surface = choose(self.who, "exclude_surface", self.exclude_surface, list(bits))
+            self.exclude_surface = check_choice(self.who, "exclude_surface", self.exclude_surface, list(bits))
         if any(variable.screened for variable in self.variables):
             self.tests["soil_moisture"] = [
                 *(FlagTest("retrieval_qual_flag", *test, True) for test in FLAG_POLICIES[self.flag_policy]),

@@ -20,9 +20,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, plain
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
 from smnb.grids import EaseGrid, EaseWindow
-from smnb.loaders import choose, finish
+from smnb.loaders import finish
 from smnb.loaders.smap.fields import ACTIVE_PASSIVE, PASSIVE
 from smnb.loaders.smap.granules import (
     PRODUCTS,
@@ -260,8 +260,8 @@ def open_l2_active_passive(
         If the period holds no granule, or none has a cell in the region.
     """
     who = "open_l2_active_passive"
-    choose(who, "resolution", resolution, list(RESOLUTIONS))
-    choose(who, "option", option, ("baseline", "apm"))
+    check_choice(who, "resolution", resolution, list(RESOLUTIONS))
+    check_choice(who, "option", option, ("baseline", "apm"))
     selection = Selection(
         who, ACTIVE_PASSIVE, variables, flag_policy, exclude_surface=exclude_surface, family="active_passive"
     )

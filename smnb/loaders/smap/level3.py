@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from smnb.contract import FormatError, ParameterError
+from smnb.contract import FormatError, ParameterError, check_choice
 from smnb.grids import EaseWindow
-from smnb.loaders import choose, finish
+from smnb.loaders import finish
 from smnb.loaders.smap.fields import ALGORITHMS, OPTIONS, PASSIVE, baseline_algorithm
 from smnb.loaders.smap.granules import (
     PRODUCTS,
@@ -52,7 +52,7 @@ def passive_algorithm(who: str, granules: Sequence[Granule], option: str) -> str
     FormatError
         If it is "baseline" and the granules' releases have two.
     """
-    choose(who, "option", option, OPTIONS)
+    check_choice(who, "option", option, OPTIONS)
     if option != "baseline":
         return option
     algorithms = {baseline_algorithm(granule.release): granule.path.name for granule in granules}
@@ -166,7 +166,7 @@ def open_l3(
         If the period holds no granule.
     """
     who = "open_l3"
-    choose(who, "overpass", overpass, ("am", "pm", "both"))
+    check_choice(who, "overpass", overpass, ("am", "pm", "both"))
     selection = Selection(who, PASSIVE, variables, flag_policy, tb_policy, exclude_surface)
     granules = list_granules(who, paths, ("SPL3SMP", "SPL3SMP_E"), start, end)
     grid = PRODUCTS[granules[0].product].grid

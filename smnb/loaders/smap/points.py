@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, check_choice, plain
 from smnb.grids import M09, EaseWindow
-from smnb.loaders import check_paths, choose, finish, in_period
+from smnb.loaders import check_paths, finish, in_period
 from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
 from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
 from smnb.loaders.smap.level2 import build_listed
@@ -125,8 +125,8 @@ def open_smap_e_points(
         For an unknown option, or a region as in `smnb.loaders.smap.open_l3`.
     """
     who = "open_smap_e_points"
-    choose(who, "option", option, list(_FIELDS))
-    choose(who, "repeated", repeated, ("mean", "keep", "raise"))
+    check_choice(who, "option", option, list(_FIELDS))
+    check_choice(who, "repeated", repeated, ("mean", "keep", "raise"))
     selection = Selection(who, POINT_LIST, list(POINT_LIST))
     area = resolve_window(who, M09, region)
     granules = _list_files(who, paths, start, end)

@@ -78,10 +78,6 @@ class FusionDataset(PatchImages):
         the side's sensors wherever the patch has one. The cut depends on `seed` and on the batch's positions alone: a
         resumed training sees those that an uninterrupted one would.
     seed : int
-    exclude_product_cells : bool
-        Mask the 9 km product, in training, in cells that hold a validation sensor. It is made without any in-situ reading,
-        so that nothing leaks from these sensors if it stays, which is the default; without it nothing at all is learned
-        from their cells.
     """
 
     evaluation_batch = 4
@@ -95,7 +91,6 @@ class FusionDataset(PatchImages):
         *,
         crop: int | None = None,
         seed: int = 0,
-        exclude_product_cells: bool = False,
     ) -> None:
         who = "FusionDataset"
         self.patches = split.patches(side)
@@ -112,23 +107,10 @@ class FusionDataset(PatchImages):
         self.size = (height, width) if crop is None else (size, size)
         self.seed = seed
         values = samples.in_situ_images(split.ids(side))[self.patches]
-        product = samples.product[self.patches].copy()
-        if exclude_product_cells and side == "train":
-            self._exclude(product, samples, split)
         self.in_situ, self.in_situ_mask = _target(values, scalers[1])
-        self.product, self.product_mask = _target(product, scalers[1])
+        self.product, self.product_mask = _target(samples.product[self.patches], scalers[1])
         self.offset = samples.offset[self.patches]
         self._pixels = [np.argwhere(np.isfinite(image)) for image in values]
-
-    def _exclude(self, product: np.ndarray, samples: FusionSamples, split: FusionSplit) -> None:
-        """Take out the cells that hold a validation sensor, whether or not it has a reading at that time."""
-        sensors = samples.sensors[samples.sensors["sensor_id"].isin(set(split.ids("validation")))]
-        for image, patch in zip(product, self.patches, strict=True):
-            window, offset = samples.windows[patch], samples.offset[patch]
-            row = (sensors["row"].to_numpy() - window.row_start - offset[0]) // FACTOR
-            col = (sensors["col"].to_numpy() - window.col_start - offset[1]) // FACTOR
-            inside = (row >= 0) & (row < image.shape[0]) & (col >= 0) & (col < image.shape[1])
-            image[row[inside], col[inside]] = np.nan
 
     def _corners(self, batch: np.ndarray) -> list[tuple[int, int]]:
         """First row and column of each patch's cut."""
@@ -191,7 +173,6 @@ def fusion_training(
     *,
     crop: int | None = None,
     seed: int = 0,
-    exclude_product_cells: bool = False,
 ) -> Samples:
     """What a network is trained on: ``model(images (n, 4, row, col)) -> (n, row, col)``, scaled, with `fusion_loss`.
 
@@ -200,11 +181,11 @@ def fusion_training(
     Parameters
     ----------
     samples, split
-    crop, seed, exclude_product_cells
+    crop, seed
         Of `FusionDataset`.
     """
     scalers = fusion_scalers(samples, split)
-    options = {"crop": crop, "seed": seed, "exclude_product_cells": exclude_product_cells}
+    options = {"crop": crop, "seed": seed}
     train, validation = (FusionDataset(samples, split, side, scalers, **options) for side in SIDES)
     return Samples(
         train,

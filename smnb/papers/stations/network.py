@@ -62,17 +62,9 @@ class PointFusionConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
         if not self.features or min(self.features.values()) < 1:
             raise ParameterError(who, "features", got=self.features, expected=plain("one or more of each source"))
-        for name in ("encoder_width", "joint_width", "members"):
-            if getattr(self, name) < 1:
-                raise ParameterError(who, name, got=getattr(self, name), expected=plain("at least 1"))
-        if not self.head or self.head[-1] != 1 or len(self.head_keep) != len(self.head):
-            raise ParameterError(who, "head", got=(self.head, self.head_keep), expected=plain("widths that end in 1"))
         if not all(0.0 < keep <= 1.0 for keep in (self.encoder_keep, *self.head_keep)):
-            raise ParameterError(
-                who, "a share to keep", got=(self.encoder_keep, *self.head_keep), expected=plain("in (0, 1]")
-            )
-        if not (self.scale > 0.0 and self.limit > 0.0):
-            raise ParameterError(who, "scale or limit", got=(self.scale, self.limit), expected=plain("positive"))
+            got = (self.encoder_keep, *self.head_keep)
+            raise ParameterError(who, "a share to keep", got=got, expected=plain("in (0, 1]"))
 
 
 class PointFusionNet(nn.Module):

@@ -110,10 +110,10 @@ def read_points(path: str | Path) -> PointRows:
         "rows_of_unknown_land_cover": int((~known & frame["landcover"].notna()).sum()),
         "rows_repeated": int(frame.duplicated(["sensor_id", "time"]).sum()),
     }
-    return PointRows(native, canonical_rows(frame), report)
+    return PointRows(native, _canonical(frame), report)
 
 
-def canonical_rows(frame: pd.DataFrame) -> pd.DataFrame:
+def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
     """Native columns, `COLUMNS`, to canonical names and units; land cover that is no NLCD code becomes missing."""
     rows = frame[["sensor_id", "time", "lat", "lon"]].assign(
         nlcd=frame["landcover"].where(frame["landcover"].isin(NLCD_CODES)),
@@ -137,18 +137,14 @@ def from_station_table(table: StationTable) -> pd.DataFrame:
 
 
 def _numbers(who: str, text: pd.Series) -> pd.Series:
-    values = pd.to_numeric(text.where(~text.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))), "coerce")
-    wrong = values.isna() & ~text.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))
-    if wrong.any():
-        raise FormatError(
-            who,
-            f"column {text.name!r} is not numeric",
-            got=text[wrong].iloc[0],
-            expected=plain("numbers, and empty cells for missing ones"),
-        )
-    values = values.astype("float64")
+    empty = text.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))
+    values = pd.to_numeric(text.where(~empty), "coerce").astype("float64")
     if np.isinf(values).any():
         raise FormatError(who, f"column {text.name!r} has an infinite value", expected=plain("empty cells for missing"))
+    wrong = values.isna() & ~empty
+    if wrong.any():
+        expected = plain("numbers, and empty cells for missing ones")
+        raise FormatError(who, f"column {text.name!r} is not numeric", got=text[wrong].iloc[0], expected=expected)
     return values
 
 
@@ -162,20 +158,15 @@ def _times(who: str, text: pd.Series) -> pd.Series:
 def _check_keys(who: str, frame: pd.DataFrame) -> None:
     nameless = (frame[["network", "station"]] == "").any(axis=1) | frame[["lat", "lon", "time"]].isna().any(axis=1)
     if nameless.any():
-        raise FormatError(
-            who,
-            "a row has no station, place or time",
-            got=plain(f"{int(nameless.sum())} rows"),
-            next_step=f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file",
+        got, step = (
+            plain(f"{int(nameless.sum())} rows"),
+            f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file",
         )
+        raise FormatError(who, "a row has no station, place or time", got=got, next_step=step)
     off = (frame["lat"].abs() > 90.0) | (frame["lon"].abs() > 180.0)
     if off.any():
-        raise FormatError(
-            who,
-            "a station is not on the Earth",
-            got=tuple(frame.loc[off, ["lat", "lon"]].iloc[0]),
-            expected=plain("lat in [-90, 90], lon in [-180, 180]"),
-        )
+        got, expected = tuple(frame.loc[off, ["lat", "lon"]].iloc[0]), plain("lat in [-90, 90], lon in [-180, 180]")
+        raise FormatError(who, "a station is not on the Earth", got=got, expected=expected)
     moved = frame.groupby("sensor_id")[["lat", "lon"]].nunique().gt(1).any(axis=1)
     if moved.any():
         raise FormatError(who, "a station changes its place", got=moved.index[moved][0])
@@ -192,10 +183,5 @@ def _check_units(who: str, frame: pd.DataFrame) -> None:
         middle = stations.median()
         odd = middle[(stations.quantile(0.9) < dim) | (middle > bright)]
         if len(odd):
-            raise FormatError(
-                who,
-                f"{name!r} at station {odd.index[0]!r} is not in {unit}",
-                got=plain(f"a median of {odd.iloc[0]:g}"),
-                expected=plain(f"{dim:g} to {bright:g}"),
-                next_step=step,
-            )
+            what, got = f"{name!r} at station {odd.index[0]!r} is not in {unit}", plain(f"a median of {odd.iloc[0]:g}")
+            raise FormatError(who, what, got=got, expected=plain(f"{dim:g} to {bright:g}"), next_step=step)

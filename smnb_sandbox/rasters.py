@@ -1,14 +1,16 @@
-"""GeoTIFF for the multi-source world: squares of UTM in whole numbers, and large grids of which little is filled."""
+"""GeoTIFF: rectangles of UTM, and large grids of longitude and latitude of which little is filled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.grids import UtmWindow
+if TYPE_CHECKING:
+    from rasterio.windows import Window
 
 _BLOCK = 256
 _COMMENT = "simulated by smnb_sandbox, no measurement"
@@ -16,12 +18,7 @@ _COMMENT = "simulated by smnb_sandbox, no measurement"
 
 @dataclass(frozen=True)
 class Packing:
-    """How numbers of a band become bytes: ``value = offset + scale * number``, as GDAL's tags say; 255 is no data.
-
-    Parameters
-    ----------
-    scale, offset : float
-    """
+    """How numbers of a band become bytes: ``value = offset + scale * number``, as GDAL's tags say; 255 is no data."""
 
     scale: float
     offset: float
@@ -39,77 +36,76 @@ class Packing:
         return np.where(np.isfinite(numbers), numbers, self.nodata).astype(np.uint8)
 
 
-def encode_scene(
-    values: NDArray[np.integer],
-    window: UtmWindow,
+def _encode(
+    profile: Mapping[str, Any],
+    parts: Iterable[tuple[Window | None, NDArray]],
     names: Sequence[str],
-    *,
-    units: Sequence[str] = (),
+    units: Sequence[str],
+    tags: Mapping[str, str],
     packing: Sequence[Packing] = (),
-    tags: Mapping[str, str] | None = None,
-    nodata: float | None = None,
-    predictor: int = 1,
 ) -> bytes:
-    """A square as a tiled, compressed GeoTIFF.
-
-    Parameters
-    ----------
-    values : ndarray
-        (band, row, col).
-    window : UtmWindow
-    names, units, packing : sequence
-        Of the bands; units and packing can be left out.
-    tags, nodata, predictor
-        As GDAL has them.
-    """
     from rasterio.io import MemoryFile  # GDAL costs much to load
 
-    block = window.size if window.size <= _BLOCK and window.size % 16 == 0 else _BLOCK
-    profile = {
-        "driver": "GTiff",
-        "dtype": values.dtype.name,
-        "count": len(values),
-        "height": window.size,
-        "width": window.size,
-        "crs": f"EPSG:{window.epsg}",
-        "transform": window.transform,
-        "nodata": nodata,
-        "tiled": True,
-        "blockxsize": block,
-        "blockysize": block,
-        "compress": "deflate",
-        "zlevel": 5,
-        "predictor": predictor,
-        "interleave": "band",
-    }
     with MemoryFile() as memory:
-        with memory.open(**profile) as raster:
-            raster.write(values)
+        with memory.open(driver="GTiff", count=len(names), tiled=True, compress="deflate", **profile) as raster:
+            for window, values in parts:
+                raster.write(values, window=window)
             raster.descriptions = tuple(names)
             if units:
                 raster.units = tuple(units)
             if packing:
                 raster.scales, raster.offsets = zip(*((one.scale, one.offset) for one in packing), strict=True)
-            raster.update_tags(synthetic="1", comment=_COMMENT, **(tags or {}))
+            raster.update_tags(synthetic="1", comment=_COMMENT, **tags)
         return memory.read()
+
+
+def encode_scene(
+    values: NDArray,
+    place: tuple[int, float, float, float],
+    names: Sequence[str],
+    *,
+    tags: Mapping[str, str],
+    units: Sequence[str] = (),
+    packing: Sequence[Packing] = (),
+    nodata: float | None = None,
+    predictor: int = 1,
+    zlevel: int = 5,
+) -> bytes:
+    """A rectangle of UTM, (band, row, col), as a tiled, compressed GeoTIFF.
+
+    `place` is the zone's EPSG code, the west and north edge and the side of a pixel (m); the others are of the bands, and as
+    GDAL has them.
+    """
+    from rasterio import Affine
+
+    epsg, west, north, side = place
+    rows, cols = values.shape[1:]
+    block = rows if rows == cols <= _BLOCK and rows % 16 == 0 else _BLOCK
+    profile = {
+        "dtype": values.dtype.name,
+        "height": rows,
+        "width": cols,
+        "crs": f"EPSG:{epsg}",
+        "transform": Affine(side, 0.0, west, 0.0, -side, north),
+        "nodata": nodata,
+        "blockxsize": block,
+        "blockysize": block,
+        "zlevel": zlevel,
+        "predictor": predictor,
+        "interleave": "band",
+    }
+    return _encode(profile, [(None, values)], names, units, tags, packing)
 
 
 @dataclass(frozen=True)
 class LonLatGrid:
-    """A grid of longitude and latitude, north up.
-
-    Parameters
-    ----------
-    west, north : float
-        Outer edges, degrees.
-    per_degree : float
-        Cells to a degree.
-    width, height : int
-    """
+    """A grid of longitude and latitude, north up."""
 
     west: float
     north: float
+    """Outer edges, degrees."""
     per_degree: float
+    """Cells to a degree."""
     width: int
     height: int
 
@@ -148,41 +144,23 @@ def encode_sparse(
     units: Sequence[str] = (),
     predictor: int = 1,
 ) -> bytes:
-    """A large grid as a GeoTIFF that stores only the blocks in which something is.
+    """A large grid as a GeoTIFF that stores only the blocks (of so many cells a side) in which something is.
 
-    Parameters
-    ----------
-    grid : LonLatGrid
-    patches : iterable of Patch
-        Each (band, row, col); they do not overlap.
-    names : sequence of str
-        Of the bands.
-    dtype : str
-    nodata : float
-        What the other cells have.
-    block : int
-        Side of a block, a multiple of 16.
-    tags, units, predictor
-        As GDAL has them.
+    Patches are (band, row, col) and do not overlap; the other cells have no data.
     """
     from rasterio import Affine
-    from rasterio.io import MemoryFile
     from rasterio.windows import Window
 
     step = 1.0 / grid.per_degree
     profile = {
-        "driver": "GTiff",
         "dtype": dtype,
-        "count": len(names),
         "height": grid.height,
         "width": grid.width,
         "crs": "EPSG:4326",
         "transform": Affine(step, 0.0, grid.west, 0.0, -step, grid.north),
         "nodata": nodata,
-        "tiled": True,
         "blockxsize": block,
         "blockysize": block,
-        "compress": "deflate",
         "zlevel": 6,
         "predictor": predictor,
         "interleave": "pixel",
@@ -199,13 +177,9 @@ def encode_sparse(
                 target[:, r0 - top : r1 - top, c0 - left : c1 - left] = patch.values[
                     :, r0 - rows.start : r1 - rows.start, c0 - cols.start : c1 - cols.start
                 ]
-    with MemoryFile() as memory:
-        with memory.open(**profile) as raster:
-            for (top, left), values in sorted(blocks.items()):
-                height, width = min(block, grid.height - top), min(block, grid.width - left)
-                raster.write(values[:, :height, :width], window=Window(left, top, width, height))
-            raster.descriptions = tuple(names)
-            if units:
-                raster.units = tuple(units)
-            raster.update_tags(synthetic="1", comment=_COMMENT, **(tags or {}))
-        return memory.read()
+    parts = (
+        (Window(left, top, width, height), values[:, :height, :width])
+        for (top, left), values in sorted(blocks.items(), key=lambda one: one[0])
+        for height, width in [(min(block, grid.height - top), min(block, grid.width - left))]
+    )
+    return _encode(profile, parts, names, units, tags or {})
