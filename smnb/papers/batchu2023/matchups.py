@@ -25,10 +25,10 @@ from smnb.papers.batchu2023.cutting import LAYOUT, CutGeometry, Journal, cut, ma
 from smnb.papers.batchu2023.join import PAPER_DEPTHS, MatchPlan, plan_matchups
 from smnb.papers.batchu2023.sources import Source, joined_sources
 from smnb.papers.batchu2023.store import NAT, SCHEMA, SampleStore, chunk_rows, create_values, write_column
+from smnb.sensors import Split, add_strata
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
-    from smnb.sensors import Split
 
 _WHO = "build_matchups"
 _EMPTY = "crop without any value"
@@ -68,16 +68,12 @@ class MatchupResult:
         for source, reasons in counts["sources"].items():
             why = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items() if n) or "none lacks it"
             lines.append(f"  {source}: {counts['dropped'][source]:,} points dropped; {why}")
-        if unknown := counts["unknown_land_cover"]:
-            lines.append(
-                f"  unknown land cover: {', '.join(f'code {code}, {n} sensors' for code, n in unknown.items())}"
-            )
+        if unknown := [f"code {code}, {n} sensors" for code, n in counts["unknown_land_cover"].items()]:
+            lines.append(f"  unknown land cover: {', '.join(unknown)}")
         for name, split in self.store.attrs["splits"].items():
-            sides = ", ".join(
-                f"{side} {n} ({split['samples'][side]:,} samples)" for side, n in split["sensors"].items() if n
-            )
+            sides = [f"{one} {n} ({split['samples'][one]:,} samples)" for one, n in split["sensors"].items() if n]
             leaks = ", ".join(f"{leak} {n}" for leak, n in split["leaks"].items()) or "no leak found"
-            lines.append(f"  split {name}: {sides}; {leaks}")
+            lines.append(f"  split {name}: {', '.join(sides)}; {leaks}")
         return "\n".join(lines)
 
 
@@ -195,15 +191,10 @@ def build_matchups(
 
 
 def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | None, on_unknown: str) -> pd.DataFrame:
-    from smnb.sensors import add_strata  # late: every worker that only cuts would wait for SciPy's statistics
-
     try:
         return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
     except ParameterError as error:
-        what, step = (
-            f"strata of the sensors: {error.what}",
-            "Check the raster, or count them: on_unknown_land_cover='none'",
-        )
+        what, step = f"strata of the sensors: {error.what}", "Check the raster, or on_unknown_land_cover='none'"
         raise ParameterError(_WHO, what, got=error.got, expected=error.expected, next_step=step) from error
 
 
@@ -332,8 +323,6 @@ class _Build:
 
     def finish(self, about: Mapping[str, Any], made: Mapping[str, Split]) -> None:
         """Write all that goes by sample or sensor, and the store's attributes."""
-        from smnb.sensors import add_strata
-
         plan, left = self.plan, self.left
         used, sensor = np.unique(plan.sensor[left], return_inverse=True)
         sensor = sensor.astype(np.int32)
