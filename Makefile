@@ -65,6 +65,9 @@ test: $(INSTALLED) $(SANDBOX)
 lab: $(INSTALLED) $(SANDBOX)
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
+# as the processes of smnb run have it: freed memory is kept for the next step
+bench: export MALLOC_MMAP_MAX_ := 0
+bench: export MALLOC_TRIM_THRESHOLD_ := 1000000000000
 bench: $(INSTALLED)
 	@status=0; for file in benchmarks/bench_*.py; do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename $$file .py)" || status=1; done; exit $$status

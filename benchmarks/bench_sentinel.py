@@ -18,7 +18,7 @@ from rasterio.warp import Resampling, reproject
 
 from benchmarks.measure import best_of
 from smnb.grids import EaseWindow
-from smnb.loaders.sentinel import open_sentinel1
+from smnb.loaders.rasters import open_sentinel1
 
 WEST, NORTH, CRS = 600_000.0, 4_100_000.0, "EPSG:32614"
 LOOKS = 4.4

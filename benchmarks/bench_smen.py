@@ -3,7 +3,8 @@
 What is the limit: 1,000 epochs of the paper's Oklahoma setting (80 images of 100 x 100) are about 280 TFLOP, nearly all in
 the second and third temporal convolutions, so the time is that of convolutions of 32 by 32 filters, bounded by the rate at
 which the machine multiplies matrices. This measures that rate and the training's in one run, with what `smnb.training.fit`
-really does (Lightning, checkpoints, data), in float32 and bf16, and names the share of time in convolutions.
+really does (Lightning, checkpoints, data), in float32 and bf16, and names the share of time in convolutions. In float32 a step
+frees and allocates hundreds of MB; ``MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000000000000`` before the command keeps them.
 """
 
 from __future__ import annotations

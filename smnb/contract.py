@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 
@@ -41,9 +42,13 @@ class SmnbError(ValueError):
     open_l3: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'.
     """
 
+    usual_next_step: str | None = None
+    """What an error says that is given no next step."""
+
     def __init__(
         self, who: str, what: str, *, got: Any = None, expected: Any = None, next_step: str | None = None
     ) -> None:
+        next_step = next_step or self.usual_next_step
         self.who, self.what, self.got, self.expected, self.next_step = who, what, got, expected, next_step
         message = f"{who}: {what}"
         for word, value in (("got", got), ("expected", expected)):
@@ -72,6 +77,8 @@ class ContractError(SmnbError):
 
 class FormatError(SmnbError):
     """A file whose content is not what its product's format says: truncated, wrong size, missing field."""
+
+    usual_next_step = "Download the file again, or check that it is of this product"
 
 
 class CatalogError(SmnbError):
@@ -158,6 +165,31 @@ def check_box(who: str, name: str, box: Any) -> tuple[float, float, float, float
     return west, south, east, north
 
 
+def check_table(
+    who: str,
+    table: Any,
+    columns: Iterable[str],
+    *,
+    complete: Iterable[str] = (),
+    unique: str | None = None,
+    next_step: str | None = None,
+) -> None:
+    """Raise `ContractError` unless a table has rows and `columns`, a value in each `complete` one, and each `unique` once."""
+    if not isinstance(table, pd.DataFrame):
+        raise ContractError(who, "the table is not a pandas DataFrame", got=type(table).__name__)
+    missing = [name for name in dict.fromkeys(columns) if name not in table.columns]
+    if missing:
+        raise ContractError(who, f"columns {missing} are missing", got=list(map(str, table)), next_step=next_step)
+    if table.empty:
+        raise ContractError(who, "the table has no rows")
+    for name in complete:
+        if table[name].isna().any():
+            raise ContractError(who, f"{int(table[name].isna().sum())} rows have no {name!r}")
+    if unique is not None and table[unique].duplicated().any():
+        example = table.loc[table[unique].duplicated(), unique].iloc[0]
+        raise ContractError(who, f"a {unique!r} occurs twice", got=str(example), expected=plain("one row each"))
+
+
 @dataclass(frozen=True)
 class VariableSpec:
     """One canonical variable of the contract."""
@@ -189,13 +221,9 @@ def check_units(who: str, array: xr.DataArray, *, next_step: str | None = None) 
     """Raise `ContractError` unless a canonical variable carries its canonical units."""
     spec = VARIABLES.get(str(array.name))
     if spec is not None and array.attrs.get("units") != spec.units:
-        raise ContractError(
-            who,
-            f"{array.name!r} has other units",
-            got=array.attrs.get("units"),
-            expected=spec.units,
-            next_step=next_step or "Declare the native units in data_catalog.yaml and convert them in the loader",
-        )
+        what = f"{array.name!r} has other units"
+        next_step = next_step or "Declare the native units in data_catalog.yaml and convert them in the loader"
+        raise ContractError(who, what, got=array.attrs.get("units"), expected=spec.units, next_step=next_step)
 
 
 def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: float, *, open_top: bool) -> None:
@@ -204,40 +232,17 @@ def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: floa
     inside = (values >= low).all() and ((values < high).all() if open_top else (values <= high).all())
     if values.size == 0 or not np.isfinite(values).all() or not inside or (np.diff(values) <= 0).any():
         got = f"{values[:2]}..{values[-2:]}" if values.size else "no value"
-        raise ContractError(
-            who,
-            f"coordinate {name!r} is out of order or range",
-            got=got,
-            expected=plain(interval),
-            next_step="Pass the Dataset through smnb.contract.orient_lat_lon",
-        )
+        what = f"coordinate {name!r} is out of order or range"
+        next_step = "Pass the Dataset through smnb.contract.orient_lat_lon"
+        raise ContractError(who, what, got=got, expected=plain(interval), next_step=next_step)
 
 
 def check_dataset(
     dataset: xr.Dataset, *, who: str, require: tuple[str, ...] = (), check_values: bool = False
 ) -> xr.Dataset:
-    """Check a Dataset against the contract and return it unchanged.
+    """Return a Dataset unchanged; raise `ContractError`, in the name of `who`, at the first rule that it breaks.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        What a loader returns or a function was given.
-    who : str
-        The name of the caller, for the message.
-    require : tuple of str
-        Variables that must be there.
-    check_values : bool
-        Also compare values with the physical range of each canonical variable (this computes lazy data).
-
-    Returns
-    -------
-    xarray.Dataset
-        The same object.
-
-    Raises
-    ------
-    ContractError
-        On the first broken rule.
+    `require` are variables that must be there; `check_values` also compares with the physical ranges, which computes.
 
     Examples
     --------
@@ -278,13 +283,9 @@ def check_dataset(
         if check_values and spec.valid_range is not None:
             low, high = float(array.min()), float(array.max())
             if low < spec.valid_range[0] or high > spec.valid_range[1]:
-                raise ContractError(
-                    who,
-                    f"{name!r} leaves its physical range in {spec.units}",
-                    got=(low, high),
-                    expected=spec.valid_range,
-                    next_step="Mask it and count it in masked_by, or check the units",
-                )
+                what = f"{name!r} leaves its physical range in {spec.units}"
+                next_step = "Mask it and count it in masked_by, or check the units"
+                raise ContractError(who, what, got=(low, high), expected=spec.valid_range, next_step=next_step)
     return dataset
 
 
@@ -325,20 +326,9 @@ def stamp(
     catalog_id: str | None = None,
     synthetic: bool | None = None,
 ) -> xr.Dataset:
-    """Set the global attributes of the contract and append one line to ``history``; what is None stays as it is.
+    """Set the global attributes of the contract and append one line, `step`, to ``history``; what is None stays as it is.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        Changed in place and returned.
-    step : str
-        What was done, for the history.
-    source : str, optional
-        What instrument or model the data came from.
-    catalog_id : str, optional
-        The entry of `data_catalog.yaml`.
-    synthetic : bool, optional
-        Whether the data were simulated. Kept as 0 or 1, since NetCDF has no booleans.
+    The Dataset is changed in place and returned; ``synthetic`` is kept as 0 or 1, since NetCDF has no booleans.
     """
     given = {"source": source, "catalog_id": catalog_id, "synthetic": synthetic}
     for name, default in (("source", ""), ("catalog_id", ""), ("synthetic", 0)):

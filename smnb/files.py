@@ -25,18 +25,9 @@ _PARTIAL = ".partial-"
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
+    """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error, else remove it.
 
-    Parameters
-    ----------
-    path : path-like
-        The final name. Its parent folders are made.
-
-    Yields
-    ------
-    Path
-        A name in the same folder (so that the rename is atomic) with the same suffix (so that writers which look at
-        the suffix behave). On an error it is removed and `path` is as it was before.
+    It has the same suffix, for writers that look at that, and parent folders are made.
 
     Examples
     --------
@@ -92,20 +83,12 @@ def remove_stale_partials(folder: str | os.PathLike[str]) -> int:
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def fingerprint(*parts: Any) -> str:
     """Sixteen hexadecimal digits that identify values: arrays by content, dataclasses, mappings and sequences by their parts.
-
-    Raises
-    ------
-    SmnbError
-        For a value that has no content of its own to go by, such as a function.
 
     Examples
     --------

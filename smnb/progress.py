@@ -18,11 +18,6 @@ class Progress:
 
     In a notebook it is one display that changes, on a terminal one line, and in a log a line every ten seconds. What takes
     less than two seconds shows nothing.
-
-    Parameters
-    ----------
-    label : str
-    total : int, optional
     """
 
     def __init__(self, label: str, total: int | None = None) -> None:
@@ -73,19 +68,7 @@ class Progress:
 
 
 def progress(iterable: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Go through something and show how far it has come.
-
-    Parameters
-    ----------
-    iterable : iterable
-    label : str
-        What is done, such as ``"support vector regression"``.
-    total : int, optional
-        Number of items; default its length, where it has one.
-
-    Yields
-    ------
-    The items.
+    """Go through something and show how far it has come; `total` is by default the length, where there is one.
 
     Examples
     --------

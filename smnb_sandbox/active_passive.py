@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from smnb_sandbox.noise import Float32
+
 WAVENUMBER = 113.28  # rad m-1, at 5.405 GHz
 
 #: A and B of the water cloud model with NDVI as the vegetation descriptor.
 WATER_CLOUD = {"VV": (0.0950, 0.5513), "VH": (0.0413, 1.1662)}
-
-Array = NDArray[np.float32]
 
 
 def soil_backscatter(soil_moisture: NDArray, rms_height_cm: NDArray, incidence_deg: NDArray) -> tuple[NDArray, NDArray]:
@@ -54,7 +54,7 @@ def water_cloud(soil: NDArray, ndvi: NDArray, incidence_deg: NDArray, polarizati
 
 def backscatter(
     soil_moisture: NDArray, rms_height_cm: NDArray, ndvi: NDArray, incidence_deg: NDArray
-) -> tuple[Array, Array]:
+) -> tuple[Float32, Float32]:
     """VV and VH of soil under vegetation, linear power, float32."""
     soil = soil_backscatter(soil_moisture, rms_height_cm, incidence_deg)
     vv, vh = (water_cloud(s, ndvi, incidence_deg, p) for s, p in zip(soil, ("VV", "VH"), strict=True))
@@ -69,7 +69,7 @@ def masked_blur(image: NDArray, sigma: float) -> NDArray:
     return np.divide(total, weight, out=np.full(image.shape, np.nan, dtype=np.float32), where=weight > 0.25)
 
 
-def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float) -> Array:
+def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float) -> Float32:
     """Gamma: the slope of VV on VH among the fine cells around each cell (`sigma` cells), which is what vegetation does to both.
 
     It is held within 0 and 3: soil moisture and roughness too make both vary.
@@ -87,7 +87,7 @@ def covariation(
     optical_depth: NDArray,
     albedo: NDArray,
     contrast: NDArray,
-) -> Array:
+) -> Float32:
     """beta': change of emissivity with the soil's part of backscatter, from one look at the coarse cells.
 
     The emissivity that the soil takes away, ``tb / temperature - [g + (1 - albedo)(1 - g)]`` with the canopy's one-way
@@ -115,7 +115,7 @@ def disaggregate_tb(
     coarse_vh: NDArray,
     beta: NDArray,
     gamma: NDArray,
-) -> Array:
+) -> Float32:
     """Brightness temperature of fine cells, K: ``[tb/T + beta ((vv - VV) + gamma (VH - vh))] T``.
 
     All arrays are on the fine cells; `tb`, `temperature`, `coarse_vv`, `coarse_vh`, `beta` and `gamma` have the value of

@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from smnb.contract import FormatError
 from smnb.models.physics import soil_emission_tb, vegetation_optical_depth
-from smnb_sandbox.noise import KM_PER_DEGREE, CorrelatedField, spread, stream
+from smnb_sandbox.noise import KM_PER_DEGREE, CorrelatedField, Float32, Float64, spread, stream
 from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
 from smnb_sandbox.tables import table
 from smnb_sandbox.world import DayState, World
@@ -44,7 +44,7 @@ class _Footprint:
         self._transfer = np.ascontiguousarray(fft.rfft(kernel, axis=1).real.astype(np.float32))
         self.peak = float(kernel[world.shape[0] // 2, 0] / max(1.0, np.sqrt(2 * np.pi) * self._sigma_rows))
 
-    def blur(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    def blur(self, image: Float32) -> Float32:
         spectrum = fft.rfft(image, axis=1)
         spectrum *= self._transfer
         image = fft.irfft(spectrum, n=image.shape[1], axis=1, overwrite_x=True)
@@ -67,7 +67,7 @@ class Amsre:
         self._sources = self._rfi_sources()
         self._wind = CorrelatedField(world.lat, world.shape[1], 350.0)
 
-    def _sea_static(self) -> dict[str, NDArray[np.float32]]:
+    def _sea_static(self) -> dict[str, Float32]:
         """Sea surface temperature, sea ice, and the ice sheets' temperature index, constant over the month."""
         world = self.world
         lat = world.lat[:, None]
@@ -83,7 +83,7 @@ class Amsre:
             "firn": firn.astype(np.float32),
         }
 
-    def _rfi_sources(self) -> NDArray[np.float64]:
+    def _rfi_sources(self) -> Float64:
         """Row, column, peak anomaly (K), H share and V share of each transmitter."""
         rng, world, sources = stream(self.world.seed, "rfi"), self.world, []
         for south, north, west, east, number in table("climate")["interference"]:
@@ -96,12 +96,12 @@ class Amsre:
                     sources.append((row, column, peak, *shares))
         return np.asarray(sources, dtype=np.float64).reshape(-1, 5)
 
-    def _soil_moisture_at(self, state: DayState, local_hour: float) -> NDArray[np.float32]:
+    def _soil_moisture_at(self, state: DayState, local_hour: float) -> Float32:
         """Interpolate soil moisture to the UTC of the overpass, which depends on longitude."""
         share = np.mod(local_hour - self.world.soil_lon / 15.0, 24.0) / 24.0
         return state.soil_moisture_start * (1.0 - share) + state.soil_moisture_end * share
 
-    def _background(self, band: str, wind: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _background(self, band: str, wind: Float32) -> tuple[Float32, Float32]:
         """H and V of sea, sea ice and ice sheets on the whole grid (soil is added to it)."""
         calm_h, calm_v = BANDS[band][5]
         warm, ice, firn = self._sea["temperature"] - 285.0, self._sea["ice"], self._sea["firn"]
@@ -119,7 +119,7 @@ class Amsre:
             result.append(np.where(sheet, self.world.land_fraction * (land_ice - surface) + surface, surface))
         return result[0], result[1]
 
-    def soil_tb(self, state: DayState, band: str, orbit_pass: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def soil_tb(self, state: DayState, band: str, orbit_pass: str) -> tuple[Float32, Float32]:
         """Brightness temperatures (K) of the soil cells' land part at a pass, H and V, before the antenna."""
         world, hour = self.world, LOCAL_HOUR[orbit_pass]
         surface = world.surface_temperature(state, hour)
@@ -138,7 +138,7 @@ class Amsre:
             canopy_temperature=daily + 0.55 * (surface - daily),
         )
 
-    def images(self, state: DayState, orbit_pass: str) -> dict[str, NDArray[np.float32]]:
+    def images(self, state: DayState, orbit_pass: str) -> dict[str, Float32]:
         """Simulate the four images of one day and pass: A(scending, 13:30) or D(escending, 01:30).
 
         Brightness temperatures (K) by channel, shape (lat, lon), latitude ascending, NaN where not observed.
@@ -168,7 +168,7 @@ class Amsre:
                 result[f"{band}{polarisation}"] = image
         return result
 
-    def _interference(self, rng: np.random.Generator) -> dict[str, NDArray[np.float32]]:
+    def _interference(self, rng: np.random.Generator) -> dict[str, Float32]:
         """Point anomalies of the transmitters that are on, scaled so that the blurred peak is the source's."""
         rows, columns = self._sources[:, 0].astype(int), self._sources[:, 1].astype(int)
         on = rng.random(rows.size) < 0.6

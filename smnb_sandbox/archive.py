@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.fusion import FusionPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
-from smnb_sandbox.plan import Plan
+from smnb_sandbox.plan import Content, Plan
 from smnb_sandbox.smap import SmapPlan
-from smnb_sandbox.world import FIRST_DAY, LAST_DAY, check_seed
+from smnb_sandbox.tables import table
+from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
 GENERATOR_VERSION = "6"
@@ -48,32 +48,10 @@ class Preset(Month):
         return [(plan, plan.files) for plan in plans]
 
 
+_PLANS = {"smap": SmapPlan, "fusion": FusionPlan, "multisource": MultisourcePlan}
 PRESETS: dict[str, Preset] = {
-    "quick": Preset(
-        date(2011, 7, 26),
-        LAST_DAY,
-        insitu=(date(2011, 5, 1), date(2011, 9, 30)),
-        smap=SmapPlan(
-            date(2017, 1, 1),
-            date(2018, 6, 30),
-            level2_days=(date(2018, 5, 1), date(2018, 5, 8)),
-            enhanced_days=(date(2018, 5, 1), date(2018, 5, 3)),
-            one_km_days=(date(2018, 5, 1), date(2018, 5, 31)),
-            max_scenes=36,
-        ),
-        fusion=FusionPlan(places=6, scenes=3),
-        multisource=MultisourcePlan(),
-    ),
-    "full": Preset(
-        FIRST_DAY,
-        LAST_DAY,
-        insitu=(date(2011, 1, 1), date(2011, 12, 31)),
-        smap=SmapPlan(
-            enhanced_days=(date(2018, 5, 1), date(2018, 5, 16)), one_km_days=(date(2018, 5, 1), date(2018, 9, 30))
-        ),
-        fusion=FusionPlan(),
-        multisource=MultisourcePlan(tile=576, map_size=2304, map_dates=4),
-    ),
+    name: Preset(**{key: _PLANS[key](**value) if key in _PLANS else value for key, value in row.items()})
+    for name, row in table("presets").items()
 }
 
 
@@ -104,10 +82,6 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
         if not (base / name).resolve().is_relative_to(base):
             raise FormatError("write_sandbox", f"{marker} lists a file outside the root", got=name, expected=str(base))
     return manifest | identity
-
-
-def _identity(preset: str, seed: int) -> dict[str, Any]:
-    return {"preset": preset, "seed": seed, "generator_version": GENERATOR_VERSION}
 
 
 def _sound(root: Path, entry: dict[str, Any]) -> bool:
@@ -197,7 +171,7 @@ def write_sandbox(
     root = Path(root)
     if root.exists() and not root.is_dir():
         raise ParameterError("write_sandbox", "the root is not a folder", got=str(root))
-    spec, identity = PRESETS[preset], _identity(preset, seed)
+    spec, identity = PRESETS[preset], {"preset": preset, "seed": seed, "generator_version": GENERATOR_VERSION}
     names = [name for _, files in spec.parts for name in files]
     try:
         current = _prepare(root, identity, names)
@@ -227,8 +201,8 @@ def _write_missing(root: Path, preset: Preset, seed: int, progress: Progress | N
     total, done = sum(len(names) for _, names in missing), 0
     pending: deque[tuple[str, Future]] = deque()
 
-    def packed(name: str, content: Callable[[], bytes]) -> None:
-        write_bytes(root / name, content())
+    def write(name: str, content: Content) -> None:
+        write_bytes(root / name, content if isinstance(content, bytes) else content())
 
     def finish(leave: int) -> None:
         nonlocal done
@@ -241,11 +215,6 @@ def _write_missing(root: Path, preset: Preset, seed: int, progress: Progress | N
 
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, content in (one for plan, names in missing if names for one in plan.contents(seed, names)):
-            if isinstance(content, bytes):
-                finish(leave=0)
-                pending.append((name, pool.submit(write_bytes, root / name, content)))
-                finish(leave=0)
-            else:
-                pending.append((name, pool.submit(packed, name, content)))
-                finish(leave=2 * _THREADS)
+            pending.append((name, pool.submit(write, name, content)))
+            finish(leave=0 if isinstance(content, bytes) else 2 * _THREADS)
         finish(leave=0)

@@ -13,8 +13,8 @@ from scipy.sparse import csr_array
 
 from smnb.contract import ContractError
 from smnb.grids.koppen import land_fraction
-from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
-from smnb_sandbox.world import DayState, Vector, World
+from smnb_sandbox.noise import CorrelatedField, DriftingField, Float32, stream
+from smnb_sandbox.world import DayState, World
 
 ANALYSIS_HOURS = (0, 6, 12, 18)
 FILL = np.int16(-32767)
@@ -40,7 +40,7 @@ class Reanalysis:
         self.land = land_fraction(self.lat, self.lon) >= 0.5
         self._weights, self._covered = self._aggregation()
 
-        def static(name: str, length_km: float) -> Vector:
+        def static(name: str, length_km: float) -> Float32:
             return CorrelatedField(self.lat, self.lon.size, length_km).sample(stream(world.seed, name))
 
         self._gain = np.clip(0.78 + 0.10 * static("reanalysis gain", 900), 0.5, 1.0)
@@ -49,8 +49,8 @@ class Reanalysis:
         self._glacier = (0.28 + 0.008 * static("reanalysis glacier", 300)).astype(np.float32)
         self._climate = self._to_grid(world.equilibrium)
         self._error = DriftingField(CorrelatedField(self.lat, self.lon.size, 250.0), 0.8)
-        self._layer: Vector | None = None
-        self._last_error: NDArray[np.float32] | None = None
+        self._layer: Float32 | None = None
+        self._last_error: Float32 | None = None
 
     def _aggregation(self) -> tuple[csr_array, NDArray[np.bool_]]:
         """Build weights from soil cells to grid points: a Gaussian of 0.35 degree times the land in the cell."""
@@ -76,10 +76,10 @@ class Reanalysis:
         matrix = csr_array(((weights / total[points]).astype(np.float32), (points, cells)), shape=shape)
         return matrix, (total > 0).reshape(self.land.shape)
 
-    def _to_grid(self, vector: Vector) -> NDArray[np.float32]:
+    def _to_grid(self, vector: Float32) -> Float32:
         return (self._weights @ vector.astype(np.float32)).reshape(self.land.shape)
 
-    def _state(self, error: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _state(self, error: Float32) -> Float32:
         layer = self._to_grid(self._layer)
         # dry soil has little water to be wrong about
         size = 0.030 * np.clip(layer / 0.18, 0.12, 1.1)
@@ -87,7 +87,7 @@ class Reanalysis:
         value = np.clip(value, 0.004, 0.56)
         return np.where(self._covered, value, self._glacier) * self.land
 
-    def analyses(self, state: DayState) -> NDArray[np.float32]:
+    def analyses(self, state: DayState) -> Float32:
         """Go on by one day and return its analyses, shape (4, 241, 480), m3 m-3; 0 over sea.
 
         Must be called for every day in order, from the first one simulated, since the layer and the error remember.
@@ -120,13 +120,14 @@ def write_era_file(
     epoch = datetime(1900, 1, 1)
     times = [datetime(d.year, d.month, d.day) + timedelta(hours=h) - epoch for d in days for h in ANALYSIS_HOURS]
     with netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET") as file:
-        file.createDimension("longitude", reanalysis.lon.size)
-        file.createDimension("latitude", reanalysis.lat.size)
+        axes = {"longitude": (reanalysis.lon, "degrees_east"), "latitude": (reanalysis.lat, "degrees_north")}
+        for name, (values, _) in axes.items():
+            file.createDimension(name, values.size)
         file.createDimension("time", None)
-        longitude = file.createVariable("longitude", "f4", ("longitude",))
-        longitude.setncatts({"units": "degrees_east", "long_name": "longitude"})
-        latitude = file.createVariable("latitude", "f4", ("latitude",))
-        latitude.setncatts({"units": "degrees_north", "long_name": "latitude"})
+        for name, (values, units) in axes.items():
+            axis = file.createVariable(name, "f4", (name,))
+            axis.setncatts({"units": units, "long_name": name})
+            axis[:] = values
         time = file.createVariable("time", "i4", ("time",))
         time.setncatts({"units": "hours since 1900-01-01 00:00:0.0", "long_name": "time", "calendar": "gregorian"})
         swvl1 = file.createVariable("swvl1", "i2", ("time", "latitude", "longitude"), fill_value=FILL)
@@ -134,6 +135,5 @@ def write_era_file(
         swvl1.setncatts({"units": "m**3 m**-3", "long_name": "Volumetric soil water layer 1"})
         swvl1.set_auto_maskandscale(False)
         file.setncatts({"Conventions": "CF-1.6", "history": "synthetic: simulated by smnb_sandbox"})
-        longitude[:], latitude[:] = reanalysis.lon, reanalysis.lat
         time[:] = [int(t.total_seconds() // 3600) for t in times]
         swvl1[:] = np.concatenate(packed)

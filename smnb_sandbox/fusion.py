@@ -14,18 +14,22 @@ from functools import cached_property
 
 import numpy as np
 
-from smnb.contract import ParameterError, plain
 from smnb.grids import M09
-from smnb_sandbox.fusion_insitu import INSITU_FIRST, INSITU_LAST, read_place
-from smnb_sandbox.fusion_scenes import FusionSimulation, PlaceRasters, acquisitions, slice_names
+from smnb_sandbox.fusion_places import (
+    INSITU_FIRST,
+    INSITU_LAST,
+    FusionSimulation,
+    acquisitions,
+    read_place,
+    slice_names,
+)
 from smnb_sandbox.insitu_ismn import archive_name, by_network, ismn_archive
 from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.noise import spread
 from smnb_sandbox.plan import Plan
 from smnb_sandbox.regions import PLACES
-from smnb_sandbox.smap_granules import level3_granule, scene_granule
+from smnb_sandbox.smap_granules import RELEASE, level3_granule, scene_granule
 from smnb_sandbox.smap_scenes import SceneTime
-from smnb_sandbox.smap_schema import RELEASE
 from smnb_sandbox.truth import pass_times, truth_bytes
 
 #: Is written into the truth; raise it when the files change.
@@ -40,15 +44,6 @@ class FusionPlan(Plan):
     scenes: int = 4
 
     kinds = ("sentinel1", "fine", "truth", "enhanced", "insitu")
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.places <= len(PLACES) or self.scenes < 1:
-            raise ParameterError(
-                "FusionPlan",
-                "impossible numbers",
-                got=(self.places, self.scenes),
-                expected=plain(f"1 to {len(PLACES)} places and at least one scene"),
-            )
 
     @cached_property
     def acquisitions(self) -> dict[str, list[SceneTime]]:
@@ -96,13 +91,13 @@ class FusionPlan(Plan):
             simulation = FusionSimulation(PLACES[place], seed)
             yield from self._of_place(simulation, scenes, own & missing)
             for when in daily:
-                window, cells, seen = simulation.passive(when)
+                _, window, cells, seen = simulation.passive(when)
                 by_day[when.smap.time.date()].append((window, False, cells, seen))
             if with_insitu:
                 readings += read_place(simulation)
         for name, day in self.enhanced.items():
             if name in missing:
-                yield name, level3_granule(name.rpartition("/")[2], M09, by_day[day])
+                yield name, level3_granule(name, M09, by_day[day])
         if readings:
             yield self.insitu[0], ismn_archive(by_network(readings, "fusion"), (INSITU_FIRST, INSITU_LAST))
 
@@ -110,17 +105,16 @@ class FusionPlan(Plan):
         self, simulation: FusionSimulation, scenes: list[SceneTime], wanted: set[str]
     ) -> Iterator[tuple[str, bytes]]:
         """Names and contents of a place's own files."""
-        rasters = PlaceRasters(simulation)
         for when in scenes:
             slices = [name for name, one in self.sentinel1.items() if one is when]
             if wanted.intersection(slices):
-                made = rasters.of_pass(when, simulation.radar(when))
+                made = simulation.rasters(when)
                 yield from ((name, content) for name, content in zip(slices, made, strict=True) if name in wanted)
         for name, when in self.fine.items():
             if name in wanted:
-                scene = simulation.scene(when)
+                scene = simulation.scene(when, one_km=True)
                 times = (when.smap.time, when.sentinel1.time)
-                yield name, scene_granule(name.rpartition("/")[2], scene.fields, scene.fields_1km, times)
+                yield name, scene_granule(name, scene.fields, scene.fields_1km, times)
         for name in wanted.intersection(self.truth):
             yield name, _truth(simulation, scenes)
 
@@ -145,7 +139,7 @@ def _truth(simulation: FusionSimulation, scenes: list[SceneTime]) -> bytes:
         fields,
         place.window.coords() | {"time": pass_times([when.sentinel1.time for when in scenes])},
         place.title,
-        f"fusion world {_VERSION}, seed {simulation.seed}",
+        f"fusion world {_VERSION}, seed {simulation.world.seed}",
         "sandbox_fusion_truth",
         region=place.name,
         ease_grid="M01",

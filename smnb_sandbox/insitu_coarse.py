@@ -20,14 +20,11 @@ from pyproj import Transformer
 
 from smnb_sandbox.insitu_sites import Station
 from smnb_sandbox.insitu_truth import END, START, PointTruth
-from smnb_sandbox.noise import autoregressive, by_hour, lagged, stream
+from smnb_sandbox.noise import Float64, autoregressive, by_hour, lagged, stream
 from smnb_sandbox.tables import table
 from smnb_sandbox.world import World
 
-Array = NDArray[np.float64]
-
-_EASE_CELL_M, _EASE_SHAPE = 36032.22, (406, 964)
-_EASE_EAST_M, _EASE_NORTH_M = 17367530.445161513, 7314540.830638585
+_EASE_CELL_M, _EASE_COLUMNS, _EASE_EAST_M, _EASE_NORTH_M = 36032.22, 964, 17367530.445161513, 7314540.830638585
 _DENSE_KG = 5.0
 _FILL = np.float32(-9999.0)
 #: Of SMAP's exact repeat of eight days, the days on which a location is seen, by pass and beyond 50 degrees.
@@ -42,8 +39,8 @@ class Locations:
     """Grid points of a product next to the stations, each once."""
 
     number: NDArray[np.int64]
-    lat: Array
-    lon: Array
+    lat: Float64
+    lon: Float64
     station: NDArray[np.intp]
     """Index of the first station at each location; the location sees that station's cell."""
 
@@ -65,14 +62,14 @@ def grid_locations(product: str, stations: list[Station]) -> Locations:
         grid = Transformer.from_crs("EPSG:4326", "EPSG:6933", always_xy=True)
         x, y = grid.transform(lon, lat)
         row, column = np.floor((_EASE_NORTH_M - y) / _EASE_CELL_M), np.floor((x + _EASE_EAST_M) / _EASE_CELL_M)
-        number = row * _EASE_SHAPE[1] + column
+        number = row * _EASE_COLUMNS + column
         centre = (column + 0.5) * _EASE_CELL_M - _EASE_EAST_M, _EASE_NORTH_M - (row + 0.5) * _EASE_CELL_M
         lon, lat = grid.transform(*centre, direction="INVERSE")
     number, first = np.unique(number.astype(np.int64), return_index=True)
     return Locations(number, np.asarray(lat)[first], np.asarray(lon)[first], first)
 
 
-def _errors(product: int, stations: Sequence[Station]) -> tuple[Array, Array]:
+def _errors(product: int, stations: Sequence[Station]) -> tuple[Float64, Float64]:
     """Dynamic range and bias (m3 m-3) of ERA5-Land (0), GLDAS (1) or SMAP (2) on the stations' land cover."""
     by_cover = table("networks")["coarse_errors"]
     return np.array([by_cover.get(s.land_cover, by_cover[0])[product] for s in stations]).T
@@ -80,7 +77,7 @@ def _errors(product: int, stations: Sequence[Station]) -> tuple[Array, Array]:
 
 def _as_model(
     name: str, kind: int, seed: int, truth: PointTruth, where: Locations, lag_days: float, error: float
-) -> Array:
+) -> Float64:
     """Return what a land model says of the cells: lagged, damped, biased by land cover, with weather errors of its own."""
     rng = stream(seed, name)
     gain, bias = _errors(kind, [truth.stations[i] for i in where.station])
@@ -96,7 +93,7 @@ def _as_model(
     return np.clip(value, 0.01, 0.56)
 
 
-def _write(path: Path, where: Locations, times: Array, values: dict[str, NDArray]) -> None:
+def _write(path: Path, where: Locations, times: Float64, values: dict[str, NDArray]) -> None:
     """A file of `_POINTS`: series of every location, (time, location), or of all in one ragged array."""
     kind = _POINTS[path.stem]
     ragged = "locationIndex" in values
@@ -125,7 +122,7 @@ def _write(path: Path, where: Locations, times: Array, values: dict[str, NDArray
             variable[:] = values[name].T
 
 
-def _days(hours: NDArray[np.datetime64]) -> Array:
+def _days(hours: NDArray[np.datetime64]) -> Float64:
     return (hours - np.datetime64("1858-11-17", "h")).astype(float) / 24.0
 
 

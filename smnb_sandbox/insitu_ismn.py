@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from datetime import date, timedelta
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_readings import MISSING, Readings, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, Sensor, Station, networks_of
+from smnb_sandbox.noise import Float64
 from smnb_sandbox.tables import table
 
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
@@ -80,7 +80,7 @@ def hour_labels(first: date, last: date) -> list[str]:
     return [f"{day} {hour:02d}:00" for day in days for hour in range(24)]
 
 
-def _values_as_text(value: NDArray[np.float64], form: str, fill: str) -> list[str]:
+def _values_as_text(value: Float64, form: str, fill: str) -> list[str]:
     return [fill if v == MISSING else form % v for v in value.tolist()]
 
 

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_sites import Sensor
 from smnb_sandbox.insitu_truth import PointTruth
-from smnb_sandbox.noise import stream
+from smnb_sandbox.noise import Float64, stream
 from smnb_sandbox.tables import table
+from smnb_sandbox.world import liquid_share
 
 MISSING = -9999.0
 #: Bit of each flag in `Readings.flags`; a reading without any is G, a missing one M.
@@ -33,8 +34,6 @@ INSTRUMENTS: dict[str, tuple[float, float, float]] = table("networks")["instrume
 _RATE = {"spike": 1 / 15, "step": 1 / 60, "low": 1 / 150, "plateau": 1 / 200, "missing": 1 / 40, "absent": 1 / 90}
 _NOTICED = 0.92
 
-Array = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Readings:
@@ -45,7 +44,7 @@ class Readings:
     """Of the sensor's station among others."""
     time: NDArray[np.datetime64]
     """UTC hours; not always increasing, and some twice."""
-    value: Array
+    value: Float64
     """m3 m-3 as printed, `MISSING` where the provider filled."""
     flags: NDArray[np.uint16]
     """Bits of `FLAGS`; 0 is good, or missing."""
@@ -65,7 +64,7 @@ def flag_names(bits: int) -> str:
 class _Faulty:
     """One sensor's series while it is being spoilt; a fault is drawn over the whole year, whatever part is written."""
 
-    def __init__(self, rng: np.random.Generator, value: Array) -> None:
+    def __init__(self, rng: np.random.Generator, value: Float64) -> None:
         self.rng, self.value = rng, value
         self.flags = np.zeros(value.size, dtype=np.uint16)
         self.missing = np.zeros(value.size, dtype=bool)
@@ -115,7 +114,7 @@ class _Faulty:
             self.absent[hours] = True
 
 
-def _calibrated(rng: np.random.Generator, sensor: Sensor, truth: Array, soil: Array) -> Array:
+def _calibrated(rng: np.random.Generator, sensor: Sensor, truth: Float64, soil: Float64) -> Float64:
     """Return the truth through the sensor's own calibration, temperature sensitivity, drift and noise."""
     noise, bias_spread, gain_spread = INSTRUMENTS[sensor.instrument.removesuffix(" A").removesuffix(" B")]
     gain, bias = 1.0 + gain_spread * rng.standard_normal(), bias_spread * rng.standard_normal()
@@ -137,10 +136,9 @@ def _calibrated(rng: np.random.Generator, sensor: Sensor, truth: Array, soil: Ar
     return value + noise * rng.standard_normal(truth.size)
 
 
-def _freeze(sensor: Sensor, soil: Array, air: Array, faulty: _Faulty) -> None:
+def _freeze(sensor: Sensor, soil: Float64, air: Float64, faulty: _Faulty) -> None:
     """Let ice hide from the sensor, and flag what the network's own thermometers and a model's (D03) show."""
-    liquid = np.clip(0.18 + 0.82 * np.exp(soil / 1.2), 0.0, 1.0)
-    faulty.value *= np.where(soil < 0.0, liquid, 1.0)
+    faulty.value *= liquid_share(soil)
     days = soil.size // 24
     modelled = soil + (1.1 * faulty.rng.standard_normal(days)).repeat(24)
     gauges = sensor.station.network.gauges
@@ -152,7 +150,7 @@ def _freeze(sensor: Sensor, soil: Array, air: Array, faulty: _Faulty) -> None:
     faulty.flag(modelled < 0.0, "D03")
 
 
-def _rises(sensor: Sensor, rain: Array, irrigation: Array, faulty: _Faulty) -> None:
+def _rises(sensor: Sensor, rain: Float64, irrigation: Float64, faulty: _Faulty) -> None:
     """Flag rises without rain: irrigation, and storms that the gauge (D04) or the model (D05) missed."""
     if not sensor.is_surface:
         return
@@ -167,13 +165,13 @@ def _rises(sensor: Sensor, rain: Array, irrigation: Array, faulty: _Faulty) -> N
         faulty.flag(wet_before & (missed[2] < 0.015)[day], "D04")
 
 
-def _wet_end(value: Array, target: float) -> Array:
+def _wet_end(value: Float64, target: float) -> Float64:
     """Stretch the wettest fifth so that the wettest hours of the year reach the target."""
     fifth, top = np.quantile(value, (0.8, 0.998))
     return value + np.clip(value - fifth, 0.0, None) * max((target - fifth) / (top - fifth) - 1.0, 0.0)
 
 
-def _special(sensor: Sensor, value: Array) -> Array:
+def _special(sensor: Sensor, value: Float64) -> Float64:
     """Return what four stations report that were badly installed: readings out of the physical range for certain."""
     station = sensor.station
     if station.name == "Red_Plain":  # calibrated for another soil: below zero when dry

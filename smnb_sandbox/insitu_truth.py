@@ -16,11 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_sites import Sensor, Station
-from smnb_sandbox.noise import autoregressive, by_hour, columns_at, lagged, stream
+from smnb_sandbox.noise import Float64, autoregressive, by_hour, columns_at, lagged, stream
 from smnb_sandbox.tables import table
-from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits
-
-Array = NDArray[np.float64]
+from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits, under_snow
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.
 START, END = date(2010, 12, 1), date(2011, 12, 31)
@@ -37,7 +35,7 @@ class CellDays:
     def __init__(self, world: World, stations: list[Station]) -> None:
         self.world, self.stations = world, stations
         self.cells = np.array([s.cell for s in stations])
-        self._days: list[tuple[date, Array]] = []
+        self._days: list[tuple[date, Float64]] = []
 
     def observe(self, state: DayState) -> None:
         """Keep one day; the days must come in order, without gaps."""
@@ -50,7 +48,7 @@ class CellDays:
         return self._days[0][0]
 
     @property
-    def values(self) -> Array:
+    def values(self) -> Float64:
         """Shape (day, 4, station): soil moisture at 00 and 24 UTC, rain (mm), temperature anomaly (K)."""
         return np.stack([values for _, values in self._days])
 
@@ -60,19 +58,19 @@ class PointTruth:
     """Hourly series from the day `begin`; the value of an hour holds at its beginning. Shape (hour, station)."""
 
     stations: list[Station]
-    cell_moisture: Array
+    cell_moisture: Float64
     """m3 m-3, of the station's 0.25 degree cell, 0-5 cm."""
-    point_moisture: Array
+    point_moisture: Float64
     """m3 m-3, at the station, 0-5 cm."""
-    cell_rain: Array
+    cell_rain: Float64
     """mm, in the hour that begins."""
-    point_rain: Array
+    point_rain: Float64
     """mm, rain only."""
-    irrigation: Array
+    irrigation: Float64
     """mm."""
-    soil_temperature: Array
+    soil_temperature: Float64
     """Degree C, at 5 cm."""
-    air_temperature: Array
+    air_temperature: Float64
     """Degree C."""
     begin: date = START
 
@@ -84,7 +82,7 @@ class PointTruth:
         """UTC hours of the days from `first` to `last`."""
         return np.arange(first.isoformat(), (last + timedelta(days=1)).isoformat(), dtype="datetime64[h]")
 
-    def at_depth(self, depth: float) -> Array:
+    def at_depth(self, depth: float) -> Float64:
         """Soil moisture at a depth (m), shape (hour, station): the surface's, or lagged and smoothed below 5 cm."""
         if depth < 0.052:
             return self.point_moisture
@@ -92,14 +90,24 @@ class PointTruth:
         surface = self.point_moisture
         return np.clip(lagged(surface, share, surface[: 24 * 30].mean(axis=0)) + 0.015 + 0.02 * depth, 0.01, 0.55)
 
-    def of_sensor(self, sensor: Sensor) -> Array:
+    def of_sensor(self, sensor: Sensor) -> Float64:
         """Soil moisture that a perfect sensor would read, shape (hour,)."""
         return self.at_depth(sensor.depth_to)[:, sensor.station_index]
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Stations in cells of a place."""
+
+    cells: NDArray[np.intp]
+    """Row and column of each station's cell, (station, 2)."""
+    sensors: list[Sensor]
+    truth: PointTruth
+
+
 def around_cells(
-    rng: np.random.Generator, cell: Array, at: Array, memory: float, always: float, passing: float, most: Array
-) -> Array:
+    rng: np.random.Generator, cell: Float64, at: Float64, memory: float, always: float, passing: float, most: Float64
+) -> Float64:
     """Soil moisture of points in cells, shape (hour, station): what each differs by, always and for some days.
 
     Parameters
@@ -123,11 +131,11 @@ def around_cells(
 class _Season:
     """Climate of each day and station, shape (day, station); in mid-July what the world has."""
 
-    probability: Array
-    intensity: Array
-    equilibrium: Array
-    temperature: Array
-    winter: Array
+    probability: Float64
+    intensity: Float64
+    equilibrium: Float64
+    temperature: Float64
+    winter: Float64
 
 
 def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _Season:
@@ -154,7 +162,7 @@ def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _
     )
 
 
-def _hourly_rain(rng: np.random.Generator, daily: Array) -> Array:
+def _hourly_rain(rng: np.random.Generator, daily: Float64) -> Float64:
     """Give the rain of each day to a storm of two to seven hours that stays within the day."""
     hour = np.arange(24.0)[None, :, None]
     half = rng.uniform(1.0, 3.5, size=(daily.shape[0], 1, daily.shape[1]))
@@ -164,7 +172,7 @@ def _hourly_rain(rng: np.random.Generator, daily: Array) -> Array:
     return (daily[:, None] * weight).reshape(-1, daily.shape[1])
 
 
-def _daily_weather(seed: int, season: _Season, observed: CellDays, same: NDArray[np.intp]) -> tuple[Array, Array]:
+def _daily_weather(seed: int, season: _Season, observed: CellDays, same: NDArray[np.intp]) -> tuple[Float64, Float64]:
     """Rain (mm) and temperature anomaly (K) of each day and station: the world's on its days, drawn on the others."""
     shape = season.probability.shape
     gaussian = autoregressive(stream(seed, "insitu storms"), 0.45, shape)
@@ -177,7 +185,7 @@ def _daily_weather(seed: int, season: _Season, observed: CellDays, same: NDArray
     return rain[:, same] + 0.0, anomaly[:, same]
 
 
-def _join(free: Array, observed: CellDays, drydown_days: Array) -> Array:
+def _join(free: Float64, observed: CellDays, drydown_days: Float64) -> Float64:
     """Return the hourly correction that brings the free-running cells to the world's values at 00 UTC."""
     known = observed.values
     first = (observed.first - START).days
@@ -234,7 +242,7 @@ def simulate_points(seed: int, observed: CellDays) -> PointTruth:
     return PointTruth(stations, cell_moisture, point_moisture, cell_rain, point_rain, irrigation, soil, air)
 
 
-def _irrigate(rng: np.random.Generator, stations: list[Station], season: _Season, hours: int) -> Array:
+def _irrigate(rng: np.random.Generator, stations: list[Station], season: _Season, hours: int) -> Float64:
     """Water given to irrigated cropland at night, in the warm season, every week or so; the cell does not see it."""
     water = np.zeros((hours, len(stations)))
     for i, station in enumerate(stations):
@@ -247,7 +255,7 @@ def _irrigate(rng: np.random.Generator, stations: list[Station], season: _Season
     return water
 
 
-def _run_bucket(rain: Array, equilibrium: Array, capacity: Array, porosity: Array, drydown: Array) -> Array:
+def _run_bucket(rain: Float64, equilibrium: Float64, capacity: Float64, porosity: Float64, drydown: Float64) -> Float64:
     """Step the bucket hour by hour; `equilibrium` and `drydown` are daily."""
     result = np.empty_like(rain)
     moisture = equilibrium[0].copy()
@@ -258,7 +266,9 @@ def _run_bucket(rain: Array, equilibrium: Array, capacity: Array, porosity: Arra
     return result
 
 
-def _temperatures(world: World, stations: list[Station], daily: Array, cells: NDArray[np.intp]) -> tuple[Array, Array]:
+def _temperatures(
+    world: World, stations: list[Station], daily: Float64, cells: NDArray[np.intp]
+) -> tuple[Float64, Float64]:
     """Air and 5 cm soil temperature by hour: daily means between noons, and the sun; the soil lags and is damped."""
     hours = np.arange(24 * _DAYS)
     lon = np.array([s.lon for s in stations])
@@ -266,7 +276,5 @@ def _temperatures(world: World, stations: list[Station], daily: Array, cells: ND
     local = (hours[:, None] + lon / 15.0) / 24.0
     half_range = world.diurnal_half_range[cells].astype(np.float64)
     air = mean - 0.5 + 0.75 * half_range * np.cos(2.0 * np.pi * (local - 15.0 / 24.0))
-    slow = lagged(mean, 1.0 - np.exp(-1.0 / 36.0))
-    # under snow the soil stays near zero
-    slow = np.where(slow < -1.0, -1.0 + 0.45 * (slow + 1.0), slow)
+    slow = under_snow(lagged(mean, 1.0 - np.exp(-1.0 / 36.0)))
     return air, slow + 0.45 * half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))

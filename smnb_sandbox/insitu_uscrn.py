@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_readings import FLAGS, MISSING, Readings
 from smnb_sandbox.insitu_sites import NETWORKS, Station
-from smnb_sandbox.noise import lagged
-
-Array = NDArray[np.float64]
+from smnb_sandbox.noise import Float64, lagged
 
 _LOGGER_VERSION = "1.302"
 _REJECTED = sum(1 << i for i, name in enumerate(FLAGS) if name in ("C01", "C02", "D06", "D07", "D08", "D09", "D10"))
@@ -48,7 +46,7 @@ def uscrn_names(product: str, year: int) -> list[str]:
     return [f"{start}-{year}-{station}.txt" for station in network.stations]
 
 
-def _on_hours(readings: Readings, first: date, count: int) -> Array:
+def _on_hours(readings: Readings, first: date, count: int) -> Float64:
     """Readings on all hours, NaN where the checks rejected them or there is none."""
     value = np.full(count, np.nan)
     rejected = (readings.value == MISSING) | (readings.flags & np.uint16(_REJECTED) != 0)
@@ -57,11 +55,11 @@ def _on_hours(readings: Readings, first: date, count: int) -> Array:
     return value
 
 
-def _lagged(series: Array, days: float) -> Array:
+def _lagged(series: Float64, days: float) -> Float64:
     return lagged(series, 1.0 - np.exp(-1.0 / 24.0 / days))
 
 
-def hourly_table(station: Station, readings: Sequence[Readings], period: tuple[date, date]) -> dict[str, Array]:
+def hourly_table(station: Station, readings: Sequence[Readings], period: tuple[date, date]) -> dict[str, Float64]:
     """Values of a station's hours by field, NaN where missing: shape (hour,), or (hour, 5) of soil.
 
     Readings are those of its sensors, from the top. An hour is named by its end, as in the files.
@@ -100,7 +98,7 @@ def hourly_table(station: Station, readings: Sequence[Readings], period: tuple[d
     return result
 
 
-def _sine_of_sun(station: Station, times: NDArray[np.datetime64]) -> Array:
+def _sine_of_sun(station: Station, times: NDArray[np.datetime64]) -> Float64:
     day = (times - np.datetime64("2011-01-01", "h")).astype(float) / 24.0
     declination = np.radians(-23.44 * np.cos(2.0 * np.pi * (day + 10.0) / 365.0))
     angle = 2.0 * np.pi * (day + station.lon / 360.0 - 0.5 - 0.5 / 24.0)
@@ -112,7 +110,7 @@ def _offset(station: Station) -> int:
     return round(station.lon / 15.0)
 
 
-def _filled(values: Array, fill: float) -> list:
+def _filled(values: Float64, fill: float) -> list:
     return np.where(np.isnan(values), fill, values).T.tolist()
 
 
@@ -126,7 +124,7 @@ def _hour_names(times: NDArray[np.datetime64]) -> tuple[list[str], list[str]]:
     return [t[:10].replace("-", "") for t in text], [t[11:].replace(":", "") for t in text]
 
 
-def hourly_text(station: Station, table: dict[str, Array], times: NDArray[np.datetime64]) -> str:
+def hourly_text(station: Station, table: dict[str, Float64], times: NDArray[np.datetime64]) -> str:
     """Return a station's hourly02 file; 38 fields in 243 columns."""
     utc, local = _hour_names(times), _hour_names(times + np.timedelta64(_offset(station), "h"))
     n = len(utc[0])
@@ -153,7 +151,7 @@ def hourly_text(station: Station, table: dict[str, Array], times: NDArray[np.dat
     return "\n".join([*map(_HOURLY.__mod__, zip(*columns, strict=True)), ""])
 
 
-def daily_text(station: Station, table: dict[str, Array], times: NDArray[np.datetime64]) -> str:
+def daily_text(station: Station, table: dict[str, Float64], times: NDArray[np.datetime64]) -> str:
     """Return a station's daily01 file: means of the hours of each local day as hourly02 prints them; 28 fields.
 
     Only whole local days are in it. A day with fewer than 18 hours of a field has none of it.
@@ -165,7 +163,7 @@ def daily_text(station: Station, table: dict[str, Array], times: NDArray[np.date
     whole = [slice(s, s + 24) for s, n in zip(start, count, strict=True) if n == 24]
     dates = [str(d).replace("-", "") for d, n in zip(names, count, strict=True) if n == 24]
 
-    def reduced(name: str, digits: int, how: str, fill: float) -> Array:
+    def reduced(name: str, digits: int, how: str, fill: float) -> Float64:
         hourly = np.round(table[name], digits)
         rows = np.stack([hourly[w] for w in whole])
         enough = np.isfinite(rows).sum(axis=1) >= _HOURS_OF_A_DAY

@@ -16,18 +16,24 @@ from types import MappingProxyType
 import numpy as np
 from pyproj import CRS
 
-from smnb.contract import ParameterError, plain
 from smnb_sandbox import multisource_coarse as coarse
 from smnb_sandbox.insitu_ismn import archive_name, by_network, ismn_archive
 from smnb_sandbox.insitu_readings import Readings
-from smnb_sandbox.multisource_days import SiteSimulation
-from smnb_sandbox.multisource_ground import SOIL_BANDS, Ground, dem_file, dem_name, land_cover_file, soil_file
-from smnb_sandbox.multisource_insitu import REACH, read_site
-from smnb_sandbox.multisource_sentinel import sentinel1_file, sentinel2_file
+from smnb_sandbox.multisource_insitu import read_site
+from smnb_sandbox.multisource_land import SiteSimulation
+from smnb_sandbox.multisource_rasters import (
+    SOIL_BANDS,
+    Ground,
+    dem_file,
+    dem_name,
+    land_cover_file,
+    sentinel1_file,
+    sentinel2_file,
+    soil_file,
+)
 from smnb_sandbox.multisource_sites import (
     FIRST_DAY,
     LAST_DAY,
-    MAP_DAYS,
     MAP_SITE,
     SITES,
     Sentinel2Pass,
@@ -43,7 +49,6 @@ from smnb_sandbox.truth import pass_times, truth_bytes
 
 #: Days after a Sentinel-1 pass in which it can be paired with an image of SMAP.
 _SMAP_DAYS_AFTER = 7
-_LARGEST_MAP = 2304
 #: Is written into the truth; raise it when the files change.
 _VERSION = "1"
 _TRUTH_M = 20.0
@@ -59,26 +64,11 @@ class MultisourcePlan(Plan):
     """Pixels of 10 m along a side of a site's scenes, a multiple of 16: a crop and 48 pixels more, because sensors stand up to
     24 pixels from the middle."""
     map_size: int = 512
-    """The same of the larger scenes."""
+    """The same of the larger scenes, at most 2304."""
     map_dates: int = 3
     """How many dates have them."""
 
     kinds = ("sentinel1", "sentinel2", "dem", "truth", "smap", "gldas", "lai", "soil", "land_cover", "insitu")
-
-    def __post_init__(self) -> None:
-        sizes = (
-            self.tile % 16 == 0 and self.map_size % 16 == 0 and 2 * REACH < self.tile <= self.map_size <= _LARGEST_MAP
-        )
-        if not (sizes and 1 <= self.sites <= len(SITES) and 0 <= self.map_dates <= len(MAP_DAYS)):
-            raise ParameterError(
-                "MultisourcePlan",
-                "impossible numbers",
-                got=(self.sites, self.tile, self.map_size, self.map_dates),
-                expected=plain(
-                    f"1 to {len(SITES)} sites, multiples of 16 from {2 * REACH + 16} to {_LARGEST_MAP}, and at most "
-                    f"{len(MAP_DAYS)} dates"
-                ),
-            )
 
     @property
     def _sites(self) -> list[Site]:

@@ -19,20 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-from smnb_sandbox.multisource_days import SiteDays, SiteSimulation
-from smnb_sandbox.multisource_ground import Ground
+from smnb_sandbox.multisource_land import SiteDays, SiteSimulation
+from smnb_sandbox.multisource_rasters import Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SitePass
 from smnb_sandbox.noise import autoregressive, stream
-from smnb_sandbox.rasters import LonLatGrid, Patch, encode_sparse
+from smnb_sandbox.rasters import RASTERS, LonLatGrid, Patch
 from smnb_sandbox.tables import table
 from smnb_sandbox.world import soil_limits
 
-#: The product's cells over the contiguous US.
-_SMAP_GRID = LonLatGrid(-125.0, 50.0, 10.0, 590, 260)
-_LAI_GRID = LonLatGrid(-125.0, 50.0, 240.0, 14160, 6240)
 #: Cells on each side of a site's that have data.
 _AROUND = 2
-SMAP_BANDS = ("ssm", "susm", "smp", "ssma", "susma")
 SMAP_DAYS = 3
 #: First day of the product: images begin every three days from it on.
 _SMAP_FIRST = date(2015, 4, 2)
@@ -71,7 +67,7 @@ def smap_patches(days: SiteDays) -> list[Patch]:
     """The cells around a site in all images, in order, (band, row, col)."""
     site, region = days.site, days.site.region
     rng = stream(days.seed, "multisource smap", site.number)
-    box, count = _patch_box(_SMAP_GRID, days), len(smap_days())
+    box, count = _patch_box(RASTERS["smap10km"].grid, days), len(smap_days())
     shape = (count, *(part.stop - part.start for part in box))
     wilting, _, porosity = (float(v) for v in soil_limits(np.float64(region.clay), np.float64(region.sand)))
     start = np.array([f"{day}T00" for day in smap_days()], dtype="datetime64[s]")
@@ -101,17 +97,7 @@ def _anomaly(series: NDArray) -> NDArray:
 
 def smap_file(day: date, patches: Iterable[Patch]) -> bytes:
     """An image of the contiguous US."""
-    return encode_sparse(
-        _SMAP_GRID,
-        patches,
-        SMAP_BANDS,
-        dtype="float32",
-        nodata=_NODATA,
-        block=32,
-        units=("mm", "mm", "1", "1", "1"),
-        predictor=3,
-        tags={"product": smap_name(day).removesuffix(".tif")},
-    )
+    return RASTERS["smap10km"].encode(patches, product=smap_name(day).removesuffix(".tif"))
 
 
 def gldas_time(one: SitePass, west: bool) -> datetime:
@@ -146,73 +132,37 @@ def gldas_file(time: datetime, patches: Iterable[Patch]) -> bytes:
     content = io.BytesIO()
     # the oldest form of HDF5 keeps the attributes small
     with h5py.File(content, "w", libver="earliest") as file:
-        _gldas_axes(file, time)
-        attributes = {
-            "units": "kg m-2",
-            "standard_name": "soil_moisture_content",
-            "long_name": "Soil moisture",
-            "cell_methods": "time: point",
-            **_packing(image[image != _NODATA]),
-        }
-        _gldas_variable(file, GLDAS_LAYER, ("time", "lat", "lon"), image[None, ::-1], attributes)
+        for name, first, size in zip(("lat", "lon"), (-59.875, -179.875), GLDAS_SHAPE, strict=True):
+            _gldas_variable(file, name, (name,), (first + 0.25 * np.arange(size)).astype(np.float32), time)
+        bounds = file.create_dataset("bnds", shape=(2,), dtype=">f4")
+        bounds.make_scale(f"This is a netCDF dimension but not a netCDF variable.{2:10d}")
+        minutes = np.array([(time - datetime(2000, 1, 1, time.hour, tzinfo=UTC)).total_seconds() / 60.0])
+        _gldas_variable(file, "time", ("time",), minutes, time)
+        _gldas_variable(file, "time_bnds", ("time", "bnds"), minutes[:, None] + np.array([[-180.0, 0.0]]), time)
+        _gldas_variable(file, GLDAS_LAYER, ("time", "lat", "lon"), image[None, ::-1], time)
         for name, value in table("multisource")["gldas"].items():
             file.attrs[name] = np.bytes_(value) if isinstance(value, str) else np.array([value], _KINDS[type(value)])
     return content.getvalue()
 
 
-def _packing(values: NDArray) -> dict[str, NDArray]:
-    numbers = {"scale_factor": 1.0, "add_offset": 0.0, "missing_value": _NODATA, "_FillValue": _NODATA}
-    numbers |= {"vmin": values.min(), "vmax": values.max()}
-    return {name: np.float32([number]) for name, number in numbers.items()}
-
-
-def _gldas_variable(
-    file: h5py.File, name: str, dims: tuple[str, ...], values: NDArray, attributes: dict[str, str | NDArray]
-) -> None:
+def _gldas_variable(file: h5py.File, name: str, dims: tuple[str, ...], values: NDArray, time: datetime) -> None:
     """A variable on dimensions that are there, or the coordinate of its own; in one chunk, as the real ones are."""
-    packing = {"compression": "gzip", "compression_opts": 4, "shuffle": True} if values.dtype == np.float32 else {}
-    dataset = file.create_dataset(
-        name,
-        data=values,
-        chunks=values.shape if packing else None,
-        fillvalue=np.float32(_NODATA) if packing else None,
-        **packing,
-    )
+    packing, further = {}, {}
+    if values.dtype == np.float32:
+        packing = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "chunks": values.shape}
+        packing["fillvalue"] = np.float32(_NODATA)
+        further = {"scale_factor": 1.0, "add_offset": 0.0, "missing_value": _NODATA, "_FillValue": _NODATA}
+        further |= {"vmin": values[values != _NODATA].min(), "vmax": values.max()}
+    dataset = file.create_dataset(name, data=values, **packing)
     if dims == (name,):
         dataset.make_scale(name)
     else:
         for axis, dim in enumerate(dims):
             dataset.dims[axis].attach_scale(file[dim])
-    for key, value in attributes.items():
-        dataset.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
-
-
-def _gldas_axes(file: h5py.File, time: datetime) -> None:
-    for name, full, first, size in zip(
-        ("lat", "lon"), ("latitude", "longitude"), (-59.875, -179.875), GLDAS_SHAPE, strict=True
-    ):
-        centres = (first + 0.25 * np.arange(size)).astype(np.float32)
-        units = {"lat": "degrees_north", "lon": "degrees_east"}[name]
-        named = {"units": units, "standard_name": full, "long_name": full}
-        _gldas_variable(file, name, (name,), centres, named | _packing(centres))
-    bounds = file.create_dataset("bnds", shape=(2,), dtype=">f4")
-    bounds.make_scale(f"This is a netCDF dimension but not a netCDF variable.{2:10d}")
-    minutes = np.array([(time - datetime(2000, 1, 1, time.hour, tzinfo=UTC)).total_seconds() / 60.0])
-    _gldas_variable(
-        file,
-        "time",
-        ("time",),
-        minutes,
-        {
-            "units": f" minutes since 2000-01-01 {time:%H:%M}:00",
-            "long_name": "time",
-            "time_increment": "180",
-            "begin_date": f"{time:%Y%m%d}",
-            "begin_time": f"{time:%H%M}00",
-            "bounds": "time_bnds",
-        },
-    )
-    _gldas_variable(file, "time_bnds", ("time", "bnds"), minutes[:, None] + np.array([[-180.0, 0.0]]), {})
+    for key, value in table("multisource")["gldas_variables"].get(name, {}).items():
+        dataset.attrs[key] = np.bytes_(value.format(time=time))
+    for key, value in further.items():
+        dataset.attrs[key] = np.float32([value])
 
 
 def lai_days() -> list[date]:
@@ -230,7 +180,7 @@ def lai_name(day: date) -> str:
 def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
     """Leaf area index and absorbed radiation of the cells of a site in all composites: Lai in tenths, Fpar in hundredths."""
     rng = stream(simulation.seed, "multisource lai", simulation.site.number)
-    box, average = ground.averager(_LAI_GRID)
+    box, average = ground.averager(RASTERS["lai"].grid)
     patches = []
     for day in lai_days():
         middle = datetime(day.year, day.month, day.day, 18, tzinfo=UTC) + timedelta(days=2)
@@ -243,12 +193,4 @@ def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
 
 def lai_file(day: date, patches: Iterable[Patch]) -> bytes:
     """A composite of the contiguous US."""
-    return encode_sparse(
-        _LAI_GRID,
-        patches,
-        ("Lai", "Fpar"),
-        dtype="uint8",
-        nodata=255,
-        block=256,
-        tags={"product": lai_name(day).removesuffix(".tif")},
-    )
+    return RASTERS["lai"].encode(patches, product=lai_name(day).removesuffix(".tif"))

@@ -7,7 +7,7 @@ calibration, noise and faults (`smnb_sandbox.insitu_readings`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -17,9 +17,8 @@ from pyproj import Transformer
 from smnb.grids.koppen import koppen_class
 from smnb_sandbox.insitu_readings import Readings, read_sensor
 from smnb_sandbox.insitu_sites import Network, Station, networks_of, place_sensors, surveyed
-from smnb_sandbox.insitu_truth import PointTruth, around_cells
-from smnb_sandbox.multisource_days import SiteSimulation
-from smnb_sandbox.multisource_land import KINDS
+from smnb_sandbox.insitu_truth import Placed, PointTruth, around_cells
+from smnb_sandbox.multisource_land import KINDS, SiteSimulation
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES
 from smnb_sandbox.noise import stream
 
@@ -33,18 +32,6 @@ _STATIC, _PASSING, _PASSING_MEMORY = 0.020, 0.011, 0.88
 _SATURATION_ERROR = 0.05
 
 _TEMPLATES = {network.name: network for network in networks_of("multisource")}
-
-
-@dataclass(frozen=True)
-class SiteStations:
-    """The stations of a site, their pixels, and what they should read."""
-
-    stations: list[Station]
-    rows: NDArray[np.intp]
-    cols: NDArray[np.intp]
-    """Of the simulation's land, with its margin."""
-    truth: PointTruth
-    """``cell_moisture`` is that of the station's 10 m pixel."""
 
 
 @cache
@@ -76,8 +63,8 @@ def _draw_pixels(simulation: SiteSimulation) -> NDArray[np.intp]:
     return np.array(found, dtype=np.intp)
 
 
-def site_stations(simulation: SiteSimulation) -> SiteStations:
-    """Place a site's stations and compute their hourly truth."""
+def site_stations(simulation: SiteSimulation) -> Placed:
+    """Place stations in 10 m pixels (of the land with its margin) and compute their hourly truth, pixels' and points'."""
     site, land = simulation.site, simulation.land
     rows, cols = _draw_pixels(simulation).T
     window = site.window(land.size)
@@ -94,7 +81,8 @@ def site_stations(simulation: SiteSimulation) -> SiteStations:
         where = lat[k], lon[k], land.elevation[at]
         kind = KINDS[land.kind[at]]
         stations.append(surveyed(network, first[site.name] + k, where, str(climate[k]), k, kind.cci, soil))
-    return SiteStations(stations, rows, cols, _hour_truth(simulation, stations, rows, cols))
+    truth = _hour_truth(simulation, stations, rows, cols)
+    return Placed(np.stack([rows, cols], axis=1), place_sensors(stations), truth)
 
 
 def _hour_truth(
@@ -119,7 +107,7 @@ def read_site(simulation: SiteSimulation) -> list[Readings]:
     """What every sensor of a site reports."""
     placed = site_stations(simulation)
     readings = []
-    for sensor in place_sensors(placed.stations):
+    for sensor in placed.sensors:
         station = sensor.station
         # the stream is the station's and the depth's own, whichever other sites there are
         number = _FIRST_SENSOR + 1000 * list(_TEMPLATES).index(station.network.name) + 10 * station.number

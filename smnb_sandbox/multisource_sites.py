@@ -16,11 +16,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from smnb.grids import UtmWindow, utm_epsg
-from smnb_sandbox.noise import autoregressive, stream
+from smnb_sandbox.noise import Float64, autoregressive, stream
 from smnb_sandbox.orbits import Sentinel1Pass, grd_name
 from smnb_sandbox.regions import PLACES, Region
 from smnb_sandbox.tables import table
@@ -197,7 +196,7 @@ def site_passes(site: Site) -> tuple[SitePass, ...]:
 
 
 @cache
-def cloud_gaussian(site: Site) -> NDArray[np.float64]:
+def cloud_gaussian(site: Site) -> Float64:
     """How cloudy each day is, as standard normal values, from the spin-up on; rain goes with it."""
     count = SPIN_UP_DAYS + (LAST_DAY - FIRST_DAY).days + 2
     return autoregressive(stream(0, "multisource clouds", site.number), _CLOUD_MEMORY, (count,))

@@ -19,7 +19,8 @@ KM_PER_DEGREE = EARTH_RADIUS_KM * np.pi / 180.0
 #: Fields on a plane repeat after this distance, which no region reaches.
 _PERIOD_KM = 700.0
 
-Array = NDArray[np.float32]
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 Waves = NDArray[np.complex64]
 
 
@@ -74,14 +75,14 @@ class CorrelatedField:
         """Turn of each wave by a drift to the east, degrees of longitude by row."""
         return np.radians(drift_deg)[:, None] * self._wavenumber
 
-    def field(self, coefficients: Waves) -> Array:
+    def field(self, coefficients: Waves) -> Float32:
         """Evaluate coefficients on the grid, shape (lat, lon)."""
         spectrum = np.zeros((self.lat.size, self.columns // 2 + 1), dtype=np.complex64)
         spectrum[:, : self._wavenumber.size] = coefficients * self._gain * np.float32(self.columns / 2)
         spectrum[:, 0] = 2.0 * spectrum[:, 0].real
         return fft.irfft(spectrum, n=self.columns, axis=1, overwrite_x=True)
 
-    def sample(self, rng: np.random.Generator) -> Array:
+    def sample(self, rng: np.random.Generator) -> Float32:
         """Draw one field, shape (lat, lon), float32."""
         return self.field(self.coefficients(rng))
 
@@ -124,14 +125,14 @@ class PlanarField:
         rows, columns = self._gain.shape
         return rng.standard_normal((rows, 2 * columns), dtype=np.float32).view(np.complex64)
 
-    def field(self, coefficients: Waves) -> Array:
+    def field(self, coefficients: Waves) -> Float32:
         """Evaluate waves on the grid, shape (north, east)."""
         partial = (self._gain * coefficients) @ self._east
         # the real part of a product needs half the work of the product
         real, imaginary = np.ascontiguousarray(self._north.real), np.ascontiguousarray(self._north.imag)
         return real @ np.ascontiguousarray(partial.real) - imaginary @ np.ascontiguousarray(partial.imag)
 
-    def sample(self, rng: np.random.Generator) -> Array:
+    def sample(self, rng: np.random.Generator) -> Float32:
         """Draw one field, shape (north, east)."""
         return self.field(self.coefficients(rng))
 
@@ -157,7 +158,7 @@ class DriftingField:
         self._turn = np.asarray(memory * np.exp(-1j * phase)).astype(np.complex64)
         self._state: Waves | None = None
 
-    def advance(self, rng: np.random.Generator) -> Array:
+    def advance(self, rng: np.random.Generator) -> Float32:
         """Go on by one step and return the field."""
         fresh = self._base.coefficients(rng)
         if self._state is None:
@@ -167,7 +168,7 @@ class DriftingField:
         return self._base.field(self._state)
 
 
-def texture(seed: int, name: str, east: NDArray, north: NDArray, scales: tuple[tuple[float, float], ...]) -> Array:
+def texture(seed: int, name: str, east: NDArray, north: NDArray, scales: tuple[tuple[float, float], ...]) -> Float32:
     """Draw a static field on a plane by name, of unit variance; `scales` are lengths (km) and weights."""
     total = np.sqrt(sum(weight**2 for _, weight in scales))
     parts = (
@@ -177,25 +178,25 @@ def texture(seed: int, name: str, east: NDArray, north: NDArray, scales: tuple[t
     return sum(parts).astype(np.float32)
 
 
-def autoregressive(rng: np.random.Generator, memory: float, shape: tuple[int, ...]) -> NDArray[np.float64]:
+def autoregressive(rng: np.random.Generator, memory: float, shape: tuple[int, ...]) -> Float64:
     """Standard AR(1) series along the first axis."""
     shocks = rng.standard_normal(shape) * np.sqrt(1.0 - memory**2)
     shocks[0] /= np.sqrt(1.0 - memory**2)
     return lfilter([1.0], [1.0, -memory], shocks, axis=0)
 
 
-def lagged(series: NDArray, share: float, start: NDArray | float | None = None) -> NDArray[np.float64]:
+def lagged(series: NDArray, share: float, start: NDArray | float | None = None) -> Float64:
     """Exponential filter along the first axis: each step takes a share of what is new; `start` defaults to the first."""
     start = (series[:1] if start is None else np.asarray(start)[None]) * (1.0 - share)
     return lfilter([share], [1.0, share - 1.0], series, axis=0, zi=start)[0]
 
 
-def columns_at(position: NDArray, rows: NDArray) -> NDArray[np.float64]:
+def columns_at(position: NDArray, rows: NDArray) -> Float64:
     """Each column of a table at positions among its rows, linear in between, shape (position, column)."""
     return np.stack([np.interp(position, np.arange(len(rows)), column) for column in rows.T], axis=1)
 
 
-def by_hour(daily: NDArray) -> NDArray[np.float64]:
+def by_hour(daily: NDArray) -> Float64:
     """Series of days (day, place) as series of hours, linear in between; the last day only ends the one before."""
     share = (np.arange(24.0) / 24.0)[None, :, None]
     return (daily[:-1, None] * (1.0 - share) + daily[1:, None] * share).reshape(-1, daily.shape[1])

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.loaders.smap import utc_to_seconds
-from smnb_sandbox.noise import EARTH_RADIUS_KM, stream
+from smnb_sandbox.noise import EARTH_RADIUS_KM, Float64, stream
 from smnb_sandbox.regions import Region
 
 _REPEAT_DAYS, _REPEAT_ORBITS = 16, 233
@@ -99,7 +99,7 @@ class SmapPass:
     """"A" up in the evening, "D" down in the morning."""
     start: datetime
     """When the half orbit began, UTC."""
-    seconds: NDArray[np.float64]
+    seconds: Float64
     """When each cell was seen, s since `SMAP_EPOCH`, (row, col)."""
     covered: NDArray[np.bool_]
     """Cells within the swath."""
@@ -152,7 +152,7 @@ def smap_passes(lat: NDArray, lon: NDArray, first: date, last: date) -> list[Sma
     return sorted(found, key=lambda p: p.time)
 
 
-def smap_clock(seconds: NDArray) -> NDArray[np.float64]:
+def smap_clock(seconds: NDArray) -> Float64:
     """The products' seconds, which count leap seconds, of the simulation's, which do not."""
     start = np.datetime64(SMAP_EPOCH.replace(tzinfo=None), "us")
     return utc_to_seconds(start + np.round(np.asarray(seconds) * 1e6).astype("int64").astype("timedelta64[us]"))

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb_sandbox.noise import Float64
+from smnb_sandbox.tables import table
+
 if TYPE_CHECKING:
     from rasterio.windows import Window
 
@@ -118,7 +121,7 @@ class LonLatGrid:
             slice(int(np.ceil(col - wide)), int(np.floor(col + wide)) + 1),
         )
 
-    def centres(self, box: tuple[slice, slice]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def centres(self, box: tuple[slice, slice]) -> tuple[Float64, Float64]:
         """Latitudes of rows and longitudes of columns."""
         rows, cols = (np.arange(part.start, part.stop) + 0.5 for part in box)
         return self.north - rows / self.per_degree, self.west + cols / self.per_degree
@@ -132,54 +135,62 @@ class Patch:
     values: NDArray
 
 
-def encode_sparse(
-    grid: LonLatGrid,
-    patches: Iterable[Patch],
-    names: Sequence[str],
-    *,
-    dtype: str,
-    nodata: float,
-    block: int,
-    tags: Mapping[str, str] | None = None,
-    units: Sequence[str] = (),
-    predictor: int = 1,
-) -> bytes:
-    """A large grid as a GeoTIFF that stores only the blocks (of so many cells a side) in which something is.
+@dataclass(frozen=True)
+class SparseRaster:
+    """A large grid as a GeoTIFF that stores only the blocks in which something is."""
 
-    Patches are (band, row, col) and do not overlap; the other cells have no data.
-    """
-    from rasterio import Affine
-    from rasterio.windows import Window
+    grid: LonLatGrid
+    dtype: str
+    nodata: float
+    block: int
+    """Cells along a side of a block, a multiple of 16."""
+    bands: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    predictor: int = 1
 
-    step = 1.0 / grid.per_degree
-    profile = {
-        "dtype": dtype,
-        "height": grid.height,
-        "width": grid.width,
-        "crs": "EPSG:4326",
-        "transform": Affine(step, 0.0, grid.west, 0.0, -step, grid.north),
-        "nodata": nodata,
-        "blockxsize": block,
-        "blockysize": block,
-        "zlevel": 6,
-        "predictor": predictor,
-        "interleave": "pixel",
-        "sparse_ok": True,
-    }
-    blocks: dict[tuple[int, int], NDArray] = {}
-    for patch in patches:
-        rows, cols = patch.box
-        for top in range(rows.start // block * block, rows.stop, block):
-            for left in range(cols.start // block * block, cols.stop, block):
-                target = blocks.setdefault((top, left), np.full((len(names), block, block), nodata, dtype=dtype))
-                r0, r1 = max(top, rows.start), min(top + block, rows.stop)
-                c0, c1 = max(left, cols.start), min(left + block, cols.stop)
-                target[:, r0 - top : r1 - top, c0 - left : c1 - left] = patch.values[
-                    :, r0 - rows.start : r1 - rows.start, c0 - cols.start : c1 - cols.start
-                ]
-    parts = (
-        (Window(left, top, width, height), values[:, :height, :width])
-        for (top, left), values in sorted(blocks.items(), key=lambda one: one[0])
-        for height, width in [(min(block, grid.height - top), min(block, grid.width - left))]
-    )
-    return _encode(profile, parts, names, units, tags or {})
+    def encode(self, patches: Iterable[Patch], **tags: str) -> bytes:
+        """A file of patches, (band, row, col), which do not overlap; the other cells have no data."""
+        from rasterio import Affine
+        from rasterio.windows import Window
+
+        grid, block, step = self.grid, self.block, 1.0 / self.grid.per_degree
+        profile = {
+            "dtype": self.dtype,
+            "height": grid.height,
+            "width": grid.width,
+            "crs": "EPSG:4326",
+            "transform": Affine(step, 0.0, grid.west, 0.0, -step, grid.north),
+            "nodata": self.nodata,
+            "blockxsize": block,
+            "blockysize": block,
+            "zlevel": 6,
+            "predictor": self.predictor,
+            "interleave": "pixel",
+            "sparse_ok": True,
+        }
+        blocks: dict[tuple[int, int], NDArray] = {}
+        for patch in patches:
+            rows, cols = patch.box
+            for top in range(rows.start // block * block, rows.stop, block):
+                for left in range(cols.start // block * block, cols.stop, block):
+                    target = blocks.setdefault(
+                        (top, left), np.full((len(self.bands), block, block), self.nodata, self.dtype)
+                    )
+                    r0, r1 = max(top, rows.start), min(top + block, rows.stop)
+                    c0, c1 = max(left, cols.start), min(left + block, cols.stop)
+                    target[:, r0 - top : r1 - top, c0 - left : c1 - left] = patch.values[
+                        :, r0 - rows.start : r1 - rows.start, c0 - cols.start : c1 - cols.start
+                    ]
+        parts = (
+            (Window(left, top, width, height), values[:, :height, :width])
+            for (top, left), values in sorted(blocks.items(), key=lambda one: one[0])
+            for height, width in [(min(block, grid.height - top), min(block, grid.width - left))]
+        )
+        return _encode(profile, parts, self.bands, self.units, tags)
+
+
+#: The products of this form (``data/multisource.yaml``).
+RASTERS: dict[str, SparseRaster] = {
+    name: SparseRaster(**row | {"grid": LonLatGrid(*row["grid"])})
+    for name, row in table("multisource")["rasters"].items()
+}

@@ -16,6 +16,7 @@ from smnb.grids import M03, M09, M36, EaseWindow
 from smnb.papers.smap_sentinel1 import PLACES as SQUARES
 from smnb.papers.smen import REGIONS as PAPER_REGIONS
 from smnb.papers.smen import window_around
+from smnb_sandbox.noise import Float64
 from smnb_sandbox.tables import table
 
 Months = tuple[float, ...]
@@ -181,7 +182,7 @@ def region_domain(region: Region) -> EaseWindow:
     return region_window(region).covering(M36).grown(1).on(M03)
 
 
-def monthly(values: Months, day_of_year: NDArray[np.floating]) -> NDArray[np.float64]:
+def monthly(values: Months, day_of_year: NDArray[np.floating]) -> Float64:
     """Interpolate twelve monthly values between the middles of the months, periodic.
 
     Examples

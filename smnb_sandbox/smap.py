@@ -14,14 +14,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.grids import M09, M36, EaseGrid, EaseWindow
+from smnb.grids import M09, M36
+from smnb_sandbox.noise import Float32
 from smnb_sandbox.orbits import SmapPass, smap_passes
 from smnb_sandbox.plan import Period, Plan, days_of
-from smnb_sandbox.regions import REGIONS, Region, region_window
-from smnb_sandbox.smap_granules import Cells, level2_granule, level3_granule, pass_cells, scene_granule
-from smnb_sandbox.smap_radiometer import CoarseProduct, Radiometer
-from smnb_sandbox.smap_scenes import Scene, SceneMaker, SceneTime, scene_times
-from smnb_sandbox.smap_schema import RELEASE
+from smnb_sandbox.regions import REGIONS, region_window
+from smnb_sandbox.smap_granules import RELEASE, level2_granule, level3_granule, scene_granule
+from smnb_sandbox.smap_scenes import RegionSimulation, SceneTime, Seen, scene_times
 from smnb_sandbox.smap_world import FIRST_DAY, LAST_DAY, RegionDays, RegionWorld
 from smnb_sandbox.truth import pass_times, truth_bytes
 
@@ -31,9 +30,6 @@ _MARGIN = timedelta(days=4)
 #: Is written into the truth; raise it when the files change.
 _VERSION = "1"
 _STATIC_DIGITS = {"clay_fraction": 3, "sand_fraction": 3, "elevation": 0}
-
-#: A pass, the cells that touch a region, their fields, and which it saw.
-_Seen = tuple[SmapPass, EaseWindow, Cells, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -126,79 +122,45 @@ class SmapPlan(Plan):
         if not missing & {*self.level2, *self.level3}:
             days36, orbits = set(), set()
         days09 = set(self.enhanced.values()) if missing & set(self.enhanced) else set()
-        coarse: list[_Seen] = []
-        enhanced: list[_Seen] = []
+        coarse: list[Seen] = []
+        enhanced: list[Seen] = []
         for name, region in REGIONS.items():
-            simulation = RegionSimulation(region, seed, *self.span)
+            days = RegionWorld(region, seed).simulate(self.span[0] - _MARGIN, self.span[1] + _MARGIN)
+            simulation = RegionSimulation(days)
             passes = [p for p in self.passes[name] if p.time.date() in days36 or (p.orbit, p.direction) in orbits]
-            coarse += simulation.seen(passes, M36)
+            coarse += simulation.seen(passes, simulation.window(M36))
             if days09:
-                enhanced += simulation.seen([p for p in simulation.passes(M09) if p.time.date() in days09], M09)
+                window = simulation.window(M09)
+                passes = smap_passes(window.lat, window.lon, *self.span)
+                enhanced += simulation.seen([one for one in passes if one.time.date() in days09], window)
             yield from self._of_region(simulation, missing)
         by_orbit: dict[tuple[int, str], list] = {}
         for one, _, cells, seen in coarse:
             by_orbit.setdefault((one.orbit, one.direction), []).append((cells, seen))
         for name, key in self.level2.items():
             if name in missing:
-                yield name, level2_granule(name.rpartition("/")[2], by_orbit[key], *key)
+                yield name, level2_granule(name, by_orbit[key], *key)
         for names, grid, everything in ((self.level3, M36, coarse), (self.enhanced, M09, enhanced)):
             by_day: dict[date, list] = {}
             for one, window, cells, seen in everything:
                 by_day.setdefault(one.time.date(), []).append((window, one.evening, cells, seen))
             for name, day in names.items():
                 if name in missing:
-                    yield name, level3_granule(name.rpartition("/")[2], grid, by_day.get(day, []))
+                    yield name, level3_granule(name, grid, by_day.get(day, []))
 
     def _of_region(self, simulation: RegionSimulation, missing: set[str]) -> Iterator[tuple[str, bytes]]:
         """A region's scenes, and their truth."""
-        region = simulation.region
+        region = simulation.world.region
         for name, when in self.fine.items():
             if when.region == region and name in missing:
                 radar = when.sentinel1.time
                 one_km = self.one_km_days[0] <= radar.date() <= self.one_km_days[1]
                 scene = simulation.scene(when, one_km=one_km)
                 times = (when.smap.time, radar)
-                yield name, scene_granule(name.rpartition("/")[2], scene.fields, scene.fields_1km, times)
+                yield name, scene_granule(name, scene.fields, scene.fields_1km, times)
         for name, of in self.truth.items():
             if of == region.name and name in missing:
                 yield name, _truth(simulation.days, self.scenes[of])
-
-
-class RegionSimulation:
-    """One region in memory, on UTC days from a first to a last one; what is not asked for is not computed.
-
-    Its `days` are the truth at 3 km, some more than asked for.
-    """
-
-    def __init__(self, region: Region, seed: int, first: date, last: date) -> None:
-        self.region, self.first, self.last = region, first, last
-        self.world = RegionWorld(region, seed)
-        self.days: RegionDays = self.world.simulate(first - _MARGIN, last + _MARGIN)
-        self._radiometer = Radiometer(self.days)
-        self._maker = SceneMaker(self._radiometer)
-
-    def scene(self, when: SceneTime, *, one_km: bool = False) -> Scene:
-        """Make the SMAP/Sentinel-1 product of a scene, on request with its 1 km fields."""
-        return self._maker.make(when, one_km=one_km)
-
-    def window(self, grid: EaseGrid) -> EaseWindow:
-        """The cells of `M36` or `M09` that touch the region."""
-        return region_window(self.region).covering(grid)
-
-    def passes(self, grid: EaseGrid) -> list[SmapPass]:
-        """SMAP's passes over these cells in the period."""
-        window = self.window(grid)
-        return smap_passes(window.lat, window.lon, self.first, self.last)
-
-    def coarse(self, passes: Sequence[SmapPass], grid: EaseGrid) -> CoarseProduct:
-        """The radiometer's product of passes over the cells of `window`."""
-        cut = self.world.domain.on(grid).slices_of(self.window(grid))
-        return self._radiometer.observe(passes, 12 // grid.cells_across(M36), cut)
-
-    def seen(self, passes: Sequence[SmapPass], grid: EaseGrid) -> list[_Seen]:
-        """The same as fields of granules."""
-        product, window = self.coarse(passes, grid), self.window(grid)
-        return [(one, window, *pass_cells(product, number, window)) for number, one in enumerate(passes)]
 
 
 def _truth(days: RegionDays, scenes: Sequence[SceneTime]) -> bytes:
@@ -207,10 +169,10 @@ def _truth(days: RegionDays, scenes: Sequence[SceneTime]) -> bytes:
     water = (world.water_fraction > 0.5)[world.inner]
     states = [days.state(scene.local_day, evening=scene.evening) for scene in scenes]
 
-    def of_land(values: NDArray) -> NDArray[np.float32]:
+    def of_land(values: NDArray) -> Float32:
         return np.where(water, np.nan, values[world.inner]).astype(np.float32)
 
-    def of_scenes(name: str) -> NDArray[np.float32]:
+    def of_scenes(name: str) -> Float32:
         return np.stack([of_land(getattr(state, name)) for state in states])
 
     fields = {name: (of_land(getattr(world, name)), n) for name, n in _STATIC_DIGITS.items()}

@@ -1,13 +1,15 @@
 """SMAP granules as bytes: HDF5 files with the products' groups, fields and attributes, of which only what was seen is stored.
 
-A file is made from a template in memory that holds all names and attributes; chunks that nothing is written to take no
-room and read as fill values. (In real files the unseen cells are stored, compressed, as fill values.)
+Names, types, fill values and attributes are transcribed from real files (``data/smap_fields.yaml``): those of an SPL2SMP
+granule of release R18290; the Level-3 products have the same with names of their own (``_dca``, ``_scah``, ``_scav`` for the
+options, ``_pm`` in the evening group). A file is made from a template in memory that holds all names and attributes; chunks
+that nothing is written to take no room and read as fill values. (In real files the unseen cells are stored, compressed.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -18,18 +20,86 @@ from numpy.typing import NDArray
 from smnb.grids import M36, EaseGrid, EaseWindow
 from smnb.loaders.smap import seconds_to_utc
 from smnb_sandbox.orbits import SMAP_EPOCH, smap_clock
-from smnb_sandbox.smap_radiometer import FILL, CoarseProduct
-from smnb_sandbox.smap_schema import FILLS, L2_LINKS, L3_LINKS, PASSIVE, RELEASE, S1_1KM, S1_3KM, Field, l3_name
+from smnb_sandbox.smap_radiometer import FILL, CoarseProduct, positions
 from smnb_sandbox.tables import table
+
+RELEASE = "R18290"
+
+#: Fill value by type; strings have none.
+FILLS = {"f4": np.float32(-9999.0), "f8": np.float64(-9999.0), "u2": np.uint16(65534), "u1": np.uint8(254)}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One dataset of a granule."""
+
+    name: str
+    dtype: str
+    long_name: str
+    units: str = ""
+    valid: tuple[float, float] | None = None
+    flags: tuple[str, ...] = ()
+    """Meaning of each bit, from bit 0; an empty one is not used."""
+    classes: int = 0
+    """Length of a third dimension."""
+    fill: bool = True
+
+    def attributes(self) -> dict[str, object]:
+        """Attributes as the real files have them: fixed-length strings and scalars of the dataset's type."""
+        result: dict[str, object] = {"long_name": np.bytes_(self.long_name.encode("ascii"))}
+        if self.units:
+            result["units"] = np.bytes_(self.units.encode("ascii"))
+        if self.valid is not None:
+            result["valid_min"], result["valid_max"] = (np.dtype(self.dtype).type(v) for v in self.valid)
+        if self.flags:
+            bits = [(1 << bit, name) for bit, name in enumerate(self.flags) if name]
+            result["flag_masks"] = np.bytes_(", ".join(f"{mask}s" for mask, _ in bits))
+            result["flag_meanings"] = np.bytes_(" ".join(name for _, name in bits))
+        if self.fill and self.dtype in FILLS:
+            result["_FillValue"] = FILLS[self.dtype]
+        return result
+
+
+def _read_fields() -> dict[str, tuple[Field, ...]]:
+    tables = table("smap_fields")
+    flags = {"": (), **tables["flags"]}
+    return {
+        part: tuple(Field(**row | {"flags": flags[row.get("flags", "")]}) for row in tables[part])
+        for part in ("passive", "sentinel1", "sentinel1_3km")
+    }
+
+
+_FIELDS = _read_fields()
+#: Fields of SPL2SMP, and of the groups of SPL2SMAP_S.
+PASSIVE, S1_1KM = _FIELDS["passive"], _FIELDS["sentinel1"]
+S1_3KM = S1_1KM + _FIELDS["sentinel1_3km"]
+
+#: Second names of the same datasets (hard links): option 3, the dual-channel algorithm, is the product's own choice.
+L2_LINKS = {f"{name}_option3": name for name in ("soil_moisture", "retrieval_qual_flag", "vegetation_opacity")}
+L3_LINKS = {f"{name}_dca": name for name in ("soil_moisture", "retrieval_qual_flag", "vegetation_opacity")} | {
+    f"{name}_{option}": name for name in ("albedo", "roughness_coefficient") for option in ("dca", "scah", "scav")
+}
+_L3_OPTIONS = {"_option1": "_scah", "_option2": "_scav"}
+
+
+def l3_name(name: str) -> str:
+    """Name in the Level-3 products of a field of `PASSIVE`.
+
+    Examples
+    --------
+    >>> l3_name("soil_moisture_option2"), l3_name("albedo")
+    ('soil_moisture_scav', 'albedo')
+    """
+    for suffix, other in _L3_OPTIONS.items():
+        if name.endswith(suffix):
+            return name.removesuffix(suffix) + other
+    return name
+
 
 _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data_PM", "Soil_Moisture_Retrieval_Data"
 #: Fields of the daily products.
 _DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
 _GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
-_ABSTRACT = (
-    b"Synthetic: simulated by smnb_sandbox, no measurement. Written in the layout of the product of the same name."
-)
-
 #: Fields of cells by name, all of one shape (and three classes for some).
 Cells = dict[str, NDArray]
 
@@ -80,27 +150,18 @@ def _write(group: h5py.Group, name: str, values: NDArray, start: Sequence[int]) 
     dataset.write(h5py.h5s.create_simple(values.shape), space, values)
 
 
-def _metadata(file: h5py.File, product: str, groups: Mapping[str, Mapping[str, object]]) -> None:
-    """The groups of Metadata that say what a file is."""
+def _metadata(file: h5py.File, product: str) -> None:
+    """The groups of Metadata that say what a file is; a number stands for so many blanks, to be written over."""
     short, version, title = table("smap_fields")["products"][product]
     file.attrs["synthetic"] = np.int32(1)
-    contents: dict[str, dict[str, object]] = {
-        "DatasetIdentification": {
-            "CompositeReleaseID": RELEASE,
-            "ECSVersionID": version,
-            "SMAPShortName": short,
-            "shortName": product,
-            "abstract": _ABSTRACT.decode(),
-            "fileName": " " * 80,
-        },
-        "SeriesIdentification": {"longName": title, "mission": "SMAP", "shortName": product},
-        "Extent": {"rangeBeginningDateTime": " " * 24, "rangeEndingDateTime": " " * 24},
-        "ProcessStep": {"epochUTCDateTime": "2000-01-01T11:58:55.816Z", "timeVariableEpoch": "J2000"},
-    }
-    for name, attributes in {**contents, **groups}.items():
+    for name, attributes in table("smap_fields")["metadata"].items():
+        if name == "OrbitMeasuredLocation" and product != "SPL2SMP":
+            continue
         group = file.require_group(f"Metadata/{name}")
         for key, value in attributes.items():
-            group.attrs[key] = np.bytes_(value) if isinstance(value, str) else value
+            text = " " * value if isinstance(value, int) else value
+            text = text.format(release=RELEASE, version=version, short=short, product=product, title=title)
+            group.attrs[key] = np.bytes_(text)
 
 
 def _say(file: h5py.File, group: str, **attributes: str) -> None:
@@ -117,20 +178,14 @@ def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple
     """Every field of `PASSIVE` for one pass of a product in a window, (row, col), and which cells it saw."""
     one, known = product.passes[number], product.ancillary
     seen = {name: values[number] for name, values in product.fields.items()}
-    rows, cols = np.arange(window.row_start, window.row_stop), np.arange(window.col_start, window.col_stop)
-    lat, lon = (a.astype(np.float32) for a in np.meshgrid(window.lat, window.lon, indexing="ij"))
-    shape = window.shape
-    zero = np.zeros(shape, dtype=np.float32)
+    position = positions(window)
+    zero = np.zeros(window.shape, dtype=np.float32)
     times = [_iso(SMAP_EPOCH + timedelta(seconds=s)).encode() for s in one.seconds.ravel()]
     cells: Cells = {
-        "EASE_row_index": np.broadcast_to(rows[:, None], shape),
-        "EASE_column_index": np.broadcast_to(cols, shape),
-        "latitude": lat,
-        "longitude": lon,
-        "latitude_centroid": lat,
-        "longitude_centroid": lon,
+        **position,
+        **{f"{name}_centroid": position[name] for name in ("latitude", "longitude")},
         "tb_time_seconds": smap_clock(one.seconds),
-        "tb_time_utc": np.array(times, dtype="S24").reshape(shape),
+        "tb_time_utc": np.array(times, dtype="S24").reshape(window.shape),
         "boresight_incidence": zero + np.float32(40.0),
         "albedo": known.albedo,
         "roughness_coefficient": known.roughness,
@@ -139,15 +194,12 @@ def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple
         "bulk_density": 2.65 * (1.0 - known.porosity),
         "landcover_class": known.landcover_class,
         "landcover_class_fraction": known.landcover_fraction,
-        "static_water_body_fraction": known.water_fraction,
-        "radar_water_body_fraction": known.water_fraction,
-        "surface_water_fraction_mb_h": known.water_fraction,
-        "surface_water_fraction_mb_v": known.water_fraction,
+        **{f"{name}_water_body_fraction": known.water_fraction for name in ("static", "radar")},
+        **{f"surface_water_fraction_mb_{p}": known.water_fraction for p in "hv"},
         "grid_surface_status": known.water_fraction > 0.5,
         "freeze_thaw_fraction": seen["frozen"],
         "soil_moisture_error": zero + FILL,
-        "tb_3_corrected": zero,
-        "tb_4_corrected": zero,
+        **{f"tb_{p}_corrected": zero for p in "34"},
         **{f"tb_qual_flag_{p}": zero for p in "34hv"},
     }
     names = {field.name for field in PASSIVE}
@@ -162,8 +214,7 @@ def _level2_template() -> bytes:
             _create(group, field, field.name, (0,), (128,), growing=True)
         for name, target in L2_LINKS.items():
             group[name] = group[target]
-        orbit = {"revNumber": " " * 8, "orbitDirection": " " * 10}
-        _metadata(file, "SPL2SMP", {"OrbitMeasuredLocation": orbit})
+        _metadata(file, "SPL2SMP")
         return _image(file)
 
 
@@ -187,7 +238,7 @@ def level2_granule(name: str, parts: Sequence[tuple[Cells, NDArray[np.bool_]]], 
 
 
 def _range(file: h5py.File, name: str, seconds: NDArray) -> None:
-    _say(file, "DatasetIdentification", fileName=name)
+    _say(file, "DatasetIdentification", fileName=name.rpartition("/")[2])
     if seconds.size:
         begin, end = (
             _iso(t.item()) for t in seconds_to_utc(np.array([seconds.min(), seconds.max()])).astype("datetime64[us]")
@@ -222,7 +273,7 @@ def _level3_template(grid: EaseGrid) -> bytes:
                 _create(group, field, l3_name(field.name) + suffix, grid.shape, chunks, growing=growing)
             for name, target in L3_LINKS.items():
                 group[name + suffix] = group[target + suffix]
-        _metadata(file, product, {})
+        _metadata(file, product)
         return _image(file)
 
 
@@ -266,7 +317,7 @@ def scene_granule(name: str, fields: Cells, fields_1km: Cells, times: tuple[date
         for field in schema:
             if field.name in values:
                 _write(file[f"{_L2}{suffix}"], field.name + suffix, _packed(field, values[field.name]), (0, 0))
-    _say(file, "DatasetIdentification", fileName=name)
+    _say(file, "DatasetIdentification", fileName=name.rpartition("/")[2])
     begin, end = sorted(times)
     _say(file, "Extent", rangeBeginningDateTime=_iso(begin), rangeEndingDateTime=_iso(end))
     return _image(file)
@@ -280,7 +331,7 @@ def _scene_template(shape: tuple[int, int]) -> bytes:
             extent = tuple(size * n for n in shape)
             for field in schema:
                 _create(group, field, field.name + suffix, extent, extent)
-        _metadata(file, "SPL2SMAP_S", {})
+        _metadata(file, "SPL2SMAP_S")
         return _image(file)
 
 

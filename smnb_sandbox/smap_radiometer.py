@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from smnb.grids import EaseWindow
 from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
-from smnb_sandbox.noise import blocks, spread, stream
+from smnb_sandbox.noise import Float32, blocks, spread, stream
 from smnb_sandbox.orbits import SmapPass
 from smnb_sandbox.smap_world import RegionDays, RegionState
 from smnb_sandbox.tables import table
@@ -29,8 +30,6 @@ _FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0
 _WATER_TB = (92.0, 147.0)
 FILL = np.float32(-9999.0)
 _FLAG_FILL = np.uint16(65534)
-
-Array = NDArray[np.float32]
 
 
 def surface_flags(conditions: dict[str, NDArray]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
@@ -50,6 +49,18 @@ def quality_flags(flag: NDArray, attempted: NDArray, status: NDArray) -> NDArray
     return np.where(~attempted, 7, np.where(bad, 5, np.where(flag > 0, 1, 0))).astype(np.uint16)
 
 
+def positions(window: EaseWindow) -> dict[str, NDArray]:
+    """Latitude, longitude and EASE indices of a window's cells, as the product has them, (row, col)."""
+    shape = window.shape
+    rows, cols = np.arange(window.row_start, window.row_stop), np.arange(window.col_start, window.col_stop)
+    return {
+        "latitude": np.broadcast_to(window.lat[:, None], shape).astype(np.float32),
+        "longitude": np.broadcast_to(window.lon[None, :], shape).astype(np.float32),
+        "EASE_row_index": np.broadcast_to(rows[:, None], shape).astype(np.uint16),
+        "EASE_column_index": np.broadcast_to(cols[None, :], shape).astype(np.uint16),
+    }
+
+
 def antenna(image: NDArray, sigma: float = _FOOTPRINT_SIGMA) -> NDArray:
     """Blur with the antenna pattern; `sigma` in cells."""
     return gaussian_filter(image, (0,) * (image.ndim - 2) + (sigma, sigma), mode="nearest", truncate=3.0)
@@ -59,17 +70,17 @@ def antenna(image: NDArray, sigma: float = _FOOTPRINT_SIGMA) -> NDArray:
 class Ancillary:
     """What the retrieval is told of cells of one size: means of maps with errors, that do not change."""
 
-    clay_fraction: Array
-    sand_fraction: Array
-    porosity: Array
-    albedo: Array
-    roughness: Array
-    water_fraction: Array
-    urban_fraction: Array
-    slope_deviation: Array
+    clay_fraction: Float32
+    sand_fraction: Float32
+    porosity: Float32
+    albedo: Float32
+    roughness: Float32
+    water_fraction: Float32
+    urban_fraction: Float32
+    slope_deviation: Float32
     landcover_class: NDArray[np.uint8]
     """The three most frequent classes, (row, col, 3); 254 where there are fewer."""
-    landcover_fraction: Array
+    landcover_fraction: Float32
 
     def surface_flags(self, snow: NDArray, frozen: NDArray, vegetation: NDArray) -> tuple[NDArray, NDArray]:
         """Flags of the cells with so much snow and frozen soil (shares) and water in the vegetation (kg m-2)."""
@@ -99,7 +110,7 @@ class Radiometer:
         world = self.world
         self._clay_error = world.texture("clay map", (60.0, 0.85), (8.0, 0.5))
         self._ancillary: dict[int, Ancillary] = {}
-        self._vegetation: dict[tuple[int, int], tuple[Array, Array]] = {}
+        self._vegetation: dict[tuple[int, int], tuple[Float32, Float32]] = {}
 
     def ancillary(self, size: int) -> Ancillary:
         """Static maps of the domain's cells of ``size x size`` cells of 3 km (1 for 3 km itself)."""
@@ -113,7 +124,7 @@ class Radiometer:
         land = 1.0 - world.water_fraction
         total = np.maximum(blocks(land, size), 1e-3)
 
-        def of_land(values: NDArray) -> Array:
+        def of_land(values: NDArray) -> Float32:
             return (blocks(values * land, size) / total).astype(np.float32)
 
         classes = np.unique(world.land_cover)
@@ -139,7 +150,7 @@ class Radiometer:
             fraction,
         )
 
-    def vegetation(self, day: date, size: int) -> tuple[Array, Array]:
+    def vegetation(self, day: date, size: int) -> tuple[Float32, Float32]:
         """Water content (kg m-2) and optical depth of an average year's vegetation, of the ten days that hold the day."""
         dekad = min((day.timetuple().tm_yday - 1) // 10, 35)
         if (dekad, size) not in self._vegetation:
@@ -149,7 +160,7 @@ class Radiometer:
             self._vegetation[dekad, size] = blocks(content, size), blocks(world.prior["b"] * content, size)
         return self._vegetation[dekad, size]
 
-    def land_tb(self, state: RegionState, dew: float = 1.0) -> tuple[Array, Array]:
+    def land_tb(self, state: RegionState, dew: float = 1.0) -> tuple[Float32, Float32]:
         """H and V of the land of the 3 km cells, K; `dew` is the factor of water on the leaves."""
         world = self.world
         return soil_emission_tb(
@@ -163,7 +174,7 @@ class Radiometer:
             single_scattering_albedo=world.albedo,
         )
 
-    def observed_temperature(self, state: RegionState, one: SmapPass, size: int) -> Array:
+    def observed_temperature(self, state: RegionState, one: SmapPass, size: int) -> Float32:
         """Soil temperature of the weather model that the retrieval uses, K: means, with errors of a degree or so."""
         rng = stream(self.world.seed, f"smap {self.world.region.name} weather model", one.orbit, int(one.evening))
         offset = np.float32(1.3 * rng.standard_normal())
@@ -176,7 +187,7 @@ class Radiometer:
         finer = blocks(state.soil_temperature, size) + offset
         return finer + spread(error, 12 // size)
 
-    def coarse_tb(self, state: RegionState, one: SmapPass, size: int) -> tuple[Array, Array, Array, Array]:
+    def coarse_tb(self, state: RegionState, one: SmapPass, size: int) -> tuple[Float32, Float32, Float32, Float32]:
         """Brightness temperatures, K, of cells of the domain: H and V as seen, and H and V with open water taken out.
 
         Cells are of 12 cells of 3 km for means of 36 km, or of 3 for the 9 km posting of the antenna's view of 36 km.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -9,11 +10,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import ParameterError
-from smnb.grids import M01, M03, M09, EaseWindow
+from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
 from smnb.models.physics import retrieve_single_channel
 from smnb_sandbox.active_passive import backscatter, covariation, cross_polarized_slope, disaggregate_tb, masked_blur
-from smnb_sandbox.noise import blocks, spread, stream
+from smnb_sandbox.noise import Float32, blocks, spread, stream
 from smnb_sandbox.orbits import (
     SMAP_EPOCH,
     Sentinel1Pass,
@@ -24,12 +24,10 @@ from smnb_sandbox.orbits import (
     smap_passes,
 )
 from smnb_sandbox.regions import Region, region_domain
-from smnb_sandbox.smap_radiometer import FILL, INCIDENCE_DEG, Radiometer, quality_flags
-from smnb_sandbox.smap_schema import RELEASE
-from smnb_sandbox.smap_world import RegionGrids, RegionState
+from smnb_sandbox.smap_granules import RELEASE, Cells, pass_cells
+from smnb_sandbox.smap_radiometer import FILL, INCIDENCE_DEG, CoarseProduct, Radiometer, positions, quality_flags
+from smnb_sandbox.smap_world import RegionDays, RegionGrids, RegionState
 
-#: Looks of a 1 km cell of the interferometric wide swath: 4.4 in each 20 m x 22 m.
-LOOKS_1KM = 4.4 * 1e6 / (20.0 * 22.0)
 #: Errors of the radar that looks do not average out, dB: of a scene's calibration, and of a 3 km cell.
 CALIBRATION_DB, CELL_DB = 0.20, 0.20
 REFERENCE_ANGLE_DEG = 38.5
@@ -40,7 +38,9 @@ _COARSE_SIGMA = 36.0 / 2.355 / 3.0
 _MAX_GAP = timedelta(hours=60)
 _LEAST_COVER = 0.6
 
-Array = NDArray[np.float32]
+
+#: A pass, a window, the fields of its cells, and which the pass saw.
+Seen = tuple[SmapPass, EaseWindow, Cells, NDArray[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class SceneTime:
     def evening(self) -> bool:
         """Whether the radar passed in the local evening."""
         return (self.sentinel1.time + timedelta(hours=self.region.lon / 15.0)).hour >= 12
+
+
+def radar_looks(pixel_m: float) -> float:
+    """Looks of a square pixel of the interferometric wide swath: 4.4 in each 20 m x 22 m."""
+    return 4.4 * pixel_m**2 / (20.0 * 22.0)
 
 
 @cache
@@ -115,11 +120,12 @@ class Scene:
     """On the 1 km cells; only their position unless asked for."""
 
 
-class SceneMaker:
-    """Makes scenes of a region's days."""
+class RegionSimulation:
+    """A region's days, which are the truth at 3 km, and what the radiometer and the radar make of them."""
 
-    def __init__(self, radiometer: Radiometer) -> None:
-        self.radiometer, self.days, self.world = radiometer, radiometer.days, radiometer.world
+    def __init__(self, days: RegionDays) -> None:
+        self.days, self.world = days, days.world
+        self.radiometer = Radiometer(days)
         # heights of single fields and quarters, which do not change
         self._fine_rms = spread(self.world.rms_height_cm, 3) * np.exp(
             0.05
@@ -128,7 +134,7 @@ class SceneMaker:
             )
         )
 
-    def sigma0(self, when: SceneTime, state: RegionState) -> tuple[Array, Array, Array]:
+    def sigma0(self, when: SceneTime, state: RegionState) -> tuple[Float32, Float32, Float32]:
         """VV and VH of the domain's 1 km cells, linear power at the reference angle, NaN off the swath; and the angle."""
         world = self.world
         rng = stream(
@@ -144,17 +150,29 @@ class SceneMaker:
             decibel = CALIBRATION_DB * rng.standard_normal()
             decibel = decibel + CELL_DB * spread(rng.standard_normal(world.domain.shape, dtype=np.float32), 3)
             # with thousands of looks the gamma distribution of speckle is a normal one
-            speckle = 1.0 + rng.standard_normal(image.shape, dtype=np.float32) / np.float32(np.sqrt(LOOKS_1KM))
+            speckle = 1.0 + rng.standard_normal(image.shape, dtype=np.float32) / np.float32(
+                np.sqrt(radar_looks(1000.0))
+            )
             power = np.where(world.lake, np.float32(water), image) * speckle * 10.0 ** (decibel / 10.0) * to_reference
             result.append(np.where(seen, power, np.nan).astype(np.float32))
         return result[0], result[1], angle
 
-    def make(self, when: SceneTime, *, one_km: bool = False) -> Scene:
-        """Simulate a scene, on request with its 1 km product."""
-        if when.region != self.world.region:
-            raise ParameterError(
-                "SceneMaker.make", "the scene is elsewhere", got=when.region.name, expected=self.world.region.name
-            )
+    def window(self, grid: EaseGrid) -> EaseWindow:
+        """The coarser cells that touch the region."""
+        return self.world.window.covering(grid)
+
+    def coarse(self, passes: Sequence[SmapPass], window: EaseWindow) -> CoarseProduct:
+        """The radiometer's product of passes over cells of `M36` or `M09`."""
+        cut = self.world.domain.on(window.grid).slices_of(window)
+        return self.radiometer.observe(passes, 12 // window.grid.cells_across(M36), cut)
+
+    def seen(self, passes: Sequence[SmapPass], window: EaseWindow) -> list[Seen]:
+        """The same as fields of granules."""
+        product = self.coarse(passes, window)
+        return [(one, window, *pass_cells(product, number, window)) for number, one in enumerate(passes)]
+
+    def scene(self, when: SceneTime, *, one_km: bool) -> Scene:
+        """The SMAP/Sentinel-1 product of an acquisition, on request with its 1 km fields."""
         state = self.days.state(when.local_day, evening=when.evening)
         vv, vh, angle = self.sigma0(when, state)
         land_vv, land_vh = (np.where(self.world.lake, np.nan, s) for s in (vv, vh))
@@ -170,7 +188,7 @@ class SceneMaker:
         fields = {name: values[rows, cols] for name, values in common.items() if not name.startswith("_")}
         for name, link in zip(("", "_apm"), links, strict=True):
             fields |= self._retrieved(link, sigma0, common, (rows, cols), 1, name)
-        fields_1km = _position(when.window.on(M01))
+        fields_1km = positions(when.window.on(M01))
         if one_km:
             fine = self.world.fine.slices_of(when.window.on(M01))
             fields_1km |= {name: spread(fields[name], 3) for name in _SAME_AT_1KM}
@@ -178,7 +196,7 @@ class SceneMaker:
             fields_1km |= self._retrieved(links[0], (land_vv, land_vh), common, (rows, cols), 3, "", fine)
         return Scene(fields, fields_1km)
 
-    def _common(self, when: SceneTime, state: RegionState, vv: Array, angle: Array) -> dict[str, NDArray]:
+    def _common(self, when: SceneTime, state: RegionState, vv: Float32, angle: Float32) -> dict[str, NDArray]:
         """Fields of the domain that no retrieval changes."""
         world, known = self.world, self.radiometer.ancillary(1)
         content, depth = self.radiometer.vegetation(when.local_day, 1)
@@ -205,9 +223,9 @@ class SceneMaker:
             ("SMAP_Sentinel-1_overpass_timediff_hr", gap),
         ):
             result[name] = np.where(seen, values, FILL).astype(np.float32)
-        return result | {"_depth": depth, "_attempted": attempted & seen} | _position(world.domain)
+        return result | {"_depth": depth, "_attempted": attempted & seen} | positions(world.domain)
 
-    def _link(self, one: SmapPass, sigma0: tuple[Array, Array]) -> dict[str, NDArray]:
+    def _link(self, one: SmapPass, sigma0: tuple[Float32, Float32]) -> dict[str, NDArray]:
         """What the algorithm knows of the coarse cells around each 3 km cell of the domain, for one SMAP pass."""
         state = self.days.state(one.local_day(self.world.region.lon), evening=one.evening)
         tb = self.radiometer.coarse_tb(state, one, 3)[3]
@@ -225,7 +243,7 @@ class SceneMaker:
     def _retrieved(
         self,
         link: dict[str, NDArray],
-        sigma0: tuple[Array, Array],
+        sigma0: tuple[Float32, Float32],
         common: dict[str, NDArray],
         cut: tuple[slice, slice],
         size: int,
@@ -280,7 +298,7 @@ class SceneMaker:
 _SAME_AT_1KM = ("surface_flag", "landcover_class", "albedo", "vegetation_opacity", "vegetation_water_content")
 
 
-def _aggregate(values: Array, size: int) -> Array:
+def _aggregate(values: Float32, size: int) -> Float32:
     """Mean power of the valid cells of each block, NaN below half of them."""
     valid = np.isfinite(values)
     share = blocks(valid, size)
@@ -288,17 +306,5 @@ def _aggregate(values: Array, size: int) -> Array:
     return np.divide(total, share, out=np.full(share.shape, np.nan, dtype=np.float32), where=share >= 0.5)
 
 
-def _filled(values: NDArray) -> Array:
+def _filled(values: NDArray) -> Float32:
     return np.where(np.isnan(values), FILL, values).astype(np.float32)
-
-
-def _position(window: EaseWindow) -> dict[str, NDArray]:
-    """Latitude, longitude and EASE indices of a window's cells, as the product has them, (row, col)."""
-    shape = window.shape
-    rows, cols = np.arange(window.row_start, window.row_stop), np.arange(window.col_start, window.col_stop)
-    return {
-        "latitude": np.broadcast_to(window.lat[:, None], shape).astype(np.float32),
-        "longitude": np.broadcast_to(window.lon[None, :], shape).astype(np.float32),
-        "EASE_row_index": np.broadcast_to(rows[:, None], shape).astype(np.uint16),
-        "EASE_column_index": np.broadcast_to(cols[None, :], shape).astype(np.uint16),
-    }

@@ -19,9 +19,19 @@ from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, EaseWindow
-from smnb_sandbox.noise import KM_PER_DEGREE, DriftingField, PlanarField, blocks, spread, stream, texture
+from smnb_sandbox.noise import (
+    KM_PER_DEGREE,
+    DriftingField,
+    Float32,
+    Float64,
+    PlanarField,
+    blocks,
+    spread,
+    stream,
+    texture,
+)
 from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
-from smnb_sandbox.world import bucket_step, check_seed, rain_amount, soil_limits
+from smnb_sandbox.world import bucket_step, check_seed, dries_to, rain_amount, soil_limits
 
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
 _BEGIN = date(2015, 10, 1)
@@ -31,24 +41,22 @@ FREEZING = 273.15
 _LAPSE = 0.0055  # K per m
 _DEKAD = 10
 
-Array = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class RegionState:
     """What one moment holds on the 3 km cells of the domain."""
 
-    soil_moisture: Array
+    soil_moisture: Float32
     """m3 m-3, liquid and frozen."""
-    soil_temperature: Array
+    soil_temperature: Float32
     """K, effective for emission at L band."""
     snow: NDArray[np.bool_]
-    ndvi: Array
-    vegetation_water_content: Array
+    ndvi: Float32
+    vegetation_water_content: Float32
     """kg m-2."""
-    roughness_factor: Array
+    roughness_factor: Float32
     """Of the rms height seen by the radar; changes with tillage and crusts."""
-    wetting: Array
+    wetting: Float32
     """Change of soil moisture within the last day, m3 m-3."""
 
     @property
@@ -56,7 +64,7 @@ class RegionState:
         """Cells whose soil is frozen."""
         return self.soil_temperature < FREEZING - 0.3
 
-    def sensed(self, skin: float) -> Array:
+    def sensed(self, skin: float) -> Float32:
         """Water that a microwave instrument sees, m3 m-3: little of it in frozen soil, and more of the uppermost.
 
         The sensed layer runs ahead of the upper 5 cm by a share `skin` of the last day's change.
@@ -73,14 +81,14 @@ class RegionDays:
     first: date
     last: date
     """Days that can be asked for."""
-    soil_moisture: Array = field(repr=False)
+    soil_moisture: Float32 = field(repr=False)
     """At 6 a.m. local time, (day, row, col) of the domain, m3 m-3; from the day before `first` to the one after `last`."""
     snow: NDArray[np.bool_] = field(repr=False)
-    temperature: NDArray[np.float64] = field(repr=False)
+    temperature: Float64 = field(repr=False)
     """Of the soil at the city's height, daily mean, K, by day."""
-    ndvi_anomaly: Array = field(repr=False)
+    ndvi_anomaly: Float32 = field(repr=False)
     """Relative, (ten days, row, col)."""
-    roughness_change: Array = field(repr=False)
+    roughness_change: Float32 = field(repr=False)
 
     def _number(self, day: date) -> int:
         if not self.first <= day <= self.last:
@@ -92,7 +100,7 @@ class RegionDays:
             )
         return (day - self.first).days + 1
 
-    def _between_dekads(self, values: Array, day: date) -> Array:
+    def _between_dekads(self, values: Float32, day: date) -> Float32:
         position = (day - _BEGIN).days / _DEKAD
         number, share = int(position), np.float32(position % 1.0)
         return (1.0 - share) * values[number] + share * values[number + 1]
@@ -160,7 +168,7 @@ class RegionWorld(RegionGrids):
             self._land_cover()
             self._vegetation()
 
-    def texture(self, name: str, *scales: tuple[float, float], fine: bool = False) -> Array:
+    def texture(self, name: str, *scales: tuple[float, float], fine: bool = False) -> Float32:
         """Draw a static field of the region by name, at 3 km or 1 km; scales are (length in km, weight)."""
         east, north = (self.fine_east, self.fine_north) if fine else (self.east, self.north)
         return texture(self.seed, f"smap {self.region.name} {name}", east, north, scales)
@@ -242,7 +250,7 @@ class RegionWorld(RegionGrids):
         cover[self.water_fraction > 0.5] = 0
         self.land_cover = cover
 
-    def _by_class(self, name: str) -> Array:
+    def _by_class(self, name: str) -> Float32:
         table = np.zeros(256, dtype=np.float32)
         for code, prior in IGBP.items():
             table[code] = getattr(prior, name)
@@ -260,20 +268,20 @@ class RegionWorld(RegionGrids):
         rms = self.texture("rms height", (8.0, 0.6), (2.5, 0.8))
         self.rms_height_cm = (self._by_class("rms_height_cm") * np.exp(0.05 * rms)).astype(np.float32)
 
-    def ndvi(self, day: date) -> Array:
+    def ndvi(self, day: date) -> Float32:
         """NDVI of an average year on this day, which the retrieval knows too."""
         phase = 2.0 * np.pi * (day.timetuple().tm_yday - self.region.greenness_peak) / 365.25
         season = np.float32((0.5 + 0.5 * np.cos(phase)) ** 1.3)
         scale = self.greenness * np.float32(self.region.greenness)
         return np.clip((self._ndvi_low + (self._ndvi_high - self._ndvi_low) * season) * scale, 0.03, 0.92)
 
-    def vegetation_water_content(self, ndvi: Array) -> Array:
+    def vegetation_water_content(self, ndvi: Float32) -> Float32:
         """SMAP's polynomial of NDVI and the class' stems, kg m-2."""
         highest = np.clip(self._ndvi_high * self.greenness * self.region.greenness, 0.1, 0.92)
         foliage = np.maximum(1.9134 * ndvi**2 - 0.3215 * ndvi, 0.0)
         return (foliage + self._stem * np.maximum(highest - 0.1, 0.0) / 0.9).astype(np.float32)
 
-    def fine_soil_moisture(self, soil_moisture: Array) -> Array:
+    def fine_soil_moisture(self, soil_moisture: Float32) -> Float32:
         """Soil moisture of 1 km cells whose means are the 3 km cells': hollows are wetter, less so in dry soil."""
         room = np.minimum(soil_moisture - 0.3 * self.wilting_point, self.porosity - soil_moisture)
         amplitude = np.clip(0.22 * room, 0.0, 0.03)
@@ -304,13 +312,13 @@ class RegionWorld(RegionGrids):
                     moistures[keep], snows[keep], soil_kelvin[keep] = moisture, snow > 5.0, celsius + FREEZING
         return RegionDays(self, first, last, moistures, snows, soil_kelvin, ndvi_anomaly, roughness_change)
 
-    def _slow(self, name: str, length_km: float, memory: float, dekads: int) -> Array:
+    def _slow(self, name: str, length_km: float, memory: float, dekads: int) -> Float32:
         """A field that changes over months, (ten days, row, col)."""
         series = DriftingField(PlanarField(length_km, self.east, self.north), memory)
         rng = stream(self.seed, f"smap {self.region.name} {name}")
         return np.stack([series.advance(rng) for _ in range(dekads)]).astype(np.float32)
 
-    def _days(self, last: date) -> Iterator[tuple[Array, Array, float]]:
+    def _days(self, last: date) -> Iterator[tuple[Float32, Float32, float]]:
         """Day by day from the beginning: soil moisture and snow (mm) at 6 a.m., and the soil's mean temperature (deg C)."""
         region = self.region
         synoptic = DriftingField(PlanarField(90.0, self.east, self.north), 0.35, (260.0, 40.0))
@@ -345,8 +353,7 @@ class RegionWorld(RegionGrids):
             snow = snow + falls - melt
             water = (rain - falls + melt) * run_on * np.where(soil + self.temperature_offset < -0.5, 0.3, 1.0)
             wetness = wet * wetness_factor + self.topographic_index * (0.04 + 0.26 * wet)
-            floor = self.wilting_point * np.clip(0.35 + 2.5 * wet, 0.35, 1.0)
-            equilibrium = floor + np.clip(wetness, 0.0, 1.05) * (self.field_capacity - floor)
+            equilibrium = dries_to(self.wilting_point, self.field_capacity, wet, np.clip(wetness, 0.0, 1.05))
             drydown = np.clip(drydown_clay + 0.22 * (27.0 - mean), 2.5, 14.0)
             if moisture is None:
                 moisture = equilibrium

@@ -17,13 +17,11 @@ from scipy.special import ndtr
 
 from smnb.contract import ParameterError, plain
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
-from smnb_sandbox.noise import CorrelatedField, DriftingField, stream
+from smnb_sandbox.noise import CorrelatedField, DriftingField, Float32, stream
 from smnb_sandbox.tables import table
 
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25
-
-Vector = NDArray[np.float32]
 
 #: What there is by Köppen class (``data/climate.yaml``), and the names of its numbers.
 CLIMATE: dict[str, tuple[float, ...]] = table("climate")["classes"]
@@ -35,17 +33,17 @@ class DayState:
     """What one UTC day holds on the soil cells."""
 
     day: date
-    soil_moisture_start: Vector
+    soil_moisture_start: Float32
     """m3 m-3 at 00 UTC of the day."""
-    soil_moisture_end: Vector
+    soil_moisture_end: Float32
     """m3 m-3 at 24 UTC."""
-    rain: Vector
+    rain: Float32
     """mm in the day."""
-    temperature_anomaly: Vector
+    temperature_anomaly: Float32
     """K, of the daily mean."""
 
     @property
-    def soil_moisture(self) -> Vector:
+    def soil_moisture(self) -> Float32:
         """Daily mean, m3 m-3."""
         return 0.5 * (self.soil_moisture_start + self.soil_moisture_end)
 
@@ -63,7 +61,7 @@ def soil_limits(clay: NDArray, sand: NDArray) -> tuple[NDArray, NDArray, NDArray
     return 0.015 + 0.26 * clay + 0.03 * silt, 0.080 + 0.42 * clay + 0.22 * silt, 0.41 + 0.12 * clay + 0.06 * silt
 
 
-def rain_amount(gaussian: NDArray, probability: NDArray, intensity: NDArray) -> NDArray[np.float32]:
+def rain_amount(gaussian: NDArray, probability: NDArray, intensity: NDArray) -> Float32:
     """Turn standard Gaussian values into rain (mm): wet above the quantile of `probability`, exponential amounts."""
     share = np.clip((1.0 - ndtr(gaussian)) / probability, 1e-6, 1.0)
     return (-np.log(share) * intensity).astype(np.float32)
@@ -88,6 +86,22 @@ def bucket_step(
     excess = np.maximum(wet - field_capacity, 0.0)
     wet = wet - (0.55 if days == 1.0 else 1.0 - 0.45**days) * excess
     return equilibrium + (wet - equilibrium) * np.exp(-days / drydown_days)
+
+
+def dries_to(wilting: NDArray, capacity: NDArray, climate: NDArray | float, wetness: NDArray) -> NDArray:
+    """Soil moisture that a wetness (0 to 1) means: up to field capacity, in dry climates from below the wilting point on."""
+    floor = wilting * np.clip(0.35 + 2.5 * climate, 0.35, 1.0)
+    return floor + wetness * (capacity - floor)
+
+
+def under_snow(celsius: NDArray) -> NDArray:
+    """Temperature of the soil: the heat of freezing and the snow keep it near zero."""
+    return np.where(celsius < -1.0, -1.0 + 0.45 * (celsius + 1.0), celsius)
+
+
+def liquid_share(celsius: NDArray) -> NDArray:
+    """Share of the soil's water that is liquid, which is all that radar and probes notice."""
+    return np.where(celsius < 0.0, np.clip(0.18 + 0.82 * np.exp(np.minimum(celsius, 0.0) / 1.2), 0.0, 1.0), 1.0)
 
 
 class World:
@@ -128,7 +142,7 @@ class World:
         self.soil_lon = np.tile(self.lon, rows)[self.soil_cells].astype(np.float32)
         self._static({name: field.ravel()[self.soil_cells] for name, field in climate.items()})
 
-    def _climate(self) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.float32]]:
+    def _climate(self) -> tuple[dict[str, Float32], Float32]:
         """Average the class table over the land pixels in and around each cell: climates grade into one another."""
         rows, columns = self.shape
         offsets = np.array([-1.0, 0.0, 1.0]) * self.resolution / 3.0
@@ -137,7 +151,7 @@ class World:
         codes = koppen_codes(sub_lat[:, None], sub_lon[None, :])
         smooth_cells = 0.6 / self.resolution
 
-        def cell_sum(table: list[float]) -> NDArray[np.float32]:
+        def cell_sum(table: list[float]) -> Float32:
             values = np.asarray(table, dtype=np.float32)[codes]
             total = values.reshape(rows, 3, columns, 3).sum(axis=(1, 3))
             total = gaussian_filter1d(total, smooth_cells, axis=0, mode="nearest")
@@ -153,22 +167,22 @@ class World:
         ice = cell_sum([float(k == "EF") for k in KOPPEN_NAMES]) / land
         return result, np.where(empty, 0.0, ice)
 
-    def field(self, name: str, length_km: float) -> Vector:
+    def field(self, name: str, length_km: float) -> Float32:
         """Draw a static random field of unit variance on the soil cells, by name."""
         return self.grid_field(name, length_km).ravel()[self.soil_cells]
 
-    def grid_field(self, name: str, length_km: float) -> NDArray[np.float32]:
+    def grid_field(self, name: str, length_km: float) -> Float32:
         """Draw a static random field of unit variance on the whole grid, by name."""
         base = CorrelatedField(self.lat, self.shape[1], length_km)
         return base.sample(stream(self.seed, name))
 
-    def to_grid(self, vector: Vector, fill: float = np.nan) -> NDArray[np.float32]:
+    def to_grid(self, vector: Float32, fill: float = np.nan) -> Float32:
         """Spread a vector over the soil cells on the grid (lat ascending, lon from -180)."""
         grid = np.full(self.shape, fill, dtype=np.float32)
         grid.ravel()[self.soil_cells] = vector
         return grid
 
-    def _static(self, climate: dict[str, Vector]) -> None:
+    def _static(self, climate: dict[str, Float32]) -> None:
         """Fix what does not change within the month."""
         north = 1.0 / (1.0 + np.exp(-self.soil_lat / 3.0))
         self.rain_probability = np.clip(
@@ -187,9 +201,7 @@ class World:
         wet = north * climate["wet_n"] + (1 - north) * climate["wet_s"]
         relief = self.field("wetness", 400) * (0.04 + 0.30 * wet) + self.field("wetness fine", 40) * (0.02 + 0.22 * wet)
         self.wetness = np.clip(wet + relief, 0.0, 1.05).astype(np.float32)
-        # what the soil dries down to; the soil of a dry climate falls below the wilting point
-        floor = self.wilting_point * np.clip(0.35 + 2.5 * wet, 0.35, 1.0)
-        self.equilibrium = (floor + self.wetness * (self.field_capacity - floor)).astype(np.float32)
+        self.equilibrium = dries_to(self.wilting_point, self.field_capacity, wet, self.wetness).astype(np.float32)
 
         growth = np.exp(0.30 * self.field("vegetation", 180) + 0.22 * self.field("vegetation fine", 45))
         self.vegetation_water_content = np.clip(climate["vegetation"] * growth, 0.0, 14.0).astype(np.float32)
@@ -206,7 +218,7 @@ class World:
             3.5 + 10.0 * self.clay_fraction + 0.22 * (300.0 - self.mean_temperature), 2.5, 14.0
         ).astype(np.float32)
 
-    def surface_temperature(self, state: DayState, local_hour: float | None = None) -> Vector:
+    def surface_temperature(self, state: DayState, local_hour: float | None = None) -> Float32:
         """Temperature of the soil surface, K: the daily mean, or at a local solar hour (wet soil swings less)."""
         mean = self.mean_temperature + state.temperature_anomaly
         if local_hour is None:

@@ -9,7 +9,7 @@ import xarray as xr
 from smnb.catalog import Catalog
 from smnb.contract import ContractError
 from smnb.grids import M01, M09, EaseWindow, ease_refine
-from smnb.loaders.sentinel import open_sentinel1
+from smnb.loaders.rasters import open_sentinel1
 from smnb.loaders.smap import open_l2
 from smnb.papers.smap_sentinel1 import FusionSamples
 from smnb.papers.smap_sentinel1.cutting import SceneProducts

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
+from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine, from_origin
@@ -18,12 +19,11 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, count_masked
 from smnb.grids import GLOBAL_025, M01, M03, EaseWindow, RegularGrid
-from smnb.loaders.rasters import images
+from smnb.loaders.rasters import SceneReader, averaging, images, sentinel1
+from smnb.loaders.rasters import open_sentinel1 as _open
+from smnb.loaders.rasters.averaging import average_scene, pixel_places
 from smnb.loaders.rasters.placing import Georeference
-from smnb.loaders.sentinel import ProjectedGrid, assembly, averaging, opening, scenes
-from smnb.loaders.sentinel import open_sentinel1 as _open
-from smnb.loaders.sentinel.averaging import average_scene, pixel_places
-from smnb.loaders.sentinel.scenes import role_of, scene_name, time_of
+from smnb.loaders.rasters.sentinel1 import role_of, scene_name, time_of
 
 NAME = "S1A_IW_GRDH_1SDV_20200901T001122_20200901T001147_034157_03F7A4_5D1B"
 UTM = "EPSG:32614"
@@ -32,6 +32,10 @@ CORNER = from_origin(600_000, 4_100_000, 10, 10)
 
 def open_sentinel1(paths, **options):
     return _open(paths, **{"catalog_id": "sentinel1_grd", "units": "dB", **options})
+
+
+def projected(west, north, cell, rows, cols, crs=UTM):
+    return GeoBox((rows, cols), from_origin(west, north, cell, cell), crs)
 
 
 def speckled(shape, seed=0, mean_db=-11.0, looks=4.4):
@@ -206,13 +210,13 @@ def test_a_regular_grid_across_the_date_line(tmp_path):
 def test_a_projected_grid_agrees_with_block_means_and_with_gdal(tmp_path):
     shape = (200, 300)
     path, vv, _, _ = scene(tmp_path, shape)
-    grid = ProjectedGrid(UTM, 600_000, 4_100_000, 500.0, 4, 6)
+    grid = projected(600_000, 4_100_000, 500.0, 4, 6)
     ds = open_sentinel1([path], grid=grid).compute()
     blocks = vv.astype("float64").reshape(4, 50, 6, 50).mean(axis=(1, 3))
     np.testing.assert_allclose(ds["sigma0"].sel(polarization="VV")[0], db(blocks), atol=1e-5)
     assert (ds["n_looks"] == 2500).all()
     warped = np.empty(grid.shape, "float32")
-    to = from_origin(grid.west, grid.north, grid.cell, grid.cell)
+    to = grid.affine
     reproject(
         vv, warped, src_transform=CORNER, src_crs=UTM, dst_transform=to, dst_crs=UTM, resampling=Resampling.average
     )
@@ -267,11 +271,11 @@ def test_other_geometries_are_followed_too(tmp_path, crs, transform, shape):
 def test_positions_are_within_a_hundred_thousandth_of_a_pixel_of_exact_ones():
     # a scene as large as they come, of which only positions are computed
     raster = Georeference(rasterio.CRS.from_string(UTM).to_wkt(), tuple(CORNER)[:6], 20_000, 25_000)
-    target = opening.target_of("test", M01.window(south=34, north=38, west=-101, east=-94))
+    target, _ = sentinel1.target_of("test", M01.window(south=34, north=38, west=-101, east=-94))
     row, col = pixel_places(raster, target, (19_000, 19_512), (20_000, 24_096))
     x, y = CORNER * np.meshgrid(20_000.5 + np.arange(4096), 19_000.5 + np.arange(512))
     x, y = Transformer.from_crs(UTM, "EPSG:6933", always_xy=True).transform(x, y)
-    exact_col, exact_row = ~target.transform * (x, y)
+    exact_col, exact_row = ~target.affine * (x, y)
     pixel = 10 / M01.cell
     assert max(np.abs(row - exact_row).max(), np.abs(col - exact_col).max()) <= 1e-5 * pixel
 
@@ -284,7 +288,7 @@ def test_scenes_are_kept_apart_or_pooled_by_valid_pixels(tmp_path):
     one, vv, _, _ = scene(tmp_path, (200, 200))
     shifted = from_origin(601_000, 4_100_000, 10, 10)
     two, vv2, _, _ = scene(tmp_path, (200, 200), name=later, seed=5, transform=shifted)
-    grid = ProjectedGrid(UTM, 600_000, 4_100_000, 500.0, 4, 6)
+    grid = projected(600_000, 4_100_000, 500.0, 4, 6)
     apart = open_sentinel1([two, one], grid=grid).compute()
     assert [str(t)[11:19] for t in apart["time"].values] == ["00:11:22", "12:11:22"]
     pooled = open_sentinel1([two, one], grid=grid, mosaic="day").compute()
@@ -332,15 +336,15 @@ def test_only_the_target_is_read_and_made_in_chunks(tmp_path, monkeypatch):
     row, col = M01.rowcol(*np.array(Transformer.from_crs(UTM, "EPSG:4326").transform(603_000, 4_097_500)))
     window = EaseWindow(M01, int(row), int(row) + 1, int(col), int(col) + 1)
     spans = []
-    read = averaging.SceneFiles.read
-    monkeypatch.setattr(averaging.SceneFiles, "read", lambda self, *a: spans.append(a) or read(self, *a))
+    read = SceneReader.numbers
+    monkeypatch.setattr(SceneReader, "numbers", lambda self, *a: spans.append(a) or read(self, *a))
     ds = open_sentinel1([path], grid=window, count=True)
     assert_is_mean(ds, "VV", vv, *ease_cells(window, vv.shape, CORNER, UTM))
     # after a look at 25 places
     assert sum((rows[1] - rows[0]) * (cols[1] - cols[0]) for rows, cols in spans[25:]) < 0.2 * vv.size
-    monkeypatch.setattr(assembly, "_CHUNK", 4)
+    monkeypatch.setattr(averaging, "_CHUNK", 4)
     calls = []
-    monkeypatch.setattr(opening, "average_scene", lambda *a: calls.append(a) or average_scene(*a))
+    monkeypatch.setattr(sentinel1, "average_scene", lambda *a: calls.append(a) or average_scene(*a))
     around = EaseWindow(M01, int(row) - 6, int(row) + 7, int(col) - 6, int(col) + 9)
     ds = open_sentinel1([path], grid=around)
     assert isinstance(ds["sigma0"].data, da.Array)
@@ -369,7 +373,7 @@ def test_scenes_beyond_the_grid_are_named(tmp_path):
     far, *_ = scene(
         tmp_path, (100, 100), name=NAME.replace("T00", "T03"), transform=from_origin(700_000, 4.1e6, 10, 10)
     )
-    grid = ProjectedGrid(UTM, 600_000, 4_100_000, 500.0, 2, 2)
+    grid = projected(600_000, 4_100_000, 500.0, 2, 2)
     ds = open_sentinel1([one, far], grid=grid)
     assert ds.sizes["time"] == 1
     assert json.loads(ds.attrs["scenes_outside"])[0].startswith("S1A_IW_GRDH_1SDV_20200901T031122")
@@ -391,7 +395,7 @@ def test_borders_no_data_and_saturation_are_masked_and_counted(tmp_path):
         "units": "dn",
         "scale": 1e-4,
         "dn_of": "linear",
-        "grid": ProjectedGrid(UTM, 600_000, 4.1e6, 1000.0, 1, 1),
+        "grid": projected(600_000, 4.1e6, 1000.0, 1, 1),
     }
     ds = open_sentinel1([path], count=True, **options)
     kept = np.where((vv != 0) & (vv != 65535) & (vv != 7), vv, np.nan)
@@ -406,7 +410,7 @@ def test_borders_no_data_and_saturation_are_masked_and_counted(tmp_path):
     total = {"pixels: nodata": 5 + sevens, "pixels: saturated": 90, "pixels: zero": 1000 + zeros}
     assert count_masked(ds["sigma0"]) == total
     # only what falls in the target is counted
-    half = open_sentinel1([path], **{**options, "grid": ProjectedGrid(UTM, 600_500, 4.1e6, 500.0, 2, 1)})
+    half = open_sentinel1([path], **{**options, "grid": projected(600_500, 4.1e6, 500.0, 2, 1)})
     assert half["n_masked"].sel(polarization="VV", reason="zero").values == [0]
 
 
@@ -432,7 +436,7 @@ def test_clipped_noise_counts_as_zero_power_if_asked(tmp_path):
     power[power < np.quantile(power, 0.1)] = 0
     power[:, :20] = -9999
     path = write(tmp_path / f"{NAME}.tif", {"VV": power}, nodata=-9999)
-    grid = ProjectedGrid(UTM, 600_000, 4.1e6, 1000.0, 1, 1)
+    grid = projected(600_000, 4.1e6, 1000.0, 1, 1)
     options = {"units": "linear", "polarizations": "VV", "grid": grid}
     kept = open_sentinel1([path], mask_zero=False, **options)
     assert kept["sigma0"].values.item() == pytest.approx(float(db(power[:, 20:].mean(dtype="float64"))), abs=1e-4)
@@ -445,7 +449,7 @@ def test_angles_are_of_pixels_with_backscatter_and_may_be_radians(tmp_path):
     vv = db(speckled((100, 100)))
     vv[:, :50] = np.nan
     angle = np.where(np.arange(100) < 50, 30.0, 45.0) * np.ones((100, 1))
-    grid = ProjectedGrid(UTM, 600_000, 4.1e6, 1000.0, 1, 1)
+    grid = projected(600_000, 4.1e6, 1000.0, 1, 1)
     path = write(tmp_path / f"{NAME}.tif", {"VV": vv, "local incidence": np.deg2rad(angle)})
     ds = open_sentinel1([path], polarizations="VV", grid=grid, angle_units="radian")
     assert ds["incidence_angle"].values.item() == pytest.approx(45.0, abs=1e-4)
@@ -591,9 +595,9 @@ def test_times_come_from_names_tags_or_the_caller(tmp_path):
     ds = open_sentinel1([tagged], polarizations="VV")
     assert ds["time"].values[0] == np.datetime64("2020-09-04T05:06:07")
     assert ds.attrs["time_source"] == "TIFFTAG_DATETIME"
-    with pytest.raises(ParameterError, match="'times' has another length"):
+    with pytest.raises(ParameterError, match="or has another length than 'paths'"):
         open_sentinel1([path], polarizations="VV", times=["2020-09-03", "2020-09-04"])
-    with pytest.raises(ParameterError, match="no ISO time"):
+    with pytest.raises(ParameterError, match="holds no ISO time"):
         open_sentinel1([path], polarizations="VV", times="yesterday")
     with pytest.raises(FormatError, match=r"two scenes have one time.*mosaic='day'"):
         open_sentinel1([path, tagged], polarizations="VV", times="2020-09-03")
@@ -643,15 +647,18 @@ def test_names_of_bands_and_scenes():
         ({"units": "dn", "dn_of": "linear", "scale": -1.0}, "not a positive number"),
         ({"scale": 2.0}, "take no scale"),
         ({"polarizations": ["VV", "VX"]}, "'VX'"),
-        ({"bands": ["VV", "sigma"]}, "'bands' is no list of roles"),
-        ({"bands": "VV"}, "'bands' is no list of roles"),
+        ({"bands": ["VV", "sigma"]}, "'bands' holds an unknown name"),
+        ({"bands": ["VV", "VV"]}, "'bands' holds an unknown name, one twice"),
+        ({"bands": "VV"}, "'bands' holds an unknown name, one twice"),
         ({"mosaic": "month"}, r"unknown 'mosaic'.*\['scene', 'day'\]"),
         ({"angle_units": "grad"}, "unknown 'angle_units'"),
         ({"incidence_angle": 95.0}, "'incidence_angle' is out of range"),
-        ({"min_looks": 0}, "'min_looks' is no number of pixels"),
-        ({"block_pixels": 1.5}, "'block_pixels' is no number of pixels"),
-        ({"grid": "M02"}, r"unknown 'grid'.*'M02'.*ProjectedGrid"),
-        ({"grid": ProjectedGrid(UTM, 600_000, 4.1e6, 5.0, 10, 10)}, "finer than the pixels"),
+        ({"min_looks": 0}, "'min_looks' is no whole number"),
+        ({"block_pixels": 1.5}, "'block_pixels' is no whole number"),
+        ({"grid": "M02"}, r"unknown 'grid'.*'M02'.*GeoBox"),
+        ({"grid": projected(-97.0, 37.0, 0.01, 10, 10, "EPSG:4326")}, "GeoBox, projected and north-up"),
+        ({"grid": projected(600_000, 4.1e6, 500, 4, 4).rotate(30)}, "GeoBox, projected and north-up"),
+        ({"grid": projected(600_000, 4.1e6, 5.0, 10, 10)}, "finer than the pixels"),
     ],
 )
 def test_options_are_checked(tmp_path, options, message):
@@ -668,17 +675,6 @@ def test_scales_must_be_stated_once(tmp_path):
     tagged = write(tmp_path / "b" / f"{NAME}.tif", number, dtype="uint16", tagged_scales=((1e-4,), (0.0,)))
     with pytest.raises(FormatError, match="the file itself states"):
         open_sentinel1([tagged], polarizations="VV", units="dn", dn_of="linear", scale=1e-4)
-
-
-def test_projected_grids_are_checked():
-    with pytest.raises(ParameterError, match=r"not projected.*RegularGrid"):
-        ProjectedGrid("EPSG:4326", 0.0, 1.0, 0.1, 10, 10)
-    with pytest.raises(ParameterError, match="unknown 'crs'"):
-        ProjectedGrid("EPSG:0", 0.0, 1.0, 0.1, 10, 10)
-    with pytest.raises(ParameterError, match="has no cell"):
-        ProjectedGrid(UTM, 0.0, 1.0, 10.0, 0, 10)
-    with pytest.raises(ParameterError, match="box or the cell size"):
-        ProjectedGrid.covering(UTM, west=0.0, south=5.0, east=1.0, north=1.0, cell=1.0)
 
 
 def test_no_file_and_the_date_line(tmp_path):
@@ -699,7 +695,7 @@ def test_the_catalog_declares_the_units(tmp_path):
     scene(tmp_path / "data" / "sentinel1_grd" / "2020", (128, 128))
     entry = {
         "description": "Sentinel-1.",
-        "loader": "smnb.loaders.sentinel:open_sentinel1",
+        "loader": "smnb.loaders.rasters:open_sentinel1",
         "files": ["sentinel1_grd/**/*.tif"],
         "licence": "free",
         "fetch": {"by_hand": "Export it."},
@@ -752,11 +748,11 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
         scene(tmp_path, (64, 64), name=f"S1A_IW_GRDH_1SDV_2020090{day}T001122", seed=day)[0] for day in range(1, 5)
     ]
     window = EaseWindow.from_dataset(open_sentinel1(paths[:1], grid="M01"))
-    opened = []
+    opened, chosen = [], {"bands": None, "times": None, "wanted": ("VV", "VH"), "angle": "degree"}
     read_header = images.read_header
-    monkeypatch.setattr(scenes, "read_header", lambda where, path: opened.append(path) or read_header(where, path))
+    monkeypatch.setattr(sentinel1, "read_header", lambda where, path: opened.append(path) or read_header(where, path))
     for _ in range(3):
-        scenes.list_scenes("open_sentinel1", paths, bands=None, times=None, wanted=("VV", "VH"))
+        sentinel1.list_scenes("open_sentinel1", paths, **chosen)
     assert sorted(opened) == [str(path) for path in paths[1:]]  # the first had been read for its window
     opened.clear()
     with pytest.raises(ParameterError, match="no scene reaches"):
@@ -766,8 +762,8 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
     # a file that is written again is read again, and so is one that could not be read
     before = open_sentinel1(paths[:1], grid=window)["sigma0"].values
     scene(tmp_path, (64, 64), name=paths[0].stem, seed=9, transform=CORNER * Affine.translation(5, 5))
-    again = scenes.list_scenes("open_sentinel1", paths[:1], bands=None, times=None, wanted=("VV", "VH"))[0]
-    assert again.geometry.transform[2] == CORNER.c + 50
+    again = sentinel1.list_scenes("open_sentinel1", paths[:1], **chosen)[0]
+    assert again.sources[0].geometry.transform[2] == CORNER.c + 50
     assert not np.array_equal(open_sentinel1(paths[:1], grid=window)["sigma0"].values, before, equal_nan=True)
     whole = paths[1].read_bytes()
     paths[1].write_bytes(whole[:100])

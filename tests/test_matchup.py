@@ -304,7 +304,7 @@ def test_the_nearest_location():
 def test_places_that_are_refused():
     dataset = grid([0.0, 1.0], [0.0, 1.0])
     for lat, lon in ((np.nan, 0.5), (95.0, 0.0), (0.0, 400.0)):
-        with pytest.raises(ParameterError, match="no point on the Earth"):
+        with pytest.raises(ParameterError, match="is out of range"):
             product_at_sensors(dataset, sensors_at(lat, lon))
     sensors = sensors_at(0.5, 0.5)
     with pytest.raises(ContractError, match="neither"):
@@ -313,7 +313,7 @@ def test_places_that_are_refused():
         product_at_sensors(dataset, sensors_at(1.6, 0.5))
     with pytest.raises(ContractError, match="twice"):
         product_at_sensors(dataset, pd.concat([sensors, sensors]))
-    with pytest.raises(ContractError, match="lacks columns"):
+    with pytest.raises(ContractError, match=r"\[.lon.\] are missing"):
         product_at_sensors(dataset, sensors.drop(columns="lon"))
     with pytest.raises(ContractError, match="no 'tb'"):
         product_at_sensors(dataset, sensors, variable="tb")

@@ -72,8 +72,8 @@ def changed(**columns) -> pd.DataFrame:
 BAD = {
     "missing": (table().drop(columns="observed"), r"columns \['observed'\] are missing"),
     "empty": (table().iloc[:0], "no rows"),
-    "no sensor": (changed(sensor_id=lambda t: t["sensor_id"].where(t.index > 0)), "1 rows have no sensor_id"),
-    "no time": (changed(time=lambda t: t["time"].where(t.index > 0)), "1 rows have no time"),
+    "no sensor": (changed(sensor_id=lambda t: t["sensor_id"].where(t.index > 0)), "1 rows have no 'sensor_id'"),
+    "no time": (changed(time=lambda t: t["time"].where(t.index > 0)), "1 rows have no 'time'"),
     "zone": (changed(time=lambda t: t["time"].dt.tz_localize("Europe/Vienna")), "another zone.*Vienna.*UTC"),
     "zone in text": (changed(time=lambda t: t["time"].dt.strftime("%Y-%m-%dT%H:%M:%S+02:00")), "in another zone"),
     "zone by name": (changed(time=lambda t: t["time"].dt.strftime("%Y-%m-%d %H:%M:%S CET")), "in another zone.*CET"),

@@ -49,7 +49,8 @@ CONDA_NAMES = {"torch": "pytorch"}
 IMPORT_NAMES = {
     "google-crc32c": "google_crc32c",
     "netcdf4": "netCDF4",
-    "odc-stac": "odc",
+    "odc-geo": "odc.geo",
+    "odc-stac": "odc.stac",
     "pillow": "PIL",
     "pystac-client": "pystac_client",
     "pyyaml": "yaml",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -29,6 +30,7 @@ from smnb.runs import (
     run_notebooks,
     write_report,
 )
+from smnb.runs.execution import _environment
 from smnb.runs.parameters import check_parameters, known_presets
 from smnb.runs.record import fingerprint_files
 from smnb.runs.report import external_resources
@@ -374,6 +376,16 @@ def test_mistakes_are_found_before_anything_is_executed(project):
     write_notebook(project / "notebooks", "01_one", needs=["02_two"])
     with pytest.raises(RunError, match="in a circle"):
         run_notebooks("t")
+
+
+def test_freed_memory_is_kept_in_workers_alone_unless_the_user_says_otherwise(project, monkeypatch):
+    job = SimpleNamespace(out=str(project / "runs" / "one"), folder=".", root="", threads=1)
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
+    environment = _environment(job)
+    assert (environment["MALLOC_MMAP_MAX_"], environment["OMP_NUM_THREADS"]) == ("7", "1")
+    assert int(environment["MALLOC_TRIM_THRESHOLD_"]) > 1e9
+    assert "MALLOC_TRIM_THRESHOLD_" not in os.environ
 
 
 def test_two_processes_do_not_execute_one_run(project):

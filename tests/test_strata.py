@@ -28,15 +28,19 @@ from smnb.grids.koppen import (
 )
 from smnb.metrics import average_interval
 from smnb.sensors import opening, stratify
-from smnb.sensors.land_cover import (
+from smnb.sensors.strata import (
     CCI_GROUPS,
     CGLS_GROUPS,
     LAND_COVER_GROUPS,
+    LAND_REACH_KM,
     OUTSIDE,
+    STRATA,
+    TEXTURE_CLASSES,
+    add_strata,
     land_cover_codes,
     land_cover_group,
+    usda_texture,
 )
-from smnb.sensors.strata import LAND_REACH_KM, STRATA, TEXTURE_CLASSES, add_strata, usda_texture
 
 LAT = np.arange(-89.875, 90, 0.25)
 LON = np.arange(-179.875, 180, 0.25)
@@ -394,7 +398,7 @@ def test_tables_by_stratum_refuse():
         stratify(scores, "texture", metrics=["accuracy"])
     with pytest.raises(ContractError, match="twice"):
         stratify(pd.concat([scores, scores.iloc[:1]]), "texture")
-    with pytest.raises(ContractError, match="no scores"):
+    with pytest.raises(ContractError, match="no rows"):
         stratify(scores.iloc[:0], "texture")
     with pytest.raises(ContractError, match="network"):
         stratify(scores, "texture", clusters="network")

@@ -115,7 +115,8 @@ def test_damaged_state_is_named(tmp_path: Path) -> None:
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     train(tmp_path, epochs=1)
     for path in tmp_path.glob("*.ckpt"):
-        with pytest.raises(pickle.UnpicklingError):
+        # by what its length happens to begin with, a file looks like no pickle or like one of an unknown protocol
+        with pytest.raises((pickle.UnpicklingError, ValueError)):
             pickle.loads(path.read_bytes())
 
 

@@ -4,9 +4,9 @@
 (`data_root`), and nothing outside that folder is ever opened. A simulated archive is laid out like a real one and is
 recognised by a marker file, so one environment variable switches between them.
 
-- `catalog`: `Catalog`, the file's entries and what can be done with them;
+- `catalog`: `Catalog`, the file's entries and what can be done with them, downloads too;
 - `entries`: `Entry`, the keys of one product;
-- `fetching`: downloads; `roots`: the data root.
+- `roots`: the data root.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from smnb.contract import CatalogError
 
@@ -35,33 +35,32 @@ class NativeVariable(_Strict):
     """Units in the file; the loader converts them and says so."""
 
 
+def _checked(pattern: str, problem: str) -> Any:
+    """Text of a form, or the problem with it."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(problem.format(repr(text)))
+        return text
+
+    return Annotated[str, AfterValidator(check)]
+
+
+_Path = Annotated[str, AfterValidator(_inside)]
+_Sentence = Annotated[str, Field(min_length=1)]
+
+
 class UrlFile(_Strict):
     """One file that can be fetched without a login."""
 
-    url: str
-    sha256: str
+    url: _checked(r"https?://[^/\s]+/\S+", "{} is not an http(s) URL of a file")
+    sha256: Annotated[_checked(r"[0-9a-fA-F]{64}", "a SHA-256 is 64 hexadecimal digits"), AfterValidator(str.lower)]
     path: str = ""
     """Destination relative to the data root; default the last part of the URL."""
 
-    @field_validator("url")
-    @classmethod
-    def _url(cls, url: str) -> str:
-        if not re.match(r"https?://[^/\s]+/\S+$", url):
-            raise ValueError(f"{url!r} is not an http(s) URL of a file")
-        return url
-
-    @field_validator("sha256")
-    @classmethod
-    def _sha256(cls, digest: str) -> str:
-        if not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-            raise ValueError("a SHA-256 is 64 hexadecimal digits")
-        return digest.lower()
-
     @model_validator(mode="after")
-    def _path(self) -> UrlFile:
-        if not self.path:
-            object.__setattr__(self, "path", PurePosixPath(self.url.split("?")[0]).name)
-        _inside(self.path)
+    def _default_path(self) -> UrlFile:
+        object.__setattr__(self, "path", _inside(self.path or PurePosixPath(self.url.split("?")[0]).name))
         return self
 
 
@@ -70,40 +69,31 @@ class FetchEarthaccess(_Strict):
 
     earthaccess: str
     """Short name of the collection."""
-    folder: Annotated[str, Field(min_length=1)]
+    folder: _Path
     """Destination folder relative to the data root."""
-
-    @field_validator("folder")
-    @classmethod
-    def _folder(cls, folder: str) -> str:
-        return _inside(folder)
 
 
 class FetchByHand(_Strict):
     """Instructions to a person."""
 
-    by_hand: Annotated[str, Field(min_length=1)]
+    by_hand: _Sentence
 
 
-def _kind_of_fetch(value: Any) -> Literal["url", "earthaccess", "by_hand"] | None:
-    if isinstance(value, (list, tuple)):
+def _kind_of_fetch(value: Any) -> str | None:
+    kinds = {"earthaccess": FetchEarthaccess, "by_hand": FetchByHand}
+    if isinstance(value, list | tuple):
         return "url"
-    if isinstance(value, FetchEarthaccess) or (isinstance(value, dict) and "earthaccess" in value):
-        return "earthaccess"
-    if isinstance(value, FetchByHand) or (isinstance(value, dict) and "by_hand" in value):
-        return "by_hand"
-    return None
+    return next(
+        (k for k, one in kinds.items() if isinstance(value, one) or (isinstance(value, dict) and k in value)), None
+    )
 
 
+_WAYS = "expected a list of {url, sha256}, or {earthaccess: …}, or {by_hand: …}"
 _Fetch = Annotated[
     Annotated[list[UrlFile], Field(min_length=1), Tag("url")]
     | Annotated[FetchEarthaccess, Tag("earthaccess")]
     | Annotated[FetchByHand, Tag("by_hand")],
-    Discriminator(
-        _kind_of_fetch,
-        custom_error_type="fetch",
-        custom_error_message="expected a list of {url, sha256}, or {earthaccess: …}, or {by_hand: …}",
-    ),
+    Discriminator(_kind_of_fetch, custom_error_type="fetch", custom_error_message=_WAYS),
 ]
 
 
@@ -113,32 +103,20 @@ class Entry(_Strict):
     Every key of an entry in `data_catalog.yaml` is a field here; an unknown key is an error.
     """
 
-    description: Annotated[str, Field(min_length=1)]
+    description: _Sentence
     """What the product is, in a sentence or two."""
-    loader: str
+    loader: _checked(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "{} is not of the form 'package.module:function'")
     """``module:function`` of the loader."""
-    files: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[_Path], Field(min_length=1)]
     """Globs relative to the data root; an entry is present when at least one of them matches."""
     variables: Annotated[dict[str, NativeVariable], Field(min_length=1)]
     """Canonical variables that the loader must return, with their native names and units."""
-    licence: Annotated[str, Field(min_length=1)]
+    licence: _Sentence
     doi: Annotated[str, Field(pattern=r"^10\.\d{4,9}/\S+$")] | None = None
     landing_page: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     fetch: _Fetch
     options: dict[str, Any] = {}
     """Default options of the loader."""
-
-    @field_validator("loader")
-    @classmethod
-    def _loader(cls, loader: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", loader):
-            raise ValueError(f"{loader!r} is not of the form 'package.module:function'")
-        return loader
-
-    @field_validator("files")
-    @classmethod
-    def _files(cls, files: list[str]) -> list[str]:
-        return [_inside(pattern) for pattern in files]
 
     @model_validator(mode="after")
     def _fetched_files_are_found(self) -> Entry:
@@ -164,15 +142,13 @@ class UniqueKeyLoader(yaml.SafeLoader):
         """Construct a mapping after checking that its keys differ."""
         seen: dict[Any, int] = {}
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (str, int, float, bool)) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice (first on line {seen[key]})", key_node.start_mark
-                )
-            if isinstance(key, (str, int, float, bool)):
-                seen[key] = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key, str | int | float | bool):
+                continue
+            if key in seen:
+                what = f"key {key!r} is given twice (first on line {seen[key]})"
+                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
+            seen[key] = key_node.start_mark.line + 1
         return super().construct_mapping(node, deep=deep)
 
 
@@ -185,7 +161,8 @@ def closest(name: str, known: list[str]) -> str:
 def validation_error(path: Path, entry_id: str, error: ValidationError) -> CatalogError:
     """Return the error to raise for the first of an entry's problems."""
     problem = error.errors()[0]
-    keys = [str(part) for part in problem["loc"]]
+    loc = problem["loc"]
+    keys = [str(part) for part in (loc[:-1] if loc and isinstance(loc[-1], int) else loc)]  # of a list's item, the list
     if keys[:1] == ["fetch"] and len(keys) > 1:
         del keys[1]  # the tag of the union, which is no key of the file
     where, key = f"{path.name}:{entry_id}", ".".join(keys) or "the entry"

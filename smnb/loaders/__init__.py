@@ -10,7 +10,7 @@ the data were simulated, and ``start`` and ``end`` are ISO dates or times, UTC, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,11 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
-__all__ = ["check_paths", "finish", "in_period", "open_netcdf", "parse_period"]
+__all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
-    """Return `paths` as a list of Path.
-
-    Raises
-    ------
-    CatalogError
-        If there is none, or one of them is no file.
-    """
+    """Return `paths` as a list of Path; raise `CatalogError` if there is none, or one of them is no file."""
     found = [Path(path) for path in ([paths] if isinstance(paths, (str, Path)) else paths)]
     if not found:
         raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
@@ -40,47 +34,45 @@ def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path
     return found
 
 
+def check_present(where: str, names: Iterable[str], there: Iterable[Any]) -> None:
+    """Raise `FormatError` unless a file has all of these variables (groups, columns)."""
+    there = sorted(map(str, there))
+    if missing := [name for name in names if name not in there]:
+        raise FormatError(where, f"variables {missing} are missing", got=there)
+
+
+def check_native_units(where: str, name: str, stated: Any, known: Sequence[str]) -> None:
+    """Raise `FormatError` unless a file states one of the known units of a variable."""
+    if stated not in known:
+        raise FormatError(where, f"{name!r} has other units", got=stated, expected=list(known))
+
+
 def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
     """Open a NetCDF file lazily with h5netcdf (NetCDF 4) or scipy (classic), whichever its first bytes ask for.
 
     Not with netCDF4 where that can be helped: its C library is not thread-safe, and reopening a file whose lazy arrays
     had just been dropped crashed the interpreter (netCDF4 1.7.5 with xarray 2026.9). `options` are those of
-    `xarray.open_dataset`, beside ``chunks={}``.
-
-    Raises
-    ------
-    FormatError
-        If the file is no NetCDF, or a damaged one.
+    `xarray.open_dataset`, beside ``chunks={}``. A file that is no NetCDF, or a damaged one, is a `FormatError`.
     """
     with path.open("rb") as stream:
         magic = stream.read(4)
     engine = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}.get(magic)
     if engine is None:
-        is_grib = magic == b"GRIB"
-        raise FormatError(
-            f"{who}({path.name})",
-            "the file is GRIB" if is_grib else "the file is unreadable: no NetCDF",
-            got=magic,
-            expected="NetCDF",
-            next_step="Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
-            if is_grib
-            else "Download it again; a login page or a zip archive under the file's name is the usual cause",
-        )
+        what = "the file is unreadable: no NetCDF"
+        next_step = "Download it again; a login page or a zip archive under the file's name is the usual cause"
+        if magic == b"GRIB":
+            what, next_step = "the file is GRIB", "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
+        raise FormatError(f"{who}({path.name})", what, got=magic, expected="NetCDF", next_step=next_step)
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise FormatError(
-            f"{who}({path.name})", f"the file is unreadable: {error}", next_step="Download it again"
-        ) from error
+        raise FormatError(f"{who}({path.name})", f"the file is unreadable: {error}") from error
 
 
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """First and last instant of a period, datetime64[ns], both inclusive; an end that is only a date means all of that day.
 
-    Raises
-    ------
-    ParameterError
-        If one cannot be parsed, or the end comes before the start.
+    Raises `ParameterError` if one cannot be parsed, or the end comes before the start.
 
     Examples
     --------
@@ -92,8 +84,8 @@ def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datet
         try:
             # YAML turns an unquoted date into datetime.date, which numpy takes as well
             time = None if value is None else np.datetime64(value)
-        except (ValueError, TypeError) as error:
-            raise ParameterError(who, f"{name!r} is not an ISO date", got=value, expected="2011-07-01") from error
+        except (ValueError, TypeError):
+            time = np.datetime64("NaT")
         if time is not None and np.isnat(time):
             raise ParameterError(who, f"{name!r} is not an ISO date", got=value, expected="2011-07-01")
         if time is not None and name == "end" and np.datetime_data(time.dtype)[0] in ("D", "M", "Y"):
@@ -105,13 +97,7 @@ def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datet
 
 
 def in_period(who: str, time: NDArray, start: str | None, end: str | None, what: str = "value") -> NDArray[np.bool_]:
-    """Which of the times lie in a period.
-
-    Raises
-    ------
-    CatalogError
-        If none does; `what` names in the message what there is none of.
-    """
+    """Which of the times lie in a period; raise `CatalogError`, which names `what` there is none of, if none does."""
     first, last = parse_period(who, start, end)
     keep = np.ones(time.shape, dtype=bool)
     if first is not None:
@@ -125,7 +111,7 @@ def in_period(who: str, time: NDArray, start: str | None, end: str | None, what:
 
 
 def finish(
-    dataset: xr.Dataset, who: str, *, source: str, catalog_id: str, synthetic: bool, step: str, require: Sequence[str]
+    dataset: xr.Dataset, who: str, catalog_id: str, synthetic: bool, source: str, step: str, require: Sequence[str]
 ) -> xr.Dataset:
     """Stamp a loader's Dataset and check it against the contract."""
     stamp(dataset, source=source, catalog_id=catalog_id, synthetic=synthetic, step=f"{who}: {step}")

@@ -58,11 +58,7 @@ def _list_files(who: str, paths: Sequence[Path]) -> tuple[dict[_Key, Path], list
     unknown = [path.name for match, path in matches if match is None]
     if unknown:
         raise FormatError(
-            who,
-            "a file's name is not of NSIDC-0302",
-            got=unknown[0],
-            expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz",
-            next_step="Take it out of the entry's files",
+            who, "a file's name is not of NSIDC-0302", got=unknown[0], expected="ID2r1-AMSRE-D.252011182A.v03.06H.gz"
         )
     files: dict[_Key, Path] = {}
     superseded = []
@@ -88,7 +84,6 @@ def _wrong_size(path: Path, got: Any) -> FormatError:
         "the image is truncated or of another size",
         got=got,
         expected=plain(f"{_BYTES:,} bytes ({_SHAPE[0]} x {_SHAPE[1]} uint16)"),
-        next_step="Download the file again",
     )
 
 
@@ -102,12 +97,7 @@ def _check_size(path: Path) -> None:
     with path.open("rb") as stream:
         magic = stream.read(2)
         if magic != b"\x1f\x8b":
-            raise FormatError(
-                f"open_nsidc0302({path.name})",
-                "the file is no gzip file although named so",
-                got=magic,
-                next_step="Download it again; a login page saved under the file's name is the usual cause",
-            )
+            raise FormatError(f"open_nsidc0302({path.name})", "the file is no gzip file although named so", got=magic)
         stream.seek(max(size - 4, 0))
         length = int.from_bytes(stream.read(4), "little")
     if length != _BYTES:
@@ -195,8 +185,6 @@ def open_nsidc0302(
     paths : sequence of path-like
         The product's files, gzip or plain; ``.TIM`` files are passed over. Of several versions of an image the newest
         is read, and the others are listed in ``superseded_files``.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     channels : sequence of str
         Contract's names, "6.9H" to "89.0V".
     start, end : str, optional
@@ -272,13 +260,8 @@ def open_nsidc0302(
         meta=np.empty((0,) * 5, "float32"),
     )
     dims = ("time", "orbit_pass", "channel", "lat", "lon")
-    attrs = {
-        "units": "K",
-        "long_name": "brightness temperature",
-        "standard_name": "brightness_temperature",
-        "native_units": "0.1 K",
-        "incidence_angle_degree": 55.0,
-    }
+    attrs = {"units": "K", "long_name": "brightness temperature", "standard_name": "brightness_temperature"}
+    attrs |= {"native_units": "0.1 K", "incidence_angle_degree": 55.0}
     dataset = xr.Dataset(
         {"tb": (dims, images, attrs)},
         {"time": days.astype("datetime64[ns]"), "orbit_pass": list(orbit_passes), "channel": list(channels)},
@@ -294,13 +277,12 @@ def open_nsidc0302(
         longitude_origin=int(longitude_origin),
         longitude_origin_evidence=json.dumps(evidence),
     )
-    return finish(
-        dataset,
-        who,
-        source="AMSR-E/Aqua, NSIDC-0302 version 1",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
-        f"rows turned south first, first column at {longitude_origin} degrees",
-        require=["tb"],
+    step = (
+        f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, "
+        f"rows turned south first, first column at {longitude_origin} degrees"
     )
+    step = (
+        f"{len(files)} images ({len(absent)} without a file, {len(empty)} empty); 0.1 K to K, 0 to NaN, rows turned south "
+        f"first, first column at {longitude_origin} degrees"
+    )
+    return finish(dataset, who, catalog_id, synthetic, "AMSR-E/Aqua, NSIDC-0302 version 1", step, ["tb"])

@@ -127,12 +127,9 @@ def average_passes(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
     who = "average_passes"
     check_choice(who, "days", days, [1, 2])
     if "tb" not in dataset or set(dataset["tb"].dims) != {"time", "orbit_pass", "channel", "lat", "lon"}:
-        raise ContractError(
-            who,
-            "no 'tb' with one pass a row",
-            got=dataset["tb"].dims if "tb" in dataset else None,
-            expected=("time", "orbit_pass", "channel", "lat", "lon"),
-        )
+        what = "no 'tb' with one pass a row"
+        got = dataset["tb"].dims if "tb" in dataset else None
+        raise ContractError(who, what, got=got, expected=("time", "orbit_pass", "channel", "lat", "lon"))
     tb = dataset["tb"].transpose("time", "orbit_pass", "channel", "lat", "lon")
     dates = tb["time"].values.astype("datetime64[D]")
     if (np.diff(dates) <= np.timedelta64(0, "D")).any():

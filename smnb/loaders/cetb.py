@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_choice
-from smnb.loaders import check_paths, finish, open_netcdf
+from smnb.loaders import check_native_units, check_paths, check_present, finish, open_netcdf
 from smnb.loaders.amsre import CHANNELS
 
 
@@ -41,22 +41,14 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     """One file: channel, temporal division ("M", "E", "A", "D"), and its Dataset at contract's names."""
     raw = open_netcdf(who, path, mask_and_scale=False, decode_times=False)
     needed = ("TB", "Incidence_angle", "TB_time", "TB_num_samples", "TB_std_dev", "crs", "time")
-    absent = [name for name in needed if name not in raw.variables]
-    if absent:
-        raise FormatError(f"{who}({path.name})", "variables are missing", got=absent, expected=list(needed))
+    where = f"{who}({path.name})"
+    check_present(where, needed, raw.variables)
     native = str(raw["TB"].attrs.get("frequency_and_polarization"))
     if native not in CHANNELS:
-        raise FormatError(
-            f"{who}({path.name})",
-            "TB:frequency_and_polarization is no AMSR-E channel",
-            got=native,
-            expected=list(CHANNELS),
-        )
+        what = "TB:frequency_and_polarization is no AMSR-E channel"
+        raise FormatError(where, what, got=native, expected=list(CHANNELS))
     for name, units in (("TB", "K"), ("Incidence_angle", "degree")):
-        if raw[name].attrs.get("units") != units:
-            raise FormatError(
-                f"{who}({path.name})", f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=units
-            )
+        check_native_units(where, name, raw[name].attrs.get("units"), [units])
     time = xr.decode_cf(raw[["time"]].drop_attrs(deep=False))["time"].values.astype("datetime64[ns]")
     minutes = _unpack(raw["TB_time"].variable, "float64")
     epoch = np.datetime64(str(raw["TB_time"].attrs["units"]).split("since ")[1].replace(" ", "T"), "ns")
@@ -98,8 +90,6 @@ def open_cetb(
     ----------
     paths : sequence of path-like
         NetCDF files, all of one grid; one channel, day and temporal division each.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     channels : sequence of str, optional
         Contract's names to keep ("18.7H"); default all that are there.
     temporal_division : {"M", "E", "A", "D"}, optional
@@ -132,12 +122,8 @@ def open_cetb(
         raise CatalogError(who, "no file has the requested channels and temporal division", got=channels)
     divisions = sorted({division for _, division, _ in read})
     if len(divisions) > 1:
-        raise ParameterError(
-            who,
-            "the files hold several temporal divisions",
-            got=divisions,
-            next_step="Choose one: temporal_division='E'",
-        )
+        next_step = "Choose one: temporal_division='E'"
+        raise ParameterError(who, "the files hold several temporal divisions", got=divisions, next_step=next_step)
     first = read[0][2]
     for _, _, dataset in read[1:]:
         if (
@@ -157,12 +143,6 @@ def open_cetb(
     dataset = xr.concat(parts, dim="channel", join="outer", combine_attrs="override", fill_value={"n_samples": 0})
     dataset = dataset.assign_coords(channel=present).transpose("time", "channel", "y", "x")
     dataset.attrs = {"temporal_division": divisions[0]}
-    return finish(
-        dataset,
-        who,
-        source="AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(read)} files; packed integers to K and degree, both fill values to NaN",
-        require=["tb", "incidence_angle"],
-    )
+    step = f"{len(read)} files; packed integers to K and degree, both fill values to NaN"
+    source = "AMSR-E/Aqua, NSIDC-0630 version 1 (CETB GRD)"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["tb", "incidence_angle"])

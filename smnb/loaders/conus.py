@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, ContractError, FormatError, ParameterError, plain
-from smnb.loaders import check_paths, finish, in_period, open_netcdf
+from smnb.contract import VARIABLES, ContractError, FormatError, ParameterError
+from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
 SMAP_LAYER_MM = 50.0
@@ -43,8 +43,7 @@ def _read_region(who: str, path: Path) -> xr.Dataset:
             raise FormatError(
                 where, f"{name!r} is absent or not over (time, y, x)", got=sorted(map(str, raw.variables))
             )
-        if raw[name].attrs.get("units") != units:
-            raise FormatError(where, f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=units)
+        check_native_units(where, name, raw[name].attrs.get("units"), [units])
     return raw.assign_coords(region=int(match[1]), y=np.arange(raw.sizes["y"]), x=np.arange(raw.sizes["x"]))
 
 
@@ -63,8 +62,6 @@ def open_conus_patches(
     ----------
     paths : sequence of path-like
         Files ``region_NN.nc``.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     regions : sequence of int, optional
         Regions to keep, by the number in the file's name.
     start, end : str, optional
@@ -101,12 +98,8 @@ def open_conus_patches(
     chosen = [parts[number] for number in sorted(parts) if regions is None or number in regions]
     for part in chosen[1:]:
         if part.sizes != chosen[0].sizes or not np.array_equal(part["time"].values, chosen[0]["time"].values):
-            raise FormatError(
-                who,
-                f"region {int(part['region'])} has another size or other times",
-                got=dict(part.sizes),
-                expected=plain(str(dict(chosen[0].sizes))),
-            )
+            what = f"region {int(part['region'])} has another size or other times"
+            raise FormatError(who, what, got=dict(part.sizes), expected=dict(chosen[0].sizes))
     raw = xr.concat(chosen, dim="region", combine_attrs="drop")
     raw = raw.isel(time=np.flatnonzero(in_period(who, raw["time"].values, start, end, "window")))
 
@@ -137,39 +130,23 @@ def open_conus_patches(
         "regions_without_sentinel1": json.dumps(dataset["region"].values[no_radar.values].tolist()),
         "missing_fraction": json.dumps(missing),
     }
-    return finish(
-        dataset,
-        who,
-        source="Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3",
-        require=list(native),
-    )
+    step = f"{len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3"
+    source = "Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine"
+    return finish(dataset, who, catalog_id, synthetic, source, step, list(native))
 
 
 #: Codes of the National Land Cover Database for the contiguous US.
 NLCD_CODES = (11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81, 82, 90, 95)
-#: Native column: name, unit, factor to it, and the native unit.
-_COLUMNS: dict[str, tuple[str, str, float, str]] = {
-    "VV": ("sigma0_VV", "dB", 1.0, "dB"),
-    "VH": ("sigma0_VH", "dB", 1.0, "dB"),
-    "angle": ("incidence_angle", "degree", 1.0, "degree"),
-    **{band: (f"reflectance_{band}", "1", 1e-4, "DN, 1e-4 reflectance") for band in BANDS},
-    "ssm": ("smap", "m3 m-3", 1.0 / SMAP_LAYER_MM, "mm"),
-    "fc": ("field_capacity", "m3 m-3", 0.01, "volume %"),
-    "mtpi": ("mtpi", "m", 1.0, "m"),
-    "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0, "m3 m-3"),
-}
-#: What a native value can be; outside, the unit is another one.
-_RANGES = {
-    "VV": (-60.0, 30.0),
-    "VH": (-60.0, 30.0),
-    "angle": (0.0, 90.0),
-    "ssm": (0.0, 60.0),
-    "fc": (0.0, 100.0),
-    "soil_moisture_insitu": (0.0, 1.0),
-    **dict.fromkeys(BANDS, (0.0, 25_000.0)),
+#: Native column: name, unit, factor to it, native unit, and what a native value can be; outside, the unit is another one.
+_COLUMNS: dict[str, tuple[str, str, float, str, float, float]] = {
+    "VV": ("sigma0_VV", "dB", 1.0, "dB", -60.0, 30.0),
+    "VH": ("sigma0_VH", "dB", 1.0, "dB", -60.0, 30.0),
+    "angle": ("incidence_angle", "degree", 1.0, "degree", 0.0, 90.0),
+    **{band: (f"reflectance_{band}", "1", 1e-4, "DN, 1e-4 reflectance", 0.0, 25_000.0) for band in BANDS},
+    "ssm": ("smap", "m3 m-3", 1.0 / SMAP_LAYER_MM, "mm", 0.0, 60.0),
+    "fc": ("field_capacity", "m3 m-3", 0.01, "volume %", 0.0, 100.0),
+    "mtpi": ("mtpi", "m", 1.0, "m", -np.inf, np.inf),
+    "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0, "m3 m-3", 0.0, 1.0),
 }
 _KEYS = ("network", "station", "lat", "lon", "start", "end")
 _PLACE = ["network", "station", "lat", "lon"]
@@ -222,8 +199,6 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     ----------
     paths : sequence of path-like
         One CSV file, compressed or not.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
 
     Returns
     -------
@@ -250,14 +225,10 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     try:
         raw = pd.read_csv(files[0], dtype={"network": str, "station": str, "start": str, "end": str})
     except (ValueError, OSError, EOFError) as error:
-        raise FormatError(where, f"the table is unreadable: {error}", next_step="Get the file again") from error
-    missing = [name for name in (*_KEYS, *_COLUMNS, "landcover") if name not in raw.columns]
-    if missing or raw.empty:
-        raise FormatError(
-            where,
-            f"columns {missing} are missing" if missing else "the table has no rows",
-            got=list(map(str, raw.columns)),
-        )
+        raise FormatError(where, f"the table is unreadable: {error}") from error
+    check_present(where, (*_KEYS, *_COLUMNS, "landcover"), raw.columns)
+    if raw.empty:
+        raise FormatError(where, "the table has no rows")
     _check_values(where, raw)
     raw.insert(0, "sensor_id", raw["network"] + "__" + raw["station"])
     static = raw[["sensor_id", *_PLACE, "landcover", "fc", "mtpi"]].drop_duplicates().reset_index(drop=True)
@@ -269,13 +240,13 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         nlcd=codes.astype("Int16"), field_capacity=static["fc"] * 0.01, mtpi=static["mtpi"]
     )
     table = raw[["sensor_id"]].assign(time=_utc(where, raw["start"], "start"), time_end=_utc(where, raw["end"], "end"))
-    for native, (name, _, factor, _) in _COLUMNS.items():
+    for native, (name, _, factor, *_) in _COLUMNS.items():
         if name not in sensors:
             table[name] = raw[native] * factor
     table = table.sort_values(["sensor_id", "time"], ignore_index=True)
     sensors = sensors.sort_values("sensor_id", ignore_index=True)
     report = {
-        "native_units": {native: unit for native, (*_, unit) in _COLUMNS.items()},
+        "native_units": {native: one[3] for native, one in _COLUMNS.items()},
         "land_cover_no_code": int((codes.isna() & static["landcover"].notna()).sum()),
         "rows": len(table),
         "rows_without_in_situ": int(table["soil_moisture"].isna().sum()),
@@ -288,22 +259,14 @@ def _check_values(where: str, raw: pd.DataFrame) -> None:
     for name in ("lat", "lon", "landcover", *_COLUMNS):
         if not pd.api.types.is_numeric_dtype(raw[name].dtype):
             raise FormatError(where, f"column {name!r} is not numeric", got=str(raw[name].dtype))
-    if raw[list(_KEYS)].isna().any().any():
-        raise FormatError(
-            where, "a row has no station, place or time", got=int(raw[list(_KEYS)].isna().any(axis=1).sum())
-        )
+    if incomplete := int(raw[list(_KEYS)].isna().any(axis=1).sum()):
+        raise FormatError(where, "a row has no station, place or time", got=incomplete)
     if not (raw["lat"].abs() <= 90.0).all() or not (raw["lon"].abs() <= 180.0).all():
         raise FormatError(where, "a station is not on the Earth", got=(raw["lat"].abs().max(), raw["lon"].abs().max()))
-    for name, (low, high) in _RANGES.items():
+    for name, (_, _, _, units, low, high) in _COLUMNS.items():
         seen = (float(raw[name].min()), float(raw[name].max()))
         if seen[0] < low or seen[1] > high:
-            raise FormatError(
-                where,
-                f"{name!r} cannot be in {_COLUMNS[name][3]}",
-                got=seen,
-                expected=(low, high),
-                next_step="Check the units of the export",
-            )
+            raise FormatError(where, f"{name!r} cannot be in {units}", got=seen, expected=(low, high))
 
 
 def _utc(where: str, text: pd.Series, name: str) -> pd.Series:

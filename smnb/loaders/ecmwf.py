@@ -20,8 +20,8 @@ import dask
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ContractError, FormatError, ParameterError, check_dataset, orient_lat_lon, plain, stamp
-from smnb.loaders import check_paths, finish, in_period, open_netcdf
+from smnb.contract import ContractError, FormatError, check_box, check_dataset, orient_lat_lon, plain, stamp
+from smnb.loaders import check_native_units, check_paths, finish, in_period, open_netcdf
 from smnb.loaders.points import read_series
 
 #: Spellings of m3 m-3 that ECMWF's encoders use.
@@ -55,15 +55,10 @@ def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
     where = f"{who}({path.name})"
     raw = open_netcdf(who, path)
     if "swvl1" not in raw.data_vars:
-        raise FormatError(
-            where,
-            "no variable 'swvl1'",
-            got=sorted(map(str, raw.data_vars)),
-            next_step="Request volumetric soil water layer 1 (param 39.128)",
-        )
+        next_step = "Request volumetric soil water layer 1 (param 39.128)"
+        raise FormatError(where, "no variable 'swvl1'", got=sorted(map(str, raw.data_vars)), next_step=next_step)
     array = raw["swvl1"]
-    if array.attrs.get("units") not in _UNITS:
-        raise FormatError(where, "'swvl1' has other units", got=array.attrs.get("units"), expected=list(_UNITS))
+    check_native_units(where, "swvl1", array.attrs.get("units"), _UNITS)
     tolerance = float(array.encoding.get("scale_factor", 0.0))
     names = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
     if "valid_time" in array.coords and "time" in array.coords:
@@ -72,13 +67,8 @@ def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
     array, preliminary = _merge_expver(array)
     for name in set(array.dims) - {"time", "lat", "lon"}:
         if array.sizes[name] != 1:
-            raise FormatError(
-                where,
-                f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}",
-                got=array.dims,
-                expected=("time", "lat", "lon"),
-                next_step="Choose one member, step or level before loading",
-            )
+            what = f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}"
+            raise FormatError(where, what, got=array.dims, next_step="Choose one member, step or level before loading")
         array = array.isel({name: 0}, drop=True)
     if "time" not in array.coords or not np.issubdtype(array["time"].dtype, np.datetime64):
         raise FormatError(where, "'swvl1' has no time of the standard calendar", got=sorted(map(str, array.coords)))
@@ -101,13 +91,8 @@ def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArra
         if part.shape[1:] != first.shape[1:] or not all(
             np.allclose(part[axis], first[axis], atol=1e-4) for axis in ("lat", "lon")
         ):
-            raise ContractError(
-                who,
-                "the files are on different grids",
-                got=f"{path.name}: {part.shape[1:]}",
-                expected=plain(f"{parts[0][0].name}: {first.shape[1:]}"),
-                next_step="Open one grid at a time",
-            )
+            got = {one.name: grid.shape[1:] for one, grid in (parts[0], (path, part))}
+            raise ContractError(who, "the files are on different grids", got=got, next_step="Open one grid at a time")
     tolerance = 1e-5 + sum(sorted(part.attrs["packing"] for _, part in parts)[-2:])
     lat_lon = {axis: first[axis] for axis in ("lat", "lon")}
     joined = xr.concat(
@@ -123,12 +108,9 @@ def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArra
         differs = ~((abs(one - other) <= tolerance) | (np.isnan(one) & np.isnan(other)))
         conflict = dask.compute(differs.any(axis=(1, 2)))[0]
         if conflict.any():
-            raise ContractError(
-                who,
-                f"{int(conflict.sum())} times occur twice with different values",
-                got=str(times[again][conflict][0]),
-                next_step="Keep one of the overlapping files (ERA5T and final ERA5 differ, for example)",
-            )
+            what = f"{int(conflict.sum())} times occur twice with different values"
+            next_step = "Keep one of the overlapping files (ERA5T and final ERA5 differ, for example)"
+            raise ContractError(who, what, got=str(times[again][conflict][0]), next_step=next_step)
     in_order = np.array_equal(keep, np.arange(times.size))
     return (joined if in_order else joined.isel(time=keep)), int(again.size)
 
@@ -140,27 +122,13 @@ def _select(
     array = array if inside.all() else array.isel(time=np.flatnonzero(inside))
     if bbox is None:
         return array
-    try:
-        west, south, east, north = (float(edge) for edge in bbox)
-    except (TypeError, ValueError):
-        west = south = east = north = np.nan
-    if not (-90 <= south <= north <= 90 and abs(west) <= 180 and abs(east) <= 180):
-        raise ParameterError(
-            who,
-            "'bbox' is no box in degrees",
-            got=bbox,
-            expected=plain("(west, south, east, north), longitudes in [-180, 180]"),
-        )
+    west, south, east, north = check_box(who, "bbox", bbox)
     lat, lon = array["lat"].values, array["lon"].values
     rows = (lat >= south) & (lat <= north)
     columns = (lon >= west) & (lon <= east) if west <= east else (lon >= west) | (lon <= east)
     if not rows.any() or not columns.any():
-        raise ContractError(
-            who,
-            "'bbox' does not overlap the files",
-            got=tuple(bbox),
-            expected=plain(f"lat {lat[0]:g}..{lat[-1]:g}, lon {lon[0]:g}..{lon[-1]:g}"),
-        )
+        expected = plain(f"lat {lat[0]:g}..{lat[-1]:g}, lon {lon[0]:g}..{lon[-1]:g}")
+        raise ContractError(who, "'bbox' does not overlap the files", got=tuple(bbox), expected=expected)
     return array.isel(lat=np.flatnonzero(rows), lon=np.flatnonzero(columns))
 
 
@@ -228,15 +196,9 @@ def open_swvl1(
     dataset = _clean(_select(who, joined, start, end, bbox), count=count).to_dataset(name="soil_moisture")
     dataset["time"].attrs = {"standard_name": "time", "long_name": "time of analysis"}
     dataset.attrs = {"preliminary": int(preliminary)}
-    return finish(
-        dataset,
-        who,
-        source="ECMWF reanalysis, volumetric soil water layer 1",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture",
-        require=["soil_moisture"],
-    )
+    step = f"{len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture"
+    source = "ECMWF reanalysis, volumetric soil water layer 1"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])
 
 
 def daily_mean(dataset: xr.Dataset) -> xr.Dataset:
@@ -302,12 +264,6 @@ def open_swvl1_points(
     values = np.where(np.abs(values) < _ABSURD, values, np.nan).astype("float32")
     array = xr.DataArray(values, dims=("location", "time"), attrs={**_ATTRS, **about})
     dataset["soil_moisture"] = _clean(array, count=True)
-    return finish(
-        dataset,
-        who,
-        source="ECMWF reanalysis, volumetric soil water layer 1, time series",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step="cell files; swvl1 to soil_moisture",
-        require=["soil_moisture"],
-    )
+    step = "cell files; swvl1 to soil_moisture"
+    source = "ECMWF reanalysis, volumetric soil water layer 1, time series"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

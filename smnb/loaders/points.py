@@ -21,9 +21,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_choice
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, check_places
 from smnb.grids import great_circle_km
-from smnb.loaders import check_paths, finish, in_period, open_netcdf
+from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 from smnb.loaders.smap.fields import FLAG_FILL, FLAG_POLICIES, flag_attrs
 
 #: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
@@ -75,11 +75,8 @@ def _cell_files(who: str, paths: Sequence[str | Path]) -> list[Path]:
 
 
 def _require(where: str, raw: xr.Dataset, names: Sequence[str], name: str, units: Sequence[str]) -> None:
-    missing = [one for one in (*names, name, "lat", "lon", "location_id", "time") if one not in raw.variables]
-    if missing:
-        raise FormatError(where, f"variables {missing} are missing", got=sorted(map(str, raw.variables)))
-    if raw[name].attrs.get("units") not in units:
-        raise FormatError(where, f"{name!r} has other units", got=raw[name].attrs.get("units"), expected=list(units))
+    check_present(where, (*names, name, "lat", "lon", "location_id", "time"), raw.variables)
+    check_native_units(where, name, raw[name].attrs.get("units"), units)
 
 
 def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
@@ -107,17 +104,13 @@ def _nearest(who: str, lat: NDArray, lon: NDArray, near: Sequence[float], max_km
         at_lat, at_lon = (float(value) for value in near)
     except (TypeError, ValueError) as error:
         raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
-    if not (abs(at_lat) <= 90.0 and abs(at_lon) <= 360.0):
-        raise ParameterError(who, "'near' is no (lat, lon) in degrees", got=near, expected="(19.9, -155.6)")
+    check_places(f"{who}: 'near'", at_lat, at_lon)
     distance = great_circle_km(lat, lon, at_lat, at_lon)
     nearest = np.array([int(np.argmin(distance))])
     if not distance[nearest[0]] <= max_km:
+        got, next_step = f"{distance[nearest[0]]:.0f} km", "Choose another point, or raise max_distance_km"
         raise CatalogError(
-            who,
-            "no location is near enough",
-            got=f"{distance[nearest[0]]:.0f} km",
-            expected=f"<= {max_km:g} km",
-            next_step="Choose another point, or raise max_distance_km",
+            who, "no location is near enough", got=got, expected=f"<= {max_km:g} km", next_step=next_step
         )
     return nearest, distance[nearest]
 
@@ -168,8 +161,6 @@ def open_smap_l3_points(
     ----------
     paths : sequence of path-like
         Cell files; ``grid.nc``, the lookup table beside them, is passed over.
-    catalog_id, synthetic, start, end
-        As `smnb.loaders` says.
     near : (lat, lon), optional
         Keep only the location nearest to this point, in degrees.
     max_distance_km : float
@@ -216,12 +207,8 @@ def open_smap_l3_points(
     location = np.searchsorted(chosen, index[keep])
     shape = (chosen.size, time.size)
     if np.prod(shape, dtype=np.int64) > _MOST_VALUES:
-        raise ParameterError(
-            who,
-            "so many locations and overpasses do not fit one array",
-            got=shape,
-            next_step="Pass near=, fewer files or a shorter period",
-        )
+        what = "so many locations and overpasses do not fit one array"
+        raise ParameterError(who, what, got=shape, next_step="Pass near=, fewer files or a shorter period")
     if np.unique(location * np.int64(time.size) + column).size != column.size:
         raise FormatError(who, "a location has two observations at one time", got=[path.name for path in files])
     moisture, flag = whole["soil_moisture"][keep], whole["retrieval_qual_flag"][keep]
@@ -255,15 +242,10 @@ def open_smap_l3_points(
     }
     coords |= _coords(*(whole[name][chosen] for name in ("number", "lat", "lon")))
     coords["time"] = ("time", time, {"long_name": "time of overpass", "standard_name": "time"})
-    return finish(
-        xr.Dataset(data, coords),
-        who,
-        source="SMAP L3 radiometer soil moisture, 36 km, time series",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(files)} cell files, overpass {overpass}, quality {quality}",
-        require=["soil_moisture"],
-    )
+    step = f"{len(files)} cell files, overpass {overpass}, quality {quality}"
+    dataset = xr.Dataset(data, coords)
+    source = "SMAP L3 radiometer soil moisture, 36 km, time series"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])
 
 
 def read_series(
@@ -277,28 +259,14 @@ def read_series(
     near: tuple[float, float] | None,
     max_distance_km: float,
 ) -> tuple[NDArray[np.float64], xr.Dataset, dict[str, Any]]:
-    """Native values ``(location, time)`` of cell files that are orthogonal arrays, NaN where a file lacks a time.
-
-    Returns
-    -------
-    values : ndarray of float64
-    dataset : xarray.Dataset
-        The coordinates of `values`.
-    attrs : dict
-        ``native_units`` and ``native_name`` for the variable that is made of them.
-    """
+    """Native values ``(location, time)`` of cell files that are orthogonal arrays, NaN where a file lacks a time."""
     parts, files = [], _cell_files(who, paths)
     for path in files:
         where = f"{who}({path.name})"
         with open_netcdf(who, path, chunks=None) as raw:
             _require(where, raw, (), native, units)
             if set(raw[native].dims) != {"locations", "time"}:
-                raise FormatError(
-                    where,
-                    f"{native!r} is no time series by location",
-                    got=raw[native].dims,
-                    expected=("locations", "time"),
-                )
+                raise FormatError(where, f"{native!r} is no series (locations, time)", got=raw[native].dims)
             number, lat, lon = _locations(where, raw)
             if not np.issubdtype(raw["time"].dtype, np.datetime64):
                 raise FormatError(where, "there is no time of the standard calendar", got=str(raw["time"].dtype))
@@ -306,10 +274,8 @@ def read_series(
             if near is not None:  # the nearest of all files is the nearest of one of them
                 rows, _ = _nearest(who, lat, lon, near, np.inf)
             values = raw[native].transpose("locations", "time").isel(locations=rows).values.astype("float64")
-            coords = {
-                **_coords(number[rows], lat[rows], lon[rows]),
-                "time": raw["time"].values.astype("datetime64[ns]"),
-            }
+            coords = _coords(number[rows], lat[rows], lon[rows])
+            coords["time"] = ("time", raw["time"].values.astype("datetime64[ns]"))
             about = {"native_units": raw[native].attrs["units"], "native_name": native}
         parts.append(xr.Dataset({"values": (("location", "time"), values)}, coords))
     dataset = xr.concat(parts, dim="location", join="outer", combine_attrs="override").sortby("time")
@@ -352,12 +318,6 @@ def open_gldas_points(
         "masked_by": json.dumps({"out_of_range": int(absurd.sum())}),
     }
     dataset["soil_moisture"] = (("location", "time"), np.where(absurd, np.nan, values).astype("float32"), attrs)
-    return finish(
-        dataset,
-        who,
-        source="GLDAS Noah 2.1, soil moisture of 0-10 cm, time series",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3",
-        require=["soil_moisture"],
-    )
+    step = f"cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3"
+    source = "GLDAS Noah 2.1, soil moisture of 0-10 cm, time series"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

@@ -97,26 +97,7 @@ class _Buffer:
 
 
 def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterator[tuple[int, bytes | RecordError]]:
-    """Yield the records of a shard with their numbers.
-
-    Parameters
-    ----------
-    path : path-like
-        A TFRecord file; whether it is gzip is told by its first bytes.
-    verify : bool
-        Check the payloads' CRC-32C. The lengths' are always checked, since nothing can be read after a wrong length.
-
-    Yields
-    ------
-    tuple of int and bytes
-        Number of the record from 0, and its payload; in place of a payload that does not match its checksum, the error
-        (`RecordError`, not raised), so that a caller can go on.
-
-    Raises
-    ------
-    ShardError
-        If the file is no TFRecord, is cut short, or a length is damaged. It names the shard and the record.
-    """
+    """Yield the records of a shard with their numbers."""
     path, number = Path(path), 0
     with path.open("rb") as stream:
         is_gzip = stream.read(2) == b"\x1f\x8b"
@@ -131,20 +112,17 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
                 _check_length(who, len(header), _HEADER.size)
                 size, crc = _HEADER.unpack(header)
                 if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
-                    raise ShardError(
-                        who,
-                        "the length of the record does not match its checksum",
-                        got=size,
-                        next_step=f"{_AGAIN}; if that does not help, the file is no TFRecord",
-                    )
+                    what = "the length of the record does not match its checksum"
+                    next_step = f"{_AGAIN}; if that does not help, the file is no TFRecord"
+                    raise ShardError(who, what, got=size, next_step=next_step)
                 payload, tail = buffer.take(size), buffer.take(_CRC.size)
             except ShardError as error:
                 if error.who != "gzip":
                     raise
-                raise ShardError(who, error.what, next_step=_AGAIN) from error
+                raise ShardError(who, error.what) from error
             _check_length(who, len(payload) + len(tail), size + _CRC.size)
             if verify and masked_crc32c(payload) != _CRC.unpack(tail)[0]:
-                yield number, RecordError(who, "the payload does not match its checksum", next_step=_AGAIN)
+                yield number, RecordError(who, "the payload does not match its checksum")
             else:
                 yield number, payload
             number += 1
@@ -153,11 +131,7 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
 def _check_length(who: str, got: int, expected: int) -> None:
     if got < expected:
         raise ShardError(
-            who,
-            "the file ends within the record",
-            got=plain(f"{got} bytes"),
-            expected=plain(f"{expected} bytes"),
-            next_step=_AGAIN,
+            who, "the file ends within the record", got=plain(f"{got} bytes"), expected=plain(f"{expected} bytes")
         )
 
 
@@ -220,11 +194,6 @@ def decode_varints(data: bytes | memoryview) -> NDArray[np.integer]:
 
     Negative numbers (10 bytes each) come as int64.
 
-    Raises
-    ------
-    FormatError
-        If the last one is cut short, or one is longer than 10 bytes.
-
     Examples
     --------
     >>> decode_varints(bytes([5, 0xAC, 0x02])).tolist()
@@ -260,15 +229,7 @@ def decode_varints(data: bytes | memoryview) -> NDArray[np.integer]:
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature of an Example, not decoded yet.
-
-    Parameters
-    ----------
-    kind : {"bytes", "float", "int64", "empty"}
-        What it holds; ``"empty"`` where no list is set.
-    parts : tuple of memoryview
-        The encoded lists; more than one only where an encoder divided them.
-    """
+    """One feature of an Example, not decoded yet."""
 
     kind: str
     parts: tuple[memoryview, ...] = ()
@@ -341,11 +302,6 @@ def parse_example(payload: bytes) -> dict[str, Feature]:
     """Find the features of an Example by name; of a name that occurs twice the last counts, as in protobuf.
 
     The result refers to `payload`.
-
-    Raises
-    ------
-    FormatError
-        If the bytes are no such message.
     """
     found: dict[str, Feature] = {}
     for features in _messages(memoryview(payload), 1):

@@ -50,26 +50,14 @@ class BlockLength:
     """Block length of each series, shape ``(s,)`` all, and what it was chosen from."""
 
     length: np.ndarray
+    #: Blocks in a replicate.
     blocks: np.ndarray
-    """Blocks in a replicate."""
+    #: Lag-1 autocorrelation of the influence, corrected for its small-sample bias.
     rho: np.ndarray
-    """Lag-1 autocorrelation of the influence, corrected for its small-sample bias."""
+    #: Decay of the influence's autocorrelation from one lag to the next, no faster than its drivers'.
     decay: np.ndarray
-    """Decay of the influence's autocorrelation from one lag to the next, no faster than its drivers'."""
+    #: The estimate of the length before it was rounded and limited.
     wanted: np.ndarray
-    """The estimate of the length before it was rounded and limited."""
-
-
-@dataclass(frozen=True)
-class Studentised:
-    """Result of `bootstrap_t`, each of shape ``(s,)``."""
-
-    estimate: np.ndarray
-    standard_error: np.ndarray
-    t_low: np.ndarray
-    t_high: np.ndarray
-    usable: np.ndarray
-    """Share of the replicates that were defined (e.g. no constant series)."""
 
 
 def _autocovariance(series: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -138,19 +126,9 @@ def automatic_block_length(
     model, and the plug-in [4]_ for a first-order autoregression with white noise on it, which is steadier on short
     series. It is never so long that fewer than six blocks remain.
 
-    Parameters
-    ----------
-    influence : ndarray, shape (s, longest)
-        Influence of each observation on the score, mean 0: what must be averaged well. Zero after a series' own end.
-    n : ndarray of int, shape (s,)
-        Values in each series.
-    drivers : sequence of (ndarray of shape (s, longest), int)
-        Series of mean 0 that drive the influence, which may be slower than its first lag shows (white errors on a slow
-        signal, or on slow errors, give it a small but long-lived autocorrelation), and the power in which they enter.
-
-    Returns
-    -------
-    BlockLength
+    `influence` ``(s, longest)`` is that of each observation on the score, mean 0, zero after a series' own `n`: what must be
+    averaged well. `drivers` are series of mean 0, with the power in which they enter, that drive the influence and may be slower
+    than its first lag shows: white errors on a slow signal, or on slow errors, give it a small but long-lived autocorrelation.
     """
     autocovariance = _autocovariance(influence, n)
     rho = _lag_one(autocovariance, n)
@@ -239,54 +217,34 @@ def bootstrap_t(
     means: np.ndarray,
     n: np.ndarray,
     function: SmoothFunction,
-    length: np.ndarray,
-    blocks: int,
+    chosen: BlockLength,
     *,
     n_boot: int,
     seed: int,
     level: float,
-) -> Studentised:
-    """Studentised circular block bootstrap of `function` of the means of `features`.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Low and high end, by a studentised circular block bootstrap, of a function of the means of features.
 
-    Parameters
-    ----------
-    deviations : ndarray, shape (p, s, longest)
-        p features of s series less their means, zero after a series' own end.
-    means : ndarray, shape (p, s)
-        The means of the features.
-    n : ndarray of int, shape (s,)
-        Values in each series.
-    function : callable
-        See `SmoothFunction`; it works on the scale where the interval is symmetric (e.g. the logarithm).
-    length : ndarray of int, shape (s,)
-        Block length of each series.
-    blocks : int
-        Blocks in a replicate, about ``n / length``; the same for all these series.
-    n_boot, seed, level
-        Number of replicates, seed of the draws, level of the interval.
-
-    Returns
-    -------
-    Studentised
-        The interval is ``estimate - t_high * standard_error`` to ``estimate - t_low * standard_error``.
+    `deviations` ``(p, s, longest)`` are p features of s series of `n` values less their `means` ``(p, s)``, zero after a series'
+    own end. `function` works on the scale where the interval is symmetric (e.g. the logarithm), on which the ends are too. The
+    third array is the share of the replicates that were defined (e.g. no constant series).
     """
     p, s, longest = deviations.shape
     products = p * (p + 1) // 2
-    result = Studentised(*(np.empty(s) for _ in range(5)))
+    estimate, error, t_low, t_high, usable = result = np.empty((5, s))
     # with few blocks to draw from, more starts make the draws less alike
-    densities = np.minimum(length, _STARTS_A_BLOCK * (2 if blocks <= _FEW_BLOCKS else 1))
-    for density in np.unique(densities):
-        rows = np.flatnonzero(densities == density)
-        draws = _draws(blocks, int(density) * blocks, n_boot, seed)
+    densities = np.minimum(chosen.length, np.where(chosen.blocks <= _FEW_BLOCKS, 2, 1) * _STARTS_A_BLOCK)
+    for blocks, density in np.unique(np.stack([chosen.blocks, densities], 1), axis=0):
+        rows = np.flatnonzero((chosen.blocks == blocks) & (densities == density))
+        draws = _draws(int(blocks), int(density * blocks), n_boot, seed)
         step = max(1, _CHUNK_VALUES // ((p + products) * max(len(draws), n_boot, longest)))
         for first in range(0, rows.size, step):
             part = rows[first : first + step]
-            found = _bootstrap_part(
-                deviations[:, part], means[:, part], n[part], function, length[part], blocks, draws, level
+            result[:, part] = _bootstrap_part(
+                deviations[:, part], means[:, part], n[part], function, chosen.length[part], int(blocks), draws, level
             )
-            for name, values in zip(("estimate", "standard_error", "t_low", "t_high", "usable"), found, strict=True):
-                getattr(result, name)[part] = values
-    return result
+    error *= np.sqrt(long_run_inflation(chosen.rho, chosen.decay, chosen.length, n))
+    return estimate - t_high * error, estimate - t_low * error, usable
 
 
 def _bootstrap_part(
@@ -299,7 +257,7 @@ def _bootstrap_part(
     draws: np.ndarray,
     level: float,
 ) -> tuple[np.ndarray, ...]:
-    """Give the fields of `Studentised` for series that share the draws ``(starts, n_boot)``."""
+    """Estimate, standard error, quantiles of t and usable share of series that share the draws ``(starts, n_boot)``."""
     p, s, _ = deviations.shape
     starts, n_boot = draws.shape
     pairs = list(itertools.combinations_with_replacement(range(p), 2))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, check_choice, check_table, plain
 from smnb.metrics.intervals import Interval, check_bootstrap
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
@@ -31,28 +31,14 @@ class Comparison:
     b: str
     a_value: float
     b_value: float
+    #: A minus B, averaged over sensors (of sizes, where a score is best at zero).
     difference: Interval
-    """A minus B, averaged over sensors (of sizes, where a score is best at zero)."""
+    #: Sensors left out because only one of the two has a score.
     n_only_one: int
-    """Sensors left out because only one of the two has a score."""
     sentence: str
 
     def __str__(self) -> str:
         return self.sentence
-
-
-def _cluster_codes(who: str, clusters: object, size: int) -> np.ndarray:
-    if clusters is None:
-        return np.arange(size)
-    codes, _ = pd.factorize(np.asarray(clusters))
-    if codes.size != size or (codes < 0).any():
-        raise ContractError(
-            who,
-            "there is not one cluster label a sensor",
-            got=(codes.size, int((codes < 0).sum())),
-            expected=f"{size} labels, none missing",
-        )
-    return codes
 
 
 def _studentised_mean(values: np.ndarray, codes: np.ndarray, counts: np.ndarray, level: float) -> tuple[float, float]:
@@ -73,12 +59,6 @@ def _studentised_mean(values: np.ndarray, codes: np.ndarray, counts: np.ndarray,
         return float("nan"), float("nan")
     low, high = np.quantile(t, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return float(mean - high * error), float(mean - low * error)
-
-
-def _draw(k: int, n_boot: int, seed: int) -> np.ndarray:
-    rng = np.random.default_rng(np.random.SeedSequence([seed, k]))
-    flat = rng.integers(0, k, size=(n_boot, k)) + np.arange(n_boot)[:, None] * k
-    return np.bincount(flat.ravel(), minlength=n_boot * k).reshape(n_boot, k).astype("float64")
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -107,21 +87,15 @@ def average_interval(
     values : array-like, shape (n_sensors,)
         One score a sensor; NaN is left out.
     how : {"mean", "median"}
-        ``mean`` is what paper 004 takes, also for R.
+        ``mean`` is what paper 004 takes, also for R. Means are studentised, which keeps the coverage for few sensors; medians
+        are percentiles. The scatter between sensors already holds the sampling error of each sensor's score.
     clusters : array-like, shape (n_sensors,), optional
         Labels of what is drawn, e.g. the station or network of each sensor. Default: the sensor.
-    level, n_boot, seed
-        Level of the interval, number of replicates, seed.
 
     Returns
     -------
     Interval
         ``n`` is the number of sensors. With fewer than five clusters there is no interval, and the note says so.
-
-    Notes
-    -----
-    Means are studentised, which keeps the coverage for few sensors; medians are percentiles. The scatter between sensors
-    already holds the sampling error of each sensor's score.
 
     Raises
     ------
@@ -129,13 +103,15 @@ def average_interval(
         On an unknown option, or labels that do not fit the values.
     """
     who = "average_interval"
-    if how not in AVERAGES:
-        raise ParameterError(who, "unknown 'how'", got=how, expected=AVERAGES)
+    check_choice(who, "how", how, AVERAGES)
     check_bootstrap(who, level, n_boot, seed)
     values = np.asarray(values, "float64")
     if values.ndim != 1:
         raise ContractError(who, "the scores are not one a sensor", got=values.shape, expected="(n_sensors,)")
-    codes = _cluster_codes(who, clusters, values.size)
+    codes, _ = pd.factorize(np.arange(values.size) if clusters is None else np.asarray(clusters))
+    if codes.size != values.size or (codes < 0).any():
+        got, expected = (codes.size, int((codes < 0).sum())), plain(f"{values.size} labels, none missing")
+        raise ContractError(who, "there is not one cluster label a sensor", got=got, expected=expected)
     there = np.isfinite(values)
     values, codes = values[there], np.unique(codes[there], return_inverse=True)[1]
     k = int(codes.max()) + 1 if codes.size else 0
@@ -144,7 +120,9 @@ def average_interval(
         value = float(np.mean(values) if how == "mean" else np.median(values))
     if k < MIN_CLUSTERS:
         return Interval(value, np.nan, np.nan, level, method, values.size, f"{k} clusters, fewer than {MIN_CLUSTERS}")
-    counts = _draw(k, int(n_boot), int(seed))
+    rng = np.random.default_rng(np.random.SeedSequence([int(seed), k]))
+    drawn = rng.integers(0, k, size=(n_boot, k)) + np.arange(n_boot)[:, None] * k
+    counts = np.bincount(drawn.ravel(), minlength=n_boot * k).reshape(n_boot, k).astype("float64")
     if how == "median":
         medians = _weighted_median(values, counts[:, codes])
         low, high = (float(q) for q in np.quantile(medians, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
@@ -156,18 +134,9 @@ def average_interval(
 
 def _one_score_each(who: str, scores: pd.DataFrame | pd.Series, column: str, name: str) -> pd.Series:
     if isinstance(scores, pd.Series):
-        series = scores
-    else:
-        missing = [needed for needed in ("sensor_id", column) if needed not in scores.columns]
-        if missing:
-            raise ContractError(
-                who, f"scores of {name} have no column {missing[0]!r}", got=list(map(str, scores.columns))
-            )
-        series = scores.set_index("sensor_id")[column]
-    if series.index.has_duplicates:
-        example = series.index[series.index.duplicated()][0]
-        raise ContractError(who, f"scores of {name} have a sensor twice", got=example, expected="one row a sensor")
-    return series.astype("float64")
+        scores = scores.rename(column).rename_axis("sensor_id").reset_index()
+    check_table(f"{who} ({name})", scores, ["sensor_id", column], unique="sensor_id")
+    return scores.set_index("sensor_id")[column].astype("float64")
 
 
 def compare(
@@ -190,12 +159,10 @@ def compare(
     score : str, function or Metric
         A column of the scores. Where zero is best (bias) sizes are compared; without a better way (slope, a plain
         function) no winner is named.
-    names : (str, str)
-        What the sentence calls the two.
     clusters : Series or dict, optional
         Cluster (e.g. station or network) of each sensor; default each sensor on its own.
-    level, n_boot, seed
-        As in `average_interval`.
+    names, level, n_boot, seed
+        What the sentence calls the two; the others as in `average_interval`.
 
     Returns
     -------
@@ -223,12 +190,8 @@ def compare(
     a, b = a[np.isfinite(a)], b[np.isfinite(b)]
     common = a.index.intersection(b.index).sort_values()
     if common.empty:
-        raise ContractError(
-            who,
-            "the two have no scored sensor in common",
-            got=(len(a), len(b)),
-            next_step="Score both on the same sensors, and look at the reason column",
-        )
+        step = "Score both on the same sensors, and look at the reason column"
+        raise ContractError(who, "the two have no scored sensor in common", got=(len(a), len(b)), next_step=step)
     labels = None
     if clusters is not None:
         labels = pd.Series(clusters).reindex(common)

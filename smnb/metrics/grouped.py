@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, check_count, check_range
 
 _DAY_MS = 86_400_000
 
@@ -59,61 +59,30 @@ def group_ranks(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def as_milliseconds(time: object, *, who: str) -> np.ndarray:
     """Times (datetime64, pandas datetimes with or without a zone, ISO strings) as int64 milliseconds of UTC."""
-    if np.asarray(time).dtype.kind in "iufb":
-        raise ContractError(
-            who, "the times are plain numbers", got=str(np.asarray(time).dtype), expected="UTC datetimes"
-        )
-    if (
-        getattr(time, "dtype", None) is not None
-        and str(time.dtype).startswith("datetime64[")
-        and "," not in str(time.dtype)
-    ):
-        values = np.asarray(time)
-        if not np.isnat(values).any():
-            return values.astype("datetime64[ms]").astype("int64")
-    try:
-        stamps = pd.to_datetime(pd.Series(np.asarray(time) if not isinstance(time, pd.Series) else time), utc=True)
-    except (ValueError, TypeError) as error:
-        raise ContractError(who, f"the times cannot be read ({error})", expected="UTC datetimes") from error
-    if stamps.isna().any():
-        raise ContractError(
-            who, "a time is missing", got=int(stamps.isna().sum()), next_step="Drop the rows without a time"
-        )
-    return stamps.dt.tz_localize(None).to_numpy("datetime64[ms]").astype("int64")
+    values = time if isinstance(time, pd.Series) else pd.Series(np.asarray(time))
+    if values.dtype.kind in "iufb":
+        raise ContractError(who, "the times are plain numbers", got=str(values.dtype), expected="UTC datetimes")
+    if not pd.api.types.is_datetime64_dtype(values.dtype):
+        try:
+            values = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+        except (ValueError, TypeError) as error:
+            raise ContractError(who, f"the times cannot be read ({error})", expected="UTC datetimes") from error
+    if values.isna().any():
+        step = "Drop the rows without a time"
+        raise ContractError(who, "a time is missing", got=int(values.isna().sum()), next_step=step)
+    return values.to_numpy("datetime64[ms]").astype("int64")
 
 
 def group_anomaly(
     codes: np.ndarray, time_ms: np.ndarray, values: np.ndarray, *, window_days: float = 35.0, window_min_obs: int = 3
 ) -> np.ndarray:
-    """Short-term anomaly: each value minus the mean of its group within a centred window of time.
+    """Short-term anomaly: each finite value, in any order, minus the mean of its group within a centred window of time.
 
-    Parameters
-    ----------
-    codes, time_ms, values : ndarray, shape (n,)
-        Group, time (int64 milliseconds) and finite value of each row, in any order.
-    window_days : float
-        Full width of the window; both ends belong to it.
-    window_min_obs : int
-        Windows with fewer values give NaN. A window with the value alone would give an anomaly of exactly 0, which is no
-        information.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        In the order and units of `values`.
-
-    Raises
-    ------
-    ParameterError
-        If the window is not positive.
+    Both ends belong to the window, which is `window_days` wide. With fewer than `window_min_obs` values it gives NaN: a window
+    with the value alone would give an anomaly of exactly 0, which is no information.
     """
-    if not window_days > 0 or window_min_obs < 1:
-        raise ParameterError(
-            "group_anomaly",
-            "the window is not positive",
-            got=(window_days, window_min_obs),
-            expected="window_days > 0 and window_min_obs >= 1",
-        )
+    check_range("group_anomaly", "window_days", window_days, 0, ends="(]", units="days")
+    check_count("group_anomaly", "window_min_obs", window_min_obs)
     if values.size == 0:
         return np.zeros(0)
     order = np.lexsort((time_ms, codes))

@@ -31,13 +31,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, ParameterError, check_choice, check_count, check_range
 from smnb.metrics.block_bootstrap import BlockLength, automatic_block_length, bootstrap_t, long_run_inflation
 from smnb.metrics.grouped import group_anomaly
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric, metric_list
-from smnb.metrics.scores import PairMoments
+from smnb.metrics.scores import pair_moments
 from smnb.metrics.smooth_scores import Smooth
-from smnb.metrics.tables import MIN_OBS, Pairs, check_min_obs, one_number
+from smnb.metrics.tables import IS_CONSTANT, MIN_OBS, Pairs, one_number
 
 METHODS = ("block_bootstrap", "assume_independent")
 _ANALYTIC = ("bias", "ubrmse", "pearson_r", "spearman_r")
@@ -56,10 +56,10 @@ class Interval:
     high: float
     level: float
     method: str
+    #: Number of pairs, or of sensors for an average over sensors.
     n: int
-    """Number of pairs, or of sensors for an average over sensors."""
+    #: Why there is no interval, or what to beware of.
     note: str = ""
-    """Why there is no interval, or what to beware of."""
 
     def __str__(self) -> str:
         return interval_text(self.value, self.low, self.high)
@@ -77,10 +77,9 @@ class _Options:
     min_obs: int
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ParameterError(self.who, "unknown method", got=self.method, expected=METHODS)
+        check_choice(self.who, "method", self.method, METHODS)
         check_bootstrap(self.who, self.level, self.n_boot, self.seed)
-        check_min_obs(self.who, self.min_obs)
+        check_count(self.who, "min_obs", self.min_obs)
 
     @property
     def upper(self) -> float:
@@ -89,12 +88,9 @@ class _Options:
 
 def check_bootstrap(who: str, level: float, n_boot: int, seed: int) -> None:
     """Raise `ParameterError` for a level, a number of replicates or a seed that cannot be."""
-    if not 0.0 < level < 1.0:
-        raise ParameterError(who, "'level' is not between 0 and 1", got=level, expected="e.g. 0.95")
-    if not isinstance(n_boot, int | np.integer) or n_boot < 100:
-        raise ParameterError(who, "'n_boot' is too small for quantiles", got=n_boot, expected=">= 100")
-    if not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed, expected="an int: results repeat")
+    check_range(who, "level", level, 0, 1, ends="()")
+    check_count(who, "n_boot", n_boot, 100)
+    check_count(who, "seed", seed, 0)
 
 
 @dataclass(frozen=True)
@@ -129,28 +125,26 @@ def _undefined(one: Metric, series: _Series) -> np.ndarray:
     """Reason for each series why the score has no interval, or an empty string."""
     reason = np.full(len(series.n), "", dtype=object)
     x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
-    parts = {
-        "pred": (series.x, x_size, "the predictions are constant"),
-        "obs": (series.y, y_size, "the observations are constant"),
-        "difference": (series.x - series.y, np.maximum(x_size, y_size), "the differences are constant"),
-    }
-    for values, size, text in (parts[which] for which in parts if which in one.varies):
-        spread = np.where(series.there, values, -np.inf).max(1) - np.where(series.there, values, np.inf).min(1)
-        reason[spread <= 1e-13 * size] = text
+    difference = series.x - series.y
+    sides = (
+        ("pred", series.x, x_size),
+        ("obs", series.y, y_size),
+        ("difference", difference, np.maximum(x_size, y_size)),
+    )
+    for which, values, size in sides:
+        if which in one.varies:
+            spread = np.where(series.there, values, -np.inf).max(1) - np.where(series.there, values, np.inf).min(1)
+            reason[spread <= 1e-13 * size] = IS_CONSTANT[which]
     return reason
 
 
 def _short_blocks(chosen: BlockLength, n: np.ndarray) -> np.ndarray:
     """What to beware of where the limit of six blocks bites."""
-    return np.array(
-        [
-            f"the autocorrelation asks for blocks of {wanted:.0f} of {one} values: the interval may be too narrow"
-            if wanted > 1.5 * length
-            else ""
-            for wanted, one, length in zip(chosen.wanted, n, chosen.length, strict=True)
-        ],
-        dtype=object,
-    )
+    note = np.full(n.size, "", dtype=object)
+    for row in np.flatnonzero(chosen.wanted > 1.5 * chosen.length):
+        blocks = f"blocks of {chosen.wanted[row]:.0f} of {n[row]} values"
+        note[row] = f"the autocorrelation asks for {blocks}: the interval may be too narrow"
+    return note
 
 
 def _smooth_intervals(smooth: Smooth, series: _Series, o: _Options) -> tuple[np.ndarray, ...]:
@@ -166,29 +160,11 @@ def _smooth_intervals(smooth: Smooth, series: _Series, o: _Options) -> tuple[np.
     drivers = [(deviations[2], 1), (deviations[3], 1)] if smooth.features == "pair" else [(deviations[0], 2)]
     chosen = automatic_block_length(np.nan_to_num(influence), n, drivers)
     note = _short_blocks(chosen, n)
-    low, high = np.empty(n.size), np.empty(n.size)
-    for blocks in np.unique(chosen.blocks):
-        rows = np.flatnonzero(chosen.blocks == blocks)
-        found = bootstrap_t(
-            deviations[:, rows],
-            means[:, rows],
-            n[rows],
-            smooth.function,
-            chosen.length[rows],
-            int(blocks),
-            n_boot=o.n_boot,
-            seed=o.seed,
-            level=o.level,
-        )
-        error = found.standard_error * np.sqrt(
-            long_run_inflation(chosen.rho[rows], chosen.decay[rows], chosen.length[rows], n[rows])
-        )
-        ends = smooth.back(found.estimate - found.t_high * error), smooth.back(found.estimate - found.t_low * error)
-        low[rows], high[rows] = ends[::-1] if smooth.flips else ends
-        bad = rows[found.usable < _USABLE]
-        low[bad] = high[bad] = np.nan
-        note[bad] = _UNDEFINED
-    return low, high, chosen.length, note
+    draws = {"n_boot": o.n_boot, "seed": o.seed, "level": o.level}
+    *ends, usable = bootstrap_t(deviations, means, n, smooth.function, chosen, **draws)
+    low, high = (np.where(usable < _USABLE, np.nan, smooth.back(end)) for end in ends)
+    note[usable < _USABLE] = _UNDEFINED
+    return (high, low, chosen.length, note) if smooth.flips else (low, high, chosen.length, note)
 
 
 def _drawn_intervals(one: Metric, series: _Series, value: np.ndarray, o: _Options) -> tuple[np.ndarray, ...]:
@@ -225,11 +201,10 @@ def _values(one: Metric, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _estimate(one: Metric, series: _Series) -> np.ndarray:
     if one.from_moments is None or one.of == "ranks":
-        return np.array(
-            [_values(one, x[None, :n], y[None, :n])[0] for x, y, n in zip(series.x, series.y, series.n, strict=True)]
-        )
+        rows = zip(series.x, series.y, series.n, strict=True)
+        return np.array([_values(one, x[None, :n], y[None, :n])[0] for x, y, n in rows])
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return one.from_moments(PairMoments(series.x, series.y, series.there))
+        return one.from_moments(pair_moments(series.x, series.y, series.there))
 
 
 def _analytic(one: Metric, value: np.ndarray, series: _Series, o: _Options) -> tuple[np.ndarray, np.ndarray]:
@@ -327,8 +302,6 @@ def score_intervals(
         Nominal coverage.
     n_boot, seed : int
         Replicates, and the seed that makes them repeat. A sensor's interval does not depend on the other sensors.
-    min_obs : int
-        Sensors with fewer pairs get NaN.
 
     Returns
     -------
@@ -363,18 +336,8 @@ def interval(
 ) -> Interval:
     """Confidence interval of a score of one series in order of time.
 
-    Parameters
-    ----------
-    pred, obs : array-like, shape (n,)
-        In order of time. Pairs with NaN are left out; 13 must be there.
-    score : str, function or Metric
-        Not ``anomaly_r``, which needs times: use `score_intervals`.
-    method, level, n_boot, seed
-        As in `score_intervals`.
-
-    Returns
-    -------
-    Interval
+    Pairs of `pred` and `obs`, shape (n,), with NaN are left out; 13 must be there. The score is not ``anomaly_r``, which needs
+    times. Options and errors as in `score_intervals`.
 
     Examples
     --------

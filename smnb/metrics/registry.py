@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ParameterError
+from smnb.contract import ParameterError, check_choice
 from smnb.metrics import scores
 from smnb.metrics.smooth_scores import SMOOTH, Smooth
 
@@ -75,8 +75,7 @@ class Metric:
             raise ParameterError("Metric", "the name is no word", got=self.name, expected="e.g. 'mae'")
         if not callable(self.function):
             raise ParameterError("Metric", f"the function of {self.name!r} cannot be called", got=self.function)
-        if self.better not in ("low", "high", "zero", None):
-            raise ParameterError("Metric", "unknown 'better'", got=self.better, expected=("low", "high", "zero", None))
+        check_choice("Metric", "better", self.better, ("low", "high", "zero", None))
         object.__setattr__(self, "label", self.label or self.name)
         object.__setattr__(self, "short", self.short or self.name)
 
@@ -137,24 +136,15 @@ def metric(wanted: MetricLike) -> Metric:
     if isinstance(wanted, str):
         by_short = {one.short: one for one in METRICS.values()}
         if wanted not in METRICS and wanted not in by_short:
-            raise ParameterError(
-                "metric",
-                "unknown metric",
-                got=wanted,
-                expected=tuple(METRICS),
-                next_step="Pass a function, or register it",
-            )
+            step = "Pass a function, or register it"
+            raise ParameterError("metric", "unknown metric", got=wanted, expected=tuple(METRICS), next_step=step)
         return METRICS.get(wanted) or by_short[wanted]
     name = getattr(wanted, "__name__", "")
     if name in METRICS and METRICS[name].function is wanted:
         return METRICS[name]
     if name in METRICS or not name.isidentifier():
-        raise ParameterError(
-            "metric",
-            "the function has no name of its own",
-            got=name or wanted,
-            next_step="Give it one: Metric('my_score', function, units='1', better='low')",
-        )
+        step = "Give it one: Metric('my_score', function, units='1', better='low')"
+        raise ParameterError("metric", "the function has no name of its own", got=name or wanted, next_step=step)
     return Metric(name, wanted)
 
 

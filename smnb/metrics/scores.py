@@ -31,7 +31,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, ParameterError, check_count
 from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_ranks
 
 Array: TypeAlias = np.ndarray | xr.DataArray
@@ -41,20 +41,25 @@ Dim: TypeAlias = Hashable | Iterable[Hashable] | None
 CONSTANT = 1e-13
 
 
-class PairMoments:
-    """Central moments of masked pairs along the last axis, in two passes; shapes ``(...)`` from ``(..., n)``."""
+class Moments:
+    """Central moments of pairs: of `n` pairs, the means, and the `total` of products of deviations over n."""
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, ok: np.ndarray, *, constant: float = CONSTANT) -> None:
-        self.n = ok.sum(-1)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            self.x_mean, dx = _centred(x, ok, self.n)
-            self.y_mean, dy = _centred(y, ok, self.n)
-            self.bias = self.x_mean - self.y_mean
-            self.xx, self.yy = (dx * dx).sum(-1) / self.n, (dy * dy).sum(-1) / self.n
-            self.xy = (dx * dy).sum(-1) / self.n
-            self.dd = ((dx - dy) ** 2).sum(-1) / self.n
-        self.x_constant = ~(self.xx > (constant * self.x_mean) ** 2)
-        self.y_constant = ~(self.yy > (constant * self.y_mean) ** 2)
+    def __init__(
+        self, n: Any, x_mean: Any, y_mean: Any, dx: Any, dy: Any, total: Callable[..., Any], constant: float
+    ) -> None:
+        self.n, self.x_mean, self.y_mean, self.bias = n, x_mean, y_mean, x_mean - y_mean
+        self.xx, self.yy, self.xy = total(dx * dx) / n, total(dy * dy) / n, total(dx * dy) / n
+        self.dd = total((dx - dy) ** 2) / n
+        self.x_constant = ~(self.xx > (constant * x_mean) ** 2)
+        self.y_constant = ~(self.yy > (constant * y_mean) ** 2)
+
+
+def pair_moments(x: np.ndarray, y: np.ndarray, ok: np.ndarray, *, constant: float = CONSTANT) -> Moments:
+    """Moments of masked pairs along the last axis, in two passes; shapes ``(...)`` from ``(..., n)``."""
+    n = ok.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        (x_mean, dx), (y_mean, dy) = _centred(x, ok, n), _centred(y, ok, n)
+        return Moments(n, x_mean, y_mean, dx, dy, lambda v: v.sum(-1), constant)
 
 
 def _centred(values: np.ndarray, ok: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,7 +77,7 @@ def pearson_from(m: Any) -> np.ndarray:
     return np.where(m.x_constant | m.y_constant, np.nan, r)
 
 
-#: Scores from the moments of pairs, of `PairMoments` or of the groups of a table.
+#: Scores from the moments of pairs of series, or of the groups of a table.
 FROM_MOMENTS: dict[str, Callable[[Any], np.ndarray]] = {
     "bias": lambda m: m.bias,
     "rmse": lambda m: np.sqrt(m.dd + m.bias**2),
@@ -101,11 +106,8 @@ def _as_arrays(who: str, pred: Array, obs: Array, mask: Array | None) -> list[xr
     try:
         xr.align(*arrays[:2], join="exact", copy=False)
     except ValueError as error:
-        raise ContractError(
-            who,
-            f"predictions and observations have other coordinates ({error})",
-            next_step="Align them first, e.g. with xarray.align",
-        ) from error
+        what, step = f"predictions and observations have other coordinates ({error})", "Align them with xarray.align"
+        raise ContractError(who, what, next_step=step) from error
     if extra := [d for d in arrays[2].dims if d not in (*arrays[0].dims, *arrays[1].dims)]:
         raise ContractError(who, f"the mask has dims {extra} of its own", expected=first.dims)
     return arrays
@@ -134,8 +136,7 @@ def _reduce(
     dtype: type = float,
 ) -> Any:
     """Apply ``kernel(x, y, ok)``, which reduces the last axis, over `dim` of NumPy or xarray input."""
-    if not isinstance(min_obs, int | np.integer) or min_obs < 1:
-        raise ParameterError(who, "'min_obs' is not a positive whole number", got=min_obs, expected=">= 1")
+    check_count(who, "min_obs", min_obs)
 
     def core(x: np.ndarray, y: np.ndarray, use: np.ndarray, n_dims: int) -> np.ndarray:
         x, y, use = np.broadcast_arrays(np.asarray(x, "float64"), np.asarray(y, "float64"), np.asarray(use, bool))
@@ -166,7 +167,7 @@ def _reduce(
 
 
 def _score(name: str, pred: Array, obs: Array, dim: Dim, mask: Array | None, min_obs: int) -> Any:
-    return _reduce(name, lambda x, y, ok: FROM_MOMENTS[name](PairMoments(x, y, ok)), pred, obs, dim, mask, min_obs)
+    return _reduce(name, lambda x, y, ok: FROM_MOMENTS[name](pair_moments(x, y, ok)), pred, obs, dim, mask, min_obs)
 
 
 def n_obs(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 1) -> Any:
@@ -239,7 +240,7 @@ def nrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None
     def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
         highest = np.where(ok, np.maximum(x, y), -np.inf).max(-1)
         scale = highest - np.where(ok, np.minimum(x, y), np.inf).min(-1)
-        return FROM_MOMENTS["rmse"](PairMoments(x, y, ok)) / np.where(scale == 0, np.nan, scale)
+        return FROM_MOMENTS["rmse"](pair_moments(x, y, ok)) / np.where(scale == 0, np.nan, scale)
 
     return _reduce("nrmse", kernel, pred, obs, dim, mask, min_obs)
 
@@ -262,7 +263,7 @@ def spearman_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None =
 
     def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
         ranks = _changed(x, y, ok, lambda codes, position, values: group_ranks(codes, values))
-        return pearson_from(PairMoments(*ranks, ~np.isnan(ranks[0])))
+        return pearson_from(pair_moments(*ranks, ~np.isnan(ranks[0])))
 
     return _reduce("spearman_r", kernel, pred, obs, dim, mask, min_obs)
 
@@ -280,6 +281,8 @@ def anomaly_r(
 ) -> Any:
     """Pearson's correlation of short-term anomalies: each series minus its own centred moving average.
 
+    The averages see only times at which both series have a value, so that both are relative to the same days.
+
     Parameters
     ----------
     pred, obs, dim, mask, min_obs
@@ -287,14 +290,9 @@ def anomaly_r(
         last axis for an array). `min_obs` counts the anomalies.
     time : array-like, optional
         UTC times along `dim`; default the DataArray's own coordinate.
-    window_days : float
-        Full width of the window, 35 days as in the field's practice; both ends belong to it.
-    window_min_obs : int
-        A value whose window holds fewer pairs (itself included) has no anomaly. pytesmo takes 1.
-
-    Notes
-    -----
-    The moving averages see only times at which both series have a value, so that both are relative to the same days.
+    window_days, window_min_obs
+        Full width of the window, 35 days as in the field's practice, both ends included; a value whose window holds fewer pairs
+        (itself included) has no anomaly. pytesmo takes 1.
     """
     who = "anomaly_r"
     first = next((one for one in (pred, obs) if isinstance(one, xr.DataArray)), None)
@@ -318,28 +316,17 @@ def anomaly_r(
     def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
         anomalies = _changed(x, y, ok, change)
         there = ~np.isnan(anomalies[0])
-        moments = PairMoments(*anomalies, there, constant=0.0)
+        moments = pair_moments(*anomalies, there, constant=0.0)
         return np.where(there.sum(-1) >= min_obs, pearson_from(moments), np.nan)
 
     return _reduce(who, kernel, pred, obs, dim, mask, min_obs)
 
 
 def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
-    """Score the pairs of one image or series at once: how many, bias, RMSE, ubRMSE and Pearson's correlation.
+    """Score the pairs of one image or series at once: ``n``, ``bias``, ``rmse``, ``ubrmse`` and ``r`` (Pearson's).
 
     All pairs count: choose the valid ones beforehand. With a NaN among them all scores are NaN, so that no two methods are
-    ever scored on different pixels unnoticed.
-
-    Returns
-    -------
-    dict of str to float
-        ``n``, ``bias``, ``rmse`` and ``ubrmse`` in the values' units, and ``r``, NaN where a side is constant. All scores of
-        no pairs are NaN.
-
-    Raises
-    ------
-    ContractError
-        If shapes differ.
+    ever scored on different pixels unnoticed; so is the correlation of a constant side. `ContractError` if shapes differ.
 
     Examples
     --------
@@ -352,6 +339,6 @@ def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
     names = {"bias": "bias", "rmse": "rmse", "ubrmse": "ubrmse", "r": "pearson_r"}
     if not x.size:
         return {"n": 0} | dict.fromkeys(names, np.nan)
-    m = PairMoments(x.ravel(), y.ravel(), np.ones(x.size, dtype=bool))
+    m = pair_moments(x.ravel(), y.ravel(), np.ones(x.size, dtype=bool))
     with np.errstate(invalid="ignore", divide="ignore"):  # a constant side has no correlation
         return {"n": x.size} | {short: float(FROM_MOMENTS[name](m)) for short, name in names.items()}

@@ -51,16 +51,15 @@ def _log_unexplained(m: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.n
 class Smooth:
     """A score on the scale that its interval is made on."""
 
+    #: Which means it is a function of: "difference" or "pair".
     features: str
-    """Which means it is a function of: "difference" or "pair"."""
+    #: Value and gradient from the means.
     function: Callable[[Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]]
-    """Value and gradient from the means."""
+    #: From that scale to the score's own, and whether this decreases.
     back: Callable[[np.ndarray], np.ndarray]
-    """From that scale to the score's own."""
     flips: bool = False
-    """Whether `back` decreases."""
+    #: Whether it does not depend on the difference of the means, so that each side may be centred on its own.
     centred: bool = False
-    """Whether it does not depend on the difference of the means, so that each side may be centred on its own."""
 
 
 def _same(v: np.ndarray) -> np.ndarray:

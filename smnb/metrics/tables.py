@@ -8,46 +8,39 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, ParameterError, check_count, check_table
 from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_mean, group_ranks, group_sum
 from smnb.metrics.registry import DEFAULT_METRICS, Metric, MetricLike, metric_list
-from smnb.metrics.scores import CONSTANT
+from smnb.metrics.scores import CONSTANT, Moments
 
 #: Sensors with fewer pairs have no score (paper 004, section 3c).
 MIN_OBS = 13
+#: Why a score is not defined, by what must vary for it.
+IS_CONSTANT = {
+    "pred": "the predictions are constant",
+    "obs": "the observations are constant",
+    "difference": "the differences are constant",
+}
 _NEEDED = ("sensor_id", "time", "observed", "predicted")
 
 
-class _GroupMoments:
-    """Central moments of every group, with the names that `scores.PairMoments` gives them."""
-
-    def __init__(self, codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, *, constant: float = CONSTANT) -> None:
-        self.n = group_sum(codes, k)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            self.x_mean, self.y_mean = group_mean(codes, k, x), group_mean(codes, k, y)
-            self.bias = self.x_mean - self.y_mean
-            dx, dy = x - self.x_mean[codes], y - self.y_mean[codes]
-            self.xx = group_sum(codes, k, dx * dx) / self.n
-            self.yy = group_sum(codes, k, dy * dy) / self.n
-            self.xy = group_sum(codes, k, dx * dy) / self.n
-            self.dd = group_sum(codes, k, (dx - dy) ** 2) / self.n
-        self.x_constant = ~(self.xx > (constant * self.x_mean) ** 2)
-        self.y_constant = ~(self.yy > (constant * self.y_mean) ** 2)
+def _group_moments(codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, *, constant: float = CONSTANT) -> Moments:
+    """Central moments of every group."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        means = group_mean(codes, k, x), group_mean(codes, k, y)
+        deviations = x - means[0][codes], y - means[1][codes]
+        return Moments(group_sum(codes, k), *means, *deviations, lambda v: group_sum(codes, k, v), constant)
 
 
 class Pairs:
-    """The rows of a table that have both values, in order of sensor and time, and what sensor each is of.
-
-    Raises
-    ------
-    ContractError
-        On an empty table, a missing column, a value that is not a number, a row without its sensor or time, or two rows
-        of one sensor and time.
-    """
+    """The rows of a table that have both values, in order of sensor and time, and what sensor each is of; checked."""
 
     def __init__(self, table: pd.DataFrame, who: str) -> None:
-        _check_table(table, who)
-        self.codes, self.sensors = encode(table, ["sensor_id"])
+        check_table(who, table, _NEEDED, complete=["sensor_id"], next_step="Rename the columns of the table")
+        for name in ("observed", "predicted"):
+            if not pd.api.types.is_numeric_dtype(table[name].dtype) or pd.api.types.is_bool_dtype(table[name].dtype):
+                raise ContractError(who, f"column {name!r} is not numeric", got=str(table[name].dtype))
+        self.codes, self.sensors = _encode(table, ["sensor_id"])
         self.time_ms = as_milliseconds(table["time"], who=who)
         self.x, self.y = (table[c].to_numpy("float64", na_value=np.nan) for c in ("predicted", "observed"))
         order = self._order(who)
@@ -66,39 +59,15 @@ class Pairs:
         same = (c[1:] == c[:-1]) & (t[1:] == t[:-1])
         if same.any():
             first = int(c[1:][same][0])
-            raise ContractError(
-                who,
-                f"{int(same.sum())} rows repeat the sensor and time of another row",
-                got=(self.sensors["sensor_id"].iloc[first], str(t[1:][same][0].astype("datetime64[ms]"))),
-                next_step="Merge or drop the duplicates, or tell the sensors apart in sensor_id",
-            )
+            what = f"{int(same.sum())} rows repeat the sensor and time of another row"
+            got = self.sensors["sensor_id"].iloc[first], str(t[1:][same][0].astype("datetime64[ms]"))
+            step = "Merge or drop the duplicates, or tell the sensors apart in sensor_id"
+            raise ContractError(who, what, got=got, next_step=step)
         return order
 
 
-def _check_table(table: pd.DataFrame, who: str) -> None:
-    if not isinstance(table, pd.DataFrame):
-        raise ContractError(who, "the table is not a pandas DataFrame", got=type(table).__name__)
-    missing = [c for c in _NEEDED if c not in table.columns]
-    if missing:
-        raise ContractError(
-            who,
-            f"columns {missing} are missing",
-            got=list(map(str, table.columns)),
-            expected=_NEEDED,
-            next_step="Rename the columns of the table",
-        )
-    if table.empty:
-        raise ContractError(who, "the table has no rows", next_step="Check the matching of predictions to observations")
-    for column in ("observed", "predicted"):
-        if not pd.api.types.is_numeric_dtype(table[column].dtype) or pd.api.types.is_bool_dtype(table[column].dtype):
-            raise ContractError(who, f"column {column!r} is not numeric", got=str(table[column].dtype))
-
-
-def encode(table: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
-    """Group code of each row and the labels of the groups, in sorted order; `ContractError` for a row without label."""
-    for column in by:
-        if table[column].isna().any():
-            raise ContractError("encode", f"{int(table[column].isna().sum())} rows have no {column!r}")
+def _encode(table: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
+    """Group code of each row and the labels of the groups, in sorted order."""
     groups = table.groupby(list(by), sort=True, observed=True)
     codes = groups.ngroup().to_numpy()
     _, first = np.unique(codes, return_index=True)
@@ -119,10 +88,8 @@ def _series_of(kind: str, pairs: Pairs, codes: np.ndarray) -> tuple[np.ndarray, 
 
 def _one_by_one(one: Metric, codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, min_obs: int) -> np.ndarray:
     """Call the metric's function group by group."""
-    order = np.argsort(codes, kind="stable")
-    ends = np.cumsum(np.bincount(codes, minlength=k))
     values = np.full(k, np.nan)
-    for group, rows in enumerate(np.split(order, ends[:-1])):
+    for group, rows in pd.Series(codes).groupby(codes).indices.items():
         if rows.size >= min_obs:
             values[group] = one_number(one, x[rows], y[rows])
     return values
@@ -134,12 +101,8 @@ def one_number(one: Metric, x: np.ndarray, y: np.ndarray) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
-        raise ParameterError(
-            one.name,
-            "the metric's function gives no number",
-            got=repr(value)[:80],
-            expected="function(pred, obs) -> float",
-        ) from error
+        got, expected = repr(value)[:80], "function(pred, obs) -> float"
+        raise ParameterError(one.name, "the function gives no number", got=got, expected=expected) from error
 
 
 def _scores_of_groups(
@@ -151,12 +114,12 @@ def _scores_of_groups(
     enough = (n >= min_obs) & ~has_infinite
     columns: dict[str, Any] = {"n": n.astype("int64")}
     notes: list[tuple[np.ndarray, str]] = []
-    seen: dict[str, tuple[tuple, _GroupMoments]] = {}
+    seen: dict[str, tuple[tuple, Moments]] = {}
     for one in metrics:
         if one.of not in seen:
             series = _series_of(one.of, pairs, codes)
             constant = 0.0 if one.of == "anomalies" else CONSTANT
-            seen[one.of] = series, _GroupMoments(series[0], k, *series[1:], constant=constant)
+            seen[one.of] = series, _group_moments(series[0], k, *series[1:], constant=constant)
         (c, x, y), m = seen[one.of]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             if one.from_moments is not None:
@@ -164,12 +127,11 @@ def _scores_of_groups(
             else:
                 there = enough[c]
                 value = _one_by_one(one, c[there], k, x[there], y[there], min_obs)
-        columns[one.name] = np.where(enough & (m.n >= min_obs) & np.isfinite(value), value, np.nan)
         fine = enough & (m.n >= min_obs)
-        if "pred" in one.varies:
-            notes.append((fine & m.x_constant, "the predictions are constant"))
-        if "obs" in one.varies:
-            notes.append((fine & m.y_constant, "the observations are constant"))
+        columns[one.name] = np.where(fine & np.isfinite(value), value, np.nan)
+        for which, constant in (("pred", m.x_constant), ("obs", m.y_constant)):
+            if which in one.varies:
+                notes.append((fine & constant, IS_CONSTANT[which]))
         if one.of == "anomalies":
             notes.append((enough & (m.n < min_obs), f"fewer than min_obs={min_obs} anomalies"))
     columns["reason"] = _reasons(n, min_obs, has_infinite, notes)
@@ -236,20 +198,15 @@ def score_table(
     """
     who = "score_table"
     chosen = metric_list(metrics)
-    check_min_obs(who, min_obs)
+    check_count(who, "min_obs", min_obs)
     pairs = Pairs(table, who)
     by = [by] if isinstance(by, str) else list(by)
-    codes, labels = encode(table, by)
+    check_table(who, table, by, complete=by)
+    codes, labels = _encode(table, by)
     found = pd.DataFrame(_scores_of_groups(pairs, codes[pairs.rows], len(labels), chosen, min_obs))
     result = pd.concat([labels, found], axis=1)
     result.attrs["min_obs"] = min_obs
     return result
-
-
-def check_min_obs(who: str, min_obs: int) -> None:
-    """Raise `ParameterError` unless it is a positive whole number."""
-    if not isinstance(min_obs, int | np.integer) or min_obs < 1:
-        raise ParameterError(who, "'min_obs' is not a positive whole number", got=min_obs, expected=">= 1")
 
 
 def pooled(table: pd.DataFrame, *, metrics: MetricLike | Iterable[MetricLike] = DEFAULT_METRICS) -> pd.Series:

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
-from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t, long_run_inflation
+from smnb.contract import ContractError, ParameterError, check_choice
+from smnb.metrics.block_bootstrap import automatic_block_length, bootstrap_t
 from smnb.metrics.intervals import check_bootstrap
 
 _FEW = 100
@@ -31,17 +31,11 @@ _LEAST = 10
 _STEP = 1e-30
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 #: Quantities, and the way back from the scale that each one's interval is made on.
-_BACK: dict[str, Callable[[Any], Any]] = {
-    "err_std": np.exp,
-    "err_std_own": np.exp,
-    "snr_db": lambda v: v,
-    "r_truth": np.tanh,
-    "beta": np.exp,
-}
+_BACK = {"err_std": np.exp, "err_std_own": np.exp, "snr_db": np.float64, "r_truth": np.tanh, "beta": np.exp}
 
 
 def _quantity(name: str, i: int, reference: int) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """Return a quantity of product i, on the scale of its interval, as an analytic function of means."""
+    """Return a quantity of product i, on the scale of its interval, as an analytic function of means (x, y, z, products)."""
     j, k = (n for n in range(3) if n != i)
     third = 3 - i - reference
 
@@ -101,13 +95,10 @@ def triple_collocation(
     ----------
     x, y, z : array-like, shape (n,)
         Collocated series in order of time; a time at which any of the three is missing is left out.
-    names : sequence of three str
-        Rows of the result.
     reference : {0, 1, 2}
         The series that the others are scaled to.
     n_boot, seed
-        Of the 95 % intervals, which are studentised block-bootstrap intervals in time as in `score_intervals`.
-        ``n_boot=0`` leaves them out.
+        Of the 95 % studentised block-bootstrap intervals in time, as in `score_intervals`; ``n_boot=0`` leaves them out.
 
     Returns
     -------
@@ -137,8 +128,7 @@ def triple_collocation(
         raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
     if len(names) != 3 or len(set(names)) != 3:
         raise ParameterError(who, "there are not three different names", got=tuple(names))
-    if reference not in (0, 1, 2):
-        raise ParameterError(who, "unknown reference", got=reference, expected=(0, 1, 2))
+    check_choice(who, "reference", reference, (0, 1, 2))
     check_bootstrap(who, 0.95, n_boot or 100, seed)
     data = np.stack(series)
     if np.isinf(data).any():
@@ -161,11 +151,12 @@ def triple_collocation(
     for i, name in enumerate(names):
         notes = [_reason(cov, names, i), few]
         if not notes[0]:
-            values = _values(cov, i, reference)
-            result.loc[name, list(values)] = list(values.values())
+            products = [0.0, 0.0, 0.0, *(cov[pair] for pair in _PAIRS)]
+            for quantity, back in _BACK.items():
+                result.loc[name, quantity] = back(_quantity(quantity, i, reference)(products))
             # back to the units of the reference, or the series' own
             units = {"err_std": sizes[reference], "err_std_own": sizes[i], "beta": sizes[reference] / sizes[i]}
-            for quantity in values if n_boot else ():
+            for quantity in _BACK if n_boot else ():
                 ends = [f"{quantity}_low", f"{quantity}_high"]
                 if quantity == "beta" and i == reference:
                     result.loc[name, ends] = 1.0
@@ -178,15 +169,6 @@ def triple_collocation(
     return result
 
 
-def _values(cov: np.ndarray, i: int, reference: int) -> dict[str, float]:
-    j, k = (n for n in range(3) if n != i)
-    signal, third = cov[i, j] * cov[i, k] / cov[j, k], 3 - i - reference
-    beta = 1.0 if i == reference else cov[reference, third] / cov[i, third]
-    own = np.sqrt(cov[i, i] - signal)
-    snr, r = 10.0 * np.log10(signal / (cov[i, i] - signal)), np.sqrt(signal / cov[i, i])
-    return {"err_std": own * beta, "err_std_own": own, "snr_db": snr, "r_truth": r, "beta": beta}
-
-
 def _interval(
     function: Callable[[Sequence[np.ndarray]], np.ndarray], features: np.ndarray, n_boot: int, seed: int
 ) -> tuple[float, float, int, str]:
@@ -197,10 +179,8 @@ def _interval(
     deviations = features - means[..., None]
     influence = sum(g[:, None] * d for g, d in zip(gradient, deviations, strict=True))
     chosen = automatic_block_length(influence, count, [(d, 1) for d in deviations[3:6]])
-    length, blocks = chosen.length, int(chosen.blocks[0])
-    found = bootstrap_t(deviations, means, count, smooth, length, blocks, n_boot=n_boot, seed=seed, level=0.95)
-    if found.usable[0] < 0.9:
-        return np.nan, np.nan, int(length[0]), "no interval: error variances of the replicates come out negative"
-    error = found.standard_error[0] * float(np.sqrt(long_run_inflation(chosen.rho, chosen.decay, length, count)[0]))
-    low, high = found.estimate[0] - found.t_high[0] * error, found.estimate[0] - found.t_low[0] * error
-    return float(low), float(high), int(length[0]), ""
+    found = bootstrap_t(deviations, means, count, smooth, chosen, n_boot=n_boot, seed=seed, level=0.95)
+    (low,), (high,), (usable,) = found
+    if usable < 0.9:
+        return np.nan, np.nan, int(chosen.length[0]), "no interval: error variances of the replicates are negative"
+    return float(low), float(high), int(chosen.length[0]), ""

@@ -369,9 +369,14 @@ def read_state(out: Path, notebook: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+#: glibc gives no freed memory back while a notebook runs: training on a CPU need not ask for it again at every step. These
+#: processes are smnb's own and end with their notebook; a kernel of the user's is left as it is.
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
+
+
 def _environment(job: Job) -> dict[str, str]:
     """Environment of a worker: this interpreter as the kernel, this library, this run's folders."""
-    environment = dict(os.environ)
+    environment = _KEEP_FREED_MEMORY | dict(os.environ)
     kernels = Path(job.out, ".kernel")
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
     spec = {

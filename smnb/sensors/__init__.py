@@ -1,17 +1,24 @@
 """All that is known at in-situ sensors, from the archive to the score.
 
-- `strata`, `land_cover`: climate, soil texture and land cover of a sensor, one meaning for every notebook;
+- `strata`: climate, soil texture and land cover of a sensor, one meaning for every notebook;
 - `match`, `place`: readings with overpasses and coarse products, in time and place;
 - `splits`, `leakage`: training, validation and test sensors, and what leaks between them;
-- `sources`, `opening`: what a source consists of, its readings and its predictions;
+- `opening`: what a source consists of, its readings and its predictions;
 - `predictions`, `scoring`: tables of predictions, scores of each sensor, averages and strata;
 - `profile`: what a set of sensors holds, as tidy tables.
 """
 
-from smnb.sensors.land_cover import LAND_COVER_GROUPS
 from smnb.sensors.leakage import LEAKS, SIDES, audit
 from smnb.sensors.match import match_in_time, match_tables
-from smnb.sensors.opening import open_predictions, predictions_at, predictions_of
+from smnb.sensors.opening import (
+    SOURCES,
+    apply_flags,
+    open_predictions,
+    open_products,
+    open_sensors,
+    predictions_at,
+    predictions_of,
+)
 from smnb.sensors.place import match_product, product_at_sensors
 from smnb.sensors.predictions import check_predictions, read_predictions, same_pairs, write_predictions
 from smnb.sensors.profile import (
@@ -30,9 +37,8 @@ from smnb.sensors.profile import (
     sensor_density,
 )
 from smnb.sensors.scoring import score_sensors, stratify, summary_rows
-from smnb.sensors.sources import SOURCES, apply_flags, open_products, open_sensors
 from smnb.sensors.splits import Split, folds, make_split
-from smnb.sensors.strata import TEXTURE_CLASSES, add_strata
+from smnb.sensors.strata import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata
 
 __all__ = [
     "LAND_COVER_GROUPS",

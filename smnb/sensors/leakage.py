@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_places, check_range, check_table
 from smnb.grids import EARTH_RADIUS_KM, EASE_GRIDS
 
 SIDES = ("train", "validation", "test")
@@ -26,36 +27,11 @@ _EASE2 = {"ease2_36km": "M36", "ease2_9km": "M09", "ease2_3km": "M03"}
 
 
 def check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, unique: bool = True) -> None:
-    """Raise `ContractError` unless the table has ``sensor_id`` and `columns`, complete, and each sensor once if `unique`."""
-    if not isinstance(sensors, pd.DataFrame) or sensors.empty:
-        raise ContractError(who, "there are no sensors", got=type(sensors).__name__, expected="a table of sensors")
-    wanted = list(dict.fromkeys(["sensor_id", *columns]))
-    missing = [column for column in wanted if column not in sensors.columns]
-    if missing:
-        raise ContractError(who, f"the table lacks columns {missing}", got=list(map(str, sensors.columns)))
-    empty = [column for column in wanted if sensors[column].isna().any()]
-    if empty:
-        raise ContractError(who, f"columns {empty} have missing values", next_step="Drop or complete these sensors")
-    if unique and sensors["sensor_id"].duplicated().any():
-        example = sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]
-        raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")
+    """Raise an error unless the table has ``sensor_id`` and `columns`, complete and on the Earth, and each sensor once."""
+    wanted = ["sensor_id", *columns]
+    check_table(who, sensors, wanted, complete=wanted, unique="sensor_id" if unique else None)
     if {"lat", "lon"} <= set(wanted):
-        lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-        if not ((np.abs(lat) <= 90.0).all() and (np.abs(lon) <= 360.0).all()):
-            raise ContractError(who, "a sensor has no position on the Earth", expected=plain("lat, lon in degrees"))
-
-
-def positive(who: str, name: str, value: float, *, zero: bool = False) -> float:
-    """Return a number above 0 (or from 0), or raise `ParameterError`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float | np.number)
-        or not np.isfinite(value)
-        or value < 0
-        or (value == 0 and not zero)
-    ):
-        raise ParameterError(who, f"{name!r} is not {'at least' if zero else 'above'} 0", got=value)
-    return float(value)
+        check_places(who, *(sensors[name].to_numpy("float64") for name in ("lat", "lon")))
 
 
 def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
@@ -72,27 +48,18 @@ def nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np.
     return distance[:, 0] * EARTH_RADIUS_KM, which[:, 0]
 
 
-def accepted_leaks(who: str, accept: Sequence[str] | str) -> tuple[str, ...]:
-    """Return the names of leaks to accept, or raise `ParameterError` on an unknown one."""
-    names = (accept,) if isinstance(accept, str) else tuple(accept)
-    unknown = [name for name in names if name not in LEAKS]
-    if unknown:
-        raise ParameterError(who, f"unknown leak {unknown} in 'accept'", got=names, expected=list(LEAKS))
-    return names
-
-
 @dataclass(frozen=True)
 class Audit:
     """What the sides of a split have in common."""
 
+    #: One row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km`` (Figure 6).
     nearest: pd.DataFrame
-    """One row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km`` (Figure 6)."""
+    #: By leak, the held-out sensors that it touches: ``sensor_id``, ``side``, and for a footprint ``train`` and
+    #: ``distance_km`` (a row a pair of overlapping patches), for a coarse cell ``grid`` and ``cell``.
     shared: dict[str, pd.DataFrame]
-    """By leak, the held-out sensors that it touches: ``sensor_id``, ``side``, and for a footprint ``train`` and
-    ``distance_km`` (a row a pair of overlapping patches), for a coarse cell ``grid`` and ``cell``."""
     footprint_km: float = FOOTPRINT_KM
+    #: Leaks that could not be looked for, since the table lacks columns.
     not_checked: tuple[str, ...] = ()
-    """Leaks that could not be looked for, since the table lacks columns."""
 
     @property
     def leaks(self) -> dict[str, int]:
@@ -108,12 +75,12 @@ class Audit:
     def __str__(self) -> str:
         lines = [f"{name}: {count} held-out sensors" for name, count in self.leaks.items()] or ["no leak found"]
         for side in HELD_OUT:
-            distance = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
-            if len(distance):
+            km = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
+            if len(km):
                 lines.append(
-                    f"{side}: {len(distance)} sensors, nearest training sensor at {distance.min():.2f} km (least), "
-                    f"{distance.median():.1f} km (median); {100 * self.share_within(self.footprint_km, side):.1f} % within "
-                    f"{self.footprint_km:g} km, {100 * self.share_within(10.0, side):.1f} % within 10 km"
+                    f"{side}: {len(km)} sensors, nearest training sensor at {km.min():.2f} km (least), {km.median():.1f} km "
+                    f"(median); {100 * (km < self.footprint_km).mean():.1f} % within {self.footprint_km:g} km, "
+                    f"{100 * (km < 10.0).mean():.1f} % within 10 km"
                 )
         lines += [f"not checked: {name}, for want of columns" for name in self.not_checked]
         return "\n".join(lines)
@@ -125,10 +92,8 @@ def _cells(who: str, sensors: pd.DataFrame, grid: str) -> NDArray[np.int64]:
     if grid in _EASE2:
         row, column = EASE_GRIDS[_EASE2[grid]].rowcol(lat, lon, outside="mask")
         return row * 100_000 + column
-    try:
-        degrees = float(grid.removesuffix("deg")) if grid.endswith("deg") else 0.0
-    except (AttributeError, ValueError):
-        degrees = 0.0
+    number = re.fullmatch(r"(\d*\.?\d+)deg", str(grid))
+    degrees = float(number[1]) if number else 0.0
     if not 0.0 < degrees <= 90.0:
         raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2])
     row = np.floor((lat + 90.0) / degrees).astype(np.int64)
@@ -184,19 +149,15 @@ def audit(
     coarse_cells : sequence of str
         Grids of coarse inputs: "0.25deg" or any other number of degrees, "ease2_36km", "ease2_9km", "ease2_3km".
 
-    Returns
-    -------
-    Audit
-
     Raises
     ------
     ContractError
         On a missing column, a side that is none, or a sensor without a side.
     ParameterError
-        On an unknown grid or a footprint that is not positive.
+        On an unknown grid, a place that is none, or a footprint that is not positive.
     """
     who = "audit"
-    footprint = positive(who, "footprint_km", footprint_km)
+    check_range(who, "footprint_km", footprint_km, 0, ends="(]", units="km")
     check_sensors(who, sensors, ["lat", "lon"])
     table = sensors.reset_index(drop=True)
     table["side"] = table["sensor_id"].map(sides)
@@ -213,11 +174,11 @@ def audit(
         station = table["network"].astype(str) + "\0" + table["station"].astype(str)
         same = station[held.index].isin(station[train.index])
         shared["shared_station"], not_checked = held.loc[same, ["sensor_id", "side"]].reset_index(drop=True), ()
-    shared["shared_footprint"] = _footprint_pairs(held, train, footprint)
+    shared["shared_footprint"] = _footprint_pairs(held, train, footprint_km)
     cells = [pd.DataFrame(columns=["sensor_id", "side", "grid", "cell"])]
     for grid in (coarse_cells,) if isinstance(coarse_cells, str) else coarse_cells:
         cell = pd.Series(_cells(who, table, grid), index=table.index)
         same = cell[held.index].isin(cell[train.index])
         cells.append(held.loc[same, ["sensor_id", "side"]].assign(grid=grid, cell=cell[held.index][same]))
     shared["shared_coarse_cell"] = pd.concat([one for one in cells if len(one)] or cells, ignore_index=True)
-    return Audit(nearest.reset_index(drop=True), shared, footprint, not_checked)
+    return Audit(nearest.reset_index(drop=True), shared, footprint_km, not_checked)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice, plain
 from smnb.sensors.search import Groups, UnorderedError, in_groups, nearest_readings, window_means
 
 TIME_METHODS = ("nearest", "mean")
@@ -29,14 +29,14 @@ class TimeMatch:
 
     method: str
     window: np.timedelta64
+    #: Position on the right of the match, -1 where there is none; None for ``mean``.
     index: NDArray[np.int64] | None
-    """Position on the right of the match, -1 where there is none; None for ``mean``."""
+    #: Time on the right minus time on the left, NaT where there is none; None for ``mean``.
     offset: NDArray[np.timedelta64] | None
-    """Time on the right minus time on the left, NaT where there is none; None for ``mean``."""
+    #: How many values on the right went in.
     count: NDArray[np.int64]
-    """How many values on the right went in."""
+    #: The value matched, or the mean; NaN where there is none. None where no values were given.
     values: NDArray[np.float64] | None
-    """The value matched, or the mean; NaN where there is none. None where no values were given."""
     n_right: int
 
     @property
@@ -87,15 +87,9 @@ def _times(who: str, side: str, times: ArrayLike) -> NDArray[np.int64]:
         times = pd.DatetimeIndex(times).tz_convert("UTC").tz_localize(None)
     array = np.asarray(times)
     if array.dtype.kind != "M" or array.ndim != 1:
-        raise ContractError(
-            who,
-            f"the times on the {side} are no vector of UTC times",
-            got=f"{array.dtype}, {array.ndim}-d",
-            expected="datetime64[ns]",
-            next_step="Parse them with pandas.to_datetime(..., utc=True)",
-        )
-    array = array.astype("datetime64[ns]", copy=False)
-    return array.view("int64")
+        what, step = f"the times on the {side} are no vector of UTC times", "Parse them with pandas.to_datetime"
+        raise ContractError(who, what, got=f"{array.dtype}, {array.ndim}-d", expected="datetime64[ns]", next_step=step)
+    return array.astype("datetime64[ns]", copy=False).view("int64")
 
 
 def _codes(who: str, groups: Sequence[ArrayLike] | None, sizes: tuple[int, int]) -> tuple[list, int]:
@@ -164,8 +158,7 @@ def match_in_time(
     matched 1 of 1 (100.0 %) with 4 readings, nearest within 1 h [0.3]
     """
     who = "match_in_time"
-    if method not in TIME_METHODS:
-        raise ParameterError(who, "unknown method", got=method, expected=list(TIME_METHODS))
+    check_choice(who, "method", method, TIME_METHODS)
     span = _window(who, window)
     left, right = _times(who, "left", left_times), _times(who, "right", right_times)
     codes, k = _codes(who, groups, (left.size, right.size))
@@ -175,9 +168,8 @@ def match_in_time(
     if right_values is not None:
         values = np.asarray(right_values, dtype=np.float64)
         if values.shape != right.shape:
-            raise ContractError(
-                who, "there is not one value a time on the right", got=values.shape, expected=right.shape
-            )
+            what = "there is not one value a time on the right"
+            raise ContractError(who, what, got=values.shape, expected=right.shape)
     window_ns = int(span.astype(np.int64))
     found = _match(who, method, window_ns, left, right, values, codes, k)
     # a missing value is looked for where it matters, in what was matched: a look at all readings costs as much as matching
@@ -247,12 +239,10 @@ def match_tables(
     ----------
     left, right : DataFrame
         Tables with ``sensor_id`` and ``time``, e.g. overpasses and readings.
-    value : str
-        Column of `right` to match; rows where it is NaN are passed over.
+    value, name : str
+        Column of `right` to match (rows where it is NaN are passed over), and the new column's name if it is another.
     window, method
         As `match_in_time`.
-    name : str, optional
-        Name of the new column; default that of `value`.
 
     Returns
     -------
@@ -270,9 +260,8 @@ def match_tables(
     who = "match_tables"
     keys = ["sensor_id", "time"]
     for side, table, columns in (("left", left, keys), ("right", right, [*keys, value])):
-        missing = [column for column in columns if column not in table.columns]
-        if missing:
-            raise ContractError(who, f"the {side} table lacks columns {missing}", got=list(map(str, table.columns)))
+        if not set(columns) <= set(table.columns):
+            raise ContractError(who, f"the {side} table lacks columns", got=list(map(str, table)), expected=columns)
     new = name or value
     taken = [column for column in (new, f"{new}_count", f"{new}_offset") if column in left.columns]
     if taken:

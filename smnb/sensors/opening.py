@@ -1,25 +1,27 @@
-"""Predictions to score, by the name of a source: coarse products at the sensors, SMAP at the CONUS stations, or files."""
+"""What a source consists of, by its name: readings, narrowed by flags, coarse products, and predictions to score."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
-from smnb.catalog import Catalog
-from smnb.contract import ContractError, ParameterError, is_synthetic, plain
+from smnb.catalog import SANDBOX_MARKER, Catalog, data_root
+from smnb.contract import ContractError, ParameterError, check_choice, is_synthetic, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE
 from smnb.loaders.conus import StationTable
-from smnb.loaders.insitu import InSituTables, index_archive
+from smnb.loaders.insitu import InSituTables, flag_policy, index_archive, open_insitu
 from smnb.sensors.match import match_tables
 from smnb.sensors.place import match_product, product_at_sensors
 from smnb.sensors.predictions import check_predictions, read_predictions
-from smnb.sensors.sources import SOURCES, open_sensors, source_of
 from smnb.sensors.splits import blocks, folds
 from smnb.sensors.strata import STRATA, add_strata
 
@@ -40,21 +42,124 @@ _PLACE = ("network", "station", "lat", "lon")
 _WITH_SOURCES = [f"{name}{end}" for name in STRATA for end in ("", "_source")]
 
 
+@dataclass(frozen=True)
+class SensorSource:
+    """What one choice of in-situ data consists of, by catalog ids."""
+
+    #: What its scores are called.
+    title: str
+    insitu: tuple[str, ...]
+    #: Coarse products as series at the sensors: name to id. The first two are scored, and are independent of each other.
+    products: Mapping[str, str] = field(default_factory=dict)
+    #: A table of ten-day means at some of the sensors' stations, with SMAP, which is scored instead.
+    stations: str | None = None
+    #: Patches of imagery, which need not lie at the sensors.
+    images: str | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """All catalog ids."""
+        return [*self.insitu, *self.products.values(), *(one for one in (self.stations, self.images) if one)]
+
+
+_POINTS = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points", "GLDAS Noah": "gldas_points"}
+#: Choices of the notebooks' parameter ``source``.
+SOURCES: dict[str, SensorSource] = {
+    "sandbox": SensorSource("Coarse products at the sandbox's sensors", ("ismn_archive", "uscrn_hourly"), _POINTS),
+    "conus": SensorSource(
+        "SMAP at CONUS stations, ten-day means", ("ismn_conus",), stations="conus_stations", images="conus_s1s2smap"
+    ),
+    "hawaii": SensorSource("Coarse products at Hawaii", ("ismn_hawaii",), _POINTS),
+}
+
+
+def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> InSituTables:
+    """Open all in-situ entries of a source (a name of `SOURCES`) through the catalog; `ParameterError` for an unknown one.
+
+    Options are those of `smnb.loaders.insitu.open_insitu`: ``depth``, ``start``, ``end``. ``flags`` is "all" unless given;
+    narrow it with `apply_flags`, which leaves the removed readings to look at.
+    """
+    check_choice("open_sensors", "source", source, sorted(SOURCES))
+    chosen = SOURCES[source]
+    paths = [path for one in chosen.insitu for path in catalog.resolve(one, root)]
+    synthetic = (data_root(root) / SANDBOX_MARKER).is_file()
+    return open_insitu(paths, catalog_id="+".join(chosen.insitu), synthetic=synthetic, **{"flags": "all", **options})
+
+
+def open_products(source: str, catalog: Catalog, root: Path, **options: Any) -> dict[str, xr.Dataset]:
+    """Open the coarse products of a source as series by location, by name; none where the source has none.
+
+    Arguments as `open_sensors`; options are those of the products' loaders: ``start``, ``end``. Ten-day means (attribute
+    ``ten_day_means``) lie at some stations only.
+    """
+    check_choice("open_products", "source", source, sorted(SOURCES))
+    chosen = SOURCES[source]
+    opened = {name: catalog.open(one, root, **options) for name, one in chosen.products.items()}
+    if chosen.stations is not None:
+        opened["SMAP / 50"] = _station_series(catalog.open(chosen.stations, root))
+    return opened
+
+
+def _station_series(stations: StationTable) -> xr.Dataset:
+    """SMAP of a table of ten-day means as series by location; the time is the middle of the ten days."""
+    wide = stations.table.pivot(index="sensor_id", columns="time", values="smap")
+    places = stations.sensors.set_index("sensor_id").loc[wide.index]
+    return xr.Dataset(
+        {"soil_moisture": (("location", "time"), wide.to_numpy("float32"), {"units": "m3 m-3"})},
+        coords={
+            "time": wide.columns.to_numpy("datetime64[ns]") + np.timedelta64(5, "D"),
+            **{name: ("location", places[name].to_numpy("float64")) for name in ("lat", "lon")},
+        },
+        attrs={"ten_day_means": 1},
+    )
+
+
+def sensor_rows(tables: InSituTables) -> NDArray[np.intp]:
+    """Row of the sensor table of each reading."""
+    ids = tables.readings["sensor_id"].astype("category")
+    place = pd.Index(tables.sensors["sensor_id"]).get_indexer(ids.cat.categories)
+    return place[ids.cat.codes.to_numpy()]
+
+
+def apply_flags(tables: InSituTables, flags: str | Sequence[str]) -> InSituTables:
+    """Keep readings (opened with every flag) by `smnb.loaders.insitu.flag_policy`, and sensors that have any left.
+
+    The sensors' ``n_readings``, ``first_reading`` and ``last_reading`` are of what is kept; `ContractError` if nothing is.
+    """
+    policy = flag_policy(flags)
+    flag = tables.readings["flag"].cat
+    keep = np.array([policy.keeps(one) for one in flag.categories], dtype=bool)[flag.codes.to_numpy()]
+    if not keep.any():
+        raise ContractError("apply_flags", "no reading is left", got=policy.name, next_step="Widen the flags")
+    code, time = sensor_rows(tables)[keep], tables.readings["time"].to_numpy()[keep]
+    count = np.bincount(code, minlength=len(tables.sensors))
+    begin = np.flatnonzero(np.diff(code, prepend=-1))
+    sensors = tables.sensors.assign(n_readings=count)[count > 0].copy()
+    order = np.argsort(code[begin])
+    sensors["first_reading"] = time[begin][order]
+    sensors["last_reading"] = time[np.append(begin[1:], time.size) - 1][order]
+    readings = tables.readings[keep].reset_index(drop=True)
+    readings["sensor_id"] = readings["sensor_id"].cat.remove_unused_categories()
+    return InSituTables(
+        sensors.reset_index(drop=True), readings, tables.report, tables.catalog_id, tables.synthetic
+    ).check("apply_flags")
+
+
 @dataclass
 class OpenedPredictions:
     """Tables of predictions of one source."""
 
+    #: By model.
     tables: dict[str, pd.DataFrame]
-    """By model."""
     title: str
+    #: Column that intervals of averages draw again.
     clusters: str
-    """Column that intervals of averages draw again."""
+    #: Whether the first two models have independent errors, as triple collocation asks.
     independent: bool
-    """Whether the first two models have independent errors, as triple collocation asks."""
+    #: Counts: what was matched, joined and left out.
     notes: dict[str, Any] = field(default_factory=dict)
-    """Counts: what was matched, joined and left out."""
+    #: Catalog ids that were read; none for files.
     ids: list[str] = field(default_factory=list)
-    """Catalog ids that were read; none for files."""
 
     @property
     def synthetic(self) -> bool:
@@ -95,10 +200,6 @@ def open_predictions(
     block_degrees, seed
         Of ``conus``'s folds.
 
-    Returns
-    -------
-    OpenedPredictions
-
     Raises
     ------
     ParameterError
@@ -109,13 +210,14 @@ def open_predictions(
         raise ParameterError(who, "'other' is compared with 'predictions', which is empty", got=other)
     if predictions:
         return _from_files(who, [path for path in (predictions, other) if path])
-    chosen = source_of(who, source)
+    check_choice(who, "source", source, sorted(SOURCES))
+    chosen = SOURCES[source]
     if chosen.stations is None:
         opened = _coarse(source, catalog, root, window)
     else:
-        stations = catalog.open(chosen.stations, root)
         archive = index_archive(catalog.resolve(chosen.insitu[0], root)[0])
-        opened = _at_stations(chosen.title, stations, archive, block_degrees=block_degrees, seed=seed)
+        stations = catalog.open(chosen.stations, root)
+        opened = _at_stations(chosen.title, stations, archive, block_degrees, seed)
     opened.ids = [*chosen.insitu, *list(chosen.products.values())[:2], *([chosen.stations] if chosen.stations else [])]
     return opened
 
@@ -126,12 +228,8 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
         table = read_predictions(path)
         name = str(table.attrs["model"])
         if name in tables:
-            raise ParameterError(
-                who,
-                "the two tables are of one model",
-                got=name,
-                next_step="Give the second another name in its column model",
-            )
+            step = "Give the second another name in its column model"
+            raise ParameterError(who, "the two tables are of one model", got=name, next_step=step)
         if "climate" not in table and {"lat", "lon"} <= set(table.columns):
             sensors = add_strata(table.drop_duplicates("sensor_id"))
             table = _join(table, sensors, ["climate", "climate_source"])
@@ -168,16 +266,8 @@ def _coarse(source: str, catalog: Catalog, root: Any, window: str) -> OpenedPred
 def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, window: str = "1h") -> pd.DataFrame:
     """Take a coarse product at the sensors as predictions: one row a value of the product that a reading is near to.
 
-    Parameters
-    ----------
-    product : xarray.Dataset
-        As `product_at_sensors`. Each of its values counts once, however many readings are near it.
-    insitu : InSituTables
-        From `smnb.loaders.insitu`.
-    model : str
-        What tables and figures call it.
-    window : str
-        How far the nearest reading may be in time.
+    `product` is as `product_at_sensors` takes it; each of its values counts once, however many readings are near it.
+    `window` is how far the nearest reading may be in time; `model` is what tables and figures call it.
 
     Returns
     -------
@@ -193,13 +283,9 @@ def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, win
     who = "predictions_of"
     pairs, found = match_product(product, insitu, window=window)
     if pairs.empty:
-        raise ContractError(
-            who,
-            f"no value of {model} has a reading near it",
-            got=found.n_left,
-            expected=plain(f"within {window}"),
-            next_step="Widen the window, or compare the periods",
-        )
+        step = "Widen the window, or compare the periods"
+        what = f"no value of {model} has a reading near it within {window}"
+        raise ContractError(who, what, got=plain(f"{found.n_left} values"), next_step=step)
     sensors = add_strata(insitu.sensors[insitu.sensors["sensor_id"].isin(pairs["sensor_id"])])
     table = _join(pairs.astype({"sensor_id": str}), sensors, [*_PLACE, *_WITH_SOURCES])
     table.attrs = {
@@ -214,21 +300,8 @@ def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, win
 def predictions_at(table: pd.DataFrame, product: xr.Dataset, *, model: str, window: str) -> pd.DataFrame:
     """Another product's values at the rows of a table of predictions, so that both are held against the same readings.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Predictions with ``lat`` and ``lon``; only its ``predicted`` changes.
-    product : xarray.Dataset
-        As `product_at_sensors`.
-    model : str
-        Name of the new predictions.
-    window : str
-        Largest distance in time between the product and the row.
-
-    Returns
-    -------
-    DataFrame
-        With ``predicted`` NaN where the product has nothing; ``attrs["matched"]`` counts.
+    Only ``predicted`` of the table (which has ``lat`` and ``lon``) changes: NaN where the product has nothing within `window`
+    of the row. ``attrs["matched"]`` counts, ``attrs["model"]`` is the new name.
     """
     values = product_at_sensors(product, table.drop_duplicates("sensor_id"), name="predicted")
     matched, found = match_tables(table[["sensor_id", "time"]], values, value="predicted", window=window)
@@ -243,7 +316,7 @@ def predictions_at(table: pd.DataFrame, product: xr.Dataset, *, model: str, wind
 
 
 def _at_stations(
-    title: str, stations: StationTable, archive: pd.DataFrame, *, block_degrees: float, seed: int
+    title: str, stations: StationTable, archive: pd.DataFrame, block_degrees: float, seed: int
 ) -> OpenedPredictions:
     """SMAP/50 at the stations of the ten-day table as it is, and through lines fitted in other blocks."""
     strata = station_strata(stations, archive)
@@ -271,21 +344,14 @@ def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFram
     """
     sensors = archive[archive["variable"] == "soil_moisture"].drop_duplicates(["network", "station"])
     found = stations.sensors.merge(
-        sensors.drop(columns="sensor_id"),
-        on=["network", "station"],
-        how="left",
-        suffixes=("", "_archive"),
-        indicator=True,
+        sensors.drop(columns="sensor_id"), "left", ["network", "station"], suffixes=("", "_archive"), indicator=True
     )
     joined = (found["_merge"] == "both").to_numpy()
     apart = great_circle_km(*(found[n].to_numpy(float) for n in ("lat", "lon", "lat_archive", "lon_archive")))
     if (apart[joined] > 5.0).any():
         worst = int(np.nanargmax(np.where(joined, apart, -1.0)))
-        raise ContractError(
-            "station_strata",
-            "a station and its namesake in the archive are apart",
-            got=f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km",
-        )
+        got = f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km"
+        raise ContractError("station_strata", "a station and its namesake in the archive are apart", got=got)
     strata = add_strata(found)
     by_code = found["nlcd"].map(_NLCD_GROUPS, na_action="ignore").astype(object).fillna(NONE)
     strata.loc[~joined, "land_cover"] = by_code[~joined]

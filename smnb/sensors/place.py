@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_places, check_table, plain
 from smnb.grids import EaseWindow, great_circle_km
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.match import TimeMatch, match_tables
@@ -32,10 +32,8 @@ def product_at_sensors(
         `xarray.Dataset.interp` first, if you wish.
     sensors : DataFrame
         One row a sensor: ``sensor_id``, ``lat``, ``lon``. Longitudes -180..180 or 0..360.
-    variable : str
-        What to take.
-    name : str, optional
-        Name of its column; default that of the variable.
+    variable, name : str
+        What to take, and its column's name if that is another.
     max_distance_km : float
         For locations: how far the nearest may be. On a grid a sensor must be in a cell.
 
@@ -54,29 +52,18 @@ def product_at_sensors(
         If a sensor is no point on the Earth.
     """
     who = "product_at_sensors"
-    missing = {"sensor_id", "lat", "lon"} - set(sensors.columns)
-    if missing:
-        raise ContractError(who, f"the table of sensors lacks columns {sorted(missing)}", got=list(map(str, sensors)))
-    if sensors["sensor_id"].duplicated().any():
-        example = sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0]
-        raise ContractError(who, "a sensor is twice in the table of sensors", got=str(example))
+    check_table(who, sensors, ["sensor_id", "lat", "lon"], unique="sensor_id")
     if variable not in product or "time" not in product[variable].dims:
         raise ContractError(who, f"no {variable!r} with a time", got=sorted(map(str, product.data_vars)))
     lat, lon = (sensors[axis].to_numpy("float64") for axis in ("lat", "lon"))
-    if not ((np.abs(lat) <= 90.0).all() and (np.abs(lon) <= 360.0).all()):
-        raise ParameterError(who, "a sensor is no point on the Earth", expected=plain("lat, lon in degrees"))
+    check_places(who, lat, lon)
     where, reached = _nearest(who, product, lat, (lon + 180.0) % 360.0 - 180.0, max_distance_km)
     if not reached.any():
-        raise ContractError(
-            who,
-            "no sensor is near the product",
-            got=f"{len(sensors)} sensors",
-            expected=plain(f"in a cell, or <= {max_distance_km:g} km from a location"),
-        )
+        expected = plain(f"in a cell, or <= {max_distance_km:g} km from a location")
+        raise ContractError(who, "no sensor is near the product", got=f"{len(sensors)} sensors", expected=expected)
     chosen = product[variable]
-    flags = [
-        str(n) for n, one in product.data_vars.items() if one.dtype.kind in "iu" and set(one.dims) == set(chosen.dims)
-    ]
+    whole = [name for name, one in product.data_vars.items() if one.dtype.kind in "iu"]
+    flags = [str(name) for name in whole if set(product[name].dims) == set(chosen.dims)]
     clock = [name for name in ("observation_time",) if name in product]
     at_sensors = product[[variable, *flags, *clock]].isel(
         {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
@@ -104,17 +91,9 @@ def match_product(
 ) -> tuple[pd.DataFrame, TimeMatch]:
     """Pair each value of a coarse product at a sensor with the nearest reading in time: data points as paper 004 has them.
 
-    Parameters
-    ----------
-    product : xarray.Dataset
-        As `product_at_sensors`. Ten-day means (attribute ``ten_day_means``) are paired with the mean of the readings of their
-        ten days, at sensors within 5 km of their stations; the other sensors have none.
-    insitu : InSituTables
-        From `smnb.loaders.insitu`.
-    window : str
-        How far the reading may be in time; the paper's strictest bound is 1 h.
-    max_distance_km : float
-        As `product_at_sensors`.
+    `product` and `max_distance_km` are as in `product_at_sensors`. Ten-day means (attribute ``ten_day_means``) are paired with
+    the mean of the readings of their ten days, at sensors within 5 km of their stations; the other sensors have none.
+    `window` is how far the reading may be in time; the paper's strictest bound is 1 h.
 
     Returns
     -------
@@ -149,9 +128,8 @@ def _nearest(
     if {"y", "x"} <= set(product.dims):
         window = EaseWindow.from_dataset(product)
         row, col = window.grid.rowcol(lat, lon, outside="mask")
-        inside = (
-            (row >= window.row_start) & (row < window.row_stop) & (col >= window.col_start) & (col < window.col_stop)
-        )
+        inside = (row >= window.row_start) & (row < window.row_stop)
+        inside &= (col >= window.col_start) & (col < window.col_stop)
         return {"y": row - window.row_start, "x": col - window.col_start}, inside
     if "location" in product.dims and {"lat", "lon"} <= set(product.coords):
         own_lat, own_lon = product["lat"].values.astype(float), product["lon"].values.astype(float)

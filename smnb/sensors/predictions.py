@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from smnb.contract import CatalogError, ContractError, FormatError, plain
+from smnb.contract import CatalogError, ContractError, FormatError, check_table, plain
 from smnb.files import atomic_path
 from smnb.sensors.strata import STRATA
 
@@ -31,18 +31,10 @@ def _suffix(who: str, path: Path) -> str:
 
 
 def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read a table of predictions and check it.
+    """Read a table of predictions, ``.csv``, ``.csv.gz`` or ``.parquet`` with the columns of `NEEDED`, by `check_predictions`.
 
-    Parameters
-    ----------
-    path : path-like
-        ``.csv``, ``.csv.gz`` or ``.parquet`` with the columns of `NEEDED`. A column ``synthetic`` (0 or 1) says that the data
-        were simulated, a column ``model`` what to call the predictions.
-
-    Returns
-    -------
-    DataFrame
-        As `check_predictions` returns; ``attrs["model"]`` is the file's name where the table does not say.
+    A column ``synthetic`` (0 or 1) says that the data were simulated, a column ``model`` what to call the predictions; else
+    ``attrs["model"]`` is the file's name.
 
     Raises
     ------
@@ -73,14 +65,9 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") -> pd.DataFrame:
-    """Check a table of predictions and return it in canonical form.
+    """Check a table of predictions, with the columns of `NEEDED`, and return it in canonical form.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With the columns of `NEEDED`. Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC.
-    who : str
-        The caller, for the message.
+    Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message.
 
     Returns
     -------
@@ -95,22 +82,7 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
         that is no number or infinite, a column that is NaN all over, a sensor and time twice, or values that are not
         volumetric, such as per cent.
     """
-    if not isinstance(table, pd.DataFrame):
-        raise ContractError(who, "the table is not a pandas DataFrame", got=type(table).__name__)
-    missing = [name for name in NEEDED if name not in table.columns]
-    if missing:
-        raise ContractError(
-            who,
-            f"columns {missing} are missing",
-            got=list(map(str, table.columns)),
-            expected=list(NEEDED),
-            next_step="Rename them in the file",
-        )
-    if table.empty:
-        raise ContractError(who, "the table has no rows")
-    unnamed = table["sensor_id"].isna()
-    if unnamed.any():
-        raise ContractError(who, f"{int(unnamed.sum())} rows have no sensor_id")
+    check_table(who, table, NEEDED, complete=NEEDED[:2], next_step="Rename the columns in the file")
     result = table.assign(
         sensor_id=table["sensor_id"].astype(str),
         time=_utc(who, table["time"]),
@@ -121,13 +93,9 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
         _volumetric(who, name, result[name].to_numpy())
     twice = result.duplicated(["sensor_id", "time"])
     if twice.any():
-        row = result[twice].iloc[0]
-        raise ContractError(
-            who,
-            f"{int(twice.sum())} rows repeat the sensor and time of another",
-            got=(row["sensor_id"], str(row["time"])),
-            next_step="Average or drop the duplicates",
-        )
+        got = tuple(result.loc[twice, ["sensor_id", "time"]].iloc[0].astype(str))
+        what = f"{int(twice.sum())} rows repeat the sensor and time of another"
+        raise ContractError(who, what, got=got, next_step="Average or drop the duplicates")
     if "synthetic" in result:
         said = result.pop("synthetic").dropna().astype(str).str.lower().unique()
         if not set(said) <= {"0", "1", "0.0", "1.0", "true", "false"}:
@@ -144,32 +112,17 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
 def _utc(who: str, times: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(times.dtype):
         raise ContractError(who, "the times are plain numbers", got=str(times.dtype), expected="2020-01-31T06:00")
-    if times.isna().any():
-        raise ContractError(who, f"{int(times.isna().sum())} rows have no time")
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         if times.dt.tz.utcoffset(None) != pd.Timedelta(0):
-            raise ContractError(
-                who,
-                "the times are in another zone",
-                got=str(times.dt.tz),
-                expected="UTC",
-                next_step="Convert them to UTC, or write them as such",
-            )
+            raise ContractError(who, "the times are in another zone", got=str(times.dt.tz), expected="UTC")
         return times.dt.tz_localize(None).astype("datetime64[ns]")
     if not pd.api.types.is_datetime64_dtype(times.dtype):
         text = times.astype(str).str.strip()
-        zone = text.str.extract(r"\d[T ]?\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*([+-]\d\d:?\d\d|Z|[A-Za-z]{2,}.*)$")[0].fillna(
-            ""
-        )
-        other = ~zone.isin(["", "Z", "+00:00", "+0000", "-00:00", "UTC"])
+        zone = text.str.extract(r"\d[T ]?\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*([+-]\d\d:?\d\d|Z|[A-Za-z]{2,}.*)$")[0]
+        other = zone.notna() & ~zone.isin(["Z", "+00:00", "+0000", "-00:00", "UTC"])
         if other.any():
-            raise ContractError(
-                who,
-                f"{int(other.sum())} times are in another zone",
-                got=text[other].iloc[0],
-                expected="UTC",
-                next_step="Convert them to UTC",
-            )
+            what = f"{int(other.sum())} times are in another zone"
+            raise ContractError(who, what, got=text[other].iloc[0], expected="UTC")
         try:
             times = pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None)
         except ValueError as error:
@@ -183,9 +136,8 @@ def _numbers(who: str, column: pd.Series) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     strange = numbers.isna() & column.notna()
     if strange.any():
-        raise ContractError(
-            who, f"{int(strange.sum())} values of {column.name!r} are no numbers", got=str(column[strange].iloc[0])
-        )
+        what = f"{int(strange.sum())} values of {column.name!r} are no numbers"
+        raise ContractError(who, what, got=str(column[strange].iloc[0]))
     return numbers.to_numpy("float64", na_value=np.nan)
 
 
@@ -196,39 +148,22 @@ def _volumetric(who: str, name: str, values: np.ndarray) -> None:
         raise ContractError(who, f"{int(np.isinf(values).sum())} values of {name!r} are infinite")
     there = values[~np.isnan(values)]
     above = there > 1.0
+    expected = plain("m3 m-3, between 0 and 1")
     if np.median(there) > 1.0 or above.mean() > 0.05:
-        raise ContractError(
-            who,
-            f"{name!r} looks like per cent",
-            got=plain(f"median {np.median(there):g}, maximum {there.max():g}"),
-            expected=plain("m3 m-3, between 0 and 1"),
-            next_step="Divide it by 100, or by what its unit asks for",
-        )
+        got, step = plain(f"median {np.median(there):g}"), "Divide it by 100, or by what its unit asks for"
+        raise ContractError(who, f"{name!r} looks like per cent", got=got, expected=expected, next_step=step)
     # a model may leave the range a little, an observation may not
     wrong = (above | (there < 0.0)) if name == "observed" else np.abs(there) > 10.0
     if wrong.any():
-        raise ContractError(
-            who,
-            f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture",
-            got=float(there[wrong][0]),
-            expected=plain("m3 m-3, between 0 and 1"),
-            next_step="Mask fill values such as -9999 as missing",
-        )
+        what = f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture"
+        step = "Mask fill values such as -9999 as missing"
+        raise ContractError(who, what, got=float(there[wrong][0]), expected=expected, next_step=step)
 
 
 def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
-    """Check a table of predictions and write it as CSV or Parquet, whole or not at all.
+    """Check a table of predictions and write it as ``.csv``, ``.csv.gz`` or ``.parquet``, whole or not at all.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As `check_predictions` takes. ``attrs["model"]`` and ``attrs["synthetic"]`` become columns, so that CSV keeps them.
-    path : path-like
-        ``.csv``, ``.csv.gz`` or ``.parquet``.
-
-    Returns
-    -------
-    Path
+    ``attrs["model"]`` and ``attrs["synthetic"]`` become columns, so that CSV keeps them. Returns the path.
     """
     path = Path(path)
     who = f"write_predictions ({path.name})"
@@ -247,43 +182,24 @@ def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path
 
 
 def same_pairs(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """Rows of two tables of predictions at the sensors and times where both have a pair.
+    """Cut two tables of predictions to the sensors and times where both have a pair; and how many pairs were left out.
 
-    Returns
-    -------
-    DataFrame, DataFrame, int
-        The two tables cut to the same rows, and how many pairs of either were left out.
-
-    Raises
-    ------
-    ContractError
-        If they share none, or differ in what was observed there.
+    `ContractError` if they share none, or differ in what was observed there.
     """
     who, keys = "same_pairs", ["sensor_id", "time"]
     a, b = (t.dropna(subset=["observed", "predicted"]) for t in (a, b))
     both = a[[*keys, "observed"]].merge(b[[*keys, "observed"]], on=keys, suffixes=("_a", "_b"))
     if both.empty:
         shared = len(set(a["sensor_id"]) & set(b["sensor_id"]))
-        raise ContractError(
-            who,
-            "the two tables share no sensor and time",
-            got=f"{shared} sensors in common",
-            next_step="Predict at the same times, or score each on its own pairs (--own-pairs)"
-            if shared
-            else "Compare the sensor_id of the two",
-        )
+        step = "Predict at the same times, or score each on its own pairs (--own-pairs)"
+        step = step if shared else "Compare the sensor_id of the two"
+        got = f"{shared} sensors in common"
+        raise ContractError(who, "the two tables share no sensor and time", got=got, next_step=step)
     unlike = ~np.isclose(both["observed_a"], both["observed_b"], rtol=1e-4, atol=1e-5)
     if unlike.any():
-        first = both[unlike].iloc[0]
-        raise ContractError(
-            who,
-            f"{int(unlike.sum())} of {len(both)} rows differ in what was observed",
-            got=(first["sensor_id"], str(first["time"]), float(first["observed_a"]), float(first["observed_b"])),
-            next_step="Take both from the same readings, flags and averages",
-        )
-    kept = []
-    for table in (a, b):
-        chosen = table.merge(both[keys], on=keys)
-        chosen.attrs = dict(table.attrs)
-        kept.append(chosen)
+        what = f"{int(unlike.sum())} of {len(both)} rows differ in what was observed"
+        step = "Take both from the same readings, flags and averages"
+        raise ContractError(who, what, got=tuple(both[unlike].iloc[0].astype(str)), next_step=step)
+    kept = [table.merge(both[keys], on=keys) for table in (a, b)]
+    kept[0].attrs, kept[1].attrs = dict(a.attrs), dict(b.attrs)
     return kept[0], kept[1], len(a) + len(b) - 2 * len(both)

@@ -20,12 +20,12 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import ks_2samp
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, ParameterError, check_range, check_table
 from smnb.grids.koppen import NONE
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.leakage import LEAKS, SIDES, SPLIT_SIDES
+from smnb.sensors.opening import apply_flags, sensor_rows
 from smnb.sensors.scoring import FEW_SENSORS
-from smnb.sensors.sources import apply_flags, sensor_rows
 from smnb.sensors.splits import make_split
 
 #: Classes of the distance to the nearest training sensor, km; 2.56 and 10 are paper 004's.
@@ -43,32 +43,20 @@ def depth_names(sensors: pd.DataFrame) -> list[str]:
 def count_sensors(
     sensors: pd.DataFrame, by: str, *, order: Sequence[str] = (), sides: pd.Series | None = None
 ) -> pd.DataFrame:
-    """Count sensors by a column, and by side of a split.
-
-    Parameters
-    ----------
-    sensors : DataFrame
-        With ``sensor_id`` and `by`.
-    by : str
-        The column.
-    order : sequence of str
-        Strata in their order, those that occur; others come after by size, "none" last.
-    sides : Series, optional
-        Side by ``sensor_id``, as `Split.assignment`.
+    """Count sensors by a column, and by side of a split (`sides`, by ``sensor_id``, as `Split.assignment`).
 
     Returns
     -------
     DataFrame
-        Indexed by stratum: ``n_sensors``, ``share`` (%), ``few`` (fewer than five, the paper's asterisk), and a column each
-        side that occurs.
+        Indexed by stratum, those of `order` first, others by size, "none" last: ``n_sensors``, ``share`` (%), ``few`` (fewer
+        than five, the paper's asterisk), and a column each side that occurs.
 
     Raises
     ------
     ContractError
         If the column is missing.
     """
-    if by not in sensors.columns or "sensor_id" not in sensors.columns:
-        raise ContractError("count_sensors", f"no column {by!r}", got=list(map(str, sensors.columns)))
+    check_table("count_sensors", sensors, [by, "sensor_id"])
     values = sensors[by].astype(object).where(sensors[by].notna(), NONE).astype(str)
     found = values.value_counts()
     rest = sorted(set(found.index) - set(order), key=lambda name: (name == NONE, -found[name], name))
@@ -87,10 +75,7 @@ def count_sensors(
 def flag_shares(tables: InSituTables) -> pd.DataFrame:
     """Share of each network's readings that carry each flag, in %; a reading with two flags counts under both.
 
-    Returns
-    -------
-    DataFrame
-        Networks by flags, in the order G, C01 to D10; flags that no reading has are left out.
+    Networks by flags, in the order G, C01 to D10; flags that no reading has are left out.
     """
     flag, network = tables.readings["flag"].cat, tables.sensors["network"].astype("category").cat
     codes = network.codes.to_numpy()[sensor_rows(tables)].astype(np.int64)
@@ -141,22 +126,13 @@ def depth_table(tables: InSituTables) -> pd.DataFrame:
 
 
 def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
-    """Count sensors in cells, for a heatmap.
+    """Count sensors in cells ``(lat, lon)``, NaN where there is none, for a heatmap.
 
-    Parameters
-    ----------
-    sensors : DataFrame
-        With ``lat`` and ``lon``.
-
-    Returns
-    -------
-    DataArray (lat, lon)
-        Counts, NaN where there is no sensor, in cells of about a fortieth of what the sensors span, with a margin of at least
-        0.4° around them; the globe in cells of 5° if they span more than 180°.
+    Cells are about a fortieth of what the sensors span, with a margin of at least 0.4° around them; the globe in cells of 5° if
+    they span more than 180°.
     """
+    check_table("sensor_density", sensors, ["lat", "lon"])
     lat, lon = sensors["lat"].to_numpy("float64"), (sensors["lon"].to_numpy("float64") + 180.0) % 360.0 - 180.0
-    if not lat.size:
-        raise ContractError("sensor_density", "there are no sensors")
     span = max(np.ptp(lat), np.ptp(lon), 0.5)
     degrees = next((one for one in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if one >= span / 40.0), 5.0)
     margin = max(2 * degrees, 0.08 * span, 0.4)
@@ -179,22 +155,11 @@ def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
 
 
 def by_month(readings: pd.DataFrame, sides: pd.Series) -> pd.DataFrame:
-    """Count readings by calendar month and side of a split, months without any included.
+    """Count readings by calendar month and side of a split (`sides`, by ``sensor_id``), months without any included.
 
-    Parameters
-    ----------
-    readings : DataFrame
-        With ``sensor_id`` and ``time``.
-    sides : Series
-        Side by ``sensor_id``, as `Split.assignment`.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by the month's first day: counts of each side that occurs, and ``n_sensors`` that report in the month.
+    Indexed by the month's first day: counts of each side that occurs, and ``n_sensors`` that report in the month.
     """
-    if readings.empty:
-        raise ContractError("by_month", "there are no readings")
+    check_table("by_month", readings, ["sensor_id", "time"])
     month = readings["time"].to_numpy().astype("datetime64[M]")
     every = np.arange(month.min(), month.max() + 1)
     sensor = readings["sensor_id"].astype("category").cat
@@ -217,20 +182,11 @@ def _steps(tables: InSituTables) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def gaps(tables: InSituTables, *, longer_than_days: float = 1.0) -> pd.DataFrame:
-    """Gaps inside the sensors' records: no reading for longer than so many days.
+    """Gaps inside the sensors' records: no reading for longer than so many days, which must be above 0.
 
-    Returns
-    -------
-    DataFrame
-        ``sensor_id``, ``network``, ``after`` (last reading before), ``until`` (first after), ``days``.
-
-    Raises
-    ------
-    ParameterError
-        Unless the length is above 0.
+    ``sensor_id``, ``network``, ``after`` (last reading before), ``until`` (first after), ``days``.
     """
-    if not longer_than_days > 0:
-        raise ParameterError("gaps", "'longer_than_days' is not above 0", got=longer_than_days)
+    check_range("gaps", "longer_than_days", longer_than_days, 0, ends="(]", units="days")
     code, time, step = _steps(tables)
     at = np.flatnonzero(step > longer_than_days * _DAY_NS)
     times = time.astype("datetime64[ns]")
@@ -239,13 +195,10 @@ def gaps(tables: InSituTables, *, longer_than_days: float = 1.0) -> pd.DataFrame
 
 
 def coverage(tables: InSituTables) -> pd.DataFrame:
-    """How complete each sensor's record is.
+    """How complete each sensor's record is, indexed by ``sensor_id``.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by ``sensor_id``: ``network``, ``n_readings``, ``step_hours`` (the commonest step), ``days`` (first to last
-        reading), ``complete`` (share of the steps from first to last that have a reading, %), ``longest_gap_days``.
+    ``network``, ``n_readings``, ``step_hours`` (the commonest step), ``days`` (first to last reading), ``complete`` (share of the
+    steps from first to last that have a reading, %), ``longest_gap_days``.
     """
     code, _, step = _steps(tables)
     steps = pd.DataFrame({"sensor": code, "step": step})[step > 0]
@@ -271,11 +224,8 @@ def coverage(tables: InSituTables) -> pd.DataFrame:
 def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:
     """Share of the time with readings, by sensor and about so many periods of whole days: the calendar of the archive.
 
-    Returns
-    -------
-    DataFrame
-        Sensors (by network, then from north to south; the index has both) by the first day of each period; % of the
-        readings that the sensor's own commonest step makes possible.
+    Sensors (by network, then from north to south; the index has both) by the first day of each period; % of the readings that
+    the sensor's own commonest step makes possible.
     """
     code, time, _ = _steps(tables)
     day = time // _DAY_NS
@@ -296,14 +246,7 @@ def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:
 
 
 def compare_sides(values: Mapping[str, pd.Series], sides: pd.Series) -> pd.DataFrame:
-    """Distribution of each quantity on each side of a split, and how far it is from training's.
-
-    Parameters
-    ----------
-    values : mapping of str to Series
-        By quantity, indexed by ``sensor_id``.
-    sides : Series
-        Side by ``sensor_id``.
+    """Distribution of each quantity (a Series by ``sensor_id``) on each side of a split, and how far it is from training's.
 
     Returns
     -------
@@ -325,17 +268,9 @@ def compare_sides(values: Mapping[str, pd.Series], sides: pd.Series) -> pd.DataF
 
 
 def bin_distances(nearest: pd.DataFrame) -> pd.DataFrame:
-    """Count held-out sensors by class of their distance to the nearest training sensor (paper 004, Figure 6).
+    """Count held-out sensors of `Audit.nearest` by distance to the nearest training sensor (paper 004, Figure 6).
 
-    Parameters
-    ----------
-    nearest : DataFrame
-        `Audit.nearest`.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by class (edges `DISTANCE_EDGES_KM`), a column each side that occurs.
+    Indexed by class (edges `DISTANCE_EDGES_KM`), a column each side that occurs.
     """
     edges = DISTANCE_EDGES_KM
     names = [f"< {edges[0]:g}", *(f"{a:g}-{b:g}" for a, b in itertools.pairwise(edges)), f"≥ {edges[-1]:g}"]
@@ -348,15 +283,7 @@ def bin_distances(nearest: pd.DataFrame) -> pd.DataFrame:
 def audit_splits(
     sensors: pd.DataFrame, kinds: Iterable[str] = ("sensor", "station", "network", "block"), *, seed: int = 0
 ) -> pd.DataFrame:
-    """Audit several kinds of split of the same sensors.
-
-    Parameters
-    ----------
-    sensors : DataFrame
-        As `make_split`.
-    kinds : iterable of {"sensor", "station", "network", "block"}
-    seed : int
-        Of the hash.
+    """Audit several kinds of split of the same sensors; arguments as `make_split`.
 
     Returns
     -------

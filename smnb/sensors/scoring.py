@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError
+from smnb.contract import check_table
 from smnb.grids.koppen import NONE
 from smnb.metrics import (
     DEFAULT_METRICS,
@@ -44,29 +44,9 @@ def score_sensors(
 ) -> pd.DataFrame:
     """Score each sensor of a table of predictions, and keep what the table says of the sensor.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Predictions.
-    metrics : sequence of names, functions or Metrics
-        Scores.
-    min_obs : int
-        Sensors with fewer pairs get NaN and the reason.
-    intervals : sequence of names, functions or Metrics
-        Those of them to give ``<score>_low`` and ``<score>_high``, by the block bootstrap in time of
-        `smnb.metrics.score_intervals`.
-    n_boot, seed
-        Of the intervals.
-
-    Returns
-    -------
-    DataFrame
-        As `smnb.metrics.score_table`, with the columns of `table` that have one value a sensor (place, strata).
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `smnb.metrics.score_table` and `smnb.metrics.score_intervals`.
+    `metrics` and `min_obs` as in `smnb.metrics.score_table`, whose errors and columns these are, with the columns of `table` that
+    have one value a sensor (place, strata). Those of `intervals` get ``<score>_low`` and ``<score>_high`` by the block bootstrap
+    in time of `smnb.metrics.score_intervals`.
     """
     scores = score_table(table, min_obs=min_obs, metrics=metrics)
     if intervals:
@@ -95,19 +75,8 @@ def summary_rows(
 ) -> pd.DataFrame:
     """Mean and median over sensors, and the scores of all pairs together.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Predictions.
-    scores : DataFrame
-        From `score_sensors`.
-    intervals : bool
-        Add ``<score>_low`` and ``<score>_high`` to mean and median, from drawing sensors (or clusters) again; pooled
-        scores have none.
-    clusters : str, optional
-        Column of `scores` that is drawn instead of the sensor, e.g. ``station`` or ``block``.
-    n_boot, seed
-        Of the intervals.
+    `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, mean and median have ``<score>_low`` and
+    ``<score>_high`` from drawing sensors, or values of the column `clusters` (``station``, ``block``), again; pooled scores none.
 
     Returns
     -------
@@ -148,20 +117,15 @@ def stratify(
     Parameters
     ----------
     scores : DataFrame
-        One row a sensor: scores, as from `smnb.metrics.score_table`, and the stratum's column.
+        One row a sensor: scores, as from `score_sensors`, and the stratum's column.
     by : str
         The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
-    metrics : name, function or Metric, or several
-        Columns to average; by default those of the paper's tables.
     order : sequence of str, optional
         Strata in the order of the table, those without any sensor included; others that occur come after it,
         alphabetically, "none" last.
-    intervals : bool
-        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again.
-    clusters : str, optional
-        Column whose values are drawn again instead of sensors, e.g. ``station``.
-    n_boot, seed
-        Of the intervals.
+    intervals, clusters
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again, or the values of a column,
+        e.g. ``station``.
 
     Returns
     -------
@@ -187,21 +151,10 @@ def stratify(
     1    Sand  Sand*   True          1         1    0.03
     2    Clay  Clay*   True          0         0     NaN
     """
-    who = "stratify"
     names = [one.name for one in metric_list(metrics)]
-    if scores.empty:
-        raise ContractError(who, "there are no scores", expected="one row a sensor, from score_sensors")
-    missing = [column for column in (by, *names, *([clusters] if clusters else [])) if column not in scores.columns]
-    if missing:
-        raise ContractError(
-            who,
-            f"columns {missing} are missing",
-            got=list(map(str, scores.columns)),
-            next_step="Join the strata of the sensor table to the scores first",
-        )
-    if scores["sensor_id"].duplicated().any():
-        example = scores.loc[scores["sensor_id"].duplicated(), "sensor_id"].iloc[0]
-        raise ContractError(who, "a sensor occurs twice", got=str(example), expected="one row a sensor")
+    step = "Join the strata of the sensor table to the scores first"
+    needed = ["sensor_id", by, *names, *([clusters] if clusters else [])]
+    check_table("stratify", scores, needed, unique="sensor_id", next_step=step)
     strata = scores[by].astype(object).where(scores[by].notna(), NONE).astype(str)
     wanted = list(dict.fromkeys(map(str, order or ())))
     rest = sorted(set(strata) - set(wanted), key=lambda stratum: (stratum == NONE, stratum))

@@ -92,8 +92,8 @@ class Groups:
     who: str
     left: NDArray[np.int64]
     right: NDArray[np.int64]
+    #: Where the ordered side was before; None where it was in order.
     left_order: NDArray[np.intp] | None
-    """Where the ordered left was before; None where it was in order."""
     right_order: NDArray[np.intp] | None
     starts: tuple[NDArray[np.intp], NDArray[np.intp]]
 

@@ -22,19 +22,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
-from smnb.sensors.leakage import (
-    HELD_OUT,
-    SIDES,
-    SPLIT_SIDES,
-    Audit,
-    accepted_leaks,
-    audit,
-    audit_in_time,
-    check_sensors,
-    nearest_km,
-    positive,
-)
+from smnb.contract import ContractError, ParameterError, check_choice, check_count, check_range, plain
+from smnb.sensors import leakage
+from smnb.sensors.leakage import HELD_OUT, LEAKS, SIDES, SPLIT_SIDES, Audit, audit, check_sensors
 
 _UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"], "block": ["lat", "lon"]}
 #: What can stay together, or be cut at: by unit, by date, by region.
@@ -53,17 +43,16 @@ def _uniform(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
 
 def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
     """Block of so many degrees that each row's ``lat`` and ``lon`` are in, as "row,column"; they begin at 90 S, 180 W."""
-    size = positive("blocks", "block_degrees", degrees)
+    check_range("blocks", "block_degrees", degrees, 0, ends="(]", units="degrees")
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    row = np.minimum(np.floor((lat + 90.0) / size), np.ceil(180.0 / size) - 1).astype(int)
-    column = np.floor(((lon + 180.0) % 360.0) / size).astype(int)
+    row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
+    column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
     return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
 
 
 def _units(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
     """Unit of each sensor, after a look at what units are made from."""
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ParameterError(who, "'seed' is not a whole number from 0", got=seed)
+    check_count(who, "seed", seed, 0)
     check_sensors(who, sensors, _UNITS[kind])
     if kind == "block":
         return blocks(sensors, block_degrees)
@@ -72,13 +61,14 @@ def _units(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees:
 
 def _buffered(who: str, sides: NDArray[np.str_], sensors: pd.DataFrame, buffer_km: float) -> NDArray[np.str_]:
     """Drop training sensors within the buffer of a held-out one, and validation sensors within it of a test one."""
-    if positive(who, "buffer_km", buffer_km, zero=True) == 0.0:
+    check_range(who, "buffer_km", buffer_km, 0, units="km")
+    if buffer_km == 0.0:
         return sides
     check_sensors(who, sensors, ["lat", "lon"])
     result = sides.copy()
     for side, others in (("train", HELD_OUT), ("validation", ("test",))):
         here = np.flatnonzero(sides == side)
-        distance, _ = nearest_km(sensors.iloc[here], sensors[np.isin(sides, others)])
+        distance, _ = leakage.nearest_km(sensors.iloc[here], sensors[np.isin(sides, others)])
         result[here[distance < buffer_km]] = "buffer"
     return result
 
@@ -88,17 +78,15 @@ class Split:
     """Sides of sensors (or, for a split in time, of readings)."""
 
     kind: str
+    #: "train", "validation", "test" or "buffer" (dropped), indexed by ``sensor_id``; for ``time`` by the readings' index.
     assignment: pd.Series
-    """"train", "validation", "test" or "buffer" (dropped), indexed by ``sensor_id``; for ``time`` by the readings' index."""
+    #: The table that was split, and what with.
     sensors: pd.DataFrame = field(repr=False)
-    """The table that was split."""
     options: dict[str, Any]
-    """What it was made with."""
 
     def ids(self, side: str) -> list[Any]:
         """Sensors of a side."""
-        if side not in SPLIT_SIDES:
-            raise ParameterError("Split.ids", "unknown side", got=side, expected=list(SPLIT_SIDES))
+        check_choice("Split.ids", "side", side, SPLIT_SIDES)
         chosen = (self.assignment == side).to_numpy()
         return list(dict.fromkeys(self.sensors["sensor_id"][chosen]))
 
@@ -108,13 +96,7 @@ class Split:
         return {side: int(counts.get(side, 0)) for side in SPLIT_SIDES}
 
     def label(self, table: pd.DataFrame) -> pd.Series:
-        """Side of each row of a table of readings, by its sensor, or by its time for a split in time.
-
-        Raises
-        ------
-        ContractError
-            On a missing column, or a sensor that was not split.
-        """
+        """Side of each row of a table of readings, by its sensor (or time); `ContractError` if one was not split."""
         who = "Split.label"
         if self.kind == "time":
             check_sensors(who, table, ["time"], unique=False)
@@ -122,21 +104,19 @@ class Split:
         check_sensors(who, table, [], unique=False)
         sides = table["sensor_id"].map(self.assignment)
         if sides.isna().any():
-            raise ContractError(
-                who, "sensors were not split", got=sorted(set(map(str, table["sensor_id"][sides.isna()])))[:3]
-            )
+            raise ContractError(who, "sensors were not split", got=list(table["sensor_id"][sides.isna()].unique()[:3]))
         return sides.astype(str).rename("split")
 
     def audit(self, **options: Any) -> Audit:
         """As `audit`, of this split."""
         if self.kind == "time":
-            return audit_in_time(self.sensors["sensor_id"], self.assignment)
+            return leakage.audit_in_time(self.sensors["sensor_id"], self.assignment)
         return audit(self.assignment, self.sensors, **options)
 
     def check(self, accept: Sequence[str] = (), **options: Any) -> Audit:
         """Audit, and raise `ContractError` on every leak that is not accepted by its name, one of `LEAKS`; options as `audit`."""
         who = f"Split.check ({self.kind})"
-        names = accepted_leaks(who, accept)
+        names = check_choice(who, "accept", accept, LEAKS) if len(accept) else ()
         found = self.audit(**options)
         left = {name: count for name, count in found.leaks.items() if name not in names}
         if left:
@@ -164,13 +144,10 @@ def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None,
     except (TypeError, ValueError):
         ascending = False
     if not ascending:
-        raise ParameterError(
-            who,
-            "'cuts' are not two ascending UTC dates: where validation begins, and where test begins",
-            got=cuts,
-            expected=("2019-01-01", "2020-01-01"),
-        )
-    options = {"cuts": (str(first), str(second)), "gap_days": positive(who, "gap_days", gap_days, zero=True)}
+        what = "'cuts' are not two ascending UTC dates: where validation begins, and where test begins"
+        raise ParameterError(who, what, got=cuts, expected=("2019-01-01", "2020-01-01"))
+    check_range(who, "gap_days", gap_days, 0, units="days")
+    options = {"cuts": (str(first), str(second)), "gap_days": float(gap_days)}
     return _sides_in_time(readings["time"], options), options
 
 
@@ -252,10 +229,6 @@ def make_split(
     **audit_options
         As `audit`.
 
-    Returns
-    -------
-    Split
-
     Raises
     ------
     ContractError
@@ -270,12 +243,8 @@ def make_split(
     {'train': 20, 'validation': 4, 'test': 6, 'buffer': 0}
     """
     who = f"make_split ({kind})"
-    if kind not in KINDS:
-        raise ParameterError("make_split", "unknown kind", got=kind, expected=list(KINDS))
-    accepted_leaks(who, accept)
-    options: dict[str, Any] = {}
+    check_choice("make_split", "kind", kind, KINDS)
     buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
-    needed = np.array([1.0, 0.0, 0.0])
     if kind == "time":
         sides, options = _split_in_time(who, sensors, cuts, gap_days)
         needed = np.ones(3)
@@ -285,10 +254,10 @@ def make_split(
         needed = np.array([1.0, *(float(side in (regions or {})) for side in HELD_OUT)])
     else:
         needed = np.asarray(fractions)
-        if needed.dtype.kind not in "if" or needed.shape != (3,) or (needed < 0).any() or needed[0] == 0:
-            raise ParameterError(who, "'fractions' are not three shares", got=fractions, expected=(0.6, 0.2, 0.2))
-        if abs(needed.sum() - 1.0) > 1e-9:
-            raise ParameterError(who, "'fractions' do not add to 1", got=fractions, expected=(0.6, 0.2, 0.2))
+        check_range(who, "fractions", needed, 0, 1)
+        if needed.shape != (3,) or needed[0] == 0 or abs(needed.sum() - 1.0) > 1e-9:
+            what = "'fractions' are not three shares that add to 1"
+            raise ParameterError(who, what, got=fractions, expected=(0.6, 0.2, 0.2))
         units = _units(who, sensors, kind, seed, block_degrees)
         drawn = np.searchsorted(np.cumsum(needed)[:2], _uniform(int(seed), kind, units), side="right")
         sides = np.array(SIDES)[drawn].astype("U10")
@@ -299,23 +268,8 @@ def make_split(
         options["buffer_km"] = float(buffer)
     empty = [side for side, share in zip(SIDES, needed, strict=True) if share > 0 and not (sides == side).any()]
     if empty:
-        raise ParameterError(
-            who,
-            f"no sensor is left in {', '.join(empty)}",
-            got=dict(options),
-            next_step="Choose another seed, smaller units or buffer, or give that side the fraction 0",
-        )
-    return _checked(kind, sides, sensors, options, accept, audit_options)
-
-
-def _checked(
-    kind: str,
-    sides: NDArray[np.str_],
-    sensors: pd.DataFrame,
-    options: dict[str, Any],
-    accept: Sequence[str],
-    audit_options: Mapping[str, Any],
-) -> Split:
+        step = "Choose another seed, smaller units or buffer, or give that side the fraction 0"
+        raise ParameterError(who, f"no sensor is left in {', '.join(empty)}", got=dict(options), next_step=step)
     index = sensors.index if kind == "time" else pd.Index(sensors["sensor_id"])
     split = Split(kind, pd.Series(sides.astype(object), index=index, name="split"), sensors, options)
     split.check(accept, **audit_options)
@@ -334,16 +288,12 @@ def folds(
     accept: Sequence[str] = (),
     **audit_options: Any,
 ) -> list[Split]:
-    """Split for cross-validation: each sensor is tested in exactly one fold, and units stay together.
+    """Split for cross-validation into `k` folds: each sensor is tested in exactly one, and units stay together.
+
+    Other arguments and errors as `make_split`, with a `kind` of unit; also `ParameterError` when a fold stays empty.
 
     Parameters
     ----------
-    sensors, seed, block_degrees, buffer_km, accept, audit_options
-        As `make_split`.
-    kind : {"sensor", "station", "network", "block"}
-        What stays together.
-    k : int
-        Number of folds.
     balanced : bool
         Even out the sensors a fold by giving the largest units out first. Without it a unit keeps its fold when sensors
         are added; with it, it may not.
@@ -352,18 +302,10 @@ def folds(
     -------
     list of Split
         Fold i has "test" for its own sensors, "train" for the others and "buffer" for what the buffer drops.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `make_split`; also when a fold stays empty.
     """
     who = f"folds ({kind})"
-    if kind not in _UNITS:
-        raise ParameterError("folds", "unknown kind", got=kind, expected=list(_UNITS))
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 2:
-        raise ParameterError(who, "'k' is not a whole number from 2", got=k)
-    accepted_leaks(who, accept)
+    check_choice("folds", "kind", kind, _UNITS)
+    check_count(who, "k", k, 2)
     buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
     units = np.array(_units(who, sensors, kind, seed, block_degrees))
     drawn = _uniform(int(seed), f"{kind}-folds", units.tolist())
@@ -377,12 +319,13 @@ def folds(
     for fold in range(k):
         sides = _buffered(who, np.where(number == fold, "test", "train").astype("U10"), sensors, buffer)
         if not (sides == "train").any():
-            raise ParameterError(
-                who, f"no sensor is left to train fold {fold}", got=buffer, next_step="Take a smaller buffer"
-            )
+            step = "Take a smaller buffer"
+            raise ParameterError(who, f"no sensor is left to train fold {fold}", got=buffer, next_step=step)
         options = {"k": int(k), "fold": fold, "seed": int(seed), "balanced": balanced, "buffer_km": float(buffer)}
         options |= {"block_degrees": float(block_degrees)} if kind == "block" else {}
-        result.append(_checked(kind, sides, sensors, options, accept, audit_options))
+        assignment = pd.Series(sides.astype(object), index=pd.Index(sensors["sensor_id"]), name="split")
+        result.append(Split(kind, assignment, sensors, options))
+        result[-1].check(accept, **audit_options)
     return result
 
 

@@ -3,26 +3,28 @@
 References
 ----------
 Soil Science Division Staff 2017, Soil Survey Manual, USDA Handbook 18, chapter 3, "Texture classes" (the twelve classes);
-Batchu et al. 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, Tables 10 to 12 (the strata).
+Batchu et al. 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, Tables 10 to 12 (the strata); Buchhorn et al. 2020,
+Remote Sens. 12(6), 1044, doi:10.3390/rs12061044 (CGLS-LC100, collection 3, the paper's land cover, whose codes map onto its
+groups plainly); ESA CCI Land Cover, Product User Guide version 2 (2017), tables 3-1 and 3-6 (ISMN's own field, at 300 m).
 """
 
 from __future__ import annotations
 
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import FormatError, ParameterError, check_choice, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
-from smnb.sensors.land_cover import CCI_GROUPS, CGLS_GROUPS, OUTSIDE, land_cover_codes, land_cover_group
 
 #: Columns of strata, in the order of paper 004's tables.
 STRATA = ("land_cover", "texture", "climate")
 #: The twelve classes, in the order of paper 004's Table 11, with silt, which does not occur there, at the end.
-TEXTURE_CLASSES: tuple[str, ...] = (
+TEXTURE_CLASSES = (
     "Loam",
     "Sandy loam",
     "Silty clay loam",
@@ -46,6 +48,51 @@ _SOIL = ("sand", "silt", "clay")
 _PERCENT = {"percent": 1.0, "fraction": 100.0, "g kg-1": 0.1}
 #: Sums of independently predicted fractions leave 100 % by some per cent; outside this they are no such fractions.
 _SUM_RANGE = (50.0, 150.0)
+
+#: The groups of paper 004, Table 10, in its order.
+LAND_COVER_GROUPS = (
+    "Agriculture",
+    "Closed forest",
+    "Open forest",
+    "Vegetation",
+    "Shrubs",
+    "Bareground",
+    "Built-up",
+    "Wetland",
+)
+#: Code of a point that is outside a raster, or where the raster has no data.
+OUTSIDE = -1
+
+#: Group of each CGLS-LC100 code. Moss and lichen go with herbaceous vegetation; unknown, snow, water and ocean have none.
+CGLS_GROUPS: dict[int, str] = {
+    20: "Shrubs",
+    30: "Vegetation",
+    40: "Agriculture",
+    50: "Built-up",
+    60: "Bareground",
+    90: "Wetland",
+    100: "Vegetation",
+    **dict.fromkeys(range(111, 117), "Closed forest"),
+    **dict.fromkeys(range(121, 127), "Open forest"),
+    **dict.fromkeys((0, 70, 80, 200), NONE),
+}
+
+#: Group of each ESA CCI code. Where the two legends part: cropland mosaics go by what has more than half; CCI's "closed"
+#: begins at 40 % canopy (Copernicus': 70 %), and tree cover "closed to open" counts as closed, as do flooded trees;
+#: mosaics of trees or shrubs over herbs are open forest; sparse vegetation (< 15 %) is bareground, as Copernicus'
+#: "bare / sparse"; lichens and mosses go with herbaceous vegetation; only flooded shrubs and herbs are wetland.
+CCI_GROUPS: dict[int, str] = {
+    **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
+    **dict.fromkeys((50, 60, 61, 70, 71, 80, 81, 90, 160, 170), "Closed forest"),
+    **dict.fromkeys((62, 72, 82, 100), "Open forest"),
+    **dict.fromkeys((40, 110, 130, 140), "Vegetation"),
+    **dict.fromkeys((120, 121, 122), "Shrubs"),
+    **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
+    190: "Built-up",
+    180: "Wetland",
+    **dict.fromkeys((0, 210, 220), NONE),
+}
+_SCHEMES = {"cgls_lc100": CGLS_GROUPS, "esa_cci": CCI_GROUPS}
 
 
 def add_strata(
@@ -151,51 +198,27 @@ def _fill_climate_by_place(table: pd.DataFrame) -> None:
 def _nearest_land(lat: float, lon: float) -> tuple[str, float]:
     """Group of the map's land pixel whose centre is nearest, and its distance in km; "none" beyond `LAND_REACH_KM`."""
     pixel = 1.0 / 36.0
-    steps = [
-        np.arange(-n, n + 1)
-        for n in (
-            int(LAND_REACH_KM / (pixel * 111.0 * scale)) + 1 for scale in (1.0, max(np.cos(np.deg2rad(lat)), 0.01))
-        )
-    ]
-    lats, lons = (
-        axis.ravel()
-        for axis in np.meshgrid(
-            *((np.floor(at / pixel) + 0.5 + step) * pixel for at, step in zip((lat, lon), steps, strict=True))
-        )
-    )
+    axes = []
+    for at, scale in ((lat, 1.0), (lon, max(np.cos(np.deg2rad(lat)), 0.01))):
+        n = int(LAND_REACH_KM / (pixel * 111.0 * scale)) + 1
+        axes.append((np.floor(at / pixel) + 0.5 + np.arange(-n, n + 1)) * pixel)
+    lats, lons = (axis.ravel() for axis in np.meshgrid(*axes))
     lats, lons = np.clip(lats, -90.0, 90.0), (lons + 180.0) % 360.0 - 180.0
-    codes, km = koppen_codes(lats, lons), great_circle_km(lat, lon, lats, lons)
-    km = np.where(codes == OCEAN, np.inf, km)
+    codes = koppen_codes(lats, lons)
+    km = np.where(codes == OCEAN, np.inf, great_circle_km(lat, lon, lats, lons))
     nearest = int(np.argmin(km))
-    return (
-        (str(koppen_group(codes[[nearest]])[0]), float(km[nearest])) if km[nearest] <= LAND_REACH_KM else (NONE, np.inf)
-    )
+    if km[nearest] > LAND_REACH_KM:
+        return NONE, np.inf
+    return str(koppen_group(codes[[nearest]])[0]), float(km[nearest])
 
 
 def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: str) -> NDArray[np.str_]:
-    """USDA texture class of each point.
+    """USDA texture class (a name of `TEXTURE_CLASSES`) of each point; "none" where a fraction is missing or all are zero.
 
-    Parameters
-    ----------
-    sand, silt, clay : array_like
-        Mass fractions of 0.05-2 mm, 0.002-0.05 mm and < 0.002 mm; they broadcast. The three are scaled to add to 100 %,
-        as independently predicted maps (SoilGrids) do not.
-    units : {"percent", "fraction", "g kg-1"}
-        What they are given in; there is no default, since a guess is wrong at the sandy end.
-
-    Returns
-    -------
-    ndarray of str
-        Names of `TEXTURE_CLASSES`; "none" where a fraction is missing or all are zero (water, rock).
-
-    Raises
-    ------
-    ParameterError
-        For unknown units, a negative fraction, or a sum outside 50 to 150 %.
-
-    Notes
-    -----
-    A point on an edge belongs to the class whose rule of the manual includes it (e.g. 40 % clay is a clay).
+    Fractions of mass of 0.05-2 mm, 0.002-0.05 mm and < 0.002 mm in "percent", "fraction" or "g kg-1" (a guess would be wrong at
+    the sandy end) are scaled to add to 100 %, as independently predicted maps (SoilGrids) do not; `ParameterError` for other
+    units, a negative fraction, or a sum outside 50 to 150 %. A point on an edge belongs to the class whose rule of the manual
+    includes it (e.g. 40 % clay is a clay).
 
     Examples
     --------
@@ -225,21 +248,76 @@ def _percentages(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Percentages that add to 100, and where there are any."""
     who = "usda_texture"
-    if units not in _PERCENT:
-        raise ParameterError(who, "unknown 'units'", got=units, expected=list(_PERCENT))
+    check_choice(who, "units", units, _PERCENT)
     parts = np.broadcast_arrays(*(np.asarray(part, np.float64) * _PERCENT[units] for part in (sand, silt, clay)))
     total = parts[0] + parts[1] + parts[2]
     known = np.isfinite(total) & (total != 0.0)
     wrong = known & ((np.min(parts, axis=0) < -1e-6) | (total < _SUM_RANGE[0]) | (total > _SUM_RANGE[1]))
     if wrong.any():
-        at = np.flatnonzero(wrong)[0]
-        raise ParameterError(
-            who,
-            f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %",
-            got=tuple(float(part.ravel()[at].round(4)) for part in parts),
-            expected=plain("sand, silt, clay in %"),
-            next_step=f"Check the units: {units!r} was declared",
-        )
+        got = tuple(float(part.ravel()[np.flatnonzero(wrong)[0]].round(4)) for part in parts)
+        what = f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %"
+        step = f"Check the units: {units!r} was declared"
+        raise ParameterError(who, what, got=got, expected=plain("sand, silt, clay in %"), next_step=step)
     scale = 100.0 / np.where(known, total, 100.0)
     # rounding keeps a fraction such as 0.4, which is 40.00000000000001 %, on the edge between classes where it belongs
     return *(np.round(np.where(known, part * scale, 0.0), 9) for part in parts), known
+
+
+def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise") -> NDArray[np.str_]:
+    """Group (of `LAND_COVER_GROUPS`, or "none": water, ice, no data) of each land-cover code of "cgls_lc100" or "esa_cci".
+
+    NaN and `OUTSIDE` have no group; codes in strings ("120"), as metadata hold them, are taken too. A code that the scheme does
+    not have is a `ParameterError`, or "none" with ``on_unknown="none"``.
+
+    Examples
+    --------
+    >>> land_cover_group([10, 62, np.nan, 210], "esa_cci").tolist()
+    ['Agriculture', 'Open forest', 'none', 'none']
+    """
+    who = "land_cover_group"
+    check_choice(who, "scheme", scheme, _SCHEMES)
+    check_choice(who, "on_unknown", on_unknown, ("raise", "none"))
+    try:
+        numbers = np.asarray(codes, dtype=object)
+        numbers = np.where(np.isin(numbers.astype(str), ("", "unknown", "None", "<NA>")), np.nan, numbers).astype(float)
+    except ValueError as error:
+        raise ParameterError(who, f"a code is not a number: {error}", expected=plain("codes such as 10")) from error
+    table = {**_SCHEMES[scheme], OUTSIDE: NONE}
+    unique, inverse = np.unique(numbers, return_inverse=True)
+    unknown = [float(code) for code in unique if np.isfinite(code) and code not in table]
+    if unknown and on_unknown == "raise":
+        what = f"{int(np.isin(numbers, unknown).sum())} values have a code that {scheme} does not have"
+        step = "Check the scheme, or pass on_unknown='none'"
+        raise ParameterError(who, what, got=unknown, expected=sorted(table), next_step=step)
+    groups = np.array([table.get(code, NONE) for code in unique], dtype="U16")
+    return groups[inverse].reshape(numbers.shape)
+
+
+def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int32]:
+    """Code of the pixel of a categorical raster that holds each point (WGS 84, shape (n,)); nothing is interpolated.
+
+    The raster, such as a GeoTIFF of CGLS-LC100, is in any reference system that it states. `OUTSIDE` stands where a point is
+    outside it, not finite, or has no data. `FormatError` if the file is no raster, or has no reference system or whole numbers.
+    """
+    import rasterio  # GDAL costs much to load, and most strata need none of it
+    from rasterio.warp import transform as transform_points
+
+    who = f"land_cover_codes({Path(path).name})"
+    lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
+    if lat.ndim != 1 or lat.shape != lon.shape:
+        raise ParameterError(who, "lat and lon are not vectors of one length", got=(lat.shape, lon.shape))
+    codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
+    finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
+    try:
+        with rasterio.open(path) as raster:
+            if raster.crs is None:
+                step = "Set it, for instance with rio edit-info"
+                raise FormatError(who, "the raster states no coordinate reference system", next_step=step)
+            if np.dtype(raster.dtypes[0]).kind not in "iu":
+                raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8")
+            east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
+            pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
+            codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
+    except rasterio.errors.RasterioError as error:
+        raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
+    return codes

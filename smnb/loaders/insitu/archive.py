@@ -29,32 +29,10 @@ def _is_clutter(name: str) -> bool:
 
 
 class Archive:
-    """Members of a zip, a folder or a list of files, by name; nothing is extracted.
+    """Members of a zip, a folder or a list of files below one, by name; nothing is extracted.
 
-    Parameters
-    ----------
-    path : path-like
-        A zip file or a folder.
-    files : iterable of path-like, optional
-        Only these files, all below the folder `path`.
-
-    Attributes
-    ----------
-    path : Path
-        As given.
-    keys : dict of str to str
-        A key by member that changes when the member does: size and CRC-32 in a zip, size and modification time else.
-    folders : set of str
-        Names of top folders, also of empty ones.
-    refused : list of dict
-        ``{"file", "reason"}`` of members that are never read: a path that climbs out, or a name that occurs twice.
-
-    Raises
-    ------
-    CatalogError
-        If there is nothing at `path`.
-    FormatError
-        If a file is no zip, or one cut short.
+    ``keys`` has by member what changes when it does: size and CRC-32 in a zip, else size and modification time. ``folders`` are
+    the top folders, also empty ones. ``refused`` (file and reason) are never read: their path climbs out, or occurs twice.
     """
 
     def __init__(self, path: str | os.PathLike[str], files: Iterable[str | os.PathLike[str]] | None = None) -> None:
@@ -77,11 +55,9 @@ class Archive:
             try:
                 self._zip = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
-                raise FormatError(
-                    "ISMN archive",
-                    f"{self.path.name} is no zip, or one cut short ({error})",
-                    next_step="Download it again, or give the folder that holds the networks",
-                ) from error
+                what = f"{self.path.name} is no zip, or one cut short ({error})"
+                next_step = "Download it again, or give the folder that holds the networks"
+                raise FormatError("ISMN archive", what, next_step=next_step) from error
             for info in self._zip.infolist():
                 self._add_zipped(info)
         else:
@@ -102,10 +78,6 @@ class Archive:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the zip."""
         if self._zip is not None:
             self._zip.close()
 
@@ -113,15 +85,9 @@ class Archive:
         return self._zip.open(self._infos[name]) if self._zip is not None else (self.path / name).open("rb")
 
     def read(self, name: str, size: int = -1) -> bytes:
-        """Return a member's bytes, or its first `size`.
-
-        Raises
-        ------
-        FormatError
-            If the member is damaged (its checksum is compared when it is read whole), encrypted or gone.
-        """
+        """Return a member's bytes, or its first `size`."""
         try:
             with self._open(name) as stream:
                 return stream.read(size)
         except _READ_ERRORS as error:
-            raise FormatError(name, f"the file is damaged: {error}", next_step="Download the archive again") from error
+            raise FormatError(name, f"the file is damaged: {error}") from error

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -20,17 +20,9 @@ import pandas as pd
 
 from smnb.contract import FormatError, plain
 from smnb.files import write_text
+from smnb.loaders import check_native_units
 from smnb.loaders.insitu.archive import Archive
-from smnb.loaders.insitu.sensors import (
-    SENSOR_COLUMNS,
-    Part,
-    Readings,
-    Report,
-    Sensor,
-    merge_sensors,
-    sensor_frame,
-    sensor_id,
-)
+from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Report, Sensor, merge_sensors, sensor_frame, sensor_id
 from smnb.loaders.insitu.stm import StmHeader, count_lines, parse_header, parse_stm
 from smnb.loaders.insitu.uscrn import PARSED_NAMES, find_parsed_sensors, find_text_sensors, is_text
 
@@ -38,22 +30,11 @@ _VERSION = 1
 _HEAD_BYTES = 4096
 _FLUSH_EVERY = 1000
 _STATIC = "static_variables.csv"
-_LAYERS = {
-    "saturation": "saturation",
-    "clay fraction": "clay_fraction",
-    "sand fraction": "sand_fraction",
-    "silt fraction": "silt_fraction",
-    "organic carbon": "organic_carbon",
-}
-_CLASSES = {
-    ("land cover classification", "CCI_landcover_2000"): "lc_2000",
-    ("land cover classification", "CCI_landcover_2005"): "lc_2005",
-    ("land cover classification", "CCI_landcover_2010"): "lc_2010",
-    ("land cover classification", "insitu"): "lc_insitu",
-    ("climate classification", "koeppen_geiger_2007"): "climate_KG",
-    ("climate classification", "koeppen_geiger_2017"): "climate_KG_2017",
-    ("climate classification", "insitu"): "climate_insitu",
-}
+#: Columns of ISMN's layers and of its classes, by quantity and source.
+_LAYERS = ("saturation", "clay fraction", "sand fraction", "silt fraction", "organic carbon")
+_LAND_COVER = {"insitu": "lc_insitu", **{f"CCI_landcover_{year}": f"lc_{year}" for year in (2000, 2005, 2010)}}
+_CLIMATE = {"koeppen_geiger_2007": "climate_KG", "koeppen_geiger_2017": "climate_KG_2017", "insitu": "climate_insitu"}
+_CLASSES = {"land cover classification": _LAND_COVER, "climate classification": _CLIMATE}
 
 
 def _parse_static(name: str, data: bytes) -> dict[str, Any]:
@@ -64,28 +45,23 @@ def _parse_static(name: str, data: bytes) -> dict[str, Any]:
         if not line.strip() or fields[0] == "quantity_name":
             continue
         if len(fields) < 7:
-            raise FormatError(
-                name,
-                f"line {number}: too few fields",
-                got=line[:80],
-                expected=plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…"),
-            )
+            expected = plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…")
+            raise FormatError(name, f"line {number}: too few fields", got=line[:80], expected=expected)
         quantity, unit, depth_from, depth_to, value, _, source = fields[:7]
         if value.strip() in ("", "None", "nan"):
             continue
+        if quantity in _LAYERS:
+            check_native_units(
+                f"{name}, line {number}", quantity, unit, ["m^3*m^-3" if quantity == "saturation" else "% weight"]
+            )
         try:
-            if column := _CLASSES.get((quantity, source)):
+            if column := _CLASSES.get(quantity, {}).get(source):
                 found.setdefault(column, int(value) if column.startswith("lc_2") else value)
-            elif column := _LAYERS.get(quantity):
-                expected = ("m^3*m^-3",) if column == "saturation" else ("% weight",)
-                if unit not in expected:
-                    raise FormatError(name, f"line {number}: {quantity!r} has other units", got=unit, expected=expected)
-                scale = 1.0 if column == "saturation" else 0.01
+            elif quantity in _LAYERS:
+                scale = 1.0 if quantity == "saturation" else 0.01
                 layer = [float(depth_from), float(depth_to), round(float(value) * scale, 10)]
-                found.setdefault(column, []).append(layer)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, FormatError):
-                raise
+                found.setdefault(quantity.replace(" ", "_"), []).append(layer)
+        except ValueError as error:
             raise FormatError(name, f"line {number}: not a number", got=line[:80]) from error
     return found
 
@@ -170,32 +146,20 @@ def _record(archive: Archive, name: str) -> dict[str, Any]:
     return record
 
 
-def _read(archive: Archive, name: str, header: StmHeader) -> Readings:
-    return parse_stm(name, archive.read(name), header)
-
-
-def _count(archive: Archive, name: str) -> int:
-    return count_lines(archive.read(name))
+def _read(archive: Archive, name: str, parse: Callable[[bytes], Any]) -> Any:
+    return parse(archive.read(name))
 
 
 def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[str] | None = None) -> list[Sensor]:
     """Return the sensors of an archive, one a file (`merge_sensors` joins them); its problems are written into `report`.
 
     The archive must stay open while readings are read; `cache_dir` is the folder of kept indices.
-
-    Raises
-    ------
-    FormatError
-        If no data file of ISMN is in the archive, or none is readable.
     """
     wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
     if not any(name.lower().endswith(".stm") for name in wanted):
-        raise FormatError(
-            "ISMN archive",
-            f"{archive.path.name} holds no data file (.stm)",
-            got=sorted(archive.keys)[:5] or "nothing",
-            next_step="Give the archive that ISMN sent, or the folder that holds the networks",
-        )
+        what = f"{archive.path.name} holds no data file (.stm)"
+        next_step = "Give the archive that ISMN sent, or the folder that holds the networks"
+        raise FormatError("ISMN archive", what, got=sorted(archive.keys)[:5] or "nothing", next_step=next_step)
     records = _records(archive, wanted, cache_dir)
     damaged = [{"file": name, "reason": one["problem"]} for name, one in records.items() if "problem" in one]
     # static files by folder, with the prefix of the data files' names that they are of
@@ -216,15 +180,11 @@ def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[
                 row.update(static_variables(found, header.depth_from, header.depth_to))
             row["sensor_id"] = sensor_id(row)
             # bound here, since the loop goes on
-            part = Part(name, partial(_read, archive, name, header), partial(_count, archive, name))
+            parse = partial(parse_stm, name, header=header)
+            part = Part(name, partial(_read, archive, name, parse), partial(_read, archive, name, count_lines))
             sensors.append(Sensor(row, [part]))
     if not sensors:
-        raise FormatError(
-            "ISMN archive",
-            f"no data file of {archive.path.name} is readable",
-            got=damaged[:3],
-            next_step="Download the archive again",
-        )
+        raise FormatError("ISMN archive", f"no data file of {archive.path.name} is readable", got=damaged[:3])
     # top folders with files but no readable data file; files beside them are documents, not networks
     folders = archive.folders | {name.split("/")[0] for name in archive.keys if "/" in name}
     report.empty_networks += sorted(folders - {sensor.row["file"].split("/")[0] for sensor in sensors})

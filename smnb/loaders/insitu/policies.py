@@ -43,13 +43,6 @@ DEFAULT_DEPTH = (0.0, 0.051)
 class FlagPolicy:
     """A set of flag strings to keep; the order of flags inside a string does not matter.
 
-    Parameters
-    ----------
-    name : str
-        As the user gave it.
-    allowed : frozenset of frozenset of str, optional
-        Each combination of flags that is kept; None keeps everything.
-
     Examples
     --------
     >>> policy = flag_policy("paper")
@@ -100,24 +93,15 @@ def flag_policy(flags: str | Sequence[str]) -> FlagPolicy:
     combinations = [frozenset(part.strip() for part in str(one).split(",")) for one in strings]
     unknown = sorted({part for one in combinations for part in one if part not in FLAGS})
     if unknown or not strings:
-        raise ParameterError(
-            "flag_policy",
-            "there is no such policy or flag" if unknown else "no flag is kept",
-            got=unknown or flags,
-            expected=[*POLICIES, *FLAGS],
-            next_step="Give a policy's name, or a list of flag strings such as ['G', 'C03', 'C02,C03']",
-        )
+        what = "there is no such policy or flag" if unknown else "no flag is kept"
+        got = unknown or flags
+        next_step = "Give a policy's name, or a list of flag strings such as ['G', 'C03', 'C02,C03']"
+        raise ParameterError("flag_policy", what, got=got, expected=[*POLICIES, *FLAGS], next_step=next_step)
     return FlagPolicy(" ".join(map(str, strings)), frozenset(combinations))
 
 
 def check_depth(depth: Sequence[float] | None) -> tuple[float, float] | None:
-    """Return a depth interval as two floats in m, or None for every depth.
-
-    Raises
-    ------
-    ParameterError
-        Unless it is None or two finite numbers, the smaller first.
-    """
+    """Return a depth interval as two floats in m, or None for every depth."""
     if depth is None:
         return None
     try:

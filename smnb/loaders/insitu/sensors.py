@@ -23,6 +23,8 @@ from smnb.contract import FormatError, plain
 from smnb.grids import great_circle_km
 from smnb.loaders.insitu.policies import FlagPolicy, depth_inside
 
+#: First and last instant, each None where it is open.
+Period = tuple[np.datetime64 | None, np.datetime64 | None]
 #: Columns of the sensor table and what they hold where a source says nothing.
 SENSOR_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("sensor_id", "network", "station"), ""),
@@ -48,19 +50,7 @@ class UnitsError(FormatError):
 
 @dataclass
 class Readings:
-    """Readings of a sensor, at first as a file has them, in its order.
-
-    Parameters
-    ----------
-    time : ndarray of datetime64[ns]
-        UTC.
-    value : ndarray of float32
-        Native units; NaN where the file says NaN, -9999 where it says so.
-    flag, provider_flag : ndarray of int32
-        Codes into `flags` and `provider_flags`.
-    flags, provider_flags : list of str
-        The different texts.
-    """
+    """Readings of a sensor: UTC, float32 in native units (NaN or -9999 for none), and codes into the texts of their flags."""
 
     time: NDArray[np.datetime64]
     value: NDArray[np.float32]
@@ -130,11 +120,6 @@ def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[st
 
     The list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
     distance to its first sensor) and ``sensors``. Sensors come in order of their id.
-
-    Raises
-    ------
-    FormatError
-        If two files of one sensor are more than 2 km apart: their readings belong to two places.
     """
     by_id: dict[str, Sensor] = {}
     stations: dict[tuple[str, str], dict[str, Any]] = {}
@@ -150,13 +135,11 @@ def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[st
             continue
         apart = _distance_km(known.row, row)
         if apart > _SAME_SENSOR_KM:
-            raise FormatError(
-                sensor.parts[0].file,
-                f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it",
-                got=(row["lat"], row["lon"]),
-                expected=plain(f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}"),
-                next_step="Remove one of the files, or give the two stations different names",
-            )
+            what = f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it"
+            got = (row["lat"], row["lon"])
+            expected = plain(f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}")
+            next_step = "Remove one of the files, or give the two stations different names"
+            raise FormatError(sensor.parts[0].file, what, got=got, expected=expected, next_step=next_step)
         known.parts.extend(sensor.parts)
         known.row["file"] = "|".join(part.file for part in known.parts)
     moved = [
@@ -217,44 +200,26 @@ class Report:
         }
 
 
-def clean(
-    series: Readings,
-    policy: FlagPolicy,
-    report: Report,
-    *,
-    who: str,
-    network: str,
-    volumetric: bool,
-    start: np.datetime64 | None,
-    end: np.datetime64 | None,
-) -> Readings:
+def clean(series: Readings, row: dict[str, Any], policy: FlagPolicy, period: Period, report: Report) -> Readings:
     """Drop fills, sort by time, collapse duplicate times, apply period and flag policy; count each in `report`.
 
     The order matters for the counts: a reading is counted under the first of these that removes it. Of duplicate times
     the first in the file stays, whether the values agree (``duplicate_same``) or not (``duplicate_conflicting``).
 
-    Values that must be volumetric soil moisture (`volumetric`) are dropped and counted above 1 m3 m-3. `network` is for the
-    counts by network, `who` for messages; `start` and `end` are inclusive. Times come out unique and increasing.
-
-    Raises
-    ------
-    UnitsError
-        If more than half of the values lie above 1: another unit, such as percent.
+    Soil moisture above 1 m3 m-3 is dropped and counted. Both ends of the period are inclusive. Times come out unique and
+    increasing.
     """
     report.readings["read"] += series.time.size
     good = series.value > _FILL  # false for NaN
     report.readings["fill"] += int((~good).sum())
     values = series.value[good]
-    if volumetric and values.size:
+    if row["variable"] == "soil_moisture" and values.size:
         high = values > 1.0
         if int(high.sum()) * 2 > values.size:
-            raise UnitsError(
-                who,
-                "the values are no volumetric soil moisture",
-                got=f"median {float(np.median(values)):.3g}",
-                expected=plain("m3 m-3, 0 to 1"),
-                next_step="Convert the file (percent / 100), or remove it from the archive",
-            )
+            what = "the values are no volumetric soil moisture"
+            got = f"median {float(np.median(values)):.3g}"
+            next_step = "Convert the file (percent / 100), or remove it from the archive"
+            raise UnitsError(row["file"], what, got=got, expected=plain("m3 m-3, 0 to 1"), next_step=next_step)
         if high.any():
             report.readings["above_one"] += int(high.sum())
             good &= ~(series.value > 1.0)
@@ -269,6 +234,7 @@ def clean(
         report.readings["duplicate_same"] += int((~fresh & (series.value == kept_value)).sum())
         report.readings["duplicate_conflicting"] += int((~fresh & (series.value != kept_value)).sum())
         series = series.take(np.flatnonzero(fresh))
+    start, end = period
     if start is not None or end is not None:
         low = 0 if start is None else np.searchsorted(series.time, start)
         high = series.time.size if end is None else np.searchsorted(series.time, end, "right")
@@ -283,7 +249,7 @@ def clean(
                 report.by_flag_string[flag] += count
                 for one in policy.culprits(flag):
                     report.by_flag[one] += count
-                    report.by_network.setdefault(network, Counter())[one] += count
+                    report.by_network.setdefault(row["network"], Counter())[one] += count
         series = series.take(np.flatnonzero(keep[series.flag]))
     report.readings["kept"] += series.time.size
     return series
@@ -322,8 +288,7 @@ def stream(
     variable: str,
     report: Report,
     *,
-    start: np.datetime64 | None = None,
-    end: np.datetime64 | None = None,
+    period: Period = (None, None),
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[tuple[Sensor, Readings]]:
     """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
@@ -331,7 +296,6 @@ def stream(
     A damaged file is named in ``report.damaged`` and skipped. Sensors that have nothing left are named in
     ``report.without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
     """
-    volumetric = variable == "soil_moisture"
     report.sensors["in_source"] += len(sensors)
     chosen = [sensor for sensor in sensors if sensor.row["variable"] == variable]
     if len(chosen) < len(sensors):
@@ -352,18 +316,7 @@ def stream(
             report.sensors["outside_depth"] += 1
             report.by_depth[f"{row['depth_from']:g}-{row['depth_to']:g} m"] += sum(results)
             continue
-        series = None
-        if results:
-            series = clean(
-                Readings.join(results),
-                policy,
-                report,
-                who=row["file"],
-                network=row["network"],
-                volumetric=volumetric,
-                start=start,
-                end=end,
-            )
+        series = clean(Readings.join(results), row, policy, period, report) if results else None
         if series is not None and series.time.size:
             report.sensors["kept"] += 1
             yield sensor, series

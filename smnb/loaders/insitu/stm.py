@@ -116,20 +116,11 @@ def parse_header(name: str, head: bytes) -> StmHeader:
     `name` is the member's path, since the variable, and in the CEOP format the instrument, are only there; `head` is the
     file's beginning, at least its first line. Network and station are those inside the file, whose names keep characters
     that file names lose. Depths are the file name's, which has six decimals, once they agree with the rounded ones inside.
-
-    Raises
-    ------
-    FormatError
-        If the name is of another form, the file is empty, its first line holds no numbers where the coordinates
-        should be, they are out of range, or the depths in name and header contradict each other.
     """
     named = _FILE_NAME.fullmatch(PurePosixPath(name).name)
     if named is None:
-        raise FormatError(
-            name,
-            "the name is not of ISMN's form, which alone says the variable",
-            expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm",
-        )
+        what = "the name is not of ISMN's form, which alone says the variable"
+        raise FormatError(name, what, expected="CSE_Network_Station_sm_0.050000_0.050000_Sensor_20190101_20220101.stm")
     first = next((line for line in _unix_lines(head).split(b"\n") if line.strip()), b"").decode("utf-8", "replace")
     if not first:
         raise FormatError(name, "the file is empty")
@@ -139,24 +130,17 @@ def parse_header(name: str, head: bytes) -> StmHeader:
     else:
         layout, match = "ceop_sep", _place_of(first)
     if match is None:
-        raise FormatError(
-            name,
-            "the first line has no numbers where coordinates and depths should be",
-            got=first[:120],
-            expected=plain("CSE, network, station, latitude, longitude, elevation, depth from, depth to"),
-            next_step="Download the archive again; a file without its header line cannot be placed",
-        )
+        what = "the first line has no numbers where coordinates and depths should be"
+        expected = plain("CSE, network, station, latitude, longitude, elevation, depth from, depth to")
+        next_step = "Download the archive again; a file without its header line cannot be placed"
+        raise FormatError(name, what, got=first[:120], expected=expected, next_step=next_step)
     lat, lon, elevation, top, bottom = (float(text) for text in match.groups()[3:8])
     if not (-90 <= lat <= 90 and -180 <= lon <= 180):
         raise FormatError(name, "the coordinates are out of range", got=(lat, lon))
     depth_from, depth_to = float(named["depth_from"]), float(named["depth_to"])
     if abs(depth_from - top) > _DEPTH_ROUNDING or abs(depth_to - bottom) > _DEPTH_ROUNDING:
-        raise FormatError(
-            name,
-            "the depths in the name and inside contradict each other",
-            got=(depth_from, depth_to),
-            expected=(top, bottom),
-        )
+        what = "the depths in the name and inside contradict each other"
+        raise FormatError(name, what, got=(depth_from, depth_to), expected=(top, bottom))
     inside = (match.group(9) or "") if layout == "header_values" else ""
     code = named["variable"].lower()
     place = (match[2], match[3], lat, lon, elevation, depth_from, depth_to)
@@ -165,13 +149,10 @@ def parse_header(name: str, head: bytes) -> StmHeader:
 
 def _refuse_zone(name: str, number: int, line: str) -> None:
     if zone := _ZONE.match(line):
-        raise FormatError(
-            name,
-            f"line {number}: the time has a zone, {zone[1]!r}",
-            got=line[:60],
-            expected=plain("UTC as yyyy/mm/dd HH:MM, without a zone"),
-            next_step="Convert the file to UTC; ISMN's own files are",
-        )
+        what = f"line {number}: the time has a zone, {zone[1]!r}"
+        expected = plain("UTC as yyyy/mm/dd HH:MM, without a zone")
+        next_step = "Convert the file to UTC; ISMN's own files are"
+        raise FormatError(name, what, got=line[:60], expected=expected, next_step=next_step)
 
 
 @lru_cache(maxsize=1)
@@ -246,25 +227,17 @@ class _Tails:
         text, place = raw.decode("utf-8", "replace"), self._place.decode().split()
         match = _CEOP_PLACE.match(text)
         if match is None or match.group().split() != place:
-            raise FormatError(
-                self.name,
-                f"line {number}: no station and place, or others than in the first line",
-                got=text.strip()[:100],
-                expected=" ".join(place),
-            )
+            what = f"line {number}: no station and place, or others than in the first line"
+            raise FormatError(self.name, what, got=text.strip()[:100], expected=" ".join(place))
         return text[match.end() :].encode()
 
     def _check(self, tail: bytes, number: int) -> None:
         try:
             _split_tail(tail)
         except (IndexError, ValueError) as error:
-            raise FormatError(
-                self.name,
-                f"line {number}: no value and flag after the time; the file is damaged or cut short",
-                got=tail.decode("utf-8", "replace").strip()[:60],
-                expected=plain("value, ISMN flag, provider flag"),
-                next_step="Download the archive again",
-            ) from error
+            what = f"line {number}: no value and flag after the time; the file is damaged or cut short"
+            got = tail.decode("utf-8", "replace").strip()[:60]
+            raise FormatError(self.name, what, got=got, expected=plain("value, ISMN flag, provider flag")) from error
 
     def readings(self, time: NDArray[np.datetime64], codes: NDArray[np.int64]) -> Readings:
         value, flag = np.array(self._values, dtype=np.float32)[codes], np.array(self._flag, dtype=np.int32)[codes]
@@ -278,13 +251,8 @@ def _exact_line(line: bytes, number: int, tails: _Tails) -> tuple[np.datetime64,
     match = _TIME.match(text)
     if match is None:
         _refuse_zone(name, number, text)
-        raise FormatError(
-            name,
-            f"line {number}: it does not start with a time; the file is damaged or cut short",
-            got=text[:60],
-            expected=plain("yyyy/mm/dd HH:MM, UTC"),
-            next_step="Download the archive again",
-        )
+        what = f"line {number}: it does not start with a time; the file is damaged or cut short"
+        raise FormatError(name, what, got=text[:60], expected=plain("yyyy/mm/dd HH:MM, UTC"))
     words = np.frombuffer("{}/{:0>2}/{:0>2} {:0>2}:{}".format(*match.groups()).encode(), "<u8")
     time, valid = _times(words[:1], words[1:])
     if not valid[0]:
@@ -356,14 +324,7 @@ def _tail_codes(
 
 
 def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
-    """Parse a whole file of the header that `parse_header` found; every line, in the file's order.
-
-    Raises
-    ------
-    FormatError
-        At the first line that is not ``time value flag [provider flag]`` (in CEOP with the place in between): cut
-        short, a time that does not exist or has a zone, a value or flag that is none.
-    """
+    """Parse a whole file of the header that `parse_header` found; every line, in the file's order."""
     data = _unix_lines(data)
     ceop = header.format == "ceop_sep"
     place = _place_of(data.lstrip().split(b"\n", 1)[0].decode("utf-8", "replace")).group().lstrip() if ceop else None
@@ -374,10 +335,7 @@ def parse_stm(name: str, data: bytes, header: StmHeader) -> Readings:
         # the reader of a finished line cannot tell that its last field was cut, so the field must be there
         if len(last.split()) < (15 if ceop else 5) and last.strip() and ends.size:
             raise FormatError(
-                name,
-                f"line {ends.size + 1}: the file is cut short",
-                got=last.decode("utf-8", "replace")[-60:],
-                next_step="Download the archive again",
+                name, f"line {ends.size + 1}: the file is cut short", got=last.decode("utf-8", "replace")[-60:]
             )
         ends = np.append(ends, len(data))
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64) if ends.size else np.zeros(0, np.int64)

@@ -53,13 +53,7 @@ class InSituTables:
     synthetic: bool = False
 
     def check(self, who: str = "InSituTables") -> InSituTables:
-        """Check the tables against the contract and return them.
-
-        Raises
-        ------
-        ContractError
-            If ids are not unique, a reading has no sensor, or a sensor's times are not unique and increasing.
-        """
+        """Return the tables; raise `ContractError` if ids are not unique, or a sensor's times not unique and increasing."""
         if not self.sensors["sensor_id"].is_unique:
             doubled = self.sensors["sensor_id"][self.sensors["sensor_id"].duplicated()].head(3).tolist()
             raise ContractError(who, "a sensor_id occurs twice", got=doubled)
@@ -86,7 +80,6 @@ class _Reading:
         self,
         who: str,
         paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
-        *,
         flags: str | Sequence[str] = "paper",
         depth: Sequence[float] | None = DEFAULT_DEPTH,
         variable: str = "soil_moisture",
@@ -98,7 +91,7 @@ class _Reading:
         check_choice(who, "variable", variable, sorted(VARIABLE_NAMES.values()))
         self.who, self.variable = who, variable
         self.policy, self.depth = flag_policy(flags), check_depth(depth)
-        self.start, self.end = parse_period(who, start, end)
+        self.period = parse_period(who, start, end)
         self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
         if not self.paths:
             raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
@@ -112,7 +105,7 @@ class _Reading:
             "flag_policy": self.policy.name,
             "flags_kept": None if allowed is None else sorted(",".join(sorted(one)) for one in allowed),
             "depth": None if self.depth is None else list(self.depth),
-            "period": [None if one is None else str(one) for one in (self.start, self.end)],
+            "period": [None if one is None else str(one) for one in self.period],
             "catalog_id": catalog_id,
             "synthetic": bool(synthetic),
         }
@@ -122,29 +115,20 @@ class _Reading:
     def series(
         self, cache_dir: str | os.PathLike[str] | None, progress: Callable[[int, int], None] | None = None
     ) -> Iterator[tuple[Sensor, Readings]]:
-        """Yield each sensor with its readings.
-
-        Raises
-        ------
-        ContractError
-            At the end, if there was none.
-        """
+        """Yield each sensor with its readings."""
         with contextlib.ExitStack() as stack:
             sensors = collect_sensors(stack, self.paths, cache_dir, self.report)
-            period = {"start": self.start, "end": self.end, "progress": progress}
-            for sensor, series in stream(sensors, self.policy, self.depth, self.variable, self.report, **period):
+            options = {"period": self.period, "progress": progress}
+            for sensor, series in stream(sensors, self.policy, self.depth, self.variable, self.report, **options):
                 self._kept.append(sensor)
                 self._spans.append((series.time.size, series.time[0], series.time[-1]))
                 yield sensor, series
         report = self.report
         if not report.readings["kept"]:
             counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
-            raise ContractError(
-                self.who,
-                "no reading is left",
-                got={**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)},
-                next_step="Widen the flags (flags='all'), the depth, or the period, and check the variable",
-            )
+            got = {**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)}
+            next_step = "Widen the flags (flags='all'), the depth, or the period, and check the variable"
+            raise ContractError(self.who, "no reading is left", got=got, next_step=next_step)
 
     def sensors(self) -> pd.DataFrame:
         """The sensor table of those that have readings."""
@@ -172,21 +156,10 @@ def _arrow(sensor: Sensor, series: Readings, schema: pa.Schema) -> pa.Table:
 
 def _schema(variable: str, catalog_id: str, synthetic: bool) -> pa.Schema:
     units = "m3 m-3" if variable == "soil_moisture" else "degC" if variable.endswith("temperature") else "native"
-    about = {
-        "catalog_id": catalog_id,
-        "synthetic": str(int(synthetic)),
-        "time": "UTC",
-        "variable": variable,
-        "units": units,
-    }
-    fields = {
-        "sensor_id": _TEXT,
-        "time": pa.timestamp("ns"),
-        variable: pa.float32(),
-        "flag": _TEXT,
-        "provider_flag": _TEXT,
-    }
-    return pa.schema(list(fields.items()), metadata={f"smnb:{key}": value for key, value in about.items()})
+    about = {"catalog_id": catalog_id, "synthetic": str(int(synthetic)), "time": "UTC", "variable": variable}
+    fields = [("sensor_id", _TEXT), ("time", pa.timestamp("ns")), (variable, pa.float32()), ("flag", _TEXT)]
+    metadata = {f"smnb:{key}": value for key, value in {**about, "units": units}.items()}
+    return pa.schema([*fields, ("provider_flag", _TEXT)], metadata=metadata)
 
 
 def write_tables(
@@ -285,17 +258,7 @@ def open_insitu(
         For an unknown flag, variable, depth or period.
     """
     who = "open_insitu"
-    reading = _Reading(
-        who,
-        paths,
-        flags=flags,
-        depth=depth,
-        variable=variable,
-        start=start,
-        end=end,
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-    )
+    reading = _Reading(who, paths, flags, depth, variable, start, end, catalog_id, synthetic)
     readings = _in_memory(reading.series(cache_dir), variable)
     return InSituTables(reading.sensors(), readings, reading.report.as_dict(), catalog_id, bool(synthetic)).check(who)
 
@@ -350,12 +313,8 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
     who, folder = "read_tables", Path(folder)
     for name in _FILES[:2]:
         if not (folder / name).is_file():
-            raise CatalogError(
-                who,
-                "there is no such file",
-                got=str(folder / name),
-                next_step="Write it with: smnb ingest ARCHIVE --out DIR",
-            )
+            next_step = "Write it with: smnb ingest ARCHIVE --out DIR"
+            raise CatalogError(who, "there is no such file", got=str(folder / name), next_step=next_step)
     try:
         table = pd.read_parquet(folder / _FILES[0])
         if sensors is not None:

@@ -59,12 +59,8 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     """Read some fields of a file, as text; returns the product too."""
     match = _NAME.fullmatch(path.name)
     if match is None or match["version"] != "03":
-        raise FormatError(
-            "USCRN",
-            "a file's name is of no known product",
-            got=path.name,
-            expected=["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"],
-        )
+        expected = ["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"]
+        raise FormatError("USCRN", "a file's name is of no known product", got=path.name, expected=expected)
     product = _PRODUCTS[match["product"]]
     fields = FIELDS[product]
     text = path.read_bytes()
@@ -74,15 +70,11 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
     try:
         table = pd.read_csv(path, sep=r"\s+", header=None, dtype=str, keep_default_na=False, encoding_errors="replace")
     except (pd.errors.ParserError, ValueError) as error:
-        raise FormatError(path.name, f"the table is damaged: {error}", next_step="Download the file again") from error
+        raise FormatError(path.name, f"the table is damaged: {error}") from error
     if table.shape[1] != len(fields) or len(last) != len(fields) or (table.iloc[:, -1] == "").any():
-        raise FormatError(
-            path.name,
-            "the number of fields is wrong, or the file is cut short",
-            got=(table.shape[1], len(last)),
-            expected=plain(f"{len(fields)} fields of {product} in every line"),
-            next_step="Download the file again",
-        )
+        what = "the number of fields is wrong, or the file is cut short"
+        got = (table.shape[1], len(last))
+        raise FormatError(path.name, what, got=got, expected=plain(f"{len(fields)} fields of {product} in every line"))
     table.columns = fields
     return product, table[list(names)]
 
@@ -116,18 +108,9 @@ def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -
 
 
 def _row(station: str, product: str, lat: float, lon: float, depth_cm: int, file: str) -> dict[str, Any]:
-    row = {
-        **SENSOR_COLUMNS,
-        "network": "USCRN",
-        "station": station,
-        "lat": lat,
-        "lon": lon,
-        "depth_from": depth_cm / 100,
-        "depth_to": depth_cm / 100,
-        "instrument": f"USCRN-{product}",
-        "format": f"uscrn_{product}",
-        "file": file,
-    }
+    row = {**SENSOR_COLUMNS, "network": "USCRN", "station": station, "lat": lat, "lon": lon, "file": file}
+    row |= {"depth_from": depth_cm / 100, "depth_to": depth_cm / 100}
+    row |= {"instrument": f"USCRN-{product}", "format": f"uscrn_{product}"}
     row["sensor_id"] = sensor_id(row)
     return row
 
@@ -185,11 +168,6 @@ def find_parsed_sensors(path: Path) -> list[Sensor]:
     """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO.
 
     The station is its WBAN number, since the table has no names.
-
-    Raises
-    ------
-    FormatError
-        If it is no Parquet file or lacks a column.
     """
     soil = [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp") for depth in DEPTHS_CM]
     columns = ["wban", "lst_date", "longitude", "latitude", *soil]

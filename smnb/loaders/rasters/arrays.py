@@ -78,7 +78,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
     Headers of thousands of granules differ in nothing else, and comparing them costs far less than interpreting. None
     where it cannot be told: classic NetCDF, variables in groups, a grid that no variable names.
     """
-    digest = hashlib.sha256()
+    told: list[Any] = []
     try:
         with h5py.File(path, "r") as file:
             for name in sorted({str(band.where) for band in bands}):
@@ -89,19 +89,17 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
                 is_told = mapping in file or any("lat" in scale.name.lower() for scale in scales)
                 if "/" in name or len(scales) < variable.ndim or not is_told:
                     return None
-                told = [(name, variable.dtype.str, variable.shape, _attributes(variable, _MEANINGS))]
+                told.append((name, variable.dtype.str, variable.shape, _attributes(variable, _MEANINGS)))
                 if mapping in file:
-                    told.append((mapping, "", (), _attributes(file[mapping], tuple(file[mapping].attrs))))
+                    told.append((mapping, _attributes(file[mapping], tuple(file[mapping].attrs))))
                 for scale in scales:
                     # a time axis of one step differs from file to file, and is not read where the name tells time
-                    told.append((scale.name, scale.dtype.str, scale.shape, ()))
-                    if scale.shape != (1,):
-                        told.append((scale.name, "", (), _attributes(scale, _MEANINGS)))
-                        digest.update(scale[()].tobytes())
-                digest.update(repr(told).encode())
+                    is_one = scale.shape == (1,)
+                    told.append((scale.name, scale.dtype.str, scale.shape))
+                    told += [] if is_one else [_attributes(scale, _MEANINGS), scale[()].tobytes()]
     except (OSError, KeyError, RuntimeError):
         return None
-    return digest.hexdigest()
+    return hashlib.sha256(repr(told).encode()).hexdigest()
 
 
 def _attributes(item: Any, names: Sequence[str]) -> tuple[tuple[str, bytes], ...]:
@@ -109,24 +107,10 @@ def _attributes(item: Any, names: Sequence[str]) -> tuple[tuple[str, bytes], ...
 
 
 def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimension: str | None) -> ArrayHeader:
-    """Describe the bands of a NetCDF file or a Zarr group.
+    """Describe the bands of a NetCDF file or a Zarr group; each step of `dimension`, if it is given, is a scene.
 
-    Parameters
-    ----------
-    who : str
-        The caller, for messages.
-    path : Path
-        File, or folder of the group.
-    bands : sequence of BandOption
-        What to read.
-    dimension : str, optional
-        The dimension of time, each step of which is a scene; default none, and then only dimensions of one step.
-
-    Raises
-    ------
-    FormatError
-        If it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions that
-        nothing chooses from.
+    A `FormatError` where it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions
+    that nothing chooses from.
     """
     where = f"{who}({path.name})"
     if path.is_file():
@@ -137,38 +121,35 @@ def read_array_header(who: str, path: Path, bands: Sequence[BandOption], dimensi
         except _DAMAGE as error:
             raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
     with dataset:
-        places = []
         for band in bands:
             if not isinstance(band.where, str) or band.where not in dataset.data_vars:
-                raise FormatError(
-                    where,
-                    f"there is no variable {band.where!r} for band {band.name!r}",
-                    got=sorted(map(str, dataset.data_vars)),
-                    next_step="Correct the option bands: {…: {variable: …}}",
+                got, what = (
+                    sorted(map(str, dataset.data_vars)),
+                    f"there is no variable {band.where!r} for {band.name!r}",
                 )
-            places.append(_place(where, dataset, band, dimension))
-        times = _times(where, dataset, dimension) if dimension is not None else ()
-        return ArrayHeader(tuple(places), times, dict(dataset.attrs))
+                raise FormatError(where, what, got=got, next_step="Correct the option bands: {…: {variable: …}}")
+        places, times = tuple(_place(where, dataset, band, dimension) for band in bands), ()
+        if dimension is not None:
+            if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
+                got, what = sorted(map(str, dataset.coords)), f"{dimension!r} is no coordinate of times"
+                raise FormatError(where, what, got=got, next_step="Correct the option time: {dimension: …}")
+            times = tuple(dataset[dimension].values.astype("datetime64[ns]"))
+        return ArrayHeader(places, times, dict(dataset.attrs))
 
 
 def _place(where: str, dataset: xr.Dataset, band: BandOption, dimension: str | None) -> VariablePlace:
     array = dataset[band.where]
     y, x = (_spatial(where, array, names, kind) for names, kind in ((_Y_NAMES, "latitude"), (_X_NAMES, "longitude")))
     named = {y: "y", x: "x", dimension: "time"}
-    unknown = set(band.select) - set(map(str, array.dims))
-    if unknown:
+    if unknown := ({*band.select, dimension} - {None}) - set(map(str, array.dims)):
         raise FormatError(where, f"{band.where!r} has no dimension {sorted(unknown)}", got=list(array.dims))
     at: list[int | str] = []
     for dim in array.dims:
         if dim not in named and dim not in band.select and array.sizes[dim] > 1:
-            raise FormatError(
-                where,
-                f"{band.where!r} has a dimension {dim!r} of {array.sizes[dim]} that nothing chooses from",
-                next_step=f"Add time: {{dimension: {dim}}}, or select: {{{dim}: …}} to the band",
-            )
+            what = f"{band.where!r} has a dimension {dim!r} of {array.sizes[dim]} that nothing chooses from"
+            next_step = f"Add time: {{dimension: {dim}}}, or select: {{{dim}: …}} to the band"
+            raise FormatError(where, what, next_step=next_step)
         at.append(named[dim] if dim in named else _chosen(where, array, str(dim), band.select.get(str(dim))))
-    if dimension is not None and "time" not in at:
-        raise FormatError(where, f"{band.where!r} has no dimension {dimension!r}", got=list(array.dims))
     attributes = {**array.attrs, **array.encoding}
     if str(attributes.get("_Unsigned", "false")).lower() == "true":
         raise FormatError(where, f"{band.where!r} holds unsigned numbers as signed ones", next_step="Convert it first")
@@ -185,26 +166,20 @@ def _spatial(where: str, array: xr.DataArray, names: Sequence[str], kind: str) -
     for dim in array.dims:
         if dim in array.coords and (array[dim].attrs.get("standard_name") in standard or str(dim).lower() in names):
             return dim
-    raise FormatError(
-        where,
-        f"{array.name!r} has no coordinate of {kind} or of {axis}",
-        got=list(array.dims),
-        expected=plain("a regular grid with one-dimensional coordinates"),
-        next_step="Regrid swaths and two-dimensional coordinates first",
-    )
+    what, next_step = f"{array.name!r} has no coordinate of {kind} or of {axis}", "Regrid swaths first"
+    expected = plain("a regular grid with one-dimensional coordinates")
+    raise FormatError(where, what, got=list(array.dims), expected=expected, next_step=next_step)
 
 
 def _chosen(where: str, array: xr.DataArray, dim: str, label: Any) -> int:
+    """The index of a label along a dimension, or of an index where it has no labels; the first where nothing is asked."""
     if label is None:
         return 0
-    if dim in array.coords:
-        found = np.flatnonzero(array[dim].values == label)
-        if found.size == 1:
-            return int(found[0])
-        raise FormatError(where, f"{dim!r} has no {label!r}", got=array[dim].values.tolist()[:20])
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < array.sizes[dim]:
-        return label
-    raise FormatError(where, f"{dim!r} has no labels and no index {label!r}", got=array.sizes[dim])
+    labels = array[dim].values if dim in array.coords else np.arange(array.sizes[dim])
+    found = np.flatnonzero(labels == label)
+    if found.size != 1 or isinstance(label, bool):
+        raise FormatError(where, f"{dim!r} has no {label!r}", got=labels.tolist()[:20])
+    return int(found[0])
 
 
 def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
@@ -220,13 +195,12 @@ def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any
     if crs is None and (array[y].attrs.get("standard_name") == "latitude" or "lat" in str(y).lower()):
         crs = CRS.from_epsg(4326)
     if crs is None:
-        raise FormatError(
-            where,
+        what, expected = (
             f"{array.name!r} states no coordinate reference system",
-            got=list(array.dims),
-            expected=plain("a CF grid mapping, or latitude and longitude"),
-            next_step="Write its grid mapping into the file, for instance with rioxarray's write_crs",
+            plain("a CF grid mapping, or lat and lon"),
         )
+        next_step = "Write its grid mapping into the file, for instance with rioxarray's write_crs"
+        raise FormatError(where, what, got=list(array.dims), expected=expected, next_step=next_step)
     (x0, dx), (y0, dy) = (_even(where, dim, array[dim].values) for dim in (x, y))
     factor = 1000.0 if array[x].attrs.get("units") == "km" else 1.0
     transform = tuple(factor * value for value in (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2))
@@ -235,38 +209,22 @@ def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any
 
 def _even(where: str, dim: Any, values: NDArray) -> tuple[float, float]:
     """First value and step of an even coordinate."""
-    values = np.asarray(values, "float64")
+    values, got = np.asarray(values, "float64"), np.asarray(values).tolist()[:4]
     if values.size < 2 or not np.isfinite(values).all():
-        raise FormatError(
-            where, f"coordinate {dim!r} gives no step", got=values.tolist()[:3], expected=plain("2 values")
-        )
+        raise FormatError(where, f"coordinate {dim!r} gives no step", got=got, expected=plain("2 values"))
     step = (values[-1] - values[0]) / (values.size - 1)
     # digits beyond those of float32 are noise of the file's own rounding
     off = np.abs(values - (values[0] + step * np.arange(values.size))).max()
     if step == 0.0 or max(off, np.abs(np.diff(values) - step).max()) > _UNEVEN * abs(step):
-        raise FormatError(
-            where, f"coordinate {dim!r} is not evenly spaced", got=values[:4].tolist(), next_step="Regrid it first"
-        )
+        raise FormatError(where, f"coordinate {dim!r} is not evenly spaced", got=got, next_step="Regrid it first")
     return float(values[0]), float(step)
-
-
-def _times(where: str, dataset: xr.Dataset, dimension: str) -> tuple[np.datetime64, ...]:
-    if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
-        raise FormatError(
-            where,
-            f"{dimension!r} is no coordinate of times",
-            got=sorted(map(str, dataset.coords)),
-            expected=plain("CF times"),
-            next_step="Correct the option time: {dimension: …}",
-        )
-    return tuple(dataset[dimension].values.astype("datetime64[ns]"))
 
 
 class OpenArray:
     """An open NetCDF file or Zarr group; bands are named by their variable."""
 
     def __init__(self, where: str, path: str, form: str) -> None:
-        self.where, self._close = where, lambda: None
+        self.where, self.close = where, lambda: None
         try:
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")
@@ -275,12 +233,12 @@ class OpenArray:
                 is_hdf5 = stream.read(4) == b"\x89HDF"
             if is_hdf5:
                 self._items = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
-                self._close = self._items.close
+                self.close = self._items.close
                 return
         except _DAMAGE as error:
             raise FormatError(where, f"the file is unreadable: {error}", next_step="Download it again") from error
         dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
-        self._items, self._close = {str(name): array.variable for name, array in dataset.items()}, dataset.close
+        self._items, self.close = {str(name): array.variable for name, array in dataset.items()}, dataset.close
 
     def block_shape(self, key: str) -> tuple[int, int]:
         """Rows and columns that are read at once for points."""
@@ -294,12 +252,7 @@ class OpenArray:
             try:
                 array = np.asarray(self._items[key][tuple(parts.get(axis, axis) for axis in at)])
             except _DAMAGE as error:
-                raise FormatError(
-                    self.where, f"{key!r} is unreadable: {error}", next_step="Download or write it again"
-                ) from error
+                what = f"{key!r} is unreadable: {error}"
+                raise FormatError(self.where, what, next_step="Download or write it again") from error
             values.append(array.T if at.index("x") < at.index("y") else array)
         return values
-
-    def close(self) -> None:
-        """Close it."""
-        self._close()

@@ -33,13 +33,7 @@ _CLOUD_BITS = (1 << 10) | (1 << 11)
 
 @contextmanager
 def gdal(where: str, path: str) -> Iterator[None]:
-    """GDAL's settings for a path, and its errors as one that is named.
-
-    Raises
-    ------
-    FormatError
-        If GDAL cannot open or read a file.
-    """
+    """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
     is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
     try:
         with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
@@ -47,9 +41,8 @@ def gdal(where: str, path: str) -> Iterator[None]:
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             yield
     except rasterio.errors.RasterioError as error:
-        raise FormatError(
-            where, f"the raster is unreadable, truncated perhaps: {error}", next_step="Download or export it again"
-        ) from error
+        what = f"the raster is unreadable, truncated perhaps: {error}"
+        raise FormatError(where, what, next_step="Download or export it again") from error
 
 
 @dataclass(frozen=True)
@@ -62,18 +55,11 @@ class ImageHeader:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     nodata: tuple[float | None, ...]
-    has_mask: tuple[bool, ...]
     is_alpha: tuple[bool, ...]
     tags: dict[str, str]
 
     def number_of(self, where: str, wanted: int | str) -> int:
-        """A band's number, from 1, by number or description.
-
-        Raises
-        ------
-        FormatError
-            If there is no such band, or more than one.
-        """
+        """A band's number, from 1, by number or description."""
         if isinstance(wanted, int):
             if 1 <= wanted <= len(self.names):
                 return wanted
@@ -82,30 +68,18 @@ class ImageHeader:
             found = [i for i, name in enumerate(self.names, 1) if alike(name) == alike(wanted)]
             if len(found) == 1:
                 return found[0]
-        raise FormatError(
-            where,
-            f"no band, or more than one, is described as {wanted!r}",
-            got=list(self.names),
-            next_step="Name the band by its number, from 1, or correct the option 'bands'",
-        )
+        what = f"no band, or more than one, is described as {wanted!r}"
+        next_step = "Name the band by its number, from 1, or correct the option 'bands'"
+        raise FormatError(where, what, got=list(self.names), next_step=next_step)
 
 
 def read_header(where: str, path: str) -> ImageHeader:
-    """Read a file's header.
-
-    Raises
-    ------
-    FormatError
-        If it is unreadable, complex, or does not say where its pixels are.
-    """
+    """Read a file's header; complex numbers, and pixels that are nowhere, are refused."""
     with gdal(where, path), rasterio.open(path) as source:
         if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
-            raise FormatError(
-                where,
-                "the raster holds complex numbers: it is single-look complex, perhaps",
-                got=source.dtypes[0],
-                next_step="Use the ground-range-detected product, calibrated to sigma0",
-            )
+            what = "the raster holds complex numbers: it is single-look complex, perhaps"
+            next_step = "Use the ground-range-detected product, calibrated to sigma0"
+            raise FormatError(where, what, got=source.dtypes[0], next_step=next_step)
         return ImageHeader(
             geometry_of(where, source),
             tuple(text or "" for text in source.descriptions),
@@ -113,39 +87,26 @@ def read_header(where: str, path: str) -> ImageHeader:
             source.scales,
             source.offsets,
             source.nodatavals,
-            tuple(MaskFlags.per_dataset in flags for flags in source.mask_flag_enums),
             tuple(color == ColorInterp.alpha for color in source.colorinterp),
             source.tags(),
         )
 
 
 def geometry_of(where: str, source: rasterio.DatasetReader) -> Georeference:
-    """Where an open file's pixels are.
-
-    Raises
-    ------
-    FormatError
-        If it does not say.
-    """
+    """Where an open file's pixels are."""
     if source.crs is None:
-        in_radar_geometry = bool(source.gcps[0]) or source.rpcs is not None
-        raise FormatError(
-            where,
-            "the raster states no coordinate reference system"
-            + (", only ground control points: it is in radar geometry" if in_radar_geometry else ""),
-            next_step="Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)"
-            if in_radar_geometry
-            else "Find out what it is in and set it, for instance with rio edit-info",
-        )
+        what = "the raster states no coordinate reference system"
+        next_step = "Find out what it is in and set it, for instance with rio edit-info"
+        if source.gcps[0] or source.rpcs is not None:
+            what += ", only ground control points: it is in radar geometry"
+            next_step = "Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)"
+        raise FormatError(where, what, next_step=next_step)
+    transform = tuple(source.transform)[:6]
     if source.transform.is_identity or source.transform.determinant == 0.0:
-        raise FormatError(
-            where,
-            "the raster does not state where its pixels are",
-            got=tuple(source.transform)[:6],
-            expected=plain("an affine transform"),
-            next_step="Export it again with its georeferencing",
-        )
-    return Georeference(source.crs.to_wkt(), tuple(source.transform)[:6], source.height, source.width)
+        what, expected = "the raster does not state where its pixels are", plain("an affine transform")
+        next_step = "Export it again with its georeferencing"
+        raise FormatError(where, what, got=transform, expected=expected, next_step=next_step)
+    return Georeference(source.crs.to_wkt(), transform, source.height, source.width)
 
 
 class OpenImage:
@@ -155,6 +116,7 @@ class OpenImage:
         self.where, self.path = where, path
         with gdal(where, path):
             self._source = rasterio.open(path)
+        self.close = self._source.close
 
     def geometry(self) -> Georeference:
         """Where its pixels are."""
@@ -187,34 +149,11 @@ class OpenImage:
                     values[i] = np.ma.masked_array(values[i], mask)
         return values
 
-    def close(self) -> None:
-        """Close it."""
-        self._source.close()
-
 
 def cloud_percentage(where: str, path: str, number: int, reference: int | None) -> float:
-    """Share of pixels, percent, that a band of quality bits such as QA60 calls cloud or cirrus.
+    """Share of pixels, percent, that a band of quality bits such as QA60 calls cloud or cirrus; NaN where there are none.
 
-    Parameters
-    ----------
-    where : str
-        Who asks, for messages.
-    path : str
-        The file.
-    number : int
-        Its band of quality bits.
-    reference : int, optional
-        A band whose pixels with data make the whole; default all pixels. The quality band cannot tell: zero is clear.
-
-    Returns
-    -------
-    float
-        NaN where there are no data at all.
-
-    Raises
-    ------
-    FormatError
-        If the file is unreadable or the band is no integer.
+    The pixels that have data in a `reference` band make the whole, default all: the quality band cannot tell, zero is clear.
     """
     cloudy = total = 0
     with gdal(where, path), rasterio.open(path) as source:

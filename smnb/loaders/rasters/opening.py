@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +14,20 @@ from smnb.contract import CatalogError, FormatError, ParameterError, plain
 from smnb.loaders import check_paths
 from smnb.loaders.rasters.arrays import ArrayHeader, is_array, read_array_header, signature, zarr_folder
 from smnb.loaders.rasters.images import ImageHeader, cloud_percentage, read_header
-from smnb.loaders.rasters.index import SceneIndex, SceneRecord
 from smnb.loaders.rasters.options import (
     BandOption,
+    CloudOption,
     DnOffset,
+    SceneOption,
     TimeOption,
     band_options,
-    cloud_option,
+    checked,
     dn_offset,
     found_in_name,
-    scene_option,
-    time_option,
 )
 from smnb.loaders.rasters.placing import Georeference
-from smnb.loaders.rasters.products import check_file_units, check_meaning
-from smnb.loaders.rasters.reader import BandSource
+from smnb.loaders.rasters.products import check_stated
+from smnb.loaders.rasters.scenes import BandSource, SceneIndex, SceneRecord
 
 #: Headers read at a time.
 _THREADS = 8
@@ -54,12 +52,8 @@ def open_scenes(
     ----------
     paths : sequence of path-like
         Files; a Zarr stack is given as its folder or as the ``zarr.json`` in it.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
     source : str
-        Name of the source; bands of those known have canonical units.
+        Name of the source; bands of those known (`smnb.loaders.rasters.products`) have canonical units.
     bands : mapping or sequence of str
         Name of each band to where it is: ``{VV: {band: VV}}`` by description or number (from 1) of a band, or by the
         group "band" of `scene`; ``{ssm: {variable: ssm}}`` in NetCDF and Zarr, with ``select: {dimension: label}`` where
@@ -81,38 +75,29 @@ def open_scenes(
         2022-01-25}`` (so a plain number), or by name, ``{offset: -1000, baseline: '_N(?P<baseline>\d{4})_'}``, which is
         right for reprocessed scenes too.
 
-    Returns
-    -------
-    SceneIndex
-        Scenes in order of time.
-
     Raises
     ------
     FormatError
         If a file is unreadable, has no reference system, lacks a band, tells no time, states other units than declared,
         or disagrees with another of its scene.
-    CatalogError
-        If there is no file or no scene, or two scenes have one name.
-    ParameterError
-        For an unknown or senseless option.
+    CatalogError, ParameterError
+        If there is no file or no scene, two scenes have one name, or an option is unknown or senseless.
 
     Examples
     --------
-    >>> index = open_scenes(
-    ...     paths, catalog_id="sentinel1", source="sentinel1", bands=["VV", "VH", "angle"],
-    ...     time={"pattern": r"_(?P<time>\d{8}T\d{6})_"},
-    ... )  # doctest: +SKIP
+    >>> index = open_scenes(paths, catalog_id="sentinel1", source="sentinel1", bands=["VV", "VH", "angle"],
+    ...                     time={"pattern": r"_(?P<time>\d{8}T\d{6})_"})  # doctest: +SKIP
     """
     who = "open_scenes"
     chosen = band_options(who, source, bands, units)
-    describer = _Describer(
+    describer = _FileDescriber(
         who,
         chosen,
-        dict(units or {}),
-        time_option(who, time),
-        cloud_option(who, cloud),
-        scene_option(who, scene),
+        units,
         dn_offset(who, boa_add_offset, chosen, "baseline"),
+        time=checked(who, "time", TimeOption, time),
+        cloud=None if cloud is None else checked(who, "cloud", CloudOption, cloud),
+        scene=None if scene is None else checked(who, "scene", SceneOption, scene),
     )
     images, arrays = _sorted_by_form(who, paths)
     records = [*describer.images(images), *describer.arrays(arrays)]
@@ -139,43 +124,47 @@ def _sorted_by_form(who: str, paths: Sequence[str | Path]) -> tuple[list[Path], 
     return images, arrays
 
 
-class _Describer:
-    """Makes scenes of files."""
+class Describer:
+    """Makes bands of what files or STAC items state and the catalog declares; equal grids are kept once."""
 
     def __init__(
-        self,
-        who: str,
-        bands: tuple[BandOption, ...],
-        native_units: dict[str, str],
-        time: TimeOption,
-        cloud: tuple[str, str | int] | None,
-        scene: re.Pattern[str] | None,
-        added: DnOffset,
+        self, who: str, bands: tuple[BandOption, ...], units: Mapping[str, str] | None, added: DnOffset
     ) -> None:
-        self._who, self._bands, self._native_units = who, bands, native_units
-        self._time, self._cloud, self._scene, self._added = time, cloud, scene, added
-        self._by_signature: dict[str, ArrayHeader] = {}
+        self.who, self.bands, self.added = who, bands, added
+        self._declared, self._stated = dict(units or {}), {}
         self._geometries: dict[Georeference, Georeference] = {}
-        self._stated: dict[str, str] = {}
 
     def units(self) -> dict[str, str]:
-        """Units of the bands: canonical, or declared, or those that the files state."""
-        return {band.name: band.meaning.units or self._stated.get(band.name, "") for band in self._bands}
+        """Units of the bands: canonical, or declared, or those that are stated."""
+        return {band.name: band.meaning.units or self._stated.get(band.name, "") for band in self.bands}
 
-    def _check(self, where: str, band: BandOption, stated: str, scale: float | None, offset: float | None) -> None:
-        check_file_units(where, band.name, self._native_units.get(band.name), stated)
-        self._stated.setdefault(band.name, stated)
-        check_meaning(where, band, scale, offset, self._added.offset)
+    def band(
+        self, where: str, source: BandSource, unit: str, scale: float | None, offset: float | None, added: float
+    ) -> BandSource:
+        """A band with what is declared of it, after a check of the unit, scale and offset that are stated."""
+        option = source.option
+        check_stated(where, option, self._declared.get(option.name), unit, scale, offset, added)
+        self._stated.setdefault(option.name, unit)
+        nodata = None if option.nodata is None else (option.nodata,)
+        declared = {"scale": option.scale, "offset": option.offset, "nodata": nodata}
+        geometry = source.geometry and self._geometries.setdefault(source.geometry, source.geometry)
+        own = {name: value for name, value in declared.items() if value is not None}
+        return replace(source, geometry=geometry, added=added, **own)
+
+
+class _FileDescriber(Describer):
+    """Makes scenes of files."""
+
+    def __init__(self, *own: Any, time: TimeOption, cloud: CloudOption | None, scene: SceneOption | None) -> None:
+        super().__init__(*own)
+        self._time, self._cloud, self._scene = time, cloud, scene
+        self._by_signature: dict[str, ArrayHeader] = {}
 
     def images(self, paths: Sequence[Path]) -> list[SceneRecord]:
         """Scenes of files that GDAL reads."""
-        if paths and self._time.kind == "dimension":
-            raise ParameterError(
-                self._who,
-                f"{paths[0].name} has no dimensions",
-                got=f"time: {{dimension: {self._time.name}}}",
-                expected=["pattern", "tag", "static"],
-            )
+        if paths and self._time.dimension is not None:
+            got, known = f"time: {{dimension: {self._time.dimension}}}", ["pattern", "tag", "static"]
+            raise ParameterError(self.who, f"{paths[0].name} has no dimensions", got=got, expected=known)
         pool = ThreadPoolExecutor(_THREADS)
         try:
             return list(pool.map(self._image_scene, self._groups(paths)))
@@ -186,104 +175,73 @@ class _Describer:
         """Names of scenes and their files by band; one file of all bands is under ""."""
         if self._scene is None:
             return [(name, {"": path}) for name, path in zip(_names(paths), paths, strict=True)]
-        wanted = {str(band.where) for band in self._bands} | ({str(self._cloud[1])} if self._cloud else set())
+        wanted = {str(band.where) for band in self.bands} | ({str(self._cloud.band)} if self._cloud else set())
         groups: dict[tuple[Path, str], dict[str, Path]] = {}
         for path in paths:
-            where = f"{self._who}({path.name})"
-            match = found_in_name(self._scene, path.as_posix())
+            where, pattern = f"{self.who}({path.name})", self._scene.pattern
+            match = found_in_name(pattern, path.as_posix())
             if match is None:
-                raise FormatError(
-                    where,
-                    "the name tells no scene and band",
-                    expected=self._scene.pattern,
-                    next_step="Correct the option scene: {pattern: …}, or leave the file out",
-                )
+                next_step = "Correct the option scene: {pattern: …}, or leave the file out"
+                what = "the name tells no scene and band"
+                raise FormatError(where, what, expected=pattern.pattern, next_step=next_step)
             files = groups.setdefault((path.parent, match["scene"]), {})
-            if match["band"] not in wanted:
-                continue
             if match["band"] in files:
                 raise FormatError(where, f"the scene has band {match['band']} twice", got=files[match["band"]].name)
-            files[match["band"]] = path
+            if match["band"] in wanted:
+                files[match["band"]] = path
         names = _names([folder / name for folder, name in groups], whole=True)
         return list(zip(names, groups.values(), strict=True))
 
     def _image_scene(self, group: tuple[str, dict[str, Path]]) -> SceneRecord:
         name, files = group
-        is_split = self._scene is not None
+        is_split, sources = self._scene is not None, []
         headers: dict[Path, ImageHeader] = {}
-        sources = []
-        for band in self._bands:
+        first = next(iter(files.values()), Path())
+        for band in self.bands:
             path = files.get(str(band.where) if is_split else "")
             if path is None:
-                raise FormatError(
-                    f"{self._who}({name})",
-                    f"the scene has no file of band {band.where!r}",
-                    got=sorted(files),
-                    next_step="Download the file that is missing, or leave the scene out",
-                )
-            where = f"{self._who}({path.name})"
+                what = f"the scene has no file of band {band.where!r}"
+                next_step = "Download the file that is missing, or leave the scene out"
+                raise FormatError(f"{self.who}({name})", what, got=sorted(files), next_step=next_step)
+            where = f"{self.who}({path.name})"
             header = headers[path] = headers.get(path) or read_header(where, str(path))
             key = header.number_of(where, band.index if is_split else band.where)
-            self._check(where, band, header.units[key - 1], header.scales[key - 1], header.offsets[key - 1])
-            nodata = None if band.nodata is None else (band.nodata,)
-            sources.append(
-                BandSource(
-                    str(path), "image", key, header.geometry, band, scale=band.scale, offset=band.offset, nodata=nodata
-                )
-            )
+            source = BandSource(str(path), "image", key, header.geometry, band)
+            stated = header.units[key - 1], header.scales[key - 1], header.offsets[key - 1]
+            sources.append(self.band(where, source, *stated, self.added.offset))
         self._check_agreement(sources)
-        first = next(iter(files.values()))
-        where = f"{self._who}({first.name})"
-        time = self._time_of(where, files.values(), [header.tags for header in headers.values()])
-        return self._record(where, name, time, sources, self._cloud_of(where, files, headers, sources), str(first))
+        where = f"{self.who}({first.name})"
+        times = {
+            self._time.of(f"{self.who}({path.name})", path.as_posix(), header.tags) for path, header in headers.items()
+        }
+        if len(times) > 1 and self._time.static is None:
+            raise FormatError(where, "files of the scene have different times", got=sorted(map(str, times)))
+        return self._record(
+            where, name, times.pop(), sources, self._cloud_of(where, files, headers, sources), str(first)
+        )
 
     def _check_agreement(self, sources: Sequence[BandSource]) -> None:
         """Files of one scene lie over the same ground, to a pixel of the coarser, in one reference system."""
-        first = sources[0]
+        a = sources[0].geometry
         for other in sources[1:]:
-            a, b = first.geometry, other.geometry
-            if a == b:
+            if a == (b := other.geometry):
                 continue
             pixel = np.maximum(*(np.abs([g.transform[0], g.transform[4]]) for g in (a, b)))
-            far = (np.abs(np.subtract(_edges(a), _edges(b))) > np.tile(pixel, 2)).any()
-            apart = "reference system" if "reference system" in a.differences(b) else "extent" if far else None
-            if apart:
-                raise FormatError(
-                    f"{self._who}({Path(other.path).name})",
-                    f"has another {apart} than {Path(first.path).name} of the same scene",
-                    got=plain(f"{_edges(b)}"),
-                    expected=plain(f"{_edges(a)}"),
-                    next_step="Export all bands of a scene over the same ground",
-                )
-
-    def _time_of(self, where: str, paths: Iterable[Path], tags: Sequence[dict[str, Any]]) -> np.datetime64:
-        option = self._time
-        if option.kind == "static":
-            return np.datetime64("NaT", "ns")
-        if option.kind == "pattern":
-            times = {option.of_name(where, path.as_posix()) for path in paths}
-        else:
-            for one in tags:
-                if option.name not in one:
-                    raise FormatError(
-                        where,
-                        f"the file has no tag {option.name!r} to tell its time",
-                        got=sorted(one),
-                        next_step="Correct the option time: {tag: …}, or use a pattern of names",
-                    )
-            times = {option.parse(where, str(one[option.name])) for one in tags}
-        if len(times) > 1:
-            raise FormatError(where, "files of the scene have different times", got=sorted(map(str, times)))
-        return times.pop()
+            far = (np.abs(np.subtract(a.corners, b.corners)) > np.tile(pixel, 2)).any()
+            if apart := "reference system" if "reference system" in a.differences(b) else "extent" if far else None:
+                where = f"{self.who}({Path(other.path).name})"
+                what = f"has another {apart} than {Path(sources[0].path).name} of the same scene"
+                got, expected = plain(f"{b.corners}"), plain(f"{a.corners}")
+                next_step = "Export all bands of a scene over the same ground"
+                raise FormatError(where, what, got=got, expected=expected, next_step=next_step)
 
     def _cloud_of(
         self, where: str, files: dict[str, Path], headers: dict[Path, ImageHeader], sources: Sequence[BandSource]
     ) -> float:
         if self._cloud is None:
             return float("nan")
-        kind, name = self._cloud
-        if kind == "tag":
-            return _percentage(where, str(name), next(iter(headers.values())).tags)
+        if (name := self._cloud.band) is None:
+            return _percentage(where, str(self._cloud.tag), next(iter(headers.values())).tags)
         path = files.get("" if self._scene is None else str(name))
         if path is None:
             raise FormatError(where, f"the scene has no file of its quality band {name!r}", got=sorted(files))
@@ -294,50 +252,34 @@ class _Describer:
 
     def arrays(self, paths: Sequence[Path]) -> list[SceneRecord]:
         """Scenes of NetCDF files and Zarr stacks."""
-        if paths and self._scene is not None:
-            raise ParameterError(
-                self._who, "'scene' is for one file a band, which NetCDF and Zarr are not", got=paths[0].name
-            )
-        if paths and self._cloud is not None and self._cloud[0] == "band":
-            raise ParameterError(
-                self._who, "clouds are told by a band of images only", got=paths[0].name, expected="cloud: {tag: …}"
-            )
+        if paths and (self._scene is not None or (self._cloud is not None and self._cloud.band is not None)):
+            what = "'scene', and 'cloud' by a band, are for images, which NetCDF and Zarr are not"
+            raise ParameterError(self.who, what, got=paths[0].name)
         return [
             record for name, path in zip(_names(paths), paths, strict=True) for record in self._array_scenes(name, path)
         ]
 
     def _header(self, path: Path) -> ArrayHeader:
         """The header of a file, interpreted anew only where it differs from those of other files."""
-        dimension = self._time.name if self._time.kind == "dimension" else None
-        is_repeatable = path.is_file() and self._time.kind in ("pattern", "static") and self._cloud is None
-        key = signature(path, self._bands) if is_repeatable else None
-        if key is None:
-            return read_array_header(self._who, path, self._bands, dimension)
-        if key not in self._by_signature:
-            self._by_signature[key] = read_array_header(self._who, path, self._bands, dimension)
-        return self._by_signature[key]
+        is_repeatable = path.is_file() and (self._time.pattern or self._time.static) and self._cloud is None
+        key = signature(path, self.bands) if is_repeatable else None
+        header = self._by_signature.get(key) if key else None
+        if header is None:
+            header = read_array_header(self.who, path, self.bands, self._time.dimension)
+            if key:
+                self._by_signature[key] = header
+        return header
 
     def _array_scenes(self, name: str, path: Path) -> Iterator[SceneRecord]:
-        where, header = f"{self._who}({path.name})", self._header(path)
-        sources = []
-        for band, place in zip(self._bands, header.places, strict=True):
-            self._check(where, band, place.units, place.scale, place.offset)
-            sources.append(
-                BandSource(
-                    str(path),
-                    "netcdf" if path.is_file() else "zarr",
-                    str(band.where),
-                    place.geometry,
-                    band,
-                    place.at,
-                    place.scale if band.scale is None else band.scale,
-                    place.offset if band.offset is None else band.offset,
-                    place.nodata if band.nodata is None else (band.nodata,),
-                )
-            )
-        cloud = float("nan") if self._cloud is None else _percentage(where, str(self._cloud[1]), header.attributes)
-        if self._time.kind != "dimension":
-            time = self._time_of(where, [path], [header.attributes])
+        where, header = f"{self.who}({path.name})", self._header(path)
+        form, sources = "netcdf" if path.is_file() else "zarr", []
+        for band, place in zip(self.bands, header.places, strict=True):
+            numbers = place.at, place.scale, place.offset, place.nodata
+            source = BandSource(str(path), form, str(band.where), place.geometry, band, *numbers)
+            sources.append(self.band(where, source, place.units, place.scale, place.offset, self.added.offset))
+        cloud = float("nan") if self._cloud is None else _percentage(where, str(self._cloud.tag), header.attributes)
+        if self._time.dimension is None:
+            time = self._time.of(where, path.as_posix(), header.attributes)
             yield self._record(where, name, time, sources, cloud, str(path))
             return
         for step, time in enumerate(header.times):
@@ -351,20 +293,11 @@ class _Describer:
     def _record(
         self, where: str, name: str, time: np.datetime64, sources: Sequence[BandSource], cloud: float, path: str
     ) -> SceneRecord:
-        added = self._added.of(where, path, time)
-        bounds = sources[0].geometry.bounds()
+        bounds, added = sources[0].geometry.bounds(), self.added.of(where, path, time)
         if bounds is None:
-            raise FormatError(
-                where,
-                "the raster lies outside its reference system",
-                got=sources[0].geometry.transform,
-                next_step="Correct its georeferencing",
-            )
-        kept = tuple(
-            replace(source, geometry=self._geometries.setdefault(source.geometry, source.geometry), added=added)
-            for source in sources
-        )
-        return SceneRecord(name, time, bounds, cloud, kept)
+            what, next_step = "the raster lies outside its reference system", "Correct its georeferencing"
+            raise FormatError(where, what, got=sources[0].geometry.transform, next_step=next_step)
+        return SceneRecord(name, time, bounds, cloud, tuple(replace(source, added=added) for source in sources))
 
 
 def _names(paths: Sequence[Path], *, whole: bool = False) -> list[str]:
@@ -376,23 +309,13 @@ def _names(paths: Sequence[Path], *, whole: bool = False) -> list[str]:
     ]
 
 
-def _edges(geometry: Georeference) -> tuple[float, float, float, float]:
-    a, _, c, _, e, f = geometry.transform
-    return c, f, c + a * geometry.width, f + e * geometry.height
-
-
-def _percentage(where: str, name: str, tags: dict[str, Any]) -> float:
-    if name not in tags:
-        raise FormatError(
-            where,
-            f"the file has no tag {name!r} to tell its clouds",
-            got=sorted(tags),
-            next_step="Correct the option cloud: {tag: …}",
-        )
+def _percentage(where: str, name: str, tags: Mapping[str, Any]) -> float:
     try:
-        value = float(tags[name])
+        value = float(tags.get(name, "nan"))
     except (TypeError, ValueError):
         value = float("nan")
     if not 0.0 <= value <= 100.0:
-        raise FormatError(where, f"tag {name!r} is no percentage", got=tags[name], expected=plain("0 to 100"))
+        what, next_step = f"no tag {name!r} of the file is a percentage of clouds", "Correct the option cloud: {tag: …}"
+        expected = plain(f"0 to 100 in one of {sorted(tags)}")
+        raise FormatError(where, what, got=tags.get(name), expected=expected, next_step=next_step)
     return value

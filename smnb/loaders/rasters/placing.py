@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pyproj
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
 from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.warp import Resampling, reproject, transform_bounds
 
-from smnb.grids import UtmWindow
+from smnb.contract import ParameterError
+from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid, UtmWindow
 
 RESAMPLINGS = ("bilinear", "nearest", "average")
 #: Reads ``(band, row, col)`` of whole rows and columns within the raster: first row, stop row, first column, stop column.
@@ -46,17 +49,7 @@ def _is_same(a: str, b: str) -> bool:
 
 @dataclass(frozen=True)
 class Georeference:
-    """Where a raster's cells are.
-
-    Parameters
-    ----------
-    crs : str
-        Reference system, WKT.
-    transform : tuple of 6 float
-        From column and row, counted from the corner, to its coordinates.
-    height, width : int
-        Rows and columns.
-    """
+    """Where a raster's cells are: reference system (WKT), the map from column and row, counted from the corner, and size."""
 
     crs: str
     transform: tuple[float, float, float, float, float, float]
@@ -78,6 +71,11 @@ class Georeference:
             "position": bool((apart < 0.01 * pixel).all()),
         }
         return [what for what, equal in same.items() if not equal]
+
+    @cached_property
+    def corners(self) -> tuple[float, float, float, float]:
+        """Left, upper, right and lower edge."""
+        return (*(self.affine * (0, 0)), *(self.affine * (self.width, self.height)))
 
     @cached_property
     def period(self) -> float | None:
@@ -142,25 +140,32 @@ class Georeference:
             return None
         return round(row), round(col)
 
-    def around(self, x: NDArray, y: NDArray, crs: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    def around(
+        self, x: NDArray, y: NDArray, crs: str, slack: float = 0.0
+    ) -> tuple[tuple[int, int], tuple[int, int]] | None:
         """The rows and columns that values between the points of a mesh come from, or None where it is elsewhere.
 
-        Columns of a raster around the earth may go beyond its seam.
+        Columns of a raster around the earth may go beyond its seam. `slack` is a share of the span, for a coarse mesh.
         """
         row, col = self.fractional(x, y, crs)
-        if not (np.isfinite(row).all() and np.isfinite(col).all()):
+        finite = np.isfinite(row) & np.isfinite(col)
+        if not finite.any():
             return None
         if self.period is not None:  # of the turn of the middle
-            middle = col[len(col) // 2, len(col) // 2]
+            middle = col[finite][finite.sum() // 2]
             col = np.mod(col - middle + self.period / 2, self.period) - self.period / 2 + middle
         spans = []
-        for values, size in ((row, self.height), (col, self.width)):
-            low, high = int(np.floor(values.min())) - 2, int(np.ceil(values.max())) + 2
-            if not (values is col and self.is_round):
-                low, high = max(low, 0), min(high, size)
-            spans.append((low, high))
+        for values, size, is_round in ((row, self.height, False), (col, self.width, self.is_round)):
+            margin = 2 + slack * np.ptp(values[finite])
+            low, high = int(np.floor(values[finite].min() - margin)), int(np.ceil(values[finite].max() + margin))
+            spans.append((low, high) if is_round else (max(low, 0), min(high, size)))
         rows, cols = spans
         return (rows, cols) if rows[0] < rows[1] and cols[0] < cols[1] else None
+
+    def step_at(self, x: NDArray, y: NDArray, crs: str) -> float:
+        """Rows or columns, the longer way, from the first of points ``(…, point)`` to the others; the median of places."""
+        row, col = (np.abs(values[..., 1:] - values[..., :1]) for values in self.fractional(x, y, crs))
+        return float(np.nanmedian(np.maximum(row, col).max(axis=-1)))
 
     def transform_of(self, rows: tuple[int, int], cols: tuple[int, int]) -> Affine:
         """The map from a block's column and row to coordinates, with longitudes around those of -180..180.
@@ -200,7 +205,9 @@ def resample(
         return _aligned(read, n_bands, raster, offset, window.size)
     if method != "average":
         return _warped(read, n_bands, raster, window, method)
-    pixels = _pixels_a_cell(raster, window)
+    (west, south, east, north), step = window.bounds, window.resolution
+    x, y = (west + east) / 2 + step * np.array([0.0, 1.0, 0.0]), (south + north) / 2 + step * np.array([0.0, 0.0, 1.0])
+    pixels = raster.step_at(x, y, f"EPSG:{window.epsg}")
     if not pixels > 1.01:
         return _warped(read, n_bands, raster, window, "nearest")
     parts = int(min(np.ceil(pixels - 0.01), _MOST_PIXELS))
@@ -213,16 +220,6 @@ def resample(
     number = np.isfinite(blocks).sum(axis=(2, 4))
     with np.errstate(invalid="ignore", divide="ignore"):
         return (np.nansum(blocks, axis=(2, 4), dtype="float64") / number).astype("float32")
-
-
-def _pixels_a_cell(raster: Georeference, window: UtmWindow) -> float:
-    """Pixels along a cell's side in the middle of a window, the longer way."""
-    (west, south, east, north), step = window.bounds, window.resolution
-    x, y = (west + east) / 2, (south + north) / 2
-    row, col = raster.fractional(
-        x + step * np.array([0.0, 1.0, 0.0]), y + step * np.array([0.0, 0.0, 1.0]), f"EPSG:{window.epsg}"
-    )
-    return float(max(np.abs(row[1:] - row[0]).max(), np.abs(col[1:] - col[0]).max()))
 
 
 def _aligned(
@@ -267,3 +264,34 @@ def _warped(read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWind
 def _by_gdal(block: NDArray[np.float32], out: NDArray[np.float32], method: str, **where: Any) -> NDArray[np.float32]:
     reproject(block, out, resampling=Resampling[method], **_FOUR_PIXELS, **where)
     return out
+
+
+def target_of(who: str, grid: Any, boxes: Sequence[tuple[float, ...]] = ()) -> tuple[Georeference, dict[str, Any]]:
+    """Where a grid's cells are, and its coordinates; of a whole EASE-Grid the least window that holds boxes (degrees)."""
+    grid = EASE_GRIDS.get(grid, grid) if isinstance(grid, str) else grid
+    if isinstance(grid, EaseGrid):
+        west, south, east, north = np.array(boxes).T
+        lon = (np.stack([west, east]) + 180.0) % 360.0 - 180.0
+        row, col = grid.rowcol(np.stack([south, north]), lon, outside="mask")
+        inside = row >= 0
+        if not inside.any():
+            what = f"the scenes are off the {grid.name} grid"
+            raise ParameterError(who, what, got=(float(south.min()), float(north.max())))
+        if np.ptp(col[inside]) > grid.n_cols / 2:
+            what = "the scenes lie on both sides of the date line, so that no window holds them all"
+            next_step = "Open each side onto a window of its own: grid=M01.window(south=…, north=…, west=…, east=…)"
+            raise ParameterError(who, what, got=(float(lon.min()), float(lon.max())), next_step=next_step)
+        grid = grid.window_of(row[inside], col[inside])
+    if isinstance(grid, EaseWindow):
+        cell, ease = grid.grid.cell, grid.grid
+        west, north = (grid.col_start - ease.n_cols / 2) * cell, (ease.n_rows / 2 - grid.row_start) * cell
+        return Georeference(crs_of("EPSG:6933").to_wkt(), (cell, 0, west, 0, -cell, north), *grid.shape), grid.coords()
+    if isinstance(grid, RegularGrid):
+        transform = (grid.resolution, 0, grid.west, 0, grid.resolution, grid.south)
+        return Georeference(crs_of("EPSG:4326").to_wkt(), transform, *grid.shape), grid.coords()
+    if isinstance(grid, GeoBox) and grid.crs is not None and grid.crs.projected and grid.axis_aligned:
+        wkt = crs_of(grid.crs.to_wkt()).to_wkt()
+        return Georeference(wkt, tuple(grid.affine)[:6], *grid.shape), xr_coords(grid, "crs")
+    got = grid if isinstance(grid, str) else type(grid).__name__
+    known = [*EASE_GRIDS, "EaseGrid", "EaseWindow", "RegularGrid", "odc.geo.geobox.GeoBox, projected and north-up"]
+    raise ParameterError(who, "unknown 'grid'", got=got, expected=known)

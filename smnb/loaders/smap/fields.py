@@ -22,9 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import VARIABLES
@@ -87,124 +89,39 @@ class Variable:
         return {"float": -9999.0, "flag": FLAG_FILL, "class": 254, "time": -9999.0}[self.kind]
 
 
-def _field(name: str, natives: Any = None, units: str = "1", long_name: str = "", **more: Any) -> Variable:
-    """A variable; the contract says what is not given of its own ones."""
-    if name in VARIABLES:
-        spec = VARIABLES[name]
+TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
+
+
+def _variable(name: str, natives: Any = None, units: str = "1", long_name: str = "", **more: Any) -> Variable:
+    """A variable of the table; the contract says what that does not say of its own ones."""
+    if spec := VARIABLES.get(name):
         units, long_name = spec.units, long_name or spec.long_name
         more = {"valid": spec.valid_range, **more}
-    natives = natives if isinstance(natives, dict) else {"": natives or name}
-    natives = {label: (one,) if isinstance(one, str) else one for label, one in natives.items()}
-    return Variable(name, natives, units, long_name, **{"valid": (0.0, 1.0), **more})
+    labelled = natives if isinstance(natives, dict) else {"": natives or [name]}
+    more["valid"] = tuple(more.get("valid", (0.0, 1.0)))
+    more["native_units"] = tuple(TABLE["units"].get(more.get("native_units"), ()))
+    return Variable(name, {label: tuple(one) for label, one in labelled.items()}, units, long_name, **more)
 
 
-def _by_name(*variables: Variable) -> dict[str, Variable]:
-    return {variable.name: variable for variable in variables}
+def _variables(family: str) -> dict[str, Variable]:
+    """The variables of a family of products by name."""
+    fields = {name: {**one, **TABLE.get(f"{family}_fields", {}).get(name, {})} for name, one in TABLE["fields"].items()}
+    chosen = {name: dict(fields[name]) for name in TABLE[family].split()}
+    return {name: _variable(name, one.pop("native", None), **one) for name, one in chosen.items()}
 
 
-_KELVIN = ("Kelvin", "Kelvins", "kelvin", "K")
-_DEGREES = ("degrees", "degree")
-_VOLUME = ("cm**3/cm**3", "m**3/m**3", "m3 m-3", "m3/m3", "m**3 m**-3")
-_MASS = ("kg/m**2", "kg/m**3", "kg m-2", "kg/m2")  # R14010 says kg/m**3 for the same number
-#: 0.0199: the least retrieval, 0.02, with its rounding.
-_MOISTURE = _field("soil_moisture", valid=(0.0199, 1.0), native_units=_VOLUME, screened=True)
-_TB = {"valid": (0.0, 330.0), "native_units": _KELVIN, "dim": "channel"}
-_SHARED = (
-    _field("surface_temperature", native_units=_KELVIN),
-    _field("vegetation_water_content", native_units=_MASS),
-    _field("clay_fraction"),
-    _field("sand_fraction"),
-    _field("bulk_density", None, "g cm-3", "soil bulk density", valid=(0.0, 2.65)),
-    _field("albedo", None, "1", "single-scattering albedo of the vegetation", by_algorithm=True),
-    _field("vegetation_opacity", None, "1", "optical depth along the slant", valid=(0.0, 10.0), by_algorithm=True),
-    _field("landcover_class", None, "1", "dominant IGBP land cover class", kind="class"),
-)
-_FLAGS = (
-    _field("retrieval_qual_flag", None, "1", "quality of the retrieval", kind="flag"),
-    _field("surface_flag", None, "1", "conditions of the surface", kind="flag"),
-)
 #: SPL2SMP, SPL2SMP_E, SPL3SMP, SPL3SMP_E.
-PASSIVE: dict[str, Variable] = _by_name(
-    _MOISTURE,
-    _field(
-        "tb",
-        {"1.41H": "tb_h_corrected", "1.41V": "tb_v_corrected"},
-        "K",
-        "brightness temperature, corrected for water",
-        **_TB,
-    ),
-    *_SHARED,
-    _field("roughness", "roughness_coefficient", "1", "roughness coefficient h", valid=(0.0, 10.0), by_algorithm=True),
-    _field("static_water_body_fraction", None, "1", "fraction of static water"),
-    _field("boresight_incidence", None, "degree", "incidence angle", valid=(0.0, 90.0), native_units=_DEGREES),
-    _field("observation_time", "tb_time_seconds", "", "mean time of the footprints in the cell, UTC", kind="time"),
-    *_FLAGS,
-    _field("tb_qual_flag_h", None, "1", "quality of tb, horizontal", kind="flag"),
-    _field("tb_qual_flag_v", None, "1", "quality of tb, vertical", kind="flag"),
-)
-_TIME_DIFFERENCE = ("SMAP_Sentinel-1_overpass_timediff_hr", "SMAP_Sentinel_overpass_timediff_hr")
-_SIGMA0 = {"VV": "sigma0_vv_aggregated", "VH": "sigma0_vh_aggregated"}
-#: SPL2SMAP_S; every name carries the suffix _3km or _1km. Backscatter is linear power in the files: -60 to 30 dB.
-ACTIVE_PASSIVE: dict[str, Variable] = _by_name(
-    _MOISTURE,
-    _field(
-        "soil_moisture_std_dev",
-        None,
-        "m3 m-3",
-        "standard deviation of soil moisture",
-        native_units=_VOLUME,
-        screened=True,
-    ),
-    _field("tb", {"1.41V": "tb_v_disaggregated"}, "K", "disaggregated brightness temperature", **_TB),
-    _field("sigma0", _SIGMA0, "dB", "backscatter, averaged as power", valid=(1e-6, 1e3), dim="polarization"),
-    _field("incidence_angle", "sigma0_incidence_angle", native_units=_DEGREES),
-    *_SHARED,
-    _field("bare_soil_roughness", "bare_soil_roughness_retrieved", "", "bare soil roughness", valid=(0.0, 10.0)),
-    _field("water_body_fraction", None, "1", "fraction of water"),
-    _field(
-        "overpass_time_difference",
-        _TIME_DIFFERENCE,
-        "h",
-        "time from SMAP's to Sentinel-1's overpass",
-        valid=(-240.0, 240.0),
-    ),
-    _field("observation_time", "spacecraft_overpass_time_seconds", "", "time of SMAP's overpass, UTC", kind="time"),
-    *_FLAGS,
-    _field("tb_qual_flag_v", "disaggregated_tb_v_qual_flag", "1", "quality of the disaggregated tb", kind="flag"),
-)
+PASSIVE = _variables("passive")
+#: SPL2SMAP_S; every name carries the suffix _3km or _1km.
+ACTIVE_PASSIVE = _variables("active_passive")
 #: SPL3SMP_E cut to lists of points, with no flags.
-POINT_LIST: dict[str, Variable] = _by_name(_MOISTURE)
-
-_RETRIEVAL_BITS = "not_recommended not_attempted not_successful freeze_thaw_not_retrieved"
-_SURFACE_BITS = (
-    "static_water radar_water coast urban precipitation snow_or_ice permanent_ice frozen_radiometer frozen_model mountains "
-    "dense_vegetation nadir"
-)
-_TB_BITS = (
-    "not_acceptable range rfi_detection rfi_correction nedt direct_sun_correction reflected_sun_correction "
-    "reflected_moon_correction direct_galaxy_correction reflected_galaxy_correction atmosphere_correction "
-    "faraday_rotation_correction null_value water_correction rfi_check rfi_clean"
-)
-
-
-def _bits(names: str) -> dict[int, str]:
-    return dict(enumerate(names.split()))
-
-
-#: Meaning of each bit. SPL2SMAP_S has no radar water bit (1), and its own last two; of its tb one bit is known.
+POINT_LIST = {"soil_moisture": PASSIVE["soil_moisture"]}
+#: Meaning of each bit, by family and flag.
 FLAG_BITS: dict[str, dict[str, dict[int, str]]] = {
-    "passive": {
-        "retrieval_qual_flag": _bits(_RETRIEVAL_BITS),
-        "surface_flag": _bits(_SURFACE_BITS),
-        "tb_qual_flag_h": _bits(_TB_BITS),
-        "tb_qual_flag_v": _bits(_TB_BITS),
-    },
-    "active_passive": {
-        "retrieval_qual_flag": _bits(_RETRIEVAL_BITS),
-        "surface_flag": {bit: name for bit, name in _bits(_SURFACE_BITS).items() if bit not in (1, 11)}
-        | {11: "edge_cell", 12: "anomalous_sigma0"},
-        "tb_qual_flag_v": {0: "not_acceptable"},
-    },
+    family: {
+        flag: {bit: name for bit, name in enumerate(names.split()) if name != "-"} for flag, names in flags.items()
+    }
+    for family, flags in TABLE["bits"].items()
 }
 #: What masks a soil moisture, by policy: reasons and bits of ``retrieval_qual_flag``, in the order they are counted.
 FLAG_POLICIES: dict[str, tuple[tuple[str, int], ...]] = {

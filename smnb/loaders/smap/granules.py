@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
 from smnb.loaders import check_paths, in_period
-from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TB_POLICIES, Variable
+from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TABLE, TB_POLICIES, Variable
 
 #: Release and version, "R18290_001"; test releases have another letter.
 _RELEASE = r"(?P<release>[A-Z]\d{5})_\d{3}\.h5"
@@ -34,35 +34,18 @@ class SmapProduct(NamedTuple):
     grid: EaseGrid | None = None
 
 
-#: By short name. The last three are recognised so that the message can name them.
-PRODUCTS = {
-    "SPL2SMP": SmapProduct(
-        rf"SMAP_L2_SM_P_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
-        "SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5",
-        "open_l2",
-        M36,
-    ),
-    "SPL2SMP_E": SmapProduct(
-        rf"SMAP_L2_SM_P_E_\d{{5}}_[AD]_(?P<start>{_TIME})_{_RELEASE}",
-        "SMAP_L2_SM_P_E_26958_A_20200216T041259_R18240_001.h5",
-        "open_l2",
-        M09,
-    ),
-    "SPL3SMP": SmapProduct(
-        rf"SMAP_L3_SM_P_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_20150406_R14010_001.h5", "open_l3", M36
-    ),
-    "SPL3SMP_E": SmapProduct(
-        rf"SMAP_L3_SM_P_E_(?P<start>\d{{8}})_{_RELEASE}", "SMAP_L3_SM_P_E_20200216_R18240_001.h5", "open_l3", M09
-    ),
-    "SPL2SMAP_S": SmapProduct(
-        rf"SMAP_L2_SM_SP_1[ABCD][A-Z]{{4}}_(?P<start>{_TIME})_{_TIME}_\d{{3}}[EW]\d{{2}}[NS]_{_RELEASE}",
-        "SMAP_L2_SM_SP_1AIWDV_20200209T061215_20200208T183607_005W11N_R16515_001.h5",
-        "open_l2_active_passive",
-    ),
-    "SPL2SMAP": SmapProduct(r"SMAP_L2_SM_AP_.*"),
-    "SPL3SMAP": SmapProduct(r"SMAP_L3_SM_AP_.*"),
-    "SPL4SMGP": SmapProduct(r"SMAP_L4_SM_.*"),
-}
+def _products() -> dict[str, SmapProduct]:
+    """Products by short name, as ``fields.yaml`` has them."""
+    parts = {"TIME": rf"(?P<start>{_TIME})", "DAY": r"(?P<start>\d{8})", "AGAIN": _TIME, "RELEASE": _RELEASE}
+    products = {}
+    for name, one in TABLE["products"].items():
+        pattern = re.sub("<([A-Z]+)>", lambda part: parts[part[1]], one["pattern"])
+        grid = {"M36": M36, "M09": M09}.get(one.get("grid"))
+        products[name] = SmapProduct(pattern, one.get("example", ""), one.get("opener", ""), grid)
+    return products
+
+
+PRODUCTS = _products()
 #: Grids of SPL2SMAP_S by the suffix of its groups and fields.
 RESOLUTIONS = {"3km": M03, "1km": M01}
 
@@ -96,12 +79,9 @@ def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
             return Granule(path, name, np.datetime64(iso, "ns"), match["release"])
         except ValueError as error:
             raise FormatError(where, "the name has an impossible time", got=text) from error
-    raise FormatError(
-        where,
-        "the file's name is not of the product",
-        expected=[PRODUCTS[n].example for n in accepted],
-        next_step="Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files",
-    )
+    what = "the file's name is not of the product"
+    next_step = "Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files"
+    raise FormatError(where, what, expected=[PRODUCTS[n].example for n in accepted], next_step=next_step)
 
 
 def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
@@ -118,15 +98,7 @@ def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
 def list_granules(
     who: str, paths: Sequence[str | Path], accepted: Sequence[str], start: str | None, end: str | None
 ) -> list[Granule]:
-    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its files.
-
-    Raises
-    ------
-    FormatError
-        If a name is of no accepted product, two products are mixed, or two granules start at the same time.
-    CatalogError
-        If the period holds none.
-    """
+    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its files."""
     granules = [_parse(who, path, accepted) for path in check_paths(who, _in_folders(who, paths))]
     products = {granule.product: granule.path.name for granule in granules}
     if len(products) > 1:
@@ -137,12 +109,9 @@ def list_granules(
     found = sorted(itertools.compress(granules, inside), key=lambda granule: granule.start)
     for one, other in itertools.pairwise(found):
         if one.start == other.start:
-            raise FormatError(
-                who,
-                "two granules start at the same time",
-                got=[one.path.name, other.path.name],
-                next_step="Keep the newer release and version, or for SPL2SMAP_S one of the SMAP overpasses",
-            )
+            what = "two granules start at the same time"
+            next_step = "Keep the newer release and version, or for SPL2SMAP_S one of the SMAP overpasses"
+            raise FormatError(who, what, got=[one.path.name, other.path.name], next_step=next_step)
     return found
 
 
@@ -154,9 +123,7 @@ def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
             yield file
     except OSError as error:
         raise FormatError(
-            f"{who}({path.name})",
-            f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}",
-            next_step="Download it again; a login page under the file's name is another usual cause",
+            f"{who}({path.name})", f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}"
         ) from error
 
 
@@ -167,12 +134,10 @@ def open_granule(who: str, granule: Granule) -> Iterator[h5py.File]:
         for group in ("Metadata/DatasetIdentification", "Metadata/SeriesIdentification"):
             stated = text_of(file[group].attrs.get("shortName")) if group in file else ""
             if stated and stated != granule.product:
+                what = f"{group} says another product than the file's name"
+                next_step = "Give the file its own name back"
                 raise FormatError(
-                    f"{who}({granule.path.name})",
-                    f"{group} says another product than the file's name",
-                    got=stated,
-                    expected=granule.product,
-                    next_step="Give the file its own name back",
+                    f"{who}({granule.path.name})", what, got=stated, expected=granule.product, next_step=next_step
                 )
         yield file
 
@@ -195,13 +160,7 @@ def group_of(where: str, file: h5py.File, name: str) -> h5py.Group:
 
 
 def resolve_window(who: str, grid: EaseGrid, region: Sequence[float] | EaseWindow | None) -> EaseWindow | None:
-    """The window of a region given as (west, south, east, north) or as a window; None stays None.
-
-    Raises
-    ------
-    ParameterError
-        If it is neither, crosses the date line, leaves the grid's latitudes, or holds no centre of a cell.
-    """
+    """The window of a region given as (west, south, east, north) or as a window; None stays None."""
     if region is None or isinstance(region, EaseWindow):
         return region if region is None else region.on(grid)
     try:
@@ -246,12 +205,8 @@ def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -
         named = {name.removesuffix("_pm"): one for name, one in items.items() if one.dtype.kind in "fiu"}
         for name in ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"):
             if name not in named:
-                raise FormatError(
-                    where,
-                    f"group {group!r} has no field {name!r}",
-                    got=sorted(items),
-                    expected="a SMAP passive soil moisture product",
-                )
+                what = f"group {group!r} has no field {name!r}"
+                raise FormatError(where, what, got=sorted(items), expected="a SMAP passive soil moisture product")
         shape = named["EASE_row_index"].shape
         fields = {}
         for name, item in named.items():
@@ -340,11 +295,6 @@ class Selection:
         Every name ends with `suffix` ("_pm", "_3km"), and fields have `shape`, apart from a third axis. `renamed` has the
         names, without suffix, of variables that the option decides; `suffixes` are the algorithm's, for variables that
         have one by algorithm, where the name without comes last.
-
-        Raises
-        ------
-        FormatError
-            If a field that was asked for, or a flag that masks, is not there, or has another shape, type or units.
         """
         flags = list(dict.fromkeys(test.flag for tests in self.tests.values() for test in tests))
         roles: dict[tuple[str, str], str] = {}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
 from smnb.grids import EaseGrid, EaseWindow
-from smnb.loaders import finish
+from smnb.loaders import check_present
 from smnb.loaders.smap.fields import ACTIVE_PASSIVE, PASSIVE
 from smnb.loaders.smap.granules import (
     PRODUCTS,
@@ -33,8 +33,8 @@ from smnb.loaders.smap.granules import (
     open_granule,
     resolve_window,
 )
-from smnb.loaders.smap.level3 import find_passive, passive_algorithm
-from smnb.loaders.smap.reading import Cells, Piece, build, count_masks
+from smnb.loaders.smap.level3 import find_passive, finish_selected, passive_algorithm
+from smnb.loaders.smap.reading import Cells, Piece, build
 
 #: Cells of a window that is not worth building: 50 million, 200 MB of float32 each field and time.
 _MOST_CELLS = 50_000_000
@@ -45,24 +45,17 @@ def _window_of(who: str, grid: EaseGrid, lists: Sequence[Cells], region: EaseWin
     """The region's window, or else the smallest that holds all cells."""
     seen = [cells for cells in lists if cells.take.size]
     if not seen:
-        raise CatalogError(
-            who,
-            "no granule has a cell in the region" if region else "the granules hold no cell",
-            got=plain(f"{len(lists)} granules, {region}"),
-            next_step="Check the region, or open other granules",
-        )
+        what = "no granule has a cell in the region" if region else "the granules hold no cell"
+        got = plain(f"{len(lists)} granules, {region}")
+        raise CatalogError(who, what, got=got, next_step="Check the region, or open other granules")
     if region is None:
         row = np.concatenate([[cells.row.min(), cells.row.max()] for cells in seen])
         col = np.concatenate([[cells.col.min(), cells.col.max()] for cells in seen])
         region = grid.window_of(row, col)
     if region.shape[0] * region.shape[1] > _MOST_CELLS:
-        raise ParameterError(
-            who,
-            "the window that holds all cells is too large",
-            got=region,
-            expected=f"<= {_MOST_CELLS} cells",
-            next_step="Pass a smaller region, or fewer granules",
-        )
+        what = "the window that holds all cells is too large"
+        next_step = "Pass a smaller region, or fewer granules"
+        raise ParameterError(who, what, got=region, expected=f"<= {_MOST_CELLS} cells", next_step=next_step)
     return region
 
 
@@ -96,11 +89,16 @@ def build_listed(
     )
 
 
+def _told(dataset: xr.Dataset, n_granules: int) -> str:
+    """For the history: how many granules were read, and their window."""
+    n_times = dataset.sizes["time"]
+    others = f"({n_granules - n_times} others have no cell in the region)"
+    return f"{n_times} granules {others}, {EaseWindow.from_dataset(dataset)}"
+
+
 def _indices(where: str, group: h5py.Group, names: Sequence[str]) -> tuple[NDArray, NDArray]:
     """The two index fields of a granule's group."""
-    absent = [name for name in names if name not in group]
-    if absent:
-        raise FormatError(where, f"fields {absent} are missing", got=sorted(group))
+    check_present(where, names, group)
     return group[names[0]][()], group[names[1]][()]
 
 
@@ -170,17 +168,9 @@ def open_l2(
     dataset = build_listed(selection, grid, area, pieces)
     dataset["time"].attrs["long_name"] = "start of the half orbit, UTC"
     dataset.attrs |= {"soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
-    n_times = dataset.sizes["time"]
-    return finish(
-        count_masks(dataset) if count and "n_masked" in dataset else dataset,
-        who,
-        source=f"SMAP L2 radiometer half orbits, {granules[0].product}",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{n_times} granules ({len(granules) - n_times} others have no cell in the region), "
-        f"{EaseWindow.from_dataset(dataset)}, option {option} ({algorithm}), flag_policy {flag_policy}",
-        require=[variable.name for variable in selection.present()],
-    )
+    step = f"{_told(dataset, len(granules))}, option {option} ({algorithm}), flag_policy {flag_policy}"
+    source = f"SMAP L2 radiometer half orbits, {granules[0].product}"
+    return finish_selected(dataset, selection, catalog_id, synthetic, source, step, count)
 
 
 def _scene_names(where: str, group: h5py.Group, suffix: str, option: str) -> dict[str, str]:
@@ -188,13 +178,10 @@ def _scene_names(where: str, group: h5py.Group, suffix: str, option: str) -> dic
     there = sorted(name for name in group if "soil_moisture" in name)
     second = f"SMAP_Sentinel_overpass_timediff_hr{suffix}" in group
     if option == "apm" and (second or f"disagg_soil_moisture_apm{suffix}" in group):
-        raise FormatError(
-            where,
-            "the apm retrieval of version 2 is not read: its EASE-Grid indices are not counted from 0",
-            got=there,
-            expected=f"soil_moisture_apm{suffix} of version 3",
-            next_step="Download version 3 of SPL2SMAP_S, or pass option='baseline'",
-        )
+        what = "the apm retrieval of version 2 is not read: its EASE-Grid indices are not counted from 0"
+        expected = f"soil_moisture_apm{suffix} of version 3"
+        next_step = "Download version 3 of SPL2SMAP_S, or pass option='baseline'"
+        raise FormatError(where, what, got=there, expected=expected, next_step=next_step)
     ending = "" if option == "baseline" else "_apm"
     if f"soil_moisture{ending}{suffix}" not in group:
         raise FormatError(
@@ -283,14 +270,6 @@ def open_l2_active_passive(
     dataset["time"].attrs["long_name"] = "overpass of Sentinel-1, UTC"
     del dataset.attrs["tb_policy"]  # the meanings of the flag of disaggregated tb are not known well enough for one
     dataset.attrs |= {"soil_moisture_option": option, "resolution": resolution}
-    n_times = dataset.sizes["time"]
-    return finish(
-        count_masks(dataset) if count and "n_masked" in dataset else dataset,
-        who,
-        source="SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{n_times} scenes ({len(granules) - n_times} others have no cell in the region), "
-        f"{EaseWindow.from_dataset(dataset)}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB",
-        require=[variable.name for variable in selection.present()],
-    )
+    step = f"{_told(dataset, len(granules))}, option {option}, flag_policy {flag_policy}; sigma0 from power to dB"
+    source = "SMAP/Sentinel-1 L2 radiometer/radar, SPL2SMAP_S"
+    return finish_selected(dataset, selection, catalog_id, synthetic, source, step, count)

@@ -31,38 +31,23 @@ def _layout(where: str, file: h5py.File, overpass: str) -> tuple[h5py.Group, str
     """Group and suffix of an overpass; the releases up to version 3 have one group, of the morning."""
     if f"{_GROUP}_AM" not in file and f"{_GROUP}_PM" not in file and _GROUP in file:
         if overpass == "pm":
-            raise ParameterError(
-                where,
-                "this old release has no evening overpass",
-                got=overpass,
-                expected=["am"],
-                next_step="Pass overpass='am', or download a newer release",
-            )
+            what = "this old release has no evening overpass"
+            next_step = "Pass overpass='am', or download a newer release"
+            raise ParameterError(where, what, got=overpass, expected=["am"], next_step=next_step)
         return group_of(where, file, _GROUP), ""
     return group_of(where, file, f"{_GROUP}_{overpass.upper()}"), "_pm" if overpass == "pm" else ""
 
 
 def passive_algorithm(who: str, granules: Sequence[Granule], option: str) -> str:
-    """The algorithm of an option for all granules.
-
-    Raises
-    ------
-    ParameterError
-        If the option is unknown.
-    FormatError
-        If it is "baseline" and the granules' releases have two.
-    """
+    """The algorithm of an option for all granules."""
     check_choice(who, "option", option, OPTIONS)
     if option != "baseline":
         return option
     algorithms = {baseline_algorithm(granule.release): granule.path.name for granule in granules}
     if len(algorithms) > 1:
-        raise FormatError(
-            who,
-            "the granules' releases have two baseline algorithms",
-            got=algorithms,
-            next_step="Open one release, or name the algorithm: option='sca-v' or option='dca'",
-        )
+        what = "the granules' releases have two baseline algorithms"
+        next_step = "Open one release, or name the algorithm: option='sca-v' or option='dca'"
+        raise FormatError(who, what, got=algorithms, next_step=next_step)
     return next(iter(algorithms))
 
 
@@ -75,13 +60,7 @@ def find_passive(
     option: str,
     algorithm: str,
 ) -> dict[tuple[str, str], str]:
-    """Names of the fields in a passive granule, soil moisture and its flag those of the option.
-
-    Raises
-    ------
-    FormatError
-        If the granule has no such retrieval, where one is asked for; the message lists those it has.
-    """
+    """Names of the fields in a passive granule, soil moisture and its flag those of the option."""
     where, renamed = f"{selection.who}({granule.path.name})", {}
     if "soil_moisture" in selection.tests:
         endings = [""] if option == "baseline" else list(ALGORITHMS[algorithm])
@@ -89,15 +68,23 @@ def find_passive(
             endings.append("")  # older files hold it under the plain name only
         ending = next((one for one in endings if f"soil_moisture{one}{suffix}" in group), None)
         if ending is None:
-            raise FormatError(
-                where,
-                f"there is no soil moisture of option {option!r}",
-                got=sorted(name for name in group if name.startswith("soil_moisture") and "error" not in name),
-                expected=[f"soil_moisture{one}{suffix}" for one in endings],
-                next_step="Choose an option that the release has; without soil moisture, leave it out of 'variables'",
-            )
+            what = f"there is no soil moisture of option {option!r}"
+            got = sorted(name for name in group if name.startswith("soil_moisture") and "error" not in name)
+            expected = [f"soil_moisture{one}{suffix}" for one in endings]
+            next_step = "Choose an option that the release has; without soil moisture, leave it out of 'variables'"
+            raise FormatError(where, what, got=got, expected=expected, next_step=next_step)
         renamed = {name: f"{name}{ending}" for name in ("soil_moisture", "retrieval_qual_flag")}
     return selection.find(where, group, suffix, shape, renamed, ALGORITHMS[algorithm])
+
+
+def finish_selected(
+    dataset: xr.Dataset, selection: Selection, catalog_id: str, synthetic: bool, source: str, step: str, count: bool
+) -> xr.Dataset:
+    """As `finish`, of what a selection found; its masks counted if they shall be."""
+    if count and "n_masked" in dataset:
+        dataset = count_masks(dataset)
+    names = [variable.name for variable in selection.present()]
+    return finish(dataset, selection.who, catalog_id, synthetic, source, step, names)
 
 
 def open_l3(
@@ -124,8 +111,6 @@ def open_l3(
     ----------
     paths : sequence of path-like
         Files of one of the two products, one a day, with NSIDC's names, or folders of them.
-    catalog_id, synthetic
-        As `smnb.loaders` says.
     start, end : str, optional
         First and last day, inclusive. Files of other days are not opened.
     region : (west, south, east, north) or EaseWindow, optional
@@ -187,13 +172,9 @@ def open_l3(
         overpass=("overpass", list(passes), local) if overpass == "both" else ((), overpass, local),
     )
     dataset.attrs = {**selection.attrs(granules), "soil_moisture_option": option, "soil_moisture_algorithm": algorithm}
-    return finish(
-        count_masks(dataset) if count and "n_masked" in dataset else dataset,
-        who,
-        source=f"SMAP L3 radiometer, {granules[0].product}",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
-        f"flag_policy {flag_policy}; polar groups left aside",
-        require=[variable.name for variable in selection.present()],
+    step = (
+        f"{len(granules)} days, {window}, overpass {overpass}, option {option} ({algorithm}), "
+        f"flag_policy {flag_policy}; polar groups left aside"
     )
+    source = f"SMAP L3 radiometer, {granules[0].product}"
+    return finish_selected(dataset, selection, catalog_id, synthetic, source, step, count)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, check_choice, plain
 from smnb.grids import M09, EaseWindow
-from smnb.loaders import check_paths, finish, in_period
+from smnb.loaders import check_paths, check_present, finish, in_period
 from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
 from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
 from smnb.loaders.smap.level2 import build_listed
@@ -56,21 +56,13 @@ def _two_lists(where: str, lat: NDArray, lon: NDArray, region: EaseWindow | None
     centre_lat, centre_lon = M09.latlon(row, col)
     off = np.maximum(np.abs(centre_lat - lat), np.abs(centre_lon - lon))
     if off.size and off.max() > _OFF_CENTRE:
-        raise FormatError(
-            where,
-            "points are not centres of the 9 km EASE-Grid 2.0",
-            got=plain(f"{off.max():.4f} degrees away"),
-            expected=plain(f"<= {_OFF_CENTRE} degrees"),
-            next_step="These are points of another grid",
-        )
+        what = "points are not centres of the 9 km EASE-Grid 2.0"
+        got = plain(f"{off.max():.4f} degrees away")
+        raise FormatError(where, what, got=got, expected=plain(f"<= {_OFF_CENTRE} degrees"))
     number = np.concatenate([np.zeros(min(row.size, 1), int), np.cumsum(np.diff(row * M09.n_cols + col) <= 0)])
     if number.size and number[-1] > 1:
-        raise FormatError(
-            where,
-            "the points are more than two lists in order of rows and columns",
-            got=int(number[-1]) + 1,
-            expected="a morning and an evening list",
-        )
+        what = "the points are more than two lists in order of rows and columns"
+        raise FormatError(where, what, got=int(number[-1]) + 1, expected="a morning and an evening list")
     each = ((np.where(number == k, row, FLAG_FILL), np.where(number == k, col, FLAG_FILL)) for k in (0, 1))
     return [Cells.find(where, M09, *one, region) for one in each]
 
@@ -134,9 +126,7 @@ def open_smap_e_points(
     for i, granule in enumerate(granules):
         where = f"{who}({granule.path.name})"
         with open_h5(who, granule.path) as file:
-            absent = [name for name in ("latitude", "longitude") if name not in file]
-            if absent:
-                raise FormatError(where, f"variables {absent} are missing", got=sorted(file))
+            check_present(where, ("latitude", "longitude"), file)
             lat, lon = (file[name][()].astype("float64") for name in ("latitude", "longitude"))
             lists = _two_lists(where, lat, lon, area)
             natives = selection.find(where, file, "", lat.shape, {"soil_moisture": _FIELDS[option]})
@@ -161,13 +151,11 @@ def open_smap_e_points(
         del dataset.attrs[name]  # the lists have none of this
     dataset.attrs |= {"soil_moisture_option": option, "repeated_cells": n_repeated}
     n_empty = len(json.loads(dataset.attrs["granules_without_cells"]))
-    return finish(
-        count_masks(dataset) if count else dataset,
-        who,
-        source="SMAP L3 radiometer, SPL3SMP_E, lists of points",
-        catalog_id=catalog_id,
-        synthetic=synthetic,
-        step=f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
-        f"option {option}; {n_repeated} cells seen twice in a day: {repeated}",
-        require=["soil_moisture"],
+    step = (
+        f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
+        f"option {option}; {n_repeated} cells seen twice in a day: {repeated}"
     )
+    if count:
+        dataset = count_masks(dataset)
+    source = "SMAP L3 radiometer, SPL3SMP_E, lists of points"
+    return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

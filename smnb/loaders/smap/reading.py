@@ -41,11 +41,6 @@ def read_rectangle(source: h5py.Dataset, rows: slice, cols: slice) -> NDArray:
     region. Here such a chunk is inflated piecewise and only the rectangle is kept, so that memory is the compressed chunk
     and the rectangle, and fields inflate in parallel. It is inflated to its end, since the checksum that finds damage is
     there.
-
-    Raises
-    ------
-    OSError
-        If the field is damaged.
     """
     first = (0,) * (source.ndim - 2)
     if not _is_one_deflated_chunk(source):
@@ -117,13 +112,7 @@ class Cells:
 
     @classmethod
     def find(cls, where: str, grid: EaseGrid, row: NDArray, col: NDArray, region: EaseWindow | None) -> Cells:
-        """The cells of a granule, by their rows and columns, that lie in a region.
-
-        Raises
-        ------
-        FormatError
-            If rows and columns are no integers of one shape, leave the grid, or name a cell twice.
-        """
+        """The cells of a granule, by their rows and columns, that lie in a region."""
         if row.shape != col.shape or row.dtype.kind not in "iu" or col.dtype.kind not in "iu":
             got = (row.shape, str(row.dtype), col.shape, str(col.dtype))
             raise FormatError(where, "EASE_row_index and EASE_column_index are no integers of one shape", got=got)
@@ -131,22 +120,14 @@ class Cells:
         try:
             check_indices(where, grid, row[good], col[good])
         except ParameterError as error:
-            raise FormatError(
-                where,
-                f"EASE-Grid indices are outside {grid.name}: {error.what}",
-                got=error.got,
-                expected=error.expected,
-                next_step="Check that the granule is of this product and resolution, and download it again",
-            ) from error
+            what = f"EASE-Grid indices are outside {grid.name}: {error.what}"
+            raise FormatError(where, what, got=error.got, expected=error.expected) from error
         ordered = np.sort((row.astype("int64") * grid.n_cols + col)[good])
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if twice.size:
-            raise FormatError(
-                where,
-                f"{np.unique(twice).size} cells occur twice in the granule",
-                got=plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}"),
-                expected="each cell once",
-            )
+            what = f"{np.unique(twice).size} cells occur twice in the granule"
+            got = plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}")
+            raise FormatError(where, what, got=got, expected="each cell once")
         inside = good
         if region is not None:
             inside = good & (row >= region.row_start) & (row < region.row_stop)
@@ -360,11 +341,8 @@ def count_masks(dataset: xr.Dataset) -> xr.Dataset:
         If there is no ``n_masked``.
     """
     if "n_masked" not in dataset:
-        raise ContractError(
-            "count_masks",
-            "there is no 'n_masked'",
-            got=sorted(map(str, dataset.data_vars)),
-            next_step="Pass a Dataset of smnb.loaders.smap whose n_masked was kept",
-        )
+        what = "there is no 'n_masked'"
+        next_step = "Pass a Dataset of smnb.loaders.smap whose n_masked was kept"
+        raise ContractError("count_masks", what, got=sorted(map(str, dataset.data_vars)), next_step=next_step)
     counts = dataset["n_masked"].compute()
     return write_masked_by(dataset.assign(n_masked=counts), counts)

@@ -270,7 +270,7 @@ def paired_gains(scores: pd.DataFrame, name: str = "SMEN", *, seed: int = 0) -> 
     -------
     DataFrame
         ``region``, ``other``, ``difference`` (negative: the network is better), ``low``, ``high`` (95 %), ``n``, ``note``. With
-        fewer than ten images there is no interval worth the name, and it is NaN.
+        fewer than 13 images there is no interval, and it is NaN.
     """
     rows = []
     for region, table in scores.groupby("region", sort=False):

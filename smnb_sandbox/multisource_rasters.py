@@ -1,4 +1,4 @@
-"""What Sentinel-1 and Sentinel-2 see of a site: backscatter with speckle in dB, and reflectance at the top of the atmosphere.
+"""Fine rasters of a site: Sentinel-1 backscatter, Sentinel-2 reflectance, elevation, soil maps and land cover.
 
 References
 ----------
@@ -8,18 +8,22 @@ Baghdadi et al. 2016, Remote Sens. 8(11), 920, doi:10.3390/rs8110920 (bare soil)
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from pyproj import Transformer
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from smnb_sandbox.active_passive import backscatter
-from smnb_sandbox.multisource_days import SiteSimulation, liquid_share
+from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
-from smnb_sandbox.noise import blocks, spread, stream
-from smnb_sandbox.rasters import Packing, encode_scene
+from smnb_sandbox.noise import Float32, Float64, blocks, spread, stream
+from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, encode_scene
 from smnb_sandbox.tables import table
-
-Array = NDArray[np.float32]
+from smnb_sandbox.world import liquid_share
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
 SENTINEL2_BANDS = tuple(table("multisource")["sentinel2"])
@@ -38,9 +42,19 @@ _NDVI_SOIL, _NDVI_CANOPY = 0.08, 0.92
 _DN_STEP, _DN_NOISE = 16, 4.0
 _OPAQUE, _CIRRUS = 1 << 10, 1 << 11
 _BANDS_20M = (4, 5)
+_KM_PER_DEGREE = 111.2
+#: Noise of the elevation model, m.
+_DEM_NOISE = 0.8
+SOIL_BANDS = ("sand", "silt", "clay", "bdod")
+#: Error of the soil maps of a site and of a cell, g kg-1 and cg cm-3.
+_SOIL_ERROR = {"sand": (28.0, 12.0), "silt": (22.0, 10.0), "clay": (18.0, 8.0), "bdod": (5.0, 2.0)}
+#: Particle density, cg cm-3.
+_PARTICLES = 265.0
+#: Pixels between those that means over coarse cells are taken of.
+_STRIDE = 4
 
 
-def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Array, Array, Array]:
+def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Float32, Float32, Float32]:
     """Linear power of VV and VH without speckle, and the incidence angle on the ellipsoid (degrees), of a square.
 
     Slopes are not corrected for: what faces the radar is brighter.
@@ -58,7 +72,7 @@ def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Array,
     return vv, vh, angle
 
 
-def _speckle(rng: np.random.Generator, size: int) -> Array:
+def _speckle(rng: np.random.Generator, size: int) -> Float32:
     """Gamma of mean 1 and `LOOKS` looks; pixels are finer than the radar resolves, so that neighbours have it in common."""
     fine = rng.standard_gamma(LOOKS / 4.0, size=(size + 1, size + 1), dtype=np.float32)
     return (fine[1:, 1:] + fine[:-1, 1:] + fine[1:, :-1] + fine[:-1, :-1]) / np.float32(LOOKS)
@@ -95,7 +109,7 @@ def sentinel1_file(simulation: SiteSimulation, one: SitePass, size: int) -> byte
     )
 
 
-def reflectance(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> Array:
+def reflectance(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> Float32:
     """Cloudless reflectance at the top of the atmosphere of a square, (band, row, col) on 10 m."""
     land = simulation.land
     cut, state = land.cut(size), simulation.days.state(one.time)
@@ -119,7 +133,7 @@ def reflectance(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> Ar
     return result
 
 
-def _clouds(rng: np.random.Generator, size: int, share: float) -> tuple[Array, NDArray[np.bool_]]:
+def _clouds(rng: np.random.Generator, size: int, share: float) -> tuple[Float32, NDArray[np.bool_]]:
     """Opacity of clouds and haze (0..1), and which pixels the mask has: exactly the share that is asked for."""
     coarse = max(size // 8, 4)
     field = gaussian_filter(rng.standard_normal((coarse + 8, coarse + 8)), 3.0)[4:-4, 4:-4]
@@ -167,3 +181,110 @@ def sentinel2_file(simulation: SiteSimulation, one: Sentinel2Pass, size: int) ->
     return encode_scene(
         np.concatenate([numbers, mask[None]]), _place(site, size), (*SENTINEL2_BANDS, "QA60"), tags=tags, predictor=2
     )
+
+
+class Ground:
+    """The ground of a site as rasters of longitude and latitude see it."""
+
+    def __init__(self, simulation: SiteSimulation) -> None:
+        self.simulation, self.land, self.site = simulation, simulation.land, simulation.site
+        self.window = self.site.window(self.land.size)
+        self._transformer = Transformer.from_crs("EPSG:4326", f"EPSG:{self.site.epsg}", always_xy=True)
+
+    @property
+    def coarse_cut(self) -> tuple[slice, slice]:
+        """Every so many pixels, of which means over coarse cells are taken."""
+        return slice(_STRIDE // 2, None, _STRIDE), slice(_STRIDE // 2, None, _STRIDE)
+
+    @cached_property
+    def _lonlat(self) -> tuple[Float64, Float64]:
+        rows, cols = self.coarse_cut
+        return self._transformer.transform(*np.meshgrid(self.window.x[cols], self.window.y[rows]), direction="INVERSE")
+
+    def averager(self, grid: LonLatGrid) -> tuple[tuple[slice, slice], Callable[[NDArray], NDArray]]:
+        """Cells of a coarse grid on which the ground lies, and what takes means of fields (on `coarse_cut`) over them."""
+        lon, lat = self._lonlat
+        row = np.floor((grid.north - lat) * grid.per_degree).astype(np.intp)
+        col = np.floor((lon - grid.west) * grid.per_degree).astype(np.intp)
+        box = slice(int(row.min()), int(row.max()) + 1), slice(int(col.min()), int(col.max()) + 1)
+        shape = (box[0].stop - box[0].start, box[1].stop - box[1].start)
+        cell = ((row - box[0].start) * shape[1] + col - box[1].start).ravel()
+        size = shape[0] * shape[1]
+        count = np.bincount(cell, minlength=size)
+
+        def average(field: NDArray) -> Float64:
+            total = np.bincount(cell, weights=field.ravel(), minlength=size)
+            return np.divide(total, count, out=np.full(size, np.nan), where=count > 0).reshape(shape)
+
+        return box, average
+
+    def sample(self, grid: LonLatGrid, field: NDArray, order: int) -> Patch:
+        """Values of a field at the centres of the finer cells within the ground, (row, col)."""
+        half = 0.5 * self.window.size * PIXEL_M / 1000.0 / _KM_PER_DEGREE
+        box = grid.box(self.site.lat, self.site.lon, half, half / np.cos(np.radians(self.site.lat)))
+        lat, lon = grid.centres(box)
+        x, y = self._transformer.transform(*np.meshgrid(lon, lat))
+        row, col = (self.window.north - y) / PIXEL_M - 0.5, (x - self.window.west) / PIXEL_M - 0.5
+        return Patch(box, map_coordinates(field, [row, col], order=order, mode="nearest"))
+
+    def elevation(self) -> tuple[LonLatGrid, NDArray[np.int16]]:
+        """Terrain of seconds of arc, m: a part of a tile of one degree, and the part's grid."""
+        per_degree = RASTERS["dem"].grid.per_degree
+        half = 0.5 / per_degree  # pixels' centres lie on whole seconds
+        west, north = float(np.floor(self.site.lon)) - half, float(np.floor(self.site.lat)) + 1.0 + half
+        tile = replace(RASTERS["dem"].grid, west=west, north=north)
+        patch = self.sample(tile, self.land.elevation, 1)
+        rng = stream(self.simulation.seed, "multisource dem", self.site.number)
+        values = np.rint(patch.values + _DEM_NOISE * rng.standard_normal(patch.values.shape)).astype(np.int16)
+        top, left = (part.start for part in patch.box)
+        height, width = values.shape
+        return LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height), values
+
+    def soil(self) -> list[Patch]:
+        """Cells of each map of `SOIL_BANDS`, (1, row, col), each predicted by itself: fractions do not add up to 1."""
+        land, cut = self.land, self.coarse_cut
+        clay, sand, porosity = (v[cut] for v in (land.clay_fraction, land.sand_fraction, land.porosity))
+        fields = {
+            "sand": 1e3 * sand,
+            "silt": 1e3 * (1.0 - sand - clay),
+            "clay": 1e3 * clay,
+            "bdod": _PARTICLES * (1.0 - porosity),
+        }
+        box, average = self.averager(RASTERS["soil"].grid)
+        rng = stream(self.simulation.seed, "multisource soil maps", self.site.number)
+        patches = []
+        for name, field in fields.items():
+            of_site, of_cell = _SOIL_ERROR[name]
+            values = average(field)
+            values = values + of_site * rng.standard_normal() + of_cell * rng.standard_normal(values.shape)
+            values = np.where(np.isfinite(values), np.clip(np.rint(values), 1, 1000), RASTERS["soil"].nodata)
+            patches.append(Patch(box, values[None].astype(np.int16)))
+        return patches
+
+    def cover(self) -> Patch:
+        """Cells of the land-cover map, (1, row, col)."""
+        patch = self.sample(RASTERS["land_cover"].grid, self.land.of_kind("cgls"), 0)
+        return Patch(patch.box, patch.values[None].astype(np.uint8))
+
+
+def dem_name(site: Site) -> str:
+    """Name of the part of a tile, which is named after its south-west corner."""
+    return f"NASADEM_HGT_n{int(np.floor(site.lat)):02d}w{-int(np.floor(site.lon)):03d}_{site.name}.tif"
+
+
+def dem_file(ground: Ground) -> bytes:
+    """The terrain around a site as GeoTIFF, int16."""
+    grid, values = ground.elevation()
+    whole = Patch((slice(0, grid.height), slice(0, grid.width)), values[None])
+    return replace(RASTERS["dem"], grid=grid).encode([whole])
+
+
+def soil_file(name: str, patches: Iterable[Patch]) -> bytes:
+    """One property of the topmost layer over the contiguous US as GeoTIFF, int16."""
+    unit = "cg cm-3" if name == "bdod" else "g kg-1"
+    return replace(RASTERS["soil"], bands=(f"{name}_0-5cm_mean",), units=(unit,)).encode(patches)
+
+
+def land_cover_file(_: str, patches: Iterable[Patch]) -> bytes:
+    """The land-cover map of the contiguous US as GeoTIFF: codes of CGLS-LC100."""
+    return RASTERS["land_cover"].encode(patches)

@@ -1,0 +1,323 @@
+"""`SceneIndex`: which scenes there are, when and where, with nothing open; `SceneReader`: windows and points of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places
+from smnb.grids import UtmWindow
+from smnb.loaders.rasters.arrays import OpenArray
+from smnb.loaders.rasters.images import OpenImage
+from smnb.loaders.rasters.options import BandOption
+from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
+from smnb.loaders.rasters.products import values_of, without_empty
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """Where a band of one scene is, in plain values, so that an index of them is pickled.
+
+    `form` is "image", "netcdf" or "zarr"; `key` the number of the band or the name of the variable, of which `at` has an
+    index for each dimension, "y" and "x" for those of the grid. What is None the file is asked for when it is opened;
+    `added` is added to digital numbers first.
+    """
+
+    path: str
+    form: str
+    key: int | str
+    geometry: Georeference | None
+    option: BandOption
+    at: tuple[int | str, ...] = ()
+    scale: float | None = None
+    offset: float | None = None
+    nodata: tuple[float, ...] | None = None
+    added: float = 0.0
+
+    def values(self, where: str, numbers: NDArray) -> NDArray[np.float32]:
+        """Values of numbers of the file; `scale`, `offset` and `nodata` are known."""
+        return values_of(
+            f"{where}: {self.option.name}",
+            numbers,
+            self.option.meaning,
+            scale=self.scale,
+            offset=self.offset,
+            nodata=self.nodata,
+            added=self.added,
+            conversion=self.option.conversion,
+        )
+
+
+#: A band, and the open file that it is in.
+_Open = tuple[BandSource, OpenImage | OpenArray]
+
+
+@dataclass(frozen=True)
+class SceneRecord:
+    """One scene: name, time (UTC, NaT for what does not change), bounds (degrees), clouds (percent) and its bands.
+
+    Of Sentinel-1 scenes that are averaged also what those have in common that are pieces of one acquisition, and what told
+    the time.
+    """
+
+    scene_id: str
+    time: np.datetime64
+    bounds: tuple[float, float, float, float] | None
+    cloud: float
+    sources: tuple[BandSource, ...]
+    acquisition: str = ""
+    time_source: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SceneIndex:
+    """The scenes of one source, in order of time. It is pickled in whole or, by `subset`, in part; nothing is open in it.
+
+    Every scene has the `bands`, which are in `units` once read. The `table` has one row a scene: ``scene_id``, ``time`` (UTC,
+    NaT for what does not change), ``west``, ``south``, ``east``, ``north`` (degrees; west > east where a scene lies across
+    the date line), ``cloud_percentage`` (NaN where it is not known).
+    """
+
+    source: str
+    bands: tuple[str, ...]
+    units: dict[str, str]
+    catalog_id: str
+    synthetic: bool
+    table: pd.DataFrame
+    _sources: tuple[tuple[BandSource, ...], ...]
+
+    @classmethod
+    def of(
+        cls,
+        who: str,
+        records: Sequence[SceneRecord],
+        *,
+        source: str,
+        units: dict[str, str],
+        catalog_id: str,
+        synthetic: bool,
+    ) -> SceneIndex:
+        """Put scenes in order; two of one name are a `CatalogError`, and so is none."""
+        if not records:
+            raise CatalogError(who, "there is no scene", next_step="Check the entry's files, and the search")
+        records = sorted(records, key=lambda record: (np.isnat(record.time), record.time, record.scene_id))
+        edges = dict(zip(("west", "south", "east", "north"), np.array([one.bounds for one in records]).T, strict=True))
+        table = pd.DataFrame(
+            {
+                "scene_id": [record.scene_id for record in records],
+                "time": np.array([record.time for record in records], "datetime64[ns]"),
+                **edges,
+                "cloud_percentage": np.array([record.cloud for record in records], "float64"),
+            }
+        )
+        twice = table["scene_id"][table["scene_id"].duplicated()]
+        if len(twice):
+            next_step = "Narrow the entry's files, or make the pattern of scenes tell them apart"
+            raise CatalogError(who, "two scenes have one name", got=twice.iloc[0], next_step=next_step)
+        sources = tuple(record.sources for record in records)
+        return cls(source, tuple(units), dict(units), catalog_id, bool(synthetic), table, sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def check(self, who: str) -> SceneIndex:
+        """Return itself: what the catalog asks of a loader's result that is no Dataset."""
+        return self
+
+    @property
+    def is_static(self) -> bool:
+        """Whether no scene has a time."""
+        return bool(self.table["time"].isna().all())
+
+    def covering(self, lat: float, lon: float) -> NDArray[np.intp]:
+        """Positions of the scenes whose bounds hold a point (degrees, longitudes of -180..180 or 0..360), in order of time."""
+        check_places("SceneIndex.covering", lat, lon)
+        west, south, width, north = self._edges
+        # degrees east of the western edge, so that the date line is no special place
+        return np.flatnonzero((lat >= south) & (lat <= north) & (np.mod(lon - west, 360.0) <= width))
+
+    @cached_property
+    def _edges(self) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """Western and southern edge, width and northern edge of every scene."""
+        west, south, east, north = (self.table[name].to_numpy() for name in ("west", "south", "east", "north"))
+        return west, south, np.where(east < west, east - west + 360.0, east - west), north
+
+    def subset(self, positions: ArrayLike) -> SceneIndex:
+        """The scenes at some positions, in that order: what a worker needs and no more."""
+        positions = np.asarray(positions, np.intp)
+        table = self.table.iloc[positions].reset_index(drop=True)
+        return replace(self, table=table, _sources=tuple(self._sources[i] for i in positions))
+
+    def open(self, position: int) -> SceneReader:
+        """Open a scene for reading, by its position in the table; use it as a context manager."""
+        if not 0 <= position < len(self):
+            raise ParameterError("SceneIndex.open", "there is no such scene", got=position, expected=f"< {len(self)}")
+        name, time = (self.table[column].to_numpy()[position] for column in ("scene_id", "time"))
+        return SceneReader(name, time, self.source, self._sources[position])
+
+
+class SceneReader:
+    """One scene, from which many windows and points are read; a context manager.
+
+    A file is opened at the first reading of one of its bands and stays open until `close`. A reader is for one thread;
+    open one for each, by `SceneIndex.open`.
+    """
+
+    def __init__(self, scene_id: str, time: np.datetime64, product: str, sources: tuple[BandSource, ...]) -> None:
+        self.scene_id, self.time, self._product = scene_id, time, product
+        self.bands = tuple(source.option.name for source in sources)
+        self._sources = dict(zip(self.bands, sources, strict=True))
+        self._files: dict[str, OpenImage | OpenArray] = {}
+        self._closed = False
+
+    def __enter__(self) -> SceneReader:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; nothing can be read afterwards."""
+        self._closed = True
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def read(
+        self, window: UtmWindow, bands: Sequence[str] | None = None, *, resampling: str = "bilinear"
+    ) -> NDArray[np.float32]:
+        """Read a window.
+
+        A window on a raster's own grid (same zone and cell size, edges on edges) is read as it is, to the last bit,
+        whatever `resampling`; others are warped by rasterio.
+
+        Parameters
+        ----------
+        window, bands
+            Where, and which in this order; default all.
+        resampling : {"bilinear", "nearest", "average"}
+            "bilinear" weights the four pixels around a cell's centre, or those of them that have data, and is missing
+            where the pixel that holds the centre is; "nearest" takes that pixel; "average" is the mean of the pixels
+            within a cell, for cells larger than pixels.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 ``(band, y, x)``, in the bands' units; NaN outside the raster and where there are no data.
+
+        Raises
+        ------
+        ParameterError, RunError
+            For an unknown band or resampling; if the reader is closed.
+        FormatError
+            If a file is unreadable, lacks a band, or is not what the index says.
+        """
+        (resampling,) = check_choice("SceneReader.read", "resampling", resampling, RESAMPLINGS)
+        names = self._names(bands)
+        values = np.empty((len(names), *window.shape), "float32")
+        for raster, places in self._groups(names).items():
+            opened = [self._opened(names[place]) for place in places]
+            values[places] = resample(
+                lambda *block, opened=opened: self._block(opened, *block), len(places), raster, window, resampling
+            )
+        return values
+
+    def at(self, lat: ArrayLike, lon: ArrayLike, bands: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Read the cells that hold points: float32 ``(point, band)``, NaN outside the raster and where there are no data.
+
+        `lat` and `lon` are in degrees, ``(point,)`` or scalars; longitudes of -180..180 or 0..360, whichever the raster
+        has. Raises as `read`, and a `ParameterError` for positions that are none.
+        """
+        lat, lon = np.atleast_1d(np.asarray(lat, "float64")), np.atleast_1d(np.asarray(lon, "float64"))
+        if lat.shape != lon.shape or lat.ndim != 1:
+            raise ParameterError("SceneReader.at", "'lat' and 'lon' have other shapes", got=(lat.shape, lon.shape))
+        check_places("SceneReader.at", lat, lon)
+        names = self._names(bands)
+        values = np.full((lat.size, len(names)), np.nan, "float32")
+        for raster, places in self._groups(names).items():
+            opened = [self._opened(names[place]) for place in places]
+            row, col = raster.cells_at(lat, lon)
+            for some in _by_block(row, col, opened[0][1].block_shape(opened[0][0].key)):
+                top, left = int(row[some].min()), int(col[some].min())
+                block = self._block(opened, top, int(row[some].max()) + 1, left, int(col[some].max()) + 1)
+                values[np.ix_(some, places)] = block[:, row[some] - top, col[some] - left].T
+        return values
+
+    def numbers(self, rows: tuple[int, int], cols: tuple[int, int]) -> dict[str, NDArray]:
+        """Numbers of all bands, which are on one grid, as they are in the files; masked where these have masks."""
+        return dict(zip(self.bands, _numbers([self._opened(name) for name in self.bands], rows, cols), strict=True))
+
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of the tiles or strips of the first band's file."""
+        source, file = self._opened(self.bands[0])
+        return file.block_shape(source.key)
+
+    def _block(self, opened: Sequence[_Open], top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
+        """Values of a block of cells of bands on one grid, ``(band, row, col)``."""
+        numbers = _numbers(opened, (top, bottom), (left, right))
+        values = [source.values(file.where, array) for (source, file), array in zip(opened, numbers, strict=True)]
+        return without_empty(self._product, np.stack(values))
+
+    def _names(self, bands: Sequence[str] | None) -> list[str]:
+        if self._closed:
+            raise RunError("SceneReader", f"the reader of {self.scene_id} is closed", next_step="Open the scene again")
+        names = list(self.bands) if bands is None else [bands] if isinstance(bands, str) else list(bands)
+        for name in names:
+            if name not in self._sources:
+                what = f"scene {self.scene_id} has no band {name!r}"
+                raise ParameterError("SceneReader", what, expected=list(self.bands))
+        return names
+
+    def _groups(self, names: Sequence[str]) -> dict[Georeference, list[int]]:
+        """Grids, and the places of the bands on each, which are read together."""
+        groups: dict[Georeference, list[int]] = {}
+        for place, name in enumerate(names):
+            groups.setdefault(self._opened(name)[0].geometry, []).append(place)
+        return groups
+
+    def _opened(self, name: str) -> _Open:
+        """A band, with what its file states where nothing else does, and the file, opened at first."""
+        source = self._sources[name]
+        if (file := self._files.get(source.path)) is None:
+            # less what follows a "?", where signed addresses carry their key
+            where = f"{self.scene_id}({source.path.partition('?')[0].rsplit('/', 1)[-1]})"
+            is_image = source.form == "image"
+            file = OpenImage(where, source.path) if is_image else OpenArray(where, source.path, source.form)
+            if is_image and source.geometry is not None and (other := source.geometry.differences(file.geometry())):
+                file.close()
+                what = "the file is not on the grid that the index has"
+                next_step = "Build the index again where files changed; a STAC item's proj fields may be wrong"
+                raise FormatError(where, what, got=other, next_step=next_step)
+            self._files[source.path] = file
+        if source.geometry is None or source.nodata is None or source.scale is None or source.offset is None:
+            stated = dict(zip(("scale", "offset", "nodata"), file.meaning(source.key), strict=True))
+            own = {key: value for key, value in stated.items() if getattr(source, key) is None}
+            source = replace(source, geometry=source.geometry or file.geometry(), **own)
+            self._sources[name] = source
+        return source, file
+
+
+def _numbers(opened: Sequence[_Open], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
+    """Numbers of some bands in a block, those of one file read together."""
+    found: dict[int, NDArray] = {}
+    for file in dict.fromkeys(file for _, file in opened):
+        own = [i for i, (_, other) in enumerate(opened) if other is file]
+        found.update(zip(own, file.read([(opened[i][0].key, opened[i][0].at) for i in own], rows, cols), strict=True))
+    return [found[i] for i in range(len(opened))]
+
+
+def _by_block(row: NDArray, col: NDArray, shape: tuple[int, int]) -> Iterator[NDArray[np.intp]]:
+    """Points within the raster, those of one of its blocks together."""
+    inside = np.flatnonzero(row >= 0)
+    if not inside.size:
+        return
+    blocks = np.stack([row[inside] // shape[0], col[inside] // shape[1]])
+    _, number = np.unique(blocks, axis=1, return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    yield from np.split(inside[order], starts[1:])
