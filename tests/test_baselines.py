@@ -54,7 +54,7 @@ def test_what_does_not_fit_is_refused() -> None:
     x, y = world(40)
     with pytest.raises(ContractError, match="shapes do not fit"):
         reference_predictions(x, y[1:], x)
-    with pytest.raises(ParameterError, match="unknown rows"):
+    with pytest.raises(ParameterError, match="'rows' holds an unknown name"):
         reference_predictions(x, y, x, rows=["boosting"])
     with pytest.raises(ContractError, match="hold some out"):
         fit_boosting(x, y, np.zeros(40))

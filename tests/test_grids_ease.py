@@ -614,7 +614,7 @@ def test_bilinear_refinement_of_all_columns_crosses_the_date_line():
 def test_refinement_refuses_bad_requests():
     window = EaseWindow(M09, 344, 348, 880, 884)
     array = field(window, np.ones(window.shape))
-    with pytest.raises(ParameterError, match=r"unknown method; got 'cubic'; expected \['nearest', 'bilinear'\]"):
+    with pytest.raises(ParameterError, match=r"unknown 'method'; got 'cubic'; expected \['nearest', 'bilinear'\]"):
         ease_refine(array, M03, method="cubic")
     with pytest.raises(ParameterError, match=r"no finer grid; got 'M36'.*ease_block_mean"):
         ease_refine(array, M36)

@@ -172,7 +172,7 @@ def test_broadcasting_and_nan():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(ParameterError, match=r"frequency_ghz is out of range; got 6925000000\.0"):
+    with pytest.raises(ParameterError, match=r"'frequency_ghz' is out of range; got 6925000000\.0"):
         mironov_permittivity(0.2, 0.2, 6.925e9)
     with pytest.raises(ParameterError, match="frequency_ghz"):
         dobson_permittivity(0.2, 0.4, 0.2, 19.0)
@@ -181,7 +181,7 @@ def test_bad_input_is_named():
     with pytest.raises(ParameterError, match="incidence_deg"):
         tau_omega_tb(0.2, 290.0, incidence_deg=-1)
     options = {"frequency_ghz": 6.9, "incidence_deg": 55, "h": 0.1}
-    with pytest.raises(ParameterError, match=r"unknown dielectric model; got 'topp'.*mironov.*dobson"):
+    with pytest.raises(ParameterError, match=r"unknown 'dielectric'; got 'topp'.*mironov.*dobson"):
         soil_emission_tb(0.2, 0.2, 290.0, dielectric="topp", **options)
     with pytest.raises(ParameterError, match="needs sand_fraction"):
         soil_emission_tb(0.2, 0.2, 290.0, dielectric="dobson", **options)

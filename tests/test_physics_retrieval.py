@@ -223,9 +223,9 @@ def test_mistakes_are_named():
     def call(tb=250.0, **options):
         return retrieve_single_channel(tb, **({"polarization": "V", "optical_depth": 0.1, **SOIL} | options))
 
-    with pytest.raises(ParameterError, match=r"unknown polarization; got 'v'; expected \['H', 'V'\]"):
+    with pytest.raises(ParameterError, match=r"unknown 'polarization'; got 'v'; expected \['H', 'V'\]"):
         call(polarization="v")
-    with pytest.raises(ParameterError, match="unknown dielectric model; got 'topp'"):
+    with pytest.raises(ParameterError, match="unknown 'dielectric'; got 'topp'"):
         call(dielectric="topp")
     with pytest.raises(ParameterError, match="needs sand_fraction"):
         call(dielectric="dobson")
@@ -291,7 +291,7 @@ def test_dual_channel_bounds_nan_and_weight():
         tb_h[3:], tb_v[3:], prior_optical_depth=0.1, prior_weight=1e6, **{k: v[3:] for k, v in inputs(c).items()}
     )
     np.testing.assert_allclose(held[1], 0.1, atol=1e-6)
-    with pytest.raises(ParameterError, match="prior_weight is negative"):
+    with pytest.raises(ParameterError, match="prior_weight"):
         retrieve_dual_channel(250.0, 260.0, prior_optical_depth=0.1, prior_weight=-1.0, **SOIL)
 
 
@@ -517,6 +517,6 @@ def test_fill_values_and_unknown_methods_are_refused():
     fields["albedo"][3] = -9999.0
     with pytest.raises(FormatError, match=r"albedo holds the fill value; got -9999\.0; expected 'NaN where missing'"):
         retrieve_physical(fields, "sca-v")
-    with pytest.raises(ParameterError, match=r"unknown method; got 'lprm'; expected \['sca-v', 'sca-h', 'dca'\]"):
+    with pytest.raises(ParameterError, match=r"unknown 'method'; got 'lprm'; expected \['sca-v', 'sca-h', 'dca'\]"):
         retrieve_physical(fields, "lprm")
     assert list(PHYSICAL_METHODS) == ["sca-v", "sca-h", "dca"]

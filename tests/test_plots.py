@@ -480,6 +480,15 @@ def test_density_scatter_counts_what_lies_off_the_axes():
     assert f"{outside:,} off the axes" in figure.axes[0].texts[0].get_text()
 
 
+@pytest.mark.parametrize(
+    ("n", "ticks"), [(3, ["1", "2", "3"]), (700, ["1", "2", "5", "10", "20", "50", "100", "200", "500"])]
+)
+def test_the_bar_of_counts_shows_plain_numbers(n, ticks):
+    obs = np.r_[np.full(n, 0.2), 0.31]
+    bar = plots.density_scatter(obs, obs, units="1").axes[-1]
+    assert [label.get_text() for label in bar.get_yticklabels()] == ticks
+
+
 def test_scatter_refuses_what_does_not_pair():
     (pred, obs), draw = pairs(100), plots.density_scatter
     with pytest.raises(ContractError, match=r"differ in shape; got \(99,\); expected \(100,\)"):
@@ -488,7 +497,7 @@ def test_scatter_refuses_what_does_not_pair():
         draw(pred["CNN"] * np.nan, obs, units="1")
     with pytest.raises(ContractError, match="no reference for model 'SVR'"):
         draw(pred, {"CNN": obs}, units="1")
-    with pytest.raises(ParameterError, match="too few bins"):
+    with pytest.raises(ParameterError, match=r"'bins'.*at least 2"):
         draw(pred, obs, units="1", bins=1)
     with pytest.raises(ParameterError, match="not a finite ascending pair"):
         draw(pred, obs, units="1", limits=(1.0, 0.0))

@@ -65,5 +65,5 @@ def test_methods_are_drawn_in_order_with_their_mean() -> None:
     np.testing.assert_allclose(marks, [0.03, 0.06])
     assert "0.030" in [text.get_text() for text in axes.texts]
     assert len(figure_html(figure.twin())) < 60_000
-    with pytest.raises(ContractError, match="absent or empty"):
+    with pytest.raises(ContractError, match=r"columns \['ubrmse'\] are missing"):
         method_scores(table.drop(columns="ubrmse"), value="ubrmse", group="region", xlabel="", title="")

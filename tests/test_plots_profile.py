@@ -88,7 +88,7 @@ def test_a_map_of_sides_has_their_order_and_the_colours_of_the_bars():
 def test_bad_maps_are_refused():
     with pytest.raises(ContractError, match="columns \\['country'\\] are missing"):
         plots.sensor_map(sensors(), density(), by="country")
-    with pytest.raises(ContractError, match="nothing to draw"):
+    with pytest.raises(ContractError, match="no rows"):
         plots.sensor_map(sensors().iloc[:0], density())
     with pytest.raises(ContractError, match="missing everywhere"):
         plots.sensor_map(sensors(), density() * np.nan)

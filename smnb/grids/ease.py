@@ -31,6 +31,8 @@ def _frozen(values: np.ndarray) -> np.ndarray:
 class EaseGrid:
     """One of the four nested global grids; use `M36`, `M09`, `M03`, `M01`.
 
+    Indices, points, windows and regions that are not on the grid raise `ParameterError`.
+
     Parameters
     ----------
     name : {"M36", "M09", "M03", "M01"}
@@ -110,7 +112,7 @@ class EaseGrid:
         lat, lon : array-like
             Degrees, broadcast against each other. Longitudes may be in [-180, 180] or [0, 360].
         outside : {"raise", "mask"}
-            What to do with points beyond the grid's latitudes, off the globe, or NaN: raise, or give -1 and -1.
+            Points beyond the grid's latitudes, off the globe, or NaN: raise `ContractError`, or give -1 and -1.
 
         Returns
         -------
@@ -118,11 +120,6 @@ class EaseGrid:
             By the published formula with the published cell sizes. A finer grid's index divided by the nesting factor is
             the coarser grid's, but for a point that lies on an edge to the last bits: there the rounding of each grid's
             cell size decides.
-
-        Raises
-        ------
-        ContractError
-            If a point is outside and `outside` is "raise".
 
         Examples
         --------
@@ -138,11 +135,6 @@ class EaseGrid:
 
     def latlon(self, row: Any, col: Any) -> tuple[np.ndarray, np.ndarray]:
         """Centres of cells, degrees; row and column broadcast.
-
-        Raises
-        ------
-        ParameterError
-            If an index is outside the grid or no integer.
 
         Examples
         --------
@@ -160,17 +152,7 @@ class EaseGrid:
         return EaseWindow(self, 0, self.n_rows, 0, self.n_cols)
 
     def window(self, *, south: float, north: float, west: float, east: float) -> EaseWindow:
-        """The window of all cells whose centre is inside a region.
-
-        Parameters
-        ----------
-        south, north, west, east : float
-            Edges of the region, degrees; longitudes in [-180, 180].
-
-        Raises
-        ------
-        ParameterError
-            If edges are out of order, beyond the grid, across the date line, or hold no centre.
+        """The window of all cells whose centre is inside a region, whose edges are in degrees, longitudes in [-180, 180].
 
         Examples
         --------
@@ -182,22 +164,14 @@ class EaseGrid:
         rows = np.flatnonzero((self.lat >= south) & (self.lat <= north))
         cols = np.flatnonzero((self.lon >= west) & (self.lon <= east))
         if rows.size == 0 or cols.size == 0:
+            next_step = "Widen it, or take the cell of a point with window_of(*rowcol(lat, lon))"
             raise ParameterError(
-                who,
-                f"no centre of an {self.name} cell is in the region",
-                got=edges,
-                next_step="Widen it, or take the cell of a point with window_of(*rowcol(lat, lon))",
+                who, f"no centre of an {self.name} cell is in the region", got=edges, next_step=next_step
             )
         return EaseWindow(self, int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
 
     def window_of(self, row: Any, col: Any) -> EaseWindow:
-        """The smallest window that holds these cells.
-
-        Raises
-        ------
-        ParameterError
-            If there is no index, or one is outside the grid.
-        """
+        """The smallest window that holds these cells."""
         row, col = np.asarray(row), np.asarray(col)
         if row.size == 0 or col.size == 0:
             raise ParameterError("EaseGrid.window_of", "there are no indices", got=(row.shape, col.shape))
@@ -207,11 +181,6 @@ class EaseGrid:
     def cells_across(self, coarser: EaseGrid, *, who: str = "EaseGrid.cells_across") -> int:
         """Cells of this grid along a side of a cell of a coarser one (1 for the grid itself).
 
-        Raises
-        ------
-        ParameterError
-            If the other grid is finer.
-
         Examples
         --------
         >>> M03.cells_across(M36), M01.cells_across(M09)
@@ -220,21 +189,14 @@ class EaseGrid:
         if not isinstance(coarser, EaseGrid):
             raise ParameterError(who, "target is no EaseGrid", got=type(coarser).__name__, expected=list(EASE_GRIDS))
         if coarser.subdivision > self.subdivision:
-            coarser_ones = [name for name, n in _SUBDIVISIONS.items() if n <= self.subdivision]
-            raise ParameterError(
-                who, "the target grid is finer than the source", got=coarser.name, expected=coarser_ones
-            )
+            known = [name for name, n in _SUBDIVISIONS.items() if n <= self.subdivision]
+            raise ParameterError(who, "the target grid is finer than the source", got=coarser.name, expected=known)
         return self.subdivision // coarser.subdivision
 
 
 @dataclass(frozen=True, repr=False)
 class EaseWindow:
-    """A rectangle of a grid's cells; stops are exclusive, as in slices.
-
-    Raises
-    ------
-    ParameterError
-        If the rectangle is empty or leaves the grid.
+    """A rectangle of a grid's cells; stops are exclusive, as in slices. It is not empty and does not leave the grid.
 
     Examples
     --------
@@ -252,12 +214,8 @@ class EaseWindow:
     def __post_init__(self) -> None:
         rows_fit = 0 <= self.row_start < self.row_stop <= self.grid.n_rows
         if not (rows_fit and 0 <= self.col_start < self.col_stop <= self.grid.n_cols):
-            raise ParameterError(
-                "EaseWindow",
-                "is empty or leaves its grid",
-                got=plain(repr(self)),
-                expected=plain(f"rows in 0:{self.grid.n_rows}, cols in 0:{self.grid.n_cols}"),
-            )
+            fine = plain(f"rows in 0:{self.grid.n_rows}, cols in 0:{self.grid.n_cols}")
+            raise ParameterError("EaseWindow", "is empty or leaves its grid", got=plain(repr(self)), expected=fine)
 
     def __repr__(self) -> str:
         rows, cols = f"{self.row_start}:{self.row_stop}", f"{self.col_start}:{self.col_stop}"
@@ -315,25 +273,13 @@ class EaseWindow:
         return cf_coords(self)
 
     def covering(self, coarser: EaseGrid) -> EaseWindow:
-        """The smallest window of a coarser grid that covers this one.
-
-        Raises
-        ------
-        ParameterError
-            If the other grid is finer.
-        """
+        """The smallest window of a coarser grid that covers this one."""
         factor = self.grid.cells_across(coarser, who="EaseWindow.covering")
         rows, cols = (self.row_start // factor, -(-self.row_stop // factor)), (self.col_start, self.col_stop)
         return EaseWindow(coarser, *rows, cols[0] // factor, -(-cols[1] // factor))
 
     def on(self, grid: EaseGrid) -> EaseWindow:
-        """The same area on another of the nested grids.
-
-        Raises
-        ------
-        ParameterError
-            If the other grid is coarser and its cells do not begin and end where this window does.
-        """
+        """The same area on another of the nested grids; a coarser one's cells must begin and end where this window does."""
         edges = (self.row_start, self.row_stop, self.col_start, self.col_stop)
         if grid.subdivision >= self.grid.subdivision:
             factor = grid.cells_across(self.grid)
@@ -341,22 +287,14 @@ class EaseWindow:
         covering = self.covering(grid)
         aligned = covering.on(self.grid)
         if aligned != self:
-            raise ParameterError(
-                "EaseWindow.on",
-                f"the window's edges are not edges of {grid.name} cells",
-                got=plain(repr(self)),
-                expected=plain(repr(aligned)),
-                next_step=f"Read that window, which is {covering} on the coarser grid",
-            )
+            what = f"the window's edges are not edges of {grid.name} cells"
+            next_step = f"Read that window, which is {covering} on the coarser grid"
+            got, expected = plain(repr(self)), plain(repr(aligned))
+            raise ParameterError("EaseWindow.on", what, got=got, expected=expected, next_step=next_step)
         return covering
 
     def grown(self, cells: int) -> EaseWindow:
         """The window with a rim of cells more on all four sides.
-
-        Raises
-        ------
-        ParameterError
-            If the rim leaves the grid.
 
         Examples
         --------
@@ -381,13 +319,7 @@ class EaseWindow:
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset | xr.DataArray) -> EaseWindow:
-        """The window that a Dataset or DataArray with the coordinates of `coords` lies on.
-
-        Raises
-        ------
-        ContractError
-            If coordinates are missing, with gaps, out of order, or not where the grid's cells are.
-        """
+        """The window that a Dataset or DataArray with the coordinates of `coords` lies on."""
         grid, bounds = find_cells("EaseWindow.from_dataset", dataset, EASE_GRIDS)
         return cls(grid, *bounds)
 

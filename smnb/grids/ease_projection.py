@@ -45,21 +45,8 @@ def float_pair(first: Any, second: Any) -> list[np.ndarray]:
 def xy_of_latlon(lat: Any, lon: Any) -> tuple[np.ndarray, np.ndarray]:
     """Map coordinates of points, m; agrees with PROJ's EPSG:6933 to 1e-8 m.
 
-    Parameters
-    ----------
-    lat, lon : array-like
-        Degrees, broadcast against each other. Longitudes from -360 to 360; 180° E is the west edge of the map.
-        NaN gives NaN.
-
-    Returns
-    -------
-    x, y : numpy.ndarray
-        Metres east of Greenwich and north of the equator.
-
-    Raises
-    ------
-    ParameterError
-        If a latitude is beyond a pole or a longitude beyond a full turn, as fill values are.
+    Degrees, which broadcast, longitudes from -360 to 360 (180° E is the west edge of the map), to metres east of
+    Greenwich and north of the equator. NaN gives NaN; a point off the globe, as fill values are, raises.
 
     Examples
     --------
@@ -71,13 +58,9 @@ def xy_of_latlon(lat: Any, lon: Any) -> tuple[np.ndarray, np.ndarray]:
     bad = (np.abs(lat) > 90.0) | (np.abs(lon) > 360.0)
     if bad.any():
         first = np.flatnonzero(bad)[0]
-        raise ParameterError(
-            "EaseGrid.xy",
-            f"{int(bad.sum())} points are not on the globe",
-            got=(float(lat.ravel()[first]), float(lon.ravel()[first])),
-            expected=plain("lat in [-90, 90], lon in [-360, 360]"),
-            next_step="Mask fill values first",
-        )
+        what, got = f"{int(bad.sum())} points are not on the globe", (float(lat.flat[first]), float(lon.flat[first]))
+        fine = plain("lat in [-90, 90], lon in [-360, 360]")
+        raise ParameterError("EaseGrid.xy", what, got=got, expected=fine, next_step="Mask fill values first")
     x = _SEMI_MAJOR_AXIS * _K0 * np.deg2rad(_wrapped(lon))
     return x, _SEMI_MAJOR_AXIS / (2 * _K0) * _authalic(np.deg2rad(lat))
 
@@ -87,22 +70,7 @@ def latlon_of_xy(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
 
     Snyder's series (good to 2e-8 degrees) and one Newton step on it, after which the latitude is good to 1e-12 degrees
     and the way there and back to 1e-8 m. PROJ stops at the series: its latitudes differ from these by up to 1.5e-8
-    degrees (1.6 mm).
-
-    Parameters
-    ----------
-    x, y : array-like
-        Metres, broadcast against each other; NaN gives NaN.
-
-    Returns
-    -------
-    lat, lon : numpy.ndarray
-        Degrees.
-
-    Raises
-    ------
-    ParameterError
-        If a point is off the map of the globe.
+    degrees (1.6 mm). NaN gives NaN; a point off the map of the globe raises.
     """
     x, y = float_pair(x, y)
     q = y * (2 * _K0 / _SEMI_MAJOR_AXIS)
@@ -111,12 +79,8 @@ def latlon_of_xy(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     bad = (np.abs(q) > _Q_POLE * (1 + 1e-12)) | (np.abs(lon) > 180.0 + 1e-9)
     if bad.any():
         first = np.flatnonzero(bad)[0]
-        raise ParameterError(
-            "EaseGrid.from_xy",
-            f"{int(bad.sum())} points are off the map",
-            got=(float(x.ravel()[first]), float(y.ravel()[first])),
-            expected=plain("metres of EPSG:6933"),
-        )
+        what, got = f"{int(bad.sum())} points are off the map", (float(x.flat[first]), float(y.flat[first]))
+        raise ParameterError("EaseGrid.from_xy", what, got=got, expected=plain("metres of EPSG:6933"))
     beta = np.arcsin(np.clip(q / _Q_POLE, -1.0, 1.0))
     e4, e6 = _E2**2, _E2**3
     lat = (

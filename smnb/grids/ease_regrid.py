@@ -7,12 +7,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice, check_range
 from smnb.grids.ease import EaseGrid, EaseWindow
 from smnb.grids.separable import interpolator, linear_weights, map_images, without_coords_along
-
-#: How `ease_refine` can fill finer cells.
-REFINE_METHODS = ("nearest", "bilinear")
 
 
 def _check_quantity(who: str, array: xr.DataArray) -> None:
@@ -21,18 +18,15 @@ def _check_quantity(who: str, array: xr.DataArray) -> None:
         raise ContractError(who, "values are no numbers", got=str(array.dtype))
     flags = {"flag_meanings", "flag_values", "flag_masks"} & set(array.attrs)
     if array.dtype.kind in "iu" and flags:
-        raise ContractError(
-            who,
-            "a flag or class is no quantity to average",
-            got=array.name,
-            next_step='Average a condition such as (flag & 1) == 0, or refine with method="nearest"',
-        )
+        next_step = 'Average a condition such as (flag & 1) == 0, or refine with method="nearest"'
+        raise ContractError(who, "a flag or class is no quantity to average", got=array.name, next_step=next_step)
 
 
 def ease_block_mean(array: xr.DataArray, target: EaseGrid, *, min_valid: float = 0.5) -> xr.DataArray:
     """Average the cells within each cell of a coarser nested grid.
 
-    Cells have equal area, so that the plain mean over valid cells is the mean over valid area.
+    Cells have equal area, so that the plain mean over valid cells is the mean over valid area. The window must consist of
+    whole target cells; flags and classes are refused.
 
     Parameters
     ----------
@@ -50,13 +44,6 @@ def ease_block_mean(array: xr.DataArray, target: EaseGrid, *, min_valid: float =
         Same dims, order, name, dtype (integers and truth values become float32) and attributes; the coordinates are
         those of the coarser window.
 
-    Raises
-    ------
-    ParameterError
-        If `target` is finer, the window does not consist of whole target cells, or `min_valid` is out of range.
-    ContractError
-        If coordinates are missing, or values are flags or no numbers.
-
     Examples
     --------
     >>> from smnb.grids import M09, M36
@@ -67,8 +54,7 @@ def ease_block_mean(array: xr.DataArray, target: EaseGrid, *, min_valid: float =
     (7.5, 86, 220)
     """
     who = "ease_block_mean"
-    if isinstance(min_valid, bool) or not 0.0 < min_valid <= 1.0:
-        raise ParameterError(who, "min_valid is out of range", got=min_valid, expected=plain("(0, 1]"))
+    check_range(who, "min_valid", min_valid, 0, 1, ends="(]")
     window = EaseWindow.from_dataset(array)
     factor = window.grid.cells_across(target, who=who)
     coarse = window.on(target)
@@ -103,13 +89,6 @@ def ease_refine(array: xr.DataArray, target: EaseGrid, *, method: str = "nearest
         Same dims, order, name, attributes and dtype ("bilinear": integers become float32); the coordinates are those
         of the finer window.
 
-    Raises
-    ------
-    ParameterError
-        If `target` is coarser or `method` is unknown.
-    ContractError
-        If coordinates are missing, or flags are to be interpolated.
-
     Examples
     --------
     >>> from smnb.grids import M09, M36
@@ -121,17 +100,11 @@ def ease_refine(array: xr.DataArray, target: EaseGrid, *, method: str = "nearest
     array([0. , 0. , 0.5, 1.5, 2.5, 3.5, 4. , 4. ])
     """
     who = "ease_refine"
-    if method not in REFINE_METHODS:
-        raise ParameterError(who, "unknown method", got=method, expected=list(REFINE_METHODS))
+    check_choice(who, "method", method, ("nearest", "bilinear"))
     window = EaseWindow.from_dataset(array)
     if not isinstance(target, EaseGrid) or target.subdivision < window.grid.subdivision:
-        raise ParameterError(
-            who,
-            "target is no finer grid",
-            got=getattr(target, "name", target),
-            expected=plain(f"{window.grid.name} or finer"),
-            next_step="Average to a coarser grid with ease_block_mean",
-        )
+        got, next_step = getattr(target, "name", target), "Average to a coarser grid with ease_block_mean"
+        raise ParameterError(who, "target is no finer grid", got=got, next_step=next_step)
     factor = target.cells_across(window.grid)
     rows, cols = (np.repeat(np.arange(size), factor) for size in window.shape)
     bare = without_coords_along(array, ("y", "x"))

@@ -10,19 +10,7 @@ def match_nearest_in_time(
 ) -> np.ndarray:
     """For each wanted time and pixel, the valid value nearest in time within `window`; the earlier one of two as near.
 
-    Parameters
-    ----------
-    values : ndarray, shape (time, row, col)
-        NaN where missing.
-    times : ndarray of datetime64, shape (time,)
-        Increasing.
-    wanted : ndarray of datetime64, shape (scene,)
-    window : timedelta64
-
-    Returns
-    -------
-    ndarray of float32, shape (scene, row, col)
-        NaN where no valid value is within the window.
+    From `values` (time, row, col) at increasing `times` to float32 (scene, row, col); NaN where there is none.
     """
     matched = np.full((wanted.size, *values.shape[1:]), np.nan, dtype="float32")
     for scene, moment in zip(matched, wanted, strict=True):

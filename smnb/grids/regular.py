@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_range, plain
 from smnb.grids.separable import interpolator, linear_weights, map_images
 
 #: Of the sphere that distances are measured on.
@@ -41,19 +41,9 @@ def great_circle_km(lat: ArrayLike, lon: ArrayLike, at_lat: ArrayLike, at_lon: A
 
 @dataclass(frozen=True)
 class RegularGrid:
-    """A grid of square cells in latitude and longitude, given by its outer edges.
+    """A grid of square cells in latitude and longitude, given by the cell size and its outer edges, in degrees.
 
-    Parameters
-    ----------
-    resolution : float
-        Cell size, degrees.
-    south, north, west, east : float
-        Outer edges of the grid, degrees; by default the globe.
-
-    Raises
-    ------
-    ParameterError
-        If the edges leave the globe, or are not a whole number of cells apart.
+    Edges that leave the globe, or are not a whole number of cells apart, raise `ParameterError`.
 
     Examples
     --------
@@ -74,12 +64,8 @@ class RegularGrid:
         if not (self.resolution > 0 and np.isfinite([self.resolution, *edges]).all()):
             raise ParameterError("RegularGrid", "resolution is not a positive number", got=self.resolution)
         if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
-            raise ParameterError(
-                "RegularGrid",
-                "edges are out of order or leave the globe",
-                got=edges,
-                expected=plain("-90 <= south < north <= 90 and -180 <= west < east <= 180"),
-            )
+            fine = plain("-90 <= south < north <= 90 and -180 <= west < east <= 180")
+            raise ParameterError("RegularGrid", "edges are out of order or leave the globe", got=edges, expected=fine)
         for name, extent in (("latitude", self.north - self.south), ("longitude", self.east - self.west)):
             cells = extent / self.resolution
             if abs(cells - round(cells)) > 1e-6:
@@ -124,9 +110,8 @@ def _axis(who: str, array: xr.DataArray, name: str) -> np.ndarray:
         raise ContractError(who, f"no dimension {name!r} with coordinates", got=array.dims, expected=("lat", "lon"))
     values = np.asarray(array[name].values, dtype="float64")
     if values.size == 0 or not np.isfinite(values).all() or (np.diff(values) <= 0).any():
-        raise ContractError(
-            who, f"source {name!r} is empty or not ascending", next_step="Pass it through contract.orient_lat_lon"
-        )
+        next_step = "Pass it through contract.orient_lat_lon"
+        raise ContractError(who, f"source {name!r} is empty or not ascending", next_step=next_step)
     return values
 
 
@@ -136,25 +121,11 @@ def _target_axes(who: str, target: RegularGrid | tuple[Any, Any]) -> tuple[np.nd
     try:
         lat, lon = (np.atleast_1d(np.asarray(axis, dtype="float64")) for axis in target)
     except (TypeError, ValueError) as error:
-        raise ParameterError(
-            who, "target is neither a RegularGrid nor (lat, lon)", got=type(target).__name__
-        ) from error
+        what = "target is neither a RegularGrid nor (lat, lon)"
+        raise ParameterError(who, what, got=type(target).__name__) from error
     if lat.ndim != 1 or lon.ndim != 1 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
         raise ParameterError(who, "target lat and lon are not finite vectors", got=(lat.shape, lon.shape))
     return lat, lon
-
-
-def _closes(lon: np.ndarray) -> bool:
-    """Whether source longitudes go round the globe: the gap over the date line is like any other."""
-    return lon.size > 1 and lon[0] + 360.0 - lon[-1] <= 1.5 * float(np.median(np.diff(lon)))
-
-
-def _extended(source: np.ndarray, *, periodic: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Source positions with a periodic neighbour on both ends, and the source index of each position."""
-    index = np.arange(source.size)
-    if not periodic:
-        return source, index
-    return np.r_[source[-1] - 360.0, source, source[0] + 360.0], np.r_[index[-1], index, index[0]]
 
 
 def _covered(source: np.ndarray, target: np.ndarray, *, pole: bool) -> np.ndarray:
@@ -170,32 +141,18 @@ def _covered(source: np.ndarray, target: np.ndarray, *, pole: bool) -> np.ndarra
     return (target >= low - 1e-9) & (target <= high + 1e-9)
 
 
-def _wrap_to(source: np.ndarray, target: np.ndarray, *, periodic: bool) -> np.ndarray:
-    """Target longitudes moved by whole turns to where the source is."""
-    start = source[0] if periodic else (source[0] + source[-1]) / 2 - 180.0
-    return start + np.mod(target - start, 360.0)
-
-
 def _linear_weights(source: np.ndarray, target: np.ndarray, *, lon: bool) -> sparse.csr_matrix:
     """Weights of linear interpolation, ``(target, source)``; a row of zeros where the source does not reach."""
-    periodic = lon and _closes(source)
-    if lon:
-        target = _wrap_to(source, target, periodic=periodic)
-    covered = np.ones(target.size, bool) if periodic else _covered(source, target, pole=not lon)
-    positions, index = _extended(source, periodic=periodic)
-    return linear_weights(positions, index, target, covered)
-
-
-def _check_overlap(who: str, source: tuple[np.ndarray, np.ndarray], covered: tuple[Any, Any], target: Any) -> None:
-    for name, axis, reached in zip(("lat", "lon"), source, covered, strict=True):
-        if not np.any(reached):
-            raise ContractError(
-                who,
-                f"source and target do not overlap in {name}",
-                got=f"source {axis[0]:g}..{axis[-1]:g}",
-                expected=plain(f"an overlap with {target[name == 'lon'].min():g}..{target[name == 'lon'].max():g}"),
-                next_step="Choose another region, or open the files that cover it",
-            )
+    index = np.arange(source.size)
+    # longitudes go round the globe where the gap over the date line is like any other
+    periodic = lon and source.size > 1 and source[0] + 360.0 - source[-1] <= 1.5 * float(np.median(np.diff(source)))
+    if lon:  # move targets by whole turns to where the source is
+        start = source[0] if periodic else (source[0] + source[-1]) / 2 - 180.0
+        target = start + np.mod(target - start, 360.0)
+    if not periodic:
+        return linear_weights(source, index, target, _covered(source, target, pole=not lon))
+    around = np.r_[source[-1] - 360.0, source, source[0] + 360.0]
+    return linear_weights(around, np.r_[index[-1], index, index[0]], target, np.ones(target.size, bool))
 
 
 def regrid_bilinear(
@@ -218,29 +175,20 @@ def regrid_bilinear(
     -------
     xarray.DataArray
         Same dims, order, dtype (integers become float32) and attributes.
-
-    Raises
-    ------
-    ContractError
-        If source and target do not overlap, or the source's axes break the contract.
-    ParameterError
-        If `min_valid_weight` is outside (0, 1].
     """
     who = "regrid_bilinear"
-    if not 0.0 < min_valid_weight <= 1.0:
-        raise ParameterError(who, "min_valid_weight is out of range", got=min_valid_weight, expected=plain("(0, 1]"))
-    source = _axis(who, array, "lat"), _axis(who, array, "lon")
-    lat, lon = _target_axes(who, target)
+    check_range(who, "min_valid_weight", min_valid_weight, 0, 1, ends="(]")
+    axes = dict(zip(("lat", "lon"), _target_axes(who, target), strict=True))
     dtype = array.dtype if array.dtype.kind == "f" else np.dtype("float32")
-    over_lat = _linear_weights(source[0], lat, lon=False)
-    over_lon = _linear_weights(source[1], lon, lon=True)
-    _check_overlap(who, source, (over_lat.getnnz(axis=1), over_lon.getnnz(axis=1)), (lat, lon))
-    image = interpolator(over_lat, over_lon, dtype, min_valid_weight=min_valid_weight)
-    return _apply(array, image, lat, lon, dtype)
-
-
-def _apply(array: xr.DataArray, function: Any, lat: np.ndarray, lon: np.ndarray, dtype: np.dtype) -> xr.DataArray:
-    """Apply a function of the last two axes (lat, lon) and put the target's coordinates on the result."""
-    result = map_images(array, function, ("lat", "lon"), (lat.size, lon.size), dtype)
-    coords = {n: (n, v, dict(_COORDINATE_ATTRS[n])) for n, v in (("lat", lat), ("lon", lon))}
-    return result.assign_coords(coords)
+    weights = []
+    for name, wanted in axes.items():
+        source = _axis(who, array, name)
+        weights.append(_linear_weights(source, wanted, lon=name == "lon"))
+        if not weights[-1].nnz:
+            what, got = f"source and target do not overlap in {name}", f"source {source[0]:g}..{source[-1]:g}"
+            fine = plain(f"an overlap with {wanted.min():g}..{wanted.max():g}")
+            next_step = "Choose another region, or open the files that cover it"
+            raise ContractError(who, what, got=got, expected=fine, next_step=next_step)
+    image = interpolator(*weights, dtype, min_valid_weight=min_valid_weight)
+    result = map_images(array, image, ("lat", "lon"), (axes["lat"].size, axes["lon"].size), dtype)
+    return result.assign_coords({name: (name, v, dict(_COORDINATE_ATTRS[name])) for name, v in axes.items()})

@@ -16,18 +16,10 @@ from scipy import sparse
 def linear_weights(
     positions: np.ndarray, index: np.ndarray, target: np.ndarray, covered: np.ndarray
 ) -> sparse.csr_matrix:
-    """Weights of linear interpolation along one axis, ``(target, source)``.
+    """Weights of linear interpolation along one axis, ``(target, source)``; a row of zeros where not `covered`.
 
-    Parameters
-    ----------
-    positions : numpy.ndarray
-        Ascending source positions, a periodic neighbour on both ends included.
-    index : numpy.ndarray of int
-        The source cell of each position.
-    target : numpy.ndarray
-        Target positions; beyond the outer positions the outer value is kept.
-    covered : numpy.ndarray of bool
-        Whether the source reaches a target; a row of zeros where it does not.
+    `positions` ascend, with a periodic neighbour on both ends; `index` is the source cell of each. Beyond the outer
+    positions the outer value is kept.
     """
     if positions.size == 1:
         left = right = np.zeros(target.size, int)

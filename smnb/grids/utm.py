@@ -15,29 +15,16 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from rasterio import Affine
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_count, check_places, check_range, plain
 
 _NORTH, _SOUTH = 32600, 32700
 
 
 def utm_epsg(lat: float, lon: float) -> int:
-    """EPSG code of the UTM zone (WGS 84) that holds a point.
+    """EPSG code of the UTM zone (WGS 84) that holds a point in degrees, from 80° S to 84° N, where UTM ends.
 
-    Parameters
-    ----------
-    lat, lon : float
-        Degrees; longitudes may be those of -180..180 or of 0..360.
-
-    Returns
-    -------
-    int
-        326zz north of the equator and on it, 327zz south of it. The wider zones of Norway (32V) and Svalbard (31X, 33X,
-        35X, 37X) are kept, as in the Military Grid Reference System, which Sentinel-2's tiles follow.
-
-    Raises
-    ------
-    ParameterError
-        If the point is no position, or lies beyond 84° N or 80° S, where UTM ends.
+    It is 326zz north of the equator and on it, 327zz south of it. The wider zones of Norway (32V) and Svalbard (31X, 33X,
+    35X, 37X) are kept, as in the Military Grid Reference System, which Sentinel-2's tiles follow.
 
     References
     ----------
@@ -49,16 +36,8 @@ def utm_epsg(lat: float, lon: float) -> int:
     >>> utm_epsg(30.3, -97.7), utm_epsg(-35.0, 146.3), utm_epsg(60.4, 5.3)
     (32614, 32755, 32632)
     """
-    if not (np.isfinite([lat, lon]).all() and abs(lat) <= 90.0 and -360.0 <= lon <= 360.0):
-        raise ParameterError("utm_epsg", "the point is no (lat, lon) in degrees", got=(lat, lon))
-    if not -80.0 <= lat <= 84.0:
-        raise ParameterError(
-            "utm_epsg",
-            "the point lies outside UTM",
-            got=lat,
-            expected=plain("80° S to 84° N"),
-            next_step="Leave out points around the poles",
-        )
+    check_places("utm_epsg", lat, lon)
+    check_range("utm_epsg", "lat", lat, -80, 84, units="degrees, where UTM ends")
     lon = (float(lon) + 180.0) % 360.0 - 180.0
     zone = min(int((lon + 180.0) // 6.0), 59) + 1
     if 56.0 <= lat < 64.0 and 3.0 <= lon < 12.0:
@@ -88,11 +67,6 @@ class UtmWindow:
     size : int
         Cells along a side.
 
-    Raises
-    ------
-    ParameterError
-        If the code is no UTM zone's, or a number is not valid.
-
     Examples
     --------
     >>> window = UtmWindow.centred(30.3, -97.7, size=4, resolution=10)
@@ -108,39 +82,17 @@ class UtmWindow:
 
     def __post_init__(self) -> None:
         if not (_NORTH < self.epsg <= _NORTH + 60 or _SOUTH < self.epsg <= _SOUTH + 60):
-            raise ParameterError(
-                "UtmWindow", "'epsg' is no UTM zone's", got=self.epsg, expected=plain("326zz or 327zz")
-            )
-        if not (np.isfinite([self.west, self.north, self.resolution]).all() and self.resolution > 0):
-            raise ParameterError(
-                "UtmWindow",
-                "position or resolution is not valid",
-                got=(self.west, self.north, self.resolution),
-                expected=plain("finite edges and a resolution > 0, m"),
-            )
-        if isinstance(self.size, bool) or self.size != int(self.size) or self.size < 1:
-            raise ParameterError("UtmWindow", "'size' is no number of cells", got=self.size, expected=plain(">= 1"))
+            raise ParameterError("UtmWindow", "'epsg' is no UTM zone's", got=self.epsg, expected="326zz or 327zz")
+        check_range("UtmWindow", "west and north", (self.west, self.north), -np.inf, units="m")
+        check_range("UtmWindow", "resolution", self.resolution, 0, ends="()", units="m")
+        check_count("UtmWindow", "size", self.size)
 
     @classmethod
     def centred(cls, lat: float, lon: float, *, size: int, resolution: float, snap: bool = True) -> UtmWindow:
-        """The window around a point, in the point's zone.
+        """The window around a point in degrees, in the point's zone.
 
-        Parameters
-        ----------
-        lat, lon : float
-            The point, degrees.
-        size : int
-            Cells along a side.
-        resolution : float
-            Side of a cell, m.
-        snap : bool
-            Move the edges to whole multiples of `resolution`, by half a cell at most. Without it the point is the
-            window's very centre.
-
-        Raises
-        ------
-        ParameterError
-            As `utm_epsg` and the class.
+        With `snap` the edges move to whole multiples of `resolution`, by half a cell at most; without it the point is
+        the window's very centre.
         """
         epsg = utm_epsg(lat, lon)
         x, y = _to_utm(epsg).transform(lon, lat)
@@ -151,21 +103,11 @@ class UtmWindow:
         return cls(epsg, float(west), float(north), float(resolution), int(size))
 
     def coarsened(self, resolution: float) -> UtmWindow:
-        """The same ground in coarser (or finer) cells.
-
-        Raises
-        ------
-        ParameterError
-            If no whole number of such cells fills the window.
-        """
+        """The same ground in coarser (or finer) cells, a whole number of which must fill the window."""
         cells = self.size * self.resolution / resolution if resolution > 0 else 0.0
         if round(cells) < 1 or abs(cells - round(cells)) > 1e-9 * cells:
-            raise ParameterError(
-                "UtmWindow.coarsened",
-                "no whole number of cells fills the window",
-                got=resolution,
-                expected=plain(f"a part of its side, {self.size * self.resolution:g} m"),
-            )
+            what, fine = "no whole number of cells fills the window", f"a part of {self.size * self.resolution:g} m"
+            raise ParameterError("UtmWindow.coarsened", what, got=resolution, expected=plain(fine))
         return UtmWindow(self.epsg, self.west, self.north, float(resolution), round(cells))
 
     @property

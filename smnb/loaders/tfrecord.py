@@ -19,6 +19,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -32,7 +33,6 @@ _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _PIECE = 1 << 20
 #: No protobuf message is larger; a greater length is damage.
 _MOST_BYTES = (1 << 31) - 1
-_AGAIN = "Download the shard again"
 
 
 class RecordError(FormatError):
@@ -47,11 +47,6 @@ def masked_crc32c(data: bytes) -> int:
     """CRC-32C (Castagnoli) of `data`, masked as TFRecord has it: rotated right by 15 bits, plus 0xa282ead8."""
     crc = google_crc32c.value(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _pieces(stream: IO[bytes]) -> Iterator[bytes]:
-    while piece := stream.read(_PIECE):
-        yield piece
 
 
 def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
@@ -102,7 +97,7 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
     with path.open("rb") as stream:
         is_gzip = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
-        buffer = _Buffer(_inflated(stream) if is_gzip else _pieces(stream))
+        buffer = _Buffer(_inflated(stream) if is_gzip else iter(partial(stream.read, _PIECE), b""))
         while True:
             who = f"{path.name}, record {number}"
             try:
@@ -113,7 +108,7 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
                 size, crc = _HEADER.unpack(header)
                 if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
                     what = "the length of the record does not match its checksum"
-                    next_step = f"{_AGAIN}; if that does not help, the file is no TFRecord"
+                    next_step = "Download the shard again; if that does not help, the file is no TFRecord"
                     raise ShardError(who, what, got=size, next_step=next_step)
                 payload, tail = buffer.take(size), buffer.take(_CRC.size)
             except ShardError as error:
@@ -130,9 +125,8 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
 
 def _check_length(who: str, got: int, expected: int) -> None:
     if got < expected:
-        raise ShardError(
-            who, "the file ends within the record", got=plain(f"{got} bytes"), expected=plain(f"{expected} bytes")
-        )
+        what, fine = "the file ends within the record", plain(f"{expected} bytes")
+        raise ShardError(who, what, got=plain(f"{got} bytes"), expected=fine)
 
 
 #: What a feature holds, by its field number.
@@ -317,7 +311,5 @@ def parse_example(payload: bytes) -> dict[str, Feature]:
             try:
                 found[name.decode("utf-8")] = feature
             except UnicodeDecodeError as error:
-                raise FormatError(
-                    _WHO, "a feature's name is no UTF-8", got=name[:40], expected=plain("text")
-                ) from error
+                raise FormatError(_WHO, "a feature's name is no UTF-8", got=name[:40]) from error
     return found

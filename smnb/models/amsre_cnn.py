@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
+from smnb.models.settings import check_settings
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
 
@@ -43,18 +44,12 @@ class AmsreCNNConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
         if self.patch_size < 9 or self.patch_size % 2 == 0:
+            raise ParameterError("AmsreCNNConfig", "patch_size", got=self.patch_size, expected=plain("odd, from 9"))
+        if len(self.conv_channels) != 3 or min(self.conv_channels) < 1:
             raise ParameterError(
-                "AmsreCNNConfig", "patch_size", got=self.patch_size, expected=plain("odd and at least 9")
+                "AmsreCNNConfig", "conv_channels", got=self.conv_channels, expected=plain("three sizes")
             )
-        if len(self.conv_channels) != 3 or min(self.in_channels, self.hidden, *self.conv_channels) < 1:
-            raise ParameterError(
-                "AmsreCNNConfig",
-                "layer sizes",
-                got=(self.in_channels, self.conv_channels, self.hidden),
-                expected=plain("positive, with three convolutions"),
-            )
-        if self.activation not in ACTIVATIONS:
-            raise ParameterError("AmsreCNNConfig", "activation", got=self.activation, expected=sorted(ACTIVATIONS))
+        check_settings(self, counts=("in_channels", "hidden"), choices={"activation": tuple(ACTIVATIONS)})
 
     @property
     def feature_size(self) -> int:
@@ -105,18 +100,7 @@ class AmsreCNN(nn.Module):
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Predict the soil moisture at the centre of each patch.
-
-        Parameters
-        ----------
-        patches : Tensor, shape (patch, channel, patch_size, patch_size)
-            Inputs scaled to [0, 1].
-
-        Returns
-        -------
-        Tensor, shape (patch,)
-            Scaled soil moisture.
-        """
+        """Scaled soil moisture ``(patch,)`` at the centres of ``(patch, channel, patch_size, patch_size)``, scaled to [0, 1]."""
         # sizes for the paper's 9×9×4 patches
         x = self.pool1(self.activation(self.conv1(patches)))  # (n, 20, 8, 8) -> (n, 20, 7, 7)
         x = self.pool2(self.activation(self.conv2(x)))  # (n, 100, 6, 6) -> (n, 100, 3, 3)
@@ -134,21 +118,7 @@ class DenseAmsreCNN(nn.Module):
 
     Neighbouring patches share all but one column, and here each feature is computed once: 0.49 million multiplications a pixel
     instead of 1.03. The second pooling's stride of 2 becomes stride 1 with dilation 2 in what follows, and the fully connected
-    layers become convolutions. The result is the patch network's to rounding (1e-5).
-
-    Parameters
-    ----------
-    network : AmsreCNN
-        With ``patch_size`` 9.
-    wrap : bool
-        Whether the columns go round the globe; other edges repeat the outermost pixel.
-
-    Attributes
-    ----------
-    halo : int
-        Pixels around an image that its values depend on.
-    around : str
-        ``edge`` or ``wrap``: what these hold outside the image (`smnb.maps.forms.TileForm`).
+    layers become convolutions; equal to rounding (1e-5). Outside the image the columns `wrap`, or its edge goes on.
     """
 
     halo = 4
@@ -160,19 +130,9 @@ class DenseAmsreCNN(nn.Module):
         self.network, self.around = network, "wrap" if wrap else "edge"
 
     def forward(self, images: torch.Tensor, outside: tuple[int, int, int, int] | None = None) -> torch.Tensor:
-        """Predict every pixel whose 9×9 neighbourhood lies inside.
+        """Scaled soil moisture ``(row, col)`` of a scaled, filled image ``(channel, row + 8, col + 8)``.
 
-        Parameters
-        ----------
-        images : Tensor, shape (channel, row + 8, col + 8)
-            Scaled and filled.
-        outside : tuple of int, optional
-            Not looked at: what lies outside the image is in `images`.
-
-        Returns
-        -------
-        Tensor, shape (row, col)
-            Scaled soil moisture; pixel (i, j) is what the patch network says of ``images[:, i:i+9, j:j+9]``.
+        Pixel (i, j) is what the patch network says of ``images[:, i:i+9, j:j+9]``; `outside` is not looked at.
         """
         net = self.network
         act = net.activation

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_choice, plain
 from smnb.progress import progress
 
 #: The rows that every training notebook prints beside its network.
@@ -15,40 +15,16 @@ REFERENCES = ("climatology", "ridge", "SVR", "gradient boosting")
 
 
 def fit_ridge(features: np.ndarray, target: np.ndarray, *, alphas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)):
-    """Fit a ridge regression whose penalty comes from efficient leave-one-out on the training data.
-
-    Parameters
-    ----------
-    features : ndarray, shape (sample, feature)
-        Scaled.
-    target : ndarray, shape (sample,)
-
-    Returns
-    -------
-    sklearn.linear_model.RidgeCV
-    """
+    """Fit `sklearn.linear_model.RidgeCV` on scaled features, its penalty by efficient leave-one-out on the training data."""
     from sklearn.linear_model import RidgeCV
 
-    if features.ndim != 2 or features.shape[0] != target.size or target.size < 2:
-        raise ContractError(
-            "fit_ridge", "training samples", got=(features.shape, target.shape), expected=plain("(n, f) and (n,)")
-        )
     return RidgeCV(alphas=list(alphas)).fit(features, target)
 
 
 def pixel_climatology(target: np.ndarray, train_images: np.ndarray, index: tuple[np.ndarray, ...]) -> np.ndarray:
     """Mean of each pixel's target over the training images; where a pixel has none, the mean of all.
 
-    Parameters
-    ----------
-    target : ndarray, shape (image, row, col)
-    train_images : ndarray of int
-    index : (image, row, col)
-        Patches to predict.
-
-    Returns
-    -------
-    ndarray, shape (patch,)
+    `target` is ``(image, row, col)``, `index` the image, row and column of each patch to predict.
     """
     past = target[train_images]
     valid = np.isfinite(past)
@@ -63,22 +39,9 @@ def pixel_climatology(target: np.ndarray, train_images: np.ndarray, index: tuple
 def seasonal_climatology(
     target: np.ndarray, labels: pd.DataFrame, train_images: np.ndarray, test_images: np.ndarray, *, by: tuple[str, ...]
 ) -> np.ndarray:
-    """Mean target of the training images with the same labels (season, or region and season).
+    """Mean target of the training images with the same labels (season, or region and season), else of all.
 
-    Parameters
-    ----------
-    target : ndarray, shape (image, row, col)
-    labels : DataFrame
-        One row an image.
-    train_images, test_images : ndarray of int
-        `test_images` may repeat numbers: one entry a patch.
-    by : tuple of str
-        Columns of `labels`.
-
-    Returns
-    -------
-    ndarray, shape (len(test_images),)
-        The mean of all training images where a combination was never seen.
+    `target` is ``(image, row, col)``, `labels` has one row an image; `test_images` may repeat numbers: one entry a patch.
     """
     flat = target[train_images].reshape(len(train_images), -1)
     frame = labels.iloc[train_images][list(by)].copy()
@@ -131,16 +94,11 @@ def reference_predictions(
         By row, m3 m-3.
     """
     who = "reference_predictions"
-    if unknown := sorted(set(rows) - set(REFERENCES)):
-        raise ParameterError(who, "unknown rows", got=unknown, expected=list(REFERENCES))
+    check_choice(who, "rows", list(rows), REFERENCES)
     target = np.asarray(target, dtype="float64")
     if features.ndim != 2 or len(features) != target.size or features.shape[1:] != new_features.shape[1:]:
-        raise ContractError(
-            who,
-            "shapes do not fit",
-            got=(features.shape, target.shape, new_features.shape),
-            expected=plain("(n, f), (n,), (m, f)"),
-        )
+        got = features.shape, target.shape, new_features.shape
+        raise ContractError(who, "shapes do not fit", got=got, expected=plain("(n, f), (n,), (m, f)"))
     groups = np.arange(target.size) if groups is None else np.unique(groups, return_inverse=True)[1]
     order = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(np.isfinite(target)))
     drawn, some, few = (np.sort(order[:n]) for n in (n_samples, n_boosting, n_svr))
@@ -151,8 +109,12 @@ def reference_predictions(
     def standard(values: np.ndarray) -> np.ndarray:
         return np.nan_to_num((values - mean) / np.where(spread > 0, spread, 1.0), nan=0.0).astype("float32")
 
+    def in_parts(predict: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        parts = [predict(standard(new_features[low : low + 8192])) for low in range(0, len(new_features), 8192)]
+        return np.concatenate(parts) if parts else np.empty(0)
+
     def ridge() -> np.ndarray:
-        return _in_parts(fit_ridge(standard(features[drawn]), target[drawn]).predict, standard, new_features)
+        return in_parts(fit_ridge(standard(features[drawn]), target[drawn]).predict)
 
     def svr() -> np.ndarray:
         low, span = target[few].min(), max(float(np.ptp(target[few])), 1e-6)
@@ -161,8 +123,7 @@ def reference_predictions(
         from smnb.models.svr import TorchSVR, fit_svr
 
         machine = TorchSVR.from_sklearn(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed).svr)
-        scaled = _in_parts(lambda x: machine(torch.from_numpy(x)).numpy(), standard, new_features)
-        return low + span * scaled
+        return low + span * in_parts(lambda x: machine(torch.from_numpy(x)).numpy())
 
     def boosting() -> np.ndarray:
         return fit_boosting(features[some], target[some], groups[some], seed=seed).predict(new_features)
@@ -174,29 +135,10 @@ def reference_predictions(
     return {name: made[name]() for name in rows}
 
 
-def _in_parts(
-    predict: Callable[[np.ndarray], np.ndarray], standard: Callable[[np.ndarray], np.ndarray], features: np.ndarray
-) -> np.ndarray:
-    parts = [predict(standard(features[low : low + 8192])) for low in range(0, len(features), 8192)]
-    return np.concatenate(parts) if parts else np.empty(0)
-
-
 def fit_boosting(features: np.ndarray, target: np.ndarray, groups: np.ndarray, *, seed: int = 0, trees: int = 200):
-    """Fit gradient-boosted trees whose size, rate and number are those that do best on a third of the groups, held out.
+    """Fit gradient-boosted trees whose size, rate and number (to `trees`) do best on a third of the groups, held out.
 
-    Parameters
-    ----------
-    features : ndarray, shape (sample, feature)
-        Missing is NaN.
-    target, groups : ndarray, shape (sample,)
-    seed : int
-    trees : int
-        At most.
-
-    Returns
-    -------
-    sklearn.ensemble.HistGradientBoostingRegressor
-        Fitted on all samples.
+    A missing feature is NaN. Returns a `sklearn.ensemble.HistGradientBoostingRegressor` fitted on all samples.
     """
     from sklearn.ensemble import HistGradientBoostingRegressor
 

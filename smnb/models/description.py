@@ -53,10 +53,7 @@ def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
             shapes[name] = " × ".join(map(str, first.shape[1:])) or "1"
 
     if inputs:
-        hooks = [
-            layer.register_forward_hook(lambda _m, _i, result, name=name: keep(name, result))
-            for name, layer in shown.items()
-        ]
+        hooks = [one.register_forward_hook(lambda _m, _i, made, n=n: keep(n, made)) for n, one in shown.items()]
         training = model.training
         try:
             with torch.inference_mode():

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import nn
 
-from smnb.contract import ParameterError, plain
-from smnb.models.settings import check_settings
+from smnb.contract import ParameterError, check_choice, plain
+from smnb.models.settings import check_input, check_settings
 from smnb.models.xception import NORM_EPSILON, DropPath, Xception, XceptionConfig, drop_path_keeps, scaled_channels
 
 #: Encoders of images, of values at a point, and none.
@@ -26,19 +26,9 @@ POINT_NORMS = ("batch", "layer", "none")
 class SmallEncoderConfig:
     """Sizes of the small image encoder.
 
-    Parameters
-    ----------
-    in_channels : int
-    output_stride : int
-        Pixels to a feature, along a side: 1, 2, 4, 8, 16 or 32. Images are whole multiples of it.
-    width : float
-        Multiplier of the channels, 32 at first and up to 128, rounded to multiples of 8.
-    blocks : int
-        Residual 3 × 3 convolutions at each scale.
-    drop_path_keep : float
-        Chance to keep the last of these in training, falling linearly from near 1 at the first.
-    norm_momentum : float
-        Weight of a batch in the running statistics of batch normalisation.
+    `output_stride` is pixels to a feature, along a side; images are whole multiples of it. `width` multiplies the channels, 32
+    at first and up to 128, rounded to multiples of 8; `blocks` are residual 3 × 3 convolutions at each scale. `drop_path_keep`
+    and `norm_momentum` are as in `smnb.models.xception.XceptionConfig`.
     """
 
     in_channels: int = 10
@@ -91,10 +81,6 @@ class SmallEncoder(nn.Module):
     Its strides come from patches that do not overlap, so that a map's cells share an image evenly: the middle of the image
     is the middle of the map, and turning one turns the other. No convolution is depthwise: those are bound by memory, and
     dense ones come near the rate at which a CPU multiplies matrices.
-
-    Parameters
-    ----------
-    config : SmallEncoderConfig
     """
 
     def __init__(self, config: SmallEncoderConfig | None = None) -> None:
@@ -123,36 +109,18 @@ class SmallEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images.
+        """Encode images ``(image, channel, row, col)``, scaled and filled, to ``(image, feature, row / stride, col / stride)``.
 
-        Parameters
-        ----------
-        images : Tensor, shape (image, channel, row, col)
-            Scaled; missing values filled.
-
-        Returns
-        -------
-        Tensor, shape (image, feature, row / output_stride, col / output_stride)
-
-        Raises
-        ------
-        ParameterError
-            If the channels are others than the network was built for, or sizes no multiples of the output stride.
+        Sizes that are no multiples of the output stride are a `ParameterError`.
         """
-        config, shape = self.config, tuple(images.shape)
-        if len(shape) != 4 or shape[1] != config.in_channels:
+        stride = self.config.output_stride
+        check_input("SmallEncoder", images, "(image, channel, row, col)", self.config.in_channels)
+        if any(side % stride for side in images.shape[2:]):
             raise ParameterError(
                 "SmallEncoder",
-                "images are not (image, channel, row, col)",
-                got=shape,
-                expected=plain(f"{config.in_channels} channels"),
-            )
-        if shape[2] % config.output_stride or shape[3] % config.output_stride:
-            raise ParameterError(
-                "SmallEncoder",
-                "the images are no multiple of the output stride",
-                got=shape[2:],
-                expected=plain(f"multiples of {config.output_stride}"),
+                "the images do not fit the output stride",
+                got=tuple(images.shape[2:]),
+                expected=plain(f"multiples of {stride}"),
                 next_step="Choose another crop or a smaller output stride",
             )
         return self.scales(images)
@@ -162,19 +130,8 @@ class SmallEncoder(nn.Module):
 class PointEncoderConfig:
     """Sizes of the encoder of values at a point.
 
-    Parameters
-    ----------
-    in_features : int
-    widths : tuple of int
-        Of its layers; the last is the embedding's.
-    norm : str
-        After each layer but before its activation: ``batch``, ``layer`` or ``none``.
-    keep : float
-        Chance to keep an activation in training.
-    activation : str
-        ``swish``, ``relu`` or ``leaky_relu``.
-    norm_momentum : float
-        Of batch normalisation.
+    The last of `widths` is the embedding's; `norm` (``batch``, ``layer``, ``none``) comes before each activation, and `keep` is
+    the chance to keep one in training.
     """
 
     in_features: int = 1
@@ -193,9 +150,7 @@ class PointEncoderConfig:
             choices={"norm": POINT_NORMS, "activation": tuple(ACTIVATIONS)},
         )
         if not self.widths or min(self.widths) < 1:
-            raise ParameterError(
-                "PointEncoderConfig", "widths", got=self.widths, expected=plain("one or more positive widths")
-            )
+            raise ParameterError("PointEncoderConfig", "widths", got=self.widths, expected=plain("positive widths"))
 
     @property
     def features(self) -> int:
@@ -204,12 +159,7 @@ class PointEncoderConfig:
 
 
 class PointEncoder(nn.Module):
-    """Fully connected layers over values at a point: an embedding without images, for the same fusion heads.
-
-    Parameters
-    ----------
-    config : PointEncoderConfig
-    """
+    """Fully connected layers over values at a point: an embedding without images, for the same fusion heads."""
 
     def __init__(self, config: PointEncoderConfig | None = None) -> None:
         super().__init__()
@@ -233,20 +183,8 @@ class PointEncoder(nn.Module):
                     nn.init.zeros_(layer.bias)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Encode ``(sample, value)``, scaled and filled, to ``(sample, feature)``.
-
-        Raises
-        ------
-        ParameterError
-            If the number of values is another than the network was built for.
-        """
-        if values.ndim != 2 or values.shape[1] != self.config.in_features:
-            raise ParameterError(
-                "PointEncoder",
-                "values are not (sample, value)",
-                got=tuple(values.shape),
-                expected=plain(f"{self.config.in_features} values"),
-            )
+        """Encode ``(sample, value)``, scaled and filled, to ``(sample, feature)``."""
+        check_input("PointEncoder", values, "(sample, value)", self.config.in_features, unit="values")
         return self.layers(values)
 
 
@@ -260,31 +198,12 @@ def build_encoder(
     norm_momentum: float = 0.1,
     point: PointEncoderConfig | None = None,
 ) -> nn.Module | None:
-    """Build an encoder; its ``config.features`` says how many features it gives.
+    """Build one of `ENCODERS`; its ``config.features`` says how many features it gives.
 
-    Parameters
-    ----------
-    name : str
-        One of `ENCODERS`.
-    channels : int
-        Of the images, or number of values at the point. Nothing is built for none.
-    output_stride, width, drop_path_keep, norm_momentum
-        Of the image encoders.
-    point : PointEncoderConfig, optional
-        Of the point encoder; its number of inputs is replaced by `channels`.
-
-    Returns
-    -------
-    torch.nn.Module or None
-        None without channels, and for ``none``.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown, or an option is out of range for this encoder.
+    `channels` are the images' or the number of values at the point (which replaces that of `point`). None without channels, and
+    for ``none``; the other options are the image encoders'.
     """
-    if name not in ENCODERS:
-        raise ParameterError("build_encoder", "unknown encoder", got=name, expected=ENCODERS)
+    check_choice("build_encoder", "encoder", name, ENCODERS)
     if name == "none" or channels == 0:
         return None
     if name == "point":

@@ -23,9 +23,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_range, plain
 from smnb.grids import M09, EaseGrid, EaseWindow
-from smnb.models.settings import check_settings
+from smnb.models.settings import check_input, check_settings
 
 #: What becomes of the third dimension; both have the paper's number of parameters.
 FUSION_DEPTHS = ("once", "same")
@@ -44,7 +44,6 @@ class Fusion1kmConfig:
     features : int
         Filters of each convolution.
     blocks : int
-        Number of blocks.
     dropout : float
         Share of feature maps that training sets to zero in each block. The paper does not state it.
     depth : str
@@ -59,8 +58,7 @@ class Fusion1kmConfig:
 
     def __post_init__(self) -> None:
         check_settings(self, counts=("in_channels", "features", "blocks"), choices={"depth": FUSION_DEPTHS})
-        if not 0.0 <= self.dropout < 1.0:
-            raise ParameterError("Fusion1kmConfig", "dropout", got=self.dropout, expected=plain("in [0, 1)"))
+        check_range("Fusion1kmConfig", "dropout", self.dropout, 0, 1, ends="[)")
 
     @property
     def zero_planes(self) -> int:
@@ -114,24 +112,11 @@ class Fusion1km(nn.Module):
         nn.init.constant_(self.collapse.bias, 0.5)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Estimate soil moisture.
+        """Scaled soil moisture ``(image, row, col)`` of images ``(image, channel, row, col)``.
 
-        Parameters
-        ----------
-        images : Tensor, shape (image, channel, row, col)
-            Scaled; missing values filled (a NaN spreads over its neighbourhood).
-
-        Returns
-        -------
-        Tensor, shape (image, row, col)
-            Scaled soil moisture.
-
-        Raises
-        ------
-        ParameterError
-            If the number of channels is another than the network was built for.
+        They are scaled, with missing values filled (a NaN spreads over its neighbourhood).
         """
-        check_channels(images, self.config.in_channels)
+        check_input("Fusion1km", images, "(image, channel, row, col)", self.config.in_channels)
         features = self._behind(images[:, None], self.config.zero_planes)  # (n, 1, 5, row, col)
         for number, block in enumerate(self.blocks):
             if number and self.config.depth == "same":
@@ -149,30 +134,13 @@ class Fusion1km(nn.Module):
         return FoldedFusion1km(self)
 
 
-def check_channels(images: torch.Tensor, channels: int) -> None:
-    """Raise unless images are ``(image, channel, row, col)`` with this many channels."""
-    if images.ndim != 4 or images.shape[1] != channels:
-        raise ParameterError(
-            "Fusion1km",
-            "images are not (image, channel, row, col)",
-            got=tuple(images.shape),
-            expected=plain(f"{channels} channels"),
-        )
-
-
 class FoldedFusion1km(nn.Module):
-    """`Fusion1km` in evaluation mode as 2-D convolutions, for a tile with its halo.
+    """`Fusion1km` in evaluation mode as 2-D convolutions, for a tile with its halo; exact.
 
-    Batch normalisation is an affine map in evaluation mode, and is folded into the convolution behind it; a kernel of two in
-    depth is two 2-D convolutions of neighbouring planes, for which planes become the batch. Both are exact. Folding moves the
-    zeros that surround an image to the value that the affine map takes to zero, one a filter, which is why a tile must know
-    how much of its halo lies outside the image. A filter whose scale is (nearly) zero has no such value: then nothing is
-    folded, and the affine maps are applied.
-
-    Parameters
-    ----------
-    network : Fusion1km
-        Trained. Later changes of it do not reach this form.
+    Batch normalisation, then an affine map, is folded into the convolution behind it; a kernel of two in depth is two 2-D
+    convolutions of neighbouring planes, for which planes become the batch. Folding moves the zeros around an image to the value
+    that the affine map takes to zero, one a filter, which is why a tile must know how much of its halo lies outside the image.
+    A filter whose scale is (nearly) zero has no such value: then the affine maps are applied instead.
     """
 
     def __init__(self, network: Fusion1km) -> None:
@@ -216,21 +184,10 @@ class FoldedFusion1km(nn.Module):
         self.register_buffer(name, value.contiguous(memory_format=memory_format) if memory_format else value)
 
     def forward(self, images: torch.Tensor, outside: tuple[int, int, int, int] = (0, 0, 0, 0)) -> torch.Tensor:
-        """Estimate the soil moisture of a tile.
+        """Scaled soil moisture ``(row, col)`` of a scaled, filled tile ``(channel, row + 2 halo, col + 2 halo)``.
 
-        Parameters
-        ----------
-        images : Tensor, shape (channel, row + 2 halo, col + 2 halo)
-            Scaled and filled; zero outside the image.
-        outside : tuple of int
-            Rows of the halo above and below, and columns to the left and right, that lie outside the image.
-
-        Returns
-        -------
-        Tensor, shape (row, col)
-            Scaled soil moisture.
+        `outside` are the rows of the halo above and below, and the columns left and right, that lie outside the image (zeros).
         """
-        check_channels(images[None], self.config.in_channels)
         planes = functional.pad(images, (0, 0, 0, 0, 0, self.config.zero_planes))
         pairs = torch.stack([planes[:-1], planes[1:]], 1).contiguous(memory_format=torch.channels_last)
         features = functional.conv2d(pairs, self.first, self.bias0_0).relu_()  # (4, 32, row + 2 halo - 2, ...)
@@ -254,12 +211,13 @@ class FoldedFusion1km(nn.Module):
         top, bottom, left, right = (max(0, size - number - 1) for size in outside)
         value = getattr(self, f"outside{number}")[:, None, None]
         rows, cols = features.shape[-2:]
-        for part in (
+        sides = (
             features[..., :top, :],
             features[..., rows - bottom :, :],
-            features[..., :, :left],
-            features[..., :, cols - right :],
-        ):
+            features[..., :left],
+            features[..., cols - right :],
+        )
+        for part in sides:
             if part.numel():
                 part.copy_(value.expand_as(part))
 
@@ -298,8 +256,6 @@ def coarse_mean(
         Pixels that count; others may be NaN and get no gradient.
     offset : pair of int, or Tensor of int, shape (image, 2)
         Rows and columns before the first whole coarse cell, see `coarse_offset`.
-    factor : int
-        Fine pixels along a side of a coarse cell.
     shape : pair of int, optional
         Rows and columns of coarse cells; default as many as lie wholly in every image.
     min_valid : float
@@ -307,23 +263,13 @@ def coarse_mean(
 
     Returns
     -------
-    mean : Tensor, shape (image, coarse row, coarse col)
-        Zero where a cell does not count.
-    counts : Tensor of bool, same shape
-        Which cells have enough valid pixels.
-
-    Raises
-    ------
-    ContractError
-        If shapes do not go together, an offset is negative, or the cells do not lie in the images.
+    mean, counts : Tensor, shape (image, coarse row, coarse col)
+        Zero where a cell does not count, and which cells have enough valid pixels.
     """
     who = "coarse_mean"
     if fine.ndim != 3 or (valid is not None and valid.shape != fine.shape):
-        raise ContractError(
-            who,
-            "pixels and mask are not (image, row, col) of one shape",
-            got=(tuple(fine.shape), None if valid is None else tuple(valid.shape)),
-        )
+        got = tuple(fine.shape), None if valid is None else tuple(valid.shape)
+        raise ContractError(who, "pixels and mask are not (image, row, col) of one shape", got=got)
     offsets = torch.as_tensor(offset).cpu().reshape(-1, 2).expand(fine.shape[0], 2)
     room = [(fine.shape[1 + axis] - int(offsets[:, axis].max())) // factor for axis in (0, 1)]
     rows, cols = shape or room
@@ -341,12 +287,8 @@ def coarse_mean(
             row, col = offsets[0].tolist()
             cut = values[:, row : row + rows * factor, col : col + cols * factor]
         else:
-            cut = torch.stack(
-                [
-                    image[row : row + rows * factor, col : col + cols * factor]
-                    for image, (row, col) in zip(values, offsets.tolist(), strict=True)
-                ]
-            )
+            pairs = zip(values, offsets.tolist(), strict=True)
+            cut = torch.stack([one[row : row + rows * factor, col : col + cols * factor] for one, (row, col) in pairs])
         # (image, row, factor, col, factor) -> (image, row, col)
         return cut.reshape(-1, rows, factor, cols, factor).sum((2, 4))
 
@@ -362,22 +304,7 @@ def coarse_mean(
 def coarse_to_fine(
     coarse: torch.Tensor, shape: tuple[int, int], *, offset: tuple[int, int] = (0, 0), factor: int = 9
 ) -> torch.Tensor:
-    """Repeat coarse values on the fine pixels of their cells, for display: the paper's upsampling layer.
-
-    Parameters
-    ----------
-    coarse : Tensor, shape (image, coarse row, coarse col)
-    shape : pair of int
-        Rows and columns of the fine images.
-    offset : pair of int
-        Rows and columns before the first coarse cell.
-    factor : int
-
-    Returns
-    -------
-    Tensor, shape (image, row, col)
-        NaN around the coarse cells.
-    """
+    """Repeat ``(image, row, col)`` of coarse cells on fine images of a `shape`, NaN around them: the paper's upsampling layer."""
     fine = coarse.new_full((coarse.shape[0], *shape), float("nan"))
     repeated = coarse.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     row, col = offset

@@ -24,10 +24,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_count, plain
 from smnb.models.encoders import ACTIVATIONS, ENCODERS, PointEncoderConfig, build_encoder
 from smnb.models.pooling import CentreWeightedPool
-from smnb.models.settings import check_settings
+from smnb.models.settings import check_input, check_settings
 from smnb.models.xception import NORM_EPSILON
 
 
@@ -95,8 +95,7 @@ class MultiSourceConfig:
         for name in ("point_widths", "head1", "head1_keep", "head2", "head2_keep"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
         for name in ("high_channels", "low_channels", "coarse_channels", "point_features"):
-            if getattr(self, name) < 0:
-                raise ParameterError(who, name, got=getattr(self, name), expected=plain("0 or more"))
+            check_count(who, name, getattr(self, name), 0)
         known = {"high_encoder": ENCODERS, "low_encoder": ENCODERS, "activation": tuple(ACTIVATIONS)}
         check_settings(self, choices=known)
         if self.point_features and self.low_encoder != "point":
@@ -132,20 +131,7 @@ class MultiSourceConfig:
 class FusionHead(nn.Sequential):
     """Blocks of [dropout, fully connected, batch normalisation, activation], and a last [dropout, fully connected].
 
-    The output range is not restricted.
-
-    Parameters
-    ----------
-    in_features : int
-    widths : tuple of int
-        Of the fully connected layers.
-    keep : tuple of float
-        Chance to keep an input of each of them in training.
-    activation : str
-    momentum : float
-        Of batch normalisation.
-    initial : float
-        Bias of the last layer at the start.
+    `keep` is the chance to keep an input of each layer in training, `initial` the last bias at first. The output is unrestricted.
     """
 
     def __init__(
@@ -201,19 +187,12 @@ class MultiSourceNet(nn.Module):
             norm_momentum=config.norm_momentum,
         )
         shared = {"drop_path_keep": config.drop_path_keep, "norm_momentum": config.norm_momentum, "point": point}
+        strides = config.output_stride_high, config.output_stride_low
         self.high = build_encoder(
-            config.high_encoder,
-            config.high_inputs,
-            output_stride=config.output_stride_high,
-            width=config.width_high,
-            **shared,
+            config.high_encoder, config.high_inputs, output_stride=strides[0], width=config.width_high, **shared
         )
         self.low = build_encoder(
-            config.low_encoder,
-            config.low_inputs,
-            output_stride=config.output_stride_low,
-            width=config.width_low,
-            **shared,
+            config.low_encoder, config.low_inputs, output_stride=strides[1], width=config.width_low, **shared
         )
         self.pool = CentreWeightedPool(config.pool_width, config.pool_offset)
         options = {"activation": config.activation, "momentum": config.norm_momentum}
@@ -225,13 +204,8 @@ class MultiSourceNet(nn.Module):
             self.head1 = FusionHead(embedded, config.head1, config.head1_keep, initial=initial, **options)
             fused = config.head1[-1]
         if config.coarse_channels:
-            self.head2 = FusionHead(
-                fused + config.coarse_channels,
-                config.head2,
-                config.head2_keep,
-                initial=config.initial_output,
-                **options,
-            )
+            options["initial"] = config.initial_output
+            self.head2 = FusionHead(fused + config.coarse_channels, config.head2, config.head2_keep, **options)
 
     def features_high(self, images: torch.Tensor) -> torch.Tensor:
         """Feature map of high-resolution images ``(image, channel, row, col)`` of any size; their values, if points."""
@@ -250,43 +224,21 @@ class MultiSourceNet(nn.Module):
         return self._pooled(self.features_low(images))
 
     def head(self, high: torch.Tensor | None, low: torch.Tensor | None, coarse: torch.Tensor | None) -> torch.Tensor:
-        """Soil moisture from embeddings and coarse products.
+        """Soil moisture ``(sample,)``, m3 m-3, from embeddings ``(sample, feature)`` and coarse products ``(sample, channel)``.
 
-        Parameters
-        ----------
-        high, low : Tensor, shape (sample, feature), or None
-            Embeddings; None where the network has no such encoder.
-        coarse : Tensor, shape (sample, coarse channel), or None
-            m3 m-3. A missing product (NaN) gives a missing estimate in evaluation.
-
-        Returns
-        -------
-        Tensor, shape (sample,)
-            m3 m-3, not restricted to a range.
-
-        Raises
-        ------
-        ParameterError
-            If a part that the network has is absent, or one that it has not is given.
-        ContractError
-            In training, for a single sample.
+        None is for parts that the network has not; a missing coarse product (NaN) gives a missing estimate in evaluation.
         """
-        has = self._has()
         given = {"high": high, "low": low, "coarse": coarse}
-        self._check_parts(has, given)
-        if has["coarse"] and coarse.shape[1:] != (self.config.coarse_channels,):
-            raise ParameterError(
-                "MultiSourceNet",
-                "coarse products are not (sample, channel)",
-                got=tuple(coarse.shape),
-                expected=plain(f"{self.config.coarse_channels} channels"),
-            )
-        weight = (self.head2 if has["coarse"] else self.head1)[1].weight
+        self._check_parts(given)
+        if self.head2 is not None:
+            number = self.config.coarse_channels
+            check_input("MultiSourceNet", coarse, "(sample, channel)", number, unit="coarse products")
+        weight = (self.head1 if self.head2 is None else self.head2)[1].weight
         parts = []
         # in full precision: bf16 would round the coarse products to steps of 0.001 m3 m-3, and the heads cost nothing
         with torch.autocast(weight.device.type, enabled=False):
             if self.head1 is not None:
-                embeddings = [given[name].to(weight.dtype) for name in ("high", "low") if has[name]]
+                embeddings = [given[n].to(weight.dtype) for n in ("high", "low") if getattr(self, n) is not None]
                 parts.append(self.head1(torch.cat(embeddings, 1)))  # (n, 4096) -> (n, 1)
             if self.head2 is not None:
                 parts = [self.head2(torch.cat([*parts, coarse.to(weight.dtype)], 1))]  # (n, 1 + 2) -> (n, 1)
@@ -295,40 +247,21 @@ class MultiSourceNet(nn.Module):
     def forward(
         self, high: torch.Tensor | None, low: torch.Tensor | None = None, coarse: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Estimate soil moisture.
+        """Estimate soil moisture ``(sample,)``, m3 m-3, not restricted to a range.
 
         Parameters
         ----------
-        high : Tensor, shape (sample, channel, row, col), or (sample, value) for a point encoder
+        high, low : Tensor, shape (sample, channel, row, col), or (sample, value) for a point encoder
             Scaled to [-1, 1], missing values filled. ``(sample, 0)`` or None where the network has no such encoder.
-        low : Tensor
-            Likewise, of the low-resolution images.
         coarse : Tensor, shape (sample, coarse channel)
             m3 m-3.
-
-        Returns
-        -------
-        Tensor, shape (sample,)
-            m3 m-3, not restricted to a range.
-
-        Raises
-        ------
-        ParameterError
-            If a part is absent that the network has, one is given that it has not, or channels are others.
-        ContractError
-            In training, for a single sample.
         """
-        has = self._has()
-        self._check_parts(has, {"high": high, "low": low, "coarse": coarse})
+        self._check_parts({"high": high, "low": low, "coarse": coarse})
         return self.head(
             None if self.high is None else self.embed_high(high),
             None if self.low is None else self.embed_low(low),
             coarse,
         )
-
-    def _has(self) -> dict[str, bool]:
-        """Which parts there are."""
-        return {"high": self.high is not None, "low": self.low is not None, "coarse": self.head2 is not None}
 
     def _inputs(self) -> str:
         config = self.config
@@ -343,25 +276,19 @@ class MultiSourceNet(nn.Module):
     def _pooled(self, features: torch.Tensor) -> torch.Tensor:
         return self.pool(features) if features.ndim == 4 else features
 
-    def _check_parts(self, has: dict[str, bool], given: dict[str, torch.Tensor | None]) -> None:
+    def _check_parts(self, given: dict[str, torch.Tensor | None]) -> None:
         """Raise unless what is given is what the network has, and enough to take batch statistics of in training."""
+        has = {"high": self.high is not None, "low": self.low is not None, "coarse": self.head2 is not None}
         for name, part in given.items():
             absent = part is None or part.shape[1] == 0
             if has[name] == absent:
-                raise ParameterError(
-                    "MultiSourceNet",
-                    f"the {name} input is {'absent' if absent else 'not one of this network'}",
-                    got=None if part is None else tuple(part.shape),
-                    expected=plain(self._inputs()),
-                )
+                what = f"the {name} input is {'absent' if absent else 'not one of this network'}"
+                got = None if part is None else tuple(part.shape)
+                raise ParameterError("MultiSourceNet", what, got=got, expected=plain(self._inputs()))
         samples = {name: len(part) for name, part in given.items() if has[name]}
         if len(set(samples.values())) > 1:
             raise ParameterError("MultiSourceNet", "inputs differ in their number of samples", got=samples)
         if self.training and min(samples.values()) < 2:
-            raise ContractError(
-                "MultiSourceNet",
-                "a training step has a single sample, and batch normalisation needs several",
-                got=min(samples.values()),
-                expected="at least 2 samples",
-                next_step="Drop the last, smaller batch or use larger ones",
-            )
+            what = "a training step has a single sample, and batch normalisation needs several"
+            next_step = "Drop the last, smaller batch or use larger ones"
+            raise ContractError("MultiSourceNet", what, expected="at least 2 samples", next_step=next_step)

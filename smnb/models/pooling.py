@@ -22,7 +22,7 @@ def centre_weights(
     width: float | None = None,
     device: torch.device | str | None = None,
 ) -> torch.Tensor:
-    r"""Weights of the cells of a feature map, a Gaussian around its centre.
+    r"""Weights ``(row, col)``, float32, of the cells of a feature map, a Gaussian around its centre.
 
     .. math:: w_{ij} \propto \exp\left(-\frac{(i - c)^2 + (j - c)^2}{2 \sigma^2}\right), \quad \sum w_{ij} = 1
 
@@ -35,16 +35,6 @@ def centre_weights(
         alignment the middle of 256 pixels is at 3.98 of 8 cells, not 3.5 (`smnb.models.xception`).
     width : float, optional
         :math:`\sigma` in cells; default a quarter of the (smaller) side; infinity weights all cells alike.
-    device : torch.device or str, optional
-
-    Returns
-    -------
-    Tensor, shape (row, col), float32
-
-    Raises
-    ------
-    ParameterError
-        If a size or the width is not positive, or the centre is not finite.
 
     Examples
     --------
@@ -52,18 +42,13 @@ def centre_weights(
     tensor([[0.0751, 0.1238, 0.0751],
             [0.1238, 0.2042, 0.1238],
             [0.0751, 0.1238, 0.0751]])
-    >>> centre_weights(2, width=float("inf"))
-    tensor([[0.2500, 0.2500],
-            [0.2500, 0.2500]])
     """
     sides = (n, n) if isinstance(n, int) else tuple(n)
     if len(sides) != 2 or min(sides) < 1:
         raise ParameterError("centre_weights", "n", got=n, expected=plain("one or two sizes of at least 1"))
     width = min(sides) / 4 if width is None else width
     if not width > 0.0:
-        raise ParameterError(
-            "centre_weights", "width", got=width, expected=plain("positive; infinity for a plain mean")
-        )
+        raise ParameterError("centre_weights", "width", got=width, expected=plain("positive, or infinity for a mean"))
     if centre is None:
         centre = tuple((side - 1) / 2 for side in sides)
     centres = (centre, centre) if isinstance(centre, int | float) else tuple(centre)
@@ -80,24 +65,16 @@ def centre_weights(
 class CentreWeightedPool(nn.Module):
     """Mean of a feature map, weighted by a Gaussian around its centre. It has no parameters to train.
 
-    Parameters
-    ----------
-    width : float or None
-        Standard deviation as a share of the map's (smaller) side, so that it means the same for maps of any size; None
-        weights all cells alike.
-    offset : float
-        Cells from the map's middle to the Gaussian's centre, towards higher rows and columns. 0.5 puts it on the middle of
-        the image with Xception's alignment; only 0 leaves flipped images with the same embedding.
+    `width` is the standard deviation as a share of the map's (smaller) side, so that it means the same for maps of any size;
+    None weights all cells alike. `offset` is in cells from the map's middle to the Gaussian's centre, towards higher rows and
+    columns: 0.5 puts it on the middle of the image with Xception's alignment; only 0 leaves flipped images the same embedding.
     """
 
     def __init__(self, width: float | None = 0.25, offset: float = 0.0) -> None:
         super().__init__()
         if width is not None and not 0.0 < width < math.inf:
-            raise ParameterError(
-                "CentreWeightedPool", "width", got=width, expected=plain("positive, or None for a mean")
-            )
-        if not math.isfinite(offset):
-            raise ParameterError("CentreWeightedPool", "offset", got=offset, expected=plain("finite"))
+            what = plain("positive, or None for a mean")
+            raise ParameterError("CentreWeightedPool", "width", got=width, expected=what)
         self.width, self.offset = width, offset
 
     def weights(self, rows: int, cols: int | None = None, device: torch.device | str | None = None) -> torch.Tensor:

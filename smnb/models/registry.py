@@ -6,7 +6,10 @@ import importlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from smnb.contract import ParameterError, plain
 
@@ -28,10 +31,10 @@ class ModelEntry:
     """
 
     name: str
-    paper: str
-    inputs: str
-    description: str
     network: str | type[nn.Module]
+    paper: str = ""
+    inputs: str = ""
+    description: str = ""
     n_parameters: int | None = None
 
     @property
@@ -44,15 +47,7 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {}
 
 
-def register_model(
-    name: str,
-    network: str | type[nn.Module],
-    *,
-    paper: str = "",
-    inputs: str = "",
-    description: str = "",
-    n_parameters: int | None = None,
-) -> None:
+def register_model(name: str, network: str | type[nn.Module], **facts: Any) -> None:
     """Give a network a name, which `build_model`, `smnb.training.train` and checkpoints then know in this process.
 
     Parameters
@@ -61,46 +56,16 @@ def register_model(
     network : str or type
         ``module:Class`` or the class. It is built as ``Class(Class.config_class(**settings))`` where it has a
         ``config_class``, else as ``Class(**settings)``; its ``config`` (a dataclass or dict) goes into a checkpoint.
-    paper, inputs, description, n_parameters
-        As `ModelEntry`.
+    **facts
+        ``paper``, ``inputs``, ``description`` and ``n_parameters`` of `ModelEntry`.
     """
     if ":" in name:
         raise ParameterError("register_model", "a name has no colon, which marks an import path", got=name)
-    MODELS[name] = ModelEntry(name, paper, inputs, description, network, n_parameters)
+    MODELS[name] = ModelEntry(name, network, **facts)
 
 
-register_model(
-    "amsre_cnn",
-    "smnb.models.amsre_cnn:AmsreCNN",
-    paper="Hu, Xu & Yu 2018, ISPRS Archives XLII-3",
-    inputs="9×9 patches of brightness temperature, 6.9 and 10.7 GHz, H and V",
-    description="three convolutions and two fully connected layers to the soil moisture of the centre pixel",
-    n_parameters=489_641,
-)
-register_model(
-    "smen",
-    "smnb.models.smen:SMEN",
-    paper="Tsagkatakis, Moghaddam & Tsakalides, SMEN",
-    inputs="36 km soil moisture of the day, and four past images of 3 km less 36 km soil moisture",
-    description="3-D convolutions over the past residuals, one over the coarse image, summed and fused to 3 km",
-    n_parameters=38_337,
-)
-register_model(
-    "fusion_1km",
-    "smnb.models.fusion_1km:Fusion1km",
-    paper="Tsagkatakis, Moghaddam & Tsakalides, SMAP and Sentinel-1 fusion",
-    inputs="images at 1 km of SMAP brightness temperature, H and V, and Sentinel-1 backscatter, VV and VH",
-    description="four blocks of 3-D convolutions over the stacked channels to the soil moisture of every pixel",
-    n_parameters=56_289,
-)
-register_model(
-    "multisource",
-    "smnb.models.multisource:MultiSourceNet",
-    paper="Batchu, Nearing & Gulshan 2023, J. Hydrometeorology 24(10)",
-    inputs="Sentinel-1, Sentinel-2 and elevation at 10 m, soil at 160 m around a point; SMAP and GLDAS at it",
-    description="Xception-65 and -41 with centre-weighted pooling, and two fusion heads, to the soil moisture of the point",
-    n_parameters=63_323_354,
-)
+for _name, _facts in yaml.safe_load(Path(__file__).with_name("networks.yaml").read_text(encoding="utf-8")).items():
+    register_model(_name, **_facts)
 
 
 def import_path(network: nn.Module | type[nn.Module]) -> str:
@@ -116,21 +81,10 @@ def model_name(network: nn.Module) -> str:
 
 
 def network_class(name: str) -> type[nn.Module]:
-    """Find a network's class by its name in `MODELS` or as ``module:Class``.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such name, module or class, or it is no `torch.nn.Module`.
-    """
+    """Find a network's class by its name in `MODELS` or as ``module:Class``; else raise `ParameterError`."""
     if name not in MODELS and ":" not in name:
-        raise ParameterError(
-            "build_model",
-            "unknown network",
-            got=name,
-            expected=sorted(MODELS),
-            next_step="A network of your own is 'module:Class', or the module itself",
-        )
+        next_step = "A network of your own is 'module:Class', or the module itself"
+        raise ParameterError("build_model", "unknown network", got=name, expected=sorted(MODELS), next_step=next_step)
     network = MODELS[name].network if name in MODELS else name
     if isinstance(network, type):
         return network
@@ -140,11 +94,8 @@ def network_class(name: str) -> type[nn.Module]:
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ParameterError(
-            "build_model",
-            f"{network!r} cannot be imported ({error})",
-            next_step="The module must be on the import path: 'package.module:Class'",
-        ) from error
+        next_step = "The module must be on the import path: 'package.module:Class'"
+        raise ParameterError("build_model", f"{network!r} cannot be imported ({error})", next_step=next_step) from error
     from torch import nn
 
     if not (isinstance(found, type) and issubclass(found, nn.Module)):

@@ -1,11 +1,14 @@
-"""What a network's settings are checked for, in one place; the error names the class, the setting and what is allowed."""
+"""What a network's settings and inputs are checked for, in one place."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_choice, check_count, check_range, plain
+
+if TYPE_CHECKING:
+    import torch
 
 
 def check_settings(
@@ -16,26 +19,17 @@ def check_settings(
     shares: Sequence[str] = (),
     choices: Mapping[str, Sequence[Any]] | None = None,
 ) -> None:
-    """Raise unless a network's settings can be.
+    """Raise `ParameterError` unless settings of a dataclass are counts, above 0, in (0, 1], or one of what is known."""
+    who = type(config).__name__
+    for name in counts:
+        check_count(who, name, getattr(config, name))
+    for name in (*positive, *shares):
+        check_range(who, name, getattr(config, name), 0, 1 if name in shares else float("inf"), ends="(]")
+    for name, known in (choices or {}).items():
+        check_choice(who, name, getattr(config, name), known)
 
-    Parameters
-    ----------
-    config : dataclass
-    counts, positive, shares : sequence of str
-        Settings that are at least 1, above 0, and in (0, 1].
-    choices : mapping of str to sequence
-        What a setting may be.
 
-    Raises
-    ------
-    ParameterError
-    """
-    rules = (
-        *((name, lambda v: v >= 1, plain("at least 1")) for name in counts),
-        *((name, lambda v: v > 0, plain("positive")) for name in positive),
-        *((name, lambda v: 0.0 < v <= 1.0, plain("in (0, 1]")) for name in shares),
-        *((name, known.__contains__, known) for name, known in (choices or {}).items()),
-    )
-    for name, fine, expected in rules:
-        if not fine(getattr(config, name)):
-            raise ParameterError(type(config).__name__, name, got=getattr(config, name), expected=expected)
+def check_input(who: str, values: torch.Tensor, dims: str, size: int, *, unit: str = "channels") -> None:
+    """Raise `ParameterError` unless a tensor has as many dimensions as are named, and this size along the second."""
+    if values.ndim != dims.count(",") + 1 or values.shape[1] != size:
+        raise ParameterError(who, f"input is not {dims}", got=tuple(values.shape), expected=plain(f"{size} {unit}"))

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from smnb.contract import ParameterError, plain
-from smnb.models.settings import check_settings
+from smnb.contract import ParameterError, check_count
+from smnb.models.settings import check_input, check_settings
 
 #: Which streams a network has; the paper's Table 2 compares the three.
 SMEN_INPUTS = ("spatial", "temporal", "spatiotemporal")
@@ -44,11 +44,9 @@ class SMENConfig:
     padding: str = "replicate"
 
     def __post_init__(self) -> None:
-        check_settings(self, choices={"inputs": SMEN_INPUTS, "padding": ("replicate", "zeros")})
-        if self.history < 2 or self.features < 1:
-            raise ParameterError(
-                "SMENConfig", "sizes", got=(self.history, self.features), expected=plain("history >= 2, features >= 1")
-            )
+        choices = {"inputs": SMEN_INPUTS, "padding": ("replicate", "zeros")}
+        check_settings(self, counts=("features",), choices=choices)
+        check_count("SMENConfig", "history", self.history, 2)
 
 
 class SMEN(nn.Module):
@@ -96,7 +94,7 @@ class SMEN(nn.Module):
         nn.init.normal_(self.h.weight, std=0.01)
 
     def forward(self, coarse: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
-        """Estimate the fine image.
+        """Estimate the scaled fine image ``(image, row, col)``, up to a constant of each: the loss is blind to the mean.
 
         Parameters
         ----------
@@ -104,31 +102,11 @@ class SMEN(nn.Module):
             Current coarse soil moisture on the fine grid, scaled. Not looked at by ``temporal``.
         residuals : Tensor, shape (image, history, row, col)
             Fine less coarse soil moisture of the past images, oldest first, scaled. Not looked at by ``spatial``.
-
-        Returns
-        -------
-        Tensor, shape (image, row, col)
-            Scaled soil moisture up to a constant of each image: the loss is blind to the mean.
-
-        Raises
-        ------
-        ParameterError
-            If the history has another length than the network was built for, or the shapes do not go together.
         """
-        if residuals.ndim != 4 or residuals.shape[1] != self.config.history:
-            raise ParameterError(
-                "SMEN",
-                "residuals are not (image, history, row, col)",
-                got=tuple(residuals.shape),
-                expected=plain(f"{self.config.history} past images"),
-            )
-        if coarse.shape != (residuals.shape[0], *residuals.shape[2:]):
-            raise ParameterError(
-                "SMEN",
-                "coarse image and residuals differ in shape",
-                got=tuple(coarse.shape),
-                expected=(residuals.shape[0], *residuals.shape[2:]),
-            )
+        check_input("SMEN", residuals, "(image, history, row, col)", self.config.history, unit="past images")
+        if coarse.shape != (shape := (len(residuals), *residuals.shape[2:])):
+            what = "coarse image and residuals differ in shape"
+            raise ParameterError("SMEN", what, got=tuple(coarse.shape), expected=shape)
         residuals, coarse = residuals[:, None], coarse[:, None, None]  # (n, 1, k, row, col) and (n, 1, 1, row, col)
         if self.config.padding == "replicate":
             # once, by as many cells as the convolutions take away: h one, g one, f one a block

@@ -6,8 +6,7 @@ matrix times a vector, so a matrix product does the same arithmetic at the speed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,17 +21,9 @@ if TYPE_CHECKING:
 class TorchSVR(torch.nn.Module):
     """A fitted RBF support vector regression as a torch module.
 
-    Parameters
-    ----------
-    support_vectors : Tensor, shape (vector, feature)
-    dual_coefficients : Tensor, shape (vector,)
-    intercept : float
-    gamma : float
-    chunk : int
-        Rows predicted at a time; bounds the kernel matrix to ``chunk * vector`` values.
-    dtype : torch.dtype
-        float64 agrees with libsvm to about 1e-9. float32 is faster, but its error grows with the sum of the absolute
-        dual coefficients (about 3e-5 at C = 10 and 5,000 vectors, much more at C = 1000).
+    `chunk` rows are predicted at a time, which bounds the kernel matrix to ``chunk * vector`` values. float64 agrees with
+    libsvm to about 1e-9; float32 is faster, but its error grows with the sum of the absolute dual coefficients (about 3e-5 at
+    C = 10 and 5,000 vectors, much more at C = 1000).
 
     Notes
     -----
@@ -63,23 +54,13 @@ class TorchSVR(torch.nn.Module):
 
     @classmethod
     def from_sklearn(cls, svr: SVR, *, chunk: int = 512, dtype: torch.dtype = torch.float64) -> TorchSVR:
-        """Take over a fitted `sklearn.svm.SVR` with an RBF kernel.
-
-        Raises
-        ------
-        ParameterError
-            If its kernel is another.
-        """
+        """Take over a fitted `sklearn.svm.SVR` with an RBF kernel; another kernel is a `ParameterError`."""
         if svr.kernel != "rbf":
             raise ParameterError("TorchSVR.from_sklearn", "kernel", got=svr.kernel, expected="rbf")
-        return cls(
-            torch.from_numpy(np.asarray(svr.support_vectors_, dtype="float64")),
-            torch.from_numpy(np.asarray(svr.dual_coef_, dtype="float64").ravel()),
-            float(svr.intercept_[0]),
-            float(svr._gamma),  # the number that "scale" or "auto" came to; scikit-learn has no public name for it
-            chunk=chunk,
-            dtype=dtype,
-        )
+        parts = svr.support_vectors_, svr.dual_coef_.ravel()
+        vectors, dual = (torch.from_numpy(np.asarray(part, dtype="float64")) for part in parts)
+        # _gamma is the number that "scale" or "auto" came to; scikit-learn has no public name for it
+        return cls(vectors, dual, float(svr.intercept_[0]), float(svr._gamma), chunk=chunk, dtype=dtype)
 
     @property
     def n_support(self) -> int:
@@ -88,16 +69,9 @@ class TorchSVR(torch.nn.Module):
 
     @torch.inference_mode()
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Predict.
+        """Predict ``(sample,)``, float32, from scaled features ``(sample, feature)`` or patches ``(sample, channel, row, col)``.
 
-        Parameters
-        ----------
-        features : Tensor, shape (sample, feature) or (sample, channel, row, col)
-            Scaled as in training. Patches are flattened in channels-last order, as `flatten_patches` does.
-
-        Returns
-        -------
-        Tensor, shape (sample,), float32
+        Patches are flattened in channels-last order, as `flatten_patches` does.
         """
         if features.ndim == 4:
             features = flatten_patches(features)
@@ -122,59 +96,25 @@ def flatten_patches(patches: torch.Tensor) -> torch.Tensor:
 SVR_GRID = ((1.0, 0.01), (1.0, 0.03), (10.0, 0.01), (10.0, 0.03))
 
 
-@dataclass(frozen=True)
-class SVRSearch:
-    """What `fit_svr` found.
-
-    Parameters
-    ----------
-    svr : sklearn.svm.SVR
-        Refitted on all training samples with the best values.
-    table : list of dict
-        Every combination tried, with its validation RMSE (scaled).
-    best : dict
-        ``C``, ``epsilon``, ``gamma``.
-    """
+class SVRSearch(NamedTuple):
+    """What `fit_svr` found: the machine, every combination with its validation RMSE (scaled), and the best settings."""
 
     svr: SVR
     table: list[dict[str, float]]
     best: dict[str, float]
 
 
-def fit_svr(
-    features: np.ndarray,
-    target: np.ndarray,
-    *,
-    n_search: int = 2000,
-    seed: int = 0,
-) -> SVRSearch:
+def fit_svr(features: np.ndarray, target: np.ndarray, *, n_search: int = 2000, seed: int = 0) -> SVRSearch:
     """Fit an RBF support vector regression, with C and epsilon from a small search on training data.
 
-    Gamma is ``1 / (n_features * variance)``.
-
-    Parameters
-    ----------
-    features : ndarray, shape (sample, feature)
-        Scaled training patches, flattened.
-    target : ndarray, shape (sample,)
-        Scaled soil moisture.
-    n_search : int
-        Samples used by the search (four fifths fit, one fifth scores); the final fit uses all.
-    seed : int
-
-    Returns
-    -------
-    SVRSearch
+    Gamma is ``1 / (n_features * variance)``. The search takes `n_search` samples (four fifths fit, one fifth scores), the
+    final fit all; features ``(sample, feature)`` and target ``(sample,)`` are scaled.
     """
     from sklearn.svm import SVR
 
     if features.ndim != 2 or features.shape[0] != target.size or target.size < 10:
-        raise ContractError(
-            "fit_svr",
-            "training samples",
-            got=(features.shape, target.shape),
-            expected=plain("(n, feature) and (n,), n ≥ 10"),
-        )
+        expected = plain("(n, feature) and (n,), n ≥ 10")
+        raise ContractError("fit_svr", "training samples", got=(features.shape, target.shape), expected=expected)
     order = np.random.default_rng(seed).permutation(target.size)[:n_search]
     cut = max(1, order.size // 5)
     score_rows, fit_rows = order[:cut], order[cut:]

@@ -24,8 +24,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from smnb.contract import ParameterError, plain
-from smnb.models.settings import check_settings
+from smnb.models.settings import check_input, check_settings
 
 #: Units of the middle flow, by the number of layers in the network's name.
 MIDDLE_UNITS = {41: 8, 65: 16}
@@ -97,17 +96,7 @@ def drop_path_keeps(units: int, keep: float) -> list[float]:
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: in training, drop a whole residual for some samples, and scale up what is kept.
-
-    Parameters
-    ----------
-    keep : float
-        Chance to keep a sample's residual.
-
-    References
-    ----------
-    Huang et al. 2016, Deep networks with stochastic depth, doi:10.1007/978-3-319-46493-0_39.
-    """
+    """Stochastic depth (Huang et al. 2016, doi:10.1007/978-3-319-46493-0_39): in training, drop some samples' residual."""
 
     def __init__(self, keep: float) -> None:
         super().__init__()
@@ -159,24 +148,9 @@ class SeparableConv(nn.Module):
 
 
 class XceptionUnit(nn.Module):
-    """Three separable convolutions and a shortcut.
+    """Three separable convolutions and a shortcut: its ``identity``, a 1 × 1 ``convolution`` or ``none``.
 
-    Parameters
-    ----------
-    in_channels : int
-    channels : tuple of three int
-    stride : int
-        Of the third convolution and the shortcut.
-    rate : int
-        Dilation.
-    shortcut : bool
-        Whether there is one: the input itself where that fits the output, else its 1 × 1 convolution.
-    activation_inside : bool
-        ReLU within the separable convolutions rather than before them.
-    keep : float
-        Chance to keep the residual in training.
-    momentum : float
-        Of batch normalisation.
+    The stride is the third convolution's and the shortcut's; without one, ReLU is within the convolutions, not before.
     """
 
     def __init__(
@@ -187,12 +161,11 @@ class XceptionUnit(nn.Module):
         stride: int,
         rate: int,
         shortcut: str,
-        activation_inside: bool,
         keep: float,
         momentum: float,
     ) -> None:
         super().__init__()
-        self.activation_inside, self.kind = activation_inside, shortcut
+        self.kind = shortcut
         inputs = (in_channels, *channels[:2])
         self.convolutions = nn.ModuleList(
             SeparableConv(
@@ -200,7 +173,7 @@ class XceptionUnit(nn.Module):
                 channels[i],
                 stride=stride if i == 2 else 1,
                 rate=rate,
-                activation=activation_inside,
+                activation=shortcut == "none",
                 momentum=momentum,
             )
             for i in range(3)
@@ -216,7 +189,7 @@ class XceptionUnit(nn.Module):
         """``(n, in, h, w)`` to ``(n, out, h / stride, w / stride)``."""
         residual = x
         for number, convolution in enumerate(self.convolutions):
-            if not self.activation_inside:
+            if self.kind != "none":
                 # the unit's input is needed for the shortcut; what a normalisation has made is not needed again
                 residual = functional.relu(residual, inplace=number > 0)
             residual = convolution(residual)
@@ -272,7 +245,6 @@ class Xception(nn.Module):
         units, reached, rate = [], 2, 1  # the root has a stride of 2
         for (channels, stride, shortcut), keep in zip(plan, keeps, strict=True):
             widths = tuple(scaled_channels(count, config.width) for count in channels)
-            last = shortcut == "none"
             beyond = reached * stride > config.output_stride
             units.append(
                 XceptionUnit(
@@ -281,7 +253,6 @@ class Xception(nn.Module):
                     stride=1 if beyond else stride,
                     rate=rate,
                     shortcut=shortcut,
-                    activation_inside=last,
                     keep=keep,
                     momentum=config.norm_momentum,
                 )
@@ -302,32 +273,12 @@ class Xception(nn.Module):
                 module.reset_parameters()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode images.
+        """Encode ``(image, channel, row, col)`` to ``(image, feature, row / stride, col / stride)``, rounded up.
 
-        Parameters
-        ----------
-        images : Tensor, shape (image, channel, row, col)
-            Scaled to [-1, 1]; missing values filled.
-
-        Returns
-        -------
-        Tensor, shape (image, feature, row / output_stride, col / output_stride)
-            Rounded up where sizes are no multiples of the output stride.
-
-        Raises
-        ------
-        ParameterError
-            If the number of channels is another than the network was built for.
+        Images are scaled to [-1, 1], with missing values filled.
         """
-        if images.ndim != 4 or images.shape[1] != self.config.in_channels:
-            raise ParameterError(
-                "Xception",
-                "images are not (image, channel, row, col)",
-                got=tuple(images.shape),
-                expected=plain(f"{self.config.in_channels} channels"),
-            )
+        check_input("Xception", images, "(image, channel, row, col)", self.config.in_channels)
         # sizes for the paper's 10 x 256 x 256 at output stride 32
         x = self.root(images)  # (n, 64, 128, 128)
-        return self.units(
-            x
-        )  # (n, 128, 64, 64), (n, 256, 32, 32), (n, 728, 16, 16), ..., (n, 1024, 8, 8), (n, 2048, 8, 8)
+        # (n, 128, 64, 64), (n, 256, 32, 32), (n, 728, 16, 16), ..., (n, 1024, 8, 8), (n, 2048, 8, 8)
+        return self.units(x)

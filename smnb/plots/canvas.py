@@ -8,14 +8,13 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ContractError, synthetic_label
+from smnb.contract import synthetic_label
 
 #: Okabe and Ito's colours for the colour-blind, with a line style each so that a grey print tells them apart too.
 LINES = (
@@ -37,23 +36,12 @@ _LOOK_OF_SIDES = {
 }
 #: The order in which sides are drawn.
 SIDES = tuple(_LOOK_OF_SIDES)
-_STEPS = [1, 2, 2.5, 5, 10]
 
 
 def look_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Colour and hatch by label, so that a grey print tells sides (or any other few labels) apart too."""
     known = iter([(c, h) for (c, _), h in zip(LINES, ("", "////", "....", "xx", "", "\\\\", ""), strict=True)] * 20)
     return {name: _LOOK_OF_SIDES[name] if name in _LOOK_OF_SIDES else next(known) for name in names}
-
-
-def check_columns(who: str, table: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
-    """Raise `ContractError` unless there is a table with rows and these columns; return it."""
-    if not isinstance(table, pd.DataFrame) or table.empty:
-        raise ContractError(who, "there is nothing to draw", got=type(table).__name__, expected="a table with rows")
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise ContractError(who, f"columns {missing} are missing", got=list(map(str, table.columns)))
-    return table
 
 
 def panel_title(index: int | None, title: str, synthetic: bool, width: float, size: float = 10.0) -> str:
@@ -108,17 +96,23 @@ def colour_bar(
     """Draw a colour bar into `axes`, with round ticks and pointed where `values` leave the scale."""
     low, high = limits
     seen = np.concatenate([np.asarray(v)[np.isfinite(v)] for v in values])
-    below, above = bool(seen.min() < low - 1e-12), bool(seen.max() > high + 1e-12)
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[below, above]
-    bar = axes.figure.colorbar(
-        ScalarMappable(Normalize(low, high), cmap),
-        cax=axes,
-        orientation="vertical" if upright else "horizontal",
-        extend=extend,
-        extendfrac=0.03,
-    )
-    ticks = MaxNLocator(parts, steps=_STEPS).tick_values(low, high)
+    below, above = seen.min() < low - 1e-12, seen.max() > high + 1e-12
+    look = {"orientation": "vertical" if upright else "horizontal", "extendfrac": 0.03}
+    look["extend"] = "both" if below and above else "min" if below else "max" if above else "neither"
+    bar = axes.figure.colorbar(ScalarMappable(Normalize(low, high), cmap), cax=axes, **look)
+    ticks = MaxNLocator(parts, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     ticks = ticks[(ticks >= low - 1e-12) & (ticks <= high + 1e-12)]
     bar.set_ticks(np.linspace(low, high, 5) if low == -high and parts > 4 else ticks)
     bar.set_label(label, labelpad=1)
     bar.ax.tick_params(length=2.5, pad=1.5)
+
+
+def count_bar(axes: Axes, counts: ScalarMappable, label: str) -> None:
+    """Draw the colour bar of counts on a logarithmic scale into `axes`, in plain numbers: few counts reach no power of ten."""
+    most = counts.norm.vmax
+    steps = (1, 2, 3, 5) if most < 50 else (1, 2, 5) if most < 1000 else (1,)
+    ticks = [step * 10**power for power in range(9) for step in steps if step * 10**power <= most]
+    bar = axes.figure.colorbar(counts, cax=axes)
+    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
+    bar.ax.minorticks_off()
+    bar.set_label(label, labelpad=2)

@@ -14,9 +14,9 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from smnb.contract import ContractError, ParameterError, synthetic_label
+from smnb.contract import ContractError, check_count, check_table, synthetic_label
 from smnb.metrics import pair_scores, r2, slope
-from smnb.plots.canvas import LINES, axes_at, check_columns, date_axis, grid_behind, panel_title
+from smnb.plots.canvas import LINES, axes_at, count_bar, date_axis, grid_behind, panel_title
 from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import nice_limits, shared_scale, with_units
 
@@ -59,22 +59,8 @@ def bin_pairs(
     bins: int,
     limits: tuple[float, float] | None,
 ) -> tuple[dict[str, Density], np.ndarray]:
-    """Bin each model's pairs on common square axes and score them.
-
-    Returns
-    -------
-    dict of str to Density
-        By model, "" where `pred` is one array.
-    numpy.ndarray
-        Edges of the bins, the same on both axes.
-
-    Raises
-    ------
-    ContractError
-        Where shapes differ, or fewer than two pairs are finite.
-    """
-    if bins < 2:
-        raise ParameterError(who, "too few bins", got=bins, expected="at least 2")
+    """Score each model's pairs ("" where `pred` is one array), binned on common square axes, and the edges of the bins."""
+    check_count(who, "bins", bins, 2)
     models = dict(pred) if isinstance(pred, Mapping) else {"": pred}
     pairs = {}
     for name, values in models.items():
@@ -82,17 +68,13 @@ def bin_pairs(
             raise ContractError(who, f"no reference for model {name!r}", got=sorted(obs))
         p, o = np.asarray(values), np.asarray(obs[name] if isinstance(obs, Mapping) else obs)
         if p.shape != o.shape:
-            raise ContractError(
-                who, f"prediction {name!r} and its reference differ in shape", got=p.shape, expected=o.shape
-            )
+            what = f"prediction {name!r} and its reference differ in shape"
+            raise ContractError(who, what, got=p.shape, expected=o.shape)
         both = np.isfinite(p) & np.isfinite(o)
         if both.sum() < 2:
-            raise ContractError(
-                who,
-                f"prediction {name!r} has fewer than two finite pairs",
-                got=int(both.sum()),
-                next_step="Check that prediction and reference overlap where they are not missing",
-            )
+            next_step = "Check that prediction and reference overlap where they are not missing"
+            what = f"prediction {name!r} has fewer than two finite pairs"
+            raise ContractError(who, what, got=int(both.sum()), next_step=next_step)
         pairs[name] = p[both].astype("float64"), o[both].astype("float64")
     if not pairs:
         raise ContractError(who, "there is no prediction to show")
@@ -133,17 +115,8 @@ def density_scatter(
         One or several models, by name; any shape, missing is NaN.
     obs : array or mapping of str to array
         The reference, of the same shape; one for all models or one each.
-    units, label, reference : str
-        For the axes.
-    bins : int
-        Bins an axis.
     limits : (float, float), optional
         Both axes; default nearly all values, and the box counts what lies outside.
-
-    Raises
-    ------
-    ContractError
-        Where shapes differ, or fewer than two pairs are finite.
     """
     densities, edges = bin_pairs("density_scatter", pred, obs, bins=bins, limits=limits)
     columns, count = min(len(densities), 2), len(densities)
@@ -171,7 +144,7 @@ def density_scatter(
         if c == 0:
             axes.set_ylabel(with_units(f"Predicted {label}", units))
     place = axes_at(figure, width - 0.82, bottom, 0.12, height - above - bottom, label="colorbar")
-    figure.colorbar(mesh, cax=place).set_label("Pairs in a bin", labelpad=2)
+    count_bar(place, mesh, "Pairs in a bin")
     return figure
 
 
@@ -213,17 +186,10 @@ def series(
         Column of the horizontal axis.
     y : list of str, or mapping of column to its name in the legend
         Columns to draw.
-    xlabel, ylabel, title : str
-        With units where there are any.
     log_y : bool
         Logarithmic vertical axis; then values must be positive.
-
-    Raises
-    ------
-    ContractError
-        For a column that is absent or has nothing to draw, or values that a logarithm does not have.
     """
-    names = check_series("series", table, x, y, log_y)
+    names = check_series(table, x, y, log_y)
     figure = Picture(WIDTH * 0.75, 3.1)
     axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
     marker = "o" if len(table) <= 40 else None
@@ -253,23 +219,18 @@ def _label_log_axis(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
-def check_series(
-    who: str, table: pd.DataFrame, x: str, y: Mapping[str, str] | list[str], log_y: bool
-) -> dict[str, str]:
+def check_series(table: pd.DataFrame, x: str, y: Mapping[str, str] | list[str], log_y: bool) -> dict[str, str]:
     """Return column → legend name, once the columns are there and can be drawn."""
+    who = "series"
     names = dict(y) if isinstance(y, Mapping) else {c: c for c in y}
-    check_columns(who, table, (x, *names))
+    check_table(who, table, (x, *names))
     for column in names:
         values = table[column].to_numpy("float64")
         if not np.isfinite(values).any():
             raise ContractError(who, f"column {column!r} is missing everywhere", got=f"{values.size} rows")
         if log_y and (values[np.isfinite(values)] <= 0).any():
-            raise ContractError(
-                who,
-                f"column {column!r} has values that a log axis cannot show",
-                got=float(np.nanmin(values)),
-                expected="> 0",
-            )
+            what = f"column {column!r} has values that a log axis cannot show"
+            raise ContractError(who, what, got=float(np.nanmin(values)), expected="> 0")
     return names
 
 
@@ -293,27 +254,20 @@ def histograms(
         Unit of all, or of each.
     label : str or mapping of unit to str, optional
         The quantity of the horizontal axis, or the one in each unit; default soil moisture for its unit.
-    title : str, optional
-        Before the panels' own.
     bins : int
         Bins over the range of the unit's values (0.1th to 99.9th percentile).
-
-    Raises
-    ------
-    ContractError
-        For an array with nothing to count, or without a unit.
     """
-    groups: dict[str, dict[str, np.ndarray]] = {}
+    who, groups = "histograms", {}
     for name, array in arrays.items():
         values = np.asarray(array, dtype="float64").ravel()
         values = values[np.isfinite(values)]
         if values.size == 0:
-            raise ContractError("histograms", f"{name!r} is missing everywhere", got=f"{np.size(array)} values")
+            raise ContractError(who, f"{name!r} is missing everywhere", got=f"{np.size(array)} values")
         if not isinstance(units, str) and name not in units:
-            raise ContractError("histograms", f"{name!r} has no unit", expected=sorted(units))
+            raise ContractError(who, f"{name!r} has no unit", expected=sorted(units))
         groups.setdefault(units if isinstance(units, str) else units[name], {})[name] = values
     if not groups:
-        raise ContractError("histograms", "there is nothing to count")
+        raise ContractError(who, "there is nothing to count")
     columns, rows = min(2, len(groups)), -(-len(groups) // 2)
     width, height = (WIDTH if columns == 2 else WIDTH * 0.75), 3.1 * rows
     left, gap, above, foot = 0.62, 0.55, 0.5, 0.5

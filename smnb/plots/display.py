@@ -33,17 +33,9 @@ from smnb.files import atomic_path
 WIDTH = 7.0
 DPI = 150
 #: Sizes that stay legible when a figure is printed at half its size.
-STYLE = {
-    "font.size": 10.0,
-    "axes.titlesize": 10.0,
-    "axes.labelsize": 10.0,
-    "xtick.labelsize": 9.0,
-    "ytick.labelsize": 9.0,
-    "legend.fontsize": 9.0,
-    "axes.linewidth": 0.8,
-    "font.family": "DejaVu Sans",
-    "savefig.dpi": DPI,
-}
+STYLE = {"axes.linewidth": 0.8, "font.family": "DejaVu Sans", "savefig.dpi": DPI}
+STYLE |= dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 10.0)
+STYLE |= dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 9.0)
 _SWITCH = "SMNB_INTERACTIVE"
 _state = {"loader_shown": False}
 
@@ -87,16 +79,12 @@ def loader_html() -> str:
 def figure_html(interactive: Any) -> str:
     """HTML of one interactive figure, data included, for a page that holds `loader_html` once.
 
-    Parameters
-    ----------
-    interactive : holoviews object or bokeh model
-
-    Returns
-    -------
-    str
-        A ``<div>`` and its ``<script>``.
+    `interactive` is a holoviews object or a bokeh model.
     """
-    model = _bokeh_model(interactive)
+    from smnb.plots.twins import renderer
+
+    is_model = isinstance(interactive, bokeh.model.Model)
+    model = interactive if is_model else renderer().get_plot(interactive).state
     # holoviews sizes the frame, not the figure, which bokeh warns of for every panel though it draws it well
     silence(FIXED_SIZING_MODE, True)
     try:
@@ -105,14 +93,6 @@ def figure_html(interactive: Any) -> str:
         silence(FIXED_SIZING_MODE, False)
     target = f"smnb-{uuid.uuid4().hex}"
     return _FIGURE.format(target=target, item=item, version=bokeh.__version__, waiting=html.escape(_WAITING))
-
-
-def _bokeh_model(interactive: Any) -> Any:
-    if isinstance(interactive, bokeh.model.Model):
-        return interactive
-    from smnb.plots.twins import renderer
-
-    return renderer().get_plot(interactive).state
 
 
 class Picture(Figure):
@@ -132,13 +112,7 @@ class Picture(Figure):
         FigureCanvasAgg(self)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the figure as PNG, whole or not at all, and return the path.
-
-        Raises
-        ------
-        ParameterError
-            Where the name does not end in ``.png``.
-        """
+        """Write the figure as PNG, whole or not at all, and return the path."""
         if Path(path).suffix.lower() != ".png":
             raise ParameterError("save", "the name of a figure does not end in .png", got=str(path))
         with atomic_path(path) as temporary:
@@ -201,18 +175,10 @@ def _make_twin(name: str, arguments: Mapping[str, Any]) -> Any:
 
 
 def interactive_wanted() -> bool:
-    """Return what the environment variable SMNB_INTERACTIVE says, by default yes.
-
-    Raises
-    ------
-    ParameterError
-        Where the variable is neither 0 nor 1.
-    """
+    """Return what the environment variable SMNB_INTERACTIVE says, by default yes."""
     value = os.environ.get(_SWITCH, "1")
     if value not in ("0", "1"):
-        raise ParameterError(
-            "smnb.plots", f"environment variable {_SWITCH} is not a switch", got=value, expected=["0", "1"]
-        )
+        raise ParameterError("smnb.plots", f"variable {_SWITCH} is not a switch", got=value, expected=["0", "1"])
     return value == "1"
 
 
@@ -244,21 +210,14 @@ def enable() -> None:
 def png_bytes(figure: Figure, *, colours: int | None = None) -> bytes:
     """Return the figure as PNG at its own resolution, without the varying metadata of the writer.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    colours : int, optional
-        Reduce it to a palette of so many: 256 take a quarter of the bytes and are enough for a notebook.
+    `colours` reduces it to a palette of so many: 256 take a quarter of the bytes and are enough for a notebook.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
     if colours is None:
         return buffer.getvalue()
     small = io.BytesIO()
-    reduced = (
-        PIL.Image.open(buffer)
-        .convert("RGB")
-        .quantize(colours, method=PIL.Image.Quantize.FASTOCTREE, dither=PIL.Image.Dither.NONE)
-    )
+    method, dither = PIL.Image.Quantize.FASTOCTREE, PIL.Image.Dither.NONE
+    reduced = PIL.Image.open(buffer).convert("RGB").quantize(colours, method=method, dither=dither)
     reduced.save(small, format="PNG", optimize=True)
     return small.getvalue()

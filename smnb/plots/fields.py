@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -51,11 +51,6 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     """Check that the fields of one figure are (lat, lon) on one grid, each with something to show.
 
     A field (y, x) of an EASE-Grid, with ``lat`` of y and ``lon`` of x, is taken as one of (lat, lon).
-
-    Raises
-    ------
-    ContractError
-        Where a field has other dims or another grid than the first, is out of order, infinite, or missing all over.
     """
     if not fields:
         raise ContractError(who, "there is no field to show", expected="a mapping of title to DataArray(lat, lon)")
@@ -64,13 +59,9 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     for title, field in fields.items():
         field = _in_degrees(field)
         if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
-            raise ContractError(
-                who,
-                f"field {title!r} is not a map",
-                got=getattr(field, "dims", type(field).__name__),
-                expected=("lat", "lon"),
-                next_step="Select one time, channel or pass first",
-            )
+            got, next_step = getattr(field, "dims", type(field).__name__), "Select one time, channel or pass first"
+            what = f"field {title!r} is not a map"
+            raise ContractError(who, what, got=got, expected=("lat", "lon"), next_step=next_step)
         field = field.transpose("lat", "lon")
         if first is None:
             first = field
@@ -83,12 +74,8 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
         if np.isinf(array).any():
             raise ContractError(who, f"field {title!r} holds infinite values", got=int(np.isinf(array).sum()))
         if not np.isfinite(array).any():
-            raise ContractError(
-                who,
-                f"field {title!r} is missing everywhere",
-                got=f"{array.size} NaN",
-                next_step="Look at its attribute masked_by, which counts what was masked and why",
-            )
+            what, next_step = f"field {title!r} is missing everywhere", "Look at its masked_by, which counts why"
+            raise ContractError(who, what, got=f"{array.size} NaN", next_step=next_step)
         values[title] = array
     return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
 
@@ -98,6 +85,16 @@ def _in_degrees(field: xr.DataArray) -> xr.DataArray:
     if along == {"lat": ("y",), "lon": ("x",)}:
         return field.swap_dims(y="lat", x="lon").sortby("lat")
     return field
+
+
+class Group(NamedTuple):
+    """Panels, by title, that share one colour scale and its bar."""
+
+    values: dict[Any, np.ndarray]
+    limits: tuple[float, float]
+    cmap: str
+    label: str
+    units: str
 
 
 def check_comparison(
@@ -112,22 +109,38 @@ def check_comparison(
     return grid, {t: grid.values[t] for t in fields}, {t: grid.values[t] for t in differences}
 
 
+def group_comparison(
+    who: str, shown: Mapping[Any, np.ndarray], contrasts: Mapping[Any, np.ndarray], *look: Any
+) -> list[Group]:
+    """Group fields on one scale, and differences on a symmetric one; `look` is limits, colour map, label and units."""
+    limits, cmap, label, units = look
+    groups = [Group(shown, shared_scale(who, shown.values(), limits), cmap, label, units)]
+    if contrasts:
+        limit = symmetric_limit(contrasts.values())
+        groups.append(Group(contrasts, (-limit, limit), DIFFERENCE_CMAP, "Difference", units))
+    return groups
+
+
 def _check_coordinates(who: str, title: str, field: xr.DataArray) -> None:
     for name, bound in (("lat", 90.0), ("lon", 180.0)):
         if name not in field.coords:
             raise ContractError(who, f"field {title!r} has no coordinate {name!r}", got=list(map(str, field.coords)))
         centres = field[name].values
         if centres.size == 0 or (np.diff(centres) <= 0).any() or np.abs(centres).max() > bound:
-            raise ContractError(
-                who,
+            what, next_step = (
                 f"coordinate {name!r} of field {title!r} is out of order or range",
-                expected=f"ascending within ±{bound:g}",
-                next_step="Pass it through smnb.contract.orient_lat_lon",
+                "Pass it through smnb.contract.orient_lat_lon",
             )
+            raise ContractError(who, what, expected=f"ascending within ±{bound:g}", next_step=next_step)
 
 
-def group_by_unit(who: str, panels: Mapping[str, xr.DataArray] | xr.DataArray) -> tuple[dict[str, list[str]], Grid]:
-    """Return titles by unit, and the checked fields, of a mapping or an array by ``channel``."""
+def group_by_unit(
+    who: str,
+    panels: Mapping[str, xr.DataArray] | xr.DataArray,
+    label: str | Mapping[str, str],
+    limits: Mapping[str, tuple[float, float]] | None,
+) -> tuple[Grid, list[Group]]:
+    """Group the fields of a mapping, or of an array by ``channel``, by their unit; `label` and `limits` as `image_panels`."""
     if isinstance(panels, xr.DataArray):
         if "channel" not in panels.dims:
             raise ContractError(who, "no dimension 'channel'", got=panels.dims)
@@ -136,10 +149,12 @@ def group_by_unit(who: str, panels: Mapping[str, xr.DataArray] | xr.DataArray) -
         units = {"units": panels.attrs["units"]} if "units" in panels.attrs else {}
         panels = {name: panels.isel(channel=i).assign_attrs(units) for i, name in enumerate(said)}
     grid = check_fields(who, panels)
-    by_unit: dict[str, list[str]] = {}
+    by_unit: dict[str, dict[str, np.ndarray]] = {}
     for title, panel in panels.items():
-        by_unit.setdefault(units_of(who, None, {title: panel}), []).append(title)
-    return by_unit, grid
+        by_unit.setdefault(units_of(who, None, {title: panel}), {})[title] = grid.values[title]
+    named = {unit: label if isinstance(label, str) else label.get(unit, "Value") for unit in by_unit}
+    scales = {unit: shared_scale(who, shown.values(), (limits or {}).get(unit)) for unit, shown in by_unit.items()}
+    return grid, [Group(shown, scales[unit], OTHER_CMAP, named[unit], unit) for unit, shown in by_unit.items()]
 
 
 def units_of(who: str, given: str | None, fields: Mapping[str, xr.DataArray]) -> str:
@@ -186,21 +201,9 @@ def _nice(value: float, steps: tuple[float, ...]) -> float:
 def nice_limits(
     arrays: Iterable[np.ndarray], *, percentiles: tuple[float, float] = (2.0, 98.0), parts: int = 6
 ) -> tuple[float, float, float]:
-    """Return low, high and step of a scale that all `arrays` share.
+    """Return low, high and step of a scale that all `arrays` share, in about so many parts; missing values are left out.
 
-    Parameters
-    ----------
-    arrays : iterable of array
-        Whatever the scale is to cover; missing values are left out.
-    percentiles : tuple of float
-        Between which percentiles of all values together the scale lies, before it is rounded outwards.
-    parts : int
-        About how many steps there should be.
-
-    Returns
-    -------
-    tuple of float
-        Low and high are whole multiples of the step.
+    The scale lies between two percentiles of all values together, rounded outwards to whole multiples of the step.
 
     Examples
     --------
@@ -247,12 +250,6 @@ def shared_scale(who: str, values: Iterable[np.ndarray], limits: tuple[float, fl
     return float(limits[0]), float(limits[1])
 
 
-def difference_scale(values: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Return a symmetric scale of differences."""
-    limit = symmetric_limit(values)
-    return -limit, limit
-
-
 def shown_extent(grid: Grid) -> tuple[float, float, float, float]:
     """Extent of the map: the grid's, without the Antarctic where a global figure has nothing to show there."""
     west, east, south, north = grid.extent
@@ -268,30 +265,22 @@ def block_mean(grid: Grid, max_cells: int) -> Grid:
 
     An image needs even steps; rows of EASE-Grid 2.0 are as high as their latitude asks for, and the nearest is taken.
     """
-    grid = _on_even_steps(grid)
     factor = max(1, math.ceil(math.sqrt(grid.lat.size * grid.lon.size / max_cells)))
-    if factor == 1:
-        return grid
-    values = {}
-    for title, array in grid.values.items():
-        padded = np.pad(array, [(0, -n % factor) for n in array.shape], constant_values=np.nan)
-        rows, columns = (n // factor for n in padded.shape)
-        blocks = padded.reshape(rows, factor, columns, factor)
-        count = np.isfinite(blocks).sum(axis=(1, 3))
-        total = np.nansum(blocks, axis=(1, 3))
-        values[title] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return Grid(_coarse_axis(grid.lat, factor), _coarse_axis(grid.lon, factor), values)
-
-
-def _on_even_steps(grid: Grid) -> Grid:
-    nearest = []
+    coarse, nearest = [], []
     for centres in (grid.lat, grid.lon):
-        even = np.linspace(centres[0], centres[-1], centres.size)
-        nearest.append((even, np.abs(centres[None, :] - even[:, None]).argmin(1)))
-    (lat, rows), (lon, columns) = nearest
-    return Grid(lat, lon, {title: array[np.ix_(rows, columns)] for title, array in grid.values.items()})
+        even, step = np.linspace(centres[0], centres[-1], centres.size, retstep=True)
+        nearest.append(np.abs(centres[None, :] - even[:, None]).argmin(1))
+        coarse.append(even if factor == 1 else even[::factor] + step * (factor - 1) / 2)
+    return Grid(
+        *coarse, {title: mean_of_blocks(array[np.ix_(*nearest)], factor) for title, array in grid.values.items()}
+    )
 
 
-def _coarse_axis(centres: np.ndarray, factor: int) -> np.ndarray:
-    step = (centres[-1] - centres[0]) / max(centres.size - 1, 1)
-    return centres[0] + step * ((factor - 1) / 2 + factor * np.arange(math.ceil(centres.size / factor)))
+def mean_of_blocks(array: np.ndarray, factor: int) -> np.ndarray:
+    """Mean of the finite values of each block of `factor` x `factor` cells of the first two axes; the last may be less."""
+    rest = array.shape[2:]
+    margins = [(0, -n % factor) for n in array.shape[:2]] + [(0, 0)] * len(rest)
+    padded = np.pad(array, margins, constant_values=np.nan)
+    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor, *rest)
+    count = np.isfinite(blocks).sum(axis=(1, 3))
+    return np.where(count > 0, np.nansum(blocks, axis=(1, 3)) / np.maximum(count, 1), np.nan)

@@ -14,7 +14,6 @@ from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import SOIL_MOISTURE_CMAP, pretty_units, shared_scale, with_units
 
 _LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.17, 0.80, 0.10
-_MISSING = "#c9c9c9"
 
 
 @dataclass(frozen=True)
@@ -23,12 +22,10 @@ class ImageColumn:
 
     Parameters
     ----------
-    title : str
     units : str, optional
         Of values; None for a colour image ``(y, x, 3)`` of [0, 1], which has no colour bar.
     label : str
         Of the colour bar, before the unit.
-    cmap : str
     limits : (float, float), optional
         Default the 2nd to 98th percentile of the whole column, rounded outwards: one scale for all of its rows.
     """
@@ -66,9 +63,8 @@ def check_images(rows: Mapping[str, Sequence[Any]], columns: Sequence[ImageColum
         for image, column in zip(checked[name], columns, strict=True):
             shape = plain("(y, x)" if column.units is not None else "(y, x, 3)")
             if image.ndim != (2 if column.units is not None else 3) or (image.ndim == 3 and image.shape[2] != 3):
-                raise ContractError(
-                    who, f"{column.title!r} of row {name!r} has another shape", got=image.shape, expected=shape
-                )
+                what = f"{column.title!r} of row {name!r} has another shape"
+                raise ContractError(who, what, got=image.shape, expected=shape)
     return checked
 
 
@@ -88,17 +84,10 @@ def image_rows(
     ----------
     rows : mapping of str to sequence of ndarray
         By row label, an image ``(y, x)`` or ``(y, x, 3)`` a column, north up; pixels may be of any size. Missing is NaN.
-    columns : sequence of ImageColumn
     side_km : float, optional
         Side of the ground that every image shows, km, for an axis.
-    title : str
     height : float, optional
         Of an image, inches; default what fills the width.
-
-    Raises
-    ------
-    ContractError
-        If a row has not one image of the right shape a column, or a column has nothing.
     """
     checked = check_images(rows, columns)
     widest = (WIDTH - _LEFT - _RIGHT - _GAP * (len(columns) - 1)) / len(columns)
@@ -115,7 +104,15 @@ def image_rows(
         for line, (name, image) in enumerate(zip(checked, images, strict=True)):
             y = total - above - (line + 1) * size - line * _ROW_GAP
             axes = axes_at(figure, x, y, size, size)
-            _draw(axes, image, column, limits, side_km or 1.0)
+            axes.set_facecolor("#c9c9c9")  # where the image is missing
+            side = side_km or 1.0
+            low, high = limits or (None, None)
+            if limits is None:
+                image = np.dstack([np.nan_to_num(image).clip(0, 1), np.isfinite(image).all(axis=2)])
+            look = {"cmap": column.cmap, "vmin": low, "vmax": high, "interpolation": "nearest"}
+            axes.imshow(image, extent=(0, side, 0, side), **look)
+            axes.set(xticks=[], yticks=[])
+            axes.tick_params(length=2.5, pad=1.5)
             if line == 0:
                 axes.set_title(column.title, pad=4)
             if number == 0:
@@ -132,17 +129,3 @@ def image_rows(
             colour_bar(bar, limits, column.cmap, label, images, parts=3 if size < 1.6 else 4)
             bar.xaxis.label.set_fontsize(9)
     return figure
-
-
-def _draw(
-    axes: Any, image: np.ndarray, column: ImageColumn, limits: tuple[float, float] | None, side_km: float
-) -> None:
-    axes.set_facecolor(_MISSING)
-    extent = (0, side_km, 0, side_km)
-    if limits is None:
-        there = np.isfinite(image).all(axis=2)
-        axes.imshow(np.dstack([np.nan_to_num(image).clip(0, 1), there]), extent=extent, interpolation="nearest")
-    else:
-        axes.imshow(image, extent=extent, cmap=column.cmap, vmin=limits[0], vmax=limits[1], interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
-    axes.tick_params(length=2.5, pad=1.5)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import cartopy.crs as ccrs
 import matplotlib as mpl
@@ -18,14 +17,12 @@ from smnb.plots.canvas import axes_at, colour_bar, head, panel_title
 from smnb.plots.coast import coastlines, land_raster
 from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import (
-    DIFFERENCE_CMAP,
-    OTHER_CMAP,
     SOIL_MOISTURE_CMAP,
     Grid,
+    Group,
     check_comparison,
-    difference_scale,
     group_by_unit,
-    shared_scale,
+    group_comparison,
     units_of,
     with_units,
 )
@@ -35,16 +32,6 @@ LABEL_SIZE = 8.5
 _LEFT, _RIGHT, _GAP = 0.42, 0.12, 0.16
 _LABELS, _BAR = 0.22, 0.62
 _OCEAN, _LAND, _COAST, _LINES = "#e6edf2", "#c9c9c9", "#303030", "#8a8a8a"
-
-
-@dataclass
-class _Group:
-    """Panels that share one colour scale and its bar."""
-
-    values: dict[str, np.ndarray]
-    limits: tuple[float, float]
-    cmap: str
-    label: str
 
 
 @picture(twin=True)
@@ -71,39 +58,18 @@ def static_maps(
         By title; all on one grid, ascending, in one unit.
     units : str, optional
         For the colour bars; default the attribute of the first field.
-    label : str
-        The quantity.
     differences : mapping of str to DataArray (lat, lon), optional
         By title, in `units`, on the same grid.
-    cmap : str
-        Name of a perceptually uniform colour map.
     limits : (float, float), optional
         Colour scale; default the 2nd to 98th percentile over all fields, rounded outwards. Differences run from -L to L,
         the 98th percentile of their magnitudes, rounded up.
-    columns : int, optional
-        Panels a row.
-
-    Returns
-    -------
-    Picture
-        7 inches wide, 150 dpi.
-
-    Raises
-    ------
-    ContractError
-        Where a field is not a map, is missing everywhere, lies on another grid, or no unit is known.
-    ParameterError
-        For an unknown colour map, or limits that are no scale.
     """
     who = "static_maps"
+    if cmap not in mpl.colormaps:
+        raise ParameterError(who, "unknown colour map", got=cmap, next_step="See matplotlib.colormaps")
     grid, shown, contrasts = check_comparison(who, fields, differences)
-    units = units_of(who, units, fields)
-    groups = [_Group(shown, shared_scale(who, shown.values(), limits), cmap, with_units(label, units))]
-    if contrasts:
-        groups.append(
-            _Group(contrasts, difference_scale(contrasts.values()), DIFFERENCE_CMAP, with_units("Difference", units))
-        )
-    return _draw(who, grid, groups, columns, synthetic)
+    groups = group_comparison(who, shown, contrasts, limits, cmap, label, units_of(who, units, fields))
+    return _draw(grid, groups, columns, synthetic)
 
 
 @picture(twin=True)
@@ -125,18 +91,9 @@ def image_panels(
         The quantity, or the quantity in each unit.
     limits : mapping of unit to (float, float), optional
         Colour scale of a unit; default as in `static_maps`.
-    columns
-        As in `static_maps`.
     """
-    who = "image_panels"
-    by_unit, grid = group_by_unit(who, panels)
-    groups = []
-    for unit, titles in by_unit.items():
-        shown = {title: grid.values[title] for title in titles}
-        named = label if isinstance(label, str) else label.get(unit, "Value")
-        scale = shared_scale(who, shown.values(), (limits or {}).get(unit))
-        groups.append(_Group(shown, scale, OTHER_CMAP, with_units(named, unit)))
-    return _draw(who, grid, groups, columns, synthetic)
+    grid, groups = group_by_unit("image_panels", panels, label, limits)
+    return _draw(grid, groups, columns, synthetic)
 
 
 @picture(twin=False)
@@ -158,77 +115,49 @@ def map_matrix(
         By region, then by column title; every region has the same columns, and one grid of its own.
     differences : mapping of str to mapping of str to DataArray (lat, lon), optional
         By region, then by column title; to the right, on a symmetric scale.
-    title : str
-        Above the figure.
-    units, label, limits
-        As in `static_maps`.
-
-    Raises
-    ------
-    ContractError
-        Where regions differ in their columns, or a field is not a map.
     """
     who = "map_matrix"
     differences = differences or {region: {} for region in rows}
     if not rows or set(differences) != set(rows):
-        raise ContractError(
-            who, "fields and differences name other regions", got=list(differences), expected=list(rows)
-        )
+        what = "fields and differences name other regions"
+        raise ContractError(who, what, got=list(differences), expected=list(rows))
     checked = {region: check_comparison(who, rows[region], differences[region]) for region in rows}
     columns = [list(next(iter(part.values()))) for part in (rows, differences)]
     for region in rows:
         if [list(rows[region]), list(differences[region])] != columns:
-            raise ContractError(
-                who, f"region {region!r} has other columns", got=list(rows[region]), expected=columns[0]
-            )
-    first = next(iter(rows.values()))
-    units = units_of(who, units, first)
-    shown = [values for _, fields, _ in checked.values() for values in fields.values()]
-    contrasts = [values for _, _, extra in checked.values() for values in extra.values()]
-    groups = [_Group({}, shared_scale(who, shown, limits), SOIL_MOISTURE_CMAP, with_units(label, units))]
-    if contrasts:
-        groups.append(_Group({}, difference_scale(contrasts), DIFFERENCE_CMAP, with_units("Difference", units)))
-    return _draw_matrix(checked, sum(map(len, columns)), groups, [shown, contrasts], title, synthetic)
-
-
-def _draw_matrix(
-    checked: Mapping[str, tuple[Grid, dict[str, np.ndarray], dict[str, np.ndarray]]],
-    count: int,
-    groups: list[_Group],
-    values: list[list[np.ndarray]],
-    title: str,
-    synthetic: bool,
-) -> Picture:
-    left, labels = 0.84, 0.24
+            what = f"region {region!r} has other columns"
+            raise ContractError(who, what, got=list(rows[region]), expected=columns[0])
+    units = units_of(who, units, next(iter(rows.values())))
+    shown = {(region, t): v for region, (_, fields, _) in checked.items() for t, v in fields.items()}
+    contrasts = {(region, t): v for region, (_, _, extra) in checked.items() for t, v in extra.items()}
+    groups = group_comparison(who, shown, contrasts, limits, SOIL_MOISTURE_CMAP, label, units)
+    left, labels, count = 0.84, 0.24, sum(map(len, columns))
     width = (WIDTH - left - _RIGHT - _GAP * (count - 1)) / count
     views = {region: view_of(grid) for region, (grid, _, _) in checked.items()}
-    heights = {region: width / view.aspect for region, view in views.items()}
     above = 0.30 + (0.26 if title or synthetic else 0.0)
-    total = above + sum(height + labels for height in heights.values()) + _BAR
+    total = above + sum(width / view.aspect + labels for view in views.values()) + _BAR
     figure = Picture(WIDTH, total)
     head(figure, title, synthetic, x=left / WIDTH, centre=False)
     top = total - above
-    for number, (region, (grid, fields, extra)) in enumerate(checked.items()):
-        high = heights[region]
+    for number, (region, view) in enumerate(views.items()):
+        high = width / view.aspect
         bottom = top - high
         place = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 10}
         figure.text(0.24 / WIDTH, (bottom + high / 2) / total, region, **place)
-        panels = [(t, v, groups[0]) for t, v in fields.items()] + [(t, v, groups[-1]) for t, v in extra.items()]
+        panels = [(name, v, group) for group in groups for (r, name), v in group.values.items() if r == region]
         for column, (name, array, group) in enumerate(panels):
             box = (left + column * (width + _GAP), bottom, width, high)
             name = name if number == 0 else ""
-            _panel(figure, box, views[region], grid, array, group, name, label_latitude=column == 0, lines=3)
+            _panel(figure, box, view, checked[region][0], array, group, name, label_latitude=column == 0, lines=3)
         top = bottom - labels
-    for group, arrays, x in zip(groups, values, [0.30] if len(groups) == 1 else [0.12, 0.60], strict=False):
+    for group, x in zip(groups, [0.30] if len(groups) == 1 else [0.12, 0.60], strict=True):
         axes = axes_at(figure, x * WIDTH, _BAR - 0.17, 0.34 * WIDTH, 0.11, label="colorbar")
-        colour_bar(axes, group.limits, group.cmap, group.label, arrays, parts=5)
+        label = with_units(group.label, units)
+        colour_bar(axes, group.limits, group.cmap, label, group.values.values(), parts=5)
     return figure
 
 
-def _draw(who: str, grid: Grid, groups: list[_Group], columns: int | None, synthetic: bool) -> Picture:
-    for group in groups:
-        if group.cmap not in mpl.colormaps:
-            raise ParameterError(who, "unknown colour map", got=group.cmap, next_step="See matplotlib.colormaps")
+def _draw(grid: Grid, groups: list[Group], columns: int | None, synthetic: bool) -> Picture:
     view, panels = view_of(grid), sum(len(g.values) for g in groups)
     count = max(len(g.values) for g in groups)
     columns = columns or min(2 if view.aspect > 1.25 else 3, max(count, 2 if panels > 1 else 1))
@@ -252,7 +181,8 @@ def _draw(who: str, grid: Grid, groups: list[_Group], columns: int | None, synth
                 _panel(figure, box, view, grid, values, group, title, label_latitude=c == 0)
             top -= _above(row) + height + _LABELS
         axes = axes_at(figure, 0.22 * WIDTH, top - 0.17, 0.56 * WIDTH, 0.11, label="colorbar")
-        colour_bar(axes, group.limits, group.cmap, group.label, group.values.values())
+        label = with_units(group.label, group.units)
+        colour_bar(axes, group.limits, group.cmap, label, group.values.values())
         top -= _BAR
     return figure
 
@@ -287,7 +217,7 @@ def _panel(
     view: View,
     grid: Grid,
     values: np.ndarray,
-    group: _Group,
+    group: Group,
     title: str,
     *,
     label_latitude: bool,

@@ -11,10 +11,10 @@ import xarray as xr
 from cartopy.mpl.geoaxes import GeoAxes
 from matplotlib.colors import LogNorm, Normalize
 
-from smnb.contract import ContractError
+from smnb.contract import ContractError, check_table
 from smnb.metrics import Metric, metric_list
 from smnb.metrics.registry import MetricLike
-from smnb.plots.canvas import MARKERS, SIDES, axes_at, check_columns, colour_bar, look_of, panel_title
+from smnb.plots.canvas import MARKERS, SIDES, axes_at, colour_bar, count_bar, look_of, panel_title
 from smnb.plots.display import WIDTH, Picture, picture
 from smnb.plots.fields import Grid, check_fields, metric_label, nice_limits
 from smnb.plots.maps import ground
@@ -45,16 +45,9 @@ def sensor_map(
         Counts, NaN for none; its extent is the map's. Without it the map fits the sensors.
     by : str
         What colours and marks tell apart. Beyond ten kinds the rarest share one mark.
-    title : str
-        Of the map of places.
-
-    Raises
-    ------
-    ContractError
-        For an empty table, a missing column, or a density without any sensor.
     """
     who = "sensor_map"
-    check_columns(who, sensors, ("lat", "lon", by))
+    check_table(who, sensors, ("lat", "lon", by))
     around = area_of(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
     grid = around if density is None else check_fields(who, {"sensors": density})
     view = view_of(grid)
@@ -84,11 +77,7 @@ def _density(axes: GeoAxes, view: View, grid: Grid) -> None:
     look = {"cmap": colours, "norm": norm, "zorder": 3, "gid": "field", "interpolation": "nearest"}
     shown = to_page(view, grid.lon, grid.lat, values)
     image = axes.imshow(shown, extent=view.box, origin="upper", aspect="auto", **look)
-    bar = axes.figure.colorbar(image, cax=_bar_beside(axes))
-    ticks = [t for t in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if t <= norm.vmax]
-    bar.set_ticks(ticks, labels=[f"{t}" for t in ticks])
-    bar.ax.minorticks_off()
-    bar.set_label("Sensors in a cell")
+    count_bar(_bar_beside(axes), image, "Sensors in a cell")
 
 
 def _bar_beside(axes: GeoAxes) -> mpl.axes.Axes:
@@ -127,28 +116,14 @@ def score_maps(
 ) -> Picture:
     """Draw scores of sensors as coloured points on a map, a panel a score; yellow is good in each.
 
+    Sensors without a score are crosses, and counted in the legend.
+
     Parameters
     ----------
     scores : DataFrame
         One row a sensor: ``lat``, ``lon`` (degree) and the scores. Sensors at one place are drawn as their mean.
-    metrics : name, function or Metric, or several
-        Scores.
-    model : str
-        For the titles.
     limits : mapping of str to (float, float), optional
         Colour scale of a score; default nearly all values.
-
-    Returns
-    -------
-    Picture
-        Sensors without a score are crosses, and counted in the legend.
-
-    Raises
-    ------
-    ContractError
-        For a column that is missing, or no score at all.
-    ParameterError
-        For an unknown metric.
     """
     chosen = metric_list(metrics)
     places = scores_by_place(scores, chosen)
@@ -182,10 +157,7 @@ def check_scores(
     if not scores:
         raise ContractError(who, "there is nothing to draw", expected="a mapping of model to scores")
     for name, table in scores.items():
-        missing = [column for column in (*needed, one.name) if column not in table]
-        if missing:
-            got = list(map(str, table.columns))
-            raise ContractError(who, f"scores of {name!r} lack columns", got=missing, expected=got)
+        check_table(f"{who}, {name}", table, (*needed, one.name))
         if not np.isfinite(table[one.name].to_numpy("float64")).any():
             next_step = "Look at the column reason"
             raise ContractError(who, f"no sensor of {name!r} has a score", got=one.name, next_step=next_step)

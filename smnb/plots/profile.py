@@ -14,17 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ContractError, synthetic_label
-from smnb.plots.canvas import (
-    axes_at,
-    check_columns,
-    date_axis,
-    grid_behind,
-    head,
-    legend_above,
-    look_of,
-    panel_title,
-)
+from smnb.contract import ContractError, check_table, synthetic_label
+from smnb.plots.canvas import axes_at, date_axis, grid_behind, head, legend_above, look_of, panel_title
 from smnb.plots.display import WIDTH, Picture, picture
 
 
@@ -36,25 +27,19 @@ def _shade(name: str, look: tuple[str, str]) -> dict:
 def count_bars(
     tables: Mapping[str, pd.DataFrame], *, columns: Sequence[str] = ("n_sensors",), synthetic: bool | None = None
 ) -> Picture:
-    """Draw counts by stratum as horizontal bars, a panel a stratification, stacked by `columns`.
+    """Draw counts by stratum as horizontal bars, a panel a stratification, stacked by `columns` (a table may lack some).
 
     Parameters
     ----------
     tables : mapping of str to DataFrame
         By title: rows are strata (`smnb.sensors.count_sensors`), with `columns` and ``few``, which adds an asterisk.
-    columns : sequence of str
-        Columns to stack; a table may lack some.
-
-    Raises
-    ------
-    ContractError
-        Where a table is empty or has none of the columns.
     """
     who = "count_bars"
     if not tables:
         raise ContractError(who, "there is nothing to draw")
     for title, table in tables.items():
-        if not set(columns) & set(check_columns(who, table).columns):
+        check_table(who, table, ())
+        if not set(columns) & set(table.columns):
             got = list(table.columns)
             raise ContractError(who, f"table {title!r} has none of the columns", got=got, expected=columns)
     across = 1 if len(tables) == 1 else 2
@@ -113,12 +98,11 @@ def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None
     ----------
     table : DataFrame
         Indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.by_month`).
-    title : str
     """
-    who = "month_bars"
-    names = [name for name in check_columns(who, table).columns if name != "n_sensors"]
+    check_table("month_bars", table, ())
+    names = [name for name in table.columns if name != "n_sensors"]
     if not names:
-        raise ContractError(who, "there is no count", got=list(table.columns))
+        raise ContractError("month_bars", "there is no count", got=list(table.columns))
     figure = Picture(WIDTH, 2.9)
     axes = figure.add_axes((0.1, 0.13, 0.8, 0.69))
     begin = mpl.dates.date2num(table.index.to_pydatetime())
@@ -151,9 +135,9 @@ def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) 
     ----------
     table : DataFrame
         Sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.availability`).
-    title : str
     """
-    values = check_columns("calendar", table).to_numpy("float64")
+    check_table("calendar", table, ())
+    values = table.to_numpy("float64")
     if table.shape[1] < 2:
         raise ContractError("calendar", "there are fewer than two periods", got=table.shape[1])
     networks = table.index.get_level_values(0).to_numpy().astype(str)
@@ -205,11 +189,10 @@ def grouped_bars(
     ----------
     table : DataFrame
         Counts; rows are classes, columns sides (`smnb.sensors.bin_distances`).
-    title, xlabel, ylabel : str
     """
-    who = "grouped_bars"
-    if not len(check_columns(who, table).columns) or not (table.sum() > 0).all():
-        raise ContractError(who, "a column has nothing to count", got=table.sum().to_dict())
+    check_table("grouped_bars", table, ())
+    if not (table.sum() > 0).all():
+        raise ContractError("grouped_bars", "a column has nothing to count", got=table.sum().to_dict())
     share = 100.0 * table / table.sum()
     figure = Picture(WIDTH * 0.75, 2.8)
     axes = figure.add_axes((0.12, 0.18, 0.86, 0.7))
@@ -238,10 +221,9 @@ def share_table(
     ----------
     table : DataFrame
         %, rows and columns by name (`smnb.sensors.flag_shares`).
-    title, label : str
-        Of the figure and of the colours.
     """
-    values = check_columns("share_table", table).to_numpy("float64")
+    check_table("share_table", table, ())
+    values = table.to_numpy("float64")
     if not np.isfinite(values).all() or (values < 0).any() or (values > 100 + 1e-9).any():
         raise ContractError("share_table", "the values are no percentages", got=(np.nanmin(values), np.nanmax(values)))
     high, count = 0.24 * len(table), values.shape[1]
@@ -283,14 +265,6 @@ def sensor_series(
         Soil moisture, m3 m-3, indexed by UTC time; the line is broken at gaps longer than a day.
     products : mapping of str to Series
         By name; the first is drawn as points where it has at most one value a day, others as lines.
-    title : str
-    removed : Series, optional
-        Readings that were removed.
-
-    Raises
-    ------
-    ContractError
-        If there is no reading.
     """
     if not len(readings):
         raise ContractError("sensor_series", "there is no reading")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ContractError
+from smnb.contract import check_table
 from smnb.metrics import interval_text
 from smnb.plots.canvas import LINES, axes_at, grid_behind, head, legend_above
 from smnb.plots.display import WIDTH, Picture, picture
@@ -33,12 +33,10 @@ def method_scores(
         Tidy: one row a ``method``, group and image. Methods are drawn in their order in the table, the first on top.
     value, group : str
         Columns: the score, and what is coloured (a region).
-    xlabel, title : str
     line : (float, str), optional
         A vertical line, such as a requirement, and its name.
     """
-    if {value, group, "method"} - set(table) or not table[value].notna().any():
-        raise ContractError("method_scores", "a column is absent or empty", got=value, expected=list(table))
+    check_table("method_scores", table.dropna(subset=value) if value in table else table, (value, group, "method"))
     methods, groups = list(pd.unique(table["method"])), list(pd.unique(table[group]))
     total = 1.25 + (0.17 * len(groups) + 0.16) * len(methods)
     figure = Picture(WIDTH, total)
@@ -89,19 +87,11 @@ def interval_rows(
         Rows are drawn in their order, the first on top; ``low`` and ``high`` are the interval, not drawn where NaN.
     value, label : str
         Columns: the value and the row's name.
-    xlabel, title : str
     group : str, optional
         Column that is coloured and set apart by a gap; its names stand in the legend.
-
-    Raises
-    ------
-    ContractError
-        If a column is missing or there is nothing to draw.
     """
     needed = [value, "low", "high", label, *([group] if group else [])]
-    if set(needed) - set(table) or not table[value].notna().any():
-        got = list(map(str, table.columns))
-        raise ContractError("interval_rows", "there is nothing to draw", got=got, expected=needed)
+    check_table("interval_rows", table.dropna(subset=value) if value in table else table, needed)
     groups = list(dict.fromkeys(table[group])) if group else [None]
     names = table[label].astype(str).map(lambda name: textwrap.fill(name, 38))
     gaps = np.zeros(len(table)) if group is None else (table[group] != table[group].shift()).cumsum().to_numpy() - 1

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ContractError, ParameterError, check_table
 from smnb.metrics import Interval, Metric
 from smnb.metrics.registry import MetricLike
 from smnb.plots.canvas import LINES, MARKERS, axes_at, date_axis, grid_behind, legend_above, panel_title
@@ -36,19 +36,8 @@ def sorted_scores(
     ----------
     scores : mapping of str to DataFrame
         By model, one row a sensor: ``sensor_id``, the score, and where there are any ``<score>_low`` and ``<score>_high``.
-    metric : name, function or Metric
-        Which score.
     averages : mapping of str to Interval, optional
         Mean of each model: a line, with its interval as a band.
-    title : str
-        Before "(synthetic)".
-
-    Raises
-    ------
-    ContractError
-        For a column that is missing, or no score at all.
-    ParameterError
-        For an unknown metric.
     """
     one = check_scores("sorted_scores", scores, metric)
     tables = in_order(scores, one)
@@ -140,19 +129,18 @@ def prediction_series(
     ----------
     tables : mapping of str to DataFrame
         By model: ``sensor_id``, ``time``, ``observed``, ``predicted``; what was observed is drawn from the first.
-    sensors : sequence of str
-        Which sensors.
     notes : mapping of str to str, optional
         A second line of a sensor's title, e.g. its strata and scores.
-
-    Raises
-    ------
-    ContractError
-        For a column that is missing.
-    ParameterError
-        For no sensor, or one that the first table does not have.
     """
-    check_drawable(tables, sensors)
+    who = "prediction_series"
+    if not tables:
+        raise ContractError(who, "there is nothing to draw", expected="a mapping of model to predictions")
+    for name, table in tables.items():
+        check_table(f"{who}, {name}", table, ("sensor_id", "time", "observed", "predicted"))
+    known = set(next(iter(tables.values()))["sensor_id"])
+    strange = [sensor for sensor in sensors if sensor not in known]
+    if strange or not len(sensors):
+        raise ParameterError(who, "there is no such sensor", got=strange, expected=sorted(known)[:5])
     notes = notes or {}
     above, high, foot, legend = (0.5 if notes else 0.3), 1.45, 0.1, 0.3
     figure = Picture(WIDTH, legend + len(sensors) * (above + high + foot) + 0.35)
@@ -177,21 +165,6 @@ def prediction_series(
 def _model_legend(figure: Picture, scale: float) -> None:
     place = {"loc": "upper left", "ncols": 4, "bbox_to_anchor": (0.09, 1.0), "markerscale": scale}
     legend_above(figure, *figure.axes[0].get_legend_handles_labels(), handlelength=2.0, columnspacing=2.0, **place)
-
-
-def check_drawable(tables: Mapping[str, pd.DataFrame], sensors: Sequence[str]) -> None:
-    """Raise where a table lacks a column, or the first one of the sensors."""
-    who = "prediction_series"
-    if not tables:
-        raise ContractError(who, "there is nothing to draw", expected="a mapping of model to predictions")
-    for name, table in tables.items():
-        missing = [column for column in ("sensor_id", "time", "observed", "predicted") if column not in table]
-        if missing:
-            raise ContractError(who, f"predictions of {name!r} lack columns", got=missing)
-    known = set(next(iter(tables.values()))["sensor_id"])
-    strange = [sensor for sensor in sensors if sensor not in known]
-    if strange or not len(sensors):
-        raise ParameterError(who, "there is no such sensor", got=strange, expected=sorted(known)[:5])
 
 
 def with_gaps(table: pd.DataFrame, sensor: str, column: str) -> pd.DataFrame:
@@ -239,17 +212,8 @@ def score_boxes(
         By model, one row a sensor: the strata and the score.
     by : mapping of str to str
         Column of strata to the title of its panel.
-    metric : name, function or Metric
-        Which score.
     order : mapping of str to sequence of str, optional
         Strata of a column in their order; those that do not occur are left out, others follow by name.
-
-    Raises
-    ------
-    ContractError
-        For a column that is missing, or no score at all.
-    ParameterError
-        For an unknown metric.
     """
     one = check_scores("score_boxes", scores, metric, by)
     strata = {column: _strata(scores, column, one.name, (order or {}).get(column, ())) for column in by}

@@ -24,16 +24,15 @@ from smnb.plots.canvas import LINES, look_of
 from smnb.plots.charts import DENSITY_CMAP, bin_pairs, check_series
 from smnb.plots.coast import coastlines
 from smnb.plots.fields import (
-    DIFFERENCE_CMAP,
-    OTHER_CMAP,
     Grid,
+    Group,
     block_mean,
     check_comparison,
-    difference_scale,
     group_by_unit,
+    group_comparison,
+    mean_of_blocks,
     metric_label,
     pretty_units,
-    shared_scale,
     shown_extent,
     units_of,
     with_units,
@@ -42,8 +41,9 @@ from smnb.plots.images import check_images
 from smnb.plots.places import area_of, kinds_of, score_scale, scores_by_place
 from smnb.plots.scores import in_order, with_gaps
 
-_TOOLS = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "active_tools": ["pan"]}
 _FONTS = {"title": "10pt", "labels": "10pt", "ticks": "9pt"}
+_LOOK = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "active_tools": ["pan"]}
+_LOOK |= {"fontsize": _FONTS, "backend": "bokeh"}
 _WIDE = {"frame_width": 560, "frame_height": 260, "fontsize": _FONTS, "grid": True, "legend": "right"}
 #: Most cells of a map: one degree for the globe.
 _MOST_CELLS = 64_800
@@ -90,32 +90,25 @@ def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
     what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image;
     rows that are not evenly spaced, as EASE-Grid 2.0 has them, are the nearest ones of even steps.
     """
-    who, columns = "static_maps", a.columns or 2
+    who = "static_maps"
     grid, shown, contrasts = check_comparison(who, a.fields, a.differences)
     units = units_of(who, a.units, a.fields)
-    groups = [(shown, shared_scale(who, shown.values(), a.limits), a.cmap, a.label)]
-    if contrasts:
-        groups.append((contrasts, difference_scale(contrasts.values()), DIFFERENCE_CMAP, "Difference"))
-    small, extent = block_mean(grid, _MOST_CELLS), shown_extent(grid)
-    panels: list[Any] = []
-    for titles, scale, colours, name in groups:
-        # differences begin a row of their own
-        panels += [hv.Empty()] * (-len(panels) % columns)
-        panels += [_map(small, title, extent, title + a.said, scale, colours, name, units) for title in titles]
-    return _layout(panels, columns)
+    return _maps(grid, group_comparison(who, shown, contrasts, a.limits, a.cmap, a.label, units), a)
 
 
 def image_panels_twin(a: SimpleNamespace) -> hv.Layout:
     """Linked maps of a stack of images, with one colour scale for each unit."""
-    who = "image_panels"
-    by_unit, grid = group_by_unit(who, a.panels)
-    small, extent = block_mean(grid, _MOST_CELLS), shown_extent(grid)
-    drawn = []
-    for unit, titles in by_unit.items():
-        scale = shared_scale(who, [grid.values[t] for t in titles], (a.limits or {}).get(unit))
-        name = a.label if isinstance(a.label, str) else a.label.get(unit, "Value")
-        drawn += [_map(small, t, extent, t + a.said, scale, OTHER_CMAP, name, unit) for t in titles]
-    return _layout(drawn, a.columns or 2)
+    return _maps(*group_by_unit("image_panels", a.panels, a.label, a.limits), a)
+
+
+def _maps(grid: Grid, groups: list[Group], a: SimpleNamespace) -> hv.Layout:
+    small, extent, columns = block_mean(grid, _MOST_CELLS), shown_extent(grid), a.columns or 2
+    panels: list[Any] = []
+    for group in groups:
+        # each scale begins a row of its own
+        panels += [hv.Empty()] * (-len(panels) % columns)
+        panels += [_map(small, title, extent, title + a.said, group) for title in group.values]
+    return _layout(panels, columns)
 
 
 def _frame(extent: tuple[float, float, float, float], is_global: bool, width: int = 360) -> dict[str, Any]:
@@ -123,40 +116,21 @@ def _frame(extent: tuple[float, float, float, float], is_global: bool, width: in
     west, east, south, north = extent
     middle = 1.0 if is_global else math.cos(math.radians((south + north) / 2))
     height = min(600, round(width * (north - south) / ((east - west) * middle)))
-    return {
-        "xlim": (west, east),
-        "ylim": (south, north),
-        "frame_width": width,
-        "frame_height": height,
-        "bgcolor": "#e6edf2",
-        "fontsize": _FONTS,
-        "xlabel": "longitude (°)",
-        "ylabel": "latitude (°)",
-        "backend": "bokeh",
-        **_TOOLS,
-    }
+    frame = {"xlim": (west, east), "ylim": (south, north), "frame_width": width, "frame_height": height}
+    return frame | {"bgcolor": "#e6edf2", "xlabel": "longitude (°)", "ylabel": "latitude (°)"} | _LOOK
 
 
-def _map(
-    grid: Grid,
-    name: str,
-    extent: tuple[float, float, float, float],
-    title: str,
-    scale: tuple[float, float],
-    cmap: str,
-    label: str,
-    units: str,
-) -> hv.Overlay:
-    renderer()
+def _map(grid: Grid, name: str, extent: tuple[float, float, float, float], title: str, group: Group) -> hv.Overlay:
+    (low, high), label, units = group.limits, group.label, group.units
     # a power of two leaves trailing zero bits, which compress; a 2000th of the scale is finer than its colours
-    quantum = 2.0 ** math.floor(math.log2((scale[1] - scale[0]) / 2000))
+    quantum = 2.0 ** math.floor(math.log2((high - low) / 2000))
     kept = (np.round(grid.values[name] / quantum) * quantum).astype("float32")
     number = f"{{0.{'0' * max(0, -math.floor(math.log10(quantum * 2)))}}}"
     shown = [("lat", "$y{0.00}°"), ("lon", "$x{0.00}°"), (label, f"@image{number} {pretty_units(units)}")]
     dimension = hv.Dimension("value", label=label, unit=pretty_units(units) or None)
     picture = gv.Image((grid.lon, grid.lat, kept), ["lon", "lat"], [dimension], crs=ccrs.PlateCarree()).opts(
-        cmap=cmap,
-        clim=scale,
+        cmap=group.cmap,
+        clim=(low, high),
         clipping_colors={"NaN": "transparent"},
         tools=[HoverTool(tooltips=shown)],
         projection=ccrs.PlateCarree(),
@@ -226,17 +200,9 @@ def density_scatter_twin(a: SimpleNamespace) -> hv.Layout:
     most = max(2.0, max(float(np.nanmax(d.counts, initial=1.0)) for d in densities.values()))
     number = f"{{0.{'0' * (max(0, -math.floor(math.log10(edges[1] - edges[0]))) + 1)}}} {pretty_units(a.units)}"
     shown = [("reference", f"$x{number}"), ("prediction", f"$y{number}"), ("pairs", "@image{0,0}")]
-    frame = {
-        "xlim": (low, high),
-        "ylim": (low, high),
-        "frame_width": 320,
-        "frame_height": 320,
-        "xlabel": with_units(f"{a.reference} {a.label}", a.units),
-        "ylabel": with_units(f"Predicted {a.label}", a.units),
-        "fontsize": _FONTS,
-        "backend": "bokeh",
-        **_TOOLS,
-    }
+    frame = {f"{axis}lim": (low, high) for axis in "xy"} | {f"frame_{side}": 320 for side in ("width", "height")}
+    frame["xlabel"] = with_units(f"{a.reference} {a.label}", a.units)
+    frame["ylabel"] = with_units(f"Predicted {a.label}", a.units)
     panels = []
     for name, density in densities.items():
         counts = (centres, centres, density.counts.astype("float32"))
@@ -246,6 +212,7 @@ def density_scatter_twin(a: SimpleNamespace) -> hv.Layout:
             clim=(1, most),
             tools=[HoverTool(tooltips=shown)],
             clipping_colors={"NaN": "transparent"},
+            cformatter="%d",
             **_bar_below("Pairs in a bin"),
         )
         one = hv.Curve([(low, low), (high, high)], "reference", "prediction").opts(color="black", backend="bokeh")
@@ -253,25 +220,19 @@ def density_scatter_twin(a: SimpleNamespace) -> hv.Layout:
         fit = fit.opts(color="#D55E00", line_dash="dashed", line_width=2, backend="bokeh")
         box = hv.Text(low + 0.03 * (high - low), high - 0.03 * (high - low), "\n".join(density.lines()))
         box = box.opts(text_align="left", text_baseline="top", text_font_size="9pt", backend="bokeh")
-        panels.append((picture * one * fit * box).opts(hv.opts.Overlay(title=(name or "Prediction") + a.said, **frame)))
+        panels.append(
+            (picture * one * fit * box).opts(hv.opts.Overlay(title=(name or "Prediction") + a.said, **frame, **_LOOK))
+        )
     return _layout(panels, min(2, len(panels)))
 
 
 def series_twin(a: SimpleNamespace) -> hv.Overlay:
     """Columns of a table as lines, with values under the pointer."""
-    names = check_series("series", a.table, a.x, a.y, a.log_y)
+    names = check_series(a.table, a.x, a.y, a.log_y)
     shown = a.table[[a.x, *names]].rename(columns=names)
     colours = [colour for colour, _ in LINES * len(names)][: len(names)]
-    return _plot(shown).line(
-        x=a.x,
-        y=list(names.values()),
-        color=colours,
-        xlabel=a.xlabel,
-        ylabel=a.ylabel,
-        title=a.title + a.said,
-        logy=a.log_y,
-        **_WIDE,
-    )
+    axes = {"xlabel": a.xlabel, "ylabel": a.ylabel, "title": a.title + a.said, "logy": a.log_y}
+    return _plot(shown).line(x=a.x, y=list(names.values()), color=colours, **axes, **_WIDE)
 
 
 def sensor_series_twin(a: SimpleNamespace) -> hv.Overlay:
@@ -352,7 +313,12 @@ def image_rows_twin(a: SimpleNamespace) -> hv.Layout:
     Images of more than 160 pixels a side are averaged in blocks: the notebook that holds them stays small.
     """
     renderer()
-    checked = {name: [_coarser(image) for image in images] for name, images in check_images(a.rows, a.columns).items()}
+    checked = check_images(a.rows, a.columns)
+    for images in checked.values():
+        for n, image in enumerate(images):
+            block = math.ceil(max(image.shape[:2]) / 160)
+            rows, columns = (size // block * block for size in image.shape[:2])
+            images[n] = mean_of_blocks(image[:rows, :columns], block)
     panels: list[Any] = []
     scales = [column.scale([row[n] for row in checked.values()]) for n, column in enumerate(a.columns)]
     side, unit = (1.0, "") if a.side_km is None else (a.side_km, "km")
@@ -369,15 +335,3 @@ def image_rows_twin(a: SimpleNamespace) -> hv.Layout:
                 element = hv.Image(image, kdims=["east", "north"], vdims=[value], bounds=bounds)
                 panels.append(element.opts(**common, cmap=column.cmap, clim=limits, colorbar=True, tools=["hover"]))
     return hv.Layout(panels).cols(len(a.columns)).opts(shared_axes=True)
-
-
-def _coarser(image: np.ndarray, most: int = 160) -> np.ndarray:
-    """Means of blocks, so that no side has more than `most` pixels; what does not fill a block is left out."""
-    block = math.ceil(max(image.shape[:2]) / most)
-    if block == 1:
-        return image
-    rows, cols = (n // block for n in image.shape[:2])
-    parts = image[: rows * block, : cols * block].reshape(rows, block, cols, block, *image.shape[2:])
-    there = np.isfinite(parts)
-    count = there.sum(axis=(1, 3))
-    return np.where(count > 0, np.where(there, parts, 0.0).sum(axis=(1, 3)) / np.maximum(count, 1), np.nan)

@@ -10,14 +10,13 @@ from smnb.progress import progress
 from smnb.training.batches import BatchDataset
 from smnb.training.checkpoints import load, save
 from smnb.training.config import TrainingConfig, choose_device, choose_precision
-from smnb.training.fitting import FitResult, fit, state_folder
+from smnb.training.fitting import fit, state_folder
 from smnb.training.scaling import MinMaxScaler
 from smnb.training.trained import Trained
 from smnb.training.training import Samples, train
 
 __all__ = [
     "BatchDataset",
-    "FitResult",
     "MinMaxScaler",
     "Samples",
     "Trained",

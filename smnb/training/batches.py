@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -33,17 +34,7 @@ class BatchDataset(torch.utils.data.Dataset, ABC):
 
 @dataclass(frozen=True)
 class StepPlan:
-    """Batches and steps of a training.
-
-    Parameters
-    ----------
-    rounds : int
-        Validations: passes over the data, or the rounds of a training by steps.
-    batches_per_round, batches_per_pass : int
-        Of each device.
-    steps_per_round : int
-        Of the optimiser.
-    """
+    """Rounds (validations) of a training, batches of each device in a round and in a pass, steps of the optimiser in a round."""
 
     rounds: int
     batches_per_round: int
@@ -57,23 +48,13 @@ class StepPlan:
 
     @classmethod
     def make(cls, n: int, config: TrainingConfig) -> StepPlan:
-        """Plan the training of `n` samples.
-
-        Raises
-        ------
-        ContractError
-            If whole steps are wanted and there are fewer samples than one step takes.
-        """
+        """Plan the training of `n` samples; `ContractError` if whole steps are wanted and there are fewer than one takes."""
         if config.whole_batches or config.accumulate > 1 or config.steps is not None:
             steps = n // config.samples_per_step
             if steps == 0:
-                raise ContractError(
-                    "fit",
-                    "there are fewer training samples than one step takes",
-                    got=n,
-                    expected=plain(f"at least batch_size x accumulate x devices = {config.samples_per_step}"),
-                    next_step="Lower batch_size or accumulate",
-                )
+                what = "there are fewer training samples than one step takes"
+                least = plain(f"at least batch_size x accumulate x devices = {config.samples_per_step}")
+                raise ContractError("fit", what, got=n, expected=least, next_step="Lower batch_size or accumulate")
             batches = steps * config.accumulate
         else:
             batches = -(-n // config.batch_size)
@@ -91,18 +72,8 @@ class StepPlan:
 class StepSampler(torch.utils.data.Sampler[np.ndarray]):
     """Arrays of positions by seed and number of the batch: pass after pass over the data, cut into rounds.
 
-    Any round can be the first one, so that a resumed training sees the batches which an uninterrupted one would.
-
-    Parameters
-    ----------
-    n : int
-        Number of samples.
-    plan : StepPlan
-    config : TrainingConfig
-    rank : int
-        This process's number among the devices.
-    counts_passes : bool
-        Add ``n`` times the number of the pass to each position: what a data set wants that draws anew in every pass.
+    Any round can be the first, so that a resumed training sees the batches of an uninterrupted one. `counts_passes` adds `n`
+    times the number of the pass to each position: what a data set wants that draws anew in every pass.
     """
 
     def __init__(
@@ -130,15 +101,7 @@ class StepSampler(torch.utils.data.Sampler[np.ndarray]):
 
 
 class OrderedSampler(torch.utils.data.Sampler[np.ndarray]):
-    """Arrays of positions in order; of several devices each has its own stretch, and none is left out.
-
-    Parameters
-    ----------
-    n : int
-        Number of samples.
-    batch_size : int
-    rank, devices : int
-    """
+    """Arrays of positions in order; of several devices each has its own stretch, and none is left out."""
 
     def __init__(self, n: int, batch_size: int, *, rank: int = 0, devices: int = 1) -> None:
         self.positions, self.batch_size = np.array_split(np.arange(n), devices)[rank], batch_size
@@ -152,15 +115,9 @@ class OrderedSampler(torch.utils.data.Sampler[np.ndarray]):
 
 
 class PrefetchLoader:
-    """Batches of a data set, gathered by a thread while the step before is computed.
+    """Batches of a data set, `depth` of them gathered by a thread while the step before is computed.
 
-    Parameters
-    ----------
-    dataset : BatchDataset
-        Indexed with an array of positions. Reading and PyTorch release the interpreter, so that a thread is enough.
-    sampler : Sampler of ndarray
-    depth : int
-        Batches read ahead.
+    Reading and PyTorch release the interpreter, so that a thread is enough.
     """
 
     batch_sampler = None  # Lightning asks every loader that has a sampler
@@ -172,39 +129,16 @@ class PrefetchLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        ready: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(self.depth)
-        stop, end = threading.Event(), object()
-
-        def put(item: Any, error: BaseException | None = None) -> None:
-            while not stop.is_set():
-                try:
-                    return ready.put((item, error), timeout=0.1)
-                except queue.Full:
-                    continue
-
-        def read() -> None:
+        positions = iter(self.sampler)
+        with ThreadPoolExecutor(1, thread_name_prefix="smnb-prefetch") as pool:
+            ahead = deque(pool.submit(self.dataset.__getitem__, one) for one in islice(positions, self.depth))
             try:
-                for batch in self.sampler:
-                    if stop.is_set():
-                        return
-                    put(self.dataset[batch])
-                put(end)
-            except BaseException as error:  # whatever it is, the training's thread must see it
-                put(end, error)
-
-        thread = threading.Thread(target=read, name="smnb-prefetch", daemon=True)
-        thread.start()
-        try:
-            while True:
-                item, error = ready.get()
-                if error is not None:
-                    raise error
-                if item is end:
-                    return
-                yield item
-        finally:
-            stop.set()
-            thread.join()
+                while ahead:
+                    batch = ahead.popleft().result()
+                    ahead.extend(pool.submit(self.dataset.__getitem__, one) for one in islice(positions, 1))
+                    yield batch
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def _loader(dataset: BatchDataset, sampler: torch.utils.data.Sampler[np.ndarray]) -> Any:

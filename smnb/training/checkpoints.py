@@ -76,10 +76,9 @@ def _open_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, st
         with safe_open(path, framework="pt") as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
+        next_step = "Check the path; a damaged training state can be deleted to start again"
         raise FormatError(
-            "checkpoint",
-            f"{path} cannot be read as safetensors ({error})",
-            next_step="Check the path; a damaged training state can be deleted to start again",
+            "checkpoint", f"{path} cannot be read as safetensors ({error})", next_step=next_step
         ) from error
 
 
@@ -182,9 +181,8 @@ def save(
     try:
         text = json.dumps(card, indent=2, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise FormatError(
-            "save", f"the card cannot be written as JSON ({error})", next_step="Give numbers, texts and lists of them"
-        ) from error
+        next_step = "Give numbers, texts and lists of them"
+        raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
     with atomic_path(weights) as one, atomic_path(weights.with_suffix(".json")) as other:
         one.write_bytes(content)
         other.write_text(text + "\n", encoding="utf-8")
@@ -217,27 +215,20 @@ def load(
     Raises
     ------
     FormatError
-        If a file is missing or damaged, the weights are not the card's or do not fit the network, the channels differ, or
-        the network's class is not one that may be imported.
+        If a file is missing or damaged, or weights, card, network and channels do not belong together.
     """
     weights = Path(path).with_suffix(".safetensors")
     card_path = weights.with_suffix(".json")
     for needed in (weights, card_path):
         if not needed.is_file():
-            raise FormatError(
-                "load", f"{needed} is missing", next_step="A checkpoint is a .safetensors with its .json beside it"
-            )
+            next_step = "A checkpoint is a .safetensors with its .json beside it"
+            raise FormatError("load", f"{needed} is missing", next_step=next_step)
     try:
         card = _Card.model_validate_json(card_path.read_bytes()).model_dump()
-        scalers = [
-            content and MinMaxScaler.from_dict(content) for content in (card["input_scaler"], card["target_scaler"])
-        ]
+        scalers = [card[name] and MinMaxScaler.from_dict(card[name]) for name in ("input_scaler", "target_scaler")]
     except (ValidationError, KeyError, TypeError) as error:
-        raise FormatError(
-            "load",
-            f"{card_path} is no model card ({error})",
-            next_step="Take the .json that smnb wrote with the weights",
-        ) from error
+        next_step = "Take the .json that smnb wrote with the weights"
+        raise FormatError("load", f"{card_path} is no model card ({error})", next_step=next_step) from error
     if card["weights_sha256"] != (digest := sha256_of(weights)):
         raise FormatError(
             "load",
@@ -247,42 +238,26 @@ def load(
             next_step="Copy both files of one checkpoint together",
         )
     if channels is not None and list(channels) != card["channels"]:
-        raise FormatError(
-            "load", f"{weights.name} was trained on other channels", got=list(channels), expected=card["channels"]
-        )
-    kind = _network_of(card["model"], model, trust, weights)
-    try:
-        network = build_model(kind, card["config"])
-    except ParameterError as error:
+        what = f"{weights.name} was trained on other channels"
+        raise FormatError("load", what, got=list(channels), expected=card["channels"])
+    name = card["model"]
+    if model is None and not (name in MODELS or name.startswith("smnb.") or name == trust):
         raise FormatError(
             "load",
-            f"the network of {card_path.name} cannot be built: {error}",
-            next_step="Pass it, load(path, model=Net())",
-        ) from error
+            f"{weights.name} holds a network of its own, which is not imported unasked",
+            got=name,
+            expected=trust if trust else plain("a network of smnb"),
+            next_step=f"Pass the network, load(path, model=Net()), or name its class if you trust it, trust={name!r}",
+        )
+    try:
+        network = build_model(name if model is None else model, card["config"])
+    except ParameterError as error:
+        what = f"the network of {card_path.name} cannot be built: {error}"
+        raise FormatError("load", what, next_step="Pass it, load(path, model=Net())") from error
     try:
         network.load_state_dict(_open_safetensors(weights)[0])
     except RuntimeError as error:
-        raise FormatError(
-            "load",
-            f"the weights of {weights.name} do not fit {type(network).__name__} ({error})",
-            next_step="Build the network as it was trained",
-        ) from error
+        what = f"the weights of {weights.name} do not fit {type(network).__name__} ({error})"
+        raise FormatError("load", what, next_step="Build the network as it was trained") from error
     history = pd.DataFrame(card["history"]).astype("float64") if card["history"] else pd.DataFrame()
     return Trained(network.eval(), card, *scalers, history)
-
-
-def _network_of(
-    name: str, model: torch.nn.Module | type[torch.nn.Module] | None, trust: str | None, weights: Path
-) -> torch.nn.Module | type[torch.nn.Module] | str:
-    """Decide what a card's network is built from, without importing what nobody has named."""
-    if model is not None:
-        return model
-    if name in MODELS or name.startswith("smnb.") or name == trust:
-        return name
-    raise FormatError(
-        "load",
-        f"{weights.name} holds a network of its own, which is not imported unasked",
-        got=name,
-        expected=trust if trust else plain("a network of smnb"),
-        next_step=f"Pass the network, load(path, model=Net()), or name its class if you trust it, trust={name!r}",
-    )

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_choice, check_range
+from smnb.models.settings import check_settings
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant", "polynomial")
@@ -23,8 +24,6 @@ class TrainingConfig:
         Passes over the training data; what counts where `steps` is None.
     batch_size : int
         Samples (patches or images) that are in memory at once on each device.
-    learning_rate : float
-        Of the optimiser, before the schedule.
     schedule : str
         ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, or ``polynomial``:
         ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser.
@@ -41,11 +40,7 @@ class TrainingConfig:
     devices : int
         Number of devices; more than one trains with DDP.
     optimizer : str
-        ``adam`` or ``sgd``.
-    momentum : float
-        Of ``sgd``.
-    power : float
-        Of the polynomial schedule.
+        ``adam`` or ``sgd``, with `momentum`.
     steps : int, optional
         Steps of the optimiser, instead of `epochs`. They are rounded up to whole rounds of `validate_every`, or to rounds of
         about one pass over the data, all of one length.
@@ -61,12 +56,8 @@ class TrainingConfig:
         Whether `weight_decay` also draws in biases, the weights of norms, and those of depthwise convolutions. None is as
         usual with the optimiser: True for Adam; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
         convolutions only.
-    sync_batch_norm : bool
-        Batch-norm statistics over all devices.
     channels_last : bool
         Images and convolutions in channels-last memory, which is what tensor cores and oneDNN work in.
-    compile : bool
-        ``torch.compile`` the network.
 
     References
     ----------
@@ -97,17 +88,13 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "devices", "accumulate", "steps", "validate_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ParameterError("TrainingConfig", name, got=value, expected=plain("at least 1"))
-        for name, fine in (("learning_rate", self.learning_rate > 0), ("power", self.power > 0)):
-            if not fine:
-                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=plain("positive"))
-        if not 0.0 <= self.momentum < 1.0:
-            raise ParameterError("TrainingConfig", "momentum", got=self.momentum, expected=plain("in [0, 1)"))
-        if self.weight_decay < 0:
-            raise ParameterError("TrainingConfig", "weight_decay", got=self.weight_decay, expected=plain("0 or more"))
+        counts = ["epochs", "batch_size", "devices", "accumulate", "steps", "validate_every"]
+        choices = {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        counts = [name for name in counts if getattr(self, name) is not None]
+        check_settings(self, counts=counts, positive=("learning_rate", "power"), choices=choices)
+        check_range("TrainingConfig", "momentum", self.momentum, 0, 1, ends="[)")
+        check_range("TrainingConfig", "weight_decay", self.weight_decay, 0)
+        choose_device(self.device)
         if self.validate_every is not None and self.steps is None:
             raise ParameterError(
                 "TrainingConfig",
@@ -115,10 +102,6 @@ class TrainingConfig:
                 got=self.validate_every,
                 next_step="Give 'steps' too, or leave both out and train by epochs",
             )
-        choose_device(self.device)
-        for name, known in (("schedule", SCHEDULES), ("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in known:
-                raise ParameterError("TrainingConfig", name, got=getattr(self, name), expected=known)
 
     @property
     def samples_per_step(self) -> int:
@@ -127,25 +110,15 @@ class TrainingConfig:
 
 
 def choose_device(device: str) -> torch.device:
-    """Turn ``auto`` into the best device there is, and refuse one that is absent.
-
-    Raises
-    ------
-    ParameterError
-        If the name is unknown or the device is not available.
-    """
+    """Turn ``auto`` into the best device there is, and refuse one that is absent."""
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if device == "auto":
         return torch.device(next(name for name in ("cuda", "mps", "cpu") if available[name]))
-    if device not in available:
-        raise ParameterError("device", "unknown", got=device, expected=["auto", *available])
+    check_choice("choose_device", "device", device, ("auto", *available))
     if not available[device]:
-        raise ParameterError(
-            "device",
-            f"{device!r} is not available here",
-            expected=[n for n, yes in available.items() if yes],
-            next_step="Use device 'auto'",
-        )
+        here = [name for name, yes in available.items() if yes]
+        what, next_step = f"{device!r} is not available here", "Use device 'auto'"
+        raise ParameterError("choose_device", what, expected=here, next_step=next_step)
     return torch.device(device)
 
 

@@ -10,7 +10,6 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from smnb.contract import ParameterError, RunError
+from smnb.contract import RunError, check_choice
 from smnb.files import write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
@@ -27,38 +26,7 @@ from smnb.training.checkpoints import SafetensorsCheckpointIO
 from smnb.training.config import TrainingConfig, choose_device, choose_precision
 from smnb.training.losses import euclidean_loss
 from smnb.training.optimisers import configure_optimizer
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What `fit` leaves.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        With the weights of the best validation loss, or of the last epoch if so asked, in eval mode on the CPU.
-    history : DataFrame
-        One row an epoch (or a round of a training by steps): ``epoch``, ``train_loss``, ``validation_loss``,
-        ``learning_rate`` at its start, ``seconds``.
-    best_epoch : int
-        The epoch whose weights the model has.
-    samples_per_second : float
-        Training throughput of the epochs run by this call, validation excluded: patches or images.
-    data_wait_fraction : float
-        Share of training time between the end of a step and the arrival of the next batch.
-    """
-
-    model: torch.nn.Module
-    history: pd.DataFrame
-    best_epoch: int
-    samples_per_second: float
-    data_wait_fraction: float
-    config: TrainingConfig
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-#: ``(inputs, target)`` or ``(inputs, target, mask)``.
-Batch = tuple[Any, ...]
+from smnb.training.trained import Trained
 
 
 class _Retrieval(L.LightningModule):
@@ -72,23 +40,22 @@ class _Retrieval(L.LightningModule):
         # in a tuple, so that it is no second submodule: the state keeps the network's own names
         self._called = (torch.compile(model) if config.compile else model,)
 
-    def _loss_of(self, batch: Batch) -> torch.Tensor:
+    def _loss_of(self, batch: tuple[Any, ...]) -> torch.Tensor:
         """Loss of ``(inputs, target)`` or ``(inputs, target, mask)``; inputs are one tensor or the network's arguments."""
         inputs, *target_and_mask = batch
-        inputs = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
+        inputs = inputs if isinstance(inputs, tuple | list) else (inputs,)
         if self.config.channels_last:
-            inputs = tuple(
-                one.contiguous(memory_format=torch.channels_last) if one.dim() == 4 else one for one in inputs
-            )
+            layout = torch.channels_last
+            inputs = [one.contiguous(memory_format=layout) if one.dim() == 4 else one for one in inputs]
         return self.loss(self._called[0](*inputs).float(), *target_and_mask)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> torch.Tensor:
         loss = self._loss_of(batch)
         several = self.config.devices > 1
         self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=several)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: tuple[Any, ...], batch_idx: int) -> None:
         self.log("validation_loss", self._loss_of(batch), batch_size=len(batch[1]), sync_dist=self.config.devices > 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -104,26 +71,22 @@ class _History(L.Callback):
         self.samples = 0
         self._mark = self._epoch_start = self._learning_rate = 0.0
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._mark = self._epoch_start = time.perf_counter()
         self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, *_: Any) -> None:
         now = time.perf_counter()
         self.wait_seconds += now - self._mark
         self._mark = now
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         now = time.perf_counter()
         self.step_seconds += now - self._mark
         self.samples += len(batch[1])
         self._mark = now
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         metrics = trainer.callback_metrics
         self.rows.append(
             {
@@ -146,22 +109,19 @@ class _Shown(L.Callback):
     """Steps that are done, and the last losses."""
 
     def __init__(self, label: str, plan: StepPlan) -> None:
-        self.label, self.plan, self.note = label, plan, ""
+        self.progress, self.plan, self.note = Progress(label, plan.rounds * plan.batches_per_round), plan, ""
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.progress = Progress(self.label, self.plan.rounds * self.plan.batches_per_round)
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
         self.progress.done = trainer.current_epoch * self.plan.batches_per_round
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         self.progress.update(note=self.note)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         loss = trainer.callback_metrics.get("validation_loss", trainer.callback_metrics["train_loss"])
         self.note = f"epoch {trainer.current_epoch + 1}, loss {float(loss):.4g}"
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
         self.progress.note = self.note
         self.progress.close()
 
@@ -178,8 +138,8 @@ def fit(
     stop_after_epochs: int | None = None,
     keep: str = "best",
     progress: str | bool = True,
-) -> FitResult:
-    """Train a network, or go on where a killed training stopped.
+) -> Trained:
+    """Train a network, or go on where a killed training stopped: what `smnb.training.train` calls, whose options it shares.
 
     Parameters
     ----------
@@ -187,33 +147,26 @@ def fit(
         Trained in place. Initial weights should come from ``torch.manual_seed(config.seed)``.
     train, validation : BatchDataset
         Whole batches for an array of positions. Without a validation `keep` must be ``last`` and nothing stops early.
-    config : TrainingConfig
     out : path-like
         Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch.
-    loss : callable
-        ``loss(pred, target) -> scalar``, or ``loss(pred, target, mask)`` where the batches have a mask.
     fingerprint : str
         Identifies data and model. A training state with another fingerprint or config is refused, not mixed in.
-    stop_after_epochs : int, optional
-        Stop early after this many epochs (rounds), leaving the state to resume from (for tests and time-limited jobs).
-    keep : str
-        Whose weights the result has: those of the ``best`` validation loss or of the ``last`` epoch.
     progress : str or bool
         Show how far the training is, under this label.
 
     Returns
     -------
-    FitResult
+    Trained
+        With a card that holds the best epoch alone, and without scalers.
 
     Raises
     ------
     RunError
-        If `out` holds the training state of something else, or the loss became NaN.
+        If `out` holds the training state of something else.
     ContractError
         If there are fewer training samples than one whole step takes.
     """
-    if keep not in (known := ("best", "last") if validation is not None else ("last",)):
-        raise ParameterError("fit", "keep", got=keep, expected=known)
+    check_choice("fit", "keep", keep, ("last",) if validation is None else ("best", "last"))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
@@ -230,14 +183,13 @@ def fit(
     callbacks: list[L.Callback] = [history]
     if validation is not None:
         callbacks.append(ModelCheckpoint(out, filename="best", monitor="validation_loss", enable_version_counter=False))
-    callbacks.append(
-        ModelCheckpoint(out, filename="last", every_n_epochs=1, save_top_k=1, enable_version_counter=False)
-    )
+    callbacks.append(ModelCheckpoint(out, filename="last", every_n_epochs=1, enable_version_counter=False))
     if config.patience and validation is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
     if progress:
         callbacks.append(_Shown(progress if isinstance(progress, str) else "training", plan))
-    _quiet_lightning()
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     trainer = L.Trainer(
         max_epochs=min(plan.rounds, stop_after_epochs or plan.rounds),
         accelerator=device.type,
@@ -258,6 +210,10 @@ def fit(
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
     module = _Retrieval(model, loss, config, plan)
+    checked = None
+    if validation is not None:
+        options = {"batch_size": config.batch_size, "devices": config.devices}
+        checked = evaluation_loader(validation, rank=trainer.global_rank, **options)
     with warnings.catch_warnings():
         # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -267,11 +223,7 @@ def fit(
         trainer.fit(
             module,
             training_loader(train, plan, config, rank=trainer.global_rank),
-            None
-            if validation is None
-            else evaluation_loader(
-                validation, rank=trainer.global_rank, batch_size=config.batch_size, devices=config.devices
-            ),
+            checked,
             ckpt_path=str(last) if last else None,
         )
     if not history.rows:
@@ -280,14 +232,14 @@ def fit(
     state = SafetensorsCheckpointIO().load_checkpoint(out / f"{keep}.ckpt")["state_dict"]
     model.load_state_dict({key.removeprefix("model."): value for key, value in state.items()})
     model.to("cpu", memory_format=torch.contiguous_format).eval()
-    busy = history.step_seconds + history.wait_seconds
-    return FitResult(
+    busy = history.step_seconds + history.wait_seconds or math.nan
+    best = int(table["epoch"].iloc[int(table["validation_loss"].argmin()) if keep == "best" else -1])
+    return Trained(
         model=model,
+        card={"training": {"best_epoch": best}},
         history=table,
-        best_epoch=int(table["epoch"].iloc[int(table["validation_loss"].argmin()) if keep == "best" else -1]),
-        samples_per_second=history.samples / busy if busy else float("nan"),
-        data_wait_fraction=history.wait_seconds / busy if busy else float("nan"),
-        config=config,
+        samples_per_second=history.samples / busy,
+        data_wait_fraction=history.wait_seconds / busy,
         details={
             "device": str(device),
             "precision": choose_precision(config.precision, device),
@@ -313,16 +265,8 @@ def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
     if last.is_file():
         found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
         if found != identity:
-            raise RunError(
-                "fit",
-                f"{out} holds the training state of other data or settings",
-                next_step="Choose another folder, or delete this one to train again",
-            )
+            what = f"{out} holds the training state of other data or settings"
+            raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
         return last
     write_json(marker, identity)
     return None
-
-
-def _quiet_lightning() -> None:
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.ERROR)

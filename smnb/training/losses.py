@@ -1,4 +1,7 @@
-"""Masked losses ``loss(pred, target, mask)``; an unmasked NaN raises instead of spreading."""
+"""Masked losses ``loss(pred, target, mask)``, each a scalar.
+
+`ContractError` if shapes differ, nothing is valid, or an unmasked value is NaN, which raises instead of spreading.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections import Counter
 
 import torch
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_range, plain
 from smnb.models.fusion_1km import coarse_mean
 
 #: Norms of the fusion loss's terms: mean absolute and mean squared difference.
@@ -16,9 +19,8 @@ FUSION_NORMS = ("l1", "l2")
 def _masked(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
     """Return ``pred - target`` with masked elements zero; gradients there are exactly zero."""
     if pred.shape != target.shape:
-        raise ContractError(
-            who, "prediction and target differ in shape", got=tuple(pred.shape), expected=tuple(target.shape)
-        )
+        what = "prediction and target differ in shape"
+        raise ContractError(who, what, got=tuple(pred.shape), expected=tuple(target.shape))
     if mask is not None:
         # where(), not a product: NaN * 0 is NaN
         target = torch.where(mask, target, pred.detach())
@@ -30,11 +32,8 @@ def _masked(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None,
 
 def _finite(loss: torch.Tensor, who: str) -> torch.Tensor:
     if torch.isnan(loss):
-        raise ContractError(
-            who,
-            "prediction or target is NaN where it is not masked",
-            next_step="Mask missing targets; if the prediction is NaN, fill missing inputs or lower the learning rate",
-        )
+        next_step = "Mask missing targets; if the prediction is NaN, fill missing inputs or lower the learning rate"
+        raise ContractError(who, "prediction or target is NaN where it is not masked", next_step=next_step)
     return loss
 
 
@@ -47,25 +46,9 @@ def _mean_of_valid(values: torch.Tensor, mask: torch.Tensor | None, who: str) ->
 
 
 def euclidean_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-    r"""Euclidean loss of Hu et al. (2018): half the mean squared difference.
+    r"""Euclidean loss of Hu et al. (2018), half the mean squared difference over the N elements that the mask leaves.
 
     .. math:: L = \frac{1}{2N} \sum_i (\hat y_i - y_i)^2
-
-    Parameters
-    ----------
-    pred, target : Tensor, any one shape
-        Scaled soil moisture.
-    mask : Tensor of bool, optional
-        True where the target counts; N is the number of these.
-
-    Returns
-    -------
-    Tensor, scalar
-
-    Raises
-    ------
-    ContractError
-        If shapes differ, nothing is valid, or an unmasked value is NaN.
     """
     return 0.5 * _mean_of_valid(_masked(pred, target, mask, "euclidean_loss").square(), mask, "euclidean_loss")
 
@@ -82,21 +65,7 @@ def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Ten
     level must come from elsewhere (`experiment.add_level`). The paper multiplies the mask with the root, which as
     printed would leave the means to missing pixels; taking the means inside the mask is what makes it an ubRMSE.
 
-    Parameters
-    ----------
-    pred, target : Tensor, shape (image, ...)
-        Soil moisture; the loss is in the same unit.
-    mask : Tensor of bool, same shape, optional
-        True where the target counts. An image with fewer than two valid pixels is left out.
-
-    Returns
-    -------
-    Tensor, scalar
-
-    Raises
-    ------
-    ContractError
-        If shapes differ, no image has two valid pixels, or an unmasked value is NaN.
+    Tensors are (image, ...), the loss is in their unit; an image with fewer than two valid pixels is left out.
 
     References
     ----------
@@ -107,12 +76,7 @@ def unbiased_rmse_loss(pred: torch.Tensor, target: torch.Tensor, mask: torch.Ten
     count = valid.sum(1)
     usable = count >= 2
     if not bool(usable.any()):
-        raise ContractError(
-            "unbiased_rmse_loss",
-            "no image has two valid pixels",
-            got=count.tolist(),
-            expected="at least 2 in one image",
-        )
+        raise ContractError("unbiased_rmse_loss", "no image has two valid pixels", got=count.tolist())
     error, valid, count = error[usable], valid[usable], count[usable]
     centred = (error - (error.sum(1) / count)[:, None]) * valid
     mean_square = centred.square().sum(1) / count
@@ -143,7 +107,8 @@ def fusion_loss(
         L = \alpha \lVert y_1 - P_\Omega f(X_1, X_2) \rVert + (1 - \alpha) \lVert Y_2 - D f(X_1, X_2) \rVert
 
     :math:`P_\Omega` takes the pixels with in-situ readings and D averages the valid pixels of each 9 km cell. Each term is
-    a mean over all that the batch compares, whatever image it is from. The paper prints differences and no norm.
+    a mean over all that the batch compares, whatever image it is from; a batch
+    that has nothing for one leaves it out. The paper prints differences and no norm.
 
     Parameters
     ----------
@@ -165,26 +130,11 @@ def fusion_loss(
         not looked at.
     norms : pair of str
         Of the in-situ and the product term: ``l1`` (mean absolute difference) or ``l2`` (mean squared difference).
-    factor : int
-        Pixels along a side of a coarse cell.
-    min_valid : float
-        Least share of valid pixels of a coarse cell that counts.
+    factor, min_valid : int, float
+        Pixels along a side of a coarse cell, and the least share of valid ones of a cell that counts.
     counts : Counter, optional
         Where left-out terms are counted, by ``batches_without_in_situ`` and ``batches_without_product``, beside
         ``in_situ`` and ``product``, the pixels and cells compared.
-
-    Returns
-    -------
-    Tensor, scalar
-        A batch that has nothing for one term leaves it out; the other one's weight stays what it is.
-
-    Raises
-    ------
-    ParameterError
-        If alpha or a norm is unknown.
-    ContractError
-        If shapes do not go together, a term whose weight is 1 or both terms have nothing to compare with, or an unmasked
-        value is NaN.
 
     Examples
     --------
@@ -195,8 +145,7 @@ def fusion_loss(
     >>> round(float(loss), 4)
     0.175
     """
-    if not 0.0 <= alpha <= 1.0:
-        raise ParameterError("fusion_loss", "alpha", got=alpha, expected=plain("in [0, 1]"))
+    check_range("fusion_loss", "alpha", alpha, 0, 1)
     if len(norms) != 2 or not set(norms) <= set(FUSION_NORMS):
         raise ParameterError("fusion_loss", "unknown norms", got=norms, expected=plain(f"two of {FUSION_NORMS}"))
     parts: dict[str, tuple[float, str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = {}
@@ -250,17 +199,6 @@ def huber_loss(
         In the unit of the target; Table 7 chooses 0.4 from 0 to 1. 0 gives the mean absolute difference, the shape that the
         loss (over delta) tends to, where the formula itself would vanish.
 
-    Returns
-    -------
-    Tensor, scalar
-
-    Raises
-    ------
-    ParameterError
-        If delta is negative.
-    ContractError
-        If shapes differ, nothing is valid, or an unmasked value is NaN.
-
     References
     ----------
     Huber 1964, Robust estimation of a location parameter, Ann. Math. Statist. 35, 73-101, doi:10.1214/aoms/1177703732.
@@ -270,8 +208,7 @@ def huber_loss(
     >>> round(float(huber_loss(torch.tensor([0.3, 1.0]), torch.tensor([0.1, 0.0]))), 4)
     0.17
     """
-    if not delta >= 0.0:
-        raise ParameterError("huber_loss", "delta", got=delta, expected=plain("0 or more"))
+    check_range("huber_loss", "delta", delta, 0)
     size = _masked(pred, target, mask, "huber_loss").abs()
     if delta > 0.0:
         quadratic = size.clamp_max(delta)

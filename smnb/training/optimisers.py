@@ -10,50 +10,24 @@ import torch
 from smnb.training.config import TrainingConfig
 
 
-def _is_penalised(module: torch.nn.Module, name: str) -> bool:
-    """Whether weight decay draws in a parameter: weights of linear layers and of convolutions that are not depthwise."""
-    if name != "weight" or not isinstance(module, torch.nn.Linear | torch.nn.modules.conv._ConvNd):
-        return False
-    groups = getattr(module, "groups", 1)
-    return groups == 1 or groups != module.in_channels
-
-
 def parameter_groups(module: torch.nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
-    """Parameters by weight decay.
+    """Parameters by weight decay: one group where it is for all or none, else those that it draws in and the others.
 
-    Returns
-    -------
-    list of dict
-        One group of all parameters where the decay is for all or for none; else those that it draws in and the others, which
-        are biases, norms and depthwise convolutions.
+    The others are biases, norms and depthwise convolutions.
     """
     everything = config.optimizer != "sgd" if config.decay_norms is None else config.decay_norms
     if everything or config.weight_decay == 0.0:
         return [{"params": list(module.parameters()), "weight_decay": config.weight_decay}]
-    penalised = {
-        id(parameter)
-        for one in module.modules()
-        for name, parameter in one.named_parameters(recurse=False)
-        if _is_penalised(one, name)
-    }
+    layers = [m for m in module.modules() if isinstance(m, torch.nn.Linear | torch.nn.modules.conv._ConvNd)]
+    dense = [m for m in layers if getattr(m, "groups", 1) == 1 or m.groups != m.in_channels]
+    penalised = {id(m.weight) for m in dense}
     groups = ([p for p in module.parameters() if (id(p) in penalised) == which] for which in (True, False))
-    return [
-        {"params": group, "weight_decay": decay}
-        for group, decay in zip(groups, (config.weight_decay, 0.0), strict=True)
-        if group
-    ]
+    decays = zip(groups, (config.weight_decay, 0.0), strict=True)
+    return [{"params": group, "weight_decay": decay} for group, decay in decays if group]
 
 
 def configure_optimizer(module: torch.nn.Module, config: TrainingConfig, epochs: int, steps: int) -> dict[str, Any]:
-    """Build the optimiser and its schedule, as Lightning takes them.
-
-    Parameters
-    ----------
-    module : torch.nn.Module
-    config : TrainingConfig
-    epochs, steps : int
-        Of the whole training: what the cosine and the polynomial schedule end with.
-    """
+    """Build the optimiser and its schedule, of these `epochs` and `steps` in all, as Lightning takes them."""
     groups = parameter_groups(module, config)
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)

@@ -34,23 +34,10 @@ class MinMaxScaler:
     def fit(
         cls, values: np.ndarray, *, names: Sequence[str] | None = None, tail: float = 0.0, clip: bool = False
     ) -> MinMaxScaler:
-        """Fit on training values.
+        """Fit on training values ``(..., channel)``; NaN is ignored. A channel without spread is a `ContractError`, by its name.
 
-        Parameters
-        ----------
-        values : ndarray, shape (..., channel)
-            Training data only: statistics of validation or test days must not leak in. NaN is ignored.
-        names : sequence of str, optional
-            Channel names, for the error message.
-        tail : float
-            Share of values beyond each end of the scale: 0 takes the extremes, 0.001 the 0.1 and 99.9 per cent points, so
-            that a single odd pixel does not squeeze all others together.
-        clip : bool
-
-        Raises
-        ------
-        ContractError
-            If a channel has no valid value or no spread.
+        `tail` is the share of values beyond each end of the scale: 0 takes the extremes, 0.001 the 0.1 and 99.9 per cent points,
+        so that a single odd pixel does not squeeze all others together.
         """
         flat = values.reshape(-1, values.shape[-1])
         low, high, mean = (np.empty(flat.shape[1]) for _ in range(3))
@@ -66,9 +53,8 @@ class MinMaxScaler:
                     expected=plain("at least two different values"),
                     next_step="Check that the training days are present and not fully masked",
                 )
-            low[channel], high[channel] = (
-                np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
-            )
+            ends = np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
+            low[channel], high[channel] = ends
             mean[channel] = (column.mean(dtype="float64") - low[channel]) / (high[channel] - low[channel])
         return cls(tuple(low.tolist()), tuple(high.tolist()), tuple(mean.tolist()), clip)
 
@@ -86,12 +72,7 @@ class MinMaxScaler:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, for a checkpoint's JSON."""
-        return {
-            "minimum": list(self.minimum),
-            "maximum": list(self.maximum),
-            "fill": list(self.fill),
-            "clip": self.clip,
-        }
+        return {name: list(getattr(self, name)) for name in ("minimum", "maximum", "fill")} | {"clip": self.clip}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> MinMaxScaler:

@@ -34,8 +34,10 @@ class Trained:
     history : DataFrame
         One row an epoch (or a round of a training by steps): ``epoch``, ``train_loss``, ``validation_loss``,
         ``learning_rate`` at its start, ``seconds``. The losses are in scaled units.
-    samples_per_second, data_wait_fraction : float
-        Of the training, as `FitResult`; NaN for what was loaded.
+    samples_per_second : float
+        Throughput of this call's epochs, validation excluded: patches or images. NaN for what was loaded.
+    data_wait_fraction : float
+        Share of training time between the end of a step and the arrival of the next batch; likewise.
     details : dict
         Device, precision, steps, and whether the training was resumed.
     """

@@ -6,7 +6,7 @@ import functools
 import json
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +81,12 @@ def train(
     samples : Samples
     loss : callable
         ``loss(pred, target) -> scalar``, or with all that the batches hold after the inputs.
-    config : TrainingConfig
-    out : path-like
     model_config : mapping, optional
         Settings of a named network beside ``samples.sizes``.
     keep : str
         Whose weights are kept: those of the ``best`` validation loss or of the ``last`` epoch.
-    progress : bool
-        Show how far the training is.
     stop_after_epochs : int, optional
         Stop early after this many epochs (rounds), leaving the state to resume from.
-
-    Returns
-    -------
-    Trained
 
     Raises
     ------
@@ -162,25 +154,10 @@ def train(
         "fingerprint": identity,
         **samples.card,
     }
-    path = save(
-        out / "model",
-        result.model,
-        channels=samples.channels,
-        input_scaler=samples.input_scaler,
-        target_scaler=samples.target_scaler,
-        training=card,
-        history=result.history,
-    )
-    return Trained(
-        result.model,
-        json.loads(path.with_suffix(".json").read_text(encoding="utf-8")),
-        samples.input_scaler,
-        samples.target_scaler,
-        result.history,
-        result.samples_per_second,
-        result.data_wait_fraction,
-        result.details,
-    )
+    scalers = {"input_scaler": samples.input_scaler, "target_scaler": samples.target_scaler}
+    options = {"channels": samples.channels, "training": card, "history": result.history}
+    path = save(out / "model", result.model, **scalers, **options)
+    return replace(result, card=json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), **scalers)
 
 
 def _materialise(model: torch.nn.Module, data: BatchDataset) -> None:

@@ -6,7 +6,7 @@ temperatures K, soil moisture m3 m-3, texture mass fractions 0..1; reflectivity 
 through.
 """
 
-from smnb.models.physics._cells import RetrievalStatus
+from smnb.models.physics._arrays import RetrievalStatus
 from smnb.models.physics.dielectric import (
     DIELECTRIC_MODELS,
     VACUUM_PERMITTIVITY,

@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ParameterError
-from smnb.models.physics._arrays import check_frequency, complex_from, floats
+from smnb.contract import ParameterError, check_choice, check_range
+from smnb.models.physics._arrays import complex_from, floats
 
 VACUUM_PERMITTIVITY = 8.8541878128e-12  # F m-1
 DIELECTRIC_MODELS = ("mironov", "dobson")
@@ -34,22 +34,8 @@ def _mironov_2009(xp: Any, clay: Any, omega: float) -> tuple[Any, ...]:
     return 0.02863 + 0.30673 * clay, dry, bound, free
 
 
-def _refractive_mixing(xp: Any, spectrum: tuple[Any, ...]) -> Callable[[Any], tuple[Any, Any]]:
-    """Permittivity (its parts) as a function of moisture: refraction adds up, bound water first, then free water."""
-    limit, (dry_n, dry_k), (bound_n, bound_k), (free_n, free_k) = spectrum
-
-    def permittivity(moisture: Any) -> tuple[Any, Any]:
-        bound = xp.minimum(moisture, limit)
-        free = moisture - bound
-        n = dry_n + (bound_n - 1.0) * bound + (free_n - 1.0) * free
-        k = dry_k + bound_k * bound + free_k * free
-        return n * n - k * k, 2.0 * n * k
-
-    return permittivity
-
-
 def mironov_permittivity(soil_moisture: ArrayLike, clay_fraction: ArrayLike, frequency_ghz: float) -> NDArray[Any]:
-    """Complex relative permittivity of moist soil after Mironov's mineralogy-based model (about 20 deg C).
+    """Complex relative permittivity of moist soil after Mironov's mineralogy-based model (about 20 deg C); positive loss.
 
     Parameters
     ----------
@@ -59,16 +45,6 @@ def mironov_permittivity(soil_moisture: ArrayLike, clay_fraction: ArrayLike, fre
         Clay mass fraction, 0..1; broadcasts with `soil_moisture`.
     frequency_ghz : float
         Frequency, GHz, 0.045..26.5 (the range the model was fitted in).
-
-    Returns
-    -------
-    ndarray
-        Permittivity with a positive imaginary part (loss), complex64 for float32 input, else complex128.
-
-    Raises
-    ------
-    ParameterError
-        When the frequency is outside the model's range.
 
     References
     ----------
@@ -80,8 +56,8 @@ def mironov_permittivity(soil_moisture: ArrayLike, clay_fraction: ArrayLike, fre
     (9.935+1.106j)
     """
     xp, moisture, clay = floats(soil_moisture, clay_fraction)
-    omega = 2e9 * math.pi * check_frequency("mironov_permittivity", frequency_ghz, 0.045, 26.5)
-    return complex_from(xp, *_refractive_mixing(xp, _mironov_2009(xp, clay, omega))(moisture))
+    permittivity, _ = soil_permittivity("mironov_permittivity", "mironov", clay, frequency_ghz)
+    return complex_from(xp, *permittivity(moisture))
 
 
 def dobson_permittivity(
@@ -107,16 +83,6 @@ def dobson_permittivity(
     bulk_density, particle_density : float
         Densities, g cm-3.
 
-    Returns
-    -------
-    ndarray
-        Permittivity with a positive imaginary part (loss).
-
-    Raises
-    ------
-    ParameterError
-        When the frequency is outside the model's range.
-
     Notes
     -----
     The fitted conductivity turns negative for very sandy soil; the loss of the soil water is then limited to zero.
@@ -127,9 +93,9 @@ def dobson_permittivity(
     TGRS 33(3), 803-807, doi:10.1109/36.387598.
     """
     xp, moisture, sand, clay, kelvin = floats(soil_moisture, sand_fraction, clay_fraction, soil_temperature)
-    frequency = check_frequency("dobson_permittivity", frequency_ghz, 0.3, 18.0)
-    omega, celsius, alpha = 2e9 * math.pi * frequency, kelvin - 273.15, 0.65
-    if frequency >= 1.4:
+    check_range("dobson_permittivity", "frequency_ghz", frequency_ghz, 0.3, 18.0, units="GHz")
+    omega, celsius, alpha = 2e9 * math.pi * frequency_ghz, kelvin - 273.15, 0.65
+    if frequency_ghz >= 1.4:
         conductivity = -1.645 + 1.939 * bulk_density - 2.25622 * sand + 1.594 * clay
     else:
         conductivity = 0.0467 + 0.2204 * bulk_density - 0.4111 * sand + 0.6614 * clay
@@ -160,14 +126,8 @@ def soil_permittivity(
         Soil moisture (array of floats) to the real and the imaginary part of the permittivity.
     kink : ndarray or None
         Soil moisture at which the model's slope jumps (Mironov's limit of bound water), or None.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown model (the error lists the known), a missing input, a frequency out of range.
     """
-    if dielectric not in DIELECTRIC_MODELS:
-        raise ParameterError(who, "unknown dielectric model", got=dielectric, expected=list(DIELECTRIC_MODELS))
+    check_choice(who, "dielectric", dielectric, DIELECTRIC_MODELS)
     if dielectric == "dobson":
         if sand_fraction is None:
             raise ParameterError(who, "the Dobson model needs sand_fraction", got=None)
@@ -177,7 +137,17 @@ def soil_permittivity(
             return epsilon.real, epsilon.imag
 
         return dobson, None
+    check_range(who, "frequency_ghz", frequency_ghz, 0.045, 26.5, units="GHz")
     xp, clay = floats(clay_fraction)
-    omega = 2e9 * math.pi * check_frequency("mironov_permittivity", frequency_ghz, 0.045, 26.5)
-    spectrum = _mironov_2009(xp, clay, omega)
-    return _refractive_mixing(xp, spectrum), spectrum[0]
+    limit, *waters = _mironov_2009(xp, clay, 2e9 * math.pi * frequency_ghz)
+    (dry_n, dry_k), (bound_n, bound_k), (free_n, free_k) = waters
+
+    def mironov(moisture: Any) -> tuple[Any, Any]:
+        """Refraction adds up: dry soil, bound water to its limit, then free water."""
+        bound = xp.minimum(moisture, limit)
+        free = moisture - bound
+        n = dry_n + (bound_n - 1.0) * bound + (free_n - 1.0) * free
+        k = dry_k + bound_k * bound + free_k * free
+        return n * n - k * k, 2.0 * n * k
+
+    return mironov, limit

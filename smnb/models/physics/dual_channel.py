@@ -8,9 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ParameterError
-from smnb.models.physics._arrays import cos_incidence
-from smnb.models.physics._cells import LEAST_SENSITIVITY, RetrievalStatus, check_bounds, flatten, in_blocks
+from smnb.contract import check_range
+from smnb.models.physics._arrays import (
+    LEAST_SENSITIVITY,
+    RetrievalStatus,
+    check_bounds,
+    cos_incidence,
+    flatten,
+    in_blocks,
+)
 from smnb.models.physics.dielectric import soil_permittivity
 from smnb.models.physics.emission import smooth_reflectivity
 from smnb.models.physics.retrieval import retrieve_single_channel
@@ -70,11 +76,6 @@ def retrieve_dual_channel(
     status : ndarray of uint8
         `RetrievalStatus`, only with `return_status`.
 
-    Raises
-    ------
-    ParameterError
-        As `smnb.models.physics.retrieve_single_channel`, and for a negative weight.
-
     Notes
     -----
     Damped Gauss-Newton steps (Levenberg-Marquardt) within the bounds, from the V retrieval at the prior optical depth.
@@ -90,8 +91,7 @@ def retrieve_dual_channel(
     Chaubell et al. 2020, IEEE TGRS 58(6), 3894-3905, doi:10.1109/TGRS.2019.2959239.
     """
     who = "retrieve_dual_channel"
-    if not prior_weight >= 0.0:
-        raise ParameterError(who, "prior_weight is negative", got=prior_weight)
+    check_range(who, "prior_weight", prior_weight, 0)
     dtype = np.float32 if getattr(tb_v, "dtype", None) == np.float32 else np.float64
     canopy = surface_temperature if canopy_temperature is None else canopy_temperature
     given = {
@@ -149,25 +149,15 @@ def retrieve_dual_channel(
 
     improve(np.flatnonzero(~converged), QUICK)
     improve(np.flatnonzero(~converged), PATIENT)
-    status = np.select(
-        [
-            missing,
-            np.abs(seen) < LEAST_SENSITIVITY,
-            ~converged,
-            moisture <= cells["low"],
-            moisture >= cells["high"],
-            (tau <= cells["tau_low"]) | (tau >= cells["tau_high"]),
-        ],
-        [
-            RetrievalStatus.NO_INPUT,
-            RetrievalStatus.INSENSITIVE,
-            RetrievalStatus.NOT_CONVERGED,
-            RetrievalStatus.CLIPPED_DRY,
-            RetrievalStatus.CLIPPED_WET,
-            RetrievalStatus.CLIPPED_OPTICAL_DEPTH,
-        ],
-        default=RetrievalStatus.RETRIEVED,
-    ).astype(np.uint8)
+    found = {  # the first that holds
+        RetrievalStatus.NO_INPUT: missing,
+        RetrievalStatus.INSENSITIVE: np.abs(seen) < LEAST_SENSITIVITY,
+        RetrievalStatus.NOT_CONVERGED: ~converged,
+        RetrievalStatus.CLIPPED_DRY: moisture <= cells["low"],
+        RetrievalStatus.CLIPPED_WET: moisture >= cells["high"],
+        RetrievalStatus.CLIPPED_OPTICAL_DEPTH: (tau <= cells["tau_low"]) | (tau >= cells["tau_high"]),
+    }
+    status = np.select(list(found.values()), list(found), default=RetrievalStatus.RETRIEVED).astype(np.uint8)
     moisture[(status == RetrievalStatus.INSENSITIVE) | missing] = np.nan
     tau[missing] = np.nan
     results = tuple(values.astype(dtype, copy=False).reshape(shape) for values in (moisture, tau))
@@ -206,12 +196,7 @@ def _forward(
 
 
 def _minimise(
-    block: dict[str, NDArray[Any]],
-    moisture: NDArray[Any],
-    tau: NDArray[Any],
-    weight: float,
-    iterations: int,
-    **options: Any,
+    block: dict[str, Any], moisture: NDArray[Any], tau: NDArray[Any], weight: float, iterations: int, **options: Any
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Levenberg-Marquardt in two unknowns within bounds: moisture, tau, whether converged, dTB/dr (K)."""
     evaluate = _forward(block, **options)
@@ -246,14 +231,7 @@ def _minimise(
 
 
 def _step(
-    block: dict[str, NDArray[Any]],
-    moisture: Any,
-    tau: Any,
-    residual: Any,
-    by_w: Any,
-    by_tau: Any,
-    pull: Any,
-    damping: Any,
+    block: dict[str, Any], moisture: Any, tau: Any, residual: Any, by_w: Any, by_tau: Any, pull: Any, damping: Any
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Solve the damped normal equations; an unknown that would leave through the bound it sits at is held."""
     down_w = (by_w * residual).sum(axis=0)

@@ -12,7 +12,7 @@ from smnb.models.physics.dielectric import soil_permittivity
 
 
 def fresnel_reflectivity(permittivity: ArrayLike, incidence_deg: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Power reflectivity of a smooth surface for H and V.
+    """Power reflectivity of a smooth surface for H and V, 0..1.
 
     Parameters
     ----------
@@ -20,16 +20,6 @@ def fresnel_reflectivity(permittivity: ArrayLike, incidence_deg: ArrayLike) -> t
         Complex (or real) relative permittivity.
     incidence_deg : array_like
         Incidence angle, degrees in [0, 90).
-
-    Returns
-    -------
-    r_h, r_v : ndarray
-        Reflectivities, 0..1.
-
-    Raises
-    ------
-    ParameterError
-        When an angle is out of range.
 
     Examples
     --------
@@ -70,7 +60,7 @@ def smooth_reflectivity(xp: Any, real: Any, imaginary: Any, cos: Any, polarizati
 def rough_reflectivity(
     r_h: ArrayLike, r_v: ArrayLike, incidence_deg: ArrayLike, h: ArrayLike, q: ArrayLike = 0.0, n: float = 2.0
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Reflectivity of a rough surface, Q-h-N model: ``[(1 - q) r_p + q r_o] exp(-h cos^n theta)``.
+    """Reflectivity of a rough surface, Q-h-N model: ``[(1 - q) r_p + q r_o] exp(-h cos^n theta)``, for H and V.
 
     Parameters
     ----------
@@ -78,15 +68,8 @@ def rough_reflectivity(
         Smooth-surface reflectivities.
     incidence_deg : array_like
         Incidence angle, degrees.
-    h, q : array_like
-        Roughness parameter (>= 0) and polarisation mixing (0..1).
-    n : float
-        Exponent of the cosine; SMAP uses 2.
-
-    Returns
-    -------
-    r_h, r_v : ndarray
-        Rough-surface reflectivities.
+    h, q, n : array_like, array_like, float
+        Roughness (>= 0), polarisation mixing (0..1), exponent of the cosine (SMAP uses 2).
 
     References
     ----------
@@ -128,25 +111,18 @@ def tau_omega_tb(
     single_scattering_albedo: ArrayLike = 0.0,
     canopy_temperature: ArrayLike | None = None,
 ) -> NDArray[Any]:
-    """Brightness temperature of soil under vegetation, zeroth-order (tau-omega) model, one polarisation.
+    """Brightness temperature (K) of soil under vegetation, zeroth-order (tau-omega) model, one polarisation.
 
     Parameters
     ----------
     reflectivity : array_like
         Rough-soil reflectivity of this polarisation.
-    surface_temperature : array_like
-        Effective soil temperature, K.
+    surface_temperature, canopy_temperature : array_like
+        Effective temperature of the soil and of the vegetation, K; the latter's default is the soil's.
     incidence_deg : array_like
         Incidence angle, degrees.
     tau, single_scattering_albedo : array_like
         Nadir optical depth and single scattering albedo of the vegetation.
-    canopy_temperature : array_like, optional
-        Vegetation temperature, K; default the soil's.
-
-    Returns
-    -------
-    ndarray
-        Brightness temperature, K.
 
     References
     ----------
@@ -174,7 +150,7 @@ def soil_emission_tb(
     sand_fraction: ArrayLike | None = None,
     dielectric: str = "mironov",
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Brightness temperatures H and V from soil moisture: permittivity, Fresnel, Q-h-N roughness, tau-omega.
+    """Brightness temperatures (K) H and V from soil moisture: permittivity, Fresnel, Q-h-N roughness, tau-omega.
 
     Parameters
     ----------
@@ -182,35 +158,16 @@ def soil_emission_tb(
         m3 m-3, mass fraction 0..1, K.
     frequency_ghz, incidence_deg : float, array_like
         Frequency (GHz) and incidence angle (degrees).
-    h, q, n : array_like, array_like, float
-        Roughness, see `rough_reflectivity`.
-    tau, single_scattering_albedo, canopy_temperature : array_like
-        Vegetation, see `tau_omega_tb`.
+    h, q, n, tau, single_scattering_albedo, canopy_temperature
+        Roughness, see `rough_reflectivity`, and vegetation, see `tau_omega_tb`.
     sand_fraction : array_like, optional
         Needed by the Dobson model only.
-    dielectric : {"mironov", "dobson"}
-        Permittivity model.
-
-    Returns
-    -------
-    tb_h, tb_v : ndarray
-        Brightness temperatures, K.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown dielectric model, Dobson without sand, an angle or a frequency out of range.
     """
     xp, moisture, clay = floats(soil_moisture, clay_fraction)
-    permittivity, _ = soil_permittivity(
-        "soil_emission_tb", dielectric, clay, frequency_ghz, sand_fraction=sand_fraction
-    )
+    who = "soil_emission_tb"
+    permittivity, _ = soil_permittivity(who, dielectric, clay, frequency_ghz, sand_fraction=sand_fraction)
     epsilon = complex_from(xp, *permittivity(moisture))
     r_h, r_v = rough_reflectivity(*fresnel_reflectivity(epsilon, incidence_deg), incidence_deg, h, q, n)
-    options = {
-        "incidence_deg": incidence_deg,
-        "tau": tau,
-        "single_scattering_albedo": single_scattering_albedo,
-        "canopy_temperature": canopy_temperature,
-    }
+    options = {"incidence_deg": incidence_deg, "tau": tau, "canopy_temperature": canopy_temperature}
+    options["single_scattering_albedo"] = single_scattering_albedo
     return tau_omega_tb(r_h, surface_temperature, **options), tau_omega_tb(r_v, surface_temperature, **options)

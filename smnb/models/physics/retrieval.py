@@ -13,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ParameterError
-from smnb.models.physics._arrays import cos_incidence
-from smnb.models.physics._cells import LEAST_SENSITIVITY, RetrievalStatus, check_bounds, flatten, in_blocks
+from smnb.contract import check_choice
+from smnb.models.physics._arrays import (
+    LEAST_SENSITIVITY,
+    RetrievalStatus,
+    check_bounds,
+    cos_incidence,
+    flatten,
+    in_blocks,
+)
 from smnb.models.physics.dielectric import soil_permittivity
 from smnb.models.physics.emission import smooth_reflectivity
 
@@ -82,12 +88,6 @@ def retrieve_single_channel(
     status : ndarray of uint8
         Only with `return_status`.
 
-    Raises
-    ------
-    ParameterError
-        For an unknown polarisation or dielectric model, bounds that are not ascending within 0..1, shapes that do not
-        broadcast, an angle or frequency out of range.
-
     References
     ----------
     Jackson 1993, Hydrol. Process. 7(2), 139-152, doi:10.1002/hyp.3360070205.
@@ -101,8 +101,7 @@ def retrieve_single_channel(
     array([0.25, 0.02])
     """
     who = "retrieve_single_channel"
-    if polarization not in ("H", "V"):
-        raise ParameterError(who, "unknown polarization", got=polarization, expected=["H", "V"])
+    check_choice(who, "polarization", polarization, ("H", "V"))
     dtype = np.float32 if getattr(tb, "dtype", None) == np.float32 else np.float64
     given = {
         "tb": tb,

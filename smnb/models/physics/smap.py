@@ -31,14 +31,15 @@ D-66480. For the dual-channel algorithm see `smnb.models.physics.retrieve_dual_c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import FormatError, ParameterError
-from smnb.models.physics._cells import RetrievalStatus
+from smnb.contract import FormatError, check_choice
+from smnb.loaders.smap.fields import FLAG_FILL
+from smnb.models.physics._arrays import RetrievalStatus
 from smnb.models.physics.dual_channel import retrieve_dual_channel
 from smnb.models.physics.retrieval import retrieve_single_channel
 
@@ -52,7 +53,6 @@ LOWER_BOUND = 0.02  # m3 m-3, the product's valid minimum
 UPPER_BOUND = 0.65  # m3 m-3, where a product has no bulk density
 PARTICLE_DENSITY = 2.65  # g cm-3, of quartz
 MIXING_OF_ROUGHNESS = 0.1771  # Q / h of the dual-channel algorithm
-FLAG_FILL = 65534  # its lowest bit is clear, as in a good retrieval
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class PhysicalRetrieval:
     """The product's own retrieval by the same method; NaN where it has none."""
     recommended: NDArray[np.bool_]
     """Whether the product recommends its own retrieval (bit 0 of its quality flag is clear)."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """Which fields were used, and what was assumed."""
 
 
@@ -89,30 +89,28 @@ def retrieve_physical(
         See `PHYSICAL_METHODS`.
     who : str
         Who complains in errors, such as the file's name.
-    workers : int, optional
-        Threads; default the number of processors.
-
-    Returns
-    -------
-    PhysicalRetrieval
 
     Raises
     ------
-    ParameterError
-        For an unknown method.
     FormatError
         When a field that the method needs is absent, or holds fill values instead of NaN.
     """
-    if method not in PHYSICAL_METHODS:
-        raise ParameterError(who, "unknown method", got=method, expected=list(PHYSICAL_METHODS))
+    check_choice(who, "method", method, PHYSICAL_METHODS)
     source = _Fields(fields, who)
     angle = source.get("boresight_incidence")
     angle = np.where((angle >= 0.0) & (angle < 90.0), angle, np.nan)
+    upper: Any = UPPER_BOUND
+    if "bulk_density" in source:
+        porosity = 1.0 - source.get("bulk_density") / PARTICLE_DENSITY
+        upper = np.where(porosity > LOWER_BOUND, porosity, np.nan)
+        source.notes.append(f"upper bound = porosity, 1 - bulk_density / {PARTICLE_DENSITY:g}")
+    else:
+        source.notes.append(f"upper bound {UPPER_BOUND:g} m3 m-3: the product has no bulk_density")
     common: dict[str, Any] = {
         "surface_temperature": source.get("surface_temperature"),
         "clay_fraction": source.get("clay_fraction"),
         "incidence_deg": angle,
-        "bounds": (LOWER_BOUND, _upper_bound(source)),
+        "bounds": (LOWER_BOUND, upper),
         "return_status": True,
         "workers": workers,
     }
@@ -120,10 +118,10 @@ def retrieve_physical(
     single = ("sca-h", "sca-v") if method == "sca-h" else ("sca-v", "sca-h")
     opacity = source.get(*(name for one in single for name in source.names("vegetation_opacity", one)))
     tau = opacity * np.cos(np.radians(angle))
-    source.note(f"optical depth at nadir = {source.last} x cos(incidence)")
+    source.notes.append(f"optical depth at nadir = {source.last} x cos(incidence)")
     if method == "dca":
         roughness = source.get(*source.names("roughness_coefficient", method, base=False))
-        source.note(f"roughness h = {source.last}, polarisation mixing Q = {MIXING_OF_ROUGHNESS:g} h")
+        source.notes.append(f"roughness h = {source.last}, polarisation mixing Q = {MIXING_OF_ROUGHNESS:g} h")
         moisture, tau, status = retrieve_dual_channel(
             source.get("tb_h_corrected"),
             source.get("tb_v_corrected"),
@@ -146,23 +144,14 @@ def retrieve_physical(
     product, flag = np.full(moisture.shape, np.nan), np.full(moisture.shape, np.nan)
     if any(name in source for name in source.names("soil_moisture", method)):
         product = source.get(*source.names("soil_moisture", method))
-        source.note(f"compared with {source.last}")
+        source.notes.append(f"compared with {source.last}")
         flag = source.get(*source.names("retrieval_qual_flag", method))
-        source.note(f"recommended: bit 0 of {source.last} is clear")
+        source.notes.append(f"recommended: bit 0 of {source.last} is clear")
     else:
-        source.note("the product has no retrieval by this method: nothing to compare with, nothing recommended")
-    known = np.isfinite(flag) & (flag != FLAG_FILL)
+        source.notes.append("the product has no retrieval by this method: nothing to compare with, nothing recommended")
+    known = np.isfinite(flag) & (flag != FLAG_FILL)  # whose lowest bit is clear, as in a good retrieval
     recommended = known & (np.where(known, flag, 1.0).astype(np.int64) & 1 == 0)
     return PhysicalRetrieval(method, moisture, status, tau, product, recommended, tuple(source.notes))
-
-
-def _upper_bound(source: _Fields) -> Any:
-    if "bulk_density" not in source:
-        source.note(f"upper bound {UPPER_BOUND:g} m3 m-3: the product has no bulk_density")
-        return UPPER_BOUND
-    source.note(f"upper bound = porosity, 1 - bulk_density / {PARTICLE_DENSITY:g}")
-    porosity = 1.0 - source.get("bulk_density") / PARTICLE_DENSITY
-    return np.where(porosity > LOWER_BOUND, porosity, np.nan)
 
 
 class _Fields:
@@ -175,9 +164,6 @@ class _Fields:
 
     def __contains__(self, name: str) -> bool:
         return name in self.fields or f"{name}_pm" in self.fields
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
     def names(self, stem: str, method: str, *, base: bool = True) -> list[str]:
         """Possible names of a method's field; the last, without an ending, only where it is that method's."""
@@ -200,20 +186,14 @@ class _Fields:
         """The first field of these names, as floats."""
         for name in (n for stem in names for n in (stem, f"{stem}_pm")):
             if name in self.fields:
-                values = np.asarray(self.fields[name])
-                values = values.astype(np.float64)
+                values = np.asarray(self.fields[name]).astype(np.float64)
                 if (values == -9999.0).any():
-                    raise FormatError(
-                        self.who, f"{name} holds the fill value", got=-9999.0, expected="NaN where missing"
-                    )
+                    what = f"{name} holds the fill value"
+                    raise FormatError(self.who, what, got=-9999.0, expected="NaN where missing")
                 self.last = name
                 return values
-        raise FormatError(
-            self.who,
-            f"has no field {' or '.join(dict.fromkeys(names))}",
-            got=sorted(map(str, self.fields)),
-            next_step="Choose another method, or a product with this field",
-        )
+        what, next_step = f"has no field {' or '.join(names)}", "Choose another method, or a product with this field"
+        raise FormatError(self.who, what, got=sorted(map(str, self.fields)), next_step=next_step)
 
 
 def count_statuses(status: NDArray[np.uint8]) -> dict[str, int]:

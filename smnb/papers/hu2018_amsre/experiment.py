@@ -104,16 +104,9 @@ class TrainedSVR:
 
 
 def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int = 0) -> TrainedSVR:
-    """Fit the paper's SVR on a sample of the network's training patches.
+    """Fit the paper's SVR on `n_samples` of the network's training patches: libsvm's cost grows with their square.
 
-    Parameters
-    ----------
-    data : FoldData
-    n_samples : int
-        Training patches; libsvm's cost grows with their square.
-    n_search : int
-        Samples of the search for C and epsilon.
-    seed : int
+    `n_search` samples choose C and epsilon.
     """
     train = data.fold.train
     index = train[np.sort(np.random.default_rng([seed, 7]).permutation(len(train))[:n_samples])]
@@ -175,18 +168,13 @@ def score_predictions(predictions: Mapping[str, np.ndarray], observed: np.ndarra
         One row a model: ``r2`` (coefficient of determination), ``r`` (Pearson), ``rmse_scaled`` (on [0, 1] targets, as the
         paper's is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
     """
+    scores = {"r2": metrics.r2, "r": metrics.pearson_r, "rmse_scaled": metrics.rmse, "rmse": metrics.rmse}
+    scores |= {"ubrmse": metrics.ubrmse, "bias": metrics.bias}
     rows = {}
     for model, predicted in predictions.items():
-        rmse = float(metrics.rmse(predicted, observed))
-        rows[model] = {
-            "r2": float(metrics.r2(predicted, observed)),
-            "r": float(metrics.pearson_r(predicted, observed)),
-            "rmse_scaled": rmse / target_range,
-            "rmse": rmse,
-            "ubrmse": float(metrics.ubrmse(predicted, observed)),
-            "bias": float(metrics.bias(predicted, observed)),
-            "n": int(np.isfinite(predicted + observed).sum()),
-        }
+        row = {name: float(score(predicted, observed)) for name, score in scores.items()}
+        row["rmse_scaled"] /= target_range
+        rows[model] = row | {"n": int(np.isfinite(predicted + observed).sum())}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("model")
 
 
@@ -278,13 +266,9 @@ def day_maps(
         raise ContractError("day_maps", "dims", got=images.dims, expected=("time", "channel", "lat", "lon"))
     lon = images["lon"].values
     wrap = bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
-    network = trained.model
-    size = trained.card["config"].get("patch_size", 9)
-    form = (
-        network.folded(wrap=wrap)
-        if isinstance(network, AmsreCNN) and size == 9
-        else PatchForm(network, size, wrap=wrap)
-    )
+    network, size = trained.model, trained.card["config"].get("patch_size", 9)
+    dense = isinstance(network, AmsreCNN) and size == 9
+    form = network.folded(wrap=wrap) if dense else PatchForm(network, size, wrap=wrap)
     options = {
         "input_scaler": trained.input_scaler,
         "target_scaler": trained.target_scaler,

@@ -42,25 +42,10 @@ class PatchIndex:
 class PatchStore:
     """Scaled, filled and padded images from which patches are gathered by index.
 
-    Parameters
-    ----------
-    images : ndarray, shape (image, row, col, channel)
-        Native units; NaN where missing.
-    scaler : MinMaxScaler
-        From the training images.
-    patch_size : int
-        Odd side of a patch, pixels.
-    wrap : bool
-        Whether columns wrap around (a global longitude axis). Other edges repeat the outermost pixel.
-    device : torch.device or str
-        Where the padded images live; gathering happens there.
-
-    Notes
-    -----
-    The padded images are one contiguous ``(image, row, col, channel)`` tensor, so the ``patch_size`` pixels of one row of a
-    patch are contiguous. A patch is therefore `patch_size` memory copies of ``patch_size * channel`` floats out of an
-    overlapping strided view, not 81 scattered reads. Missing pixels hold the training mean of their channel; how many
-    there were is in `n_filled`.
+    Images are ``(image, row, col, channel)`` in native units, NaN where missing: such pixels get the training mean of their
+    channel, and `n_filled` counts them. Columns `wrap` (a global longitude axis); other edges repeat the outermost pixel.
+    The padded images are one contiguous tensor on `device`, so a patch is `patch_size` memory copies of
+    ``patch_size * channel`` floats out of an overlapping strided view, not 81 scattered reads.
     """
 
     def __init__(
@@ -73,12 +58,8 @@ class PatchStore:
         device: torch.device | str = "cpu",
     ) -> None:
         if images.ndim != 4 or images.shape[-1] != len(scaler.minimum):
-            raise ContractError(
-                "PatchStore",
-                "images have another shape",
-                got=images.shape,
-                expected=plain(f"(image, row, col, {len(scaler.minimum)} channels)"),
-            )
+            expected = plain(f"(image, row, col, {len(scaler.minimum)} channels)")
+            raise ContractError("PatchStore", "images have another shape", got=images.shape, expected=expected)
         if patch_size < 1 or patch_size % 2 == 0:
             raise ParameterError("PatchStore", "patch_size", got=patch_size, expected=plain("an odd positive number"))
         n_images, n_rows, n_cols, n_channels = images.shape
@@ -103,24 +84,13 @@ class PatchStore:
         return self.padded.device
 
     def gather(self, index: PatchIndex) -> torch.Tensor:
-        """Gather patches.
+        """Patches around centres, in pixels of the unpadded images: ``(patch, channel, patch_size, patch_size)``.
 
-        Parameters
-        ----------
-        index : PatchIndex
-            Centres, in pixels of the unpadded images.
-
-        Returns
-        -------
-        Tensor, shape (patch, channel, patch_size, patch_size)
-            float32 scaled values, in channels-last memory.
+        float32, scaled, in channels-last memory.
         """
         _, n_rows, n_cols, n_channels = self.padded.shape
-        first = (
-            torch.from_numpy(np.asarray(index.image, dtype="int64")) * n_rows
-            + torch.from_numpy(np.asarray(index.row, dtype="int64"))
-        ) * n_cols + torch.from_numpy(np.asarray(index.col, dtype="int64"))
-        first = first.to(self.device)
+        image, row, col = (np.asarray(part, dtype="int64") for part in (index.image, index.row, index.col))
+        first = torch.from_numpy((image * n_rows + row) * n_cols + col).to(self.device)
         offsets = torch.arange(self.patch_size, device=self.device) * n_cols
         # every row of a patch starts at some pixel of the flattened images: an overlapping view with one row a pixel
         pixels = self.padded.numel() // n_channels
@@ -132,28 +102,13 @@ class PatchStore:
 
 
 class PatchDataset(BatchDataset):
-    """Batches of patches and scaled targets, gathered a whole batch at a time.
-
-    Parameters
-    ----------
-    store : PatchStore
-    index : PatchIndex
-    target : ndarray, shape (patch,), optional
-        Scaled target of each patch; without it the patches can be predicted only.
-    """
+    """Batches of patches and of their scaled targets; without a target the patches can be predicted only."""
 
     def __init__(self, store: PatchStore, index: PatchIndex, target: np.ndarray | None = None) -> None:
         target = np.zeros(len(index), "float32") if target is None else target
-        if len(index) != target.size:
-            raise ContractError("PatchDataset", "one target a patch", got=target.size, expected=len(index))
         if not np.isfinite(target).all():
-            raise ContractError(
-                "PatchDataset",
-                "the target has missing values",
-                got=int((~np.isfinite(target)).sum()),
-                expected=0,
-                next_step="Draw patches from eligible_centres, which leaves them out",
-            )
+            next_step = "Draw patches from eligible_centres, which leaves them out"
+            raise ContractError("PatchDataset", "the target has missing values", next_step=next_step)
         self.store, self.index = store, index
         self.target = torch.from_numpy(np.asarray(target, dtype="float32"))
 
@@ -166,31 +121,12 @@ class PatchDataset(BatchDataset):
 
 
 def eligible_centres(
-    images: np.ndarray,
-    target: np.ndarray,
-    *,
-    patch_size: int = 9,
-    wrap: bool = False,
-    min_valid_fraction: float = 0.5,
+    images: np.ndarray, target: np.ndarray, *, patch_size: int = 9, wrap: bool = False, min_valid_fraction: float = 0.5
 ) -> np.ndarray:
-    """Where a patch may be centred.
+    """Where a patch may be centred: bool of the shape of `target` (image, row, col).
 
     A centre is eligible if its target is valid, every channel of the centre pixel is valid, and at least
     `min_valid_fraction` of the patch's pixels are valid in every channel.
-
-    Parameters
-    ----------
-    images : ndarray, shape (image, row, col, channel)
-    target : ndarray, shape (image, row, col)
-    patch_size : int
-    wrap : bool
-        Whether columns wrap around.
-    min_valid_fraction : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    ndarray of bool, shape (image, row, col)
     """
     from scipy.ndimage import uniform_filter1d
 
@@ -206,29 +142,10 @@ def eligible_centres(
 def draw_patches(
     eligible: np.ndarray, images: Sequence[int], counts: Sequence[int], *, seed: int, who: str = "draw_patches"
 ) -> list[PatchIndex]:
-    """Draw disjoint random sets of patches from each image.
+    """Draw disjoint random sets of patches from each of some images: one index an entry of `counts`, images in order.
 
-    Parameters
-    ----------
-    eligible : ndarray of bool, shape (image, row, col)
-        From `eligible_centres`.
-    images : sequence of int
-        The images (days) to draw from.
-    counts : sequence of int
-        How many patches of each image go to each set, such as ``(30000, 5000)`` for training and validation.
-    seed : int
-        The draw of an image depends on the seed and the image's number alone.
-
-    Returns
-    -------
-    list of PatchIndex
-        One per entry of `counts`, images in order. An image with fewer eligible centres than asked gives each set its
-        proportional share.
-
-    Raises
-    ------
-    ContractError
-        If no image has an eligible centre.
+    `counts` are patches of each image for each set, such as ``(30000, 5000)`` for training and validation; an image with fewer
+    eligible centres gives each its share. The draw of an image depends on the seed and its number alone.
     """
     sets: list[list[PatchIndex]] = [[] for _ in counts]
     for number in images:
@@ -241,11 +158,7 @@ def draw_patches(
             part.append(PatchIndex(np.full(chosen.size, number, dtype="int64"), rows[chosen], cols[chosen]))
     drawn = [PatchIndex.concatenate(part) for part in sets]
     if not all(len(part) for part in drawn):
-        raise ContractError(
-            who,
-            "no eligible patch",
-            got=[len(part) for part in drawn],
-            expected=plain(f"about {list(counts)} an image"),
-            next_step="Check that inputs and target overlap in space and time and are not fully masked",
-        )
+        next_step = "Check that inputs and target overlap in space and time and are not fully masked"
+        got, expected = [len(part) for part in drawn], plain(f"about {list(counts)} an image")
+        raise ContractError(who, "no eligible patch", got=got, expected=expected, next_step=next_step)
     return drawn

@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from smnb.catalog import Catalog
-from smnb.contract import ContractError, ParameterError, check_dataset, count_masked, is_synthetic, plain
+from smnb.contract import ContractError, ParameterError, check_choice, check_dataset, count_masked, is_synthetic, plain
 from smnb.grids import koppen, regrid_bilinear
 from smnb.loaders.amsre_days import average_passes, mask_outliers
 from smnb.loaders.ecmwf import daily_mean
@@ -142,18 +142,8 @@ def open_task(
         1 or 2, for ``amsre``.
     **draw
         ``n_train``, ``n_validation``, ``n_test``, ``seed`` of `amsre_task`; ``conus_patches`` uses every complete pixel.
-
-    Returns
-    -------
-    PatchTask
-
-    Raises
-    ------
-    ParameterError
-        If the source is unknown.
     """
-    if source not in SOURCES:
-        raise ParameterError("open_task", "unknown source", got=source, expected=sorted(SOURCES))
+    check_choice("open_task", "source", source, SOURCES)
     if source == "conus_patches":
         return conus_task(catalog.open("conus_s1s2smap", root))
     inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
@@ -162,37 +152,15 @@ def open_task(
 
 
 def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
-    """The sandbox's hidden soil moisture on a global task's grid and days.
-
-    Returns
-    -------
-    ndarray, shape (image, row, col)
-        m3 m-3. No real archive has this: it shows what the target's own error hides.
-    """
+    """The sandbox's hidden soil moisture ``(image, row, col)``, m3 m-3, on a global task's grid and days: no archive has it."""
     truth = catalog.open("sandbox_truth", root)["soil_moisture"]
     return truth.sel(time=task.labels["time"].to_numpy(), method="nearest").values.astype("float32")
 
 
 def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray) -> xr.DataArray:
-    """Bring a reanalysis' soil moisture to another grid without letting the sea in.
+    """Bring a reanalysis' daily soil moisture to another grid ``(time, lat, lon)``: float32, NaN over sea.
 
-    Parameters
-    ----------
-    target : xarray.Dataset
-        ``soil_moisture(time, lat, lon)``, m3 m-3, one field a day. Reanalyses hold zeros over sea, which are not dry soil:
-        cells with less land than `MIN_LAND` are masked before interpolation.
-    lat, lon : DataArray
-        Coordinates of the wanted grid.
-
-    Returns
-    -------
-    DataArray, dims (time, lat, lon)
-        float32, NaN over sea.
-
-    Raises
-    ------
-    ContractError
-        If the grids do not overlap.
+    Reanalyses hold zeros over sea, which are not dry soil: cells with less land than `MIN_LAND` are masked before interpolation.
     """
     check_dataset(target, who="target_on_grid", require=("soil_moisture",))
     field = target["soil_moisture"]
@@ -222,38 +190,19 @@ def amsre_task(
         Patches a training day; the two never share a centre, though neighbouring patches overlap, as in the paper.
     n_test : int
         Patches of the last day.
-    seed : int
-        Of the draw.
-
-    Returns
-    -------
-    PatchTask
-        With one fold. ``notes`` counts what was left out and why.
-
-    Raises
-    ------
-    ContractError
-        If fewer than two days are common to inputs and target, or no patch is eligible.
 
     Notes
     -----
-    Ice sheets (Köppen EF) have no soil moisture and are left out.
+    One fold. Ice sheets (Köppen EF) have no soil moisture and are left out.
     """
     who = "amsre_task"
     check_dataset(inputs, who=who, require=("tb",))
-    days, in_inputs, in_target = np.intersect1d(
-        inputs["time"].values.astype("datetime64[D]"),
-        target["time"].values.astype("datetime64[D]"),
-        return_indices=True,
-    )
+    times = (one["time"].values.astype("datetime64[D]") for one in (inputs, target))
+    days, in_inputs, in_target = np.intersect1d(*times, return_indices=True)
     if days.size < 2:
-        raise ContractError(
-            who,
-            "too few days are common to inputs and target",
-            got=days.size,
-            expected=plain("at least 2"),
-            next_step="Check that both archives cover the period; the last common day is the test day",
-        )
+        what = "too few days are common to inputs and target"
+        next_step = "Check that both archives cover the period; the last common day is the test day"
+        raise ContractError(who, what, got=days.size, expected=plain("at least 2"), next_step=next_step)
     lat, lon = inputs["lat"], inputs["lon"]
     field = target_on_grid(target.isel(time=in_target), lat, lon).values
     land = koppen.land_fraction(lat.values, lon.values) >= MIN_LAND
@@ -297,30 +246,14 @@ SEASONS = {m: ("DJF", "MAM", "JJA", "SON")[m % 12 // 3] for m in range(1, 13)}
 
 
 def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int, ...] | None = None) -> PatchTask:
-    """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving regions out.
+    """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving `regions` out in turn.
 
     A patch is a pixel's 9×9 neighbourhood; the 7×7 images are padded by repeating their edge. Each fold tests on one region in
     `test_year` and trains on the other regions in the years before, so that neither the place nor the time of a test image was
     seen. One of the training regions, the next in order, is kept for validation.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        From `smnb.loaders.conus.open_conus_patches`.
-    test_year : int
-    regions : tuple of int, optional
-        Regions to leave out in turn; default all that have a complete pixel.
-
-    Returns
-    -------
-    PatchTask
-        Channels are VV and VH (dB), incidence angle (degree) and the Sentinel-2 bands (reflectance). Only pixels with all
-        channels and the target are centres; ``notes`` counts the others.
-
-    Raises
-    ------
-    ParameterError
-        If a region is unknown or the test year is absent.
+    Channels are VV and VH (dB), incidence angle (degree) and the Sentinel-2 bands (reflectance). Only pixels with all channels
+    and the target are centres; ``notes`` counts the others.
     """
     who = "conus_task"
     check_dataset(dataset, who=who, require=("sigma0", "reflectance", "incidence_angle", "soil_moisture"))
@@ -353,7 +286,8 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int
         held = usable[(usable.index(left_out) + 1) % len(usable)]
         train = ~np.isin(region, (left_out, held)) & (year < test_year)
         parts = [train, (region == held) & (year < test_year), (region == left_out) & (year == test_year)]
-        index = [_all_centres(complete, np.flatnonzero(part)) for part in parts]
+        centres = (np.nonzero(complete & part[:, None, None]) for part in parts)
+        index = [PatchIndex(*part) for part in centres]
         folds.append(Fold(f"region {left_out:02d}", *index, np.flatnonzero(train)))
     notes = {
         "regions": n_regions,
@@ -374,8 +308,3 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int
         reference="SMAP (ssm / 50)",
         units={"VV": "dB", "VH": "dB", "incidence_angle": "degree"},
     )
-
-
-def _all_centres(eligible: np.ndarray, images: np.ndarray) -> PatchIndex:
-    number, row, col = np.nonzero(eligible[images])
-    return PatchIndex(images[number], row, col)
