@@ -81,14 +81,13 @@ def bin_pairs(
     if limits is None:
         limits = nice_limits([a for pair in pairs.values() for a in pair], percentiles=(0.05, 99.95))[:2]
     edges = np.linspace(*shared_scale(who, [], limits), bins + 1)
-    return {name: _density(*pair, edges) for name, pair in pairs.items()}, edges
-
-
-def _density(pred: np.ndarray, obs: np.ndarray, edges: np.ndarray) -> Density:
-    counts = np.histogram2d(pred, obs, bins=(edges, edges))[0]
-    scores, steep = pair_scores(pred, obs) | {"r2": float(r2(pred, obs))}, float(slope(pred, obs))
-    outside = int(pred.size - counts.sum())
-    return Density(np.where(counts > 0, counts, np.nan), scores, steep, pred.mean() - steep * obs.mean(), outside)
+    densities = {}
+    for name, (p, o) in pairs.items():
+        counts = np.histogram2d(p, o, bins=(edges, edges))[0]
+        scores, steep = pair_scores(p, o) | {"r2": float(r2(p, o))}, float(slope(p, o))
+        shown, outside = np.where(counts > 0, counts, np.nan), int(p.size - counts.sum())
+        densities[name] = Density(shown, scores, steep, p.mean() - steep * o.mean(), outside)
+    return densities, edges
 
 
 @picture(twin=True)

@@ -162,7 +162,6 @@ def picture(*, twin: bool) -> Callable[[Callable[..., Picture]], Callable[..., P
 
 
 def _says_synthetic(data: Any) -> bool:
-    """Whether the attributes of any of the data say that it is synthetic."""
     if isinstance(data, Mapping):
         return any(map(_says_synthetic, data.values()))
     return bool(getattr(data, "attrs", {}).get("synthetic", False))
