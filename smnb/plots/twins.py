@@ -78,11 +78,9 @@ def _layout(panels: list[Any], columns: int) -> hv.Layout:
 
 
 def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
-    """Linked maps that show longitude, latitude and value under the pointer.
+    """Linked maps (plate carrée) that show longitude, latitude and value under the pointer.
 
-    A fine grid is averaged in blocks down to 64,800 cells a map, and values are kept to a 2000th of the scale, which is
-    what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image;
-    rows that are not evenly spaced, as EASE-Grid 2.0 has them, are the nearest ones of even steps.
+    A fine grid is averaged in blocks, which keeps them small; the colour scales come from the full fields.
     """
     who = "static_maps"
     grid, shown, contrasts = check_comparison(who, a.fields, a.differences)
