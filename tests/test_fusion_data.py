@@ -459,7 +459,7 @@ def test_random_crops_hold_a_sensor_and_keep_everything_in_place(two):
 
 def test_sides_are_known_names(two):
     split = split_sensors(two, seed=0)
-    with pytest.raises(ParameterError, match="unknown side"):
+    with pytest.raises(ParameterError, match="unknown 'side'"):
         FusionDataset(two, split, "test", fusion_scalers(two, split))
     empty = replace(split, validation=split.validation[:0])
     with pytest.raises(ContractError, match="anything to validate with"):

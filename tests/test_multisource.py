@@ -311,7 +311,7 @@ def test_what_cannot_be_trained_is_refused(store: SampleStore, tmp_path: Path) -
         return trained_on(store, inputs, tmp_path, **options)
 
     for error, message, options in [
-        (ParameterError, "unknown inputs", {"inputs": "Sentinel-3"}),
+        (ParameterError, "unknown 'inputs'", {"inputs": "Sentinel-3"}),
         (ParameterError, "unknown config keys", {"model_config": {"depth": 3}}),
         (ParameterError, "'crop' does not fit", {"crop": 31}),
     ]:

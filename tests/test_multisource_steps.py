@@ -166,7 +166,7 @@ def test_the_study_of_input_size_crops_one_store(ablation):
     assert list(found) == ["16x16", "32x32"]
     assert ablation.reference("input_size") == "32x32"
     assert as_published(multisource.results_table(found, n_boot=100), "input_size").empty
-    with pytest.raises(ParameterError, match="unknown study"):
+    with pytest.raises(ParameterError, match="unknown 'study'"):
         ablation.run("colours")
 
 

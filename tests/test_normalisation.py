@@ -137,7 +137,7 @@ MINE = {"name": "mine", "catalog_id": "mine", "bands": ("a", "b"), "range": (0.0
         ({"bands": ("a", "a")}, "one or more different bands"),
         ({"name": "my source"}, "one or more different bands"),
         ({"bound": -1}, "'bound' is no time span"),
-        ({"cloud": 120}, "'cloud' is no percentage"),
+        ({"cloud": 120}, "'cloud' is out of range"),
         ({"kind": "wide"}, "unknown 'kind'"),
         ({"kind": "coarse", "static": True}, "a coarse source is not static"),
         ({"scaling": "root"}, "unknown 'scaling'"),

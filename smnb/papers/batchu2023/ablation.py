@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_choice, check_count
 from smnb.papers.batchu2023.experiment import HUBER_DELTA, Sides, predict_sides, training_samples
 from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS
 from smnb.papers.batchu2023.opening import folder_name
@@ -58,16 +58,12 @@ class Ablation:
         ``stores(anchor)``: the sample store of an anchor, ``sentinel1`` or ``smap``.
     out : Path
         Folder of the networks, under the names that notebook 05 gives them: with its settings its networks are taken as they are.
-    config : TrainingConfig
     crop : int
         Side of the images, pixels.
-    network : str or Module
-        As `smnb.training.train` takes it.
-    model_config : mapping
-        Settings of a named network.
+    config, network, model_config
+        As `smnb.training.train` takes them.
     crops : sequence of int
         Sizes of the study of input size. The store has images of the largest.
-    split : str
     """
 
     stores: Callable[[str], SampleStore]
@@ -80,15 +76,12 @@ class Ablation:
     split: str = "sensor"
 
     def __post_init__(self) -> None:
-        self.crops = sorted(set(self.crops))
-        if self.crops and self.crops[0] < 1:
-            raise ParameterError("Ablation", "crops", got=self.crops, expected=plain("positive sizes, pixels"))
+        self.crops = sorted({check_count("Ablation", "crops", size) for size in self.crops})
         self._trained: dict[_Member, tuple[dict[str, Any], Sides]] = {}
         self._rows: list[dict[str, Any]] = []
 
     def _plan(self, study: str) -> list[_Member]:
-        if study not in STUDIES:
-            raise ParameterError("Ablation.run", "unknown study", got=study, expected=list(STUDIES))
+        check_choice("Ablation.run", "study", study, STUDIES)
         rows = PAPER_ROWS[STUDIES[study].table]
         if study == "input_size":
             if not self.crops:
@@ -117,9 +110,8 @@ class Ablation:
         if key not in self._trained:
             store, options = self.stores(member.anchor), {"split": self.split, "crop": member.crop}
             samples = training_samples(store, member.inputs, seed=self.config.seed, **options)
-            suffix = ("" if member.anchor == "sentinel1" else f"_{member.anchor}") + (
-                "" if member.crop == self.crop else f"_{member.crop}"
-            )
+            suffix = "" if member.anchor == "sentinel1" else f"_{member.anchor}"
+            suffix += "" if member.crop == self.crop else f"_{member.crop}"
             trained = train(
                 self.network,
                 samples,

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import check_range
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,11 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value, top = getattr(self, one.name), 1.0
-            if one.name.endswith("degrees"):
-                top = 180.0 if one.name.startswith("rotate") else 45.0
-            if not 0.0 <= value <= top:
-                raise ParameterError("Augmentation", one.name, got=value, expected=plain(f"0 to {top:g}"))
+            top = {"rotate_degrees": 180.0, "shear_degrees": 45.0}.get(one.name, 1.0)
+            check_range("Augmentation", one.name, getattr(self, one.name), 0, top)
 
     @staticmethod
+    @lru_cache(maxsize=4)
     def draws(seed: int, epoch: int, n: int) -> np.ndarray:
         """Uniform numbers that decide the transformations of `n` samples in an epoch, ``(n, 8)``."""
         # the 1 keeps these draws apart from those of the order of samples, which are seeded with (seed, epoch)

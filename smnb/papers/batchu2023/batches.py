@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -65,25 +64,21 @@ def _check_sources(store: SampleStore, inputs: InputSet) -> None:
             known = store.sources.get(source)
             if known is None or known.kind != part or not set(bands) <= set(known.bands):
                 has = f"no {source}" if known is None else f"{source}: {known.kind}, bands {list(known.bands)}"
-                raise ParameterError(
-                    _WHO,
-                    f"the store cannot feed the {part} input",
-                    got=plain(has),
-                    expected=plain(f"{source}: {part}, bands {list(bands)}"),
-                    next_step="Build the store with this source, or choose other inputs",
-                )
+                what, expected = f"the store cannot feed the {part} input", f"{source}: {part}, bands {list(bands)}"
+                step = "Build the store with this source, or choose other inputs"
+                raise ParameterError(_WHO, what, got=plain(has), expected=plain(expected), next_step=step)
 
 
 class MultiSourceDataset(BatchDataset):
     """Batches ``((high, low, coarse), target)`` out of a sample store.
 
-    Images come as the network takes them (`smnb.papers.batchu2023.inputs.network_inputs`), the low images cut to the same ground
-    as the high ones. An input without channels is an empty ``(n, 0)`` tensor. Coarse products and the target are m3 m-3.
+    Images come as the network takes them (`smnb.papers.batchu2023.inputs.network_inputs`), the low images cut to the same
+    ground as the high ones. An input without channels is an empty ``(n, 0)`` tensor. Coarse products and the target are m3
+    m-3.
 
     Parameters
     ----------
-    store : SampleStore
-    inputs : InputSet
+    store, inputs
     positions : array_like of int
         Samples of the store. All need a reading and the coarse products (`complete_samples`).
     crop : int
@@ -94,7 +89,7 @@ class MultiSourceDataset(BatchDataset):
         Of the transformations: a sample's depend on the seed, the pass, and its number among `positions` alone.
     memory_gb : float
         Sources whose images fit, smallest first, are kept in memory (GiB, float16); others are read batch by batch.
-    device : str or torch.device
+    device
         Where batches, and images kept in memory, are.
     """
 
@@ -190,7 +185,7 @@ class MultiSourceDataset(BatchDataset):
         if self.augmentation is not None:
             draws = np.empty((samples.size, 8), "float32")
             for one in np.unique(passed):
-                draws[passed == one] = _draws(self.seed, int(one), len(self))[samples[passed == one]]
+                draws[passed == one] = Augmentation.draws(self.seed, int(one), len(self))[samples[passed == one]]
             matrices = self.augmentation.matrices(draws)
             for part, (_, size) in self._sizes.items():
                 images[part] = warp(images[part], matrices, size)
@@ -208,18 +203,12 @@ def _sizes(
             continue
         whole = store.side(next(iter(inputs.bands(part))))
         if size != int(size) or not 1 <= size <= whole or (whole - size) % 2:
-            raise ParameterError(
-                _WHO,
+            what, step = (
                 "'crop' does not fit the store's images",
-                got=crop,
-                expected=plain(f"{store.crop} pixels or less, with {part} images of {whole}, {whole - 2}, … pixels"),
-                next_step=f"A crop of {crop} makes {part} images of {size:g} pixels",
+                f"A crop of {crop} makes {part} images of {size:g} pixels",
             )
+            expected = plain(f"{store.crop} pixels or less, with {part} images of {whole}, {whole - 2}, … pixels")
+            raise ParameterError(_WHO, what, got=crop, expected=expected, next_step=step)
         size = int(size)
         sizes[part] = (size if augmentation is None else min(whole, augmentation.reach(size)), size)
     return sizes
-
-
-@lru_cache(maxsize=4)
-def _draws(seed: int, epoch: int, n: int) -> np.ndarray:
-    return Augmentation.draws(seed, epoch, n)

@@ -140,10 +140,7 @@ class Journal:
     def add(self, source: str, task: int, result: NDArray[Any]) -> None:
         """Note a task as done; the decimals of a float32 give the same float32 again."""
         self.done(source)[task] = result
-        values = result.ndim == 2
-        listed = (
-            [[v if np.isfinite(v) else None for v in row] for row in result.tolist()] if values else result.tolist()
-        )
-        entry = {"source": source, "task": task, "values": values, "result": listed}
+        listed = np.where(np.isfinite(result), result.astype(object), None).tolist()
+        entry = {"source": source, "task": task, "values": result.ndim == 2, "result": listed}
         with open(self.path, "a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry, allow_nan=False) + "\n")

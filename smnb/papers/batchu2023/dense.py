@@ -37,10 +37,8 @@ METHODS = ("shared", "windows")
 def folded(net: nn.Module) -> nn.Module:
     """Return a copy of a network in evaluation mode with each batch normalisation folded into its convolution.
 
-    The same function, up to rounding, in fewer passes over memory. A normalisation is folded where it is known to follow a
-    convolution and nothing else: as the next layer of a ``Sequential``, or where a module calls ``x_norm`` right behind its
-    convolution ``x``, as `smnb.models.xception.SeparableConv` does, or ``norm`` behind ``convolution``, as the small encoder's
-    blocks do.
+    The same function, up to rounding. A normalisation is folded where it is known to follow a convolution alone: next in a
+    ``Sequential``, as ``x_norm`` beside ``x`` (`smnb.models.xception.SeparableConv`), or as ``norm`` behind ``convolution``.
     """
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):
@@ -102,8 +100,7 @@ def _by_shared_features(
 ) -> torch.Tensor:
     """Some rows of cells, the high-resolution encoder called once on all of their ground.
 
-    A low-resolution window of 16 pixels has one feature at an output stride of 16: nothing of two windows is shared, and they
-    are small, so they are encoded one by one.
+    Low-resolution windows of 16 pixels share nothing at an output stride of 16, and are encoded one by one.
     """
     high, low, coarse = parts
     cols, ratio, embedded_low = coarse.shape[1], geometry.low_ratio, None
@@ -126,35 +123,11 @@ def map_tile(
     rows_at_once: int | None = None,
     device: str | torch.device = "cpu",
 ) -> np.ndarray:
-    """Predict soil moisture of every cell of a tile.
+    """Predict soil moisture of every cell of a tile: ``(row, col)`` float32, m3 m-3, NaN where a coarse product has no value.
 
-    Parameters
-    ----------
-    net : Module
-        A `smnb.models.multisource.MultiSourceNet`, or with ``method="windows"`` any that is called on the three inputs.
-    images : TileImages
-    method : {"shared", "windows"}
-        Features computed once a tile, or once a window.
-    geometry : MapGeometry
-        Default the paper's: windows of 256 pixels every 32.
-    batch_size : int
-        Windows at a time.
-    rows_at_once : int, optional
-        Rows of cells whose features are computed together, which bounds the memory; default all of them. Between two such
-        bands the encoder sees zeros, as it does around a window.
-    device : str or torch.device
-
-    Returns
-    -------
-    ndarray, shape (row, col), float32
-        m3 m-3; NaN where a coarse product has no value.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown method, or if the cells do not lie on the encoder's features.
-    ContractError
-        If the images do not fit one another, or have other channels than the network.
+    ``method="shared"`` takes a `smnb.models.multisource.MultiSourceNet` and computes features once, of `rows_at_once` rows of
+    cells together (default all), which bounds the memory; between two such bands the encoder sees zeros, as it does around a
+    window. ``"windows"`` takes any network that is called on the three inputs. `batch_size` counts windows.
     """
     if method not in METHODS or (method == "shared" and not hasattr(net, "features_high")):
         what, step = f"unknown method, or none of {type(net).__name__}", 'Call it on each window: method="windows"'
@@ -165,11 +138,8 @@ def map_tile(
     names = ("high_inputs", "low_inputs", "coarse_channels")
     expected = tuple(getattr(getattr(net, "config", None), name, got[i]) for i, name in enumerate(names))
     if got != expected:
-        what, step = (
-            "the images have other channels (high, low, coarse) than the network",
-            "Read the tile with its channels",
-        )
-        raise ContractError("map_tile", what, got=got, expected=expected, next_step=step)
+        what = "the images have other channels (high, low, coarse) than the network"
+        raise ContractError("map_tile", what, got=got, expected=expected, next_step="Read the tile with its channels")
     # what follows what is known of this network's own layers alone
     net = (folded(net) if hasattr(net, "features_high") else copy.deepcopy(net).eval()).to(device)
     parts = tuple(
@@ -190,8 +160,8 @@ def tile_map(
 ) -> xr.Dataset:
     """Map soil moisture of a tile that was read with the network's inputs.
 
-    The options are those of `map_tile`; `network` is what the map's attributes call it. ``soil_moisture`` (time, y, x), m3 m-3,
-    has the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
+    The options are those of `map_tile`; `network` is what the map's attributes call it. ``soil_moisture`` (time, y, x), m3
+    m-3, has the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
     """
     values = map_tile(net, tile.images, method=method, geometry=tile.geometry, **options)
     x, y = tile.axes()

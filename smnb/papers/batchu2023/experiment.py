@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ParameterError
+from smnb.contract import check_choice
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.augmentation import Augmentation
 from smnb.papers.batchu2023.batches import SIDES, MultiSourceDataset, complete_samples, side_positions
@@ -30,14 +30,10 @@ Sides = dict[str, pd.DataFrame]
 def paper_training(**changes: Any) -> TrainingConfig:
     """The paper's training: SGD with momentum 0.9, polynomial decay to zero over 600,000 steps of 64 samples.
 
-    The last small batch of a pass is left out, as batch normalisation asks.
-
-    Parameters
-    ----------
-    **changes
-        Settings of `smnb.training.TrainingConfig` that differ: usually ``learning_rate`` and ``weight_decay`` of
-        `PAPER_SWEEP` (the middle ones are the default here; the paper does not say which was best), ``steps``, and
-        ``batch_size`` with ``accumulate`` where 64 images do not fit into memory.
+    The last small batch of a pass is left out, as batch normalisation asks. `changes` are settings of
+    `smnb.training.TrainingConfig`: usually ``learning_rate`` and ``weight_decay`` of `PAPER_SWEEP` (the middle ones are the
+    default here; the paper does not say which was best), ``steps``, and ``batch_size`` with ``accumulate`` where 64 images do
+    not fit.
     """
     recipe: dict[str, Any] = {
         "optimizer": "sgd",
@@ -57,19 +53,10 @@ def paper_training(**changes: Any) -> TrainingConfig:
 
 
 def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[str, Any]:
-    """Settings of `smnb.models.multisource.MultiSourceConfig` for images of a size.
+    """Settings of `smnb.models.multisource.MultiSourceConfig` for high images of `crop` pixels, `low_ratio` of them a low one.
 
-    At 256 pixels the output strides are the paper's: 32, which leaves 8 x 8 features of 320 m, and 16, which leaves one of the
-    low images of 16 pixels. Smaller images get a stride of 16, and one that leaves one feature of the low images.
-
-    Parameters
-    ----------
-    crop : int
-        Side of the high images, pixels.
-    low_ratio : int
-        High pixels a low one.
-    **changes
-        Further settings: ``high_encoder``, ``low_encoder``, ``drop_path_keep``, …
+    At 256 pixels the output strides are the paper's: 32, which leaves 8 x 8 features of 320 m, and 16, which leaves one of
+    the low images of 16 pixels. Smaller images get a stride of 16, and one that leaves one feature of the low images.
 
     Examples
     --------
@@ -83,12 +70,10 @@ def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[
 
 def named_inputs(inputs: InputSet | str) -> InputSet:
     """An input set, or the paper's of that name."""
-    if not isinstance(inputs, InputSet) and inputs not in SOURCE_SETS:
-        step = "Name one of the paper's sets, or make an InputSet"
-        raise ParameterError(
-            "training_samples", "unknown inputs", got=inputs, expected=list(SOURCE_SETS), next_step=step
-        )
-    return inputs if isinstance(inputs, InputSet) else SOURCE_SETS[inputs]
+    if isinstance(inputs, InputSet):
+        return inputs
+    step = "Name one of the paper's sets, or make an InputSet"
+    return SOURCE_SETS[check_choice("training_samples", "inputs", inputs, SOURCE_SETS, next_step=step)[0]]
 
 
 def training_samples(
@@ -113,13 +98,10 @@ def training_samples(
         With a column ``split_<split>`` in its sensor table.
     inputs : InputSet or str
         Channels, or a name of `SOURCE_SETS`.
-    split : str
     crop : int, optional
         Side of the high images, pixels. Default 256, or the store's where that is less.
     augmentation : Augmentation, optional
-        Of the training images; None for none.
-    seed : int
-        Of the augmentation.
+        Of the training images; None for none. `seed` is its.
     memory_gb, device
         Of `MultiSourceDataset`, for the training and the validation samples each.
     """
@@ -274,24 +256,10 @@ def climatology_predictions(store: SampleStore, sides: Mapping[str, np.ndarray],
 def references_at_sensors(
     store: SampleStore, inputs: InputSet | str, *, split: str, sides: Sequence[str] = SIDES[1:], seed: int = 0
 ) -> dict[str, Sides]:
-    """Predictions of everything that needs no network, at the samples that networks are scored at.
+    """Predictions of everything that needs no network, at the samples that networks are scored at: by name, then by side.
 
     The products as they are, where the store has them; the season's mean; and of the inputs' channels at the sensor
     (`centre_values`) what `smnb.models.baselines.reference_predictions` makes, tuned on whole training sensors.
-
-    Parameters
-    ----------
-    store : SampleStore
-    inputs : InputSet or str
-        Of the models of the centre pixel.
-    split : str
-    sides : sequence of str
-    seed : int
-
-    Returns
-    -------
-    dict of str to dict of str to DataFrame
-        By name, then by side.
     """
     inputs, (mask, _) = named_inputs(inputs), complete_samples(store)
     at = {side: side_positions(store, split, side, mask=mask) for side in ("train", *sides)}

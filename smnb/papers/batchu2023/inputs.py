@@ -167,12 +167,10 @@ def stack_channels(
         if _bands_of(source, band) == (band,):
             result[:, number] = given[source][:, bands[source].index(band)]
             continue
-        native = {
-            one: inputs.source(source).denormalise(
-                one, given[source][:, bands[source].index(one)].float().cpu().numpy()
-            )
-            for one in INDEX_BANDS[band]
-        }
+        native = {}
+        for one in INDEX_BANDS[band]:
+            stored = given[source][:, bands[source].index(one)].float().cpu().numpy()
+            native[one] = inputs.source(source).denormalise(one, stored)
         result[:, number] = torch.from_numpy(vegetation_index(band, native))
     return result
 
@@ -195,12 +193,11 @@ def inputs_of(trained: Trained) -> InputSet:
     if "inputs" not in card:
         raise FormatError(who, "the network was not trained on a sample store", got=trained.card["model"])
     inputs = InputSet.from_dict(card["inputs"])
-    now = {name: list(value) for name, value in inputs.normalisation().items()}
+    now = inputs.normalisation()
     if card["normalisation"] != now:
         changed = [name for name, value in now.items() if card["normalisation"].get(name) != value]
-        raise FormatError(
-            who, "the network was trained on other normalisations", got=changed, next_step="Train it again"
-        )
+        what = "the network was trained on other normalisations"
+        raise FormatError(who, what, got=changed, next_step="Train it again")
     return inputs
 
 

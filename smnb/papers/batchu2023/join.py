@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_table, plain
 from smnb.loaders.insitu import InSituTables, flag_policy
 from smnb.papers.batchu2023.sources import Source
 
@@ -94,8 +94,7 @@ def _join(
 def _met_before(sensor: NDArray[np.int32], scene: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Tell which points, in order of sensor and time, are not the first of their sensor to meet their scene of the anchor.
 
-    Readings are an hour apart and the anchor's bound is an hour, so that an image meets one reading, the next one after it.
-    Where readings are closer, or one is at the very time of the image and one an hour on, the first is kept.
+    Readings closer than the anchor's bound may meet one image, and the first is kept.
     """
     again = np.zeros(sensor.size, bool)
     matched = np.flatnonzero(scene >= 0)
@@ -163,18 +162,14 @@ def _at_depth(who: str, sensors: pd.DataFrame, depths: Sequence[Sequence[float]]
     return (np.abs(own[:, None, :] - pairs[None]) <= _DEPTH_TOLERANCE).all(axis=2).any(axis=1)
 
 
-def _columns(who: str, what: str, table: pd.DataFrame, needed: Sequence[str]) -> None:
-    if missing := [column for column in needed if column not in table.columns]:
-        raise ContractError(who, f"{what} lack columns {missing}", got=list(map(str, table.columns)))
-
-
 def _readings_that_pass(
     who: str, insitu: InSituTables, flags: str | Sequence[str], depths: Sequence[Sequence[float]] | None
 ) -> tuple[pd.DataFrame, NDArray, NDArray, NDArray, dict[str, int]]:
     """Sensors, and sensor row, time and value of the readings that pass, in order of sensor and time; and counts."""
     sensors, readings = insitu.sensors.reset_index(drop=True), insitu.readings
-    _columns(who, "sensors", sensors, ["sensor_id", "lat", "lon", *(["depth_from", "depth_to"] * (depths is not None))])
-    _columns(who, "readings", readings, ["sensor_id", "time", "soil_moisture", "flag"])
+    needed = ["sensor_id", "lat", "lon", *(["depth_from", "depth_to"] * (depths is not None))]
+    check_table(f"{who}, sensors", sensors, needed)
+    check_table(f"{who}, readings", readings, ["sensor_id", "time", "soil_moisture", "flag"])
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
     placed = (lat >= -80.0) & (lat <= 84.0) & (np.abs(lon) <= 360.0)  # where UTM is
     policy = flag_policy(flags)
@@ -235,23 +230,9 @@ def plan_matchups(
 ) -> MatchPlan:
     """Join readings with the scenes of all sources, without opening any.
 
-    Parameters
-    ----------
-    insitu, scenes
-        As `build_matchups`.
-    sources : mapping
-        Source to how it is joined (`joined_sources`), in the order in which missing ones are counted after the anchor.
-    anchor : str
-        The source whose image meets one reading at most.
-    flags : str or sequence of str
-        Flag policy.
-    depths : sequence of (float, float), optional
-        Depths of the sensors, m, each to 1 mm; None takes every depth.
-
-    Raises
-    ------
-    ContractError
-        If no reading is left, or a source meets no point at all.
+    `sources` are in the order in which missing ones are counted after the anchor, whose image meets one reading at most.
+    `depths` of sensors are m, each to 1 mm; None takes every depth. A `ContractError` where no reading is left or a source
+    meets none.
     """
     who = "build_matchups"
     sensors, sensor, time, label, readings = _readings_that_pass(who, insitu, flags, depths)

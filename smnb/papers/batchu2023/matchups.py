@@ -41,8 +41,8 @@ Progress = Callable[[str, int, int], None]
 class MatchupResult:
     """A finished sample store and how it came about.
 
-    Its ``counts``: ``readings`` given, dropped by reason, kept; ``sources``, points that lack a source, by reason; ``dropped``,
-    points by the first source that they lack (these and ``samples`` add up to the readings kept); ``sensors``, ``samples``.
+    Its ``counts``: ``readings`` given, dropped by reason, kept; ``sources``, points that lack a source, by reason;
+    ``dropped``, points by the first source that they lack; ``sensors``, ``samples``.
     """
 
     store: SampleStore
@@ -69,13 +69,11 @@ class MatchupResult:
             why = ", ".join(f"{reason} {n:,}" for reason, n in reasons.items() if n) or "none lacks it"
             lines.append(f"  {source}: {counts['dropped'][source]:,} points dropped; {why}")
         if unknown := counts["unknown_land_cover"]:
-            lines.append(
-                f"  unknown land cover: {', '.join(f'code {code}, {n} sensors' for code, n in unknown.items())}"
-            )
+            codes = ", ".join(f"code {code}, {n} sensors" for code, n in unknown.items())
+            lines.append(f"  unknown land cover: {codes}")
         for name, split in self.store.attrs["splits"].items():
-            sides = ", ".join(
-                f"{side} {n} ({split['samples'][side]:,} samples)" for side, n in split["sensors"].items() if n
-            )
+            found = {side: n for side, n in split["sensors"].items() if n}
+            sides = ", ".join(f"{side} {n} ({split['samples'][side]:,} samples)" for side, n in found.items())
             leaks = ", ".join(f"{leak} {n}" for leak, n in split["leaks"].items()) or "no leak found"
             lines.append(f"  split {name}: {sides}; {leaks}")
         return "\n".join(lines)
@@ -122,10 +120,8 @@ def build_matchups(
         Own sources, or the paper's with other settings; the paper's need not be given.
     anchor : {"sentinel1", "smap"}
         Source whose image meets one reading at most, with the bounds of Table 5 or Table 20.
-    crop : int
-        Pixels on a side of the fine images.
-    resolution, low_resolution : float
-        Metres a pixel.
+    crop, resolution, low_resolution
+        Pixels on a side of the fine images, and metres a pixel.
     flags, depths
         As `plan_matchups`.
     optional : iterable of str
@@ -136,10 +132,9 @@ def build_matchups(
         What to do with a code that the legend lacks: refuse it, or count it and give the sensor no group.
     splits : mapping, optional
         Name to the options of `smnb.sensors.make_split`; default the paper's by sensor, 60:20:20, and one by 3° blocks.
-    workers : int
-        Processes of a Dask cluster on this machine; 0 takes threads.
-    scheduler : str, optional
-        Address of a Dask scheduler instead; its workers need the files and `out` under the same names.
+    workers, scheduler
+        Processes of a Dask cluster on this machine (0 takes threads), or the address of a Dask scheduler, whose workers need the
+        files and `out` under the same names.
     resume : bool
         Go on with a build that was killed; False starts anew and replaces what is there.
     progress : callable, optional
@@ -151,11 +146,6 @@ def build_matchups(
         On an option or table that does not fit; on a source that never meets a point (with its span and the readings').
     RunError
         If a scene cannot be read (what is done is kept), another build is in the folder, or the scheduler is not there.
-
-    Notes
-    -----
-    The points are planned first, from tables alone. Then source after source is cut, coarse products before images, so
-    that a point that turns out to lack one costs no further image. A finished task is noted beside the store.
 
     References
     ----------
@@ -200,11 +190,9 @@ def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | Non
     try:
         return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
     except ParameterError as error:
-        what, step = (
-            f"strata of the sensors: {error.what}",
-            "Check the raster, or count them: on_unknown_land_cover='none'",
-        )
-        raise ParameterError(_WHO, what, got=error.got, expected=error.expected, next_step=step) from error
+        parts = {"got": error.got, "expected": error.expected}
+        step = "Check the raster, or count them: on_unknown_land_cover='none'"
+        raise ParameterError(_WHO, f"strata of the sensors: {error.what}", **parts, next_step=step) from error
 
 
 def _fingerprint(
@@ -300,7 +288,11 @@ class _Build:
         for number, future in pool.run(cut, calls):
             result = future.result()
             if isinstance(result, tuple):
-                self._refuse(name, *result)
+                scene, message = result
+                said = str(self.scenes[name].table["scene_id"].iloc[scene]) if scene >= 0 else "?"
+                step = "Mend or remove that file and run the build again; what is done is kept"
+                what = f"the source {name!r}, scene {said}: {message.rstrip('.')}"
+                raise RunError(_WHO, what, next_step=step)
             self.journal.add(name, number, result)
             self.progress(name, len(done), len(tasks))
         results = np.concatenate([done[task.number] for task in tasks]) if tasks else np.empty(0)
@@ -310,23 +302,14 @@ class _Build:
         else:
             here = np.full((len(self.plan), bands), np.nan, np.float32)
             here[wanted] = results.reshape(-1, bands)[inverse]
-        self.cuts[name], has = here, _there(here)
-        self._drop(source, has, int((~has[wanted]).sum()))
-
-    def _refuse(self, name: str, scene: int, message: str) -> None:
-        said = str(self.scenes[name].table["scene_id"].iloc[scene]) if scene >= 0 else "?"
-        step = "Mend or remove that file and run the build again; what is done is kept"
-        raise RunError(_WHO, f"the source {name!r}, scene {said}: {message.rstrip('.')}", next_step=step)
-
-    def _drop(self, source: Source, has: NDArray[np.bool_], empty: int) -> None:
-        counts = self.plan.counts
-        counts["sources"][source.name][_EMPTY] = empty
+        self.cuts[name], has, counts = here, _there(here), self.plan.counts
+        counts["sources"][name][_EMPTY] = int((~has[wanted]).sum())
         if source.optional:
             return
-        counts["dropped"][source.name] += int((self.left & ~has).sum())
+        counts["dropped"][name] += int((self.left & ~has).sum())
         self.left &= has
         if not self.left.any():
-            what = f"no point has a value of {source.name!r} and of the sources before it"
+            what = f"no point has a value of {name!r} and of the sources before it"
             step = "Check that its files hold data around the sensors"
             raise ContractError(_WHO, what, got=counts["dropped"], next_step=step)
 

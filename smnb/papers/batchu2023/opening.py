@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smnb.contract import CatalogError, ParameterError, plain
+from smnb.contract import CatalogError, check_count
 from smnb.papers.batchu2023.batches import side_positions
 from smnb.papers.batchu2023.matchups import build_matchups
 from smnb.papers.batchu2023.sources import SOURCES, Source, by_name
@@ -30,16 +30,7 @@ MULTISOURCE_IDS = (*(one.catalog_id for one in SOURCES.values()), _READINGS, _LA
 def open_scenes_of(
     catalog: Catalog, root: Path | None, sources: Iterable[Source | str] | None = None
 ) -> dict[str, SceneIndex]:
-    """Open the scenes of sources through the catalog.
-
-    Parameters
-    ----------
-    catalog : Catalog
-    root : Path, optional
-        The archive; default as `smnb.catalog.data_root`.
-    sources : iterable of Source or str, optional
-        Own sources, and names of the paper's; default all of the paper's.
-    """
+    """Open the scenes of sources, own ones and names of the paper's (default all of these), through the catalog."""
     wanted = by_name("open_scenes_of", SOURCES if sources is None else sources)
     return {name: catalog.open(one.catalog_id, root) for name, one in wanted.items()}
 
@@ -54,16 +45,14 @@ def open_matchups(
     optional: Iterable[str] = ("modis_lai",),
     **options: Any,
 ) -> SampleStore:
-    """Open a sample store: one that exists, or the one at `out`, which is built first unless it is there and up to date.
+    """Open a sample store: the existing one `store`, or that at `out`, which is built first unless it is there and up to date.
 
     Parameters
     ----------
     catalog, root, sources
         As `open_scenes_of`.
-    out : path-like
+    out, store : path-like
         ``name.zarr``.
-    store : str
-        An existing store to open instead.
     optional : iterable of str
         Sources that a sample may lack.
     **options
@@ -111,13 +100,8 @@ def folder_name(name: str) -> str:
 
 
 def spread_samples(store: SampleStore, number: int = 6, *, split: str = "sensor", side: str = "test") -> np.ndarray:
-    """Positions of samples of as many sensors as there are, from wet to dry.
-
-    One is taken of each of `number` equal parts of the side's readings, from a sensor that was not taken before where there is
-    one.
-    """
-    if number < 1:
-        raise ParameterError("spread_samples", "number", got=number, expected=plain("at least 1"))
+    """Positions of samples of as many sensors as there are, from wet to dry: one of each `number` equal parts."""
+    check_count("spread_samples", "number", number)
     positions = side_positions(store, split, side)
     order = positions[np.argsort(-store.labels()[positions], kind="stable")]
     rows, taken, chosen = store.sensor_rows(), set(), []

@@ -36,20 +36,17 @@ def results_table(
     Parameters
     ----------
     experiments : mapping of str to mapping of str to DataFrame
-        Predictions by experiment and side, as `predict_sides` and `reference_predictions` give them.
+        Predictions by experiment and side, as `predict_sides` and `references_at_sensors` give them.
     min_obs : int
         Sensors with fewer samples have no score.
     clusters : str, optional
         Column of the sensor table that is drawn for the intervals instead of the sensor, such as ``station``.
-    n_boot, seed
-        Of the intervals.
 
     Returns
     -------
     DataFrame
         One row an experiment; columns ``<side>_<score>`` with ``_low`` and ``_high`` (95 %) for ubrmse, rmse, r and bias,
-        ``<side>_n_sensors`` (with a score) and ``<side>_n`` (their samples). ``<side>_<score>`` are what
-        `smnb.papers.tables.compare_with` takes.
+        ``<side>_n_sensors`` (with a score) and ``<side>_n`` (their samples).
     """
     rows: dict[str, dict[str, float]] = {}
     for name, sides in experiments.items():
@@ -136,16 +133,9 @@ def network_scores(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean R and ubRMSE of each model by sensor network, with intervals.
+    """Mean R and ubRMSE of each model by sensor network, with intervals, from predictions by model with a column ``network``.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        Predictions by model, with a column ``network``.
-    min_obs : int
-        Sensors with fewer pairs get no score.
-    clusters, n_boot, seed
-        As `smnb.sensors.stratify`.
+    The options are those of `results_table`.
 
     Returns
     -------
@@ -166,21 +156,11 @@ def network_scores(
 
 
 def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataFrame:
-    """One score by network, of a run and of the published works, as text.
+    """One score of `network_scores` by network, of a run and of the published works, as text.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        From `network_scores`.
-    score : {"pearson_r", "ubrmse"}
-    model : str
-        Which of its models stands against the paper's network; SMAP and GLDAS stand against the paper's own.
-
-    Returns
-    -------
-    DataFrame
-        By network: this run's columns ("0.68 [0.61, 0.74] (12)": value, interval, sensors with a score), then the paper's. "?"
-        marks a number that the paper has but whose column is not certain; ``attrs["caveats"]`` says why.
+    `model` stands against the paper's network; SMAP and GLDAS stand against the paper's own. By network: this run's columns
+    ("0.68 [0.61, 0.74] (12)": value, interval, sensors with a score), then the paper's. "?" marks a number that the paper has
+    but whose column is not certain; ``attrs["caveats"]`` says why.
     """
     who, models = "networks_beside", sorted(set(scores["model"]))
     if score not in _NETWORK_TABLES:

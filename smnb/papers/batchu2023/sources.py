@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -66,8 +66,7 @@ def _log_sigmoid(dn: ArrayLike, mean: float, spread: float) -> NDArray:
 def _log_sigmoid_inverse(values: ArrayLike, mean: float, spread: float) -> NDArray:
     """Digital numbers, computed in float64; what is not in (0, 1) is no sigmoid's and becomes NaN.
 
-    In 8-bit storage that is 255, the brightest cloud, and 0, which stands for missing (a digital number of 0 is stored as 1 or
-    more).
+    In 8-bit storage that is 255, the brightest cloud, and 0, which stands for missing.
     """
     y = np.asarray(values, dtype=np.float64)
     y = np.where((y > 0.0) & (y < 1.0), y, np.nan)
@@ -139,12 +138,11 @@ class Source:
         if not str(self.name).isidentifier() or not self.bands or len(set(self.bands)) < len(self.bands):
             raise ParameterError(who, "a name and one or more different bands are needed", got=(self.name, self.bands))
         for option, known in (("kind", KINDS), ("resampling", _RESAMPLINGS), ("scaling", tuple(_SCALINGS))):
-            if getattr(self, option) not in known:
-                raise ParameterError(who, f"unknown {option!r}", got=getattr(self, option), expected=list(known))
+            check_choice(who, option, getattr(self, option), known)
         if self.static and self.kind == "coarse":
             raise ParameterError(who, "a coarse source is not static", got=self.kind)
-        if self.cloud is not None and not 0.0 <= self.cloud <= 100.0:
-            raise ParameterError(who, "'cloud' is no percentage", got=self.cloud)
+        if self.cloud is not None:
+            check_range(who, "cloud", self.cloud, 0, 100, units="%")
         try:
             bound = pd.NaT if isinstance(self.bound, int | float) else pd.Timedelta(self.bound)
         except ValueError:
@@ -154,8 +152,8 @@ class Source:
             raise ParameterError(who, "'bound' is no time span from 0", got=self.bound, expected=expected)
         given = self.range if isinstance(self.range, Mapping) else dict.fromkeys(self.bands, self.range)
         ranges = {str(band): (float(low), float(high)) for band, (low, high) in given.items()}
-        wrong = [one for one in {**dict.fromkeys(self.bands), **ranges} if not _is_range(ranges.get(one))]
-        if wrong:
+        low_high = {**dict.fromkeys(self.bands, (np.nan, np.nan)), **ranges}
+        if wrong := [band for band, (low, high) in low_high.items() if not -np.inf < low < high < np.inf]:
             raise ParameterError(who, f"bands {wrong} have no range, or an empty one", got=ranges)
         object.__setattr__(self, "bound", bound)
         object.__setattr__(self, "range", ranges)
@@ -167,32 +165,19 @@ class Source:
     def normalise(self, band: str, native: ArrayLike, *, outside: str | None = None) -> NDArray[np.floating]:
         """Scale native values of one band, any shape, to [0, 1]; NaN stays.
 
-        Parameters
-        ----------
-        band : str
-        native : array_like
-        outside : {"clip", "raise"}, optional
-            What happens to values outside the range. Default "clip" for images, which leave it regularly (a radar return above
-            5 dB, a mountain above 3000 m), and "raise" for coarse products, which cannot.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown band.
-        ContractError
-            If values lie outside the range and that raises.
+        Values `outside` the range are clipped ("clip", the default for images, which leave it regularly), or a
+        `ContractError` ("raise", the default for coarse products, which cannot).
         """
         low, high = self._range_of(band)
         if (outside or ("raise" if self.kind == "coarse" else "clip")) == "raise":
             array = np.asarray(native)
             if lost := int(np.count_nonzero((array < low) | (array > high))):
-                raise ContractError(
-                    "normalise",
-                    f"{lost} of {array.size} values of {self.name} {band} lie outside its range in native units",
-                    got=(float(np.nanmin(array)), float(np.nanmax(array))),
-                    expected=(low, high),
-                    next_step="Mask fill values, check the units, or give the source another range",
+                what = f"{lost} of {array.size} values of {self.name} {band} lie outside its range in native units"
+                got, step = (
+                    (float(np.nanmin(array)), float(np.nanmax(array))),
+                    "Mask fill values, or give another range",
                 )
+                raise ContractError("normalise", what, got=got, expected=(low, high), next_step=step)
         return _SCALINGS[self.scaling][0](native, low, high)
 
     def denormalise(self, band: str, value: ArrayLike) -> NDArray[np.floating]:
@@ -214,10 +199,6 @@ class Source:
         content = {one.name: getattr(self, one.name) for one in fields(self)}
         ranges = {band: list(pair) for band, pair in self.range.items()}
         return {**content, "bands": list(self.bands), "range": ranges, "bound": str(self.bound)}
-
-
-def _is_range(pair: tuple[float, float] | None) -> bool:
-    return pair is not None and -np.inf < pair[0] < pair[1] < np.inf
 
 
 #: The two constants of each Sentinel-2 band (Table 17).
@@ -284,23 +265,8 @@ def joined_sources(
 ) -> dict[str, Source]:
     """Return how each source that has scenes is joined, in the order in which they are read: the cheap ones first.
 
-    Parameters
-    ----------
-    who : str
-        For messages.
-    scenes : mapping of str to SceneIndex
-    anchor : {"sentinel1", "smap"}
-    own : iterable of Source
-        Sources beside the paper's, or in place of those of their names.
-    optional : iterable of str
-        Sources that a sample may lack.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown source or anchor, or when the anchor is not given or optional.
-    ContractError
-        If scenes lack bands, times or cloud percentages that the join needs.
+    `own` sources come beside the paper's, or in place of those of their names; a sample may lack the `optional` ones. Unknown
+    names are a `ParameterError`; scenes that lack bands, times or cloud percentages a `ContractError`.
     """
     known = {**paper_sources(anchor), **{one.name: one for one in own}}
     optional = (optional,) if isinstance(optional, str) else tuple(optional)

@@ -87,32 +87,11 @@ def write_column(group: zarr.Group, name: str, values: np.ndarray, dim: str = "s
 
 
 class SampleStore:
-    """A finished sample store, read only.
+    """A finished sample store, read only: a folder ``name.zarr``.
 
-    Parameters
-    ----------
-    path : path-like
-        The folder ``name.zarr``.
-
-    Attributes
-    ----------
-    path : Path
-    attrs : dict
-        The store's attributes.
-    sources : dict of str to Source
-    crop : int
-        Pixels on a side of the fine images.
-    resolution, low_resolution : float
-        Metres a pixel.
-    sensors : DataFrame
-        One row a sensor: ids, place, strata, sides of the splits (``split_<name>``).
-
-    Raises
-    ------
-    FormatError
-        If there is no store, or it is damaged or of another schema.
-    RunError
-        If it was never finished.
+    ``sensors`` has one row a sensor (ids, place, strata, ``split_<name>``), ``sources`` the `Source` by name, ``attrs`` the
+    rest; ``crop`` is the side of the fine images, ``resolution`` and ``low_resolution`` are metres a pixel. A `FormatError`
+    where there is no store, or it is damaged or of another schema; a `RunError` where it was never finished.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -223,24 +202,11 @@ class SampleStore:
         bands: Sequence[str] | None = None,
         crop: int | None = None,
     ) -> NDArray[np.float32]:
-        """Read images, or values at the point, of samples in any order.
+        """Read images, or values at the point, of samples in any order (a slice, a mask, numbers; default all), normalised.
 
-        Each chunk is read once a call, however many of its images are wanted: ask for a batch at a time.
-
-        Parameters
-        ----------
-        source : str
-        positions : array_like of int, slice or mask, optional
-            Samples; default all.
-        bands : sequence of str, optional
-            Bands in the order wanted; default all.
-        crop : int, optional
-            Pixels, of this source, on a side of a centred square; default the whole image.
-
-        Returns
-        -------
-        ndarray of float32, shape (n, band, y, x), or (n, band) for a coarse product
-            Normalised; NaN is missing. A static image is repeated for each of the sensor's samples.
+        ``(n, band, y, x)`` float32, or ``(n, band)`` of a coarse product; NaN is missing. `bands` come in the order wanted,
+        `crop` is the side of a centred square, pixels of this source. Each chunk is read once a call: ask for a batch at a
+        time.
         """
         one, rows = self._source(source), self.image_rows(source, positions)
         names = one.bands if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
@@ -267,15 +233,14 @@ class SampleStore:
         """Images of a chunk, (row, band, y, x).
 
         A chunk that is one file of little-endian numbers through Blosc, as `create_array` makes them, is decoded here; any
-        other goes through Zarr, whose event loop and threads cost more than the decoding: 32 Sentinel-2 crops of 64 pixels
-        take 6.4 ms here and 11 (one selection) to 27 ms (chunk by chunk) there, of 256 pixels 46 ms and 68 to 126 ms.
+        other goes through Zarr, whose event loop costs more than the decoding: 32 crops of 64 pixels take 6.4 ms here and 11
+        to 27 ms there.
         """
         array = self._array(source, "values")
         codecs = array.metadata.codecs
         try:
-            if [type(one) for one in codecs] != [BytesCodec, BloscCodec] or getattr(
-                codecs[0].endian, "value", ""
-            ) != "little":
+            known = [type(one) for one in codecs] == [BytesCodec, BloscCodec]
+            if not known or getattr(codecs[0].endian, "value", "") != "little":
                 return array[number * array.chunks[0] : (number + 1) * array.chunks[0]]
             path = self.path / source / "values" / array.metadata.encode_chunk_key((number, 0, 0, 0))
             if not path.exists():  # a chunk without any value is not written

@@ -14,7 +14,7 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, RunError, plain
+from smnb.contract import ContractError, ParameterError, RunError, check_table, plain
 from smnb.files import atomic_path, write_json
 from smnb.papers.batchu2023.sources import Source, by_name
 from smnb.papers.batchu2023.store import (
@@ -79,11 +79,7 @@ def open_partial(who: str, path: Path, fingerprint: Mapping[str, Any], *, resume
 
 def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> None:
     """Write the sensor table into a store; a `ContractError` unless ids are unique and each number in `sensor` has its row."""
-    if not isinstance(sensors, pd.DataFrame) or "sensor_id" not in sensors.columns:
-        raise ContractError(_WHO, "the sensor table lacks 'sensor_id'", got=type(sensors).__name__)
-    if sensors["sensor_id"].duplicated().any():
-        example = str(sensors.loc[sensors["sensor_id"].duplicated(), "sensor_id"].iloc[0])
-        raise ContractError(_WHO, "a sensor occurs twice", got=example, expected="one row a sensor")
+    check_table(_WHO, sensors, ["sensor_id"], unique="sensor_id")
     if sensor.size and not (sensor.min() >= 0 and sensor.max() < len(sensors)):
         got, expected = (int(sensor.min()), int(sensor.max())), plain(f"rows 0 to {len(sensors) - 1}")
         raise ContractError(_WHO, "a sample names a sensor that the table lacks", got=got, expected=expected)
@@ -93,9 +89,8 @@ def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> No
 
 def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Split]:
     """Split the sensors in each way asked for; the options are those of `smnb.sensors.make_split`."""
-    from smnb.sensors import (
-        make_split,
-    )  # late: scikit-learn and SciPy's statistics, for which workers that cut would wait
+    # late: scikit-learn and SciPy's statistics, for which workers that cut would wait
+    from smnb.sensors import make_split
 
     made = {}
     for name, options in splits.items():
@@ -148,33 +143,11 @@ def _ns(times: Any) -> np.ndarray:
 
 
 class SampleStoreWriter:
-    """Write samples one after another; the store gets its name when it is finished.
+    """Write samples one after another; the store gets its name, ``name.zarr``, when it is finished.
 
-    Until then it is in a hidden folder beside `path`, which survives a kill. A writer with the same arguments goes on there:
-    `written` says how many samples are safe, and `note` what the last `write` noted.
-
-    Parameters
-    ----------
-    path : path-like
-        ``name.zarr``.
-    sources : iterable of Source or str
-        Own ones, or names of the paper's.
-    crop : int
-        Pixels on a side of the fine images.
-    resolution, low_resolution : float
-        Metres a pixel of fine and low images.
-    anchor : str
-        Source that the samples were anchored to.
-    synthetic : bool
-        Whether any of the data were simulated.
-    fingerprint : str
-        Of what is written; a partial store with another one is refused.
-    resume : bool
-        Go on with a partial store; False starts anew.
-    overwrite : bool
-        Replace a store of this name.
-    attrs : mapping, optional
-        Further attributes (JSON).
+    Until then it is in a hidden folder beside `path`, which survives a kill. A writer with the same arguments goes on there
+    unless `resume` is False: `written` says how many samples are safe, and `note` what the last `write` noted. `sources` are
+    own ones or names of the paper's; sizes are pixels and m; a partial store of another `fingerprint` is refused.
     """
 
     def __init__(
@@ -237,18 +210,11 @@ class SampleStoreWriter:
         return int(np.lcm.reduce([chunk_rows(*one) for one in images])) if images else 1 << 16
 
     def write(self, start: int, chunk: Mapping[str, Any], *, note: Any = None) -> None:
-        """Write samples.
+        """Write samples from number `start` on, at most `written`; `note` (JSON) is kept, such as the place in the input.
 
-        Parameters
-        ----------
-        start : int
-            Number of the first; at most `written`.
-        chunk : mapping
-            ``label`` (n) m3 m-3, ``time`` (n) UTC, ``sensor`` (n) rows of the sensor table, ``values``: source to
-            (n, band, y, x) or (n, band), NaN where missing; optionally ``times``: source to (n) times, and ``scenes``: source
-            to (n) ids of scenes ("" for none).
-        note : JSON, optional
-            Kept with `written`, such as the place in the input.
+        `chunk`: ``label`` (n) m3 m-3, ``time`` (n) UTC, ``sensor`` (n) rows of the sensor table, ``values``: source to (n,
+        band, y, x) or (n, band), NaN where missing; optionally ``times`` and ``scenes``: source to (n) times, and ids of
+        scenes ("" for none).
         """
         unknown = sorted(set(chunk) - {"label", "time", "sensor", "values", "times", "scenes"})
         dynamic = {name for name, source in self.sources.items() if not source.static}
@@ -311,8 +277,7 @@ class SampleStoreWriter:
     ) -> SampleStore:
         """Check the store, give it its name and open it.
 
-        `sensors` has one row a sensor, unique ``sensor_id``; `counts` (JSON) say what was read and dropped; `attrs` are further
-        attributes.
+        `sensors` has one row a sensor, unique ``sensor_id``; `counts` (JSON) say what was read and dropped.
         """
         if self.written == 0:
             raise ContractError(_WHO, "there is no sample", got=0, expected=plain("one or more"))

@@ -20,34 +20,12 @@ _METRICS = {"ubrmse": "ubRMSE", "rmse": "RMSE", "pearson_r": "Correlation"}
 
 
 def beside_paper(
-    scores: pd.DataFrame,
-    by: str,
-    *,
-    clusters: str | None = None,
-    n_boot: int = 1000,
-    seed: int = 0,
+    scores: pd.DataFrame, by: str, *, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Average scores by stratum, in the order of the paper's table and with its values.
+    """Average scores (`smnb.sensors.score_sensors`) by stratum, in the order of the paper's table and with its values.
 
-    Parameters
-    ----------
-    scores : DataFrame
-        One row a sensor, from `smnb.sensors.score_sensors`, with the column `by`.
-    by : {"land_cover", "texture", "climate"}
-        Which table.
-    clusters, n_boot, seed
-        As `smnb.sensors.stratify`.
-
-    Returns
-    -------
-    DataFrame
-        As `smnb.sensors.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and
-        its scores in ``paper_ubrmse``, ``paper_rmse``, ``paper_pearson_r``, NaN where it has a dash or no such row.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown stratum.
+    As `smnb.sensors.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and its
+    scores in ``paper_ubrmse``, ``paper_rmse``, ``paper_pearson_r``, NaN where it has a dash or no such row.
     """
     if by not in PAPER_STRATA:
         raise ParameterError("beside_paper", "the paper has no such table", got=by, expected=list(PAPER_STRATA))
@@ -62,23 +40,12 @@ def beside_paper(
 
 
 def printed(table: pd.DataFrame, title: str) -> pd.DataFrame:
-    """Return a table of `beside_paper` as text, as a page shows it: "0.055 [0.048, 0.061]", a dash where there is nothing.
+    """Return a table of `beside_paper` as text: "0.055 [0.048, 0.061]", a dash where there is nothing.
 
-    Parameters
-    ----------
-    table : DataFrame
-        From `beside_paper`.
-    title : str
-        Head of the column of strata.
-
-    Returns
-    -------
-    DataFrame
-        Indexed by the stratum's label: ``Sensors``, and for each score the run's and the paper's.
+    By the stratum's label, headed `title`: ``Sensors``, and for each score the run's and the paper's.
     """
-    text = pd.DataFrame(
-        {"Sensors": table["n_scored"].astype(str).to_numpy()}, index=pd.Index(table["label"], name=title)
-    )
+    rows = pd.Index(table["label"], name=title)
+    text = pd.DataFrame({"Sensors": table["n_scored"].astype(str).to_numpy()}, index=rows)
     for metric, name in _METRICS.items():
         cells = zip(*(table[f"{metric}{end}"] for end in ("", "_low", "_high")), strict=True)
         text[name] = [interval_text(*values) or "-" for values in cells]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from pyproj import Transformer
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_count, plain
 from smnb.grids import UtmWindow
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
 from smnb.papers.batchu2023.join import REASONS, SceneChoice
@@ -25,16 +25,9 @@ _WHO = "read_tile"
 
 @dataclass(frozen=True)
 class MapGeometry:
-    """Sizes of windows and cells, in pixels of the high-resolution images.
+    """Sizes of windows and cells, in pixels of the high-resolution images, and how many of them a low one has on a side.
 
-    Parameters
-    ----------
-    crop : int
-        Side of the window around a cell that the network was trained with.
-    stride : int
-        Distance of two cells: 32 pixels of 10 m are the paper's 320 m.
-    low_ratio : int
-        Pixels of the high-resolution images to a side of one of the low-resolution images: 16 for 10 m and 160 m.
+    `crop` is the window that the network was trained with; a `stride` of 32 pixels of 10 m is the paper's 320 m.
     """
 
     crop: int = 256
@@ -43,14 +36,11 @@ class MapGeometry:
 
     def __post_init__(self) -> None:
         for name in ("crop", "stride", "low_ratio"):
-            if getattr(self, name) < 1:
-                raise ParameterError("MapGeometry", name, got=getattr(self, name), expected=plain("at least 1"))
+            check_count("MapGeometry", name, getattr(self, name))
         if self.crop % self.low_ratio or self.stride % self.low_ratio:
-            what, expected = (
-                "windows and cells are not whole numbers of low-resolution pixels",
-                f"multiples of {self.low_ratio}",
-            )
-            raise ParameterError("MapGeometry", what, got=(self.crop, self.stride), expected=plain(expected))
+            what = "windows and cells are not whole numbers of low-resolution pixels"
+            expected = plain(f"multiples of {self.low_ratio}")
+            raise ParameterError("MapGeometry", what, got=(self.crop, self.stride), expected=expected)
 
     def tile(self, rows: int, cols: int) -> tuple[int, int]:
         """Height and width of the high-resolution images of so many cells, pixels."""
@@ -133,13 +123,10 @@ def _scene_at(
     check_scenes(_WHO, scenes, source.with_bands(*bands))
     found, reason = SceneChoice(scenes, source).at(lat, lon, np.array([time.value]))
     if found[0] < 0:
-        raise ContractError(
-            _WHO,
-            f"no scene of {source.name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}",
-            got=plain(REASONS[reason[0]]),
-            expected=plain("one" if source.static else f"one within {source.bound} before"),
-            next_step="Choose another time or place, or inputs without this source",
-        )
+        what = f"no scene of {source.name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}"
+        expected = plain("one" if source.static else f"one within {source.bound} before")
+        step = "Choose another time or place, or inputs without this source"
+        raise ContractError(_WHO, what, got=plain(REASONS[reason[0]]), expected=expected, next_step=step)
     return int(found[0])
 
 
@@ -155,26 +142,11 @@ def read_tile(
     resolution: float = 10.0,
     show: Mapping[str, Sequence[str]] | None = None,
 ) -> Tile:
-    """Read the images of a square of cells at one time.
+    """Read the images of a square of `cells` x `cells` cells at one time.
 
-    Parameters
-    ----------
-    scenes : mapping of str to SceneIndex
-        Scenes of each source, by its name.
-    inputs : InputSet
-        Channels of the network.
-    lat, lon : float
-        Centre of the tile, degrees; it decides the UTM zone, and which of several scenes of one time is taken.
-    time : timestamp
-        UTC. Of each source the closest image in the past is taken, within its temporal bound; Sentinel-1's own bound is an hour,
-        so that this is best the time of one of its scenes.
-    cells : int
-        Cells along a side: 64 of 320 m are 20.48 km.
-    geometry : MapGeometry
-    resolution : float
-        Of the high-resolution images, m, as the network was trained with.
-    show : mapping of str to sequence of str
-        Bands to keep in native units besides those of the inputs, for figures.
+    The centre (degrees) decides the UTM zone, and which of several scenes of one time is taken. Of each source the closest
+    image before `time` (UTC) within its bound is taken; Sentinel-1's is an hour, so this is best the time of one of its
+    scenes. `show` has bands to keep in native units besides those of the inputs, by source.
     """
     geometry, time = geometry or MapGeometry(), pd.Timestamp(time)
     time = time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
@@ -250,7 +222,6 @@ def read_tiles(
     times : sequence of str
         UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
         it: `number` of them, spread evenly over the record.
-    number : int
     most_missing : float
         Share of missing pixels of a source above which a pass is passed over.
 
@@ -291,12 +262,10 @@ def read_tiles(
         if float(tile.used["missing"].max()) <= most_missing:
             found.append(time)
     if not found:
-        raise ContractError(
-            "read_tiles",
-            f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source",
-            got=plain(f"{len(passes)} passes cover the centre, {len(whole)} all of the square{why}"),
-            next_step="Choose a smaller square, another place, or inputs with fewer sources",
-        )
+        what = f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source"
+        got = plain(f"{len(passes)} passes cover the centre, {len(whole)} all of the square{why}")
+        step = "Choose a smaller square, another place, or inputs with fewer sources"
+        raise ContractError("read_tiles", what, got=got, next_step=step)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int))
     return _by_day(read_tile(scenes, inputs, time=found[i], **square) for i in chosen)
 
@@ -309,10 +278,7 @@ def _by_day(tiles: Iterable[Tile]) -> dict[str, Tile]:
 
 
 def natural_colours(native: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Natural colours ``(y, x, 3)`` of [0, 1] of Sentinel-2 digital numbers ``(y, x)`` by band.
-
-    The log-sigmoid that the network sees shows dark ground and clouds in one picture.
-    """
+    """Natural colours ``(y, x, 3)`` of [0, 1], by the log-sigmoid, of Sentinel-2 digital numbers ``(y, x)`` by band."""
     return np.dstack([SOURCES["sentinel2"].normalise(band, native[band]) for band in ("B4", "B3", "B2")])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_range
 from smnb.papers.smap_sentinel1.cutting import CHANNELS, FACTOR
 from smnb.papers.smap_sentinel1.samples import FusionSamples
 from smnb.papers.smap_sentinel1.splitting import SIDES, FusionSplit
@@ -16,8 +16,8 @@ def fusion_scalers(samples: FusionSamples, split: FusionSplit) -> tuple[MinMaxSc
     """Scaling of the four channels and of soil moisture, from training data alone.
 
     Channels run from 0 to 1 between their 0.1 and 99.9 per cent points in training patches and are clipped there; soil
-    moisture between the extremes of training pixels and of the product in training patches. Inputs at the pixels of
-    validation sensors are left out, as are their readings.
+    moisture between the extremes of training pixels and of the product. Inputs at validation sensors are left out, as are
+    their readings.
     """
     images = samples.images[split.train].transpose(0, 2, 3, 1).copy()
     hidden = samples.in_situ_images(split.sides.index[split.sides != "train"])
@@ -30,15 +30,7 @@ def fusion_scalers(samples: FusionSamples, split: FusionSplit) -> tuple[MinMaxSc
 
 
 class PatchImages(BatchDataset):
-    """Batches ``(images (n, channel, row, col),)``, scaled, missing pixels filled with the training mean.
-
-    Parameters
-    ----------
-    images : ndarray, shape (patch, channel, row, col)
-        Native units, NaN where missing.
-    scaler : MinMaxScaler
-        Of the channels.
-    """
+    """Batches ``(images (n, channel, row, col),)``, scaled, missing pixels filled with the training mean."""
 
     evaluation_batch = 2
 
@@ -61,23 +53,11 @@ class PatchImages(BatchDataset):
 
 
 class FusionDataset(PatchImages):
-    """Batches ``(images, in_situ, in_situ_mask, product, product_mask, offset, valid)``, all scaled.
+    """Batches ``(images, in_situ, in_situ_mask, product, product_mask, offset, valid)`` of a side's patches, all scaled.
 
     What comes after the images are the arguments of `smnb.training.losses.fusion_loss` after the prediction, in its order.
-
-    Parameters
-    ----------
-    samples : FusionSamples
-    split : FusionSplit
-    side : {"train", "validation"}
-        Whose patches, and whose sensors' pixels.
-    scalers : (MinMaxScaler, MinMaxScaler)
-        From `fusion_scalers`.
-    crop : int, optional
-        Side of a random square cut from each patch, so that batches are smaller; default whole patches. It holds a pixel of
-        the side's sensors wherever the patch has one. The cut depends on `seed` and on the batch's positions alone: a
-        resumed training sees those that an uninterrupted one would.
-    seed : int
+    `crop` is the side of a random square cut from each patch, which holds a pixel of the side's sensors wherever the patch
+    has one; it depends on `seed` and on the batch's positions alone, so that a resumed training sees the same.
     """
 
     evaluation_batch = 4
@@ -100,9 +80,7 @@ class FusionDataset(PatchImages):
             raise ContractError(who, f"no patch has anything to {verb} with", got=0, next_step=step)
         height, width = samples.images.shape[-2:]
         size = min(height, width) if crop is None else crop
-        if not 2 * FACTOR <= size <= min(height, width):
-            expected = plain(f"{2 * FACTOR} to {min(height, width)}")
-            raise ParameterError(who, "'crop' is out of range", got=crop, expected=expected)
+        check_range(who, "crop", size, 2 * FACTOR, min(height, width))
         super().__init__(samples.images[self.patches], scalers[0])
         self.size = (height, width) if crop is None else (size, size)
         self.seed = seed
@@ -167,22 +145,11 @@ def _target(values: np.ndarray, scaler: MinMaxScaler) -> tuple[torch.Tensor, tor
     return _tensor(np.where(mask, scaled, 0.0).astype("float32")), _tensor(mask)
 
 
-def fusion_training(
-    samples: FusionSamples,
-    split: FusionSplit,
-    *,
-    crop: int | None = None,
-    seed: int = 0,
-) -> Samples:
+def fusion_training(samples: FusionSamples, split: FusionSplit, *, crop: int | None = None, seed: int = 0) -> Samples:
     """What a network is trained on: ``model(images (n, 4, row, col)) -> (n, row, col)``, scaled, with `fusion_loss`.
 
-    Validation sensors are in no target of the training and should choose nothing: train with ``keep="last"``.
-
-    Parameters
-    ----------
-    samples, split
-    crop, seed
-        Of `FusionDataset`.
+    Validation sensors are in no target of the training and should choose nothing: train with ``keep="last"``. `crop` and
+    `seed` are those of random squares, default whole patches.
     """
     scalers = fusion_scalers(samples, split)
     options = {"crop": crop, "seed": seed}

@@ -25,13 +25,8 @@ _PASSIVE_WINDOW, _SAME_SCENE = np.timedelta64(12, "h"), np.timedelta64(1, "h")
 #: Why a patch is dropped, in this order; and what else is counted.
 COUNTED = (
     *("without_sigma0", "without_tb", "without_in_situ", "below_minimum", "patches_seen", "patches", "without_product"),
-    *(
-        "sensor_readings",
-        "in_situ_without_inputs",
-        "pixels",
-        "shared_pixels",
-        *(f"missing_{name}" for name in CHANNELS),
-    ),
+    *("sensor_readings", "in_situ_without_inputs", "pixels", "shared_pixels"),
+    *(f"missing_{name}" for name in CHANNELS),
 )
 
 
@@ -39,18 +34,9 @@ COUNTED = (
 class SceneProducts:
     """The products over one place.
 
-    Parameters
-    ----------
-    name, title : str
-    sigma0 : DataArray, dims (time, polarization, y, x)
-        dB on the 1 km grid; its window and times are the place's.
-    passive : Dataset
-        On 9 km cells that cover the place and should reach a cell beyond: ``tb(time, channel, y, x)`` K,
-        ``soil_moisture(time, y, x)`` and ``observation_time(time, y, x)``.
-    baseline : DataArray, dims (time, y, x), optional
-        Another product's soil moisture at 1 km, for comparison.
-    truth : DataArray, dims (time, y, x), optional
-        Of a simulation.
+    `sigma0` is (time, polarization, y, x), dB on the 1 km grid; its window and times are the place's. `passive` has 9 km
+    cells that cover the place and should reach a cell beyond: ``tb(time, channel, y, x)`` K, ``soil_moisture`` and
+    ``observation_time``. Another product's soil moisture (`baseline`) and a simulation's `truth` are at 1 km.
     """
 
     name: str
@@ -119,13 +105,9 @@ def on_one_grid(who: str, products: SceneProducts) -> PlaceImages:
     passive = products.passive.load()
     nine = _window_on(who, passive, M09, "the 9 km product")
     if nine.slices_of(needed := window.covering(M09)) is None:
-        raise ContractError(
-            who,
-            "the 9 km product does not cover the backscatter",
-            got=nine,
-            expected=needed,
-            next_step="Open it for a larger window, best a cell beyond, between whose centres is interpolated",
-        )
+        step = "Open it for a larger window, best a cell beyond, between whose centres is interpolated"
+        what = "the 9 km product does not cover the backscatter"
+        raise ContractError(who, what, got=nine, expected=needed, next_step=step)
     sigma0 = _labelled(who, products.sigma0, "polarization", _POLARIZATIONS)
     tb = _labelled(who, passive["tb"], "channel", _TB_LABELS)
     wanted = sigma0["time"].values.astype("datetime64[ns]")

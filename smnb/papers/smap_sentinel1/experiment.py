@@ -104,27 +104,20 @@ def score_at_sensors(
     pairs = pd.concat(parts, ignore_index=True).rename(columns={"soil_moisture": "observed"})
     pairs = pairs.dropna(subset=["observed", *estimates]).reset_index(drop=True)
     rows = [
-        {
-            "side": side,
-            "patch": patch,
-            "scene": samples.scene[patch],
-            "time": samples.time[patch],
-            "method": method,
-            **pair_scores(table[method], table["observed"]),
-        }
+        {"side": side, **_scored(samples, patch, method, table[method], table["observed"])}
         for (side, patch), table in pairs.groupby(["side", "patch"], sort=True)
         if len(table) >= min_pixels
         for method in estimates
     ]
     if not rows:
-        raise ParameterError(
-            "score_at_sensors",
-            "no example has enough in-situ pixels",
-            got=len(pairs),
-            expected=min_pixels,
-            next_step="Lower min_pixels, or make a split with a larger validation share",
-        )
+        what, step = "no example has enough in-situ pixels", "Lower min_pixels, or give the validation a larger share"
+        raise ParameterError("score_at_sensors", what, got=len(pairs), expected=min_pixels, next_step=step)
     return pairs, pd.DataFrame(rows)
+
+
+def _scored(samples: FusionSamples, patch: int, method: str, estimate: np.ndarray, observed: np.ndarray) -> dict:
+    about = {"patch": patch, "scene": samples.scene[patch], "time": samples.time[patch], "method": method}
+    return about | pair_scores(estimate, observed)
 
 
 def score_everywhere(samples: FusionSamples, estimates: dict[str, np.ndarray]) -> pd.DataFrame:
@@ -134,13 +127,7 @@ def score_everywhere(samples: FusionSamples, estimates: dict[str, np.ndarray]) -
         return pd.DataFrame(columns=columns)
     common = np.isfinite(np.stack([samples.truth, *estimates.values()])).all(axis=0)
     rows = [
-        {
-            "patch": patch,
-            "scene": samples.scene[patch],
-            "time": samples.time[patch],
-            "method": method,
-            **pair_scores(image[patch][common[patch]], samples.truth[patch][common[patch]]),
-        }
+        _scored(samples, patch, method, image[patch][common[patch]], samples.truth[patch][common[patch]])
         for method, image in estimates.items()
         for patch in range(len(samples))
         if common[patch].any()

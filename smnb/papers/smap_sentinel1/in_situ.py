@@ -20,26 +20,7 @@ PAPER_INSTRUMENT = "Hydraprobe"
 def select_sensors(
     sensors: pd.DataFrame, *, networks: Sequence[str] | None = PAPER_NETWORKS, instrument: str | None = PAPER_INSTRUMENT
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Keep sensors of some networks whose instrument is of one kind.
-
-    Parameters
-    ----------
-    sensors : DataFrame
-        Of `smnb.loaders.insitu`.
-    networks : sequence of str, optional
-        Names; None for all.
-    instrument : str, optional
-        Part of the instrument's name, in capitals or not; None for all.
-
-    Returns
-    -------
-    DataFrame, dict of str to int
-        The sensors that stay, and how many there were, of how many other networks and other instruments.
-
-    Raises
-    ------
-    ContractError
-        If none stays.
+    """Keep sensors of some networks whose instrument's name has a part (None for all); and count what was there and left out.
 
     Examples
     --------
@@ -60,51 +41,29 @@ def select_sensors(
         "sensors_chosen": int(kept.sum()),
     }
     if not kept.any():
-        raise ContractError(
-            "select_sensors",
-            "no sensor is left",
-            got=counts,
-            expected=plain(f"{networks}, {instrument}"),
-            next_step=f"Networks there are: {sorted(set(sensors['network']))}; pass networks=None or instrument=None for all",
-        )
+        there, expected = sorted(set(sensors["network"])), plain(f"{networks}, {instrument}")
+        step = f"Networks there are: {there}; pass networks=None or instrument=None for all"
+        raise ContractError("select_sensors", "no sensor is left", got=counts, expected=expected, next_step=step)
     return sensors[kept].reset_index(drop=True), counts
 
 
 def readings_at(
     tables: InSituTables, sensors: pd.DataFrame, area: EaseWindow, times: np.ndarray, window: str
 ) -> pd.DataFrame:
-    """Mean of what the sensors of an area read around each time.
+    """Mean of what the sensors of an area of the 1 km grid read within `window` of each time: a row a time and sensor.
 
-    Parameters
-    ----------
-    tables : InSituTables
-        Readings, quality flags applied.
-    sensors : DataFrame
-        With ``row`` and ``col`` of the global 1 km grid.
-    area : EaseWindow
-        Of that grid.
-    times : ndarray of datetime64, shape (time,)
-    window : str
-        Largest distance of a reading from the time, with its unit.
-
-    Returns
-    -------
-    DataFrame
-        One row a time and sensor that has a reading: ``time_index``, ``sensor_id``, ``row``, ``col`` (of the global grid),
-        ``soil_moisture`` (m3 m-3), ``n_readings``.
+    ``time_index``, ``sensor_id``, ``row``, ``col`` (of the global grid), ``soil_moisture`` (m3 m-3), ``n_readings``.
     """
     rows, cols = area.row_start + np.array([0, area.shape[0] - 1]), area.col_start + np.array([0, area.shape[1] - 1])
     here = sensors.loc[sensors["row"].between(*rows) & sensors["col"].between(*cols), ["sensor_id", "row", "col"]]
     columns = ["time_index", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
     if here.empty:
         return pd.DataFrame(columns=columns)
-    wanted = pd.concat(
-        [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)], ignore_index=True
-    )
+    wanted = [here.assign(time_index=i, time=np.datetime64(time, "ns")) for i, time in enumerate(times)]
+    wanted = pd.concat(wanted, ignore_index=True)
     span, table = pd.Timedelta(window), tables.readings
-    near = table["sensor_id"].isin(set(here["sensor_id"])) & table["time"].between(
-        times.min() - span, times.max() + span
-    )
+    near = table["sensor_id"].isin(set(here["sensor_id"]))
+    near &= table["time"].between(times.min() - span, times.max() + span)
     readings = table.loc[near, ["sensor_id", "time", "soil_moisture"]].astype({"sensor_id": str})
     found, _ = match_tables(wanted, readings, value="soil_moisture", window=window, method="mean")
     found = found.rename(columns={"soil_moisture_count": "n_readings"})

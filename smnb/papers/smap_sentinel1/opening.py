@@ -49,13 +49,9 @@ def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
         try:
             west, south, east, north = (float(value) for value in box.split(","))
         except ValueError as error:
-            raise ParameterError(
-                "parse_places",
-                "a place is no name and box",
-                got=text,
-                expected="oklahoma=-98.5,34.5,-97.5,35.5",
-                next_step="Give west, south, east and north in degrees",
-            ) from error
+            expected, step = "oklahoma=-98.5,34.5,-97.5,35.5", "Give west, south, east and north in degrees"
+            what = "a place is no name and box"
+            raise ParameterError("parse_places", what, got=text, expected=expected, next_step=step) from error
         if not name.strip() or name in places:
             raise ParameterError("parse_places", "a place has no name of its own", got=text)
         places[name] = M01.window(south=south, north=north, west=west, east=east)
@@ -100,12 +96,9 @@ def open_fusion_scenes(
     if places is None:
         places = {name: window for name, (_, window) in PLACES.items() if name in truths}
         if not places:
-            raise ParameterError(
-                who,
-                "no place was named, and the archive holds none of the sandbox",
-                got=str(root),
-                next_step='Pass places={"name": M01.window(south=…, north=…, west=…, east=…)}, or write one: smnb sandbox',
-            )
+            what = "no place was named, and the archive holds none of the sandbox"
+            step = 'Pass places={"name": M01.window(south=…, north=…, west=…, east=…)}, or write one: smnb sandbox'
+            raise ParameterError(who, what, got=str(root), next_step=step)
     period, policy = {"start": start, "end": end}, {"flag_policy": "retrieved"}
     has_baseline = catalog.holds(ids["baseline"], root)
     result = []

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError, is_synthetic, plain
+from smnb.contract import ContractError, check_count, check_range, is_synthetic, plain
 from smnb.grids import M01, EaseWindow
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.smap_sentinel1.cutting import COUNTED, FACTOR, Patch, SceneProducts, on_one_grid
@@ -108,13 +108,9 @@ class FusionSamples:
             For impossible sizes.
         """
         who = "FusionSamples.from_products"
-        if size < 2 * FACTOR or min_in_situ < 0 or not 0.0 < min_seen <= 1.0:
-            raise ParameterError(
-                who,
-                "impossible sizes",
-                got={"size": size, "min_in_situ": min_in_situ, "min_seen": min_seen},
-                expected=plain(f"size >= {2 * FACTOR}, min_in_situ >= 0, 0 < min_seen <= 1"),
-            )
+        check_count(who, "size", size, 2 * FACTOR)
+        check_count(who, "min_in_situ", min_in_situ, 0)
+        check_range(who, "min_seen", min_seen, 0, 1, ends="(]")
         sensors, counts = select_sensors(insitu.sensors, networks=networks, instrument=instrument)
         row, col = M01.rowcol(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
         sensors = sensors.assign(row=row, col=col)
@@ -127,13 +123,9 @@ class FusionSamples:
             patches += place.patches(readings, notes, size=size, min_in_situ=min_in_situ, min_seen=min_seen)
         notes["patches"] = len(patches)
         if not patches:
-            raise ContractError(
-                who,
-                "no patch is left",
-                got=dict(notes),
-                expected=plain(f"patches with {min_in_situ} in-situ pixels"),
-                next_step="Look at the counts: widen the window in time, lower min_in_situ or min_seen, or open more products",
-            )
+            expected = plain(f"patches with {min_in_situ} in-situ pixels")
+            step = "Look at the counts: widen the window in time, lower min_in_situ or min_seen, or open more products"
+            raise ContractError(who, "no patch is left", got=dict(notes), expected=expected, next_step=step)
         columns = ["patch", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
         table = pd.concat([p.in_situ.assign(patch=i) for i, p in enumerate(patches)], ignore_index=True)[columns]
         table = table.astype({"patch": "int64", "row": "int64", "col": "int64", "soil_moisture": "float32"})
@@ -166,13 +158,7 @@ class FusionSamples:
         return np.isfinite(self.images).all(axis=1)
 
     def pixels(self, sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
-        """In-situ pixels: ``patch``, ``row``, ``col``, ``soil_moisture`` (mean of the pixel's sensors) and ``n_sensors``.
-
-        Parameters
-        ----------
-        sensor_ids : sequence of str, optional
-            Only these sensors; default all.
-        """
+        """In-situ pixels, of some sensors or all: ``patch``, ``row``, ``col``, mean ``soil_moisture``, ``n_sensors``."""
         table = self.in_situ
         if sensor_ids is not None:
             table = table[table["sensor_id"].isin(set(sensor_ids))]
@@ -187,14 +173,7 @@ class FusionSamples:
         return values
 
     def at_pixels(self, maps: Mapping[str, np.ndarray], sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
-        """`pixels` with the values of maps there, and ``scene`` and ``time``: what scatter plots and scores take.
-
-        Parameters
-        ----------
-        maps : mapping of str to ndarray, shape (patch, row, col)
-            Estimates by name, for instance ``{"product": samples.baseline}``.
-        sensor_ids : sequence of str, optional
-        """
+        """`pixels` with the values there of maps ``(patch, row, col)`` by name, and ``scene`` and ``time``."""
         pixels = self.pixels(sensor_ids)
         at = tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))
         return pixels.assign(scene=self.scene[at[0]], time=self.time[at[0]], **{n: m[at] for n, m in maps.items()})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice, plain
 from smnb.grids import EaseWindow
 from smnb.papers.smap_sentinel1.samples import FusionSamples
 from smnb.sensors import make_split
@@ -25,18 +25,10 @@ ACCEPTED = ("shared_footprint", "shared_coarse_cell")
 
 @dataclass(frozen=True)
 class FusionSplit:
-    """Sides of sensors, and the patches of either side.
+    """Sides of sensors ("train", "validation" or "buffer" by ``sensor_id``), and the patches of either side.
 
-    Parameters
-    ----------
-    sides : Series
-        "train", "validation" or "buffer" by ``sensor_id``.
-    train, validation : ndarray of int
-        Patches that have something to learn from, and to score with. Split by sensors, most are in both.
-    held_out : tuple of str
-        Places that no training sees.
-    notes : dict of str to int
-        Sensors by side, and what the sides share, by leak.
+    Split by sensors, most patches are in both. `held_out` are places that no training sees; `notes` count sensors by side,
+    and what the sides share, by leak.
     """
 
     sides: pd.Series = field(repr=False)
@@ -51,9 +43,7 @@ class FusionSplit:
 
     def patches(self, side: str) -> np.ndarray:
         """Patches of a side."""
-        if side not in SIDES:
-            raise ParameterError("FusionSplit.patches", "unknown side", got=side, expected=SIDES)
-        return getattr(self, side)
+        return getattr(self, *check_choice("FusionSplit.patches", "side", side, SIDES))
 
 
 def split_sensors(
@@ -90,26 +80,15 @@ def split_sensors(
         raise ParameterError("split_sensors", "'validation' is no share", got=validation, expected=plain("in (0, 1)"))
     sensors = samples.sensors
     if sensors.empty:
-        raise ContractError(
-            "split_sensors",
-            "the samples have no sensor",
-            got=0,
-            next_step="Make them with in-situ readings, or train on the product alone with leave_scenes_out",
-        )
+        step = "Make them with in-situ readings, or train on the product alone with leave_scenes_out"
+        raise ContractError("split_sensors", "the samples have no sensor", got=0, next_step=step)
     # the unit that stays together is the pixel: to make_split it is a station
     units = sensors[["sensor_id", "lat", "lon"]].assign(
         network="1 km pixel", station=sensors["row"].astype(str) + "," + sensors["col"].astype(str)
     )
     audited = {"footprint_km": 1.0, "coarse_cells": ("ease2_9km",)}
-    split = make_split(
-        units,
-        "station",
-        seed=seed,
-        fractions=(1.0 - validation, validation, 0.0),
-        buffer_km=buffer_km,
-        accept=accept,
-        **audited,
-    )
+    options = {"fractions": (1.0 - validation, validation, 0.0), "buffer_km": buffer_km, "accept": accept}
+    split = make_split(units, "station", seed=seed, **options, **audited)
     sides = split.assignment
     notes = {f"sensors_{side}": count for side, count in split.counts().items()}
     notes |= {f"validation_{leak}": count for leak, count in split.audit(**audited).leaks.items()}
@@ -120,13 +99,9 @@ def split_sensors(
 
 
 def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSplit:
-    """Hold out whole places: their patches, sensors and 9 km product are in no training.
+    """Hold out whole places by name: their patches, sensors and 9 km product are in no training.
 
-    Parameters
-    ----------
-    samples : FusionSamples
-    scenes : sequence of str
-        Names of the places that validate. Patches of other places that overlap one of them are dropped, and counted.
+    Patches of other places that overlap one of them are dropped, and counted.
 
     Raises
     ------
@@ -153,6 +128,5 @@ def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSpl
 
 
 def _meet(a: EaseWindow, b: EaseWindow) -> bool:
-    return (
-        a.row_start < b.row_stop and b.row_start < a.row_stop and a.col_start < b.col_stop and b.col_start < a.col_stop
-    )
+    in_rows = a.row_start < b.row_stop and b.row_start < a.row_stop
+    return in_rows and a.col_start < b.col_stop and b.col_start < a.col_stop

@@ -55,27 +55,12 @@ def smen_samples(place: Place) -> Samples:
 
 
 def predict_images(trained: Trained, place: Place, scenes: np.ndarray) -> np.ndarray:
-    """Estimate fine images up to their level, which the loss leaves free; see `add_level`.
-
-    Returns
-    -------
-    ndarray, shape (scene, row, col)
-        m3 m-3 but for a constant of each image.
-
-    Raises
-    ------
-    ContractError
-        If the network was made for another history.
-    """
+    """Estimate fine images ``(scene, row, col)``, m3 m-3 but for each image's level, which the loss leaves free (`add_level`)."""
     history = trained.card["config"].get("history", place.sequences.history)
     if history != place.sequences.history:
-        raise ContractError(
-            "predict_images",
-            "the network takes another history",
-            got=place.sequences.history,
-            expected=history,
-            next_step="Open the places with that history",
-        )
+        what, own = "the network takes another history", place.sequences.history
+        step = "Open the places with that history"
+        raise ContractError("predict_images", what, got=own, expected=history, next_step=step)
     return trained.predict(SequenceDataset(place.sequences, scenes, (trained.input_scaler, trained.target_scaler)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from smnb.catalog import Catalog
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_choice
 from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
@@ -51,14 +51,9 @@ class Place:
 
 
 def window_around(lat: float, lon: float) -> EaseWindow:
-    """100 x 100 cells of 3 km, a place near their middle.
+    """100 x 100 cells of 3 km, a place (degrees) near their middle.
 
     They begin at an edge of a 36 km cell in both directions: 8 x 8 whole coarse cells, and a third of a ninth row and column.
-
-    Parameters
-    ----------
-    lat, lon : float
-        Degrees.
 
     Examples
     --------
@@ -101,17 +96,13 @@ def open_places(
     composite_days, held_out
         Of points: `points_sequences`, `held_out_block`.
     """
-    if source not in SOURCES:
-        raise ParameterError("open_places", "unknown source", got=source, expected=sorted(SOURCES))
+    check_choice("open_places", "source", source, SOURCES)
     if source == "points":
         sequences = points_sequences(catalog, root, days=composite_days, history=history)
         cut = first_test or sequences.day(sequences.time.size - max(3, sequences.time.size // 4))
         return {sequences.name: Place(sequences, sequences.split(cut), held_out_block(sequences, held_out))}
-    unknown = sorted(set(regions) - set(REGIONS))
-    if unknown or not regions:
-        raise ParameterError("open_places", "unknown regions, or none", got=list(regions), expected=sorted(REGIONS))
     places = {}
-    for region in regions:
+    for region in check_choice("open_places", "regions", tuple(regions), REGIONS):
         sequences = _region_sequences(catalog, root, region, history)
         paper_train, paper_test = PAPER_IMAGES[region]
         split = sequences.split(first_test or "2018-01-01", n_train=n_train or paper_train, n_test=n_test or paper_test)
@@ -147,18 +138,9 @@ def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:
 
 
 def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: int = 4) -> ImageSequences:
-    """Make samples of the real 9 km fields: composites, and their own 36 km block means as the coarse images.
+    """Make samples of the real 9 km fields: composites of 1 to 3 days, and their own 36 km block means as the coarse images.
 
     The fine window is cut to whole 36 km cells, so that a block mean is that of its whole cell.
-
-    Parameters
-    ----------
-    catalog, root
-        The entry `POINTS_ID` is read.
-    days : int
-        Length of a composite, 1 to 3 days.
-    history : int
-        Past composites a sample takes.
     """
     dataset = composite(catalog.open(POINTS_ID, root), days)
     window = EaseWindow.from_dataset(dataset)
@@ -166,36 +148,16 @@ def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: in
     rows = [-(-window.row_start // factor) * factor, window.row_stop // factor * factor]
     cols = [-(-window.col_start // factor) * factor, window.col_stop // factor * factor]
     if rows[0] >= rows[1] or cols[0] >= cols[1]:
-        raise ContractError(
-            "points_sequences", "the points cover no whole 36 km cell", got=window, expected=plain("some")
-        )
+        raise ContractError("points_sequences", "the points cover no whole 36 km cell", got=window)
     y, x = window.slices_of(EaseWindow(M09, *rows, *cols))
     fine = dataset["soil_moisture"].isel(y=y, x=x)
     fine.attrs["synthetic"] = dataset.attrs["synthetic"]
-    return ImageSequences.from_products(
-        fine,
-        ease_block_mean(fine, M36),
-        name="western_australia",
-        title="Western Australia, SMAP 9 km",
-        history=history,
-        window_hours=0,
-    )
+    about = {"name": "western_australia", "title": "Western Australia, SMAP 9 km"}
+    return ImageSequences.from_products(fine, ease_block_mean(fine, M36), **about, history=history, window_hours=0)
 
 
 def held_out_block(sequences: ImageSequences, side: str = "east", share: float = 0.3) -> np.ndarray:
-    """Mark a part of the images that no training may see: a strip along one side.
-
-    Parameters
-    ----------
-    sequences : ImageSequences
-    side : {"west", "east", "north", "south"}
-    share : float
-        Of the images' width or height.
-
-    Returns
-    -------
-    ndarray of bool, shape (row, col)
-    """
+    """Mark a strip along one side of the images, a share of their width or height, that no training may see: bool (row, col)."""
     rows, cols = sequences.shape
     known = {
         "west": np.s_[:, : round(cols * share)],

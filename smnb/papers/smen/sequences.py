@@ -121,13 +121,8 @@ class ImageSequences:
         inner, outer = (EaseWindow.from_dataset(part) for part in (fine, coarse))
         needed = inner.covering(outer.grid)
         if outer.slices_of(needed) is None:
-            raise ContractError(
-                who,
-                "the coarse product does not cover the fine one",
-                got=outer,
-                expected=needed,
-                next_step="Open the coarse product for a larger region",
-            )
+            what, step = "the coarse product does not cover the fine one", "Open it for a larger region"
+            raise ContractError(who, what, got=outer, expected=needed, next_step=step)
         values = np.asarray(fine.values, "float32")
         fine_time, coarse_time = (part["time"].values.astype("datetime64[ns]") for part in (fine, coarse))
         window = np.timedelta64(window_hours, "h")
@@ -154,13 +149,9 @@ class ImageSequences:
             "fine_pixels_missing": int(np.isnan(values).sum()),
         }
         if len(values) <= history:
-            raise ContractError(
-                who,
-                "the history is longer than what there is",
-                got=plain(f"{len(values)} scenes ({notes})"),
-                expected=plain(f"more than {history}"),
-                next_step="Open a longer period, or lower history",
-            )
+            what, got = "the history is longer than what there is", plain(f"{len(values)} scenes ({notes})")
+            step = "Open a longer period, or lower history"
+            raise ContractError(who, what, got=got, expected=plain(f"more than {history}"), next_step=step)
         mean = np.nanmean(blocks, axis=(1, 2))[:, None, None]
         blocks = np.where(np.isnan(blocks), mean, blocks).astype("float32")
         smooth = np.where(np.isnan(smooth), blocks, smooth).astype("float32")
@@ -207,9 +198,8 @@ class ImageSequences:
         """Return the same scenes with the simulated truth at their times, for scoring what no real product allows."""
         at = truth.sel(time=self.time, method="nearest", tolerance=np.timedelta64(12, "h"))
         if at.shape != self.fine.shape:
-            raise ContractError(
-                "ImageSequences", "the truth is on another grid", got=at.shape, expected=self.fine.shape
-            )
+            what = "the truth is on another grid"
+            raise ContractError("ImageSequences", what, got=at.shape, expected=self.fine.shape)
         return replace(self, truth=at.values.astype("float32"))
 
     def split(
@@ -237,26 +227,21 @@ class ImageSequences:
         train, validation = np.split(before, [before.size - n_validation])
         for part, wanted, found in (("training", n_train, train.size), ("test", n_test, test.size)):
             if found < (wanted or 1):
-                raise ContractError(
-                    f"ImageSequences({self.name})",
-                    f"too few {part} scenes with {self.history} scenes before them",
-                    got=found,
-                    expected=plain(f"at least {wanted or 1}"),
-                    next_step="Open a longer period, or ask for fewer",
-                )
+                what = f"too few {part} scenes with {self.history} scenes before them"
+                expected, step = plain(f"at least {wanted or 1}"), "Open a longer period, or ask for fewer"
+                raise ContractError(f"ImageSequences({self.name})", what, got=found, expected=expected, next_step=step)
         return SequenceSplit(train[train.size - (n_train or train.size) :], validation, test[: n_test or test.size])
 
 
 def sequence_scalers(
     sequences: ImageSequences, scenes: np.ndarray, *, exclude: np.ndarray | None = None
 ) -> tuple[MinMaxScaler, MinMaxScaler]:
-    """Scaling of the inputs (``coarse``, ``residual``) and of the target, from training scenes alone.
+    """Scaling of the inputs (``coarse``, ``residual``) and of the target, of training scenes, without pixels of `exclude`.
 
-    The coarse image is scaled by the physical range, residuals by the 0.1 and 99.9 per cent points of training scenes, and
-    clipped there: what lies beyond anything seen in training, such as a salt lake, would otherwise make the network
-    extrapolate. A coarse image may be wetter than any in training, and its stream is linear, so its scale is that of any soil.
-    The target's zero stays zero: the loss is blind to the level, and one spread makes the loss a plain multiple of the ubRMSE
-    in m3 m-3. Pixels of `exclude` have no part in it.
+    The coarse image is scaled by the physical range, since it may be wetter than any in training and its stream is linear;
+    residuals by the 0.1 and 99.9 per cent points of training scenes, and clipped there, as a network would extrapolate over a
+    salt lake. The target's zero stays zero: the loss is blind to the level, and one spread makes it a plain multiple of the
+    ubRMSE in m3 m-3.
     """
     residuals = sequences.residuals[scenes]
     if exclude is not None:
@@ -269,17 +254,9 @@ def sequence_scalers(
 
 
 class SequenceDataset(BatchDataset):
-    """Batches ``((coarse, residuals), target, mask)`` of scenes, scaled.
+    """Batches ``((coarse, residuals), target, mask)`` of scenes that have a whole history before them, scaled.
 
-    Parameters
-    ----------
-    sequences : ImageSequences
-    scenes : ndarray of int
-        Numbers of the scenes, each with a whole history before it.
-    scalers : (MinMaxScaler, MinMaxScaler)
-        From `sequence_scalers`.
-    exclude : ndarray of bool, shape (row, col), optional
-        Pixels whose target counts nowhere, such as a block that is held out for testing.
+    The target of pixels of `exclude` (row, col) counts nowhere, such as a block that is held out for testing.
     """
 
     evaluation_batch = 8
@@ -294,13 +271,9 @@ class SequenceDataset(BatchDataset):
     ) -> None:
         scenes = np.asarray(scenes, dtype=np.intp)
         if scenes.size == 0 or scenes.min() < sequences.history or scenes.max() >= sequences.time.size:
-            raise ContractError(
-                "SequenceDataset",
-                "a scene has no whole history before it, or there is none",
-                got=scenes.tolist(),
-                expected=plain(f"{sequences.history} to {sequences.time.size - 1}"),
-                next_step="Take scenes from ImageSequences.split",
-            )
+            what, step = "a scene has no whole history before it, or is none", "Take scenes from ImageSequences.split"
+            expected = plain(f"{sequences.history} to {sequences.time.size - 1}")
+            raise ContractError("SequenceDataset", what, got=scenes.tolist(), expected=expected, next_step=step)
         inputs, of_target = scalers
         stacked = inputs.transform(np.stack([sequences.coarse, sequences.residuals], axis=-1))
         target = of_target.transform(sequences.fine[..., None])[..., 0]

@@ -25,16 +25,10 @@ from smnb.sensors import add_strata
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
 _SOIL = ("sand", "silt", "clay")
-_FRACTIONS = tuple(f"{part}_fraction" for part in _SOIL)
 _ISMN_COLUMNS = (
-    "elevation",
-    "depth_from",
-    "depth_to",
-    "climate_KG",
-    "lc_2010",
-    *_FRACTIONS,
-    "organic_carbon",
-    "saturation",
+    *("elevation", "depth_from", "depth_to", "climate_KG", "lc_2010"),
+    *(f"{part}_fraction" for part in _SOIL),
+    *("organic_carbon", "saturation"),
 )
 _NAMES, _FOUND = ("network", "station", "instrument"), ("ismn_sensor_id", "ismn_distance_km")
 _SENSOR_COLUMNS = ("sensor_id", *_NAMES, "lat", "lon", "n_samples", *_FOUND)
@@ -90,7 +84,9 @@ class _Collector:
         if not np.isfinite(value) or not self.records.decode(record):
             return
         for name, one in self.writer.sources.items():
-            if not one.optional and _lacks_a_band(record.values[name]):
+            # a band of which all is missing; most images are told from their first pixel
+            absent = (np.isnan(np.ravel(band)[0]) and np.isnan(band).all() for band in record.values[name])
+            if not one.optional and any(absent):
                 self.counts[f"missing_{name}"] += 1  # under the first, so that the counts add up
                 return
         sensor = self.sensors.get(record.sensor_id) or self._new_sensor(record, match)
@@ -185,11 +181,6 @@ def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
     return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
 
 
-def _lacks_a_band(values: np.ndarray) -> bool:
-    """Whether all of some band is missing."""
-    return any(np.isnan(np.ravel(band)[0]) and np.isnan(band).all() for band in values)
-
-
 def _fingerprint(records: ReleasedRecords, labels: IsmnLabels | None, optional: Sequence[str]) -> str:
     about = {
         "shards": [[path.name, path.stat().st_size] for path in records.paths],
@@ -213,42 +204,12 @@ def convert_released(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Conversion:
-    """Write released records with their labels as a sample store.
+    """Write released records with their labels as a sample store, ``name.zarr``.
 
     A record's own label counts first (SMAP core sites), else the reading of ISMN. Its time is the reading's, where there is
-    one. A record without a label, or without a source that is not optional, is dropped and counted.
-
-    Parameters
-    ----------
-    records : ReleasedRecords
-        What `open_released` gives. With ``on_error="skip"`` damage is counted and left out.
-    out : path-like
-        ``name.zarr``.
-    labels : IsmnLabels, optional
-        Archives of ISMN; without them only records with a label of their own become samples.
-    optional : sequence of str
-        Sources that a sample may lack (NaN).
-    splits : mapping, optional
-        Name to options of `splits.make_split`; each becomes a column ``split_<name>`` of the sensor table. Default by
-        sensor, as in the paper, and by block; empty for none.
-    resume : bool
-        Go on with a conversion that was killed; False starts anew.
-    overwrite : bool
-        Replace a store of this name.
-    progress : callable, optional
-        Called with the number of shards done and in all.
-
-    Raises
-    ------
-    FormatError
-        On damage, if it is not skipped.
-    ContractError
-        If no record becomes a sample.
-    ParameterError
-        On an unknown option, or a split that cannot be made; then the samples are safe, and another call with other splits
-        only finishes the store.
-    RunError
-        If the half-written store at `out` is of other shards or options.
+    one. A record without a label, or without a source that is not `optional`, is dropped and counted. `splits` are options of
+    `smnb.sensors.make_split` by name, default by sensor and by block. A killed conversion goes on unless `resume` is False;
+    where a split cannot be made the samples are safe, and another call only finishes the store.
     """
     writer = SampleStoreWriter(
         out,
@@ -289,13 +250,7 @@ def convert_released(
 
 
 def shards_of(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return shards: files as they are, and of folders every ``*.tfrecord`` and ``*.tfrecord.gz``, by name.
-
-    Raises
-    ------
-    ParameterError
-        If there is none.
-    """
+    """Return shards: files as they are, and of folders every ``*.tfrecord`` and ``*.tfrecord.gz``, by name; at least one."""
     found: list[Path] = []
     for path in map(Path, paths):
         found += sorted([*path.glob("*.tfrecord"), *path.glob("*.tfrecord.gz")]) if path.is_dir() else [path]

@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from smnb.contract import CatalogError, ParameterError
+from smnb.contract import CatalogError, check_choice, check_range
 from smnb.grids import great_circle_km
 from smnb.loaders.insitu.archive import Archive
 from smnb.loaders.insitu.index import find_sensors
@@ -77,23 +77,15 @@ class SensorMatch:
 
 
 class StationIndex:
-    """Sensors of an archive by network and station.
+    """Sensors of an archive (rows of `smnb.loaders.insitu.index_archive`) by network and station.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        Rows of the sensor table (`smnb.loaders.insitu.index_archive`); other variables than soil moisture are left out.
-    choose : {"nearest", "first"}
-        Of several candidates.
-    max_km : float, optional
-        Farther from the record's coordinates is no match; None for no limit, as the script has it.
+    Of several candidates the ``"nearest"`` or the ``"first"`` is taken; farther than `max_km` from the record is no match.
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], *, choose: str = "nearest", max_km: float | None = 5.0) -> None:
-        if choose not in CHOICES or (max_km is not None and not max_km > 0):
-            raise ParameterError(
-                _WHO, "'choose' or 'max_km'", got=(choose, max_km), expected=f"one of {CHOICES}, above 0"
-            )
+        check_choice(_WHO, "choose", choose, CHOICES)
+        if max_km is not None:
+            check_range(_WHO, "max_km", max_km, 0, ends="(]", units="km")
         self.choose, self.max_km = choose, max_km
         self._networks: dict[str, dict[str, list[dict[str, Any]]]] = {}
         for row in sorted((row for row in rows if row["variable"] == "soil_moisture"), key=lambda row: row["file"]):
@@ -130,51 +122,22 @@ class StationIndex:
         return SensorMatch(rows[0], "", names, sensors, distance[chosen])
 
 
-@dataclass(frozen=True)
-class Label:
-    """Soil moisture (m3 m-3) and its time, UTC; or NaN, and why there is none."""
+class Label(NamedTuple):
+    """Soil moisture (m3 m-3) and its time, UTC; or NaN, and why: of `SensorMatch`, ``no_reading``, ``flagged``, ``ambiguous``."""
 
     value: float
     time: np.datetime64
     reason: str
-    """Empty, or a reason of `SensorMatch`, ``no_reading``, ``flagged`` or ``ambiguous``."""
     match: SensorMatch
 
 
 class IsmnLabels:
-    """Readings of ISMN archives for released records; use it in a ``with`` statement.
+    """Readings of ISMN archives (zips or folders) for released records; use it in a ``with`` statement.
 
-    Only sensors that a record names are read, each once; a reading stays in memory with 17 bytes.
-
-    Parameters
-    ----------
-    archives : path-like or sequence of path-like
-        ISMN zips as downloaded, or folders.
-    flags : str or sequence of str
-        Flag policy (`smnb.loaders.insitu.flag_policy`). The default is the paper's; the release's script applies none
-        (``"all"``), since the paper's filter was applied before the records were made. ISMN revises its flags.
-    window_minutes : float
-        A reading this near counts, both ends inclusive, to the second. The records' time is true within 66 s.
-    ambiguous : {"drop", "nearest"}
-        With several readings in the window: no label, as in the script, or the nearest one.
-    choose, max_km
-        As `StationIndex`.
-    cache_dir : path-like, optional
-        Folder of kept indices.
-
-    Attributes
-    ----------
-    counts : Counter
-        Records by outcome: ``labelled`` or a reason.
-
-    Raises
-    ------
-    CatalogError
-        If there is no archive.
-    FormatError
-        If one is unreadable.
-    ParameterError
-        On an unknown option.
+    The default `flags` are the paper's; the release's script applies none (``"all"``), since the filter was applied before
+    the records were made. A reading within `window_minutes` counts, both ends inclusive; the records' time is true within 66
+    s. Of several readings none is taken (``ambiguous="drop"``, as in the script), or the nearest. `choose` and `max_km` are
+    those of `StationIndex`. ``counts`` are records by outcome: ``labelled`` or a reason.
     """
 
     def __init__(
@@ -188,10 +151,8 @@ class IsmnLabels:
         max_km: float | None = 5.0,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        if ambiguous not in AMBIGUOUS:
-            raise ParameterError(_WHO, "unknown 'ambiguous'", got=ambiguous, expected=list(AMBIGUOUS))
-        if not window_minutes >= 0:
-            raise ParameterError(_WHO, "'window_minutes' is not at least 0", got=window_minutes)
+        check_choice(_WHO, "ambiguous", ambiguous, AMBIGUOUS)
+        check_range(_WHO, "window_minutes", window_minutes, 0)
         self.policy, self.ambiguous = flag_policy(flags), ambiguous
         self.window = np.timedelta64(round(window_minutes * 60e9), "ns")
         self.counts: Counter[str] = Counter()
@@ -273,14 +234,10 @@ class IsmnLabels:
         return Label(float(series.value[row]), series.time[row], "", match)
 
     def ambiguities(self) -> pd.DataFrame:
-        """Everything that was not unique.
+        """Everything that was not unique: a row a sensor of the release and ``kind``, and of the first thousand readings.
 
-        Returns
-        -------
-        DataFrame
-            ``kind`` ("station": several stations match; "sensor": several sensors of the station are at 5 cm; "readings":
-            several are in the window, the first thousand), ``sensor_id`` of the release, ``time`` (of readings, else
-            empty), ``candidates`` (joined by ``|``), ``chosen``, ``distance_km``, and ``records`` concerned.
+        ``kind`` is "station" (several match), "sensor" (several of the station are at 5 cm) or "readings" (several are in the
+        window); ``candidates`` are joined by ``|``; ``records`` are those concerned.
         """
         rows = []
         for sensor_id, match in sorted(self._matches.items()):

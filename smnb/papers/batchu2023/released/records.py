@@ -13,13 +13,12 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, FormatError, ParameterError, SmnbError, plain
+from smnb.contract import ContractError, FormatError, SmnbError, check_choice, plain
 from smnb.loaders import check_paths
 from smnb.loaders.tfrecord import Feature, RecordError, ShardError, parse_example, read_records
 from smnb.papers.batchu2023.released import schema
 from smnb.papers.batchu2023.sources import SOURCES
 
-ON_ERROR = ("raise", "skip")
 _WHO = "open_released"
 _PROBLEMS_KEPT = 1000
 #: Sentinel-1 flies since 2014; a time outside is another unit than milliseconds, or damage.
@@ -94,28 +93,9 @@ def _placed(error: SmnbError, place: str) -> FormatError:
 class ReleasedRecords:
     """Records of some shards, read as they are asked for; iterating again reads again.
 
-    Parameters
-    ----------
-    paths : list of Path
-        Shards, in the order in which they are read.
-    bands : dict
-        Bands by source.
-    geometry : ImageGeometry
-        Stored size and crop.
-    verify : bool
-        Whether payloads are checked against their CRC-32C.
-    on_error : {"raise", "skip"}
-        What happens to damage.
-    catalog_id, synthetic
-        As everywhere.
-
-    Attributes
-    ----------
-    counts : Counter
-        Of the current or last iteration: ``records``; and with ``on_error="skip"`` ``records_damaged`` (checksum),
-        ``records_invalid`` (content) and ``shards_cut`` (nothing more could be read of them).
-    problems : list of dict
-        ``{"shard", "record", "reason"}`` of the first thousand that were skipped.
+    `counts` of the current or last iteration: ``records``; and with ``on_error="skip"`` ``records_damaged`` (checksum),
+    ``records_invalid`` (content) and ``shards_cut`` (nothing more could be read). `problems`: ``{"shard", "record",
+    "reason"}`` of the first thousand that were skipped.
     """
 
     paths: list[Path]
@@ -232,40 +212,17 @@ def open_released(
     verify: bool = True,
     on_error: str = "raise",
 ) -> ReleasedRecords:
-    """Open shards of the released data set; nothing is read yet.
+    """Open shards (TFRecord, gzip or plain) of the released data set; nothing is read yet.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        TFRecord shards, gzip or plain.
-    catalog_id, synthetic
-        As everywhere.
-    bands : mapping, optional
-        Bands to decode by source (`schema.BANDS`); default those of the paper's network. Others are not decoded.
-    size : int
-        Pixels on a side of the stored images.
-    crop : int, optional
-        Pixels on a side of the centred square to keep; default all.
-    low_factor : int
-        Fine pixels on a side of a pixel of the low grid: 16 of 10 m are 160 m.
-    verify : bool
-        Check payloads against their CRC-32C.
-    on_error : {"raise", "skip"}
-        Raise on damage with shard and record, or skip and count it.
-
-    Raises
-    ------
-    CatalogError
-        If a file does not exist.
-    ParameterError
-        On an unknown option, source or band, or a crop that does not fit.
+    `bands` to decode by source (`schema.BANDS`) are by default those of the paper's network. `size` is the side of the stored
+    images, `crop` that of the centred square to keep (default all), `low_factor` the fine pixels on a side of a low one.
+    `verify` checks the CRC-32C of payloads; ``on_error`` raises on damage, or skips and counts it.
 
     References
     ----------
     Batchu, Nearing and Gulshan (2022), arXiv:2206.09649; data: bucket eoscience-public, CC-BY 4.0.
     """
-    if on_error not in ON_ERROR:
-        raise ParameterError(_WHO, "unknown 'on_error'", got=on_error, expected=list(ON_ERROR))
+    check_choice(_WHO, "on_error", on_error, ("raise", "skip"))
     geometry = schema.ImageGeometry(int(size), int(size if crop is None else crop), int(low_factor))
     chosen = schema.check_bands(_WHO, bands)
     return ReleasedRecords(check_paths(_WHO, paths), chosen, geometry, verify, on_error, catalog_id, synthetic)
