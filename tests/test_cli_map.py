@@ -102,7 +102,7 @@ def test_json_says_what_was_done(scene, capsys) -> None:
         (("model", "absent.nc", "--out", "map.tif"), ["no such file", "absent.nc"]),
         (("absent", "scene.nc", "--out", "map.tif"), ["absent.safetensors is missing"]),
         (("model", "scene.nc", "--out", "map.png"), ["unknown kind of file", "'.nc', '.zarr', '.tif'"]),
-        (("model", "scene.nc", "--out", "map.tif", "--tile", 0), ["tile >= 1"]),
+        (("model", "scene.nc", "--out", "map.tif", "--tile", 0), ["'tile'", "at least 1"]),
         (("model", "scene.nc", "--out", "map.tif", "--precision", "half"), ["'float32', 'bfloat16'"]),
         (("model", "scene.nc", "--out", "map.tif", "--device", "tpu"), ["device", "'auto'"]),
         (("model", "scene.nc"), ["Missing option '--out'"]),

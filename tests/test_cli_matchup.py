@@ -182,7 +182,7 @@ def test_crops_are_those_that_rasterio_cuts(archive, run, tmp_path):
     ("given", "words"),
     [
         (["--source", "sentinel1"], "NAME=ENTRY"),
-        (["--split", "moon"], r"unknown split \['moon'\]"),
+        (["--split", "moon"], r"'split' holds an unknown name.*\['moon'\]"),
         (["--source", "lidar=smap"], r"unknown sources \['lidar'\]"),
         (["--anchor", "gldas"], "unknown anchor"),
         (["--optional", "sentinel1"], "the anchor 'sentinel1' is not among the sources, or is optional"),

@@ -153,7 +153,7 @@ BAD = {
     "no stratum": (["score", "good.csv", "--out", "s.csv", "--by", "soil"], "no column 'soil'"),
     "min_obs": (["score", "good.csv", "--out", "s.csv", "--min-obs", "0"], "'min_obs'"),
     "no out": (["score", "good.csv"], "--out"),
-    "metric": (["compare", "good.csv", "poor.parquet", "--metric", "slope"], "unknown metric.*ubrmse"),
+    "metric": (["compare", "good.csv", "poor.parquet", "--metric", "slope"], "unknown 'metric'.*ubrmse"),
     "cluster": (
         ["compare", "good.csv", "poor.parquet", "--clusters", "river"],
         "smnb compare: the table has no column",

@@ -205,9 +205,9 @@ def test_two_sweeps_of_one_name_and_a_run_of_that_name_are_refused(project, pret
         ({"parameters": {"seeed": 1}}, "declares this parameter; got 'seeed'"),
         ({"name": "../s"}, "one plain folder name"),
         ({"notebook": "09"}, "no such notebook; got '09'"),
-        ({"workers": 0}, "workers is a number of at least 1; got 0"),
+        ({"workers": 0}, "'workers' is no whole number; got 0; expected at least 1"),
         ({"workers": 2, "scheduler": "tcp://127.0.0.1:1"}, "a scheduler was given"),
-        ({"threads_per_worker": 1.5}, "threads_per_worker is a number"),
+        ({"threads_per_worker": 1.5}, "'threads_per_worker' is no whole number; got 1.5"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_executed(project, pretend, options, says):

@@ -29,7 +29,7 @@ from smnb.papers.stations.ablation import (
     summary,
 )
 from smnb.papers.stations.baselines import fit_baseline
-from smnb.papers.stations.features import SOURCES, FeatureConfig, FeatureTable, sources_present
+from smnb.papers.stations.features import SOURCES, FeatureTable, sources_present
 from smnb.papers.stations.network import PointFusionConfig
 from smnb.papers.stations.series import StationSeries
 from smnb.papers.stations.training import predict_points, station_loss, train_points
@@ -126,8 +126,7 @@ def test_past_only_statistics_do_not_see_later_rows():
 
 def test_past_only_features_do_not_see_later_rows(real):
     rows = real[real["sensor_id"] == real["sensor_id"].iloc[0]]
-    config = FeatureConfig(past_only=True)
-    whole, half = point_features(rows, config), point_features(rows.iloc[:50], config)
+    whole, half = point_features(rows, past_only=True), point_features(rows.iloc[:50], past_only=True)
     np.testing.assert_allclose(whole.values[:50], half.values, atol=1e-9)
 
 
@@ -220,7 +219,7 @@ def test_the_level_adds_no_time_course():
 
 
 def test_wrong_options_and_shapes_are_said():
-    with pytest.raises(ParameterError, match=r"unknown loss.*'huber'.*relative"):
+    with pytest.raises(ParameterError, match=r"unknown 'loss'.*'huber'.*relative"):
         PointTraining(loss="huber")
     with pytest.raises(ParameterError, match="features"):
         PointFusionConfig(features={})

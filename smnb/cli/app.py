@@ -54,14 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # a usage error; its class lives in click or in typer, depending on typer's version
         if not hasattr(error, "format_message"):
             raise
-        text = " ".join(error.format_message().split())
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context is not None else "smnb"
-        status = 0
-        if type(error).__name__ != "NoArgsIsHelpError":
-            status = _say_error(f"{text} Try '{command} --help'.", debug, 2)
+        text, context, status = error.format_message(), getattr(error, "ctx", None), 0
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(text)
         else:
-            typer.echo(error.format_message())
+            command = context.command_path if context is not None else "smnb"
+            status = _say_error(f"{text} Try '{command} --help'.", debug, 2)
     raise SystemExit(status if isinstance(status, int) else 0)
 
 

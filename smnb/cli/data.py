@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Root, ShownProgress, Table, command, show, warn
+from smnb.cli.frame import Flags, Json, Root, ShownProgress, Table, command, show, warn
 from smnb.contract import CatalogError
 
 
@@ -29,12 +29,8 @@ def catalog(
     show(entries, as_json, Table(["id", "present", "files", "MB", "description"], rows, title))
     absent = [entry["id"] for entry in entries if not entry["present"]]
     if check and absent:
-        raise CatalogError(
-            "smnb catalog",
-            f"{len(absent)} entries have no usable files",
-            got=absent,
-            next_step="Get them with 'smnb fetch ID', or simulate them with 'smnb sandbox'",
-        )
+        step = "Get them with 'smnb fetch ID', or simulate them with 'smnb sandbox'"
+        raise CatalogError("smnb catalog", f"{len(absent)} entries have no usable files", got=absent, next_step=step)
 
 
 @command("smnb fetch amsre_nsidc0302 --root archive")
@@ -64,11 +60,9 @@ def sandbox(
     from smnb_sandbox import write_sandbox
 
     folder = Path(out) if out is not None else Path(data_root(None))
-    options: dict[str, Any] = {} if seed is None else {"seed": seed}
+    options: dict[str, Any] = {"preset": preset} | ({} if seed is None else {"seed": seed})
     with ShownProgress() as progress:
-        manifest = write_sandbox(
-            folder, preset=preset, progress=lambda done, total, _: progress("sandbox", "cell", done, total), **options
-        )
+        manifest = write_sandbox(folder, progress=lambda n, total, _: progress("sandbox", "cell", n, total), **options)
     files = len(manifest.get("files", []))
     show(manifest, as_json, f"sandbox archive ({preset}, seed {manifest.get('seed')}): {files} files in {folder}")
 
@@ -77,7 +71,7 @@ def sandbox(
 def ingest(
     archive: Annotated[list[str], typer.Argument(help="ISMN zip or folder, or USCRN files.")],
     out: Annotated[str, typer.Option(help="Folder for the tables.")],
-    flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
+    flags: Flags = "paper",
     depth: Annotated[tuple[float, float], typer.Option(help="Depth interval in m, top and bottom.")] = (0.0, 0.051),
     any_depth: Annotated[bool, typer.Option("--any-depth", help="Take sensors of every depth.")] = False,
     start: Annotated[str | None, typer.Option(help="First day (2019-01-01).")] = None,
@@ -88,9 +82,8 @@ def ingest(
     """Write in-situ readings as sensors.parquet and readings.parquet."""
     from smnb.loaders.insitu import write_tables
 
-    report = write_tables(
-        archive, out, flags=flags, depth=None if any_depth else depth, start=start, end=end, cache_dir=cache
-    )
+    kept = {"flags": flags, "depth": None if any_depth else depth, "start": start, "end": end}
+    report = write_tables(archive, out, cache_dir=cache, **kept)
     for problem in [*report["damaged_files"], *report["refused_files"]]:
         warn(f"skipped {problem['file']}: {problem['reason']}")
     readings = report["readings"]

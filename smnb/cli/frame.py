@@ -22,6 +22,8 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Root = Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, else data/sandbox.")]
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:port, instead.")]
+Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with what was killed, or start it anew.")]
+Flags = Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")]
 Workers = Annotated[int, typer.Option(help="Processes of a Dask cluster on this machine; 0: threads.")]
 
 

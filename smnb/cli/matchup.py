@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Root, Scheduler, ShownProgress, Workers, command, show
-from smnb.contract import ParameterError
-
-if TYPE_CHECKING:
-    from smnb.catalog import Catalog
-    from smnb.loaders.insitu import InSituTables
-
+from smnb.cli.frame import Flags, Json, Resume, Root, Scheduler, ShownProgress, Workers, command, show
+from smnb.contract import ParameterError, check_choice
 
 _WHO = "smnb matchup"
 
@@ -22,30 +17,20 @@ _WHO = "smnb matchup"
 def matchup(
     out: Annotated[str, typer.Option(help="Sample store to write, FILE.zarr.")],
     anchor: Annotated[str, typer.Option(help="sentinel1 (Table 5) or smap (Table 20).")] = "sentinel1",
-    insitu: Annotated[
-        str, typer.Option(help="Catalog entry of the readings, or a folder that smnb ingest wrote.")
-    ] = "multisource_ismn",
-    source: Annotated[
-        list[str] | None, typer.Option(help="NAME=ENTRY, again for each source; default all, from multisource_*.")
-    ] = None,
+    insitu: Annotated[str, typer.Option(help="Entry of the readings, or smnb ingest's folder.")] = "multisource_ismn",
+    source: Annotated[list[str] | None, typer.Option(help="NAME=ENTRY; repeat; default all of multisource_*.")] = None,
     optional: Annotated[list[str] | None, typer.Option(help="Source that a sample may lack; again for more.")] = None,
     root: Root = None,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the 10 m images.")] = 512,
-    flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
-    any_depth: Annotated[
-        bool, typer.Option("--any-depth", help="Take sensors of every depth, not 0-5 and 5 cm.")
-    ] = False,
-    split: Annotated[
-        list[str] | None, typer.Option(help="sensor, block or none; again for more; default both.")
-    ] = None,
+    flags: Flags = "paper",
+    any_depth: Annotated[bool, typer.Option("--any-depth", help="Sensors of every depth, not 0-5 and 5 cm.")] = False,
+    split: Annotated[list[str] | None, typer.Option(help="sensor, block or none; repeat; default both.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the splits.")] = 0,
     land_cover: Annotated[str | None, typer.Option(help="Raster of CGLS-LC100 codes; default the archive's.")] = None,
     unknown_land_cover: Annotated[str, typer.Option(help="raise, or none: count them.")] = "raise",
     workers: Workers = 0,
     scheduler: Scheduler = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with a build that was killed, or start it anew.")
-    ] = True,
+    resume: Resume = True,
     as_json: Json = False,
 ) -> None:
     """Pair in-situ readings with images of many sources around them, and write a sample store.
@@ -54,15 +39,20 @@ def matchup(
     so a build that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.catalog import Catalog
+    from smnb.loaders.insitu import read_tables
     from smnb.papers.batchu2023 import build_matchups
     from smnb.papers.batchu2023.join import PAPER_DEPTHS
 
     entries, splits = _entries(source), _splits(split, seed)
     catalog = Catalog.load()
     scenes = {name: catalog.open(entry, root) for name, entry in entries.items()}
+    if (Path(insitu) / "sensors.parquet").is_file():
+        readings = read_tables(insitu)
+    else:  # all of them: the builder itself applies flags and depths, and counts them
+        readings = catalog.open(insitu, root, flags="all", depth=None)
     with ShownProgress() as progress:
         result = build_matchups(
-            _readings(catalog, insitu, root),
+            readings,
             scenes,
             out=out,
             anchor=anchor,
@@ -102,9 +92,8 @@ def _entries(given: list[str] | None) -> dict[str, str]:
     for one in given:
         name, _, entry = one.partition("=")
         if not entry or name in entries:
-            raise ParameterError(
-                _WHO, "--source is not NAME=ENTRY, each name once", got=one, expected="sentinel1=multisource_sentinel1"
-            )
+            what, expected = "--source is not NAME=ENTRY, each name once", "sentinel1=multisource_sentinel1"
+            raise ParameterError(_WHO, what, got=one, expected=expected)
         entries[name] = entry
     return entries
 
@@ -114,16 +103,6 @@ def _splits(names: list[str] | None, seed: int) -> dict[str, dict[str, Any]]:
 
     if names == ["none"]:
         return {}
-    unknown = sorted(set(names or ()) - set(DEFAULT_SPLITS))
-    if unknown:
-        raise ParameterError(_WHO, f"unknown split {unknown}", expected=[*DEFAULT_SPLITS, "none"])
-    return {name: {**DEFAULT_SPLITS[name], "seed": seed} for name in names or DEFAULT_SPLITS}
-
-
-def _readings(catalog: Catalog, insitu: str, root: str | None) -> InSituTables:
-    """All readings: the builder itself applies flags and depths, and counts them."""
-    from smnb.loaders.insitu import read_tables
-
-    if (Path(insitu) / "sensors.parquet").is_file():
-        return read_tables(insitu)
-    return catalog.open(insitu, root, flags="all", depth=None)
+    names = names or list(DEFAULT_SPLITS)
+    check_choice(_WHO, "split", names, DEFAULT_SPLITS, next_step="Or give none, by itself")
+    return {name: {**DEFAULT_SPLITS[name], "seed": seed} for name in names}

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, Scheduler, ShownProgress, Table, Workers, command, show
+from smnb.cli.frame import Json, Resume, Scheduler, ShownProgress, Table, Workers, command, show
 
 
 @command("smnb models --json")
@@ -28,9 +28,7 @@ def map_(
     tile: Annotated[int, typer.Option(help="Side of a tile, cells.")] = 256,
     workers: Workers = 0,
     scheduler: Scheduler = None,
-    resume: Annotated[
-        bool, typer.Option("--resume/--no-resume", help="Go on with a map that was killed, or start it anew.")
-    ] = True,
+    resume: Resume = True,
     time: Annotated[str | None, typer.Option(help="Which image, if INPUT has several times (2020-09-01).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16: faster and less exact.")] = "float32",

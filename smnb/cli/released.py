@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, ShownProgress, command, show, warn
+from smnb.cli.frame import Flags, Json, ShownProgress, command, show, warn
 
 
 @command("smnb released shards/ --ismn ismn.zip --out released.zarr --crop 256")
@@ -15,11 +15,9 @@ def released(
     shards: Annotated[list[str], typer.Argument(help="TFRecord shards, or folders of them.")],
     out: Annotated[str, typer.Option(help="Sample store to write, NAME.zarr.")],
     ismn: Annotated[list[str] | None, typer.Option(help="ISMN zip or folder; repeat.")] = None,
-    flags: Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")] = "paper",
+    flags: Flags = "paper",
     ambiguous: Annotated[str, typer.Option(help="Several readings within the window: drop, nearest.")] = "drop",
-    choose: Annotated[
-        str, typer.Option(help="Several stations match: nearest, first (as the release's script).")
-    ] = "nearest",
+    choose: Annotated[str, typer.Option(help="Of several stations: nearest, first (as its script).")] = "nearest",
     max_km: Annotated[float, typer.Option(help="Farthest station from a record's place, km.")] = 5.0,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the centred square to keep.")] = 512,
     size: Annotated[int, typer.Option(help="Pixels on a side of the stored images.")] = 512,
@@ -41,21 +39,14 @@ def released(
     from smnb.papers.batchu2023.released.labels import IsmnLabels
     from smnb.papers.batchu2023.released.records import open_released
 
-    records = open_released(
-        shards_of(shards),
-        catalog_id="multisource_released",
-        size=size,
-        crop=crop,
-        verify=not no_verify,
-        on_error=on_error,
-    )
+    options = {"size": size, "crop": crop, "verify": not no_verify, "on_error": on_error}
+    records = open_released(shards_of(shards), catalog_id="multisource_released", **options)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(ShownProgress())
         labels = None
         if ismn:
-            labels = stack.enter_context(
-                IsmnLabels(ismn, flags=flags, ambiguous=ambiguous, choose=choose, max_km=max_km, cache_dir=cache)
-            )
+            rules = {"flags": flags, "ambiguous": ambiguous, "choose": choose, "max_km": max_km}
+            labels = stack.enter_context(IsmnLabels(ismn, cache_dir=cache, **rules))
         done = convert_released(
             records,
             out,
@@ -71,9 +62,8 @@ def released(
     if ambiguities:
         write_text(ambiguities, done.ambiguities.to_csv(index=False))
     counts, splits = done.counts, done.store.attrs["splits"]
-    lines = [
-        f"{out}: {counts['samples']:,} samples of {counts['sensors']:,} sensors, from {counts['records']:,} records"
-    ]
+    samples = f"{counts['samples']:,} samples of {counts['sensors']:,} sensors"
+    lines = [f"{out}: {samples}, from {counts['records']:,} records"]
     for name, count in counts.items():
         if name not in ("records", "samples", "sensors") and count:
             lines.append(f"  {name.replace('_', ' ')}: {count:,}")

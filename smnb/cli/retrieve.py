@@ -34,14 +34,13 @@ def retrieve(
     """
     import numpy as np
 
-    from smnb.contract import ParameterError
+    from smnb.contract import ParameterError, check_choice
     from smnb.files import atomic_path
     from smnb.loaders.smap import read_fields
     from smnb.metrics import bias, n_obs, pearson_r, ubrmse
     from smnb.models.physics.smap import PHYSICAL_METHODS, count_statuses, retrieve_physical
 
-    if method not in PHYSICAL_METHODS:
-        raise ParameterError("smnb retrieve", "unknown --method", got=method, expected=list(PHYSICAL_METHODS))
+    check_choice("smnb retrieve", "method", method, PHYSICAL_METHODS)
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb retrieve", "--out does not end in .csv", got=out)
     fields, release = read_fields(granule, group)
@@ -55,6 +54,7 @@ def retrieve(
         value = float(score(*pair, mask=result.recommended))
         scores[name] = value if math.isfinite(value) else None  # JSON has no NaN
     counts = count_statuses(result.status)
+    clipped = sum(n for name, n in counts.items() if name.startswith("clipped"))
     notes = list(result.notes)
     if not release.startswith(CHECKED_RELEASES):
         notes.append(f"what the fields mean was checked on release {', '.join(CHECKED_RELEASES)}, not on {release}")
@@ -65,22 +65,22 @@ def retrieve(
         **scores,
         "cells": int(np.size(result.status)),
         "by_status": counts,
-        "clipped": _clipped(counts),
+        "clipped": clipped,
         "notes": notes,
         "written": out,
     }
-    shown = "  ".join(
-        f"{label} {_number(scores[key], form)}"
-        for label, key, form in (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f"))
-    )
+    shown = []
+    for label, key, form in (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f")):
+        value = scores[key]
+        shown.append(f"{label} {'undefined' if value is None else format(round(value, 5) + 0.0, form)}")  # no -0
     rest = {k: n for k, n in counts.items() if k not in ("retrieved", "no input") and not k.startswith("clipped")}
     detail = ", ".join(f"{k.removeprefix('clipped ')} {n:,}" for k, n in counts.items() if k.startswith("clipped"))
     show(
         content,
         as_json,
         f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})",
-        f"against the product, recommended cells: {shown}  m3 m-3  n {scores['n']:,}",
-        f"{np.size(result.status):,} cells: retrieved {counts.get('retrieved', 0):,}, clipped {_clipped(counts):,}"
+        f"against the product, recommended cells: {'  '.join(shown)}  m3 m-3  n {scores['n']:,}",
+        f"{np.size(result.status):,} cells: retrieved {counts.get('retrieved', 0):,}, clipped {clipped:,}"
         + (f" ({detail})" if detail else "")
         + f", without input {counts.get('no input', 0):,}"
         + "".join(f", {k} {n:,}" for k, n in rest.items()),
@@ -108,11 +108,3 @@ def _table(fields: dict[str, np.ndarray], result: Any) -> pd.DataFrame:
         }
     )
     return cells[cells["row"].between(0, FLAG_FILL - 1)].sort_values(["row", "col"], kind="stable")
-
-
-def _clipped(counts: dict[str, int]) -> int:
-    return sum(n for name, n in counts.items() if name.startswith("clipped"))
-
-
-def _number(value: float | None, form: str) -> str:
-    return "undefined" if value is None else format(round(value, 5) + 0.0, form)  # no -0

@@ -174,12 +174,7 @@ def parameter_values(assignments: Sequence[str], *, who: str) -> dict[str, Any]:
 def grid_values(assignments: Sequence[str], lists: Sequence[str] = ()) -> dict[str, list[Any]]:
     """Parse ``name=a,b`` arguments, each value as YAML; brackets around all of them are allowed.
 
-    Parameters
-    ----------
-    assignments : sequence of str
-        The arguments.
-    lists : sequence of str
-        Parameters that are lists themselves: for them ``[a, b]`` is one value, and ``[a],[a, b]`` are two.
+    For parameters that are `lists` themselves ``[a, b]`` is one value, and ``[a],[a, b]`` are two.
 
     Examples
     --------

@@ -83,21 +83,18 @@ def compare_models(
     metric: Annotated[str, typer.Option(help="ubrmse, rmse, bias, r, spearman, r2 or anomaly_r.")] = "ubrmse",
     min_obs: MinObs = 13,
     clusters: Annotated[str | None, typer.Option(help="Column drawn again, e.g. station; default the sensor.")] = None,
-    own_pairs: Annotated[
-        bool, typer.Option("--own-pairs", help="Score each on all its pairs, not the common.")
-    ] = False,
+    own_pairs: Annotated[bool, typer.Option("--own-pairs", help="Score each on all its own pairs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the interval.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Compare two models over the same sensors: the paired difference of a score, with its interval."""
-    from smnb.contract import ParameterError
+    from smnb.contract import check_choice
     from smnb.metrics import DEFAULT_METRICS, METRICS, compare
     from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
     chosen = next((one for one in known.values() if metric in (one.name, one.short)), None)
-    if chosen is None:
-        raise ParameterError("smnb compare", "unknown metric", got=metric, expected=list(known))
+    check_choice("smnb compare", "metric", chosen.short if chosen else metric, known)
     tables = [read_predictions(path) for path in (a, b)]
     left_out = 0
     if not own_pairs:
@@ -107,21 +104,19 @@ def compare_models(
     scores = [score_sensors(table, min_obs=min_obs) for table in tables]
     names = tuple(str(table.attrs["model"]) for table in tables)
     names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
-    labels = None if clusters is None else _one_label(scores[0], clusters)
+    labels = None if clusters is None else scores[0].set_index("sensor_id", drop=False)[clusters]
     found = compare(*scores, chosen, names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
+    interval = found.difference
     content = {
         "metric": metric,
-        "a": names[0],
-        "b": names[1],
+        **dict(zip(("a", "b"), names, strict=True)),
         "a_value": found.a_value,
         "b_value": found.b_value,
-        "difference": found.difference.value,
-        "low": found.difference.low,
-        "high": found.difference.high,
-        "level": found.difference.level,
-        "n_sensors": found.difference.n,
-        "note": found.difference.note,
+        "difference": interval.value,
+        **{name: getattr(interval, name) for name in ("low", "high", "level")},
+        "n_sensors": interval.n,
+        "note": interval.note,
         "sensors_scored_by_one_only": found.n_only_one,
         "pairs_left_out": left_out,
         "synthetic": synthetic,
@@ -146,11 +141,6 @@ def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:
         several = table.groupby("sensor_id")[name].nunique(dropna=False) > 1
         if several.any():
             raise ContractError(who, f"a sensor has more than one {name!r}", got=several.index[several][0])
-
-
-def _one_label(scores: pd.DataFrame, clusters: str) -> pd.Series:
-    labels = scores["sensor_id"] if clusters == "sensor_id" else scores[clusters]
-    return labels.set_axis(scores["sensor_id"])
 
 
 def _layout(rows: pd.DataFrame, strata: list[str], intervals: list[str]) -> pd.DataFrame:

@@ -31,14 +31,7 @@ PLACE_DIMS = (("y", "x"), ("lat", "lon"))
 
 @dataclass(frozen=True)
 class ChannelStack:
-    """Channels of one image, read as they are sliced.
-
-    Parameters
-    ----------
-    names : tuple of str
-    arrays : list of DataArray
-        One a channel, dims ``(y, x)`` or ``(lat, lon)``, lazy or not.
-    """
+    """Channels of one image, each ``(y, x)`` or ``(lat, lon)``, lazy or not, read as they are sliced."""
 
     names: tuple[str, ...]
     arrays: list[xr.DataArray]
@@ -58,31 +51,16 @@ class ChannelStack:
 def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.Dataset]:
     """Open a NetCDF or Zarr file under the data contract, lazily, at one time; a context that closes it.
 
-    Parameters
-    ----------
-    path : path-like
-    when : str, optional
-        ISO date or time; needed where the file has several. The image nearest to it within a day is taken.
-
-    Raises
-    ------
-    FormatError
-        If there is no such file, or it cannot be read.
-    ParameterError
-        If the file has several times and none, or another, was chosen.
-    ContractError
-        If the file breaks the data contract (units, order of coordinates).
+    `when` is an ISO date or time, needed where the file has several; the image nearest to it within a day is taken.
     """
     path = Path(path)
     if not path.exists():
         raise FormatError(_WHO, "no such file", got=str(path))
     # without dask: a slice of rows then reads these rows and nothing else
     if path.is_dir():
-        import zarr
-
         try:
             dataset = xr.open_zarr(path, chunks=None)
-        except (zarr.errors.BaseZarrError, FileNotFoundError, KeyError, ValueError) as error:
+        except (FileNotFoundError, KeyError, ValueError) as error:  # zarr's own are ValueErrors
             raise FormatError(str(path), f"cannot be read as Zarr: {error}", expected="NetCDF or Zarr") from error
     else:
         dataset = open_netcdf(_WHO, path, chunks=None)
@@ -121,18 +99,13 @@ def _find_channels(dataset: xr.Dataset, names: tuple[str, ...], path: str) -> Ch
             found.setdefault(text, []).append(variable.isel({label: number}))
     absent = [name for name in names if name not in found]
     if absent:
-        raise ContractError(
-            _WHO,
-            f"{path} lacks channels of the checkpoint",
-            got=sorted(found),
-            expected=list(names),
-            next_step="Give the file these labels along 'channel' or 'polarization', or variables of these names",
-        )
+        step = "Give the file these labels along 'channel' or 'polarization', or variables of these names"
+        what = f"{path} lacks channels of the checkpoint"
+        raise ContractError(_WHO, what, got=sorted(found), expected=list(names), next_step=step)
     twice = [name for name in names if len(found[name]) > 1]
     if twice:
-        raise ContractError(
-            _WHO, f"{path} has channels more than once", got=twice, next_step="Keep one variable of each"
-        )
+        step = "Keep one variable of each"
+        raise ContractError(_WHO, f"{path} has channels more than once", got=twice, next_step=step)
     return _stack(names, [found[name][0] for name in names], path)
 
 
@@ -175,30 +148,22 @@ def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
     history = loaded.card["config"]["history"]
     for name in ("coarse", "residual"):
         if name not in dataset:
+            step = "coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine less coarse"
+            step += " images, oldest first and without gaps"
+            got = sorted(map(str, dataset.data_vars))
             raise ContractError(
-                _WHO,
-                f"{path} lacks {name!r}",
-                got=sorted(map(str, dataset.data_vars)),
-                expected=["coarse", "residual"],
-                next_step="coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine "
-                "less coarse images, oldest first and without gaps",
+                _WHO, f"{path} lacks {name!r}", got=got, expected=["coarse", "residual"], next_step=step
             )
     residual = dataset["residual"]
     past = [dim for dim in residual.dims if dim not in ("y", "x", "lat", "lon")]
     if len(past) != 1 or residual.sizes[past[0]] != history:
-        raise ContractError(
-            _WHO,
-            f"'residual' of {path} has another history",
-            got=dict(residual.sizes),
-            expected=plain(f"{history} past images"),
-        )
+        what, expected = f"'residual' of {path} has another history", plain(f"{history} past images")
+        raise ContractError(_WHO, what, got=dict(residual.sizes), expected=expected)
     names = ("coarse", *(f"residual {number}" for number in range(-history, 0)))
     arrays = [dataset["coarse"], *(residual.isel({past[0]: number}) for number in range(history))]
     scaler = loaded.input_scaler
-    each = [0] + [1] * history
-    scaler = MinMaxScaler(
-        *(tuple(values[i] for i in each) for values in (scaler.minimum, scaler.maximum, scaler.fill)), clip=scaler.clip
-    )
+    bounds = ((coarse, *[rest] * history) for coarse, rest in (scaler.minimum, scaler.maximum, scaler.fill))
+    scaler = MinMaxScaler(*bounds, clip=scaler.clip)
     form = tile_form(SmenForm(loaded.model), len(names))
     form.level = 0  # its loss leaves the level open; it comes from the coarse image
     return _stack(names, arrays, path), form, scaler
@@ -221,20 +186,16 @@ def map_checkpoint(
     out : path-like
         As `smnb.maps.write_map` takes it.
     when : str, optional
-        Which image of a file with several times.
+        Which image of a file with several times: the nearest within a day.
     **options
         Of `tiled_map`: ``tile``, ``workers``, ``scheduler``, ``resume``, ``device``, ``precision``, ``progress``.
-
-    Returns
-    -------
-    MapResult
 
     Raises
     ------
     ParameterError
-        If the network makes no maps.
+        If the network makes no maps, or the file has several times and none, or another, was chosen.
     FormatError, ContractError, RunError
-        As `smnb.training.load`, `open_map_input` and `tiled_map`.
+        If the file cannot be read or breaks the data contract; as `smnb.training.load` and `tiled_map`.
     """
     loaded = checkpoint if isinstance(checkpoint, Trained) else load(checkpoint)
     name = loaded.card["model"]

@@ -22,11 +22,6 @@ class MapTile(NamedTuple):
     left: int
     right: int
 
-    @property
-    def part(self) -> tuple[slice, slice]:
-        """Rows and columns as slices."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
 
 def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
     """Divide rows and columns into tiles, row after row; the last ones may be smaller."""
@@ -43,12 +38,9 @@ class TileFolder:
         found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
         if found is not None and found != identity and resume:
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
-            raise RunError(
-                "tiled_map",
-                f"{self.path} holds tiles of another map",
-                got=plain(f"other {', '.join(changed)}"),
-                next_step="Choose another output, or start anew with resume=False (--no-resume)",
-            )
+            what, got = f"{self.path} holds tiles of another map", plain(f"other {', '.join(changed)}")
+            step = "Choose another output, or start anew with resume=False (--no-resume)"
+            raise RunError("tiled_map", what, got=got, next_step=step)
         if found is None or not resume:
             shutil.rmtree(self.path, ignore_errors=True)
             write_json(record, identity)

@@ -28,27 +28,10 @@ class TileForm(Protocol):
 
 @torch.inference_mode()
 def receptive_radius(network: nn.Module, channels: int, *, limit: int = 64) -> int:
-    """Measure how far from a pixel a network's output depends on its inputs.
+    """Measure how far from a pixel a network's output depends on its inputs, pixels.
 
-    One NaN is put into zeros; whatever it can reach becomes NaN, also by weights that are zero.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Takes ``(image, channel, row, col)`` to ``(image, row, col)``; put into evaluation mode.
-    channels : int
-    limit : int
-        Largest radius looked for, pixels.
-
-    Returns
-    -------
-    int
-        Pixels.
-
-    Raises
-    ------
-    ParameterError
-        If the output has another size than the input, or depends on pixels beyond the limit (a global mean, say).
+    One NaN is put into zeros; whatever it can reach becomes NaN, also by weights that are zero. `ParameterError` if the output
+    has another size than the input, or depends on pixels beyond `limit` (a global mean, say).
     """
     network.eval()
     reference = next(network.parameters(), torch.empty(0))
@@ -56,38 +39,28 @@ def receptive_radius(network: nn.Module, channels: int, *, limit: int = 64) -> i
     images[:, :, limit, limit] = float("nan")
     result = network(images)
     if result.shape != (1, *images.shape[2:]):
-        raise ParameterError(
-            "receptive_radius",
+        what, got, expected = (
             "the network does not keep the size of an image",
-            got=tuple(result.shape),
-            expected=(1, *images.shape[2:]),
+            tuple(result.shape),
+            (1, *images.shape[2:]),
         )
+        raise ParameterError("receptive_radius", what, got=got, expected=expected)
     rows, cols = torch.nonzero(torch.isnan(result[0]), as_tuple=True)
     if rows.numel() == 0:
         raise ParameterError("receptive_radius", "the output does not depend on the inputs")
     radius = int(max((rows - limit).abs().max(), (cols - limit).abs().max()))
     if radius >= limit:
-        raise ParameterError(
-            "receptive_radius",
-            "the output depends on more than a neighbourhood",
-            got=plain(f"{radius} pixels or more"),
-            expected=plain(f"less than {limit}"),
-            next_step="Such a network cannot be applied in tiles, or raise the limit",
-        )
+        got, expected = plain(f"{radius} pixels or more"), plain(f"less than {limit}")
+        what = "the output depends on more than a neighbourhood, so it cannot be computed in tiles"
+        raise ParameterError("receptive_radius", what, got=got, expected=expected)
     return radius
 
 
 class SameSizeForm(nn.Module):
     """Any network ``(image, channel, row, col) -> (image, row, col)`` with stride 1 that pads for itself.
 
-    Outside the image the halo is cut off, so that the network's own padding acts at the image's edge; inside, the padding
-    spoils the halo only, which is cut off afterwards.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-    halo : int
-        At least the radius of the network's receptive field.
+    Outside the image the halo (at least the network's receptive field) is cut off, so that the network's own padding acts at
+    the image's edge; inside, the padding spoils the halo only, which is cut off afterwards.
     """
 
     def __init__(self, network: nn.Module, halo: int) -> None:
@@ -108,7 +81,6 @@ class PatchForm(nn.Module):
 
     Parameters
     ----------
-    network : torch.nn.Module
     patch_size : int
         Odd side of a patch, pixels.
     wrap : bool
@@ -134,24 +106,13 @@ def tile_form(network: nn.Module, channels: int, *, halo: int | None = None) -> 
     network : torch.nn.Module
         With a method ``folded`` that gives its own form, such as `smnb.models.fusion_1km.Fusion1km`, or any network that
         takes ``(image, channel, row, col)`` to ``(image, row, col)`` with stride 1.
-    channels : int
     halo : int, optional
-        Default the radius of the receptive field, as measured by `receptive_radius`.
-
-    Raises
-    ------
-    ParameterError
-        If the halo is smaller than the receptive field.
+        Default the radius of the receptive field, as it is measured; a smaller one is a `ParameterError`.
     """
     if halo is None and hasattr(network, "folded"):
         return network.folded()
     radius = receptive_radius(network, channels)
     if halo is not None and halo < radius:
-        raise ParameterError(
-            "tile_form",
-            "the halo is smaller than the receptive field",
-            got=halo,
-            expected=plain(f">= {radius}"),
-            next_step="Leave it out, and it is measured",
-        )
+        what, step = "the halo is smaller than the receptive field", "Leave it out, and it is measured"
+        raise ParameterError("tile_form", what, got=halo, expected=plain(f">= {radius}"), next_step=step)
     return SameSizeForm(network, radius if halo is None else halo)

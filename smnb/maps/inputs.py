@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_choice, check_count, plain
 from smnb.maps.forms import TileForm
 from smnb.training.scaling import MinMaxScaler
 
@@ -70,10 +70,8 @@ def checked_channels(
     for name, length in (("channels", channels), ("input_scaler", scaler and scaler.minimum)):
         if length is not None and len(length) != shape[0]:
             raise ContractError(_WHO, f"inputs and {name} differ in number", got=shape[0], expected=len(length))
-    if tile < 1:
-        raise ParameterError(_WHO, "tile", got=tile, expected=plain("tile >= 1"))
-    if precision not in MAP_PRECISIONS:
-        raise ParameterError(_WHO, "unknown precision", got=precision, expected=list(MAP_PRECISIONS))
+    check_count(_WHO, "tile", tile)
+    check_choice(_WHO, "precision", precision, MAP_PRECISIONS)
     return channels or tuple(f"channel {number}" for number in range(shape[0]))
 
 
@@ -87,27 +85,21 @@ def map_coords(inputs: Any, coords: Mapping[str, Any] | None) -> dict[str, xr.Va
         "lon": {"units": "degrees_east", "standard_name": "longitude", "axis": "X"},
     }
     kept = {n: v for n, v in found.items() if n == "crs" or (v.dims and set(v.dims) <= {"y", "x", "lat", "lon"})}
-    for dim, length in zip((("y", "lat"), ("x", "lon")), inputs.shape[1:], strict=True):
-        for name in dim:
-            if name in kept and kept[name].dims == (name,) and kept[name].size != length:
-                raise ContractError(
-                    _WHO, f"{name!r} has another shape than the inputs", got=kept[name].size, expected=length
-                )
+    lengths = dict(zip(("y", "x", "lat", "lon"), (*inputs.shape[1:], *inputs.shape[1:]), strict=True))
+    for name, one in kept.items():
+        if one.dims == (name,) and one.size != lengths[name]:
+            what = f"{name!r} has another shape than the inputs"
+            raise ContractError(_WHO, what, got=one.size, expected=lengths[name])
     return {n: xr.Variable(v.dims, v.values, attrs.get(n, {}) | v.attrs) for n, v in kept.items()}
 
 
-class Scan(NamedTuple):
-    """One pass over the inputs: what identifies them, and what is missing."""
+def scan_inputs(
+    bands: Bands, channels: tuple[str, ...], tile: int, level: int | None
+) -> tuple[str, dict[str, int], int, float]:
+    """Read everything once, in bands of `tile` rows; refuse what has nothing to map.
 
-    digest: str
-    missing: list[int]
-    n_valid: int
-    level: float
-    """Mean of the level channel over valid cells."""
-
-
-def scan_inputs(bands: Bands, channels: tuple[str, ...], tile: int, level: int | None) -> Scan:
-    """Read everything once, in bands of `tile` rows; refuse what has nothing to map."""
+    What identifies it, missing cells by channel, the number of valid cells, and the mean of channel `level` over them.
+    """
     rows, cols = bands.inputs.shape[1:]
     digest, missing, n_valid, total = hashlib.sha256(), np.zeros(len(channels), dtype=np.int64), 0, 0.0
     for start in range(0, rows, tile):
@@ -119,20 +111,13 @@ def scan_inputs(bands: Bands, channels: tuple[str, ...], tile: int, level: int |
         n_valid += int(np.count_nonzero(valid))
         if level is not None:
             total += float(values[level][valid].sum(dtype="float64"))
-    empty = [name for name, number in zip(channels, missing, strict=True) if number == rows * cols]
+    by_channel = dict(zip(channels, missing.tolist(), strict=True))
+    empty = [name for name, number in by_channel.items() if number == rows * cols]
     if empty:
-        raise ContractError(
-            _WHO,
-            f"{len(empty)} of {len(channels)} channels are missing everywhere",
-            got=empty,
-            next_step="Check the file's fill values, and that all channels are of one scene",
-        )
+        what = f"{len(empty)} of {len(channels)} channels are missing everywhere"
+        step = "Check the file's fill values, and that all channels are of one scene"
+        raise ContractError(_WHO, what, got=empty, next_step=step)
     if n_valid == 0:
-        raise ContractError(
-            _WHO,
-            "no cell has all channels",
-            got=dict(zip(channels, missing.tolist(), strict=True)),
-            expected=plain(f"fewer than {rows * cols} missing cells"),
-            next_step="Check that the channels overlap",
-        )
-    return Scan(digest.hexdigest(), missing.tolist(), n_valid, total / n_valid)
+        expected, step = plain(f"fewer than {rows * cols} missing cells"), "Check that the channels overlap"
+        raise ContractError(_WHO, "no cell has all channels", got=by_channel, expected=expected, next_step=step)
+    return digest.hexdigest(), by_channel, n_valid, total / n_valid

@@ -19,28 +19,15 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from smnb.contract import ParameterError, RunError, plain
+from smnb.contract import RunError, check_count, plain
 
 #: Seconds to wait for a scheduler, and then for its first worker.
 CONNECT_SECONDS, WORKER_SECONDS = 20.0, 60.0
 _here = threading.local()
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Workers:
-    """Those who do the work, as `open_workers` gives them.
-
-    Attributes
-    ----------
-    at_once : int
-        Calls that are done at the same time.
-    client : distributed.Client or None
-        None for threads of this process.
-    """
+    """Those who do the work, as `open_workers` gives them, `at_once` calls; `client` is None for threads of this process."""
 
     def __init__(self, pool: Executor, at_once: int, client: Any = None) -> None:
         self._pool, self.at_once, self.client = pool, at_once, client
@@ -54,14 +41,8 @@ class Workers:
     ) -> Iterator[tuple[Any, Future]]:
         """Yield the key of each call and its finished future, as they end.
 
-        Parameters
-        ----------
-        function : callable
-            Importable where the workers are.
-        calls : iterable of (key, arguments)
-            Taken as workers get free, so that memory does not grow with their number.
-        in_flight : int, optional
-            Calls that are handed over and not done, at most; default two for each that is done at once.
+        `calls` are keys and arguments, taken as workers get free (`in_flight` at most, default two for each that is done at
+        once), so that memory does not grow with their number; `function` must be importable where the workers are.
         """
         waiting: dict[Future, Any] = {}
         remaining = iter(calls)
@@ -80,10 +61,10 @@ class Workers:
 
 
 def stop_signal() -> Callable[[], bool]:
-    """What tells the call that runs in this thread that it is no longer wanted: nobody can interrupt it, so a long one asks.
+    """What tells the call that runs in this thread that it is no longer wanted: nobody can interrupt it, so it asks.
 
-    It is not wanted when those who opened the workers left (an error, Ctrl-C, the end of their process). The function that
-    is returned may be called in any thread.
+    It is not wanted when those who opened the workers left (an error, Ctrl-C, the end of their process). What is returned may be
+    called in any thread.
     """
     if getattr(_here, "left", None) is not None:
         return _here.left.is_set
@@ -135,13 +116,10 @@ def open_workers(
 
     Raises
     ------
-    ParameterError
-        If `number` is no whole number from 0.
     RunError
         If the scheduler cannot be reached, or has no worker.
     """
-    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise ParameterError(who, "'workers' is no whole number from 0", got=number)
+    check_count(who, "workers", number, 0)
     if scheduler is None and number == 0:
         left = threading.Event()
 
@@ -150,9 +128,10 @@ def open_workers(
             if begin is not None:
                 begin()
 
-        with ThreadPoolExecutor(threads or cores(), initializer=set_up) as pool:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        with ThreadPoolExecutor(threads or cores, initializer=set_up) as pool:
             try:
-                yield Workers(pool, threads or cores())
+                yield Workers(pool, threads or cores)
             finally:
                 left.set()
                 pool.shutdown(cancel_futures=True)
@@ -169,22 +148,15 @@ def open_workers(
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(
-                who,
-                "cannot reach the Dask scheduler",
-                got=scheduler,
-                expected=plain("tcp://host:port"),
-                next_step=f"Start one with 'dask scheduler' ({type(error).__name__}: {error})",
-            ) from error
+            what, expected = "cannot reach the Dask scheduler", plain("tcp://host:port")
+            step = f"Start one with 'dask scheduler' ({type(error).__name__}: {error})"
+            raise RunError(who, what, got=scheduler, expected=expected, next_step=step) from error
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            raise RunError(
-                who,
-                f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s",
-                got=scheduler,
-                next_step=f"Start some: dask worker {scheduler} --nthreads 1",
-            ) from error
+            what = f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s"
+            step = f"Start some: dask worker {scheduler} --nthreads 1"
+            raise RunError(who, what, got=scheduler, next_step=step) from error
         pool = client.get_executor(pure=False, retries=2)
         try:
             yield Workers(pool, sum(client.nthreads().values()), client)

@@ -36,6 +36,17 @@ _WHO = "tiled_map"
 IDENTITY = "smnb_map_identity"
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run torch on one thread, so that sums, and so the digits, do not depend on the machine's cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def predicted_tiles(
     form: TileForm,
     bands: Bands,
@@ -101,12 +112,8 @@ def _predict(form: TileForm, images: np.ndarray, outside: Outside, *, device: st
 
 def _predict_alone(form: TileForm, images: np.ndarray, outside: Outside, **options: str) -> np.ndarray:
     """Predict one tile on one core: workers run side by side instead of sharing every operation."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _predict(form, images, outside, **options)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def mapped_image(
@@ -119,16 +126,9 @@ def mapped_image(
     tile: int = 256,
     device: str = "cpu",
 ) -> np.ndarray:
-    """Map an image that fits in memory; parameters are those of `tiled_map`.
+    """Map an image that fits in memory, ``(row, col)`` float32; parameters are those of `tiled_map`.
 
-    Parameters
-    ----------
-    where : ndarray of bool, shape (row, col), optional
-        Where a value is wanted; tiles without any are skipped, and the map is NaN elsewhere.
-
-    Returns
-    -------
-    ndarray, shape (row, col), float32
+    Tiles without any cell of `where`, bool ``(row, col)``, are skipped, and the map is NaN elsewhere.
     """
     if where is not None and where.shape != inputs.shape[1:]:
         raise ContractError("mapped_image", "'where' has another shape", got=where.shape, expected=inputs.shape[1:])
@@ -136,7 +136,7 @@ def mapped_image(
     bands, tiles = Bands(inputs, input_scaler, where), tiles_of(result.shape, tile)
     placed = _placed(form, device, "float32")
     for one, values in predicted_tiles(placed, bands, tiles, target_scaler=target_scaler, device=device):
-        result[one.part] = values
+        result[one.top : one.bottom, one.left : one.right] = values
     return result
 
 
@@ -207,20 +207,15 @@ def tiled_map(
         The checkpoint's; without them inputs and map are as the network has them.
     coords : mapping, optional
         Coordinates of the inputs, such as `smnb.grids.EaseWindow.coords` gives; default their own.
-    workers : int
-        Processes of a local Dask cluster; 0 runs threads of this process.
-    scheduler : str, optional
-        Address of a Dask scheduler, instead.
+    workers, scheduler
+        As `smnb.maps.open_workers` takes them.
     resume : bool
         Go on with the tiles of a call that was killed, and leave a map that is finished. False starts anew and replaces
         an existing map (but nothing else).
-    device : str
     precision : str
         ``float32`` or ``bfloat16``, which is faster and less exact than 1e-5.
-    synthetic : bool
-        Whether the inputs were simulated; stored.
-    source : str
-        The network and its weights, stored.
+    synthetic, source
+        Whether the inputs were simulated, and the network and its weights; stored.
     progress : callable, optional
         ``progress(done, total)``, tiles.
 
@@ -237,19 +232,16 @@ def tiled_map(
     names = checked_channels(inputs, tile, precision, channels, input_scaler)
     form = network if hasattr(network, "halo") else tile_form(network, inputs.shape[0])
     coords = map_coords(inputs, coords)
-    dims = (
-        ("lat", "lon")
-        if {"lat", "lon"} <= {name for name, one in coords.items() if one.dims == (name,)}
-        else ("y", "x")
-    )
+    axes = {name for name, one in coords.items() if one.dims == (name,)}
+    dims = ("lat", "lon") if {"lat", "lon"} <= axes else ("y", "x")
     shape, total = tuple(inputs.shape[1:]), len(tiles_of(inputs.shape[1:], tile))
     check_map_path(xr.Dataset({"soil_moisture": (dims, np.broadcast_to(np.float32(0), shape))}, coords), out)
     bands = Bands(inputs, input_scaler)
     level = getattr(form, "level", None)
-    scan = scan_inputs(bands, names, tile, level)
+    digest, missing, n_valid, mean_level = scan_inputs(bands, names, tile, level)
     identity = {
         "format": 2,
-        "inputs": scan.digest,
+        "inputs": digest,
         "shape": list(inputs.shape),
         "channels": list(names),
         "network": _digest(form),
@@ -263,44 +255,29 @@ def tiled_map(
         "place": _digest_of({name: one.values for name, one in sorted(coords.items())}),
     }
     mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    missing = dict(zip(names, scan.missing, strict=True))
-    result = partial(MapResult, out, shape[0] * shape[1], scan.n_valid, missing, total)
+    result = partial(MapResult, out, shape[0] * shape[1], n_valid, missing, total)
     if out.exists():
         found = read_attribute(out, IDENTITY)
         if found is None or (resume and found != mark):
-            raise RunError(
-                _WHO,
-                f"{out} exists and is {'no map' if found is None else 'another map'}",
-                got=found,
-                expected=mark,
-                next_step="Choose another output"
-                + ("" if found is None else ", or replace it with resume=False (--no-resume)"),
-            )
+            what = f"{out} exists and is {'no map' if found is None else 'another map'}"
+            step = "Choose another output" + (", or replace it with resume=False (--no-resume)" if found else "")
+            raise RunError(_WHO, what, got=found, expected=mark, next_step=step)
         if resume:
             return result(total, time.perf_counter() - begin, was_finished=True)
     folder = TileFolder(out, identity, resume=resume)
     todo = [one for one in tiles_of(shape, tile) if not folder.file(one).is_file()]
     options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}
     form = _placed(form, device, precision)
-    for number, (one, values) in enumerate(
-        predicted_tiles(form, bands, todo, target_scaler=target_scaler, **options), 1
-    ):
+    predicted = predicted_tiles(form, bands, todo, target_scaler=target_scaler, **options)
+    for number, (one, values) in enumerate(predicted, 1):
         folder.write(one, values)
         if progress is not None:
             progress(total - len(todo) + number, total)
-    shift = 0.0 if level is None else scan.level - folder.mean()
-    mapped = soil_moisture_map(
-        folder.lazy(np.float32(shift)),
-        dims,
-        coords,
-        synthetic=synthetic,
-        source=source,
-        step=f"tiled_map in {total} tiles of {tile} with halo {form.halo}",
-        attrs={
-            "masked_by": json.dumps({"missing_input": shape[0] * shape[1] - scan.n_valid}),
-            "missing_by_channel": json.dumps(missing),
-        },
-    )
+    values = folder.lazy(np.float32(0.0 if level is None else mean_level - folder.mean()))
+    masked = {"masked_by": {"missing_input": shape[0] * shape[1] - n_valid}, "missing_by_channel": missing}
+    attrs = {name: json.dumps(counts) for name, counts in masked.items()}
+    step = f"tiled_map in {total} tiles of {tile} with halo {form.halo}"
+    mapped = soil_moisture_map(values, dims, coords, synthetic=synthetic, source=source, step=step, attrs=attrs)
     write_map(mapped.assign_attrs({IDENTITY: mark}), out)
     shutil.rmtree(folder.path)
     return result(total - len(todo), time.perf_counter() - begin)

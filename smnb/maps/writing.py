@@ -31,7 +31,7 @@ def soil_moisture_map(
     step: str,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Put predicted values under the data contract.
+    """Put predicted values under the data contract, as ``soil_moisture``.
 
     Parameters
     ----------
@@ -41,17 +41,10 @@ def soil_moisture_map(
         Of the values; the last two are rows and columns.
     coords : mapping
         For an xarray constructor; a scalar ``crs`` is the grid mapping.
-    synthetic : bool
-        Whether the inputs were simulated.
     source, step : str
         The network and what was done, for the contract's stamp.
     attrs : mapping, optional
         Further attributes of the variable.
-
-    Returns
-    -------
-    Dataset
-        ``soil_moisture``.
     """
     attributes = {
         "units": "m3 m-3",
@@ -60,10 +53,8 @@ def soil_moisture_map(
         **({"grid_mapping": "crs"} if "crs" in coords else {}),
         **(attrs or {}),
     }
-    title = "Soil moisture" + contract.synthetic_label(synthetic)
-    dataset = xr.Dataset(
-        {"soil_moisture": (dims, values, attributes)}, coords, {"Conventions": "CF-1.8", "title": title}
-    )
+    heads = {"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(synthetic)}
+    dataset = xr.Dataset({"soil_moisture": (dims, values, attributes)}, coords, heads)
     return contract.stamp(dataset, source=source, catalog_id="smnb_map", synthetic=synthetic, step=step)
 
 
@@ -75,21 +66,12 @@ def check_map_path(dataset: xr.Dataset, path: str | Path) -> None:
     if path.suffix != ".tif":
         return
     if image.sizes.get("time", 1) != 1:
-        raise ParameterError(
-            "write_map",
-            "a GeoTIFF holds one time",
-            got=image.sizes["time"],
-            expected=1,
-            next_step="Select one, or write .nc or .zarr",
-        )
+        got, step = image.sizes["time"], "Select one, or write .nc or .zarr"
+        raise ParameterError("write_map", "a GeoTIFF holds one time", got=got, expected=1, next_step=step)
     if _georeference(dataset) is None:
-        raise ParameterError(
-            "write_map",
-            "a GeoTIFF needs a place on an even grid",
-            got=image.dims,
-            expected=plain("even y and x with a grid mapping crs (EaseWindow.coords()), or even lat and lon"),
-            next_step="Give the coordinates, or write .nc or .zarr",
-        )
+        expected = plain("even y and x with a grid mapping crs (EaseWindow.coords()), or even lat and lon")
+        what, step = "a GeoTIFF needs a place on an even grid", "Give the coordinates, or write .nc or .zarr"
+        raise ParameterError("write_map", what, got=image.dims, expected=expected, next_step=step)
 
 
 def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
@@ -172,11 +154,8 @@ def _write_cog(path: Path, dataset: xr.Dataset) -> None:
     import rasterio.shutil
     from rasterio.windows import Window
 
-    image = (
-        dataset["soil_moisture"].squeeze("time")
-        if "time" in dataset["soil_moisture"].dims
-        else dataset["soil_moisture"]
-    )
+    image = dataset["soil_moisture"]
+    image = image.squeeze("time") if "time" in image.dims else image
     (rows, cols), (crs, transform, flip) = image.shape, _georeference(dataset)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": rows, "width": cols, "nodata": math.nan}
     profile |= {"crs": crs, "transform": rasterio.Affine(*transform), "BIGTIFF": "IF_SAFER"}

@@ -52,35 +52,29 @@ class _CellError(Exception):
 
 
 #: What tells BLAS, OpenMP (torch), numba and dask's threaded scheduler how many threads to start.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMBA_NUM_THREADS",
-    "DASK_NUM_WORKERS",
-)
+_THREAD_VARIABLES = [f"{library}_NUM_THREADS" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")]
+_THREAD_VARIABLES += ["VECLIB_MAXIMUM_THREADS", "DASK_NUM_WORKERS"]
 #: Seconds between two looks at whether a notebook is still wanted, and those that a process may take to end.
 _LOOK, _GRACE = 0.5, 30.0
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a run executes; paths are absolute, values what JSON can hold, so that it can be done on another machine."""
+    """What a run executes; paths are absolute, values what JSON can hold, so that it can be done on another machine.
+
+    `folder` is that of the notebooks, `root` the data root, `threads` what the notebooks' libraries start (None: as the
+    environment says), and `patience` how many seconds to wait for another process that executes this run.
+    """
 
     out: str
     notebooks: tuple[str, ...] | None
     preset: str
     parameters: dict[str, Any]
     folder: str
-    """Folder of the notebooks."""
     root: str
-    """Data root."""
     force: bool = False
     threads: int | None = None
-    """Threads that the notebooks' libraries start; None leaves it to the environment."""
     patience: float = 0.0
-    """Seconds to wait for another process that executes this run."""
 
 
 def check_run_name(who: str, name: str) -> None:
@@ -115,21 +109,19 @@ def run_notebooks(
     Parameters
     ----------
     name : str
-        Name of the run; its folder holds ``<notebook>.ipynb``, ``<notebook>.record.json`` and what notebooks write.
+        Its folder holds ``<notebook>.ipynb``, ``<notebook>.record.json`` and what notebooks write.
     notebooks : sequence of str, optional
         Names or numbers; default all. A notebook's metadata ``smnb: {needs: [...]}`` names those it needs.
     preset : str
         A file of ``notebooks/params``.
     parameters : mapping, optional
         Values for every notebook that declares the name.
-    runs_root, root : path-like
-        Where runs are kept; the data root (default as `smnb.catalog.data_root`).
+    root : path-like, optional
+        Data root, default as `smnb.catalog.data_root`.
     force : bool
         Execute also what is up to date.
     folder : path-like, optional
         Folder of the notebooks; default `notebook_folder`.
-    progress : callable, optional
-        Called as ``progress(notebook, status, cells_done, cells)``.
 
     Returns
     -------
@@ -163,7 +155,6 @@ def execute_run(
     library, packages = library_fingerprint(), package_versions()
     with hold(out / ".lock", out.name, patience=job.patience):
         remove_stale_partials(out)
-        environment = _environment(job)
         for path in order:
             bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in _needs(path)]
             if bad:
@@ -179,36 +170,30 @@ def execute_run(
                 "data": _data_fingerprint(path, Path(job.root)),
                 "needs": {need: read_state(out, need).get("finished") for need in _needs(path)},
             }
-            results.append(_bring_up_to_date(path, state, out, environment, job.force, report, unwanted))
+            results.append(_bring_up_to_date(path, state, job, report, unwanted))
     return results
 
 
 def _bring_up_to_date(
-    path: Path,
-    state: dict[str, Any],
-    out: Path,
-    environment: dict[str, str],
-    force: bool,
-    report: Progress,
-    unwanted: Callable[[], bool],
+    path: Path, state: dict[str, Any], job: Job, report: Progress, unwanted: Callable[[], bool]
 ) -> NotebookResult:
     """Execute one notebook unless its state is the stored one."""
+    out = Path(job.out)
     old, final = read_state(out, path.stem), out / f"{path.stem}.ipynb"
     changed = [key for key, value in state.items() if old.get(key) != value]
-    reason = "forced" if force else f"{', '.join(changed)} changed" if old else "not run yet"
-    if not force and not changed and final.is_file():
+    reason = "forced" if job.force else f"{', '.join(changed)} changed" if old else "not run yet"
+    if not job.force and not changed and final.is_file():
         report(path.stem, "skipped", 0, 0)
         return NotebookResult(path.stem, "skipped", 0.0, "up to date")
     for stale in ("state.json", "record.json", "failed.ipynb", "failed.html"):
         (out / f"{path.stem}.{stale}").unlink(missing_ok=True)
     began = time.perf_counter()
     try:
-        _execute(path, state["parameters"]["given"], final, environment, report, unwanted)
+        _execute(path, state["parameters"]["given"], final, _environment(job), report, unwanted)
     except _CellError as error:
         report(path.stem, "failed", 0, 0)
         return NotebookResult(path.stem, "failed", round(time.perf_counter() - began, 2), str(error))
-    seconds = round(time.perf_counter() - began, 2)
-    finished = datetime.now(UTC).isoformat()
+    seconds, finished = round(time.perf_counter() - began, 2), datetime.now(UTC).isoformat()
     write_json(out / f"{path.stem}.state.json", {**state, "finished": finished, "seconds": seconds})
     report(path.stem, "done", 0, 0)
     return NotebookResult(path.stem, "done", seconds, reason)
@@ -216,7 +201,7 @@ def _bring_up_to_date(
 
 def _execute(
     path: Path,
-    parameters: dict[str, Any],
+    parameters: Any,
     final: Path,
     environment: dict[str, str],
     report: Progress,
@@ -228,16 +213,11 @@ def _execute(
     failure: dict[str, Any] = {}
     last: list[str] = []
     with atomic_path(final) as partial:
-        job = {"source": str(path), "output": str(partial), "parameters": parameters, "cwd": str(path.parent)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "smnb.runs.worker", json.dumps(job | {"lock": str(final.parent / ".worker")})],
-            env=environment,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            errors="replace",
-        )
+        paths = {"source": path, "output": partial, "cwd": path.parent, "lock": final.parent / ".worker"}
+        told = json.dumps({"parameters": parameters} | {name: str(one) for name, one in paths.items()})
+        how = {"env": environment, "text": True, "errors": "replace"}
+        how |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, "-m", "smnb.runs.worker", told], **how)
         stopped = threading.Event()
 
         def look() -> None:
@@ -316,18 +296,13 @@ def parameters_of(
     order: Sequence[Path], preset: str, values: dict[str, Any], folder: Path
 ) -> dict[Path, dict[str, Any]]:
     """Return the checked parameters of each notebook: the preset file's, then those of the caller that it declares."""
-    common = {**preset_parameters(preset, folder)}
+    common = preset_parameters(preset, folder)
     declared = {path: declared_parameters(path) for path in order}
     known = sorted({name for names in declared.values() for name in names})
     for name in values:
         if name not in known:
-            raise ParameterError(
-                "smnb run",
-                "no notebook of the run declares this parameter",
-                got=name,
-                expected=known,
-                next_step=_closest(name, known),
-            )
+            what, step = "no notebook of the run declares this parameter", _closest(name, known)
+            raise ParameterError("smnb run", what, got=name, expected=known, next_step=step)
     return {
         path: check_parameters(path, common | {name: value for name, value in values.items() if name in declared[path]})
         for path in order
@@ -379,19 +354,12 @@ def _environment(job: Job) -> dict[str, str]:
     environment = _KEEP_FREED_MEMORY | dict(os.environ)
     kernels = Path(job.out, ".kernel")
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
-    spec = {
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-        "display_name": "Python 3",
-        "language": "python",
-    }
+    launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": launch, "display_name": "Python 3", "language": "python"}
     write_json(kernels / "kernels" / "python3" / "kernel.json", spec)
-    first = {
-        "JUPYTER_PATH": str(kernels),
-        "PATH": str(Path(sys.executable).parent),
-        "PYTHONPATH": str(Path(smnb.__file__).parents[1]),
-    }
+    first = {"JUPYTER_PATH": kernels, "PATH": Path(sys.executable).parent, "PYTHONPATH": Path(smnb.__file__).parents[1]}
     for variable, value in first.items():
-        environment[variable] = os.pathsep.join(filter(None, [value, environment.get(variable)]))
+        environment[variable] = os.pathsep.join(filter(None, [str(value), environment.get(variable)]))
     if job.threads is not None:
-        environment |= dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+        environment |= dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
     return environment | {"SMNB_RUN_DIR": job.out, "SMNB_NOTEBOOK_DIR": job.folder, "SMNB_DATA": job.root}

@@ -26,7 +26,7 @@ import json
 import os
 import re
 import tokenize
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,12 +58,7 @@ class Parameter:
         return f"{self.type} or None" if self.optional else self.type
 
     def check(self, who: str, value: Any) -> Any:
-        """Return `value` as the declared type (an int becomes a float where a float is declared).
-
-        Raises
-        ------
-        ParameterError
-            When the value has another type. A bool is not an int.
+        """Return `value` as the declared type (an int becomes a float where one is declared; a bool is no int).
 
         Examples
         --------
@@ -78,12 +73,9 @@ class Parameter:
                 return [float(item) if element == "float" else item for item in value]
         elif _is_scalar(self.type, value):
             return float(value) if self.type == "float" else value
-        raise ParameterError(
-            who,
-            f"parameter {self.name!r} is {value!r} ({type(value).__name__})",
-            expected=plain(self.expected),
-            next_step=f"The notebook says: {self.comment}" if self.comment else None,
-        )
+        what = f"parameter {self.name!r} is {value!r} ({type(value).__name__})"
+        step = f"The notebook says: {self.comment}" if self.comment else None
+        raise ParameterError(who, what, expected=plain(self.expected), next_step=step)
 
 
 def _is_scalar(kind: str, value: Any) -> bool:
@@ -91,25 +83,15 @@ def _is_scalar(kind: str, value: Any) -> bool:
 
 
 def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a notebook (format 4) as plain JSON, with each cell's source as one string.
-
-    Raises
-    ------
-    FormatError
-        When the file is not a notebook of format 4.
-    """
+    """Read a notebook as plain JSON, each cell's source one string; `FormatError` unless it is of format 4."""
     path = Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         for cell in content["cells"]:
             cell["source"] = "".join(cell["source"])
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(
-            path.name,
-            "not a Jupyter notebook of format 4",
-            got=f"{type(error).__name__}: {error}",
-            next_step="Restore the file, or save it again from JupyterLab",
-        ) from error
+        got, step = f"{type(error).__name__}: {error}", "Restore the file, or save it again from JupyterLab"
+        raise FormatError(path.name, "not a Jupyter notebook of format 4", got=got, next_step=step) from error
     return content
 
 
@@ -118,12 +100,7 @@ def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str
 
     Taken from the environment variable ``SMNB_NOTEBOOK_DIR``; else the nearest ``notebooks/`` from `start` (default:
     the current folder) upwards; else the one of the checkout that the package runs from. One that has the file `holding`
-    goes before one that has not.
-
-    Raises
-    ------
-    ParameterError
-        When there is none, or ``SMNB_NOTEBOOK_DIR`` is no folder.
+    goes before one that has not. `ParameterError` when there is none, or ``SMNB_NOTEBOOK_DIR`` is no folder.
     """
     given = os.environ.get("SMNB_NOTEBOOK_DIR")
     if given:
@@ -136,22 +113,15 @@ def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str
     found = [one for one in candidates if one.name == "notebooks" and any(one.glob("[0-9][0-9]_*.ipynb"))]
     if found:
         return next((one for one in found if holding and (one / holding).is_file()), found[0])
-    raise ParameterError(
-        "smnb",
+    what, step = (
         "found no folder 'notebooks' with numbered notebooks",
-        got=str(here),
-        next_step="Run it inside the checkout, or set SMNB_NOTEBOOK_DIR",
+        "Run it in the checkout, or set SMNB_NOTEBOOK_DIR",
     )
+    raise ParameterError("smnb", what, got=str(here), next_step=step)
 
 
 def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return the path of a notebook given its name, its number ("02"), or its file.
-
-    Raises
-    ------
-    ParameterError
-        When there is none, or a number fits several.
-    """
+    """Path of a notebook by its name, number ("02") or file; `ParameterError` for none, or a number of several."""
     stem = Path(name).name.removesuffix(".ipynb")
     if folder is None and Path(name).suffix == ".ipynb" and Path(name).is_file():
         return Path(name).resolve()
@@ -201,63 +171,44 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
 
 def _declaration(who: str, node: ast.stmt, comment: str) -> Parameter:
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
-        raise FormatError(
-            who,
-            "the parameters cell holds more than declarations",
-            got=ast.unparse(node),
-            expected=plain("name: type = literal  # what it is"),
-        )
+        expected = plain("name: type = literal  # what it is")
+        what = "the parameters cell holds more than declarations"
+        raise FormatError(who, what, got=ast.unparse(node), expected=expected)
     name, annotation = node.target.id, ast.unparse(node.annotation).replace("|", "or")
     kind, _, rest = (part.strip() for part in annotation.partition(" or "))
     if kind not in _TYPES or rest not in ("", "None"):
-        raise FormatError(
-            who,
-            f"parameter {name!r} has a type that papermill cannot pass",
-            got=ast.unparse(node.annotation),
-            expected=list(_TYPES),
-        )
+        what = f"parameter {name!r} has a type that papermill cannot pass"
+        raise FormatError(who, what, got=ast.unparse(node.annotation), expected=list(_TYPES))
     if not comment:
         raise FormatError(who, f"parameter {name!r} has no trailing comment", next_step="Say what it is and its units")
     try:
         default = ast.literal_eval(node.value)
     except ValueError as error:
-        raise FormatError(
-            who, f"the default of parameter {name!r} is not a literal", got=ast.unparse(node.value)
-        ) from error
+        what = f"the default of parameter {name!r} is not a literal"
+        raise FormatError(who, what, got=ast.unparse(node.value)) from error
     parameter = Parameter(name, kind, rest == "None", default, comment)
     try:
         parameter.check(who, default)
     except ParameterError as error:
-        raise FormatError(
-            who, f"the default of parameter {name!r} has another type", got=default, expected=plain(parameter.expected)
-        ) from error
+        what = f"the default of parameter {name!r} has another type"
+        raise FormatError(who, what, got=default, expected=plain(parameter.expected)) from error
     return parameter
 
 
 def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Check values against what a notebook declares, and return them as the declared types.
-
-    Raises
-    ------
-    ParameterError
-        For a name that is not declared (papermill itself only warns), or a value of the wrong type.
-    """
+    """Check values against what a notebook declares (papermill itself only warns); return them as those types."""
     path = Path(notebook)
     declared = declared_parameters(path)
     _refuse_unknown(path.stem, values, declared)
     return {name: declared[name].check(path.stem, value) for name, value in values.items()}
 
 
-def _refuse_unknown(who: str, names: Mapping[str, Any] | Sequence[str], declared: Mapping[str, Parameter]) -> None:
+def _refuse_unknown(who: str, names: Iterable[str], declared: Iterable[str]) -> None:
     for name in names:
         if name not in declared:
-            raise ParameterError(
-                who,
-                "unknown parameter",
-                got=name,
-                expected=list(declared),
-                next_step=_closest(str(name), list(declared)),
-            )
+            known = list(declared)
+            step = _closest(str(name), known)
+            raise ParameterError(who, "unknown parameter", got=name, expected=known, next_step=step)
 
 
 def injected_names(history: Sequence[str]) -> list[str]:
@@ -309,19 +260,18 @@ def known_presets(folder: str | os.PathLike[str] | None = None) -> list[str]:
     return sorted(path.stem for path in params.glob("*.yaml") if path.name != _SETTINGS)
 
 
-def preset_parameters(preset: str, folder: str | os.PathLike[str] | None = None) -> dict[str, Any]:
-    """Parameters of ``params/<preset>.yaml``: those that every notebook takes.
+def preset_parameters(preset: str, folder: Path) -> dict[str, Any]:
+    """Parameters of ``params/<preset>.yaml``: those that every notebook takes."""
+    _presets("preset", preset, folder)
+    return _read_yaml(folder / "params" / f"{preset}.yaml")
 
-    Raises
-    ------
-    ParameterError
-        When there is no such preset.
-    """
-    folder = Path(folder if folder is not None else notebook_folder())
+
+def _presets(who: str, preset: str, folder: Path) -> list[str]:
+    """Names of the known presets, of which this is one."""
     known = known_presets(folder)
     if preset not in known:
-        raise ParameterError("preset", "no such preset", got=preset, expected=known, next_step=_closest(preset, known))
-    return _read_yaml(folder / "params" / f"{preset}.yaml")
+        raise ParameterError(who, "no such preset", got=preset, expected=known, next_step=_closest(preset, known))
+    return known
 
 
 def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, Any]:
@@ -334,9 +284,7 @@ def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, 
         out a preset, or gives a value of the wrong type.
     """
     path = Path(notebook)
-    declared, known = declared_parameters(path), known_presets(path.parent)
-    if preset not in known:
-        raise ParameterError(path.stem, "no such preset", got=preset, expected=known, next_step=_closest(preset, known))
+    declared, known = declared_parameters(path), _presets(path.stem, preset, path.parent)
     source = path.parent / "params" / _SETTINGS
     table = (_read_yaml(source) if source.is_file() else {}).get(path.stem) or {}
     who = f"{_SETTINGS}:{path.stem}"
@@ -344,12 +292,9 @@ def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, 
     settings = {}
     for name, by_preset in table.items():
         if declared[name].default is not None:
-            raise ParameterError(
-                who,
-                f"parameter {name!r} never takes a preset's value",
-                got=declared[name].default,
-                next_step="Make its default None in the notebook, or drop it here",
-            )
+            what = f"parameter {name!r} never takes a preset's value"
+            step = "Make its default None in the notebook, or drop it here"
+            raise ParameterError(who, what, got=declared[name].default, next_step=step)
         if not isinstance(by_preset, dict) or sorted(by_preset) != known:
             raise ParameterError(who, f"parameter {name!r} wants one value a preset", got=by_preset, expected=known)
         settings[name] = declared[name].check(who, by_preset[preset])

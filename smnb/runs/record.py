@@ -69,16 +69,9 @@ def library_fingerprint() -> str:
 
 
 def fingerprint_files(paths: Iterable[Path], root: Path) -> dict[str, Any]:
-    """Fingerprint files: how many, their bytes, and a SHA-256 over names and contents.
+    """Fingerprint files: how many, their bytes, and a SHA-256 over names (relative to `root`) and contents.
 
     Files that together have more than `CONTENT_LIMIT` bytes are told by their sizes and times of change.
-
-    Parameters
-    ----------
-    paths : iterable of Path
-        The files.
-    root : Path
-        Names are relative to it, so that a moved archive keeps its fingerprint.
     """
     files = sorted(Path(path) for path in paths)
     stats = [path.stat() for path in files]
@@ -102,20 +95,15 @@ def _content(path: Path, size: int, changed: int) -> str:
 class Run:
     """One execution of a notebook: checked parameters, a folder for outputs, and the record to write.
 
-    Made by `Run.start`, in the cell after the parameters.
-
     Attributes
     ----------
-    notebook : str
-        The notebook's name without suffix.
     parameters : dict
         Values as the notebook was given them; None where the preset decides.
     settings : types.SimpleNamespace
         The same with the preset's values filled in: ``run.settings.epochs``.
     base : Path
-        Folder of the whole run, with the record and a folder a notebook: the parameter ``out_dir``, else
-        ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/`` beside the notebooks that is named by notebook
-        and settings, so that other settings, or another archive, do not write over it and the same ones find it again.
+        Folder of the whole run: the parameter ``out_dir``, else ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/``
+        beside the notebooks, named by notebook and settings: other settings, or another archive, do not write over it.
     out : Path
         The notebook's own folder in it, for all that it writes.
     synthetic : bool or None
@@ -137,9 +125,6 @@ class Run:
         self._tables: dict[str, Any] = {}
         self._started, self._clock = datetime.now(UTC), time.perf_counter()
 
-    def __repr__(self) -> str:
-        return f"Run({self.notebook!r}, preset={getattr(self.settings, 'preset', None)!r})"
-
     @classmethod
     def start(cls, notebook: str, namespace: Mapping[str, Any]) -> Run:
         """Check a notebook's parameters and begin its record.
@@ -149,8 +134,7 @@ class Run:
         notebook : str
             The notebook's own name, such as ``"02_train_amsre_cnn_svr"``.
         namespace : mapping
-            The notebook's ``globals()``: values of the parameters, and IPython's history, in which names that papermill
-            injected are found.
+            The notebook's ``globals()``, in which values, and IPython's history of what papermill injected, are found.
 
         Raises
         ------
@@ -164,18 +148,17 @@ class Run:
         _refuse_unknown(source.stem, injected_names(history), declared)
         absent = [name for name in declared if name not in namespace]
         if absent:
-            raise ParameterError(
-                source.stem,
-                "parameters have no value",
-                got=absent,
-                next_step="Execute the cell tagged 'parameters' first",
-            )
+            step = "Execute the cell tagged 'parameters' first"
+            raise ParameterError(source.stem, "parameters have no value", got=absent, next_step=step)
         values = {name: parameter.check(source.stem, namespace[name]) for name, parameter in declared.items()}
         settings = dict(values)
         if "preset" in values:
             chosen = preset_settings(source, values["preset"])
             settings.update({name: value for name, value in chosen.items() if values[name] is None})
-        base = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR") or _own_base(source, settings)
+        base = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR")
+        if not base:  # a run of one notebook by itself, named by what decides its results
+            mark = fingerprint([_decisive(settings), _archive(source)])
+            base = _runs_root(source) / f"{source.stem}-{mark[:8]}"
         return cls(source, values, settings, Path(base).resolve())
 
     def folder(self, notebook: str) -> Path:
@@ -183,11 +166,6 @@ class Run:
 
         A run by itself (papermill, JupyterLab) counts when it finished, read the same archive, and had the same values
         of all parameters that both notebooks declare. Where there is none the folder is in this run, maybe absent.
-
-        Parameters
-        ----------
-        notebook : str
-            Its name, such as ``"05_train_multisource"``.
         """
         here = self.base / notebook
         runs = _runs_root(self.source)
@@ -198,9 +176,8 @@ class Run:
         for path in sorted(records, key=lambda path: path.stat().st_mtime_ns, reverse=True):
             record = read_record(path)
             theirs = _decisive(record["parameters"])
-            if record.get("archive") == _archive(self.source) and all(
-                mine[n] == theirs[n] for n in mine.keys() & theirs.keys()
-            ):
+            same = all(mine[name] == theirs[name] for name in mine.keys() & theirs.keys())
+            if same and record.get("archive") == _archive(self.source):
                 return path.parent / notebook
         return here
 
@@ -213,7 +190,6 @@ class Run:
             Nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
             model and split, and a column of the metric. NaN and infinity are kept as null and listed by path.
         **tables : pandas.DataFrame
-            Small tables.
 
         Raises
         ------
@@ -234,12 +210,8 @@ class Run:
             if not hasattr(table, "to_dict") or not hasattr(table, "columns"):
                 raise RunError(self.notebook, f"table {name!r} is no DataFrame", got=type(table).__name__)
             split = table.to_dict("split")
-            rows = [[_plain_json(value) for value in row] for row in split["data"]]
-            self._tables[name] = {
-                "columns": [str(column) for column in split["columns"]],
-                "index": [str(label) for label in split["index"]],
-                "rows": rows,
-            }
+            labels = {axis: [str(label) for label in split[axis]] for axis in ("columns", "index")}
+            self._tables[name] = labels | {"rows": [[_plain_json(value) for value in row] for row in split["data"]]}
 
     def _number(self, path: tuple[str, ...], value: Any) -> float | int | None:
         name = ".".join(path)
@@ -249,12 +221,8 @@ class Run:
             except (ValueError, RuntimeError) as error:
                 raise RunError(self.notebook, f"metric {name!r} holds more than one number") from error
         if not isinstance(value, int | float):
-            raise RunError(
-                self.notebook,
-                f"metric {name!r} is not one number",
-                got=type(value).__name__,
-                next_step="Reduce it first, or pass a DataFrame as a table",
-            )
+            what, step = f"metric {name!r} is not one number", "Reduce it first, or pass a DataFrame as a table"
+            raise RunError(self.notebook, what, got=type(value).__name__, next_step=step)
         self._not_finite.pop(name, None)
         if math.isfinite(value):
             return value
@@ -266,14 +234,7 @@ class Run:
     ) -> dict[str, Any]:
         """Fingerprint the files of catalog entries, for the record, and note whether they are synthetic.
 
-        Parameters
-        ----------
-        catalog : smnb.catalog.Catalog
-            Resolves an entry to its files.
-        ids : str or sequence of str
-            Entries that the notebook reads.
-        root : path-like, optional
-            Data root; default as `smnb.catalog.data_root`.
+        The data root is by default that of `smnb.catalog.data_root`.
         """
         from smnb.catalog import data_root
 
@@ -285,7 +246,8 @@ class Run:
 
     def finish(self) -> Path:
         """Write the record to ``<base>/<notebook>.record.json`` (whole or not at all) and return its path."""
-        ended = datetime.now(UTC)
+        # torch is not loaded for this
+        torch = sys.modules.get("torch")
         content = {
             "schema_version": SCHEMA_VERSION,
             "notebook": self.notebook,
@@ -299,10 +261,10 @@ class Run:
             "packages": package_versions(),
             "platform": platform.platform(),
             "device": self.device,
-            "accelerator": _accelerator(),
+            "accelerator": torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None,
             "seed": getattr(self.settings, "seed", None),
             "started": self._started.isoformat(timespec="seconds"),
-            "ended": ended.isoformat(timespec="seconds"),
+            "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "wall_seconds": round(time.perf_counter() - self._clock, 3),
             "metrics": self._metrics,
             "not_finite": self._not_finite,
@@ -328,12 +290,6 @@ def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("out_dir", "device", "devices", "workers")}
 
 
-def _own_base(source: Path, settings: Mapping[str, Any]) -> Path:
-    """Folder of a run of one notebook by itself, named by what decides its results."""
-    mark = fingerprint([_decisive(settings), _archive(source)])
-    return _runs_root(source) / f"{source.stem}-{mark[:8]}"
-
-
 def _leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
     for key, value in metrics.items():
         if isinstance(value, Mapping):
@@ -355,20 +311,8 @@ def _plain_json(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
-def _accelerator() -> str | None:
-    """Name of the CUDA device, if the notebook loaded torch and there is one; torch is not loaded for this."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch is not None and torch.cuda.is_available() else None
-
-
 def read_record(path: Path) -> dict[str, Any]:
-    """Read a run record.
-
-    Raises
-    ------
-    RunError
-        When it is no record of a schema that this version knows.
-    """
+    """Read a run record of the schema that this version knows; else raise `RunError`."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]

@@ -26,64 +26,6 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 {% block html_head_js_mermaidjs %}{% endblock %}
 """
 
-_FRAME = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>smnb {{ title }}</title><style>
-:root { color-scheme: light dark; --line: #8885; --soft: #8882; --warn: #b45309; }
-@media (prefers-color-scheme: dark) { :root { --warn: #fbbf24; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { background: var(--soft); }
-td.number { text-align: right; }
-.mark { color: var(--warn); font-weight: 600; }
-details { max-width: 40rem; }
-code { font-size: .9em; }
-</style></head>
-<body><h1>{{ title[0]|upper }}{{ title[1:] }}</h1>
-{% block content %}{% endblock %}
-</body></html>
-"""
-_RUN = """{% extends "frame" %}{% block content %}
-{% if synthetic %}<p class="mark">Some of these numbers come from synthetic data; they are marked.</p>{% endif %}
-<h2>Notebooks</h2>
-<div class="wide"><table><thead><tr>
-{% for head in ["notebook", "status", "wall time", "device", "", "", ""] %}<th>{{ head }}</th>{% endfor %}
-</tr></thead><tbody>
-{% for row in notebooks %}<tr><td><a href="{{ row.page }}">{{ row.name }}</a></td>
-<td>{% if row.status == "done" %}done{% else %}<span class=mark>{{ row.status }}</span>{% endif %}</td>
-<td class="number">{% if row.seconds is not none %}{{ "%.1f s"|format(row.seconds) }}{% endif %}</td><td>{{ row.device }}</td>
-<td>{% if row.synthetic %}<span class="mark">synthetic</span>{% endif %}</td>
-<td><details><summary>{{ row.parameters|length }} parameters</summary>
-{% for name, value in row.parameters.items() %}<br><code>{{ name }} = {{ value.__repr__() }}</code>{% endfor %}</details></td>
-<td>{% if row.record %}<a href="{{ row.record }}">record</a>{% endif %}</td></tr>
-{% endfor %}</tbody></table></div>
-<h2>Metrics</h2>
-{% if metrics %}<div class="wide"><table><thead><tr><th>notebook</th><th>model / split</th><th></th>
-{% for column in columns %}<th>{{ column }}</th>{% endfor %}</tr></thead><tbody>
-{% for notebook, label, synthetic, values in metrics %}<tr><td>{{ notebook }}</td><td>{{ label }}</td>
-<td>{% if synthetic %}<span class="mark">synthetic</span>{% endif %}</td>
-{% for column in columns %}<td class="number">{{ shown(values, column) }}</td>{% endfor %}</tr>
-{% endfor %}</tbody></table></div>{% else %}<p>No notebook recorded any metric.</p>{% endif %}
-{% endblock %}"""
-_SWEEP = """{% extends "frame" %}{% block content %}
-<p>{{ head.notebook }}, preset {{ head.preset }}
-{%- for name, value in head.parameters.items() %}, {{ name }} = {{ value.__repr__() }}{% endfor %}. {{ rows|length }} members:
-{{ counts }}.</p>
-<div class="wide"><table><thead><tr><th>member</th>{% for name in parameters %}<th>{{ name }}</th>{% endfor %}
-<th>status</th><th>seconds</th>{% if synthetic %}<th>data</th>{% endif %}
-{% for name in metrics %}<th>{{ name }}</th>{% endfor %}<th>message</th></tr></thead><tbody>
-{% for row in rows %}<tr>
-<td>{% if row.link %}<a href="{{ row.link }}">{{ row.member }}</a>{% else %}{{ row.member }}{% endif %}</td>
-{% for name in parameters %}<td>{{ text(row.parameters.get(name, "")) }}</td>{% endfor %}
-<td>{% if row.status in ("done", "skipped") %}{{ row.status }}{% else %}<span class=mark>{{ row.status }}</span>{% endif %}</td>
-<td class="number">{% if row.seconds is not none %}{{ "%.1f"|format(row.seconds) }}{% endif %}</td>
-{% if synthetic %}<td class="mark">{% if row.synthetic %}synthetic{% endif %}</td>{% endif %}
-{% for name in metrics %}<td class="number">{{ shown(row.metrics, name) }}</td>{% endfor %}
-<td>{{ row.message }}</td></tr>
-{% endfor %}</tbody></table></div>
-{% endblock %}"""
 
 #: Attributes and CSS through which a page loads something; a link to click (``<a href>``) does not.
 _LOADING = re.compile(
@@ -100,9 +42,7 @@ _INLINE_SCRIPT = re.compile(r"(<script\b[^>]*>)(.*?)(</script\s*>)", re.IGNORECA
 
 
 def external_resources(page: str) -> list[str]:
-    """Addresses from which an HTML page would load something when it is opened.
-
-    Looks at tags, style rules, and in inline scripts at how bokeh and panel load theirs; not at other scripts' text.
+    """Addresses from which an HTML page would load something: tags, style rules, and how bokeh and panel load theirs.
 
     Examples
     --------
@@ -160,29 +100,14 @@ def _notebook_page(path: Path) -> str:
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
-    """Write ``index.html`` and a page for each executed notebook of a run; return the index's path.
-
-    Parameters
-    ----------
-    folder : path-like
-        The run's folder, as `smnb.runs.run_notebooks` leaves it.
-
-    Raises
-    ------
-    RunError
-        When the folder holds no executed notebook.
-    """
+    """Write ``index.html`` and a page for each executed notebook of a run's folder (`RunError` without any); return its path."""
     folder = Path(folder)
     failed = {path.name.removesuffix(".failed.ipynb"): path for path in sorted(folder.glob("[!.]*.failed.ipynb"))}
     done = {path.stem: path for path in sorted(folder.glob("[!.]*.ipynb")) if path not in failed.values()}
     names = sorted({*failed, *done})
     if not names:
-        raise RunError(
-            "smnb report",
-            "no executed notebook in this folder",
-            got=folder.name,
-            next_step=f"Execute some first: smnb run --name {folder.name}",
-        )
+        step = f"Execute some first: smnb run --name {folder.name}"
+        raise RunError("smnb report", "no executed notebook in this folder", got=folder.name, next_step=step)
     notebooks, records = [], []
     for name in names:
         source = failed.get(name) or done[name]
@@ -233,15 +158,12 @@ def write_sweep_page(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[
 
 def _page(template: str, title: str, **content: Any) -> str:
     """Fill a template; everything is escaped."""
-    from jinja2 import DictLoader, Environment, StrictUndefined
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = DictLoader({"frame": _FRAME, "run": _RUN, "sweep": _SWEEP})
+    loader = FileSystemLoader(Path(__file__).with_name("templates"))
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    return pages.get_template(template).render(title=title, shown=_shown, text=_text, **content)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    pages.filters["text"] = lambda value: value if isinstance(value, str) else json.dumps(value)
+    return pages.get_template(f"{template}.html").render(title=title, shown=_shown, **content)
 
 
 def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:

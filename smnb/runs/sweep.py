@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smnb.contract import ParameterError, RunError, SmnbError, plain
+from smnb.contract import ParameterError, RunError, SmnbError, check_count, plain
 from smnb.files import atomic_path, fingerprint, write_json
 
 from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
-from .parameters import Parameter, _refuse_unknown, declared_parameters, notebook_folder, preset_settings
+from .parameters import _refuse_unknown, declared_parameters, notebook_folder, preset_settings
 from .record import _leaves, library_fingerprint, read_record
 from .report import names_in, write_report, write_sweep_page
 from .worker import hold
@@ -61,41 +61,33 @@ def sweep(
 
     Each member is a run of its own (`run_notebooks`) in ``<runs_root>/<name>/<member>``, with a report. A member that
     is up to date is skipped, so a sweep that was killed goes on where it was, and a grid that grew executes what is
-    new. Members of an earlier grid stay in the folder, but not in the table.
+    new. A member that fails does not stop the others; Ctrl-C does, and ends what members started.
 
     Parameters
     ----------
     name : str
-        Name of the sweep; its folder holds a folder a member, ``sweep.csv``, ``sweep.json`` and ``sweep.html``, which
-        are written again whenever a member ends.
+        Its folder holds a folder a member, ``sweep.csv``, ``sweep.json`` and ``sweep.html``, written whenever a member ends.
     notebook : str
         Name or number. Notebooks that it needs are executed before it, in each member.
     grid : mapping of str to sequence, or sequence of mappings
-        Values by parameter, of which every combination is a member; or the members themselves, where not every
-        combination is wanted (an empty one takes the defaults).
+        Values by parameter, of which every combination is a member; or the members themselves.
     preset, parameters, root, force, folder
         For all members, as in `run_notebooks`.
-    runs_root : path-like
-        Where runs are kept.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://node1:8786``. Its workers must see `runs_root`, the data and the
-        notebooks under the same paths (a shared folder), and have the same smnb installed. A worker executes as many
-        members at once as it has threads.
+        notebooks under the same paths, and have the same smnb. One executes as many members at once as it has threads.
     workers : int
         Members executed at once on this machine. One: one after another, in this process, without Dask.
     threads_per_worker : int, optional
         Threads that the libraries of a member start. Default: with several workers the machine's cores divided by
         `workers`; else what the environment says, where Dask's own workers say one.
-    progress : callable, optional
-        Called when a member has ended, as ``progress(member, status, members_done, members)``.
 
     Returns
     -------
     pandas.DataFrame
         A row a member: ``member``, the grid's parameters, ``status`` (done, skipped or failed), ``seconds`` (of its
         execution, also if that was earlier), ``message``, ``synthetic``, and the notebook's metrics by dotted name
-        (``cnn.test.rmse``; ``metrics.`` goes before a name that is taken). ``attrs`` has ``name``, ``folder``,
-        ``synthetic``.
+        (``cnn.test.rmse``; ``metrics.`` before one that is taken). ``attrs``: ``name``, ``folder``, ``synthetic``.
 
     Raises
     ------
@@ -104,14 +96,13 @@ def sweep(
         anything is executed.
     RunError
         When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
-
-    Notes
-    -----
-    A member that fails does not stop the others. Ctrl-C does, and what members started ends before, or on a cluster
-    seconds after, the call does.
     """
     check_run_name(_WHO, name)
-    _check_counts(scheduler, workers, threads_per_worker)
+    check_count(_WHO, "workers", workers)
+    check_count(_WHO, "threads_per_worker", 1 if threads_per_worker is None else threads_per_worker)
+    if scheduler is not None and workers != 1:
+        what = "workers are those of this machine, but a scheduler was given, which has its own"
+        raise ParameterError(_WHO, what, got=workers, next_step="Give one of the two")
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
     order = notebooks_in_order([notebook], folder)
     common = {key: _plain_value(value) for key, value in (parameters or {}).items()}
@@ -141,19 +132,6 @@ def sweep(
     table = _frame(rows)
     table.attrs = {"name": name, "folder": str(out), "synthetic": any(row["synthetic"] for row in rows)}
     return table
-
-
-def _check_counts(scheduler: str | None, workers: int, threads: int | None) -> None:
-    for what, count in (("workers", workers), ("threads_per_worker", 1 if threads is None else threads)):
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ParameterError(_WHO, f"{what} is a number of at least 1", got=count)
-    if scheduler is not None and workers != 1:
-        raise ParameterError(
-            _WHO,
-            "workers are those of this machine, but a scheduler was given, which has its own",
-            got=workers,
-            next_step="Give one of the two",
-        )
 
 
 # --- the members of a grid --------------------------------------------------------------------------------------------
@@ -190,9 +168,7 @@ def _checked(
     parameters_of(order, preset, common, folder)
     declared = {path: declared_parameters(path) for path in order}
     # the order of the declarations, not the grid's, so that the same member always has the same folder
-    known: dict[str, Parameter] = {}
-    for path in reversed(order):
-        known = {**known, **{name: one for name, one in declared[path].items() if name not in known}}
+    known = list(dict.fromkeys(name for path in reversed(order) for name in declared[path]))
     names = list(dict.fromkeys(name for member in members for name in member))
     _refuse_unknown(_WHO, [*names, *common], known)
     if "out_dir" in {*names, *common}:
@@ -209,14 +185,13 @@ def _checked(
     typed = []
     for member in members:
         values = {}
-        for name in sorted(member, key=list(known).index):
+        for name in sorted(member, key=known.index):
             values[name] = [parameter.check(stem, member[name]) for stem, parameter in owners[name]][-1]
         typed.append(values)
     slugs = [_slug(member) for member in typed]
     alike = Counter(slug.casefold() for slug in slugs)  # some file systems do not tell A from a
-    slugs = [
-        slug if alike[slug.casefold()] == 1 else _slug(m, hashed=True) for slug, m in zip(slugs, typed, strict=True)
-    ]
+    alone = [alike[slug.casefold()] == 1 for slug in slugs]
+    slugs = [_slug(member, hashed=not one) for member, one in zip(typed, alone, strict=True)]
     twice = [slug for slug, number in Counter(slugs).items() if number > 1]
     if twice:
         raise ParameterError(_WHO, "the grid has the same member twice", got=typed[slugs.index(twice[0])])
@@ -224,9 +199,7 @@ def _checked(
 
 
 def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
-    """Name of a member's folder: readable, safe on every file system, and another one for other values.
-
-    Where a value cannot be written as it is, or the name would be long, it ends in a hash of the values.
+    """Name of a member's folder: readable, safe on every file system, another for other values (a hash, if need be).
 
     Examples
     --------
@@ -260,10 +233,7 @@ def _value_text(value: Any) -> tuple[str, bool]:
 
 
 def execute_member(job: Job) -> dict[str, Any]:
-    """Execute a member and return its ``status`` (done, skipped, failed), ``seconds`` and ``message``.
-
-    The seconds are those that the notebooks took when they were executed, also if that was in an earlier sweep.
-    """
+    """Execute a member: its ``status``, ``message`` and the ``seconds`` of its notebooks, also if in an earlier sweep."""
     from smnb.maps.parallel import stop_signal
 
     try:
@@ -320,18 +290,17 @@ def _check_workers(client: Any, out: Path) -> None:
         token.unlink()
     here = library_fingerprint()
     for worker, answer in found.items():
+        who, expected, step = f"the worker {worker}", None, "Install the same smnb there"
         if isinstance(answer, BaseException):
-            what = "cannot execute members"
-            got, expected, step = plain(f"{type(answer).__name__}: {answer}"), None, "Install the same smnb there"
+            what, got = "cannot execute members", plain(f"{type(answer).__name__}: {answer}")
         elif not answer["sees"]:
-            what, got, expected = "does not see the sweep's folder", str(out), None
+            what, got = "does not see the sweep's folder", str(out)
             step = "Put --runs-root, notebooks and data where all workers see them under one path"
         elif answer["library"] != here:
             what, got, expected = "has other source files of smnb", answer["library"][:12], here[:12]
-            step = "Install the same smnb there"
         else:
             continue
-        raise RunError(_WHO, f"the worker {worker} {what}", got=got, expected=expected, next_step=step)
+        raise RunError(_WHO, f"{who} {what}", got=got, expected=expected, next_step=step)
 
 
 def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:

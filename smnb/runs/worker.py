@@ -1,8 +1,7 @@
 """Execute one notebook with papermill in a process of its own: ``python -m smnb.runs.worker JOB``.
 
 JOB is JSON with ``source``, ``output``, ``parameters``, ``cwd`` and ``lock``, which a process that lost its parent keeps
-until it ends. Progress and the outcome go to standard output, one
-event a line after a prefix that separates them from what kernels print.
+until it ends. Progress and the outcome go to standard output, one event a line after a prefix.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from smnb.contract import RunError, plain
+from smnb.contract import RunError
 
 PREFIX = "smnb-event "
 
@@ -27,8 +26,8 @@ PREFIX = "smnb-event "
 def quick_imports() -> Iterator[None]:
     """Import nbformat and what needs it within this block: 3 s of CPU a process less.
 
-    Its dependency jsonschema imports rfc3987_syntax, which compiles a grammar for that long, for a format (IRI) that
-    the schema of notebooks does not use; jsonschema goes without it when it is absent.
+    jsonschema imports rfc3987_syntax, which compiles a grammar for that long, for a format (IRI) that the schema of notebooks
+    does not use; it goes without when that is absent.
     """
     if "jsonschema" in sys.modules:
         yield
@@ -43,13 +42,7 @@ def quick_imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold(path: Path, name: str, *, patience: float = 0.0) -> Iterator[None]:
-    """Hold a lock; the system lets go of it when the process ends, however it ends.
-
-    Raises
-    ------
-    RunError
-        If another process holds it, still after `patience` seconds.
-    """
+    """Hold a lock until the process ends, however it does; `RunError` if another holds it still after `patience` seconds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     with open(path, "a+b") as stream:
@@ -66,13 +59,8 @@ def hold(path: Path, name: str, *, patience: float = 0.0) -> Iterator[None]:
                 break
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise RunError(
-                        "smnb run",
-                        "another process executes a run of this name",
-                        got=name,
-                        expected=plain("one at a time"),
-                        next_step="Wait for it, or choose another --name",
-                    ) from error
+                    what, step = "another process executes a run of this name", "Wait for it, or choose another --name"
+                    raise RunError("smnb run", what, got=name, next_step=step) from error
                 time.sleep(0.2)
         yield
 
@@ -95,13 +83,9 @@ def _die_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _stop(number: int, _frame: Any) -> None:
-    raise SystemExit(128 + number)
-
-
 def execute_job(job_text: str) -> int:
     """Execute the notebook and return the exit status: 0 when it ran, 1 when a cell failed."""
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     _die_with_parent()
     job = json.loads(job_text)
 
@@ -128,17 +112,9 @@ def execute_job(job_text: str) -> int:
     papermill_engines.register("smnb", ReportingEngine)
     try:
         with hold(Path(job["lock"]), job["source"], patience=30.0):
-            execute_notebook(
-                job["source"],
-                job["output"],
-                parameters=job["parameters"],
-                engine_name="smnb",
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                request_save_on_cell_execute=False,
-                cwd=job["cwd"],
-            )
+            options = {"engine_name": "smnb", "kernel_name": "python3", "language": "python", "progress_bar": False}
+            options |= {name: job[name] for name in ("parameters", "cwd")}
+            execute_notebook(job["source"], job["output"], request_save_on_cell_execute=False, **options)
     except PapermillExecutionError as error:
         lines = error.source.strip().splitlines() or [""]
         _emit(event="failed", cell=error.exec_count, line=lines[0], error=f"{error.ename}: {error.evalue}")

@@ -44,14 +44,7 @@ _DEGREES = 3.0
 
 @dataclass(frozen=True)
 class Folds:
-    """Folds of a cross-validation.
-
-    Parameters
-    ----------
-    name : str
-    test, train : tuple of ndarray of bool, shape (row,)
-        Of each fold. Rows that are in neither are buffered.
-    """
+    """Folds of a cross-validation: bool (row,) of each fold; rows that are in neither are buffered."""
 
     name: str
     test: tuple[np.ndarray, ...]
@@ -70,39 +63,23 @@ def _blocks(rows: pd.DataFrame) -> np.ndarray:
 
 
 def block_folds(rows: pd.DataFrame, *, k: int = 10, seed: int | None = None, buffer_km: float = 50.0) -> Folds:
-    """Folds by blocks of 3 degrees.
+    """Folds by blocks of 3 degrees, `ParameterError` with fewer blocks than folds.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        From `from_station_table`.
-    k : int
-    seed : int, optional
-        None is scikit-learn's ``GroupKFold`` over the complete rows (blocks without any are always trained on, as they are
-        never scored). A seed draws another assignment of all blocks with `smnb.sensors.folds`.
-    buffer_km : float
-        With a seed: training stations nearer than this to a test station are left out.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer blocks than folds.
+    Without a seed it is scikit-learn's ``GroupKFold`` over the complete rows (blocks without any are always trained on, as they
+    are never scored). A seed draws another assignment of all blocks with `smnb.sensors.folds`, and training stations nearer than
+    `buffer_km` to a test station are left out.
     """
     if seed is not None:
         sensors = rows.drop_duplicates("sensor_id")[["sensor_id", "lat", "lon"]].reset_index(drop=True)
-        sides = [
-            split.label(rows).to_numpy()
-            for split in split_folds(sensors, "block", k=k, seed=seed, balanced=True, buffer_km=buffer_km)
-        ]
+        splits = split_folds(sensors, "block", k=k, seed=seed, balanced=True, buffer_km=buffer_km)
+        sides = [split.label(rows).to_numpy() for split in splits]
         return Folds(f"seed {seed}", tuple(s == "test" for s in sides), tuple(s == "train" for s in sides))
     blocks, complete = _blocks(rows), np.flatnonzero(complete_rows(rows))
     if (found := np.unique(blocks[complete]).size) < k:
         expected = plain(f"at least {k}")
         raise ParameterError("block_folds", "there are fewer blocks than folds", got=found, expected=expected)
-    test = [
-        np.isin(blocks, np.unique(blocks[complete[held]]))
-        for _, held in GroupKFold(k).split(complete, groups=blocks[complete])
-    ]
+    held_out = GroupKFold(k).split(complete, groups=blocks[complete])
+    test = [np.isin(blocks, np.unique(blocks[complete[held]])) for _, held in held_out]
     return Folds(f"GroupKFold({k})", tuple(test), tuple(~side for side in test))
 
 
@@ -114,32 +91,18 @@ def cross_validate(
     baselines: Iterable[tuple[str, str]] = (),
     training: PointTraining | None = None,
 ) -> pd.DataFrame:
-    """Predict every held-out row with the network and the baselines, for each set of sources.
+    """Predict every held-out row with the network (if `training` is given) and the baselines, for each set of sources.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        From `from_station_table`; ``soil_moisture`` of the training blocks is learnt from.
-    folds : Folds
-    sources : mapping of str to tuple of str
-        Sets to try.
-    baselines : iterable of (str, str)
-        Families of `BASELINES` and ways of `WAYS`; every setting of a family is tried.
-    training : PointTraining, optional
-        Of the network; fold and member vary the seed. Default no network.
-
-    Returns
-    -------
-    DataFrame
-        Of the complete rows: ``folds``, ``sources``, ``model``, ``way``, ``setting``, ``sensor_id``, ``time``, ``block``,
-        ``observed``, ``predicted``. A centred baseline predicts departures, which is no matter to ubRMSE and R.
-
-    Raises
-    ------
-    ParameterError
-        On an unknown baseline or way.
+    Baselines are families of `BASELINES` and ways of `WAYS`; every setting is tried. Columns, of the complete rows: the keys,
+    ``sensor_id``, ``time``, ``block``, ``observed``, ``predicted``. A centred baseline predicts departures, which is no matter to
+    ubRMSE and R.
     """
-    jobs = [(family, way, setting) for family, way in baselines for setting in _settings(family, way)]
+    jobs = []
+    for family, way in baselines:
+        if family not in BASELINES or way not in WAYS:
+            expected = (list(BASELINES), list(WAYS))
+            raise ParameterError("cross_validate", "unknown baseline", got=(family, way), expected=expected)
+        jobs += [(family, way, setting) for setting in BASELINES[family]]
     if training is not None:
         jobs.insert(0, (NETWORK, "features", f"{training.members} members"))
     table = point_features(rows)
@@ -164,13 +127,6 @@ def cross_validate(
     return pd.concat(parts, ignore_index=True)
 
 
-def _settings(family: str, way: str) -> list[str]:
-    if family not in BASELINES or way not in WAYS:
-        expected = (list(BASELINES), list(WAYS))
-        raise ParameterError("cross_validate", "unknown baseline", got=(family, way), expected=expected)
-    return list(BASELINES[family])
-
-
 def station_scores(predictions: pd.DataFrame) -> pd.DataFrame:
     """Scores of each station: the keys, ``sensor_id``, ``block``, ``n``, ``ubrmse``, ``pearson_r``, ``rmse``, ``bias``."""
     parts = []
@@ -184,8 +140,8 @@ def station_scores(predictions: pd.DataFrame) -> pd.DataFrame:
 def summary(scores: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Means over stations with intervals from drawing the blocks again, one row a model and setting.
 
-    Columns: the keys, ``stations``, and of ``ubrmse`` and ``pearson_r`` the mean, ``_low`` and ``_high``. A model that is
-    constant at a station has no R there; it counts as 0.
+    Columns: the keys, ``stations``, and the mean, ``_low`` and ``_high`` of ``ubrmse`` and ``pearson_r`` (a model that is
+    constant at a station has no R there; it counts as 0).
     """
     result = []
     for keys, group in _scored(scores).groupby(_KEYS, sort=False):
@@ -235,14 +191,16 @@ def run_ablation(
 
     Parameters
     ----------
-    rows, sources, baselines, training
-        As `cross_validate`. By default all: six sets of sources, four families in three ways, which takes more than an hour
-        on one core; a quick look takes one set, ridge and one member, in half a minute.
+    rows : DataFrame
+        From `from_station_table`.
     folder : path-like
         Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
         the network's predictions with each set, ``predictions_<set>.parquet``, as notebook 09 reads them.
     folds : Folds, optional
-        Default ``block_folds(rows)``.
+        Default `block_folds`.
+    sources, baselines, training
+        By default six sets of sources, four families in three ways, which takes more than an hour on one core; a quick look
+        takes one set, ridge and one member, in half a minute.
     seed : int
         Of the intervals.
 

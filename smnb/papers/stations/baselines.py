@@ -62,20 +62,9 @@ def raw_inputs(rows: pd.DataFrame, sources: tuple[str, ...]) -> np.ndarray:
 def fit_baseline(
     family: str, setting: str, inputs: np.ndarray, target: np.ndarray, station: np.ndarray, *, centred: bool
 ) -> Pipeline:
-    """Fit a baseline to the rows that have a target.
+    """Fit a baseline of `BASELINES` to the rows that have a target (m3 m-3); missing inputs become the mean.
 
-    Parameters
-    ----------
-    family, setting : str
-        Keys of `BASELINES`.
-    inputs : ndarray, shape (row, input)
-        Missing values become the mean.
-    target : ndarray, shape (row,)
-        m3 m-3; missing is NaN.
-    station : ndarray, shape (row,)
-        Labels.
-    centred : bool
-        Take each station's mean from the target, and weight every station the same.
+    `centred` takes each station's mean from the target, and weights every station the same.
     """
     there = np.isfinite(target)
     x, y, codes = inputs[there], target[there], np.unique(station[there], return_inverse=True)[1]

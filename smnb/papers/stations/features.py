@@ -2,7 +2,7 @@
 
 Nothing here looks at in-situ soil moisture, and a station's features depend on no other station: not on which others are in
 the table, nor on the order of its rows. Past and later windows of a station's *predictors* enter (means, quantiles, filters
-to both sides); `FeatureConfig(past_only=True)` leaves the later ones out.
+to both sides); ``past_only=True`` leaves the later ones out.
 
 - SMAP: value and anomaly, rank, quantiles, lags, exponential filters, its own season and the departure from it;
 - Sentinel-1: backscatter at the station's mean incidence angle, anomalies, change detection between the station's dry and wet
@@ -48,42 +48,15 @@ CLOUD_LIMITS = {"B2": 0.25, "B10": 0.01, "B1": 0.28}
 _OPTICAL = ("B1", "B2", "B3", "B4", "B8", "B8A", "B10", "B11", "B12")
 
 
-@dataclass(frozen=True)
-class FeatureConfig:
-    """How features are made.
-
-    Parameters
-    ----------
-    past_only : bool
-        Whether a row's features may use only its own and earlier windows of the station's predictors.
-    """
-
-    past_only: bool = False
-
-
 @dataclass
 class FeatureTable:
-    """Features of the rows of a table.
-
-    Parameters
-    ----------
-    values : ndarray, shape (row, feature)
-        float64; missing is NaN. Rows in the order of the table.
-    names : tuple of str
-        ``source:name``, the sources being `SOURCES` and ``calendar``.
-    """
+    """Features of a table's rows, float64 (row, feature), missing NaN; named ``source:name`` by `SOURCES` and ``calendar``."""
 
     values: np.ndarray
     names: tuple[str, ...]
 
     def of(self, sources: tuple[str, ...]) -> FeatureTable:
-        """The features of some sources, and of the calendar.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown source, or none.
-        """
+        """The features of some sources (`ParameterError` on an unknown one, or none), and of the calendar."""
         unknown = sorted(set(sources) - set(SOURCES))
         if unknown or not sources:
             raise ParameterError("FeatureTable.of", "unknown sources", got=list(sources), expected=list(SOURCES))
@@ -114,7 +87,7 @@ def sources_present(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: rows[list(c)].notna().all(axis=1) for name, c in PRESENT_BY.items()}, index=rows.index)
 
 
-def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> FeatureTable:
+def point_features(rows: pd.DataFrame, *, past_only: bool = False) -> FeatureTable:
     """Features of every row of a table of stations and windows.
 
     Parameters
@@ -123,18 +96,14 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
         In canonical units, as `smnb.papers.stations.table.read_points` and `from_station_table` give it: ``sensor_id``,
         ``time``, ``lat``, ``lon``, ``nlcd``, ``field_capacity``, ``mtpi``, ``smap``, ``sigma0_VV``, ``sigma0_VH``,
         ``incidence_angle`` and ``reflectance_*``. Any order; several rows of one station and time are averaged.
-    config : FeatureConfig, optional
-
-    Returns
-    -------
-    FeatureTable
+    past_only : bool
+        Whether a row may use only its own and earlier windows of the station's predictors.
 
     Raises
     ------
     ContractError
         If the table has no rows, or so many for a station that they cannot be ten-day means.
     """
-    config = config or FeatureConfig()
     if rows.empty:
         raise ContractError("point_features", "the table has no rows")
     codes, labels = pd.factorize(rows["sensor_id"])
@@ -146,15 +115,14 @@ def point_features(rows: pd.DataFrame, config: FeatureConfig | None = None) -> F
         here = np.flatnonzero(codes == code)
         moments, inverse = np.unique(time[here], return_inverse=True)
         if moments.size > MAX_WINDOWS:
-            raise ContractError(
-                "point_features",
+            what, expected = (
                 f"station {labels[code]!r} has too many rows",
-                got=moments.size,
-                expected=plain(f"ten-day means, at most {MAX_WINDOWS}"),
-                next_step="Average the table to ten days",
+                plain(f"ten-day means, at most {MAX_WINDOWS}"),
             )
+            step = "Average the table to ten days"
+            raise ContractError("point_features", what, got=moments.size, expected=expected, next_step=step)
         values = {name: _mean_at(x[here], inverse, moments.size) for name, x in measured.items()}
-        series = StationSeries(moments / _WINDOW, _phase(moments), past_only=config.past_only)
+        series = StationSeries(moments / _WINDOW, _phase(moments), past_only=past_only)
         for name, x in (_smap(series, values) | _sentinel1(series, values) | _sentinel2(series, values)).items():
             parts.setdefault(name, np.full(len(rows), np.nan))[here] = x[inverse]
     parts |= _static(rows, _phase(time)) | _calendar(_phase(time))

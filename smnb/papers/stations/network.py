@@ -8,41 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, ParameterError, check_range, plain
 from smnb.models.encoders import PointEncoder, PointEncoderConfig
 from smnb.models.multisource import FusionHead
 
 
 @dataclass(frozen=True)
 class PointFusionConfig:
-    """Sizes of one network.
+    """Sizes of one network; `ParameterError` on one that cannot be.
 
     Parameters
     ----------
     features : dict of str to int
         Features of each source (and of the calendar), in the order of the input's columns.
-    encoder_width : int
-        Of each source's embedding.
     joint_width : int
         Of the layer that mixes the sources' embeddings before the fusion head.
     head : tuple of int
         Widths of the fusion head; the last is 1. One layer by default, as the joint layer stands for the others and, with some
         sixty stations, needs no batch normalisation.
-    encoder_keep : float
-        Chance to keep a value of an embedding (of a source, and of the mixed one) in training.
-    head_keep : tuple of float
-        Chance to keep an input of each of the head's layers in training.
+    encoder_keep, head_keep : float, tuple of float
+        Chance to keep a value of an embedding, and an input of each of the head's layers, in training.
     scale : float
         Unit of the output, m3 m-3: how far soil moisture typically is from its station's mean.
     limit : float
         Standardised inputs are clipped to plus and minus this.
     members : int
         Networks of an ensemble.
-
-    Raises
-    ------
-    ParameterError
-        On a size or share that cannot be.
     """
 
     features: Mapping[str, int]
@@ -62,9 +53,8 @@ class PointFusionConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
         if not self.features or min(self.features.values()) < 1:
             raise ParameterError(who, "features", got=self.features, expected=plain("one or more of each source"))
-        if not all(0.0 < keep <= 1.0 for keep in (self.encoder_keep, *self.head_keep)):
-            got = (self.encoder_keep, *self.head_keep)
-            raise ParameterError(who, "a share to keep", got=got, expected=plain("in (0, 1]"))
+        check_range(who, "encoder_keep", self.encoder_keep, 0, 1, ends="(]")
+        check_range(who, "head_keep", self.head_keep, 0, 1, ends="(]")
 
 
 class PointFusionNet(nn.Module):
@@ -72,10 +62,6 @@ class PointFusionNet(nn.Module):
 
     Every source has its own point encoder; a joint layer mixes the embeddings, the fusion head gives the value, and a linear
     path beside them carries what needs no network.
-
-    Parameters
-    ----------
-    config : PointFusionConfig
     """
 
     def __init__(self, config: PointFusionConfig) -> None:
@@ -83,9 +69,8 @@ class PointFusionNet(nn.Module):
         self.config = config
 
         def encoder(inputs: int, width: int) -> PointEncoder:
-            return PointEncoder(
-                PointEncoderConfig(in_features=inputs, widths=(width,), norm="none", keep=config.encoder_keep)
-            )
+            sizes = PointEncoderConfig(in_features=inputs, widths=(width,), norm="none", keep=config.encoder_keep)
+            return PointEncoder(sizes)
 
         self.encoders = nn.ModuleDict({name: encoder(n, config.encoder_width) for name, n in config.features.items()})
         self.joint = encoder(config.encoder_width * len(config.features), config.joint_width)
@@ -95,17 +80,7 @@ class PointFusionNet(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Departures, m3 m-3.
-
-        Parameters
-        ----------
-        x : Tensor, shape (row, feature)
-            Standardised; missing is 0.
-
-        Returns
-        -------
-        Tensor, shape (row,)
-        """
+        """Departures (row,), m3 m-3, of standardised features (row, feature), where missing is 0."""
         parts = torch.split(x, list(self.config.features.values()), dim=1)
         joined = torch.cat([encode(part) for encode, part in zip(self.encoders.values(), parts, strict=True)], dim=1)
         return (self.head(self.joint(joined)) + self.linear(x))[:, 0] * self.config.scale
@@ -114,13 +89,6 @@ class PointFusionNet(nn.Module):
 class PointEnsemble(nn.Module):
     """Mean of several networks, the scaling of their inputs, and the linear model of a station's level.
 
-    Parameters
-    ----------
-    config : PointFusionConfig
-        Of every member, and how many there are.
-
-    Notes
-    -----
     ``centre`` and ``spread`` (feature,) standardise; ``level_weights`` (feature,) and ``level_bias`` give the level from the
     standardised features. What is predicted is the level plus the members' mean, bent to stay positive, at most `LARGEST`.
     """
@@ -147,30 +115,10 @@ class PointEnsemble(nn.Module):
         return torch.nan_to_num(scaled, nan=0.0)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Soil moisture from native features.
-
-        Parameters
-        ----------
-        features : Tensor, shape (row, feature)
-            Missing is NaN.
-
-        Returns
-        -------
-        Tensor, shape (row,)
-            m3 m-3.
-
-        Raises
-        ------
-        ContractError
-            On another number of features.
-        """
+        """Soil moisture (row,), m3 m-3, from native features (row, feature), where missing is NaN."""
         if features.ndim != 2 or features.shape[1] != self.centre.numel():
-            raise ContractError(
-                "PointEnsemble",
-                "other features than it was trained on",
-                got=tuple(features.shape),
-                expected=plain(f"(row, {self.centre.numel()})"),
-            )
+            what, expected = "other features than it was trained on", plain(f"(row, {self.centre.numel()})")
+            raise ContractError("PointEnsemble", what, got=tuple(features.shape), expected=expected)
         x = self.standardise(features)
         level = x @ self.level_weights + self.level_bias
         departure = torch.stack([member(x) for member in self.members]).mean(0)

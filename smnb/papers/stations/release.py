@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from smnb.contract import FormatError
 from smnb.loaders.conus import StationTable
-from smnb.papers.stations.features import SOURCES, FeatureConfig, point_features, sources_present
+from smnb.maps.tiles import one_thread
+from smnb.papers.stations.features import SOURCES, point_features, sources_present
 from smnb.papers.stations.table import from_station_table
 from smnb.papers.stations.training import PointTraining, predict_points, train_points
 from smnb.training import Trained, load, save
@@ -28,7 +26,7 @@ def train_release(
     out: str | Path,
     *,
     training: PointTraining = RELEASE,
-    features: FeatureConfig | None = None,
+    past_only: bool = False,
     scores: dict[str, Any] | None = None,
 ) -> Trained:
     """Train the released recipe on all stations of a table, and save it as ``out/model.safetensors`` with its card.
@@ -37,10 +35,8 @@ def train_release(
     ----------
     table : StationTable
         From `smnb.loaders.conus.open_station_table` (catalog entry ``conus_stations``).
-    out : path-like
     training : PointTraining
         Seeds are fixed and one thread is used: the same table gives the same weights with the same library versions.
-    features : FeatureConfig, optional
     scores : dict, optional
         Cross-validated scores, for the card.
 
@@ -48,21 +44,14 @@ def train_release(
     -------
     Trained
         Its channels are the features, ``source:name``.
-
-    Examples
-    --------
-    From Python, with the sample table at hand::
-
-        train_release(open_station_table([path], catalog_id="conus_stations"), "conus_points")
     """
-    features = features or FeatureConfig()
     rows = from_station_table(table)
-    made = point_features(rows, features).of(SOURCES)
+    made = point_features(rows, past_only=past_only).of(SOURCES)
     target, station = rows["soil_moisture"].to_numpy("float64"), rows["sensor_id"].to_numpy(str)
-    with _one_thread():
+    with one_thread():
         ensemble = train_points(made, target, station, training)
     card = {
-        "feature_config": asdict(features),
+        "feature_config": {"past_only": past_only},
         "recipe": asdict(training),
         "target": {"depth_m": 0.05, "window_days": 10},
         "data": {
@@ -77,14 +66,7 @@ def train_release(
 
 
 def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
-    """Predict rows in canonical units.
-
-    Parameters
-    ----------
-    trained : Trained
-        From `train_release`, or `smnb.pretrained.load_pretrained`.
-    rows : DataFrame
-        As `point_features` takes it.
+    """Predict rows in canonical units with what `train_release` or `smnb.pretrained.load_pretrained` gave.
 
     Returns
     -------
@@ -98,27 +80,12 @@ def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
         If this version makes other features than the checkpoint was trained on.
     """
     names = trained.card["channels"]
-    made = point_features(rows, FeatureConfig(**trained.card["training"]["feature_config"]))
+    made = point_features(rows, **trained.card["training"]["feature_config"])
     if unknown := sorted(set(names) - set(made.names)):
-        raise FormatError(
-            "predict_rows",
-            "the checkpoint was trained on other features",
-            got=unknown[:5],
-            next_step="Use the version of smnb that it was made with",
-        )
+        what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
+        raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
     values = made.values[:, [made.names.index(name) for name in names]]
-    with _one_thread():
+    with one_thread():
         # in float64 the digits of a row do not depend on which other rows there are
         predicted = predict_points(trained.model.double(), values)
     return pd.DataFrame({"predicted": predicted, "n_sources": sources_present(rows).sum(axis=1)}, index=rows.index)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Run torch on one thread, so that sums, and so the digits, do not depend on the machine's cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -22,18 +22,8 @@ _RIDGE = np.array([1e-6, 0.5, 0.5, 1.0, 1.0])
 class StationSeries:
     """Times of one station's rows and the statistics over them.
 
-    Parameters
-    ----------
-    windows : ndarray, shape (row,)
-        Times in ten-day windows since any date; ascending and unique.
-    phase : ndarray, shape (row,)
-        Time of the year, radians.
-    past_only : bool
-        Whether a row sees only itself and earlier rows.
-
-    Notes
-    -----
-    Values are float64 of shape (row,), missing is NaN; where nothing is seen the result is NaN.
+    `windows` are times in ten-day windows since any date, ascending and unique; `phase` is the time of the year, radians. Values
+    are float64 of shape (row,), missing is NaN; where nothing is seen the result is NaN.
 
     Examples
     --------

@@ -22,15 +22,8 @@ COLUMNS: dict[str, tuple[str, tuple[float, float], tuple[float, float], str]] = 
     "VV": ("dB", (-60.0, 30.0), (-50.0, 0.0), "linear power? take 10 log10"),
     "VH": ("dB", (-60.0, 30.0), (-55.0, 0.0), "linear power? take 10 log10"),
     "angle": ("degree", (0.0, 90.0), (2.0, 90.0), "radians? multiply by 180/pi"),
-    **{
-        band: (
-            "DN, 1e-4 reflectance",
-            (0.0, 25_000.0),
-            (2.5 if band != "B10" else 0.0, 25_000.0),
-            "reflectance? multiply by 10,000",
-        )
-        for band in BANDS
-    },
+    **dict.fromkeys(BANDS, ("DN, 1e-4 reflectance", (0.0, 25e3), (2.5, 25e3), "reflectance? multiply by 10,000")),
+    "B10": ("DN, 1e-4 reflectance", (0.0, 25e3), (0.0, 25e3), "reflectance? multiply by 10,000"),
     "ssm": ("mm", (0.0, 60.0), (0.6, 60.0), "m3 m-3? multiply by 50 mm"),
     "fc": ("volume %", (0.0, 100.0), (1.0, 100.0), "a fraction? multiply by 100"),
     "landcover": ("NLCD code", (0.0, 255.0), (0.0, 255.0), ""),
@@ -41,17 +34,10 @@ _KEYS = ("network", "station", "lat", "lon", "start")
 
 @dataclass
 class PointRows:
-    """A file's rows, in its order.
+    """A file's rows, in its order: `native` as text, every column as it was, and `rows` as `point_features` takes it.
 
-    Parameters
-    ----------
-    native : DataFrame
-        The file as text, every column as it was.
-    rows : DataFrame
-        In canonical units, as `point_features` takes it.
-    report : dict
-        ``rows``, ``stations``, ``rows_of_unknown_land_cover`` (codes that are none of the NLCD, taken as unknown) and
-        ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged).
+    `report` counts ``rows``, ``stations``, ``rows_of_unknown_land_cover`` (codes that are none of the NLCD, taken as unknown) and
+    ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged).
     """
 
     native: pd.DataFrame
@@ -62,14 +48,7 @@ class PointRows:
 def read_points(path: str | Path) -> PointRows:
     """Read a CSV file, compressed or not, with the columns of the published table less the in-situ one.
 
-    Parameters
-    ----------
-    path : path-like
-        Further columns are kept and not looked at, in-situ soil moisture included.
-
-    Returns
-    -------
-    PointRows
+    Further columns are kept and not looked at, in-situ soil moisture included.
 
     Raises
     ------
@@ -84,22 +63,20 @@ def read_points(path: str | Path) -> PointRows:
     try:
         native = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, OSError, EOFError) as error:
-        raise FormatError(
-            who, f"the table is unreadable: {error}", expected=plain("CSV or CSV.gz"), next_step="Get the file again"
-        ) from error
+        raise FormatError(who, f"the table is unreadable: {error}", expected=plain("CSV or CSV.gz")) from error
     missing = [name for name in (*_KEYS, *COLUMNS) if name not in native.columns]
     if missing:
-        raise FormatError(
-            who,
-            f"columns {missing} are missing",
-            got=list(native.columns),
-            expected=[*_KEYS, *COLUMNS],
-            next_step="Leave cells empty where a source is missing, but keep its columns",
-        )
+        got, expected = list(native.columns), [*_KEYS, *COLUMNS]
+        step = "Leave cells empty where a source is missing, but keep its columns"
+        raise FormatError(who, f"columns {missing} are missing", got=got, expected=expected, next_step=step)
     if native.empty:
         raise FormatError(who, "the table has no rows", next_step="Check the export")
     numbers = {name: _numbers(who, native[name]) for name in ("lat", "lon", *COLUMNS)}
-    frame = native[["network", "station"]].assign(time=_times(who, native["start"]), **numbers)
+    try:
+        time = pd.to_datetime(native["start"], utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[ns]")
+    except ValueError as error:
+        raise FormatError(who, f"'start' is no date: {error}", expected="2019-01-01") from error
+    frame = native[["network", "station"]].assign(time=time, **numbers)
     frame.insert(0, "sensor_id", frame["network"] + "__" + frame["station"])
     _check_keys(who, frame)
     _check_units(who, frame)
@@ -148,20 +125,11 @@ def _numbers(who: str, text: pd.Series) -> pd.Series:
     return values
 
 
-def _times(who: str, text: pd.Series) -> pd.Series:
-    try:
-        return pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[ns]")
-    except ValueError as error:
-        raise FormatError(who, f"'start' is no date: {error}", expected="2019-01-01") from error
-
-
 def _check_keys(who: str, frame: pd.DataFrame) -> None:
     nameless = (frame[["network", "station"]] == "").any(axis=1) | frame[["lat", "lon", "time"]].isna().any(axis=1)
     if nameless.any():
-        got, step = (
-            plain(f"{int(nameless.sum())} rows"),
-            f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file",
-        )
+        got, first = plain(f"{int(nameless.sum())} rows"), int(np.flatnonzero(nameless)[0]) + 2
+        step = f"Look at row {first} of the file"
         raise FormatError(who, "a row has no station, place or time", got=got, next_step=step)
     off = (frame["lat"].abs() > 90.0) | (frame["lon"].abs() > 180.0)
     if off.any():

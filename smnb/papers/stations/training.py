@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from smnb.contract import ContractError, ParameterError, plain
+from smnb.contract import ContractError, check_choice, plain
 from smnb.papers.stations.features import SOURCES, FeatureTable, is_lasting
 from smnb.papers.stations.network import PointEnsemble, PointFusionConfig, PointFusionNet
 
@@ -45,7 +45,6 @@ class PointTraining:
         Of `PointFusionConfig`.
     level_penalty : float
         Of the ridge regression of the level on standardised features.
-    seed : int
     """
 
     members: int = 8
@@ -63,29 +62,16 @@ class PointTraining:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise ParameterError("PointTraining", "unknown loss", got=self.loss, expected=list(LOSSES))
+        check_choice("PointTraining", "loss", self.loss, LOSSES)
 
 
 def station_loss(
     predicted: torch.Tensor, observed: torch.Tensor, station: torch.Tensor, stations: int, *, loss: str = "ubrmse"
 ) -> torch.Tensor:
-    """Mean over stations of the error about the station's mean.
+    """Mean over stations of the error about the station's mean, m3 m-3, or (``relative``) a share of the standard deviation.
 
-    Parameters
-    ----------
-    predicted, observed : Tensor, shape (row,)
-        m3 m-3, without missing values.
-    station : Tensor of int64, shape (row,)
-        0 to `stations` - 1, each at least once.
-    stations : int
-    loss : str
-        ``ubrmse`` or ``relative``, as `PointTraining` says.
-
-    Returns
-    -------
-    Tensor, scalar
-        m3 m-3, or a share of the standard deviation.
+    `predicted` and `observed` are m3 m-3, (row,), without missing values; `station` is int64 (row,), 0 to `stations` - 1, each at
+    least once.
     """
     count = torch.bincount(station, minlength=stations).to(predicted.dtype)
 
@@ -104,36 +90,14 @@ def station_loss(
 def train_points(
     features: FeatureTable, target: np.ndarray, station: np.ndarray, training: PointTraining | None = None
 ) -> PointEnsemble:
-    """Train an ensemble.
+    """Train an ensemble on features, soil moisture in situ (row,), m3 m-3, missing NaN, and station labels (row,).
 
-    Parameters
-    ----------
-    features : FeatureTable
-        Of the training rows. Rows without target are used for the scaling only.
-    target : ndarray, shape (row,)
-        Soil moisture in situ, m3 m-3; missing is NaN.
-    station : ndarray, shape (row,)
-        Labels.
-    training : PointTraining, optional
-
-    Returns
-    -------
-    PointEnsemble
-        In evaluation mode.
-
-    Raises
-    ------
-    ContractError
-        If features are not grouped by source, or fewer than two stations have rows enough.
+    Rows without target are used for the scaling only. `ContractError` if features are not grouped by source, or fewer than two
+    stations have rows enough.
     """
     training = training or PointTraining()
-    config = PointFusionConfig(
-        features=_sizes(features.names),
-        encoder_width=training.encoder_width,
-        joint_width=training.joint_width,
-        encoder_keep=training.encoder_keep,
-        members=training.members,
-    )
+    sizes = {name: getattr(training, name) for name in ("encoder_width", "joint_width", "encoder_keep", "members")}
+    config = PointFusionConfig(features=_sizes(features.names), **sizes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         ensemble = PointEnsemble(config)
