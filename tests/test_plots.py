@@ -142,7 +142,7 @@ def test_coastlines_are_the_same_each_time_and_safe_to_share():
 
 
 def test_unknown_resolution_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(ParameterError, match=r"unknown resolution; got '10m'; expected \['110m', '50m'\]"):
+    with pytest.raises(ParameterError, match=r"unknown 'resolution'; got '10m'; expected \['110m', '50m'\]"):
         plots.coastlines("10m")
 
 

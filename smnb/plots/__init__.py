@@ -9,12 +9,6 @@ an unknown metric, colour map or option `ParameterError`.
 Nothing here touches the network. Coastlines come from the Köppen map; interactive figures carry their own JavaScript
 (bokeh's core, once a page), so that they work in JupyterLab and in an exported HTML page without the internet, and a page
 that runs no JavaScript shows the static figure.
-
-- `maps`: `static_maps`, `image_panels`, `map_matrix`; `images`: squares of samples or dates, `image_rows`;
-- `places`: `sensor_map`, `score_maps`; `scores`: `sorted_scores`, `prediction_series`, `score_boxes`;
-- `charts`: `density_scatter`, `series`, `histograms`; `rows`: `method_scores`, `interval_rows`;
-- `profile`: `count_bars`, `month_bars`, `calendar`, `grouped_bars`, `share_table`, `sensor_series`;
-- `display`: `enable`, `Picture`.
 """
 
 from smnb.plots.charts import density_scatter, histograms, series

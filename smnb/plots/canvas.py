@@ -17,15 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from smnb.contract import synthetic_label
 
 #: Okabe and Ito's colours for the colour-blind, with a line style each so that a grey print tells them apart too.
-LINES = (
-    ("#0072B2", "-"),
-    ("#D55E00", "--"),
-    ("#009E73", "-."),
-    ("#CC79A7", ":"),
-    ("#56B4E9", "-"),
-    ("#E69F00", "--"),
-    ("#000000", "-."),
-)
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINES = tuple(zip(_COLOURS, ("-", "--", "-.", ":", "-", "--", "-."), strict=True))
 MARKERS = "osD^vP*Xph"
 #: A colour and a hatch for each side of a split.
 _LOOK_OF_SIDES = {

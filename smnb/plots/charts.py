@@ -40,13 +40,8 @@ class Density:
         """Lines beside a scatter: R, R², ubRMSE and bias (in the axes' unit), n, and pairs outside the axes."""
         scores = self.scores
         digits = 4 if abs(scores["ubrmse"]) < 0.1 else 3
-        lines = [
-            f"R = {scores['r']:.3f}",
-            f"R² = {scores['r2']:.3f}",
-            f"ubRMSE = {scores['ubrmse']:.{digits}f}",
-            f"bias = {scores['bias']:+.{digits}f}",
-            f"n = {scores['n']:,}",
-        ]
+        lines = [f"R = {scores['r']:.3f}", f"R² = {scores['r2']:.3f}", f"ubRMSE = {scores['ubrmse']:.{digits}f}"]
+        lines += [f"bias = {scores['bias']:+.{digits}f}", f"n = {scores['n']:,}"]
         lines += [f"{self.outside:,} off the axes"] if self.outside else []
         return [line.replace("-", "−") for line in lines]
 
@@ -81,14 +76,13 @@ def bin_pairs(
     if limits is None:
         limits = nice_limits([a for pair in pairs.values() for a in pair], percentiles=(0.05, 99.95))[:2]
     edges = np.linspace(*shared_scale(who, [], limits), bins + 1)
-    return {name: _density(*pair, edges) for name, pair in pairs.items()}, edges
-
-
-def _density(pred: np.ndarray, obs: np.ndarray, edges: np.ndarray) -> Density:
-    counts = np.histogram2d(pred, obs, bins=(edges, edges))[0]
-    scores, steep = pair_scores(pred, obs) | {"r2": float(r2(pred, obs))}, float(slope(pred, obs))
-    outside = int(pred.size - counts.sum())
-    return Density(np.where(counts > 0, counts, np.nan), scores, steep, pred.mean() - steep * obs.mean(), outside)
+    densities = {}
+    for name, (p, o) in pairs.items():
+        counts = np.histogram2d(p, o, bins=(edges, edges))[0]
+        scores, steep = pair_scores(p, o) | {"r2": float(r2(p, o))}, float(slope(p, o))
+        shown, outside = np.where(counts > 0, counts, np.nan), int(p.size - counts.sum())
+        densities[name] = Density(shown, scores, steep, p.mean() - steep * o.mean(), outside)
+    return densities, edges
 
 
 @picture(twin=True)
@@ -123,13 +117,11 @@ def density_scatter(
     rows = -(-count // columns)
     side = min(3.9, (WIDTH - 0.72 - 0.95 - _GAP * (columns - 1)) / columns)
     width = 0.72 + columns * side + _GAP * (columns - 1) + 0.95
-    names = [
-        panel_title(None if count == 1 else i, n or "Prediction", synthetic, side) for i, n in enumerate(densities)
-    ]
+    letters = range(count) if count > 1 else [None]
+    names = [panel_title(i, n or "Prediction", synthetic, side) for i, n in zip(letters, densities, strict=True)]
     above = 0.12 + 0.17 * max(n.count("\n") + 1 for n in names)
     height = rows * (above + side + 0.08) + 0.52
-    most = max(float(np.nanmax(d.counts)) if np.isfinite(d.counts).any() else 1.0 for d in densities.values())
-    norm = LogNorm(1, max(2.0, most))
+    norm = LogNorm(1, max(2.0, *(float(np.nanmax(d.counts, initial=1.0)) for d in densities.values())))
     figure = Picture(width, height)
     for i, (name, density) in enumerate(zip(names, densities.values(), strict=True)):
         r, c = divmod(i, columns)
@@ -149,10 +141,9 @@ def density_scatter(
 
 
 def _scatter_panel(axes: Axes, density: Density, edges: np.ndarray, norm: LogNorm) -> mpl.collections.QuadMesh:
-    low, high = edges[0], edges[-1]
+    low, high = ends = edges[[0, -1]]
     mesh = axes.pcolormesh(edges, edges, density.counts, norm=norm, cmap=DENSITY_CMAP, rasterized=True)
-    axes.plot([low, high], [low, high], color="black", linewidth=1.0)
-    ends = np.array([low, high])
+    axes.plot(ends, ends, color="black", linewidth=1.0)
     axes.plot(ends, density.slope * ends + density.intercept, color="#D55E00", linewidth=1.3, linestyle="--")
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):

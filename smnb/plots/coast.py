@@ -8,7 +8,7 @@ import contourpy
 import numpy as np
 import shapely
 
-from smnb.contract import ParameterError
+from smnb.contract import check_choice
 from smnb.grids import koppen
 
 #: Derived coastlines by the name of the Natural Earth scale that they stand in for: grid step (degree), tolerance of
@@ -34,14 +34,8 @@ def coastlines(resolution: str = "110m") -> tuple[np.ndarray, ...]:
     tuple of numpy.ndarray
         Read-only (N, 2) arrays of longitude and latitude, degrees, within ±180 and ±90. A closed ring repeats its
         first point; a line that meets the date line ends there, so that none crosses the map.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown resolution.
     """
-    if resolution not in _SCALES:
-        raise ParameterError("coastlines", "unknown resolution", got=resolution, expected=sorted(_SCALES))
+    check_choice("coastlines", "resolution", resolution, _SCALES)
     step, tolerance, smallest = _SCALES[resolution]
     lon, lat, land = _global_land(step)
     # nodes on the date line itself, so that a coast ends there on both sides of the map

@@ -77,10 +77,7 @@ def loader_html() -> str:
 
 
 def figure_html(interactive: Any) -> str:
-    """HTML of one interactive figure, data included, for a page that holds `loader_html` once.
-
-    `interactive` is a holoviews object or a bokeh model.
-    """
+    """HTML of a holoviews object or a bokeh model, data included, for a page that holds `loader_html` once."""
     from smnb.plots.twins import renderer
 
     is_model = isinstance(interactive, bokeh.model.Model)
@@ -130,10 +127,9 @@ class Picture(Figure):
 
 
 def picture(*, twin: bool) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
-    """Make a function that draws one that takes ``save=`` as well: the path of a PNG, written whole or not at all.
+    """Give a function that draws ``save=``, and ``synthetic=`` by default what the data say.
 
-    Where ``synthetic=`` is not given, it is what the attributes of the data say. With `twin`, the function of
-    `smnb.plots.twins` of the same name with "_twin" makes the interactive twin from the same arguments.
+    With `twin`, the function of `smnb.plots.twins` of the same name with "_twin" makes the twin from the same arguments.
     """
 
     def wrap(draw: Callable[..., Picture]) -> Callable[..., Picture]:
@@ -162,7 +158,6 @@ def picture(*, twin: bool) -> Callable[[Callable[..., Picture]], Callable[..., P
 
 
 def _says_synthetic(data: Any) -> bool:
-    """Whether the attributes of any of the data say that it is synthetic."""
     if isinstance(data, Mapping):
         return any(map(_says_synthetic, data.values()))
     return bool(getattr(data, "attrs", {}).get("synthetic", False))

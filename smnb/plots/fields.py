@@ -48,16 +48,15 @@ def _edges(centres: np.ndarray) -> tuple[float, float]:
 
 
 def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
-    """Check that the fields of one figure are (lat, lon) on one grid, each with something to show.
-
-    A field (y, x) of an EASE-Grid, with ``lat`` of y and ``lon`` of x, is taken as one of (lat, lon).
-    """
+    """Check that the fields of one figure are (lat, lon), or (y, x) of an EASE-Grid, on one grid, each with something to show."""
     if not fields:
         raise ContractError(who, "there is no field to show", expected="a mapping of title to DataArray(lat, lon)")
     first: xr.DataArray | None = None
     values: dict[str, np.ndarray] = {}
     for title, field in fields.items():
-        field = _in_degrees(field)
+        along = {name: getattr(getattr(field, "coords", {}).get(name), "dims", ()) for name in ("lat", "lon")}
+        if along == {"lat": ("y",), "lon": ("x",)}:
+            field = field.swap_dims(y="lat", x="lon").sortby("lat")
         if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
             got, next_step = getattr(field, "dims", type(field).__name__), "Select one time, channel or pass first"
             what = f"field {title!r} is not a map"
@@ -78,13 +77,6 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
             raise ContractError(who, what, got=f"{array.size} NaN", next_step=next_step)
         values[title] = array
     return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
-
-
-def _in_degrees(field: xr.DataArray) -> xr.DataArray:
-    along = {name: getattr(getattr(field, "coords", {}).get(name), "dims", ()) for name in ("lat", "lon")}
-    if along == {"lat": ("y",), "lon": ("x",)}:
-        return field.swap_dims(y="lat", x="lon").sortby("lat")
-    return field
 
 
 class Group(NamedTuple):

@@ -18,16 +18,9 @@ _LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.17, 0.80, 0.10
 
 @dataclass(frozen=True)
 class ImageColumn:
-    """How one column of `image_rows` is drawn.
+    """How one column of `image_rows` is drawn; without `units` a colour image ``(y, x, 3)`` of [0, 1], without a bar.
 
-    Parameters
-    ----------
-    units : str, optional
-        Of values; None for a colour image ``(y, x, 3)`` of [0, 1], which has no colour bar.
-    label : str
-        Of the colour bar, before the unit.
-    limits : (float, float), optional
-        Default the 2nd to 98th percentile of the whole column, rounded outwards: one scale for all of its rows.
+    The default limits are the 2nd to 98th percentile of the whole column, rounded outwards: one scale for all its rows.
     """
 
     title: str

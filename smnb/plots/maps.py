@@ -163,13 +163,9 @@ def _draw(grid: Grid, groups: list[Group], columns: int | None, synthetic: bool)
     columns = columns or min(2 if view.aspect > 1.25 else 3, max(count, 2 if panels > 1 else 1))
     width = (WIDTH - _LEFT - _RIGHT - _GAP * (columns - 1)) / columns
     height = width / view.aspect
-    rows: list[list[list[tuple[str, np.ndarray]]]] = []
+    rows, letters = [], iter(range(panels) if panels > 1 else [None])
     for group in groups:
-        before = sum(len(row) for part in rows for row in part)
-        titled = [
-            (panel_title(None if panels == 1 else before + i, title, synthetic, width), values)
-            for i, (title, values) in enumerate(group.values.items())
-        ]
+        titled = [(panel_title(next(letters), t, synthetic, width), values) for t, values in group.values.items()]
         rows.append([titled[i : i + columns] for i in range(0, len(titled), columns)])
     total = sum(sum(_above(row) + height + _LABELS for row in part) + _BAR for part in rows)
     figure, top = Picture(WIDTH, total), total

@@ -94,10 +94,7 @@ def _bars(axes: Axes, table: pd.DataFrame, look: Mapping[str, tuple[str, str]]) 
 def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) -> Picture:
     """Draw readings by month in thousands, stacked by the table's columns, with the number of reporting sensors as a line.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.by_month`).
+    `table`: indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.by_month`).
     """
     check_table("month_bars", table, ())
     names = [name for name in table.columns if name != "n_sensors"]
@@ -131,10 +128,7 @@ def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None
 def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) -> Picture:
     """Draw when each sensor reports: one row a sensor, grouped by network, darker where more of the time has a reading.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.availability`).
+    `table`: sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.availability`).
     """
     check_table("calendar", table, ())
     values = table.to_numpy("float64")
@@ -185,10 +179,7 @@ def grouped_bars(
 ) -> Picture:
     """Draw columns of counts as bars side by side, each column in % of its sum: distances by class and side.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Counts; rows are classes, columns sides (`smnb.sensors.bin_distances`).
+    `table`: counts; rows are classes, columns sides (`smnb.sensors.bin_distances`).
     """
     check_table("grouped_bars", table, ())
     if not (table.sum() > 0).all():
@@ -217,10 +208,7 @@ def share_table(
 ) -> Picture:
     """Draw a table of percentages as coloured cells with their values: flags by network.
 
-    Parameters
-    ----------
-    table : DataFrame
-        %, rows and columns by name (`smnb.sensors.flag_shares`).
+    `table`: %, rows and columns by name (`smnb.sensors.flag_shares`).
     """
     check_table("share_table", table, ())
     values = table.to_numpy("float64")

@@ -73,22 +73,14 @@ def register_hvplot() -> None:
         xr.register_dataset_accessor("hvplot")(hvPlot)
 
 
-def _plot(table: pd.DataFrame) -> hvPlotTabular:
-    renderer()
-    return hvPlotTabular(table)
-
-
 def _layout(panels: list[Any], columns: int) -> hv.Layout:
-    renderer()
     return hv.Layout(panels).cols(columns).opts(hv.opts.Layout(shared_axes=True, merge_tools=True, backend="bokeh"))
 
 
 def static_maps_twin(a: SimpleNamespace) -> hv.Layout:
-    """Linked maps that show longitude, latitude and value under the pointer.
+    """Linked maps (plate carrée) that show longitude, latitude and value under the pointer.
 
-    A fine grid is averaged in blocks down to 64,800 cells a map, and values are kept to a 2000th of the scale, which is
-    what makes them small; the colour scales come from the full fields. The projection is plate carrée, drawn as an image;
-    rows that are not evenly spaced, as EASE-Grid 2.0 has them, are the nearest ones of even steps.
+    A fine grid is averaged in blocks, which keeps them small; the colour scales come from the full fields.
     """
     who = "static_maps"
     grid, shown, contrasts = check_comparison(who, a.fields, a.differences)
@@ -162,7 +154,7 @@ def _points(table: pd.DataFrame, title: str, **options: Any) -> hv.Overlay:
     """Places on a map with coasts, with every column given in ``hover_cols`` under the pointer."""
     grid = area_of(table["lat"].to_numpy("float64"), table["lon"].to_numpy("float64"))
     extent = shown_extent(grid)
-    drawn = _plot(table).points("lon", "lat", geo=True, size=40, line_color="black", line_width=0.3, **options)
+    drawn = hvPlotTabular(table).points("lon", "lat", geo=True, size=40, line_color="black", line_width=0.3, **options)
     return (_coast(extent) * drawn).opts(hv.opts.Overlay(title=title, **_frame(extent, grid.is_global, 420)))
 
 
@@ -232,7 +224,7 @@ def series_twin(a: SimpleNamespace) -> hv.Overlay:
     shown = a.table[[a.x, *names]].rename(columns=names)
     colours = [colour for colour, _ in LINES * len(names)][: len(names)]
     axes = {"xlabel": a.xlabel, "ylabel": a.ylabel, "title": a.title + a.said, "logy": a.log_y}
-    return _plot(shown).line(x=a.x, y=list(names.values()), color=colours, **axes, **_WIDE)
+    return hvPlotTabular(shown).line(x=a.x, y=list(names.values()), color=colours, **axes, **_WIDE)
 
 
 def sensor_series_twin(a: SimpleNamespace) -> hv.Overlay:
@@ -253,7 +245,9 @@ def prediction_series_twin(a: SimpleNamespace) -> hv.Layout:
         colours = ["black", *(colour for colour, _ in LINES)]
         look = {"x": "time", "ylabel": with_units("Soil moisture", "m3 m-3"), "title": f"{sensor}{a.said}"}
         drawn = [
-            _plot(line).line(y=line.columns[1], label=name, color=colour, **look, **_WIDE | {"frame_height": 160})
+            hvPlotTabular(line).line(
+                y=line.columns[1], label=name, color=colour, **look, **_WIDE | {"frame_height": 160}
+            )
             for (name, line), colour in zip(lines.items(), colours * len(lines), strict=False)
             if len(line)
         ]
@@ -272,7 +266,9 @@ def sorted_scores_twin(a: SimpleNamespace) -> hv.Overlay:
     axes = {"xlabel": f"Sensor, in the order of {next(iter(a.scores))}", "ylabel": metric_label(one), "title": said}
     colours = [colour for colour, _ in LINES[: len(parts)]]
     table = pd.concat(parts).dropna(subset=[one.name])
-    return _plot(table).scatter("rank", one.name, by="model", hover_cols=["sensor"], color=colours, **axes, **_WIDE)
+    return hvPlotTabular(table).scatter(
+        "rank", one.name, by="model", hover_cols=["sensor"], color=colours, **axes, **_WIDE
+    )
 
 
 def score_boxes_twin(a: SimpleNamespace) -> hv.Layout:
@@ -285,7 +281,7 @@ def score_boxes_twin(a: SimpleNamespace) -> hv.Layout:
         shown = table[[c for c in (column, "model", one.name, told) if c in table]].fillna({column: "none"})
         axes = {"xlabel": title, "ylabel": metric_label(one), "title": title + a.said, "rot": 30}
         hover = {"hover_cols": [told] if told in shown else []}
-        panels.append(_plot(shown).scatter(column, one.name, by="model", alpha=0.6, **hover, **axes, **_WIDE))
+        panels.append(hvPlotTabular(shown).scatter(column, one.name, by="model", alpha=0.6, **hover, **axes, **_WIDE))
     return _layout(panels, 1)
 
 
@@ -294,14 +290,14 @@ def method_scores_twin(a: SimpleNamespace) -> hv.Overlay:
     told = [name for name in ("time", "sensor_id", "place", "side") if name in a.table and name != a.group]
     shown = a.table[["method", a.group, a.value, *told]].dropna(subset=[a.value])
     axes = {"xlabel": "", "ylabel": a.xlabel, "title": a.title + a.said, "rot": 20}
-    return _plot(shown).scatter("method", a.value, by=a.group, alpha=0.6, hover_cols=told, **axes, **_WIDE)
+    return hvPlotTabular(shown).scatter("method", a.value, by=a.group, alpha=0.6, hover_cols=told, **axes, **_WIDE)
 
 
 def interval_rows_twin(a: SimpleNamespace) -> hv.Overlay:
     """The values as points and their intervals as bars, with the numbers under the pointer."""
     shown = a.table[[a.label, a.value, "low", "high", *([a.group] if a.group else [])]].dropna(subset=[a.value])
     axes = {"xlabel": "", "ylabel": a.xlabel, "title": a.title + a.said, "rot": 30}
-    points = _plot(shown).scatter(a.label, a.value, by=a.group, hover_cols=["low", "high"], **axes, **_WIDE)
+    points = hvPlotTabular(shown).scatter(a.label, a.value, by=a.group, hover_cols=["low", "high"], **axes, **_WIDE)
     ends = shown.dropna(subset=["low", "high"])
     below, above = ends[a.value] - ends["low"], ends["high"] - ends[a.value]
     return points * hv.ErrorBars((ends[a.label], ends[a.value], below, above), a.label, [a.value, "below", "above"])
@@ -312,7 +308,6 @@ def image_rows_twin(a: SimpleNamespace) -> hv.Layout:
 
     Images of more than 160 pixels a side are averaged in blocks: the notebook that holds them stays small.
     """
-    renderer()
     checked = check_images(a.rows, a.columns)
     for images in checked.values():
         for n, image in enumerate(images):

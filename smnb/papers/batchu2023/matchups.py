@@ -25,10 +25,10 @@ from smnb.papers.batchu2023.cutting import LAYOUT, CutGeometry, Journal, cut, ma
 from smnb.papers.batchu2023.join import PAPER_DEPTHS, MatchPlan, plan_matchups
 from smnb.papers.batchu2023.sources import Source, joined_sources
 from smnb.papers.batchu2023.store import NAT, SCHEMA, SampleStore, chunk_rows, create_values, write_column
+from smnb.sensors import Split, add_strata
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
-    from smnb.sensors import Split
 
 _WHO = "build_matchups"
 _EMPTY = "crop without any value"
@@ -185,8 +185,6 @@ def build_matchups(
 
 
 def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | None, on_unknown: str) -> pd.DataFrame:
-    from smnb.sensors import add_strata  # late: every worker that only cuts would wait for SciPy's statistics
-
     try:
         return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
     except ParameterError as error:
@@ -315,8 +313,6 @@ class _Build:
 
     def finish(self, about: Mapping[str, Any], made: Mapping[str, Split]) -> None:
         """Write all that goes by sample or sensor, and the store's attributes."""
-        from smnb.sensors import add_strata
-
         plan, left = self.plan, self.left
         used, sensor = np.unique(plan.sensor[left], return_inverse=True)
         sensor = sensor.astype(np.int32)

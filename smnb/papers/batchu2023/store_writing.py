@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,7 @@ from smnb.papers.batchu2023.store import (
     create_values,
     image_side,
 )
-
-if TYPE_CHECKING:
-    from smnb.sensors import Split
+from smnb.sensors import SIDES, Split, audit, make_split
 
 _WHO = "SampleStoreWriter"
 #: The paper's split, and one by blocks of 3 degrees with a buffer. What a split by sensor shares with its training side is
@@ -89,9 +87,6 @@ def write_sensors(folder: Path, sensors: pd.DataFrame, sensor: np.ndarray) -> No
 
 def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Split]:
     """Split the sensors in each way asked for; the options are those of `smnb.sensors.make_split`."""
-    # late: scikit-learn and SciPy's statistics, for which workers that cut would wait
-    from smnb.sensors import make_split
-
     made = {}
     for name, options in splits.items():
         if options.get("kind", "time") == "time" or not str(name).isidentifier():
@@ -108,8 +103,6 @@ def add_splits(
 
     `sensor` is the row of the sensor of each sample.
     """
-    from smnb.sensors import SIDES, audit
-
     described, columns = {}, {}
     for name, split in splits.items():
         sides = split.assignment.reindex(sensors["sensor_id"])
