@@ -109,7 +109,7 @@ def test_who_cannot_be_reached_is_named(monkeypatch) -> None:
             pass
     for number in (-1, True, 1.5):
         with (
-            pytest.raises(ParameterError, match="'workers' is no whole number.*at least 0"),
+            pytest.raises(ParameterError, match=r"'workers' is no whole number.*at least 0"),
             open_workers("test", number),
         ):
             pass
