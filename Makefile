@@ -8,8 +8,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SANDBOX := data/sandbox/SANDBOX.json
 NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
-# these take what the first of them made, so one process executes them in this order, beside the others
-CHAIN := $(wildcard notebooks/05_*.ipynb notebooks/06_*.ipynb notebooks/09_*.ipynb notebooks/10_*.ipynb)
+# the latter four take what the first of them made, so one process executes them in this order, beside the others; 04 makes
+# the two processes about as long
+CHAIN := $(wildcard notebooks/04_*.ipynb notebooks/05_*.ipynb notebooks/06_*.ipynb notebooks/09_*.ipynb notebooks/10_*.ipynb)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
