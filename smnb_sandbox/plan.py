@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ Period = tuple[date, date]
 Content = bytes | Callable[[], bytes]
 
 
-class Plan:
+class Plan(ABC):
     """A part of the archive; nothing is simulated before `contents`."""
 
     kinds: ClassVar[tuple[str, ...]]
@@ -24,9 +25,9 @@ class Plan:
         """All paths below the archive's root, with forward slashes, in the order of the manifest."""
         return [name for kind in self.kinds for name in getattr(self, kind)]
 
+    @abstractmethod
     def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, Content]]:
         """Simulate what is needed and yield the files that are missing, each as its name and content."""
-        raise NotImplementedError
 
 
 def days_of(period: Period) -> list[date]:
