@@ -291,7 +291,7 @@ def test_dual_channel_bounds_nan_and_weight():
         tb_h[3:], tb_v[3:], prior_optical_depth=0.1, prior_weight=1e6, **{k: v[3:] for k, v in inputs(c).items()}
     )
     np.testing.assert_allclose(held[1], 0.1, atol=1e-6)
-    with pytest.raises(ParameterError, match="prior_weight"):
+    with pytest.raises(ParameterError, match="'prior_weight' is out of range"):
         retrieve_dual_channel(250.0, 260.0, prior_optical_depth=0.1, prior_weight=-1.0, **SOIL)
 
 
