@@ -11,6 +11,7 @@ Every loader returns a Dataset that passes `check_dataset`; everything downstrea
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ class ParameterError(SmnbError):
 
 class RunError(SmnbError):
     """A run of a notebook, a training or a map that cannot go on."""
+
+
+def closest(name: Any, known: Iterable[Any]) -> str | None:
+    """The sentence that names the known name most like this one, if one is."""
+    match = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)
+    return f"The closest is {match[0]!r}" if match else None
 
 
 def check_choice(
