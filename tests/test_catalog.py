@@ -246,7 +246,9 @@ def test_open_passes_id_options_and_the_sandbox_marker(tmp_path, root, fake_load
 
 
 def test_unknown_loader_options_and_loaders(tmp_path, root, fake_loader):
-    with pytest.raises(ParameterError, match=r"no option 'scal'; expected \['scale', 'start'\]. The closest is 'scale'"):
+    with pytest.raises(
+        ParameterError, match=r"no option 'scal'; expected \['scale', 'start'\]. The closest is 'scale'"
+    ):
         catalog_of(tmp_path).open("product", root, scal=1)
     with pytest.raises(CatalogError, match=r"product: key 'loader': there is no module 'smnb.loaders.nothing'"):
         catalog_of(tmp_path, loader="smnb.loaders.nothing:open_it").open("product", root)
