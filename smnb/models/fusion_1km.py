@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from smnb.contract import ContractError, check_range, plain
 from smnb.grids import M09, EaseGrid, EaseWindow
-from smnb.models.settings import check_input, check_settings
+from smnb.models.registry import check_input, check_settings
 
 #: What becomes of the third dimension; both have the paper's number of parameters.
 FUSION_DEPTHS = ("once", "same")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from smnb.contract import ParameterError, check_choice, check_range
-from smnb.models.settings import check_settings
+from smnb.models.registry import check_settings
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant", "polynomial")
