@@ -1,11 +1,7 @@
 """What coarse products say of the country around the sites: NASA-USDA SMAP at 10 km, GLDAS Noah, and MODIS leaf area.
 
-They see the country's rain and its mean soil, not the site's; each has its own idea of wet and dry, and its own errors. Cells
-far from every site have no data.
-
-References
-----------
-Rodell et al. 2004, Bull. Am. Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
+They see the country's rain and its mean soil, with their own idea of wet and dry, and their own errors; cells far from every site
+have no data. Rodell et al. 2004, Bull. Am. Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""SMAP granules as bytes: HDF5 files with the products' groups, fields and attributes, of which only what was seen is stored.
+"""SMAP granules as bytes: HDF5 files with the products' groups, fields and attributes (``data/smap_fields.yaml``).
 
-Names, types, fill values and attributes are transcribed from real files (``data/smap_fields.yaml``): those of an SPL2SMP
-granule of release R18290; the Level-3 products have the same with names of their own (``_dca``, ``_scah``, ``_scav`` for the
-options, ``_pm`` in the evening group). A file is made from a template in memory that holds all names and attributes; chunks
-that nothing is written to take no room and read as fill values. (In real files the unseen cells are stored, compressed.)
+A file is made from a template in memory that holds all names and attributes; chunks that nothing is written to take no room and
+read as fill values. (In real files the unseen cells are stored, compressed.)
 """
 
 from __future__ import annotations
@@ -38,10 +36,8 @@ class Field:
     long_name: str
     units: str = ""
     valid: tuple[float, float] | None = None
-    flags: tuple[str, ...] = ()
-    """Meaning of each bit, from bit 0; an empty one is not used."""
-    classes: int = 0
-    """Length of a third dimension."""
+    flags: tuple[str, ...] = ()  # meaning of each bit, from bit 0; an empty one is not used
+    classes: int = 0  # length of a third dimension
     fill: bool = True
 
     def attributes(self) -> dict[str, object]:
@@ -85,8 +81,6 @@ _L3_OPTIONS = {"_option1": "_scah", "_option2": "_scav"}
 def l3_name(name: str) -> str:
     """Name in the Level-3 products of a field of `PASSIVE`.
 
-    Examples
-    --------
     >>> l3_name("soil_moisture_option2"), l3_name("albedo")
     ('soil_moisture_scav', 'albedo')
     """
@@ -280,10 +274,9 @@ def _level3_template(grid: EaseGrid) -> bytes:
 def level3_granule(
     name: str, grid: EaseGrid, parts: Sequence[tuple[EaseWindow, bool, Cells, NDArray[np.bool_]]]
 ) -> bytes:
-    """An SPL3SMP or SPL3SMP_E day (`M36` or `M09`): global arrays with what the passes of a UTC day saw.
+    """An SPL3SMP or SPL3SMP_E day (`M36` or `M09`): global arrays with what passes saw, the later over the earlier.
 
-    Of each pass over a region: where, whether in the evening, the cells, and which were seen. Of passes over the same cells
-    the later in the sequence stays.
+    Parts are of each pass over a region: where, whether in the evening, the cells, and which were seen.
     """
     file = _file(_level3_template(grid))
     merged: dict[tuple[EaseWindow, bool], tuple[Cells, NDArray[np.bool_]]] = {}
@@ -308,10 +301,7 @@ def _choose(where: NDArray[np.bool_], yes: NDArray, no: NDArray | object) -> NDA
 
 
 def scene_granule(name: str, fields: Cells, fields_1km: Cells, times: tuple[datetime, datetime]) -> bytes:
-    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells, by fields' names without the group's.
-
-    What is absent is not stored and reads as fill values. Times are those of the SMAP and the Sentinel-1 pass.
-    """
+    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells; `times` are those of the SMAP and the Sentinel-1 pass."""
     file = _file(_scene_template(fields["soil_moisture"].shape))
     for values, schema, suffix in ((fields, S1_3KM, "_3km"), (fields_1km, S1_1KM, "_1km")):
         for field in schema:

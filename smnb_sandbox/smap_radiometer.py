@@ -1,7 +1,6 @@
 """SMAP's radiometer over a region: brightness temperatures of 36 km cells and at 9 km posting, and what is made of them.
 
-What separates the retrieved soil moisture from the truth: 1.3 K of noise, means over cells of a curved relation, and
-ancillary data that are those of an average year and of soil and temperature maps with errors of their own.
+Retrieval and truth are 1.3 K of noise, means of a curved relation, and ancillary data of an average year apart.
 """
 
 from __future__ import annotations
@@ -78,8 +77,7 @@ class Ancillary:
     water_fraction: Float32
     urban_fraction: Float32
     slope_deviation: Float32
-    landcover_class: NDArray[np.uint8]
-    """The three most frequent classes, (row, col, 3); 254 where there are fewer."""
+    landcover_class: NDArray[np.uint8]  # the three most frequent classes, (row, col, 3); 254 where there are fewer
     landcover_fraction: Float32
 
     def surface_flags(self, snow: NDArray, frozen: NDArray, vegetation: NDArray) -> tuple[NDArray, NDArray]:
@@ -188,10 +186,7 @@ class Radiometer:
         return finer + spread(error, 12 // size)
 
     def coarse_tb(self, state: RegionState, one: SmapPass, size: int) -> tuple[Float32, Float32, Float32, Float32]:
-        """Brightness temperatures, K, of cells of the domain: H and V as seen, and H and V with open water taken out.
-
-        Cells are of 12 cells of 3 km for means of 36 km, or of 3 for the 9 km posting of the antenna's view of 36 km.
-        """
+        """Brightness temperatures, K, of blocks of 3 km cells: H and V as seen, and with open water taken out."""
         world = self.world
         rng = stream(world.seed, f"smap {world.region.name} radiometer", one.orbit, int(one.evening), size)
         water = world.water_fraction

@@ -49,12 +49,9 @@ class SceneTime:
 
     region: Region
     sentinel1: Sentinel1Pass
-    smap: SmapPass
-    """The morning pass nearest in time that sees most of the scene; on 9 km cells of the domain."""
-    smap_either: SmapPass
-    """The same of morning and evening passes."""
-    window: EaseWindow
-    """The rectangle of 3 km cells around what the radar saw of the region."""
+    smap: SmapPass  # the morning pass nearest in time that sees most of the scene; on 9 km cells of the domain
+    smap_either: SmapPass  # the same of morning and evening passes
+    window: EaseWindow  # the rectangle of 3 km cells around what the radar saw of the region
 
     @property
     def file_name(self) -> str:
@@ -114,10 +111,8 @@ def scene_times(region: Region, first: date, last: date) -> list[SceneTime]:
 class Scene:
     """One granule of the SMAP/Sentinel-1 product: fields by name (without _3km, _1km) as (row, col) with fill values."""
 
-    fields: dict[str, NDArray]
-    """On the 3 km cells of the scene's window."""
-    fields_1km: dict[str, NDArray]
-    """On the 1 km cells; only their position unless asked for."""
+    fields: dict[str, NDArray]  # on the 3 km cells of the scene's window
+    fields_1km: dict[str, NDArray]  # on the 1 km cells; only their position unless asked for
 
 
 class RegionSimulation:
