@@ -14,7 +14,7 @@ from smnb.contract import FormatError
 from smnb.models.physics import soil_emission_tb, vegetation_optical_depth
 from smnb_sandbox.noise import KM_PER_DEGREE, CorrelatedField, Float32, Float64, spread, stream
 from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import DayState, World
 
 INCIDENCE_DEG = 55.0

@@ -15,9 +15,8 @@ from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.fusion import FusionPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
-from smnb_sandbox.plan import Content, Plan
+from smnb_sandbox.plan import Content, Plan, table
 from smnb_sandbox.smap import SmapPlan
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.

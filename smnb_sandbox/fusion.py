@@ -112,8 +112,7 @@ class FusionPlan(Plan):
         for name, when in self.fine.items():
             if name in wanted:
                 scene = simulation.scene(when, one_km=True)
-                times = (when.smap.time, when.sentinel1.time)
-                yield name, scene_granule(name, scene.fields, scene.fields_1km, times)
+                yield name, scene_granule(name, *scene, (when.smap.time, when.sentinel1.time))
         for name in wanted.intersection(self.truth):
             yield name, _truth(simulation, scenes)
 

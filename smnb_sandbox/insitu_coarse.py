@@ -20,7 +20,7 @@ from pyproj import Transformer
 from smnb_sandbox.insitu_sites import Station
 from smnb_sandbox.insitu_truth import END, START, PointTruth
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, lagged, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import World
 
 _EASE_CELL_M, _EASE_COLUMNS, _EASE_EAST_M, _EASE_NORTH_M = 36032.22, 964, 17367530.445161513, 7314540.830638585

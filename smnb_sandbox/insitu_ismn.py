@@ -15,7 +15,7 @@ import numpy as np
 from smnb_sandbox.insitu_readings import MISSING, Readings, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, Sensor, Station, networks_of
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
 _README = """This archive is synthetic: smnb_sandbox simulated it. Networks, stations and sensors do not exist.

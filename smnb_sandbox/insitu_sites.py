@@ -11,7 +11,7 @@ import numpy as np
 
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes
 from smnb_sandbox.noise import KM_PER_DEGREE, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import World, soil_limits
 
 
@@ -203,17 +203,5 @@ def surveyed(
     """A station at a latitude, longitude and elevation, on soil of clay, sand and saturation, rounded as files have them."""
     lat, lon, elevation = (round(float(value), digits) for value, digits in zip(where, (5, 5, 1), strict=True))
     clay, sand, saturation = (round(float(value), 2) for value in soil)
-    return Station(
-        network,
-        number,
-        lat,
-        lon,
-        elevation,
-        climate,
-        cell,
-        land_cover,
-        clay,
-        sand,
-        organic_carbon=1.2,
-        saturation=saturation,
-    )
+    place = (lat, lon, elevation, climate, cell, land_cover)
+    return Station(network, number, *place, clay, sand, organic_carbon=1.2, saturation=saturation)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_sites import Sensor, Station
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, columns_at, lagged, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits, under_snow
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.

@@ -19,8 +19,8 @@ from smnb_sandbox.multisource_land import SiteDays, SiteSimulation
 from smnb_sandbox.multisource_rasters import Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SitePass
 from smnb_sandbox.noise import autoregressive, stream
+from smnb_sandbox.plan import table
 from smnb_sandbox.rasters import RASTERS, LonLatGrid, Patch
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import soil_limits
 
 #: Cells on each side of a site's that have data.

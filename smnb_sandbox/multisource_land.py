@@ -18,8 +18,8 @@ from scipy.spatial import cKDTree
 
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, PIXEL_M, SPIN_UP_DAYS, Site, cloud_gaussian
 from smnb_sandbox.noise import Float32, Float64, lagged, stream
+from smnb_sandbox.plan import table
 from smnb_sandbox.regions import monthly
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import bucket_step, dries_to, rain_amount, soil_limits, under_snow
 
 #: Side of what can be asked for, m: around the map, and around other sites.

@@ -15,8 +15,8 @@ from smnb_sandbox.active_passive import backscatter
 from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import Float32, Float64, blocks, spread, stream
+from smnb_sandbox.plan import table
 from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, encode_scene
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import liquid_share
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")

@@ -18,8 +18,8 @@ from scipy.special import ndtr
 from smnb.grids import UtmWindow, utm_epsg
 from smnb_sandbox.noise import Float64, autoregressive, stream
 from smnb_sandbox.orbits import Sentinel1Pass, grd_name
+from smnb_sandbox.plan import table
 from smnb_sandbox.regions import PLACES, Region
-from smnb_sandbox.tables import table
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
 #: Days of weather before the first one.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 if TYPE_CHECKING:
     from rasterio.windows import Window

@@ -16,7 +16,7 @@ from smnb.papers.smap_sentinel1 import PLACES as SQUARES
 from smnb.papers.smen import REGIONS as PAPER_REGIONS
 from smnb.papers.smen import window_around
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 Months = tuple[float, ...]
 #: Incidence angle in the middle of the swath, degrees, and how far the middles of the three tracks' swaths are from the place's

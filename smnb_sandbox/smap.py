@@ -150,8 +150,7 @@ class SmapPlan(Plan):
                 radar = when.sentinel1.time
                 one_km = self.one_km_days[0] <= radar.date() <= self.one_km_days[1]
                 scene = simulation.scene(when, one_km=one_km)
-                times = (when.smap.time, radar)
-                yield name, scene_granule(name, scene.fields, scene.fields_1km, times)
+                yield name, scene_granule(name, *scene, (when.smap.time, radar))
         for name, of in self.truth.items():
             if of == region.name and name in missing:
                 yield name, _truth(simulation.days, self.scenes[of])

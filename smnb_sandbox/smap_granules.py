@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from smnb.grids import M36, EaseGrid, EaseWindow
 from smnb.loaders.smap import seconds_to_utc
-from smnb_sandbox.orbits import SMAP_EPOCH, smap_clock
-from smnb_sandbox.smap_radiometer import FILL, CoarseProduct, positions
-from smnb_sandbox.tables import table
+from smnb_sandbox.orbits import SMAP_EPOCH, SmapPass, smap_clock
+from smnb_sandbox.plan import table
+from smnb_sandbox.smap_radiometer import FILL, Cells, positions
 
 RELEASE = "R18290"
 
@@ -94,8 +94,6 @@ _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data
 #: Fields of the daily products.
 _DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
 _GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
-#: Fields of cells by name, all of one shape (and three classes for some).
-Cells = dict[str, NDArray]
 
 
 def _file(image: bytes | None = None) -> h5py.File:
@@ -168,36 +166,32 @@ def _iso(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple[Cells, NDArray[np.bool_]]:
-    """Every field of `PASSIVE` for one pass of a product in a window, (row, col), and which cells it saw."""
-    one, known = product.passes[number], product.ancillary
-    seen = {name: values[number] for name, values in product.fields.items()}
+def pass_cells(one: SmapPass, seen: Cells, known: Cells, window: EaseWindow) -> Cells:
+    """Every field of `PASSIVE` for one pass in a window, (row, col), of what it saw and the ancillary data."""
     position = positions(window)
     zero = np.zeros(window.shape, dtype=np.float32)
     times = [_iso(SMAP_EPOCH + timedelta(seconds=s)).encode() for s in one.seconds.ravel()]
+    same = ("albedo", "clay_fraction", "sand_fraction", "landcover_class")
     cells: Cells = {
         **position,
         **{f"{name}_centroid": position[name] for name in ("latitude", "longitude")},
         "tb_time_seconds": smap_clock(one.seconds),
         "tb_time_utc": np.array(times, dtype="S24").reshape(window.shape),
         "boresight_incidence": zero + np.float32(40.0),
-        "albedo": known.albedo,
-        "roughness_coefficient": known.roughness,
-        "clay_fraction": known.clay_fraction,
-        "sand_fraction": known.sand_fraction,
-        "bulk_density": 2.65 * (1.0 - known.porosity),
-        "landcover_class": known.landcover_class,
-        "landcover_class_fraction": known.landcover_fraction,
-        **{f"{name}_water_body_fraction": known.water_fraction for name in ("static", "radar")},
-        **{f"surface_water_fraction_mb_{p}": known.water_fraction for p in "hv"},
-        "grid_surface_status": known.water_fraction > 0.5,
+        **{name: known[name] for name in same},
+        "roughness_coefficient": known["roughness"],
+        "bulk_density": 2.65 * (1.0 - known["porosity"]),
+        "landcover_class_fraction": known["landcover_fraction"],
+        **{f"{name}_water_body_fraction": known["water_fraction"] for name in ("static", "radar")},
+        **{f"surface_water_fraction_mb_{p}": known["water_fraction"] for p in "hv"},
+        "grid_surface_status": known["water_fraction"] > 0.5,
         "freeze_thaw_fraction": seen["frozen"],
         "soil_moisture_error": zero + FILL,
         **{f"tb_{p}_corrected": zero for p in "34"},
         **{f"tb_qual_flag_{p}": zero for p in "34hv"},
     }
     names = {field.name for field in PASSIVE}
-    return cells | {name: values for name, values in seen.items() if name in names}, one.covered
+    return cells | {name: values for name, values in seen.items() if name in names}
 
 
 @cache
