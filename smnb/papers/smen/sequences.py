@@ -17,8 +17,7 @@ import torch
 import xarray as xr
 
 from smnb.contract import ContractError, is_synthetic, plain
-from smnb.grids import EaseWindow, ease_refine
-from smnb.grids.in_time import match_nearest_in_time
+from smnb.grids import EaseWindow, ease_refine, match_nearest_in_time
 from smnb.training import MinMaxScaler
 from smnb.training.batches import BatchDataset
 
