@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import math
 import os
 import re
 import uuid
@@ -55,7 +54,6 @@ def sweep(
     workers: int = 1,
     threads_per_worker: int | None = None,
     force: bool = False,
-    folder: str | os.PathLike[str] | None = None,
     progress: SweepProgress | None = None,
 ) -> pd.DataFrame:
     """Execute one notebook with every combination of a grid of parameters.
@@ -72,7 +70,7 @@ def sweep(
         Name or number. Notebooks that it needs are executed before it, in each member.
     grid : mapping of str to sequence, or sequence of mappings
         Values by parameter, of which every combination is a member; or the members themselves.
-    preset, parameters, root, force, folder
+    preset, parameters, root, force
         For all members, as in `run_notebooks`.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://node1:8786``. Its workers must see `runs_root`, the data and the
@@ -103,9 +101,8 @@ def sweep(
     if scheduler is not None and workers != 1:
         what = "workers are those of this machine, but a scheduler was given, which has its own"
         raise ParameterError(_WHO, what, got=workers, next_step="Give one of the two")
-    folder = Path(folder).resolve() if folder is not None else notebook_folder()
+    folder, common = notebook_folder(), _plain_values(parameters or {})
     order = notebooks_in_order([notebook], folder)
-    common = _plain_values(parameters or {})
     members = _checked(_combinations(grid), common, preset, order, folder)
     out, target = Path(runs_root).resolve() / name, order[-1].stem
     if any(out.glob("*.state.json")):
@@ -307,7 +304,7 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
         if row["seconds"] is not None and any(out.glob("[!.]*.ipynb")):  # else it may still be ending
             write_report(out)
     except (SmnbError, OSError) as error:
-        row.update(status="failed", message=" ".join(str(error).split()))
+        row |= _failed(error) | {"seconds": row["seconds"]}
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -317,16 +314,12 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Table of members; a metric that has the name of another column gets ``metrics.`` before it."""
     import pandas as pd
 
-    parameters = names_in(rows, "parameters")
-    columns = {"member": [row["member"] for row in rows]}
-    columns |= {name: [row["parameters"].get(name) for row in rows] for name in parameters}
-    columns |= {name: [row[name] for row in rows] for name in COLUMNS[1:]}
-    columns["seconds"] = [math.nan if value is None else value for value in columns["seconds"]]
-    for name in names_in(rows, "metrics"):
-        values = [row["metrics"].get(name) for row in rows]
-        column = f"metrics.{name}" if name in (*parameters, *COLUMNS) else name
-        columns[column] = [math.nan if value is None else value for value in values]
-    return pd.DataFrame(columns)
+    columns = [*COLUMNS[:1], *names_in(rows, "parameters"), *COLUMNS[1:]]
+    metrics = {name: f"metrics.{name}" if name in columns else name for name in names_in(rows, "metrics")}
+    cells = [row | row["parameters"] | {metrics[name]: value for name, value in row["metrics"].items()} for row in rows]
+    table = pd.DataFrame(cells, columns=[*columns, *metrics.values()])
+    numbers = ["seconds", *metrics.values()]
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
 
 
 def _write(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
