@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, FormatError, ParameterError, plain
 from smnb.grids import EaseGrid, EaseWindow
-from smnb.grids.ease_coordinates import check_indices
+from smnb.grids.ease import check_indices
 from smnb.loaders.smap.fields import FLAG_FILL, Variable, flag_attrs, seconds_to_utc
 from smnb.loaders.smap.granules import FlagTest, Granule, Selection, open_h5
 
