@@ -346,7 +346,7 @@ def score_maps(
         if not there.all():
             without = f"no score ({int((~there).sum())})"
             axes.plot(x[~there], y[~there], "x", color="#555555", markersize=4.5, zorder=5, label=without)
-            axes.legend(loc="lower left", fontsize=8, framealpha=0.85, borderpad=0.3, handletextpad=0.2)
+            axes.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.85, borderpad=0.3, handletextpad=0.2)
         bar = _bar_beside(axes)
         colour_bar(bar, (low, high), cmap, metric_label(one), [value[there]], upright=True)
         bar.yaxis.set_label_coords(5.4, 0.5)
