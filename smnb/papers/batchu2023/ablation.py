@@ -13,7 +13,7 @@ import pandas as pd
 from smnb.contract import ParameterError, check_choice, check_count
 from smnb.papers.batchu2023.experiment import HUBER_DELTA, Sides, predict_sides, training_samples
 from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS
-from smnb.papers.batchu2023.opening import folder_name
+from smnb.papers.batchu2023.scoring import folder_name
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import compare_with, published
 from smnb.training import TrainingConfig, train
