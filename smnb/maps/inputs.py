@@ -13,7 +13,7 @@ import xarray as xr
 
 from smnb.contract import ContractError, check_choice, check_count, plain
 from smnb.maps.forms import TileForm
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
 #: Arithmetic of a map; float32 equals the untiled network to 1e-5.

@@ -29,7 +29,7 @@ from smnb.maps.forms import Outside, TileForm, tile_form
 from smnb.maps.inputs import MAP_PRECISIONS, Bands, checked_channels, map_coords, scan_inputs
 from smnb.maps.parallel import open_workers
 from smnb.maps.writing import check_map_path, read_attribute, soil_moisture_map, write_map
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
 #: Attribute of a map that says which inputs, network and settings it is of.
