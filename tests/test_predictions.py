@@ -436,7 +436,7 @@ def test_tables_have_the_papers_rows_and_values():
     assert text.loc["Silty clay*", "Correlation, paper"] == "-"
     assert text.loc["Sandy loam*", "ubRMSE"] == "-"
     assert text.loc["Loam*", "ubRMSE, paper"] == "0.052"
-    with pytest.raises(ParameterError, match="no such table"):
+    with pytest.raises(ParameterError, match="no other table of strata"):
         beside_paper(scores, "network")
 
 
