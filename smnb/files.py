@@ -28,15 +28,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error, else remove it.
 
     It has the same suffix, for writers that look at that, and parent folders are made.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with atomic_path(folder / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> (folder / "a.txt").read_text()
-    'whole'
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,8 @@ from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.fusion import FusionPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
-from smnb_sandbox.plan import Content, Plan
+from smnb_sandbox.plan import Content, Plan, table
 from smnb_sandbox.smap import SmapPlan
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
@@ -34,12 +33,9 @@ Progress = Callable[[int, int, str], None]
 class Preset(Month):
     """Which days of the month are written, and what there is of the other worlds; None for nothing of one."""
 
-    smap: SmapPlan | None = None
-    """SMAP and Sentinel-1 over three regions, within 2016 to 2018."""
-    fusion: FusionPlan | None = None
-    """SMAP, Sentinel-1 and sensors at 1 km in September 2020."""
-    multisource: MultisourcePlan | None = None
-    """Many sources around in-situ sensors in 2020 and 2021."""
+    smap: SmapPlan | None = None  # SMAP and Sentinel-1 over three regions, within 2016 to 2018
+    fusion: FusionPlan | None = None  # SMAP, Sentinel-1 and sensors at 1 km in September 2020
+    multisource: MultisourcePlan | None = None  # many sources around in-situ sensors in 2020 and 2021
 
     @property
     def parts(self) -> list[tuple[Plan, list[str]]]:
@@ -56,13 +52,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | None:
-    """Return the manifest of a sandbox, or None where there is none.
-
-    Raises
-    ------
-    FormatError
-        When the marker is not a manifest or lists a file outside the root.
-    """
+    """Return the manifest of a sandbox, or None; `FormatError` if the marker is none, or lists a file outside the root."""
     path = Path(root) / marker
     if not path.is_file():
         return None
@@ -132,19 +122,14 @@ def write_sandbox(
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
     of another preset, seed or generator version is replaced. The same seed gives the same bytes, and the same images
-    for a day in every preset. It takes about 50 s of one core for ``quick`` (220 MB), of which SMAP
-    is about 15 s (60 MB) and the multi-source scenes 19 s (70 MB); ``full`` takes minutes, SMAP about two (460 MB) and the
-    multi-source scenes, by what one site takes, three (1.3 GB).
+    for a day in every preset. ``quick`` takes about 50 s of one core (220 MB), ``full`` minutes (2 GB).
 
     Parameters
     ----------
     root : path-like
         A new or empty folder, or one that holds a sandbox.
     preset : {"quick", "full"}
-        26-31 July 2011, or the whole of July. The last day is meant for testing. In-situ records, which need seasons,
-        cover May to September 2011, or the whole year. SMAP and SMAP/Sentinel-1 over three regions cover January 2017 to
-        June 2018 with some scenes and the days near them, or 2016 to 2018. Multi-source scenes around sensors cover 2020
-        and 2021, and hold crops of 64 pixels around every sensor, or of 512.
+        Which days, scenes and sites: ``data/presets.yaml``.
     seed : int
         Non-negative seed of everything random.
     progress : callable, optional

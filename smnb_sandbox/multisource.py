@@ -1,8 +1,7 @@
-"""The multi-source part of the sandbox: which files there are, and writing those that are missing.
+"""The multi-source part of the sandbox: its files, below ``multisource/``.
 
-Twenty sites of the contiguous US in 2020 and 2021, with two or three in-situ sensors each: Sentinel-1 and Sentinel-2 scenes,
-terrain, soil maps, land cover, SMAP at 10 km, GLDAS, leaf area, an ISMN archive, and the truth. At one of them some scenes are
-larger, for maps. All of it lies below ``multisource/`` (the truth below ``sandbox_truth/multisource/``).
+Twenty sites of the contiguous US in 2020 and 2021, with two or three in-situ sensors each: Sentinel-1 and Sentinel-2 scenes
+(at one site some are larger), terrain, soil maps, land cover, SMAP at 10 km, GLDAS, leaf area, ISMN, and the truth.
 """
 
 from __future__ import annotations
@@ -63,10 +62,8 @@ class MultisourcePlan(Plan):
     tile: int = 112
     """Pixels of 10 m along a side of a site's scenes, a multiple of 16: a crop and 48 pixels more, because sensors stand up to
     24 pixels from the middle."""
-    map_size: int = 512
-    """The same of the larger scenes, at most 2304."""
-    map_dates: int = 3
-    """How many dates have them."""
+    map_size: int = 512  # the same of the larger scenes, at most 2304
+    map_dates: int = 3  # how many dates have them
 
     kinds = ("sentinel1", "sentinel2", "dem", "truth", "smap", "gldas", "lai", "soil", "land_cover", "insitu")
 

@@ -25,34 +25,7 @@ def open_truth(
     start: str | None = None,
     end: str | None = None,
 ) -> xr.Dataset:
-    """Open the sandbox's truth lazily.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Plain CF NetCDF files at contract's names and units, of consecutive periods.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Of no effect, and there because every loader has it: a truth is simulated by definition and marked so.
-    start, end : str, optional
-        First and last day, inclusive.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``soil_moisture(time, lat, lon)`` m3 m-3, ``clay_fraction``, ``sand_fraction``, ``vegetation_water_content`` and
-        ``surface_temperature``, the latter ones with or without time, float32, dask.
-
-    Raises
-    ------
-    FormatError
-        If a file is unreadable or lacks a variable.
-    ContractError
-        If units, grids or times break the contract.
-    CatalogError
-        If the period is empty.
-    """
+    """Open the sandbox's truth lazily: `TRUTH_VARIABLES` as (time, lat, lon) or (lat, lon), float32; always marked synthetic."""
     who = "open_truth"
     parts = []
     for path in check_paths(who, paths):
@@ -87,31 +60,7 @@ def open_truth(
 def open_smap_truth(
     paths: Sequence[str | Path], *, catalog_id: str, synthetic: bool = True, region: str | None = None
 ) -> xr.Dataset:
-    """Open the truth of one region of the sandbox's SMAP granules.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Files ``smap_truth_<region>.nc``.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Of no effect, as in `open_truth`.
-    region : str, optional
-        Which; not needed where there is one file.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``soil_moisture(time, y, x)`` m3 m-3, float32, dask, on the 3 km EASE-Grid 2.0; `time` is the Sentinel-1 overpass.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such region, or several and none was named.
-    FormatError
-        If the file is unreadable or lacks the variable.
-    """
+    """Open the truth of one region of SMAP's granules lazily: ``soil_moisture(time, y, x)`` at Sentinel-1's passes."""
     who = "open_smap_truth"
     found = {path.stem.removeprefix("smap_truth_"): path for path in check_paths(who, paths)}
     if region is None and len(found) == 1:
@@ -139,17 +88,7 @@ def truth_bytes(
     catalog_id: str,
     **attrs: Any,
 ) -> bytes:
-    """Write a truth as CF-NetCDF 4, with the attributes of the contract's variables.
-
-    Parameters
-    ----------
-    fields : mapping of str to (ndarray, int)
-        Variables of the contract, ``(time, y, x)`` or ``(y, x)`` (or lat and lon), and the decimals that are kept of each.
-    coords : mapping
-        For an xarray constructor; with a grid mapping ``crs`` unless they are latitudes and longitudes.
-    place, history, catalog_id, **attrs
-        What the file says of itself.
-    """
+    """Write a truth as CF-NetCDF 4: by variable of the contract (time, y, x) or (y, x) values and the decimals that are kept."""
     dims = ("time", "y", "x") if "y" in coords else ("time", "lat", "lon")
     # on the globe values with time are those of days, at places those of moments
     further = [{}, {"cell_methods": "time: mean"}] if "lat" in dims else [{"grid_mapping": "crs"}] * 2

@@ -70,7 +70,7 @@ class Pointwise(torch.nn.Module):
 
 def test_shared_features_are_the_windows_where_padding_plays_no_part():
     net, images = small_net(), tile_images()
-    features = net.high.config.features
+    features = net.high.features
     net.high = Pointwise(4, features, 16)
     windows = map_tile(net, images, method="windows", geometry=GEOMETRY)
     shared = map_tile(net, images, method="shared", geometry=GEOMETRY)

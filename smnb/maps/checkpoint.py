@@ -19,8 +19,7 @@ from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
 from smnb.models.amsre_cnn import AmsreCNN
 from smnb.models.smen import SMEN
-from smnb.training import Trained, load
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler, Trained, load
 
 _WHO = "smnb map"
 #: Dimensions whose labels may be names of channels.

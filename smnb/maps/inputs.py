@@ -17,7 +17,7 @@ import xarray as xr
 from smnb.contract import ContractError, RunError, check_choice, check_count, plain
 from smnb.files import atomic_path, remove_stale_partials, write_json
 from smnb.maps.forms import TileForm
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
 #: Arithmetic of a map; float32 equals the untiled network to 1e-5.

@@ -38,7 +38,7 @@ from smnb.maps.inputs import (
 )
 from smnb.maps.parallel import open_workers
 from smnb.maps.writing import BLOCK, check_map_path, read_attribute, soil_moisture_map, write_map
-from smnb.training.scaling import MinMaxScaler
+from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
 #: Attribute of a map that says which inputs, network and settings it is of.

@@ -158,7 +158,7 @@ class MultiSourceDataset(BatchDataset):
             images = np.empty(shape, "float16")
             for start in range(0, len(first), 256):
                 at = self.positions[first[start : start + 256]]
-                images[start : start + len(at)] = self.store.read(source, at, bands, shape[-1])
+                images[start : start + len(at)] = self.store.read(source, at, bands, shape[-1], images.dtype)
             self._kept[source] = (torch.from_numpy(images).to(self.device), index)
 
     def _images(self, part: str, samples: np.ndarray) -> torch.Tensor:
@@ -171,7 +171,8 @@ class MultiSourceDataset(BatchDataset):
                 kept, index = self._kept[source]
                 values[source] = kept.index_select(0, torch.from_numpy(index[samples]).to(self.device))
             else:
-                values[source] = self.store.read(source, self.positions[samples], bands, self._sizes[part][0])
+                at, side = self.positions[samples], self._sizes[part][0]
+                values[source] = self.store.read(source, at, bands, side, np.float16)
         return network_inputs(self.inputs, part, values, self.device)
 
     @torch.no_grad()
