@@ -4,7 +4,7 @@
 - `scenes`, `matchups`: which scene a reading meets, its cut, the store of all of them, also through the catalog;
 - `store`: the sample store, read and written; `released`: the paper's public records as one;
 - `inputs`, `batches`: what a network is given;
-- `experiment`, `ablation`, `scoring`: training, the studies of the sources, tables beside the paper's and figures of samples;
+- `experiment`, `scoring`: training, the studies of the sources, tables beside the paper's and figures of samples;
 - `tiles`, `dense`: images of a square as training saw them, and their map.
 
 References
