@@ -354,7 +354,7 @@ def test_the_command_prints_the_table_and_fails_with_a_member(project, pretend, 
     ("arguments", "says"),
     [
         (["-g", "seed"], "-g takes name=value,value; got 'seed'"),
-        (["-g", "seed=0", "-g", "seed=1"], "a parameter was given twice; got 'seed'"),
+        (["-g", "seed=0", "-g", "seed=1"], "a name was given twice; got 'seed'"),
         (["-g", "seed=[0"], "the value of 'seed' is not YAML"),
         (["-g", "seed="], "the grid has no values; got ['seed']"),
         (["-g", "seed=0", "-p", "rate"], "-p takes name=value; got 'rate'"),
