@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import best_of, matrix_rate
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.papers.batchu2023 import FULL_MODEL, MultiSourceDataset, paper_training
-from smnb.papers.batchu2023.augmentation import Augmentation, warp
+from smnb.papers.batchu2023.batches import Augmentation, warp
 from smnb.papers.batchu2023.inputs import SOURCE_SETS
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.batchu2023.store_writing import SampleStoreWriter

@@ -30,10 +30,9 @@ from smnb.grids import M01, EaseWindow
 from smnb.maps import tiled_map
 from smnb.maps.tiles import MapResult
 from smnb.models import build_model
-from smnb.training import TrainingConfig, fit
+from smnb.training import MinMaxScaler, TrainingConfig, fit
 from smnb.training.batches import BatchDataset
 from smnb.training.losses import fusion_loss
-from smnb.training.scaling import MinMaxScaler
 
 PATCH, STRIDE = 256, 128
 INPUTS = MinMaxScaler((180.0, 180.0, -25.0, -32.0), (300.0, 300.0, 0.0, -5.0), (0.5,) * 4)

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import best_of, matrix_rate
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
-from smnb.models.xception import Xception, XceptionConfig
+from smnb.models.xception import Xception
 from smnb.training import choose_device
 from smnb.training.losses import huber_loss
 
@@ -114,9 +114,8 @@ def on_cpu(rounds: int, batch: int, size: int) -> None:
             f"small encoders, {batch} of {size} px, {precision}", flops, batch, *best_rates(step, cpu, dtype, rounds)
         )
     for depth, channels, side, stride in ((65, 10, 256, 32), (41, 4, 16, 16)):
-        encoder = Xception(
-            XceptionConfig(depth, channels, stride)
-        ).eval()  # a single image has no batch statistics at 1 x 1
+        # a single image has no batch statistics at 1 x 1
+        encoder = Xception(depth, in_channels=channels, output_stride=stride).eval()
         image = torch.randn(1, channels, side, side).to(memory_format=torch.channels_last)
 
         def there_and_back(encoder: Xception = encoder, image: torch.Tensor = image) -> None:

@@ -11,6 +11,7 @@ Every loader returns a Dataset that passes `check_dataset`; everything downstrea
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -93,24 +94,27 @@ class RunError(SmnbError):
     """A run of a notebook, a training or a map that cannot go on."""
 
 
+def closest(name: Any, known: Iterable[Any]) -> str | None:
+    """The sentence that names the known name most like this one, if one is."""
+    match = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.5)
+    return f"The closest is {match[0]!r}" if match else None
+
+
 def check_choice(
     who: str, name: str, values: Any, known: Iterable[Any], *, next_step: str | None = None
 ) -> tuple[Any, ...]:
     """Return an option's value (in a tuple), or its values, if each is known and given once; else `ParameterError`.
 
-    Examples
-    --------
-    >>> check_choice("doctest", "method", "linear", ("linear", "nearest"))
-    ('linear',)
+    Its next step is by default the known name that is closest to an unknown one.
     """
     known, one = list(known), isinstance(values, str) or not isinstance(values, Sequence)
     values = (values,) if one else tuple(values)
     unknown = [value for value in values if value not in known or isinstance(value, bool)]
     if unknown or not values or len(set(values)) != len(values):
         what = f"unknown {name!r}" if one else f"{name!r} holds an unknown name, one twice, or none"
-        raise ParameterError(
-            who, what, got=values[0] if one else unknown or values, expected=known, next_step=next_step
-        )
+        got = values[0] if one else unknown or values
+        step = next_step or (closest(unknown[0], known) if unknown else None)
+        raise ParameterError(who, what, got=got, expected=known, next_step=step)
     return values
 
 
@@ -120,13 +124,6 @@ def check_range(
     """Raise `ParameterError` unless a number, or each of an array, is in an interval; a NaN, a bool or a text is not.
 
     `ends` says which ends belong to it: ``"[]"`` both, ``"(]"`` only the upper; an infinite value never does.
-
-    Examples
-    --------
-    >>> check_range("doctest", "alpha", 1.0, 0, 1, ends="[)")
-    Traceback (most recent call last):
-        ...
-    smnb.contract.ParameterError: doctest: 'alpha' is out of range; got 1.0; expected in [0, 1).
     """
     numbers = np.asarray(value)
     fine = np.zeros(numbers.shape, dtype=bool)
@@ -217,64 +214,43 @@ VARIABLES: dict[str, VariableSpec] = {
 }
 
 
-def check_units(who: str, array: xr.DataArray, *, next_step: str | None = None) -> None:
-    """Raise `ContractError` unless a canonical variable carries its canonical units."""
-    spec = VARIABLES.get(str(array.name))
-    if spec is not None and array.attrs.get("units") != spec.units:
-        what = f"{array.name!r} has other units"
-        next_step = next_step or "Declare the native units in data_catalog.yaml and convert them in the loader"
-        raise ContractError(who, what, got=array.attrs.get("units"), expected=spec.units, next_step=next_step)
-
-
-def _check_axis(who: str, dataset: xr.Dataset, name: str, low: float, high: float, *, open_top: bool) -> None:
-    values = np.asarray(dataset[name].values, dtype="float64")
-    interval = f"ascending in [{low:g}, {high:g}{')' if open_top else ']'}"
-    inside = (values >= low).all() and ((values < high).all() if open_top else (values <= high).all())
-    if values.size == 0 or not np.isfinite(values).all() or not inside or (np.diff(values) <= 0).any():
-        got = f"{values[:2]}..{values[-2:]}" if values.size else "no value"
-        what = f"coordinate {name!r} is out of order or range"
-        next_step = "Pass the Dataset through smnb.contract.orient_lat_lon"
-        raise ContractError(who, what, got=got, expected=plain(interval), next_step=next_step)
-
-
 def check_dataset(
     dataset: xr.Dataset, *, who: str, require: tuple[str, ...] = (), check_values: bool = False
 ) -> xr.Dataset:
     """Return a Dataset unchanged; raise `ContractError`, in the name of `who`, at the first rule that it breaks.
 
     `require` are variables that must be there; `check_values` also compares with the physical ranges, which computes.
-
-    Examples
-    --------
-    >>> ds = xr.Dataset({"soil_moisture": ("lat", np.zeros(2, "float32"), {"units": "%"})}, {"lat": [1.0, 2.0]})
-    >>> check_dataset(ds, who="doctest")
-    Traceback (most recent call last):
-        ...
-    smnb.contract.ContractError: doctest: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'. ...
     """
     for name in require:
         if name not in dataset:
             raise ContractError(who, f"variable {name!r} is missing", got=sorted(map(str, dataset.data_vars)))
     for attribute in ("source", "catalog_id", "history", "synthetic"):
         if attribute not in dataset.attrs and require:
-            raise ContractError(
-                who, f"global attribute {attribute!r} is missing", next_step="Finish the loader with contract.stamp"
-            )
+            step = "Finish the loader with contract.stamp"
+            raise ContractError(who, f"global attribute {attribute!r} is missing", next_step=step)
     if "time" in dataset.dims:
         time = dataset["time"].values
         if not np.issubdtype(time.dtype, np.datetime64):
             raise ContractError(who, "'time' is not a UTC datetime", got=str(time.dtype), expected="datetime64[ns]")
         if time.size > 1 and (np.diff(time) <= np.timedelta64(0)).any():
             raise ContractError(who, "'time' is not unique and increasing", next_step="Sort and merge duplicates")
-    if "lat" in dataset.dims:
-        _check_axis(who, dataset, "lat", -90.0, 90.0, open_top=False)
-    if "lon" in dataset.dims:
-        _check_axis(who, dataset, "lon", -180.0, 180.0, open_top=True)
+    for name, last, end in (("lat", 90.0, "]"), ("lon", 180.0, ")")):
+        if name not in dataset.dims:
+            continue
+        values = np.asarray(dataset[name].values, dtype="float64")
+        ordered = values.size and np.isfinite(values).all() and (np.diff(values) > 0).all()
+        if not ordered or values[0] < -last or values[-1] > last or (values[-1] == last and end == ")"):
+            what, got = f"coordinate {name!r} is out of order or range", f"{values[:2]}..{values[-2:]}"
+            expected = plain(f"ascending in [{-last:g}, {last:g}{end}")
+            step = "Pass the Dataset through smnb.contract.orient_lat_lon"
+            raise ContractError(who, what, got=got if values.size else "no value", expected=expected, next_step=step)
     for name, array in dataset.data_vars.items():
-        check_units(who, array)
-        spec = VARIABLES.get(str(name))
+        spec, units = VARIABLES.get(str(name)), array.attrs.get("units")
         if spec is None:
             continue
+        if units != spec.units:
+            step = "Declare the native units in data_catalog.yaml and convert them in the loader"
+            raise ContractError(who, f"{name!r} has other units", got=units, expected=spec.units, next_step=step)
         missing = [d for d in spec.dims if d not in array.dims and d not in array.coords]
         if missing:
             raise ContractError(who, f"{name!r} lacks dims", got=array.dims, expected=spec.dims)
@@ -345,11 +321,5 @@ def is_synthetic(dataset: xr.Dataset | xr.DataArray) -> bool:
 
 
 def synthetic_label(synthetic: bool) -> str:
-    """The word that every title of a figure or table from simulated data ends with (empty for real data).
-
-    Examples
-    --------
-    >>> "Soil moisture" + synthetic_label(True)
-    'Soil moisture (synthetic)'
-    """
+    """The word that every title of a figure or table from simulated data ends with (empty for real data)."""
     return " (synthetic)" if synthetic else ""

@@ -33,25 +33,18 @@ class Progress:
         self.note = self.note if note is None else note
         now = time.monotonic()
         if now - self._start >= _FIRST and now - self._shown >= self._every:
-            self._show(self._text(now - self._start))
+            each = (now - self._start) / self.done if self.done else 0.0
+            self._show(f", {_duration(each * (self.total - self.done))} left" if self.total and self.done else "")
 
     def close(self) -> None:
         """Leave the last line: how much was done, and how long it took."""
         seconds = time.monotonic() - self._start
         if self._display is not None or seconds >= _FIRST:
-            note = f" ({self.note})" if self.note else ""
-            self._show(f"{self.label}: {self._count()} in {_duration(seconds)}{note}", last=True)
+            self._show(f" in {_duration(seconds)}", last=True)
 
-    def _count(self) -> str:
-        return f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
-
-    def _text(self, seconds: float) -> str:
-        left = ""
-        if self.total and self.done:
-            left = f", {_duration(seconds / self.done * (self.total - self.done))} left"
-        return f"{self.label}: {self._count()}{left}" + (f" ({self.note})" if self.note else "")
-
-    def _show(self, text: str, *, last: bool = False) -> None:
+    def _show(self, when: str, *, last: bool = False) -> None:
+        count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
+        text = f"{self.label}: {count}{when}" + (f" ({self.note})" if self.note else "")
         self._shown = time.monotonic()
         if self._kernel:
             from IPython.display import display
@@ -68,13 +61,7 @@ class Progress:
 
 
 def progress(iterable: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Go through something and show how far it has come; `total` is by default the length, where there is one.
-
-    Examples
-    --------
-    >>> sum(progress([1, 2, 3], "adding"))
-    6
-    """
+    """Go through something and show how far it has come; `total` is by default the length, where there is one."""
     shown = Progress(label, len(iterable) if total is None and isinstance(iterable, Sized) else total)
     try:
         for item in iterable:

@@ -1,7 +1,6 @@
 """Backscatter of soil under vegetation, and the active-passive algorithm that sharpens brightness temperature with it.
 
-Pure functions on arrays; backscatter is linear power (m2 m-2) throughout, as the algorithm and the SMAP/Sentinel-1 product
-have it.
+Pure functions on arrays; backscatter is linear power (m2 m-2), as in the algorithm and the SMAP/Sentinel-1 product.
 """
 
 from __future__ import annotations
@@ -19,14 +18,8 @@ WATER_CLOUD = {"VV": (0.0950, 0.5513), "VH": (0.0413, 1.1662)}
 
 
 def soil_backscatter(soil_moisture: NDArray, rms_height_cm: NDArray, incidence_deg: NDArray) -> tuple[NDArray, NDArray]:
-    """VV and VH of bare soil at C band, linear power, by the semi-empirical model of Baghdadi et al.
+    """VV and VH of bare soil at C band, linear power: Baghdadi et al. 2016, Remote Sensing 8(11), 920, doi:10.3390/rs8110920.
 
-    References
-    ----------
-    Baghdadi et al. 2016, Remote Sensing 8(11), 920, doi:10.3390/rs8110920.
-
-    Examples
-    --------
     >>> [round(float(10 * np.log10(s)), 2) for s in soil_backscatter(np.float64(0.2), 1.0, 38.0)]
     [-10.68, -20.28]
     """
@@ -41,10 +34,7 @@ def soil_backscatter(soil_moisture: NDArray, rms_height_cm: NDArray, incidence_d
 def water_cloud(soil: NDArray, ndvi: NDArray, incidence_deg: NDArray, polarization: str) -> NDArray:
     """Backscatter of soil under a canopy, linear power: ``A V cos + t2 soil`` with ``t2 = exp(-2 B V / cos)``.
 
-    References
-    ----------
-    Attema, Ulaby 1978, Radio Sci. 13(2), 357-364, doi:10.1029/RS013i002p00357; A and B of the kind that Baghdadi et al.
-    2017 fitted with NDVI, used as priors.
+    Attema, Ulaby 1978, Radio Sci. 13(2), 357-364, doi:10.1029/RS013i002p00357; A and B as Baghdadi et al. 2017 fitted with NDVI.
     """
     a, b = WATER_CLOUD[polarization]
     cosine = np.cos(np.radians(incidence_deg))
@@ -70,10 +60,7 @@ def masked_blur(image: NDArray, sigma: float) -> NDArray:
 
 
 def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float) -> Float32:
-    """Gamma: the slope of VV on VH among the fine cells around each cell (`sigma` cells), which is what vegetation does to both.
-
-    It is held within 0 and 3: soil moisture and roughness too make both vary.
-    """
+    """Gamma: the slope of VV on VH around each cell (`sigma` cells), which vegetation makes; held within 0 and 3."""
     vv, vh = (np.where(np.isfinite(vv) & np.isfinite(vh), s, np.nan) for s in (vv, vh))
     mean_vv, mean_vh = masked_blur(vv, sigma), masked_blur(vh, sigma)
     covariance = masked_blur(vv * vh, sigma) - mean_vv * mean_vh
@@ -88,18 +75,11 @@ def covariation(
     albedo: NDArray,
     contrast: NDArray,
 ) -> Float32:
-    """beta': change of emissivity with the soil's part of backscatter, from one look at the coarse cells.
+    """beta': change of emissivity with the soil's part of backscatter (snapshot method), per unit of linear power, -12 to 0.
 
     The emissivity that the soil takes away, ``tb / temperature - [g + (1 - albedo)(1 - g)]`` with the canopy's one-way
-    transmissivity g, over the backscatter that the soil gives, ``contrast = vv - Gamma vh``: both vanish with the soil's
-    reflectivity, and the line between is the covariation (snapshot method).
-
-    All is coarse; temperatures in K, the vegetation's optical depth at nadir. Per unit of linear power, from -12 to 0.
-
-    References
-    ----------
-    Jagdhuber et al. 2019, IEEE TGRS 57(2), 788-802, doi:10.1109/TGRS.2018.2860630, for the covariation; Das et al. 2019,
-    Remote Sens. Environ. 233, 111380, doi:10.1016/j.rse.2019.111380, for its use with Sentinel-1.
+    transmissivity g, over the backscatter that the soil gives, ``contrast = vv - Gamma vh``. All is coarse; K, optical depth at
+    nadir. Jagdhuber et al. 2019, IEEE TGRS 57(2), doi:10.1109/TGRS.2018.2860630; Das et al. 2019, doi:10.1016/j.rse.2019.111380.
     """
     g = np.exp(-optical_depth / np.cos(np.radians(40.0)))
     loss = tb / temperature - (g + (1.0 - albedo) * (1.0 - g))
@@ -118,11 +98,6 @@ def disaggregate_tb(
 ) -> Float32:
     """Brightness temperature of fine cells, K: ``[tb/T + beta ((vv - VV) + gamma (VH - vh))] T``.
 
-    All arrays are on the fine cells; `tb`, `temperature`, `coarse_vv`, `coarse_vh`, `beta` and `gamma` have the value of
-    the coarse cell around.
-
-    References
-    ----------
-    Das et al. 2019, Remote Sens. Environ. 233, 111380, doi:10.1016/j.rse.2019.111380.
+    All arrays are on the fine cells, coarse values repeated. Das et al. 2019, RSE 233, 111380, doi:10.1016/j.rse.2019.111380.
     """
     return (tb + temperature * beta * ((vv - coarse_vv) + gamma * (coarse_vh - vh))).astype(np.float32)

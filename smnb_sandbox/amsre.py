@@ -14,7 +14,7 @@ from smnb.contract import FormatError
 from smnb.models.physics import soil_emission_tb, vegetation_optical_depth
 from smnb_sandbox.noise import KM_PER_DEGREE, CorrelatedField, Float32, Float64, spread, stream
 from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import DayState, World
 
 INCIDENCE_DEG = 55.0
@@ -184,8 +184,6 @@ class Amsre:
 def file_name(day: date, orbit_pass: str, channel: str) -> str:
     """Name of an NSIDC-0302 file.
 
-    Examples
-    --------
     >>> file_name(date(2011, 7, 1), "A", "6.9H")
     'ID2r1-AMSRE-D.252011182A.v03.06H.gz'
     """
@@ -195,8 +193,7 @@ def file_name(day: date, orbit_pass: str, channel: str) -> str:
 def encode_image(image: NDArray[np.floating]) -> bytes:
     """Encode an image (K) as an NSIDC-0302 file: gzip of uint16 little-endian, 0.1 K, 0 missing, north first.
 
-    Cells of a coarser grid are repeated; a `FormatError` is raised where it does not divide the file's. The same image gives
-    the same bytes always: the gzip header holds no time.
+    Cells of a coarser grid are repeated; a `FormatError` is raised where it does not divide the file's.
     """
     size = GRID_SHAPE[0] // max(image.shape[0], 1)
     if image.ndim != 2 or (image.shape[0] * size, image.shape[1] * size) != GRID_SHAPE:

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smnb.contract import FormatError, ParameterError, RunError
+from smnb.contract import FormatError, ParameterError, RunError, check_choice
 from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.fusion import FusionPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
-from smnb_sandbox.plan import Content, Plan
+from smnb_sandbox.plan import Content, Plan, table
 from smnb_sandbox.smap import SmapPlan
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "6"
+GENERATOR_VERSION = "7"
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
 UNFINISHED = "SANDBOX.unfinished.json"
@@ -34,12 +33,9 @@ Progress = Callable[[int, int, str], None]
 class Preset(Month):
     """Which days of the month are written, and what there is of the other worlds; None for nothing of one."""
 
-    smap: SmapPlan | None = None
-    """SMAP and Sentinel-1 over three regions, within 2016 to 2018."""
-    fusion: FusionPlan | None = None
-    """SMAP, Sentinel-1 and sensors at 1 km in September 2020."""
-    multisource: MultisourcePlan | None = None
-    """Many sources around in-situ sensors in 2020 and 2021."""
+    smap: SmapPlan | None = None  # SMAP and Sentinel-1 over three regions, within 2016 to 2018
+    fusion: FusionPlan | None = None  # SMAP, Sentinel-1 and sensors at 1 km in September 2020
+    multisource: MultisourcePlan | None = None  # many sources around in-situ sensors in 2020 and 2021
 
     @property
     def parts(self) -> list[tuple[Plan, list[str]]]:
@@ -56,13 +52,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | None:
-    """Return the manifest of a sandbox, or None where there is none.
-
-    Raises
-    ------
-    FormatError
-        When the marker is not a manifest or lists a file outside the root.
-    """
+    """Return the manifest of a sandbox, or None; `FormatError` if the marker is none, or lists a file outside the root."""
     path = Path(root) / marker
     if not path.is_file():
         return None
@@ -71,12 +61,11 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
         names = [entry["path"] for entry in manifest["files"]]
         identity = {key: manifest[key] for key in ("preset", "seed", "generator_version")}
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(
-            "write_sandbox",
+        what, next_step = (
             f"{marker} is not a sandbox manifest",
-            got=str(error),
-            next_step="Choose another root, or delete this one if it is a sandbox",
-        ) from error
+            "Choose another root, or delete this one if it is a sandbox",
+        )
+        raise FormatError("write_sandbox", what, got=str(error), next_step=next_step) from error
     base = Path(root).resolve()
     for name in names:
         if not (base / name).resolve().is_relative_to(base):
@@ -97,12 +86,11 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
     """
     finished, unfinished = read_manifest(root), read_manifest(root, UNFINISHED)
     if finished is None and unfinished is None and root.is_dir() and any(root.iterdir()):
-        raise ParameterError(
-            "write_sandbox",
+        what, next_step = (
             "the folder is not empty and is not a sandbox",
-            got=str(root),
-            next_step="Choose an empty or new folder; nothing was written",
+            "Choose an empty or new one; nothing was written",
         )
+        raise ParameterError("write_sandbox", what, got=str(root), next_step=next_step)
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:
         damaged = [e["path"] for e in finished["files"] if not _sound(root, e)]
@@ -132,19 +120,14 @@ def write_sandbox(
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
     of another preset, seed or generator version is replaced. The same seed gives the same bytes, and the same images
-    for a day in every preset. It takes about 50 s of one core for ``quick`` (220 MB), of which SMAP
-    is about 15 s (60 MB) and the multi-source scenes 19 s (70 MB); ``full`` takes minutes, SMAP about two (460 MB) and the
-    multi-source scenes, by what one site takes, three (1.3 GB).
+    for a day in every preset. ``quick`` takes about 50 s of one core (220 MB), ``full`` minutes (2 GB).
 
     Parameters
     ----------
     root : path-like
         A new or empty folder, or one that holds a sandbox.
     preset : {"quick", "full"}
-        26-31 July 2011, or the whole of July. The last day is meant for testing. In-situ records, which need seasons,
-        cover May to September 2011, or the whole year. SMAP and SMAP/Sentinel-1 over three regions cover January 2017 to
-        June 2018 with some scenes and the days near them, or 2016 to 2018. Multi-source scenes around sensors cover 2020
-        and 2021, and hold crops of 64 pixels around every sensor, or of 512.
+        Which days, scenes and sites: ``data/presets.yaml``.
     seed : int
         Non-negative seed of everything random.
     progress : callable, optional
@@ -165,8 +148,7 @@ def write_sandbox(
     RunError
         When a file cannot be written (a full disk, no permission). What is complete stays and is used next time.
     """
-    if preset not in PRESETS:
-        raise ParameterError("write_sandbox", "unknown preset", got=preset, expected=sorted(PRESETS))
+    check_choice("write_sandbox", "preset", preset, sorted(PRESETS))
     seed = check_seed("write_sandbox", seed)
     root = Path(root)
     if root.exists() and not root.is_dir():
@@ -186,12 +168,8 @@ def write_sandbox(
         write_json(root / MARKER, manifest)
         (root / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(
-            "write_sandbox",
-            f"cannot write below {root}",
-            got=str(error),
-            next_step="Free space or choose another root and run it again: it goes on where it stopped",
-        ) from error
+        next_step = "Free space or choose another root and run it again: it goes on where it stopped"
+        raise RunError("write_sandbox", f"cannot write below {root}", got=str(error), next_step=next_step) from error
     return manifest
 
 

@@ -29,8 +29,7 @@ _LAYER_DAYS = 1.2
 class Reanalysis:
     """Soil moisture of the top 7 cm on the reanalysis' 0.75 degree grid, driven by the truth and its own errors.
 
-    What makes it differ from the truth: a footprint of about a degree, the lag of a thicker layer, a dynamic range
-    reduced by region, a constant regional bias, and an error that drifts with the weather as wrong rain does.
+    They are a footprint of a degree, the lag of a thicker layer, gain and bias by region, and an error that drifts as rain does.
     """
 
     def __init__(self, world: World) -> None:
@@ -88,10 +87,7 @@ class Reanalysis:
         return np.where(self._covered, value, self._glacier) * self.land
 
     def analyses(self, state: DayState) -> Float32:
-        """Go on by one day and return its analyses, shape (4, 241, 480), m3 m-3; 0 over sea.
-
-        Must be called for every day in order, from the first one simulated, since the layer and the error remember.
-        """
+        """Go on by one day and return its analyses, (4, 241, 480), m3 m-3; 0 over sea. Days must come in order from the first."""
         rng = stream(self.world.seed, "reanalysis", state.day.toordinal())
         if self._layer is None:
             self._layer = state.soil_moisture_start

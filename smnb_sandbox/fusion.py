@@ -1,8 +1,7 @@
-"""The 1 km fusion's part of the sandbox: which files there are, writing those that are missing, and the same in memory.
+"""The 1 km fusion's part of the sandbox: its files, below ``fusion/`` where no other catalog entry looks.
 
-Places of the contiguous US in September 2020, each a square of 256 cells of 1 km: Sentinel-1 scenes as GeoTIFF, SMAP's
-enhanced daily product (9 km), the SMAP/Sentinel-1 product (3 and 1 km), an ISMN archive, and the truth. All of it lies below
-``fusion/`` (the truth below ``sandbox_truth/fusion/``), where no other catalog entry looks.
+Places of the contiguous US in September 2020, each a square of 256 cells of 1 km: Sentinel-1 scenes as GeoTIFF, SMAP at 9 km,
+the SMAP/Sentinel-1 product (3 and 1 km), an ISMN archive, and the truth.
 """
 
 from __future__ import annotations
@@ -113,8 +112,7 @@ class FusionPlan(Plan):
         for name, when in self.fine.items():
             if name in wanted:
                 scene = simulation.scene(when, one_km=True)
-                times = (when.smap.time, when.sentinel1.time)
-                yield name, scene_granule(name, scene.fields, scene.fields_1km, times)
+                yield name, scene_granule(name, *scene, (when.smap.time, when.sentinel1.time))
         for name in wanted.intersection(self.truth):
             yield name, _truth(simulation, scenes)
 

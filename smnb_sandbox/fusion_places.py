@@ -1,10 +1,8 @@
 """A place of the 1 km fusion: its September in memory, when both satellites looked and what they saw, and its stations.
 
-The world, the radiometer, the radar and the active-passive algorithm are those of the downscaling world, unchanged. Its
-weather is drawn without regard to the year, so that September 2020 here is that of 2016 there (both leap years): what a day
-holds depends on the place and the seed alone. Networks carry the names of the real ones that they stand for, so that what
-selects networks works alike on a real archive; stations are invented. A station reads the soil moisture of its 1 km cell,
-plus what a point differs from a cell by, through the sensor's own calibration, noise and faults.
+The world and what sees it are those of the downscaling world; September 2020 here is that of 2016 there (both leap years).
+Networks carry the names of the real ones that they stand for; stations are invented. A station reads the soil moisture of its
+1 km cell, plus what a point differs from a cell by, through the sensor's own calibration, noise and faults.
 """
 
 from __future__ import annotations
@@ -72,8 +70,8 @@ class AnalogueDays(RegionDays):
 def acquisitions(place: FusionPlace, count: int) -> list[SceneTime]:
     """The scenes of a place, in order: passes of Sentinel-1 on mornings on which SMAP saw all of it too.
 
-    Each track repeats in six days (both satellites); its phase is that with the most such mornings, so that neither product
-    waits for the other. So many as asked for are spread among those there are; a `ParameterError` says if there are fewer.
+    Each track repeats in six days (both satellites), in the phase with the most such mornings. So many as asked for are spread
+    among those there are; a `ParameterError` says if there are fewer.
     """
     region = place.region
     nine = region_domain(region).on(M09)
@@ -95,12 +93,8 @@ def acquisitions(place: FusionPlace, count: int) -> list[SceneTime]:
                 radar = Sentinel1Pass(track, direction, satellite, time.replace(microsecond=0))
                 found.append(SceneTime(region, radar, smap, smap, place.radar_window))
     if len(found) < count:
-        raise ParameterError(
-            f"acquisitions({place.name})",
-            "there are fewer mornings with both satellites",
-            got=count,
-            expected=plain(f"at most {len(found)}"),
-        )
+        what, expected = "there are fewer mornings with both satellites", plain(f"at most {len(found)}")
+        raise ParameterError(f"acquisitions({place.name})", what, got=count, expected=expected)
     found.sort(key=lambda scene: scene.sentinel1.time)
     return [found[i] for i in np.round(np.linspace(0, len(found) - 1, count)).astype(int)]
 
@@ -138,10 +132,7 @@ class FusionSimulation(RegionSimulation):
         return np.where(self.world.lake[self.cut], np.nan, self.fine_truth(when.local_day)[self.cut])
 
     def radar(self, when: SceneTime) -> tuple[Float32, Float32, Float32]:
-        """VV and VH of the domain's 1 km cells and the angle (degrees): the acquisition that the product is made of.
-
-        Linear power at the angle it was seen under, not the reference angle; NaN off the swath.
-        """
+        """VV and VH of the domain's 1 km cells, linear power, NaN off the swath, and their angle (degrees)."""
         state = self.days.state(when.local_day, evening=when.evening)
         vv, vh, angle = self.sigma0(when, state)
         from_reference = (np.cos(np.radians(angle)) / np.cos(np.radians(REFERENCE_ANGLE_DEG))) ** 2
@@ -177,8 +168,7 @@ class FusionSimulation(RegionSimulation):
     def rasters(self, when: SceneTime) -> Iterator[bytes]:
         """The radar's files of a pass, one of each of `slice_names`: VV and VH in dB and the angle.
 
-        Pixels are finer than the 1 km cells that the radar is simulated on: a pixel has the backscatter of the cell that its
-        centre lies in, with speckle of its own number of looks.
+        A pixel has the backscatter of the 1 km cell that its centre lies in, with speckle of its own number of looks.
         """
         world = self.world
         west, north, row, col = self._grid

@@ -1,9 +1,8 @@
 """Coarse products at the sandbox's stations: ERA5-Land-, SMAP- and GLDAS-like series of the year, each with its own errors.
 
-The files have the form in which validation services keep such series: arrays of locations and times (ERA5-Land once a
-day at 06 UTC, GLDAS every three hours) and, for SMAP, an indexed ragged array of overpasses. All three see the truth of
-the stations' 0.25 degree cells; their errors are independent of one another and of the sensors', as triple collocation
-assumes. SMAP did not fly in 2011: these are the product's grid, revisit and flags, not its data.
+The files are as validation services keep them: arrays of locations and times, and an indexed ragged array of SMAP's overpasses.
+All see the truth of the stations' 0.25 degree cells; their errors are independent, as triple collocation assumes. SMAP did not
+fly in 2011: these are the product's grid, revisit and flags, not its data.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pyproj import Transformer
 from smnb_sandbox.insitu_sites import Station
 from smnb_sandbox.insitu_truth import END, START, PointTruth
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, lagged, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import World
 
 _EASE_CELL_M, _EASE_COLUMNS, _EASE_EAST_M, _EASE_NORTH_M = 36032.22, 964, 17367530.445161513, 7314540.830638585
@@ -41,15 +40,11 @@ class Locations:
     number: NDArray[np.int64]
     lat: Float64
     lon: Float64
-    station: NDArray[np.intp]
-    """Index of the first station at each location; the location sees that station's cell."""
+    station: NDArray[np.intp]  # index of the first station at each location; the location sees that station's cell
 
 
 def grid_locations(product: str, stations: list[Station]) -> Locations:
-    """The grid points of a product next to the stations, numbered as its own series are.
-
-    ERA5-Land has points at multiples of 0.1 degree, GLDAS cells of 0.25 degree, and SMAP the 36 km EASE-Grid 2.0.
-    """
+    """The grid points of a product next to the stations, numbered as its own series are."""
     lat, lon = np.array([[s.lat, s.lon] for s in stations]).T
     if product == "era5_land":
         row, column = np.rint((90.0 - lat) / 0.1), np.rint(np.mod(lon, 360.0) / 0.1) % 3600

@@ -1,7 +1,6 @@
 """The sandbox's in-situ readings as ISMN archives: header+values and CEOP-sep, one zip each, the same bytes always.
 
-Names and layouts are those that archives have: underscores inside names become hyphens in file names (the header
-keeps them), CEOP files print depths with two decimals and have no instrument inside, lines end with LF or CRLF.
+Underscores inside names become hyphens in file names, CEOP files print depths with two decimals, lines end with LF or CRLF.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 from smnb_sandbox.insitu_readings import MISSING, Readings, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, Sensor, Station, networks_of
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
 _README = """This archive is synthetic: smnb_sandbox simulated it. Networks, stations and sensors do not exist.
@@ -34,8 +33,6 @@ _GAUGE_STATIONS = 3
 def archive_name(file_format: str, first: date, last: date) -> str:
     """Name of an archive as ISMN's download names it.
 
-    Examples
-    --------
     >>> archive_name("header_values", date(2011, 5, 1), date(2011, 9, 30))
     'Data_separate_files_header_20110501_20110930_smnb_sandbox_20120101.zip'
     """

@@ -1,11 +1,7 @@
 """What the sandbox's sensors report of the truth: bias, noise, drift, frozen soil, faults, gaps, and ISMN's flags.
 
-The flags are set as an operational checker would that knows what went wrong: nearly all faults, not all, and a few good
-readings too. Range checks (C01-C03) look at the value as it is printed and never fail.
-
-References
-----------
-Dorigo et al. 2013, Vadose Zone J. 12(3), doi:10.2136/vzj2012.0097.
+The flags (Dorigo et al. 2013, Vadose Zone J. 12(3), doi:10.2136/vzj2012.0097) are set as a checker would that knows what went
+wrong: nearly all faults, and a few good readings too. Range checks (C01-C03) look at the value as it is printed, never fail.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ from numpy.typing import NDArray
 from smnb_sandbox.insitu_sites import Sensor
 from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import Float64, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import liquid_share
 
 MISSING = -9999.0
@@ -40,21 +36,15 @@ class Readings:
     """What one sensor's file holds, in the order of its lines."""
 
     sensor: Sensor
-    truth: PointTruth
-    """Of the sensor's station among others."""
-    time: NDArray[np.datetime64]
-    """UTC hours; not always increasing, and some twice."""
-    value: Float64
-    """m3 m-3 as printed, `MISSING` where the provider filled."""
-    flags: NDArray[np.uint16]
-    """Bits of `FLAGS`; 0 is good, or missing."""
+    truth: PointTruth  # of the sensor's station among others
+    time: NDArray[np.datetime64]  # UTC hours; not always increasing, and some twice
+    value: Float64  # m3 m-3 as printed, `MISSING` where the provider filled
+    flags: NDArray[np.uint16]  # bits of `FLAGS`; 0 is good, or missing
 
 
 def flag_names(bits: int) -> str:
     """Spell bits as ISMN does.
 
-    Examples
-    --------
     >>> flag_names(0), flag_names(2 | 4)
     ('G', 'C02,C03')
     """
@@ -204,10 +194,7 @@ def _disorder(rng: np.random.Generator, number: int, lines: NDArray[np.intp]) ->
 
 
 def read_sensor(seed: int, number: int, sensor: Sensor, truth: PointTruth, first: date, last: date) -> Readings:
-    """Simulate one sensor's file in the order of its lines, which alone depends on the days that are written.
-
-    `number` names the sensor's random stream.
-    """
+    """Simulate one sensor's file in the order of its lines; `number` names its random stream."""
     i = sensor.station_index
     rng = stream(seed, "insitu sensor", number)
     soil, air = truth.soil_temperature[:, i], truth.air_temperature[:, i]

@@ -1,7 +1,6 @@
 """Where the sandbox's in-situ sensors stand: seven made-up networks on the real Köppen map, stations and static data.
 
-Names are invented; positions are drawn from the climate map by the seed, so that each station has the climate its network
-asks for. Soil comes from the world's cell with a difference of its own, land cover from the climate.
+The seed draws positions of the climate that a network asks for; soil comes from the world's cell, land cover from the climate.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes
 from smnb_sandbox.noise import KM_PER_DEGREE, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import World, soil_limits
 
 
@@ -21,30 +20,22 @@ class Network:
     """A made-up network: where it stands, how it measures and in which format it is distributed."""
 
     name: str
-    file_format: str
-    """``header_values``, ``ceop_sep`` or ``uscrn``."""
-    instrument: str
-    """As ISMN's header spells it, with spaces; file names have hyphens."""
+    file_format: str  # ``header_values``, ``ceop_sep`` or ``uscrn``
+    instrument: str  # as ISMN's header spells it, with spaces; file names have hyphens
     depth: tuple[float, float]
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-    """South, north, west, east, degrees."""
-    classes: tuple[str, ...] = ()
-    """Köppen classes wanted, one station after the other, over and over."""
-    stations: tuple[str, ...] = ()
-    """Names as the header spells them; `Station.folder` is what files and folders have."""
+    boxes: tuple[tuple[float, float, float, float], ...] = ()  # south, north, west, east, degrees
+    classes: tuple[str, ...] = ()  # Köppen classes wanted, one station after the other, over and over
+    stations: tuple[str, ...] = ()  # names as the header spells them; `Station.folder` is what files and folders have
     elevation: float = 0.0
-    deep: dict[int, tuple[float, ...]] = field(default_factory=dict)
-    """By station number: further depths (m)."""
-    twins: tuple[int, ...] = ()
-    """Stations with two sensors, A and B, at the network's depth."""
+    deep: dict[int, tuple[float, ...]] = field(default_factory=dict)  # by station number: further depths (m)
+    twins: tuple[int, ...] = ()  # stations with two sensors, A and B, at the network's depth
     gauges: tuple[str, ...] = ()
     """Which of ``ts`` (soil temperature), ``ta`` (air temperature), ``p`` (rain) the network measures."""
     decimals: int = 3
     provider_flag: str = "M"
     near: dict[int, tuple[int, float]] = field(default_factory=dict)
     """Station number: another station's number, and the distance from it (km)."""
-    no_static: tuple[int, ...] = ()
-    """Stations without a file of static variables."""
+    no_static: tuple[int, ...] = ()  # stations without a file of static variables
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -70,15 +61,12 @@ class Station:
     lon: float
     elevation: float
     climate: str
-    cell: int
-    """Index into the world's soil cells."""
+    cell: int  # index into the world's soil cells
     land_cover: int
     clay_fraction: float
     sand_fraction: float
-    organic_carbon: float
-    """Mass %, topsoil."""
-    saturation: float
-    """m3 m-3, rounded as the file has it."""
+    organic_carbon: float  # mass %, topsoil
+    saturation: float  # m3 m-3, rounded as the file has it
 
     @property
     def name(self) -> str:
@@ -215,17 +203,5 @@ def surveyed(
     """A station at a latitude, longitude and elevation, on soil of clay, sand and saturation, rounded as files have them."""
     lat, lon, elevation = (round(float(value), digits) for value, digits in zip(where, (5, 5, 1), strict=True))
     clay, sand, saturation = (round(float(value), 2) for value in soil)
-    return Station(
-        network,
-        number,
-        lat,
-        lon,
-        elevation,
-        climate,
-        cell,
-        land_cover,
-        clay,
-        sand,
-        organic_carbon=1.2,
-        saturation=saturation,
-    )
+    place = (lat, lon, elevation, climate, cell, land_cover)
+    return Station(network, number, *place, clay, sand, organic_carbon=1.2, saturation=saturation)

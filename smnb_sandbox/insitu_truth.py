@@ -1,10 +1,8 @@
 """The hidden hourly truth at the sandbox's stations: rain, temperature and soil moisture of 2011, of cells and of points.
 
-A station's *cell* follows the gridded world: on the days that the world simulates, its rain is the world's, given to
-hours, and its soil moisture at 00 UTC is the world's exactly. Before and after, the same bucket runs on rain drawn from
-the climate of the season, and the two are joined by a correction that grows before the world's first day and decays
-with the soil's own memory after its last. The *point* has soil and rain of its own around its cell's: that is the
-representativeness error.
+A station's *cell* follows the gridded world on the days that it simulates, exactly at 00 UTC. Before and after, the same bucket
+runs on rain drawn from the season's climate; a correction joins the two. The *point* has soil and rain of its own around its
+cell's: that is the representativeness error.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_sites import Sensor, Station
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, columns_at, lagged, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits, under_snow
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.
@@ -58,20 +56,13 @@ class PointTruth:
     """Hourly series from the day `begin`; the value of an hour holds at its beginning. Shape (hour, station)."""
 
     stations: list[Station]
-    cell_moisture: Float64
-    """m3 m-3, of the station's 0.25 degree cell, 0-5 cm."""
-    point_moisture: Float64
-    """m3 m-3, at the station, 0-5 cm."""
-    cell_rain: Float64
-    """mm, in the hour that begins."""
-    point_rain: Float64
-    """mm, rain only."""
-    irrigation: Float64
-    """mm."""
-    soil_temperature: Float64
-    """Degree C, at 5 cm."""
-    air_temperature: Float64
-    """Degree C."""
+    cell_moisture: Float64  # m3 m-3, of the station's 0.25 degree cell, 0-5 cm
+    point_moisture: Float64  # m3 m-3, at the station, 0-5 cm
+    cell_rain: Float64  # mm, in the hour that begins
+    point_rain: Float64  # mm, rain only
+    irrigation: Float64  # mm
+    soil_temperature: Float64  # degree C, at 5 cm
+    air_temperature: Float64  # degree C
     begin: date = START
 
     def hours(self, first: date, last: date) -> slice:
@@ -99,8 +90,7 @@ class PointTruth:
 class Placed:
     """Stations in cells of a place."""
 
-    cells: NDArray[np.intp]
-    """Row and column of each station's cell, (station, 2)."""
+    cells: NDArray[np.intp]  # row and column of each station's cell, (station, 2)
     sensors: list[Sensor]
     truth: PointTruth
 
@@ -108,18 +98,10 @@ class Placed:
 def around_cells(
     rng: np.random.Generator, cell: Float64, at: Float64, memory: float, always: float, passing: float, most: Float64
 ) -> Float64:
-    """Soil moisture of points in cells, shape (hour, station): what each differs by, always and for some days.
+    """Soil moisture of points in cells, (hour, station), m3 m-3: what each differs by, `always` and in `passing` for some days.
 
-    Parameters
-    ----------
-    cell : ndarray
-        The cells' own, m3 m-3.
-    at : ndarray
-        The hours in days from the first that what passes is drawn for.
-    memory, always, passing : float
-        Correlation from day to day, and standard deviations (m3 m-3 at a cell's 0.2).
-    most : ndarray
-        What the points hold at most.
+    Both are standard deviations at a cell's 0.2, with the correlation `memory` from day to day; `at` are the hours in days,
+    `most` what the points hold at most.
     """
     size = cell.shape[1]
     slow = columns_at(at, autoregressive(rng, memory, (int(np.ceil(at[-1])) + 1, size)))

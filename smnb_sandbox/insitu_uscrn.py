@@ -1,12 +1,7 @@
-"""The sandbox's seventh network in NOAA's fixed-width text: USCRN hourly02 and daily01 files.
+"""The sandbox's seventh network in NOAA's fixed-width text: USCRN hourly02 and daily01 files, laid out as the readme files say.
 
-Field positions follow the products' readme files. Values that NOAA's checks would have rejected are missing there
-(-99.000, -9999.0, -99999, -9999 by field), so the files carry no flags of soil moisture; soil that is frozen is not
-rejected, and its temperature is in the same line.
-
-References
-----------
-Diamond et al. 2013, Bull. Amer. Meteor. Soc. 94, 485-498, doi:10.1175/BAMS-D-12-00170.1.
+Values that NOAA's checks would have rejected are missing (-99.000, -9999.0, -99999, -9999 by field): the files carry no flags of
+soil moisture. Frozen soil is not rejected. Diamond et al. 2013, BAMS 94, 485-498, doi:10.1175/BAMS-D-12-00170.1.
 """
 
 from __future__ import annotations
@@ -36,8 +31,6 @@ _DAILY = "%5s %8s %6s" + " %7.2f" * 2 + " %7.1f" * 5 + " %8.2f %1s" + " %7.1f" *
 def uscrn_names(product: str, year: int) -> list[str]:
     """Names of the network's files of a year.
 
-    Examples
-    --------
     >>> uscrn_names("hourly02", 2011)[0], uscrn_names("daily01", 2011)[0]
     ('CRNH0203-2011-SX_Ashford_4_NE.txt', 'CRND0103-2011-SX_Ashford_4_NE.txt')
     """
@@ -60,10 +53,7 @@ def _lagged(series: Float64, days: float) -> Float64:
 
 
 def hourly_table(station: Station, readings: Sequence[Readings], period: tuple[date, date]) -> dict[str, Float64]:
-    """Values of a station's hours by field, NaN where missing: shape (hour,), or (hour, 5) of soil.
-
-    Readings are those of its sensors, from the top. An hour is named by its end, as in the files.
-    """
+    """Values of a station's hours (named by their end) by field, NaN where missing: (hour,), or (hour, 5) of soil."""
     i, truth = readings[0].sensor.station_index, readings[0].truth
     hours = truth.hours(*period)
     before = slice(hours.start - 1, hours.stop - 1)
@@ -152,10 +142,7 @@ def hourly_text(station: Station, table: dict[str, Float64], times: NDArray[np.d
 
 
 def daily_text(station: Station, table: dict[str, Float64], times: NDArray[np.datetime64]) -> str:
-    """Return a station's daily01 file: means of the hours of each local day as hourly02 prints them; 28 fields.
-
-    Only whole local days are in it. A day with fewer than 18 hours of a field has none of it.
-    """
+    """Return a station's daily01 file: of each whole local day with 18 hours of a field, means of what hourly02 prints."""
     times = times + np.timedelta64(_offset(station), "h")
     # the hour that ends at midnight belongs to the day before
     day = (times - np.timedelta64(1, "h")).astype("datetime64[D]")

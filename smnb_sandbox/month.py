@@ -1,7 +1,6 @@
 """July 2011 on the globe, and stations in 2011: AMSR-E, reanalysis, in-situ archives, and the truth of what is wanted.
 
-Six made-up networks are in two ISMN archives (four in header+values, two in CEOP-sep) and the seventh in USCRN text;
-coarse products at the stations, the hidden truth of every sensor and a table of the sensors are beside them.
+Six made-up networks are in two ISMN archives and the seventh in USCRN text; coarse products and the truth are beside them.
 """
 
 from __future__ import annotations
@@ -47,15 +46,7 @@ def insitu_names(period: Period) -> list[str]:
 
 
 class InSitu:
-    """Stations in a world, whose sensors are simulated once `days` has observed the world's.
-
-    Parameters
-    ----------
-    world : World
-        The gridded world.
-    period : (date, date)
-        First and last UTC day of the records, within one year that the stations are simulated for.
-    """
+    """Stations in a world over a period within one year, whose sensors are simulated once `days` has observed the world's."""
 
     def __init__(self, world: World, period: Period) -> None:
         self.world, self.period = world, period
@@ -141,8 +132,7 @@ class Month(Plan):
     last: date
     resolution: float = 0.25
     spin_up_days: int = SPIN_UP_DAYS
-    insitu: Period | None = None
-    """First and last day of the in-situ records, within 2011; None for no in-situ archive."""
+    insitu: Period | None = None  # first and last day of the in-situ records, within 2011; None for no in-situ archive
 
     kinds = ("amsre", "era", "truth", "stations")
 

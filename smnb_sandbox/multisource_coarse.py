@@ -1,11 +1,7 @@
 """What coarse products say of the country around the sites: NASA-USDA SMAP at 10 km, GLDAS Noah, and MODIS leaf area.
 
-They see the country's rain and its mean soil, not the site's; each has its own idea of wet and dry, and its own errors. Cells
-far from every site have no data.
-
-References
-----------
-Rodell et al. 2004, Bull. Am. Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
+They see the country's rain and its mean soil, with their own idea of wet and dry, and their own errors; cells far from every site
+have no data. Rodell et al. 2004, Bull. Am. Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
 """
 
 from __future__ import annotations
@@ -23,8 +19,8 @@ from smnb_sandbox.multisource_land import SiteDays, SiteSimulation
 from smnb_sandbox.multisource_rasters import Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SitePass
 from smnb_sandbox.noise import autoregressive, stream
+from smnb_sandbox.plan import table
 from smnb_sandbox.rasters import RASTERS, LonLatGrid, Patch
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import soil_limits
 
 #: Cells on each side of a site's that have data.

@@ -1,8 +1,7 @@
 """In-situ stations of the multi-source world and their hourly readings of two years, as an ISMN archive.
 
-Two or three stations stand at a site, each in a field of its own, a few hundred metres apart, so that one raster serves them
-all. A station reads the soil moisture of its 10 m pixel plus what a point differs from it by, through its sensor's own
-calibration, noise and faults (`smnb_sandbox.insitu_readings`).
+The stations of a site stand a few hundred metres apart, each in a field of its own. A station reads the soil moisture of its 10 m
+pixel plus what a point differs from it by, through its sensor's own calibration, noise and faults.
 """
 
 from __future__ import annotations

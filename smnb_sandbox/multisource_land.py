@@ -1,11 +1,8 @@
 """A site in memory: its ground at 10 m (terrain, fields, soil, and what grows on them), and two years of weather and water.
 
-Every field is a function of the place and the seed alone, whatever part of it is asked for: noise is drawn on lattices that
-cover the largest rasters that there can be, and parcels are those of a lattice of jittered points.
-
-The soil's water is a bucket's. Two buckets, of a sandier and a heavier soil than the site's, see the rain that falls on the
-site, and two more the rain of the country around it, which is what coarse products see. A pixel's soil moisture is that of
-a mixture of the first two, between its own wilting point and field capacity, wetter in hollows.
+Every field is a function of the place and the seed alone, whatever part of it is asked for. Two buckets, of a sandier and a
+heavier soil than the site's, see the rain that falls on the site, and two more the country's, which is what coarse products see.
+A pixel's soil moisture is that of a mixture of the first two, between its own wilting point and field capacity.
 """
 
 from __future__ import annotations
@@ -21,8 +18,8 @@ from scipy.spatial import cKDTree
 
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, PIXEL_M, SPIN_UP_DAYS, Site, cloud_gaussian
 from smnb_sandbox.noise import Float32, Float64, lagged, stream
+from smnb_sandbox.plan import table
 from smnb_sandbox.regions import monthly
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import bucket_step, dries_to, rain_amount, soil_limits, under_snow
 
 #: Side of what can be asked for, m: around the map, and around other sites.
@@ -48,19 +45,14 @@ class Kind:
     """What can grow on a parcel."""
 
     name: str
-    cgls: int
-    """Code of CGLS-LC100."""
-    cci: int
-    """Code of ESA CCI, as ISMN has it."""
+    cgls: int  # code of CGLS-LC100
+    cci: int  # code of ESA CCI, as ISMN has it
     ndvi_low: float
     ndvi_high: float
-    peak_shift: float
-    """Days that its NDVI peaks after the region's."""
-    width: float
-    """Days from the peak to 61 % of it."""
+    peak_shift: float  # days that its NDVI peaks after the region's
+    width: float  # days from the peak to 61 % of it
     rms_height_cm: float
-    response: float
-    """How much of NDVI follows the water of the month before."""
+    response: float  # how much of NDVI follows the water of the month before
 
 
 KINDS: tuple[Kind, ...] = tuple(Kind(**row) for row in table("multisource")["kinds"])
@@ -92,28 +84,10 @@ class _Lattice:
 
 
 class SiteLand:
-    """The ground of a site: (row, col) arrays of 10 m pixels, north first, float32.
+    """The ground of a site: (row, col) arrays of 10 m pixels, an even number along a side, north first, float32.
 
-    Parameters
-    ----------
-    site : Site
-    seed : int
-    size : int
-        Pixels along a side, even; the site is in the middle.
-
-    Attributes
-    ----------
-    elevation, slope_east, slope_north : ndarray
-        m, and rise in m per m.
-    hollow : ndarray
-        Topographic wetness, of unit variance or so: what lies below its surroundings.
-    clay_fraction, sand_fraction, wilting_point, field_capacity, porosity : ndarray
-    detail : ndarray
-        Differences of wetness that nothing else explains.
-    parcel, kind : ndarray of int
-        Number of the parcel, and which of `KINDS` it holds.
-    rms_height_cm, colour : ndarray
-        Of the bare soil: its roughness, and the factor of its reflectance.
+    `hollow` is topographic wetness, `detail` what nothing else explains; `kind` says which of `KINDS` a parcel holds, `colour` is
+    the factor of the bare soil's reflectance.
     """
 
     def __init__(self, site: Site, seed: int, size: int) -> None:
@@ -209,26 +183,16 @@ class State:
     """A site at one time."""
 
     fast: float
-    slow: float
-    """Relative wetness of the two soils: 0 at the wilting point, 1 at field capacity."""
-    vegetation: float
-    """Anomaly of the relative wetness of the month before."""
-    celsius: float
-    """Of the soil at 5 cm."""
+    slow: float  # relative wetness of the two soils: 0 at the wilting point, 1 at field capacity
+    vegetation: float  # anomaly of the relative wetness of the month before
+    celsius: float  # of the soil at 5 cm
     day_of_year: float
 
 
 class SiteDays:
-    """A site's days, each value at 6 a.m. local solar time; from `BEGIN`.
+    """A site's days, each value at 6 a.m. local solar time, from `BEGIN`: `rain` (mm), the soil's `celsius`, and `wetness`.
 
-    Attributes
-    ----------
-    rain : ndarray
-        mm, of the day that ends then.
-    wetness : ndarray
-        (day, 4): relative wetness of the fast and slow soil under the site's rain, and under the country's.
-    celsius : ndarray
-        Daily mean of the soil's temperature.
+    The latter is (day, 4): relative wetness of the fast and slow soil under the site's rain, and under the country's.
     """
 
     def __init__(self, site: Site, seed: int) -> None:

@@ -1,10 +1,4 @@
-"""Fine rasters of a site: Sentinel-1 backscatter, Sentinel-2 reflectance, elevation, soil maps and land cover.
-
-References
-----------
-Baghdadi et al. 2016, Remote Sens. 8(11), 920, doi:10.3390/rs8110920 (bare soil); Attema, Ulaby 1978, Radio Sci. 13(2),
-357-364, doi:10.1029/RS013i002p00357 (water cloud).
-"""
+"""Fine rasters of a site: Sentinel-1 backscatter, Sentinel-2 reflectance, elevation, soil maps and land cover."""
 
 from __future__ import annotations
 
@@ -21,8 +15,8 @@ from smnb_sandbox.active_passive import backscatter
 from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import Float32, Float64, blocks, spread, stream
+from smnb_sandbox.plan import table
 from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, encode_scene
-from smnb_sandbox.tables import table
 from smnb_sandbox.world import liquid_share
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
@@ -55,10 +49,7 @@ _STRIDE = 4
 
 
 def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Float32, Float32, Float32]:
-    """Linear power of VV and VH without speckle, and the incidence angle on the ellipsoid (degrees), of a square.
-
-    Slopes are not corrected for: what faces the radar is brighter.
-    """
+    """Linear power of VV and VH without speckle, and the incidence angle (degrees), of a square."""
     land = simulation.land
     cut, state = land.cut(size), simulation.days.state(one.time)
     azimuth = np.radians(one.look_deg)

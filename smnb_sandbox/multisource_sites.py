@@ -1,11 +1,8 @@
 """Where and when the multi-source world is seen: twenty sites of the contiguous US, their sensors, and the satellites' passes.
 
-A site is the middle of a place of the 1 km fusion, with its climate and soils, a few hundred metres of fields, and two or
-three in-situ stations. When the satellites pass, and under how many clouds, is the same for every seed, so that the names of
-the files are.
-
-The real archives hold more: of each Sentinel-1 track one pass in three is kept (two tracks a site, each with a pass every 36
-days), and of Sentinel-2 what a search in the fourteen days before a pass comes across until it finds a clear scene.
+A site is the middle of a place of the 1 km fusion. Passes and clouds are the same for every seed, so that the names of files
+are. Of each Sentinel-1 track one pass in three is kept, and of Sentinel-2 what a search in the fourteen days before a pass
+comes across until it finds a clear scene.
 """
 
 from __future__ import annotations
@@ -21,8 +18,8 @@ from scipy.special import ndtr
 from smnb.grids import UtmWindow, utm_epsg
 from smnb_sandbox.noise import Float64, autoregressive, stream
 from smnb_sandbox.orbits import Sentinel1Pass, grd_name
+from smnb_sandbox.plan import table
 from smnb_sandbox.regions import PLACES, Region
-from smnb_sandbox.tables import table
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
 #: Days of weather before the first one.
@@ -115,12 +112,9 @@ class SitePass(Sentinel1Pass):
     """One acquisition of a site."""
 
     site: Site
-    look_deg: float
-    """Azimuth that the radar looks to."""
-    angle: float
-    """Incidence angle in the middle of the site, degrees."""
-    map_number: int | None = None
-    """Which of the map's dates it is."""
+    look_deg: float  # azimuth that the radar looks to
+    angle: float  # Incidence angle in the middle of the site, degrees
+    map_number: int | None = None  # which of the map's dates it is
 
     @property
     def file_name(self) -> str:
@@ -135,8 +129,7 @@ class Sentinel2Pass:
 
     site: Site
     time: datetime
-    cloud_percentage: float
-    """Of the site's rasters."""
+    cloud_percentage: float  # of the site's rasters
     satellite: str
     on_map: bool = False
 
@@ -171,8 +164,6 @@ def _mgrs_square(site: Site) -> str:
 def site_passes(site: Site) -> tuple[SitePass, ...]:
     """The passes of a site's two tracks, in order: forty in two years.
 
-    Examples
-    --------
     >>> len(site_passes(SITES["iowa"])), str(site_passes(SITES["iowa"])[1].time)
     (40, '2020-01-20 12:06:47+00:00')
     """
@@ -211,7 +202,7 @@ def _cloud_percentage(gaussian: float) -> float:
 def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
     """What a search before each Sentinel-1 pass comes across, from the pass backwards until a scene is clear, in order.
 
-    An archive has so many of the map's dates: the last scene before each is clear and as large as the map.
+    The last scene before each of so many of the map's dates is clear and as large as the map.
     """
     utc = timedelta(hours=_OVERPASS_HOUR - site.lon / 15.0)
     gaussian = cloud_gaussian(site)

@@ -30,20 +30,10 @@ def stream(seed: int, name: str, *numbers: int) -> np.random.Generator:
 
 
 class CorrelatedField:
-    """Gaussian random fields of mean 0 and variance 1 on a regular latitude-longitude grid.
+    """Gaussian random fields of mean 0 and variance 1 on a regular grid of latitudes (rows) and so many longitudes (columns).
 
-    White noise in (latitude, zonal wavenumber) is smoothed along latitude and damped along longitude by a Gaussian
-    whose width in degrees grows with latitude, so that the field is isotropic in km; only the wavenumbers that
-    survive are drawn, which makes long-wave fields cheap.
-
-    Parameters
-    ----------
-    lat : ndarray
-        Latitudes of the rows, degrees, regular.
-    columns : int
-        Number of longitudes around the globe.
-    length_km : float
-        Standard deviation of the smoothing kernel; the correlation at distance d is ``exp(-d**2 / (4 length**2))``.
+    White noise in (latitude, zonal wavenumber) is smoothed so that the correlation at distance d (km) is everywhere
+    ``exp(-d**2 / (4 length**2))``; only the wavenumbers that survive are drawn.
     """
 
     def __init__(self, lat: NDArray[np.floating], columns: int, length_km: float) -> None:
@@ -88,22 +78,7 @@ class CorrelatedField:
 
 
 class PlanarField:
-    """Gaussian fields of mean 0 and variance 1 with correlation ``exp(-d**2 / (4 length**2))`` at distance d.
-
-    Parameters
-    ----------
-    length_km : float
-        As in `CorrelatedField`.
-    east, north : ndarray
-        Coordinates of the columns and rows that fields are evaluated at, km.
-
-    Examples
-    --------
-    >>> field = PlanarField(20.0, np.arange(0.0, 300.0, 3.0), np.arange(0.0, 300.0, 3.0))
-    >>> image = field.field(field.coefficients(np.random.default_rng(0)))
-    >>> image.shape, 0.5 < float(image.std()) < 1.5
-    ((100, 100), True)
-    """
+    """Gaussian fields as `CorrelatedField`, of a sum of plane waves at coordinates of columns and rows, km."""
 
     def __init__(self, length_km: float, east: NDArray[np.floating], north: NDArray[np.floating]) -> None:
         unit = 2.0 * np.pi / _PERIOD_KM
@@ -138,17 +113,7 @@ class PlanarField:
 
 
 class DriftingField:
-    """A field that goes on step by step: carried by a drift and renewed as an AR(1) process.
-
-    Parameters
-    ----------
-    base : CorrelatedField or PlanarField
-        The spatial statistics.
-    memory : float
-        Correlation of one step with the next along the drift, 0..1.
-    drift : optional
-        Per step, as the field's `phase` takes it.
-    """
+    """A field that goes on step by step: carried by a drift (as its `phase` takes it), renewed as AR(1) of so much memory."""
 
     def __init__(
         self, base: CorrelatedField | PlanarField, memory: float, drift: NDArray | tuple[float, float] | None = None

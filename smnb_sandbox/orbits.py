@@ -39,9 +39,9 @@ _S1_ORBITS_A_DAY = 175.0 / 12.0
 
 
 def _across_and_along(lat: NDArray, lon: NDArray, inclination: float, turn: float) -> tuple[NDArray, NDArray]:
-    """Sine of the distance from the track and angle along it, of an upward half orbit that crosses 0° E at the equator.
+    """Sine of the distance from the track and angle along it, of an upward half orbit that crosses 0° E at the equator; radians.
 
-    Latitudes and longitudes in radians; the Earth turns by `turn` of an orbit's angle beneath it.
+    The Earth turns by `turn` of an orbit's angle beneath it.
     """
     cos_phi, sin_phi = np.cos(lat), np.sin(lat)
     si, ci = float(np.sin(np.radians(inclination))), float(np.cos(np.radians(inclination)))
@@ -95,16 +95,11 @@ class SmapPass:
     """One half orbit over cells."""
 
     orbit: int
-    direction: str
-    """"A" up in the evening, "D" down in the morning."""
-    start: datetime
-    """When the half orbit began, UTC."""
-    seconds: Float64
-    """When each cell was seen, s since `SMAP_EPOCH`, (row, col)."""
-    covered: NDArray[np.bool_]
-    """Cells within the swath."""
-    time: datetime
-    """Mean over these cells, UTC."""
+    direction: str  # "A" up in the evening, "D" down in the morning
+    start: datetime  # when the half orbit began, UTC
+    seconds: Float64  # when each cell was seen, s since `SMAP_EPOCH`, (row, col)
+    covered: NDArray[np.bool_]  # cells within the swath
+    time: datetime  # mean over these cells, UTC
 
     @property
     def evening(self) -> bool:
@@ -162,20 +157,16 @@ def smap_clock(seconds: NDArray) -> Float64:
 class Sentinel1Pass:
     """One acquisition of a Sentinel-1 track."""
 
-    track: int
-    """Number of the track at its place, from 0."""
-    direction: str
-    """A(scending) or D(escending)."""
-    satellite: str
-    """"A" or "B"."""
-    time: datetime
-    """UTC."""
+    track: int  # number of the track at its place, from 0
+    direction: str  # A(scending) or D(escending)
+    satellite: str  # "A" or "B"
+    time: datetime  # UTC
 
 
 def grd_name(satellite: str, start: datetime, days: int, orbit: int, key: str) -> str:
     """Name of a file of 25 seconds in the manner of the products', some days after the satellite was on an absolute orbit.
 
-    `key` says what tells it from other files; ``{times}`` in it are the file's own.
+    `key` tells it from other files; ``{times}`` in it are the file's own.
     """
     times = "_".join(f"{t:%Y%m%dT%H%M%S}" for t in (start, start + timedelta(seconds=25)))
     orbit += round(days * _S1_ORBITS_A_DAY)

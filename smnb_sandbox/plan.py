@@ -1,13 +1,16 @@
-"""What every part of the archive is: names of files, what goes into each, and how those that are missing are made."""
+"""What every part of the archive is: names of files, and how those that are missing are made; and the tables of ``data/``."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import yaml
 
 Period = tuple[date, date]
 #: What a file holds; what takes long to pack, and no library that is not thread-safe, is left to be called on a thread.
@@ -41,3 +44,16 @@ def file_bytes(name: str, write: Callable[[Path], None]) -> bytes:
         path = Path(folder) / name.rpartition("/")[2]
         write(path)
         return path.read_bytes()
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, at every depth."""
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """A file of ``data/`` as mappings, tuples and numbers; what stands there is not to be changed."""
+    return _tuples(yaml.safe_load((Path(__file__).parent / "data" / f"{name}.yaml").read_text(encoding="utf-8")))

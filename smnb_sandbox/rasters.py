@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
@@ -30,8 +30,6 @@ class Packing:
     def pack(self, values: NDArray) -> NDArray[np.uint8]:
         """Round to the nearest number, 0 to 254; NaN becomes no data.
 
-        Examples
-        --------
         >>> Packing(0.2, -40.0).pack(np.array([-10.234, np.nan, -90.0])).tolist()
         [149, 255, 0]
         """
@@ -74,11 +72,7 @@ def encode_scene(
     predictor: int = 1,
     zlevel: int = 5,
 ) -> bytes:
-    """A rectangle of UTM, (band, row, col), as a tiled, compressed GeoTIFF.
-
-    `place` is the zone's EPSG code, the west and north edge and the side of a pixel (m); the others are of the bands, and as
-    GDAL has them.
-    """
+    """A rectangle of UTM, (band, row, col), as GeoTIFF; `place` is EPSG code, west and north edge, and pixel (m)."""
     from rasterio import Affine
 
     epsg, west, north, side = place
@@ -105,10 +99,8 @@ class LonLatGrid:
     """A grid of longitude and latitude, north up."""
 
     west: float
-    north: float
-    """Outer edges, degrees."""
-    per_degree: float
-    """Cells to a degree."""
+    north: float  # outer edges, degrees
+    per_degree: float  # cells to a degree
     width: int
     height: int
 
@@ -142,8 +134,7 @@ class SparseRaster:
     grid: LonLatGrid
     dtype: str
     nodata: float
-    block: int
-    """Cells along a side of a block, a multiple of 16."""
+    block: int  # cells along a side of a block, a multiple of 16
     bands: tuple[str, ...]
     units: tuple[str, ...] = ()
     predictor: int = 1

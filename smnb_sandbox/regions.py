@@ -1,7 +1,6 @@
-"""The simulated regions and places: where they are, their climate month by month, what grows there, which sensors they have.
+"""The simulated regions and places: where they are, their climate month by month, what grows there (``data/regions.yaml``).
 
-The numbers stand in ``data/regions.yaml``. Three regions are those of the SMEN paper; the twenty places of the 1 km fusion are
-regions of the same kind with a square of 1 km cells in their middle.
+Three regions are those of the SMEN paper; the twenty places of the 1 km fusion have a square of 1 km cells in their middle.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from smnb.papers.smap_sentinel1 import PLACES as SQUARES
 from smnb.papers.smen import REGIONS as PAPER_REGIONS
 from smnb.papers.smen import window_around
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 Months = tuple[float, ...]
 #: Incidence angle in the middle of the swath, degrees, and how far the middles of the three tracks' swaths are from the place's
@@ -31,18 +30,13 @@ _LOCAL_HOUR = 6.1
 class Igbp:
     """Priors of a land-cover class: what the SMAP single-channel algorithm would assume, and what the world varies."""
 
-    albedo: float
-    """Single scattering albedo at L band."""
-    roughness: float
-    """h of the emission model."""
-    b: float
-    """Optical depth over vegetation water content, m2 kg-1."""
-    stem_factor: float
-    """kg m-2."""
+    albedo: float  # single scattering albedo at L band
+    roughness: float  # h of the emission model
+    b: float  # optical depth over vegetation water content, m2 kg-1
+    stem_factor: float  # kg m-2
     ndvi_low: float
     ndvi_high: float
-    rms_height_cm: float
-    """Of the bare soil beneath, for the radar."""
+    rms_height_cm: float  # of the bare soil beneath, for the radar
 
 
 @dataclass(frozen=True)
@@ -52,36 +46,23 @@ class Region:
     name: str
     title: str
     lat: float
-    lon: float
-    """Of the city, degrees."""
-    temperature: Months
-    """Monthly mean at the city's height, degrees Celsius."""
-    diurnal_half_range: float
-    """K."""
-    wet_days: Months
-    """Probability that a day is wet at a point."""
-    rain: Months
-    """Mean of a wet day, mm."""
+    lon: float  # of the city, degrees
+    temperature: Months  # monthly mean at the city's height, degrees Celsius
+    diurnal_half_range: float  # K
+    wet_days: Months  # probability that a day is wet at a point
+    rain: Months  # mean of a wet day, mm
     convective: Months
     """How convective the rain is, 0..1: half of it is the share of its variance at scales of ten kilometres."""
-    wetness: Months
-    """Between wilting point and field capacity, what the soil dries down to."""
-    elevation: float
-    """Of the city, m."""
-    relief: float
-    """m; how far hills and ridges rise."""
+    wetness: Months  # between wilting point and field capacity, what the soil dries down to
+    elevation: float  # of the city, m
+    relief: float  # m; how far hills and ridges rise
     clay: float
     sand: float
-    greenness_peak: float
-    """Day of the year of the greatest NDVI."""
-    greenness: float
-    """Factor of the classes' NDVI."""
-    cover: tuple[tuple[int, float], ...]
-    """IGBP classes from the most open to the most wooded, and the share of each."""
-    urban_km: float
-    """Radius of the city."""
-    water_share: float
-    """Share of small lakes and reservoirs."""
+    greenness_peak: float  # day of the year of the greatest NDVI
+    greenness: float  # factor of the classes' NDVI
+    cover: tuple[tuple[int, float], ...]  # IGBP classes from the most open to the most wooded, and the share of each
+    urban_km: float  # radius of the city
+    water_share: float  # share of small lakes and reservoirs
     lake: tuple[tuple[float, float, float], ...] = ()
     """A large lake: points of its middle line, lat and lon, and half its width there, km."""
     ranges: tuple[tuple[float, float, float, float, float], ...] = ()
@@ -99,12 +80,10 @@ class FusionPlace:
     """A square of 1 km cells within a region, and its in-situ stations."""
 
     region: Region
-    window: EaseWindow
-    """It begins at an edge of a 3 km cell, and at one of a 9 km cell only by chance."""
+    window: EaseWindow  # it begins at an edge of a 3 km cell, and at one of a 9 km cell only by chance
     stations: tuple[tuple[str, int], ...]
     """How many of each network; ``SBX-LOCAL`` stands for networks of other instruments."""
-    shared_pixels: int
-    """How many further stations stand in the 1 km cell of another one."""
+    shared_pixels: int  # how many further stations stand in the 1 km cell of another one
 
     @property
     def name(self) -> str:
@@ -166,8 +145,6 @@ PLACES: dict[str, FusionPlace] = {name: _place(name, of, _DATA, REGIONS) for nam
 def region_window(region: Region) -> EaseWindow:
     """The region's 100 x 100 cells of 3 km, the city near their middle (`smnb.papers.smen.window_around`).
 
-    Examples
-    --------
     >>> region_window(REGIONS["geneva"])
     EaseWindow(M03, rows 624:724, cols 5928:6028)
     """
@@ -175,18 +152,13 @@ def region_window(region: Region) -> EaseWindow:
 
 
 def region_domain(region: Region) -> EaseWindow:
-    """What is simulated: the 36 km cells that touch the region, and one more all around for the antenna pattern.
-
-    So every coarse value that touches the region is complete.
-    """
+    """What is simulated: the 36 km cells that touch the region, and one more all around for the antenna pattern."""
     return region_window(region).covering(M36).grown(1).on(M03)
 
 
 def monthly(values: Months, day_of_year: NDArray[np.floating]) -> Float64:
     """Interpolate twelve monthly values between the middles of the months, periodic.
 
-    Examples
-    --------
     >>> monthly(tuple(range(12)), np.array([15.22, 60.875])).round(2)
     array([0. , 1.5])
     """

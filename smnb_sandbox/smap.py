@@ -1,7 +1,6 @@
-"""SMAP's part of the sandbox: which files there are, writing those that are missing, and the same world in memory.
+"""SMAP's part of the sandbox: three regions of 300 km over 2016 to 2018.
 
-Three regions of 300 km over 2016 to 2018: radiometer products of half orbits and days, SMAP/Sentinel-1 scenes made by the
-active-passive algorithm, and the truth of the scenes.
+Radiometer products of half orbits and days, SMAP/Sentinel-1 scenes made by the active-passive algorithm, and their truth.
 """
 
 from __future__ import annotations
@@ -37,16 +36,11 @@ class SmapPlan(Plan):
     """What of the downscaling world an archive holds."""
 
     first: date = FIRST_DAY
-    last: date = LAST_DAY
-    """UTC days of the scenes and the daily product."""
-    level2_days: Period = (FIRST_DAY, LAST_DAY)
-    """Of the half-orbit product."""
-    enhanced_days: Period = (FIRST_DAY, FIRST_DAY)
-    """Of the 9 km product."""
-    one_km_days: Period = (FIRST_DAY, FIRST_DAY)
-    """Of scenes that have a 1 km group."""
-    max_scenes: int | None = None
-    """At most so many scenes a region, evenly spread, and daily files only near to them."""
+    last: date = LAST_DAY  # UTC days of the scenes and the daily product
+    level2_days: Period = (FIRST_DAY, LAST_DAY)  # of the half-orbit product
+    enhanced_days: Period = (FIRST_DAY, FIRST_DAY)  # of the 9 km product
+    one_km_days: Period = (FIRST_DAY, FIRST_DAY)  # of scenes that have a 1 km group
+    max_scenes: int | None = None  # at most so many scenes a region, evenly spread, and daily files only near to them
 
     kinds = ("level2", "level3", "enhanced", "fine", "truth")
 
@@ -156,8 +150,7 @@ class SmapPlan(Plan):
                 radar = when.sentinel1.time
                 one_km = self.one_km_days[0] <= radar.date() <= self.one_km_days[1]
                 scene = simulation.scene(when, one_km=one_km)
-                times = (when.smap.time, radar)
-                yield name, scene_granule(name, scene.fields, scene.fields_1km, times)
+                yield name, scene_granule(name, *scene, (when.smap.time, radar))
         for name, of in self.truth.items():
             if of == region.name and name in missing:
                 yield name, _truth(simulation.days, self.scenes[of])

@@ -1,9 +1,7 @@
-"""SMAP granules as bytes: HDF5 files with the products' groups, fields and attributes, of which only what was seen is stored.
+"""SMAP granules as bytes: HDF5 files with the products' groups, fields and attributes (``data/smap_fields.yaml``).
 
-Names, types, fill values and attributes are transcribed from real files (``data/smap_fields.yaml``): those of an SPL2SMP
-granule of release R18290; the Level-3 products have the same with names of their own (``_dca``, ``_scah``, ``_scav`` for the
-options, ``_pm`` in the evening group). A file is made from a template in memory that holds all names and attributes; chunks
-that nothing is written to take no room and read as fill values. (In real files the unseen cells are stored, compressed.)
+A file is made from a template in memory that holds all names and attributes; chunks that nothing is written to take no room and
+read as fill values. (In real files the unseen cells are stored, compressed.)
 """
 
 from __future__ import annotations
@@ -19,9 +17,9 @@ from numpy.typing import NDArray
 
 from smnb.grids import M36, EaseGrid, EaseWindow
 from smnb.loaders.smap import seconds_to_utc
-from smnb_sandbox.orbits import SMAP_EPOCH, smap_clock
-from smnb_sandbox.smap_radiometer import FILL, CoarseProduct, positions
-from smnb_sandbox.tables import table
+from smnb_sandbox.orbits import SMAP_EPOCH, SmapPass, smap_clock
+from smnb_sandbox.plan import table
+from smnb_sandbox.smap_radiometer import FILL, Cells, positions
 
 RELEASE = "R18290"
 
@@ -38,10 +36,8 @@ class Field:
     long_name: str
     units: str = ""
     valid: tuple[float, float] | None = None
-    flags: tuple[str, ...] = ()
-    """Meaning of each bit, from bit 0; an empty one is not used."""
-    classes: int = 0
-    """Length of a third dimension."""
+    flags: tuple[str, ...] = ()  # meaning of each bit, from bit 0; an empty one is not used
+    classes: int = 0  # length of a third dimension
     fill: bool = True
 
     def attributes(self) -> dict[str, object]:
@@ -85,8 +81,6 @@ _L3_OPTIONS = {"_option1": "_scah", "_option2": "_scav"}
 def l3_name(name: str) -> str:
     """Name in the Level-3 products of a field of `PASSIVE`.
 
-    Examples
-    --------
     >>> l3_name("soil_moisture_option2"), l3_name("albedo")
     ('soil_moisture_scav', 'albedo')
     """
@@ -100,8 +94,6 @@ _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data
 #: Fields of the daily products.
 _DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
 _GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
-#: Fields of cells by name, all of one shape (and three classes for some).
-Cells = dict[str, NDArray]
 
 
 def _file(image: bytes | None = None) -> h5py.File:
@@ -174,36 +166,32 @@ def _iso(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
 
-def pass_cells(product: CoarseProduct, number: int, window: EaseWindow) -> tuple[Cells, NDArray[np.bool_]]:
-    """Every field of `PASSIVE` for one pass of a product in a window, (row, col), and which cells it saw."""
-    one, known = product.passes[number], product.ancillary
-    seen = {name: values[number] for name, values in product.fields.items()}
+def pass_cells(one: SmapPass, seen: Cells, known: Cells, window: EaseWindow) -> Cells:
+    """Every field of `PASSIVE` for one pass in a window, (row, col), of what it saw and the ancillary data."""
     position = positions(window)
     zero = np.zeros(window.shape, dtype=np.float32)
     times = [_iso(SMAP_EPOCH + timedelta(seconds=s)).encode() for s in one.seconds.ravel()]
+    same = ("albedo", "clay_fraction", "sand_fraction", "landcover_class")
     cells: Cells = {
         **position,
         **{f"{name}_centroid": position[name] for name in ("latitude", "longitude")},
         "tb_time_seconds": smap_clock(one.seconds),
         "tb_time_utc": np.array(times, dtype="S24").reshape(window.shape),
         "boresight_incidence": zero + np.float32(40.0),
-        "albedo": known.albedo,
-        "roughness_coefficient": known.roughness,
-        "clay_fraction": known.clay_fraction,
-        "sand_fraction": known.sand_fraction,
-        "bulk_density": 2.65 * (1.0 - known.porosity),
-        "landcover_class": known.landcover_class,
-        "landcover_class_fraction": known.landcover_fraction,
-        **{f"{name}_water_body_fraction": known.water_fraction for name in ("static", "radar")},
-        **{f"surface_water_fraction_mb_{p}": known.water_fraction for p in "hv"},
-        "grid_surface_status": known.water_fraction > 0.5,
+        **{name: known[name] for name in same},
+        "roughness_coefficient": known["roughness"],
+        "bulk_density": 2.65 * (1.0 - known["porosity"]),
+        "landcover_class_fraction": known["landcover_fraction"],
+        **{f"{name}_water_body_fraction": known["water_fraction"] for name in ("static", "radar")},
+        **{f"surface_water_fraction_mb_{p}": known["water_fraction"] for p in "hv"},
+        "grid_surface_status": known["water_fraction"] > 0.5,
         "freeze_thaw_fraction": seen["frozen"],
         "soil_moisture_error": zero + FILL,
         **{f"tb_{p}_corrected": zero for p in "34"},
         **{f"tb_qual_flag_{p}": zero for p in "34hv"},
     }
     names = {field.name for field in PASSIVE}
-    return cells | {name: values for name, values in seen.items() if name in names}, one.covered
+    return cells | {name: values for name, values in seen.items() if name in names}
 
 
 @cache
@@ -280,10 +268,9 @@ def _level3_template(grid: EaseGrid) -> bytes:
 def level3_granule(
     name: str, grid: EaseGrid, parts: Sequence[tuple[EaseWindow, bool, Cells, NDArray[np.bool_]]]
 ) -> bytes:
-    """An SPL3SMP or SPL3SMP_E day (`M36` or `M09`): global arrays with what the passes of a UTC day saw.
+    """An SPL3SMP or SPL3SMP_E day (`M36` or `M09`): global arrays with what passes saw, the later over the earlier.
 
-    Of each pass over a region: where, whether in the evening, the cells, and which were seen. Of passes over the same cells
-    the later in the sequence stays.
+    Parts are of each pass over a region: where, whether in the evening, the cells, and which were seen.
     """
     file = _file(_level3_template(grid))
     merged: dict[tuple[EaseWindow, bool], tuple[Cells, NDArray[np.bool_]]] = {}
@@ -308,10 +295,7 @@ def _choose(where: NDArray[np.bool_], yes: NDArray, no: NDArray | object) -> NDA
 
 
 def scene_granule(name: str, fields: Cells, fields_1km: Cells, times: tuple[datetime, datetime]) -> bytes:
-    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells, by fields' names without the group's.
-
-    What is absent is not stored and reads as fill values. Times are those of the SMAP and the Sentinel-1 pass.
-    """
+    """An SPL2SMAP_S scene: rectangles of 3 km and 1 km cells; `times` are those of the SMAP and the Sentinel-1 pass."""
     file = _file(_scene_template(fields["soil_moisture"].shape))
     for values, schema, suffix in ((fields, S1_3KM, "_3km"), (fields_1km, S1_1KM, "_1km")):
         for field in schema:

@@ -1,14 +1,11 @@
 """SMAP's radiometer over a region: brightness temperatures of 36 km cells and at 9 km posting, and what is made of them.
 
-What separates the retrieved soil moisture from the truth: 1.3 K of noise, means over cells of a curved relation, and
-ancillary data that are those of an average year and of soil and temperature maps with errors of their own.
+Retrieval and truth are 1.3 K of noise, means of a curved relation, and ancillary data of an average year apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from dataclasses import fields as fields_of
 from datetime import date, timedelta
 
 import numpy as np
@@ -19,8 +16,8 @@ from smnb.grids import EaseWindow
 from smnb.models.physics import RetrievalStatus, retrieve_dual_channel, retrieve_single_channel, soil_emission_tb
 from smnb_sandbox.noise import Float32, blocks, spread, stream
 from smnb_sandbox.orbits import SmapPass
+from smnb_sandbox.plan import table
 from smnb_sandbox.smap_world import RegionDays, RegionState
-from smnb_sandbox.tables import table
 
 FREQUENCY_GHZ, INCIDENCE_DEG = 1.41, 40.0
 NOISE_K = 1.3
@@ -29,7 +26,10 @@ _FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0
 #: Brightness temperature of open water at 285 K and 40 degrees, H and V, K.
 _WATER_TB = (92.0, 147.0)
 FILL = np.float32(-9999.0)
+#: Fields of cells by name, all of one shape (and three classes for some).
+Cells = dict[str, NDArray]
 _FLAG_FILL = np.uint16(65534)
+_OWN_CHOICE = ("soil_moisture", "retrieval_qual_flag", "vegetation_opacity")
 
 
 def surface_flags(conditions: dict[str, NDArray]) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
@@ -66,40 +66,11 @@ def antenna(image: NDArray, sigma: float = _FOOTPRINT_SIGMA) -> NDArray:
     return gaussian_filter(image, (0,) * (image.ndim - 2) + (sigma, sigma), mode="nearest", truncate=3.0)
 
 
-@dataclass(frozen=True)
-class Ancillary:
-    """What the retrieval is told of cells of one size: means of maps with errors, that do not change."""
-
-    clay_fraction: Float32
-    sand_fraction: Float32
-    porosity: Float32
-    albedo: Float32
-    roughness: Float32
-    water_fraction: Float32
-    urban_fraction: Float32
-    slope_deviation: Float32
-    landcover_class: NDArray[np.uint8]
-    """The three most frequent classes, (row, col, 3); 254 where there are fewer."""
-    landcover_fraction: Float32
-
-    def surface_flags(self, snow: NDArray, frozen: NDArray, vegetation: NDArray) -> tuple[NDArray, NDArray]:
-        """Flags of the cells with so much snow and frozen soil (shares) and water in the vegetation (kg m-2)."""
-        changing = {"snow": snow, "frozen": frozen, "vegetation": vegetation}
-        fixed = {"water": self.water_fraction, "urban": self.urban_fraction, "mountainous": self.slope_deviation}
-        return surface_flags(fixed | changing)
-
-    def crop(self, rows_and_columns: tuple[slice, slice]) -> Ancillary:
-        """Some of the cells."""
-        return Ancillary(*(getattr(self, one.name)[rows_and_columns] for one in fields_of(self)))
-
-
-@dataclass(frozen=True)
-class CoarseProduct:
-    """Passes over the cells of one grid: arrays (pass, row, col) named as the product's fields, -9999 where missing."""
-
-    passes: list[SmapPass]
-    fields: dict[str, NDArray]
-    ancillary: Ancillary
+def cells_flags(known: Cells, snow: NDArray, frozen: NDArray, vegetation: NDArray) -> tuple[NDArray, NDArray]:
+    """`surface_flags` of cells with so much snow and frozen soil (shares) and water in the vegetation (kg m-2)."""
+    fixed = {"water": "water_fraction", "urban": "urban_fraction", "mountainous": "slope_deviation"}
+    changing = {"snow": snow, "frozen": frozen, "vegetation": vegetation}
+    return surface_flags({name: known[of] for name, of in fixed.items()} | changing)
 
 
 class Radiometer:
@@ -109,46 +80,38 @@ class Radiometer:
         self.days, self.world = days, days.world
         world = self.world
         self._clay_error = world.texture("clay map", (60.0, 0.85), (8.0, 0.5))
-        self._ancillary: dict[int, Ancillary] = {}
+        self._ancillary: dict[int, Cells] = {}
         self._vegetation: dict[tuple[int, int], tuple[Float32, Float32]] = {}
 
-    def ancillary(self, size: int) -> Ancillary:
-        """Static maps of the domain's cells of ``size x size`` cells of 3 km (1 for 3 km itself)."""
+    def ancillary(self, size: int) -> Cells:
+        """What the retrieval is told of the domain's cells of ``size x size`` cells of 3 km: maps with errors, static."""
         if size not in self._ancillary:
-            self._ancillary[size] = self._make_ancillary(size)
+            world, land = self.world, 1.0 - self.world.water_fraction
+            clay = np.clip(world.clay_fraction + 0.04 * self._clay_error, 0.03, 0.6)
+            total = np.maximum(blocks(land, size), 1e-3)
+            self._ancillary[size] = {
+                "clay_fraction": blocks(clay, size),
+                "sand_fraction": blocks(world.sand_fraction, size),
+                "porosity": blocks(world.porosity, size),
+                "water_fraction": blocks(world.water_fraction, size),
+                "urban_fraction": blocks(world.land_cover == 13, size),
+                "slope_deviation": blocks(world.slope_deviation, size),
+                **{n: (blocks(world.prior[n] * land, size) / total).astype("f4") for n in ("albedo", "roughness")},
+                **self._classes(size),
+            }
         return self._ancillary[size]
 
-    def _make_ancillary(self, size: int) -> Ancillary:
-        world = self.world
-        clay = blocks(np.clip(world.clay_fraction + 0.04 * self._clay_error, 0.03, 0.6), size)
-        land = 1.0 - world.water_fraction
-        total = np.maximum(blocks(land, size), 1e-3)
-
-        def of_land(values: NDArray) -> Float32:
-            return (blocks(values * land, size) / total).astype(np.float32)
-
-        classes = np.unique(world.land_cover)
-        shares = np.stack([blocks(world.land_cover == code, size) for code in classes], axis=-1)
+    def _classes(self, size: int) -> Cells:
+        """The three most frequent land-cover classes of each cell, (row, col, 3), and their shares; filled where fewer."""
+        classes = np.unique(self.world.land_cover)
+        shares = np.stack([blocks(self.world.land_cover == code, size) for code in classes], axis=-1)
         order = np.argsort(-shares, axis=-1, kind="stable")[..., :3]
-        fraction = np.take_along_axis(shares, order, axis=-1)
-        cover = np.where(fraction > 0, classes[order], 254).astype(np.uint8)
-        fraction = np.where(fraction > 0, fraction, FILL).astype(np.float32)
-        if cover.shape[-1] < 3:
-            lacking = ((0, 0), (0, 0), (0, 3 - cover.shape[-1]))
-            cover = np.pad(cover, lacking, constant_values=254)
-            fraction = np.pad(fraction, lacking, constant_values=FILL)
-        return Ancillary(
-            clay,
-            blocks(world.sand_fraction, size),
-            blocks(world.porosity, size),
-            of_land(world.prior["albedo"]),
-            of_land(world.prior["roughness"]),
-            blocks(world.water_fraction, size),
-            blocks(world.land_cover == 13, size),
-            blocks(world.slope_deviation, size),
-            cover,
-            fraction,
-        )
+        share = np.take_along_axis(shares, order, axis=-1)
+        cover = np.where(share > 0, classes[order], 254).astype(np.uint8)
+        share = np.where(share > 0, share, FILL).astype(np.float32)
+        lacking = ((0, 0), (0, 0), (0, 3 - cover.shape[-1]))
+        cover = np.pad(cover, lacking, constant_values=254)
+        return {"landcover_class": cover, "landcover_fraction": np.pad(share, lacking, constant_values=FILL)}
 
     def vegetation(self, day: date, size: int) -> tuple[Float32, Float32]:
         """Water content (kg m-2) and optical depth of an average year's vegetation, of the ten days that hold the day."""
@@ -188,10 +151,7 @@ class Radiometer:
         return finer + spread(error, 12 // size)
 
     def coarse_tb(self, state: RegionState, one: SmapPass, size: int) -> tuple[Float32, Float32, Float32, Float32]:
-        """Brightness temperatures, K, of cells of the domain: H and V as seen, and H and V with open water taken out.
-
-        Cells are of 12 cells of 3 km for means of 36 km, or of 3 for the 9 km posting of the antenna's view of 36 km.
-        """
+        """Brightness temperatures, K, of blocks of 3 km cells: H and V as seen, and with open water taken out."""
         world = self.world
         rng = stream(world.seed, f"smap {world.region.name} radiometer", one.orbit, int(one.evening), size)
         water = world.water_fraction
@@ -211,10 +171,13 @@ class Radiometer:
             corrected.append(((tb - assumed * np.float32(sea)) / (1.0 - assumed)).astype(np.float32))
         return raw[0], raw[1], corrected[0], corrected[1]
 
-    def observe(self, passes: Sequence[SmapPass], size: int, crop: tuple[slice, slice]) -> CoarseProduct:
-        """Simulate passes over some of the domain's cells of a `size` (as in `coarse_tb`), and retrieve soil moisture."""
+    def observe(self, passes: Sequence[SmapPass], size: int, crop: tuple[slice, slice]) -> tuple[Cells, Cells]:
+        """Passes over some of the domain's cells of a `size` (as in `coarse_tb`), and what is retrieved, (pass, row, col).
+
+        Named as the product's fields, -9999 where missing; and the ancillary data of these cells.
+        """
         columns: dict[str, list[NDArray]] = {}
-        ancillary = self.ancillary(size).crop(crop)
+        known = {name: values[crop] for name, values in self.ancillary(size).items()}
         for one in passes:
             day = one.local_day(self.world.region.lon)
             state = self.days.state(day, evening=one.evening)
@@ -225,43 +188,33 @@ class Radiometer:
             values["frozen"], values["snow"] = blocks(state.frozen, size), blocks(state.snow, size)
             for name, value in values.items():
                 columns.setdefault(name, []).append(value[crop])
-        shape = (0, *ancillary.clay_fraction.shape)
-        fields = {name: np.stack(value) if value else np.empty(shape, np.float32) for name, value in columns.items()}
+        fields = {name: np.stack(value) for name, value in columns.items()}
         if passes:
-            fields |= self._retrieve(fields, ancillary)
+            fields |= _retrieve(fields, known)
             covered = np.stack([one.covered for one in passes])
             for values in fields.values():
                 values[~covered] = _FLAG_FILL if values.dtype == np.uint16 else FILL
-        return CoarseProduct(list(passes), fields, ancillary)
+        return fields, known
 
-    def _retrieve(self, fields: dict[str, NDArray], ancillary: Ancillary) -> dict[str, NDArray]:
-        flag, attempted = ancillary.surface_flags(fields["snow"], fields["frozen"], fields["vegetation_water_content"])
-        known = {
-            "surface_temperature": fields["surface_temperature"],
-            "clay_fraction": ancillary.clay_fraction,
-            "roughness": ancillary.roughness,
-            "albedo": ancillary.albedo,
-            "bounds": (0.02, ancillary.porosity.astype(np.float64)),
-            "return_status": True,
-            "workers": 1,
-        }
-        tau, result = fields["optical_depth"], {"surface_flag": flag}
-        tb_h, tb_v = fields["tb_h_corrected"], fields["tb_v_corrected"]
-        found = {
-            "option1": (*retrieve_single_channel(tb_h, polarization="H", optical_depth=tau, **known), tau),
-            "option2": (*retrieve_single_channel(tb_v, polarization="V", optical_depth=tau, **known), tau),
-        }
-        moisture, opacity, status = retrieve_dual_channel(tb_h, tb_v, prior_optical_depth=tau, **known)
-        found["option3"] = (moisture, status, opacity)
-        cos = np.float32(np.cos(np.radians(INCIDENCE_DEG)))
-        for option, (moisture, status, opacity) in found.items():
-            quality = quality_flags(flag, attempted, status)
-            missing = (quality == 7) | np.isnan(moisture)
-            result[f"retrieval_qual_flag_{option}"] = np.where(np.isnan(moisture) & (quality != 7), 5, quality).astype(
-                "u2"
-            )
-            result[f"soil_moisture_{option}"] = np.where(missing, FILL, moisture).astype(np.float32)
-            result[f"vegetation_opacity_{option}"] = np.where(missing, FILL, opacity / cos).astype(np.float32)
-        for name in ("soil_moisture", "retrieval_qual_flag", "vegetation_opacity"):
-            result[name] = result[f"{name}_option3"]
-        return result
+
+def _retrieve(fields: Cells, known: Cells) -> Cells:
+    flag, attempted = cells_flags(known, *(fields[n] for n in ("snow", "frozen", "vegetation_water_content")))
+    tau, tb_h, tb_v = (fields[name] for name in ("optical_depth", "tb_h_corrected", "tb_v_corrected"))
+    options = {name: known[name] for name in ("clay_fraction", "roughness", "albedo")}
+    options |= {"surface_temperature": fields["surface_temperature"], "return_status": True, "workers": 1}
+    options["bounds"] = (0.02, known["porosity"].astype(np.float64))
+    found = {
+        "option1": (*retrieve_single_channel(tb_h, polarization="H", optical_depth=tau, **options), tau),
+        "option2": (*retrieve_single_channel(tb_v, polarization="V", optical_depth=tau, **options), tau),
+    }
+    moisture, opacity, status = retrieve_dual_channel(tb_h, tb_v, prior_optical_depth=tau, **options)
+    found["option3"] = (moisture, status, opacity)
+    cos, result = np.float32(np.cos(np.radians(INCIDENCE_DEG))), {"surface_flag": flag}
+    for option, (moisture, status, opacity) in found.items():
+        quality = quality_flags(flag, attempted, status)
+        failed = np.isnan(moisture) & (quality != 7)
+        missing = (quality == 7) | np.isnan(moisture)
+        result[f"retrieval_qual_flag_{option}"] = np.where(failed, 5, quality).astype("u2")
+        result[f"soil_moisture_{option}"] = np.where(missing, FILL, moisture).astype(np.float32)
+        result[f"vegetation_opacity_{option}"] = np.where(missing, FILL, opacity / cos).astype(np.float32)
+    return result | {name: result[f"{name}_option3"] for name in _OWN_CHOICE}

@@ -24,8 +24,16 @@ from smnb_sandbox.orbits import (
     smap_passes,
 )
 from smnb_sandbox.regions import Region, region_domain
-from smnb_sandbox.smap_granules import RELEASE, Cells, pass_cells
-from smnb_sandbox.smap_radiometer import FILL, INCIDENCE_DEG, CoarseProduct, Radiometer, positions, quality_flags
+from smnb_sandbox.smap_granules import RELEASE, pass_cells
+from smnb_sandbox.smap_radiometer import (
+    FILL,
+    INCIDENCE_DEG,
+    Cells,
+    Radiometer,
+    cells_flags,
+    positions,
+    quality_flags,
+)
 from smnb_sandbox.smap_world import RegionDays, RegionGrids, RegionState
 
 #: Errors of the radar that looks do not average out, dB: of a scene's calibration, and of a 3 km cell.
@@ -49,12 +57,9 @@ class SceneTime:
 
     region: Region
     sentinel1: Sentinel1Pass
-    smap: SmapPass
-    """The morning pass nearest in time that sees most of the scene; on 9 km cells of the domain."""
-    smap_either: SmapPass
-    """The same of morning and evening passes."""
-    window: EaseWindow
-    """The rectangle of 3 km cells around what the radar saw of the region."""
+    smap: SmapPass  # the morning pass nearest in time that sees most of the scene; on 9 km cells of the domain
+    smap_either: SmapPass  # the same of morning and evening passes
+    window: EaseWindow  # the rectangle of 3 km cells around what the radar saw of the region
 
     @property
     def file_name(self) -> str:
@@ -110,16 +115,6 @@ def scene_times(region: Region, first: date, last: date) -> list[SceneTime]:
     return found
 
 
-@dataclass(frozen=True)
-class Scene:
-    """One granule of the SMAP/Sentinel-1 product: fields by name (without _3km, _1km) as (row, col) with fill values."""
-
-    fields: dict[str, NDArray]
-    """On the 3 km cells of the scene's window."""
-    fields_1km: dict[str, NDArray]
-    """On the 1 km cells; only their position unless asked for."""
-
-
 class RegionSimulation:
     """A region's days, which are the truth at 3 km, and what the radiometer and the radar make of them."""
 
@@ -161,29 +156,27 @@ class RegionSimulation:
         """The coarser cells that touch the region."""
         return self.world.window.covering(grid)
 
-    def coarse(self, passes: Sequence[SmapPass], window: EaseWindow) -> CoarseProduct:
-        """The radiometer's product of passes over cells of `M36` or `M09`."""
+    def coarse(self, passes: Sequence[SmapPass], window: EaseWindow) -> tuple[Cells, Cells]:
+        """The radiometer's product of passes over cells of `M36` or `M09`, as `Radiometer.observe`."""
         cut = self.world.domain.on(window.grid).slices_of(window)
         return self.radiometer.observe(passes, 12 // window.grid.cells_across(M36), cut)
 
     def seen(self, passes: Sequence[SmapPass], window: EaseWindow) -> list[Seen]:
         """The same as fields of granules."""
-        product = self.coarse(passes, window)
-        return [(one, window, *pass_cells(product, number, window)) for number, one in enumerate(passes)]
+        fields, known = self.coarse(passes, window)
+        of_passes = [{name: values[number] for name, values in fields.items()} for number in range(len(passes))]
+        cells = (pass_cells(one, of, known, window) for one, of in zip(passes, of_passes, strict=True))
+        return [(one, window, of, one.covered) for one, of in zip(passes, cells, strict=True)]
 
-    def scene(self, when: SceneTime, *, one_km: bool) -> Scene:
-        """The SMAP/Sentinel-1 product of an acquisition, on request with its 1 km fields."""
+    def scene(self, when: SceneTime, *, one_km: bool) -> tuple[Cells, Cells]:
+        """Fields of an acquisition's granule on 3 km, and on 1 km cells (only their position unless asked for), filled."""
         state = self.days.state(when.local_day, evening=when.evening)
         vv, vh, angle = self.sigma0(when, state)
         land_vv, land_vh = (np.where(self.world.lake, np.nan, s) for s in (vv, vh))
         sigma0 = tuple(_aggregate(s, 3) for s in (land_vv, land_vh))
         common = self._common(when, state, sigma0[0], blocks(angle, 3))
-        links: list[dict[str, NDArray]] = []
-        for name, one in (("", when.smap), ("_apm", when.smap_either)):
-            if name and one is when.smap:
-                links.append(links[0])
-            else:
-                links.append(self._link(one, sigma0))
+        links = [self._link(when.smap, sigma0)]
+        links.append(links[0] if when.smap_either is when.smap else self._link(when.smap_either, sigma0))
         rows, cols = self.world.domain.slices_of(when.window)
         fields = {name: values[rows, cols] for name, values in common.items() if not name.startswith("_")}
         for name, link in zip(("", "_apm"), links, strict=True):
@@ -194,19 +187,19 @@ class RegionSimulation:
             fields_1km |= {name: spread(fields[name], 3) for name in _SAME_AT_1KM}
             fields_1km |= {"sigma0_vv_aggregated": _filled(vv[fine]), "sigma0_vh_aggregated": _filled(vh[fine])}
             fields_1km |= self._retrieved(links[0], (land_vv, land_vh), common, (rows, cols), 3, "", fine)
-        return Scene(fields, fields_1km)
+        return fields, fields_1km
 
-    def _common(self, when: SceneTime, state: RegionState, vv: Float32, angle: Float32) -> dict[str, NDArray]:
+    def _common(self, when: SceneTime, state: RegionState, vv: Float32, angle: Float32) -> Cells:
         """Fields of the domain that no retrieval changes."""
         world, known = self.world, self.radiometer.ancillary(1)
         content, depth = self.radiometer.vegetation(when.local_day, 1)
         snow, frozen = state.snow.astype(np.float32), state.frozen.astype(np.float32)
-        flag, attempted = known.surface_flags(snow, frozen, content)
+        flag, attempted = cells_flags(known, snow, frozen, content)
         seen = np.isfinite(vv)
         one = when.smap
         overpass = (when.sentinel1.time - SMAP_EPOCH).total_seconds()
         gap = spread((one.seconds - overpass) / 3600.0, 3)
-        cover = known.landcover_class[..., 0]
+        cover = known["landcover_class"][..., 0]
         slant = np.float32(np.cos(np.radians(INCIDENCE_DEG)))
         result = {
             "surface_flag": np.where(seen, flag & ~np.uint16(0b10), 65534).astype(np.uint16),
@@ -215,17 +208,17 @@ class RegionSimulation:
         }
         for name, values in (
             ("sigma0_incidence_angle", angle),
-            ("albedo", known.albedo),
-            ("bare_soil_roughness_retrieved", known.roughness),
+            ("albedo", known["albedo"]),
+            ("bare_soil_roughness_retrieved", known["roughness"]),
             ("vegetation_water_content", content),
             ("vegetation_opacity", depth / slant),
-            ("water_body_fraction", known.water_fraction),
+            ("water_body_fraction", known["water_fraction"]),
             ("SMAP_Sentinel-1_overpass_timediff_hr", gap),
         ):
             result[name] = np.where(seen, values, FILL).astype(np.float32)
         return result | {"_depth": depth, "_attempted": attempted & seen} | positions(world.domain)
 
-    def _link(self, one: SmapPass, sigma0: tuple[Float32, Float32]) -> dict[str, NDArray]:
+    def _link(self, one: SmapPass, sigma0: tuple[Float32, Float32]) -> Cells:
         """What the algorithm knows of the coarse cells around each 3 km cell of the domain, for one SMAP pass."""
         state = self.days.state(one.local_day(self.world.region.lon), evening=one.evening)
         tb = self.radiometer.coarse_tb(state, one, 3)[3]
@@ -235,21 +228,21 @@ class RegionSimulation:
         _, depth = self.radiometer.vegetation(one.local_day(self.world.region.lon), 1)
         gamma = cross_polarized_slope(*sigma0, _COARSE_SIGMA)
         vv, vh = (masked_blur(s, _COARSE_SIGMA) for s in sigma0)
-        surroundings = (masked_blur(values, _COARSE_SIGMA) for values in (depth, known.albedo))
+        surroundings = (masked_blur(values, _COARSE_SIGMA) for values in (depth, known["albedo"]))
         tb = spread(tb, 3)
         beta = covariation(tb, kelvin, *surroundings, vv - gamma * vh)
         return {"tb": tb, "temperature": kelvin, "vv": vv, "vh": vh, "beta": beta, "gamma": gamma}
 
     def _retrieved(
         self,
-        link: dict[str, NDArray],
+        link: Cells,
         sigma0: tuple[Float32, Float32],
-        common: dict[str, NDArray],
+        common: Cells,
         cut: tuple[slice, slice],
         size: int,
         suffix: str,
         fine: tuple[slice, slice] | None = None,
-    ) -> dict[str, NDArray]:
+    ) -> Cells:
         """Sharpened brightness temperature and soil moisture of cells that are a `size`-th of 3 km wide."""
 
         def here(values: NDArray) -> NDArray:
@@ -264,11 +257,11 @@ class RegionSimulation:
             tb,
             polarization="V",
             surface_temperature=kelvin,
-            clay_fraction=here(known.clay_fraction),
-            roughness=here(known.roughness),
-            albedo=here(known.albedo),
+            clay_fraction=here(known["clay_fraction"]),
+            roughness=here(known["roughness"]),
+            albedo=here(known["albedo"]),
             optical_depth=here(common["_depth"]),
-            bounds=(0.02, here(known.porosity).astype(np.float64)),
+            bounds=(0.02, here(known["porosity"]).astype(np.float64)),
             return_status=True,
             workers=1,
         )

@@ -1,8 +1,7 @@
 """The downscaling world: soil, terrain, vegetation and three years of weather of one region, at 3 km, day by day.
 
-What stays (texture, terrain, land cover) gives a fine structure that persists; rain that falls in patches of ten kilometres
-and drifts gives one that changes. A day's state is that of 6 a.m. local time, when SMAP comes down; everything is simulated
-from the autumn of 2015 on, whatever part of it is wanted, so that a day is the same in every archive of a seed.
+What stays gives a fine structure that persists; rain that falls in patches of ten kilometres and drifts gives one that changes. A
+day is that of 6 a.m. local time; all are simulated from the autumn of 2015 on, so that a day is the same in every archive.
 """
 
 from __future__ import annotations
@@ -19,17 +18,8 @@ from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, EaseWindow
-from smnb_sandbox.noise import (
-    KM_PER_DEGREE,
-    DriftingField,
-    Float32,
-    Float64,
-    PlanarField,
-    blocks,
-    spread,
-    stream,
-    texture,
-)
+from smnb_sandbox import noise
+from smnb_sandbox.noise import KM_PER_DEGREE, DriftingField, Float32, Float64, PlanarField, blocks, spread, stream
 from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
 from smnb_sandbox.world import bucket_step, check_seed, dries_to, rain_amount, soil_limits
 
@@ -46,18 +36,13 @@ _DEKAD = 10
 class RegionState:
     """What one moment holds on the 3 km cells of the domain."""
 
-    soil_moisture: Float32
-    """m3 m-3, liquid and frozen."""
-    soil_temperature: Float32
-    """K, effective for emission at L band."""
+    soil_moisture: Float32  # m3 m-3, liquid and frozen
+    soil_temperature: Float32  # K, effective for emission at L band
     snow: NDArray[np.bool_]
     ndvi: Float32
-    vegetation_water_content: Float32
-    """kg m-2."""
-    roughness_factor: Float32
-    """Of the rms height seen by the radar; changes with tillage and crusts."""
-    wetting: Float32
-    """Change of soil moisture within the last day, m3 m-3."""
+    vegetation_water_content: Float32  # kg m-2
+    roughness_factor: Float32  # of the rms height seen by the radar; changes with tillage and crusts
+    wetting: Float32  # change of soil moisture within the last day, m3 m-3
 
     @property
     def frozen(self) -> NDArray[np.bool_]:
@@ -65,10 +50,7 @@ class RegionState:
         return self.soil_temperature < FREEZING - 0.3
 
     def sensed(self, skin: float) -> Float32:
-        """Water that a microwave instrument sees, m3 m-3: little of it in frozen soil, and more of the uppermost.
-
-        The sensed layer runs ahead of the upper 5 cm by a share `skin` of the last day's change.
-        """
+        """Water that an instrument sees, m3 m-3: little in frozen soil; it runs ahead by a share `skin` of the day's change."""
         ahead = np.clip(self.soil_moisture + skin * self.wetting, 0.5 * self.soil_moisture, 0.55)
         return np.where(self.frozen, np.minimum(ahead, 0.06), ahead).astype(np.float32)
 
@@ -79,24 +61,18 @@ class RegionDays:
 
     world: RegionWorld
     first: date
-    last: date
-    """Days that can be asked for."""
+    last: date  # days that can be asked for
     soil_moisture: Float32 = field(repr=False)
     """At 6 a.m. local time, (day, row, col) of the domain, m3 m-3; from the day before `first` to the one after `last`."""
     snow: NDArray[np.bool_] = field(repr=False)
-    temperature: Float64 = field(repr=False)
-    """Of the soil at the city's height, daily mean, K, by day."""
-    ndvi_anomaly: Float32 = field(repr=False)
-    """Relative, (ten days, row, col)."""
+    temperature: Float64 = field(repr=False)  # of the soil at the city's height, daily mean, K, by day
+    ndvi_anomaly: Float32 = field(repr=False)  # relative, (ten days, row, col)
     roughness_change: Float32 = field(repr=False)
 
     def _number(self, day: date) -> int:
         if not self.first <= day <= self.last:
             raise ParameterError(
-                "RegionDays",
-                "the day was not simulated",
-                got=day.isoformat(),
-                expected=plain(f"{self.first.isoformat()} to {self.last.isoformat()}"),
+                "RegionDays", "the day was not simulated", got=str(day), expected=plain(f"{self.first} to {self.last}")
             )
         return (day - self.first).days + 1
 
@@ -129,17 +105,7 @@ class RegionDays:
 
 
 class RegionGrids:
-    """The grids of a region: what is simulated, and distances from the city.
-
-    Attributes
-    ----------
-    domain, window, fine : EaseWindow
-        The simulated 3 km cells, the region's 100 x 100 among them, and the domain's 1 km cells.
-    inner : (slice, slice)
-        The region within the domain.
-    east, north, fine_east, fine_north : ndarray
-        True distances of columns and rows from the city, km.
-    """
+    """The grids of a region: simulated 3 km cells, the region's within, 1 km cells; distances from the city (km)."""
 
     def __init__(self, region: Region) -> None:
         self.region = region
@@ -171,7 +137,7 @@ class RegionWorld(RegionGrids):
     def texture(self, name: str, *scales: tuple[float, float], fine: bool = False) -> Float32:
         """Draw a static field of the region by name, at 3 km or 1 km; scales are (length in km, weight)."""
         east, north = (self.fine_east, self.fine_north) if fine else (self.east, self.north)
-        return texture(self.seed, f"smap {self.region.name} {name}", east, north, scales)
+        return noise.texture(self.seed, f"smap {self.region.name} {name}", east, north, scales)
 
     def _terrain(self) -> None:
         region = self.region
@@ -202,12 +168,9 @@ class RegionWorld(RegionGrids):
         pattern = self.texture("lakes", (2.5, 1.0), fine=True)
         lowland = self.fine_elevation < np.quantile(self.fine_elevation, 0.7)
         water = lowland & (pattern > np.quantile(pattern, 1.0 - self.region.water_share / 0.7))
+        wide = KM_PER_DEGREE * np.cos(np.radians(self.region.lat))
         points = [
-            (
-                KM_PER_DEGREE * np.cos(np.radians(self.region.lat)) * (lon - self.region.lon),
-                KM_PER_DEGREE * (lat - self.region.lat),
-                width,
-            )
+            (wide * (lon - self.region.lon), KM_PER_DEGREE * (lat - self.region.lat), width)
             for lat, lon, width in self.region.lake
         ]
         for (x0, y0, w0), (x1, y1, w1) in pairwise(points):
@@ -290,12 +253,8 @@ class RegionWorld(RegionGrids):
     def simulate(self, first: date = FIRST_DAY, last: date = LAST_DAY) -> RegionDays:
         """Simulate the days and keep those from `first` to `last`; a `ParameterError` if they begin before December 2015."""
         if not _EARLIEST <= first <= last:
-            raise ParameterError(
-                "RegionWorld.simulate",
-                "the period cannot be simulated",
-                got=(first.isoformat(), last.isoformat()),
-                expected=plain(f"first <= last, from {_EARLIEST.isoformat()} on"),
-            )
+            what, expected = "the period cannot be simulated", plain(f"first <= last, from {_EARLIEST} on")
+            raise ParameterError("RegionWorld.simulate", what, got=(str(first), str(last)), expected=expected)
         end = last + timedelta(days=1)
         begin = first - timedelta(days=1)
         kept = (end - begin).days + 1

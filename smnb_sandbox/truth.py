@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import VARIABLES, CatalogError, FormatError, ParameterError, check_dataset, orient_lat_lon, stamp
-from smnb.loaders import check_paths, open_netcdf, parse_period
+from smnb.contract import VARIABLES, CatalogError, FormatError, check_choice, orient_lat_lon
+from smnb.loaders import check_paths, check_present, finish, open_netcdf, parse_period
 
+_SOURCE = "smnb sandbox, hidden truth"
 TRUTH_VARIABLES = ("soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature")
 
 
@@ -25,43 +26,12 @@ def open_truth(
     start: str | None = None,
     end: str | None = None,
 ) -> xr.Dataset:
-    """Open the sandbox's truth lazily.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Plain CF NetCDF files at contract's names and units, of consecutive periods.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Of no effect, and there because every loader has it: a truth is simulated by definition and marked so.
-    start, end : str, optional
-        First and last day, inclusive.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``soil_moisture(time, lat, lon)`` m3 m-3, ``clay_fraction``, ``sand_fraction``, ``vegetation_water_content`` and
-        ``surface_temperature``, the latter ones with or without time, float32, dask.
-
-    Raises
-    ------
-    FormatError
-        If a file is unreadable or lacks a variable.
-    ContractError
-        If units, grids or times break the contract.
-    CatalogError
-        If the period is empty.
-    """
+    """Open the sandbox's truth lazily: `TRUTH_VARIABLES` as (time, lat, lon) or (lat, lon), float32; always marked synthetic."""
     who = "open_truth"
     parts = []
     for path in check_paths(who, paths):
         part = open_netcdf(who, path, chunks={"time": 1})
-        absent = [name for name in TRUTH_VARIABLES if name not in part]
-        if absent:
-            raise FormatError(
-                f"{who}({path.name})", "variables are missing", got=absent, next_step="Write it anew: smnb sandbox"
-            )
+        check_present(f"{who}({path.name})", TRUTH_VARIABLES, part)
         parts.append(orient_lat_lon(part[list(TRUTH_VARIABLES)], who=who))
     try:
         how = {"data_vars": "minimal", "coords": "minimal", "compat": "equals", "join": "exact"}
@@ -74,61 +44,22 @@ def open_truth(
         raise CatalogError(who, "no day in the period", got=(str(start), str(end)))
     for name in TRUTH_VARIABLES:
         dataset[name].attrs.setdefault("long_name", VARIABLES[name].long_name)
-    stamp(
-        dataset,
-        source="smnb sandbox, hidden truth",
-        catalog_id=catalog_id,
-        synthetic=True,
-        step=f"{who}: {len(parts)} files",
-    )
-    return check_dataset(dataset, who=who, require=TRUTH_VARIABLES)
+    return finish(dataset, who, catalog_id, True, _SOURCE, f"{len(parts)} files", TRUTH_VARIABLES)
 
 
 def open_smap_truth(
     paths: Sequence[str | Path], *, catalog_id: str, synthetic: bool = True, region: str | None = None
 ) -> xr.Dataset:
-    """Open the truth of one region of the sandbox's SMAP granules.
-
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Files ``smap_truth_<region>.nc``.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Of no effect, as in `open_truth`.
-    region : str, optional
-        Which; not needed where there is one file.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``soil_moisture(time, y, x)`` m3 m-3, float32, dask, on the 3 km EASE-Grid 2.0; `time` is the Sentinel-1 overpass.
-
-    Raises
-    ------
-    ParameterError
-        If there is no such region, or several and none was named.
-    FormatError
-        If the file is unreadable or lacks the variable.
-    """
+    """Open the truth of one region of SMAP's granules lazily: ``soil_moisture(time, y, x)`` at Sentinel-1's passes."""
     who = "open_smap_truth"
     found = {path.stem.removeprefix("smap_truth_"): path for path in check_paths(who, paths)}
     if region is None and len(found) == 1:
         region = next(iter(found))
-    if region not in found:
-        raise ParameterError(who, "no truth of this region", got=region, expected=sorted(found))
+    check_choice(who, "region", region, sorted(found))
     dataset = open_netcdf(who, found[region])
-    if "soil_moisture" not in dataset:
-        raise FormatError(
-            f"{who}({found[region].name})",
-            "soil_moisture is missing",
-            got=sorted(map(str, dataset.data_vars)),
-            next_step="Write it anew: smnb sandbox",
-        )
+    check_present(f"{who}({found[region].name})", ["soil_moisture"], dataset)
     dataset["soil_moisture"] = dataset["soil_moisture"].astype("float32")
-    stamp(dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}")
-    return check_dataset(dataset, who=who, require=("soil_moisture",))
+    return finish(dataset, who, catalog_id, True, _SOURCE, str(region), ("soil_moisture",))
 
 
 def truth_bytes(
@@ -139,17 +70,7 @@ def truth_bytes(
     catalog_id: str,
     **attrs: Any,
 ) -> bytes:
-    """Write a truth as CF-NetCDF 4, with the attributes of the contract's variables.
-
-    Parameters
-    ----------
-    fields : mapping of str to (ndarray, int)
-        Variables of the contract, ``(time, y, x)`` or ``(y, x)`` (or lat and lon), and the decimals that are kept of each.
-    coords : mapping
-        For an xarray constructor; with a grid mapping ``crs`` unless they are latitudes and longitudes.
-    place, history, catalog_id, **attrs
-        What the file says of itself.
-    """
+    """Write a truth as CF-NetCDF 4: by variable of the contract (time, y, x) or (y, x) values and the decimals that are kept."""
     dims = ("time", "y", "x") if "y" in coords else ("time", "lat", "lon")
     # on the globe values with time are those of days, at places those of moments
     further = [{}, {"cell_methods": "time: mean"}] if "lat" in dims else [{"grid_mapping": "crs"}] * 2

@@ -1,7 +1,6 @@
 """The hidden truth of the sandbox: land, climate, texture, vegetation, weather and soil moisture of July 2011.
 
-Everything is simulated on the soil cells of a global grid (cells with some land that is not an ice sheet), day by day
-from a spin-up in June to the end of July, whatever part of it is written: the same seed gives the same day always.
+Everything is simulated on the soil cells of a global grid day by day from a spin-up in June, whatever part of it is written.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from scipy.special import ndtr
 from smnb.contract import ParameterError, plain
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
 from smnb_sandbox.noise import CorrelatedField, DriftingField, Float32, stream
-from smnb_sandbox.tables import table
+from smnb_sandbox.plan import table
 
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25
@@ -33,14 +32,10 @@ class DayState:
     """What one UTC day holds on the soil cells."""
 
     day: date
-    soil_moisture_start: Float32
-    """m3 m-3 at 00 UTC of the day."""
-    soil_moisture_end: Float32
-    """m3 m-3 at 24 UTC."""
-    rain: Float32
-    """mm in the day."""
-    temperature_anomaly: Float32
-    """K, of the daily mean."""
+    soil_moisture_start: Float32  # m3 m-3 at 00 UTC of the day
+    soil_moisture_end: Float32  # m3 m-3 at 24 UTC
+    rain: Float32  # mm in the day
+    temperature_anomaly: Float32  # K, of the daily mean
 
     @property
     def soil_moisture(self) -> Float32:
@@ -76,10 +71,9 @@ def bucket_step(
     drydown_days: NDArray,
     days: float = 1.0,
 ) -> NDArray:
-    """Advance soil moisture (m3 m-3) of the top 5 cm: infiltration, fast drainage, exponential drydown.
+    """Advance soil moisture (m3 m-3) of the top 5 cm: infiltration of rain (mm), fast drainage, exponential drydown.
 
-    Rain is in mm in the step of so many `days`. The soil dries down to the equilibrium, drains to field capacity and holds
-    its porosity (m3 m-3). A day in 24 steps ends near where one step ends, not at the same value.
+    A day in 24 steps ends near where one step ends, not at the same value.
     """
     gain = rain / 60.0 * np.clip(1.2 * (1.0 - moisture / porosity), 0.0, 1.0)
     wet = np.minimum(moisture + gain, porosity)
@@ -107,20 +101,8 @@ def liquid_share(celsius: NDArray) -> NDArray:
 class World:
     """A seeded global world; static fields are vectors over the soil cells (`soil_cells` are their flat indices).
 
-    Parameters
-    ----------
-    seed : int
-        Non-negative.
-    resolution : float
-        Cell size in degrees; 180 must be a multiple of it.
+    180 must be a multiple of the resolution (degrees); a `ParameterError` says if it is not.
 
-    Raises
-    ------
-    ParameterError
-        For a seed or a resolution that cannot be.
-
-    Examples
-    --------
     >>> world = World(seed=1, resolution=3.0)
     >>> world.shape, bool(world.clay_fraction.min() > 0)
     ((60, 120), True)
@@ -231,10 +213,7 @@ class World:
     def days(
         self, first: date = FIRST_DAY, last: date = LAST_DAY, spin_up_days: int = SPIN_UP_DAYS
     ) -> Iterator[DayState]:
-        """Simulate day by day; yields the days from `first` to `last`.
-
-        The simulation always starts `spin_up_days` before 1 July 2011, so a day does not depend on `first`.
-        """
+        """Simulate day by day from `spin_up_days` before 1 July 2011; yields the days from `first` to `last`."""
         columns = self.shape[1]
         jet = 9.0 * np.exp(-(((np.abs(self.lat) - 45.0) / 18.0) ** 2)) - 5.0 * np.exp(-((self.lat / 16.0) ** 2))
         storms = DriftingField(CorrelatedField(self.lat, columns, 150.0), 0.55, jet)

@@ -112,7 +112,7 @@ def test_a_half_written_sandbox_is_no_archive(tmp_path, repository):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"licnce": "x"}, r"data_catalog.yaml:product: unknown key 'licnce'.*Did you mean 'licence'"),
+        ({"licnce": "x"}, r"data_catalog.yaml:product: unknown key 'licnce'.*The closest is 'licence'"),
         ({"licence": None}, r"product: key 'licence' is missing"),
         ({"files": "product/*.bin"}, r"product: key 'files': .*list"),
         ({"files": []}, r"key 'files'"),
@@ -149,8 +149,8 @@ def test_invalid_entries_name_entry_and_key(tmp_path, changes, message):
         ("product:\n  licence: x\n  licence: y\n", "key 'licence' is given twice.*line 3"),
         ("product: [1, 2", "not valid YAML"),
         ("product: !!python/object/apply:os.system ['true']", "not valid YAML.*could not determine a constructor"),
-        ("- 1", "not a mapping"),
-        ("product: 5", "data_catalog.yaml:product: the entry is not a mapping"),
+        ("- 1", "the catalog: .*valid dictionary"),
+        ("product: 5", "data_catalog.yaml:product: the entry: .*valid dictionary.*got 5"),
         ("Bad-Id: {}", "an entry's id"),
     ],
 )
@@ -165,7 +165,7 @@ def test_absent_catalog(tmp_path):
 
 
 def test_unknown_entry_lists_known_ones_and_the_closest(tmp_path, root):
-    with pytest.raises(CatalogError, match=r"got 'prodct'; expected one of product\. Did you mean 'product'"):
+    with pytest.raises(CatalogError, match=r"got 'prodct'; expected one of product\. The closest is 'product'"):
         catalog_of(tmp_path).resolve("prodct", root)
 
 
@@ -246,11 +246,13 @@ def test_open_passes_id_options_and_the_sandbox_marker(tmp_path, root, fake_load
 
 
 def test_unknown_loader_options_and_loaders(tmp_path, root, fake_loader):
-    with pytest.raises(ParameterError, match=r"no option 'scal'; expected \['scale', 'start'\]. Did you mean 'scale'"):
+    with pytest.raises(
+        ParameterError, match=r"no option 'scal'; expected \['scale', 'start'\]. The closest is 'scale'"
+    ):
         catalog_of(tmp_path).open("product", root, scal=1)
     with pytest.raises(CatalogError, match=r"product: key 'loader': there is no module 'smnb.loaders.nothing'"):
         catalog_of(tmp_path, loader="smnb.loaders.nothing:open_it").open("product", root)
-    with pytest.raises(CatalogError, match=r"has no function 'open_fak'.*Did you mean 'open_fake'"):
+    with pytest.raises(CatalogError, match=r"has no function 'open_fak'.*The closest is 'open_fake'"):
         catalog_of(tmp_path, loader="fake_loader:open_fak").open("product", root)
     with pytest.raises(CatalogError, match=r"key 'variables': .* returned no 'soil_moisture'"):
         catalog_of(tmp_path, loader="fake_loader:open_empty").open("product", root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -126,13 +125,13 @@ def test_folded_form_equals_the_network_also_at_the_edges(config: dict, dead: bo
 
 def test_coarse_mean_is_the_mean_over_valid_pixels_of_whole_cells() -> None:
     rng = np.random.default_rng(2)
-    fine, valid = rng.normal(size=(2, 30, 24)), rng.random((2, 30, 24)) > 0.4
+    fine, valid = rng.normal(size=(2, 30, 24)), rng.random((2, 30, 24)) > 0.5
     fine[~valid] = np.nan
-    mean, counts = coarse_mean(torch.from_numpy(fine), torch.from_numpy(valid), offset=(5, 0), min_valid=0.6)
+    mean, counts = coarse_mean(torch.from_numpy(fine), torch.from_numpy(valid), offset=(5, 0))
     assert mean.shape == (2, 2, 2)
     for image, row, col in np.ndindex(2, 2, 2):
         at = image, slice(5 + 9 * row, 14 + 9 * row), slice(9 * col, 9 * col + 9)
-        assert bool(counts[image, row, col]) == (valid[at].mean() >= 0.6)
+        assert bool(counts[image, row, col]) == (valid[at].mean() >= 0.5)
         if counts[image, row, col]:
             assert mean[image, row, col].item() == pytest.approx(np.nanmean(fine[at]), abs=1e-12)
     assert 0 < int(counts.sum()) < 8
@@ -241,22 +240,16 @@ def test_ablations_do_not_look_at_the_other_target(batch: dict) -> None:
         "in_situ_mask": torch.ones_like(batch["in_situ_mask"]),
     }
     assert fusion_loss(**other, offset=(2, 1), alpha=0.0) == fusion_loss(**batch, offset=(2, 1), alpha=0.0)
-    counts: Counter[str] = Counter()
-    fusion_loss(**batch, offset=(2, 1), alpha=1.0, counts=counts)
-    assert counts == {"in_situ": int(batch["in_situ_mask"].sum())}
 
 
-def test_a_term_without_anything_is_left_out_and_counted(batch: dict) -> None:
-    counts: Counter[str] = Counter()
+def test_a_term_without_anything_is_left_out(batch: dict) -> None:
     empty = {**batch, "in_situ_mask": torch.zeros_like(batch["in_situ_mask"])}
-    loss = fusion_loss(**empty, offset=(2, 1), alpha=0.25, counts=counts)
+    loss = fusion_loss(**empty, offset=(2, 1), alpha=0.25)
     assert loss.item() == pytest.approx(0.75 * fusion_loss(**batch, offset=(2, 1), alpha=0.0).item())
     # a product that covers nothing, since no cell has valid pixels enough
     uncovered = {**batch, "valid": torch.zeros_like(batch["valid"])}
-    loss = fusion_loss(**uncovered, offset=(2, 1), alpha=0.25, counts=counts)
+    loss = fusion_loss(**uncovered, offset=(2, 1), alpha=0.25)
     assert loss.item() == pytest.approx(0.25 * fusion_loss(**batch, offset=(2, 1), alpha=1.0).item())
-    assert counts["batches_without_in_situ"] == counts["batches_without_product"] == 1
-    assert counts["in_situ"] == int(batch["in_situ_mask"].sum())
     for nothing, alpha in ((empty, 1.0), (uncovered, 0.0), ({**empty, "valid": uncovered["valid"]}, 0.5)):
         with pytest.raises(ContractError, match="nothing to compare with"):
             fusion_loss(**nothing, offset=(2, 1), alpha=alpha)

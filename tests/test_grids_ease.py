@@ -12,7 +12,7 @@ from pyproj import CRS, Transformer
 
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow, RegularGrid, ease_block_mean, ease_refine
-from smnb.grids.ease_coordinates import check_indices
+from smnb.grids.ease import check_indices
 from smnb.loaders import open_netcdf
 
 #: Cells and sizes as NSIDC's grid definitions print them.
@@ -225,7 +225,7 @@ def test_indices_outside_the_grid_are_refused(row, col, message):
 
 def test_only_the_four_grids_exist():
     with pytest.raises(ParameterError, match="no such grid"):
-        EaseGrid("M25", 2)
+        EaseGrid("M25")
     assert pickle.loads(pickle.dumps(M09)) == M09
     with pytest.raises(ValueError, match="read-only"):
         M36.lat[0] = 0.0  # kept by the grid for everybody

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -44,6 +46,18 @@ def test_every_kind_of_worker_gives_the_same(where, address) -> None:
     }
     with pytest.raises(ValueError, match="three"):
         found[3].result()
+
+
+def test_workers_cost_no_torch_and_every_name_of_the_door_is_there() -> None:
+    code = """
+import sys
+import smnb.maps, smnb.maps.parallel
+smnb.maps.open_workers, smnb.maps.write_map
+assert "torch" not in sys.modules
+assert {name: getattr(smnb.maps, name).__name__ for name in smnb.maps.__all__} == {n: n for n in smnb.maps.__all__}
+assert not hasattr(smnb.maps, "another")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from torch import nn
 
 from smnb.contract import ContractError, ParameterError
 from smnb.models import build_model
-from smnb.models.encoders import PointEncoder, PointEncoderConfig, SmallEncoder, SmallEncoderConfig, build_encoder
+from smnb.models.encoders import PointEncoder, SmallEncoder, build_encoder
 from smnb.models.multisource import FusionHead, MultiSourceConfig, MultiSourceNet
 from smnb.training.losses import huber_loss
 
@@ -163,7 +163,7 @@ def test_features_of_a_tile_are_those_of_its_windows_without_padding() -> None:
 
 def test_the_small_encoder_turns_with_its_image() -> None:
     """Its cells share the image evenly: a turned image has the turned map, once its kernels are turned too."""
-    encoder = SmallEncoder(SmallEncoderConfig(3, 8)).eval()
+    encoder = SmallEncoder(in_channels=3, output_stride=8).eval()
     image = torch.rand(1, 3, 32, 48)
     expected = encoder(image).flip(3)
     with torch.no_grad():
@@ -175,10 +175,10 @@ def test_the_small_encoder_turns_with_its_image() -> None:
 
 @pytest.mark.parametrize("output_stride", [1, 2, 4, 8, 16, 32])
 def test_the_small_encoders_output_stride(output_stride: int) -> None:
-    encoder = SmallEncoder(SmallEncoderConfig(4, output_stride))
+    encoder = SmallEncoder(in_channels=4, output_stride=output_stride)
     assert encoder(torch.rand(2, 4, 64, 32)).shape == (
         2,
-        encoder.config.features,
+        encoder.features,
         64 // output_stride,
         32 // output_stride,
     )
@@ -197,8 +197,8 @@ def test_points_take_the_place_of_images(norm: str) -> None:
         point_widths=(16, 8),
         point_norm=norm,
     )
-    assert model.high.config.in_features == 7
-    assert model.low.config.in_features == 5
+    assert model.high.in_features == 7
+    assert model.low.in_features == 5
     assert model.head1[1].in_features == 16
     high, low, coarse = torch.randn(6, 7), torch.randn(6, 5), torch.rand(6, 2)
     loss = huber_loss(model(high, low, coarse), torch.rand(6))
@@ -212,14 +212,14 @@ def test_stochastic_depth_and_widths_reach_the_encoders() -> None:
     with torch.device("meta"):
         model = MultiSourceNet(MultiSourceConfig(**config, width_low=0.5, norm_momentum=0.01))
     assert model.high.units[19].drop_path.keep == model.low.units[11].drop_path.keep == 0.6
-    assert (model.high.config.features, model.low.config.features) == (512, 1024)
-    assert model.low.config.output_stride == 16
+    assert (model.high.features, model.low.features) == (512, 1024)
+    assert model.low.output_stride == 16
     assert {m.momentum for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)} == {0.01}
 
 
 def test_unknown_encoders_and_wrong_channels_are_errors() -> None:
     with pytest.raises(ParameterError, match="xception65"):
-        build_encoder("resnet", 3)
+        build_encoder("resnet", 3, point={})
     high, low, coarse = batch()
     with pytest.raises(ParameterError, match="10 channels"):
         net()(high[:, :4], low, coarse)
@@ -228,7 +228,7 @@ def test_unknown_encoders_and_wrong_channels_are_errors() -> None:
     with pytest.raises(ParameterError, match="number of samples"):
         net()(high, low[:3], coarse)
     with pytest.raises(ParameterError, match="5 values"):
-        PointEncoder(PointEncoderConfig(5))(torch.rand(2, 4))
+        PointEncoder(5)(torch.rand(2, 4))
     with pytest.raises(ParameterError, match="no low encoder"):
         net(low_channels=0).embed_low(low)
 

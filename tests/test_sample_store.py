@@ -69,6 +69,9 @@ def test_images_come_back_in_any_order_and_more_than_once(store, data):
     assert np.isfinite(read[1, 0]).all()
     np.testing.assert_array_equal(store.read("sentinel1", slice(2, 5)), store.read("sentinel1", [2, 3, 4]))
     np.testing.assert_array_equal(store.read("smap", at), data["values"]["smap"][at])
+    stored = store.read("sentinel1", at, dtype=np.float16)
+    assert (read.dtype, stored.dtype) == (np.float32, np.float16)
+    np.testing.assert_array_equal(stored, read)
 
 
 def test_bands_and_centred_crop(store, data):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from smnb.contract import ContractError, ParameterError
 from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore, draw_patches, eligible_centres
+from smnb.training import MinMaxScaler, load, save
 from smnb.training.batches import BatchDataset
-from smnb.training.scaling import MinMaxScaler
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(1).uniform(100, 300, size=(3, 14, 20, 4)).astype("float32")
 
 
-def test_scaler_maps_training_extremes_to_zero_and_one_and_back(images: np.ndarray) -> None:
+def test_scaler_maps_training_extremes_to_zero_and_one_and_back(images: np.ndarray, tmp_path: Path) -> None:
     images[0, 0, 0, 2] = np.nan
     scaler = MinMaxScaler.fit(images)
     scaled = scaler.transform(images)
@@ -26,7 +28,8 @@ def test_scaler_maps_training_extremes_to_zero_and_one_and_back(images: np.ndarr
     assert np.isnan(scaled[0, 0, 0, 2])
     np.testing.assert_allclose(scaler.inverse(scaled), images, rtol=1e-6)
     np.testing.assert_allclose(scaler.fill, np.nanmean(scaled, axis=(0, 1, 2)), rtol=1e-4)
-    assert MinMaxScaler.from_dict(scaler.to_dict()) == scaler
+    saved = save(tmp_path / "one", torch.nn.Linear(1, 1), input_scaler=scaler)
+    assert load(saved, model=torch.nn.Linear(1, 1)).input_scaler == scaler
 
 
 @pytest.mark.parametrize("value", [np.nan, 5.0])

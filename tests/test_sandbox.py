@@ -371,7 +371,7 @@ def test_bad_seed(tmp_path, seed):
 
 
 def test_unknown_preset_lists_the_known(tmp_path):
-    with pytest.raises(ParameterError, match=r"unknown preset; got 'papre'.*full.*quick"):
+    with pytest.raises(ParameterError, match=r"unknown .preset.; got 'papre'.*full.*quick"):
         write_sandbox(tmp_path / "x", "papre")
     assert not (tmp_path / "x").exists()
 

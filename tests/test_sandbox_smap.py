@@ -96,9 +96,9 @@ def passes_over(simulation, first, last):
     return smap_passes(window.lat, window.lon, first, last)
 
 
-def retrieved(product):
+def retrieved(fields):
     """Soil moisture of a scene or of passes, NaN where missing."""
-    values = product.fields["soil_moisture"]
+    values = fields["soil_moisture"]
     return np.where(values == FILL, np.nan, values)
 
 
@@ -322,14 +322,14 @@ def test_a_daily_file_has_the_passes_and_is_fill_elsewhere(root, plan, tucson):
     tucson_passes = passes_over(tucson, date(2016, 3, 1), date(2016, 3, 20))
     name, day = next((n, d) for n, d in plan.level3.items() if any(p.time.date() == d for p in tucson_passes))
     window = tucson.window(M36)
-    product = tucson.coarse(tucson_passes, window)
+    fields, _ = tucson.coarse(tucson_passes, window)
     with h5py.File(root / name) as file:
         for suffix, evening in (("", False), ("_pm", True)):
             group = file[f"Soil_Moisture_Retrieval_Data_{'PM' if evening else 'AM'}"]
             expected = np.full(window.shape, FILL)
-            for number, one in enumerate(product.passes):
+            for number, one in enumerate(tucson_passes):
                 if one.evening == evening and one.time.date() == day:
-                    expected[one.covered] = product.fields["tb_v_corrected"][number][one.covered]
+                    expected[one.covered] = fields["tb_v_corrected"][number][one.covered]
             tb, row = (group[n + suffix] for n in ("tb_v_corrected", "EASE_row_index"))
             np.testing.assert_allclose(tb[window.rows, window.cols], expected, rtol=2e-4)
             assert (tb[200:] == -9999).all()
@@ -345,11 +345,11 @@ def test_a_daily_file_has_the_passes_and_is_fill_elsewhere(root, plan, tucson):
 
 def test_scene_files_hold_the_scenes(root, plan, tucson):
     name, when = next((n, s) for n, s in plan.fine.items() if s.region.name == "tucson")
-    scene = tucson.scene(when, one_km=True)
+    scene, fine_scene = tucson.scene(when, one_km=True)
     with h5py.File(root / name) as file:
         group = file["Soil_Moisture_Retrieval_Data_3km"]
         stored = group["soil_moisture_3km"][()]
-        np.testing.assert_allclose(stored, scene.fields["soil_moisture"], rtol=1e-3)
+        np.testing.assert_allclose(stored, scene["soil_moisture"], rtol=1e-3)
         assert group["EASE_row_index_3km"][0, 0] == when.window.row_start
         assert group["EASE_column_index_3km"][-1, -1] == when.window.col_stop - 1
         lat, lon = M03.latlon(
@@ -370,7 +370,7 @@ def test_scene_files_hold_the_scenes(root, plan, tucson):
         assert fine.shape == tuple(3 * n for n in stored.shape)
         written = when.sentinel1.time.date() <= PLAN.one_km_days[1]
         assert (fine[()] != FILL).any() == written
-    fine = np.where(scene.fields_1km["soil_moisture"] == FILL, np.nan, scene.fields_1km["soil_moisture"])
+    fine = np.where(fine_scene["soil_moisture"] == FILL, np.nan, fine_scene["soil_moisture"])
     coarse = retrieved(scene)
     both = np.isfinite(coarse) & np.isfinite(blocks(fine, 3))
     assert np.corrcoef(blocks(fine, 3)[both], coarse[both])[0, 1] > 0.98
@@ -432,7 +432,7 @@ def test_a_day_does_not_depend_on_the_period_and_1_km_cells_mean_their_3_km_cell
     np.testing.assert_allclose(blocks(fine, 3), coarse, atol=1e-6)
     assert (fine - coarse.repeat(3, 0).repeat(3, 1)).std() > 0.001
     when = scene_times(REGIONS["tucson"], date(2016, 3, 7), date(2016, 3, 20))[0]
-    scenes = [one.scene(when, one_km=False).fields["soil_moisture"] for one in (other, tucson)]
+    scenes = [one.scene(when, one_km=False)[0]["soil_moisture"] for one in (other, tucson)]
     np.testing.assert_array_equal(*scenes)
 
 
@@ -490,21 +490,21 @@ def test_coarse_and_fine_products_err_as_real_ones_do():
     simulation = simulate("oklahoma_city", date(2016, 4, 1), date(2016, 6, 30))
     world, passes = simulation.world, passes_over(simulation, date(2016, 4, 1), date(2016, 6, 30))
     passes = [p for p in passes if not p.evening]
-    product = simulation.coarse(passes, simulation.window(M36))
-    observed = retrieved(product)
+    fields, _ = simulation.coarse(passes, simulation.window(M36))
+    observed = retrieved(fields)
     lon = REGIONS["oklahoma_city"].lon
     truth = np.stack([blocks(simulation.days.state(p.local_day(lon)).soil_moisture, 12)[1:-1, 1:-1] for p in passes])
-    good = product.fields["retrieval_qual_flag"] == 0
+    good = fields["retrieval_qual_flag"] == 0
     error = (observed - truth)[good]
     assert 0.015 < np.sqrt((error**2).mean()) < 0.045
     assert np.isnan(observed[~np.stack([p.covered for p in passes])]).all()
     errors, correlations = [], []
     for when in scene_times(REGIONS["oklahoma_city"], date(2016, 4, 1), date(2016, 6, 30))[:5]:
-        scene = simulation.scene(when, one_km=False)
+        scene, _ = simulation.scene(when, one_km=False)
         row, col = when.window.row_start - world.domain.row_start, when.window.col_start - world.domain.col_start
         state = simulation.days.state(when.local_day, evening=when.evening)
         truth = state.soil_moisture[row : row + when.window.shape[0], col : col + when.window.shape[1]]
-        good = scene.fields["retrieval_qual_flag"] == 0
+        good = scene["retrieval_qual_flag"] == 0
         errors.append((retrieved(scene) - truth)[good].std())
         correlations.append(np.corrcoef(retrieved(scene)[good], truth[good])[0, 1])
     assert 0.02 < np.mean(errors) < 0.06

@@ -8,8 +8,7 @@ import torch
 import xarray as xr
 
 from smnb.contract import ContractError
-from smnb.grids import M03, M36, EaseWindow
-from smnb.grids.in_time import match_nearest_in_time
+from smnb.grids import M03, M36, EaseWindow, match_nearest_in_time
 from smnb.papers.smen.sequences import ImageSequences, SequenceDataset, fill_forward, sequence_scalers
 
 FINE = EaseWindow(M03, 1038, 1068, 2646, 2680)  # 30 x 34 cells that do not begin at a 36 km cell

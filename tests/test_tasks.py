@@ -118,7 +118,5 @@ def test_conus_folds_leave_the_region_and_the_year_out(shared_samples: Path) -> 
         for part in (fold.train, fold.validation, fold.test):
             assert np.isfinite(part.take(task.target)).all()
             assert np.isfinite(part.take(task.images)).all()
-    with pytest.raises(ParameterError, match="complete pixel"):
-        conus_task(open_conus_patches(files, catalog_id="conus_s1s2smap"), regions=(2,))
     with pytest.raises(ParameterError, match="test_year"):
         conus_task(open_conus_patches(files, catalog_id="conus_s1s2smap"), test_year=2019)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -13,20 +11,20 @@ import torch
 from torch import nn
 
 from smnb.contract import ParameterError
-from smnb.models.pooling import CentreWeightedPool, centre_weights
-from smnb.models.xception import DropPath, SeparableConv, Xception, XceptionConfig, drop_path_keeps, scaled_channels
+from smnb.models.encoders import CentreWeightedPool
+from smnb.models.xception import DropPath, SeparableConv, Xception, drop_path_keeps, scaled_channels
 
 
 def on_meta(**values) -> Xception:
     """A network without memory: shapes and counts only."""
     with torch.device("meta"):
-        return Xception(XceptionConfig(**values))
+        return Xception(**values)
 
 
 def narrow(**values) -> Xception:
     """A network of an eighth of the channels."""
     torch.manual_seed(0)
-    return Xception(XceptionConfig(width=0.125, **values))
+    return Xception(width=0.125, **values)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +52,7 @@ def test_feature_maps_have_the_papers_sizes(
     model = on_meta(depth=depth, in_channels=in_channels, output_stride=output_stride)
     images = torch.empty(2, in_channels, size, size, device="meta")
     assert model(images).shape == (2, 2048, features, features)
-    assert model.config.features == 2048
+    assert model.features == 2048
 
 
 def test_the_flows_of_a_paper_sized_image() -> None:
@@ -128,7 +126,7 @@ def test_width_rounds_to_multiples_of_eight() -> None:
     assert [scaled_channels(c, 0.25) for c in (32, 728, 2048)] == [8, 184, 512]
     assert scaled_channels(32, 0.05) == 8
     model = on_meta(depth=41, in_channels=4, width=0.5).eval()
-    assert model(torch.empty(1, 4, 16, 16, device="meta")).shape[1] == model.config.features == 1024
+    assert model(torch.empty(1, 4, 16, 16, device="meta")).shape[1] == model.features == 1024
     assert model.units[3].convolutions[0].pointwise.out_channels == 368  # 364 is no multiple of 8
 
 
@@ -178,7 +176,7 @@ def test_outputs_equal_an_independent_implementation(
 ) -> None:
     timm = pytest.importorskip("timm", reason="timm, the independent implementation, is no dependency")
     torch.manual_seed(depth + output_stride)
-    ours = Xception(XceptionConfig(depth, in_channels, output_stride, norm_momentum=1.0))
+    ours = Xception(depth, in_channels=in_channels, output_stride=output_stride, norm_momentum=1.0)
     with torch.no_grad():
         ours.train()(torch.rand(4, in_channels, *size))  # running statistics of this depth's own activations ...
         for module in ours.modules():
@@ -260,14 +258,12 @@ def test_gradients_reach_every_weight() -> None:
         {"norm_momentum": 0.0},
     ],
 )
-def test_config_refuses_nonsense(values: dict) -> None:
+def test_sizes_that_cannot_be_are_refused(values: dict) -> None:
     with pytest.raises(ParameterError, match=next(iter(values))):
-        XceptionConfig(**values)
+        on_meta(**values)
 
 
-def test_config_survives_json_and_other_channels_are_refused() -> None:
-    config = XceptionConfig(41, 4, 16, 0.5)
-    assert XceptionConfig(**json.loads(json.dumps(asdict(config)))) == config
+def test_other_channels_are_refused() -> None:
     with pytest.raises(ParameterError, match="10 channels"):
         on_meta()(torch.empty(1, 4, 32, 32, device="meta"))
 
@@ -275,14 +271,14 @@ def test_config_survives_json_and_other_channels_are_refused() -> None:
 # --- centre-weighted pooling -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [1, 2, 7, 8, (5, 9)])
-@pytest.mark.parametrize("width", [None, 1e-3, 0.7, math.inf])
-def test_weights_sum_to_one_and_are_symmetric(n, width) -> None:
-    weights = centre_weights(n, width=width)
+@pytest.mark.parametrize("sides", [(1, 1), (2, 2), (7, 7), (8, 8), (5, 9)])
+@pytest.mark.parametrize("width", [0.25, 1e-4, 0.1, None])
+def test_weights_sum_to_one_and_are_symmetric(sides, width) -> None:
+    weights = CentreWeightedPool(width).weights(*sides)
     assert weights.sum().item() == pytest.approx(1.0, abs=1e-6)
     for flipped in (weights.flip(0), weights.flip(1), weights.flip(0, 1)):
         torch.testing.assert_close(flipped, weights, rtol=1e-6, atol=0)
-    if isinstance(n, int):
+    if sides[0] == sides[1]:
         torch.testing.assert_close(weights.rot90(), weights, rtol=1e-6, atol=0)
 
 
@@ -291,9 +287,9 @@ def test_weights_are_the_gaussian() -> None:
     for centre in (3.5, 4.0):
         expected = np.exp(-((i - centre) ** 2 + (j - centre) ** 2) / (2 * 2.0**2))  # default width 8 / 4
         expected /= expected.sum()
-        np.testing.assert_allclose(centre_weights(8, centre=centre), expected, rtol=1e-5)
-    np.testing.assert_allclose(centre_weights((2, 3), width=math.inf), 1 / 6, rtol=1e-6)
-    assert centre_weights(8, width=1e-6).nonzero().tolist() == [[3, 3], [3, 4], [4, 3], [4, 4]]
+        np.testing.assert_allclose(CentreWeightedPool(offset=centre - 3.5).weights(8, 8), expected, rtol=1e-5)
+    np.testing.assert_allclose(CentreWeightedPool(None).weights(2, 3), 1 / 6, rtol=1e-6)
+    assert CentreWeightedPool(1e-7).weights(8, 8).nonzero().tolist() == [[3, 3], [3, 4], [4, 3], [4, 4]]
 
 
 def test_pooling_weights_the_centre_and_ignores_rotations_and_flips() -> None:
@@ -301,7 +297,7 @@ def test_pooling_weights_the_centre_and_ignores_rotations_and_flips() -> None:
     features = torch.randn(3, 5, 8, 8)
     pool = CentreWeightedPool()
     pooled = pool(features)
-    expected = np.einsum("nfij,ij->nf", features.double().numpy(), centre_weights(8).double().numpy())
+    expected = np.einsum("nfij,ij->nf", features.double().numpy(), pool.weights(8, 8).double().numpy())
     np.testing.assert_allclose(pooled, expected, rtol=1e-4, atol=1e-6)
     for turned in (features.flip(2), features.flip(3), features.rot90(1, (2, 3))):
         torch.testing.assert_close(pool(turned), pooled)
@@ -309,17 +305,14 @@ def test_pooling_weights_the_centre_and_ignores_rotations_and_flips() -> None:
     torch.testing.assert_close(pool(features[:, :, :1, :1]), features[:, :, 0, 0])  # the paper's low-resolution map
     assert pool(features.bfloat16()).dtype == torch.float32
     moved = CentreWeightedPool(offset=0.5)
-    torch.testing.assert_close(moved.weights(8), centre_weights(8, centre=4.0))
     assert not torch.allclose(moved(features.flip(2)), moved(features))
     assert not list(pool.parameters())
 
 
-@pytest.mark.parametrize("bad", [{"n": 0}, {"n": (3, 4, 5)}, {"n": 4, "width": 0.0}, {"n": 4, "centre": math.nan}])
-def test_pooling_refuses_nonsense(bad: dict) -> None:
-    with pytest.raises(ParameterError, match="centre_weights"):
-        centre_weights(**bad)
+@pytest.mark.parametrize("width", [0.0, -1.0, math.nan, math.inf])
+def test_pooling_refuses_nonsense(width: float) -> None:
     with pytest.raises(ParameterError, match="None for a mean"):
-        CentreWeightedPool(width=math.inf)
+        CentreWeightedPool(width=width)
 
 
 @pytest.mark.parametrize(("size", "rate"), [(1, 1), (1, 2), (2, 2), (3, 2)])

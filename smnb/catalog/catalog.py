@@ -1,32 +1,62 @@
-"""The entries of a catalog file, and what can be done with them: find, describe, open and fetch files."""
+"""The data root, and the entries of a catalog file with what can be done with them: find, describe, open and fetch files."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import os
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-import yaml
-from pydantic import ValidationError
 
-from smnb.catalog.entries import (
-    Entry,
-    FetchByHand,
-    FetchEarthaccess,
-    UniqueKeyLoader,
-    UrlFile,
-    closest,
-    validation_error,
-)
-from smnb.catalog.roots import CATALOG_NAME, ROOT_VARIABLE, SANDBOX_MARKER, UNFINISHED_MARKER, ancestor_with, data_root
-from smnb.contract import CatalogError, ParameterError, check_dataset, plain
+from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, UrlFile, read_entries
+from smnb.contract import CatalogError, ParameterError, check_dataset, closest, plain
 from smnb.files import sha256_of
+
+CATALOG_NAME = "data_catalog.yaml"
+#: Environment variable that names the data root.
+ROOT_VARIABLE = "SMNB_DATA"
+#: File in the data root that says that the archive is simulated, and what a sandbox has instead while it is being written.
+SANDBOX_MARKER, UNFINISHED_MARKER = "SANDBOX.json", "SANDBOX.unfinished.json"
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def _nearest_catalog() -> Path | None:
+    """The nearest folder, from the current one upwards, that holds a catalog."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / CATALOG_NAME).is_file()), None)
+
+
+def data_root(value: str | os.PathLike[str] | None = None) -> Path:
+    """Folder that the catalog's files are relative to; absolute, it need not exist.
+
+    Parameters
+    ----------
+    value : path-like, optional
+        An explicit choice; else the environment variable ``SMNB_DATA``; else ``data/sandbox`` beside the nearest
+        `data_catalog.yaml` in the current folder or above it, else in the current folder or, where that has none, in
+        the checkout that smnb is imported from.
+    """
+    chosen = value if value not in (None, "") else os.environ.get(ROOT_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    here, nearest = Path.cwd(), _nearest_catalog()
+    found = [nearest] if nearest else [one for one in (here, _CHECKOUT) if (one / "data" / "sandbox").is_dir()]
+    return (found or [here])[0] / "data" / "sandbox"
+
+
+def _refuse_outside(who: str, key: str, paths: Iterable[Path], root: Path) -> None:
+    """Raise if a path resolves outside the root: only a link can, since entries hold no absolute paths and no ``..``."""
+    real_root = root.resolve()
+    for path in paths:
+        if not path.resolve().is_relative_to(real_root):
+            what, got = f"key {key!r}: {path.relative_to(root)} is a link out of the data root", str(path.resolve())
+            expected = plain(f"a file inside {real_root}")
+            next_step = f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves"
+            raise CatalogError(who, what, got=got, expected=expected, next_step=next_step)
 
 
 def _fetch_url(who: str, file: UrlFile, root: Path) -> Path:
@@ -35,8 +65,7 @@ def _fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     from requests import RequestException
 
     final = root / file.path
-    if not final.parent.resolve().is_relative_to(root.resolve()):
-        raise CatalogError(who, f"key 'fetch': {file.path} leads out of the data root", got=str(final.parent.resolve()))
+    _refuse_outside(who, "fetch", [final.parent], root)
     if final.is_file():
         if (digest := sha256_of(final)) == file.sha256:
             return final
@@ -60,8 +89,7 @@ def _fetch_earthaccess(who: str, fetch: FetchEarthaccess, root: Path, start: str
     if start is None or end is None:
         raise ParameterError(who, "a NASA collection is fetched for a period", next_step="Pass start and end")
     folder = root / fetch.folder
-    if not folder.resolve().is_relative_to(root.resolve()):
-        raise CatalogError(who, f"key 'fetch.folder': {fetch.folder} leads out of the data root")
+    _refuse_outside(who, "fetch.folder", [folder], root)
     try:
         import earthaccess
     except ImportError as error:
@@ -77,14 +105,9 @@ def _fetch_earthaccess(who: str, fetch: FetchEarthaccess, root: Path, start: str
 
 @dataclass(frozen=True)
 class Catalog:
-    """The entries of one `data_catalog.yaml`, and what can be done with them.
+    """The entries of one `data_catalog.yaml` by id, in the file's order, and what can be done with them.
 
-    Parameters
-    ----------
-    path : Path
-        The file it was read from.
-    entries : dict of str to Entry
-        By id, in the file's order.
+    Methods take the data root as `root`, default `data_root`, and raise `CatalogError` for an unknown id.
     """
 
     path: Path
@@ -106,44 +129,16 @@ class Catalog:
             If the file is absent or no YAML, a key is given twice, unknown or of a wrong type, or a path is not
             relative to the data root.
         """
-        if path is None:
-            folder = ancestor_with(CATALOG_NAME, Path.cwd()) or Path(__file__).resolve().parents[2]
-            path = folder / CATALOG_NAME
-        path = Path(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            what = f"the catalog cannot be read ({error.__class__.__name__})"
-            next_step = f"Run from a folder at or below one that holds {CATALOG_NAME}, or pass its path"
-            raise CatalogError(str(path), what, next_step=next_step) from error
-        try:
-            # a subclass of SafeLoader: it constructs plain data only
-            content = yaml.load(text, Loader=UniqueKeyLoader)
-        except yaml.YAMLError as error:
-            problem = " ".join(str(error).split()).replace("<unicode string>", path.name)
-            raise CatalogError(path.name, f"the catalog is not valid YAML: {problem}") from error
-        if not isinstance(content, dict) or not content:
-            raise CatalogError(path.name, "the catalog is not a mapping of entries", got=type(content).__name__)
-        entries = {}
-        for entry_id, fields in content.items():
-            if not isinstance(entry_id, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", entry_id):
-                raise CatalogError(path.name, "an entry's id is not lower case letters, digits and _", got=entry_id)
-            if not isinstance(fields, dict):
-                raise CatalogError(f"{path.name}:{entry_id}", "the entry is not a mapping", got=type(fields).__name__)
-            try:
-                entries[entry_id] = Entry.model_validate(fields)
-            except ValidationError as error:
-                raise validation_error(path, entry_id, error) from error
-        return cls(path, entries)
+        path = Path(path) if path is not None else (_nearest_catalog() or _CHECKOUT) / CATALOG_NAME
+        return cls(path, read_entries(path))
 
     def entry(self, catalog_id: str) -> Entry:
         """Return one entry; raise `CatalogError`, which lists the known ids and the closest, if there is none of that id."""
         if catalog_id not in self.entries:
             known = sorted(self.entries)
-            what = "unknown catalog entry"
-            expected = plain("one of " + ", ".join(known))
-            next_step = closest(str(catalog_id), known) or None
-            raise CatalogError(self.path.name, what, got=catalog_id, expected=expected, next_step=next_step)
+            what, expected = "unknown catalog entry", plain("one of " + ", ".join(known))
+            step = closest(catalog_id, known)
+            raise CatalogError(self.path.name, what, got=catalog_id, expected=expected, next_step=step)
         return self.entries[catalog_id]
 
     def _who(self, catalog_id: str) -> str:
@@ -151,31 +146,14 @@ class Catalog:
 
     def _find(self, catalog_id: str, root: Path) -> list[Path]:
         """Files of an entry that exist; a file that resolves outside the root is an error."""
-        entry = self.entry(catalog_id)
-        real_root = root.resolve()
-        found: dict[Path, None] = {}
-        for pattern in entry.files:
-            for path in root.glob(pattern):
-                # a name with a leading dot is a half-written file of smnb.files.atomic_path, or the system's
-                if path.name.startswith(".") or not path.is_file():
-                    continue
-                if not path.resolve().is_relative_to(real_root):
-                    what = f"key 'files': {path.relative_to(root)} is a link out of the data root"
-                    got = str(path.resolve())
-                    expected = plain(f"a file inside {real_root}")
-                    next_step = f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves"
-                    raise CatalogError(self._who(catalog_id), what, got=got, expected=expected, next_step=next_step)
-                found[path] = None
-        return sorted(found)
+        named = {path for pattern in self.entry(catalog_id).files for path in root.glob(pattern)}
+        # a name with a leading dot is a half-written file of smnb.files.atomic_path, or the system's
+        found = sorted(path for path in named if not path.name.startswith(".") and path.is_file())
+        _refuse_outside(self._who(catalog_id), "files", found, root)
+        return found
 
     def resolve(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
-        """Paths of an entry's files, sorted, below a data root (default `data_root`).
-
-        Raises
-        ------
-        CatalogError
-            If the entry is unknown, the root is absent, no file matches, or a file lies outside the root.
-        """
+        """Paths of an entry's files, sorted; `CatalogError` if the root is absent, no file matches, or one lies outside."""
         root = data_root(root)
         entry = self.entry(catalog_id)
         if not root.is_dir():
@@ -215,21 +193,18 @@ class Catalog:
     def loader(self, catalog_id: str) -> Callable[..., xr.Dataset]:
         """Import an entry's loader; raise `CatalogError` if the module or the function does not exist."""
         module_name, function_name = self.entry(catalog_id).loader.split(":")
-        who, key = self._who(catalog_id), "key 'loader':"
+        who, step = self._who(catalog_id), "Correct the key 'loader'"
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
                 raise  # the loader exists and lacks one of its own dependencies: say that, not this
-            raise CatalogError(
-                who, f"{key} there is no module {module_name!r}", next_step="Correct the key 'loader'"
-            ) from error
+            raise CatalogError(who, f"key 'loader': there is no module {module_name!r}", next_step=step) from error
         function = getattr(module, function_name, None)
         if not callable(function):
             known = [name for name in dir(module) if name.startswith("open_")]
-            what = f"{key} {module_name!r} has no function {function_name!r}"
-            next_step = f"{closest(function_name, known)}Correct the key 'loader'"
-            raise CatalogError(who, what, expected=known, next_step=next_step)
+            what = f"key 'loader': {module_name!r} has no function {function_name!r}"
+            raise CatalogError(who, what, expected=known, next_step=closest(function_name, known) or step)
         return function
 
     def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Any:
@@ -237,10 +212,8 @@ class Catalog:
 
         Parameters
         ----------
-        catalog_id : str
-            Id of the entry.
         root : path-like, optional
-            The data root; default `data_root`. Where it holds `SANDBOX.json` the data are marked as synthetic.
+            The data root. Where it holds `SANDBOX.json` the data are marked as synthetic.
         **options
             Options of the loader; they override the entry's own.
 
@@ -262,10 +235,9 @@ class Catalog:
         merged = {**entry.options, **options}
         parameters = inspect.signature(function).parameters.values()
         known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("catalog_id", "synthetic")]
-        for name in merged:
-            if name not in known:
-                what = f"{entry.loader} has no option {name!r}"
-                raise ParameterError(who, what, expected=known, next_step=closest(name, known) or None)
+        if unknown := [name for name in merged if name not in known]:
+            what = f"{entry.loader} has no option {unknown[0]!r}"
+            raise ParameterError(who, what, expected=known, next_step=closest(unknown[0], known))
         paths = self.resolve(catalog_id, root)
         synthetic = (root / SANDBOX_MARKER).is_file()
         if (root / UNFINISHED_MARKER).is_file() and not synthetic:
@@ -274,10 +246,9 @@ class Catalog:
         dataset = function(paths, catalog_id=catalog_id, synthetic=synthetic, **merged)
         if not isinstance(dataset, xr.Dataset):
             return dataset.check(who)  # tables of in-situ readings check themselves
-        for name in entry.variables:
-            if name not in dataset:
-                what = f"key 'variables': {entry.loader} returned no {name!r}"
-                raise CatalogError(who, what, got=sorted(map(str, dataset.data_vars)))
+        if missing := [name for name in entry.variables if name not in dataset]:
+            what = f"key 'variables': {entry.loader} returned no {missing[0]!r}"
+            raise CatalogError(who, what, got=sorted(map(str, dataset.data_vars)))
         return check_dataset(dataset, who=who, require=tuple(entry.variables))
 
     def fetch(
@@ -288,21 +259,12 @@ class Catalog:
         start: str | None = None,
         end: str | None = None,
     ) -> list[Path]:
-        """Download an entry's files into the data root.
+        """Download an entry's files into the data root, and return their paths; those that are there are not fetched again.
 
         Parameters
         ----------
-        catalog_id : str
-            Id of the entry.
-        root : path-like, optional
-            The data root; default `data_root`.
         start, end : str, optional
             First and last day, for collections fetched through earthaccess (which needs them).
-
-        Returns
-        -------
-        list of Path
-            The files. One that is there already with the right hash is not fetched again.
 
         Raises
         ------

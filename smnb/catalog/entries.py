@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import model_validator as validator
 
-from smnb.contract import CatalogError
+from smnb.contract import CatalogError, closest
 
 
 def _inside(path: str) -> str:
@@ -58,7 +58,7 @@ class UrlFile(_Strict):
     path: str = ""
     """Destination relative to the data root; default the last part of the URL."""
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def _default_path(self) -> UrlFile:
         object.__setattr__(self, "path", _inside(self.path or PurePosixPath(self.url.split("?")[0]).name))
         return self
@@ -80,12 +80,9 @@ class FetchByHand(_Strict):
 
 
 def _kind_of_fetch(value: Any) -> str | None:
-    kinds = {"earthaccess": FetchEarthaccess, "by_hand": FetchByHand}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "url"
-    return next(
-        (k for k, one in kinds.items() if isinstance(value, one) or (isinstance(value, dict) and k in value)), None
-    )
+    return next((key for key in ("earthaccess", "by_hand") if isinstance(value, dict) and key in value), None)
 
 
 _WAYS = "expected a list of {url, sha256}, or {earthaccess: …}, or {by_hand: …}"
@@ -118,7 +115,7 @@ class Entry(_Strict):
     options: dict[str, Any] = {}
     """Default options of the loader."""
 
-    @model_validator(mode="after")
+    @validator(mode="after")
     def _fetched_files_are_found(self) -> Entry:
         if isinstance(self.fetch, list):
             for file in self.fetch:
@@ -135,8 +132,8 @@ class Entry(_Strict):
         return "fetch by URL: " + ", ".join(file.url for file in self.fetch)
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, but a key given twice is an error instead of the last one winning."""
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's safe loader, plain data only, but a key given twice is an error instead of the last one winning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct a mapping after checking that its keys differ."""
@@ -152,31 +149,44 @@ class UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def closest(name: str, known: list[str]) -> str:
-    """Return the sentence that names the known name most like this one, or nothing."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean {match[0]!r}? " if match else ""
+_Id = _checked(r"[a-z][a-z0-9_]*", "an entry's id is not lower case letters, digits and _")
+_ENTRIES = TypeAdapter(Annotated[dict[_Id, Entry], Field(min_length=1)])
 
 
-def validation_error(path: Path, entry_id: str, error: ValidationError) -> CatalogError:
-    """Return the error to raise for the first of an entry's problems."""
+def read_entries(path: Path) -> dict[str, Entry]:
+    """Read and check a file of entries by id; `CatalogError` for the first thing that is wrong."""
+    try:
+        return _ENTRIES.validate_python(yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader))
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split()).replace("<unicode string>", path.name)
+        raise CatalogError(path.name, f"the catalog is not valid YAML: {problem}") from error
+    except ValidationError as error:
+        raise _first_problem(path, error) from error
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"the catalog cannot be read ({error.__class__.__name__})"
+        next_step = f"Run from a folder at or below one that holds {path.name}, or pass its path"
+        raise CatalogError(str(path), what, next_step=next_step) from error
+
+
+def _first_problem(path: Path, error: ValidationError) -> CatalogError:
+    """Return the error to raise for the first of a file's problems."""
     problem = error.errors()[0]
-    loc = problem["loc"]
+    entry_id, *loc = problem["loc"] or ("",)
     keys = [str(part) for part in (loc[:-1] if loc and isinstance(loc[-1], int) else loc)]  # of a list's item, the list
     if keys[:1] == ["fetch"] and len(keys) > 1:
         del keys[1]  # the tag of the union, which is no key of the file
-    where, key = f"{path.name}:{entry_id}", ".".join(keys) or "the entry"
+    where = f"{path.name}:{entry_id}".rstrip(":")
+    key = f"key {'.'.join(keys)!r}" if keys and keys != ["[key]"] else "the entry" if entry_id else "the catalog"
     more = len(error.errors()) - 1
     rest = f" (and {more} more problem{'s' * (more > 1)})" if more else ""
-    got = problem.get("input")
-    got = None if isinstance(got, (dict, list)) and len(str(got)) > 80 else got
     if problem["type"] == "extra_forbidden":
         known = list(Entry.model_fields) if len(keys) == 1 else None
         hint = closest(keys[-1], known or ["native", "units", "url", "sha256", "path", "folder"])
-        return CatalogError(
-            where, f"unknown key {key!r}{rest}", expected=known, next_step=f"{hint}Correct or remove the key"
-        )
+        step = hint or "Correct or remove the key"
+        return CatalogError(where, f"unknown {key}{rest}", expected=known, next_step=step)
     if problem["type"] == "missing":
-        return CatalogError(where, f"key {key!r} is missing{rest}", next_step="Add it; see the other entries")
+        return CatalogError(where, f"{key} is missing{rest}", next_step="Add it; see the other entries")
+    got = problem["input"]
+    got = None if isinstance(got, (dict, list)) and len(str(got)) > 80 else got
     message = problem["msg"].removeprefix("Value error, ")
-    return CatalogError(where, f"key {key!r}: {message}{rest}", got=got, next_step=f"Correct {key!r} in {path}")
+    return CatalogError(where, f"{key}: {message}{rest}", got=got, next_step=f"Correct it in {path}")

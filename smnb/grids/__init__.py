@@ -1,21 +1,14 @@
 """Grids: regular latitude/longitude, EASE-Grid 2.0 and UTM; cells, indices, block means, regridding, distances.
 
-- `regular`: the regular grid, bilinear regridding, great circles;
 - `ease`: the global cylindrical EASE-Grid 2.0 (36, 9, 3 and 1 km) and its rectangles;
-- `ease_regrid`: means over nested EASE cells, and back to finer ones;
-- `utm`: square windows around points in the point's UTM zone.
+- `regular`: the regular grid, great circles, and square windows around points in the point's UTM zone;
+- `regrid`: bilinear regridding; means over nested EASE cells, and back to finer ones; stacks brought to other times;
+- `koppen`: the map of climate and land.
 """
 
 from smnb.grids.ease import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow
-from smnb.grids.ease_regrid import ease_block_mean, ease_refine
-from smnb.grids.regular import (
-    EARTH_RADIUS_KM,
-    GLOBAL_025,
-    RegularGrid,
-    great_circle_km,
-    regrid_bilinear,
-)
-from smnb.grids.utm import UtmWindow, utm_epsg
+from smnb.grids.regrid import ease_block_mean, ease_refine, match_nearest_in_time, regrid_bilinear
+from smnb.grids.regular import EARTH_RADIUS_KM, GLOBAL_025, RegularGrid, UtmWindow, great_circle_km, utm_epsg
 
 __all__ = [
     "EARTH_RADIUS_KM",
@@ -32,6 +25,7 @@ __all__ = [
     "ease_block_mean",
     "ease_refine",
     "great_circle_km",
+    "match_nearest_in_time",
     "regrid_bilinear",
     "utm_epsg",
 ]

@@ -1,29 +1,33 @@
-"""Regular latitude/longitude grids: cell centres, indices, area weights, regridding and block means.
+"""Regular latitude/longitude grids, great circles, and square windows of the Universal Transverse Mercator (UTM) projection.
 
-Coordinates follow the data contract: ``lat`` ascending, ``lon`` ascending in [-180, 180).
+Coordinates follow the data contract: ``lat`` ascending, ``lon`` ascending in [-180, 180). Images around in-situ sensors are cut
+on UTM windows: north up, square cells in metres, in the zone of the sensor. Whole multiples of the cell size are edges of cells
+by default, as in Sentinel-2's tiles and most exports, so that a raster of the same zone and cell size needs no resampling.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
+from pyproj import Transformer
+from rasterio import Affine
 
-from smnb.contract import ContractError, ParameterError, check_range, plain
-from smnb.grids.separable import interpolator, linear_weights, map_images
+from smnb.contract import ParameterError, check_count, check_places, check_range, plain
 
 #: Of the sphere that distances are measured on.
 EARTH_RADIUS_KM = 6371.0
+#: EPSG codes of the UTM zones, less the zone's number.
+_NORTH, _SOUTH = 32600, 32700
 
-_COORDINATE_ATTRS = {
-    "lat": {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"},
-    "lon": {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"},
-}
+
+def lat_lon_coords(lat: np.ndarray, lon: np.ndarray) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+    """Coordinates ``lat`` and ``lon`` with CF attributes, for an xarray constructor."""
+    north = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude"}
+    east = {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"}
+    return {"lat": ("lat", lat, north), "lon": ("lon", lon, east)}
 
 
 def great_circle_km(lat: ArrayLike, lon: ArrayLike, at_lat: ArrayLike, at_lon: ArrayLike) -> NDArray[np.float64]:
@@ -60,135 +64,152 @@ class RegularGrid:
     east: float = 180.0
 
     def __post_init__(self) -> None:
+        check_range("RegularGrid", "resolution", self.resolution, 0, ends="(]", units="degrees")
         edges = (self.south, self.north, self.west, self.east)
-        if not (self.resolution > 0 and np.isfinite([self.resolution, *edges]).all()):
-            raise ParameterError("RegularGrid", "resolution is not a positive number", got=self.resolution)
         if not (-90 <= self.south < self.north <= 90 and -180 <= self.west < self.east <= 180):
             fine = plain("-90 <= south < north <= 90 and -180 <= west < east <= 180")
             raise ParameterError("RegularGrid", "edges are out of order or leave the globe", got=edges, expected=fine)
-        for name, extent in (("latitude", self.north - self.south), ("longitude", self.east - self.west)):
-            cells = extent / self.resolution
-            if abs(cells - round(cells)) > 1e-6:
-                raise ParameterError("RegularGrid", f"{name} is not a whole number of cells", got=cells)
-
-    @property
-    def n_lat(self) -> int:
-        """Number of rows."""
-        return round((self.north - self.south) / self.resolution)
-
-    @property
-    def n_lon(self) -> int:
-        """Number of columns."""
-        return round((self.east - self.west) / self.resolution)
+        cells = np.array([self.north - self.south, self.east - self.west]) / self.resolution
+        if (np.abs(cells - cells.round()) > 1e-6).any():
+            what = "the edges are no whole number of cells apart"
+            raise ParameterError("RegularGrid", what, got=cells.tolist())
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns, ``(n_lat, n_lon)``."""
-        return self.n_lat, self.n_lon
+        """Rows and columns."""
+        return round((self.north - self.south) / self.resolution), round((self.east - self.west) / self.resolution)
 
     @cached_property
     def lat(self) -> np.ndarray:
-        """Latitudes of the cell centres, ascending, ``(n_lat,)``."""
-        return self.south + (np.arange(self.n_lat) + 0.5) * self.resolution
+        """Latitudes of the cell centres, ascending."""
+        return self.south + (np.arange(self.shape[0]) + 0.5) * self.resolution
 
     @cached_property
     def lon(self) -> np.ndarray:
-        """Longitudes of the cell centres, ascending in [-180, 180), ``(n_lon,)``."""
-        return self.west + (np.arange(self.n_lon) + 0.5) * self.resolution
+        """Longitudes of the cell centres, ascending in [-180, 180)."""
+        return self.west + (np.arange(self.shape[1]) + 0.5) * self.resolution
 
     def coords(self) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
         """Coordinates ``lat`` and ``lon`` with CF attributes, for an xarray constructor."""
-        return {name: (name, getattr(self, name), dict(attrs)) for name, attrs in _COORDINATE_ATTRS.items()}
+        return lat_lon_coords(self.lat, self.lon)
 
 
 #: The grid of NSIDC-0302 and of the first paper's maps: 0.25°, 720 x 1440, centres at ±0.125 and so on.
 GLOBAL_025 = RegularGrid(0.25)
 
 
-def _axis(who: str, array: xr.DataArray, name: str) -> np.ndarray:
-    if name not in array.dims or name not in array.coords:
-        raise ContractError(who, f"no dimension {name!r} with coordinates", got=array.dims, expected=("lat", "lon"))
-    values = np.asarray(array[name].values, dtype="float64")
-    if values.size == 0 or not np.isfinite(values).all() or (np.diff(values) <= 0).any():
-        next_step = "Pass it through contract.orient_lat_lon"
-        raise ContractError(who, f"source {name!r} is empty or not ascending", next_step=next_step)
-    return values
+def utm_epsg(lat: float, lon: float) -> int:
+    """EPSG code of the UTM zone (WGS 84) that holds a point in degrees, from 80° S to 84° N, where UTM ends.
 
+    It is 326zz north of the equator and on it, 327zz south of it. The wider zones of Norway (32V) and Svalbard (31X, 33X,
+    35X, 37X) are kept, as in the Military Grid Reference System, which Sentinel-2's tiles follow.
 
-def _target_axes(who: str, target: RegularGrid | tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(target, RegularGrid):
-        return target.lat, target.lon
-    try:
-        lat, lon = (np.atleast_1d(np.asarray(axis, dtype="float64")) for axis in target)
-    except (TypeError, ValueError) as error:
-        what = "target is neither a RegularGrid nor (lat, lon)"
-        raise ParameterError(who, what, got=type(target).__name__) from error
-    if lat.ndim != 1 or lon.ndim != 1 or not (np.isfinite(lat).all() and np.isfinite(lon).all()):
-        raise ParameterError(who, "target lat and lon are not finite vectors", got=(lat.shape, lon.shape))
-    return lat, lon
+    References
+    ----------
+    NGA (2014): The Universal Grids and the Transverse Mercator and Polar Stereographic Map Projections,
+    NGA.SIG.0012_2.0.0_UTMUPS.
 
-
-def _covered(source: np.ndarray, target: np.ndarray, *, pole: bool) -> np.ndarray:
-    """Whether targets lie within the outer cells of the source (half a step beyond the outer centres).
-
-    A source that reaches to within one step of a pole covers the pole.
+    Examples
+    --------
+    >>> utm_epsg(30.3, -97.7), utm_epsg(-35.0, 146.3), utm_epsg(60.4, 5.3)
+    (32614, 32755, 32632)
     """
-    first, last = (np.diff(source)[[0, -1]]) if source.size > 1 else (0.0, 0.0)
-    low, high = source[0] - first / 2, source[-1] + last / 2
-    if pole:
-        low = -90.0 if source[0] - first <= -90.0 else low
-        high = 90.0 if source[-1] + last >= 90.0 else high
-    return (target >= low - 1e-9) & (target <= high + 1e-9)
+    check_places("utm_epsg", lat, lon)
+    check_range("utm_epsg", "lat", lat, -80, 84, units="degrees, where UTM ends")
+    lon = (float(lon) + 180.0) % 360.0 - 180.0
+    zone = min(int((lon + 180.0) // 6.0), 59) + 1
+    if 56.0 <= lat < 64.0 and 3.0 <= lon < 12.0:
+        zone = 32
+    elif lat >= 72.0 and 0.0 <= lon < 42.0:
+        zone = 31 + 2 * sum(lon >= edge for edge in (9.0, 21.0, 33.0))
+    return (_NORTH if lat >= 0.0 else _SOUTH) + zone
 
 
-def _linear_weights(source: np.ndarray, target: np.ndarray, *, lon: bool) -> sparse.csr_matrix:
-    """Weights of linear interpolation, ``(target, source)``; a row of zeros where the source does not reach."""
-    index = np.arange(source.size)
-    # longitudes go round the globe where the gap over the date line is like any other
-    periodic = lon and source.size > 1 and source[0] + 360.0 - source[-1] <= 1.5 * float(np.median(np.diff(source)))
-    if lon:  # move targets by whole turns to where the source is
-        start = source[0] if periodic else (source[0] + source[-1]) / 2 - 180.0
-        target = start + np.mod(target - start, 360.0)
-    if not periodic:
-        return linear_weights(source, index, target, _covered(source, target, pole=not lon))
-    around = np.r_[source[-1] - 360.0, source, source[0] + 360.0]
-    return linear_weights(around, np.r_[index[-1], index, index[0]], target, np.ones(target.size, bool))
+@lru_cache(maxsize=128)
+def _to_utm(epsg: int) -> Transformer:
+    return Transformer.from_crs(4326, epsg, always_xy=True)
 
 
-def regrid_bilinear(
-    array: xr.DataArray, target: RegularGrid | tuple[Any, Any], *, min_valid_weight: float = 0.5
-) -> xr.DataArray:
-    """Interpolate bilinearly between cell centres; missing sources share their weight among the valid ones.
+@dataclass(frozen=True)
+class UtmWindow:
+    """A square of square cells in a UTM zone, north up.
 
     Parameters
     ----------
-    array : xarray.DataArray
-        Dims ``lat`` and ``lon`` (ascending) and any others; lazy arrays stay lazy. Longitudes that go round the globe
-        are periodic.
-    target : RegularGrid or (lat, lon)
-        Target cell centres. Beyond the outermost source centres, and to the poles, the outer value is kept as far as
-        the outer source cell reaches; further out is NaN.
-    min_valid_weight : float
-        Least sum of the bilinear weights of valid sources, in (0, 1]; below it the target is NaN.
+    epsg : int
+        The zone, 326zz or 327zz.
+    west, north : float
+        Outer edges of the first column and row, m.
+    resolution : float
+        Side of a cell, m.
+    size : int
+        Cells along a side.
 
-    Returns
-    -------
-    xarray.DataArray
-        Same dims, order, dtype (integers become float32) and attributes.
+    Examples
+    --------
+    >>> window = UtmWindow.centred(30.3, -97.7, size=4, resolution=10)
+    >>> window.epsg, window.bounds, window.coarsened(20).size
+    (32614, (624990.0, 3352720.0, 625030.0, 3352760.0), 2)
     """
-    who = "regrid_bilinear"
-    check_range(who, "min_valid_weight", min_valid_weight, 0, 1, ends="(]")
-    axes = dict(zip(("lat", "lon"), _target_axes(who, target), strict=True))
-    dtype = array.dtype if array.dtype.kind == "f" else np.dtype("float32")
-    weights = []
-    for name, wanted in axes.items():
-        source = _axis(who, array, name)
-        weights.append(_linear_weights(source, wanted, lon=name == "lon"))
-        if not weights[-1].nnz:
-            what, got = f"source and target do not overlap in {name}", f"source {source[0]:g}..{source[-1]:g}"
-            fine = plain(f"an overlap with {wanted.min():g}..{wanted.max():g}")
-            next_step = "Choose another region, or open the files that cover it"
-            raise ContractError(who, what, got=got, expected=fine, next_step=next_step)
-    image = interpolator(*weights, dtype, min_valid_weight=min_valid_weight)
-    result = map_images(array, image, ("lat", "lon"), (axes["lat"].size, axes["lon"].size), dtype)
-    return result.assign_coords({name: (name, v, dict(_COORDINATE_ATTRS[name])) for name, v in axes.items()})
+
+    epsg: int
+    west: float
+    north: float
+    resolution: float
+    size: int
+
+    def __post_init__(self) -> None:
+        if not (_NORTH < self.epsg <= _NORTH + 60 or _SOUTH < self.epsg <= _SOUTH + 60):
+            raise ParameterError("UtmWindow", "'epsg' is no UTM zone's", got=self.epsg, expected="326zz or 327zz")
+        check_range("UtmWindow", "west and north", (self.west, self.north), -np.inf, units="m")
+        check_range("UtmWindow", "resolution", self.resolution, 0, ends="()", units="m")
+        check_count("UtmWindow", "size", self.size)
+
+    @classmethod
+    def centred(cls, lat: float, lon: float, *, size: int, resolution: float, snap: bool = True) -> UtmWindow:
+        """The window around a point in degrees, in the point's zone.
+
+        With `snap` the edges move to whole multiples of `resolution`, by half a cell at most; without it the point is
+        the window's very centre.
+        """
+        epsg = utm_epsg(lat, lon)
+        x, y = _to_utm(epsg).transform(lon, lat)
+        half = size * resolution / 2.0
+        west, north = x - half, y + half
+        if snap:
+            west, north = (float(np.floor(edge / resolution + 0.5) * resolution) for edge in (west, north))
+        return cls(epsg, float(west), float(north), float(resolution), int(size))
+
+    def coarsened(self, resolution: float) -> UtmWindow:
+        """The same ground in coarser (or finer) cells, a whole number of which must fill the window."""
+        cells = self.size * self.resolution / resolution if resolution > 0 else 0.0
+        if round(cells) < 1 or abs(cells - round(cells)) > 1e-9 * cells:
+            what, fine = "no whole number of cells fills the window", f"a part of {self.size * self.resolution:g} m"
+            raise ParameterError("UtmWindow.coarsened", what, got=resolution, expected=plain(fine))
+        return UtmWindow(self.epsg, self.west, self.north, float(resolution), round(cells))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.size, self.size
+
+    @property
+    def transform(self) -> Affine:
+        """From column and row, counted from the outer corner, to x and y in m."""
+        return Affine(self.resolution, 0.0, self.west, 0.0, -self.resolution, self.north)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east and north edge, m."""
+        side = self.size * self.resolution
+        return self.west, self.north - side, self.west + side, self.north
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Easting of the columns' centres, m, ascending."""
+        return self.west + (np.arange(self.size) + 0.5) * self.resolution
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """Northing of the rows' centres, m, descending."""
+        return self.north - (np.arange(self.size) + 0.5) * self.resolution

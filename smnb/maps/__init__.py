@@ -8,11 +8,7 @@
 - `parallel`: the one executor: threads, a local Dask cluster, or any scheduler.
 """
 
-from smnb.maps.checkpoint import map_checkpoint
-from smnb.maps.forms import PatchForm, tile_form
-from smnb.maps.parallel import open_workers
-from smnb.maps.tiles import mapped_image, tiled_map
-from smnb.maps.writing import soil_moisture_map, write_map
+import importlib
 
 __all__ = [
     "PatchForm",
@@ -24,3 +20,12 @@ __all__ = [
     "tiled_map",
     "write_map",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A name of the list, from the first module that has it: processes that only need workers load no torch."""
+    if name in __all__:
+        for module in ("parallel", "writing", "forms", "tiles", "checkpoint"):
+            if hasattr(home := importlib.import_module(f"{__name__}.{module}"), name):
+                return getattr(home, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

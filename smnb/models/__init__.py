@@ -1,13 +1,11 @@
 """Networks and baselines. `MODELS` names the published networks; any `torch.nn.Module` may stand where a name may."""
 
 from smnb.models.baselines import REFERENCES, reference_predictions
-from smnb.models.description import describe
-from smnb.models.registry import MODELS, ModelEntry, build_model, config_of, model_name, register_model
+from smnb.models.registry import MODELS, build_model, config_of, describe, model_name, register_model
 
 __all__ = [
     "MODELS",
     "REFERENCES",
-    "ModelEntry",
     "build_model",
     "config_of",
     "describe",

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from smnb.contract import ParameterError, plain
-from smnb.models.settings import check_settings
+from smnb.models.registry import check_settings
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
 

@@ -24,8 +24,8 @@ from torch import nn
 from torch.nn import functional
 
 from smnb.contract import ContractError, check_range, plain
-from smnb.grids import M09, EaseGrid, EaseWindow
-from smnb.models.settings import check_input, check_settings
+from smnb.grids import M01, M09, EaseWindow
+from smnb.models.registry import check_input, check_settings
 
 #: What becomes of the third dimension; both have the paper's number of parameters.
 FUSION_DEPTHS = ("once", "same")
@@ -211,13 +211,8 @@ class FoldedFusion1km(nn.Module):
         top, bottom, left, right = (max(0, size - number - 1) for size in outside)
         value = getattr(self, f"outside{number}")[:, None, None]
         rows, cols = features.shape[-2:]
-        sides = (
-            features[..., :top, :],
-            features[..., rows - bottom :, :],
-            features[..., :left],
-            features[..., cols - right :],
-        )
-        for part in sides:
+        above, below = features[..., :top, :], features[..., rows - bottom :, :]
+        for part in (above, below, features[..., :left], features[..., cols - right :]):
             if part.numel():
                 part.copy_(value.expand_as(part))
 
@@ -225,17 +220,19 @@ class FoldedFusion1km(nn.Module):
 # --- the 9 km branch --------------------------------------------------------------------------------------------------
 
 
-def coarse_offset(window: EaseWindow, coarser: EaseGrid = M09) -> tuple[int, int]:
-    """Rows and columns of a window before its first whole cell of a coarser grid.
+#: 1 km cells along a side of a 9 km cell, and the least share of valid ones of a cell that counts.
+FACTOR, LEAST_VALID = M01.cells_across(M09), 0.5
+
+
+def coarse_offset(window: EaseWindow) -> tuple[int, int]:
+    """Rows and columns of a window of 1 km before its first whole cell of 9 km.
 
     Examples
     --------
-    >>> from smnb.grids import M01
     >>> coarse_offset(EaseWindow(M01, 3100, 3356, 8100, 8356))
     (5, 0)
     """
-    factor = window.grid.cells_across(coarser, who="coarse_offset")
-    return -window.row_start % factor, -window.col_start % factor
+    return -window.row_start % FACTOR, -window.col_start % FACTOR
 
 
 def coarse_mean(
@@ -243,11 +240,9 @@ def coarse_mean(
     valid: torch.Tensor | None = None,
     *,
     offset: tuple[int, int] | torch.Tensor = (0, 0),
-    factor: int = 9,
     shape: tuple[int, int] | None = None,
-    min_valid: float = 0.5,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average fine pixels within each whole coarse cell of nested grids: the paper's D, masked.
+    """Average 1 km pixels within each whole 9 km cell: the paper's D, masked.
 
     Parameters
     ----------
@@ -258,55 +253,45 @@ def coarse_mean(
         Rows and columns before the first whole coarse cell, see `coarse_offset`.
     shape : pair of int, optional
         Rows and columns of coarse cells; default as many as lie wholly in every image.
-    min_valid : float
-        Least share of valid pixels of a cell that counts.
 
     Returns
     -------
     mean, counts : Tensor, shape (image, coarse row, coarse col)
         Zero where a cell does not count, and which cells have enough valid pixels.
     """
-    who = "coarse_mean"
-    if fine.ndim != 3 or (valid is not None and valid.shape != fine.shape):
-        got = tuple(fine.shape), None if valid is None else tuple(valid.shape)
-        raise ContractError(who, "pixels and mask are not (image, row, col) of one shape", got=got)
+    valid = torch.ones_like(fine, dtype=torch.bool) if valid is None else valid
+    if fine.ndim != 3 or valid.shape != fine.shape:
+        what, got = "pixels and mask are not (image, row, col) of one shape", (tuple(fine.shape), tuple(valid.shape))
+        raise ContractError("coarse_mean", what, got=got)
     offsets = torch.as_tensor(offset).cpu().reshape(-1, 2).expand(fine.shape[0], 2)
-    room = [(fine.shape[1 + axis] - int(offsets[:, axis].max())) // factor for axis in (0, 1)]
+    room = [(fine.shape[1 + axis] - int(offsets[:, axis].max())) // FACTOR for axis in (0, 1)]
     rows, cols = shape or room
     if int(offsets.min()) < 0 or rows > room[0] or cols > room[1] or min(rows, cols) < 1:
-        raise ContractError(
-            who,
-            "the coarse cells do not lie within the images",
-            got=plain(f"{rows} x {cols} cells at {offset}"),
-            expected=plain(f"at most {room[0]} x {room[1]} in {fine.shape[1]} x {fine.shape[2]} pixels"),
-            next_step="Compute the offset with coarse_offset, and cut the coarse product to whole cells",
-        )
+        what, got = "the coarse cells do not lie within the images", plain(f"{rows} x {cols} cells at {offset}")
+        expected = plain(f"at most {room[0]} x {room[1]} in {fine.shape[1]} x {fine.shape[2]} pixels")
+        step = "Compute the offset with coarse_offset, and cut the coarse product to whole cells"
+        raise ContractError("coarse_mean", what, got=got, expected=expected, next_step=step)
+    height, width = rows * FACTOR, cols * FACTOR
 
     def blocks(values: torch.Tensor) -> torch.Tensor:
         if (offsets == offsets[0]).all():
             row, col = offsets[0].tolist()
-            cut = values[:, row : row + rows * factor, col : col + cols * factor]
+            cut = values[:, row : row + height, col : col + width]
         else:
             pairs = zip(values, offsets.tolist(), strict=True)
-            cut = torch.stack([one[row : row + rows * factor, col : col + cols * factor] for one, (row, col) in pairs])
-        # (image, row, factor, col, factor) -> (image, row, col)
-        return cut.reshape(-1, rows, factor, cols, factor).sum((2, 4))
+            cut = torch.stack([one[row : row + height, col : col + width] for one, (row, col) in pairs])
+        return cut.reshape(-1, rows, FACTOR, cols, FACTOR).sum((2, 4))
 
-    if valid is None:
-        mean = blocks(fine) / factor**2
-        return mean, torch.ones_like(mean, dtype=torch.bool)
     number = blocks(valid.to(fine.dtype))
-    counts = (number > 0) & (number >= min_valid * factor**2)
+    counts = (number > 0) & (number >= LEAST_VALID * FACTOR**2)
     mean = blocks(torch.where(valid, fine, torch.zeros_like(fine))) / number.clamp_min(1.0)
     return torch.where(counts, mean, torch.zeros_like(mean)), counts
 
 
-def coarse_to_fine(
-    coarse: torch.Tensor, shape: tuple[int, int], *, offset: tuple[int, int] = (0, 0), factor: int = 9
-) -> torch.Tensor:
-    """Repeat ``(image, row, col)`` of coarse cells on fine images of a `shape`, NaN around them: the paper's upsampling layer."""
+def coarse_to_fine(coarse: torch.Tensor, shape: tuple[int, int], *, offset: tuple[int, int] = (0, 0)) -> torch.Tensor:
+    """Repeat ``(image, row, col)`` of 9 km cells on 1 km images of a `shape`, NaN around them: the paper's upsampling layer."""
     fine = coarse.new_full((coarse.shape[0], *shape), float("nan"))
-    repeated = coarse.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    repeated = coarse.repeat_interleave(FACTOR, 1).repeat_interleave(FACTOR, 2)
     row, col = offset
     inside = fine[:, row : row + repeated.shape[1], col : col + repeated.shape[2]]
     inside.copy_(repeated[:, : inside.shape[1], : inside.shape[2]])

@@ -12,7 +12,7 @@ What the paper leaves open, and what is done here:
 - A head of shape (128, 64, 1) is two blocks of [dropout, fully connected, batch normalisation, activation], and a last
   [dropout, fully connected] of width 1. So it has as many layers as keep probabilities. (A further layer behind three whole
   blocks would have one dropout more than Table 7 has numbers, and add 4 parameters to the 533,121 and 57 of the heads.)
-- The weights of the centre-weighted pooling: see `smnb.models.pooling`.
+- The weights of the centre-weighted pooling: see `smnb.models.encoders.CentreWeightedPool`.
 - The width multiplier of the low-resolution encoder: 1 by default, see `smnb.models.xception`.
 - The drop-path keep probability of 0.6 is that of both encoders.
 """
@@ -25,9 +25,8 @@ import torch
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, check_count, plain
-from smnb.models.encoders import ACTIVATIONS, ENCODERS, PointEncoderConfig, build_encoder
-from smnb.models.pooling import CentreWeightedPool
-from smnb.models.settings import check_input, check_settings
+from smnb.models.encoders import ACTIVATIONS, ENCODERS, CentreWeightedPool, build_encoder
+from smnb.models.registry import check_input, check_settings
 from smnb.models.xception import NORM_EPSILON
 
 
@@ -44,7 +43,7 @@ class MultiSourceConfig:
     point_features : int
         Number of values of a low-resolution ``point`` encoder, in place of `low_channels`; 0 takes `low_channels`.
     point_widths, point_norm, point_keep : tuple of int, str, float
-        Of point encoders: see `smnb.models.encoders.PointEncoderConfig`.
+        Of point encoders: see `smnb.models.encoders.PointEncoder`.
     width_high, width_low : float
         Multipliers of the image encoders' channels.
     output_stride_high, output_stride_low : int
@@ -61,7 +60,7 @@ class MultiSourceConfig:
     activation : str
         Of the fusion heads and point encoders: ``swish``, ``relu`` or ``leaky_relu``.
     norm_momentum : float
-        Weight of a batch in the running statistics of batch normalisation, see `smnb.models.xception.XceptionConfig`.
+        Weight of a batch in the running statistics of batch normalisation, see `smnb.models.xception.ImageEncoder`.
     initial_output : float
         What the untrained network is near to, m3 m-3.
     """
@@ -179,27 +178,24 @@ class MultiSourceNet(nn.Module):
     def __init__(self, config: MultiSourceConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or MultiSourceConfig()
-        point = PointEncoderConfig(
-            widths=config.point_widths,
-            norm=config.point_norm,
-            keep=config.point_keep,
-            activation=config.activation,
-            norm_momentum=config.norm_momentum,
-        )
-        shared = {"drop_path_keep": config.drop_path_keep, "norm_momentum": config.norm_momentum, "point": point}
-        strides = config.output_stride_high, config.output_stride_low
-        self.high = build_encoder(
-            config.high_encoder, config.high_inputs, output_stride=strides[0], width=config.width_high, **shared
-        )
-        self.low = build_encoder(
-            config.low_encoder, config.low_inputs, output_stride=strides[1], width=config.width_low, **shared
-        )
+        shared = {"drop_path_keep": config.drop_path_keep, "norm_momentum": config.norm_momentum}
+        shared["point"] = {
+            "widths": config.point_widths,
+            "norm": config.point_norm,
+            "keep": config.point_keep,
+            "activation": config.activation,
+            "norm_momentum": config.norm_momentum,
+        }
+        high, low = ({"width": config.width_high}, {"width": config.width_low})
+        high["output_stride"], low["output_stride"] = config.output_stride_high, config.output_stride_low
+        self.high = build_encoder(config.high_encoder, config.high_inputs, **high, **shared)
+        self.low = build_encoder(config.low_encoder, config.low_inputs, **low, **shared)
         self.pool = CentreWeightedPool(config.pool_width, config.pool_offset)
         options = {"activation": config.activation, "momentum": config.norm_momentum}
         fused = 0
         self.head1 = self.head2 = None
         if config.has_images:
-            embedded = sum(encoder.config.features for encoder in (self.high, self.low) if encoder is not None)
+            embedded = sum(encoder.features for encoder in (self.high, self.low) if encoder is not None)
             initial = 0.0 if config.coarse_channels else config.initial_output
             self.head1 = FusionHead(embedded, config.head1, config.head1_keep, initial=initial, **options)
             fused = config.head1[-1]

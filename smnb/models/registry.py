@@ -1,19 +1,21 @@
-"""The networks by name, and any `torch.nn.Module` where a name may stand."""
+"""The networks by name, any `torch.nn.Module` where a name may stand; what settings and inputs are checked for."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import yaml
 
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, check_choice, check_count, check_range, plain
 
 if TYPE_CHECKING:  # the names of the networks are there without torch
+    import torch
     from torch import nn
 
 
@@ -36,11 +38,6 @@ class ModelEntry:
     inputs: str = ""
     description: str = ""
     n_parameters: int | None = None
-
-    @property
-    def path(self) -> str:
-        """``module:Class`` of the network."""
-        return self.network if isinstance(self.network, str) else import_path(self.network)
 
 
 #: Every network that has a name.
@@ -68,16 +65,11 @@ for _name, _facts in yaml.safe_load(Path(__file__).with_name("networks.yaml").re
     register_model(_name, **_facts)
 
 
-def import_path(network: nn.Module | type[nn.Module]) -> str:
-    """``module:Class`` of a network."""
-    cls = network if isinstance(network, type) else type(network)
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
 def model_name(network: nn.Module) -> str:
     """Name of a network in `MODELS`, or else its ``module:Class``."""
-    path = import_path(network)
-    return next((name for name, entry in MODELS.items() if entry.path == path), path)
+    cls = type(network)
+    path = f"{cls.__module__}:{cls.__qualname__}"
+    return next((name for name, entry in MODELS.items() if entry.network in (cls, path)), path)
 
 
 def network_class(name: str) -> type[nn.Module]:
@@ -128,10 +120,6 @@ def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, A
     config : mapping, optional
         Settings that differ from the network's defaults (the paper's).
 
-    Returns
-    -------
-    torch.nn.Module
-
     Raises
     ------
     ParameterError
@@ -157,3 +145,87 @@ def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, A
         return cls(**settings)
     except TypeError as error:
         raise ParameterError(who, f"cannot be built ({error})", got=settings, expected=known) from error
+
+
+def check_settings(
+    config: Any,
+    *,
+    counts: Sequence[str] = (),
+    positive: Sequence[str] = (),
+    shares: Sequence[str] = (),
+    choices: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    """Raise `ParameterError` unless settings of a dataclass are counts, above 0, in (0, 1], or one of what is known."""
+    who = type(config).__name__
+    for name in counts:
+        check_count(who, name, getattr(config, name))
+    for name in (*positive, *shares):
+        check_range(who, name, getattr(config, name), 0, 1 if name in shares else float("inf"), ends="(]")
+    for name, known in (choices or {}).items():
+        check_choice(who, name, getattr(config, name), known)
+
+
+def check_input(who: str, values: torch.Tensor, dims: str, size: int, *, unit: str = "channels") -> None:
+    """Raise `ParameterError` unless a tensor has as many dimensions as are named, and this size along the second."""
+    if values.ndim != dims.count(",") + 1 or values.shape[1] != size:
+        raise ParameterError(who, f"input is not {dims}", got=tuple(values.shape), expected=plain(f"{size} {unit}"))
+
+
+def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
+    """Show a network's layers, in the order in which they run where an example is given.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    *inputs : Tensor
+        An example of what it takes, such as ``samples.train[np.arange(2)][0]``; without it there are no shapes.
+    depth : int
+        How far layers within layers are opened: ``encoder.0.conv`` is 3 deep. What lies deeper counts with the layer above.
+
+    Returns
+    -------
+    DataFrame
+        One row a layer: ``layer`` (its name), ``kind``, ``output`` (shape without the batch, as text) and ``parameters``;
+        a last row ``total``, with the trainable parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> describe(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(2, 4))
+       layer    kind output  parameters
+    0      0  Linear      3          15
+    1      1    ReLU      3           0
+    2      2  Linear      1           4
+    3  total                         19
+    """
+    import torch
+
+    shown = {
+        name: layer
+        for name, layer in model.named_modules()
+        if name and (name.count(".") + 1 == depth or (name.count(".") + 1 < depth and not list(layer.children())))
+    }
+    names, shapes = {layer: name for name, layer in shown.items()}, {}
+
+    def keep(layer: nn.Module, _inputs: Any, result: Any) -> None:
+        first = result[0] if isinstance(result, tuple | list) and result else result
+        if isinstance(first, torch.Tensor):
+            shapes[names[layer]] = " × ".join(map(str, first.shape[1:])) or "1"
+
+    if inputs:
+        hooks = [layer.register_forward_hook(keep) for layer in names]
+        training = model.training
+        try:
+            with torch.inference_mode():
+                model.eval()(*inputs)
+        finally:
+            model.train(training)
+            for hook in hooks:
+                hook.remove()
+    table = pd.DataFrame({"layer": list(dict.fromkeys([*shapes, *shown]))})
+    table["kind"] = [type(shown[name]).__name__ for name in table["layer"]]
+    table["output"] = [shapes.get(name, "") for name in table["layer"]]
+    table["parameters"] = [sum(p.numel() for p in shown[name].parameters()) for name in table["layer"]]
+    table.loc[len(table)] = "total", "", "", sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return table

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from smnb.contract import ParameterError, check_count
-from smnb.models.settings import check_input, check_settings
+from smnb.models.registry import check_input, check_settings
 
 #: Which streams a network has; the paper's Table 2 compares the three.
 SMEN_INPUTS = ("spatial", "temporal", "spatiotemporal")

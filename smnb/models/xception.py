@@ -18,65 +18,19 @@ output stride s is therefore centred on pixel s i: the middle of 256 pixels, 127
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from smnb.models.settings import check_input, check_settings
+from smnb.contract import check_choice, check_count, check_range
+from smnb.models.registry import check_input
 
 #: Units of the middle flow, by the number of layers in the network's name.
 MIDDLE_UNITS = {41: 8, 65: 16}
-OUTPUT_STRIDES = (8, 16, 32)
 #: Of the batch normalisations of DeepLab's Xception.
 NORM_EPSILON = 1e-3
-
-
-@dataclass(frozen=True)
-class XceptionConfig:
-    """Sizes of an encoder.
-
-    Parameters
-    ----------
-    depth : int
-        65 or 41.
-    in_channels : int
-    output_stride : int
-        Pixels to a feature, along a side: 8, 16 or 32. Where a unit would exceed it, its stride becomes 1, and the units
-        after it (not itself) are dilated by that stride.
-    width : float
-        Multiplier of every number of channels, rounded to multiples of 8: the paper's "fractional depth multiplier" of the
-        low-resolution encoder, whose value it does not state.
-    drop_path_keep : float
-        Chance to keep the residual of the last unit with a shortcut in training (stochastic depth); it falls linearly from
-        near 1 at the first, the rule of Huang et al. and of DeepLab's drop path (whose further decrease over training steps is
-        left out). Units without a shortcut are always kept.
-    norm_momentum : float
-        Weight of a batch in the running statistics. DeepLab's decay of 0.9997 is 0.0003 here, and needs some ten thousand
-        steps before evaluation means anything; 0.1 (timm's) suits short runs too.
-    """
-
-    depth: int = 65
-    in_channels: int = 10
-    output_stride: int = 32
-    width: float = 1.0
-    drop_path_keep: float = 1.0
-    norm_momentum: float = 0.1
-
-    def __post_init__(self) -> None:
-        check_settings(
-            self,
-            counts=("in_channels",),
-            positive=("width",),
-            shares=("drop_path_keep", "norm_momentum"),
-            choices={"depth": tuple(MIDDLE_UNITS), "output_stride": OUTPUT_STRIDES},
-        )
-
-    @property
-    def features(self) -> int:
-        """Channels of the feature map: 2048 at a width of 1."""
-        return scaled_channels(2048, self.width)
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -112,6 +66,49 @@ class DropPath(nn.Module):
     def extra_repr(self) -> str:
         """The chance."""
         return f"keep={self.keep:g}"
+
+
+class ImageEncoder(nn.Module):
+    """Images ``(image, channel, row, col)`` to a map ``(image, feature, row / stride, col / stride)``; the sizes are checked.
+
+    Parameters
+    ----------
+    in_channels : int
+    output_stride : int
+        Pixels to a feature, along a side.
+    width : float
+        Multiplier of every number of channels, rounded to multiples of 8: the paper's "fractional depth multiplier" of the
+        low-resolution encoder, whose value it does not state.
+    drop_path_keep : float
+        Chance to keep the residual of the last unit with a shortcut in training (stochastic depth); it falls linearly from
+        near 1 at the first, the rule of Huang et al. and of DeepLab's drop path (whose further decrease over training steps is
+        left out). Units without a shortcut are always kept.
+    norm_momentum : float
+        Weight of a batch in the running statistics. DeepLab's decay of 0.9997 is 0.0003 here, and needs some ten thousand
+        steps before evaluation means anything; 0.1 (timm's) suits short runs too.
+    """
+
+    #: Channels of the feature map.
+    features: int
+
+    def __init__(
+        self,
+        in_channels: int = 10,
+        output_stride: int = 32,
+        width: float = 1.0,
+        drop_path_keep: float = 1.0,
+        norm_momentum: float = 0.1,
+        *,
+        strides: Sequence[int],
+    ) -> None:
+        super().__init__()
+        who = type(self).__name__
+        self.in_channels = check_count(who, "in_channels", in_channels)
+        (self.output_stride,) = check_choice(who, "output_stride", output_stride, strides)
+        check_range(who, "width", width, 0, ends="(]")
+        for name, share in (("drop_path_keep", drop_path_keep), ("norm_momentum", norm_momentum)):
+            check_range(who, name, share, 0, 1, ends="(]")
+        self.width, self.drop_path_keep, self.norm_momentum = width, drop_path_keep, norm_momentum
 
 
 class SeparableConv(nn.Module):
@@ -167,16 +164,10 @@ class XceptionUnit(nn.Module):
         super().__init__()
         self.kind = shortcut
         inputs = (in_channels, *channels[:2])
+        options = {"rate": rate, "activation": shortcut == "none", "momentum": momentum}
         self.convolutions = nn.ModuleList(
-            SeparableConv(
-                inputs[i],
-                channels[i],
-                stride=stride if i == 2 else 1,
-                rate=rate,
-                activation=shortcut == "none",
-                momentum=momentum,
-            )
-            for i in range(3)
+            SeparableConv(one, other, stride=step, **options)
+            for one, other, step in zip(inputs, channels, (1, 1, stride), strict=True)
         )
         if shortcut == "convolution":
             self.shortcut = nn.Sequential(
@@ -199,12 +190,16 @@ class XceptionUnit(nn.Module):
         return residual + (x if self.kind == "identity" else self.shortcut(x))
 
 
-class Xception(nn.Module):
-    """Aligned Xception: images to a map of features.
+class Xception(ImageEncoder):
+    """Aligned Xception: images to a map of features, 2048 of them at a width of 1.
 
     Parameters
     ----------
-    config : XceptionConfig
+    depth : int
+        65 or 41.
+    **sizes
+        As `ImageEncoder`. The output stride is 8, 16 or 32: where a unit would exceed it, its stride becomes 1, and the units
+        after it (not itself) are dilated by that stride.
 
     References
     ----------
@@ -213,50 +208,40 @@ class Xception(nn.Module):
     doi:10.1007/978-3-030-01234-2_49.
     """
 
-    def __init__(self, config: XceptionConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or XceptionConfig()
-        root = [scaled_channels(channels, config.width) for channels in (32, 64)]
-        momentum = config.norm_momentum
+    def __init__(self, depth: int = 65, **sizes: float) -> None:
+        super().__init__(**sizes, strides=(8, 16, 32))
+        check_choice("Xception", "depth", depth, MIDDLE_UNITS)
+        self.features = scaled_channels(2048, self.width)
+        root = [scaled_channels(channels, self.width) for channels in (32, 64)]
         self.root = nn.Sequential(
-            nn.Conv2d(config.in_channels, root[0], 3, 2, padding=1, bias=False),
-            nn.BatchNorm2d(root[0], NORM_EPSILON, momentum),
+            nn.Conv2d(self.in_channels, root[0], 3, 2, padding=1, bias=False),
+            nn.BatchNorm2d(root[0], NORM_EPSILON, self.norm_momentum),
             nn.ReLU(inplace=True),
             nn.Conv2d(root[0], root[1], 3, padding=1, bias=False),
-            nn.BatchNorm2d(root[1], NORM_EPSILON, momentum),
+            nn.BatchNorm2d(root[1], NORM_EPSILON, self.norm_momentum),
             nn.ReLU(inplace=True),
         )
-        self.units = nn.Sequential(*self._units(root[1]))
+        self.units = nn.Sequential(*self._units(root[1], MIDDLE_UNITS[depth]))
         self.reset_parameters()
         self.to(memory_format=torch.channels_last)  # the fast layout on CPUs and on tensor cores; changes no result
 
-    def _units(self, in_channels: int) -> list[XceptionUnit]:
+    def _units(self, in_channels: int, middle: int) -> list[XceptionUnit]:
         """Units of the three flows, with the strides and dilations that the output stride leaves."""
-        config = self.config
         plan = [  # channels, stride, shortcut
             ((128,) * 3, 2, "convolution"),
             ((256,) * 3, 2, "convolution"),
             ((728,) * 3, 2, "convolution"),
-            *[((728,) * 3, 1, "identity")] * MIDDLE_UNITS[config.depth],
+            *[((728,) * 3, 1, "identity")] * middle,
             ((728, 1024, 1024), 2, "convolution"),
             ((1536, 1536, 2048), 1, "none"),
         ]
-        keeps = [*drop_path_keeps(len(plan) - 1, config.drop_path_keep), 1.0]
+        keeps = [*drop_path_keeps(len(plan) - 1, self.drop_path_keep), 1.0]
         units, reached, rate = [], 2, 1  # the root has a stride of 2
         for (channels, stride, shortcut), keep in zip(plan, keeps, strict=True):
-            widths = tuple(scaled_channels(count, config.width) for count in channels)
-            beyond = reached * stride > config.output_stride
-            units.append(
-                XceptionUnit(
-                    in_channels,
-                    widths,
-                    stride=1 if beyond else stride,
-                    rate=rate,
-                    shortcut=shortcut,
-                    keep=keep,
-                    momentum=config.norm_momentum,
-                )
-            )
+            widths = tuple(scaled_channels(count, self.width) for count in channels)
+            beyond = reached * stride > self.output_stride
+            options = {"shortcut": shortcut, "keep": keep, "momentum": self.norm_momentum}
+            units.append(XceptionUnit(in_channels, widths, stride=1 if beyond else stride, rate=rate, **options))
             if beyond:
                 rate *= stride  # of the units that follow: this one saw all of its input
             else:
@@ -273,11 +258,8 @@ class Xception(nn.Module):
                 module.reset_parameters()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode ``(image, channel, row, col)`` to ``(image, feature, row / stride, col / stride)``, rounded up.
-
-        Images are scaled to [-1, 1], with missing values filled.
-        """
-        check_input("Xception", images, "(image, channel, row, col)", self.config.in_channels)
+        """Encode images that are scaled to [-1, 1], missing values filled; the map's sides are rounded up."""
+        check_input("Xception", images, "(image, channel, row, col)", self.in_channels)
         # sizes for the paper's 10 x 256 x 256 at output stride 32
         x = self.root(images)  # (n, 64, 128, 128)
         # (n, 128, 64, 64), (n, 256, 32, 32), (n, 728, 16, 16), ..., (n, 1024, 8, 8), (n, 2048, 8, 8)

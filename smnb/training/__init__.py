@@ -8,11 +8,9 @@
 
 from smnb.progress import progress
 from smnb.training.batches import BatchDataset
-from smnb.training.checkpoints import load, save
 from smnb.training.config import TrainingConfig, choose_device, choose_precision
-from smnb.training.fitting import fit, state_folder
-from smnb.training.scaling import MinMaxScaler
-from smnb.training.trained import Trained
+from smnb.training.fitting import fit
+from smnb.training.trained import MinMaxScaler, Trained, load, save
 from smnb.training.training import Samples, train
 
 __all__ = [
@@ -27,6 +25,5 @@ __all__ = [
     "load",
     "progress",
     "save",
-    "state_folder",
     "train",
 ]

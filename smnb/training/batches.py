@@ -142,8 +142,7 @@ class PrefetchLoader:
 
 
 def _loader(dataset: BatchDataset, sampler: torch.utils.data.Sampler[np.ndarray]) -> Any:
-    depth = getattr(dataset, "prefetch", 0)
-    if depth:
+    if depth := getattr(dataset, "prefetch", 0):
         return PrefetchLoader(dataset, sampler, depth)
     # batch_size None: the sampler already yields whole batches, which the dataset gathers in one go
     return torch.utils.data.DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=0)

@@ -1,13 +1,15 @@
-"""How a network is trained: the settings, the device and the precision."""
+"""How a network is trained: the settings, the device, the precision and the optimiser."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from smnb.contract import ParameterError, check_choice, check_range
-from smnb.models.settings import check_settings
+from smnb.models.registry import check_settings
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("cosine", "constant", "polynomial")
@@ -28,7 +30,9 @@ class TrainingConfig:
         ``cosine`` (decays to zero along a half cosine over the epochs), ``constant``, or ``polynomial``:
         ``(1 - step / all steps) ** power``, to zero, after every step of the optimiser.
     weight_decay : float
-        L2 penalty: the gradient gains ``weight_decay`` times the weight.
+        L2 penalty: the gradient gains ``weight_decay`` times the weight. Adam draws in every parameter, as usual; SGD spares
+        biases, the weights of norms and those of depthwise convolutions, as DeepLab, whose Xception is penalised in its
+        ordinary convolutions only.
     patience : int
         Validations without a better loss before training stops; 0 never stops early.
     seed : int
@@ -52,10 +56,6 @@ class TrainingConfig:
     whole_batches : bool
         Leave out what remains of a pass after its last whole step: batch norm cannot use a batch of one sample, and a small
         batch's gradients would weigh as much as others'. Always so with `steps` or `accumulate`.
-    decay_norms : bool, optional
-        Whether `weight_decay` also draws in biases, the weights of norms, and those of depthwise convolutions. None is as
-        usual with the optimiser: True for Adam; False for SGD, as DeepLab, whose Xception is penalised in its ordinary
-        convolutions only.
     channels_last : bool
         Images and convolutions in channels-last memory, which is what tensor cores and oneDNN work in.
 
@@ -82,7 +82,6 @@ class TrainingConfig:
     validate_every: int | None = None
     accumulate: int = 1
     whole_batches: bool = False
-    decay_norms: bool | None = None
     sync_batch_norm: bool = False
     channels_last: bool = False
     compile: bool = False
@@ -96,12 +95,8 @@ class TrainingConfig:
         check_range("TrainingConfig", "weight_decay", self.weight_decay, 0)
         choose_device(self.device)
         if self.validate_every is not None and self.steps is None:
-            raise ParameterError(
-                "TrainingConfig",
-                "validate_every is for trainings by steps",
-                got=self.validate_every,
-                next_step="Give 'steps' too, or leave both out and train by epochs",
-            )
+            what, step = "validate_every is for trainings by steps", "Give 'steps' too, or leave both out"
+            raise ParameterError("TrainingConfig", what, got=self.validate_every, next_step=step)
 
     @property
     def samples_per_step(self) -> int:
@@ -127,3 +122,32 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision != "auto":
         return precision
     return "bf16-mixed" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def parameter_groups(module: torch.nn.Module, config: TrainingConfig) -> list[dict[str, Any]]:
+    """Parameters by weight decay: one group where it is for all or none, else those that it draws in and the others."""
+    if config.optimizer != "sgd" or config.weight_decay == 0.0:
+        return [{"params": list(module.parameters()), "weight_decay": config.weight_decay}]
+    layers = [m for m in module.modules() if isinstance(m, torch.nn.Linear | torch.nn.modules.conv._ConvNd)]
+    dense = [m for m in layers if getattr(m, "groups", 1) == 1 or m.groups != m.in_channels]
+    penalised = {id(m.weight) for m in dense}
+    groups = ([p for p in module.parameters() if (id(p) in penalised) == which] for which in (True, False))
+    decays = zip(groups, (config.weight_decay, 0.0), strict=True)
+    return [{"params": group, "weight_decay": decay} for group, decay in decays if group]
+
+
+def configure_optimizer(module: torch.nn.Module, config: TrainingConfig, epochs: int, steps: int) -> dict[str, Any]:
+    """Build the optimiser and its schedule, of these `epochs` and `steps` in all, as Lightning takes them."""
+    groups = parameter_groups(module, config)
+    if config.optimizer == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum)
+    else:
+        optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
+    if config.schedule == "constant":
+        return {"optimizer": optimizer}
+    if config.schedule == "cosine":
+        factor, interval = (lambda epoch: 0.5 * (1.0 + math.cos(math.pi * min(epoch, epochs) / epochs))), "epoch"
+    else:
+        factor, interval = (lambda step: (1.0 - min(step, steps) / steps) ** config.power), "step"
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": interval}}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
 import math
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,69 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors.torch import save as safetensors_bytes
 
-from smnb.contract import RunError, check_choice
-from smnb.files import write_json
+from smnb.contract import FormatError, RunError, check_choice
+from smnb.files import write_bytes, write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
-from smnb.training.checkpoints import SafetensorsCheckpointIO
-from smnb.training.config import TrainingConfig, choose_device, choose_precision
+from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
 from smnb.training.losses import euclidean_loss
-from smnb.training.optimisers import configure_optimizer
-from smnb.training.trained import Trained
+from smnb.training.trained import Trained, open_safetensors
+
+_TENSOR, _TUPLE, _PAIRS = "__tensor__", "__tuple__", "__pairs__"
+
+
+def flatten_state(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
+    """Replace every tensor of a nested state by a reference, collecting the tensors; the rest becomes JSON.
+
+    Mappings (an optimiser's state is keyed by integers) and tuples keep their kind.
+    """
+    if isinstance(value, torch.Tensor):
+        tensors[path] = value.detach().cpu().clone().contiguous()
+        return {_TENSOR: path}
+    if isinstance(value, Mapping):
+        return {_PAIRS: [[k, flatten_state(v, tensors, f"{path}/{k}")] for k, v in value.items()]}
+    if isinstance(value, tuple | list):
+        items = [flatten_state(v, tensors, f"{path}/{i}") for i, v in enumerate(value)]
+        return {_TUPLE: items} if isinstance(value, tuple) else items
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise FormatError("checkpoint", f"state at {path!r} cannot be stored without a pickle", got=type(value).__name__)
+
+
+class SafetensorsCheckpointIO(CheckpointIO):
+    """Lightning's training state as one safetensors file, written beside and renamed into place."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a training state."""
+        tensors: dict[str, torch.Tensor] = {}
+        tree = flatten_state(checkpoint, tensors)
+        write_bytes(path, safetensors_bytes(tensors, metadata={"tree": json.dumps(tree)}))
+
+    def load_checkpoint(
+        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a training state."""
+        tensors, metadata = open_safetensors(Path(path))
+        if "tree" not in metadata:
+            raise FormatError("checkpoint", f"{path} is not a training state", expected="metadata 'tree'")
+
+        def rebuilt(value: dict[str, Any]) -> Any:
+            if _TENSOR in value:
+                return tensors[value[_TENSOR]]
+            return tuple(value[_TUPLE]) if _TUPLE in value else dict(value[_PAIRS])
+
+        return json.loads(metadata["tree"], object_hook=rebuilt)
+
+    def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Delete a training state."""
+        Path(path).unlink(missing_ok=True)
 
 
 class _Retrieval(L.LightningModule):
@@ -63,13 +116,19 @@ class _Retrieval(L.LightningModule):
 
 
 class _History(L.Callback):
-    """Epoch losses, throughput and the time spent waiting for batches; its losses survive a resume."""
+    """Losses and time of each epoch, which survive a resume; throughput, time spent waiting for batches, and progress shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, plan: StepPlan, label: str | None) -> None:
         self.rows: list[dict[str, float]] = []
         self.step_seconds = self.wait_seconds = 0.0
         self.samples = 0
         self._mark = self._epoch_start = self._learning_rate = 0.0
+        self._batches = plan.batches_per_round
+        self._shown = label and Progress(label, plan.rounds * plan.batches_per_round)
+
+    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
+        if self._shown:
+            self._shown.done = trainer.current_epoch * self._batches
 
     def on_train_epoch_start(self, trainer: L.Trainer, *_: Any) -> None:
         self._mark = self._epoch_start = time.perf_counter()
@@ -85,45 +144,29 @@ class _History(L.Callback):
         self.step_seconds += now - self._mark
         self.samples += len(batch[1])
         self._mark = now
+        if self._shown:
+            self._shown.update()
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         metrics = trainer.callback_metrics
-        self.rows.append(
-            {
-                "epoch": trainer.current_epoch,
-                "train_loss": float(metrics["train_loss"]),
-                "validation_loss": float(metrics.get("validation_loss", math.nan)),
-                "learning_rate": self._learning_rate,
-                "seconds": time.perf_counter() - self._epoch_start,
-            }
-        )
+        losses = {"train_loss": float(metrics["train_loss"])}
+        losses["validation_loss"] = float(metrics.get("validation_loss", math.nan))
+        seconds = time.perf_counter() - self._epoch_start
+        row = {"epoch": trainer.current_epoch, **losses, "learning_rate": self._learning_rate, "seconds": seconds}
+        self.rows.append(row)
+        if self._shown:
+            loss = float(metrics.get("validation_loss", metrics["train_loss"]))
+            self._shown.note = f"epoch {trainer.current_epoch + 1}, loss {loss:.4g}"
+
+    def on_train_end(self, *_: Any) -> None:
+        if self._shown:
+            self._shown.close()
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
-
-
-class _Shown(L.Callback):
-    """Steps that are done, and the last losses."""
-
-    def __init__(self, label: str, plan: StepPlan) -> None:
-        self.progress, self.plan, self.note = Progress(label, plan.rounds * plan.batches_per_round), plan, ""
-
-    def on_train_start(self, trainer: L.Trainer, *_: Any) -> None:
-        self.progress.done = trainer.current_epoch * self.plan.batches_per_round
-
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self.progress.update(note=self.note)
-
-    def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        loss = trainer.callback_metrics.get("validation_loss", trainer.callback_metrics["train_loss"])
-        self.note = f"epoch {trainer.current_epoch + 1}, loss {float(loss):.4g}"
-
-    def on_train_end(self, trainer: L.Trainer, *_: Any) -> None:
-        self.progress.note = self.note
-        self.progress.close()
 
 
 def fit(
@@ -141,6 +184,8 @@ def fit(
 ) -> Trained:
     """Train a network, or go on where a killed training stopped: what `smnb.training.train` calls, whose options it shares.
 
+    The result has a card that holds the best epoch alone, and no scalers. Errors are those of `smnb.training.train`.
+
     Parameters
     ----------
     model : torch.nn.Module
@@ -153,41 +198,29 @@ def fit(
         Identifies data and model. A training state with another fingerprint or config is refused, not mixed in.
     progress : str or bool
         Show how far the training is, under this label.
-
-    Returns
-    -------
-    Trained
-        With a card that holds the best epoch alone, and without scalers.
-
-    Raises
-    ------
-    RunError
-        If `out` holds the training state of something else.
-    ContractError
-        If there are fewer training samples than one whole step takes.
     """
     check_choice("fit", "keep", keep, ("last",) if validation is None else ("best", "last"))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     device = choose_device(config.device)
-    identity = {
-        "config": dataclasses.asdict(config),
-        "fingerprint": fingerprint,
-        "n_train": len(train),
-        "n_validation": 0 if validation is None else len(validation),
-    }
     plan = StepPlan.make(len(train), config)
-    last = _resumable(out, identity)
+    identity = {"config": dataclasses.asdict(config), "fingerprint": fingerprint, "n_train": len(train)}
+    identity["n_validation"] = 0 if validation is None else len(validation)
+    marker, last = out / "training.json", out / "last.ckpt"
+    if resumed := last.is_file():
+        if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != identity:
+            what = f"{out} holds the training state of other data or settings"
+            raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
+    else:
+        write_json(marker, identity)
     L.seed_everything(config.seed, verbose=False)
-    history = _History()
+    history = _History(plan, "training" if progress is True else progress or None)
     callbacks: list[L.Callback] = [history]
     if validation is not None:
         callbacks.append(ModelCheckpoint(out, filename="best", monitor="validation_loss", enable_version_counter=False))
     callbacks.append(ModelCheckpoint(out, filename="last", every_n_epochs=1, enable_version_counter=False))
     if config.patience and validation is not None:
         callbacks.append(EarlyStopping("validation_loss", patience=config.patience))
-    if progress:
-        callbacks.append(_Shown(progress if isinstance(progress, str) else "training", plan))
     for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.ERROR)
     trainer = L.Trainer(
@@ -209,23 +242,17 @@ def fit(
     )
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
-    module = _Retrieval(model, loss, config, plan)
-    checked = None
+    module, rank, checked = _Retrieval(model, loss, config, plan), trainer.global_rank, None
     if validation is not None:
-        options = {"batch_size": config.batch_size, "devices": config.devices}
-        checked = evaluation_loader(validation, rank=trainer.global_rank, **options)
+        checked = evaluation_loader(validation, batch_size=config.batch_size, rank=rank, devices=config.devices)
     with warnings.catch_warnings():
         # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")  # Lightning's, of torch
         warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        trainer.fit(
-            module,
-            training_loader(train, plan, config, rank=trainer.global_rank),
-            checked,
-            ckpt_path=str(last) if last else None,
-        )
+        batches = training_loader(train, plan, config, rank=rank)
+        trainer.fit(module, batches, checked, ckpt_path=str(last) if resumed else None)
     if not history.rows:
         raise RunError("fit", "no epoch was run", next_step=f"Delete {out} to train again")
     table = pd.DataFrame(history.rows)
@@ -234,39 +261,13 @@ def fit(
     model.to("cpu", memory_format=torch.contiguous_format).eval()
     busy = history.step_seconds + history.wait_seconds or math.nan
     best = int(table["epoch"].iloc[int(table["validation_loss"].argmin()) if keep == "best" else -1])
+    details = {"device": str(device), "precision": choose_precision(config.precision, device), "resumed": resumed}
+    details["steps"] = plan.steps
     return Trained(
         model=model,
         card={"training": {"best_epoch": best}},
         history=table,
         samples_per_second=history.samples / busy,
         data_wait_fraction=history.wait_seconds / busy,
-        details={
-            "device": str(device),
-            "precision": choose_precision(config.precision, device),
-            "resumed": last is not None,
-            "steps": plan.steps,
-            "steps_per_epoch": plan.steps_per_round,
-        },
+        details=details,
     )
-
-
-def state_folder(out: str | Path, config: TrainingConfig, fingerprint: str) -> Path:
-    """Folder below `out` for the training state of these settings and data.
-
-    A run that is repeated with the same ones resumes there; one with others begins anew instead of being refused.
-    """
-    text = json.dumps([dataclasses.asdict(config), fingerprint], sort_keys=True)
-    return Path(out) / f"state_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-
-def _resumable(out: Path, identity: dict[str, Any]) -> Path | None:
-    """Return the training state to resume from, after checking that it belongs to this training."""
-    marker, last = out / "training.json", out / "last.ckpt"
-    if last.is_file():
-        found = json.loads(marker.read_text(encoding="utf-8")) if marker.is_file() else None
-        if found != identity:
-            what = f"{out} holds the training state of other data or settings"
-            raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
-        return last
-    write_json(marker, identity)
-    return None

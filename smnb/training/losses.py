@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import torch
 
 from smnb.contract import ContractError, ParameterError, check_range, plain
@@ -96,9 +94,6 @@ def fusion_loss(
     *,
     alpha: float = 0.5,
     norms: tuple[str, str] = ("l1", "l1"),
-    factor: int = 9,
-    min_valid: float = 0.5,
-    counts: Counter[str] | None = None,
 ) -> torch.Tensor:
     r"""Composite loss of the fusion network: in-situ pixels at 1 km and a product at 9 km, Eqs. 1-3 of the paper.
 
@@ -107,8 +102,8 @@ def fusion_loss(
         L = \alpha \lVert y_1 - P_\Omega f(X_1, X_2) \rVert + (1 - \alpha) \lVert Y_2 - D f(X_1, X_2) \rVert
 
     :math:`P_\Omega` takes the pixels with in-situ readings and D averages the valid pixels of each 9 km cell. Each term is
-    a mean over all that the batch compares, whatever image it is from; a batch
-    that has nothing for one leaves it out. The paper prints differences and no norm.
+    a mean over all that the batch compares, whatever image it is from; a batch that has nothing for one leaves it out. The paper
+    prints differences and no norm.
 
     Parameters
     ----------
@@ -124,17 +119,13 @@ def fusion_loss(
     offset : pair of int, or Tensor of int, shape (image, 2)
         Rows and columns before the first coarse cell: `smnb.models.fusion_1km.coarse_offset`.
     valid : Tensor of bool, shape of `pred`, optional
-        Pixels whose inputs are there: only these enter a 9 km mean. An in-situ pixel counts by its own mask alone.
+        Pixels whose inputs are there: only these enter a 9 km mean, of cells that have half of theirs. An in-situ pixel counts
+        by its own mask alone.
     alpha : float
         Weight of the in-situ term. 1 trains on in-situ readings alone, 0 on the product alone; then the other target is
         not looked at.
     norms : pair of str
         Of the in-situ and the product term: ``l1`` (mean absolute difference) or ``l2`` (mean squared difference).
-    factor, min_valid : int, float
-        Pixels along a side of a coarse cell, and the least share of valid ones of a cell that counts.
-    counts : Counter, optional
-        Where left-out terms are counted, by ``batches_without_in_situ`` and ``batches_without_product``, beside
-        ``in_situ`` and ``product``, the pixels and cells compared.
 
     Examples
     --------
@@ -148,26 +139,18 @@ def fusion_loss(
     check_range("fusion_loss", "alpha", alpha, 0, 1)
     if len(norms) != 2 or not set(norms) <= set(FUSION_NORMS):
         raise ParameterError("fusion_loss", "unknown norms", got=norms, expected=plain(f"two of {FUSION_NORMS}"))
-    parts: dict[str, tuple[float, str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]] = {}
+    parts = {}
     if alpha > 0.0:
         parts["in_situ"] = (alpha, norms[0], (pred, in_situ, in_situ_mask))
     if alpha < 1.0:
-        options = {"offset": offset, "factor": factor, "min_valid": min_valid}
-        mean, enough = coarse_mean(pred, valid, shape=tuple(product.shape[1:]), **options)
+        mean, enough = coarse_mean(pred, valid, offset=offset, shape=tuple(product.shape[1:]))
         parts["product"] = (1.0 - alpha, norms[1], (mean, product, enough & product_mask))
     number = {name: int(mask.sum()) for name, (_, _, (_, _, mask)) in parts.items()}
     if not any(number.values()):
-        raise ContractError(
-            "fusion_loss",
-            "the batch has nothing to compare with",
-            got=plain(
-                f"alpha {alpha:g}, pixels and cells {number}, {int(product_mask.sum())} cells of the product in all"
-            ),
-            next_step="Take patches with in-situ pixels or a product, or larger batches",
-        )
-    if counts is not None:
-        counts.update(number)
-        counts.update({f"batches_without_{name}": 1 for name, count in number.items() if not count})
+        cells = int(product_mask.sum())
+        got = plain(f"alpha {alpha:g}, pixels and cells {number}, {cells} cells of the product in all")
+        step = "Take patches with in-situ pixels or a product, or larger batches"
+        raise ContractError("fusion_loss", "the batch has nothing to compare with", got=got, next_step=step)
     total = pred.new_zeros(())
     for name, (weight, norm, values) in parts.items():
         if number[name]:

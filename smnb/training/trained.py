@@ -1,21 +1,96 @@
-"""What a training leaves, and what a checkpoint gives back: the network with its scaling, its card and its losses."""
+"""What a training leaves, and what a checkpoint gives back: the network with its scaling, its card and its losses.
+
+A checkpoint has no pickles: ``name.safetensors`` holds the weights, and ``name.json``, its card, the network's name and settings,
+the scaling of inputs and target, and what it was trained on.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
 
+from smnb.contract import ContractError, FormatError, ParameterError, plain
+from smnb.files import atomic_path, sha256_of
+from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.progress import progress
 from smnb.training.batches import BatchDataset, evaluation_loader
 from smnb.training.config import choose_device, choose_precision
-from smnb.training.scaling import MinMaxScaler
 
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class MinMaxScaler:
+    """Linear scaling of each channel to [0, 1] by the extremes of the training data, or by robust ones.
+
+    Parameters
+    ----------
+    minimum, maximum : tuple of float
+        One value a channel, in the channel's units.
+    fill : tuple of float
+        The training mean of each channel after scaling: what a missing pixel of an image is replaced by.
+    clip : bool
+        Whether values outside [minimum, maximum] become 0 or 1.
+    """
+
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+    fill: tuple[float, ...]
+    clip: bool = False
+
+    @classmethod
+    def fit(
+        cls, values: np.ndarray, *, names: Sequence[str] | None = None, tail: float = 0.0, clip: bool = False
+    ) -> MinMaxScaler:
+        """Fit on training values ``(..., channel)``; NaN is ignored. A channel without spread is a `ContractError`, by its name.
+
+        `tail` is the share of values beyond each end of the scale: 0 takes the extremes, 0.001 the 0.1 and 99.9 per cent points,
+        so that a single odd pixel does not squeeze all others together.
+        """
+        flat = values.reshape(-1, values.shape[-1])
+        low, high, mean = (np.empty(flat.shape[1]) for _ in range(3))
+        for channel in range(flat.shape[1]):
+            column = flat[:, channel]
+            column = column[np.isfinite(column)]
+            name = names[channel] if names is not None else f"channel {channel}"
+            if column.size == 0 or column.min() == column.max():
+                what, got = f"{name!r} has no spread in the training data", plain(f"{column.size} valid values")
+                step = "Check that the training days are present and not fully masked"
+                expected = plain("at least two different values")
+                raise ContractError("MinMaxScaler.fit", what, got=got, expected=expected, next_step=step)
+            ends = np.quantile(column, (tail, 1.0 - tail)) if tail else (column.min(), column.max())
+            low[channel], high[channel] = ends
+            mean[channel] = (column.mean(dtype="float64") - low[channel]) / (high[channel] - low[channel])
+        return cls(tuple(low.tolist()), tuple(high.tolist()), tuple(mean.tolist()), clip)
+
+    def transform(self, values: np.ndarray) -> np.ndarray:
+        """Scale ``(..., channel)`` values in native units to float32 in about [0, 1]; NaN stays NaN."""
+        low = np.asarray(self.minimum, dtype="float32")
+        span = np.asarray(self.maximum, dtype="float32") - low
+        scaled = (np.asarray(values, dtype="float32") - low) / span
+        return np.clip(scaled, 0.0, 1.0, out=scaled) if self.clip else scaled
+
+    def inverse(self, scaled: np.ndarray) -> np.ndarray:
+        """Turn scaled ``(..., channel)`` values back to native units."""
+        low = np.asarray(self.minimum, dtype="float32")
+        return np.asarray(scaled, dtype="float32") * (np.asarray(self.maximum, dtype="float32") - low) + low
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, for JSON."""
+        return {name: list(getattr(self, name)) for name in ("minimum", "maximum", "fill")} | {"clip": self.clip}
 
 
 @dataclass(frozen=True)
@@ -98,3 +173,159 @@ class Trained:
         self.model.cpu()
         scaled = torch.cat(parts).numpy() if parts else np.empty(0, "float32")
         return scaled if self.target_scaler is None else self.target_scaler.inverse(scaled[..., None])[..., 0]
+
+
+def open_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a file."""
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        what, step = f"{path} cannot be read as safetensors ({error})", "Delete a damaged training state to start again"
+        raise FormatError("checkpoint", what, next_step=step) from error
+
+
+class _Card(BaseModel):
+    """What a card holds."""
+
+    format: Literal[2]
+    model: str
+    config: dict[str, Any]
+    channels: list[str]
+    input_scaler: MinMaxScaler | None
+    target_scaler: MinMaxScaler | None
+    target: dict[str, str]
+    training: dict[str, Any]
+    history: list[dict[str, float | None]]
+    weights_sha256: str
+
+
+def save(
+    path: str | os.PathLike[str],
+    model: torch.nn.Module,
+    *,
+    channels: Sequence[str] = (),
+    input_scaler: MinMaxScaler | None = None,
+    target_scaler: MinMaxScaler | None = None,
+    training: Mapping[str, Any] | None = None,
+    history: pd.DataFrame | None = None,
+) -> Path:
+    """Save any network as ``path.safetensors`` and ``path.json``, its card: both, or neither; return the former's path.
+
+    Parameters
+    ----------
+    path : path-like
+        With or without the suffix.
+    model : torch.nn.Module
+        Its ``config`` (a dataclass or mapping), where it has one, is kept so that `load` can build it again.
+    channels : sequence of str
+        The input channels in their order.
+    input_scaler, target_scaler : MinMaxScaler, optional
+        Normalisation, which travels inside the checkpoint; None where the network takes and gives native units.
+    training : mapping, optional
+        Data, split, seed, scores: whatever belongs on the model's card (JSON).
+    history : DataFrame, optional
+        Losses by epoch.
+
+    Raises
+    ------
+    FormatError
+        If the card has what JSON has not, or the network a state that is no tensor. No file is written then.
+    """
+    weights = Path(path).with_suffix(".safetensors")
+    state = model.state_dict()
+    if odd := [key for key, value in state.items() if not isinstance(value, torch.Tensor)]:
+        raise FormatError("save", "the network's state is more than tensors", got=odd)
+    # cloned, as weights that two layers share would be refused
+    content = safetensors_bytes({key: value.detach().cpu().clone().contiguous() for key, value in state.items()})
+    rows = [] if history is None else history.astype(object).where(history.notna(), None).to_dict("records")
+    card = {
+        "format": 2,
+        "model": model_name(model),
+        "config": config_of(model),
+        "channels": list(channels),
+        "input_scaler": input_scaler and input_scaler.to_dict(),
+        "target_scaler": target_scaler and target_scaler.to_dict(),
+        "target": {"name": "soil_moisture", "units": "m3 m-3"},
+        "training": dict(training or {}),
+        "history": rows,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+    }
+    try:
+        text = json.dumps(card, indent=2, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        next_step = "Give numbers, texts and lists of them"
+        raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
+    with atomic_path(weights) as one, atomic_path(weights.with_suffix(".json")) as other:
+        one.write_bytes(content)
+        other.write_text(text + "\n", encoding="utf-8")
+    return weights
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: torch.nn.Module | type[torch.nn.Module] | None = None,
+    trust: str | None = None,
+    channels: Sequence[str] | None = None,
+) -> Trained:
+    """Load what `save` wrote.
+
+    Networks of smnb and registered ones (`smnb.models.register_model`) are built by name. A checkpoint never imports anything
+    else by itself: a class of the user's is passed, or its import path is named.
+
+    Parameters
+    ----------
+    path : path-like
+        Either file, or their common stem.
+    model : torch.nn.Module or class, optional
+        The network, whose weights are replaced, or its class, which is built with the card's settings.
+    trust : str, optional
+        ``module:Class`` that may be imported: the caller trusts that module.
+    channels : sequence of str, optional
+        The channels that the caller will feed; others than the checkpoint's are an error.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing or damaged, or weights, card, network and channels do not belong together.
+    """
+    weights = Path(path).with_suffix(".safetensors")
+    card_path = weights.with_suffix(".json")
+
+    def refuse(what: str, step: str | None = None, **facts: Any) -> FormatError:
+        return FormatError("load", what, next_step=step, **facts)
+
+    for needed in (weights, card_path):
+        if not needed.is_file():
+            raise refuse(f"{needed} is missing", "A checkpoint is a .safetensors with its .json beside it")
+    try:
+        checked = _Card.model_validate_json(card_path.read_bytes())
+    except ValidationError as error:
+        raise refuse(
+            f"{card_path} is no model card ({error})", "Take the .json that smnb wrote with the weights"
+        ) from error
+    card = json.loads(card_path.read_bytes())
+    if checked.weights_sha256 != (digest := sha256_of(weights)):
+        what, step = f"{weights} does not belong to its card", "Copy both files of one checkpoint together"
+        raise refuse(what, step, got=digest[:12], expected=checked.weights_sha256[:12])
+    if channels is not None and list(channels) != checked.channels:
+        what = f"{weights.name} was trained on other channels"
+        raise refuse(what, got=list(channels), expected=checked.channels)
+    name = checked.model
+    if model is None and not (name in MODELS or name.startswith("smnb.") or name == trust):
+        what = f"{weights.name} holds a network of its own, which is not imported unasked"
+        step = f"Pass the network, load(path, model=Net()), or name its class if you trust it, trust={name!r}"
+        raise refuse(what, step, got=name, expected=trust if trust else plain("a network of smnb"))
+    try:
+        network = build_model(name if model is None else model, checked.config)
+    except ParameterError as error:
+        what = f"the network of {card_path.name} cannot be built: {error}"
+        raise refuse(what, "Pass it, load(path, model=Net())") from error
+    try:
+        network.load_state_dict(open_safetensors(weights)[0])
+    except RuntimeError as error:
+        what = f"the weights of {weights.name} do not fit {type(network).__name__} ({error})"
+        raise refuse(what, "Build the network as it was trained") from error
+    history = pd.DataFrame(checked.history).astype("float64")
+    return Trained(network.eval(), card, checked.input_scaler, checked.target_scaler, history)

@@ -17,11 +17,9 @@ from smnb.files import fingerprint
 from smnb.models import build_model, config_of, model_name
 from smnb.models.registry import network_class, settings_of
 from smnb.training.batches import BatchDataset
-from smnb.training.checkpoints import save
 from smnb.training.config import TrainingConfig
-from smnb.training.fitting import fit, state_folder
-from smnb.training.scaling import MinMaxScaler
-from smnb.training.trained import Trained
+from smnb.training.fitting import fit
+from smnb.training.trained import MinMaxScaler, Trained, save
 
 
 @dataclass(frozen=True)
@@ -123,24 +121,21 @@ def train(
         known = settings_of(network_class(model) if isinstance(model, str) else model)
         sizes = {name: value for name, value in samples.sizes.items() if name in known}
         model = build_model(model, {**sizes, **(model_config or {})})
-    _materialise(model, samples.train)
+    if any(isinstance(one, torch.nn.parameter.UninitializedTensorMixin) for one in model.parameters()):
+        # lazy layers (torch.nn.LazyConv2d) get their sizes by one batch
+        inputs = samples.train[np.arange(min(2, len(samples.train)))][0]
+        with torch.no_grad():
+            model(*(inputs if isinstance(inputs, tuple | list) else (inputs,)))
     name = model_name(model)
-    kept = keep if samples.validation is not None else "last"
+    keep = keep if samples.validation is not None else "last"
     shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
     own = [_code_of(one) for one in (type(model), loss)]
-    identity = fingerprint(samples.identity, name, config_of(model), shapes, _described(loss), own, kept)
-    result = fit(
-        model,
-        samples.train,
-        samples.validation,
-        config=config,
-        out=state_folder(out, config, identity),
-        loss=loss,
-        fingerprint=identity,
-        stop_after_epochs=stop_after_epochs,
-        keep=kept,
-        progress=progress and f"training {name}",
-    )
+    identity = fingerprint(samples.identity, name, config_of(model), shapes, _described(loss), own, keep)
+    # a training with other settings or data begins anew beside this one instead of being refused
+    state = out / f"state_{fingerprint(config, identity)[:12]}"
+    options = {"config": config, "loss": loss, "keep": keep, "stop_after_epochs": stop_after_epochs}
+    options |= {"out": state, "fingerprint": identity}
+    result = fit(model, samples.train, samples.validation, progress=progress and f"training {name}", **options)
     losses = result.history["validation_loss"]
     card = {
         "seed": config.seed,
@@ -155,17 +150,9 @@ def train(
         **samples.card,
     }
     scalers = {"input_scaler": samples.input_scaler, "target_scaler": samples.target_scaler}
-    options = {"channels": samples.channels, "training": card, "history": result.history}
-    path = save(out / "model", result.model, **scalers, **options)
+    facts = {"channels": samples.channels, "training": card, "history": result.history}
+    path = save(out / "model", result.model, **scalers, **facts)
     return replace(result, card=json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), **scalers)
-
-
-def _materialise(model: torch.nn.Module, data: BatchDataset) -> None:
-    """Give lazy layers (`torch.nn.LazyConv2d`) their sizes, by one sample."""
-    if any(isinstance(one, torch.nn.parameter.UninitializedTensorMixin) for one in model.parameters()):
-        inputs = data[np.arange(min(2, len(data)))][0]
-        with torch.no_grad():
-            model(*(inputs if isinstance(inputs, tuple | list) else (inputs,)))
 
 
 def _code_of(value: Any) -> list[Any]:

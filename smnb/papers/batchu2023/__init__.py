@@ -3,8 +3,8 @@
 - `sources`: `Source`, one object for all that is known of a source; an own source is one more of them;
 - `join`, `cutting`, `matchups`: which scene a reading meets, its cut, the store of all of them;
 - `store`, `store_writing`: the sample store; `released`: the paper's public records as one;
-- `inputs`, `batches`, `augmentation`: what a network is given;
-- `experiment`, `ablation`, `scoring`: training, the studies of the sources, tables beside the paper's;
+- `inputs`, `batches`: what a network is given;
+- `experiment`, `scoring`: training, the studies of the sources, tables beside the paper's;
 - `tiles`, `dense`: images of a square as training saw them, and their map;
 - `opening`: all of it through the catalog, and what figures show.
 
@@ -13,10 +13,10 @@ References
 Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
 """
 
-from smnb.papers.batchu2023.ablation import Ablation
 from smnb.papers.batchu2023.batches import MultiSourceDataset
 from smnb.papers.batchu2023.dense import map_scores, tile_map, tile_truth
 from smnb.papers.batchu2023.experiment import (
+    Ablation,
     encoder_settings,
     paper_training,
     predict_sides,

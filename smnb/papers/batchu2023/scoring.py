@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ParameterError, check_choice, check_table
 from smnb.metrics import MIN_OBS, compare, interval_text, metric
 from smnb.papers.batchu2023.inputs import PRODUCTS
 from smnb.papers.tables import published
@@ -21,15 +21,16 @@ _NETWORK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}
 Experiments = Mapping[str, Mapping[str, pd.DataFrame]]
 
 
-def _column(who: str, scores: pd.DataFrame, name: str | None) -> pd.Series | None:
-    """A column of the sensors by id, to draw again."""
-    if name is not None and name not in scores:
-        raise ParameterError(who, "the sensor table has no such column", got=name, expected=list(map(str, scores)))
-    return None if name is None else scores.set_index("sensor_id")[name]
+def _scored(who: str, table: pd.DataFrame, clusters: str | None) -> pd.DataFrame:
+    """Scores of each sensor, with the column to draw for the intervals."""
+    scores = score_sensors(table)
+    if clusters is not None:
+        check_choice(who, "clusters", clusters, scores.columns)
+    return scores
 
 
 def results_table(
-    experiments: Experiments, *, min_obs: int = MIN_OBS, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
+    experiments: Experiments, *, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Means over sensors of each experiment and side, with intervals: the paper's Table 9.
 
@@ -37,8 +38,6 @@ def results_table(
     ----------
     experiments : mapping of str to mapping of str to DataFrame
         Predictions by experiment and side, as `predict_sides` and `references_at_sensors` give them.
-    min_obs : int
-        Sensors with fewer samples have no score.
     clusters : str, optional
         Column of the sensor table that is drawn for the intervals instead of the sensor, such as ``station``.
 
@@ -52,8 +51,7 @@ def results_table(
     for name, sides in experiments.items():
         row = rows[name] = {}
         for side, table in sides.items():
-            scores = score_sensors(table, min_obs=min_obs)
-            _column("results_table", scores, clusters)
+            scores = _scored("results_table", table, clusters)
             mean = summary_rows(table, scores, intervals=True, clusters=clusters, n_boot=n_boot, seed=seed).iloc[0]
             for score in SCORES:
                 row |= {f"{side}_{metric(score).short}{end}": mean.get(f"{score}{end}", float("nan")) for end in _ENDS}
@@ -78,7 +76,6 @@ def paired_differences(
     reference: str,
     *,
     side: str = "validation",
-    min_obs: int = MIN_OBS,
     clusters: str | None = None,
     n_boot: int = 1000,
     seed: int = 0,
@@ -96,32 +93,19 @@ def paired_differences(
     if side not in experiments.get(reference, {}):
         known = [name for name, sides in experiments.items() if side in sides]
         raise ParameterError(who, f"there is no such experiment on side {side!r}", got=reference, expected=known)
-    scores = {name: score_sensors(sides[side], min_obs=min_obs) for name, sides in experiments.items() if side in sides}
-    labels = None
+    scores = {name: _scored(who, sides[side], clusters) for name, sides in experiments.items() if side in sides}
+    options = {"n_boot": n_boot, "seed": seed}
     if clusters is not None:
-        labels = pd.concat([_column(who, one, clusters) for one in scores.values()])
-        labels = labels[~labels.index.duplicated()]
+        options["clusters"] = pd.concat(scores.values()).drop_duplicates("sensor_id").set_index("sensor_id")[clusters]
     rows = []
     for name in (one for one in scores if one != reference):
         for score in map(metric, SCORES[:3]):
-            options = {"clusters": labels, "n_boot": n_boot, "seed": seed}
             found = compare(scores[name], scores[reference], score, names=(name, reference), **options)
-            better = 1.0 if score.better == "high" else -1.0
-            rows.append(
-                {
-                    "experiment": name,
-                    "reference": reference,
-                    "metric": score.short,
-                    "value": found.a_value,
-                    "reference_value": found.b_value,
-                    "difference": found.difference.value,
-                    "low": found.difference.low,
-                    "high": found.difference.high,
-                    "percent": 100.0 * better * found.difference.value / abs(found.b_value),
-                    "n_sensors": found.difference.n,
-                    "sentence": found.sentence,
-                }
-            )
+            gain, better = found.difference, 1.0 if score.better == "high" else -1.0
+            row = {"experiment": name, "reference": reference, "metric": score.short, "value": found.a_value}
+            row |= {"reference_value": found.b_value, "difference": gain.value, "low": gain.low, "high": gain.high}
+            row |= {"percent": 100.0 * better * gain.value / abs(found.b_value), "n_sensors": gain.n}
+            rows.append(row | {"sentence": found.sentence})
     return pd.DataFrame(rows)
 
 
@@ -135,7 +119,7 @@ def network_scores(
 ) -> pd.DataFrame:
     """Mean R and ubRMSE of each model by sensor network, with intervals, from predictions by model with a column ``network``.
 
-    The options are those of `results_table`.
+    The options are those of `results_table`; sensors with fewer samples than `min_obs` have no score.
 
     Returns
     -------
@@ -143,16 +127,14 @@ def network_scores(
         One row a model and network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with
         ``_low`` and ``_high`` (95 %; none for fewer than five sensors).
     """
+    options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
     parts = []
     for model, table in tables.items():
-        if "network" not in table:
-            what = f"predictions of {model!r} have no column 'network'"
-            raise ContractError("network_scores", what, got=list(map(str, table)))
-        options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
-        found = stratify(score_sensors(table, min_obs=min_obs), "network", **options)
-        parts.append(found.drop(columns=["label", "few"]).assign(model=model))
-    result = pd.concat(parts, ignore_index=True)
-    return result[["model", *(name for name in result.columns if name != "model")]]
+        check_table(f"network_scores ({model})", table, ["network"])
+        found = stratify(score_sensors(table, min_obs=min_obs), "network", **options).drop(columns=["label", "few"])
+        found.insert(0, "model", model)
+        parts.append(found)
+    return pd.concat(parts, ignore_index=True)
 
 
 def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataFrame:
@@ -163,10 +145,8 @@ def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataF
     but whose column is not certain; ``attrs["caveats"]`` says why.
     """
     who, models = "networks_beside", sorted(set(scores["model"]))
-    if score not in _NETWORK_TABLES:
-        raise ParameterError(who, "the paper has no such table", got=score, expected=list(_NETWORK_TABLES))
-    if model not in models:
-        raise ParameterError(who, "the run has no such model", got=model, expected=models)
+    check_choice(who, "score", score, _NETWORK_TABLES)
+    check_choice(who, "model", model, models)
     table = published("batchu2023", _NETWORK_TABLES[score])
     run = {}
     for name in (one for one in (model, *PRODUCTS) if one in models):

@@ -201,12 +201,13 @@ class SampleStore:
         positions: ArrayLike | slice | None = None,
         bands: Sequence[str] | None = None,
         crop: int | None = None,
-    ) -> NDArray[np.float32]:
+        dtype: Any = np.float32,
+    ) -> NDArray[np.floating]:
         """Read images, or values at the point, of samples in any order (a slice, a mask, numbers; default all), normalised.
 
-        ``(n, band, y, x)`` float32, or ``(n, band)`` of a coarse product; NaN is missing. `bands` come in the order wanted,
-        `crop` is the side of a centred square, pixels of this source. Each chunk is read once a call: ask for a batch at a
-        time.
+        ``(n, band, y, x)``, or ``(n, band)`` of a coarse product; NaN is missing. `bands` come in the order wanted, `crop` is
+        the side of a centred square, pixels of this source. Each chunk is read once a call: ask for a batch at a time. With
+        the `dtype` that images are stored as, float16, they are read in half the time.
         """
         one, rows = self._source(source), self.image_rows(source, positions)
         names = one.bands if bands is None else (bands,) if isinstance(bands, str) else tuple(bands)
@@ -219,7 +220,7 @@ class SampleStore:
             values = self._array(source, "values")
             return np.where(rows[:, None] >= 0, values[np.maximum(rows, 0)], np.float32("nan"))[:, number]
         span, chunk, last = self._span(source, crop), self._array(source, "values").chunks[0], -1
-        result = np.full((rows.size, len(number), span.stop - span.start, span.stop - span.start), np.nan, np.float32)
+        result = np.full((rows.size, len(number), span.stop - span.start, span.stop - span.start), np.nan, dtype)
         order = np.argsort(rows, kind="stable")
         for i in order[rows[order] >= 0]:
             if rows[i] // chunk != last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from smnb.models.amsre_cnn import AmsreCNN
 from smnb.models.baselines import pixel_climatology, reference_predictions, seasonal_climatology
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
 from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore
-from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask
+from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask, goes_round
 from smnb.training import MinMaxScaler, Samples, Trained, choose_device
 
 
@@ -45,6 +46,11 @@ class FoldData:
     def features(self, index: PatchIndex) -> np.ndarray:
         """Patches as rows of features, scaled: what a model that is no network takes."""
         return flatten_patches(self.store.gather(index)).cpu().numpy()
+
+    def some_training(self, n: int, seed: int) -> PatchIndex:
+        """Some of the training patches, at random and in their order: models of kernels and trees take no more."""
+        train = self.fold.train
+        return train[np.sort(np.random.default_rng([seed, 7]).permutation(len(train))[:n])]
 
     @property
     def samples(self) -> Samples:
@@ -108,8 +114,7 @@ def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int
 
     `n_search` samples choose C and epsilon.
     """
-    train = data.fold.train
-    index = train[np.sort(np.random.default_rng([seed, 7]).permutation(len(train))[:n_samples])]
+    index = data.some_training(n_samples, seed)
     found = fit_svr(data.features(index), data.dataset(index).target.numpy(), n_search=n_search, seed=seed)
     machine, check = TorchSVR.from_sklearn(found.svr), data.features(data.fold.test[:500])
     difference = found.svr.predict(check) - machine(torch.from_numpy(check)).numpy()
@@ -128,8 +133,7 @@ def patch_references(
     of the other regions; ``region × season mean`` looks up the left-out region's own past and so is not available where there is
     no past: it is shown because it is hard to beat.
     """
-    task, train, test = data.task, data.fold.train, data.fold.test
-    index = train[np.sort(np.random.default_rng([seed, 7]).permutation(len(train))[:n_samples])]
+    task, test, index = data.task, data.fold.test, data.some_training(n_samples, seed)
     rows = reference_predictions(
         data.features(index),
         index.take(task.target),
@@ -156,11 +160,7 @@ def score_predictions(predictions: Mapping[str, np.ndarray], observed: np.ndarra
     Parameters
     ----------
     predictions : mapping of str to ndarray, shape (patch,)
-        By model, m3 m-3.
-    observed : ndarray, shape (patch,)
-        m3 m-3.
-    target_range : float
-        Of the target's scaling, m3 m-3.
+        By model, m3 m-3, as `observed` and `target_range`, the width of the target's scaling.
 
     Returns
     -------
@@ -191,8 +191,6 @@ def gains(
         Block of each patch: neighbouring patches are no independent evidence.
     model : str
         A key of `predictions`.
-    seed : int
-        Of the bootstrap.
 
     Returns
     -------
@@ -205,13 +203,8 @@ def gains(
     rows = {}
     for other in rmse.columns.drop(model):
         found = metrics.compare(rmse[model], rmse[other], "rmse", names=(model, other), seed=seed).difference
-        rows[other] = {
-            "difference": found.value,
-            "low": found.low,
-            "high": found.high,
-            "interval": metrics.interval_text(found.value, found.low, found.high, ".4f"),
-            "blocks": len(rmse),
-        }
+        ends = {"difference": found.value, "low": found.low, "high": found.high}
+        rows[other] = {**ends, "interval": metrics.interval_text(*ends.values(), ".4f"), "blocks": len(rmse)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("against")
 
 
@@ -232,7 +225,6 @@ def day_maps(
     synthetic: bool,
     where: xr.DataArray | None = None,
     device: str = "cpu",
-    tile: int = 128,
 ) -> xr.Dataset:
     """Predict whole days, lazily: each when `smnb.maps.write_map` writes it, so memory does not grow with their number.
 
@@ -247,46 +239,36 @@ def day_maps(
         Whether `images` were simulated; stored.
     where : DataArray of bool, dims (lat, lon), optional
         Land, say. Elsewhere the map is missing, as is a pixel whose own inputs are.
-    device : str
-    tile : int
-        Side of a tile, pixels; tiles without a wanted pixel are skipped.
 
     Returns
     -------
     Dataset
         ``soil_moisture`` (time, lat, lon), m3 m-3, under the contract.
     """
-    import dask
-    import dask.array
-
-    channels = list(map(str, images["channel"].values))
+    channels, image = list(map(str, images["channel"].values)), ["channel", "lat", "lon"]
     if channels != trained.card["channels"]:
         raise ContractError("day_maps", "channels", got=channels, expected=trained.card["channels"])
-    if images.dims != ("time", "channel", "lat", "lon"):
-        raise ContractError("day_maps", "dims", got=images.dims, expected=("time", "channel", "lat", "lon"))
-    lon = images["lon"].values
-    wrap = bool(np.isclose((lon[-1] - lon[0]) + (lon[1] - lon[0]), 360.0))
+    if images.dims != ("time", *image):
+        raise ContractError("day_maps", "dims", got=images.dims, expected=("time", *image))
+    wrap, wanted = goes_round(images["lon"].values), None if where is None else where.values.astype(bool)
     network, size = trained.model, trained.card["config"].get("patch_size", 9)
     dense = isinstance(network, AmsreCNN) and size == 9
     form = network.folded(wrap=wrap) if dense else PatchForm(network, size, wrap=wrap)
-    options = {
-        "input_scaler": trained.input_scaler,
-        "target_scaler": trained.target_scaler,
-        "device": str(choose_device(device)),
-        "tile": tile,
-    }
-    wanted = None if where is None else where.values.astype(bool)
-
-    @dask.delayed
-    def one(number: int) -> np.ndarray:
-        return mapped_image(form, images.isel(time=number).compute(), where=wanted, **options)
-
-    shape = images.shape[2:]
-    parts = [dask.array.from_delayed(one(number), shape, "float32")[None] for number in range(images.sizes["time"])]
+    scalers = {"input_scaler": trained.input_scaler, "target_scaler": trained.target_scaler}
+    one_day = partial(mapped_image, form, where=wanted, device=str(choose_device(device)), tile=128, **scalers)
+    maps = xr.apply_ufunc(
+        one_day,
+        images.chunk({"time": 1} | dict.fromkeys(image, -1)),
+        input_core_dims=[image],
+        output_core_dims=[image[1:]],
+        vectorize=True,
+        dask="parallelized",
+        output_dtypes=["float32"],
+    )
     attrs = {"time": {"standard_name": "time", "long_name": "day"}}
     coords = {n: (n, images[n].values, attrs.get(n, dict(images[n].attrs))) for n in ("time", "lat", "lon")}
     return soil_moisture_map(
-        dask.array.concatenate(parts),
+        maps.data,
         ("time", "lat", "lon"),
         coords,
         synthetic=synthetic,

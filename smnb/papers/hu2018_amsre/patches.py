@@ -26,14 +26,6 @@ class PatchIndex:
     def __getitem__(self, which: np.ndarray | slice) -> PatchIndex:
         return PatchIndex(self.image[which], self.row[which], self.col[which])
 
-    @classmethod
-    def concatenate(cls, parts: Sequence[PatchIndex]) -> PatchIndex:
-        """Join several indices in their order."""
-        if not parts:
-            empty = np.empty(0, dtype="int64")
-            return cls(empty, empty, empty)
-        return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("image", "row", "col")))
-
     def take(self, field_: np.ndarray) -> np.ndarray:
         """Values of an ``(image, row, col)`` array at the centres."""
         return field_[self.image, self.row, self.col]
@@ -64,8 +56,7 @@ class PatchStore:
             raise ParameterError("PatchStore", "patch_size", got=patch_size, expected=plain("an odd positive number"))
         n_images, n_rows, n_cols, n_channels = images.shape
         half = patch_size // 2
-        self.patch_size, self.half, self.wrap, self.scaler = patch_size, half, wrap, scaler
-        self.shape = (n_images, n_rows, n_cols, n_channels)
+        self.patch_size, self.scaler = patch_size, scaler
         padded = np.empty((n_images, n_rows + 2 * half, n_cols + 2 * half, n_channels), dtype="float32")
         fill = np.asarray(scaler.fill, dtype="float32")
         self.n_filled = 0
@@ -147,17 +138,17 @@ def draw_patches(
     `counts` are patches of each image for each set, such as ``(30000, 5000)`` for training and validation; an image with fewer
     eligible centres gives each its share. The draw of an image depends on the seed and its number alone.
     """
-    sets: list[list[PatchIndex]] = [[] for _ in counts]
+    wanted = sum(counts)
+    sets = [[np.empty((3, 0), dtype="int64")] for _ in counts]
     for number in images:
         rows, cols = np.nonzero(eligible[number])
-        wanted = sum(counts)
         order = np.random.default_rng([seed, number]).permutation(rows.size)[:wanted]
         limits = np.cumsum([0, *counts]) * min(1.0, rows.size / wanted)
         for part, low, high in zip(sets, limits[:-1].astype(int), limits[1:].astype(int), strict=True):
             chosen = order[low:high]
-            part.append(PatchIndex(np.full(chosen.size, number, dtype="int64"), rows[chosen], cols[chosen]))
-    drawn = [PatchIndex.concatenate(part) for part in sets]
-    if not all(len(part) for part in drawn):
+            part.append(np.stack([np.full(chosen.size, number), rows[chosen], cols[chosen]]))
+    drawn = [PatchIndex(*np.concatenate(part, axis=1)) for part in sets]
+    if not all(map(len, drawn)):
         next_step = "Check that inputs and target overlap in space and time and are not fully masked"
         got, expected = [len(part) for part in drawn], plain(f"about {list(counts)} an image")
         raise ContractError(who, "no eligible patch", got=got, expected=expected, next_step=next_step)

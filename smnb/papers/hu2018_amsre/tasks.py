@@ -21,50 +21,31 @@ from smnb.training import MinMaxScaler
 
 @dataclass(frozen=True)
 class Fold:
-    """One division of a task's patches; `fit_images` are those whose statistics may scale the inputs."""
+    """One division of a task's patches; `fit_images` are the numbers of the images that belong to training."""
 
     name: str
     train: PatchIndex
     validation: PatchIndex
     test: PatchIndex
     fit_images: np.ndarray
-    """Numbers of the images that belong to training."""
 
 
 @dataclass
 class PatchTask:
-    """A retrieval as images, a target and folds: the same whatever the data source.
-
-    Parameters
-    ----------
-    name, title : str
-    images : ndarray, shape (image, row, col, channel)
-        Native units, NaN where missing.
-    target : ndarray, shape (image, row, col)
-        Soil moisture, m3 m-3.
-    channels : tuple of str
-    labels : DataFrame
-        One row an image: ``time`` and, where there are several, ``region``.
-    folds : list of Fold
-    wrap : bool
-        Whether columns wrap around (global longitude).
-    synthetic : bool
-    lat, lon : ndarray, optional
-        Coordinates of rows and columns of a global task.
-    land : ndarray of bool, optional
-        Where a map is wanted.
-    notes : dict
-        Counts to report: masked, filled, dropped.
-    """
+    """A retrieval as images, a target and folds: the same whatever the data source."""
 
     name: str
     title: str
     images: np.ndarray
+    """``(image, row, col, channel)``, native units, NaN where missing."""
     target: np.ndarray
+    """Soil moisture ``(image, row, col)``, m3 m-3."""
     channels: tuple[str, ...]
     labels: pd.DataFrame
+    """One row an image: ``time`` and, where there are several, ``region``."""
     folds: list[Fold]
     wrap: bool = False
+    """Whether columns wrap around (global longitude)."""
     synthetic: bool = False
     patch_size: int = 9
     units: dict[str, str] = field(default_factory=dict)
@@ -74,7 +55,9 @@ class PatchTask:
     lat: np.ndarray | None = None
     lon: np.ndarray | None = None
     land: np.ndarray | None = None
+    """Of a global task: coordinates of rows and columns, and where a map is wanted, bool ``(row, col)``."""
     notes: dict[str, float] = field(default_factory=dict)
+    """Counts to report: masked, filled, dropped."""
 
     @property
     def is_global(self) -> bool:
@@ -88,13 +71,9 @@ class PatchTask:
 
     def day(self, image: int) -> xr.DataArray:
         """One image of a gridded task as ``(time, channel, lat, lon)``: what `experiment.day_maps` takes."""
-        coords = {
-            "time": self.labels["time"].to_numpy()[[image]],
-            "channel": list(self.channels),
-            "lat": self.lat,
-            "lon": self.lon,
-        }
-        return xr.DataArray(self.images[[image]].transpose(0, 3, 1, 2), coords, ("time", "channel", "lat", "lon"), "tb")
+        time = self.labels["time"].to_numpy()[[image]]
+        coords = {"time": time, "channel": list(self.channels), "lat": self.lat, "lon": self.lon}
+        return xr.DataArray(self.images[[image]].transpose(0, 3, 1, 2), coords, tuple(coords), "tb")
 
     def scalers(self, fold: Fold) -> tuple[MinMaxScaler, MinMaxScaler]:
         """Input and target scaler of a fold, from its training patches' centres alone.
@@ -138,10 +117,8 @@ def open_task(
         Data root: the sandbox or an archive of the same layout.
     start, end : str, optional
         First and last day; default all there are.
-    composite_days : int
-        1 or 2, for ``amsre``.
-    **draw
-        ``n_train``, ``n_validation``, ``n_test``, ``seed`` of `amsre_task`; ``conus_patches`` uses every complete pixel.
+    composite_days, **draw : int
+        For ``amsre``: 1 or 2 days, and ``n_train``, ``n_validation``, ``n_test``, ``seed`` of `amsre_task`.
     """
     check_choice("open_task", "source", source, SOURCES)
     if source == "conus_patches":
@@ -155,6 +132,11 @@ def hidden_truth(task: PatchTask, catalog: Catalog, root: Path) -> np.ndarray:
     """The sandbox's hidden soil moisture ``(image, row, col)``, m3 m-3, on a global task's grid and days: no archive has it."""
     truth = catalog.open("sandbox_truth", root)["soil_moisture"]
     return truth.sel(time=task.labels["time"].to_numpy(), method="nearest").values.astype("float32")
+
+
+def goes_round(lon: np.ndarray) -> bool:
+    """Whether columns go round the globe, so that the first is the last one's neighbour."""
+    return bool(np.isclose(lon[-1] - lon[0] + lon[1] - lon[0], 360.0))
 
 
 def target_on_grid(target: xr.Dataset, lat: xr.DataArray, lon: xr.DataArray) -> xr.DataArray:
@@ -178,22 +160,11 @@ def amsre_task(
     n_test: int = 50_000,
     seed: int = 0,
 ) -> PatchTask:
-    """Set up the experiment of Hu, Xu and Yu (2018): all days but the last train and validate, the last tests.
+    """Set up the experiment of Hu, Xu and Yu (2018), one fold: all days but the last train and validate, the last tests.
 
-    Parameters
-    ----------
-    inputs : xarray.Dataset
-        Daily composites ``tb(time, channel, lat, lon)``, K.
-    target : xarray.Dataset
-        Daily ``soil_moisture(time, lat, lon)``, m3 m-3, on its own grid.
-    n_train, n_validation : int
-        Patches a training day; the two never share a centre, though neighbouring patches overlap, as in the paper.
-    n_test : int
-        Patches of the last day.
-
-    Notes
-    -----
-    One fold. Ice sheets (Köppen EF) have no soil moisture and are left out.
+    `inputs` are daily composites ``tb(time, channel, lat, lon)``, K, `target` has daily ``soil_moisture(time, lat, lon)``,
+    m3 m-3, on its own grid. `n_train` and `n_validation` patches a training day never share a centre, though neighbouring patches
+    overlap, as in the paper; `n_test` are of the last day. Ice sheets (Köppen EF) have no soil moisture and are left out.
     """
     who = "amsre_task"
     check_dataset(inputs, who=who, require=("tb",))
@@ -209,8 +180,7 @@ def amsre_task(
     land &= koppen.koppen_class(lat.values[:, None], lon.values[None, :]) != "EF"
     field[:, ~land] = np.nan
     images = np.ascontiguousarray(inputs["tb"].isel(time=in_inputs).transpose("time", "lat", "lon", "channel").values)
-    step = float(lon[1] - lon[0])
-    wrap = bool(np.isclose(float(lon[-1] - lon[0]) + step, 360.0))
+    wrap = goes_round(lon.values)
     eligible = eligible_centres(images, field, wrap=wrap)
     last = days.size - 1
     train, validation = draw_patches(eligible, range(last), (n_train, n_validation), seed=seed, who=who)
@@ -241,12 +211,8 @@ def amsre_task(
     )
 
 
-#: Northern meteorological seasons by month.
-SEASONS = {m: ("DJF", "MAM", "JJA", "SON")[m % 12 // 3] for m in range(1, 13)}
-
-
-def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int, ...] | None = None) -> PatchTask:
-    """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving `regions` out in turn.
+def conus_task(dataset: xr.Dataset, *, test_year: int = 2021) -> PatchTask:
+    """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving each out in turn.
 
     A patch is a pixel's 9×9 neighbourhood; the 7×7 images are padded by repeating their edge. Each fold tests on one region in
     `test_year` and trains on the other regions in the years before, so that neither the place nor the time of a test image was
@@ -269,21 +235,19 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021, regions: tuple[int
     images, target = images.reshape(-1, *images.shape[2:]), target.reshape(-1, *target.shape[2:])
     time = np.tile(pd.DatetimeIndex(dataset["time"].values), n_regions)
     labels = pd.DataFrame({"time": time, "region": np.repeat(dataset["region"].values, n_times)})
-    labels["season"] = labels["time"].dt.month.map(SEASONS)
+    labels["season"] = np.array(["DJF", "MAM", "JJA", "SON"], dtype=object)[
+        labels["time"].dt.month % 12 // 3
+    ]  # northern
     channels = (*map(str, dataset["polarization"].values), "incidence_angle", *map(str, dataset["band"].values))
     complete = np.isfinite(images).all(axis=-1) & np.isfinite(target)
     per_region = pd.Series(complete.sum(axis=(1, 2))).groupby(labels["region"]).sum()
     usable = [int(r) for r, n in per_region.items() if n]
-    chosen = usable if regions is None else list(regions)
-    if unknown := sorted(set(chosen) - set(usable)):
-        raise ParameterError(who, "regions without a complete pixel", got=unknown, expected=usable)
     year = labels["time"].dt.year.to_numpy()
     if test_year not in year or test_year <= year.min():
         raise ParameterError(who, "test_year", got=test_year, expected=sorted(set(year.tolist()))[1:])
     region = labels["region"].to_numpy()
     folds = []
-    for left_out in chosen:
-        held = usable[(usable.index(left_out) + 1) % len(usable)]
+    for left_out, held in zip(usable, [*usable[1:], *usable[:1]], strict=True):
         train = ~np.isin(region, (left_out, held)) & (year < test_year)
         parts = [train, (region == held) & (year < test_year), (region == left_out) & (year == test_year)]
         centres = (np.nonzero(complete & part[:, None, None]) for part in parts)

@@ -11,8 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from smnb.contract import ContractError
-from smnb.grids import M01, M09, EaseGrid, EaseWindow, ease_refine
-from smnb.grids.in_time import match_nearest_in_time
+from smnb.grids import M01, M09, EaseGrid, EaseWindow, ease_refine, match_nearest_in_time
 
 #: Channels of an image, in this order.
 CHANNELS = ("tb_h", "tb_v", "vv", "vh")

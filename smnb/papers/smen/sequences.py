@@ -17,10 +17,9 @@ import torch
 import xarray as xr
 
 from smnb.contract import ContractError, is_synthetic, plain
-from smnb.grids import EaseWindow, ease_refine
-from smnb.grids.in_time import match_nearest_in_time
+from smnb.grids import EaseWindow, ease_refine, match_nearest_in_time
+from smnb.training import MinMaxScaler
 from smnb.training.batches import BatchDataset
-from smnb.training.scaling import MinMaxScaler
 
 #: m3 m-3; the wet end of the scale of coarse images.
 WETTEST = 0.6

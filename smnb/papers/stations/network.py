@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, check_range, plain
-from smnb.models.encoders import PointEncoder, PointEncoderConfig
+from smnb.models.encoders import PointEncoder
 from smnb.models.multisource import FusionHead
 
 
@@ -69,8 +69,7 @@ class PointFusionNet(nn.Module):
         self.config = config
 
         def encoder(inputs: int, width: int) -> PointEncoder:
-            sizes = PointEncoderConfig(in_features=inputs, widths=(width,), norm="none", keep=config.encoder_keep)
-            return PointEncoder(sizes)
+            return PointEncoder(inputs, (width,), norm="none", keep=config.encoder_keep)
 
         self.encoders = nn.ModuleDict({name: encoder(n, config.encoder_width) for name, n in config.features.items()})
         self.joint = encoder(config.encoder_width * len(config.features), config.joint_width)

@@ -14,10 +14,13 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from pydantic import TypeAdapter
 
 from smnb.contract import ParameterError, synthetic_label
 
 __all__ = ["PublishedTable", "compare_with", "published", "published_settings", "published_works"]
+
+Numbers = tuple[int | float, ...]
 
 
 @dataclass(frozen=True)
@@ -34,57 +37,37 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of a paper.
-
-    Parameters
-    ----------
-    paper : str
-        Key of `PAPERS`.
-    table : str
-        The paper's own number.
-    caption : str
-        What it holds, in this project's words.
-    columns : tuple of PublishedColumn
-    rows : mapping of str to tuple of float
-        Row label to its numbers, in the order of the columns; NaN where the paper has none or it is in `omitted`.
-    caveats : tuple of str
-        What the paper leaves open or contradicts.
-    omitted : tuple of (str, str)
-        Row and column of each number that is left out, since the text at hand does not say for certain which it is.
-    baseline : str, optional
-        Row that `changes` refer to.
-    changes : mapping of str to tuple of float
-        Relative changes as printed, percent, positive where the score is better than the baseline's; NaN where none is.
-
-    Raises
-    ------
-    ParameterError
-        If a row has not one number a column, if an omitted number is given or has no place, or changes have no baseline.
-    """
+    """A table of a paper, by the paper's own number; `ParameterError` if its rows, omissions or changes do not fit it."""
 
     paper: str
+    """Key of `PAPERS`."""
     table: str
     caption: str
     columns: tuple[PublishedColumn, ...]
-    rows: Mapping[str, tuple[float, ...]]
+    rows: Mapping[str, Numbers]
+    """A number a column by row label; NaN where the paper has none or it is in `omitted`."""
     caveats: tuple[str, ...] = ()
+    """What the paper leaves open or contradicts."""
     omitted: tuple[tuple[str, str], ...] = ()
+    """Row and column of each number that is left out, since the text at hand does not say for certain which it is."""
     baseline: str | None = None
-    changes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Row that `changes` refer to."""
+    changes: Mapping[str, Numbers] = field(default_factory=dict)
+    """Relative changes as printed, percent, positive where the score is better than the baseline's; NaN where none is."""
 
     def __post_init__(self) -> None:
-        name, wide = f"{self.paper} {self.table}", len(self.columns)
+        who, name, wide = "PublishedTable", f"{self.paper} {self.table}", len(self.columns)
         for label, values in [*self.rows.items(), *self.changes.items()]:
             if len(values) != wide:
                 what = f"row {label!r} of {name} has not one number a column"
-                raise ParameterError("PublishedTable", what, got=len(values), expected=wide)
+                raise ParameterError(who, what, got=len(values), expected=wide)
         for row, column in self.omitted:
             if not math.isnan(found := self.value(row, column)):
                 what = f"a number of {name} is both given and omitted"
-                raise ParameterError("PublishedTable", what, got=(row, column, found), expected="NaN where omitted")
+                raise ParameterError(who, what, got=(row, column, found), expected="NaN where omitted")
         if unknown := [row for row in self.changes if row not in self.rows or self.baseline not in self.rows]:
             what = f"changes of {name} are of no row or have no baseline"
-            raise ParameterError("PublishedTable", what, got=(unknown, self.baseline), expected=tuple(self.rows))
+            raise ParameterError(who, what, got=(unknown, self.baseline), expected=tuple(self.rows))
 
     def frame(self) -> pd.DataFrame:
         """Return the numbers as a DataFrame with the paper's own row and column labels."""
@@ -92,13 +75,7 @@ class PublishedTable:
         return pd.DataFrame.from_dict({k: list(v) for k, v in self.rows.items()}, orient="index", columns=names)
 
     def value(self, row: str, column: str) -> float:
-        """Return one number.
-
-        Raises
-        ------
-        ParameterError
-            On an unknown row or column.
-        """
+        """Return one number; raise `ParameterError` on an unknown row or column."""
         names = [c.name for c in self.columns]
         if row not in self.rows or column not in names:
             what, known = f"{self.paper} {self.table} has no such number", (tuple(self.rows), tuple(names))
@@ -108,25 +85,16 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class PublishedSettings:
-    """A table of settings: each has one number or several, and some were chosen among candidates.
+    """A table of settings: each has one number or several (a block or layer each), some chosen among `candidates`.
 
-    Parameters
-    ----------
-    paper, table, caption, caveats
-        As `PublishedTable`.
-    values : mapping of str to tuple of float
-        What was used: one number a block or layer; for a swept setting, all that were swept.
-    candidates : mapping of str to tuple of float
-        What it was selected from, where the paper says so.
-    swept : tuple of str
-        Settings whose best value was picked anew for each experiment.
+    For those that are `swept`, since their best value was picked anew for each experiment, the numbers are all that were.
     """
 
     paper: str
     table: str
     caption: str
-    values: Mapping[str, tuple[float, ...]]
-    candidates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    values: Mapping[str, Numbers]
+    candidates: Mapping[str, Numbers] = field(default_factory=dict)
     swept: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
 
@@ -138,23 +106,10 @@ class PublishedSettings:
 
 @dataclass(frozen=True)
 class PublishedWork:
-    """A work that a paper compares itself with.
+    """A work that a paper compares itself with; `depth` of its in-situ labels, `networks` that it was validated on.
 
-    Parameters
-    ----------
-    name : str
-        Authors and year, as the benchmark tables' columns are named.
-    depth, period : str
-        Depth of the in-situ labels, and years of the in-situ data.
-    networks : tuple of str
-        Sensor networks that it was validated on.
-    method, validation : str
-        What it is, and which sensors or data points it was scored on, in this project's words.
-    other_period, region_specific, shares_sensors : bool
-        Marks of the benchmark tables: in-situ data of another time than the paper's training data (*), models made for
-        their region (**), training and validation may share sensors (***).
-    caveats : tuple of str
-        What one must know of its scores.
+    The marks of the benchmark tables: `other_period`, in-situ data of another time than the paper's training data (*);
+    `region_specific` models (**); `shares_sensors`, training and validation may share sensors (***).
     """
 
     name: str
@@ -176,7 +131,7 @@ class PublishedWork:
 
 @dataclass(frozen=True)
 class PublishedWorks:
-    """A table of works that a paper compares itself with; parameters as `PublishedTable`, and its `works`."""
+    """A table of works that a paper compares itself with."""
 
     paper: str
     table: str
@@ -192,36 +147,24 @@ class PublishedWorks:
         return pd.DataFrame.from_dict(rows, orient="index", columns=names).rename_axis("work")
 
 
-def _frozen(value: Any) -> Any:
-    """Lists as tuples, as a frozen record keeps them."""
-    if isinstance(value, dict):
-        return {key: _frozen(one) for key, one in value.items()}
-    return tuple(_frozen(one) for one in value) if isinstance(value, list) else value
-
-
-def _of_rows(paper: str, table: dict[str, Any]) -> PublishedTable:
-    return PublishedTable(paper, **table | {"columns": tuple(PublishedColumn(**c) for c in table["columns"])})
-
-
-def _of_works(paper: str, table: dict[str, Any]) -> PublishedWorks:
-    return PublishedWorks(paper, **table | {"works": tuple(PublishedWork(**w) for w in table["works"])})
-
-
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FILES = {
-    paper: _frozen(yaml.load((Path(__file__).parent / f"{paper}.yaml").read_text("utf-8"), _LOADER))
+    paper: yaml.load((Path(__file__).parent / f"{paper}.yaml").read_text("utf-8"), _LOADER)
     for paper in ("hu2018", "smen", "batchu2023")
 }
 #: Short names of the papers, and what each is.
 PAPERS: dict[str, str] = {paper: of["title"] for paper, of in _FILES.items()}
-#: Every table of numbers by (paper, table).
-PUBLISHED = {(p, t["table"]): _of_rows(p, t) for p, of in _FILES.items() for t in of["tables"]}
-#: Every table of settings by (paper, table).
-PUBLISHED_SETTINGS = {
-    (p, t["table"]): PublishedSettings(p, **t) for p, of in _FILES.items() for t in of.get("settings", ())
-}
-#: Every table of works that a paper compares itself with, by (paper, table).
-PUBLISHED_WORKS = {(p, t["table"]): _of_works(p, t) for p, of in _FILES.items() for t in of.get("works", ())}
+
+
+def _tables(kind: type, key: str) -> dict[tuple[str, str], Any]:
+    """Tables of one kind by (paper, table)."""
+    read = TypeAdapter(kind).validate_python
+    return {(p, one["table"]): read({"paper": p, **one}) for p, of in _FILES.items() for one in of.get(key, ())}
+
+
+PUBLISHED = _tables(PublishedTable, "tables")
+PUBLISHED_SETTINGS = _tables(PublishedSettings, "settings")
+PUBLISHED_WORKS = _tables(PublishedWorks, "works")
 
 
 def _one_of(who: str, tables: Mapping[tuple[str, str], Any], paper: str, table: str) -> Any:
@@ -242,24 +185,12 @@ def published(paper: str, table: str) -> PublishedTable:
 
 
 def published_settings(paper: str, table: str) -> PublishedSettings:
-    """Return one table of settings of one paper; a `ParameterError` lists what there is.
-
-    Examples
-    --------
-    >>> published_settings("batchu2023", "Table 7").values["Learning rate"]
-    (0.1, 0.05, 0.03)
-    """
+    """As `published`, a table of settings: ``published_settings("batchu2023", "Table 7").values["Learning rate"]``."""
     return _one_of("published_settings", PUBLISHED_SETTINGS, paper, table)
 
 
 def published_works(paper: str, table: str) -> PublishedWorks:
-    """Return one table of works that one paper compares itself with; a `ParameterError` lists what there is.
-
-    Examples
-    --------
-    >>> published_works("batchu2023", "Table 8").works[0].networks
-    ('AMMA-CATCH', 'SCAN', 'SNOTEL', 'USCRN')
-    """
+    """As `published`, a table of works: ``published_works("batchu2023", "Table 8").works[0].networks``."""
     return _one_of("published_works", PUBLISHED_WORKS, paper, table)
 
 
@@ -272,7 +203,7 @@ def compare_with(
     ----------
     run : mapping of str to mapping, or DataFrame
         For each row label of the table, the run's metrics by name: ``{"CNN": {"r2": 0.6, "rmse_scaled": 0.1}}``; or the
-        same as a DataFrame with row labels as its index. Rows and metrics may be missing; the published ones stay.
+        same as a DataFrame. Rows and metrics may be missing; `ParameterError` for one that the table does not know.
     table : PublishedTable
     synthetic : bool
         Whether the run used simulated data. It is asked for, not guessed, so that no comparison leaves it open.
@@ -280,15 +211,9 @@ def compare_with(
     Returns
     -------
     DataFrame
-        One row a published number and metric that it may stand for: ``paper``, ``table``, ``row``, ``column``, ``unit``,
-        ``published``, ``run_metric``, ``run``, ``difference`` (run minus published), ``synthetic``. ``attrs`` has the
-        ``title`` (which ends with "(synthetic)" for such a run), the ``caveats`` and the ``omitted`` numbers of the table. A
-        column that no metric of a run can be held against has no row.
-
-    Raises
-    ------
-    ParameterError
-        If the run has a row or metric that the table does not know.
+        One row a published number and metric that it may stand for (none for a column without one): ``paper``, ``table``,
+        ``row``, ``column``, ``unit``, ``published``, ``run_metric``, ``run``, ``difference`` (run minus published),
+        ``synthetic``. ``attrs``: the ``title`` (which ends with "(synthetic)" for such a run), ``caveats`` and ``omitted``.
 
     Examples
     --------
