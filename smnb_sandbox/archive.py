@@ -12,11 +12,10 @@ from typing import Any
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
 from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
-from smnb_sandbox.fusion import FusionPlan
+from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.plan import Content, Plan, table
-from smnb_sandbox.smap import SmapPlan
 from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.

@@ -18,7 +18,7 @@ from pyproj import CRS
 from smnb_sandbox import multisource_coarse as coarse
 from smnb_sandbox import multisource_rasters as fine
 from smnb_sandbox import multisource_sites as places
-from smnb_sandbox.insitu_ismn import archive_name, by_network, ismn_archive
+from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
 from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.multisource_insitu import read_site
 from smnb_sandbox.multisource_land import SiteSimulation

@@ -376,7 +376,7 @@ class KillError(Exception):
 
 
 def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("smnb.papers.batchu2023.store_writing.SampleStoreWriter.chunk", property(lambda self: 2))
+    monkeypatch.setattr("smnb.papers.batchu2023.store.SampleStoreWriter.chunk", property(lambda self: 2))
     with IsmnLabels(world["ismn"]) as labels:
         whole = convert_released(opened(world["shards"]), tmp_path / "whole.zarr", labels=labels, splits={})
     count = 0
