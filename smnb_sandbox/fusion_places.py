@@ -93,12 +93,8 @@ def acquisitions(place: FusionPlace, count: int) -> list[SceneTime]:
                 radar = Sentinel1Pass(track, direction, satellite, time.replace(microsecond=0))
                 found.append(SceneTime(region, radar, smap, smap, place.radar_window))
     if len(found) < count:
-        raise ParameterError(
-            f"acquisitions({place.name})",
-            "there are fewer mornings with both satellites",
-            got=count,
-            expected=plain(f"at most {len(found)}"),
-        )
+        what, expected = "there are fewer mornings with both satellites", plain(f"at most {len(found)}")
+        raise ParameterError(f"acquisitions({place.name})", what, got=count, expected=expected)
     found.sort(key=lambda scene: scene.sentinel1.time)
     return [found[i] for i in np.round(np.linspace(0, len(found) - 1, count)).astype(int)]
 

@@ -16,32 +16,14 @@ import numpy as np
 from pyproj import CRS
 
 from smnb_sandbox import multisource_coarse as coarse
-from smnb_sandbox.insitu_ismn import archive_name, by_network, ismn_archive
+from smnb_sandbox import multisource_rasters as fine
+from smnb_sandbox import multisource_sites as places
+from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
 from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.multisource_insitu import read_site
 from smnb_sandbox.multisource_land import SiteSimulation
-from smnb_sandbox.multisource_rasters import (
-    SOIL_BANDS,
-    Ground,
-    dem_file,
-    dem_name,
-    land_cover_file,
-    sentinel1_file,
-    sentinel2_file,
-    soil_file,
-)
-from smnb_sandbox.multisource_sites import (
-    FIRST_DAY,
-    LAST_DAY,
-    MAP_SITE,
-    SITES,
-    Sentinel2Pass,
-    Site,
-    SitePass,
-    is_west,
-    sentinel2_passes,
-    site_passes,
-)
+from smnb_sandbox.multisource_rasters import Ground
+from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, SITES, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import blocks
 from smnb_sandbox.plan import Plan
 from smnb_sandbox.truth import pass_times, truth_bytes
@@ -77,9 +59,8 @@ class MultisourcePlan(Plan):
 
     def size(self, one: SitePass | Sentinel2Pass) -> int:
         """Pixels along a side of a scene."""
-        if isinstance(one, Sentinel2Pass):
-            return self.map_size if one.on_map else self.tile
-        return self.map_size if self._on_map(one) else self.tile
+        on_map = one.on_map if isinstance(one, Sentinel2Pass) else self._on_map(one)
+        return self.map_size if on_map else self.tile
 
     def _on_map(self, one: SitePass) -> bool:
         return one.map_number is not None and one.map_number < self.map_dates
@@ -87,26 +68,26 @@ class MultisourcePlan(Plan):
     @cached_property
     def sentinel1(self) -> dict[str, SitePass]:
         """Pass by path."""
-        passes = (one for site in self._sites for one in site_passes(site))
+        passes = (one for site in self._sites for one in places.site_passes(site))
         return {f"multisource/sentinel1/{one.time:%Y}/{one.file_name}": one for one in passes}
 
     @cached_property
     def sentinel2(self) -> dict[str, Sentinel2Pass]:
         """Scene by path."""
-        scenes = (one for site in self._sites for one in sentinel2_passes(site, self.map_dates))
+        scenes = (one for site in self._sites for one in places.sentinel2_passes(site, self.map_dates))
         return {f"multisource/sentinel2/{one.time:%Y}/{one.file_name}": one for one in scenes}
 
     @cached_property
     def dem(self) -> dict[str, Site]:
         """Site by path of its terrain."""
-        return {f"multisource/dem/{dem_name(site)}": site for site in self._sites}
+        return {f"multisource/dem/{fine.dem_name(site)}": site for site in self._sites}
 
     @cached_property
     def truth(self) -> dict[str, tuple[Site, tuple[SitePass, ...], int]]:
         """Site, passes and size by path: of all passes, and of the larger scenes."""
         found = {}
         for site in self._sites:
-            passes = site_passes(site)
+            passes = places.site_passes(site)
             found[f"sandbox_truth/multisource/{site.name}.nc"] = (site, passes, self.tile)
             large = tuple(one for one in passes if self._on_map(one))
             if large:
@@ -121,12 +102,11 @@ class MultisourcePlan(Plan):
     @cached_property
     def gldas(self) -> dict[str, datetime]:
         """Time by path: the granule before each pass, and before each image of SMAP that a pass can be paired with."""
-        times = {coarse.gldas_time(one, is_west(one.site)) for one in self.sentinel1.values()}
+        times = {coarse.gldas_time(one, places.is_west(one.site)) for one in self.sentinel1.values()}
         for day in coarse.smap_days():
             start = datetime.combine(day, datetime.min.time(), UTC)
-            after = any(
-                timedelta() <= start - one.time <= timedelta(days=_SMAP_DAYS_AFTER) for one in self.sentinel1.values()
-            )
+            gaps = (start - one.time for one in self.sentinel1.values())
+            after = any(timedelta() <= gap <= timedelta(days=_SMAP_DAYS_AFTER) for gap in gaps)
             if after and not any(timedelta() <= start - time <= timedelta(hours=3) for time in times):
                 times.add(start)
         return {f"multisource/gldas/{time:%Y}/{coarse.gldas_name(time)}": time for time in sorted(times)}
@@ -139,7 +119,7 @@ class MultisourcePlan(Plan):
     @cached_property
     def soil(self) -> dict[str, str]:
         """Property by path."""
-        return {f"multisource/soilgrids/soilgrids_{name}_0-5cm_mean.tif": name for name in SOIL_BANDS}
+        return {f"multisource/soilgrids/soilgrids_{name}_0-5cm_mean.tif": name for name in fine.SOIL_BANDS}
 
     land_cover = MappingProxyType({_COVER_NAME: "cover"})
     insitu = MappingProxyType({f"multisource/ismn/{archive_name('header_values', FIRST_DAY, LAST_DAY)}": "readings"})
@@ -173,12 +153,12 @@ class MultisourcePlan(Plan):
         """Content of one of a site's own files."""
         if name in self.sentinel1:
             one = self.sentinel1[name]
-            return sentinel1_file(simulation, one, self.size(one))
+            return fine.sentinel1_file(simulation, one, self.size(one))
         if name in self.sentinel2:
             scene = self.sentinel2[name]
-            return sentinel2_file(simulation, scene, self.size(scene))
+            return fine.sentinel2_file(simulation, scene, self.size(scene))
         if name in self.dem:
-            return dem_file(ground)
+            return fine.dem_file(ground)
         _, passes, size = self.truth[name]
         return _truth(simulation, passes, size)
 
@@ -197,8 +177,8 @@ _JOINT: dict[str, tuple[Callable[[MultisourcePlan, SiteSimulation, Ground], Sequ
         coarse.gldas_file,
     ),
     "lai": (lambda plan, simulation, ground: coarse.lai_patches(simulation, ground), coarse.lai_file),
-    "soil": (lambda plan, simulation, ground: ground.soil(), soil_file),
-    "land_cover": (lambda plan, simulation, ground: [ground.cover()], land_cover_file),
+    "soil": (lambda plan, simulation, ground: ground.soil(), fine.soil_file),
+    "land_cover": (lambda plan, simulation, ground: [ground.cover()], fine.land_cover_file),
     "insitu": (lambda plan, simulation, ground: [read_site(simulation)], _archive),
 }
 
