@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -10,7 +9,7 @@ import os
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +94,8 @@ def sweep(
     RunError
         When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
     """
+    from smnb.maps.parallel import open_workers
+
     check_run_name(_WHO, name)
     check_count(_WHO, "workers", workers)
     check_count(_WHO, "threads_per_worker", 1 if threads_per_worker is None else threads_per_worker)
@@ -118,14 +119,23 @@ def sweep(
     pending = {"status": "pending", "seconds": None, "message": "", "synthetic": None, "metrics": {}}
     rows = [{"member": slug, "parameters": member, **pending} for slug, member in members.items()]
     out.mkdir(parents=True, exist_ok=True)
-    # closing: the members end when this function ends, not when a generator happens to be collected
-    with hold(out / ".lock", name), contextlib.closing(_outcomes(jobs, out, scheduler, workers)) as outcomes:
-        for done, (number, outcome) in enumerate(outcomes, 1):
-            rows[number].update(outcome)
-            _add_findings(rows[number], jobs[number].out, target)
+    # threads, for each only waits for its notebook's process; Dask's own processes would only cost time and memory
+    kind = {"threads": 1} if workers == 1 else {"number": workers, "processes": False}
+    with hold(out / ".lock", name), open_workers(_WHO, scheduler=scheduler, **kind) as pool:
+        if scheduler is not None:
+            _check_workers(pool.client, out)
+        calls = ((number, (job,)) for number, job in enumerate(jobs))
+        ended = pool.run(execute_member, calls, in_flight=workers if scheduler is None else len(jobs))
+        for done, (number, future) in enumerate(ended, 1):
+            row = rows[number]
+            if future.cancelled():  # of Dask, not of the notebook
+                row |= _failed(RunError(_WHO, "its Dask task was cancelled: is the scheduler still there?"))
+            else:  # an exception: workers died under it again and again
+                row |= future.result() if future.exception() is None else _failed(future.exception())
+            _add_findings(row, jobs[number].out, target)
             _write(out, head, rows)
             if progress is not None:
-                progress(rows[number]["member"], rows[number]["status"], done, len(rows))
+                progress(row["member"], row["status"], done, len(rows))
     table = _frame(rows)
     table.attrs = {"name": name, "folder": str(out), "synthetic": any(row["synthetic"] for row in rows)}
     return table
@@ -243,27 +253,6 @@ def execute_member(job: Job) -> dict[str, Any]:
 def _failed(error: BaseException) -> dict[str, Any]:
     text = str(error) if isinstance(error, SmnbError) else f"{type(error).__name__}: {error}"
     return {"status": "failed", "seconds": None, "message": " ".join(text.split())}
-
-
-def _outcomes(
-    jobs: Sequence[Job], out: Path, scheduler: str | None, workers: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Execute the members; yield the number of each and its outcome as it ends."""
-    from smnb.maps.parallel import open_workers
-
-    # threads, for each only waits for its notebook's process; Dask's own processes would only cost time and memory
-    kind = {"threads": 1} if workers == 1 else {"number": workers, "processes": False}
-    with open_workers(_WHO, scheduler=scheduler, **kind) as pool:
-        if scheduler is not None:
-            _check_workers(pool.client, out)
-        calls = ((number, (job,)) for number, job in enumerate(jobs))
-        for number, future in pool.run(execute_member, calls, in_flight=workers if scheduler is None else len(jobs)):
-            if future.cancelled():  # of Dask, not of the notebook
-                yield number, _failed(RunError(_WHO, "its Dask task was cancelled: is the scheduler still there?"))
-            elif future.exception() is not None:  # workers died under it again and again
-                yield number, _failed(future.exception())
-            else:
-                yield number, future.result()
 
 
 def look_from_a_worker(token: str) -> dict[str, Any]:
