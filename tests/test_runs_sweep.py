@@ -20,6 +20,7 @@ import pytest
 from external_resources import external_resources
 
 from smnb.cli import app as cli
+from smnb.cli.runs import grid_values
 from smnb.contract import ParameterError, RunError
 from smnb.runs import execution, sweep
 from smnb.runs.worker import hold
@@ -215,6 +216,17 @@ def test_mistakes_are_found_before_anything_is_executed(project, pretend, option
         sweep(**{"name": "s", "notebook": "01", "grid": {"seed": [0]}, **options})
     assert pretend == []
     assert not (project / "runs").exists()
+
+
+def test_a_members_folder_has_the_same_name_for_ever():
+    values = {"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None}
+    assert module._slug(values) == "region=tucson,inputs=spatial+sm,seed=0,mask=none"
+    assert module._slug({"region": "a/b c"}) == "region=a_b_c-65db655d"
+
+
+def test_the_grid_of_a_command_has_lists_of_lists():
+    grid = grid_values(["seed=0,1", "region=[a, b]", "inputs=[a],[a, b]"], lists=["inputs"])
+    assert grid == {"seed": [0, 1], "region": ["a", "b"], "inputs": [["a"], ["a", "b"]]}
 
 
 def test_folders_of_members_are_safe_and_different(project, pretend):

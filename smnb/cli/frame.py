@@ -13,14 +13,7 @@ import typer
 from smnb.contract import ParameterError
 from smnb.files import plain_json
 
-app = typer.Typer(
-    name="smnb",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Satellite soil moisture with convolutional networks: data, notebooks, reports.",
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Root = Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, else data/sandbox.")]

@@ -162,11 +162,6 @@ def grid_values(texts: Sequence[str], lists: Sequence[str] = ()) -> dict[str, li
     """Parse ``name=a,b`` arguments, each value as YAML; brackets around all of them are allowed.
 
     For parameters that are `lists` themselves ``[a, b]`` is one value, and ``[a],[a, b]`` are two.
-
-    Examples
-    --------
-    >>> grid_values(["seed=0,1", "region=[a, b]", "inputs=[a],[a, b]"], lists=["inputs"])
-    {'seed': [0, 1], 'region': ['a', 'b'], 'inputs': [['a'], ['a', 'b']]}
     """
     grid = {}
     for name, text in values_by_name(texts, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2").items():

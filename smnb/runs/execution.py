@@ -102,9 +102,7 @@ def run_notebooks(
     parameters : mapping, optional
         Values for every notebook that declares the name.
     root : path-like, optional
-        Data root; default ``SMNB_DATA``, else the sandbox beside the notebooks.
-    force : bool
-        Execute also what is up to date.
+        Data root; default ``SMNB_DATA``, else the sandbox beside the notebooks. `force` executes also what is up to date.
 
     Returns
     -------

@@ -7,14 +7,14 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from smnb.contract import RunError
 from smnb.files import write_text
 
-from .record import read_record, read_state
+from .record import leaves, read_record, read_state
 from .worker import quick_imports
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -100,11 +100,12 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         status = "failed" if name in failed else "done" if state else "executed outside smnb run"
         notebooks.append({"name": name, "page": page.name, "status": status, "record": record, "state": state})
     records = [row["record"] for row in notebooks if row["record"]]
-    metrics = [
-        (record["notebook"], label, record.get("synthetic"), values)
-        for record in records
-        for label, values in metric_rows(record["metrics"])
-    ]
+    metrics: list[tuple[str, str, bool | None, dict[str, Any]]] = []
+    for record in records:
+        rows: dict[str, dict[str, Any]] = {}  # by model and split, say
+        for path, value in leaves(record["metrics"]):
+            rows.setdefault(" / ".join(path[:-1]), {})[path[-1]] = value
+        metrics += [(record["notebook"], label, record.get("synthetic"), one) for label, one in sorted(rows.items())]
     found = dict.fromkeys(column for *_, values in metrics for column in values)
     # scores first, so that what a reader looks for is on the page without scrolling
     columns = [column for column in _FIRST if column in found] + [column for column in found if column not in _FIRST]
@@ -138,16 +139,6 @@ def _page(template: str, title: str, **content: Any) -> str:
     )
     pages.filters["text"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     return pages.get_template(f"{template}.html").render(title=title, shown=_shown, **content)
-
-
-def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of nested metrics: the path (model, split) as a label, and the numbers that lie directly there."""
-    here = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
-    if here:
-        yield " / ".join(path), here
-    for key, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from metric_rows(value, (*path, str(key)))
 
 
 _FIRST = ("n_sensors", "n", "r", "pearson_r", "r2", "rmse", "ubrmse", "bias", "anomaly_r", "rmse_scaled")

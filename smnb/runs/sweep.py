@@ -203,15 +203,7 @@ def _checked(
 
 
 def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
-    """Name of a member's folder: readable, safe on every file system, another for other values (a hash, if need be).
-
-    Examples
-    --------
-    >>> _slug({"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None})
-    'region=tucson,inputs=spatial+sm,seed=0,mask=none'
-    >>> _slug({"region": "a/b c"})
-    'region=a_b_c-65db655d'
-    """
+    """Name of a member's folder: readable, safe on every file system, another for other values (a hash, if need be)."""
     texts = [(name, *_value_text(value)) for name, value in parameters.items()]
     slug = ",".join(f"{name}={text}" for name, text, _ in texts) or "defaults"
     exact = all(one for *_, one in texts) and len(slug) <= _LONGEST_SLUG
@@ -314,9 +306,8 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def _write(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``sweep.json``, ``sweep.csv`` and ``sweep.html`` into a sweep's folder."""
     write_json(out / "sweep.json", {"schema_version": SCHEMA_VERSION, **head, "members": list(rows)})
-    table = _frame(rows)
-    for name in names_in(rows, "parameters"):  # a list in a cell is JSON, as Python's own text is read by nothing else
-        table[name] = [json.dumps(value) if isinstance(value, list) else value for value in table[name]]
+    # a list in a cell is JSON, as Python's own text is read by nothing else
+    table = _frame(rows).map(lambda value: json.dumps(value) if isinstance(value, list) else value)
     with atomic_path(out / "sweep.csv") as temporary:
         table.to_csv(temporary, index=False)
     write_sweep_page(out, head, rows)

@@ -43,9 +43,8 @@ class PatchStore:
     """Scaled, filled and padded images from which patches are gathered by index.
 
     Images are ``(image, row, col, channel)`` in native units, NaN where missing: such pixels get the training mean of their
-    channel. Columns `wrap` (a global longitude axis); other edges repeat the outermost pixel.
-    The padded images are one contiguous tensor on `device`, so a patch is `patch_size` memory copies of
-    ``patch_size * channel`` floats out of an overlapping strided view, not 81 scattered reads.
+    channel. Columns `wrap` (a global longitude axis); other edges repeat the outermost pixel. One contiguous tensor on `device`,
+    so a patch is `patch_size` copies of ``patch_size * channel`` floats out of an overlapping view, not 81 scattered reads.
     """
 
     def __init__(
@@ -344,12 +343,9 @@ def amsre_task(
 def conus_task(dataset: xr.Dataset, *, test_year: int = 2021) -> PatchTask:
     """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving each out in turn.
 
-    A patch is a pixel's 9×9 neighbourhood; the 7×7 images are padded by repeating their edge. Each fold tests on one region in
-    `test_year` and trains on the other regions in the years before, so that neither the place nor the time of a test image was
-    seen. One of the training regions, the next in order, is kept for validation.
-
-    Channels are VV and VH (dB), incidence angle (degree) and the Sentinel-2 bands (reflectance). Only pixels with all channels
-    and the target are centres; ``notes`` counts the others.
+    Each fold tests on one region in `test_year` and trains on the others in the years before, so that neither place nor time of
+    a test image was seen; the next region in order is kept for validation. Channels are VV and VH (dB), incidence angle (degree)
+    and the Sentinel-2 bands (reflectance). Only pixels with all channels and the target are centres; ``notes`` counts the others.
     """
     who = "conus_task"
     check_dataset(dataset, who=who, require=("sigma0", "reflectance", "incidence_angle", "soil_moisture"))
