@@ -201,8 +201,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 _LOGGER_VERSION = "1.302"
 _REJECTED = sum(1 << i for i, name in enumerate(FLAGS) if name in ("C01", "C02", "D06", "D07", "D08", "D09", "D10"))
-#: A day's mean needs this many hours.
-_HOURS_OF_A_DAY = 18
+_HOURS_OF_A_DAY = 18  # a day's mean needs this many hours
 _MOISTURE, _TENTHS, _SOLAR, _HUMIDITY = -99.0, -9999.0, -99999.0, -9999.0
 _HOURLY = (
     "%5s %8s %4s %8s %4s %6s %7.2f %7.2f %7.1f %7.1f %7.1f %7.1f %7.1f %6.0f %1s %6.0f %1s %6.0f %1s %1s %7.1f %1s "

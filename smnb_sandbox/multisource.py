@@ -28,10 +28,8 @@ from smnb_sandbox.noise import blocks
 from smnb_sandbox.plan import Plan
 from smnb_sandbox.truth import pass_times, truth_bytes
 
-#: Days after a Sentinel-1 pass in which it can be paired with an image of SMAP.
-_SMAP_DAYS_AFTER = 7
-#: Is written into the truth; raise it when the files change.
-_VERSION = "1"
+_SMAP_DAYS_AFTER = 7  # days after a Sentinel-1 pass in which it can be paired with an image of SMAP
+_VERSION = "1"  # is written into the truth; raise it when the files change
 _TRUTH_M = 20.0
 _COVER_NAME = "multisource/landcover/PROBAV_LC100_global_v3.0.1_2019-nrt_Discrete-Classification-map_EPSG-4326.tif"
 

@@ -23,19 +23,15 @@ from smnb_sandbox.plan import table
 from smnb_sandbox.rasters import RASTERS, LonLatGrid, Patch
 from smnb_sandbox.world import soil_limits
 
-#: Cells on each side of a site's that have data.
-_AROUND = 2
+_AROUND = 2  # cells on each side of a site's that have data
 SMAP_DAYS = 3
-#: First day of the product: images begin every three days from it on.
-_SMAP_FIRST = date(2015, 4, 2)
-#: mm that the two layers of the Palmer model hold at most.
-_SSM_MAX, _SUSM_MAX = 25.39, 274.6
+_SMAP_FIRST = date(2015, 4, 2)  # first day of the product: images begin every three days from it on
+_SSM_MAX, _SUSM_MAX = 25.39, 274.6  # mm that the two layers of the Palmer model hold at most
 _NODATA = -9999.0
 _ANOMALY_IMAGES = 11
 GLDAS_SHAPE = (600, 1440)
 _GLDAS_GRID = LonLatGrid(-180.0, 90.0, 4.0, 1440, 600)
-#: Hour of the granule before a pass: by direction, east and west.
-_GLDAS_HOURS = {"A": (21, 0), "D": (9, 12)}
+_GLDAS_HOURS = {"A": (21, 0), "D": (9, 12)}  # hour of the granule before a pass: by direction, east and west
 #: The layer that is kept of a granule's: its depth in mm, memory in days, and the least and the most it has (kg m-2).
 GLDAS_LAYER = "SoilMoi0_10cm_inst"
 _DEPTH_MM, _MEMORY_DAYS, _LEAST, _MOST = 100.0, 2.5, 2.0, 47.6

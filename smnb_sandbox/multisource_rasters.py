@@ -25,27 +25,21 @@ LOOKS = 4.4
 #: Real exports are float32, which noise makes incompressible. Here dB come in steps of 0.25, which add 0.07 dB to the
 #: speckle's 2 dB, and angles in steps of 0.1 degrees.
 _DECIBEL, _ANGLE = Packing(0.25, -45.0), Packing(0.1, 25.0)
-#: How fast the angle grows across the swath, degrees per km.
-_ANGLE_PER_KM = 0.07
-#: Calibration of a scene, dB.
-_CALIBRATION_DB = 0.25
+_ANGLE_PER_KM = 0.07  # how fast the angle grows across the swath, degrees per km
+_CALIBRATION_DB = 0.25  # calibration of a scene, dB
 _SHADOW, _SHADOW_PIXELS, _CIRRUS_OPACITY = 0.45, (-12, -6), 0.7
-#: NDVI at the surface of bare soil and of a full canopy.
-_NDVI_SOIL, _NDVI_CANOPY = 0.08, 0.92
+_NDVI_SOIL, _NDVI_CANOPY = 0.08, 0.92  # NDVI at the surface of bare soil and of a full canopy
 #: Numbers come in steps of 16 (0.0016), as noise makes finer ones incompressible too, and have a quarter as much noise.
 _DN_STEP, _DN_NOISE = 16, 4.0
 _OPAQUE, _CIRRUS = 1 << 10, 1 << 11
 _BANDS_20M = (4, 5)
 _KM_PER_DEGREE = 111.2
-#: Noise of the elevation model, m.
-_DEM_NOISE = 0.8
+_DEM_NOISE = 0.8  # noise of the elevation model, m
 SOIL_BANDS = ("sand", "silt", "clay", "bdod")
 #: Error of the soil maps of a site and of a cell, g kg-1 and cg cm-3.
 _SOIL_ERROR = {"sand": (28.0, 12.0), "silt": (22.0, 10.0), "clay": (18.0, 8.0), "bdod": (5.0, 2.0)}
-#: Particle density, cg cm-3.
-_PARTICLES = 265.0
-#: Pixels between those that means over coarse cells are taken of.
-_STRIDE = 4
+_PARTICLES = 265.0  # particle density, cg cm-3
+_STRIDE = 4  # pixels between those that means over coarse cells are taken of
 
 
 def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Float32, Float32, Float32]:

@@ -22,27 +22,20 @@ from smnb_sandbox.plan import table
 from smnb_sandbox.regions import PLACES, Region
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
-#: Days of weather before the first one.
-SPIN_UP_DAYS = 60
+SPIN_UP_DAYS = 60  # days of weather before the first one
 PIXEL_M = 10.0
-#: Scenes with more of their area under clouds are of no use.
-CLEAR_PERCENT = 30.0
-#: Days before a Sentinel-1 pass in which a Sentinel-2 scene is looked for.
-SEARCH_DAYS = 14
-#: The site around which there is a map: larger rasters on a few dates.
-MAP_SITE = "iowa"
+CLEAR_PERCENT = 30.0  # scenes with more of their area under clouds are of no use
+SEARCH_DAYS = 14  # days before a Sentinel-1 pass in which a Sentinel-2 scene is looked for
+MAP_SITE = "iowa"  # the site around which there is a map: larger rasters on a few dates
 #: Days near which the map's passes are, in the order in which an archive has them.
 MAP_DAYS = (date(2020, 5, 15), date(2020, 7, 15), date(2020, 9, 15), date(2021, 6, 15))
 
-#: Keeps sites off the edges of the coarse products' cells, degrees.
-_SHIFT_LAT, _SHIFT_LON = 0.037, 0.029
-#: Sites east of this longitude share their tracks' days, those west of it too.
-_DIVIDE_LON = -98.5
+_SHIFT_LAT, _SHIFT_LON = 0.037, 0.029  # keeps sites off the edges of the coarse products' cells, degrees
+_DIVIDE_LON = -98.5  # sites east of this longitude share their tracks' days, those west of it too
 _CYCLE_DAYS, _CYCLES, _ONE_IN = 12, 60, 3
 #: Direction, local solar hour, day of the cycle in the east and west (UTC), which of three cycles, azimuth that it looks to.
 _TRACKS = (("A", 18.0, (1, 5), 0, 78.0), ("D", 6.0, (7, 10), 1, 282.0))
-#: Absolute orbit on the first day.
-_ORBITS = {"A": 30620, "B": 19624}
+_ORBITS = {"A": 30620, "B": 19624}  # absolute orbit on the first day
 _REVISIT_DAYS, _OVERPASS_HOUR = 5, 10.6
 _CLOUD_MEMORY = 0.6
 
@@ -103,8 +96,7 @@ def _sites() -> dict[str, Site]:
     }
 
 
-#: In order: an archive that holds fewer has the first ones.
-SITES: dict[str, Site] = _sites()
+SITES: dict[str, Site] = _sites()  # in order: an archive that holds fewer has the first ones
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,7 @@ def _read_fields() -> dict[str, tuple[Field, ...]]:
 
 
 _FIELDS = _read_fields()
-#: Fields of SPL2SMP, and of the groups of SPL2SMAP_S.
-PASSIVE, S1_1KM = _FIELDS["passive"], _FIELDS["sentinel1"]
+PASSIVE, S1_1KM = _FIELDS["passive"], _FIELDS["sentinel1"]  # fields of SPL2SMP, and of the groups of SPL2SMAP_S
 S1_3KM = S1_1KM + _FIELDS["sentinel1_3km"]
 
 #: Second names of the same datasets (hard links): option 3, the dual-channel algorithm, is the product's own choice.
@@ -91,8 +90,7 @@ def l3_name(name: str) -> str:
 
 
 _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data_PM", "Soil_Moisture_Retrieval_Data"
-#: Fields of the daily products.
-_DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
+_DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")  # fields of the daily products
 _GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
 
 
