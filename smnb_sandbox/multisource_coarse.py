@@ -50,11 +50,6 @@ def smap_days() -> list[date]:
     return [start + timedelta(days=i) for i in range(0, (LAST_DAY - start).days + 1, SMAP_DAYS)]
 
 
-def smap_name(day: date) -> str:
-    """Name of the image that begins on a day."""
-    return f"SMAP10KM_soil_moisture_{day:%Y%m%d}_{day + timedelta(days=SMAP_DAYS - 1):%Y%m%d}.tif"
-
-
 def smap_patches(days: SiteDays) -> list[Patch]:
     """The cells around a site in all images, in order, (band, row, col)."""
     site, region = days.site, days.site.region
@@ -87,21 +82,11 @@ def _anomaly(series: NDArray) -> NDArray:
     return np.clip((series - windows.mean(axis=-1)) / np.maximum(windows.std(axis=-1), 0.05), -4.0, 4.0)
 
 
-def smap_file(day: date, patches: Iterable[Patch]) -> bytes:
-    """An image of the contiguous US."""
-    return RASTERS["smap10km"].encode(patches, product=smap_name(day).removesuffix(".tif"))
-
-
 def gldas_time(one: SitePass, west: bool) -> datetime:
     """Time of the granule before a pass, within four hours of it."""
     hour = _GLDAS_HOURS[one.direction][west]
     back = (one.time - timedelta(hours=hour)).replace(hour=0, minute=0, second=0)
     return back + timedelta(hours=hour)
-
-
-def gldas_name(time: datetime) -> str:
-    """Name of a granule."""
-    return f"GLDAS_NOAH025_3H.A{time:%Y%m%d}.{time:%H%M}.021.nc4"
 
 
 def gldas_patches(days: SiteDays, times: Iterable[datetime]) -> list[Patch]:
@@ -164,11 +149,6 @@ def lai_days() -> list[date]:
     return [day for day in found if FIRST_DAY - timedelta(days=_LAI_STEP) < day <= LAST_DAY]
 
 
-def lai_name(day: date) -> str:
-    """Name of a composite, with the date as Earth Engine's index has it."""
-    return f"MCD15A3H_{day:%Y_%m_%d}.tif"
-
-
 def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
     """Leaf area index and absorbed radiation of the cells of a site in all composites: Lai in tenths, Fpar in hundredths."""
     rng = stream(simulation.seed, "multisource lai", simulation.site.number)
@@ -181,8 +161,3 @@ def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
         bands = np.stack([55.0 * cover**1.5, 92.0 * cover])
         patches.append(Patch(box, np.where(np.isfinite(bands), np.rint(bands), 255).astype(np.uint8)))
     return patches
-
-
-def lai_file(day: date, patches: Iterable[Patch]) -> bytes:
-    """A composite of the contiguous US."""
-    return RASTERS["lai"].encode(patches, product=lai_name(day).removesuffix(".tif"))

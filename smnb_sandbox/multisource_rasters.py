@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import Float32, Float64, blocks, spread, stream
 from smnb_sandbox.plan import table
-from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, encode_scene
+from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, SparseRaster, encode_scene
 from smnb_sandbox.world import liquid_share
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
@@ -181,14 +180,11 @@ class Ground:
         """Every so many pixels, of which means over coarse cells are taken."""
         return slice(_STRIDE // 2, None, _STRIDE), slice(_STRIDE // 2, None, _STRIDE)
 
-    @cached_property
-    def _lonlat(self) -> tuple[Float64, Float64]:
-        rows, cols = self.coarse_cut
-        return self._transformer.transform(*np.meshgrid(self.window.x[cols], self.window.y[rows]), direction="INVERSE")
-
     def averager(self, grid: LonLatGrid) -> tuple[tuple[slice, slice], Callable[[NDArray], NDArray]]:
         """Cells of a coarse grid on which the ground lies, and what takes means of fields (on `coarse_cut`) over them."""
-        lon, lat = self._lonlat
+        rows, cols = self.coarse_cut
+        centres = np.meshgrid(self.window.x[cols], self.window.y[rows])
+        lon, lat = self._transformer.transform(*centres, direction="INVERSE")
         row = np.floor((grid.north - lat) * grid.per_degree).astype(np.intp)
         col = np.floor((lon - grid.west) * grid.per_degree).astype(np.intp)
         box = slice(int(row.min()), int(row.max()) + 1), slice(int(col.min()), int(col.max()) + 1)
@@ -212,8 +208,8 @@ class Ground:
         row, col = (self.window.north - y) / PIXEL_M - 0.5, (x - self.window.west) / PIXEL_M - 0.5
         return Patch(box, map_coordinates(field, [row, col], order=order, mode="nearest"))
 
-    def elevation(self) -> tuple[LonLatGrid, NDArray[np.int16]]:
-        """Terrain of seconds of arc, m: a part of a tile of one degree, and the part's grid."""
+    def dem_file(self) -> bytes:
+        """Terrain of seconds of arc, m, as GeoTIFF: a part of a tile of one degree."""
         per_degree = RASTERS["dem"].grid.per_degree
         half = 0.5 / per_degree  # pixels' centres lie on whole seconds
         west, north = float(np.floor(self.site.lon)) - half, float(np.floor(self.site.lat)) + 1.0 + half
@@ -223,7 +219,9 @@ class Ground:
         values = np.rint(patch.values + _DEM_NOISE * rng.standard_normal(patch.values.shape)).astype(np.int16)
         top, left = (part.start for part in patch.box)
         height, width = values.shape
-        return LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height), values
+        grid = LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height)
+        whole = Patch((slice(0, height), slice(0, width)), values[None])
+        return replace(RASTERS["dem"], grid=grid).encode([whole])
 
     def soil(self) -> list[Patch]:
         """Cells of each map of `SOIL_BANDS`, (1, row, col), each predicted by itself: fractions do not add up to 1."""
@@ -252,24 +250,7 @@ class Ground:
         return Patch(patch.box, patch.values[None].astype(np.uint8))
 
 
-def dem_name(site: Site) -> str:
-    """Name of the part of a tile, which is named after its south-west corner."""
-    return f"NASADEM_HGT_n{int(np.floor(site.lat)):02d}w{-int(np.floor(site.lon)):03d}_{site.name}.tif"
-
-
-def dem_file(ground: Ground) -> bytes:
-    """The terrain around a site as GeoTIFF, int16."""
-    grid, values = ground.elevation()
-    whole = Patch((slice(0, grid.height), slice(0, grid.width)), values[None])
-    return replace(RASTERS["dem"], grid=grid).encode([whole])
-
-
-def soil_file(name: str, patches: Iterable[Patch]) -> bytes:
-    """One property of the topmost layer over the contiguous US as GeoTIFF, int16."""
+def soil_raster(name: str) -> SparseRaster:
+    """The map of one property of the topmost layer over the contiguous US."""
     unit = "cg cm-3" if name == "bdod" else "g kg-1"
-    return replace(RASTERS["soil"], bands=(f"{name}_0-5cm_mean",), units=(unit,)).encode(patches)
-
-
-def land_cover_file(_: str, patches: Iterable[Patch]) -> bytes:
-    """The land-cover map of the contiguous US as GeoTIFF: codes of CGLS-LC100."""
-    return RASTERS["land_cover"].encode(patches)
+    return replace(RASTERS["soil"], bands=(f"{name}_0-5cm_mean",), units=(unit,))

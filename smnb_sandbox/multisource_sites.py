@@ -74,11 +74,6 @@ class Site:
         """How far its own hills rise, m: a part of the region's."""
         return 0.08 * self.region.relief
 
-    @property
-    def revisit_phase(self) -> int:
-        """Day of the Sentinel-2 revisit, 0 to 4."""
-        return _hash("revisit", self.name) % _REVISIT_DAYS
-
 
 def _sites() -> dict[str, Site]:
     # the site with the map comes first, so that the smallest archives have it
@@ -185,11 +180,6 @@ def cloud_gaussian(site: Site) -> Float64:
     return autoregressive(stream(0, "multisource clouds", site.number), _CLOUD_MEMORY, (count,))
 
 
-def _cloud_percentage(gaussian: float) -> float:
-    """Half of the scenes have next to no clouds, a fifth has some, the others are of no use."""
-    return round(float(np.interp(ndtr(gaussian), (0.0, 0.5, 0.7, 0.78, 1.0), (0.0, 4.0, 28.0, 45.0, 100.0))), 2)
-
-
 @cache
 def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
     """What a search before each Sentinel-1 pass comes across, from the pass backwards until a scene is clear, in order.
@@ -197,7 +187,7 @@ def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
     The last scene before each of so many of the map's dates is clear and as large as the map.
     """
     utc = timedelta(hours=_OVERPASS_HOUR - site.lon / 15.0)
-    gaussian = cloud_gaussian(site)
+    gaussian, phase = cloud_gaussian(site), _hash("revisit", site.name) % _REVISIT_DAYS
     found: dict[int, Sentinel2Pass] = {}
     # the map's passes first: what they make clear is clear for the others too
     order = sorted(site_passes(site), key=lambda one: one.map_number is None)
@@ -206,9 +196,11 @@ def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
         for back in range(SEARCH_DAYS + 1):
             day = (one.time.date() - FIRST_DAY).days - back
             time = datetime.combine(FIRST_DAY, datetime.min.time(), UTC) + timedelta(day) + utc
-            if (day - site.revisit_phase) % _REVISIT_DAYS or not timedelta() < one.time - time < timedelta(SEARCH_DAYS):
+            if (day - phase) % _REVISIT_DAYS or not timedelta() < one.time - time < timedelta(SEARCH_DAYS):
                 continue
-            cloud = 1.0 if one.map_number is not None else _cloud_percentage(float(gaussian[day + SPIN_UP_DAYS]))
+            # half of the scenes have next to no clouds, a fifth has some, the others are of no use
+            percent = np.interp(ndtr(gaussian[day + SPIN_UP_DAYS]), (0, 0.5, 0.7, 0.78, 1), (0, 4, 28, 45, 100))
+            cloud = 1.0 if one.map_number is not None else round(float(percent), 2)
             scene = found.setdefault(
                 day, Sentinel2Pass(site, time.replace(microsecond=0), cloud, "AB"[day // _REVISIT_DAYS % 2], on_map)
             )

@@ -56,16 +56,11 @@ class Field:
         return result
 
 
-def _read_fields() -> dict[str, tuple[Field, ...]]:
-    tables = table("smap_fields")
-    flags = {"": (), **tables["flags"]}
-    return {
-        part: tuple(Field(**row | {"flags": flags[row.get("flags", "")]}) for row in tables[part])
-        for part in ("passive", "sentinel1", "sentinel1_3km")
-    }
-
-
-_FIELDS = _read_fields()
+_BITS = {"": (), **table("smap_fields")["flags"]}
+_FIELDS: dict[str, tuple[Field, ...]] = {
+    part: tuple(Field(**row | {"flags": _BITS[row.get("flags", "")]}) for row in table("smap_fields")[part])
+    for part in ("passive", "sentinel1", "sentinel1_3km")
+}
 PASSIVE, S1_1KM = _FIELDS["passive"], _FIELDS["sentinel1"]  # fields of SPL2SMP, and of the groups of SPL2SMAP_S
 S1_3KM = S1_1KM + _FIELDS["sentinel1_3km"]
 
