@@ -222,8 +222,8 @@ class _FileDescriber(Describer):
         for band in self.bands:
             where, path, header = header_of(band.where, "band")
             key = header.number_of(where, band.index if is_split else band.where)
-            stated = {"scale": header.scales[key - 1], "offset": header.offsets[key - 1]}
-            source = BandSource(str(path), "image", key, header.geometry, band, **stated)
+            stated = header.scales[key - 1], header.offsets[key - 1], header.nodata[key - 1]
+            source = BandSource(str(path), "image", key, header.geometry, band, (), *stated)
             sources.append(self.band(where, source, header.units[key - 1], self.added.offset))
         self._check_agreement(sources)
         where, first = f"{self.who}({next(iter(files.values())).name})", next(iter(headers))
