@@ -191,11 +191,9 @@ class _FileDescriber(Describer):
             where, pattern = f"{self.who}({path.name})", self._scene.pattern
             match = found_in_name(pattern, path.as_posix())
             if match is None:
-                what, next_step = (
-                    "the name tells no scene and band",
-                    "Correct scene: {pattern: …}, or leave the file out",
-                )
-                raise FormatError(where, what, expected=pattern.pattern, next_step=next_step)
+                next_step = "Correct the option scene: {pattern: …}, or leave the file out"
+                what, expected = "the name tells no scene and band", pattern.pattern
+                raise FormatError(where, what, expected=expected, next_step=next_step)
             files = groups.setdefault((path.parent, match["scene"]), {})
             if match["band"] in files:
                 raise FormatError(where, f"the scene has band {match['band']} twice", got=files[match["band"]].name)
