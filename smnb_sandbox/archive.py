@@ -12,11 +12,10 @@ from typing import Any
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
 from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
-from smnb_sandbox.fusion import FusionPlan
+from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.plan import Content, Plan, table
-from smnb_sandbox.smap import SmapPlan
 from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
@@ -73,11 +72,6 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
     return manifest | identity
 
 
-def _sound(root: Path, entry: dict[str, Any]) -> bool:
-    path = root / entry["path"]
-    return path.is_file() and path.stat().st_size == entry["size"] and sha256_of(path) == entry["sha256"]
-
-
 def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str, Any] | None:
     """Return the manifest of an archive that is up to date; else leave only files that may be kept, and say so.
 
@@ -93,8 +87,10 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
         raise ParameterError("write_sandbox", what, got=str(root), next_step=next_step)
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:
-        damaged = [e["path"] for e in finished["files"] if not _sound(root, e)]
-        if not damaged and [e["path"] for e in finished["files"]] == names:
+        paths = {entry["path"]: root / entry["path"] for entry in finished["files"]}
+        known = {entry["path"]: entry["sha256"] for entry in finished["files"]}
+        damaged = [name for name, path in paths.items() if not path.is_file() or sha256_of(path) != known[name]]
+        if not damaged and list(paths) == names:
             return finished
         stale = damaged
     elif unfinished is not None and same[:1] == [unfinished]:

@@ -17,7 +17,7 @@ from smnb.papers import batchu2023 as multisource
 from smnb.papers.batchu2023 import FULL_MODEL, PAPER_ROWS, SOURCES, InputSet
 from smnb.papers.batchu2023.batches import side_positions
 from smnb.papers.batchu2023.experiment import _OTHER_ANCHOR, as_published
-from smnb.papers.batchu2023.opening import spread_samples
+from smnb.papers.batchu2023.scoring import spread_samples
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.batchu2023.tiles import MapGeometry, natural_colours
 from smnb.papers.tables import compare_with, published

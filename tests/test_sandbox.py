@@ -16,8 +16,8 @@ import xarray as xr
 from smnb.contract import FormatError, ParameterError, RunError, check_dataset
 from smnb.grids.koppen import KOPPEN_NAMES, koppen_class, land_fraction
 from smnb_sandbox import MARKER, PRESETS, World, archive, orbits, read_manifest, write_sandbox
-from smnb_sandbox.amsre import Amsre, _Footprint, encode_image
 from smnb_sandbox.archive import UNFINISHED, Preset
+from smnb_sandbox.globe import Amsre, _Footprint, encode_image
 from smnb_sandbox.noise import CorrelatedField, DriftingField
 from smnb_sandbox.world import CLIMATE, DayState
 

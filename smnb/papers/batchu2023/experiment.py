@@ -15,7 +15,7 @@ from smnb.contract import ParameterError, check_choice, check_count
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.batches import SIDES, Augmentation, MultiSourceDataset, complete_samples, side_positions
 from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet, inputs_of, network_inputs
-from smnb.papers.batchu2023.opening import folder_name
+from smnb.papers.batchu2023.scoring import folder_name
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import compare_with, published

@@ -13,7 +13,7 @@ from pyproj import Transformer
 from smnb.contract import ContractError, ParameterError, check_count, plain
 from smnb.grids import UtmWindow
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
-from smnb.papers.batchu2023.join import REASONS, SceneChoice
+from smnb.papers.batchu2023.scenes import REASONS, SceneChoice
 from smnb.papers.batchu2023.sources import KINDS, SOURCES, check_scenes
 from smnb.progress import progress
 
