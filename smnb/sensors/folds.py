@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from smnb.contract import ParameterError, check_choice, check_count
-from smnb.sensors.splits import UNITS, Split, finish_split, hashed, units_of
+from smnb.sensors.splits import UNITS, Split, finish_split, hashed, unit_labels
 
 
 def folds(
@@ -43,7 +43,7 @@ def folds(
     who = f"folds ({kind})"
     check_choice("folds", "kind", kind, UNITS)
     check_count(who, "k", k, 2)
-    units = np.array(units_of(who, sensors, kind, seed, block_degrees))
+    units = np.array(unit_labels(who, sensors, kind, seed, block_degrees))
     drawn = hashed(int(seed), f"{kind}-folds", units.tolist())
     number = _balanced_folds(units, drawn, int(k)) if balanced else np.floor(drawn * k).astype(int)
     empty = np.setdiff1d(np.arange(k), number)

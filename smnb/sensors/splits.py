@@ -251,7 +251,7 @@ def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
     return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
 
 
-def units_of(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
+def unit_labels(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
     """Unit of each sensor, after a look at what units are made from."""
     check_count(who, "seed", seed, 0)
     _check_sensors(who, sensors, UNITS[kind])
@@ -390,7 +390,7 @@ def make_split(
         if shares.shape != (3,) or shares[0] == 0 or abs(shares.sum() - 1.0) > 1e-9:
             what = "'fractions' are not three shares that add to 1"
             raise ParameterError(who, what, got=fractions, expected=(0.6, 0.2, 0.2))
-        drawn = hashed(int(seed), kind, units_of(who, sensors, kind, seed, block_degrees))
+        drawn = hashed(int(seed), kind, unit_labels(who, sensors, kind, seed, block_degrees))
         sides = np.array(SIDES)[np.searchsorted(np.cumsum(shares)[:2], drawn, side="right")]
         needed = [side for side, share in zip(SIDES, shares, strict=True) if share > 0]
         options = {"seed": int(seed), "fractions": tuple(map(float, fractions))}
