@@ -39,9 +39,8 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, check_choice
 from smnb.loaders.smap.fields import FLAG_FILL
-from smnb.models.physics._arrays import RetrievalStatus
 from smnb.models.physics.dual_channel import retrieve_dual_channel
-from smnb.models.physics.retrieval import retrieve_single_channel
+from smnb.models.physics.retrieval import RetrievalStatus, retrieve_single_channel
 
 #: Method: its name in words, and the endings of its fields in the product (older and newer releases).
 PHYSICAL_METHODS = {
