@@ -165,7 +165,7 @@ def naive(root: Path, table: pd.DataFrame, passes: int, crop: int, out: Path, wa
     import zarr
 
     from smnb.grids import UtmWindow
-    from smnb.papers.batchu2023.join import plan_matchups
+    from smnb.papers.batchu2023.scenes import plan_matchups
     from smnb.papers.batchu2023.sources import joined_sources
 
     insitu, scenes = open_archive(root, table, passes)

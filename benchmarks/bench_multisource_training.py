@@ -25,10 +25,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import best_of, matrix_rate
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.papers.batchu2023 import FULL_MODEL, MultiSourceDataset, paper_training
-from smnb.papers.batchu2023.augmentation import Augmentation, warp
+from smnb.papers.batchu2023.batches import Augmentation, warp
 from smnb.papers.batchu2023.inputs import SOURCE_SETS
-from smnb.papers.batchu2023.store import SampleStore
-from smnb.papers.batchu2023.store_writing import SampleStoreWriter
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 from smnb.training import choose_device, choose_precision, fit
 from smnb.training.losses import huber_loss
 
@@ -45,16 +44,16 @@ def make_store(path: Path, n: int, crop: int) -> SampleStore:
         return rng.random(shape, dtype="float32").astype("float16")
 
     writer = SampleStoreWriter(path, sources=INPUTS.sources, crop=crop, synthetic=True)
-    writer.write_static("dem", noise(sensors, 1, crop, crop))
-    writer.write_static("soilgrids", noise(sensors, 4, low, low))
+    static = {"dem/values": noise(sensors, 1, crop, crop), "soilgrids/values": noise(sensors, 4, low, low)}
+    writer.write(0, static)
     values = {
-        "sentinel1": noise(n, 3, crop, crop),
-        "sentinel2": noise(n, 6, crop, crop),
-        "smap": noise(n, 1),
-        "gldas": noise(n, 1),
+        "sentinel1/values": noise(n, 3, crop, crop),
+        "sentinel2/values": noise(n, 6, crop, crop),
+        "smap/values": noise(n, 1),
+        "gldas/values": noise(n, 1),
     }
     when, sensor = pd.date_range("2020", periods=n, freq="h"), np.arange(n) % sensors
-    writer.write(0, {"label": rng.uniform(0, 0.5, n), "time": when, "sensor": sensor, "values": values})
+    writer.write(0, {"label": rng.uniform(0, 0.5, n), "time": when, "sensor": sensor, **values})
     return writer.finish(pd.DataFrame({"sensor_id": [f"s{i}" for i in range(sensors)]}))
 
 

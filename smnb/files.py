@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,19 @@ def write_text(path: str | os.PathLike[str], content: str) -> Path:
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     """Write `content` as indented JSON to `path` atomically; NaN and infinity are refused, as JSON has neither."""
     return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def plain_json(value: Any) -> Any:
+    """What JSON can hold: numbers that are not finite become null, those of numpy Python's, unknown objects their text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
 def remove_stale_partials(folder: str | os.PathLike[str]) -> int:

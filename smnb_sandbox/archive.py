@@ -10,17 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smnb.contract import FormatError, ParameterError, RunError
+from smnb.contract import FormatError, ParameterError, RunError, check_choice
 from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
-from smnb_sandbox.fusion import FusionPlan
+from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
 from smnb_sandbox.month import Month
 from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.plan import Content, Plan, table
-from smnb_sandbox.smap import SmapPlan
 from smnb_sandbox.world import check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "6"
+GENERATOR_VERSION = "7"
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
 UNFINISHED = "SANDBOX.unfinished.json"
@@ -61,22 +60,16 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
         names = [entry["path"] for entry in manifest["files"]]
         identity = {key: manifest[key] for key in ("preset", "seed", "generator_version")}
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(
-            "write_sandbox",
+        what, next_step = (
             f"{marker} is not a sandbox manifest",
-            got=str(error),
-            next_step="Choose another root, or delete this one if it is a sandbox",
-        ) from error
+            "Choose another root, or delete this one if it is a sandbox",
+        )
+        raise FormatError("write_sandbox", what, got=str(error), next_step=next_step) from error
     base = Path(root).resolve()
     for name in names:
         if not (base / name).resolve().is_relative_to(base):
             raise FormatError("write_sandbox", f"{marker} lists a file outside the root", got=name, expected=str(base))
     return manifest | identity
-
-
-def _sound(root: Path, entry: dict[str, Any]) -> bool:
-    path = root / entry["path"]
-    return path.is_file() and path.stat().st_size == entry["size"] and sha256_of(path) == entry["sha256"]
 
 
 def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str, Any] | None:
@@ -87,16 +80,17 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
     """
     finished, unfinished = read_manifest(root), read_manifest(root, UNFINISHED)
     if finished is None and unfinished is None and root.is_dir() and any(root.iterdir()):
-        raise ParameterError(
-            "write_sandbox",
+        what, next_step = (
             "the folder is not empty and is not a sandbox",
-            got=str(root),
-            next_step="Choose an empty or new folder; nothing was written",
+            "Choose an empty or new one; nothing was written",
         )
+        raise ParameterError("write_sandbox", what, got=str(root), next_step=next_step)
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:
-        damaged = [e["path"] for e in finished["files"] if not _sound(root, e)]
-        if not damaged and [e["path"] for e in finished["files"]] == names:
+        paths = {entry["path"]: root / entry["path"] for entry in finished["files"]}
+        known = {entry["path"]: entry["sha256"] for entry in finished["files"]}
+        damaged = [name for name, path in paths.items() if not path.is_file() or sha256_of(path) != known[name]]
+        if not damaged and list(paths) == names:
             return finished
         stale = damaged
     elif unfinished is not None and same[:1] == [unfinished]:
@@ -150,8 +144,7 @@ def write_sandbox(
     RunError
         When a file cannot be written (a full disk, no permission). What is complete stays and is used next time.
     """
-    if preset not in PRESETS:
-        raise ParameterError("write_sandbox", "unknown preset", got=preset, expected=sorted(PRESETS))
+    check_choice("write_sandbox", "preset", preset, sorted(PRESETS))
     seed = check_seed("write_sandbox", seed)
     root = Path(root)
     if root.exists() and not root.is_dir():
@@ -171,12 +164,8 @@ def write_sandbox(
         write_json(root / MARKER, manifest)
         (root / UNFINISHED).unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(
-            "write_sandbox",
-            f"cannot write below {root}",
-            got=str(error),
-            next_step="Free space or choose another root and run it again: it goes on where it stopped",
-        ) from error
+        next_step = "Free space or choose another root and run it again: it goes on where it stopped"
+        raise RunError("write_sandbox", f"cannot write below {root}", got=str(error), next_step=next_step) from error
     return manifest
 
 

@@ -15,14 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smnb_sandbox.amsre import CHANNELS, PASSES, Amsre, encode_image, file_name
-from smnb_sandbox.era import Reanalysis, pack, write_era_file
+from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, pack, write_era_file
 from smnb_sandbox.insitu_coarse import write_era_points, write_gldas_points, write_smap_points
-from smnb_sandbox.insitu_ismn import archive_name, ismn_archive
+from smnb_sandbox.insitu_files import archive_name, daily_text, hourly_table, hourly_text, ismn_archive, uscrn_names
 from smnb_sandbox.insitu_readings import Readings, read_sensor
 from smnb_sandbox.insitu_sites import Sensor, place_sensors, place_stations
 from smnb_sandbox.insitu_truth import CellDays, PointTruth, simulate_points
-from smnb_sandbox.insitu_uscrn import daily_text, hourly_table, hourly_text, uscrn_names
 from smnb_sandbox.noise import Float32
 from smnb_sandbox.plan import Content, Period, Plan, days_of, file_bytes
 from smnb_sandbox.truth import truth_bytes
@@ -30,8 +28,7 @@ from smnb_sandbox.world import FIRST_DAY, SPIN_UP_DAYS, World
 
 _TRUTH, _SENSORS = "sandbox_truth/insitu_truth.parquet", "sandbox_truth/insitu_sensors.parquet"
 _POINTS = ("insitu_points/era5_land_points.nc", "insitu_points/gldas_points.nc", "insitu_points/smap_l3_points.nc")
-#: Is written into the truth; raise it when the gridded files change.
-_VERSION = "1"
+_VERSION = "1"  # is written into the truth; raise it when the gridded files change
 
 
 def _ismn_names(period: Period) -> dict[str, str]:

@@ -18,24 +18,14 @@ from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, EaseWindow
-from smnb_sandbox.noise import (
-    KM_PER_DEGREE,
-    DriftingField,
-    Float32,
-    Float64,
-    PlanarField,
-    blocks,
-    spread,
-    stream,
-    texture,
-)
+from smnb_sandbox import noise
+from smnb_sandbox.noise import KM_PER_DEGREE, DriftingField, Float32, Float64, PlanarField, blocks, spread, stream
 from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
 from smnb_sandbox.world import bucket_step, check_seed, dries_to, rain_amount, soil_limits
 
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
 _BEGIN = date(2015, 10, 1)
-#: The simulation has forgotten how it began.
-_EARLIEST = date(2015, 12, 1)
+_EARLIEST = date(2015, 12, 1)  # the simulation has forgotten how it began
 FREEZING = 273.15
 _LAPSE = 0.0055  # K per m
 _DEKAD = 10
@@ -81,10 +71,7 @@ class RegionDays:
     def _number(self, day: date) -> int:
         if not self.first <= day <= self.last:
             raise ParameterError(
-                "RegionDays",
-                "the day was not simulated",
-                got=day.isoformat(),
-                expected=plain(f"{self.first.isoformat()} to {self.last.isoformat()}"),
+                "RegionDays", "the day was not simulated", got=str(day), expected=plain(f"{self.first} to {self.last}")
             )
         return (day - self.first).days + 1
 
@@ -149,7 +136,7 @@ class RegionWorld(RegionGrids):
     def texture(self, name: str, *scales: tuple[float, float], fine: bool = False) -> Float32:
         """Draw a static field of the region by name, at 3 km or 1 km; scales are (length in km, weight)."""
         east, north = (self.fine_east, self.fine_north) if fine else (self.east, self.north)
-        return texture(self.seed, f"smap {self.region.name} {name}", east, north, scales)
+        return noise.texture(self.seed, f"smap {self.region.name} {name}", east, north, scales)
 
     def _terrain(self) -> None:
         region = self.region
@@ -180,12 +167,9 @@ class RegionWorld(RegionGrids):
         pattern = self.texture("lakes", (2.5, 1.0), fine=True)
         lowland = self.fine_elevation < np.quantile(self.fine_elevation, 0.7)
         water = lowland & (pattern > np.quantile(pattern, 1.0 - self.region.water_share / 0.7))
+        wide = KM_PER_DEGREE * np.cos(np.radians(self.region.lat))
         points = [
-            (
-                KM_PER_DEGREE * np.cos(np.radians(self.region.lat)) * (lon - self.region.lon),
-                KM_PER_DEGREE * (lat - self.region.lat),
-                width,
-            )
+            (wide * (lon - self.region.lon), KM_PER_DEGREE * (lat - self.region.lat), width)
             for lat, lon, width in self.region.lake
         ]
         for (x0, y0, w0), (x1, y1, w1) in pairwise(points):
@@ -268,12 +252,8 @@ class RegionWorld(RegionGrids):
     def simulate(self, first: date = FIRST_DAY, last: date = LAST_DAY) -> RegionDays:
         """Simulate the days and keep those from `first` to `last`; a `ParameterError` if they begin before December 2015."""
         if not _EARLIEST <= first <= last:
-            raise ParameterError(
-                "RegionWorld.simulate",
-                "the period cannot be simulated",
-                got=(first.isoformat(), last.isoformat()),
-                expected=plain(f"first <= last, from {_EARLIEST.isoformat()} on"),
-            )
+            what, expected = "the period cannot be simulated", plain(f"first <= last, from {_EARLIEST} on")
+            raise ParameterError("RegionWorld.simulate", what, got=(str(first), str(last)), expected=expected)
         end = last + timedelta(days=1)
         begin = first - timedelta(days=1)
         kept = (end - begin).days + 1

@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import VARIABLES, CatalogError, FormatError, ParameterError, check_dataset, orient_lat_lon, stamp
-from smnb.loaders import check_paths, open_netcdf, parse_period
+from smnb.contract import VARIABLES, CatalogError, FormatError, check_choice, orient_lat_lon
+from smnb.loaders import check_paths, check_present, finish, open_netcdf, parse_period
 
+_SOURCE = "smnb sandbox, hidden truth"
 TRUTH_VARIABLES = ("soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature")
 
 
@@ -30,11 +31,7 @@ def open_truth(
     parts = []
     for path in check_paths(who, paths):
         part = open_netcdf(who, path, chunks={"time": 1})
-        absent = [name for name in TRUTH_VARIABLES if name not in part]
-        if absent:
-            raise FormatError(
-                f"{who}({path.name})", "variables are missing", got=absent, next_step="Write it anew: smnb sandbox"
-            )
+        check_present(f"{who}({path.name})", TRUTH_VARIABLES, part)
         parts.append(orient_lat_lon(part[list(TRUTH_VARIABLES)], who=who))
     try:
         how = {"data_vars": "minimal", "coords": "minimal", "compat": "equals", "join": "exact"}
@@ -47,14 +44,7 @@ def open_truth(
         raise CatalogError(who, "no day in the period", got=(str(start), str(end)))
     for name in TRUTH_VARIABLES:
         dataset[name].attrs.setdefault("long_name", VARIABLES[name].long_name)
-    stamp(
-        dataset,
-        source="smnb sandbox, hidden truth",
-        catalog_id=catalog_id,
-        synthetic=True,
-        step=f"{who}: {len(parts)} files",
-    )
-    return check_dataset(dataset, who=who, require=TRUTH_VARIABLES)
+    return finish(dataset, who, catalog_id, True, _SOURCE, f"{len(parts)} files", TRUTH_VARIABLES)
 
 
 def open_smap_truth(
@@ -65,19 +55,11 @@ def open_smap_truth(
     found = {path.stem.removeprefix("smap_truth_"): path for path in check_paths(who, paths)}
     if region is None and len(found) == 1:
         region = next(iter(found))
-    if region not in found:
-        raise ParameterError(who, "no truth of this region", got=region, expected=sorted(found))
+    check_choice(who, "region", region, sorted(found))
     dataset = open_netcdf(who, found[region])
-    if "soil_moisture" not in dataset:
-        raise FormatError(
-            f"{who}({found[region].name})",
-            "soil_moisture is missing",
-            got=sorted(map(str, dataset.data_vars)),
-            next_step="Write it anew: smnb sandbox",
-        )
+    check_present(f"{who}({found[region].name})", ["soil_moisture"], dataset)
     dataset["soil_moisture"] = dataset["soil_moisture"].astype("float32")
-    stamp(dataset, source="smnb sandbox, hidden truth", catalog_id=catalog_id, synthetic=True, step=f"{who}: {region}")
-    return check_dataset(dataset, who=who, require=("soil_moisture",))
+    return finish(dataset, who, catalog_id, True, _SOURCE, str(region), ("soil_moisture",))
 
 
 def truth_bytes(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from smnb.papers.batchu2023.sources import by_name
-from smnb.papers.batchu2023.store_writing import SampleStoreWriter
+from smnb.papers.batchu2023.store import SampleStoreWriter
 
 
 def write_sample_store(path, *, sensors, sensor, time, label, values, sources=None, times=None, counts=None, **options):
@@ -14,10 +12,11 @@ def write_sample_store(path, *, sensors, sensor, time, label, values, sources=No
     factor = {"high": 1, "low": 16}
     sides = [values[n].shape[-1] * factor[one.kind] for n, one in described.items() if one.kind != "coarse"]
     writer = SampleStoreWriter(path, sources=described.values(), crop=max(sides, default=16), resume=False, **options)
+    columns = {"label": label, "time": time, "sensor": sensor, **{f"{n}/time": one for n, one in (times or {}).items()}}
     for name, one in described.items():
         if one.static:
-            writer.write_static(name, np.asarray(values[name]))
-    dynamic = {name: np.asarray(values[name]) for name, one in described.items() if not one.static}
-    chunk = {"label": label, "time": time, "sensor": sensor, "values": dynamic, "times": times or {}}
-    writer.write(0, chunk)
-    return writer.finish(sensors, counts=counts)
+            writer.write(0, {f"{name}/values": values[name]})
+        else:
+            columns[f"{name}/values"] = values[name]
+    writer.write(0, columns)
+    return writer.finish(sensors, counts=counts or {})

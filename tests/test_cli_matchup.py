@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -136,7 +138,23 @@ def run(archive, tmp_path, monkeypatch):
     def invoke(*given):
         return CliRunner().invoke(APP, [*base, *given])
 
+    invoke.base = base
     return invoke
+
+
+def test_the_builder_loads_no_torch_and_every_name_of_the_door_is_there(run):
+    code = f"""
+import sys
+from smnb.cli.app import app
+from smnb.papers import batchu2023
+app({[*run.base, "--out", "a.zarr", "--split", "none"]!r}, standalone_mode=False)
+batchu2023.open_matchups, batchu2023.open_scenes_of, batchu2023.Source
+assert "torch" not in sys.modules
+assert {{name for name in batchu2023.__all__ if not hasattr(batchu2023, name)}} == set()
+assert not hasattr(batchu2023, "another")
+"""
+    # a worker imports what its parent sends, which is not more
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_crops_are_those_that_rasterio_cuts(archive, run, tmp_path):
@@ -184,7 +202,7 @@ def test_crops_are_those_that_rasterio_cuts(archive, run, tmp_path):
         (["--source", "sentinel1"], "NAME=ENTRY"),
         (["--split", "moon"], r"'split' holds an unknown name.*\['moon'\]"),
         (["--source", "lidar=smap"], r"unknown sources \['lidar'\]"),
-        (["--anchor", "gldas"], "unknown anchor"),
+        (["--anchor", "gldas"], "unknown 'anchor'"),
         (["--optional", "sentinel1"], "the anchor 'sentinel1' is not among the sources, or is optional"),
         (["--flags", "nice"], "no such policy or flag"),
     ],

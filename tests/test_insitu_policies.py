@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from smnb.contract import ParameterError
-from smnb.loaders.insitu.policies import DEFAULT_DEPTH, FLAGS, POLICIES, check_depth, depth_inside, flag_policy
+from smnb.loaders.insitu.sensors import DEFAULT_DEPTH, FLAGS, POLICIES, check_depth, depth_inside, flag_policy
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import rasterio
+import rioxarray  # noqa: F401 - registers the accessor .rio
 import xarray as xr
 from pyproj import Transformer
 from rasterio.transform import Affine, from_origin
@@ -18,7 +19,7 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters import SceneIndex, SceneReader, arrays, images
+from smnb.loaders.rasters import SceneIndex, SceneReader, files
 from smnb.loaders.rasters import open_scenes as _open
 
 UTM = "EPSG:32614"
@@ -509,10 +510,10 @@ def test_headers_of_like_granules_are_interpreted_once_and_others_anew(tmp_path,
         scaled = {"ssm": {"dtype": "int16", "scale_factor": 0.02 if day == 4 else 0.01}}
         moved.to_netcdf(tmp_path / f"a_2020090{day}.nc", engine="h5netcdf", encoding=scaled)
     seen = []
-    original = arrays.read_array_header
+    original = files.read_array_header
     monkeypatch.setattr(
         "smnb.loaders.rasters.opening.read_array_header",
-        lambda who, path, *a: (seen.append(path.name), original(who, path, *a))[1],
+        lambda where, path, *a: (seen.append(path.name), original(where, path, *a))[1],
     )
     index = open_scenes(sorted(tmp_path.glob("*.nc")), **{**SMAP, "time": {"pattern": r"_(?P<time>\d{8})\.nc"}})
     assert seen == ["a_20200901.nc", "a_20200903.nc", "a_20200904.nc"]
@@ -635,18 +636,18 @@ def test_every_cell_of_a_raster_is_within_its_bounds(tmp_path):
 
 def test_a_file_is_opened_once_and_closed(tmp_path, monkeypatch):
     opened = []
-    original = images.rasterio.open
+    original = files.rasterio.open
     path = write(tmp_path / NAME, {"VV": noise(), "VH": noise(seed=1)})
     index = open_scenes([path], bands=["VV", "VH"])
-    monkeypatch.setattr(images.rasterio, "open", lambda *a, **k: (opened.append(a[0]), original(*a, **k))[1])
+    monkeypatch.setattr(files.rasterio, "open", lambda *a, **k: (opened.append(a[0]), original(*a, **k))[1])
     with index.open(0) as reader:
         assert opened == []
         for k in range(20):
             reader.read(window(k, k, 16))
             reader.at(LAT, LON)
         assert opened == [str(path)]
-        files = list(reader._files.values())
-    assert files[0]._source.closed
+        (file,) = reader._files.values()
+    assert file._source.closed
     with pytest.raises(RunError, match="is closed"):
         reader.read(window(0, 0, 8))
 

@@ -19,11 +19,11 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, count_masked
 from smnb.grids import GLOBAL_025, M01, M03, EaseWindow, RegularGrid
-from smnb.loaders.rasters import SceneReader, averaging, images, sentinel1
+from smnb.loaders.rasters import SceneReader, acquisitions, files, sentinel1
 from smnb.loaders.rasters import open_sentinel1 as _open
+from smnb.loaders.rasters.acquisitions import role_of, scene_name, time_of
 from smnb.loaders.rasters.averaging import average_scene, pixel_places
 from smnb.loaders.rasters.placing import Georeference
-from smnb.loaders.rasters.sentinel1 import role_of, scene_name, time_of
 
 NAME = "S1A_IW_GRDH_1SDV_20200901T001122_20200901T001147_034157_03F7A4_5D1B"
 UTM = "EPSG:32614"
@@ -342,7 +342,7 @@ def test_only_the_target_is_read_and_made_in_chunks(tmp_path, monkeypatch):
     assert_is_mean(ds, "VV", vv, *ease_cells(window, vv.shape, CORNER, UTM))
     # after a look at 25 places
     assert sum((rows[1] - rows[0]) * (cols[1] - cols[0]) for rows, cols in spans[25:]) < 0.2 * vv.size
-    monkeypatch.setattr(averaging, "_CHUNK", 4)
+    monkeypatch.setattr(sentinel1, "_CHUNK", 4)
     calls = []
     monkeypatch.setattr(sentinel1, "average_scene", lambda *a: calls.append(a) or average_scene(*a))
     around = EaseWindow(M01, int(row) - 6, int(row) + 7, int(col) - 6, int(col) + 9)
@@ -749,10 +749,12 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
     ]
     window = EaseWindow.from_dataset(open_sentinel1(paths[:1], grid="M01"))
     opened, chosen = [], {"bands": None, "times": None, "wanted": ("VV", "VH"), "angle": "degree"}
-    read_header = images.read_header
-    monkeypatch.setattr(sentinel1, "read_header", lambda where, path: opened.append(path) or read_header(where, path))
+    read_header = files.read_header
+    monkeypatch.setattr(
+        acquisitions, "read_header", lambda where, path: opened.append(path) or read_header(where, path)
+    )
     for _ in range(3):
-        sentinel1.list_scenes("open_sentinel1", paths, **chosen)
+        acquisitions.list_scenes("open_sentinel1", paths, **chosen)
     assert sorted(opened) == [str(path) for path in paths[1:]]  # the first had been read for its window
     opened.clear()
     with pytest.raises(ParameterError, match="no scene reaches"):
@@ -762,7 +764,7 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
     # a file that is written again is read again, and so is one that could not be read
     before = open_sentinel1(paths[:1], grid=window)["sigma0"].values
     scene(tmp_path, (64, 64), name=paths[0].stem, seed=9, transform=CORNER * Affine.translation(5, 5))
-    again = sentinel1.list_scenes("open_sentinel1", paths[:1], **chosen)[0]
+    again = acquisitions.list_scenes("open_sentinel1", paths[:1], **chosen)[0]
     assert again.sources[0].geometry.transform[2] == CORNER.c + 50
     assert not np.array_equal(open_sentinel1(paths[:1], grid=window)["sigma0"].values, before, equal_nan=True)
     whole = paths[1].read_bytes()

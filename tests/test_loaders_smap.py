@@ -154,7 +154,7 @@ def test_l3_global_window_holds_the_same_cells(day):
 def test_flag_policies_agree_with_the_point_series(tmp_path, policy):
     flags = np.array([0, 8, 1, 7, 5, FLAG_FILL], "uint16")
     path = write_l3(tmp_path, "20200102", {"soil_moisture": np.full(6, 0.2, "float32"), "retrieval_qual_flag": flags})
-    ds = l3([path], region=BOX, variables=["soil_moisture"], flag_policy=policy, count=True)
+    ds = count_masks(l3([path], region=BOX, variables=["soil_moisture"], flag_policy=policy))
     expected = smap_quality_mask(flags, {"none": "all"}.get(policy, policy))
     np.testing.assert_array_equal(np.isfinite(ds["soil_moisture"].values).ravel(), expected)
     masked = json.loads(ds["soil_moisture"].attrs["masked_by"])
@@ -177,7 +177,7 @@ def test_surface_and_tb_screening(tmp_path):
         "tb_qual_flag_h": np.array([0, 1, 4, 65, 8192, FLAG_FILL], "uint16"),
     }
     path = write_l3(tmp_path, "20200102", cells)
-    ds = l3([path], region=BOX, exclude_surface=["frozen_model", "dense_vegetation"], count=True)
+    ds = count_masks(l3([path], region=BOX, exclude_surface=["frozen_model", "dense_vegetation"]))
     np.testing.assert_array_equal(np.isfinite(ds["soil_moisture"].values).ravel(), [1, 0, 0, 0, 1, 1])
     masked = json.loads(ds["soil_moisture"].attrs["masked_by"])
     assert masked == {"surface:frozen_model": 2, "surface:dense_vegetation": 1}
@@ -190,7 +190,7 @@ def test_both_overpasses_have_a_dimension(tmp_path):
     path = write_l3(tmp_path, "20200102", {"soil_moisture": MOISTURE}, suffixes=("", "_pm"))
     with h5py.File(path, "a") as file:
         file["Soil_Moisture_Retrieval_Data_PM/soil_moisture_pm"][86, 219] = 0.5
-    both = l3([path], region=BOX, overpass="both", count=True)
+    both = count_masks(l3([path], region=BOX, overpass="both"))
     assert both["soil_moisture"].dims == ("time", "overpass", "y", "x")
     assert both["overpass"].values.tolist() == ["am", "pm"]
     assert both["n_masked"].dims == ("time", "overpass", "masked_variable", "reason")
@@ -381,7 +381,7 @@ ROW, COL = [86, 87, 86, 10], [220, 219, 221, 5]
 def test_l2_puts_cells_in_their_places(tmp_path):
     moisture = np.array([0.11, 0.12, FILL, 0.14], "float32")
     path = write_l2(tmp_path, "20200102T030405", ROW, COL, soil_moisture=moisture)
-    region = l2([path], region=REGION, count=True)
+    region = count_masks(l2([path], region=REGION))
     nan = np.nan
     np.testing.assert_array_equal(region["soil_moisture"][0], np.float32([[nan, 0.11, nan], [0.12, nan, nan]]))
     assert region["time"].values[0] == np.datetime64("2020-01-02T03:04:05")

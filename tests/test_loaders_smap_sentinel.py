@@ -143,7 +143,7 @@ def test_surface_conditions_are_this_products(tmp_path):
     surface = np.zeros(SCENE.shape, "uint16")
     surface[0] = [1 << 11, 1 << 12, 1 << 2, FLAG_FILL]
     path = write_scene(tmp_path, surface_flag=surface)
-    ds = opened([path], exclude_surface=["anomalous_sigma0", "edge_cell"], count=True)
+    ds = count_masks(opened([path], exclude_surface=["anomalous_sigma0", "edge_cell"]))
     meanings = ds["surface_flag"].attrs["flag_meanings"].split()
     assert dict(zip(meanings, ds["surface_flag"].attrs["flag_masks"], strict=True))["anomalous_sigma0"] == 1 << 12
     assert {"edge_cell", "anomalous_sigma0"} <= set(meanings)

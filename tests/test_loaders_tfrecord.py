@@ -341,7 +341,7 @@ def test_damage_is_skipped_and_counted_by_kind(tmp_path):
         ({"crop": 24}, "the crop does not fit"),
         ({"crop": 64}, "the crop does not fit"),
         ({"bands": {"landsat": ["B1"]}}, "unknown source in 'bands'"),
-        ({"bands": {"sentinel2": ["B1"]}}, "'bands' of sentinel2"),
+        ({"bands": {"sentinel2": ["B1"]}}, "'bands of sentinel2'"),
         ({"bands": {}}, "names no source"),
     ],
 )

@@ -21,8 +21,7 @@ from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023 import SOURCES, InputSet, MultiSourceDataset, Source, build_matchups
-from smnb.papers.batchu2023.cutting import make_tasks
-from smnb.papers.batchu2023.join import plan_matchups
+from smnb.papers.batchu2023.scenes import make_tasks, plan_matchups
 from smnb.papers.batchu2023.sources import joined_sources, paper_sources
 from smnb.papers.batchu2023.tiles import MapGeometry, read_tile
 from smnb.sensors.strata import usda_texture

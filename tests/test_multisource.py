@@ -290,7 +290,7 @@ def test_differences_are_paired_by_sensor(run, coarse_run) -> None:
     assert np.isnan(clustered["low"]).all()  # three stations: no interval
     with pytest.raises(ParameterError, match="no such experiment"):
         paired_differences(experiments, "SMAP")
-    with pytest.raises(ParameterError, match="no such column"):
+    with pytest.raises(ParameterError, match="unknown 'clusters'"):
         results_table(experiments, clusters="village")
 
 

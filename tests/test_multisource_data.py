@@ -12,8 +12,7 @@ from fake_stores import write_sample_store
 
 from smnb.contract import ContractError, ParameterError
 from smnb.papers.batchu2023 import FULL_MODEL, PAPER_ROWS, PRODUCTS, SOURCES, InputSet, MultiSourceDataset
-from smnb.papers.batchu2023.augmentation import Augmentation, warp
-from smnb.papers.batchu2023.batches import complete_samples, side_positions
+from smnb.papers.batchu2023.batches import Augmentation, complete_samples, side_positions, warp
 from smnb.papers.batchu2023.inputs import SOURCE_SETS
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import published

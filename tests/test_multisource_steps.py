@@ -15,9 +15,9 @@ from smnb.grids import UtmWindow
 from smnb.metrics import score_table
 from smnb.papers import batchu2023 as multisource
 from smnb.papers.batchu2023 import FULL_MODEL, PAPER_ROWS, SOURCES, InputSet
-from smnb.papers.batchu2023.ablation import _OTHER_ANCHOR, as_published
 from smnb.papers.batchu2023.batches import side_positions
-from smnb.papers.batchu2023.opening import spread_samples
+from smnb.papers.batchu2023.experiment import _OTHER_ANCHOR, as_published
+from smnb.papers.batchu2023.scoring import spread_samples
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.batchu2023.tiles import MapGeometry, natural_colours
 from smnb.papers.tables import compare_with, published
@@ -118,11 +118,11 @@ def test_scores_by_network_are_means_over_its_sensors():
     assert shown.loc["MINE", "Ours, paper"] == ""
     assert shown.loc["MINE", "ours, run"].endswith("(1)")
     assert (shown == "?").sum().sum() == len(paper.omitted)
-    with pytest.raises(ParameterError, match="no such model"):
+    with pytest.raises(ParameterError, match="unknown 'model'"):
         multisource.networks_beside(scores, "ubrmse", model="theirs")
-    with pytest.raises(ParameterError, match="no such table"):
+    with pytest.raises(ParameterError, match="unknown 'score'"):
         multisource.networks_beside(scores, "bias", model="ours")
-    with pytest.raises(ContractError, match="no column 'network'"):
+    with pytest.raises(ContractError, match=r"\(ours\).*\['network'\] are missing"):
         multisource.network_scores({"ours": tables["ours"].drop(columns="network")})
 
 
@@ -244,7 +244,7 @@ def test_maps_are_scored_against_the_mean_of_each_cells_square(sources, tmp_path
     truth = multisource.tile_truth(Catalog([path]), None, tiles)
     assert list(truth) == list(tiles)
     # the mean of a plane over a square is its value at the centre; windows may lie off by half a pixel
-    cell_x, cell_y = tiles["2020-06-13"].axes()
+    cell_x, cell_y = tiles["2020-06-13"].grid.x, tiles["2020-06-13"].grid.y
     expected = 0.3 + (cell_x[None] - x.mean()) * 1e-5 + (cell_y[:, None] - y.mean()) * 2e-5
     np.testing.assert_allclose(truth["2020-06-13"], expected, atol=3.1e-4)
     maps = {"shared": xr.Dataset({"soil_moisture": (("time", "y", "x"), np.stack(list(truth.values())) + 0.05)})}

@@ -26,7 +26,7 @@ from sklearn.metrics import r2_score
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M36
-from smnb.plots import canvas, coast, display, fields, twins
+from smnb.plots import display, fields, ground, twins
 
 LAT, LON = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
 
@@ -135,7 +135,7 @@ def test_coastlines_agree_with_natural_earth(shared_samples):
 
 def test_coastlines_are_the_same_each_time_and_safe_to_share():
     first = plots.coastlines()
-    coast.coastlines.cache_clear()
+    ground.coastlines.cache_clear()
     assert all(np.array_equal(a, b) for a, b in zip(first, plots.coastlines(), strict=True))
     with pytest.raises(ValueError, match="read-only"):
         first[0][0, 0] = 5.0
@@ -328,9 +328,9 @@ def test_image_panels_have_one_scale_for_each_unit():
     assert titles(figure)[0] == "(a) 6.9 GHz H (synthetic)"
     assert len(bars(figure)) == 1
     mixed = {"TB": (tb[0]).drop_vars("channel").assign_attrs(units="K"), "SM": field().assign_attrs(units="m3 m-3")}
-    figure = plots.image_panels(mixed, label={"K": "TB", "m3 m-3": "Soil moisture"}, limits={"K": (200, 300)})
+    figure = plots.image_panels(mixed, label={"K": "TB", "m3 m-3": "Soil moisture"})
     assert [b.get_xlabel() for b in bars(figure)] == ["TB (K)", "Soil moisture (m³ m⁻³)"]
-    assert pictures(figure)[0].get_clim() == (200, 300)
+    assert len({image.get_clim() for image in pictures(figure)}) == 2
     with pytest.raises(ContractError, match="has no units"):
         plots.image_panels(tb)
     with pytest.raises(ContractError, match="no dimension 'channel'"):
@@ -675,7 +675,7 @@ def test_one_switch_turns_interactive_figures_off(displayed, monkeypatch):
     figure._ipython_display_()
     assert [type(o).__name__ for o in displayed] == ["Image"]
     monkeypatch.setenv("SMNB_INTERACTIVE", "yes please")
-    with pytest.raises(ParameterError, match="SMNB_INTERACTIVE is not a switch"):
+    with pytest.raises(ParameterError, match="unknown 'SMNB_INTERACTIVE'; got 'yes please'"):
         figure._ipython_display_()
 
 
@@ -698,4 +698,4 @@ def test_data_say_themselves_that_they_are_synthetic():
 
 
 def test_panels_keep_their_letters_beyond_the_alphabet():
-    assert canvas.panel_title(27, "x", False, 3.0) == "(b) x"
+    assert display.panel_title(27, "x", 3.0) == "(b) x"

@@ -18,7 +18,7 @@ from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, stamp
 from smnb.loaders.conus import BANDS, open_station_table
 from smnb.loaders.insitu import InSituTables
-from smnb.papers.batchu2023.strata_tables import beside_paper, printed
+from smnb.papers.batchu2023.scoring import beside_paper, printed
 from smnb.papers.tables import published
 from smnb.sensors import folds
 from smnb.sensors.opening import station_predictions, station_strata
@@ -436,7 +436,7 @@ def test_tables_have_the_papers_rows_and_values():
     assert text.loc["Silty clay*", "Correlation, paper"] == "-"
     assert text.loc["Sandy loam*", "ubRMSE"] == "-"
     assert text.loc["Loam*", "ubRMSE, paper"] == "0.052"
-    with pytest.raises(ParameterError, match="no such table"):
+    with pytest.raises(ParameterError, match="no other table of strata"):
         beside_paper(scores, "network")
 
 

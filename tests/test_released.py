@@ -190,7 +190,7 @@ def test_a_damaged_sensor_has_no_reading_and_is_named(tmp_path):
     )
     with IsmnLabels(path) as labels:
         assert labels.label("NET__A__EC5", 40.0, -100.0, NOON).reason == "no_reading"
-        assert "NET/A" in labels.report.damaged[0]["file"]
+        assert "NET/A" in labels.report.damaged_files[0]["file"]
     for wrong, error in (
         ({"ambiguous": "mean"}, ParameterError),
         ({"window_minutes": -1}, ParameterError),
@@ -376,7 +376,7 @@ class KillError(Exception):
 
 
 def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, monkeypatch):
-    monkeypatch.setattr("smnb.papers.batchu2023.store_writing.SampleStoreWriter.chunk", property(lambda self: 2))
+    monkeypatch.setattr("smnb.papers.batchu2023.store.SampleStoreWriter.chunk", property(lambda self: 2))
     with IsmnLabels(world["ismn"]) as labels:
         whole = convert_released(opened(world["shards"]), tmp_path / "whole.zarr", labels=labels, splits={})
     count = 0

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import papermill
 import pytest
+from external_resources import external_resources
 from papermill.exceptions import PapermillExecutionError
 
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
@@ -33,7 +34,7 @@ from smnb.runs import (
 from smnb.runs.execution import _environment
 from smnb.runs.parameters import check_parameters, known_presets
 from smnb.runs.record import fingerprint_files
-from smnb.runs.report import external_resources
+from smnb.runs.report import offline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PARAMETERS = """\
@@ -163,7 +164,7 @@ def test_presets_give_values_and_their_mistakes_are_named(project):
     path, settings = project / "notebooks" / "01_one.ipynb", project / "notebooks" / "params" / "settings.yaml"
     assert known_presets(path.parent) == ["full", "quick"]
     assert preset_settings(path, "full") == {"epochs": 30}
-    with pytest.raises(ParameterError, match=r"no such preset; got 'quik'.*The closest is 'quick'"):
+    with pytest.raises(ParameterError, match=r"unknown 'preset'; got 'quik'.*The closest is 'quick'"):
         preset_settings(path, "quik")
     for text, says in [
         ("01_one:\n  epoch: {quick: 1, full: 2}\n", "unknown parameter; got 'epoch'"),
@@ -364,9 +365,9 @@ def test_fingerprint_data_goes_by_the_catalog_and_sees_the_sandbox(project):
 
 def test_mistakes_are_found_before_anything_is_executed(project):
     for values, says in [
-        ({"parameters": {"epoch": 1}}, "no notebook of the run declares this parameter; got 'epoch'"),
+        ({"parameters": {"epoch": 1}}, "smnb run: unknown parameter; got 'epoch'"),
         ({"parameters": {"epochs": "ten"}}, "01_one: parameter 'epochs' is 'ten' (str)"),
-        ({"preset": "paper"}, "no such preset; got 'paper'; expected ['full', 'quick']"),
+        ({"preset": "paper"}, "unknown 'preset'; got 'paper'; expected ['full', 'quick']"),
         ({"notebooks": ["09"]}, "no such notebook; got '09'"),
         ({"name": "../x"}, "one plain folder name"),
     ]:
@@ -379,7 +380,7 @@ def test_mistakes_are_found_before_anything_is_executed(project):
 
 
 def test_freed_memory_is_kept_in_workers_alone_unless_the_user_says_otherwise(project, monkeypatch):
-    job = SimpleNamespace(out=str(project / "runs" / "one"), folder=".", root="", threads=1)
+    job = SimpleNamespace(out=project / "runs" / "one", folder=".", root="", threads=1)
     monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "7")
     environment = _environment(job)
@@ -585,6 +586,7 @@ def test_a_page_is_made_to_open_offline(tmp_path):
     notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
     nbformat.write(notebook, tmp_path / "01_x.ipynb")
     assert len(external_resources(html)) == 7
+    assert sorted(offline(html)[1]) == sorted(external_resources(html))
     index = write_report(tmp_path)
     page = (tmp_path / "01_x.html").read_text()
     assert external_resources(page) == []

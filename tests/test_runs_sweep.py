@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from external_resources import external_resources
 
 from smnb.cli import app as cli
 from smnb.contract import ParameterError, RunError
 from smnb.runs import execution, sweep
-from smnb.runs.report import external_resources
 from smnb.runs.worker import hold
 
 module = importlib.import_module("smnb.runs.sweep")  # the package's attribute of this name is the function
@@ -194,7 +194,7 @@ def test_two_sweeps_of_one_name_and_a_run_of_that_name_are_refused(project, pret
         ({"grid": {"seed": [0], "seeed": [1]}}, "unknown parameter; got 'seeed'"),
         ({"grid": [{"seed": 0}, {"seeed": 1}]}, "The closest is 'seed'"),
         ({"grid": {"seed": [0, "one"]}}, "parameter 'seed' is 'one' (str); expected int"),
-        ({"grid": {"preset": ["quick", "paper"]}}, "no such preset; got 'paper'"),
+        ({"grid": {"preset": ["quick", "paper"]}}, "unknown 'preset'; got 'paper'"),
         ({"grid": {"region": "tucson"}}, "the grid's 'region' is not a list of values"),
         ({"grid": {"region": []}}, "the grid has no values; got ['region']"),
         ({"grid": {}}, "the grid has no values"),
@@ -202,7 +202,7 @@ def test_two_sweeps_of_one_name_and_a_run_of_that_name_are_refused(project, pret
         ({"grid": {"rate": [1, 1.0]}}, "the same member twice; got {'rate': 1.0}"),
         ({"grid": {"out_dir": ["a", "b"]}}, "out_dir cannot be given"),
         ({"parameters": {"seed": 1}}, "in the grid and among those of all members; got 'seed'"),
-        ({"parameters": {"seeed": 1}}, "declares this parameter; got 'seeed'"),
+        ({"parameters": {"seeed": 1}}, "unknown parameter; got 'seeed'"),
         ({"name": "../s"}, "one plain folder name"),
         ({"notebook": "09"}, "no such notebook; got '09'"),
         ({"workers": 0}, "'workers' is no whole number; got 0; expected at least 1"),

@@ -15,8 +15,7 @@ from fake_stores import write_sample_store
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.papers.batchu2023 import SOURCES
-from smnb.papers.batchu2023.store import SampleStore
-from smnb.papers.batchu2023.store_writing import SampleStoreWriter
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 
 N, SENSORS, CROP = 23, 4, 32
 
@@ -150,8 +149,8 @@ def chunk_of(data, start, stop):
         "label": data["label"][part],
         "time": data["time"][part],
         "sensor": data["sensor"][part],
-        "values": {name: data["values"][name][part] for name in ("sentinel1", "smap")},
-        "scenes": {"smap": [f"day{i // 2}" for i in range(start, stop)]},
+        **{f"{name}/values": data["values"][name][part] for name in ("sentinel1", "smap")},
+        "smap/scene": [f"day{i // 2}" for i in range(start, stop)],
     }
 
 
@@ -167,15 +166,16 @@ def test_a_killed_writer_goes_on_and_the_store_is_the_same(data, tmp_path):
         return one.finish(data["sensors"])
 
     first = writer(tmp_path / "a.zarr")
-    first.write_static("soilgrids", data["values"]["soilgrids"])
+    first.write(0, {"soilgrids/values": data["values"]["soilgrids"]})
     first.write(0, chunk_of(data, 0, 5), note={"next": 5})
-    first._put("label", 5, np.ones(9, "float32"), (9,))  # killed between the arrays and the note
+    first._root["label"].resize((14,))  # killed between the arrays and the note
+    first._root["label"][5:] = 1.0
     again = writer(tmp_path / "a.zarr")
     assert (again.written, again.note) == (5, {"next": 5})
     assert not (tmp_path / "a.zarr").exists()
     killed = go_on(again)
     whole = writer(tmp_path / "b.zarr")
-    whole.write_static("soilgrids", data["values"]["soilgrids"])
+    whole.write(0, {"soilgrids/values": data["values"]["soilgrids"]})
     whole = go_on(whole)
     assert contents(killed.path) == contents(whole.path)
     assert killed.attrs == whole.attrs
@@ -191,11 +191,17 @@ def test_a_writer_refuses_what_does_not_fit(data, tmp_path):
     with pytest.raises(ContractError, match="left out"):
         writer.write(1, chunk_of(data, 0, 2))
     short = chunk_of(data, 0, 2)
-    short["values"]["smap"] = short["values"]["smap"][:1]
+    short["smap/values"] = short["smap/values"][:1]
     with pytest.raises(ContractError, match="smap/values"):
         writer.write(0, short)
-    with pytest.raises(ContractError, match="other keys"):
-        writer.write(0, {**chunk_of(data, 0, 2), "values": {}})
+    without = {name: column for name, column in chunk_of(data, 0, 2).items() if name != "smap/values"}
+    for other in (
+        without,
+        {**chunk_of(data, 0, 2), "lidar/values": data["label"][:2]},
+        {"smap/time": data["time"][:2]},
+    ):
+        with pytest.raises(ContractError, match="other columns or sources"):
+            writer.write(0, other)
     with pytest.raises(ContractError, match="no sample"):
         writer.finish(data["sensors"])
     writer.write(0, chunk_of(data, 0, 2))

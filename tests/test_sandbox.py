@@ -16,8 +16,8 @@ import xarray as xr
 from smnb.contract import FormatError, ParameterError, RunError, check_dataset
 from smnb.grids.koppen import KOPPEN_NAMES, koppen_class, land_fraction
 from smnb_sandbox import MARKER, PRESETS, World, archive, orbits, read_manifest, write_sandbox
-from smnb_sandbox.amsre import Amsre, _Footprint, encode_image
 from smnb_sandbox.archive import UNFINISHED, Preset
+from smnb_sandbox.globe import Amsre, _Footprint, encode_image
 from smnb_sandbox.noise import CorrelatedField, DriftingField
 from smnb_sandbox.world import CLIMATE, DayState
 
@@ -371,7 +371,7 @@ def test_bad_seed(tmp_path, seed):
 
 
 def test_unknown_preset_lists_the_known(tmp_path):
-    with pytest.raises(ParameterError, match=r"unknown preset; got 'papre'.*full.*quick"):
+    with pytest.raises(ParameterError, match=r"unknown .preset.; got 'papre'.*full.*quick"):
         write_sandbox(tmp_path / "x", "papre")
     assert not (tmp_path / "x").exists()
 

@@ -19,7 +19,7 @@ from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_sentinel1
 from smnb.loaders.smap import open_l2_active_passive, open_l3
 from smnb.papers.smap_sentinel1 import FUSION_IDS, FusionSamples, open_fusion_scenes
-from smnb_sandbox.fusion import FusionPlan
+from smnb_sandbox.ease_plans import FusionPlan
 from smnb_sandbox.fusion_places import PIXEL_M, FusionSimulation, acquisitions, fusion_stations
 from smnb_sandbox.regions import PLACES
 from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG, radar_looks

@@ -25,10 +25,10 @@ from smnb.loaders.insitu import open_insitu
 from smnb.loaders.points import open_gldas_points, open_smap_l3_points
 from smnb_sandbox import PRESETS, World, read_manifest, write_sandbox
 from smnb_sandbox.archive import Preset
+from smnb_sandbox.insitu_files import _DAILY, _HOURLY
 from smnb_sandbox.insitu_readings import FLAGS, INSTRUMENTS, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, place_sensors, place_stations
 from smnb_sandbox.insitu_truth import _IRRIGATED, START, CellDays, simulate_points
-from smnb_sandbox.insitu_uscrn import _DAILY, _HOURLY
 from smnb_sandbox.month import InSitu, insitu_names
 from smnb_sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS
 

@@ -27,10 +27,10 @@ from smnb_sandbox.active_passive import (
     water_cloud,
 )
 from smnb_sandbox.archive import Preset
+from smnb_sandbox.ease_plans import SmapPlan
 from smnb_sandbox.noise import DriftingField, PlanarField, blocks
 from smnb_sandbox.orbits import smap_passes
 from smnb_sandbox.regions import IGBP, REGIONS, region_domain, region_window
-from smnb_sandbox.smap import SmapPlan
 from smnb_sandbox.smap_granules import L2_LINKS, PASSIVE, l3_name, level3_granule
 from smnb_sandbox.smap_radiometer import FILL, quality_flags, surface_flags
 from smnb_sandbox.smap_scenes import RegionSimulation, scene_times

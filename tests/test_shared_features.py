@@ -14,7 +14,7 @@ from smnb.maps import write_map
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.papers.batchu2023 import SOURCES, InputSet, tile_map
 from smnb.papers.batchu2023.dense import folded, map_tile
-from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, read_tile
+from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, cell_places, read_tile
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
 SMALL = {"high_encoder": "small", "low_encoder": "small", "output_stride_high": 16, "output_stride_low": 4}
@@ -172,7 +172,7 @@ def test_a_tile_is_read_as_the_builder_joins(sources):
     assert tile.images.low.shape == (0, 8, 8)
     assert tile.images.coarse.shape == (3, 3, 1)
     assert tile.synthetic
-    assert tile.cells == (3, 3)
+    assert tile.grid.shape == (3, 3)
     # closest in the past, cloudy ones left out, tomorrow's too
     assert tile.used["scene"].to_dict() == {
         "sentinel1": "sentinel11",
@@ -186,10 +186,10 @@ def test_a_tile_is_read_as_the_builder_joins(sources):
     )
     assert set(tile.native["sentinel2"]) == {"B8", "B4"}
     # centres of cells: 320 m apart around the place, and the coarse value of each
-    x, y = tile.axes()
+    x, y = tile.grid.x, tile.grid.y
     assert (np.diff(x) == 320).all()
     assert (np.diff(y) == -320).all()
-    lat, _lon = tile.coordinates()
+    lat, _lon = cell_places(tile.grid)
     east, north = Transformer.from_crs(4326, 32614, always_xy=True).transform(-97.7, 30.3)
     assert abs(x[1] - east) <= 5
     assert abs(y[1] - north) <= 5

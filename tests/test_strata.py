@@ -491,12 +491,12 @@ def test_strata_of_a_table_stay_and_a_second_call_changes_nothing():
 def test_every_notebook_has_the_same_strata(shared_samples, entry, path, n):
     """Notebooks 01, 05, 07 and 08 on real archives, whose Köppen fields part from the map at one sensor in eight."""
     from smnb.loaders.insitu import open_insitu
-    from smnb.papers.batchu2023.matchups import _with_strata
+    from smnb.papers.batchu2023 import matchups
 
     insitu = open_insitu([shared_samples / path], catalog_id=entry)
     assert len(insitu.sensors) == n
     profiled = add_strata(insitu.sensors).set_index("sensor_id")
-    stored = _with_strata(insitu.sensors, None, "none").set_index("sensor_id")
+    stored = matchups.add_strata(insitu.sensors, land_cover=None, on_unknown="none").set_index("sensor_id")
     rows = pd.DataFrame({"sensor_id": insitu.sensors["sensor_id"].astype(str)})
     predicted = opening._join(rows, add_strata(insitu.sensors), [*STRATA, *SOURCES]).set_index("sensor_id")
     for name in (*STRATA, *SOURCES):

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import smnb
-from smnb.cli import data, matchup, models, released, retrieve, runs, scores  # noqa: F401 - each adds its commands
+from smnb.cli import data, models, runs, samples, scores  # noqa: F401 - each adds its commands
 from smnb.cli.frame import app, warn
 from smnb.contract import SmnbError
 

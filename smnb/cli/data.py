@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Flags, Json, Root, ShownProgress, Table, command, show, warn
+from smnb.cli.frame import Flags, Json, Root, Table, command, show, shown_progress, warn
 from smnb.contract import CatalogError
 
 
@@ -59,9 +59,9 @@ def sandbox(
     from smnb.catalog import data_root
     from smnb_sandbox import write_sandbox
 
-    folder = Path(out) if out is not None else Path(data_root(None))
+    folder = data_root() if out is None else Path(out)
     options: dict[str, Any] = {"preset": preset} | ({} if seed is None else {"seed": seed})
-    with ShownProgress() as progress:
+    with shown_progress() as progress:
         manifest = write_sandbox(folder, progress=lambda n, total, _: progress("sandbox", "cell", n, total), **options)
     files = len(manifest.get("files", []))
     show(manifest, as_json, f"sandbox archive ({preset}, seed {manifest.get('seed')}): {files} files in {folder}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import typer
+
+from smnb.files import plain_json
 
 app = typer.Typer(
     name="smnb",
@@ -24,6 +26,7 @@ Root = Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, el
 Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:port, instead.")]
 Resume = Annotated[bool, typer.Option("--resume/--no-resume", help="Go on with what was killed, or start it anew.")]
 Flags = Annotated[str, typer.Option(help="paper, strict, all, or flags: 'G C03 C02,C03'.")]
+Optional = Annotated[list[str] | None, typer.Option(help="Source that a sample may lack; repeat.")]
 Workers = Annotated[int, typer.Option(help="Processes of a Dask cluster on this machine; 0: threads.")]
 
 
@@ -43,24 +46,13 @@ class Table(NamedTuple):
 def show(content: Any, as_json: bool, *parts: str | Table | None) -> None:
     """Print `content` as JSON, or else its parts for people: lines and tables, in order."""
     if as_json:
-        typer.echo(json.dumps(_plain(content), indent=2, allow_nan=False, default=str))
+        typer.echo(json.dumps(plain_json(content), indent=2, allow_nan=False))
         return
     for part in parts:
         if isinstance(part, Table):
             _print_table(part)
         elif part is not None:
             typer.echo(part)
-
-
-def _plain(value: Any) -> Any:
-    """Make what JSON can hold: NaN becomes null, a number of numpy one of Python."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print_table(table: Table) -> None:
@@ -87,45 +79,39 @@ def warn(text: str) -> None:
     typer.echo(text, err=True)
 
 
-class ShownProgress:
+@contextlib.contextmanager
+def shown_progress() -> Iterator[Callable[[str, str, int, int], None]]:
     """Progress on standard error, as ``show(what, status, done, total)``: a bar on a terminal, a few lines elsewhere.
 
     Status is start, cell (so much is done) or what became of it.
     """
+    if not sys.stderr.isatty():
+        yield _say
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._tasks: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True)) as bar:
 
-    def __enter__(self) -> Callable[[str, str, int, int], None]:
-        if not sys.stderr.isatty():
-            return self._say
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        def draw(what: str, status: str, done: int, total: int) -> None:
+            if status in ("start", "cell"):
+                if what not in tasks:
+                    tasks[what] = bar.add_task(what, total=total)
+                bar.update(tasks[what], completed=done, total=total)
+                return
+            bar.console.print(f"{what}: {status}", highlight=False)
+            if what in tasks:
+                bar.stop_task(tasks[what])
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._bar.start()
-        return self._draw
+        yield draw
 
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
-    def _draw(self, what: str, status: str, done: int, total: int) -> None:
-        if status in ("start", "cell"):
-            if what not in self._tasks:
-                self._tasks[what] = self._bar.add_task(what, total=total)
-            self._bar.update(self._tasks[what], completed=done, total=total)
-        else:
-            self._bar.console.print(f"{what}: {status}", highlight=False)
-            if what in self._tasks:
-                self._bar.stop_task(self._tasks[what])
-
-    def _say(self, what: str, status: str, done: int, total: int) -> None:
-        if status == "start":
-            warn(f"{what}: started")
-        elif status != "cell":
-            warn(f"{what}: {status}")
-        elif done in {-(-total * part // 4) for part in (1, 2, 3, 4)}:  # a line a quarter
-            warn(f"{what}: {done}/{total}")
+def _say(what: str, status: str, done: int, total: int) -> None:
+    if status == "start":
+        warn(f"{what}: started")
+    elif status != "cell":
+        warn(f"{what}: {status}")
+    elif done in {-(-total * part // 4) for part in (1, 2, 3, 4)}:  # a line a quarter
+        warn(f"{what}: {done}/{total}")

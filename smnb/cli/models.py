@@ -1,12 +1,16 @@
-"""Commands of networks: ``smnb models``, ``map`` and ``predict``."""
+"""Commands of models: ``smnb models``, ``map``, ``predict`` and ``retrieve``."""
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smnb.cli.frame import Json, Resume, Scheduler, ShownProgress, Table, Workers, command, show
+from smnb.cli.frame import Json, Resume, Scheduler, Table, Workers, command, show, shown_progress
+
+GROUP, CHECKED_RELEASES = "Soil_Moisture_Retrieval_Data", ("R18",)
 
 
 @command("smnb models --json")
@@ -42,7 +46,7 @@ def map_(
     from smnb.maps import map_checkpoint
     from smnb.training import choose_device
 
-    with ShownProgress() as progress:
+    with shown_progress() as progress:
         result = map_checkpoint(
             checkpoint,
             path,
@@ -56,17 +60,10 @@ def map_(
             precision=precision,
             progress=lambda done, total: progress("map", "cell", done, total),
         )
-    content = {
-        "written": str(result.path),
-        "cells": result.n_cells,
-        "predicted": result.n_predicted,
-        "missing": result.n_missing,
-        "missing_by_channel": result.missing_by_channel,
-        "tiles": result.n_tiles,
-        "resumed": result.n_resumed,
-        "was_finished": result.was_finished,
-        "seconds": round(result.seconds, 3),
-    }
+    content = {"written": result.path}
+    content |= {name: getattr(result, f"n_{name}") for name in ("cells", "predicted", "missing", "tiles", "resumed")}
+    content |= {"missing_by_channel": result.missing_by_channel, "was_finished": result.was_finished}
+    content["seconds"] = round(result.seconds, 3)
     if result.was_finished:
         show(content, as_json, f"up to date: {result.path}")
         return
@@ -104,4 +101,69 @@ def predict(
         f"{unknown:,} rows have a land-cover code that is no NLCD code: unknown" if unknown else None,
         f"{repeated:,} rows repeat a station and time; such rows were averaged" if repeated else None,
         f"written: {result.path}",
+    )
+
+
+@command("smnb retrieve SMAP_L2_SM_P_....h5 --method sca-v --out retrieved.csv")
+def retrieve(
+    granule: Annotated[str, typer.Argument(help="SPL2SMP or SPL2SMP_E granule (or L3 day), HDF5.")],
+    out: Annotated[str, typer.Option(help="File for the cells, CSV.")],
+    method: Annotated[str, typer.Option(help="sca-v, sca-h (one polarisation) or dca (both).")] = "sca-v",
+    group: Annotated[str, typer.Option(help="Group of the fields, e.g. one of a polar grid.")] = GROUP,
+    as_json: Json = False,
+) -> None:
+    """Retrieve soil moisture from a SMAP granule's brightness temperatures, and compare with the product's own.
+
+    OUT has a row a cell, by row and column of the grid, soil moisture in m3 m-3, empty where there is none. R, bias and
+    ubRMSD are those over the cells whose retrieval by the same method the product recommends.
+    """
+    import pandas as pd
+
+    from smnb.contract import ParameterError, check_choice
+    from smnb.files import atomic_path
+    from smnb.loaders.smap import read_fields
+    from smnb.metrics import bias, n_obs, pearson_r, ubrmse
+    from smnb.models.physics.smap import FLAG_FILL, PHYSICAL_METHODS, count_statuses, retrieve_physical
+
+    check_choice("smnb retrieve", "method", method, PHYSICAL_METHODS)
+    if not out.lower().endswith(".csv"):
+        raise ParameterError("smnb retrieve", "--out does not end in .csv", got=out)
+    fields, release = read_fields(granule, group)
+    result = retrieve_physical(fields, method, who=granule)
+    columns = {"row": "EASE_row_index", "col": "EASE_column_index", "lat": "latitude", "lon": "longitude"}
+    cells = pd.DataFrame({name: fields[field] for name, field in columns.items()}).astype({"row": int, "col": int})
+    cells = cells.assign(soil_moisture=result.soil_moisture, product_soil_moisture=result.product_soil_moisture)
+    cells = cells.assign(recommended=result.recommended.astype(int))
+    cells = cells[cells["row"].between(0, FLAG_FILL - 1)]  # the place of a cell of an L3 day may be a fill value
+    cells = cells.sort_values(["row", "col"], kind="stable")
+    with atomic_path(out) as temporary:
+        cells.to_csv(temporary, index=False, float_format="%.6f")
+    pair = result.soil_moisture, result.product_soil_moisture
+    by = {"r": pearson_r, "bias": bias, "ubrmsd": ubrmse}
+    scores = {name: float(score(*pair, mask=result.recommended)) for name, score in by.items()}
+    scores["n"] = int(n_obs(*pair, mask=result.recommended))
+    counts = count_statuses(result.status)
+    clipped = sum(n for name, n in counts.items() if name.startswith("clipped"))
+    notes = list(result.notes)
+    if not release.startswith(CHECKED_RELEASES):
+        notes.append(f"what the fields mean was checked on release {', '.join(CHECKED_RELEASES)}, not on {release}")
+    content = {"granule": granule, "release": release, "method": method, **scores, "cells": result.status.size}
+    content |= {"by_status": counts, "clipped": clipped, "notes": notes, "written": out}
+    shown = []
+    for label, key, form in (("R", "r", ".5f"), ("bias", "bias", "+.5f"), ("ubRMSD", "ubrmsd", ".5f")):
+        text = format(round(scores[key], 5) + 0.0, form)  # no -0
+        shown.append(f"{label} {text if math.isfinite(scores[key]) else 'undefined'}")
+    rest = {k: n for k, n in counts.items() if k not in ("retrieved", "no input") and not k.startswith("clipped")}
+    detail = ", ".join(f"{k.removeprefix('clipped ')} {n:,}" for k, n in counts.items() if k.startswith("clipped"))
+    show(
+        content,
+        as_json,
+        f"{Path(granule).name}, release {release}: {PHYSICAL_METHODS[method][0]} ({method})",
+        f"against the product, recommended cells: {'  '.join(shown)}  m3 m-3  n {scores['n']:,}",
+        f"{result.status.size:,} cells: retrieved {counts.get('retrieved', 0):,}, clipped {clipped:,}"
+        + (f" ({detail})" if detail else "")
+        + f", without input {counts.get('no input', 0):,}"
+        + "".join(f", {k} {n:,}" for k, n in rest.items()),
+        *(f"  {note}" for note in notes),
+        f"written: {out}",
     )

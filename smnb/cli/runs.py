@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Root, Scheduler, ShownProgress, Table, command, show, warn
+from smnb.cli.frame import Json, Root, Scheduler, Table, command, show, shown_progress, warn
 from smnb.contract import ParameterError, RunError
 
 if TYPE_CHECKING:
@@ -25,6 +25,11 @@ _SHOWN_METRICS = 6
 
 class NotebookError(RunError):
     """A notebook of a run failed: status 1, since the command line was right."""
+
+
+def _fail_with(failed: Sequence[Sequence[str]], total: int) -> None:
+    if failed:
+        raise NotebookError(failed[0][0], f"{failed[0][1]}; {len(failed)} of {total} failed")
 
 
 @command("smnb run 02 --name demo --preset quick -p seed=7")
@@ -49,19 +54,17 @@ def run(
     from smnb.runs import run_notebooks, write_report
 
     values = parameter_values(parameters or [], who="smnb run")
-    with ShownProgress() as progress:
-        results = run_notebooks(
-            name, notebooks or None, preset, values, runs_root=runs_root, root=root, force=force, progress=progress
-        )
+    options = {"runs_root": runs_root, "root": root, "force": force}
+    with shown_progress() as progress:
+        results = run_notebooks(name, notebooks or None, preset, values, **options, progress=progress)
     folder = Path(runs_root) / name
     index = write_report(folder) if any(folder.glob("*.ipynb")) else None
     rows = [[r.notebook, r.status, f"{r.seconds:.1f}", r.message] for r in results]
     content = {"name": name, "report": index, "notebooks": [vars(result) for result in results]}
     table = Table(["notebook", "status", "seconds", "message"], rows, f"Run {name}")
     show(content, as_json, table, f"report: {index}")
-    failed = [result for result in results if result.status == "failed"]
-    if failed:
-        raise NotebookError(failed[0].notebook, f"{failed[0].message}; {len(failed)} of {len(results)} failed")
+    failed = [(r.notebook, r.message) for r in results if r.status == "failed"]
+    _fail_with(failed, len(results))
 
 
 def _list_notebooks(notebooks: Sequence[str] | None, as_json: bool) -> None:
@@ -118,28 +121,20 @@ def sweep_notebook(
     declared = declared_parameters(find_notebook(notebook, notebook_folder()))
     lists = [key for key, parameter in declared.items() if parameter.type.startswith("list[")]
     values = grid_values(grid, lists)
-    table = sweep(
-        name,
-        notebook,
-        values,
-        preset=preset,
-        parameters=parameter_values(parameters or [], who="smnb sweep"),
-        runs_root=runs_root,
-        root=root,
-        scheduler=scheduler,
-        workers=workers,
-        threads_per_worker=threads,
-        force=force,
-        progress=lambda member, status, done, total: warn(f"{done}/{total} {member}: {status}"),
-    )
+    common = parameter_values(parameters or [], who="smnb sweep")
+    options = {"preset": preset, "parameters": common, "runs_root": runs_root, "root": root, "force": force}
+    options |= {"scheduler": scheduler, "workers": workers, "threads_per_worker": threads}
+
+    def say(member: str, status: str, done: int, total: int) -> None:
+        warn(f"{done}/{total} {member}: {status}")
+
+    table = sweep(name, notebook, values, progress=say, **options)
     folder = Path(runs_root) / name
     content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     written = f"written: {folder / 'sweep.csv'}, {folder / 'sweep.json'}, {folder / 'sweep.html'}"
     show(content, as_json, *_members(table, list(values), metric or []), written)
-    failed = table[table["status"] == "failed"]
-    if len(failed):
-        first = failed.iloc[0]
-        raise NotebookError(first["member"], f"{first['message']}; {len(failed)} of {len(table)} failed")
+    failed = table.loc[table["status"] == "failed", ["member", "message"]]
+    _fail_with(failed.to_numpy().tolist(), len(table))
 
 
 def _members(table: pd.DataFrame, parameters: list[str], wanted: list[str]) -> list[str | Table]:
@@ -158,17 +153,9 @@ def _members(table: pd.DataFrame, parameters: list[str], wanted: list[str]) -> l
 
 
 def parameter_values(assignments: Sequence[str], *, who: str) -> dict[str, Any]:
-    """Parse ``name=value`` arguments; a value is YAML, so that 3 is a number, true a bool and [a, b] a list.
-
-    Examples
-    --------
-    >>> parameter_values(["epochs=5", "rate=1e-3", "inputs=[spatial, sm]"], who="smnb run")
-    {'epochs': 5, 'rate': 0.001, 'inputs': ['spatial', 'sm']}
-    """
-    return {
-        name: _parsed(value, name, who) if value else ""
-        for name, value in _assignments(assignments, who, "-p takes name=value", "-p epochs=5")
-    }
+    """Parse ``name=value`` arguments; a value is YAML, so that 3 is a number, true a bool and [a, b] a list."""
+    texts = _assignments(assignments, who, "-p takes name=value", "-p epochs=5")
+    return {name: _parsed(value, name, who) if value else "" for name, value in texts.items()}
 
 
 def grid_values(assignments: Sequence[str], lists: Sequence[str] = ()) -> dict[str, list[Any]]:
@@ -182,7 +169,7 @@ def grid_values(assignments: Sequence[str], lists: Sequence[str] = ()) -> dict[s
     {'seed': [0, 1], 'region': ['a', 'b'], 'inputs': [['a'], ['a', 'b']]}
     """
     grid = {}
-    for name, text in _assignments(assignments, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2"):
+    for name, text in _assignments(assignments, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2").items():
         values = _parsed(f"[{text}]", name, "smnb sweep")
         if len(values) == 1 and isinstance(values[0], list) and name not in lists:
             values = values[0]
@@ -190,16 +177,16 @@ def grid_values(assignments: Sequence[str], lists: Sequence[str] = ()) -> dict[s
     return grid
 
 
-def _assignments(texts: Sequence[str], who: str, takes: str, example: str) -> Iterator[tuple[str, str]]:
-    seen = set()
+def _assignments(texts: Sequence[str], who: str, takes: str, example: str) -> dict[str, str]:
+    found: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.isidentifier():
             raise ParameterError(who, takes, got=text, next_step=f"Example: {example}")
-        if name in seen:
+        if name in found:
             raise ParameterError(who, "a parameter was given twice", got=name)
-        seen.add(name)
-        yield name, value
+        found[name] = value
+    return found
 
 
 def _parsed(text: str, name: str, who: str) -> Any:

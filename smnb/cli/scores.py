@@ -40,7 +40,7 @@ def score(
     from smnb.contract import ParameterError
     from smnb.files import atomic_path
     from smnb.metrics import DEFAULT_METRICS, METRICS
-    from smnb.sensors import read_predictions, score_sensors, summary_rows
+    from smnb.sensors import read_predictions, score_sensors, stratify, summary_rows
 
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb score", "--out does not end in .csv", got=out)
@@ -51,9 +51,13 @@ def score(
     sensors = score_sensors(predictions, min_obs=min_obs, intervals=wanted, seed=seed)
     summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
     rows = pd.concat([sensors.assign(kind="sensor", n_sensors=1), summary], ignore_index=True)
-    written = {out: _layout(rows, strata, wanted)}
+    shorts = {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
+    written = {out: _layout(rows, strata, wanted).rename(columns=shorts)}
+    options = {"intervals": intervals, "clusters": clusters, "seed": seed}
     for name in strata:
-        written[_beside(out, name)] = _by_stratum(sensors, name, intervals, clusters, seed)
+        found = stratify(sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), **options)
+        found["few"] = found["few"].map({True: "*", False: ""})
+        written[_beside(out, name)] = found.drop(columns="label").rename(columns=shorts)
     for path, content in written.items():
         with atomic_path(path) as temporary:
             content.to_csv(temporary, index=False)
@@ -93,8 +97,8 @@ def compare_models(
     from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
-    chosen = next((one for one in known.values() if metric in (one.name, one.short)), None)
-    check_choice("smnb compare", "metric", chosen.short if chosen else metric, known)
+    short = next((one.short for one in known.values() if metric == one.name), metric)
+    check_choice("smnb compare", "metric", short, known)
     tables = [read_predictions(path) for path in (a, b)]
     left_out = 0
     if not own_pairs:
@@ -105,23 +109,13 @@ def compare_models(
     names = tuple(str(table.attrs["model"]) for table in tables)
     names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
     labels = None if clusters is None else scores[0].set_index("sensor_id", drop=False)[clusters]
-    found = compare(*scores, chosen, names=names, clusters=labels, seed=seed)
+    found = compare(*scores, known[short], names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
     interval = found.difference
-    content = {
-        "metric": metric,
-        **dict(zip(("a", "b"), names, strict=True)),
-        "a_value": found.a_value,
-        "b_value": found.b_value,
-        "difference": interval.value,
-        **{name: getattr(interval, name) for name in ("low", "high", "level")},
-        "n_sensors": interval.n,
-        "note": interval.note,
-        "sensors_scored_by_one_only": found.n_only_one,
-        "pairs_left_out": left_out,
-        "synthetic": synthetic,
-        "sentence": found.sentence,
-    }
+    content = {"metric": metric, "a": names[0], "b": names[1], "difference": interval.value, "n_sensors": interval.n}
+    content |= {name: getattr(found, name) for name in ("a_value", "b_value", "sentence")}
+    content |= {name: getattr(interval, name) for name in ("low", "high", "level", "note")}
+    content |= {"sensors_scored_by_one_only": found.n_only_one, "pairs_left_out": left_out, "synthetic": synthetic}
     show(
         content,
         as_json,
@@ -151,24 +145,7 @@ def _layout(rows: pd.DataFrame, strata: list[str], intervals: list[str]) -> pd.D
     for name in DEFAULT_METRICS:
         columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in intervals)]
     places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
-    columns += ["reason", *dict.fromkeys([*places, *strata])]
-    return rows[columns].rename(columns=_short_names())
-
-
-def _short_names() -> dict[str, str]:
-    from smnb.metrics import METRICS
-
-    return {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
-
-
-def _by_stratum(sensors: pd.DataFrame, name: str, intervals: bool, clusters: str | None, seed: int) -> pd.DataFrame:
-    from smnb.sensors import stratify
-
-    found = stratify(
-        sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), intervals=intervals, clusters=clusters, seed=seed
-    )
-    found["few"] = found["few"].map({True: "*", False: ""})
-    return found.drop(columns="label").rename(columns=_short_names())
+    return rows[[*columns, "reason", *dict.fromkeys([*places, *strata])]]
 
 
 def _beside(out: str, name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,11 @@ LABEL_DIMS = ("channel", "polarization", "band")
 PLACE_DIMS = (("y", "x"), ("lat", "lon"))
 
 
-@dataclass(frozen=True)
 class ChannelStack:
     """Channels of one image, each ``(y, x)`` or ``(lat, lon)``, lazy or not, read as they are sliced."""
 
-    names: tuple[str, ...]
-    arrays: list[xr.DataArray]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, rows and columns."""
-        return (len(self.arrays), *self.arrays[0].shape)
+    def __init__(self, names: tuple[str, ...], arrays: list[xr.DataArray]) -> None:
+        self.names, self.arrays, self.shape = names, arrays, (len(arrays), *arrays[0].shape)
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """Rows of all channels."""
@@ -71,9 +64,9 @@ def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.
 def _at_time(dataset: xr.Dataset, path: Path, when: str | None) -> xr.Dataset:
     times = dataset["time"].values
     shown = [str(time)[:16] for time in times[:6]] + (["..."] if times.size > 6 else [])
+    if when is None and times.size == 1:
+        return dataset.isel(time=0)
     if when is None:
-        if times.size == 1:
-            return dataset.isel(time=0)
         raise ParameterError(_WHO, f"{path.name} has {times.size} times", got=shown, next_step="Choose one with --time")
     try:
         wanted = np.datetime64(when).astype("datetime64[ns]")
@@ -96,15 +89,13 @@ def _find_channels(dataset: xr.Dataset, names: tuple[str, ...], path: str) -> Ch
             continue
         for number, text in enumerate(dataset[label].values.astype(str)):
             found.setdefault(text, []).append(variable.isel({label: number}))
-    absent = [name for name in names if name not in found]
-    if absent:
+    if any(name not in found for name in names):
         step = "Give the file these labels along 'channel' or 'polarization', or variables of these names"
         what = f"{path} lacks channels of the checkpoint"
         raise ContractError(_WHO, what, got=sorted(found), expected=list(names), next_step=step)
-    twice = [name for name in names if len(found[name]) > 1]
-    if twice:
-        step = "Keep one variable of each"
-        raise ContractError(_WHO, f"{path} has channels more than once", got=twice, next_step=step)
+    if twice := [name for name in names if len(found[name]) > 1]:
+        what, step = f"{path} has channels more than once", "Keep one variable of each"
+        raise ContractError(_WHO, what, got=twice, next_step=step)
     return _stack(names, [found[name][0] for name in names], path)
 
 
@@ -145,14 +136,13 @@ def _images(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
 def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
     """SMEN's coarse image and past residuals."""
     history = loaded.card["config"]["history"]
-    for name in ("coarse", "residual"):
-        if name not in dataset:
-            step = "coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine less coarse"
-            step += " images, oldest first and without gaps"
-            got = sorted(map(str, dataset.data_vars))
-            raise ContractError(
-                _WHO, f"{path} lacks {name!r}", got=got, expected=["coarse", "residual"], next_step=step
-            )
+    if not {"coarse", "residual"} <= set(dataset):
+        step = "coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine less coarse"
+        got, expected = sorted(map(str, dataset.data_vars)), ["coarse", "residual"]
+        what = f"{path} lacks {next(name for name in expected if name not in dataset)!r}"
+        raise ContractError(
+            _WHO, what, got=got, expected=expected, next_step=f"{step} images, oldest first and without gaps"
+        )
     residual = dataset["residual"]
     past = [dim for dim in residual.dims if dim not in ("y", "x", "lat", "lon")]
     if len(past) != 1 or residual.sizes[past[0]] != history:

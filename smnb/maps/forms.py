@@ -9,6 +9,8 @@ from torch import nn
 
 from smnb.contract import ParameterError, plain
 
+#: How far from a pixel a receptive field is measured.
+_MOST_PIXELS = 64
 #: Rows of the halo above and below and columns left and right that lie outside the image.
 Outside = tuple[int, int, int, int]
 
@@ -27,24 +29,21 @@ class TileForm(Protocol):
 
 
 @torch.inference_mode()
-def receptive_radius(network: nn.Module, channels: int, *, limit: int = 64) -> int:
+def receptive_radius(network: nn.Module, channels: int) -> int:
     """Measure how far from a pixel a network's output depends on its inputs, pixels.
 
     One NaN is put into zeros; whatever it can reach becomes NaN, also by weights that are zero. `ParameterError` if the output
-    has another size than the input, or depends on pixels beyond `limit` (a global mean, say).
+    has another size than the input, or depends on pixels beyond the limit (a global mean, say).
     """
+    limit = _MOST_PIXELS
     network.eval()
     reference = next(network.parameters(), torch.empty(0))
     images = torch.zeros(1, channels, 2 * limit + 1, 2 * limit + 1, device=reference.device, dtype=reference.dtype)
     images[:, :, limit, limit] = float("nan")
-    result = network(images)
-    if result.shape != (1, *images.shape[2:]):
-        what, got, expected = (
-            "the network does not keep the size of an image",
-            tuple(result.shape),
-            (1, *images.shape[2:]),
-        )
-        raise ParameterError("receptive_radius", what, got=got, expected=expected)
+    result, expected = network(images), (1, *images.shape[2:])
+    if result.shape != expected:
+        what = "the network does not keep the size of an image"
+        raise ParameterError("receptive_radius", what, got=tuple(result.shape), expected=expected)
     rows, cols = torch.nonzero(torch.isnan(result[0]), as_tuple=True)
     if rows.numel() == 0:
         raise ParameterError("receptive_radius", "the output does not depend on the inputs")
@@ -98,21 +97,12 @@ class PatchForm(nn.Module):
         return torch.stack([self.network(patches[:, row].transpose(0, 1)) for row in range(patches.shape[1])])
 
 
-def tile_form(network: nn.Module, channels: int, *, halo: int | None = None) -> TileForm:
+def tile_form(network: nn.Module, channels: int) -> TileForm:
     """Find the form in which a network is applied to tiles.
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        With a method ``folded`` that gives its own form, such as `smnb.models.fusion_1km.Fusion1km`, or any network that
-        takes ``(image, channel, row, col)`` to ``(image, row, col)`` with stride 1.
-    halo : int, optional
-        Default the radius of the receptive field, as it is measured; a smaller one is a `ParameterError`.
+    The network has a method ``folded`` that gives its own form, such as `smnb.models.fusion_1km.Fusion1km`, or it takes
+    ``(image, channel, row, col)`` to ``(image, row, col)`` with stride 1, and its receptive field is measured.
     """
-    if halo is None and hasattr(network, "folded"):
+    if hasattr(network, "folded"):
         return network.folded()
-    radius = receptive_radius(network, channels)
-    if halo is not None and halo < radius:
-        what, step = "the halo is smaller than the receptive field", "Leave it out, and it is measured"
-        raise ParameterError("tile_form", what, got=halo, expected=plain(f">= {radius}"), next_step=step)
-    return SameSizeForm(network, radius if halo is None else halo)
+    return SameSizeForm(network, receptive_radius(network, channels))

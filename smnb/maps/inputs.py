@@ -1,46 +1,47 @@
-"""Inputs of a map: read in bands of rows, scaled, filled, and identified; and where they lie."""
+"""What a tiled map reads (rows of the inputs, scaled and filled, and where they lie), and the tiles that are finished."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 
-from smnb.contract import ContractError, check_choice, check_count, plain
+from smnb.contract import ContractError, RunError, check_choice, check_count, plain
+from smnb.files import atomic_path, remove_stale_partials, write_json
 from smnb.maps.forms import TileForm
 from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
 #: Arithmetic of a map; float32 equals the untiled network to 1e-5.
 MAP_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+#: How a form's `around` is padded: above and below, left and right.
+_PADDING = {"zeros": ("constant", "constant"), "edge": ("edge", "edge"), "wrap": ("edge", "wrap")}
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Rows of the inputs, scaled and filled."""
+    """Rows of the inputs ``(channel, row, col)``, scaled and filled; a value is wanted at `where`, by default everywhere."""
 
     inputs: Any
     scaler: MinMaxScaler | None
     where: np.ndarray | None = None
-    """Where a value is wanted, ``(row, col)``; None for everywhere."""
 
     def raw(self, start: int, stop: int) -> np.ndarray:
-        """Rows as they are, ``(channel, row, col)`` float32."""
-        if isinstance(self.inputs, xr.DataArray):
-            part = self.inputs.isel({self.inputs.dims[1]: slice(start, stop)}).values
-        else:
-            part = self.inputs[:, start:stop]
-        return np.asarray(part, dtype="float32")
+        """Rows as they are, float32."""
+        return np.asarray(self.inputs[:, start:stop], dtype="float32")
 
     def around(self, form: TileForm, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows ``top - halo`` to ``bottom + halo`` with what lies around the image, and the valid cells of ``top:bottom``."""
-        halo, mode, rows = form.halo, getattr(form, "around", "zeros"), self.inputs.shape[1]
-        start, stop = max(0, top - halo), min(rows, bottom + halo)
+        halo, modes = form.halo, _PADDING[getattr(form, "around", "zeros")]
+        start, stop = max(0, top - halo), min(self.inputs.shape[1], bottom + halo)
         values = self.raw(start, stop)
         finite = np.isfinite(values)
         valid = finite[:, top - start : bottom - start].all(0)
@@ -51,11 +52,8 @@ class Bands:
         else:
             scaled = np.moveaxis(self.scaler.transform(np.moveaxis(values, 0, -1)), -1, 0)
             values = np.where(finite, scaled, np.asarray(self.scaler.fill, dtype="float32")[:, None, None])
-        above_below = ((0, 0), (start - top + halo, bottom + halo - stop), (0, 0))
-        sides = ((0, 0), (0, 0), (halo, halo))
-        if mode == "zeros":
-            return np.pad(np.pad(values, above_below), sides), valid
-        return np.pad(np.pad(values, above_below, mode="edge"), sides, mode=mode), valid
+        values = np.pad(values, ((0, 0), (start - top + halo, bottom + halo - stop), (0, 0)), mode=modes[0])
+        return np.pad(values, ((0, 0), (0, 0), (halo, halo)), mode=modes[1]), valid
 
 
 def checked_channels(
@@ -85,7 +83,7 @@ def map_coords(inputs: Any, coords: Mapping[str, Any] | None) -> dict[str, xr.Va
         "lon": {"units": "degrees_east", "standard_name": "longitude", "axis": "X"},
     }
     kept = {n: v for n, v in found.items() if n == "crs" or (v.dims and set(v.dims) <= {"y", "x", "lat", "lon"})}
-    lengths = dict(zip(("y", "x", "lat", "lon"), (*inputs.shape[1:], *inputs.shape[1:]), strict=True))
+    lengths = dict(zip(("y", "x", "lat", "lon"), inputs.shape[1:] * 2, strict=True))
     for name, one in kept.items():
         if one.dims == (name,) and one.size != lengths[name]:
             what = f"{name!r} has another shape than the inputs"
@@ -112,8 +110,7 @@ def scan_inputs(
         if level is not None:
             total += float(values[level][valid].sum(dtype="float64"))
     by_channel = dict(zip(channels, missing.tolist(), strict=True))
-    empty = [name for name, number in by_channel.items() if number == rows * cols]
-    if empty:
+    if empty := [name for name, number in by_channel.items() if number == rows * cols]:
         what = f"{len(empty)} of {len(channels)} channels are missing everywhere"
         step = "Check the file's fill values, and that all channels are of one scene"
         raise ContractError(_WHO, what, got=empty, next_step=step)
@@ -121,3 +118,59 @@ def scan_inputs(
         expected, step = plain(f"fewer than {rows * cols} missing cells"), "Check that the channels overlap"
         raise ContractError(_WHO, "no cell has all channels", got=by_channel, expected=expected, next_step=step)
     return digest.hexdigest(), by_channel, n_valid, total / n_valid
+
+
+class MapTile(NamedTuple):
+    """Rows and columns of the image."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
+    """Divide rows and columns into tiles, row after row; the last ones may be smaller."""
+    tops, lefts = (range(0, length, size) for length in shape)
+    return [MapTile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
+
+
+class TileFolder:
+    """Finished tiles, a file each, beside the map that they will be, and an array for dask; another map's are refused."""
+
+    dtype, ndim = np.dtype("float32"), 2
+
+    def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
+        self.path, self.tile = out.parent / f".{out.name}.tiles", identity["tile"]
+        self.shape = tuple(identity["shape"][1:])
+        record = self.path / "map.json"
+        found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
+        if found is not None and found != identity and resume:
+            changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
+            what, got = f"{self.path} holds tiles of another map", plain(f"other {', '.join(changed)}")
+            step = "Choose another output, or start anew with resume=False (--no-resume)"
+            raise RunError(_WHO, what, got=got, next_step=step)
+        if found is None or not resume:
+            shutil.rmtree(self.path, ignore_errors=True)
+            write_json(record, identity)
+        remove_stale_partials(self.path)
+
+    def file(self, tile: MapTile) -> Path:
+        """A tile's file; it is there when the tile is finished."""
+        return self.path / f"row{tile.top}_col{tile.left}.npy"
+
+    def write(self, tile: MapTile, values: np.ndarray) -> None:
+        """Keep a finished tile, ``(row, col)``."""
+        with atomic_path(self.file(tile)) as temporary:
+            np.save(temporary, values)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        """Part of the map, from the tiles that its rows touch."""
+        wanted = range(self.shape[0])[key[0]]
+        rows = np.empty((len(wanted), self.shape[1]), self.dtype)
+        for tile in tiles_of(self.shape, self.tile):
+            low, high = max(wanted.start, tile.top), min(wanted.stop, tile.bottom)
+            if low < high:
+                part = np.load(self.file(tile), mmap_mode="r")[low - tile.top : high - tile.top]
+                rows[low - wanted.start : high - wanted.start, tile.left : tile.right] = part
+        return rows[:, key[1]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
 import json
 import shutil
 import time
@@ -18,17 +17,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import torch
 import xarray as xr
 from torch import nn
 
 from smnb.contract import ContractError, RunError
-from smnb.maps.folder import MapTile, TileFolder, tiles_of
+from smnb.files import fingerprint
 from smnb.maps.forms import Outside, TileForm, tile_form
-from smnb.maps.inputs import MAP_PRECISIONS, Bands, checked_channels, map_coords, scan_inputs
+from smnb.maps.inputs import (
+    MAP_PRECISIONS,
+    Bands,
+    MapTile,
+    TileFolder,
+    checked_channels,
+    map_coords,
+    scan_inputs,
+    tiles_of,
+)
 from smnb.maps.parallel import open_workers
-from smnb.maps.writing import check_map_path, read_attribute, soil_moisture_map, write_map
+from smnb.maps.writing import BLOCK, check_map_path, read_attribute, soil_moisture_map, write_map
 from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
@@ -65,7 +74,7 @@ def predicted_tiles(
     """
     empty: list[tuple[MapTile, np.ndarray]] = []  # nothing to predict
     threaded, threads = scheduler is None and workers == 0, torch.get_num_threads()
-    call = partial(_predict if threaded else _predict_alone, device=device, precision=precision)
+    call = partial(_predict, device=device, precision=precision, alone=not threaded)
     rows, cols = bands.inputs.shape[1:]
 
     def calls(form_there: Any) -> Iterator[tuple[tuple[MapTile, np.ndarray], tuple]]:
@@ -101,19 +110,15 @@ def predicted_tiles(
 
 
 @torch.inference_mode()
-def _predict(form: TileForm, images: np.ndarray, outside: Outside, *, device: str, precision: str) -> np.ndarray:
-    """Predict one tile, scaled; runs in a thread or in a Dask worker."""
+def _predict(
+    form: TileForm, images: np.ndarray, outside: Outside, *, device: str, precision: str, alone: bool
+) -> np.ndarray:
+    """Predict one tile, scaled; in a thread, or `alone` on a core of a Dask worker, beside others."""
     images_there = torch.from_numpy(images).to(device, MAP_PRECISIONS[precision])
     # exact float32 convolutions on a GPU too
     exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False) if device != "cpu" else contextlib.nullcontext()
-    with exact:
+    with exact, one_thread() if alone else contextlib.nullcontext():
         return form(images_there, outside).float().cpu().numpy()
-
-
-def _predict_alone(form: TileForm, images: np.ndarray, outside: Outside, **options: str) -> np.ndarray:
-    """Predict one tile on one core: workers run side by side instead of sharing every operation."""
-    with one_thread():
-        return _predict(form, images, outside, **options)
 
 
 def mapped_image(
@@ -142,20 +147,20 @@ def mapped_image(
 
 @dataclass(frozen=True)
 class MapResult:
-    """A finished map, and what it took."""
+    """A finished map, and what it took.
+
+    `n_predicted` cells have all inputs; `missing_by_channel` counts those without a value, and a cell that lacks one is NaN in
+    the map. `n_resumed` tiles an earlier, interrupted call had finished; `was_finished` says that the map was there already.
+    """
 
     path: Path
     n_cells: int
     n_predicted: int
-    """Cells with all inputs."""
     missing_by_channel: dict[str, int]
-    """Cells without a value, by channel; a cell that lacks one is NaN in the map."""
     n_tiles: int
     n_resumed: int
-    """Tiles that an earlier, interrupted call had finished."""
     seconds: float
     was_finished: bool = False
-    """Whether the map was there already, so that nothing was done."""
 
     @property
     def n_missing(self) -> int:
@@ -239,12 +244,14 @@ def tiled_map(
     bands = Bands(inputs, input_scaler)
     level = getattr(form, "level", None)
     digest, missing, n_valid, mean_level = scan_inputs(bands, names, tile, level)
+    weights = form.state_dict() if isinstance(form, nn.Module) else {}
+    weights = {name: value.detach().float().cpu().numpy() for name, value in weights.items()}
     identity = {
-        "format": 2,
+        "format": 3,
         "inputs": digest,
         "shape": list(inputs.shape),
         "channels": list(names),
-        "network": _digest(form),
+        "network": fingerprint(type(form).__qualname__, repr(form) if isinstance(form, nn.Module) else "", weights),
         "halo": form.halo,
         "around": getattr(form, "around", "zeros"),
         "tile": tile,
@@ -252,9 +259,9 @@ def tiled_map(
         "input_scaler": input_scaler and input_scaler.to_dict(),
         "level": level,
         "target_scaler": target_scaler and target_scaler.to_dict(),
-        "place": _digest_of({name: one.values for name, one in sorted(coords.items())}),
+        "place": fingerprint(coords),
     }
-    mark = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    mark = fingerprint(identity)
     result = partial(MapResult, out, shape[0] * shape[1], n_valid, missing, total)
     if out.exists():
         found = read_attribute(out, IDENTITY)
@@ -273,7 +280,10 @@ def tiled_map(
         folder.write(one, values)
         if progress is not None:
             progress(total - len(todo) + number, total)
-    values = folder.lazy(np.float32(0.0 if level is None else mean_level - folder.mean()))
+    values = da.from_array(folder, (BLOCK, -1), name=False, meta=np.empty((0, 0), "float32"))
+    if level is not None:
+        mean = da.nanmean(values, dtype="float64").compute(scheduler="synchronous")
+        values = values + np.float32(mean_level - mean)
     masked = {"masked_by": {"missing_input": shape[0] * shape[1] - n_valid}, "missing_by_channel": missing}
     attrs = {name: json.dumps(counts) for name, counts in masked.items()}
     step = f"tiled_map in {total} tiles of {tile} with halo {form.halo}"
@@ -290,18 +300,3 @@ def _placed(form: TileForm, device: str, precision: str) -> TileForm:
     if (device, precision) != ("cpu", "float32"):
         form = copy.deepcopy(form).to(device, MAP_PRECISIONS[precision])
     return form.eval()
-
-
-def _digest(form: Any) -> str:
-    """Identify a form by its kind and its weights."""
-    weights = form.state_dict() if isinstance(form, nn.Module) else {}
-    arrays = {name: value.detach().float().cpu().numpy() for name, value in sorted(weights.items())}
-    return _digest_of(arrays, type(form).__qualname__, repr(form) if isinstance(form, nn.Module) else "")
-
-
-def _digest_of(arrays: Mapping[str, np.ndarray], *texts: str) -> str:
-    digest = hashlib.sha256("\0".join(texts).encode())
-    for name, values in arrays.items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(values))
-    return digest.hexdigest()

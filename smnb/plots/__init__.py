@@ -12,14 +12,12 @@ that runs no JavaScript shows the static figure.
 """
 
 from smnb.plots.charts import density_scatter, histograms, series
-from smnb.plots.coast import coastlines
 from smnb.plots.display import Picture, enable, png_bytes
 from smnb.plots.fields import nice_limits, pretty_units, symmetric_limit
-from smnb.plots.images import ImageColumn, image_rows
-from smnb.plots.maps import image_panels, map_matrix, static_maps
-from smnb.plots.places import score_maps, sensor_map
+from smnb.plots.ground import coastlines
+from smnb.plots.maps import image_panels, map_matrix, score_maps, sensor_map, static_maps
 from smnb.plots.profile import calendar, count_bars, grouped_bars, month_bars, sensor_series, share_table
-from smnb.plots.rows import interval_rows, method_scores
+from smnb.plots.rows import ImageColumn, image_rows, interval_rows, method_scores
 from smnb.plots.scores import prediction_series, score_boxes, sorted_scores
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -14,23 +14,20 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from smnb.contract import ContractError, check_count, check_table, synthetic_label
+from smnb.contract import ContractError, check_count, check_table
 from smnb.metrics import pair_scores, r2, slope
-from smnb.plots.canvas import LINES, axes_at, count_bar, date_axis, grid_behind, panel_title
-from smnb.plots.display import WIDTH, Picture, picture
+from smnb.plots.display import LINES, WIDTH, Picture, count_bar, date_axis, grid_behind, panel_title, picture, said
 from smnb.plots.fields import nice_limits, shared_scale, with_units
 
-DENSITY_CMAP = "viridis"
 #: Inches between scatters: room for half a tick label on either side.
 _GAP = 0.34
 
 
-@dataclass
-class Density:
+class Density(NamedTuple):
     """Counts of prediction against reference in square bins, with the scores that go beside them."""
 
+    #: (bins of the prediction, bins of the reference), NaN where empty.
     counts: np.ndarray
-    """(bins of the prediction, bins of the reference), NaN where empty."""
     scores: dict[str, float]
     slope: float
     intercept: float
@@ -85,7 +82,7 @@ def bin_pairs(
     return densities, edges
 
 
-@picture(twin=True)
+@picture
 def density_scatter(
     pred: Mapping[str, ArrayLike] | ArrayLike,
     obs: Mapping[str, ArrayLike] | ArrayLike,
@@ -95,7 +92,6 @@ def density_scatter(
     reference: str = "Reference",
     bins: int = 100,
     limits: tuple[float, float] | None = None,
-    synthetic: bool | None = None,
 ) -> Picture:
     """Draw prediction against reference as a two-dimensional histogram, one panel a model, on one scale of everything.
 
@@ -113,12 +109,12 @@ def density_scatter(
         Both axes; default nearly all values, and the box counts what lies outside.
     """
     densities, edges = bin_pairs("density_scatter", pred, obs, bins=bins, limits=limits)
+    xlabel, ylabel = with_units(f"{reference} {label}", units), with_units(f"Predicted {label}", units)
     columns, count = min(len(densities), 2), len(densities)
     rows = -(-count // columns)
     side = min(3.9, (WIDTH - 0.72 - 0.95 - _GAP * (columns - 1)) / columns)
     width = 0.72 + columns * side + _GAP * (columns - 1) + 0.95
-    letters = range(count) if count > 1 else [None]
-    names = [panel_title(i, n or "Prediction", synthetic, side) for i, n in zip(letters, densities, strict=True)]
+    names = [panel_title(i if count > 1 else None, n or "Prediction", side) for i, n in enumerate(densities)]
     above = 0.12 + 0.17 * max(n.count("\n") + 1 for n in names)
     height = rows * (above + side + 0.08) + 0.52
     norm = LogNorm(1, max(2.0, *(float(np.nanmax(d.counts, initial=1.0)) for d in densities.values())))
@@ -126,23 +122,21 @@ def density_scatter(
     for i, (name, density) in enumerate(zip(names, densities.values(), strict=True)):
         r, c = divmod(i, columns)
         bottom = height - (r + 1) * (above + side + 0.08) + 0.08
-        axes = axes_at(figure, 0.72 + c * (side + _GAP), bottom, side, side)
+        axes = figure.axes_at(0.72 + c * (side + _GAP), bottom, side, side)
         mesh = _scatter_panel(axes, density, edges, norm)
         axes.set_title(name, loc="left", fontsize=10, pad=4, linespacing=1.1)
         below = i + columns >= count
         axes.tick_params(labelleft=c == 0, labelbottom=below)
-        if below:
-            axes.set_xlabel(with_units(f"{reference} {label}", units))
-        if c == 0:
-            axes.set_ylabel(with_units(f"Predicted {label}", units))
-    place = axes_at(figure, width - 0.82, bottom, 0.12, height - above - bottom, label="colorbar")
+        axes.set(xlabel=xlabel if below else "", ylabel=ylabel if c == 0 else "")
+    place = figure.axes_at(width - 0.82, bottom, 0.12, height - above - bottom, label="colorbar")
     count_bar(place, mesh, "Pairs in a bin")
+    figure.offer("density", densities, edges, norm.vmax, xlabel, ylabel, units, said(""))
     return figure
 
 
 def _scatter_panel(axes: Axes, density: Density, edges: np.ndarray, norm: LogNorm) -> mpl.collections.QuadMesh:
     low, high = ends = edges[[0, -1]]
-    mesh = axes.pcolormesh(edges, edges, density.counts, norm=norm, cmap=DENSITY_CMAP, rasterized=True)
+    mesh = axes.pcolormesh(edges, edges, density.counts, norm=norm, cmap="viridis", rasterized=True)
     axes.plot(ends, ends, color="black", linewidth=1.0)
     axes.plot(ends, density.slope * ends + density.intercept, color="#D55E00", linewidth=1.3, linestyle="--")
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
@@ -155,7 +149,7 @@ def _scatter_panel(axes: Axes, density: Density, edges: np.ndarray, norm: LogNor
     return mesh
 
 
-@picture(twin=True)
+@picture
 def series(
     table: pd.DataFrame,
     *,
@@ -165,7 +159,6 @@ def series(
     ylabel: str,
     title: str,
     log_y: bool = False,
-    synthetic: bool | None = None,
 ) -> Picture:
     """Draw columns of a table as lines: learning curves by epoch, or series in time.
 
@@ -180,7 +173,16 @@ def series(
     log_y : bool
         Logarithmic vertical axis; then values must be positive.
     """
-    names = check_series(table, x, y, log_y)
+    who, names = "series", dict(y) if isinstance(y, Mapping) else {c: c for c in y}
+    check_table(who, table, (x, *names))
+    for column in names:
+        values = table[column].to_numpy("float64")
+        if not np.isfinite(values).any():
+            raise ContractError(who, f"column {column!r} is missing everywhere", got=f"{values.size} rows")
+        if log_y and (values[np.isfinite(values)] <= 0).any():
+            what = f"column {column!r} has values that a log axis cannot show"
+            raise ContractError(who, what, got=float(np.nanmin(values)), expected="> 0")
+    title += said("")
     figure = Picture(WIDTH * 0.75, 3.1)
     axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
     marker = "o" if len(table) <= 40 else None
@@ -193,10 +195,20 @@ def series(
         date_axis(axes)
     if log_y:
         _label_log_axis(axes, table[list(names)].to_numpy("float64"))
-    axes.set_title(title + synthetic_label(synthetic), loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10)
     grid_behind(axes, which="both")
-    axes.legend(frameon=False, ncols=2 if len(names) > 3 else 1)
+    axes.legend(ncols=2 if len(names) > 3 else 1)
+    shown = table[[x, *names]].rename(columns=names)
+    figure.offer("lines", shown, x, list(names.values()), title, xlabel=xlabel, ylabel=ylabel, logy=log_y)
     return figure
+
+
+def broken(series: pd.Series, gap: pd.Timedelta | None = None) -> pd.Series:
+    """Give a series in order of time a missing value inside each gap, which a line would bridge; default five usual steps."""
+    step = series.index[1:] - series.index[:-1]
+    wide = np.flatnonzero(step > (5 * step.median() if gap is None else gap))
+    holes = pd.Series(np.nan, series.index[wide] + pd.Timedelta("1s"), name=series.name)
+    return pd.concat([series, holes]).sort_index(kind="stable").rename_axis("time")
 
 
 def _label_log_axis(axes: Axes, values: np.ndarray) -> None:
@@ -210,22 +222,7 @@ def _label_log_axis(axes: Axes, values: np.ndarray) -> None:
     axes.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
 
 
-def check_series(table: pd.DataFrame, x: str, y: Mapping[str, str] | list[str], log_y: bool) -> dict[str, str]:
-    """Return column → legend name, once the columns are there and can be drawn."""
-    who = "series"
-    names = dict(y) if isinstance(y, Mapping) else {c: c for c in y}
-    check_table(who, table, (x, *names))
-    for column in names:
-        values = table[column].to_numpy("float64")
-        if not np.isfinite(values).any():
-            raise ContractError(who, f"column {column!r} is missing everywhere", got=f"{values.size} rows")
-        if log_y and (values[np.isfinite(values)] <= 0).any():
-            what = f"column {column!r} has values that a log axis cannot show"
-            raise ContractError(who, what, got=float(np.nanmin(values)), expected="> 0")
-    return names
-
-
-@picture(twin=False)
+@picture
 def histograms(
     arrays: Mapping[str, ArrayLike],
     *,
@@ -233,7 +230,6 @@ def histograms(
     label: str | Mapping[str, str] | None = None,
     title: str | None = None,
     bins: int = 60,
-    synthetic: bool | None = None,
 ) -> Picture:
     """Draw distributions, those in one unit over each other on common bins and those in another in another panel.
 
@@ -266,11 +262,11 @@ def histograms(
     figure = Picture(width, height)
     for i, (unit, group) in enumerate(groups.items()):
         r, c = divmod(i, columns)
-        axes = axes_at(figure, left + c * (wide + gap), height - (r + 1) * (high + above + foot) + foot, wide, high)
+        axes = figure.axes_at(left + c * (wide + gap), height - (r + 1) * (high + above + foot) + foot, wide, high)
         _histogram_panel(axes, group, bins, high)
         named = label if isinstance(label, str) else (label or {"m3 m-3": "Soil moisture"}).get(unit, "Value")
         axes.set(xlabel=with_units(named, unit), ylabel="Share in a bin (%)" if c == 0 else "")
-        shown = panel_title(i if len(groups) > 1 else None, title or named, synthetic, wide)
+        shown = panel_title(i if len(groups) > 1 else None, title or named, wide)
         axes.set_title(shown, loc="left", fontsize=10, linespacing=1.1)
     return figure
 
@@ -286,4 +282,4 @@ def _histogram_panel(axes: Axes, group: dict[str, np.ndarray], bins: int, height
     # room for the legend above the curves
     taken = min(0.6, (0.12 + 0.165 * len(group)) / height)
     axes.set(xlim=(low, high), ylim=(0, most / (1 - taken)))
-    axes.legend(frameon=False, loc="upper left", fontsize=8.5, handlelength=2.2, borderaxespad=0.1, labelspacing=0.25)
+    axes.legend(loc="upper left", fontsize=8.5, handlelength=2.2, borderaxespad=0.1, labelspacing=0.25)

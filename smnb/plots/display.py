@@ -1,69 +1,72 @@
-"""Showing figures in a notebook so that they work without the internet, and writing them to files."""
+"""What all figures share: showing them in a notebook without the internet, files, and style, axes, titles, bars, legends."""
 
 from __future__ import annotations
 
 import base64
 import functools
 import gzip
-import html
 import importlib
 import inspect
 import io
 import json
 import os
+import textwrap
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from types import SimpleNamespace
+from string import Template
 from typing import Any
 
 import bokeh
 import matplotlib as mpl
+import numpy as np
 import PIL.Image
 from bokeh.core.validation import silence
 from bokeh.core.validation.warnings import FIXED_SIZING_MODE
 from bokeh.embed import json_item
 from bokeh.resources import Resources
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ParameterError, synthetic_label
+from smnb.contract import ParameterError, check_choice, synthetic_label
 from smnb.files import atomic_path
 
 WIDTH = 7.0
 DPI = 150
 #: Sizes that stay legible when a figure is printed at half its size.
 STYLE = {"axes.linewidth": 0.8, "font.family": "DejaVu Sans", "savefig.dpi": DPI}
+STYLE |= {"legend.frameon": False, "legend.columnspacing": 1.2, "legend.handlelength": 1.6, "legend.borderaxespad": 0.2}
 STYLE |= dict.fromkeys(["font.size", "axes.titlesize", "axes.labelsize"], 10.0)
 STYLE |= dict.fromkeys(["xtick.labelsize", "ytick.labelsize", "legend.fontsize"], 9.0)
-_SWITCH = "SMNB_INTERACTIVE"
+#: Okabe and Ito's colours for the colour-blind, with a line style each so that a grey print tells them apart too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINES = tuple(zip(_COLOURS, ("-", "--", "-.", ":", "-", "--", "-."), strict=True))
+MARKERS = "osD^vP*Xph"
+#: A colour and a hatch for each side of a split.
+_LOOK_OF_SIDES = {
+    "train": ("#0072B2", ""),
+    "validation": ("#E69F00", "////"),
+    "test": ("#009E73", "...."),
+    "buffer": ("#c9c9c9", ""),
+}
+#: The order in which sides are drawn.
+SIDES = tuple(_LOOK_OF_SIDES)
 _state = {"loader_shown": False}
+_SYNTHETIC: ContextVar[bool] = ContextVar("_SYNTHETIC", default=False)
 
-# bokeh registers itself under its version as well, so another bokeh on the page (JupyterLab shows several notebooks in
-# one) is neither used nor replaced. The script goes through a <script> element, since `this` must be the window.
-_LOADER = """<script>(function(){{
-  if (window.Bokeh && window.Bokeh["{version}"]) return;
-  if (typeof DecompressionStream === "undefined") return;
-  var packed = Uint8Array.from(atob("{packed}"), function(c) {{ return c.charCodeAt(0); }});
-  var stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  new Response(stream).text().then(function(text) {{
-    var script = document.createElement("script");
-    script.textContent = text;
-    document.head.appendChild(script);
-  }});
-}})();</script>"""
 
-_FIGURE = """<div id="{target}"><em class="smnb-waiting">{waiting}</em></div>
-<script>(function(){{
-  var item = {item}, tries = 0;
-  (function draw() {{
-    var place = document.getElementById("{target}"), ours = window.Bokeh && window.Bokeh["{version}"];
-    if (place && ours) {{ place.textContent = ""; ours.embed.embed_item(item, "{target}"); }}
-    else if (tries++ < 600) setTimeout(draw, 100);
-  }})();
-}})();</script>"""
+def _page_part(name: str, **values: str) -> str:
+    """Fill a template, whose scripts know bokeh by its version: another bokeh on the page is neither used nor replaced.
 
-_WAITING = "Interactive version of the figure (it needs JavaScript, and plots.enable() once in the notebook)."
+    JupyterLab shows several notebooks in one page. The loader puts its script into an element, as `this` must be the window.
+    """
+    template = Template(Path(__file__).with_name("templates").joinpath(name).read_text(encoding="utf-8").strip())
+    return template.substitute(version=bokeh.__version__, **values)
 
 
 @functools.lru_cache(maxsize=1)
@@ -73,34 +76,29 @@ def loader_html() -> str:
     text = "\n".join(part for part in raw if "function(root, factory)" in part)
     # mtime=0: the same bytes in every run, so that executed notebooks differ only where their results do
     packed = base64.b64encode(gzip.compress(text.encode("utf-8"), 9, mtime=0)).decode("ascii")
-    return _LOADER.format(version=bokeh.__version__, packed=packed)
+    return _page_part("loader.html", packed=packed)
 
 
 def figure_html(interactive: Any) -> str:
-    """HTML of a holoviews object or a bokeh model, data included, for a page that holds `loader_html` once."""
+    """HTML of a holoviews object, data included, for a page that holds `loader_html` once."""
     from smnb.plots.twins import renderer
 
-    is_model = isinstance(interactive, bokeh.model.Model)
-    model = interactive if is_model else renderer().get_plot(interactive).state
+    model = renderer().get_plot(interactive).state
     # holoviews sizes the frame, not the figure, which bokeh warns of for every panel though it draws it well
     silence(FIXED_SIZING_MODE, True)
     try:
         item = json.dumps(json_item(model), separators=(",", ":")).replace("</", "<\\/")
     finally:
         silence(FIXED_SIZING_MODE, False)
-    target = f"smnb-{uuid.uuid4().hex}"
-    return _FIGURE.format(target=target, item=item, version=bokeh.__version__, waiting=html.escape(_WAITING))
+    return _page_part("figure.html", target=f"smnb-{uuid.uuid4().hex}", item=item)
 
 
 class Picture(Figure):
     """A matplotlib figure that a notebook shows as PNG, and where wanted with its interactive twin below.
 
-    The two are separate outputs: a page that runs no JavaScript shows the first. pyplot does not know the figure, so that a
-    notebook shows it once and nothing keeps it alive.
+    pyplot does not know the figure, so that a notebook shows it once and nothing keeps it alive.
     """
 
-    #: Colours of the PNG in a notebook: 256 take a quarter of the bytes. None keeps all, for photographs.
-    palette: int | None = 256
     #: Makes the twin (a holoviews object); called only where one is wanted, which spares its making in batch runs.
     twin: Callable[[], Any] | None = None
 
@@ -116,45 +114,56 @@ class Picture(Figure):
             temporary.write_bytes(png_bytes(self))
         return Path(path)
 
+    def axes_at(self, left: float, bottom: float, width: float, height: float, **options: Any) -> Axes:
+        """Add axes at a place and of a size in inches."""
+        across, up = self.get_size_inches()
+        return self.add_axes((left / across, bottom / up, width / across, height / up), **options)
+
+    def head(self, title: str, *, x: float = 0.5, centre: bool = True) -> None:
+        """Write a title above the whole figure, `x` being its share of the width."""
+        y = 1 - 0.06 / self.get_figheight()
+        self.text(x, y, said(title).strip(), va="top", ha="center" if centre else "left", fontsize=10)
+
+    def offer(self, name: str, *data: Any, **options: Any) -> None:
+        """Take a function of `smnb.plots.twins` for the twin: its libraries are imported where one is wanted."""
+
+        def make() -> Any:
+            twins = importlib.import_module("smnb.plots.twins")
+            twins.renderer()
+            return getattr(twins, name)(*data, **options)
+
+        self.twin = make
+
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, Image, display
 
-        display(Image(data=png_bytes(self, colours=self.palette), format="png"))
+        display(Image(data=png_bytes(self, colours=256), format="png"))
         if self.twin is not None and interactive_wanted():
             if not _state["loader_shown"]:
                 enable()
             display(HTML(figure_html(self.twin())))
 
 
-def picture(*, twin: bool) -> Callable[[Callable[..., Picture]], Callable[..., Picture]]:
-    """Give a function that draws ``save=``, and ``synthetic=`` by default what the data say.
+def picture(draw: Callable[..., Picture]) -> Callable[..., Picture]:
+    """Give a function that draws ``save=``, and ``synthetic=`` (whether titles say so), by default what the data say."""
+    signature = inspect.signature(draw)
 
-    With `twin`, the function of `smnb.plots.twins` of the same name with "_twin" makes the twin from the same arguments.
-    """
-
-    def wrap(draw: Callable[..., Picture]) -> Callable[..., Picture]:
-        signature = inspect.signature(draw)
-
-        @functools.wraps(draw)
-        def shown(*arguments: Any, save: str | os.PathLike[str] | None = None, **named: Any) -> Picture:
-            bound = signature.bind(*arguments, **named)
-            bound.apply_defaults()
-            given = bound.arguments
-            if given["synthetic"] is None:
-                given["synthetic"] = _says_synthetic(given)
+    @functools.wraps(draw)
+    def shown(*arguments: Any, synthetic: bool | None = None, save: Any = None, **named: Any) -> Picture:
+        given = signature.bind(*arguments, **named).arguments
+        token = _SYNTHETIC.set(_says_synthetic(given) if synthetic is None else synthetic)
+        try:
             with mpl.rc_context(STYLE):
-                figure = draw(*bound.args, **bound.kwargs)
-            if twin:  # its libraries are imported where one is wanted
-                figure.twin = functools.partial(_make_twin, f"{draw.__name__}_twin", given)
-            if save is not None:
-                figure.save(save)
-            return figure
+                figure = draw(*arguments, **named)
+        finally:
+            _SYNTHETIC.reset(token)
+        if save is not None:
+            figure.save(save)
+        return figure
 
-        extra = inspect.Parameter("save", inspect.Parameter.KEYWORD_ONLY, default=None)
-        shown.__signature__ = signature.replace(parameters=[*signature.parameters.values(), extra])
-        return shown
-
-    return wrap
+    extra = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in ("synthetic", "save")]
+    shown.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *extra])
+    return shown
 
 
 def _says_synthetic(data: Any) -> bool:
@@ -163,17 +172,9 @@ def _says_synthetic(data: Any) -> bool:
     return bool(getattr(data, "attrs", {}).get("synthetic", False))
 
 
-def _make_twin(name: str, arguments: Mapping[str, Any]) -> Any:
-    twins = importlib.import_module("smnb.plots.twins")
-    twins.renderer()
-    return getattr(twins, name)(SimpleNamespace(**arguments, said=synthetic_label(arguments["synthetic"])))
-
-
 def interactive_wanted() -> bool:
     """Return what the environment variable SMNB_INTERACTIVE says, by default yes."""
-    value = os.environ.get(_SWITCH, "1")
-    if value not in ("0", "1"):
-        raise ParameterError("smnb.plots", f"variable {_SWITCH} is not a switch", got=value, expected=["0", "1"])
+    (value,) = check_choice("smnb.plots", "SMNB_INTERACTIVE", os.environ.get("SMNB_INTERACTIVE", "1"), ("0", "1"))
     return value == "1"
 
 
@@ -193,8 +194,7 @@ def enable() -> None:
     register_hvplot()
     if not interactive_wanted():
         return
-    shell = get_ipython()
-    if shell is not None:
+    if (shell := get_ipython()) is not None:
         import holoviews as hv
 
         shell.display_formatter.formatters["text/html"].for_type(hv.core.Dimensioned, figure_html)
@@ -211,8 +211,71 @@ def png_bytes(figure: Figure, *, colours: int | None = None) -> bytes:
     figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
     if colours is None:
         return buffer.getvalue()
-    small = io.BytesIO()
-    method, dither = PIL.Image.Quantize.FASTOCTREE, PIL.Image.Dither.NONE
-    reduced = PIL.Image.open(buffer).convert("RGB").quantize(colours, method=method, dither=dither)
-    reduced.save(small, format="PNG", optimize=True)
+    small, how = io.BytesIO(), {"method": PIL.Image.Quantize.FASTOCTREE, "dither": PIL.Image.Dither.NONE}
+    PIL.Image.open(buffer).convert("RGB").quantize(colours, **how).save(small, format="PNG", optimize=True)
     return small.getvalue()
+
+
+def look_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Colour and hatch by label, so that a grey print tells sides (or any other few labels) apart too."""
+    known = iter([(c, h) for (c, _), h in zip(LINES, ("", "////", "....", "xx", "", "\\\\", ""), strict=True)] * 20)
+    return {name: _LOOK_OF_SIDES[name] if name in _LOOK_OF_SIDES else next(known) for name in names}
+
+
+def said(title: str) -> str:
+    """Return a title, which says so where the figure that is being drawn is of synthetic data."""
+    return f"{title}{synthetic_label(_SYNTHETIC.get())}"
+
+
+def panel_title(index: int | None, title: str, width: float) -> str:
+    """Return "(a) title (synthetic)" in as many lines as `width` (inches) asks for; no letter without an index."""
+    letter = "" if index is None else f"({chr(ord('a') + index % 26)}) "
+    return "\n".join(textwrap.wrap(f"{letter}{said(title)}", max(12, int(width / (5.2 / 72)))))
+
+
+def grid_behind(axes: Axes, axis: str = "both", which: str = "major") -> None:
+    """Draw a light grid below the data."""
+    axes.grid(axis=axis, which=which, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def date_axis(axes: Axes, fewest: int = 3) -> None:
+    """Label times as a person would."""
+    locator = mpl.dates.AutoDateLocator(minticks=fewest, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mpl.dates.ConciseDateFormatter(locator))
+
+
+def colour_bar(
+    axes: Axes,
+    limits: tuple[float, float],
+    cmap: Any,
+    label: str,
+    values: Iterable[np.ndarray],
+    *,
+    parts: int = 6,
+    upright: bool = False,
+) -> None:
+    """Draw a colour bar into `axes`, with round ticks and pointed where `values` leave the scale."""
+    low, high = limits
+    seen = np.concatenate([np.asarray(v)[np.isfinite(v)] for v in values])
+    ends = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+    look = {"orientation": "vertical" if upright else "horizontal", "extendfrac": 0.03}
+    look["extend"] = ends[bool(seen.min() < low - 1e-12), bool(seen.max() > high + 1e-12)]
+    bar = axes.figure.colorbar(ScalarMappable(Normalize(low, high), cmap), cax=axes, **look)
+    ticks = MaxNLocator(parts, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    ticks = ticks[(ticks >= low - 1e-12) & (ticks <= high + 1e-12)]
+    bar.set_ticks(np.linspace(low, high, 5) if low == -high and parts > 4 else ticks)
+    bar.set_label(label, labelpad=1)
+    bar.ax.tick_params(length=2.5, pad=1.5)
+
+
+def count_bar(axes: Axes, counts: ScalarMappable, label: str) -> None:
+    """Draw the colour bar of counts on a logarithmic scale into `axes`, in plain numbers: few counts reach no power of ten."""
+    most = counts.norm.vmax
+    steps = (1, 2, 3, 5) if most < 50 else (1, 2, 5) if most < 1000 else (1,)
+    ticks = [step * 10**power for power in range(9) for step in steps if step * 10**power <= most]
+    bar = axes.figure.colorbar(counts, cax=axes)
+    bar.set_ticks(ticks, labels=[f"{tick:,}" for tick in ticks])
+    bar.ax.minorticks_off()
+    bar.set_label(label, labelpad=2)

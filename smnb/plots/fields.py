@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -16,8 +17,6 @@ from smnb.metrics import Metric
 SOIL_MOISTURE_CMAP = "viridis_r"
 #: Red is drier and blue is wetter than the reference.
 DIFFERENCE_CMAP = "RdBu"
-#: Brightness temperature and other quantities without a dry and a wet end.
-OTHER_CMAP = "plasma"
 
 
 class Grid(NamedTuple):
@@ -30,8 +29,7 @@ class Grid(NamedTuple):
     @property
     def extent(self) -> tuple[float, float, float, float]:
         """West, east, south and north edges of the cells, degrees."""
-        west, east = _edges(self.lon)
-        south, north = _edges(self.lat)
+        (west, east), (south, north) = edges(self.lon), edges(self.lat)
         return max(west, -180.0), min(east, 180.0), max(south, -90.0), min(north, 90.0)
 
     @property
@@ -41,10 +39,10 @@ class Grid(NamedTuple):
         return east - west > 180.0
 
 
-def _edges(centres: np.ndarray) -> tuple[float, float]:
-    if centres.size == 1:
-        return float(centres[0] - 0.5), float(centres[0] + 0.5)
-    return (float(centres[0] - (centres[1] - centres[0]) / 2), float(centres[-1] + (centres[-1] - centres[-2]) / 2))
+def edges(centres: np.ndarray) -> tuple[float, float]:
+    """Low and high edge of cells; a lone one is a degree wide."""
+    first, last = (np.diff(centres[[0, 1, -2, -1]])[[0, 2]] if centres.size > 1 else np.ones(2)) / 2
+    return float(centres[0] - first), float(centres[-1] + last)
 
 
 def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
@@ -54,26 +52,33 @@ def check_fields(who: str, fields: Mapping[str, xr.DataArray]) -> Grid:
     first: xr.DataArray | None = None
     values: dict[str, np.ndarray] = {}
     for title, field in fields.items():
+        named = f"field {title!r}"
         along = {name: getattr(getattr(field, "coords", {}).get(name), "dims", ()) for name in ("lat", "lon")}
         if along == {"lat": ("y",), "lon": ("x",)}:
             field = field.swap_dims(y="lat", x="lon").sortby("lat")
         if not isinstance(field, xr.DataArray) or set(field.dims) != {"lat", "lon"}:
             got, next_step = getattr(field, "dims", type(field).__name__), "Select one time, channel or pass first"
-            what = f"field {title!r} is not a map"
-            raise ContractError(who, what, got=got, expected=("lat", "lon"), next_step=next_step)
+            raise ContractError(who, f"{named} is not a map", got=got, expected=("lat", "lon"), next_step=next_step)
         field = field.transpose("lat", "lon")
         if first is None:
             first = field
-            _check_coordinates(who, title, field)
-        elif field.shape != first.shape:
-            raise ContractError(who, f"field {title!r} has another shape", got=field.shape, expected=first.shape)
-        elif not all(np.allclose(field[d].values, first[d].values, atol=1e-6) for d in ("lat", "lon")):
-            raise ContractError(who, f"field {title!r} lies on another grid", next_step="Regrid it with smnb.grids")
+            for name, bound in (("lat", 90.0), ("lon", 180.0)):
+                centres = field[name].values if name in field.coords else np.empty(0)
+                if centres.size == 0 or (np.diff(centres) <= 0).any() or np.abs(centres).max() > bound:
+                    what, step = (
+                        f"{name!r} of {named} is out of order or range, or absent",
+                        "smnb.contract.orient_lat_lon",
+                    )
+                    expected = f"ascending within ±{bound:g}"
+                    raise ContractError(who, what, expected=expected, next_step=f"Pass it through {step}")
+        elif field.shape != first.shape or not all(np.allclose(field[d], first[d], atol=1e-6) for d in ("lat", "lon")):
+            what, next_step = f"{named} has another shape or lies on another grid", "Regrid it with smnb.grids"
+            raise ContractError(who, what, got=field.shape, expected=first.shape, next_step=next_step)
         array = np.asarray(field.values, dtype="float64")
         if np.isinf(array).any():
-            raise ContractError(who, f"field {title!r} holds infinite values", got=int(np.isinf(array).sum()))
+            raise ContractError(who, f"{named} holds infinite values", got=int(np.isinf(array).sum()))
         if not np.isfinite(array).any():
-            what, next_step = f"field {title!r} is missing everywhere", "Look at its masked_by, which counts why"
+            what, next_step = f"{named} is missing everywhere", "Look at its masked_by, which counts why"
             raise ContractError(who, what, got=f"{array.size} NaN", next_step=next_step)
         values[title] = array
     return Grid(first["lat"].values.astype("float64"), first["lon"].values.astype("float64"), values)
@@ -102,51 +107,20 @@ def check_comparison(
 
 
 def group_comparison(
-    who: str, shown: Mapping[Any, np.ndarray], contrasts: Mapping[Any, np.ndarray], *look: Any
+    who: str,
+    shown: Mapping[Any, np.ndarray],
+    contrasts: Mapping[Any, np.ndarray],
+    limits: tuple[float, float] | None,
+    cmap: str,
+    label: str,
+    units: str,
 ) -> list[Group]:
-    """Group fields on one scale, and differences on a symmetric one; `look` is limits, colour map, label and units."""
-    limits, cmap, label, units = look
+    """Group fields on one scale, and differences on a symmetric one."""
     groups = [Group(shown, shared_scale(who, shown.values(), limits), cmap, label, units)]
     if contrasts:
         limit = symmetric_limit(contrasts.values())
         groups.append(Group(contrasts, (-limit, limit), DIFFERENCE_CMAP, "Difference", units))
     return groups
-
-
-def _check_coordinates(who: str, title: str, field: xr.DataArray) -> None:
-    for name, bound in (("lat", 90.0), ("lon", 180.0)):
-        if name not in field.coords:
-            raise ContractError(who, f"field {title!r} has no coordinate {name!r}", got=list(map(str, field.coords)))
-        centres = field[name].values
-        if centres.size == 0 or (np.diff(centres) <= 0).any() or np.abs(centres).max() > bound:
-            what, next_step = (
-                f"coordinate {name!r} of field {title!r} is out of order or range",
-                "Pass it through smnb.contract.orient_lat_lon",
-            )
-            raise ContractError(who, what, expected=f"ascending within ±{bound:g}", next_step=next_step)
-
-
-def group_by_unit(
-    who: str,
-    panels: Mapping[str, xr.DataArray] | xr.DataArray,
-    label: str | Mapping[str, str],
-    limits: Mapping[str, tuple[float, float]] | None,
-) -> tuple[Grid, list[Group]]:
-    """Group the fields of a mapping, or of an array by ``channel``, by their unit; `label` and `limits` as `image_panels`."""
-    if isinstance(panels, xr.DataArray):
-        if "channel" not in panels.dims:
-            raise ContractError(who, "no dimension 'channel'", got=panels.dims)
-        names = [str(name) for name in panels["channel"].values]  # "6.9H" is read "6.9 GHz H"
-        said = [f"{name[:-1]} GHz {name[-1]}" if name[-1:] in ("H", "V") else name for name in names]
-        units = {"units": panels.attrs["units"]} if "units" in panels.attrs else {}
-        panels = {name: panels.isel(channel=i).assign_attrs(units) for i, name in enumerate(said)}
-    grid = check_fields(who, panels)
-    by_unit: dict[str, dict[str, np.ndarray]] = {}
-    for title, panel in panels.items():
-        by_unit.setdefault(units_of(who, None, {title: panel}), {})[title] = grid.values[title]
-    named = {unit: label if isinstance(label, str) else label.get(unit, "Value") for unit in by_unit}
-    scales = {unit: shared_scale(who, shown.values(), (limits or {}).get(unit)) for unit, shown in by_unit.items()}
-    return grid, [Group(shown, scales[unit], OTHER_CMAP, named[unit], unit) for unit, shown in by_unit.items()]
 
 
 def units_of(who: str, given: str | None, fields: Mapping[str, xr.DataArray]) -> str:
@@ -166,11 +140,7 @@ def pretty_units(units: str) -> str:
     ('m³ m⁻³', 'mm day⁻¹', '')
     """
     raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    words = []
-    for word in units.split() if units != "1" else []:
-        stem = word.rstrip("-0123456789")
-        words.append(stem + word[len(stem) :].translate(raised) if stem else word)
-    return " ".join(words)
+    return "" if units == "1" else re.sub(r"(?<=[^\s\d-])[-\d]+(?!\S)", lambda found: found[0].translate(raised), units)
 
 
 def with_units(label: str, units: str) -> str:
@@ -184,6 +154,15 @@ def metric_label(one: Metric) -> str:
     return with_units(one.title, one.units)
 
 
+def _finite(who: str, arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """All finite values of arrays of any shapes, shape (n,)."""
+    flat = np.concatenate([np.asarray(a, dtype="float64").ravel() for a in arrays])
+    flat = flat[np.isfinite(flat)]
+    if flat.size == 0:
+        raise ContractError(who, "there is no finite value to scale by", got="only NaN or infinity")
+    return flat
+
+
 def _nice(value: float, steps: tuple[float, ...]) -> float:
     """Return the smallest step times a power of ten that is not below `value`."""
     power = 10.0 ** math.floor(math.log10(value))
@@ -191,9 +170,9 @@ def _nice(value: float, steps: tuple[float, ...]) -> float:
 
 
 def nice_limits(
-    arrays: Iterable[np.ndarray], *, percentiles: tuple[float, float] = (2.0, 98.0), parts: int = 6
+    arrays: Iterable[np.ndarray], *, percentiles: tuple[float, float] = (2.0, 98.0)
 ) -> tuple[float, float, float]:
-    """Return low, high and step of a scale that all `arrays` share, in about so many parts; missing values are left out.
+    """Return low, high and step of a scale that all `arrays` share, in about six parts; missing values are left out.
 
     The scale lies between two percentiles of all values together, rounded outwards to whole multiples of the step.
 
@@ -202,33 +181,26 @@ def nice_limits(
     >>> nice_limits([np.linspace(0.031, 0.447, 101)])
     (0.0, 0.5, 0.1)
     """
-    flat = np.concatenate([np.asarray(a, dtype="float64").ravel() for a in arrays])
-    flat = flat[np.isfinite(flat)]
-    if flat.size == 0:
-        raise ContractError("nice_limits", "there is no finite value to scale by", got="only NaN or infinity")
-    low, high = np.percentile(flat, percentiles)
+    low, high = np.percentile(_finite("nice_limits", arrays), percentiles)
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-30):
         margin = 0.1 * abs(low) or 0.1
         low, high = low - margin, high + margin
-    step = _nice((high - low) / parts, (1.0, 2.0, 2.5, 5.0))
+    step = _nice((high - low) / 6, (1.0, 2.0, 2.5, 5.0))
     digits = 12 - math.floor(math.log10(step))
     low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     return round(low, digits), round(high, digits), step
 
 
-def symmetric_limit(arrays: Iterable[np.ndarray], *, percentile: float = 98.0) -> float:
-    """Return a round L so that -L…L covers `percentile` of the differences' magnitudes.
+def symmetric_limit(arrays: Iterable[np.ndarray]) -> float:
+    """Return a round L so that -L…L covers 98 % of the differences.
 
     Examples
     --------
     >>> symmetric_limit([np.linspace(-0.07, 0.05, 101)])
     0.08
     """
-    flat = np.concatenate([np.abs(np.asarray(a, dtype="float64")).ravel() for a in arrays])
-    flat = flat[np.isfinite(flat)]
-    if flat.size == 0:
-        raise ContractError("symmetric_limit", "there is no finite difference to scale by", got="only NaN or infinity")
-    high = float(np.percentile(flat, percentile)) or float(flat.max())
+    sizes = np.abs(_finite("symmetric_limit", arrays))
+    high = float(np.percentile(sizes, 98.0)) or float(sizes.max())
     # two identical fields still need a scale to say so on
     return float(f"{_nice(high, (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)):.12g}") if high > 0 else 0.01
 
@@ -244,9 +216,8 @@ def shared_scale(who: str, values: Iterable[np.ndarray], limits: tuple[float, fl
 
 def shown_extent(grid: Grid) -> tuple[float, float, float, float]:
     """Extent of the map: the grid's, without the Antarctic where a global figure has nothing to show there."""
-    west, east, south, north = grid.extent
     if not grid.is_global:
-        return west, east, south, north
+        return grid.extent
     seen = np.any([np.isfinite(v).any(axis=1) for v in grid.values.values()], axis=0)
     southernmost = grid.lat[np.flatnonzero(seen)[0]]
     return -180.0, 180.0, (-60.0 if southernmost > -60.0 else -90.0), 90.0
@@ -263,16 +234,13 @@ def block_mean(grid: Grid, max_cells: int) -> Grid:
         even, step = np.linspace(centres[0], centres[-1], centres.size, retstep=True)
         nearest.append(np.abs(centres[None, :] - even[:, None]).argmin(1))
         coarse.append(even if factor == 1 else even[::factor] + step * (factor - 1) / 2)
-    return Grid(
-        *coarse, {title: mean_of_blocks(array[np.ix_(*nearest)], factor) for title, array in grid.values.items()}
-    )
+    small = {title: mean_of_blocks(array[np.ix_(*nearest)], factor) for title, array in grid.values.items()}
+    return Grid(*coarse, small)
 
 
 def mean_of_blocks(array: np.ndarray, factor: int) -> np.ndarray:
     """Mean of the finite values of each block of `factor` x `factor` cells of the first two axes; the last may be less."""
-    rest = array.shape[2:]
-    margins = [(0, -n % factor) for n in array.shape[:2]] + [(0, 0)] * len(rest)
-    padded = np.pad(array, margins, constant_values=np.nan)
-    blocks = padded.reshape(padded.shape[0] // factor, factor, padded.shape[1] // factor, factor, *rest)
-    count = np.isfinite(blocks).sum(axis=(1, 3))
-    return np.where(count > 0, np.nansum(blocks, axis=(1, 3)) / np.maximum(count, 1), np.nan)
+    blocks = xr.Variable(("y", "x", *"c"[: array.ndim - 2]), array).coarsen(
+        {"y": factor, "x": factor}, func="mean", boundary="pad"
+    )
+    return blocks.values

@@ -14,19 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator
 
-from smnb.contract import ContractError, check_table, synthetic_label
-from smnb.plots.canvas import axes_at, date_axis, grid_behind, head, legend_above, look_of, panel_title
-from smnb.plots.display import WIDTH, Picture, picture
+from smnb.contract import ContractError, check_table
+from smnb.plots.charts import broken
+from smnb.plots.display import WIDTH, Picture, date_axis, grid_behind, look_of, panel_title, picture, said
+from smnb.plots.fields import with_units
 
 
 def _shade(name: str, look: tuple[str, str]) -> dict:
     return {"color": look[0], "hatch": look[1], "edgecolor": "white", "linewidth": 0.4, "label": name}
 
 
-@picture(twin=False)
-def count_bars(
-    tables: Mapping[str, pd.DataFrame], *, columns: Sequence[str] = ("n_sensors",), synthetic: bool | None = None
-) -> Picture:
+@picture
+def count_bars(tables: Mapping[str, pd.DataFrame], *, columns: Sequence[str] = ("n_sensors",)) -> Picture:
     """Draw counts by stratum as horizontal bars, a panel a stratification, stacked by `columns` (a table may lack some).
 
     Parameters
@@ -45,43 +44,38 @@ def count_bars(
     across = 1 if len(tables) == 1 else 2
     items = list(tables.items())
     rows = [items[i : i + across] for i in range(0, len(items), across)]
-    above, foot, bar = 0.36, 0.42, 0.175
+    above, foot, legend = 0.36, 0.42, 0.3 if len(columns) > 1 else 0.0
     longest = [max(len(str(name)) for _, table in items[c::across] for name in table.index) for c in range(across)]
     rooms = [0.27 + 0.072 * length for length in longest]
     wide = (WIDTH - sum(rooms) - 0.35 * across) / across
     if wide < 0.8:
         raise ContractError(who, "names of strata are too long to draw", got=longest)
-    lefts = [sum(rooms[: c + 1]) + c * (wide + 0.35) for c in range(across)]
-    heights = [bar * max(len(table) for _, table in row) + 0.08 for row in rows]
-    legend = 0.3 if len(columns) > 1 else 0.0
-    figure = Picture(WIDTH, sum(heights) + len(rows) * (above + foot) + legend)
+    heights = [[0.175 * len(table) + 0.08 for _, table in row] for row in rows]
+    top = sum(map(max, heights)) + len(rows) * (above + foot)
+    figure = Picture(WIDTH, top + legend)
     look = look_of([c for c in columns if any(c in table for table in tables.values())])
-    top = figure.get_figheight() - legend
-    for r, (row, height) in enumerate(zip(rows, heights, strict=True)):
+    for r, row in enumerate(rows):
         for c, (title, table) in enumerate(row):
-            own = bar * len(table) + 0.08
-            axes = axes_at(figure, lefts[c], top - above - own, wide, own)
+            left = sum(rooms[: c + 1]) + c * (wide + 0.35)
+            axes = figure.axes_at(left, top - above - heights[r][c], wide, heights[r][c])
             _bars(axes, table, look)
             index = None if len(tables) == 1 else r * across + c
-            axes.set_title(panel_title(index, title, synthetic, wide + 1.0), loc="left", x=-0.02)
-        top -= above + height + foot
+            axes.set_title(panel_title(index, title, wide + 1.0), loc="left", x=-0.02)
+        top -= above + max(heights[r]) + foot
     if legend:
         found = max((axes.get_legend_handles_labels() for axes in figure.axes), key=lambda pair: len(pair[0]))
-        figure.legend(*found, loc="upper center", ncols=len(found[1]), frameon=False, borderaxespad=0.1)
+        figure.legend(*found, loc="upper center", ncols=len(found[1]), handlelength=2.0, columnspacing=2.0)
     return figure
 
 
 def _bars(axes: Axes, table: pd.DataFrame, look: Mapping[str, tuple[str, str]]) -> None:
-    at = np.arange(len(table))[::-1]
-    done = np.zeros(len(table))
+    at, done = np.arange(len(table))[::-1], np.zeros(len(table))
     for name, shade in look.items():
         if name in table:
-            value = table[name].to_numpy("float64")
-            axes.barh(at, value, left=done, height=0.72, **_shade(name, shade))
-            done = done + value
-    for y, value in zip(at, done, strict=True):
-        axes.annotate(f"{value:,.0f}", (value, y), (3, 0), textcoords="offset points", va="center", fontsize=8)
-    few = table["few"] if "few" in table else pd.Series(False, index=table.index)
+            bars = axes.barh(at, table[name], left=done, height=0.72, **_shade(name, shade))
+            done = done + table[name].to_numpy("float64")
+    axes.bar_label(bars, [f"{value:,.0f}" for value in done], padding=3, fontsize=8)
+    few = table.get("few", pd.Series(False, index=table.index))
     names = [f"{name}{'*' if star else ''}" for name, star in zip(table.index, few, strict=True)]
     axes.set_yticks(at, names, fontsize=8.5)
     axes.set(xlim=(0, 1.16 * max(done.max(), 1.0)), ylim=(-0.6, len(table) - 0.4), xlabel="Sensors")
@@ -90,8 +84,8 @@ def _bars(axes: Axes, table: pd.DataFrame, look: Mapping[str, tuple[str, str]]) 
     axes.spines[["top", "right"]].set_visible(False)
 
 
-@picture(twin=False)
-def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) -> Picture:
+@picture
+def month_bars(table: pd.DataFrame, *, title: str) -> Picture:
     """Draw readings by month in thousands, stacked by the table's columns, with the number of reporting sensors as a line.
 
     `table`: indexed by the month's first day: counts, and ``n_sensors`` (`smnb.sensors.by_month`).
@@ -119,13 +113,13 @@ def month_bars(table: pd.DataFrame, *, title: str, synthetic: bool | None = None
         labels += ["sensors reporting (right)"]
         other.set(ylabel="Sensors", ylim=(0, 1.12 * table["n_sensors"].max()))
         other.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    legend_above(figure, handles, labels, loc="upper right", ncols=5, fontsize=8.5, bbox_to_anchor=(0.91, 0.925))
-    figure.text(0.1, 0.94, title + synthetic_label(synthetic), fontsize=10, va="bottom")
+    figure.legend(handles, labels, loc="upper right", ncols=5, fontsize=8.5, bbox_to_anchor=(0.91, 0.925))
+    figure.text(0.1, 0.94, said(title), fontsize=10, va="bottom")
     return figure
 
 
-@picture(twin=False)
-def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) -> Picture:
+@picture
+def calendar(table: pd.DataFrame, *, title: str) -> Picture:
     """Draw when each sensor reports: one row a sensor, grouped by network, darker where more of the time has a reading.
 
     `table`: sensors (index: network, sensor) by the first day of each period, % (`smnb.sensors.availability`).
@@ -140,7 +134,7 @@ def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) 
     height = float(np.clip(0.06 * len(table), 1.6, 5.0))
     figure = Picture(WIDTH, height + 0.78)
     left = 0.5 + 0.066 * max(len(f"{name} ({len(table)})") for name in networks)
-    axes = axes_at(figure, left, 0.44, WIDTH - left - 0.95, height)
+    axes = figure.axes_at(left, 0.44, WIDTH - left - 0.95, height)
     time = table.columns
     begin, end = mpl.dates.date2num(time[0]), mpl.dates.date2num(time[-1] + (time[1] - time[0]))
     look = {"aspect": "auto", "cmap": "viridis_r", "vmin": 0, "vmax": 100, "interpolation": "nearest"}
@@ -156,9 +150,9 @@ def calendar(table: pd.DataFrame, *, title: str, synthetic: bool | None = None) 
     both = ("axes fraction", "data")
     for name, y, at, n in zip(networks[bounds[:-1]], middle, wanted, np.diff(bounds), strict=True):
         axes.annotate(f"{name} ({n})", (0, y), (-0.04, at), xycoords=both, textcoords=both, **look)
-    bar = figure.colorbar(shown, cax=axes_at(figure, WIDTH - 0.8, 0.44, 0.12, height, label="colorbar"))
+    bar = figure.colorbar(shown, cax=figure.axes_at(WIDTH - 0.8, 0.44, 0.12, height, label="colorbar"))
     bar.set_label("Possible readings present (%)", fontsize=9)
-    axes.set_title(title + synthetic_label(synthetic), loc="left")
+    axes.set_title(said(title), loc="left")
     return figure
 
 
@@ -173,10 +167,8 @@ def _apart(middle: np.ndarray, least: float, bottom: float) -> np.ndarray:
     return at
 
 
-@picture(twin=False)
-def grouped_bars(
-    table: pd.DataFrame, *, title: str, xlabel: str, ylabel: str = "Sensors (%)", synthetic: bool | None = None
-) -> Picture:
+@picture
+def grouped_bars(table: pd.DataFrame, *, title: str, xlabel: str) -> Picture:
     """Draw columns of counts as bars side by side, each column in % of its sum: distances by class and side.
 
     `table`: counts; rows are classes, columns sides (`smnb.sensors.bin_distances`).
@@ -190,22 +182,19 @@ def grouped_bars(
     wide = 0.8 / len(table.columns)
     for i, (name, look) in enumerate(look_of(list(table.columns)).items()):
         at = np.arange(len(table)) - 0.4 + wide * (i + 0.5)
-        axes.bar(at, share[name], width=0.94 * wide, **_shade(f"{name} (n = {int(table[name].sum())})", look))
-        for x, value, count in zip(at, share[name], table[name], strict=True):
-            axes.annotate(f"{int(count)}", (x, value), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+        bars = axes.bar(at, share[name], width=0.94 * wide, **_shade(f"{name} (n = {int(table[name].sum())})", look))
+        axes.bar_label(bars, table[name].astype(int), padding=2, fontsize=8)
     axes.set_xticks(range(len(table)), [str(label).replace("-", "–") for label in table.index])
-    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.4 * share.to_numpy().max()))
+    axes.set(xlabel=xlabel, ylabel="Sensors (%)", ylim=(0, 1.4 * share.to_numpy().max()))
     axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", ncols=len(table.columns))
-    axes.set_title(title + synthetic_label(synthetic), loc="left")
+    axes.legend(loc="upper left", ncols=len(table.columns))
+    axes.set_title(said(title), loc="left")
     return figure
 
 
-@picture(twin=False)
-def share_table(
-    table: pd.DataFrame, *, title: str, label: str = "Readings (%)", synthetic: bool | None = None
-) -> Picture:
+@picture
+def share_table(table: pd.DataFrame, *, title: str) -> Picture:
     """Draw a table of percentages as coloured cells with their values: flags by network.
 
     `table`: %, rows and columns by name (`smnb.sensors.flag_shares`).
@@ -216,7 +205,7 @@ def share_table(
         raise ContractError("share_table", "the values are no percentages", got=(np.nanmin(values), np.nanmax(values)))
     high, count = 0.24 * len(table), values.shape[1]
     figure = Picture(WIDTH, high + 0.75)
-    axes = axes_at(figure, 0.2 * WIDTH, 0.27, min(0.78, 0.085 * count) * WIDTH, high)
+    axes = figure.axes_at(0.2 * WIDTH, 0.27, min(0.78, 0.085 * count) * WIDTH, high)
     norm = LogNorm(0.01, 100.0, clip=True)
     edges = np.arange(count + 1) - 0.5, np.arange(len(table) + 1) - 0.5
     look = {"cmap": "Blues", "norm": norm, "edgecolor": "white", "linewidth": 0.8}
@@ -230,18 +219,17 @@ def share_table(
     axes.set_yticks(range(len(table)), list(map(str, table.index)), fontsize=8.5)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    head(figure, f"{title}: {label}", synthetic, x=0.02, centre=False)
+    figure.head(f"{title}: Readings (%)", x=0.02, centre=False)
     return figure
 
 
-@picture(twin=True)
+@picture
 def sensor_series(
     readings: pd.Series,
     products: Mapping[str, pd.Series],
     *,
     title: str,
     removed: pd.Series | None = None,
-    synthetic: bool | None = None,
 ) -> Picture:
     """Draw one sensor through time, with the coarse products at its place and the readings that the flags removed.
 
@@ -258,31 +246,26 @@ def sensor_series(
         raise ContractError("sensor_series", "there is no reading")
     figure = Picture(WIDTH, 3.2)
     axes = figure.add_axes((0.085, 0.14, 0.9, 0.66))
-    axes.plot(*_broken(readings, "1D"), color="#444444", linewidth=0.8, label="in situ", zorder=3)
+    axes.plot(broken(readings, pd.Timedelta("1D")), color="#444444", linewidth=0.8, label="in situ", zorder=3)
     if removed is not None and len(removed):
         look = {"marker": "x", "markersize": 3.5, "color": "#D55E00", "linestyle": "", "zorder": 4}
-        axes.plot(removed.index, removed.to_numpy(), label=f"in situ, removed by flag ({len(removed):,})", **look)
+        axes.plot(removed, label=f"in situ, removed by flag ({len(removed):,})", **look)
     for i, (name, series) in enumerate(products.items()):
         series, colour = series.dropna(), ("#0072B2", "#009E73", "#CC79A7", "#E69F00")[i % 4]
         days = max(1.0, (series.index[-1] - series.index[0]) / pd.Timedelta("1D")) if len(series) else 1.0
+        look = {"linewidth": 1.0, "alpha": 0.9, "zorder": 2}
         if len(series) / days <= 1.0 and i == 0:
-            look = {"linestyle": "", "marker": "o", "markersize": 2.6, "color": colour, "zorder": 5}
-            axes.plot(series.index, series.to_numpy(), label=name, **look)
-        else:
-            axes.plot(*_broken(series, "3D"), color=colour, linewidth=1.0, label=name, alpha=0.9, zorder=2)
-    axes.set(ylabel="Soil moisture (m³ m⁻³)", xlim=(readings.index[0], readings.index[-1]))
+            look = {"linestyle": "", "marker": "o", "markersize": 2.6, "zorder": 5}
+        axes.plot(broken(series, pd.Timedelta("3D")), color=colour, label=name, **look)
+    ylabel = with_units("Soil moisture", "m3 m-3")
+    axes.set(ylabel=ylabel, xlim=(readings.index[0], readings.index[-1]))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     date_axis(axes)
     grid_behind(axes)
     found = axes.get_legend_handles_labels()
-    legend_above(figure, *found, loc="upper left", ncols=5, fontsize=8.5, bbox_to_anchor=(0.08, 0.905))
-    shown = panel_title(None, title, synthetic, WIDTH)
-    figure.text(0.085, 0.925, shown, fontsize=10, va="bottom")
+    figure.legend(*found, loc="upper left", ncols=5, fontsize=8.5, bbox_to_anchor=(0.08, 0.905))
+    figure.text(0.085, 0.925, panel_title(None, title, WIDTH), fontsize=10, va="bottom")
+    daily = pd.DataFrame({"in situ": readings} | dict(products)).resample("1D").mean().rename_axis("time")
+    daily, shown = daily.dropna(axis="columns", how="all"), said(f"{title}, daily means")
+    figure.offer("lines", daily.reset_index(), "time", list(daily), shown, xlabel="Date", ylabel=ylabel)
     return figure
-
-
-def _broken(series: pd.Series, gap: str) -> tuple[np.ndarray, np.ndarray]:
-    """Times and values with a missing value inside each gap."""
-    time, value = series.index.to_numpy(), series.to_numpy("float64")
-    at = np.flatnonzero(np.diff(time) > pd.Timedelta(gap).to_timedelta64())
-    return np.insert(time, at + 1, time[at] + np.timedelta64(1, "s")), np.insert(value, at + 1, np.nan)

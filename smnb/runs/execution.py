@@ -18,17 +18,9 @@ import smnb
 from smnb.contract import CatalogError, ParameterError, RunError
 from smnb.files import atomic_path, fingerprint, remove_stale_partials, write_bytes, write_json
 
-from .parameters import (
-    _closest,
-    check_parameters,
-    declared_parameters,
-    find_notebook,
-    notebook_folder,
-    preset_parameters,
-    preset_settings,
-    read_notebook,
-)
-from .record import fingerprint_files, library_fingerprint, package_versions
+from . import parameters as declarations
+from .parameters import find_notebook, read_notebook
+from .record import archive_of, fingerprint_files, library_fingerprint, package_versions, read_state
 from .worker import PREFIX, hold
 
 #: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.
@@ -60,18 +52,18 @@ _LOOK, _GRACE = 0.5, 30.0
 
 @dataclass(frozen=True)
 class Job:
-    """What a run executes; paths are absolute, values what JSON can hold, so that it can be done on another machine.
+    """What a run executes; paths are absolute, so that it can be done on another machine that has them.
 
     `folder` is that of the notebooks, `root` the data root, `threads` what the notebooks' libraries start (None: as the
     environment says), and `patience` how many seconds to wait for another process that executes this run.
     """
 
-    out: str
+    out: Path
     notebooks: tuple[str, ...] | None
     preset: str
     parameters: dict[str, Any]
-    folder: str
-    root: str
+    folder: Path
+    root: Path
     force: bool = False
     threads: int | None = None
     patience: float = 0.0
@@ -81,12 +73,6 @@ def check_run_name(who: str, name: str) -> None:
     """Raise unless a name is that of one plain folder."""
     if not name or name != Path(name).name or name.startswith("."):
         raise ParameterError(who, "a name is one plain folder name", got=name)
-
-
-def archive_of(root: str | os.PathLike[str] | None, folder: Path) -> str:
-    """Absolute data root, as a kernel has another working folder; default the sandbox beside these notebooks."""
-    chosen = root or os.environ.get("SMNB_DATA") or folder.parent / "data" / "sandbox"
-    return str(Path(chosen).expanduser().resolve())
 
 
 def run_notebooks(
@@ -117,7 +103,7 @@ def run_notebooks(
     parameters : mapping, optional
         Values for every notebook that declares the name.
     root : path-like, optional
-        Data root, default as `smnb.catalog.data_root`.
+        Data root; default ``SMNB_DATA``, else the sandbox beside the notebooks.
     force : bool
         Execute also what is up to date.
     folder : path-like, optional
@@ -136,10 +122,9 @@ def run_notebooks(
         When notebooks need each other in a circle, or another process executes a run of this name.
     """
     check_run_name("smnb run", name)
-    folder = Path(folder).resolve() if folder is not None else notebook_folder()
-    out = Path(runs_root).resolve() / name
-    chosen = tuple(notebooks) if notebooks else None
-    job = Job(str(out), chosen, preset, dict(parameters or {}), str(folder), archive_of(root, folder), force)
+    folder = Path(folder).resolve() if folder is not None else declarations.notebook_folder()
+    out, chosen = Path(runs_root).resolve() / name, tuple(notebooks) if notebooks else None
+    job = Job(out, chosen, preset, dict(parameters or {}), folder, archive_of(root, folder), force)
     return execute_run(job, progress or (lambda *_: None))
 
 
@@ -147,30 +132,32 @@ def execute_run(
     job: Job, report: Progress = lambda *_: None, unwanted: Callable[[], bool] = lambda: False
 ) -> list[NotebookResult]:
     """Execute what `run_notebooks` says; a notebook under way is stopped when `unwanted` says so."""
-    folder, out = Path(job.folder), Path(job.out)
-    order = notebooks_in_order(job.notebooks, folder)
-    given = parameters_of(order, job.preset, job.parameters, folder)
-    out.mkdir(parents=True, exist_ok=True)
+    order = notebooks_in_order(job.notebooks, job.folder)
+    given = parameters_of(order, job.preset, job.parameters, job.folder)
+    job.out.mkdir(parents=True, exist_ok=True)
     results: list[NotebookResult] = []
     library, packages = library_fingerprint(), package_versions()
-    with hold(out / ".lock", out.name, patience=job.patience):
-        remove_stale_partials(out)
+    with hold(job.out / ".lock", job.out.name, patience=job.patience):
+        remove_stale_partials(job.out)
         for path in order:
-            bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in _needs(path)]
+            needs = _metadata(path, "needs", [])
+            bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in needs]
             if bad:
-                results.append(NotebookResult(path.stem, "blocked", 0.0, f"needs {bad[0]}, which did not succeed"))
-                report(path.stem, "blocked", 0, 0)
-                continue
-            settings = preset_settings(path, given[path]["preset"]) if "preset" in given[path] else {}
-            state = {
-                "notebook": _source_fingerprint(path),
-                "parameters": {"given": given[path], "preset": settings},
-                "library": library,
-                "packages": packages,
-                "data": _data_fingerprint(path, Path(job.root)),
-                "needs": {need: read_state(out, need).get("finished") for need in _needs(path)},
-            }
-            results.append(_bring_up_to_date(path, state, job, report, unwanted))
+                result = NotebookResult(path.stem, "blocked", 0.0, f"needs {bad[0]}, which did not succeed")
+            else:
+                preset = given[path].get("preset")
+                settings = {} if preset is None else declarations.preset_settings(path, preset)
+                state = {
+                    "notebook": _source_fingerprint(path),
+                    "parameters": {"given": given[path], "preset": settings},
+                    "library": library,
+                    "packages": packages,
+                    "data": _data_fingerprint(path, job.root),
+                    "needs": {need: read_state(job.out, need).get("finished") for need in needs},
+                }
+                result = _bring_up_to_date(path, state, job, report, unwanted)
+            results.append(result)
+            report(path.stem, result.status, 0, 0)
     return results
 
 
@@ -178,47 +165,40 @@ def _bring_up_to_date(
     path: Path, state: dict[str, Any], job: Job, report: Progress, unwanted: Callable[[], bool]
 ) -> NotebookResult:
     """Execute one notebook unless its state is the stored one."""
-    out = Path(job.out)
-    old, final = read_state(out, path.stem), out / f"{path.stem}.ipynb"
+    old, final = read_state(job.out, path.stem), job.out / f"{path.stem}.ipynb"
     changed = [key for key, value in state.items() if old.get(key) != value]
-    reason = "forced" if job.force else f"{', '.join(changed)} changed" if old else "not run yet"
     if not job.force and not changed and final.is_file():
-        report(path.stem, "skipped", 0, 0)
         return NotebookResult(path.stem, "skipped", 0.0, "up to date")
     for stale in ("state.json", "record.json", "failed.ipynb", "failed.html"):
-        (out / f"{path.stem}.{stale}").unlink(missing_ok=True)
+        (job.out / f"{path.stem}.{stale}").unlink(missing_ok=True)
+    status, message = "done", "forced" if job.force else f"{', '.join(changed)} changed" if old else "not run yet"
     began = time.perf_counter()
     try:
         _execute(path, state["parameters"]["given"], final, _environment(job), report, unwanted)
     except _CellError as error:
-        report(path.stem, "failed", 0, 0)
-        return NotebookResult(path.stem, "failed", round(time.perf_counter() - began, 2), str(error))
-    seconds, finished = round(time.perf_counter() - began, 2), datetime.now(UTC).isoformat()
-    write_json(out / f"{path.stem}.state.json", {**state, "finished": finished, "seconds": seconds})
-    report(path.stem, "done", 0, 0)
-    return NotebookResult(path.stem, "done", seconds, reason)
+        status, message = "failed", str(error)
+    seconds = round(time.perf_counter() - began, 2)
+    if status == "done":
+        facts = {"finished": datetime.now(UTC).isoformat(), "seconds": seconds}
+        write_json(job.out / f"{path.stem}.state.json", state | facts)
+    return NotebookResult(path.stem, status, seconds, message)
 
 
 def _execute(
-    path: Path,
-    parameters: Any,
-    final: Path,
-    environment: dict[str, str],
-    report: Progress,
-    unwanted: Callable[[], bool],
+    path: Path, parameters: Any, final: Path, environment: dict, report: Progress, unwanted: Callable[[], bool]
 ) -> None:
     """Execute one notebook in a worker process; its output gets its final name only when every cell succeeded."""
-    total = len(read_notebook(path)["cells"]) + bool(parameters)  # papermill adds a cell for them
-    report(path.stem, "start", 0, total)
+    report(
+        path.stem, "start", 0, len(read_notebook(path)["cells"]) + bool(parameters)
+    )  # papermill adds a cell for them
     failure: dict[str, Any] = {}
-    last: list[str] = []
+    last, stopped = "no message", threading.Event()
     with atomic_path(final) as partial:
         paths = {"source": path, "output": partial, "cwd": path.parent, "lock": final.parent / ".worker"}
         told = json.dumps({"parameters": parameters} | {name: str(one) for name, one in paths.items()})
         how = {"env": environment, "text": True, "errors": "replace"}
         how |= {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         process = subprocess.Popen([sys.executable, "-m", "smnb.runs.worker", told], **how)
-        stopped = threading.Event()
 
         def look() -> None:
             while process.poll() is None and not stopped.wait(_LOOK):
@@ -231,7 +211,7 @@ def _execute(
         try:
             for line in process.stdout or ():
                 if not line.startswith(PREFIX):
-                    last = [*last[-19:], line.rstrip()]
+                    last = line.rstrip() or last
                     continue
                 event = json.loads(line.removeprefix(PREFIX))
                 if event["event"] == "cell":
@@ -245,14 +225,13 @@ def _execute(
         watcher.join()
         if stopped.is_set():
             raise _CellError("stopped, since it is no longer wanted")
-        if failure and partial.stat().st_size:
-            write_bytes(final.with_name(f"{path.stem}.failed.ipynb"), partial.read_bytes())
         if failure:
+            if partial.stat().st_size:
+                write_bytes(final.with_name(f"{path.stem}.failed.ipynb"), partial.read_bytes())
             cell = f"cell In[{failure['cell']}] ({failure['line']})" if failure["cell"] else "a cell"
             raise _CellError(" ".join(f"{cell} failed: {failure['error']}".split()))
         if process.returncode:
-            tail = next((text for text in reversed(last) if text.strip()), "no message")
-            raise _CellError(f"papermill ended with status {process.returncode}: {tail}")
+            raise _CellError(f"papermill ended with status {process.returncode}: {last}")
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -265,12 +244,8 @@ def _end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def _metadata(path: Path) -> dict[str, Any]:
-    return read_notebook(path).get("metadata", {}).get("smnb", {})
-
-
-def _needs(path: Path) -> list[str]:
-    return list(_metadata(path).get("needs", []))
+def _metadata(path: Path, key: str, default: Any) -> Any:
+    return read_notebook(path).get("metadata", {}).get("smnb", {}).get(key, default)
 
 
 def notebooks_in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
@@ -283,7 +258,7 @@ def notebooks_in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Pa
             raise RunError("smnb run", "notebooks need each other in a circle", got=[*above, path.stem])
         if path in order:
             return
-        for need in _needs(path):
+        for need in _metadata(path, "needs", []):
             visit(find_notebook(need, folder), (*above, path.stem))
         order.append(path)
 
@@ -296,17 +271,14 @@ def parameters_of(
     order: Sequence[Path], preset: str, values: dict[str, Any], folder: Path
 ) -> dict[Path, dict[str, Any]]:
     """Return the checked parameters of each notebook: the preset file's, then those of the caller that it declares."""
-    common = preset_parameters(preset, folder)
-    declared = {path: declared_parameters(path) for path in order}
-    known = sorted({name for names in declared.values() for name in names})
-    for name in values:
-        if name not in known:
-            what, step = "no notebook of the run declares this parameter", _closest(name, known)
-            raise ParameterError("smnb run", what, got=name, expected=known, next_step=step)
-    return {
-        path: check_parameters(path, common | {name: value for name, value in values.items() if name in declared[path]})
-        for path in order
-    }
+    common = declarations.preset_parameters(preset, folder)
+    declared = {path: declarations.declared_parameters(path) for path in order}
+    declarations.refuse_unknown("smnb run", values, sorted({name for names in declared.values() for name in names}))
+    found = {}
+    for path, names in declared.items():
+        own = {name: value for name, value in values.items() if name in names}
+        found[path] = declarations.check_parameters(path, common | own)
+    return found
 
 
 def _source_fingerprint(path: Path) -> str:
@@ -318,7 +290,7 @@ def _source_fingerprint(path: Path) -> str:
 
 def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:
     """Fingerprints of the catalog entries that the notebook's metadata names, else of the whole root."""
-    ids = _metadata(path).get("catalog_ids")
+    ids = _metadata(path, "catalog_ids", None)
     if ids is None:
         files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
         return {"root": fingerprint_files(files, root)}
@@ -338,12 +310,6 @@ def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:
     return prints
 
 
-def read_state(out: Path, notebook: str) -> dict[str, Any]:
-    """What a notebook was when it last succeeded in a run; empty if it did not."""
-    path = out / f"{notebook}.state.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
 #: glibc gives no freed memory back while a notebook runs: training on a CPU need not ask for it again at every step. These
 #: processes are smnb's own and end with their notebook; a kernel of the user's is left as it is.
 _KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000000"}
@@ -352,7 +318,7 @@ _KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000
 def _environment(job: Job) -> dict[str, str]:
     """Environment of a worker: this interpreter as the kernel, this library, this run's folders."""
     environment = _KEEP_FREED_MEMORY | dict(os.environ)
-    kernels = Path(job.out, ".kernel")
+    kernels = job.out / ".kernel"
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
     launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": launch, "display_name": "Python 3", "language": "python"}
@@ -362,4 +328,5 @@ def _environment(job: Job) -> dict[str, str]:
         environment[variable] = os.pathsep.join(filter(None, [str(value), environment.get(variable)]))
     if job.threads is not None:
         environment |= dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
-    return environment | {"SMNB_RUN_DIR": job.out, "SMNB_NOTEBOOK_DIR": job.folder, "SMNB_DATA": job.root}
+    folders = {"SMNB_RUN_DIR": job.out, "SMNB_NOTEBOOK_DIR": job.folder, "SMNB_DATA": job.root}
+    return environment | {variable: str(folder) for variable, folder in folders.items()}

@@ -20,23 +20,23 @@ holds what a preset means to a notebook::
 from __future__ import annotations
 
 import ast
-import difflib
 import io
 import json
 import os
 import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
-from smnb.contract import FormatError, ParameterError, plain
+from smnb.contract import FormatError, ParameterError, check_choice, closest, plain
 
-_SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-_TYPES = (*_SCALARS, "list[str]", "list[int]", "list[float]")
+_SCALARS = {kind.__name__: kind for kind in (int, float, str, bool)}
+_TYPES = _SCALARS | {f"list[{name}]": list[_SCALARS[name]] for name in ("str", "int", "float")}
 _SETTINGS = "settings.yaml"
 
 
@@ -46,7 +46,7 @@ class Parameter:
 
     name: str
     type: str
-    """One of int, float, str, bool, list[str], list[int], list[float]."""
+    """A key of `_TYPES`."""
     optional: bool
     """Whether None is allowed; it means that the preset decides."""
     default: Any
@@ -58,28 +58,16 @@ class Parameter:
         return f"{self.type} or None" if self.optional else self.type
 
     def check(self, who: str, value: Any) -> Any:
-        """Return `value` as the declared type (an int becomes a float where one is declared; a bool is no int).
-
-        Examples
-        --------
-        >>> Parameter("rate", "float", False, 0.1, "").check("doctest", 1)
-        1.0
-        """
+        """Return `value` as the declared type (an int becomes a float where one is declared; a bool is no int)."""
         if value is None and self.optional:
             return None
-        if self.type.startswith("list["):
-            element = self.type[5:-1]
-            if isinstance(value, list | tuple) and all(_is_scalar(element, item) for item in value):
-                return [float(item) if element == "float" else item for item in value]
-        elif _is_scalar(self.type, value):
-            return float(value) if self.type == "float" else value
-        what = f"parameter {self.name!r} is {value!r} ({type(value).__name__})"
-        step = f"The notebook says: {self.comment}" if self.comment else None
-        raise ParameterError(who, what, expected=plain(self.expected), next_step=step)
-
-
-def _is_scalar(kind: str, value: Any) -> bool:
-    return isinstance(value, _SCALARS[kind]) and (kind == "bool" or not isinstance(value, bool))
+        try:
+            given = list(value) if isinstance(value, tuple) else value
+            return TypeAdapter(_TYPES[self.type]).validate_python(given, strict=True)
+        except ValidationError as error:
+            what = f"parameter {self.name!r} is {value!r} ({type(value).__name__})"
+            step = f"The notebook says: {self.comment}" if self.comment else None
+            raise ParameterError(who, what, expected=plain(self.expected), next_step=step) from error
 
 
 def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -113,11 +101,8 @@ def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str
     found = [one for one in candidates if one.name == "notebooks" and any(one.glob("[0-9][0-9]_*.ipynb"))]
     if found:
         return next((one for one in found if holding and (one / holding).is_file()), found[0])
-    what, step = (
-        "found no folder 'notebooks' with numbered notebooks",
-        "Run it in the checkout, or set SMNB_NOTEBOOK_DIR",
-    )
-    raise ParameterError("smnb", what, got=str(here), next_step=step)
+    step = "Run it in the checkout, or set SMNB_NOTEBOOK_DIR"
+    raise ParameterError("smnb", "found no folder 'notebooks' with numbered notebooks", got=str(here), next_step=step)
 
 
 def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> Path:
@@ -133,21 +118,13 @@ def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] |
     if len(matches) == 1:
         return folder / f"{matches[0]}.ipynb"
     what = "several notebooks fit" if matches else "no such notebook"
-    raise ParameterError("smnb run", what, got=stem, expected=matches or known, next_step=_closest(stem, known))
-
-
-def _closest(name: str, known: Sequence[str]) -> str | None:
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"The closest is {match[0]!r}" if match else None
+    raise ParameterError("smnb run", what, got=stem, expected=matches or known, next_step=closest(stem, known))
 
 
 def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter]:
     """Return the parameters that a notebook declares in its cell tagged ``parameters``, in their order.
 
-    Raises
-    ------
-    FormatError
-        When there is not exactly one such cell, or it holds anything but ``name: type = literal  # comment``.
+    `FormatError` when there is not exactly one such cell, or it holds anything but ``name: type = literal  # comment``.
     """
     path = Path(notebook)
     cells = [c for c in read_notebook(path)["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
@@ -162,7 +139,7 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
     comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     declared: dict[str, Parameter] = {}
     for node in tree.body:
-        parameter = _declaration(path.name, node, comments.get(node.end_lineno or node.lineno, ""))
+        parameter = _declaration(path.name, node, comments.get(node.end_lineno, ""))
         if parameter.name in declared:
             raise FormatError(path.name, f"parameter {parameter.name!r} is declared twice")
         declared[parameter.name] = parameter
@@ -171,44 +148,38 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
 
 def _declaration(who: str, node: ast.stmt, comment: str) -> Parameter:
     if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is not None):
-        expected = plain("name: type = literal  # what it is")
-        what = "the parameters cell holds more than declarations"
+        what, expected = "the parameters cell holds more than declarations", plain("name: type = literal  # what it is")
         raise FormatError(who, what, got=ast.unparse(node), expected=expected)
     name, annotation = node.target.id, ast.unparse(node.annotation).replace("|", "or")
     kind, _, rest = (part.strip() for part in annotation.partition(" or "))
     if kind not in _TYPES or rest not in ("", "None"):
-        what = f"parameter {name!r} has a type that papermill cannot pass"
-        raise FormatError(who, what, got=ast.unparse(node.annotation), expected=list(_TYPES))
+        what, got = f"parameter {name!r} has a type that papermill cannot pass", ast.unparse(node.annotation)
+        raise FormatError(who, what, got=got, expected=list(_TYPES))
     if not comment:
         raise FormatError(who, f"parameter {name!r} has no trailing comment", next_step="Say what it is and its units")
+    parameter = Parameter(name, kind, rest == "None", None, comment)
     try:
-        default = ast.literal_eval(node.value)
-    except ValueError as error:
-        what = f"the default of parameter {name!r} is not a literal"
-        raise FormatError(who, what, got=ast.unparse(node.value)) from error
-    parameter = Parameter(name, kind, rest == "None", default, comment)
-    try:
-        parameter.check(who, default)
-    except ParameterError as error:
-        what = f"the default of parameter {name!r} has another type"
-        raise FormatError(who, what, got=default, expected=plain(parameter.expected)) from error
-    return parameter
+        return replace(parameter, default=parameter.check(who, ast.literal_eval(node.value)))
+    except ValueError as error:  # of either
+        problem = "has another type" if isinstance(error, ParameterError) else "is not a literal"
+        got, expected = plain(ast.unparse(node.value)), plain(parameter.expected)
+        raise FormatError(who, f"the default of parameter {name!r} {problem}", got=got, expected=expected) from error
 
 
 def check_parameters(notebook: str | os.PathLike[str], values: Mapping[str, Any]) -> dict[str, Any]:
     """Check values against what a notebook declares (papermill itself only warns); return them as those types."""
     path = Path(notebook)
     declared = declared_parameters(path)
-    _refuse_unknown(path.stem, values, declared)
+    refuse_unknown(path.stem, values, declared)
     return {name: declared[name].check(path.stem, value) for name, value in values.items()}
 
 
-def _refuse_unknown(who: str, names: Iterable[str], declared: Iterable[str]) -> None:
+def refuse_unknown(who: str, names: Iterable[str], declared: Iterable[str]) -> None:
+    """Raise `ParameterError` for the first name that is not declared."""
     for name in names:
         if name not in declared:
             known = list(declared)
-            step = _closest(str(name), known)
-            raise ParameterError(who, "unknown parameter", got=name, expected=known, next_step=step)
+            raise ParameterError(who, "unknown parameter", got=name, expected=known, next_step=closest(name, known))
 
 
 def injected_names(history: Sequence[str]) -> list[str]:
@@ -234,13 +205,7 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML, with ``1e-3`` as a number.
-
-    Examples
-    --------
-    >>> parse_yaml("{rate: 1e-3, n: 3, many: yes, name: a}")
-    {'rate': 0.001, 'n': 3, 'many': True, 'name': 'a'}
-    """
+    """Parse YAML, with ``1e-3`` as a number."""
     return yaml.load(text, Loader=_Loader)
 
 
@@ -262,33 +227,23 @@ def known_presets(folder: str | os.PathLike[str] | None = None) -> list[str]:
 
 def preset_parameters(preset: str, folder: Path) -> dict[str, Any]:
     """Parameters of ``params/<preset>.yaml``: those that every notebook takes."""
-    _presets("preset", preset, folder)
+    check_choice("smnb run", "preset", preset, known_presets(folder))
     return _read_yaml(folder / "params" / f"{preset}.yaml")
-
-
-def _presets(who: str, preset: str, folder: Path) -> list[str]:
-    """Names of the known presets, of which this is one."""
-    known = known_presets(folder)
-    if preset not in known:
-        raise ParameterError(who, "no such preset", got=preset, expected=known, next_step=_closest(preset, known))
-    return known
 
 
 def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, Any]:
     """Values that a preset gives to a notebook's optional parameters, from ``params/settings.yaml``, checked.
 
-    Raises
-    ------
-    ParameterError
-        When the file names an unknown parameter or preset, one that never takes it (its default is not None), leaves
-        out a preset, or gives a value of the wrong type.
+    `ParameterError` when the file names an unknown parameter or preset, one that never takes it (its default is not None),
+    leaves out a preset, or gives a value of the wrong type.
     """
     path = Path(notebook)
-    declared, known = declared_parameters(path), _presets(path.stem, preset, path.parent)
+    declared, known = declared_parameters(path), known_presets(path.parent)
+    check_choice(path.stem, "preset", preset, known)
     source = path.parent / "params" / _SETTINGS
     table = (_read_yaml(source) if source.is_file() else {}).get(path.stem) or {}
     who = f"{_SETTINGS}:{path.stem}"
-    _refuse_unknown(who, table, declared)
+    refuse_unknown(who, table, declared)
     settings = {}
     for name, by_preset in table.items():
         if declared[name].default is not None:

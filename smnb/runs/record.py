@@ -19,34 +19,13 @@ from typing import Any
 
 import smnb
 from smnb.contract import ParameterError, RunError
-from smnb.files import fingerprint, sha256_of, write_json
+from smnb.files import fingerprint, plain_json, sha256_of, write_json
 
-from .parameters import (
-    _refuse_unknown,
-    declared_parameters,
-    find_notebook,
-    injected_names,
-    notebook_folder,
-    preset_settings,
-)
+from . import parameters as declarations
 
 SCHEMA_VERSION = 1
-SANDBOX_MARKER = "SANDBOX.json"
 #: Packages whose version can change a number.
-KEY_PACKAGES = (
-    "numpy",
-    "scipy",
-    "pandas",
-    "xarray",
-    "dask",
-    "scikit-learn",
-    "torch",
-    "lightning",
-    "h5py",
-    "netcdf4",
-    "pyproj",
-    "papermill",
-)
+KEY_PACKAGES = "numpy scipy pandas xarray dask scikit-learn torch lightning h5py netcdf4 pyproj papermill"
 #: Up to this many bytes an entry's files are fingerprinted by content, above it by name, size and time of change.
 CONTENT_LIMIT = 512 * 2**20
 
@@ -54,7 +33,7 @@ CONTENT_LIMIT = 512 * 2**20
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number, and Python's."""
     versions = {"python": platform.python_version(), "smnb": smnb.__version__}
-    for name in KEY_PACKAGES:
+    for name in KEY_PACKAGES.split():
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -101,11 +80,10 @@ class Run:
         Values as the notebook was given them; None where the preset decides.
     settings : types.SimpleNamespace
         The same with the preset's values filled in: ``run.settings.epochs``.
-    base : Path
+    base, out : Path
         Folder of the whole run: the parameter ``out_dir``, else ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/``
         beside the notebooks, named by notebook and settings: other settings, or another archive, do not write over it.
-    out : Path
-        The notebook's own folder in it, for all that it writes.
+        And the notebook's own folder in it, for all that it writes.
     synthetic : bool or None
         Whether any data came from a sandbox; None until `fingerprint_data` was called.
     device : str or None
@@ -132,7 +110,7 @@ class Run:
         Parameters
         ----------
         notebook : str
-            The notebook's own name, such as ``"02_train_amsre_cnn_svr"``.
+            Its own name, such as ``"02_train_amsre_cnn_svr"``.
         namespace : mapping
             The notebook's ``globals()``, in which values, and IPython's history of what papermill injected, are found.
 
@@ -142,10 +120,11 @@ class Run:
             For an injected name that the notebook does not declare, a value of the wrong type, an unknown preset, or
             when the parameters cell was not executed.
         """
-        source = find_notebook(notebook, notebook_folder(holding=f"{notebook}.ipynb"))
-        declared = declared_parameters(source)
+        folder = declarations.notebook_folder(holding=f"{notebook}.ipynb")
+        source = declarations.find_notebook(notebook, folder)
+        declared = declarations.declared_parameters(source)
         history = namespace.get("In") or namespace.get("_ih") or []
-        _refuse_unknown(source.stem, injected_names(history), declared)
+        declarations.refuse_unknown(source.stem, declarations.injected_names(history), declared)
         absent = [name for name in declared if name not in namespace]
         if absent:
             step = "Execute the cell tagged 'parameters' first"
@@ -153,7 +132,7 @@ class Run:
         values = {name: parameter.check(source.stem, namespace[name]) for name, parameter in declared.items()}
         settings = dict(values)
         if "preset" in values:
-            chosen = preset_settings(source, values["preset"])
+            chosen = declarations.preset_settings(source, values["preset"])
             settings.update({name: value for name, value in chosen.items() if values[name] is None})
         base = values.get("out_dir") or os.environ.get("SMNB_RUN_DIR")
         if not base:  # a run of one notebook by itself, named by what decides its results
@@ -196,7 +175,7 @@ class Run:
         RunError
             When a leaf is not one number, or a table is no DataFrame.
         """
-        for path, value in _leaves(metrics or {}):
+        for path, value in leaves(metrics or {}):
             number = self._number(path, value)
             level = self._metrics
             for key in path[:-1]:
@@ -207,11 +186,11 @@ class Run:
                 raise RunError(self.notebook, f"metric {'.'.join(path)!r} would replace a group of metrics")
             level[path[-1]] = number
         for name, table in tables.items():
-            if not hasattr(table, "to_dict") or not hasattr(table, "columns"):
+            if not hasattr(table, "columns"):
                 raise RunError(self.notebook, f"table {name!r} is no DataFrame", got=type(table).__name__)
             split = table.to_dict("split")
             labels = {axis: [str(label) for label in split[axis]] for axis in ("columns", "index")}
-            self._tables[name] = labels | {"rows": [[_plain_json(value) for value in row] for row in split["data"]]}
+            self._tables[name] = labels | {"rows": plain_json(split["data"])}
 
     def _number(self, path: tuple[str, ...], value: Any) -> float | int | None:
         name = ".".join(path)
@@ -232,13 +211,10 @@ class Run:
     def fingerprint_data(
         self, catalog: Any, ids: str | Sequence[str], root: str | os.PathLike[str] | None = None
     ) -> dict[str, Any]:
-        """Fingerprint the files of catalog entries, for the record, and note whether they are synthetic.
+        """Fingerprint the files of catalog entries, for the record, and note whether they are synthetic."""
+        from smnb.catalog import SANDBOX_MARKER, data_root
 
-        The data root is by default that of `smnb.catalog.data_root`.
-        """
-        from smnb.catalog import data_root
-
-        folder = Path(data_root(None if root is None else str(root)))
+        folder = data_root(root)
         for one in [ids] if isinstance(ids, str) else ids:
             self._data[one] = fingerprint_files(catalog.resolve(one, root=folder), folder)
         self.synthetic = bool(self.synthetic) or (folder / SANDBOX_MARKER).is_file()
@@ -246,8 +222,7 @@ class Run:
 
     def finish(self) -> Path:
         """Write the record to ``<base>/<notebook>.record.json`` (whole or not at all) and return its path."""
-        # torch is not loaded for this
-        torch = sys.modules.get("torch")
+        torch = sys.modules.get("torch")  # it is not loaded for this
         content = {
             "schema_version": SCHEMA_VERSION,
             "notebook": self.notebook,
@@ -270,7 +245,7 @@ class Run:
             "not_finite": self._not_finite,
             "tables": self._tables,
         }
-        return write_json(self.base / f"{self.notebook}.record.json", _plain_json(content))
+        return write_json(self.base / f"{self.notebook}.record.json", plain_json(content))
 
 
 def _runs_root(source: Path) -> Path:
@@ -279,10 +254,18 @@ def _runs_root(source: Path) -> Path:
 
 
 def _archive(source: Path) -> str:
-    """The data root that a notebook reads unless a parameter names another: its project's sandbox, or ``SMNB_DATA``."""
-    default = source.parent.parent.resolve() / "data" / "sandbox"
-    chosen = Path(os.environ.get("SMNB_DATA") or default).expanduser().resolve()
-    return "data/sandbox" if chosen == default.resolve() else str(chosen)
+    """The data root that a notebook reads unless a parameter names another, as its record has it."""
+    chosen = archive_of(None, source.parent)
+    return "data/sandbox" if chosen == _sandbox(source.parent) else str(chosen)
+
+
+def _sandbox(folder: Path) -> Path:
+    return (folder.resolve().parent / "data" / "sandbox").resolve()
+
+
+def archive_of(root: str | os.PathLike[str] | None, folder: Path) -> Path:
+    """Data root, absolute, as a kernel has another working folder: the given, ``SMNB_DATA``, or the notebooks' sandbox."""
+    return Path(root or os.environ.get("SMNB_DATA") or _sandbox(folder)).expanduser().resolve()
 
 
 def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,25 +273,19 @@ def _decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in ("out_dir", "device", "devices", "workers")}
 
 
-def _leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+def leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """Path and value of each number of nested metrics."""
     for key, value in metrics.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, (*path, str(key)))
+            yield from leaves(value, (*path, str(key)))
         else:
             yield (*path, str(key)), value
 
 
-def _plain_json(value: Any) -> Any:
-    """Return what JSON can hold: numbers that are not finite become null, unknown objects their text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain_json(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain_json(item) for item in value]
-    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, str | int | bool) else str(value)
+def read_state(out: Path, notebook: str) -> dict[str, Any]:
+    """What a notebook was when it last succeeded in a run; empty if it did not."""
+    path = out / f"{notebook}.state.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def read_record(path: Path) -> dict[str, Any]:

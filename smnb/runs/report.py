@@ -15,7 +15,7 @@ from urllib.parse import quote
 from smnb.contract import RunError
 from smnb.files import write_text
 
-from .record import read_record
+from .record import read_record, read_state
 from .worker import quick_imports
 
 # nbconvert's page without its scripts from other hosts: require.js, MathJax, mermaid, widgets
@@ -27,54 +27,45 @@ _TEMPLATE = """{% extends 'lab/index.html.j2' %}
 """
 
 
-#: Attributes and CSS through which a page loads something; a link to click (``<a href>``) does not.
-_LOADING = re.compile(
-    r"""<(?:script|img|iframe|source|video|audio|embed|input)\b[^>]*?\s(?:src|srcset)\s*=\s*["']?\s*((?:https?:)?//[^"'\s>]+)
-    |<link\b[^>]*?\shref\s*=\s*["']?\s*((?:https?:)?//[^"'\s>]+)
-    |@import\s+(?:url\()?\s*["']?((?:https?:)?//[^"')\s;]+)
-    |url\(\s*["']?((?:https?:)?//[^"')\s]+)""",
-    re.IGNORECASE | re.VERBOSE,
-)
-# figures of panel and bokeh ask for style sheets by address in their JSON; bokeh's loader for scripts in js_urls
-_STYLE_SHEET = re.compile(r'("name":"ImportedStyleSheet","id":"[^"]*","attributes":\{"url":")(https?://[^"]*)')
-_LOADER = re.compile(r"""(\b(?:js_urls|js_modules|css_urls)\s*=\s*\[)\s*["'](https?://[^"']+)[^\]]*""")
+_HOST = r"(?:https?:)?//"
+#: What loads something from another host, the address being ``url``, and what stands in its place: tags and style rules (a link
+#: to click, ``<a href>``, loads nothing), and within scripts the style sheets of panel's figures and bokeh's loader.
+_IN_MARKUP = {
+    rf"""<script\b[^>]*?\ssrc\s*=\s*["']?\s*(?P<url>{_HOST}[^"'\s>]+)[^>]*>.*?</script\s*>""": "",
+    rf"""<iframe\b[^>]*?\ssrc\s*=\s*["']?\s*(?P<url>{_HOST}[^"'\s>]+)[^>]*>(?:.*?</iframe\s*>)?""": "",
+    rf"""<link\b[^>]*?\shref\s*=\s*["']?\s*(?P<url>{_HOST}[^"'\s>]+)[^>]*>""": "",
+    rf"""@import\s+(?:url\(\s*)?["']?\s*(?P<url>{_HOST}[^"')\s;]+)[^;]*;""": "",
+    rf"""url\(\s*["']?\s*(?P<url>{_HOST}[^"')\s]+)[^)]*\)""": "none",
+    rf"""(<[a-z]+\b[^>]*?\s)(?:src|srcset)\s*=\s*(?P<quote>["'])?\s*(?P<url>{_HOST}[^"'\s>]+)(?(quote).*?(?P=quote))""": r"\1",
+}
+_IN_SCRIPTS = {
+    r"""("name":"ImportedStyleSheet","id":"[^"]*","attributes":\{"url":")(?P<url>https?://[^"]*)""": r"\1data:text/css,",
+    r"""(\b(?:js_urls|js_modules|css_urls)\s*=\s*\[)\s*["'](?P<url>https?://[^"']+)[^\]]*""": r"\1",
+}
 _INLINE_SCRIPT = re.compile(r"(<script\b[^>]*>)(.*?)(</script\s*>)", re.IGNORECASE | re.DOTALL)
 
 
-def external_resources(page: str) -> list[str]:
-    """Addresses from which an HTML page would load something: tags, style rules, and how bokeh and panel load theirs.
-
-    Examples
-    --------
-    >>> external_resources('<a href="https://a.org">a</a><script src="https://b.org/c.js"></script>')
-    ['https://b.org/c.js']
-    """
-    markup = _INLINE_SCRIPT.sub(r"\1\3", page)
-    found = [next(filter(None, match.groups())) for match in _LOADING.finditer(markup)]
-    for script in _INLINE_SCRIPT.finditer(page):
-        found += [match.group(2) for match in _STYLE_SHEET.finditer(script.group(2))]
-        found += [match.group(2) for match in _LOADER.finditer(script.group(2))]
-    return found
-
-
-def _offline(page: str) -> str:
-    """Take away the tags and style rules that load from another host."""
+def offline(page: str) -> tuple[str, list[str]]:
+    """Take away what an HTML page would load from another host; return the rest, and the addresses."""
+    addresses: list[str] = []
     scripts: list[str] = []
 
+    def without(text: str, patterns: Mapping[str, str]) -> str:
+        for pattern, rest in patterns.items():
+
+            def leave_out(match: re.Match[str], rest: str = rest) -> str:
+                addresses.append(match["url"])
+                return match.expand(rest)
+
+            text = re.sub(pattern, leave_out, text, flags=re.I | re.S)
+        return text
+
     def put_aside(match: re.Match[str]) -> str:
-        scripts.append(_LOADER.sub(r"\1", _STYLE_SHEET.sub(r"\1data:text/css,", match.group(2))))
+        scripts.append(without(match.group(2), _IN_SCRIPTS))
         return f"{match.group(1)}\0{len(scripts) - 1}\0{match.group(3)}"
 
-    host = r"""["']?\s*(?:https?:)?//"""
-    page = _INLINE_SCRIPT.sub(put_aside, page.replace("\0", ""))
-    page = re.sub(rf"<script\b[^>]*?\ssrc\s*=\s*{host}[^>]*>.*?</script\s*>", "", page, flags=re.I | re.S)
-    page = re.sub(rf"<iframe\b[^>]*?\ssrc\s*=\s*{host}[^>]*>(.*?</iframe\s*>)?", "", page, flags=re.I | re.S)
-    page = re.sub(rf"<link\b[^>]*?\shref\s*=\s*{host}[^>]*>", "", page, flags=re.I)
-    page = re.sub(rf"@import\s+(?:url\(\s*)?{host}[^;]*;", "", page, flags=re.I)
-    page = re.sub(rf"url\(\s*{host}[^)]*\)", "none", page, flags=re.I)
-    address = r"""(?:"\s*(?:https?:)?//[^"]*"|'\s*(?:https?:)?//[^']*'|(?:https?:)?//[^\s>]*)"""
-    page = re.sub(rf"(<[a-z]+\b[^>]*?\s)(?:src|srcset)\s*=\s*{address}", r"\1", page, flags=re.I)
-    return re.sub(r"\0(\d+)\0", lambda match: scripts[int(match.group(1))], page)
+    page = without(_INLINE_SCRIPT.sub(put_aside, page.replace("\0", "")), _IN_MARKUP)
+    return re.sub(r"\0(\d+)\0", lambda match: scripts[int(match.group(1))], page), addresses
 
 
 def _notebook_page(path: Path) -> str:
@@ -91,12 +82,10 @@ def _notebook_page(path: Path) -> str:
             cell.outputs = [output for output in cell.outputs if output.get("data", True)]
     exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent), "name": path.stem}})
-    left_out = sorted(set(external_resources(page)))
-    if left_out:
-        listed = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in left_out)
-        note = f"<details><summary>Left out, since it is on the network</summary><ul>{listed}</ul></details>"
-        page = _offline(page).replace("</main>", f"{note}</main>", 1)
-    return page
+    page, left_out = offline(page)
+    listed = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in sorted(set(left_out)))
+    note = f"<details><summary>Left out, since it is on the network</summary><ul>{listed}</ul></details>"
+    return page.replace("</main>", f"{note}</main>", 1) if left_out else page
 
 
 def write_report(folder: str | os.PathLike[str]) -> Path:
@@ -117,8 +106,7 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
         record_path = folder / f"{name}.record.json"
         record = read_record(record_path) if record_path.is_file() and name not in failed else {}
         records += [record] if record else []
-        state_path = folder / f"{name}.state.json"
-        state = json.loads(state_path.read_text(encoding="utf-8")) if state_path.is_file() else {}
+        state = read_state(folder, name)
         status = "failed" if name in failed else "done" if state else "executed outside smnb run"
         row = {"name": name, "page": quote(page.name), "status": status, "device": record.get("device") or ""}
         row |= {"seconds": state.get("seconds", record.get("wall_seconds")), "synthetic": record.get("synthetic")}
@@ -167,13 +155,7 @@ def _page(template: str, title: str, **content: Any) -> str:
 
 
 def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of nested metrics: the path (model, split) as a label, and the numbers that lie directly there.
-
-    Examples
-    --------
-    >>> list(metric_rows({"cnn": {"test": {"rmse": 0.05, "r": 0.9}}, "seconds": 2.0}))
-    [('', {'seconds': 2.0}), ('cnn / test', {'rmse': 0.05, 'r': 0.9})]
-    """
+    """Rows of nested metrics: the path (model, split) as a label, and the numbers that lie directly there."""
     here = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
     if here:
         yield " / ".join(path), here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import math
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from smnb.contract import ParameterError, RunError, SmnbError, check_count, plain
 from smnb.files import atomic_path, fingerprint, write_json
 
-from .execution import Job, archive_of, check_run_name, execute_run, notebooks_in_order, parameters_of, read_state
-from .parameters import _refuse_unknown, declared_parameters, notebook_folder, preset_settings
-from .record import _leaves, library_fingerprint, read_record
+from .execution import Job, check_run_name, execute_run, notebooks_in_order, parameters_of
+from .parameters import declared_parameters, notebook_folder, preset_settings, refuse_unknown
+from .record import archive_of, leaves, library_fingerprint, read_record, read_state
 from .report import names_in, write_report, write_sweep_page
 from .worker import hold
 
@@ -92,8 +93,7 @@ def sweep(
     Raises
     ------
     ParameterError
-        For an unknown notebook, preset or parameter, a value of the wrong type, or the same member twice: before
-        anything is executed.
+        As `run_notebooks`, and for the same member twice: before anything is executed.
     RunError
         When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
     """
@@ -105,7 +105,7 @@ def sweep(
         raise ParameterError(_WHO, what, got=workers, next_step="Give one of the two")
     folder = Path(folder).resolve() if folder is not None else notebook_folder()
     order = notebooks_in_order([notebook], folder)
-    common = {key: _plain_value(value) for key, value in (parameters or {}).items()}
+    common = _plain_values(parameters or {})
     members = _checked(_combinations(grid), common, preset, order, folder)
     out, target = Path(runs_root).resolve() / name, order[-1].stem
     if any(out.glob("*.state.json")):
@@ -115,8 +115,8 @@ def sweep(
 
         threads_per_worker = max(1, CPU_COUNT // workers)
     patience = 0.0 if scheduler is None and workers == 1 else _PATIENCE
-    end = (str(folder), archive_of(root, folder), force, threads_per_worker, patience)
-    jobs = [Job(str(out / slug), (target,), preset, {**common, **member}, *end) for slug, member in members.items()]
+    job = Job(out, (target,), preset, common, folder, archive_of(root, folder), force, threads_per_worker, patience)
+    jobs = [dataclasses.replace(job, out=out / slug, parameters=common | member) for slug, member in members.items()]
     head = {"name": name, "notebook": target, "preset": preset, "parameters": common}
     pending = {"status": "pending", "seconds": None, "message": "", "synthetic": None, "metrics": {}}
     rows = [{"member": slug, "parameters": member, **pending} for slug, member in members.items()]
@@ -125,7 +125,7 @@ def sweep(
     with hold(out / ".lock", name), contextlib.closing(_outcomes(jobs, out, scheduler, workers)) as outcomes:
         for done, (number, outcome) in enumerate(outcomes, 1):
             rows[number].update(outcome)
-            _add_findings(rows[number], Path(jobs[number].out), target)
+            _add_findings(rows[number], jobs[number].out, target)
             _write(out, head, rows)
             if progress is not None:
                 progress(rows[number]["member"], rows[number]["status"], done, len(rows))
@@ -139,26 +139,24 @@ def sweep(
 
 def _combinations(grid: Grid) -> list[dict[str, Any]]:
     """Members as plain values: the product of a mapping, the last parameter the fastest; or those listed."""
-    if isinstance(grid, Mapping):
-        for name, values in grid.items():
-            if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
-                raise ParameterError(_WHO, f"the grid's {name!r} is not a list of values", got=values)
-        listed = {str(name): list(values) for name, values in grid.items()}
-        empty = [name for name, values in listed.items() if not values]
-        if empty or not listed:
-            raise ParameterError(_WHO, "the grid has no values", got=empty or {})
-        found = [dict(zip(listed, values, strict=True)) for values in itertools.product(*listed.values())]
-    elif isinstance(grid, Sequence) and grid and all(isinstance(member, Mapping) for member in grid):
-        found = [dict(member) for member in grid]
-    else:
+    if not isinstance(grid, Mapping):
+        if isinstance(grid, Sequence) and grid and all(isinstance(member, Mapping) for member in grid):
+            return [_plain_values(member) for member in grid]
         raise ParameterError(_WHO, "a grid maps parameters to lists of values, or is a list of members", got=grid)
-    return [{str(name): _plain_value(value) for name, value in member.items()} for member in found]
+    for name, values in grid.items():
+        if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+            raise ParameterError(_WHO, f"the grid's {name!r} is not a list of values", got=values)
+    listed = {name: list(values) for name, values in grid.items()}
+    empty = [name for name, values in listed.items() if not values]
+    if empty or not listed:
+        raise ParameterError(_WHO, "the grid has no values", got=empty or {})
+    return [_plain_values(dict(zip(listed, values, strict=True))) for values in itertools.product(*listed.values())]
 
 
-def _plain_value(value: Any) -> Any:
-    """Return numpy's numbers and arrays, and tuples, as the Python values that a notebook's parameter can hold."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    return list(value) if isinstance(value, tuple) else value
+def _plain_values(member: Mapping[str, Any]) -> dict[str, Any]:
+    """Numpy's numbers and arrays, and tuples, as the Python values that a notebook's parameter can hold."""
+    found = {str(name): value.tolist() if hasattr(value, "tolist") else value for name, value in member.items()}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def _checked(
@@ -170,7 +168,7 @@ def _checked(
     # the order of the declarations, not the grid's, so that the same member always has the same folder
     known = list(dict.fromkeys(name for path in reversed(order) for name in declared[path]))
     names = list(dict.fromkeys(name for member in members for name in member))
-    _refuse_unknown(_WHO, [*names, *common], known)
+    refuse_unknown(_WHO, [*names, *common], known)
     if "out_dir" in {*names, *common}:
         raise ParameterError(_WHO, "out_dir cannot be given: each member has a folder of its own")
     for name in names:
@@ -181,21 +179,20 @@ def _checked(
     for path in order:
         for one in {member.get("preset", common.get("preset", preset)) for member in members}:
             preset_settings(path, one)
-    owners = {name: [(p.stem, d[name]) for p, d in declared.items() if name in d] for name in names}
     typed = []
     for member in members:
-        values = {}
-        for name in sorted(member, key=known.index):
-            values[name] = [parameter.check(stem, member[name]) for stem, parameter in owners[name]][-1]
-        typed.append(values)
-    slugs = [_slug(member) for member in typed]
-    alike = Counter(slug.casefold() for slug in slugs)  # some file systems do not tell A from a
-    alone = [alike[slug.casefold()] == 1 for slug in slugs]
-    slugs = [_slug(member, hashed=not one) for member, one in zip(typed, alone, strict=True)]
-    twice = [slug for slug, number in Counter(slugs).items() if number > 1]
-    if twice:
-        raise ParameterError(_WHO, "the grid has the same member twice", got=typed[slugs.index(twice[0])])
-    return dict(zip(slugs, typed, strict=True))
+        values: dict[str, Any] = {}
+        for path in order:
+            values |= {name: p.check(path.stem, member[name]) for name, p in declared[path].items() if name in member}
+        typed.append({name: values[name] for name in sorted(values, key=known.index)})
+    alike = Counter(_slug(member).casefold() for member in typed)  # some file systems do not tell A from a
+    found: dict[str, dict[str, Any]] = {}
+    for member in typed:
+        slug = _slug(member, hashed=alike[_slug(member).casefold()] > 1)
+        if slug in found:
+            raise ParameterError(_WHO, "the grid has the same member twice", got=member)
+        found[slug] = member
+    return found
 
 
 def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
@@ -240,13 +237,10 @@ def execute_member(job: Job) -> dict[str, Any]:
         results = execute_run(job, unwanted=stop_signal())
     except (SmnbError, OSError) as error:  # what concerns this member only; the others go on
         return _failed(error)
-    states = (read_state(Path(job.out), one.notebook).get("seconds", one.seconds) for one in results)
-    last = results[-1]
-    bad = next((one for one in results if one.status == "failed"), None)
-    outcome = {"status": last.status, "seconds": round(sum(states), 2), "message": last.message}
-    if bad is None:
-        return outcome
-    return outcome | {"status": "failed", "message": bad.message if bad is last else f"{bad.notebook}: {bad.message}"}
+    states = (read_state(job.out, one.notebook).get("seconds", one.seconds) for one in results)
+    bad = next((one for one in results if one.status == "failed"), results[-1])
+    message = bad.message if bad is results[-1] else f"{bad.notebook}: {bad.message}"
+    return {"status": bad.status, "seconds": round(sum(states), 2), "message": message}
 
 
 def _failed(error: BaseException) -> dict[str, Any]:
@@ -290,17 +284,16 @@ def _check_workers(client: Any, out: Path) -> None:
         token.unlink()
     here = library_fingerprint()
     for worker, answer in found.items():
-        who, expected, step = f"the worker {worker}", None, "Install the same smnb there"
+        who, install = f"the worker {worker}", "Install the same smnb there"
         if isinstance(answer, BaseException):
-            what, got = "cannot execute members", plain(f"{type(answer).__name__}: {answer}")
-        elif not answer["sees"]:
-            what, got = "does not see the sweep's folder", str(out)
+            got = plain(f"{type(answer).__name__}: {answer}")
+            raise RunError(_WHO, f"{who} cannot execute members", got=got, next_step=install)
+        if not answer["sees"]:
             step = "Put --runs-root, notebooks and data where all workers see them under one path"
-        elif answer["library"] != here:
-            what, got, expected = "has other source files of smnb", answer["library"][:12], here[:12]
-        else:
-            continue
-        raise RunError(_WHO, f"{who} {what}", got=got, expected=expected, next_step=step)
+            raise RunError(_WHO, f"{who} does not see the sweep's folder", got=str(out), next_step=step)
+        if answer["library"] != here:
+            what, got = f"{who} has other source files of smnb", answer["library"][:12]
+            raise RunError(_WHO, what, got=got, expected=here[:12], next_step=install)
 
 
 def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
@@ -310,7 +303,7 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
         if row["status"] != "failed" and record_path.is_file():
             record = read_record(record_path)
             row["synthetic"] = record.get("synthetic")
-            row["metrics"] = {".".join(path): value for path, value in _leaves(record["metrics"])}
+            row["metrics"] = {".".join(path): value for path, value in leaves(record["metrics"])}
         if row["seconds"] is not None and any(out.glob("[!.]*.ipynb")):  # else it may still be ending
             write_report(out)
     except (SmnbError, OSError) as error:
@@ -321,15 +314,7 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Table of members; a metric that has the name of another column gets ``metrics.`` before it.
-
-    Examples
-    --------
-    >>> row = {"member": "seed=1", "parameters": {"seed": 1}, "status": "done", "seconds": 2.5, "message": "",
-    ...        "synthetic": True, "metrics": {"cnn.rmse": 0.05, "seconds": 2.0}}
-    >>> list(_frame([row]))
-    ['member', 'seed', 'status', 'seconds', 'message', 'synthetic', 'cnn.rmse', 'metrics.seconds']
-    """
+    """Table of members; a metric that has the name of another column gets ``metrics.`` before it."""
     import pandas as pd
 
     parameters = names_in(rows, "parameters")

@@ -1,35 +1,45 @@
-"""An ISMN archive as a set of named members: a zip read in place, a folder, or a list of files."""
+"""An ISMN archive: its members, read in place, and the index of its sensors with their stations' static variables.
+
+Only the first lines of each data file are read for the index, which can be kept in a folder; it is then brought up to
+date by what changed, and a build that was killed goes on where it was.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
-from smnb.contract import CatalogError, FormatError
+import pandas as pd
+
+from smnb.contract import CatalogError, FormatError, plain
+from smnb.files import write_text
+from smnb.loaders import check_native_units
+from smnb.loaders.insitu.sensors import Part, Report, Sensor, merge_sensors, sensor_frame
+from smnb.loaders.insitu.stm import count_lines, parse_header, parse_stm
 
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-
-
-def _climbs(name: str) -> bool:
-    """Whether a member's path is absolute, has a drive, or climbs out of the archive."""
-    path = PurePosixPath(name.replace("\\", "/"))
-    return path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) is not None
-
-
-def _is_clutter(name: str) -> bool:
-    """Folders, hidden files and what macOS adds to archives."""
-    path = PurePosixPath(name)
-    return name.endswith("/") or path.name.startswith(".") or "__MACOSX" in path.parts
+_VERSION = 1
+_HEAD_BYTES = 4096
+_FLUSH_EVERY = 1000
+_STATIC = "static_variables.csv"
+#: Columns of ISMN's layers and of its classes, by quantity and source.
+_LAYERS = ("saturation", "clay fraction", "sand fraction", "silt fraction", "organic carbon")
+_LAND_COVER = {"insitu": "lc_insitu", **{f"CCI_landcover_{year}": f"lc_{year}" for year in (2000, 2005, 2010)}}
+_CLIMATE = {"koeppen_geiger_2007": "climate_KG", "koeppen_geiger_2017": "climate_KG_2017", "insitu": "climate_insitu"}
+_CLASSES = {"land cover classification": _LAND_COVER, "climate classification": _CLIMATE}
 
 
 class Archive:
-    """Members of a zip, a folder or a list of files below one, by name; nothing is extracted.
+    """Members of a zip, a folder or a list of files below one, by name; nothing is extracted. Use it in a ``with`` statement.
 
     ``keys`` has by member what changes when it does: size and CRC-32 in a zip, else size and modification time. ``folders`` are
     the top folders, also empty ones. ``refused`` (file and reason) are never read: their path climbs out, or occurs twice.
@@ -40,17 +50,13 @@ class Archive:
         self.keys: dict[str, str] = {}
         self.folders: set[str] = set()
         self.refused: list[dict[str, str]] = []
+        self._open: dict[str, Callable[[], IO[bytes]]] = {}
         self._zip: zipfile.ZipFile | None = None
-        self._infos: dict[str, zipfile.ZipInfo] = {}
         if self.path.is_dir():
-            paths = sorted(map(Path, files)) if files is not None else sorted(self.path.rglob("*"))
-            if files is None:
-                self.folders = {one.name for one in self.path.iterdir() if one.is_dir() and one.name[0] != "."}
-            for one in paths:
-                name = one.relative_to(self.path).as_posix()
-                if one.is_file() and not _is_clutter(name):
-                    stat = one.stat()
-                    self.keys[name] = f"{stat.st_size}:{stat.st_mtime_ns}"
+            for one in sorted(self.path.rglob("*") if files is None else map(Path, files)):
+                if one.exists():  # no dangling link
+                    stat, name = one.stat(), one.relative_to(self.path).as_posix() + "/" * one.is_dir()
+                    self._add(name, f"{stat.st_size}:{stat.st_mtime_ns}", partial(one.open, "rb"))
         elif self.path.is_file():
             try:
                 self._zip = zipfile.ZipFile(self.path)
@@ -59,35 +65,213 @@ class Archive:
                 next_step = "Download it again, or give the folder that holds the networks"
                 raise FormatError("ISMN archive", what, next_step=next_step) from error
             for info in self._zip.infolist():
-                self._add_zipped(info)
+                self._add(info.filename, f"{info.file_size}:{info.CRC:08x}", partial(self._zip.open, info))
         else:
             raise CatalogError("ISMN archive", "there is no such file or folder", got=str(self.path))
 
-    def _add_zipped(self, info: zipfile.ZipInfo) -> None:
-        if _climbs(info.orig_filename) or _climbs(info.filename):
-            self.refused.append({"file": info.orig_filename, "reason": "its path climbs out of the archive"})
-        elif info.filename in self.keys:
-            self.refused.append({"file": info.filename, "reason": "the name occurs twice in the archive"})
-        elif not _is_clutter(info.filename):
-            self.keys[info.filename] = f"{info.file_size}:{info.CRC:08x}"
-            self._infos[info.filename] = info
-        elif info.is_dir() and "__MACOSX" not in info.filename:
-            self.folders.add(info.filename.split("/")[0])
+    def _add(self, name: str, key: str, opened: Callable[[], IO[bytes]]) -> None:
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
+            self.refused.append({"file": name, "reason": "its path climbs out of the archive"})
+        elif name in self.keys:
+            self.refused.append({"file": name, "reason": "the name occurs twice in the archive"})
+        elif any(part == "__MACOSX" or part.startswith(".") for part in path.parts):
+            return  # hidden files, and what macOS adds to archives
+        elif name.endswith("/"):
+            self.folders.add(path.parts[0])
+        else:
+            self.keys[name], self._open[name] = key, opened
 
     def __enter__(self) -> Archive:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._zip is not None:
             self._zip.close()
-
-    def _open(self, name: str) -> IO[bytes]:
-        return self._zip.open(self._infos[name]) if self._zip is not None else (self.path / name).open("rb")
 
     def read(self, name: str, size: int = -1) -> bytes:
         """Return a member's bytes, or its first `size`."""
         try:
-            with self._open(name) as stream:
+            with self._open[name]() as stream:
                 return stream.read(size)
         except _READ_ERRORS as error:
             raise FormatError(name, f"the file is damaged: {error}") from error
+
+
+def _parse_static(name: str, data: bytes) -> dict[str, Any]:
+    """Classes and layers ``[depth_from, depth_to, value]`` of a station's file, in the file's order."""
+    found: dict[str, Any] = {}
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
+        fields = line.split(";")  # not csv: a resolution of 30" would open a quotation
+        if not line.strip() or fields[0] == "quantity_name":
+            continue
+        if len(fields) < 7:
+            expected = plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…")
+            raise FormatError(name, f"line {number}: too few fields", got=line[:80], expected=expected)
+        quantity, unit, depth_from, depth_to, value, _, source = fields[:7]
+        if value.strip() in ("", "None", "nan"):
+            continue
+        percent = quantity != "saturation"
+        if quantity in _LAYERS:
+            known = ["% weight" if percent else "m^3*m^-3"]
+            check_native_units(f"{name}, line {number}", quantity, unit, known)
+        try:
+            if column := _CLASSES.get(quantity, {}).get(source):
+                found.setdefault(column, int(value) if column.startswith("lc_2") else value)
+            elif quantity in _LAYERS:
+                fraction = round(float(value) * (0.01 if percent else 1.0), 10)
+                layer = [float(depth_from), float(depth_to), fraction]
+                found.setdefault(quantity.replace(" ", "_"), []).append(layer)
+        except ValueError as error:
+            raise FormatError(name, f"line {number}: not a number", got=line[:80]) from error
+    return found
+
+
+def _overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
+    """How much two depths correspond: 1 the same, 0 adjacent or one a point inside the other, -1 apart."""
+    if a == b:
+        return 1.0
+    extent = max(a[1], b[1]) - min(a[0], b[0])
+    part = round(1.0 - abs(a[0] - b[0]) / extent - abs(a[1] - b[1]) / extent, 7) if extent > 0 else -1.0
+    return part if part >= 0 else -1.0
+
+
+def static_variables(found: dict[str, Any], depth_from: float, depth_to: float) -> dict[str, Any]:
+    """Static variables for a sensor's depth (m): classes, and of each quantity the layer that overlaps it best, if any does.
+
+    `found` is what a station's file holds: fractions of mass, and saturation in m3 m-3. Of equal layers it is the first.
+
+    Examples
+    --------
+    >>> static_variables({"clay_fraction": [[0.0, 0.3, 0.2], [0.3, 1.0, 0.4]]}, 0.5, 0.5)
+    {'clay_fraction': 0.4}
+    """
+    chosen = {}
+    for column, value in found.items():
+        if not isinstance(value, list):
+            chosen[column] = value
+            continue
+        best = max(value, key=lambda layer: _overlap((depth_from, depth_to), (layer[0], layer[1])))
+        if best[0] <= depth_to and best[1] >= depth_from:
+            chosen[column] = best[2]
+    return chosen
+
+
+def _record(archive: Archive, name: str) -> dict[str, Any]:
+    """What a member says, or why it is damaged; good for the member's key only."""
+    record: dict[str, Any] = {"key": archive.keys[name]}
+    try:
+        if name.endswith(_STATIC):
+            return {**record, "static": _parse_static(name, archive.read(name))}
+        return {**record, "header": parse_header(name, archive.read(name, _HEAD_BYTES))}
+    except FormatError as error:
+        return {**record, "problem": str(error)}
+
+
+def _records(
+    archive: Archive, names: Sequence[str], folder: str | os.PathLike[str] | None
+) -> dict[str, dict[str, Any]]:
+    """Records of members; those of a kept index (JSON in a folder) where the member is still the same."""
+    if folder is None:
+        return {name: _record(archive, name) for name in names}
+    digest = hashlib.sha256(str(archive.path.resolve()).encode()).hexdigest()[:12]
+    path, records, n_new = Path(folder) / f"{archive.path.stem}-{digest}.ismn_index.json", {}, 0
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        kept = content["files"] if content["version"] == _VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        kept = {}  # it is a cache: something else overwrote it
+
+    def save() -> None:
+        write_text(path, json.dumps({"version": _VERSION, "files": {**kept, **records}}))
+
+    for name in names:
+        records[name] = kept.pop(name, {"key": None})
+        if records[name]["key"] != archive.keys[name]:
+            records[name], n_new = _record(archive, name), n_new + 1
+            if n_new % _FLUSH_EVERY == 0:
+                save()
+    if n_new or kept:  # what is still there is of members that are gone
+        kept.clear()
+        save()
+    return records
+
+
+def _read(archive: Archive, name: str, parse: Callable[[bytes], Any]) -> Any:
+    return parse(archive.read(name))
+
+
+def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[str] | None = None) -> list[Sensor]:
+    """Return the sensors of an archive, one a file (`merge_sensors` joins them); its problems are written into `report`.
+
+    The archive must stay open while readings are read; `cache_dir` is the folder of kept indices.
+    """
+    wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
+    if not any(name.lower().endswith(".stm") for name in wanted):
+        what = f"{archive.path.name} holds no data file (.stm)"
+        next_step = "Give the archive that ISMN sent, or the folder that holds the networks"
+        raise FormatError("ISMN archive", what, got=sorted(archive.keys)[:5] or "nothing", next_step=next_step)
+    records = _records(archive, wanted, cache_dir)
+    damaged = [{"file": name, "reason": one["problem"]} for name, one in records.items() if "problem" in one]
+    # static files by folder, with the prefix of the data files' names that they are of
+    stations: dict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for name, record in records.items():
+        if "static" in record:
+            folder, _, last = name.rpartition("/")
+            stations[folder][last.removesuffix(_STATIC)] = record["static"]
+    sensors = []
+    for name, record in records.items():
+        if "header" in record:
+            header = record["header"]
+            folder, _, last = name.rpartition("/")
+            prefix = max((one for one in stations[folder] if last.startswith(one)), key=len, default="")
+            static = static_variables(stations[folder].get(prefix, {}), header["depth_from"], header["depth_to"])
+            read = partial(_read, archive, name, partial(parse_stm, name, header=header))
+            part = Part(name, read, partial(_read, archive, name, count_lines))
+            sensors.append(Sensor.of(part, **header, **static))
+    if not sensors:
+        raise FormatError("ISMN archive", f"no data file of {archive.path.name} is readable", got=damaged[:3])
+    # top folders with files but no readable data file; files beside them are documents, not networks
+    folders = archive.folders | {name.split("/")[0] for name in archive.keys if "/" in name}
+    report.networks_without_sensors += sorted(folders - {sensor.row["file"].split("/")[0] for sensor in sensors})
+    report.damaged_files += damaged
+    report.refused_files += archive.refused
+    report.files_of_format.update(sensor.row["format"] for sensor in sensors)
+    return sensors
+
+
+def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> pd.DataFrame:
+    """Index an ISMN archive of either format, or of both, without extracting it.
+
+    Parameters
+    ----------
+    path : path-like
+        The zip as ISMN sent it, or the folder that holds the networks, however deep.
+    cache_dir : path-like, optional
+        Folder in which the index is kept and brought up to date.
+
+    Returns
+    -------
+    DataFrame
+        One row a sensor: ``sensor_id`` (unique, stable), ``network``, ``station``, ``lat``, ``lon`` (degree),
+        ``elevation``, ``depth_from``, ``depth_to`` (m), ``instrument``, ``variable``, the static variables
+        ``climate_KG`` (Köppen-Geiger 2007; ``climate_KG_2017``, ``climate_insitu``), ``lc_2000``, ``lc_2005``,
+        ``lc_2010`` (ESA CCI codes), ``lc_insitu``, ``sand_fraction``, ``silt_fraction``, ``clay_fraction``,
+        ``organic_carbon`` (fractions of mass), ``saturation`` (m3 m-3), ``format`` and ``file`` (several are joined
+        by ``|``). ``attrs["problems"]`` has ``damaged_files`` and ``refused_files`` (file and reason),
+        ``stations_with_other_coordinates`` and ``networks_without_sensors``.
+
+    Raises
+    ------
+    CatalogError
+        If there is nothing at `path`.
+    FormatError
+        If it is no archive of ISMN, or nothing in it is readable, or a sensor is in two places.
+    """
+    report = Report()
+    with Archive(path) as archive:
+        sensors, report.stations_with_other_coordinates = merge_sensors(find_sensors(archive, report, cache_dir))
+    frame, said = sensor_frame([sensor.row for sensor in sensors]), report.as_dict()
+    names = ("damaged_files", "refused_files", "stations_with_other_coordinates", "networks_without_sensors")
+    frame.attrs["problems"] = {name: said[name] for name in names}
+    return frame

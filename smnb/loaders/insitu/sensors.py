@@ -1,30 +1,42 @@
-"""A sensor as every in-situ source describes it, and what is done to its readings, all of it counted.
+"""A sensor as every in-situ source describes it, which of its readings are kept, and the counts of all others.
 
-The tables that come out are the same for every source:
-
-- sensors: one row a sensor, `SENSOR_COLUMNS`;
-- readings: ``sensor_id``, ``time`` (UTC, datetime64[ns]), ``soil_moisture`` (float32, m3 m-3), ``flag``,
-  ``provider_flag``, sorted by time within a sensor, and a sensor's readings together.
+References
+----------
+Dorigo et al. 2013, Vadose Zone J. 12(3), doi:10.2136/vzj2012.0097 (the flags); Batchu, Nearing and Gulshan 2023,
+J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1 (the policy ``paper``).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+import json
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+import pyarrow as pa
 
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, ParameterError, plain
 from smnb.grids import great_circle_km
-from smnb.loaders.insitu.policies import FlagPolicy, depth_inside
 
+#: ISMN's flags; a reading carries one, or several joined by commas. G good; U unchecked, in older archives; M missing; C01 below
+#: 0, C02 above 0.60 m3 m-3, C03 above saturation; below 0 degC are D01 the soil, D02 the air, D03 GLDAS's soil; a rise without
+#: rain in situ D04 or of GLDAS D05; D06 spike, D07 drop, D08 jump, D09 constant low values after a drop, D10 saturated plateau.
+FLAGS = ("G", "U", "M", "C01", "C02", "C03", *(f"D{number:02}" for number in range(1, 11)))
+#: Policies by name: the flag strings that they keep; None keeps everything.
+POLICIES: dict[str, tuple[str, ...] | None] = {"paper": ("G", "C02", "C03", "C02,C03"), "strict": ("G",), "all": None}
+#: 0-5 cm and 5 cm, with the 2 inches (0.0508 m) of SCAN and SNOTEL inside, in m.
+DEFAULT_DEPTH = (0.0, 0.051)
 #: First and last instant, each None where it is open.
 Period = tuple[np.datetime64 | None, np.datetime64 | None]
+TEXT = pa.dictionary(pa.int32(), pa.string())
+#: Readings of a sensor: UTC, native units (NaN or -9999 for none), and flags.
+READINGS = pa.schema([("time", pa.timestamp("ns")), ("value", pa.float32()), ("flag", TEXT), ("provider_flag", TEXT)])
 #: Columns of the sensor table and what they hold where a source says nothing.
 SENSOR_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("sensor_id", "network", "station"), ""),
@@ -35,8 +47,8 @@ SENSOR_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("sand_fraction", "silt_fraction", "clay_fraction", "organic_carbon", "saturation"), np.nan),
     **dict.fromkeys(("format", "file"), ""),
 }
-#: What becomes of readings; all but the last sum to "read".
-_FATES = "read kept fill above_one duplicate_same duplicate_conflicting outside_period flag out_of_order"
+#: What becomes of readings: a reading counts under the first of these, after "kept", that removes it.
+_FATES = ("kept", "fill", "above_one", "duplicate_same", "duplicate_conflicting", "outside_period", "flag")
 _FILL = -9998.0
 #: Threads that read and parse ahead of the writer; decompression and array arithmetic run outside Python's lock.
 _READERS = 2
@@ -48,51 +60,104 @@ class UnitsError(FormatError):
     """Readings that are no volumetric soil moisture: not one file's damage, so nothing goes on after it."""
 
 
-@dataclass
-class Readings:
-    """Readings of a sensor: UTC, float32 in native units (NaN or -9999 for none), and codes into the texts of their flags."""
+@dataclass(frozen=True)
+class FlagPolicy:
+    """A set of flag strings to keep; the order of flags inside a string does not matter.
 
-    time: NDArray[np.datetime64]
-    value: NDArray[np.float32]
-    flag: NDArray[np.int32]
-    provider_flag: NDArray[np.int32]
-    flags: list[str]
-    provider_flags: list[str]
+    Examples
+    --------
+    >>> policy = flag_policy("paper")
+    >>> [policy.keeps(flag) for flag in ("G", "C03,C02", "C03,D01", "U")]
+    [True, True, False, False]
+    >>> policy.culprits("C03,D01")
+    ['D01']
+    """
 
-    def take(self, rows: NDArray[np.intp] | slice) -> Readings:
-        """Some of them, by place."""
-        columns = (one[rows] for one in (self.time, self.value, self.flag, self.provider_flag))
-        return Readings(*columns, self.flags, self.provider_flags)
+    name: str
+    allowed: frozenset[frozenset[str]] | None
 
-    @classmethod
-    def join(cls, parts: Sequence[Readings]) -> Readings:
-        """Those of several files, one behind the other."""
-        if len(parts) == 1:
-            return parts[0]
-        flags, flag = _recode([(part.flags, part.flag) for part in parts])
-        providers, provider = _recode([(part.provider_flags, part.provider_flag) for part in parts])
-        time, value = (np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "value"))
-        return cls(time, value, flag, provider, flags, providers)
+    def keeps(self, flag: str) -> bool:
+        """Whether a reading with this flag string is kept."""
+        return self.allowed is None or frozenset(flag.split(",")) in self.allowed
+
+    def culprits(self, flag: str) -> list[str]:
+        """Flags of a removed string that are allowed in no combination; all of them where each would be allowed."""
+        parts = flag.split(",")
+        known = frozenset().union(*(self.allowed or ()))
+        return [part for part in parts if part not in known] or parts
 
 
-def _recode(parts: Sequence[tuple[list[str], NDArray]]) -> tuple[list[str], NDArray[np.int32]]:
-    """Codes of several lists of texts as codes of one."""
-    texts = list(dict.fromkeys(text for known, _ in parts for text in known))
-    place = {text: k for k, text in enumerate(texts)}
-    return texts, np.concatenate([np.array([place[text] for text in known], np.int32)[codes] for known, codes in parts])
+def flag_policy(flags: str | Sequence[str]) -> FlagPolicy:
+    """Return the policy of a name, or of an explicit list of flag strings.
+
+    Parameters
+    ----------
+    flags : str or sequence of str
+        A name of `POLICIES`, or flag strings (``["G", "C03", "C02,C03"]``; in one string they are separated by
+        spaces). A reading is kept when all of its flags together equal one of the strings.
+
+    Returns
+    -------
+    FlagPolicy
+
+    Raises
+    ------
+    ParameterError
+        For an unknown policy or flag, or an empty list.
+    """
+    if isinstance(flags, FlagPolicy):
+        return flags
+    if isinstance(flags, str) and flags == "all":
+        return FlagPolicy("all", None)
+    strings = (POLICIES.get(flags) or flags.split()) if isinstance(flags, str) else list(flags)
+    combinations = frozenset(frozenset(part.strip() for part in str(one).split(",")) for one in strings)
+    unknown = sorted(frozenset().union(*combinations) - set(FLAGS))
+    if unknown or not combinations:
+        what = "there is no such policy or flag" if unknown else "no flag is kept"
+        next_step = "Give a policy's name, or a list of flag strings such as ['G', 'C03', 'C02,C03']"
+        raise ParameterError(
+            "flag_policy", what, got=unknown or flags, expected=[*POLICIES, *FLAGS], next_step=next_step
+        )
+    return FlagPolicy(flags if isinstance(flags, str) else " ".join(map(str, flags)), combinations)
+
+
+def check_depth(depth: Sequence[float] | None) -> tuple[float, float] | None:
+    """Return a depth interval as two floats in m, or None for every depth."""
+    if depth is None:
+        return None
+    try:
+        low, high = (float(value) for value in depth)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+        raise ParameterError(
+            "depth", "is no interval of two numbers in m, top first", got=depth, expected=DEFAULT_DEPTH
+        )
+    return low, high
+
+
+def depth_inside(depth_from: float, depth_to: float, depth: tuple[float, float] | None) -> bool:
+    """Whether a sensor's whole interval lies inside the policy's (both in m, positive downwards).
+
+    Examples
+    --------
+    >>> [depth_inside(*d, (0.0, 0.051)) for d in [(0, 0.05), (0.0508, 0.0508), (0, 0.1), (0.1, 0.1)]]
+    [True, True, False, False]
+    """
+    # half of the file names' last decimal, against the binary representation of decimals
+    return depth is None or (depth[0] - 5e-7 <= depth_from <= depth_to <= depth[1] + 5e-7)
 
 
 class Part(NamedTuple):
-    """One file of a sensor: its name, what reads it, and what only counts its lines."""
+    """One file of a sensor: its name, what reads it (`READINGS`), and what only counts its lines."""
 
     file: str
-    read: Callable[[], Readings]
+    read: Callable[[], pa.Table]
     count: Callable[[], int]
 
 
-@dataclass
-class Sensor:
-    """A row of the sensor table (``row``, by `SENSOR_COLUMNS`) and the files that hold its readings."""
+class Sensor(NamedTuple):
+    """A row of the sensor table (by `SENSOR_COLUMNS`) and the files that hold its readings."""
 
     row: dict[str, Any]
     parts: list[Part]
@@ -102,17 +167,14 @@ class Sensor:
         """Network, station, instrument and depth, joined by ``__``, and the variable unless it is soil moisture."""
         return self.row["sensor_id"]
 
-
-def sensor_id(row: dict[str, Any]) -> str:
-    """Build the id of a sensor from its row alone, so that no other sensor can change it."""
-    instrument = "-".join(str(row["instrument"]).replace("_", "-").split())
-    depth = f"{row['depth_from']:.4f}-{row['depth_to']:.4f}"
-    parts = [row["network"], row["station"], instrument, depth]
-    return "__".join(parts if row["variable"] == "soil_moisture" else [*parts, row["variable"]])
-
-
-def _distance_km(a: dict[str, Any], b: dict[str, Any]) -> float:
-    return float(great_circle_km(a["lat"], a["lon"], b["lat"], b["lon"]))
+    @classmethod
+    def of(cls, part: Part, **columns: Any) -> Sensor:
+        """The sensor of one file; its id is built from its columns alone, so that no other sensor can change it."""
+        row = {**SENSOR_COLUMNS, **columns, "file": part.file}
+        names = [row["network"], row["station"], "-".join(str(row["instrument"]).replace("_", "-").split())]
+        names.append(f"{row['depth_from']:.4f}-{row['depth_to']:.4f}")
+        row["sensor_id"] = "__".join(names if row["variable"] == "soil_moisture" else [*names, row["variable"]])
+        return cls(row, [part])
 
 
 def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[str, Any]]]:
@@ -121,38 +183,42 @@ def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[st
     The list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
     distance to its first sensor) and ``sensors``. Sensors come in order of their id.
     """
-    by_id: dict[str, Sensor] = {}
-    stations: dict[tuple[str, str], dict[str, Any]] = {}
-    for sensor in sensors:
-        row = sensor.row
-        first = stations.setdefault((row["network"], row["station"]), {"row": row, "km": 0.0, "sensors": []})
-        distance = _distance_km(first["row"], row)
-        first["km"] = max(first["km"], distance)
-        first["sensors"].append(sensor.sensor_id)
-        known = by_id.get(sensor.sensor_id)
-        if known is None:
-            by_id[sensor.sensor_id] = Sensor(dict(row), list(sensor.parts))
-            continue
-        apart = _distance_km(known.row, row)
-        if apart > _SAME_SENSOR_KM:
-            what = f"sensor {sensor.sensor_id} is {apart:.1f} km from where another file has it"
-            got = (row["lat"], row["lon"])
-            expected = plain(f"({known.row['lat']}, {known.row['lon']}) as in {known.parts[0].file}")
-            next_step = "Remove one of the files, or give the two stations different names"
-            raise FormatError(sensor.parts[0].file, what, got=got, expected=expected, next_step=next_step)
+    rows = pd.DataFrame([one.row for one in sensors], columns=list(SENSOR_COLUMNS))
+
+    def from_first(by: str | list[str]) -> pd.DataFrame:
+        first = rows.groupby(by)[["lat", "lon", "file"]].transform("first")
+        return first.assign(km=great_circle_km(first["lat"], first["lon"], rows["lat"], rows["lon"]))
+
+    place = from_first("sensor_id")
+    if (place["km"] > _SAME_SENSOR_KM).any():
+        at = int(np.argmax(place["km"] > _SAME_SENSOR_KM))
+        row, first = rows.loc[at], place.loc[at]
+        what = f"sensor {row['sensor_id']} is {first['km']:.1f} km from where another file has it"
+        got, expected = (row["lat"], row["lon"]), plain(f"({first['lat']}, {first['lon']}) as in {first['file']}")
+        next_step = "Remove one of the files, or give the two stations different names"
+        raise FormatError(row["file"], what, got=got, expected=expected, next_step=next_step)
+    km = from_first(["network", "station"])["km"]
+    far = km.groupby([rows["network"], rows["station"]]).transform("max") > _SAME_STATION_KM
+    moved = [
+        {
+            "network": network,
+            "station": station,
+            "km": round(one["km"].max(), 3),
+            "sensors": sorted(set(one["sensor_id"])),
+        }
+        for (network, station), one in rows.assign(km=km)[far].groupby(["network", "station"])
+    ]
+    merged: dict[str, Sensor] = {}
+    for sensor in sorted(sensors, key=lambda one: one.sensor_id):
+        known = merged.setdefault(sensor.sensor_id, Sensor(dict(sensor.row), []))
         known.parts.extend(sensor.parts)
         known.row["file"] = "|".join(part.file for part in known.parts)
-    moved = [
-        {"network": key[0], "station": key[1], "km": round(one["km"], 3), "sensors": sorted(set(one["sensors"]))}
-        for key, one in sorted(stations.items())
-        if one["km"] > _SAME_STATION_KM
-    ]
-    return [by_id[one] for one in sorted(by_id)], moved
+    return list(merged.values()), moved
 
 
-def sensor_frame(sensors: Sequence[Sensor]) -> pd.DataFrame:
+def sensor_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return the sensor table; land-cover codes are nullable integers."""
-    frame = pd.DataFrame([one.row for one in sensors], columns=list(SENSOR_COLUMNS))
+    frame = pd.DataFrame(rows)
     for name, default in SENSOR_COLUMNS.items():
         if name in ("lc_2000", "lc_2005", "lc_2010"):
             frame[name] = frame[name].astype("Int16")
@@ -167,118 +233,90 @@ def sensor_frame(sensors: Sequence[Sensor]) -> pd.DataFrame:
 class Report:
     """What went in, what came out, and what went where; `as_dict` is what is written as JSON."""
 
-    readings: Counter[str] = field(default_factory=Counter)
-    by_flag: Counter[str] = field(default_factory=Counter)
-    by_flag_string: Counter[str] = field(default_factory=Counter)
-    by_network: dict[str, Counter[str]] = field(default_factory=dict)
-    by_depth: Counter[str] = field(default_factory=Counter)
+    readings: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(["read", *_FATES, "out_of_order"], 0)))
+    removed_by_flag: Counter[str] = field(default_factory=Counter)
+    removed_by_flag_string: Counter[str] = field(default_factory=Counter)
+    removed_by_flag_of_network: dict[str, Counter[str]] = field(default_factory=partial(defaultdict, Counter))
+    removed_by_depth: Counter[str] = field(default_factory=Counter)
     sensors: Counter[str] = field(default_factory=Counter)
-    damaged: list[dict[str, str]] = field(default_factory=list)
-    refused: list[dict[str, str]] = field(default_factory=list)
-    without_readings: list[str] = field(default_factory=list)
-    moved_stations: list[dict[str, Any]] = field(default_factory=list)
-    empty_networks: list[str] = field(default_factory=list)
-    formats: Counter[str] = field(default_factory=Counter)
+    sensors_without_readings: list[str] = field(default_factory=list)
+    damaged_files: list[dict[str, str]] = field(default_factory=list)
+    refused_files: list[dict[str, str]] = field(default_factory=list)
+    stations_with_other_coordinates: list[dict[str, Any]] = field(default_factory=list)
+    networks_without_sensors: list[str] = field(default_factory=list)
+    files_of_format: Counter[str] = field(default_factory=Counter)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain dictionaries and lists."""
-        return {
-            **self.settings,
-            "readings": {name: self.readings[name] for name in _FATES.split()},
-            "removed_by_flag": dict(sorted(self.by_flag.items())),
-            "removed_by_flag_string": dict(sorted(self.by_flag_string.items())),
-            "removed_by_flag_of_network": {k: dict(sorted(v.items())) for k, v in sorted(self.by_network.items())},
-            "removed_by_depth": dict(sorted(self.by_depth.items())),
-            "sensors": dict(sorted(self.sensors.items())),
-            "sensors_without_readings": sorted(self.without_readings),
-            "damaged_files": self.damaged,
-            "refused_files": self.refused,
-            "stations_with_other_coordinates": self.moved_stations,
-            "networks_without_sensors": self.empty_networks,
-            "files_of_format": dict(sorted(self.formats.items())),
-        }
+        """Plain dictionaries and lists, sorted by name."""
+        counts = json.loads(json.dumps(vars(self), sort_keys=True))
+        return {**counts.pop("settings"), **counts}
 
 
-def clean(series: Readings, row: dict[str, Any], policy: FlagPolicy, period: Period, report: Report) -> Readings:
+def clean(series: pa.Table, row: dict[str, Any], policy: FlagPolicy, period: Period, report: Report) -> pa.Table:
     """Drop fills, sort by time, collapse duplicate times, apply period and flag policy; count each in `report`.
 
-    The order matters for the counts: a reading is counted under the first of these that removes it. Of duplicate times
-    the first in the file stays, whether the values agree (``duplicate_same``) or not (``duplicate_conflicting``).
-
-    Soil moisture above 1 m3 m-3 is dropped and counted. Both ends of the period are inclusive. Times come out unique and
-    increasing.
+    Of duplicate times the first in the file stays, whether the values agree (``duplicate_same``) or not
+    (``duplicate_conflicting``). Soil moisture above 1 m3 m-3 is dropped and counted. Both ends of the period are inclusive.
+    Times come out unique and increasing.
     """
-    report.readings["read"] += series.time.size
-    good = series.value > _FILL  # false for NaN
-    report.readings["fill"] += int((~good).sum())
-    values = series.value[good]
-    if row["variable"] == "soil_moisture" and values.size:
-        high = values > 1.0
-        if int(high.sum()) * 2 > values.size:
+    time, value, flag = (series[name].combine_chunks() for name in ("time", "value", "flag"))
+    time, value, code = time.to_numpy(), value.to_numpy(), flag.indices.to_numpy()
+    fate = np.zeros(value.size, np.int8)
+
+    def lose(name: str, rows: np.ndarray) -> None:
+        fate[rows] = _FATES.index(name)
+
+    lose("fill", ~(value > _FILL))  # NaN too
+    if row["variable"] == "soil_moisture":
+        high, left = np.flatnonzero(value > 1.0), np.count_nonzero(fate == 0)
+        if high.size * 2 > left:
             what = "the values are no volumetric soil moisture"
-            got = f"median {float(np.median(values)):.3g}"
+            got = f"median {np.median(value[fate == 0]):.3g}"
             next_step = "Convert the file (percent / 100), or remove it from the archive"
             raise UnitsError(row["file"], what, got=got, expected=plain("m3 m-3, 0 to 1"), next_step=next_step)
-        if high.any():
-            report.readings["above_one"] += int(high.sum())
-            good &= ~(series.value > 1.0)
-    if not good.all():
-        series = series.take(np.flatnonzero(good))
-    if (np.diff(series.time) <= np.timedelta64(0)).any():
-        latest = np.maximum.accumulate(series.time.astype(np.int64))
-        report.readings["out_of_order"] += int((series.time.astype(np.int64)[1:] < latest[:-1]).sum())
-        series = series.take(np.argsort(series.time, kind="stable"))
-        fresh = np.concatenate([[True], np.diff(series.time) > np.timedelta64(0)])
-        kept_value = series.value[np.maximum.accumulate(np.where(fresh, np.arange(fresh.size), 0))]
-        report.readings["duplicate_same"] += int((~fresh & (series.value == kept_value)).sum())
-        report.readings["duplicate_conflicting"] += int((~fresh & (series.value != kept_value)).sum())
-        series = series.take(np.flatnonzero(fresh))
-    start, end = period
-    if start is not None or end is not None:
-        low = 0 if start is None else np.searchsorted(series.time, start)
-        high = series.time.size if end is None else np.searchsorted(series.time, end, "right")
-        report.readings["outside_period"] += int(series.time.size - (high - low))
-        series = series.take(slice(low, high))
-    keep = np.array([policy.keeps(flag) for flag in series.flags], dtype=bool)
-    if not keep.all():
-        counts = np.bincount(series.flag, minlength=len(series.flags))
-        for flag, count, kept in zip(series.flags, counts.tolist(), keep, strict=True):
-            if count and not kept:
-                report.readings["flag"] += count
-                report.by_flag_string[flag] += count
-                for one in policy.culprits(flag):
-                    report.by_flag[one] += count
-                    report.by_network.setdefault(row["network"], Counter())[one] += count
-        series = series.take(np.flatnonzero(keep[series.flag]))
-    report.readings["kept"] += series.time.size
-    return series
+        lose("above_one", high)
+    kept = np.flatnonzero(fate == 0)
+    if (np.diff(time[kept]) <= np.timedelta64(0)).any():
+        latest = np.maximum.accumulate(time[kept].view(np.int64))
+        report.readings["out_of_order"] += int((time[kept].view(np.int64) < latest).sum())
+        _, first, group = np.unique(time[kept], return_index=True, return_inverse=True)
+        same = value[kept] == value[kept[first]][group]
+        again = first[group] != np.arange(kept.size)
+        lose("duplicate_same", kept[again & same])
+        lose("duplicate_conflicting", kept[again & ~same])
+        kept = kept[first]
+    low, high = period
+    if low is not None:
+        lose("outside_period", kept[time[kept] < low])
+    if high is not None:
+        lose("outside_period", kept[time[kept] > high])
+    texts = flag.dictionary.to_pylist()
+    allowed = np.array([policy.keeps(text) for text in texts], dtype=bool)
+    removed = np.flatnonzero((fate == 0) & ~allowed[code])
+    lose("flag", removed)
+    for text, count in zip(texts, np.bincount(code[removed], minlength=len(texts)).tolist(), strict=True):
+        if count:
+            report.removed_by_flag_string[text] += count
+            for one in policy.culprits(text):
+                report.removed_by_flag[one] += count
+                report.removed_by_flag_of_network[row["network"]][one] += count
+    kept = kept[fate[kept] == 0]
+    report.readings.update(dict(zip(_FATES, np.bincount(fate, minlength=len(_FATES)).tolist(), strict=True)))
+    report.readings["read"] += value.size
+    return series if np.array_equal(kept, np.arange(value.size)) else series.take(pa.array(kept))
 
 
-def _read_ahead(
-    sensors: Sequence[Sensor], task: Callable[[Part, Sensor], Any]
-) -> Iterator[tuple[Sensor, list[Any], list[dict[str, str]]]]:
-    """Yield each sensor with what `task` makes of its files, and its damaged files; a few sensors are read ahead."""
-
-    def load(sensor: Sensor) -> tuple[list[Any], list[dict[str, str]]]:
-        results, damaged = [], []
-        for part in sensor.parts:
-            try:
-                results.append(task(part, sensor))
-            except FormatError as error:
-                damaged.append({"file": part.file, "reason": str(error)})
-        return results, damaged
-
-    pending: deque[tuple[Sensor, Future]] = deque()
+def _read_ahead(load: Callable[[Sensor], Any], sensors: Iterable[Sensor]) -> Iterator[Any]:
+    """Yield what `load` returns, in order; a few sensors are read ahead."""
+    pending: deque[Future] = deque()
     with ThreadPoolExecutor(_READERS) as pool:
         for sensor in sensors:
-            pending.append((sensor, pool.submit(load, sensor)))
+            pending.append(pool.submit(load, sensor))
             if len(pending) > _READERS:
-                first, future = pending.popleft()
-                yield first, *future.result()
+                yield pending.popleft().result()
         while pending:
-            first, future = pending.popleft()
-            yield first, *future.result()
+            yield pending.popleft().result()
 
 
 def stream(
@@ -290,35 +328,38 @@ def stream(
     *,
     period: Period = (None, None),
     progress: Callable[[int, int], None] | None = None,
-) -> Iterator[tuple[Sensor, Readings]]:
+) -> Iterator[tuple[Sensor, pa.Table]]:
     """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
 
-    A damaged file is named in ``report.damaged`` and skipped. Sensors that have nothing left are named in
-    ``report.without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
+    A damaged file is named in ``report.damaged_files`` and skipped. Sensors that have nothing left are named in
+    ``report.sensors_without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
     """
-    report.sensors["in_source"] += len(sensors)
     chosen = [sensor for sensor in sensors if sensor.row["variable"] == variable]
-    if len(chosen) < len(sensors):
-        report.sensors["other_variable"] += len(sensors) - len(chosen)
+    report.sensors += Counter(in_source=len(sensors), other_variable=len(sensors) - len(chosen))  # no zeros
 
-    def inside(sensor: Sensor) -> bool:
-        return depth_inside(sensor.row["depth_from"], sensor.row["depth_to"], depth)
+    def load(sensor: Sensor) -> tuple[Sensor, bool, list[Any], list[dict[str, str]]]:
+        inside = depth_inside(sensor.row["depth_from"], sensor.row["depth_to"], depth)
+        found, damaged = [], []
+        for part in sensor.parts:
+            try:
+                found.append(part.read() if inside else part.count())
+            except FormatError as error:
+                damaged.append({"file": part.file, "reason": str(error)})
+        return sensor, inside, found, damaged
 
-    def task(part: Part, sensor: Sensor) -> Readings | int:
-        return part.read() if inside(sensor) else part.count()
-
-    for number, (sensor, results, damaged) in enumerate(_read_ahead(chosen, task), 1):
+    for number, (sensor, inside, found, damaged) in enumerate(_read_ahead(load, chosen), 1):
         row = sensor.row
-        report.damaged.extend(damaged)
+        report.damaged_files += damaged
         if progress is not None:
             progress(number, len(chosen))
-        if not inside(sensor):
+        if not inside:
             report.sensors["outside_depth"] += 1
-            report.by_depth[f"{row['depth_from']:g}-{row['depth_to']:g} m"] += sum(results)
+            report.removed_by_depth[f"{row['depth_from']:g}-{row['depth_to']:g} m"] += sum(found)
             continue
-        series = clean(Readings.join(results), row, policy, period, report) if results else None
-        if series is not None and series.time.size:
+        series = READINGS.empty_table() if not found else pa.concat_tables(found).unify_dictionaries()
+        series = clean(series, row, policy, period, report)
+        if series.num_rows:
             report.sensors["kept"] += 1
             yield sensor, series
         else:
-            report.without_readings.append(sensor.sensor_id)
+            report.sensors_without_readings.append(sensor.sensor_id)

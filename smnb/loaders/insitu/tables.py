@@ -17,14 +17,24 @@ import pyarrow.parquet as pq
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice
 from smnb.files import atomic_path, write_json
 from smnb.loaders import parse_period
-from smnb.loaders.insitu.index import collect_sensors
-from smnb.loaders.insitu.policies import DEFAULT_DEPTH, check_depth, flag_policy
-from smnb.loaders.insitu.sensors import Readings, Report, Sensor, sensor_frame, stream
+from smnb.loaders.insitu import uscrn
+from smnb.loaders.insitu.archive import Archive, find_sensors
+from smnb.loaders.insitu.sensors import (
+    DEFAULT_DEPTH,
+    READINGS,
+    TEXT,
+    Report,
+    Sensor,
+    check_depth,
+    flag_policy,
+    merge_sensors,
+    sensor_frame,
+    stream,
+)
 from smnb.loaders.insitu.stm import VARIABLE_NAMES
 
 _ROWS_A_GROUP = 1 << 19
 _FILES = ("sensors.parquet", "readings.parquet", "ingest_report.json")
-_TEXT = pa.dictionary(pa.int32(), pa.string())
 
 
 @dataclass
@@ -73,93 +83,98 @@ class InSituTables:
         return self
 
 
-class _Reading:
-    """One reading of sources: checked options, the report, and the rows of the sensors that have readings."""
-
-    def __init__(
-        self,
-        who: str,
-        paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
-        flags: str | Sequence[str] = "paper",
-        depth: Sequence[float] | None = DEFAULT_DEPTH,
-        variable: str = "soil_moisture",
-        start: str | None = None,
-        end: str | None = None,
-        catalog_id: str = "",
-        synthetic: bool = False,
-    ) -> None:
-        check_choice(who, "variable", variable, sorted(VARIABLE_NAMES.values()))
-        self.who, self.variable = who, variable
-        self.policy, self.depth = flag_policy(flags), check_depth(depth)
-        self.period = parse_period(who, start, end)
-        self.paths = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
-        if not self.paths:
-            raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
-        for path in self.paths:
-            if not path.exists():
-                raise CatalogError(who, "there is no such file or folder", got=str(path))
-        allowed, self.report = self.policy.allowed, Report()
-        self.report.settings = {
-            "sources": [path.name for path in self.paths],
-            "variable": variable,
-            "flag_policy": self.policy.name,
-            "flags_kept": None if allowed is None else sorted(",".join(sorted(one)) for one in allowed),
-            "depth": None if self.depth is None else list(self.depth),
-            "period": [None if one is None else str(one) for one in self.period],
-            "catalog_id": catalog_id,
-            "synthetic": bool(synthetic),
-        }
-        self._kept: list[Sensor] = []
-        self._spans: list[tuple[int, np.datetime64, np.datetime64]] = []
-
-    def series(
-        self, cache_dir: str | os.PathLike[str] | None, progress: Callable[[int, int], None] | None = None
-    ) -> Iterator[tuple[Sensor, Readings]]:
-        """Yield each sensor with its readings."""
-        with contextlib.ExitStack() as stack:
-            sensors = collect_sensors(stack, self.paths, cache_dir, self.report)
-            options = {"period": self.period, "progress": progress}
-            for sensor, series in stream(sensors, self.policy, self.depth, self.variable, self.report, **options):
-                self._kept.append(sensor)
-                self._spans.append((series.time.size, series.time[0], series.time[-1]))
-                yield sensor, series
-        report = self.report
-        if not report.readings["kept"]:
-            counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
-            got = {**counts, "removed by flag": dict(report.by_flag), "damaged files": len(report.damaged)}
-            next_step = "Widen the flags (flags='all'), the depth, or the period, and check the variable"
-            raise ContractError(self.who, "no reading is left", got=got, next_step=next_step)
-
-    def sensors(self) -> pd.DataFrame:
-        """The sensor table of those that have readings."""
-        frame = sensor_frame(self._kept)
-        sizes, first, last = zip(*self._spans, strict=True)
-        frame["n_readings"] = np.array(sizes, dtype=np.int64)
-        frame["first_reading"] = np.array(first, dtype="datetime64[ns]")
-        frame["last_reading"] = np.array(last, dtype="datetime64[ns]")
-        return frame
+def _collect(stack: contextlib.ExitStack, paths: list[Path], report: Report, cache_dir: Any) -> list[Sensor]:
+    """Sensors of archives (zip or folder), loose ISMN files, USCRN texts and tables; archives stay open on `stack`."""
+    loose = [path.resolve() for path in paths if path.suffix.lower() in (".stm", ".csv") and path.is_file()]
+    archives: list[tuple[Path, list[Path] | None]] = []
+    texts: list[Path] = []
+    sensors: list[Sensor] = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(one for one in path.rglob("*.txt") if uscrn.is_text(one.name))
+            texts.extend(inside)
+            if not inside or next(path.rglob("*.[sS][tT][mM]"), None) is not None:
+                archives.append((path, None))
+        elif path.name.endswith((".parquet", ".parquet.gz")):
+            sensors.extend(uscrn.find_parsed_sensors(path, report))
+        elif path.suffix.lower() == ".txt":
+            texts.append(path)
+        elif path.resolve() not in loose:
+            archives.append((path, None))
+    if loose:
+        archives.append((Path(os.path.commonpath([path.parent for path in loose])), loose))
+    for path, files in archives:
+        sensors.extend(find_sensors(stack.enter_context(Archive(path, files)), report, cache_dir))
+    if texts:
+        sensors.extend(uscrn.find_text_sensors(texts, report))
+    merged, report.stations_with_other_coordinates = merge_sensors(sensors)
+    return merged
 
 
-def _arrow(sensor: Sensor, series: Readings, schema: pa.Schema) -> pa.Table:
-    def text(codes: np.ndarray, values: list[str]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(values, pa.string()))
-
-    columns = [
-        text(np.zeros(series.time.size, np.int32), [sensor.sensor_id]),
-        pa.array(series.time, pa.timestamp("ns")),
-        pa.array(series.value, pa.float32()),
-        text(series.flag, series.flags),
-        text(series.provider_flag, series.provider_flags),
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _schema(variable: str, catalog_id: str, synthetic: bool) -> pa.Schema:
+def _read(
+    who: str,
+    paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+    report: Report,
+    rows: list[dict[str, Any]],
+    *,
+    catalog_id: str = "",
+    synthetic: bool = False,
+    flags: str | Sequence[str] = "paper",
+    depth: Sequence[float] | None = DEFAULT_DEPTH,
+    variable: str = "soil_moisture",
+    start: str | None = None,
+    end: str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield readings, a table a sensor, and add the sensor's row to `rows`; what becomes of all others is in `report`."""
+    check_choice(who, "variable", variable, sorted(VARIABLE_NAMES.values()))
+    policy, interval, period = flag_policy(flags), check_depth(depth), parse_period(who, start, end)
+    paths = [Path(path) for path in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    if not paths:
+        raise CatalogError(who, "no file was given", next_step="Check the entry's files with: smnb catalog")
+    for path in paths:
+        if not path.exists():
+            raise CatalogError(who, "there is no such file or folder", got=str(path))
+    report.settings = {
+        "sources": [path.name for path in paths],
+        "variable": variable,
+        "flag_policy": policy.name,
+        "flags_kept": policy.allowed and sorted(",".join(sorted(one)) for one in policy.allowed),
+        "depth": interval,
+        "period": [None if one is None else str(one) for one in period],
+        "catalog_id": catalog_id,
+        "synthetic": bool(synthetic),
+    }
     units = "m3 m-3" if variable == "soil_moisture" else "degC" if variable.endswith("temperature") else "native"
     about = {"catalog_id": catalog_id, "synthetic": str(int(synthetic)), "time": "UTC", "variable": variable}
-    fields = [("sensor_id", _TEXT), ("time", pa.timestamp("ns")), (variable, pa.float32()), ("flag", _TEXT)]
+    columns = [(variable if one.name == "value" else one.name, one.type) for one in READINGS]
     metadata = {f"smnb:{key}": value for key, value in {**about, "units": units}.items()}
-    return pa.schema([*fields, ("provider_flag", _TEXT)], metadata=metadata)
+    schema = pa.schema([("sensor_id", TEXT), *columns], metadata=metadata)
+    with contextlib.ExitStack() as stack:
+        sensors = _collect(stack, paths, report, cache_dir)
+        kept = stream(sensors, policy, interval, variable, report, period=period, progress=progress)
+        for sensor, series in kept:
+            times = series["time"].to_numpy()
+            span = {"n_readings": times.size, "first_reading": times[0], "last_reading": times[-1]}
+            rows.append({**sensor.row, **span})
+            names = pa.DictionaryArray.from_arrays(np.zeros(times.size, np.int32), [sensor.sensor_id])
+            yield pa.Table.from_arrays([names, *series.columns], schema=schema)
+    if not rows:
+        counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
+        got = {**counts, "removed by flag": dict(report.removed_by_flag), "damaged files": len(report.damaged_files)}
+        next_step = "Widen the flags (flags='all'), the depth, or the period, and check the variable"
+        raise ContractError(who, "no reading is left", got=got, next_step=next_step)
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """Readings in memory; flags of which no reading is left are no categories."""
+    frame = table.unify_dictionaries().to_pandas()
+    for name in ("flag", "provider_flag"):
+        texts = frame[name].cat
+        used = np.bincount(texts.codes, minlength=len(texts.categories)) > 0
+        frame[name] = texts.set_categories(texts.categories[used])
+    return frame
 
 
 def write_tables(
@@ -192,24 +207,21 @@ def write_tables(
         flag and network, and by depth; sensors by fate; damaged and refused files with their reasons; stations whose
         files give other coordinates; networks without sensors; files of each format.
     """
-    out, reading = Path(out), _Reading("ingest", archive, **options)
-    settings = reading.report.settings
-    schema = _schema(reading.variable, settings["catalog_id"], settings["synthetic"])
+    report, rows, out = Report(), [], Path(out)
+    tables = _read("ingest", archive, report, rows, cache_dir=cache_dir, progress=progress, **options)
+    pending = [next(tables)]  # before anything is written
     with atomic_path(out / _FILES[1]) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression="zstd", compression_level=1) as writer:
-            pending: list[pa.Table] = []
-            for sensor, series in reading.series(cache_dir, progress):
-                pending.append(_arrow(sensor, series, schema))
-                if sum(table.num_rows for table in pending) >= _ROWS_A_GROUP:
+        with pq.ParquetWriter(temporary, pending[0].schema, compression="zstd", compression_level=1) as writer:
+            while pending:
+                found = next(tables, None)
+                if found is None or sum(one.num_rows for one in pending) >= _ROWS_A_GROUP:
                     writer.write_table(pa.concat_tables(pending).unify_dictionaries())
                     pending = []
-            if pending:
-                writer.write_table(pa.concat_tables(pending).unify_dictionaries())
+                pending += [] if found is None else [found]
         with atomic_path(out / _FILES[0]) as sensors_file:
-            reading.sensors().to_parquet(sensors_file, index=False)
-    result = reading.report.as_dict()
-    write_json(out / _FILES[2], result)
-    return result
+            sensor_frame(rows).to_parquet(sensors_file, index=False)
+    write_json(out / _FILES[2], report.as_dict())
+    return report.as_dict()
 
 
 def open_insitu(
@@ -257,34 +269,11 @@ def open_insitu(
     ParameterError
         For an unknown flag, variable, depth or period.
     """
-    who = "open_insitu"
-    reading = _Reading(who, paths, flags, depth, variable, start, end, catalog_id, synthetic)
-    readings = _in_memory(reading.series(cache_dir), variable)
-    return InSituTables(reading.sensors(), readings, reading.report.as_dict(), catalog_id, bool(synthetic)).check(who)
-
-
-def _in_memory(found: Iterator[tuple[Sensor, Readings]], variable: str) -> pd.DataFrame:
-    flags: dict[str, int] = {}
-    providers: dict[str, int] = {}
-    columns: dict[str, list[np.ndarray]] = {"sensor_id": [], "time": [], variable: [], "flag": [], "provider_flag": []}
-    names: list[str] = []
-
-    def code(codes: np.ndarray, texts: list[str], known: dict[str, int]) -> np.ndarray:
-        used = np.bincount(codes, minlength=len(texts)) > 0  # texts of removed readings are no categories
-        mapped = [known.setdefault(text, len(known)) if one else -1 for text, one in zip(texts, used, strict=True)]
-        return np.array(mapped, dtype=np.int32)[codes]
-
-    for sensor, series in found:
-        columns["sensor_id"].append(np.full(series.time.size, len(names), dtype=np.int32))
-        names.append(sensor.sensor_id)
-        columns["time"].append(series.time)
-        columns[variable].append(series.value)
-        columns["flag"].append(code(series.flag, series.flags, flags))
-        columns["provider_flag"].append(code(series.provider_flag, series.provider_flags, providers))
-    whole: dict[str, Any] = {name: np.concatenate(parts) for name, parts in columns.items()}
-    for name, texts in (("sensor_id", names), ("flag", flags), ("provider_flag", providers)):
-        whole[name] = pd.Categorical.from_codes(whole[name], categories=pd.Index(list(texts), dtype=object))
-    return pd.DataFrame(whole)
+    report, rows, who = Report(), [], "open_insitu"
+    about = {"catalog_id": catalog_id, "synthetic": synthetic, "start": start, "end": end, "cache_dir": cache_dir}
+    tables = list(_read(who, paths, report, rows, flags=flags, depth=depth, variable=variable, **about))
+    readings = _frame(pa.concat_tables(tables))
+    return InSituTables(sensor_frame(rows), readings, report.as_dict(), catalog_id, bool(synthetic)).check(who)
 
 
 def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = None) -> InSituTables:
@@ -327,8 +316,9 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
     except (pa.ArrowException, OSError) as error:
         raise FormatError(who, f"a table in {folder.name} is unreadable: {error}", next_step="Ingest again") from error
     about = {key.decode(): value.decode() for key, value in (readings.schema.metadata or {}).items()}
-    frame = readings.to_pandas()
-    frame["sensor_id"] = frame["sensor_id"].astype("category")
     return InSituTables(
-        table, frame, catalog_id=about.get("smnb:catalog_id", ""), synthetic=about.get("smnb:synthetic") == "1"
+        table,
+        _frame(readings),
+        catalog_id=about.get("smnb:catalog_id", ""),
+        synthetic=about.get("smnb:synthetic") == "1",
     )

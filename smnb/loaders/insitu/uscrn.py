@@ -16,13 +16,13 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from smnb.contract import FormatError, plain
-from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, Part, Readings, Report, Sensor, sensor_id
+from smnb.loaders.insitu.sensors import READINGS, Part, Report, Sensor
 
 #: Depths of the probes, in cm.
 DEPTHS_CM = (5, 10, 20, 50, 100)
@@ -43,8 +43,6 @@ FIELDS: dict[str, list[str]] = {
 }
 _NAME = re.compile(r"CRN(?P<product>H02|D01)(?P<version>\d{2})-(?P<year>\d{4})-(?P<station>.+)\.txt")
 _PRODUCTS = {"H02": "hourly02", "D01": "daily01"}
-#: Endings of the names of parsed tables.
-PARSED_NAMES = (".parquet", ".parquet.gz")
 #: -99.000 marks missing soil moisture and -9999.0 missing temperature.
 _MISSING_MOISTURE, _MISSING_TEMPERATURE = -98.9, -9998.0
 _FLAG_NAMES = ["G", "C01", "C02", "D01", "C01,D01", "C02,D01"]
@@ -55,8 +53,8 @@ def is_text(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
-    """Read some fields of a file, as text; returns the product too."""
+def _read_text(path: Path) -> tuple[str, pd.DataFrame]:
+    """Read a file as text; returns the product too."""
     match = _NAME.fullmatch(path.name)
     if match is None or match["version"] != "03":
         expected = ["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"]
@@ -75,22 +73,24 @@ def _read_text(path: Path, names: Sequence[str]) -> tuple[str, pd.DataFrame]:
         what = "the number of fields is wrong, or the file is cut short"
         got = (table.shape[1], len(last))
         raise FormatError(path.name, what, got=got, expected=plain(f"{len(fields)} fields of {product} in every line"))
-    table.columns = fields
-    return product, table[list(names)]
+    return product, table.set_axis(fields, axis=1)
 
 
-def _numbers(name: str, column: pd.Series) -> np.ndarray:
+def _parsed(name: str, column: pd.Series, what: str, form: str | None = None) -> np.ndarray:
+    """Numbers, or times of a form."""
     try:
-        return column.to_numpy(dtype="float64")
-    except ValueError as error:
-        raise FormatError(name, f"{column.name} is no number", got=str(error)) from error
-
-
-def _days(name: str, column: pd.Series) -> np.ndarray:
-    try:
-        return pd.to_datetime(column, format="%Y%m%d").to_numpy(dtype="datetime64[ns]")
+        times = None if form is None else pd.to_datetime(column, format=form)
+        return column.to_numpy("float64") if times is None else times.to_numpy("datetime64[ns]")
     except (ValueError, TypeError) as error:
-        raise FormatError(name, f"{column.name} is no date", got=str(error)[:80], expected="YYYYMMDD") from error
+        raise FormatError(name, f"{column.name} is no {what}", got=str(error)[:80], expected=form) from error
+
+
+def _place(name: str, table: pd.DataFrame) -> tuple[float, float]:
+    """Latitude and longitude; NOAA rounds them, and the last line has the newest."""
+    lat, lon = (float(_parsed(name, table[axis], "number")[-1]) for axis in ("LATITUDE", "LONGITUDE"))
+    if not (-90 <= lat <= 90 and -180 <= lon <= 180):
+        raise FormatError(name, "the coordinates are out of range", got=(lat, lon))
+    return lat, lon
 
 
 def _day_centre(days: np.ndarray, lon: float) -> np.ndarray:
@@ -98,49 +98,33 @@ def _day_centre(days: np.ndarray, lon: float) -> np.ndarray:
     return days + np.timedelta64(12 - round(lon / 15.0), "h")
 
 
-def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> Readings:
+def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> pa.Table:
     missing = ~(moisture > _MISSING_MOISTURE)
-    value = np.where(missing, np.nan, moisture).astype(np.float32)
     flag = np.where(moisture < 0.0, 1, np.where(moisture > 0.6, 2, 0)).astype(np.int32)
     flag[(temperature > _MISSING_TEMPERATURE) & (temperature < 0.0)] += 3
     flag[missing] = 0
-    return Readings(time, value, flag, np.zeros(flag.size, np.int32), list(_FLAG_NAMES), [""])
+    value = np.where(missing, np.nan, moisture).astype(np.float32)
+    flags = [pa.DictionaryArray.from_arrays(*one) for one in ((flag, _FLAG_NAMES), (np.zeros_like(flag), [""]))]
+    return pa.Table.from_arrays([pa.array(time), pa.array(value), *flags], schema=READINGS)
 
 
-def _row(station: str, product: str, lat: float, lon: float, depth_cm: int, file: str) -> dict[str, Any]:
-    row = {**SENSOR_COLUMNS, "network": "USCRN", "station": station, "lat": lat, "lon": lon, "file": file}
-    row |= {"depth_from": depth_cm / 100, "depth_to": depth_cm / 100}
-    row |= {"instrument": f"USCRN-{product}", "format": f"uscrn_{product}"}
-    row["sensor_id"] = sensor_id(row)
-    return row
-
-
-def _place(name: str, table: pd.DataFrame) -> tuple[float, float]:
-    """Latitude and longitude; NOAA rounds them, and the last line has the newest."""
-    lat, lon = _numbers(name, table["LATITUDE"])[-1], _numbers(name, table["LONGITUDE"])[-1]
-    if not (-90 <= lat <= 90 and -180 <= lon <= 180):
-        raise FormatError(name, "the coordinates are out of range", got=(lat, lon))
-    return float(lat), float(lon)
-
-
-def _read_depth(path: Path, depth_cm: int) -> Readings:
-    daily = path.name.startswith("CRND")
-    suffix = "_DAILY" if daily else ""
-    soil = [f"SOIL_{what}_{depth_cm}{suffix}" for what in ("MOISTURE", "TEMP")]
-    when = ["LST_DATE"] if daily else ["UTC_DATE", "UTC_TIME"]
-    _, table = _read_text(path, [*when, "LONGITUDE", "LATITUDE", *soil])
-    _, lon = _place(path.name, table)
-    days = _days(path.name, table[when[0]])
-    if daily:
-        time = _day_centre(days, lon)
+def _read_depth(path: Path, depth_cm: int) -> pa.Table:
+    product, table = _read_text(path)
+    name, suffix = path.name, "_DAILY" if product == "daily01" else ""
+    if suffix:
+        time = _day_centre(_parsed(name, table["LST_DATE"], "date", "%Y%m%d"), _place(name, table)[1])
     else:
-        clock = _numbers(path.name, table["UTC_TIME"]).astype(np.int64)
-        hours, minutes = np.divmod(clock, 100)
-        if ((hours > 23) | (minutes > 59) | (clock < 0)).any():
-            raise FormatError(path.name, "UTC_TIME is no time", got=int(clock.max()), expected="HHmm")
         # the end of the hour that a value is the mean of, as ISMN labels the same data
-        time = days + (hours * 60 + minutes).astype("timedelta64[m]")
-    return _readings(time, _numbers(path.name, table[soil[0]]), _numbers(path.name, table[soil[1]]))
+        clock = _parsed(name, table["UTC_TIME"], "time", "%H%M")
+        time = _parsed(name, table["UTC_DATE"], "date", "%Y%m%d") + (clock - clock.astype("datetime64[D]"))
+    soil = (_parsed(name, table[f"SOIL_{what}_{depth_cm}{suffix}"], "number") for what in ("MOISTURE", "TEMP"))
+    return _readings(time, *soil)
+
+
+def _sensor(part: Part, station: str, product: str, lat: float, lon: float, depth_cm: int) -> Sensor:
+    place = {"lat": lat, "lon": lon, "depth_from": depth_cm / 100, "depth_to": depth_cm / 100}
+    about = {"instrument": f"USCRN-{product}", "format": f"uscrn_{product}"}
+    return Sensor.of(part, network="USCRN", station=station, **place, **about)
 
 
 def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
@@ -151,42 +135,38 @@ def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
     sensors = []
     for path in paths:
         try:
-            product, table = _read_text(path, ["LONGITUDE", "LATITUDE"])
-            lat, lon = _place(path.name, table)
+            product, table = _read_text(path)
+            place = _place(path.name, table)
         except FormatError as error:
-            report.damaged.append({"file": path.name, "reason": str(error)})
+            report.damaged_files.append({"file": path.name, "reason": str(error)})
             continue
-        report.formats[f"uscrn_{product}"] += 1
+        report.files_of_format[f"uscrn_{product}"] += 1
         station = _NAME.fullmatch(path.name)["station"]
         for depth in DEPTHS_CM:
             part = Part(path.name, partial(_read_depth, path, depth), partial(len, table))
-            sensors.append(Sensor(_row(station, product, lat, lon, depth, path.name), [part]))
+            sensors.append(_sensor(part, station, product, *place, depth))
     return sensors
 
 
-def find_parsed_sensors(path: Path) -> list[Sensor]:
+def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
     """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO.
 
     The station is its WBAN number, since the table has no names.
     """
-    soil = [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp") for depth in DEPTHS_CM]
-    columns = ["wban", "lst_date", "longitude", "latitude", *soil]
+    soil = {depth: [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp")] for depth in DEPTHS_CM}
+    columns = ["wban", "lst_date", "longitude", "latitude", *(name for names in soil.values() for name in names)]
     try:
         table = pd.read_parquet(path, columns=columns)
     except (OSError, ValueError, KeyError) as error:
-        raise FormatError(
-            path.name, f"no parsed USCRN table: {str(error)[:200]}", expected=plain(f"Parquet with {columns}")
-        ) from error
+        what, expected = f"no parsed USCRN table: {str(error)[:200]}", plain(f"Parquet with {columns}")
+        raise FormatError(path.name, what, expected=expected) from error
+    report.files_of_format["uscrn_table"] += 1
     sensors = []
     for wban, one in table.groupby("wban", sort=True):
         lat, lon = float(one["latitude"].iloc[-1]), float(one["longitude"].iloc[-1])
-        days = one["lst_date"].to_numpy(dtype="datetime64[ns]")
-        for depth in DEPTHS_CM:
-            moisture, temperature = (
-                one[f"soil_{what}_{depth}_daily"].to_numpy(dtype="float64") for what in ("moisture", "temp")
-            )
+        time = _day_centre(one["lst_date"].to_numpy(dtype="datetime64[ns]"), lon)
+        for depth, names in soil.items():
             # bound here, since the loop goes on
-            read = partial(_readings, _day_centre(days, lon), moisture, temperature)
-            part = Part(path.name, read, partial(len, one))
-            sensors.append(Sensor(_row(str(wban), "daily01", lat, lon, depth, path.name), [part]))
+            read = partial(_readings, time, *(one[name].to_numpy(dtype="float64") for name in names))
+            sensors.append(_sensor(Part(path.name, read, partial(len, one)), str(wban), "daily01", lat, lon, depth))
     return sensors

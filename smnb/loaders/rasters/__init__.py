@@ -5,15 +5,22 @@
 - `SceneIndex`: what there is, when and where, with nothing open; `SceneReader`: one scene, opened once for many reads;
 - `open_sentinel1`: Sentinel-1 GRD scenes to a Dataset of ``sigma0`` in dB on an EASE-Grid, regular or projected grid.
 
-`products` says what the numbers of known products mean; `options` checks what the catalog says of a source; `images`
-(through GDAL), `arrays` (NetCDF, Zarr) and `stac` describe files; `opening` makes scenes of them, `scenes` reads them, and
-`placing` puts a raster's cells on a window's by rasterio's warp. `sentinel1` finds scenes of Sentinel-1 by the names of
-files and bands, `backscatter` makes linear power of their numbers, and `averaging` adds it up by cells.
+`options` checks what the catalog says of a source, and says what the numbers of known products mean; `files` describes and
+reads files; `opening` and `stac` make scenes of them, `scenes` reads these, and `placing` puts a raster's cells on a window's by
+rasterio's warp. `sentinel1` finds scenes of Sentinel-1 by the names of files and bands, `averaging` adds them up by cells.
 """
+
+import importlib
 
 from smnb.loaders.rasters.opening import open_scenes
 from smnb.loaders.rasters.scenes import SceneIndex, SceneReader
-from smnb.loaders.rasters.sentinel1 import open_sentinel1
-from smnb.loaders.rasters.stac import open_stac_scenes
 
 __all__ = ["SceneIndex", "SceneReader", "open_scenes", "open_sentinel1", "open_stac_scenes"]
+
+
+def __getattr__(name: str) -> object:
+    """The other two when they are asked for: pystac and dask's arrays take seconds to import."""
+    module = {"open_sentinel1": "sentinel1", "open_stac_scenes": "stac"}.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,8 +13,16 @@ import numpy as np
 
 from smnb.contract import CatalogError, FormatError, ParameterError, plain
 from smnb.loaders import check_paths
-from smnb.loaders.rasters.arrays import ArrayHeader, is_array, read_array_header, signature, zarr_folder
-from smnb.loaders.rasters.images import ImageHeader, cloud_percentage, read_header
+from smnb.loaders.rasters.files import (
+    ArrayHeader,
+    BandSource,
+    ImageHeader,
+    cloud_percentage,
+    is_array,
+    read_array_header,
+    read_header,
+    signature,
+)
 from smnb.loaders.rasters.options import (
     BandOption,
     CloudOption,
@@ -24,10 +33,10 @@ from smnb.loaders.rasters.options import (
     checked,
     dn_offset,
     found_in_name,
+    spelled,
 )
 from smnb.loaders.rasters.placing import Georeference
-from smnb.loaders.rasters.products import check_stated
-from smnb.loaders.rasters.scenes import BandSource, SceneIndex, SceneRecord
+from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
 #: Headers read at a time.
 _THREADS = 8
@@ -99,29 +108,21 @@ def open_scenes(
         cloud=None if cloud is None else checked(who, "cloud", CloudOption, cloud),
         scene=None if scene is None else checked(who, "scene", SceneOption, scene),
     )
-    images, arrays = _sorted_by_form(who, paths)
-    records = [*describer.images(images), *describer.arrays(arrays)]
-    return SceneIndex.of(
-        who, records, source=source, units=describer.units(), catalog_id=catalog_id, synthetic=synthetic
-    )
-
-
-def _sorted_by_form(who: str, paths: Sequence[str | Path]) -> tuple[list[Path], list[Path]]:
-    """Files that GDAL reads, and NetCDF files and folders of Zarr."""
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
     images, arrays = [], []
-    for path in map(Path, paths):
-        if (folder := zarr_folder(path)) is not None and folder.is_dir():
+    for path in [Path(paths)] if isinstance(paths, str | Path) else map(Path, paths):
+        # a catalog's glob finds the metadata file of a Zarr group
+        folder = path.parent if path.name in ("zarr.json", ".zgroup", ".zmetadata") else path
+        if folder.is_dir() and any((folder / name).is_file() for name in ("zarr.json", ".zgroup")):
             arrays.append(folder)
-        elif path.is_file() and is_array(path):
-            arrays.append(path)
         else:
-            images.append(path)
-    if not paths or images:
+            (arrays if is_array(path) else images).append(path)
+    if images or not arrays:
         images = check_paths(who, images)
     if len(set(arrays)) < len(arrays):
         raise CatalogError(who, "a file is given twice", got=str(next(p for p in arrays if arrays.count(p) > 1)))
-    return images, arrays
+    records = [*describer.images(images), *describer.arrays(arrays)]
+    told = {"source": source, "units": describer.units(), "catalog_id": catalog_id, "synthetic": synthetic}
+    return SceneIndex.of(who, records, **told)
 
 
 class Describer:
@@ -138,17 +139,26 @@ class Describer:
         """Units of the bands: canonical, or declared, or those that are stated."""
         return {band.name: band.meaning.units or self._stated.get(band.name, "") for band in self.bands}
 
-    def band(
-        self, where: str, source: BandSource, unit: str, scale: float | None, offset: float | None, added: float
-    ) -> BandSource:
-        """A band with what is declared of it, after a check of the unit, scale and offset that are stated."""
+    def band(self, where: str, source: BandSource, unit: str, added: float) -> BandSource:
+        """A band with what is declared of it, unless the unit, scale and offset that are stated contradict that."""
         option = source.option
-        check_stated(where, option, self._declared.get(option.name), unit, scale, offset, added)
-        self._stated.setdefault(option.name, unit)
-        nodata = None if option.nodata is None else (option.nodata,)
-        declared = {"scale": option.scale, "offset": option.offset, "nodata": nodata}
+        declared, name = self._declared.get(option.name), option.name
+        if declared is not None and unit and spelled(unit) != spelled(declared):
+            what, next_step = f"band {name!r} has other units than declared", "Correct 'units' in the catalog's options"
+            raise FormatError(where, what, got=unit, expected=declared, next_step=next_step)
+        is_dn = option.meaning.units == "1e-4" and option.conversion is None
+        if option.scale is None and is_dn and source.scale is not None and source.scale < 0.1:
+            what = f"the scale that is stated for {name!r} makes reflectance of it, not digital numbers"
+            next_step = f"Declare units: {{{name}: '1'}}, which are converted, or scale: 1"
+            raise FormatError(where, what, got=source.scale, expected=1.0, next_step=next_step)
+        if option.offset is None and source.offset and added:
+            what = f"an offset is stated for {name!r} and 'boa_add_offset' is set, so that it would count twice"
+            next_step = "Leave out boa_add_offset, and the stated offset is taken"
+            raise FormatError(where, what, got=source.offset, next_step=next_step)
+        self._stated.setdefault(name, unit)
+        own = {key: value for key in ("scale", "offset") if (value := getattr(option, key)) is not None}
+        own |= {} if option.nodata is None else {"nodata": (option.nodata,)}
         geometry = source.geometry and self._geometries.setdefault(source.geometry, source.geometry)
-        own = {name: value for name, value in declared.items() if value is not None}
         return replace(source, geometry=geometry, added=added, **own)
 
 
@@ -181,8 +191,10 @@ class _FileDescriber(Describer):
             where, pattern = f"{self.who}({path.name})", self._scene.pattern
             match = found_in_name(pattern, path.as_posix())
             if match is None:
-                next_step = "Correct the option scene: {pattern: …}, or leave the file out"
-                what = "the name tells no scene and band"
+                what, next_step = (
+                    "the name tells no scene and band",
+                    "Correct scene: {pattern: …}, or leave the file out",
+                )
                 raise FormatError(where, what, expected=pattern.pattern, next_step=next_step)
             files = groups.setdefault((path.parent, match["scene"]), {})
             if match["band"] in files:
@@ -196,29 +208,37 @@ class _FileDescriber(Describer):
         name, files = group
         is_split, sources = self._scene is not None, []
         headers: dict[Path, ImageHeader] = {}
-        first = next(iter(files.values()), Path())
-        for band in self.bands:
-            path = files.get(str(band.where) if is_split else "")
+
+        def header_of(band: Any, what: str) -> tuple[str, Path, ImageHeader]:
+            path = files.get(str(band) if is_split else "")
             if path is None:
-                what = f"the scene has no file of band {band.where!r}"
                 next_step = "Download the file that is missing, or leave the scene out"
-                raise FormatError(f"{self.who}({name})", what, got=sorted(files), next_step=next_step)
+                where, what = f"{self.who}({name})", f"the scene has no file of {what} {band!r}"
+                raise FormatError(where, what, got=sorted(files), next_step=next_step)
             where = f"{self.who}({path.name})"
-            header = headers[path] = headers.get(path) or read_header(where, str(path))
+            headers[path] = headers.get(path) or read_header(where, str(path))
+            return where, path, headers[path]
+
+        for band in self.bands:
+            where, path, header = header_of(band.where, "band")
             key = header.number_of(where, band.index if is_split else band.where)
-            source = BandSource(str(path), "image", key, header.geometry, band)
-            stated = header.units[key - 1], header.scales[key - 1], header.offsets[key - 1]
-            sources.append(self.band(where, source, *stated, self.added.offset))
+            stated = {"scale": header.scales[key - 1], "offset": header.offsets[key - 1]}
+            source = BandSource(str(path), "image", key, header.geometry, band, **stated)
+            sources.append(self.band(where, source, header.units[key - 1], self.added.offset))
         self._check_agreement(sources)
-        where = f"{self.who}({first.name})"
-        times = {
-            self._time.of(f"{self.who}({path.name})", path.as_posix(), header.tags) for path, header in headers.items()
-        }
+        where, first = f"{self.who}({next(iter(files.values())).name})", next(iter(headers))
+        times = {self._time.of(f"{self.who}({one.name})", one.as_posix(), headers[one].tags) for one in headers}
         if len(times) > 1 and self._time.static is None:
             raise FormatError(where, "files of the scene have different times", got=sorted(map(str, times)))
-        return self._record(
-            where, name, times.pop(), sources, self._cloud_of(where, files, headers, sources), str(first)
-        )
+        cloud = float("nan")
+        if self._cloud is not None and (wanted := self._cloud.band) is None:
+            cloud = _percentage(where, str(self._cloud.tag), headers[first].tags)
+        elif self._cloud is not None:
+            where, path, header = header_of(wanted, "its quality band")
+            number = 1 if is_split else header.number_of(where, wanted)
+            reference = next((source.key for source in sources if source.path == str(path)), None)
+            cloud = cloud_percentage(where, str(path), number, reference)
+        return self._record(where, name, times.pop(), sources, cloud, str(next(iter(files.values()))))
 
     def _check_agreement(self, sources: Sequence[BandSource]) -> None:
         """Files of one scene lie over the same ground, to a pixel of the coarser, in one reference system."""
@@ -235,59 +255,34 @@ class _FileDescriber(Describer):
                 next_step = "Export all bands of a scene over the same ground"
                 raise FormatError(where, what, got=got, expected=expected, next_step=next_step)
 
-    def _cloud_of(
-        self, where: str, files: dict[str, Path], headers: dict[Path, ImageHeader], sources: Sequence[BandSource]
-    ) -> float:
-        if self._cloud is None:
-            return float("nan")
-        if (name := self._cloud.band) is None:
-            return _percentage(where, str(self._cloud.tag), next(iter(headers.values())).tags)
-        path = files.get("" if self._scene is None else str(name))
-        if path is None:
-            raise FormatError(where, f"the scene has no file of its quality band {name!r}", got=sorted(files))
-        header = headers.get(path) or read_header(where, str(path))
-        number = header.number_of(where, name) if self._scene is None else 1
-        reference = next((source.key for source in sources if source.path == str(path)), None)
-        return cloud_percentage(where, str(path), number, reference)
-
     def arrays(self, paths: Sequence[Path]) -> list[SceneRecord]:
         """Scenes of NetCDF files and Zarr stacks."""
         if paths and (self._scene is not None or (self._cloud is not None and self._cloud.band is not None)):
             what = "'scene', and 'cloud' by a band, are for images, which NetCDF and Zarr are not"
             raise ParameterError(self.who, what, got=paths[0].name)
-        return [
-            record for name, path in zip(_names(paths), paths, strict=True) for record in self._array_scenes(name, path)
-        ]
-
-    def _header(self, path: Path) -> ArrayHeader:
-        """The header of a file, interpreted anew only where it differs from those of other files."""
-        is_repeatable = path.is_file() and (self._time.pattern or self._time.static) and self._cloud is None
-        key = signature(path, self.bands) if is_repeatable else None
-        header = self._by_signature.get(key) if key else None
-        if header is None:
-            header = read_array_header(self.who, path, self.bands, self._time.dimension)
-            if key:
-                self._by_signature[key] = header
-        return header
+        named = zip(_names(paths), paths, strict=True)
+        return [record for name, path in named for record in self._array_scenes(name, path)]
 
     def _array_scenes(self, name: str, path: Path) -> Iterator[SceneRecord]:
-        where, header = f"{self.who}({path.name})", self._header(path)
-        form, sources = "netcdf" if path.is_file() else "zarr", []
-        for band, place in zip(self.bands, header.places, strict=True):
-            numbers = place.at, place.scale, place.offset, place.nodata
-            source = BandSource(str(path), form, str(band.where), place.geometry, band, *numbers)
-            sources.append(self.band(where, source, place.units, place.scale, place.offset, self.added.offset))
-        cloud = float("nan") if self._cloud is None else _percentage(where, str(self._cloud.tag), header.attributes)
+        where, header = f"{self.who}({path.name})", None
+        # interpreted anew only where it differs from those of other files
+        is_repeatable = path.is_file() and (self._time.pattern or self._time.static) and self._cloud is None
+        key = signature(path, self.bands) if is_repeatable else None
+        if (header := self._by_signature.get(key)) is None:
+            header = read_array_header(where, path, self.bands, self._time.dimension)
+            if key:
+                self._by_signature[key] = header
+        places, times, attributes = header
+        sources = [self.band(where, replace(one, path=str(path)), unit, self.added.offset) for one, unit in places]
+        cloud = float("nan") if self._cloud is None else _percentage(where, str(self._cloud.tag), attributes)
         if self._time.dimension is None:
-            time = self._time.of(where, path.as_posix(), header.attributes)
+            time = self._time.of(where, path.as_posix(), attributes)
             yield self._record(where, name, time, sources, cloud, str(path))
             return
-        for step, time in enumerate(header.times):
+        for step, time in enumerate(times):
             if np.isnat(time):
                 raise FormatError(where, f"step {step} has no time")
-            at_step = [
-                replace(source, at=tuple(step if axis == "time" else axis for axis in source.at)) for source in sources
-            ]
+            at_step = [replace(one, at=tuple(step if axis == "time" else axis for axis in one.at)) for one in sources]
             yield self._record(where, f"{name}@{str(time)[:19]}", time, at_step, cloud, str(path))
 
     def _record(
@@ -303,10 +298,9 @@ class _FileDescriber(Describer):
 def _names(paths: Sequence[Path], *, whole: bool = False) -> list[str]:
     """Names of scenes: of the files, with their folders' where one name comes twice."""
     names = [path.name if whole else path.name.removesuffix(path.suffix) for path in paths]
-    seen = {name: names.count(name) for name in set(names)} if len(set(names)) < len(names) else {}
-    return [
-        f"{path.parent.name}/{name}" if seen.get(name, 1) > 1 else name for name, path in zip(names, paths, strict=True)
-    ]
+    counts = Counter(names)
+    both = zip(names, paths, strict=True)
+    return [f"{path.parent.name}/{name}" if counts[name] > 1 else name for name, path in both]
 
 
 def _percentage(where: str, name: str, tags: Mapping[str, Any]) -> float:

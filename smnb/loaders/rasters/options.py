@@ -1,9 +1,14 @@
-"""What the catalog says of a source, one model an option: bands, and what tells a scene's time, clouds, files and offset."""
+"""What the catalog says of a source, one model an option, and what the numbers of known products mean.
+
+`PRODUCTS` is the one table for every path that reads them, GeoTIFF, arrays and STAC alike: of each band its canonical units,
+which exact numbers are no data though no file may say so, and between which values it can lie.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -20,9 +25,60 @@ from pydantic import (
     model_validator,
 )
 
-from smnb.contract import FormatError, ParameterError, plain
-from smnb.loaders.rasters.products import PRODUCTS, Meaning, meaning_of
+from smnb.contract import VARIABLES, FormatError, ParameterError, plain
 
+
+@dataclass(frozen=True)
+class Meaning:
+    """A product's band: canonical units, numbers that are no data whatever the file states, and its range in those units.
+
+    What is beyond the range, or not finite, is missing.
+    """
+
+    units: str = ""
+    fills: tuple[float, ...] = ()
+    low: float = -np.inf
+    high: float = np.inf
+
+
+#: An exact zero is the border of a scene: decibels hit it once in millions, and power never does. log(0) is out of range.
+SIGMA0 = Meaning("dB", (0.0,), *VARIABLES["sigma0"].valid_range)
+_FRACTION = Meaning("g kg-1", (-32768.0,), 0.0, 1000.0)
+PRODUCTS: dict[str, dict[str, Meaning]] = {
+    "sentinel1": {**dict.fromkeys(("VV", "VH", "HH", "HV"), SIGMA0), "angle": Meaning("degree", (0.0,), 0.0, 90.0)},
+    # zero is NO_DATA in ESA's format, before any offset is added
+    "sentinel2": dict.fromkeys(("B8A", *(f"B{number}" for number in range(1, 13))), Meaning("1e-4", (0.0,))),
+    "dem": {"elevation": Meaning("m", (-32768.0,))},
+    "soilgrids": {
+        **dict.fromkeys(("sand", "silt", "clay"), _FRACTION),
+        "bdod": Meaning("cg cm-3", (-32768.0,), 0.0),
+    },
+    "smap": {"ssm": Meaning("mm")},
+    "gldas": {"SoilMoi0_10cm_inst": Meaning("kg m-2", (-9999.0,))},
+    # 249 to 255 are kinds of no data
+    "modis_lai": dict.fromkeys(("Lai", "Fpar"), Meaning("", (), 0.0, 100.0)),
+}
+#: Products of which a pixel is empty where all bands that are read are exactly zero: zero in sand, silt, clay and density
+#: together is water or rock, in exports whose tag was lost.
+EMPTY_IS_ZERO = ("soilgrids",)
+#: Other spellings of units to those used here.
+_SPELLED = {
+    **dict.fromkeys(("g/kg",), "g kg-1"),
+    **dict.fromkeys(("cg/cm3", "cg/cm³"), "cg cm-3"),
+    **dict.fromkeys(("kg/m2", "kg/m^2"), "kg m-2"),
+    **dict.fromkeys(("decibel", "db"), "dB"),
+    **dict.fromkeys(("degrees", "deg"), "degree"),
+    **dict.fromkeys(("metre", "metres", "meter", "meters"), "m"),
+    **dict.fromkeys(("0.0001", "dn"), "1e-4"),
+    "reflectance": "1",
+}
+#: Native units that are converted while reading: (native, canonical) to the factor, or to "power" for 10 log10.
+CONVERSIONS: dict[tuple[str, str], float | str] = {
+    ("linear", "dB"): "power",
+    ("1", "1e-4"): 1e4,
+    ("radian", "degree"): float(np.degrees(1.0)),
+    ("m", "mm"): 1e3,
+}
 #: Formats of times in names that are recognised without the key 'format'.
 _FORMATS = (
     (r"\d{8}[Tt]\d{6}", "%Y%m%dT%H%M%S"),
@@ -103,6 +159,27 @@ class BandOption(_Option):
     conversion: float | str | None = None
 
 
+def spelled(unit: str) -> str:
+    """A unit in the spelling used here: ``g kg-1`` for "g/kg"."""
+    unit = str(unit).strip()
+    return _SPELLED.get(unit, _SPELLED.get(unit.lower(), unit))
+
+
+def _meaning_of(who: str, source: str, name: str, declared: str | None) -> tuple[Meaning, float | str | None]:
+    """What a band of a source means, and the conversion from the units declared, if these are not canonical."""
+    known = PRODUCTS.get(source, {}).get(name)
+    if known is None or declared is None or not known.units:
+        return known or Meaning(spelled(declared or "")), None
+    if (native := spelled(declared)) == known.units:
+        return known, None
+    if (native, known.units) not in CONVERSIONS:
+        what = f"units of {source} {name} are not those that are known"
+        expected = [known.units, *(one for one, other in CONVERSIONS if other == known.units)]
+        next_step = "Convert them with the band's scale and offset, and state the units that result"
+        raise ParameterError(who, what, got=declared, expected=expected, next_step=next_step)
+    return known, CONVERSIONS[native, known.units]
+
+
 def band_options(
     who: str, source: str, bands: Any, units: Mapping[str, str] | None, places: Sequence[str] = ("band", "variable")
 ) -> tuple[BandOption, ...]:
@@ -125,7 +202,7 @@ def band_options(
         if len(found) != 1:
             expected = plain(" or ".join(f"{place}: …" for place in places))
             raise ParameterError(who, f"band {name!r} does not say where it is", got=bands[name], expected=expected)
-        meaning, conversion = meaning_of(who, source, str(name), (units or {}).get(name))
+        meaning, conversion = _meaning_of(who, source, str(name), (units or {}).get(name))
         told = {"name": str(name), "where": found[0], "meaning": meaning, "conversion": conversion}
         options.append(checked(who, f"bands.{name}", BandOption, {**given, **told}))
     return tuple(options)

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import pyproj
+import xarray as xr
 from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
-from odc.geo.xr import xr_coords
 from rasterio import Affine
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 from rasterio.warp import Resampling, reproject, transform_bounds
 
-from smnb.contract import ParameterError
-from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid, UtmWindow
+from smnb.contract import FormatError, plain
+from smnb.grids import UtmWindow
 
 RESAMPLINGS = ("bilinear", "nearest", "average")
 #: Reads ``(band, row, col)`` of whole rows and columns within the raster: first row, stop row, first column, stop column.
 ReadBlock = Callable[[int, int, int, int], NDArray[np.float32]]
 #: A window lies on a raster's own grid where no edge is farther off than this share of a pixel.
 _ALIGNED = 1e-3
+#: How uneven a coordinate may be, as a share of its step: those in float32 are.
+_UNEVEN = 0.02
 #: Points along a cell's side that a mean is taken over, at most.
 _MOST_PIXELS = 512
 #: Without these GDAL's bilinear weights take in more pixels where cells are larger than pixels.
@@ -191,6 +193,45 @@ class Georeference:
         return np.concatenate(parts, axis=2)
 
 
+def array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
+    """Where the cells of a variable of a Dataset are, by CF's grid mapping and its coordinates; `FormatError` if irregular."""
+    told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
+    alone = [name for name, variable in dataset.variables.items() if variable.ndim == 0 and told & set(variable.attrs)]
+    # one that the variable does not refer to, where it is no other's either
+    name = array.encoding.get(
+        "grid_mapping", array.attrs.get("grid_mapping", alone[0] if len(alone) == 1 else "spatial_ref")
+    )
+    attributes = dataset[name].attrs if name in dataset.variables else {}
+    if told & set(attributes):
+        try:
+            crs = crs_of(pyproj.CRS.from_cf(attributes).to_wkt())
+        except (pyproj.exceptions.CRSError, CRSError, KeyError, ValueError) as error:
+            raise FormatError(where, f"the grid mapping cannot be understood: {error}") from error
+    elif array[y].attrs.get("standard_name") == "latitude" or "lat" in str(y).lower():
+        crs = crs_of("EPSG:4326")
+    else:
+        what, expected = f"{array.name!r} states no coordinate reference system", "a CF grid mapping, or lat and lon"
+        next_step = "Write its grid mapping into the file, for instance with rioxarray's write_crs"
+        raise FormatError(where, what, got=list(array.dims), expected=plain(expected), next_step=next_step)
+    (x0, dx), (y0, dy) = (_even(where, dim, array[dim].values) for dim in (x, y))
+    factor = 1000.0 if array[x].attrs.get("units") == "km" else 1.0
+    transform = tuple(factor * value for value in (dx, 0.0, x0 - dx / 2, 0.0, dy, y0 - dy / 2))
+    return Georeference(crs.to_wkt(), transform, array.sizes[y], array.sizes[x])
+
+
+def _even(where: str, dim: Any, values: NDArray) -> tuple[float, float]:
+    """First value and step of an even coordinate."""
+    values, got = np.asarray(values, "float64"), np.asarray(values).tolist()[:4]
+    if values.size < 2 or not np.isfinite(values).all():
+        raise FormatError(where, f"coordinate {dim!r} gives no step", got=got, expected=plain("2 values"))
+    step = (values[-1] - values[0]) / (values.size - 1)
+    # digits beyond those of float32 are noise of the file's own rounding
+    off = np.abs(values - (values[0] + step * np.arange(values.size))).max()
+    if step == 0.0 or max(off, np.abs(np.diff(values) - step).max()) > _UNEVEN * abs(step):
+        raise FormatError(where, f"coordinate {dim!r} is not evenly spaced", got=got, next_step="Regrid it first")
+    return float(values[0]), float(step)
+
+
 def resample(
     read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWindow, method: str
 ) -> NDArray[np.float32]:
@@ -264,34 +305,3 @@ def _warped(read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWind
 def _by_gdal(block: NDArray[np.float32], out: NDArray[np.float32], method: str, **where: Any) -> NDArray[np.float32]:
     reproject(block, out, resampling=Resampling[method], **_FOUR_PIXELS, **where)
     return out
-
-
-def target_of(who: str, grid: Any, boxes: Sequence[tuple[float, ...]] = ()) -> tuple[Georeference, dict[str, Any]]:
-    """Where a grid's cells are, and its coordinates; of a whole EASE-Grid the least window that holds boxes (degrees)."""
-    grid = EASE_GRIDS.get(grid, grid) if isinstance(grid, str) else grid
-    if isinstance(grid, EaseGrid):
-        west, south, east, north = np.array(boxes).T
-        lon = (np.stack([west, east]) + 180.0) % 360.0 - 180.0
-        row, col = grid.rowcol(np.stack([south, north]), lon, outside="mask")
-        inside = row >= 0
-        if not inside.any():
-            what = f"the scenes are off the {grid.name} grid"
-            raise ParameterError(who, what, got=(float(south.min()), float(north.max())))
-        if np.ptp(col[inside]) > grid.n_cols / 2:
-            what = "the scenes lie on both sides of the date line, so that no window holds them all"
-            next_step = "Open each side onto a window of its own: grid=M01.window(south=…, north=…, west=…, east=…)"
-            raise ParameterError(who, what, got=(float(lon.min()), float(lon.max())), next_step=next_step)
-        grid = grid.window_of(row[inside], col[inside])
-    if isinstance(grid, EaseWindow):
-        cell, ease = grid.grid.cell, grid.grid
-        west, north = (grid.col_start - ease.n_cols / 2) * cell, (ease.n_rows / 2 - grid.row_start) * cell
-        return Georeference(crs_of("EPSG:6933").to_wkt(), (cell, 0, west, 0, -cell, north), *grid.shape), grid.coords()
-    if isinstance(grid, RegularGrid):
-        transform = (grid.resolution, 0, grid.west, 0, grid.resolution, grid.south)
-        return Georeference(crs_of("EPSG:4326").to_wkt(), transform, *grid.shape), grid.coords()
-    if isinstance(grid, GeoBox) and grid.crs is not None and grid.crs.projected and grid.axis_aligned:
-        wkt = crs_of(grid.crs.to_wkt()).to_wkt()
-        return Georeference(wkt, tuple(grid.affine)[:6], *grid.shape), xr_coords(grid, "crs")
-    got = grid if isinstance(grid, str) else type(grid).__name__
-    known = [*EASE_GRIDS, "EaseGrid", "EaseWindow", "RegularGrid", "odc.geo.geobox.GeoBox, projected and north-up"]
-    raise ParameterError(who, "unknown 'grid'", got=got, expected=known)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -12,49 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters.arrays import OpenArray
-from smnb.loaders.rasters.images import OpenImage
-from smnb.loaders.rasters.options import BandOption
+from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage
+from smnb.loaders.rasters.options import EMPTY_IS_ZERO
 from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
-from smnb.loaders.rasters.products import values_of, without_empty
-
-
-@dataclass(frozen=True)
-class BandSource:
-    """Where a band of one scene is, in plain values, so that an index of them is pickled.
-
-    `form` is "image", "netcdf" or "zarr"; `key` the number of the band or the name of the variable, of which `at` has an
-    index for each dimension, "y" and "x" for those of the grid. What is None the file is asked for when it is opened;
-    `added` is added to digital numbers first.
-    """
-
-    path: str
-    form: str
-    key: int | str
-    geometry: Georeference | None
-    option: BandOption
-    at: tuple[int | str, ...] = ()
-    scale: float | None = None
-    offset: float | None = None
-    nodata: tuple[float, ...] | None = None
-    added: float = 0.0
-
-    def values(self, where: str, numbers: NDArray) -> NDArray[np.float32]:
-        """Values of numbers of the file; `scale`, `offset` and `nodata` are known."""
-        return values_of(
-            f"{where}: {self.option.name}",
-            numbers,
-            self.option.meaning,
-            scale=self.scale,
-            offset=self.offset,
-            nodata=self.nodata,
-            added=self.added,
-            conversion=self.option.conversion,
-        )
-
-
-#: A band, and the open file that it is in.
-_Open = tuple[BandSource, OpenImage | OpenArray]
 
 
 @dataclass(frozen=True)
@@ -161,7 +122,7 @@ class SceneIndex:
         return SceneReader(name, time, self.source, self._sources[position])
 
 
-class SceneReader:
+class SceneReader(AbstractContextManager):
     """One scene, from which many windows and points are read; a context manager.
 
     A file is opened at the first reading of one of its bands and stays open until `close`. A reader is for one thread;
@@ -174,9 +135,6 @@ class SceneReader:
         self._sources = dict(zip(self.bands, sources, strict=True))
         self._files: dict[str, OpenImage | OpenArray] = {}
         self._closed = False
-
-    def __enter__(self) -> SceneReader:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -218,13 +176,10 @@ class SceneReader:
             If a file is unreadable, lacks a band, or is not what the index says.
         """
         (resampling,) = check_choice("SceneReader.read", "resampling", resampling, RESAMPLINGS)
-        names = self._names(bands)
-        values = np.empty((len(names), *window.shape), "float32")
+        values = np.empty((len(names := self._names(bands)), *window.shape), "float32")
         for raster, places in self._groups(names).items():
-            opened = [self._opened(names[place]) for place in places]
-            values[places] = resample(
-                lambda *block, opened=opened: self._block(opened, *block), len(places), raster, window, resampling
-            )
+            some = [names[place] for place in places]
+            values[places] = resample(partial(self._block, some), len(places), raster, window, resampling)
         return values
 
     def at(self, lat: ArrayLike, lon: ArrayLike, bands: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -240,28 +195,37 @@ class SceneReader:
         names = self._names(bands)
         values = np.full((lat.size, len(names)), np.nan, "float32")
         for raster, places in self._groups(names).items():
-            opened = [self._opened(names[place]) for place in places]
+            some = [names[place] for place in places]
             row, col = raster.cells_at(lat, lon)
-            for some in _by_block(row, col, opened[0][1].block_shape(opened[0][0].key)):
-                top, left = int(row[some].min()), int(col[some].min())
-                block = self._block(opened, top, int(row[some].max()) + 1, left, int(col[some].max()) + 1)
-                values[np.ix_(some, places)] = block[:, row[some] - top, col[some] - left].T
+            for points in _by_block(row, col, self.block_shape(some[0])):
+                top, left = int(row[points].min()), int(col[points].min())
+                block = self._block(some, top, int(row[points].max()) + 1, left, int(col[points].max()) + 1)
+                values[np.ix_(points, places)] = block[:, row[points] - top, col[points] - left].T
         return values
 
-    def numbers(self, rows: tuple[int, int], cols: tuple[int, int]) -> dict[str, NDArray]:
-        """Numbers of all bands, which are on one grid, as they are in the files; masked where these have masks."""
-        return dict(zip(self.bands, _numbers([self._opened(name) for name in self.bands], rows, cols), strict=True))
+    def numbers(
+        self, rows: tuple[int, int], cols: tuple[int, int], bands: Sequence[str] | None = None
+    ) -> dict[str, NDArray]:
+        """Numbers of bands (default all) that are on one grid, as they are in the files; masked where these have masks."""
+        bands = list(self.bands) if bands is None else bands
+        found: dict[str, NDArray] = dict.fromkeys(bands)
+        for file in dict.fromkeys(self._opened(name)[1] for name in bands):  # bands of one file are read together
+            own = [name for name in bands if self._opened(name)[1] is file]
+            found.update(zip(own, file.read([self._sources[name] for name in own], rows, cols), strict=True))
+        return found
 
-    def block_shape(self) -> tuple[int, int]:
-        """Rows and columns of the tiles or strips of the first band's file."""
-        source, file = self._opened(self.bands[0])
-        return file.block_shape(source.key)
+    def block_shape(self, name: str) -> tuple[int, int]:
+        """Rows and columns of the tiles or strips of a band's file."""
+        source, file = self._opened(name)
+        return file.block_shape(source)
 
-    def _block(self, opened: Sequence[_Open], top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
+    def _block(self, names: Sequence[str], top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
         """Values of a block of cells of bands on one grid, ``(band, row, col)``."""
-        numbers = _numbers(opened, (top, bottom), (left, right))
-        values = [source.values(file.where, array) for (source, file), array in zip(opened, numbers, strict=True)]
-        return without_empty(self._product, np.stack(values))
+        numbers = self.numbers((top, bottom), (left, right), names)
+        values = np.stack([self._sources[name].values(self._opened(name)[1].where, numbers[name]) for name in names])
+        if self._product in EMPTY_IS_ZERO and len(values) > 1:
+            values[:, (values == 0.0).all(axis=0)] = np.nan
+        return values
 
     def _names(self, bands: Sequence[str] | None) -> list[str]:
         if self._closed:
@@ -280,7 +244,7 @@ class SceneReader:
             groups.setdefault(self._opened(name)[0].geometry, []).append(place)
         return groups
 
-    def _opened(self, name: str) -> _Open:
+    def _opened(self, name: str) -> tuple[BandSource, OpenImage | OpenArray]:
         """A band, with what its file states where nothing else does, and the file, opened at first."""
         source = self._sources[name]
         if (file := self._files.get(source.path)) is None:
@@ -288,27 +252,23 @@ class SceneReader:
             where = f"{self.scene_id}({source.path.partition('?')[0].rsplit('/', 1)[-1]})"
             is_image = source.form == "image"
             file = OpenImage(where, source.path) if is_image else OpenArray(where, source.path, source.form)
-            if is_image and source.geometry is not None and (other := source.geometry.differences(file.geometry())):
+            if (
+                is_image
+                and source.geometry is not None
+                and (other := source.geometry.differences(file.header.geometry))
+            ):
                 file.close()
                 what = "the file is not on the grid that the index has"
                 next_step = "Build the index again where files changed; a STAC item's proj fields may be wrong"
                 raise FormatError(where, what, got=other, next_step=next_step)
             self._files[source.path] = file
-        if source.geometry is None or source.nodata is None or source.scale is None or source.offset is None:
-            stated = dict(zip(("scale", "offset", "nodata"), file.meaning(source.key), strict=True))
+        if None in (source.geometry, source.nodata, source.scale, source.offset):
+            header, i = file.header, file.header.number_of(file.where, source.key) - 1
+            stated = {"geometry": header.geometry, "scale": header.scales[i], "offset": header.offsets[i]}
+            stated["nodata"] = header.nodata[i]
             own = {key: value for key, value in stated.items() if getattr(source, key) is None}
-            source = replace(source, geometry=source.geometry or file.geometry(), **own)
-            self._sources[name] = source
+            self._sources[name] = source = replace(source, **own)
         return source, file
-
-
-def _numbers(opened: Sequence[_Open], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
-    """Numbers of some bands in a block, those of one file read together."""
-    found: dict[int, NDArray] = {}
-    for file in dict.fromkeys(file for _, file in opened):
-        own = [i for i, (_, other) in enumerate(opened) if other is file]
-        found.update(zip(own, file.read([(opened[i][0].key, opened[i][0].at) for i in own], rows, cols), strict=True))
-    return [found[i] for i in range(len(opened))]
 
 
 def _by_block(row: NDArray, col: NDArray, shape: tuple[int, int]) -> Iterator[NDArray[np.intp]]:

@@ -1,49 +1,52 @@
-"""`open_sentinel1`: Sentinel-1 scenes, by the names of files and bands, to one Dataset averaged onto a coarser grid."""
+"""`open_sentinel1`: Sentinel-1 scenes to one Dataset of decibels, averaged in linear power onto a coarser grid.
+
+Sums are kept for the cells that a scene reaches (`averaging`); decibels are made of them at the very end.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from odc.geo.xr import xr_coords
 
 from smnb.contract import FormatError, ParameterError, check_choice, check_count, check_range, plain
-from smnb.grids import EaseGrid, EaseWindow, RegularGrid
+from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow, RegularGrid
 from smnb.loaders import check_paths, finish, parse_period
-from smnb.loaders.rasters.averaging import average_scene, dataset_of, reached
-from smnb.loaders.rasters.backscatter import ANGLE_UNITS, Backscatter, check_pixels
-from smnb.loaders.rasters.images import ImageHeader, read_header
-from smnb.loaders.rasters.options import BandOption, parse_time
-from smnb.loaders.rasters.placing import Georeference, target_of
-from smnb.loaders.rasters.products import CONVERSIONS, PRODUCTS
-from smnb.loaders.rasters.scenes import BandSource, SceneRecord
-
-POLARIZATIONS = ("VV", "VH", "HH", "HV")
-
-_ANGLE = re.compile(r"angle|incidence|(?:^|[^a-z])(?:lia|inc_map)(?:[^a-z]|$)", re.IGNORECASE)
-_OTHER_QUANTITY = re.compile(r"(?:^|[^a-z])(gamma|beta)(?:0|_?nought)?(?:[^a-z]|$)", re.IGNORECASE)
-#: What names a band in a file's name, and is no part of the scene's name.
-_ROLE_IN_NAME = re.compile(
-    r"[-_.]?(?:sigma0?[-_]?)?(?<![a-z])(?:vv|vh|hh|hv|lia|inc_map|(?:inc_?)?angle|"
-    r"(?:projected_?)?(?:local_?|ellipsoid_?)?incidence_?(?:angle)?(?:_?from_?ellipsoid)?)(?![a-z])",
-    re.IGNORECASE,
+from smnb.loaders.rasters.acquisitions import POLARIZATIONS, list_scenes
+from smnb.loaders.rasters.averaging import (
+    ANGLE_UNITS,
+    MASK_REASONS,
+    Backscatter,
+    Span,
+    average_scene,
+    check_pixels,
+    reached,
 )
-#: The number of a file within a product in ESA's own names, and of a piece of a large export of Earth Engine.
-_MEASUREMENT_NUMBER, _EXPORT_PIECE = re.compile(r"(?<=-)0\d\d$"), re.compile(r"-?\d{10}-\d{10}$")
-_TIMES_IN_NAME = {
-    "": re.compile(r"(?<!\d)\d{8}[tT]\d{6}(?!\d)"),
-    ", date only": re.compile(r"(?<!\d)(?:19|20)\d\d-?\d\d-?\d\d(?!\d)"),
+from smnb.loaders.rasters.options import SIGMA0
+from smnb.loaders.rasters.placing import Georeference, crs_of
+from smnb.loaders.rasters.scenes import SceneRecord
+
+#: Rows and columns of the target in one dask chunk.
+_CHUNK = 2048
+#: Fields on the target: type, units, what they are; those by polarization first.
+_BY_POLARIZATION = ("sigma0", "n_looks", "enl")
+_FIELDS = {
+    "sigma0": ("float32", "dB", "radar backscatter coefficient, C band"),
+    "n_looks": ("int32", "1", "number of pixels averaged"),
+    "enl": ("float32", "1", "equivalent number of looks of a pixel"),
+    "n_scenes": ("int16", "1", "number of scenes averaged"),
+    "incidence_angle": ("float32", "degree", "incidence angle"),
 }
-_TAG = "TIFFTAG_DATETIME"
 
 
 def open_sentinel1(
@@ -162,9 +165,8 @@ def open_sentinel1(
             continue
         _check_fineness(who, scene, target)
         quantities = check_pixels(who, scene, declared, angle_units)
-        sums = dask.delayed(average_scene, pure=False, traverse=False)(
-            who, scene, target, cells, quantities, incidence_angle, block_pixels
-        )
+        options = quantities, incidence_angle, block_pixels
+        sums = dask.delayed(average_scene, pure=False, traverse=False)(who, scene, target, cells, *options)
         placed.append((scene, cells, sums))
     if not placed:
         where = "{1:.3f}..{3:.3f} N, {0:.3f}..{2:.3f} E".format(*(scenes[0].bounds or [np.nan] * 4))
@@ -172,184 +174,59 @@ def open_sentinel1(
         next_step = "Choose a grid over the scenes, or other scenes"
         raise ParameterError(who, "no scene reaches the grid", got=got, expected=expected, next_step=next_step)
     groups = _by_time(who, placed, mosaic)
-    named = {band.option.where for scene, *_ in placed for band in scene.sources if band.option.name == "angle"}
-    has_angle = incidence_angle is not None or bool(named)
-    cells_and_sums = [(time, [one[1:] for one in members]) for time, members in groups]
-    dataset = dataset_of(target, coords, cells_and_sums, polarizations, min_looks, has_angle=has_angle)
+    angles = {band.option.where for scene, *_ in placed for band in scene.sources if band.option.name == "angle"}
+    has_angle = incidence_angle is not None or bool(angles)
+    dataset = _dataset_of(target, coords, groups, polarizations, min_looks, has_angle)
     dataset["sigma0"].attrs["native_units"] = declared.native_units
     if units == "dn":
         dataset["sigma0"].attrs["comment"] = "digital numbers scaled as declared, and as calibrated as that declaration"
     if has_angle:
-        native = ", ".join(sorted(named)) if named else f"constant, {incidence_angle:g} degree"
+        native = ", ".join(sorted(angles)) or f"constant, {incidence_angle:g} degree"
         dataset["incidence_angle"].attrs["native_name"] = native
     names = {str(time)[:19]: [scene.scene_id for scene, *_ in members] for time, members in groups}
     dataset.attrs["scenes"], dataset.attrs["scenes_outside"] = json.dumps(names), json.dumps(outside)
     dataset.attrs["time_source"] = ", ".join(sorted({scene.time_source for scene, *_ in placed}))
     if count:
         dataset = dataset.compute()
-        pixels = dataset["n_masked"].sum(["time", "polarization"])
-        counts = {f"pixels: {reason}": int(n) for reason, n in zip(pixels["reason"].values, pixels.values, strict=True)}
+        pixels = dataset["n_masked"].sum(["time", "polarization"]).to_series()
+        counts = {f"pixels: {reason}": int(n) for reason, n in pixels.items()}
         without = dataset["sigma0"].isnull() & (dataset["n_looks"] > 0)
         counts["cells: too few looks, or out of range"] = int(without.sum())
         dataset["sigma0"].attrs["masked_by"] = json.dumps({k: n for k, n in counts.items() if n}, sort_keys=True)
-    step, source = (
-        f"{len(placed)} scenes ({units}) averaged in linear power, mosaic {mosaic!r}",
-        "Sentinel-1 GRD, sigma nought",
-    )
-    made = {"source": source, "catalog_id": catalog_id, "synthetic": synthetic, "step": step}
+    step = f"{len(placed)} scenes ({units}) averaged in linear power, mosaic {mosaic!r}"
+    made = {"source": "Sentinel-1 GRD, sigma nought", "catalog_id": catalog_id, "synthetic": synthetic, "step": step}
     return finish(dataset, who, require=("sigma0",), **made)
 
 
-# -- scenes --------------------------------------------------------------------------------------------------------------
-
-
-def role_of(where: str, text: str) -> str | None:
-    """Role that a band's description or a file's name tells, or None; a `FormatError` for gamma or beta nought.
-
-    Examples
-    --------
-    >>> role_of("", "Sigma0_VH_db"), role_of("", "localIncidenceAngle"), role_of("", "S1A_IW_GRDH_1SDV_20200901T001122")
-    ('VH', 'angle', None)
-    """
-    found = {token.upper() for token in re.split(r"[^a-zA-Z]+", text)} & set(POLARIZATIONS)
-    other = _OTHER_QUANTITY.search(text)
-    if other and found:
-        what, expected = f"{text!r} is {other[1].lower()} nought", "sigma nought (sigma0)"
-        next_step = "Process it as sigma0; the two differ by the cosine of the incidence angle or more"
-        raise FormatError(where, what, expected=expected, next_step=next_step)
-    if len(found) == 1:
-        return found.pop()
-    return "angle" if _ANGLE.search(text) and not found else None
-
-
-def scene_name(stem: str) -> str:
-    """A file's name less what tells its band ("_Sigma0_VV") or piece, so that files of one scene have the same."""
-    return _MEASUREMENT_NUMBER.sub("", _ROLE_IN_NAME.sub("", stem))
-
-
-def time_of(path: Path, tags: dict[str, str]) -> tuple[np.datetime64, str] | None:
-    """When a scene was seen, UTC, and what said so: the file's name, its folder's, or its tag TIFFTAG_DATETIME.
-
-    Of several times in a name the first counts, which is the start of the acquisition in ESA's names and the overpass of
-    Sentinel-1 in those of SPL2SMAP_S.
-    """
-    told = [
-        (match[0], f"{source}{kind}")
-        for text, source in ((path.stem, "file name"), (path.parent.name, "folder name"))
-        for kind, pattern in _TIMES_IN_NAME.items()
-        for match in pattern.finditer(text)
-    ]
-    for text, source in [*told, (tags.get(_TAG, "")[:19], _TAG)]:
-        try:
-            return parse_time(text), source
-        except ValueError:  # a 13th month, say
-            continue
-    return None
-
-
-def _roles(where: str, path: Path, header: ImageHeader, declared: Sequence[str] | None) -> list[str]:
-    """The role of each band: as declared, as described, or as the file is called."""
-    told = {i: role_of(where, name) for i, name in enumerate(header.names) if not header.is_alpha[i]}
-    if not any(told.values()) and len(told) == 1:
-        told = dict.fromkeys(told, role_of(where, path.stem))
-    if declared is not None and len(declared) == len(header.names):
-        for i, role in told.items():
-            if role and role != declared[i]:
-                got, what = header.names[i] or path.stem, f"band {i + 1} is not what 'bands' says"
-                next_step = "Correct 'bands', or leave it out where files describe their bands"
-                raise FormatError(where, what, got=got, expected=declared[i], next_step=next_step)
-        return list(declared)
-    if not any(told.values()):
-        expected = "descriptions or a file name with VV, VH, angle"
-        if declared is not None:
-            expected = f"{len(declared)} bands, as 'bands' says"
-        what = f"nothing tells what its {len(header.names)} bands are"
-        next_step = "Declare the order of the bands: bands=['VV', 'VH', 'angle'], '' for one that is not needed"
-        raise FormatError(where, what, got=list(header.names), expected=plain(expected), next_step=next_step)
-    return [told.get(i) or "" for i in range(len(header.names))]
-
-
-@lru_cache(maxsize=16_384)
-def _header(where: str, path: str, inode: int, size: int, written: int) -> ImageHeader:
-    """A file's header, read once in a process as long as the file stays the same; errors are not kept.
-
-    Opening scenes for one place after the other would read all headers for each.
-    """
-    return read_header(where, path)
-
-
-def _described(
-    who: str, path: Path, declared: Sequence[str] | None, at: np.datetime64 | None, angle: str
-) -> SceneRecord:
-    """One file as a scene, seen at the time declared or at the one that it tells."""
-    where, state = f"{who}({path.name})", path.stat()
-    # the working folder is part of what a relative path names
-    header = _header(where, str(path.absolute()), state.st_ino, state.st_size, state.st_mtime_ns)
-    sources = []
-    for i, role in enumerate(_roles(where, path, header, declared)):
-        if role:
-            conversion = CONVERSIONS.get((angle, "degree")) if role == "angle" else None
-            meaning, native = PRODUCTS["sentinel1"][role], header.names[i] or path.stem
-            option = BandOption(name=role, where=native, meaning=meaning, conversion=conversion)
-            more = {"scale": header.scales[i], "offset": header.offsets[i]}
-            nodata = () if header.nodata[i] is None else (header.nodata[i],)
-            sources.append(BandSource(str(path), "image", i + 1, header.geometry, option, nodata=nodata, **more))
-    time, source = time_of(path, header.tags) or (None, "") if at is None else (at, "declared")
-    if time is None:
-        expected, next_step = "a time such as 20200901T001122 in the name", "Pass times=, or rename the files"
-        raise FormatError(where, "nothing tells when the scene was seen", expected=expected, next_step=next_step)
-    return SceneRecord(path.name, time, header.geometry.bounds(), float("nan"), tuple(sources), "", source)
-
-
-def _merged(who: str, folder: Path, name: str, files: Sequence[SceneRecord], wanted: Sequence[str]) -> SceneRecord:
-    """The scene that some files make, of the polarizations that are wanted and the angle."""
-    grid, found = files[0].sources[0].geometry, {}
-    for file in files:
-        where = f"{who}({file.scene_id})"
-        if differing := grid.differences(file.sources[0].geometry):
-            what, next_step = f"is on another grid than {files[0].scene_id} of the same scene", "Export all on one grid"
-            raise FormatError(where, what, got=plain("another " + ", ".join(differing)), next_step=next_step)
-        for band in file.sources:
-            if band.option.name in found:
-                got = Path(found[band.option.name].path).name
-                raise FormatError(where, f"the scene has {band.option.name} twice", got=got)
-            found[band.option.name] = band
-    where = f"{who}({files[0].scene_id})"
-    # files of a scene are written one after the other: of times of writing the first is nearest to that of the scene
-    first = min(files, key=lambda file: (file.time, file.time_source))
-    if first.time_source != _TAG and any(file.time != first.time for file in files):
-        got, next_step = [str(file.time) for file in files], "Check 'times', or the files' names"
-        raise FormatError(where, "files of the scene have different times", got=got, next_step=next_step)
-    if absent := [p for p in wanted if p not in found]:
-        what, next_step = f"the scene has no sigma0 of {', '.join(absent)}", "Add files, or choose polarizations=[…]"
-        raise FormatError(where, what, got=sorted(found), expected=list(wanted), next_step=next_step)
-    return replace(
-        first,
-        scene_id=name.strip("-_. ") or folder.name,
-        sources=tuple(found[role] for role in (*wanted, "angle") if role in found),
-        acquisition=str(folder / _EXPORT_PIECE.sub("", name)),
-    )
-
-
-def list_scenes(
-    who: str, paths: Sequence[Path], *, bands: Sequence[str] | None, times: Any, wanted: Sequence[str], angle: str
-) -> list[SceneRecord]:
-    """Group files into scenes, in order of time; errors are those of `open_sentinel1`."""
-    seen: Any = [None] * len(paths)
-    if times is not None:
-        try:
-            seen = np.broadcast_to(np.asarray(times, "datetime64[ns]"), len(paths))
-        except (ValueError, TypeError):
-            seen = np.array("NaT", "datetime64[ns]")
-        if np.isnat(seen).any():
-            what, expected = "'times' holds no ISO time, or has another length than 'paths'", "2020-09-01T00:11:22"
-            raise ParameterError(who, what, got=times, expected=expected)
-    grouped: dict[tuple[Path, str], list[SceneRecord]] = {}
-    for path, time in zip(paths, seen, strict=True):
-        key = path.parent, scene_name(path.stem)
-        grouped.setdefault(key, []).append(_described(who, path, bands, time, angle))
-    scenes = [_merged(who, folder, name, files, wanted) for (folder, name), files in grouped.items()]
-    return sorted(scenes, key=lambda scene: (scene.time, scene.scene_id))
+def target_of(who: str, grid: Any, boxes: Sequence[tuple[float, ...]] = ()) -> tuple[Georeference, dict[str, Any]]:
+    """Where a grid's cells are, and its coordinates; of a whole EASE-Grid the least window that holds boxes (degrees)."""
+    grid = EASE_GRIDS.get(grid, grid) if isinstance(grid, str) else grid
+    if isinstance(grid, EaseGrid):
+        west, south, east, north = np.array(boxes).T
+        lon = (np.stack([west, east]) + 180.0) % 360.0 - 180.0
+        row, col = grid.rowcol(np.stack([south, north]), lon, outside="mask")
+        inside = row >= 0
+        if not inside.any():
+            what = f"the scenes are off the {grid.name} grid"
+            raise ParameterError(who, what, got=(float(south.min()), float(north.max())))
+        if np.ptp(col[inside]) > grid.n_cols / 2:
+            what = "the scenes lie on both sides of the date line, so that no window holds them all"
+            next_step = "Open each side onto a window of its own: grid=M01.window(south=…, north=…, west=…, east=…)"
+            raise ParameterError(who, what, got=(float(lon.min()), float(lon.max())), next_step=next_step)
+        grid = grid.window_of(row[inside], col[inside])
+    if isinstance(grid, EaseWindow):
+        cell, ease = grid.grid.cell, grid.grid
+        west, north = (grid.col_start - ease.n_cols / 2) * cell, (ease.n_rows / 2 - grid.row_start) * cell
+        return Georeference(crs_of("EPSG:6933").to_wkt(), (cell, 0, west, 0, -cell, north), *grid.shape), grid.coords()
+    if isinstance(grid, RegularGrid):
+        transform = (grid.resolution, 0, grid.west, 0, grid.resolution, grid.south)
+        return Georeference(crs_of("EPSG:4326").to_wkt(), transform, *grid.shape), grid.coords()
+    if isinstance(grid, GeoBox) and grid.crs is not None and grid.crs.projected and grid.axis_aligned:
+        wkt = crs_of(grid.crs.to_wkt()).to_wkt()
+        return Georeference(wkt, tuple(grid.affine)[:6], *grid.shape), xr_coords(grid, "crs")
+    got = grid if isinstance(grid, str) else type(grid).__name__
+    known = [*EASE_GRIDS, "EaseGrid", "EaseWindow", "RegularGrid", "odc.geo.geobox.GeoBox, projected and north-up"]
+    raise ParameterError(who, "unknown 'grid'", got=got, expected=known)
 
 
 def _by_time(who: str, placed: list[tuple], mosaic: str) -> list[tuple[np.datetime64, list[tuple]]]:
@@ -382,3 +259,77 @@ def _check_fineness(who: str, scene: SceneRecord, target: Georeference) -> None:
         what = f"the target's cells are finer than the pixels of {scene.scene_id}, so that some would hold none"
         got, expected = plain(f"{cells:.3g} cells a pixel"), plain("at most 1")
         raise ParameterError(who, what, got=got, expected=expected, next_step="Choose a coarser grid")
+
+
+def _overlap(a: Span, b: Span, shift: int = 0) -> tuple[slice, slice] | None:
+    """What two spans have in common, the first moved by `shift`: where it is in either."""
+    low, high = max(a[0] + shift, b[0]), min(a[1] + shift, b[1])
+    return (slice(low - a[0] - shift, high - a[0] - shift), slice(low - b[0], high - b[0])) if low < high else None
+
+
+def _combine(
+    parts: list[tuple], n: int, rows: Span, cols: Span, turns: Sequence[int], least: int
+) -> dict[str, NDArray]:
+    """The fields of a rectangle of the target from all scenes that reach it; cells of fewer than `least` looks are NaN."""
+    total = np.zeros((3 * n + 2, rows[1] - rows[0], cols[1] - cols[0]))
+    n_scenes = np.zeros(total.shape[1:], "int16")
+    power, square, looks = total[:n], total[n : 2 * n], total[2 * n : 3 * n]
+    for (own_rows, own_cols), (layers, _) in parts:
+        before = looks.sum(axis=0)
+        for turn in turns:
+            down, across = _overlap(own_rows, rows), _overlap(own_cols, cols, turn)
+            if down and across:
+                total[:, down[1], across[1]] += layers[:, down[0], across[0]]
+        n_scenes += looks.sum(axis=0) > before
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = power / looks
+        variance = (square / looks - mean**2) * looks / (looks - 1)
+        sigma0, enl, degrees = 10.0 * np.log10(mean), mean**2 / variance, total[-2] / total[-1]
+    # 1e-4: pixels are of single precision, and one at the range's own edge is within it
+    measured = (looks >= least) & (sigma0 >= SIGMA0.low - 1e-4) & (sigma0 <= SIGMA0.high + 1e-4)
+    # pixels that are all equal differ by rounding: no number of looks follows from that
+    varies = measured & (looks > 1) & (variance > 1e-6 * mean**2)
+    sigma0 = np.where(measured, np.clip(sigma0, SIGMA0.low, SIGMA0.high), np.nan)
+    fields = dict(zip(_FIELDS, (sigma0, looks, np.where(varies, enl, np.nan), n_scenes, degrees), strict=True))
+    return {name: values.astype(_FIELDS[name][0]) for name, values in fields.items()}
+
+
+def _dataset_of(
+    target: Georeference,
+    coords: Mapping[str, Any],
+    groups: Sequence[tuple[np.datetime64, list[tuple]]],
+    polarizations: Sequence[str],
+    least: int,
+    has_angle: bool,
+) -> xr.Dataset:
+    """The lazy Dataset, in chunks of the target, of times and their scenes, cells and delayed sums."""
+    spans = [[(k, min(k + _CHUNK, size)) for k in range(0, size, _CHUNK)] for size in (target.height, target.width)]
+    turns, n = (-target.width, 0, target.width) if target.is_round else (0,), len(polarizations)
+
+    def made(members: Sequence[tuple], rows: Span, cols: Span) -> dict[str, da.Array]:
+        parts = [
+            (cells, sums)
+            for _, cells, sums in members
+            if _overlap(cells[0], rows) and any(_overlap(cells[1], cols, turn) for turn in turns)
+        ]
+        fields, shape = dask.delayed(_combine, pure=False)(parts, n, rows, cols, turns, least), np.ptp([rows, cols], 1)
+        shapes = {name: (n, *shape) if name in _BY_POLARIZATION else tuple(shape) for name in _FIELDS}
+        return {name: da.from_delayed(fields[name], shapes[name], _FIELDS[name][0]) for name in _FIELDS}
+
+    chunks = [[[made(members, rows, cols) for cols in spans[1]] for rows in spans[0]] for _, members in groups]
+    spatial = ("y", "x") if "y" in coords else ("lat", "lon")
+    mapped = {"grid_mapping": "crs"} if "crs" in coords else {}
+    data: dict[str, Any] = {}
+    for name in _FIELDS if has_angle else [name for name in _FIELDS if name != "incidence_angle"]:
+        dims = ("time", "polarization", *spatial) if name in _BY_POLARIZATION else ("time", *spatial)
+        values = da.stack([da.block([[chunk[name] for chunk in line] for line in one]) for one in chunks])
+        data[name] = (dims, values, {"units": _FIELDS[name][1], "long_name": _FIELDS[name][2], **mapped})
+    data["sigma0"][2]["cell_methods"] = "area: mean (of linear power)"
+    add_up = dask.delayed(lambda all_sums: sum(masked for _, masked in all_sums).astype("int64"), pure=False)
+    masked = [add_up([sums for *_, sums in members]) for _, members in groups]
+    counts = da.stack([da.from_delayed(one, (n, len(MASK_REASONS)), "int64") for one in masked])
+    about = {"units": "1", "long_name": "number of pixels left out"}
+    data["n_masked"] = ("time", "polarization", "reason"), counts, about
+    times = np.array([time for time, _ in groups], "datetime64[ns]")
+    own = {"time": times, "polarization": list(polarizations), "reason": list(MASK_REASONS)}
+    return xr.Dataset(data, own | dict(coords))

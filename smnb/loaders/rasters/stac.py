@@ -23,11 +23,11 @@ from pystac_client.stac_api_io import StacApiIO
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_box, check_range, plain
 from smnb.loaders import parse_period
-from smnb.loaders.rasters.images import read_header
+from smnb.loaders.rasters.files import BandSource, read_header
 from smnb.loaders.rasters.opening import Describer
 from smnb.loaders.rasters.options import BandOption, as_utc, band_options, checked, dn_offset
 from smnb.loaders.rasters.placing import Georeference, crs_of
-from smnb.loaders.rasters.scenes import BandSource, SceneIndex, SceneRecord
+from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
 _TIMEOUT = 60.0
 #: What reading JSON that is no STAC raises.
@@ -252,7 +252,7 @@ def _source_of(
     path = (asset.get_absolute_href() or asset.href).removeprefix("file://")
     grid, numbers = grids.get((str(band.where), band.index)), (scale, offset, None if nodata is None else (nodata,))
     source = BandSource(path, "image", band.index, grid, band, (), *numbers)
-    return describer.band(where, source, stated["unit"] or "", scale, offset, added)
+    return describer.band(where, source, stated["unit"] or "", added)
 
 
 def _grids(item: pystac.Item) -> dict[tuple[str, int], Georeference]:

@@ -13,8 +13,7 @@ Series of SPL3SMP by location are read by `smnb.loaders.points.open_smap_l3_poin
 from smnb.loaders.smap.composites import composite
 from smnb.loaders.smap.fields import seconds_to_utc, utc_to_seconds
 from smnb.loaders.smap.granules import read_fields
-from smnb.loaders.smap.level2 import open_l2, open_l2_active_passive
-from smnb.loaders.smap.level3 import open_l3
+from smnb.loaders.smap.levels import open_l2, open_l2_active_passive, open_l3
 from smnb.loaders.smap.points import open_smap_e_points
 from smnb.loaders.smap.reading import count_masks
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import dask
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -58,38 +57,29 @@ def composite(dataset: xr.Dataset, days: int = 3, *, variables: Sequence[str] = 
     if time.size == 0 or time.dtype.kind != "M" or (np.diff(time) <= np.timedelta64(0)).any():
         raise ContractError(who, "'time' is not UTC, increasing, with at least one value", got=str(time[:3]))
     dates = time.astype("datetime64[D]")
-    first = dates[0]
-    number = ((dates - first) // (days * _DAY)).astype("int64")
-    starts = first + np.arange(int(number[-1]) + 1) * days * _DAY
-    # time and overpass first, the latter added where there is none
-    sources = {
-        name: (array if "overpass" in array.dims else array.expand_dims(overpass=[0])).transpose(
-            "time", "overpass", ..., "y", "x"
-        )
-        for name in names
-        for array in [dataset[name]]
-    }
-    mean = {name: np.full((starts.size, *array.shape[2:]), np.nan, "float32") for name, array in sources.items()}
-    n_obs = {name: np.zeros(values.shape, "uint16") for name, values in mean.items()}
+    number = ((dates - dates[0]) // (days * _DAY)).astype("int64")
+    starts = dates[0] + np.arange(int(number[-1]) + 1) * days * _DAY
+    sources = dataset[[*names, *(["n_masked"] if "n_masked" in dataset else [])]]
+    data: dict[str, Any] = {}
+    for name in names:
+        lead = [dim for dim in ("time", "overpass") if dim in dataset[name].dims]
+        sources[name] = dataset[name].transpose(*lead, ..., "y", "x")
+        dims = ("time", *sources[name].dims[len(lead) :])
+        shape = (starts.size, *sources[name].shape[len(lead) :])
+        attrs = {key: value for key, value in dataset[name].attrs.items() if key != "masked_by"}
+        data[name] = (dims, np.full(shape, np.nan, "float32"), {**attrs, "cell_methods": "time: mean"})
+        about = {"units": "1", "long_name": f"values averaged in {name}", "grid_mapping": "crs"}
+        data[_counts_of(name)] = (dims, np.zeros(shape, "uint16"), about)
     masked = []
     for k in np.unique(number):
-        times = np.flatnonzero(number == k)
-        wanted: dict[str, Any] = {name: array.isel(time=times) for name, array in sources.items()}
-        if "n_masked" in dataset:
-            wanted["n_masked"] = dataset["n_masked"].isel(time=times)
-        (found,) = dask.compute(wanted)
+        found = sources.isel(time=number == k).compute()
         for name in names:
-            mean[name][k], n_obs[name][k] = _mean(found[name].values, dataset[name].attrs.get("units") == "dB")
+            mean, n_obs = _mean(found[name].values, len(found[name].dims) - len(data[name][0]) + 1, data[name][2])
+            data[name][1][k], data[_counts_of(name)][1][k] = mean, n_obs
         if "n_masked" in found:
             masked.append(found["n_masked"].sum("time"))
-    empty = [str(start) for start, valid in zip(starts, n_obs[names[0]], strict=True) if not valid.any()]
-    data: dict[str, Any] = {}
-    for name, array in sources.items():
-        dims = ("time", *array.dims[2:])
-        attrs = {key: value for key, value in dataset[name].attrs.items() if key != "masked_by"}
-        data[name] = (dims, mean[name], {**attrs, "cell_methods": "time: mean"})
-        about = {"units": "1", "long_name": f"values averaged in {name}", "grid_mapping": "crs"}
-        data["n_obs" if name == "soil_moisture" else f"n_obs_{name}"] = (dims, n_obs[name], about)
+    counts = data[_counts_of(names[0])][1]
+    empty = [str(start) for start, valid in zip(starts, counts, strict=True) if not valid.any()]
     edges = np.stack([starts, starts + days * _DAY], axis=1).astype("datetime64[ns]")
     gone = {"time", "overpass", "masked_variable", "reason"}
     coords = {n: c for n, c in dataset.coords.items() if not gone & {n, *c.dims}}
@@ -98,25 +88,28 @@ def composite(dataset: xr.Dataset, days: int = 3, *, variables: Sequence[str] = 
     result = xr.Dataset(data, coords, dict(dataset.attrs))
     if masked:
         result = write_masked_by(result, sum(masked[1:], masked[0]))
-    left_out = sorted(str(n) for n in dataset.data_vars if n not in names and n != "n_masked")
     result.attrs |= {
         "composite_days": days,
         "periods_without_data": json.dumps(empty),
         "period": "[time, time + composite_days), whole UTC days by the time of the images",
     }
-    stamp(
-        result,
-        step=f"{who}: {dates.size} images to {starts.size} periods of {days} day(s) from {first}, {len(empty)} without "
-        f"data; left out {', '.join(left_out) or 'nothing'}",
+    left_out = sorted(str(n) for n in dataset.data_vars if n not in names and n != "n_masked")
+    step = (
+        f"{who}: {dates.size} images to {starts.size} periods of {days} day(s) from {dates[0]}, {len(empty)} without "
+        f"data; left out {', '.join(left_out) or 'nothing'}"
     )
-    return check_dataset(result, who=who)
+    return check_dataset(stamp(result, step=step), who=who)
 
 
-def _mean(values: NDArray, power: bool) -> tuple[NDArray, NDArray]:
-    """Mean of the valid values over the first two axes, and how many there are; as power for decibels."""
-    valid = np.isfinite(values)
-    number = valid.sum(axis=(0, 1))
-    total = np.where(valid, 10.0 ** (values / 10.0) if power else values, 0.0).sum(axis=(0, 1), dtype="float64")
+def _counts_of(name: str) -> str:
+    return "n_obs" if name == "soil_moisture" else f"n_obs_{name}"
+
+
+def _mean(values: NDArray, lead: int, attrs: dict[str, Any]) -> tuple[NDArray, NDArray]:
+    """Mean of the valid values over so many first axes, as power for decibels, and how many there are."""
+    power, valid, axes = attrs.get("units") == "dB", np.isfinite(values), tuple(range(lead))
+    number = valid.sum(axis=axes)
+    total = np.where(valid, 10.0 ** (values / 10.0) if power else values, 0.0).sum(axis=axes, dtype="float64")
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / number  # 0 / 0 is the NaN that is wanted
         return (10.0 * np.log10(mean) if power else mean), number

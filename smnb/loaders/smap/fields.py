@@ -1,21 +1,8 @@
 """What SMAP's fields mean: their names by release, units, ranges, bit flags, the policies that mask by them, and the clock.
 
-The ranges outside which a value is masked are ours, not the files' ``valid_min`` and ``valid_max``, which do not hold for the
-files they are in: a granule of R18290 has soil moisture up to 0.73 beside a ``valid_max`` of 0.5, a DCA roughness of 3.8 beside
-1.0, and R14010 limits ``tb_time_seconds`` to 1e6. Ranges include rounding (0.02 is stored as 0.01999998).
-
-The files' own ``flag_meanings`` name the condition that a bit is *about*: ``Retrieval_recommended`` stands for the bit that is 1
-when a retrieval is not recommended. CF readers take a set bit as "this is so"; the meanings here are put that way.
-
-The metadata name the clock's epoch 2000-01-01T11:58:55.816Z, which is noon of that day in Terrestrial Time, and the seconds
-since then run through leap seconds. In a granule of 2015 the cells under the track cross the equator within 0.2 s of the
-crossing that its own metadata state, if the four leap seconds until then are taken off, and 4 s late if they are not. The
-field ``tb_time_utc`` of that granule is later by 68.184 s: it holds Terrestrial Time.
-
-References
-----------
-O'Neill et al., SMAP L2 & L3 Radiometer Soil Moisture user guides (NSIDC); Das and Dunbar 2018, Level 2 SMAP/Sentinel
-Active/Passive Soil Moisture Data Product Specification, JPL D-56548.
+Masking goes by our own ranges, not by the files' ``valid_min`` and ``valid_max``, which do not hold for the files they are in: a
+granule of R18290 has soil moisture up to 0.73 beside a ``valid_max`` of 0.5. Flags: O'Neill et al., SMAP L2 & L3 Radiometer Soil
+Moisture user guides (NSIDC); Das and Dunbar 2018, JPL D-56548.
 """
 
 from __future__ import annotations
@@ -23,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import yaml
@@ -31,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import VARIABLES
 
+TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
 #: Options of the passive products' soil moisture.
 OPTIONS = ("baseline", "sca-h", "sca-v", "dca")
 #: Suffixes of each algorithm's fields, newer and older releases.
@@ -39,75 +26,55 @@ ALGORITHMS: dict[str, tuple[str, ...]] = {
     "sca-v": ("_scav", "_option2"),
     "dca": ("_dca", "_option3"),
 }
-#: From R18 (data version 5 of SPL3SMP_E, 8 of SPL3SMP and SPL2SMP, October 2021) the baseline is DCA; before, SCA-V.
-_FIRST_RELEASE_OF_DCA = 18
 #: Fill value of the 16-bit flags and of EASE-Grid indices.
 FLAG_FILL = 65534
 
 
 def baseline_algorithm(release: str) -> str:
-    """The algorithm behind the field ``soil_moisture`` of a release.
-
-    Examples
-    --------
-    >>> baseline_algorithm("R18290"), baseline_algorithm("R14010")
-    ('dca', 'sca-v')
-    """
-    return "dca" if int(release[1:3]) >= _FIRST_RELEASE_OF_DCA else "sca-v"
+    """The algorithm behind ``soil_moisture``: DCA from R18 (SPL3SMP_E version 5, SPL3SMP and SPL2SMP version 8), else SCA-V."""
+    return "dca" if int(release[1:3]) >= 18 else "sca-v"
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable of a loader's Dataset."""
+    """One variable of a loader's Dataset; ``fields.yaml`` says what its entries mean."""
 
     name: str
     natives: Mapping[str, tuple[str, ...]]
-    """The products' names, best first, by label along `dim` ("" where there is none)."""
     units: str
-    """Empty where the file says it."""
     long_name: str
     valid: tuple[float, float]
-    """In native units."""
     native_units: tuple[str, ...] = ()
-    """Accepted where the file states units; none: not checked."""
     kind: str = "float"
-    """"float", "flag" (uint16 bits), "class" (uint8) or "time" (seconds to datetime64)."""
     dim: str = ""
     by_algorithm: bool = False
-    """Whether each algorithm has its own."""
     screened: bool = False
-    """Whether the policy for soil moisture masks it too."""
 
     @property
     def dtype(self) -> str:
         """Data type it is read as."""
-        return {"float": "float32", "flag": "uint16", "class": "uint8", "time": "float64"}[self.kind]
+        return TABLE["kinds"][self.kind][0]
 
     @property
     def fill(self) -> float:
         """The products' fill value."""
-        return {"float": -9999.0, "flag": FLAG_FILL, "class": 254, "time": -9999.0}[self.kind]
-
-
-TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
-
-
-def _variable(name: str, natives: Any = None, units: str = "1", long_name: str = "", **more: Any) -> Variable:
-    """A variable of the table; the contract says what that does not say of its own ones."""
-    if spec := VARIABLES.get(name):
-        units, long_name = spec.units, long_name or spec.long_name
-        more = {"valid": spec.valid_range, **more}
-    labelled = natives if isinstance(natives, dict) else {"": natives or [name]}
-    more["valid"] = tuple(more.get("valid", (0.0, 1.0)))
-    more["native_units"] = tuple(TABLE["units"].get(more.get("native_units"), ()))
-    return Variable(name, {label: tuple(one) for label, one in labelled.items()}, units, long_name, **more)
+        return TABLE["kinds"][self.kind][1]
 
 
 def _variables(family: str) -> dict[str, Variable]:
-    """The variables of a family of products by name."""
-    fields = {name: {**one, **TABLE.get(f"{family}_fields", {}).get(name, {})} for name, one in TABLE["fields"].items()}
-    chosen = {name: dict(fields[name]) for name in TABLE[family].split()}
-    return {name: _variable(name, one.pop("native", None), **one) for name, one in chosen.items()}
+    """The variables of a family of products by name; the contract says what the table does not say of its own ones."""
+    variables = {}
+    for name in TABLE[family].split():
+        entry = {"units": "1", "long_name": "", "valid": (0.0, 1.0)}
+        if spec := VARIABLES.get(name):
+            entry = {"units": spec.units, "long_name": spec.long_name, "valid": spec.valid_range}
+        entry |= {**TABLE["fields"][name], **TABLE.get(f"{family}_fields", {}).get(name, {})}
+        natives = entry.pop("native", [name])
+        natives = natives if isinstance(natives, dict) else {"": natives}
+        entry["natives"] = {label: tuple(names) for label, names in natives.items()}
+        entry["native_units"] = tuple(TABLE["units"].get(entry.get("native_units"), ()))
+        variables[name] = Variable(name, **{**entry, "valid": tuple(entry["valid"])})
+    return variables
 
 
 #: SPL2SMP, SPL2SMP_E, SPL3SMP, SPL3SMP_E.
@@ -118,9 +85,7 @@ ACTIVE_PASSIVE = _variables("active_passive")
 POINT_LIST = {"soil_moisture": PASSIVE["soil_moisture"]}
 #: Meaning of each bit, by family and flag.
 FLAG_BITS: dict[str, dict[str, dict[int, str]]] = {
-    family: {
-        flag: {bit: name for bit, name in enumerate(names.split()) if name != "-"} for flag, names in flags.items()
-    }
+    family: {flag: {k: bit for k, bit in enumerate(bits.split()) if bit != "-"} for flag, bits in flags.items()}
     for family, flags in TABLE["bits"].items()
 }
 #: What masks a soil moisture, by policy: reasons and bits of ``retrieval_qual_flag``, in the order they are counted.
@@ -134,7 +99,11 @@ TB_POLICIES: dict[str, tuple[tuple[str, int], ...]] = {"acceptable": (("tb_not_a
 
 
 def flag_attrs(name: str, family: str = "passive") -> dict[str, object]:
-    """CF attributes of a flag of the radiometer's ("passive") or the SMAP/Sentinel-1 ("active_passive") products."""
+    """CF attributes of a flag of the radiometer's ("passive") or the SMAP/Sentinel-1 ("active_passive") products.
+
+    CF readers take a set bit as "this is so". The files' ``flag_meanings`` name what a bit is *about* (``Retrieval_recommended``
+    is 1 when a retrieval is not recommended); the meanings here are put CF's way.
+    """
     bits = FLAG_BITS[family][name]
     return {
         "flag_masks": np.array([1 << bit for bit in bits], "uint16"),
@@ -143,7 +112,9 @@ def flag_attrs(name: str, family: str = "passive") -> dict[str, object]:
     }
 
 
-#: J2000.0 in UTC.
+#: The epoch that the metadata name, J2000.0 in UTC: noon of that day in Terrestrial Time. The seconds run through leap seconds:
+#: in a granule of 2015 the track crosses the equator within 0.2 s of the crossing that its metadata state if the four until then
+#: are taken off, and 4 s late if not. Its ``tb_time_utc`` is 68.184 s later: it holds Terrestrial Time.
 _EPOCH = np.datetime64("2000-01-01T11:58:55.816", "ns")
 #: First instants after the leap seconds inserted since (IERS Bulletin C), and the same on SMAP's clock.
 _LEAPS = np.array(["2006-01-01", "2009-01-01", "2012-07-01", "2015-07-01", "2017-01-01"], "datetime64[ns]")

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,39 +16,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, plain
-from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
-from smnb.loaders import check_paths, in_period
+from smnb.contract import CatalogError, FormatError, check_box, check_choice
+from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow
+from smnb.loaders import check_paths, check_present, in_period
 from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TABLE, TB_POLICIES, Variable
-
-#: Release and version, "R18290_001"; test releases have another letter.
-_RELEASE = r"(?P<release>[A-Z]\d{5})_\d{3}\.h5"
-_TIME = r"\d{8}T\d{6}"
-
-
-class SmapProduct(NamedTuple):
-    """A SMAP product: how its files are called, an example, who opens it, and its grid."""
-
-    pattern: str
-    example: str = ""
-    opener: str = ""
-    grid: EaseGrid | None = None
-
-
-def _products() -> dict[str, SmapProduct]:
-    """Products by short name, as ``fields.yaml`` has them."""
-    parts = {"TIME": rf"(?P<start>{_TIME})", "DAY": r"(?P<start>\d{8})", "AGAIN": _TIME, "RELEASE": _RELEASE}
-    products = {}
-    for name, one in TABLE["products"].items():
-        pattern = re.sub("<([A-Z]+)>", lambda part: parts[part[1]], one["pattern"])
-        grid = {"M36": M36, "M09": M09}.get(one.get("grid"))
-        products[name] = SmapProduct(pattern, one.get("example", ""), one.get("opener", ""), grid)
-    return products
-
-
-PRODUCTS = _products()
-#: Grids of SPL2SMAP_S by the suffix of its groups and fields.
-RESOLUTIONS = {"3km": M03, "1km": M01}
 
 
 @dataclass(frozen=True)
@@ -59,52 +31,47 @@ class Granule:
     start: np.datetime64
     release: str
 
+    @property
+    def grid(self) -> EaseGrid:
+        """The grid of a passive product."""
+        return EASE_GRIDS[TABLE["products"][self.product]["grid"]]
+
 
 def _parse(who: str, path: Path, accepted: Sequence[str]) -> Granule:
-    where = f"{who}({path.name})"
-    for name, product in PRODUCTS.items():
-        match = re.fullmatch(product.pattern, path.name)
-        if match is None:
-            continue
-        if name not in accepted:
-            next_step = f"Open it with smnb.loaders.smap.{product.opener}" if product.opener else None
-            raise FormatError(
-                where, "the granule is of another product", got=name, expected=list(accepted), next_step=next_step
-            )
-        text = match["start"]
-        iso = f"{text[:4]}-{text[4:6]}-{text[6:8]}" + (
-            f"T{text[9:11]}:{text[11:13]}:{text[13:]}" if "T" in text else ""
-        )
-        try:
-            return Granule(path, name, np.datetime64(iso, "ns"), match["release"])
-        except ValueError as error:
-            raise FormatError(where, "the name has an impossible time", got=text) from error
-    what = "the file's name is not of the product"
-    next_step = "Keep the names that NSIDC gives; take files that a subsetting service rewrote out of the entry's files"
-    raise FormatError(where, what, expected=[PRODUCTS[n].example for n in accepted], next_step=next_step)
+    where, products = f"{who}({path.name})", TABLE["products"]
+    matches = ((name, re.fullmatch(product["pattern"], path.name)) for name, product in products.items())
+    name, match = next((found for found in matches if found[1]), ("", None))
+    if match is None:
+        what, known = "the file's name is not of the product", [products[one]["example"] for one in accepted]
+        next_step = "Keep NSIDC's names; take files that a subsetting service rewrote out of the entry's files"
+        raise FormatError(where, what, expected=known, next_step=next_step)
+    if name not in accepted:
+        opener = products[name].get("opener")
+        next_step = f"Open it with smnb.loaders.smap.{opener}" if opener else None
+        what = "the granule is of another product"
+        raise FormatError(where, what, got=name, expected=list(accepted), next_step=next_step)
+    try:
+        start = datetime.strptime(match["start"], "%Y%m%dT%H%M%S" if "T" in match["start"] else "%Y%m%d")
+    except ValueError as error:
+        raise FormatError(where, "the name has an impossible time", got=match["start"]) from error
+    return Granule(path, name, np.datetime64(start, "ns"), match["release"])
 
 
-def _in_folders(who: str, paths: Sequence[str | Path]) -> list[str | Path]:
-    """Replace each folder by the HDF5 files in it and below."""
-    found: list[str | Path] = []
+def list_granules(
+    who: str, paths: Sequence[str | Path] | str | Path, accepted: Sequence[str], start: str | None, end: str | None
+) -> list[Granule]:
+    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its HDF5 files."""
+    files: list[str | Path] = []
     for path in [paths] if isinstance(paths, (str, Path)) else paths:
         inside = sorted(Path(path).rglob("*.h5")) if Path(path).is_dir() else [path]
         if not inside:
             raise CatalogError(who, "the folder holds no HDF5 file (*.h5)", got=str(path))
-        found += inside
-    return found
-
-
-def list_granules(
-    who: str, paths: Sequence[str | Path], accepted: Sequence[str], start: str | None, end: str | None
-) -> list[Granule]:
-    """Granules of a period in order of time, all of one product; no file is opened. A folder stands for its files."""
-    granules = [_parse(who, path, accepted) for path in check_paths(who, _in_folders(who, paths))]
+        files += inside
+    granules = [_parse(who, path, accepted) for path in check_paths(who, files)]
     products = {granule.product: granule.path.name for granule in granules}
     if len(products) > 1:
-        raise FormatError(
-            who, "granules of two products are mixed", got=products, next_step="Open one product at a time"
-        )
+        what = "granules of two products are mixed"
+        raise FormatError(who, what, got=products, next_step="Open one product at a time")
     inside = in_period(who, np.array([granule.start for granule in granules]), start, end, "granule")
     found = sorted(itertools.compress(granules, inside), key=lambda granule: granule.start)
     for one, other in itertools.pairwise(found):
@@ -122,9 +89,8 @@ def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise FormatError(
-            f"{who}({path.name})", f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}"
-        ) from error
+        what = f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}"
+        raise FormatError(f"{who}({path.name})", what) from error
 
 
 @contextlib.contextmanager
@@ -134,11 +100,9 @@ def open_granule(who: str, granule: Granule) -> Iterator[h5py.File]:
         for group in ("Metadata/DatasetIdentification", "Metadata/SeriesIdentification"):
             stated = text_of(file[group].attrs.get("shortName")) if group in file else ""
             if stated and stated != granule.product:
-                what = f"{group} says another product than the file's name"
-                next_step = "Give the file its own name back"
-                raise FormatError(
-                    f"{who}({granule.path.name})", what, got=stated, expected=granule.product, next_step=next_step
-                )
+                where, what = f"{who}({granule.path.name})", f"{group} says another product than the file's name"
+                step = "Give the file its own name back"
+                raise FormatError(where, what, got=stated, expected=granule.product, next_step=step)
         yield file
 
 
@@ -153,9 +117,8 @@ def group_of(where: str, file: h5py.File, name: str) -> h5py.Group:
     """A group of the file; if it is absent, a `FormatError` that lists those that are there."""
     if not isinstance(file.get(name), h5py.Group):
         there = sorted(one for one, item in file.items() if isinstance(item, h5py.Group) and one != "Metadata")
-        raise FormatError(
-            where, f"the group {name!r} is missing", got=there, next_step="Name one of these, or check the product"
-        )
+        next_step = "Name one of these, or check the product"
+        raise FormatError(where, f"the group {name!r} is missing", got=there, next_step=next_step)
     return file[name]
 
 
@@ -163,13 +126,7 @@ def resolve_window(who: str, grid: EaseGrid, region: Sequence[float] | EaseWindo
     """The window of a region given as (west, south, east, north) or as a window; None stays None."""
     if region is None or isinstance(region, EaseWindow):
         return region if region is None else region.on(grid)
-    try:
-        west, south, east, north = (float(edge) for edge in region)
-    except (TypeError, ValueError) as error:
-        expected = plain("(west, south, east, north)")
-        raise ParameterError(
-            who, "'region' is no box in degrees, nor an EaseWindow", got=region, expected=expected
-        ) from error
+    west, south, east, north = check_box(who, "region", region)
     return grid.window(south=south, north=north, west=west, east=east)
 
 
@@ -193,28 +150,22 @@ def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -
     Raises
     ------
     FormatError
-        When the file is damaged or no HDF5, or has no such group, or the group is not of a passive soil moisture product.
+        When the file is damaged or no HDF5, or the group is missing or not of a passive soil moisture product.
     """
     who = "read_fields"
     (path,) = check_paths(who, path)
     where = f"{who}({path.name})"
     with open_h5(who, path) as file:
-        items = {name: one for name, one in group_of(where, file, group).items() if isinstance(one, h5py.Dataset)}
+        items = group_of(where, file, group).items()
+        named = {n.removesuffix("_pm"): i for n, i in items if isinstance(i, h5py.Dataset) and i.dtype.kind in "fiu"}
         metadata = file.get("Metadata/DatasetIdentification")
         release = text_of(metadata.attrs.get("CompositeReleaseID")) if metadata is not None else ""
-        named = {name.removesuffix("_pm"): one for name, one in items.items() if one.dtype.kind in "fiu"}
-        for name in ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"):
-            if name not in named:
-                what = f"group {group!r} has no field {name!r}"
-                raise FormatError(where, what, got=sorted(items), expected="a SMAP passive soil moisture product")
+        check_present(where, ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"), named)
         shape = named["EASE_row_index"].shape
-        fields = {}
-        for name, item in named.items():
-            if item.shape == shape:
-                values = item[()].ravel()
-                if values.dtype.kind == "f":
-                    values[(values == item.attrs.get("_FillValue", -9999.0)) | (values == -9999.0)] = np.nan
-                fields[name] = values
+        fields = {name: item[()].ravel() for name, item in named.items() if item.shape == shape}
+        for name, values in fields.items():
+            if values.dtype.kind == "f":
+                values[(values == named[name].attrs.get("_FillValue", -9999.0)) | (values == -9999.0)] = np.nan
     return fields, release or "unknown"
 
 
@@ -262,24 +213,23 @@ class Selection:
     native_units: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice(self.who, "flag_policy", self.flag_policy, list(FLAG_POLICIES))
-        check_choice(self.who, "tb_policy", self.tb_policy, list(TB_POLICIES))
+        check_choice(self.who, "flag_policy", self.flag_policy, FLAG_POLICIES)
+        check_choice(self.who, "tb_policy", self.tb_policy, TB_POLICIES)
         chosen = list(self.catalogue)
         if self.names is not None:
             chosen = check_choice(self.who, "variables", self.names, chosen)
         self.variables = [variable for name, variable in self.catalogue.items() if name in chosen]
         bits = {name: bit for bit, name in FLAG_BITS[self.family]["surface_flag"].items()}
         if self.exclude_surface:
-            self.exclude_surface = check_choice(self.who, "exclude_surface", self.exclude_surface, list(bits))
+            self.exclude_surface = check_choice(self.who, "exclude_surface", self.exclude_surface, bits)
         if any(variable.screened for variable in self.variables):
             self.tests["soil_moisture"] = [
                 *(FlagTest("retrieval_qual_flag", *test, True) for test in FLAG_POLICIES[self.flag_policy]),
                 *(FlagTest("surface_flag", f"surface:{one}", bits[one], False) for one in self.exclude_surface),
             ]
-        for label, letter in (("1.41H", "h"), ("1.41V", "v")) if "tb" in chosen else ():
-            self.tests[f"tb:{label}"] = [
-                FlagTest(f"tb_qual_flag_{letter}", *test, True) for test in TB_POLICIES[self.tb_policy]
-            ]
+        for label in self.catalogue["tb"].natives if "tb" in chosen else ():
+            flag = f"tb_qual_flag_{label[-1].lower()}"
+            self.tests[f"tb:{label}"] = [FlagTest(flag, *test, True) for test in TB_POLICIES[self.tb_policy]]
 
     def find(
         self,
@@ -296,15 +246,14 @@ class Selection:
         names, without suffix, of variables that the option decides; `suffixes` are the algorithm's, for variables that
         have one by algorithm, where the name without comes last.
         """
-        flags = list(dict.fromkeys(test.flag for tests in self.tests.values() for test in tests))
+        flags = [test.flag for tests in self.tests.values() for test in tests]
         roles: dict[tuple[str, str], str] = {}
         for name in dict.fromkeys((*(variable.name for variable in self.variables), *flags)):
-            variable = self.catalogue[name]
+            variable, found = self.catalogue[name], {}
             endings = (*suffixes, "") if variable.by_algorithm and name not in renamed else ("",)
-            found: dict[tuple[str, str], str] = {}
             for label, natives in variable.natives.items():
                 bases = (renamed[name],) if name in renamed else natives
-                full = [f"{base}{ending}{suffix}" for ending in endings for base in bases]
+                full = (f"{base}{ending}{suffix}" for ending in endings for base in bases)
                 native = next((native for native in full if isinstance(group.get(native), h5py.Dataset)), None)
                 if native is not None:
                     found[name, label] = native
@@ -314,15 +263,14 @@ class Selection:
                     self.native_units.setdefault(name, text_of(group[native].attrs.get("units")))
                 roles |= found
             elif name in flags or self.names is not None:
-                raise FormatError(
-                    where,
+                what, expected = (
                     f"there is no field for {name!r}",
-                    got=sorted(group),
-                    expected=sorted({f"{native}{suffix}" for n in variable.natives.values() for native in n}),
-                    next_step="Leave it out of 'variables'"
-                    if name not in flags
-                    else "Pass flag_policy='none', tb_policy='none' and no exclude_surface to read without flags",
+                    [f"{n}{suffix}" for n in sum(variable.natives.values(), ())],
                 )
+                next_step = "Leave it out of 'variables'"
+                if name in flags:
+                    next_step = "Pass flag_policy='none', tb_policy='none' and no exclude_surface to read without flags"
+                raise FormatError(where, what, got=sorted(group), expected=expected, next_step=next_step)
             else:
                 self.absent.add(name)
         return roles

@@ -16,8 +16,7 @@ from smnb.grids import M09, EaseWindow
 from smnb.loaders import check_paths, check_present, finish, in_period
 from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
 from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
-from smnb.loaders.smap.level2 import build_listed
-from smnb.loaders.smap.reading import Cells, Piece, count_masks
+from smnb.loaders.smap.reading import Cells, Piece, build_listed
 
 _NAME = re.compile(r".+_(\d{4}-\d{2}-\d{2})\.nc")
 _FIELDS = {"baseline": "soil_moisture", "dca": "soil_moisture_dca"}
@@ -30,9 +29,8 @@ def _list_files(who: str, paths: Sequence[str | Path], start: str | None, end: s
     for path in check_paths(who, paths):
         match = _NAME.fullmatch(path.name)
         if match is None:
-            raise FormatError(
-                who, "a file's name does not end with a day", got=path.name, expected="Western-Australia_2020-01-01.nc"
-            )
+            expected = "Western-Australia_2020-01-01.nc"
+            raise FormatError(who, "a file's name does not end with a day", got=path.name, expected=expected)
         try:
             day = np.datetime64(match[1], "ns")
         except ValueError as error:
@@ -56,8 +54,7 @@ def _two_lists(where: str, lat: NDArray, lon: NDArray, region: EaseWindow | None
     centre_lat, centre_lon = M09.latlon(row, col)
     off = np.maximum(np.abs(centre_lat - lat), np.abs(centre_lon - lon))
     if off.size and off.max() > _OFF_CENTRE:
-        what = "points are not centres of the 9 km EASE-Grid 2.0"
-        got = plain(f"{off.max():.4f} degrees away")
+        what, got = "points are not centres of the 9 km EASE-Grid 2.0", plain(f"{off.max():.4f} degrees away")
         raise FormatError(where, what, got=got, expected=plain(f"<= {_OFF_CENTRE} degrees"))
     number = np.concatenate([np.zeros(min(row.size, 1), int), np.cumsum(np.diff(row * M09.n_cols + col) <= 0)])
     if number.size and number[-1] > 1:
@@ -76,8 +73,6 @@ def open_smap_e_points(
     end: str | None = None,
     region: Sequence[float] | EaseWindow | None = None,
     option: str = "baseline",
-    repeated: str = "mean",
-    count: bool = False,
 ) -> xr.Dataset:
     """Open daily lists of 9 km SMAP points as one lazy Dataset on the global EASE-Grid 2.0.
 
@@ -93,32 +88,29 @@ def open_smap_e_points(
         Cells whose centres are inside the box, degrees; default the smallest window that holds all points.
     option : {"baseline", "dca"}
         Field ``soil_moisture`` or ``soil_moisture_dca``.
-    repeated : {"mean", "keep", "raise"}
-        What becomes of cells that both overpasses saw: their mean; both, along a dimension ``overpass`` (1 and 2, in the
-        order of the file); or an error.
-    catalog_id, synthetic, start, end, count
+    catalog_id, synthetic, start, end
         As `smnb.loaders.smap.open_l3`.
 
     Returns
     -------
     xarray.Dataset
-        ``soil_moisture(time, [overpass,] y, x)``, m3 m-3, float32, dask, NaN where the day has no point; ``n_masked``
-        counts values out of range. A day whose list is empty, or outside the region, stays as a time of NaN and is
-        listed in ``granules_without_cells`` (JSON). ``repeated_cells`` is how many cells were seen twice in a day.
+        ``soil_moisture(time, y, x)``, m3 m-3, float32, dask, NaN where the day has no point, the mean where both
+        overpasses saw the cell; ``n_masked`` counts values out of range. A day whose list is empty, or outside the region,
+        stays as a time of NaN and is listed in ``granules_without_cells`` (JSON). ``repeated_cells`` is how many cells were
+        seen twice in a day.
 
     Raises
     ------
     FormatError
         If a name has no day, two files are of one day, a file is damaged or lacks a field, or its points are not centres
-        of the grid, are in another order, or occur twice where `repeated` is "raise".
+        of the grid, or are in another order.
     CatalogError
         If the period has no file, or no file a point in the region.
     ParameterError
         For an unknown option, or a region as in `smnb.loaders.smap.open_l3`.
     """
     who = "open_smap_e_points"
-    check_choice(who, "option", option, list(_FIELDS))
-    check_choice(who, "repeated", repeated, ("mean", "keep", "raise"))
+    check_choice(who, "option", option, _FIELDS)
     selection = Selection(who, POINT_LIST, list(POINT_LIST))
     area = resolve_window(who, M09, region)
     granules = _list_files(who, paths, start, end)
@@ -131,21 +123,14 @@ def open_smap_e_points(
             lists = _two_lists(where, lat, lon, area)
             natives = selection.find(where, file, "", lat.shape, {"soil_moisture": _FIELDS[option]})
         pieces[i] = [Piece(granule, "/", natives, cells) for cells in lists]
-        twice = np.intersect1d(*(cells.row * M09.n_cols + cells.col for cells in lists)).size
-        if twice and repeated == "raise":
-            raise FormatError(
-                where, f"{twice} cells are in both lists of the day", next_step="Pass repeated='mean' or 'keep'"
-            )
-        n_repeated += twice
+        n_repeated += np.intersect1d(*(cells.row * M09.n_cols + cells.col for cells in lists)).size
     dataset = build_listed(selection, M09, area, pieces, keep_empty=True)
-    if repeated == "keep":
-        name = {"long_name": "list within the day's file; which is the morning's is not stated"}
-        dataset = dataset.assign_coords(overpass=("overpass", [1, 2], name))
-    else:
-        attrs = {**dataset["soil_moisture"].attrs, "cell_methods": "overpass: mean"}
-        mean = dataset["soil_moisture"].mean("overpass", skipna=True).assign_attrs(attrs)
-        total = dataset["n_masked"].sum("overpass").assign_attrs(dataset["n_masked"].attrs)
-        dataset = dataset.drop_vars(["soil_moisture", "n_masked"]).assign(soil_moisture=mean, n_masked=total)
+    attrs = {name: dict(dataset[name].attrs) for name in ("soil_moisture", "n_masked")}
+    attrs["soil_moisture"]["cell_methods"] = "overpass: mean"
+    mean, total = dataset["soil_moisture"].mean("overpass", skipna=True), dataset["n_masked"].sum("overpass")
+    dataset = dataset.drop_dims("overpass").assign(soil_moisture=mean, n_masked=total)
+    for name, about in attrs.items():
+        dataset[name].attrs = about
     dataset["time"].attrs["long_name"] = "day of observation, UTC"
     for name in ("releases", "flag_policy", "tb_policy", "exclude_surface", "cells_without_index"):
         del dataset.attrs[name]  # the lists have none of this
@@ -153,9 +138,7 @@ def open_smap_e_points(
     n_empty = len(json.loads(dataset.attrs["granules_without_cells"]))
     step = (
         f"{len(granules)} days ({n_empty} without a point), {EaseWindow.from_dataset(dataset)}, "
-        f"option {option}; {n_repeated} cells seen twice in a day: {repeated}"
+        f"option {option}; {n_repeated} cells seen twice in a day: mean"
     )
-    if count:
-        dataset = count_masks(dataset)
     source = "SMAP L3 radiometer, SPL3SMP_E, lists of points"
     return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

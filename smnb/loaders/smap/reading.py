@@ -1,9 +1,7 @@
 """Lazy reading of SMAP fields: rectangles of a grid or cells of a list, masks with reasons, and their counts.
 
-Every variable of every granule is one dask task that opens the file, reads the smallest hyperslab that covers the region,
-and closes it. Masking works on what was read, so that memory is bounded by the region, or by one chunk of the file where
-that is larger (its compressed size, where a field is one chunk). What was masked is counted in the lazy variable
-``n_masked``, which costs no further reading when it is computed together with the data.
+Every variable of every granule is one dask task that opens the file, reads the smallest hyperslab that covers the region, and
+closes it: memory is bounded by the region, or by one chunk of the file (compressed, where a field is one chunk).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ import xarray as xr
 from dask.base import tokenize
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, FormatError, ParameterError, plain
+from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, plain
 from smnb.grids import EaseGrid, EaseWindow
 from smnb.grids.ease import check_indices
 from smnb.loaders.smap.fields import FLAG_FILL, Variable, flag_attrs, seconds_to_utc
@@ -32,6 +30,8 @@ from smnb.loaders.smap.granules import FlagTest, Granule, Selection, open_h5
 _ABSENT, _KEPT = 255, 254
 #: Fields below this size are left to HDF5, bytes; compressed and inflated bytes handled at once above it.
 _SMALL, _STEP_IN, _STEP_OUT = 4_000_000, 16_384, 262_144
+#: Cells of a window that is not worth building: 50 million, 200 MB of float32 each field and time.
+_MOST_CELLS = 50_000_000
 
 
 def read_rectangle(source: h5py.Dataset, rows: slice, cols: slice) -> NDArray:
@@ -122,23 +122,20 @@ class Cells:
         except ParameterError as error:
             what = f"EASE-Grid indices are outside {grid.name}: {error.what}"
             raise FormatError(where, what, got=error.got, expected=error.expected) from error
-        ordered = np.sort((row.astype("int64") * grid.n_cols + col)[good])
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if twice.size:
-            what = f"{np.unique(twice).size} cells occur twice in the granule"
+        cells, times = np.unique((row.astype("int64") * grid.n_cols + col)[good], return_counts=True)
+        if (twice := cells[times > 1]).size:
             got = plain(f"row {twice[0] // grid.n_cols}, column {twice[0] % grid.n_cols}")
-            raise FormatError(where, what, got=got, expected="each cell once")
+            raise FormatError(
+                where, f"{twice.size} cells occur twice in the granule", got=got, expected="each cell once"
+            )
         inside = good
         if region is not None:
             inside = good & (row >= region.row_start) & (row < region.row_stop)
             inside &= (col >= region.col_start) & (col < region.col_stop)
         along = np.nonzero(inside)
-        if not along[0].size:
-            none = np.zeros(0, "int64")
-            return cls(row.shape, tuple(slice(0, 0) for _ in row.shape), none, none, none, int((~good).sum()))
-        within = tuple(slice(int(index.min()), int(index.max()) + 1) for index in along)
-        inner = tuple(part.stop - part.start for part in within)
-        take = np.ravel_multi_index([index - part.start for index, part in zip(along, within, strict=True)], inner)
+        within = tuple(slice(int(index[0]), int(index[-1]) + 1) for index in map(np.sort, along) if index.size)
+        within = within or (slice(0, 0),) * row.ndim
+        take = np.flatnonzero(inside[within])
         row, col = (index[inside].astype("int64") for index in (row, col))
         return cls(inside.shape, within, take, row, col, int((~good).sum()))
 
@@ -203,24 +200,17 @@ def _count(codes: NDArray, *, number: int) -> NDArray[np.int64]:
     return np.bincount(codes.ravel(), minlength=256)[:number].reshape((1,) * (codes.ndim - 2) + (number,))
 
 
-def _to_utc(values: NDArray) -> NDArray:
-    return seconds_to_utc(values)
-
-
 def build(selection: Selection, window: EaseWindow, pieces: NDArray[np.object_]) -> xr.Dataset:
     """Make the lazy Dataset of what was selected and is there: ``(time[, overpass][, channel or polarization], y, x)``.
 
-    `pieces` are `Piece` by time, or by time and overpass. ``n_masked`` counts what is masked, by variable and reason.
+    `pieces` are `Piece` by time, or by time and overpass. ``n_masked`` counts what is masked, by variable and reason; it costs no
+    further reading when it is computed together with the data.
     """
     lead, flat = ("time", "overpass")[: pieces.ndim], list(pieces.ravel())
     n, dims = len(lead), (*lead, "y", "x")
     numbers = da.from_array(np.arange(len(flat)).reshape(pieces.shape), chunks=1)
-    block_chunks = tuple((1,) * size for size in pieces.shape)
-    stats = [
-        (str(piece.granule.path), stat.st_size, stat.st_mtime_ns)
-        for piece in flat
-        if (stat := piece.granule.path.stat())
-    ]
+    paths = [piece.granule.path for piece in flat]
+    stats = [(str(path), stat.st_size, stat.st_mtime_ns) for path in paths if (stat := path.stat())]
 
     @cache
     def raw(name: str, label: str = "") -> da.Array:
@@ -229,15 +219,10 @@ def build(selection: Selection, window: EaseWindow, pieces: NDArray[np.object_])
         token = tokenize(stats, [(piece.group, piece.natives[role]) for piece in flat], repr(window))
         # a partial, because dask would search keyword arguments for its own objects
         read = partial(_read_block, who=selection.who, pieces=flat, role=role, variable=variable, window=window)
-        return da.map_blocks(
-            read,
-            numbers,
-            dtype=variable.dtype,
-            new_axis=[n, n + 1],
-            name=f"smap-{name}{label}-{token}",
-            chunks=(*block_chunks, *((size,) for size in window.shape)),
-            meta=np.empty((0,) * (n + 2), variable.dtype),
-        )
+        chunks = (*numbers.chunks, *((size,) for size in window.shape))
+        meta = np.empty((0,) * (n + 2), variable.dtype)
+        name = f"smap-{name}{label}-{token}"
+        return da.map_blocks(read, numbers, new_axis=[n, n + 1], name=name, chunks=chunks, meta=meta)
 
     every_test = [test for tests in selection.tests.values() for test in tests]
     reasons = ["fill", "out_of_range"] + ["no_flag"] * any(test.required for test in every_test)
@@ -248,52 +233,35 @@ def build(selection: Selection, window: EaseWindow, pieces: NDArray[np.object_])
         values = raw(variable.name, label)
         tests = selection.tests.get("soil_moisture" if variable.screened else f"{variable.name}:{label}", [])
         why = partial(_codes, variable=variable, tests=tests, reasons=reasons)
-        codes = values.map_blocks(
-            why, *(raw(test.flag) for test in tests), dtype="uint8", meta=np.empty((0,) * values.ndim, "uint8")
-        )
-        masked = values.map_blocks(
-            partial(_masked, decibel=variable.units == "dB"),
-            codes,
-            dtype=values.dtype,
-            meta=np.empty((0,) * values.ndim, values.dtype),
-        )
-        counts = codes.map_blocks(
-            partial(_count, number=len(reasons)),
-            dtype="int64",
-            drop_axis=[n, n + 1],
-            new_axis=[n],
-            chunks=(*block_chunks, (len(reasons),)),
-            meta=np.empty((0,) * (n + 1), "int64"),
-        )
+        codes = values.map_blocks(why, *(raw(test.flag) for test in tests), dtype="uint8")
+        masked = values.map_blocks(partial(_masked, decibel=variable.units == "dB"), codes, dtype=values.dtype)
+        count, chunks = partial(_count, number=len(reasons)), (*numbers.chunks, (len(reasons),))
+        counts = codes.map_blocks(count, dtype="int64", drop_axis=[n, n + 1], new_axis=[n], chunks=chunks)
         return masked, counts
 
     data: dict[str, tuple[Any, ...]] = {}
     counted: dict[str, da.Array] = {}
     variables = selection.present()
     for variable in variables:
-        natives = sorted({piece.natives[role] for piece in flat for role in piece.natives if role[0] == variable.name})
-        attrs: dict[str, Any] = {
-            "long_name": variable.long_name,
-            "native_name": " ".join(natives),
-            "grid_mapping": "crs",
-        }
+        name = variable.name
+        natives = {piece.natives[role] for piece in flat for role in piece.natives if role[0] == name}
+        attrs = {"long_name": variable.long_name, "native_name": " ".join(sorted(natives)), "grid_mapping": "crs"}
         if variable.kind in ("flag", "class"):
             attrs |= {"units": "1", "missing_value": np.asarray(variable.fill, variable.dtype)[()]}
-            attrs |= flag_attrs(variable.name, selection.family) if variable.kind == "flag" else {}
-            data[variable.name] = (dims, raw(variable.name), attrs)
+            attrs |= flag_attrs(name, selection.family) if variable.kind == "flag" else {}
+            data[name] = (dims, raw(name), attrs)
         elif variable.kind == "time":
-            meta = np.empty((0,) * len(dims), "datetime64[ns]")
-            data[variable.name] = (dims, raw(variable.name).map_blocks(_to_utc, dtype=meta.dtype, meta=meta), attrs)
+            data[name] = (dims, raw(name).map_blocks(seconds_to_utc, dtype="datetime64[ns]"), attrs)
         else:
-            attrs["units"] = variable.units or selection.native_units[variable.name] or "1"
+            attrs["units"] = variable.units or selection.native_units[name] or "1"
             # the range of backscatter is of its linear power
             attrs |= {"native_units": "1"} if variable.units == "dB" else {"valid_range": list(variable.valid)}
             layers, counts = zip(*(screen(variable, label) for label in variable.natives), strict=True)
-            counted[variable.name] = sum(counts[1:], counts[0])
+            counted[name] = sum(counts[1:], counts[0])
             if variable.dim:
-                data[variable.name] = ((*lead, variable.dim, "y", "x"), da.stack(layers, axis=n), attrs)
+                data[name] = ((*lead, variable.dim, "y", "x"), da.stack(layers, axis=n), attrs)
             else:
-                data[variable.name] = (dims, layers[0], attrs)
+                data[name] = (dims, layers[0], attrs)
     coords: dict[str, Any] = {v.dim: list(v.natives) for v in variables if v.dim}
     if counted:
         attrs = {"long_name": "values masked by the first reason that applies", "units": "1"}
@@ -303,17 +271,56 @@ def build(selection: Selection, window: EaseWindow, pieces: NDArray[np.object_])
     return xr.Dataset(data, {**coords, **window.coords()})
 
 
+def build_listed(
+    selection: Selection,
+    grid: EaseGrid,
+    region: EaseWindow | None,
+    pieces: NDArray[np.object_],
+    *,
+    keep_empty: bool = False,
+) -> xr.Dataset:
+    """The lazy Dataset of pieces that list cells, by time, or by time and list, with ``time`` and ``granule``.
+
+    On the region, or else the smallest window that holds all cells. Granules without a cell in it are left out, unless
+    `keep_empty`, and named in ``granules_without_cells`` (JSON).
+    """
+    who, flat = selection.who, [piece.cells for piece in pieces.ravel()]
+    seen = [cells for cells in flat if cells.take.size]
+    if not seen:
+        what = "no granule has a cell in the region" if region else "the granules hold no cell"
+        got = plain(f"{len(flat)} granules, {region}")
+        raise CatalogError(who, what, got=got, next_step="Check the region, or open other granules")
+    window = region or grid.window_of(
+        *(np.concatenate([getattr(one, axis) for one in seen]) for axis in ("row", "col"))
+    )
+    if window.shape[0] * window.shape[1] > _MOST_CELLS:
+        what, expected = "the window that holds all cells is too large", f"<= {_MOST_CELLS} cells"
+        next_step = "Pass a smaller region, or fewer granules"
+        raise ParameterError(who, what, got=window, expected=expected, next_step=next_step)
+    full = np.array([cells.take.size > 0 for cells in flat]).reshape(len(pieces), -1).any(axis=1)
+    kept = full | keep_empty
+    granules = np.array([np.ravel(one)[0].granule for one in pieces], dtype=object)
+    names = np.array([granule.path.name for granule in granules])
+    dataset = build(selection, window, pieces[kept])
+    dataset.attrs = {
+        **selection.attrs(granules[kept]),
+        "granules_without_cells": json.dumps(names[~full].tolist()),
+        "cells_without_index": sum(cells.without_index for cells in flat),
+    }
+    return dataset.assign_coords(
+        time=("time", [granule.start for granule in granules[kept]], {"standard_name": "time"}),
+        granule=("time", names[kept], {"long_name": "granule"}),
+    )
+
+
 def write_masked_by(dataset: xr.Dataset, n_masked: xr.DataArray) -> xr.Dataset:
     """A copy with the reasons that occur in each variable's ``masked_by`` (JSON)."""
-    total = n_masked.sum([d for d in n_masked.dims if d not in ("masked_variable", "reason")])
+    others = [dim for dim in n_masked.dims if dim not in ("masked_variable", "reason")]
     result = dataset.copy()
-    for name, row in zip(
-        total["masked_variable"].values, total.transpose("masked_variable", "reason").values, strict=True
-    ):
+    for name, counts in n_masked.sum(others).to_series().unstack("reason", sort=False).iterrows():
         if name in dataset:
-            lost = {str(r): int(n) for r, n in zip(total["reason"].values, row, strict=True) if n}
-            result[str(name)] = dataset[str(name)].copy(deep=False)
-            result[str(name)].attrs["masked_by"] = json.dumps(lost, sort_keys=True)
+            lost = {reason: int(number) for reason, number in counts.items() if number}
+            result[name] = dataset[name].assign_attrs(masked_by=json.dumps(lost, sort_keys=True))
     return result
 
 

@@ -1,40 +1,18 @@
 """Many sources fused at in-situ sensors: the system of Batchu et al., from readings and scenes to maps at 320 m.
 
 - `sources`: `Source`, one object for all that is known of a source; an own source is one more of them;
-- `join`, `cutting`, `matchups`: which scene a reading meets, its cut, the store of all of them;
-- `store`, `store_writing`: the sample store; `released`: the paper's public records as one;
-- `inputs`, `batches`, `augmentation`: what a network is given;
-- `experiment`, `ablation`, `scoring`: training, the studies of the sources, tables beside the paper's;
-- `tiles`, `dense`: images of a square as training saw them, and their map;
-- `opening`: all of it through the catalog, and what figures show.
+- `scenes`, `matchups`: which scene a reading meets, its cut, the store of all of them, also through the catalog;
+- `store`: the sample store, read and written; `released`: the paper's public records as one;
+- `inputs`, `batches`: what a network is given;
+- `experiment`, `scoring`: training, the studies of the sources, tables beside the paper's and figures of samples;
+- `tiles`, `dense`: images of a square as training saw them, and their map.
 
 References
 ----------
 Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
 """
 
-from smnb.papers.batchu2023.ablation import Ablation
-from smnb.papers.batchu2023.batches import MultiSourceDataset
-from smnb.papers.batchu2023.dense import map_scores, tile_map, tile_truth
-from smnb.papers.batchu2023.experiment import (
-    encoder_settings,
-    paper_training,
-    predict_sides,
-    references_at_sensors,
-    training_samples,
-)
-from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, InputSet, inputs_of
-from smnb.papers.batchu2023.matchups import build_matchups
-from smnb.papers.batchu2023.opening import MULTISOURCE_IDS, folder_name, open_matchups, open_scenes_of, sample_images
-from smnb.papers.batchu2023.scoring import (
-    network_scores,
-    networks_beside,
-    paired_differences,
-    printed_results,
-    results_table,
-)
-from smnb.papers.batchu2023.sources import SOURCES, Source
-from smnb.papers.batchu2023.tiles import read_tiles, tile_images
+import importlib
 
 __all__ = [
     "FULL_MODEL",
@@ -68,3 +46,22 @@ __all__ = [
     "tile_truth",
     "training_samples",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """A name of the list, from the first module that has it: who only builds match-ups loads no torch."""
+    if name in __all__:
+        for module in (
+            "sources",
+            "matchups",
+            "inputs",
+            "scoring",
+            "tiles",
+            "batches",
+            "dense",
+            "experiment",
+            "ablation",
+        ):
+            if hasattr(home := importlib.import_module(f"{__name__}.{module}"), name):
+                return getattr(home, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

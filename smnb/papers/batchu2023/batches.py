@@ -1,15 +1,17 @@
-"""Batches of images, coarse products and readings out of a sample store, as the multi-source network takes them."""
+"""Batches out of a sample store as the multi-source network takes them, and the paper's augmentation of them (Table 6)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
 
-from smnb.contract import ContractError, ParameterError, plain
-from smnb.papers.batchu2023.augmentation import Augmentation, warp
-from smnb.papers.batchu2023.inputs import InputSet, network_inputs, stack_channels
+from smnb.contract import ContractError, ParameterError, check_range, plain
+from smnb.papers.batchu2023.inputs import InputSet, network_inputs
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.training.batches import BatchDataset
@@ -20,6 +22,76 @@ _IMAGES = ("high", "low")
 SIDES = ("train", "validation", "test")
 
 
+@dataclass(frozen=True)
+class Augmentation:
+    """Rotations, flips and shears about the centre: probabilities, and largest angles either way; the defaults are Table 6.
+
+    The soil moisture is that of the centre, so nothing may move it, and 10 m and 160 m images see the same ground, so both are
+    transformed alike. Values stay as they are: no change of brightness, backscatter or incidence angle.
+    """
+
+    rotate: float = 0.8
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.5
+    shear_x: float = 0.3
+    shear_y: float = 0.3
+    rotate_degrees: float = 180.0
+    shear_degrees: float = 9.0
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            top = {"rotate_degrees": 180.0, "shear_degrees": 45.0}.get(one.name, 1.0)
+            check_range("Augmentation", one.name, getattr(self, one.name), 0, top)
+
+    @staticmethod
+    @lru_cache(maxsize=4)
+    def draws(seed: int, epoch: int, n: int) -> np.ndarray:
+        """Uniform numbers that decide the transformations of `n` samples in an epoch, ``(n, 8)``."""
+        # the 1 keeps these draws apart from those of the order of samples, which are seeded with (seed, epoch)
+        return np.random.default_rng([seed, epoch, 1]).random((n, 8), dtype="float32")
+
+    def matrices(self, draws: np.ndarray) -> torch.Tensor:
+        """Matrices that turn a position in the result, from the centre, into one in the image, ``(n, 2, 2)``.
+
+        Positions are (x to the right, y down). A rotation by a positive angle is counter-clockwise as displayed.
+        """
+        chance, extent = draws[:, :5].astype("float64"), 2.0 * draws[:, 5:].astype("float64") - 1.0
+        happens = chance < [self.rotate, self.flip_horizontal, self.flip_vertical, self.shear_x, self.shear_y]
+        largest = np.radians([self.rotate_degrees, self.shear_degrees, self.shear_degrees])
+        angle, *slopes = np.where(happens[:, [0, 3, 4]], largest * extent, 0.0).T
+        (flip_x, flip_y), (shear_x, shear_y) = np.where(happens[:, 1:3], -1.0, 1.0).T, np.tan(slopes)
+        cos, sin, zero, one = np.cos(angle), np.sin(angle), np.zeros_like(angle), np.ones_like(angle)
+        turns = [[cos, -sin], [sin, cos]], [[flip_x, zero], [zero, flip_y]]
+        shears = [[one, shear_x], [zero, one]], [[one, zero], [shear_y, one]]
+        rotation, flip, first, second = (np.moveaxis(np.array(one), -1, 0) for one in (*turns, *shears))
+        return torch.from_numpy((rotation @ flip @ (first @ second)).astype("float32"))
+
+    def reach(self, size: int) -> int:
+        """Side of the centred square that a result of `size` pixels can see, of the same parity as `size`."""
+        if not any((self.rotate, self.shear_x, self.shear_y)):
+            return size
+        tangent = math.tan(math.radians(self.shear_degrees)) if self.shear_x or self.shear_y else 0.0
+        stretch = tangent / 2.0 + math.sqrt(1.0 + tangent**2 / 4.0)  # the largest that one shear makes of a length
+        # two pixels more for the interpolation
+        side = math.ceil(size * stretch**2 * (math.sqrt(2.0) if self.rotate else 1.0)) + 2
+        return side + (side - size) % 2
+
+
+def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tensor:
+    """Transform images ``(n, channel, side, side)`` about their centres, bilinearly, and cut out a centred square of `size`.
+
+    They have no NaN; `matrices` are those of `Augmentation.matrices`. Where `size` is smaller than `side`, the corners of a
+    rotated square are real pixels; what lies beyond the images is their reflection at the edge.
+    """
+    n, _, _, side = images.shape
+    offset = (torch.arange(size, device=images.device, dtype=torch.float32) + 0.5 - size / 2) * (2.0 / side)
+    y, x = torch.meshgrid(offset, offset, indexing="ij")
+    grid = torch.stack([x, y], -1).reshape(1, -1, 2) @ matrices.to(images.device).transpose(1, 2)
+    return torch.nn.functional.grid_sample(
+        images, grid.reshape(n, size, size, 2), mode="bilinear", padding_mode="reflection", align_corners=False
+    )
+
+
 def complete_samples(store: SampleStore, inputs: InputSet | None = None) -> tuple[np.ndarray, dict[str, int]]:
     """Which samples have a reading and every source of some inputs; and how many lack ``label`` or a source, by the first.
 
@@ -28,18 +100,17 @@ def complete_samples(store: SampleStore, inputs: InputSet | None = None) -> tupl
     """
     if inputs is not None:
         _check_sources(store, inputs)
-    sources = [s for s, one in store.sources.items() if not one.optional] if inputs is None else inputs.sources
-    mask = np.isfinite(store.labels())
-    dropped = {"label": int((~mask).sum())}
-    for source in sources:
-        if store.sources[source].kind == "coarse":
-            there = np.isfinite(store.read(source)).all(axis=1)
-        elif store.sources[source].optional:
-            continue  # missing images are the middle of their range
-        else:
-            there = store.image_rows(source) >= 0
-        dropped[source] = int((mask & ~there).sum())
-        mask &= there
+    lacking = {"label": ~np.isfinite(store.labels())}
+    for source in store.sources if inputs is None else inputs.sources:
+        one = store.sources[source]
+        if one.kind == "coarse" and not (one.optional and inputs is None):
+            lacking[source] = ~np.isfinite(store.read(source)).all(axis=1)
+        elif not one.optional:  # missing images are the middle of their range
+            lacking[source] = store.image_rows(source) < 0
+    mask, dropped = np.ones(len(store), dtype=bool), {}
+    for name, absent in lacking.items():
+        dropped[name] = int((mask & absent).sum())
+        mask &= ~absent
     return mask, {name: count for name, count in dropped.items() if count}
 
 
@@ -116,13 +187,11 @@ class MultiSourceDataset(BatchDataset):
         if self.positions.size == 0:
             raise ContractError(_WHO, "there is no sample", got=0, next_step="Check the split's sides")
         self._sizes = _sizes(store, inputs, crop, augmentation)
-        coarse = {one: store.read(one, self.positions, bands) for one, bands in inputs.bands("coarse").items()}
-        values = stack_channels(inputs, "coarse", coarse) if coarse else torch.empty((len(self), 0))
-        self.coarse = self._whole("coarse product", values)
-        self.target = self._whole("reading", torch.from_numpy(store.labels()[self.positions]))
         self._kept: dict[str, tuple[torch.Tensor, np.ndarray]] = {}
+        self.coarse = self._whole("coarse product", self._part("coarse", np.arange(len(self))))
+        self.target = self._whole("reading", torch.from_numpy(store.labels()[self.positions]))
         self._keep(memory_gb)
-        read = [s for part in _IMAGES for s in self.inputs.bands(part) if s not in self._kept]
+        read = set(self.inputs.bands(*_IMAGES)) - set(self._kept)
         #: Batches that a training reads ahead in a thread.
         self.prefetch = 2 if read or self.device.type != "cpu" else 0
 
@@ -144,25 +213,24 @@ class MultiSourceDataset(BatchDataset):
     def _keep(self, memory_gb: float) -> None:
         """Read the sources that fit into memory, each image once however many samples see it."""
         wanted = []
-        for part in _IMAGES:
+        for part, (side, _) in self._sizes.items():
             for source, bands in self.inputs.bands(part).items():
                 seen = self.store.image_rows(source, self.positions)
-                rows, first, index = np.unique(seen, return_index=True, return_inverse=True)
-                shape = (len(rows), len(bands), *(self._sizes[part][0],) * 2)
-                wanted.append((2 * int(np.prod(shape)), source, bands, shape, first, index))
+                _, first, index = np.unique(seen, return_index=True, return_inverse=True)
+                wanted.append((2 * len(first) * len(bands) * side**2, source, bands, side, first, index))
         left = memory_gb * 2**30
-        for size, source, bands, shape, first, index in sorted(wanted, key=lambda one: one[0]):
+        for size, source, bands, side, first, index in sorted(wanted, key=lambda one: one[0]):
             if size > left:
                 break
             left -= size
-            images = np.empty(shape, "float16")
+            images = np.empty((len(first), len(bands), side, side), "float16")
             for start in range(0, len(first), 256):
                 at = self.positions[first[start : start + 256]]
-                images[start : start + len(at)] = self.store.read(source, at, bands, shape[-1], images.dtype)
+                images[start : start + len(at)] = self.store.read(source, at, bands, side, images.dtype)
             self._kept[source] = (torch.from_numpy(images).to(self.device), index)
 
-    def _images(self, part: str, samples: np.ndarray) -> torch.Tensor:
-        """``(n, channel, side, side)`` of a part, scaled to [-1, 1] and without NaN, before any transformation."""
+    def _part(self, part: str, samples: np.ndarray) -> torch.Tensor:
+        """``(n, channel, ...)`` of a part: images scaled to [-1, 1] and without NaN, before any transformation."""
         if not getattr(self.inputs, part):
             return torch.empty((samples.size, 0), device=self.device)
         values: dict[str, torch.Tensor | np.ndarray] = {}
@@ -171,8 +239,8 @@ class MultiSourceDataset(BatchDataset):
                 kept, index = self._kept[source]
                 values[source] = kept.index_select(0, torch.from_numpy(index[samples]).to(self.device))
             else:
-                at, side = self.positions[samples], self._sizes[part][0]
-                values[source] = self.store.read(source, at, bands, side, np.float16)
+                side = self._sizes[part][0] if part in self._sizes else None
+                values[source] = self.store.read(source, self.positions[samples], bands, side, np.float16)
         return network_inputs(self.inputs, part, values, self.device)
 
     @torch.no_grad()
@@ -182,14 +250,13 @@ class MultiSourceDataset(BatchDataset):
         Positions beyond the length are the same samples in later passes, with other transformations.
         """
         passed, samples = np.divmod(np.asarray(batch, dtype=np.int64), len(self))
-        images = {part: self._images(part, samples) for part in _IMAGES}
+        images = {part: self._part(part, samples) for part in _IMAGES}
         if self.augmentation is not None:
             draws = np.empty((samples.size, 8), "float32")
             for one in np.unique(passed):
                 draws[passed == one] = Augmentation.draws(self.seed, int(one), len(self))[samples[passed == one]]
             matrices = self.augmentation.matrices(draws)
-            for part, (_, size) in self._sizes.items():
-                images[part] = warp(images[part], matrices, size)
+            images |= {part: warp(images[part], matrices, size) for part, (_, size) in self._sizes.items()}
         at = torch.from_numpy(samples).to(self.device)
         return (images["high"], images["low"], self.coarse[at]), self.target[at]
 
@@ -204,11 +271,9 @@ def _sizes(
             continue
         whole = store.side(next(iter(inputs.bands(part))))
         if size != int(size) or not 1 <= size <= whole or (whole - size) % 2:
-            what, step = (
-                "'crop' does not fit the store's images",
-                f"A crop of {crop} makes {part} images of {size:g} pixels",
-            )
+            step = f"A crop of {crop} makes {part} images of {size:g} pixels"
             expected = plain(f"{store.crop} pixels or less, with {part} images of {whole}, {whole - 2}, … pixels")
+            what = "'crop' does not fit the store's images"
             raise ParameterError(_WHO, what, got=crop, expected=expected, next_step=step)
         size = int(size)
         sizes[part] = (size if augmentation is None else min(whole, augmentation.reach(size)), size)

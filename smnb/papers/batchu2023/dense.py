@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from smnb.contract import CatalogError, ContractError, ParameterError, plain
 from smnb.maps import soil_moisture_map
 from smnb.papers.batchu2023.sources import SOURCES
-from smnb.papers.batchu2023.tiles import MapGeometry, Tile, TileImages
+from smnb.papers.batchu2023.tiles import MapGeometry, Tile, TileImages, cell_places
 
 if TYPE_CHECKING:
     from smnb.catalog import Catalog
@@ -57,7 +57,9 @@ def folded(net: nn.Module) -> nn.Module:
 
 
 def _windows(image: torch.Tensor, size: int, stride: int, rows: range, cols: int) -> torch.Tensor:
-    """Windows of ``(channel, y, x)`` around the cells of some rows: ``(cell, channel, size, size)``."""
+    """Windows of ``(channel, y, x)`` around the cells of some rows: ``(cell, channel, size, size)``, or ``(cell, 0)``."""
+    if not len(image):
+        return image.new_empty((len(rows) * cols, 0))
     top = rows.start * stride
     band = image[:, top : top + (len(rows) - 1) * stride + size, : (cols - 1) * stride + size]
     # (channel, row, col, size, size) -> (row, col, channel, size, size)
@@ -83,33 +85,26 @@ def _shared_embeddings(
     return pooled[:, 0].flatten(1).T.contiguous()
 
 
-def _by_windows(
-    net: nn.Module, parts: tuple[torch.Tensor, ...], geometry: MapGeometry, row: int, batch: int
+def _map_rows(
+    net: nn.Module, parts: tuple[torch.Tensor, ...], geometry: MapGeometry, rows: range, batch: int, *, shared: bool
 ) -> torch.Tensor:
-    """One row of cells, the whole network called on the window around each."""
-    high, low, coarse = parts
-    cols, here, ratio = coarse.shape[1], range(row, row + 1), geometry.low_ratio
-    high = _windows(high, geometry.crop, geometry.stride, here, cols) if len(high) else high.new_empty((cols, 0))
-    low = _windows(low, geometry.crop // ratio, geometry.stride // ratio, here, cols) if len(low) else high[:, :0]
-    chunks = [slice(start, start + batch) for start in range(0, cols, batch)]
-    return torch.cat([net(high[at], low[at], coarse[row, at]) for at in chunks])
+    """Cells of some rows: the network called on each window, or the high-resolution encoder once on all of their ground.
 
-
-def _by_shared_features(
-    net: MultiSourceNet, parts: tuple[torch.Tensor, ...], geometry: MapGeometry, rows: range, batch: int
-) -> torch.Tensor:
-    """Some rows of cells, the high-resolution encoder called once on all of their ground.
-
-    Low-resolution windows of 16 pixels share nothing at an output stride of 16, and are encoded one by one.
+    Low-resolution windows of 16 pixels share nothing at an output stride of 16, and are encoded one by one in both.
     """
     high, low, coarse = parts
-    cols, ratio, embedded_low = coarse.shape[1], geometry.low_ratio, None
-    if len(low):
-        windows = _windows(low, geometry.crop // ratio, geometry.stride // ratio, rows, cols)
-        embedded_low = torch.cat([net.embed_low(windows[i : i + batch]) for i in range(0, len(windows), batch)])
-    embedded_high = _shared_embeddings(net, high, geometry, rows, cols) if len(high) else None
-    products = coarse[rows.start : rows.stop].flatten(0, 1) if coarse.shape[2] else None
-    return net.head(embedded_high, embedded_low, products)
+    cols, ratio = coarse.shape[1], geometry.low_ratio
+    products = coarse[rows.start : rows.stop].flatten(0, 1)
+    chunks = [slice(start, start + batch) for start in range(0, len(products), batch)]
+    low = _windows(low, geometry.crop // ratio, geometry.stride // ratio, rows, cols)
+    if not shared:
+        high = _windows(high, geometry.crop, geometry.stride, rows, cols)
+        return torch.cat([net(high[at], low[at], products[at]) for at in chunks])
+    return net.head(
+        _shared_embeddings(net, high, geometry, rows, cols) if len(high) else None,
+        torch.cat([net.embed_low(low[at]) for at in chunks]) if low.shape[1] else None,
+        products if products.shape[1] else None,
+    )
 
 
 @torch.inference_mode()
@@ -129,11 +124,18 @@ def map_tile(
     cells together (default all), which bounds the memory; between two such bands the encoder sees zeros, as it does around a
     window. ``"windows"`` takes any network that is called on the three inputs. `batch_size` counts windows.
     """
-    if method not in METHODS or (method == "shared" and not hasattr(net, "features_high")):
+    shared, known = method == "shared", hasattr(net, "features_high")
+    if method not in METHODS or (shared and not known):
         what, step = f"unknown method, or none of {type(net).__name__}", 'Call it on each window: method="windows"'
         raise ParameterError("map_tile", what, got=method, expected=METHODS, next_step=step)
     geometry = geometry or MapGeometry()
-    rows, cols = images.cells(geometry)
+    rows, cols = images.coarse.shape[:2]
+    height, width = geometry.tile(rows, cols)
+    sizes = {"high": (height, width), "low": (height // geometry.low_ratio, width // geometry.low_ratio)}
+    for part, size in sizes.items():
+        if len(image := getattr(images, part)) and image.shape[-2:] != size:
+            what = f"the {part}-resolution images do not fit the cells"
+            raise ContractError("map_tile", what, got=image.shape[-2:], expected=size)
     got = (len(images.high), len(images.low), images.coarse.shape[2])
     names = ("high_inputs", "low_inputs", "coarse_channels")
     expected = tuple(getattr(getattr(net, "config", None), name, got[i]) for i, name in enumerate(names))
@@ -141,17 +143,14 @@ def map_tile(
         what = "the images have other channels (high, low, coarse) than the network"
         raise ContractError("map_tile", what, got=got, expected=expected, next_step="Read the tile with its channels")
     # what follows what is known of this network's own layers alone
-    net = (folded(net) if hasattr(net, "features_high") else copy.deepcopy(net).eval()).to(device)
-    parts = tuple(
-        torch.from_numpy(np.ascontiguousarray(a, "float32")).to(device)
-        for a in (images.high, images.low, images.coarse)
-    )
-    if method == "windows":
-        values = [_by_windows(net, parts, geometry, row, batch_size) for row in range(rows)]
-    else:
-        band = rows if rows_at_once is None else max(int(rows_at_once), 1)
-        bands = [range(start, min(start + band, rows)) for start in range(0, rows, band)]
-        values = [_by_shared_features(net, parts, geometry, one, 8 * batch_size) for one in bands]
+    net = (folded(net) if known else copy.deepcopy(net).eval()).to(device)
+    arrays = (images.high, images.low, images.coarse)
+    parts = tuple(torch.from_numpy(np.ascontiguousarray(one, "float32")).to(device) for one in arrays)
+    # windows of one row at a time are enough to fill batches
+    band = max(int(rows_at_once or rows), 1) if shared else 1
+    bands = [range(start, min(start + band, rows)) for start in range(0, rows, band)]
+    batch = 8 * batch_size if shared else batch_size
+    values = [_map_rows(net, parts, geometry, one, batch, shared=shared) for one in bands]
     return torch.cat(values).float().view(rows, cols).cpu().numpy()
 
 
@@ -163,16 +162,17 @@ def tile_map(
     The options are those of `map_tile`; `network` is what the map's attributes call it. ``soil_moisture`` (time, y, x), m3
     m-3, has the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
     """
-    values = map_tile(net, tile.images, method=method, geometry=tile.geometry, **options)
-    x, y = tile.axes()
-    lat, lon = tile.coordinates()
+    values, (lat, lon) = (
+        map_tile(net, tile.images, method=method, geometry=tile.geometry, **options),
+        cell_places(tile.grid),
+    )
     coords = {
         "time": ("time", [np.datetime64(tile.time, "ns")], {"standard_name": "time"}),
-        "y": ("y", y, {"units": "m", "standard_name": "projection_y_coordinate"}),
-        "x": ("x", x, {"units": "m", "standard_name": "projection_x_coordinate"}),
+        "y": ("y", tile.grid.y, {"units": "m", "standard_name": "projection_y_coordinate"}),
+        "x": ("x", tile.grid.x, {"units": "m", "standard_name": "projection_x_coordinate"}),
         "lat": (("y", "x"), lat, {"units": "degrees_north", "standard_name": "latitude"}),
         "lon": (("y", "x"), lon, {"units": "degrees_east", "standard_name": "longitude"}),
-        "crs": ((), 0, CRS.from_epsg(tile.window.epsg).to_cf()),
+        "crs": ((), 0, CRS.from_epsg(tile.grid.epsg).to_cf()),
     }
     about = {"synthetic": tile.synthetic, "source": f"{network} network", "step": f"tile_map, {method}"}
     return soil_moisture_map(values[None], ("time", "y", "x"), coords, **about)
@@ -197,26 +197,22 @@ def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -
 
 def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:
     """Truth averaged to a tile's cells, or None where the file does not hold all of its ground at that time."""
-    if CRS.from_cf(truth["crs"].attrs).to_epsg() != tile.window.epsg:
+    grid, late = tile.grid, np.abs(truth["time"].values - np.datetime64(tile.time, "ns"))
+    if CRS.from_cf(truth["crs"].attrs).to_epsg() != grid.epsg or late.min() > np.timedelta64(1, "h"):
         return None
-    late = np.abs(truth["time"].values - np.datetime64(tile.time, "ns"))
-    if late.min() > np.timedelta64(1, "h"):
-        return None
-    x, y = tile.axes()
-    pixel = float(truth["x"][1] - truth["x"][0])
-    side = tile.geometry.stride * tile.window.resolution
-    per = round(side / pixel)
+    west, north = float(truth["x"][0]), float(truth["y"][0])
+    pixel = float(truth["x"][1]) - west
+    per = round(grid.resolution / pixel)
     # first pixels of the first cell; the window's edges may lie off the truth's by less than a pixel
-    col = round((x[0] - side / 2 - (float(truth["x"][0]) - pixel / 2)) / pixel)
-    row = round(((float(truth["y"][0]) + pixel / 2) - (y[0] + side / 2)) / pixel)
-    rows, cols = (n * per for n in tile.cells)
-    if row < 0 or col < 0 or row + rows > truth.sizes["y"] or col + cols > truth.sizes["x"]:
+    col = round((grid.west - (west - pixel / 2)) / pixel)
+    row = round(((north + pixel / 2) - grid.north) / pixel)
+    side = grid.size * per
+    if row < 0 or col < 0 or row + side > truth.sizes["y"] or col + side > truth.sizes["x"]:
         return None
-    field_then = truth["soil_moisture"].isel(time=int(late.argmin()))
-    values = field_then.values[row : row + rows, col : col + cols]
+    values = truth["soil_moisture"].isel(time=int(late.argmin())).values[row : row + side, col : col + side]
     if not np.isfinite(values).all():
         return None
-    return values.reshape(tile.cells[0], per, tile.cells[1], per).mean(axis=(1, 3))
+    return values.reshape(grid.size, per, grid.size, per).mean(axis=(1, 3))
 
 
 def map_scores(

@@ -1,28 +1,42 @@
-"""Samples for `smnb.training.train`, the paper's recipe (Table 7), estimates at sensors, and what needs no network."""
+"""Samples for `smnb.training.train`, the paper's recipe (Table 7), estimates at sensors, what needs no network, and ablations."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from smnb.contract import check_choice
+from smnb.contract import ParameterError, check_choice, check_count
 from smnb.models.baselines import REFERENCES, reference_predictions
-from smnb.papers.batchu2023.augmentation import Augmentation
-from smnb.papers.batchu2023.batches import SIDES, MultiSourceDataset, complete_samples, side_positions
-from smnb.papers.batchu2023.inputs import PRODUCTS, SOURCE_SETS, InputSet, inputs_of, stack_channels
+from smnb.papers.batchu2023.batches import SIDES, Augmentation, MultiSourceDataset, complete_samples, side_positions
+from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet, inputs_of, network_inputs
+from smnb.papers.batchu2023.scoring import folder_name
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig
+from smnb.papers.tables import compare_with, published
+from smnb.training import MinMaxScaler, Samples, Trained, TrainingConfig, train
+from smnb.training.losses import huber_loss
 
 #: Threshold of the Huber loss, m3 m-3; labels lie between 0 and 1, so nearly all of them are in its quadratic part.
 HUBER_DELTA = 0.4
 #: The sweep of every experiment of the paper: parameters of `smnb.training.TrainingConfig`, as `smnb sweep` takes them.
 PAPER_SWEEP: dict[str, tuple[float, ...]] = {"learning_rate": (0.1, 0.05, 0.03), "weight_decay": (1e-4, 5e-5, 3e-5)}
 CLIMATOLOGY = "Season's mean of training sensors"
+#: Studies of the sources: the paper's table, and the member that the others are compared with (empty: the largest images).
+STUDIES: dict[str, tuple[int, str]] = {
+    "removed": (16, "None (Baseline)"),
+    "added": (18, "None (Baseline)"),
+    "active_passive": (19, "SMAP"),
+    "anchor": (21, "SMAP + GLDAS NN"),
+    "input_size": (15, ""),
+}
+#: How a member of the study of anchors is told from the same inputs with the other anchor.
+_OTHER_ANCHOR = ", anchored on SMAP"
 #: Predictions by side ("validation", "test").
 Sides = dict[str, pd.DataFrame]
 
@@ -35,20 +49,9 @@ def paper_training(**changes: Any) -> TrainingConfig:
     default here; the paper does not say which was best), ``steps``, and ``batch_size`` with ``accumulate`` where 64 images do
     not fit.
     """
-    recipe: dict[str, Any] = {
-        "optimizer": "sgd",
-        "momentum": 0.9,
-        "schedule": "polynomial",
-        "power": 0.9,
-        "steps": 600_000,
-        "batch_size": 64,
-        "learning_rate": 0.05,
-        "weight_decay": 5e-5,
-        "patience": 0,
-        "whole_batches": True,
-        "sync_batch_norm": True,
-        "channels_last": True,
-    }
+    recipe = {"optimizer": "sgd", "momentum": 0.9, "schedule": "polynomial", "power": 0.9, "steps": 600_000}
+    recipe |= {"batch_size": 64, "learning_rate": 0.05, "weight_decay": 5e-5, "patience": 0}
+    recipe |= dict.fromkeys(("whole_batches", "sync_batch_norm", "channels_last"), True)
     return TrainingConfig(**{**recipe, **changes})
 
 
@@ -109,17 +112,15 @@ def training_samples(
     mask, dropped = complete_samples(store)
     at = {side: side_positions(store, split, side, mask=mask) for side in ("train", "validation")}
     options = {"crop": crop, "seed": seed, "memory_gb": memory_gb, "device": device}
-    moved = None if augmentation is None else dataclasses.asdict(augmentation)
     door = {
         "inputs": inputs.to_dict(),
         "crop": int(crop),
         "resolution_m": store.resolution,
         "low_resolution_m": store.low_resolution,
         "normalisation": inputs.normalisation(),
-        "augmentation": moved,
+        "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
     }
     coarse = [channel in inputs.coarse for channel in inputs.channels]
-    samples = store.samples
     return Samples(
         train=MultiSourceDataset(store, inputs, at["train"], augmentation=augmentation, **options),
         validation=MultiSourceDataset(store, inputs, at["validation"], **options),
@@ -132,8 +133,8 @@ def training_samples(
             **door,
             "store": store.attrs.get("fingerprint", ""),
             "labels": store.labels(),
-            "times": samples["time"].to_numpy().view("int64"),
-            "sensors": "\n".join(samples["sensor_id"].astype(str)),
+            "times": store.samples["time"].to_numpy().view("int64"),
+            "sensors": "\n".join(store.samples["sensor_id"].astype(str)),
             **at,
         },
         card={
@@ -150,13 +151,14 @@ def training_samples(
 
 
 def predict_at_sensors(
-    trained: Trained, store: SampleStore, positions: np.ndarray, *, name: str = "", device: str = "auto"
+    trained: Trained | str, store: SampleStore, positions: np.ndarray, *, name: str = "", device: str = "auto"
 ) -> pd.DataFrame:
-    """Estimates of a network at samples of a store (also of another one than it was trained on), as `prediction_table`.
+    """Estimates of a network, or a product as it is, at samples of any store that have its sources, as `prediction_table`.
 
-    The samples have all sources of the network's inputs (`complete_samples`). Estimates are m3 m-3, cut to [0, 1] as by the
-    authors' released graph.
+    A network's are cut to [0, 1], m3 m-3, as by the authors' released graph.
     """
+    if isinstance(trained, str):
+        return prediction_table(store, positions, store.read(PRODUCTS[trained], positions)[:, 0], model=trained)
     crop = trained.card["training"]["crop"]
     data = MultiSourceDataset(store, inputs_of(trained), positions, crop=crop, memory_gb=0.0)
     predicted = np.clip(trained.predict(data, device=device, precision="auto"), 0.0, 1.0)
@@ -164,27 +166,15 @@ def predict_at_sensors(
 
 
 def predict_sides(
-    trained: Trained | str,
-    store: SampleStore,
-    *,
-    split: str,
-    name: str = "",
-    sides: Sequence[str] = SIDES[1:],
-    device: str = "auto",
+    trained: Trained | str, store: SampleStore, *, split: str, sides: Sequence[str] = SIDES[1:], **options: Any
 ) -> Sides:
     """Estimates of a network, or of a product as it is (``SMAP``, ``GLDAS``), at samples that have every source of the store.
 
-    By side of the split; `name` is what the tables call the model.
+    By side of the split; of the options `name` is what the tables call the model, and `device` where it runs.
     """
     mask, _ = complete_samples(store)
-    found = {}
-    for side in sides:
-        at = side_positions(store, split, side, mask=mask)
-        if isinstance(trained, str):
-            found[side] = prediction_table(store, at, store.read(PRODUCTS[trained], at)[:, 0], model=trained)
-        else:
-            found[side] = predict_at_sensors(trained, store, at, name=name, device=device)
-    return found
+    positions = {side: side_positions(store, split, side, mask=mask) for side in sides}
+    return {side: predict_at_sensors(trained, store, at, **options) for side, at in positions.items()}
 
 
 def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.ndarray, *, model: str) -> pd.DataFrame:
@@ -194,16 +184,17 @@ def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.nd
     """
     about = store.sensors.iloc[store.sensor_rows()[positions]].reset_index(drop=True)
     samples = store.samples.iloc[positions]
-    table = pd.DataFrame(
-        {
-            "sensor_id": about["sensor_id"].astype(str),
-            "time": samples["time"].to_numpy(),
-            "observed": samples["soil_moisture"].to_numpy("float64"),
-            "predicted": np.asarray(predicted, "float64"),
-        }
+    table = (
+        about[["sensor_id"]]
+        .astype(str)
+        .assign(
+            time=samples["time"].to_numpy(),
+            observed=samples["soil_moisture"].to_numpy("float64"),
+            predicted=np.asarray(predicted, "float64"),
+        )
     )
     others = [c for c in about.columns if c not in table.columns and not str(c).startswith("split_")]
-    table = pd.concat([table, about[others]], axis=1)
+    table = table.join(about[others])
     table.attrs.update(model=model, synthetic=store.synthetic)
     return table
 
@@ -214,15 +205,12 @@ def centre_values(store: SampleStore, inputs: InputSet, positions: np.ndarray, *
     for part in (kind for kind in KINDS if getattr(inputs, kind)):
         found = {}
         for source, bands in inputs.bands(part).items():
-            if part == "coarse":
-                found[source] = store.read(source, positions, bands)
-                continue
-            cut = 2 - store.side(source) % 2
+            cut = None if part == "coarse" else 2 - store.side(source) % 2
             starts = range(0, len(positions), chunk)
             read = (store.read(source, positions[start : start + chunk], bands, cut) for start in starts)
-            means = [np.ma.masked_invalid(one).mean(axis=(2, 3)).filled(np.nan) for one in read]
-            found[source] = np.concatenate(means)
-        columns.append(stack_channels(inputs, part, found).numpy())
+            pixels = np.concatenate(list(read))
+            found[source] = np.ma.masked_invalid(pixels).mean(axis=(2, 3)).filled(np.nan) if cut else pixels
+        columns.append(network_inputs(inputs, part, found, scaled=False).numpy())
     return np.concatenate(columns, axis=1).astype("float32")
 
 
@@ -244,11 +232,10 @@ def climatology_predictions(store: SampleStore, sides: Mapping[str, np.ndarray],
     rows = {"season": _seasons(store, train), "sensor": store.sensor_rows()[train], "value": store.labels()[train]}
     by_sensor = pd.DataFrame(rows).groupby(["season", "sensor"])["value"].mean()
     by_season = by_sensor.groupby("season").mean().reindex(range(4))
-    empty = int(by_season.isna().sum())
-    by_season = by_season.fillna(by_season.mean()).to_numpy()
+    empty, level = int(by_season.isna().sum()), by_season.fillna(by_season.mean()).to_numpy()
     result = {}
     for side, positions in sides.items():
-        result[side] = prediction_table(store, positions, by_season[_seasons(store, positions)], model=CLIMATOLOGY)
+        result[side] = prediction_table(store, positions, level[_seasons(store, positions)], model=CLIMATOLOGY)
         result[side].attrs["seasons_without_training"] = empty
     return result
 
@@ -262,23 +249,131 @@ def references_at_sensors(
     (`centre_values`) what `smnb.models.baselines.reference_predictions` makes, tuned on whole training sensors.
     """
     inputs, (mask, _) = named_inputs(inputs), complete_samples(store)
-    at = {side: side_positions(store, split, side, mask=mask) for side in ("train", *sides)}
-    wanted = {side: at[side] for side in sides}
+    train, *held_out = (side_positions(store, split, side, mask=mask) for side in ("train", *sides))
+    wanted = dict(zip(sides, held_out, strict=True))
     there = [name for name, source in PRODUCTS.items() if source in store.sources]
     found = {name: predict_sides(name, store, split=split, sides=sides) for name in there}
-    found[CLIMATOLOGY] = climatology_predictions(store, wanted, train=at["train"])
-    everywhere = np.concatenate(list(wanted.values()))
+    found[CLIMATOLOGY] = climatology_predictions(store, wanted, train=train)
     predicted = reference_predictions(
-        centre_values(store, inputs, at["train"]),
-        store.labels()[at["train"]],
-        centre_values(store, inputs, everywhere),
-        groups=store.sensor_rows()[at["train"]],
+        centre_values(store, inputs, train),
+        store.labels()[train],
+        centre_values(store, inputs, np.concatenate(held_out)),
+        groups=store.sensor_rows()[train],
         rows=REFERENCES[1:],
         seed=seed,
     )
-    starts = np.cumsum([len(one) for one in wanted.values()])[:-1]
+    starts = np.cumsum([len(one) for one in held_out])[:-1]
     for row, values in predicted.items():
         name = f"{row[:1].upper()}{row[1:]}, centre pixel"
         parts = zip(wanted.items(), np.split(values, starts), strict=True)
         found[name] = {side: prediction_table(store, one, part, model=name) for (side, one), part in parts}
     return found
+
+
+class _Member(NamedTuple):
+    """What a member of a study is trained or taken from."""
+
+    label: str
+    inputs: str
+    anchor: str
+    crop: int
+
+
+@dataclasses.dataclass
+class Ablation:
+    """The paper's studies of the sources (Tables 15, 16, 18, 19, 21): each network is trained once, whatever it is in.
+
+    Parameters
+    ----------
+    stores : callable
+        ``stores(anchor)``: the sample store of an anchor, ``sentinel1`` or ``smap``.
+    out : Path
+        Folder of the networks, under the names that notebook 05 gives them: with its settings its networks are taken as they are.
+    crop : int
+        Side of the images, pixels.
+    config, network, model_config
+        As `smnb.training.train` takes them.
+    crops : sequence of int
+        Sizes of the study of input size. The store has images of the largest.
+    """
+
+    stores: Callable[[str], SampleStore]
+    out: Path
+    config: TrainingConfig
+    crop: int
+    network: Any = "multisource"
+    model_config: Mapping[str, Any] | None = None
+    crops: Sequence[int] = ()
+    split: str = "sensor"
+
+    def __post_init__(self) -> None:
+        self.crops = sorted({check_count("Ablation", "crops", size) for size in self.crops})
+        self._trained: dict[_Member, tuple[dict[str, Any], Sides]] = {}
+        self._rows: list[dict[str, Any]] = []
+
+    def _plan(self, study: str) -> list[_Member]:
+        check_choice("Ablation.run", "study", study, STUDIES)
+        rows = PAPER_ROWS[STUDIES[study][0]]
+        if study == "input_size":
+            if not self.crops:
+                step = "Give the parameter crops"
+                raise ParameterError("Ablation.run", "the study of input size needs sizes", next_step=step)
+            return [_Member(f"{size}x{size}", next(iter(rows.values())), "sentinel1", size) for size in self.crops]
+        anchors = {"": "sentinel1"} | ({_OTHER_ANCHOR: "smap"} if study == "anchor" else {})
+        pairs = [(end, anchor, row) for end, anchor in anchors.items() for row in rows.items()]
+        return [_Member(f"{label}{end}", name, anchor, self.crop) for end, anchor, (label, name) in pairs]
+
+    def run(self, study: str) -> dict[str, Sides]:
+        """Train what a study needs and is not there yet; predictions by member, then by side (validation and test)."""
+        found = {}
+        for member in self._plan(study):
+            key = member._replace(label="")
+            if key not in self._trained:
+                self._trained[key] = self._made(member)
+            about, found[member.label] = self._trained[key]
+            self._rows.append({"study": study, "member": member.label, "anchor": member.anchor, **about})
+        return found
+
+    def _made(self, member: _Member) -> tuple[dict[str, Any], Sides]:
+        store = self.stores(member.anchor)
+        if member.inputs in PRODUCTS:
+            return {}, predict_sides(member.inputs, store, split=self.split)
+        seed, loss = self.config.seed, partial(huber_loss, delta=HUBER_DELTA)
+        samples = training_samples(store, member.inputs, seed=seed, split=self.split, crop=member.crop)
+        suffix = "" if member.anchor == "sentinel1" else f"_{member.anchor}"
+        suffix += "" if member.crop == self.crop else f"_{member.crop}"
+        options = {"config": self.config, "out": Path(self.out) / f"{folder_name(member.inputs)}{suffix}"}
+        trained = train(self.network, samples, loss=loss, model_config=self.model_config, **options)
+        about = {
+            "crop": member.crop,
+            "channels": len(SOURCE_SETS[member.inputs].channels),
+            "training samples": len(samples.train),
+            "validation samples": len(samples.validation),
+            "best epoch": trained.best_epoch,
+        }
+        return about, predict_sides(trained, store, split=self.split, name=member.inputs)
+
+    def reference(self, study: str) -> str:
+        """Member of a study that the others are compared with: the largest images in the study of input size."""
+        return STUDIES[study][1] or f"{self.crops[-1]}x{self.crops[-1]}"
+
+    def members(self) -> pd.DataFrame:
+        """One row a member of the studies run: its anchor, crop, channels, samples, and the epoch whose weights it has."""
+        return pd.DataFrame(self._rows)
+
+    def beside_paper(self, study: str, results: pd.DataFrame, *, synthetic: bool) -> pd.DataFrame:
+        """A study's results (from `results_table`) beside its table, as `smnb.papers.tables.compare_with` gives it."""
+        table = published("batchu2023", f"Table {STUDIES[study][0]}")
+        return compare_with(as_published(results, study), table, synthetic=synthetic)
+
+
+def as_published(results: pd.DataFrame, study: str) -> pd.DataFrame:
+    """Results of a study under the names and in the rows of its table; of the study of anchors the two anchors are columns."""
+    columns = ["validation_ubrmse", "validation_r"]
+    if study == "anchor":
+        other = results.index.str.endswith(_OTHER_ANCHOR)
+        smap = results.loc[other, columns].rename(index=lambda name: name.removesuffix(_OTHER_ANCHOR))
+        return results.loc[~other, columns].add_prefix("sentinel1_").join(smap.add_prefix("smap_"))
+    if study not in ("removed", "added"):
+        columns.insert(1, "validation_rmse")
+    return results.loc[[name for name in results.index if name in PAPER_ROWS[STUDIES[study][0]]], columns]

@@ -33,14 +33,9 @@ _ORDER = (
 
 @dataclass(frozen=True)
 class InputSet:
-    """Channels of the three inputs of the network; `InputSet.of` makes one out of sources.
+    """Channels ``source:band`` of the network's three inputs: 10 m images, 160 m images, and values at the point.
 
-    Parameters
-    ----------
-    high, low, coarse : tuple of str
-        Channels ``source:band`` of 10 m images, of 160 m images, and of values at the point.
-    own : tuple of Source
-        Sources of theirs that are not the paper's.
+    `InputSet.of` makes one out of sources; `own` are sources of its channels that are not the paper's.
     """
 
     high: tuple[str, ...] = ()
@@ -69,18 +64,16 @@ class InputSet:
             source = one if isinstance(one, Source) else SOURCES.get(name)
             if source is None:
                 raise ParameterError("InputSet.of", "unknown source", got=name, expected=[*SOURCES, "or a Source"])
-            if band and band not in source.bands and not (name == "sentinel2" and band in INDEX_BANDS):
+            if band and not {*_bands_of(name, band)} <= {*source.bands}:
                 raise ParameterError("InputSet.of", f"unknown band of {name}", got=band, expected=source.bands)
             if source != SOURCES.get(name):
                 own[name] = source
             parts[source.kind].update(dict.fromkeys(f"{name}:{b}" for b in ([band] if band else source.bands)))
         if not any(parts.values()):
             raise ParameterError("InputSet.of", "there is no channel", expected=list(SOURCES))
-        ranked = {name: place for place, name in enumerate(_ORDER)}
-        ordered = {
-            kind: tuple(sorted(names, key=lambda n: ranked.get(n, len(ranked)))) for kind, names in parts.items()
-        }
-        return cls(**ordered, own=tuple(own.values()))
+        rank = dict(zip(_ORDER, range(len(_ORDER)), strict=True))
+        ordered = {kind: sorted(names, key=lambda n: rank.get(n, len(rank))) for kind, names in parts.items()}
+        return cls(**{kind: tuple(names) for kind, names in ordered.items()}, own=tuple(own.values()))
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -96,10 +89,10 @@ class InputSet:
         """A source of the set by its name."""
         return next((one for one in self.own if one.name == name), None) or SOURCES[name]
 
-    def bands(self, part: str) -> dict[str, tuple[str, ...]]:
-        """Stored bands that a part needs, by source; a vegetation index needs those that it is made of."""
+    def bands(self, *parts: str) -> dict[str, tuple[str, ...]]:
+        """Stored bands that some parts need, by source; a vegetation index needs those that it is made of."""
         needed: dict[str, dict[str, None]] = {}
-        for channel in getattr(self, part):
+        for channel in (name for part in parts for name in getattr(self, part)):
             source, band = channel.split(":")
             needed.setdefault(source, {}).update(dict.fromkeys(_bands_of(source, band)))
         return {source: tuple(bands) for source, bands in needed.items()}
@@ -109,8 +102,7 @@ class InputSet:
         found = {}
         for channel in self.channels:
             name, band = channel.split(":")
-            source = self.source(name)
-            bands = _bands_of(name, band)
+            source, bands = self.source(name), _bands_of(name, band)
             found[channel] = [source.scaling, *source.range[band]] if bands == (band,) else ["index", *bands]
         return found
 
@@ -148,43 +140,35 @@ def vegetation_index(name: str, digital_numbers: Mapping[str, np.ndarray]) -> np
     return np.clip((index + 1.0) / 2.0, 0.0, 1.0)
 
 
-def stack_channels(
-    inputs: InputSet, part: str, values: Mapping[str, np.ndarray | torch.Tensor], device: Any = "cpu"
+def network_inputs(
+    inputs: InputSet,
+    part: str,
+    values: Mapping[str, np.ndarray | torch.Tensor],
+    device: Any = "cpu",
+    *,
+    scaled: bool = True,
 ) -> torch.Tensor:
-    """Channels of a part, ``(n, channel, ...)``, out of normalised values by source; vegetation indices are computed here.
+    """What the network takes of a part, ``(n, channel, ...)``: the one step from stored values, for the data set and for maps.
 
-    `values` maps a source to (n, band, ...), its bands in the order of ``inputs.bands(part)``; NaN is missing.
+    `values` maps a source to (n, band, ...), normalised, its bands in the order of ``inputs.bands(part)``; NaN is missing.
+    Vegetation indices are computed here. Images are then `scaled` to ``2 x - 1``, so [-1, 1], and missing pixels to 0, the
+    middle of the range; values at the point stay as they are.
     """
     import torch
 
-    channels, bands = getattr(inputs, part), inputs.bands(part)
-    given = {source: torch.as_tensor(one) for source, one in values.items()}
+    bands, given = inputs.bands(part), {source: torch.as_tensor(one) for source, one in values.items()}
     first = next(iter(given.values()))
     # copied once, channel by channel, to where they are scaled: a batch is hundreds of MB
-    result = torch.empty((len(first), len(channels), *first.shape[2:]), device=device)
-    for number, channel in enumerate(channels):
+    result = torch.empty((len(first), len(getattr(inputs, part)), *first.shape[2:]), device=device)
+    for number, channel in enumerate(getattr(inputs, part)):
         source, band = channel.split(":")
-        if _bands_of(source, band) == (band,):
-            result[:, number] = given[source][:, bands[source].index(band)]
-            continue
-        native = {}
-        for one in INDEX_BANDS[band]:
-            stored = given[source][:, bands[source].index(one)].float().cpu().numpy()
-            native[one] = inputs.source(source).denormalise(one, stored)
-        result[:, number] = torch.from_numpy(vegetation_index(band, native))
-    return result
-
-
-def network_inputs(
-    inputs: InputSet, part: str, values: Mapping[str, np.ndarray | torch.Tensor], device: Any = "cpu"
-) -> torch.Tensor:
-    """What the network takes of a part: the one step from stored values to it, for the data set and for maps.
-
-    Parameters and shape as `stack_channels`. Images become ``2 x - 1``, so [-1, 1], and missing pixels 0, the middle of the
-    range; values at the point stay as they are.
-    """
-    stacked = stack_channels(inputs, part, values, device)
-    return stacked if part == "coarse" else stacked.mul_(2.0).sub_(1.0).nan_to_num_(nan=0.0)
+        parts = {one: given[source][:, bands[source].index(one)] for one in _bands_of(source, band)}
+        if list(parts) != [band]:
+            light = inputs.source(source)
+            native = {one: light.denormalise(one, stored.float().cpu().numpy()) for one, stored in parts.items()}
+            parts = {band: torch.from_numpy(vegetation_index(band, native))}
+        result[:, number] = parts[band]
+    return result.mul_(2.0).sub_(1.0).nan_to_num_(nan=0.0) if scaled and part != "coarse" else result
 
 
 def inputs_of(trained: Trained) -> InputSet:
@@ -201,52 +185,37 @@ def inputs_of(trained: Trained) -> InputSet:
     return inputs
 
 
-_ALL = {
-    "Sentinel-1": "sentinel1",
-    "DEM": "dem",
-    "Sentinel-2": "sentinel2",
-    "SoilGrids": "soilgrids",
-    "SMAP": "smap",
-    "GLDAS": "gldas",
-}
+#: What the parts of an input set's name stand for; a name joins them with " + ".
+_NAMED = {"Sentinel-1": "sentinel1", "DEM": "dem", "Sentinel-2": "sentinel2", "SoilGrids": "soilgrids", "SMAP": "smap"}
+_NAMED |= {"GLDAS": "gldas", "GLDAS NN": "gldas", "EVI/NDVI": "sentinel2:NDVI sentinel2:EVI", "MODIS LAI": "modis_lai"}
 
 
-def _named(*without: str) -> str:
-    return " + ".join(name for name in _ALL if name not in without)
+def _without(*left_out: str) -> str:
+    return " + ".join(name for name in list(_NAMED)[:6] if name not in left_out)
 
 
 #: The paper's own model.
-FULL_MODEL = _named()
-_BASELINE = "SMAP + GLDAS NN"
-_WITH_INDICES, _WITH_LAI = f"{FULL_MODEL} + EVI/NDVI", f"{FULL_MODEL} + MODIS LAI"
-_NAMES = (
-    "Sentinel-1 + DEM",
-    "Sentinel-1 + DEM + Sentinel-2",
-    "Sentinel-1 + DEM + Sentinel-2 + SoilGrids",
-    FULL_MODEL,
-    *(_named(one) for one in _ALL),
-    "Sentinel-1 + DEM + SMAP",
-)
-#: Input sets by the paper's names, which join the names of the sources.
-SOURCE_SETS: dict[str, InputSet] = {
-    _BASELINE: InputSet.of("smap", "gldas"),
-    **{name: InputSet.of(*(_ALL[one] for one in name.split(" + "))) for name in _NAMES},
-    _WITH_INDICES: InputSet.of(*_ALL.values(), "sentinel2:NDVI", "sentinel2:EVI"),
-    _WITH_LAI: InputSet.of(*_ALL.values(), "modis_lai"),
-}
+FULL_MODEL = _without()
+_GROWING = ["SMAP + GLDAS NN", *(" + ".join(list(_NAMED)[:number]) for number in (2, 3, 4)), FULL_MODEL]
 #: Products that are scored as they are, by the paper's names.
 PRODUCTS = {"SMAP": "smap", "GLDAS": "gldas"}
 #: Rows of the paper's tables by number, as in `smnb.papers.tables`: the row's name to a name in `SOURCE_SETS` or `PRODUCTS`.
 #: Table 15 is one set with crops of 64 to 512 pixels; Table 21 is scored on two stores.
 PAPER_ROWS: dict[int, dict[str, str]] = {
-    9: {name: name for name in (*PRODUCTS, _BASELINE, *_NAMES[:4])},
-    15: {f"{size}x{size}": "Sentinel-1 + DEM + Sentinel-2" for size in (64, 128, 256, 512)},
+    9: {name: name for name in (*PRODUCTS, *_GROWING)},
+    15: {f"{size}x{size}": _GROWING[2] for size in (64, 128, 256, 512)},
     16: {
         "None (Baseline)": FULL_MODEL,
-        **{name: _named(name) for name in ("DEM", "Sentinel-1", "Sentinel-2", "SoilGrids", "SMAP", "GLDAS")},
-        "SMAP + GLDAS": _named("SMAP", "GLDAS"),
+        **{name: _without(name) for name in ("DEM", "Sentinel-1", "Sentinel-2", "SoilGrids", *PRODUCTS)},
+        "SMAP + GLDAS": _without(*PRODUCTS),
     },
-    18: {"None (Baseline)": FULL_MODEL, "EVI/NDVI": _WITH_INDICES, "MODIS LAI": _WITH_LAI},
+    18: {"None (Baseline)": FULL_MODEL, **{name: f"{FULL_MODEL} + {name}" for name in ("EVI/NDVI", "MODIS LAI")}},
     19: {name: name for name in ("SMAP", "Sentinel-1 + DEM", "Sentinel-1 + DEM + SMAP", FULL_MODEL)},
-    21: {_BASELINE: _BASELINE, **{name: name for name in (_NAMES[2], FULL_MODEL)}},
+    21: {name: name for name in (_GROWING[0], _GROWING[3], FULL_MODEL)},
+}
+#: Input sets by the paper's names, which join the names of the sources.
+SOURCE_SETS: dict[str, InputSet] = {
+    name: InputSet.of(*" ".join(_NAMED[one] for one in name.split(" + ")).split())
+    for name in dict.fromkeys(name for rows in PAPER_ROWS.values() for name in rows.values())
+    if name not in PRODUCTS
 }

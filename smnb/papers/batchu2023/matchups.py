@@ -1,14 +1,11 @@
-"""The match-up builder: from in-situ readings and the scenes of many sources to a sample store."""
+"""The match-up builder: from in-situ readings and the scenes of many sources, also through the catalog, to a sample store."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import time as clock
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,33 +14,37 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, FormatError, ParameterError, RunError, plain
+from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, plain
+from smnb.files import fingerprint
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
-from smnb.papers.batchu2023 import store_writing as writing
-from smnb.papers.batchu2023.cutting import LAYOUT, CutGeometry, Journal, cut, make_tasks
-from smnb.papers.batchu2023.join import PAPER_DEPTHS, MatchPlan, plan_matchups
-from smnb.papers.batchu2023.sources import Source, joined_sources
-from smnb.papers.batchu2023.store import NAT, SCHEMA, SampleStore, chunk_rows, create_values, write_column
-from smnb.sensors import Split, add_strata
+from smnb.papers.batchu2023.scenes import LAYOUT, PAPER_DEPTHS, Journal, MatchPlan, cut_all, make_tasks, plan_matchups
+from smnb.papers.batchu2023.sources import LAND_COVER_ID, READINGS_ID, SOURCES, Source, joined_sources, open_scenes_of
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter, chunk_rows
+from smnb.progress import Progress
+from smnb.sensors import SIDES, Split, add_strata, audit, make_split
 
 if TYPE_CHECKING:
+    from smnb.catalog import Catalog
     from smnb.loaders.rasters import SceneIndex
 
 _WHO = "build_matchups"
 _EMPTY = "crop without any value"
-
-#: ``progress(source, done, total)``, tasks.
-Progress = Callable[[str, int, int], None]
+#: The paper's split, and one by blocks of 3 degrees with a buffer. What a split by sensor shares with its training side is
+#: known and written down: the paper says so of footprints (Figure 6).
+DEFAULT_SPLITS: dict[str, dict[str, Any]] = {
+    "sensor": {
+        "kind": "sensor",
+        "fractions": (0.6, 0.2, 0.2),
+        "accept": ("shared_station", "shared_footprint", "shared_coarse_cell"),
+    },
+    "block": {"kind": "block", "fractions": (0.6, 0.2, 0.2), "block_degrees": 3.0},
+}
 
 
 @dataclass(frozen=True)
 class MatchupResult:
-    """A finished sample store and how it came about.
-
-    Its ``counts``: ``readings`` given, dropped by reason, kept; ``sources``, points that lack a source, by reason;
-    ``dropped``, points by the first source that they lack; ``sensors``, ``samples``.
-    """
+    """A finished sample store and how it came about."""
 
     store: SampleStore
     n_tasks: int = 0
@@ -51,11 +52,10 @@ class MatchupResult:
     """Tasks that were done before."""
     was_finished: bool = False
     """Whether the store was there and nothing was left to do."""
-    seconds: float = 0.0
 
     @property
     def counts(self) -> dict[str, Any]:
-        """What became of the readings."""
+        """What became of the readings, as `MatchPlan`'s; ``sensors``, ``samples``."""
         return self.store.attrs["counts"]
 
     def __str__(self) -> str:
@@ -98,7 +98,7 @@ def build_matchups(
     workers: int = 0,
     scheduler: str | None = None,
     resume: bool = True,
-    progress: Progress | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> MatchupResult:
     """Pair in-situ readings with the images of many sources around them, as paper 004 does, and write a sample store.
 
@@ -151,77 +151,59 @@ def build_matchups(
     ----------
     Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2c.
     """
-    began, path = clock.perf_counter(), Path(out)
+    path = Path(out)
     joined = joined_sources(_WHO, scenes, anchor, sources, optional)
-    geometry = CutGeometry(crop, float(resolution), float(low_resolution))
+    sizes = {"crop": crop, "resolution": float(resolution), "low_resolution": float(low_resolution)}
     for source in joined.values():
-        geometry.side(source.kind)  # refuses a crop that does not fit
+        source.side(**sizes)  # refuses a crop that does not fit
     plan = plan_matchups(insitu, scenes, joined, anchor=anchor, flags=flags, depths=depths)
-    plan.sensors = _with_strata(plan.sensors, land_cover, on_unknown_land_cover)
-    plan.counts["unknown_land_cover"] = plan.sensors.attrs.pop("unknown_land_cover")
-    made = writing.make_splits(plan.sensors, writing.DEFAULT_SPLITS if splits is None else splits)
-    sizes = {"crop": crop, "resolution_m": geometry.resolution, "low_resolution_m": geometry.low_resolution}
-    cutting = {**plan.fingerprint(scenes), **sizes, "layout": LAYOUT}
-    about = {
-        "anchor": anchor,
-        **sizes,
-        "insitu": insitu.catalog_id,
-        "synthetic": bool(insitu.synthetic or any(one.synthetic for one in scenes.values())),
-        "flags": flags if isinstance(flags, str) else list(flags),
-    }
-    about["fingerprint"] = _fingerprint(cutting, about, plan.sensors, made)
-    if resume and (finished := _finished(path, about["fingerprint"])) is not None:
-        return MatchupResult(finished, was_finished=True, seconds=clock.perf_counter() - began)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
-        partial, _ = writing.open_partial(_WHO, path, cutting, resume=resume)
-        build = _Build(plan, scenes, geometry, partial, progress)
-        with open_workers(_WHO, workers, scheduler) as pool:
-            for name in plan.sources:
-                build.cut_source(pool, name)
-        build.finish(about, made)
-        writing.put_in_place(partial, path)
-    return MatchupResult(SampleStore(path), build.n_tasks, build.n_resumed, seconds=clock.perf_counter() - began)
-
-
-def _with_strata(sensors: pd.DataFrame, land_cover: str | os.PathLike[str] | None, on_unknown: str) -> pd.DataFrame:
     try:
-        return add_strata(sensors, land_cover=land_cover, on_unknown=on_unknown)
+        plan.sensors = add_strata(plan.sensors, land_cover=land_cover, on_unknown=on_unknown_land_cover)
     except ParameterError as error:
         parts = {"got": error.got, "expected": error.expected}
         step = "Check the raster, or count them: on_unknown_land_cover='none'"
         raise ParameterError(_WHO, f"strata of the sensors: {error.what}", **parts, next_step=step) from error
+    plan.counts["unknown_land_cover"] = plan.sensors.attrs.pop("unknown_land_cover")
+    made = make_splits(plan.sensors, splits)
+    cutting = {"anchor": anchor, **plan.fingerprint(scenes), **sizes, "layout": LAYOUT}
+    about: dict[str, Any] = {"anchor": anchor, "insitu": insitu.catalog_id}
+    about["synthetic"] = bool(insitu.synthetic or any(one.synthetic for one in scenes.values()))
+    about["flags"] = flags if isinstance(flags, str) else list(flags)
+    sides = {name: [split.options, split.assignment] for name, split in made.items()}
+    about["fingerprint"] = fingerprint(cutting, about, sides, plan.sensors.astype(str))
+    if resume and path.exists():
+        return MatchupResult(_finished(path, about["fingerprint"]), was_finished=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
+        writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
+        journal, everything = Journal(writer.folder / "done.jsonl"), np.ones(len(plan), bool)
+        build = _Build(plan, scenes, sizes, writer, journal, progress or (lambda *_: None), everything)
+        with open_workers(_WHO, workers, scheduler) as pool:
+            for name in plan.sources:
+                build.cut_source(pool, name)
+        store = build.finish(made)
+    return MatchupResult(store, build.n_tasks, build.n_resumed)
 
 
-def _fingerprint(
-    cutting: Mapping[str, Any], about: Mapping[str, Any], sensors: pd.DataFrame, made: Mapping[str, Split]
-) -> str:
-    """Of all that the store depends on: what is cut, and what the sensor table says."""
-    sides = {name: [split.options, split.assignment.tolist()] for name, split in made.items()}
-    text = json.dumps([cutting, about, sides, sensors.astype(str).to_csv(index=False)], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _finished(path: Path, fingerprint: str) -> SampleStore | None:
-    """The store, if it is there and of this very build."""
-    if not path.exists():
-        return None
-    replace = "Choose another output, or replace it with resume=False (--no-resume)"
+def _finished(path: Path, wanted: str) -> SampleStore:
+    """The store that is there; a `RunError` unless it is of this very build."""
+    step = "Choose another output, or replace it with resume=False (--no-resume)"
     try:
         store = SampleStore(path)
     except (FormatError, RunError) as error:
         what = f"{path} is there and is no finished sample store: {error.what}"
-        raise RunError(_WHO, what, next_step=replace) from error
-    if store.attrs.get("fingerprint") != fingerprint:
+        raise RunError(_WHO, what, next_step=step) from error
+    if store.attrs.get("fingerprint") != wanted:
         got = plain("other readings, scenes, sources or options")
-        raise RunError(_WHO, f"{path} holds another store", got=got, next_step=replace)
+        raise RunError(_WHO, f"{path} holds another store", got=got, next_step=step)
     return store
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep a second build of the same store out; the system lets go of the lock when the process ends, however it does."""
-    lock = writing.partial_folder(path).with_suffix(".lock")
+    lock = path.parent / f".{path.name}.lock"
     with open(lock, "w") as stream:
         try:
             try:
@@ -239,61 +221,41 @@ def _locked(path: Path) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
+@dataclass
 class _Build:
     """A build that is going on."""
 
-    def __init__(
-        self,
-        plan: MatchPlan,
-        scenes: Mapping[str, SceneIndex],
-        geometry: CutGeometry,
-        partial: Path,
-        progress: Progress | None,
-    ) -> None:
-        self.plan, self.scenes, self.geometry = plan, scenes, geometry
-        self.progress = progress or (lambda *_: None)
-        self.store, self.journal = partial / "store.zarr", Journal(partial / "done.jsonl")
-        self.left = np.ones(len(plan), bool)
-        """Points that have every source so far."""
-        self.cuts: dict[str, NDArray[Any]] = {}
-        """Of each source the row in ``values`` of each point of the plan, -1 where there is none; of a coarse one its values,
-        (point, band)."""
-        self.n_tasks = self.n_resumed = 0
-        self._root = zarr.open_group(self.store, mode="a", zarr_format=3)
-        # sensors at one place see the same images
-        place = plan.sensors[["lat", "lon"]].to_numpy("float64")
-        self._places, place_of = np.unique(place, axis=0, return_inverse=True)
-        self._place_of = place_of.reshape(-1)
+    plan: MatchPlan
+    scenes: Mapping[str, SceneIndex]
+    sizes: Mapping[str, Any]
+    writer: SampleStoreWriter
+    journal: Journal
+    progress: Callable[[str, int, int], None]
+    left: NDArray[np.bool_]
+    """Points that have every source so far."""
+    cuts: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Of each source the row in ``values`` of each point of the plan, -1 where there is none; of a coarse one its values,
+    (point, band)."""
+    n_tasks: int = 0
+    n_resumed: int = 0
 
     def cut_source(self, pool: Workers, name: str) -> None:
         """Cut what the points that are left see of a source, and drop those that see nothing."""
         source, scene = self.plan.sources[name], self.plan.scene[name]
         wanted = np.flatnonzero(self.left & (scene >= 0))
-        place = self._place_of[self.plan.sensor[wanted]]
-        pair, inverse = np.unique(scene[wanted].astype(np.int64) * len(self._places) + place, return_inverse=True)
-        position, place = np.divmod(pair, len(self._places))
-        bands, side = len(source.bands), self.geometry.side(source.kind)
-        tasks, rows, n_rows = make_tasks(
-            position.astype(np.int32), *self._places[place].T, chunk_rows(bands, side) if side else 1
-        )
-        done = self.journal.done(name)
-        if side and not done:
-            create_values(self._root.require_group(name), source, n_rows, side)
-        self.n_tasks, self.n_resumed = self.n_tasks + len(tasks), self.n_resumed + len(done)
-        self.progress(name, len(done), len(tasks))
-        shared = (pool.share(self.scenes[name]), source, self.geometry, self.store)
-        calls = ((task.number, (task, *shared)) for task in tasks if task.number not in done)
-        for number, future in pool.run(cut, calls):
-            result = future.result()
-            if isinstance(result, tuple):
-                scene, message = result
-                said = str(self.scenes[name].table["scene_id"].iloc[scene]) if scene >= 0 else "?"
-                step = "Mend or remove that file and run the build again; what is done is kept"
-                what = f"the source {name!r}, scene {said}: {message.rstrip('.')}"
-                raise RunError(_WHO, what, next_step=step)
-            self.journal.add(name, number, result)
-            self.progress(name, len(done), len(tasks))
-        results = np.concatenate([done[task.number] for task in tasks]) if tasks else np.empty(0)
+        lat, lon = (self.plan.sensors[one].to_numpy("float64") for one in ("lat", "lon"))
+        # sensors at one place see the same images: those of the first of them
+        first = pd.Series(np.arange(lat.size)).groupby([lat, lon]).transform("min").to_numpy()
+        place = first[self.plan.sensor[wanted]]
+        pair, inverse = np.unique(scene[wanted].astype(np.int64) * len(first) + place, return_inverse=True)
+        position, place = np.divmod(pair, len(first))
+        bands, side = len(source.bands), source.side(**self.sizes)
+        chunk = chunk_rows(bands, side) if side else 1
+        tasks, rows, n_rows = make_tasks(position.astype(np.int32), lat[place], lon[place], chunk)
+        values = self.writer.reserve(name, n_rows) if side else None
+        self.n_tasks, self.n_resumed = self.n_tasks + len(tasks), self.n_resumed + len(self.journal.done(name))
+        shared = self.scenes[name], source, self.sizes, values
+        results = cut_all(_WHO, pool, tasks, shared, self.journal, self.progress)
         if side:
             here = np.full(len(self.plan), -1, np.int32)
             here[wanted] = np.where(results.astype(bool), rows, -1)[inverse]
@@ -311,66 +273,124 @@ class _Build:
             step = "Check that its files hold data around the sensors"
             raise ContractError(_WHO, what, got=counts["dropped"], next_step=step)
 
-    def finish(self, about: Mapping[str, Any], made: Mapping[str, Split]) -> None:
-        """Write all that goes by sample or sensor, and the store's attributes."""
-        plan, left = self.plan, self.left
+    def finish(self, made: Mapping[str, Split]) -> SampleStore:
+        """Write all that goes by sample or sensor."""
+        plan, left, writer = self.plan, self.left, self.writer
         used, sensor = np.unique(plan.sensor[left], return_inverse=True)
-        sensor = sensor.astype(np.int32)
-        for name, values in (("label", plan.label[left]), ("time", plan.time[left]), ("sensor", sensor)):
-            write_column(self._root, name, values)
-        scenes = {}
+        columns = {"label": plan.label[left], "time": plan.time[left], "sensor": sensor}
         for name, source in plan.sources.items():
-            first = np.searchsorted(sensor, np.arange(used.size)) if source.static else slice(None)
-            scenes[name] = self._finish_source(source, first)
-        sensors = plan.sensors.iloc[used].reset_index(drop=True)
-        sensors = add_strata(sensors, soil=self._soil(sensors))
+            rows = np.searchsorted(sensor, np.arange(used.size)) if source.static else slice(None)
+            here, table = self.cuts[name][left][rows], self.scenes[name].table
+            scene = np.where(_there(here), plan.scene[name][left][rows], -1)
+            own = {f"{name}/values" if source.kind == "coarse" else f"{name}/image": here}
+            own[f"{name}/scene"] = np.append(table["scene_id"].astype(str).to_numpy(object), "")[scene]
+            if source.static:
+                writer.write(0, own)
+            else:
+                columns |= {**own, f"{name}/time": pd.DatetimeIndex(table["time"]).take(scene, fill_value=pd.NaT)}
+        writer.write(0, columns)
+        sensors = add_strata(plan.sensors.iloc[used].reset_index(drop=True), soil=soil_at_sensors(writer))
         sensors.attrs = {}
-        sensors, splits = writing.add_splits(sensors, made, sensor)
-        writing.write_sensors(self.store, sensors, sensor)
-        for leftover in self.store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
-            leftover.unlink()
-        stored = {
-            name: {**one.as_dict(), "catalog_id": self.scenes[name].catalog_id} for name, one in plan.sources.items()
-        }
-        attrs = {
-            **about,
-            "smnb_schema": SCHEMA,
-            "sources": stored,
-            "scenes": scenes,
-            "counts": {**plan.counts, "sensors": len(sensors), "samples": int(left.sum())},
-            "splits": splits,
-            "complete": True,
-        }
-        self._root.attrs.put(attrs)
-
-    def _finish_source(self, source: Source, first: Any) -> list[str]:
-        """Write a source's columns; return the ids of its scenes in the order of their numbers."""
-        group, here = self._root.require_group(source.name), self.cuts[source.name][self.left][first]
-        dim = "sensor" if source.static else "sample"
-        write_column(group, "values" if source.kind == "coarse" else "image", here, dim)
-        scene = np.where(_there(here), self.plan.scene[source.name][self.left][first], -1)
-        table = self.scenes[source.name].table
-        known = np.unique(scene[scene >= 0])
-        write_column(group, "scene", np.where(scene >= 0, np.searchsorted(known, scene), -1).astype(np.int32), dim)
-        if not source.static:
-            times = pd.DatetimeIndex(table["time"])
-            times = times.tz_convert("UTC").tz_localize(None) if times.tz is not None else times
-            ns = np.append(times.to_numpy("datetime64[ns]").view(np.int64), NAT)
-            write_column(group, "time", ns[scene])
-        return [str(one) for one in table["scene_id"].iloc[known]]
-
-    def _soil(self, sensors: pd.DataFrame) -> pd.DataFrame | None:
-        """SoilGrids fractions at the sensors, g kg-1, if the source is there."""
-        source, parts = self.plan.sources.get("soilgrids"), ("sand", "silt", "clay")
-        if source is None or not set(parts) <= set(source.bands):
-            return None
-        rows, centre = np.asarray(self._root["soilgrids/image"][:]), self.geometry.side(source.kind) // 2
-        array = self._root["soilgrids/values"]
-        nothing = np.full(len(source.bands), np.nan, np.float32)
-        values = np.stack([array[int(row), :, centre, centre] if row >= 0 else nothing for row in rows])
-        values = values.astype(np.float32)
-        return pd.DataFrame({one: source.denormalise(one, values[:, source.bands.index(one)]) for one in parts})
+        sensors, splits = add_splits(sensors, made, sensor)
+        counts = {**plan.counts, "sensors": len(sensors), "samples": int(left.sum())}
+        return writer.finish(sensors, splits=splits, counts=counts)
 
 
 def _there(here: NDArray[Any]) -> NDArray[np.bool_]:
     return np.isfinite(here).any(axis=1) if here.ndim == 2 else here >= 0
+
+
+def soil_at_sensors(writer: SampleStoreWriter) -> pd.DataFrame | None:
+    """SoilGrids fractions at the sensors, g kg-1, out of the images that were written; None where there are none."""
+    source, parts = writer.sources.get("soilgrids"), ["sand", "silt", "clay"]
+    if source is None or not set(parts) <= set(source.bands):
+        return None
+    group, middle = zarr.open_group(writer.folder / "store.zarr", mode="r")["soilgrids"], writer.side["soilgrids"] // 2
+    rows = group["image"][:] if "image" in group else np.arange(group["values"].shape[0])
+    nothing = np.full(len(source.bands), np.nan)
+    pixels = [group["values"][int(row), :, middle, middle] if row >= 0 else nothing for row in rows]
+    values = np.array(pixels, np.float32)
+    return pd.DataFrame({one: source.denormalise(one, values[:, source.bands.index(one)]) for one in parts})
+
+
+def make_splits(sensors: pd.DataFrame, splits: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Split]:
+    """Split the sensors in each way asked for, default `DEFAULT_SPLITS`; options are those of `smnb.sensors.make_split`."""
+    splits = DEFAULT_SPLITS if splits is None else splits
+    for name, options in splits.items():
+        if options.get("kind", "time") == "time" or not str(name).isidentifier():
+            what = f"the split {name!r} is no split of sensors"
+            raise ParameterError(_WHO, what, got=dict(options), expected=DEFAULT_SPLITS)
+    return {name: make_split(sensors, **options) for name, options in splits.items()}
+
+
+def add_splits(
+    sensors: pd.DataFrame, splits: Mapping[str, Split], sensor: NDArray[np.integer]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Add a column ``split_<name>`` a split, and say what it has and leaks; `sensor` is the row of the sensor of each sample."""
+    sides_in, described = (*SIDES, "buffer"), {}
+    for name, split in splits.items():
+        sides = split.assignment.reindex(sensors["sensor_id"])
+        found = audit(sides, sensors)
+        sensors = sensors.assign(**{f"split_{name}": sides.to_numpy()})
+        described[name] = {
+            "kind": split.kind,
+            "options": split.options,
+            "sensors": {side: int((sides == side).sum()) for side in sides_in},
+            "samples": {side: int((sides.to_numpy()[sensor] == side).sum()) for side in sides_in},
+            "leaks": found.leaks,
+            "not_checked": found.not_checked,
+            "share_with_training_sensor_within": {
+                side: {f"{km:g}_km": round(found.share_within(km, side), 6) for km in (found.footprint_km, 10.0)}
+                for side in SIDES[1:]
+                if (sides == side).any()
+            },
+        }
+    return sensors, described
+
+
+def open_matchups(
+    catalog: Catalog,
+    root: Path | None,
+    out: str | os.PathLike[str],
+    *,
+    store: str = "",
+    sources: Iterable[Source | str] | None = None,
+    optional: Iterable[str] = ("modis_lai",),
+    **options: Any,
+) -> SampleStore:
+    """Open a sample store: the existing one `store`, or that at `out`, which is built first unless it is there and up to date.
+
+    Parameters
+    ----------
+    catalog, root, sources
+        As `open_scenes_of`.
+    out, store : path-like
+        ``name.zarr``.
+    optional : iterable of str
+        Sources that a sample may lack.
+    **options
+        Of `build_matchups`: ``anchor``, ``crop``, ``workers``, …
+    """
+    if store:
+        return SampleStore(store)
+    wanted, shown = list(SOURCES if sources is None else sources), {}
+
+    def tell(source: str, done: int, total: int) -> None:
+        shown.setdefault(source, Progress(f"match-ups, {source}", total)).update(done)
+        if done == total:
+            shown[source].close()
+
+    scenes = open_scenes_of(catalog, root, wanted)
+    try:  # where the archive has one file of it; else sensors are stratified by the readings' archive
+        files = list(catalog.resolve(LAND_COVER_ID, root))
+    except CatalogError:
+        files = []
+    return build_matchups(
+        catalog.open(READINGS_ID, root),
+        scenes,
+        out=out,
+        sources=[one for one in wanted if isinstance(one, Source)],
+        optional=[name for name in optional if name in scenes],
+        land_cover=files[0] if len(files) == 1 else None,
+        **{"progress": tell, **options},
+    ).store

@@ -1,35 +1,48 @@
-"""Results like the paper's Table 9, paired differences, and scores by sensor network beside the published works."""
+"""Results like the paper's Tables 9 to 14 beside its values, paired differences, and what figures of samples show."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
-from smnb.contract import ContractError, ParameterError
+from smnb.contract import ParameterError, check_choice, check_count, check_table
+from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
 from smnb.metrics import MIN_OBS, compare, interval_text, metric
 from smnb.papers.batchu2023.inputs import PRODUCTS
+from smnb.papers.batchu2023.sources import SOURCES
+from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import published
-from smnb.sensors import score_sensors, stratify, summary_rows
+from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, score_sensors, stratify, summary_rows
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
 _ENDS = ("", "_low", "_high")
 #: The paper's table by sensor network of each score.
 _NETWORK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}
+#: Strata of the paper's tables: its table, what a title says, and the rows in its order.
+PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "land_cover": ("Table 10", "Land cover", LAND_COVER_GROUPS),
+    "texture": ("Table 11", "Soil texture", TEXTURE_CLASSES[:-1]),
+    "climate": ("Table 12", "Climate", PAPER_GROUPS),
+}
+_METRICS = {"ubrmse": "ubRMSE", "rmse": "RMSE", "pearson_r": "Correlation"}
 #: Predictions by side, by experiment.
 Experiments = Mapping[str, Mapping[str, pd.DataFrame]]
 
 
-def _column(who: str, scores: pd.DataFrame, name: str | None) -> pd.Series | None:
-    """A column of the sensors by id, to draw again."""
-    if name is not None and name not in scores:
-        raise ParameterError(who, "the sensor table has no such column", got=name, expected=list(map(str, scores)))
-    return None if name is None else scores.set_index("sensor_id")[name]
+def _scored(who: str, table: pd.DataFrame, clusters: str | None) -> pd.DataFrame:
+    """Scores of each sensor, with the column to draw for the intervals."""
+    scores = score_sensors(table)
+    if clusters is not None:
+        check_choice(who, "clusters", clusters, scores.columns)
+    return scores
 
 
 def results_table(
-    experiments: Experiments, *, min_obs: int = MIN_OBS, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
+    experiments: Experiments, *, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
     """Means over sensors of each experiment and side, with intervals: the paper's Table 9.
 
@@ -37,8 +50,6 @@ def results_table(
     ----------
     experiments : mapping of str to mapping of str to DataFrame
         Predictions by experiment and side, as `predict_sides` and `references_at_sensors` give them.
-    min_obs : int
-        Sensors with fewer samples have no score.
     clusters : str, optional
         Column of the sensor table that is drawn for the intervals instead of the sensor, such as ``station``.
 
@@ -52,8 +63,7 @@ def results_table(
     for name, sides in experiments.items():
         row = rows[name] = {}
         for side, table in sides.items():
-            scores = score_sensors(table, min_obs=min_obs)
-            _column("results_table", scores, clusters)
+            scores = _scored("results_table", table, clusters)
             mean = summary_rows(table, scores, intervals=True, clusters=clusters, n_boot=n_boot, seed=seed).iloc[0]
             for score in SCORES:
                 row |= {f"{side}_{metric(score).short}{end}": mean.get(f"{score}{end}", float("nan")) for end in _ENDS}
@@ -78,7 +88,6 @@ def paired_differences(
     reference: str,
     *,
     side: str = "validation",
-    min_obs: int = MIN_OBS,
     clusters: str | None = None,
     n_boot: int = 1000,
     seed: int = 0,
@@ -96,32 +105,19 @@ def paired_differences(
     if side not in experiments.get(reference, {}):
         known = [name for name, sides in experiments.items() if side in sides]
         raise ParameterError(who, f"there is no such experiment on side {side!r}", got=reference, expected=known)
-    scores = {name: score_sensors(sides[side], min_obs=min_obs) for name, sides in experiments.items() if side in sides}
-    labels = None
+    scores = {name: _scored(who, sides[side], clusters) for name, sides in experiments.items() if side in sides}
+    options = {"n_boot": n_boot, "seed": seed}
     if clusters is not None:
-        labels = pd.concat([_column(who, one, clusters) for one in scores.values()])
-        labels = labels[~labels.index.duplicated()]
+        options["clusters"] = pd.concat(scores.values()).drop_duplicates("sensor_id").set_index("sensor_id")[clusters]
     rows = []
     for name in (one for one in scores if one != reference):
         for score in map(metric, SCORES[:3]):
-            options = {"clusters": labels, "n_boot": n_boot, "seed": seed}
             found = compare(scores[name], scores[reference], score, names=(name, reference), **options)
-            better = 1.0 if score.better == "high" else -1.0
-            rows.append(
-                {
-                    "experiment": name,
-                    "reference": reference,
-                    "metric": score.short,
-                    "value": found.a_value,
-                    "reference_value": found.b_value,
-                    "difference": found.difference.value,
-                    "low": found.difference.low,
-                    "high": found.difference.high,
-                    "percent": 100.0 * better * found.difference.value / abs(found.b_value),
-                    "n_sensors": found.difference.n,
-                    "sentence": found.sentence,
-                }
-            )
+            gain, better = found.difference, 1.0 if score.better == "high" else -1.0
+            row = {"experiment": name, "reference": reference, "metric": score.short, "value": found.a_value}
+            row |= {"reference_value": found.b_value, "difference": gain.value, "low": gain.low, "high": gain.high}
+            row |= {"percent": 100.0 * better * gain.value / abs(found.b_value), "n_sensors": gain.n}
+            rows.append(row | {"sentence": found.sentence})
     return pd.DataFrame(rows)
 
 
@@ -135,7 +131,7 @@ def network_scores(
 ) -> pd.DataFrame:
     """Mean R and ubRMSE of each model by sensor network, with intervals, from predictions by model with a column ``network``.
 
-    The options are those of `results_table`.
+    The options are those of `results_table`; sensors with fewer samples than `min_obs` have no score.
 
     Returns
     -------
@@ -143,16 +139,14 @@ def network_scores(
         One row a model and network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with
         ``_low`` and ``_high`` (95 %; none for fewer than five sensors).
     """
+    options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
     parts = []
     for model, table in tables.items():
-        if "network" not in table:
-            what = f"predictions of {model!r} have no column 'network'"
-            raise ContractError("network_scores", what, got=list(map(str, table)))
-        options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
-        found = stratify(score_sensors(table, min_obs=min_obs), "network", **options)
-        parts.append(found.drop(columns=["label", "few"]).assign(model=model))
-    result = pd.concat(parts, ignore_index=True)
-    return result[["model", *(name for name in result.columns if name != "model")]]
+        check_table(f"network_scores ({model})", table, ["network"])
+        found = stratify(score_sensors(table, min_obs=min_obs), "network", **options).drop(columns=["label", "few"])
+        found.insert(0, "model", model)
+        parts.append(found)
+    return pd.concat(parts, ignore_index=True)
 
 
 def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataFrame:
@@ -163,10 +157,8 @@ def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataF
     but whose column is not certain; ``attrs["caveats"]`` says why.
     """
     who, models = "networks_beside", sorted(set(scores["model"]))
-    if score not in _NETWORK_TABLES:
-        raise ParameterError(who, "the paper has no such table", got=score, expected=list(_NETWORK_TABLES))
-    if model not in models:
-        raise ParameterError(who, "the run has no such model", got=model, expected=models)
+    check_choice(who, "score", score, _NETWORK_TABLES)
+    check_choice(who, "model", model, models)
     table = published("batchu2023", _NETWORK_TABLES[score])
     run = {}
     for name in (one for one in (model, *PRODUCTS) if one in models):
@@ -183,3 +175,84 @@ def networks_beside(scores: pd.DataFrame, score: str, *, model: str) -> pd.DataF
     result = result[(result != "").any(axis=1)].rename_axis("network")
     result.attrs["caveats"] = table.caveats
     return result
+
+
+def beside_paper(
+    scores: pd.DataFrame, by: str, *, clusters: str | None = None, n_boot: int = 1000, seed: int = 0
+) -> pd.DataFrame:
+    """Average scores (`smnb.sensors.score_sensors`) by stratum, in the order of the paper's table and with its values.
+
+    As `smnb.sensors.stratify`, with the paper's row names in ``label`` (asterisk: fewer than five sensors of the run) and its
+    scores in ``paper_ubrmse``, ``paper_rmse``, ``paper_pearson_r``, NaN where it has a dash or no such row.
+    """
+    check_choice("beside_paper", "by", by, PAPER_STRATA, next_step="The paper has no other table of strata")
+    name, _, order = PAPER_STRATA[by]
+    found = stratify(scores, by, metrics=list(_METRICS), order=order, clusters=clusters, n_boot=n_boot, seed=seed)
+    rows = [GROUP_LABELS.get(stratum, stratum) for stratum in found[by]]
+    found["label"] = [row + "*" * few for row, few in zip(rows, found["few"], strict=True)]
+    paper = published("batchu2023", name).frame().reindex(rows)
+    for score, column in _METRICS.items():
+        found[f"paper_{score}"] = paper[column].to_numpy()
+    return found
+
+
+def printed(table: pd.DataFrame, title: str) -> pd.DataFrame:
+    """Return a table of `beside_paper` as text: "0.055 [0.048, 0.061]", a dash where there is nothing.
+
+    By the stratum's label, headed `title`: ``Sensors``, and for each score the run's and the paper's.
+    """
+    rows = pd.Index(table["label"], name=title)
+    text = pd.DataFrame({"Sensors": table["n_scored"].astype(str).to_numpy()}, index=rows)
+    for score, name in _METRICS.items():
+        cells = zip(*(table[f"{score}{end}"] for end in _ENDS), strict=True)
+        text[name] = [interval_text(*values) or "-" for values in cells]
+        text[f"{name}, paper"] = [interval_text(value) or "-" for value in table[f"paper_{score}"]]
+    return text
+
+
+def folder_name(name: str) -> str:
+    """Name of a row of a table as the name of a folder.
+
+    Examples
+    --------
+    >>> folder_name("Sentinel-1 + DEM + SMAP")
+    'sentinel_1_dem_smap'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def spread_samples(store: SampleStore, number: int = 6, *, split: str = "sensor", side: str = "test") -> np.ndarray:
+    """Positions of samples of as many sensors as there are, from wet to dry: one of each `number` equal parts."""
+    from smnb.papers.batchu2023.batches import side_positions  # which needs torch
+
+    check_count("spread_samples", "number", number)
+    positions = side_positions(store, split, side)
+    order = positions[np.argsort(-store.labels()[positions], kind="stable")]
+    rows, taken, chosen = store.sensor_rows(), set(), []
+    for part in np.array_split(order, min(number, len(order))):
+        middle = part[np.argsort(np.abs(np.arange(len(part)) - len(part) // 2), kind="stable")]
+        new = next((one for one in middle if rows[one] not in taken), middle[0])
+        taken.add(rows[new])
+        chosen.append(int(new))
+    return np.array(chosen)
+
+
+def sample_images(store: SampleStore, number: int = 6, *, split: str = "sensor") -> dict[str, list[np.ndarray]]:
+    """Images of test samples from wet to dry (`spread_samples`), as `smnb.plots.image_rows` takes them.
+
+    By reading and date: natural colours, VV (dB), VH (dB), and soil as sand, silt and clay in red, green and blue; columns of
+    sources that the store lacks are left out.
+    """
+    rows: dict[str, list[np.ndarray]] = {}
+    for position in spread_samples(store, number, split=split):
+        one, sample, images = np.array([position]), store.samples.iloc[position], []
+        if "sentinel2" in store.sources:
+            images.append(np.moveaxis(store.read("sentinel2", one, ("B4", "B3", "B2"))[0], 0, 2))
+        if "sentinel1" in store.sources:
+            radar = store.read("sentinel1", one, ("VV", "VH"))[0]
+            images += [SOURCES["sentinel1"].denormalise(b, v) for b, v in zip(("VV", "VH"), radar, strict=True)]
+        if "soilgrids" in store.sources:
+            soil = store.read("soilgrids", one, ("sand", "silt", "clay"))[0]
+            images.append(np.moveaxis((soil * 1.6).clip(0.0, 1.0), 0, 2))  # equal parts are a light grey
+        rows[f"{sample['soil_moisture']:.3f} m³ m⁻³\n{sample['time']:%Y-%m-%d}"] = images
+    return rows

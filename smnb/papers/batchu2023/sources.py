@@ -1,30 +1,25 @@
 """`Source`: what the match-ups, the store, the network and the maps know of one source of images; and the paper's seven.
 
-An own source is one more `Source`: given to `build_matchups` or `open_matchups` it is matched, normalised and stored, and
-given to `InputSet.of` it is fed to the network.
-
 What the paper calls "zero-mean, unit-variance" is not what a minimum and a maximum give; the step from [0, 1] to the network's
 [-1, 1] is 2 x - 1, at the network's door (`smnb.papers.batchu2023.inputs.network_inputs`) and not here.
-
-References
-----------
-Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2; arXiv:2206.09649, Tables 4
-and 17. Brown et al. (2022), Dynamic World, doi:10.1038/s41597-022-01307-4 (the log-sigmoid and its constants).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
 
 if TYPE_CHECKING:
+    from smnb.catalog import Catalog
     from smnb.loaders.rasters import SceneIndex
 
 #: 10 m images, 160 m images, and one value at the point.
@@ -54,8 +49,9 @@ def _log_sigmoid(dn: ArrayLike, mean: float, spread: float) -> NDArray:
     """Sentinel-2's Level-1C digital numbers to (0, 1), so that dark, cloud-free ground gets most of the range.
 
     With u = ln(0.005 DN + 1) the sigmoid of 5 (u - mean) / spread - 1. The paper calls the constants log_mean and log_std; in
-    Dynamic World, whose constants they are, they are the 30th and 70th percentiles of the logarithm, and it divides by the second
-    one itself, not by their difference. So it is reproduced. Numbers below 0 are noise and count as 0.
+    Dynamic World (Brown et al. 2022, doi:10.1038/s41597-022-01307-4), whose constants they are, they are the 30th and 70th
+    percentiles of the logarithm, and it divides by the second one itself, not by their difference. So it is reproduced.
+    Numbers below 0 are noise and count as 0.
     """
     array = _floating(dn)
     one = array.dtype.type
@@ -87,6 +83,8 @@ def dequantise(stored: ArrayLike, *, zero_is_missing: bool = False) -> NDArray[n
 @dataclass(frozen=True)
 class Source:
     """One source of images or values around sensors: how it is found, joined, cut, scaled and stored.
+
+    Given to `build_matchups` or `open_matchups` an own one is matched and stored, given to `InputSet.of` fed to the network.
 
     Parameters
     ----------
@@ -162,6 +160,17 @@ class Source:
         """The same source with other bands of its range."""
         return replace(self, bands=bands)
 
+    def side(self, crop: int, resolution: float, low_resolution: float) -> int:
+        """Pixels on a side of the images in a store: the low ones cover the same ground, and a coarse source has 0."""
+        if self.kind != "low":
+            return crop if self.kind == "high" else 0
+        side = crop * resolution / low_resolution
+        if side != int(side) or side < 1:
+            what = f"a crop of {crop} pixels of {resolution:g} m is no whole number of {low_resolution:g} m pixels"
+            expected = plain(f"a multiple of {low_resolution / resolution:g}")
+            raise ParameterError(f"Source {self.name!r}", what, got=crop, expected=expected)
+        return int(side)
+
     def normalise(self, band: str, native: ArrayLike, *, outside: str | None = None) -> NDArray[np.floating]:
         """Scale native values of one band, any shape, to [0, 1]; NaN stays.
 
@@ -173,10 +182,8 @@ class Source:
             array = np.asarray(native)
             if lost := int(np.count_nonzero((array < low) | (array > high))):
                 what = f"{lost} of {array.size} values of {self.name} {band} lie outside its range in native units"
-                got, step = (
-                    (float(np.nanmin(array)), float(np.nanmax(array))),
-                    "Mask fill values, or give another range",
-                )
+                got = float(np.nanmin(array)), float(np.nanmax(array))
+                step = "Mask fill values, or give another range"
                 raise ContractError("normalise", what, got=got, expected=(low, high), next_step=step)
         return _SCALINGS[self.scaling][0](native, low, high)
 
@@ -201,51 +208,20 @@ class Source:
         return {**content, "bands": list(self.bands), "range": ranges, "bound": str(self.bound)}
 
 
-#: The two constants of each Sentinel-2 band (Table 17).
-_LOG_STATISTICS = {
-    "B2": (1.7417268007636313, 2.023298706048351),
-    "B3": (1.7261204997060209, 2.038905204308012),
-    "B4": (1.6798346251414997, 2.179592821212937),
-    "B5": (1.7734969472909623, 2.2890068333026603),
-    "B6": (2.289154079164943, 2.6171674549378166),
-    "B7": (2.382939712192371, 2.773418590375327),
-    "B8": (2.3828939530384052, 2.7578332604178284),
-    "B11": (2.1952484264967844, 2.789092484314204),
-    "B12": (1.554812948247501, 2.4140534947492487),
-}
-_RADAR = {"VV": (-25.0, 5.0), "VH": (-25.0, 5.0), "angle": (0.0, 90.0)}
-_LIGHT, _SOIL = ("B2", "B3", "B4", "B8", "B11", "B12"), ("sand", "silt", "clay", "bdod")
-_FIFTY_YEARS = {"bound": "18262D", "static": True}
-#: The paper's sources: ranges of Table 4 in dB, degree, Earth Engine's scaled LAI and FPAR, g kg-1 (bulk density cg cm-3), m,
-#: kg m-2 and mm; bounds of Table 5.
-#:
-#: Normalised, SMAP and GLDAS are m3 m-3. The row of SMAP reads "50, 255" in the paper, and is read as 0..50 mm. 50..255 mm is
-#: impossible: ssm of NASA-USDA SMAP10KM is 0..25.39 mm. The released code divides its smap_sm, an integer of 0..255, by 255,
-#: exactly as it does with gldas_sm, and for GLDAS that is kg m-2 / 100, which is m3 m-3 over 10 cm. With 0..50 mm the same
-#: division gives mm / 50, which is m3 m-3 over 5 cm: the conversion that the paper states. So 50 is the maximum, and 255 the
-#: 8-bit one.
-SOURCES: dict[str, Source] = {
-    one.name: one
-    for one in (
-        Source("sentinel1", "multisource_sentinel1", tuple(_RADAR), _RADAR, "1h"),
-        Source("sentinel2", "multisource_sentinel2", _LIGHT, _LOG_STATISTICS, "14D", cloud=30.0, scaling="log-sigmoid"),
-        Source("dem", "multisource_dem", ("elevation",), (0.0, 3000.0), **_FIFTY_YEARS),
-        Source("soilgrids", "multisource_soilgrids", _SOIL, (0.0, 800.0), kind="low", **_FIFTY_YEARS),
-        Source(
-            "modis_lai", "multisource_lai", ("Lai",), dict.fromkeys(("Lai", "Fpar"), (0.0, 100.0)), "8D", kind="low"
-        ),
-        Source("smap", "multisource_smap10km", ("ssm",), (0.0, 50.0), "3D", kind="coarse"),
-        Source("gldas", "multisource_gldas", ("SoilMoi0_10cm_inst",), (0.0, 100.0), "6h", kind="coarse"),
-    )
-}
+_TABLE = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
+#: The paper's seven, by name.
+SOURCES: dict[str, Source] = {name: Source(name, **facts) for name, facts in _TABLE.items()}
+#: Catalog entries of the readings, and of the land cover that sensors are stratified by.
+READINGS_ID, LAND_COVER_ID = "multisource_ismn", "multisource_landcover"
+#: Every catalog entry that a store is made of.
+MULTISOURCE_IDS = (*(one.catalog_id for one in SOURCES.values()), READINGS_ID, LAND_COVER_ID)
 #: Bounds that differ where samples are anchored to SMAP (Table 20).
 _BOUNDS_OF_ANCHOR = {"sentinel1": {}, "smap": {"sentinel1": "7D", "smap": "1h"}}
 
 
 def paper_sources(anchor: str = "sentinel1") -> dict[str, Source]:
     """Sources with the bounds of Table 5 (anchored to Sentinel-1) or Table 20 (anchored to SMAP)."""
-    if anchor not in _BOUNDS_OF_ANCHOR:
-        raise ParameterError("paper_sources", "unknown anchor", got=anchor, expected=list(_BOUNDS_OF_ANCHOR))
+    check_choice("paper_sources", "anchor", anchor, _BOUNDS_OF_ANCHOR)
     changed = _BOUNDS_OF_ANCHOR[anchor]
     return {name: replace(one, bound=changed.get(name, one.bound)) for name, one in SOURCES.items()}
 
@@ -258,6 +234,14 @@ def by_name(who: str, given: Iterable[Source | str]) -> dict[str, Source]:
         raise ParameterError(who, f"{unknown} are not described", expected=list(SOURCES), next_step=step)
     sources = [one if isinstance(one, Source) else SOURCES[one] for one in given]
     return {one.name: one for one in sources}
+
+
+def open_scenes_of(
+    catalog: Catalog, root: Path | None, sources: Iterable[Source | str] | None = None
+) -> dict[str, SceneIndex]:
+    """Open the scenes of sources, own ones and names of the paper's (default all of these), through the catalog."""
+    wanted = by_name("open_scenes_of", SOURCES if sources is None else sources)
+    return {name: catalog.open(one.catalog_id, root) for name, one in wanted.items()}
 
 
 def joined_sources(

@@ -13,8 +13,8 @@ from pyproj import Transformer
 from smnb.contract import ContractError, ParameterError, check_count, plain
 from smnb.grids import UtmWindow
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
-from smnb.papers.batchu2023.join import REASONS, SceneChoice
-from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source, check_scenes
+from smnb.papers.batchu2023.scenes import REASONS, SceneChoice
+from smnb.papers.batchu2023.sources import KINDS, SOURCES, check_scenes
 from smnb.progress import progress
 
 if TYPE_CHECKING:
@@ -49,25 +49,16 @@ class MapGeometry:
 
 @dataclass(frozen=True)
 class TileImages:
-    """What the network takes, for all cells of a tile, float32."""
+    """What the network takes, for all cells of a tile, float32.
+
+    `high` (high channel, y, x) is scaled to [-1, 1] as in training, 0 where missing, without a channel where there is no such
+    encoder; `low` (low channel, y / low_ratio, x / low_ratio) too. `coarse` (row, col, coarse channel) is m3 m-3 at the cells'
+    centres, NaN where the product has no value.
+    """
 
     high: np.ndarray
-    """(high channel, y, x), scaled to [-1, 1] as in training, 0 where missing; no channel without such an encoder."""
     low: np.ndarray
-    """(low channel, y / low_ratio, x / low_ratio)."""
     coarse: np.ndarray
-    """(row, col, coarse channel), m3 m-3 at the cells' centres, NaN where the product has no value."""
-
-    def cells(self, geometry: MapGeometry) -> tuple[int, int]:
-        """Rows and columns of cells; a `ContractError` where an image has another size than the others ask for."""
-        rows, cols = self.coarse.shape[:2]
-        height, width = geometry.tile(rows, cols)
-        low = (height // geometry.low_ratio, width // geometry.low_ratio)
-        for what, image, expected in (("high", self.high, (height, width)), ("low", self.low, low)):
-            if len(image) and image.shape[-2:] != expected:
-                what = f"the {what}-resolution images do not fit the cells"
-                raise ContractError("TileImages", what, got=image.shape[-2:], expected=expected)
-        return rows, cols
 
 
 @dataclass(frozen=True)
@@ -77,6 +68,8 @@ class Tile:
     images: TileImages
     window: UtmWindow
     """Of the high-resolution images, which reach half a window beyond the outermost cells' centres."""
+    grid: UtmWindow
+    """Of the cells."""
     geometry: MapGeometry
     time: pd.Timestamp
     """UTC."""
@@ -86,48 +79,11 @@ class Tile:
     """Native values by source and band, for figures: ``native["sentinel1"]["VV"]`` (y, x), dB."""
     synthetic: bool = False
 
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of the map."""
-        return self.images.coarse.shape[:2]
 
-    @property
-    def ground(self) -> tuple[slice, slice]:
-        """Rows and columns of the high-resolution images over the cells themselves, without the margin."""
-        margin = (self.geometry.crop - self.geometry.stride) // 2
-        return tuple(slice(margin, margin + n * self.geometry.stride) for n in self.cells)
-
-    def axes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Easting and northing of the cells' centres, m: columns, and rows from the north."""
-        return _axes(self.window, self.geometry, self.cells)
-
-    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
-        """Latitude and longitude of the cells' centres, ``(row, col)``, degrees."""
-        return _coordinates(self.window.epsg, *self.axes())
-
-
-def _axes(window: UtmWindow, geometry: MapGeometry, cells: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    half, step = geometry.crop * window.resolution / 2.0, geometry.stride * window.resolution
-    return window.west + half + step * np.arange(cells[1]), window.north - half - step * np.arange(cells[0])
-
-
-def _coordinates(epsg: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    lon, lat = Transformer.from_crs(epsg, 4326, always_xy=True).transform(*np.meshgrid(x, y))
+def cell_places(grid: UtmWindow) -> tuple[np.ndarray, np.ndarray]:
+    """Latitude and longitude of the cells' centres, ``(row, col)``, degrees."""
+    lon, lat = Transformer.from_crs(grid.epsg, 4326, always_xy=True).transform(*np.meshgrid(grid.x, grid.y))
     return np.asarray(lat), np.asarray(lon)
-
-
-def _scene_at(
-    scenes: SceneIndex, source: Source, bands: Iterable[str], lat: float, lon: float, time: pd.Timestamp
-) -> int:
-    """Position of the scene that the builder's join would give a reading at the place and time."""
-    check_scenes(_WHO, scenes, source.with_bands(*bands))
-    found, reason = SceneChoice(scenes, source).at(lat, lon, np.array([time.value]))
-    if found[0] < 0:
-        what = f"no scene of {source.name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}"
-        expected = plain("one" if source.static else f"one within {source.bound} before")
-        step = "Choose another time or place, or inputs without this source"
-        raise ContractError(_WHO, what, got=plain(REASONS[reason[0]]), expected=expected, next_step=step)
-    return int(found[0])
 
 
 def read_tile(
@@ -152,34 +108,45 @@ def read_tile(
     time = time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
     high = UtmWindow.centred(lat, lon, size=geometry.tile(cells, cells)[0], resolution=resolution)
     windows = {"high": high, "low": high.coarsened(resolution * geometry.low_ratio)}
-    needed: dict[str, dict[str, None]] = {}
-    for bands_of in (*(inputs.bands(part) for part in KINDS), show or {}):
-        for name, bands in bands_of.items():
-            needed.setdefault(name, {}).update(dict.fromkeys(bands))
+    margin = (geometry.crop - geometry.stride) / 2 * resolution
+    grid = UtmWindow(high.epsg, high.west + margin, high.north - margin, geometry.stride * resolution, cells)
+    needed = inputs.bands(*KINDS)
+    needed |= {name: tuple(dict.fromkeys((*needed.get(name, ()), *bands))) for name, bands in (show or {}).items()}
     if absent := [name for name in needed if name not in scenes]:
         raise ContractError(_WHO, f"the source {absent[0]!r} is absent", got=sorted(scenes), expected=sorted(needed))
     # before anything is read: most times lack a source, and images are dear
-    position = {name: _scene_at(scenes[name], inputs.source(name), needed[name], lat, lon, time) for name in needed}
-    places = [one.ravel() for one in _coordinates(high.epsg, *_axes(high, geometry, (cells, cells)))]
+    position = {}
+    for name, bands in needed.items():
+        source = inputs.source(name).with_bands(*bands)
+        check_scenes(_WHO, scenes[name], source)
+        found, reason = SceneChoice(scenes[name], source).at(lat, lon, np.array([time.value]))
+        if found[0] < 0:
+            what = f"no scene of {name!r} for {time:%Y-%m-%d %H:%M} UTC at {lat:.3f}, {lon:.3f}"
+            expected = plain("one" if source.static else f"one within {source.bound} before")
+            step = "Choose another time or place, or inputs without this source"
+            raise ContractError(_WHO, what, got=plain(REASONS[reason[0]]), expected=expected, next_step=step)
+        position[name] = int(found[0])
+    places = [one.ravel() for one in cell_places(grid)]
     native: dict[str, dict[str, np.ndarray]] = {}
     used: dict[str, dict[str, Any]] = {}
     for name, bands in needed.items():
         source, at = inputs.source(name), position[name]
         with scenes[name].open(at) as reader:
             if source.kind == "coarse":
-                values = reader.at(*places, tuple(bands)).T.reshape(len(bands), cells, cells)
+                values = reader.at(*places, bands).T.reshape(len(bands), cells, cells)
             else:
-                values = reader.read(windows[source.kind], tuple(bands), resampling=source.resampling)
+                values = reader.read(windows[source.kind], bands, resampling=source.resampling)
         native[name] = dict(zip(bands, values, strict=True))
         row = scenes[name].table.iloc[at]
         age = None if source.static else (time - row["time"]) / pd.Timedelta(days=1)
         missing = float(np.isnan(values).mean())
         used[name] = {"scene": row["scene_id"], "time": row["time"], "age_days": age, "missing": missing}
-    empty = {"high": (0, high.size, high.size), "low": (0, *windows["low"].shape), "coarse": (0, cells, cells)}
-    parts = {part: _inputs_of(inputs, part, native, empty[part]) for part in KINDS}
+    shapes = {**{part: window.shape for part, window in windows.items()}, "coarse": grid.shape}
+    parts = {part: _inputs_of(inputs, part, native, shape) for part, shape in shapes.items()}
     return Tile(
         images=TileImages(parts["high"], parts["low"], np.moveaxis(parts["coarse"], 0, -1)),
         window=high,
+        grid=grid,
         geometry=geometry,
         time=time,
         used=pd.DataFrame(used).T.rename_axis("source"),
@@ -189,14 +156,14 @@ def read_tile(
 
 
 def _inputs_of(
-    inputs: InputSet, part: str, native: Mapping[str, Mapping[str, np.ndarray]], empty: tuple[int, ...]
+    inputs: InputSet, part: str, native: Mapping[str, Mapping[str, np.ndarray]], shape: tuple[int, int]
 ) -> np.ndarray:
     """Channels of a part as the network takes them: scaled as the store's values are, then through the same door."""
     values = {}
     for name, bands in inputs.bands(part).items():
         stacked = np.stack([native[name][band] for band in bands])
         values[name] = inputs.source(name).normalise_stack(stacked, bands)[None]
-    return network_inputs(inputs, part, values)[0].numpy() if values else np.empty(empty, "float32")
+    return network_inputs(inputs, part, values)[0].numpy() if values else np.empty((0, *shape), "float32")
 
 
 def read_tiles(
@@ -209,7 +176,6 @@ def read_tiles(
     crop: int = 256,
     times: Sequence[str] = (),
     number: int = 3,
-    most_missing: float = 0.05,
 ) -> dict[str, Tile]:
     """Read a square at several times.
 
@@ -221,9 +187,7 @@ def read_tiles(
         Side of the windows that the network was trained on, pixels.
     times : sequence of str
         UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
-        it: `number` of them, spread evenly over the record.
-    most_missing : float
-        Share of missing pixels of a source above which a pass is passed over.
+        it, but for at most 5 % of its pixels: `number` of them, spread evenly over the record.
 
     Returns
     -------
@@ -245,12 +209,8 @@ def read_tiles(
     passes = radar.table.iloc[np.asarray(radar.covering(lat, lon))]
     reach = geometry.tile(cells, cells)[0] * 10.0 / 2 / 111_320.0  # degrees of latitude, m a degree
     across = reach / np.cos(np.radians(lat))
-    whole = passes[
-        (passes["west"] <= lon - across)
-        & (passes["east"] >= lon + across)
-        & (passes["south"] <= lat - reach)
-        & (passes["north"] >= lat + reach)
-    ]
+    east_west = (passes["west"] <= lon - across) & (passes["east"] >= lon + across)
+    whole = passes[east_west & (passes["south"] <= lat - reach) & (passes["north"] >= lat + reach)]
     found: list[pd.Timestamp] = []  # times alone: tiles of a whole record would not fit into memory
     why = ""
     for time in progress(sorted(set(whole["time"])), "passes over the square"):
@@ -259,7 +219,7 @@ def read_tiles(
         except ContractError as error:  # that pass lacks a source in time
             why = f"; the last: {error}"
             continue
-        if float(tile.used["missing"].max()) <= most_missing:
+        if float(tile.used["missing"].max()) <= 0.05:
             found.append(time)
     if not found:
         what = f"no pass of Sentinel-1 over {cells} x {cells} cells at {lat:.3f}, {lon:.3f} has every source"
@@ -273,8 +233,7 @@ def read_tiles(
 def _by_day(tiles: Iterable[Tile]) -> dict[str, Tile]:
     tiles = list(tiles)
     days = [f"{tile.time:%Y-%m-%d}" for tile in tiles]
-    once = [days.count(day) == 1 for day in days]
-    return {day if one else f"{t.time:%Y-%m-%d %H:%M}": t for day, one, t in zip(days, once, tiles, strict=True)}
+    return {day if days.count(day) == 1 else f"{t.time:%Y-%m-%d %H:%M}": t for day, t in zip(days, tiles, strict=True)}
 
 
 def natural_colours(native: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -287,6 +246,8 @@ def tile_images(tile: Tile, *maps: np.ndarray) -> list[np.ndarray]:
 
     Natural colours, VV (dB), and `maps` ``(row, col)``; an image of missing values where the tile has no such source.
     """
-    optical, radar = ({band: v[tile.ground] for band, v in tile.native.get(f"sentinel{n}", {}).items()} for n in (2, 1))
+    margin = (tile.geometry.crop - tile.geometry.stride) // 2
+    ground = (slice(margin, margin + tile.grid.size * tile.geometry.stride),) * 2
+    optical, radar = ({band: v[ground] for band, v in tile.native.get(f"sentinel{n}", {}).items()} for n in (2, 1))
     natural = natural_colours(optical) if optical else np.full((1, 1, 3), np.nan)
     return [natural, radar.get("VV", np.full((1, 1), np.nan)), *maps]

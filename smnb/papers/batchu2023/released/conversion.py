@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections import Counter
@@ -15,11 +14,12 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
+from smnb.files import fingerprint
+from smnb.papers.batchu2023.matchups import add_splits, make_splits, soil_at_sensors
 from smnb.papers.batchu2023.released.labels import IsmnLabels
-from smnb.papers.batchu2023.released.records import ReleasedRecord, ReleasedRecords
-from smnb.papers.batchu2023.sources import SOURCES, Source
-from smnb.papers.batchu2023.store import SampleStore
-from smnb.papers.batchu2023.store_writing import DEFAULT_SPLITS, SampleStoreWriter, add_splits, make_splits
+from smnb.papers.batchu2023.released.records import LOW_FACTOR, ReleasedRecord, ReleasedRecords
+from smnb.papers.batchu2023.sources import SOURCES
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 from smnb.sensors import add_strata
 
 _WHO = "convert_released"
@@ -47,16 +47,6 @@ class Conversion:
     """See `IsmnLabels.ambiguities`."""
     problems: list[dict[str, Any]]
     """Records and shards that were skipped, with reasons."""
-
-
-def _stored(records: ReleasedRecords, optional: Sequence[str]) -> list[Source]:
-    if unknown := sorted(set(optional) - set(records.bands)):
-        what = "'optional' names sources that are not read"
-        raise ParameterError(_WHO, what, got=unknown, expected=list(records.bands))
-    return [
-        replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
-        for name, bands in records.bands.items()
-    ]
 
 
 class _Collector:
@@ -96,11 +86,12 @@ class _Collector:
             self.counts["sensor_moved"] += 1
         self.counts["own_label" if record.label_field else "ismn_label"] += 1
         sensor["n_samples"] += 1
-        # images wait as the store has them, since a chunk of them does; coarse values keep float32
-        values = {name: record.values[name] for name in self._dynamic}
-        values = {name: one.astype(np.float16) if one.ndim == 3 else one for name, one in values.items()}
-        times = {name: record.source_time(name) for name in self._dynamic}
-        self._rows.append({"label": value, "time": time, "sensor": sensor["row"], "values": values, "times": times})
+        row = {"label": value, "time": time, "sensor": sensor["row"]}
+        for name in self._dynamic:
+            # images wait as the store has them, since a chunk of them does; coarse values keep float32
+            kept = np.float16 if record.values[name].ndim == 3 else np.float32
+            row |= {f"{name}/values": record.values[name].astype(kept), f"{name}/time": record.source_time(name)}
+        self._rows.append(row)
 
     def _label(self, record: ReleasedRecord) -> tuple[float, np.datetime64, Any]:
         if record.label_field:
@@ -115,7 +106,7 @@ class _Collector:
         sensor: dict[str, Any] = {"sensor_id": record.sensor_id}
         sensor |= dict(zip(_NAMES, record.sensor_id.split("__"), strict=True))
         sensor |= {"lat": record.lat, "lon": record.lon, "row": len(self.sensors), "n_samples": 0}
-        sensor |= {"ismn_sensor_id": "", "ismn_distance_km": None, "soil": _soil_at_centre(record)}
+        sensor |= {"ismn_sensor_id": "", "ismn_distance_km": None}
         if match is not None:
             sensor |= {name: None if pd.isna(match.row[name]) else match.row[name] for name in _ISMN_COLUMNS}
             sensor |= {"ismn_sensor_id": match.row["sensor_id"], "ismn_distance_km": round(match.distance_km, 4)}
@@ -130,7 +121,7 @@ class _Collector:
             return
         self.place = list(place)
         for name, row, image in self._images:
-            self.writer.write_static(name, image[np.newaxis], start=row)
+            self.writer.write(row, {f"{name}/values": image[np.newaxis]})
         rows, self._rows, self._images = self._rows, [], []
         note = {
             "place": self.place,
@@ -140,11 +131,7 @@ class _Collector:
             "problems": list(self.records.problems),
             "labels": None if self.labels is None else self.labels.state(),
         }
-        dtypes = {"label": np.float32, "time": "datetime64[ns]", "sensor": np.int32}
-        chunk = {key: np.array([one[key] for one in rows], dtype) for key, dtype in dtypes.items()}
-        for key in ("values", "times"):
-            chunk[key] = {name: np.stack([one[key][name] for one in rows]) for name in self._dynamic}
-        self.writer.write(self.start, chunk, note=note)
+        self.writer.write(self.start, {key: np.stack([one[key] for one in rows]) for key in rows[0]}, note=note)
         self.start += len(rows)
 
     def summary(self) -> dict[str, Any]:
@@ -160,37 +147,15 @@ class _Collector:
     def sensor_table(self) -> pd.DataFrame:
         """One row a sensor: place, samples, what ISMN says of it, strata."""
         table = pd.DataFrame(list(self.sensors.values()))
-        found = table["soil"].dropna()
-        soil = pd.DataFrame(found.tolist(), found.index, list(_SOIL)).reindex(table.index) if len(found) else None
         table = table.reindex(columns=[*_SENSOR_COLUMNS, *_ISMN_COLUMNS])  # a resumed conversion has another order
         for name in ("ismn_distance_km", *_ISMN_COLUMNS):
             table[name] = table[name].astype(object if name == "climate_KG" else "float64")
+        soil = soil_at_sensors(self.writer)
+        if soil is not None:  # steps of 800/255 do not keep the sum of 1000 g kg-1
+            soil = soil.mul(1000.0 / soil.sum(axis=1, skipna=False), axis=0)
         table = add_strata(table, soil=soil)
         table.attrs = {}
         return table
-
-
-def _soil_at_centre(record: ReleasedRecord) -> list[float] | None:
-    """Sand, silt and clay at the sensor, g kg-1, scaled to their sum of 1000, which steps of 800/255 do not keep."""
-    image, bands = record.values.get("soilgrids"), record.bands.get("soilgrids", ())
-    if not set(_SOIL) <= set(bands):
-        return None
-    middle = image.shape[1] // 2
-    centre = {name: image[bands.index(name), middle, middle] for name in _SOIL}
-    soil = np.array([SOURCES["soilgrids"].denormalise(name, value) for name, value in centre.items()])
-    return (soil * (1000.0 / soil.sum())).tolist() if np.isfinite(soil).all() and soil.sum() > 0 else None
-
-
-def _fingerprint(records: ReleasedRecords, labels: IsmnLabels | None, optional: Sequence[str]) -> str:
-    about = {
-        "shards": [[path.name, path.stat().st_size] for path in records.paths],
-        "bands": records.bands,
-        "geometry": [records.geometry.size, records.geometry.crop, records.geometry.low_factor],
-        "labels": None if labels is None else labels.settings,
-        "optional": sorted(optional),
-        "on_error": records.on_error,
-    }
-    return hashlib.sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def convert_released(
@@ -211,16 +176,24 @@ def convert_released(
     `smnb.sensors.make_split` by name, default by sensor and by block. A killed conversion goes on unless `resume` is False;
     where a split cannot be made the samples are safe, and another call only finishes the store.
     """
+    if unknown := sorted(set(optional) - set(records.bands)):
+        what = "'optional' names sources that are not read"
+        raise ParameterError(_WHO, what, got=unknown, expected=list(records.bands))
+    shared = {"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings}
+    shards = [[path.name, path.stat().st_size] for path in records.paths]
     writer = SampleStoreWriter(
         out,
-        sources=_stored(records, optional),
-        crop=records.geometry.crop,
-        low_resolution=10.0 * records.geometry.low_factor,
-        synthetic=records.synthetic,
-        fingerprint=_fingerprint(records, labels, optional),
+        sources=[
+            replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
+            for name, bands in records.bands.items()
+        ],
+        crop=records.crop,
+        low_resolution=10.0 * LOW_FACTOR,
         resume=resume,
         overwrite=overwrite,
-        attrs={"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings},
+        synthetic=records.synthetic,
+        fingerprint=fingerprint(shards, records.size, records.on_error),
+        **shared,
     )
     records.counts.clear()
     records.problems.clear()
@@ -239,13 +212,11 @@ def convert_released(
         step = "Give the ISMN archive (--ismn), widen its flags, or make the missing source optional"
         raise ContractError(_WHO, "no record became a sample", got=counts, next_step=step)
     sensors = collector.sensor_table()
-    made = make_splits(sensors, DEFAULT_SPLITS if splits is None else splits)
-    sample_sensor = np.repeat(np.arange(len(sensors), dtype=np.int32), sensors["n_samples"])
-    sensors, described = add_splits(sensors, made, sample_sensor)
+    of_samples = np.repeat(np.arange(len(sensors)), sensors["n_samples"])
+    sensors, described = add_splits(sensors, make_splits(sensors, splits), of_samples)
     ambiguities = pd.DataFrame(columns=["kind"]) if labels is None else labels.ambiguities()
     said = json.loads(ambiguities.to_json(orient="records"))
-    attrs = {"splits": described, "problems": records.problems, "ambiguities": said}
-    store = writer.finish(sensors, counts=counts, attrs=attrs)
+    store = writer.finish(sensors, counts=counts, splits=described, problems=records.problems, ambiguities=said)
     return Conversion(store, counts, ambiguities, list(records.problems))
 
 

@@ -22,10 +22,17 @@ import pandas as pd
 
 from smnb.contract import CatalogError, check_choice, check_range
 from smnb.grids import great_circle_km
-from smnb.loaders.insitu.archive import Archive
-from smnb.loaders.insitu.index import find_sensors
-from smnb.loaders.insitu.policies import DEFAULT_DEPTH, depth_inside, flag_policy
-from smnb.loaders.insitu.sensors import Readings, Report, Sensor, merge_sensors, stream
+from smnb.loaders.insitu.archive import Archive, find_sensors
+from smnb.loaders.insitu.sensors import (
+    DEFAULT_DEPTH,
+    READINGS,
+    Report,
+    Sensor,
+    depth_inside,
+    flag_policy,
+    merge_sensors,
+    stream,
+)
 
 #: What happens where several readings are within the window, and which of several stations is taken.
 AMBIGUOUS, CHOICES = ("drop", "nearest"), ("nearest", "first")
@@ -177,7 +184,7 @@ class IsmnLabels:
         }
         self._sensors = {one.sensor_id: one for one in merged}
         self._matches: dict[str, SensorMatch] = {}
-        self._series: dict[str, tuple[Readings, np.ndarray]] = {}
+        self._series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._of_sensor: Counter[str] = Counter()
         self._places: dict[str, tuple[float, float]] = {}
         self._readings: list[dict[str, Any]] = []
@@ -204,34 +211,34 @@ class IsmnLabels:
         self.counts[found.reason or "labelled"] += 1
         return found
 
-    def _read(self, ismn_id: str) -> tuple[Readings, np.ndarray]:
-        """Readings of a sensor, sorted, and which of them have flags that are kept."""
+    def _read(self, ismn_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times and values of a sensor's readings, sorted, and which of them have flags that are kept."""
         if ismn_id not in self._series:
             found = list(stream([self._sensors[ismn_id]], flag_policy("all"), None, "soil_moisture", self.report))
-            none = np.empty(0, np.int32)
             # without any all of it is fill values, or its file is damaged, which the report says
-            empty = Readings(np.empty(0, "datetime64[ns]"), np.empty(0, np.float32), none, none, [], [])
-            series = found[0][1] if found else empty
-            allowed = np.array([self.policy.keeps(flag) for flag in series.flags], dtype=bool)
-            self._series[ismn_id] = (series, allowed[series.flag] if series.flags else np.empty(0, bool))
+            series = found[0][1] if found else READINGS.empty_table()
+            flag = series["flag"].combine_chunks()
+            allowed = np.array([self.policy.keeps(text) for text in flag.dictionary.to_pylist()], dtype=bool)
+            keep = allowed[flag.indices.to_numpy()]
+            self._series[ismn_id] = series["time"].to_numpy(), series["value"].to_numpy(), keep
         return self._series[ismn_id]
 
     def _reading(self, sensor_id: str, time: np.datetime64, match: SensorMatch) -> Label:
-        series, keep = self._read(match.row["sensor_id"])
+        times, values, keep = self._read(match.row["sensor_id"])
         first, last = ((time + d).astype("M8[s]").astype("M8[ns]") for d in (-self.window, self.window))
-        start, stop = np.searchsorted(series.time, first, "left"), np.searchsorted(series.time, last, "right")
+        start, stop = np.searchsorted(times, first, "left"), np.searchsorted(times, last, "right")
         rows = start + np.flatnonzero(keep[start:stop])
         if not rows.size:
             return Label(np.nan, _NOTHING, "flagged" if stop > start else "no_reading", match)
         if rows.size > 1:
             if len(self._readings) < _AMBIGUITIES_KEPT:
-                pairs = zip(series.time[rows], series.value[rows], strict=True)
+                pairs = zip(times[rows], values[rows], strict=True)
                 about = {"sensor_id": sensor_id, "time": str(time), "chosen": match.row["sensor_id"]}
                 self._readings.append({**about, "candidates": "|".join(f"{t} {v:g}" for t, v in pairs)})
             if self.ambiguous == "drop":
                 return Label(np.nan, _NOTHING, "ambiguous", match)
-        row = rows[np.argmin(np.abs(series.time[rows] - time))]
-        return Label(float(series.value[row]), series.time[row], "", match)
+        row = rows[np.argmin(np.abs(times[rows] - time))]
+        return Label(float(values[row]), times[row], "", match)
 
     def ambiguities(self) -> pd.DataFrame:
         """Everything that was not unique: a row a sensor of the release and ``kind``, and of the first thousand readings.

@@ -1,27 +1,32 @@
-"""Which scene of each source a point meets, and the plan of what is to be cut, from tables alone.
+"""Which scene of each source a point meets, the plan of what is to be cut, and the cut.
 
 One rule for the store and for maps (`SceneChoice`): a scene counts from its own time until the bound after it, both included;
 the latest wins; of scenes of one time the one in which the point lies deepest (farthest from an edge), then the first by id.
-Static scenes have no time.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import zarr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, check_table, plain
+from smnb.contract import ContractError, ParameterError, RunError, SmnbError, check_table, plain
+from smnb.files import fingerprint
+from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables, flag_policy
 from smnb.papers.batchu2023.sources import Source
+from smnb.papers.batchu2023.store import CHUNK_BYTES, MOST_ROWS
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
+    from smnb.maps.parallel import Workers
 
 #: Depths of the paper's sensors, m: 0-5 cm and 5 cm.
 PAPER_DEPTHS = ((0.0, 0.05), (0.05, 0.05))
@@ -31,6 +36,10 @@ _MATCHED, _UNCOVERED, _UNTIMELY, _CLOUDY = range(4)
 #: 2 inches, the depth of SCAN and SNOTEL, is 0.0508 m; m.
 _DEPTH_TOLERANCE = 1e-3
 _REPEATED = "the image met an earlier reading"
+#: A task goes on to the next scene until it has this many images or scenes: a task costs some milliseconds to send.
+_TASK_IMAGES, _TASK_SCENES = 32, 16
+#: What decides which rows a task writes; a build only goes on with one of the same.
+LAYOUT = (_TASK_IMAGES, _TASK_SCENES, CHUNK_BYTES, MOST_ROWS)
 
 
 class SceneChoice:
@@ -39,8 +48,7 @@ class SceneChoice:
     def __init__(self, scenes: SceneIndex, source: Source) -> None:
         table = scenes.table
         self._covering, self._static, self._bound = scenes.covering, source.static, int(source.bound.value)
-        time = pd.DatetimeIndex(table["time"])
-        time = time.tz_convert("UTC").tz_localize(None) if time.tz is not None else time
+        time = pd.DatetimeIndex(pd.to_datetime(table["time"], utc=True)).tz_localize(None)
         # the time of a static image, where it has one, is that of the survey: it holds for every reading
         self._time = np.zeros(len(table), np.int64) if source.static else time.to_numpy("datetime64[ns]").view(np.int64)
         self._rank = np.argsort(np.argsort(table["scene_id"].astype(str).to_numpy(), kind="stable"))
@@ -53,19 +61,15 @@ class SceneChoice:
         covering = np.asarray(self._covering(lat, lon), dtype=np.intp)
         if covering.size == 0:
             return np.full(time.size, -1, np.int32), np.full(time.size, _UNCOVERED, np.int8)
-        positions = self._ordered(covering, lat, lon)
-        clear = positions[self._clear[positions]]
-        scene = self._latest(clear, time)
-        hidden = self._latest(positions, time) >= 0 if clear.size < positions.size else np.zeros(time.size, bool)
-        reason = np.where(scene >= 0, _MATCHED, np.where(hidden, _CLOUDY, _UNTIMELY))
-        return scene, reason.astype(np.int8)
-
-    def _ordered(self, positions: NDArray[np.intp], lat: float, lon: float) -> NDArray[np.intp]:
-        """Positions so that, up to any time, the best comes last."""
-        west, south, east, north = (edge[positions] for edge in self._bounds)
+        west, south, east, north = (edge[covering] for edge in self._bounds)
         across = np.minimum((lon - west) % 360.0, (east - lon) % 360.0)
         depth = np.minimum(across, np.minimum(lat - south, north - lat))
-        return positions[np.lexsort((-self._rank[positions], depth, self._time[positions]))]
+        # up to any time, the best comes last
+        ordered = covering[np.lexsort((-self._rank[covering], depth, self._time[covering]))]
+        scene = self._latest(ordered[self._clear[ordered]], time)
+        hidden = (scene < 0) & (self._latest(ordered, time) >= 0)
+        reason = np.select([scene >= 0, hidden], [_MATCHED, _CLOUDY], _UNTIMELY)
+        return scene, reason.astype(np.int8)
 
     def _latest(self, positions: NDArray[np.intp], wanted: NDArray[np.int64]) -> NDArray[np.int32]:
         """The last of ordered scenes that is not after each time and not longer ago than the bound, else -1."""
@@ -92,10 +96,7 @@ def _join(
 
 
 def _met_before(sensor: NDArray[np.int32], scene: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Tell which points, in order of sensor and time, are not the first of their sensor to meet their scene of the anchor.
-
-    Readings closer than the anchor's bound may meet one image, and the first is kept.
-    """
+    """Tell which points, in order of sensor and time, are not the first of their sensor to meet their scene of the anchor."""
     again = np.zeros(sensor.size, bool)
     matched = np.flatnonzero(scene >= 0)
     # the scene of a sensor only moves on with time, so the points of one scene are neighbours among the matched
@@ -107,7 +108,6 @@ def _met_before(sensor: NDArray[np.int32], scene: NDArray[np.int32]) -> NDArray[
 class MatchPlan:
     """Points to build, in order of sensor and time."""
 
-    anchor: str
     sources: dict[str, Source]
     sensors: pd.DataFrame
     """Sensors that passed, one row each."""
@@ -128,38 +128,16 @@ class MatchPlan:
 
     def fingerprint(self, scenes: Mapping[str, SceneIndex]) -> dict[str, Any]:
         """What is joined with what, so that parts of two builds never mix."""
-        place = self.sensors[["lat", "lon"]].to_numpy("float64")
-        ids = "\0".join(self.sensors["sensor_id"].astype(str))
-        listed = {}
-        for name in self.sources:
-            table = scenes[name].table
-            numbers = table[["west", "south", "east", "north", "cloud_percentage"]].to_numpy("float64")
-            said = "\0".join([scenes[name].catalog_id, *scenes[name].bands, *table["scene_id"].astype(str)])
-            listed[name] = _digest(said.encode(), pd.DatetimeIndex(table["time"]).asi8, numbers)
+        places = self.sensors[["sensor_id", "lat", "lon"]].astype(str)
+        columns = ["scene_id", "time", "west", "south", "east", "north", "cloud_percentage"]
+        listed = {name: [scenes[name].table[column] for column in columns] for name in self.sources}
         return {
-            "anchor": self.anchor,
-            "points": _digest(ids.encode(), place, self.sensor, self.time, self.label, *self.scene.values()),
-            "scenes": listed,
+            "points": fingerprint(places, self.sensor, self.time, self.label, self.scene),
+            "scenes": {
+                name: fingerprint(scenes[name].catalog_id, scenes[name].bands, one) for name, one in listed.items()
+            },
             "sources": {name: source.as_dict() for name, source in self.sources.items()},
         }
-
-
-def _digest(*parts: bytes | NDArray) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).tobytes())
-        digest.update(b"\0")
-    return digest.hexdigest()
-
-
-def _at_depth(who: str, sensors: pd.DataFrame, depths: Sequence[Sequence[float]] | None) -> NDArray[np.bool_]:
-    if depths is None:
-        return np.ones(len(sensors), bool)
-    pairs = np.asarray(depths, dtype=np.float64)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or not (pairs[:, 0] <= pairs[:, 1]).all():
-        raise ParameterError(who, "'depths' are not intervals in m, top first", got=depths, expected=list(PAPER_DEPTHS))
-    own = sensors[["depth_from", "depth_to"]].to_numpy("float64")
-    return (np.abs(own[:, None, :] - pairs[None]) <= _DEPTH_TOLERANCE).all(axis=2).any(axis=1)
 
 
 def _readings_that_pass(
@@ -172,6 +150,14 @@ def _readings_that_pass(
     check_table(f"{who}, readings", readings, ["sensor_id", "time", "soil_moisture", "flag"])
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
     placed = (lat >= -80.0) & (lat <= 84.0) & (np.abs(lon) <= 360.0)  # where UTM is
+    fits = np.ones(len(sensors), bool)
+    if depths is not None:
+        pairs = np.asarray(depths, dtype=np.float64)
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or not (pairs[:, 0] <= pairs[:, 1]).all():
+            what = "'depths' are not intervals in m, top first"
+            raise ParameterError(who, what, got=depths, expected=list(PAPER_DEPTHS))
+        own = sensors[["depth_from", "depth_to"]].to_numpy("float64")
+        fits = (np.abs(own[:, None, :] - pairs[None]) <= _DEPTH_TOLERANCE).all(axis=2).any(axis=1)
     policy = flag_policy(flags)
     flag = readings["flag"].astype("category").cat
     kept_flags = np.array([policy.keeps(str(one)) for one in flag.categories] + [False])
@@ -182,7 +168,7 @@ def _readings_that_pass(
     counts = {"given": len(readings)}
     for reason, passes in (
         ("flag", kept_flags[flag.codes.to_numpy()]),
-        ("depth", _at_depth(who, sensors, depths)[row]),
+        ("depth", fits[row]),
         ("no position in UTM", placed[row]),
         ("no value", np.isfinite(value)),
     ):
@@ -192,31 +178,25 @@ def _readings_that_pass(
     if not counts["kept"]:
         step = "Widen the flags or the depths, and open the archive with both"
         raise ContractError(who, "no reading is left", got=counts, next_step=step)
-    row, value = row[left].astype(np.int32), value[left]
     time = readings["time"].to_numpy()[left].astype("datetime64[ns]").view(np.int64)
-    step = np.diff(row)
-    if not ((step > 0) | ((step == 0) & (np.diff(time) > 0))).all():
-        order = np.lexsort((time, row))
-        row, time, value = row[order], time[order], value[order]
-    return sensors, row, time, value, counts
-
-
-def _span(times: NDArray[np.int64]) -> str:
-    shown = pd.DatetimeIndex([times.min(), times.max()]).strftime("%Y-%m-%d %H:%M")
-    return f"{shown[0]} to {shown[1]}"
+    order = np.lexsort((time, row[left]))
+    return sensors, row[left][order].astype(np.int32), time[order], value[left][order], counts
 
 
 def _never_matches(
     who: str, source: Source, scenes: SceneIndex, time: NDArray[np.int64], counts: dict[str, int]
 ) -> ContractError:
+
+    def span(times: Any) -> str:
+        return " to ".join(f"{pd.Timestamp(one):%Y-%m-%d %H:%M}" for one in (times.min(), times.max()))
+
     known = scenes.table["time"].dropna()
-    own = "without times" if known.empty else _span(pd.DatetimeIndex(known).asi8)
     why = ", ".join(f"{reason}: {count:,}" for reason, count in counts.items() if count)
     bound = "" if source.static else f", {source.bound} before a reading at most"
-    what, got = f"the source {source.name!r} never meets a point ({why})", plain(f"{len(scenes)} scenes, {own}{bound}")
-    expected = plain(f"scenes at the sensors, for readings from {_span(time)}")
+    got = plain(f"{len(scenes)} scenes, {'without times' if known.empty else span(known)}{bound}")
+    what, expected = f"the source {source.name!r} never meets a point ({why})", f"for readings from {span(time)}"
     step = "Check the period and the region of its files, or leave the source out"
-    return ContractError(who, what, got=got, expected=expected, next_step=step)
+    return ContractError(who, what, got=got, expected=plain(f"scenes at the sensors, {expected}"), next_step=step)
 
 
 def plan_matchups(
@@ -250,20 +230,17 @@ def plan_matchups(
             again = _met_before(sensor, scene)
             counts["sources"][name][_REPEATED] = int(again.sum())
             has &= ~again
-            counts["dropped"][name] = int((~has).sum())
-            sensor, time, label, met[name] = sensor[has], time[has], label[has], scene[has]
-            complete = np.ones(sensor.size, bool)
-        else:
-            met[name] = scene
-            has |= sources[name].optional
-            counts["dropped"][name] = int((complete & ~has).sum())
+        counts["dropped"][name] = 0 if sources[name].optional else int((complete & ~has).sum())
+        if name == anchor:
+            sensor, time, label, scene, complete = sensor[has], time[has], label[has], scene[has], complete[has]
+        elif not sources[name].optional:
             complete &= has
+        met[name] = scene
     if not complete.any():
         step = "Compare the periods of the sources, or make some optional"
         raise ContractError(who, "no point has an image of every source", got=counts["dropped"], next_step=step)
     used, sensor = np.unique(sensor[complete], return_inverse=True)
     return MatchPlan(
-        anchor,
         dict(sources),
         sensors.iloc[used].reset_index(drop=True),
         sensor.astype(np.int32),
@@ -272,3 +249,130 @@ def plan_matchups(
         {name: met[name][complete] for name in sources},
         counts,
     )
+
+
+@dataclass(frozen=True)
+class CutTask:
+    """Some scenes and the places to cut from each; the images are neighbours in the store."""
+
+    number: int
+    row: int
+    """Row of the first image in the source's ``values``, where a chunk begins."""
+    scene: NDArray[np.int32]
+    """Position of each image's scene, ascending."""
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+
+    def scenes(self) -> Iterator[tuple[int, slice]]:
+        """Each scene once, with its images."""
+        starts = np.flatnonzero(np.r_[True, np.diff(self.scene) != 0])
+        for start, stop in zip(starts, [*starts[1:], self.scene.size], strict=True):
+            yield int(self.scene[start]), slice(int(start), int(stop))
+
+
+def make_tasks(
+    scene: NDArray[np.int32], lat: NDArray[np.float64], lon: NDArray[np.float64], chunk: int
+) -> tuple[list[CutTask], NDArray[np.int64], int]:
+    """Divide images, in order of their scene, into tasks; with the row of each image, and the number of rows.
+
+    Tasks begin at a chunk, so that no two write into one; rows between tasks stay empty.
+    """
+    tasks, rows, row, first, scenes = [], np.empty(scene.size, np.int64), 0, 0, 0
+    for end in map(int, np.append(np.flatnonzero(np.diff(scene)) + 1, scene.size) if scene.size else []):
+        scenes += 1
+        if end - first >= _TASK_IMAGES or scenes >= _TASK_SCENES or end == scene.size:
+            part = slice(first, end)
+            tasks.append(CutTask(len(tasks), row, scene[part], lat[part], lon[part]))
+            rows[part] = row + np.arange(end - first)
+            row += -(-(end - first) // chunk) * chunk
+            first, scenes = end, 0
+    return tasks, rows, row
+
+
+def cut(
+    task: CutTask, scenes: SceneIndex, source: Source, sizes: Mapping[str, Any], values: Path
+) -> NDArray[Any] | tuple[int, str]:
+    """Do a task; runs in a thread or in a Dask worker.
+
+    For images, which are written into the array `values`, whether each has any value, bool (n,); for a coarse source the values
+    at each point, float32 (n, band), NaN where missing. Where a scene cannot be read its position and what went wrong: errors
+    with named parts do not survive the way back from a worker.
+    """
+    scene = -1
+    try:
+        if source.kind == "coarse":
+            found = np.empty((task.scene.size, len(source.bands)), np.float32)
+            for scene, here in task.scenes():
+                with scenes.open(scene) as reader:
+                    native = reader.at(task.lat[here], task.lon[here], source.bands)
+                found[here] = source.normalise_stack(native, source.bands, axis=1)
+            return found
+        array = zarr.open_array(values, mode="r+", zarr_format=3)
+        length, found = array.chunks[0], np.zeros(task.scene.size, bool)
+        pending = np.empty(array.chunks, np.float16)
+        for scene, here in task.scenes():
+            with scenes.open(scene) as reader:
+                for i in range(here.start, here.stop):
+                    place = float(task.lat[i]), float(task.lon[i])
+                    window = UtmWindow.centred(*place, size=sizes["crop"], resolution=sizes["resolution"])
+                    if source.kind == "low":
+                        window = window.coarsened(sizes["low_resolution"])
+                    native = reader.read(window, source.bands, resampling=source.resampling)
+                    image = source.normalise_stack(native, source.bands)
+                    found[i], pending[i % length] = np.isfinite(image).any(), image
+                    if (i + 1) % length == 0 or i + 1 == task.scene.size:
+                        filled = i % length + 1
+                        array[task.row + i + 1 - filled : task.row + i + 1] = pending[:filled]
+    except (SmnbError, OSError) as error:
+        return scene, str(error)
+    return found
+
+
+class Journal:
+    """Tasks that are done, a line each; a line that a kill cut short does not count."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._done: dict[str, dict[int, NDArray[Any]]] = {}
+        content = path.read_bytes() if path.is_file() else b""
+        whole = content.rfind(b"\n") + 1
+        for line in content[:whole].splitlines():
+            entry = json.loads(line)
+            result = np.array(entry["result"], np.float32 if entry["values"] else np.bool_)  # None becomes NaN
+            self.done(entry["source"])[entry["task"]] = result
+        with open(path, "ab") as stream:
+            stream.truncate(whole)
+
+    def done(self, source: str) -> dict[int, NDArray[Any]]:
+        """Results of a source's finished tasks, by number."""
+        return self._done.setdefault(source, {})
+
+    def add(self, source: str, task: int, result: NDArray[Any]) -> None:
+        """Note a task as done; the decimals of a float32 give the same float32 again."""
+        self.done(source)[task] = result
+        listed = np.where(np.isfinite(result), result.astype(object), None).tolist()
+        entry = {"source": source, "task": task, "values": result.ndim == 2, "result": listed}
+        with open(self.path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry, allow_nan=False) + "\n")
+
+
+def cut_all(
+    who: str, pool: Workers, tasks: Sequence[CutTask], shared: tuple, journal: Journal, progress: Callable[..., None]
+) -> NDArray[Any]:
+    """Results of all tasks of a source, in order; those that the journal lacks are done. `shared` as `cut` takes it."""
+    scenes, source = shared[:2]
+    done = journal.done(source.name)
+    progress(source.name, len(done), len(tasks))
+    shared = pool.share(scenes), *shared[1:]
+    calls = ((task.number, (task, *shared)) for task in tasks if task.number not in done)
+    for number, future in pool.run(cut, calls):
+        result = future.result()
+        if isinstance(result, tuple):
+            position, message = result
+            said = str(scenes.table["scene_id"].iloc[position]) if position >= 0 else "?"
+            what = f"the source {source.name!r}, scene {said}: {message.rstrip('.')}"
+            step = "Mend or remove that file and run the build again; what is done is kept"
+            raise RunError(who, what, next_step=step)
+        journal.add(source.name, number, result)
+        progress(source.name, len(done), len(tasks))
+    return np.concatenate([done[task.number] for task in tasks]) if tasks else np.empty(0)
