@@ -24,21 +24,10 @@ from smnb.sensors.match import match_tables
 from smnb.sensors.place import match_product, product_at_sensors
 from smnb.sensors.predictions import check_predictions, read_predictions
 from smnb.sensors.splits import blocks
-from smnb.sensors.strata import STRATA, add_strata
+from smnb.sensors.strata import LEGENDS, STRATA, add_strata
 
 #: Models at the stations of the ten-day table, and what a figure calls them.
 _CONUS_MODELS = ("SMAP/50", "Linear on SMAP")
-#: Paper 004's group of each NLCD code. Pasture is herbaceous as in Copernicus' legend, which paper 004 uses. Forest (more
-#: than 20 % canopy) is either of its two forests, so it has none; nor have water and ice.
-_NLCD_GROUPS: dict[int, str] = {
-    **dict.fromkeys((11, 12, 41, 42, 43), NONE),
-    **dict.fromkeys((21, 22, 23, 24), "Built-up"),
-    31: "Bareground",
-    **dict.fromkeys((51, 52), "Shrubs"),
-    **dict.fromkeys((71, 72, 73, 74, 81), "Vegetation"),
-    82: "Agriculture",
-    **dict.fromkeys((90, 95), "Wetland"),
-}
 _PLACE = ("network", "station", "lat", "lon")
 _WITH_SOURCES = [f"{name}{end}" for name in STRATA for end in ("", "_source")]
 
@@ -354,7 +343,7 @@ def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFram
         got = f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km"
         raise ContractError("station_strata", "a station and its namesake in the archive are apart", got=got)
     strata = add_strata(found)
-    by_code = found["nlcd"].map(_NLCD_GROUPS, na_action="ignore").astype(object).fillna(NONE)
+    by_code = found["nlcd"].map(LEGENDS["nlcd"], na_action="ignore").astype(object).fillna(NONE)
     strata.loc[~joined, "land_cover"] = by_code[~joined]
     strata.loc[~joined & (by_code != NONE), "land_cover_source"] = "nlcd"
     return strata.assign(joined=joined)
