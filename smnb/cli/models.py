@@ -111,7 +111,7 @@ def retrieve(
     import pandas as pd
 
     from smnb.contract import ParameterError, check_choice
-    from smnb.files import atomic_path
+    from smnb.files import write_text
     from smnb.loaders.smap import read_fields
     from smnb.metrics import bias, n_obs, pearson_r, ubrmse
     from smnb.models.physics.smap import FLAG_FILL, PHYSICAL_METHODS, count_statuses, retrieve_physical
@@ -127,8 +127,7 @@ def retrieve(
     cells = cells.assign(recommended=result.recommended.astype(int))
     cells = cells[cells["row"].between(0, FLAG_FILL - 1)]  # the place of a cell of an L3 day may be a fill value
     cells = cells.sort_values(["row", "col"], kind="stable")
-    with atomic_path(out) as temporary:
-        cells.to_csv(temporary, index=False, float_format="%.6f")
+    write_text(out, cells.to_csv(index=False, float_format="%.6f"))
     pair = result.soil_moisture, result.product_soil_moisture
     by = {"r": pearson_r, "bias": bias, "ubrmsd": ubrmse}
     scores = {name: float(score(*pair, mask=result.recommended)) for name, score in by.items()}

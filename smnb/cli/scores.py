@@ -38,7 +38,7 @@ def score(
     import pandas as pd
 
     from smnb.contract import ParameterError
-    from smnb.files import atomic_path
+    from smnb.files import write_text
     from smnb.metrics import DEFAULT_METRICS, METRICS
     from smnb.sensors import read_predictions, score_sensors, stratify, summary_rows
 
@@ -63,8 +63,7 @@ def score(
         found["few"] = found["few"].map({True: "*", False: ""})
         written[beside] = found.drop(columns="label").rename(columns=shorts)
     for path, content in written.items():
-        with atomic_path(path) as temporary:
-            content.to_csv(temporary, index=False)
+        write_text(path, content.to_csv(index=False))
     label = " (synthetic)" if predictions.attrs.get("synthetic") else ""
     scored = int(summary["n_sensors"].iloc[0])
     averages = written[out].iloc[len(sensors) :]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smnb.contract import ParameterError, RunError, SmnbError, check_count, plain
-from smnb.files import atomic_path, fingerprint, write_json
+from smnb.files import fingerprint, write_json, write_text
 
 from .execution import Job, check_run_name, execute_run, notebooks_in_order, parameters_of
 from .parameters import declared_parameters, notebook_folder, preset_settings, refuse_unknown
@@ -308,6 +308,5 @@ def _write(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
     write_json(out / "sweep.json", {"schema_version": SCHEMA_VERSION, **head, "members": list(rows)})
     # a list in a cell is JSON, as Python's own text is read by nothing else
     table = _frame(rows).map(lambda value: json.dumps(value) if isinstance(value, list) else value)
-    with atomic_path(out / "sweep.csv") as temporary:
-        table.to_csv(temporary, index=False)
+    write_text(out / "sweep.csv", table.to_csv(index=False))
     write_sweep_page(out, head, rows)

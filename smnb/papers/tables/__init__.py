@@ -6,7 +6,6 @@ own data: a run on synthetic data is not expected to reach them, and the compari
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +36,7 @@ class PublishedColumn:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """A table of a paper, by the paper's own number; `ParameterError` if its rows, omissions or changes do not fit it."""
+    """A table of a paper, by the paper's own number."""
 
     paper: str
     """Key of `PAPERS`."""
@@ -54,20 +53,6 @@ class PublishedTable:
     """Row that `changes` refer to."""
     changes: Mapping[str, Numbers] = field(default_factory=dict)
     """Relative changes as printed, percent, positive where the score is better than the baseline's; NaN where none is."""
-
-    def __post_init__(self) -> None:
-        who, name, wide = "PublishedTable", f"{self.paper} {self.table}", len(self.columns)
-        for label, values in [*self.rows.items(), *self.changes.items()]:
-            if len(values) != wide:
-                what = f"row {label!r} of {name} has not one number a column"
-                raise ParameterError(who, what, got=len(values), expected=wide)
-        for row, column in self.omitted:
-            if not math.isnan(found := self.value(row, column)):
-                what = f"a number of {name} is both given and omitted"
-                raise ParameterError(who, what, got=(row, column, found), expected="NaN where omitted")
-        if unknown := [row for row in self.changes if row not in self.rows or self.baseline not in self.rows]:
-            what = f"changes of {name} are of no row or have no baseline"
-            raise ParameterError(who, what, got=(unknown, self.baseline), expected=tuple(self.rows))
 
     def frame(self) -> pd.DataFrame:
         """Return the numbers as a DataFrame with the paper's own row and column labels."""
@@ -97,11 +82,6 @@ class PublishedSettings:
     candidates: Mapping[str, Numbers] = field(default_factory=dict)
     swept: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if unknown := [name for name in (*self.candidates, *self.swept) if name not in self.values]:
-            what = f"{self.paper} {self.table} has no such setting"
-            raise ParameterError("PublishedSettings", what, got=unknown, expected=tuple(self.values))
 
 
 @dataclass(frozen=True)
