@@ -72,11 +72,6 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
     return manifest | identity
 
 
-def _sound(root: Path, entry: dict[str, Any]) -> bool:
-    path = root / entry["path"]
-    return path.is_file() and path.stat().st_size == entry["size"] and sha256_of(path) == entry["sha256"]
-
-
 def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str, Any] | None:
     """Return the manifest of an archive that is up to date; else leave only files that may be kept, and say so.
 
@@ -92,8 +87,10 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
         raise ParameterError("write_sandbox", what, got=str(root), next_step=next_step)
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:
-        damaged = [e["path"] for e in finished["files"] if not _sound(root, e)]
-        if not damaged and [e["path"] for e in finished["files"]] == names:
+        paths = {entry["path"]: root / entry["path"] for entry in finished["files"]}
+        known = {entry["path"]: entry["sha256"] for entry in finished["files"]}
+        damaged = [name for name, path in paths.items() if not path.is_file() or sha256_of(path) != known[name]]
+        if not damaged and list(paths) == names:
             return finished
         stale = damaged
     elif unfinished is not None and same[:1] == [unfinished]:

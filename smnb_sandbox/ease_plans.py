@@ -38,8 +38,7 @@ from smnb_sandbox.truth import pass_times, truth_bytes
 #: A coarse value may be this far in time from a scene; days further from every scene may be left out of an archive.
 _NEAR = timedelta(hours=24)
 _MARGIN = timedelta(days=4)
-#: Is written into the truth; raise it when the files change.
-_VERSION = "1"
+_VERSION = "1"  # is written into the truth; raise it when the files change
 _STATIC_DIGITS = {"clay_fraction": 3, "sand_fraction": 3, "elevation": 0}
 
 

@@ -29,25 +29,18 @@ from smnb_sandbox.regions import PLACES, FusionPlace, region_domain
 from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG, RegionSimulation, SceneTime, Seen, radar_looks
 from smnb_sandbox.smap_world import FREEZING, RegionDays, RegionState, RegionWorld
 
-#: First and last UTC day of the scenes.
-FIRST_DAY, LAST_DAY = date(2020, 9, 1), date(2020, 9, 30)
-#: Days before and after them that are simulated: the in-situ records begin before the scenes.
-_BEFORE, _AFTER = 20, 3
-#: The year of the downscaling world whose weather this is.
-_WEATHER_YEAR = 2016
-#: Sentinel-1A and B together repeat a track in six days.
-_REPEAT_DAYS = 6
-#: Share of the place that SMAP must see on the radar's day.
-_SMAP_COVER = 0.99
+FIRST_DAY, LAST_DAY = date(2020, 9, 1), date(2020, 9, 30)  # first and last UTC day of the scenes
+_BEFORE, _AFTER = 20, 3  # days before and after them that are simulated: the in-situ records begin before the scenes
+_WEATHER_YEAR = 2016  # the year of the downscaling world whose weather this is
+_REPEAT_DAYS = 6  # Sentinel-1A and B together repeat a track in six days
+_SMAP_COVER = 0.99  # share of the place that SMAP must see on the radar's day
 #: Of the radar's rasters; dB are stored in steps of a sixteenth, which packs and adds 0.02 dB.
 PIXEL_M, _STEPS_PER_DB = 500.0, 16.0
 _SLICES, _SLICE_SECONDS, _HEADING = 2, 25, np.radians(191.0)
-#: Absolute orbit on the first of September 2020.
-_ORBITS = {"A": 34168, "B": 23172}
+_ORBITS = {"A": 34168, "B": 23172}  # absolute orbit on the first of September 2020
 #: First and last day of the records: some sensors are installed in the first weeks.
 INSITU_FIRST, INSITU_LAST = date(2020, 8, 14), date(2020, 9, 30)
-#: Number of the first sensor's random stream; those of the archive of 2011 are below it.
-_FIRST_SENSOR = 10_000
+_FIRST_SENSOR = 10_000  # number of the first sensor's random stream; those of the archive of 2011 are below it
 #: Cells of 1 km between a station and the place's edge, and between two stations that do not share a cell.
 _MARGIN, _APART = 8, 6
 #: Standard deviations of what a point differs from its cell by: always, and for some days (m3 m-3 at a cell's 0.2).

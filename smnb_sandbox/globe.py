@@ -220,11 +220,6 @@ class Amsre:
                     sources.append((row, column, peak, *shares))
         return np.asarray(sources, dtype=np.float64).reshape(-1, 5)
 
-    def _soil_moisture_at(self, state: DayState, local_hour: float) -> Float32:
-        """Interpolate soil moisture to the UTC of the overpass, which depends on longitude."""
-        share = np.mod(local_hour - self.world.soil_lon / 15.0, 24.0) / 24.0
-        return state.soil_moisture_start * (1.0 - share) + state.soil_moisture_end * share
-
     def _background(self, band: str, wind: Float32) -> tuple[Float32, Float32]:
         """H and V of sea, sea ice and ice sheets on the whole grid (soil is added to it)."""
         calm_h, calm_v = BANDS[band][5]
@@ -248,8 +243,9 @@ class Amsre:
         world, hour = self.world, LOCAL_HOUR[orbit_pass]
         surface = world.surface_temperature(state, hour)
         daily = world.surface_temperature(state)
+        share = np.mod(hour - world.soil_lon / 15.0, 24.0) / 24.0  # of the day, at the overpass
         return soil_emission_tb(
-            self._soil_moisture_at(state, hour),
+            state.soil_moisture_start * (1.0 - share) + state.soil_moisture_end * share,
             world.clay_fraction,
             daily + 0.8 * (surface - daily),
             frequency_ghz=BANDS[band][0],

@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from smnb_sandbox.insitu_readings import FLAGS, MISSING, Readings, flag_names
@@ -74,16 +75,6 @@ def static_variables(station: Station) -> str:
     return "\n".join(rows) + "\n"
 
 
-def hour_labels(first: date, last: date) -> list[str]:
-    """Hours of the period as ISMN prints them."""
-    days = [f"{first + timedelta(days=i):%Y/%m/%d}" for i in range((last - first).days + 1)]
-    return [f"{day} {hour:02d}:00" for day in days for hour in range(24)]
-
-
-def _values_as_text(value: Float64, form: str, fill: str) -> list[str]:
-    return [fill if v == MISSING else form % v for v in value.tolist()]
-
-
 def _header_values(sensor: Sensor, times: list[str], value: list[str], flag: list[str], provider: list[str]) -> str:
     station, name = sensor.station, sensor.station.network.name
     head = (
@@ -117,7 +108,7 @@ def _file_text(readings: Readings, labels: list[str], first: date, form: str, fl
     return _LAYOUT[network.file_format](
         readings.sensor,
         [labels[i] for i in index],
-        _values_as_text(readings.value, form, fill),
+        [fill if v == MISSING else form % v for v in readings.value.tolist()],
         ["M" if gone else flags[b] for b, gone in zip(bits, missing, strict=True)],
         ["M" if gone else network.provider_flag for gone in missing],
     )
@@ -156,7 +147,8 @@ def _member(sensor: Sensor, variable: str, period: tuple[date, date]) -> str:
 
 def ismn_archive(readings: Sequence[Readings], period: tuple[date, date]) -> bytes:
     """A zip of the readings of sensors of one format, network by network, from the first to the last day of a period."""
-    labels = hour_labels(*period)
+    labels = pd.date_range(period[0], periods=24 * ((period[1] - period[0]).days + 1), freq="h")
+    labels = labels.strftime("%Y/%m/%d %H:%M").tolist()
     bits = {int(b) for r in readings for b in np.unique(r.flags)}
     flags = {b: flag_names(b) for b in bits}
     ceop = readings[0].sensor.station.network.file_format == "ceop_sep"
@@ -201,8 +193,7 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 _LOGGER_VERSION = "1.302"
 _REJECTED = sum(1 << i for i, name in enumerate(FLAGS) if name in ("C01", "C02", "D06", "D07", "D08", "D09", "D10"))
-#: A day's mean needs this many hours.
-_HOURS_OF_A_DAY = 18
+_HOURS_OF_A_DAY = 18  # a day's mean needs this many hours
 _MOISTURE, _TENTHS, _SOLAR, _HUMIDITY = -99.0, -9999.0, -99999.0, -9999.0
 _HOURLY = (
     "%5s %8s %4s %8s %4s %6s %7.2f %7.2f %7.1f %7.1f %7.1f %7.1f %7.1f %6.0f %1s %6.0f %1s %6.0f %1s %1s %7.1f %1s "

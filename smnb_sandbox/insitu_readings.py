@@ -97,12 +97,6 @@ class _Faulty:
                 self.value[hours] = 1.01 * wet + 0.0004 * self.rng.standard_normal(hours.stop - hours.start)
                 self.flag(hours, "D10", noticed)
 
-    def outages(self) -> None:
-        for hours, _ in self.events(_RATE["missing"], 1, 60):
-            self.missing[hours] = True
-        for hours, _ in self.events(_RATE["absent"], 2, 240):
-            self.absent[hours] = True
-
 
 def _calibrated(rng: np.random.Generator, sensor: Sensor, truth: Float64, soil: Float64) -> Float64:
     """Return the truth through the sensor's own calibration, temperature sensitivity, drift and noise."""
@@ -173,13 +167,6 @@ def _special(sensor: Sensor, value: Float64) -> Float64:
     return value
 
 
-def _range_flags(sensor: Sensor, faulty: _Faulty) -> None:
-    faulty.flag(faulty.value < 0.0, "C01")
-    faulty.flag(faulty.value > 0.60, "C02")
-    if sensor.station.has_static:
-        faulty.flag(faulty.value > sensor.station.saturation, "C03")
-
-
 def _disorder(rng: np.random.Generator, number: int, lines: NDArray[np.intp]) -> NDArray[np.intp]:
     """Repeat some lines and move a block of others, in one file of seven each; the last line stays the last."""
     if number % 7 == 3 and lines.size > 100:
@@ -208,9 +195,13 @@ def read_sensor(seed: int, number: int, sensor: Sensor, truth: PointTruth, first
     faulty.steps()
     faulty.low()
     faulty.spikes()
-    faulty.outages()
+    for gone, rate, shortest, longest in ((faulty.missing, "missing", 1, 60), (faulty.absent, "absent", 2, 240)):
+        for out, _ in faulty.events(_RATE[rate], shortest, longest):
+            gone[out] = True
     faulty.value = np.round(faulty.value, sensor.station.network.decimals) + 0.0
-    _range_flags(sensor, faulty)
+    highest = sensor.station.saturation if sensor.station.has_static else np.inf
+    for name, wrong in (("C01", faulty.value < 0.0), ("C02", faulty.value > 0.60), ("C03", faulty.value > highest)):
+        faulty.flag(wrong, name)
     hours = truth.hours(first, last)
     time = truth.times(first, last)
     value = np.where(faulty.missing, MISSING, faulty.value)[hours]

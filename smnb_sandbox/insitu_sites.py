@@ -131,11 +131,6 @@ def _draw_position(rng: np.random.Generator, network: Network, wanted: str) -> t
     return float(lat[i]), float(lon[i]), KOPPEN_NAMES[codes[i]]
 
 
-def _nearest_cell(world: World, lat: float, lon: float) -> int:
-    east = np.mod(world.soil_lon - lon + 180.0, 360.0) - 180.0
-    return int(np.argmin((world.soil_lat - lat) ** 2 + (east * np.cos(np.radians(lat))) ** 2))
-
-
 def place_stations(world: World) -> list[Station]:
     """Draw the stations of all networks in turn; the same for the same seed, whatever the world's resolution."""
     stations: list[Station] = []
@@ -158,7 +153,8 @@ def place_stations(world: World) -> list[Station]:
 def _station(
     world: World, rng: np.random.Generator, network: Network, number: int, lat: float, lon: float, climate: str
 ) -> Station:
-    cell = _nearest_cell(world, lat, lon)
+    east = np.mod(world.soil_lon - lon + 180.0, 360.0) - 180.0
+    cell = int(np.argmin((world.soil_lat - lat) ** 2 + (east * np.cos(np.radians(lat))) ** 2))
     clay = float(np.clip(world.clay_fraction[cell] + 0.05 * rng.standard_normal(), 0.03, 0.62))
     share = world.sand_fraction[cell] / (1.0 - world.clay_fraction[cell])
     sand = float((1.0 - clay) * np.clip(share + 0.08 * rng.standard_normal(), 0.06, 0.92))

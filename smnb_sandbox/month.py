@@ -28,8 +28,7 @@ from smnb_sandbox.world import FIRST_DAY, SPIN_UP_DAYS, World
 
 _TRUTH, _SENSORS = "sandbox_truth/insitu_truth.parquet", "sandbox_truth/insitu_sensors.parquet"
 _POINTS = ("insitu_points/era5_land_points.nc", "insitu_points/gldas_points.nc", "insitu_points/smap_l3_points.nc")
-#: Is written into the truth; raise it when the gridded files change.
-_VERSION = "1"
+_VERSION = "1"  # is written into the truth; raise it when the gridded files change
 
 
 def _ismn_names(period: Period) -> dict[str, str]:

@@ -6,11 +6,13 @@ Twenty sites of the contiguous US in 2020 and 2021, with two or three in-situ se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
+from pathlib import PurePath
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from pyproj import CRS
@@ -19,19 +21,17 @@ from smnb_sandbox import multisource_coarse as coarse
 from smnb_sandbox import multisource_rasters as fine
 from smnb_sandbox import multisource_sites as places
 from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
-from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.multisource_insitu import read_site
 from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_rasters import Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, SITES, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import blocks
 from smnb_sandbox.plan import Plan
+from smnb_sandbox.rasters import RASTERS
 from smnb_sandbox.truth import pass_times, truth_bytes
 
-#: Days after a Sentinel-1 pass in which it can be paired with an image of SMAP.
-_SMAP_DAYS_AFTER = 7
-#: Is written into the truth; raise it when the files change.
-_VERSION = "1"
+_SMAP_DAYS_AFTER = 7  # days after a Sentinel-1 pass in which it can be paired with an image of SMAP
+_VERSION = "1"  # is written into the truth; raise it when the files change
 _TRUTH_M = 20.0
 _COVER_NAME = "multisource/landcover/PROBAV_LC100_global_v3.0.1_2019-nrt_Discrete-Classification-map_EPSG-4326.tif"
 
@@ -80,7 +80,10 @@ class MultisourcePlan(Plan):
     @cached_property
     def dem(self) -> dict[str, Site]:
         """Site by path of its terrain."""
-        return {f"multisource/dem/{fine.dem_name(site)}": site for site in self._sites}
+        corners = {site: (int(np.floor(site.lat)), -int(np.floor(site.lon))) for site in self._sites}
+        return {
+            f"multisource/dem/NASADEM_HGT_n{n:02d}w{w:03d}_{site.name}.tif": site for site, (n, w) in corners.items()
+        }
 
     @cached_property
     def truth(self) -> dict[str, tuple[Site, tuple[SitePass, ...], int]]:
@@ -97,7 +100,8 @@ class MultisourcePlan(Plan):
     @cached_property
     def smap(self) -> dict[str, date]:
         """First day by path."""
-        return {f"multisource/smap10km/{day:%Y}/{coarse.smap_name(day)}": day for day in coarse.smap_days()}
+        form, last = "multisource/smap10km/{:%Y}/SMAP10KM_soil_moisture_{:%Y%m%d}_{:%Y%m%d}.tif", coarse.SMAP_DAYS - 1
+        return {form.format(day, day, day + timedelta(days=last)): day for day in coarse.smap_days()}
 
     @cached_property
     def gldas(self) -> dict[str, datetime]:
@@ -109,12 +113,13 @@ class MultisourcePlan(Plan):
             after = any(timedelta() <= gap <= timedelta(days=_SMAP_DAYS_AFTER) for gap in gaps)
             if after and not any(timedelta() <= start - time <= timedelta(hours=3) for time in times):
                 times.add(start)
-        return {f"multisource/gldas/{time:%Y}/{coarse.gldas_name(time)}": time for time in sorted(times)}
+        form = "multisource/gldas/{:%Y}/GLDAS_NOAH025_3H.A{:%Y%m%d.%H%M}.021.nc4"
+        return {form.format(time, time): time for time in sorted(times)}
 
     @cached_property
     def lai(self) -> dict[str, date]:
         """First day by path."""
-        return {f"multisource/modis_lai/{day:%Y}/{coarse.lai_name(day)}": day for day in coarse.lai_days()}
+        return {f"multisource/modis_lai/{day:%Y}/MCD15A3H_{day:%Y_%m_%d}.tif": day for day in coarse.lai_days()}
 
     @cached_property
     def soil(self) -> dict[str, str]:
@@ -143,44 +148,42 @@ class MultisourcePlan(Plan):
             for name in own:
                 yield name, self._content(simulation, ground, name)
             for kind in wanted:
-                parts[kind].append(_JOINT[kind][0](self, simulation, ground))
+                parts[kind].append(_JOINT[kind](self, simulation, ground))
         for kind in wanted:
             for number, (name, what) in enumerate(getattr(self, kind).items()):
                 if name in missing:
-                    yield name, _JOINT[kind][1](what, [of_site[number] for of_site in parts[kind]])
+                    yield name, _joint_file(kind, name, what, [of_site[number] for of_site in parts[kind]])
 
     def _content(self, simulation: SiteSimulation, ground: Ground, name: str) -> bytes:
         """Content of one of a site's own files."""
-        if name in self.sentinel1:
-            one = self.sentinel1[name]
-            return fine.sentinel1_file(simulation, one, self.size(one))
-        if name in self.sentinel2:
-            scene = self.sentinel2[name]
-            return fine.sentinel2_file(simulation, scene, self.size(scene))
-        if name in self.dem:
-            return fine.dem_file(ground)
-        _, passes, size = self.truth[name]
-        return _truth(simulation, passes, size)
+        for names, write in ((self.sentinel1, fine.sentinel1_file), (self.sentinel2, fine.sentinel2_file)):
+            if name in names:
+                return write(simulation, names[name], self.size(names[name]))
+        return ground.dem_file() if name in self.dem else _truth(simulation, *self.truth[name][1:])
 
 
-def _archive(_: str, readings: Iterable[list[Readings]]) -> bytes:
-    return ismn_archive(
-        by_network([one for of_site in readings for one in of_site], "multisource"), (FIRST_DAY, LAST_DAY)
-    )
-
-
-#: Of what holds something of every site: what a site gives to each file in turn, and how a file is made of that.
-_JOINT: dict[str, tuple[Callable[[MultisourcePlan, SiteSimulation, Ground], Sequence], Callable[..., bytes]]] = {
-    "smap": (lambda plan, simulation, ground: coarse.smap_patches(simulation.days), coarse.smap_file),
-    "gldas": (
-        lambda plan, simulation, ground: coarse.gldas_patches(simulation.days, plan.gldas.values()),
-        coarse.gldas_file,
-    ),
-    "lai": (lambda plan, simulation, ground: coarse.lai_patches(simulation, ground), coarse.lai_file),
-    "soil": (lambda plan, simulation, ground: ground.soil(), fine.soil_file),
-    "land_cover": (lambda plan, simulation, ground: [ground.cover()], fine.land_cover_file),
-    "insitu": (lambda plan, simulation, ground: [read_site(simulation)], _archive),
+#: Of what holds something of every site: what a site gives to each file in turn.
+_JOINT: dict[str, Callable[[MultisourcePlan, SiteSimulation, Ground], Sequence]] = {
+    "smap": lambda plan, simulation, ground: coarse.smap_patches(simulation.days),
+    "gldas": lambda plan, simulation, ground: coarse.gldas_patches(simulation.days, plan.gldas.values()),
+    "lai": lambda plan, simulation, ground: coarse.lai_patches(simulation, ground),
+    "soil": lambda plan, simulation, ground: ground.soil(),
+    "land_cover": lambda plan, simulation, ground: [ground.cover()],
+    "insitu": lambda plan, simulation, ground: [read_site(simulation)],
 }
+
+
+def _joint_file(kind: str, name: str, what: Any, parts: list) -> bytes:
+    """A file of what every site gives to it."""
+    if kind == "gldas":
+        return coarse.gldas_file(what, parts)
+    if kind == "insitu":
+        readings = [one for of_site in parts for one in of_site]
+        return ismn_archive(by_network(readings, "multisource"), (FIRST_DAY, LAST_DAY))
+    if kind == "soil":
+        return fine.soil_raster(what).encode(parts)
+    tags = {} if kind == "land_cover" else {"product": PurePath(name).stem}
+    return RASTERS[{"smap": "smap10km"}.get(kind, kind)].encode(parts, **tags)
 
 
 def _truth(simulation: SiteSimulation, passes: Sequence[SitePass], size: int) -> bytes:

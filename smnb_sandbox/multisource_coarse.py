@@ -23,19 +23,15 @@ from smnb_sandbox.plan import table
 from smnb_sandbox.rasters import RASTERS, LonLatGrid, Patch
 from smnb_sandbox.world import soil_limits
 
-#: Cells on each side of a site's that have data.
-_AROUND = 2
+_AROUND = 2  # cells on each side of a site's that have data
 SMAP_DAYS = 3
-#: First day of the product: images begin every three days from it on.
-_SMAP_FIRST = date(2015, 4, 2)
-#: mm that the two layers of the Palmer model hold at most.
-_SSM_MAX, _SUSM_MAX = 25.39, 274.6
+_SMAP_FIRST = date(2015, 4, 2)  # first day of the product: images begin every three days from it on
+_SSM_MAX, _SUSM_MAX = 25.39, 274.6  # mm that the two layers of the Palmer model hold at most
 _NODATA = -9999.0
 _ANOMALY_IMAGES = 11
 GLDAS_SHAPE = (600, 1440)
 _GLDAS_GRID = LonLatGrid(-180.0, 90.0, 4.0, 1440, 600)
-#: Hour of the granule before a pass: by direction, east and west.
-_GLDAS_HOURS = {"A": (21, 0), "D": (9, 12)}
+_GLDAS_HOURS = {"A": (21, 0), "D": (9, 12)}  # hour of the granule before a pass: by direction, east and west
 #: The layer that is kept of a granule's: its depth in mm, memory in days, and the least and the most it has (kg m-2).
 GLDAS_LAYER = "SoilMoi0_10cm_inst"
 _DEPTH_MM, _MEMORY_DAYS, _LEAST, _MOST = 100.0, 2.5, 2.0, 47.6
@@ -52,11 +48,6 @@ def smap_days() -> list[date]:
     """First days of the images, from the one that holds the world's first day."""
     start = FIRST_DAY - timedelta(days=(FIRST_DAY - _SMAP_FIRST).days % SMAP_DAYS)
     return [start + timedelta(days=i) for i in range(0, (LAST_DAY - start).days + 1, SMAP_DAYS)]
-
-
-def smap_name(day: date) -> str:
-    """Name of the image that begins on a day."""
-    return f"SMAP10KM_soil_moisture_{day:%Y%m%d}_{day + timedelta(days=SMAP_DAYS - 1):%Y%m%d}.tif"
 
 
 def smap_patches(days: SiteDays) -> list[Patch]:
@@ -91,21 +82,11 @@ def _anomaly(series: NDArray) -> NDArray:
     return np.clip((series - windows.mean(axis=-1)) / np.maximum(windows.std(axis=-1), 0.05), -4.0, 4.0)
 
 
-def smap_file(day: date, patches: Iterable[Patch]) -> bytes:
-    """An image of the contiguous US."""
-    return RASTERS["smap10km"].encode(patches, product=smap_name(day).removesuffix(".tif"))
-
-
 def gldas_time(one: SitePass, west: bool) -> datetime:
     """Time of the granule before a pass, within four hours of it."""
     hour = _GLDAS_HOURS[one.direction][west]
     back = (one.time - timedelta(hours=hour)).replace(hour=0, minute=0, second=0)
     return back + timedelta(hours=hour)
-
-
-def gldas_name(time: datetime) -> str:
-    """Name of a granule."""
-    return f"GLDAS_NOAH025_3H.A{time:%Y%m%d}.{time:%H%M}.021.nc4"
 
 
 def gldas_patches(days: SiteDays, times: Iterable[datetime]) -> list[Patch]:
@@ -168,11 +149,6 @@ def lai_days() -> list[date]:
     return [day for day in found if FIRST_DAY - timedelta(days=_LAI_STEP) < day <= LAST_DAY]
 
 
-def lai_name(day: date) -> str:
-    """Name of a composite, with the date as Earth Engine's index has it."""
-    return f"MCD15A3H_{day:%Y_%m_%d}.tif"
-
-
 def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
     """Leaf area index and absorbed radiation of the cells of a site in all composites: Lai in tenths, Fpar in hundredths."""
     rng = stream(simulation.seed, "multisource lai", simulation.site.number)
@@ -185,8 +161,3 @@ def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
         bands = np.stack([55.0 * cover**1.5, 92.0 * cover])
         patches.append(Patch(box, np.where(np.isfinite(bands), np.rint(bands), 255).astype(np.uint8)))
     return patches
-
-
-def lai_file(day: date, patches: Iterable[Patch]) -> bytes:
-    """A composite of the contiguous US."""
-    return RASTERS["lai"].encode(patches, product=lai_name(day).removesuffix(".tif"))

@@ -21,14 +21,11 @@ from smnb_sandbox.multisource_land import KINDS, SiteSimulation
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES
 from smnb_sandbox.noise import stream
 
-#: Number of the first sensor's random stream; those of the other archives are below it.
-_FIRST_SENSOR = 20_000
-#: Pixels between a station and the middle of its site at most, and between two stations at least.
-REACH, _APART = 24, 14
+_FIRST_SENSOR = 20_000  # number of the first sensor's random stream; those of the other archives are below it
+REACH, _APART = 24, 14  # pixels between a station and the middle of its site at most, and between two stations at least
 #: Standard deviations of what a point differs from its pixel by: always, and for some days (m3 m-3 at a pixel's 0.2).
 _STATIC, _PASSING, _PASSING_MEMORY = 0.020, 0.011, 0.88
-#: How far the saturation of the soil map, which C03 is judged by, is from the soil's own.
-_SATURATION_ERROR = 0.05
+_SATURATION_ERROR = 0.05  # how far the saturation of the soil map, which C03 is judged by, is from the soil's own
 
 _TEMPLATES = {network.name: network for network in networks_of("multisource")}
 

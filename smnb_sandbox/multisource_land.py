@@ -22,17 +22,14 @@ from smnb_sandbox.plan import table
 from smnb_sandbox.regions import monthly
 from smnb_sandbox.world import bucket_step, dries_to, rain_amount, soil_limits, under_snow
 
-#: Side of what can be asked for, m: around the map, and around other sites.
-_MAP_EXTENT, _EXTENT = 26_000.0, 10_000.0
+_MAP_EXTENT, _EXTENT = 26_000.0, 10_000.0  # side of what can be asked for, m: around the map, and around other sites
 _PARCEL_M = 210.0
-#: Standard deviation in two dimensions of white noise under a bicubic B-spline.
-_SPLINE_SPREAD = 0.4794
+_SPLINE_SPREAD = 0.4794  # standard deviation in two dimensions of white noise under a bicubic B-spline
 BEGIN = FIRST_DAY - timedelta(days=SPIN_UP_DAYS)
 COUNT = SPIN_UP_DAYS + (LAST_DAY - FIRST_DAY).days + 2
 #: Clay and sand of the fast and the slow soil beside the site's, and their clays' distance, over which pixels are mixtures.
 _FAST, _SLOW = (-0.09, 0.14), (0.10, -0.10)
-#: Days of the mean that vegetation follows.
-_VEGETATION_DAYS = 30.0
+_VEGETATION_DAYS = 30.0  # days of the mean that vegetation follows
 #: How much more or less of a day's rain falls on the site than on the country around it: standard deviation of the logarithm.
 _CATCH = 0.75
 #: What hollows and unexplained detail add to the relative wetness of a soil that is half full.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import Float32, Float64, blocks, spread, stream
 from smnb_sandbox.plan import table
-from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, encode_scene
+from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, SparseRaster, encode_scene
 from smnb_sandbox.world import liquid_share
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
@@ -25,27 +24,21 @@ LOOKS = 4.4
 #: Real exports are float32, which noise makes incompressible. Here dB come in steps of 0.25, which add 0.07 dB to the
 #: speckle's 2 dB, and angles in steps of 0.1 degrees.
 _DECIBEL, _ANGLE = Packing(0.25, -45.0), Packing(0.1, 25.0)
-#: How fast the angle grows across the swath, degrees per km.
-_ANGLE_PER_KM = 0.07
-#: Calibration of a scene, dB.
-_CALIBRATION_DB = 0.25
+_ANGLE_PER_KM = 0.07  # how fast the angle grows across the swath, degrees per km
+_CALIBRATION_DB = 0.25  # calibration of a scene, dB
 _SHADOW, _SHADOW_PIXELS, _CIRRUS_OPACITY = 0.45, (-12, -6), 0.7
-#: NDVI at the surface of bare soil and of a full canopy.
-_NDVI_SOIL, _NDVI_CANOPY = 0.08, 0.92
+_NDVI_SOIL, _NDVI_CANOPY = 0.08, 0.92  # NDVI at the surface of bare soil and of a full canopy
 #: Numbers come in steps of 16 (0.0016), as noise makes finer ones incompressible too, and have a quarter as much noise.
 _DN_STEP, _DN_NOISE = 16, 4.0
 _OPAQUE, _CIRRUS = 1 << 10, 1 << 11
 _BANDS_20M = (4, 5)
 _KM_PER_DEGREE = 111.2
-#: Noise of the elevation model, m.
-_DEM_NOISE = 0.8
+_DEM_NOISE = 0.8  # noise of the elevation model, m
 SOIL_BANDS = ("sand", "silt", "clay", "bdod")
 #: Error of the soil maps of a site and of a cell, g kg-1 and cg cm-3.
 _SOIL_ERROR = {"sand": (28.0, 12.0), "silt": (22.0, 10.0), "clay": (18.0, 8.0), "bdod": (5.0, 2.0)}
-#: Particle density, cg cm-3.
-_PARTICLES = 265.0
-#: Pixels between those that means over coarse cells are taken of.
-_STRIDE = 4
+_PARTICLES = 265.0  # particle density, cg cm-3
+_STRIDE = 4  # pixels between those that means over coarse cells are taken of
 
 
 def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Float32, Float32, Float32]:
@@ -187,14 +180,11 @@ class Ground:
         """Every so many pixels, of which means over coarse cells are taken."""
         return slice(_STRIDE // 2, None, _STRIDE), slice(_STRIDE // 2, None, _STRIDE)
 
-    @cached_property
-    def _lonlat(self) -> tuple[Float64, Float64]:
-        rows, cols = self.coarse_cut
-        return self._transformer.transform(*np.meshgrid(self.window.x[cols], self.window.y[rows]), direction="INVERSE")
-
     def averager(self, grid: LonLatGrid) -> tuple[tuple[slice, slice], Callable[[NDArray], NDArray]]:
         """Cells of a coarse grid on which the ground lies, and what takes means of fields (on `coarse_cut`) over them."""
-        lon, lat = self._lonlat
+        rows, cols = self.coarse_cut
+        centres = np.meshgrid(self.window.x[cols], self.window.y[rows])
+        lon, lat = self._transformer.transform(*centres, direction="INVERSE")
         row = np.floor((grid.north - lat) * grid.per_degree).astype(np.intp)
         col = np.floor((lon - grid.west) * grid.per_degree).astype(np.intp)
         box = slice(int(row.min()), int(row.max()) + 1), slice(int(col.min()), int(col.max()) + 1)
@@ -218,8 +208,8 @@ class Ground:
         row, col = (self.window.north - y) / PIXEL_M - 0.5, (x - self.window.west) / PIXEL_M - 0.5
         return Patch(box, map_coordinates(field, [row, col], order=order, mode="nearest"))
 
-    def elevation(self) -> tuple[LonLatGrid, NDArray[np.int16]]:
-        """Terrain of seconds of arc, m: a part of a tile of one degree, and the part's grid."""
+    def dem_file(self) -> bytes:
+        """Terrain of seconds of arc, m, as GeoTIFF: a part of a tile of one degree."""
         per_degree = RASTERS["dem"].grid.per_degree
         half = 0.5 / per_degree  # pixels' centres lie on whole seconds
         west, north = float(np.floor(self.site.lon)) - half, float(np.floor(self.site.lat)) + 1.0 + half
@@ -229,7 +219,9 @@ class Ground:
         values = np.rint(patch.values + _DEM_NOISE * rng.standard_normal(patch.values.shape)).astype(np.int16)
         top, left = (part.start for part in patch.box)
         height, width = values.shape
-        return LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height), values
+        grid = LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height)
+        whole = Patch((slice(0, height), slice(0, width)), values[None])
+        return replace(RASTERS["dem"], grid=grid).encode([whole])
 
     def soil(self) -> list[Patch]:
         """Cells of each map of `SOIL_BANDS`, (1, row, col), each predicted by itself: fractions do not add up to 1."""
@@ -258,24 +250,7 @@ class Ground:
         return Patch(patch.box, patch.values[None].astype(np.uint8))
 
 
-def dem_name(site: Site) -> str:
-    """Name of the part of a tile, which is named after its south-west corner."""
-    return f"NASADEM_HGT_n{int(np.floor(site.lat)):02d}w{-int(np.floor(site.lon)):03d}_{site.name}.tif"
-
-
-def dem_file(ground: Ground) -> bytes:
-    """The terrain around a site as GeoTIFF, int16."""
-    grid, values = ground.elevation()
-    whole = Patch((slice(0, grid.height), slice(0, grid.width)), values[None])
-    return replace(RASTERS["dem"], grid=grid).encode([whole])
-
-
-def soil_file(name: str, patches: Iterable[Patch]) -> bytes:
-    """One property of the topmost layer over the contiguous US as GeoTIFF, int16."""
+def soil_raster(name: str) -> SparseRaster:
+    """The map of one property of the topmost layer over the contiguous US."""
     unit = "cg cm-3" if name == "bdod" else "g kg-1"
-    return replace(RASTERS["soil"], bands=(f"{name}_0-5cm_mean",), units=(unit,)).encode(patches)
-
-
-def land_cover_file(_: str, patches: Iterable[Patch]) -> bytes:
-    """The land-cover map of the contiguous US as GeoTIFF: codes of CGLS-LC100."""
-    return RASTERS["land_cover"].encode(patches)
+    return replace(RASTERS["soil"], bands=(f"{name}_0-5cm_mean",), units=(unit,))

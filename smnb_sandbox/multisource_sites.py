@@ -22,27 +22,20 @@ from smnb_sandbox.plan import table
 from smnb_sandbox.regions import PLACES, Region
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
-#: Days of weather before the first one.
-SPIN_UP_DAYS = 60
+SPIN_UP_DAYS = 60  # days of weather before the first one
 PIXEL_M = 10.0
-#: Scenes with more of their area under clouds are of no use.
-CLEAR_PERCENT = 30.0
-#: Days before a Sentinel-1 pass in which a Sentinel-2 scene is looked for.
-SEARCH_DAYS = 14
-#: The site around which there is a map: larger rasters on a few dates.
-MAP_SITE = "iowa"
+CLEAR_PERCENT = 30.0  # scenes with more of their area under clouds are of no use
+SEARCH_DAYS = 14  # days before a Sentinel-1 pass in which a Sentinel-2 scene is looked for
+MAP_SITE = "iowa"  # the site around which there is a map: larger rasters on a few dates
 #: Days near which the map's passes are, in the order in which an archive has them.
 MAP_DAYS = (date(2020, 5, 15), date(2020, 7, 15), date(2020, 9, 15), date(2021, 6, 15))
 
-#: Keeps sites off the edges of the coarse products' cells, degrees.
-_SHIFT_LAT, _SHIFT_LON = 0.037, 0.029
-#: Sites east of this longitude share their tracks' days, those west of it too.
-_DIVIDE_LON = -98.5
+_SHIFT_LAT, _SHIFT_LON = 0.037, 0.029  # keeps sites off the edges of the coarse products' cells, degrees
+_DIVIDE_LON = -98.5  # sites east of this longitude share their tracks' days, those west of it too
 _CYCLE_DAYS, _CYCLES, _ONE_IN = 12, 60, 3
 #: Direction, local solar hour, day of the cycle in the east and west (UTC), which of three cycles, azimuth that it looks to.
 _TRACKS = (("A", 18.0, (1, 5), 0, 78.0), ("D", 6.0, (7, 10), 1, 282.0))
-#: Absolute orbit on the first day.
-_ORBITS = {"A": 30620, "B": 19624}
+_ORBITS = {"A": 30620, "B": 19624}  # absolute orbit on the first day
 _REVISIT_DAYS, _OVERPASS_HOUR = 5, 10.6
 _CLOUD_MEMORY = 0.6
 
@@ -81,11 +74,6 @@ class Site:
         """How far its own hills rise, m: a part of the region's."""
         return 0.08 * self.region.relief
 
-    @property
-    def revisit_phase(self) -> int:
-        """Day of the Sentinel-2 revisit, 0 to 4."""
-        return _hash("revisit", self.name) % _REVISIT_DAYS
-
 
 def _sites() -> dict[str, Site]:
     # the site with the map comes first, so that the smallest archives have it
@@ -103,8 +91,7 @@ def _sites() -> dict[str, Site]:
     }
 
 
-#: In order: an archive that holds fewer has the first ones.
-SITES: dict[str, Site] = _sites()
+SITES: dict[str, Site] = _sites()  # in order: an archive that holds fewer has the first ones
 
 
 @dataclass(frozen=True)
@@ -193,11 +180,6 @@ def cloud_gaussian(site: Site) -> Float64:
     return autoregressive(stream(0, "multisource clouds", site.number), _CLOUD_MEMORY, (count,))
 
 
-def _cloud_percentage(gaussian: float) -> float:
-    """Half of the scenes have next to no clouds, a fifth has some, the others are of no use."""
-    return round(float(np.interp(ndtr(gaussian), (0.0, 0.5, 0.7, 0.78, 1.0), (0.0, 4.0, 28.0, 45.0, 100.0))), 2)
-
-
 @cache
 def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
     """What a search before each Sentinel-1 pass comes across, from the pass backwards until a scene is clear, in order.
@@ -205,7 +187,7 @@ def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
     The last scene before each of so many of the map's dates is clear and as large as the map.
     """
     utc = timedelta(hours=_OVERPASS_HOUR - site.lon / 15.0)
-    gaussian = cloud_gaussian(site)
+    gaussian, phase = cloud_gaussian(site), _hash("revisit", site.name) % _REVISIT_DAYS
     found: dict[int, Sentinel2Pass] = {}
     # the map's passes first: what they make clear is clear for the others too
     order = sorted(site_passes(site), key=lambda one: one.map_number is None)
@@ -214,9 +196,11 @@ def sentinel2_passes(site: Site, map_dates: int) -> tuple[Sentinel2Pass, ...]:
         for back in range(SEARCH_DAYS + 1):
             day = (one.time.date() - FIRST_DAY).days - back
             time = datetime.combine(FIRST_DAY, datetime.min.time(), UTC) + timedelta(day) + utc
-            if (day - site.revisit_phase) % _REVISIT_DAYS or not timedelta() < one.time - time < timedelta(SEARCH_DAYS):
+            if (day - phase) % _REVISIT_DAYS or not timedelta() < one.time - time < timedelta(SEARCH_DAYS):
                 continue
-            cloud = 1.0 if one.map_number is not None else _cloud_percentage(float(gaussian[day + SPIN_UP_DAYS]))
+            # half of the scenes have next to no clouds, a fifth has some, the others are of no use
+            percent = np.interp(ndtr(gaussian[day + SPIN_UP_DAYS]), (0, 0.5, 0.7, 0.78, 1), (0, 4, 28, 45, 100))
+            cloud = 1.0 if one.map_number is not None else round(float(percent), 2)
             scene = found.setdefault(
                 day, Sentinel2Pass(site, time.replace(microsecond=0), cloud, "AB"[day // _REVISIT_DAYS % 2], on_map)
             )

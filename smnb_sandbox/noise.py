@@ -16,8 +16,7 @@ from scipy.signal import lfilter
 
 EARTH_RADIUS_KM = 6371.0
 KM_PER_DEGREE = EARTH_RADIUS_KM * np.pi / 180.0
-#: Fields on a plane repeat after this distance, which no region reaches.
-_PERIOD_KM = 700.0
+_PERIOD_KM = 700.0  # fields on a plane repeat after this distance, which no region reaches
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -20,12 +20,10 @@ from smnb_sandbox.regions import Region
 
 _REPEAT_DAYS, _REPEAT_ORBITS = 16, 233
 _AMSRE_INCLINATION, _AMSRE_HALF_SWATH_KM = 98.2, 1445.0 / 2.0
-#: Local solar time of the equator crossing, by pass.
-LOCAL_HOUR = {"A": 13.5, "D": 1.5}
+LOCAL_HOUR = {"A": 13.5, "D": 1.5}  # local solar time of the equator crossing, by pass
 LOST_HALF_ORBITS = 0.012
 
-#: Zero of ``tb_time_seconds``.
-SMAP_EPOCH = datetime(2000, 1, 1, 11, 58, 55, 816000, tzinfo=UTC)
+SMAP_EPOCH = datetime(2000, 1, 1, 11, 58, 55, 816000, tzinfo=UTC)  # zero of ``tb_time_seconds``
 _ORBITS, _DAYS = 117, 8
 _PERIOD_S = _DAYS * 86400.0 / _ORBITS
 _INCLINATION, _HALF_SWATH_KM = 98.12, 500.0
@@ -33,8 +31,7 @@ _REFERENCE = (2801, datetime(2015, 8, 11, 1, 56, 40, tzinfo=UTC), -118.68492)
 
 _S1_HALF_SWATH_KM = 125.0
 _S1_HEADING = {"A": np.radians(-11.0), "D": np.radians(191.0)}
-#: From near to far range of the interferometric wide swath, degrees.
-_S1_ANGLE_SPAN = 16.0
+_S1_ANGLE_SPAN = 16.0  # from near to far range of the interferometric wide swath, degrees
 _S1_ORBITS_A_DAY = 175.0 / 12.0
 
 

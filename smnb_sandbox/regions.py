@@ -22,8 +22,7 @@ Months = tuple[float, ...]
 #: Incidence angle in the middle of the swath, degrees, and how far the middles of the three tracks' swaths are from the place's
 #: own, km, to the east. A place is as wide as a swath, so that each track misses a part of it.
 _MIDDLE_ANGLE, _TRACK_OFFSETS = 38.5, (4.0, -38.0, 31.0)
-#: Local solar time of Sentinel-1 on its way down, h.
-_LOCAL_HOUR = 6.1
+_LOCAL_HOUR = 6.1  # local solar time of Sentinel-1 on its way down, h
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,7 @@ def _place(name: str, of: dict[str, Any], data: dict[str, Any], regions: dict[st
 
 
 _DATA = table("regions")
-#: By IGBP class.
-IGBP: dict[int, Igbp] = {code: Igbp(*values) for code, values in _DATA["igbp"].items()}
+IGBP: dict[int, Igbp] = {code: Igbp(*values) for code, values in _DATA["igbp"].items()}  # by IGBP class
 #: The regions of the SMEN paper.
 REGIONS: dict[str, Region] = {name: Region(name, *PAPER_REGIONS[name], **of) for name, of in _DATA["regions"].items()}
 #: Places of the fusion, in order: an archive that holds fewer has the first ones.

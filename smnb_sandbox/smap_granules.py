@@ -56,18 +56,12 @@ class Field:
         return result
 
 
-def _read_fields() -> dict[str, tuple[Field, ...]]:
-    tables = table("smap_fields")
-    flags = {"": (), **tables["flags"]}
-    return {
-        part: tuple(Field(**row | {"flags": flags[row.get("flags", "")]}) for row in tables[part])
-        for part in ("passive", "sentinel1", "sentinel1_3km")
-    }
-
-
-_FIELDS = _read_fields()
-#: Fields of SPL2SMP, and of the groups of SPL2SMAP_S.
-PASSIVE, S1_1KM = _FIELDS["passive"], _FIELDS["sentinel1"]
+_BITS = {"": (), **table("smap_fields")["flags"]}
+_FIELDS: dict[str, tuple[Field, ...]] = {
+    part: tuple(Field(**row | {"flags": _BITS[row.get("flags", "")]}) for row in table("smap_fields")[part])
+    for part in ("passive", "sentinel1", "sentinel1_3km")
+}
+PASSIVE, S1_1KM = _FIELDS["passive"], _FIELDS["sentinel1"]  # fields of SPL2SMP, and of the groups of SPL2SMAP_S
 S1_3KM = S1_1KM + _FIELDS["sentinel1_3km"]
 
 #: Second names of the same datasets (hard links): option 3, the dual-channel algorithm, is the product's own choice.
@@ -91,8 +85,7 @@ def l3_name(name: str) -> str:
 
 
 _AM, _PM, _L2 = "Soil_Moisture_Retrieval_Data_AM", "Soil_Moisture_Retrieval_Data_PM", "Soil_Moisture_Retrieval_Data"
-#: Fields of the daily products.
-_DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")
+_DAILY = tuple(field for field in PASSIVE if field.name != "sand_fraction")  # fields of the daily products
 _GZIP = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
 
 

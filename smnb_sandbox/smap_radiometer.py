@@ -21,13 +21,10 @@ from smnb_sandbox.smap_world import RegionDays, RegionState
 
 FREQUENCY_GHZ, INCIDENCE_DEG = 1.41, 40.0
 NOISE_K = 1.3
-#: -3 dB width of the antenna pattern of the 9 km product, in cells of 3 km.
-_FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0
-#: Brightness temperature of open water at 285 K and 40 degrees, H and V, K.
-_WATER_TB = (92.0, 147.0)
+_FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0  # -3 dB width of the antenna pattern of the 9 km product, in cells of 3 km
+_WATER_TB = (92.0, 147.0)  # brightness temperature of open water at 285 K and 40 degrees, H and V, K
 FILL = np.float32(-9999.0)
-#: Fields of cells by name, all of one shape (and three classes for some).
-Cells = dict[str, NDArray]
+Cells = dict[str, NDArray]  # fields of cells by name, all of one shape (and three classes for some)
 _FLAG_FILL = np.uint16(65534)
 _OWN_CHOICE = ("soil_moisture", "retrieval_qual_flag", "vegetation_opacity")
 

@@ -42,8 +42,7 @@ REFERENCE_ANGLE_DEG = 38.5
 _WATER_SIGMA0 = (0.004, 0.0006)
 #: Width of the surroundings that the algorithm calls coarse, in 3 km cells: the antenna's.
 _COARSE_SIGMA = 36.0 / 2.355 / 3.0
-#: How far in time a SMAP pass may be from the radar's.
-_MAX_GAP = timedelta(hours=60)
+_MAX_GAP = timedelta(hours=60)  # how far in time a SMAP pass may be from the radar's
 _LEAST_COVER = 0.6
 
 

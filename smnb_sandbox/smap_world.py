@@ -25,8 +25,7 @@ from smnb_sandbox.world import bucket_step, check_seed, dries_to, rain_amount, s
 
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
 _BEGIN = date(2015, 10, 1)
-#: The simulation has forgotten how it began.
-_EARLIEST = date(2015, 12, 1)
+_EARLIEST = date(2015, 12, 1)  # the simulation has forgotten how it began
 FREEZING = 273.15
 _LAPSE = 0.0055  # K per m
 _DEKAD = 10

@@ -76,7 +76,7 @@ def test_interval_holds_the_estimate_and_the_estimate_is_the_score(metric):
 
 
 def test_gradients_are_those_of_the_functions():
-    from smnb.metrics.smooth_scores import SMOOTH
+    from smnb.metrics.registry import SMOOTH
 
     rng = np.random.default_rng(0)
     x = rng.normal(0, 1, 50)

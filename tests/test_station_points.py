@@ -25,14 +25,12 @@ from smnb.papers.stations.ablation import (
     complete_rows,
     cross_validate,
     differences,
+    fit_baseline,
     station_scores,
     summary,
 )
-from smnb.papers.stations.baselines import fit_baseline
-from smnb.papers.stations.features import SOURCES, FeatureTable, sources_present
-from smnb.papers.stations.network import PointFusionConfig
-from smnb.papers.stations.series import StationSeries
-from smnb.papers.stations.training import predict_points, station_loss, train_points
+from smnb.papers.stations.features import SOURCES, StationSeries, features_of, sources_present
+from smnb.papers.stations.network import PointFusionConfig, predict_points, station_loss, train_points
 from smnb.sensors import read_predictions
 from smnb.training import load
 
@@ -151,13 +149,15 @@ def test_features_depend_on_no_other_station_and_on_no_order(real):
 
 def test_features_are_named_by_source_and_finite_where_their_source_is(real):
     made = point_features(real)
-    assert {name.split(":")[0] for name in made.names} == {*SOURCES, "calendar"}
-    smap = made.values[:, [name.startswith("smap:") for name in made.names]]
-    assert np.isfinite(smap).all()
-    only = {name.split(":")[0] for name in made.of(("smap",)).names}
+    assert {name.split(":")[0] for name in made} == {*SOURCES, "calendar"}
+    assert made.index.equals(real.index)
+    smap = made[[name for name in made if name.startswith("smap:")]]
+    assert np.isfinite(smap).all(axis=None)
+    only = {name.split(":")[0] for name in features_of(made, ("smap",))}
     assert only == {"smap", "calendar"}
-    with pytest.raises(ParameterError, match=r"unknown sources.*'landsat'.*expected.*sentinel1"):
-        made.of(("landsat",))
+    for wrong in (("landsat",), ()):
+        with pytest.raises(ParameterError, match=r"'sources' holds an unknown name.*expected.*sentinel1"):
+            features_of(made, wrong)
 
 
 def test_a_station_with_too_many_rows_is_not_one_of_ten_day_means():
@@ -195,25 +195,27 @@ def test_the_loss_is_the_mean_unbiased_rmse_of_stations():
 
 def test_a_network_learns_and_is_reproducible():
     rows = made_up()
-    made = point_features(rows).of(SOURCES)
+    made = features_of(point_features(rows), SOURCES)
     y, ids = rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str)
     test = np.isin(ids, np.unique(ids)[::5])
     recipe = PointTraining(members=2, steps=60, batch_stations=8, encoder_width=8, joint_width=16)
-    ensemble = train_points(made.rows(~test), y[~test], ids[~test], recipe)
-    predicted = predict_points(ensemble, made.values[test])
+    ensemble = train_points(made.to_numpy()[~test], tuple(made), y[~test], ids[~test], recipe)
+    predicted = predict_points(ensemble, made.to_numpy()[test])
     frame = pd.DataFrame({"s": ids[test], "e": predicted - y[test], "y": y[test]})
     left = frame.groupby("s")["e"].std().mean() / frame.groupby("s")["y"].std().mean()
     assert left < 0.35
     assert predicted.min() > 0.0
     assert predicted.max() <= PointEnsemble.LARGEST
-    again = train_points(made.rows(~test), y[~test], ids[~test], recipe)
-    np.testing.assert_array_equal(predict_points(again, made.values[test]), predicted)
+    again = train_points(made.to_numpy()[~test], tuple(made), y[~test], ids[~test], recipe)
+    np.testing.assert_array_equal(predict_points(again, made.to_numpy()[test]), predicted)
 
 
 def test_the_level_adds_no_time_course():
     rows = made_up()
-    made = point_features(rows).of(SOURCES)
-    ensemble = train_points(made, rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str), QUICK)
+    made = features_of(point_features(rows), SOURCES)
+    ensemble = train_points(
+        made.to_numpy(), tuple(made), rows["soil_moisture"].to_numpy(), rows["sensor_id"].to_numpy(str), QUICK
+    )
     level = ensemble.standardise(torch.tensor(made.values).float()) @ ensemble.level_weights
     assert pd.Series(level.numpy()).groupby(rows["sensor_id"]).std().max() < 1e-5
 
@@ -229,9 +231,9 @@ def test_wrong_options_and_shapes_are_said():
     with pytest.raises(ContractError, match="other features than it was trained on"):
         ensemble(torch.zeros(4, 3))
     with pytest.raises(ContractError, match="not grouped by source"):
-        train_points(FeatureTable(np.zeros((4, 3)), ("smap:a", "static:b", "smap:c")), np.zeros(4), np.zeros(4), QUICK)
+        train_points(np.zeros((4, 3)), ("smap:a", "static:b", "smap:c"), np.zeros(4), np.zeros(4), QUICK)
     with pytest.raises(ContractError, match="too few stations"):
-        train_points(FeatureTable(np.zeros((20, 1)), ("smap:a",)), np.zeros(20), np.zeros(20), QUICK)
+        train_points(np.zeros((20, 1)), ("smap:a",), np.zeros(20), np.zeros(20), QUICK)
     with pytest.raises(ParameterError, match=r"unknown baseline.*'lasso'"):
         cross_validate(made_up(4, 4), Folds("none", (), ()), baselines=[("lasso", "raw")])
 

@@ -1,11 +1,8 @@
 """Scores per sensor and pooled, intervals that respect dependence, and triple collocation.
 
-- `registry`: the metrics by name (`METRICS`); a `Metric` or a function ``f(pred, obs)`` stands wherever a name does;
-- `scores`: plain functions ``metric(pred, obs, *, dim, mask, min_obs)`` on NumPy and (lazy) xarray arrays;
-- `tables`: the same scores for long tables;
-- `intervals`: intervals of one sensor's scores by a block bootstrap in time;
-- `comparison`: averages with intervals from drawing sensors again, and the paired difference of two models;
-- `triple_collocation`: errors of three products without a truth.
+`registry` has the metrics by name; a `Metric` or a function ``f(pred, obs)`` stands wherever a name does. `scores` are plain
+functions on NumPy and (lazy) xarray arrays, `tables` the same for long tables. `intervals` draws blocks of one sensor's
+time again, `comparison` whole sensors, also for the paired difference of two models.
 """
 
 from smnb.metrics.comparison import Comparison, average_interval, compare

@@ -24,8 +24,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -45,8 +44,7 @@ _BLOCK_COUNTS = np.unique(np.round(MIN_BLOCKS * 1.15 ** np.arange(100)).astype(n
 SmoothFunction: TypeAlias = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, Sequence[np.ndarray]]]
 
 
-@dataclass(frozen=True)
-class BlockLength:
+class BlockLength(NamedTuple):
     """Block length of each series, shape ``(s,)`` all, and what it was chosen from."""
 
     length: np.ndarray
@@ -83,10 +81,7 @@ def _insignificant(n: np.ndarray) -> np.ndarray:
 
 
 def _decay(autocovariance: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Decay of the autocorrelation from one lag to the next, which white noise on top of the series does not lower.
-
-    Taken over lags 1 to 4; the lag-1 autocorrelation itself where those are within the noise of the estimate.
-    """
+    """Decay of the autocorrelation over lags 1 to 4, which white noise does not lower; lag 1 alone where they are noise."""
     first = _lag_one(autocovariance, n)
     with np.errstate(invalid="ignore", divide="ignore"):
         rho = autocovariance[:, 1:5] / autocovariance[:, :1]
@@ -120,15 +115,11 @@ def _politis_white(autocovariance: np.ndarray, n: np.ndarray) -> np.ndarray:
 def automatic_block_length(
     influence: np.ndarray, n: np.ndarray, drivers: Sequence[tuple[np.ndarray, int]] = ()
 ) -> BlockLength:
-    """Block length of each series from the autocorrelation of its influence values.
+    """Block length of each series from the autocorrelation of its influence on the score ``(s, longest)``, 0 after its own `n`.
 
-    The longer of two estimates of the optimum for the variance of a mean: Politis and White's [3]_, which assumes no
-    model, and the plug-in [4]_ for a first-order autoregression with white noise on it, which is steadier on short
-    series. It is never so long that fewer than six blocks remain.
-
-    `influence` ``(s, longest)`` is that of each observation on the score, mean 0, zero after a series' own `n`: what must be
-    averaged well. `drivers` are series of mean 0, with the power in which they enter, that drive the influence and may be slower
-    than its first lag shows: white errors on a slow signal, or on slow errors, give it a small but long-lived autocorrelation.
+    The longer of Politis and White's [3]_, which assumes no model, and the plug-in [4]_ for a first-order autoregression with
+    white noise on it, which is steadier on short series. `drivers` (with the power in which they enter) may be slower than
+    the influence's first lag shows: white errors on a slow signal give it a small but long-lived autocorrelation.
     """
     autocovariance = _autocovariance(influence, n)
     rho = _lag_one(autocovariance, n)
@@ -145,15 +136,12 @@ def automatic_block_length(
 
 
 def long_run_inflation(rho: np.ndarray, decay: np.ndarray, length: np.ndarray, n: np.ndarray) -> np.ndarray:
-    """Factor by which blocks of a length underestimate the variance of a mean of n values.
+    """Factor, from 1 to 16, by which blocks of a length underestimate the variance of a mean of n values.
 
-    Blocks see no correlation beyond their length, and the sample mean takes part of the slow variation away. For a series
-    whose autocorrelation is ``rho * decay**(k - 1)`` at lag k (a first-order autoregression where the two are equal, one
-    with white noise on it where `rho` is smaller) both losses are known: this is the true variance of the mean over the
-    expectation of the block estimate. It is at least 1 (negative `rho` counts as 0) and at most 16.
+    Blocks see no correlation beyond their length, and the sample mean takes part of the slow variation away. Both losses are
+    known for an autocorrelation ``rho * decay**(k - 1)`` at lag k: a first-order autoregression, where `rho` is smaller than
+    `decay` with white noise on it. Negative `rho` counts as 0.
 
-    Examples
-    --------
     >>> float(long_run_inflation(np.array(0.5), np.array(0.5), 1, 100_000).round(3))  # (1 + rho)/(1 - rho)
     3.0
     """
@@ -169,14 +157,11 @@ def long_run_inflation(rho: np.ndarray, decay: np.ndarray, length: np.ndarray, n
     return np.maximum(true / seen, 1.0)
 
 
-def _draws(blocks: int, starts: int, n_boot: int, seed: int) -> np.ndarray:
-    """How often each replicate draws each start of the grid, ``(starts, n_boot)``.
-
-    It depends on nothing but the arguments: the interval of a series does not change with what is computed beside it.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence([seed, blocks, starts]))
-    drawn = rng.integers(0, starts, size=(n_boot, blocks)) + np.arange(n_boot)[:, None] * starts
-    return np.bincount(drawn.ravel(), minlength=n_boot * starts).reshape(n_boot, starts).T.astype("float32", order="C")
+def draw_counts(entropy: Sequence[int], of: int, drawn: int, n_boot: int) -> np.ndarray:
+    """How often each replicate, of so many `drawn`, draws each `of` them, ``(n_boot, of)``; it depends on nothing else."""
+    rng = np.random.default_rng(np.random.SeedSequence(entropy))
+    rows = rng.integers(0, of, size=(n_boot, drawn)) + np.arange(n_boot)[:, None] * of
+    return np.bincount(rows.ravel(), minlength=n_boot * of).reshape(n_boot, of)
 
 
 def _block_sums(deviations: np.ndarray, n: np.ndarray, length: np.ndarray, starts: int, out: np.ndarray) -> None:
@@ -194,11 +179,7 @@ def _block_sums(deviations: np.ndarray, n: np.ndarray, length: np.ndarray, start
 
 
 def _block_spread(slopes: Sequence[np.ndarray], means: Sequence[np.ndarray], products: dict) -> np.ndarray:
-    """Give the standard deviation over blocks of their mean influence (delta method).
-
-    `slopes` are the derivatives of the score by each block mean; `means` and `products` are the averages over blocks of the
-    block means and of their products.
-    """
+    """Standard deviation over blocks of their mean influence (delta method), from averages of block means and products."""
     linear = slopes[0] * means[0]
     for g, m in zip(slopes[1:], means[1:], strict=True):
         linear += g * m
@@ -223,11 +204,9 @@ def bootstrap_t(
     seed: int,
     level: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Low and high end, by a studentised circular block bootstrap, of a function of the means of features.
+    """Low and high end of a function of means, on the function's scale, and the share of the replicates that were defined.
 
-    `deviations` ``(p, s, longest)`` are p features of s series of `n` values less their `means` ``(p, s)``, zero after a series'
-    own end. `function` works on the scale where the interval is symmetric (e.g. the logarithm), on which the ends are too. The
-    third array is the share of the replicates that were defined (e.g. no constant series).
+    `deviations` ``(p, s, longest)`` are p features of s series of `n` values less their `means` ``(p, s)``, zero after the end.
     """
     p, s, longest = deviations.shape
     products = p * (p + 1) // 2
@@ -236,13 +215,12 @@ def bootstrap_t(
     densities = np.minimum(chosen.length, np.where(chosen.blocks <= _FEW_BLOCKS, 2, 1) * _STARTS_A_BLOCK)
     for blocks, density in np.unique(np.stack([chosen.blocks, densities], 1), axis=0):
         rows = np.flatnonzero((chosen.blocks == blocks) & (densities == density))
-        draws = _draws(int(blocks), int(density * blocks), n_boot, seed)
+        blocks, starts = int(blocks), int(density * blocks)
+        draws = draw_counts([seed, blocks, starts], starts, blocks, n_boot).T.astype("float32", order="C")
         step = max(1, _CHUNK_VALUES // ((p + products) * max(len(draws), n_boot, longest)))
-        for first in range(0, rows.size, step):
-            part = rows[first : first + step]
-            result[:, part] = _bootstrap_part(
-                deviations[:, part], means[:, part], n[part], function, chosen.length[part], int(blocks), draws, level
-            )
+        for part in (rows[first : first + step] for first in range(0, rows.size, step)):
+            series = deviations[:, part], means[:, part], n[part], chosen.length[part]
+            result[:, part] = _bootstrap_part(*series, blocks, draws, function, level)
     error *= np.sqrt(long_run_inflation(chosen.rho, chosen.decay, chosen.length, n))
     return estimate - t_high * error, estimate - t_low * error, usable
 
@@ -251,10 +229,10 @@ def _bootstrap_part(
     deviations: np.ndarray,
     means: np.ndarray,
     n: np.ndarray,
-    function: SmoothFunction,
     length: np.ndarray,
     blocks: int,
     draws: np.ndarray,
+    function: SmoothFunction,
     level: float,
 ) -> tuple[np.ndarray, ...]:
     """Estimate, standard error, quantiles of t and usable share of series that share the draws ``(starts, n_boot)``."""
@@ -294,16 +272,10 @@ def _bootstrap_part(
     usable = (~np.isnan(t)).sum(1)
     # a replicate of a few like blocks has nearly no standard error: without a bound such would give boundless intervals
     bound = _LARGEST_T * stats.t.ppf((1.0 + level) / 2.0, blocks - 1)
-    t_low = np.maximum(_sorted_quantile(t, usable, (1.0 - level) / 2.0), -bound)
-    t_high = np.minimum(_sorted_quantile(t, usable, (1.0 + level) / 2.0), bound)
-    return estimate, error, t_low, t_high, usable / n_boot
-
-
-def _sorted_quantile(values: np.ndarray, usable: np.ndarray, q: float) -> np.ndarray:
-    """Linear quantile along rows sorted with NaN last, of which the first `usable` count."""
-    position = np.maximum(usable - 1, 0) * q
-    low = np.floor(position).astype(int)
-    high = np.minimum(low + 1, np.maximum(usable - 1, 0))
-    rows = np.arange(len(values))
-    fraction = position - low
-    return values[rows, low] * (1.0 - fraction) + values[rows, high] * fraction
+    last, rows, ends = np.maximum(usable - 1, 0), np.arange(s), []
+    for q in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):  # linear quantiles of the usable ones
+        low = np.floor(last * q).astype(int)
+        fraction = last * q - low
+        quantile = t[rows, low] * (1.0 - fraction) + t[rows, np.minimum(low + 1, last)] * fraction
+        ends.append(np.clip(quantile, -bound, None) if q < 0.5 else np.clip(quantile, None, bound))
+    return estimate, error, *ends, usable / n_boot

@@ -1,8 +1,7 @@
 """Averages over sensors with intervals, and the paired difference of two models.
 
-The readings of one sensor depend on one another, and models are trained and split by sensor: the unit that is drawn again
-is the sensor (or a cluster of sensors, e.g. the station or the network), never the reading. For the difference of two models
-each sensor brings its own difference, which takes away what is common to both models at that sensor.
+The readings of one sensor depend on one another: what is drawn again is the sensor (or a cluster of sensors, e.g. the
+station or the network), never the reading. Two models are compared by each sensor's own difference.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, check_choice, check_table, plain
+from smnb.metrics.block_bootstrap import draw_counts
 from smnb.metrics.intervals import Interval, check_bootstrap
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
-AVERAGES = ("mean", "median")
 #: With fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk).
 MIN_CLUSTERS = 5
 
@@ -103,7 +102,7 @@ def average_interval(
         On an unknown option, or labels that do not fit the values.
     """
     who = "average_interval"
-    check_choice(who, "how", how, AVERAGES)
+    check_choice(who, "how", how, ("mean", "median"))
     check_bootstrap(who, level, n_boot, seed)
     values = np.asarray(values, "float64")
     if values.ndim != 1:
@@ -120,23 +119,14 @@ def average_interval(
         value = float(np.mean(values) if how == "mean" else np.median(values))
     if k < MIN_CLUSTERS:
         return Interval(value, np.nan, np.nan, level, method, values.size, f"{k} clusters, fewer than {MIN_CLUSTERS}")
-    rng = np.random.default_rng(np.random.SeedSequence([int(seed), k]))
-    drawn = rng.integers(0, k, size=(n_boot, k)) + np.arange(n_boot)[:, None] * k
-    counts = np.bincount(drawn.ravel(), minlength=n_boot * k).reshape(n_boot, k).astype("float64")
+    counts = draw_counts([int(seed), k], k, k, n_boot).astype("float64")
     if how == "median":
         medians = _weighted_median(values, counts[:, codes])
-        low, high = (float(q) for q in np.quantile(medians, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]))
+        low, high = np.quantile(medians, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]).tolist()
     else:
         low, high = _studentised_mean(values, codes, counts, level)
     note = "" if np.isfinite(low) else "the scores do not vary between clusters"
     return Interval(value, low, high, level, method, values.size, note)
-
-
-def _one_score_each(who: str, scores: pd.DataFrame | pd.Series, column: str, name: str) -> pd.Series:
-    if isinstance(scores, pd.Series):
-        scores = scores.rename(column).rename_axis("sensor_id").reset_index()
-    check_table(f"{who} ({name})", scores, ["sensor_id", column], unique="sensor_id")
-    return scores.set_index("sensor_id")[column].astype("float64")
 
 
 def compare(
@@ -184,22 +174,23 @@ def compare(
     A beats B by 0.005 [0.003, 0.007] in mean ubRMSE (95 % interval, 6 sensors, paired)
     """
     who, one = "compare", metric(score)
-    a, b = (_one_score_each(who, s, one.name, n) for s, n in zip((scores_a, scores_b), names, strict=True))
-    if one.better == "zero":
-        a, b = a.abs(), b.abs()
-    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    sides = []
+    for name, scores in zip(names, (scores_a, scores_b), strict=True):
+        if isinstance(scores, pd.Series):
+            scores = scores.rename(one.name).rename_axis("sensor_id").reset_index()
+        check_table(f"{who} ({name})", scores, ["sensor_id", one.name], unique="sensor_id")
+        side = scores.set_index("sensor_id")[one.name].astype("float64")
+        side = side[np.isfinite(side)]
+        sides.append(side.abs() if one.better == "zero" else side)
+    a, b = sides
     common = a.index.intersection(b.index).sort_values()
     if common.empty:
         step = "Score both on the same sensors, and look at the reason column"
         raise ContractError(who, "the two have no scored sensor in common", got=(len(a), len(b)), next_step=step)
-    labels = None
-    if clusters is not None:
-        labels = pd.Series(clusters).reindex(common)
-        if labels.isna().any():
-            raise ContractError(who, "a sensor has no cluster", got=labels.index[labels.isna()][0])
-        labels = labels.to_numpy()
-    difference = (a[common] - b[common]).to_numpy()
-    found = average_interval(difference, clusters=labels, level=level, n_boot=n_boot, seed=seed)
+    labels = None if clusters is None else pd.Series(clusters).reindex(common)
+    if labels is not None and labels.isna().any():
+        raise ContractError(who, "a sensor has no cluster", got=labels.index[labels.isna()][0])
+    found = average_interval(a[common] - b[common], clusters=labels, level=level, n_boot=n_boot, seed=seed)
     one_only = len(a) + len(b) - 2 * len(common)
     sentence = _sentence(one, names, found, one_only, clustered=labels is not None)
     values = float(a[common].mean()), float(b[common].mean())

@@ -1,23 +1,8 @@
 """Confidence intervals of the scores of one sensor that respect the dependence of its errors in time.
 
-Neighbouring errors of a soil moisture product are alike for days or weeks, so a series of 700 values may hold the
-information of 40. An interval that takes them as independent is then far too narrow. Two methods, by name:
-
-``block_bootstrap`` (the default)
-    Studentised circular block bootstrap (`smnb.metrics.block_bootstrap`) on a scale on which the score is nearly
-    symmetric: the logarithm for RMSE, ubRMSE and 1 - R², Fisher's z for correlations. The block length comes from the
-    autocorrelation of the score's influence values, and the standard error is multiplied by what blocks of that length are
-    known to miss for a first-order autoregression. It is this calibration, beside the studentising, that separates it
-    from the plain percentile block bootstrap, which covers too little where errors are persistent. A metric without a
-    smooth form (an own function) gets percentiles of its values in blocks drawn again, whose length follows the errors
-    and their squares, widened by the same factor and by Student's t for the number of blocks.
-
-``assume_independent``
-    The analytic intervals of independent, normal errors: as in pytesmo, and as wrong as that assumption.
-
-Coverage as simulated is printed by ``benchmarks/bench_metric_intervals.py``. With fewer than about ten independent
-errors in the series (e.g. 100 values with lag-1 correlation 0.95) no method can reach its nominal level; the ``note``
-says when the blocks had to be shorter than the autocorrelation asks for.
+Neighbouring errors of a soil moisture product are alike for days or weeks: a series of 700 values may hold the information
+of 40, and an interval that takes them as independent is far too narrow. `score_intervals` says what the methods do;
+``benchmarks/bench_metric_intervals.py`` prints their coverage as simulated.
 """
 
 from __future__ import annotations
@@ -25,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,10 +18,8 @@ from scipy import stats
 
 from smnb.contract import ContractError, ParameterError, check_choice, check_count, check_range
 from smnb.metrics.block_bootstrap import BlockLength, automatic_block_length, bootstrap_t, long_run_inflation
-from smnb.metrics.grouped import group_anomaly
-from smnb.metrics.registry import Metric, MetricLike, interval_text, metric, metric_list
-from smnb.metrics.scores import pair_moments
-from smnb.metrics.smooth_scores import Smooth
+from smnb.metrics.registry import Metric, MetricLike, Smooth, interval_text, metric, metric_list
+from smnb.metrics.scores import group_anomaly, pair_moments
 from smnb.metrics.tables import IS_CONSTANT, MIN_OBS, Pairs, one_number
 
 METHODS = ("block_bootstrap", "assume_independent")
@@ -65,27 +48,6 @@ class Interval:
         return interval_text(self.value, self.low, self.high)
 
 
-@dataclass(frozen=True)
-class _Options:
-    """How intervals are made; checked once, where a caller gives them."""
-
-    who: str
-    method: str
-    level: float
-    n_boot: int
-    seed: int
-    min_obs: int
-
-    def __post_init__(self) -> None:
-        check_choice(self.who, "method", self.method, METHODS)
-        check_bootstrap(self.who, self.level, self.n_boot, self.seed)
-        check_count(self.who, "min_obs", self.min_obs)
-
-    @property
-    def upper(self) -> float:
-        return (1.0 + self.level) / 2.0
-
-
 def check_bootstrap(who: str, level: float, n_boot: int, seed: int) -> None:
     """Raise `ParameterError` for a level, a number of replicates or a seed that cannot be."""
     check_range(who, "level", level, 0, 1, ends="()")
@@ -93,8 +55,7 @@ def check_bootstrap(who: str, level: float, n_boot: int, seed: int) -> None:
     check_count(who, "seed", seed, 0)
 
 
-@dataclass(frozen=True)
-class _Series:
+class _Series(NamedTuple):
     """Series of several sensors in order of time, ``(s, longest)``, zero after their own `n` values."""
 
     x: np.ndarray
@@ -106,35 +67,20 @@ class _Series:
         """Which entries are values, ``(s, longest)``."""
         return np.arange(self.x.shape[1]) < self.n[:, None]
 
-    def centred(self, a: np.ndarray, of: np.ndarray | None = None) -> np.ndarray:
-        """Give `a` less the mean of itself or of another side."""
-        mean = (a if of is None else of).sum(1, keepdims=True) / self.n[:, None]
-        return np.where(self.there, a - mean, 0.0)
-
-    def features(self, smooth: Smooth) -> np.ndarray:
-        """Features ``(p, s, longest)``; a shift common to both sides leaves every score as it is."""
-        if smooth.features == "difference":
-            d = self.x - self.y
-            d = self.centred(d) if smooth.centred else d
-            return np.stack([d, d * d])
-        x, y = self.centred(self.x, None if smooth.centred else self.y), self.centred(self.y)
-        return np.stack([x, y, x * x, y * y, x * y])
+    def less_mean(self, a: np.ndarray, of: np.ndarray) -> np.ndarray:
+        """Give `a` less the mean of `of`."""
+        return np.where(self.there, a - of.sum(1, keepdims=True) / self.n[:, None], 0.0)
 
 
 def _undefined(one: Metric, series: _Series) -> np.ndarray:
     """Reason for each series why the score has no interval, or an empty string."""
     reason = np.full(len(series.n), "", dtype=object)
-    x_size, y_size = np.abs(series.x).max(1), np.abs(series.y).max(1)
-    difference = series.x - series.y
-    sides = (
-        ("pred", series.x, x_size),
-        ("obs", series.y, y_size),
-        ("difference", difference, np.maximum(x_size, y_size)),
-    )
-    for which, values, size in sides:
-        if which in one.varies:
-            spread = np.where(series.there, values, -np.inf).max(1) - np.where(series.there, values, np.inf).min(1)
-            reason[spread <= 1e-13 * size] = IS_CONSTANT[which]
+    sides = {"pred": series.x, "obs": series.y, "difference": series.x - series.y}
+    sizes = {"pred": np.abs(series.x).max(1), "obs": np.abs(series.y).max(1)}
+    sizes["difference"] = np.maximum(*sizes.values())
+    for which in (which for which in sides if which in one.varies):
+        high, low = (np.where(series.there, sides[which], end) for end in (-np.inf, np.inf))
+        reason[high.max(1) - low.min(1) <= 1e-13 * sizes[which]] = IS_CONSTANT[which]
     return reason
 
 
@@ -147,10 +93,20 @@ def _short_blocks(chosen: BlockLength, n: np.ndarray) -> np.ndarray:
     return note
 
 
-def _smooth_intervals(smooth: Smooth, series: _Series, o: _Options) -> tuple[np.ndarray, ...]:
+def _smooth_intervals(smooth: Smooth, series: _Series, n_boot: int, seed: int, level: float) -> tuple[np.ndarray, ...]:
     """Low, high, block length and note of series whose score is a smooth function of means."""
     n = series.n
-    features = series.features(smooth)
+    # a shift common to both sides leaves every score as it is
+    if smooth.features == "difference":
+        d = series.x - series.y
+        d = series.less_mean(d, d) if smooth.centred else d
+        features = np.stack([d, d * d])
+    else:
+        x, y = (
+            series.less_mean(series.x, series.x if smooth.centred else series.y),
+            series.less_mean(series.y, series.y),
+        )
+        features = np.stack([x, y, x * x, y * y, x * y])
     means = features.sum(2) / n
     deviations = np.where(series.there, features - means[..., None], 0.0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -160,34 +116,37 @@ def _smooth_intervals(smooth: Smooth, series: _Series, o: _Options) -> tuple[np.
     drivers = [(deviations[2], 1), (deviations[3], 1)] if smooth.features == "pair" else [(deviations[0], 2)]
     chosen = automatic_block_length(np.nan_to_num(influence), n, drivers)
     note = _short_blocks(chosen, n)
-    draws = {"n_boot": o.n_boot, "seed": o.seed, "level": o.level}
+    draws = {"n_boot": n_boot, "seed": seed, "level": level}
     *ends, usable = bootstrap_t(deviations, means, n, smooth.function, chosen, **draws)
     low, high = (np.where(usable < _USABLE, np.nan, smooth.back(end)) for end in ends)
     note[usable < _USABLE] = _UNDEFINED
     return (high, low, chosen.length, note) if smooth.flips else (low, high, chosen.length, note)
 
 
-def _drawn_intervals(one: Metric, series: _Series, value: np.ndarray, o: _Options) -> tuple[np.ndarray, ...]:
+def _drawn_intervals(
+    one: Metric, series: _Series, value: np.ndarray, n_boot: int, seed: int, level: float
+) -> tuple[np.ndarray, ...]:
     """Low, high, block length and note for any function, from its values in blocks that are drawn again."""
-    d = series.centred(series.x - series.y)
-    chosen = automatic_block_length(d, series.n, [(series.centred(d * d), 1)])
-    low, high = np.full(value.size, np.nan), np.full(value.size, np.nan)
+    d = series.x - series.y
+    d, upper = series.less_mean(d, d), (1.0 + level) / 2.0
+    chosen = automatic_block_length(d, series.n, [(series.less_mean(d * d, d * d), 1)])
+    low, high = np.full((2, value.size), np.nan)
     note = _short_blocks(chosen, series.n)
     inflation = np.sqrt(long_run_inflation(chosen.rho, chosen.decay, chosen.length, series.n))
     for row, (n, blocks, length) in enumerate(zip(series.n, chosen.blocks, chosen.length, strict=True)):
-        rng = np.random.default_rng(np.random.SeedSequence([o.seed, int(blocks), int(n)]))
-        starts = rng.integers(0, n, size=(o.n_boot, -(-n // length)))
+        rng = np.random.default_rng(np.random.SeedSequence([seed, int(blocks), int(n)]))
+        starts = rng.integers(0, n, size=(n_boot, -(-n // length)))
         drawn = []
-        for part in np.array_split(starts, max(1, o.n_boot * n // _CHUNK_CELLS)):
+        for part in np.array_split(starts, max(1, n_boot * n // _CHUNK_CELLS)):
             at = ((part[..., None] + np.arange(length)) % n).reshape(len(part), -1)[:, :n]
             drawn.append(_values(one, series.x[row, at], series.y[row, at]))
         values = np.concatenate(drawn)
         values = values[np.isfinite(values)]
-        if values.size < _USABLE * o.n_boot:
+        if values.size < _USABLE * n_boot:
             note[row] = _UNDEFINED
             continue
-        wider = inflation[row] * stats.t.ppf(o.upper, blocks - 1) / stats.norm.ppf(o.upper)
-        ends = value[row] + wider * (np.quantile(values, [1.0 - o.upper, o.upper]) - value[row])
+        wider = inflation[row] * stats.t.ppf(upper, blocks - 1) / stats.norm.ppf(upper)
+        ends = value[row] + wider * (np.quantile(values, [1.0 - upper, upper]) - value[row])
         low[row], high[row] = np.clip(ends, *one.limits)
     return low, high, chosen.length, note
 
@@ -199,33 +158,25 @@ def _values(one: Metric, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([one_number(one, *both) for both in zip(x, y, strict=True)])
 
 
-def _estimate(one: Metric, series: _Series) -> np.ndarray:
-    if one.from_moments is None or one.of == "ranks":
-        rows = zip(series.x, series.y, series.n, strict=True)
-        return np.array([_values(one, x[None, :n], y[None, :n])[0] for x, y, n in rows])
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return one.from_moments(pair_moments(series.x, series.y, series.there))
-
-
-def _analytic(one: Metric, value: np.ndarray, series: _Series, o: _Options) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of independent normal errors."""
+def _analytic(one: Metric, value: np.ndarray, series: _Series, upper: float) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of independent normal errors, `upper` being its upper quantile."""
     n = series.n
     if one.name == "bias":
         sd = np.nanstd(np.where(series.there, series.x - series.y, np.nan), axis=1, ddof=1)
-        half = stats.t.ppf(o.upper, n - 1) * sd / np.sqrt(n)
+        half = stats.t.ppf(upper, n - 1) * sd / np.sqrt(n)
         return value - half, value + half
     if one.name == "ubrmse":
-        low, high = (value * np.sqrt(n / stats.chi2.ppf(q, n - 1)) for q in (o.upper, 1.0 - o.upper))
+        low, high = (value * np.sqrt(n / stats.chi2.ppf(q, n - 1)) for q in (upper, 1.0 - upper))
         return low, high
     with np.errstate(divide="ignore"):
         z = np.arctanh(value)
-    half = stats.norm.ppf(o.upper) / np.sqrt(n - 3)
+    half = stats.norm.ppf(upper) / np.sqrt(n - 3)
     if one.name == "spearman_r":  # Bonett and Wright (2000), doi:10.1007/BF02294183
         half = half * np.sqrt(1.0 + value**2 / 2.0)
     return np.tanh(z - half), np.tanh(z + half)
 
 
-def _chunks(codes: np.ndarray, n: np.ndarray, x: np.ndarray, y: np.ndarray, min_obs: int) -> Iterator[tuple]:
+def _chunks(n: np.ndarray, x: np.ndarray, y: np.ndarray, min_obs: int) -> Iterator[tuple]:
     """Yield (sensors, series) in chunks of sensors with at least `min_obs` values and of about one length."""
     start = np.cumsum(n) - n
     sensors = np.argsort(n, kind="stable")
@@ -240,41 +191,42 @@ def _chunks(codes: np.ndarray, n: np.ndarray, x: np.ndarray, y: np.ndarray, min_
         yield part, _Series(np.where(there, x[rows], 0.0), np.where(there, y[rows], 0.0), n[part])
 
 
-def _all_intervals(
-    one: Metric, codes: np.ndarray, k: int, time_ms: np.ndarray | None, x: np.ndarray, y: np.ndarray, o: _Options
-) -> pd.DataFrame:
-    """Interval of one metric for every sensor of pairs in order of sensor and time."""
-    if o.method == "assume_independent" and one.name not in _ANALYTIC:
-        raise ParameterError(o.who, f"no analytic interval of {one.name}", got=one.name, expected=_ANALYTIC)
-    min_obs = max(o.min_obs, 4)
-    infinite = np.bincount(codes[~(np.isfinite(x) & np.isfinite(y))], minlength=k) > 0
+def _intervals(one: Metric, pairs: Pairs, method: str, min_obs: int, **draws: Any) -> pd.DataFrame:
+    """Interval of one metric for every sensor; `draws` are n_boot, seed and level."""
+    codes, x, y, k = pairs.codes, pairs.x, pairs.y, len(pairs.sensors)
+    infinite = np.bincount(codes[~pairs.finite], minlength=k) > 0
     keep = ~infinite[codes]
     codes, x, y = codes[keep], x[keep], y[keep]
     if one.of == "anomalies":
-        x, y = (group_anomaly(codes, time_ms[keep], v) for v in (x, y))
+        x, y = (group_anomaly(codes, pairs.time_ms[keep], v) for v in (x, y))
         keep = ~np.isnan(x)
         codes, x, y = codes[keep], x[keep], y[keep]
     n = np.bincount(codes, minlength=k)
-    value, low, high = (np.full(k, np.nan) for _ in range(3))
+    value, low, high = np.full((3, k), np.nan)
     length = np.zeros(k, dtype=int)
     note = np.array([f"{m} pairs, fewer than min_obs={min_obs}" if m < min_obs else "" for m in n], object)
     note[infinite] = "an infinite value among the pairs"
-    for sensors, series in _chunks(codes, n, x, y, min_obs):
-        value[sensors] = _estimate(one, series)
+    for sensors, series in _chunks(n, x, y, min_obs):
+        if one.from_moments is None or one.of == "ranks":
+            rows = zip(*series, strict=True)
+            value[sensors] = [_values(one, x[None, :n], y[None, :n])[0] for x, y, n in rows]
+        else:
+            with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+                value[sensors] = one.from_moments(pair_moments(series.x, series.y, series.there))
         note[sensors] = reason = _undefined(one, series)
         good = np.flatnonzero(reason == "")
         if not good.size:
             continue
-        sensors, series = sensors[good], _Series(series.x[good], series.y[good], series.n[good])
-        if o.method == "assume_independent":
-            low[sensors], high[sensors] = _analytic(one, value[sensors], series, o)
+        sensors, series = sensors[good], _Series(*(part[good] for part in series))
+        if method == "assume_independent":
+            low[sensors], high[sensors] = _analytic(one, value[sensors], series, (1.0 + draws["level"]) / 2.0)
         elif one.smooth is not None:
-            low[sensors], high[sensors], length[sensors], note[sensors] = _smooth_intervals(one.smooth, series, o)
+            low[sensors], high[sensors], length[sensors], note[sensors] = _smooth_intervals(one.smooth, series, **draws)
         else:
-            found = _drawn_intervals(one, series, value[sensors], o)
+            found = _drawn_intervals(one, series, value[sensors], **draws)
             low[sensors], high[sensors], length[sensors], note[sensors] = found
-    found = {"value": value, "low": low, "high": high, "n": n, "block_length": length}
-    return pd.DataFrame(found | {"method": o.method, "level": o.level, "note": note})
+    found = {"metric": one.name, "value": value, "low": low, "high": high, "n": n, "block_length": length}
+    return pairs.sensors.assign(**found, method=method, level=draws["level"], note=note)
 
 
 def score_intervals(
@@ -297,7 +249,12 @@ def score_intervals(
         With ``method="assume_independent"`` only bias, ubrmse, pearson_r and spearman_r. An own function is called
         `n_boot` times a sensor.
     method : {"block_bootstrap", "assume_independent"}
-        See the module's description.
+        The studentised circular block bootstrap, on a scale on which the score is nearly symmetric (logarithm for RMSE, ubRMSE
+        and 1 - R², Fisher's z for correlations), or the analytic interval of independent, normal errors, as in pytesmo. The
+        block length comes from the autocorrelation of the score's influence values; the standard error is multiplied by
+        what such blocks are known to miss for a first-order autoregression, without which persistent errors are covered too
+        little. A metric without a smooth form (an own function) gets percentiles of its values in blocks drawn again, whose
+        length follows the errors and their squares, widened by the same factor and by Student's t for the number of blocks.
     level : float
         Nominal coverage.
     n_boot, seed : int
@@ -307,20 +264,22 @@ def score_intervals(
     -------
     DataFrame
         One row a sensor and metric: ``sensor_id``, ``metric``, ``value``, ``low``, ``high``, ``n``, ``block_length`` (0 where
-        there are no blocks), ``method``, ``level``, and ``note``: why there is no interval, or what to beware of.
+        there are no blocks), ``method``, ``level``, and ``note``: why there is no interval, or what to beware of. With fewer
+        than about ten independent errors no method reaches its level: blocks are then shorter than the autocorrelation asks.
 
     Raises
     ------
     ParameterError, ContractError
         On an unknown metric, method or option; on a table that `score_table` would refuse.
     """
-    who = "score_intervals"
-    options = _Options(who, method, level, n_boot, seed, min_obs)
-    chosen, pairs = metric_list(metrics), Pairs(table, who)
-    parts = []
-    for one in chosen:
-        found = _all_intervals(one, pairs.codes, len(pairs.sensors), pairs.time_ms, pairs.x, pairs.y, options)
-        parts.append(pd.concat([pairs.sensors.assign(metric=one.name), found], axis=1))
+    who, chosen = "score_intervals", metric_list(metrics)
+    check_choice(who, "method", method, METHODS)
+    check_bootstrap(who, level, n_boot, seed)
+    check_count(who, "min_obs", min_obs)
+    if strange := [one.name for one in chosen if one.name not in _ANALYTIC and method == "assume_independent"]:
+        raise ParameterError(who, f"no analytic interval of {strange[0]}", got=strange[0], expected=_ANALYTIC)
+    pairs, draws = Pairs(table, who), {"n_boot": n_boot, "seed": seed, "level": level}
+    parts = [_intervals(one, pairs, method, max(min_obs, 4), **draws) for one in chosen]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -347,15 +306,15 @@ def interval(
     >>> found.low < 0.04 < found.high
     True
     """
-    who = "interval"
-    one, options = metric(score), _Options(who, method, level, n_boot, seed, MIN_OBS)
+    who, one = "interval", metric(score)
     x, y = np.asarray(pred, "float64"), np.asarray(obs, "float64")
     if x.ndim != 1 or x.shape != y.shape:
         raise ContractError(who, "the series are not of one shape (n,)", got=(x.shape, y.shape))
     if one.of == "anomalies":
         raise ParameterError(who, f"{one.name!r} needs times", next_step="Use score_intervals on a table with times")
-    ok = ~(np.isnan(x) | np.isnan(y))
-    row = _all_intervals(one, np.zeros(int(ok.sum()), int), 1, None, x[ok], y[ok], options).iloc[0]
-    return Interval(
-        float(row["value"]), float(row["low"]), float(row["high"]), level, method, int(row["n"]), row["note"]
-    )
+    if not x.size:
+        return Interval(np.nan, np.nan, np.nan, level, method, 0, f"0 pairs, fewer than min_obs={MIN_OBS}")
+    steps = np.arange(x.size).astype("datetime64[s]")  # only their order matters
+    table = pd.DataFrame({"sensor_id": 0, "time": steps, "observed": y, "predicted": x})
+    row = score_intervals(table, metrics=one, method=method, level=level, n_boot=n_boot, seed=seed).iloc[0]
+    return Interval(*(float(row[name]) for name in ("value", "low", "high")), level, method, int(row["n"]), row["note"])

@@ -6,7 +6,7 @@ A metric is one line of `METRICS`: its function, units, which way is better, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -15,7 +15,21 @@ import pandas as pd
 
 from smnb.contract import ParameterError, check_choice
 from smnb.metrics import scores
-from smnb.metrics.smooth_scores import SMOOTH, Smooth
+
+
+@dataclass(frozen=True)
+class Smooth:
+    """A score as a smooth function of means, on a scale on which it is nearly symmetric: what its interval is made on."""
+
+    #: Which means: those of d = x - y, "difference" (d, d²), or "pair" (x, y, x², y², xy).
+    features: str
+    #: Value and gradient from the means.
+    function: Callable[[_Means], _WithGradient]
+    #: From that scale to the score's own, and whether this decreases.
+    back: Callable[[np.ndarray], np.ndarray]
+    flips: bool = False
+    #: Whether it does not depend on the difference of the means, so that each side may be centred on its own.
+    centred: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,7 @@ class Metric:
     varies : tuple of {"pred", "obs", "difference"}
         What must not be constant for the score (``difference``: for its interval) to be defined.
     from_moments : callable, optional
-        The score from the moments of pairs (`smnb.metrics.scores.FROM_MOMENTS`): all sensors of a table at once.
+        The score from the moments of pairs (`smnb.metrics.scores.Moments`): all sensors of a table at once.
     smooth : Smooth, optional
         The score as a smooth function of means: a studentised interval, all sensors at once. Without it the interval is
         made of the function's own values in blocks drawn again.
@@ -93,12 +107,67 @@ class Metric:
 MetricLike: TypeAlias = str | Callable[..., Any] | Metric
 
 
+#: Means of a score's features, and a score on the scale of its interval with its derivatives by them.
+_Means: TypeAlias = Sequence[np.ndarray]
+_WithGradient: TypeAlias = tuple[np.ndarray, Sequence[np.ndarray]]
+
+
+def _bias(m: _Means) -> _WithGradient:
+    return m[0], (np.ones_like(m[0]), np.zeros_like(m[0]))
+
+
+def _log_rmse(m: _Means) -> _WithGradient:
+    return 0.5 * np.log(m[1]), (np.zeros_like(m[0]), 0.5 / m[1])
+
+
+def _log_ubrmse(m: _Means) -> _WithGradient:
+    variance = m[1] - m[0] ** 2
+    return 0.5 * np.log(variance), (-m[0] / variance, 0.5 / variance)
+
+
+def _z_of_r(m: _Means) -> _WithGradient:
+    x, y = m[0], m[1]
+    vx, vy, cov = m[2] - x * x, m[3] - y * y, m[4] - x * y
+    scale = np.sqrt(vx * vy)
+    r = np.clip(cov / scale, -1 + 1e-15, 1 - 1e-15)
+    dz = 1.0 / (1.0 - r * r)
+    d_cov, d_vx, d_vy = dz / scale, -0.5 * dz * r / vx, -0.5 * dz * r / vy
+    return np.arctanh(r), (-y * d_cov - 2 * x * d_vx, -x * d_cov - 2 * y * d_vy, d_vx, d_vy, d_cov)
+
+
+def _slope(m: _Means) -> _WithGradient:
+    x, y = m[0], m[1]
+    vy, cov = m[3] - y * y, m[4] - x * y
+    b = cov / vy
+    return b, (-y / vy, (-x + 2 * y * b) / vy, np.zeros_like(x), -b / vy, 1.0 / vy)
+
+
+def _log_unexplained(m: _Means) -> _WithGradient:
+    y = m[1]
+    vy, sse = m[3] - y * y, m[2] + m[3] - 2.0 * m[4]
+    zero = np.zeros_like(y)
+    return np.log(sse / vy), (zero, 2 * y / vy, 1.0 / sse, 1.0 / sse - 1.0 / vy, -2.0 / sse)
+
+
+#: By the score's name.
+SMOOTH: dict[str, Smooth] = {
+    "bias": Smooth("difference", _bias, np.asarray),
+    "rmse": Smooth("difference", _log_rmse, np.exp),
+    "ubrmse": Smooth("difference", _log_ubrmse, np.exp, centred=True),
+    "pearson_r": Smooth("pair", _z_of_r, np.tanh, centred=True),
+    "anomaly_r": Smooth("pair", _z_of_r, np.tanh, centred=True),
+    "r2": Smooth("pair", _log_unexplained, lambda v: 1.0 - np.exp(v), flips=True),
+    "slope": Smooth("pair", _slope, np.asarray, centred=True),
+}
+
+
 def _metric(name: str, units: str, better: str | None, label: str, **more: Any) -> Metric:
-    more = {"from_moments": scores.FROM_MOMENTS.get(name), "smooth": SMOOTH.get(name)} | more
-    return Metric(name, getattr(scores, name), units, better, label, **more)
+    function = getattr(scores, name)
+    more = {"from_moments": getattr(function, "from_moments", None), "smooth": SMOOTH.get(name)} | more
+    return Metric(name, function, units, better, label, **more)
 
 
-_R = {"from_moments": scores.pearson_from, "limits": (-1.0, 1.0), "varies": ("pred", "obs")}
+_R = {"from_moments": scores.pearson_r.from_moments, "limits": (-1.0, 1.0), "varies": ("pred", "obs")}
 _ERROR = {"limits": (0.0, np.inf), "varies": ("difference",)}
 #: All metrics by name.
 METRICS: dict[str, Metric] = {

@@ -24,15 +24,16 @@ References
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from smnb.contract import ContractError, ParameterError, check_count
-from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_ranks
+from smnb.contract import ContractError, ParameterError, check_count, check_range
 
 Array: TypeAlias = np.ndarray | xr.DataArray
 Dim: TypeAlias = Hashable | Iterable[Hashable] | None
@@ -45,7 +46,7 @@ class Moments:
     """Central moments of pairs: of `n` pairs, the means, and the `total` of products of deviations over n."""
 
     def __init__(
-        self, n: Any, x_mean: Any, y_mean: Any, dx: Any, dy: Any, total: Callable[..., Any], constant: float
+        self, n: Any, x_mean: Any, y_mean: Any, dx: Any, dy: Any, total: Callable[..., Any], constant: float = CONSTANT
     ) -> None:
         self.n, self.x_mean, self.y_mean, self.bias = n, x_mean, y_mean, x_mean - y_mean
         self.xx, self.yy, self.xy = total(dx * dx) / n, total(dy * dy) / n, total(dx * dy) / n
@@ -71,22 +72,68 @@ def _centred(values: np.ndarray, ok: np.ndarray, n: np.ndarray) -> tuple[np.ndar
     return member[..., 0] + shift, deviation
 
 
-def pearson_from(m: Any) -> np.ndarray:
-    """Pearson's R from pair moments; NaN where a side is constant."""
-    r = np.clip(m.xy / (np.sqrt(m.xx) * np.sqrt(m.yy)), -1.0, 1.0)
-    return np.where(m.x_constant | m.y_constant, np.nan, r)
+def group_sum(codes: np.ndarray, n_groups: int, values: np.ndarray | None = None) -> np.ndarray:
+    """Sum of `values` (or the number of rows) in each group, shape ``(n_groups,)``."""
+    return np.bincount(codes, weights=values, minlength=n_groups)
 
 
-#: Scores from the moments of pairs of series, or of the groups of a table.
-FROM_MOMENTS: dict[str, Callable[[Any], np.ndarray]] = {
-    "bias": lambda m: m.bias,
-    "rmse": lambda m: np.sqrt(m.dd + m.bias**2),
-    "ubrmse": lambda m: np.sqrt(m.dd),
-    "pearson_r": pearson_from,
-    "r2": lambda m: np.where(m.y_constant, np.nan, 1.0 - (m.dd + m.bias**2) / m.yy),
-    "r2_pearson": lambda m: pearson_from(m) ** 2,
-    "slope": lambda m: np.where(m.y_constant, np.nan, m.xy / m.yy),
-}
+def group_mean(codes: np.ndarray, n_groups: int, values: np.ndarray) -> np.ndarray:
+    """Mean of each group in two passes, relative to one member: exact for a constant group; NaN for an empty one."""
+    member = np.zeros(n_groups)
+    member[codes] = values
+    count = group_sum(codes, n_groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = member + group_sum(codes, n_groups, values - member[codes]) / count
+        mean += group_sum(codes, n_groups, values - mean[codes]) / count
+    return mean
+
+
+def group_ranks(codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Rank of each value within its group, from 1; ties share their mean rank."""
+    return pd.Series(values).groupby(codes).rank().to_numpy()
+
+
+def as_milliseconds(time: object, *, who: str) -> np.ndarray:
+    """Times (datetime64, pandas datetimes with or without a zone, ISO strings) as int64 milliseconds of UTC."""
+    values = time if isinstance(time, pd.Series) else pd.Series(np.asarray(time))
+    if values.dtype.kind in "iufb":
+        raise ContractError(who, "the times are plain numbers", got=str(values.dtype), expected="UTC datetimes")
+    if not pd.api.types.is_datetime64_dtype(values.dtype):
+        try:
+            values = pd.to_datetime(values, utc=True).dt.tz_localize(None)
+        except (ValueError, TypeError) as error:
+            raise ContractError(who, f"the times cannot be read ({error})", expected="UTC datetimes") from error
+    if values.isna().any():
+        step = "Drop the rows without a time"
+        raise ContractError(who, "a time is missing", got=int(values.isna().sum()), next_step=step)
+    return values.to_numpy("datetime64[ms]").astype("int64")
+
+
+def group_anomaly(
+    codes: np.ndarray, time_ms: np.ndarray, values: np.ndarray, *, window_days: float = 35.0, window_min_obs: int = 3
+) -> np.ndarray:
+    """Short-term anomaly: each finite value, in any order, minus the mean of its group within a centred window of time.
+
+    Both ends belong to the window of `window_days`. With fewer than `window_min_obs` values it gives NaN: the value alone would
+    have an anomaly of exactly 0, which is no information.
+    """
+    check_range("group_anomaly", "window_days", window_days, 0, ends="(]", units="days")
+    check_count("group_anomaly", "window_min_obs", window_min_obs)
+    if values.size == 0:
+        return np.zeros(0)
+    order = np.lexsort((time_ms, codes))
+    c, t, v = codes[order].astype("int64"), time_ms[order], values[order]
+    half = round(window_days * 86_400_000 / 2.0)
+    # one increasing key for all groups: windows of neighbouring groups cannot meet
+    stride = int(t.max() - t.min()) + 2 * half + 2
+    key = c * stride + (t - t.min())
+    first, last = np.searchsorted(key, key - half, "left"), np.searchsorted(key, key + half, "right")
+    v = v - group_mean(c, int(c[-1]) + 1, v)[c]  # the running sum stays small, so differences of it stay exact
+    total = np.r_[0.0, np.cumsum(v)]
+    count = last - first
+    out = np.empty(v.size)
+    out[order] = np.where(count >= window_min_obs, v - (total[last] - total[first]) / count, np.nan)
+    return out
 
 
 def _as_arrays(who: str, pred: Array, obs: Array, mask: Array | None) -> list[xr.DataArray]:
@@ -124,21 +171,10 @@ def _names(who: str, dim: Dim, known: tuple[Hashable, ...], plain: bool) -> list
     return wanted
 
 
-def _reduce(
-    who: str,
-    kernel: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray],
-    pred: Array,
-    obs: Array,
-    dim: Dim,
-    mask: Array | None,
-    min_obs: int,
-    *,
-    dtype: type = float,
-) -> Any:
-    """Apply ``kernel(x, y, ok)``, which reduces the last axis, over `dim` of NumPy or xarray input."""
-    check_count(who, "min_obs", min_obs)
+def _score(kernel: Callable[..., np.ndarray], dtype: type = float) -> Callable[..., Any]:
+    """Make a score of NumPy or xarray input from ``kernel(x, y, ok)``, which reduces the last axis."""
 
-    def core(x: np.ndarray, y: np.ndarray, use: np.ndarray, n_dims: int) -> np.ndarray:
+    def core(x: np.ndarray, y: np.ndarray, use: np.ndarray, n_dims: int, min_obs: int) -> np.ndarray:
         x, y, use = np.broadcast_arrays(np.asarray(x, "float64"), np.asarray(y, "float64"), np.asarray(use, bool))
         flat = (*x.shape[: x.ndim - n_dims], -1 if x.size else 1)
         if not x.size:  # nothing to reduce: one pair that does not count
@@ -146,39 +182,43 @@ def _reduce(
         x, y, ok = (one.reshape(flat) for one in (x, y, ~(np.isnan(x) | np.isnan(y)) & use))
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             value = kernel(x, y, ok)
-        if dtype is int:
-            return value
-        return np.where((ok.sum(-1) >= min_obs) & np.isfinite(value), value, np.nan)
+        return value if dtype is int else np.where((ok.sum(-1) >= min_obs) & np.isfinite(value), value, np.nan)
 
-    plain = not isinstance(pred, xr.DataArray) and not isinstance(obs, xr.DataArray)
-    arrays = xr.broadcast(*_as_arrays(who, pred, obs, mask))
-    dims = _names(who, dim, arrays[0].dims, plain)
-    found = xr.apply_ufunc(
-        core,
-        *arrays,
-        input_core_dims=[dims] * 3,
-        kwargs={"n_dims": len(dims)},
-        dask="parallelized",
-        output_dtypes=[dtype],
-        dask_gufunc_kwargs={"allow_rechunk": True},
-        keep_attrs=False,
-    )
-    return found.values[()] if plain else found
+    def score(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+        who = kernel.__name__
+        check_count(who, "min_obs", min_obs)
+        plain = not isinstance(pred, xr.DataArray) and not isinstance(obs, xr.DataArray)
+        arrays = xr.broadcast(*_as_arrays(who, pred, obs, mask))
+        dims = _names(who, dim, arrays[0].dims, plain)
+        how = {"kwargs": {"n_dims": len(dims), "min_obs": min_obs}, "output_dtypes": [dtype], "keep_attrs": False}
+        lazy = {"dask": "parallelized", "dask_gufunc_kwargs": {"allow_rechunk": True}}
+        found = xr.apply_ufunc(core, *arrays, input_core_dims=[dims] * 3, **how, **lazy)
+        return found.values[()] if plain else found
+
+    functools.update_wrapper(score, kernel)
+    del score.__wrapped__  # the signature is that of all scores
+    return score
 
 
-def _score(name: str, pred: Array, obs: Array, dim: Dim, mask: Array | None, min_obs: int) -> Any:
-    return _reduce(name, lambda x, y, ok: FROM_MOMENTS[name](pair_moments(x, y, ok)), pred, obs, dim, mask, min_obs)
+def _of_moments(formula: Callable[[Moments], np.ndarray]) -> Callable[..., Any]:
+    """Make a score of arrays from its formula, ``from_moments``, which tables and intervals take for many series at once."""
+
+    def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        return formula(pair_moments(x, y, ok))
+
+    score = _score(functools.update_wrapper(kernel, formula))
+    score.from_moments = formula
+    return score
 
 
-def n_obs(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 1) -> Any:
-    """Count the pairs that count: both values there and, where a mask is given, True in it.
-
-    `min_obs` is accepted so that all scores can be called alike; a count has no minimum.
-    """
-    return _reduce("n_obs", lambda x, y, ok: ok.sum(-1), pred, obs, dim, mask, min_obs, dtype=int)
+@functools.partial(_score, dtype=int)
+def n_obs(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
+    """Count the pairs that count: both values there and, where a mask is given, True in it; `min_obs` does not matter."""
+    return ok.sum(-1)
 
 
-def bias(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def bias(m: Moments) -> np.ndarray:
     """Mean of prediction minus observation, in the units of the data.
 
     Examples
@@ -186,15 +226,17 @@ def bias(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None,
     >>> round(float(bias(np.array([0.2, 0.3, np.nan]), np.array([0.1, 0.3, 0.5]))), 3)
     0.05
     """
-    return _score("bias", pred, obs, dim, mask, min_obs)
+    return m.bias
 
 
-def rmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def rmse(m: Moments) -> np.ndarray:
     """Root of the mean squared difference (divisor n), in the units of the data."""
-    return _score("rmse", pred, obs, dim, mask, min_obs)
+    return np.sqrt(m.dd + m.bias**2)
 
 
-def ubrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def ubrmse(m: Moments) -> np.ndarray:
     """RMSE after the mean of each series is taken away: the standard deviation (divisor n) of the difference.
 
     Examples
@@ -203,46 +245,48 @@ def ubrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = Non
     >>> bool(np.isclose(rmse(pred, obs) ** 2, ubrmse(pred, obs) ** 2 + bias(pred, obs) ** 2))
     True
     """
-    return _score("ubrmse", pred, obs, dim, mask, min_obs)
+    return np.sqrt(m.dd)
 
 
-def pearson_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def pearson_r(m: Moments) -> np.ndarray:
     """Pearson's correlation; NaN where either series is constant."""
-    return _score("pearson_r", pred, obs, dim, mask, min_obs)
+    r = np.clip(m.xy / (np.sqrt(m.xx) * np.sqrt(m.yy)), -1.0, 1.0)
+    return np.where(m.x_constant | m.y_constant, np.nan, r)
 
 
-def r2(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def r2(m: Moments) -> np.ndarray:
     """Coefficient of determination, 1 - SSE/SST about the mean observation (Nash-Sutcliffe efficiency); at most 1.
 
     Paper 002 (Hu, Xu and Yu 2018) reports an R² without saying whether it means this or `r2_pearson`. The two differ
     unless the predictions are unbiased with the right slope, so a comparison with that paper should give both.
     """
-    return _score("r2", pred, obs, dim, mask, min_obs)
+    return np.where(m.y_constant, np.nan, 1.0 - (m.dd + m.bias**2) / m.yy)
 
 
-def r2_pearson(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def r2_pearson(m: Moments) -> np.ndarray:
     """Square of Pearson's correlation, in [0, 1]; blind to bias and to slope (see `r2`)."""
-    return _score("r2_pearson", pred, obs, dim, mask, min_obs)
+    return pearson_r.from_moments(m) ** 2
 
 
-def slope(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_of_moments
+def slope(m: Moments) -> np.ndarray:
     """Least-squares slope of the prediction on the observation, cov(pred, obs)/var(obs).
 
     Below 1 the predictions have too small a range. Noise in the observations lowers it too (regression dilution), so 1 is
     not reached against noisy in-situ data even by the truth. NaN where the observations are constant.
     """
-    return _score("slope", pred, obs, dim, mask, min_obs)
+    return np.where(m.y_constant, np.nan, m.xy / m.yy)
 
 
-def nrmse(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_score
+def nrmse(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
     """RMSE over the range of both series together (as pytesmo's nrmsd), dimensionless; NaN where that is 0."""
-
-    def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
-        highest = np.where(ok, np.maximum(x, y), -np.inf).max(-1)
-        scale = highest - np.where(ok, np.minimum(x, y), np.inf).min(-1)
-        return FROM_MOMENTS["rmse"](pair_moments(x, y, ok)) / np.where(scale == 0, np.nan, scale)
-
-    return _reduce("nrmse", kernel, pred, obs, dim, mask, min_obs)
+    highest = np.where(ok, np.maximum(x, y), -np.inf).max(-1)
+    scale = highest - np.where(ok, np.minimum(x, y), np.inf).min(-1)
+    return rmse.from_moments(pair_moments(x, y, ok)) / np.where(scale == 0, np.nan, scale)
 
 
 def _changed(x: np.ndarray, y: np.ndarray, ok: np.ndarray, change: Callable[..., np.ndarray]) -> list[np.ndarray]:
@@ -258,14 +302,11 @@ def _changed(x: np.ndarray, y: np.ndarray, ok: np.ndarray, change: Callable[...,
     return sides
 
 
-def spearman_r(pred: Array, obs: Array, *, dim: Dim = None, mask: Array | None = None, min_obs: int = 2) -> Any:
+@_score
+def spearman_r(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation: Pearson's R of the ranks, ties at their mean rank; NaN for a constant series."""
-
-    def kernel(x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
-        ranks = _changed(x, y, ok, lambda codes, position, values: group_ranks(codes, values))
-        return pearson_from(pair_moments(*ranks, ~np.isnan(ranks[0])))
-
-    return _reduce("spearman_r", kernel, pred, obs, dim, mask, min_obs)
+    ranks = _changed(x, y, ok, lambda codes, position, values: group_ranks(codes, values))
+    return pearson_r.from_moments(pair_moments(*ranks, ~np.isnan(ranks[0])))
 
 
 def anomaly_r(
@@ -317,9 +358,10 @@ def anomaly_r(
         anomalies = _changed(x, y, ok, change)
         there = ~np.isnan(anomalies[0])
         moments = pair_moments(*anomalies, there, constant=0.0)
-        return np.where(there.sum(-1) >= min_obs, pearson_from(moments), np.nan)
+        return np.where(there.sum(-1) >= min_obs, pearson_r.from_moments(moments), np.nan)
 
-    return _reduce(who, kernel, pred, obs, dim, mask, min_obs)
+    kernel.__name__ = who
+    return _score(kernel)(pred, obs, dim=dim, mask=mask, min_obs=min_obs)
 
 
 def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
@@ -336,9 +378,9 @@ def pair_scores(pred: ArrayLike, obs: ArrayLike) -> dict[str, float]:
     x, y = np.asarray(pred, "float64"), np.asarray(obs, "float64")
     if x.shape != y.shape:
         raise ContractError("pair_scores", "the sides differ in shape", got=x.shape, expected=y.shape)
-    names = {"bias": "bias", "rmse": "rmse", "ubrmse": "ubrmse", "r": "pearson_r"}
+    scores = {"bias": bias, "rmse": rmse, "ubrmse": ubrmse, "r": pearson_r}
     if not x.size:
-        return {"n": 0} | dict.fromkeys(names, np.nan)
+        return {"n": 0} | dict.fromkeys(scores, np.nan)
     m = pair_moments(x.ravel(), y.ravel(), np.ones(x.size, dtype=bool))
     with np.errstate(invalid="ignore", divide="ignore"):  # a constant side has no correlation
-        return {"n": x.size} | {short: float(FROM_MOMENTS[name](m)) for short, name in names.items()}
+        return {"n": x.size} | {name: float(score.from_moments(m)) for name, score in scores.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError, check_count, check_table
-from smnb.metrics.grouped import as_milliseconds, group_anomaly, group_mean, group_ranks, group_sum
 from smnb.metrics.registry import DEFAULT_METRICS, Metric, MetricLike, metric_list
-from smnb.metrics.scores import CONSTANT, Moments
+from smnb.metrics.scores import Moments, as_milliseconds, group_anomaly, group_mean, group_ranks, group_sum
 
 #: Sensors with fewer pairs have no score (paper 004, section 3c).
 MIN_OBS = 13
@@ -21,49 +21,37 @@ IS_CONSTANT = {
     "obs": "the observations are constant",
     "difference": "the differences are constant",
 }
-_NEEDED = ("sensor_id", "time", "observed", "predicted")
-
-
-def _group_moments(codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, *, constant: float = CONSTANT) -> Moments:
-    """Central moments of every group."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        means = group_mean(codes, k, x), group_mean(codes, k, y)
-        deviations = x - means[0][codes], y - means[1][codes]
-        return Moments(group_sum(codes, k), *means, *deviations, lambda v: group_sum(codes, k, v), constant)
 
 
 class Pairs:
     """The rows of a table that have both values, in order of sensor and time, and what sensor each is of; checked."""
 
     def __init__(self, table: pd.DataFrame, who: str) -> None:
-        check_table(who, table, _NEEDED, complete=["sensor_id"], next_step="Rename the columns of the table")
+        check_table(
+            who,
+            table,
+            ("sensor_id", "time", "observed", "predicted"),
+            complete=["sensor_id"],
+            next_step="Rename the columns of the table",
+        )
         for name in ("observed", "predicted"):
             if not pd.api.types.is_numeric_dtype(table[name].dtype) or pd.api.types.is_bool_dtype(table[name].dtype):
                 raise ContractError(who, f"column {name!r} is not numeric", got=str(table[name].dtype))
         self.codes, self.sensors = _encode(table, ["sensor_id"])
         self.time_ms = as_milliseconds(table["time"], who=who)
         self.x, self.y = (table[c].to_numpy("float64", na_value=np.nan) for c in ("predicted", "observed"))
-        order = self._order(who)
-        self.rows = order[~(np.isnan(self.x) | np.isnan(self.y))[order]]
-        self.codes, self.time_ms, self.x, self.y = (a[self.rows] for a in (self.codes, self.time_ms, self.x, self.y))
-        self.finite = np.isfinite(self.x) & np.isfinite(self.y)
-
-    def _order(self, who: str) -> np.ndarray:
-        later = (self.codes[1:] > self.codes[:-1]) | (
-            (self.codes[1:] == self.codes[:-1]) & (self.time_ms[1:] > self.time_ms[:-1])
-        )
-        if later.all():
-            return np.arange(self.codes.size)
         order = np.lexsort((self.time_ms, self.codes))
         c, t = self.codes[order], self.time_ms[order]
         same = (c[1:] == c[:-1]) & (t[1:] == t[:-1])
         if same.any():
-            first = int(c[1:][same][0])
             what = f"{int(same.sum())} rows repeat the sensor and time of another row"
-            got = self.sensors["sensor_id"].iloc[first], str(t[1:][same][0].astype("datetime64[ms]"))
+            first = int(np.flatnonzero(same)[0])
+            got = self.sensors["sensor_id"].iloc[c[first]], str(t[first].astype("datetime64[ms]"))
             step = "Merge or drop the duplicates, or tell the sensors apart in sensor_id"
             raise ContractError(who, what, got=got, next_step=step)
-        return order
+        self.rows = order[~(np.isnan(self.x) | np.isnan(self.y))[order]]
+        self.codes, self.time_ms, self.x, self.y = (a[self.rows] for a in (self.codes, self.time_ms, self.x, self.y))
+        self.finite = np.isfinite(self.x) & np.isfinite(self.y)
 
 
 def _encode(table: pd.DataFrame, by: Sequence[str]) -> tuple[np.ndarray, pd.DataFrame]:
@@ -86,15 +74,6 @@ def _series_of(kind: str, pairs: Pairs, codes: np.ndarray) -> tuple[np.ndarray, 
     return codes[at][there], ax[there], ay[there]
 
 
-def _one_by_one(one: Metric, codes: np.ndarray, k: int, x: np.ndarray, y: np.ndarray, min_obs: int) -> np.ndarray:
-    """Call the metric's function group by group."""
-    values = np.full(k, np.nan)
-    for group, rows in pd.Series(codes).groupby(codes).indices.items():
-        if rows.size >= min_obs:
-            values[group] = one_number(one, x[rows], y[rows])
-    return values
-
-
 def one_number(one: Metric, x: np.ndarray, y: np.ndarray) -> float:
     """Value of a metric's function of one series; `ParameterError` where it is no number."""
     value = one.function(x, y)
@@ -108,48 +87,39 @@ def one_number(one: Metric, x: np.ndarray, y: np.ndarray) -> float:
 def _scores_of_groups(
     pairs: Pairs, codes: np.ndarray, k: int, metrics: Sequence[Metric], min_obs: int
 ) -> dict[str, Any]:
-    """Scores of every group in one pass: n, the metrics, reason."""
+    """Scores of every group in one pass: n, the metrics, and the reason why one is NaN (empty where none is)."""
     n = group_sum(codes, k)
     has_infinite = group_sum(codes[~pairs.finite], k) > 0
     enough = (n >= min_obs) & ~has_infinite
+    few = [f"{int(one)} pairs, fewer than min_obs={min_obs}" if one < min_obs else "" for one in n]
+    whole = ["no pair with both values", "an infinite value among the pairs"]
+    reason = np.select([n == 0, has_infinite & (n >= min_obs)], whole, few).astype(object)
     columns: dict[str, Any] = {"n": n.astype("int64")}
-    notes: list[tuple[np.ndarray, str]] = []
     seen: dict[str, tuple[tuple, Moments]] = {}
     for one in metrics:
-        if one.of not in seen:
-            series = _series_of(one.of, pairs, codes)
-            constant = 0.0 if one.of == "anomalies" else CONSTANT
-            seen[one.of] = series, _group_moments(series[0], k, *series[1:], constant=constant)
-        (c, x, y), m = seen[one.of]
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            if one.of not in seen:
+                c, x, y = series = _series_of(one.of, pairs, codes)
+                means = group_mean(c, k, x), group_mean(c, k, y)
+                total, limit = functools.partial(group_sum, c, k), {"constant": 0.0} if one.of == "anomalies" else {}
+                moments = Moments(group_sum(c, k), *means, x - means[0][c], y - means[1][c], total, **limit)
+                seen[one.of] = series, moments
+            (c, x, y), m = seen[one.of]
+            fine = enough & (m.n >= min_obs)
             if one.from_moments is not None:
                 value = one.from_moments(m)
             else:
-                there = enough[c]
-                value = _one_by_one(one, c[there], k, x[there], y[there], min_obs)
-        fine = enough & (m.n >= min_obs)
+                rows = {group: at for group, at in pd.Series(c).groupby(c).indices.items() if fine[group]}
+                value = np.full(k, np.nan)
+                value[list(rows)] = [one_number(one, x[at], y[at]) for at in rows.values()]
         columns[one.name] = np.where(fine & np.isfinite(value), value, np.nan)
-        for which, constant in (("pred", m.x_constant), ("obs", m.y_constant)):
-            if which in one.varies:
-                notes.append((fine & constant, IS_CONSTANT[which]))
+        sides = (("pred", m.x_constant), ("obs", m.y_constant))
+        notes = [(fine & constant, IS_CONSTANT[which]) for which, constant in sides if which in one.varies]
         if one.of == "anomalies":
             notes.append((enough & (m.n < min_obs), f"fewer than min_obs={min_obs} anomalies"))
-    columns["reason"] = _reasons(n, min_obs, has_infinite, notes)
-    return columns
-
-
-def _reasons(
-    n: np.ndarray, min_obs: int, has_infinite: np.ndarray, notes: Iterable[tuple[np.ndarray, str]]
-) -> list[str]:
-    """Why a score of each group is NaN; empty where none is."""
-    few = [f"{int(one)} pairs, fewer than min_obs={min_obs}" if one < min_obs else "" for one in n]
-    whole = np.select(
-        [n == 0, has_infinite & (n >= min_obs)], ["no pair with both values", "an infinite value among the pairs"], few
-    )
-    whole = whole.astype(object)
-    for where, text in notes:  # several metrics may say the same
-        whole[where] = [old if text in old else f"{old}; {text}" if old else text for old in whole[where]]
-    return whole.tolist()
+        for where, text in notes:  # several metrics may say the same
+            reason[where] = [old if text in old else f"{old}; {text}" if old else text for old in reason[where]]
+    return columns | {"reason": reason.tolist()}
 
 
 def score_table(

@@ -54,20 +54,6 @@ def _quantity(name: str, i: int, reference: int) -> Callable[[Sequence[np.ndarra
     return function
 
 
-def _with_gradient(function: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Callable[[Sequence[np.ndarray]], tuple]:
-    """Add derivatives by complex steps, which are exact to rounding for analytic functions."""
-
-    def smooth(m: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        gradient = []
-        for k in range(len(m)):
-            shifted = [a + 0j for a in m]
-            shifted[k] = shifted[k] + 1j * _STEP
-            gradient.append(function(shifted).imag / _STEP)
-        return function(m), gradient
-
-    return smooth
-
-
 def _reason(cov: np.ndarray, names: Sequence[str], i: int) -> str:
     """Why triple collocation fails for a product; empty where it does not."""
     j, k = (n for n in range(3) if n != i)
@@ -124,7 +110,7 @@ def triple_collocation(
     """
     who = "triple_collocation"
     series = [np.asarray(s, "float64") for s in (x, y, z)]
-    if any(s.ndim != 1 or s.shape != series[0].shape for s in series):
+    if series[0].ndim != 1 or len({s.shape for s in series}) > 1:
         raise ContractError(who, "the three series are not of one shape (n,)", got=[s.shape for s in series])
     if len(names) != 3 or len(set(names)) != 3:
         raise ParameterError(who, "there are not three different names", got=tuple(names))
@@ -172,15 +158,23 @@ def triple_collocation(
 def _interval(
     function: Callable[[Sequence[np.ndarray]], np.ndarray], features: np.ndarray, n_boot: int, seed: int
 ) -> tuple[float, float, int, str]:
-    """Studentised block-bootstrap interval of a function of the means of features ``(p, 1, n)``."""
-    smooth, count = _with_gradient(function), np.array([features.shape[2]])
-    means = features.mean(2)
+    """Studentised block-bootstrap interval of a function of the means of features ``(p, 1, n)``, its length and a note."""
+
+    def smooth(m: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+        gradient = []  # by complex steps, which are exact to rounding for analytic functions
+        for k in range(len(m)):
+            shifted = [a + 0j for a in m]
+            shifted[k] = shifted[k] + 1j * _STEP
+            gradient.append(function(shifted).imag / _STEP)
+        return function(m), gradient
+
+    count, means = np.array([features.shape[2]]), features.mean(2)
     _, gradient = smooth(means)
     deviations = features - means[..., None]
     influence = sum(g[:, None] * d for g, d in zip(gradient, deviations, strict=True))
     chosen = automatic_block_length(influence, count, [(d, 1) for d in deviations[3:6]])
     found = bootstrap_t(deviations, means, count, smooth, chosen, n_boot=n_boot, seed=seed, level=0.95)
-    (low,), (high,), (usable,) = found
+    low, high, usable = (float(end[0]) for end in found)
     if usable < 0.9:
         return np.nan, np.nan, int(chosen.length[0]), "no interval: error variances of the replicates are negative"
-    return float(low), float(high), int(chosen.length[0]), ""
+    return low, high, int(chosen.length[0]), ""

@@ -2,13 +2,13 @@
 
 - `strata`: climate, soil texture and land cover of a sensor, one meaning for every notebook;
 - `match`, `place`: readings with overpasses and coarse products, in time and place;
-- `splits`, `leakage`: training, validation and test sensors, and what leaks between them;
+- `splits`, `folds`: training, validation and test sensors, and what leaks between them;
 - `opening`: what a source consists of, its readings and its predictions;
 - `predictions`, `scoring`: tables of predictions, scores of each sensor, averages and strata;
 - `profile`: what a set of sensors holds, as tidy tables.
 """
 
-from smnb.sensors.leakage import LEAKS, SIDES, audit
+from smnb.sensors.folds import folds
 from smnb.sensors.match import match_in_time, match_tables
 from smnb.sensors.opening import (
     SOURCES,
@@ -37,7 +37,7 @@ from smnb.sensors.profile import (
     sensor_density,
 )
 from smnb.sensors.scoring import score_sensors, stratify, summary_rows
-from smnb.sensors.splits import Split, folds, make_split
+from smnb.sensors.splits import LEAKS, SIDES, Split, audit, make_split
 from smnb.sensors.strata import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata
 
 __all__ = [

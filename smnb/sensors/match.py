@@ -1,14 +1,13 @@
 """Matching in time: readings with overpasses, for one sensor or a long table of many.
 
-Rules that hold everywhere: both ends of a window count; of two readings equally far away the
-earlier is taken; of two at one time the first in the table; a missing value is passed over, not matched. How many were
-matched is part of every result.
+Rules that hold everywhere: both ends of a window count; of two readings equally far away the earlier is taken; of two at one time
+the first in the table; a missing value is passed over, not matched. How many were matched is part of every result.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,9 +17,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import ContractError, ParameterError, check_choice, plain
-from smnb.sensors.search import Groups, UnorderedError, in_groups, nearest_readings, window_means
 
 TIME_METHODS = ("nearest", "mean")
+_NO_BREAK = np.empty(0, dtype=np.intp)
+#: A missing time as int64.
+_NAT_NS = np.timedelta64("NaT", "ns").astype("int64")
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,7 @@ class TimeMatch:
     @property
     def n_reused(self) -> int:
         """Matches beyond the first of one reading on the right: such pairs are not independent (0 for ``mean``)."""
-        if self.index is None:
-            return 0
-        found = self.index[self.index >= 0]
-        return int(found.size - np.unique(found).size)
+        return 0 if self.index is None else int(pd.Series(self.index[self.index >= 0]).duplicated().sum())
 
     def __str__(self) -> str:
         share = 100.0 * self.n_matched / self.n_left if self.n_left else 0.0
@@ -93,24 +91,171 @@ def _times(who: str, side: str, times: ArrayLike) -> NDArray[np.int64]:
 
 
 def _codes(who: str, groups: Sequence[ArrayLike] | None, sizes: tuple[int, int]) -> tuple[list, int]:
-    """Whole-number codes of the groups of both sides; a group of one side only matches nothing."""
+    """Whole-number codes of the groups of both sides, and how many there are; a group of one side only matches nothing."""
     if groups is None:
         return [None, None], 1
-    left, right = groups
-    if len(left) != sizes[0] or len(right) != sizes[1]:
-        raise ContractError(who, "there is not one group label a time", got=(len(left), len(right)), expected=sizes)
-    kinds = [getattr(side, "dtype", None) for side in (left, right)]
+    if tuple(map(len, groups)) != sizes:
+        raise ContractError(who, "there is not one group label a time", got=tuple(map(len, groups)), expected=sizes)
+    kinds = [getattr(side, "dtype", None) for side in groups]
     if isinstance(kinds[0], pd.CategoricalDtype) and kinds[0] == kinds[1]:
-        arrays = [pd.Series(side, copy=False).array for side in (left, right)]
-        codes, k = [a.codes for a in arrays], len(kinds[0].categories)
+        codes, k = [pd.Series(side, copy=False).array.codes for side in groups], len(kinds[0].categories)
         if list(kinds[0].categories) != list(kinds[1].categories):
-            codes[1] = pd.Categorical(right, categories=kinds[0].categories).codes
+            codes[1] = pd.Categorical(groups[1], categories=kinds[0].categories).codes
     else:
-        joined, labels = pd.factorize(np.concatenate([np.asarray(left, object), np.asarray(right, object)]))
+        joined, labels = pd.factorize(np.concatenate([np.asarray(side, object) for side in groups]))
         codes, k = [joined[: sizes[0]], joined[sizes[0] :]], len(labels)
     if any(c.size and c.min() < 0 for c in codes):
         raise ContractError(who, "a reading has no group label")
     return codes, k
+
+
+class _Axis:
+    """Ascending times of one group, in runs of a constant step: a place in a run is a division, not a search.
+
+    Hourly readings with gaps are a few such runs. Where runs are many, times are searched.
+    """
+
+    def __init__(self, time: NDArray[np.int64], scratch: NDArray[np.int64] | None = None) -> None:
+        self.time = time
+        self.first: NDArray[np.intp] | None = None
+        step = np.subtract(time[1:], time[:-1], out=None if scratch is None else scratch[: time.size - 1])
+        self.ascending = self.repeats = True
+        if not step.size:
+            self.first, self.step, self.repeats = np.zeros(1, dtype=np.intp), 1, False
+            self.length, self.begin = np.array([time.size]), time[:1]
+            return
+        self.step = int(step[step.size // 2])
+        other = step != self.step
+        breaks = np.flatnonzero(other) if other.any() else _NO_BREAK
+        if self.step > 0 and breaks.size <= time.size // 20 and (step[breaks] > 0).all():
+            self.repeats = False
+            self.first = np.concatenate([[0], breaks + 1])
+            self.begin = time[self.first]
+            self.length = np.diff(np.append(self.first, time.size))
+        else:
+            least = step.min()
+            self.ascending, self.repeats = bool(least >= 0), bool(least == 0)
+
+    def nearest(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Position of the nearest time; of two equally near the earlier, of equal ones the first."""
+        if self.first is None:
+            middle = self.time[:-1] + (self.time[1:] - self.time[:-1]) // 2
+            found = np.searchsorted(middle, wanted)
+            return np.searchsorted(self.time, self.time[found]) if self.repeats else found
+        run: Any = 0
+        if self.first.size > 1:
+            last = self.time[self.first[1:] - 1]
+            run = np.searchsorted(last + (self.begin[1:] - last) // 2, wanted)
+        found = (wanted - (self.begin[run] - (self.step - 1) // 2)) // self.step
+        return self.first[run] + np.minimum(np.maximum(found, 0), self.length[run] - 1)
+
+    def count_until(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many times are not after `wanted`."""
+        if self.first is None:
+            return np.searchsorted(self.time, wanted, side="right")
+        run: Any = 0
+        if self.first.size > 1:
+            run = np.maximum(np.searchsorted(self.begin, wanted, side="right") - 1, 0)
+        found = (wanted - self.begin[run]) // self.step + 1
+        return self.first[run] + np.minimum(np.maximum(found, 0), self.length[run])
+
+
+def _starts(codes: NDArray | None, size: int, k: int) -> NDArray[np.intp] | None:
+    """Where each group begins, with the end at the end; None where the groups are not in order."""
+    if codes is None:
+        return np.array([0, size])
+    if not (codes[1:] >= codes[:-1]).all():
+        return None
+    return np.append(np.searchsorted(codes, np.arange(k, dtype=codes.dtype)), size)
+
+
+def _no_missing(who: str, side: str, least: int) -> None:
+    if least == _NAT_NS:
+        raise ContractError(who, f"a time on the {side} is missing", next_step="Drop readings without a time")
+
+
+class _UnorderedError(Exception):
+    """The right's times turned out not to ascend within a group."""
+
+
+def _groups(who: str, right: NDArray, starts: list[NDArray]) -> Iterator[tuple[slice, slice, _Axis]]:
+    """Slices and axis of each group that both sides have; one at a time, since that is what the cache holds."""
+    scratch = np.empty(int(np.diff(starts[1]).max(initial=1)), dtype=np.int64)
+    for g in range(starts[0].size - 1):
+        ours, theirs = (slice(int(begin[g]), int(begin[g + 1])) for begin in starts)
+        if ours.start == ours.stop or theirs.start == theirs.stop:
+            _no_missing(who, "right", right[theirs].min(initial=0))
+            continue
+        axis = _Axis(right[theirs], scratch)
+        if not axis.ascending:
+            raise _UnorderedError
+        _no_missing(who, "right", axis.time[0])
+        yield ours, theirs, axis
+
+
+def _match(
+    who: str,
+    method: str,
+    window: int,
+    times: tuple,
+    values: NDArray | None,
+    codes: list,
+    k: int,
+    *,
+    ordered: bool = True,
+) -> tuple[NDArray | None, NDArray, NDArray | None, NDArray | None]:
+    """Index, count, values and offset of a `TimeMatch`; `ordered` takes the right's times to ascend in each group."""
+    _no_missing(who, "left", times[0].min(initial=0))
+    starts, orders = [], []
+    for code, side in zip(codes, times, strict=True):
+        begin, order = _starts(code, side.size, k), None
+        if begin is None:
+            order = np.argsort(code, kind="stable")
+            begin = _starts(code[order], side.size, k)
+        starts.append(begin)
+        orders.append(order)
+    if not ordered:
+        orders[1] = np.argsort(times[1], kind="stable") if codes[1] is None else np.lexsort((times[1], codes[1]))
+    left, right = (side if order is None else side[order] for side, order in zip(times, orders, strict=True))
+    if method == "mean":
+        values = values if orders[1] is None else values[orders[1]]
+        mean, count = np.full(left.size, np.nan), np.zeros(left.size, dtype=np.int64)
+        for ours, theirs, axis in _groups(who, right, starts):
+            low, high = axis.count_until(left[ours] - window - 1), axis.count_until(left[ours] + window)
+            count[ours] = number = high - low
+            some = number > 0
+            if some.any():
+                # sums of each window on its own: differences of one running sum would lose digits to a large value far away
+                edges = np.stack([low[some], high[some]], axis=1).ravel()
+                total = np.add.reduceat(np.append(values[theirs], 0.0), edges)[::2]
+                mean[ours][some] = total / number[some]
+        return None, _unsort(count, orders[0]), _unsort(mean, orders[0]), None
+    found, later = np.full(left.size, -1, dtype=np.int64), np.full(left.size, _NAT_NS)
+    for ours, theirs, axis in _groups(who, right, starts):
+        at = axis.nearest(left[ours])
+        gap = axis.time[at] - left[ours]
+        far = np.abs(gap) > window
+        at += theirs.start
+        if far.any():
+            at[far], gap[far] = -1, _NAT_NS
+        found[ours], later[ours] = at, gap
+    index = _unsort(found, orders[0])
+    there = index >= 0
+    if orders[1] is not None and right.size:
+        index = np.where(there, orders[1][index], -1)
+    picked = None
+    if values is not None:
+        picked = values[index] if values.size else np.full(index.size, np.nan)
+        picked[~there] = np.nan
+    return index, there.astype(np.int64), picked, _unsort(later, orders[0]).view("timedelta64[ns]")
+
+
+def _unsort(values: NDArray, order: NDArray[np.intp] | None) -> NDArray:
+    if order is None:
+        return values
+    result = np.empty_like(values)
+    result[order] = values
+    return result
 
 
 def match_in_time(
@@ -170,58 +315,27 @@ def match_in_time(
         if values.shape != right.shape:
             what = "there is not one value a time on the right"
             raise ContractError(who, what, got=values.shape, expected=right.shape)
-    window_ns = int(span.astype(np.int64))
-    found = _match(who, method, window_ns, left, right, values, codes, k)
+    found = _matched(who, method, span, (left, right), values, codes, k)
     # a missing value is looked for where it matters, in what was matched: a look at all readings costs as much as matching
-    kept = None
     if values is not None and not np.isfinite(found[2][found[1] > 0]).all():
         if np.isinf(values).any():
             raise ContractError(who, "a value is infinite", got=int(np.isinf(values).sum()), expected="NaN for missing")
         kept = np.flatnonzero(~np.isnan(values))
         codes[1] = None if codes[1] is None else codes[1][kept]
-        found = _match(who, method, window_ns, left, right[kept], values[kept], codes, k)
-    index, count, picked, later = found
-    if kept is not None and kept.size and index is not None:
-        index = np.where(index >= 0, kept[index], -1)
-    offset = None if later is None else later.view("timedelta64[ns]")
-    return TimeMatch(method, span, index, offset, count, picked, int(np.size(right_times)))
+        index, *others = _matched(who, method, span, (left, right[kept]), values[kept], codes, k)
+        if index is not None and kept.size:
+            index = np.where(index >= 0, kept[index], -1)
+        found = (index, *others)
+    index, count, picked, offset = found
+    return TimeMatch(method, span, index, offset, count, picked, right.size)
 
 
-def _match(
-    who: str, method: str, window: int, left: NDArray, right: NDArray, values: NDArray | None, codes: list, k: int
-) -> tuple[NDArray | None, NDArray, NDArray | None, NDArray | None]:
-    """Index, count, values and offset of a `TimeMatch`, with whatever values there are."""
+def _matched(who: str, method: str, span: np.timedelta64, *sides: Any) -> tuple:
+    window = int(span.astype(np.int64))
     try:
-        return _match_ordered(method, window, in_groups(who, codes, left, right, k, ordered=True), values)
-    except UnorderedError:
-        return _match_ordered(method, window, in_groups(who, codes, left, right, k, ordered=False), values)
-
-
-def _match_ordered(
-    method: str, window: int, groups: Groups, values: NDArray | None
-) -> tuple[NDArray | None, NDArray, NDArray | None, NDArray | None]:
-    left_order, right_order = groups.left_order, groups.right_order
-    if method == "mean":
-        ordered = values if right_order is None else values[right_order]
-        mean, count = (_unsort(v, left_order) for v in window_means(groups, ordered, window))
-        return None, count, mean, None
-    index, later = (_unsort(v, left_order) for v in nearest_readings(groups, window))
-    there = index >= 0
-    if right_order is not None and right_order.size:
-        index = np.where(there, right_order[index], -1)
-    picked = None
-    if values is not None:
-        picked = values[index] if values.size else np.full(index.size, np.nan)
-        picked[~there] = np.nan
-    return index, there.astype(np.int64), picked, later
-
-
-def _unsort(values: NDArray, order: NDArray[np.intp] | None) -> NDArray:
-    if order is None:
-        return values
-    result = np.empty_like(values)
-    result[order] = values
-    return result
+        return _match(who, method, window, *sides)
+    except _UnorderedError:
+        return _match(who, method, window, *sides, ordered=False)
 
 
 def match_tables(

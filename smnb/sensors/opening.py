@@ -19,10 +19,11 @@ from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE
 from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy, index_archive, open_insitu
+from smnb.sensors.folds import folds
 from smnb.sensors.match import match_tables
 from smnb.sensors.place import match_product, product_at_sensors
 from smnb.sensors.predictions import check_predictions, read_predictions
-from smnb.sensors.splits import blocks, folds
+from smnb.sensors.splits import blocks
 from smnb.sensors.strata import STRATA, add_strata
 
 #: Models at the stations of the ten-day table, and what a figure calls them.

@@ -23,10 +23,9 @@ from scipy.stats import ks_2samp
 from smnb.contract import ContractError, ParameterError, check_range, check_table
 from smnb.grids.koppen import NONE
 from smnb.loaders.insitu import InSituTables
-from smnb.sensors.leakage import LEAKS, SIDES, SPLIT_SIDES
 from smnb.sensors.opening import apply_flags, sensor_rows
 from smnb.sensors.scoring import FEW_SENSORS
-from smnb.sensors.splits import make_split
+from smnb.sensors.splits import LEAKS, SIDES, SPLIT_SIDES, make_split
 
 #: Classes of the distance to the nearest training sensor, km; 2.56 and 10 are paper 004's.
 DISTANCE_EDGES_KM = (2.56, 10.0, 50.0, 100.0, 500.0)

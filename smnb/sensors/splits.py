@@ -1,19 +1,13 @@
-"""Sides of sensors: by sensor, station, network, block, time or region, and folds for cross-validation.
+"""Sides of sensors: by sensor, station, network, block, time or region; and the audit of what the sides share.
 
-The side of a sensor comes from a hash of its unit (sensor, station, network or block) and the seed alone: it is the same
-on every machine and in any order, and a sensor keeps its side when others are added. The fractions hold in expectation,
-not exactly. What a buffer drops does depend on the others: an added sensor may turn a training sensor near it into
-"buffer", but none ever changes from one side to another.
-
-References
-----------
-Roberts et al. 2017, Ecography 40, 913-929, doi:10.1111/ecog.02881 (why blocks); Batchu et al. 2023 (the paper's split by
-sensor and its Figure 6).
+A side comes from a hash of the sensor's unit and the seed alone: it is the same on every machine and in any order, and a sensor
+keeps it when others are added, but that a buffer may drop it. The fractions hold in expectation, not exactly.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,55 +16,168 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, ParameterError, check_choice, check_count, check_range, plain
-from smnb.sensors import leakage
-from smnb.sensors.leakage import HELD_OUT, LEAKS, SIDES, SPLIT_SIDES, Audit, audit, check_sensors
+from smnb.contract import (
+    ContractError,
+    ParameterError,
+    check_box,
+    check_choice,
+    check_count,
+    check_places,
+    check_range,
+    check_table,
+)
+from smnb.grids import EARTH_RADIUS_KM, EASE_GRIDS
 
-_UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"], "block": ["lat", "lon"]}
-#: What can stay together, or be cut at: by unit, by date, by region.
-KINDS = (*_UNITS, "time", "region")
-
-
-def _uniform(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
-    """One number in [0, 1) a unit, from a hash of the unit, the kind and the seed."""
-    known: dict[str, float] = {}
-    for unit in units:
-        if unit not in known:
-            digest = hashlib.blake2b(f"{seed}\0{kind}\0{unit}".encode(), digest_size=8).digest()
-            known[unit] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
-    return np.array([known[unit] for unit in units])
-
-
-def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
-    """Block of so many degrees that each row's ``lat`` and ``lon`` are in, as "row,column"; they begin at 90 S, 180 W."""
-    check_range("blocks", "block_degrees", degrees, 0, ends="(]", units="degrees")
-    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
-    column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
-    return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
+SIDES = ("train", "validation", "test")
+HELD_OUT = SIDES[1:]
+#: The sides, and what a buffer between them drops.
+SPLIT_SIDES = (*SIDES, "buffer")
+#: What a split can leak, by the name that accepts it.
+LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell", "shared_sensor")
+UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"], "block": ["lat", "lon"]}
+KINDS = (*UNITS, "time", "region")
+_EASE2 = {"ease2_36km": "M36", "ease2_9km": "M09", "ease2_3km": "M03"}
 
 
-def _units(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
-    """Unit of each sensor, after a look at what units are made from."""
-    check_count(who, "seed", seed, 0)
-    check_sensors(who, sensors, _UNITS[kind])
-    if kind == "block":
-        return blocks(sensors, block_degrees)
-    return ["\0".join(map(str, row)) for row in sensors[_UNITS[kind]].itertuples(index=False)]
+def _check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, unique: bool = True) -> None:
+    """Raise an error unless the table has ``sensor_id`` and `columns`, complete and on the Earth, and each sensor once."""
+    wanted = ["sensor_id", *columns]
+    check_table(who, sensors, wanted, complete=wanted, unique="sensor_id" if unique else None)
+    if "lat" in columns:
+        check_places(who, *(sensors[name].to_numpy("float64") for name in ("lat", "lon")))
 
 
-def _buffered(who: str, sides: NDArray[np.str_], sensors: pd.DataFrame, buffer_km: float) -> NDArray[np.str_]:
-    """Drop training sensors within the buffer of a held-out one, and validation sensors within it of a test one."""
-    check_range(who, "buffer_km", buffer_km, 0, units="km")
-    if buffer_km == 0.0:
-        return sides
-    check_sensors(who, sensors, ["lat", "lon"])
-    result = sides.copy()
-    for side, others in (("train", HELD_OUT), ("validation", ("test",))):
-        here = np.flatnonzero(sides == side)
-        distance, _ = leakage.nearest_km(sensors.iloc[here], sensors[np.isin(sides, others)])
-        result[here[distance < buffer_km]] = "buffer"
-    return result
+def _tree(table: pd.DataFrame) -> Any:
+    """Tree of great-circle distances."""
+    from sklearn.neighbors import BallTree  # heavy: workers that only cut images import this room and split nothing
+
+    return BallTree(_radians(table), metric="haversine")
+
+
+def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
+    return np.deg2rad(table[["lat", "lon"]].to_numpy("float64"))
+
+
+def _nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Great-circle distance from each point to the nearest target, and which it is."""
+    if targets.empty or points.empty:
+        return np.full(len(points), np.inf), np.full(len(points), -1)
+    distance, which = _tree(targets).query(_radians(points), k=1)
+    return distance[:, 0] * EARTH_RADIUS_KM, which[:, 0]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the sides of a split have in common."""
+
+    #: One row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km`` (Figure 6).
+    nearest: pd.DataFrame
+    #: By leak, the held-out sensors that it touches: ``sensor_id``, ``side``, and for a footprint ``train`` and
+    #: ``distance_km`` (a row a pair of overlapping patches), for a coarse cell ``grid`` and ``cell``.
+    shared: dict[str, pd.DataFrame]
+    footprint_km: float = 2.56
+    #: Leaks that could not be looked for, since the table lacks columns.
+    not_checked: tuple[str, ...] = ()
+
+    @property
+    def leaks(self) -> dict[str, int]:
+        """How many held-out sensors each leak touches; only leaks that occur."""
+        counts = {name: int(table["sensor_id"].nunique()) for name, table in self.shared.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def share_within(self, km: float, side: str = "validation") -> float:
+        """Share of a side's sensors with a training sensor nearer than `km` (paper 004: about 12 % within 2.56 km)."""
+        distance = self.nearest.loc[self.nearest["side"] == side, "distance_km"]
+        return float((distance < km).mean()) if len(distance) else float("nan")
+
+    def __str__(self) -> str:
+        lines = [f"{name}: {count} held-out sensors" for name, count in self.leaks.items()] or ["no leak found"]
+        for side, km in self.nearest.groupby("side", sort=False)["distance_km"]:
+            lines.append(
+                f"{side}: {len(km)} sensors, nearest training sensor at {km.min():.2f} km (least), {km.median():.1f} km "
+                f"(median); {100 * (km < self.footprint_km).mean():.1f} % within {self.footprint_km:g} km, "
+                f"{100 * (km < 10.0).mean():.1f} % within 10 km"
+            )
+        return "\n".join([*lines, *(f"not checked: {name}, for want of columns" for name in self.not_checked)])
+
+
+def _cells(who: str, sensors: pd.DataFrame, grid: str) -> list[str]:
+    """Cell of each sensor, as "row,column"."""
+    if grid in _EASE2:
+        index = EASE_GRIDS[_EASE2[grid]].rowcol(sensors["lat"], sensors["lon"], outside="mask")
+        return [f"{row},{column}" for row, column in zip(*index, strict=True)]
+    number = re.fullmatch(r"(\d*\.?\d+)deg", str(grid))
+    if number is None or not 0.0 < float(number[1]) <= 90.0:
+        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2])
+    return blocks(sensors, float(number[1]))
+
+
+def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: float) -> pd.DataFrame:
+    """Pairs whose squares, of side `footprint_km` and north up, overlap."""
+    if held.empty or train.empty:
+        return pd.DataFrame(columns=["sensor_id", "side", "train", "distance_km"])
+    reach = footprint_km * np.sqrt(2.0) / EARTH_RADIUS_KM
+    near, distance = _tree(train).query_radius(_radians(held), reach, return_distance=True)
+    i, j = np.repeat(np.arange(len(held)), [len(one) for one in near]), np.concatenate(near).astype(int)
+    a, b = _radians(held)[i], _radians(train)[j]
+    north = np.abs(a[:, 0] - b[:, 0]) * EARTH_RADIUS_KM
+    east = np.abs((a[:, 1] - b[:, 1] + np.pi) % (2 * np.pi) - np.pi) * np.cos((a[:, 0] + b[:, 0]) / 2) * EARTH_RADIUS_KM
+    pairs = held[["sensor_id", "side"]].iloc[i].reset_index(drop=True)
+    pairs = pairs.assign(train=train["sensor_id"].to_numpy()[j], distance_km=np.concatenate(distance) * EARTH_RADIUS_KM)
+    return pairs[(north < footprint_km) & (east < footprint_km)].reset_index(drop=True)
+
+
+def audit(
+    sides: pd.Series,
+    sensors: pd.DataFrame,
+    *,
+    footprint_km: float = 2.56,
+    coarse_cells: Sequence[str] = ("0.25deg", "ease2_9km"),
+) -> Audit:
+    """Look for what training shares with validation and test.
+
+    Parameters
+    ----------
+    sides : Series
+        Sides indexed by ``sensor_id``, as `Split.assignment`. Sensors of the side "buffer" are left out.
+    sensors : DataFrame
+        Table with ``sensor_id``, ``lat``, ``lon`` and, for shared stations, ``network`` and ``station``.
+    footprint_km : float
+        Side of the square patch around each sensor; 2.56 km in paper 004.
+    coarse_cells : sequence of str
+        Grids of coarse inputs: "0.25deg" (GLDAS) or any other number of degrees, "ease2_36km", "ease2_9km", "ease2_3km".
+
+    Raises
+    ------
+    ContractError, ParameterError
+        On a missing column, a sensor without a side; on an unknown grid, a place that is none, a footprint of no size.
+    """
+    who = "audit"
+    check_range(who, "footprint_km", footprint_km, 0, ends="(]", units="km")
+    _check_sensors(who, sensors, ["lat", "lon"])
+    table = sensors.reset_index(drop=True).assign(side=sensors["sensor_id"].map(sides).to_numpy())
+    if len(strange := table.loc[~table["side"].isin(SPLIT_SIDES), "sensor_id"]):
+        raise ContractError(who, "a sensor has no side", got=str(strange.iloc[0]), expected=list(SPLIT_SIDES))
+    held, train = table[table["side"].isin(HELD_OUT)], table[table["side"] == "train"]
+    distance, which = _nearest_km(held, train)
+    nearest = held[["sensor_id", "side"]].assign(
+        nearest_train=train["sensor_id"].to_numpy()[which] if len(train) else None, distance_km=distance
+    )
+
+    def alike(values: pd.Series) -> pd.DataFrame:
+        return held.loc[values[held.index].isin(values[train.index]), ["sensor_id", "side"]]
+
+    shared, not_checked = {}, ("shared_station",)
+    if {"network", "station"} <= set(table.columns):
+        station = table["network"].astype(str) + "\0" + table["station"].astype(str)
+        shared["shared_station"], not_checked = alike(station).reset_index(drop=True), ()
+    shared["shared_footprint"] = _footprint_pairs(held, train, footprint_km)
+    cells = [pd.DataFrame(columns=["sensor_id", "side", "grid", "cell"])]
+    for grid in (coarse_cells,) if isinstance(coarse_cells, str) else coarse_cells:
+        cell = pd.Series(_cells(who, table, grid), table.index)
+        cells.append(alike(cell).assign(grid=grid, cell=cell))
+    shared["shared_coarse_cell"] = pd.concat([one for one in cells if len(one)] or cells, ignore_index=True)
+    return Audit(nearest.reset_index(drop=True), shared, footprint_km, not_checked)
 
 
 @dataclass(frozen=True)
@@ -87,57 +194,95 @@ class Split:
     def ids(self, side: str) -> list[Any]:
         """Sensors of a side."""
         check_choice("Split.ids", "side", side, SPLIT_SIDES)
-        chosen = (self.assignment == side).to_numpy()
-        return list(dict.fromkeys(self.sensors["sensor_id"][chosen]))
+        return list(dict.fromkeys(self.sensors["sensor_id"][(self.assignment == side).to_numpy()]))
 
     def counts(self) -> dict[str, int]:
         """Sensors (readings, for ``time``) of each side."""
-        counts = self.assignment.value_counts()
-        return {side: int(counts.get(side, 0)) for side in SPLIT_SIDES}
+        return {side: int((self.assignment == side).sum()) for side in SPLIT_SIDES}
 
     def label(self, table: pd.DataFrame) -> pd.Series:
         """Side of each row of a table of readings, by its sensor (or time); `ContractError` if one was not split."""
-        who = "Split.label"
+        _check_sensors("Split.label", table, ["time"] if self.kind == "time" else [], unique=False)
         if self.kind == "time":
-            check_sensors(who, table, ["time"], unique=False)
             return pd.Series(_sides_in_time(table["time"], self.options), index=table.index, name="split")
-        check_sensors(who, table, [], unique=False)
         sides = table["sensor_id"].map(self.assignment)
         if sides.isna().any():
-            raise ContractError(who, "sensors were not split", got=list(table["sensor_id"][sides.isna()].unique()[:3]))
+            got = table["sensor_id"][sides.isna()].unique()[:3]
+            raise ContractError("Split.label", "sensors were not split", got=list(got))
         return sides.astype(str).rename("split")
 
     def audit(self, **options: Any) -> Audit:
-        """As `audit`, of this split."""
-        if self.kind == "time":
-            return leakage.audit_in_time(self.sensors["sensor_id"], self.assignment)
-        return audit(self.assignment, self.sensors, **options)
+        """As `audit`, of this split; in time, sensors on both sides share station, footprint and cell by that."""
+        if self.kind != "time":
+            return audit(self.assignment, self.sensors, **options)
+        ids, sides = self.sensors["sensor_id"].to_numpy(), self.assignment.to_numpy()
+        table = pd.DataFrame({"sensor_id": ids, "side": sides}).drop_duplicates()
+        both = table[table["side"].isin(HELD_OUT) & table["sensor_id"].isin(ids[sides == "train"])]
+        nearest = pd.DataFrame(columns=["sensor_id", "side", "nearest_train", "distance_km"])
+        return Audit(nearest, {"shared_sensor": both.reset_index(drop=True)}, not_checked=LEAKS[:3])
 
     def check(self, accept: Sequence[str] = (), **options: Any) -> Audit:
         """Audit, and raise `ContractError` on every leak that is not accepted by its name, one of `LEAKS`; options as `audit`."""
         who = f"Split.check ({self.kind})"
         names = check_choice(who, "accept", accept, LEAKS) if len(accept) else ()
         found = self.audit(**options)
-        left = {name: count for name, count in found.leaks.items() if name not in names}
-        if left:
+        if left := {name: count for name, count in found.leaks.items() if name not in names}:
             listed = ", ".join(f"{name} ({count} held-out sensors)" for name, count in left.items())
-            accepting = f"accept={tuple(dict.fromkeys([*names, *left]))}"
-            step = f"Split by station or block with a buffer, or accept it by name: {accepting}"
+            step = f"Split by station or block with a buffer, or accept it by name: accept={(*names, *left)}"
             raise ContractError(who, f"the split leaks: {listed}", next_step=step)
         return found
 
 
-def _sides_in_time(times: pd.Series, options: Mapping[str, Any]) -> NDArray[np.str_]:
-    time = pd.DatetimeIndex(pd.to_datetime(times, utc=True)).tz_localize(None)
-    first, second = (pd.Timestamp(cut) for cut in options["cuts"])
-    gap = pd.Timedelta(days=options["gap_days"])
-    sides = np.where(time < first, "train", np.where(time < second, "validation", "test")).astype("U10")
-    before = ((time >= first - gap) & (time < first)) | ((time >= second - gap) & (time < second))
-    return np.where(before, "buffer", sides)
+def hashed(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
+    """One number in [0, 1) a unit, from a hash of the unit, the kind and the seed."""
+    known: dict[str, float] = {}
+    for unit in dict.fromkeys(units):
+        digest = hashlib.blake2b(f"{seed}\0{kind}\0{unit}".encode(), digest_size=8).digest()
+        known[unit] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
+    return np.array([known[unit] for unit in units])
 
 
-def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None, gap_days: float) -> tuple:
-    check_sensors(who, readings, ["time"], unique=False)
+def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
+    """Block of so many degrees that each row's ``lat`` and ``lon`` are in, as "row,column"; they begin at 90 S, 180 W."""
+    check_range("blocks", "block_degrees", degrees, 0, ends="(]", units="degrees")
+    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
+    row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
+    column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
+    return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
+
+
+def unit_labels(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
+    """Unit of each sensor, after a look at what units are made from."""
+    check_count(who, "seed", seed, 0)
+    _check_sensors(who, sensors, UNITS[kind])
+    if kind == "block":
+        return blocks(sensors, block_degrees)
+    return ["\0".join(map(str, row)) for row in sensors[UNITS[kind]].itertuples(index=False)]
+
+
+def finish_split(
+    who: str, kind: str, sides: NDArray, sensors: pd.DataFrame, options: dict, buffer_km: float | None, needed: Sequence
+) -> Split:
+    """A split less its buffer (training near held-out sensors, validation near test); `needed` sides may not be empty."""
+    if kind != "time":
+        buffer_km = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
+        check_range(who, "buffer_km", buffer_km, 0, units="km")
+        options = {**options, "buffer_km": float(buffer_km)}
+    if kind != "time" and buffer_km:
+        _check_sensors(who, sensors, ["lat", "lon"])
+        near = np.zeros(len(sensors), dtype=bool)
+        for side, others in (("train", HELD_OUT), ("validation", ("test",))):
+            near[sides == side] = _nearest_km(sensors[sides == side], sensors[np.isin(sides, others)])[0] < buffer_km
+        sides = np.where(near, "buffer", sides)
+    if empty := [side for side in needed if not (sides == side).any()]:
+        step = "Choose another seed, smaller units or buffer, or give that side the fraction 0"
+        raise ParameterError(who, f"no sensor is left in {', '.join(empty)}", got=options, next_step=step)
+    index = sensors.index if kind == "time" else pd.Index(sensors["sensor_id"])
+    return Split(kind, pd.Series(sides.astype(object), index=index, name="split"), sensors, options)
+
+
+def _parse_cuts(who: str, cuts: Sequence[Any] | None, gap_days: float) -> dict[str, Any]:
+    """Options of a split in time: where validation begins and where test begins, and the gap before both."""
     try:
         first, second = (pd.Timestamp(cut) for cut in cuts or ())
         ascending = first < second and first.tz is None
@@ -147,38 +292,35 @@ def _split_in_time(who: str, readings: pd.DataFrame, cuts: Sequence[Any] | None,
         what = "'cuts' are not two ascending UTC dates: where validation begins, and where test begins"
         raise ParameterError(who, what, got=cuts, expected=("2019-01-01", "2020-01-01"))
     check_range(who, "gap_days", gap_days, 0, units="days")
-    options = {"cuts": (str(first), str(second)), "gap_days": float(gap_days)}
-    return _sides_in_time(readings["time"], options), options
+    return {"cuts": (str(first), str(second)), "gap_days": float(gap_days)}
 
 
-def _inside(who: str, sensors: pd.DataFrame, wanted: Any, column: str | None) -> NDArray[np.bool_]:
-    """Which sensors are in one of the boxes (west, south, east, north), or have one of the values of the column."""
-    if column is not None:
-        values = [wanted] if isinstance(wanted, str) else list(wanted)
-        unknown = [value for value in values if not sensors[column].eq(value).any()]
-        if unknown:
-            raise ParameterError(who, f"{column!r} has no {unknown}", expected=sorted(map(str, set(sensors[column]))))
-        return sensors[column].isin(values).to_numpy()
-    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    inside = np.zeros(len(sensors), dtype=bool)
-    for box in [wanted] if np.ndim(wanted) == 1 else wanted:
-        if len(box) != 4 or not -90.0 <= box[1] < box[3] <= 90.0 or not all(-180.0 <= x <= 360.0 for x in box[::2]):
-            raise ParameterError(who, "a box is not (west, south, east, north) in degrees", got=tuple(box))
-        west, south, east, north = map(float, box)
-        width = (east - west) % 360.0 or 360.0  # west above east: across the date line
-        inside |= (lat >= south) & ((lat < north) | (north == 90.0)) & ((lon - west) % 360.0 < width)
-    return inside
+def _sides_in_time(times: pd.Series, options: Mapping[str, Any]) -> NDArray[np.str_]:
+    """Side of each time by the options of `_parse_cuts`."""
+    time = pd.DatetimeIndex(pd.to_datetime(times, utc=True)).tz_localize(None)
+    first, second = (pd.Timestamp(cut) for cut in options["cuts"])
+    gap = pd.Timedelta(days=options["gap_days"])
+    before = ((time >= first - gap) & (time < first)) | ((time >= second - gap) & (time < second))
+    return np.select([before, time < first, time < second], ["buffer", "train", "validation"], "test")
 
 
-def _split_by_region(who: str, sensors: pd.DataFrame, regions: Any, column: str | None) -> NDArray[np.str_]:
-    if not regions or not set(regions) <= set(HELD_OUT):
-        expected = {"validation": "boxes or values", "test": "boxes or values"}
-        raise ParameterError(who, "'regions' does not name what is held out", got=regions, expected=expected)
-    check_sensors(who, sensors, ["lat", "lon"] if column is None else [column])
-    held = {side: _inside(who, sensors, wanted, column) for side, wanted in regions.items()}
-    if (np.sum(list(held.values()), axis=0) > 1).any():
-        raise ParameterError(who, "regions of validation and test overlap", expected=plain("no sensor in both"))
-    return np.select(list(held.values()), list(held), "train").astype("U10")
+def _sides_by_region(who: str, sensors: pd.DataFrame, regions: Any, column: str | None) -> NDArray[np.str_]:
+    """Sides by boxes (west, south, east, north; west above east: across the date line), or by values of the column."""
+    check_choice(who, "regions", list(regions or ()), HELD_OUT)
+    held = []
+    for wanted in regions.values():
+        if column is not None:
+            held.append(sensors[column].isin(check_choice(who, "regions", wanted, sensors[column].unique())).to_numpy())
+            continue
+        inside = np.zeros(len(sensors), dtype=bool)
+        for box in [wanted] if np.ndim(wanted) == 1 else wanted:
+            west, south, east, north = check_box(who, "regions", box)
+            lat, offset = sensors["lat"].to_numpy("float64"), (sensors["lon"].to_numpy("float64") - west) % 360.0
+            inside |= (lat >= south) & ((lat < north) | (north == 90.0)) & (offset < ((east - west) % 360.0 or 360.0))
+        held.append(inside)
+    if (np.sum(held, axis=0) > 1).any():
+        raise ParameterError(who, "regions of validation and test overlap, a sensor is in both")
+    return np.select(held, list(regions), "train")
 
 
 def make_split(
@@ -205,36 +347,25 @@ def make_split(
         ``sensor_id`` and ``time``.
     kind : {"sensor", "station", "network", "block", "time", "region"}
         What stays together: the sensor (paper 004), the station, the network, or all sensors of a block of
-        `block_degrees`; or readings by date, or sensors by region.
-    seed : int
-        Of the hash that decides the side; of no account for ``time`` and ``region``.
-    fractions : three float
-        Expected shares of training, validation and test units.
-    block_degrees : float
-        Size of a block; blocks begin at 90° S, 180° W.
-    buffer_km : float, optional
-        Training sensors nearer than this to a held-out one, and validation sensors to a test one, are dropped ("buffer").
-        Default 50 km for ``block`` (beyond the diagonal of a 0.25° cell, 39 km) and none otherwise.
-    cuts : two dates
-        For ``time``: where validation begins and where test begins, UTC.
-    gap_days : float
-        For ``time``: readings that long before a cut are dropped.
-    regions : mapping
+        `block_degrees`; or readings by date, or sensors by region. Why blocks: Roberts et al. 2017, doi:10.1111/ecog.02881.
+    seed, fractions
+        Of the hash that decides the side, and the expected shares of training, validation and test units; of no account for
+        ``time`` and ``region``.
+    block_degrees, buffer_km : float
+        Size of a block, from 90° S, 180° W. Training sensors nearer than the buffer to a held-out one, and validation
+        sensors to a test one, are dropped ("buffer"): 50 km for ``block`` (beyond the diagonal of a 0.25° cell, 39 km).
+    cuts, gap_days : two dates, float
+        For ``time``: where validation and where test begin, UTC; readings that long before a cut are dropped.
+    regions, column : mapping, str
         For ``region``: "validation" and/or "test" to a box (west, south, east, north), several boxes, or, with `column`,
         to values of it. The rest trains.
-    column : str, optional
-        For ``region``: the column that `regions` names values of.
-    accept : sequence of str
-        Leaks to accept, by name (`LEAKS`).
-    **audit_options
-        As `audit`.
+    accept, **audit_options
+        Leaks to accept, by name (`LEAKS`); the others as `audit`.
 
     Raises
     ------
-    ContractError
-        If the split leaks, or the table lacks what the kind needs.
-    ParameterError
-        On an unknown kind or option, or when a side with a share stays empty.
+    ContractError, ParameterError
+        If the split leaks, or the table lacks what the kind needs; on an unknown option, or when a side stays empty.
 
     Examples
     --------
@@ -244,96 +375,26 @@ def make_split(
     """
     who = f"make_split ({kind})"
     check_choice("make_split", "kind", kind, KINDS)
-    buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
+    needed: Sequence[str] = SIDES
     if kind == "time":
-        sides, options = _split_in_time(who, sensors, cuts, gap_days)
-        needed = np.ones(3)
+        _check_sensors(who, sensors, ["time"], unique=False)
+        options = _parse_cuts(who, cuts, gap_days)
+        sides = _sides_in_time(sensors["time"], options)
     elif kind == "region":
-        sides = _split_by_region(who, sensors, regions, column)
-        options = {"regions": dict(regions or {}), "column": column}
-        needed = np.array([1.0, *(float(side in (regions or {})) for side in HELD_OUT)])
+        _check_sensors(who, sensors, ["lat", "lon"] if column is None else [column])
+        sides = _sides_by_region(who, sensors, regions, column)
+        needed, options = ("train", *regions), {"regions": dict(regions), "column": column}
     else:
-        needed = np.asarray(fractions)
-        check_range(who, "fractions", needed, 0, 1)
-        if needed.shape != (3,) or needed[0] == 0 or abs(needed.sum() - 1.0) > 1e-9:
+        shares = np.asarray(fractions)
+        check_range(who, "fractions", shares, 0, 1)
+        if shares.shape != (3,) or shares[0] == 0 or abs(shares.sum() - 1.0) > 1e-9:
             what = "'fractions' are not three shares that add to 1"
             raise ParameterError(who, what, got=fractions, expected=(0.6, 0.2, 0.2))
-        units = _units(who, sensors, kind, seed, block_degrees)
-        drawn = np.searchsorted(np.cumsum(needed)[:2], _uniform(int(seed), kind, units), side="right")
-        sides = np.array(SIDES)[drawn].astype("U10")
+        drawn = hashed(int(seed), kind, unit_labels(who, sensors, kind, seed, block_degrees))
+        sides = np.array(SIDES)[np.searchsorted(np.cumsum(shares)[:2], drawn, side="right")]
+        needed = [side for side, share in zip(SIDES, shares, strict=True) if share > 0]
         options = {"seed": int(seed), "fractions": tuple(map(float, fractions))}
         options |= {"block_degrees": float(block_degrees)} if kind == "block" else {}
-    if kind != "time":
-        sides = _buffered(who, sides, sensors, buffer)
-        options["buffer_km"] = float(buffer)
-    empty = [side for side, share in zip(SIDES, needed, strict=True) if share > 0 and not (sides == side).any()]
-    if empty:
-        step = "Choose another seed, smaller units or buffer, or give that side the fraction 0"
-        raise ParameterError(who, f"no sensor is left in {', '.join(empty)}", got=dict(options), next_step=step)
-    index = sensors.index if kind == "time" else pd.Index(sensors["sensor_id"])
-    split = Split(kind, pd.Series(sides.astype(object), index=index, name="split"), sensors, options)
+    split = finish_split(who, kind, sides, sensors, options, buffer_km, needed)
     split.check(accept, **audit_options)
     return split
-
-
-def folds(
-    sensors: pd.DataFrame,
-    kind: str = "block",
-    *,
-    k: int = 10,
-    seed: int = 0,
-    block_degrees: float = 3.0,
-    buffer_km: float | None = None,
-    balanced: bool = False,
-    accept: Sequence[str] = (),
-    **audit_options: Any,
-) -> list[Split]:
-    """Split for cross-validation into `k` folds: each sensor is tested in exactly one, and units stay together.
-
-    Other arguments and errors as `make_split`, with a `kind` of unit; also `ParameterError` when a fold stays empty.
-
-    Parameters
-    ----------
-    balanced : bool
-        Even out the sensors a fold by giving the largest units out first. Without it a unit keeps its fold when sensors
-        are added; with it, it may not.
-
-    Returns
-    -------
-    list of Split
-        Fold i has "test" for its own sensors, "train" for the others and "buffer" for what the buffer drops.
-    """
-    who = f"folds ({kind})"
-    check_choice("folds", "kind", kind, _UNITS)
-    check_count(who, "k", k, 2)
-    buffer = (50.0 if kind == "block" else 0.0) if buffer_km is None else buffer_km
-    units = np.array(_units(who, sensors, kind, seed, block_degrees))
-    drawn = _uniform(int(seed), f"{kind}-folds", units.tolist())
-    number = _balanced_folds(units, drawn, int(k)) if balanced else np.floor(drawn * k).astype(int)
-    empty = np.setdiff1d(np.arange(k), number)
-    if empty.size:
-        what = f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units"
-        step = "Take fewer folds, smaller units, another seed, or balanced=True"
-        raise ParameterError(who, what, got=int(k), next_step=step)
-    result = []
-    for fold in range(k):
-        sides = _buffered(who, np.where(number == fold, "test", "train").astype("U10"), sensors, buffer)
-        if not (sides == "train").any():
-            step = "Take a smaller buffer"
-            raise ParameterError(who, f"no sensor is left to train fold {fold}", got=buffer, next_step=step)
-        options = {"k": int(k), "fold": fold, "seed": int(seed), "balanced": balanced, "buffer_km": float(buffer)}
-        options |= {"block_degrees": float(block_degrees)} if kind == "block" else {}
-        assignment = pd.Series(sides.astype(object), index=pd.Index(sensors["sensor_id"]), name="split")
-        result.append(Split(kind, assignment, sensors, options))
-        result[-1].check(accept, **audit_options)
-    return result
-
-
-def _balanced_folds(units: NDArray[np.str_], drawn: NDArray[np.float64], k: int) -> NDArray[np.int64]:
-    """Give each unit, the largest first, to the fold with the fewest sensors; the hash breaks ties."""
-    _, first, inverse, size = np.unique(units, return_index=True, return_inverse=True, return_counts=True)
-    fold_of, load = np.zeros(size.size, dtype=np.int64), np.zeros(k, dtype=np.int64)
-    for unit in np.lexsort((drawn[first], -size)):
-        fold_of[unit] = int(np.argmin(load))
-        load[fold_of[unit]] += size[unit]
-    return fold_of[inverse]

@@ -80,8 +80,8 @@ def open_sentinel1(
     Parameters
     ----------
     paths : sequence of path-like
-        GeoTIFFs or Cloud-Optimised GeoTIFFs, georeferenced, in any reference system. Files whose names differ only in
-        what tells the band ("…_VV.tif", "…_VH.tif", "…_angle.tif") are one scene.
+        GeoTIFFs, georeferenced, in any reference system. Files whose names differ only in what tells the band ("…_VV.tif",
+        "…_VH.tif", "…_angle.tif") are one scene.
     grid : str, EaseGrid, EaseWindow, RegularGrid or odc.geo.geobox.GeoBox
         Target. An EASE-Grid, or its name ("M01", "M03", "M09", "M36"), is the smallest window that holds all scenes; a
         GeoBox is a north-up grid of a projection: ``GeoBox.from_bbox((west, south, east, north), "EPSG:32614", resolution=500)``.
@@ -96,15 +96,13 @@ def open_sentinel1(
         What the bands of a file are, in order: a polarization, "angle", or "" for one that is not read. It holds for
         files with as many bands; default what their descriptions or names tell.
     incidence_angle : float, optional
-        One angle, degrees, for scenes without a band or file of angles.
-    angle_units : {"degree", "radian"}
-        Of the angles in files.
+        One angle, degrees, for scenes without a band or file of angles; those in files are in `angle_units`.
     times : str or sequence of str, optional
         Time of each of `paths` (or of all), UTC; default the first time in the file's name, in its folder's, or its tag
         TIFFTAG_DATETIME (which can be the time of processing).
     mosaic : {"scene", "day"}
-        One time a scene; or one a UTC day, with overlapping scenes averaged in linear power by their valid pixels. A day
-        may hold passes of both directions, with other angles: choose `paths` where that matters.
+        One time a scene; or one a UTC day, with overlapping scenes averaged in linear power by their valid pixels, of passes
+        of both directions perhaps, with other angles.
     min_looks : int
         Fewest valid pixels in a cell; with fewer it is NaN.
     mask_zero : bool
@@ -121,18 +119,16 @@ def open_sentinel1(
         On ``(time, y, x)``, or ``(time, lat, lon)`` on a RegularGrid: ``sigma0(time, polarization, …)`` dB;
         ``incidence_angle`` degree, over pixels that have backscatter (absent where no scene has angles, NaN where one
         has none); ``n_looks(time, polarization, …)``, the number of pixels averaged; ``enl(…)``, the equivalent number of
-        looks of a pixel, mean² / variance of the linear power within the cell, which is that of the processor over a
-        uniform surface and less where it varies; ``n_scenes``; ``n_masked(time, polarization, reason)``, pixels within
-        the target that were left out. `time` is that of the scene, or the mean of the day's. Attributes ``scenes`` and
-        ``scenes_outside`` (JSON) name what was read and what does not reach the target.
+        looks of a pixel, mean² / variance of the linear power within the cell; ``n_scenes``; ``n_masked(time, polarization,
+        reason)``, pixels within the target that were left out. `time` is that of the scene, or the mean of the day's.
+        Attributes ``scenes`` and ``scenes_outside`` (JSON) name what was read and what does not reach the target.
 
     Raises
     ------
     FormatError
-        If a file is unreadable or truncated, has no reference system, is complex or in other units than declared, tells
-        neither its bands nor its time, or differs in grid from another of its scene; if a scene lacks a polarization or
-        holds no backscatter at all; if two scenes have one time. Pixels are sampled when opening; what is found only in
-        reading all of them is raised when the Dataset is computed.
+        If a file is unreadable, has no reference system, is in other units than declared, tells neither its bands nor its
+        time, or differs in grid from another of its scene; if a scene lacks a polarization or holds no backscatter at all; if
+        two scenes have one time. Pixels are sampled when opening; the rest is seen when the Dataset is computed.
     ParameterError
         For unknown options, units without what they need, a target that no scene reaches, or one finer than the pixels.
 

@@ -1,17 +1,15 @@
 """Soil moisture at stations from ten-day means of Sentinel-1, Sentinel-2 and SMAP: features, network, ablation, release.
 
-- `table`: reading and checking a table of rows; `series`, `features`: features by source from a station's own predictors;
-- `network`, `training`: point encoders and the fusion head, an ensemble, and the loss that is scored;
-- `baselines`, `ablation`: blocks held out, scores per station, paired intervals against four baselines;
-- `release`: training the released checkpoint, and predicting with it.
+- `features`: features by source from a station's own predictors;
+- `network`: point encoders and the fusion head, an ensemble, and its training on the loss that is scored;
+- `ablation`: blocks held out, scores per station, paired intervals against four baselines;
+- `table`: reading and checking a table of rows, training the released checkpoint, and predicting with it.
 """
 
 from smnb.papers.stations.ablation import SOURCE_SETS, run_ablation
 from smnb.papers.stations.features import point_features
-from smnb.papers.stations.network import PointEnsemble
-from smnb.papers.stations.release import predict_rows, train_release
-from smnb.papers.stations.table import PointRows, from_station_table, read_points
-from smnb.papers.stations.training import PointTraining
+from smnb.papers.stations.network import PointEnsemble, PointTraining
+from smnb.papers.stations.table import PointRows, from_station_table, predict_rows, read_points, train_release
 
 __all__ = [
     "SOURCE_SETS",

@@ -1,19 +1,20 @@
-"""Tables of stations and ten-day windows for the network: reading a CSV file, checking it, and what a loader gives.
-
-The in-situ column of a file is never read here. A value in another unit is an error, not a conversion: a table in which
-backscatter is linear has been through hands that may have changed more.
-"""
+"""Tables of stations and ten-day windows, and the released checkpoint: how it was trained on one, what it predicts of another."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from smnb.contract import FormatError, plain
 from smnb.loaders.conus import BANDS, NLCD_CODES, SMAP_LAYER_MM, StationTable
+from smnb.maps.tiles import one_thread
+from smnb.papers.stations.features import SOURCES, features_of, point_features, sources_present
+from smnb.papers.stations.network import PointTraining, predict_points, train_points
+from smnb.training import Trained, load, save
 
 #: What a file needs beside these: network, station, lat, lon, start. Unit of each column, its range, and how a station whose
 #: values are in another unit is told: nine in ten of its values are below the first number (a desert's SMAP is near zero mm for
@@ -30,6 +31,8 @@ COLUMNS: dict[str, tuple[str, tuple[float, float], tuple[float, float], str]] = 
     "mtpi": ("m", (-10_000.0, 10_000.0), (-10_000.0, 10_000.0), ""),
 }
 _KEYS = ("network", "station", "lat", "lon", "start")
+#: Recipe of the released checkpoint.
+RELEASE = PointTraining(members=16, seed=2026)
 
 
 @dataclass
@@ -48,7 +51,8 @@ class PointRows:
 def read_points(path: str | Path) -> PointRows:
     """Read a CSV file, compressed or not, with the columns of the published table less the in-situ one.
 
-    Further columns are kept and not looked at, in-situ soil moisture included.
+    Further columns are kept and not looked at, in-situ soil moisture included. A value in another unit is an error, not a
+    conversion: a table in which backscatter is linear has been through hands that may have changed more.
 
     Raises
     ------
@@ -78,30 +82,20 @@ def read_points(path: str | Path) -> PointRows:
         raise FormatError(who, f"'start' is no date: {error}", expected="2019-01-01") from error
     frame = native[["network", "station"]].assign(time=time, **numbers)
     frame.insert(0, "sensor_id", frame["network"] + "__" + frame["station"])
-    _check_keys(who, frame)
-    _check_units(who, frame)
-    known = frame["landcover"].isin(NLCD_CODES)
+    _check(who, frame)
+    cover, known = frame["landcover"], frame["landcover"].isin(NLCD_CODES)
     report = {
         "rows": len(frame),
         "stations": int(frame["sensor_id"].nunique()),
-        "rows_of_unknown_land_cover": int((~known & frame["landcover"].notna()).sum()),
+        "rows_of_unknown_land_cover": int((~known & cover.notna()).sum()),
         "rows_repeated": int(frame.duplicated(["sensor_id", "time"]).sum()),
     }
-    return PointRows(native, _canonical(frame), report)
-
-
-def _canonical(frame: pd.DataFrame) -> pd.DataFrame:
-    """Native columns, `COLUMNS`, to canonical names and units; land cover that is no NLCD code becomes missing."""
-    rows = frame[["sensor_id", "time", "lat", "lon"]].assign(
-        nlcd=frame["landcover"].where(frame["landcover"].isin(NLCD_CODES)),
-        field_capacity=frame["fc"] * 0.01,
-        mtpi=frame["mtpi"],
-        smap=frame["ssm"] * (1.0 / SMAP_LAYER_MM),
-        sigma0_VV=frame["VV"],
-        sigma0_VH=frame["VH"],
-        incidence_angle=frame["angle"],
+    renamed = {"VV": "sigma0_VV", "VH": "sigma0_VH", "angle": "incidence_angle"}
+    rows = frame[["sensor_id", "time", "lat", "lon", "mtpi", *renamed]].rename(columns=renamed)
+    rows = rows.assign(
+        nlcd=cover.where(known), field_capacity=frame["fc"] * 0.01, smap=frame["ssm"] * (1.0 / SMAP_LAYER_MM)
     )
-    return pd.concat([rows, (frame[list(BANDS)] * 1e-4).add_prefix("reflectance_")], axis=1)
+    return PointRows(native, rows.join((frame[list(BANDS)] * 1e-4).add_prefix("reflectance_")), report)
 
 
 def from_station_table(table: StationTable) -> pd.DataFrame:
@@ -125,31 +119,97 @@ def _numbers(who: str, text: pd.Series) -> pd.Series:
     return values
 
 
-def _check_keys(who: str, frame: pd.DataFrame) -> None:
+def _check(who: str, frame: pd.DataFrame) -> None:
+    """Raise `FormatError` unless each row has its station, place and time, no station moves, and units are those of `COLUMNS`."""
     nameless = (frame[["network", "station"]] == "").any(axis=1) | frame[["lat", "lon", "time"]].isna().any(axis=1)
     if nameless.any():
-        got, first = plain(f"{int(nameless.sum())} rows"), int(np.flatnonzero(nameless)[0]) + 2
-        step = f"Look at row {first} of the file"
+        step = f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file"
+        got = plain(f"{int(nameless.sum())} rows")
         raise FormatError(who, "a row has no station, place or time", got=got, next_step=step)
     off = (frame["lat"].abs() > 90.0) | (frame["lon"].abs() > 180.0)
     if off.any():
         got, expected = tuple(frame.loc[off, ["lat", "lon"]].iloc[0]), plain("lat in [-90, 90], lon in [-180, 180]")
         raise FormatError(who, "a station is not on the Earth", got=got, expected=expected)
-    moved = frame.groupby("sensor_id")[["lat", "lon"]].nunique().gt(1).any(axis=1)
+    stations = frame.groupby("sensor_id")
+    moved = stations[["lat", "lon"]].nunique().gt(1).any(axis=1)
     if moved.any():
         raise FormatError(who, "a station changes its place", got=moved.index[moved][0])
-
-
-def _check_units(who: str, frame: pd.DataFrame) -> None:
     for name, (unit, (low, high), (dim, bright), hint) in COLUMNS.items():
-        values = frame[name]
         step = f"Check the units of {name!r}" + (f" ({hint})" if hint else "")
-        seen = (float(values.min()), float(values.max()))
+        seen = (float(frame[name].min()), float(frame[name].max()))
         if seen[0] < low or seen[1] > high:
             raise FormatError(who, f"{name!r} cannot be in {unit}", got=seen, expected=(low, high), next_step=step)
-        stations = values.groupby(frame["sensor_id"])
-        middle = stations.median()
-        odd = middle[(stations.quantile(0.9) < dim) | (middle > bright)]
+        middle = stations[name].median()
+        odd = middle[(stations[name].quantile(0.9) < dim) | (middle > bright)]
         if len(odd):
             what, got = f"{name!r} at station {odd.index[0]!r} is not in {unit}", plain(f"a median of {odd.iloc[0]:g}")
             raise FormatError(who, what, got=got, expected=plain(f"{dim:g} to {bright:g}"), next_step=step)
+
+
+def train_release(
+    table: StationTable,
+    out: str | Path,
+    *,
+    training: PointTraining = RELEASE,
+    past_only: bool = False,
+    scores: dict[str, Any] | None = None,
+) -> Trained:
+    """Train the released recipe on all stations of a table, and save it as ``out/model.safetensors`` with its card.
+
+    Parameters
+    ----------
+    table : StationTable
+        From `smnb.loaders.conus.open_station_table` (catalog entry ``conus_stations``).
+    training : PointTraining
+        Seeds are fixed and one thread is used: the same table gives the same weights with the same library versions.
+    scores : dict, optional
+        Cross-validated scores, for the card.
+
+    Returns
+    -------
+    Trained
+        Its channels are the features, ``source:name``.
+    """
+    rows = from_station_table(table)
+    made = features_of(point_features(rows, past_only=past_only), SOURCES)
+    target, station = rows["soil_moisture"].to_numpy("float64"), rows["sensor_id"].to_numpy(str)
+    with one_thread():
+        ensemble = train_points(made.to_numpy(), tuple(made), target, station, training)
+    card = {
+        "feature_config": {"past_only": past_only},
+        "recipe": asdict(training),
+        "target": {"depth_m": 0.05, "window_days": 10},
+        "data": {
+            "catalog_id": table.catalog_id,
+            "synthetic": table.synthetic,
+            "stations": int(rows["sensor_id"].nunique()),
+            "rows_with_target": int(np.isfinite(target).sum()),
+        },
+        "scores": scores or {},
+    }
+    return load(save(Path(out) / "model", ensemble, channels=tuple(made), training=card))
+
+
+def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
+    """Predict rows in canonical units with what `train_release` or `smnb.pretrained.load_pretrained` gave.
+
+    Returns
+    -------
+    DataFrame
+        In the order and with the index of `rows`: ``predicted`` (m3 m-3), never missing, and ``n_sources`` (0 to 4), the
+        number of `SOURCES` that the row has.
+
+    Raises
+    ------
+    FormatError
+        If this version makes other features than the checkpoint was trained on.
+    """
+    names = trained.card["channels"]
+    made = point_features(rows, **trained.card["training"]["feature_config"])
+    if unknown := sorted(set(names) - set(made)):
+        what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
+        raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
+    with one_thread():
+        # in float64 the digits of a row do not depend on which other rows there are
+        predicted = predict_points(trained.model.double(), made[list(names)].to_numpy())
+    return pd.DataFrame({"predicted": predicted, "n_sources": sources_present(rows).sum(axis=1)}, index=rows.index)
