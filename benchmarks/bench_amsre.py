@@ -129,11 +129,11 @@ def bench_svr() -> None:
     target = np.sin(3 * base[:, 0]) + base[:, 1] ** 2 + 0.3 * rng.standard_normal(5600)
     svr = SVR(C=10, epsilon=0.005).fit(features, target / np.ptp(target))
     points = np.concatenate([features] * 4)[:20_000] + 0.05 * rng.standard_normal((20_000, 324)).astype("float32")
-    machine, tensor = TorchSVR.from_sklearn(svr), torch.from_numpy(points)
+    machine, tensor = TorchSVR(svr), torch.from_numpy(points)
     torch_seconds, _ = best_of(lambda: machine(tensor), 3)
     sklearn_seconds, reference = best_of(lambda: svr.predict(points))
     difference = np.abs(reference - machine(tensor).numpy()).max()
-    print(f"{machine.n_support} support vectors, 324 features, 20,000 points")
+    print(f"{len(svr.support_)} support vectors, 324 features, 20,000 points")
     print(
         f"scikit-learn {sklearn_seconds:.1f} s, torch {torch_seconds:.2f} s, ratio {sklearn_seconds / torch_seconds:.0f}x"
     )

@@ -43,7 +43,7 @@ def test_points_hide_a_strip_and_the_last_quarter(catalog, shared_samples) -> No
     smaller = place.with_size(6).split
     assert smaller.train.tolist() == place.split.train.tolist()[-6:]
     assert smaller.test is place.split.test
-    with pytest.raises(ParameterError, match="no such part"):
+    with pytest.raises(ParameterError, match="unknown 'side'"):
         held_out_block(place.sequences, "middle")
 
 

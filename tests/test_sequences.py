@@ -112,9 +112,8 @@ def test_scaler_is_fitted_on_training_scenes_alone(products) -> None:
 
 def test_split_in_time_counts_and_refuses(products) -> None:
     sequences = _sequences(products)
-    split = sequences.split("2017-02-10", n_train=2, n_validation=1)
-    assert split.train.tolist() == [4, 5]
-    assert split.validation.tolist() == [6]
+    split = sequences.split("2017-02-10", n_train=2)
+    assert split.train.tolist() == [5, 6]
     assert split.test.tolist() == [7, 8, 9]
     assert sequences.split("2017-02-10", n_test=1).test.tolist() == [7]
     with pytest.raises(ContractError, match="too few training"):

@@ -23,7 +23,7 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
 def test_torch_prediction_equals_scikit_learn(samples: tuple, settings: dict) -> None:
     features, target = samples
     svr = SVR(**settings).fit(features[:600], target[:600])
-    predicted = TorchSVR.from_sklearn(svr, chunk=77)(torch.from_numpy(features)).numpy()
+    predicted = TorchSVR(svr)(torch.from_numpy(features)).numpy()
     np.testing.assert_allclose(predicted, svr.predict(features), atol=1e-5)
 
 
@@ -35,18 +35,19 @@ def test_patches_are_flattened_in_memory_order() -> None:
 
 def test_search_takes_the_best_and_beats_the_mean(samples: tuple) -> None:
     features, target = samples
-    found = fit_svr(features[:700], target[:700], n_search=300, seed=1)
-    assert len(found.table) == 4
-    assert found.best["C"] == min(found.table, key=lambda row: row["rmse"])["C"]
-    rmse = np.sqrt(np.mean((found.svr.predict(features[700:]) - target[700:]) ** 2))
+    svr, table = fit_svr(features[:700], target[:700], n_search=300, seed=1)
+    assert len(table) == 4
+    best = table.loc[table["rmse"].idxmin()]
+    assert (svr.C, svr.epsilon, svr.gamma) == tuple(best[["C", "epsilon", "gamma"]])
+    rmse = np.sqrt(np.mean((svr.predict(features[700:]) - target[700:]) ** 2))
     assert rmse < 0.7 * target[700:].std()
 
 
 def test_refuses_other_kernels_and_feature_counts(samples: tuple) -> None:
     features, target = samples
     with pytest.raises(ParameterError, match="linear"):
-        TorchSVR.from_sklearn(SVR(kernel="linear").fit(features[:50], target[:50]))
+        TorchSVR(SVR(kernel="linear").fit(features[:50], target[:50]))
     with pytest.raises(ContractError, match="324"):
-        TorchSVR.from_sklearn(SVR().fit(features[:50], target[:50]))(torch.rand(2, 5))
+        TorchSVR(SVR().fit(features[:50], target[:50]))(torch.rand(2, 5))
     with pytest.raises(ContractError, match="training samples"):
         fit_svr(features[:5], target[:5])

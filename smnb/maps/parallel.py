@@ -61,10 +61,9 @@ class Workers:
 
 
 def stop_signal() -> Callable[[], bool]:
-    """What tells the call that runs in this thread that it is no longer wanted: nobody can interrupt it, so it asks.
+    """What tells the call that runs in this thread that those who opened the workers left (an error, Ctrl-C, their end).
 
-    It is not wanted when those who opened the workers left (an error, Ctrl-C, the end of their process). What is returned may be
-    called in any thread.
+    Nobody can interrupt it, so it asks, in any thread.
     """
     if getattr(_here, "left", None) is not None:
         return _here.left.is_set
@@ -154,9 +153,8 @@ def open_workers(
         try:
             client.wait_for_workers(1, timeout=WORKER_SECONDS)
         except TimeoutError as error:
-            what = f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s"
-            step = f"Start some: dask worker {scheduler} --nthreads 1"
-            raise RunError(who, what, got=scheduler, next_step=step) from error
+            what, step = f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s", "Start some: dask worker"
+            raise RunError(who, what, got=scheduler, next_step=f"{step} {scheduler} --nthreads 1") from error
         pool = client.get_executor(pure=False, retries=2)
         try:
             yield Workers(pool, sum(client.nthreads().values()), client)

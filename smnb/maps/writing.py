@@ -31,14 +31,12 @@ def soil_moisture_map(
     step: str,
     attrs: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Put predicted values under the data contract, as ``soil_moisture``.
+    """Put predicted values (m3 m-3, missing NaN) under the data contract, as ``soil_moisture``.
 
     Parameters
     ----------
     values : array
-        m3 m-3, missing NaN; may be a dask array, which `write_map` writes piece by piece.
-    dims : tuple of str
-        Of the values; the last two are rows and columns.
+        May be a dask array, which `write_map` writes piece by piece; the last two of its `dims` are rows and columns.
     coords : mapping
         For an xarray constructor; a scalar ``crs`` is the grid mapping.
     source, step : str
@@ -119,17 +117,17 @@ def _whole(path: Path) -> Iterator[Path]:
         with atomic_path(path) as temporary:
             yield temporary
         return
-    temporary, replaced = (path.with_name(f".{path.name}.{word}") for word in ("partial", "replaced"))
+    stale = temporary, replaced = [path.with_name(f".{path.name}.{word}") for word in ("partial", "replaced")]
     try:
-        for stale in (temporary, replaced):
-            shutil.rmtree(stale, ignore_errors=True)
+        for folder in stale:
+            shutil.rmtree(folder, ignore_errors=True)
         yield temporary
         if path.exists():  # a folder cannot be replaced in one step
             path.replace(replaced)
         temporary.replace(path)
     finally:
-        for stale in (temporary, replaced):
-            shutil.rmtree(stale, ignore_errors=True)
+        for folder in stale:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _georeference(dataset: xr.Dataset) -> tuple[str, tuple[float, ...], bool] | None:

@@ -12,13 +12,8 @@ from smnb.progress import progress
 
 #: The rows that every training notebook prints beside its network.
 REFERENCES = ("climatology", "ridge", "SVR", "gradient boosting")
-
-
-def fit_ridge(features: np.ndarray, target: np.ndarray, *, alphas: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)):
-    """Fit `sklearn.linear_model.RidgeCV` on scaled features, its penalty by efficient leave-one-out on the training data."""
-    from sklearn.linear_model import RidgeCV
-
-    return RidgeCV(alphas=list(alphas)).fit(features, target)
+#: Penalties of the ridge that are tried.
+ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 
 
 def pixel_climatology(target: np.ndarray, train_images: np.ndarray, index: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -62,7 +57,6 @@ def reference_predictions(
     rows: Sequence[str] = REFERENCES,
     n_samples: int = 20_000,
     n_boosting: int = 10_000,
-    n_svr: int = 2_000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """Predict by what a network has to beat: nothing seen, a linear model, a support vector regression, boosted trees.
@@ -84,8 +78,8 @@ def reference_predictions(
         What is predicted without seeing anything, such as a pixel's or a season's mean; default the training mean.
     rows : sequence of str
         Of `REFERENCES`.
-    n_samples, n_boosting, n_svr : int
-        Training samples of the ridge, the trees, and the SVR, whose cost grows with their square; drawn at random.
+    n_samples, n_boosting : int
+        Training samples of the ridge and the trees, drawn at random; the SVR, whose cost grows with their square, gets 2,000.
     seed : int
 
     Returns
@@ -101,7 +95,7 @@ def reference_predictions(
         raise ContractError(who, "shapes do not fit", got=got, expected=plain("(n, f), (n,), (m, f)"))
     groups = np.arange(target.size) if groups is None else np.unique(groups, return_inverse=True)[1]
     order = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(np.isfinite(target)))
-    drawn, some, few = (np.sort(order[:n]) for n in (n_samples, n_boosting, n_svr))
+    drawn, some, few = (np.sort(order[:n]) for n in (n_samples, n_boosting, 2_000))
     there = np.isfinite(features)
     mean = np.where(there, features, 0.0).sum(0) / np.maximum(there.sum(0), 1)
     spread = np.sqrt((np.where(there, features - mean, 0.0) ** 2).sum(0) / np.maximum(there.sum(0), 1))
@@ -114,7 +108,10 @@ def reference_predictions(
         return np.concatenate(parts) if parts else np.empty(0)
 
     def ridge() -> np.ndarray:
-        return in_parts(fit_ridge(standard(features[drawn]), target[drawn]).predict)
+        from sklearn.linear_model import RidgeCV
+
+        # the penalty by efficient leave-one-out
+        return in_parts(RidgeCV(alphas=list(ALPHAS)).fit(standard(features[drawn]), target[drawn]).predict)
 
     def svr() -> np.ndarray:
         low, span = target[few].min(), max(float(np.ptp(target[few])), 1e-6)
@@ -122,7 +119,7 @@ def reference_predictions(
 
         from smnb.models.svr import TorchSVR, fit_svr
 
-        machine = TorchSVR.from_sklearn(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed).svr)
+        machine = TorchSVR(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed)[0])
         return low + span * in_parts(lambda x: machine(torch.from_numpy(x)).numpy())
 
     def boosting() -> np.ndarray:
@@ -135,8 +132,8 @@ def reference_predictions(
     return {name: made[name]() for name in rows}
 
 
-def fit_boosting(features: np.ndarray, target: np.ndarray, groups: np.ndarray, *, seed: int = 0, trees: int = 200):
-    """Fit gradient-boosted trees whose size, rate and number (to `trees`) do best on a third of the groups, held out.
+def fit_boosting(features: np.ndarray, target: np.ndarray, groups: np.ndarray, *, seed: int = 0):
+    """Fit gradient-boosted trees whose size, rate and number (to 200) do best on a third of the groups, held out.
 
     A missing feature is NaN. Returns a `sklearn.ensemble.HistGradientBoostingRegressor` fitted on all samples.
     """
@@ -146,17 +143,13 @@ def fit_boosting(features: np.ndarray, target: np.ndarray, groups: np.ndarray, *
     if names.size < 2:
         raise ContractError("fit_boosting", "groups to hold some out", got=names.size, expected=plain("2 or more"))
     held = np.isin(groups, np.random.default_rng([seed, 11]).permutation(names)[: max(1, names.size // 3)])
-    best: tuple[float, dict] = (np.inf, {})
+    best, least = {}, np.inf
+    fixed = {"min_samples_leaf": 10, "early_stopping": False, "random_state": seed}
     grid = [(leaves, rate) for leaves in (7, 31) for rate in (0.05, 0.15)]
     for leaves, rate in progress(grid, "gradient boosting"):
-        options = {
-            "max_leaf_nodes": leaves,
-            "learning_rate": rate,
-            "min_samples_leaf": 10,
-            "early_stopping": False,
-            "random_state": seed,
-        }
-        tried = HistGradientBoostingRegressor(max_iter=trees, **options).fit(features[~held], target[~held])
-        errors = [float(np.mean((p - target[held]) ** 2)) for p in tried.staged_predict(features[held])]
-        best = min(best, (min(errors), {**options, "max_iter": int(np.argmin(errors)) + 1}), key=lambda one: one[0])
-    return HistGradientBoostingRegressor(**best[1]).fit(features, target)
+        options = fixed | {"max_leaf_nodes": leaves, "learning_rate": rate}
+        tried = HistGradientBoostingRegressor(max_iter=200, **options).fit(features[~held], target[~held])
+        found = [float(np.mean((p - target[held]) ** 2)) for p in tried.staged_predict(features[held])]
+        if min(found) < least:
+            best, least = options | {"max_iter": int(np.argmin(found)) + 1}, min(found)
+    return HistGradientBoostingRegressor(**best).fit(features, target)

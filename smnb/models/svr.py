@@ -6,9 +6,10 @@ matrix times a vector, so a matrix product does the same arithmetic at the speed
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import torch
 
 from smnb.contract import ContractError, ParameterError, plain
@@ -17,13 +18,14 @@ from smnb.progress import progress
 if TYPE_CHECKING:
     from sklearn.svm import SVR
 
+#: C and epsilon that are tried, for a target in [0, 1].
+SVR_GRID = ((1.0, 0.01), (1.0, 0.03), (10.0, 0.01), (10.0, 0.03))
+#: Rows that are predicted at a time, which bounds the kernel matrix.
+_ROWS = 512
+
 
 class TorchSVR(torch.nn.Module):
-    """A fitted RBF support vector regression as a torch module.
-
-    `chunk` rows are predicted at a time, which bounds the kernel matrix to ``chunk * vector`` values. float64 agrees with
-    libsvm to about 1e-9; float32 is faster, but its error grows with the sum of the absolute dual coefficients (about 3e-5 at
-    C = 10 and 5,000 vectors, much more at C = 1000).
+    """A fitted RBF support vector regression of scikit-learn as a torch module, in float64; it agrees with libsvm to about 1e-9.
 
     Notes
     -----
@@ -31,41 +33,20 @@ class TorchSVR(torch.nn.Module):
     centred on the mean support vector first, which leaves distances as they are.
     """
 
-    def __init__(
-        self,
-        support_vectors: torch.Tensor,
-        dual_coefficients: torch.Tensor,
-        intercept: float,
-        gamma: float,
-        *,
-        chunk: int = 512,
-        dtype: torch.dtype = torch.float64,
-    ) -> None:
+    def __init__(self, svr: SVR) -> None:
         super().__init__()
-        vectors = support_vectors.double()
-        centre = vectors.mean(dim=0)
-        vectors = vectors - centre
-        self.gamma, self.intercept, self.chunk = float(gamma), float(intercept), chunk
-        self.register_buffer("centre", centre.to(dtype))
-        # the factor 2 gamma and the support vectors' norms are folded in once: the exponent is x·a + b - gamma |x|²
-        self.register_buffer("scaled_vectors", (2.0 * gamma * vectors.T).to(dtype).contiguous())
-        self.register_buffer("offsets", (-gamma * vectors.square().sum(dim=1)).to(dtype))
-        self.register_buffer("dual", dual_coefficients.to(dtype))
-
-    @classmethod
-    def from_sklearn(cls, svr: SVR, *, chunk: int = 512, dtype: torch.dtype = torch.float64) -> TorchSVR:
-        """Take over a fitted `sklearn.svm.SVR` with an RBF kernel; another kernel is a `ParameterError`."""
         if svr.kernel != "rbf":
-            raise ParameterError("TorchSVR.from_sklearn", "kernel", got=svr.kernel, expected="rbf")
+            raise ParameterError("TorchSVR", "kernel", got=svr.kernel, expected="rbf")
+        # _gamma is the number that "scale" or "auto" came to; scikit-learn has no public name for it
+        self.gamma, self.intercept = float(svr._gamma), float(svr.intercept_[0])
         parts = svr.support_vectors_, svr.dual_coef_.ravel()
         vectors, dual = (torch.from_numpy(np.asarray(part, dtype="float64")) for part in parts)
-        # _gamma is the number that "scale" or "auto" came to; scikit-learn has no public name for it
-        return cls(vectors, dual, float(svr.intercept_[0]), float(svr._gamma), chunk=chunk, dtype=dtype)
-
-    @property
-    def n_support(self) -> int:
-        """Number of support vectors."""
-        return int(self.scaled_vectors.shape[1])
+        self.register_buffer("centre", vectors.mean(dim=0))
+        vectors = vectors - self.centre
+        # the factor 2 gamma and the support vectors' norms are folded in once: the exponent is x·a + b - gamma |x|²
+        self.register_buffer("scaled_vectors", (2.0 * self.gamma * vectors.T).contiguous())
+        self.register_buffer("offsets", -self.gamma * vectors.square().sum(dim=1))
+        self.register_buffer("dual", dual)
 
     @torch.inference_mode()
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -78,12 +59,12 @@ class TorchSVR(torch.nn.Module):
         if features.shape[1] != self.centre.numel():
             raise ContractError("TorchSVR", "number of features", got=features.shape[1], expected=self.centre.numel())
         result = torch.empty(features.shape[0], dtype=torch.float32, device=features.device)
-        for start in range(0, features.shape[0], self.chunk):
-            rows = features[start : start + self.chunk].to(self.centre.dtype) - self.centre
+        for start in range(0, features.shape[0], _ROWS):
+            rows = features[start : start + _ROWS].to(self.centre.dtype) - self.centre
             kernel = torch.addmm(self.offsets, rows, self.scaled_vectors)
             kernel -= self.gamma * rows.square().sum(dim=1, keepdim=True)
             kernel.exp_()
-            result[start : start + self.chunk] = (kernel @ self.dual + self.intercept).float()
+            result[start : start + _ROWS] = (kernel @ self.dual + self.intercept).float()
         return result
 
 
@@ -92,23 +73,14 @@ def flatten_patches(patches: torch.Tensor) -> torch.Tensor:
     return patches.permute(0, 2, 3, 1).reshape(patches.shape[0], -1)
 
 
-#: C and epsilon that are tried, for a target in [0, 1].
-SVR_GRID = ((1.0, 0.01), (1.0, 0.03), (10.0, 0.01), (10.0, 0.03))
-
-
-class SVRSearch(NamedTuple):
-    """What `fit_svr` found: the machine, every combination with its validation RMSE (scaled), and the best settings."""
-
-    svr: SVR
-    table: list[dict[str, float]]
-    best: dict[str, float]
-
-
-def fit_svr(features: np.ndarray, target: np.ndarray, *, n_search: int = 2000, seed: int = 0) -> SVRSearch:
+def fit_svr(
+    features: np.ndarray, target: np.ndarray, *, n_search: int = 2000, seed: int = 0
+) -> tuple[SVR, pd.DataFrame]:
     """Fit an RBF support vector regression, with C and epsilon from a small search on training data.
 
     Gamma is ``1 / (n_features * variance)``. The search takes `n_search` samples (four fifths fit, one fifth scores), the
-    final fit all; features ``(sample, feature)`` and target ``(sample,)`` are scaled.
+    final fit all; features ``(sample, feature)`` and target ``(sample,)`` are scaled. The table has a row for each combination,
+    with its validation RMSE (scaled).
     """
     from sklearn.svm import SVR
 
@@ -116,15 +88,14 @@ def fit_svr(features: np.ndarray, target: np.ndarray, *, n_search: int = 2000, s
         expected = plain("(n, feature) and (n,), n ≥ 10")
         raise ContractError("fit_svr", "training samples", got=(features.shape, target.shape), expected=expected)
     order = np.random.default_rng(seed).permutation(target.size)[:n_search]
-    cut = max(1, order.size // 5)
-    score_rows, fit_rows = order[:cut], order[cut:]
+    score_rows, fit_rows = np.split(order, [max(1, order.size // 5)])
     gamma = 1.0 / (features.shape[1] * float(features.var()))
-    table: list[dict[str, float]] = []
+    rows = []
     for c, epsilon in progress(SVR_GRID, "support vector regression"):
         svr = SVR(C=c, epsilon=epsilon, gamma=gamma, cache_size=500).fit(features[fit_rows], target[fit_rows])
-        misfit = TorchSVR.from_sklearn(svr)(torch.from_numpy(features[score_rows])).numpy() - target[score_rows]
+        misfit = TorchSVR(svr)(torch.from_numpy(features[score_rows])).numpy() - target[score_rows]
         rmse = float(np.sqrt(np.mean(np.square(misfit))))
-        table.append({"C": c, "epsilon": epsilon, "gamma": gamma, "rmse": rmse, "n_support": len(svr.support_)})
-    best = min(table, key=lambda row: row["rmse"])
-    svr = SVR(C=best["C"], epsilon=best["epsilon"], gamma=best["gamma"], cache_size=1000).fit(features, target)
-    return SVRSearch(svr=svr, table=table, best={k: best[k] for k in ("C", "epsilon", "gamma")})
+        rows.append({"C": c, "epsilon": epsilon, "gamma": gamma, "rmse": rmse, "n_support": len(svr.support_)})
+    best = min(rows, key=lambda row: row["rmse"])
+    svr = SVR(C=best["C"], epsilon=best["epsilon"], gamma=gamma, cache_size=1000)
+    return svr.fit(features, target), pd.DataFrame(rows)

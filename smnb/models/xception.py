@@ -19,6 +19,7 @@ output stride s is therefore centred on pixel s i: the middle of 256 pixels, 127
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -156,23 +157,21 @@ class XceptionUnit(nn.Module):
         channels: tuple[int, int, int],
         *,
         stride: int,
-        rate: int,
         shortcut: str,
         keep: float,
-        momentum: float,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.kind = shortcut
         inputs = (in_channels, *channels[:2])
-        options = {"rate": rate, "activation": shortcut == "none", "momentum": momentum}
         self.convolutions = nn.ModuleList(
-            SeparableConv(one, other, stride=step, **options)
+            SeparableConv(one, other, stride=step, activation=shortcut == "none", **options)
             for one, other, step in zip(inputs, channels, (1, 1, stride), strict=True)
         )
         if shortcut == "convolution":
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, channels[2], 1, stride, bias=False),
-                nn.BatchNorm2d(channels[2], NORM_EPSILON, momentum),
+                nn.BatchNorm2d(channels[2], NORM_EPSILON, options["momentum"]),
             )
         self.drop_path = DropPath(keep)
 

@@ -36,13 +36,7 @@ _TAG = "TIFFTAG_DATETIME"
 
 
 def role_of(where: str, text: str) -> str | None:
-    """Role that a band's description or a file's name tells, or None; a `FormatError` for gamma or beta nought.
-
-    Examples
-    --------
-    >>> role_of("", "Sigma0_VH_db"), role_of("", "localIncidenceAngle"), role_of("", "S1A_IW_GRDH_1SDV_20200901T001122")
-    ('VH', 'angle', None)
-    """
+    """Role that a band's description or a file's name tells, or None; a `FormatError` for gamma or beta nought."""
     found = {token.upper() for token in re.split(r"[^a-zA-Z]+", text)} & set(POLARIZATIONS)
     other = _OTHER_QUANTITY.search(text)
     if other and found:
@@ -60,11 +54,7 @@ def scene_name(stem: str) -> str:
 
 
 def time_of(path: Path, tags: dict[str, str]) -> tuple[np.datetime64, str] | None:
-    """When a scene was seen, UTC, and what said so: the file's name, its folder's, or its tag TIFFTAG_DATETIME.
-
-    Of several times in a name the first counts, which is the start of the acquisition in ESA's names and the overpass of
-    Sentinel-1 in those of SPL2SMAP_S.
-    """
+    """When a scene was seen, UTC, and what said so: the first time in the file's name, in its folder's, or its tag."""
     told = [
         (match[0], f"{source}{kind}")
         for text, source in ((path.stem, "file name"), (path.parent.name, "folder name"))
@@ -91,14 +81,13 @@ def _roles(where: str, path: Path, header: ImageHeader, declared: Sequence[str] 
                 next_step = "Correct 'bands', or leave it out where files describe their bands"
                 raise FormatError(where, what, got=got, expected=declared[i], next_step=next_step)
         return list(declared)
-    if not any(told.values()):
-        expected = "descriptions or a file name with VV, VH, angle"
-        if declared is not None:
-            expected = f"{len(declared)} bands, as 'bands' says"
-        what = f"nothing tells what its {len(header.names)} bands are"
-        next_step = "Declare the order of the bands: bands=['VV', 'VH', 'angle'], '' for one that is not needed"
-        raise FormatError(where, what, got=list(header.names), expected=plain(expected), next_step=next_step)
-    return [told.get(i) or "" for i in range(len(header.names))]
+    if any(told.values()):
+        return [told.get(i) or "" for i in range(len(header.names))]
+    what = f"nothing tells what its {len(header.names)} bands are"
+    named = "descriptions or a file name with VV, VH, angle"
+    expected = plain(named if declared is None else f"{len(declared)} bands, as 'bands' says")
+    next_step = "Declare the order of the bands: bands=['VV', 'VH', 'angle'], '' for one that is not needed"
+    raise FormatError(where, what, got=list(header.names), expected=expected, next_step=next_step)
 
 
 @lru_cache(maxsize=16_384)

@@ -7,7 +7,6 @@ the scene's grid is turned against the target's. Where pixels fall is told by sp
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -52,8 +51,7 @@ Span = tuple[int, int]
 class Backscatter:
     """What numbers are: ``number · scale + offset`` is linear power, an amplitude or dB (the `quantity`).
 
-    As declared for all files, with `scale` None for digital numbers whose scale the files state, or as it is of one band
-    (`of`), with its value for no data.
+    As declared for all files, with `scale` None where these state it, or as it is of one band (`of`), with its no-data value.
     """
 
     units: str
@@ -188,10 +186,7 @@ def _reader_of(scene: SceneRecord) -> SceneReader:
 
 
 def check_pixels(who: str, scene: SceneRecord, declared: Backscatter, angle_units: str) -> dict[str, Backscatter]:
-    """What the numbers of each polarization are, after a look at pixels all over a scene.
-
-    Whether they can be read, are there at all, and are in the units declared.
-    """
+    """What the numbers of each polarization are; pixels all over the scene can be read, are there, and in the units declared."""
 
     def there(numbers: NDArray, band: BandSource) -> NDArray:
         """Those that are not missing in a way that needs no units."""
@@ -200,14 +195,16 @@ def check_pixels(who: str, scene: SceneRecord, declared: Backscatter, angle_unit
 
     quantities = {}
     height, width = scene.sources[0].geometry.height, scene.sources[0].geometry.width
-    spans = ([(k, min(k + _SIDE, n)) for k in _first_of_places(n)] for n in (height, width))
+    tops, lefts = (np.unique(np.linspace(0, max(n - _SIDE, 0), _PLACES).astype(int)).tolist() for n in (height, width))
+    places = [((i, min(i + _SIDE, height)), (j, min(j + _SIDE, width))) for i in tops for j in lefts]
     with rasterio.Env(**_GDAL), _reader_of(scene) as reader:
-        looks = [reader.numbers(*block) for block in itertools.product(*spans)]
+        looks = [reader.numbers(*place) for place in places]
         for band in scene.sources:
             where, name = f"{who}({Path(band.path).name})", band.option.name
             sample = np.concatenate([there(look[name], band) for look in looks])
             if name == "angle":
-                _check_angles(where, band, sample, angle_units)
+                if sample.size:
+                    _check_angles(where, band, sample, angle_units)
                 continue
             step = max(_BLOCK_PIXELS // width, 1)
             blocks = (((top, min(top + step, height)), (0, width)) for top in range(0, height, step))
@@ -220,14 +217,8 @@ def check_pixels(who: str, scene: SceneRecord, declared: Backscatter, angle_unit
     return quantities
 
 
-def _first_of_places(size: int) -> list[int]:
-    return np.unique(np.linspace(0, max(size - _SIDE, 0), _PLACES).astype(int)).tolist()
-
-
 def _check_angles(where: str, band: BandSource, sample: NDArray, units: str) -> None:
     """Refuse angles that are none in the units declared; on land Sentinel-1 looks at 29 to 46 degrees."""
-    if not sample.size:
-        return
     middle, highest = (float(q) * band.scale + band.offset for q in np.percentile(sample, [50, 100]))
     right = 0.0 < middle < 90.0 and highest > np.pi / 2 if units == "degree" else 0.0 < middle < np.pi / 2
     if not right:

@@ -157,6 +157,19 @@ def _header_of(where: str, source: rasterio.DatasetReader) -> ImageHeader:
         what = "the raster holds complex numbers: it is single-look complex, perhaps"
         next_step = "Use the ground-range-detected product, calibrated to sigma0"
         raise FormatError(where, what, got=source.dtypes[0], next_step=next_step)
+    return ImageHeader(
+        _geometry_of(where, source),
+        tuple(text or "" for text in source.descriptions),
+        tuple(text or "" for text in source.units),
+        source.scales,
+        source.offsets,
+        tuple(() if value is None else (value,) for value in source.nodatavals),
+        tuple(color == ColorInterp.alpha for color in source.colorinterp),
+        source.tags(),
+    )
+
+
+def _geometry_of(where: str, source: rasterio.DatasetReader) -> Georeference:
     if source.crs is None:
         what = "the raster states no coordinate reference system"
         next_step = "Find out what it is in and set it, for instance with rio edit-info"
@@ -169,16 +182,7 @@ def _header_of(where: str, source: rasterio.DatasetReader) -> ImageHeader:
         what, expected = "the raster does not state where its pixels are", plain("an affine transform")
         next_step = "Export it again with its georeferencing"
         raise FormatError(where, what, got=transform, expected=expected, next_step=next_step)
-    return ImageHeader(
-        Georeference(source.crs.to_wkt(), transform, source.height, source.width),
-        tuple(text or "" for text in source.descriptions),
-        tuple(text or "" for text in source.units),
-        source.scales,
-        source.offsets,
-        tuple(() if value is None else (value,) for value in source.nodatavals),
-        tuple(color == ColorInterp.alpha for color in source.colorinterp),
-        source.tags(),
-    )
+    return Georeference(source.crs.to_wkt(), transform, source.height, source.width)
 
 
 class OpenImage:
@@ -188,8 +192,15 @@ class OpenImage:
         self.where, self.path = where, path
         with gdal(where, path):
             self._source = rasterio.open(path)
-            self.header = _header_of(where, self._source)
         self.close = self._source.close
+
+    def geometry(self) -> Georeference:
+        """Where its pixels are."""
+        return _geometry_of(self.where, self._source)
+
+    def header(self) -> ImageHeader:
+        """What it says of itself."""
+        return _header_of(self.where, self._source)
 
     def block_shape(self, band: BandSource) -> tuple[int, int]:
         """Rows and columns of a band's tiles or strips."""

@@ -191,11 +191,9 @@ class _FileDescriber(Describer):
             where, pattern = f"{self.who}({path.name})", self._scene.pattern
             match = found_in_name(pattern, path.as_posix())
             if match is None:
-                what, next_step = (
-                    "the name tells no scene and band",
-                    "Correct scene: {pattern: …}, or leave the file out",
-                )
-                raise FormatError(where, what, expected=pattern.pattern, next_step=next_step)
+                next_step = "Correct the option scene: {pattern: …}, or leave the file out"
+                what, expected = "the name tells no scene and band", pattern.pattern
+                raise FormatError(where, what, expected=expected, next_step=next_step)
             files = groups.setdefault((path.parent, match["scene"]), {})
             if match["band"] in files:
                 raise FormatError(where, f"the scene has band {match['band']} twice", got=files[match["band"]].name)
@@ -222,8 +220,8 @@ class _FileDescriber(Describer):
         for band in self.bands:
             where, path, header = header_of(band.where, "band")
             key = header.number_of(where, band.index if is_split else band.where)
-            stated = {"scale": header.scales[key - 1], "offset": header.offsets[key - 1]}
-            source = BandSource(str(path), "image", key, header.geometry, band, **stated)
+            stated = header.scales[key - 1], header.offsets[key - 1], header.nodata[key - 1]
+            source = BandSource(str(path), "image", key, header.geometry, band, (), *stated)
             sources.append(self.band(where, source, header.units[key - 1], self.added.offset))
         self._check_agreement(sources)
         where, first = f"{self.who}({next(iter(files.values())).name})", next(iter(headers))

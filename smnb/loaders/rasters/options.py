@@ -90,8 +90,6 @@ _FORMATS = (
     (r"\d{7}", "%Y%j"),
     (r"\d{4}:\d\d:\d\d \d\d:\d\d:\d\d", "%Y:%m:%d %H:%M:%S"),
 )
-#: From this day, and this processing baseline, on Sentinel-2's digital numbers carry an offset of 1000.
-_OFFSET_SINCE, _OFFSET_BASELINE = datetime(2022, 1, 25), 400
 
 
 def _with_groups(*groups: str) -> Any:
@@ -255,11 +253,9 @@ class TimeOption(_Option):
         try:
             return parse_time(str(text), self.format)
         except ValueError as error:
-            next_step = "State it: time: {…, format: '%Y%m%dT%H%M%S'}"
+            what, next_step = "the time cannot be read", "State it: time: {…, format: '%Y%m%dT%H%M%S'}"
             expected = self.format or plain("such as 20200901T001122")
-            raise FormatError(
-                where, "the time cannot be read", got=text, expected=expected, next_step=next_step
-            ) from error
+            raise FormatError(where, what, got=text, expected=expected, next_step=next_step) from error
 
 
 class CloudOption(_Option):
@@ -283,7 +279,7 @@ class DnOffset(_Option):
     """
 
     offset: FiniteFloat = -1000.0
-    since: datetime = _OFFSET_SINCE
+    since: datetime = datetime(2022, 1, 25)
     baseline: _Baseline | None = None
     property: _Name | None = None
 
@@ -298,11 +294,12 @@ class DnOffset(_Option):
             return self.offset if time >= as_utc(self.since) else 0.0
         digits = re.sub(r"\D", "", str(text))
         if len(digits) != 4:
-            next_step = "Correct boa_add_offset, or tell the scenes by 'since'"
-            raise FormatError(
-                where, f"there is no {source} to tell the processing baseline", got=text, next_step=next_step
+            what, next_step = (
+                f"there is no {source} to tell the processing baseline",
+                "Correct boa_add_offset, or use 'since'",
             )
-        return self.offset if int(digits) >= _OFFSET_BASELINE else 0.0
+            raise FormatError(where, what, got=text, next_step=next_step)
+        return self.offset if int(digits) >= 400 else 0.0
 
 
 def dn_offset(who: str, option: Any, bands: Sequence[BandOption], way: str) -> DnOffset:

@@ -252,18 +252,15 @@ class SceneReader(AbstractContextManager):
             where = f"{self.scene_id}({source.path.partition('?')[0].rsplit('/', 1)[-1]})"
             is_image = source.form == "image"
             file = OpenImage(where, source.path) if is_image else OpenArray(where, source.path, source.form)
-            if (
-                is_image
-                and source.geometry is not None
-                and (other := source.geometry.differences(file.header.geometry))
-            ):
+            if is_image and source.geometry is not None and (other := source.geometry.differences(file.geometry())):
                 file.close()
                 what = "the file is not on the grid that the index has"
                 next_step = "Build the index again where files changed; a STAC item's proj fields may be wrong"
                 raise FormatError(where, what, got=other, next_step=next_step)
             self._files[source.path] = file
         if None in (source.geometry, source.nodata, source.scale, source.offset):
-            header, i = file.header, file.header.number_of(file.where, source.key) - 1
+            header = file.header()
+            i = header.number_of(file.where, source.key) - 1
             stated = {"geometry": header.geometry, "scale": header.scales[i], "offset": header.offsets[i]}
             stated["nodata"] = header.nodata[i]
             own = {key: value for key, value in stated.items() if getattr(source, key) is None}

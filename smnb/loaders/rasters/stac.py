@@ -34,6 +34,8 @@ _TIMEOUT = 60.0
 _MALFORMED = (OSError, KeyError, ValueError, TypeError, AttributeError)
 #: Items asked for at a time.
 _PAGE = 200
+#: What items state of numbers.
+_NUMBERS = ("scale", "offset", "nodata")
 _Name = Annotated[StrictStr, Field(min_length=1)]
 
 
@@ -75,13 +77,10 @@ class _Search(BaseModel):
         if self.max_cloud_cover is not None and client.conforms_to(ConformanceClasses.QUERY):
             query = {self.cloud: {"lte": self.max_cloud_cover}}
         if self.period != (None, None):
-            interval = "/".join(
-                ".." if time is None else f"{np.datetime_as_string(time, 'ms')}Z" for time in self.period
-            )
-        collections = None if self.collection is None else [self.collection]
-        yield from client.search(
-            collections=collections, bbox=self.bbox, datetime=interval, query=query, limit=_PAGE
-        ).items()
+            ends = (".." if time is None else f"{np.datetime_as_string(time, 'ms')}Z" for time in self.period)
+            interval = "/".join(ends)
+        wanted = {"collections": None if self.collection is None else [self.collection], "bbox": self.bbox}
+        yield from client.search(**wanted, datetime=interval, query=query, limit=_PAGE).items()
 
     def _walk(self, node: pystac.Catalog) -> Iterator[pystac.Item]:
         """Items of a static catalog; other collections than the one wanted are not entered."""
@@ -186,9 +185,8 @@ def open_stac_scenes(
         next_step = "Widen the search, or check the collection's name"
         raise CatalogError(who, "no item is in the catalog that was asked for", got=got, next_step=next_step)
     records = [_scene_of(describer, search, item) for item in items]
-    return SceneIndex.of(
-        who, records, source=source, units=describer.units(), catalog_id=catalog_id, synthetic=synthetic
-    )
+    told = {"source": source, "units": describer.units(), "catalog_id": catalog_id, "synthetic": synthetic}
+    return SceneIndex.of(who, records, **told)
 
 
 def _time_of(item: pystac.Item) -> np.datetime64 | None:
@@ -241,9 +239,7 @@ def _source_of(
     stated = _stated_of(asset, band.index)
     try:
         # "nan" and "inf" are written as strings in JSON
-        scale, offset, nodata = (
-            None if stated[name] is None else float(stated[name]) for name in ("scale", "offset", "nodata")
-        )
+        scale, offset, nodata = (x if x is None else float(x) for x in (stated[n] for n in _NUMBERS))
     except (TypeError, ValueError) as error:
         raise FormatError(where, "the item states a scale, offset or nodata that is no number", got=stated) from error
     # an item may say that the offset was taken off the pixels
@@ -278,7 +274,7 @@ def _stated_of(asset: pystac.Asset, index: int) -> dict[str, Any]:
     for listed in ("bands", "raster:bands"):
         bands = fields.get(listed) or []
         one = bands[index - 1] if index <= len(bands) else {}
-        for name in ("scale", "offset", "nodata", "unit"):
+        for name in (*_NUMBERS, "unit"):
             if stated.get(name) is None:
                 stated[name] = one.get(f"raster:{name}", one.get(name))
     general = {"scale": "raster:scale", "offset": "raster:offset", "nodata": "nodata", "unit": "unit"}

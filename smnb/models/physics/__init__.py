@@ -6,24 +6,21 @@ temperatures K, soil moisture m3 m-3, texture mass fractions 0..1; reflectivity 
 through.
 """
 
-from smnb.models.physics._arrays import RetrievalStatus
-from smnb.models.physics.dielectric import (
+from smnb.models.physics.dual_channel import retrieve_dual_channel
+from smnb.models.physics.emission import (
     DIELECTRIC_MODELS,
     VACUUM_PERMITTIVITY,
     dobson_permittivity,
-    mironov_permittivity,
-    soil_permittivity,
-)
-from smnb.models.physics.dual_channel import retrieve_dual_channel
-from smnb.models.physics.emission import (
     effective_temperature,
     fresnel_reflectivity,
+    mironov_permittivity,
     rough_reflectivity,
     soil_emission_tb,
+    soil_permittivity,
     tau_omega_tb,
     vegetation_optical_depth,
 )
-from smnb.models.physics.retrieval import retrieve_single_channel
+from smnb.models.physics.retrieval import RetrievalStatus, retrieve_single_channel
 
 __all__ = [
     "DIELECTRIC_MODELS",

@@ -9,19 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import check_range
-from smnb.models.physics._arrays import (
-    LEAST_SENSITIVITY,
-    RetrievalStatus,
-    check_bounds,
-    cos_incidence,
-    flatten,
-    in_blocks,
-)
-from smnb.models.physics.dielectric import soil_permittivity
-from smnb.models.physics.emission import smooth_reflectivity
-from smnb.models.physics.retrieval import retrieve_single_channel
+from smnb.models.physics.emission import cos_incidence, smooth_reflectivity, soil_permittivity
+from smnb.models.physics.retrieval import LEAST_SENSITIVITY, RetrievalStatus, in_blocks, invert, known_cells
 
 TOLERANCE = (1e-6, 1e-6)  # m3 m-3, optical depth
+THINNEST, THICKEST = 0.0, 5.0  # optical depth at nadir
 DERIVATIVE_STEP = 1e-6  # m3 m-3
 QUICK, PATIENT = 12, 200  # iterations for all cells; for the few that need more
 STUCK = 1e8  # a damping at which steps are too small to matter: the minimum is at the kink of the dielectric model
@@ -31,23 +23,13 @@ def retrieve_dual_channel(
     tb_h: ArrayLike,
     tb_v: ArrayLike,
     *,
-    surface_temperature: ArrayLike,
-    clay_fraction: ArrayLike,
-    roughness: ArrayLike,
-    albedo: ArrayLike,
     prior_optical_depth: ArrayLike,
     prior_weight: float = 20.0,
-    incidence_deg: ArrayLike = 40.0,
     frequency_ghz: float = 1.41,
-    polarization_mixing: ArrayLike = 0.0,
-    angle_exponent: float = 2.0,
-    canopy_temperature: ArrayLike | None = None,
-    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
-    optical_depth_bounds: tuple[ArrayLike, ArrayLike] = (0.0, 5.0),
     dielectric: str = "mironov",
-    sand_fraction: ArrayLike | None = None,
     return_status: bool = False,
     workers: int | None = None,
+    **soil: Any,
 ) -> tuple[NDArray[Any], ...]:
     """Retrieve soil moisture and optical depth from both polarisations (SMAP's regularised dual-channel algorithm).
 
@@ -63,10 +45,8 @@ def retrieve_dual_channel(
         Expected nadir optical depth, such as b times the vegetation water content of an NDVI climatology.
     prior_weight : float
         K per unit of slant optical depth; 0 leaves the optical depth free.
-    optical_depth_bounds : pair of array_like
-        Least and largest nadir optical depth.
     surface_temperature, clay_fraction, roughness, albedo, incidence_deg, frequency_ghz, polarization_mixing, \
-    angle_exponent, canopy_temperature, bounds, dielectric, sand_fraction, return_status, workers
+    canopy_temperature, bounds, dielectric, sand_fraction, return_status, workers
         As in `smnb.models.physics.retrieve_single_channel`.
 
     Returns
@@ -92,57 +72,21 @@ def retrieve_dual_channel(
     """
     who = "retrieve_dual_channel"
     check_range(who, "prior_weight", prior_weight, 0)
-    dtype = np.float32 if getattr(tb_v, "dtype", None) == np.float32 else np.float64
-    canopy = surface_temperature if canopy_temperature is None else canopy_temperature
-    given = {
-        "tb_h": tb_h,
-        "tb_v": tb_v,
-        "soil": surface_temperature,
-        "canopy": canopy,
-        "clay": clay_fraction,
-        "h": roughness,
-        "q": polarization_mixing,
-        "albedo": albedo,
-        "prior": prior_optical_depth,
-        "angle": incidence_deg,
-        "low": bounds[0],
-        "high": bounds[1],
-        "tau_low": optical_depth_bounds[0],
-        "tau_high": optical_depth_bounds[1],
-        "sand": np.nan if sand_fraction is None else sand_fraction,
-    }
-    cells, shape = flatten(who, given)
-    check_bounds(who, cells["low"], cells["high"])
-    check_bounds(who, cells["tau_low"], cells["tau_high"], name="optical_depth_bounds", most=50.0, units="nadir")
-    options = {"frequency_ghz": frequency_ghz, "angle_exponent": angle_exponent, "dielectric": dielectric}
-    tau = np.clip(cells["prior"], cells["tau_low"], cells["tau_high"])
-    moisture = retrieve_single_channel(
-        cells["tb_v"],
-        polarization="V",
-        surface_temperature=cells["soil"],
-        clay_fraction=cells["clay"],
-        roughness=cells["h"],
-        albedo=cells["albedo"],
-        optical_depth=tau,
-        incidence_deg=cells["angle"],
-        polarization_mixing=cells["q"],
-        canopy_temperature=cells["canopy"],
-        bounds=(cells["low"], cells["high"]),
-        sand_fraction=None if sand_fraction is None else cells["sand"],
-        workers=workers,
-        **options,
-    )
+    cells, shape = known_cells(who, {"tb_h": tb_h, "tb_v": tb_v, "prior": prior_optical_depth}, **soil)
+    missing = np.any([np.isnan(values) for values in cells.values()], axis=0)
+    tau = np.clip(cells["prior"], THINNEST, THICKEST)
+    moisture, _ = invert(who, cells | {"tb": cells["tb_v"], "tau": tau}, "V", frequency_ghz, dielectric, workers)
     # opaque vegetation has no V retrieval, yet the optical depth can still be retrieved
     moisture = np.where(np.isnan(moisture), (cells["low"] + cells["high"]) / 2.0, moisture)
-    inputs = [values for name, values in cells.items() if name != "sand" or sand_fraction is not None]
-    missing = np.any([np.isnan(values) for values in inputs], axis=0)
     converged, seen = missing.copy(), np.zeros(missing.shape)
 
     def improve(todo: NDArray[np.intp], iterations: int) -> None:
         def work(cut: slice) -> None:
             chosen = todo[cut]
             block = {name: values[chosen] for name, values in cells.items()}
-            result = _minimise(block, moisture[chosen], tau[chosen], prior_weight, iterations, **options)
+            evaluate, cos = _forward(who, block, frequency_ghz, dielectric)
+            pull = prior_weight / cos
+            result = _minimise(evaluate, block, moisture[chosen], tau[chosen], pull, iterations)
             moisture[chosen], tau[chosen], converged[chosen], seen[chosen] = result
 
         in_blocks(work, todo.size, workers)
@@ -155,24 +99,24 @@ def retrieve_dual_channel(
         RetrievalStatus.NOT_CONVERGED: ~converged,
         RetrievalStatus.CLIPPED_DRY: moisture <= cells["low"],
         RetrievalStatus.CLIPPED_WET: moisture >= cells["high"],
-        RetrievalStatus.CLIPPED_OPTICAL_DEPTH: (tau <= cells["tau_low"]) | (tau >= cells["tau_high"]),
+        RetrievalStatus.CLIPPED_OPTICAL_DEPTH: (tau <= THINNEST) | (tau >= THICKEST),
     }
     status = np.select(list(found.values()), list(found), default=RetrievalStatus.RETRIEVED).astype(np.uint8)
     moisture[(status == RetrievalStatus.INSENSITIVE) | missing] = np.nan
     tau[missing] = np.nan
+    dtype = np.float32 if getattr(tb_v, "dtype", None) == np.float32 else np.float64
     results = tuple(values.astype(dtype, copy=False).reshape(shape) for values in (moisture, tau))
     return (*results, status.reshape(shape)) if return_status else results
 
 
 def _forward(
-    block: dict[str, NDArray[Any]], frequency_ghz: float, angle_exponent: float, dielectric: str
-) -> Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], ...]]:
-    """The model of a block: residuals and their derivatives, as a function of soil moisture and optical depth."""
-    permittivity, _ = soil_permittivity(
-        "retrieve_dual_channel", dielectric, block["clay"], frequency_ghz, sand_fraction=block["sand"]
-    )
-    cos, mixing = cos_incidence("retrieve_dual_channel", block["angle"], block["soil"]), block["q"]
-    secant, roughness = 1.0 / cos, np.exp(-block["h"] * cos**angle_exponent)
+    who: str, block: dict[str, NDArray[Any]], frequency_ghz: float, dielectric: str
+) -> tuple[Callable[[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], ...]], Any]:
+    """The model of a block, residuals and their derivatives as a function of soil moisture and optical depth; and cos theta."""
+    sand, mixing = block.get("sand"), block["q"]
+    permittivity, _ = soil_permittivity(who, dielectric, block["clay"], frequency_ghz, sand_fraction=sand)
+    cos = cos_incidence(who, block["angle"], block["soil"])
+    secant, roughness = 1.0 / cos, np.exp(-block["h"] * cos**2.0)
     emitted = block["canopy"] * (1.0 - block["albedo"])
 
     def reflectivities(moisture: NDArray[Any]) -> NDArray[Any]:
@@ -192,15 +136,13 @@ def _forward(
         by_tau = -g * secant * (block["soil"] * (1.0 - r) - emitted * (1.0 - r + 2.0 * r * g))
         return np.stack([block["tb_h"], block["tb_v"]]) - tb, by_r * slope, by_tau, by_r
 
-    return evaluate
+    return evaluate, cos
 
 
 def _minimise(
-    block: dict[str, Any], moisture: NDArray[Any], tau: NDArray[Any], weight: float, iterations: int, **options: Any
+    evaluate: Callable, block: dict[str, Any], moisture: NDArray[Any], tau: NDArray[Any], pull: Any, iterations: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Levenberg-Marquardt in two unknowns within bounds: moisture, tau, whether converged, dTB/dr (K)."""
-    evaluate = _forward(block, **options)
-    pull = weight / cos_incidence("retrieve_dual_channel", block["angle"], block["soil"])
     damping, converged = np.full(moisture.shape, 1e-3), np.zeros(moisture.shape, bool)
 
     def cost_of(residual: NDArray[Any], tau: NDArray[Any]) -> NDArray[Any]:
@@ -212,7 +154,7 @@ def _minimise(
         for _ in range(iterations):
             step_w, step_tau = _step(block, moisture, tau, residual, by_w, by_tau, pull, damping)
             new_w = np.clip(moisture + step_w, block["low"], block["high"])
-            new_tau = np.clip(tau + step_tau, block["tau_low"], block["tau_high"])
+            new_tau = np.clip(tau + step_tau, THINNEST, THICKEST)
             new = evaluate(new_w, new_tau)
             new_cost = cost_of(new[0], new_tau)
             better = (new_cost <= cost) & ~converged
@@ -237,7 +179,7 @@ def _step(
     down_w = (by_w * residual).sum(axis=0)
     down_tau = (by_tau * residual).sum(axis=0) + pull**2 * (block["prior"] - tau)
     held_w = ((moisture <= block["low"]) & (down_w < 0.0)) | ((moisture >= block["high"]) & (down_w > 0.0))
-    held_tau = ((tau <= block["tau_low"]) & (down_tau < 0.0)) | ((tau >= block["tau_high"]) & (down_tau > 0.0))
+    held_tau = ((tau <= THINNEST) & (down_tau < 0.0)) | ((tau >= THICKEST) & (down_tau > 0.0))
     a = (by_w**2).sum(axis=0) * (1.0 + damping)
     d = ((by_tau**2).sum(axis=0) + pull**2) * (1.0 + damping)
     b = np.where(held_w | held_tau, 0.0, (by_w * by_tau).sum(axis=0))

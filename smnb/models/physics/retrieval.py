@@ -7,48 +7,94 @@ is inverted by a bracketed secant iteration on blocks of cells that fit into the
 
 from __future__ import annotations
 
+import enum
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import check_choice
-from smnb.models.physics._arrays import (
-    LEAST_SENSITIVITY,
-    RetrievalStatus,
-    check_bounds,
-    cos_incidence,
-    flatten,
-    in_blocks,
-)
-from smnb.models.physics.dielectric import soil_permittivity
-from smnb.models.physics.emission import smooth_reflectivity
+from smnb.contract import ParameterError, check_choice, plain
+from smnb.models.physics.emission import cos_incidence, smooth_reflectivity, soil_permittivity
 
 TOLERANCE = 1e-7  # m3 m-3
 MAX_ITERATIONS = 60
 GOLDEN = 0.6180339887498949
+BLOCK = 16_384  # cells; the few dozen float64 arrays of a step fit into the second-level cache
+#: Least |dTB/dr| (K) that carries information on the soil: below, noise of 1 mK spans all reflectivities.
+LEAST_SENSITIVITY = 1e-3
+
+
+class RetrievalStatus(enum.IntEnum):
+    """What became of a cell in a retrieval."""
+
+    RETRIEVED = 0
+    CLIPPED_DRY = 1  # the brightness temperature asks for less soil moisture than the lower bound, which is given
+    CLIPPED_WET = 2  # ... for more than the upper bound
+    CLIPPED_OPTICAL_DEPTH = 3  # dual-channel: the optical depth is at a bound, soil moisture is not
+    AMBIGUOUS = 4  # two soil moistures explain it (V near the Brewster angle of dry soil): the wetter is given
+    NOT_CONVERGED = 5  # dual-channel: the last and best point is given
+    INSENSITIVE = 6  # the vegetation hides the soil: NaN
+    NO_INPUT = 7  # an input is NaN: NaN
+
+
+def known_cells(
+    who: str,
+    observed: dict[str, ArrayLike],
+    *,
+    surface_temperature: ArrayLike,
+    clay_fraction: ArrayLike,
+    roughness: ArrayLike,
+    albedo: ArrayLike,
+    incidence_deg: ArrayLike = 40.0,
+    polarization_mixing: ArrayLike = 0.0,
+    canopy_temperature: ArrayLike | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
+    sand_fraction: ArrayLike | None = None,
+) -> tuple[dict[str, NDArray[np.float64]], tuple[int, ...]]:
+    """All that is given of the cells, flat, by short names, and their shape; one number for all is a view of stride zero."""
+    given = observed | {"soil": surface_temperature, "clay": clay_fraction, "h": roughness, "albedo": albedo}
+    given |= {"angle": incidence_deg, "q": polarization_mixing, "low": bounds[0], "high": bounds[1]}
+    given["canopy"] = surface_temperature if canopy_temperature is None else canopy_temperature
+    if sand_fraction is not None:
+        given["sand"] = sand_fraction
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in given.items()}
+    try:
+        shape = np.broadcast_shapes(*(a.shape for a in arrays.values()))
+    except ValueError as error:
+        got = {name: a.shape for name, a in arrays.items() if a.ndim}
+        raise ParameterError(who, "the inputs do not broadcast", got=got) from error
+    size = int(np.prod(shape, dtype=np.int64))
+    cells = {
+        name: np.broadcast_to(a.reshape(1), size) if a.size == 1 else np.broadcast_to(a, shape).reshape(size)
+        for name, a in arrays.items()
+    }
+    low, high = cells["low"], cells["high"]
+    if (low < 0.0).any() or (high > 1.0).any() or (low >= high).any():
+        got, expected = (float(np.nanmin(low)), float(np.nanmin(high))), plain("0 <= low < high <= 1 in m3 m-3")
+        raise ParameterError(who, "bounds are not ascending", got=got, expected=expected)
+    return cells, shape
+
+
+def in_blocks(work: Callable[[slice], None], size: int, workers: int | None) -> None:
+    """Call `work` for every block of cells, in threads: NumPy lets go of the interpreter in its loops."""
+    blocks = [slice(start, start + BLOCK) for start in range(0, size, BLOCK)]
+    with ThreadPoolExecutor(max(1, min(workers or os.cpu_count() or 1, len(blocks)))) as pool:
+        list(pool.map(work, blocks))  # a list, so that an error in a thread is raised here
 
 
 def retrieve_single_channel(
     tb: ArrayLike,
     *,
     polarization: str,
-    surface_temperature: ArrayLike,
-    clay_fraction: ArrayLike,
-    roughness: ArrayLike,
-    albedo: ArrayLike,
     optical_depth: ArrayLike,
-    incidence_deg: ArrayLike = 40.0,
     frequency_ghz: float = 1.41,
-    polarization_mixing: ArrayLike = 0.0,
-    angle_exponent: float = 2.0,
-    canopy_temperature: ArrayLike | None = None,
-    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
     dielectric: str = "mironov",
-    sand_fraction: ArrayLike | None = None,
     return_status: bool = False,
     workers: int | None = None,
+    **soil: Any,
 ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.uint8]]:
     """Retrieve soil moisture from one polarisation, the vegetation being known (single-channel algorithm).
 
@@ -58,27 +104,31 @@ def retrieve_single_channel(
         Brightness temperature of the land, K. All arrays broadcast.
     polarization : {"H", "V"}
         Polarisation of `tb`.
-    surface_temperature : array_like
-        Effective soil temperature, K.
-    clay_fraction, sand_fraction : array_like
-        Mass fractions 0..1; sand is needed by the Dobson model only.
-    roughness, polarization_mixing, angle_exponent : array_like, array_like, float
-        h, Q and N of `smnb.models.physics.rough_reflectivity`.
-    albedo, optical_depth : array_like
-        Single scattering albedo, and optical depth of the vegetation at nadir. SMAP's field ``vegetation_opacity`` is the
-        slant optical depth, larger by the secant of the incidence angle: see `smnb.models.physics.smap`.
-    incidence_deg, frequency_ghz : array_like, float
-        Incidence angle (degrees) and frequency (GHz).
-    canopy_temperature : array_like, optional
-        Vegetation temperature, K; default the soil's.
-    bounds : pair of array_like
-        Least and largest soil moisture, m3 m-3; the largest may be an array, such as the porosity.
+    optical_depth : array_like
+        Optical depth of the vegetation at nadir. SMAP's field ``vegetation_opacity`` is the slant optical depth, larger by the
+        secant of the incidence angle: see `smnb.models.physics.smap`.
+    frequency_ghz : float
+        GHz.
     dielectric : str
         One of `smnb.models.physics.DIELECTRIC_MODELS`.
     return_status : bool
         Also return a `RetrievalStatus` per cell.
     workers : int, optional
         Threads; default the number of processors. The result does not depend on it.
+    surface_temperature : array_like
+        Effective soil temperature, K.
+    clay_fraction, sand_fraction : array_like
+        Mass fractions 0..1; sand is needed by the Dobson model only.
+    roughness, polarization_mixing : array_like
+        h and Q (default 0) of `smnb.models.physics.rough_reflectivity`; N is 2.
+    albedo : array_like
+        Single scattering albedo of the vegetation.
+    incidence_deg : array_like
+        Incidence angle, degrees; default 40.
+    canopy_temperature : array_like, optional
+        Vegetation temperature, K; default the soil's.
+    bounds : pair of array_like
+        Least and largest soil moisture, m3 m-3, default 0.02 and 0.65; the largest may be an array, such as the porosity.
 
     Returns
     -------
@@ -102,46 +152,39 @@ def retrieve_single_channel(
     """
     who = "retrieve_single_channel"
     check_choice(who, "polarization", polarization, ("H", "V"))
+    cells, shape = known_cells(who, {"tb": tb, "tau": optical_depth}, **soil)
+    moisture, status = invert(who, cells, polarization, frequency_ghz, dielectric, workers)
     dtype = np.float32 if getattr(tb, "dtype", None) == np.float32 else np.float64
-    given = {
-        "tb": tb,
-        "soil": surface_temperature,
-        "clay": clay_fraction,
-        "h": roughness,
-        "albedo": albedo,
-        "tau": optical_depth,
-        "angle": incidence_deg,
-        "q": polarization_mixing,
-        "low": bounds[0],
-        "high": bounds[1],
-        "canopy": surface_temperature if canopy_temperature is None else canopy_temperature,
-        "sand": np.nan if sand_fraction is None else sand_fraction,
-    }
-    cells, shape = flatten(who, given)
-    check_bounds(who, cells["low"], cells["high"])
-    cos_incidence(who, cells["angle"], cells["tb"])
-    soil_permittivity(who, dielectric, 0.2, frequency_ghz, sand_fraction=sand_fraction)  # complain before the work
-
-    moisture, status = np.empty(cells["tb"].shape), np.empty(cells["tb"].shape, np.uint8)
-
-    def work(cut: slice) -> None:
-        block = {name: values[cut] for name, values in cells.items()}
-        moisture[cut], status[cut] = _invert_block(block, polarization, frequency_ghz, angle_exponent, dielectric)
-
-    in_blocks(work, moisture.size, workers)
     result = moisture.astype(dtype, copy=False).reshape(shape)
     return (result, status.reshape(shape)) if return_status else result
 
 
+def invert(
+    who: str, cells: dict[str, NDArray[Any]], polarization: str, frequency: float, dielectric: str, workers: int | None
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """Soil moisture and status of `known_cells`, which have ``tb`` and ``tau``."""
+    moisture, status = np.empty(cells["tb"].shape), np.empty(cells["tb"].shape, np.uint8)
+
+    def work(cut: slice) -> None:
+        block = {name: values[cut] for name, values in cells.items()}
+        sand, cos = block.get("sand"), cos_incidence(who, block["angle"], block["tb"])
+        permittivity, kink = soil_permittivity(who, dielectric, block["clay"], frequency, sand_fraction=sand)
+        moisture[cut], status[cut] = _invert_block(block, polarization, permittivity, kink, cos)
+
+    in_blocks(work, moisture.size, workers)
+    return moisture, status
+
+
 def _invert_block(
-    block: dict[str, NDArray[Any]], polarization: str, frequency_ghz: float, angle_exponent: float, dielectric: str
+    block: dict[str, NDArray[Any]], polarization: str, permittivity: Callable, kink: NDArray[Any] | None, cos: Any
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    permittivity, kink = soil_permittivity(
-        "retrieve_single_channel", dielectric, block["clay"], frequency_ghz, sand_fraction=block["sand"]
-    )
-    cos = cos_incidence("retrieve_single_channel", block["angle"], block["tb"])
-    observed, sensitivity = _undo_vegetation_and_roughness(block, cos, angle_exponent)
-    target, mixing = _straighten(observed), block["q"]
+    # vegetation and roughness undone: the smooth reflectivity that explains tb; dTB/dr of the rough surface (K)
+    g = np.exp(-block["tau"] / cos)
+    canopy = block["canopy"] * (1.0 - block["albedo"]) * (1.0 - g)
+    sensitivity = g * (canopy - block["soil"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rough = (block["tb"] - block["soil"] * g - canopy) / sensitivity
+    target, mixing = _straighten(rough * np.exp(block["h"] * cos**2.0)), block["q"]
     own, other = polarization, "HV".replace(polarization, "")
     mixes = bool((mixing != 0.0).any())
 
@@ -180,16 +223,6 @@ def _invert_block(
     missing = np.isnan(sensitivity) | (~hidden & (np.isnan(f_low) | np.isnan(f_high)))
     status = np.where(missing, RetrievalStatus.NO_INPUT, np.where(hidden, RetrievalStatus.INSENSITIVE, status))
     return np.where(missing | hidden, np.nan, moisture), status.astype(np.uint8)
-
-
-def _undo_vegetation_and_roughness(block: dict[str, NDArray[Any]], cos: Any, angle_exponent: float) -> tuple[Any, Any]:
-    """The smooth reflectivity that explains `tb`, and dTB/dr of the rough surface (K)."""
-    g = np.exp(-block["tau"] / cos)
-    canopy = block["canopy"] * (1.0 - block["albedo"]) * (1.0 - g)
-    sensitivity = g * (canopy - block["soil"])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rough = (block["tb"] - block["soil"] * g - canopy) / sensitivity
-    return rough * np.exp(block["h"] * cos**angle_exponent), sensitivity
 
 
 def _straighten(reflectivity: NDArray[Any]) -> NDArray[Any]:

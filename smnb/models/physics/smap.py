@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,8 @@ from numpy.typing import NDArray
 
 from smnb.contract import FormatError, check_choice
 from smnb.loaders.smap.fields import FLAG_FILL
-from smnb.models.physics._arrays import RetrievalStatus
 from smnb.models.physics.dual_channel import retrieve_dual_channel
-from smnb.models.physics.retrieval import retrieve_single_channel
+from smnb.models.physics.retrieval import RetrievalStatus, retrieve_single_channel
 
 #: Method: its name in words, and the endings of its fields in the product (older and newer releases).
 PHYSICAL_METHODS = {
@@ -132,10 +132,9 @@ def retrieve_physical(
             **common,
         )
     else:
-        polarization = method[-1].upper()
         moisture, status = retrieve_single_channel(
-            source.get(f"tb_{polarization.lower()}_corrected"),
-            polarization=polarization,
+            source.get(f"tb_{method[-1]}_corrected"),
+            polarization=method[-1].upper(),
             optical_depth=tau,
             roughness=source.get("roughness_coefficient"),
             albedo=source.get("albedo"),
@@ -158,9 +157,7 @@ class _Fields:
     """Look-up of fields whose names differ between releases; remembers what was used."""
 
     def __init__(self, fields: Mapping[str, Any], who: str) -> None:
-        self.fields, self.who, self.last = fields, who, ""
-        self.notes: list[str] = []
-        self._baseline: str | None = None
+        self.fields, self.who, self.last, self.notes = fields, who, "", []
 
     def __contains__(self, name: str) -> bool:
         return name in self.fields or f"{name}_pm" in self.fields
@@ -168,32 +165,35 @@ class _Fields:
     def names(self, stem: str, method: str, *, base: bool = True) -> list[str]:
         """Possible names of a method's field; the last, without an ending, only where it is that method's."""
         named = [f"{stem}_{ending}" for ending in PHYSICAL_METHODS[method][1]]
-        return [*named, stem] if base and not any(n in self for n in named) and self.baseline() == method else named
+        return [*named, stem] if base and not any(n in self for n in named) and self.baseline == method else named
 
+    @cached_property
     def baseline(self) -> str:
         """The method of the fields without an ending, which repeat the fields of one method.
 
         It was SCA-V and is DCA since R18 (2021); a product that names no method is taken for an older one.
         """
-        if self._baseline is None:
-            named = {m: [n for n in self.names("soil_moisture", m, base=False) if n in self] for m in PHYSICAL_METHODS}
-            base = self.get("soil_moisture") if any(named.values()) else None
-            same = [m for m, n in named.items() if n and np.array_equal(self.get(n[0]), base, equal_nan=True)]
-            self._baseline = (same or [""])[0] if any(named.values()) else "sca-v"
-        return self._baseline
+        named = {m: [n for n in self.names("soil_moisture", m, base=False) if n in self] for m in PHYSICAL_METHODS}
+        if not any(named.values()):
+            return "sca-v"
+        base = self.get("soil_moisture")
+        same = (m for m, n in named.items() if n and np.array_equal(self.get(n[0]), base, equal_nan=True))
+        return next(same, "")
 
     def get(self, *names: str) -> NDArray[np.float64]:
         """The first field of these names, as floats."""
-        for name in (n for stem in names for n in (stem, f"{stem}_pm")):
-            if name in self.fields:
-                values = np.asarray(self.fields[name]).astype(np.float64)
-                if (values == -9999.0).any():
-                    what = f"{name} holds the fill value"
-                    raise FormatError(self.who, what, got=-9999.0, expected="NaN where missing")
-                self.last = name
-                return values
-        what, next_step = f"has no field {' or '.join(names)}", "Choose another method, or a product with this field"
-        raise FormatError(self.who, what, got=sorted(map(str, self.fields)), next_step=next_step)
+        there = [name for stem in names for name in (stem, f"{stem}_pm") if name in self.fields]
+        if not there:
+            what, next_step = (
+                f"has no field {' or '.join(names)}",
+                "Choose another method, or a product with this field",
+            )
+            raise FormatError(self.who, what, got=sorted(map(str, self.fields)), next_step=next_step)
+        self.last = there[0]
+        values = np.asarray(self.fields[self.last]).astype(np.float64)
+        if (values == -9999.0).any():
+            raise FormatError(self.who, f"{self.last} holds the fill value", got=-9999.0, expected="NaN where missing")
+        return values
 
 
 def count_statuses(status: NDArray[np.uint8]) -> dict[str, int]:

@@ -115,12 +115,13 @@ def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int
     `n_search` samples choose C and epsilon.
     """
     index = data.some_training(n_samples, seed)
-    found = fit_svr(data.features(index), data.dataset(index).target.numpy(), n_search=n_search, seed=seed)
-    machine, check = TorchSVR.from_sklearn(found.svr), data.features(data.fold.test[:500])
-    difference = found.svr.predict(check) - machine(torch.from_numpy(check)).numpy()
-    card = {"model": "SVR", "training": {"n_train": len(index), **found.best}}
+    svr, table = fit_svr(data.features(index), data.dataset(index).target.numpy(), n_search=n_search, seed=seed)
+    machine, check = TorchSVR(svr), data.features(data.fold.test[:500])
+    difference = svr.predict(check) - machine(torch.from_numpy(check)).numpy()
+    training = {"n_train": len(index), "C": svr.C, "epsilon": svr.epsilon, "gamma": svr.gamma}
+    card = {"model": "SVR", "training": training}
     trained = Trained(machine, card, data.store.scaler, data.target_scaler)
-    return TrainedSVR(trained, pd.DataFrame(found.table), float(np.abs(difference).max()))
+    return TrainedSVR(trained, table, float(np.abs(difference).max()))
 
 
 def patch_references(

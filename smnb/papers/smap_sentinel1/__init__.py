@@ -4,7 +4,6 @@
 `fusion_training` is what `smnb.training.train` takes; `fusion_estimates` and the scores compare with the products.
 """
 
-from smnb.papers.smap_sentinel1.batches import fusion_training
 from smnb.papers.smap_sentinel1.experiment import (
     INPUT_NAMES,
     PRODUCT,
@@ -16,7 +15,7 @@ from smnb.papers.smap_sentinel1.experiment import (
 )
 from smnb.papers.smap_sentinel1.opening import FUSION_IDS, PLACES, open_fusion_scenes, parse_places
 from smnb.papers.smap_sentinel1.samples import FusionSamples
-from smnb.papers.smap_sentinel1.splitting import leave_scenes_out, split_sensors
+from smnb.papers.smap_sentinel1.training import fusion_training, leave_scenes_out, split_sensors
 
 __all__ = [
     "FUSION_IDS",

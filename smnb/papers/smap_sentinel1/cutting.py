@@ -1,23 +1,27 @@
-"""From the products of a place to its patches: on one grid, at one time, cut into squares, and what is left out."""
+"""From the products of a place to its patches: on one grid, at one time, with in-situ readings, cut into squares."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import ContractError
+from smnb.contract import ContractError, plain
 from smnb.grids import M01, M09, EaseGrid, EaseWindow, ease_refine, match_nearest_in_time
+from smnb.loaders.insitu import InSituTables
+from smnb.models.fusion_1km import FACTOR, coarse_offset
+from smnb.sensors import match_tables
 
 #: Channels of an image, in this order.
 CHANNELS = ("tb_h", "tb_v", "vv", "vh")
 _TB_LABELS, _POLARIZATIONS = ("1.41H", "1.41V"), ("VV", "VH")
-#: 1 km cells along a side of a 9 km cell.
-FACTOR = M01.cells_across(M09)
+#: Networks of the paper, and the instrument that they have in common.
+PAPER_NETWORKS, PAPER_INSTRUMENT = ("ARM", "SCAN", "SNOTEL", "USCRN"), "Hydraprobe"
 #: Largest distance of SMAP's overpass from that of Sentinel-1; the active-passive product and the truth are made for the scene
 #: itself, and their times are those of its parts.
 _PASSIVE_WINDOW, _SAME_SCENE = np.timedelta64(12, "h"), np.timedelta64(1, "h")
@@ -46,60 +50,105 @@ class SceneProducts:
     truth: xr.DataArray | None = None
 
 
-@dataclass
-class Patch:
-    """A square at one time; fields as the rows of `FusionSamples`."""
+def select_sensors(
+    sensors: pd.DataFrame, *, networks: Sequence[str] | None = PAPER_NETWORKS, instrument: str | None = PAPER_INSTRUMENT
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Keep sensors of some networks whose instrument's name has a part (None for all); and count what was there and left out.
 
-    scene: str
-    time: np.datetime64
-    window: EaseWindow
-    image: np.ndarray
-    product: np.ndarray
-    offset: tuple[int, int]
-    in_situ: pd.DataFrame
-    baseline: np.ndarray | None
-    truth: np.ndarray | None
-
-
-@dataclass
-class PlaceImages:
-    """The products of a place at its scenes' times: (scene, channel, row, col), and the 9 km product (scene, row, col)."""
-
-    name: str
-    window: EaseWindow
-    nine: EaseWindow
-    time: np.ndarray
-    images: np.ndarray
-    product: np.ndarray
-    baseline: np.ndarray | None
-    truth: np.ndarray | None
-
-    def patches(
-        self, readings: pd.DataFrame, notes: Counter[str], *, size: int, min_in_situ: int, min_seen: float
-    ) -> list[Patch]:
-        """The eligible patches; the others are counted in `notes`."""
-        found = []
-        for tile in _tiles(self.window, size):
-            cut = self.window.slices_of(tile)
-            for number, time in enumerate(self.time):
-                notes["patches_seen"] += 1
-                image = self.images[(number, slice(None), *cut)]
-                at_time = readings[readings["time_index"] == number]
-                reason, table = _eligible(image, at_time, tile, notes, min_in_situ, min_seen)
-                if reason:
-                    notes[reason] += 1
-                    continue
-                coarse, offset = _whole_cells(self.product[number], self.nine, tile)
-                notes["without_product"] += int(not np.isfinite(coarse).any())
-                for name, channel in zip(CHANNELS, image, strict=True):
-                    notes[f"missing_{name}"] += int(np.isnan(channel).sum())
-                others = (None if a is None else a[number][cut] for a in (self.baseline, self.truth))
-                found.append(Patch(self.name, time, tile, image, coarse, offset, table, *others))
-        return found
+    Examples
+    --------
+    >>> table = pd.DataFrame({"network": ["SCAN", "SCAN", "X"], "instrument": ["Hydraprobe II", "EC5", "Hydraprobe II"]})
+    >>> select_sensors(table)[1]
+    {'sensors': 3, 'sensors_of_other_networks': 1, 'sensors_of_other_instruments': 1, 'sensors_chosen': 1}
+    """
+    of_network = np.ones(len(sensors), bool) if networks is None else sensors["network"].isin(list(networks)).to_numpy()
+    names = sensors["instrument"].fillna("").str.replace("-", " ")
+    right = names.str.contains(instrument or "", case=False, regex=False).to_numpy()
+    kept = of_network & right
+    counts = {
+        "sensors": len(sensors),
+        "sensors_of_other_networks": int((~of_network).sum()),
+        "sensors_of_other_instruments": int((of_network & ~right).sum()),
+        "sensors_chosen": int(kept.sum()),
+    }
+    if not kept.any():
+        there, expected = sorted(set(sensors["network"])), plain(f"{networks}, {instrument}")
+        step = f"Networks there are: {there}; pass networks=None or instrument=None for all"
+        raise ContractError("select_sensors", "no sensor is left", got=counts, expected=expected, next_step=step)
+    return sensors[kept].reset_index(drop=True), counts
 
 
-def on_one_grid(who: str, products: SceneProducts) -> PlaceImages:
-    """Check the products of a place, and bring them to its window and times."""
+def readings_at(
+    tables: InSituTables, sensors: pd.DataFrame, area: EaseWindow, times: np.ndarray, window: str
+) -> pd.DataFrame:
+    """Mean of what the sensors of an area of the 1 km grid read within `window` of each time: a row a time and sensor.
+
+    ``time_index``, ``sensor_id``, ``row``, ``col`` (within the area), ``soil_moisture`` (m3 m-3), ``n_readings``.
+    """
+    row, col = sensors["row"] - area.row_start, sensors["col"] - area.col_start
+    here = sensors[["sensor_id"]].assign(row=row, col=col)
+    here = here[here["row"].between(0, area.shape[0] - 1) & here["col"].between(0, area.shape[1] - 1)]
+    columns = ["time_index", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
+    if here.empty:
+        return pd.DataFrame(columns=columns)
+    wanted = here.merge(pd.DataFrame({"time_index": np.arange(len(times)), "time": times}), how="cross")
+    span, table = pd.Timedelta(window), tables.readings
+    near = table["sensor_id"].isin(set(here["sensor_id"]))
+    near &= table["time"].between(times.min() - span, times.max() + span)
+    readings = table.loc[near, ["sensor_id", "time", "soil_moisture"]].astype({"sensor_id": str})
+    found, _ = match_tables(wanted, readings, value="soil_moisture", window=window, method="mean")
+    found = found.rename(columns={"soil_moisture_count": "n_readings"})
+    return found.loc[found["soil_moisture"].notna(), columns].reset_index(drop=True)
+
+
+def cut_patches(
+    who: str,
+    products: SceneProducts,
+    insitu: InSituTables,
+    sensors: pd.DataFrame,
+    notes: Counter[str],
+    *,
+    size: int,
+    min_in_situ: int,
+    time_window: str,
+    min_seen: float,
+) -> list[dict[str, Any]]:
+    """The eligible patches of a place, by the fields of `FusionSamples`; the others are counted in `notes`."""
+    window, nine, times, layers = on_one_grid(who, products)
+    readings = readings_at(insitu, sensors, window, times, time_window)
+    notes["sensor_readings"] += len(readings)
+    found = []
+    for tile in _tiles(window, size):
+        rows, cols = window.slices_of(tile)
+        inside = readings.assign(row=readings["row"] - rows.start, col=readings["col"] - cols.start)
+        inside = inside[inside["row"].between(0, size - 1) & inside["col"].between(0, size - 1)]
+        for number, time in enumerate(times):
+            notes["patches_seen"] += 1
+            image = layers["images"][number, :, rows, cols]
+            at_time = inside[inside["time_index"] == number]
+            reason, table = _eligible(image, at_time, notes, min_in_situ, min_seen)
+            if reason:
+                notes[reason] += 1
+                continue
+            coarse, offset = _whole_cells(layers["product"][number], nine, tile)
+            notes["without_product"] += int(not np.isfinite(coarse).any())
+            for name, channel in zip(CHANNELS, image, strict=True):
+                notes[f"missing_{name}"] += int(np.isnan(channel).sum())
+            about = {"scene": products.name, "time": time, "windows": tile, "offset": offset, "in_situ": table}
+            fine = {name: layers[name] for name in ("baseline", "truth")}
+            fine = {name: None if of is None else of[number, rows, cols] for name, of in fine.items()}
+            found.append(about | fine | {"images": image, "product": coarse})
+    return found
+
+
+def on_one_grid(
+    who: str, products: SceneProducts
+) -> tuple[EaseWindow, EaseWindow, np.ndarray, dict[str, np.ndarray | None]]:
+    """Check the products of a place, and bring them to its window and times.
+
+    Returns the windows of 1 km and of 9 km, the times, and ``images`` (scene, channel, row, col), the 9 km ``product``
+    (scene, row, col), ``baseline`` and ``truth``.
+    """
     window = _window_on(who, products.sigma0, M01, "the backscatter")
     passive = products.passive.load()
     nine = _window_on(who, passive, M09, "the 9 km product")
@@ -110,7 +159,10 @@ def on_one_grid(who: str, products: SceneProducts) -> PlaceImages:
     sigma0 = _labelled(who, products.sigma0, "polarization", _POLARIZATIONS)
     tb = _labelled(who, passive["tb"], "channel", _TB_LABELS)
     wanted = sigma0["time"].values.astype("datetime64[ns]")
-    overpass = _overpass_times(who, passive)
+    if "observation_time" not in passive:
+        got, step = sorted(map(str, passive.data_vars)), "Open it with 'observation_time' among its variables"
+        raise ContractError(who, "the 9 km product has no observation_time", got=got, next_step=step)
+    overpass = passive["observation_time"].mean(("y", "x")).values  # of each day, NaT on days without
     days = np.flatnonzero(~np.isnat(overpass))
     days = days[np.argsort(overpass[days], kind="stable")]
     values = [*tb.values.swapaxes(0, 1), passive["soil_moisture"].transpose("time", "y", "x").values]
@@ -118,16 +170,16 @@ def on_one_grid(who: str, products: SceneProducts) -> PlaceImages:
     at_nine = xr.DataArray(np.stack(nine_km[:2], axis=1), nine.coords(), ("time", "channel", "y", "x"), "tb")
     rows, cols = nine.on(M01).slices_of(window)
     tb_fine = ease_refine(at_nine, M01, method="bilinear").values[:, :, rows, cols]
-    others = []
-    for array, what in ((products.baseline, "the 1 km product"), (products.truth, "the truth")):
+    layers = {"images": np.concatenate([tb_fine, sigma0.values], axis=1).astype("float32"), "product": nine_km[2]}
+    others = {"baseline": (products.baseline, "the 1 km product"), "truth": (products.truth, "the truth")}
+    for name, (array, what) in others.items():
         if array is not None:
             if (there := _window_on(who, array, M01, what)) != window:
                 raise ContractError(who, f"{what} lies elsewhere than the backscatter", got=there, expected=window)
-            times = array["time"].values.astype("datetime64[ns]")
-            array = match_nearest_in_time(array.transpose("time", "y", "x").values, times, wanted, _SAME_SCENE)
-        others.append(array)
-    images = np.concatenate([tb_fine, sigma0.values], axis=1).astype("float32")
-    return PlaceImages(products.name, window, nine, wanted, images, nine_km[2], *others)
+            at = array["time"].values.astype("datetime64[ns]")
+            array = match_nearest_in_time(array.transpose("time", "y", "x").values, at, wanted, _SAME_SCENE)
+        layers[name] = array
+    return window, nine, wanted, layers
 
 
 def _window_on(who: str, array: xr.DataArray | xr.Dataset, grid: EaseGrid, what: str) -> EaseWindow:
@@ -163,23 +215,9 @@ def _tiles(window: EaseWindow, size: int) -> list[EaseWindow]:
     return [EaseWindow(window.grid, r, r + size, c, c + size) for r in starts[0] for c in starts[1]]
 
 
-def _overpass_times(who: str, passive: xr.Dataset) -> np.ndarray:
-    """Mean time of each day's overpass over the window; NaT on days without."""
-    if "observation_time" not in passive:
-        got, step = sorted(map(str, passive.data_vars)), "Open it with 'observation_time' among its variables"
-        raise ContractError(who, "the 9 km product has no observation_time", got=got, next_step=step)
-    times = passive["observation_time"].transpose("time", "y", "x").values.astype("datetime64[ns]")
-    result = np.full(times.shape[0], np.datetime64("NaT", "ns"))
-    for i, day in enumerate(times.reshape(times.shape[0], -1)):
-        there = day[~np.isnat(day)]
-        if there.size:
-            result[i] = there[0] + (there - there[0]).mean()
-    return result
-
-
 def _whole_cells(product: np.ndarray, nine: EaseWindow, tile: EaseWindow) -> tuple[np.ndarray, tuple[int, int]]:
     """The product on the whole 9 km cells within a patch, padded with NaN to as many as a patch can hold; and the offset."""
-    offset = (-tile.row_start % FACTOR, -tile.col_start % FACTOR)
+    offset = coarse_offset(tile)
     result = np.full(tuple(extent // FACTOR for extent in tile.shape), np.nan, dtype="float32")
     rows, cols = ((extent - start) // FACTOR for extent, start in zip(tile.shape, offset, strict=True))
     row = (tile.row_start + offset[0]) // FACTOR - nine.row_start
@@ -189,29 +227,21 @@ def _whole_cells(product: np.ndarray, nine: EaseWindow, tile: EaseWindow) -> tup
 
 
 def _eligible(
-    image: np.ndarray,
-    readings: pd.DataFrame,
-    tile: EaseWindow,
-    notes: Counter[str],
-    min_in_situ: int,
-    min_seen: float,
+    image: np.ndarray, readings: pd.DataFrame, notes: Counter[str], min_in_situ: int, min_seen: float
 ) -> tuple[str, pd.DataFrame]:
-    """Why a patch is left out ("" if it is not), and its sensors' readings on its pixels."""
+    """Why a patch is left out ("" if it is not), and the readings on its pixels whose channels are all there."""
     seen = np.isfinite(image)
     everything = seen.all(axis=0)
     if seen[2:].all(axis=0).mean() < min_seen:
-        return "without_sigma0", readings[:0]
+        return "without_sigma0", readings
     if everything.mean() < min_seen:
-        return "without_tb", readings[:0]
-    table = readings.assign(row=readings["row"] - tile.row_start, col=readings["col"] - tile.col_start)
-    height, width = tile.shape
-    table = table[table["row"].between(0, height - 1) & table["col"].between(0, width - 1)]
-    with_inputs = everything[table["row"].to_numpy("int64"), table["col"].to_numpy("int64")]
+        return "without_tb", readings
+    with_inputs = everything[readings["row"].to_numpy("int64"), readings["col"].to_numpy("int64")]
     notes["in_situ_without_inputs"] += int((~with_inputs).sum())
-    table = table[with_inputs]
-    per_pixel = table.groupby(["row", "col"]).size()
+    readings = readings[with_inputs]
+    per_pixel = readings.groupby(["row", "col"]).size()
     if per_pixel.size < min_in_situ:
-        return "below_minimum" if per_pixel.size else "without_in_situ", table
+        return "below_minimum" if per_pixel.size else "without_in_situ", readings
     notes["pixels"] += int(per_pixel.size)
     notes["shared_pixels"] += int((per_pixel > 1).sum())
-    return "", table
+    return "", readings

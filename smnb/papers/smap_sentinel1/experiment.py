@@ -11,9 +11,8 @@ from smnb.contract import ParameterError
 from smnb.metrics import pair_scores
 from smnb.models import reference_predictions
 from smnb.models.fusion_1km import coarse_mean, coarse_to_fine
-from smnb.papers.smap_sentinel1.batches import PatchImages
 from smnb.papers.smap_sentinel1.samples import FusionSamples
-from smnb.papers.smap_sentinel1.splitting import SIDES, FusionSplit
+from smnb.papers.smap_sentinel1.training import SIDES, FusionSplit, PatchImages
 from smnb.training import Trained
 
 #: Name of the product that a network has to beat, among the estimates.
@@ -35,9 +34,7 @@ def fusion_estimates(trained: Trained, samples: FusionSamples) -> dict[str, np.n
     estimates = {"network": np.where(images.valid.numpy(), trained.predict(images), np.nan)}
     if samples.baseline is not None:
         estimates[PRODUCT] = samples.baseline
-    estimates["9 km product"] = np.stack(
-        [_spread(product, samples, patch) for patch, product in enumerate(samples.product)]
-    )
+    estimates["9 km product"] = np.stack([_spread(cells, samples, i) for i, cells in enumerate(samples.product)])
     return estimates
 
 
@@ -138,10 +135,7 @@ def score_everywhere(samples: FusionSamples, estimates: dict[str, np.ndarray]) -
 def patch_fields(samples: FusionSamples, patch: int, estimates: dict[str, np.ndarray]) -> dict[str, xr.DataArray]:
     """One patch's inputs, its estimates at 1 and 9 km, and the truth where there is one, as maps ``(lat, lon)``.
 
-    Returns
-    -------
-    dict of str to DataArray
-        Inputs by the names of `INPUT_NAMES` with their units, then soil moisture in m3 m-3.
+    Inputs come first, by the names of `INPUT_NAMES` with their units, then soil moisture in m3 m-3.
     """
     window = samples.windows[patch]
     images = {name: (image, INPUT_NAMES[name]) for name, image in zip(INPUT_NAMES, samples.images[patch], strict=True)}
@@ -153,9 +147,5 @@ def patch_fields(samples: FusionSamples, patch: int, estimates: dict[str, np.nda
     moisture["Network, 9 km"] = coarse_view(samples, patch, estimates["network"][patch])
     moisture["9 km product"] = estimates["9 km product"][patch]
     images |= {name: (image, "m3 m-3") for name, image in moisture.items()}
-    return {
-        name: xr.DataArray(
-            image[::-1], {"lat": window.lat[::-1], "lon": window.lon}, ("lat", "lon"), attrs={"units": units}
-        )
-        for name, (image, units) in images.items()
-    }
+    coords, dims = {"lat": window.lat[::-1], "lon": window.lon}, ("lat", "lon")
+    return {n: xr.DataArray(image[::-1], coords, dims, attrs={"units": units}) for n, (image, units) in images.items()}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import xarray as xr
 import yaml
 
 from smnb.catalog import Catalog
-from smnb.contract import ParameterError
+from smnb.contract import ParameterError, check_box
 from smnb.grids import M01, M09, EaseWindow
 from smnb.papers.smap_sentinel1.cutting import SceneProducts
 
@@ -21,22 +20,18 @@ FUSION_IDS = {
     "insitu": "fusion_ismn",
     "truth": "sandbox_fusion_truth",
 }
+_LISTED = yaml.safe_load(Path(__file__).with_name("places.yaml").read_text(encoding="utf-8"))
 #: Title and window of twenty places of the contiguous US, ``places.yaml``; the sandbox simulates them.
 PLACES: dict[str, tuple[str, EaseWindow]] = {
     name: (title, EaseWindow(M01, row, row + cells, col, col + cells))
-    for name, (title, row, col, cells) in yaml.safe_load(
-        (Path(__file__).parent / "places.yaml").read_text(encoding="utf-8")
-    ).items()
+    for name, (title, row, col, cells) in _LISTED.items()
 }
 
 
 def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
     """Windows of the 1 km grid from ``name=west,south,east,north`` in degrees; None where there is no text.
 
-    Raises
-    ------
-    ParameterError
-        If a text is none of this form, a name occurs twice, or a box leaves the grid.
+    A `ParameterError` if a text is none of this form, a name occurs twice, or a box leaves the grid.
 
     Examples
     --------
@@ -46,14 +41,9 @@ def parse_places(texts: Sequence[str]) -> dict[str, EaseWindow] | None:
     places: dict[str, EaseWindow] = {}
     for text in texts:
         name, _, box = str(text).partition("=")
-        try:
-            west, south, east, north = (float(value) for value in box.split(","))
-        except ValueError as error:
-            expected, step = "oklahoma=-98.5,34.5,-97.5,35.5", "Give west, south, east and north in degrees"
-            what = "a place is no name and box"
-            raise ParameterError("parse_places", what, got=text, expected=expected, next_step=step) from error
         if not name.strip() or name in places:
             raise ParameterError("parse_places", "a place has no name of its own", got=text)
+        west, south, east, north = check_box("parse_places", name, box.split(","))
         places[name] = M01.window(south=south, north=north, west=west, east=east)
     return places or None
 
@@ -99,34 +89,27 @@ def open_fusion_scenes(
             what = "no place was named, and the archive holds none of the sandbox"
             step = 'Pass places={"name": M01.window(south=…, north=…, west=…, east=…)}, or write one: smnb sandbox'
             raise ParameterError(who, what, got=str(root), next_step=step)
-    period, policy = {"start": start, "end": end}, {"flag_policy": "retrieved"}
+    options = {"start": start, "end": end, "flag_policy": "retrieved"}
     has_baseline = catalog.holds(ids["baseline"], root)
     result = []
     for name, window in places.items():
         if window.grid != M01:
             raise ParameterError(who, f"{name!r} is not on the 1 km grid", got=window, expected="M01")
-        sigma0 = _open_sigma0(catalog, root, ids["sigma0"], window, period)
+        if catalog.entry(ids["sigma0"]).loader.endswith("open_l2_active_passive"):
+            # the catalog wants soil moisture of every such entry
+            wanted = {"resolution": "1km", "variables": ["soil_moisture", "sigma0"]}
+            radar = catalog.open(ids["sigma0"], root, region=window, **wanted, **options | {"flag_policy": "none"})
+        else:  # GRD scenes, a pass's slices put together
+            radar = catalog.open(ids["sigma0"], root, grid=window, mosaic="day", start=start, end=end)
         around = window.covering(M09).grown(1)  # between whose centres is interpolated
         wanted = {"overpass": "am", "variables": ["tb", "soil_moisture", "observation_time"]}
-        passive = catalog.open(ids["passive"], root, region=around, **wanted, **policy, **period)
+        passive = catalog.open(ids["passive"], root, region=around, **wanted, **options)
         baseline = truth = None
         if has_baseline:
             wanted = {"resolution": "1km", "variables": ["soil_moisture"]}
-            baseline = catalog.open(ids["baseline"], root, region=window, **wanted, **policy, **period)
-            baseline = baseline["soil_moisture"].load()
+            baseline = catalog.open(ids["baseline"], root, region=window, **wanted, **options)["soil_moisture"].load()
         if name in truths:
             truth = catalog.open(ids["truth"], root, region=name)["soil_moisture"].load()
         title = PLACES[name][0] if name in PLACES else name
-        result.append(SceneProducts(name, title, sigma0, passive, baseline, truth))
+        result.append(SceneProducts(name, title, radar["sigma0"].load(), passive, baseline, truth))
     return result
-
-
-def _open_sigma0(
-    catalog: Catalog, root: Path, catalog_id: str, window: EaseWindow, period: dict[str, str]
-) -> xr.DataArray:
-    """Backscatter on a window, from GRD scenes, a pass's slices put together, or from SPL2SMAP_S."""
-    if catalog.entry(catalog_id).loader.endswith("open_l2_active_passive"):
-        # the catalog wants soil moisture of every such entry
-        options = {"resolution": "1km", "variables": ["soil_moisture", "sigma0"], "flag_policy": "none"}
-        return catalog.open(catalog_id, root, region=window, **options, **period)["sigma0"].load()
-    return catalog.open(catalog_id, root, grid=window, mosaic="day", **period)["sigma0"].load()

@@ -13,8 +13,15 @@ import pandas as pd
 from smnb.contract import ContractError, check_count, check_range, is_synthetic, plain
 from smnb.grids import M01, EaseWindow
 from smnb.loaders.insitu import InSituTables
-from smnb.papers.smap_sentinel1.cutting import COUNTED, FACTOR, Patch, SceneProducts, on_one_grid
-from smnb.papers.smap_sentinel1.in_situ import PAPER_INSTRUMENT, PAPER_NETWORKS, readings_at, select_sensors
+from smnb.models.fusion_1km import FACTOR
+from smnb.papers.smap_sentinel1.cutting import (
+    COUNTED,
+    PAPER_INSTRUMENT,
+    PAPER_NETWORKS,
+    SceneProducts,
+    cut_patches,
+    select_sensors,
+)
 
 
 @dataclass(frozen=True)
@@ -115,38 +122,32 @@ class FusionSamples:
         row, col = M01.rowcol(sensors["lat"].to_numpy("float64"), sensors["lon"].to_numpy("float64"))
         sensors = sensors.assign(row=row, col=col)
         notes: Counter[str] = Counter({**dict.fromkeys(COUNTED, 0), **counts})
-        patches: list[Patch] = []
+        options = {"size": size, "min_in_situ": min_in_situ, "time_window": time_window, "min_seen": min_seen}
+        patches = []
         for products in scenes:
-            place = on_one_grid(f"{who}({products.name})", products)
-            readings = readings_at(insitu, sensors, place.window, place.time, time_window)
-            notes["sensor_readings"] += len(readings)
-            patches += place.patches(readings, notes, size=size, min_in_situ=min_in_situ, min_seen=min_seen)
+            patches += cut_patches(f"{who}({products.name})", products, insitu, sensors, notes, **options)
         notes["patches"] = len(patches)
         if not patches:
             expected = plain(f"patches with {min_in_situ} in-situ pixels")
             step = "Look at the counts: widen the window in time, lower min_in_situ or min_seen, or open more products"
             raise ContractError(who, "no patch is left", got=dict(notes), expected=expected, next_step=step)
+        of = {name: [patch[name] for patch in patches] for name in patches[0]}
         columns = ["patch", "sensor_id", "row", "col", "soil_moisture", "n_readings"]
-        table = pd.concat([p.in_situ.assign(patch=i) for i, p in enumerate(patches)], ignore_index=True)[columns]
+        table = pd.concat([one.assign(patch=i) for i, one in enumerate(of["in_situ"])], ignore_index=True)[columns]
         table = table.astype({"patch": "int64", "row": "int64", "col": "int64", "soil_moisture": "float32"})
-        scene = np.array([p.scene for p in patches])
-        first = table.drop_duplicates("sensor_id").set_index("sensor_id")["patch"].astype("int64")
-        sensors = sensors[sensors["sensor_id"].isin(set(first.index))]
-        sensors = sensors.assign(scene=sensors["sensor_id"].map(pd.Series(scene[first.to_numpy()], first.index)))
+        first = table.drop_duplicates("sensor_id").set_index("sensor_id")["patch"].map(dict(enumerate(of["scene"])))
+        sensors = sensors.assign(scene=sensors["sensor_id"].map(first)).dropna(subset="scene").reset_index(drop=True)
         return cls(
-            scene,
-            np.array([p.time for p in patches]),
-            tuple(p.window for p in patches),
-            np.stack([p.image for p in patches]),
-            np.stack([p.product for p in patches]),
-            np.array([p.offset for p in patches]),
+            np.array(of["scene"]),
+            np.array(of["time"]),
+            tuple(of["windows"]),
+            *(np.stack(of[name]) for name in ("images", "product", "offset")),
             table,
-            sensors.reset_index(drop=True),
-            _stack([p.baseline for p in patches]),
-            _stack([p.truth for p in patches]),
-            {s.name: s.title for s in scenes},
+            sensors,
+            *(_stack(of[name]) for name in ("baseline", "truth")),
+            {one.name: one.title for one in scenes},
             {name: int(count) for name, count in notes.items()},
-            insitu.synthetic or any(is_synthetic(s.passive) for s in scenes),
+            insitu.synthetic or any(is_synthetic(one.passive) for one in scenes),
         )
 
     def __len__(self) -> int:

@@ -21,37 +21,18 @@ _LEAST_PIXELS = 100
 def smen_samples(place: Place) -> Samples:
     """What a network is trained on: ``model(coarse, residuals) -> fine``, scaled; the loss is `unbiased_rmse_loss`.
 
-    Validation scenes, where the split has some, choose the best epoch. Where it has none, the first four training scenes give
-    the history its ``validation_loss``; train with ``keep="last"`` then, as the paper does.
+    The paper has no validation: the first four training scenes give the history its ``validation_loss``; train with
+    ``keep="last"``, as the paper does.
     """
-    sequences, split = place.sequences, place.split
-    scalers = sequence_scalers(sequences, split.train, exclude=place.exclude)
-    shown = split.validation if split.validation.size else split.train[:4]
-    train, validation = (
-        SequenceDataset(sequences, part, scalers, exclude=place.exclude) for part in (split.train, shown)
-    )
-    return Samples(
-        train,
-        validation,
-        channels=("coarse", "residual"),
-        input_scaler=scalers[0],
-        target_scaler=scalers[1],
-        sizes={"history": sequences.history},
-        identity={
-            "title": sequences.title,
-            "history": sequences.history,
-            "coarse": sequences.coarse,
-            "fine": sequences.fine,
-            "train": split.train,
-            "validation": split.validation,
-            "exclude": place.exclude,
-        },
-        card={
-            "data": sequences.title,
-            "synthetic": sequences.synthetic,
-            "train": [sequences.day(split.train[0]), sequences.day(split.train[-1])],
-        },
-    )
+    sequences, scenes, exclude = place.sequences, place.split.train, place.exclude
+    scalers = sequence_scalers(sequences, scenes, exclude=exclude)
+    train, validation = (SequenceDataset(sequences, part, scalers, exclude=exclude) for part in (scenes, scenes[:4]))
+    identity = {"title": sequences.title, "history": sequences.history, "train": scenes, "exclude": exclude}
+    identity |= {"coarse": sequences.coarse, "fine": sequences.fine}
+    days = [sequences.day(scenes[0]), sequences.day(scenes[-1])]
+    card = {"data": sequences.title, "synthetic": sequences.synthetic, "train": days}
+    options = {"sizes": {"history": sequences.history}, "identity": identity, "card": card}
+    return Samples(train, validation, ("coarse", "residual"), *scalers, **options)
 
 
 def predict_images(trained: Trained, place: Place, scenes: np.ndarray) -> np.ndarray:
@@ -105,9 +86,8 @@ def downscale_baselines(place: Place, scenes: np.ndarray) -> dict[str, np.ndarra
     sequences = place.sequences
     residual = (sequences.fine - sequences.coarse)[place.split.train]
     count = np.isfinite(residual).sum(0)
-    climatology = np.divide(np.nansum(residual, 0), count, out=np.zeros(sequences.shape, "float32"), where=count > 0)
-    if place.exclude is not None:
-        climatology[place.exclude] = 0.0
+    seen = count > 0 if place.exclude is None else (count > 0) & ~place.exclude
+    climatology = np.divide(np.nansum(residual, 0), count, out=np.zeros(sequences.shape, "float32"), where=seen)
     coarse = sequences.coarse[scenes]
     return {
         "coarse": coarse,

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from smnb.catalog import Catalog
-from smnb.contract import ContractError, ParameterError, check_choice
+from smnb.contract import ContractError, check_choice
 from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
@@ -47,7 +47,7 @@ class Place:
     def with_size(self, n_train: int) -> Place:
         """Return the place with another number of training scenes, the test scenes unchanged."""
         last = int(self.split.test[0])
-        return replace(self, split=replace(self.split, train=np.arange(last - n_train, last)))
+        return replace(self, split=self.split._replace(train=np.arange(last - n_train, last)))
 
 
 def window_around(lat: float, lon: float) -> EaseWindow:
@@ -103,27 +103,20 @@ def open_places(
         return {sequences.name: Place(sequences, sequences.split(cut), held_out_block(sequences, held_out))}
     places = {}
     for region in check_choice("open_places", "regions", tuple(regions), REGIONS):
-        sequences = _region_sequences(catalog, root, region, history)
-        paper_train, paper_test = PAPER_IMAGES[region]
-        split = sequences.split(first_test or "2018-01-01", n_train=n_train or paper_train, n_test=n_test or paper_test)
+        title, *city = REGIONS[region]
+        window = window_around(*city)
+        options = {"variables": ["soil_moisture"], "flag_policy": "retrieved"}
+        fine = catalog.open(FINE_ID, root, region=window, resolution="3km", **options)
+        coarse = catalog.open(COARSE_ID, root, region=window.covering(M36), overpass="both", **options)
+        image, both = fine["soil_moisture"], _overpasses_in_order(coarse["soil_moisture"])
+        image.attrs["synthetic"] = fine.attrs["synthetic"]
+        sequences = ImageSequences.from_products(image, both, name=region, title=title, history=history)
+        if catalog.holds(TRUTH_ID, root):  # where the archive is the sandbox
+            sequences = sequences.with_truth(catalog.open(TRUTH_ID, root, region=region)["soil_moisture"])
+        sizes = (own or papers for own, papers in zip((n_train, n_test), PAPER_IMAGES[region], strict=True))
+        split = sequences.split(first_test or "2018-01-01", *sizes)
         places[region] = Place(sequences, split)
     return places
-
-
-def _region_sequences(catalog: Catalog, root: Path, region: str, history: int) -> ImageSequences:
-    """Samples of one of the paper's regions, with the hidden truth where the archive is the sandbox."""
-    title, *city = REGIONS[region]
-    window = window_around(*city)
-    options = {"variables": ["soil_moisture"], "flag_policy": "retrieved"}
-    fine = catalog.open(FINE_ID, root, region=window, resolution="3km", **options)
-    coarse = catalog.open(COARSE_ID, root, region=window.covering(M36), overpass="both", **options)
-    image = fine["soil_moisture"]
-    image.attrs["synthetic"] = fine.attrs["synthetic"]
-    both = _overpasses_in_order(coarse["soil_moisture"])
-    sequences = ImageSequences.from_products(image, both, name=region, title=title, history=history)
-    if catalog.holds(TRUTH_ID, root):
-        sequences = sequences.with_truth(catalog.open(TRUTH_ID, root, region=region)["soil_moisture"])
-    return sequences
 
 
 def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:
@@ -156,17 +149,11 @@ def points_sequences(catalog: Catalog, root: Path, *, days: int = 2, history: in
     return ImageSequences.from_products(fine, ease_block_mean(fine, M36), **about, history=history, window_hours=0)
 
 
-def held_out_block(sequences: ImageSequences, side: str = "east", share: float = 0.3) -> np.ndarray:
-    """Mark a strip along one side of the images, a share of their width or height, that no training may see: bool (row, col)."""
-    rows, cols = sequences.shape
-    known = {
-        "west": np.s_[:, : round(cols * share)],
-        "east": np.s_[:, cols - round(cols * share) :],
-        "north": np.s_[: round(rows * share)],
-        "south": np.s_[rows - round(rows * share) :],
-    }
-    if side not in known:
-        raise ParameterError("held_out_block", "no such part", got=side, expected=sorted(known))
-    block = np.zeros((rows, cols), dtype=bool)
+def held_out_block(sequences: ImageSequences, side: str = "east") -> np.ndarray:
+    """Mark a strip along one side of the images, 0.3 of their width or height, that no training may see: bool (row, col)."""
+    rows, cols = (round(0.3 * cells) for cells in sequences.shape)
+    known = {"west": np.s_[:, :cols], "east": np.s_[:, -cols:], "north": np.s_[:rows], "south": np.s_[-rows:]}
+    check_choice("held_out_block", "side", side, known)
+    block = np.zeros(sequences.shape, dtype=bool)
     block[known[side]] = True
     return block

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,12 +38,10 @@ def fill_forward(images: np.ndarray) -> np.ndarray:
     return filled
 
 
-@dataclass(frozen=True)
-class SequenceSplit:
+class SequenceSplit(NamedTuple):
     """Numbers of the scenes of each part; a fixed part of one region's time."""
 
     train: np.ndarray
-    validation: np.ndarray
     test: np.ndarray
 
 
@@ -126,12 +124,8 @@ class ImageSequences:
         fine_time, coarse_time = (part["time"].values.astype("datetime64[ns]") for part in (fine, coarse))
         window = np.timedelta64(window_hours, "h")
         matched = match_nearest_in_time(np.asarray(coarse.values, "float32"), coarse_time, fine_time, window)
-        stack = xr.DataArray(
-            matched,
-            {**{k: coarse.coords[k] for k in coarse.coords if k != "time"}, "time": fine_time},
-            ("time", "y", "x"),
-            "soil_moisture",
-        )
+        coords = {**{k: coarse.coords[k] for k in coarse.coords if k != "time"}, "time": fine_time}
+        stack = xr.DataArray(matched, coords, ("time", "y", "x"), "soil_moisture")
         rows, cols = outer.on(inner.grid).slices_of(inner)
         blocks, smooth = (
             ease_refine(stack, inner.grid, method=m).values[:, rows, cols] for m in ("nearest", "bilinear")
@@ -201,9 +195,7 @@ class ImageSequences:
             raise ContractError("ImageSequences", what, got=at.shape, expected=self.fine.shape)
         return replace(self, truth=at.values.astype("float32"))
 
-    def split(
-        self, first_test: str, *, n_train: int | None = None, n_validation: int = 0, n_test: int | None = None
-    ) -> SequenceSplit:
+    def split(self, first_test: str, n_train: int | None = None, n_test: int | None = None) -> SequenceSplit:
         """Divide the scenes in time; every sample's history may reach into the part before it, never after.
 
         Parameters
@@ -212,8 +204,6 @@ class ImageSequences:
             ISO date; scenes from then on are for testing, the earlier ones for training.
         n_train, n_test : int, optional
             How many; default all. Of the training scenes the latest are taken, of the test scenes the first.
-        n_validation : int
-            Latest scenes of the training period that choose the best epoch; 0 leaves the choice to the training loss.
 
         Raises
         ------
@@ -222,14 +212,13 @@ class ImageSequences:
         """
         usable = np.arange(self.history, self.time.size)
         is_test = self.time[usable] >= np.datetime64(first_test)
-        before, test = usable[~is_test], usable[is_test]
-        train, validation = np.split(before, [before.size - n_validation])
+        train, test = usable[~is_test], usable[is_test]
         for part, wanted, found in (("training", n_train, train.size), ("test", n_test, test.size)):
             if found < (wanted or 1):
                 what = f"too few {part} scenes with {self.history} scenes before them"
                 expected, step = plain(f"at least {wanted or 1}"), "Open a longer period, or ask for fewer"
                 raise ContractError(f"ImageSequences({self.name})", what, got=found, expected=expected, next_step=step)
-        return SequenceSplit(train[train.size - (n_train or train.size) :], validation, test[: n_test or test.size])
+        return SequenceSplit(train[train.size - (n_train or train.size) :], test[: n_test or test.size])
 
 
 def sequence_scalers(
