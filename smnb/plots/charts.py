@@ -182,7 +182,7 @@ def series(
         if log_y and (values[np.isfinite(values)] <= 0).any():
             what = f"column {column!r} has values that a log axis cannot show"
             raise ContractError(who, what, got=float(np.nanmin(values)), expected="> 0")
-    title += said("")
+    title = said(title)
     figure = Picture(WIDTH * 0.75, 3.1)
     axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
     marker = "o" if len(table) <= 40 else None

@@ -248,11 +248,7 @@ def _bar_beside(axes: GeoAxes) -> mpl.axes.Axes:
 
 @picture
 def sensor_map(
-    sensors: pd.DataFrame,
-    density: xr.DataArray | None = None,
-    *,
-    by: str = "network",
-    title: str = "Sensors",
+    sensors: pd.DataFrame, density: xr.DataArray | None = None, *, by: str = "network", title: str = "Sensors"
 ) -> Picture:
     """Draw each sensor's place, and above it how many there are in a cell where `density` is given.
 
@@ -307,10 +303,7 @@ def _kinds(kind: pd.Series) -> tuple[pd.Series, list[str]]:
 
 @picture
 def score_maps(
-    scores: pd.DataFrame,
-    metrics: MetricLike | Iterable[MetricLike] = ("pearson_r", "ubrmse"),
-    *,
-    model: str = "",
+    scores: pd.DataFrame, metrics: MetricLike | Iterable[MetricLike] = ("pearson_r", "ubrmse"), *, model: str = ""
 ) -> Picture:
     """Draw scores of sensors as coloured points on a map, a panel a score; yellow is good in each.
 
