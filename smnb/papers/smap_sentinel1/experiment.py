@@ -54,10 +54,7 @@ def reference_maps(samples: FusionSamples, split: FusionSplit, *, seed: int = 0)
     places = [f"{scene} {row} {col}" for scene, row, col in zip(samples.scene[of[0]], *of[1:], strict=True)]
     target = known["soil_moisture"].to_numpy()
     found = reference_predictions(images[of], target, images[at], groups=np.array(places), seed=seed)
-    maps = {name: np.full(samples.valid.shape, np.nan, "float32") for name in found}
-    for name, values in found.items():
-        maps[name][at] = values
-    return maps
+    return {name: samples.placed(wanted, values) for name, values in found.items()}
 
 
 def coarse_view(samples: FusionSamples, patch: int, image: np.ndarray) -> np.ndarray:

@@ -161,12 +161,16 @@ class FusionSamples:
         grouped = table.groupby(["patch", "row", "col"], sort=True)["soil_moisture"]
         return grouped.agg(soil_moisture="mean", n_sensors="size").reset_index()
 
+    def placed(self, pixels: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
+        """Values of `pixels` as images ``(patch, row, col)``, NaN elsewhere."""
+        images = np.full(self.valid.shape, np.nan, dtype="float32")
+        images[tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))] = values
+        return images
+
     def in_situ_images(self, sensor_ids: Sequence[str] | None = None) -> np.ndarray:
         """The pixels as images: soil moisture (m3 m-3, NaN elsewhere), (patch, row, col)."""
-        values = np.full(self.valid.shape, np.nan, dtype="float32")
         pixels = self.pixels(sensor_ids)
-        values[tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))] = pixels["soil_moisture"]
-        return values
+        return self.placed(pixels, pixels["soil_moisture"])
 
     def at_pixels(self, maps: Mapping[str, np.ndarray], sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """`pixels` with the values there of maps ``(patch, row, col)`` by name, and ``scene`` and ``time``."""

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -29,13 +30,8 @@ _LEAST_COARSE, _LEAST_FINE = 0.5, 0.05
 
 def fill_forward(images: np.ndarray) -> np.ndarray:
     """Carry each pixel's last valid value forward in time, zero before the first: ``(scene, row, col)``, no NaN."""
-    filled = np.array(images, dtype="float32")
-    last = np.zeros(filled.shape[1:], dtype="float32")
-    for image in filled:
-        missing = np.isnan(image)
-        image[missing] = last[missing]
-        last = image
-    return filled
+    flat = pd.DataFrame(np.asarray(images, "float32").reshape(len(images), -1))
+    return flat.ffill().fillna(0.0).to_numpy("float32").reshape(images.shape)
 
 
 class SequenceSplit(NamedTuple):
