@@ -13,6 +13,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,30 @@ def plain_json(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
+@contextlib.contextmanager
+def exclusive(path: Path, error: SmnbError, *, patience: float = 0.0) -> Iterator[None]:
+    """Hold a lock until the process ends, however it does; raise `error` if another holds it still after `patience` seconds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    with open(path, "a+b") as stream:
+        while True:
+            try:
+                if os.name == "nt":
+                    import msvcrt
+
+                    msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+                else:
+                    import fcntl
+
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as refused:
+                if time.monotonic() > deadline:
+                    raise error from refused
+                time.sleep(0.2)
+        yield
+
+
 def remove_stale_partials(folder: str | os.PathLike[str]) -> int:
     """Remove what a killed process left of `atomic_path` below `folder`; return how many files went."""
     stale = [p for p in Path(folder).rglob(f".*{_PARTIAL}*") if p.is_file()]
@@ -93,13 +118,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def fingerprint(*parts: Any) -> str:
-    """Sixteen hexadecimal digits that identify values: arrays by content, dataclasses, mappings and sequences by their parts.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1, "b": [2.0, None]}) == fingerprint({"b": [2.0, None], "a": 1})
-    True
-    """
+    """Sixteen hexadecimal digits that identify values: arrays by content, dataclasses, mappings and sequences by their parts."""
     digest = hashlib.sha256()
 
     def add(value: Any) -> None:

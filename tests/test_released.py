@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
 from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
-from smnb.papers.batchu2023.released.labels import IsmnLabels, StationIndex
+from smnb.papers.batchu2023.released.labels import IsmnLabels, StationIndex, is_5_cm
 from smnb.papers.batchu2023.released.records import open_released
 from smnb.papers.batchu2023.store import SampleStore
 
@@ -103,6 +103,11 @@ def test_of_several_stations_the_nearest_or_as_the_script_the_first():
     assert without.distance_km == pytest.approx(0.5 * 111.19, rel=1e-3)
     first = StationIndex(rows[:1], choose="first", max_km=None).find("TxSON__CR200-1__CS655", 30.0, -100.0)
     assert first.row["station"] == "CR200-11"  # what the script would take
+
+
+def test_a_sensor_at_5_cm_is_told_as_the_script_does():
+    depths = [(0.05, 0.05), (0.0508, 0.0508), (0.0, 0.05), (0.0, 0.1), (0.05, 0.1), (0.2, 0.2)]
+    assert [is_5_cm(*one) for one in depths] == [True, True, True, False, True, False]
 
 
 def test_of_several_sensors_one_within_5_cm_and_of_the_type_comes_first():

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from smnb.contract import RunError
+from smnb.files import exclusive
 
 PREFIX = "smnb-event "
 
@@ -40,29 +41,10 @@ def quick_imports() -> Iterator[None]:
             del sys.modules["rfc3987_syntax"]
 
 
-@contextlib.contextmanager
-def hold(path: Path, name: str, *, patience: float = 0.0) -> Iterator[None]:
-    """Hold a lock until the process ends, however it does; `RunError` if another holds it still after `patience` seconds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience
-    with open(path, "a+b") as stream:
-        while True:
-            try:
-                if os.name == "nt":
-                    import msvcrt
-
-                    msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-                else:
-                    import fcntl
-
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    what, step = "another process executes a run of this name", "Wait for it, or choose another --name"
-                    raise RunError("smnb run", what, got=name, next_step=step) from error
-                time.sleep(0.2)
-        yield
+def hold(path: Path, name: str, *, patience: float = 0.0) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a run; `RunError` if another process holds it still after `patience` seconds."""
+    what, step = "another process executes a run of this name", "Wait for it, or choose another --name"
+    return exclusive(path, RunError("smnb run", what, got=name, next_step=step), patience=patience)
 
 
 def _emit(**event: Any) -> None:

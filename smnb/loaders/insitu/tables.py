@@ -171,7 +171,7 @@ def _frame(table: pa.Table) -> pd.DataFrame:
     """Readings in memory; flags of which no reading is left are no categories."""
     frame = table.unify_dictionaries().to_pandas()
     for name in ("flag", "provider_flag"):
-        texts = frame[name].cat
+        texts = frame[name].astype("category").cat
         used = np.bincount(texts.codes, minlength=len(texts.categories)) > 0
         frame[name] = texts.set_categories(texts.categories[used])
     return frame

@@ -14,6 +14,11 @@ Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JH
 
 import importlib
 
+from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, InputSet, inputs_of
+from smnb.papers.batchu2023.matchups import build_matchups, open_matchups
+from smnb.papers.batchu2023.sources import MULTISOURCE_IDS, SOURCES, Source, open_scenes_of
+from smnb.papers.batchu2023.tiles import read_tiles, tile_images
+
 __all__ = [
     "FULL_MODEL",
     "MULTISOURCE_IDS",
@@ -49,19 +54,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """A name of the list, from the first module that has it: who only builds match-ups loads no torch."""
+    """The other names of the list, from the first module that has it: who only builds match-ups loads no torch."""
     if name in __all__:
-        for module in (
-            "sources",
-            "matchups",
-            "inputs",
-            "scoring",
-            "tiles",
-            "batches",
-            "dense",
-            "experiment",
-            "ablation",
-        ):
+        for module in ("scoring", "batches", "dense", "experiment"):
             if hasattr(home := importlib.import_module(f"{__name__}.{module}"), name):
                 return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

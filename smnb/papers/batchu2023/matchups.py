@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, plain
-from smnb.files import fingerprint
+from smnb.files import exclusive, fingerprint
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
 from smnb.papers.batchu2023.scenes import LAYOUT, PAPER_DEPTHS, Journal, MatchPlan, cut_all, make_tasks, plan_matchups
@@ -173,8 +173,8 @@ def build_matchups(
     about["fingerprint"] = fingerprint(cutting, about, sides, plan.sensors.astype(str))
     if resume and path.exists():
         return MatchupResult(_finished(path, about["fingerprint"]), was_finished=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    lock = path.parent / f".{path.name}.lock"
+    with exclusive(lock, RunError(_WHO, "another process is building this store", got=str(path))):
         named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
         writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
         journal, everything = Journal(writer.folder / "done.jsonl"), np.ones(len(plan), bool)
@@ -183,6 +183,8 @@ def build_matchups(
             for name in plan.sources:
                 build.cut_source(pool, name)
         store = build.finish(made)
+        with contextlib.suppress(PermissionError):  # Windows keeps an open file
+            lock.unlink(missing_ok=True)
     return MatchupResult(store, build.n_tasks, build.n_resumed)
 
 
@@ -198,27 +200,6 @@ def _finished(path: Path, wanted: str) -> SampleStore:
         got = plain("other readings, scenes, sources or options")
         raise RunError(_WHO, f"{path} holds another store", got=got, next_step=step)
     return store
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Keep a second build of the same store out; the system lets go of the lock when the process ends, however it does."""
-    lock = path.parent / f".{path.name}.lock"
-    with open(lock, "w") as stream:
-        try:
-            try:
-                import fcntl
-            except ModuleNotFoundError:  # Windows
-                import msvcrt
-
-                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(_WHO, "another process is building this store", got=str(path)) from error
-        yield
-        with contextlib.suppress(PermissionError):  # Windows keeps an open file
-            lock.unlink(missing_ok=True)
 
 
 @dataclass
@@ -342,7 +323,6 @@ def add_splits(
             "share_with_training_sensor_within": {
                 side: {f"{km:g}_km": round(found.share_within(km, side), 6) for km in (found.footprint_km, 10.0)}
                 for side in SIDES[1:]
-                if (sides == side).any()
             },
         }
     return sensors, described

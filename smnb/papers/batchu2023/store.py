@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_table, plain
-from smnb.files import atomic_path, write_json
+from smnb.files import atomic_path, plain_json, write_json
 from smnb.papers.batchu2023.sources import Source, by_name
 
 _SCHEMA, _SENSORS_FILE, _WHO = "samples-2", "sensors.parquet", "SampleStoreWriter"
@@ -391,7 +391,7 @@ class SampleStoreWriter:
         for leftover in store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
             leftover.unlink()
         scenes = {name: ids for name, ids in self._scenes.items() if ids}
-        self._root.attrs.put({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True})
+        self._root.attrs.put(plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True}))
         if self.path.is_dir():  # a folder cannot be replaced in one step
             self.path.replace(self.folder / "replaced")
         store.replace(self.path)

@@ -6,9 +6,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,29 +24,24 @@ from smnb.sensors import add_strata
 
 _WHO = "convert_released"
 #: Columns that the sensor table takes from ISMN where the label came from there.
-_SOIL = ("sand", "silt", "clay")
-_ISMN_COLUMNS = (
-    *("elevation", "depth_from", "depth_to", "climate_KG", "lc_2010"),
-    *(f"{part}_fraction" for part in _SOIL),
-    *("organic_carbon", "saturation"),
-)
+_ISMN_COLUMNS = ["elevation", "depth_from", "depth_to", "climate_KG", "lc_2010"]
+_ISMN_COLUMNS += ["sand_fraction", "silt_fraction", "clay_fraction", "organic_carbon", "saturation"]
 _NAMES, _FOUND = ("network", "station", "instrument"), ("ismn_sensor_id", "ismn_distance_km")
 _SENSOR_COLUMNS = ("sensor_id", *_NAMES, "lat", "lon", "n_samples", *_FOUND)
 _MOVED_KM = 0.1
 
 
-@dataclass(frozen=True)
-class Conversion:
-    """A finished store and how it came about."""
+class Conversion(NamedTuple):
+    """A finished store and how it came about: `IsmnLabels.ambiguities`, and records and shards that were skipped, with reasons.
+
+    `counts`: ``records`` read; of these ``own_label`` and ``ismn_label``, or no label by reason; ``missing`` by source;
+    ``samples``; ``static_differs``: records whose static images differ from their sensor's first; damage that was skipped.
+    """
 
     store: SampleStore
     counts: dict[str, Any]
-    """``records`` read; of these ``own_label`` and ``ismn_label``, or no label by reason; ``missing`` by source; ``samples``;
-    ``static_differs``: records whose static images differ from their sensor's first; damage that was skipped."""
     ambiguities: pd.DataFrame
-    """See `IsmnLabels.ambiguities`."""
     problems: list[dict[str, Any]]
-    """Records and shards that were skipped, with reasons."""
 
 
 class _Collector:
@@ -70,7 +65,11 @@ class _Collector:
 
     def add(self, record: ReleasedRecord) -> None:
         """Label a record, check what it lacks, and keep it as a sample unless it is dropped."""
-        value, time, match = self._label(record)
+        value, time, match = record.label, record.time, None
+        if not record.label_field and self.labels is not None:
+            value, time, _, match = self.labels.label(record.sensor_id, record.lat, record.lon, time)
+        elif not record.label_field:
+            self.counts["no_label"] += 1
         if not np.isfinite(value) or not self.records.decode(record):
             return
         for name, one in self.writer.sources.items():
@@ -93,20 +92,10 @@ class _Collector:
             row |= {f"{name}/values": record.values[name].astype(kept), f"{name}/time": record.source_time(name)}
         self._rows.append(row)
 
-    def _label(self, record: ReleasedRecord) -> tuple[float, np.datetime64, Any]:
-        if record.label_field:
-            return record.label, record.time, None
-        if self.labels is None:
-            self.counts["no_label"] += 1
-            return np.nan, record.time, None
-        found = self.labels.label(record.sensor_id, record.lat, record.lon, record.time)
-        return found.value, found.time, found.match
-
     def _new_sensor(self, record: ReleasedRecord, match: Any) -> dict[str, Any]:
-        sensor: dict[str, Any] = {"sensor_id": record.sensor_id}
+        sensor: dict[str, Any] = {one: getattr(record, one) for one in ("sensor_id", "lat", "lon")}
         sensor |= dict(zip(_NAMES, record.sensor_id.split("__"), strict=True))
-        sensor |= {"lat": record.lat, "lon": record.lon, "row": len(self.sensors), "n_samples": 0}
-        sensor |= {"ismn_sensor_id": "", "ismn_distance_km": None}
+        sensor |= {"row": len(self.sensors), "n_samples": 0, "ismn_sensor_id": "", "ismn_distance_km": None}
         if match is not None:
             sensor |= {name: None if pd.isna(match.row[name]) else match.row[name] for name in _ISMN_COLUMNS}
             sensor |= {"ismn_sensor_id": match.row["sensor_id"], "ismn_distance_km": round(match.distance_km, 4)}
@@ -148,8 +137,8 @@ class _Collector:
         """One row a sensor: place, samples, what ISMN says of it, strata."""
         table = pd.DataFrame(list(self.sensors.values()))
         table = table.reindex(columns=[*_SENSOR_COLUMNS, *_ISMN_COLUMNS])  # a resumed conversion has another order
-        for name in ("ismn_distance_km", *_ISMN_COLUMNS):
-            table[name] = table[name].astype(object if name == "climate_KG" else "float64")
+        kinds = dict.fromkeys(["ismn_distance_km", *_ISMN_COLUMNS], "float64") | {"climate_KG": object}
+        table = table.astype(kinds)
         soil = soil_at_sensors(self.writer)
         if soil is not None:  # steps of 800/255 do not keep the sum of 1000 g kg-1
             soil = soil.mul(1000.0 / soil.sum(axis=1, skipna=False), axis=0)

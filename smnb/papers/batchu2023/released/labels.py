@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -34,21 +34,13 @@ from smnb.loaders.insitu.sensors import (
     stream,
 )
 
-#: What happens where several readings are within the window, and which of several stations is taken.
-AMBIGUOUS, CHOICES = ("drop", "nearest"), ("nearest", "first")
 _WHO = "IsmnLabels"
 _AMBIGUITIES_KEPT = 1000
 _NOTHING = np.datetime64("NaT", "ns")
 
 
 def is_5_cm(depth_from: float, depth_to: float) -> bool:
-    """Whether the script takes a sensor of these depths (m): their six decimals contain "0.05".
-
-    Examples
-    --------
-    >>> [is_5_cm(*d) for d in [(0.05, 0.05), (0.0508, 0.0508), (0.0, 0.05), (0.0, 0.1), (0.05, 0.1), (0.2, 0.2)]]
-    [True, True, True, False, True, False]
-    """
+    """Whether the script takes a sensor of these depths (m): their six decimals contain "0.05"."""
     return "0.05" in f"{depth_from:.6f}_{depth_to:.6f}"
 
 
@@ -64,23 +56,18 @@ def _folders(row: dict[str, Any]) -> tuple[str, str]:
     return (parts[-3] if len(parts) > 2 else "", parts[-2] if len(parts) > 1 else "")
 
 
-def _bare(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+class SensorMatch(NamedTuple):
+    """The ISMN sensor that was chosen for a sensor of the release: its row of the archive's table, or why there is none.
 
-
-@dataclass(frozen=True)
-class SensorMatch:
-    """The ISMN sensor that was chosen for a sensor of the release, or why there is none."""
+    The reason is ``network_unknown``, ``station_unknown``, ``station_too_far`` or ``no_5_cm_sensor``. `stations` and `sensors`
+    are all candidates: ``NETWORK/STATION``, and sensors of the chosen station, so far from the record's coordinates.
+    """
 
     row: dict[str, Any] | None
-    """Its row of the archive's sensor table."""
     reason: str
-    """Empty, or ``network_unknown``, ``station_unknown``, ``station_too_far`` or ``no_5_cm_sensor``."""
     stations: tuple[str, ...] = ()
     sensors: tuple[str, ...] = ()
-    """All candidates: ``NETWORK/STATION``, and sensors of the chosen station."""
     distance_km: float = float("nan")
-    """From the record's coordinates to the chosen station."""
 
 
 class StationIndex:
@@ -90,7 +77,7 @@ class StationIndex:
     """
 
     def __init__(self, rows: Sequence[dict[str, Any]], *, choose: str = "nearest", max_km: float | None = 5.0) -> None:
-        check_choice(_WHO, "choose", choose, CHOICES)
+        check_choice(_WHO, "choose", choose, ("nearest", "first"))
         if max_km is not None:
             check_range(_WHO, "max_km", max_km, 0, ends="(]", units="km")
         self.choose, self.max_km = choose, max_km
@@ -118,15 +105,14 @@ class StationIndex:
         rows = [row for row in stations[found[chosen]] if is_5_cm(row["depth_from"], row["depth_to"])]
         if not rows:
             return SensorMatch(None, "no_5_cm_sensor", names, distance_km=distance[chosen])
-        sensors = tuple(row["sensor_id"] for row in rows)
-        if self.choose == "nearest":
 
-            def strange(row: dict[str, Any]) -> tuple[bool, bool]:
-                deeper = not depth_inside(row["depth_from"], row["depth_to"], DEFAULT_DEPTH)
-                return deeper, _bare(instrument) != _bare(row["instrument"])
+        def strange(row: dict[str, Any]) -> tuple[bool, bool]:
+            deeper = not depth_inside(row["depth_from"], row["depth_to"], DEFAULT_DEPTH)
+            own, other = (re.sub(r"[\W_]", "", name.lower()) for name in (instrument, row["instrument"]))
+            return deeper, own != other
 
-            rows.sort(key=strange)
-        return SensorMatch(rows[0], "", names, sensors, distance[chosen])
+        best = min(rows, key=strange) if self.choose == "nearest" else rows[0]
+        return SensorMatch(best, "", names, tuple(row["sensor_id"] for row in rows), distance[chosen])
 
 
 class Label(NamedTuple):
@@ -158,7 +144,7 @@ class IsmnLabels:
         max_km: float | None = 5.0,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        check_choice(_WHO, "ambiguous", ambiguous, AMBIGUOUS)
+        check_choice(_WHO, "ambiguous", ambiguous, ("drop", "nearest"))
         check_range(_WHO, "window_minutes", window_minutes, 0)
         self.policy, self.ambiguous = flag_policy(flags), ambiguous
         self.window = np.timedelta64(round(window_minutes * 60e9), "ns")
@@ -184,9 +170,9 @@ class IsmnLabels:
         }
         self._sensors = {one.sensor_id: one for one in merged}
         self._matches: dict[str, SensorMatch] = {}
+        self._places: dict[str, list[float]] = {}
         self._series: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._of_sensor: Counter[str] = Counter()
-        self._places: dict[str, tuple[float, float]] = {}
         self._readings: list[dict[str, Any]] = []
 
     def __enter__(self) -> IsmnLabels:
@@ -198,7 +184,7 @@ class IsmnLabels:
     def match(self, sensor_id: str, lat: float, lon: float) -> SensorMatch:
         """Find the ISMN sensor of a sensor of the release; found once, at the place of its first record."""
         if sensor_id not in self._matches:
-            self._places[sensor_id] = (lat, lon)
+            self._places[sensor_id] = [lat, lon]
             self._matches[sensor_id] = self._index.find(sensor_id, lat, lon)
         return self._matches[sensor_id]
 

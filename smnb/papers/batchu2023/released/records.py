@@ -182,10 +182,7 @@ class ReleasedRecords:
     problems: list[dict[str, Any]] = field(default_factory=list)
 
     def check(self, who: str = "ReleasedRecords") -> ReleasedRecords:
-        """Check that the first record of the first shard can be read and has the fields that are asked for.
-
-        Whatever `on_error` says it raises a `FormatError` if not, since all records of a release have one schema.
-        """
+        """Raise a `FormatError` unless the first record has the fields asked for: all of a release have one schema."""
         for number, payload in read_records(self.paths[0], verify=self.verify):
             if isinstance(payload, RecordError):
                 raise payload
@@ -212,27 +209,23 @@ class ReleasedRecords:
 
     def shard(self, path: Path, *, start: int = 0) -> Iterator[ReleasedRecord]:
         """Yield the records of one shard from number `start` on, images not decoded yet; counts go on from where they were."""
-        payloads = read_records(path, verify=self.verify)
-        while True:
-            try:
-                number, payload = next(payloads)
-            except StopIteration:
-                return
-            except ShardError as error:
-                self._problem("shards_cut", path.name, None, error)
-                return
-            if number < start:
-                continue
-            if isinstance(payload, RecordError):
-                self._problem("records_damaged", path.name, number, payload)
-                continue
-            try:
-                record = self._record(path.name, number, payload)
-            except FormatError as error:
-                self._problem("records_invalid", path.name, number, error)
-                continue
-            self.counts["records"] += 1
-            yield record
+        try:
+            for number, payload in read_records(path, verify=self.verify):
+                if number < start:
+                    continue
+                try:
+                    if isinstance(payload, RecordError):
+                        raise payload
+                    record = self._record(path.name, number, payload)
+                except FormatError as error:
+                    self._problem(
+                        "records_damaged" if error is payload else "records_invalid", path.name, number, error
+                    )
+                    continue
+                self.counts["records"] += 1
+                yield record
+        except ShardError as error:
+            self._problem("shards_cut", path.name, None, error)
 
     def _problem(self, kind: str, shard: str, number: int | None, error: SmnbError) -> None:
         """Raise `error`, or count it where damage is skipped."""
