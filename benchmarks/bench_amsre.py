@@ -25,7 +25,7 @@ from benchmarks.measure import best_of, matrix_rate
 from smnb.maps import mapped_image
 from smnb.models import build_model
 from smnb.models.svr import TorchSVR
-from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore
+from smnb.papers.hu2018_amsre.tasks import PatchDataset, PatchIndex, PatchStore
 from smnb.training import MinMaxScaler, TrainingConfig, fit
 
 ROWS, COLS = 720, 1440

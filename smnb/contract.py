@@ -24,21 +24,11 @@ import xarray as xr
 
 
 class SmnbError(ValueError):
-    """Base of smnb's errors: who complains, what is wrong, what was got and expected, and the next step.
+    """Base of smnb's errors.
 
-    Parameters
-    ----------
-    who : str
-        The function, command, file or catalog entry that complains.
-    what : str
-        What is wrong, as a clause.
-    got, expected : object, optional
-        The value found and the value, range or list of values that would have been right.
-    next_step : str, optional
-        One sentence that tells the user what to do.
+    `who` (the function, command, file or catalog entry) complains, `what` is wrong, as a clause; the value that was `got` and the
+    value, range or list of values `expected`; and the `next_step`, one sentence that tells the user what to do.
 
-    Examples
-    --------
     >>> print(SmnbError("open_l3", "'soil_moisture' has other units", got="%", expected="m3 m-3"))
     open_l3: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'.
     """

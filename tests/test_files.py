@@ -66,3 +66,8 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     path = files.write_bytes(tmp_path / "x", b"abc")
     assert files.sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_fingerprint_goes_by_content_not_by_order_of_names() -> None:
+    assert files.fingerprint({"a": 1, "b": [2.0, None]}) == files.fingerprint({"b": [2.0, None], "a": 1})
+    assert files.fingerprint([1, 2]) != files.fingerprint([2, 1])

@@ -14,7 +14,7 @@ from smnb.contract import ContractError, ParameterError
 from smnb.maps import PatchForm, mapped_image, write_map
 from smnb.models import build_model
 from smnb.papers.hu2018_amsre import day_maps
-from smnb.papers.hu2018_amsre.patches import PatchIndex, PatchStore
+from smnb.papers.hu2018_amsre.tasks import PatchIndex, PatchStore
 from smnb.training import MinMaxScaler, load, save
 
 CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")

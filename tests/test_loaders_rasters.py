@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import tracemalloc
 
 import h5py
@@ -554,6 +556,17 @@ def test_damaged_arrays(tmp_path):
     (tmp_path / "b.zarr" / "zarr.json").write_text("{")
     with pytest.raises(FormatError, match="unreadable"):
         open_scenes([tmp_path / "b.zarr"], **SMAP)
+
+
+def test_the_door_costs_no_torch_and_no_stac() -> None:
+    code = """
+import sys
+import smnb.loaders.rasters as door
+assert not {"torch", "pystac", "dask.array"} & set(sys.modules)
+assert {name: getattr(door, name).__name__ for name in door.__all__} == {name: name for name in door.__all__}
+assert not hasattr(door, "another")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # -- the index -----------------------------------------------------------------------------------------------------------

@@ -20,8 +20,7 @@ from smnb.loaders.rasters import open_scenes
 from smnb.metrics import Metric, compare, score_intervals, score_table
 from smnb.papers.batchu2023 import InputSet, MultiSourceDataset, Source, build_matchups
 from smnb.papers.hu2018_amsre import FoldData, PatchTask, day_maps
-from smnb.papers.hu2018_amsre.patches import draw_patches, eligible_centres
-from smnb.papers.hu2018_amsre.tasks import Fold
+from smnb.papers.hu2018_amsre.tasks import Fold, draw_patches, eligible_centres
 from smnb.training import TrainingConfig, load, train
 
 MOST_LINES = 15

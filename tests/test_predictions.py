@@ -22,7 +22,7 @@ from smnb.papers.batchu2023.scoring import beside_paper, printed
 from smnb.papers.tables import published
 from smnb.sensors import folds
 from smnb.sensors.opening import station_predictions, station_strata
-from smnb.sensors.scoring import _keep_possible
+from smnb.sensors.predictions import _keep_possible
 
 
 def table(n_sensors: int = 4, n: int = 30, seed: int = 0) -> pd.DataFrame:

@@ -11,8 +11,7 @@ from scipy.ndimage import uniform_filter
 
 from smnb.models.baselines import pixel_climatology, reference_predictions, seasonal_climatology
 from smnb.papers.hu2018_amsre import experiment as retrieval
-from smnb.papers.hu2018_amsre.patches import draw_patches, eligible_centres
-from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask
+from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask, draw_patches, eligible_centres
 from smnb.training import TrainingConfig, load, train
 from smnb.training.losses import euclidean_loss
 

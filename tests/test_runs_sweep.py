@@ -20,6 +20,7 @@ import pytest
 from external_resources import external_resources
 
 from smnb.cli import app as cli
+from smnb.cli.runs import grid_values
 from smnb.contract import ParameterError, RunError
 from smnb.runs import execution, sweep
 from smnb.runs.worker import hold
@@ -217,6 +218,17 @@ def test_mistakes_are_found_before_anything_is_executed(project, pretend, option
     assert not (project / "runs").exists()
 
 
+def test_a_members_folder_has_the_same_name_for_ever():
+    values = {"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None}
+    assert module._slug(values) == "region=tucson,inputs=spatial+sm,seed=0,mask=none"
+    assert module._slug({"region": "a/b c"}) == "region=a_b_c-65db655d"
+
+
+def test_the_grid_of_a_command_has_lists_of_lists():
+    grid = grid_values(["seed=0,1", "region=[a, b]", "inputs=[a],[a, b]"], lists=["inputs"])
+    assert grid == {"seed": [0, 1], "region": ["a", "b"], "inputs": [["a"], ["a", "b"]]}
+
+
 def test_folders_of_members_are_safe_and_different(project, pretend):
     regions = ["a/b", "a b", "A", "a", "none", "..", "x" * 300, "x" * 301]
     slugs = list(sweep("s", "01", {"region": regions})["member"])
@@ -354,7 +366,7 @@ def test_the_command_prints_the_table_and_fails_with_a_member(project, pretend, 
     ("arguments", "says"),
     [
         (["-g", "seed"], "-g takes name=value,value; got 'seed'"),
-        (["-g", "seed=0", "-g", "seed=1"], "a parameter was given twice; got 'seed'"),
+        (["-g", "seed=0", "-g", "seed=1"], "a name was given twice; got 'seed'"),
         (["-g", "seed=[0"], "the value of 'seed' is not YAML"),
         (["-g", "seed="], "the grid has no values; got ['seed']"),
         (["-g", "seed=0", "-p", "rate"], "-p takes name=value; got 'rate'"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smnb.contract import ContractError, ParameterError
-from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore, draw_patches, eligible_centres
+from smnb.papers.hu2018_amsre.tasks import PatchDataset, PatchIndex, PatchStore, draw_patches, eligible_centres
 from smnb.training import MinMaxScaler, load, save
 from smnb.training.batches import BatchDataset
 
@@ -45,7 +45,6 @@ def test_gathered_patches_equal_patches_cut_out_one_by_one(images: np.ndarray, w
     images[1, 3, 4] = np.nan
     scaler = MinMaxScaler.fit(images)
     store = PatchStore(images, scaler, patch_size=patch_size, wrap=wrap)
-    assert store.n_filled == 4
     number, row, col = (a.ravel() for a in np.indices((3, 14, 20)))
     got = store.gather(PatchIndex(number, row, col)).numpy()
     scaled = scaler.transform(images)

@@ -17,7 +17,7 @@ from smnb.catalog import Catalog
 from smnb.grids import UtmWindow, great_circle_km
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_scenes
-from smnb.sensors.strata import CGLS_GROUPS, land_cover_codes
+from smnb.sensors.strata import LEGENDS, land_cover_codes
 from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.multisource_coarse import GLDAS_LAYER, gldas_time, smap_days
 from smnb_sandbox.multisource_insitu import REACH, site_stations
@@ -367,7 +367,7 @@ def test_soil_maps_know_the_soil_and_not_exactly(scenes, simulation):
 def test_land_cover_has_codes_that_the_strata_know(root, plan, insitu):
     sensors = insitu.sensors
     codes = land_cover_codes(root / next(iter(plan.land_cover)), sensors.lat.to_numpy(), sensors.lon.to_numpy())
-    assert set(codes) <= set(CGLS_GROUPS)
+    assert set(codes) <= set(LEGENDS["cgls_lc100"])
     assert set(codes) <= {kind.cgls for kind in KINDS}
 
 

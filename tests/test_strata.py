@@ -29,10 +29,9 @@ from smnb.grids.koppen import (
 from smnb.metrics import average_interval
 from smnb.sensors import opening, stratify
 from smnb.sensors.strata import (
-    CCI_GROUPS,
-    CGLS_GROUPS,
     LAND_COVER_GROUPS,
     LAND_REACH_KM,
+    LEGENDS,
     OUTSIDE,
     STRATA,
     TEXTURE_CLASSES,
@@ -244,8 +243,8 @@ def test_texture_refuses(parts, units, match):
 
 
 def test_groups_of_land_cover_codes():
-    assert set(CGLS_GROUPS.values()) == set(CCI_GROUPS.values()) == {*LAND_COVER_GROUPS, "none"}
-    assert len(CGLS_GROUPS) == 23
+    assert set(LEGENDS["cgls_lc100"].values()) == set(LEGENDS["esa_cci"].values()) == {*LAND_COVER_GROUPS, "none"}
+    assert len(LEGENDS["cgls_lc100"]) == 23
     found = land_cover_group([40, 111, 126, 30, 20, 60, 50, 90, 80, 200, OUTSIDE], "cgls_lc100")
     assert found.tolist() == [*LAND_COVER_GROUPS, "none", "none", "none"]
     assert land_cover_group([["10", "nan"], ["unknown", "210"]], "esa_cci").tolist() == [

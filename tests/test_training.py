@@ -20,7 +20,7 @@ from torch.nn.functional import mse_loss as mse
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.models import build_model
-from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchStore, draw_patches, eligible_centres
+from smnb.papers.hu2018_amsre.tasks import PatchDataset, PatchStore, draw_patches, eligible_centres
 from smnb.training import MinMaxScaler, Samples, TrainingConfig, choose_device, choose_precision, fit, load, save
 from smnb.training import train as train_any
 from smnb.training.batches import BatchDataset, OrderedSampler, PrefetchLoader, StepPlan, StepSampler

@@ -10,16 +10,10 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from smnb.contract import ParameterError
 from smnb.files import plain_json
 
-app = typer.Typer(
-    name="smnb",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Satellite soil moisture with convolutional networks: data, notebooks, reports.",
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Root = Annotated[str | None, typer.Option(help="Data root; default SMNB_DATA, else data/sandbox.")]
@@ -72,6 +66,19 @@ def _print_table(table: Table) -> None:
     widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
     for row in everything:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def values_by_name(texts: Sequence[str], who: str, takes: str, example: str) -> dict[str, str]:
+    """Values by name of ``NAME=VALUE`` arguments, each name once; else `ParameterError`."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ParameterError(who, takes, got=text, next_step=f"Example: {example}")
+        if name in found:
+            raise ParameterError(who, "a name was given twice", got=name)
+        found[name] = value
+    return found
 
 
 def warn(text: str) -> None:

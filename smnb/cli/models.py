@@ -46,20 +46,11 @@ def map_(
     from smnb.maps import map_checkpoint
     from smnb.training import choose_device
 
+    options = {"when": time, "tile": tile, "workers": workers, "scheduler": scheduler, "resume": resume}
+    options |= {"device": choose_device(device).type, "precision": precision}
     with shown_progress() as progress:
-        result = map_checkpoint(
-            checkpoint,
-            path,
-            out,
-            when=time,
-            tile=tile,
-            workers=workers,
-            scheduler=scheduler,
-            resume=resume,
-            device=choose_device(device).type,
-            precision=precision,
-            progress=lambda done, total: progress("map", "cell", done, total),
-        )
+        options["progress"] = lambda done, total: progress("map", "cell", done, total)
+        result = map_checkpoint(checkpoint, path, out, **options)
     content = {"written": result.path}
     content |= {name: getattr(result, f"n_{name}") for name in ("cells", "predicted", "missing", "tiles", "resumed")}
     content |= {"missing_by_channel": result.missing_by_channel, "was_finished": result.was_finished}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smnb.cli.frame import Json, Root, Scheduler, Table, command, show, shown_progress, warn
+from smnb.cli.frame import Json, Root, Scheduler, Table, command, show, shown_progress, values_by_name, warn
 from smnb.contract import ParameterError, RunError
 
 if TYPE_CHECKING:
@@ -152,41 +152,24 @@ def _members(table: pd.DataFrame, parameters: list[str], wanted: list[str]) -> l
     return [title, Table(columns, rows), *([f"and {more} more metrics in sweep.csv"] if more else [])]
 
 
-def parameter_values(assignments: Sequence[str], *, who: str) -> dict[str, Any]:
+def parameter_values(texts: Sequence[str], *, who: str) -> dict[str, Any]:
     """Parse ``name=value`` arguments; a value is YAML, so that 3 is a number, true a bool and [a, b] a list."""
-    texts = _assignments(assignments, who, "-p takes name=value", "-p epochs=5")
-    return {name: _parsed(value, name, who) if value else "" for name, value in texts.items()}
+    values = values_by_name(texts, who, "-p takes name=value", "-p epochs=5")
+    return {name: _parsed(value, name, who) if value else "" for name, value in values.items()}
 
 
-def grid_values(assignments: Sequence[str], lists: Sequence[str] = ()) -> dict[str, list[Any]]:
+def grid_values(texts: Sequence[str], lists: Sequence[str] = ()) -> dict[str, list[Any]]:
     """Parse ``name=a,b`` arguments, each value as YAML; brackets around all of them are allowed.
 
     For parameters that are `lists` themselves ``[a, b]`` is one value, and ``[a],[a, b]`` are two.
-
-    Examples
-    --------
-    >>> grid_values(["seed=0,1", "region=[a, b]", "inputs=[a],[a, b]"], lists=["inputs"])
-    {'seed': [0, 1], 'region': ['a', 'b'], 'inputs': [['a'], ['a', 'b']]}
     """
     grid = {}
-    for name, text in _assignments(assignments, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2").items():
+    for name, text in values_by_name(texts, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2").items():
         values = _parsed(f"[{text}]", name, "smnb sweep")
         if len(values) == 1 and isinstance(values[0], list) and name not in lists:
             values = values[0]
         grid[name] = values
     return grid
-
-
-def _assignments(texts: Sequence[str], who: str, takes: str, example: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.isidentifier():
-            raise ParameterError(who, takes, got=text, next_step=f"Example: {example}")
-        if name in found:
-            raise ParameterError(who, "a parameter was given twice", got=name)
-        found[name] = value
-    return found
 
 
 def _parsed(text: str, name: str, who: str) -> Any:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from smnb.cli import frame
 from smnb.cli.frame import Flags, Json, Optional, Resume, Root, Scheduler, Workers, command, show, shown_progress, warn
-from smnb.contract import ParameterError, check_choice
+from smnb.contract import check_choice
 
 
 @command("smnb matchup --out matchups.zarr --anchor sentinel1 --optional modis_lai")
@@ -50,25 +51,13 @@ def matchup(
         readings = read_tables(insitu)
     else:  # all of them: the builder itself applies flags and depths, and counts them
         readings = catalog.open(insitu, root, flags="all", depth=None)
+    options = {"out": out, "anchor": anchor, "crop": crop, "flags": flags, "optional": optional or (), "resume": resume}
+    options |= {"depths": None if any_depth else PAPER_DEPTHS, "workers": workers, "scheduler": scheduler}
+    options |= {"land_cover": land_cover, "on_unknown_land_cover": unknown_land_cover, "splits": splits}
     began = time.perf_counter()
     with shown_progress() as progress:
-        result = build_matchups(
-            readings,
-            scenes,
-            out=out,
-            anchor=anchor,
-            crop=crop,
-            flags=flags,
-            depths=None if any_depth else PAPER_DEPTHS,
-            optional=optional or (),
-            land_cover=land_cover,
-            on_unknown_land_cover=unknown_land_cover,
-            splits=splits,
-            workers=workers,
-            scheduler=scheduler,
-            resume=resume,
-            progress=lambda name, done, total: progress(name, "cell", done, total),
-        )
+        options["progress"] = lambda name, done, total: progress(name, "cell", done, total)
+        result = build_matchups(readings, scenes, **options)
     content = {"written": result.store.path, "counts": result.counts, "splits": result.store.attrs["splits"]}
     content |= {"tasks": result.n_tasks, "resumed": result.n_resumed, "was_finished": result.was_finished}
     resumed = f", {result.n_resumed} of {result.n_tasks} tasks from before" if result.n_resumed else ""
@@ -81,16 +70,9 @@ def _entries(given: list[str] | None) -> dict[str, str]:
     """Source to its catalog entry."""
     from smnb.papers.batchu2023 import SOURCES
 
-    if not given:
-        return {name: one.catalog_id for name, one in SOURCES.items()}
-    entries: dict[str, str] = {}
-    for one in given:
-        name, _, entry = one.partition("=")
-        if not entry or name in entries:
-            what, expected = "--source is not NAME=ENTRY, each name once", "sentinel1=multisource_sentinel1"
-            raise ParameterError("smnb matchup", what, got=one, expected=expected)
-        entries[name] = entry
-    return entries
+    example = "--source sentinel1=multisource_sentinel1"
+    entries = frame.values_by_name(given or [], "smnb matchup", "--source takes NAME=ENTRY", example)
+    return entries or {name: one.catalog_id for name, one in SOURCES.items()}
 
 
 def _splits(names: list[str] | None, seed: int) -> dict[str, dict[str, Any]]:
@@ -138,16 +120,9 @@ def released(
         if ismn:
             rules = {"flags": flags, "ambiguous": ambiguous, "choose": choose, "max_km": max_km}
             labels = stack.enter_context(IsmnLabels(ismn, cache_dir=cache, **rules))
-        done = convert_released(
-            records,
-            out,
-            labels=labels,
-            optional=optional or (),
-            splits={} if no_splits else None,
-            resume=not no_resume,
-            overwrite=overwrite,
-            progress=lambda done, total: progress("shards", "cell", done, total),
-        )
+        rules = {"resume": not no_resume, "overwrite": overwrite, "splits": {} if no_splits else None}
+        rules["progress"] = lambda done, total: progress("shards", "cell", done, total)
+        done = convert_released(records, out, labels=labels, optional=optional or (), **rules)
     for one in done.problems:
         warn(f"skipped {one['reason']}")
     if ambiguities:

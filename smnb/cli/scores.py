@@ -44,7 +44,7 @@ def score(
 
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb score", "--out does not end in .csv", got=out)
-    strata = list(dict.fromkeys(by or []))
+    strata = {name: str(Path(out).with_name(f"{Path(out).stem}.by_{name}.csv")) for name in by or []}
     predictions = read_predictions(table)
     wanted = [name for name in DEFAULT_METRICS if METRICS[name].smooth] if intervals else []
     _check_columns("smnb score", predictions, [*strata, *([clusters] if clusters else [])])
@@ -52,12 +52,16 @@ def score(
     summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
     rows = pd.concat([sensors.assign(kind="sensor", n_sensors=1), summary], ignore_index=True)
     shorts = {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
-    written = {out: _layout(rows, strata, wanted).rename(columns=shorts)}
+    columns = ["kind", "sensor_id", "n_sensors", "n"]
+    for name in DEFAULT_METRICS:
+        columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in wanted)]
+    places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
+    written = {out: rows[[*columns, "reason", *dict.fromkeys([*places, *strata])]].rename(columns=shorts)}
     options = {"intervals": intervals, "clusters": clusters, "seed": seed}
-    for name in strata:
+    for name, beside in strata.items():
         found = stratify(sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), **options)
         found["few"] = found["few"].map({True: "*", False: ""})
-        written[_beside(out, name)] = found.drop(columns="label").rename(columns=shorts)
+        written[beside] = found.drop(columns="label").rename(columns=shorts)
     for path, content in written.items():
         with atomic_path(path) as temporary:
             content.to_csv(temporary, index=False)
@@ -66,11 +70,10 @@ def score(
     averages = written[out].iloc[len(sensors) :]
     rows = [[row["kind"], *(_cell(row, name) for name in _SHOWN)] for _, row in averages.iterrows()]
     tables = [Table(["", *_SHOWN], rows)]
-    for name in strata:
+    for name, beside in strata.items():
         head = [name, "n_sensors", "ubrmse", "rmse", "r"]
-        found = written[_beside(out, name)]
-        rows = [[row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in found.iterrows()]
-        tables.append(Table(head, rows))
+        found = written[beside].iterrows()
+        tables.append(Table(head, [[row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in found]))
     show(
         {path: content.to_dict("records") for path, content in written.items()},
         as_json,
@@ -135,22 +138,6 @@ def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:
         several = table.groupby("sensor_id")[name].nunique(dropna=False) > 1
         if several.any():
             raise ContractError(who, f"a sensor has more than one {name!r}", got=several.index[several][0])
-
-
-def _layout(rows: pd.DataFrame, strata: list[str], intervals: list[str]) -> pd.DataFrame:
-    """Columns of the file, in order and with their short names."""
-    from smnb.metrics import DEFAULT_METRICS
-
-    columns = ["kind", "sensor_id", "n_sensors", "n"]
-    for name in DEFAULT_METRICS:
-        columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in intervals)]
-    places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
-    return rows[[*columns, "reason", *dict.fromkeys([*places, *strata])]]
-
-
-def _beside(out: str, name: str) -> str:
-    path = Path(out)
-    return str(path.with_name(f"{path.stem}.by_{name}.csv"))
 
 
 def _cell(row: pd.Series, name: str) -> str:

@@ -260,9 +260,8 @@ def open_swvl1_points(
     """
     who = "open_swvl1_points"
     options = {"start": start, "end": end, "near": near, "max_distance_km": max_distance_km}
-    values, dataset, about = read_series(who, paths, "swvl1", _UNITS, **options)
-    values = np.where(np.abs(values) < _ABSURD, values, np.nan).astype("float32")
-    array = xr.DataArray(values, dims=("location", "time"), attrs={**_ATTRS, **about})
+    values, dataset = read_series(who, paths, "swvl1", _UNITS, **options)
+    array = values.where(np.abs(values) < _ABSURD).astype("float32").assign_attrs({**_ATTRS, **values.attrs})
     dataset["soil_moisture"] = _clean(array, count=True)
     step = "cell files; swvl1 to soil_moisture"
     source = "ECMWF reanalysis, volumetric soil water layer 1, time series"

@@ -225,11 +225,7 @@ def share_table(table: pd.DataFrame, *, title: str) -> Picture:
 
 @picture
 def sensor_series(
-    readings: pd.Series,
-    products: Mapping[str, pd.Series],
-    *,
-    title: str,
-    removed: pd.Series | None = None,
+    readings: pd.Series, products: Mapping[str, pd.Series], *, title: str, removed: pd.Series | None = None
 ) -> Picture:
     """Draw one sensor through time, with the coarse products at its place and the readings that the flags removed.
 

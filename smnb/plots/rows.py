@@ -75,11 +75,9 @@ def image_rows(
             raise ContractError(who, f"row {name!r} has not one image a column", got=len(images), expected=len(columns))
         for image, column in zip(images, columns, strict=True):
             if (image.ndim, *image.shape[2:]) != ((2,) if column.units is not None else (3, 3)):
-                what, shape = (
-                    f"{column.title!r} of row {name!r} has another shape",
-                    "(y, x)" if column.units else "(y, x, 3)",
-                )
-                raise ContractError(who, what, got=image.shape, expected=plain(shape))
+                what = f"{column.title!r} of row {name!r} has another shape"
+                expected = plain("(y, x)" if column.units is not None else "(y, x, 3)")
+                raise ContractError(who, what, got=image.shape, expected=expected)
     widest = (WIDTH - _LEFT - _RIGHT - _GAP * (len(columns) - 1)) / len(columns)
     size = min(widest, height or 2.1)
     above = _TOP + (0.28 if said(title) else 0.0)
@@ -123,13 +121,7 @@ def image_rows(
 
 @picture
 def method_scores(
-    table: pd.DataFrame,
-    *,
-    value: str,
-    group: str,
-    xlabel: str,
-    title: str,
-    line: tuple[float, str] | None = None,
+    table: pd.DataFrame, *, value: str, group: str, xlabel: str, title: str, line: tuple[float, str] | None = None
 ) -> Picture:
     """Draw the scores of methods as rows of dots, one colour a group, with the mean of each as a large mark.
 
@@ -171,23 +163,14 @@ def method_scores(
         place = {"loc": "upper right", "bbox_to_anchor": (0.99, 1 - 0.22 / total), "borderaxespad": 0.0}
         figure.legend(*axes.get_legend_handles_labels(), ncols=len(groups), **place)
     figure.head(title, x=0.01, centre=False)
-    told = [name for name in ("time", "sensor_id", "place", "side") if name in table and name != group]
-    shown = table[["method", group, value, *told]].dropna(subset=[value])
-    look = {"alpha": 0.6, "hover_cols": told, "rot": 20, "title": said(title)}
-    panel = {"table": shown, "x": "method", "y": value, "by": group, "xlabel": "", "ylabel": xlabel}
-    figure.offer("scatter", [panel | look])
+    look = {"told": ("time", "sensor_id", "place", "side"), "ylabel": xlabel, "alpha": 0.6, "rot": 20}
+    figure.offer("scatter", table, value, [{"x": "method", "xlabel": "", "title": said(title)}], by=group, **look)
     return figure
 
 
 @picture
 def interval_rows(
-    table: pd.DataFrame,
-    *,
-    value: str,
-    label: str,
-    xlabel: str,
-    title: str,
-    group: str | None = None,
+    table: pd.DataFrame, *, value: str, label: str, xlabel: str, title: str, group: str | None = None
 ) -> Picture:
     """Draw one row a value (a difference, a cost, a gain), with its interval as a bar and a line at zero.
 
@@ -229,8 +212,6 @@ def interval_rows(
     if group:
         place = {"loc": "upper center", "bbox_to_anchor": (0.5, 1 - 0.24 / height), "handletextpad": 0.2}
         figure.legend(*axes.get_legend_handles_labels(), ncols=len(groups), columnspacing=1.0, **place)
-    shown = table[[label, value, "low", "high", *([group] if group else [])]].dropna(subset=[value])
-    look = {"hover_cols": ["low", "high"], "rot": 30, "title": said(title)}
-    panel = {"table": shown, "x": label, "y": value, "by": group, "xlabel": "", "ylabel": xlabel}
-    figure.offer("scatter", [panel | look])
+    look = {"by": group, "told": ("low", "high"), "ylabel": xlabel, "rot": 30}
+    figure.offer("scatter", table, value, [{"x": label, "xlabel": "", "title": said(title)}], **look)
     return figure

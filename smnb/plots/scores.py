@@ -46,8 +46,14 @@ def sorted_scores(
     height = 3.0 + 0.18 * lines
     figure = Picture(WIDTH, height)
     axes = figure.axes_at(0.1 * WIDTH, 0.5, 0.885 * WIDTH, height - 0.5 - 0.36 - 0.18 * lines)
-    low, top = _limits_of(list(tables.values()))
-    axes.set_ylim(0.0 if one.limits[0] == 0.0 else low, top)
+    values = pd.concat([table["value"] for table in tables.values()])
+    low, top = values.min(), values.max()
+    for table in tables.values():  # most of the intervals, since a few long ones would flatten the rest
+        low = np.fmin(low, table["low"].quantile(0.05))
+        top = np.fmax(top, min(table["high"].quantile(0.95), top + 0.5 * (top - low)))
+    room = 0.05 * max(top - low, 1e-6)
+    low, top = 0.0 if one.limits[0] == 0.0 else low - room, top + room
+    axes.set_ylim(low, top)
     shift, cut = np.linspace(-0.18, 0.18, len(scores)) if len(scores) > 1 else [0.0], 0
     for i, (name, table) in enumerate(tables.items()):
         colour, style = LINES[i % len(LINES)]
@@ -75,15 +81,10 @@ def sorted_scores(
     place = {"loc": "lower left", "bbox_to_anchor": (-0.01, 1.0), "handlelength": 2.0, "labelspacing": 0.25}
     axes.legend(ncols=1 if len(scores) < 3 else 2, columnspacing=2.0, fontsize=8.5, **place)
     ranked = [table.assign(model=name, rank=np.arange(1, len(table) + 1)) for name, table in tables.items()]
-    points = pd.concat(ranked).rename_axis("sensor").reset_index().dropna(subset=["value"])
-    panel = {
-        "table": points.drop(columns=["low", "high"]).rename(columns={"value": one.name}),
-        "x": "rank",
-        "y": one.name,
-    }
-    look = {"by": "model", "hover_cols": ["sensor"], "color": [LINES[i % len(LINES)][0] for i in range(len(tables))]}
-    look |= {"xlabel": order, "ylabel": metric_label(one), "title": said(title)}
-    figure.offer("scatter", [panel | look])
+    points = pd.concat(ranked).rename_axis("sensor").reset_index().rename(columns={"value": one.name})
+    look = {"by": "model", "told": ["sensor"], "color": [LINES[i % len(LINES)][0] for i in range(len(tables))]}
+    panel = {"x": "rank", "xlabel": order, "title": said(title)}
+    figure.offer("scatter", points, one.name, [panel], ylabel=metric_label(one), **look)
     return figure
 
 
@@ -100,23 +101,9 @@ def _in_order(scores: Mapping[str, pd.DataFrame], one: Metric) -> dict[str, pd.D
     return {name: table.reindex(order).astype("float64") for name, table in tables.items()}
 
 
-def _limits_of(tables: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """Limits by the scores and most of the intervals, since a few long ones would flatten the rest."""
-    values = pd.concat([table["value"] for table in tables])
-    low, high = values.min(), values.max()
-    for table in tables:
-        low = np.fmin(low, table["low"].quantile(0.05))
-        high = np.fmax(high, min(table["high"].quantile(0.95), high + 0.5 * (high - low)))
-    room = 0.05 * max(high - low, 1e-6)
-    return float(low - room), float(high + room)
-
-
 @picture
 def prediction_series(
-    tables: Mapping[str, pd.DataFrame],
-    sensors: Sequence[str],
-    *,
-    notes: Mapping[str, str] | None = None,
+    tables: Mapping[str, pd.DataFrame], sensors: Sequence[str], *, notes: Mapping[str, str] | None = None
 ) -> Picture:
     """Draw what was observed and what each model predicted through time, a panel a sensor.
 
@@ -176,11 +163,8 @@ def _draw_lines(axes: Axes, tables: Mapping[str, pd.DataFrame], sensor: str) -> 
             look = {"color": "black", "linewidth": 1.1, "marker": ".", "markersize": 1.5 if dense else 3, "zorder": 5}
         else:
             look = {"color": LINES[i % len(LINES)][0], "marker": MARKERS[i % 6], "markeredgewidth": 0, "zorder": 4}
-            look |= {
-                "linewidth": 0.0 if dense else 0.7,
-                "alpha": 0.6 if dense else 0.9,
-                "markersize": 1.7 if dense else 2.2,
-            }
+            width, alpha, size = (0.0, 0.6, 1.7) if dense else (0.7, 0.9, 2.2)
+            look |= {"linewidth": width, "alpha": alpha, "markersize": size}
         axes.plot(own.index, own, label=name, **look)
     date_axis(axes, 4)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
@@ -224,21 +208,10 @@ def score_boxes(
         axes.set_ylabel(metric_label(one))
     if len(scores) > 1:
         _model_legend(figure, 2.2)
-    every, panels = pd.concat([t.assign(model=name) for name, t in scores.items()]).dropna(subset=[one.name]), []
-    told = [name for name in ("sensor_id",) if name in every]
-    for column, title in by.items():
-        shown = every[[column, "model", one.name, *told]].fillna({column: "none"})
-        look = {
-            "by": "model",
-            "alpha": 0.6,
-            "hover_cols": told,
-            "xlabel": title,
-            "ylabel": metric_label(one),
-            "rot": 30,
-        }
-        look |= {"table": shown, "x": column, "y": one.name, "title": said(title)}
-        panels.append(look)
-    figure.offer("scatter", panels)
+    every = pd.concat([t.assign(model=name) for name, t in scores.items()]).fillna(dict.fromkeys(by, "none"))
+    panels = [{"x": column, "xlabel": title, "title": said(title)} for column, title in by.items()]
+    look = {"by": "model", "told": ["sensor_id"], "ylabel": metric_label(one), "alpha": 0.6, "rot": 30}
+    figure.offer("scatter", every, one.name, panels, **look)
     return figure
 
 

@@ -176,18 +176,19 @@ def sensors_in_time(panels: Mapping[str, Mapping[str, pd.Series]], ylabel: str, 
     return _layout(drawn, 1)
 
 
-def scatter(panels: Sequence[dict[str, Any]]) -> hv.Layout:
-    """Points of tables, a panel each, with what is known of them under the pointer.
-
-    Where a table has columns ``low`` and ``high``, they are drawn as bars.
-    """
-    drawn = []
+def scatter(
+    table: pd.DataFrame, y: str, panels: Sequence[dict[str, Any]], by: str | None, told: Sequence[str], **look: Any
+) -> hv.Layout | hv.Overlay:
+    """Points of a table, with what it has of `told` under the pointer; ``low`` and ``high`` are drawn as bars too."""
+    table, drawn = table.dropna(subset=[y]), []
+    told = [name for name in told if name in table and name != by]
     for panel in panels:
-        points = hvPlotTabular(panel["table"]).scatter(**{k: v for k, v in panel.items() if k != "table"}, **_WIDE)
-        if {"low", "high"} <= set(panel["table"]):
-            ends, x, y = panel["table"].dropna(subset=["low", "high"]), panel["x"], panel["y"]
-            sizes = ends[y] - ends["low"], ends["high"] - ends[y]
-            points = points * hv.ErrorBars((ends[x], ends[y], *sizes), x, [y, "below", "above"])
+        shown = table[list(dict.fromkeys([panel["x"], y, *([by] if by else []), *told]))]
+        points = hvPlotTabular(shown).scatter(y=y, by=by, hover_cols=told, **panel, **look, **_WIDE)
+        if "low" in told:
+            ends, x = shown.dropna(subset=["low", "high"]), panel["x"]
+            bars = (ends[x], ends[y], ends[y] - ends["low"], ends["high"] - ends[y])
+            points = points * hv.ErrorBars(bars, x, [y, "below", "above"])
         drawn.append(points)
     return _layout(drawn, 1)
 

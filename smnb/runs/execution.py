@@ -84,7 +84,6 @@ def run_notebooks(
     runs_root: str | os.PathLike[str] = "runs",
     root: str | os.PathLike[str] | None = None,
     force: bool = False,
-    folder: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> list[NotebookResult]:
     """Execute notebooks through papermill into ``<runs_root>/<name>``, and those that they need before them.
@@ -103,11 +102,7 @@ def run_notebooks(
     parameters : mapping, optional
         Values for every notebook that declares the name.
     root : path-like, optional
-        Data root; default ``SMNB_DATA``, else the sandbox beside the notebooks.
-    force : bool
-        Execute also what is up to date.
-    folder : path-like, optional
-        Folder of the notebooks; default `notebook_folder`.
+        Data root; default ``SMNB_DATA``, else the sandbox beside the notebooks. `force` executes also what is up to date.
 
     Returns
     -------
@@ -122,8 +117,8 @@ def run_notebooks(
         When notebooks need each other in a circle, or another process executes a run of this name.
     """
     check_run_name("smnb run", name)
-    folder = Path(folder).resolve() if folder is not None else declarations.notebook_folder()
-    out, chosen = Path(runs_root).resolve() / name, tuple(notebooks) if notebooks else None
+    folder, out = declarations.notebook_folder(), Path(runs_root).resolve() / name
+    chosen = tuple(notebooks) if notebooks else None
     job = Job(out, chosen, preset, dict(parameters or {}), folder, archive_of(root, folder), force)
     return execute_run(job, progress or (lambda *_: None))
 

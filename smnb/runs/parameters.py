@@ -1,20 +1,8 @@
-"""What a notebook may be given: the parameters that it declares, their types, and the presets.
+"""What a notebook may be given: the parameters that it declares in its cell tagged ``parameters``, and the presets.
 
-A notebook declares its parameters in the one cell tagged ``parameters``, a literal with a type and a comment each::
-
-    preset: str = "quick"  # quick, full or paper: decides every parameter left at None
-    epochs: int or None = None  # passes over the training patches
-    regions: list[str] = ["global"]  # regions of the catalog
-
-Optional types may be written ``int | None`` or ``int or None``. Notebooks use the second: papermill's own parser of
-this cell knows no ``|`` and would warn that a declared parameter is unknown.
-
-Beside the notebooks, ``params/quick.yaml`` (and ``full.yaml``, ``paper.yaml``) hold what every notebook takes, which is
-the preset's name, so that ``papermill NOTEBOOK OUT -f params/quick.yaml`` works for each. ``params/settings.yaml``
-holds what a preset means to a notebook::
-
-    02_train_amsre_cnn_svr:
-      epochs: {quick: 3, full: 30, paper: 100}
+A declaration is ``epochs: int or None = None  # passes over the data`` (``int | None`` means the same, but papermill would warn
+of it). ``params/quick.yaml`` and others hold what every notebook takes, the preset's name; ``params/settings.yaml`` what a preset
+means to one: ``02_train_amsre_cnn_svr: {epochs: {quick: 3, full: 30, paper: 100}}``.
 """
 
 from __future__ import annotations

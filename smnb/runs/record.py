@@ -105,14 +105,9 @@ class Run:
 
     @classmethod
     def start(cls, notebook: str, namespace: Mapping[str, Any]) -> Run:
-        """Check a notebook's parameters and begin its record.
+        """Check a notebook's parameters and begin its record: ``Run.start("02_train_amsre_cnn_svr", globals())``.
 
-        Parameters
-        ----------
-        notebook : str
-            Its own name, such as ``"02_train_amsre_cnn_svr"``.
-        namespace : mapping
-            The notebook's ``globals()``, in which values, and IPython's history of what papermill injected, are found.
+        Values, and IPython's history of what papermill injected, are found in the namespace.
 
         Raises
         ------

@@ -7,26 +7,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from smnb.contract import RunError
 from smnb.files import write_text
 
-from .record import read_record, read_state
+from .record import leaves, read_record, read_state
 from .worker import quick_imports
 
-# nbconvert's page without its scripts from other hosts: require.js, MathJax, mermaid, widgets
-_TEMPLATE = """{% extends 'lab/index.html.j2' %}
-{% block html_head_js %}{% endblock %}
-{% block jupyter_widgets %}{% endblock %}
-{% block html_head_js_mathjax %}{% endblock %}
-{% block html_head_js_mermaidjs %}{% endblock %}
-"""
-
-
+_TEMPLATES = Path(__file__).with_name("templates")
 _HOST = r"(?:https?:)?//"
 #: What loads something from another host, the address being ``url``, and what stands in its place: tags and style rules (a link
 #: to click, ``<a href>``, loads nothing), and within scripts the style sheets of panel's figures and bokeh's loader.
@@ -80,7 +71,8 @@ def _notebook_page(path: Path) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "code":  # bokeh leaves outputs without any content, which nbconvert warns about
             cell.outputs = [output for output in cell.outputs if output.get("data", True)]
-    exporter = HTMLExporter(raw_template=_TEMPLATE, embed_images=True)
+    template = (_TEMPLATES / "notebook.html").read_text(encoding="utf-8")
+    exporter = HTMLExporter(raw_template=template, embed_images=True)
     page, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent), "name": path.stem}})
     page, left_out = offline(page)
     listed = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in sorted(set(left_out)))
@@ -97,26 +89,23 @@ def write_report(folder: str | os.PathLike[str]) -> Path:
     if not names:
         step = f"Execute some first: smnb run --name {folder.name}"
         raise RunError("smnb report", "no executed notebook in this folder", got=folder.name, next_step=step)
-    notebooks, records = [], []
+    notebooks = []
     for name in names:
-        source = failed.get(name) or done[name]
+        source, record_path = failed.get(name) or done[name], folder / f"{name}.record.json"
         page = source.with_suffix(".html")
         if not page.is_file() or page.stat().st_mtime_ns <= source.stat().st_mtime_ns:
             write_text(page, _notebook_page(source))
-        record_path = folder / f"{name}.record.json"
         record = read_record(record_path) if record_path.is_file() and name not in failed else {}
-        records += [record] if record else []
         state = read_state(folder, name)
         status = "failed" if name in failed else "done" if state else "executed outside smnb run"
-        row = {"name": name, "page": quote(page.name), "status": status, "device": record.get("device") or ""}
-        row |= {"seconds": state.get("seconds", record.get("wall_seconds")), "synthetic": record.get("synthetic")}
-        row["parameters"] = record.get("parameters") or state.get("parameters", {}).get("given", {})
-        notebooks.append(row | {"record": quote(record_path.name) if record else ""})
-    metrics = [
-        (record["notebook"], label, record.get("synthetic"), values)
-        for record in records
-        for label, values in metric_rows(record["metrics"])
-    ]
+        notebooks.append({"name": name, "page": page.name, "status": status, "record": record, "state": state})
+    records = [row["record"] for row in notebooks if row["record"]]
+    metrics: list[tuple[str, str, bool | None, dict[str, Any]]] = []
+    for record in records:
+        rows: dict[str, dict[str, Any]] = {}  # by model and split, say
+        for path, value in leaves(record["metrics"]):
+            rows.setdefault(" / ".join(path[:-1]), {})[path[-1]] = value
+        metrics += [(record["notebook"], label, record.get("synthetic"), one) for label, one in sorted(rows.items())]
     found = dict.fromkeys(column for *_, values in metrics for column in values)
     # scores first, so that what a reader looks for is on the page without scrolling
     columns = [column for column in _FIRST if column in found] + [column for column in found if column not in _FIRST]
@@ -134,34 +123,22 @@ def write_sweep_page(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[
     """Write ``sweep.html``: a row a member, with links to the members' reports."""
     marked = any(row["synthetic"] for row in rows)
     counts = ", ".join(f"{number} {status}" for status, number in Counter(row["status"] for row in rows).items())
-    linked = [
-        {**row, "link": f"{quote(row['member'])}/index.html" if (out / row["member"] / "index.html").is_file() else ""}
-        for row in rows
-    ]
+    reported = {row["member"] for row in rows if (out / row["member"] / "index.html").is_file()}
     names = {what: names_in(rows, what) for what in ("parameters", "metrics")}
     title = f"sweep {head['name']}" + (" (synthetic)" if marked else "")
-    page = _page("sweep", title, head=head, rows=linked, synthetic=marked, counts=counts, **names)
-    return write_text(out / "sweep.html", page)
+    content = {"head": head, "rows": rows, "reported": reported, "synthetic": marked, "counts": counts}
+    return write_text(out / "sweep.html", _page("sweep", title, **content, **names))
 
 
 def _page(template: str, title: str, **content: Any) -> str:
     """Fill a template; everything is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    loader = FileSystemLoader(Path(__file__).with_name("templates"))
-    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    pages = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
     pages.filters["text"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     return pages.get_template(f"{template}.html").render(title=title, shown=_shown, **content)
-
-
-def metric_rows(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of nested metrics: the path (model, split) as a label, and the numbers that lie directly there."""
-    here = {key: value for key, value in metrics.items() if not isinstance(value, Mapping)}
-    if here:
-        yield " / ".join(path), here
-    for key, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from metric_rows(value, (*path, str(key)))
 
 
 _FIRST = ("n_sensors", "n", "r", "pearson_r", "r2", "rmse", "ubrmse", "bias", "anomaly_r", "rmse_scaled")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
-import math
 import os
 import re
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +53,6 @@ def sweep(
     workers: int = 1,
     threads_per_worker: int | None = None,
     force: bool = False,
-    folder: str | os.PathLike[str] | None = None,
     progress: SweepProgress | None = None,
 ) -> pd.DataFrame:
     """Execute one notebook with every combination of a grid of parameters.
@@ -72,7 +69,7 @@ def sweep(
         Name or number. Notebooks that it needs are executed before it, in each member.
     grid : mapping of str to sequence, or sequence of mappings
         Values by parameter, of which every combination is a member; or the members themselves.
-    preset, parameters, root, force, folder
+    preset, parameters, root, force
         For all members, as in `run_notebooks`.
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://node1:8786``. Its workers must see `runs_root`, the data and the
@@ -97,15 +94,16 @@ def sweep(
     RunError
         When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
     """
+    from smnb.maps.parallel import open_workers
+
     check_run_name(_WHO, name)
     check_count(_WHO, "workers", workers)
     check_count(_WHO, "threads_per_worker", 1 if threads_per_worker is None else threads_per_worker)
     if scheduler is not None and workers != 1:
         what = "workers are those of this machine, but a scheduler was given, which has its own"
         raise ParameterError(_WHO, what, got=workers, next_step="Give one of the two")
-    folder = Path(folder).resolve() if folder is not None else notebook_folder()
+    folder, common = notebook_folder(), _plain_values(parameters or {})
     order = notebooks_in_order([notebook], folder)
-    common = _plain_values(parameters or {})
     members = _checked(_combinations(grid), common, preset, order, folder)
     out, target = Path(runs_root).resolve() / name, order[-1].stem
     if any(out.glob("*.state.json")):
@@ -121,14 +119,23 @@ def sweep(
     pending = {"status": "pending", "seconds": None, "message": "", "synthetic": None, "metrics": {}}
     rows = [{"member": slug, "parameters": member, **pending} for slug, member in members.items()]
     out.mkdir(parents=True, exist_ok=True)
-    # closing: the members end when this function ends, not when a generator happens to be collected
-    with hold(out / ".lock", name), contextlib.closing(_outcomes(jobs, out, scheduler, workers)) as outcomes:
-        for done, (number, outcome) in enumerate(outcomes, 1):
-            rows[number].update(outcome)
-            _add_findings(rows[number], jobs[number].out, target)
+    # threads, for each only waits for its notebook's process; Dask's own processes would only cost time and memory
+    kind = {"threads": 1} if workers == 1 else {"number": workers, "processes": False}
+    with hold(out / ".lock", name), open_workers(_WHO, scheduler=scheduler, **kind) as pool:
+        if scheduler is not None:
+            _check_workers(pool.client, out)
+        calls = ((number, (job,)) for number, job in enumerate(jobs))
+        ended = pool.run(execute_member, calls, in_flight=workers if scheduler is None else len(jobs))
+        for done, (number, future) in enumerate(ended, 1):
+            row = rows[number]
+            if future.cancelled():  # of Dask, not of the notebook
+                row |= _failed(RunError(_WHO, "its Dask task was cancelled: is the scheduler still there?"))
+            else:  # an exception: workers died under it again and again
+                row |= future.result() if future.exception() is None else _failed(future.exception())
+            _add_findings(row, jobs[number].out, target)
             _write(out, head, rows)
             if progress is not None:
-                progress(rows[number]["member"], rows[number]["status"], done, len(rows))
+                progress(row["member"], row["status"], done, len(rows))
     table = _frame(rows)
     table.attrs = {"name": name, "folder": str(out), "synthetic": any(row["synthetic"] for row in rows)}
     return table
@@ -196,15 +203,7 @@ def _checked(
 
 
 def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:
-    """Name of a member's folder: readable, safe on every file system, another for other values (a hash, if need be).
-
-    Examples
-    --------
-    >>> _slug({"region": "tucson", "inputs": ["spatial", "sm"], "seed": 0, "mask": None})
-    'region=tucson,inputs=spatial+sm,seed=0,mask=none'
-    >>> _slug({"region": "a/b c"})
-    'region=a_b_c-65db655d'
-    """
+    """Name of a member's folder: readable, safe on every file system, another for other values (a hash, if need be)."""
     texts = [(name, *_value_text(value)) for name, value in parameters.items()]
     slug = ",".join(f"{name}={text}" for name, text, _ in texts) or "defaults"
     exact = all(one for *_, one in texts) and len(slug) <= _LONGEST_SLUG
@@ -248,27 +247,6 @@ def _failed(error: BaseException) -> dict[str, Any]:
     return {"status": "failed", "seconds": None, "message": " ".join(text.split())}
 
 
-def _outcomes(
-    jobs: Sequence[Job], out: Path, scheduler: str | None, workers: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Execute the members; yield the number of each and its outcome as it ends."""
-    from smnb.maps.parallel import open_workers
-
-    # threads, for each only waits for its notebook's process; Dask's own processes would only cost time and memory
-    kind = {"threads": 1} if workers == 1 else {"number": workers, "processes": False}
-    with open_workers(_WHO, scheduler=scheduler, **kind) as pool:
-        if scheduler is not None:
-            _check_workers(pool.client, out)
-        calls = ((number, (job,)) for number, job in enumerate(jobs))
-        for number, future in pool.run(execute_member, calls, in_flight=workers if scheduler is None else len(jobs)):
-            if future.cancelled():  # of Dask, not of the notebook
-                yield number, _failed(RunError(_WHO, "its Dask task was cancelled: is the scheduler still there?"))
-            elif future.exception() is not None:  # workers died under it again and again
-                yield number, _failed(future.exception())
-            else:
-                yield number, future.result()
-
-
 def look_from_a_worker(token: str) -> dict[str, Any]:
     """Whether a file of the sweep's folder is visible here, and which library this is."""
     return {"sees": Path(token).is_file(), "library": library_fingerprint()}
@@ -307,7 +285,7 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
         if row["seconds"] is not None and any(out.glob("[!.]*.ipynb")):  # else it may still be ending
             write_report(out)
     except (SmnbError, OSError) as error:
-        row.update(status="failed", message=" ".join(str(error).split()))
+        row |= _failed(error) | {"seconds": row["seconds"]}
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -317,24 +295,19 @@ def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Table of members; a metric that has the name of another column gets ``metrics.`` before it."""
     import pandas as pd
 
-    parameters = names_in(rows, "parameters")
-    columns = {"member": [row["member"] for row in rows]}
-    columns |= {name: [row["parameters"].get(name) for row in rows] for name in parameters}
-    columns |= {name: [row[name] for row in rows] for name in COLUMNS[1:]}
-    columns["seconds"] = [math.nan if value is None else value for value in columns["seconds"]]
-    for name in names_in(rows, "metrics"):
-        values = [row["metrics"].get(name) for row in rows]
-        column = f"metrics.{name}" if name in (*parameters, *COLUMNS) else name
-        columns[column] = [math.nan if value is None else value for value in values]
-    return pd.DataFrame(columns)
+    columns = [*COLUMNS[:1], *names_in(rows, "parameters"), *COLUMNS[1:]]
+    metrics = {name: f"metrics.{name}" if name in columns else name for name in names_in(rows, "metrics")}
+    cells = [row | row["parameters"] | {metrics[name]: value for name, value in row["metrics"].items()} for row in rows]
+    table = pd.DataFrame(cells, columns=[*columns, *metrics.values()])
+    numbers = ["seconds", *metrics.values()]
+    return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
 
 
 def _write(out: Path, head: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``sweep.json``, ``sweep.csv`` and ``sweep.html`` into a sweep's folder."""
     write_json(out / "sweep.json", {"schema_version": SCHEMA_VERSION, **head, "members": list(rows)})
-    table = _frame(rows)
-    for name in names_in(rows, "parameters"):  # a list in a cell is JSON, as Python's own text is read by nothing else
-        table[name] = [json.dumps(value) if isinstance(value, list) else value for value in table[name]]
+    # a list in a cell is JSON, as Python's own text is read by nothing else
+    table = _frame(rows).map(lambda value: json.dumps(value) if isinstance(value, list) else value)
     with atomic_path(out / "sweep.csv") as temporary:
         table.to_csv(temporary, index=False)
     write_sweep_page(out, head, rows)

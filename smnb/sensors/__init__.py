@@ -4,7 +4,7 @@
 - `match`, `place`: readings with overpasses and coarse products, in time and place;
 - `splits`, `folds`: training, validation and test sensors, and what leaks between them;
 - `opening`: what a source consists of, its readings and its predictions;
-- `predictions`, `scoring`: tables of predictions, scores of each sensor, averages and strata;
+- `predictions`: tables of predictions, scores of each sensor, averages and strata;
 - `profile`: what a set of sensors holds, as tidy tables.
 """
 
@@ -20,7 +20,15 @@ from smnb.sensors.opening import (
     predictions_of,
 )
 from smnb.sensors.place import match_product, product_at_sensors
-from smnb.sensors.predictions import check_predictions, read_predictions, same_pairs, write_predictions
+from smnb.sensors.predictions import (
+    check_predictions,
+    read_predictions,
+    same_pairs,
+    score_sensors,
+    stratify,
+    summary_rows,
+    write_predictions,
+)
 from smnb.sensors.profile import (
     audit_splits,
     availability,
@@ -36,7 +44,6 @@ from smnb.sensors.profile import (
     network_table,
     sensor_density,
 )
-from smnb.sensors.scoring import score_sensors, stratify, summary_rows
 from smnb.sensors.splits import LEAKS, SIDES, Split, audit, make_split
 from smnb.sensors.strata import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata
 

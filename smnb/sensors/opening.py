@@ -24,37 +24,27 @@ from smnb.sensors.match import match_tables
 from smnb.sensors.place import match_product, product_at_sensors
 from smnb.sensors.predictions import check_predictions, read_predictions
 from smnb.sensors.splits import blocks
-from smnb.sensors.strata import STRATA, add_strata
+from smnb.sensors.strata import LEGENDS, STRATA, add_strata
 
 #: Models at the stations of the ten-day table, and what a figure calls them.
 _CONUS_MODELS = ("SMAP/50", "Linear on SMAP")
-#: Paper 004's group of each NLCD code. Pasture is herbaceous as in Copernicus' legend, which paper 004 uses. Forest (more
-#: than 20 % canopy) is either of its two forests, so it has none; nor have water and ice.
-_NLCD_GROUPS: dict[int, str] = {
-    **dict.fromkeys((11, 12, 41, 42, 43), NONE),
-    **dict.fromkeys((21, 22, 23, 24), "Built-up"),
-    31: "Bareground",
-    **dict.fromkeys((51, 52), "Shrubs"),
-    **dict.fromkeys((71, 72, 73, 74, 81), "Vegetation"),
-    82: "Agriculture",
-    **dict.fromkeys((90, 95), "Wetland"),
-}
 _PLACE = ("network", "station", "lat", "lon")
 _WITH_SOURCES = [f"{name}{end}" for name in STRATA for end in ("", "_source")]
 
 
 @dataclass(frozen=True)
 class SensorSource:
-    """What one choice of in-situ data consists of, by catalog ids."""
+    """What one choice of in-situ data consists of, by catalog ids; `title` is what its scores are called.
 
-    #: What its scores are called.
+    `products` are coarse ones as series at the sensors, by name: the first two are scored, and are independent of each other.
+    `stations`, a table of ten-day means at some of the sensors' stations, with SMAP, is scored instead. `images` are patches
+    of imagery, which need not lie at the sensors.
+    """
+
     title: str
     insitu: tuple[str, ...]
-    #: Coarse products as series at the sensors: name to id. The first two are scored, and are independent of each other.
     products: Mapping[str, str] = field(default_factory=dict)
-    #: A table of ten-day means at some of the sensors' stations, with SMAP, which is scored instead.
     stations: str | None = None
-    #: Patches of imagery, which need not lie at the sensors.
     images: str | None = None
 
     @property
@@ -132,18 +122,13 @@ def apply_flags(tables: InSituTables, flags: str | Sequence[str]) -> InSituTable
     keep = np.array([policy.keeps(one) for one in flag.categories], dtype=bool)[flag.codes.to_numpy()]
     if not keep.any():
         raise ContractError("apply_flags", "no reading is left", got=policy.name, next_step="Widen the flags")
-    code, time = sensor_rows(tables)[keep], tables.readings["time"].to_numpy()[keep]
-    count = np.bincount(code, minlength=len(tables.sensors))
-    begin = np.flatnonzero(np.diff(code, prepend=-1))
-    sensors = tables.sensors.assign(n_readings=count)[count > 0].copy()
-    order = np.argsort(code[begin])
-    sensors["first_reading"] = time[begin][order]
-    sensors["last_reading"] = time[np.append(begin[1:], time.size) - 1][order]
     readings = tables.readings[keep].reset_index(drop=True)
     readings["sensor_id"] = readings["sensor_id"].cat.remove_unused_categories()
-    return InSituTables(
-        sensors.reset_index(drop=True), readings, tables.report, tables.catalog_id, tables.synthetic
-    ).check("apply_flags")
+    kept = readings.groupby("sensor_id", observed=True)["time"].agg(["size", "min", "max"])
+    sensors = tables.sensors[tables.sensors["sensor_id"].isin(kept.index)].reset_index(drop=True)
+    for name, column in (("n_readings", "size"), ("first_reading", "min"), ("last_reading", "max")):
+        sensors[name] = kept[column].reindex(sensors["sensor_id"]).to_numpy()
+    return InSituTables(sensors, readings, tables.report, tables.catalog_id, tables.synthetic).check("apply_flags")
 
 
 @dataclass
@@ -158,9 +143,9 @@ class OpenedPredictions:
     #: Whether the first two models have independent errors, as triple collocation asks.
     independent: bool
     #: Counts: what was matched, joined and left out.
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any]
     #: Catalog ids that were read; none for files.
-    ids: list[str] = field(default_factory=list)
+    ids: list[str]
 
     @property
     def synthetic(self) -> bool:
@@ -191,9 +176,8 @@ def open_predictions(
     source : {"sandbox", "hawaii", "conus"}
         ``sandbox`` and ``hawaii``: SMAP at its overpasses with the reading nearest in time, and ERA5-Land at the same rows.
         ``conus``: SMAP/50, and a line on it fitted in other blocks. Not looked at where files are given.
-    catalog : Catalog
-    root : path-like, optional
-        Data root.
+    catalog, root
+        Of the data.
     predictions, other : str
         Tables of predictions of one or two models (`read_predictions`); empty for the source's.
     window : str
@@ -214,13 +198,9 @@ def open_predictions(
     check_choice(who, "source", source, sorted(SOURCES))
     chosen = SOURCES[source]
     if chosen.stations is None:
-        opened = _coarse(source, catalog, root, window)
-    else:
-        archive = index_archive(catalog.resolve(chosen.insitu[0], root)[0])
-        stations = catalog.open(chosen.stations, root)
-        opened = _at_stations(chosen.title, stations, archive, block_degrees, seed)
-    opened.ids = [*chosen.insitu, *list(chosen.products.values())[:2], *([chosen.stations] if chosen.stations else [])]
-    return opened
+        return _coarse(source, catalog, root, window)
+    archive = index_archive(catalog.resolve(chosen.insitu[0], root)[0])
+    return _at_stations(chosen, catalog.open(chosen.stations, root), archive, block_degrees, seed)
 
 
 def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
@@ -232,13 +212,11 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
             step = "Give the second another name in its column model"
             raise ParameterError(who, "the two tables are of one model", got=name, next_step=step)
         if "climate" not in table and {"lat", "lon"} <= set(table.columns):
-            sensors = add_strata(table.drop_duplicates("sensor_id"))
-            table = _join(table, sensors, ["climate", "climate_source"])
+            table = _join(table, add_strata(table.drop_duplicates("sensor_id")), ["climate", "climate_source"])
         tables[name] = table
-    first = next(iter(tables.values()))
-    cluster = next(name for name in ("block", "station", "sensor_id") if name in first)
+    cluster = next(name for name in ("block", "station", "sensor_id") if name in next(iter(tables.values())))
     notes = {f"rows, {name}": len(table) for name, table in tables.items()}
-    return OpenedPredictions(tables, " and ".join(tables), cluster, False, notes)
+    return OpenedPredictions(tables, " and ".join(tables), cluster, False, notes, [])
 
 
 def _join(table: pd.DataFrame, sensors: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -261,7 +239,8 @@ def _coarse(source: str, catalog: Catalog, root: Any, window: str) -> OpenedPred
         f"{first}: values, and of these with a reading within {window}": "{1:,}, {0:,}".format(*table.attrs["matched"]),
         f"{second}: of these rows with a value within 12h": f"{other.attrs['matched'][0]:,}",
     }
-    return OpenedPredictions({first: table, second: other}, chosen.title, "station", True, notes)
+    ids = [*chosen.insitu, chosen.products[first], chosen.products[second]]
+    return OpenedPredictions({first: table, second: other}, chosen.title, "station", True, notes, ids)
 
 
 def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, window: str = "1h") -> pd.DataFrame:
@@ -270,16 +249,9 @@ def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, win
     `product` is as `product_at_sensors` takes it; each of its values counts once, however many readings are near it.
     `window` is how far the nearest reading may be in time; `model` is what tables and figures call it.
 
-    Returns
-    -------
-    DataFrame
-        As `check_predictions`, with ``network``, ``station``, ``lat``, ``lon`` and the strata with their sources. ``attrs``:
-        ``model``, ``synthetic``, ``matched`` (values matched and of how many), ``sensors_left_out``.
-
-    Raises
-    ------
-    ContractError
-        If no sensor is in the product's reach, or nothing matches.
+    The table is as `check_predictions`, with ``network``, ``station``, ``lat``, ``lon`` and the strata with their sources;
+    ``attrs``: ``model``, ``synthetic``, ``matched`` (values matched and of how many), ``sensors_left_out``. `ContractError` if
+    no sensor is in the product's reach, or nothing matches.
     """
     who = "predictions_of"
     pairs, found = match_product(product, insitu, window=window)
@@ -317,7 +289,7 @@ def predictions_at(table: pd.DataFrame, product: xr.Dataset, *, model: str, wind
 
 
 def _at_stations(
-    title: str, stations: StationTable, archive: pd.DataFrame, block_degrees: float, seed: int
+    chosen: SensorSource, stations: StationTable, archive: pd.DataFrame, block_degrees: float, seed: int
 ) -> OpenedPredictions:
     """SMAP/50 at the stations of the ten-day table as it is, and through lines fitted in other blocks."""
     strata = station_strata(stations, archive)
@@ -334,7 +306,7 @@ def _at_stations(
         "slopes of the fitted lines": f"{slopes.min():.3f} to {slopes.max():.3f}",
     }
     tables = dict(zip(_CONUS_MODELS, (as_it_is, line), strict=True))
-    return OpenedPredictions(tables, title, "block", False, notes)
+    return OpenedPredictions(tables, chosen.title, "block", False, notes, [*chosen.insitu, str(chosen.stations)])
 
 
 def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFrame:
@@ -354,7 +326,7 @@ def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFram
         got = f"{found['sensor_id'][worst]}: {apart[worst]:.0f} km"
         raise ContractError("station_strata", "a station and its namesake in the archive are apart", got=got)
     strata = add_strata(found)
-    by_code = found["nlcd"].map(_NLCD_GROUPS, na_action="ignore").astype(object).fillna(NONE)
+    by_code = found["nlcd"].map(LEGENDS["nlcd"], na_action="ignore").astype(object).fillna(NONE)
     strata.loc[~joined, "land_cover"] = by_code[~joined]
     strata.loc[~joined & (by_code != NONE), "land_cover_source"] = "nlcd"
     return strata.assign(joined=joined)

@@ -86,12 +86,10 @@ def product_at_sensors(
     return table
 
 
-def match_product(
-    product: xr.Dataset, insitu: InSituTables, *, window: str = "1h", max_distance_km: float = 50.0
-) -> tuple[pd.DataFrame, TimeMatch]:
+def match_product(product: xr.Dataset, insitu: InSituTables, *, window: str = "1h") -> tuple[pd.DataFrame, TimeMatch]:
     """Pair each value of a coarse product at a sensor with the nearest reading in time: data points as paper 004 has them.
 
-    `product` and `max_distance_km` are as in `product_at_sensors`. Ten-day means (attribute ``ten_day_means``) are paired with
+    `product` is as in `product_at_sensors`. Ten-day means (attribute ``ten_day_means``) are paired with
     the mean of the readings of their ten days, at sensors within 5 km of their stations; the other sensors have none.
     `window` is how far the reading may be in time; the paper's strictest bound is 1 h.
 
@@ -106,10 +104,10 @@ def match_product(
     ContractError, ParameterError
         As `product_at_sensors` and `match_tables`.
     """
-    method = "nearest"
+    method, reach = "nearest", 50.0
     if product.attrs.get("ten_day_means"):
-        window, method, max_distance_km = "5D", "mean", 5.0
-    left = product_at_sensors(product, insitu.sensors, name="predicted", max_distance_km=max_distance_km)
+        window, method, reach = "5D", "mean", 5.0
+    left = product_at_sensors(product, insitu.sensors, name="predicted", max_distance_km=reach)
     readings = insitu.readings[["sensor_id", "time", "soil_moisture"]]
     pairs, found = match_tables(left, readings, value="soil_moisture", window=window, method=method, name="observed")
     pairs = pairs.loc[pairs["observed"].notna(), ["sensor_id", "time", "predicted", "observed"]].reset_index(drop=True)

@@ -1,14 +1,16 @@
-"""Tables of predictions: one row a sensor and time, with what was observed and what was predicted there.
+"""Tables of predictions, one row a sensor and time with what was observed and predicted there, and their scores.
 
 The columns ``sensor_id``, ``time`` (UTC), ``observed`` and ``predicted`` (m3 m-3) are needed; ``network``, ``station``, ``lat``,
 ``lon`` and strata are used where they are there. Any model's notebook writes such a table, and the same scores, figures and
-commands take it. ``attrs`` keep ``model`` and ``synthetic``.
+commands take it. ``attrs`` keep ``model`` and ``synthetic``. Averages by stratum are as paper 004's Tables 10 to 12.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +18,24 @@ import pyarrow as pa
 
 from smnb.contract import CatalogError, ContractError, FormatError, check_table, plain
 from smnb.files import atomic_path
+from smnb.grids.koppen import NONE
+from smnb.metrics import (
+    DEFAULT_METRICS,
+    METRICS,
+    MIN_OBS,
+    average_interval,
+    metric_list,
+    pooled,
+    score_intervals,
+    score_table,
+)
+from smnb.metrics.registry import MetricLike
 from smnb.sensors.strata import STRATA
 
 #: Columns that a table of predictions must have.
 NEEDED = ("sensor_id", "time", "observed", "predicted")
+#: A stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores.
+FEW_SENSORS = 5
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -38,12 +54,8 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Raises
     ------
-    CatalogError
-        If there is no such file.
-    FormatError
-        If it is unreadable, or of another format.
-    ContractError
-        As `check_predictions`.
+    CatalogError, FormatError, ContractError
+        If there is no such file; if it is unreadable, or of another format; as `check_predictions`.
     """
     path = Path(path)
     who = f"predictions ({path.name})"
@@ -83,14 +95,10 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
         volumetric, such as per cent.
     """
     check_table(who, table, NEEDED, complete=NEEDED[:2], next_step="Rename the columns in the file")
-    result = table.assign(
-        sensor_id=table["sensor_id"].astype(str),
-        time=_utc(who, table["time"]),
-        **{name: _numbers(who, table[name]) for name in NEEDED[2:]},
-    )
+    result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]))
     result.attrs = dict(table.attrs)
     for name in NEEDED[2:]:
-        _volumetric(who, name, result[name].to_numpy())
+        result[name] = _volumetric(who, table[name])
     twice = result.duplicated(["sensor_id", "time"])
     if twice.any():
         got = tuple(result.loc[twice, ["sensor_id", "time"]].iloc[0].astype(str))
@@ -115,8 +123,8 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         if times.dt.tz.utcoffset(None) != pd.Timedelta(0):
             raise ContractError(who, "the times are in another zone", got=str(times.dt.tz), expected="UTC")
-        return times.dt.tz_localize(None).astype("datetime64[ns]")
-    if not pd.api.types.is_datetime64_dtype(times.dtype):
+        times = times.dt.tz_localize(None)
+    elif not pd.api.types.is_datetime64_dtype(times.dtype):
         text = times.astype(str).str.strip()
         zone = text.str.extract(r"\d[T ]?\d\d:\d\d(?::\d\d(?:\.\d+)?)?\s*([+-]\d\d:?\d\d|Z|[A-Za-z]{2,}.*)$")[0]
         other = zone.notna() & ~zone.isin(["Z", "+00:00", "+0000", "-00:00", "UTC"])
@@ -130,25 +138,23 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
     return times.astype("datetime64[ns]")
 
 
-def _numbers(who: str, column: pd.Series) -> np.ndarray:
+def _volumetric(who: str, column: pd.Series) -> np.ndarray:
+    """A column as float64, if it can be m3 m-3."""
+    name = column.name
     if pd.api.types.is_bool_dtype(column.dtype):
-        raise ContractError(who, f"column {column.name!r} is not numeric", got="bool")
+        raise ContractError(who, f"column {name!r} is not numeric", got="bool")
     numbers = pd.to_numeric(column, errors="coerce")
     strange = numbers.isna() & column.notna()
     if strange.any():
-        what = f"{int(strange.sum())} values of {column.name!r} are no numbers"
+        what = f"{int(strange.sum())} values of {name!r} are no numbers"
         raise ContractError(who, what, got=str(column[strange].iloc[0]))
-    return numbers.to_numpy("float64", na_value=np.nan)
-
-
-def _volumetric(who: str, name: str, values: np.ndarray) -> None:
-    if np.isnan(values).all():
-        raise ContractError(who, f"column {name!r} is NaN all over", got=f"{values.size} rows")
-    if np.isinf(values).any():
-        raise ContractError(who, f"{int(np.isinf(values).sum())} values of {name!r} are infinite")
+    values = numbers.to_numpy("float64", na_value=np.nan)
     there = values[~np.isnan(values)]
-    above = there > 1.0
-    expected = plain("m3 m-3, between 0 and 1")
+    if not there.size:
+        raise ContractError(who, f"column {name!r} is NaN all over", got=f"{values.size} rows")
+    if np.isinf(there).any():
+        raise ContractError(who, f"{int(np.isinf(there).sum())} values of {name!r} are infinite")
+    above, expected = there > 1.0, plain("m3 m-3, between 0 and 1")
     if np.median(there) > 1.0 or above.mean() > 0.05:
         got, step = plain(f"median {np.median(there):g}"), "Divide it by 100, or by what its unit asks for"
         raise ContractError(who, f"{name!r} looks like per cent", got=got, expected=expected, next_step=step)
@@ -158,6 +164,7 @@ def _volumetric(who: str, name: str, values: np.ndarray) -> None:
         what = f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture"
         step = "Mask fill values such as -9999 as missing"
         raise ContractError(who, what, got=float(there[wrong][0]), expected=expected, next_step=step)
+    return values
 
 
 def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
@@ -203,3 +210,150 @@ def same_pairs(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataF
     kept = [table.merge(both[keys], on=keys) for table in (a, b)]
     kept[0].attrs, kept[1].attrs = dict(a.attrs), dict(b.attrs)
     return kept[0], kept[1], len(a) + len(b) - 2 * len(both)
+
+
+def _keep_possible(table: pd.DataFrame) -> pd.DataFrame:
+    """Cut the ends of intervals to what the score can be: a studentised interval of few sensors may go beyond."""
+    ends = {f"{name}_{end}": one.limits for name, one in METRICS.items() for end in ("low", "high")}
+    return table.assign(**{name: table[name].clip(*limits) for name, limits in ends.items() if name in table})
+
+
+def score_sensors(
+    table: pd.DataFrame,
+    *,
+    metrics: Sequence[MetricLike] = DEFAULT_METRICS,
+    min_obs: int = MIN_OBS,
+    intervals: Sequence[MetricLike] = (),
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Score each sensor of a table of predictions, and keep what the table says of the sensor.
+
+    `metrics` and `min_obs` as in `smnb.metrics.score_table`, whose errors and columns these are, with the columns of `table` that
+    have one value a sensor (place, strata). Those of `intervals` get ``<score>_low`` and ``<score>_high`` by the block bootstrap
+    in time of `smnb.metrics.score_intervals`.
+    """
+    scores = score_table(table, min_obs=min_obs, metrics=metrics)
+    if intervals:
+        names = [one.name for one in metric_list(intervals)]
+        found = score_intervals(table, metrics=intervals, n_boot=n_boot, seed=seed, min_obs=min_obs)
+        for end in ("low", "high"):
+            wide = found.pivot(index="sensor_id", columns="metric", values=end)
+            scores = scores.assign(**{f"{name}_{end}": scores["sensor_id"].map(wide[name]) for name in names})
+    others = [name for name in table.columns if name not in (*NEEDED, *scores.columns)]
+    groups = table.groupby("sensor_id", observed=True)
+    constant = [name for name in others if groups[name].nunique(dropna=False).max() == 1]
+    if constant:
+        scores = scores.merge(groups[constant].first().reset_index(), on="sensor_id", how="left")
+    scores.attrs["synthetic"] = bool(table.attrs.get("synthetic", False))
+    return scores
+
+
+def summary_rows(
+    table: pd.DataFrame,
+    scores: pd.DataFrame,
+    *,
+    intervals: bool = False,
+    clusters: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Mean and median over sensors, and the scores of all pairs together.
+
+    `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, mean and median have ``<score>_low`` and
+    ``<score>_high`` from drawing sensors, or values of the column `clusters` (``station``, ``block``), again; pooled scores none.
+
+    Returns
+    -------
+    DataFrame
+        Rows ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for
+        pooled: with a pair); ``n`` pairs of those sensors.
+    """
+    scored = np.isfinite(scores["ubrmse"])
+    labels = None if clusters is None else scores[clusters].to_numpy()
+    rows: list[dict[str, Any]] = []
+    for how in ("mean", "median"):
+        row: dict[str, Any] = {"kind": how, "sensor_id": how, "n_sensors": int(scored.sum())}
+        row["n"] = int(scores.loc[scored, "n"].sum())
+        for name in DEFAULT_METRICS:
+            found = average_interval(scores[name], how=how, clusters=labels, n_boot=n_boot, seed=seed)
+            row[name] = found.value
+            if intervals and METRICS[name].smooth:
+                row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
+        rows.append({**row, "reason": "" if scored.any() else "no sensor has a score"})
+    whole = pooled(table, metrics=DEFAULT_METRICS)
+    rows.append({"kind": "pooled", "sensor_id": "pooled", **whole.to_dict()})
+    return _keep_possible(pd.DataFrame(rows))
+
+
+def stratify(
+    scores: pd.DataFrame,
+    by: str,
+    *,
+    metrics: MetricLike | Iterable[MetricLike] = ("ubrmse", "rmse", "pearson_r"),
+    order: Sequence[str] | None = None,
+    intervals: bool = True,
+    clusters: str | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Average the scores of sensors by stratum.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        One row a sensor: scores, as from `score_sensors`, and the stratum's column.
+    by : str
+        The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
+    order : sequence of str, optional
+        Strata in the order of the table, those without any sensor included; others that occur come after it,
+        alphabetically, "none" last.
+    intervals, clusters
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again, or the values of a column,
+        e.g. ``station``.
+
+    Returns
+    -------
+    DataFrame
+        One row a stratum: `by`, ``label`` (with the paper's asterisk where fewer than five sensors have a score),
+        ``few`` (whether it has), ``n_sensors`` (rows), ``n_scored`` (rows with any of these scores), and the scores. A
+        stratum of fewer than five sensors has no interval, an empty one no score.
+
+    Raises
+    ------
+    ContractError
+        On an empty table, a missing column, or a sensor that occurs twice.
+    ParameterError
+        On an unknown metric or other option.
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"sensor_id": list("abcdefg"), "texture": ["Loam"] * 6 + ["Sand"],
+    ...                        "ubrmse": [0.04, 0.05, 0.06, 0.05, 0.04, 0.06, 0.03]})
+    >>> stratify(scores, "texture", metrics="ubrmse", order=["Loam", "Sand", "Clay"], intervals=False)
+      texture  label    few  n_sensors  n_scored  ubrmse
+    0    Loam   Loam  False          6         6    0.05
+    1    Sand  Sand*   True          1         1    0.03
+    2    Clay  Clay*   True          0         0     NaN
+    """
+    names = [one.name for one in metric_list(metrics)]
+    step = "Join the strata of the sensor table to the scores first"
+    needed = ["sensor_id", by, *names, *([clusters] if clusters else [])]
+    check_table("stratify", scores, needed, unique="sensor_id", next_step=step)
+    strata = scores[by].astype(object).where(scores[by].notna(), NONE).astype(str)
+    wanted = list(dict.fromkeys(map(str, order or ())))
+    rest = sorted(set(strata) - set(wanted), key=lambda stratum: (stratum == NONE, stratum))
+    rows = []
+    for stratum in [*wanted, *rest]:
+        group = scores[(strata == stratum).to_numpy()]
+        scored = int(np.isfinite(group[names].to_numpy("float64")).any(axis=1).sum())
+        few = scored < FEW_SENSORS
+        row = {by: stratum, "label": stratum + "*" * few, "few": few, "n_sensors": len(group), "n_scored": scored}
+        labels = None if clusters is None else group[clusters].to_numpy()
+        for name in names:
+            found = average_interval(group[name].to_numpy("float64"), clusters=labels, n_boot=n_boot, seed=seed)
+            row[name] = found.value
+            if intervals:
+                row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
+        rows.append(row)
+    return _keep_possible(pd.DataFrame(rows))

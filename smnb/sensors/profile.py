@@ -24,7 +24,7 @@ from smnb.contract import ContractError, ParameterError, check_range, check_tabl
 from smnb.grids.koppen import NONE
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors.opening import apply_flags, sensor_rows
-from smnb.sensors.scoring import FEW_SENSORS
+from smnb.sensors.predictions import FEW_SENSORS
 from smnb.sensors.splits import LEAKS, SIDES, SPLIT_SIDES, make_split
 
 #: Classes of the distance to the nearest training sensor, km; 2.56 and 10 are paper 004's.
@@ -90,38 +90,30 @@ def flag_shares(tables: InSituTables) -> pd.DataFrame:
 
 def network_table(tables: InSituTables, flags: str | Sequence[str]) -> pd.DataFrame:
     """One row a network: stations, sensors, readings with a value, those that the flags keep, first and last day."""
-    kept = apply_flags(tables, flags)
-    rows = {}
-    for network, sensors in tables.sensors.groupby("network"):
-        left = kept.sensors[kept.sensors["network"] == network]
-        n, n_kept = int(sensors["n_readings"].sum()), int(left["n_readings"].sum())
-        rows[network] = {
-            "stations": sensors["station"].nunique(),
-            "sensors": len(sensors),
-            "sensors_kept": len(left),
-            "readings": n,
-            "kept": n_kept,
-            "kept_percent": 100.0 * n_kept / n,
-            "first": sensors["first_reading"].min().date(),
-            "last": sensors["last_reading"].max().date(),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("network").sort_values("readings", ascending=False)
+    kept = apply_flags(tables, flags).sensors.groupby("network")["n_readings"].agg(["size", "sum"])
+    table = tables.sensors.groupby("network").agg(
+        stations=("station", "nunique"),
+        sensors=("sensor_id", "size"),
+        readings=("n_readings", "sum"),
+        first=("first_reading", "min"),
+        last=("last_reading", "max"),
+    )
+    kept = kept.reindex(table.index, fill_value=0)
+    table.insert(2, "sensors_kept", kept["size"])
+    table.insert(4, "kept", kept["sum"])
+    table.insert(5, "kept_percent", 100.0 * table["kept"] / table["readings"])
+    table = table.assign(first=table["first"].dt.date, last=table["last"].dt.date)
+    return table.sort_values("readings", ascending=False)
 
 
 def depth_table(tables: InSituTables) -> pd.DataFrame:
     """Readings by depth of the sensor: those read, and those that the depth policy left out (with all flags)."""
-    read = tables.sensors.groupby(depth_names(tables.sensors))["n_readings"].agg(["size", "sum"])
+    read = tables.sensors.groupby(depth_names(tables.sensors))["n_readings"].agg(sensors="size", readings="sum")
     left_out = tables.report.get("removed_by_depth", {})
-    edges = pd.DataFrame([text.removesuffix(" m").split("-") for text in left_out], columns=["depth_from", "depth_to"])
-    table = pd.DataFrame(
-        {
-            "sensors": pd.array([*read["size"], *[None] * len(left_out)], "Int64"),
-            "readings": [*read["sum"], *left_out.values()],
-            "inside_policy": [True] * len(read) + [False] * len(left_out),
-        },
-        index=[*read.index, *depth_names(edges.astype(float))],
-    )
-    return table.rename_axis("depth")
+    edges = pd.Series(left_out.keys(), dtype=object).str.extract("(?P<depth_from>.+)-(?P<depth_to>.+) m")
+    others = pd.DataFrame({"readings": left_out.values()}, depth_names(edges.astype(float)), dtype="int64")
+    table = pd.concat([read.assign(inside_policy=True), others.assign(inside_policy=False)])
+    return table.astype({"sensors": "Int64"}).rename_axis("depth")
 
 
 def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
@@ -132,25 +124,18 @@ def sensor_density(sensors: pd.DataFrame) -> xr.DataArray:
     """
     check_table("sensor_density", sensors, ["lat", "lon"])
     lat, lon = sensors["lat"].to_numpy("float64"), (sensors["lon"].to_numpy("float64") + 180.0) % 360.0 - 180.0
-    span = max(np.ptp(lat), np.ptp(lon), 0.5)
+    span, limits = max(np.ptp(lat), np.ptp(lon), 0.5), np.array([90.0, 180.0])
     degrees = next((one for one in (0.05, 0.1, 0.2, 0.5, 1.0, 2.0) if one >= span / 40.0), 5.0)
     margin = max(2 * degrees, 0.08 * span, 0.4)
-    edges = {}
-    for name, values, limit in (("lat", lat, 90.0), ("lon", lon, 180.0)):
-        low, high = values.min() - margin, values.max() + margin
-        if np.ptp(lon) > 180.0:
-            low, high = -limit, limit
-        low = max(-limit, np.floor(low / degrees) * degrees)
-        high = min(limit, np.ceil(high / degrees) * degrees)
-        edges[name] = np.linspace(low, high, round((high - low) / degrees) + 1)
-    counts = np.histogram2d(lat, lon, bins=tuple(edges.values()))[0]
-    return xr.DataArray(
-        np.where(counts > 0, counts, np.nan),
-        dims=("lat", "lon"),
-        name="n_sensors",
-        coords={name: (edge[1:] + edge[:-1]) / 2 for name, edge in edges.items()},
-        attrs={"units": "1", "long_name": f"sensors in a cell of {degrees:g}°"},
-    )
+    low, high = -limits, limits
+    if np.ptp(lon) <= 180.0:
+        low = np.maximum(low, np.floor((np.array([lat.min(), lon.min()]) - margin) / degrees) * degrees)
+        high = np.minimum(high, np.ceil((np.array([lat.max(), lon.max()]) + margin) / degrees) * degrees)
+    edges = [np.linspace(*ends, round(np.ptp(ends) / degrees) + 1) for ends in zip(low, high, strict=True)]
+    counts = np.histogram2d(lat, lon, bins=edges)[0]
+    coords = {name: (edge[1:] + edge[:-1]) / 2 for name, edge in zip(("lat", "lon"), edges, strict=True)}
+    attrs = {"units": "1", "long_name": f"sensors in a cell of {degrees:g}°"}
+    return xr.DataArray(np.where(counts > 0, counts, np.nan), coords, ("lat", "lon"), "n_sensors", attrs)
 
 
 def by_month(readings: pd.DataFrame, sides: pd.Series) -> pd.DataFrame:

@@ -15,29 +15,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import FormatError, ParameterError, check_choice, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
 
+_TABLES = yaml.safe_load(Path(__file__).with_name("strata.yaml").read_text(encoding="utf-8"))
 #: Columns of strata, in the order of paper 004's tables.
 STRATA = ("land_cover", "texture", "climate")
-#: The twelve classes, in the order of paper 004's Table 11, with silt, which does not occur there, at the end.
-TEXTURE_CLASSES = (
-    "Loam",
-    "Sandy loam",
-    "Silty clay loam",
-    "Clay loam",
-    "Sandy clay loam",
-    "Silt loam",
-    "Sand",
-    "Clay",
-    "Loamy sand",
-    "Sandy clay",
-    "Silty clay",
-    "Silt",
-)
+TEXTURE_CLASSES = tuple(_TABLES["texture"])
+LAND_COVER_GROUPS = tuple(_TABLES["land_cover"])
+#: Group of each code by legend, "none" where it has none of paper 004's.
+LEGENDS: dict[str, dict[int, str]] = {
+    legend: {code: group for group, codes in groups.items() for code in codes}
+    for legend, groups in _TABLES["codes"].items()
+}
+#: Code of a point that is outside a raster, or where the raster has no data.
+OUTSIDE = -1
 #: How far the nearest land of the climate map may be from a sensor that the map has in the sea: about three of its pixels.
 LAND_REACH_KM = 10.0
 
@@ -48,51 +44,6 @@ _SOIL = ("sand", "silt", "clay")
 _PERCENT = {"percent": 1.0, "fraction": 100.0, "g kg-1": 0.1}
 #: Sums of independently predicted fractions leave 100 % by some per cent; outside this they are no such fractions.
 _SUM_RANGE = (50.0, 150.0)
-
-#: The groups of paper 004, Table 10, in its order.
-LAND_COVER_GROUPS = (
-    "Agriculture",
-    "Closed forest",
-    "Open forest",
-    "Vegetation",
-    "Shrubs",
-    "Bareground",
-    "Built-up",
-    "Wetland",
-)
-#: Code of a point that is outside a raster, or where the raster has no data.
-OUTSIDE = -1
-
-#: Group of each CGLS-LC100 code. Moss and lichen go with herbaceous vegetation; unknown, snow, water and ocean have none.
-CGLS_GROUPS: dict[int, str] = {
-    20: "Shrubs",
-    30: "Vegetation",
-    40: "Agriculture",
-    50: "Built-up",
-    60: "Bareground",
-    90: "Wetland",
-    100: "Vegetation",
-    **dict.fromkeys(range(111, 117), "Closed forest"),
-    **dict.fromkeys(range(121, 127), "Open forest"),
-    **dict.fromkeys((0, 70, 80, 200), NONE),
-}
-
-#: Group of each ESA CCI code. Where the two legends part: cropland mosaics go by what has more than half; CCI's "closed"
-#: begins at 40 % canopy (Copernicus': 70 %), and tree cover "closed to open" counts as closed, as do flooded trees;
-#: mosaics of trees or shrubs over herbs are open forest; sparse vegetation (< 15 %) is bareground, as Copernicus'
-#: "bare / sparse"; lichens and mosses go with herbaceous vegetation; only flooded shrubs and herbs are wetland.
-CCI_GROUPS: dict[int, str] = {
-    **dict.fromkeys((10, 11, 12, 20, 30), "Agriculture"),
-    **dict.fromkeys((50, 60, 61, 70, 71, 80, 81, 90, 160, 170), "Closed forest"),
-    **dict.fromkeys((62, 72, 82, 100), "Open forest"),
-    **dict.fromkeys((40, 110, 130, 140), "Vegetation"),
-    **dict.fromkeys((120, 121, 122), "Shrubs"),
-    **dict.fromkeys((150, 151, 152, 153, 200, 201, 202), "Bareground"),
-    190: "Built-up",
-    180: "Wetland",
-    **dict.fromkeys((0, 210, 220), NONE),
-}
-_SCHEMES = {"cgls_lc100": CGLS_GROUPS, "esa_cci": CCI_GROUPS}
 
 
 def add_strata(
@@ -154,17 +105,15 @@ def add_strata(
         _fill(result, "texture", "map", usda_texture(*parts, units="g kg-1"))
 
     unknown = pd.Series(np.nan, index=result.index)
-    codes = [("archive", result[name], "esa_cci", CCI_GROUPS) for name in _CCI_FIELDS if name in result]
+    codes = [("archive", result[name], "esa_cci") for name in _CCI_FIELDS if name in result]
     if land_cover is not None:
-        on_map = land_cover_codes(land_cover, result["lat"], result["lon"])
-        codes.append(("map", pd.Series(on_map), "cgls_lc100", CGLS_GROUPS))
-    for source, given, scheme, legend in codes:
+        codes.append(("map", pd.Series(land_cover_codes(land_cover, result["lat"], result["lon"])), "cgls_lc100"))
+    for source, given, scheme in codes:
         open_ones = given.astype("float64").where(result["land_cover"] == NONE)
         _fill(result, "land_cover", source, land_cover_group(open_ones, scheme, on_unknown=on_unknown))
-        unknown = unknown.fillna(open_ones.where(~open_ones.isin([*legend, OUTSIDE])))
-    result.attrs["unknown_land_cover"] = {
-        f"{code:g}": int(n) for code, n in unknown.value_counts().sort_index().items()
-    }
+        unknown = unknown.fillna(open_ones.where(~open_ones.isin([*LEGENDS[scheme], OUTSIDE])))
+    counts = unknown.value_counts().sort_index()
+    result.attrs["unknown_land_cover"] = {f"{code:g}": int(n) for code, n in counts.items()}
     return result.set_index(sensors.index)
 
 
@@ -225,7 +174,20 @@ def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: st
     >>> usda_texture([40, 90, 5], [40, 5, 90], [20, 5, 5], units="percent").tolist()
     ['Loam', 'Sand', 'Silt']
     """
-    sand, silt, clay, known = _percentages(sand, silt, clay, units)
+    who = "usda_texture"
+    check_choice(who, "units", units, _PERCENT)
+    parts = np.broadcast_arrays(*(np.asarray(part, np.float64) * _PERCENT[units] for part in (sand, silt, clay)))
+    total = parts[0] + parts[1] + parts[2]
+    known = np.isfinite(total) & (total != 0.0)
+    wrong = known & ((np.min(parts, axis=0) < -1e-6) | (total < _SUM_RANGE[0]) | (total > _SUM_RANGE[1]))
+    if wrong.any():
+        got = tuple(float(part.ravel()[np.flatnonzero(wrong)[0]].round(4)) for part in parts)
+        what = f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %"
+        step = f"Check the units: {units!r} was declared"
+        raise ParameterError(who, what, got=got, expected=plain("sand, silt, clay in %"), next_step=step)
+    scale = 100.0 / np.where(known, total, 100.0)
+    # rounding keeps a fraction such as 0.4, which is 40.00000000000001 %, on the edge between classes where it belongs
+    sand, silt, clay = (np.round(np.where(known, part * scale, 0.0), 9) for part in parts)
     rules = [
         (~known, NONE),
         ((clay >= 40) & (silt >= 40), "Silty clay"),
@@ -243,26 +205,6 @@ def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: st
     return np.select([rule for rule, _ in rules], [name for _, name in rules], "Sandy loam").astype("U16")
 
 
-def _percentages(
-    sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, units: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    """Percentages that add to 100, and where there are any."""
-    who = "usda_texture"
-    check_choice(who, "units", units, _PERCENT)
-    parts = np.broadcast_arrays(*(np.asarray(part, np.float64) * _PERCENT[units] for part in (sand, silt, clay)))
-    total = parts[0] + parts[1] + parts[2]
-    known = np.isfinite(total) & (total != 0.0)
-    wrong = known & ((np.min(parts, axis=0) < -1e-6) | (total < _SUM_RANGE[0]) | (total > _SUM_RANGE[1]))
-    if wrong.any():
-        got = tuple(float(part.ravel()[np.flatnonzero(wrong)[0]].round(4)) for part in parts)
-        what = f"{int(wrong.sum())} points have a negative fraction, or fractions that do not add to about 100 %"
-        step = f"Check the units: {units!r} was declared"
-        raise ParameterError(who, what, got=got, expected=plain("sand, silt, clay in %"), next_step=step)
-    scale = 100.0 / np.where(known, total, 100.0)
-    # rounding keeps a fraction such as 0.4, which is 40.00000000000001 %, on the edge between classes where it belongs
-    return *(np.round(np.where(known, part * scale, 0.0), 9) for part in parts), known
-
-
 def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise") -> NDArray[np.str_]:
     """Group (of `LAND_COVER_GROUPS`, or "none": water, ice, no data) of each land-cover code of "cgls_lc100" or "esa_cci".
 
@@ -275,22 +217,20 @@ def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise"
     ['Agriculture', 'Open forest', 'none', 'none']
     """
     who = "land_cover_group"
-    check_choice(who, "scheme", scheme, _SCHEMES)
+    check_choice(who, "scheme", scheme, LEGENDS)
     check_choice(who, "on_unknown", on_unknown, ("raise", "none"))
     try:
         numbers = np.asarray(codes, dtype=object)
         numbers = np.where(np.isin(numbers.astype(str), ("", "unknown", "None", "<NA>")), np.nan, numbers).astype(float)
     except ValueError as error:
         raise ParameterError(who, f"a code is not a number: {error}", expected=plain("codes such as 10")) from error
-    table = {**_SCHEMES[scheme], OUTSIDE: NONE}
-    unique, inverse = np.unique(numbers, return_inverse=True)
-    unknown = [float(code) for code in unique if np.isfinite(code) and code not in table]
-    if unknown and on_unknown == "raise":
-        what = f"{int(np.isin(numbers, unknown).sum())} values have a code that {scheme} does not have"
-        step = "Check the scheme, or pass on_unknown='none'"
-        raise ParameterError(who, what, got=unknown, expected=sorted(table), next_step=step)
-    groups = np.array([table.get(code, NONE) for code in unique], dtype="U16")
-    return groups[inverse].reshape(numbers.shape)
+    table = {**LEGENDS[scheme], OUTSIDE: NONE}
+    unknown = np.isfinite(numbers) & ~np.isin(numbers, list(table))
+    if unknown.any() and on_unknown == "raise":
+        what = f"{int(unknown.sum())} values have a code that {scheme} does not have"
+        step, got = "Check the scheme, or pass on_unknown='none'", np.unique(numbers[unknown]).tolist()
+        raise ParameterError(who, what, got=got, expected=sorted(table), next_step=step)
+    return np.array([table.get(code, NONE) for code in numbers.ravel()], dtype="U16").reshape(numbers.shape)
 
 
 def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) -> NDArray[np.int32]:

@@ -26,8 +26,6 @@ ReadBlock = Callable[[int, int, int, int], NDArray[np.float32]]
 _ALIGNED = 1e-3
 #: How uneven a coordinate may be, as a share of its step: those in float32 are.
 _UNEVEN = 0.02
-#: Points along a cell's side that a mean is taken over, at most.
-_MOST_PIXELS = 512
 #: Without these GDAL's bilinear weights take in more pixels where cells are larger than pixels.
 _FOUR_PIXELS = {"XSCALE": 1, "YSCALE": 1}
 
@@ -196,11 +194,10 @@ class Georeference:
 def array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
     """Where the cells of a variable of a Dataset are, by CF's grid mapping and its coordinates; `FormatError` if irregular."""
     told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
-    alone = [name for name, variable in dataset.variables.items() if variable.ndim == 0 and told & set(variable.attrs)]
-    # one that the variable does not refer to, where it is no other's either
-    name = array.encoding.get(
-        "grid_mapping", array.attrs.get("grid_mapping", alone[0] if len(alone) == 1 else "spatial_ref")
-    )
+    mappings = [name for name, one in dataset.variables.items() if one.ndim == 0 and told & set(one.attrs)]
+    # the only one, too, to which the variable does not refer
+    usual = mappings[0] if len(mappings) == 1 else "spatial_ref"
+    name = str({**array.attrs, **array.encoding}.get("grid_mapping", usual)).partition(":")[0]
     attributes = dataset[name].attrs if name in dataset.variables else {}
     if told & set(attributes):
         try:
@@ -238,46 +235,23 @@ def resample(
     """A window's values, ``(band, y, x)``, by one of `RESAMPLINGS`; NaN outside and where there are no data.
 
     On the raster's own grid they are read as they are. Else "bilinear" and "nearest" take what lies around the cells'
-    centres, whatever their size; "average" is the mean of what lies in them, and the nearest where pixels are no smaller
-    than cells. A value is never read from a pixel without data, and what has none at the pixel that holds a cell's centre
-    is missing.
+    centres, whatever their size, and are missing where the pixel that holds a centre is; "average" is GDAL's mean of what lies
+    between two corners of a cell, by its share, and the nearest where pixels are no smaller than cells.
     """
-    if (offset := raster.offset_of(window)) is not None:
-        return _aligned(read, n_bands, raster, offset, window.size)
-    if method != "average":
-        return _warped(read, n_bands, raster, window, method)
-    (west, south, east, north), step = window.bounds, window.resolution
-    x, y = (west + east) / 2 + step * np.array([0.0, 1.0, 0.0]), (south + north) / 2 + step * np.array([0.0, 0.0, 1.0])
-    pixels = raster.step_at(x, y, f"EPSG:{window.epsg}")
-    if not pixels > 1.01:
-        return _warped(read, n_bands, raster, window, "nearest")
-    parts = int(min(np.ceil(pixels - 0.01), _MOST_PIXELS))
-    fine = window.coarsened(window.resolution / parts)
-    if raster.offset_of(fine) is None:
-        # pixels that an edge cuts count by their share, to a half or better
-        parts = int(np.clip(np.ceil(2 * pixels), 4, _MOST_PIXELS))
-        fine = window.coarsened(window.resolution / parts)
-    blocks = resample(read, n_bands, raster, fine, "nearest").reshape(n_bands, window.size, parts, window.size, parts)
-    number = np.isfinite(blocks).sum(axis=(2, 4))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (np.nansum(blocks, axis=(2, 4), dtype="float64") / number).astype("float32")
-
-
-def _aligned(
-    read: ReadBlock, n_bands: int, raster: Georeference, offset: tuple[int, int], size: int
-) -> NDArray[np.float32]:
-    values = np.full((n_bands, size, size), np.nan, "float32")
-    top, left = offset
-    rows, cols = (max(top, 0), min(top + size, raster.height)), (max(left, 0), min(left + size, raster.width))
-    if rows[0] < rows[1] and cols[0] < cols[1]:
-        inside = (slice(None), slice(rows[0] - top, rows[1] - top), slice(cols[0] - left, cols[1] - left))
-        values[inside] = read(*rows, *cols)
-    return values
-
-
-def _warped(read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWindow, method: str) -> NDArray[np.float32]:
     values = np.full((n_bands, *window.shape), np.nan, "float32")
+    if (offset := raster.offset_of(window)) is not None:
+        (top, left), size = offset, window.size
+        rows, cols = (max(top, 0), min(top + size, raster.height)), (max(left, 0), min(left + size, raster.width))
+        if rows[0] < rows[1] and cols[0] < cols[1]:
+            inside = (slice(None), slice(rows[0] - top, rows[1] - top), slice(cols[0] - left, cols[1] - left))
+            values[inside] = read(*rows, *cols)
+        return values
     crs, edges = f"EPSG:{window.epsg}", np.linspace(0.0, 1.0, 9) * window.size * window.resolution
+    if method == "average":
+        middle, step = window.size * window.resolution / 2, window.resolution
+        x = window.west + middle + step * np.array([0.0, 1.0, 0.0])
+        y = window.north - middle + step * np.array([0.0, 0.0, 1.0])
+        method = "average" if raster.step_at(x, y, crs) > 1.01 else "nearest"
     spans = raster.around(*np.meshgrid(window.west + edges, window.north - edges), crs)
     if spans is None:
         return values
@@ -295,7 +269,7 @@ def _warped(read: ReadBlock, n_bands: int, raster: Georeference, window: UtmWind
     if missing.any():
         holed = {"src_nodata": np.nan, "dst_nodata": np.nan, **where}
         found = _by_gdal(block[missing], np.empty((int(missing.sum()), *window.shape), "float32"), method, **holed)
-        if method != "nearest":
+        if method == "bilinear":
             centres = _by_gdal(block[missing], np.empty_like(found), "nearest", **holed)
             found[np.isnan(centres)] = np.nan
         values[missing] = found

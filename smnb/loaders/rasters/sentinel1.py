@@ -39,7 +39,6 @@ from smnb.loaders.rasters.scenes import SceneRecord
 #: Rows and columns of the target in one dask chunk.
 _CHUNK = 2048
 #: Fields on the target: type, units, what they are; those by polarization first.
-_BY_POLARIZATION = ("sigma0", "n_looks", "enl")
 _FIELDS = {
     "sigma0": ("float32", "dB", "radar backscatter coefficient, C band"),
     "n_looks": ("int32", "1", "number of pixels averaged"),
@@ -265,11 +264,13 @@ def _overlap(a: Span, b: Span, shift: int = 0) -> tuple[slice, slice] | None:
 
 def _combine(
     parts: list[tuple], n: int, rows: Span, cols: Span, turns: Sequence[int], least: int
-) -> dict[str, NDArray]:
-    """The fields of a rectangle of the target from all scenes that reach it; cells of fewer than `least` looks are NaN."""
+) -> NDArray[np.float64]:
+    """The fields of a rectangle of the target from all scenes that reach it, those by polarization first, on top of each other.
+
+    Cells of fewer than `least` looks are NaN.
+    """
     total = np.zeros((3 * n + 2, rows[1] - rows[0], cols[1] - cols[0]))
-    n_scenes = np.zeros(total.shape[1:], "int16")
-    power, square, looks = total[:n], total[n : 2 * n], total[2 * n : 3 * n]
+    n_scenes, (power, square, looks) = np.zeros(total.shape[1:]), (total[k * n : (k + 1) * n] for k in range(3))
     for (own_rows, own_cols), (layers, _) in parts:
         before = looks.sum(axis=0)
         for turn in turns:
@@ -286,8 +287,7 @@ def _combine(
     # pixels that are all equal differ by rounding: no number of looks follows from that
     varies = measured & (looks > 1) & (variance > 1e-6 * mean**2)
     sigma0 = np.where(measured, np.clip(sigma0, SIGMA0.low, SIGMA0.high), np.nan)
-    fields = dict(zip(_FIELDS, (sigma0, looks, np.where(varies, enl, np.nan), n_scenes, degrees), strict=True))
-    return {name: values.astype(_FIELDS[name][0]) for name, values in fields.items()}
+    return np.concatenate([sigma0, looks, np.where(varies, enl, np.nan), n_scenes[None], degrees[None]])
 
 
 def _dataset_of(
@@ -302,25 +302,26 @@ def _dataset_of(
     spans = [[(k, min(k + _CHUNK, size)) for k in range(0, size, _CHUNK)] for size in (target.height, target.width)]
     turns, n = (-target.width, 0, target.width) if target.is_round else (0,), len(polarizations)
 
-    def made(members: Sequence[tuple], rows: Span, cols: Span) -> dict[str, da.Array]:
+    def made(members: Sequence[tuple], rows: Span, cols: Span) -> da.Array:
         parts = [
             (cells, sums)
             for _, cells, sums in members
             if _overlap(cells[0], rows) and any(_overlap(cells[1], cols, turn) for turn in turns)
         ]
-        fields, shape = dask.delayed(_combine, pure=False)(parts, n, rows, cols, turns, least), np.ptp([rows, cols], 1)
-        shapes = {name: (n, *shape) if name in _BY_POLARIZATION else tuple(shape) for name in _FIELDS}
-        return {name: da.from_delayed(fields[name], shapes[name], _FIELDS[name][0]) for name in _FIELDS}
+        fields = dask.delayed(_combine, pure=False)(parts, n, rows, cols, turns, least)
+        return da.from_delayed(fields, (3 * n + 2, rows[1] - rows[0], cols[1] - cols[0]), "float64")
 
-    chunks = [[[made(members, rows, cols) for cols in spans[1]] for rows in spans[0]] for _, members in groups]
-    spatial = ("y", "x") if "y" in coords else ("lat", "lon")
-    mapped = {"grid_mapping": "crs"} if "crs" in coords else {}
+    each = [da.block([[made(members, r, c) for c in spans[1]] for r in spans[0]]) for _, members in groups]
+    fields, spatial = da.stack(each), ("y", "x") if "y" in coords else ("lat", "lon")
+    layers = [*(slice(k * n, (k + 1) * n) for k in range(3)), 3 * n, 3 * n + 1]
     data: dict[str, Any] = {}
-    for name in _FIELDS if has_angle else [name for name in _FIELDS if name != "incidence_angle"]:
-        dims = ("time", "polarization", *spatial) if name in _BY_POLARIZATION else ("time", *spatial)
-        values = da.stack([da.block([[chunk[name] for chunk in line] for line in one]) for one in chunks])
-        data[name] = (dims, values, {"units": _FIELDS[name][1], "long_name": _FIELDS[name][2], **mapped})
+    for (name, (dtype, units, about)), layer in zip(_FIELDS.items(), layers, strict=True):
+        dims = ("time", "polarization", *spatial) if isinstance(layer, slice) else ("time", *spatial)
+        attrs = {"units": units, "long_name": about, **({"grid_mapping": "crs"} if "crs" in coords else {})}
+        data[name] = dims, fields[:, layer].astype(dtype), attrs
     data["sigma0"][2]["cell_methods"] = "area: mean (of linear power)"
+    if not has_angle:
+        del data["incidence_angle"]
     add_up = dask.delayed(lambda all_sums: sum(masked for _, masked in all_sums).astype("int64"), pure=False)
     masked = [add_up([sums for *_, sums in members]) for _, members in groups]
     counts = da.stack([da.from_delayed(one, (n, len(MASK_REASONS)), "int64") for one in masked])

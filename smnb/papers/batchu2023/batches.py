@@ -149,15 +149,13 @@ class MultiSourceDataset(BatchDataset):
 
     Parameters
     ----------
-    store, inputs
     positions : array_like of int
         Samples of the store. All need a reading and the coarse products (`complete_samples`).
     crop : int
         Side of the high images, pixels; the low ones follow from the resolutions.
     augmentation : Augmentation, optional
-        Transformations, new ones in every pass. They are cut out of larger images where the store has them.
-    seed : int
-        Of the transformations: a sample's depend on the seed, the pass, and its number among `positions` alone.
+        New ones in every pass, cut out of larger images where the store has them. A sample's depend on `seed`, the pass, and
+        its number among `positions` alone.
     memory_gb : float
         Sources whose images fit, smallest first, are kept in memory (GiB, float16); others are read batch by batch.
     device
@@ -191,9 +189,8 @@ class MultiSourceDataset(BatchDataset):
         self.coarse = self._whole("coarse product", self._part("coarse", np.arange(len(self))))
         self.target = self._whole("reading", torch.from_numpy(store.labels()[self.positions]))
         self._keep(memory_gb)
-        read = set(self.inputs.bands(*_IMAGES)) - set(self._kept)
         #: Batches that a training reads ahead in a thread.
-        self.prefetch = 2 if read or self.device.type != "cpu" else 0
+        self.prefetch = 2 if set(inputs.bands(*_IMAGES)) - set(self._kept) or self.device.type != "cpu" else 0
 
     def _whole(self, what: str, values: torch.Tensor) -> torch.Tensor:
         lacking = int((~values.isfinite().view(len(self), -1).all(dim=1)).sum())
@@ -234,12 +231,12 @@ class MultiSourceDataset(BatchDataset):
         if not getattr(self.inputs, part):
             return torch.empty((samples.size, 0), device=self.device)
         values: dict[str, torch.Tensor | np.ndarray] = {}
+        side, _ = self._sizes.get(part, (None, None))
         for source, bands in self.inputs.bands(part).items():
             if source in self._kept:
                 kept, index = self._kept[source]
                 values[source] = kept.index_select(0, torch.from_numpy(index[samples]).to(self.device))
             else:
-                side = self._sizes[part][0] if part in self._sizes else None
                 values[source] = self.store.read(source, self.positions[samples], bands, side, np.float16)
         return network_inputs(self.inputs, part, values, self.device)
 

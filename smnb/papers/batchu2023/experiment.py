@@ -120,18 +120,19 @@ def training_samples(
         "normalisation": inputs.normalisation(),
         "augmentation": None if augmentation is None else dataclasses.asdict(augmentation),
     }
-    coarse = [channel in inputs.coarse for channel in inputs.channels]
+    fingerprint = store.attrs.get("fingerprint", "")
+    middle = tuple(0.0 if channel in inputs.coarse else 0.5 for channel in inputs.channels)
     return Samples(
         train=MultiSourceDataset(store, inputs, at["train"], augmentation=augmentation, **options),
         validation=MultiSourceDataset(store, inputs, at["validation"], **options),
         channels=inputs.channels,
         # from stored values to the network's: images of [0, 1] to 2 x - 1, missing 0; coarse products as they are
-        input_scaler=MinMaxScaler(tuple(0.0 if c else 0.5 for c in coarse), (1.0,) * len(coarse), (0.0,) * len(coarse)),
+        input_scaler=MinMaxScaler(middle, (1.0,) * len(middle), (0.0,) * len(middle)),
         target_scaler=MinMaxScaler((0.0,), (1.0,), (0.0,)),
         sizes={f"{kind}_channels": len(getattr(inputs, kind)) for kind in KINDS},
         identity={
             **door,
-            "store": store.attrs.get("fingerprint", ""),
+            "store": fingerprint,
             "labels": store.labels(),
             "times": store.samples["time"].to_numpy().view("int64"),
             "sensors": "\n".join(store.samples["sensor_id"].astype(str)),
@@ -143,7 +144,7 @@ def training_samples(
             "synthetic": store.synthetic,
             "split": split,
             "anchor": store.attrs.get("anchor", ""),
-            "store_fingerprint": store.attrs.get("fingerprint", ""),
+            "store_fingerprint": fingerprint,
             "n_train_sensors": int(np.unique(store.sensor_rows()[at["train"]]).size),
             "dropped": dropped,
         },
@@ -183,16 +184,9 @@ def prediction_table(store: SampleStore, positions: np.ndarray, predicted: np.nd
     Values are m3 m-3; ``attrs`` has ``model`` and ``synthetic``.
     """
     about = store.sensors.iloc[store.sensor_rows()[positions]].reset_index(drop=True)
-    samples = store.samples.iloc[positions]
-    table = (
-        about[["sensor_id"]]
-        .astype(str)
-        .assign(
-            time=samples["time"].to_numpy(),
-            observed=samples["soil_moisture"].to_numpy("float64"),
-            predicted=np.asarray(predicted, "float64"),
-        )
-    )
+    table, samples = about[["sensor_id"]].astype(str), store.samples.iloc[positions]
+    table["time"], table["observed"] = samples["time"].to_numpy(), samples["soil_moisture"].to_numpy("float64")
+    table["predicted"] = np.asarray(predicted, "float64")
     others = [c for c in about.columns if c not in table.columns and not str(c).startswith("split_")]
     table = table.join(about[others])
     table.attrs.update(model=model, synthetic=store.synthetic)
@@ -214,30 +208,19 @@ def centre_values(store: SampleStore, inputs: InputSet, positions: np.ndarray, *
     return np.concatenate(columns, axis=1).astype("float32")
 
 
-def _seasons(store: SampleStore, positions: np.ndarray) -> np.ndarray:
-    """Season of each sample, 0 (winter) to 3, by the hemisphere where sensors have a latitude."""
-    season = store.samples["time"].dt.month.to_numpy()[positions] % 12 // 3
-    if "lat" in store.sensors:
-        south = store.sensors["lat"].to_numpy("float64")[store.sensor_rows()[positions]] < 0
-        season = (season + 2 * south) % 4
-    return season
-
-
 def climatology_predictions(store: SampleStore, sides: Mapping[str, np.ndarray], *, train: np.ndarray) -> Sides:
     """The season's soil moisture, a mean over training sensors: nothing is known of the sensor but its hemisphere.
 
-    Each training sensor counts the same in a season that it has readings of. A season without any gets the mean of the others
-    (``attrs["seasons_without_training"]``).
+    Each training sensor counts the same in a season that it has readings of. A season without any gets the mean of the others.
     """
-    rows = {"season": _seasons(store, train), "sensor": store.sensor_rows()[train], "value": store.labels()[train]}
+    sensor, season = store.sensor_rows(), store.samples["time"].dt.month.to_numpy() % 12 // 3
+    if "lat" in store.sensors:
+        season = (season + 2 * (store.sensors["lat"].to_numpy("float64")[sensor] < 0)) % 4
+    rows = {"season": season[train], "sensor": sensor[train], "value": store.labels()[train]}
     by_sensor = pd.DataFrame(rows).groupby(["season", "sensor"])["value"].mean()
     by_season = by_sensor.groupby("season").mean().reindex(range(4))
-    empty, level = int(by_season.isna().sum()), by_season.fillna(by_season.mean()).to_numpy()
-    result = {}
-    for side, positions in sides.items():
-        result[side] = prediction_table(store, positions, level[_seasons(store, positions)], model=CLIMATOLOGY)
-        result[side].attrs["seasons_without_training"] = empty
-    return result
+    level = by_season.fillna(by_season.mean()).to_numpy()[season]
+    return {side: prediction_table(store, at, level[at], model=CLIMATOLOGY) for side, at in sides.items()}
 
 
 def references_at_sensors(
@@ -254,19 +237,12 @@ def references_at_sensors(
     there = [name for name, source in PRODUCTS.items() if source in store.sources]
     found = {name: predict_sides(name, store, split=split, sides=sides) for name in there}
     found[CLIMATOLOGY] = climatology_predictions(store, wanted, train=train)
-    predicted = reference_predictions(
-        centre_values(store, inputs, train),
-        store.labels()[train],
-        centre_values(store, inputs, np.concatenate(held_out)),
-        groups=store.sensor_rows()[train],
-        rows=REFERENCES[1:],
-        seed=seed,
-    )
-    starts = np.cumsum([len(one) for one in held_out])[:-1]
-    for row, values in predicted.items():
+    known, new = (centre_values(store, inputs, at) for at in (train, np.concatenate(held_out)))
+    options = {"groups": store.sensor_rows()[train], "rows": REFERENCES[1:], "seed": seed}
+    for row, values in reference_predictions(known, store.labels()[train], new, **options).items():
         name = f"{row[:1].upper()}{row[1:]}, centre pixel"
-        parts = zip(wanted.items(), np.split(values, starts), strict=True)
-        found[name] = {side: prediction_table(store, one, part, model=name) for (side, one), part in parts}
+        parts = zip(wanted.items(), np.split(values, np.cumsum([len(at) for at in held_out])[:-1]), strict=True)
+        found[name] = {side: prediction_table(store, at, part, model=name) for (side, at), part in parts}
     return found
 
 

@@ -18,17 +18,10 @@ if TYPE_CHECKING:
 
 #: Bands that each vegetation index of Sentinel-2 is made of.
 INDEX_BANDS = {"NDVI": ("B8", "B4"), "EVI": ("B8", "B4", "B2")}
-#: Channels in the order of the released graph; vegetation indices and own sources come behind those of their kind.
-_ORDER = (
-    *(f"sentinel1:{band}" for band in ("VV", "VH", "angle")),
-    *(f"sentinel2:{band}" for band in ("B4", "B3", "B2", "B8", "B11", "B12")),
-    "dem:elevation",
-    *(f"sentinel2:{index}" for index in INDEX_BANDS),
-    *(f"soilgrids:{band}" for band in SOURCES["soilgrids"].bands),
-    "modis_lai:Lai",
-    "smap:ssm",
-    "gldas:SoilMoi0_10cm_inst",
-)
+#: Channels in the order of the released graph; vegetation indices, then own sources, come behind those of their kind.
+_BANDS = {name: one.bands for name, one in SOURCES.items()} | {"sentinel2": ("B4", "B3", "B2", "B8", "B11", "B12")}
+_ORDER = [f"{name}:{band}" for name, bands in _BANDS.items() for band in bands]
+_ORDER += [f"sentinel2:{index}" for index in INDEX_BANDS]
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ class InputSet:
         >>> InputSet.of("sentinel1", "dem", "smap").high
         ('sentinel1:VV', 'sentinel1:VH', 'sentinel1:angle', 'dem:elevation')
         """
-        parts: dict[str, dict[str, None]] = {kind: {} for kind in KINDS}
+        parts: dict[str, Any] = {kind: {} for kind in KINDS}
         own: dict[str, Source] = {}
         for one in wanted:
             name, _, band = (one.name, "", "") if isinstance(one, Source) else one.partition(":")
@@ -71,9 +64,10 @@ class InputSet:
             parts[source.kind].update(dict.fromkeys(f"{name}:{b}" for b in ([band] if band else source.bands)))
         if not any(parts.values()):
             raise ParameterError("InputSet.of", "there is no channel", expected=list(SOURCES))
-        rank = dict(zip(_ORDER, range(len(_ORDER)), strict=True))
-        ordered = {kind: sorted(names, key=lambda n: rank.get(n, len(rank))) for kind, names in parts.items()}
-        return cls(**{kind: tuple(names) for kind, names in ordered.items()}, own=tuple(own.values()))
+        for kind, names in parts.items():
+            known = [name for name in _ORDER if name in names]
+            parts[kind] = (*known, *(name for name in names if name not in known))
+        return cls(**parts, own=tuple(own.values()))
 
     @property
     def channels(self) -> tuple[str, ...]:

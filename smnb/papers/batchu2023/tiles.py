@@ -49,11 +49,10 @@ class MapGeometry:
 
 @dataclass(frozen=True)
 class TileImages:
-    """What the network takes, for all cells of a tile, float32.
+    """What the network takes, for all cells of a tile, float32; a part without channels where there is no such encoder.
 
-    `high` (high channel, y, x) is scaled to [-1, 1] as in training, 0 where missing, without a channel where there is no such
-    encoder; `low` (low channel, y / low_ratio, x / low_ratio) too. `coarse` (row, col, coarse channel) is m3 m-3 at the cells'
-    centres, NaN where the product has no value.
+    `high` (high channel, y, x) and `low` (low channel, y / low_ratio, x / low_ratio) are scaled to [-1, 1] as in training, 0
+    where missing; `coarse` (row, col, coarse channel) is m3 m-3 at the cells' centres, NaN where the product has no value.
     """
 
     high: np.ndarray

@@ -1,7 +1,6 @@
 """AMSR-E brightness temperature to soil moisture by a network of patches (Hu, Xu and Yu 2018).
 
-- `tasks`: images, target and folds, of AMSR-E or the CONUS patches;
-- `patches`: where a patch may be centred, draws, batches;
+- `tasks`: patches and their draws; images, target and folds, of AMSR-E or the CONUS patches;
 - `experiment`: samples of a fold, the SVR, reference rows, scores, maps.
 """
 

@@ -17,8 +17,7 @@ from smnb.maps import PatchForm, mapped_image, soil_moisture_map
 from smnb.models.amsre_cnn import AmsreCNN
 from smnb.models.baselines import pixel_climatology, reference_predictions, seasonal_climatology
 from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
-from smnb.papers.hu2018_amsre.patches import PatchDataset, PatchIndex, PatchStore
-from smnb.papers.hu2018_amsre.tasks import Fold, PatchTask, goes_round
+from smnb.papers.hu2018_amsre.tasks import Fold, PatchDataset, PatchIndex, PatchStore, PatchTask, goes_round
 from smnb.training import MinMaxScaler, Samples, Trained, choose_device
 
 

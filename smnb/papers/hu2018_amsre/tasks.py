@@ -1,22 +1,162 @@
-"""From Datasets under the contract to a `PatchTask`: what is predicted, from what, and what may be seen in training."""
+"""Patches as indices into padded images, and `PatchTask`: what is predicted, from what, and what may be seen in training."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, check_choice, check_dataset, count_masked, is_synthetic, plain
 from smnb.grids import koppen, regrid_bilinear
-from smnb.loaders.amsre_days import average_passes, mask_outliers
+from smnb.loaders.amsre import average_passes, mask_outliers
 from smnb.loaders.ecmwf import daily_mean
-from smnb.papers.hu2018_amsre.patches import PatchIndex, draw_patches, eligible_centres
-from smnb.training import MinMaxScaler
+from smnb.training import BatchDataset, MinMaxScaler
+
+
+@dataclass(frozen=True)
+class PatchIndex:
+    """Which patches: the image, row and column of each patch's centre pixel (int64 arrays of one length)."""
+
+    image: np.ndarray
+    row: np.ndarray
+    col: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.image.size)
+
+    def __getitem__(self, which: np.ndarray | slice) -> PatchIndex:
+        return PatchIndex(self.image[which], self.row[which], self.col[which])
+
+    def take(self, field_: np.ndarray) -> np.ndarray:
+        """Values of an ``(image, row, col)`` array at the centres."""
+        return field_[self.image, self.row, self.col]
+
+
+class PatchStore:
+    """Scaled, filled and padded images from which patches are gathered by index.
+
+    Images are ``(image, row, col, channel)`` in native units, NaN where missing: such pixels get the training mean of their
+    channel. Columns `wrap` (a global longitude axis); other edges repeat the outermost pixel. One contiguous tensor on `device`,
+    so a patch is `patch_size` copies of ``patch_size * channel`` floats out of an overlapping view, not 81 scattered reads.
+    """
+
+    def __init__(
+        self,
+        images: np.ndarray,
+        scaler: MinMaxScaler,
+        *,
+        patch_size: int = 9,
+        wrap: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if images.ndim != 4 or images.shape[-1] != len(scaler.minimum):
+            expected = plain(f"(image, row, col, {len(scaler.minimum)} channels)")
+            raise ContractError("PatchStore", "images have another shape", got=images.shape, expected=expected)
+        if patch_size < 1 or patch_size % 2 == 0:
+            raise ParameterError("PatchStore", "patch_size", got=patch_size, expected=plain("an odd positive number"))
+        n_images, n_rows, n_cols, n_channels = images.shape
+        half = patch_size // 2
+        self.patch_size, self.scaler = patch_size, scaler
+        padded = np.empty((n_images, n_rows + 2 * half, n_cols + 2 * half, n_channels), dtype="float32")
+        fill = np.asarray(scaler.fill, dtype="float32")
+        for number in range(n_images):
+            scaled = scaler.transform(images[number])
+            np.copyto(scaled, fill, where=~np.isfinite(scaled))
+            sides = np.pad(scaled, ((0, 0), (half, half), (0, 0)), mode="wrap" if wrap else "edge")
+            padded[number] = np.pad(sides, ((half, half), (0, 0), (0, 0)), mode="edge")
+        self.padded = torch.from_numpy(padded).to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.padded.device
+
+    def gather(self, index: PatchIndex) -> torch.Tensor:
+        """Patches around centres, in pixels of the unpadded images: ``(patch, channel, patch_size, patch_size)``.
+
+        float32, scaled, in channels-last memory.
+        """
+        _, n_rows, n_cols, n_channels = self.padded.shape
+        image, row, col = (np.asarray(part, dtype="int64") for part in (index.image, index.row, index.col))
+        first = torch.from_numpy((image * n_rows + row) * n_cols + col).to(self.device)
+        offsets = torch.arange(self.patch_size, device=self.device) * n_cols
+        # every row of a patch starts at some pixel of the flattened images: an overlapping view with one row a pixel
+        pixels = self.padded.numel() // n_channels
+        width = self.patch_size * n_channels
+        runs = self.padded.as_strided((pixels - self.patch_size + 1, width), (n_channels, 1))
+        rows = runs.index_select(0, (first[:, None] + offsets).reshape(-1))
+        # (patch, row, col, channel) -> (patch, channel, row, col)
+        return rows.view(-1, self.patch_size, self.patch_size, n_channels).permute(0, 3, 1, 2)
+
+
+class PatchDataset(BatchDataset):
+    """Batches of patches and of their scaled targets; without a target the patches can be predicted only."""
+
+    def __init__(self, store: PatchStore, index: PatchIndex, target: np.ndarray | None = None) -> None:
+        target = np.zeros(len(index), "float32") if target is None else target
+        if not np.isfinite(target).all():
+            next_step = "Draw patches from eligible_centres, which leaves them out"
+            raise ContractError("PatchDataset", "the target has missing values", next_step=next_step)
+        self.store, self.index = store, index
+        self.target = torch.from_numpy(np.asarray(target, dtype="float32"))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, batch: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``(patch, channel, row, col)`` inputs and ``(patch,)`` targets for an array of positions."""
+        return self.store.gather(self.index[batch]), self.target[torch.from_numpy(batch)].to(self.store.device)
+
+
+def eligible_centres(
+    images: np.ndarray, target: np.ndarray, *, patch_size: int = 9, wrap: bool = False, min_valid_fraction: float = 0.5
+) -> np.ndarray:
+    """Where a patch may be centred: bool of the shape of `target` (image, row, col).
+
+    A centre is eligible if its target is valid, every channel of the centre pixel is valid, and at least
+    `min_valid_fraction` of the patch's pixels are valid in every channel.
+    """
+    from scipy.ndimage import uniform_filter1d
+
+    result = np.isfinite(target)
+    for number in range(images.shape[0]):
+        valid = np.isfinite(images[number]).all(axis=-1)
+        share = uniform_filter1d(valid.astype("float32"), patch_size, axis=0, mode="nearest")
+        share = uniform_filter1d(share, patch_size, axis=1, mode="wrap" if wrap else "nearest")
+        result[number] &= valid & (share >= min_valid_fraction - 1e-4)
+    return result
+
+
+def draw_patches(
+    eligible: np.ndarray, images: Sequence[int], counts: Sequence[int], *, seed: int, who: str = "draw_patches"
+) -> list[PatchIndex]:
+    """Draw disjoint random sets of patches from each of some images: one index an entry of `counts`, images in order.
+
+    `counts` are patches of each image for each set, such as ``(30000, 5000)`` for training and validation; an image with fewer
+    eligible centres gives each its share. The draw of an image depends on the seed and its number alone.
+    """
+    wanted = sum(counts)
+    sets = [[np.empty((3, 0), dtype="int64")] for _ in counts]
+    for number in images:
+        rows, cols = np.nonzero(eligible[number])
+        order = np.random.default_rng([seed, number]).permutation(rows.size)[:wanted]
+        limits = np.cumsum([0, *counts]) * min(1.0, rows.size / wanted)
+        for part, low, high in zip(sets, limits[:-1].astype(int), limits[1:].astype(int), strict=True):
+            chosen = order[low:high]
+            part.append(np.stack([np.full(chosen.size, number), rows[chosen], cols[chosen]]))
+    drawn = [PatchIndex(*np.concatenate(part, axis=1)) for part in sets]
+    if not all(map(len, drawn)):
+        next_step = "Check that inputs and target overlap in space and time and are not fully masked"
+        got, expected = [len(part) for part in drawn], plain(f"about {list(counts)} an image")
+        raise ContractError(who, "no eligible patch", got=got, expected=expected, next_step=next_step)
+    return drawn
 
 
 @dataclass(frozen=True)
@@ -89,10 +229,7 @@ class PatchTask:
 #: Least land fraction of a patch's centre, and of a cell of the target.
 MIN_LAND = 0.5
 #: Catalog entries that each source of `open_task` reads.
-SOURCES: dict[str, tuple[str, ...]] = {
-    "amsre": ("amsre_nsidc0302", "era_interim_swvl1"),
-    "conus_patches": ("conus_s1s2smap",),
-}
+SOURCES = {"amsre": ("amsre_nsidc0302", "era_interim_swvl1"), "conus_patches": ("conus_s1s2smap",)}
 
 
 def open_task(
@@ -123,8 +260,7 @@ def open_task(
     check_choice("open_task", "source", source, SOURCES)
     if source == "conus_patches":
         return conus_task(catalog.open("conus_s1s2smap", root))
-    inputs = catalog.open("amsre_nsidc0302", root, start=start, end=end)
-    target = catalog.open("era_interim_swvl1", root, start=start, end=end)
+    inputs, target = (catalog.open(one, root, start=start, end=end) for one in SOURCES[source])
     return amsre_task(average_passes(mask_outliers(inputs), days=composite_days), daily_mean(target), **draw)
 
 
@@ -192,34 +328,24 @@ def amsre_task(
         "eligible_centres_a_day": round(float(eligible.sum(axis=(1, 2)).mean())),
         "observed_fraction_of_land": round(float(np.isfinite(images[:, land]).all(axis=-1).mean()), 4),
     }
-    return PatchTask(
-        name="amsre",
-        title=f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}",
-        images=images,
-        target=field,
-        channels=tuple(map(str, inputs["channel"].values)),
-        labels=pd.DataFrame({"time": days.astype("datetime64[ns]")}),
-        folds=[Fold(str(days[-1]), train, validation, test, np.arange(last))],
-        wrap=wrap,
-        synthetic=is_synthetic(inputs) or is_synthetic(target),
-        lat=lat.values,
-        lon=lon.values,
-        land=land,
-        notes=notes,
-        reference="ERA-Interim",
-        units=dict.fromkeys(map(str, inputs["channel"].values), "K"),
+    title, channels = (
+        f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}",
+        tuple(map(str, inputs["channel"].values)),
     )
+    labels = pd.DataFrame({"time": days.astype("datetime64[ns]")})
+    folds = [Fold(str(days[-1]), train, validation, test, np.arange(last))]
+    place = {"wrap": wrap, "lat": lat.values, "lon": lon.values, "land": land}
+    about = {"reference": "ERA-Interim", "units": dict.fromkeys(channels, "K"), "notes": notes}
+    synthetic = is_synthetic(inputs) or is_synthetic(target)
+    return PatchTask("amsre", title, images, field, channels, labels, folds, synthetic=synthetic, **place, **about)
 
 
 def conus_task(dataset: xr.Dataset, *, test_year: int = 2021) -> PatchTask:
     """Set up the retrieval of SMAP soil moisture from Sentinel-1 and -2 on the CONUS regions, leaving each out in turn.
 
-    A patch is a pixel's 9×9 neighbourhood; the 7×7 images are padded by repeating their edge. Each fold tests on one region in
-    `test_year` and trains on the other regions in the years before, so that neither the place nor the time of a test image was
-    seen. One of the training regions, the next in order, is kept for validation.
-
-    Channels are VV and VH (dB), incidence angle (degree) and the Sentinel-2 bands (reflectance). Only pixels with all channels
-    and the target are centres; ``notes`` counts the others.
+    Each fold tests on one region in `test_year` and trains on the others in the years before, so that neither place nor time of
+    a test image was seen; the next region in order is kept for validation. Channels are VV and VH (dB), incidence angle (degree)
+    and the Sentinel-2 bands (reflectance). Only pixels with all channels and the target are centres; ``notes`` counts the others.
     """
     who = "conus_task"
     check_dataset(dataset, who=who, require=("sigma0", "reflectance", "incidence_angle", "soil_moisture"))
@@ -259,16 +385,7 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021) -> PatchTask:
         "pixels_with_target": int(np.isfinite(target).sum()),
         "complete_pixels": int(complete.sum()),
     }
-    return PatchTask(
-        name="conus_patches",
-        title=f"Sentinel-1/2 to SMAP soil moisture, region left out, {test_year}",
-        images=images,
-        target=target,
-        channels=channels,
-        labels=labels,
-        folds=folds,
-        synthetic=is_synthetic(dataset),
-        notes=notes,
-        reference="SMAP (ssm / 50)",
-        units={"VV": "dB", "VH": "dB", "incidence_angle": "degree"},
-    )
+    title = f"Sentinel-1/2 to SMAP soil moisture, region left out, {test_year}"
+    units = {"VV": "dB", "VH": "dB", "incidence_angle": "degree"}
+    about = {"reference": "SMAP (ssm / 50)", "units": units, "notes": notes, "synthetic": is_synthetic(dataset)}
+    return PatchTask("conus_patches", title, images, target, channels, labels, folds, **about)
