@@ -19,6 +19,8 @@ from smnb.contract import CatalogError, FormatError, ParameterError, check_choic
 from smnb.loaders import check_native_units, check_paths, check_present, finish, open_netcdf
 from smnb.loaders.amsre import CHANNELS
 
+_NATIVE = {"tb": "TB", "incidence_angle": "Incidence_angle", "tb_std_dev": "TB_std_dev"}
+
 
 def _unpack(variable: xr.Variable, dtype: str = "float32") -> xr.Variable:
     """Apply CF packing; missing is `_FillValue`, `missing_value` and whatever is outside the packed `valid_range`.
@@ -55,14 +57,10 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     seen = dask.array.where(
         dask.array.isnan(minutes.data), np.iinfo("int64").min, minutes.data * 60e9 + epoch.astype("int64")
     )
-    data = {
-        "tb": _unpack(raw["TB"].variable),
-        "incidence_angle": _unpack(raw["Incidence_angle"].variable),
-        "tb_std_dev": _unpack(raw["TB_std_dev"].variable),
-        "n_samples": raw["TB_num_samples"].variable.copy(),
-        "tb_time": xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]")),
-    }
+    data = {name: _unpack(raw[native].variable) for name, native in _NATIVE.items()}
+    data["n_samples"] = raw["TB_num_samples"].variable.copy()
     data["n_samples"].attrs = {"long_name": "number of measurements, 0 for none", "units": "1"}
+    data["tb_time"] = xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]"))
     data["tb_time"].attrs = {"long_name": "mean time of observation, UTC"}
     data["tb"].attrs |= {"units": "K", "long_name": "brightness temperature", "native_units": "K"}
     data["incidence_angle"].attrs |= {"units": "degree", "native_units": "degree"}
@@ -112,12 +110,12 @@ def open_cetb(
         If nothing is left of the files.
     """
     who = "open_cetb"
-    if channels is not None:
-        channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
-    if temporal_division is not None:
-        check_choice(who, "temporal_division", temporal_division, ["M", "E", "A", "D"])
+    channels = check_choice(
+        who, "channels", list(CHANNELS.values()) if channels is None else channels, CHANNELS.values()
+    )
+    check_choice(who, "temporal_division", temporal_division, [None, "M", "E", "A", "D"])
     read = [_read_cetb(who, path) for path in check_paths(who, paths)]
-    read = [r for r in read if (channels is None or r[0] in channels) and temporal_division in (None, r[1])]
+    read = [one for one in read if one[0] in channels and temporal_division in (None, one[1])]
     if not read:
         raise CatalogError(who, "no file has the requested channels and temporal division", got=channels)
     divisions = sorted({division for _, division, _ in read})
@@ -126,10 +124,8 @@ def open_cetb(
         raise ParameterError(who, "the files hold several temporal divisions", got=divisions, next_step=next_step)
     first = read[0][2]
     for _, _, dataset in read[1:]:
-        if (
-            not all(np.array_equal(dataset[axis], first[axis]) for axis in "yx")
-            or dataset["crs"].attrs != first["crs"].attrs
-        ):
+        same = all(np.array_equal(dataset[axis], first[axis]) for axis in "yx")
+        if not same or dataset["crs"].attrs != first["crs"].attrs:
             raise FormatError(who, "the files are on different grids", next_step="Open one grid at a time")
     keys = [(channel, dataset["time"].values[0]) for channel, _, dataset in read]
     if len(set(keys)) != len(keys):
