@@ -1,7 +1,5 @@
 """AMSR-E brightness temperatures of NSIDC-0630 (CETB): EASE-Grid 2.0, NetCDF.
 
-References
-----------
 Brodzik et al. 2016, MEaSUREs Calibrated Enhanced-Resolution Passive Microwave Daily EASE-Grid 2.0 Brightness Temperature
 ESDR, Version 1, doi:10.5067/MEASURES/CRYOSPHERE/NSIDC-0630.001.
 """

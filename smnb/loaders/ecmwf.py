@@ -1,13 +1,7 @@
-"""ECMWF volumetric soil water, layer 1 (0-7 cm): ERA-Interim, ERA5 and ERA5-Land in every NetCDF dress they come in.
+"""ECMWF volumetric soil water, layer 1 (0-7 cm), of ERA-Interim, ERA5 and ERA5-Land in every NetCDF dress they come in.
 
-Old files have ``time/latitude/longitude``, packed int16, 0…360 longitudes and north first; those of the newer Climate
-Data Store have ``valid_time``, ``expver`` and ``number``, unpacked. `open_swvl1` reads both, `daily_mean` averages the
-analyses of a day, and `open_swvl1_points` reads time series by location.
-
-References
-----------
-Dee et al. 2011, The ERA-Interim reanalysis, doi:10.1002/qj.828; ERA5 hourly data on single levels,
-doi:10.24381/cds.adbb2d47; ERA5-Land hourly data, doi:10.24381/cds.e2161bac.
+Old files have ``time/latitude/longitude``, packed int16, 0…360 longitudes and north first; those of the newer Climate Data Store
+have ``valid_time``, ``expver`` and ``number``, unpacked. doi:10.1002/qj.828, 10.24381/cds.adbb2d47, 10.24381/cds.e2161bac.
 """
 
 from __future__ import annotations
