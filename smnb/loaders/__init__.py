@@ -1,8 +1,8 @@
 """Loaders: one module a data family, ``open_<product>(paths, *, catalog_id, synthetic, **options) -> Dataset``.
 
-A loader reads ``paths``, a product's own files, renames, converts to canonical units, orients, counts what it masks and ends with
-`finish`. ``catalog_id`` is the catalog's entry ("" for none), ``synthetic`` says whether the data were simulated, ``start`` and ``end``
-are ISO dates or times, UTC, both inclusive. Here is what all do alike; no family is imported, nor its dependencies.
+A loader reads ``paths``, a product's own files, renames, converts to canonical units, orients, counts what it masks and ends
+with `finish`. ``catalog_id`` is the catalog's entry ("" for none), ``synthetic`` says whether the data were simulated, ``start``
+and ``end`` are ISO dates or times, UTC, both inclusive. No family is imported here, nor its dependencies.
 """
 
 from __future__ import annotations
