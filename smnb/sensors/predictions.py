@@ -79,13 +79,9 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
 def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") -> pd.DataFrame:
     """Check a table of predictions, with the columns of `NEEDED`, and return it in canonical form.
 
-    Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message.
-
-    Returns
-    -------
-    DataFrame
-        Sorted by sensor and time: ``sensor_id`` as text, ``time`` as datetime64[ns] in UTC, ``observed`` and
-        ``predicted`` as float64. NaN on either side is allowed; such a row counts for nothing.
+    Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message. The result
+    is sorted by sensor and time: ``sensor_id`` as text, ``time`` as datetime64[ns] in UTC, ``observed`` and ``predicted`` as
+    float64. NaN on either side is allowed; such a row counts for nothing.
 
     Raises
     ------
@@ -321,10 +317,8 @@ def stratify(
 
     Raises
     ------
-    ContractError
-        On an empty table, a missing column, or a sensor that occurs twice.
-    ParameterError
-        On an unknown metric or other option.
+    ContractError, ParameterError
+        On an empty table, a missing column, or a sensor that occurs twice; on an unknown metric.
 
     Examples
     --------
