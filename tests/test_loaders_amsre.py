@@ -12,8 +12,7 @@ import pytest
 import xarray as xr
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_dataset
-from smnb.loaders.amsre import DEFAULT_CHANNELS, open_nsidc0302
-from smnb.loaders.amsre_days import average_passes, mask_outliers
+from smnb.loaders.amsre import DEFAULT_CHANNELS, average_passes, mask_outliers, open_nsidc0302
 from smnb.loaders.cetb import open_cetb
 
 BYTES = 2_073_600

@@ -8,7 +8,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset
+from smnb.contract import CatalogError, FormatError, check_dataset
 from smnb.loaders.conus import BANDS, open_conus_patches
 
 
@@ -55,13 +55,11 @@ def test_a_region_without_radar_stays_missing_and_is_reported(tmp_path):
     assert ds["soil_moisture"].notnull().all()
 
 
-def test_choice_of_regions_and_period(tmp_path):
+def test_choice_of_the_period(tmp_path):
     paths = [write_region(tmp_path, k) for k in (1, 2, 3)]
-    ds = open_conus_patches(paths, catalog_id="x", regions=[3], start="2019-01-11", end="2019-01-11")
-    assert ds["region"].values.tolist() == [3]
+    ds = open_conus_patches(paths, catalog_id="x", start="2019-01-11", end="2019-01-11")
+    assert ds["region"].values.tolist() == [1, 2, 3]
     assert ds.sizes["time"] == 1
-    with pytest.raises(ParameterError, match=r"no such region; got \[7\]"):
-        open_conus_patches(paths, catalog_id="x", regions=[1, 7])
     with pytest.raises(CatalogError, match="no window in the period"):
         open_conus_patches(paths, catalog_id="x", start="2030-01-01")
 

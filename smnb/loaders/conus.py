@@ -1,10 +1,7 @@
-"""Ten-day means over the contiguous US: Sentinel-1, Sentinel-2 and SMAP on patches and at stations.
+"""Ten-day means of Sentinel-1, Sentinel-2 and SMAP over the contiguous US: on patches (7 x 7 cells of 10 km) and at stations.
 
-- `open_conus_patches`: patches of 7 x 7 cells of 10 km, one NetCDF file a region;
-- `open_station_table`: stations with in-situ soil moisture, one CSV table.
-
-In both, soil moisture of SMAP is ``ssm / 50``: millimetres of water in a layer of nominally 50 mm. The model behind ``ssm`` keeps
-an inch of water in its top layer, so the result is nominal and biased and saturates at 0.508; it is no true volumetric content.
+Soil moisture of SMAP is ``ssm / 50``: millimetres of water in a layer of nominally 50 mm. The model behind ``ssm`` keeps an inch
+of water in its top layer, so the result is nominal and biased and saturates at 0.508; it is no true volumetric content.
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, ContractError, FormatError, ParameterError
+from smnb.contract import VARIABLES, ContractError, FormatError
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
@@ -31,28 +28,11 @@ _UNITS = {"VV": "dB", "VH": "dB", "angle": "degree", "ssm": "mm", **dict.fromkey
 _NAME = re.compile(r"region_(\d+)\.nc")
 
 
-def _read_region(who: str, path: Path) -> xr.Dataset:
-    match = _NAME.fullmatch(path.name)
-    if match is None:
-        raise FormatError(who, "a file's name is not of this product", got=path.name, expected="region_01.nc")
-    where = f"{who}({path.name})"
-    with open_netcdf(who, path, chunks=None) as file:
-        raw = file.load()
-    for name, units in _UNITS.items():
-        if name not in raw or raw[name].dims != ("time", "y", "x"):
-            raise FormatError(
-                where, f"{name!r} is absent or not over (time, y, x)", got=sorted(map(str, raw.variables))
-            )
-        check_native_units(where, name, raw[name].attrs.get("units"), [units])
-    return raw.assign_coords(region=int(match[1]), y=np.arange(raw.sizes["y"]), x=np.arange(raw.sizes["x"]))
-
-
 def open_conus_patches(
     paths: Sequence[str | Path],
     *,
     catalog_id: str = "",
     synthetic: bool = False,
-    regions: Sequence[int] | None = None,
     start: str | None = None,
     end: str | None = None,
 ) -> xr.Dataset:
@@ -62,8 +42,6 @@ def open_conus_patches(
     ----------
     paths : sequence of path-like
         Files ``region_NN.nc``.
-    regions : sequence of int, optional
-        Regions to keep, by the number in the file's name.
     start, end : str, optional
         First and last day of the ten-day windows' starts.
 
@@ -79,28 +57,29 @@ def open_conus_patches(
     ------
     FormatError
         If a file is unreadable, lacks a variable, has other units, another size or other times than the first.
-    ParameterError
-        If a requested region has no file.
     CatalogError
         If the period is empty.
     """
-    who = "open_conus_patches"
-    parts = {}
+    who, parts = "open_conus_patches", {}
     for path in check_paths(who, paths):
-        raw = _read_region(who, path)
-        number = int(raw["region"])
-        if number in parts:
-            raise FormatError(who, f"region {number} is given twice", got=str(path))
-        parts[number] = raw
-    unknown = sorted(set(regions or []) - set(parts))
-    if unknown or (regions is not None and not len(regions)):
-        raise ParameterError(who, "there is no such region", got=unknown, expected=sorted(parts))
-    chosen = [parts[number] for number in sorted(parts) if regions is None or number in regions]
-    for part in chosen[1:]:
-        if part.sizes != chosen[0].sizes or not np.array_equal(part["time"].values, chosen[0]["time"].values):
-            what = f"region {int(part['region'])} has another size or other times"
-            raise FormatError(who, what, got=dict(part.sizes), expected=dict(chosen[0].sizes))
-    raw = xr.concat(chosen, dim="region", combine_attrs="drop")
+        match, where = _NAME.fullmatch(path.name), f"{who}({path.name})"
+        if match is None or int(match[1]) in parts:
+            what = "a file's name is not of this product" if match is None else f"region {match[1]} is given twice"
+            raise FormatError(who, what, got=path.name, expected="region_01.nc")
+        with open_netcdf(who, path, chunks=None) as file:
+            raw = file.load()
+        for name, units in _UNITS.items():
+            if name not in raw or raw[name].dims != ("time", "y", "x"):
+                what = f"{name!r} is absent or not over (time, y, x)"
+                raise FormatError(where, what, got=sorted(map(str, raw.variables)))
+            check_native_units(where, name, raw[name].attrs.get("units"), [units])
+        number = int(match[1])
+        parts[number] = raw.assign_coords(region=number, y=np.arange(raw.sizes["y"]), x=np.arange(raw.sizes["x"]))
+        first = next(iter(parts.values()))
+        if raw.sizes != first.sizes or not np.array_equal(raw["time"].values, first["time"].values):
+            what = f"region {number} has another size or other times"
+            raise FormatError(who, what, got=dict(raw.sizes), expected=dict(first.sizes))
+    raw = xr.concat([parts[number] for number in sorted(parts)], dim="region", combine_attrs="drop")
     raw = raw.isel(time=np.flatnonzero(in_period(who, raw["time"].values, start, end, "window")))
 
     def stack(names: Sequence[str], dim: str) -> xr.DataArray:
@@ -130,7 +109,7 @@ def open_conus_patches(
         "regions_without_sentinel1": json.dumps(dataset["region"].values[no_radar.values].tolist()),
         "missing_fraction": json.dumps(missing),
     }
-    step = f"{len(chosen)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3"
+    step = f"{len(parts)} regions; DN * 1e-4 to reflectance, ssm mm / 50 to m3 m-3"
     source = "Sentinel-1, Sentinel-2 and NASA-USDA SMAP, ten-day means, Earth Engine"
     return finish(dataset, who, catalog_id, synthetic, source, step, list(native))
 
@@ -156,24 +135,12 @@ _PLACE = ["network", "station", "lat", "lon"]
 class StationTable:
     """Ten-day means at stations.
 
-    Parameters
-    ----------
-    sensors : DataFrame
-        One row a station: ``sensor_id`` (network and station), ``network``, ``station``, ``lat``, ``lon`` (degree),
-        ``nlcd`` (land-cover code, missing where the table gives a mean of codes), ``field_capacity`` (m3 m-3), ``mtpi``
-        (multi-scale topographic position index, m).
-    table : DataFrame
-        One row a station and window: ``sensor_id``, ``time`` and ``time_end`` (UTC, first and last instant of the ten
-        days), ``soil_moisture`` (in situ, m3 m-3), ``smap`` (nominal m3 m-3), ``sigma0_VV``, ``sigma0_VH`` (dB),
-        ``incidence_angle`` (degree), ``reflectance_B1`` to ``reflectance_B12`` (1). Missing is NaN. Sorted, unique.
-    units : dict
-        Unit of each column.
-    report : dict
-        ``native_units``, and how many land-cover codes were no codes.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
+    ``sensors`` has one row a station: ``sensor_id`` (network and station), ``network``, ``station``, ``lat``, ``lon`` (degree),
+    ``nlcd`` (land-cover code, missing where the table gives a mean of codes), ``field_capacity`` (m3 m-3), ``mtpi`` (multi-scale
+    topographic position index, m). ``table`` has one row a station and window, sorted, unique: ``sensor_id``, ``time`` and
+    ``time_end`` (UTC, first and last instant of the ten days), ``soil_moisture`` (in situ, m3 m-3), ``smap`` (nominal m3 m-3),
+    ``sigma0_VV``, ``sigma0_VH`` (dB), ``incidence_angle`` (degree), ``reflectance_B1`` to ``reflectance_B12`` (1). Missing is
+    NaN. ``units`` is the unit of each column; ``report`` has ``native_units``, and how many land-cover codes were no codes.
     """
 
     sensors: pd.DataFrame
@@ -229,7 +196,24 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     check_present(where, (*_KEYS, *_COLUMNS, "landcover"), raw.columns)
     if raw.empty:
         raise FormatError(where, "the table has no rows")
-    _check_values(where, raw)
+    for name in ("lat", "lon", "landcover", *_COLUMNS):
+        if not pd.api.types.is_numeric_dtype(raw[name].dtype):
+            raise FormatError(where, f"column {name!r} is not numeric", got=str(raw[name].dtype))
+    if incomplete := int(raw[list(_KEYS)].isna().any(axis=1).sum()):
+        raise FormatError(where, "a row has no station, place or time", got=incomplete)
+    ranges = {"lat": ("degrees", -90.0, 90.0), "lon": ("degrees", -180.0, 180.0)}
+    ranges |= {name: one[3:] for name, one in _COLUMNS.items()}
+    for name, (units, low, high) in ranges.items():
+        seen = (float(raw[name].min()), float(raw[name].max()))
+        if seen[0] < low or seen[1] > high:
+            raise FormatError(where, f"{name!r} cannot be in {units}", got=seen, expected=(low, high))
+    times = {}
+    for native, name in (("start", "time"), ("end", "time_end")):
+        try:
+            parsed = pd.to_datetime(raw[native], utc=True, format="ISO8601")
+        except ValueError as error:
+            raise FormatError(where, f"{native!r} is no date: {error}", expected="2019-01-01") from error
+        times[name] = parsed.dt.tz_localize(None).astype("datetime64[ns]")
     raw.insert(0, "sensor_id", raw["network"] + "__" + raw["station"])
     static = raw[["sensor_id", *_PLACE, "landcover", "fc", "mtpi"]].drop_duplicates().reset_index(drop=True)
     moved = static["sensor_id"].duplicated()
@@ -239,7 +223,7 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     sensors = static[["sensor_id", *_PLACE]].assign(
         nlcd=codes.astype("Int16"), field_capacity=static["fc"] * 0.01, mtpi=static["mtpi"]
     )
-    table = raw[["sensor_id"]].assign(time=_utc(where, raw["start"], "start"), time_end=_utc(where, raw["end"], "end"))
+    table = raw[["sensor_id"]].assign(**times)
     for native, (name, _, factor, *_) in _COLUMNS.items():
         if name not in sensors:
             table[name] = raw[native] * factor
@@ -253,24 +237,3 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     }
     units = {name: unit for name, unit, *_ in _COLUMNS.values()}
     return StationTable(sensors, table, units, report, catalog_id, bool(synthetic)).check(where)
-
-
-def _check_values(where: str, raw: pd.DataFrame) -> None:
-    for name in ("lat", "lon", "landcover", *_COLUMNS):
-        if not pd.api.types.is_numeric_dtype(raw[name].dtype):
-            raise FormatError(where, f"column {name!r} is not numeric", got=str(raw[name].dtype))
-    if incomplete := int(raw[list(_KEYS)].isna().any(axis=1).sum()):
-        raise FormatError(where, "a row has no station, place or time", got=incomplete)
-    if not (raw["lat"].abs() <= 90.0).all() or not (raw["lon"].abs() <= 180.0).all():
-        raise FormatError(where, "a station is not on the Earth", got=(raw["lat"].abs().max(), raw["lon"].abs().max()))
-    for name, (_, _, _, units, low, high) in _COLUMNS.items():
-        seen = (float(raw[name].min()), float(raw[name].max()))
-        if seen[0] < low or seen[1] > high:
-            raise FormatError(where, f"{name!r} cannot be in {units}", got=seen, expected=(low, high))
-
-
-def _utc(where: str, text: pd.Series, name: str) -> pd.Series:
-    try:
-        return pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[ns]")
-    except ValueError as error:
-        raise FormatError(where, f"{name!r} is no date: {error}", expected="2019-01-01") from error

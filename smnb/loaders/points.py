@@ -1,27 +1,22 @@
 """Time series of coarse products by location: one file a 5-degree cell, as validation services keep them.
 
-SMAP level 3 (36 km) is an indexed ragged array: every location has the overpasses that saw it, morning (6 h local,
-descending) and evening (18 h). GLDAS and ERA5-Land (`smnb.loaders.ecmwf.open_swvl1_points`) are orthogonal arrays of locations
-and times.
-
-References
-----------
-O'Neill et al. 2023, SMAP L3 radiometer global daily 36 km EASE-Grid soil moisture, version 9, doi:10.5067/4XXOGX0OOW1S;
-Rodell et al. 2004, The Global Land Data Assimilation System, doi:10.1175/BAMS-85-3-381.
+SMAP level 3 (36 km, doi:10.5067/4XXOGX0OOW1S) is an indexed ragged array: every location has the overpasses that saw it. GLDAS
+(doi:10.1175/BAMS-85-3-381) and `smnb.loaders.ecmwf.open_swvl1_points` are orthogonal arrays of locations and times.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, check_places
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, check_places, plain
 from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 from smnb.loaders.smap.fields import FLAG_FILL, FLAG_POLICIES, flag_attrs
@@ -36,20 +31,10 @@ _MOST_VALUES = 250_000_000
 
 
 def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
-    """Whether SMAP's ``retrieval_qual_flag`` lets a retrieval pass.
+    """Whether SMAP's ``retrieval_qual_flag`` (integers) lets a retrieval pass.
 
-    Parameters
-    ----------
-    flag : array_like of int
-        Bits: 0 not of recommended quality, 1 not attempted, 2 not successful, 3 about freeze/thaw (not looked at).
-    quality : {"all", "retrieved", "recommended"}
-        ``retrieved``: attempted and successful (bits 1 and 2 are 0). ``recommended``: bit 0 is 0 as well. ``all``:
-        whatever has a value; only this lets the fill value 65534 pass.
-
-    Raises
-    ------
-    ParameterError
-        For another `quality`, or flags that are no integers.
+    ``retrieved``: attempted and successful (bits 1 and 2 are 0). ``recommended``: bit 0 is 0 as well. ``all``: whatever has a
+    value; only this lets the fill value 65534 pass. Bit 3, about freeze/thaw, is not looked at.
 
     Examples
     --------
@@ -61,22 +46,8 @@ def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
     flag = np.asarray(flag)
     if flag.dtype.kind not in "iu":
         raise ParameterError(who, "the flags are no integers", got=str(flag.dtype), expected="uint16")
-    if quality == "all":
-        return np.ones(flag.shape, dtype=bool)
     bad = sum(1 << bit for _, bit in FLAG_POLICIES[_QUALITY[quality]])
-    return (flag != FLAG_FILL) & ((flag & bad) == 0)
-
-
-def _cell_files(who: str, paths: Sequence[str | Path]) -> list[Path]:
-    files = [path for path in check_paths(who, paths) if path.name != _LOOK_UP]
-    if not files:
-        raise CatalogError(who, f"only the lookup table {_LOOK_UP} was given", next_step="Add the cell files beside it")
-    return files
-
-
-def _require(where: str, raw: xr.Dataset, names: Sequence[str], name: str, units: Sequence[str]) -> None:
-    check_present(where, (*names, name, "lat", "lon", "location_id", "time"), raw.variables)
-    check_native_units(where, name, raw[name].attrs.get("units"), units)
+    return np.ones(flag.shape, dtype=bool) if quality == "all" else (flag != FLAG_FILL) & ((flag & bad) == 0)
 
 
 def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
@@ -90,57 +61,73 @@ def _locations(where: str, raw: xr.Dataset) -> tuple[NDArray, NDArray, NDArray]:
     return number, lat, (lon + 180.0) % 360.0 - 180.0
 
 
-def _coords(number: NDArray, lat: NDArray, lon: NDArray) -> dict[str, tuple]:
-    return {
-        "location_id": ("location", number),
-        "lat": ("location", lat, {"units": "degrees_north", "long_name": "latitude"}),
-        "lon": ("location", lon, {"units": "degrees_east", "long_name": "longitude"}),
-    }
+def _read_cells(
+    who: str,
+    paths: Sequence[str | Path],
+    native: str,
+    units: Sequence[str],
+    build: Callable[[str, xr.Dataset, NDArray[np.intp]], xr.Dataset],
+    *,
+    start: str | None,
+    end: str | None,
+    near: tuple[float, float] | None,
+    max_distance_km: float,
+    fill: Any = np.nan,
+    **options: Any,
+) -> tuple[xr.Dataset, int]:
+    """Series ``(location, time)`` of cell files, and the number of files.
 
-
-def _nearest(who: str, lat: NDArray, lon: NDArray, near: Sequence[float], max_km: float) -> tuple[NDArray, NDArray]:
-    """Place (one) of the location nearest to a point, and its distance, km."""
-    try:
-        at_lat, at_lon = (float(value) for value in near)
-    except (TypeError, ValueError) as error:
-        raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
-    check_places(f"{who}: 'near'", at_lat, at_lon)
-    distance = great_circle_km(lat, lon, at_lat, at_lon)
-    nearest = np.array([int(np.argmin(distance))])
-    if not distance[nearest[0]] <= max_km:
-        got, next_step = f"{distance[nearest[0]]:.0f} km", "Choose another point, or raise max_distance_km"
-        raise CatalogError(
-            who, "no location is near enough", got=got, expected=f"<= {max_km:g} km", next_step=next_step
-        )
-    return nearest, distance[nearest]
-
-
-def _no_location_twice(who: str, number: NDArray, files: list[Path]) -> None:
-    if np.unique(number).size != number.size:
+    `build` makes them of one file and some of its locations; `fill` is what is where a file lacks a time, and `options` are those
+    of `open_netcdf`.
+    """
+    files = [path for path in check_paths(who, paths) if path.name != _LOOK_UP]
+    if not files:
+        raise CatalogError(who, f"only the lookup table {_LOOK_UP} was given", next_step="Add the cell files beside it")
+    if near is not None:
+        try:
+            at_lat, at_lon = (float(value) for value in near)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(who, "'near' is no (lat, lon)", got=near, expected="(19.9, -155.6)") from error
+        check_places(f"{who}: 'near'", at_lat, at_lon)
+    parts, numbers, nearest = [], [], np.inf
+    for path in files:
+        where = f"{who}({path.name})"
+        with open_netcdf(who, path, chunks=None, **options) as raw:
+            check_present(where, (native, "lat", "lon", "location_id", "time"), raw.variables)
+            check_native_units(where, native, raw[native].attrs.get("units"), units)
+            number, lat, lon = _locations(where, raw)
+            if not np.issubdtype(raw["time"].dtype, np.datetime64) or np.isnat(raw["time"].values).any():
+                raise FormatError(where, "there is no time of the standard calendar", got=str(raw["time"].dtype))
+            numbers.append(number)
+            rows, coords = np.arange(lat.size), {}
+            if near is not None:
+                distance = great_circle_km(lat, lon, at_lat, at_lon)
+                rows = np.array([np.argmin(distance)])
+                if distance[rows[0]] >= nearest:
+                    continue
+                nearest, parts = distance[rows[0]], []
+                coords["distance_km"] = ("location", distance[rows], {"units": "km"})
+            coords["location_id"] = ("location", number[rows])
+            coords["lat"] = ("location", lat[rows], {"units": "degrees_north", "long_name": "latitude"})
+            coords["lon"] = ("location", lon[rows], {"units": "degrees_east", "long_name": "longitude"})
+            parts.append(build(where, raw, rows).assign_coords(coords))
+    if np.unique(np.concatenate(numbers)).size != sum(map(len, numbers)):
         raise FormatError(who, "a location occurs twice", got=[path.name for path in files])
-
-
-def _read_ragged(who: str, path: Path) -> dict[str, NDArray]:
-    """One SMAP cell file as flat arrays, one value an observation, with the locations beside them."""
-    where = f"{who}({path.name})"
-    names = ("retrieval_qual_flag", "surface_flag", "Overpass", "locationIndex", "time", "soil_moisture")
-    with open_netcdf(who, path, mask_and_scale=False, chunks=None) as raw:
-        _require(where, raw, names, "soil_moisture", ("cm**3/cm**3", "m3 m-3", "m**3 m**-3"))
-        number, lat, lon = _locations(where, raw)
-        read = {name: raw[name].values for name in names}
-        fill = np.float32(raw["soil_moisture"].attrs.get("_FillValue", -9999.0))
-    index = read["locationIndex"]
-    lengths = {name: values.shape for name, values in read.items()}
-    if len(set(lengths.values())) != 1 or index.size == 0 or index.min() < 0 or index.max() >= number.size:
-        raise FormatError(where, "this is no indexed ragged array of time series", got=lengths)
-    if not np.issubdtype(read["time"].dtype, np.datetime64) or np.isnat(read["time"]).any():
-        raise FormatError(where, "an observation has no time", got=str(read["time"].dtype))
-    moisture = read["soil_moisture"].astype(np.float32)
-    read["soil_moisture"] = np.where(moisture == fill, np.float32(np.nan), moisture)
-    for name in ("retrieval_qual_flag", "surface_flag"):
-        if read[name].dtype.kind not in "iu":
-            raise FormatError(where, f"{name!r} is no integer", got=str(read[name].dtype), expected="uint16")
-    return {**read, "number": number, "lat": lat, "lon": lon}
+    if near is not None and not nearest <= max_distance_km:
+        got, next_step = f"{nearest:.0f} km", "Choose another point, or raise max_distance_km"
+        expected = plain(f"<= {max_distance_km:g} km")
+        raise CatalogError(who, "no location is near enough", got=got, expected=expected, next_step=next_step)
+    shape = (
+        sum(one.sizes["location"] for one in parts),
+        np.unique(np.concatenate([one["time"] for one in parts])).size,
+    )
+    if np.prod(shape, dtype=np.int64) > _MOST_VALUES:
+        what = "so many locations and times do not fit one array"
+        raise ParameterError(who, what, got=shape, next_step="Pass near=, or fewer files")
+    dataset = xr.concat(parts, dim="location", join="outer", combine_attrs="override", fill_value=fill).sortby("time")
+    dataset = dataset.isel(time=np.flatnonzero(in_period(who, dataset["time"].values, start, end)))
+    dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
+    return dataset, len(files)
 
 
 def open_smap_l3_points(
@@ -189,103 +176,75 @@ def open_smap_l3_points(
     who = "open_smap_l3_points"
     check_choice(who, "overpass", overpass, ("both", "am", "pm"))
     check_choice(who, "quality", quality, list(_QUALITY))
-    files = _cell_files(who, paths)
-    parts = [_read_ragged(who, path) for path in files]
-    offsets = np.cumsum([0, *(part["number"].size for part in parts[:-1])])
-    index = np.concatenate([part["locationIndex"] + offset for part, offset in zip(parts, offsets, strict=True)])
-    whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    _no_location_twice(who, whole["number"], files)
-    chosen, coords = np.arange(whole["lat"].size), {}
-    if near is not None:
-        chosen, distance = _nearest(who, whole["lat"], whole["lon"], near, max_distance_km)
-        coords["distance_km"] = ("location", distance, {"units": "km"})
-    keep = np.isin(index, chosen)
-    if overpass != "both":
-        keep &= whole["Overpass"] == {"am": 1, "pm": 2}[overpass]
-    keep[keep] = in_period(who, whole["time"][keep], start, end)
-    time, column = np.unique(whole["time"][keep].astype("datetime64[ns]"), return_inverse=True)
-    location = np.searchsorted(chosen, index[keep])
-    shape = (chosen.size, time.size)
-    if np.prod(shape, dtype=np.int64) > _MOST_VALUES:
-        what = "so many locations and overpasses do not fit one array"
-        raise ParameterError(who, what, got=shape, next_step="Pass near=, fewer files or a shorter period")
-    if np.unique(location * np.int64(time.size) + column).size != column.size:
-        raise FormatError(who, "a location has two observations at one time", got=[path.name for path in files])
-    moisture, flag = whole["soil_moisture"][keep], whole["retrieval_qual_flag"][keep]
-    passed = smap_quality_mask(flag, quality)
-    lost = {f"quality is not {quality}": int((~passed & np.isfinite(moisture)).sum())} if quality != "all" else {}
-    moisture = np.where(passed, moisture, np.float32(np.nan))
-    absurd = (moisture < 0.0) | (moisture > 1.0)
-    lost["out_of_range"] = int(absurd.sum())
-
-    def dense(values: NDArray, empty: float, **attrs: Any) -> tuple[Any, ...]:
-        array = np.full(shape, empty, dtype=values.dtype)
-        array[location, column] = values
-        return ("location", "time"), array, attrs
-
-    seen = {"flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"}
-    retrieval, surface = flag_attrs("retrieval_qual_flag"), flag_attrs("surface_flag")
-    data = {
-        "soil_moisture": dense(
-            np.where(absurd, np.float32(np.nan), moisture),
-            np.nan,
-            units="m3 m-3",
-            long_name="volumetric soil moisture, SMAP level 3, 36 km",
-            native_units="cm**3/cm**3",
-            masked_by=json.dumps(lost, sort_keys=True),
-        ),
-        "retrieval_qual_flag": dense(flag.astype("uint16"), FLAG_FILL, long_name="retrieval quality", **retrieval),
-        "surface_flag": dense(
-            whole["surface_flag"][keep].astype("uint16"), FLAG_FILL, long_name="surface conditions", **surface
-        ),
-        "overpass": dense(whole["Overpass"][keep].astype("int8"), 0, long_name="overpass", **seen),
+    natives = {name: name for name in ("soil_moisture", "retrieval_qual_flag", "surface_flag")} | {
+        "overpass": "Overpass"
     }
-    coords |= _coords(*(whole[name][chosen] for name in ("number", "lat", "lon")))
-    coords["time"] = ("time", time, {"long_name": "time of overpass", "standard_name": "time"})
-    step = f"{len(files)} cell files, overpass {overpass}, quality {quality}"
-    dataset = xr.Dataset(data, coords)
+    types = dict(zip(natives, ("float32", "uint16", "uint16", "int8"), strict=True))
+    fill = dict(zip(natives, (np.nan, FLAG_FILL, FLAG_FILL, 0), strict=True))
+
+    def dense(where: str, raw: xr.Dataset, rows: NDArray[np.intp]) -> xr.Dataset:
+        """An indexed ragged array, one value an observation, as a dense one."""
+        check_present(where, (*natives.values(), "locationIndex"), raw.variables)
+        index, time = raw["locationIndex"].values, raw["time"].values.astype("datetime64[ns]")
+        lengths = {name: raw[name].shape for name in (*natives.values(), "locationIndex", "time")}
+        if len(set(lengths.values())) != 1 or index.size == 0 or index.min() < 0 or index.max() >= raw["lat"].size:
+            raise FormatError(where, "this is no indexed ragged array of time series", got=lengths)
+        keep = np.isin(index, rows)
+        if overpass != "both":
+            keep &= raw["Overpass"].values == {"am": 1, "pm": 2}[overpass]
+        times, column = np.unique(time[keep], return_inverse=True)
+        place = (np.searchsorted(rows, index[keep]), column)
+        if pd.DataFrame({"row": place[0], "column": column}).duplicated().any():
+            raise FormatError(where, "a location has two observations at one time")
+        data = {}
+        for name, native in natives.items():
+            if name.endswith("flag") and raw[native].dtype.kind not in "iu":
+                raise FormatError(where, f"{name!r} is no integer", got=str(raw[native].dtype), expected="uint16")
+            data[name] = (("location", "time"), np.full((rows.size, times.size), fill[name], types[name]))
+            data[name][1][place] = raw[native].values[keep]
+        missing = np.float32(raw["soil_moisture"].attrs.get("_FillValue", -9999.0))
+        data["soil_moisture"][1][data["soil_moisture"][1] == missing] = np.nan
+        return xr.Dataset(data, {"time": times})
+
+    options = {"start": start, "end": end, "near": near, "max_distance_km": max_distance_km}
+    options |= {"fill": fill, "mask_and_scale": False}
+    units = ("cm**3/cm**3", "m3 m-3", "m**3 m**-3")
+    dataset, n_files = _read_cells(who, paths, "soil_moisture", units, dense, **options)
+    dataset = dataset.astype(types)
+    moisture, lost = dataset["soil_moisture"].values, {}
+    if quality != "all":
+        failed = ~smap_quality_mask(dataset["retrieval_qual_flag"].values, quality) & np.isfinite(moisture)
+        lost[f"quality is not {quality}"], moisture[failed] = int(failed.sum()), np.nan
+    absurd = (moisture < 0.0) | (moisture > 1.0)
+    lost["out_of_range"], moisture[absurd] = int(absurd.sum()), np.nan
+    seen = {"flag_values": np.array([0, 1, 2], "int8"), "flag_meanings": "not_seen am pm"}
+    moisture_name = "volumetric soil moisture, SMAP level 3, 36 km"
+    dataset["soil_moisture"].attrs = {"units": "m3 m-3", "long_name": moisture_name, "native_units": "cm**3/cm**3"}
+    dataset["soil_moisture"].attrs["masked_by"] = json.dumps(lost, sort_keys=True)
+    for name, long_name in (("retrieval_qual_flag", "retrieval quality"), ("surface_flag", "surface conditions")):
+        dataset[name].attrs = {"long_name": long_name, **flag_attrs(name)}
+    dataset["overpass"].attrs = {"long_name": "overpass", **seen}
+    dataset["time"].attrs["long_name"] = "time of overpass"
+    step = f"{n_files} cell files, overpass {overpass}, quality {quality}"
     source = "SMAP L3 radiometer soil moisture, 36 km, time series"
     return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])
 
 
 def read_series(
-    who: str,
-    paths: Sequence[str | Path],
-    native: str,
-    units: Sequence[str],
-    *,
-    start: str | None,
-    end: str | None,
-    near: tuple[float, float] | None,
-    max_distance_km: float,
-) -> tuple[NDArray[np.float64], xr.Dataset, dict[str, Any]]:
-    """Native values ``(location, time)`` of cell files that are orthogonal arrays, NaN where a file lacks a time."""
-    parts, files = [], _cell_files(who, paths)
-    for path in files:
-        where = f"{who}({path.name})"
-        with open_netcdf(who, path, chunks=None) as raw:
-            _require(where, raw, (), native, units)
-            if set(raw[native].dims) != {"locations", "time"}:
-                raise FormatError(where, f"{native!r} is no series (locations, time)", got=raw[native].dims)
-            number, lat, lon = _locations(where, raw)
-            if not np.issubdtype(raw["time"].dtype, np.datetime64):
-                raise FormatError(where, "there is no time of the standard calendar", got=str(raw["time"].dtype))
-            rows = np.arange(lat.size)
-            if near is not None:  # the nearest of all files is the nearest of one of them
-                rows, _ = _nearest(who, lat, lon, near, np.inf)
-            values = raw[native].transpose("locations", "time").isel(locations=rows).values.astype("float64")
-            coords = _coords(number[rows], lat[rows], lon[rows])
-            coords["time"] = ("time", raw["time"].values.astype("datetime64[ns]"))
-            about = {"native_units": raw[native].attrs["units"], "native_name": native}
-        parts.append(xr.Dataset({"values": (("location", "time"), values)}, coords))
-    dataset = xr.concat(parts, dim="location", join="outer", combine_attrs="override").sortby("time")
-    _no_location_twice(who, dataset["location_id"].values, files)
-    if near is not None:
-        chosen, distance = _nearest(who, dataset["lat"].values, dataset["lon"].values, near, max_distance_km)
-        dataset = dataset.isel(location=chosen).assign_coords(distance_km=("location", distance, {"units": "km"}))
-    dataset = dataset.isel(time=np.flatnonzero(in_period(who, dataset["time"].values, start, end)))
-    dataset["time"].attrs = {"standard_name": "time", "long_name": "time"}
-    return dataset["values"].values, dataset.drop_vars("values"), about
+    who: str, paths: Sequence[str | Path], native: str, units: Sequence[str], **options: Any
+) -> tuple[xr.DataArray, xr.Dataset]:
+    """Native values ``(location, time)`` of cell files that are orthogonal arrays, and their coordinates."""
+
+    def values(where: str, raw: xr.Dataset, rows: NDArray[np.intp]) -> xr.Dataset:
+        if set(raw[native].dims) != {"locations", "time"}:
+            raise FormatError(where, f"{native!r} is no series (locations, time)", got=raw[native].dims)
+        array = raw[native].transpose("locations", "time").isel(locations=rows).values.astype("float64")
+        about = {"native_units": raw[native].attrs["units"], "native_name": native}
+        time = raw["time"].values.astype("datetime64[ns]")
+        return xr.Dataset({"values": (("location", "time"), array, about)}, {"time": time})
+
+    dataset, _ = _read_cells(who, paths, native, units, values, **options)
+    return dataset["values"], dataset.drop_vars("values")
 
 
 def open_gldas_points(
@@ -308,16 +267,13 @@ def open_gldas_points(
     """
     who = "open_gldas_points"
     options = {"start": start, "end": end, "near": near, "max_distance_km": max_distance_km}
-    water, dataset, about = read_series(who, paths, "SoilMoi0_10cm_inst", ("kg m-2", "kg/m2", "kg m**-2"), **options)
+    water, dataset = read_series(who, paths, "SoilMoi0_10cm_inst", ("kg m-2", "kg/m2", "kg m**-2"), **options)
     values = water / GLDAS_LAYER_MM
     absurd = (values < 0.0) | (values > 1.0)  # the fill value -9999 kg m-2 among them, where a file does not declare it
-    attrs = {
-        "units": "m3 m-3",
-        "long_name": "volumetric soil moisture, GLDAS Noah, 0-10 cm",
-        **about,
-        "masked_by": json.dumps({"out_of_range": int(absurd.sum())}),
-    }
-    dataset["soil_moisture"] = (("location", "time"), np.where(absurd, np.nan, values).astype("float32"), attrs)
+    long_name = "volumetric soil moisture, GLDAS Noah, 0-10 cm"
+    attrs = {"units": "m3 m-3", "long_name": long_name, **water.attrs}
+    attrs["masked_by"] = json.dumps({"out_of_range": int(absurd.sum())})
+    dataset["soil_moisture"] = values.where(~absurd).astype("float32").assign_attrs(attrs)
     step = f"cell files; kg m-2 / {GLDAS_LAYER_MM:g} mm to m3 m-3"
     source = "GLDAS Noah 2.1, soil moisture of 0-10 cm, time series"
     return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

@@ -1,27 +1,19 @@
 """gzip TFRecord shards of tf.train.Example, read without TensorFlow: records with their checksums, and the protobuf message.
 
-A record is its length (uint64, little endian), the masked CRC-32C of those 8 bytes, the payload, and the payload's masked
-CRC-32C. Gzip is decompressed as it is read; in memory there is one record and a piece of the file.
-
-``Example { Features features = 1 }``, ``Features { map<string, Feature> feature = 1 }``, and a ``Feature`` is one of
-``BytesList = 1``, ``FloatList = 2`` and ``Int64List = 3``, each ``repeated value = 1``, packed or not. `parse_example` finds
-where each feature's bytes are; values are decoded when they are asked for, so that a field that nobody reads costs nothing.
-
-References
-----------
-Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
+One record is in memory at a time. `parse_example` finds where each feature's bytes are; values are decoded when they are asked
+for, so that a field that nobody reads costs nothing. Encoding: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
 
+import gzip
+import itertools
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import IO
 
 import google_crc32c
 import numpy as np
@@ -30,7 +22,6 @@ from numpy.typing import NDArray
 from smnb.contract import FormatError, plain
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
-_PIECE = 1 << 20
 #: No protobuf message is larger; a greater length is damage.
 _MOST_BYTES = (1 << 31) - 1
 
@@ -49,59 +40,16 @@ def masked_crc32c(data: bytes) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _inflated(stream: IO[bytes]) -> Iterator[bytes]:
-    """Bytes of a gzip file of any number of members, decompressed in pieces of at most 1 MiB."""
-    member, rest = zlib.decompressobj(wbits=31), b""
-    while data := member.unconsumed_tail or rest or stream.read(_PIECE):
-        rest = b""
-        if member.eof:
-            data = data.lstrip(b"\0")  # padding between members
-            if not data:
-                continue
-            member = zlib.decompressobj(wbits=31)
-        try:
-            found = member.decompress(data, _PIECE)
-        except zlib.error as error:
-            raise ShardError("gzip", f"the gzip data are damaged: {error}") from error
-        if member.eof:
-            rest = member.unused_data
-        if found:
-            yield found
-    if not member.eof:
-        raise ShardError("gzip", "the gzip file is cut short")
-
-
-class _Buffer:
-    """Exact numbers of bytes out of pieces."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._piece = pieces, memoryview(b"")
-
-    def take(self, size: int) -> bytes:
-        """Return `size` bytes, fewer at the end of the file."""
-        parts, left = [], size
-        while left > 0:
-            if not len(self._piece):
-                self._piece = memoryview(next(self._pieces, b""))
-                if not len(self._piece):
-                    break
-            parts.append(self._piece[:left])
-            self._piece = self._piece[left:]
-            left -= len(parts[-1])
-        return b"".join(parts)
-
-
 def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterator[tuple[int, bytes | RecordError]]:
     """Yield the records of a shard with their numbers."""
-    path, number = Path(path), 0
+    path = Path(path)
     with path.open("rb") as stream:
         is_gzip = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-        buffer = _Buffer(_inflated(stream) if is_gzip else iter(partial(stream.read, _PIECE), b""))
-        while True:
+    with gzip.open(path) if is_gzip else path.open("rb") as stream:
+        for number in itertools.count():
             who = f"{path.name}, record {number}"
             try:
-                header = buffer.take(_HEADER.size)
+                header = stream.read(_HEADER.size)
                 if not header:
                     return
                 _check_length(who, len(header), _HEADER.size)
@@ -110,23 +58,22 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
                     what = "the length of the record does not match its checksum"
                     next_step = "Download the shard again; if that does not help, the file is no TFRecord"
                     raise ShardError(who, what, got=size, next_step=next_step)
-                payload, tail = buffer.take(size), buffer.take(_CRC.size)
-            except ShardError as error:
-                if error.who != "gzip":
-                    raise
-                raise ShardError(who, error.what) from error
+                payload, tail = stream.read(size), stream.read(_CRC.size)
+            except EOFError as error:
+                raise ShardError(who, "the gzip file is cut short") from error
+            except (zlib.error, gzip.BadGzipFile) as error:
+                raise ShardError(who, f"the gzip data are damaged: {error}") from error
             _check_length(who, len(payload) + len(tail), size + _CRC.size)
             if verify and masked_crc32c(payload) != _CRC.unpack(tail)[0]:
                 yield number, RecordError(who, "the payload does not match its checksum")
             else:
                 yield number, payload
-            number += 1
 
 
 def _check_length(who: str, got: int, expected: int) -> None:
     if got < expected:
-        what, fine = "the file ends within the record", plain(f"{expected} bytes")
-        raise ShardError(who, what, got=plain(f"{got} bytes"), expected=fine)
+        what, whole = "the file ends within the record", plain(f"{expected} bytes")
+        raise ShardError(who, what, got=plain(f"{got} bytes"), expected=whole)
 
 
 #: What a feature holds, by its field number.
@@ -221,6 +168,28 @@ def decode_varints(data: bytes | memoryview) -> NDArray[np.integer]:
     return value.view(np.int64)
 
 
+def _unpacked_varints(data: memoryview) -> NDArray[np.integer] | None:
+    """Decode a list that has a tag before each number; None if it is another."""
+    if not len(data) or data[0] != 0x08:
+        return None
+    alternating = decode_varints(data)
+    return alternating[1::2] if alternating.size % 2 == 0 and (alternating[::2] == 0x08).all() else None
+
+
+def _decode_floats(data: memoryview) -> NDArray[np.float32]:
+    if len(data) % 4:
+        raise _damage("a list of floats of another size")
+    return np.frombuffer(data, dtype="<f4").astype(np.float32)
+
+
+def _unpacked_floats(data: memoryview) -> NDArray[np.float32] | None:
+    """Decode a list that has a tag before each number; None if it is another."""
+    if len(data) % 5:
+        return None
+    pairs = np.frombuffer(data, dtype=[("tag", "u1"), ("value", "<f4")])
+    return pairs["value"].astype(np.float32) if (pairs["tag"] == 0x0D).all() else None
+
+
 @dataclass(frozen=True)
 class Feature:
     """One feature of an Example, not decoded yet."""
@@ -232,52 +201,37 @@ class Feature:
         """Return the encoded lists, to compare features without decoding them."""
         return b"".join(self.parts)
 
-    def _of(self, kind: str) -> tuple[memoryview, ...]:
+    def _check(self, kind: str) -> None:
         if self.kind != kind:
             raise FormatError(_WHO, "the feature holds another type", got=self.kind, expected=kind)
-        return self.parts
+
+    def _numbers(self, kind: str, wire: int, unpacked: Callable, decode: Callable, empty: str) -> NDArray:
+        """Decode lists: the usual ones, packed or not, as a whole, and mixtures field by field."""
+        self._check(kind)
+        found = []
+        for part in self.parts:
+            if (values := unpacked(part)) is not None:
+                found.append(values)
+                continue
+            for number, form, content in _fields(part):
+                if number == 1:
+                    if form not in (_BYTES, wire):
+                        raise _damage(f"wire type {form} in a list of {kind}")
+                    found.append(decode(content))
+        return found[0] if len(found) == 1 else np.concatenate([np.empty(0, empty), *found])
 
     def bytes_list(self) -> list[bytes]:
         """Decode a list of bytes."""
-        return [bytes(one) for part in self._of("bytes") for one in _messages(part, 1)]
+        self._check("bytes")
+        return [bytes(one) for part in self.parts for one in _messages(part, 1)]
 
     def floats(self) -> NDArray[np.float32]:
         """Decode a list of float32."""
-        return _join([one for part in self._of("float") for one in _floats(part)], np.float32)
+        return self._numbers("float", _FIXED32, _unpacked_floats, _decode_floats, "float32")
 
     def integers(self) -> NDArray[np.integer]:
         """Decode a list of int64; of the smallest type that `decode_varints` found."""
-        return _join([one for part in self._of("int64") for one in _integers(part)], np.uint8)
-
-
-def _join(parts: list[NDArray], empty: type) -> NDArray:
-    return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, empty), *parts])
-
-
-def _integers(data: memoryview) -> Iterator[NDArray[np.integer]]:
-    if len(data) and data[0] == 0x08:  # not packed: a tag before each value
-        alternating = decode_varints(data)
-        if alternating.size % 2 == 0 and (alternating[::2] == 0x08).all():
-            yield alternating[1::2]
-            return
-    for number, wire, content in _fields(data):
-        if number == 1:
-            if wire not in (_BYTES, _VARINT):
-                raise _damage(f"wire type {wire} in a list of integers")
-            yield decode_varints(content)
-
-
-def _floats(data: memoryview) -> Iterator[NDArray[np.float32]]:
-    if len(data) > 5 and data[0] == 0x0D and len(data) % 5 == 0:  # not packed
-        pairs = np.frombuffer(data, dtype=[("tag", "u1"), ("value", "<f4")])
-        if (pairs["tag"] == 0x0D).all():
-            yield pairs["value"].astype(np.float32)
-            return
-    for number, wire, content in _fields(data):
-        if number == 1:
-            if wire not in (_BYTES, _FIXED32) or len(content) % 4:
-                raise _damage("a list of floats of another size")
-            yield np.frombuffer(content, dtype="<f4").astype(np.float32)
+        return self._numbers("int64", _VARINT, _unpacked_varints, decode_varints, "uint8")
 
 
 def _feature(data: memoryview) -> Feature:

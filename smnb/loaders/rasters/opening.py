@@ -62,7 +62,7 @@ def open_scenes(
     paths : sequence of path-like
         Files; a Zarr stack is given as its folder or as the ``zarr.json`` in it.
     source : str
-        Name of the source; bands of those known (`smnb.loaders.rasters.products`) have canonical units.
+        Name of the source; bands of those known (`smnb.loaders.rasters.options`) have canonical units.
     bands : mapping or sequence of str
         Name of each band to where it is: ``{VV: {band: VV}}`` by description or number (from 1) of a band, or by the
         group "band" of `scene`; ``{ssm: {variable: ssm}}`` in NetCDF and Zarr, with ``select: {dimension: label}`` where

@@ -194,11 +194,10 @@ class Georeference:
 def array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
     """Where the cells of a variable of a Dataset are, by CF's grid mapping and its coordinates; `FormatError` if irregular."""
     told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
-    alone = [name for name, variable in dataset.variables.items() if variable.ndim == 0 and told & set(variable.attrs)]
-    # one that the variable does not refer to, where it is no other's either
-    name = array.encoding.get(
-        "grid_mapping", array.attrs.get("grid_mapping", alone[0] if len(alone) == 1 else "spatial_ref")
-    )
+    mappings = [name for name, one in dataset.variables.items() if one.ndim == 0 and told & set(one.attrs)]
+    # the only one, too, to which the variable does not refer
+    usual = mappings[0] if len(mappings) == 1 else "spatial_ref"
+    name = str({**array.attrs, **array.encoding}.get("grid_mapping", usual)).partition(":")[0]
     attributes = dataset[name].attrs if name in dataset.variables else {}
     if told & set(attributes):
         try:

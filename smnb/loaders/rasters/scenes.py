@@ -67,19 +67,15 @@ class SceneIndex:
         if not records:
             raise CatalogError(who, "there is no scene", next_step="Check the entry's files, and the search")
         records = sorted(records, key=lambda record: (np.isnat(record.time), record.time, record.scene_id))
-        edges = dict(zip(("west", "south", "east", "north"), np.array([one.bounds for one in records]).T, strict=True))
-        table = pd.DataFrame(
-            {
-                "scene_id": [record.scene_id for record in records],
-                "time": np.array([record.time for record in records], "datetime64[ns]"),
-                **edges,
-                "cloud_percentage": np.array([record.cloud for record in records], "float64"),
-            }
-        )
-        twice = table["scene_id"][table["scene_id"].duplicated()]
-        if len(twice):
-            next_step = "Narrow the entry's files, or make the pattern of scenes tell them apart"
-            raise CatalogError(who, "two scenes have one name", got=twice.iloc[0], next_step=next_step)
+        rows = [(one.scene_id, one.time, *one.bounds, float(one.cloud)) for one in records]
+        columns = ("scene_id", "time", "west", "south", "east", "north", "cloud_percentage")
+        table = pd.DataFrame(rows, columns=columns).astype({"time": "datetime64[ns]"})
+        if (twice := table["scene_id"].duplicated()).any():
+            got, next_step = (
+                table["scene_id"][twice].iloc[0],
+                "Narrow the entry's files, or correct the pattern of scenes",
+            )
+            raise CatalogError(who, "two scenes have one name", got=got, next_step=next_step)
         sources = tuple(record.sources for record in records)
         return cls(source, tuple(units), dict(units), catalog_id, bool(synthetic), table, sources)
 
@@ -231,10 +227,9 @@ class SceneReader(AbstractContextManager):
         if self._closed:
             raise RunError("SceneReader", f"the reader of {self.scene_id} is closed", next_step="Open the scene again")
         names = list(self.bands) if bands is None else [bands] if isinstance(bands, str) else list(bands)
-        for name in names:
-            if name not in self._sources:
-                what = f"scene {self.scene_id} has no band {name!r}"
-                raise ParameterError("SceneReader", what, expected=list(self.bands))
+        if absent := [name for name in names if name not in self._sources]:
+            what = f"scene {self.scene_id} has no band {absent[0]!r}"
+            raise ParameterError("SceneReader", what, expected=list(self.bands))
         return names
 
     def _groups(self, names: Sequence[str]) -> dict[Georeference, list[int]]:

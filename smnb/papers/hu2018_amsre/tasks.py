@@ -15,7 +15,7 @@ import xarray as xr
 from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError, check_choice, check_dataset, count_masked, is_synthetic, plain
 from smnb.grids import koppen, regrid_bilinear
-from smnb.loaders.amsre_days import average_passes, mask_outliers
+from smnb.loaders.amsre import average_passes, mask_outliers
 from smnb.loaders.ecmwf import daily_mean
 from smnb.training import BatchDataset, MinMaxScaler
 
