@@ -370,15 +370,15 @@ def test_millions_of_readings_are_planned_in_seconds():
 
 def test_tasks_open_each_scene_once_and_share_no_chunk():
     rng = np.random.default_rng(0)
-    scene = np.sort(rng.integers(0, 200, 900)).astype(np.int32)
-    lat, lon = rng.random((2, scene.size))
-    tasks, rows, n_rows = make_tasks(scene, lat, lon, chunk=8)
-    opened = [position for task in tasks for position, _ in task.scenes()]
-    assert opened == np.unique(scene).tolist()
-    assert np.unique(rows).size == scene.size
-    assert rows.max() < n_rows
-    owner = np.concatenate([np.full(task.scene.size, task.number) for task in tasks])
-    assert all(np.unique(owner[rows // 8 == chunk]).size == 1 for chunk in np.unique(rows // 8))
+    images = pd.DataFrame({"scene": np.sort(rng.integers(0, 200, 900)), "lat": rng.random(900), "lon": rng.random(900)})
+    tasks = make_tasks(images, chunk=8)
+    pd.testing.assert_frame_equal(tasks[images.columns], images)
+    assert (tasks.groupby("scene")["task"].nunique() == 1).all()
+    assert sorted(set(tasks["task"])) == list(range(tasks["task"].max() + 1))
+    assert tasks["row"].is_unique
+    assert (tasks.groupby("task")["row"].min() % 8 == 0).all()
+    assert (tasks.groupby(tasks["row"] // 8)["task"].nunique() == 1).all()
+    assert tasks.groupby("task")["scene"].nunique().max() <= 16
 
 
 def built_case(folder, **options):

@@ -26,7 +26,7 @@ from sklearn.metrics import r2_score
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M36
-from smnb.plots import display, fields, ground, twins
+from smnb.plots import charts, display, fields, ground, twins
 
 LAT, LON = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
 
@@ -443,9 +443,7 @@ def pairs(n: int = 20_000):
 def test_density_scatter_scores_agree_with_sklearn_and_numpy():
     pred, obs = pairs()
     pred["SVR"][:10] = np.nan
-    found, _ = __import__("smnb.plots.charts", fromlist=["bin_pairs"]).bin_pairs(
-        "test", pred, obs, bins=50, limits=None
-    )
+    found, _ = charts.bin_pairs(pred, obs, bins=50, limits=None)
     ok = np.isfinite(pred["SVR"])
     scores = found["SVR"].scores
     assert scores["n"] == ok.sum()

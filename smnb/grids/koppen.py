@@ -120,42 +120,23 @@ def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
     classes = np.asarray(classes)
     if classes.dtype.kind in "iu":
         if ((classes < 1) | (classes > OCEAN)).any():
-            raise ParameterError(
-                "koppen_group", "unknown code", got=np.unique(classes).tolist(), expected=plain("1..32")
-            )
+            got = np.unique(classes).tolist()
+            raise ParameterError("koppen_group", "unknown code", got=got, expected=plain("1..32"))
         classes = np.asarray(KOPPEN_NAMES)[classes]
     classes = classes.astype(str)
     unknown = np.setdiff1d(classes, (*KOPPEN_NAMES[1:], *_ISMN_ONLY, NONE))
     if unknown.size:
-        got, known, next_step = (
-            unknown.tolist(),
-            list(KOPPEN_NAMES[1:]),
-            "Pass the archive's own through ismn_koppen_class",
-        )
-        raise ParameterError("koppen_group", "unknown class", got=got, expected=known, next_step=next_step)
+        got, known, step = unknown.tolist(), list(KOPPEN_NAMES[1:]), "Pass the archive's own through ismn_koppen_class"
+        raise ParameterError("koppen_group", "unknown class", got=got, expected=known, next_step=step)
     return np.where(np.isin(classes, ("Ocean", NONE)), classes, classes.astype("U2"))
 
 
 def ismn_koppen_class(values: ArrayLike) -> NDArray[np.str_]:
-    """Köppen class from the archive's own field (``climate_KG``, after Peel et al. 2007).
+    """Köppen class from the archive's own field (``climate_KG``), "none" where there is none.
 
-    Peel's rules are not those of the map (-3 °C against 0 °C between C and D, 70 % against two thirds for B), so the two
-    disagree along borders: say which one a table is made by.
-
-    Parameters
-    ----------
-    values : array_like of str
-        The field as read: "Dfb", …; missing values, "", "unknown", "masked" (off the map's land), "W" (water) and
-        other strings have no class.
-
-    Returns
-    -------
-    ndarray of str
-        Classes; "none" where there is none.
-
-    References
-    ----------
-    Peel et al. 2007, Hydrol. Earth Syst. Sci. 11, 1633-1644, doi:10.5194/hess-11-1633-2007.
+    It is after Peel et al. 2007, doi:10.5194/hess-11-1633-2007, whose rules are not those of the map (-3 °C against 0 °C between
+    C and D, 70 % against two thirds for B), so the two disagree along borders: say which one a table is made by. Missing values,
+    "", "unknown", "masked" (off the map's land), "W" (water) and other strings have no class.
 
     Examples
     --------

@@ -1,11 +1,8 @@
 """Loaders: one module a data family, ``open_<product>(paths, *, catalog_id, synthetic, **options) -> Dataset``.
 
-A loader reads a product's own files, renames, converts to canonical units, orients, counts what it masks and ends with
-`finish`. It is told which files to read; finding them is the catalog's work, and a file needs no entry of the catalog.
-Here is what all loaders do alike; no family is imported, so that reading one does not cost the dependencies of all.
-
-To all of them ``paths`` are the product's files, ``catalog_id`` is the catalog's entry ("" for none), ``synthetic`` says whether
-the data were simulated, and ``start`` and ``end`` are ISO dates or times, UTC, both inclusive.
+A loader reads ``paths``, a product's own files, renames, converts to canonical units, orients, counts what it masks and ends
+with `finish`. ``catalog_id`` is the catalog's entry ("" for none), ``synthetic`` says whether the data were simulated, ``start``
+and ``end`` are ISO dates or times, UTC, both inclusive. No family is imported here, nor its dependencies.
 """
 
 from __future__ import annotations

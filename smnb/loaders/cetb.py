@@ -1,7 +1,5 @@
 """AMSR-E brightness temperatures of NSIDC-0630 (CETB): EASE-Grid 2.0, NetCDF.
 
-References
-----------
 Brodzik et al. 2016, MEaSUREs Calibrated Enhanced-Resolution Passive Microwave Daily EASE-Grid 2.0 Brightness Temperature
 ESDR, Version 1, doi:10.5067/MEASURES/CRYOSPHERE/NSIDC-0630.001.
 """
@@ -18,6 +16,8 @@ import xarray as xr
 from smnb.contract import CatalogError, FormatError, ParameterError, check_choice
 from smnb.loaders import check_native_units, check_paths, check_present, finish, open_netcdf
 from smnb.loaders.amsre import CHANNELS
+
+_NATIVE = {"tb": "TB", "incidence_angle": "Incidence_angle", "tb_std_dev": "TB_std_dev"}
 
 
 def _unpack(variable: xr.Variable, dtype: str = "float32") -> xr.Variable:
@@ -55,14 +55,10 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     seen = dask.array.where(
         dask.array.isnan(minutes.data), np.iinfo("int64").min, minutes.data * 60e9 + epoch.astype("int64")
     )
-    data = {
-        "tb": _unpack(raw["TB"].variable),
-        "incidence_angle": _unpack(raw["Incidence_angle"].variable),
-        "tb_std_dev": _unpack(raw["TB_std_dev"].variable),
-        "n_samples": raw["TB_num_samples"].variable.copy(),
-        "tb_time": xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]")),
-    }
+    data = {name: _unpack(raw[native].variable) for name, native in _NATIVE.items()}
+    data["n_samples"] = raw["TB_num_samples"].variable.copy()
     data["n_samples"].attrs = {"long_name": "number of measurements, 0 for none", "units": "1"}
+    data["tb_time"] = xr.Variable(raw["TB_time"].dims, seen.astype("int64").view("datetime64[ns]"))
     data["tb_time"].attrs = {"long_name": "mean time of observation, UTC"}
     data["tb"].attrs |= {"units": "K", "long_name": "brightness temperature", "native_units": "K"}
     data["incidence_angle"].attrs |= {"units": "degree", "native_units": "degree"}
@@ -112,12 +108,12 @@ def open_cetb(
         If nothing is left of the files.
     """
     who = "open_cetb"
-    if channels is not None:
-        channels = check_choice(who, "channels", channels, list(CHANNELS.values()))
-    if temporal_division is not None:
-        check_choice(who, "temporal_division", temporal_division, ["M", "E", "A", "D"])
+    channels = check_choice(
+        who, "channels", list(CHANNELS.values()) if channels is None else channels, CHANNELS.values()
+    )
+    check_choice(who, "temporal_division", temporal_division, [None, "M", "E", "A", "D"])
     read = [_read_cetb(who, path) for path in check_paths(who, paths)]
-    read = [r for r in read if (channels is None or r[0] in channels) and temporal_division in (None, r[1])]
+    read = [one for one in read if one[0] in channels and temporal_division in (None, one[1])]
     if not read:
         raise CatalogError(who, "no file has the requested channels and temporal division", got=channels)
     divisions = sorted({division for _, division, _ in read})
@@ -126,10 +122,8 @@ def open_cetb(
         raise ParameterError(who, "the files hold several temporal divisions", got=divisions, next_step=next_step)
     first = read[0][2]
     for _, _, dataset in read[1:]:
-        if (
-            not all(np.array_equal(dataset[axis], first[axis]) for axis in "yx")
-            or dataset["crs"].attrs != first["crs"].attrs
-        ):
+        same = all(np.array_equal(dataset[axis], first[axis]) for axis in "yx")
+        if not same or dataset["crs"].attrs != first["crs"].attrs:
             raise FormatError(who, "the files are on different grids", next_step="Open one grid at a time")
     keys = [(channel, dataset["time"].values[0]) for channel, _, dataset in read]
     if len(set(keys)) != len(keys):

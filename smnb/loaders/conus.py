@@ -1,10 +1,7 @@
-"""Ten-day means over the contiguous US: Sentinel-1, Sentinel-2 and SMAP on patches and at stations.
+"""Ten-day means of Sentinel-1, Sentinel-2 and SMAP over the contiguous US: on patches (7 x 7 cells of 10 km) and at stations.
 
-- `open_conus_patches`: patches of 7 x 7 cells of 10 km, one NetCDF file a region;
-- `open_station_table`: stations with in-situ soil moisture, one CSV table.
-
-In both, soil moisture of SMAP is ``ssm / 50``: millimetres of water in a layer of nominally 50 mm. The model behind ``ssm`` keeps
-an inch of water in its top layer, so the result is nominal and biased and saturates at 0.508; it is no true volumetric content.
+Soil moisture of SMAP is ``ssm / 50``: millimetres of water in a layer of nominally 50 mm. The model behind ``ssm`` keeps an inch
+of water in its top layer, so the result is nominal and biased and saturates at 0.508; it is no true volumetric content.
 """
 
 from __future__ import annotations

@@ -1,17 +1,12 @@
-"""ECMWF volumetric soil water, layer 1 (0-7 cm): ERA-Interim, ERA5 and ERA5-Land in every NetCDF dress they come in.
+"""ECMWF volumetric soil water, layer 1 (0-7 cm), of ERA-Interim, ERA5 and ERA5-Land in every NetCDF dress they come in.
 
-Old files have ``time/latitude/longitude``, packed int16, 0…360 longitudes and north first; those of the newer Climate
-Data Store have ``valid_time``, ``expver`` and ``number``, unpacked. `open_swvl1` reads both, `daily_mean` averages the
-analyses of a day, and `open_swvl1_points` reads time series by location.
-
-References
-----------
-Dee et al. 2011, The ERA-Interim reanalysis, doi:10.1002/qj.828; ERA5 hourly data on single levels,
-doi:10.24381/cds.adbb2d47; ERA5-Land hourly data, doi:10.24381/cds.e2161bac.
+Old files have ``time/latitude/longitude``, packed int16, 0…360 longitudes and north first; those of the newer Climate Data Store
+have ``valid_time``, ``expver`` and ``number``, unpacked. doi:10.1002/qj.828, 10.24381/cds.adbb2d47, 10.24381/cds.e2161bac.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,14 +35,10 @@ def _merge_expver(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
     if "expver" not in array.coords:
         return array, False
     versions = [int(str(v)) for v in np.atleast_1d(array["expver"].values)]
-    preliminary = any(v != 1 for v in versions)
-    if "expver" not in array.dims:
-        return array.drop_vars("expver"), preliminary
-    order = np.argsort(versions, kind="stable")
-    merged = array.isel(expver=int(order[0]), drop=True)
-    for k in order[1:]:
-        merged = merged.fillna(array.isel(expver=int(k), drop=True))
-    return merged, preliminary
+    if "expver" in array.dims:
+        first, *others = (array.isel(expver=int(k), drop=True) for k in np.argsort(versions, kind="stable"))
+        array = functools.reduce(xr.DataArray.fillna, others, first)
+    return array.drop_vars("expver", errors="ignore"), any(v != 1 for v in versions)
 
 
 def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
@@ -59,12 +50,11 @@ def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
         raise FormatError(where, "no variable 'swvl1'", got=sorted(map(str, raw.data_vars)), next_step=next_step)
     array = raw["swvl1"]
     check_native_units(where, "swvl1", array.attrs.get("units"), _UNITS)
-    tolerance = float(array.encoding.get("scale_factor", 0.0))
-    names = {"valid_time": "time", "latitude": "lat", "longitude": "lon"}
-    if "valid_time" in array.coords and "time" in array.coords:
-        array = array.drop_vars("time")  # the reference time, or that of an unrelated variable
-    array = array.rename({old: new for old, new in names.items() if old in array.coords})
+    attrs = {**_ATTRS, "native_units": array.attrs["units"], "packing": float(array.encoding.get("scale_factor", 0.0))}
+    if "valid_time" in array.coords:  # any other is the reference time, or that of an unrelated variable
+        array = array.drop_vars("time", errors="ignore").rename(valid_time="time")
     array, preliminary = _merge_expver(array)
+    array = array.rename({old: new for old, new in (("latitude", "lat"), ("longitude", "lon")) if old in array.coords})
     for name in set(array.dims) - {"time", "lat", "lon"}:
         if array.sizes[name] != 1:
             what = f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}"
@@ -80,25 +70,21 @@ def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
     array = orient_lat_lon(array.to_dataset(name="soil_moisture"), who=where)["soil_moisture"]
     array = array.transpose("time", "lat", "lon").astype("float32")
     array = array.chunk(time=max(1, _CHUNK_VALUES // (array.sizes["lat"] * array.sizes["lon"])))
-    array.attrs = {**_ATTRS, "native_units": array.attrs["units"], "packing": tolerance}
-    return array.where(np.abs(array) < _ABSURD), preliminary
+    return array.where(np.abs(array) < _ABSURD).assign_attrs(attrs), preliminary
 
 
 def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArray, int]:
     """Join files along time, sorted; of equal times the first is kept, and a different second is an error."""
     first = parts[0][1]
     for path, part in parts[1:]:
-        if part.shape[1:] != first.shape[1:] or not all(
-            np.allclose(part[axis], first[axis], atol=1e-4) for axis in ("lat", "lon")
-        ):
+        same = part.shape[1:] == first.shape[1:]
+        if not same or not all(np.allclose(part[axis], first[axis], atol=1e-4) for axis in ("lat", "lon")):
             got = {one.name: grid.shape[1:] for one, grid in (parts[0], (path, part))}
             raise ContractError(who, "the files are on different grids", got=got, next_step="Open one grid at a time")
     tolerance = 1e-5 + sum(sorted(part.attrs["packing"] for _, part in parts)[-2:])
-    lat_lon = {axis: first[axis] for axis in ("lat", "lon")}
-    joined = xr.concat(
-        [part.assign_coords(lat_lon) for _, part in parts], dim="time", join="override", combine_attrs="override"
-    )
-    joined.attrs.pop("packing")
+    grids = [part.assign_coords(lat=first["lat"], lon=first["lon"]) for _, part in parts]
+    joined = xr.concat(grids, dim="time", join="override", combine_attrs="override")
+    del joined.attrs["packing"]
     times = joined["time"].values
     _, keep, inverse = np.unique(times, return_index=True, return_inverse=True)
     again = np.setdiff1d(np.arange(times.size), keep)
@@ -132,16 +118,13 @@ def _select(
     return array.isel(lat=np.flatnonzero(rows), lon=np.flatnonzero(columns))
 
 
-def _clean(array: xr.DataArray, *, count: bool) -> xr.DataArray:
+def _clean(array: xr.DataArray) -> xr.DataArray:
     """Clip packing noise below zero, mask what is no volume fraction, and count both."""
     below, above = array < -_NOISE, array > 1.0
-    noise = (array < 0.0) & ~below
-    cleaned = array.where(~(below | above)).clip(min=0.0)
-    cleaned.attrs = dict(array.attrs)
-    if count:
-        lost = dask.compute(below.sum().data, above.sum().data, noise.sum().data)
-        cleaned.attrs["masked_by"] = json.dumps({"above_range": int(lost[1]), "below_range": int(lost[0])})
-        cleaned.attrs["clipped_to_zero"] = int(lost[2])
+    lost = dask.compute(below.sum().data, above.sum().data, ((array < 0.0) & ~below).sum().data)
+    cleaned = array.where(~(below | above)).clip(min=0.0).assign_attrs(array.attrs)
+    cleaned.attrs["masked_by"] = json.dumps({"above_range": int(lost[1]), "below_range": int(lost[0])})
+    cleaned.attrs["clipped_to_zero"] = int(lost[2])
     return cleaned
 
 
@@ -153,21 +136,15 @@ def open_swvl1(
     start: str | None = None,
     end: str | None = None,
     bbox: Sequence[float] | None = None,
-    count: bool = True,
 ) -> xr.Dataset:
-    """Open volumetric soil water of layer 1 at analysis times, lazily.
+    """Open volumetric soil water of layer 1 at analysis times, lazily; what is clipped and masked is counted at once.
 
     Parameters
     ----------
     paths : sequence of path-like
         NetCDF files of one grid. They may come in any order and overlap: of equal times the first given is kept.
-    catalog_id, synthetic, start, end
-        As `smnb.loaders` says; an end that is only a date includes that day.
     bbox : (west, south, east, north), optional
         Degrees; cells whose centres are inside. West may exceed east, for a box across the date line.
-    count : bool
-        Count what is clipped and masked, which reads the selection once in chunks. Without it the same is clipped and
-        masked but not counted.
 
     Returns
     -------
@@ -193,7 +170,7 @@ def open_swvl1(
         parts.append((path, array))
         preliminary |= has_preliminary
     joined, repeated = _join(who, parts)
-    dataset = _clean(_select(who, joined, start, end, bbox), count=count).to_dataset(name="soil_moisture")
+    dataset = _clean(_select(who, joined, start, end, bbox)).to_dataset(name="soil_moisture")
     dataset["time"].attrs = {"standard_name": "time", "long_name": "time of analysis"}
     dataset.attrs = {"preliminary": int(preliminary)}
     step = f"{len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture"
@@ -224,11 +201,9 @@ def daily_mean(dataset: xr.Dataset) -> xr.Dataset:
     if "soil_moisture" not in dataset or "time" not in dataset["soil_moisture"].dims:
         raise ContractError(who, "no 'soil_moisture' with a time", got=sorted(map(str, dataset.data_vars)))
     array = dataset["soil_moisture"]
-    days, inverse, number = np.unique(
-        array["time"].values.astype("datetime64[D]"), return_inverse=True, return_counts=True
-    )
-    label = xr.DataArray(days[inverse].astype("datetime64[ns]"), dims="time", name="day")
-    mean = array.groupby(label).mean("time", skipna=True).rename(day="time").transpose(*array.dims).astype("float32")
+    days, number = np.unique(array["time"].values.astype("datetime64[D]"), return_counts=True)
+    mean = array.groupby(array["time"].dt.floor("D").rename("day")).mean("time", skipna=True)
+    mean = mean.rename(day="time").transpose(*array.dims).astype("float32")
     mean.attrs = {**array.attrs, "cell_methods": "time: mean"}
     result = mean.to_dataset(name="soil_moisture")
     result["n_analyses"] = ("time", number.astype("int16"), {"units": "1", "long_name": "analyses averaged"})
@@ -262,7 +237,7 @@ def open_swvl1_points(
     options = {"start": start, "end": end, "near": near, "max_distance_km": max_distance_km}
     values, dataset = read_series(who, paths, "swvl1", _UNITS, **options)
     array = values.where(np.abs(values) < _ABSURD).astype("float32").assign_attrs({**_ATTRS, **values.attrs})
-    dataset["soil_moisture"] = _clean(array, count=True)
+    dataset["soil_moisture"] = _clean(array)
     step = "cell files; swvl1 to soil_moisture"
     source = "ECMWF reanalysis, volumetric soil water layer 1, time series"
     return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

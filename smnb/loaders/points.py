@@ -1,13 +1,7 @@
 """Time series of coarse products by location: one file a 5-degree cell, as validation services keep them.
 
-SMAP level 3 (36 km) is an indexed ragged array: every location has the overpasses that saw it, morning (6 h local,
-descending) and evening (18 h). GLDAS and ERA5-Land (`smnb.loaders.ecmwf.open_swvl1_points`) are orthogonal arrays of locations
-and times.
-
-References
-----------
-O'Neill et al. 2023, SMAP L3 radiometer global daily 36 km EASE-Grid soil moisture, version 9, doi:10.5067/4XXOGX0OOW1S;
-Rodell et al. 2004, The Global Land Data Assimilation System, doi:10.1175/BAMS-85-3-381.
+SMAP level 3 (36 km, doi:10.5067/4XXOGX0OOW1S) is an indexed ragged array: every location has the overpasses that saw it. GLDAS
+(doi:10.1175/BAMS-85-3-381) and `smnb.loaders.ecmwf.open_swvl1_points` are orthogonal arrays of locations and times.
 """
 
 from __future__ import annotations

@@ -1,15 +1,7 @@
 """gzip TFRecord shards of tf.train.Example, read without TensorFlow: records with their checksums, and the protobuf message.
 
-A record is its length (uint64, little endian), the masked CRC-32C of those 8 bytes, the payload, and the payload's masked
-CRC-32C; one is in memory at a time.
-
-``Example { Features features = 1 }``, ``Features { map<string, Feature> feature = 1 }``, and a ``Feature`` is one of
-``BytesList = 1``, ``FloatList = 2`` and ``Int64List = 3``, each ``repeated value = 1``, packed or not. `parse_example` finds
-where each feature's bytes are; values are decoded when they are asked for, so that a field that nobody reads costs nothing.
-
-References
-----------
-Protocol Buffers, encoding: https://protobuf.dev/programming-guides/encoding/
+One record is in memory at a time. `parse_example` finds where each feature's bytes are; values are decoded when they are asked
+for, so that a field that nobody reads costs nothing. Encoding: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import numpy as np
@@ -19,6 +19,7 @@ from smnb.metrics import pair_scores, r2, slope
 from smnb.plots.display import LINES, WIDTH, Picture, count_bar, date_axis, grid_behind, panel_title, picture, said
 from smnb.plots.fields import nice_limits, shared_scale, with_units
 
+_Arrays: TypeAlias = Mapping[str, ArrayLike] | ArrayLike
 #: Inches between scatters: room for half a tick label on either side.
 _GAP = 0.34
 
@@ -44,14 +45,10 @@ class Density(NamedTuple):
 
 
 def bin_pairs(
-    who: str,
-    pred: Mapping[str, ArrayLike] | ArrayLike,
-    obs: Mapping[str, ArrayLike] | ArrayLike,
-    *,
-    bins: int,
-    limits: tuple[float, float] | None,
+    pred: _Arrays, obs: _Arrays, bins: int, limits: tuple[float, float] | None
 ) -> tuple[dict[str, Density], np.ndarray]:
     """Score each model's pairs ("" where `pred` is one array), binned on common square axes, and the edges of the bins."""
+    who = "density_scatter"
     check_count(who, "bins", bins, 2)
     models = dict(pred) if isinstance(pred, Mapping) else {"": pred}
     pairs = {}
@@ -84,8 +81,8 @@ def bin_pairs(
 
 @picture
 def density_scatter(
-    pred: Mapping[str, ArrayLike] | ArrayLike,
-    obs: Mapping[str, ArrayLike] | ArrayLike,
+    pred: _Arrays,
+    obs: _Arrays,
     *,
     units: str = "m3 m-3",
     label: str = "soil moisture",
@@ -108,7 +105,7 @@ def density_scatter(
     limits : (float, float), optional
         Both axes; default nearly all values, and the box counts what lies outside.
     """
-    densities, edges = bin_pairs("density_scatter", pred, obs, bins=bins, limits=limits)
+    densities, edges = bin_pairs(pred, obs, bins, limits)
     xlabel, ylabel = with_units(f"{reference} {label}", units), with_units(f"Predicted {label}", units)
     columns, count = min(len(densities), 2), len(densities)
     rows = -(-count // columns)

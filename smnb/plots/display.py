@@ -12,7 +12,7 @@ import json
 import os
 import textwrap
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from string import Template
@@ -247,14 +247,7 @@ def date_axis(axes: Axes, fewest: int = 3) -> None:
 
 
 def colour_bar(
-    axes: Axes,
-    limits: tuple[float, float],
-    cmap: Any,
-    label: str,
-    values: Iterable[np.ndarray],
-    *,
-    parts: int = 6,
-    upright: bool = False,
+    axes: Axes, limits: tuple[float, float], cmap: Any, label: str, values: Any, parts: int = 6, upright: bool = False
 ) -> None:
     """Draw a colour bar into `axes`, with round ticks and pointed where `values` leave the scale."""
     low, high = limits

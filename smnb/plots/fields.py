@@ -106,21 +106,12 @@ def check_comparison(
     return grid, {t: grid.values[t] for t in fields}, {t: grid.values[t] for t in differences}
 
 
-def group_comparison(
-    who: str,
-    shown: Mapping[Any, np.ndarray],
-    contrasts: Mapping[Any, np.ndarray],
-    limits: tuple[float, float] | None,
-    cmap: str,
-    label: str,
-    units: str,
-) -> list[Group]:
-    """Group fields on one scale, and differences on a symmetric one."""
-    groups = [Group(shown, shared_scale(who, shown.values(), limits), cmap, label, units)]
-    if contrasts:
-        limit = symmetric_limit(contrasts.values())
-        groups.append(Group(contrasts, (-limit, limit), DIFFERENCE_CMAP, "Difference", units))
-    return groups
+def difference_groups(contrasts: Mapping[Any, np.ndarray], units: str) -> list[Group]:
+    """Group differences, where there are any, on a symmetric scale."""
+    if not contrasts:
+        return []
+    limit = symmetric_limit(contrasts.values())
+    return [Group(contrasts, (-limit, limit), DIFFERENCE_CMAP, "Difference", units)]
 
 
 def units_of(who: str, given: str | None, fields: Mapping[str, xr.DataArray]) -> str:

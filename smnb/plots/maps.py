@@ -33,9 +33,10 @@ from smnb.plots.fields import (
     Group,
     check_comparison,
     check_fields,
-    group_comparison,
+    difference_groups,
     metric_label,
     nice_limits,
+    shared_scale,
     units_of,
     with_units,
 )
@@ -80,7 +81,8 @@ def static_maps(
     if cmap not in mpl.colormaps:
         raise ParameterError(who, "unknown colour map", got=cmap, next_step="See matplotlib.colormaps")
     grid, shown, contrasts = check_comparison(who, fields, differences)
-    groups = group_comparison(who, shown, contrasts, limits, cmap, label, units_of(who, units, fields))
+    units, scale = units_of(who, units, fields), shared_scale(who, shown.values(), limits)
+    groups = [Group(shown, scale, cmap, label, units), *difference_groups(contrasts, units)]
     return _draw(grid, groups, columns)
 
 
@@ -148,8 +150,9 @@ def map_matrix(
             what = f"region {region!r} has other columns"
             raise ContractError(who, what, got=list(rows[region]), expected=columns[0])
     units = units_of(who, units, next(iter(rows.values())))
-    parts = ({(r, t): v for r, one in checked.items() for t, v in one[part].items()} for part in (1, 2))
-    groups = group_comparison(who, *parts, None, SOIL_MOISTURE_CMAP, label, units)
+    shown, contrasts = ({(r, t): v for r, one in checked.items() for t, v in one[part].items()} for part in (1, 2))
+    scale = nice_limits(shown.values())[:2]
+    groups = [Group(shown, scale, SOIL_MOISTURE_CMAP, label, units), *difference_groups(contrasts, units)]
     left, labels, count = 0.84, 0.24, sum(map(len, columns))
     width = (WIDTH - left - _RIGHT - _GAP * (count - 1)) / count
     views = {region: view_of(grid) for region, (grid, _, _) in checked.items()}
@@ -164,9 +167,10 @@ def map_matrix(
         figure.text(0.24 / WIDTH, (top - high / 2) / total, region, **place)
         panels = [(name, v, group) for group in groups for (r, name), v in group.values.items() if r == region]
         for column, (name, array, group) in enumerate(panels):
-            box = (left + column * (width + _GAP), top - high, width, high)
+            place = {"projection": view.projection}
+            axes = figure.axes_at(left + column * (width + _GAP), top - high, width, high, **place)
             look = {"label_latitude": column == 0, "lines": 3}
-            _panel(figure, box, view, checked[region][0], array, group, name if number == 0 else "", **look)
+            _panel(axes, view, checked[region][0], array, group, name if number == 0 else "", **look)
         top -= high + labels
     for group, x in zip(groups, [0.30] if len(groups) == 1 else [0.12, 0.60], strict=True):
         _bar_below(figure, group, x, _BAR, 0.34, parts=5)
@@ -189,8 +193,9 @@ def _draw(grid: Grid, groups: list[Group], columns: int | None) -> Picture:
         for row in group_rows:
             start = _LEFT + (columns - len(row)) * (width + _GAP) / 2
             for c, (title, values) in enumerate(row):
-                box = (start + c * (width + _GAP), top - _above(row) - height, width, height)
-                _panel(figure, box, view, grid, values, group, title, label_latitude=c == 0)
+                place = (start + c * (width + _GAP), top - _above(row) - height, width, height)
+                axes = figure.axes_at(*place, projection=view.projection)
+                _panel(axes, view, grid, values, group, title, label_latitude=c == 0)
             top -= _above(row) + height + _LABELS
         _bar_below(figure, group, 0.22, top, 0.56)
         top -= _BAR
@@ -209,17 +214,7 @@ def _bar_below(figure: Picture, group: Group, x: float, top: float, width: float
     colour_bar(axes, group.limits, group.cmap, label, group.values.values(), parts=parts)
 
 
-def _panel(
-    figure: Picture,
-    box: tuple[float, float, float, float],
-    view: View,
-    grid: Grid,
-    values: np.ndarray,
-    group: Group,
-    title: str,
-    **look: Any,
-) -> None:
-    axes: GeoAxes = figure.axes_at(*box, projection=view.projection)
+def _panel(axes: GeoAxes, view: View, grid: Grid, values: np.ndarray, group: Group, title: str, **look: Any) -> None:
     field = {"cmap": group.cmap, "norm": Normalize(*group.limits), "interpolation_stage": "rgba", "gid": "field"}
     draw_cells(axes, view, grid.lon, grid.lat, values, zorder=2, **field)
     draw_ground(axes, view, **look)

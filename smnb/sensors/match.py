@@ -290,10 +290,9 @@ def match_in_time(
 
     Raises
     ------
-    ContractError
-        If times are not datetimes, missing or unlike the values in number, or a value is infinite.
-    ParameterError
-        On an unknown method, a window without a unit, or ``mean`` without values.
+    ContractError, ParameterError
+        If times are not datetimes, missing or unlike the values in number, or a value is infinite; on an unknown method, a window
+        without a unit, or ``mean`` without values.
 
     Examples
     --------
@@ -366,10 +365,8 @@ def match_tables(
 
     Raises
     ------
-    ContractError
-        On a missing column, or a column that is in `left` already.
-    ParameterError
-        As `match_in_time`.
+    ContractError, ParameterError
+        On a missing column, or a column that is in `left` already; as `match_in_time`.
     """
     who = "match_tables"
     keys = ["sensor_id", "time"]

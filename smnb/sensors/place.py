@@ -46,10 +46,9 @@ def product_at_sensors(
 
     Raises
     ------
-    ContractError
-        If the product has no such variable, time or place, a sensor is there twice, or all are out of its reach.
-    ParameterError
-        If a sensor is no point on the Earth.
+    ContractError, ParameterError
+        If the product has no such variable, time or place, a sensor is there twice, or all are out of its reach; if a sensor is
+        no point on the Earth.
     """
     who = "product_at_sensors"
     check_table(who, sensors, ["sensor_id", "lat", "lon"], unique="sensor_id")
@@ -65,21 +64,19 @@ def product_at_sensors(
     whole = [name for name, one in product.data_vars.items() if one.dtype.kind in "iu"]
     flags = [str(name) for name in whole if set(product[name].dims) == set(chosen.dims)]
     clock = [name for name in ("observation_time",) if name in product]
-    at_sensors = product[[variable, *flags, *clock]].isel(
-        {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
-    )
-    values = at_sensors[variable].transpose("point", "time").values
+    at = {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
+    found = {
+        n: one.values for n, one in product[[variable, *flags, *clock]].isel(at).transpose("point", "time").items()
+    }
     # only what is there: a product of overpasses is mostly empty at any one place
-    point, column = np.nonzero(~np.isnan(values))
-    time = product["time"].values[column]
-    if clock:
-        time = at_sensors["observation_time"].transpose("point", "time").values[point, column]
+    point, column = np.nonzero(~np.isnan(found[variable]))
+    time = found["observation_time"][point, column] if clock else product["time"].values[column]
     table = pd.DataFrame(
         {
             "sensor_id": pd.Categorical.from_codes(point, categories=sensors["sensor_id"].to_numpy()[reached]),
             "time": pd.DatetimeIndex(time).astype("datetime64[ns]"),
-            name or variable: values[point, column].astype("float64"),
-            **{flag: at_sensors[flag].transpose("point", "time").values[point, column] for flag in flags},
+            name or variable: found[variable][point, column].astype("float64"),
+            **{flag: found[flag][point, column] for flag in flags},
         }
     )
     table.attrs["sensors_left_out"] = int((~reached).sum())
@@ -93,16 +90,8 @@ def match_product(product: xr.Dataset, insitu: InSituTables, *, window: str = "1
     the mean of the readings of their ten days, at sensors within 5 km of their stations; the other sensors have none.
     `window` is how far the reading may be in time; the paper's strictest bound is 1 h.
 
-    Returns
-    -------
-    DataFrame, TimeMatch
-        ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), only pairs; with
-        ``attrs["sensors_left_out"]``; and what matched.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `product_at_sensors` and `match_tables`.
+    The pairs have ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), and
+    ``attrs["sensors_left_out"]``; with them comes what matched. Errors as `product_at_sensors` and `match_tables`.
     """
     method, reach = "nearest", 50.0
     if product.attrs.get("ten_day_means"):

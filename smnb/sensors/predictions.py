@@ -79,13 +79,9 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
 def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") -> pd.DataFrame:
     """Check a table of predictions, with the columns of `NEEDED`, and return it in canonical form.
 
-    Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message.
-
-    Returns
-    -------
-    DataFrame
-        Sorted by sensor and time: ``sensor_id`` as text, ``time`` as datetime64[ns] in UTC, ``observed`` and
-        ``predicted`` as float64. NaN on either side is allowed; such a row counts for nothing.
+    Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message. The result
+    is sorted by sensor and time: ``sensor_id`` as text, ``time`` as datetime64[ns] in UTC, ``observed`` and ``predicted`` as
+    float64. NaN on either side is allowed; such a row counts for nothing.
 
     Raises
     ------
@@ -263,11 +259,8 @@ def summary_rows(
     `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, mean and median have ``<score>_low`` and
     ``<score>_high`` from drawing sensors, or values of the column `clusters` (``station``, ``block``), again; pooled scores none.
 
-    Returns
-    -------
-    DataFrame
-        Rows ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for
-        pooled: with a pair); ``n`` pairs of those sensors.
+    Rows are ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for pooled:
+    with a pair); ``n`` pairs of those sensors.
     """
     scored = np.isfinite(scores["ubrmse"])
     labels = None if clusters is None else scores[clusters].to_numpy()
@@ -321,10 +314,8 @@ def stratify(
 
     Raises
     ------
-    ContractError
-        On an empty table, a missing column, or a sensor that occurs twice.
-    ParameterError
-        On an unknown metric or other option.
+    ContractError, ParameterError
+        On an empty table, a missing column, or a sensor that occurs twice; on an unknown metric.
 
     Examples
     --------

@@ -76,12 +76,8 @@ def add_strata(
     DataFrame
         With ``climate`` (two-letter Köppen group), ``texture`` (USDA class) and ``land_cover`` (paper 004's group), "none" where
         nothing is known, and for each ``<stratum>_source``: "table", "archive", "map", "nearest land (2 km)" or "none".
-        ``attrs["unknown_land_cover"]`` counts the sensors of each code that a legend lacks.
-
-    Raises
-    ------
-    ParameterError
-        On soil fractions that are none, or an unknown code with ``on_unknown="raise"``.
+        ``attrs["unknown_land_cover"]`` counts the sensors of each code that a legend lacks. `ParameterError` on soil fractions
+        that are none, or an unknown code with ``on_unknown="raise"``.
 
     Examples
     --------
@@ -146,8 +142,7 @@ def _fill_climate_by_place(table: pd.DataFrame) -> None:
 
 def _nearest_land(lat: float, lon: float) -> tuple[str, float]:
     """Group of the map's land pixel whose centre is nearest, and its distance in km; "none" beyond `LAND_REACH_KM`."""
-    pixel = 1.0 / 36.0
-    axes = []
+    pixel, axes = 1.0 / 36.0, []
     for at, scale in ((lat, 1.0), (lon, max(np.cos(np.deg2rad(lat)), 0.01))):
         n = int(LAND_REACH_KM / (pixel * 111.0 * scale)) + 1
         axes.append((np.floor(at / pixel) + 0.5 + np.arange(-n, n + 1)) * pixel)
@@ -156,9 +151,8 @@ def _nearest_land(lat: float, lon: float) -> tuple[str, float]:
     codes = koppen_codes(lats, lons)
     km = np.where(codes == OCEAN, np.inf, great_circle_km(lat, lon, lats, lons))
     nearest = int(np.argmin(km))
-    if km[nearest] > LAND_REACH_KM:
-        return NONE, np.inf
-    return str(koppen_group(codes[[nearest]])[0]), float(km[nearest])
+    within = km[nearest] <= LAND_REACH_KM
+    return (str(koppen_group(codes[[nearest]])[0]), float(km[nearest])) if within else (NONE, np.inf)
 
 
 def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: str) -> NDArray[np.str_]:

@@ -1,9 +1,6 @@
 """A sensor as every in-situ source describes it, which of its readings are kept, and the counts of all others.
 
-References
-----------
-Dorigo et al. 2013, Vadose Zone J. 12(3), doi:10.2136/vzj2012.0097 (the flags); Batchu, Nearing and Gulshan 2023,
-J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1 (the policy ``paper``).
+Flags: Dorigo et al. 2013, doi:10.2136/vzj2012.0097; the policy ``paper``: Batchu et al. 2023, doi:10.1175/JHM-D-22-0118.1.
 """
 
 from __future__ import annotations

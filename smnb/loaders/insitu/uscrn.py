@@ -1,13 +1,8 @@
-"""The U.S. Climate Reference Network in NOAA's own text (hourly02, daily01) and as a parsed daily table.
+"""The U.S. Climate Reference Network (doi:10.1175/JHM-D-12-0146.1): NOAA's text (hourly02, daily01) and a parsed daily table.
 
-Each station has soil probes at 5, 10, 20, 50 and 100 cm; a value is the mean of up to three. NOAA blanks what fails its
-own checks and gives no flags for soil, so flags are set here with ISMN's meaning where the file itself tells:
-C01, C02 by the value and D01 by the soil temperature of the same depth; G else. ISMN's other tests are not run.
-
-References
-----------
-Bell et al. 2013, J. Hydrometeorol. 14(3), 977-988, doi:10.1175/JHM-D-12-0146.1; the readme files of the products,
-https://www.ncei.noaa.gov/pub/data/uscrn/products/.
+A value is the mean of up to three probes. NOAA blanks what fails its own checks and gives no flags for soil, so flags are set
+here with ISMN's meaning where the file tells: C01, C02 by the value, D01 by the soil temperature of the same depth; G else.
+Products: https://www.ncei.noaa.gov/pub/data/uscrn/products/.
 """
 
 from __future__ import annotations

@@ -29,9 +29,8 @@ def _layout(where: str, file: h5py.File, overpass: str) -> tuple[h5py.Group, str
     """Group and suffix of an overpass; the releases up to version 3 have one group, of the morning."""
     if f"{_GROUP}_AM" not in file and f"{_GROUP}_PM" not in file and _GROUP in file:
         if overpass == "pm":
-            what = "this old release has no evening overpass"
-            next_step = "Pass overpass='am', or download a newer release"
-            raise ParameterError(where, what, got=overpass, expected=["am"], next_step=next_step)
+            what, step = "this old release has no evening overpass", "Pass overpass='am', or download a newer release"
+            raise ParameterError(where, what, got=overpass, expected=["am"], next_step=step)
         return group_of(where, file, _GROUP), ""
     return group_of(where, file, f"{_GROUP}_{overpass.upper()}"), "_pm" if overpass == "pm" else ""
 
@@ -223,12 +222,9 @@ def open_l2(
 
     Raises
     ------
-    FormatError
-        As `open_l3`; and if a granule has a cell twice or indices outside the grid, or two granules start at one time.
-    ParameterError
-        For an unknown option, or a region that crosses the date line or leaves the grid.
-    CatalogError
-        If the period holds no granule, or none has a cell in the region.
+    FormatError, ParameterError, CatalogError
+        As `open_l3`; and if a granule has a cell twice or indices outside the grid, two granules start at one time, or none has a
+        cell in the region.
     """
     who = "open_l2"
     selection = Selection(who, PASSIVE, variables, flag_policy, tb_policy, exclude_surface)
@@ -312,12 +308,8 @@ def open_l2_active_passive(
 
     Raises
     ------
-    FormatError
-        As `open_l2`; and for the retrieval of the closest overpass in version 2.
-    ParameterError
-        For an unknown option, a region that crosses the date line or leaves the grid, or scenes too far apart.
-    CatalogError
-        If the period holds no granule, or none has a cell in the region.
+    FormatError, ParameterError, CatalogError
+        As `open_l2`; and for the retrieval of the closest overpass in version 2, or scenes too far apart.
     """
     who = "open_l2_active_passive"
     check_choice(who, "resolution", resolution, _RESOLUTIONS)

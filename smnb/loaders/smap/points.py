@@ -101,13 +101,9 @@ def open_smap_e_points(
 
     Raises
     ------
-    FormatError
-        If a name has no day, two files are of one day, a file is damaged or lacks a field, or its points are not centres
-        of the grid, or are in another order.
-    CatalogError
-        If the period has no file, or no file a point in the region.
-    ParameterError
-        For an unknown option, or a region as in `smnb.loaders.smap.open_l3`.
+    FormatError, ParameterError, CatalogError
+        If a name has no day, two files are of one day, a file is damaged or lacks a field, or its points are not centres of the
+        grid or in another order; for a region as in `smnb.loaders.smap.open_l3`; if the period or the region has no file.
     """
     who = "open_smap_e_points"
     check_choice(who, "option", option, _FIELDS)

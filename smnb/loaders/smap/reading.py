@@ -340,12 +340,7 @@ def count_masks(dataset: xr.Dataset) -> xr.Dataset:
         value in the granule; in level 3 this includes what the swaths missed), "out_of_range", "no_flag",
         "not_attempted", "not_successful", "not_recommended", "tb_not_acceptable", "surface:…". Each value is counted
         once, by the first that applies. The counts are of the times in the Dataset and of the whole window that was
-        opened, whatever was selected of `y` and `x` since.
-
-    Raises
-    ------
-    ContractError
-        If there is no ``n_masked``.
+        opened, whatever was selected of `y` and `x` since. `ContractError` if there is no ``n_masked``.
     """
     if "n_masked" not in dataset:
         what = "there is no 'n_masked'"

@@ -231,12 +231,14 @@ class _Build:
         pair, inverse = np.unique(scene[wanted].astype(np.int64) * len(first) + place, return_inverse=True)
         position, place = np.divmod(pair, len(first))
         bands, side = len(source.bands), source.side(**self.sizes)
-        chunk = chunk_rows(bands, side) if side else 1
-        tasks, rows, n_rows = make_tasks(position.astype(np.int32), lat[place], lon[place], chunk)
-        values = self.writer.reserve(name, n_rows) if side else None
-        self.n_tasks, self.n_resumed = self.n_tasks + len(tasks), self.n_resumed + len(self.journal.done(name))
+        images = pd.DataFrame({"scene": position, "lat": lat[place], "lon": lon[place]})
+        images = make_tasks(images, chunk_rows(bands, side) if side else 1)
+        rows = images["row"].to_numpy()
+        values = self.writer.reserve(name, rows.max(initial=-1) + 1) if side else None
+        self.n_tasks += images["task"].nunique()
+        self.n_resumed += len(self.journal.done(name))
         shared = self.scenes[name], source, self.sizes, values
-        results = cut_all(_WHO, pool, tasks, shared, self.journal, self.progress)
+        results = cut_all(_WHO, pool, images, shared, self.journal, self.progress)
         if side:
             here = np.full(len(self.plan), -1, np.int32)
             here[wanted] = np.where(results.astype(bool), rows, -1)[inverse]

@@ -7,7 +7,7 @@ the latest wins; of scenes of one time the one in which the point lies deepest (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -251,46 +251,25 @@ def plan_matchups(
     )
 
 
-@dataclass(frozen=True)
-class CutTask:
-    """Some scenes and the places to cut from each; the images are neighbours in the store."""
+def make_tasks(images: pd.DataFrame, chunk: int) -> pd.DataFrame:
+    """Add to images (``scene``, ``lat``, ``lon``, in order of the scene) their ``task`` and ``row`` in the store.
 
-    number: int
-    row: int
-    """Row of the first image in the source's ``values``, where a chunk begins."""
-    scene: NDArray[np.int32]
-    """Position of each image's scene, ascending."""
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-
-    def scenes(self) -> Iterator[tuple[int, slice]]:
-        """Each scene once, with its images."""
-        starts = np.flatnonzero(np.r_[True, np.diff(self.scene) != 0])
-        for start, stop in zip(starts, [*starts[1:], self.scene.size], strict=True):
-            yield int(self.scene[start]), slice(int(start), int(stop))
-
-
-def make_tasks(
-    scene: NDArray[np.int32], lat: NDArray[np.float64], lon: NDArray[np.float64], chunk: int
-) -> tuple[list[CutTask], NDArray[np.int64], int]:
-    """Divide images, in order of their scene, into tasks; with the row of each image, and the number of rows.
-
-    Tasks begin at a chunk, so that no two write into one; rows between tasks stay empty.
+    A scene is of one task. Tasks begin at a chunk, so that no two write into one; rows between tasks stay empty.
     """
-    tasks, rows, row, first, scenes = [], np.empty(scene.size, np.int64), 0, 0, 0
-    for end in map(int, np.append(np.flatnonzero(np.diff(scene)) + 1, scene.size) if scene.size else []):
-        scenes += 1
-        if end - first >= _TASK_IMAGES or scenes >= _TASK_SCENES or end == scene.size:
-            part = slice(first, end)
-            tasks.append(CutTask(len(tasks), row, scene[part], lat[part], lon[part]))
-            rows[part] = row + np.arange(end - first)
-            row += -(-(end - first) // chunk) * chunk
-            first, scenes = end, 0
-    return tasks, rows, row
+    sizes, numbers, n_images, n_scenes = images.groupby("scene").size(), [0], 0, 0
+    for size in sizes:
+        n_images, n_scenes = n_images + size, n_scenes + 1
+        full = n_images >= _TASK_IMAGES or n_scenes >= _TASK_SCENES
+        numbers.append(numbers[-1] + full)
+        n_images, n_scenes = (0, 0) if full else (n_images, n_scenes)
+    task = np.repeat(np.array(numbers[:-1], np.int64), sizes)
+    taken = -(-np.bincount(task) // chunk) * chunk
+    first = np.cumsum(taken) - taken
+    return images.assign(task=task, row=first[task] + images.groupby(task).cumcount().to_numpy())
 
 
 def cut(
-    task: CutTask, scenes: SceneIndex, source: Source, sizes: Mapping[str, Any], values: Path
+    task: pd.DataFrame, scenes: SceneIndex, source: Source, sizes: Mapping[str, Any], values: Path
 ) -> NDArray[Any] | tuple[int, str]:
     """Do a task; runs in a thread or in a Dask worker.
 
@@ -298,34 +277,31 @@ def cut(
     at each point, float32 (n, band), NaN where missing. Where a scene cannot be read its position and what went wrong: errors
     with named parts do not survive the way back from a worker.
     """
-    scene = -1
+    scene, found = -1, []
     try:
         if source.kind == "coarse":
-            found = np.empty((task.scene.size, len(source.bands)), np.float32)
-            for scene, here in task.scenes():
+            for scene, places in task.groupby("scene"):
                 with scenes.open(scene) as reader:
-                    native = reader.at(task.lat[here], task.lon[here], source.bands)
-                found[here] = source.normalise_stack(native, source.bands, axis=1)
-            return found
+                    native = reader.at(places["lat"].to_numpy(), places["lon"].to_numpy(), source.bands)
+                found.append(source.normalise_stack(native, source.bands, axis=1))
+            return np.concatenate(found)
         array = zarr.open_array(values, mode="r+", zarr_format=3)
-        length, found = array.chunks[0], np.zeros(task.scene.size, bool)
         pending = np.empty(array.chunks, np.float16)
-        for scene, here in task.scenes():
+        for scene, places in task.groupby("scene"):
             with scenes.open(scene) as reader:
-                for i in range(here.start, here.stop):
-                    place = float(task.lat[i]), float(task.lon[i])
-                    window = UtmWindow.centred(*place, size=sizes["crop"], resolution=sizes["resolution"])
+                for place in places.itertuples():
+                    window = UtmWindow.centred(place.lat, place.lon, size=sizes["crop"], resolution=sizes["resolution"])
                     if source.kind == "low":
                         window = window.coarsened(sizes["low_resolution"])
                     native = reader.read(window, source.bands, resampling=source.resampling)
-                    image = source.normalise_stack(native, source.bands)
-                    found[i], pending[i % length] = np.isfinite(image).any(), image
-                    if (i + 1) % length == 0 or i + 1 == task.scene.size:
-                        filled = i % length + 1
-                        array[task.row + i + 1 - filled : task.row + i + 1] = pending[:filled]
+                    image, at = source.normalise_stack(native, source.bands), place.row % len(pending)
+                    pending[at] = image
+                    found.append(np.isfinite(image).any())
+                    if at + 1 == len(pending) or len(found) == len(task):
+                        array[place.row - at : place.row + 1] = pending[: at + 1]
     except (SmnbError, OSError) as error:
         return scene, str(error)
-    return found
+    return np.array(found)
 
 
 class Journal:
@@ -338,8 +314,7 @@ class Journal:
         whole = content.rfind(b"\n") + 1
         for line in content[:whole].splitlines():
             entry = json.loads(line)
-            result = np.array(entry["result"], np.float32 if entry["values"] else np.bool_)  # None becomes NaN
-            self.done(entry["source"])[entry["task"]] = result
+            self.done(entry["source"])[entry["task"]] = np.array(entry["result"])
         with open(path, "ab") as stream:
             stream.truncate(whole)
 
@@ -350,21 +325,19 @@ class Journal:
     def add(self, source: str, task: int, result: NDArray[Any]) -> None:
         """Note a task as done; the decimals of a float32 give the same float32 again."""
         self.done(source)[task] = result
-        listed = np.where(np.isfinite(result), result.astype(object), None).tolist()
-        entry = {"source": source, "task": task, "values": result.ndim == 2, "result": listed}
         with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry, allow_nan=False) + "\n")
+            stream.write(json.dumps({"source": source, "task": task, "result": result.tolist()}) + "\n")
 
 
 def cut_all(
-    who: str, pool: Workers, tasks: Sequence[CutTask], shared: tuple, journal: Journal, progress: Callable[..., None]
+    who: str, pool: Workers, images: pd.DataFrame, shared: tuple, journal: Journal, progress: Callable[..., None]
 ) -> NDArray[Any]:
-    """Results of all tasks of a source, in order; those that the journal lacks are done. `shared` as `cut` takes it."""
+    """Results of all images of a source, in order; tasks that the journal lacks are done. `shared` as `cut` takes it."""
     scenes, source = shared[:2]
-    done = journal.done(source.name)
-    progress(source.name, len(done), len(tasks))
+    done, tasks = journal.done(source.name), images["task"].nunique()
+    progress(source.name, len(done), tasks)
     shared = pool.share(scenes), *shared[1:]
-    calls = ((task.number, (task, *shared)) for task in tasks if task.number not in done)
+    calls = ((number, (task, *shared)) for number, task in images.groupby("task") if number not in done)
     for number, future in pool.run(cut, calls):
         result = future.result()
         if isinstance(result, tuple):
@@ -373,6 +346,6 @@ def cut_all(
             what = f"the source {source.name!r}, scene {said}: {message.rstrip('.')}"
             step = "Mend or remove that file and run the build again; what is done is kept"
             raise RunError(who, what, next_step=step)
-        journal.add(source.name, number, result)
-        progress(source.name, len(done), len(tasks))
-    return np.concatenate([done[task.number] for task in tasks]) if tasks else np.empty(0)
+        journal.add(source.name, int(number), result)
+        progress(source.name, len(done), tasks)
+    return np.concatenate([done[number] for number in range(tasks)]) if tasks else np.empty(0)

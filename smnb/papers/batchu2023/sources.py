@@ -278,12 +278,11 @@ def check_scenes(who: str, index: SceneIndex, source: Source) -> None:
     if missing := [band for band in source.bands if band not in index.bands]:
         what, step = f"the source {name!r} lacks bands {missing}", "Name them in the entry's option 'bands'"
         raise ContractError(who, what, got=list(index.bands), expected=list(source.bands), next_step=step)
-    needed = [] if source.static else [("time", "time", "Say where the time stands, in the entry's option 'time'")]
+    needed = {} if source.static else {"time": "Say where the time stands, in the entry's option 'time'"}
     if source.cloud is not None:
-        step = "Say where it stands, in the entry's option 'cloud', or join without a cloud limit"
-        needed.append(("cloud_percentage", "cloud percentage", step))
-    for column, what, step in needed:
-        absent = index.table[column].isna().to_numpy()
-        if absent.any():
-            example, count = str(index.table["scene_id"][absent].iloc[0]), int(absent.sum())
-            raise ContractError(who, f"{count} scenes of {name!r} have no {what}", got=example, next_step=step)
+        needed["cloud_percentage"] = "Say where it stands, in the entry's option 'cloud', or join without a cloud limit"
+    for column, step in needed.items():
+        without = index.table.loc[index.table[column].isna().to_numpy(), "scene_id"]
+        if len(without):
+            what = f"{len(without)} scenes of {name!r} have no {column.replace('_', ' ')}"
+            raise ContractError(who, what, got=str(without.iloc[0]), next_step=step)

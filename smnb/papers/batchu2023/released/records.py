@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, FormatError, ParameterError, SmnbError, check_choice, plain
 from smnb.loaders import check_paths
-from smnb.loaders.tfrecord import Feature, RecordError, ShardError, parse_example, read_records
+from smnb.loaders.tfrecord import RecordError, ShardError, parse_example, read_records
 from smnb.papers.batchu2023.sources import SOURCES, dequantise
 
 _WHO = "open_released"
@@ -35,40 +35,6 @@ _TIMES_MS = (1.3e12, 2.5e12)
 _FIELDS = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
 #: Pixels of 10 m on a side of one of the low grid.
 LOW_FACTOR = 16
-
-
-def _value(features: Mapping[str, Feature], name: str, *kinds: str, default: float | None = None) -> Any:
-    """The one value of a field, a text or a finite number exactly as stored; `default` where it is absent, unless None."""
-    feature = _feature(features, name, *kinds, required=default is None)
-    if feature is None:
-        return default
-    values = {"bytes": feature.bytes_list, "float": feature.floats, "int64": feature.integers}[feature.kind]()
-    text = feature.kind == "bytes"
-    if len(values) != 1 or not (text or np.isfinite(values[0])):
-        what = f"the field is no single {'text' if text else 'finite number'}"
-        raise FormatError(name, what, got=list(values[:3]), expected=1)
-    try:
-        return values[0].decode("utf-8") if text else values[0].item()
-    except UnicodeDecodeError as error:
-        raise FormatError(name, "the text is no UTF-8", got=values[0][:40]) from error
-
-
-def _feature(features: Mapping[str, Feature], name: str, *kinds: str, required: bool = True) -> Feature | None:
-    """A feature of one of the kinds, None where the record has none of that name and need not."""
-    feature = features.get(name)
-    if feature is None or feature.kind == "empty":
-        if not required:
-            return None
-        step = "Leave its source out with 'bands', or skip the record"
-        raise FormatError(name, "the record lacks this field", next_step=step)
-    if feature.kind not in kinds:
-        raise FormatError(name, "the field has another type", got=feature.kind, expected=" or ".join(kinds))
-    return feature
-
-
-def _check_8_bit(name: str, stored: NDArray[np.integer]) -> None:
-    if stored.size and (stored.min() < 0 or stored.max() > 255):
-        raise FormatError(name, "values are outside 0..255", got=(int(stored.min()), int(stored.max())))
 
 
 def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -81,57 +47,100 @@ def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0).astype(np.float32)
 
 
-@dataclass(frozen=True)
 class ReleasedRecord:
-    """One record: a sensor (``NETWORK__STATION__SENSORTYPE``, at its degrees) at a time with its images, and its place."""
+    """One record: a sensor (``NETWORK__STATION__SENSORTYPE``, at its degrees) at a time with its images, and its place.
 
-    shard: str
-    number: int
-    sensor_id: str
-    lat: float
-    lon: float
-    time: np.datetime64
-    """UTC, of the reading. Stored as float32 milliseconds, whose step is 131,072 ms: true within 66 s."""
-    label: float
-    """Soil moisture, m3 m-3; NaN where the record has none (all of ISMN's)."""
-    label_field: str
-    """``"sm_0_5"``, ``"sm_5_5"``, or empty."""
-    _features: dict[str, Feature] = field(repr=False, compare=False)
-    _records: ReleasedRecords = field(repr=False, compare=False)
+    `time` is of the reading, UTC; stored as float32 milliseconds, whose step is 131,072 ms, it is true within 66 s. `label` is
+    soil moisture, m3 m-3, of the field ``sm_0_5`` or ``sm_5_5``, which `label_field` names; NaN and "" where the record has none
+    (all of ISMN's). A `FormatError` names shard, record and field that is absent, of another type or size, or out of range.
+    """
+
+    def __init__(self, shard: str, number: int, payload: bytes, records: ReleasedRecords) -> None:
+        self.shard, self.number, self._records = shard, number, records
+        try:
+            self._features = parse_example(payload)
+        except FormatError as error:
+            raise self._wrong(error.who, error.what, got=error.got, expected=error.expected) from error
+        self.sensor_id: str = self._value("sensor_id", "bytes")
+        if self.sensor_id.count("__") != 2 or not all(self.sensor_id.split("__")):
+            expected = plain("NETWORK__STATION__SENSORTYPE")
+            raise self._wrong("sensor_id", "the id has another form", got=self.sensor_id, expected=expected)
+        self.lat, self.lon = (self._value(name, "float") for name in ("center_lat", "center_long"))
+        if not (abs(self.lat) <= 90.0 and abs(self.lon) <= 180.0):
+            what = "the place is not on the Earth"
+            raise self._wrong("center_lat, center_long", what, got=(self.lat, self.lon))
+        milliseconds = self._value("timestamp", "float", "int64")
+        if not _TIMES_MS[0] <= milliseconds <= _TIMES_MS[1]:
+            expected = plain("milliseconds since 1970")
+            raise self._wrong("timestamp", "the time is out of range", got=milliseconds, expected=expected)
+        self.time = _time(milliseconds)
+        labels = {name: self._value(name, "float", default=0.0) for name in ("sm_0_5", "sm_5_5")}
+        # a true 0 cannot be told from a missing label
+        self.label_field, self.label = next(((name, value) for name, value in labels.items() if value), ("", np.nan))
+        if self.label_field and not 0.0 < self.label <= 1.0:
+            what, expected = "the label is no volumetric soil moisture", plain("m3 m-3, 0 to 1")
+            raise self._wrong(self.label_field, what, got=self.label, expected=expected)
+
+    def _wrong(self, name: str, what: str, **parts: Any) -> FormatError:
+        return FormatError(f"{self.shard}, record {self.number}: {name}", what, **parts)
+
+    def _stored(self, name: str, *kinds: str, required: bool = True) -> Any:
+        """Values of a field of one of the kinds; None where the record has none of that name and need not."""
+        feature = self._features.get(name)
+        if feature is None or feature.kind == "empty":
+            if not required:
+                return None
+            step = "Leave its source out with 'bands', or skip the record"
+            raise self._wrong(name, "the record lacks this field", next_step=step)
+        if feature.kind not in kinds:
+            raise self._wrong(name, "the field has another type", got=feature.kind, expected=" or ".join(kinds))
+        try:
+            return {"bytes": feature.bytes_list, "float": feature.floats, "int64": feature.integers}[feature.kind]()
+        except FormatError as error:
+            raise self._wrong(name, error.what, got=error.got, expected=error.expected) from error
+
+    def _value(self, name: str, *kinds: str, default: float | None = None) -> Any:
+        """The one value of a field, a text or a finite number exactly as stored; `default` where it is absent, unless None."""
+        values = self._stored(name, *kinds, required=default is None)
+        if values is None:
+            return default
+        text = kinds == ("bytes",)
+        if len(values) != 1 or not (text or np.isfinite(values[0])):
+            what = f"the field is no single {'text' if text else 'finite number'}"
+            raise self._wrong(name, what, got=list(values[:3]), expected=1)
+        try:
+            return values[0].decode("utf-8") if text else values[0].item()
+        except UnicodeDecodeError as error:
+            raise self._wrong(name, "the text is no UTF-8", got=values[0][:40]) from error
+
+    def _check_8_bit(self, name: str, stored: NDArray[np.integer]) -> None:
+        if stored.size and (stored.min() < 0 or stored.max() > 255):
+            raise self._wrong(name, "values are outside 0..255", got=(int(stored.min()), int(stored.max())))
 
     @cached_property
     def values(self) -> dict[str, NDArray[np.float32]]:
-        """Images of all sources, (band, y, x) in [0, 1], and the values of coarse ones, (band,) in m3 m-3.
-
-        A `FormatError` names shard, record and field that is absent, of another type or size, or out of range.
-        """
-        try:
-            return {source: self._source(source, bands) for source, bands in self._records.bands.items()}
-        except FormatError as error:
-            raise _placed(error, self.shard, self.number) from error
+        """Images of all sources, (band, y, x) in [0, 1], and the values of coarse ones, (band,) in m3 m-3."""
+        return {source: self._source(source, bands) for source, bands in self._records.bands.items()}
 
     def _source(self, source: str, bands: Sequence[str]) -> NDArray[np.float32]:
         """Bands of a source, NaN where missing: crop x crop pixels of 10 m, for the low grid their mean over 160 m."""
         names, size, crop = _FIELDS[source]["bands"], self._records.size, self._records.crop
         if SOURCES[source].kind == "coarse":
-            stored = np.array([_value(self._features, names[band], "int64", default=0) for band in bands])
-            _check_8_bit(names[bands[0]], stored)
+            stored = np.array([self._value(names[band], "int64", default=0) for band in bands])
+            self._check_8_bit(names[bands[0]], stored)
             return dequantise(stored, zero_is_missing=True)
         image = np.full((len(bands), crop, crop), np.nan, dtype=np.float32)
         kept = slice((size - crop) // 2, (size + crop) // 2)
         for number, band in enumerate(bands):
-            stored = _feature(self._features, names[band], "int64").integers()
+            stored = self._stored(names[band], "int64")
             if stored.size != size**2:
                 what, expected = "the image has another number of pixels", plain(f"{size} x {size} = {size**2}")
-                raise FormatError(names[band], what, got=stored.size, expected=expected)
-            centre = stored.reshape(size, size)[kept, kept]
-            if source == "dem":  # the one that is stored as it is
-                scaled = SOURCES["dem"].normalise(band, centre)
-            else:
-                _check_8_bit(names[band], stored)
-                scaled = dequantise(centre)
+                raise self._wrong(names[band], what, got=stored.size, expected=expected)
+            if source != "dem":  # the one that is stored as it is
+                self._check_8_bit(names[band], stored)
             if stored.any():
-                image[number] = scaled
+                centre = stored.reshape(size, size)[kept, kept]
+                image[number] = SOURCES["dem"].normalise(band, centre) if source == "dem" else dequantise(centre)
         if SOURCES[source].kind != "low":
             return image
         if source == "soilgrids":
@@ -140,10 +149,7 @@ class ReleasedRecord:
 
     def source_time(self, source: str) -> np.datetime64:
         """Time of a source's image, UTC; NaT where the record does not say."""
-        try:
-            stored = _value(self._features, _FIELDS[source]["time"], "float", "int64", default=0)
-        except FormatError as error:
-            raise _placed(error, self.shard, self.number) from error
+        stored = self._value(_FIELDS[source]["time"], "float", "int64", default=0)
         return _time(stored) if _TIMES_MS[0] <= stored <= _TIMES_MS[1] else np.datetime64("NaT", "ns")
 
     def fingerprint(self, source: str) -> int:
@@ -154,11 +160,6 @@ class ReleasedRecord:
 
 def _time(milliseconds: float) -> np.datetime64:
     return np.datetime64(round(milliseconds), "ms").astype("datetime64[ns]")
-
-
-def _placed(error: SmnbError, shard: str, number: int) -> FormatError:
-    parts = {"got": error.got, "expected": error.expected, "next_step": error.next_step}
-    return FormatError(f"{shard}, record {number}", f"{error.who}: {error.what}", **parts)
 
 
 @dataclass
@@ -186,7 +187,7 @@ class ReleasedRecords:
         for number, payload in read_records(self.paths[0], verify=self.verify):
             if isinstance(payload, RecordError):
                 raise payload
-            _ = self._record(self.paths[0].name, number, payload).values
+            _ = ReleasedRecord(self.paths[0].name, number, payload, self).values
             return self
         raise ContractError(who, f"{self.paths[0].name} holds no record", next_step="Download the shard again")
 
@@ -216,7 +217,7 @@ class ReleasedRecords:
                 try:
                     if isinstance(payload, RecordError):
                         raise payload
-                    record = self._record(path.name, number, payload)
+                    record = ReleasedRecord(path.name, number, payload, self)
                 except FormatError as error:
                     self._problem(
                         "records_damaged" if error is payload else "records_invalid", path.name, number, error
@@ -234,35 +235,6 @@ class ReleasedRecords:
         self.counts[kind] += 1
         if len(self.problems) < _PROBLEMS_KEPT:
             self.problems.append({"shard": shard, "record": number, "reason": str(error)})
-
-    def _record(self, shard: str, number: int, payload: bytes) -> ReleasedRecord:
-        try:
-            features = parse_example(payload)
-            return ReleasedRecord(shard, number, *_described(features), features, self)
-        except FormatError as error:
-            raise _placed(error, shard, number) from error
-
-
-def _described(features: dict[str, Feature]) -> tuple[str, float, float, np.datetime64, float, str]:
-    """Sensor, place, time, label and the label's field of a record."""
-    sensor_id = _value(features, "sensor_id", "bytes")
-    if sensor_id.count("__") != 2 or not all(sensor_id.split("__")):
-        expected = plain("NETWORK__STATION__SENSORTYPE")
-        raise FormatError("sensor_id", "the id has another form", got=sensor_id, expected=expected)
-    lat, lon = (_value(features, name, "float") for name in ("center_lat", "center_long"))
-    if not (abs(lat) <= 90.0 and abs(lon) <= 180.0):
-        raise FormatError("center_lat, center_long", "the place is not on the Earth", got=(lat, lon))
-    milliseconds = _value(features, "timestamp", "float", "int64")
-    if not _TIMES_MS[0] <= milliseconds <= _TIMES_MS[1]:
-        expected = plain("milliseconds since 1970")
-        raise FormatError("timestamp", "the time is out of range", got=milliseconds, expected=expected)
-    labels = {name: _value(features, name, "float", default=0.0) for name in ("sm_0_5", "sm_5_5")}
-    # a true 0 cannot be told from a missing label
-    name, label = next(((name, value) for name, value in labels.items() if value != 0.0), ("", np.nan))
-    if name and not 0.0 < label <= 1.0:
-        expected = plain("m3 m-3, 0 to 1")
-        raise FormatError(name, "the label is no volumetric soil moisture", got=label, expected=expected)
-    return sensor_id, lat, lon, _time(milliseconds), label, name
 
 
 def open_released(
