@@ -24,7 +24,7 @@ import xarray as xr
 from benchmarks.measure import best_of, matrix_rate
 from smnb.maps import mapped_image
 from smnb.models import build_model
-from smnb.models.svr import TorchSVR
+from smnb.models.amsre_cnn import TorchSVR
 from smnb.papers.hu2018_amsre.tasks import PatchDataset, PatchIndex, PatchStore
 from smnb.training import MinMaxScaler, TrainingConfig, fit
 

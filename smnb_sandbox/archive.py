@@ -37,10 +37,9 @@ class Preset(Month):
     multisource: MultisourcePlan | None = None  # many sources around in-situ sensors in 2020 and 2021
 
     @property
-    def parts(self) -> list[tuple[Plan, list[str]]]:
-        """The archive's parts and the paths of each, in the order of writing."""
-        plans = [self, *(plan for plan in (self.smap, self.fusion, self.multisource) if plan)]
-        return [(plan, plan.files) for plan in plans]
+    def parts(self) -> list[Plan]:
+        """The archive's parts in the order of writing."""
+        return [self, *(plan for plan in (self.smap, self.fusion, self.multisource) if plan)]
 
 
 _PLANS = {"smap": SmapPlan, "fusion": FusionPlan, "multisource": MultisourcePlan}
@@ -150,7 +149,7 @@ def write_sandbox(
     if root.exists() and not root.is_dir():
         raise ParameterError("write_sandbox", "the root is not a folder", got=str(root))
     spec, identity = PRESETS[preset], {"preset": preset, "seed": seed, "generator_version": GENERATOR_VERSION}
-    names = [name for _, files in spec.parts for name in files]
+    names = [name for plan in spec.parts for name in plan.files]
     try:
         current = _prepare(root, identity, names)
         if current is not None:
@@ -171,7 +170,7 @@ def write_sandbox(
 
 def _write_missing(root: Path, preset: Preset, seed: int, progress: Progress | None) -> None:
     """Simulate what is not there, and write it; a few files at a time are packed on threads (zlib runs without the lock)."""
-    missing = [(plan, {name for name in names if not (root / name).is_file()}) for plan, names in preset.parts]
+    missing = [(plan, {name for name in plan.files if not (root / name).is_file()}) for plan in preset.parts]
     total, done = sum(len(names) for _, names in missing), 0
     pending: deque[tuple[str, Future]] = deque()
 

@@ -184,15 +184,9 @@ def _truth(days: RegionDays, scenes: Sequence[SceneTime]) -> bytes:
         name: (of_scenes(name), digits) for name, digits in (("soil_moisture", 4), ("vegetation_water_content", 1))
     }
     fields["surface_temperature"] = of_scenes("soil_temperature"), 0
-    return truth_bytes(
-        fields,
-        world.window.coords() | {"time": pass_times([scene.sentinel1.time for scene in scenes])},
-        world.region.title,
-        f"downscaling world {_VERSION}, seed {world.seed}",
-        "sandbox_smap_truth",
-        region=world.region.name,
-        ease_grid=world.window.grid.name,
-    )
+    coords = world.window.coords() | {"time": pass_times([scene.sentinel1.time for scene in scenes])}
+    about = (world.region.title, f"downscaling world {_VERSION}, seed {world.seed}", "sandbox_smap_truth")
+    return truth_bytes(fields, coords, *about, region=world.region.name, ease_grid="M03")
 
 
 @dataclass(frozen=True)
@@ -293,12 +287,6 @@ def _place_truth(simulation: FusionSimulation, scenes: list[SceneTime]) -> bytes
         "sand_fraction": (fine(world.sand_fraction), 3),
         "elevation": (np.where(water, np.nan, world.fine_elevation[simulation.cut]).astype("float32"), 0),
     }
-    return truth_bytes(
-        fields,
-        place.window.coords() | {"time": pass_times([when.sentinel1.time for when in scenes])},
-        place.title,
-        f"fusion world {_VERSION}, seed {simulation.world.seed}",
-        "sandbox_fusion_truth",
-        region=place.name,
-        ease_grid="M01",
-    )
+    coords = place.window.coords() | {"time": pass_times([when.sentinel1.time for when in scenes])}
+    about = (place.title, f"fusion world {_VERSION}, seed {simulation.world.seed}", "sandbox_fusion_truth")
+    return truth_bytes(fields, coords, *about, region=place.name, ease_grid="M01")

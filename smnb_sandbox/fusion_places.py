@@ -105,7 +105,7 @@ class FusionSimulation(RegionSimulation):
     """A place in memory; what is not asked for is not computed."""
 
     def __init__(self, place: FusionPlace, seed: int) -> None:
-        self.place = place
+        self.place, self._epsg = place, utm_epsg(place.region.lat, place.region.lon)
         first, last = FIRST_DAY - timedelta(days=_BEFORE), LAST_DAY + timedelta(days=_AFTER)
         world = RegionWorld(place.region, seed)
         days = world.simulate(first.replace(year=_WEATHER_YEAR), last.replace(year=_WEATHER_YEAR))
@@ -137,10 +137,6 @@ class FusionSimulation(RegionSimulation):
         crop = self.world.domain.on(M09).slices_of(window)
         one = replace(when.smap, seconds=when.smap.seconds[crop], covered=when.smap.covered[crop])
         return self.seen([one], window)[0]
-
-    @property
-    def _epsg(self) -> int:
-        return utm_epsg(self.place.region.lat, self.place.region.lon)
 
     @cached_property
     def _grid(self) -> tuple[float, float, NDArray[np.intp], NDArray[np.intp]]:
@@ -183,17 +179,10 @@ class FusionSimulation(RegionSimulation):
             rows, cols = np.flatnonzero(here.any(axis=1)), np.flatnonzero(here.any(axis=0))
             cut = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
             values = np.where(here, np.stack(bands), np.nan)[:, *cut].astype(np.float32)
-            corner = west + cols[0] * PIXEL_M, north - rows[0] * PIXEL_M
-            yield encode_scene(
-                values,
-                (self._epsg, *corner, PIXEL_M),
-                ("VV", "VH", "angle"),
-                tags={"product": name.removesuffix(".tif"), "quantity": "sigma0"},
-                units=("dB", "dB", "degree"),
-                nodata=np.nan,
-                predictor=3,
-                zlevel=6,
-            )
+            where = (self._epsg, west + cols[0] * PIXEL_M, north - rows[0] * PIXEL_M, PIXEL_M)
+            tags = {"product": name.removesuffix(".tif"), "quantity": "sigma0"}
+            how = {"units": ("dB", "dB", "degree"), "nodata": np.nan, "predictor": 3, "zlevel": 6}
+            yield encode_scene(values, where, ("VV", "VH", "angle"), tags=tags, **how)
 
 
 def _networks(place: FusionPlace) -> list[Network]:

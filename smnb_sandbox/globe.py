@@ -92,8 +92,8 @@ class Reanalysis:
         value = np.clip(value, 0.004, 0.56)
         return np.where(self._covered, value, self._glacier) * self.land
 
-    def analyses(self, state: DayState) -> Float32:
-        """Go on by one day and return its analyses, (4, 241, 480), m3 m-3; 0 over sea. Days must come in order from the first."""
+    def analyses(self, state: DayState) -> NDArray[np.int16]:
+        """Go on by one day and return its packed analyses, (4, 241, 480); 0 over sea. Days must come in order."""
         rng = stream(self.world.seed, "reanalysis", state.day.toordinal())
         if self._layer is None:
             self._layer = state.soil_moisture_start
@@ -104,15 +104,10 @@ class Reanalysis:
         self._last_error = self._error.advance(rng)
         end = self._state(self._last_error)
         hours = np.asarray(ANALYSIS_HOURS, dtype=np.float32)[:, None, None] / 24.0
-        return (1.0 - hours) * start + hours * end
-
-
-def pack(values: NDArray[np.floating]) -> NDArray[np.int16]:
-    """Pack m3 m-3 as the file's int16."""
-    packed = np.rint((values - _OFFSET) / _SCALE)
-    if not (np.abs(packed) <= 32766).all():
-        raise ContractError("era.pack", "soil moisture leaves the packed range", expected=PACKED_RANGE)
-    return packed.astype(np.int16)
+        packed = np.rint(((1.0 - hours) * start + hours * end - _OFFSET) / _SCALE)
+        if not (np.abs(packed) <= 32766).all():
+            raise ContractError("Reanalysis", "soil moisture leaves the packed range", expected=PACKED_RANGE)
+        return packed.astype(np.int16)
 
 
 def write_era_file(

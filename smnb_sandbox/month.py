@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, pack, write_era_file
+from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, write_era_file
 from smnb_sandbox.insitu_coarse import write_era_points, write_gldas_points, write_smap_points
 from smnb_sandbox.insitu_files import archive_name, daily_text, hourly_table, hourly_text, ismn_archive, uscrn_names
 from smnb_sandbox.insitu_readings import Readings, read_sensor
@@ -174,7 +174,7 @@ class Month(Plan):
             if state.day < self.first:
                 continue
             if analyses is not None:
-                packed.append(pack(analyses))
+                packed.append(analyses)
             if missing.intersection(self.truth):
                 daily.append((state.soil_moisture, world.surface_temperature(state)))
             for orbit_pass in PASSES:

@@ -204,12 +204,5 @@ def _truth(simulation: SiteSimulation, passes: Sequence[SitePass], size: int) ->
         standard = {"standard_name": f"projection_{name}_coordinate", "long_name": full, "units": "m"}
         coords[name] = name, values, standard
     coords["crs"] = (), np.int32(0), CRS.from_epsg(window.epsg).to_cf()
-    return truth_bytes(
-        fields,
-        coords,
-        site.region.title,
-        f"multi-source world {_VERSION}, seed {simulation.seed}",
-        "sandbox_multisource_truth",
-        region=site.name,
-        resolution_m=_TRUTH_M,
-    )
+    about = (site.region.title, f"multi-source world {_VERSION}, seed {simulation.seed}", "sandbox_multisource_truth")
+    return truth_bytes(fields, coords, *about, region=site.name, resolution_m=_TRUTH_M)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from smnb_sandbox.multisource_land import SiteDays, SiteSimulation
-from smnb_sandbox.multisource_rasters import Ground
+from smnb_sandbox.multisource_rasters import COARSE, Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SitePass
 from smnb_sandbox.noise import autoregressive, stream
 from smnb_sandbox.plan import table
@@ -156,7 +156,7 @@ def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
     patches = []
     for day in lai_days():
         middle = datetime(day.year, day.month, day.day, 18, tzinfo=UTC) + timedelta(days=2)
-        ndvi = average(simulation.ndvi(simulation.days.state(middle), ground.coarse_cut))
+        ndvi = average(simulation.ndvi(simulation.days.state(middle), COARSE))
         cover = np.clip((ndvi + 0.015 * rng.standard_normal(ndvi.shape) - 0.08) / 0.84, 0.0, 1.0)
         bands = np.stack([55.0 * cover**1.5, 92.0 * cover])
         patches.append(Patch(box, np.where(np.isfinite(bands), np.rint(bands), 255).astype(np.uint8)))

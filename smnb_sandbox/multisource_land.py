@@ -107,7 +107,8 @@ class SiteLand:
         return self._noise(name, spacing, self.east, self.north)
 
     def _terrain(self) -> None:
-        relief, region = self.site.relief, self.site.region
+        region = self.site.region
+        relief = 0.08 * region.relief  # the site's own hills rise a part of the region's
         octaves = {spacing: self.noise(f"relief {spacing}", spacing) for spacing in (3200, 1600, 800, 400, 200)}
         height = sum(np.float32(relief * (spacing / 3200) ** 0.9) * field for spacing, field in octaves.items())
         self.elevation = np.maximum(region.elevation + height, 1.0).astype(np.float32)

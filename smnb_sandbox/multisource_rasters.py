@@ -38,7 +38,8 @@ SOIL_BANDS = ("sand", "silt", "clay", "bdod")
 #: Error of the soil maps of a site and of a cell, g kg-1 and cg cm-3.
 _SOIL_ERROR = {"sand": (28.0, 12.0), "silt": (22.0, 10.0), "clay": (18.0, 8.0), "bdod": (5.0, 2.0)}
 _PARTICLES = 265.0  # particle density, cg cm-3
-_STRIDE = 4  # pixels between those that means over coarse cells are taken of
+#: Every fourth pixel, of which means over coarse cells are taken.
+COARSE = (slice(2, None, 4), slice(2, None, 4))
 
 
 def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Float32, Float32, Float32]:
@@ -175,14 +176,9 @@ class Ground:
         self.window = self.site.window(self.land.size)
         self._transformer = Transformer.from_crs("EPSG:4326", f"EPSG:{self.site.epsg}", always_xy=True)
 
-    @property
-    def coarse_cut(self) -> tuple[slice, slice]:
-        """Every so many pixels, of which means over coarse cells are taken."""
-        return slice(_STRIDE // 2, None, _STRIDE), slice(_STRIDE // 2, None, _STRIDE)
-
     def averager(self, grid: LonLatGrid) -> tuple[tuple[slice, slice], Callable[[NDArray], NDArray]]:
-        """Cells of a coarse grid on which the ground lies, and what takes means of fields (on `coarse_cut`) over them."""
-        rows, cols = self.coarse_cut
+        """Cells of a coarse grid on which the ground lies, and what takes means of fields (on `COARSE`) over them."""
+        rows, cols = COARSE
         centres = np.meshgrid(self.window.x[cols], self.window.y[rows])
         lon, lat = self._transformer.transform(*centres, direction="INVERSE")
         row = np.floor((grid.north - lat) * grid.per_degree).astype(np.intp)
@@ -225,7 +221,7 @@ class Ground:
 
     def soil(self) -> list[Patch]:
         """Cells of each map of `SOIL_BANDS`, (1, row, col), each predicted by itself: fractions do not add up to 1."""
-        land, cut = self.land, self.coarse_cut
+        land, cut = self.land, COARSE
         clay, sand, porosity = (v[cut] for v in (land.clay_fraction, land.sand_fraction, land.porosity))
         fields = {
             "sand": 1e3 * sand,

@@ -69,11 +69,6 @@ class Site:
         """The site's square of so many pixels, a multiple of four: its edges are edges of pixels of 20 m too."""
         return UtmWindow.centred(self.lat, self.lon, size=size // 2, resolution=2 * PIXEL_M).coarsened(PIXEL_M)
 
-    @property
-    def relief(self) -> float:
-        """How far its own hills rise, m: a part of the region's."""
-        return 0.08 * self.region.relief
-
 
 def _sites() -> dict[str, Site]:
     # the site with the map comes first, so that the smallest archives have it

@@ -121,12 +121,9 @@ class RegionSimulation:
         self.days, self.world = days, days.world
         self.radiometer = Radiometer(days)
         # heights of single fields and quarters, which do not change
-        self._fine_rms = spread(self.world.rms_height_cm, 3) * np.exp(
-            0.05
-            * stream(self.world.seed, f"smap {self.world.region.name} fine rms").standard_normal(
-                self.world.fine.shape, dtype=np.float32
-            )
-        )
+        rng = stream(self.world.seed, f"smap {self.world.region.name} fine rms")
+        fine = rng.standard_normal(self.world.fine.shape, dtype=np.float32)
+        self._fine_rms = spread(self.world.rms_height_cm, 3) * np.exp(0.05 * fine)
 
     def sigma0(self, when: SceneTime, state: RegionState) -> tuple[Float32, Float32, Float32]:
         """VV and VH of the domain's 1 km cells, linear power at the reference angle, NaN off the swath; and the angle."""
@@ -252,18 +249,11 @@ class RegionSimulation:
         kelvin = here(link["temperature"])
         coarse = {name: here(link[name]) for name in ("tb", "vv", "vh", "beta", "gamma")}
         tb = disaggregate_tb(coarse["tb"], kelvin, vv, vh, coarse["vv"], coarse["vh"], coarse["beta"], coarse["gamma"])
-        moisture, status = retrieve_single_channel(
-            tb,
-            polarization="V",
-            surface_temperature=kelvin,
-            clay_fraction=here(known["clay_fraction"]),
-            roughness=here(known["roughness"]),
-            albedo=here(known["albedo"]),
-            optical_depth=here(common["_depth"]),
-            bounds=(0.02, here(known["porosity"]).astype(np.float64)),
-            return_status=True,
-            workers=1,
-        )
+        maps = {name: here(known[name]) for name in ("clay_fraction", "roughness", "albedo")}
+        maps |= {"surface_temperature": kelvin, "optical_depth": here(common["_depth"])}
+        bounds = (0.02, here(known["porosity"]).astype(np.float64))
+        options = {"polarization": "V", "bounds": bounds, "return_status": True, "workers": 1}
+        moisture, status = retrieve_single_channel(tb, **maps, **options)
         flag, attempted = here(common["surface_flag"]), here(common["_attempted"])
         attempted = attempted & np.isfinite(tb)
         quality = quality_flags(flag, attempted, status)
@@ -279,9 +269,7 @@ class RegionSimulation:
             spread_k = np.where(np.isfinite(tb), 2.5 + 0.3 * np.abs(tb - coarse["tb"]), np.nan)
             result["tb_v_disaggregated_std"] = _filled(spread_k)
             result["soil_moisture_std_dev"] = _filled(np.where(np.isnan(moisture), np.nan, 0.02 + 0.005 * spread_k))
-            result["disaggregated_tb_v_qual_flag"] = np.where(
-                flag == 65534, 65534, np.isnan(tb).astype(np.uint16)
-            ).astype(np.uint16)
+            result["disaggregated_tb_v_qual_flag"] = np.where(flag == 65534, 65534, np.isnan(tb)).astype(np.uint16)
         if not suffix and size == 1:
             result["sigma0_vv_aggregated"], result["sigma0_vh_aggregated"] = _filled(vv), _filled(vh)
         return result

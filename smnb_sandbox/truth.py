@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import VARIABLES, CatalogError, FormatError, check_choice, orient_lat_lon
 from smnb.loaders import check_paths, check_present, finish, open_netcdf, parse_period
+from smnb_sandbox.plan import file_bytes
 
 _SOURCE = "smnb sandbox, hidden truth"
 TRUTH_VARIABLES = ("soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature")
@@ -74,14 +74,10 @@ def truth_bytes(
     dims = ("time", "y", "x") if "y" in coords else ("time", "lat", "lon")
     # on the globe values with time are those of days, at places those of moments
     further = [{}, {"cell_methods": "time: mean"}] if "lat" in dims else [{"grid_mapping": "crs"}] * 2
-    data = {
-        name: (
-            dims[-values.ndim :],
-            values,
-            {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name, **further[values.ndim - 2]},
-        )
-        for name, (values, _) in fields.items()
-    }
+    data = {}
+    for name, (values, _) in fields.items():
+        about = {"units": VARIABLES[name].units, "long_name": VARIABLES[name].long_name, **further[values.ndim - 2]}
+        data[name] = dims[-values.ndim :], values, about
     packing = {"zlib": True, "complevel": 4, "shuffle": True, "_FillValue": np.float32(np.nan)}
     encoding = {
         name: packing | {"least_significant_digit": digits, "chunksizes": (1,) * (values.ndim - 2) + values.shape[-2:]}
@@ -98,10 +94,8 @@ def truth_bytes(
         "catalog_id": catalog_id,
     }
     # not in memory: there the library puts the time of day into the file
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "truth.nc"
-        xr.Dataset(data, coords, attrs).to_netcdf(path, engine="netcdf4", encoding=encoding)
-        return path.read_bytes()
+    dataset = xr.Dataset(data, coords, attrs)
+    return file_bytes("truth.nc", lambda path: dataset.to_netcdf(path, engine="netcdf4", encoding=encoding))
 
 
 def pass_times(times: Sequence[Any]) -> tuple[str, NDArray[np.datetime64], dict[str, str]]:

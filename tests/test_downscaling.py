@@ -12,15 +12,12 @@ from smnb.contract import ContractError, ParameterError
 from smnb.papers.smen import (
     ImageSequences,
     Place,
-    add_level,
-    downscale_baselines,
     paired_gains,
     reference_images,
-    score_images,
     score_place,
     smen_samples,
 )
-from smnb.papers.smen.experiment import predict_images
+from smnb.papers.smen.experiment import add_level, downscale_baselines, predict_images, score_images
 from smnb.training import TrainingConfig, train
 from smnb.training.losses import unbiased_rmse_loss
 

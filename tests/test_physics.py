@@ -8,7 +8,6 @@ import pytest
 from smnb.contract import ParameterError
 from smnb.models.physics import (
     dobson_permittivity,
-    effective_temperature,
     fresnel_reflectivity,
     mironov_permittivity,
     rough_reflectivity,
@@ -134,9 +133,7 @@ def test_tb_falls_with_soil_moisture_at_fixed_vegetation_and_less_under_more():
         assert np.ptp(g) < 0.5 * np.ptp(b)
 
 
-def test_effective_temperature_and_optical_depth():
-    assert effective_temperature(300.0, 290.0) == pytest.approx(1.007 * (290 + 0.246 * 10))
-    assert effective_temperature(300.0, 290.0, c=1.0, k=1.0) == 300.0
+def test_optical_depth_of_water_in_vegetation():
     np.testing.assert_allclose(vegetation_optical_depth(0.11, [1.0, 3.0]), [0.11, 0.33])
 
 

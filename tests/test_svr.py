@@ -8,7 +8,7 @@ import torch
 from sklearn.svm import SVR
 
 from smnb.contract import ContractError, ParameterError
-from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
+from smnb.models.amsre_cnn import TorchSVR, fit_svr, flatten_patches
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from smnb.maps.forms import SameSizeForm, receptive_radius
 from smnb.models import build_model
 from smnb.models.smen import SMEN
 from smnb.papers.hu2018_amsre import day_maps
-from smnb.papers.smen import add_level
+from smnb.papers.smen.experiment import add_level
 from smnb.training import MinMaxScaler, load, save
 
 CHANNELS = ("1.41H", "1.41V", "VV", "VH")

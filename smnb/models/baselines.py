@@ -117,7 +117,7 @@ def reference_predictions(
         low, span = target[few].min(), max(float(np.ptp(target[few])), 1e-6)
         import torch
 
-        from smnb.models.svr import TorchSVR, fit_svr
+        from smnb.models.amsre_cnn import TorchSVR, fit_svr
 
         machine = TorchSVR(fit_svr(standard(features[few]), (target[few] - low) / span, seed=seed)[0])
         return low + span * in_parts(lambda x: machine(torch.from_numpy(x)).numpy())

@@ -95,7 +95,7 @@ class MultiSourceConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
         for name in ("high_channels", "low_channels", "coarse_channels", "point_features"):
             check_count(who, name, getattr(self, name), 0)
-        known = {"high_encoder": ENCODERS, "low_encoder": ENCODERS, "activation": tuple(ACTIVATIONS)}
+        known = {"high_encoder": ENCODERS, "low_encoder": ENCODERS, "activation": ACTIVATIONS}
         check_settings(self, choices=known)
         if self.point_features and self.low_encoder != "point":
             raise ParameterError(who, "point_features are for a low_encoder 'point'", got=self.low_encoder)

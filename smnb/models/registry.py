@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
-from smnb.contract import ParameterError, check_choice, check_count, check_range, plain
+from smnb.contract import ParameterError, check_choice, check_count, plain
 
 if TYPE_CHECKING:  # the names of the networks are there without torch
     import torch
@@ -147,21 +147,12 @@ def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, A
         raise ParameterError(who, f"cannot be built ({error})", got=settings, expected=known) from error
 
 
-def check_settings(
-    config: Any,
-    *,
-    counts: Sequence[str] = (),
-    positive: Sequence[str] = (),
-    shares: Sequence[str] = (),
-    choices: Mapping[str, Sequence[Any]] | None = None,
-) -> None:
-    """Raise `ParameterError` unless settings of a dataclass are counts, above 0, in (0, 1], or one of what is known."""
+def check_settings(config: Any, *, counts: Sequence[str] = (), choices: Mapping[str, Iterable[Any]]) -> None:
+    """Raise `ParameterError` unless settings of a dataclass are counts, or one of what is known."""
     who = type(config).__name__
     for name in counts:
         check_count(who, name, getattr(config, name))
-    for name in (*positive, *shares):
-        check_range(who, name, getattr(config, name), 0, 1 if name in shares else float("inf"), ends="(]")
-    for name, known in (choices or {}).items():
+    for name, known in choices.items():
         check_choice(who, name, getattr(config, name), known)
 
 

@@ -90,16 +90,8 @@ def match_product(product: xr.Dataset, insitu: InSituTables, *, window: str = "1
     the mean of the readings of their ten days, at sensors within 5 km of their stations; the other sensors have none.
     `window` is how far the reading may be in time; the paper's strictest bound is 1 h.
 
-    Returns
-    -------
-    DataFrame, TimeMatch
-        ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), only pairs; with
-        ``attrs["sensors_left_out"]``; and what matched.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        As `product_at_sensors` and `match_tables`.
+    The pairs have ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), and
+    ``attrs["sensors_left_out"]``; with them comes what matched. Errors as `product_at_sensors` and `match_tables`.
     """
     method, reach = "nearest", 50.0
     if product.attrs.get("ten_day_means"):

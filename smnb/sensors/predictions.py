@@ -259,11 +259,8 @@ def summary_rows(
     `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, mean and median have ``<score>_low`` and
     ``<score>_high`` from drawing sensors, or values of the column `clusters` (``station``, ``block``), again; pooled scores none.
 
-    Returns
-    -------
-    DataFrame
-        Rows ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for
-        pooled: with a pair); ``n`` pairs of those sensors.
+    Rows are ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for pooled:
+    with a pair); ``n`` pairs of those sensors.
     """
     scored = np.isfinite(scores["ubrmse"])
     labels = None if clusters is None else scores[clusters].to_numpy()

@@ -44,16 +44,8 @@ def count_sensors(
 ) -> pd.DataFrame:
     """Count sensors by a column, and by side of a split (`sides`, by ``sensor_id``, as `Split.assignment`).
 
-    Returns
-    -------
-    DataFrame
-        Indexed by stratum, those of `order` first, others by size, "none" last: ``n_sensors``, ``share`` (%), ``few`` (fewer
-        than five, the paper's asterisk), and a column each side that occurs.
-
-    Raises
-    ------
-    ContractError
-        If the column is missing.
+    Indexed by stratum, those of `order` first, others by size, "none" last: ``n_sensors``, ``share`` (%), ``few`` (fewer than
+    five, the paper's asterisk), and a column each side that occurs. `ContractError` if the column is missing.
     """
     check_table("count_sensors", sensors, [by, "sensor_id"])
     values = sensors[by].astype(object).where(sensors[by].notna(), NONE).astype(str)
@@ -232,11 +224,8 @@ def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:
 def compare_sides(values: Mapping[str, pd.Series], sides: pd.Series) -> pd.DataFrame:
     """Distribution of each quantity (a Series by ``sensor_id``) on each side of a split, and how far it is from training's.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by quantity and side: ``n``, ``mean``, ``std``, ``ks``: the greatest distance of the cumulative distribution
-        from that of training (0 same, 1 apart). No p-value: neighbouring values are not independent.
+    Indexed by quantity and side: ``n``, ``mean``, ``std``, ``ks``: the greatest distance of the cumulative distribution from that
+    of training (0 same, 1 apart). No p-value: neighbouring values are not independent.
     """
     rows = {}
     for name, series in values.items():
@@ -269,12 +258,9 @@ def audit_splits(
 ) -> pd.DataFrame:
     """Audit several kinds of split of the same sensors; arguments as `make_split`.
 
-    Returns
-    -------
-    DataFrame
-        Indexed by kind: sensors of each side and dropped by a buffer, held-out sensors touched by each leak, median distance
-        to the nearest training sensor (km), share of validation sensors within 2.56 km and beyond 10 km (%), and ``problem``
-        where the kind cannot split these sensors.
+    Indexed by kind: sensors of each side and dropped by a buffer, held-out sensors touched by each leak, median distance to the
+    nearest training sensor (km), share of validation sensors within 2.56 km and beyond 10 km (%), and ``problem`` where the kind
+    cannot split these sensors.
     """
     rows: dict[str, dict[str, Any]] = {}
     for kind in kinds:

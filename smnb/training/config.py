@@ -87,16 +87,17 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        counts = ["epochs", "batch_size", "devices", "accumulate", "steps", "validate_every"]
-        choices = {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
-        counts = [name for name in counts if getattr(self, name) is not None]
-        check_settings(self, counts=counts, positive=("learning_rate", "power"), choices=choices)
-        check_range("TrainingConfig", "momentum", self.momentum, 0, 1, ends="[)")
-        check_range("TrainingConfig", "weight_decay", self.weight_decay, 0)
+        who, choices = "TrainingConfig", {"schedule": SCHEDULES, "precision": PRECISIONS, "optimizer": OPTIMIZERS}
+        given = [name for name in ("steps", "validate_every") if getattr(self, name) is not None]
+        check_settings(self, counts=("epochs", "batch_size", "devices", "accumulate", *given), choices=choices)
+        for name in ("learning_rate", "power"):
+            check_range(who, name, getattr(self, name), 0, ends="(]")
+        check_range(who, "momentum", self.momentum, 0, 1, ends="[)")
+        check_range(who, "weight_decay", self.weight_decay, 0)
         choose_device(self.device)
         if self.validate_every is not None and self.steps is None:
             what, step = "validate_every is for trainings by steps", "Give 'steps' too, or leave both out"
-            raise ParameterError("TrainingConfig", what, got=self.validate_every, next_step=step)
+            raise ParameterError(who, what, got=self.validate_every, next_step=step)
 
     @property
     def samples_per_step(self) -> int:

@@ -146,7 +146,7 @@ class Trained:
     def predict(
         self, data: BatchDataset, *, device: str = "auto", precision: str = "32-true", label: str | None = None
     ) -> np.ndarray:
-        """Predict all samples of a data set, in physical units.
+        """Predict all samples of a data set, ``(sample, ...)`` float32, in the target's units: m3 m-3 for soil moisture.
 
         Parameters
         ----------
@@ -156,11 +156,6 @@ class Trained:
             As `TrainingConfig`.
         label : str, optional
             Of the progress that is shown; default the network's name.
-
-        Returns
-        -------
-        ndarray of float32, shape (sample, ...)
-            In the target's units, m3 m-3 for soil moisture.
         """
         at = choose_device(device)
         dtype = _DTYPES.get(choose_precision(precision, at))

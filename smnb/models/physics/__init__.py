@@ -8,33 +8,25 @@ through.
 
 from smnb.models.physics.dual_channel import retrieve_dual_channel
 from smnb.models.physics.emission import (
-    DIELECTRIC_MODELS,
-    VACUUM_PERMITTIVITY,
     dobson_permittivity,
-    effective_temperature,
     fresnel_reflectivity,
     mironov_permittivity,
     rough_reflectivity,
     soil_emission_tb,
-    soil_permittivity,
     tau_omega_tb,
     vegetation_optical_depth,
 )
 from smnb.models.physics.retrieval import RetrievalStatus, retrieve_single_channel
 
 __all__ = [
-    "DIELECTRIC_MODELS",
-    "VACUUM_PERMITTIVITY",
     "RetrievalStatus",
     "dobson_permittivity",
-    "effective_temperature",
     "fresnel_reflectivity",
     "mironov_permittivity",
     "retrieve_dual_channel",
     "retrieve_single_channel",
     "rough_reflectivity",
     "soil_emission_tb",
-    "soil_permittivity",
     "tau_omega_tb",
     "vegetation_optical_depth",
 ]

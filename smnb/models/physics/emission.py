@@ -291,17 +291,6 @@ def vegetation_optical_depth(b: ArrayLike, vegetation_water_content: ArrayLike) 
     return b * water
 
 
-def effective_temperature(
-    surface_temperature: ArrayLike, deep_temperature: ArrayLike, *, c: float = 0.246, k: float = 1.007
-) -> NDArray[Any]:
-    """Effective soil temperature for emission, ``k [T_deep + c (T_surface - T_deep)]``, K.
-
-    The defaults are SMAP's at 6 a.m.; 6 p.m. takes ``c=1``.
-    """
-    _, surface, deep = floats(surface_temperature, deep_temperature)
-    return k * (deep + c * (surface - deep))
-
-
 def tau_omega_tb(
     reflectivity: ArrayLike,
     surface_temperature: ArrayLike,

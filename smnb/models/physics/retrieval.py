@@ -109,8 +109,7 @@ def retrieve_single_channel(
         secant of the incidence angle: see `smnb.models.physics.smap`.
     frequency_ghz : float
         GHz.
-    dielectric : str
-        One of `smnb.models.physics.DIELECTRIC_MODELS`.
+    dielectric : {"mironov", "dobson"}
     return_status : bool
         Also return a `RetrievalStatus` per cell.
     workers : int, optional

@@ -14,9 +14,8 @@ import xarray as xr
 from smnb import metrics
 from smnb.contract import ContractError
 from smnb.maps import PatchForm, mapped_image, soil_moisture_map
-from smnb.models.amsre_cnn import AmsreCNN
+from smnb.models.amsre_cnn import AmsreCNN, TorchSVR, fit_svr, flatten_patches
 from smnb.models.baselines import pixel_climatology, reference_predictions, seasonal_climatology
-from smnb.models.svr import TorchSVR, fit_svr, flatten_patches
 from smnb.papers.hu2018_amsre.tasks import Fold, PatchDataset, PatchIndex, PatchStore, PatchTask, goes_round
 from smnb.training import MinMaxScaler, Samples, Trained, choose_device
 

@@ -22,13 +22,10 @@ INPUT_NAMES = {"TB H": "K", "TB V": "K", "Sentinel-1 VV": "dB", "Sentinel-1 VH":
 
 
 def fusion_estimates(trained: Trained, samples: FusionSamples) -> dict[str, np.ndarray]:
-    """Estimates at 1 km by method: the network, the active-passive product where there is one, and the 9 km product.
+    """Estimates at 1 km by method, ``(patch, row, col)``, m3 m-3, NaN where missing.
 
-    Returns
-    -------
-    dict of str to ndarray, shape (patch, row, col)
-        m3 m-3, NaN where missing: the network's, under ``network``, where a channel is. The 9 km product is repeated over
-        its cells.
+    They are the ``network``'s, missing where a channel is, the active-passive product's where there is one, and the 9 km
+    product's, repeated over its cells.
     """
     images = PatchImages(samples.images, trained.input_scaler)
     estimates = {"network": np.where(images.valid.numpy(), trained.predict(images), np.nan)}
@@ -47,12 +44,8 @@ def _spread(cells: np.ndarray, samples: FusionSamples, patch: int) -> np.ndarray
 def reference_maps(samples: FusionSamples, split: FusionSplit, *, seed: int = 0) -> dict[str, np.ndarray]:
     """The rows of `smnb.models.reference_predictions` at the in-situ pixels, from the four channels there.
 
-    They are fitted to the pixels of training sensors; those that validate choose nothing.
-
-    Returns
-    -------
-    dict of str to ndarray, shape (patch, row, col)
-        m3 m-3; NaN where there is no in-situ pixel.
+    They are fitted to the pixels of training sensors; those that validate choose nothing. Maps ``(patch, row, col)``, m3 m-3, NaN
+    where there is no in-situ pixel.
     """
     images = samples.images.transpose(0, 2, 3, 1)
     wanted, known = samples.pixels(), samples.pixels(split.ids("train"))
@@ -61,10 +54,7 @@ def reference_maps(samples: FusionSamples, split: FusionSplit, *, seed: int = 0)
     places = [f"{scene} {row} {col}" for scene, row, col in zip(samples.scene[of[0]], *of[1:], strict=True)]
     target = known["soil_moisture"].to_numpy()
     found = reference_predictions(images[of], target, images[at], groups=np.array(places), seed=seed)
-    maps = {name: np.full(samples.valid.shape, np.nan, "float32") for name in found}
-    for name, values in found.items():
-        maps[name][at] = values
-    return maps
+    return {name: samples.placed(wanted, values) for name, values in found.items()}
 
 
 def coarse_view(samples: FusionSamples, patch: int, image: np.ndarray) -> np.ndarray:

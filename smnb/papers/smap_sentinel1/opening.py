@@ -67,19 +67,12 @@ def open_fusion_scenes(
     root : Path
         The archive.
     places : mapping of str to EaseWindow, optional
-        Windows of the 1 km grid by name; default the places of the sandbox that the archive holds.
+        Windows of the 1 km grid by name; default the places of the sandbox that the archive holds, of which there must be one.
     start, end : str
         First and last day, UTC.
     ids : mapping of str to str
         Catalog entries, by the keys of `FUSION_IDS`: backscatter of SPL2SMAP_S takes the place of GRD scenes with
         ``ids | {"sigma0": <the entry of SPL2SMAP_S>}``.
-
-    Raises
-    ------
-    ParameterError
-        If no place was named and the archive holds no sandbox.
-    CatalogError
-        If Sentinel-1 or the 9 km product is absent.
     """
     who = "open_fusion_scenes"
     truths = {path.stem for path in catalog.resolve(ids["truth"], root)} if catalog.holds(ids["truth"], root) else set()

@@ -86,7 +86,7 @@ class FusionSamples:
         """Cut patches of every scene of every place, and keep those that are eligible.
 
         Of SMAP's overpasses within 12 hours of Sentinel-1 (by their mean time over the place), the nearest valid value is taken,
-        cell by cell. A sensor's value is the mean of its readings within `time_window`.
+        cell by cell. A sensor's value is the mean of its readings within `time_window`, either side of Sentinel-1's time.
 
         Parameters
         ----------
@@ -99,20 +99,15 @@ class FusionSamples:
         min_in_situ : int
             Least in-situ pixels of a patch. A pixel counts if a sensor in it has a reading and its four channels are
             there; several sensors in one pixel are one pixel, with their mean.
-        time_window : str
-            Largest distance of a reading from the time of Sentinel-1, either side.
         min_seen : float
             Least share of a patch's pixels with backscatter, and with brightness temperature.
         networks, instrument
-            As `select_sensors`.
+            Of the sensors, the latter a part of its name; None for all.
 
         Raises
         ------
         ContractError
-            If grids are not those named above or do not cover each other, a variable is missing, or no patch is left; the
-            message counts what was dropped.
-        ParameterError
-            For impossible sizes.
+            If grids do not cover each other, a variable is missing, or no patch is left; the message counts what was dropped.
         """
         who = "FusionSamples.from_products"
         check_count(who, "size", size, 2 * FACTOR)
@@ -166,12 +161,16 @@ class FusionSamples:
         grouped = table.groupby(["patch", "row", "col"], sort=True)["soil_moisture"]
         return grouped.agg(soil_moisture="mean", n_sensors="size").reset_index()
 
+    def placed(self, pixels: pd.DataFrame, values: np.ndarray | pd.Series) -> np.ndarray:
+        """Values of `pixels` as images ``(patch, row, col)``, NaN elsewhere."""
+        images = np.full(self.valid.shape, np.nan, dtype="float32")
+        images[tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))] = values
+        return images
+
     def in_situ_images(self, sensor_ids: Sequence[str] | None = None) -> np.ndarray:
         """The pixels as images: soil moisture (m3 m-3, NaN elsewhere), (patch, row, col)."""
-        values = np.full(self.valid.shape, np.nan, dtype="float32")
         pixels = self.pixels(sensor_ids)
-        values[tuple(pixels[name].to_numpy() for name in ("patch", "row", "col"))] = pixels["soil_moisture"]
-        return values
+        return self.placed(pixels, pixels["soil_moisture"])
 
     def at_pixels(self, maps: Mapping[str, np.ndarray], sensor_ids: Sequence[str] | None = None) -> pd.DataFrame:
         """`pixels` with the values there of maps ``(patch, row, col)`` by name, and ``scene`` and ``time``."""

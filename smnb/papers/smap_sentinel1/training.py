@@ -15,7 +15,6 @@ import pandas as pd
 import torch
 
 from smnb.contract import ContractError, ParameterError, check_choice, check_range
-from smnb.grids import EaseWindow
 from smnb.models.fusion_1km import FACTOR
 from smnb.papers.smap_sentinel1.cutting import CHANNELS
 from smnb.papers.smap_sentinel1.samples import FusionSamples
@@ -58,18 +57,13 @@ def split_sensors(
 ) -> FusionSplit:
     """Divide the sensors; those that ever share a 1 km pixel stay together, and a sensor has one side on all dates.
 
-    Parameters
-    ----------
-    samples : FusionSamples
-    validation : float
-        Expected share of pixels that validate, in (0, 1).
-    seed : int
-        Of the hash of each pixel that decides its side: it does not change when others are added.
+    `validation` is the expected share of pixels that validate, in (0, 1). The side of a pixel is a hash of it and `seed`: it does
+    not change when others are added.
 
     Raises
     ------
     ContractError
-        If there is no sensor, or the split leaks more than is accepted.
+        If there is no sensor, or the split leaks more than the method brings (`ACCEPTED`).
     ParameterError
         If a side stays empty.
     """
@@ -97,20 +91,18 @@ def split_sensors(
 def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSplit:
     """Hold out whole places by name: their patches, sensors and 9 km product are in no training.
 
-    Patches of other places that overlap one of them are dropped, and counted.
-
-    Raises
-    ------
-    ParameterError
-        If a name is unknown, or nothing is left on one side.
+    Patches of other places that overlap one of them are dropped, and counted. An unknown name, and nothing left on one side, is a
+    `ParameterError`.
     """
     who = "leave_scenes_out"
     held, known = tuple(dict.fromkeys(scenes)), set(samples.scene.tolist())
     if not held or not set(held) <= known or set(held) == known:
         raise ParameterError(who, "unknown places, none, or all", got=list(scenes), expected=sorted(known))
     is_held = np.isin(samples.scene, held)
-    windows = [w for w, yes in zip(samples.windows, is_held, strict=True) if yes]
-    overlaps = ~is_held & np.array([any(_meet(w, other) for other in windows) for w in samples.windows])
+    first = np.array([(w.row_start, w.col_start) for w in samples.windows])
+    last = np.array([(w.row_stop, w.col_stop) for w in samples.windows])
+    meets = (first[:, None] < last[None, is_held]) & (first[None, is_held] < last[:, None])  # (patch, held patch, axis)
+    overlaps = ~is_held & meets.all(2).any(1)
     train = np.flatnonzero(~is_held & ~overlaps)
     if train.size == 0:
         raise ParameterError(who, "every other place overlaps the held-out ones", got=list(held))
@@ -121,11 +113,6 @@ def leave_scenes_out(samples: FusionSamples, scenes: Sequence[str]) -> FusionSpl
     notes = {"patches_overlapping_held_out": int(overlaps.sum())}
     notes |= {f"sensors_{side}": int((sides == side).sum()) for side in SIDES}
     return FusionSplit(sides, train, np.flatnonzero(is_held), held, notes)
-
-
-def _meet(a: EaseWindow, b: EaseWindow) -> bool:
-    in_rows = a.row_start < b.row_stop and b.row_start < a.row_stop
-    return in_rows and a.col_start < b.col_stop and b.col_start < a.col_stop
 
 
 def fusion_scalers(samples: FusionSamples, split: FusionSplit) -> tuple[MinMaxScaler, MinMaxScaler]:

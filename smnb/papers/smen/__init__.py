@@ -1,16 +1,12 @@
 """Tsagkatakis, Moghaddam and Tsakalides: SMEN, SMAP from 36 km to 3 km.
 
-`open_places` reads an archive, `smen_samples` is what `smnb.training.train` takes, `score_place` estimates and scores;
-`downscale_baselines`, `add_level` and `score_images` are its parts.
+`open_places` reads an archive, `smen_samples` is what `smnb.training.train` takes, `score_place` estimates and scores.
 """
 
 from smnb.papers.smen.experiment import (
-    add_level,
-    downscale_baselines,
     paired_gains,
     reference_images,
     scene_maps,
-    score_images,
     score_place,
     smen_samples,
 )
@@ -22,13 +18,10 @@ __all__ = [
     "SOURCES",
     "ImageSequences",
     "Place",
-    "add_level",
-    "downscale_baselines",
     "open_places",
     "paired_gains",
     "reference_images",
     "scene_maps",
-    "score_images",
     "score_place",
     "smen_samples",
     "window_around",

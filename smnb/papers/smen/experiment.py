@@ -8,8 +8,7 @@ import xarray as xr
 
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.metrics import interval, pair_scores
-from smnb.models import reference_predictions
-from smnb.models.baselines import pixel_climatology
+from smnb.models.baselines import pixel_climatology, reference_predictions
 from smnb.papers.smen.opening import Place
 from smnb.papers.smen.sequences import SequenceDataset, sequence_scalers
 from smnb.training import Samples, Trained
@@ -37,26 +36,15 @@ def smen_samples(place: Place) -> Samples:
 
 def predict_images(trained: Trained, place: Place, scenes: np.ndarray) -> np.ndarray:
     """Estimate fine images ``(scene, row, col)``, m3 m-3 but for each image's level, which the loss leaves free (`add_level`)."""
-    history = trained.card["config"].get("history", place.sequences.history)
-    if history != place.sequences.history:
-        what, own = "the network takes another history", place.sequences.history
-        step = "Open the places with that history"
+    own = place.sequences.history
+    if (history := trained.card["config"].get("history", own)) != own:
+        what, step = "the network takes another history", "Open the places with that history"
         raise ContractError("predict_images", what, got=own, expected=history, next_step=step)
     return trained.predict(SequenceDataset(place.sequences, scenes, (trained.input_scaler, trained.target_scaler)))
 
 
 def add_level(images: np.ndarray, coarse: np.ndarray) -> np.ndarray:
-    """Give each image the mean of its coarse image: the level that an ubRMSE loss leaves open.
-
-    Parameters
-    ----------
-    images, coarse : ndarray, shape (scene, row, col)
-        m3 m-3; `coarse` on the fine grid.
-
-    Returns
-    -------
-    ndarray, shape (scene, row, col)
-        ``images - mean(images) + mean(coarse)``, means over the whole image.
+    """Give each image ``(scene, row, col)`` the mean of its coarse image on the fine grid: what an ubRMSE loss leaves open.
 
     Examples
     --------
@@ -68,20 +56,10 @@ def add_level(images: np.ndarray, coarse: np.ndarray) -> np.ndarray:
 
 
 def downscale_baselines(place: Place, scenes: np.ndarray) -> dict[str, np.ndarray]:
-    """What a downscaling network has to beat, made from what it sees.
+    """What a downscaling network has to beat, made from what it sees: by name, ``(scene, row, col)``, m3 m-3.
 
-    Parameters
-    ----------
-    place : Place
-        Its training scenes make the residual climatology, which is zero where none of them saw a pixel, and where pixels are
-        excluded from training.
-    scenes : ndarray of int
-
-    Returns
-    -------
-    dict of str to ndarray, shape (scene, row, col)
-        m3 m-3: the coarse image as it is (``coarse``) and ``bilinear`` between cell centres, ``last fine + coarse change``
-        (gaps carried forward), and the coarse image plus the mean residual of the training scenes, ``residual climatology``.
+    The coarse image as it is and between cell centres, the last fine image (gaps carried forward) plus the coarse change, and the
+    coarse image plus the mean residual of the training scenes: zero where none saw a pixel, and where pixels are excluded.
     """
     sequences = place.sequences
     residual = (sequences.fine - sequences.coarse)[place.split.train]
@@ -100,12 +78,7 @@ def downscale_baselines(place: Place, scenes: np.ndarray) -> dict[str, np.ndarra
 def reference_images(place: Place, scenes: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
     """The rows of `smnb.models.reference_predictions`, pixel by pixel, from what the network sees of that pixel.
 
-    Parameters
-    ----------
-    place : Place
-        Fitted to pixels of its training scenes, but for those that are excluded. The climatology is a pixel's mean over them.
-    scenes : ndarray of int
-    seed : int
+    They are fitted to pixels of the training scenes, but for those that are excluded; the climatology is a pixel's mean.
 
     Returns
     -------
@@ -137,28 +110,10 @@ def reference_images(place: Place, scenes: np.ndarray, *, seed: int = 0) -> dict
 def score_images(
     estimates: dict[str, np.ndarray], observed: np.ndarray, times: np.ndarray, *, where: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Score each image of each method over its valid pixels.
+    """Score each image ``(scene, row, col)`` of each method over its valid pixels, m3 m-3, and those of `where` (row, col).
 
-    Parameters
-    ----------
-    estimates : dict of str to ndarray, shape (scene, row, col)
-        m3 m-3.
-    observed : ndarray, shape (scene, row, col)
-        NaN where missing.
-    times : ndarray, shape (scene,)
-    where : ndarray of bool, shape (row, col), optional
-        Pixels that count; default all. An image with fewer than 100 valid ones is left out of every method.
-
-    Returns
-    -------
-    DataFrame
-        One row a method and image: ``method``, ``time``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (all m3 m-3) and ``r``
-        (over space). ``ubrmse`` is the paper's score, which no level enters; ``bias`` and ``rmse`` need one.
-
-    Raises
-    ------
-    ParameterError
-        If no image has enough valid pixels.
+    A row a method and image: ``method``, ``time``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (the paper's, which no level enters) and
+    ``r`` (over space). An image with fewer than 100 valid pixels is left out; none left is a `ParameterError`.
     """
     valid = np.isfinite(observed) if where is None else np.isfinite(observed) & where
     counts = valid.sum((1, 2))
@@ -166,26 +121,23 @@ def score_images(
     if not scenes.size:
         expected = plain(f">= {_LEAST_PIXELS}")
         raise ParameterError("score_images", "no image has enough valid pixels", got=counts.tolist(), expected=expected)
-    return pd.DataFrame(
-        [
-            {"method": method, "time": times[i], **pair_scores(images[i][valid[i]], observed[i][valid[i]])}
-            for method, images in estimates.items()
-            for i in scenes
-        ]
-    )
+    rows = [
+        {"method": method, "time": times[i], **pair_scores(images[i][valid[i]], observed[i][valid[i]])}
+        for method, images in estimates.items()
+        for i in scenes
+    ]
+    return pd.DataFrame(rows)
 
 
 def score_place(
     place: Place, trained: Trained, *, name: str = "SMEN", references: dict[str, np.ndarray] | None = None
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
-    """Estimate a place's scenes by a network and by each baseline, and score all.
+    """Estimate a place's scenes by a network, called `name`, and by each baseline, and score all.
 
     Parameters
     ----------
     place : Place
     trained : Trained
-    name : str
-        What the scores call the network.
     references : dict of str to ndarray, shape (test scene, row, col), optional
         From `reference_images`: scored on the test scenes beside the others.
 
@@ -194,7 +146,8 @@ def score_place(
     estimates : dict of str to ndarray, shape (test scene, row, col)
         By method, m3 m-3, with a level.
     scores : DataFrame
-        `score_images` of every method, with ``part`` (train, test), ``reference`` (product, truth) and ``region``. Where pixels
+        A row a method and image with 100 valid pixels: ``method``, ``time``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3, which
+        no level enters), ``r`` (over space), ``part`` (train, test), ``reference`` (product, truth) and ``region``. Where pixels
         are excluded from training, test scores are apart for the cells that training saw and for those that it did not, as two
         regions. ``<name> without level`` is the network's own output, whose bias and RMSE mean nothing: the difference to
         ``<name>`` is what the coarse mean adds.
@@ -220,14 +173,12 @@ def score_place(
 
 
 def paired_gains(scores: pd.DataFrame, name: str = "SMEN", *, seed: int = 0) -> pd.DataFrame:
-    """Compare a network with every other method scene by scene: the mean difference of ubRMSE and its interval.
+    """Compare a network, called `name`, with every other method scene by scene: the mean difference of ubRMSE.
 
     Parameters
     ----------
     scores : DataFrame
         Test rows of `score_place` of one reference.
-    name : str
-        What the scores call the network.
     seed : int
         Of the moving-block bootstrap over scenes in order of time (`smnb.metrics.interval`), as scenes near in time are alike.
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
@@ -29,13 +30,8 @@ _LEAST_COARSE, _LEAST_FINE = 0.5, 0.05
 
 def fill_forward(images: np.ndarray) -> np.ndarray:
     """Carry each pixel's last valid value forward in time, zero before the first: ``(scene, row, col)``, no NaN."""
-    filled = np.array(images, dtype="float32")
-    last = np.zeros(filled.shape[1:], dtype="float32")
-    for image in filled:
-        missing = np.isnan(image)
-        image[missing] = last[missing]
-        last = image
-    return filled
+    flat = pd.DataFrame(np.asarray(images, "float32").reshape(len(images), -1))
+    return flat.ffill().fillna(0.0).to_numpy("float32").reshape(images.shape)
 
 
 class SequenceSplit(NamedTuple):
@@ -83,35 +79,13 @@ class ImageSequences:
 
     @classmethod
     def from_products(
-        cls,
-        fine: xr.DataArray,
-        coarse: xr.DataArray,
-        *,
-        name: str,
-        title: str,
-        history: int = 4,
-        window_hours: int = 36,
+        cls, fine: xr.DataArray, coarse: xr.DataArray, name: str, title: str, history: int = 4, window_hours: int = 36
     ) -> ImageSequences:
-        """Match a fine and a coarse product of one region on nested EASE-Grid 2.0 grids.
+        """Match fine and coarse soil moisture ``(time, y, x)``, m3 m-3, of one region on nested EASE-Grid 2.0 grids.
 
-        A scene with less than half of its pixels' coarse values, or less than a twentieth of its own, is dropped; in others
-        the coarse gaps take the mean of the image's coarse values.
-
-        Parameters
-        ----------
-        fine : DataArray, dims (time, y, x)
-            Fine soil moisture, m3 m-3, NaN where missing.
-        coarse : DataArray, dims (time, y, x)
-            Coarse soil moisture on a coarser nested grid whose window covers the fine one.
-        name, title : str
-        history : int
-        window_hours : int
-            How far in time a coarse value may be from a scene.
-
-        Raises
-        ------
-        ContractError
-            If fewer than ``history + 1`` scenes are left, or the grids do not nest or cover each other.
+        A coarse value is at most `window_hours` from its scene. A scene with less than half of its pixels' coarse values, or less
+        than a twentieth of its own, is dropped; in others the coarse gaps take the mean of the image's coarse values. Fewer than
+        ``history + 1`` scenes, and grids that do not nest or cover each other, are a `ContractError`.
         """
         who = f"ImageSequences({name})"
         fine, coarse = fine.load(), coarse.load()
@@ -198,17 +172,8 @@ class ImageSequences:
     def split(self, first_test: str, n_train: int | None = None, n_test: int | None = None) -> SequenceSplit:
         """Divide the scenes in time; every sample's history may reach into the part before it, never after.
 
-        Parameters
-        ----------
-        first_test : str
-            ISO date; scenes from then on are for testing, the earlier ones for training.
-        n_train, n_test : int, optional
-            How many; default all. Of the training scenes the latest are taken, of the test scenes the first.
-
-        Raises
-        ------
-        ContractError
-            If a part is empty or smaller than asked for.
+        Scenes from `first_test` (ISO date) on are for testing, the earlier ones for training: the first `n_test` and the latest
+        `n_train`, by default all. A part that is empty or smaller than asked for is a `ContractError`.
         """
         usable = np.arange(self.history, self.time.size)
         is_test = self.time[usable] >= np.datetime64(first_test)
