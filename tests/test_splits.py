@@ -142,6 +142,7 @@ def test_the_audit_finds_the_leaks_that_were_made():
         [3.0, 1.31, 14.0, 322.5], rel=0.01
     )
     assert "test: 3 sensors" in str(found)
+    assert str(found).index("validation: 1 sensors") < str(found).index("test: 3 sensors")
     assert found.share_within(2.56, "validation") == 1.0
     assert found.share_within(10.0, "test") == pytest.approx(1 / 3)
     dropped = audit(sides.replace({"train": "buffer"}).where(sides.index != "E", "train"), sensors)

@@ -8,8 +8,9 @@ of 40, and an interval that takes them as independent is far too narrow. `score_
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,7 +192,14 @@ def _chunks(n: np.ndarray, x: np.ndarray, y: np.ndarray, min_obs: int) -> Iterat
         yield part, _Series(np.where(there, x[rows], 0.0), np.where(there, y[rows], 0.0), n[part])
 
 
-def _intervals(one: Metric, pairs: Pairs, method: str, min_obs: int, **draws: Any) -> pd.DataFrame:
+def _check_options(who: str, chosen: Sequence[Metric], method: str, level: float, n_boot: int, seed: int) -> None:
+    check_choice(who, "method", method, METHODS)
+    check_bootstrap(who, level, n_boot, seed)
+    if strange := [one.name for one in chosen if one.name not in _ANALYTIC and method == "assume_independent"]:
+        raise ParameterError(who, f"no analytic interval of {strange[0]}", got=strange[0], expected=_ANALYTIC)
+
+
+def _intervals(one: Metric, pairs: Pairs | SimpleNamespace, method: str, min_obs: int, **draws: Any) -> pd.DataFrame:
     """Interval of one metric for every sensor; `draws` are n_boot, seed and level."""
     codes, x, y, k = pairs.codes, pairs.x, pairs.y, len(pairs.sensors)
     infinite = np.bincount(codes[~pairs.finite], minlength=k) > 0
@@ -225,8 +233,9 @@ def _intervals(one: Metric, pairs: Pairs, method: str, min_obs: int, **draws: An
         else:
             found = _drawn_intervals(one, series, value[sensors], **draws)
             low[sensors], high[sensors], length[sensors], note[sensors] = found
-    found = {"metric": one.name, "value": value, "low": low, "high": high, "n": n, "block_length": length}
-    return pairs.sensors.assign(**found, method=method, level=draws["level"], note=note)
+    found = {"sensor_id": pairs.sensors["sensor_id"], "metric": one.name, "value": value, "low": low, "high": high}
+    found |= {"n": n, "block_length": length, "method": method, "level": draws["level"], "note": note}
+    return pd.DataFrame(found)
 
 
 def score_intervals(
@@ -272,13 +281,10 @@ def score_intervals(
     ParameterError, ContractError
         On an unknown metric, method or option; on a table that `score_table` would refuse.
     """
-    who, chosen = "score_intervals", metric_list(metrics)
-    check_choice(who, "method", method, METHODS)
-    check_bootstrap(who, level, n_boot, seed)
+    who, chosen, draws = "score_intervals", metric_list(metrics), {"n_boot": n_boot, "seed": seed, "level": level}
+    _check_options(who, chosen, method, **draws)
     check_count(who, "min_obs", min_obs)
-    if strange := [one.name for one in chosen if one.name not in _ANALYTIC and method == "assume_independent"]:
-        raise ParameterError(who, f"no analytic interval of {strange[0]}", got=strange[0], expected=_ANALYTIC)
-    pairs, draws = Pairs(table, who), {"n_boot": n_boot, "seed": seed, "level": level}
+    pairs = Pairs(table, who)
     parts = [_intervals(one, pairs, method, max(min_obs, 4), **draws) for one in chosen]
     return pd.concat(parts, ignore_index=True)
 
@@ -306,15 +312,15 @@ def interval(
     >>> found.low < 0.04 < found.high
     True
     """
-    who, one = "interval", metric(score)
+    who, one, draws = "interval", metric(score), {"n_boot": n_boot, "seed": seed, "level": level}
+    _check_options(who, (one,), method, **draws)
     x, y = np.asarray(pred, "float64"), np.asarray(obs, "float64")
     if x.ndim != 1 or x.shape != y.shape:
         raise ContractError(who, "the series are not of one shape (n,)", got=(x.shape, y.shape))
     if one.of == "anomalies":
         raise ParameterError(who, f"{one.name!r} needs times", next_step="Use score_intervals on a table with times")
-    if not x.size:
-        return Interval(np.nan, np.nan, np.nan, level, method, 0, f"0 pairs, fewer than min_obs={MIN_OBS}")
-    steps = np.arange(x.size).astype("datetime64[s]")  # only their order matters
-    table = pd.DataFrame({"sensor_id": 0, "time": steps, "observed": y, "predicted": x})
-    row = score_intervals(table, metrics=one, method=method, level=level, n_boot=n_boot, seed=seed).iloc[0]
+    ok = ~(np.isnan(x) | np.isnan(y))
+    alone = {"codes": np.zeros(int(ok.sum()), int), "sensors": pd.DataFrame({"sensor_id": [0]})}
+    pairs = SimpleNamespace(x=x[ok], y=y[ok], finite=np.isfinite(x[ok]) & np.isfinite(y[ok]), **alone)
+    row = _intervals(one, pairs, method, MIN_OBS, **draws).iloc[0]
     return Interval(*(float(row[name]) for name in ("value", "low", "high")), level, method, int(row["n"]), row["note"])

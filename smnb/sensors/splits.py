@@ -92,7 +92,7 @@ class Audit:
 
     def __str__(self) -> str:
         lines = [f"{name}: {count} held-out sensors" for name, count in self.leaks.items()] or ["no leak found"]
-        for side, km in self.nearest.groupby("side", sort=False)["distance_km"]:
+        for side, km in reversed(list(self.nearest.groupby("side")["distance_km"])):  # validation, then test
             lines.append(
                 f"{side}: {len(km)} sensors, nearest training sensor at {km.min():.2f} km (least), {km.median():.1f} km "
                 f"(median); {100 * (km < self.footprint_km).mean():.1f} % within {self.footprint_km:g} km, "

@@ -154,13 +154,11 @@ def map_tile(
     return torch.cat(values).float().view(rows, cols).cpu().numpy()
 
 
-def tile_map(
-    net: nn.Module, tile: Tile, *, method: str = "shared", network: str = "multisource", **options: Any
-) -> xr.Dataset:
-    """Map soil moisture of a tile that was read with the network's inputs.
+def tile_map(net: nn.Module, tile: Tile, *, method: str = "shared", **options: Any) -> xr.Dataset:
+    """Map soil moisture of a tile that was read with the network's inputs; the options are those of `map_tile`.
 
-    The options are those of `map_tile`; `network` is what the map's attributes call it. ``soil_moisture`` (time, y, x), m3
-    m-3, has the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping ``crs``.
+    ``soil_moisture`` (time, y, x), m3 m-3, has the coordinates ``lat`` and ``lon`` of the cells' centres and the grid mapping
+    ``crs``.
     """
     values, (lat, lon) = (
         map_tile(net, tile.images, method=method, geometry=tile.geometry, **options),
@@ -174,7 +172,7 @@ def tile_map(
         "lon": (("y", "x"), lon, {"units": "degrees_east", "standard_name": "longitude"}),
         "crs": ((), 0, CRS.from_epsg(tile.grid.epsg).to_cf()),
     }
-    about = {"synthetic": tile.synthetic, "source": f"{network} network", "step": f"tile_map, {method}"}
+    about = {"synthetic": tile.synthetic, "source": "multisource network", "step": f"tile_map, {method}"}
     return soil_moisture_map(values[None], ("time", "y", "x"), coords, **about)
 
 
@@ -186,13 +184,11 @@ def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -
         paths = list(catalog.resolve("sandbox_multisource_truth", root))
     except CatalogError:
         return {}
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, np.ndarray | None] = dict.fromkeys(tiles)
     for path in paths:
         with open_netcdf("tile_truth", path) as truth:
-            for name, tile in tiles.items():
-                if (values := _cell_means(truth, tile)) is not None:
-                    found[name] = values
-    return {name: found[name] for name in tiles if name in found}
+            found |= {name: values for name in tiles if (values := _cell_means(truth, tiles[name])) is not None}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:

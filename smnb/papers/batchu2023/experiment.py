@@ -55,8 +55,8 @@ def paper_training(**changes: Any) -> TrainingConfig:
     return TrainingConfig(**{**recipe, **changes})
 
 
-def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[str, Any]:
-    """Settings of `smnb.models.multisource.MultiSourceConfig` for high images of `crop` pixels, `low_ratio` of them a low one.
+def encoder_settings(crop: int, **changes: Any) -> dict[str, Any]:
+    """Settings of `smnb.models.multisource.MultiSourceConfig` for high images of `crop` pixels, 16 of them a low one.
 
     At 256 pixels the output strides are the paper's: 32, which leaves 8 x 8 features of 320 m, and 16, which leaves one of
     the low images of 16 pixels. Smaller images get a stride of 16, and one that leaves one feature of the low images.
@@ -67,7 +67,7 @@ def encoder_settings(crop: int, *, low_ratio: int = 16, **changes: Any) -> dict[
     ({'output_stride_high': 32, 'output_stride_low': 16},
      {'output_stride_high': 16, 'output_stride_low': 4, 'low_encoder': 'small'})
     """
-    strides = {"output_stride_high": 32 if crop >= 256 else 16, "output_stride_low": max(1, min(16, crop // low_ratio))}
+    strides = {"output_stride_high": 32 if crop >= 256 else 16, "output_stride_low": max(1, min(16, crop // 16))}
     return {**strides, **changes}
 
 

@@ -94,10 +94,9 @@ def read_tile(
     time: Any,
     cells: int = 64,
     geometry: MapGeometry | None = None,
-    resolution: float = 10.0,
     show: Mapping[str, Sequence[str]] | None = None,
 ) -> Tile:
-    """Read the images of a square of `cells` x `cells` cells at one time.
+    """Read the images of a square of `cells` x `cells` cells at one time, the high-resolution ones with pixels of 10 m.
 
     The centre (degrees) decides the UTM zone, and which of several scenes of one time is taken. Of each source the closest
     image before `time` (UTC) within its bound is taken; Sentinel-1's is an hour, so this is best the time of one of its
@@ -105,10 +104,10 @@ def read_tile(
     """
     geometry, time = geometry or MapGeometry(), pd.Timestamp(time)
     time = time.tz_convert("UTC").tz_localize(None) if time.tzinfo else time
-    high = UtmWindow.centred(lat, lon, size=geometry.tile(cells, cells)[0], resolution=resolution)
-    windows = {"high": high, "low": high.coarsened(resolution * geometry.low_ratio)}
-    margin = (geometry.crop - geometry.stride) / 2 * resolution
-    grid = UtmWindow(high.epsg, high.west + margin, high.north - margin, geometry.stride * resolution, cells)
+    high = UtmWindow.centred(lat, lon, size=geometry.tile(cells, cells)[0], resolution=10.0)
+    windows = {"high": high, "low": high.coarsened(10.0 * geometry.low_ratio)}
+    margin = (geometry.crop - geometry.stride) / 2 * 10.0
+    grid = UtmWindow(high.epsg, high.west + margin, high.north - margin, geometry.stride * 10.0, cells)
     needed = inputs.bands(*KINDS)
     needed |= {name: tuple(dict.fromkeys((*needed.get(name, ()), *bands))) for name, bands in (show or {}).items()}
     if absent := [name for name in needed if name not in scenes]:
@@ -140,8 +139,7 @@ def read_tile(
         age = None if source.static else (time - row["time"]) / pd.Timedelta(days=1)
         missing = float(np.isnan(values).mean())
         used[name] = {"scene": row["scene_id"], "time": row["time"], "age_days": age, "missing": missing}
-    shapes = {**{part: window.shape for part, window in windows.items()}, "coarse": grid.shape}
-    parts = {part: _inputs_of(inputs, part, native, shape) for part, shape in shapes.items()}
+    parts = {part: _inputs_of(inputs, part, native, windows.get(part, grid).shape) for part in KINDS}
     return Tile(
         images=TileImages(parts["high"], parts["low"], np.moveaxis(parts["coarse"], 0, -1)),
         window=high,

@@ -24,11 +24,11 @@ from sklearn.svm import SVR
 
 from smnb.contract import ParameterError, plain
 from smnb.files import atomic_path
-from smnb.metrics import average_interval, compare, score_table
+from smnb.metrics import average_interval, compare
 from smnb.papers.stations.features import features_of, point_features
 from smnb.papers.stations.network import PointTraining, predict_points, train_points
 from smnb.sensors import folds as split_folds
-from smnb.sensors import write_predictions
+from smnb.sensors import score_sensors, write_predictions
 from smnb.training import progress
 
 #: The ablation's rows: name and sources.
@@ -61,14 +61,9 @@ BASELINES: dict[str, dict[str, Callable[[], BaseEstimator]]] = {
     "random_forest": {f"leaf {n}": (lambda n=n: RandomForestRegressor(min_samples_leaf=n, **_FOREST)) for n in (5, 15)},
     "gradient_boosting": {f"{n} trees": (lambda n=n: _boosting(n)) for n in (60, 150, 400)},
 }
-#: Every family in every way.
 ALL_BASELINES: tuple[tuple[str, str], ...] = tuple((family, way) for family in BASELINES for way in WAYS)
-_RAW = {
-    "sentinel1": ("sigma0_", "incidence_angle"),
-    "sentinel2": ("reflectance_",),
-    "smap": ("smap",),
-    "static": ("field_capacity", "mtpi"),
-}
+_RAW = {"sentinel1": ("sigma0_", "incidence_angle"), "sentinel2": ("reflectance_",), "smap": ("smap",)}
+_RAW |= {"static": ("field_capacity", "mtpi")}
 _KEYS = ["folds", "sources", "model", "way", "setting"]
 _COMPARED = ("ubrmse", "pearson_r")
 _NEEDED = ("sigma0_VV", "sigma0_VH", "reflectance_B8", "reflectance_B11", "smap", "soil_moisture")
@@ -193,12 +188,9 @@ def _by(table: pd.DataFrame, keys: list[str]) -> Iterator[tuple[dict[str, Any], 
 
 
 def station_scores(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Scores of each station: the keys, ``sensor_id``, ``block``, ``n``, ``ubrmse``, ``pearson_r``, ``rmse``, ``bias``."""
-    parts = []
-    for keys, group in _by(predictions, _KEYS):
-        scores = score_table(group, min_obs=13, metrics=(*_COMPARED, "rmse", "bias"))
-        scores.insert(1, "block", scores["sensor_id"].map(group.groupby("sensor_id")["block"].first()))
-        parts.append(scores.assign(**keys))
+    """Scores of each station: ``sensor_id``, ``n``, ``ubrmse``, ``pearson_r``, ``rmse``, ``bias``, ``block``, the keys."""
+    options = {"min_obs": 13, "metrics": (*_COMPARED, "rmse", "bias")}
+    parts = [score_sensors(group, **options) for _, group in predictions.groupby(_KEYS, sort=False)]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -260,7 +252,8 @@ def run_ablation(
         From `from_station_table`.
     folder : path-like
         Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
-        the network's predictions with each set, ``predictions_<set>.parquet``, as notebook 09 reads them.
+        the network's predictions with each set, ``predictions_<set>.parquet``, as notebook 09 reads them. The tables are
+        returned too, by name.
     folds : Folds, optional
         Default `block_folds`.
     sources, baselines, training
@@ -268,15 +261,12 @@ def run_ablation(
         takes one set, ridge and one member, in half a minute.
     seed : int
         Of the intervals.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``scores``, ``summary`` and ``differences``.
     """
-    folder, folds = Path(folder), folds or block_folds(rows)
-    training = training or PointTraining()
-    predictions = cross_validate(rows, folds, sources=sources, baselines=baselines, training=training)
+    folder, options = (
+        Path(folder),
+        {"sources": sources, "baselines": baselines, "training": training or PointTraining()},
+    )
+    predictions = cross_validate(rows, folds or block_folds(rows), **options)
     for name, table in predictions[predictions["model"] == NETWORK].groupby("sources", sort=False):
         table = table[["sensor_id", "time", "observed", "predicted", "block"]].copy()
         table[["network", "station"]] = table["sensor_id"].str.split("__", n=1, expand=True).to_numpy()

@@ -125,25 +125,19 @@ class PointEnsemble(nn.Module):
 
 @dataclass(frozen=True)
 class PointTraining:
-    """Recipe.
+    """Recipe: AdamW, whose rate rises over a tenth of the steps and falls along a cosine.
 
     Parameters
     ----------
-    members : int
-        Networks of the ensemble; they differ by seed.
+    members, encoder_width, joint_width, encoder_keep
+        Of `PointFusionConfig`; the members differ by seed.
     steps, batch_stations : int
-        Steps of the optimiser, and stations drawn for each (all of a station's rows are taken).
-    learning_rate, weight_decay : float
-        Of AdamW; the rate rises over a tenth of the steps and falls along a cosine.
+        Steps of the optimiser, and stations of at least `min_rows` rows drawn for each (all of a station's rows are taken).
     loss : str
         ``ubrmse``: mean over stations of the RMSE of departures from the mean. ``relative``: the same over the station's
         standard deviation, so that quiet stations count as much as lively ones.
     hide : float
         Chance to hide Sentinel-1, and Sentinel-2, from a row in training, so that rows without them are predicted well.
-    min_rows : int
-        Stations with fewer rows are not trained on.
-    encoder_width, joint_width, encoder_keep
-        Of `PointFusionConfig`.
     level_penalty : float
         Of the ridge regression of the level on standardised features.
     """
@@ -261,13 +255,9 @@ def _fit_member(
     training: PointTraining,
     rng: np.random.Generator,
 ) -> None:
-    """Train one network, all rows of some stations a step.
-
-    A run of 200 steps takes a second: to a loop of its own the checkpoints of `smnb.training.train` would be most of the work.
-    """
+    """Train one network, all rows of some stations a step: 200 take a second, too few for the checkpoints of `smnb.training`."""
     rate, steps = training.learning_rate, training.steps
-    options = {"lr": rate, "weight_decay": training.weight_decay, "betas": (0.9, 0.98)}
-    optimiser = torch.optim.AdamW(member.parameters(), **options)
+    optimiser = torch.optim.AdamW(member.parameters(), rate, (0.9, 0.98), weight_decay=training.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
     size = min(training.batch_stations, len(groups))
     hidden = [i for i, source in enumerate(member.config.features) if source in ("sentinel1", "sentinel2")]

@@ -156,19 +156,8 @@ def train_release(
 ) -> Trained:
     """Train the released recipe on all stations of a table, and save it as ``out/model.safetensors`` with its card.
 
-    Parameters
-    ----------
-    table : StationTable
-        From `smnb.loaders.conus.open_station_table` (catalog entry ``conus_stations``).
-    training : PointTraining
-        Seeds are fixed and one thread is used: the same table gives the same weights with the same library versions.
-    scores : dict, optional
-        Cross-validated scores, for the card.
-
-    Returns
-    -------
-    Trained
-        Its channels are the features, ``source:name``.
+    Its channels are the features, ``source:name``. Seeds are fixed and one thread is used: the same table (catalog entry
+    ``conus_stations``) gives the same weights with the same library versions. `scores` are cross-validated ones, for the card.
     """
     rows = from_station_table(table)
     made = features_of(point_features(rows, past_only=past_only), SOURCES)

@@ -1,1 +1,1 @@
-"""The public release of paper 004 as a sample store: `schema` and `records`, `labels` of ISMN, `conversion`."""
+"""The public release of paper 004 as a sample store: `records`, `labels` of ISMN, `conversion`."""
