@@ -25,11 +25,19 @@ def retrieve_dual_channel(
     *,
     prior_optical_depth: ArrayLike,
     prior_weight: float = 20.0,
+    surface_temperature: ArrayLike,
+    clay_fraction: ArrayLike,
+    roughness: ArrayLike,
+    albedo: ArrayLike,
     frequency_ghz: float = 1.41,
+    incidence_deg: ArrayLike = 40.0,
+    polarization_mixing: ArrayLike = 0.0,
+    canopy_temperature: ArrayLike | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
     dielectric: str = "mironov",
+    sand_fraction: ArrayLike | None = None,
     return_status: bool = False,
     workers: int | None = None,
-    **soil: Any,
 ) -> tuple[NDArray[Any], ...]:
     """Retrieve soil moisture and optical depth from both polarisations (SMAP's regularised dual-channel algorithm).
 
@@ -72,7 +80,9 @@ def retrieve_dual_channel(
     """
     who = "retrieve_dual_channel"
     check_range(who, "prior_weight", prior_weight, 0)
-    cells, shape = known_cells(who, {"tb_h": tb_h, "tb_v": tb_v, "prior": prior_optical_depth}, **soil)
+    known = {"soil": surface_temperature, "clay": clay_fraction, "h": roughness, "albedo": albedo}
+    known |= {"angle": incidence_deg, "q": polarization_mixing, "canopy": canopy_temperature, "sand": sand_fraction}
+    cells, shape = known_cells(who, {"tb_h": tb_h, "tb_v": tb_v, "prior": prior_optical_depth} | known, bounds)
     missing = np.any([np.isnan(values) for values in cells.values()], axis=0)
     tau = np.clip(cells["prior"], THINNEST, THICKEST)
     moisture, _ = invert(who, cells | {"tb": cells["tb_v"], "tau": tau}, "V", frequency_ghz, dielectric, workers)

@@ -41,25 +41,16 @@ class RetrievalStatus(enum.IntEnum):
 
 
 def known_cells(
-    who: str,
-    observed: dict[str, ArrayLike],
-    *,
-    surface_temperature: ArrayLike,
-    clay_fraction: ArrayLike,
-    roughness: ArrayLike,
-    albedo: ArrayLike,
-    incidence_deg: ArrayLike = 40.0,
-    polarization_mixing: ArrayLike = 0.0,
-    canopy_temperature: ArrayLike | None = None,
-    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
-    sand_fraction: ArrayLike | None = None,
+    who: str, given: dict[str, ArrayLike | None], bounds: tuple[ArrayLike, ArrayLike]
 ) -> tuple[dict[str, NDArray[np.float64]], tuple[int, ...]]:
-    """All that is given of the cells, flat, by short names, and their shape; one number for all is a view of stride zero."""
-    given = observed | {"soil": surface_temperature, "clay": clay_fraction, "h": roughness, "albedo": albedo}
-    given |= {"angle": incidence_deg, "q": polarization_mixing, "low": bounds[0], "high": bounds[1]}
-    given["canopy"] = surface_temperature if canopy_temperature is None else canopy_temperature
-    if sand_fraction is not None:
-        given["sand"] = sand_fraction
+    """All that is given of the cells, flat, by short names, and their shape; one number for all is a view of stride zero.
+
+    A canopy that is None is as warm as the soil; other things that are None are left out.
+    """
+    given |= {"low": bounds[0], "high": bounds[1]}
+    if given["canopy"] is None:
+        given["canopy"] = given["soil"]
+    given = {name: value for name, value in given.items() if value is not None}
     arrays = {name: np.asarray(value, dtype=np.float64) for name, value in given.items()}
     try:
         shape = np.broadcast_shapes(*(a.shape for a in arrays.values()))
@@ -90,11 +81,19 @@ def retrieve_single_channel(
     *,
     polarization: str,
     optical_depth: ArrayLike,
+    surface_temperature: ArrayLike,
+    clay_fraction: ArrayLike,
+    roughness: ArrayLike,
+    albedo: ArrayLike,
     frequency_ghz: float = 1.41,
+    incidence_deg: ArrayLike = 40.0,
+    polarization_mixing: ArrayLike = 0.0,
+    canopy_temperature: ArrayLike | None = None,
+    bounds: tuple[ArrayLike, ArrayLike] = (0.02, 0.65),
     dielectric: str = "mironov",
+    sand_fraction: ArrayLike | None = None,
     return_status: bool = False,
     workers: int | None = None,
-    **soil: Any,
 ) -> NDArray[Any] | tuple[NDArray[Any], NDArray[np.uint8]]:
     """Retrieve soil moisture from one polarisation, the vegetation being known (single-channel algorithm).
 
@@ -151,7 +150,9 @@ def retrieve_single_channel(
     """
     who = "retrieve_single_channel"
     check_choice(who, "polarization", polarization, ("H", "V"))
-    cells, shape = known_cells(who, {"tb": tb, "tau": optical_depth}, **soil)
+    known = {"soil": surface_temperature, "clay": clay_fraction, "h": roughness, "albedo": albedo}
+    known |= {"angle": incidence_deg, "q": polarization_mixing, "canopy": canopy_temperature, "sand": sand_fraction}
+    cells, shape = known_cells(who, {"tb": tb, "tau": optical_depth} | known, bounds)
     moisture, status = invert(who, cells, polarization, frequency_ghz, dielectric, workers)
     dtype = np.float32 if getattr(tb, "dtype", None) == np.float32 else np.float64
     result = moisture.astype(dtype, copy=False).reshape(shape)
