@@ -1,25 +1,38 @@
-"""Writing the sandbox archive: files in the real formats, resumable, with a manifest that is written last."""
+"""Writing the sandbox archive: files in the real formats, resumable, with a manifest that is written last.
+
+Its own part is July 2011 on the globe, and stations in 2011: AMSR-E, reanalysis, in-situ archives with coarse products beside
+them (six made-up networks in two ISMN archives, the seventh in USCRN text), and the truth of what is wanted.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
 from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
-from smnb_sandbox.month import Month
+from smnb_sandbox.files import Content, Period, Plan, days_of, file_bytes, table
+from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, write_era_file
+from smnb_sandbox.insitu_archive import insitu_contents, insitu_names
+from smnb_sandbox.insitu_truth import CellDays
 from smnb_sandbox.multisource import MultisourcePlan
-from smnb_sandbox.plan import Content, Plan, table
-from smnb_sandbox.world import check_seed
+from smnb_sandbox.noise import Float32
+from smnb_sandbox.truth import truth_bytes
+from smnb_sandbox.world import FIRST_DAY, SPIN_UP_DAYS, World, check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
 GENERATOR_VERSION = "7"
+_VERSION = "1"  # is written into the gridded truth; raise it when the gridded files change
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
 UNFINISHED = "SANDBOX.unfinished.json"
@@ -29,17 +42,69 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
-class Preset(Month):
-    """Which days of the month are written, and what there is of the other worlds; None for nothing of one."""
+class Preset(Plan):
+    """What an archive holds of July 2011 (the last day is the test day), and of the other worlds: None for nothing of one."""
 
+    first: date
+    last: date
+    resolution: float = 0.25
+    spin_up_days: int = SPIN_UP_DAYS
+    insitu: Period | None = None  # first and last day of the in-situ records, within 2011
     smap: SmapPlan | None = None  # SMAP and Sentinel-1 over three regions, within 2016 to 2018
     fusion: FusionPlan | None = None  # SMAP, Sentinel-1 and sensors at 1 km in September 2020
     multisource: MultisourcePlan | None = None  # many sources around in-situ sensors in 2020 and 2021
 
     @property
+    def days(self) -> list[date]:
+        """The days, in order."""
+        return days_of((self.first, self.last))
+
+    @property
     def parts(self) -> list[Plan]:
         """The archive's parts in the order of writing."""
         return [self, *(plan for plan in (self.smap, self.fusion, self.multisource) if plan)]
+
+    @cached_property
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        """As `Plan.kinds`: images by day, pass and channel, and one file of each other kind, but for the stations'."""
+        days, period = self.days, f"{self.first:%Y%m%d}_{self.last:%Y%m%d}"
+        images = [(day, orbit_pass, channel) for day in days for orbit_pass in PASSES for channel in CHANNELS]
+        return {
+            "amsre": {f"amsre_nsidc0302/{one[0]:%Y}/{file_name(*one)}": one for one in images},
+            "era": {f"era_interim/ei_swvl1_{period}.nc": days},
+            "truth": {f"sandbox_truth/truth_{period}.nc": days},
+            "stations": dict.fromkeys(insitu_names(self.insitu) if self.insitu else ()),
+        }
+
+    def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, Content]]:
+        """As `Plan.contents`; images are packed on threads."""
+        world, begin = World(seed, self.resolution), FIRST_DAY - timedelta(days=self.spin_up_days)
+        wanted = {kind: missing.intersection(names) for kind, names in self.kinds.items()}
+        amsre = Amsre(world) if wanted["amsre"] else None
+        reanalysis = Reanalysis(world) if wanted["era"] else None
+        cells = CellDays(world, begin) if wanted["stations"] else None
+        packed, daily = [], []
+        for state in world.days(begin, self.last, self.spin_up_days):
+            analyses = reanalysis.analyses(state) if reanalysis else None
+            if cells is not None:
+                cells.observe(state)
+            if state.day < self.first:
+                continue
+            packed.append(analyses)
+            if wanted["truth"]:
+                daily.append((state.soil_moisture, world.surface_temperature(state)))
+            for orbit_pass in PASSES:
+                names = {name: c for name, (*when, c) in self.kinds["amsre"].items() if when == [state.day, orbit_pass]}
+                if missing.intersection(names):
+                    images = amsre.images(state, orbit_pass)
+                    made = ((name, partial(encode_image, images[c])) for name, c in names.items() if name in missing)
+                    yield from made
+        for name in wanted["era"]:
+            yield name, file_bytes(name, lambda path: write_era_file(path, reanalysis, self.days, packed))
+        for name in wanted["truth"]:
+            yield name, _grid_truth(world, self.days, daily)
+        if cells is not None:
+            yield from insitu_contents(cells, self.insitu, [name for name in self.kinds["stations"] if name in missing])
 
 
 _PLANS = {"smap": SmapPlan, "fusion": FusionPlan, "multisource": MultisourcePlan}
@@ -47,6 +112,28 @@ PRESETS: dict[str, Preset] = {
     name: Preset(**{key: _PLANS[key](**value) if key in _PLANS else value for key, value in row.items()})
     for name, row in table("presets").items()
 }
+
+
+def _grid_truth(world: World, days: list[date], daily: list[tuple[Float32, Float32]]) -> bytes:
+    """Each day's soil moisture (m3 m-3) and surface temperature (K); NaN where less than half of a cell is soil."""
+    land = world.land_fraction.ravel()[world.soil_cells] >= 0.5
+
+    def on_grid(vector: Float32) -> np.ndarray:
+        return world.to_grid(np.where(land, vector, np.nan))
+
+    fields = {
+        name: (on_grid(getattr(world, name)), 3)
+        for name in ("clay_fraction", "sand_fraction", "vegetation_water_content")
+    }
+    fields["soil_moisture"] = np.stack([on_grid(moisture) for moisture, _ in daily]), 4
+    fields["surface_temperature"] = np.stack([on_grid(kelvin) for _, kelvin in daily]), 2
+    axes = {"lat": ("latitude", "degrees_north"), "lon": ("longitude", "degrees_east")}
+    coords = {
+        name: (name, getattr(world, name), {"standard_name": full, "long_name": full, "units": units})
+        for name, (full, units) in axes.items()
+    }
+    coords["time"] = "time", np.array(days, dtype="datetime64[ns]"), {"standard_name": "time", "long_name": "UTC day"}
+    return truth_bytes(fields, coords, "the globe", f"gridded world {_VERSION}, seed {world.seed}", "sandbox_truth")
 
 
 def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | None:
@@ -157,7 +244,7 @@ def write_sandbox(
         _write_missing(root, spec, seed, progress)
         manifest = identity | {
             "synthetic": True,
-            "days": [d.isoformat() for d in spec.days],
+            "days": [day.isoformat() for day in spec.days],
             "files": [{"path": n, "size": (root / n).stat().st_size, "sha256": sha256_of(root / n)} for n in names],
         }
         write_json(root / MARKER, manifest)

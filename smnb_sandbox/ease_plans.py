@@ -11,11 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnb.grids import M09, M36
+from smnb_sandbox.files import Period, Plan, days_of
 from smnb_sandbox.fusion_places import (
     INSITU_FIRST,
     INSITU_LAST,
@@ -27,9 +29,7 @@ from smnb_sandbox.fusion_places import (
 from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
 from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.noise import Float32, spread
-from smnb_sandbox.orbits import SmapPass, smap_passes
-from smnb_sandbox.plan import Period, Plan, days_of
-from smnb_sandbox.regions import PLACES, REGIONS, region_window
+from smnb_sandbox.regions import PLACES, REGIONS, SmapPass, region_window, smap_passes
 from smnb_sandbox.smap_granules import RELEASE, level2_granule, level3_granule, scene_granule
 from smnb_sandbox.smap_scenes import RegionSimulation, SceneTime, Seen, scene_times
 from smnb_sandbox.smap_world import FIRST_DAY, LAST_DAY, RegionDays, RegionWorld
@@ -42,6 +42,10 @@ _VERSION = "1"  # is written into the truth; raise it when the files change
 _STATIC_DIGITS = {"clay_fraction": 3, "sand_fraction": 3, "elevation": 0}
 
 
+def _l3_e_name(day: date) -> str:
+    return f"{day:%Y}/SMAP_L3_SM_P_E_{day:%Y%m%d}_{RELEASE}_001.h5"
+
+
 @dataclass(frozen=True)
 class SmapPlan(Plan):
     """What of the downscaling world an archive holds."""
@@ -52,8 +56,6 @@ class SmapPlan(Plan):
     enhanced_days: Period = (FIRST_DAY, FIRST_DAY)  # of the 9 km product
     one_km_days: Period = (FIRST_DAY, FIRST_DAY)  # of scenes that have a 1 km group
     max_scenes: int | None = None  # at most so many scenes a region, evenly spread, and daily files only near to them
-
-    kinds = ("level2", "level3", "enhanced", "fine", "truth")
 
     @property
     def span(self) -> Period:
@@ -79,54 +81,38 @@ class SmapPlan(Plan):
         windows = {name: region_window(region).covering(M36) for name, region in REGIONS.items()}
         return {name: smap_passes(window.lat, window.lon, *self.span) for name, window in windows.items()}
 
-    def _is_near_a_scene(self, day: date) -> bool:
-        """Whether a UTC day is near enough to a scene to be matched with it."""
-        times = (scene.sentinel1.time for scenes in self.scenes.values() for scene in scenes)
-        return any((t - _NEAR).date() <= day <= (t + _NEAR).date() for t in times)
-
     @cached_property
-    def level2(self) -> dict[str, tuple[int, str]]:
-        """Orbit and direction by path."""
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        """As `Plan.kinds`: orbit and direction, UTC days, scenes, and regions."""
         first, last = self.level2_days
         passes = (one for passes in self.passes.values() for one in passes if first <= one.time.date() <= last)
-        return {
-            f"smap_l2/SMAP_L2_SM_P_{orbit:05d}_{direction}_{start:%Y%m%dT%H%M%S}_{RELEASE}_001.h5": (orbit, direction)
-            for start, orbit, direction in sorted({(one.start, one.orbit, one.direction) for one in passes})
+        orbits = sorted({(one.start, one.orbit, one.direction) for one in passes})
+        scenes = [scene for scenes in self.scenes.values() for scene in scenes]
+        near = {
+            day for s in scenes for t in [s.sentinel1.time] for day in days_of(((t - _NEAR).date(), (t + _NEAR).date()))
         }
-
-    @cached_property
-    def level3(self) -> dict[str, date]:
-        """UTC day by path."""
+        days = [day for day in days_of((self.first, self.last)) if self.max_scenes is None or day in near]
         return {
-            f"smap_l3/{day:%Y}/SMAP_L3_SM_P_{day:%Y%m%d}_{RELEASE}_001.h5": day
-            for day in days_of((self.first, self.last))
-            if self.max_scenes is None or self._is_near_a_scene(day)
+            "level2": {
+                f"smap_l2/SMAP_L2_SM_P_{orbit:05d}_{direction}_{start:%Y%m%dT%H%M%S}_{RELEASE}_001.h5": (
+                    orbit,
+                    direction,
+                )
+                for start, orbit, direction in orbits
+            },
+            "level3": {f"smap_l3/{day:%Y}/SMAP_L3_SM_P_{day:%Y%m%d}_{RELEASE}_001.h5": day for day in days},
+            "enhanced": {f"smap_l3_e/{_l3_e_name(day)}": day for day in days_of(self.enhanced_days)},
+            "fine": {f"smap_s1_l2/{scene.sentinel1.time:%Y}/{scene.file_name}": scene for scene in scenes},
+            "truth": {f"sandbox_truth/smap_truth_{name}.nc": name for name in REGIONS},
         }
-
-    @cached_property
-    def enhanced(self) -> dict[str, date]:
-        """UTC day by path."""
-        form = "smap_l3_e/{day:%Y}/SMAP_L3_SM_P_E_{day:%Y%m%d}_{release}_001.h5"
-        return {form.format(day=day, release=RELEASE): day for day in days_of(self.enhanced_days)}
-
-    @cached_property
-    def fine(self) -> dict[str, SceneTime]:
-        """Scene by path."""
-        scenes = (scene for scenes in self.scenes.values() for scene in scenes)
-        return {f"smap_s1_l2/{scene.sentinel1.time:%Y}/{scene.file_name}": scene for scene in scenes}
-
-    @cached_property
-    def truth(self) -> dict[str, str]:
-        """Region by path."""
-        return {f"sandbox_truth/smap_truth_{name}.nc": name for name in REGIONS}
 
     def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, bytes]]:
         """As `Plan.contents`: region by region its scenes and their truth, then what holds passes over every region."""
         # all passes of the plan, whichever files are missing: the last bit of a retrieval may depend on their number
-        days36, orbits = set(self.level3.values()), set(self.level2.values())
-        if not missing & {*self.level2, *self.level3}:
+        days36, orbits = set(self.kinds["level3"].values()), set(self.kinds["level2"].values())
+        if not missing & {*self.kinds["level2"], *self.kinds["level3"]}:
             days36, orbits = set(), set()
-        days09 = set(self.enhanced.values()) if missing & set(self.enhanced) else set()
+        days09 = set(self.kinds["enhanced"].values()) if missing & set(self.kinds["enhanced"]) else set()
         coarse: list[Seen] = []
         enhanced: list[Seen] = []
         for name, region in REGIONS.items():
@@ -142,10 +128,10 @@ class SmapPlan(Plan):
         by_orbit: dict[tuple[int, str], list] = {}
         for one, _, cells, seen in coarse:
             by_orbit.setdefault((one.orbit, one.direction), []).append((cells, seen))
-        for name, key in self.level2.items():
+        for name, key in self.kinds["level2"].items():
             if name in missing:
                 yield name, level2_granule(name, by_orbit[key], *key)
-        for names, grid, everything in ((self.level3, M36, coarse), (self.enhanced, M09, enhanced)):
+        for names, grid, everything in ((self.kinds["level3"], M36, coarse), (self.kinds["enhanced"], M09, enhanced)):
             by_day: dict[date, list] = {}
             for one, window, cells, seen in everything:
                 by_day.setdefault(one.time.date(), []).append((window, one.evening, cells, seen))
@@ -156,13 +142,13 @@ class SmapPlan(Plan):
     def _of_region(self, simulation: RegionSimulation, missing: set[str]) -> Iterator[tuple[str, bytes]]:
         """A region's scenes, and their truth."""
         region = simulation.world.region
-        for name, when in self.fine.items():
+        for name, when in self.kinds["fine"].items():
             if when.region == region and name in missing:
                 radar = when.sentinel1.time
                 one_km = self.one_km_days[0] <= radar.date() <= self.one_km_days[1]
                 scene = simulation.scene(when, one_km=one_km)
                 yield name, scene_granule(name, *scene, (when.smap.time, radar))
-        for name, of in self.truth.items():
+        for name, of in self.kinds["truth"].items():
             if of == region.name and name in missing:
                 yield name, _truth(simulation.days, self.scenes[of])
 
@@ -196,48 +182,32 @@ class FusionPlan(Plan):
     places: int = len(PLACES)
     scenes: int = 4
 
-    kinds = ("sentinel1", "fine", "truth", "enhanced", "insitu")
-
     @cached_property
     def acquisitions(self) -> dict[str, list[SceneTime]]:
         """What was acquired of each place."""
         return {name: acquisitions(place, self.scenes) for name, place in list(PLACES.items())[: self.places]}
 
-    def _all(self) -> Iterator[SceneTime]:
-        for scenes in self.acquisitions.values():
-            yield from scenes
-
     @cached_property
-    def sentinel1(self) -> dict[str, SceneTime]:
-        """Acquisition by path of each of its slices."""
-        return {f"fusion/sentinel1_grd/2020/{name}": when for when in self._all() for name in slice_names(when)}
-
-    @cached_property
-    def fine(self) -> dict[str, SceneTime]:
-        """Acquisition by path of its SMAP/Sentinel-1 granule."""
-        return {f"fusion/smap_s1_l2/2020/{when.file_name}": when for when in self._all()}
-
-    @cached_property
-    def truth(self) -> dict[str, str]:
-        """Place by path."""
-        return {f"sandbox_truth/fusion/{name}.nc": name for name in self.acquisitions}
-
-    @cached_property
-    def enhanced(self) -> dict[str, date]:
-        """UTC day by path: the days on which SMAP looked at a scene."""
-        days = sorted({when.smap.time.date() for when in self._all()})
-        return {f"fusion/smap_l3_e/2020/SMAP_L3_SM_P_E_{day:%Y%m%d}_{RELEASE}_001.h5": day for day in days}
-
-    insitu = (f"fusion/ismn/{archive_name('header_values', INSITU_FIRST, INSITU_LAST)}",)
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        """As `Plan.kinds`: acquisitions by each of their slices and by granule, places, days on which SMAP looked at a scene."""
+        scenes = [when for scenes in self.acquisitions.values() for when in scenes]
+        days = sorted({when.smap.time.date() for when in scenes})
+        return {
+            "sentinel1": {f"fusion/sentinel1_grd/2020/{name}": when for when in scenes for name in slice_names(when)},
+            "fine": {f"fusion/smap_s1_l2/2020/{when.file_name}": when for when in scenes},
+            "truth": {f"sandbox_truth/fusion/{name}.nc": name for name in self.acquisitions},
+            "enhanced": {f"fusion/smap_l3_e/{_l3_e_name(day)}": day for day in days},
+            "insitu": {f"fusion/ismn/{archive_name('header_values', INSITU_FIRST, INSITU_LAST)}": "readings"},
+        }
 
     def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, bytes]]:
         """As `Plan.contents`: place by place, then what holds something of every place."""
-        by_day: dict[date, list] = {day: [] for name, day in self.enhanced.items() if name in missing}
+        by_day: dict[date, list] = {day: [] for name, day in self.kinds["enhanced"].items() if name in missing}
         readings: list[Readings] = []
-        with_insitu = not missing.isdisjoint(self.insitu)
+        with_insitu = not missing.isdisjoint(self.kinds["insitu"])
         for place, scenes in self.acquisitions.items():
-            own = {name for name, when in (self.sentinel1 | self.fine).items() if when in scenes}
-            own |= {name for name, of in self.truth.items() if of == place}
+            own = {name for name, when in (self.kinds["sentinel1"] | self.kinds["fine"]).items() if when in scenes}
+            own |= {name for name, of in self.kinds["truth"].items() if of == place}
             daily = [when for when in scenes if when.smap.time.date() in by_day]
             if not (own & missing or daily or with_insitu):
                 continue
@@ -248,26 +218,29 @@ class FusionPlan(Plan):
                 by_day[when.smap.time.date()].append((window, False, cells, seen))
             if with_insitu:
                 readings += read_place(simulation)
-        for name, day in self.enhanced.items():
+        for name, day in self.kinds["enhanced"].items():
             if name in missing:
                 yield name, level3_granule(name, M09, by_day[day])
         if readings:
-            yield self.insitu[0], ismn_archive(by_network(readings, "fusion"), (INSITU_FIRST, INSITU_LAST))
+            yield (
+                next(iter(self.kinds["insitu"])),
+                ismn_archive(by_network(readings, "fusion"), (INSITU_FIRST, INSITU_LAST)),
+            )
 
     def _of_place(
         self, simulation: FusionSimulation, scenes: list[SceneTime], wanted: set[str]
     ) -> Iterator[tuple[str, bytes]]:
         """Names and contents of a place's own files."""
         for when in scenes:
-            slices = [name for name, one in self.sentinel1.items() if one is when]
+            slices = [name for name, one in self.kinds["sentinel1"].items() if one is when]
             if wanted.intersection(slices):
                 made = simulation.rasters(when)
                 yield from ((name, content) for name, content in zip(slices, made, strict=True) if name in wanted)
-        for name, when in self.fine.items():
+        for name, when in self.kinds["fine"].items():
             if name in wanted:
                 scene = simulation.scene(when, one_km=True)
                 yield name, scene_granule(name, *scene, (when.smap.time, when.sentinel1.time))
-        for name in wanted.intersection(self.truth):
+        for name in wanted.intersection(self.kinds["truth"]):
             yield name, _place_truth(simulation, scenes)
 
 

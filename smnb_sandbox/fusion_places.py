@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from smnb.contract import ParameterError, plain
-from smnb.grids import M01, M09, utm_epsg
+from smnb.grids import M01, M03, M09, utm_epsg
 from smnb.grids.koppen import koppen_class
+from smnb_sandbox.files import encode_scene
 from smnb_sandbox.insitu_readings import Readings, read_sensor
 from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of, place_sensors, surveyed
-from smnb_sandbox.insitu_truth import Placed, PointTruth, around_cells
+from smnb_sandbox.insitu_truth import PointTruth, around_cells
 from smnb_sandbox.noise import Float32, columns_at, spread, stream
-from smnb_sandbox.orbits import Sentinel1Pass, grd_name, smap_passes
-from smnb_sandbox.rasters import encode_scene
-from smnb_sandbox.regions import PLACES, FusionPlace, region_domain
+from smnb_sandbox.regions import PLACES, FusionPlace, Sentinel1Pass, grd_name, region_domain, smap_passes
 from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG, RegionSimulation, SceneTime, Seen, radar_looks
 from smnb_sandbox.smap_world import FREEZING, RegionDays, RegionState, RegionWorld
 
@@ -66,8 +65,7 @@ def acquisitions(place: FusionPlace, count: int) -> list[SceneTime]:
     Each track repeats in six days (both satellites), in the phase with the most such mornings. So many as asked for are spread
     among those there are; a `ParameterError` says if there are fewer.
     """
-    region = place.region
-    nine = region_domain(region).on(M09)
+    nine = region_domain(place).on(M09)
     cut = nine.slices_of(place.window.covering(M09))
     mornings = {
         one.time.date(): one
@@ -76,7 +74,7 @@ def acquisitions(place: FusionPlace, count: int) -> list[SceneTime]:
     }
     found: list[SceneTime] = []
     free = list(range(_REPEAT_DAYS))
-    for track, (_, direction, _, hour, _, _) in enumerate(region.passes):
+    for track, (_, direction, _, hour, _, _) in enumerate(place.passes):
         phase = max(free, key=lambda p: sum(day.toordinal() % _REPEAT_DAYS == p for day in mornings))
         free.remove(phase)
         for day, smap in mornings.items():
@@ -84,7 +82,7 @@ def acquisitions(place: FusionPlace, count: int) -> list[SceneTime]:
                 satellite = "AB"[day.toordinal() // _REPEAT_DAYS % 2]
                 time = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(hours=round(hour, 3))
                 radar = Sentinel1Pass(track, direction, satellite, time.replace(microsecond=0))
-                found.append(SceneTime(region, radar, smap, smap, place.radar_window))
+                found.append(SceneTime(place, radar, smap, smap, place.window.covering(M03)))
     if len(found) < count:
         what, expected = "there are fewer mornings with both satellites", plain(f"at most {len(found)}")
         raise ParameterError(f"acquisitions({place.name})", what, got=count, expected=expected)
@@ -105,9 +103,9 @@ class FusionSimulation(RegionSimulation):
     """A place in memory; what is not asked for is not computed."""
 
     def __init__(self, place: FusionPlace, seed: int) -> None:
-        self.place, self._epsg = place, utm_epsg(place.region.lat, place.region.lon)
+        self.place, self._epsg = place, utm_epsg(place.lat, place.lon)
         first, last = FIRST_DAY - timedelta(days=_BEFORE), LAST_DAY + timedelta(days=_AFTER)
-        world = RegionWorld(place.region, seed)
+        world = RegionWorld(place, seed)
         days = world.simulate(first.replace(year=_WEATHER_YEAR), last.replace(year=_WEATHER_YEAR))
         super().__init__(AnalogueDays(**{one.name: getattr(days, one.name) for one in fields(days)}))
 
@@ -133,7 +131,7 @@ class FusionSimulation(RegionSimulation):
 
     def passive(self, when: SceneTime) -> Seen:
         """The radiometer's product at 9 km of a scene's SMAP pass: where, the fields of the granule, and which cells it saw."""
-        window = self.place.passive_window
+        window = self.place.window.covering(M09).grown(2)
         crop = self.world.domain.on(M09).slices_of(window)
         one = replace(when.smap, seconds=when.smap.seconds[crop], covered=when.smap.covered[crop])
         return self.seen([one], window)[0]
@@ -226,8 +224,8 @@ def _draw_cells(simulation: FusionSimulation, networks: Sequence[Network]) -> ND
     return np.array(found, dtype=np.intp)
 
 
-def fusion_stations(simulation: FusionSimulation) -> Placed:
-    """Place stations in 1 km cells (on the global grid) and compute their hourly truth, cells' and points'."""
+def fusion_stations(simulation: FusionSimulation) -> tuple[NDArray[np.intp], list[Sensor], PointTruth]:
+    """Stations in 1 km cells: row and column (of the global grid) of each, (station, 2), sensors, and their hourly truth."""
     place, world = simulation.place, simulation.world
     networks = _networks(place)
     drawn = _draw_cells(simulation, networks)
@@ -262,7 +260,7 @@ def fusion_stations(simulation: FusionSimulation) -> Placed:
         for k, (network, number) in enumerate((one, i) for one in networks for i in range(len(one.stations)))
     ]
     truth = _hour_truth(simulation, stations, in_fine, in_coarse)
-    return Placed(cells, _sensors(stations), truth)
+    return cells, _sensors(stations), truth
 
 
 def _sensors(stations: Sequence[Station]) -> list[Sensor]:
@@ -289,14 +287,14 @@ def _hour_truth(
     kelvin = np.stack([days.state(day).soil_temperature[in_coarse] for day in dates]).astype(np.float64)
     hour = np.arange(24 * (count - 2), dtype=np.float64)
     # 6 a.m. local time of each day in hours from the first day's midnight, UTC
-    six = 24.0 * (np.arange(count) - 1.0) + 6.0 - place.region.lon / 15.0
+    six = 24.0 * (np.arange(count) - 1.0) + 6.0 - place.lon / 15.0
     at = (hour - six[0]) / 24.0
     cell, soil = (columns_at(at, values) for values in (daily, kelvin - FREEZING))
     rng = stream(simulation.world.seed, f"fusion points {place.name}")
     most = np.array([s.saturation for s in stations]) - 0.01
     point = around_cells(rng, cell, at, 0.85, _STATIC, _PASSING, most)
-    local = (hour[:, None] + place.region.lon / 15.0) / 24.0
-    swing = place.region.diurnal_half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))
+    local = (hour[:, None] + place.lon / 15.0) / 24.0
+    swing = place.diurnal_half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))
     none = np.zeros_like(cell)
     air = soil + 0.75 * swing
     return PointTruth(stations, cell, point, none, none, none, soil + 0.45 * swing, air, INSITU_FIRST)
@@ -304,9 +302,6 @@ def _hour_truth(
 
 def read_place(simulation: FusionSimulation) -> list[Readings]:
     """What every sensor of a place reports."""
-    stations = fusion_stations(simulation)
-    first = _FIRST_SENSOR + 100 * list(PLACES).index(simulation.place.name)
-    return [
-        read_sensor(simulation.world.seed, first + k, sensor, stations.truth, INSITU_FIRST, INSITU_LAST)
-        for k, sensor in enumerate(stations.sensors)
-    ]
+    _, sensors, truth = fusion_stations(simulation)
+    first, seed = _FIRST_SENSOR + 100 * list(PLACES).index(simulation.place.name), simulation.world.seed
+    return [read_sensor(seed, first + k, one, truth, INSITU_FIRST, INSITU_LAST) for k, one in enumerate(sensors)]

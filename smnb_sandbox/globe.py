@@ -17,9 +17,9 @@ from scipy.sparse import csr_array
 from smnb.contract import ContractError, FormatError
 from smnb.grids.koppen import land_fraction
 from smnb.models.physics import soil_emission_tb, vegetation_optical_depth
+from smnb_sandbox.files import table
 from smnb_sandbox.noise import KM_PER_DEGREE, CorrelatedField, DriftingField, Float32, Float64, spread, stream
-from smnb_sandbox.orbits import LOCAL_HOUR, Swaths
-from smnb_sandbox.plan import table
+from smnb_sandbox.regions import LOCAL_HOUR, Swaths
 from smnb_sandbox.world import DayState, World
 
 ANALYSIS_HOURS = (0, 6, 12, 18)

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from smnb_sandbox.files import table
 from smnb_sandbox.insitu_readings import FLAGS, MISSING, Readings, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, Sensor, Station, networks_of
 from smnb_sandbox.noise import Float64, lagged
-from smnb_sandbox.plan import table
 
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
 _README = """This archive is synthetic: smnb_sandbox simulated it. Networks, stations and sensors do not exist.

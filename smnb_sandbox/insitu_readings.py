@@ -13,10 +13,10 @@ from datetime import date
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb_sandbox.files import table
 from smnb_sandbox.insitu_sites import Sensor
 from smnb_sandbox.insitu_truth import PointTruth
 from smnb_sandbox.noise import Float64, stream
-from smnb_sandbox.plan import table
 from smnb_sandbox.world import liquid_share
 
 MISSING = -9999.0

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes
+from smnb_sandbox.files import table
 from smnb_sandbox.noise import KM_PER_DEGREE, stream
-from smnb_sandbox.plan import table
 from smnb_sandbox.world import World, soil_limits
 
 

@@ -13,9 +13,9 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb_sandbox.insitu_sites import Sensor, Station
+from smnb_sandbox.files import table
+from smnb_sandbox.insitu_sites import Sensor, Station, place_stations
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, columns_at, lagged, stream
-from smnb_sandbox.plan import table
 from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits, under_snow
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.
@@ -28,27 +28,22 @@ _IRRIGATED = 20
 
 
 class CellDays:
-    """Keeps what the world's days say of the stations' cells."""
+    """Keeps what the world's days, which come in order from the first on, say of the cells of its stations."""
 
-    def __init__(self, world: World, stations: list[Station]) -> None:
-        self.world, self.stations = world, stations
-        self.cells = np.array([s.cell for s in stations])
-        self._days: list[tuple[date, Float64]] = []
+    def __init__(self, world: World, first: date) -> None:
+        self.world, self.first, self.stations = world, first, place_stations(world)
+        self.cells = np.array([s.cell for s in self.stations])
+        self._days: list[Float64] = []
 
     def observe(self, state: DayState) -> None:
-        """Keep one day; the days must come in order, without gaps."""
+        """Keep one day."""
         fields = (state.soil_moisture_start, state.soil_moisture_end, state.rain, state.temperature_anomaly)
-        self._days.append((state.day, np.stack([f[self.cells] for f in fields]).astype(np.float64)))
-
-    @property
-    def first(self) -> date:
-        """The first day kept."""
-        return self._days[0][0]
+        self._days.append(np.stack([f[self.cells] for f in fields]).astype(np.float64))
 
     @property
     def values(self) -> Float64:
         """Shape (day, 4, station): soil moisture at 00 and 24 UTC, rain (mm), temperature anomaly (K)."""
-        return np.stack([values for _, values in self._days])
+        return np.stack(self._days)
 
 
 @dataclass(frozen=True)
@@ -86,15 +81,6 @@ class PointTruth:
         return self.at_depth(sensor.depth_to)[:, sensor.station_index]
 
 
-@dataclass(frozen=True)
-class Placed:
-    """Stations in cells of a place."""
-
-    cells: NDArray[np.intp]  # row and column of each station's cell, (station, 2)
-    sensors: list[Sensor]
-    truth: PointTruth
-
-
 def around_cells(
     rng: np.random.Generator, cell: Float64, at: Float64, memory: float, always: float, passing: float, most: Float64
 ) -> Float64:
@@ -109,18 +95,8 @@ def around_cells(
     return np.clip(cell + level * (always * rng.standard_normal(size) + passing * slow), 0.01, most)
 
 
-@dataclass(frozen=True)
-class _Season:
+def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> dict[str, Float64]:
     """Climate of each day and station, shape (day, station); in mid-July what the world has."""
-
-    probability: Float64
-    intensity: Float64
-    equilibrium: Float64
-    temperature: Float64
-    winter: Float64
-
-
-def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _Season:
     day = np.arange(_DAYS) + START.timetuple().tm_yday
     january = (0.5 - 0.5 * np.cos(2.0 * np.pi * (day - 198.0) / 365.25))[:, None]
     north = np.array([s.lat > 0 for s in stations])
@@ -135,13 +111,13 @@ def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> _
     winter_k = table("climate")["winter_k"]
     swing = np.array([winter_k.get(s.climate[:2], 15.0) for s in stations])
     temperature = world.mean_temperature[cells] + january * np.where(north, -swing, 0.35 * swing) - 273.15
-    return _Season(
-        np.clip(probability, 0.004, 0.85),
-        np.broadcast_to(world.rain_intensity[cells], probability.shape),
-        np.clip(equilibrium, low, high),
-        temperature,
-        np.where(north, january, 1.0 - january),
-    )
+    return {
+        "probability": np.clip(probability, 0.004, 0.85),
+        "intensity": np.broadcast_to(world.rain_intensity[cells], probability.shape),
+        "equilibrium": np.clip(equilibrium, low, high),
+        "temperature": temperature,
+        "winter": np.where(north, january, 1.0 - january),
+    }
 
 
 def _hourly_rain(rng: np.random.Generator, daily: Float64) -> Float64:
@@ -154,11 +130,13 @@ def _hourly_rain(rng: np.random.Generator, daily: Float64) -> Float64:
     return (daily[:, None] * weight).reshape(-1, daily.shape[1])
 
 
-def _daily_weather(seed: int, season: _Season, observed: CellDays, same: NDArray[np.intp]) -> tuple[Float64, Float64]:
+def _daily_weather(
+    seed: int, season: dict[str, Float64], observed: CellDays, same: NDArray[np.intp]
+) -> tuple[Float64, Float64]:
     """Rain (mm) and temperature anomaly (K) of each day and station: the world's on its days, drawn on the others."""
-    shape = season.probability.shape
+    shape = season["probability"].shape
     gaussian = autoregressive(stream(seed, "insitu storms"), 0.45, shape)
-    rain = rain_amount(gaussian, season.probability, season.intensity).astype(np.float64)
+    rain = rain_amount(gaussian, season["probability"], season["intensity"]).astype(np.float64)
     anomaly = 2.5 * autoregressive(stream(seed, "insitu weather"), 0.75, shape) - 1.5 * (rain > 1.0)
     known = observed.values
     days = slice((observed.first - START).days, (observed.first - START).days + len(known))
@@ -180,13 +158,12 @@ def _join(free: Float64, observed: CellDays, drydown_days: Float64) -> Float64:
     return correction * before * after
 
 
-def simulate_points(seed: int, observed: CellDays) -> PointTruth:
+def simulate_points(observed: CellDays) -> PointTruth:
     """Simulate the hourly truth of 2011 at the stations, from `START`, whatever part of it is written."""
-    world, stations, cells = observed.world, observed.stations, observed.cells
+    world, stations, cells, seed = observed.world, observed.stations, observed.cells, observed.world.seed
     _, head, inverse = np.unique(cells, return_index=True, return_inverse=True)
     same = head[inverse]
-    season = _season(world, stations, cells)
-    season = _Season(*(field[:, same] for field in vars(season).values()))
+    season = {name: values[:, same] for name, values in _season(world, stations, cells).items()}
     rain, anomaly = _daily_weather(seed, season, observed, same)
     cell_rain = _hourly_rain(stream(seed, "insitu storm hours"), rain)[:, same]
 
@@ -200,16 +177,16 @@ def simulate_points(seed: int, observed: CellDays) -> PointTruth:
     clay, sand = np.array([[s.clay_fraction, s.sand_fraction] for s in stations]).T
     limits = soil_limits(clay, sand)
     cell_limits = [v[cells].astype(np.float64) for v in (world.wilting_point, world.field_capacity, world.porosity)]
-    relative = (season.equilibrium - cell_limits[0]) / (cell_limits[1] - cell_limits[0])
+    relative = (season["equilibrium"] - cell_limits[0]) / (cell_limits[1] - cell_limits[0])
     exposure = rng.standard_normal(count)
     own = limits[0] + (relative * np.exp(0.10 * exposure)) * (limits[1] - limits[0])
     own = np.where(relative > 0.0, own, limits[0] * (1.0 + 0.8 * relative))
     own = np.maximum(own, 0.012)
     drydown = world.drydown_days[cells].astype(np.float64)
-    cool = 0.22 * (season.winter * 12.0)
+    cool = 0.22 * (season["winter"] * 12.0)
     state = _run_bucket(
         np.hstack([cell_rain, point_rain + irrigation]),
-        np.hstack([season.equilibrium, own]),
+        np.hstack([season["equilibrium"], own]),
         np.concatenate([cell_limits[1], limits[1]]),
         np.concatenate([cell_limits[2], limits[2]]),
         np.hstack([drydown + cool, (drydown + cool) * np.exp(0.15 * rng.standard_normal(count))]),
@@ -220,17 +197,17 @@ def simulate_points(seed: int, observed: CellDays) -> PointTruth:
     slow = by_hour(0.5 * autoregressive(rng, float(np.exp(-0.1)), (hours // 24 + 1, count)))
     slow = 0.02 * np.clip(cell_moisture / 0.2, 0.2, 1.0) * slow
     point_moisture = np.clip(state[:, count:] + correction + slow, 0.008, limits[2] - 0.01)
-    air, soil = _temperatures(world, stations, season.temperature + anomaly, cells)
+    air, soil = _temperatures(world, stations, season["temperature"] + anomaly, cells)
     return PointTruth(stations, cell_moisture, point_moisture, cell_rain, point_rain, irrigation, soil, air)
 
 
-def _irrigate(rng: np.random.Generator, stations: list[Station], season: _Season, hours: int) -> Float64:
+def _irrigate(rng: np.random.Generator, stations: list[Station], season: dict[str, Float64], hours: int) -> Float64:
     """Water given to irrigated cropland at night, in the warm season, every week or so; the cell does not see it."""
     water = np.zeros((hours, len(stations)))
     for i, station in enumerate(stations):
         draw = rng.random(_DAYS)
         if station.land_cover == _IRRIGATED:
-            days = np.flatnonzero((draw < 0.14) & (season.winter[:, i] < 0.45))
+            days = np.flatnonzero((draw < 0.14) & (season["winter"][:, i] < 0.45))
             local = round(22.0 - station.lon / 15.0) % 24
             for hour in range(4):
                 water[np.minimum(24 * days + (local + hour) % 24, hours - 1), i] = 4.5

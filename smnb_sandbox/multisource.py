@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import PurePath
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,14 +19,13 @@ from pyproj import CRS
 from smnb_sandbox import multisource_coarse as coarse
 from smnb_sandbox import multisource_rasters as fine
 from smnb_sandbox import multisource_sites as places
+from smnb_sandbox.files import RASTERS, Plan
 from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
 from smnb_sandbox.multisource_insitu import read_site
 from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_rasters import Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, SITES, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import blocks
-from smnb_sandbox.plan import Plan
-from smnb_sandbox.rasters import RASTERS
 from smnb_sandbox.truth import pass_times, truth_bytes
 
 _SMAP_DAYS_AFTER = 7  # days after a Sentinel-1 pass in which it can be paired with an image of SMAP
@@ -47,8 +45,6 @@ class MultisourcePlan(Plan):
     map_size: int = 512  # the same of the larger scenes, at most 2304
     map_dates: int = 3  # how many dates have them
 
-    kinds = ("sentinel1", "sentinel2", "dem", "truth", "smap", "gldas", "lai", "soil", "land_cover", "insitu")
-
     @property
     def _sites(self) -> list[Site]:
         return list(SITES.values())[: self.sites]
@@ -66,27 +62,28 @@ class MultisourcePlan(Plan):
         return one.map_number is not None and one.map_number < self.map_dates
 
     @cached_property
-    def sentinel1(self) -> dict[str, SitePass]:
-        """Pass by path."""
-        passes = (one for site in self._sites for one in places.site_passes(site))
-        return {f"multisource/sentinel1/{one.time:%Y}/{one.file_name}": one for one in passes}
-
-    @cached_property
-    def sentinel2(self) -> dict[str, Sentinel2Pass]:
-        """Scene by path."""
-        scenes = (one for site in self._sites for one in places.sentinel2_passes(site, self.map_dates))
-        return {f"multisource/sentinel2/{one.time:%Y}/{one.file_name}": one for one in scenes}
-
-    @cached_property
-    def dem(self) -> dict[str, Site]:
-        """Site by path of its terrain."""
-        corners = {site: (int(np.floor(site.lat)), -int(np.floor(site.lon))) for site in self._sites}
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        """As `Plan.kinds`: passes and scenes, sites, days and times, and properties of the soil."""
+        passes = [one for site in self._sites for one in places.site_passes(site)]
+        scenes = [one for site in self._sites for one in places.sentinel2_passes(site, self.map_dates)]
+        corners = [(site, int(np.floor(site.lat)), -int(np.floor(site.lon))) for site in self._sites]
+        smap = "multisource/smap10km/{:%Y}/SMAP10KM_soil_moisture_{:%Y%m%d}_{:%Y%m%d}.tif"
+        gldas = "multisource/gldas/{:%Y}/GLDAS_NOAH025_3H.A{:%Y%m%d.%H%M}.021.nc4"
+        last, archive = timedelta(days=coarse.SMAP_DAYS - 1), archive_name("header_values", FIRST_DAY, LAST_DAY)
         return {
-            f"multisource/dem/NASADEM_HGT_n{n:02d}w{w:03d}_{site.name}.tif": site for site, (n, w) in corners.items()
+            "sentinel1": {f"multisource/sentinel1/{one.time:%Y}/{one.file_name}": one for one in passes},
+            "sentinel2": {f"multisource/sentinel2/{one.time:%Y}/{one.file_name}": one for one in scenes},
+            "dem": {f"multisource/dem/NASADEM_HGT_n{n:02d}w{w:03d}_{site.name}.tif": site for site, n, w in corners},
+            "truth": self._truths(),
+            "smap": {smap.format(day, day, day + last): day for day in coarse.smap_days()},
+            "gldas": {gldas.format(time, time): time for time in _gldas_times(passes)},
+            "lai": {f"multisource/modis_lai/{day:%Y}/MCD15A3H_{day:%Y_%m_%d}.tif": day for day in coarse.lai_days()},
+            "soil": {f"multisource/soilgrids/soilgrids_{name}_0-5cm_mean.tif": name for name in fine.SOIL_BANDS},
+            "land_cover": {_COVER_NAME: "cover"},
+            "insitu": {f"multisource/ismn/{archive}": "readings"},
         }
 
-    @cached_property
-    def truth(self) -> dict[str, tuple[Site, tuple[SitePass, ...], int]]:
+    def _truths(self) -> dict[str, tuple[Site, tuple[SitePass, ...], int]]:
         """Site, passes and size by path: of all passes, and of the larger scenes."""
         found = {}
         for site in self._sites:
@@ -97,47 +94,17 @@ class MultisourcePlan(Plan):
                 found[f"sandbox_truth/multisource/{site.name}_map.nc"] = (site, large, self.map_size)
         return found
 
-    @cached_property
-    def smap(self) -> dict[str, date]:
-        """First day by path."""
-        form, last = "multisource/smap10km/{:%Y}/SMAP10KM_soil_moisture_{:%Y%m%d}_{:%Y%m%d}.tif", coarse.SMAP_DAYS - 1
-        return {form.format(day, day, day + timedelta(days=last)): day for day in coarse.smap_days()}
-
-    @cached_property
-    def gldas(self) -> dict[str, datetime]:
-        """Time by path: the granule before each pass, and before each image of SMAP that a pass can be paired with."""
-        times = {coarse.gldas_time(one, places.is_west(one.site)) for one in self.sentinel1.values()}
-        for day in coarse.smap_days():
-            start = datetime.combine(day, datetime.min.time(), UTC)
-            gaps = (start - one.time for one in self.sentinel1.values())
-            after = any(timedelta() <= gap <= timedelta(days=_SMAP_DAYS_AFTER) for gap in gaps)
-            if after and not any(timedelta() <= start - time <= timedelta(hours=3) for time in times):
-                times.add(start)
-        form = "multisource/gldas/{:%Y}/GLDAS_NOAH025_3H.A{:%Y%m%d.%H%M}.021.nc4"
-        return {form.format(time, time): time for time in sorted(times)}
-
-    @cached_property
-    def lai(self) -> dict[str, date]:
-        """First day by path."""
-        return {f"multisource/modis_lai/{day:%Y}/MCD15A3H_{day:%Y_%m_%d}.tif": day for day in coarse.lai_days()}
-
-    @cached_property
-    def soil(self) -> dict[str, str]:
-        """Property by path."""
-        return {f"multisource/soilgrids/soilgrids_{name}_0-5cm_mean.tif": name for name in fine.SOIL_BANDS}
-
-    land_cover = MappingProxyType({_COVER_NAME: "cover"})
-    insitu = MappingProxyType({f"multisource/ismn/{archive_name('header_values', FIRST_DAY, LAST_DAY)}": "readings"})
-
     def own(self, site: Site) -> list[str]:
         """Paths of a site's own files."""
-        of_scenes = [name for name, one in (self.sentinel1 | self.sentinel2).items() if one.site is site]
-        of_truth = [name for name, (one, *_) in self.truth.items() if one is site]
-        return [*of_scenes, *(name for name, one in self.dem.items() if one is site), *of_truth]
+        of_scenes = [
+            name for name, one in (self.kinds["sentinel1"] | self.kinds["sentinel2"]).items() if one.site is site
+        ]
+        of_truth = [name for name, (one, *_) in self.kinds["truth"].items() if one is site]
+        return [*of_scenes, *(name for name, one in self.kinds["dem"].items() if one is site), *of_truth]
 
     def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, bytes]]:
         """As `Plan.contents`: site by site, then what holds something of every site."""
-        wanted = [kind for kind in _JOINT if not missing.isdisjoint(getattr(self, kind))]
+        wanted = [kind for kind in _JOINT if not missing.isdisjoint(self.kinds[kind])]
         parts: dict[str, list] = {kind: [] for kind in wanted}
         for site in self._sites:
             own = [name for name in self.own(site) if name in missing]
@@ -150,22 +117,33 @@ class MultisourcePlan(Plan):
             for kind in wanted:
                 parts[kind].append(_JOINT[kind](self, simulation, ground))
         for kind in wanted:
-            for number, (name, what) in enumerate(getattr(self, kind).items()):
+            for number, (name, what) in enumerate(self.kinds[kind].items()):
                 if name in missing:
                     yield name, _joint_file(kind, name, what, [of_site[number] for of_site in parts[kind]])
 
     def _content(self, simulation: SiteSimulation, ground: Ground, name: str) -> bytes:
         """Content of one of a site's own files."""
-        for names, write in ((self.sentinel1, fine.sentinel1_file), (self.sentinel2, fine.sentinel2_file)):
-            if name in names:
-                return write(simulation, names[name], self.size(names[name]))
-        return ground.dem_file() if name in self.dem else _truth(simulation, *self.truth[name][1:])
+        for kind, write in (("sentinel1", fine.sentinel1_file), ("sentinel2", fine.sentinel2_file)):
+            if one := self.kinds[kind].get(name):
+                return write(simulation, one, self.size(one))
+        return ground.dem_file() if name in self.kinds["dem"] else _truth(simulation, *self.kinds["truth"][name][1:])
+
+
+def _gldas_times(passes: Sequence[SitePass]) -> list[datetime]:
+    """Times of the granules before each pass, and before each image of SMAP that a pass can be paired with."""
+    times = {coarse.gldas_time(one, places.is_west(one.site)) for one in passes}
+    for day in coarse.smap_days():
+        start = datetime.combine(day, datetime.min.time(), UTC)
+        after = any(timedelta() <= start - one.time <= timedelta(days=_SMAP_DAYS_AFTER) for one in passes)
+        if after and not any(timedelta() <= start - time <= timedelta(hours=3) for time in times):
+            times.add(start)
+    return sorted(times)
 
 
 #: Of what holds something of every site: what a site gives to each file in turn.
 _JOINT: dict[str, Callable[[MultisourcePlan, SiteSimulation, Ground], Sequence]] = {
     "smap": lambda plan, simulation, ground: coarse.smap_patches(simulation.days),
-    "gldas": lambda plan, simulation, ground: coarse.gldas_patches(simulation.days, plan.gldas.values()),
+    "gldas": lambda plan, simulation, ground: coarse.gldas_patches(simulation.days, plan.kinds["gldas"].values()),
     "lai": lambda plan, simulation, ground: coarse.lai_patches(simulation, ground),
     "soil": lambda plan, simulation, ground: ground.soil(),
     "land_cover": lambda plan, simulation, ground: [ground.cover()],

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
+from smnb_sandbox.files import RASTERS, LonLatGrid, Patch, table
 from smnb_sandbox.multisource_land import SiteDays, SiteSimulation
 from smnb_sandbox.multisource_rasters import COARSE, Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SitePass
 from smnb_sandbox.noise import autoregressive, stream
-from smnb_sandbox.plan import table
-from smnb_sandbox.rasters import RASTERS, LonLatGrid, Patch
 from smnb_sandbox.world import soil_limits
 
 _AROUND = 2  # cells on each side of a site's that have data
@@ -71,7 +70,7 @@ def smap_patches(days: SiteDays) -> list[Patch]:
     susm = np.clip(_SUSM_MAX * 0.8 * filled(days.smoothed_country(25.0)) + 4.0 * level, 5.0, _SUSM_MAX)
     bands = np.stack([ssm, susm, ssm / _SSM_MAX, _anomaly(ssm), _anomaly(susm)], axis=1)
     # float32 whose last bits are zero packs better
-    return [Patch(box, np.round(image * 16.0).astype(np.float32) / np.float32(16.0)) for image in bands]
+    return [(box, np.round(image * 16.0).astype(np.float32) / np.float32(16.0)) for image in bands]
 
 
 def _anomaly(series: NDArray) -> NDArray:
@@ -98,14 +97,14 @@ def gldas_patches(days: SiteDays, times: Iterable[datetime]) -> list[Patch]:
     error = 0.018 * lfilter([1.0], [1.0, -0.9], rng.standard_normal(days.celsius.size) * np.sqrt(1.0 - 0.9**2))
     moisture = days.between(0.09 + 0.65 * days.smoothed_country(_MEMORY_DAYS) + error, stamps)
     values = np.clip(_DEPTH_MM * (moisture[:, None, None] + bias), _LEAST, _MOST)
-    return [Patch(box, image) for image in np.round(values, 2)]
+    return [(box, image) for image in np.round(values, 2)]
 
 
 def gldas_file(time: datetime, patches: Iterable[Patch]) -> bytes:
     """A granule with the real ones' attributes and one of their variables, south first; cells without data are -9999."""
     image = np.full(GLDAS_SHAPE, _NODATA, dtype=np.float32)
-    for patch in patches:
-        image[patch.box] = patch.values
+    for box, values in patches:
+        image[box] = values
     content = io.BytesIO()
     # the oldest form of HDF5 keeps the attributes small
     with h5py.File(content, "w", libver="earliest") as file:
@@ -159,5 +158,5 @@ def lai_patches(simulation: SiteSimulation, ground: Ground) -> list[Patch]:
         ndvi = average(simulation.ndvi(simulation.days.state(middle), COARSE))
         cover = np.clip((ndvi + 0.015 * rng.standard_normal(ndvi.shape) - 0.08) / 0.84, 0.0, 1.0)
         bands = np.stack([55.0 * cover**1.5, 92.0 * cover])
-        patches.append(Patch(box, np.where(np.isfinite(bands), np.rint(bands), 255).astype(np.uint8)))
+        patches.append((box, np.where(np.isfinite(bands), np.rint(bands), 255).astype(np.uint8)))
     return patches

@@ -15,8 +15,8 @@ from pyproj import Transformer
 
 from smnb.grids.koppen import koppen_class
 from smnb_sandbox.insitu_readings import Readings, read_sensor
-from smnb_sandbox.insitu_sites import Network, Station, networks_of, place_sensors, surveyed
-from smnb_sandbox.insitu_truth import Placed, PointTruth, around_cells
+from smnb_sandbox.insitu_sites import Network, Sensor, Station, networks_of, place_sensors, surveyed
+from smnb_sandbox.insitu_truth import PointTruth, around_cells
 from smnb_sandbox.multisource_land import KINDS, SiteSimulation
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, SITES
 from smnb_sandbox.noise import stream
@@ -53,14 +53,14 @@ def _draw_pixels(simulation: SiteSimulation) -> NDArray[np.intp]:
                 return np.array(found, dtype=np.intp)
             apart = all(max(abs(row - r), abs(col - c)) >= _APART for r, c in found)
             own = all(land.parcel[row, col] != land.parcel[r, c] for r, c in found)
-            open_ground = KINDS[land.kind[row, col]].name != "forest"
+            open_ground = KINDS[land.kind[row, col]]["name"] != "forest"
             if apart and ((own and open_ground) or not strict):
                 found.append((int(row), int(col)))
     return np.array(found, dtype=np.intp)
 
 
-def site_stations(simulation: SiteSimulation) -> Placed:
-    """Place stations in 10 m pixels (of the land with its margin) and compute their hourly truth, pixels' and points'."""
+def site_stations(simulation: SiteSimulation) -> tuple[NDArray[np.intp], list[Sensor], PointTruth]:
+    """Stations in 10 m pixels: row and column (of the land with its margin) of each, (station, 2), sensors, and hourly truth."""
     site, land = simulation.site, simulation.land
     rows, cols = _draw_pixels(simulation).T
     window = site.window(land.size)
@@ -76,9 +76,9 @@ def site_stations(simulation: SiteSimulation) -> Placed:
         soil = land.clay_fraction[at], land.sand_fraction[at], np.clip(saturation, 0.33, 0.56)
         where = lat[k], lon[k], land.elevation[at]
         kind = KINDS[land.kind[at]]
-        stations.append(surveyed(network, first[site.name] + k, where, str(climate[k]), k, kind.cci, soil))
+        stations.append(surveyed(network, first[site.name] + k, where, str(climate[k]), k, kind["cci"], soil))
     truth = _hour_truth(simulation, stations, rows, cols)
-    return Placed(np.stack([rows, cols], axis=1), place_sensors(stations), truth)
+    return np.stack([rows, cols], axis=1), place_sensors(stations), truth
 
 
 def _hour_truth(
@@ -101,12 +101,12 @@ def _hour_truth(
 
 def read_site(simulation: SiteSimulation) -> list[Readings]:
     """What every sensor of a site reports."""
-    placed = site_stations(simulation)
+    _, sensors, truth = site_stations(simulation)
     readings = []
-    for sensor in placed.sensors:
+    for sensor in sensors:
         station = sensor.station
         # the stream is the station's and the depth's own, whichever other sites there are
         number = _FIRST_SENSOR + 1000 * list(_TEMPLATES).index(station.network.name) + 10 * station.number
         number += round(sensor.depth_to * 20.0)
-        readings.append(read_sensor(simulation.seed, number, sensor, placed.truth, FIRST_DAY, LAST_DAY))
+        readings.append(read_sensor(simulation.seed, number, sensor, truth, FIRST_DAY, LAST_DAY))
     return readings

@@ -10,15 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 from scipy.spatial import cKDTree
 
+from smnb_sandbox.files import table
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, PIXEL_M, SPIN_UP_DAYS, Site, cloud_gaussian
 from smnb_sandbox.noise import Float32, Float64, lagged, stream
-from smnb_sandbox.plan import table
 from smnb_sandbox.regions import monthly
 from smnb_sandbox.world import bucket_step, dries_to, rain_amount, soil_limits, under_snow
 
@@ -37,22 +38,8 @@ _HOLLOW, _DETAIL = 0.13, 0.10
 _MARGIN = 64
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What can grow on a parcel."""
-
-    name: str
-    cgls: int  # code of CGLS-LC100
-    cci: int  # code of ESA CCI, as ISMN has it
-    ndvi_low: float
-    ndvi_high: float
-    peak_shift: float  # days that its NDVI peaks after the region's
-    width: float  # days from the peak to 61 % of it
-    rms_height_cm: float
-    response: float  # how much of NDVI follows the water of the month before
-
-
-KINDS: tuple[Kind, ...] = tuple(Kind(**row) for row in table("multisource")["kinds"])
+#: What can grow on a parcel, the rows of ``data/multisource.yaml``.
+KINDS: tuple[dict[str, Any], ...] = table("multisource")["kinds"]
 
 
 class _Lattice:
@@ -157,7 +144,7 @@ class SiteLand:
 
     def of_kind(self, name: str) -> Float32:
         """A property of the kinds by pixel."""
-        return np.array([getattr(kind, name) for kind in KINDS], dtype=np.float32)[self.kind]
+        return np.array([kind[name] for kind in KINDS], dtype=np.float32)[self.kind]
 
     def _vegetation(self) -> None:
         self.rms_height_cm = (self.of_kind("rms_height_cm") * np.exp(0.16 * self.own(2))).astype(np.float32)

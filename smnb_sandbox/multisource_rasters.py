@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from smnb_sandbox.active_passive import backscatter
+from smnb_sandbox.files import RASTERS, LonLatGrid, Packing, Patch, SparseRaster, encode_scene, table
 from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_sites import PIXEL_M, Sentinel2Pass, Site, SitePass
 from smnb_sandbox.noise import Float32, Float64, blocks, spread, stream
-from smnb_sandbox.plan import table
-from smnb_sandbox.rasters import RASTERS, LonLatGrid, Packing, Patch, SparseRaster, encode_scene
+from smnb_sandbox.smap_sensors import backscatter
 from smnb_sandbox.world import liquid_share
 
 SENTINEL1_BANDS = ("VV", "VH", "angle")
@@ -202,7 +201,7 @@ class Ground:
         lat, lon = grid.centres(box)
         x, y = self._transformer.transform(*np.meshgrid(lon, lat))
         row, col = (self.window.north - y) / PIXEL_M - 0.5, (x - self.window.west) / PIXEL_M - 0.5
-        return Patch(box, map_coordinates(field, [row, col], order=order, mode="nearest"))
+        return (box, map_coordinates(field, [row, col], order=order, mode="nearest"))
 
     def dem_file(self) -> bytes:
         """Terrain of seconds of arc, m, as GeoTIFF: a part of a tile of one degree."""
@@ -210,13 +209,13 @@ class Ground:
         half = 0.5 / per_degree  # pixels' centres lie on whole seconds
         west, north = float(np.floor(self.site.lon)) - half, float(np.floor(self.site.lat)) + 1.0 + half
         tile = replace(RASTERS["dem"].grid, west=west, north=north)
-        patch = self.sample(tile, self.land.elevation, 1)
+        box, values = self.sample(tile, self.land.elevation, 1)
         rng = stream(self.simulation.seed, "multisource dem", self.site.number)
-        values = np.rint(patch.values + _DEM_NOISE * rng.standard_normal(patch.values.shape)).astype(np.int16)
-        top, left = (part.start for part in patch.box)
+        values = np.rint(values + _DEM_NOISE * rng.standard_normal(values.shape)).astype(np.int16)
+        top, left = (part.start for part in box)
         height, width = values.shape
         grid = LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height)
-        whole = Patch((slice(0, height), slice(0, width)), values[None])
+        whole = ((slice(0, height), slice(0, width)), values[None])
         return replace(RASTERS["dem"], grid=grid).encode([whole])
 
     def soil(self) -> list[Patch]:
@@ -237,13 +236,13 @@ class Ground:
             values = average(field)
             values = values + of_site * rng.standard_normal() + of_cell * rng.standard_normal(values.shape)
             values = np.where(np.isfinite(values), np.clip(np.rint(values), 1, 1000), RASTERS["soil"].nodata)
-            patches.append(Patch(box, values[None].astype(np.int16)))
+            patches.append((box, values[None].astype(np.int16)))
         return patches
 
     def cover(self) -> Patch:
         """Cells of the land-cover map, (1, row, col)."""
-        patch = self.sample(RASTERS["land_cover"].grid, self.land.of_kind("cgls"), 0)
-        return Patch(patch.box, patch.values[None].astype(np.uint8))
+        box, values = self.sample(RASTERS["land_cover"].grid, self.land.of_kind("cgls"), 0)
+        return (box, values[None].astype(np.uint8))
 
 
 def soil_raster(name: str) -> SparseRaster:

@@ -16,10 +16,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from smnb.grids import UtmWindow, utm_epsg
+from smnb_sandbox.files import table
 from smnb_sandbox.noise import Float64, autoregressive, stream
-from smnb_sandbox.orbits import Sentinel1Pass, grd_name
-from smnb_sandbox.plan import table
-from smnb_sandbox.regions import PLACES, Region
+from smnb_sandbox.regions import PLACES, Region, Sentinel1Pass, grd_name
 
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2021, 12, 31)
 SPIN_UP_DAYS = 60  # days of weather before the first one
@@ -76,9 +75,9 @@ def _sites() -> dict[str, Site]:
     return {
         name: Site(
             number,
-            PLACES[name].region,
-            round(PLACES[name].region.lat + _SHIFT_LAT, 3),
-            round(PLACES[name].region.lon + _SHIFT_LON, 3),
+            PLACES[name],
+            round(PLACES[name].lat + _SHIFT_LAT, 3),
+            round(PLACES[name].lon + _SHIFT_LON, 3),
             table("multisource")["networks"].get(name, "SCAN"),
             3 if name in table("multisource")["three_sensors"] else 2,
         )

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from smnb.grids import M36, EaseGrid, EaseWindow
 from smnb.loaders.smap import seconds_to_utc
-from smnb_sandbox.orbits import SMAP_EPOCH, SmapPass, smap_clock
-from smnb_sandbox.plan import table
-from smnb_sandbox.smap_radiometer import FILL, Cells, positions
+from smnb_sandbox.files import table
+from smnb_sandbox.regions import SMAP_EPOCH, SmapPass, smap_clock
+from smnb_sandbox.smap_sensors import FILL, Cells, positions
 
 RELEASE = "R18290"
 

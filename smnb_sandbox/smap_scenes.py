@@ -12,25 +12,30 @@ from numpy.typing import NDArray
 
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow
 from smnb.models.physics import retrieve_single_channel
-from smnb_sandbox.active_passive import backscatter, covariation, cross_polarized_slope, disaggregate_tb, masked_blur
 from smnb_sandbox.noise import Float32, blocks, spread, stream
-from smnb_sandbox.orbits import (
+from smnb_sandbox.regions import (
     SMAP_EPOCH,
+    Region,
     Sentinel1Pass,
     SmapPass,
+    region_domain,
     region_passes,
     sentinel1_swath,
     smap_clock,
     smap_passes,
 )
-from smnb_sandbox.regions import Region, region_domain
 from smnb_sandbox.smap_granules import RELEASE, pass_cells
-from smnb_sandbox.smap_radiometer import (
+from smnb_sandbox.smap_sensors import (
     FILL,
     INCIDENCE_DEG,
     Cells,
     Radiometer,
+    backscatter,
     cells_flags,
+    covariation,
+    cross_polarized_slope,
+    disaggregate_tb,
+    masked_blur,
     positions,
     quality_flags,
 )

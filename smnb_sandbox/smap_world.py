@@ -215,7 +215,7 @@ class RegionWorld(RegionGrids):
     def _by_class(self, name: str) -> Float32:
         table = np.zeros(256, dtype=np.float32)
         for code, prior in IGBP.items():
-            table[code] = getattr(prior, name)
+            table[code] = prior[name]
         return table[self.land_cover]
 
     def _vegetation(self) -> None:

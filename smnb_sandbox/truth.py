@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import VARIABLES, CatalogError, FormatError, check_choice, orient_lat_lon
 from smnb.loaders import check_paths, check_present, finish, open_netcdf, parse_period
-from smnb_sandbox.plan import file_bytes
+from smnb_sandbox.files import file_bytes
 
 _SOURCE = "smnb sandbox, hidden truth"
 TRUTH_VARIABLES = ("soil_moisture", "clay_fraction", "sand_fraction", "vegetation_water_content", "surface_temperature")

@@ -16,8 +16,8 @@ from scipy.special import ndtr
 
 from smnb.contract import ParameterError, plain
 from smnb.grids.koppen import KOPPEN_NAMES, OCEAN, koppen_codes, land_fraction
+from smnb_sandbox.files import table
 from smnb_sandbox.noise import CorrelatedField, DriftingField, Float32, stream
-from smnb_sandbox.plan import table
 
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25

@@ -15,7 +15,7 @@ import xarray as xr
 
 from smnb.contract import FormatError, ParameterError, RunError, check_dataset
 from smnb.grids.koppen import KOPPEN_NAMES, koppen_class, land_fraction
-from smnb_sandbox import MARKER, PRESETS, World, archive, orbits, read_manifest, write_sandbox
+from smnb_sandbox import MARKER, PRESETS, World, archive, read_manifest, regions, write_sandbox
 from smnb_sandbox.archive import UNFINISHED, Preset
 from smnb_sandbox.globe import Amsre, _Footprint, encode_image
 from smnb_sandbox.noise import CorrelatedField, DriftingField
@@ -122,8 +122,8 @@ def test_gaps_narrow_towards_the_poles_and_two_passes_leave_fewer(root):
 
 
 def test_swath_geometry(monkeypatch):
-    monkeypatch.setattr(orbits, "LOST_HALF_ORBITS", 0.0)
-    swaths = orbits.Swaths(LAT, LON, 0)
+    monkeypatch.setattr(regions, "LOST_HALF_ORBITS", 0.0)
+    swaths = regions.Swaths(LAT, LON, 0)
     # the width at the equator: the swath over the sine of the angle between track and parallel
     width = swaths._template["A"][359:361].sum(axis=1).mean() * 0.25
     assert width == pytest.approx(1445 / 111.19 / np.sin(np.radians(98.2)), rel=0.02)
@@ -148,8 +148,8 @@ def test_a_lost_half_orbit_leaves_a_wider_gap(monkeypatch):
     day = date(2011, 7, 3)
     coverage = {}
     for share in (0.0, 0.3, 1.0):
-        monkeypatch.setattr(orbits, "LOST_HALF_ORBITS", share)
-        coverage[share] = orbits.Swaths(LAT[::4], LON[::4], 3).covered(day, "A").mean()
+        monkeypatch.setattr(regions, "LOST_HALF_ORBITS", share)
+        coverage[share] = regions.Swaths(LAT[::4], LON[::4], 3).covered(day, "A").mean()
     assert coverage[0.0] > coverage[0.3] > coverage[1.0] == 0.0
 
 

@@ -14,7 +14,7 @@ import yaml
 
 from smnb.catalog import Catalog
 from smnb.contract import ParameterError
-from smnb.grids import M01, M09, EaseWindow
+from smnb.grids import M01, M03, M09, EaseWindow
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_sentinel1
 from smnb.loaders.smap import open_l2_active_passive, open_l3
@@ -83,7 +83,7 @@ def test_places_do_not_overlap_and_lie_within_what_is_simulated():
     for place in PLACES.values():
         assert place.window.shape in ((256, 256), (324, 324))
     assert sum(place.window.shape == (324, 324) for place in PLACES.values()) == 1
-    for one, other in itertools.combinations([place.passive_window for place in PLACES.values()], 2):
+    for one, other in itertools.combinations([place.window.covering(M09).grown(2) for place in PLACES.values()], 2):
         apart = one.row_stop <= other.row_start or other.row_stop <= one.row_start
         assert apart or one.col_stop <= other.col_start or other.col_stop <= one.col_start
 
@@ -135,7 +135,7 @@ def test_missing_files_are_made_again_and_are_the_same(plan, root, tmp_path):
 
 
 def test_a_scene_is_a_tiled_raster_in_utm(plan, root):
-    for name in plan.sentinel1:
+    for name in plan.kinds["sentinel1"]:
         with rasterio.open(root / name) as raster:
             assert raster.crs.to_epsg() == 32614
             assert raster.res == (PIXEL_M, PIXEL_M)
@@ -180,7 +180,7 @@ def test_brightness_temperature_is_the_blurred_truth_with_its_noise(root, plan, 
     daily = open_l3(
         paths(root, "fusion/smap_l3_e/*"),
         catalog_id="x",
-        region=PLACE.passive_window,
+        region=PLACE.window.covering(M09).grown(2),
         variables=["tb", "observation_time"],
     ).load()
     assert daily.sizes == {**daily.sizes, "time": 2, "channel": 2, "y": 33, "x": 33}
@@ -220,16 +220,19 @@ def test_the_products_errors_are_those_of_an_algorithm_not_white(root, truth):
         both = np.isfinite(a) & np.isfinite(b)
         assert np.corrcoef(a[both], b[both])[0, 1] > 0.2
     coarser = open_l2_active_passive(
-        paths(root, "fusion/smap_s1_l2/*"), catalog_id="x", region=PLACE.radar_window, variables=["soil_moisture"]
+        paths(root, "fusion/smap_s1_l2/*"),
+        catalog_id="x",
+        region=PLACE.window.covering(M03),
+        variables=["soil_moisture"],
     )
     assert coarser["soil_moisture"].shape == (2, 86, 86)
 
 
 def test_a_granule_says_that_it_is_synthetic(plan, root):
-    for name in [*plan.enhanced, *plan.fine]:
+    for name in [*plan.kinds["enhanced"], *plan.kinds["fine"]]:
         with h5py.File(root / name) as file:
             assert file.attrs["synthetic"] == 1
-    assert len(plan.enhanced) == 2
+    assert len(plan.kinds["enhanced"]) == 2
 
 
 # --- in situ ----------------------------------------------------------------------------------------------------------
@@ -258,21 +261,21 @@ def test_networks_instruments_and_twins(tables):
 
 
 def test_stations_read_their_own_pixel(tables, truth, simulation, plan):
-    stations = fusion_stations(simulation)
-    rows, cols = (stations.cells - (PLACE.window.row_start, PLACE.window.col_start)).T
-    hours = stations.truth.times(date(2020, 8, 14), date(2020, 9, 30)).astype("datetime64[s]").astype(float)
+    cells, sensors, points = fusion_stations(simulation)
+    rows, cols = (cells - (PLACE.window.row_start, PLACE.window.col_start)).T
+    hours = points.times(date(2020, 8, 14), date(2020, 9, 30)).astype("datetime64[s]").astype(float)
     for number, when in enumerate(plan.acquisitions[PLACE.name]):
         at = when.sentinel1.time.timestamp()
-        cell = np.array([np.interp(at, hours, series) for series in stations.truth.cell_moisture.T])
+        cell = np.array([np.interp(at, hours, series) for series in points.cell_moisture.T])
         # the pass is some minutes after 6 a.m., at which the truth is given
         np.testing.assert_allclose(cell, truth["soil_moisture"].values[number, rows, cols], atol=5e-3)
-    point = stations.truth.point_moisture - stations.truth.cell_moisture
+    point = points.point_moisture - points.cell_moisture
     assert 0.008 < point.mean(axis=0).std() < 0.04  # representativeness stays
     assert point.std(axis=0).mean() < point.mean(axis=0).std()
     readings = tables.readings.assign(sensor_id=tables.readings["sensor_id"].astype(str))
     series = readings.groupby("sensor_id")["soil_moisture"].agg(["mean", "size"])
     assert series["size"].min() > 200
-    true = {s.key: stations.truth.of_sensor(s).mean() for s in stations.sensors}
+    true = {s.key: points.of_sensor(s).mean() for s in sensors}
     error = np.array([series.loc[key, "mean"] - value for key, value in true.items() if key in series.index])
     assert len(error) == len(series)
     assert 0.002 < error.std() < 0.05
@@ -345,7 +348,7 @@ def test_places_must_be_named_where_there_is_no_sandbox(catalog, root, tmp_path)
     with pytest.raises(ParameterError, match="no place was named"):
         open_fusion_scenes(catalog, tmp_path)
     with pytest.raises(ParameterError, match="not on the 1 km grid"):
-        open_fusion_scenes(catalog, root, {"here": PLACE.passive_window})
+        open_fusion_scenes(catalog, root, {"here": PLACE.window.covering(M09).grown(2)})
     small = EaseWindow(
         M01,
         PLACE.window.row_start,

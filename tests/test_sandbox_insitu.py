@@ -25,11 +25,11 @@ from smnb.loaders.insitu import open_insitu
 from smnb.loaders.points import open_gldas_points, open_smap_l3_points
 from smnb_sandbox import PRESETS, World, read_manifest, write_sandbox
 from smnb_sandbox.archive import Preset
+from smnb_sandbox.insitu_archive import insitu_contents, insitu_names
 from smnb_sandbox.insitu_files import _DAILY, _HOURLY
 from smnb_sandbox.insitu_readings import FLAGS, INSTRUMENTS, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, place_sensors, place_stations
 from smnb_sandbox.insitu_truth import _IRRIGATED, START, CellDays, simulate_points
-from smnb_sandbox.month import InSitu, insitu_names
 from smnb_sandbox.world import FIRST_DAY, LAST_DAY, SPIN_UP_DAYS
 
 SEED = 2011
@@ -87,16 +87,17 @@ def sensors(stations):
 
 
 @pytest.fixture(scope="module")
-def observed(world, stations):
-    days = CellDays(world, stations)
-    for state in world.days(FIRST_DAY - timedelta(days=SPIN_UP_DAYS), LAST_DAY):
+def observed(world):
+    begin = FIRST_DAY - timedelta(days=SPIN_UP_DAYS)
+    days = CellDays(world, begin)
+    for state in world.days(begin, LAST_DAY):
         days.observe(state)
     return days
 
 
 @pytest.fixture(scope="module")
 def truth(observed):
-    return simulate_points(SEED, observed)
+    return simulate_points(observed)
 
 
 @pytest.fixture(scope="module")
@@ -201,21 +202,19 @@ def test_presets_plan_and_manifest(root):
     on_disk = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     assert on_disk == {*names, "SANDBOX.json"}
     assert sum(e["size"] for e in manifest["files"] if e["path"] in insitu_names(PERIOD)) < 25e6
-    assert replace(POINTS, insitu=None).stations == []
+    assert replace(POINTS, insitu=None).kinds["stations"] == {}
 
 
-def write(stations, root):
+def write(days, period, root):
     done = []
-    for name, content in stations.contents(insitu_names(stations.period)):
+    for name, content in insitu_contents(days, period, insitu_names(period)):
         write_bytes(root / name, content)
         done.append(name)
     return done
 
 
-def test_same_seed_same_bytes(root, world, observed, tmp_path):
-    again = InSitu(world, PERIOD)
-    again.days = observed
-    done = write(again, tmp_path)
+def test_same_seed_same_bytes(root, observed, tmp_path):
+    done = write(observed, PERIOD, tmp_path)
     assert done == insitu_names(PERIOD)
     digests = {e["path"]: e["sha256"] for e in read_manifest(root)["files"]}
     assert {name: sha256_of(tmp_path / name) for name in done} == {name: digests[name] for name in done}
@@ -228,11 +227,9 @@ def test_a_killed_write_goes_on_with_the_files_that_are_missing(written):
     assert events == [(i + 1, 3, name) for i, name in enumerate(insitu_names(PERIOD)[-3:])]
 
 
-def test_an_hour_is_the_same_in_a_shorter_record(root, world, observed, tmp_path, lines, true_values):
+def test_an_hour_is_the_same_in_a_shorter_record(root, observed, tmp_path, lines, true_values):
     period = (date(2011, 6, 1), date(2011, 6, 30))
-    shorter = InSitu(world, period)
-    shorter.days = observed
-    write(shorter, tmp_path)
+    write(observed, period, tmp_path)
     june = long_table(tmp_path)
     june["file"] = june["file"].str.replace("20110601_20110630", "20110501_20110930")
     once = [t[~t.duplicated(["file", "time"], keep=False)] for t in (june, lines)]

@@ -48,11 +48,23 @@ def plan() -> MultisourcePlan:
 @pytest.fixture(scope="module")
 def wanted(plan) -> set[str]:
     """All kinds of files, but few of each."""
-    names = [list(plan.sentinel1), list(plan.sentinel2), list(plan.smap), list(plan.gldas), list(plan.lai)]
+    names = [
+        list(plan.kinds["sentinel1"]),
+        list(plan.kinds["sentinel2"]),
+        list(plan.kinds["smap"]),
+        list(plan.kinds["gldas"]),
+        list(plan.kinds["lai"]),
+    ]
     few = {name for group in names for name in group[::12]}
-    few |= {name for name, one in plan.sentinel1.items() if one.map_number == 0}
-    few |= {name for name, one in plan.sentinel2.items() if one.on_map}
-    return few | {*plan.dem, *plan.truth, *plan.soil, *plan.land_cover, *plan.insitu}
+    few |= {name for name, one in plan.kinds["sentinel1"].items() if one.map_number == 0}
+    few |= {name for name, one in plan.kinds["sentinel2"].items() if one.on_map}
+    return few | {
+        *plan.kinds["dem"],
+        *plan.kinds["truth"],
+        *plan.kinds["soil"],
+        *plan.kinds["land_cover"],
+        *plan.kinds["insitu"],
+    }
 
 
 def write(plan, root, missing, seed=SEED):
@@ -98,7 +110,7 @@ def scenes(root, entries):
 
 @pytest.fixture(scope="module")
 def insitu(root, plan):
-    return open_insitu([root / name for name in plan.insitu], catalog_id="x", synthetic=True)
+    return open_insitu([root / name for name in plan.kinds["insitu"]], catalog_id="x", synthetic=True)
 
 
 # --- places and times -------------------------------------------------------------------------------------------------
@@ -143,10 +155,10 @@ def test_most_passes_find_a_clear_scene_and_some_do_not():
 
 def test_names_are_those_of_products_and_all_are_one_seed_s(plan):
     assert len(set(plan.files)) == len(plan.files)
-    one, scene = next(iter(plan.sentinel1)), next(iter(plan.sentinel2))
+    one, scene = next(iter(plan.kinds["sentinel1"])), next(iter(plan.kinds["sentinel2"]))
     assert one.endswith("S1A_IW_GRDH_1SDV_20200102T001534_20200102T001559_030635_08A643_85EE.tif")
     assert scene.endswith("S2B_MSIL1C_20191228T164953_N0208_R078_T15TVG_20191228T205653.tif")
-    assert any("GLDAS_NOAH025_3H.A20200101.2100.021.nc4" in name for name in plan.gldas)
+    assert any("GLDAS_NOAH025_3H.A20200101.2100.021.nc4" in name for name in plan.kinds["gldas"])
     # the product's images begin every third day from the second of April 2015 on
     assert smap_days()[0].isoformat() == "2019-12-31"
 
@@ -304,7 +316,7 @@ def test_sentinel1_in_decibels_with_speckle(scenes, simulation):
 def test_sentinel2_numbers_clouds_and_their_share(root, scenes, plan, simulation):
     index = scenes("sentinel2")
     files = {path.name: path for path in paths(root, "multisource/sentinel2/*")}
-    planned = {one.file_name: one for one in plan.sentinel2.values()}
+    planned = {one.file_name: one for one in plan.kinds["sentinel2"].values()}
     assert set(files) <= set(planned)
     shares = {name: planned[name].cloud_percentage for name in files}
     cloudy, clear = max(shares, key=shares.get), next(name for name in files if planned[name].on_map)
@@ -366,9 +378,11 @@ def test_soil_maps_know_the_soil_and_not_exactly(scenes, simulation):
 
 def test_land_cover_has_codes_that_the_strata_know(root, plan, insitu):
     sensors = insitu.sensors
-    codes = land_cover_codes(root / next(iter(plan.land_cover)), sensors.lat.to_numpy(), sensors.lon.to_numpy())
+    codes = land_cover_codes(
+        root / next(iter(plan.kinds["land_cover"])), sensors.lat.to_numpy(), sensors.lon.to_numpy()
+    )
     assert set(codes) <= set(LEGENDS["cgls_lc100"])
-    assert set(codes) <= {kind.cgls for kind in KINDS}
+    assert set(codes) <= {kind["cgls"] for kind in KINDS}
 
 
 def test_smap_is_what_its_top_layer_holds_at_most_and_follows_the_country(root, scenes):
@@ -445,12 +459,12 @@ def test_leaf_area_follows_the_season(scenes):
 
 
 def test_stations_stand_in_fields_of_their_own_near_the_middle(simulation):
-    stations = site_stations(simulation)
+    cells, _, truth = site_stations(simulation)
     land = simulation.land
-    assert len(stations.truth.stations) == SITE.sensors == 3
-    assert len({int(land.parcel[at]) for at in map(tuple, stations.cells)}) == 3
-    assert np.abs(stations.cells - land.size // 2).max() <= REACH
-    for one, (row, col) in zip(stations.truth.stations, stations.cells, strict=True):
+    assert len(truth.stations) == SITE.sensors == 3
+    assert len({int(land.parcel[at]) for at in map(tuple, cells)}) == 3
+    assert np.abs(cells - land.size // 2).max() <= REACH
+    for one, (row, col) in zip(truth.stations, cells, strict=True):
         window = UtmWindow.centred(one.lat, one.lon, size=64, resolution=10.0)
         outer = SITE.window(112)
         assert outer.bounds[0] <= window.bounds[0]
@@ -462,20 +476,20 @@ def test_stations_stand_in_fields_of_their_own_near_the_middle(simulation):
         pixel = UtmWindow.centred(one.lat, one.lon, size=2, resolution=10.0, snap=False)
         assert abs((pixel.bounds[0] + 10.0) - whole.x[col]) < 5.0
         assert abs((pixel.bounds[3] - 10.0) - whole.y[row]) < 5.0
-    for one, other in itertools.combinations(stations.truth.stations, 2):
+    for one, other in itertools.combinations(truth.stations, 2):
         assert 0.1 < great_circle_km(one.lat, one.lon, other.lat, other.lon) < 1.0
 
 
 def test_readings_are_the_pixel_s_truth_with_an_error_of_a_point(simulation, insitu):
-    stations = site_stations(simulation)
-    hours = stations.truth.times(FIRST_DAY, LAST_DAY)
+    _, _, truth = site_stations(simulation)
+    hours = truth.times(FIRST_DAY, LAST_DAY)
     errors = []
-    for k, station in enumerate(stations.truth.stations):
+    for k, station in enumerate(truth.stations):
         sensor = insitu.sensors[insitu.sensors.station == station.name].sensor_id.iloc[0]
         one = insitu.readings[insitu.readings.sensor_id == sensor]
         index = (one.time.to_numpy().astype("datetime64[h]") - hours[0]).astype(int)
-        errors.append(one.soil_moisture.to_numpy() - stations.truth.cell_moisture[index, k])
-        assert np.corrcoef(one.soil_moisture, stations.truth.cell_moisture[index, k])[0, 1] > 0.7
+        errors.append(one.soil_moisture.to_numpy() - truth.cell_moisture[index, k])
+        assert np.corrcoef(one.soil_moisture, truth.cell_moisture[index, k])[0, 1] > 0.7
     assert 0.005 < np.mean([error.std() for error in errors]) < 0.04
     assert max(abs(error.mean()) for error in errors) < 0.09
 
@@ -507,8 +521,22 @@ def test_truth_is_the_field_at_the_passes(root, simulation):
 
 
 def test_only_what_is_missing_is_written_and_the_bytes_are_the_same(plan, wanted, root, tmp_path):
-    again = {sorted(group)[0] for group in (plan.sentinel1, plan.sentinel2, plan.smap, plan.gldas, plan.lai)}
-    again |= {next(iter(plan.dem)), next(iter(plan.soil)), *plan.land_cover, next(iter(plan.truth))}
+    again = {
+        sorted(group)[0]
+        for group in (
+            plan.kinds["sentinel1"],
+            plan.kinds["sentinel2"],
+            plan.kinds["smap"],
+            plan.kinds["gldas"],
+            plan.kinds["lai"],
+        )
+    }
+    again |= {
+        next(iter(plan.kinds["dem"])),
+        next(iter(plan.kinds["soil"])),
+        *plan.kinds["land_cover"],
+        next(iter(plan.kinds["truth"])),
+    }
     again &= wanted
     write(plan, tmp_path, again)
     written = {path.relative_to(tmp_path).as_posix() for path in paths(tmp_path, "*")}
@@ -518,13 +546,13 @@ def test_only_what_is_missing_is_written_and_the_bytes_are_the_same(plan, wanted
 
 
 def test_another_seed_is_another_world_with_the_same_names(plan, root, tmp_path):
-    name = sorted(plan.sentinel1)[0]
+    name = sorted(plan.kinds["sentinel1"])[0]
     write(plan, tmp_path, {name}, seed=SEED + 1)
     assert (tmp_path / name).read_bytes() != (root / name).read_bytes()
 
 
 def test_the_ground_reaches_beyond_the_tile(simulation):
     ground = Ground(simulation)
-    soil = ground.soil()[SOIL_BANDS.index("clay")]
-    assert soil.values.shape[-1] >= 7
-    assert (soil.values > 0).all()
+    _, soil = ground.soil()[SOIL_BANDS.index("clay")]
+    assert soil.shape[-1] >= 7
+    assert (soil > 0).all()

@@ -17,23 +17,24 @@ from smnb.grids import M01, M03, M09, M36
 from smnb.loaders.smap import open_l2, open_l2_active_passive, open_l3, seconds_to_utc
 from smnb.models.physics import retrieve_single_channel
 from smnb_sandbox import PRESETS, read_manifest, write_sandbox
-from smnb_sandbox.active_passive import (
+from smnb_sandbox.archive import Preset
+from smnb_sandbox.ease_plans import SmapPlan
+from smnb_sandbox.noise import DriftingField, PlanarField, blocks
+from smnb_sandbox.regions import IGBP, REGIONS, region_domain, region_window, smap_passes
+from smnb_sandbox.smap_granules import L2_LINKS, PASSIVE, l3_name, level3_granule
+from smnb_sandbox.smap_scenes import RegionSimulation, scene_times
+from smnb_sandbox.smap_sensors import (
+    FILL,
     backscatter,
     covariation,
     cross_polarized_slope,
     disaggregate_tb,
     masked_blur,
+    quality_flags,
     soil_backscatter,
+    surface_flags,
     water_cloud,
 )
-from smnb_sandbox.archive import Preset
-from smnb_sandbox.ease_plans import SmapPlan
-from smnb_sandbox.noise import DriftingField, PlanarField, blocks
-from smnb_sandbox.orbits import smap_passes
-from smnb_sandbox.regions import IGBP, REGIONS, region_domain, region_window
-from smnb_sandbox.smap_granules import L2_LINKS, PASSIVE, l3_name, level3_granule
-from smnb_sandbox.smap_radiometer import FILL, quality_flags, surface_flags
-from smnb_sandbox.smap_scenes import RegionSimulation, scene_times
 from smnb_sandbox.smap_world import RegionWorld
 from smnb_sandbox.world import LAST_DAY
 
@@ -64,7 +65,7 @@ def archive(tmp_path_factory, plan):
     root = tmp_path_factory.mktemp("sandbox") / "archive"
 
     def kill(done, total, name):
-        if name == list(plan.fine)[3]:
+        if name == list(plan.kinds["fine"])[3]:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
@@ -126,17 +127,23 @@ def test_names_manifest_and_a_killed_write(archive, plan):
     )
     counts = [sum(re.fullmatch(form, name) is not None for name in plan.files) for form in forms]
     assert sum(counts) == len(plan.files)
-    assert counts[2:] == [1, len(plan.fine), 3]
+    assert counts[2:] == [1, len(plan.kinds["fine"]), 3]
     # days that no scene can be matched with are left out where scenes are few
     assert 6 <= counts[1] < 20
-    with h5py.File(root / next(iter(plan.level3))) as file:
+    with h5py.File(root / next(iter(plan.kinds["level3"]))) as file:
         assert file["Metadata/DatasetIdentification"].attrs["shortName"] == b"SPL3SMP"
-        assert file["Metadata/DatasetIdentification"].attrs["fileName"].decode() in next(iter(plan.level3))
+        assert file["Metadata/DatasetIdentification"].attrs["fileName"].decode() in next(iter(plan.kinds["level3"]))
         assert file.attrs["synthetic"] == 1
 
 
 def test_same_seed_same_bytes_whatever_is_missing_and_another_seed_other_bytes(root, plan):
-    wanted = {next(iter(plan.level2)), list(plan.level3)[-1], *plan.enhanced, list(plan.fine)[-1], list(plan.truth)[1]}
+    wanted = {
+        next(iter(plan.kinds["level2"])),
+        list(plan.kinds["level3"])[-1],
+        *plan.kinds["enhanced"],
+        list(plan.kinds["fine"])[-1],
+        list(plan.kinds["truth"])[1],
+    }
     again = dict(plan.contents(SEED, wanted))
     assert set(again) == wanted
     assert all(content == (root / name).read_bytes() for name, content in again.items())
@@ -157,9 +164,9 @@ def test_presets_have_the_papers_scenes():
         for scenes in (full.scenes[name], quick.scenes[name]):  # both tracks, one of which sees a part
             assert {scene.sentinel1.track for scene in scenes} == {0, 1}
             assert len({scene.window.shape for scene in scenes}) == 2
-    assert set(quick.fine) <= set(full.fine)
-    assert set(quick.level3) <= set(full.level3)
-    assert len(full.level3) == 1096
+    assert set(quick.kinds["fine"]) <= set(full.kinds["fine"])
+    assert set(quick.kinds["level3"]) <= set(full.kinds["level3"])
+    assert len(full.kinds["level3"]) == 1096
 
 
 # --- orbits against real ones -----------------------------------------------------------------------------------------
@@ -215,7 +222,7 @@ def test_passes_repeat_after_8_days_and_mornings_are_mornings():
 
 def test_level2_schema_is_the_real_granules(shared_samples, root, plan):
     real_path = shared_samples / "smap_l2" / "SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5"
-    with h5py.File(real_path) as real_file, h5py.File(root / next(iter(plan.level2))) as file:
+    with h5py.File(real_path) as real_file, h5py.File(root / next(iter(plan.kinds["level2"]))) as file:
         real, ours = (f["Soil_Moisture_Retrieval_Data"] for f in (real_file, file))
         # not written: organic matter, and the dual-channel algorithm's own albedo and roughness
         assert set(real) - set(ours) == {"organic_content", "albedo_option3", "roughness_coefficient_option3"}
@@ -243,7 +250,7 @@ def test_level3_holds_what_a_real_file_holds(shared_samples, root, plan):
     sizes = {d.get("name"): int(d.get("size")) for d in tree.findall(f"{space}Dimension")}
     kinds = {"Float32": "f4", "Float64": "f8", "UInt16": "u2", "Byte": "u1", "String": "S24"}
     seen = 0
-    with h5py.File(root / next(iter(plan.level3))) as file:
+    with h5py.File(root / next(iter(plan.kinds["level3"]))) as file:
         for element in tree:
             kind = element.tag.removeprefix(space)
             name = {a.get("name"): a[0].text for a in element if a.tag == f"{space}Attribute" and len(a)}.get(
@@ -264,37 +271,51 @@ def test_level3_holds_what_a_real_file_holds(shared_samples, root, plan):
 
 def test_loaders_read_the_products(root, plan):
     geneva = region_window(REGIONS["geneva"])
-    half_orbits = open_l2(paths(root, plan.level2), catalog_id="smap_l2", synthetic=True)
-    assert half_orbits.sizes["time"] == len(plan.level2)
+    half_orbits = open_l2(paths(root, plan.kinds["level2"]), catalog_id="smap_l2", synthetic=True)
+    assert half_orbits.sizes["time"] == len(plan.kinds["level2"])
     assert 0.02 <= float(half_orbits["soil_moisture"].min()) < float(half_orbits["soil_moisture"].max()) < 0.6
     days = open_l3(
-        paths(root, plan.level3), catalog_id="smap_l3", synthetic=True, region=geneva.covering(M36), overpass="both"
+        paths(root, plan.kinds["level3"]),
+        catalog_id="smap_l3",
+        synthetic=True,
+        region=geneva.covering(M36),
+        overpass="both",
     )
-    assert dict(days.sizes).items() >= {"time": len(plan.level3), "y": 9, "x": 9, "overpass": 2}.items()
+    assert dict(days.sizes).items() >= {"time": len(plan.kinds["level3"]), "y": 9, "x": 9, "overpass": 2}.items()
     assert 0.2 < float(days["soil_moisture"].notnull().mean()) < 0.7
     enhanced = open_l3(
-        paths(root, plan.enhanced), catalog_id="smap_l3_e", synthetic=True, region=geneva.covering(M09), overpass="pm"
+        paths(root, plan.kinds["enhanced"]),
+        catalog_id="smap_l3_e",
+        synthetic=True,
+        region=geneva.covering(M09),
+        overpass="pm",
     )
     assert enhanced["tb"].sizes["y"] == 34
-    with h5py.File(root / next(iter(plan.enhanced))) as file:
+    with h5py.File(root / next(iter(plan.kinds["enhanced"]))) as file:
         index = file["Soil_Moisture_Retrieval_Data_PM/EASE_column_index_pm"]
         assert index.shape == M09.shape
         assert index.attrs["valid_max"] == M09.n_cols - 1
         assert b"9 km" in index.attrs["long_name"]
-    scenes = open_l2_active_passive(paths(root, plan.fine), catalog_id="smap_s1_l2", synthetic=True, region=geneva)
+    scenes = open_l2_active_passive(
+        paths(root, plan.kinds["fine"]), catalog_id="smap_s1_l2", synthetic=True, region=geneva
+    )
     moisture = scenes["soil_moisture"].load()
     assert moisture.notnull().any(("y", "x")).values.sum() == 2
     sigma0 = scenes["sigma0"].mean(("y", "x")).dropna("time", how="all").load()
     assert -16 < float(sigma0.sel(polarization="VV").mean()) < -8
     assert -24 < float(sigma0.sel(polarization="VH").mean()) < -14
     one_km = open_l2_active_passive(
-        paths(root, plan.fine), catalog_id="smap_s1_l2", synthetic=True, region=geneva.on(M01), resolution="1km"
+        paths(root, plan.kinds["fine"]),
+        catalog_id="smap_s1_l2",
+        synthetic=True,
+        region=geneva.on(M01),
+        resolution="1km",
     )
     assert one_km.sizes["y"] == 300
 
 
 def test_the_single_channel_moisture_is_the_retrieval_of_the_files_own_numbers(root, plan):
-    with h5py.File(root / next(iter(plan.level2))) as file:
+    with h5py.File(root / next(iter(plan.kinds["level2"]))) as file:
         data = {name: values[()] for name, values in file["Soil_Moisture_Retrieval_Data"].items()}
     cos = np.cos(np.radians(40.0))
     for option, polarization in (("option1", "H"), ("option2", "V")):
@@ -320,7 +341,7 @@ def test_the_single_channel_moisture_is_the_retrieval_of_the_files_own_numbers(r
 
 def test_a_daily_file_has_the_passes_and_is_fill_elsewhere(root, plan, tucson):
     tucson_passes = passes_over(tucson, date(2016, 3, 1), date(2016, 3, 20))
-    name, day = next((n, d) for n, d in plan.level3.items() if any(p.time.date() == d for p in tucson_passes))
+    name, day = next((n, d) for n, d in plan.kinds["level3"].items() if any(p.time.date() == d for p in tucson_passes))
     window = tucson.window(M36)
     fields, _ = tucson.coarse(tucson_passes, window)
     with h5py.File(root / name) as file:
@@ -344,7 +365,7 @@ def test_a_daily_file_has_the_passes_and_is_fill_elsewhere(root, plan, tucson):
 
 
 def test_scene_files_hold_the_scenes(root, plan, tucson):
-    name, when = next((n, s) for n, s in plan.fine.items() if s.region.name == "tucson")
+    name, when = next((n, s) for n, s in plan.kinds["fine"].items() if s.region.name == "tucson")
     scene, fine_scene = tucson.scene(when, one_km=True)
     with h5py.File(root / name) as file:
         group = file["Soil_Moisture_Retrieval_Data_3km"]

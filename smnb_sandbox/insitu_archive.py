@@ -1,28 +1,33 @@
-"""Coarse products at the sandbox's stations: ERA5-Land-, SMAP- and GLDAS-like series of the year, each with its own errors.
+"""The in-situ part of the archive: ISMN and USCRN files, coarse products at the stations, and the truth.
 
-The files are as validation services keep them: arrays of locations and times, and an indexed ragged array of SMAP's overpasses.
-All see the truth of the stations' 0.25 degree cells; their errors are independent, as triple collocation assumes. SMAP did not
-fly in 2011: these are the product's grid, revisit and flags, not its data.
+The coarse ones are ERA5-Land-, SMAP- and GLDAS-like series, as validation services keep them: arrays of locations and times, and
+an indexed ragged array of SMAP's overpasses. All see the truth of the stations' 0.25 degree cells; their errors are independent,
+as triple collocation assumes. SMAP did not fly in 2011: these are the product's grid, revisit and flags, not its data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from functools import partial
 from pathlib import Path
 
 import netCDF4
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from smnb_sandbox.insitu_sites import Station
-from smnb_sandbox.insitu_truth import END, START, PointTruth
+from smnb_sandbox.files import Period, file_bytes, table
+from smnb_sandbox.insitu_files import archive_name, daily_text, hourly_table, hourly_text, ismn_archive, uscrn_names
+from smnb_sandbox.insitu_readings import read_sensor
+from smnb_sandbox.insitu_sites import Sensor, Station, place_sensors
+from smnb_sandbox.insitu_truth import END, START, CellDays, PointTruth, simulate_points
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, lagged, stream
-from smnb_sandbox.plan import table
 from smnb_sandbox.world import World
 
+_TRUTH, _SENSORS = "sandbox_truth/insitu_truth.parquet", "sandbox_truth/insitu_sensors.parquet"
 _EASE_CELL_M, _EASE_COLUMNS, _EASE_EAST_M, _EASE_NORTH_M = 36032.22, 964, 17367530.445161513, 7314540.830638585
 _DENSE_KG = 5.0
 _FILL = np.float32(-9999.0)
@@ -31,6 +36,76 @@ _REPEAT = {"low": (0, 3, 5), "high": (0, 2, 3, 5, 7)}
 #: Bits of retrieval_qual_flag: 8 is good soil moisture without freeze/thaw, 9 not recommended, 15 nothing retrieved.
 _GOOD, _NOT_RECOMMENDED, _FAILED, _NOT_ATTEMPTED = 8, 9, 13, 15
 _POINTS = table("points")
+#: Of a land model: its column of the errors, hours that are written, lag (days), error (m3 m-3), and what a m3 m-3 is.
+_MODELS = {
+    "era5_land": (0, slice(6, None, 24), 1.2, 0.022, 1.0),
+    "gldas": (1, slice(None, None, 3), 2.0, 0.025, 100.0),
+}
+
+
+def insitu_names(period: Period) -> list[str]:
+    """Paths of the in-situ files of a period within one year below the root, in the order of writing."""
+    ismn = [f"ismn/{archive_name(form, *period)}" for form in ("header_values", "ceop_sep")]
+    year = period[0].year
+    uscrn = [f"uscrn/{p}/{year}/{name}" for p in ("hourly02", "daily01") for name in uscrn_names(p, year)]
+    points = [f"insitu_points/{product}_points.nc" for product in ("era5_land", "gldas", "smap_l3")]
+    return [*ismn, *uscrn, *points, _TRUTH, _SENSORS]
+
+
+def insitu_contents(days: CellDays, period: Period, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the files among `insitu_names` that are asked for, once the world's days were observed."""
+    truth, year = simulate_points(days), period[0].year
+    sensors = place_sensors(truth.stations)
+    formats = {"_header_": "header_values", "ismn/": "ceop_sep", "uscrn/": "uscrn"}
+    of_files = {name: next((form for part, form in formats.items() if part in name), None) for name in names}
+    readings = [
+        read_sensor(days.world.seed, k, sensor, truth, *period)
+        for k, sensor in enumerate(sensors)
+        if sensor.station.network.file_format in of_files.values()
+    ]
+    for name, form in of_files.items():
+        mine = [one for one in readings if one.sensor.station.network.file_format == form]
+        if form == "uscrn":
+            text, product = (hourly_text, "hourly02") if "hourly02" in name else (daily_text, "daily01")
+            number = uscrn_names(product, year).index(name.rpartition("/")[2])
+            mine = [one for one in mine if one.sensor.station.number == number]
+            station = mine[0].sensor.station
+            yield name, text(station, hourly_table(station, mine, period), truth.times(*period)).encode()
+        elif form:
+            yield name, ismn_archive(mine, period)
+        elif name.endswith("_points.nc"):
+            yield name, file_bytes(name, partial(write_points, days.world, truth, period))
+        else:
+            columns = _sensor_table(sensors) if name == _SENSORS else _truth_table(sensors, truth, period)
+            yield name, file_bytes(name, partial(pq.write_table, columns, compression="zstd"))
+
+
+def _truth_table(sensors: Sequence[Sensor], truth: PointTruth, period: Period) -> pa.Table:
+    """The long table sensor_id, time (UTC), soil_moisture_true (m3 m-3): every hour of every sensor."""
+    hours, times = truth.hours(*period), truth.times(*period).astype("datetime64[ns]")
+    values = np.stack([truth.of_sensor(sensor)[hours] for sensor in sensors])
+    codes = np.arange(len(sensors), dtype=np.int32).repeat(times.size)
+    keys = pa.DictionaryArray.from_arrays(codes, [sensor.key for sensor in sensors])
+    columns = {
+        "sensor_id": keys,
+        "time": np.tile(times, len(sensors)),
+        "soil_moisture_true": np.round(values, 5).astype(np.float32).ravel(),
+    }
+    return pa.table(columns)
+
+
+def _sensor_table(sensors: Sequence[Sensor]) -> pa.Table:
+    """What there is to know of each sensor, one row a sensor, names as the files' headers have them."""
+    of_station = ("climate", "land_cover", "clay_fraction", "sand_fraction", "saturation")
+    rows = [
+        {"sensor_id": sensor.key, "network": sensor.station.network.name, "station": sensor.station.name}
+        | {name: getattr(sensor.station, name) for name in ("lat", "lon", "elevation")}
+        | {name: getattr(sensor, name) for name in ("depth_from", "depth_to", "instrument")}
+        | {"file_format": sensor.station.network.file_format}
+        | {name: getattr(sensor.station, name) for name in of_station}
+        for sensor in sensors
+    ]
+    return pa.Table.from_pylist(rows)
 
 
 @dataclass(frozen=True)
@@ -70,24 +145,6 @@ def _errors(product: int, stations: Sequence[Station]) -> tuple[Float64, Float64
     return np.array([by_cover.get(s.land_cover, by_cover[0])[product] for s in stations]).T
 
 
-def _as_model(
-    name: str, kind: int, seed: int, truth: PointTruth, where: Locations, lag_days: float, error: float
-) -> Float64:
-    """Return what a land model says of the cells: lagged, damped, biased by land cover, with weather errors of its own."""
-    rng = stream(seed, name)
-    gain, bias = _errors(kind, [truth.stations[i] for i in where.station])
-    water = truth.cell_moisture[:, where.station]
-    layer = lagged(water, 1.0 - np.exp(-1.0 / 24.0 / lag_days))
-    mean = layer.mean(axis=0)
-    gain = np.clip(gain + 0.06 * rng.standard_normal(gain.size), 0.4, 1.3)
-    bias = bias + 0.015 * rng.standard_normal(gain.size)
-    # dry soil has little water to be wrong about
-    size = np.clip(layer / 0.18, 0.15, 1.1)
-    drifting = by_hour(autoregressive(rng, np.exp(-1.0 / 6.0), (len(water) // 24 + 1, water.shape[1])))
-    value = mean + gain * (layer - mean) + size * (bias + error * drifting)
-    return np.clip(value, 0.01, 0.56)
-
-
 def _write(path: Path, where: Locations, times: Float64, values: dict[str, NDArray]) -> None:
     """A file of `_POINTS`: series of every location, (time, location), or of all in one ragged array."""
     kind = _POINTS[path.stem]
@@ -117,29 +174,38 @@ def _write(path: Path, where: Locations, times: Float64, values: dict[str, NDArr
             variable[:] = values[name].T
 
 
-def _days(hours: NDArray[np.datetime64]) -> Float64:
-    return (hours - np.datetime64("1858-11-17", "h")).astype(float) / 24.0
+def write_points(world: World, truth: PointTruth, period: Period, path: Path) -> None:
+    """Write what a product says of the stations' cells, by the name of its file."""
+    if path.stem == "smap_l3_points":
+        return _write_smap_points(path, world, truth, period)
+    return _write_model_points(path, world.seed, truth, period)
 
 
-def write_era_points(path: Path, truth: PointTruth, period: tuple[date, date], seed: int) -> None:
-    """Write swvl1 and stl1 as series by location, once a day at 06 UTC, in the form of the ERA5-Land sample."""
-    where = grid_locations("era5_land", truth.stations)
-    chosen = np.arange(*truth.hours(*period).indices(truth.cell_moisture.shape[0]))[6::24]
-    water = _as_model("era5_land points", 0, seed, truth, where, 1.2, 0.022)[chosen]
-    rng = stream(seed, "era5_land temperature")
-    kelvin = (truth.soil_temperature + 273.15 + rng.standard_normal(truth.soil_temperature.shape))[:, where.station]
-    _write(path, where, _days(truth.times(*period)[6::24]), {"swvl1": water, "stl1": kelvin[chosen]})
-
-
-def write_gldas_points(path: Path, truth: PointTruth, period: tuple[date, date], seed: int) -> None:
-    """Write soil moisture (kg m-2) and temperature of 0-10 cm as series by location, every three hours, as GLDAS."""
-    where = grid_locations("gldas", truth.stations)
-    chosen = np.arange(*truth.hours(*period).indices(truth.cell_moisture.shape[0]))[::3]
-    water = _as_model("gldas points", 1, seed, truth, where, 2.0, 0.025)[chosen]
-    rng = stream(seed, "gldas temperature")
-    kelvin = truth.soil_temperature[:, where.station][chosen] + 273.15 + rng.standard_normal((1, where.number.size))
-    values = {"SoilMoi0_10cm_inst": 100.0 * water, "SoilTMP0_10cm_inst": kelvin}
-    _write(path, where, _days(truth.times(*period)[::3]), values)
+def _write_model_points(path: Path, seed: int, truth: PointTruth, period: Period) -> None:
+    """What a land model says of the cells: lagged, damped, biased by land cover, with weather errors of its own."""
+    product = path.stem.removesuffix("_points")
+    kind, hours, lag_days, error, unit = _MODELS[product]
+    where, rng = grid_locations(product, truth.stations), stream(seed, f"{product} points")
+    gain, bias = _errors(kind, [truth.stations[i] for i in where.station])
+    water = truth.cell_moisture[:, where.station]
+    layer = lagged(water, 1.0 - np.exp(-1.0 / 24.0 / lag_days))
+    mean = layer.mean(axis=0)
+    gain = np.clip(gain + 0.06 * rng.standard_normal(gain.size), 0.4, 1.3)
+    bias = bias + 0.015 * rng.standard_normal(gain.size)
+    # dry soil has little water to be wrong about
+    size = np.clip(layer / 0.18, 0.15, 1.1)
+    drifting = by_hour(autoregressive(rng, np.exp(-1.0 / 6.0), (len(water) // 24 + 1, water.shape[1])))
+    value = np.clip(mean + gain * (layer - mean) + size * (bias + error * drifting), 0.01, 0.56)
+    chosen = np.arange(*truth.hours(*period).indices(len(water)))[hours]
+    kelvin = truth.soil_temperature[chosen][:, where.station] + 273.15
+    rng = stream(seed, f"{product} temperature")
+    if product == "gldas":
+        kelvin = kelvin + rng.standard_normal((1, where.number.size))
+    else:
+        kelvin = kelvin + rng.standard_normal(truth.soil_temperature.shape)[chosen][:, where.station]
+    days = (truth.times(*period)[hours] - np.datetime64("1858-11-17", "h")).astype(float) / 24.0
+    names = _POINTS[path.stem]["variables"]
+    _write(path, where, days, dict(zip(names, (unit * value[chosen], kelvin), strict=True)))
 
 
 def _overpasses(rng: np.random.Generator, where: Locations, hours: NDArray[np.datetime64]) -> dict[str, NDArray]:
@@ -160,13 +226,13 @@ def _overpasses(rng: np.random.Generator, where: Locations, hours: NDArray[np.da
     return {"index": np.concatenate(index), "hour": np.concatenate(hour), "pass": np.concatenate(number)}
 
 
-def write_smap_points(path: Path, world: World, truth: PointTruth, period: tuple[date, date], seed: int) -> None:
+def _write_smap_points(path: Path, world: World, truth: PointTruth, period: Period) -> None:
     """Write soil moisture of SMAP-like overpasses (6 and 18 h local) as an indexed ragged array, with quality flags.
 
     Noise grows with the vegetation's water; above 5 kg m-2 a retrieval is not recommended; frozen soil has none.
     """
     where = grid_locations("smap", truth.stations)
-    rng = stream(seed, "smap points")
+    rng = stream(world.seed, "smap points")
     hours = truth.times(START, END)  # all of them, so that an overpass does not depend on what is written
     seen = _overpasses(rng, where, hours)
     station, row = where.station[seen["index"]], np.floor(seen["hour"]).astype(int)

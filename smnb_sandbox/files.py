@@ -1,19 +1,74 @@
-"""GeoTIFF: rectangles of UTM, and large grids of longitude and latitude of which little is filled."""
+"""What every part of the archive is: names of files, and how those that are missing are made; the tables of ``data/``; GeoTIFF.
+
+GeoTIFF are rectangles of UTM, and large grids of longitude and latitude of which little is filled.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from smnb_sandbox.noise import Float64
-from smnb_sandbox.plan import table
 
 if TYPE_CHECKING:
     from rasterio.windows import Window
+
+Period = tuple[date, date]
+#: What a file holds; what takes long to pack, and no library that is not thread-safe, is left to be called on a thread.
+Content = bytes | Callable[[], bytes]
+
+
+class Plan(ABC):
+    """A part of the archive; nothing is simulated before `contents`."""
+
+    kinds: dict[str, dict[str, Any]]
+    """What goes into each file, by kind and path below the root (with forward slashes), in the order of the manifest."""
+
+    @property
+    def files(self) -> list[str]:
+        """All paths, in the order of the manifest."""
+        return [name for names in self.kinds.values() for name in names]
+
+    @abstractmethod
+    def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, Content]]:
+        """Simulate what is needed and yield the files that are missing, each as its name and content."""
+
+
+def days_of(period: Period) -> list[date]:
+    """The days from the first to the last."""
+    return [period[0] + timedelta(days=i) for i in range((period[1] - period[0]).days + 1)]
+
+
+def file_bytes(name: str, write: Callable[[Path], None]) -> bytes:
+    """What is written to a path, by a library that can do no other."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / name.rpartition("/")[2]
+        write(path)
+        return path.read_bytes()
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, at every depth."""
+    if isinstance(value, dict):
+        return {key: _tuples(one) for key, one in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+@cache
+def table(name: str) -> dict[str, Any]:
+    """A file of ``data/`` as mappings, tuples and numbers; what stands there is not to be changed."""
+    return _tuples(yaml.safe_load((Path(__file__).parent / "data" / f"{name}.yaml").read_text(encoding="utf-8")))
+
 
 _BLOCK = 256
 _COMMENT = "simulated by smnb_sandbox, no measurement"
@@ -38,17 +93,25 @@ class Packing:
 
 
 def _encode(
-    profile: Mapping[str, Any],
     parts: Iterable[tuple[Window | None, NDArray]],
+    place: tuple[int, float, float, float],
+    shape: tuple[int, int],
     names: Sequence[str],
-    units: Sequence[str],
+    block: int,
+    *,
     tags: Mapping[str, str],
+    units: Sequence[str] = (),
     packing: Sequence[Packing] = (),
+    **profile: Any,
 ) -> bytes:
+    from rasterio import Affine
     from rasterio.io import MemoryFile  # GDAL costs much to load
 
+    epsg, west, north, step = place
+    profile |= {"crs": f"EPSG:{epsg}", "transform": Affine(step, 0.0, west, 0.0, -step, north), "count": len(names)}
+    profile |= {"height": shape[0], "width": shape[1], "tiled": True, "blockxsize": block, "blockysize": block}
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", count=len(names), tiled=True, compress="deflate", **profile) as raster:
+        with memory.open(driver="GTiff", compress="deflate", **profile) as raster:
             for window, values in parts:
                 raster.write(values, window=window)
             raster.descriptions = tuple(names)
@@ -61,37 +124,16 @@ def _encode(
 
 
 def encode_scene(
-    values: NDArray,
-    place: tuple[int, float, float, float],
-    names: Sequence[str],
-    *,
-    tags: Mapping[str, str],
-    units: Sequence[str] = (),
-    packing: Sequence[Packing] = (),
-    nodata: float | None = None,
-    predictor: int = 1,
-    zlevel: int = 5,
+    values: NDArray, place: tuple[int, float, float, float], names: Sequence[str], *, zlevel: int = 5, **how: Any
 ) -> bytes:
-    """A rectangle of UTM, (band, row, col), as GeoTIFF; `place` is EPSG code, west and north edge, and pixel (m)."""
-    from rasterio import Affine
+    """A rectangle of UTM, (band, row, col), as GeoTIFF: `tags`, and what else there is of `units`, `packing`, and the profile.
 
-    epsg, west, north, side = place
+    `place` is EPSG code, west and north edge, and pixel (m).
+    """
     rows, cols = values.shape[1:]
     block = rows if rows == cols <= _BLOCK and rows % 16 == 0 else _BLOCK
-    profile = {
-        "dtype": values.dtype.name,
-        "height": rows,
-        "width": cols,
-        "crs": f"EPSG:{epsg}",
-        "transform": Affine(side, 0.0, west, 0.0, -side, north),
-        "nodata": nodata,
-        "blockxsize": block,
-        "blockysize": block,
-        "zlevel": zlevel,
-        "predictor": predictor,
-        "interleave": "band",
-    }
-    return _encode(profile, [(None, values)], names, units, tags, packing)
+    how |= {"dtype": values.dtype.name, "interleave": "band", "zlevel": zlevel}
+    return _encode([(None, values)], place, (rows, cols), names, block, **how)
 
 
 @dataclass(frozen=True)
@@ -119,12 +161,8 @@ class LonLatGrid:
         return self.north - rows / self.per_degree, self.west + cols / self.per_degree
 
 
-@dataclass(frozen=True)
-class Patch:
-    """Cells of a grid that are filled: where, and values (..., row, col)."""
-
-    box: tuple[slice, slice]
-    values: NDArray
+#: Cells of a grid that are filled: rows and columns, and values (..., row, col).
+Patch = tuple[tuple[slice, slice], NDArray]
 
 
 @dataclass(frozen=True)
@@ -141,27 +179,11 @@ class SparseRaster:
 
     def encode(self, patches: Iterable[Patch], **tags: str) -> bytes:
         """A file of patches, (band, row, col), which do not overlap; the other cells have no data."""
-        from rasterio import Affine
         from rasterio.windows import Window
 
-        grid, block, step = self.grid, self.block, 1.0 / self.grid.per_degree
-        profile = {
-            "dtype": self.dtype,
-            "height": grid.height,
-            "width": grid.width,
-            "crs": "EPSG:4326",
-            "transform": Affine(step, 0.0, grid.west, 0.0, -step, grid.north),
-            "nodata": self.nodata,
-            "blockxsize": block,
-            "blockysize": block,
-            "zlevel": 6,
-            "predictor": self.predictor,
-            "interleave": "pixel",
-            "sparse_ok": True,
-        }
+        grid, block = self.grid, self.block
         blocks: dict[tuple[int, int], NDArray] = {}
-        for patch in patches:
-            rows, cols = patch.box
+        for (rows, cols), cells in patches:
             for top in range(rows.start // block * block, rows.stop, block):
                 for left in range(cols.start // block * block, cols.stop, block):
                     target = blocks.setdefault(
@@ -169,7 +191,7 @@ class SparseRaster:
                     )
                     r0, r1 = max(top, rows.start), min(top + block, rows.stop)
                     c0, c1 = max(left, cols.start), min(left + block, cols.stop)
-                    target[:, r0 - top : r1 - top, c0 - left : c1 - left] = patch.values[
+                    target[:, r0 - top : r1 - top, c0 - left : c1 - left] = cells[
                         :, r0 - rows.start : r1 - rows.start, c0 - cols.start : c1 - cols.start
                     ]
         parts = (
@@ -177,7 +199,10 @@ class SparseRaster:
             for (top, left), values in sorted(blocks.items(), key=lambda one: one[0])
             for height, width in [(min(block, grid.height - top), min(block, grid.width - left))]
         )
-        return _encode(profile, parts, self.bands, self.units, tags)
+        place, shape = (4326, grid.west, grid.north, 1.0 / grid.per_degree), (grid.height, grid.width)
+        how = {"dtype": self.dtype, "nodata": self.nodata, "zlevel": 6, "predictor": self.predictor, "sparse_ok": True}
+        how |= {"interleave": "pixel", "units": self.units, "tags": tags}
+        return _encode(parts, place, shape, self.bands, block, **how)
 
 
 #: The products of this form (``data/multisource.yaml``).
