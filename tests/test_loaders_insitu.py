@@ -18,7 +18,7 @@ from smnb.contract import CatalogError, ContractError, FormatError, ParameterErr
 from smnb.loaders.insitu import archive as index
 from smnb.loaders.insitu import index_archive, open_insitu, read_tables, tables, write_tables
 from smnb.loaders.insitu.archive import Archive, find_sensors, static_variables
-from smnb.loaders.insitu.sensors import Report, UnitsError
+from smnb.loaders.insitu.sensors import LostLines, Report
 from smnb.loaders.insitu.stm import parse_header, parse_stm
 
 BODY = "2019/01/01 00:00 0.2000 G M\n2019/01/01 01:00 0.2100 C03,C02 M\n2019/01/01 02:00 -9999 M M\n2019/01/01 03:00 0.25 D01 M\n"
@@ -112,6 +112,7 @@ def test_both_formats_from_zip_and_folder(tmp_path, writer, form):
         "duplicate_conflicting": 0,
         "outside_period": 0,
         "flag": 1,
+        "other_units": 0,
         "out_of_order": 0,
     }
     assert found.report["removed_by_flag"] == found.report["removed_by_flag_of_network"]["NET"] == {"D01": 1}
@@ -162,7 +163,7 @@ def test_long_files_against_pandas():
     value, flag = rng.integers(0, 9999, time.size) / 10000, rng.choice(["G", "D01,D03", "C02"], time.size)
     text = header() + "".join(f"{t:%Y/%m/%d %H:%M} {v:.4f} {f} M\n" for t, v, f in zip(time, value, flag, strict=True))
     name = stm_name()
-    series = parse_stm(name, text.encode(), parse_header(name, text[:500].encode()))
+    series = parse_stm(name, text.encode(), LostLines(), parse_header(name, text[:500].encode()))
     np.testing.assert_array_equal(series["time"].to_numpy(), time.to_numpy("datetime64[ns]"))
     np.testing.assert_array_equal(series["value"].to_numpy(), value.astype("float32"))
     assert series["flag"].to_pylist() == flag.tolist()
@@ -389,27 +390,15 @@ GOOD = {stm_name("Good"): header("Good") + BODY}
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (header() + BODY[:-6], "line 5: the file is cut short"),
-        (header() + BODY + "2019/01/01 04", "line 6: the file is cut short"),
-        (ceop()[:-20], "line 4: the file is cut short"),
-        (header() + BODY + "2019/01/01 04\n", "line 6: it does not start with a time"),
-        (header() + "2019/01/01 04:00 0.2\n" + BODY, "line 2: no value and flag"),
-        (header() + BODY + "2019/01/01 04:00 wet G M\n", "line 6: no value and flag"),
-        (header() + BODY + "2019/02/29 04:00 0.2 G M\n", "line 6: no such time; got '2019/02/29 04:00'"),
-        (header() + BODY + "2019/02/27 24:00 0.2 G M\n", "line 6: no such time"),
-        (header() + BODY + "0019/02/27 23:00 0.2 G M\n", "line 6: no such time"),
-        (header() + BODY + "2019/2/30 1:00 0.2 G M\n", "line 6: no such time"),
-        (header() + BODY + "2019/01/01 0x:00 0.2 G M\n", "line 6: it does not start with a time"),
         (header() + BODY.replace(":00 ", ":00Z "), "line 2: the time has a zone, 'Z'"),
-        (header() + BODY + "2019/01/01 04:00+02:00 0.2 G M\n", "the time has a zone, '+02:00'"),
-        (header() + BODY + "2019/01/01 04:00 CET 0.2 G M\n", "line 6: no value and flag"),
+        (header() + BODY.replace("0.2", "0,2").replace("-9999", "-"), "line 2: no value and flag"),
+        (header() + "\0" * 60 + "\n", "line 2: it does not start with a time"),
         (BODY, "the first line has no numbers where coordinates"),
         ("NET NET A forty minus-hundred 300 0.05 0.05 EC5\n" + BODY, "the first line has no numbers"),
         (header(lat=140) + BODY, "the coordinates are out of range; got (140.0, -100.0)"),
         (header(depth=(0.2, 0.2)) + BODY, "the depths in the name and inside contradict"),
         ("", "the file is empty"),
         ("\r\n \n", "the file is empty"),
-        (ceop(BODY[:28]) + ceop(BODY[28:], lat=41.0), "line 2: no station and place, or others"),
     ],
 )
 def test_a_damaged_file_is_named_and_the_rest_is_kept(tmp_path, text, reason):
@@ -418,6 +407,101 @@ def test_a_damaged_file_is_named_and_the_rest_is_kept(tmp_path, text, reason):
     assert len(found.readings) == 3
     assert stm_name() in reasons(found.report)
     assert reason in reasons(found.report)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines", "hours", "reason"),
+    [
+        (header() + BODY[:-6], 1, [0, 1], "line 5: the file is cut short"),
+        (header() + BODY + "2019/01/01 04", 1, [0, 1, 3], "line 6: the file is cut short"),
+        (ceop()[:-20], 1, [0, 1], "line 4: the file is cut short"),
+        (header() + BODY + "2019/01/01 04\n", 1, [0, 1, 3], "line 6: it does not start with a time"),
+        (header() + "2019/01/01 04:00 0.2\n" + BODY, 1, [0, 1, 3], "line 2: no value and flag"),
+        (header() + BODY + "2019/01/01 04:00 wet G M\n" * 3, 3, [0, 1, 3], "line 6: no value and flag"),
+        (header() + BODY + "2019/02/29 04:00 0.2 G M\n", 1, [0, 1, 3], "line 6: no such time; got '2019/02/29 04:00'"),
+        (header() + BODY + "2019/02/27 24:00 0.2 G M\n", 1, [0, 1, 3], "line 6: no such time"),
+        (header() + BODY + "0019/02/27 23:00 0.2 G M\n", 1, [0, 1, 3], "line 6: no such time"),
+        (header() + BODY + "2019/2/30 1:00 0.2 G M\n", 1, [0, 1, 3], "line 6: no such time"),
+        (header() + BODY + "2019/01/01 0x:00 0.2 G M\n", 1, [0, 1, 3], "line 6: it does not start with a time"),
+        (header() + BODY + "2019/01/01 04:00+02:00 0.2 G M\n", 1, [0, 1, 3], "the time has a zone, '+02:00'"),
+        (header() + BODY + "2019/01/01 04:00 CET 0.2 G M\n", 1, [0, 1, 3], "line 6: no value and flag"),
+        (header() + BODY + "2019/01/01 04:00 0.2 G M\0\0\n", 1, [0, 1, 3], "line 6: no value and flag"),
+        (header() + "\0" * 28 + "\n" + BODY, 1, [0, 1, 3], "line 2: it does not start with a time"),
+        ("\0" * 28 + "\n" + header() + BODY, 1, [0, 1, 3], "line 1: it is before the line that says the place"),
+        ("\0" * 28 + "\n" + ceop(), 1, [0, 1, 3], "line 1: it is before the line that says the place"),
+        (ceop(BODY[:28]) + ceop(BODY[28:], lat=41.0), 3, [0], "line 2: no station and place, or others"),
+    ],
+)
+def test_a_bad_line_costs_that_line(tmp_path, text, lines, hours, reason):
+    archive = write_zip(tmp_path / "a.zip", {stm_name(): text})
+    found = open_insitu([archive], flags="all")
+    assert found.readings["time"].dt.hour.tolist() == hours
+    assert found.report["damaged_files"] == []
+    (lost,) = found.report["lost_lines"]
+    assert (lost["file"], lost["lines"]) == (stm_name(), lines)
+    assert reason in lost["reason"]
+    result = CliRunner().invoke(app, ["ingest", str(archive), "--out", str(tmp_path / "out"), "--flags", "all"])
+    assert f"lost {lines} lines of {stm_name()}" in result.output
+    assert f"lines lost: {lines}" in result.output
+
+
+@pytest.mark.parametrize("height", ["NaN", "nan", "None", "-", "N/A", "-9999.00", "-999", "-99.90", "99999", ""])
+def test_a_missing_elevation_does_not_cost_the_station(tmp_path, height):
+    text = header().replace("  300.00", f"  {height}")
+    found = open_insitu([write_zip(tmp_path / "a.zip", {stm_name(): text + BODY})], flags="all")
+    assert len(found.readings) == 3
+    assert found.sensors["elevation"].isna().tolist() == [True]
+    assert found.sensors[["lat", "lon", "instrument"]].values.tolist() == [[40.0, -100.0, "EC5"]]
+    if height:
+        words = ceop().replace("  300.00", f"  {height}")
+        found = open_insitu([write_zip(tmp_path / "b.zip", {stm_name(): words})], flags="all")
+        assert (len(found.readings), found.sensors["elevation"].isna().item()) == (3, True)
+
+
+def test_an_elevation_below_the_sea_is_kept(tmp_path):
+    text = header().replace("  300.00", " -86.00") + BODY
+    assert open_insitu([write_zip(tmp_path / "a.zip", {stm_name(): text})]).sensors["elevation"].tolist() == [-86.0]
+
+
+@pytest.mark.parametrize("fill", [-1, -99, -99.9, -999, -999.9, -6999, -9999, "nan", -0.99])
+def test_fills_are_no_readings_whatever_their_flag(tmp_path, fill):
+    body = f"2019/01/01 00:00 0.2 G M\n2019/01/01 01:00 {fill} C01 M\n2019/01/01 02:00 -0.012 C01 M\n"
+    found = one(tmp_path, body)
+    assert found.readings["soil_moisture"].tolist() == [np.float32(0.2), np.float32(-0.012)]
+    assert found.report["readings"]["fill"] == 1
+
+
+def test_fills_of_temperature(tmp_path):
+    body = "2019/01/01 00:00 -45.0 G M\n2019/01/01 01:00 -99.9 G M\n2019/01/01 02:00 -999 G M\n"
+    archive = write_zip(tmp_path / "a.zip", {stm_name(variable="ts"): header() + body})
+    assert open_insitu([archive], variable="soil_temperature").readings["soil_temperature"].tolist() == [-45.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "flags", "kept"),
+    [
+        ("0.30 D01", "0.20 G", "all", 0.20),
+        ("0.20 G", "0.30 D01", "all", 0.20),
+        ("0.30 D01", "0.70 C02", "paper", 0.70),
+        ("0.30 D01,D03", "0.20 U", "all", 0.20),
+        ("0.70 C02", "0.20 G", "paper", 0.20),
+        ("0.30 U", "0.20 D01", "G D01", 0.20),
+        ("0.30 G", "0.20 G", "all", 0.30),
+    ],
+)
+def test_of_two_readings_at_one_time_the_better_flag_wins(tmp_path, first, second, flags, kept):
+    body = f"2019/01/01 01:00 {first} M\n2019/01/01 00:00 0.1 G M\n2019/01/01 01:00 {second} M\n"
+    found = one(tmp_path, body, flags=flags)
+    assert found.readings["soil_moisture"].tolist() == [np.float32(0.1), np.float32(kept)]
+    assert found.report["readings"]["duplicate_conflicting"] == 1
+    assert found.report["readings"]["flag"] == 0
+
+
+def test_the_better_flag_wins_across_files(tmp_path):
+    members = {f"1/{stm_name()}": header() + "2019/01/01 00:00 0.3 D05 M\n"}
+    members[f"2/{stm_name()}"] = header() + "2019/01/01 00:00 0.2 G M\n"
+    found = open_insitu([write_zip(tmp_path / "a.zip", members)])
+    assert found.readings["soil_moisture"].tolist() == [np.float32(0.2)]
 
 
 def test_a_damaged_member_of_a_zip(tmp_path):
@@ -469,14 +553,80 @@ def test_a_name_that_occurs_twice_is_refused(tmp_path):
     assert index_archive(archive).attrs["problems"]["refused_files"][0]["reason"].startswith("the name occurs twice")
 
 
-def test_units_that_are_not_volumetric_stop_the_run(tmp_path):
-    body = "".join(f"2019/01/01 {h:02}:00 {20 + h:.2f} G M\n" for h in range(10))
-    archive = write_zip(tmp_path / "a.zip", {**GOOD, stm_name(): header() + body})
-    with pytest.raises(UnitsError, match=r"NET_NET_A_sm.*no volumetric soil moisture.*median 24\.5.*percent / 100"):
-        open_insitu([archive], catalog_id="x")
-    with pytest.raises(FormatError):
-        write_tables(archive, tmp_path / "out")
+def hours(values) -> str:
+    return "".join(f"2019/01/01 {h:02}:00 {value} G M\n" for h, value in enumerate(values))
+
+
+def test_a_sensor_in_percent_is_converted_and_named(tmp_path):
+    values = [20.53 + h for h in range(10)]
+    members = {**GOOD, stm_name(): header() + hours([*values, -99.9, -9999])}
+    found = open_insitu([write_zip(tmp_path / "a.zip", members)], flags="all")
+    assert found.sensors["station"].tolist() == ["A", "Good"]
+    assert found.readings["soil_moisture"].tolist()[:10] == [np.float32(round(v / 100, 6)) for v in values]
+    assert found.report["readings"]["fill"] == 3
+    (note,) = found.report["converted"]
+    assert (note["sensor_id"], note["readings"]) == ("NET__A__EC5__0.0500-0.0500", 12)
+    assert note["reason"] == "percent (median 25, 20.5 to 29.5), divided by 100"
+    result = CliRunner().invoke(app, ["ingest", str(tmp_path / "a.zip"), "--out", str(tmp_path / "out")])
+    assert "converted NET__A__EC5__0.0500-0.0500, 12 readings: percent" in result.output
+
+
+def test_only_the_file_of_a_sensor_that_is_in_percent_is_converted(tmp_path):
+    members = {f"1/{stm_name()}": header() + hours([25.0] * 10)}
+    members[f"2/{stm_name()}"] = header() + BODY.replace("2019/", "2020/")
+    found = open_insitu([write_zip(tmp_path / "a.zip", members)], flags="all")
+    assert found.readings["soil_moisture"].tolist() == [0.25] * 10 + [np.float32(v) for v in (0.2, 0.21, 0.25)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [200.0 + h for h in range(12)],  # mm
+        [-5.0 + 2 * h for h in range(12)],  # degrees
+        [0.9, *[1.5] * 11],  # a broken probe
+        [0.2, 0.3, 0.25, 25.0, 26.0, 27.0, 24.0, 23.0],  # units changed half way
+        [25.0, 26.0],  # too few to tell
+    ],
+)
+def test_a_sensor_in_other_units_is_left_out_by_name(tmp_path, values):
+    members = {**GOOD, stm_name(): header() + hours(values)}
+    found = open_insitu([write_zip(tmp_path / "a.zip", members)])
+    assert found.sensors["station"].tolist() == ["Good"]
+    (note,) = found.report["left_out"]
+    assert (note["sensor_id"], note["readings"]) == ("NET__A__EC5__0.0500-0.0500", len(values))
+    assert "no volumetric soil moisture" in note["reason"]
+    counts = found.report["readings"]
+    assert counts["read"] == sum(counts[k] for k in counts if k not in ("read", "out_of_order"))
+    assert counts["other_units"] == len(values)
+    alone = write_zip(tmp_path / "b.zip", {stm_name(): header() + hours(values)})
+    with pytest.raises(ContractError, match=r"no reading is left: NET/A/.*no volumetric soil moisture; got 'median"):
+        write_tables(alone, tmp_path / "out")
     assert not (tmp_path / "out" / "readings.parquet").exists()
+
+
+def test_fills_above_one_make_no_percent(tmp_path):
+    found = one(tmp_path, hours([9999.0] * 8 + [0.2, 0.3]))
+    assert found.readings["soil_moisture"].tolist() == [np.float32(0.2), np.float32(0.3)]
+    assert found.report["readings"]["above_one"] == 8
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "options", "reason"),
+    [
+        (hours([-9999] * 3), stm_name(), {}, "all are fill values"),
+        (BODY.replace(" G ", " D05 "), stm_name(), {"flags": "strict"}, "all are removed by flags: {'"),
+        (BODY, stm_name(), {"start": "2021-01-01"}, "all lie outside the period"),
+        (BODY, stm_name(variable="ts"), {}, "no sensor measures soil_moisture, but ['soil_temperature']"),
+        (BODY, stm_name(depth=(0.2, 0.2)), {}, "every sensor lies at another depth: ['0.2-0.2 m']"),
+        ("", stm_name(), {}, "the files hold no lines of data"),
+        (BODY.replace(" 0", " x0").replace("-9999", "?"), stm_name(), {}, "1 damaged files, first NET/A/"),
+    ],
+)
+def test_if_nothing_is_left_the_error_says_why(tmp_path, body, name, options, reason):
+    top = header(depth=(0.2, 0.2) if "0.200000" in name else (0.05, 0.05))
+    with pytest.raises(ContractError) as caught:
+        open_insitu([write_zip(tmp_path / "a.zip", {name: top + body})], **options)
+    assert f"no reading is left: {reason}" in str(caught.value)
 
 
 def test_a_station_twice_with_other_coordinates(tmp_path):
@@ -489,8 +639,16 @@ def test_a_station_twice_with_other_coordinates(tmp_path):
     assert (moved["network"], moved["station"], len(moved["sensors"])) == ("NET", "A", 2)
     assert moved["km"] == pytest.approx(5.56, abs=0.01)
     far = {f"1/{stm_name('A')}": header("A") + BODY, f"2/{stm_name('A')}": header("A", lat=40.05) + BODY}
-    with pytest.raises(FormatError, match=r"sensor NET__A__EC5__0.0500-0.0500 is 5\.6 km from where another file"):
-        open_insitu([write_zip(tmp_path / "b.zip", far)], catalog_id="x")
+    found = open_insitu([write_zip(tmp_path / "b.zip", far | GOOD)], catalog_id="x")
+    assert found.sensors[["station", "lat", "n_readings"]].values.tolist() == [["A", 40.0, 2], ["Good", 40.0, 2]]
+    (note,) = found.report["left_out"]
+    assert (note["file"], note["readings"]) == (f"2/{stm_name('A')}", 4)
+    assert "sensor NET__A__EC5__0.0500-0.0500 is 5.6 km from where another file has it" in note["reason"]
+    assert index_archive(tmp_path / "b.zip").attrs["problems"]["left_out"] == [note]
+    most = {**far, f"3/{stm_name('A')}": header("A", lat=40.05) + BODY.replace("2019/", "2020/")}
+    found = open_insitu([write_zip(tmp_path / "c.zip", most)], catalog_id="x")  # two of three files agree
+    assert found.sensors[["lat", "n_readings"]].values.tolist() == [[40.05, 4]]
+    assert [one["file"] for one in found.report["left_out"]] == [f"1/{stm_name('A')}"]
 
 
 def test_empty_networks_and_empty_archives(tmp_path):
@@ -509,17 +667,26 @@ def test_empty_networks_and_empty_archives(tmp_path):
         parse_header("NET/A/data.stm", (header() + BODY).encode())
 
 
-def test_damaged_static_variables_are_named_and_the_readings_kept(tmp_path):
-    for content, reason in [
-        (STATIC.replace("% weight", "g/kg"), "other units"),
-        (STATIC.replace("23.00", "much"), "not a number"),
-        ("quantity_name;unit\nclay fraction;%\n", "too few fields"),
+def test_an_odd_static_variable_costs_that_variable(tmp_path):
+    for content, lines, reason, clay in [
+        (STATIC.replace("clay fraction;% weight", "clay fraction;g/kg"), 2, "other units", np.nan),
+        (STATIC.replace("23.00", "much"), 1, "not a number", np.nan),
+        (STATIC.replace("23.00", "230.00"), 1, "'clay fraction' is out of range", np.nan),
+        (STATIC.replace("130;Grass", "grass;Grass"), 1, "not a number", 0.23),
+        (STATIC + "clay fraction;%\n", 1, "too few fields", 0.23),
     ]:
         archive = write_zip(tmp_path / "a.zip", {**GOOD, "NET/Good/NET_NET_Good_static_variables.csv": content})
-        found = open_insitu([archive], catalog_id="x")
-        assert reason in reasons(found.report)
-        assert found.sensors["climate_KG"].tolist() == [None]
-        assert len(found.readings) == 2
+        for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+            found = open_insitu([archive], catalog_id="x", cache_dir=cache)
+            (lost,) = found.report["lost_lines"]
+            assert (lost["lines"], lost["file"]) == (lines, "NET/Good/NET_NET_Good_static_variables.csv")
+            assert reason in lost["reason"]
+            assert found.sensors["climate_KG"].tolist() == ["Cfa"]
+            np.testing.assert_equal(found.sensors["clay_fraction"].item(), clay)
+            assert len(found.readings) == 2
+    fills = STATIC.replace("23.00", "-9999").replace("130;Grass", "-9999;Grass")
+    found = open_insitu([write_zip(tmp_path / "b.zip", {**GOOD, "NET/Good/NET_NET_Good_static_variables.csv": fills})])
+    assert (found.report["lost_lines"], found.sensors["lc_2010"].isna().item()) == ([], True)
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -597,7 +764,7 @@ def test_agreement_with_the_ismn_package(shared_samples, tmp_path, path, step):
             for _, _, file in _read_station_dir(root, folder, tmp_path, None)[0]:
                 row, part = ours[str(file.file_path)]
                 compare_metadata(row, file)
-                compare_readings(part.read(), file)
+                compare_readings(part.read(LostLines()), file)
                 compared += 1
     root.close()
     assert compared >= max(1, len(ours) // (2 * step))

@@ -179,8 +179,6 @@ def test_both_sources_go_into_the_same_tables(tmp_path):
     ("name", "lines", "reason"),
     [
         (HOURLY, [hourly("2020-01-01 01:00")[:200]], "number of fields is wrong, or the file is cut short"),
-        (HOURLY, [hourly("2020-01-01 01:00"), hourly("2020-01-01 02:00")[:-12]], "cut short"),
-        (HOURLY, [hourly("2020-01-01 01:00"), hourly("2020-01-01 02:00") + " 1"], "damaged"),
         (HOURLY, [daily("20200101")], r"expected 38 fields of hourly02"),
         (HOURLY, [""], "the file is empty"),
         (HOURLY, [hourly("2020-01-01 01:00", "wet")], "SOIL_MOISTURE_5 is no number"),
@@ -211,8 +209,40 @@ def test_a_station_without_soil_probes(tmp_path):
 def test_a_station_that_moved_between_years(tmp_path):
     write(tmp_path, HOURLY, hourly("2020-01-01 01:00"))
     write(tmp_path, HOURLY.replace("2020", "2021"), hourly("2021-01-01 01:00").replace("32.24", "33.24"))
-    with pytest.raises(FormatError, match=r"is 111\.2 km from where another file has it"):
-        open_insitu([tmp_path], catalog_id="x")
+    found = open_insitu([tmp_path], catalog_id="x")
+    assert found.sensors[["lat", "n_readings"]].values.tolist() == [[32.24, 1]]
+    assert len(found.report["left_out"]) == len(DEPTHS_CM)
+    assert "is 111.2 km from where another file has it" in found.report["left_out"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("\0" * 243, "line 2: the number of fields is wrong, or the file is cut short; got 'a row of NUL bytes'"),
+        (hourly("2020-01-01 02:00")[:-12], "line 2: the number of fields is wrong"),
+        (hourly("2020-01-01 02:00") + " 1", "line 2: the number of fields is wrong"),
+        (hourly("2020-01-01 02:00", "wet"), "line 2: SOIL_MOISTURE_5 is no number; got 'wet'"),
+        (hourly("2020-01-01 02:00").replace(" 0200 ", " 2500 ", 1), "line 2: UTC_TIME is no time; got '2500'"),
+        (hourly("2020-01-01 02:00").replace("20200101", "20201301", 1), "line 2: UTC_DATE is no date; got '20201301'"),
+    ],
+)
+def test_a_bad_line_costs_that_line(tmp_path, bad, reason):
+    path = write(
+        tmp_path, HOURLY, hourly("2020-01-01 01:00"), bad, hourly("2020-01-01 03:00").replace("  32.24", "-9999.0")
+    )
+    found = open_insitu([path])
+    assert found.readings["time"].dt.hour.tolist() == [1, 3]
+    assert found.sensors["lat"].tolist() == [32.24]
+    (lost,) = found.report["lost_lines"]
+    assert (lost["file"], lost["lines"]) == (HOURLY, 1)
+    assert reason in lost["reason"]
+
+
+def test_a_last_line_whose_last_field_is_cut(tmp_path):
+    path = write(tmp_path, HOURLY, hourly("2020-01-01 01:00"), hourly("2020-01-01 02:00"))
+    path.write_bytes(path.read_bytes()[:-3])
+    found = open_insitu([path])
+    assert (len(found.readings), found.report["lost_lines"][0]["lines"]) == (1, 1)
 
 
 def test_a_bad_parsed_table(tmp_path):

@@ -10,6 +10,9 @@ import typer
 from smnb.cli.frame import Flags, Json, Root, Table, command, show, shown_progress, warn
 from smnb.contract import CatalogError
 
+#: Files and sensors that `smnb ingest` names one by one.
+_MOST_NOTES = 50
+
 
 @command("smnb catalog --check")
 def catalog(
@@ -80,14 +83,17 @@ def ingest(
     as_json: Json = False,
 ) -> None:
     """Write in-situ readings as sensors.parquet and readings.parquet."""
-    from smnb.loaders.insitu import write_tables
+    from smnb.loaders.insitu import report_notes, write_tables
 
     kept = {"flags": flags, "depth": None if any_depth else depth, "start": start, "end": end}
     report = write_tables(archive, out, cache_dir=cache, **kept)
-    for problem in [*report["damaged_files"], *report["refused_files"]]:
-        warn(f"skipped {problem['file']}: {problem['reason']}")
+    notes = report_notes(report)
+    for note in notes[:_MOST_NOTES]:
+        warn(note)
+    if len(notes) > _MOST_NOTES:
+        warn(f"and {len(notes) - _MOST_NOTES:,} more, see {Path(out) / 'ingest_report.json'}")
     readings = report["readings"]
-    removed = ("fill", "above_one", "duplicate_same", "duplicate_conflicting", "outside_period", "flag")
+    removed = ("fill", "above_one", "duplicate_same", "duplicate_conflicting", "outside_period", "flag", "other_units")
     empty = len(report["sensors_without_readings"])
     show(
         report,
@@ -98,4 +104,5 @@ def ingest(
         *(f"    with flag {flag}: {count:,}" for flag, count in report["removed_by_flag"].items()),
         *(f"  outside the depth, {depth}: {count:,}" for depth, count in report["removed_by_depth"].items()),
         f"  sensors without readings: {empty}" if empty else None,
+        f"  lines lost: {lost:,}" if (lost := sum(one["lines"] for one in report["lost_lines"])) else None,
     )

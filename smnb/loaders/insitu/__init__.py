@@ -5,6 +5,6 @@
 
 from smnb.loaders.insitu.archive import index_archive
 from smnb.loaders.insitu.sensors import flag_policy
-from smnb.loaders.insitu.tables import InSituTables, open_insitu, read_tables, write_tables
+from smnb.loaders.insitu.tables import InSituTables, open_insitu, read_tables, report_notes, write_tables
 
-__all__ = ["InSituTables", "flag_policy", "index_archive", "open_insitu", "read_tables", "write_tables"]
+__all__ = ["InSituTables", "flag_policy", "index_archive", "open_insitu", "read_tables", "report_notes", "write_tables"]

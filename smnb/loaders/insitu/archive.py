@@ -18,19 +18,23 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+import numpy as np
 import pandas as pd
 
-from smnb.contract import CatalogError, FormatError, plain
+from smnb.contract import CatalogError, FormatError, SmnbError, check_range, plain
 from smnb.files import write_text
+from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units
-from smnb.loaders.insitu.sensors import Part, Report, Sensor, merge_sensors, sensor_frame
-from smnb.loaders.insitu.stm import count_lines, parse_header, parse_stm
+from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, LostLines, Part, Report, Sensor, sensor_frame
+from smnb.loaders.insitu.stm import HEAD_BYTES, count_lines, parse_header, parse_stm
 
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
-_VERSION = 1
-_HEAD_BYTES = 4096
+_VERSION = 2
 _FLUSH_EVERY = 1000
 _STATIC = "static_variables.csv"
+_SAME_SENSOR_KM = 2.0
+_SAME_STATION_KM = 0.1
+_NO_VALUE = ("", "none", "nan", "null", "na", "n/a", "-", "-9999", "-9999.0", "-9999.00", "-99.9", "-99.90", "-999")
 #: Columns of ISMN's layers and of its classes, by quantity and source.
 _LAYERS = ("saturation", "clay fraction", "sand fraction", "silt fraction", "organic carbon")
 _LAND_COVER = {"insitu": "lc_insitu", **{f"CCI_landcover_{year}": f"lc_{year}" for year in (2000, 2005, 2010)}}
@@ -98,33 +102,38 @@ class Archive:
             raise FormatError(name, f"the file is damaged: {error}") from error
 
 
-def _parse_static(name: str, data: bytes) -> dict[str, Any]:
-    """Classes and layers ``[depth_from, depth_to, value]`` of a station's file, in the file's order."""
+def _parse_static(name: str, data: bytes) -> tuple[dict[str, Any], LostLines]:
+    """Classes and layers ``[depth_from, depth_to, value]`` of a station's file, in the file's order, and its odd lines."""
     found: dict[str, Any] = {}
+    lost = LostLines()
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         fields = line.split(";")  # not csv: a resolution of 30" would open a quotation
         if not line.strip() or fields[0] == "quantity_name":
             continue
         if len(fields) < 7:
             expected = plain("quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;…")
-            raise FormatError(name, f"line {number}: too few fields", got=line[:80], expected=expected)
-        quantity, unit, depth_from, depth_to, value, _, source = fields[:7]
-        if value.strip() in ("", "None", "nan"):
+            lost.add(FormatError(name, f"line {number}: too few fields", got=line[:80], expected=expected))
             continue
-        percent = quantity != "saturation"
-        if quantity in _LAYERS:
-            known = ["% weight" if percent else "m^3*m^-3"]
-            check_native_units(f"{name}, line {number}", quantity, unit, known)
+        quantity, unit, depth_from, depth_to, value, _, source = fields[:7]
+        if value.strip().lower() in _NO_VALUE:
+            continue
+        percent, where = quantity != "saturation", f"{name}, line {number}"
         try:
             if column := _CLASSES.get(quantity, {}).get(source):
-                found.setdefault(column, int(value) if column.startswith("lc_2") else value)
+                if column.startswith("lc_2"):
+                    check_range(where, column, float(value), 0, 255)
+                found.setdefault(column, int(float(value)) if column.startswith("lc_2") else value)
             elif quantity in _LAYERS:
+                check_native_units(where, quantity, unit, ["% weight" if percent else "m^3*m^-3"])
                 fraction = round(float(value) * (0.01 if percent else 1.0), 10)
+                check_range(where, quantity, fraction, 0, 1)
                 layer = [float(depth_from), float(depth_to), fraction]
                 found.setdefault(quantity.replace(" ", "_"), []).append(layer)
-        except ValueError as error:
-            raise FormatError(name, f"line {number}: not a number", got=line[:80]) from error
-    return found
+        except SmnbError as error:
+            lost.add(error)
+        except ValueError:
+            lost.add(FormatError(name, f"line {number}: not a number", got=line[:80]))
+    return found, lost
 
 
 def _overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
@@ -162,8 +171,9 @@ def _record(archive: Archive, name: str) -> dict[str, Any]:
     record: dict[str, Any] = {"key": archive.keys[name]}
     try:
         if name.endswith(_STATIC):
-            return {**record, "static": _parse_static(name, archive.read(name))}
-        return {**record, "header": parse_header(name, archive.read(name, _HEAD_BYTES))}
+            record["static"], odd = _parse_static(name, archive.read(name))
+            return {**record, **({"odd": [odd.lines, str(odd.first)]} if odd.lines else {})}
+        return {**record, "header": parse_header(name, archive.read(name, HEAD_BYTES))}
     except FormatError as error:
         return {**record, "problem": str(error)}
 
@@ -197,8 +207,8 @@ def _records(
     return records
 
 
-def _read(archive: Archive, name: str, parse: Callable[[bytes], Any]) -> Any:
-    return parse(archive.read(name))
+def _read(archive: Archive, name: str, parse: Callable[..., Any], *lost: LostLines) -> Any:
+    return parse(archive.read(name), *lost)
 
 
 def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[str] | None = None) -> list[Sensor]:
@@ -236,8 +246,64 @@ def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[
     report.networks_without_sensors += sorted(folders - {sensor.row["file"].split("/")[0] for sensor in sensors})
     report.damaged_files += damaged
     report.refused_files += archive.refused
+    odd = [(name, *one["odd"]) for name, one in records.items() if "odd" in one]
+    report.lost_lines += [{"file": name, "lines": lines, "reason": reason} for name, lines, reason in odd]
     report.files_of_format.update(sensor.row["format"] for sensor in sensors)
     return sensors
+
+
+def _leave_out_far(sensors: Sequence[Sensor], report: Report) -> list[Sensor]:
+    """Sensors, one a file, without the files that are 2 km from where most files, or else the first, have the same sensor."""
+    kept, files = [], defaultdict(list)
+    for sensor in sensors:
+        files[sensor.sensor_id].append(sensor)
+    for same in files.values():
+        lat, lon = (np.array([one.row[axis] for one in same]) for axis in ("lat", "lon"))
+        km = great_circle_km(lat[:, None], lon[:, None], lat, lon)
+        home = int(np.argmax((km <= _SAME_SENSOR_KM).sum(axis=1)))
+        for sensor, distance in zip(same, km[home].tolist(), strict=True):
+            if distance <= _SAME_SENSOR_KM:
+                kept.append(sensor)
+                continue
+            what = f"sensor {sensor.sensor_id} is {distance:.1f} km from where another file has it"
+            expected = plain(f"({lat[home]}, {lon[home]}) as in {same[home].row['file']}")
+            next_step = "Remove one of the files, or give the two stations different names"
+            got, file = (sensor.row["lat"], sensor.row["lon"]), sensor.row["file"]
+            error = FormatError(file, what, got=got, expected=expected, next_step=next_step)
+            try:
+                lines = sensor.parts[0].count()
+            except FormatError:  # damaged as well
+                lines = 0
+            report.leave_out(sensor, file, lines, error)
+    return kept
+
+
+def merge_sensors(sensors: Sequence[Sensor], report: Report) -> list[Sensor]:
+    """Join files of one sensor, in order of its id; write into `report` which stations have files with other coordinates.
+
+    That list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
+    distance to its first sensor) and ``sensors``. A file 2 km from where others have its sensor is left out by name.
+    """
+    sensors = _leave_out_far(sensors, report)
+    rows = pd.DataFrame([one.row for one in sensors], columns=list(SENSOR_COLUMNS))
+    first = rows.groupby(["network", "station"])[["lat", "lon"]].transform("first")
+    km = pd.Series(great_circle_km(first["lat"], first["lon"], rows["lat"], rows["lon"]), rows.index)
+    far = km.groupby([rows["network"], rows["station"]]).transform("max") > _SAME_STATION_KM
+    report.stations_with_other_coordinates = [
+        {
+            "network": network,
+            "station": station,
+            "km": round(one["km"].max(), 3),
+            "sensors": sorted(set(one["sensor_id"])),
+        }
+        for (network, station), one in rows.assign(km=km)[far].groupby(["network", "station"])
+    ]
+    merged: dict[str, Sensor] = {}
+    for sensor in sorted(sensors, key=lambda one: one.sensor_id):
+        known = merged.setdefault(sensor.sensor_id, Sensor(dict(sensor.row), []))
+        known.parts.extend(sensor.parts)
+        known.row["file"] = "|".join(part.file for part in known.parts)
+    return list(merged.values())
 
 
 def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> pd.DataFrame:
@@ -258,7 +324,8 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
         ``climate_KG`` (Köppen-Geiger 2007; ``climate_KG_2017``, ``climate_insitu``), ``lc_2000``, ``lc_2005``,
         ``lc_2010`` (ESA CCI codes), ``lc_insitu``, ``sand_fraction``, ``silt_fraction``, ``clay_fraction``,
         ``organic_carbon`` (fractions of mass), ``saturation`` (m3 m-3), ``format`` and ``file`` (several are joined
-        by ``|``). ``attrs["problems"]`` has ``damaged_files`` and ``refused_files`` (file and reason),
+        by ``|``). ``attrs["problems"]`` has ``damaged_files``, ``refused_files``, ``lost_lines`` (of static variables) and
+        ``left_out`` (a file 2 km from the others of its sensor), each with file and reason,
         ``stations_with_other_coordinates`` and ``networks_without_sensors``.
 
     Raises
@@ -266,12 +333,13 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
     CatalogError
         If there is nothing at `path`.
     FormatError
-        If it is no archive of ISMN, or nothing in it is readable, or a sensor is in two places.
+        If it is no archive of ISMN, or nothing in it is readable.
     """
     report = Report()
     with Archive(path) as archive:
-        sensors, report.stations_with_other_coordinates = merge_sensors(find_sensors(archive, report, cache_dir))
+        sensors = merge_sensors(find_sensors(archive, report, cache_dir), report)
     frame, said = sensor_frame([sensor.row for sensor in sensors]), report.as_dict()
-    names = ("damaged_files", "refused_files", "stations_with_other_coordinates", "networks_without_sensors")
+    names = ["damaged_files", "refused_files", "lost_lines", "left_out"]
+    names += ["stations_with_other_coordinates", "networks_without_sensors"]
     frame.attrs["problems"] = {name: said[name] for name in names}
     return frame

@@ -19,7 +19,6 @@ import pandas as pd
 import pyarrow as pa
 
 from smnb.contract import FormatError, ParameterError, plain
-from smnb.grids import great_circle_km
 
 #: ISMN's flags; a reading carries one, or several joined by commas. G good; U unchecked, in older archives; M missing; C01 below
 #: 0, C02 above 0.60 m3 m-3, C03 above saturation; below 0 degC are D01 the soil, D02 the air, D03 GLDAS's soil; a rise without
@@ -45,16 +44,39 @@ SENSOR_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("format", "file"), ""),
 }
 #: What becomes of readings: a reading counts under the first of these, after "kept", that removes it.
-_FATES = ("kept", "fill", "above_one", "duplicate_same", "duplicate_conflicting", "outside_period", "flag")
+_FATES = (
+    "kept",
+    "fill",
+    "above_one",
+    "duplicate_same",
+    "duplicate_conflicting",
+    "outside_period",
+    "flag",
+    "other_units",
+)
+#: The least value that is no fill, native units: networks write -1, -99, -99.9, -999, -6999, -9999, also divided by 100.
+_LEAST = {
+    **{"soil_moisture": -0.9, "precipitation": -0.9, "snow_depth": -90.0, "snow_water_equivalent": -90.0},
+    **{"soil_temperature": -90.0, "air_temperature": -98.9, "surface_temperature": -98.9},
+}
 _FILL = -9998.0
+#: Fewer readings than these do not tell percent.
+_LEAST_READINGS = 10
 #: Threads that read and parse ahead of the writer; decompression and array arithmetic run outside Python's lock.
 _READERS = 2
-_SAME_SENSOR_KM = 2.0
-_SAME_STATION_KM = 0.1
 
 
-class UnitsError(FormatError):
-    """Readings that are no volumetric soil moisture: not one file's damage, so nothing goes on after it."""
+@dataclass
+class LostLines:
+    """Lines of a file that say nothing, and what is wrong with the first that was found."""
+
+    lines: int = 0
+    first: FormatError | None = None
+
+    def add(self, error: FormatError, lines: int = 1) -> None:
+        """Count lines that are lost for one reason."""
+        self.lines += lines
+        self.first = self.first or error
 
 
 @dataclass(frozen=True)
@@ -146,10 +168,10 @@ def depth_inside(depth_from: float, depth_to: float, depth: tuple[float, float] 
 
 
 class Part(NamedTuple):
-    """One file of a sensor: its name, what reads it (`READINGS`), and what only counts its lines."""
+    """One file of a sensor: its name, what reads it (`READINGS`) and counts lost lines, and what only counts its lines."""
 
     file: str
-    read: Callable[[], pa.Table]
+    read: Callable[[LostLines], pa.Table]
     count: Callable[[], int]
 
 
@@ -172,45 +194,6 @@ class Sensor(NamedTuple):
         names.append(f"{row['depth_from']:.4f}-{row['depth_to']:.4f}")
         row["sensor_id"] = "__".join(names if row["variable"] == "soil_moisture" else [*names, row["variable"]])
         return cls(row, [part])
-
-
-def merge_sensors(sensors: Sequence[Sensor]) -> tuple[list[Sensor], list[dict[str, Any]]]:
-    """Join files of one sensor, and list stations whose files give other coordinates.
-
-    The list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
-    distance to its first sensor) and ``sensors``. Sensors come in order of their id.
-    """
-    rows = pd.DataFrame([one.row for one in sensors], columns=list(SENSOR_COLUMNS))
-
-    def from_first(by: str | list[str]) -> pd.DataFrame:
-        first = rows.groupby(by)[["lat", "lon", "file"]].transform("first")
-        return first.assign(km=great_circle_km(first["lat"], first["lon"], rows["lat"], rows["lon"]))
-
-    place = from_first("sensor_id")
-    if (place["km"] > _SAME_SENSOR_KM).any():
-        at = int(np.argmax(place["km"] > _SAME_SENSOR_KM))
-        row, first = rows.loc[at], place.loc[at]
-        what = f"sensor {row['sensor_id']} is {first['km']:.1f} km from where another file has it"
-        got, expected = (row["lat"], row["lon"]), plain(f"({first['lat']}, {first['lon']}) as in {first['file']}")
-        next_step = "Remove one of the files, or give the two stations different names"
-        raise FormatError(row["file"], what, got=got, expected=expected, next_step=next_step)
-    km = from_first(["network", "station"])["km"]
-    far = km.groupby([rows["network"], rows["station"]]).transform("max") > _SAME_STATION_KM
-    moved = [
-        {
-            "network": network,
-            "station": station,
-            "km": round(one["km"].max(), 3),
-            "sensors": sorted(set(one["sensor_id"])),
-        }
-        for (network, station), one in rows.assign(km=km)[far].groupby(["network", "station"])
-    ]
-    merged: dict[str, Sensor] = {}
-    for sensor in sorted(sensors, key=lambda one: one.sensor_id):
-        known = merged.setdefault(sensor.sensor_id, Sensor(dict(sensor.row), []))
-        known.parts.extend(sensor.parts)
-        known.row["file"] = "|".join(part.file for part in known.parts)
-    return list(merged.values()), moved
 
 
 def sensor_frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -239,10 +222,29 @@ class Report:
     sensors_without_readings: list[str] = field(default_factory=list)
     damaged_files: list[dict[str, str]] = field(default_factory=list)
     refused_files: list[dict[str, str]] = field(default_factory=list)
+    lost_lines: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    converted: list[dict[str, Any]] = field(default_factory=list)
     stations_with_other_coordinates: list[dict[str, Any]] = field(default_factory=list)
     networks_without_sensors: list[str] = field(default_factory=list)
     files_of_format: Counter[str] = field(default_factory=Counter)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def lose_lines(self, file: str, lost: LostLines) -> None:
+        """Name a file of which lines are lost, if any are."""
+        if lost.lines:
+            self.lost_lines.append({"file": file, "lines": lost.lines, "reason": str(lost.first)})
+
+    def leave_out(self, sensor: Sensor, file: str, readings: int, reason: Any) -> None:
+        """Name a file of a sensor that is not taken."""
+        about = {"sensor_id": sensor.sensor_id, "file": file, "readings": readings}
+        self.left_out.append({**about, "reason": str(reason)})
+
+    def add(self, other: Report) -> None:
+        """Add what was found while a sensor's files were read."""
+        self.readings.update(other.readings)
+        for name in ("damaged_files", "lost_lines", "left_out", "converted"):
+            getattr(self, name).extend(getattr(other, name))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists, sorted by name."""
@@ -250,46 +252,74 @@ class Report:
         return {**counts.pop("settings"), **counts}
 
 
+def _rank(flag: str) -> int:
+    """How bad a flag string is: good, then doubtful for its value alone, then unchecked, then all others."""
+    parts = set(flag.split(","))
+    return 0 if parts == {"G"} else 1 if parts <= {"G", "C02", "C03"} else 2 if parts <= {"U", "M"} else 3
+
+
+def to_volumetric(series: pa.Table, file: str, sensor: Sensor, report: Report) -> pa.Table:
+    """Return a file's soil moisture as m3 m-3: divided by 100 if it is percent, nothing if it is neither beyond doubt.
+
+    It is percent if no value lies outside 0 to 100 and nearly all lie above 1, with a median that a soil can have.
+    """
+    value = series["value"].to_numpy()
+    if not (value > 1.0).any():
+        return series
+    real = (value > _LEAST["soil_moisture"]) & (value < 999.0) & (value != np.float32(99.9))  # no fills
+    above = np.count_nonzero(value[real] > 1.0)
+    if 2 * above <= np.count_nonzero(real):
+        return series
+    low, middle, high = np.percentile(value[real], [0, 50, 100]) if above else (np.nan,) * 3
+    got = f"median {middle:.3g}, {low:.3g} to {high:.3g}"
+    if low >= 0 and high <= 100 and 2 <= middle <= 70 and above >= max(_LEAST_READINGS, 0.95 * np.count_nonzero(real)):
+        about = {"sensor_id": sensor.sensor_id, "file": file, "readings": series.num_rows}
+        report.converted.append({**about, "reason": f"percent ({got}), divided by 100"})
+        volumetric = np.where(real, np.round(value.astype(float) / 100, 6), np.nan).astype(np.float32)
+        return series.set_column(1, READINGS.field("value"), pa.array(volumetric))
+    next_step = "Convert the file to m3 m-3, or remove it from the archive"
+    expected, what = plain("m3 m-3, 0 to 1"), "the values are no volumetric soil moisture"
+    error = FormatError(file, what, got=got, expected=expected, next_step=next_step)
+    report.leave_out(sensor, file, series.num_rows, error)
+    report.readings.update(read=series.num_rows, other_units=series.num_rows)
+    return series.slice(0, 0)
+
+
 def clean(series: pa.Table, row: dict[str, Any], policy: FlagPolicy, period: Period, report: Report) -> pa.Table:
     """Drop fills, sort by time, collapse duplicate times, apply period and flag policy; count each in `report`.
 
-    Of duplicate times the first in the file stays, whether the values agree (``duplicate_same``) or not
-    (``duplicate_conflicting``). Soil moisture above 1 m3 m-3 is dropped and counted. Both ends of the period are inclusive.
-    Times come out unique and increasing.
+    Of duplicate times the better flag stays (one that the policy keeps, and G before others), of equal flags the first in the
+    file, whether the values agree (``duplicate_same``) or not (``duplicate_conflicting``). Soil moisture above 1 m3 m-3 is
+    dropped and counted. Both ends of the period are inclusive. Times come out unique and increasing.
     """
     time, value, flag = (series[name].combine_chunks() for name in ("time", "value", "flag"))
     time, value, code = time.to_numpy(), value.to_numpy(), flag.indices.to_numpy()
+    texts = flag.dictionary.to_pylist()
+    allowed = np.array([policy.keeps(text) for text in texts], dtype=bool)
     fate = np.zeros(value.size, np.int8)
 
     def lose(name: str, rows: np.ndarray) -> None:
         fate[rows] = _FATES.index(name)
 
-    lose("fill", ~(value > _FILL))  # NaN too
+    lose("fill", ~(value > _LEAST.get(row["variable"], _FILL)))  # NaN too
     if row["variable"] == "soil_moisture":
-        high, left = np.flatnonzero(value > 1.0), np.count_nonzero(fate == 0)
-        if high.size * 2 > left:
-            what = "the values are no volumetric soil moisture"
-            got = f"median {np.median(value[fate == 0]):.3g}"
-            next_step = "Convert the file (percent / 100), or remove it from the archive"
-            raise UnitsError(row["file"], what, got=got, expected=plain("m3 m-3, 0 to 1"), next_step=next_step)
-        lose("above_one", high)
+        lose("above_one", value > 1.0)
     kept = np.flatnonzero(fate == 0)
     if (np.diff(time[kept]) <= np.timedelta64(0)).any():
         latest = np.maximum.accumulate(time[kept].view(np.int64))
         report.readings["out_of_order"] += int((time[kept].view(np.int64) < latest).sum())
-        _, first, group = np.unique(time[kept], return_index=True, return_inverse=True)
-        same = value[kept] == value[kept[first]][group]
-        again = first[group] != np.arange(kept.size)
+        rank = np.array([_rank(text) for text in texts]) + 10 * ~allowed
+        kept = kept[np.lexsort((rank[code[kept]], time[kept]))]  # a stable order
+        again = np.diff(time[kept], prepend=time[kept[:1]] - np.timedelta64(1)) == np.timedelta64(0)
+        same = value[kept] == value[kept[~again]][np.cumsum(~again) - 1]
         lose("duplicate_same", kept[again & same])
         lose("duplicate_conflicting", kept[again & ~same])
-        kept = kept[first]
+        kept = kept[~again]
     low, high = period
     if low is not None:
         lose("outside_period", kept[time[kept] < low])
     if high is not None:
         lose("outside_period", kept[time[kept] > high])
-    texts = flag.dictionary.to_pylist()
-    allowed = np.array([policy.keeps(text) for text in texts], dtype=bool)
     removed = np.flatnonzero((fate == 0) & ~allowed[code])
     lose("flag", removed)
     for text, count in zip(texts, np.bincount(code[removed], minlength=len(texts)).tolist(), strict=True):
@@ -328,25 +358,30 @@ def stream(
 ) -> Iterator[tuple[Sensor, pa.Table]]:
     """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
 
-    A damaged file is named in ``report.damaged_files`` and skipped. Sensors that have nothing left are named in
-    ``report.sensors_without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
+    A damaged file is named in ``report.damaged_files`` and skipped, and bad lines of others in ``lost_lines``. A sensor in
+    percent is converted, one in unknown units left out by name. Sensors that have nothing left are named in
+    ``sensors_without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
     """
     chosen = [sensor for sensor in sensors if sensor.row["variable"] == variable]
     report.sensors += Counter(in_source=len(sensors), other_variable=len(sensors) - len(chosen))  # no zeros
 
-    def load(sensor: Sensor) -> tuple[Sensor, bool, list[Any], list[dict[str, str]]]:
+    def load(sensor: Sensor) -> tuple[Sensor, bool, list[Any], Report]:
         inside = depth_inside(sensor.row["depth_from"], sensor.row["depth_to"], depth)
-        found, damaged = [], []
+        found, own = [], Report()
         for part in sensor.parts:
+            lost = LostLines()
             try:
-                found.append(part.read() if inside else part.count())
+                one = part.read(lost) if inside else part.count()
             except FormatError as error:
-                damaged.append({"file": part.file, "reason": str(error)})
-        return sensor, inside, found, damaged
+                own.damaged_files.append({"file": part.file, "reason": str(error)})
+                continue
+            own.lose_lines(part.file, lost)
+            found += [to_volumetric(one, part.file, sensor, own) if inside and variable == "soil_moisture" else one]
+        return sensor, inside, found, own
 
-    for number, (sensor, inside, found, damaged) in enumerate(_read_ahead(load, chosen), 1):
+    for number, (sensor, inside, found, own) in enumerate(_read_ahead(load, chosen), 1):
         row = sensor.row
-        report.damaged_files += damaged
+        report.add(own)
         if progress is not None:
             progress(number, len(chosen))
         if not inside:

@@ -18,7 +18,7 @@ from smnb.contract import CatalogError, ContractError, FormatError, ParameterErr
 from smnb.files import atomic_path, write_json
 from smnb.loaders import parse_period
 from smnb.loaders.insitu import uscrn
-from smnb.loaders.insitu.archive import Archive, find_sensors
+from smnb.loaders.insitu.archive import Archive, find_sensors, merge_sensors
 from smnb.loaders.insitu.sensors import (
     DEFAULT_DEPTH,
     READINGS,
@@ -27,7 +27,6 @@ from smnb.loaders.insitu.sensors import (
     Sensor,
     check_depth,
     flag_policy,
-    merge_sensors,
     sensor_frame,
     stream,
 )
@@ -107,8 +106,7 @@ def _collect(stack: contextlib.ExitStack, paths: list[Path], report: Report, cac
         sensors.extend(find_sensors(stack.enter_context(Archive(path, files)), report, cache_dir))
     if texts:
         sensors.extend(uscrn.find_text_sensors(texts, report))
-    merged, report.stations_with_other_coordinates = merge_sensors(sensors)
-    return merged
+    return merge_sensors(sensors, report)
 
 
 def _read(
@@ -161,10 +159,37 @@ def _read(
             names = pa.DictionaryArray.from_arrays(np.zeros(times.size, np.int32), [sensor.sensor_id])
             yield pa.Table.from_arrays([names, *series.columns], schema=schema)
     if not rows:
-        counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
-        got = {**counts, "removed by flag": dict(report.removed_by_flag), "damaged files": len(report.damaged_files)}
-        next_step = "Widen the flags (flags='all'), the depth, or the period, and check the variable"
-        raise ContractError(who, "no reading is left", got=got, next_step=next_step)
+        raise _nothing_left(who, report, sensors, variable)
+
+
+def _nothing_left(who: str, report: Report, sensors: Sequence[Sensor], variable: str) -> ContractError:
+    """The error that says what removed the readings: the reason of the most of them, then all counts."""
+    counts = {**report.sensors, **{f"readings {key}": count for key, count in report.readings.items() if count}}
+    got = {**counts, "removed by flag": dict(report.removed_by_flag), "damaged files": len(report.damaged_files)}
+    n = report.readings
+    last = report.damaged_files[0]["reason"] if report.damaged_files else ""
+    refused = f"{len(report.damaged_files)} damaged files, first {last}"
+    left_out = [one for one in report.left_out if one["readings"]]
+    other = f"no sensor measures {variable}, but {sorted({one.row['variable'] for one in sensors})}"
+    deep = f"every sensor lies at another depth: {sorted(report.removed_by_depth)[:5]}"
+    # by how many readings (or sensors, before any is read) they cost; of equal ones the first
+    reasons = [
+        (
+            n["other_units"],
+            left_out[0]["reason"] if left_out else "",
+            "Convert the file, or remove it from the archive",
+        ),
+        (n["flag"], f"all are removed by flags: {dict(report.removed_by_flag)}", "Widen the flags (flags='all')"),
+        (n["outside_period"], "all lie outside the period", "Widen the period (start, end)"),
+        (n["above_one"], "all are above 1 m3 m-3", "Convert the file to m3 m-3"),
+        (n["fill"], "all are fill values", "Give files that hold readings"),
+        (not n["read"] and last != "", refused, "Download these files again"),
+        (not n["read"] and report.sensors["outside_depth"], deep, "Widen the depth (depth=None takes every depth)"),
+        (not n["read"] and report.sensors["other_variable"], other, "Give another variable, or another archive"),
+        (1, "the files hold no lines of data", "Give files that hold readings"),
+    ]
+    _, reason, next_step = max(reasons, key=lambda one: one[0])
+    return ContractError(who, f"no reading is left: {reason.rstrip('.')}", got=got, next_step=next_step)
 
 
 def _frame(table: pa.Table) -> pd.DataFrame:
@@ -175,6 +200,19 @@ def _frame(table: pa.Table) -> pd.DataFrame:
         used = np.bincount(texts.codes, minlength=len(texts.categories)) > 0
         frame[name] = texts.set_categories(texts.categories[used])
     return frame
+
+
+def report_notes(report: dict[str, Any]) -> list[str]:
+    """What a report says was lost or converted, a line each."""
+    return [
+        *(f"skipped {one['file']}: {one['reason']}" for one in [*report["damaged_files"], *report["refused_files"]]),
+        *(f"left out {one['sensor_id']}, {one['readings']:,} readings: {one['reason']}" for one in report["left_out"]),
+        *(f"lost {one['lines']:,} lines of {one['file']}: {one['reason']}" for one in report["lost_lines"]),
+        *(
+            f"converted {one['sensor_id']}, {one['readings']:,} readings: {one['reason']}"
+            for one in report["converted"]
+        ),
+    ]
 
 
 def write_tables(
@@ -202,7 +240,8 @@ def write_tables(
     -------
     dict
         The report: settings; ``readings`` read, kept, and removed as fill, as above 1 m3 m-3, as duplicate with the
-        same or another value, as outside the period, by flag (these sum to those read), and found out of order;
+        same or another value, as outside the period, by flag, as in other units (these sum to those read), and found
+        out of order; lines lost by file, sensors left out and sensors converted from percent, with reasons;
         removals by single flag (a reading counts under each of its flags that is not allowed), by flag string, by
         flag and network, and by depth; sensors by fate; damaged and refused files with their reasons; stations whose
         files give other coordinates; networks without sensors; files of each format.
@@ -263,9 +302,9 @@ def open_insitu(
     CatalogError
         If a path does not exist.
     FormatError
-        If no file of a source is readable, a sensor is in two places, or values are not volumetric.
+        If no file of a source is readable.
     ContractError
-        If no reading is left.
+        If no reading is left; it says why.
     ParameterError
         For an unknown flag, variable, depth or period.
     """

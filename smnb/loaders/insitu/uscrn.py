@@ -7,6 +7,8 @@ Products: https://www.ncei.noaa.gov/pub/data/uscrn/products/.
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from smnb.contract import FormatError, plain
-from smnb.loaders.insitu.sensors import READINGS, Part, Report, Sensor
+from smnb.loaders.insitu.sensors import READINGS, LostLines, Part, Report, Sensor
 
 #: Depths of the probes, in cm.
 DEPTHS_CM = (5, 10, 20, 50, 100)
@@ -48,8 +50,8 @@ def is_text(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def _read_text(path: Path) -> tuple[str, pd.DataFrame]:
-    """Read a file as text; returns the product too."""
+def _read_text(path: Path, lost: LostLines) -> tuple[str, pd.DataFrame]:
+    """Read a file as text, by line number; returns the product too. A line that is not whole is counted in `lost`."""
     match = _NAME.fullmatch(path.name)
     if match is None or match["version"] != "03":
         expected = ["CRNH0203-2020-AZ_Tucson_11_W.txt", "CRND0103-2020-AZ_Tucson_11_W.txt"]
@@ -59,32 +61,59 @@ def _read_text(path: Path) -> tuple[str, pd.DataFrame]:
     text = path.read_bytes()
     if not text.strip():
         raise FormatError(path.name, "the file is empty")
-    last = text.rstrip().rsplit(b"\n", 1)[-1].split()
-    try:
-        table = pd.read_csv(path, sep=r"\s+", header=None, dtype=str, keep_default_na=False, encoding_errors="replace")
-    except (pd.errors.ParserError, ValueError) as error:
-        raise FormatError(path.name, f"the table is damaged: {error}") from error
-    if table.shape[1] != len(fields) or len(last) != len(fields) or (table.iloc[:, -1] == "").any():
-        what = "the number of fields is wrong, or the file is cut short"
-        got = (table.shape[1], len(last))
-        raise FormatError(path.name, what, got=got, expected=plain(f"{len(fields)} fields of {product} in every line"))
-    return product, table.set_axis(fields, axis=1)
+    expected = plain(f"{len(fields)} fields of {product} in every line")
+    rows, width, lines = {}, 0, text.splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        found, width = line.split(), width or len(line.rstrip())
+        # the last field of a last line may be cut
+        whole = number < len(lines) or line.endswith(b"\n") or len(line) >= width
+        if len(found) == len(fields) and b"\0" not in line and whole:
+            rows[number] = line.rstrip()
+        elif found:
+            what = f"line {number}: the number of fields is wrong, or the file is cut short"
+            got = "a row of NUL bytes" if b"\0" in line else len(found)
+            lost.add(FormatError(path.name, what, got=got, expected=expected))
+    if not rows:
+        raise lost.first
+    source = io.BytesIO(b"\n".join(rows.values()))
+    table = pd.read_csv(
+        source,
+        sep=r"\s+",
+        header=None,
+        dtype=str,
+        keep_default_na=False,
+        encoding_errors="replace",
+        quoting=csv.QUOTE_NONE,
+    )
+    return product, table.set_axis(fields, axis=1).set_axis(list(rows))
 
 
-def _parsed(name: str, column: pd.Series, what: str, form: str | None = None) -> np.ndarray:
-    """Numbers, or times of a form."""
-    try:
-        times = None if form is None else pd.to_datetime(column, format=form)
-        return column.to_numpy("float64") if times is None else times.to_numpy("datetime64[ns]")
-    except (ValueError, TypeError) as error:
-        raise FormatError(name, f"{column.name} is no {what}", got=str(error)[:80], expected=form) from error
+def _parsed(
+    name: str, table: pd.DataFrame, column: str, what: str, lost: LostLines, form: str | None = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Numbers, or times of a form, and the lines that have one; others are counted in `lost`, all of them are an error."""
+    texts = table[column]
+    if form is None:
+        values, empty = pd.to_numeric(texts, errors="coerce"), texts.str.lower() == "nan"
+    else:
+        values, empty = pd.to_datetime(texts, format=form, errors="coerce").astype("datetime64[ns]"), False
+    good = values.notna() | empty
+    if not good.all():
+        at = good.idxmin()
+        error = FormatError(name, f"line {at}: {column} is no {what}", got=texts[at][:80], expected=form)
+        lost.add(error, int((~good).sum()))
+        if not good.any():
+            raise error
+    return table[good], values[good].to_numpy()
 
 
 def _place(name: str, table: pd.DataFrame) -> tuple[float, float]:
-    """Latitude and longitude; NOAA rounds them, and the last line has the newest."""
-    lat, lon = (float(_parsed(name, table[axis], "number")[-1]) for axis in ("LATITUDE", "LONGITUDE"))
-    if not (-90 <= lat <= 90 and -180 <= lon <= 180):
-        raise FormatError(name, "the coordinates are out of range", got=(lat, lon))
+    """Latitude and longitude; NOAA rounds them, and the last line that has a place has the newest."""
+    places = np.column_stack([pd.to_numeric(table[axis], errors="coerce") for axis in ("LATITUDE", "LONGITUDE")])
+    fine = np.flatnonzero((np.abs(places) <= (90.0, 180.0)).all(axis=1))
+    if not fine.size:
+        raise FormatError(name, "the coordinates are out of range", got=tuple(places[-1].tolist()))
+    lat, lon = places[fine[-1]].tolist()
     return lat, lon
 
 
@@ -103,17 +132,19 @@ def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -
     return pa.Table.from_arrays([pa.array(time), pa.array(value), *flags], schema=READINGS)
 
 
-def _read_depth(path: Path, depth_cm: int) -> pa.Table:
-    product, table = _read_text(path)
+def _read_depth(path: Path, depth_cm: int, lost: LostLines) -> pa.Table:
+    product, table = _read_text(path, LostLines())  # its lost lines were counted once when the sensors were found
     name, suffix = path.name, "_DAILY" if product == "daily01" else ""
+    lon, day = _place(name, table)[1], "LST_DATE" if suffix else "UTC_DATE"
+    columns = [(day, "date", "%Y%m%d"), *([] if suffix else [("UTC_TIME", "time", "%H%M")])]
+    columns += [(f"SOIL_{what}_{depth_cm}{suffix}", "number", None) for what in ("MOISTURE", "TEMP")]
+    for column, what, form in columns:
+        table, _ = _parsed(name, table, column, what, lost, form)
+    values = [_parsed(name, table, column, what, lost, form)[1] for column, what, form in columns]
     if suffix:
-        time = _day_centre(_parsed(name, table["LST_DATE"], "date", "%Y%m%d"), _place(name, table)[1])
-    else:
-        # the end of the hour that a value is the mean of, as ISMN labels the same data
-        clock = _parsed(name, table["UTC_TIME"], "time", "%H%M")
-        time = _parsed(name, table["UTC_DATE"], "date", "%Y%m%d") + (clock - clock.astype("datetime64[D]"))
-    soil = (_parsed(name, table[f"SOIL_{what}_{depth_cm}{suffix}"], "number") for what in ("MOISTURE", "TEMP"))
-    return _readings(time, *soil)
+        return _readings(_day_centre(values[0], lon), *values[1:])
+    # the end of the hour that a value is the mean of, as ISMN labels the same data
+    return _readings(values[0] + (values[1] - values[1].astype("datetime64[D]")), *values[2:])
 
 
 def _sensor(part: Part, station: str, product: str, lat: float, lon: float, depth_cm: int) -> Sensor:
@@ -129,18 +160,25 @@ def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
     """
     sensors = []
     for path in paths:
+        lost = LostLines()
         try:
-            product, table = _read_text(path)
+            product, table = _read_text(path, lost)
             place = _place(path.name, table)
         except FormatError as error:
             report.damaged_files.append({"file": path.name, "reason": str(error)})
             continue
+        report.lose_lines(path.name, lost)
         report.files_of_format[f"uscrn_{product}"] += 1
         station = _NAME.fullmatch(path.name)["station"]
         for depth in DEPTHS_CM:
             part = Part(path.name, partial(_read_depth, path, depth), partial(len, table))
             sensors.append(_sensor(part, station, product, *place, depth))
     return sensors
+
+
+def _whole(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray, _: LostLines) -> pa.Table:
+    """Readings of a table, which has no bad lines."""
+    return _readings(time, moisture, temperature)
 
 
 def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
@@ -158,10 +196,17 @@ def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
     report.files_of_format["uscrn_table"] += 1
     sensors = []
     for wban, one in table.groupby("wban", sort=True):
-        lat, lon = float(one["latitude"].iloc[-1]), float(one["longitude"].iloc[-1])
+        one = one.dropna(subset=["lst_date"])
+        placed = one[one["latitude"].between(-90, 90) & one["longitude"].between(-180, 180)]
+        if placed.empty:
+            reason = f"{path.name}: station {wban} has no dates, or no coordinates in range"
+            report.damaged_files.append({"file": f"{path.name}, station {wban}", "reason": reason})
+            continue
+        lat, lon = float(placed["latitude"].iloc[-1]), float(placed["longitude"].iloc[-1])
         time = _day_centre(one["lst_date"].to_numpy(dtype="datetime64[ns]"), lon)
         for depth, names in soil.items():
             # bound here, since the loop goes on
-            read = partial(_readings, time, *(one[name].to_numpy(dtype="float64") for name in names))
-            sensors.append(_sensor(Part(path.name, read, partial(len, one)), str(wban), "daily01", lat, lon, depth))
+            values = [one[name].to_numpy(dtype="float64") for name in names]
+            part = Part(path.name, partial(_whole, time, *values), partial(len, one))
+            sensors.append(_sensor(part, str(wban), "daily01", lat, lon, depth))
     return sensors

@@ -22,7 +22,7 @@ import pandas as pd
 
 from smnb.contract import CatalogError, check_choice, check_range
 from smnb.grids import great_circle_km
-from smnb.loaders.insitu.archive import Archive, find_sensors
+from smnb.loaders.insitu.archive import Archive, find_sensors, merge_sensors
 from smnb.loaders.insitu.sensors import (
     DEFAULT_DEPTH,
     READINGS,
@@ -30,7 +30,6 @@ from smnb.loaders.insitu.sensors import (
     Sensor,
     depth_inside,
     flag_policy,
-    merge_sensors,
     stream,
 )
 
@@ -157,7 +156,7 @@ class IsmnLabels:
             found: list[Sensor] = []
             for path in paths:
                 found.extend(find_sensors(opening.enter_context(Archive(path)), self.report, cache_dir))
-            merged, _ = merge_sensors(found)
+            merged = merge_sensors(found, self.report)
             self._index = StationIndex([one.row for one in merged], choose=choose, max_km=max_km)
             self._stack = opening.pop_all()
         self.settings: dict[str, Any] = {
