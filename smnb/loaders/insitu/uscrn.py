@@ -122,7 +122,7 @@ def _day_centre(days: np.ndarray, lon: float) -> np.ndarray:
     return days + np.timedelta64(12 - round(lon / 15.0), "h")
 
 
-def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray) -> pa.Table:
+def _readings(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray, *_: LostLines) -> pa.Table:
     missing = ~(moisture > _MISSING_MOISTURE)
     flag = np.where(moisture < 0.0, 1, np.where(moisture > 0.6, 2, 0)).astype(np.int32)
     flag[(temperature > _MISSING_TEMPERATURE) & (temperature < 0.0)] += 3
@@ -176,11 +176,6 @@ def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
     return sensors
 
 
-def _whole(time: np.ndarray, moisture: np.ndarray, temperature: np.ndarray, _: LostLines) -> pa.Table:
-    """Readings of a table, which has no bad lines."""
-    return _readings(time, moisture, temperature)
-
-
 def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
     """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO.
 
@@ -206,7 +201,6 @@ def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
         time = _day_centre(one["lst_date"].to_numpy(dtype="datetime64[ns]"), lon)
         for depth, names in soil.items():
             # bound here, since the loop goes on
-            values = [one[name].to_numpy(dtype="float64") for name in names]
-            part = Part(path.name, partial(_whole, time, *values), partial(len, one))
-            sensors.append(_sensor(part, str(wban), "daily01", lat, lon, depth))
+            read = partial(_readings, time, *(one[name].to_numpy(dtype="float64") for name in names))
+            sensors.append(_sensor(Part(path.name, read, partial(len, one)), str(wban), "daily01", lat, lon, depth))
     return sensors
