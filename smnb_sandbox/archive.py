@@ -146,10 +146,8 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
         names = [entry["path"] for entry in manifest["files"]]
         identity = {key: manifest[key] for key in ("preset", "seed", "generator_version")}
     except (ValueError, KeyError, TypeError) as error:
-        what, next_step = (
-            f"{marker} is not a sandbox manifest",
-            "Choose another root, or delete this one if it is a sandbox",
-        )
+        what = f"{marker} is not a sandbox manifest"
+        next_step = "Choose another root, or delete this one if it is a sandbox"
         raise FormatError("write_sandbox", what, got=str(error), next_step=next_step) from error
     base = Path(root).resolve()
     for name in names:
@@ -166,10 +164,8 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
     """
     finished, unfinished = read_manifest(root), read_manifest(root, UNFINISHED)
     if finished is None and unfinished is None and root.is_dir() and any(root.iterdir()):
-        what, next_step = (
-            "the folder is not empty and is not a sandbox",
-            "Choose an empty or new one; nothing was written",
-        )
+        what = "the folder is not empty and is not a sandbox"
+        next_step = "Choose an empty or new one; nothing was written"
         raise ParameterError("write_sandbox", what, got=str(root), next_step=next_step)
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:

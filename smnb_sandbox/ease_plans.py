@@ -87,19 +87,13 @@ class SmapPlan(Plan):
         first, last = self.level2_days
         passes = (one for passes in self.passes.values() for one in passes if first <= one.time.date() <= last)
         orbits = sorted({(one.start, one.orbit, one.direction) for one in passes})
+        level2 = "smap_l2/SMAP_L2_SM_P_{1:05d}_{2}_{0:%Y%m%dT%H%M%S}_{3}_001.h5"
         scenes = [scene for scenes in self.scenes.values() for scene in scenes]
-        near = {
-            day for s in scenes for t in [s.sentinel1.time] for day in days_of(((t - _NEAR).date(), (t + _NEAR).date()))
-        }
+        times = [scene.sentinel1.time for scene in scenes]
+        near = {day for time in times for day in days_of(((time - _NEAR).date(), (time + _NEAR).date()))}
         days = [day for day in days_of((self.first, self.last)) if self.max_scenes is None or day in near]
         return {
-            "level2": {
-                f"smap_l2/SMAP_L2_SM_P_{orbit:05d}_{direction}_{start:%Y%m%dT%H%M%S}_{RELEASE}_001.h5": (
-                    orbit,
-                    direction,
-                )
-                for start, orbit, direction in orbits
-            },
+            "level2": {level2.format(*one, RELEASE): one[1:] for one in orbits},
             "level3": {f"smap_l3/{day:%Y}/SMAP_L3_SM_P_{day:%Y%m%d}_{RELEASE}_001.h5": day for day in days},
             "enhanced": {f"smap_l3_e/{_l3_e_name(day)}": day for day in days_of(self.enhanced_days)},
             "fine": {f"smap_s1_l2/{scene.sentinel1.time:%Y}/{scene.file_name}": scene for scene in scenes},

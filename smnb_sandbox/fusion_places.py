@@ -159,9 +159,8 @@ class FusionSimulation(RegionSimulation):
         """
         world = self.world
         west, north, row, col = self._grid
-        rng = stream(
-            world.seed, f"sentinel-1 {world.region.name} pixels", when.local_day.toordinal(), when.sentinel1.track
-        )
+        track, day = when.sentinel1.track, when.local_day.toordinal()
+        rng = stream(world.seed, f"sentinel-1 {world.region.name} pixels", day, track)
         speckle = np.float32(1.0 / np.sqrt(radar_looks(PIXEL_M)))
         bands = []
         *powers, angle = self.radar(when)

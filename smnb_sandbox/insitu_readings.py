@@ -103,12 +103,8 @@ def _calibrated(rng: np.random.Generator, sensor: Sensor, truth: Float64, soil: 
     noise, bias_spread, gain_spread = INSTRUMENTS[sensor.instrument.removesuffix(" A").removesuffix(" B")]
     gain, bias = 1.0 + gain_spread * rng.standard_normal(), bias_spread * rng.standard_normal()
     per_kelvin = 4e-4 * rng.standard_normal()
-    drifts, size, start, length = (
-        rng.random() < 0.25,
-        rng.uniform(0.03, 0.06),
-        rng.uniform(140, 220),
-        rng.uniform(40, 90),
-    )
+    drifts, size = rng.random() < 0.25, rng.uniform(0.03, 0.06)
+    start, length = rng.uniform(140, 220), rng.uniform(40, 90)
     size *= 1.0 if rng.random() < 0.6 else -1.0
     level = truth.mean()
     value = level + gain * (truth - level) + bias + per_kelvin * (soil - soil.mean())

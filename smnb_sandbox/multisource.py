@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from pyproj import CRS
 
-from smnb_sandbox import multisource_coarse as coarse
 from smnb_sandbox import multisource_rasters as fine
+from smnb_sandbox import multisource_series as series
 from smnb_sandbox import multisource_sites as places
 from smnb_sandbox.files import RASTERS, Plan
 from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
-from smnb_sandbox.multisource_insitu import read_site
 from smnb_sandbox.multisource_land import SiteSimulation
 from smnb_sandbox.multisource_rasters import Ground
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, SITES, Sentinel2Pass, Site, SitePass
@@ -69,15 +68,15 @@ class MultisourcePlan(Plan):
         corners = [(site, int(np.floor(site.lat)), -int(np.floor(site.lon))) for site in self._sites]
         smap = "multisource/smap10km/{:%Y}/SMAP10KM_soil_moisture_{:%Y%m%d}_{:%Y%m%d}.tif"
         gldas = "multisource/gldas/{:%Y}/GLDAS_NOAH025_3H.A{:%Y%m%d.%H%M}.021.nc4"
-        last, archive = timedelta(days=coarse.SMAP_DAYS - 1), archive_name("header_values", FIRST_DAY, LAST_DAY)
+        last, archive = timedelta(days=series.SMAP_DAYS - 1), archive_name("header_values", FIRST_DAY, LAST_DAY)
         return {
             "sentinel1": {f"multisource/sentinel1/{one.time:%Y}/{one.file_name}": one for one in passes},
             "sentinel2": {f"multisource/sentinel2/{one.time:%Y}/{one.file_name}": one for one in scenes},
             "dem": {f"multisource/dem/NASADEM_HGT_n{n:02d}w{w:03d}_{site.name}.tif": site for site, n, w in corners},
             "truth": self._truths(),
-            "smap": {smap.format(day, day, day + last): day for day in coarse.smap_days()},
+            "smap": {smap.format(day, day, day + last): day for day in series.smap_days()},
             "gldas": {gldas.format(time, time): time for time in _gldas_times(passes)},
-            "lai": {f"multisource/modis_lai/{day:%Y}/MCD15A3H_{day:%Y_%m_%d}.tif": day for day in coarse.lai_days()},
+            "lai": {f"multisource/modis_lai/{day:%Y}/MCD15A3H_{day:%Y_%m_%d}.tif": day for day in series.lai_days()},
             "soil": {f"multisource/soilgrids/soilgrids_{name}_0-5cm_mean.tif": name for name in fine.SOIL_BANDS},
             "land_cover": {_COVER_NAME: "cover"},
             "insitu": {f"multisource/ismn/{archive}": "readings"},
@@ -96,9 +95,8 @@ class MultisourcePlan(Plan):
 
     def own(self, site: Site) -> list[str]:
         """Paths of a site's own files."""
-        of_scenes = [
-            name for name, one in (self.kinds["sentinel1"] | self.kinds["sentinel2"]).items() if one.site is site
-        ]
+        scenes = self.kinds["sentinel1"] | self.kinds["sentinel2"]
+        of_scenes = [name for name, one in scenes.items() if one.site is site]
         of_truth = [name for name, (one, *_) in self.kinds["truth"].items() if one is site]
         return [*of_scenes, *(name for name, one in self.kinds["dem"].items() if one is site), *of_truth]
 
@@ -131,8 +129,8 @@ class MultisourcePlan(Plan):
 
 def _gldas_times(passes: Sequence[SitePass]) -> list[datetime]:
     """Times of the granules before each pass, and before each image of SMAP that a pass can be paired with."""
-    times = {coarse.gldas_time(one, places.is_west(one.site)) for one in passes}
-    for day in coarse.smap_days():
+    times = {series.gldas_time(one, places.is_west(one.site)) for one in passes}
+    for day in series.smap_days():
         start = datetime.combine(day, datetime.min.time(), UTC)
         after = any(timedelta() <= start - one.time <= timedelta(days=_SMAP_DAYS_AFTER) for one in passes)
         if after and not any(timedelta() <= start - time <= timedelta(hours=3) for time in times):
@@ -142,19 +140,19 @@ def _gldas_times(passes: Sequence[SitePass]) -> list[datetime]:
 
 #: Of what holds something of every site: what a site gives to each file in turn.
 _JOINT: dict[str, Callable[[MultisourcePlan, SiteSimulation, Ground], Sequence]] = {
-    "smap": lambda plan, simulation, ground: coarse.smap_patches(simulation.days),
-    "gldas": lambda plan, simulation, ground: coarse.gldas_patches(simulation.days, plan.kinds["gldas"].values()),
-    "lai": lambda plan, simulation, ground: coarse.lai_patches(simulation, ground),
+    "smap": lambda plan, simulation, ground: series.smap_patches(simulation.days),
+    "gldas": lambda plan, simulation, ground: series.gldas_patches(simulation.days, plan.kinds["gldas"].values()),
+    "lai": lambda plan, simulation, ground: series.lai_patches(simulation, ground),
     "soil": lambda plan, simulation, ground: ground.soil(),
     "land_cover": lambda plan, simulation, ground: [ground.cover()],
-    "insitu": lambda plan, simulation, ground: [read_site(simulation)],
+    "insitu": lambda plan, simulation, ground: [series.read_site(simulation)],
 }
 
 
 def _joint_file(kind: str, name: str, what: Any, parts: list) -> bytes:
     """A file of what every site gives to it."""
     if kind == "gldas":
-        return coarse.gldas_file(what, parts)
+        return series.gldas_file(what, parts)
     if kind == "insitu":
         readings = [one for of_site in parts for one in of_site]
         return ismn_archive(by_network(readings, "multisource"), (FIRST_DAY, LAST_DAY))

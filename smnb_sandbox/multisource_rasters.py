@@ -82,15 +82,8 @@ def sentinel1_file(simulation: SiteSimulation, one: SitePass, size: int) -> byte
         "quantity": "sigma0",
         "orbitProperties_pass": {"A": "ASCENDING", "D": "DESCENDING"}[one.direction],
     }
-    return encode_scene(
-        np.stack(bands),
-        _place(site, size),
-        SENTINEL1_BANDS,
-        units=("dB", "dB", "degree"),
-        packing=(_DECIBEL, _DECIBEL, _ANGLE),
-        tags=tags,
-        nodata=Packing.nodata,
-    )
+    how = {"units": ("dB", "dB", "degree"), "packing": (_DECIBEL, _DECIBEL, _ANGLE), "nodata": Packing.nodata}
+    return encode_scene(np.stack(bands), _place(site, size), SENTINEL1_BANDS, tags=tags, **how)
 
 
 def reflectance(simulation: SiteSimulation, one: Sentinel2Pass, size: int) -> Float32:
@@ -162,9 +155,8 @@ def sentinel2_file(simulation: SiteSimulation, one: Sentinel2Pass, size: int) ->
         "QUANTIFICATION_VALUE": "10000",
         "PROCESSING_BASELINE": one.file_name.split("_")[3],
     }
-    return encode_scene(
-        np.concatenate([numbers, mask[None]]), _place(site, size), (*SENTINEL2_BANDS, "QA60"), tags=tags, predictor=2
-    )
+    values, names = np.concatenate([numbers, mask[None]]), (*SENTINEL2_BANDS, "QA60")
+    return encode_scene(values, _place(site, size), names, tags=tags, predictor=2)
 
 
 class Ground:
@@ -201,7 +193,7 @@ class Ground:
         lat, lon = grid.centres(box)
         x, y = self._transformer.transform(*np.meshgrid(lon, lat))
         row, col = (self.window.north - y) / PIXEL_M - 0.5, (x - self.window.west) / PIXEL_M - 0.5
-        return (box, map_coordinates(field, [row, col], order=order, mode="nearest"))
+        return box, map_coordinates(field, [row, col], order=order, mode="nearest")
 
     def dem_file(self) -> bytes:
         """Terrain of seconds of arc, m, as GeoTIFF: a part of a tile of one degree."""
@@ -215,7 +207,7 @@ class Ground:
         top, left = (part.start for part in box)
         height, width = values.shape
         grid = LonLatGrid(west + left / per_degree, north - top / per_degree, per_degree, width, height)
-        whole = ((slice(0, height), slice(0, width)), values[None])
+        whole = (slice(0, height), slice(0, width)), values[None]
         return replace(RASTERS["dem"], grid=grid).encode([whole])
 
     def soil(self) -> list[Patch]:
@@ -242,7 +234,7 @@ class Ground:
     def cover(self) -> Patch:
         """Cells of the land-cover map, (1, row, col)."""
         box, values = self.sample(RASTERS["land_cover"].grid, self.land.of_kind("cgls"), 0)
-        return (box, values[None].astype(np.uint8))
+        return box, values[None].astype(np.uint8)
 
 
 def soil_raster(name: str) -> SparseRaster:

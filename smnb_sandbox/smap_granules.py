@@ -209,21 +209,16 @@ def level2_granule(name: str, parts: Sequence[tuple[Cells, NDArray[np.bool_]]], 
         _write(group, field.name, _packed(field, values), (0,))
     seconds = np.concatenate([cells["tb_time_seconds"][seen] for cells, seen in parts])
     _range(file, name, seconds)
-    _say(
-        file,
-        "OrbitMeasuredLocation",
-        revNumber=str(orbit),
-        orbitDirection={"A": "Ascending", "D": "Descending"}[direction],
-    )
+    words = {"A": "Ascending", "D": "Descending"}
+    _say(file, "OrbitMeasuredLocation", revNumber=str(orbit), orbitDirection=words[direction])
     return _image(file)
 
 
 def _range(file: h5py.File, name: str, seconds: NDArray) -> None:
     _say(file, "DatasetIdentification", fileName=name.rpartition("/")[2])
     if seconds.size:
-        begin, end = (
-            _iso(t.item()) for t in seconds_to_utc(np.array([seconds.min(), seconds.max()])).astype("datetime64[us]")
-        )
+        ends = seconds_to_utc(np.array([seconds.min(), seconds.max()])).astype("datetime64[us]")
+        begin, end = (_iso(time.item()) for time in ends)
         _say(file, "Extent", rangeBeginningDateTime=begin, rangeEndingDateTime=end)
 
 

@@ -133,22 +133,19 @@ class RegionSimulation:
     def sigma0(self, when: SceneTime, state: RegionState) -> tuple[Float32, Float32, Float32]:
         """VV and VH of the domain's 1 km cells, linear power at the reference angle, NaN off the swath; and the angle."""
         world = self.world
-        rng = stream(
-            world.seed, f"sentinel-1 {world.region.name} speckle", when.local_day.toordinal(), when.sentinel1.track
-        )
-        seen, angle = sentinel1_swath(world.region, when.sentinel1.track, world.fine_east, world.fine_north)
+        track, day = when.sentinel1.track, when.local_day.toordinal()
+        rng = stream(world.seed, f"sentinel-1 {world.region.name} speckle", day, track)
+        seen, angle = sentinel1_swath(world.region, track, world.fine_east, world.fine_north)
         moisture = world.fine_soil_moisture(state.sensed(0.35))
         rms = self._fine_rms * spread(state.roughness_factor, 3)
         images = backscatter(moisture, rms, spread(state.ndvi, 3), angle)
         to_reference = (np.cos(np.radians(REFERENCE_ANGLE_DEG)) / np.cos(np.radians(angle))) ** 2
-        result = []
+        root_of_looks, result = np.float32(np.sqrt(radar_looks(1000.0))), []
         for image, water in zip(images, _WATER_SIGMA0, strict=True):
             decibel = CALIBRATION_DB * rng.standard_normal()
             decibel = decibel + CELL_DB * spread(rng.standard_normal(world.domain.shape, dtype=np.float32), 3)
             # with thousands of looks the gamma distribution of speckle is a normal one
-            speckle = 1.0 + rng.standard_normal(image.shape, dtype=np.float32) / np.float32(
-                np.sqrt(radar_looks(1000.0))
-            )
+            speckle = 1.0 + rng.standard_normal(image.shape, dtype=np.float32) / root_of_looks
             power = np.where(world.lake, np.float32(water), image) * speckle * 10.0 ** (decibel / 10.0) * to_reference
             result.append(np.where(seen, power, np.nan).astype(np.float32))
         return result[0], result[1], angle

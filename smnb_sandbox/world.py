@@ -167,11 +167,8 @@ class World:
     def _static(self, climate: dict[str, Float32]) -> None:
         """Fix what does not change within the month."""
         north = 1.0 / (1.0 + np.exp(-self.soil_lat / 3.0))
-        self.rain_probability = np.clip(
-            (north * climate["rain_n"] + (1 - north) * climate["rain_s"]) * np.exp(0.25 * self.field("rain", 500)),
-            0.004,
-            0.85,
-        ).astype(np.float32)
+        rain = (north * climate["rain_n"] + (1 - north) * climate["rain_s"]) * np.exp(0.25 * self.field("rain", 500))
+        self.rain_probability = np.clip(rain, 0.004, 0.85).astype(np.float32)
         self.rain_intensity = climate["intensity"]
         coarse, fine = self.field("clay", 220), self.field("clay fine", 45)
         clay = np.clip(0.21 + climate["clay"] + 0.08 * coarse + 0.035 * fine, 0.03, 0.62)
@@ -196,9 +193,8 @@ class World:
         relief_k = 2.0 * self.field("temperature", 300)
         self.mean_temperature = (zonal + climate["offset"] + relief_k).astype(np.float32)
         self.diurnal_half_range = climate["diurnal"]
-        self.drydown_days = np.clip(
-            3.5 + 10.0 * self.clay_fraction + 0.22 * (300.0 - self.mean_temperature), 2.5, 14.0
-        ).astype(np.float32)
+        drydown = 3.5 + 10.0 * self.clay_fraction + 0.22 * (300.0 - self.mean_temperature)
+        self.drydown_days = np.clip(drydown, 2.5, 14.0).astype(np.float32)
 
     def surface_temperature(self, state: DayState, local_hour: float | None = None) -> Float32:
         """Temperature of the soil surface, K: the daily mean, or at a local solar hour (wet soil swings less)."""

@@ -19,10 +19,9 @@ from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_scenes
 from smnb.sensors.strata import LEGENDS, land_cover_codes
 from smnb_sandbox.multisource import MultisourcePlan
-from smnb_sandbox.multisource_coarse import GLDAS_LAYER, gldas_time, smap_days
-from smnb_sandbox.multisource_insitu import REACH, site_stations
 from smnb_sandbox.multisource_land import KINDS, SiteDays, SiteLand, SiteSimulation, State
 from smnb_sandbox.multisource_rasters import LOOKS, SOIL_BANDS, Ground, reflectance, sigma0
+from smnb_sandbox.multisource_series import GLDAS_LAYER, REACH, gldas_time, site_stations, smap_days
 from smnb_sandbox.multisource_sites import (
     CLEAR_PERCENT,
     FIRST_DAY,

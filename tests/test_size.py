@@ -1,7 +1,7 @@
 """The library stays small: no figure of it may grow without a reason.
 
-The aim is 30,000 lines in `smnb`, 18,500 of code, and 6,000 in `smnb_sandbox`; the figures below are what has been reached on the
-way and only go down. Whoever must raise one says why in CHANGELOG.md: a new thing costs a file, not a wing.
+The aim is 30,000 lines in `smnb` and 18,500 of code, the most 32,000 and 6,000 in `smnb_sandbox`. The figures below are what has been
+reached. Whoever must raise one says why in CHANGELOG.md: a new thing costs a file, not a wing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARY, SANDBOX = REPOSITORY / "smnb", REPOSITORY / "smnb_sandbox"
 #: What the library may hold: lines of all its files, and lines of code (no docstrings, comments or blank lines).
-MOST_LINES, MOST_CODE, MOST_SANDBOX_LINES = 36_000, 23_500, 7_000
-MOST_LINES_A_FILE, MOST_EXPORTED, MOST_UNFORMATTED, MOST_NOTEBOOK_CODE = 400, 300, 20, 155
+MOST_LINES, MOST_CODE, MOST_SANDBOX_LINES = 31_900, 20_900, 6_000
+MOST_LINES_A_FILE, MOST_EXPORTED, MOST_UNFORMATTED, MOST_NOTEBOOK_CODE = 400, 300, 0, 135
 ROOMS = {
     *(
         "catalog",
