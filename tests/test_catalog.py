@@ -389,7 +389,11 @@ def test_fetch_through_earthaccess_takes_the_newest_version_and_says_which(tmp_p
     assert said == ["SPL3SMP version 010: 2 granules of the period; left out: 2 of version 009"]
     assert catalog.fetch("product", root, **DAY, say=said.append) == paths
     assert len(nasa.asked) == 3  # one more search, and no download
-    (root / "product" / "a_R18.h5").write_bytes(b"older")
+    (root / "product" / "2015").mkdir()
+    paths[1].rename(root / "product" / "2015" / "b_R19.h5")  # as people sort by year: it is there all the same
+    assert catalog.fetch("product", root, **DAY) == [root / "product" / "2015" / "b_R19.h5", paths[0]]
+    assert len(nasa.asked) == 4
+    (root / "product" / "2015" / "a_R18.h5").write_bytes(b"older")
     with pytest.raises(CatalogError, match=r"holds 1 files of another version.*got 'a_R18.h5'.*Move them"):
         catalog.fetch("product", root, **DAY)
     nasa.found.clear()

@@ -64,7 +64,8 @@ def fetch_earthaccess(
         found = earthaccess.search_data(short_name=fetch.earthaccess, temporal=(start, end))
         granules, others = _one_version(who, fetch, found, earthaccess.search_datasets, say)
     names = [name for granule in granules for name in _names(granule)]
-    if mixed := sorted(name for name in set(others) - set(names) if (folder / name).is_file()):
+    places = {path.name: path for path in folder.rglob("*") if path.parent.name != _STAGING and path.is_file()}
+    if mixed := sorted((set(others) - set(names)) & set(places)):
         what = f"{folder} holds {len(mixed)} files of another version, which would be mixed with this one"
         step = "Move them to another folder, or name their version in the entry's key 'fetch.version'"
         raise CatalogError(who, what, got=mixed[0], next_step=step)
@@ -75,7 +76,7 @@ def fetch_earthaccess(
         for left in staging.iterdir():
             if left.is_file() and left.name != "lock":
                 left.unlink()
-        there = {name: _not_whole(folder / name, expected.get(name, {})) for name in names if (folder / name).is_file()}
+        there = {name: _not_whole(places[name], expected.get(name, {})) for name in names if name in places}
         if cut := {name: why for name, why in there.items() if why}:
             say(f"fetched again, as not whole: {len(cut)} files in {folder}, first {_first(cut)}")
         needed = [granule for granule in granules if any(there.get(name, "absent") for name in _names(granule))]
@@ -88,11 +89,11 @@ def fetch_earthaccess(
                 for name in (name for granule in batch for name in _names(granule)):
                     lost[name] = _not_whole(staging / name, expected.get(name, {}), fresh=True)
                     if not lost[name]:
-                        (staging / name).replace(folder / name)
+                        (staging / name).replace(places.setdefault(name, folder / name))
             if lost := {name: why for name, why in lost.items() if why}:
                 step = "Run the same command again: files that are whole are kept"
                 raise CatalogError(who, f"{len(lost)} files did not arrive whole", got=_first(lost), next_step=step)
-    return sorted(folder / name for name in names)
+    return sorted(places[name] for name in names)
 
 
 def _first(problems: dict[str, str]) -> str:
