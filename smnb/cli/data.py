@@ -10,9 +10,6 @@ import typer
 from smnb.cli.frame import Flags, Json, Root, Table, command, show, shown_progress, warn
 from smnb.contract import CatalogError
 
-#: Files and sensors that `smnb ingest` names one by one.
-_MOST_NOTES = 50
-
 
 @command("smnb catalog --check")
 def catalog(
@@ -96,11 +93,8 @@ def ingest(
 
     kept = {"flags": flags, "depth": None if any_depth else depth, "start": start, "end": end}
     report = write_tables(archive, out, cache_dir=cache, **kept)
-    notes = report_notes(report)
-    for note in notes[:_MOST_NOTES]:
+    for note in report_notes(report):
         warn(note)
-    if len(notes) > _MOST_NOTES:
-        warn(f"and {len(notes) - _MOST_NOTES:,} more, see {Path(out) / 'ingest_report.json'}")
     readings = report["readings"]
     removed = ("fill", "above_one", "duplicate_same", "duplicate_conflicting", "outside_period", "flag", "other_units")
     empty = len(report["sensors_without_readings"])

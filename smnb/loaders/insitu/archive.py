@@ -149,11 +149,6 @@ def static_variables(found: dict[str, Any], depth_from: float, depth_to: float) 
     """Static variables for a sensor's depth (m): classes, and of each quantity the layer that overlaps it best, if any does.
 
     `found` is what a station's file holds: fractions of mass, and saturation in m3 m-3. Of equal layers it is the first.
-
-    Examples
-    --------
-    >>> static_variables({"clay_fraction": [[0.0, 0.3, 0.2], [0.3, 1.0, 0.4]]}, 0.5, 0.5)
-    {'clay_fraction': 0.4}
     """
     chosen = {}
     for column, value in found.items():
@@ -212,10 +207,7 @@ def _read(archive: Archive, name: str, parse: Callable[..., Any], *lost: LostLin
 
 
 def find_sensors(archive: Archive, report: Report, cache_dir: str | os.PathLike[str] | None = None) -> list[Sensor]:
-    """Return the sensors of an archive, one a file (`merge_sensors` joins them); its problems are written into `report`.
-
-    The archive must stay open while readings are read; `cache_dir` is the folder of kept indices.
-    """
+    """Return the sensors of an archive, one a file (`merge_sensors` joins them); its problems are written into `report`."""
     wanted = [name for name in archive.keys if name.lower().endswith(".stm") or name.endswith(_STATIC)]
     if not any(name.lower().endswith(".stm") for name in wanted):
         what = f"{archive.path.name} holds no data file (.stm)"
@@ -279,24 +271,16 @@ def _leave_out_far(sensors: Sequence[Sensor], report: Report) -> list[Sensor]:
 
 
 def merge_sensors(sensors: Sequence[Sensor], report: Report) -> list[Sensor]:
-    """Join files of one sensor, in order of its id; write into `report` which stations have files with other coordinates.
-
-    That list has for each station whose places are more than 100 m apart ``network``, ``station``, ``km`` (the largest
-    distance to its first sensor) and ``sensors``. A file 2 km from where others have its sensor is left out by name.
-    """
+    """Join files of one sensor, in order of its id; write into `report` which stations have files with other coordinates."""
     sensors = _leave_out_far(sensors, report)
     rows = pd.DataFrame([one.row for one in sensors], columns=list(SENSOR_COLUMNS))
-    first = rows.groupby(["network", "station"])[["lat", "lon"]].transform("first")
+    by = ["network", "station"]
+    first = rows.groupby(by)[["lat", "lon"]].transform("first")
     km = pd.Series(great_circle_km(first["lat"], first["lon"], rows["lat"], rows["lon"]), rows.index)
     far = km.groupby([rows["network"], rows["station"]]).transform("max") > _SAME_STATION_KM
     report.stations_with_other_coordinates = [
-        {
-            "network": network,
-            "station": station,
-            "km": round(one["km"].max(), 3),
-            "sensors": sorted(set(one["sensor_id"])),
-        }
-        for (network, station), one in rows.assign(km=km)[far].groupby(["network", "station"])
+        {**dict(zip(by, names, strict=True)), "km": round(one["km"].max(), 3), "sensors": sorted(set(one["sensor_id"]))}
+        for names, one in rows.assign(km=km)[far].groupby(by)
     ]
     merged: dict[str, Sensor] = {}
     for sensor in sorted(sensors, key=lambda one: one.sensor_id):

@@ -62,8 +62,6 @@ _LEAST = {
     **{"soil_temperature": -90.0, "air_temperature": -98.9, "surface_temperature": -98.9},
 }
 _FILL = -9998.0
-#: Fewer readings than these do not tell percent.
-_LEAST_READINGS = 10
 #: Threads that read and parse ahead of the writer; decompression and array arithmetic run outside Python's lock.
 _READERS = 2
 
@@ -83,16 +81,7 @@ class LostLines:
 
 @dataclass(frozen=True)
 class FlagPolicy:
-    """A set of flag strings to keep; the order of flags inside a string does not matter.
-
-    Examples
-    --------
-    >>> policy = flag_policy("paper")
-    >>> [policy.keeps(flag) for flag in ("G", "C03,C02", "C03,D01", "U")]
-    [True, True, False, False]
-    >>> policy.culprits("C03,D01")
-    ['D01']
-    """
+    """A set of flag strings to keep; the order of flags inside a string does not matter."""
 
     name: str
     allowed: frozenset[frozenset[str]] | None
@@ -162,13 +151,7 @@ def check_depth(depth: Sequence[float] | None) -> tuple[float, float] | None:
 
 
 def depth_inside(depth_from: float, depth_to: float, depth: tuple[float, float] | None) -> bool:
-    """Whether a sensor's whole interval lies inside the policy's (both in m, positive downwards).
-
-    Examples
-    --------
-    >>> [depth_inside(*d, (0.0, 0.051)) for d in [(0, 0.05), (0.0508, 0.0508), (0, 0.1), (0.1, 0.1)]]
-    [True, True, False, False]
-    """
+    """Whether a sensor's whole interval lies inside the policy's (both in m, positive downwards)."""
     # half of the file names' last decimal, against the binary representation of decimals
     return depth is None or (depth[0] - 5e-7 <= depth_from <= depth_to <= depth[1] + 5e-7)
 
@@ -278,7 +261,7 @@ def to_volumetric(series: pa.Table, file: str, sensor: Sensor, report: Report) -
         return series
     low, middle, high = np.percentile(value[real], [0, 50, 100]) if above else (np.nan,) * 3
     got = f"median {middle:.3g}, {low:.3g} to {high:.3g}"
-    if low >= 0 and high <= 100 and 2 <= middle <= 70 and above >= max(_LEAST_READINGS, 0.95 * np.count_nonzero(real)):
+    if low >= 0 and high <= 100 and 2 <= middle <= 70 and above >= max(10, 0.95 * np.count_nonzero(real)):
         about = {"sensor_id": sensor.sensor_id, "file": file, "readings": series.num_rows}
         report.converted.append({**about, "reason": f"percent ({got}), divided by 100"})
         volumetric = np.where(real, np.round(value.astype(float) / 100, 6), np.nan).astype(np.float32)
@@ -364,9 +347,7 @@ def stream(
 ) -> Iterator[tuple[Sensor, pa.Table]]:
     """Yield each sensor of the variable and depth with its cleaned readings; a few sensors are in memory at a time.
 
-    A damaged file is named in ``report.damaged_files`` and skipped, and bad lines of others in ``lost_lines``. A sensor in
-    percent is converted, one in unknown units left out by name. Sensors that have nothing left are named in
-    ``sensors_without_readings`` and are not yielded. Lines of sensors outside the depth are counted, not parsed.
+    What is damaged, lost, left out, converted or empty is named in `report`. Lines outside the depth are counted, not parsed.
     """
     chosen = [sensor for sensor in sensors if sensor.row["variable"] == variable]
     report.sensors += Counter(in_source=len(sensors), other_variable=len(sensors) - len(chosen))  # no zeros

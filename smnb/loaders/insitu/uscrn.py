@@ -154,10 +154,7 @@ def _sensor(part: Part, station: str, product: str, lat: float, lon: float, dept
 
 
 def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
-    """Sensors of text files, five a file, at the place of its last line; damaged files are named in `report`.
-
-    The years of a station (``CRNH0203-<year>-<station>.txt``, ``CRND0103-…``) are joined by their sensors' ids.
-    """
+    """Sensors of text files, five a file, at the place of its last line; damaged files are named in `report`."""
     sensors = []
     for path in paths:
         lost = LostLines()
@@ -177,10 +174,7 @@ def find_text_sensors(paths: Sequence[Path], report: Report) -> list[Sensor]:
 
 
 def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
-    """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO.
-
-    The station is its WBAN number, since the table has no names.
-    """
+    """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO."""
     soil = {depth: [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp")] for depth in DEPTHS_CM}
     columns = ["wban", "lst_date", "longitude", "latitude", *(name for names in soil.values() for name in names)]
     try:
