@@ -107,7 +107,7 @@ def test_losses_are_counted_by_sensor_and_in_all():
     given.loc[40, "observed"] = np.nan
     given.loc[given["sensor_id"] == "s2", "predicted"] *= 10
     given.attrs["repeated"] = {"s3": 2}
-    rows, sums = count_losses(p.check_predictions(given), p.score_sensors(given))
+    rows, sums = count_losses(p.check_predictions(given), p.score_sensors(given), 13)
     assert rows["no_prediction"].tolist() == [4, 0, 0, 0, 0]
     assert rows["no_observation"].tolist() == [0, 1, 0, 0, 0]
     assert rows["repeated"].tolist() == [0, 0, 0, 2, 0]
@@ -121,7 +121,7 @@ def test_a_dry_sensor_is_not_unlike_the_others():
     given = table(5, 40)
     dry = given["sensor_id"] == "s1"
     given.loc[dry, ["observed", "predicted"]] *= 0.1
-    assert count_losses(given, p.score_sensors(given))[1]["sensors_unlike_the_others"] == {}
+    assert count_losses(given, p.score_sensors(given), 13)[1]["sensors_unlike_the_others"] == {}
 
 
 def test_a_few_sensors_in_another_unit_are_named():

@@ -114,8 +114,8 @@ def compare_models(
     left_out = 0
     if not own_pairs:
         *tables, left_out = same_pairs(*tables)
-    paired = [set(table.dropna(subset=["observed", "predicted"])["sensor_id"]) for table in whole]
-    only_one = sorted(paired[0] ^ paired[1])
+    paired = (set(table.dropna(subset=["observed", "predicted"])["sensor_id"]) for table in whole)
+    only_one = sorted(set.symmetric_difference(*paired))
     for table in tables:
         _check_columns("smnb compare", table, [clusters] if clusters else [])
     scores = [score_sensors(table, min_obs=min_obs) for table in tables]
@@ -162,9 +162,8 @@ def _said(losses: dict[str, Any], min_obs: int) -> str:
         parts.append(f"{_named(few)} have fewer than {min_obs} pairs and no score")
     if unlike := losses["sensors_unlike_the_others"]:
         name, times = max(unlike.items(), key=lambda one: abs(math.log(one[1])))
-        parts.append(
-            f"predictions of {_named(list(unlike))} are in another unit? Of {name} {times:.3g} times the others'"
-        )
+        said = f"{_named(list(unlike))} are in another unit? Of {name} {times:.3g} times the others'"
+        parts.append(f"predictions of {said}")
     if trimmed := losses["names_trimmed"]:
         parts.append(f"blanks around {', '.join(map(repr, trimmed[:_NAMED]))} were trimmed")
     return "; ".join(parts)

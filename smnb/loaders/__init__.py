@@ -18,16 +18,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
-__all__ = [
-    "check_native_units",
-    "check_paths",
-    "check_present",
-    "finish",
-    "in_period",
-    "open_netcdf",
-    "parse_period",
-    "read_named_csv",
-]
+__all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 
@@ -129,8 +120,7 @@ def finish(
 
 def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
     """Read a CSV whose columns `names` are text as it stands (NA and 007 too); others are numbers where all cells are."""
-    names = list(names)
-    columns = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-    no_value = {name: [""] if name in names else _NO_NUMBER for name in columns}
     text = dict.fromkeys(names, str)
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value, encoding="utf-8-sig")
+    columns = pd.read_csv(path, nrows=0).columns
+    no_value = {name: [""] if name in text else _NO_NUMBER for name in columns}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value)

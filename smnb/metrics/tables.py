@@ -198,9 +198,7 @@ def pooled(table: pd.DataFrame, *, metrics: MetricLike | Iterable[MetricLike] = 
     return pd.Series({**row, "n_sensors": int(np.unique(pairs.codes).size)}, name="pooled")
 
 
-def count_losses(
-    table: pd.DataFrame, scores: pd.DataFrame, min_obs: int = MIN_OBS
-) -> tuple[pd.DataFrame, dict[str, Any]]:
+def count_losses(table: pd.DataFrame, scores: pd.DataFrame, min_obs: int) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Count what the scores of a table of predictions leave out, and name the sensors that are unlike the others.
 
     The first has a row a sensor of `scores`: rows with ``no_prediction`` and ``no_observation``, those ``repeated`` that
@@ -212,10 +210,8 @@ def count_losses(
     counts = pd.DataFrame(missing).groupby(table["sensor_id"].to_numpy()).sum()
     counts["repeated"] = pd.Series(table.attrs.get("repeated", {}), dtype="float64")
     counts = counts.reindex(scores["sensor_id"]).fillna(0).astype(int)
-    level = table.dropna(subset=["observed", "predicted"]).groupby("sensor_id", observed=True)[
-        ["observed", "predicted"]
-    ]
-    times = level.median().apply(_times_the_others)
+    levels = table[there.all(axis=1)].groupby("sensor_id", observed=True)[["observed", "predicted"]].median()
+    times = levels.apply(_times_the_others)
     with np.errstate(divide="ignore", invalid="ignore"):
         both = np.log([times["predicted"], times["predicted"] / times["observed"]])
     strange = (both >= np.log(_UNLIKE)).all(axis=0) | (both <= -np.log(_UNLIKE)).all(axis=0)

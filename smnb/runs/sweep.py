@@ -169,12 +169,10 @@ def _plain_values(member: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(
     members: list[dict[str, Any]], common: dict[str, Any], preset: str, order: Sequence[Path], folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Members by slug, and what is common to them: every value checked against the notebooks' declarations and of their types."""
-    given = {
-        name: value
-        for values in parameters_of(order, preset, common, folder).values()
-        for name, value in values.items()
-    }
+    """Members by slug, and what is common to them, with every value checked against the declarations and of their types."""
+    given: dict[str, Any] = {}
+    for values in parameters_of(order, preset, common, folder).values():
+        given |= values
     declared = {path: declared_parameters(path) for path in order}
     # the order of the declarations, not the grid's, so that the same member always has the same folder
     known = list(dict.fromkeys(name for path in reversed(order) for name in declared[path]))

@@ -189,6 +189,7 @@ def _volumetric(who: str, column: pd.Series, sensors: pd.Series) -> np.ndarray:
         raise ContractError(who, f"{name!r}{whose} looks like per cent", got=got, expected=expected, next_step=step)
     wrong = (above | (there < 0.0)) if name == "observed" else np.abs(there) > 10.0
     if wrong.any():
+        whose = whose if np.isin(of[wrong], unlike).all() else ""
         what = f"{int(wrong.sum())} values of {name!r}{whose} are not volumetric soil moisture"
         step = "Divide those by what their unit asks for" if whose else "Mask fill values such as -9999 as missing"
         raise ContractError(who, what, got=float(there[wrong][0]), expected=expected, next_step=step)

@@ -133,11 +133,9 @@ def check_depth(depth: Sequence[float] | None) -> tuple[float, float] | None:
             "depth", "is no interval of two numbers in m, top first", got=depth, expected=DEFAULT_DEPTH
         )
     if high >= _TOO_DEEP:
+        what, expected = "no sensor lies so deep", plain(f"metres, less than {_TOO_DEEP:g}")
         step = f"Were metres meant, {low / 100:g} to {high / 100:g}? For sensors of every depth give none (--any-depth)"
-        expected = plain(f"metres, less than {_TOO_DEEP:g}")
-        raise ParameterError(
-            "depth", "no soil moisture sensor lies so deep", got=depth, expected=expected, next_step=step
-        )
+        raise ParameterError("depth", what, got=depth, expected=expected, next_step=step)
     return low, high
 
 
