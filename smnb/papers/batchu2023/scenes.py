@@ -309,11 +309,10 @@ def cut(
 def _verdict(image: NDArray[np.floating]) -> int:
     """Whether an image ``(band, y, x)`` is kept: 1, or what is wrong with it, in `EMPTY`. A pixel is missing if a band is."""
     there = np.isfinite(image)
-    if not there.any():
-        return 0
     top, left = ((side - 1) // 2 for side in image.shape[-2:])
     # where the side is even the point is at the corner of these four
-    return 1 if there.all(axis=0)[top : top + 2, left : left + 2].any() else 2
+    at_point = there.all(axis=0)[top : top + 2, left : left + 2].any()
+    return 1 if at_point else 2 * int(there.any())
 
 
 class Journal:
