@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
-from smnb.files import fingerprint
+from smnb.files import HASHES, content_of, fingerprint
 from smnb.papers.batchu2023.matchups import add_splits, make_splits, soil_at_sensors
 from smnb.papers.batchu2023.released.labels import IsmnLabels
 from smnb.papers.batchu2023.released.records import LOW_FACTOR, ReleasedRecord, ReleasedRecords
@@ -169,7 +169,9 @@ def convert_released(
         what = "'optional' names sources that are not read"
         raise ParameterError(_WHO, what, got=unknown, expected=list(records.bands))
     shared = {"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings}
-    shards = [[path.name, path.stat().st_size] for path in records.paths]
+    cache = Path(out).parent / HASHES
+    shards = [[path.name for path in records.paths], content_of(records.paths, cache)]
+    archives = [] if labels is None else content_of(labels.paths, cache)
     writer = SampleStoreWriter(
         out,
         sources=[
@@ -181,7 +183,7 @@ def convert_released(
         resume=resume,
         overwrite=overwrite,
         synthetic=records.synthetic,
-        fingerprint=fingerprint(shards, records.size, records.on_error),
+        fingerprint=fingerprint(shards, archives, records.size, records.on_error, records.verify),
         **shared,
     )
     records.counts.clear()
