@@ -21,7 +21,7 @@ from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023 import SOURCES, InputSet, MultiSourceDataset, Source, build_matchups
-from smnb.papers.batchu2023.scenes import make_tasks, plan_matchups
+from smnb.papers.batchu2023.scenes import _verdict, make_tasks, plan_matchups
 from smnb.papers.batchu2023.sources import joined_sources, paper_sources
 from smnb.papers.batchu2023.tiles import MapGeometry, read_tile
 from smnb.sensors.strata import usda_texture
@@ -488,6 +488,19 @@ def test_what_is_dropped_is_counted_by_source_and_adds_up(built):
     assert counts["samples"] == len(result.store) == len(result.store.samples)
     assert "samples of 4 sensors" in str(result)
     assert "split place" in str(result)
+
+
+def test_an_image_without_a_value_at_the_point_is_dropped():
+    image = np.ones((2, 8, 8), np.float32)
+    assert _verdict(image) == 1
+    image[1, 3:5, 3:5] = np.nan  # one band is missing at the point
+    assert _verdict(image) == 2
+    image[1, 4, 4] = 0.5
+    assert _verdict(image) == 1
+    odd = np.ones((1, 5, 5), np.float32)
+    odd[0, 2:4, 2:4] = np.nan
+    assert _verdict(odd) == 2
+    assert _verdict(np.full((1, 5, 5), np.nan)) == 0
 
 
 def test_the_sensor_table_has_strata_and_splits(built):

@@ -84,8 +84,8 @@ def predict(
     report = result.report
     by_sources = ", ".join(f"{n}: {rows:,} rows" for n, rows in report["rows_by_n_sources"].items())
     lost = {name: sum(by_reason.values()) for name, by_reason in report["masked"].items()}
-    by_column = ", ".join(f"{name} {number:,}" for name, number in lost.items())
-    unknown, repeated = report["rows_of_unknown_land_cover"], report["rows_repeated"]
+    by_column, repeated = ", ".join(f"{one} {n:,}" for one, n in lost.items()), report["rows_repeated"]
+    unknown = report["rows_of_unknown_land_cover"]
     show(
         {"written": str(result.path), "model": model, **report},
         as_json,

@@ -63,6 +63,7 @@ COLUMNS: dict[str, Column] = {
     "mtpi": Column(PRODUCTS["place"]["mtpi"]),
 }
 _IN_SITU = Column(Meaning("m3 m-3", (), *VARIABLES["soil_moisture"].valid_range), hint="percent? divide by 100")
+_MEASURED = {**COLUMNS, "soil_moisture_insitu": _IN_SITU}
 #: How exports fill any column, beside a product's own numbers and infinities (the logarithm of nothing).
 _FILLS = (-9999.0, -32768.0, -32767.0, -999.0)
 
@@ -83,24 +84,22 @@ def believed(
                 counts.setdefault(name, {})[reason] = lost
                 frame[name] = frame[name].mask(where)
 
-    columns = {name: one for name, one in {**COLUMNS, "soil_moisture_insitu": _IN_SITU}.items() if name in frame}
+    columns = {name: one for name, one in _MEASURED.items() if name in frame}
     for name, column in columns.items():
         mask([name], "fill", frame[name].isin((*_FILLS, *column.meaning.fills)) | np.isinf(frame[name]))
     _check_offset(who, frame, by, kind)
     mask(BANDS, "out_of_range", (frame[list(BANDS)] < TOO_DARK).any(axis=1))  # the row's other bands are as wrong
-    places = frame[by]
     for name, column in columns.items():
         values, meaning, units = frame[name], column.meaning, column.units or column.meaning.units
         step = f"Check the units of {name!r}" + (f" ({column.hint})" if column.hint else "")
         off = values.notna() & ~values.between(meaning.low, meaning.high)
-        bad = off.groupby(places).sum()
-        if ((bad > 2) & (bad > values.groupby(places).count() / 2)).any() or off.sum() > values.count() / 2:
+        bad = off.groupby(frame[by]).sum()
+        if ((bad > 2) & (bad > values.groupby(frame[by]).count() / 2)).any() or off.sum() > values.count() / 2:
             got, expected = (float(values.min()), float(values.max())), (meaning.low, meaning.high)
             raise FormatError(who, f"{name!r} cannot be in {units}", got=got, expected=expected, next_step=step)
         mask([name], "out_of_range", off)
-        groups = frame[name].groupby(places)
-        middle = groups.median()
-        odd = middle[(groups.quantile(0.9) < column.dim) | (middle > column.bright)]
+        groups = frame[name].groupby(frame[by])
+        odd = groups.median()[(groups.quantile(0.9) < column.dim) | (groups.median() > column.bright)]
         if len(odd):
             low, high = max(meaning.low, column.dim), min(meaning.high, column.bright)
             what, got = f"{name!r} at {kind} {odd.index[0]!r} is not in {units}", plain(f"a median of {odd.iloc[0]:g}")
@@ -113,7 +112,7 @@ def _check_offset(who: str, frame: pd.DataFrame, by: str, kind: str) -> None:
     """Raise `FormatError` if digital numbers of a place, before or since it was introduced, have the offset or lost it twice."""
     since, extra = DnOffset().since, -DnOffset().offset
     groups = frame.groupby([by, frame["time"] >= since])
-    cirrus, high = groups["B10"].median(), (frame["B10"] > extra).groupby([frame[by], frame["time"] >= since]).sum()
+    cirrus, high = groups["B10"].median(), groups["B10"].agg(lambda values: (values > extra).sum())
     still = (cirrus > extra) | ((high > 2) & (high >= groups["B10"].count() / 10))
     twice = groups[list(BANDS)].median().lt(TOO_DARK).any(axis=1)
     for wrong, said, step in (
@@ -123,10 +122,9 @@ def _check_offset(who: str, frame: pd.DataFrame, by: str, kind: str) -> None:
         if wrong.any():
             (place, late), era = wrong.index[wrong][0], f"{since:%Y-%m-%d}"
             what = f"Sentinel-2's offset of {extra:g} {said} at {kind} {place!r}, {'since' if late else 'before'} {era}"
-            lowest = groups[list(BANDS)].median().loc[(place, late)].min()
-            got = f"B10 above {extra:g} in {high[place, late]} rows" if said.startswith("was not") else f"{lowest:g}"
+            got = plain(f"a median of B10 of {cirrus[place, late]:g}, B10 above {extra:g} in {high[place, late]} rows")
             expected = plain(f"medians of digital numbers above {TOO_DARK:g}, of the cirrus band B10 below {extra:g}")
-            raise FormatError(who, what, got=plain(got), expected=expected, next_step=step)
+            raise FormatError(who, what, got=got, expected=expected, next_step=step)
 
 
 def open_conus_patches(
@@ -187,20 +185,18 @@ def open_conus_patches(
 
     dims = ("region", "time", "y", "x")
     raw = raw[list(_UNITS)].transpose(*dims)
-    frame, masked = believed(
-        who, raw.to_dataframe(dim_order=list(dims)).reset_index().astype({"region": str}), "region", "region"
-    )
+    frame = raw.to_dataframe(dim_order=list(dims)).reset_index().astype({"region": str})
+    frame, masked = believed(who, frame, "region", "region")
     raw = raw.assign({name: (dims, frame[name].to_numpy().reshape(raw[name].shape)) for name in _UNITS})
 
     def stack(names: Sequence[str], dim: str) -> xr.DataArray:
         return xr.concat([raw[name] for name in names], dim=dim, combine_attrs="drop").assign_coords({dim: list(names)})
 
-    dims = dims[:2]
     dataset = xr.Dataset(
         {
-            "sigma0": stack(_POLARIZATIONS, "polarization").transpose(*dims, "polarization", "y", "x"),
+            "sigma0": stack(_POLARIZATIONS, "polarization").transpose(*dims[:2], "polarization", "y", "x"),
             "incidence_angle": raw["angle"],
-            "reflectance": (stack(BANDS, "band") * np.float32(1e-4)).transpose(*dims, "band", "y", "x"),
+            "reflectance": (stack(BANDS, "band") * np.float32(1e-4)).transpose(*dims[:2], "band", "y", "x"),
             "soil_moisture": raw["ssm"] / np.float32(SMAP_LAYER_MM),
         }
     ).astype("float32")
@@ -208,8 +204,9 @@ def open_conus_patches(
     for name, columns in native.items():
         spec = VARIABLES[name]
         dataset[name].attrs = {"units": spec.units, "long_name": spec.long_name, "native_units": _UNITS[columns[0]]}
-        lost = pd.DataFrame([masked.get(column, {}) for column in columns]).sum().astype(int)
-        dataset[name].attrs["masked_by"] = json.dumps(lost.to_dict())
+        dataset[name].attrs["masked_by"] = (
+            pd.DataFrame([masked.get(one, {}) for one in columns]).sum().astype(int).to_json()
+        )
     dataset["soil_moisture"].attrs |= {
         "long_name": "NASA-USDA enhanced SMAP surface soil moisture",
         "conversion": "nominal: ssm [mm] / 50 mm. The product's layer holds 25.4 mm, so values saturate at 0.508 and "
@@ -339,9 +336,8 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
             table[name] = raw[native] * factor
     table = table.sort_values(["sensor_id", "time"], ignore_index=True)
     sensors = sensors.sort_values("sensor_id", ignore_index=True)
-    measured = {**COLUMNS, "soil_moisture_insitu": _IN_SITU}
     report = {
-        "native_units": {native: one.units or one.meaning.units for native, one in measured.items()},
+        "native_units": {native: one.units or one.meaning.units for native, one in _MEASURED.items()},
         "masked": masked,
         "land_cover_no_code": int((codes.isna() & static["landcover"].notna()).sum()),
         "rows": len(table),

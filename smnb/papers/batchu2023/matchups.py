@@ -18,7 +18,16 @@ from smnb.contract import CatalogError, ContractError, FormatError, ParameterErr
 from smnb.files import HASHES, exclusive, fingerprint
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
-from smnb.papers.batchu2023.scenes import LAYOUT, PAPER_DEPTHS, Journal, MatchPlan, cut_all, make_tasks, plan_matchups
+from smnb.papers.batchu2023.scenes import (
+    EMPTY,
+    LAYOUT,
+    PAPER_DEPTHS,
+    Journal,
+    MatchPlan,
+    cut_all,
+    make_tasks,
+    plan_matchups,
+)
 from smnb.papers.batchu2023.sources import LAND_COVER_ID, READINGS_ID, SOURCES, Source, joined_sources, open_scenes_of
 from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter, chunk_rows
 from smnb.progress import Progress
@@ -29,7 +38,6 @@ if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
 
 _WHO = "build_matchups"
-_EMPTY = "crop without any value"
 #: The paper's split, and one by blocks of 3 degrees with a buffer. What a split by sensor shares with its training side is
 #: known and written down: the paper says so of footprints (Figure 6).
 DEFAULT_SPLITS: dict[str, dict[str, Any]] = {
@@ -249,12 +257,14 @@ class _Build:
         results = cut_all(_WHO, pool, images, shared, self.journal, self.progress)
         if side:
             here = np.full(len(self.plan), -1, np.int32)
-            here[wanted] = np.where(results.astype(bool), rows, -1)[inverse]
+            here[wanted] = np.where(results == 1, rows, -1)[inverse]
         else:
             here = np.full((len(self.plan), bands), np.nan, np.float32)
             here[wanted] = results.reshape(-1, bands)[inverse]
         self.cuts[name], has, counts = here, _there(here), self.plan.counts
-        counts["sources"][name][_EMPTY] = int((~has[wanted]).sum())
+        for number, reason in EMPTY.items():
+            lost = (results == number)[inverse] if side else ~has[wanted] & (number == 0)
+            counts["sources"][name][reason] = int(lost.sum())
         if source.optional:
             return
         counts["dropped"][name] += int((self.left & ~has).sum())

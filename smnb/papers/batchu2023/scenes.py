@@ -38,8 +38,10 @@ _DEPTH_TOLERANCE = 1e-3
 _REPEATED = "the image met an earlier reading"
 #: A task goes on to the next scene until it has this many images or scenes: a task costs some milliseconds to send.
 _TASK_IMAGES, _TASK_SCENES = 32, 16
-#: What decides which rows a task writes; a build only goes on with one of the same.
-LAYOUT = (_TASK_IMAGES, _TASK_SCENES, CHUNK_BYTES, MOST_ROWS)
+#: What is wrong with an image that is dropped, by the number of its result; 1 is an image that is kept.
+EMPTY = {0: "crop without any value", 2: "crop without a value at the point"}
+#: What decides which rows a task writes, and which images it keeps; a build only goes on with one of the same.
+LAYOUT = (_TASK_IMAGES, _TASK_SCENES, CHUNK_BYTES, MOST_ROWS, *EMPTY)
 
 
 class SceneChoice:
@@ -279,9 +281,9 @@ def cut(
 ) -> NDArray[Any] | tuple[int, str]:
     """Do a task; runs in a thread or in a Dask worker.
 
-    For images, which are written into the array `values`, whether each has any value, bool (n,); for a coarse source the values
-    at each point, float32 (n, band), NaN where missing. Where a scene cannot be read its position and what went wrong: errors
-    with named parts do not survive the way back from a worker.
+    For images, which are written into the array `values`, 1 for each that is kept, else a number of `EMPTY`, int (n,); for a
+    coarse source the values at each point, float32 (n, band), NaN where missing. Where a scene cannot be read its position and
+    what went wrong: errors with named parts do not survive the way back from a worker.
     """
     scene, found = -1, []
     try:
@@ -302,12 +304,21 @@ def cut(
                     native = reader.read(window, source.bands, resampling=source.resampling)
                     image, at = source.normalise_stack(native, source.bands), place.row % len(pending)
                     pending[at] = image
-                    found.append(np.isfinite(image).any())
+                    found.append(_verdict(image))
                     if at + 1 == len(pending) or len(found) == len(task):
                         array[place.row - at : place.row + 1] = pending[: at + 1]
     except (SmnbError, OSError) as error:
         return scene, str(error)
     return np.array(found)
+
+
+def _verdict(image: NDArray[np.floating]) -> int:
+    """Whether an image ``(band, y, x)`` is kept: 1, or what is wrong with it, in `EMPTY`. A pixel is missing if a band is."""
+    there = np.isfinite(image)
+    top, left = ((side - 1) // 2 for side in image.shape[-2:])
+    # where the side is even the point is at the corner of these four
+    at_point = there.all(axis=0)[top : top + 2, left : left + 2].any()
+    return 1 if at_point else 2 * int(there.any())
 
 
 class Journal:
