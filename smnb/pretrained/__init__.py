@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from smnb.contract import ParameterError
-from smnb.files import atomic_path
+from smnb.files import atomic_path, held_output
 from smnb.papers.stations import predict_rows, read_points
 from smnb.training import Trained, load
 
@@ -72,6 +72,11 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     _folder(who, name)
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
+    with held_output(who, out):
+        return _predict_table(name, path, out)
+
+
+def _predict_table(name: str, path: str | Path, out: Path) -> PredictedTable:
     points = read_points(path)
     found = predict_rows(load_pretrained(name), points.rows)
     table = points.native.assign(

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
-from smnb.files import fingerprint
+from smnb.files import fingerprint, held_output
 from smnb.papers.batchu2023.matchups import add_splits, make_splits, soil_at_sensors
 from smnb.papers.batchu2023.released.labels import IsmnLabels
 from smnb.papers.batchu2023.released.records import LOW_FACTOR, ReleasedRecord, ReleasedRecords
@@ -168,6 +168,20 @@ def convert_released(
     if unknown := sorted(set(optional) - set(records.bands)):
         what = "'optional' names sources that are not read"
         raise ParameterError(_WHO, what, got=unknown, expected=list(records.bands))
+    with held_output(_WHO, out):
+        return _convert(records, out, labels, optional, splits, progress, resume=resume, overwrite=overwrite)
+
+
+def _convert(
+    records: ReleasedRecords,
+    out: str | os.PathLike[str],
+    labels: IsmnLabels | None,
+    optional: Sequence[str],
+    splits: Mapping[str, Mapping[str, Any]] | None,
+    progress: Callable[[int, int], None] | None,
+    **again: bool,
+) -> Conversion:
+    """Convert while no other process does; `again` are the writer's options of what is there."""
     shared = {"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings}
     shards = [[path.name, path.stat().st_size] for path in records.paths]
     writer = SampleStoreWriter(
@@ -178,10 +192,9 @@ def convert_released(
         ],
         crop=records.crop,
         low_resolution=10.0 * LOW_FACTOR,
-        resume=resume,
-        overwrite=overwrite,
         synthetic=records.synthetic,
         fingerprint=fingerprint(shards, records.size, records.on_error),
+        **again,
         **shared,
     )
     records.counts.clear()
