@@ -8,6 +8,7 @@ import http.server
 import sys
 import threading
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -15,6 +16,7 @@ import yaml
 
 from smnb.catalog import Catalog, data_root
 from smnb.contract import CatalogError, ParameterError, stamp
+from smnb.files import exclusive
 
 GOOD = {
     "description": "A product.",
@@ -325,16 +327,160 @@ def test_fetch_by_hand_and_without_earthaccess(tmp_path, root, monkeypatch):
         catalog.fetch("product", root, start="2015-08-01", end="2015-08-02")
 
 
-def test_fetch_through_earthaccess_asks_for_the_period(tmp_path, root, monkeypatch):
-    asked = {}
+class Granule(dict):
+    """A granule as earthaccess finds it."""
+
+    def data_links(self):
+        return ["https://archive/path/" + self["name"]]
+
+
+@pytest.fixture
+def nasa(monkeypatch):
+    """A stand-in for earthaccess: ``found`` by a search, ``content`` of the archive, and what was ``asked``."""
     module = type(sys)("earthaccess")
-    module.login = lambda: None
-    module.search_data = lambda **kwargs: asked.update(kwargs) or ["granule"]
-    module.download = lambda granules, folder: [str(folder / "g.bin")]
+    module.found, module.content, module.asked, module.titles = [], {}, [], {}
+
+    def add(name, content, version="009", size=True, algorithm=None, collection="C1"):
+        info = {"Name": name} | ({"SizeInBytes": len(content)} if size else {})
+        if algorithm:
+            digest = hashlib.new(algorithm.replace("-", ""), content).hexdigest().upper()
+            info["Checksum"] = {"Algorithm": algorithm, "Value": digest}
+        reference = {"ShortName": "SPL3SMP", "Version": version} if version else {"EntryTitle": "A title"}
+        umm = {"CollectionReference": reference, "DataGranule": {"ArchiveAndDistributionInformation": [info]}}
+        module.found.append(Granule(name=name, umm=umm, meta={"collection-concept-id": collection}))
+        module.content[name] = content
+
+    def download(granules, folder):
+        module.asked.append([granule["name"] for granule in granules])
+        for granule in granules:
+            if isinstance(module.content[granule["name"]], Exception):
+                raise module.content[granule["name"]]
+            if not (folder / granule["name"]).exists():  # as earthaccess does
+                (folder / granule["name"]).write_bytes(module.content[granule["name"]])
+
+    module.add, module.download, module.login = add, download, lambda: None
+    module.search_data = lambda **kwargs: module.asked.append(kwargs) or module.found
+    module.search_datasets = lambda short_name: [
+        {"meta": {"concept-id": concept}, "umm": {"Version": version}} for concept, version in module.titles.items()
+    ]
     monkeypatch.setitem(sys.modules, "earthaccess", module)
-    catalog = catalog_of(tmp_path, fetch={"earthaccess": "SPL3SMP", "folder": "product"})
-    assert catalog.fetch("product", root, start="2015-08-01", end="2015-08-02") == [root / "product" / "g.bin"]
-    assert asked == {"short_name": "SPL3SMP", "temporal": ("2015-08-01", "2015-08-02")}
-    module.search_data = lambda **kwargs: []
-    with pytest.raises(CatalogError, match="no granule"):
-        catalog.fetch("product", root, start="2015-08-01", end="2015-08-02")
+    return module
+
+
+DAY = {"start": "2015-08-01", "end": "2015-08-02"}
+
+
+def nasa_catalog(tmp_path, **more):
+    return catalog_of(
+        tmp_path, fetch={"earthaccess": "SPL3SMP", "folder": "product", **more}, files=["product/**/*.h5"]
+    )
+
+
+def test_fetch_through_earthaccess_takes_the_newest_version_and_says_which(tmp_path, nasa):
+    root, said = tmp_path / "new", []
+    catalog = nasa_catalog(tmp_path)
+    for name, version in (("a_R18.h5", "009"), ("a_R19.h5", "010"), ("b_R18.h5", "009"), ("b_R19.h5", "010")):
+        nasa.add(name, name.encode(), version)
+    nasa.add("b_R19.h5", b"b_R19.h5", "010", collection="C2")  # of another archive
+    paths = catalog.fetch("product", root, **DAY, say=said.append)
+    assert [path.name for path in paths] == ["a_R19.h5", "b_R19.h5"]
+    assert catalog.resolve("product", root) == paths
+    assert nasa.asked == [{"short_name": "SPL3SMP", "temporal": tuple(DAY.values())}, ["a_R19.h5", "b_R19.h5"]]
+    assert said == ["SPL3SMP version 010: 2 granules of the period; left out: 2 of version 009"]
+    assert catalog.fetch("product", root, **DAY, say=said.append) == paths
+    assert len(nasa.asked) == 3  # one more search, and no download
+    (root / "product" / "2015").mkdir()
+    paths[1].rename(root / "product" / "2015" / "b_R19.h5")  # as people sort by year: it is there all the same
+    assert catalog.fetch("product", root, **DAY) == [root / "product" / "2015" / "b_R19.h5", paths[0]]
+    assert len(nasa.asked) == 4
+    (root / "product" / "2015" / "a_R18.h5").write_bytes(b"older")
+    with pytest.raises(CatalogError, match=r"holds 1 files of another version.*got 'a_R18.h5'.*Move them"):
+        catalog.fetch("product", root, **DAY)
+    nasa.found.clear()
+    with pytest.raises(CatalogError, match=r"no granule of SPL3SMP in this period"):
+        catalog.fetch("product", root, **DAY)
+
+
+def test_fetch_takes_the_version_that_the_entry_names(tmp_path, nasa):
+    said = []
+    nasa.add("old.h5", b"old", "2.0")
+    nasa.add("new.h5", b"new", "2.1")
+    (path,) = nasa_catalog(tmp_path, version="2.0").fetch("product", tmp_path / "new", **DAY, say=said.append)
+    assert path.name == "old.h5"
+    assert said == ["SPL3SMP version 2.0: 1 granules of the period; left out: 1 of version 2.1"]
+    with pytest.raises(CatalogError, match=r"no granule of SPL3SMP version 3 in this period; got \['2.0', '2.1'\]"):
+        nasa_catalog(tmp_path, version="3").fetch("product", tmp_path / "new", **DAY)
+    with pytest.raises(CatalogError, match=r"fetch.version.*'newest' is no version"):
+        nasa_catalog(tmp_path, version="newest")
+
+
+def test_fetch_looks_versions_up_that_granules_do_not_state(tmp_path, nasa):
+    nasa.titles, said = {"C8": "008", "C9": "009"}, []
+    nasa.add("new.h5", b"new", None, collection="C9")
+    nasa.add("old.h5", b"old", None, collection="C8")
+    (path,) = nasa_catalog(tmp_path).fetch("product", tmp_path / "new", **DAY, say=said.append)
+    assert path.name == "new.h5"
+    assert said == ["SPL3SMP version 009: 1 granules of the period; left out: 1 of version 008"]
+
+
+@pytest.mark.parametrize("stated", [{}, {"algorithm": "MD5"}, {"algorithm": "SHA-256", "size": False}, {"size": False}])
+def test_fetch_does_not_take_a_cut_file_for_whole(tmp_path, nasa, stated):
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file["x"] = np.arange(2000)
+    whole, said = (tmp_path / "whole.h5").read_bytes(), []
+    nasa.add("a.h5", whole, **stated)
+    nasa.add("b.h5", whole, **stated)
+    root = tmp_path / "new"
+    catalog = nasa_catalog(tmp_path)
+    paths = catalog.fetch("product", root, **DAY)
+    paths[1].write_bytes(whole[:5000])
+    assert catalog.fetch("product", root, **DAY, say=said.append) == paths
+    assert paths[1].read_bytes() == whole
+    assert nasa.asked[-1] == ["b.h5"]  # the other was whole
+    assert said[1].startswith(f"fetched again, as not whole: 1 files in {root / 'product'}, first b.h5 (")
+    paths[0].unlink()
+    nasa.content["b.h5"], nasa.content["a.h5"] = whole, whole[:5000]
+    paths[1].unlink()
+    with pytest.raises(CatalogError, match=r"1 files did not arrive whole; got a.h5 \(.*Run the same command again"):
+        catalog.fetch("product", root, **DAY)
+    assert catalog.resolve("product", root) == [paths[1]]
+    if "algorithm" in stated:
+        paths[1].write_bytes(whole[:-1] + b"x")
+        nasa.content["a.h5"] = whole
+        catalog.fetch("product", root, **DAY)
+        assert paths[1].read_bytes() == whole
+
+
+def test_fetch_again_what_nothing_vouches_for(tmp_path, nasa):
+    nasa.add("a.h5", b"GRIB and so on", size=False)
+    (path,) = nasa_catalog(tmp_path).fetch("product", tmp_path / "new", **DAY)
+    nasa_catalog(tmp_path).fetch("product", tmp_path / "new", **DAY)
+    assert nasa.asked[1::2] == [["a.h5"], ["a.h5"]]
+    nasa.content["a.h5"] = b"<!DOCTYPE html><p>Log in</p>"
+    with pytest.raises(CatalogError, match="a web page"):
+        nasa_catalog(tmp_path).fetch("product", tmp_path / "new", **DAY)
+    assert path.read_bytes() == b"GRIB and so on"
+
+
+def test_a_killed_or_failing_download_leaves_no_file_of_a_final_name(tmp_path, nasa):
+    root = tmp_path / "new"
+    catalog = nasa_catalog(tmp_path)
+    nasa.add("a.h5", b"first")
+    nasa.add("b.h5", b"second")
+    nasa.content["b.h5"] = ConnectionError("the line\nis cut")
+    with pytest.raises(
+        CatalogError, match=r"cannot get the files \(ConnectionError: the line is cut\).*Earthdata login"
+    ):
+        catalog.fetch("product", root, **DAY)
+    assert [path.name for path in catalog.resolve("product", root)] == ["a.h5"]
+    nasa.content["b.h5"] = b"second"
+    left = next(path for path in (root / "product").iterdir() if path.is_dir()) / "b.h5"
+    left.write_bytes(b"sec")  # what a kill leaves: found by no glob, and not what a later download skips
+    assert [path.name for path in catalog.resolve("product", root)] == ["a.h5"]
+    assert [path.read_bytes() for path in catalog.fetch("product", root, **DAY)] == [b"first", b"second"]
+    busy = CatalogError("test", "busy")
+    with exclusive(left.with_name("lock"), busy), pytest.raises(CatalogError, match="another smnb fetch"):
+        catalog.fetch("product", root, **DAY)
+    nasa.login = lambda: 1 / 0
+    with pytest.raises(CatalogError, match=r"ZeroDivisionError"):
+        catalog.fetch("product", root, **DAY)

@@ -75,6 +75,19 @@ def test_the_report_as_json(capsys, table):
     assert len(pd.read_csv("out.csv.gz")) == 24
 
 
+def test_numbers_that_are_no_data_are_said(capsys, table):
+    table.loc[[7, 8], ["VV", "VH", "angle"]] = 0.0
+    table.loc[20, "ssm"] = -9999.0
+    table.to_csv("in.csv", index=False)
+    code, out, _ = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv")
+    assert code == 0
+    assert "7 numbers are no data and were taken as missing: VV 2, VH 2, angle 2, ssm 1" in out
+    assert "sources in a row: 3: 4 rows, 4: 20 rows" in out
+    assert pd.read_csv("out.csv")["VV"].iloc[7] == 0.0, "the file's own columns stay as they were"
+    _, out, _ = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv", "--json")
+    assert json.loads(out)["masked"]["angle"] == {"fill": 2}
+
+
 def test_mistakes_end_with_one_clear_line(capsys, table):
     code, _, err = call(capsys, "predict", "conus", "in.csv", "--out", "out.csv")
     assert code == 2

@@ -8,6 +8,7 @@ import warnings
 import netCDF4
 import numpy as np
 import pytest
+import xarray as xr
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_dataset
 from smnb.loaders.ecmwf import daily_mean, open_swvl1, open_swvl1_points
@@ -129,6 +130,150 @@ def test_expver_dimension_is_merged_final_first(tmp_path):
     ds = open_swvl1([write_new(tmp_path / "e.nc", times, both, expver=[5, 1])], catalog_id="x")
     np.testing.assert_allclose(ds["soil_moisture"][0].sortby("lat", ascending=False), ramp(2, 0.1)[0], atol=1e-6)
     np.testing.assert_allclose(ds["soil_moisture"][1].sortby("lat", ascending=False), ramp(2, 0.3)[1], atol=1e-6)
+
+
+HOURS = ("valid_time", np.arange(4), {"units": "hours since 2024-01-01"})
+
+
+def store_form(path, expver=None, time=HOURS, **options):
+    """A file of the new store, 4 times of 2 x 2 cells, 0.20 to 0.23: expver as (dims, values), time as (name, values, attrs)."""
+    name, stamps, attrs = time
+    values = np.broadcast_to(np.float32([0.2, 0.21, 0.22, 0.23])[:, None, None], (4, 2, 2))
+    data = xr.Dataset({"swvl1": ((name, "latitude", "longitude"), values, {"units": "m**3 m**-3"})})
+    data = data.assign_coords(
+        {name: (name, stamps, attrs), "latitude": [1.0, 0.0], "longitude": [5.0, 6.0], "number": 0}
+    )
+    if expver is not None:
+        data["expver"] = expver
+    encoding = {"expver": {"dtype": "S1"}} if options.pop("characters", False) else {}
+    data.to_netcdf(path, encoding=encoding, **options)
+    return path
+
+
+FOUR, COUNTS = ["0001", "0001", "0005", "0005"], {"1": 2, "5": 2}
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "counts"),
+    [
+        (np.array(FOUR), {}, COUNTS),
+        (np.array(FOUR), {"characters": True}, COUNTS),
+        (np.array(FOUR, "S4"), {"format": "NETCDF3_64BIT"}, COUNTS),
+        (np.array(list("1155"), "S1"), {"format": "NETCDF4_CLASSIC"}, COUNTS),
+        (np.array(["b'0001'", "1", "0005 ", "5.0"], object), {}, COUNTS),
+        (np.array([1, 1, 5, 5], "int32"), {}, COUNTS),
+        (np.array([1.0, np.nan, 5.0, 5.0]), {}, {"1": 1, "5": 2, "not stated": 1}),
+        (np.array(["", "0001", "0005", ""], object), {}, {"1": 1, "5": 1, "not stated": 2}),
+        (np.array(["", "", "", ""], object), {}, None),
+        (np.array([b"", b"", b"", b""], "S4"), {"format": "NETCDF3_64BIT"}, None),
+        (np.full(4, -2147483647, "int32"), {}, None),
+        (np.array(["0001", "hqh9", "0001", "0001"], object), {}, {"1": 3, "hqh9": 1}),
+    ],
+)
+def test_versions_in_every_type_of_the_new_store(tmp_path, values, options, counts):
+    path = store_form(tmp_path / "v.nc", ("valid_time", values), **options)
+    ds = open_swvl1([path])
+    np.testing.assert_allclose(ds["soil_moisture"][:, 0, 0], [0.2, 0.21, 0.22, 0.23], atol=1e-6)
+    assert json.loads(ds.attrs.get("expver", "null")) == counts
+    assert ds.attrs["preliminary"] == int(not set(counts or ()) <= {"1", "not stated"})
+    early = open_swvl1([path], end="2024-01-01T00:00")  # ERA5T outside the period is not among the data
+    assert early.attrs["preliminary"] == 0
+
+
+@pytest.mark.parametrize("value", ["0005", b"0005", 5])
+def test_one_version_of_all_times(tmp_path, value):
+    ds = open_swvl1([store_form(tmp_path / "v.nc", ((), np.array(value)))])
+    assert (ds.attrs["preliminary"], json.loads(ds.attrs["expver"])) == (1, {"5": 4})
+
+
+@pytest.mark.parametrize("names", [[5, 1], ["0005", "0001"], [b"0005", b"0001"], ["", "0001"]])
+def test_a_dimension_of_versions_counts_what_each_time_took(tmp_path, names):
+    both = np.full((3, 2, 2, 2), 0.3, "float32")
+    both[:, 1] = 0.1
+    both[2, 1] = np.nan
+    dims = ("valid_time", "expver", "latitude", "longitude")
+    coords = {
+        "valid_time": days("2024-01-01", "2024-01-02", "2024-01-03"),
+        "latitude": [1.0, 0.0],
+        "longitude": [5.0, 6.0],
+    }
+    data = xr.Dataset({"swvl1": (dims, both, {"units": "m**3 m**-3"})}, {**coords, "expver": np.array(names)})
+    data.to_netcdf(tmp_path / "d.nc")
+    ds = open_swvl1([tmp_path / "d.nc"])
+    np.testing.assert_allclose(ds["soil_moisture"][:, 0, 0], [0.1, 0.1, 0.3], atol=1e-6)
+    assert json.loads(ds.attrs["expver"]) == {"1": 2, "5" if names[0] else "not stated": 1}
+    assert open_swvl1([tmp_path / "d.nc"], end="2024-01-02").attrs["preliminary"] == 0
+    data.assign_coords(expver=[1, 1]).to_netcdf(tmp_path / "same.nc")
+    with pytest.raises(FormatError, match=r"same.nc\): the versions of 'swvl1' cannot be told apart; got \['1', '1'\]"):
+        open_swvl1([tmp_path / "same.nc"])
+
+
+MONTHS = days("2011-07-01", "2011-08-01", "2011-12-01", "2012-01-01")
+
+
+@pytest.mark.parametrize("name", ["valid_time", "time", "date"])
+@pytest.mark.parametrize(
+    ("values", "units", "expected"),
+    [
+        (np.array([201107, 201108, 201112, 201201]), None, MONTHS),
+        (np.array([20110701, 20110801, 20111201, 20120101]), None, MONTHS),
+        (np.array([201107, 201108, 201112, 201201], "float32"), "month as %Y%m.%f", MONTHS),
+        (np.array([20110701.0, 20110801, 20111201, 20120101]), "1", MONTHS),
+        (np.array([2011070100, 2011080100, 2011120100, 2012010100]), None, MONTHS),
+        (np.array(["201107", "201108", "201112", "201201"]), None, MONTHS),
+        (np.array(["2011-07-01", "2011-08-01", "2011-12-01", "2012-01-01"]), None, MONTHS),
+        (
+            np.array([20110701, 20110701.25, 20110701.5, 20110701.75]),
+            "day as %Y%m%d.%f",
+            days("2011-07-01T00", "2011-07-01T06", "2011-07-01T12", "2011-07-01T18"),
+        ),
+    ],
+)
+def test_dates_written_as_numbers(tmp_path, name, values, units, expected):
+    path = store_form(tmp_path / "m.nc", time=(name, values, {"units": units} if units else {}))
+    ds = open_swvl1([path])
+    np.testing.assert_array_equal(ds["time"].values, expected)
+    np.testing.assert_allclose(ds["soil_moisture"][:, 0, 0], [0.2, 0.21, 0.22, 0.23], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "units"),
+    [
+        (np.array([0, 1, 2, 3]), None),
+        (np.array([201107, 201108, 201113, 201201]), None),
+        (np.array([201107, 20110801, 201112, 201201]), None),
+        (np.array([20110701, 20110703, 20110705, 20110707], "float32"), None),
+        (np.array([201107.0, 201108.5, 201112, 201201]), None),
+        (np.array([201107.0, np.nan, 201112, 201201]), None),
+        (np.array([20110701, 20110801, 20111201, 20120101]), "hours"),
+        (np.array([201107, 201108, 201112, 201201]), "hours since 1900-01-01"),
+        (np.array([20110701, 20110801, 20111201, 20120101]), "days since 1900-01-01"),
+        (np.array(["July", "August", "December", "January"]), None),
+    ],
+)
+def test_numbers_that_are_no_dates_are_refused(tmp_path, values, units):
+    path = store_form(tmp_path / "m.nc", time=("valid_time", values, {"units": units} if units else {}))
+    with pytest.raises(
+        FormatError, match=r"m.nc\): 'valid_time' is no time of the standard calendar: .*expected 2011-07-01"
+    ):
+        open_swvl1([path])
+
+
+def test_valid_time_without_its_attribute_and_as_a_scalar(tmp_path):
+    stamps = days("2024-01-01", "2024-01-02")
+    values = np.full((2, 1, 1, 2, 2), 0.2, "float32")
+    dims = ("time", "step", "number", "latitude", "longitude")
+    axes = {"latitude": [1.0, 0.0], "longitude": [5.0, 6.0], "number": [0], "step": [0]}
+    data = xr.Dataset({"swvl1": (dims, values, {"units": "m**3 m**-3"})}, {**axes, "time": stamps})
+    data["valid_time"] = (("time", "step"), (stamps + np.timedelta64(6, "h"))[:, None])
+    data["expver"] = ("time", np.array(["0001", "0005"]))
+    data.to_netcdf(tmp_path / "cfgrib.nc")  # neither is named by an attribute 'coordinates'
+    ds = open_swvl1([tmp_path / "cfgrib.nc"])
+    np.testing.assert_array_equal(ds["time"].values, stamps + np.timedelta64(6, "h"))
+    assert (ds.attrs["preliminary"], json.loads(ds.attrs["expver"])) == (1, {"1": 1, "5": 1})
+    one = data.isel(time=0, step=0, number=0).drop_vars("time")
+    one.to_netcdf(tmp_path / "scalar.nc")
+    assert open_swvl1([tmp_path / "scalar.nc"])["time"].values.tolist() == ds["time"].values[:1].tolist()
 
 
 def test_one_ensemble_member_is_squeezed_and_several_are_refused(tmp_path):

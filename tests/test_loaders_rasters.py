@@ -361,7 +361,7 @@ def test_longitudes_of_any_turn(tmp_path, first):
     dataset.to_netcdf(tmp_path / "a_20200901.nc", engine="h5netcdf")
     index = open_scenes(
         [tmp_path / "a_20200901.nc"],
-        source="smap",
+        source="field",
         bands={"ssm": {"variable": "ssm"}},
         units={"ssm": "mm"},
         time={"pattern": r"_(?P<time>\d{8})\."},
@@ -459,7 +459,7 @@ def stack(*, crs=UTM, times=("2020-09-01T12:00", "2020-09-02T12:00"), transform=
     return (dataset.rio.write_crs(crs) if crs else dataset), values
 
 
-SMAP = {"source": "smap", "bands": {"ssm": {"variable": "ssm"}}, "units": {"ssm": "mm"}, "time": {"dimension": "time"}}
+FIELD = {"source": "field", "bands": {"ssm": {"variable": "ssm"}}, "units": {"ssm": "mm"}, "time": {"dimension": "time"}}
 
 
 @pytest.mark.parametrize("form", ["netcdf4", "classic", "zarr", "zarr.json"])
@@ -476,7 +476,7 @@ def test_stacks_in_time(tmp_path, form):
         path = tmp_path / "stack.nc"
         engine = {"netcdf4": "h5netcdf", "classic": "scipy"}[form]
         dataset.to_netcdf(path, engine=engine, encoding=encoding)
-    index = open_scenes([path], **SMAP)
+    index = open_scenes([path], **FIELD)
     assert list(index.table["scene_id"]) == ["stack@2020-09-01T12:00:00", "stack@2020-09-02T12:00:00"]
     assert list(index.table["time"]) == list(pd.DatetimeIndex(dataset["time"]))
     expected = np.round((values - -10.0) / 0.01) * 0.01 - 10.0
@@ -517,7 +517,7 @@ def test_headers_of_like_granules_are_interpreted_once_and_others_anew(tmp_path,
         "smnb.loaders.rasters.opening.read_array_header",
         lambda where, path, *a: (seen.append(path.name), original(where, path, *a))[1],
     )
-    index = open_scenes(sorted(tmp_path.glob("*.nc")), **{**SMAP, "time": {"pattern": r"_(?P<time>\d{8})\.nc"}})
+    index = open_scenes(sorted(tmp_path.glob("*.nc")), **{**FIELD, "time": {"pattern": r"_(?P<time>\d{8})\.nc"}})
     assert seen == ["a_20200901.nc", "a_20200903.nc", "a_20200904.nc"]
     for position in range(4):
         with index.open(position) as reader:
@@ -542,7 +542,7 @@ def test_arrays_that_cannot_be_read(tmp_path, change, message):
     dataset, _ = stack()
     change(dataset).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     with pytest.raises(FormatError, match=message):
-        open_scenes([tmp_path / "a.nc"], **SMAP)
+        open_scenes([tmp_path / "a.nc"], **FIELD)
 
 
 def test_damaged_arrays(tmp_path):
@@ -551,11 +551,11 @@ def test_damaged_arrays(tmp_path):
     dataset.to_netcdf(path, engine="h5netcdf")
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(FormatError, match="unreadable"):
-        open_scenes([path], **SMAP)
+        open_scenes([path], **FIELD)
     dataset.to_zarr(tmp_path / "b.zarr", zarr_format=3, consolidated=False)
     (tmp_path / "b.zarr" / "zarr.json").write_text("{")
     with pytest.raises(FormatError, match="unreadable"):
-        open_scenes([tmp_path / "b.zarr"], **SMAP)
+        open_scenes([tmp_path / "b.zarr"], **FIELD)
 
 
 def test_the_door_costs_no_torch_and_no_stac() -> None:

@@ -279,6 +279,7 @@ def station_csv(path: Path, n_stations: int = 40, n: int = 20, **changes) -> Pat
             "VH": -20.0,
             "angle": 38.0,
             **dict.fromkeys(BANDS, 2000.0),
+            "B10": 20.0,
             "ssm": rng.uniform(2, 25, rows),
             "fc": 20.0,
             "landcover": np.repeat(rng.choice([71, 82, 42, 47.8], n_stations), n),

@@ -186,6 +186,50 @@ def test_unknown_land_cover_is_counted_and_taken_as_unknown(tmp_path, predict):
     np.testing.assert_array_equal(predict(table)["predicted"], predict(missing)["predicted"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "value", "reason"),
+    [
+        (S1, 0.0, "fill"),
+        (S1, -np.inf, "fill"),
+        (S1, -9999.0, "fill"),
+        (["VV"], -80.0, "out_of_range"),
+        (["angle"], 91.0, "out_of_range"),
+        (S2, 0.0, "fill"),
+        (["B4"], 65535.0, "fill"),
+        (["B4", "B5"], 30000.0, "out_of_range"),
+        (["ssm"], 0.0, "fill"),
+        (["ssm"], 255.0, "out_of_range"),
+        (["fc", "mtpi", "landcover"], -32768.0, "fill"),
+        (["mtpi"], 9.96921e36, "out_of_range"),
+    ],
+)
+def test_numbers_that_are_no_data_are_taken_as_empty_cells_and_counted(tmp_path, predict, columns, value, reason):
+    table, rows = native(), [3, 4, 40]
+    table[columns] = table[columns].astype(float)
+    table.loc[rows, columns] = np.nan
+    expected = predict(table)
+    table.loc[rows, columns] = value
+    found = predict(table)
+    np.testing.assert_array_equal(found[["predicted", "n_sources"]], expected[["predicted", "n_sources"]])
+    report = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "out.csv").report
+    assert report["masked"] == {name: {reason: 3} for name in COLUMNS if name in columns}
+
+
+def test_an_infinite_column_is_an_empty_one(predict):
+    table = native()
+    expected = predict(table.assign(VV=np.nan))["predicted"]
+    pd.testing.assert_series_equal(predict(table.assign(VV=-np.inf))["predicted"], expected)
+
+
+def test_rows_of_linear_power_and_of_an_offset_taken_off_twice_lose_that_sensor(predict):
+    table, rows = native(), [3, 4, 40]
+    lost = table.copy()
+    lost.loc[rows, ["VV", "VH", *S2]] = np.nan
+    table.loc[rows, ["VV", "VH"]] = 10 ** (table.loc[rows, ["VV", "VH"]] / 10)
+    table.loc[rows, S2] -= 1000.0  # B10 is below zero, the others could be
+    pd.testing.assert_series_equal(predict(table)["predicted"], predict(lost)["predicted"])
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +252,7 @@ def test_unknown_land_cover_is_counted_and_taken_as_unknown(tmp_path, predict):
         (lambda t: t.assign(lat=np.where(t.index == 4, 40.0, t["lat"])), ("changes its place", "NET__Place_0_N")),
         (lambda t: t.assign(start="yesterday"), ("'start' is no date", "2019-01-01")),
         (lambda t: t.assign(VV="low"), ("'VV' is not numeric", "'low'")),
-        (lambda t: t.assign(VV=-np.inf), ("'VV' has an infinite value",)),
+        (lambda t: t.assign(angle=-t["angle"]), ("'angle' cannot be in degree", "expected (0.0, 90.0)")),
         (lambda t: t.iloc[:0], ("no rows",)),
     ],
 )
@@ -217,6 +261,40 @@ def test_a_table_that_cannot_be_used_is_refused_with_the_reason(refusal, change,
     assert "read_points(in.csv)" in message
     for part in said:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("offset", "start", "rows", "said"),
+    [
+        (
+            1000.0,
+            "2020-01-01",
+            slice(None),
+            "offset of 1000 was not taken off at station 'NET__Place_0_N', before 2022-01-25",
+        ),
+        (
+            1000.0,
+            "2022-01-01",
+            slice(64, None),
+            "not taken off at station 'NET__Place_2_N', since 2022-01-25; got B10 above",
+        ),
+        (1000.0, "2020-01-01", slice(3, 9), "was not taken off at station 'NET__Place_0_N'"),
+        (-1000.0, "2020-01-01", slice(None), "offset of 1000 was taken off twice at station 'NET__Place_0_N'"),
+        (-3000.0, "2022-03-01", slice(30, 60), "was taken off twice at station 'NET__Place_1_N', since 2022-01-25"),
+    ],
+)
+def test_an_offset_of_sentinel2_that_was_not_taken_off_once_is_found(refusal, offset, start, rows, said):
+    table = native()
+    shift = pd.Timestamp(start) - pd.Timestamp("2020-01-01")
+    table["start"] = (pd.to_datetime(table["start"]) + shift).dt.strftime("%Y-%m-%d")
+    table.loc[table.index[rows], S2] += offset
+    assert said in refusal(table)
+
+
+def test_thick_cirrus_in_a_few_rows_is_no_offset(predict):
+    table = native()
+    table.loc[[3, 40], "B10"] = 2200.0
+    assert (predict(table)["n_sources"] == 4).all()
 
 
 def test_one_station_in_other_units_is_found(refusal):

@@ -1,7 +1,7 @@
 """The library stays small: no figure of it may grow without a reason.
 
-The aim is 30,000 lines in `smnb` and 18,500 of code, the most 32,000 and 6,000 in `smnb_sandbox`. The figures below are what has been
-reached. Whoever must raise one says why in CHANGELOG.md: a new thing costs a file, not a wing.
+The aim is 30,000 lines in `smnb` and 18,500 of code, the most 32,000, and 6,000 in `smnb_sandbox`. The figures below are
+what has been reached. Whoever must raise one says why in CHANGELOG.md: a new thing costs a file, not a wing.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 (`data_root`), and nothing outside that folder is ever opened. A simulated archive is laid out like a real one and is
 recognised by a marker file, so one environment variable switches between them.
 
-- `catalog`: the data root; `Catalog`, the file's entries and what can be done with them, downloads too;
+- `catalog`: the data root; `Catalog`, the file's entries and what can be done with them; `fetching`: downloads;
 - `entries`: `Entry`, the keys of one product, and what is wrong with a file of them.
 """
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import xarray as xr
 
-from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, UrlFile, read_entries
+from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, read_entries
 from smnb.contract import CatalogError, ParameterError, check_dataset, closest, plain
-from smnb.files import sha256_of
 
 CATALOG_NAME = "data_catalog.yaml"
 #: Environment variable that names the data root.
@@ -48,7 +47,7 @@ def data_root(value: str | os.PathLike[str] | None = None) -> Path:
     return (found or [here])[0] / "data" / "sandbox"
 
 
-def _refuse_outside(who: str, key: str, paths: Iterable[Path], root: Path) -> None:
+def refuse_outside(who: str, key: str, paths: Iterable[Path], root: Path) -> None:
     """Raise if a path resolves outside the root: only a link can, since entries hold no absolute paths and no ``..``."""
     real_root = root.resolve()
     for path in paths:
@@ -57,50 +56,6 @@ def _refuse_outside(who: str, key: str, paths: Iterable[Path], root: Path) -> No
             expected = plain(f"a file inside {real_root}")
             next_step = f"Copy the file, or make {ROOT_VARIABLE} the folder that holds the data themselves"
             raise CatalogError(who, what, got=got, expected=expected, next_step=next_step)
-
-
-def _fetch_url(who: str, file: UrlFile, root: Path) -> Path:
-    """Download one file through pooch, which writes a temporary file and renames it once the hash is right."""
-    import pooch
-    from requests import RequestException
-
-    final = root / file.path
-    _refuse_outside(who, "fetch", [final.parent], root)
-    if final.is_file():
-        if (digest := sha256_of(final)) == file.sha256:
-            return final
-        what = f"{final} is there with another SHA-256"
-        next_step = "Move it away if it is an old version or damaged, and fetch again"
-        raise CatalogError(who, what, got=digest, expected=file.sha256, next_step=next_step)
-    try:
-        pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=final.parent)
-    except ValueError as error:
-        what = f"what {file.url} sent has another SHA-256 and was discarded"
-        next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
-        raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
-    except (RequestException, OSError) as error:
-        what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
-        raise CatalogError(who, what, next_step="Check the network and the URL") from error
-    return final
-
-
-def _fetch_earthaccess(who: str, fetch: FetchEarthaccess, root: Path, start: str | None, end: str | None) -> list[Path]:
-    """Download a collection's granules of a period; files that are there are not fetched again."""
-    if start is None or end is None:
-        raise ParameterError(who, "a NASA collection is fetched for a period", next_step="Pass start and end")
-    folder = root / fetch.folder
-    _refuse_outside(who, "fetch.folder", [folder], root)
-    try:
-        import earthaccess
-    except ImportError as error:
-        what = f"fetching {fetch.earthaccess} needs the optional package earthaccess"
-        raise CatalogError(who, what, next_step="Install it with: pip install 'smnb[earthaccess]'") from error
-    earthaccess.login()
-    granules = earthaccess.search_data(short_name=fetch.earthaccess, temporal=(start, end))
-    if not granules:
-        raise CatalogError(who, f"NASA has no granule of {fetch.earthaccess} in this period", got=(start, end))
-    folder.mkdir(parents=True, exist_ok=True)
-    return sorted(Path(path) for path in earthaccess.download(granules, folder))
 
 
 @dataclass(frozen=True)
@@ -147,9 +102,10 @@ class Catalog:
     def _find(self, catalog_id: str, root: Path) -> list[Path]:
         """Files of an entry that exist; a file that resolves outside the root is an error."""
         named = {path for pattern in self.entry(catalog_id).files for path in root.glob(pattern)}
-        # a name with a leading dot is a half-written file of smnb.files.atomic_path, or the system's
-        found = sorted(path for path in named if not path.name.startswith(".") and path.is_file())
-        _refuse_outside(self._who(catalog_id), "files", found, root)
+        # a name with a leading dot is a half-written file of smnb.files.atomic_path or of fetch, or the system's
+        hidden = {path for path in named if any(part.startswith(".") for part in path.relative_to(root).parts)}
+        found = sorted(path for path in named - hidden if path.is_file())
+        refuse_outside(self._who(catalog_id), "files", found, root)
         return found
 
     def resolve(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -258,24 +214,30 @@ class Catalog:
         *,
         start: str | None = None,
         end: str | None = None,
+        say: Callable[[str], Any] = print,
     ) -> list[Path]:
-        """Download an entry's files into the data root, and return their paths; those that are there are not fetched again.
+        """Download an entry's files into the data root, and return their paths; those there and whole are not fetched again.
 
         Parameters
         ----------
         start, end : str, optional
             First and last day, for collections fetched through earthaccess (which needs them).
+        say : callable
+            Is told which version of a collection is fetched (the entry's, else the newest), which are left out, and
+            which files are fetched again since a killed download had cut them.
 
         Raises
         ------
         CatalogError
-            If the entry can only be had by hand (the message says how), a download fails, or a hash differs; nothing
-            is left under a file's final name then.
+            If the entry can only be had by hand (the message says how), a download fails, or a hash or size differs;
+            nothing new has a file's final name then but files that are whole.
         """
+        from smnb.catalog.fetching import fetch_earthaccess, fetch_url
+
         root = data_root(root)
         fetch, who = self.entry(catalog_id).fetch, self._who(catalog_id)
         if isinstance(fetch, FetchByHand):
             raise CatalogError(who, "these files cannot be fetched by a program", next_step=fetch.by_hand)
         if isinstance(fetch, FetchEarthaccess):
-            return _fetch_earthaccess(who, fetch, root, start, end)
-        return [_fetch_url(who, file, root) for file in fetch]
+            return fetch_earthaccess(who, fetch, root, start, end, say)
+        return [fetch_url(who, file, root) for file in fetch]

@@ -71,6 +71,8 @@ class FetchEarthaccess(_Strict):
     """Short name of the collection."""
     folder: _Path
     """Destination folder relative to the data root."""
+    version: _checked(r".*\d.*", "{} is no version, such as '009'") | None = None
+    """Version of the collection; default the newest that has files of the period."""
 
 
 class FetchByHand(_Strict):
@@ -181,7 +183,7 @@ def _first_problem(path: Path, error: ValidationError) -> CatalogError:
     rest = f" (and {more} more problem{'s' * (more > 1)})" if more else ""
     if problem["type"] == "extra_forbidden":
         known = list(Entry.model_fields) if len(keys) == 1 else None
-        hint = closest(keys[-1], known or ["native", "units", "url", "sha256", "path", "folder"])
+        hint = closest(keys[-1], known or ["native", "units", "url", "sha256", "path", "folder", "version"])
         step = hint or "Correct or remove the key"
         return CatalogError(where, f"unknown {key}{rest}", expected=known, next_step=step)
     if problem["type"] == "missing":

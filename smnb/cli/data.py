@@ -44,7 +44,8 @@ def fetch(
     """Download one product, or say how to get it."""
     from smnb.catalog import Catalog, data_root
 
-    listed = [str(path) for path in Catalog.load().fetch(entry, data_root(root), start=start, end=end)]
+    paths = Catalog.load().fetch(entry, data_root(root), start=start, end=end, say=warn)
+    listed = [str(path) for path in paths]
     show(listed, as_json, Table(["file"], [[path] for path in listed]))
 
 

@@ -83,12 +83,15 @@ def predict(
     result = predict_table(model, table, out)
     report = result.report
     by_sources = ", ".join(f"{n}: {rows:,} rows" for n, rows in report["rows_by_n_sources"].items())
+    lost = {name: sum(by_reason.values()) for name, by_reason in report["masked"].items()}
+    by_column = ", ".join(f"{name} {number:,}" for name, number in lost.items())
     unknown, repeated = report["rows_of_unknown_land_cover"], report["rows_repeated"]
     show(
         {"written": str(result.path), "model": model, **report},
         as_json,
         f"{report['rows']:,} rows of {report['stations']} stations predicted with {model}",
         f"sources in a row: {by_sources}",
+        f"{sum(lost.values()):,} numbers are no data and were taken as missing: {by_column}" if lost else None,
         f"{unknown:,} rows have a land-cover code that is no NLCD code: unknown" if unknown else None,
         f"{repeated:,} rows repeat a station and time; such rows were averaged" if repeated else None,
         f"written: {result.path}",

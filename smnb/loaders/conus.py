@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, ContractError, FormatError
+from smnb.contract import VARIABLES, ContractError, FormatError, plain
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
+from smnb.loaders.rasters.options import PRODUCTS, TOO_DARK, DnOffset, Meaning
 
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
 SMAP_LAYER_MM = 50.0
@@ -26,6 +27,106 @@ BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B1
 _POLARIZATIONS = ("VV", "VH")
 _UNITS = {"VV": "dB", "VH": "dB", "angle": "degree", "ssm": "mm", **dict.fromkeys(BANDS, "1e-4 reflectance")}
 _NAME = re.compile(r"region_(\d+)\.nc")
+#: Codes of the National Land Cover Database for the contiguous US.
+NLCD_CODES = (11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81, 82, 90, 95)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A native column: what its numbers mean, and how a place whose values are in another unit is told.
+
+    Nine in ten of them are below `dim` (a desert's SMAP is near zero mm for most of the year, but not after rain), or their
+    median is above `bright`.
+    """
+
+    meaning: Meaning
+    dim: float = -np.inf
+    bright: float = np.inf
+    hint: str = ""
+    units: str = ""
+
+
+_SENTINEL1, _DN = PRODUCTS["sentinel1"], "DN, 1e-4 reflectance"
+_SEEN = replace(PRODUCTS["sentinel2"]["B10"], low=TOO_DARK)
+#: An exact zero is no mean of soil moisture over ten days and ten kilometres, but how an export fills what was masked.
+_SMAP = replace(PRODUCTS["smap"]["ssm"], fills=(0.0,))
+#: What a table needs beside the keys of its rows.
+COLUMNS: dict[str, Column] = {
+    "VV": Column(_SENTINEL1["VV"], -50.0, 0.0, "linear power? take 10 log10"),
+    "VH": Column(_SENTINEL1["VH"], -55.0, 0.0, "linear power? take 10 log10"),
+    "angle": Column(_SENTINEL1["angle"], 2.0, hint="radians? multiply by 180/pi"),
+    **dict.fromkeys(BANDS, Column(_SEEN, 2.5, hint="reflectance? multiply by 10,000", units=_DN)),
+    "B10": Column(_SEEN, hint="reflectance? multiply by 10,000", units=_DN),
+    "ssm": Column(_SMAP, 0.6, hint="m3 m-3? multiply by 50 mm"),
+    "fc": Column(PRODUCTS["place"]["fc"], 1.0, hint="a fraction? multiply by 100"),
+    "landcover": Column(PRODUCTS["place"]["landcover"]),
+    "mtpi": Column(PRODUCTS["place"]["mtpi"]),
+}
+_IN_SITU = Column(Meaning("m3 m-3", (), *VARIABLES["soil_moisture"].valid_range), hint="percent? divide by 100")
+#: How exports fill any column, beside a product's own numbers and infinities (the logarithm of nothing).
+_FILLS = (-9999.0, -32768.0, -32767.0, -999.0)
+
+
+def believed(
+    who: str, frame: pd.DataFrame, by: str, kind: str = "station"
+) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """Mask what is no data in native columns, and count it by column and reason: "fill", "out_of_range", "linear_power".
+
+    `by` is the column of places, of a `kind`, beside ``time``. Where most values of a place are not in the column's unit, or
+    Sentinel-2's offset was not taken off exactly once, a `FormatError` says so.
+    """
+    frame, counts = frame.copy(), {}
+
+    def mask(names: Sequence[str], reason: str, where: pd.Series) -> None:
+        for name in names:
+            if lost := int((where & frame[name].notna()).sum()):
+                counts.setdefault(name, {})[reason] = lost
+                frame[name] = frame[name].mask(where)
+
+    columns = {name: one for name, one in {**COLUMNS, "soil_moisture_insitu": _IN_SITU}.items() if name in frame}
+    for name, column in columns.items():
+        mask([name], "fill", frame[name].isin((*_FILLS, *column.meaning.fills)) | np.isinf(frame[name]))
+    _check_offset(who, frame, by, kind)
+    mask(BANDS, "out_of_range", (frame[list(BANDS)] < TOO_DARK).any(axis=1))  # the row's other bands are as wrong
+    places = frame[by]
+    for name, column in columns.items():
+        values, meaning, units = frame[name], column.meaning, column.units or column.meaning.units
+        step = f"Check the units of {name!r}" + (f" ({column.hint})" if column.hint else "")
+        off = values.notna() & ~values.between(meaning.low, meaning.high)
+        bad = off.groupby(places).sum()
+        if ((bad > 2) & (bad > values.groupby(places).count() / 2)).any() or off.sum() > values.count() / 2:
+            got, expected = (float(values.min()), float(values.max())), (meaning.low, meaning.high)
+            raise FormatError(who, f"{name!r} cannot be in {units}", got=got, expected=expected, next_step=step)
+        mask([name], "out_of_range", off)
+        groups = frame[name].groupby(places)
+        middle = groups.median()
+        odd = middle[(groups.quantile(0.9) < column.dim) | (middle > column.bright)]
+        if len(odd):
+            low, high = max(meaning.low, column.dim), min(meaning.high, column.bright)
+            what, got = f"{name!r} at {kind} {odd.index[0]!r} is not in {units}", plain(f"a median of {odd.iloc[0]:g}")
+            raise FormatError(who, what, got=got, expected=plain(f"{low:g} to {high:g}"), next_step=step)
+    mask(_POLARIZATIONS, "linear_power", frame["VH"] > 0.0)  # no ten kilometres are that bright
+    return frame, counts
+
+
+def _check_offset(who: str, frame: pd.DataFrame, by: str, kind: str) -> None:
+    """Raise `FormatError` if digital numbers of a place, before or since it was introduced, have the offset or lost it twice."""
+    since, extra = DnOffset().since, -DnOffset().offset
+    groups = frame.groupby([by, frame["time"] >= since])
+    cirrus, high = groups["B10"].median(), (frame["B10"] > extra).groupby([frame[by], frame["time"] >= since]).sum()
+    still = (cirrus > extra) | ((high > 2) & (high >= groups["B10"].count() / 10))
+    twice = groups[list(BANDS)].median().lt(TOO_DARK).any(axis=1)
+    for wrong, said, step in (
+        (still, "was not taken off", "Subtract it from all bands where the processing baseline is 04.00 or later"),
+        (twice, "was taken off twice", "Leave it in harmonised collections (such as COPERNICUS/S2_HARMONIZED)"),
+    ):
+        if wrong.any():
+            (place, late), era = wrong.index[wrong][0], f"{since:%Y-%m-%d}"
+            what = f"Sentinel-2's offset of {extra:g} {said} at {kind} {place!r}, {'since' if late else 'before'} {era}"
+            lowest = groups[list(BANDS)].median().loc[(place, late)].min()
+            got = f"B10 above {extra:g} in {high[place, late]} rows" if said.startswith("was not") else f"{lowest:g}"
+            expected = plain(f"medians of digital numbers above {TOO_DARK:g}, of the cirrus band B10 below {extra:g}")
+            raise FormatError(who, what, got=plain(got), expected=expected, next_step=step)
 
 
 def open_conus_patches(
@@ -51,12 +152,14 @@ def open_conus_patches(
         ``sigma0(region, time, polarization, y, x)`` dB, ``incidence_angle(region, time, y, x)`` degree,
         ``reflectance(region, time, band, y, x)`` and ``soil_moisture(region, time, y, x)`` m3 m-3, float32. The files
         give no coordinates for `y` and `x`; they are the cells' indices. `time` is the first day of ten.
-        ``regions_without_sentinel1`` (JSON) lists regions that have no backscatter at all, which stay NaN.
+        ``regions_without_sentinel1`` (JSON) lists regions that have no backscatter at all, which stay NaN; ``masked_by`` of
+        each variable counts what `believed` masked.
 
     Raises
     ------
     FormatError
-        If a file is unreadable, lacks a variable, has other units, another size or other times than the first.
+        If a file is unreadable, lacks a variable, has other units, another size or other times than the first, or values
+        that are in other units than stated or have Sentinel-2's offset.
     CatalogError
         If the period is empty.
     """
@@ -82,10 +185,17 @@ def open_conus_patches(
     raw = xr.concat([parts[number] for number in sorted(parts)], dim="region", combine_attrs="drop")
     raw = raw.isel(time=np.flatnonzero(in_period(who, raw["time"].values, start, end, "window")))
 
+    dims = ("region", "time", "y", "x")
+    raw = raw[list(_UNITS)].transpose(*dims)
+    frame, masked = believed(
+        who, raw.to_dataframe(dim_order=list(dims)).reset_index().astype({"region": str}), "region", "region"
+    )
+    raw = raw.assign({name: (dims, frame[name].to_numpy().reshape(raw[name].shape)) for name in _UNITS})
+
     def stack(names: Sequence[str], dim: str) -> xr.DataArray:
         return xr.concat([raw[name] for name in names], dim=dim, combine_attrs="drop").assign_coords({dim: list(names)})
 
-    dims = ("region", "time")
+    dims = dims[:2]
     dataset = xr.Dataset(
         {
             "sigma0": stack(_POLARIZATIONS, "polarization").transpose(*dims, "polarization", "y", "x"),
@@ -94,10 +204,12 @@ def open_conus_patches(
             "soil_moisture": raw["ssm"] / np.float32(SMAP_LAYER_MM),
         }
     ).astype("float32")
-    native = {"sigma0": "dB", "incidence_angle": "degree", "reflectance": "1e-4 reflectance", "soil_moisture": "mm"}
-    for name, units in native.items():
+    native = {"sigma0": _POLARIZATIONS, "incidence_angle": ("angle",), "reflectance": BANDS, "soil_moisture": ("ssm",)}
+    for name, columns in native.items():
         spec = VARIABLES[name]
-        dataset[name].attrs = {"units": spec.units, "long_name": spec.long_name, "native_units": units}
+        dataset[name].attrs = {"units": spec.units, "long_name": spec.long_name, "native_units": _UNITS[columns[0]]}
+        lost = pd.DataFrame([masked.get(column, {}) for column in columns]).sum().astype(int)
+        dataset[name].attrs["masked_by"] = json.dumps(lost.to_dict())
     dataset["soil_moisture"].attrs |= {
         "long_name": "NASA-USDA enhanced SMAP surface soil moisture",
         "conversion": "nominal: ssm [mm] / 50 mm. The product's layer holds 25.4 mm, so values saturate at 0.508 and "
@@ -114,18 +226,16 @@ def open_conus_patches(
     return finish(dataset, who, catalog_id, synthetic, source, step, list(native))
 
 
-#: Codes of the National Land Cover Database for the contiguous US.
-NLCD_CODES = (11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81, 82, 90, 95)
-#: Native column: name, unit, factor to it, native unit, and what a native value can be; outside, the unit is another one.
-_COLUMNS: dict[str, tuple[str, str, float, str, float, float]] = {
-    "VV": ("sigma0_VV", "dB", 1.0, "dB", -60.0, 30.0),
-    "VH": ("sigma0_VH", "dB", 1.0, "dB", -60.0, 30.0),
-    "angle": ("incidence_angle", "degree", 1.0, "degree", 0.0, 90.0),
-    **{band: (f"reflectance_{band}", "1", 1e-4, "DN, 1e-4 reflectance", 0.0, 25_000.0) for band in BANDS},
-    "ssm": ("smap", "m3 m-3", 1.0 / SMAP_LAYER_MM, "mm", 0.0, 60.0),
-    "fc": ("field_capacity", "m3 m-3", 0.01, "volume %", 0.0, 100.0),
-    "mtpi": ("mtpi", "m", 1.0, "m", -np.inf, np.inf),
-    "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0, "m3 m-3", 0.0, 1.0),
+#: Native column to name, unit, and factor to it.
+_CANONICAL: dict[str, tuple[str, str, float]] = {
+    "VV": ("sigma0_VV", "dB", 1.0),
+    "VH": ("sigma0_VH", "dB", 1.0),
+    "angle": ("incidence_angle", "degree", 1.0),
+    **{band: (f"reflectance_{band}", "1", 1e-4) for band in BANDS},
+    "ssm": ("smap", "m3 m-3", 1.0 / SMAP_LAYER_MM),
+    "fc": ("field_capacity", "m3 m-3", 0.01),
+    "mtpi": ("mtpi", "m", 1.0),
+    "soil_moisture_insitu": ("soil_moisture", "m3 m-3", 1.0),
 }
 _KEYS = ("network", "station", "lat", "lon", "start", "end")
 _PLACE = ["network", "station", "lat", "lon"]
@@ -140,7 +250,8 @@ class StationTable:
     topographic position index, m). ``table`` has one row a station and window, sorted, unique: ``sensor_id``, ``time`` and
     ``time_end`` (UTC, first and last instant of the ten days), ``soil_moisture`` (in situ, m3 m-3), ``smap`` (nominal m3 m-3),
     ``sigma0_VV``, ``sigma0_VH`` (dB), ``incidence_angle`` (degree), ``reflectance_B1`` to ``reflectance_B12`` (1). Missing is
-    NaN. ``units`` is the unit of each column; ``report`` has ``native_units``, and how many land-cover codes were no codes.
+    NaN. ``units`` is the unit of each column; ``report`` has ``native_units``, what `believed` ``masked``, and how many
+    land-cover codes were no codes.
     """
 
     sensors: pd.DataFrame
@@ -193,20 +304,18 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         raw = pd.read_csv(files[0], dtype={"network": str, "station": str, "start": str, "end": str})
     except (ValueError, OSError, EOFError) as error:
         raise FormatError(where, f"the table is unreadable: {error}") from error
-    check_present(where, (*_KEYS, *_COLUMNS, "landcover"), raw.columns)
+    check_present(where, (*_KEYS, *_CANONICAL, "landcover"), raw.columns)
     if raw.empty:
         raise FormatError(where, "the table has no rows")
-    for name in ("lat", "lon", "landcover", *_COLUMNS):
+    for name in ("lat", "lon", "landcover", *_CANONICAL):
         if not pd.api.types.is_numeric_dtype(raw[name].dtype):
             raise FormatError(where, f"column {name!r} is not numeric", got=str(raw[name].dtype))
     if incomplete := int(raw[list(_KEYS)].isna().any(axis=1).sum()):
         raise FormatError(where, "a row has no station, place or time", got=incomplete)
-    ranges = {"lat": ("degrees", -90.0, 90.0), "lon": ("degrees", -180.0, 180.0)}
-    ranges |= {name: one[3:] for name, one in _COLUMNS.items()}
-    for name, (units, low, high) in ranges.items():
-        seen = (float(raw[name].min()), float(raw[name].max()))
-        if seen[0] < low or seen[1] > high:
-            raise FormatError(where, f"{name!r} cannot be in {units}", got=seen, expected=(low, high))
+    for name, edge in (("lat", 90.0), ("lon", 180.0)):
+        if raw[name].abs().max() > edge:
+            got, what = (float(raw[name].min()), float(raw[name].max())), f"{name!r} cannot be in degrees"
+            raise FormatError(where, what, got=got, expected=(-edge, edge))
     times = {}
     for native, name in (("start", "time"), ("end", "time_end")):
         try:
@@ -215,6 +324,7 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
             raise FormatError(where, f"{native!r} is no date: {error}", expected="2019-01-01") from error
         times[name] = parsed.dt.tz_localize(None).astype("datetime64[ns]")
     raw.insert(0, "sensor_id", raw["network"] + "__" + raw["station"])
+    raw, masked = believed(where, raw.assign(time=times["time"]), "sensor_id")
     static = raw[["sensor_id", *_PLACE, "landcover", "fc", "mtpi"]].drop_duplicates().reset_index(drop=True)
     moved = static["sensor_id"].duplicated()
     if moved.any():
@@ -224,16 +334,18 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         nlcd=codes.astype("Int16"), field_capacity=static["fc"] * 0.01, mtpi=static["mtpi"]
     )
     table = raw[["sensor_id"]].assign(**times)
-    for native, (name, _, factor, *_) in _COLUMNS.items():
+    for native, (name, _, factor) in _CANONICAL.items():
         if name not in sensors:
             table[name] = raw[native] * factor
     table = table.sort_values(["sensor_id", "time"], ignore_index=True)
     sensors = sensors.sort_values("sensor_id", ignore_index=True)
+    measured = {**COLUMNS, "soil_moisture_insitu": _IN_SITU}
     report = {
-        "native_units": {native: one[3] for native, one in _COLUMNS.items()},
+        "native_units": {native: one.units or one.meaning.units for native, one in measured.items()},
+        "masked": masked,
         "land_cover_no_code": int((codes.isna() & static["landcover"].notna()).sum()),
         "rows": len(table),
         "rows_without_in_situ": int(table["soil_moisture"].isna().sum()),
     }
-    units = {name: unit for name, unit, *_ in _COLUMNS.values()}
+    units = {name: unit for name, unit, _ in _CANONICAL.values()}
     return StationTable(sensors, table, units, report, catalog_id, bool(synthetic)).check(where)

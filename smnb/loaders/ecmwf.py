@@ -1,19 +1,23 @@
 """ECMWF volumetric soil water, layer 1 (0-7 cm), of ERA-Interim, ERA5 and ERA5-Land in every NetCDF dress they come in.
 
 Old files have ``time/latitude/longitude``, packed int16, 0…360 longitudes and north first; those of the newer Climate Data Store
-have ``valid_time``, ``expver`` and ``number``, unpacked. doi:10.1002/qj.828, 10.24381/cds.adbb2d47, 10.24381/cds.e2161bac.
+have ``valid_time``, ``expver`` and ``number``, unpacked, and monthly ones integers such as 20110701 for times.
+doi:10.1002/qj.828, 10.24381/cds.adbb2d47, 10.24381/cds.e2161bac.
 """
 
 from __future__ import annotations
 
-import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dask
 import numpy as np
+import pandas as pd
 import xarray as xr
+from numpy.typing import NDArray
 
 from smnb.contract import ContractError, FormatError, check_box, check_dataset, orient_lat_lon, plain, stamp
 from smnb.loaders import check_native_units, check_paths, finish, in_period, open_netcdf
@@ -28,49 +32,118 @@ _ABSURD = 1e30
 _CHUNK_VALUES = 4_000_000
 #: Packing as int16 and spectral interpolation leave negatives of this order where the soil is dry.
 _NOISE = 0.01
+#: Names of the time of analysis, the surest first: beside ``valid_time``, ``time`` is the reference time.
+_TIMES = ("valid_time", "time", "date")
+#: How dates without separators are written, by their number of digits.
+_DATE_FORMS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H"}
 
 
-def _merge_expver(array: xr.DataArray) -> tuple[xr.DataArray, bool]:
-    """Bring a final (1) and a preliminary (5, ERA5T) version together, the final one first; say whether 5 is in it."""
-    if "expver" not in array.coords:
-        return array, False
-    versions = [int(str(v)) for v in np.atleast_1d(array["expver"].values)]
-    if "expver" in array.dims:
-        first, *others = (array.isel(expver=int(k), drop=True) for k in np.argsort(versions, kind="stable"))
-        array = functools.reduce(xr.DataArray.fillna, others, first)
-    return array.drop_vars("expver", errors="ignore"), any(v != 1 for v in versions)
+def _version(value: Any) -> str:
+    """A version as "1" (final), "5" (ERA5T) or another's name: 1, 1.0, "0001" and b"0001" alike; "" where none is stated."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    text = re.sub(r"""^b(['"])(.*)\1$""", r"\2", text).strip("\0 \t")
+    number = re.fullmatch(r"(-?)0*(\d+)(\.0*)?", text)
+    if number is None:
+        return "" if text.lower() in ("nan", "none", "--") else text
+    return "" if number[1] or number[2] == "0" else number[2]  # 0 and negative numbers are what fills an integer
 
 
-def _read_grid(who: str, path: Path) -> tuple[xr.DataArray, bool]:
-    """One file as ``(time, lat, lon)`` float32, oriented, with NaN for missing; and whether it holds ERA5T."""
+def _merge_expver(where: str, array: xr.DataArray) -> xr.DataArray:
+    """Bring the versions of a dimension ``expver`` together, the final one first; a coordinate says which a time has."""
+    stated = array["expver"] if "expver" in array.coords else xr.DataArray("")
+    array, dims = array.drop_vars("expver", errors="ignore"), stated.dims
+    versions = [_version(value) for value in stated.values.ravel().tolist()]
+    if "expver" not in array.dims and dims in ((), ("time",)):
+        each = versions if dims else versions * array.sizes["time"]
+        return array.assign_coords(expver=("time", np.array(each, dtype=object)))
+    if dims != ("expver",) or len(set(versions)) < len(versions):
+        what = "the versions of 'swvl1' cannot be told apart"
+        raise FormatError(where, what, got=versions, expected="one a time, or a dimension 'expver' such as 1, 5")
+    order = sorted(range(len(versions)), key=lambda k: (versions[k] != "1", versions[k] == "", versions[k]))
+    merged = array.isel(expver=order[0])
+    used = xr.full_like(merged.isnull().any(("lat", "lon")), versions[order[0]], dtype=object)
+    for k in order[1:]:
+        other = array.isel(expver=k)
+        used = used.where(~(merged.isnull() & other.notnull()).any(("lat", "lon")), versions[k])
+        merged = merged.fillna(other)
+    return merged.assign_coords(expver=used.drop_vars("time"))
+
+
+def _dates(values: NDArray, units: str) -> NDArray[np.datetime64]:
+    """Times of dates that are numbers or text: 201107, 20110701, 2011070106, 20110701.25, "2011-07-01"; else `ValueError`."""
+    if units not in ("", "1") and not re.search("%Y%m|YYYYMM", units, re.IGNORECASE):
+        raise ValueError(f"numbers in {units!r}")
+    fraction = np.zeros(values.shape)
+    if values.dtype.kind == "f":
+        if values.dtype.itemsize < 8 and (values >= 2**24).any():
+            raise ValueError("single precision is too coarse for eight digits")
+        fraction, values = np.modf(values.astype("float64"))
+        text = [f"{value:.0f}" for value in values]
+    elif all(isinstance(value, str | bytes | int) for value in values.tolist()):
+        text = [(v.decode("latin-1") if isinstance(v, bytes) else str(v)).strip("\0 ") for v in values.tolist()]
+    else:
+        raise ValueError("of another calendar, or none")
+    form = "ISO8601"
+    if all(map(str.isdigit, text)):
+        lengths = set(map(len, text))
+        if len(lengths) != 1 or not lengths <= set(_DATE_FORMS) or (fraction.any() and lengths != {8}):
+            raise ValueError("no dates")
+        form = _DATE_FORMS[lengths.pop()]
+    return pd.to_datetime(text, format=form).values + np.round(fraction * 86400).astype("timedelta64[s]")
+
+
+def _with_time(where: str, array: xr.DataArray) -> xr.DataArray:
+    """The array with its times of analysis as ``time``, decoded, and no other."""
+    name = next((name for name in _TIMES if name in array.coords), None)
+    if name is None or array[name].ndim > 1:
+        raise FormatError(where, "'swvl1' has no time of the standard calendar", got=sorted(map(str, array.coords)))
+    time, values = array[name], np.atleast_1d(array[name].values)
+    array = array.drop_vars([other for other in _TIMES if other in array.coords])
+    try:
+        if values.dtype.kind != "M":
+            values = _dates(values, str(time.attrs.get("units", "")))
+        years = pd.DatetimeIndex(values.astype("datetime64[s]")).year
+        if not ((years >= 1940) & (years < 2200)).all():  # NaT neither
+            raise ValueError(
+                "the reanalyses begin in 1940; a date read as a number of hours, or a fill, is not among them"
+            )
+    except (ValueError, TypeError, OverflowError) as error:
+        reason, got = (
+            str(error).split(". You might")[0],
+            [str(value) for value in values[:2]],
+        )  # pandas advises programmers
+        what = f"{name!r} is no time of the standard calendar: {reason}"
+        raise FormatError(where, what, got=got, expected=plain("2011-07-01 or 20110701")) from error
+    array = array.rename({time.dims[0]: "time"}) if time.ndim else array.expand_dims("time")
+    return array.assign_coords(time=values.astype("datetime64[ns]"))
+
+
+def _read_grid(who: str, path: Path) -> xr.DataArray:
+    """One file as ``(time, lat, lon)`` float32, oriented, with NaN for missing, and the versions, ``expver(time)``."""
     where = f"{who}({path.name})"
     raw = open_netcdf(who, path)
     if "swvl1" not in raw.data_vars:
         next_step = "Request volumetric soil water layer 1 (param 39.128)"
         raise FormatError(where, "no variable 'swvl1'", got=sorted(map(str, raw.data_vars)), next_step=next_step)
-    array = raw["swvl1"]
+    # where the attribute 'coordinates' was lost, these are variables like any other
+    array = raw.set_coords([name for name in (*_TIMES, "expver") if name in raw.data_vars])["swvl1"]
     check_native_units(where, "swvl1", array.attrs.get("units"), _UNITS)
     attrs = {**_ATTRS, "native_units": array.attrs["units"], "packing": float(array.encoding.get("scale_factor", 0.0))}
-    if "valid_time" in array.coords:  # any other is the reference time, or that of an unrelated variable
-        array = array.drop_vars("time", errors="ignore").rename(valid_time="time")
-    array, preliminary = _merge_expver(array)
     array = array.rename({old: new for old, new in (("latitude", "lat"), ("longitude", "lon")) if old in array.coords})
-    for name in set(array.dims) - {"time", "lat", "lon"}:
+    for name in set(array.dims) - {*_TIMES, "expver", "lat", "lon"}:
         if array.sizes[name] != 1:
             what = f"'swvl1' has a dimension {name!r} of size {array.sizes[name]}"
             raise FormatError(where, what, got=array.dims, next_step="Choose one member, step or level before loading")
         array = array.isel({name: 0}, drop=True)
-    if "time" not in array.coords or not np.issubdtype(array["time"].dtype, np.datetime64):
-        raise FormatError(where, "'swvl1' has no time of the standard calendar", got=sorted(map(str, array.coords)))
-    if "time" not in array.dims:
-        array = array.expand_dims("time")
+    array = _with_time(where, array)
     if not {"lat", "lon"} <= set(array.dims):
         raise FormatError(where, "'swvl1' is not on a regular grid", got=array.dims, expected=("time", "lat", "lon"))
-    array = array.drop_vars([c for c in array.coords if c not in ("time", "lat", "lon")])
+    array = array.drop_vars([c for c in array.coords if c not in ("time", "lat", "lon", "expver")])
+    array = _merge_expver(where, array)
     array = orient_lat_lon(array.to_dataset(name="soil_moisture"), who=where)["soil_moisture"]
     array = array.transpose("time", "lat", "lon").astype("float32")
     array = array.chunk(time=max(1, _CHUNK_VALUES // (array.sizes["lat"] * array.sizes["lon"])))
-    return array.where(np.abs(array) < _ABSURD).assign_attrs(attrs), preliminary
+    return array.where(np.abs(array) < _ABSURD).assign_attrs(attrs)
 
 
 def _join(who: str, parts: list[tuple[Path, xr.DataArray]]) -> tuple[xr.DataArray, int]:
@@ -151,7 +224,8 @@ def open_swvl1(
     xarray.Dataset
         ``soil_moisture(time, lat, lon)``, m3 m-3, float32, dask. Negative noise down to -0.01 is set to zero
         (``clipped_to_zero``); lower values and those above 1 are NaN (``masked_by``). ``preliminary`` is 1 where ERA5T
-        is among the data. Sea points of ERA-Interim and ERA5 hold zeros, and dry land does too: mask water by a land
+        (or another version than the final one) is among the data, and ``expver`` counts the times of each version, where
+        the files state one. Sea points of ERA-Interim and ERA5 hold zeros, and dry land does too: mask water by a land
         mask, not by value, before regridding.
 
     Raises
@@ -164,15 +238,16 @@ def open_swvl1(
         If the period holds no analysis.
     """
     who = "open_swvl1"
-    parts, preliminary = [], False
-    for path in check_paths(who, paths):
-        array, has_preliminary = _read_grid(who, path)
-        parts.append((path, array))
-        preliminary |= has_preliminary
+    parts = [(path, _read_grid(who, path)) for path in check_paths(who, paths)]
     joined, repeated = _join(who, parts)
-    dataset = _clean(_select(who, joined, start, end, bbox)).to_dataset(name="soil_moisture")
+    joined = _select(who, joined, start, end, bbox)
+    versions = pd.Series(joined["expver"].values).value_counts().to_dict()
+    dataset = _clean(joined.drop_vars("expver")).to_dataset(name="soil_moisture")
     dataset["time"].attrs = {"standard_name": "time", "long_name": "time of analysis"}
-    dataset.attrs = {"preliminary": int(preliminary)}
+    dataset.attrs = {"preliminary": int(not set(versions) <= {"1", ""})}
+    if set(versions) != {""}:
+        stated = {version or "not stated": count for version, count in versions.items()}
+        dataset.attrs["expver"] = json.dumps(stated, sort_keys=True)
     step = f"{len(parts)} files, {repeated} repeated times left out; swvl1 to soil_moisture"
     source = "ECMWF reanalysis, volumetric soil water layer 1"
     return finish(dataset, who, catalog_id, synthetic, source, step, ["soil_moisture"])

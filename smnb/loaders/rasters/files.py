@@ -21,7 +21,7 @@ from rasterio.windows import Window
 
 from smnb.contract import FormatError, plain
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters.options import BandOption
+from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
 #: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
@@ -45,8 +45,8 @@ _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
 #: What opening or reading a damaged NetCDF file or Zarr group raises.
 _DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError)
-#: Reflectance (1e-4) below which no surface is, and the share of such pixels that tells a wrong offset.
-_TOO_DARK, _MOST_DARK = -100.0, 0.5
+#: Share of pixels too dark that tells a wrong offset.
+_MOST_DARK = 0.5
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class BandSource:
             # 1e-4: numbers of single precision at the range's own edge are within it
             missing |= ~((values >= meaning.low - 1e-4) & (values <= meaning.high + 1e-4))
         values[missing] = np.nan
-        if self.added and np.count_nonzero(values < _TOO_DARK) > _MOST_DARK * np.count_nonzero(~missing):
+        if self.added and np.count_nonzero(values < TOO_DARK) > _MOST_DARK * np.count_nonzero(~missing):
             what = "with boa_add_offset most reflectances are negative, as if the offset had been taken off before"
-            got, expected = f"median {np.nanmedian(values):.0f} after {self.added:+g}", f"above {_TOO_DARK:g} (1e-4)"
+            got, expected = f"median {np.nanmedian(values):.0f} after {self.added:+g}", f"above {TOO_DARK:g} (1e-4)"
             next_step = "Leave out boa_add_offset for harmonised collections (such as COPERNICUS/S2_HARMONIZED)"
             where = f"{where}: {self.option.name}"
             raise FormatError(where, what, got=plain(got), expected=plain(expected), next_step=next_step)

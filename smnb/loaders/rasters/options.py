@@ -46,18 +46,28 @@ SIGMA0 = Meaning("dB", (0.0,), *VARIABLES["sigma0"].valid_range)
 _FRACTION = Meaning("g kg-1", (-32768.0,), 0.0, 1000.0)
 PRODUCTS: dict[str, dict[str, Meaning]] = {
     "sentinel1": {**dict.fromkeys(("VV", "VH", "HH", "HV"), SIGMA0), "angle": Meaning("degree", (0.0,), 0.0, 90.0)},
-    # zero is NO_DATA in ESA's format, before any offset is added
-    "sentinel2": dict.fromkeys(("B8A", *(f"B{number}" for number in range(1, 13))), Meaning("1e-4", (0.0,))),
+    # zero is NO_DATA and 65535 SATURATED in ESA's format, before any offset is added
+    "sentinel2": dict.fromkeys(
+        ("B8A", *(f"B{number}" for number in range(1, 13))), Meaning("1e-4", (0.0, 65535.0), high=25_000.0)
+    ),
     "dem": {"elevation": Meaning("m", (-32768.0,))},
     "soilgrids": {
         **dict.fromkeys(("sand", "silt", "clay"), _FRACTION),
         "bdod": Meaning("cg cm-3", (-32768.0,), 0.0),
     },
-    "smap": {"ssm": Meaning("mm")},
+    "smap": {"ssm": Meaning("mm", (-9999.0,), 0.0, 60.0)},
     "gldas": {"SoilMoi0_10cm_inst": Meaning("kg m-2", (-9999.0,))},
     # 249 to 255 are kinds of no data
     "modis_lai": dict.fromkeys(("Lai", "Fpar"), Meaning("", (), 0.0, 100.0)),
+    # of a place, in tables of stations
+    "place": {
+        "fc": Meaning("volume %", (0.0,), 0.0, 100.0),
+        "landcover": Meaning("NLCD code", (), 0.0, 255.0),
+        "mtpi": Meaning("m", (), -5000.0, 5000.0),
+    },
 }
+#: Reflectance (1e-4) below which no surface is: an offset was taken off twice.
+TOO_DARK = -100.0
 #: Products of which a pixel is empty where all bands that are read are exactly zero: zero in sand, silt, clay and density
 #: together is water or rock, in exports whose tag was lost.
 EMPTY_IS_ZERO = ("soilgrids",)

@@ -10,26 +10,13 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import FormatError, plain
-from smnb.loaders.conus import BANDS, NLCD_CODES, SMAP_LAYER_MM, StationTable
+from smnb.loaders.conus import BANDS, COLUMNS, NLCD_CODES, SMAP_LAYER_MM, StationTable, believed
 from smnb.maps.tiles import one_thread
 from smnb.papers.stations.features import SOURCES, features_of, point_features, sources_present
 from smnb.papers.stations.network import PointTraining, predict_points, train_points
 from smnb.training import Trained, load, save
 
-#: What a file needs beside these: network, station, lat, lon, start. Unit of each column, its range, and how a station whose
-#: values are in another unit is told: nine in ten of its values are below the first number (a desert's SMAP is near zero mm for
-#: most of the year, but not after rain), or their median is above the second.
-COLUMNS: dict[str, tuple[str, tuple[float, float], tuple[float, float], str]] = {
-    "VV": ("dB", (-60.0, 30.0), (-50.0, 0.0), "linear power? take 10 log10"),
-    "VH": ("dB", (-60.0, 30.0), (-55.0, 0.0), "linear power? take 10 log10"),
-    "angle": ("degree", (0.0, 90.0), (2.0, 90.0), "radians? multiply by 180/pi"),
-    **dict.fromkeys(BANDS, ("DN, 1e-4 reflectance", (0.0, 25e3), (2.5, 25e3), "reflectance? multiply by 10,000")),
-    "B10": ("DN, 1e-4 reflectance", (0.0, 25e3), (0.0, 25e3), "reflectance? multiply by 10,000"),
-    "ssm": ("mm", (0.0, 60.0), (0.6, 60.0), "m3 m-3? multiply by 50 mm"),
-    "fc": ("volume %", (0.0, 100.0), (1.0, 100.0), "a fraction? multiply by 100"),
-    "landcover": ("NLCD code", (0.0, 255.0), (0.0, 255.0), ""),
-    "mtpi": ("m", (-10_000.0, 10_000.0), (-10_000.0, 10_000.0), ""),
-}
+#: What a file needs beside `COLUMNS`.
 _KEYS = ("network", "station", "lat", "lon", "start")
 #: Recipe of the released checkpoint.
 RELEASE = PointTraining(members=16, seed=2026)
@@ -40,12 +27,13 @@ class PointRows:
     """A file's rows, in its order: `native` as text, every column as it was, and `rows` as `point_features` takes it.
 
     `report` counts ``rows``, ``stations``, ``rows_of_unknown_land_cover`` (codes that are none of the NLCD, taken as unknown) and
-    ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged).
+    ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged); ``masked`` counts numbers that are no
+    data, by column and reason (`smnb.loaders.conus.believed`), which are taken as missing.
     """
 
     native: pd.DataFrame
     rows: pd.DataFrame
-    report: dict[str, int] = field(default_factory=dict)
+    report: dict[str, Any] = field(default_factory=dict)
 
 
 def read_points(path: str | Path) -> PointRows:
@@ -83,12 +71,14 @@ def read_points(path: str | Path) -> PointRows:
     frame = native[["network", "station"]].assign(time=time, **numbers)
     frame.insert(0, "sensor_id", frame["network"] + "__" + frame["station"])
     _check(who, frame)
+    frame, masked = believed(who, frame, "sensor_id")
     cover, known = frame["landcover"], frame["landcover"].isin(NLCD_CODES)
     report = {
         "rows": len(frame),
         "stations": int(frame["sensor_id"].nunique()),
         "rows_of_unknown_land_cover": int((~known & cover.notna()).sum()),
         "rows_repeated": int(frame.duplicated(["sensor_id", "time"]).sum()),
+        "masked": masked,
     }
     renamed = {"VV": "sigma0_VV", "VH": "sigma0_VH", "angle": "incidence_angle"}
     rows = frame[["sensor_id", "time", "lat", "lon", "mtpi", *renamed]].rename(columns=renamed)
@@ -108,10 +98,8 @@ def from_station_table(table: StationTable) -> pd.DataFrame:
 
 
 def _numbers(who: str, text: pd.Series) -> pd.Series:
-    empty = text.str.strip().str.lower().isin(("", "nan", "na", "null", "none"))
+    empty = text.str.strip().str.lower().isin(("", "nan", "na", "n/a", "null", "none", "--"))
     values = pd.to_numeric(text.where(~empty), "coerce").astype("float64")
-    if np.isinf(values).any():
-        raise FormatError(who, f"column {text.name!r} has an infinite value", expected=plain("empty cells for missing"))
     wrong = values.isna() & ~empty
     if wrong.any():
         expected = plain("numbers, and empty cells for missing ones")
@@ -120,7 +108,7 @@ def _numbers(who: str, text: pd.Series) -> pd.Series:
 
 
 def _check(who: str, frame: pd.DataFrame) -> None:
-    """Raise `FormatError` unless each row has its station, place and time, no station moves, and units are those of `COLUMNS`."""
+    """Raise `FormatError` unless each row has its station, place and time, and no station moves."""
     nameless = (frame[["network", "station"]] == "").any(axis=1) | frame[["lat", "lon", "time"]].isna().any(axis=1)
     if nameless.any():
         step = f"Look at row {int(np.flatnonzero(nameless)[0]) + 2} of the file"
@@ -134,16 +122,6 @@ def _check(who: str, frame: pd.DataFrame) -> None:
     moved = stations[["lat", "lon"]].nunique().gt(1).any(axis=1)
     if moved.any():
         raise FormatError(who, "a station changes its place", got=moved.index[moved][0])
-    for name, (unit, (low, high), (dim, bright), hint) in COLUMNS.items():
-        step = f"Check the units of {name!r}" + (f" ({hint})" if hint else "")
-        seen = (float(frame[name].min()), float(frame[name].max()))
-        if seen[0] < low or seen[1] > high:
-            raise FormatError(who, f"{name!r} cannot be in {unit}", got=seen, expected=(low, high), next_step=step)
-        middle = stations[name].median()
-        odd = middle[(stations[name].quantile(0.9) < dim) | (middle > bright)]
-        if len(odd):
-            what, got = f"{name!r} at station {odd.index[0]!r} is not in {unit}", plain(f"a median of {odd.iloc[0]:g}")
-            raise FormatError(who, what, got=got, expected=plain(f"{dim:g} to {bright:g}"), next_step=step)
 
 
 def train_release(
