@@ -72,7 +72,8 @@ def test_version(capsys):
         (["run", "--bogus"], "No such option"),
         (["run", "-p", "epochs"], "-p takes name=value; got 'epochs'"),
         (["run", "-p", "2x=1"], "-p takes name=value"),
-        (["run", "-p", "epochs=[1"], "the value of 'epochs' is not YAML; got '[1'"),
+        (["run", "-p", "epochs=[1"], "01_one: parameter 'epochs' is '[1' (str); expected int or None"),
+        (["sweep", "01", "--name", "s", "-g", "epochs=[1"], "the value of 'epochs' is not YAML; got '[1'"),
         (["run", "-p", "epochs=1", "-p", "epochs=2"], "given twice; got 'epochs'"),
         (["run", "-p", "epochs=ten"], "01_one: parameter 'epochs' is 'ten' (str); expected int or None"),
         (["run", "-p", "epoch=1"], "unknown parameter; got 'epoch'; expected ['epochs', 'preset']"),
@@ -83,7 +84,11 @@ def test_version(capsys):
         (["report", "nope"], "no such run; got 'nope'; expected []"),
         (["report"], "Missing argument"),
         (["fetch", "nope"], "nope"),
-        (["catalog", "--check"], "have no usable files"),
+        (["catalog", "--check"], "the data root is not there"),
+        (["catalog", "--check", "--root", "."], "have no usable files"),
+        (["catalog", "--root", "/nowhere", "--json"], "the data root is not there; got '/nowhere'"),
+        (["catalog", "--root", "data_catalog.yaml"], "the data root is not a folder"),
+        (["ingest", ".", "--out", "o", "--depth", "0", "5"], "Were metres meant, 0 to 0.05?"),
         (["sandbox", "--preset", "huge"], "huge"),
         (["sandbox", "--seed", "x"], "--seed"),
     ],
@@ -112,9 +117,10 @@ def test_an_error_of_the_system_names_the_file(here, capsys, monkeypatch):
 
 
 def test_catalog_as_table_and_json(here, capsys):
-    status, out, _ = call(capsys, "catalog", "--json")
+    status, out, err = call(capsys, "catalog", "--json")
     entries = json.loads(out)
     assert status == 0
+    assert "note: smnb catalog: the data root is not there" in err
     assert {"id", "present", "n_files", "bytes", "how_to_get"} <= set(entries[0])
     assert not any(entry["present"] for entry in entries)
     status, out, _ = call(capsys, "catalog", "--root", str(here))
@@ -162,7 +168,7 @@ def test_listing_notebooks_executes_nothing(here, capsys):
     assert not (here / "runs").exists()
 
 
-def test_values_of_parameters_are_yaml(here, capsys, monkeypatch):
+def test_values_of_parameters_are_passed_on_as_they_were_written(here, capsys, monkeypatch):
     given = {}
 
     def pretend(name, notebooks, preset, parameters, **options):
@@ -179,7 +185,7 @@ def test_values_of_parameters_are_yaml(here, capsys, monkeypatch):
     assert status == 0
     assert json.loads(out)["notebooks"][0]["status"] == "done"
     assert err.splitlines() == ["01_one: started", "01_one: 4/8", "01_one: done"]
-    expected = {"a": 3, "b": 0.5, "c": True, "d": ["x", "y"], "e": "", "f": None, "g": 1e-3, "h": "a=b"}
+    expected = dict(value.split("=", 1) for value in values)
     assert {key: given[key] for key in expected} == expected
     assert (given["name"], given["notebooks"], given["preset"]) == ("n", ["01"], "quick")
 

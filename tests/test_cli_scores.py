@@ -108,6 +108,49 @@ def test_score_as_json_has_null_where_there_is_no_score(files, capsys):
     ]
 
 
+@pytest.fixture
+def lossy(files):
+    given = pd.concat([table(), table(n_sensors=1, n=5).assign(sensor_id="short")], ignore_index=True)
+    given["sensor_id"] = given["sensor_id"].replace({"000": "NA"})
+    given.loc[:2, "predicted"] = np.nan
+    given.loc[given["sensor_id"] == "003", "predicted"] *= 10
+    given = pd.concat([given, given.iloc[[50, 51]]])
+    given.loc[given.index[-1], "sensor_id"] += " "
+    given.to_csv("lossy.csv", index=False)
+    return files
+
+
+def test_score_counts_what_is_lost_in_the_table_the_text_and_the_json(lossy, capsys):
+    status, out, _ = call(capsys, "score", "lossy.csv", "--out", "s.csv")
+    assert status == 0
+    for text in ("3 rows have no prediction", "2 rows repeat another", "1 sensors (short) have fewer than 13 pairs"):
+        assert text in out
+    assert re.search(r"predictions of 1 sensors \(003\) are in another unit\? Of 003 \d+(\.\d)? times the others'", out)
+    assert "blanks around '001 ' were trimmed" in out
+    rows = pd.read_csv("s.csv", keep_default_na=False).set_index("sensor_id")
+    assert rows.loc["NA", "no_prediction"] == 3
+    assert rows.loc["001", "repeated"] == 2
+    assert "times the others" in rows.loc["003", "note"]
+    assert rows.loc[["mean", "pooled"], "no_prediction"].tolist() == [3, 3]
+    losses = json.loads(call(capsys, "score", "lossy.csv", "--out", "s.csv", "--json")[1])["losses"]
+    assert (losses["rows_no_prediction"], losses["rows_repeated"]) == (3, 2)
+    assert losses["sensors_below_min_obs"] == ["short"]
+    assert list(losses["sensors_unlike_the_others"]) == ["003"]
+    assert losses["names_trimmed"] == ["001 "]
+
+
+def test_compare_counts_what_each_of_the_two_lacks(lossy, capsys):
+    status, out, _ = call(capsys, "compare", "lossy.csv", "good.csv")
+    assert status == 0
+    assert "lossy: 3 rows have no prediction" in out
+    assert "3 sensors (000, NA, short) have pairs in one of the two only" in out
+    found = json.loads(call(capsys, "compare", "lossy.csv", "good.csv", "--json")[1])
+    assert found["losses"]["a"]["rows_no_prediction"] == 3
+    assert found["losses"]["a"]["sensors_below_min_obs"] == ["NA", "short"]
+    assert found["losses"]["b"]["rows_no_prediction"] == 0
+    assert found["sensors_of_one_only"] == ["000", "NA", "short"]
+
+
 def test_identical_predictions_have_a_reason(files, capsys):
     write_predictions(table().assign(predicted=0.2), files / "flat.csv")
     status, _, _ = call(capsys, "score", "flat.csv", "--out", "s.csv")

@@ -459,7 +459,12 @@ def stack(*, crs=UTM, times=("2020-09-01T12:00", "2020-09-02T12:00"), transform=
     return (dataset.rio.write_crs(crs) if crs else dataset), values
 
 
-FIELD = {"source": "field", "bands": {"ssm": {"variable": "ssm"}}, "units": {"ssm": "mm"}, "time": {"dimension": "time"}}
+FIELD = {
+    "source": "field",
+    "bands": {"ssm": {"variable": "ssm"}},
+    "units": {"ssm": "mm"},
+    "time": {"dimension": "time"},
+}
 
 
 @pytest.mark.parametrize("form", ["netcdf4", "classic", "zarr", "zarr.json"])

@@ -18,6 +18,7 @@ from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, stamp
 from smnb.loaders.conus import BANDS, open_station_table
 from smnb.loaders.insitu import InSituTables
+from smnb.metrics import count_losses
 from smnb.papers.batchu2023.scoring import beside_paper, printed
 from smnb.papers.tables import published
 from smnb.sensors import folds
@@ -34,7 +35,7 @@ def table(n_sensors: int = 4, n: int = 30, seed: int = 0) -> pd.DataFrame:
             "time": np.tile(pd.date_range("2020-01-01", periods=n, freq="D"), n_sensors),
             "observed": observed,
             "predicted": np.clip(observed + rng.normal(0, 0.03, observed.size), 0, 1),
-            "climate": np.repeat(["Cf", "BS", "Cf", "none"][:n_sensors], n),
+            "climate": np.repeat(np.resize(["Cf", "BS", "Cf", "none"], n_sensors), n),
             "lat": 40.0,
             "lon": -100.0,
         }
@@ -59,10 +60,83 @@ def test_a_table_comes_back_as_it_was_written(tmp_path, suffix):
 
 def test_a_plain_csv_is_named_by_its_file_and_sorted(tmp_path):
     text = "time,sensor_id,predicted,observed\n2020-01-02T00:00:00Z,NA,0.2,0.1\n2020-01-01,NA,,0.3\n"
-    (tmp_path / "era5.csv").write_text(text.replace(",NA,", ",N1,"))
+    (tmp_path / "era5.csv").write_text(text)
     found = p.read_predictions(tmp_path / "era5.csv")
     assert found["observed"].tolist() == [0.3, 0.1]
+    assert found["sensor_id"].tolist() == ["NA", "NA"]
     assert found.attrs["model"] == "era5"
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "NaN", "null", "None"])
+def test_names_are_text_and_numbers_may_be_missing(tmp_path, missing):
+    rows = [
+        "NA,2020-01-01,0.1,0.2,NA,NA",
+        "007,2020-01-01,0.3,0.4,null,1",
+        f"None,2020-01-01,0.3,{missing},x,{missing}",
+    ]
+    header = "sensor_id,time,observed,predicted,climate,block\n"
+    (tmp_path / "x.csv").write_text("\ufeff" + header + "\n".join(rows))
+    found = p.read_predictions(tmp_path / "x.csv", labels=["block"]).set_index("sensor_id")
+    assert list(found.index) == ["007", "NA", "None"]
+    assert found["predicted"].isna().tolist() == [False, False, True]
+    assert found["climate"].tolist() == ["null", "NA", "x"]
+    assert found.loc["NA", "block"] == "NA"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_blanks_are_trimmed_and_repeated_rows_left_out_and_both_are_said(tmp_path, suffix):
+    given = table(2, 3).assign(sensor_id=["S1 ", "S1", "S1", " 007", "007", "007"])
+    given = pd.concat([given, given.iloc[[1, 3]]])
+    given.to_csv(tmp_path / "x.csv", index=False) if suffix == ".csv" else given.to_parquet(tmp_path / "x.parquet")
+    found = p.read_predictions(tmp_path / f"x{suffix}")
+    assert found["sensor_id"].tolist() == ["007"] * 3 + ["S1"] * 3
+    assert found.attrs["trimmed"] == [" 007", "S1 "]
+    assert found.attrs["repeated"] == {"007": 1, "S1": 1}
+    given.iloc[-1, given.columns.get_loc("predicted")] = 0.9
+    given.to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(ContractError, match="1 rows repeat the sensor and time of another"):
+        p.read_predictions(tmp_path / "x.csv")
+    (tmp_path / "y.csv").write_text("sensor_id,time,observed,predicted\n  ,2020-01-01,0.1,0.1\n")
+    with pytest.raises(ContractError, match="1 rows have no 'sensor_id'"):
+        p.read_predictions(tmp_path / "y.csv")
+
+
+def test_losses_are_counted_by_sensor_and_in_all():
+    given = pd.concat([table(4), table(1, 5, seed=9).assign(sensor_id="short")], ignore_index=True)
+    given.loc[:3, "predicted"] = np.nan
+    given.loc[40, "observed"] = np.nan
+    given.loc[given["sensor_id"] == "s2", "predicted"] *= 10
+    given.attrs["repeated"] = {"s3": 2}
+    rows, sums = count_losses(p.check_predictions(given), p.score_sensors(given), 13)
+    assert rows["no_prediction"].tolist() == [4, 0, 0, 0, 0]
+    assert rows["no_observation"].tolist() == [0, 1, 0, 0, 0]
+    assert rows["repeated"].tolist() == [0, 0, 0, 2, 0]
+    assert [bool(note) for note in rows["note"]] == [False, False, True, False, False]
+    assert sums["sensors_below_min_obs"] == ["short"]
+    assert sums["sensors_unlike_the_others"]["s2"] == pytest.approx(10, rel=0.4)
+    assert (sums["rows_no_prediction"], sums["rows_repeated"]) == (4, 2)
+
+
+def test_a_dry_sensor_is_not_unlike_the_others():
+    given = table(5, 40)
+    dry = given["sensor_id"] == "s1"
+    given.loc[dry, ["observed", "predicted"]] *= 0.1
+    assert count_losses(given, p.score_sensors(given), 13)[1]["sensors_unlike_the_others"] == {}
+
+
+def test_a_few_sensors_in_another_unit_are_named():
+    given = table(8, 30)
+    one = given["sensor_id"] == "s5"
+    ten, hundred = given.copy(), given.copy()
+    ten.loc[one, "predicted"] *= 10
+    hundred.loc[one, "predicted"] *= 100
+    assert p.check_predictions(ten)["predicted"].max() > 1
+    with pytest.raises(ContractError, match=r"26 values of 'predicted' at 1 of 8 sensors, as 's5'.*Divide those"):
+        p.check_predictions(hundred)
+    hundred = given.copy()
+    hundred.loc[one, "observed"] *= 100
+    with pytest.raises(ContractError, match=r"'observed' at 1 of 8 sensors, as 's5', looks like per cent"):
+        p.check_predictions(hundred)
 
 
 def changed(**columns) -> pd.DataFrame:

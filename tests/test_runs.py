@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import date, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ import pytest
 from external_resources import external_resources
 from papermill.exceptions import PapermillExecutionError
 
+from smnb.cli.runs import parameter_values
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.runs import (
     Run,
@@ -154,6 +156,84 @@ def test_values_of_the_wrong_type_or_name_are_fatal(project, values, says):
         check_parameters(project / "notebooks" / "01_one.ipynb", values)
 
 
+TYPED = """\
+day: str = ""  # first day
+maybe: str or None = None  # a name
+count: int = 1  # number
+rate: float or None = None  # learning rate
+on: bool = False  # switch
+names: list[str] = []  # sensors
+sizes: list[int] or None = None  # numbers
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("day=2011-07-01", "2011-07-01"),
+        ("day=12:30:45", "12:30:45"),
+        ("day=010", "010"),
+        ("day=None", "None"),
+        ("day=NA", "NA"),
+        ("day='a b'", "a b"),
+        ("day=", ""),
+        ("maybe=None", None),
+        ("maybe=none", "none"),
+        ("maybe=no", "no"),
+        ("count=010", 10),
+        ("rate=010", 10.0),
+        ("rate=1e-3", 0.001),
+        ("rate=null", None),
+        ("on=true", True),
+        ("on=off", False),
+        ("names=[NA, 007, 2011-07-01, 1e3, None, yes]", ["NA", "007", "2011-07-01", "1e3", "None", "yes"]),
+        ("names=", []),
+        ("sizes=[010, 8]", [10, 8]),
+        ("sizes=None", None),
+    ],
+)
+def test_a_written_value_means_what_the_declared_type_says(project, text, value):
+    path = write_notebook(project / "notebooks", "03_x", parameters=TYPED)
+    (found,) = check_parameters(path, parameter_values([text], who="x")).values()
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["count=12:30:45", "count=2011-07-01", "count=None", "count=1e3", "count='3'", "rate=nan", "rate=12:30"]
+)
+def test_a_written_value_that_the_declared_type_cannot_be_is_refused(project, text):
+    path = write_notebook(project / "notebooks", "03_x", parameters=TYPED)
+    with pytest.raises(ParameterError, match=r"03_x: parameter '\w+' is '.*' \(str\); expected"):
+        check_parameters(path, parameter_values([text], who="x"))
+
+
+def test_dates_of_python_and_of_preset_files_are_text(project):
+    path = write_notebook(project / "notebooks", "03_x", parameters=TYPED)
+    given = {"day": date(2011, 7, 1), "names": [datetime(2011, 7, 1, 6)]}
+    assert check_parameters(path, given) == {"day": "2011-07-01", "names": ["2011-07-01T06:00:00"]}
+    text = "03_x:\n  maybe: {quick: 2018-01-01, full: 007}\n  sizes: {quick: [010], full: }\n"
+    (path.parent / "params" / "settings.yaml").write_text(text)
+    assert preset_settings(path, "quick") == {"maybe": "2018-01-01", "sizes": [10]}
+    assert preset_settings(path, "full") == {"maybe": "007", "sizes": None}
+
+
+def test_a_choice_that_the_notebook_does_not_know_names_those_that_it_does(project):
+    path = write_notebook(project / "notebooks", "03_x", choices={"mode": ["good", "slow"]})
+    assert check_parameters(path, {"mode": "slow"}) == {"mode": "slow"}
+    says = "03_x: unknown 'mode'; got 'sloow'; expected ['good', 'slow']. The closest is 'slow'"
+    with pytest.raises(ParameterError, match=re.escape(says)):
+        check_parameters(path, {"mode": "sloow"})
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "notebooks").glob("0[1-9]_*.ipynb")), ids=lambda path: path.stem)
+def test_every_source_is_a_choice(path):
+    declared = declared_parameters(path)
+    if "source" in declared:
+        assert declared["source"].default in declared["source"].choices
+        with pytest.raises(ParameterError, match="unknown 'source'; got 'mine'; expected"):
+            check_parameters(path, {"source": "mine"})
+
+
 def test_an_int_becomes_a_float_where_a_float_is_declared(project):
     checked = check_parameters(project / "notebooks" / "01_one.ipynb", {"rate": 1, "epochs": None, "names": []})
     assert checked == {"rate": 1.0, "epochs": None, "names": []}
@@ -184,6 +264,7 @@ def test_notebooks_are_found_by_name_and_number(project):
     folder = notebook_folder()
     assert folder == project / "notebooks"
     assert notebook_folder(folder) == folder
+    assert find_notebook("2").stem == find_notebook("002").stem == "02_two"
     assert find_notebook("02").stem == find_notebook("02_two").stem == "02_two"
     with pytest.raises(ParameterError, match=r"no such notebook; got '02_tow'.*The closest is '02_two'"):
         find_notebook("02_tow")

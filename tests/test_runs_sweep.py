@@ -23,6 +23,7 @@ from smnb.cli import app as cli
 from smnb.cli.runs import grid_values
 from smnb.contract import ParameterError, RunError
 from smnb.runs import execution, sweep
+from smnb.runs.parameters import Written
 from smnb.runs.worker import hold
 
 module = importlib.import_module("smnb.runs.sweep")  # the package's attribute of this name is the function
@@ -226,7 +227,15 @@ def test_a_members_folder_has_the_same_name_for_ever():
 
 def test_the_grid_of_a_command_has_lists_of_lists():
     grid = grid_values(["seed=0,1", "region=[a, b]", "inputs=[a],[a, b]"], lists=["inputs"])
-    assert grid == {"seed": [0, 1], "region": ["a", "b"], "inputs": [["a"], ["a", "b"]]}
+    assert grid == {"seed": ["0", "1"], "region": ["a", "b"], "inputs": [["a"], ["a", "b"]]}
+
+
+def test_a_grid_means_what_the_declared_types_say(project, pretend):
+    grid = grid_values(["seed=010,8", "region=2011-07-01,NA,12:30:45"])
+    table = sweep("s", "01", grid, parameters={"rate": Written("1e-1")})
+    assert sorted({*table["seed"]}) == [8, 10]
+    assert list(table["region"][:3]) == ["2011-07-01", "NA", "12:30:45"]
+    assert json.loads((project / "runs" / "s" / "sweep.json").read_text())["parameters"] == {"rate": 0.1}
 
 
 def test_folders_of_members_are_safe_and_different(project, pretend):
@@ -370,7 +379,7 @@ def test_the_command_prints_the_table_and_fails_with_a_member(project, pretend, 
         (["-g", "seed=[0"], "the value of 'seed' is not YAML"),
         (["-g", "seed="], "the grid has no values; got ['seed']"),
         (["-g", "seed=0", "-p", "rate"], "-p takes name=value; got 'rate'"),
-        (["-g", "seed={a: 1}"], "parameter 'seed' is {'a': 1} (dict)"),
+        (["-g", "seed={a: 1}"], "parameter 'seed' is {'a': '1'} (dict)"),
     ],
 )
 def test_mistakes_of_the_command(project, pretend, capsys, arguments, says):

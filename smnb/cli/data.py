@@ -20,12 +20,20 @@ def catalog(
     """List products and which files are present."""
     from smnb.catalog import Catalog, data_root
 
-    entries = Catalog.load().status(data_root(root))
+    folder = data_root(root)
+    if not folder.is_dir():
+        what = "the data root is not a folder" if folder.exists() else "the data root is not there"
+        step = "Give another --root or SMNB_DATA, or write the sandbox with: smnb sandbox"
+        absent = CatalogError("smnb catalog", what, got=str(folder), next_step=step)
+        if root is not None or check:
+            raise absent
+        warn(f"note: {absent}")
+    entries = Catalog.load().status(folder)
     rows = []
     for e in entries:
         present = "bad" if e["problem"] else "yes" if e["present"] else "no"
         rows.append([e["id"], present, e["n_files"], f"{e['bytes'] / 1e6:.1f}", e["problem"] or e["description"]])
-    title = f"Catalog, under {data_root(root)}"
+    title = f"Catalog, under {folder}"
     show(entries, as_json, Table(["id", "present", "files", "MB", "description"], rows, title))
     absent = [entry["id"] for entry in entries if not entry["present"]]
     if check and absent:

@@ -153,31 +153,30 @@ def _members(table: pd.DataFrame, parameters: list[str], wanted: list[str]) -> l
 
 
 def parameter_values(texts: Sequence[str], *, who: str) -> dict[str, Any]:
-    """Parse ``name=value`` arguments; a value is YAML, so that 3 is a number, true a bool and [a, b] a list."""
+    """Values of ``name=value`` arguments as they were written: each notebook's declared types say what they mean."""
+    from smnb.runs.parameters import Written
+
     values = values_by_name(texts, who, "-p takes name=value", "-p epochs=5")
-    return {name: _parsed(value, name, who) if value else "" for name, value in values.items()}
+    quoted = {name: len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" for name, value in values.items()}
+    return {name: value[1:-1] if quoted[name] else Written(value) for name, value in values.items()}
 
 
 def grid_values(texts: Sequence[str], lists: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Parse ``name=a,b`` arguments, each value as YAML; brackets around all of them are allowed.
+    """Parse ``name=a,b`` arguments, each value as it was written; brackets around all of them are allowed.
 
     For parameters that are `lists` themselves ``[a, b]`` is one value, and ``[a],[a, b]`` are two.
     """
-    grid = {}
-    for name, text in values_by_name(texts, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2").items():
-        values = _parsed(f"[{text}]", name, "smnb sweep")
-        if len(values) == 1 and isinstance(values[0], list) and name not in lists:
-            values = values[0]
-        grid[name] = values
-    return grid
-
-
-def _parsed(text: str, name: str, who: str) -> Any:
     import yaml
 
     from smnb.runs.parameters import parse_yaml
 
-    try:
-        return parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise ParameterError(who, f"the value of {name!r} is not YAML", got=text) from error
+    grid = {}
+    for name, text in values_by_name(texts, "smnb sweep", "-g takes name=value,value", "-g seed=0,1,2").items():
+        try:
+            values = parse_yaml(f"[{text}]")
+        except yaml.YAMLError as error:
+            raise ParameterError("smnb sweep", f"the value of {name!r} is not YAML", got=text) from error
+        if len(values) == 1 and isinstance(values[0], list) and name not in lists:
+            values = values[0]
+        grid[name] = values
+    return grid

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 
 MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
+#: Sensors that a line names; the JSON has all.
+_NAMED = 5
 #: What the printed table shows; the file has all.
 _SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")
 
@@ -39,7 +42,7 @@ def score(
 
     from smnb.contract import ParameterError
     from smnb.files import atomic_set, check_output, held_output, write_text
-    from smnb.metrics import DEFAULT_METRICS, METRICS
+    from smnb.metrics import DEFAULT_METRICS, METRICS, count_losses
     from smnb.sensors import read_predictions, score_sensors, stratify, summary_rows
 
     if not out.lower().endswith(".csv"):
@@ -47,18 +50,21 @@ def score(
     strata = {name: str(Path(out).with_name(f"{Path(out).stem}.by_{name}.csv")) for name in by or []}
     for path in (out, *strata.values()):
         check_output("smnb score", path)
-    predictions = read_predictions(table)
+    predictions = read_predictions(table, labels=[*strata, *([clusters] if clusters else [])])
     wanted = [name for name in DEFAULT_METRICS if METRICS[name].smooth] if intervals else []
     _check_columns("smnb score", predictions, [*strata, *([clusters] if clusters else [])])
     sensors = score_sensors(predictions, min_obs=min_obs, intervals=wanted, seed=seed)
     summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
-    rows = pd.concat([sensors.assign(kind="sensor", n_sensors=1), summary], ignore_index=True)
+    lost, losses = count_losses(predictions, sensors, min_obs)
+    counted = [name for name in lost if name != "note"]
+    summary = summary.assign(**lost[counted].sum(), note=_said(losses, min_obs))
+    rows = pd.concat([sensors.assign(kind="sensor", n_sensors=1, **lost), summary], ignore_index=True)
     shorts = {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
     columns = ["kind", "sensor_id", "n_sensors", "n"]
     for name in DEFAULT_METRICS:
         columns += [name, *(f"{name}_{end}" for end in ("low", "high") if name in wanted)]
     places = [name for name in ("network", "station", "lat", "lon") if name in rows.columns]
-    written = {out: rows[[*columns, "reason", *dict.fromkeys([*places, *strata])]].rename(columns=shorts)}
+    written = {out: rows[[*columns, "reason", *lost, *dict.fromkeys([*places, *strata])]].rename(columns=shorts)}
     options = {"intervals": intervals, "clusters": clusters, "seed": seed}
     for name, beside in strata.items():
         found = stratify(sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), **options)
@@ -78,9 +84,10 @@ def score(
         found = written[beside].iterrows()
         tables.append(Table(head, [[row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in found]))
     show(
-        {path: content.to_dict("records") for path, content in written.items()},
+        {path: content.to_dict("records") for path, content in written.items()} | {"losses": losses},
         as_json,
         f"{predictions.attrs['model']}{label}: {scored} of {len(sensors)} sensors have {min_obs} pairs or more",
+        _said(losses, min_obs) or None,
         *tables,
         "written: " + ", ".join(written),
     )
@@ -98,17 +105,21 @@ def compare_models(
     as_json: Json = False,
 ) -> None:
     """Compare two models over the same sensors: the paired difference of a score, with its interval."""
+    import pandas as pd
+
     from smnb.contract import check_choice
-    from smnb.metrics import DEFAULT_METRICS, METRICS, compare
+    from smnb.metrics import DEFAULT_METRICS, METRICS, compare, count_losses
     from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
     short = next((one.short for one in known.values() if metric == one.name), metric)
     check_choice("smnb compare", "metric", short, known)
-    tables = [read_predictions(path) for path in (a, b)]
+    whole = tables = [read_predictions(path, labels=[clusters] if clusters else []) for path in (a, b)]
     left_out = 0
     if not own_pairs:
         *tables, left_out = same_pairs(*tables)
+    paired = (set(table.dropna(subset=["observed", "predicted"])["sensor_id"]) for table in whole)
+    only_one = sorted(set.symmetric_difference(*paired))
     for table in tables:
         _check_columns("smnb compare", table, [clusters] if clusters else [])
     scores = [score_sensors(table, min_obs=min_obs) for table in tables]
@@ -121,6 +132,12 @@ def compare_models(
     content = {"metric": metric, "a": names[0], "b": names[1], "difference": interval.value, "n_sensors": interval.n}
     content |= {name: getattr(found, name) for name in ("a_value", "b_value", "sentence")}
     content |= {name: getattr(interval, name) for name in ("low", "high", "level", "note")}
+    losses = {}
+    for side, table, compared in zip(("a", "b"), whole, scores, strict=True):
+        ids = pd.DataFrame({"sensor_id": sorted(table["sensor_id"].unique())})
+        n = ids["sensor_id"].map(compared.set_index("sensor_id")["n"]).fillna(0).astype(int)
+        losses[side] = count_losses(table, ids.assign(n=n), min_obs)[1]
+    content |= {"losses": losses, "sensors_of_one_only": only_one}
     content |= {"sensors_scored_by_one_only": found.n_only_one, "pairs_left_out": left_out, "synthetic": synthetic}
     show(
         content,
@@ -128,7 +145,37 @@ def compare_models(
         found.sentence + (" (synthetic)" if synthetic else ""),
         f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}",
         f"{left_out:,} pairs that only one of the two has are left out" if left_out else None,
+        f"{_named(only_one)} have pairs in one of the two only" if only_one else None,
+        *(
+            f"{name}: {said}"
+            for name, side in zip(names, losses, strict=True)
+            if (said := _said(losses[side], min_obs))
+        ),
     )
+
+
+def _said(losses: dict[str, Any], min_obs: int) -> str:
+    """What `count_losses` found, in one line; empty if that is nothing."""
+    rows = {
+        "no_prediction": "have no prediction",
+        "no_observation": "have no observation",
+        "repeated": "repeat another",
+    }
+    parts = [f"{losses[f'rows_{name}']:,} rows {text}" for name, text in rows.items() if losses[f"rows_{name}"]]
+    if few := losses["sensors_below_min_obs"]:
+        parts.append(f"{_named(few)} have fewer than {min_obs} pairs and no score")
+    if unlike := losses["sensors_unlike_the_others"]:
+        name, times = max(unlike.items(), key=lambda one: abs(math.log(one[1])))
+        said = f"{_named(list(unlike))} are in another unit? Of {name} {times:.3g} times the others'"
+        parts.append(f"predictions of {said}")
+    if trimmed := losses["names_trimmed"]:
+        parts.append(f"blanks around {', '.join(map(repr, trimmed[:_NAMED]))} were trimmed")
+    return "; ".join(parts)
+
+
+def _named(sensors: list[str]) -> str:
+    more = f" and {len(sensors) - _NAMED} more" if len(sensors) > _NAMED else ""
+    return f"{len(sensors)} sensors ({', '.join(sensors[:_NAMED])}{more})"
 
 
 def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
+#: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
+_NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -113,3 +116,11 @@ def finish(
     """Stamp a loader's Dataset and check it against the contract."""
     stamp(dataset, source=source, catalog_id=catalog_id, synthetic=synthetic, step=f"{who}: {step}")
     return check_dataset(dataset, who=who, require=tuple(require))
+
+
+def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
+    """Read a CSV whose columns `names` are text as it stands (NA and 007 too); others are numbers where all cells are."""
+    text = dict.fromkeys(names, str)
+    columns = pd.read_csv(path, nrows=0).columns
+    no_value = {name: [""] if name in text else _NO_NUMBER for name in columns}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value)

@@ -17,7 +17,7 @@ import pandas as pd
 import xarray as xr
 
 from smnb.contract import VARIABLES, ContractError, FormatError, plain
-from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
+from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf, read_named_csv
 from smnb.loaders.rasters.options import PRODUCTS, TOO_DARK, DnOffset, Meaning
 
 #: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
@@ -301,7 +301,7 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         raise FormatError(who, "this product is one table", got=[path.name for path in files])
     where = f"{who}({files[0].name})"
     try:
-        raw = pd.read_csv(files[0], dtype={"network": str, "station": str, "start": str, "end": str})
+        raw = read_named_csv(files[0], ("network", "station", "start", "end"))
     except (ValueError, OSError, EOFError) as error:
         raise FormatError(where, f"the table is unreadable: {error}") from error
     check_present(where, (*_KEYS, *_CANONICAL, "landcover"), raw.columns)

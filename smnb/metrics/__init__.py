@@ -22,7 +22,7 @@ from smnb.metrics.scores import (
     spearman_r,
     ubrmse,
 )
-from smnb.metrics.tables import MIN_OBS, pooled, score_table
+from smnb.metrics.tables import MIN_OBS, count_losses, pooled, score_table
 from smnb.metrics.triple_collocation import triple_collocation
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "average_interval",
     "bias",
     "compare",
+    "count_losses",
     "interval",
     "interval_text",
     "metric",

@@ -15,6 +15,8 @@ from smnb.metrics.scores import Moments, as_milliseconds, group_anomaly, group_m
 
 #: Sensors with fewer pairs have no score (paper 004, section 3c).
 MIN_OBS = 13
+#: Predictions so many times the other sensors' are in another unit, or of another quantity.
+_UNLIKE = 5.0
 #: Why a score is not defined, by what must vary for it.
 IS_CONSTANT = {
     "pred": "the predictions are constant",
@@ -194,3 +196,39 @@ def pooled(table: pd.DataFrame, *, metrics: MetricLike | Iterable[MetricLike] = 
     found = _scores_of_groups(pairs, np.zeros(pairs.rows.size, dtype=int), 1, chosen, 2)
     row = {name: value[0] for name, value in found.items()}
     return pd.Series({**row, "n_sensors": int(np.unique(pairs.codes).size)}, name="pooled")
+
+
+def count_losses(table: pd.DataFrame, scores: pd.DataFrame, min_obs: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Count what the scores of a table of predictions leave out, and name the sensors that are unlike the others.
+
+    The first has a row a sensor of `scores`: rows with ``no_prediction`` and ``no_observation``, those ``repeated`` that
+    `smnb.sensors.read_predictions` left out, and a ``note`` where predictions are five or more times the other sensors' (or a
+    fifth) and observations are not: mostly another unit. The second has the sums, and sensors of fewer pairs than `min_obs`.
+    """
+    there = table[["observed", "predicted"]].notna()
+    missing = {"no_prediction": there["observed"] & ~there["predicted"], "no_observation": ~there["observed"]}
+    counts = pd.DataFrame(missing).groupby(table["sensor_id"].to_numpy()).sum()
+    counts["repeated"] = pd.Series(table.attrs.get("repeated", {}), dtype="float64")
+    counts = counts.reindex(scores["sensor_id"]).fillna(0).astype(int)
+    levels = table[there.all(axis=1)].groupby("sensor_id", observed=True)[["observed", "predicted"]].median()
+    times = levels.apply(_times_the_others)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = np.log([times["predicted"], times["predicted"] / times["observed"]])
+    strange = (both >= np.log(_UNLIKE)).all(axis=0) | (both <= -np.log(_UNLIKE)).all(axis=0)
+    unlike = times.loc[strange & np.isfinite(both[1]), "predicted"]
+    notes = unlike.map("predictions are {:.3g} times the others'".format).astype(object)
+    counts["note"] = notes.reindex(counts.index, fill_value="")
+    few = scores.loc[scores["n"] < min_obs, "sensor_id"].tolist()
+    sums = {f"rows_{name}": int(counts[name].sum()) for name in ("no_prediction", "no_observation", "repeated")}
+    named = {"sensors_below_min_obs": few, "sensors_unlike_the_others": unlike.to_dict()}
+    return counts.reset_index(drop=True), sums | named | {"names_trimmed": list(table.attrs.get("trimmed", []))}
+
+
+def _times_the_others(levels: pd.Series) -> pd.Series:
+    """Each level over the (lower) median of all the others."""
+    last = len(levels) // 2 - 1
+    if last < 0:
+        return levels * np.nan
+    ordered = np.sort(levels.to_numpy())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return levels / np.where(levels.rank(method="first") - 1 > last, ordered[last], ordered[last + 1])

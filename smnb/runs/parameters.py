@@ -11,21 +11,27 @@ import ast
 import io
 import json
 import os
-import re
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from smnb.contract import FormatError, ParameterError, check_choice, closest, plain
 
-_SCALARS = {kind.__name__: kind for kind in (int, float, str, bool)}
+_SCALARS = {"int": int, "float": Annotated[float, Field(allow_inf_nan=False)], "str": str, "bool": bool}
 _TYPES = _SCALARS | {f"list[{name}]": list[_SCALARS[name]] for name in ("str", "int", "float")}
 _SETTINGS = "settings.yaml"
+#: Texts that mean None where a declared type allows it; elsewhere they are text.
+_NONE = ("", "~", "null", "Null", "NULL", "None")
+
+
+class Written(str):
+    """A value as a person wrote it, without quotes: what it means is what the declared type says, not how it looks."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Parameter:
     """Whether None is allowed; it means that the preset decides."""
     default: Any
     comment: str
+    choices: tuple[str, ...] | None = None
+    """The values that it may have, where the notebook's metadata name them."""
 
     @property
     def expected(self) -> str:
@@ -46,16 +54,35 @@ class Parameter:
         return f"{self.type} or None" if self.optional else self.type
 
     def check(self, who: str, value: Any) -> Any:
-        """Return `value` as the declared type (an int becomes a float where one is declared; a bool is no int)."""
-        if value is None and self.optional:
+        """Return `value` as the declared type: an int becomes a float, a date text, `Written` what the type reads in it."""
+        if self.optional and (value is None or (isinstance(value, Written) and value in _NONE)):
             return None
         try:
-            given = list(value) if isinstance(value, tuple) else value
-            return TypeAdapter(_TYPES[self.type]).validate_python(given, strict=True)
-        except ValidationError as error:
-            what = f"parameter {self.name!r} is {value!r} ({type(value).__name__})"
+            found = self._read(value)
+        except (ValidationError, yaml.YAMLError) as error:
+            kind = "str" if isinstance(value, Written) else type(value).__name__
+            what = f"parameter {self.name!r} is {value!r} ({kind})"
             step = f"The notebook says: {self.comment}" if self.comment else None
             raise ParameterError(who, what, expected=plain(self.expected), next_step=step) from error
+        if self.choices is not None:
+            check_choice(who, self.name, found, self.choices)
+        return found
+
+    def _read(self, value: Any) -> Any:
+        of_list, item = self.type.startswith("list["), self.type.removeprefix("list[").rstrip("]")
+        if of_list and isinstance(value, Written):
+            value = parse_yaml(value) or []
+        if not of_list or not isinstance(value, list | tuple):
+            return self._read_one(value, self.type)
+        return [self._read_one(one, item) for one in value]
+
+    @staticmethod
+    def _read_one(value: Any, kind: str) -> Any:
+        if isinstance(value, Written):
+            return str(value) if kind == "str" else TypeAdapter(_TYPES[kind]).validate_strings(str(value))
+        if kind == "str" and isinstance(value, date):
+            return value.isoformat()
+        return TypeAdapter(_TYPES[kind]).validate_python(value, strict=True)
 
 
 def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -96,6 +123,7 @@ def notebook_folder(start: str | os.PathLike[str] | None = None, *, holding: str
 def find_notebook(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> Path:
     """Path of a notebook by its name, number ("02") or file; `ParameterError` for none, or a number of several."""
     stem = Path(name).name.removesuffix(".ipynb")
+    stem = f"{int(stem):02d}" if stem.isdecimal() else stem
     if folder is None and Path(name).suffix == ".ipynb" and Path(name).is_file():
         return Path(name).resolve()
     folder = Path(folder) if folder is not None else notebook_folder()
@@ -115,7 +143,9 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
     `FormatError` when there is not exactly one such cell, or it holds anything but ``name: type = literal  # comment``.
     """
     path = Path(notebook)
-    cells = [c for c in read_notebook(path)["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
+    content = read_notebook(path)
+    choices = content.get("metadata", {}).get("smnb", {}).get("choices", {})
+    cells = [c for c in content["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
     if len(cells) != 1:
         raise FormatError(path.name, "a notebook has one cell tagged 'parameters'", got=len(cells), expected=1)
     source = cells[0]["source"]
@@ -130,7 +160,8 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
         parameter = _declaration(path.name, node, comments.get(node.end_lineno, ""))
         if parameter.name in declared:
             raise FormatError(path.name, f"parameter {parameter.name!r} is declared twice")
-        declared[parameter.name] = parameter
+        known = choices.get(parameter.name)
+        declared[parameter.name] = parameter if known is None else replace(parameter, choices=tuple(known))
     return declared
 
 
@@ -185,15 +216,18 @@ def injected_names(history: Sequence[str]) -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-3 is a number, as everywhere else; YAML 1.1 wants 1.0e-3 and takes the other for text."""
+    """YAML whose plain scalars are `Written`: 010 is no octal, 12:30:45 no number, 2011-07-01 no date object."""
 
+    yaml_implicit_resolvers: ClassVar[dict[str, list]] = {}
 
-_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+    def construct_scalar(self, node: yaml.ScalarNode) -> str:
+        """Text; what stands in quotes is text for ever."""
+        text = super().construct_scalar(node)
+        return Written(text) if node.style is None else text
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse YAML, with ``1e-3`` as a number."""
+    """Parse YAML whose plain scalars stay as they are `Written`, for the declared types to read."""
     return yaml.load(text, Loader=_Loader)
 
 

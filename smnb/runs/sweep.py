@@ -104,7 +104,7 @@ def sweep(
         raise ParameterError(_WHO, what, got=workers, next_step="Give one of the two")
     folder, common = notebook_folder(), _plain_values(parameters or {})
     order = notebooks_in_order([notebook], folder)
-    members = _checked(_combinations(grid), common, preset, order, folder)
+    members, shown = _checked(_combinations(grid), common, preset, order, folder)
     out, target = Path(runs_root).resolve() / name, order[-1].stem
     if any(out.glob("*.state.json")):
         raise ParameterError(_WHO, "there is a run of this name", got=name, next_step="Choose another --name")
@@ -115,7 +115,7 @@ def sweep(
     patience = 0.0 if scheduler is None and workers == 1 else _PATIENCE
     job = Job(out, (target,), preset, common, folder, archive_of(root, folder), force, threads_per_worker, patience)
     jobs = [dataclasses.replace(job, out=out / slug, parameters=common | member) for slug, member in members.items()]
-    head = {"name": name, "notebook": target, "preset": preset, "parameters": common}
+    head = {"name": name, "notebook": target, "preset": preset, "parameters": shown}
     pending = {"status": "pending", "seconds": None, "message": "", "synthetic": None, "metrics": {}}
     rows = [{"member": slug, "parameters": member, **pending} for slug, member in members.items()]
     out.mkdir(parents=True, exist_ok=True)
@@ -168,9 +168,11 @@ def _plain_values(member: Mapping[str, Any]) -> dict[str, Any]:
 
 def _checked(
     members: list[dict[str, Any]], common: dict[str, Any], preset: str, order: Sequence[Path], folder: Path
-) -> dict[str, dict[str, Any]]:
-    """Members by slug, with every value checked against the notebooks' declarations and of the declared type."""
-    parameters_of(order, preset, common, folder)
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Members by slug, and what is common to them, with every value checked against the declarations and of their types."""
+    given: dict[str, Any] = {}
+    for values in parameters_of(order, preset, common, folder).values():
+        given |= values
     declared = {path: declared_parameters(path) for path in order}
     # the order of the declarations, not the grid's, so that the same member always has the same folder
     known = list(dict.fromkeys(name for path in reversed(order) for name in declared[path]))
@@ -199,7 +201,7 @@ def _checked(
         if slug in found:
             raise ParameterError(_WHO, "the grid has the same member twice", got=member)
         found[slug] = member
-    return found
+    return found, {name: given[name] for name in common}
 
 
 def _slug(parameters: Mapping[str, Any], *, hashed: bool = False) -> str:

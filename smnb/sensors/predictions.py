@@ -19,6 +19,7 @@ import pyarrow as pa
 from smnb.contract import CatalogError, ContractError, FormatError, check_table, plain
 from smnb.files import atomic_path
 from smnb.grids.koppen import NONE
+from smnb.loaders import read_named_csv
 from smnb.metrics import (
     DEFAULT_METRICS,
     METRICS,
@@ -46,11 +47,13 @@ def _suffix(who: str, path: Path) -> str:
     raise FormatError(who, "this is neither CSV nor Parquet by its name", got=path.name, expected=list(_SUFFIXES))
 
 
-def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_predictions(path: str | os.PathLike[str], *, labels: Iterable[str] = ()) -> pd.DataFrame:
     """Read a table of predictions, ``.csv``, ``.csv.gz`` or ``.parquet`` with the columns of `NEEDED`, by `check_predictions`.
 
     A column ``synthetic`` (0 or 1) says that the data were simulated, a column ``model`` what to call the predictions; else
-    ``attrs["model"]`` is the file's name.
+    ``attrs["model"]`` is the file's name. Sensors, stations, strata and further `labels` are text, a sensor NA or 007 too. Blanks
+    around names are trimmed (``attrs["trimmed"]``: which names), rows that repeat another in all are left out
+    (``attrs["repeated"]``: their number by sensor).
 
     Raises
     ------
@@ -66,12 +69,11 @@ def read_predictions(path: str | os.PathLike[str]) -> pd.DataFrame:
         if suffix == ".parquet":
             table = pd.read_parquet(path)
         else:
-            text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA), str)
-            # "none" is a stratum, and a station may be called NA
-            table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values=["", "NaN", "nan", "NA", "null"])
+            text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA, *labels), str)
+            table = read_named_csv(path, text)
     except (ValueError, OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
         raise FormatError(who, f"the table is unreadable: {error}", next_step="Write it again") from error
-    checked = check_predictions(table, who=who)
+    checked = _checked(who, table, mend=True)
     checked.attrs.setdefault("model", path.name[: -len(suffix)])
     return checked
 
@@ -90,11 +92,23 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
         that is no number or infinite, a column that is NaN all over, a sensor and time twice, or values that are not
         volumetric, such as per cent.
     """
+    return _checked(who, table, mend=False)
+
+
+def _checked(who: str, table: pd.DataFrame, *, mend: bool) -> pd.DataFrame:
+    """As `check_predictions`; `mend` trims names and leaves out rows that repeat another, and notes both in ``attrs``."""
+    notes: dict[str, Any] = {}
+    if mend:
+        table, notes["trimmed"] = _trimmed(table)
     check_table(who, table, NEEDED, complete=NEEDED[:2], next_step="Rename the columns in the file")
     result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]))
-    result.attrs = dict(table.attrs)
     for name in NEEDED[2:]:
-        result[name] = _volumetric(who, table[name])
+        result[name] = _volumetric(who, table[name], result["sensor_id"])
+    if mend:
+        same = result.duplicated(list(NEEDED))
+        notes["repeated"] = {str(name): int(n) for name, n in result.loc[same, "sensor_id"].value_counts().items()}
+        result = result[~same]
+    result.attrs = dict(table.attrs) | {name: note for name, note in notes.items() if note}
     twice = result.duplicated(["sensor_id", "time"])
     if twice.any():
         got = tuple(result.loc[twice, ["sensor_id", "time"]].iloc[0].astype(str))
@@ -111,6 +125,19 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
             raise ContractError(who, "the table has several models", got=names[:3].tolist(), expected="one a table")
         result.attrs["model"] = str(names[0]) if len(names) else ""
     return result.sort_values(["sensor_id", "time"], ignore_index=True)
+
+
+def _trimmed(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table with no blanks around names (one of blanks alone is missing), and which had some."""
+    found: dict[str, str | None] = {}
+    for name in table.columns.difference(["time", "model"]):
+        if not pd.api.types.is_numeric_dtype(table[name].dtype):
+            texts = [text for text in table[name].dropna().unique() if isinstance(text, str)]
+            blank = {text: text.strip() or None for text in texts if text != text.strip()}
+            if blank:
+                table = table.assign(**{name: [blank.get(text, text) for text in table[name]]})
+                found |= blank
+    return table, sorted(found)
 
 
 def _utc(who: str, times: pd.Series) -> pd.Series:
@@ -134,8 +161,8 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
     return times.astype("datetime64[ns]")
 
 
-def _volumetric(who: str, column: pd.Series) -> np.ndarray:
-    """A column as float64, if it can be m3 m-3."""
+def _volumetric(who: str, column: pd.Series, sensors: pd.Series) -> np.ndarray:
+    """A column as float64, if it can be m3 m-3; a few sensors in another unit are named, all of them are per cent."""
     name = column.name
     if pd.api.types.is_bool_dtype(column.dtype):
         raise ContractError(who, f"column {name!r} is not numeric", got="bool")
@@ -150,15 +177,21 @@ def _volumetric(who: str, column: pd.Series) -> np.ndarray:
         raise ContractError(who, f"column {name!r} is NaN all over", got=f"{values.size} rows")
     if np.isinf(there).any():
         raise ContractError(who, f"{int(np.isinf(there).sum())} values of {name!r} are infinite")
-    above, expected = there > 1.0, plain("m3 m-3, between 0 and 1")
-    if np.median(there) > 1.0 or above.mean() > 0.05:
-        got, step = plain(f"median {np.median(there):g}"), "Divide it by 100, or by what its unit asks for"
-        raise ContractError(who, f"{name!r} looks like per cent", got=got, expected=expected, next_step=step)
-    # a model may leave the range a little, an observation may not
+    above, of = there > 1.0, sensors.to_numpy()[~np.isnan(values)]
+    share = pd.Series(above).groupby(of).mean()
+    unlike = share.index[share > 0.5] if (share > 0.5).mean() < 0.5 else share.index[:0]
+    # a model may leave the range a little, and of few sensors by far, which the scores say; an observation may not
+    rest = above[~np.isin(of, unlike)] if name == "predicted" else above
+    whose = f" at {len(unlike)} of {len(share)} sensors, as {unlike[0]!r}," if len(unlike) else ""
+    expected = plain("m3 m-3, between 0 and 1")
+    if np.median(rest) > 1.0 or rest.mean() > 0.05:
+        got, step = plain(f"median {np.median(there[above]):g}"), "Divide it by 100, or by what its unit asks for"
+        raise ContractError(who, f"{name!r}{whose} looks like per cent", got=got, expected=expected, next_step=step)
     wrong = (above | (there < 0.0)) if name == "observed" else np.abs(there) > 10.0
     if wrong.any():
-        what = f"{int(wrong.sum())} values of {name!r} are not volumetric soil moisture"
-        step = "Mask fill values such as -9999 as missing"
+        whose = whose if np.isin(of[wrong], unlike).all() else ""
+        what = f"{int(wrong.sum())} values of {name!r}{whose} are not volumetric soil moisture"
+        step = "Divide those by what their unit asks for" if whose else "Mask fill values such as -9999 as missing"
         raise ContractError(who, what, got=float(there[wrong][0]), expected=expected, next_step=step)
     return values
 

@@ -29,6 +29,8 @@ FLAGS = ("G", "U", "M", "C01", "C02", "C03", *(f"D{number:02}" for number in ran
 POLICIES: dict[str, tuple[str, ...] | None] = {"paper": ("G", "C02", "C03", "C02,C03"), "strict": ("G",), "all": None}
 #: 0-5 cm and 5 cm, with the 2 inches (0.0508 m) of SCAN and SNOTEL inside, in m.
 DEFAULT_DEPTH = (0.0, 0.051)
+#: A depth interval that ends here or deeper (m) is one in cm or mm: networks measure to 2 m or so.
+_TOO_DEEP = 3.0
 #: First and last instant, each None where it is open.
 Period = tuple[np.datetime64 | None, np.datetime64 | None]
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -130,6 +132,10 @@ def check_depth(depth: Sequence[float] | None) -> tuple[float, float] | None:
         raise ParameterError(
             "depth", "is no interval of two numbers in m, top first", got=depth, expected=DEFAULT_DEPTH
         )
+    if high >= _TOO_DEEP:
+        what, expected = "no sensor lies so deep", plain(f"metres, less than {_TOO_DEEP:g}")
+        step = f"Were metres meant, {low / 100:g} to {high / 100:g}? For sensors of every depth give none (--any-depth)"
+        raise ParameterError("depth", what, got=depth, expected=expected, next_step=step)
     return low, high
 
 
