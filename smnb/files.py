@@ -20,15 +20,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from smnb.contract import RunError, SmnbError, plain
 
 _PARTIAL = ".partial-"
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+#: Name of the file that keeps `content_of`'s hashes beside an output; and seconds after which a file's times tell every change.
+HASHES, _SETTLED = ".hashes.json", 2.0
+_KNOWN: dict[str, tuple[str, str]] = {}
 
 
 @contextlib.contextmanager
@@ -245,6 +250,39 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's content as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def content_of(paths: Iterable[str | os.PathLike[str]], cache: Path | None = None) -> list[str]:
+    """SHA-256 of files, of a folder over the names and contents of all in it.
+
+    A file is hashed once while its size, times and inode are as they were: this process knows them, and the JSON file `cache`
+    (damaged or not writable: they are hashed again).
+    """
+    paths = [Path(path) for path in paths]
+    folders = {one: sorted(one.rglob("*")) if one.is_dir() else [one] for one in paths}
+    files = {file: os.path.realpath(file) for held in folders.values() for file in held if not file.is_dir()}
+    stats = {name: Path(name).stat() for name in files.values() if Path(name).exists()}  # a link may lead nowhere
+    states = {name: f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}" for name, s in stats.items()}
+    known, now = {}, time.time()
+    if cache is not None:
+        with contextlib.suppress(OSError, ValueError):
+            known = TypeAdapter(dict[str, tuple[str, str]]).validate_json(cache.read_bytes())
+    known |= _KNOWN
+    new = [name for name, state in states.items() if known.get(name, ("",))[0] != state]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        known |= {name: (states[name], one) for name, one in zip(new, pool.map(sha256_of, new), strict=True)}
+    # a file that was written just now may change again within a tick of its clock
+    fresh = {name for name in new if max(stats[name].st_mtime, stats[name].st_ctime) > now - _SETTLED}
+    _KNOWN.update({name: known[name] for name in states if name not in fresh})
+    if cache is not None and set(new) - fresh:
+        with contextlib.suppress(OSError):
+            write_json(cache, {n: one for n, one in known.items() if n not in fresh and Path(n).exists()})
+    found = []
+    for path in paths:
+        held = [file for file in folders[path] if files.get(file) in states]
+        one = {file.relative_to(path).as_posix(): known[files[file]][1] for file in held}
+        found.append(fingerprint(one) if path.is_dir() else one["."])
+    return found
 
 
 def fingerprint(*parts: Any) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -212,3 +215,48 @@ def test_mistakes_are_named(run, given, words):
     assert isinstance(done.exception, ParameterError)
     with pytest.raises(ParameterError, match=words):
         raise done.exception
+
+
+def test_a_store_of_other_pixels_bands_or_readings_is_never_up_to_date(archive, run, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(archive[0], root)
+    place = ["--root", str(root), "--insitu", str(root / "insitu"), "--out", "a.zarr", "--split", "none"]
+
+    def outcome():
+        result = run(*place)
+        return result.output if result.exit_code == 0 else str(result.exception)
+
+    assert "written:" in outcome()
+    before = SampleStore("a.zarr").read("sentinel1")
+    assert "up to date: a.zarr" in outcome()
+    for path in root.rglob("*.tif"):  # the same files elsewhere, with other times
+        shutil.copy(path, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+    assert "up to date: a.zarr" in outcome()
+    path = root / "s1" / "S1A_IW_GRDH_1SDV_20200603T003012_x.tif"
+    kept, stat = path.read_bytes(), path.stat()
+    with rasterio.open(path, "r+") as raster:
+        raster.write(raster.read() - 1)
+    assert path.stat().st_size == stat.st_size
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert "a.zarr holds another store; got other scenes of sentinel1" in outcome()
+    path.write_bytes(kept)
+    assert "up to date: a.zarr" in outcome()
+    catalog = Path("data_catalog.yaml")
+    entries = catalog.read_text()
+    changed = yaml.safe_load(entries)
+    changed["s1"]["options"]["bands"] |= {"VV": {"band": "VH"}, "VH": {"band": "VV"}}
+    scaled = yaml.safe_load(entries)
+    scaled["smap"]["options"]["bands"]["ssm"]["scale"] = 0.5
+    for content, source in ((changed, "sentinel1"), (scaled, "smap")):
+        catalog.write_text(yaml.safe_dump(content))
+        assert f"got other scenes of {source}" in outcome()
+    assert run(*place, "--no-resume").exit_code == 0
+    assert "up to date: a.zarr" in outcome()
+    catalog.write_text(entries)
+    assert run(*place, "--no-resume").exit_code == 0
+    np.testing.assert_array_equal(SampleStore("a.zarr").read("sentinel1"), before)
+    readings = pd.read_parquet(root / "insitu" / "readings.parquet")
+    for change in ({"soil_moisture": readings["soil_moisture"] / 2}, {"flag": ["D01", *readings["flag"][1:]]}):
+        readings.assign(**change).to_parquet(root / "insitu" / "readings.parquet", index=False)
+        assert "holds another store; got other" in outcome()

@@ -123,9 +123,13 @@ def lossy(files):
 def test_score_counts_what_is_lost_in_the_table_the_text_and_the_json(lossy, capsys):
     status, out, _ = call(capsys, "score", "lossy.csv", "--out", "s.csv")
     assert status == 0
-    for text in ("3 rows have no prediction", "2 rows repeat another", "1 sensors (short) have fewer than 13 pairs"):
+    for text in (
+        "3 rows have no prediction",
+        "2 rows repeat another",
+        "fewer than 13 pairs and no score: 1 sensor (short)",
+    ):
         assert text in out
-    assert re.search(r"predictions of 1 sensors \(003\) are in another unit\? Of 003 \d+(\.\d)? times the others'", out)
+    assert re.search(r"predictions \d+(\.\d)? times the others' \(another unit\?\): 1 sensor \(003\)", out)
     assert "blanks around '001 ' were trimmed" in out
     rows = pd.read_csv("s.csv", keep_default_na=False).set_index("sensor_id")
     assert rows.loc["NA", "no_prediction"] == 3
@@ -143,7 +147,7 @@ def test_compare_counts_what_each_of_the_two_lacks(lossy, capsys):
     status, out, _ = call(capsys, "compare", "lossy.csv", "good.csv")
     assert status == 0
     assert "lossy: 3 rows have no prediction" in out
-    assert "3 sensors (000, NA, short) have pairs in one of the two only" in out
+    assert "pairs in one of the two only: 3 sensors (000, NA, short)" in out
     found = json.loads(call(capsys, "compare", "lossy.csv", "good.csv", "--json")[1])
     assert found["losses"]["a"]["rows_no_prediction"] == 3
     assert found["losses"]["a"]["sensors_below_min_obs"] == ["NA", "short"]

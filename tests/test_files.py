@@ -150,3 +150,48 @@ def test_an_output_that_is_a_folder_is_named_itself(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError) as caught:
         files.write_text(tmp_path / "a.txt", "x")
     assert caught.value.filename == str(tmp_path / "a.txt")
+
+
+def test_content_is_hashed_once_and_every_change_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_KNOWN", known := {})
+    monkeypatch.setattr(files, "_SETTLED", -60.0)  # files of a test are new
+    hashed = []
+    sha256_of = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: hashed.append(Path(path).name) or sha256_of(path))
+    cache, one, folder = tmp_path / "hashes.json", tmp_path / "one", tmp_path / "folder"
+    for path in (one, folder / "a", folder / "deep" / "b"):
+        files.write_text(path, "abc")
+
+    def content() -> list[str]:
+        known.clear()  # as in another process
+        hashed.clear()
+        return files.content_of([one, folder, one], cache)
+
+    first = content()
+    assert first[0] == first[2] == sha256_of(one)
+    assert sorted(hashed) == ["a", "b", "one"]
+    assert content() == first
+    assert hashed == []
+    stat = one.stat()
+    one.write_text("abd")  # as long, and as old by its time of change
+    os.utime(one, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert content()[1:] != first[1:]
+    assert hashed == ["one"]
+    files.write_text(one, "abc")
+    assert content() == first
+    (folder / "deep" / "b").rename(folder / "deep" / "c")
+    assert content()[1] != first[1]
+    cache.write_text('{"damaged": ')
+    assert content()[0] == first[0]
+    assert sorted(hashed) == ["a", "c", "one"]
+    (tmp_path / "hashes.json").unlink()
+    cache.mkdir()  # it cannot be kept: that is no error
+    assert content()[0] == first[0]
+
+
+def test_a_file_written_just_now_is_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_KNOWN", {})
+    path = files.write_text(tmp_path / "x", "abc")
+    files.content_of([path], tmp_path / "hashes.json")
+    assert files._KNOWN == {}
+    assert not (tmp_path / "hashes.json").exists()

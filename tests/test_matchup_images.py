@@ -71,6 +71,9 @@ class FieldScenes:
         t = self.table
         return np.flatnonzero((t["west"] <= lon) & (lon < t["east"]) & (t["south"] <= lat) & (lat < t["north"]))
 
+    def identities(self, positions, cache=None):
+        return [f"{self.source} {one} {one in self.empty}" for one in positions]
+
     @contextlib.contextmanager
     def open(self, position):
         if self.log is not None:
@@ -566,6 +569,22 @@ def test_another_build_is_not_mixed_in(tmp_path):
         build(tmp_path, scenes=mended, optional=(), crop=64)
     replaced = build(tmp_path, scenes=mended, optional=(), crop=64, resume=False)
     assert replaced.store.crop == 64
+
+
+def test_what_changed_since_a_killed_build_is_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("smnb.papers.batchu2023.scenes._TASK_SCENES", 1)
+    first = built_case(tmp_path)[1]["sentinel1"]
+    first.broken = len(first) - 1
+    with pytest.raises(RunError, match="no coordinate reference system"):
+        build(tmp_path, scenes={"sentinel1": first}, optional=())
+    changed = built_case(tmp_path)[1]["sentinel1"]
+    changed.empty = {0}
+    result = build(tmp_path, scenes={"sentinel1": changed}, optional=())
+    assert 0 < result.n_resumed < result.n_tasks - 1
+    anew = build(tmp_path, scenes={"sentinel1": changed}, optional=(), name="b.zarr")
+    assert contents(result.store.path) == contents(anew.store.path)
+    with pytest.raises(RunError, match="holds another store; got other scenes of sentinel1"):
+        build(tmp_path, scenes={"sentinel1": built_case(tmp_path)[1]["sentinel1"]}, optional=())
 
 
 def test_a_scheduler_gives_the_same_bytes(tmp_path, built):

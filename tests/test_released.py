@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -409,9 +411,17 @@ def test_a_killed_conversion_goes_on_and_gives_the_same_store(world, tmp_path, m
             with pytest.raises(KillError):
                 convert_released(opened(world["shards"]), target, labels=labels, splits={})
         assert not target.exists()
+        with IsmnLabels(world["ismn"]) as labels, pytest.raises(RunError, match="part of another store"):
+            convert_released(opened(world["shards"], crop=32), target, labels=labels, splits={})
+        for path in (world["shards"][1], Path(world["ismn"])):  # other content of as many bytes
+            kept, stat = path.read_bytes(), path.stat()
+            opening = IsmnLabels(world["ismn"])
+            path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            with opening as labels, pytest.raises(RunError, match="part of another store; got other fingerprint"):
+                convert_released(opened(world["shards"]), target, labels=labels, splits={})
+            path.write_bytes(kept)
         with IsmnLabels(world["ismn"]) as labels:
-            with pytest.raises(RunError, match="part of another store"):
-                convert_released(opened(world["shards"], crop=32), target, labels=labels, splits={})
             done = convert_released(opened(world["shards"]), target, labels=labels, splits={})
         assert done.counts == whole.counts, stop
         pd.testing.assert_frame_equal(done.store.samples, whole.store.samples)

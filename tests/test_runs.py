@@ -412,7 +412,7 @@ def test_a_full_disk_leaves_the_earlier_record(project, monkeypatch):
     assert sorted(p.name for p in path.parent.iterdir()) == ["01_one", path.name]
 
 
-def test_data_fingerprints_depend_on_content_not_on_place_or_time(tmp_path, monkeypatch):
+def test_data_fingerprints_depend_on_content_not_on_place_or_time(tmp_path):
     prints = []
     for folder, text in (("a", "same"), ("b", "same"), ("c", "other")):
         path = tmp_path / folder / "x.nc"
@@ -423,9 +423,6 @@ def test_data_fingerprints_depend_on_content_not_on_place_or_time(tmp_path, monk
     assert prints[0] == prints[1]
     assert prints[0]["sha256"] != prints[2]["sha256"]
     assert prints[0]["bytes"] == 4
-    monkeypatch.setattr("smnb.runs.record.CONTENT_LIMIT", 3)
-    by_time = [fingerprint_files([tmp_path / f / "x.nc"], tmp_path / f)["sha256"] for f in "ab"]
-    assert by_time[0] != by_time[1]
 
 
 def test_fingerprint_data_goes_by_the_catalog_and_sees_the_sandbox(project):
@@ -576,6 +573,65 @@ def test_only_the_data_that_a_notebook_names_count(project, pretend):
     (project / "notebooks" / "01_one.ipynb").write_text(text)
     with pytest.raises(CatalogError, match="tbb"):
         run()
+
+
+def test_an_entry_that_means_other_values_makes_a_notebook_run_again(project, pretend):
+    text = (project / "notebooks" / "01_one.ipynb").read_text()
+    (project / "notebooks" / "01_one.ipynb").write_text(text.replace('"catalog_ids": []', '"catalog_ids": ["s1"]'))
+    entry = "s1: {description: d, loader: 'smnb.loaders.rasters:open_scenes', files: ['*.tif'], licence: none,\n"
+    entry += "  variables: {VV: {native: VV, units: dB}}, fetch: {by_hand: ask}, options: {bands: {VV: {band: 1}}}}\n"
+
+    def run(content):
+        (project / "data_catalog.yaml").write_text(content)
+        return run_notebooks("t", ["01"], root=project / "archive")[0].message
+
+    assert [run(entry), run(entry.replace("description: d", "description: said better"))] == [
+        "not run yet",
+        "up to date",
+    ]
+    for old, new in (("band: 1", "band: 2"), ("band: 1", "band: 1, scale: 0.1"), ("units: dB", "units: '1'")):
+        assert [run(entry.replace(old, new)), run(entry)] == ["data changed", "data changed"]
+
+
+def test_files_that_parameters_name_count_by_content(project, pretend):
+    kinds = {
+        "preset": "str",
+        "epochs": "int or None",
+        "table": "str",
+        "tables": "list[str]",
+        "out_dir": "str",
+        "network": "str",
+    }
+    defaults = {"preset": '"quick"', "epochs": "None", "tables": "[]"}
+    names = "".join(f"{name}: {kind} = {defaults.get(name, repr(''))}  # one\n" for name, kind in kinds.items())
+    write_notebook(project / "notebooks", "01_one", parameters=names)
+    table, store, own = project / "p.csv", project / "s.zarr", project / "notebooks" / "mine.py"
+    (store / "values").mkdir(parents=True)
+    files = [table, store / "values" / "0", own]
+    for path in files:
+        path.write_text("one")
+    given = {"table": str(table), "tables": ["../p.csv", str(store)], "network": "mine:Net", "out_dir": str(project)}
+
+    def run():
+        return run_notebooks("t", ["01"], parameters=given)[0].message
+
+    assert [run(), run()] == ["not run yet", "up to date"]
+    for path in files:
+        stat = path.stat()
+        path.write_text("two")  # as long, and as old by its time of change
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert [run(), run()] == ["data changed", "up to date"]
+    table.unlink()
+    assert [run(), run()] == ["data changed", "up to date"]
+
+
+def test_another_notebook_whose_files_are_taken_counts(project, pretend):
+    taken = START + '\nfolder = run.folder("01_one")'
+    write_notebook(project / "notebooks", "02_two", cells=[taken, FINISH])
+    assert run_notebooks("t", ["02"])[0].message == "not run yet"
+    run_notebooks("t", ["01"])
+    messages = [run_notebooks("t", ["02"])[0].message for _ in range(2)]
+    assert messages == ["needs changed", "up to date"]
 
 
 def test_a_killed_run_goes_on_where_it_was_and_a_failure_is_reported(project, monkeypatch):

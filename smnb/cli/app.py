@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (SmnbError, OSError, ImportError) as error:
         status = _say_error(error, debug, 2)
     except KeyboardInterrupt:
-        status = _say_error(f"{interrupted(given)}.", debug, 130)
+        status = _say_error(interrupted(given), debug, 130)
     except Exception as error:
         # a usage error; its class lives in click or in typer, depending on typer's version
         if not hasattr(error, "format_message"):

@@ -145,7 +145,7 @@ def compare_models(
         found.sentence + (" (synthetic)" if synthetic else ""),
         f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}",
         f"{left_out:,} pairs that only one of the two has are left out" if left_out else None,
-        f"{_named(only_one)} have pairs in one of the two only" if only_one else None,
+        f"pairs in one of the two only: {_named(only_one)}" if only_one else None,
         *(
             f"{name}: {said}"
             for name, side in zip(names, losses, strict=True)
@@ -163,11 +163,10 @@ def _said(losses: dict[str, Any], min_obs: int) -> str:
     }
     parts = [f"{losses[f'rows_{name}']:,} rows {text}" for name, text in rows.items() if losses[f"rows_{name}"]]
     if few := losses["sensors_below_min_obs"]:
-        parts.append(f"{_named(few)} have fewer than {min_obs} pairs and no score")
+        parts.append(f"fewer than {min_obs} pairs and no score: {_named(few)}")
     if unlike := losses["sensors_unlike_the_others"]:
-        name, times = max(unlike.items(), key=lambda one: abs(math.log(one[1])))
-        said = f"{_named(list(unlike))} are in another unit? Of {name} {times:.3g} times the others'"
-        parts.append(f"predictions of {said}")
+        times = max(unlike.values(), key=lambda one: abs(math.log(one)))
+        parts.append(f"predictions {times:.3g} times the others' (another unit?): {_named(list(unlike))}")
     if trimmed := losses["names_trimmed"]:
         parts.append(f"blanks around {', '.join(map(repr, trimmed[:_NAMED]))} were trimmed")
     return "; ".join(parts)
@@ -175,7 +174,7 @@ def _said(losses: dict[str, Any], min_obs: int) -> str:
 
 def _named(sensors: list[str]) -> str:
     more = f" and {len(sensors) - _NAMED} more" if len(sensors) > _NAMED else ""
-    return f"{len(sensors)} sensors ({', '.join(sensors[:_NAMED])}{more})"
+    return f"{len(sensors)} sensor{'s' * (len(sensors) > 1)} ({', '.join(sensors[:_NAMED])}{more})"
 
 
 def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:

@@ -73,16 +73,12 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
     with held_output(who, out):
-        return _predict_table(name, path, out)
-
-
-def _predict_table(name: str, path: str | Path, out: Path) -> PredictedTable:
-    points = read_points(path)
-    found = predict_rows(load_pretrained(name), points.rows)
-    table = points.native.assign(
-        predicted=[f"{value:.6f}" for value in found["predicted"]], n_sources=found["n_sources"].to_numpy()
-    )
-    counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
-    with atomic_path(out) as temporary:
-        table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
-    return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})
+        points = read_points(path)
+        found = predict_rows(load_pretrained(name), points.rows)
+        table = points.native.assign(
+            predicted=[f"{value:.6f}" for value in found["predicted"]], n_sources=found["n_sources"].to_numpy()
+        )
+        counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
+        with atomic_path(out) as temporary:
+            table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
+        return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})

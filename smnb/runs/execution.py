@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -11,12 +12,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 import smnb
 from smnb.contract import CatalogError, ParameterError, RunError
-from smnb.files import atomic_path, fingerprint, remove_stale_partials, write_bytes, write_json
+from smnb.files import HASHES, atomic_path, content_of, fingerprint, remove_stale_partials, write_bytes, write_json
 
 from . import parameters as declarations
 from .parameters import find_notebook, read_notebook
@@ -147,8 +149,8 @@ def execute_run(
                     "parameters": {"given": given[path], "preset": settings},
                     "library": library,
                     "packages": packages,
-                    "data": _data_fingerprint(path, job.root),
-                    "needs": {need: read_state(job.out, need).get("finished") for need in needs},
+                    "data": _data_fingerprint(path, job, {**settings, **given[path]}),
+                    "needs": {need: read_state(job.out, need).get("finished") for need in [*needs, *_read_by(path)]},
                 }
                 result = _bring_up_to_date(path, state, job, report, unwanted)
             results.append(result)
@@ -283,26 +285,50 @@ def _source_fingerprint(path: Path) -> str:
     return fingerprint([cells, content.get("metadata", {}).get("smnb")])
 
 
-def _data_fingerprint(path: Path, root: Path) -> dict[str, Any]:
-    """Fingerprints of the catalog entries that the notebook's metadata names, else of the whole root."""
-    ids = _metadata(path, "catalog_ids", None)
-    if ids is None:
-        files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
-        return {"root": fingerprint_files(files, root)}
-    if not ids:
-        return {}
+def _read_by(path: Path) -> list[str]:
+    """Notebooks whose files a notebook takes where they are there: ``run.folder("05_train_multisource")``."""
+    return sorted(
+        {one for c in read_notebook(path)["cells"] for one in re.findall(r"""\.folder\(["'](\w+)""", c["source"])}
+    )
+
+
+def _data_fingerprint(path: Path, job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+    """By content what a notebook reads: entries that its metadata names, else the whole root; files that parameters name."""
     from smnb.catalog import Catalog
 
-    beside = path.parent.parent / "data_catalog.yaml"
-    catalog = Catalog.load(beside if beside.is_file() else None)
     prints: dict[str, Any] = {}
-    for one in ids:
-        catalog.entry(one)
+    cache, root = job.out.parent / HASHES, path.parent / (values.get("data_root") or job.root)
+    ids, beside = _metadata(path, "catalog_ids", None), path.parent.parent / "data_catalog.yaml"
+    if ids is None:
+        files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
+        prints["root"] = fingerprint_files(files, root, cache)
+        prints["catalog"] = content_of([beside]) if beside.is_file() else None
+    catalog = Catalog.load(beside if beside.is_file() else None) if ids else None
+    for one in ids or ():
+        read = catalog.entry(one).model_dump(mode="json", include={"loader", "files", "variables", "options"})
         try:
-            prints[one] = fingerprint_files(catalog.resolve(one, root=root), root)
+            files = fingerprint_files(catalog.resolve(one, root=root), root, cache)
         except CatalogError as error:  # absent files are a state too; the notebook says so if it needs them
-            prints[one] = f"absent: {error.what}"
+            files = f"absent: {error.what}"
+        prints[one] = {"files": files, "entry": fingerprint(read)}
+    for name, value in values.items():
+        if name in ("out_dir", "data_root"):
+            continue
+        named = [path.parent / one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+        named = [own for one in named if (own := _own_file(one, path.parent))]
+        if named:
+            prints[f"parameter {name}"] = content_of(named, cache)
     return prints
+
+
+def _own_file(named: Path, folder: Path) -> Path | None:
+    """The file or folder of a parameter's value: a path, or ``module:Class`` of the user's."""
+    if module := re.fullmatch(r"([A-Za-z_]\w*)[\w.]*:[\w.]+", named.name):
+        spec = PathFinder.find_spec(module[1], [str(folder), *sys.path])
+        if module[1] == "smnb" or spec is None or spec.origin is None:
+            return None
+        return Path(spec.submodule_search_locations[0]) if spec.submodule_search_locations else Path(spec.origin)
+    return named if named != folder and named.exists() else None
 
 
 #: glibc gives no freed memory back while a notebook runs: training on a CPU need not ask for it again at every step. These

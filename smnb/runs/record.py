@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,15 +18,13 @@ from typing import Any
 
 import smnb
 from smnb.contract import ParameterError, RunError
-from smnb.files import fingerprint, plain_json, sha256_of, write_json
+from smnb.files import HASHES, content_of, fingerprint, plain_json, write_json
 
 from . import parameters as declarations
 
 SCHEMA_VERSION = 1
 #: Packages whose version can change a number.
 KEY_PACKAGES = "numpy scipy pandas xarray dask scikit-learn torch lightning h5py netcdf4 pyproj papermill"
-#: Up to this many bytes an entry's files are fingerprinted by content, above it by name, size and time of change.
-CONTENT_LIMIT = 512 * 2**20
 
 
 def package_versions() -> dict[str, str]:
@@ -47,28 +44,15 @@ def library_fingerprint() -> str:
     return fingerprint_files(root.rglob("*.py"), root)["sha256"]
 
 
-def fingerprint_files(paths: Iterable[Path], root: Path) -> dict[str, Any]:
-    """Fingerprint files: how many, their bytes, and a SHA-256 over names (relative to `root`) and contents.
-
-    Files that together have more than `CONTENT_LIMIT` bytes are told by their sizes and times of change.
-    """
+def fingerprint_files(paths: Iterable[Path], root: Path, cache: Path | None = None) -> dict[str, Any]:
+    """How many files, their bytes, and a SHA-256 over names (relative to `root`) and contents; `cache` as `content_of`."""
     files = sorted(Path(path) for path in paths)
-    stats = [path.stat() for path in files]
-    size = sum(stat.st_size for stat in stats)
-    content = size <= CONTENT_LIMIT
     digest = hashlib.sha256()
-    for path, stat in zip(files, stats, strict=True):
+    for path, content in zip(files, content_of(files, cache), strict=True):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        when = (stat.st_size, stat.st_mtime_ns)
-        digest.update(f"{name}\0{_content(path, *when) if content else when}\n".encode())
-    by = "content" if content else "name, size, time of change"
-    return {"files": len(files), "bytes": size, "sha256": digest.hexdigest(), "by": by}
-
-
-@lru_cache(maxsize=100_000)
-def _content(path: Path, size: int, changed: int) -> str:
-    """SHA-256 of a file, computed once while it is as it is: notebooks of a run read the same files."""
-    return sha256_of(path)
+        digest.update(f"{name}\0{content}\n".encode())
+    size = sum(path.stat().st_size for path in files)
+    return {"files": len(files), "bytes": size, "sha256": digest.hexdigest(), "by": "content"}
 
 
 class Run:
@@ -211,7 +195,7 @@ class Run:
 
         folder = data_root(root)
         for one in [ids] if isinstance(ids, str) else ids:
-            self._data[one] = fingerprint_files(catalog.resolve(one, root=folder), folder)
+            self._data[one] = fingerprint_files(catalog.resolve(one, root=folder), folder, self.base.parent / HASHES)
         self.synthetic = bool(self.synthetic) or (folder / SANDBOX_MARKER).is_file()
         return dict(self._data)
 

@@ -6,16 +6,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import rasterio
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places
+from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage
+from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage, gdal
 from smnb.loaders.rasters.options import EMPTY_IS_ZERO
 from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
+
+#: A band's file, and what GDAL reads with an image: statements and a mask in files of these endings.
+_ENDINGS = ("", ".aux.xml", ".msk")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,24 @@ class SceneIndex:
         """Western and southern edge, width and northern edge of every scene."""
         west, south, east, north = (self.table[name].to_numpy() for name in ("west", "south", "east", "north"))
         return west, south, np.where(east < west, east - west + 360.0, east - west), north
+
+    def identities(self, positions: ArrayLike, cache: Path | None = None) -> list[str]:
+        """What each scene's values depend on: how its bands are read, and the content of its files, wherever these lie.
+
+        `cache` as `smnb.files.content_of`. A file that is not on this machine counts by its address.
+        """
+        scenes = [self._sources[i] for i in np.asarray(positions, np.intp)]
+        parts = {band.path: _parts_of(band.path) for bands in scenes for band in bands}
+        paths = dict.fromkeys(Path(one + end) for part in parts.values() for one in part for end in _ENDINGS)
+        there = [path for path in paths if path.exists()]
+        content = dict(zip(there, content_of(there, cache), strict=True))
+
+        def of(band: BandSource) -> list[str | None]:
+            # less what follows a "?", where signed addresses carry their key
+            known = [content.get(Path(one + end)) for one in parts[band.path] for end in _ENDINGS]
+            return [*known, "" if known[0] else band.path.partition("?")[0], repr(replace(band, path=""))]
+
+        return [fingerprint([of(band) for band in bands]) for bands in scenes]
 
     def subset(self, positions: ArrayLike) -> SceneIndex:
         """The scenes at some positions, in that order: what a worker needs and no more."""
@@ -261,6 +285,14 @@ class SceneReader(AbstractContextManager):
             own = {key: value for key, value in stated.items() if getattr(source, key) is None}
             self._sources[name] = source = replace(source, **own)
         return source, file
+
+
+def _parts_of(path: str) -> list[str]:
+    """The file itself, and those that a virtual raster is made of."""
+    if not path.lower().endswith(".vrt"):
+        return [path]
+    with gdal(Path(path).name, path), rasterio.open(path) as source:
+        return [path, *(one for one in source.files if one != path)]
 
 
 def _by_block(row: NDArray, col: NDArray, shape: tuple[int, int]) -> Iterator[NDArray[np.intp]]:

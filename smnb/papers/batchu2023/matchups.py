@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, plain
-from smnb.files import check_output, fingerprint, held_output
+from smnb.files import HASHES, check_output, fingerprint, held_output
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
 from smnb.papers.batchu2023.scenes import LAYOUT, PAPER_DEPTHS, Journal, MatchPlan, cut_all, make_tasks, plan_matchups
@@ -171,14 +171,18 @@ def build_matchups(
     about["synthetic"] = bool(insitu.synthetic or any(one.synthetic for one in scenes.values()))
     about["flags"] = flags if isinstance(flags, str) else list(flags)
     sides = {name: [split.options, split.assignment] for name, split in made.items()}
-    about["fingerprint"] = fingerprint(cutting, about, sides, plan.sensors.astype(str))
+    content = {name: plan.content(name, scenes[name], path.parent / HASHES) for name in plan.sources}
+    parts = cutting | about | {"splits": sides, "sensors": plan.sensors.astype(str), "counts": plan.counts}
+    parts |= {f"scenes of {name}": [cutting["scenes"][name], content[name].tolist()] for name in content}
+    made_of = {name: fingerprint(part) for name, part in parts.items() if name != "scenes"}
+    about |= {"fingerprint": fingerprint(made_of), "made_of": made_of}
     if resume and path.exists():
-        return MatchupResult(_finished(path, about["fingerprint"]), was_finished=True)
+        return MatchupResult(_finished(path, made_of), was_finished=True)
     with held_output(_WHO, path):
         named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
         writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
         journal, everything = Journal(writer.folder / "done.jsonl"), np.ones(len(plan), bool)
-        build = _Build(plan, scenes, sizes, writer, journal, progress or (lambda *_: None), everything)
+        build = _Build(plan, scenes, content, sizes, writer, journal, progress or (lambda *_: None), everything)
         with open_workers(_WHO, workers, scheduler) as pool:
             for name in plan.sources:
                 build.cut_source(pool, name)
@@ -186,7 +190,7 @@ def build_matchups(
     return MatchupResult(store, build.n_tasks, build.n_resumed)
 
 
-def _finished(path: Path, wanted: str) -> SampleStore:
+def _finished(path: Path, wanted: Mapping[str, str]) -> SampleStore:
     """The store that is there; a `RunError` unless it is of this very build."""
     step = "Choose another output, or replace it with resume=False (--no-resume)"
     try:
@@ -194,8 +198,9 @@ def _finished(path: Path, wanted: str) -> SampleStore:
     except (FormatError, RunError) as error:
         what = f"{path} is there and is no finished sample store: {error.what}"
         raise RunError(_WHO, what, next_step=step) from error
-    if store.attrs.get("fingerprint") != wanted:
-        got = plain("other readings, scenes, sources or options")
+    if (found := store.attrs.get("made_of", {})) != wanted:
+        changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        got = plain(f"other {', '.join(changed)}" if found else "the store of an earlier version of smnb")
         raise RunError(_WHO, f"{path} holds another store", got=got, next_step=step)
     return store
 
@@ -206,6 +211,7 @@ class _Build:
 
     plan: MatchPlan
     scenes: Mapping[str, SceneIndex]
+    content: Mapping[str, NDArray[np.object_]]
     sizes: Mapping[str, Any]
     writer: SampleStoreWriter
     journal: Journal
@@ -234,6 +240,8 @@ class _Build:
         rows = images["row"].to_numpy()
         values = self.writer.reserve(name, rows.max(initial=-1) + 1) if side else None
         self.n_tasks += images["task"].nunique()
+        made_of = pd.Series(self.content[name][images["scene"]]).groupby(images["task"].to_numpy()).agg(fingerprint)
+        self.journal.keep(name, made_of.to_dict())
         self.n_resumed += len(self.journal.done(name))
         shared = self.scenes[name], source, self.sizes, values
         results = cut_all(_WHO, pool, images, shared, self.journal, self.progress)

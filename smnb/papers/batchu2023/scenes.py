@@ -139,6 +139,12 @@ class MatchPlan:
             "sources": {name: source.as_dict() for name, source in self.sources.items()},
         }
 
+    def content(self, source: str, scenes: SceneIndex, cache: Path) -> NDArray[np.object_]:
+        """`SceneIndex.identities` of a source's scenes that points meet, "" for others."""
+        content, met = np.full(len(scenes), "", object), np.unique(self.scene[source][self.scene[source] >= 0])
+        content[met] = scenes.identities(met, cache)
+        return content
+
 
 def _readings_that_pass(
     who: str, insitu: InSituTables, flags: str | Sequence[str], depths: Sequence[Sequence[float]] | None
@@ -305,16 +311,18 @@ def cut(
 
 
 class Journal:
-    """Tasks that are done, a line each; a line that a kill cut short does not count."""
+    """Tasks that are done, a line each, with what they were made of; a line that a kill cut short does not count."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._done: dict[str, dict[int, NDArray[Any]]] = {}
+        self._made_of: dict[tuple[str, int], str | None] = {}
         content = path.read_bytes() if path.is_file() else b""
         whole = content.rfind(b"\n") + 1
         for line in content[:whole].splitlines():
             entry = json.loads(line)
             self.done(entry["source"])[entry["task"]] = np.array(entry["result"])
+            self._made_of[entry["source"], entry["task"]] = entry.get("made_of")
         with open(path, "ab") as stream:
             stream.truncate(whole)
 
@@ -322,11 +330,19 @@ class Journal:
         """Results of a source's finished tasks, by number."""
         return self._done.setdefault(source, {})
 
+    def keep(self, source: str, made_of: Mapping[int, str]) -> None:
+        """Forget a source's tasks that were made of something else than they are now."""
+        done = self.done(source)
+        for task in [task for task in done if self._made_of[source, task] != made_of.get(task)]:
+            del done[task]
+        self._made_of |= {(source, task): one for task, one in made_of.items()}
+
     def add(self, source: str, task: int, result: NDArray[Any]) -> None:
         """Note a task as done; the decimals of a float32 give the same float32 again."""
         self.done(source)[task] = result
         with open(self.path, "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"source": source, "task": task, "result": result.tolist()}) + "\n")
+            entry = {"source": source, "task": task, "result": result.tolist(), "made_of": self._made_of[source, task]}
+            stream.write(json.dumps(entry) + "\n")
 
 
 def cut_all(

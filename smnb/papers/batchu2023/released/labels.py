@@ -150,7 +150,7 @@ class IsmnLabels:
         self.window = np.timedelta64(round(window_minutes * 60e9), "ns")
         self.counts: Counter[str] = Counter()
         self.report = Report()
-        paths = [archives] if isinstance(archives, str | os.PathLike) else list(archives)
+        self.paths = paths = [archives] if isinstance(archives, str | os.PathLike) else list(archives)
         if not paths:
             raise CatalogError(_WHO, "no archive was given", next_step="Give the zip that ISMN sent")
         with contextlib.ExitStack() as opening:
