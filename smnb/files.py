@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import glob
 import hashlib
 import json
 import math
 import os
+import platform
+import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,9 +27,10 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from smnb.contract import SmnbError
+from smnb.contract import RunError, SmnbError, plain
 
 _PARTIAL = ".partial-"
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 #: Name of the file that keeps `content_of`'s hashes beside an output; and seconds after which a file's times tell every change.
 HASHES, _SETTLED = ".hashes.json", 2.0
 _KNOWN: dict[str, tuple[str, str]] = {}
@@ -34,24 +40,122 @@ _KNOWN: dict[str, tuple[str, str]] = {}
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error, else remove it.
 
-    It has the same suffix, for writers that look at that, and parent folders are made.
+    It has the same suffix, for writers that look at that, and parent folders are made. A fault of the disk names `path`.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     suffix = "".join(final.suffixes[-2:]) if final.suffix == ".gz" else final.suffix
-    handle, name = tempfile.mkstemp(prefix=f".{final.name}{_PARTIAL}", suffix=suffix, dir=final.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = final.with_name(f".{final.name}{_PARTIAL}{secrets.token_hex(4)}{suffix}")
+    with disk_faults(final):
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            yield temporary
+            _sync(temporary)
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_set(folder: str | os.PathLike[str], name: str) -> Iterator[Path]:
+    """Yield a hidden folder for files that get their names in `folder` together; `name` is the first of them.
+
+    One rename decides: before it the old files stay, after it `finish_set` gives the new ones their names, whoever calls it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    finish_set(folder, name)
+    with disk_faults(folder / name):
+        made = folder / f".{name}{_PARTIAL}{secrets.token_hex(4)}"
+        made.mkdir()
+        try:
+            yield made
+            for one in made.iterdir():
+                _sync(one)
+            made.rename(folder / f".{name}.complete")
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+        finish_set(folder, name)
+
+
+def finish_set(folder: Path, name: str) -> None:
+    """Give the files of a set of `atomic_set` that is complete their names, where a kill came in between."""
+    complete = folder / f".{name}.complete"
+    if not complete.is_dir():
+        return
+    with contextlib.suppress(FileNotFoundError):  # another process does the same
+        for one in sorted(complete.iterdir()):
+            one.replace(folder / one.name)
+        complete.rmdir()
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def disk_faults(path: Path) -> Iterator[None]:
+    """Raise the fault of a disk that ends the block as an OSError of `path`, whatever a library made of it."""
     try:
-        yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(final)
+        yield
+    except SmnbError:
+        raise
+    except Exception as error:
+        fault = error if isinstance(error, OSError) and error.errno else _fault(path.parent, 1 << 22)
+        unnamed = fault is not None and fault.filename is None and fault.errno in _DISK_FAULTS
+        if fault is None or not (unnamed or _PARTIAL in str(fault.filename)):
+            raise
+        raise OSError(fault.errno, os.strerror(fault.errno), str(path)) from error
+
+
+def _fault(folder: Path, size: int) -> OSError | None:
+    """What keeps a file of `size` bytes from being written into a folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(size))
+            probe.flush()
+    except OSError as error:
+        return OSError(error.errno, os.strerror(error.errno or errno.EIO))
+    return None
+
+
+def check_output(who: str, path: str | os.PathLike[str], size: int = 0) -> None:
+    """Raise `RunError` unless a file, or a folder if its name ends with .zarr, of `size` bytes can be written there."""
+    path = Path(path)
+    folder = next(one for one in path.absolute().parents if one.exists())
+    if path.is_dir() and path.suffix != ".zarr":
+        fault = OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+    elif shutil.disk_usage(folder).free < size:
+        fault = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    else:
+        fault = _fault(folder, 1 << 16)
+    if fault is not None:
+        step = "Choose another output, or free space or get the permission to write there"
+        raise RunError(who, f"cannot write {path}", got=plain(str(fault.strerror)), next_step=step) from fault
+
+
+@contextlib.contextmanager
+def held_output(who: str, *paths: str | os.PathLike[str], patience: float = 0.0) -> Iterator[None]:
+    """Hold an output of one or more files while it is made; what a killed process left of it goes.
+
+    Raises `RunError` if one cannot be written, or another process writes the first, still after `patience` seconds.
+    """
+    for path in paths:
+        check_output(who, path)
+    final = Path(paths[0])
+    made = [one for one in (final.parent, *final.parent.parents) if not one.exists()]
+    step = "Wait for it, or choose another output"
+    taken = RunError(who, "another process is writing this output", got=str(final), next_step=step)
+    try:
+        with exclusive(final.with_name(f".{final.name}.lock"), taken, patience=patience):
+            for one in map(Path, paths):
+                _remove(one.parent.glob(f".{glob.escape(one.name)}{_PARTIAL}*"))
+            yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for one in made:
+            with contextlib.suppress(OSError):  # not empty
+                one.rmdir()
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
@@ -86,34 +190,60 @@ def plain_json(value: Any) -> Any:
 
 @contextlib.contextmanager
 def exclusive(path: Path, error: SmnbError, *, patience: float = 0.0) -> Iterator[None]:
-    """Hold a lock until the process ends, however it does; raise `error` if another holds it still after `patience` seconds."""
+    """Hold a lock until the process ends, however it does; the file goes with it.
+
+    Raises `error`, with who holds it, if another process does still after `patience` seconds.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
-    with open(path, "a+b") as stream:
+    with contextlib.ExitStack() as stack:
         while True:
+            stream = stack.enter_context(open(path, "a+b"))
+            stream.seek(0)
             try:
                 if os.name == "nt":
                     import msvcrt
 
                     msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-                else:
-                    import fcntl
+                    break
+                import fcntl
 
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                    break  # else its holder has removed it meanwhile
             except OSError as refused:
                 if time.monotonic() > deadline:
+                    with contextlib.suppress(OSError):
+                        holder = stream.read().decode(errors="replace")
+                        parts = {"got": error.got, "expected": error.expected, "next_step": error.next_step}
+                        error = type(error)(error.who, f"{error.what}: {holder}" if holder else error.what, **parts)
                     raise error from refused
                 time.sleep(0.2)
-        yield
+            stack.close()
+        with contextlib.suppress(OSError):  # on a full disk nobody learns who it is
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {platform.node()}".encode())
+            stream.flush()
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps an open file
+                path.unlink(missing_ok=True)
 
 
 def remove_stale_partials(folder: str | os.PathLike[str]) -> int:
     """Remove what a killed process left of `atomic_path` below `folder`; return how many files went."""
-    stale = [p for p in Path(folder).rglob(f".*{_PARTIAL}*") if p.is_file()]
-    for partial in stale:
-        partial.unlink(missing_ok=True)
-    return len(stale)
+    return _remove(Path(folder).rglob(f".*{_PARTIAL}*"))
+
+
+def _remove(partials: Iterable[Path]) -> int:
+    found = list(partials)
+    for partial in found:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+    return len(found)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
-from smnb.files import remove_stale_partials, sha256_of, write_bytes, write_json
+from smnb.files import held_output, remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
 from smnb_sandbox.files import Content, Period, Plan, days_of, file_bytes, table
 from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, write_era_file
@@ -163,7 +163,7 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
     into place when complete). Files of another seed, preset or version go, and no file that is not listed is touched.
     """
     finished, unfinished = read_manifest(root), read_manifest(root, UNFINISHED)
-    if finished is None and unfinished is None and root.is_dir() and any(root.iterdir()):
+    if finished is None and unfinished is None and any(one.name != f".{MARKER}.lock" for one in root.iterdir()):
         what = "the folder is not empty and is not a sandbox"
         next_step = "Choose an empty or new one; nothing was written"
         raise ParameterError("write_sandbox", what, got=str(root), next_step=next_step)
@@ -233,21 +233,24 @@ def write_sandbox(
         raise ParameterError("write_sandbox", "the root is not a folder", got=str(root))
     spec, identity = PRESETS[preset], {"preset": preset, "seed": seed, "generator_version": GENERATOR_VERSION}
     names = [name for plan in spec.parts for name in plan.files]
-    try:
-        current = _prepare(root, identity, names)
-        if current is not None:
-            return current
-        _write_missing(root, spec, seed, progress)
-        manifest = identity | {
-            "synthetic": True,
-            "days": [day.isoformat() for day in spec.days],
-            "files": [{"path": n, "size": (root / n).stat().st_size, "sha256": sha256_of(root / n)} for n in names],
-        }
-        write_json(root / MARKER, manifest)
-        (root / UNFINISHED).unlink(missing_ok=True)
-    except OSError as error:
-        next_step = "Free space or choose another root and run it again: it goes on where it stopped"
-        raise RunError("write_sandbox", f"cannot write below {root}", got=str(error), next_step=next_step) from error
+    with held_output("write_sandbox", root / MARKER):
+        try:
+            current = _prepare(root, identity, names)
+            if current is not None:
+                return current
+            _write_missing(root, spec, seed, progress)
+            manifest = identity | {
+                "synthetic": True,
+                "days": [day.isoformat() for day in spec.days],
+                "files": [{"path": n, "size": (root / n).stat().st_size, "sha256": sha256_of(root / n)} for n in names],
+            }
+            write_json(root / MARKER, manifest)
+            (root / UNFINISHED).unlink(missing_ok=True)
+        except OSError as error:
+            next_step = "Free space or choose another root and run it again: it goes on where it stopped"
+            raise RunError(
+                "write_sandbox", f"cannot write below {root}", got=str(error), next_step=next_step
+            ) from error
     return manifest
 
 

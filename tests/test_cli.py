@@ -209,3 +209,48 @@ def test_the_real_command_in_a_pipe(here):
     assert max(map(len, done.stdout.splitlines())) > 80
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
     assert not {"torch", "papermill", "nbconvert", "lightning", "holoviews"} & imported
+
+
+@pytest.mark.parametrize(
+    ("module", "become", "command", "line"),
+    [
+        ("pandas", "KeyboardInterrupt", "models", "What was there is as it was; run the same command again"),
+        (
+            "pandas",
+            "ImportError",
+            "map",
+            "What is finished is kept; run the same command again: it goes on where it was",
+        ),
+        ("smnb.models", "KeyboardInterrupt", "models", "What was there is as it was; run the same command again"),
+        ("smnb.models", "ImportError", "models", "What was there is as it was; run the same command again"),
+        ("smnb.models", "TypeError", "models", "What was there is as it was; run the same command again"),
+    ],
+)
+def test_ctrl_c_while_importing_is_one_line(here, module, become, command, line):
+    """Whatever error an import that is interrupted ends with."""
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == sys.argv[1]:\n"
+        "            try: os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)\n"
+        "            except KeyboardInterrupt: raise __builtins__.__dict__[sys.argv[2]]('import failed')\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from smnb.cli import main; main(sys.argv[3:])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-c", code, module, become, command]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, f"error: interrupted. {line}.\n")
+
+
+def test_ctrl_c_says_how_to_go_on(here, capsys, monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("smnb_sandbox.write_sandbox", stopped)
+    status, _, err = call(capsys, "sandbox", "--out", "s")
+    assert (status, err.strip().splitlines()[-1]) == (
+        130,
+        "error: interrupted. What is finished is kept; run the same command again: it goes on where it was.",
+    )

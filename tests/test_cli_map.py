@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ import xarray as xr
 
 from smnb.cli import app as cli
 from smnb.contract import stamp
+from smnb.files import held_output
 from smnb.grids import M01, EaseWindow
 from smnb.models import build_model
 from smnb.training import MinMaxScaler, load, save
@@ -115,6 +121,49 @@ def test_mistakes_are_one_clear_line(scene, capsys, arguments, words) -> None:
     assert err.count("\n") == 1
     for word in words:
         assert word in err
+
+
+def test_a_map_is_made_by_one_process_and_where_it_can_be(scene, capsys, tmp_path) -> None:
+    with held_output("test", "map.tif"):
+        status, _, err = call(capsys, "map", "model", "scene.nc", "--out", "map.tif")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"another process is writing this output: process {os.getpid()} on " in err
+    (tmp_path / "folder.tif").mkdir()
+    for out, cause in (("folder.tif", "Is a directory"), ("scene.nc/map.tif", "Not a directory")):
+        status, _, err = call(capsys, "map", "model", "scene.nc", "--out", out)
+        assert (status, err.split(". ")[0]) == (2, f"error: write_map: cannot write {out}; got {cause}")
+    (tmp_path / ".map.tif.partial-0.tif").write_text("left by a kill")
+    assert call(capsys, "map", "model", "scene.nc", "--out", "map.tif")[0] == 0
+    (tmp_path / ".map.tif.tiles").mkdir()
+    assert "up to date" in call(capsys, "map", "model", "scene.nc", "--out", "map.tif")[1]
+    assert not list(tmp_path.glob(".map*"))
+
+
+@pytest.mark.parametrize("name", ["map.tif", "map.zarr"])
+def test_a_full_disk_is_one_line(scene, tmp_path, name) -> None:
+    """A limit on the size of files is what a full disk is: a write that fails in the middle."""
+    code = (
+        "import resource, signal, sys; from smnb.maps import writing; from smnb import cli\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); real = writing._whole\n"
+        "def limited(path):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300)); return real(path)\n"
+        "writing._whole = limited; cli.main(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "map", "model", "scene.nc", "--out", name]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.splitlines()[-1] == f"error: {name}: File too large"
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_too_little_space_is_said_before_the_work(scene, capsys, monkeypatch) -> None:
+    """HDF5 ends the process when a disk gets full."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1230 * 4 - 1))
+    monkeypatch.setattr("smnb.maps.tiles.scan_inputs", None)  # not reached
+    status, _, err = call(capsys, "map", "model", "scene.nc", "--out", "map.nc")
+    assert (status, err.split(". ")[0]) == (2, "error: write_map: cannot write map.nc; got No space left on device")
 
 
 def test_an_existing_file_of_something_else_stays(scene, capsys, tmp_path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from smnb.cli import app as cli
+from smnb.files import held_output
 from smnb.papers.stations.table import COLUMNS
 
 
@@ -96,3 +97,13 @@ def test_mistakes_end_with_one_clear_line(capsys, table):
     assert code == 2
     assert "columns ['ssm'] are missing" in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_an_output_is_looked_at_first(capsys, table, tmp_path, monkeypatch):
+    monkeypatch.setattr("smnb.pretrained.read_points", None)  # not reached
+    (tmp_path / "out.csv").mkdir()
+    code, _, err = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv")
+    assert (code, err.split(". ")[0]) == (2, "error: predict_table: cannot write out.csv; got Is a directory")
+    with held_output("test", "new.csv"):
+        code, _, err = call(capsys, "predict", "conus_points", "in.csv", "--out", "new.csv")
+    assert (code, "another process is writing this output: process" in err) == (2, True)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from smnb import files
+from smnb.contract import RunError
 
 
 def test_error_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -72,6 +73,83 @@ def test_sha256(tmp_path: Path) -> None:
 def test_a_fingerprint_goes_by_content_not_by_order_of_names() -> None:
     assert files.fingerprint({"a": 1, "b": [2.0, None]}) == files.fingerprint({"b": [2.0, None], "a": 1})
     assert files.fingerprint([1, 2]) != files.fingerprint([2, 1])
+
+
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+
+
+WRITE_A_SET = (
+    "import os, sys; from pathlib import Path; from smnb import files\n"
+    "seen, real = [], Path.replace\n"
+    "def replace(self, target):\n"
+    "    if len(seen) == int(sys.argv[2]): os._exit(9)\n"
+    "    seen.append(target); return real(self, target)\n"
+    "Path.replace = replace\n"
+    "with files.atomic_set(sys.argv[1], 'a') as made:\n"
+    "    for name in 'abc': (made / name).write_text('new')\n"
+    "    if sys.argv[2] == '-1': os._exit(9)\n"
+)
+
+
+@pytest.mark.parametrize(("at", "expected"), [(-1, "old"), (0, "new"), (1, "new"), (2, "new")])
+def test_a_killed_set_is_the_old_or_the_new_one(tmp_path: Path, at: int, expected: str) -> None:
+    for name in "abc":
+        (tmp_path / name).write_text("old")
+    assert run_python(WRITE_A_SET, tmp_path, at).returncode == 9
+    files.finish_set(tmp_path, "a")
+    with files.held_output("test", tmp_path / "a"):
+        pass
+    assert {one.name: one.read_text() for one in tmp_path.iterdir()} == dict.fromkeys("abc", expected)
+
+
+def test_an_output_is_held_by_one_and_the_other_learns_who(tmp_path: Path) -> None:
+    (tmp_path / ".m.nc.partial-0.nc").write_text("left by a kill")
+    (tmp_path / ".other.nc.partial-0.nc").write_text("another's")
+    with files.held_output("first", tmp_path / "m.nc"):
+        assert [one.name for one in tmp_path.glob(".*partial*")] == [".other.nc.partial-0.nc"]
+        code = "import sys; from smnb import files\nwith files.held_output('second', sys.argv[1]): pass"
+        error = run_python(code, tmp_path / "m.nc").stderr.splitlines()[-1]
+        assert f"second: another process is writing this output: process {os.getpid()} on " in error
+        assert "m.nc" in error
+    assert [one.name for one in tmp_path.iterdir()] == [".other.nc.partial-0.nc"]
+
+
+def test_what_cannot_be_written_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder.nc").mkdir()
+    for path, cause in (("file/m.nc", "Not a directory"), ("folder.nc", "Is a directory")):
+        with pytest.raises(RunError, match=rf"^test: cannot write .*{path}; got {cause}\. Choose"):
+            files.check_output("test", tmp_path / path)
+    files.check_output("test", tmp_path / "deep" / "new.nc")
+
+    def refuse(**_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "tmpabc"))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(RunError, match=r"cannot write .*m\.nc; got Permission denied"):
+        files.check_output("test", tmp_path / "m.nc")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder.nc"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), ValueError("unknown GDAL error")])
+def test_a_full_disk_is_one_error_of_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(files, "_fault", lambda *_: full)
+    with pytest.raises(OSError, match="No space left") as caught, files.atomic_path(tmp_path / "m.tif"):
+        raise error
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "m.tif"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_is_a_folder_is_named_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        files.write_text(tmp_path / "a.txt", "x")
+    assert caught.value.filename == str(tmp_path / "a.txt")
 
 
 def test_content_is_hashed_once_and_every_change_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from smnb.cli.app import app
-from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
+from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
+from smnb.files import held_output
 from smnb.loaders.insitu import archive as index
 from smnb.loaders.insitu import index_archive, open_insitu, read_tables, tables, write_tables
 from smnb.loaders.insitu.archive import Archive, find_sensors, static_variables
@@ -294,6 +297,47 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
     (tmp_path / "out" / "readings.parquet").write_bytes(b"PAR1")
     with pytest.raises(FormatError, match="unreadable"):
         read_tables(tmp_path / "out")
+
+
+def test_a_killed_ingest_leaves_the_old_tables_or_the_new_ones(tmp_path):
+    """Killed while the first table is written, then after each of the renames."""
+    archive = write_zip(tmp_path / "a.zip", {stm_name(s): header(s, lat=40 + i) + BODY for i, s in enumerate("AB")})
+    expected = {}
+    for flags in ("all", "paper"):
+        write_tables(archive, tmp_path / flags, flags=flags)
+        expected[flags] = {one.name: one.read_bytes() for one in (tmp_path / flags).iterdir()}
+    assert expected["all"]["readings.parquet"] != expected["paper"]["readings.parquet"]
+    code = (
+        "import os, sys; from pathlib import Path; from smnb.loaders.insitu import tables, write_tables\n"
+        "seen, real = [], Path.replace\n"
+        "def replace(self, target):\n"
+        "    if '.complete' in str(self):\n"
+        "        if len(seen) == int(sys.argv[3]): os._exit(9)\n"
+        "        seen.append(target)\n"
+        "    return real(self, target)\n"
+        "Path.replace = replace\n"
+        "if sys.argv[3] == '-1': tables.sensor_frame = lambda rows: os._exit(9)\n"
+        "write_tables(sys.argv[1], sys.argv[2], flags='paper')"
+    )
+    for kill, left in ((-1, "all"), (0, "paper"), (1, "paper"), (2, "paper")):
+        out = tmp_path / f"out{kill}"
+        write_tables(archive, out, flags="all")
+        command = [sys.executable, "-c", code, str(archive), str(out), str(kill)]
+        assert subprocess.run(command, cwd=Path(__file__).parents[1]).returncode == 9
+        read_tables(out).check()
+        there = {one.name: one.read_bytes() for one in out.iterdir() if not one.name.startswith(".")}
+        assert there == expected[left]
+        write_tables(archive, out, flags="paper")
+        assert {one.name: one.read_bytes() for one in out.iterdir()} == expected["paper"]
+
+
+def test_an_ingest_is_made_by_one_process(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", {stm_name(): header() + BODY})
+    with (
+        held_output("first", tmp_path / "out" / "readings.parquet"),
+        pytest.raises(RunError, match="ingest: another process is writing this output: process"),
+    ):
+        write_tables(archive, tmp_path / "out", flags="all")
 
 
 def test_a_failed_ingest_leaves_nothing(tmp_path):

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
+from smnb.files import held_output
 from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
 from smnb.papers.batchu2023.released.labels import IsmnLabels, StationIndex, is_5_cm
 from smnb.papers.batchu2023.released.records import open_released
@@ -336,6 +337,12 @@ def test_the_sensor_table_has_places_strata_and_what_ismn_says(world, tmp_path):
     assert table.loc["CORE__S1__P", "ismn_sensor_id"] == ""
     assert {"climate", "land_cover", "texture", "lat", "lon"} <= set(table.columns)
     assert (table["texture"] != "").all()
+
+
+def test_a_conversion_is_made_by_one_process(world, tmp_path):
+    with held_output("first", tmp_path / "r.zarr"), pytest.raises(RunError, match="another process is writing this"):
+        convert_released(opened(world["shards"]), tmp_path / "r.zarr", splits={})
+    assert not list(tmp_path.glob(".r.zarr*"))
 
 
 def test_without_an_archive_only_own_labels_count_and_none_is_an_error(world, tmp_path):

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import smnb
-from smnb.cli import data, models, runs, samples, scores  # noqa: F401 - each adds its commands
+from smnb.cli import data, interrupted, models, runs, samples, scores, signals  # noqa: F401 - each adds its commands
 from smnb.cli.frame import app, warn
 from smnb.contract import SmnbError
 
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = [one for one in given if one != "--debug"]  # accepted anywhere in the line
     try:
         status = app(args=given, prog_name="smnb", standalone_mode=False)
+        if status == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except runs.NotebookError as error:
         status = _say_error(error, debug, 1)
     except BrokenPipeError:  # the reader of our output, such as head, went away
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (SmnbError, OSError, ImportError) as error:
         status = _say_error(error, debug, 2)
     except KeyboardInterrupt:
-        status = _say_error("interrupted", debug, 130)
+        status = _say_error(interrupted(given), debug, 130)
     except Exception as error:
         # a usage error; its class lives in click or in typer, depending on typer's version
         if not hasattr(error, "format_message"):
@@ -64,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _say_error(error: Exception | str, debug: bool, status: int) -> int:
+    if signals and status != 130:
+        raise KeyboardInterrupt
     if debug:
         traceback.print_exc()
     if isinstance(error, OSError) and error.strerror:

@@ -114,7 +114,7 @@ def retrieve(
     import pandas as pd
 
     from smnb.contract import ParameterError, check_choice
-    from smnb.files import write_text
+    from smnb.files import check_output, held_output, write_text
     from smnb.loaders.smap import read_fields
     from smnb.metrics import bias, n_obs, pearson_r, ubrmse
     from smnb.models.physics.smap import FLAG_FILL, PHYSICAL_METHODS, count_statuses, retrieve_physical
@@ -122,6 +122,7 @@ def retrieve(
     check_choice("smnb retrieve", "method", method, PHYSICAL_METHODS)
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb retrieve", "--out does not end in .csv", got=out)
+    check_output("smnb retrieve", out)
     fields, release = read_fields(granule, group)
     result = retrieve_physical(fields, method, who=granule)
     columns = {"row": "EASE_row_index", "col": "EASE_column_index", "lat": "latitude", "lon": "longitude"}
@@ -130,7 +131,8 @@ def retrieve(
     cells = cells.assign(recommended=result.recommended.astype(int))
     cells = cells[cells["row"].between(0, FLAG_FILL - 1)]  # the place of a cell of an L3 day may be a fill value
     cells = cells.sort_values(["row", "col"], kind="stable")
-    write_text(out, cells.to_csv(index=False, float_format="%.6f"))
+    with held_output("smnb retrieve", out, patience=60):
+        write_text(out, cells.to_csv(index=False, float_format="%.6f"))
     pair = result.soil_moisture, result.product_soil_moisture
     by = {"r": pearson_r, "bias": bias, "ubrmsd": ubrmse}
     scores = {name: float(score(*pair, mask=result.recommended)) for name, score in by.items()}

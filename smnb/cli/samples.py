@@ -107,12 +107,14 @@ def released(
     as_json: Json = False,
 ) -> None:
     """Convert the released records of paper 004, with labels of ISMN, to a sample store."""
-    from smnb.files import write_text
+    from smnb.files import check_output, write_text
     from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
     from smnb.papers.batchu2023.released.labels import IsmnLabels
     from smnb.papers.batchu2023.released.records import open_released
 
     options = {"size": size, "crop": crop, "verify": not no_verify, "on_error": on_error}
+    if ambiguities:
+        check_output("smnb released", ambiguities)
     records = open_released(shards_of(shards), catalog_id="multisource_released", **options)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(shown_progress())

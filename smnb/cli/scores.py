@@ -41,13 +41,15 @@ def score(
     import pandas as pd
 
     from smnb.contract import ParameterError
-    from smnb.files import write_text
+    from smnb.files import atomic_set, check_output, held_output, write_text
     from smnb.metrics import DEFAULT_METRICS, METRICS, count_losses
     from smnb.sensors import read_predictions, score_sensors, stratify, summary_rows
 
     if not out.lower().endswith(".csv"):
         raise ParameterError("smnb score", "--out does not end in .csv", got=out)
     strata = {name: str(Path(out).with_name(f"{Path(out).stem}.by_{name}.csv")) for name in by or []}
+    for path in (out, *strata.values()):
+        check_output("smnb score", path)
     predictions = read_predictions(table, labels=[*strata, *([clusters] if clusters else [])])
     wanted = [name for name in DEFAULT_METRICS if METRICS[name].smooth] if intervals else []
     _check_columns("smnb score", predictions, [*strata, *([clusters] if clusters else [])])
@@ -68,8 +70,10 @@ def score(
         found = stratify(sensors, name, metrics=("ubrmse", "rmse", "pearson_r"), **options)
         found["few"] = found["few"].map({True: "*", False: ""})
         written[beside] = found.drop(columns="label").rename(columns=shorts)
-    for path, content in written.items():
-        write_text(path, content.to_csv(index=False))
+    target = Path(out)
+    with held_output("smnb score", *written, patience=60), atomic_set(target.parent, target.name) as made:
+        for path, content in written.items():
+            write_text(made / Path(path).name, content.to_csv(index=False))
     label = " (synthetic)" if predictions.attrs.get("synthetic") else ""
     scored = int(summary["n_sensors"].iloc[0])
     averages = written[out].iloc[len(sensors) :]

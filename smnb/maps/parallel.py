@@ -143,7 +143,7 @@ def open_workers(
             shape = (number, 1) if processes else (1, number)
             options = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
             options |= {"processes": processes, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
-            address = stack.enter_context(LocalCluster(**options, silence_logs=logging.ERROR))
+            address = stack.enter_context(LocalCluster(**options, silence_logs=logging.CRITICAL))
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:

@@ -24,7 +24,7 @@ import xarray as xr
 from torch import nn
 
 from smnb.contract import ContractError, RunError
-from smnb.files import fingerprint
+from smnb.files import fingerprint, held_output
 from smnb.maps.forms import Outside, TileForm, tile_form
 from smnb.maps.inputs import (
     MAP_PRECISIONS,
@@ -243,54 +243,57 @@ def tiled_map(
     check_map_path(xr.Dataset({"soil_moisture": (dims, np.broadcast_to(np.float32(0), shape))}, coords), out)
     bands = Bands(inputs, input_scaler)
     level = getattr(form, "level", None)
-    digest, missing, n_valid, mean_level = scan_inputs(bands, names, tile, level)
-    weights = form.state_dict() if isinstance(form, nn.Module) else {}
-    weights = {name: value.detach().float().cpu().numpy() for name, value in weights.items()}
-    identity = {
-        "format": 3,
-        "inputs": digest,
-        "shape": list(inputs.shape),
-        "channels": list(names),
-        "network": fingerprint(type(form).__qualname__, repr(form) if isinstance(form, nn.Module) else "", weights),
-        "halo": form.halo,
-        "around": getattr(form, "around", "zeros"),
-        "tile": tile,
-        "precision": precision,
-        "input_scaler": input_scaler and input_scaler.to_dict(),
-        "level": level,
-        "target_scaler": target_scaler and target_scaler.to_dict(),
-        "place": fingerprint(coords),
-    }
-    mark = fingerprint(identity)
-    result = partial(MapResult, out, shape[0] * shape[1], n_valid, missing, total)
-    if out.exists():
-        found = read_attribute(out, IDENTITY)
-        if found is None or (resume and found != mark):
-            what = f"{out} exists and is {'no map' if found is None else 'another map'}"
-            step = "Choose another output" + (", or replace it with resume=False (--no-resume)" if found else "")
-            raise RunError(_WHO, what, got=found, expected=mark, next_step=step)
-        if resume:
-            return result(total, time.perf_counter() - begin, was_finished=True)
-    folder = TileFolder(out, identity, resume=resume)
-    todo = [one for one in tiles_of(shape, tile) if not folder.file(one).is_file()]
-    options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}
-    form = _placed(form, device, precision)
-    predicted = predicted_tiles(form, bands, todo, target_scaler=target_scaler, **options)
-    for number, (one, values) in enumerate(predicted, 1):
-        folder.write(one, values)
-        if progress is not None:
-            progress(total - len(todo) + number, total)
-    values = da.from_array(folder, (BLOCK, -1), name=False, meta=np.empty((0, 0), "float32"))
-    if level is not None:
-        mean = da.nanmean(values, dtype="float64").compute(scheduler="synchronous")
-        values = values + np.float32(mean_level - mean)
-    masked = {"masked_by": {"missing_input": shape[0] * shape[1] - n_valid}, "missing_by_channel": missing}
-    attrs = {name: json.dumps(counts) for name, counts in masked.items()}
-    step = f"tiled_map in {total} tiles of {tile} with halo {form.halo}"
-    mapped = soil_moisture_map(values, dims, coords, synthetic=synthetic, source=source, step=step, attrs=attrs)
-    write_map(mapped.assign_attrs({IDENTITY: mark}), out)
-    shutil.rmtree(folder.path)
-    return result(total - len(todo), time.perf_counter() - begin)
+    with held_output(_WHO, out):
+        digest, missing, n_valid, mean_level = scan_inputs(bands, names, tile, level)
+        weights = form.state_dict() if isinstance(form, nn.Module) else {}
+        weights = {name: value.detach().float().cpu().numpy() for name, value in weights.items()}
+        identity = {
+            "format": 3,
+            "inputs": digest,
+            "shape": list(inputs.shape),
+            "channels": list(names),
+            "network": fingerprint(type(form).__qualname__, repr(form) if isinstance(form, nn.Module) else "", weights),
+            "halo": form.halo,
+            "around": getattr(form, "around", "zeros"),
+            "tile": tile,
+            "precision": precision,
+            "input_scaler": input_scaler and input_scaler.to_dict(),
+            "level": level,
+            "target_scaler": target_scaler and target_scaler.to_dict(),
+            "place": fingerprint(coords),
+        }
+        mark = fingerprint(identity)
+        result = partial(MapResult, out, shape[0] * shape[1], n_valid, missing, total)
+        if out.exists():
+            found = read_attribute(out, IDENTITY)
+            if found is None or (resume and found != mark):
+                what = f"{out} exists and is {'no map' if found is None else 'another map'}"
+                step = "Choose another output" + (", or replace it with resume=False (--no-resume)" if found else "")
+                raise RunError(_WHO, what, got=found, expected=mark, next_step=step)
+            if resume:
+                for left in ("tiles", "partial", "replaced"):  # by a kill at the very end
+                    shutil.rmtree(out.with_name(f".{out.name}.{left}"), ignore_errors=True)
+                return result(total, time.perf_counter() - begin, was_finished=True)
+        folder = TileFolder(out, identity, resume=resume)
+        todo = [one for one in tiles_of(shape, tile) if not folder.file(one).is_file()]
+        options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}
+        form = _placed(form, device, precision)
+        predicted = predicted_tiles(form, bands, todo, target_scaler=target_scaler, **options)
+        for number, (one, values) in enumerate(predicted, 1):
+            folder.write(one, values)
+            if progress is not None:
+                progress(total - len(todo) + number, total)
+        values = da.from_array(folder, (BLOCK, -1), name=False, meta=np.empty((0, 0), "float32"))
+        if level is not None:
+            mean = da.nanmean(values, dtype="float64").compute(scheduler="synchronous")
+            values = values + np.float32(mean_level - mean)
+        masked = {"masked_by": {"missing_input": shape[0] * shape[1] - n_valid}, "missing_by_channel": missing}
+        attrs = {name: json.dumps(counts) for name, counts in masked.items()}
+        step = f"tiled_map in {total} tiles of {tile} with halo {form.halo}"
+        mapped = soil_moisture_map(values, dims, coords, synthetic=synthetic, source=source, step=step, attrs=attrs)
+        write_map(mapped.assign_attrs({IDENTITY: mark}), out)
+        shutil.rmtree(folder.path)
+        return result(total - len(todo), time.perf_counter() - begin)
 
 
 def _placed(form: TileForm, device: str, precision: str) -> TileForm:

@@ -14,7 +14,7 @@ import xarray as xr
 
 from smnb import contract
 from smnb.contract import ParameterError, plain
-from smnb.files import atomic_path
+from smnb.files import atomic_path, check_output, disk_faults
 
 MAP_SUFFIXES = (".nc", ".zarr", ".tif")
 #: Side of the chunks of a map and of the blocks of a GeoTIFF.
@@ -61,6 +61,8 @@ def check_map_path(dataset: xr.Dataset, path: str | Path) -> None:
     path, image = Path(path), dataset["soil_moisture"]
     if path.suffix not in MAP_SUFFIXES:
         raise ParameterError("write_map", "unknown kind of file", got=path.name, expected=MAP_SUFFIXES)
+    # HDF5 does not survive a disk that gets full (it takes the process with it), and a GeoTIFF is first written as it is
+    check_output("write_map", path, 0 if path.suffix == ".zarr" else image.nbytes)
     if path.suffix != ".tif":
         return
     if image.sizes.get("time", 1) != 1:
@@ -121,7 +123,8 @@ def _whole(path: Path) -> Iterator[Path]:
     try:
         for folder in stale:
             shutil.rmtree(folder, ignore_errors=True)
-        yield temporary
+        with disk_faults(path):
+            yield temporary
         if path.exists():  # a folder cannot be replaced in one step
             path.replace(replaced)
         temporary.replace(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from smnb.contract import ParameterError
-from smnb.files import atomic_path
+from smnb.files import atomic_path, held_output
 from smnb.papers.stations import predict_rows, read_points
 from smnb.training import Trained, load
 
@@ -72,12 +72,13 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     _folder(who, name)
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
-    points = read_points(path)
-    found = predict_rows(load_pretrained(name), points.rows)
-    table = points.native.assign(
-        predicted=[f"{value:.6f}" for value in found["predicted"]], n_sources=found["n_sources"].to_numpy()
-    )
-    counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
-    with atomic_path(out) as temporary:
-        table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
-    return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})
+    with held_output(who, out):
+        points = read_points(path)
+        found = predict_rows(load_pretrained(name), points.rows)
+        table = points.native.assign(
+            predicted=[f"{value:.6f}" for value in found["predicted"]], n_sources=found["n_sources"].to_numpy()
+        )
+        counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
+        with atomic_path(out) as temporary:
+            table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
+        return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import ContractError, FormatError, ParameterError, plain
-from smnb.files import atomic_path, sha256_of
+from smnb.files import atomic_set, finish_set, sha256_of
 from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.progress import progress
 from smnb.training.batches import BatchDataset, evaluation_loader
@@ -251,9 +251,9 @@ def save(
     except (TypeError, ValueError) as error:
         next_step = "Give numbers, texts and lists of them"
         raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
-    with atomic_path(weights) as one, atomic_path(weights.with_suffix(".json")) as other:
-        one.write_bytes(content)
-        other.write_text(text + "\n", encoding="utf-8")
+    with atomic_set(weights.parent, weights.name) as made:
+        (made / weights.name).write_bytes(content)
+        (made / weights.name).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     return weights
 
 
@@ -287,6 +287,7 @@ def load(
     """
     weights = Path(path).with_suffix(".safetensors")
     card_path = weights.with_suffix(".json")
+    finish_set(weights.parent, weights.name)
 
     def refuse(what: str, step: str | None = None, **facts: Any) -> FormatError:
         return FormatError("load", what, next_step=step, **facts)

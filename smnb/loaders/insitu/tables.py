@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice
-from smnb.files import atomic_path, write_json
+from smnb.files import atomic_set, finish_set, held_output, write_json
 from smnb.loaders import parse_period
 from smnb.loaders.insitu import uscrn
 from smnb.loaders.insitu.archive import Archive, find_sensors, merge_sensors
@@ -230,7 +230,7 @@ def write_tables(
     archive : path-like or sequence of path-like
         As `paths` of `open_insitu`.
     out : path-like
-        Folder for ``sensors.parquet``, ``readings.parquet`` and ``ingest_report.json``; each appears when it is whole.
+        Folder for ``sensors.parquet``, ``readings.parquet`` and ``ingest_report.json``, which change together.
     progress : callable, optional
         Called with the number of sensors done and in all.
     cache_dir, **options
@@ -248,18 +248,20 @@ def write_tables(
     """
     report, rows, out = Report(), [], Path(out)
     tables = _read("ingest", archive, report, rows, cache_dir=cache_dir, progress=progress, **options)
-    pending = [next(tables)]  # before anything is written
-    with atomic_path(out / _FILES[1]) as temporary:
-        with pq.ParquetWriter(temporary, pending[0].schema, compression="zstd", compression_level=1) as writer:
-            while pending:
-                found = next(tables, None)
-                if found is None or sum(one.num_rows for one in pending) >= _ROWS_A_GROUP:
-                    writer.write_table(pa.concat_tables(pending).unify_dictionaries())
-                    pending = []
-                pending += [] if found is None else [found]
-        with atomic_path(out / _FILES[0]) as sensors_file:
-            sensor_frame(rows).to_parquet(sensors_file, index=False)
-    write_json(out / _FILES[2], report.as_dict())
+    with held_output("ingest", out / _FILES[1], out / _FILES[0], out / _FILES[2]):
+        pending = [next(tables)]  # before anything is written
+        with atomic_set(out, _FILES[1]) as made:
+            with pq.ParquetWriter(
+                made / _FILES[1], pending[0].schema, compression="zstd", compression_level=1
+            ) as writer:
+                while pending:
+                    found = next(tables, None)
+                    if found is None or sum(one.num_rows for one in pending) >= _ROWS_A_GROUP:
+                        writer.write_table(pa.concat_tables(pending).unify_dictionaries())
+                        pending = []
+                    pending += [] if found is None else [found]
+            sensor_frame(rows).to_parquet(made / _FILES[0], index=False)
+            write_json(made / _FILES[2], report.as_dict())
     return report.as_dict()
 
 
@@ -339,6 +341,7 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
         For an unknown id.
     """
     who, folder = "read_tables", Path(folder)
+    finish_set(folder, _FILES[1])
     for name in _FILES[:2]:
         if not (folder / name).is_file():
             next_step = "Write it with: smnb ingest ARCHIVE --out DIR"

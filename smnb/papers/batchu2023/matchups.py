@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, plain
-from smnb.files import HASHES, exclusive, fingerprint
+from smnb.files import HASHES, check_output, fingerprint, held_output
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
 from smnb.papers.batchu2023.scenes import (
@@ -160,6 +159,8 @@ def build_matchups(
     Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2c.
     """
     path = Path(out)
+    if not path.exists():
+        check_output(_WHO, path)  # a finished one may be where nobody writes
     joined = joined_sources(_WHO, scenes, anchor, sources, optional)
     sizes = {"crop": crop, "resolution": float(resolution), "low_resolution": float(low_resolution)}
     for source in joined.values():
@@ -185,8 +186,7 @@ def build_matchups(
     about |= {"fingerprint": fingerprint(made_of), "made_of": made_of}
     if resume and path.exists():
         return MatchupResult(_finished(path, made_of), was_finished=True)
-    lock = path.parent / f".{path.name}.lock"
-    with exclusive(lock, RunError(_WHO, "another process is building this store", got=str(path))):
+    with held_output(_WHO, path):
         named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
         writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
         journal, everything = Journal(writer.folder / "done.jsonl"), np.ones(len(plan), bool)
@@ -195,8 +195,6 @@ def build_matchups(
             for name in plan.sources:
                 build.cut_source(pool, name)
         store = build.finish(made)
-        with contextlib.suppress(PermissionError):  # Windows keeps an open file
-            lock.unlink(missing_ok=True)
     return MatchupResult(store, build.n_tasks, build.n_resumed)
 
 

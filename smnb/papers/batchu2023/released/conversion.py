@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
-from smnb.files import HASHES, content_of, fingerprint
+from smnb.files import HASHES, content_of, fingerprint, held_output
 from smnb.papers.batchu2023.matchups import add_splits, make_splits, soil_at_sensors
 from smnb.papers.batchu2023.released.labels import IsmnLabels
 from smnb.papers.batchu2023.released.records import LOW_FACTOR, ReleasedRecord, ReleasedRecords
@@ -168,47 +168,48 @@ def convert_released(
     if unknown := sorted(set(optional) - set(records.bands)):
         what = "'optional' names sources that are not read"
         raise ParameterError(_WHO, what, got=unknown, expected=list(records.bands))
-    shared = {"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings}
-    cache = Path(out).parent / HASHES
-    shards = [[path.name for path in records.paths], content_of(records.paths, cache)]
-    archives = [] if labels is None else content_of(labels.paths, cache)
-    writer = SampleStoreWriter(
-        out,
-        sources=[
-            replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
-            for name, bands in records.bands.items()
-        ],
-        crop=records.crop,
-        low_resolution=10.0 * LOW_FACTOR,
-        resume=resume,
-        overwrite=overwrite,
-        synthetic=records.synthetic,
-        fingerprint=fingerprint(shards, archives, records.size, records.on_error, records.verify),
-        **shared,
-    )
-    records.counts.clear()
-    records.problems.clear()
-    collector = _Collector(writer, records, labels)
-    first, done = collector.place
-    for number in range(first, len(records.paths)):
-        for record in records.shard(records.paths[number], start=done):
-            collector.add(record)
-            collector.flush((number, record.number + 1), whole=True)
-        done = 0
-        if progress is not None:
-            progress(number + 1, len(records.paths))
-    collector.flush((len(records.paths), 0))
-    counts = collector.summary()
-    if not collector.start:
-        step = "Give the ISMN archive (--ismn), widen its flags, or make the missing source optional"
-        raise ContractError(_WHO, "no record became a sample", got=counts, next_step=step)
-    sensors = collector.sensor_table()
-    of_samples = np.repeat(np.arange(len(sensors)), sensors["n_samples"])
-    sensors, described = add_splits(sensors, make_splits(sensors, splits), of_samples)
-    ambiguities = pd.DataFrame(columns=["kind"]) if labels is None else labels.ambiguities()
-    said = json.loads(ambiguities.to_json(orient="records"))
-    store = writer.finish(sensors, counts=counts, splits=described, problems=records.problems, ambiguities=said)
-    return Conversion(store, counts, ambiguities, list(records.problems))
+    with held_output(_WHO, out):
+        shared = {"catalog_id": records.catalog_id, "label_join": None if labels is None else labels.settings}
+        cache = Path(out).parent / HASHES
+        shards = [[path.name for path in records.paths], content_of(records.paths, cache)]
+        archives = [] if labels is None else content_of(labels.paths, cache)
+        writer = SampleStoreWriter(
+            out,
+            sources=[
+                replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
+                for name, bands in records.bands.items()
+            ],
+            crop=records.crop,
+            low_resolution=10.0 * LOW_FACTOR,
+            synthetic=records.synthetic,
+            resume=resume,
+            overwrite=overwrite,
+            fingerprint=fingerprint(shards, archives, records.size, records.on_error, records.verify),
+            **shared,
+        )
+        records.counts.clear()
+        records.problems.clear()
+        collector = _Collector(writer, records, labels)
+        first, done = collector.place
+        for number in range(first, len(records.paths)):
+            for record in records.shard(records.paths[number], start=done):
+                collector.add(record)
+                collector.flush((number, record.number + 1), whole=True)
+            done = 0
+            if progress is not None:
+                progress(number + 1, len(records.paths))
+        collector.flush((len(records.paths), 0))
+        counts = collector.summary()
+        if not collector.start:
+            step = "Give the ISMN archive (--ismn), widen its flags, or make the missing source optional"
+            raise ContractError(_WHO, "no record became a sample", got=counts, next_step=step)
+        sensors = collector.sensor_table()
+        of_samples = np.repeat(np.arange(len(sensors)), sensors["n_samples"])
+        sensors, described = add_splits(sensors, make_splits(sensors, splits), of_samples)
+        ambiguities = pd.DataFrame(columns=["kind"]) if labels is None else labels.ambiguities()
+        said = json.loads(ambiguities.to_json(orient="records"))
+        store = writer.finish(sensors, counts=counts, splits=described, problems=records.problems, ambiguities=said)
+        return Conversion(store, counts, ambiguities, list(records.problems))
 
 
 def shards_of(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:

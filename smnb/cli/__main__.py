@@ -1,0 +1,5 @@
+"""``python -m smnb.cli``."""
+
+from smnb.cli import main
+
+main()
