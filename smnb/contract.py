@@ -33,8 +33,7 @@ class SmnbError(ValueError):
     open_l3: 'soil_moisture' has other units; got '%'; expected 'm3 m-3'.
     """
 
-    usual_next_step: str | None = None
-    """What an error says that is given no next step."""
+    usual_next_step: str | None = None  # what an error says that is given no next step
 
     def __init__(
         self, who: str, what: str, *, got: Any = None, expected: Any = None, next_step: str | None = None
@@ -183,8 +182,7 @@ class VariableSpec:
 
     units: str
     long_name: str
-    dims: tuple[str, ...] = ()
-    """Dimensions that the variable must have beside time and space."""
+    dims: tuple[str, ...] = ()  # dimensions that the variable must have beside time and space
     valid_range: tuple[float, float] | None = None
 
 

@@ -16,8 +16,7 @@ from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, read_entr
 from smnb.contract import CatalogError, ParameterError, check_dataset, closest, plain
 
 CATALOG_NAME = "data_catalog.yaml"
-#: Environment variable that names the data root.
-ROOT_VARIABLE = "SMNB_DATA"
+ROOT_VARIABLE = "SMNB_DATA"  # environment variable that names the data root
 #: File in the data root that says that the archive is simulated, and what a sandbox has instead while it is being written.
 SANDBOX_MARKER, UNFINISHED_MARKER = "SANDBOX.json", "SANDBOX.unfinished.json"
 _CHECKOUT = Path(__file__).resolve().parents[2]

@@ -29,10 +29,8 @@ class _Strict(BaseModel):
 class NativeVariable(_Strict):
     """How a product itself calls a canonical variable."""
 
-    native: str | list[str]
-    """Name or names in the file."""
-    units: str
-    """Units in the file; the loader converts them and says so."""
+    native: str | list[str]  # name or names in the file
+    units: str  # units in the file; the loader converts them and says so
 
 
 def _checked(pattern: str, problem: str) -> Any:
@@ -55,8 +53,7 @@ class UrlFile(_Strict):
 
     url: _checked(r"https?://[^/\s]+/\S+", "{} is not an http(s) URL of a file")
     sha256: Annotated[_checked(r"[0-9a-fA-F]{64}", "a SHA-256 is 64 hexadecimal digits"), AfterValidator(str.lower)]
-    path: str = ""
-    """Destination relative to the data root; default the last part of the URL."""
+    path: str = ""  # destination relative to the data root; default the last part of the URL
 
     @validator(mode="after")
     def _default_path(self) -> UrlFile:
@@ -67,10 +64,8 @@ class UrlFile(_Strict):
 class FetchEarthaccess(_Strict):
     """Fetched with NASA's earthaccess (optional extra, free login)."""
 
-    earthaccess: str
-    """Short name of the collection."""
-    folder: _Path
-    """Destination folder relative to the data root."""
+    earthaccess: str  # short name of the collection
+    folder: _Path  # destination folder relative to the data root
     version: _checked(r".*\d.*", "{} is no version, such as '009'") | None = None
     """Version of the collection; default the newest that has files of the period."""
 
@@ -102,8 +97,7 @@ class Entry(_Strict):
     Every key of an entry in `data_catalog.yaml` is a field here; an unknown key is an error.
     """
 
-    description: _Sentence
-    """What the product is, in a sentence or two."""
+    description: _Sentence  # what the product is, in a sentence or two
     loader: _checked(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", "{} is not of the form 'package.module:function'")
     """``module:function`` of the loader."""
     files: Annotated[list[_Path], Field(min_length=1)]
@@ -114,8 +108,7 @@ class Entry(_Strict):
     doi: Annotated[str, Field(pattern=r"^10\.\d{4,9}/\S+$")] | None = None
     landing_page: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
     fetch: _Fetch
-    options: dict[str, Any] = {}
-    """Default options of the loader."""
+    options: dict[str, Any] = {}  # default options of the loader
 
     @validator(mode="after")
     def _fetched_files_are_found(self) -> Entry:

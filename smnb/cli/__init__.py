@@ -7,8 +7,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-#: What Ctrl-C has sent; a library may make any error of it.
-signals: list[int] = []
+signals: list[int] = []  # what Ctrl-C has sent; a library may make any error of it
 
 
 def interrupted(given: Sequence[str]) -> str:
@@ -46,5 +45,4 @@ def start(arguments: Sequence[str] | None = None) -> None:
             signal.signal(signal.SIGINT, usual)
 
 
-#: What pyproject.toml names.
-main = start
+main = start  # what pyproject.toml names

@@ -19,8 +19,7 @@ Preset = Annotated[str, typer.Option(help="quick, full or paper.")]
 RunsRoot = Annotated[str, typer.Option(help="Folder of runs.")]
 Force = Annotated[bool, typer.Option("--force", help="Execute also what is up to date.")]
 Parameters = Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Parameter; repeat.")]
-#: What the printed table of a sweep shows unless --metric names others; the file has all.
-_SHOWN_METRICS = 6
+_SHOWN_METRICS = 6  # what the printed table of a sweep shows unless --metric names others; the file has all
 
 
 class NotebookError(RunError):

@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
 
 MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
-#: Sensors that a line names; the JSON has all.
-_NAMED = 5
-#: What the printed table shows; the file has all.
-_SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")
+_NAMED = 5  # sensors that a line names; the JSON has all
+_SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")  # what the printed table shows; the file has all
 
 
 @command("smnb score predictions.csv --out scores.csv --by climate --intervals")

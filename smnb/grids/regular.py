@@ -17,10 +17,8 @@ from rasterio import Affine
 
 from smnb.contract import ParameterError, check_count, check_places, check_range, plain
 
-#: Of the sphere that distances are measured on.
-EARTH_RADIUS_KM = 6371.0
-#: EPSG codes of the UTM zones, less the zone's number.
-_NORTH, _SOUTH = 32600, 32700
+EARTH_RADIUS_KM = 6371.0  # of the sphere that distances are measured on
+_NORTH, _SOUTH = 32600, 32700  # EPSG codes of the UTM zones, less the zone's number
 
 
 def lat_lon_coords(lat: np.ndarray, lon: np.ndarray) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:

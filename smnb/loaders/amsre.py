@@ -35,8 +35,7 @@ from smnb.loaders import check_paths, finish, parse_period
 _FREQUENCIES = {"06": "6.9", "10": "10.7", "18": "18.7", "23": "23.8", "36": "36.5", "89": "89.0"}
 #: Contract's channel name by the product's own ("06H" and so on), low to high frequency.
 CHANNELS: dict[str, str] = {f"{code}{p}": f"{ghz}{p}" for code, ghz in _FREQUENCIES.items() for p in "HV"}
-#: The channels of the paper.
-DEFAULT_CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")
+DEFAULT_CHANNELS = ("6.9H", "6.9V", "10.7H", "10.7V")  # the channels of the paper
 
 _SHAPE = GLOBAL_025.shape
 _BYTES = 2 * _SHAPE[0] * _SHAPE[1]
@@ -293,32 +292,12 @@ def _outlier_codes(tb: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
 
 
 def mask_outliers(dataset: xr.Dataset) -> xr.Dataset:
-    """Mask and count brightness temperatures that no natural surface emits at 55° incidence.
+    """Mask and count brightness temperatures that no natural surface emits at 55° incidence, in a copy; lazy data stay lazy.
 
-    Below 50 K and above 330 K; at 6.9 GHz more than 10 K above 10.7 GHz in the same polarisation (interference; footprints must
-    match, for where 6.9 GHz sees further, water cells beside warm land are masked too); both polarisations where V is more
-    than 5 K below H.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        With ``tb(…, channel, lat, lon)``; lazy data stay lazy, at the cost of one pass over the files for the counts.
-
-    Returns
-    -------
-    xarray.Dataset
-        A copy. ``tb.attrs["masked_by"]`` counts values lost, each once, by reason: "below_range", "above_range", "rfi",
-        "polarisation_inverted".
-
-    Raises
-    ------
-    ContractError
-        If there is no ``tb`` with a channel dimension.
-
-    References
-    ----------
-    Li, Njoku, Im, Chang and St. Germain 2004, A preliminary survey of radio-frequency interference over the U.S. in
-    Aqua AMSR-E data, doi:10.1109/TGRS.2003.817195.
+    Below 50 K and above 330 K; at 6.9 GHz more than 10 K above 10.7 GHz in the same polarisation (interference: Li et al. 2004,
+    doi:10.1109/TGRS.2003.817195; footprints must match, for where 6.9 GHz sees further, water cells beside warm land are masked
+    too); both polarisations where V is more than 5 K below H. ``tb.attrs["masked_by"]`` counts values lost, each once, by reason:
+    "below_range", "above_range", "rfi", "polarisation_inverted". A `ContractError` if there is no ``tb`` with channels.
     """
     who = "mask_outliers"
     if "tb" not in dataset or "channel" not in dataset["tb"].dims:
@@ -342,27 +321,11 @@ def mask_outliers(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def average_passes(dataset: xr.Dataset, days: int = 1) -> xr.Dataset:
-    """Average the passes of a day and, trailing, of the day before: the 1-2 day composites of the paper.
+    """Average the passes of a day and, with two `days`, of the day before: the composites of the paper.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        ``tb(time, orbit_pass, channel, lat, lon)`` with one time a day; lazy data are computed a day at a time.
-    days : {1, 2}
-        Length of the window, which ends with the day itself; the first day, and one after a gap, has only itself.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``tb(time, channel, lat, lon)``, loaded float32: the mean of the valid passes, NaN where there is none; and
-        ``n_obs``, uint8, how many there were.
-
-    Raises
-    ------
-    ParameterError
-        If `days` is neither 1 nor 2.
-    ContractError
-        If the dims are others, or a day occurs twice.
+    From ``tb(time, orbit_pass, channel, lat, lon)``, lazily a day at a time, to float32 ``tb(time, channel, lat, lon)``, the
+    mean of the valid passes, NaN where there is none, and ``n_obs``, uint8, how many there were. The first day, and one after
+    a gap, has only itself. A `ParameterError` if `days` is neither, a `ContractError` if dims are others or a day is there twice.
     """
     who = "average_passes"
     check_choice(who, "days", days, [1, 2])

@@ -20,8 +20,7 @@ from smnb.contract import VARIABLES, ContractError, FormatError, plain
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf, read_named_csv
 from smnb.loaders.rasters.options import PRODUCTS, TOO_DARK, DnOffset, Meaning
 
-#: Nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3.
-SMAP_LAYER_MM = 50.0
+SMAP_LAYER_MM = 50.0  # nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3
 #: Sentinel-2 bands, in the order of their numbers.
 BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B10", "B11", "B12")
 _POLARIZATIONS = ("VV", "VH")
@@ -242,13 +241,11 @@ _PLACE = ["network", "station", "lat", "lon"]
 class StationTable:
     """Ten-day means at stations.
 
-    ``sensors`` has one row a station: ``sensor_id`` (network and station), ``network``, ``station``, ``lat``, ``lon`` (degree),
-    ``nlcd`` (land-cover code, missing where the table gives a mean of codes), ``field_capacity`` (m3 m-3), ``mtpi`` (multi-scale
-    topographic position index, m). ``table`` has one row a station and window, sorted, unique: ``sensor_id``, ``time`` and
-    ``time_end`` (UTC, first and last instant of the ten days), ``soil_moisture`` (in situ, m3 m-3), ``smap`` (nominal m3 m-3),
-    ``sigma0_VV``, ``sigma0_VH`` (dB), ``incidence_angle`` (degree), ``reflectance_B1`` to ``reflectance_B12`` (1). Missing is
-    NaN. ``units`` is the unit of each column; ``report`` has ``native_units``, what `believed` ``masked``, and how many
-    land-cover codes were no codes.
+    ``sensors`` has one row a station: ids, place, ``nlcd`` (land-cover code, missing for a mean of codes), ``field_capacity``
+    (m3 m-3), ``mtpi`` (topographic position index, m). ``table`` has one row a station and window, sorted, unique: ``sensor_id``,
+    ``time`` and ``time_end`` (UTC, first and last instant), ``soil_moisture`` (in situ, m3 m-3), ``smap`` (nominal m3 m-3),
+    ``sigma0_VV``, ``sigma0_VH`` (dB), ``incidence_angle`` (degree), ``reflectance_B1`` to ``reflectance_B12`` (1), NaN where
+    missing. ``units`` is the unit of each column; ``report`` has ``native_units``, what `believed` ``masked``, and bad codes.
     """
 
     sensors: pd.DataFrame

@@ -23,15 +23,11 @@ from smnb.contract import ContractError, FormatError, check_box, check_dataset, 
 from smnb.loaders import check_native_units, check_paths, finish, in_period, open_netcdf
 from smnb.loaders.points import read_series
 
-#: Spellings of m3 m-3 that ECMWF's encoders use.
-_UNITS = ("m**3 m**-3", "m3 m-3", "m^3 m^-3")
+_UNITS = ("m**3 m**-3", "m3 m-3", "m^3 m^-3")  # spellings of m3 m-3 that ECMWF's encoders use
 _ATTRS = {"units": "m3 m-3", "long_name": "volumetric soil moisture, 0-7 cm", "native_name": "swvl1"}
-#: GRIB's missing value is 3.4e38 and survives some conversions; nothing physical is near it.
-_ABSURD = 1e30
-#: Values per dask chunk, about 16 MB of float32.
-_CHUNK_VALUES = 4_000_000
-#: Packing as int16 and spectral interpolation leave negatives of this order where the soil is dry.
-_NOISE = 0.01
+_ABSURD = 1e30  # GRIB's missing value is 3.4e38 and survives some conversions; nothing physical is near it
+_CHUNK_VALUES = 4_000_000  # values per dask chunk, about 16 MB of float32
+_NOISE = 0.01  # packing as int16 and spectral interpolation leave negatives of this order where the soil is dry
 #: Names of the time of analysis, the surest first: beside ``valid_time``, ``time`` is the reference time.
 _TIMES = ("valid_time", "time", "date")
 #: How dates without separators are written, by their number of digits.
@@ -254,23 +250,10 @@ def open_swvl1(
 
 
 def daily_mean(dataset: xr.Dataset) -> xr.Dataset:
-    """Average the analyses of each UTC day.
+    """Average the analyses of each UTC day, lazily: ``soil_moisture`` with one time a day (00:00 UTC), of the valid ones.
 
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        ``soil_moisture(time, …)``, lazy or loaded.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``soil_moisture`` with one time a day (00:00 UTC), the mean of the valid analyses, and ``n_analyses(time)``, how
-        many analyses the day has (4 of ERA-Interim and 24 of ERA5 if it is complete). Days without any are absent.
-
-    Raises
-    ------
-    ContractError
-        If there is no ``soil_moisture`` with time.
+    ``n_analyses(time)`` is how many the day has (4 of ERA-Interim and 24 of ERA5 if it is complete). Days without any are
+    absent. A `ContractError` if there is no ``soil_moisture`` with time.
     """
     who = "daily_mean"
     if "soil_moisture" not in dataset or "time" not in dataset["soil_moisture"].dims:

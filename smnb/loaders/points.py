@@ -21,13 +21,11 @@ from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 from smnb.loaders.smap.fields import FLAG_FILL, FLAG_POLICIES, flag_attrs
 
-#: Thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3.
-GLDAS_LAYER_MM = 100.0
+GLDAS_LAYER_MM = 100.0  # thickness of GLDAS Noah's first layer (0-10 cm), mm: kg m-2 of water over this is m3 m-3
 #: Which retrievals of SMAP to keep, and the policy of `smnb.loaders.smap` that it is.
 _QUALITY = {"all": "none", "retrieved": "retrieved", "recommended": "recommended"}
 _LOOK_UP = "grid.nc"
-#: Values of one dense array (location, time) that is not worth building.
-_MOST_VALUES = 250_000_000
+_MOST_VALUES = 250_000_000  # values of one dense array (location, time) that is not worth building
 
 
 def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
@@ -36,8 +34,6 @@ def smap_quality_mask(flag: ArrayLike, quality: str) -> NDArray[np.bool_]:
     ``retrieved``: attempted and successful (bits 1 and 2 are 0). ``recommended``: bit 0 is 0 as well. ``all``: whatever has a
     value; only this lets the fill value 65534 pass. Bit 3, about freeze/thaw, is not looked at.
 
-    Examples
-    --------
     >>> smap_quality_mask([0, 8, 9, 13, 65534], "retrieved").tolist()
     [True, True, True, False, False]
     """

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from smnb.contract import FormatError, plain
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
-#: No protobuf message is larger; a greater length is damage.
-_MOST_BYTES = (1 << 31) - 1
+_MOST_BYTES = (1 << 31) - 1  # no protobuf message is larger; a greater length is damage
 
 
 class RecordError(FormatError):
@@ -76,8 +75,7 @@ def _check_length(who: str, got: int, expected: int) -> None:
         raise ShardError(who, what, got=plain(f"{got} bytes"), expected=whole)
 
 
-#: What a feature holds, by its field number.
-_KINDS = {1: "bytes", 2: "float", 3: "int64"}
+_KINDS = {1: "bytes", 2: "float", 3: "int64"}  # what a feature holds, by its field number
 _WHO = "tf.train.Example"
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _LONGEST_VARINT = 10
@@ -135,8 +133,6 @@ def decode_varints(data: bytes | memoryview) -> NDArray[np.integer]:
 
     Negative numbers (10 bytes each) come as int64.
 
-    Examples
-    --------
     >>> decode_varints(bytes([5, 0xAC, 0x02])).tolist()
     [5, 300]
     """

@@ -22,8 +22,7 @@ from smnb.models.smen import SMEN
 from smnb.training import MinMaxScaler, Trained, load
 
 _WHO = "smnb map"
-#: Dimensions whose labels may be names of channels.
-LABEL_DIMS = ("channel", "polarization", "band")
+LABEL_DIMS = ("channel", "polarization", "band")  # dimensions whose labels may be names of channels
 PLACE_DIMS = (("y", "x"), ("lat", "lon"))
 
 

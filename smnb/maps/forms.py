@@ -9,8 +9,7 @@ from torch import nn
 
 from smnb.contract import ParameterError, plain
 
-#: How far from a pixel a receptive field is measured.
-_MOST_PIXELS = 64
+_MOST_PIXELS = 64  # how far from a pixel a receptive field is measured
 #: Rows of the halo above and below and columns left and right that lie outside the image.
 Outside = tuple[int, int, int, int]
 

@@ -21,8 +21,7 @@ from typing import Any
 
 from smnb.contract import RunError, check_count, plain
 
-#: Seconds to wait for a scheduler, and then for its first worker.
-CONNECT_SECONDS, WORKER_SECONDS = 20.0, 60.0
+CONNECT_SECONDS, WORKER_SECONDS = 20.0, 60.0  # seconds to wait for a scheduler, and then for its first worker
 _here = threading.local()
 
 

@@ -41,8 +41,7 @@ from smnb.maps.writing import BLOCK, check_map_path, read_attribute, soil_moistu
 from smnb.training import MinMaxScaler
 
 _WHO = "tiled_map"
-#: Attribute of a map that says which inputs, network and settings it is of.
-IDENTITY = "smnb_map_identity"
+IDENTITY = "smnb_map_identity"  # attribute of a map that says which inputs, network and settings it is of
 
 
 @contextlib.contextmanager

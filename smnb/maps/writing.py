@@ -17,8 +17,7 @@ from smnb.contract import ParameterError, plain
 from smnb.files import atomic_path, check_output, disk_faults
 
 MAP_SUFFIXES = (".nc", ".zarr", ".tif")
-#: Side of the chunks of a map and of the blocks of a GeoTIFF.
-BLOCK = 512
+BLOCK = 512  # side of the chunks of a map and of the blocks of a GeoTIFF
 
 
 def soil_moisture_map(

@@ -7,17 +7,11 @@ one matrix product. The products of block sums give the replicate's own standard
 replicate is studentised at almost no cost. Blocks start on a grid of two to four starts a block length, laid around the
 closed circle of each series: series of different lengths share the draws.
 
-References
-----------
-.. [1] Politis, D. N. and Romano, J. P. (1992). A circular block-resampling procedure for stationary data. In: Exploring
-       the Limits of Bootstrap, Wiley, 263-270.
-.. [2] Götze, F. and Künsch, H. R. (1996). Second-order correctness of the blockwise bootstrap for stationary
-       observations. Annals of Statistics 24, 1914-1933. doi:10.1214/aos/1069362303
-.. [3] Politis, D. N. and White, H. (2004). Automatic block-length selection for the dependent bootstrap. Econometric
-       Reviews 23, 53-70. doi:10.1081/ETC-120028836; correction by Patton, Politis and White (2009),
+.. [1] Politis, Romano 1992, A circular block-resampling procedure, in: Exploring the Limits of Bootstrap, Wiley, 263-270.
+.. [2] Götze, Künsch 1996, Annals of Statistics 24, 1914-1933, doi:10.1214/aos/1069362303
+.. [3] Politis, White 2004, Econometric Reviews 23, 53-70, doi:10.1081/ETC-120028836; corrected by Patton et al. 2009,
        doi:10.1080/07474930802459016
-.. [4] Andrews, D. W. K. (1991). Heteroskedasticity and autocorrelation consistent covariance matrix estimation.
-       Econometrica 59, 817-858. doi:10.2307/2938229
+.. [4] Andrews 1991, Econometrica 59, 817-858, doi:10.2307/2938229
 """
 
 from __future__ import annotations
@@ -29,8 +23,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from scipy import stats
 
-#: An automatic block is never so long that a series has fewer blocks than this.
-MIN_BLOCKS = 6
+MIN_BLOCKS = 6  # an automatic block is never so long that a series has fewer blocks than this
 _STARTS_A_BLOCK = 2
 _FEW_BLOCKS = 64
 _LARGEST_T = 3.0

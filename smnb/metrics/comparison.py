@@ -17,8 +17,7 @@ from smnb.metrics.block_bootstrap import draw_counts
 from smnb.metrics.intervals import Interval, check_bootstrap
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
-#: With fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk).
-MIN_CLUSTERS = 5
+MIN_CLUSTERS = 5  # with fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk)
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from smnb.metrics.tables import IS_CONSTANT, MIN_OBS, Pairs, one_number
 
 METHODS = ("block_bootstrap", "assume_independent")
 _ANALYTIC = ("bias", "ubrmse", "pearson_r", "spearman_r")
-#: Below this share of defined replicates there is no interval.
-_USABLE = 0.9
+_USABLE = 0.9  # below this share of defined replicates there is no interval
 _UNDEFINED = "too many replicates are undefined (nearly constant series)"
 _CHUNK_CELLS = 1_000_000
 
@@ -42,8 +41,7 @@ class Interval:
     method: str
     #: Number of pairs, or of sensors for an average over sensors.
     n: int
-    #: Why there is no interval, or what to beware of.
-    note: str = ""
+    note: str = ""  # why there is no interval, or what to beware of
 
     def __str__(self) -> str:
         return interval_text(self.value, self.low, self.high)

@@ -103,8 +103,7 @@ class Metric:
         return self.label[0].upper() + self.label[1:] if self.label.split()[0].islower() else self.label
 
 
-#: A name, a plain function ``f(pred, obs)``, or a Metric.
-MetricLike: TypeAlias = str | Callable[..., Any] | Metric
+MetricLike: TypeAlias = str | Callable[..., Any] | Metric  # a name, a plain function ``f(pred, obs)``, or a Metric
 
 
 #: Means of a score's features, and a score on the scale of its interval with its derivatives by them.

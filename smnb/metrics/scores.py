@@ -14,12 +14,8 @@ Dask-backed arrays stay lazy; the reduced dimension is made one chunk.
 Differences are prediction minus observation. Standard deviations and ubRMSE divide by n, so that
 RMSE**2 = ubRMSE**2 + bias**2 holds exactly for one series (and not for averages over series).
 
-References
-----------
-.. [1] Entekhabi, D. et al. (2010). Performance metrics for soil moisture retrievals and application requirements.
-       J. Hydrometeorology 11, 832-840. doi:10.1175/2010JHM1223.1
-.. [2] Gruber, A. et al. (2020). Validation practices for satellite soil moisture retrievals: what are (the) errors?
-       Remote Sensing of Environment 244, 111806. doi:10.1016/j.rse.2020.111806
+.. [1] Entekhabi et al. 2010, J. Hydrometeorology 11, 832-840, doi:10.1175/2010JHM1223.1
+.. [2] Gruber et al. 2020, Remote Sensing of Environment 244, 111806, doi:10.1016/j.rse.2020.111806
 """
 
 from __future__ import annotations
@@ -38,8 +34,7 @@ from smnb.contract import ContractError, ParameterError, check_count, check_rang
 Array: TypeAlias = np.ndarray | xr.DataArray
 Dim: TypeAlias = Hashable | Iterable[Hashable] | None
 
-#: A standard deviation below this part of the mean is rounding, not variation (SciPy's own limit).
-CONSTANT = 1e-13
+CONSTANT = 1e-13  # a standard deviation below this part of the mean is rounding, not variation (SciPy's own limit)
 
 
 class Moments:

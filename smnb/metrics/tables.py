@@ -13,10 +13,8 @@ from smnb.contract import ContractError, ParameterError, check_count, check_tabl
 from smnb.metrics.registry import DEFAULT_METRICS, Metric, MetricLike, metric_list
 from smnb.metrics.scores import Moments, as_milliseconds, group_anomaly, group_mean, group_ranks, group_sum
 
-#: Sensors with fewer pairs have no score (paper 004, section 3c).
-MIN_OBS = 13
-#: Predictions so many times the other sensors' are in another unit, or of another quantity.
-_UNLIKE = 5.0
+MIN_OBS = 13  # sensors with fewer pairs have no score (paper 004, section 3c)
+_UNLIKE = 5.0  # predictions so many times the other sensors' are in another unit, or of another quantity
 #: Why a score is not defined, by what must vary for it.
 IS_CONSTANT = {
     "pred": "the predictions are constant",

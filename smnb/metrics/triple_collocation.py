@@ -4,8 +4,6 @@ It assumes that each product is a linear function of the truth plus an error, th
 and of one another, and that all three see the same truth (a point and a 36 km mean do not, quite: the difference of scale
 then counts as an error of the one that differs). Products that share inputs break it.
 
-References
-----------
 .. [1] Stoffelen, A. (1998). Toward the true near-surface wind speed: error modeling and calibration using triple
        collocation. J. Geophys. Res. 103, 7755-7766. doi:10.1029/97JC03180
 .. [2] Gruber, A. et al. (2016). Recent advances in (soil moisture) triple collocation analysis. Int. J. Appl. Earth Obs.

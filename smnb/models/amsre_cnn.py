@@ -160,8 +160,7 @@ class DenseAmsreCNN(nn.Module):
 
 #: C and epsilon that are tried, for a target in [0, 1].
 SVR_GRID = ((1.0, 0.01), (1.0, 0.03), (10.0, 0.01), (10.0, 0.03))
-#: Rows that are predicted at a time, which bounds the kernel matrix.
-_ROWS = 512
+_ROWS = 512  # rows that are predicted at a time, which bounds the kernel matrix
 
 
 class TorchSVR(nn.Module):

@@ -12,8 +12,7 @@ from smnb.progress import progress
 
 #: The rows that every training notebook prints beside its network.
 REFERENCES = ("climatology", "ridge", "SVR", "gradient boosting")
-#: Penalties of the ridge that are tried.
-ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # penalties of the ridge that are tried
 
 
 def pixel_climatology(target: np.ndarray, train_images: np.ndarray, index: tuple[np.ndarray, ...]) -> np.ndarray:

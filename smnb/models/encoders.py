@@ -16,8 +16,7 @@ from smnb.contract import ParameterError, check_choice, check_count, check_range
 from smnb.models.registry import check_input
 from smnb.models.xception import NORM_EPSILON, DropPath, ImageEncoder, Xception, drop_path_keeps, scaled_channels
 
-#: Encoders of images, of values at a point, and none.
-ENCODERS = ("xception65", "xception41", "small", "point", "none")
+ENCODERS = ("xception65", "xception41", "small", "point", "none")  # encoders of images, of values at a point, and none
 #: Activations of the fusion heads and the point encoder; swish is also called SiLU.
 ACTIVATIONS: dict[str, type[nn.Module]] = {"swish": nn.SiLU, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 
@@ -164,8 +163,6 @@ class CentreWeightedPool(nn.Module):
     puts it on the middle of the image with Xception's alignment (which has the middle of 256 pixels at 3.98 of 8 cells, not
     3.5); only 0 leaves flipped images the same embedding.
 
-    Examples
-    --------
     >>> CentreWeightedPool(width=1 / 3).weights(3, 3)
     tensor([[0.0751, 0.1238, 0.0751],
             [0.1238, 0.2042, 0.1238],

@@ -27,8 +27,7 @@ from smnb.contract import ContractError, check_range, plain
 from smnb.grids import M01, M09, EaseWindow
 from smnb.models.registry import check_input, check_settings
 
-#: What becomes of the third dimension; both have the paper's number of parameters.
-FUSION_DEPTHS = ("once", "same")
+FUSION_DEPTHS = ("once", "same")  # what becomes of the third dimension; both have the paper's number of parameters
 
 
 @dataclass(frozen=True)
@@ -147,8 +146,7 @@ class FoldedFusion1km(nn.Module):
         super().__init__()
         config = network.config
         self.config = config
-        #: Pixels on each side of a tile that its result depends on.
-        self.halo = config.blocks
+        self.halo = config.blocks  # pixels on each side of a tile that its result depends on
         scales, shifts = [], []
         for _, _, _, norm in network.blocks:
             scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
@@ -227,8 +225,6 @@ FACTOR, LEAST_VALID = M01.cells_across(M09), 0.5
 def coarse_offset(window: EaseWindow) -> tuple[int, int]:
     """Rows and columns of a window of 1 km before its first whole cell of 9 km.
 
-    Examples
-    --------
     >>> coarse_offset(EaseWindow(M01, 3100, 3356, 8100, 8356))
     (5, 0)
     """
@@ -242,22 +238,10 @@ def coarse_mean(
     offset: tuple[int, int] | torch.Tensor = (0, 0),
     shape: tuple[int, int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Average 1 km pixels within each whole 9 km cell: the paper's D, masked.
+    """Average 1 km pixels (image, row, col) within each whole 9 km cell: the paper's D, masked; means, and which cells count.
 
-    Parameters
-    ----------
-    fine : Tensor, shape (image, row, col)
-    valid : Tensor of bool, same shape, optional
-        Pixels that count; others may be NaN and get no gradient.
-    offset : pair of int, or Tensor of int, shape (image, 2)
-        Rows and columns before the first whole coarse cell, see `coarse_offset`.
-    shape : pair of int, optional
-        Rows and columns of coarse cells; default as many as lie wholly in every image.
-
-    Returns
-    -------
-    mean, counts : Tensor, shape (image, coarse row, coarse col)
-        Zero where a cell does not count, and which cells have enough valid pixels.
+    `valid` pixels count; others may be NaN and get no gradient. `offset` are rows and columns before the first whole coarse
+    cell, one pair or one an image (`coarse_offset`); `shape` those of coarse cells, default all that lie in every image.
     """
     valid = torch.ones_like(fine, dtype=torch.bool) if valid is None else valid
     if fine.ndim != 3 or valid.shape != fine.shape:

@@ -40,8 +40,7 @@ class ModelEntry:
     n_parameters: int | None = None
 
 
-#: Every network that has a name.
-MODELS: dict[str, ModelEntry] = {}
+MODELS: dict[str, ModelEntry] = {}  # every network that has a name
 
 
 def register_model(name: str, network: str | type[nn.Module], **facts: Any) -> None:

@@ -28,10 +28,8 @@ from torch.nn import functional
 from smnb.contract import check_choice, check_count, check_range
 from smnb.models.registry import check_input
 
-#: Units of the middle flow, by the number of layers in the network's name.
-MIDDLE_UNITS = {41: 8, 65: 16}
-#: Of the batch normalisations of DeepLab's Xception.
-NORM_EPSILON = 1e-3
+MIDDLE_UNITS = {41: 8, 65: 16}  # units of the middle flow, by the number of layers in the network's name
+NORM_EPSILON = 1e-3  # of the batch normalisations of DeepLab's Xception
 
 
 def scaled_channels(channels: int, width: float) -> int:
@@ -42,8 +40,6 @@ def scaled_channels(channels: int, width: float) -> int:
 def drop_path_keeps(units: int, keep: float) -> list[float]:
     """Chances to keep each of some units with shortcuts, first to last.
 
-    Examples
-    --------
     >>> drop_path_keeps(4, 0.6)
     [0.9, 0.8, 0.7, 0.6]
     """

@@ -6,9 +6,8 @@ paper and page, and below it, where it has one, the interactive twin of `twins` 
 from the data's attributes where they have any. Data without a column, a unit or anything to draw raise `ContractError`,
 an unknown metric, colour map or option `ParameterError`.
 
-Nothing here touches the network. Coastlines come from the Köppen map; interactive figures carry their own JavaScript
-(bokeh's core, once a page), so that they work in JupyterLab and in an exported HTML page without the internet, and a page
-that runs no JavaScript shows the static figure.
+Nothing here touches the network: coastlines come from the Köppen map, interactive figures carry their own JavaScript
+(bokeh's core, once a page), and a page that runs none shows the static figure.
 """
 
 from smnb.plots.charts import density_scatter, histograms, series

@@ -20,8 +20,7 @@ from smnb.plots.display import LINES, WIDTH, Picture, count_bar, date_axis, grid
 from smnb.plots.fields import nice_limits, shared_scale, with_units
 
 _Arrays: TypeAlias = Mapping[str, ArrayLike] | ArrayLike
-#: Inches between scatters: room for half a tick label on either side.
-_GAP = 0.34
+_GAP = 0.34  # inches between scatters: room for half a tick label on either side
 
 
 class Density(NamedTuple):

@@ -54,8 +54,7 @@ _LOOK_OF_SIDES = {
     "test": ("#009E73", "...."),
     "buffer": ("#c9c9c9", ""),
 }
-#: The order in which sides are drawn.
-SIDES = tuple(_LOOK_OF_SIDES)
+SIDES = tuple(_LOOK_OF_SIDES)  # the order in which sides are drawn
 _state = {"loader_shown": False}
 _SYNTHETIC: ContextVar[bool] = ContextVar("_SYNTHETIC", default=False)
 

@@ -13,10 +13,8 @@ import xarray as xr
 from smnb.contract import ContractError, ParameterError
 from smnb.metrics import Metric
 
-#: Perceptually uniform, legible to the colour-blind: yellow is dry and dark is wet.
-SOIL_MOISTURE_CMAP = "viridis_r"
-#: Red is drier and blue is wetter than the reference.
-DIFFERENCE_CMAP = "RdBu"
+SOIL_MOISTURE_CMAP = "viridis_r"  # perceptually uniform, legible to the colour-blind: yellow is dry and dark is wet
+DIFFERENCE_CMAP = "RdBu"  # red is drier and blue is wetter than the reference
 
 
 class Grid(NamedTuple):

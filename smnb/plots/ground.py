@@ -77,10 +77,8 @@ class View(NamedTuple):
     projection: ccrs.Projection
     is_global: bool
     extent: tuple[float, float, float, float]
-    box: tuple[float, float, float, float]
-    """Left, right, bottom, top in the projection's own units."""
-    aspect: float
-    """Width over height."""
+    box: tuple[float, float, float, float]  # left, right, bottom, top in the projection's own units
+    aspect: float  # width over height
 
     def lines(self, lon: np.ndarray, lat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points of the page, in the projection's own units."""

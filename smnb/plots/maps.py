@@ -44,8 +44,7 @@ from smnb.plots.ground import View, draw_cells, draw_ground, view_of
 
 _LEFT, _RIGHT, _GAP, _LABELS, _BAR = 0.42, 0.12, 0.16, 0.22, 0.62
 _MOST_NETWORKS = 10
-#: Inches that a map of places may be high: a higher one would take a page for a few points.
-_HIGHEST = 3.2
+_HIGHEST = 3.2  # inches that a map of places may be high: a higher one would take a page for a few points
 
 
 @picture

@@ -17,10 +17,8 @@ from smnb.plots.display import LINES, MARKERS, WIDTH, Picture, date_axis, grid_b
 from smnb.plots.fields import metric_label, with_units
 from smnb.plots.maps import check_scores
 
-#: A few stations with the same few sensors would hide one another's boxes.
-_MOST_STRATA = 14
-#: A stratum of fewer sensors has no box.
-_FEW = 5
+_MOST_STRATA = 14  # a few stations with the same few sensors would hide one another's boxes
+_FEW = 5  # a stratum of fewer sensors has no box
 
 
 @picture

@@ -29,8 +29,7 @@ _LOOK = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "a
 _LOOK |= {"fontsize": _FONTS, "backend": "bokeh"}
 _WIDE = {"frame_width": 560, "frame_height": 260, "fontsize": _FONTS, "grid": True, "legend": "right"}
 _COLOURS = [colour for colour, _ in LINES]
-#: Most cells of a map: one degree for the globe.
-_MOST_CELLS = 64_800
+_MOST_CELLS = 64_800  # most cells of a map: one degree for the globe
 
 
 @lru_cache(maxsize=1)

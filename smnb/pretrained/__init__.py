@@ -15,8 +15,7 @@ from smnb.training import Trained, load
 __all__ = ["card_text", "load_pretrained", "predict_table"]
 
 _FOLDER = Path(__file__).resolve().parent
-#: Names of the checkpoints.
-PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))
+PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))  # names of the checkpoints
 
 
 @dataclass

@@ -34,11 +34,9 @@ class NotebookResult:
     """What became of one notebook of a run."""
 
     notebook: str
-    status: str
-    """done, skipped (up to date), failed, or blocked (it needs one that failed)."""
+    status: str  # done, skipped (up to date), failed, or blocked (it needs one that failed)
     seconds: float
-    message: str
-    """Why it was executed, or what failed in which cell."""
+    message: str  # why it was executed, or what failed in which cell
 
 
 class _CellError(Exception):

@@ -39,14 +39,11 @@ class Parameter:
     """One declared parameter of a notebook."""
 
     name: str
-    type: str
-    """A key of `_TYPES`."""
-    optional: bool
-    """Whether None is allowed; it means that the preset decides."""
+    type: str  # A key of `_TYPES`
+    optional: bool  # whether None is allowed; it means that the preset decides
     default: Any
     comment: str
-    choices: tuple[str, ...] | None = None
-    """The values that it may have, where the notebook's metadata name them."""
+    choices: tuple[str, ...] | None = None  # the values that it may have, where the notebook's metadata name them
 
     @property
     def expected(self) -> str:

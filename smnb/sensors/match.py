@@ -20,8 +20,7 @@ from smnb.contract import ContractError, ParameterError, check_choice, plain
 
 TIME_METHODS = ("nearest", "mean")
 _NO_BREAK = np.empty(0, dtype=np.intp)
-#: A missing time as int64.
-_NAT_NS = np.timedelta64("NaT", "ns").astype("int64")
+_NAT_NS = np.timedelta64("NaT", "ns").astype("int64")  # a missing time as int64
 
 
 @dataclass(frozen=True)

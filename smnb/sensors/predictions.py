@@ -33,10 +33,8 @@ from smnb.metrics import (
 from smnb.metrics.registry import MetricLike
 from smnb.sensors.strata import STRATA
 
-#: Columns that a table of predictions must have.
-NEEDED = ("sensor_id", "time", "observed", "predicted")
-#: A stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores.
-FEW_SENSORS = 5
+NEEDED = ("sensor_id", "time", "observed", "predicted")  # columns that a table of predictions must have
+FEW_SENSORS = 5  # a stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 

@@ -1,12 +1,6 @@
 """What a set of in-situ sensors holds, as tidy tables: the numbers behind the figures of notebook 01_profile_data.
 
-Counts by stratum, network, flag, depth and place; months, gaps and completeness of the records; what the sides of a split have
-in common.
-
-References
-----------
-Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1 (Figures 1 to 7 and 16 to 26; flags,
-gaps, depths and instruments are here beside them).
+After Batchu et al. 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1 (Figures 1 to 7 and 16 to 26).
 """
 
 from __future__ import annotations

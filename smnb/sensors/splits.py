@@ -30,8 +30,7 @@ from smnb.grids import EARTH_RADIUS_KM, EASE_GRIDS
 
 SIDES = ("train", "validation", "test")
 HELD_OUT = SIDES[1:]
-#: The sides, and what a buffer between them drops.
-SPLIT_SIDES = (*SIDES, "buffer")
+SPLIT_SIDES = (*SIDES, "buffer")  # the sides, and what a buffer between them drops
 #: What a split can leak, by the name that accepts it.
 LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell", "shared_sensor")
 UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"], "block": ["lat", "lon"]}
@@ -76,8 +75,7 @@ class Audit:
     #: ``distance_km`` (a row a pair of overlapping patches), for a coarse cell ``grid`` and ``cell``.
     shared: dict[str, pd.DataFrame]
     footprint_km: float = 2.56
-    #: Leaks that could not be looked for, since the table lacks columns.
-    not_checked: tuple[str, ...] = ()
+    not_checked: tuple[str, ...] = ()  # leaks that could not be looked for, since the table lacks columns
 
     @property
     def leaks(self) -> dict[str, int]:
@@ -187,8 +185,7 @@ class Split:
     kind: str
     #: "train", "validation", "test" or "buffer" (dropped), indexed by ``sensor_id``; for ``time`` by the readings' index.
     assignment: pd.Series
-    #: The table that was split, and what with.
-    sensors: pd.DataFrame = field(repr=False)
+    sensors: pd.DataFrame = field(repr=False)  # the table that was split, and what with
     options: dict[str, Any]
 
     def ids(self, side: str) -> list[Any]:

@@ -1,11 +1,7 @@
 """Strata that scores are broken down by: climate, soil texture and land cover of a sensor, and averages by stratum.
 
-References
-----------
-Soil Science Division Staff 2017, Soil Survey Manual, USDA Handbook 18, chapter 3, "Texture classes" (the twelve classes);
-Batchu et al. 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, Tables 10 to 12 (the strata); Buchhorn et al. 2020,
-Remote Sens. 12(6), 1044, doi:10.3390/rs12061044 (CGLS-LC100, collection 3, the paper's land cover, whose codes map onto its
-groups plainly); ESA CCI Land Cover, Product User Guide version 2 (2017), tables 3-1 and 3-6 (ISMN's own field, at 300 m).
+Texture: Soil Survey Manual 2017, USDA Handbook 18, chapter 3; strata: Batchu et al. 2023, doi:10.1175/JHM-D-22-0118.1, Tables 10
+to 12; land cover: Buchhorn et al. 2020, doi:10.3390/rs12061044 (CGLS-LC100, collection 3), and ESA CCI (guide version 2, 2017).
 """
 
 from __future__ import annotations
@@ -23,8 +19,7 @@ from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
 
 _TABLES = yaml.safe_load(Path(__file__).with_name("strata.yaml").read_text(encoding="utf-8"))
-#: Columns of strata, in the order of paper 004's tables.
-STRATA = ("land_cover", "texture", "climate")
+STRATA = ("land_cover", "texture", "climate")  # columns of strata, in the order of paper 004's tables
 TEXTURE_CLASSES = tuple(_TABLES["texture"])
 LAND_COVER_GROUPS = tuple(_TABLES["land_cover"])
 #: Group of each code by legend, "none" where it has none of paper 004's.
@@ -32,13 +27,11 @@ LEGENDS: dict[str, dict[int, str]] = {
     legend: {code: group for group, codes in groups.items() for code in codes}
     for legend, groups in _TABLES["codes"].items()
 }
-#: Code of a point that is outside a raster, or where the raster has no data.
-OUTSIDE = -1
+OUTSIDE = -1  # code of a point that is outside a raster, or where the raster has no data
 #: How far the nearest land of the climate map may be from a sensor that the map has in the sea: about three of its pixels.
 LAND_REACH_KM = 10.0
 
-#: The archive's fields, the newest first.
-_KOPPEN_FIELDS = ("climate_KG_2017", "climate_KG")
+_KOPPEN_FIELDS = ("climate_KG_2017", "climate_KG")  # the archive's fields, the newest first
 _CCI_FIELDS = ("lc_2010", "lc_2005", "lc_2000")
 _SOIL = ("sand", "silt", "clay")
 _PERCENT = {"percent": 1.0, "fraction": 100.0, "g kg-1": 0.1}
@@ -163,8 +156,6 @@ def usda_texture(sand: ArrayLike, silt: ArrayLike, clay: ArrayLike, *, units: st
     units, a negative fraction, or a sum outside 50 to 150 %. A point on an edge belongs to the class whose rule of the manual
     includes it (e.g. 40 % clay is a clay).
 
-    Examples
-    --------
     >>> usda_texture([40, 90, 5], [40, 5, 90], [20, 5, 5], units="percent").tolist()
     ['Loam', 'Sand', 'Silt']
     """
@@ -205,8 +196,6 @@ def land_cover_group(codes: ArrayLike, scheme: str, *, on_unknown: str = "raise"
     NaN and `OUTSIDE` have no group; codes in strings ("120"), as metadata hold them, are taken too. A code that the scheme does
     not have is a `ParameterError`, or "none" with ``on_unknown="none"``.
 
-    Examples
-    --------
     >>> land_cover_group([10, 62, np.nan, 210], "esa_cci").tolist()
     ['Agriculture', 'Open forest', 'none', 'none']
     """

@@ -20,8 +20,7 @@ from smnb.training.config import TrainingConfig
 class BatchDataset(torch.utils.data.Dataset, ABC):
     """A data set that gathers a whole batch at a time: ``dataset[positions] -> (inputs, target[, mask])``."""
 
-    #: Samples of a batch when nothing is learned from it.
-    evaluation_batch: int = 2048
+    evaluation_batch: int = 2048  # samples of a batch when nothing is learned from it
 
     @abstractmethod
     def __len__(self) -> int:

@@ -10,8 +10,7 @@ import torch
 from smnb.contract import ContractError, ParameterError, check_range, plain
 from smnb.models.fusion_1km import coarse_mean
 
-#: Norms of the fusion loss's terms: mean absolute and mean squared difference.
-FUSION_NORMS = ("l1", "l2")
+FUSION_NORMS = ("l1", "l2")  # norms of the fusion loss's terms: mean absolute and mean squared difference
 
 
 def _masked(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None, who: str) -> torch.Tensor:
@@ -127,8 +126,6 @@ def fusion_loss(
     norms : pair of str
         Of the in-situ and the product term: ``l1`` (mean absolute difference) or ``l2`` (mean squared difference).
 
-    Examples
-    --------
     >>> pred, mask = torch.full((1, 9, 9), 0.3), torch.zeros(1, 9, 9, dtype=torch.bool)
     >>> mask[0, 4, 4] = True
     >>> product = torch.full((1, 1, 1), 0.2)
@@ -186,8 +183,6 @@ def huber_loss(
     ----------
     Huber 1964, Robust estimation of a location parameter, Ann. Math. Statist. 35, 73-101, doi:10.1214/aoms/1177703732.
 
-    Examples
-    --------
     >>> round(float(huber_loss(torch.tensor([0.3, 1.0]), torch.tensor([0.1, 0.0]))), 4)
     0.17
     """

@@ -26,12 +26,9 @@ from smnb.contract import FormatError, ParameterError, plain
 FLAGS = ("G", "U", "M", "C01", "C02", "C03", *(f"D{number:02}" for number in range(1, 11)))
 #: Policies by name: the flag strings that they keep; None keeps everything.
 POLICIES: dict[str, tuple[str, ...] | None] = {"paper": ("G", "C02", "C03", "C02,C03"), "strict": ("G",), "all": None}
-#: 0-5 cm and 5 cm, with the 2 inches (0.0508 m) of SCAN and SNOTEL inside, in m.
-DEFAULT_DEPTH = (0.0, 0.051)
-#: A depth interval that ends here or deeper (m) is one in cm or mm: networks measure to 2 m or so.
-_TOO_DEEP = 3.0
-#: First and last instant, each None where it is open.
-Period = tuple[np.datetime64 | None, np.datetime64 | None]
+DEFAULT_DEPTH = (0.0, 0.051)  # 0-5 cm and 5 cm, with the 2 inches (0.0508 m) of SCAN and SNOTEL inside, in m
+_TOO_DEEP = 3.0  # a depth interval that ends here or deeper (m) is one in cm or mm: networks measure to 2 m or so
+Period = tuple[np.datetime64 | None, np.datetime64 | None]  # first and last instant, each None where it is open
 TEXT = pa.dictionary(pa.int32(), pa.string())
 #: Readings of a sensor: UTC, native units (NaN or -9999 for none), and flags.
 READINGS = pa.schema([("time", pa.timestamp("ns")), ("value", pa.float32()), ("flag", TEXT), ("provider_flag", TEXT)])

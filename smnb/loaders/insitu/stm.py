@@ -47,10 +47,8 @@ _ZONE = re.compile(
     r"\s*\d{4}/\d{1,2}/\d{1,2}[\sT]+\d{1,2}:\d{2}(?::\d{2})?\s*(Z|UTC|[A-Z]{2,4}T|[+-]\d{2}:?\d{2})(?=\s|$)"
 )
 _FLAG = re.compile(r"[A-Z]\d*(,[A-Z]\d*)*")
-#: As much of a file's beginning as is searched for its place.
-HEAD_BYTES = 4096
-#: Header depths have two decimals in most archives, file names six.
-_DEPTH_ROUNDING = 0.0051
+HEAD_BYTES = 4096  # as much of a file's beginning as is searched for its place
+_DEPTH_ROUNDING = 0.0051  # header depths have two decimals in most archives, file names six
 
 
 def _unix_lines(data: bytes) -> bytes:

@@ -21,8 +21,7 @@ import pyarrow as pa
 from smnb.contract import FormatError, plain
 from smnb.loaders.insitu.sensors import READINGS, LostLines, Part, Report, Sensor
 
-#: Depths of the probes, in cm.
-DEPTHS_CM = (5, 10, 20, 50, 100)
+DEPTHS_CM = (5, 10, 20, 50, 100)  # depths of the probes, in cm
 _SOIL = [f"SOIL_{what}_{depth}" for what in ("MOISTURE", "TEMP") for depth in DEPTHS_CM]
 _HOURLY = (
     "WBANNO UTC_DATE UTC_TIME LST_DATE LST_TIME CRX_VN LONGITUDE LATITUDE T_CALC T_HR_AVG T_MAX T_MIN P_CALC SOLARAD "

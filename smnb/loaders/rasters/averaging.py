@@ -36,14 +36,12 @@ _WORDS = {"dB": "decibels", "linear": "linear power", "amplitude": "amplitudes"}
 #: What most pixels of a scene are, and the least share of them in a sample; the rest may be bright targets, or noise that was
 #: over-subtracted. Linear power of land rarely exceeds 10, and decibels are mostly negative.
 _USUAL, _LEAST_USUAL = {"dB": (SIGMA0.low, 0.0), "linear": (0.0, 10.0), "amplitude": (0.0, 10.0**0.5)}, 0.5
-#: Share of out-of-range pixels above which a scene is refused.
-_MOST_OUT_OF_RANGE = 0.5
+_MOST_OUT_OF_RANGE = 0.5  # share of out-of-range pixels above which a scene is refused
 #: Points along a side of the lattices from which extents are found, and the share of those that may lie between them.
 _LATTICE, _SLACK = 65, 0.01
 #: Pixels between places that are transformed exactly, at most, and how far off, in pixels, those between may be.
 _STEP, _TOLERANCE = 256, 1e-5
-#: Row and column of a place that is not on the map.
-_NOWHERE = -1e9
+_NOWHERE = -1e9  # row and column of a place that is not on the map
 Span = tuple[int, int]
 
 

@@ -37,16 +37,14 @@ _REMOTE = {
 _QUALITY_PIXELS, _CLOUD_BITS = 1 << 22, (1 << 10) | (1 << 11)
 #: Chunks of HDF5 kept decompressed: a global granule is often one chunk, and HDF5's default is smaller than that.
 _CACHE_BYTES = 64 << 20
-#: Rows and columns of arrays read at once for points: about a chunk.
-_BLOCK = (512, 512)
+_BLOCK = (512, 512)  # rows and columns of arrays read at once for points: about a chunk
 _Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rlat")
 _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
 #: Attributes that say how the numbers of a variable or an axis are meant.
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
 #: What opening or reading a damaged NetCDF file or Zarr group raises.
 _DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError)
-#: Share of pixels too dark that tells a wrong offset.
-_MOST_DARK = 0.5
+_MOST_DARK = 0.5  # share of pixels too dark that tells a wrong offset
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,7 @@ from smnb.loaders.rasters.options import (
 from smnb.loaders.rasters.placing import Georeference
 from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
-#: Headers read at a time.
-_THREADS = 8
+_THREADS = 8  # headers read at a time
 
 
 def open_scenes(

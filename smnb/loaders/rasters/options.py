@@ -66,8 +66,7 @@ PRODUCTS: dict[str, dict[str, Meaning]] = {
         "mtpi": Meaning("m", (), -5000.0, 5000.0),
     },
 }
-#: Reflectance (1e-4) below which no surface is: an offset was taken off twice.
-TOO_DARK = -100.0
+TOO_DARK = -100.0  # reflectance (1e-4) below which no surface is: an offset was taken off twice
 #: Products of which a pixel is empty where all bands that are read are exactly zero: zero in sand, silt, clay and density
 #: together is water or rock, in exports whose tag was lost.
 EMPTY_IS_ZERO = ("soilgrids",)

@@ -22,10 +22,8 @@ from smnb.grids import UtmWindow
 RESAMPLINGS = ("bilinear", "nearest", "average")
 #: Reads ``(band, row, col)`` of whole rows and columns within the raster: first row, stop row, first column, stop column.
 ReadBlock = Callable[[int, int, int, int], NDArray[np.float32]]
-#: A window lies on a raster's own grid where no edge is farther off than this share of a pixel.
-_ALIGNED = 1e-3
-#: How uneven a coordinate may be, as a share of its step: those in float32 are.
-_UNEVEN = 0.02
+_ALIGNED = 1e-3  # a window lies on a raster's own grid where no edge is farther off than this share of a pixel
+_UNEVEN = 0.02  # how uneven a coordinate may be, as a share of its step: those in float32 are
 #: Without these GDAL's bilinear weights take in more pixels where cells are larger than pixels.
 _FOUR_PIXELS = {"XSCALE": 1, "YSCALE": 1}
 

@@ -36,8 +36,7 @@ from smnb.loaders.rasters.options import SIGMA0
 from smnb.loaders.rasters.placing import Georeference, crs_of
 from smnb.loaders.rasters.scenes import SceneRecord
 
-#: Rows and columns of the target in one dask chunk.
-_CHUNK = 2048
+_CHUNK = 2048  # rows and columns of the target in one dask chunk
 #: Fields on the target: type, units, what they are; those by polarization first.
 _FIELDS = {
     "sigma0": ("float32", "dB", "radar backscatter coefficient, C band"),

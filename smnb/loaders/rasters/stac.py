@@ -30,12 +30,9 @@ from smnb.loaders.rasters.placing import Georeference, crs_of
 from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
 _TIMEOUT = 60.0
-#: What reading JSON that is no STAC raises.
-_MALFORMED = (OSError, KeyError, ValueError, TypeError, AttributeError)
-#: Items asked for at a time.
-_PAGE = 200
-#: What items state of numbers.
-_NUMBERS = ("scale", "offset", "nodata")
+_MALFORMED = (OSError, KeyError, ValueError, TypeError, AttributeError)  # what reading JSON that is no STAC raises
+_PAGE = 200  # items asked for at a time
+_NUMBERS = ("scale", "offset", "nodata")  # what items state of numbers
 _Name = Annotated[StrictStr, Field(min_length=1)]
 
 

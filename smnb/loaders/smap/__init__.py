@@ -6,8 +6,6 @@
 - `open_smap_e_points`: daily lists of 9 km points;
 - `composite`: means of 1 to 3 days; `count_masks`: what was masked, and why;
 - `read_fields`: all fields of a granule as they are; `seconds_to_utc`, `utc_to_seconds`: SMAP's clock.
-
-Series of SPL3SMP by location are read by `smnb.loaders.points.open_smap_l3_points`.
 """
 
 from smnb.loaders.smap.composites import composite

@@ -18,16 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import VARIABLES
 
 TABLE = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
-#: Options of the passive products' soil moisture.
-OPTIONS = ("baseline", "sca-h", "sca-v", "dca")
+OPTIONS = ("baseline", "sca-h", "sca-v", "dca")  # options of the passive products' soil moisture
 #: Suffixes of each algorithm's fields, newer and older releases.
 ALGORITHMS: dict[str, tuple[str, ...]] = {
     "sca-h": ("_scah", "_option1"),
     "sca-v": ("_scav", "_option2"),
     "dca": ("_dca", "_option3"),
 }
-#: Fill value of the 16-bit flags and of EASE-Grid indices.
-FLAG_FILL = 65534
+FLAG_FILL = 65534  # fill value of the 16-bit flags and of EASE-Grid indices
 
 
 def baseline_algorithm(release: str) -> str:
@@ -77,12 +75,9 @@ def _variables(family: str) -> dict[str, Variable]:
     return variables
 
 
-#: SPL2SMP, SPL2SMP_E, SPL3SMP, SPL3SMP_E.
-PASSIVE = _variables("passive")
-#: SPL2SMAP_S; every name carries the suffix _3km or _1km.
-ACTIVE_PASSIVE = _variables("active_passive")
-#: SPL3SMP_E cut to lists of points, with no flags.
-POINT_LIST = {"soil_moisture": PASSIVE["soil_moisture"]}
+PASSIVE = _variables("passive")  # SPL2SMP, SPL2SMP_E, SPL3SMP, SPL3SMP_E
+ACTIVE_PASSIVE = _variables("active_passive")  # SPL2SMAP_S; every name carries the suffix _3km or _1km
+POINT_LIST = {"soil_moisture": PASSIVE["soil_moisture"]}  # SPL3SMP_E cut to lists of points, with no flags
 #: Meaning of each bit, by family and flag.
 FLAG_BITS: dict[str, dict[str, dict[int, str]]] = {
     family: {flag: {k: bit for k, bit in enumerate(bits.split()) if bit != "-"} for flag, bits in flags.items()}
@@ -119,8 +114,7 @@ _EPOCH = np.datetime64("2000-01-01T11:58:55.816", "ns")
 #: First instants after the leap seconds inserted since (IERS Bulletin C), and the same on SMAP's clock.
 _LEAPS = np.array(["2006-01-01", "2009-01-01", "2012-07-01", "2015-07-01", "2017-01-01"], "datetime64[ns]")
 _LEAP_SECONDS = (_LEAPS - _EPOCH) / np.timedelta64(1, "s") + np.arange(1, _LEAPS.size + 1)
-#: The clock's values that can be an observation: 2015 to 2050.
-_EARLIEST, _LATEST = 4.7e8, 1.6e9
+_EARLIEST, _LATEST = 4.7e8, 1.6e9  # the clock's values that can be an observation: 2015 to 2050
 
 
 def seconds_to_utc(seconds: ArrayLike) -> NDArray[np.datetime64]:

@@ -205,8 +205,7 @@ class Selection:
     flag_policy: str = "none"
     tb_policy: str = "none"
     exclude_surface: Sequence[str] | str = ()
-    family: str = "passive"
-    """Whose meanings the flags have."""
+    family: str = "passive"  # whose meanings the flags have
     tests: dict[str, list[FlagTest]] = field(default_factory=dict)
     """Flag tests by what they mask: "soil_moisture", and of tb "tb:1.41H"."""
     absent: set[str] = field(default_factory=set)

@@ -21,8 +21,7 @@ from smnb.loaders.smap.granules import Granule, Selection, group_of, list_granul
 from smnb.loaders.smap.reading import Cells, Piece, build, build_listed
 
 _GROUP = "Soil_Moisture_Retrieval_Data"
-#: Grids of SPL2SMAP_S by the suffix of its groups and fields.
-_RESOLUTIONS = {"3km": M03, "1km": M01}
+_RESOLUTIONS = {"3km": M03, "1km": M01}  # grids of SPL2SMAP_S by the suffix of its groups and fields
 
 
 def _layout(where: str, file: h5py.File, overpass: str) -> tuple[h5py.Group, str]:

@@ -26,8 +26,7 @@ from smnb.grids.ease import check_indices
 from smnb.loaders.smap.fields import FLAG_FILL, Variable, flag_attrs, seconds_to_utc
 from smnb.loaders.smap.granules import FlagTest, Granule, Selection, open_h5
 
-#: Codes of `_codes` for cells that are not in a granule, and that are kept.
-_ABSENT, _KEPT = 255, 254
+_ABSENT, _KEPT = 255, 254  # codes of `_codes` for cells that are not in a granule, and that are kept
 #: Fields below this size are left to HDF5, bytes; compressed and inflated bytes handled at once above it.
 _SMALL, _STEP_IN, _STEP_OUT = 4_000_000, 16_384, 262_144
 #: Cells of a window that is not worth building: 50 million, 200 MB of float32 each field and time.
@@ -99,16 +98,12 @@ def _inflated(chunk: bytes, expected: int) -> Iterator[bytes]:
 class Cells:
     """Cells of a granule that lists them (level 2, scenes, point lists): those in the region, in the order of its fields."""
 
-    shape: tuple[int, ...]
-    """Of the granule's fields."""
-    within: tuple[slice, ...]
-    """The part of a field that holds the region's cells."""
-    take: NDArray[np.intp]
-    """Which of its values, flattened."""
+    shape: tuple[int, ...]  # of the granule's fields
+    within: tuple[slice, ...]  # the part of a field that holds the region's cells
+    take: NDArray[np.intp]  # which of its values, flattened
     row: NDArray[np.int64]
     col: NDArray[np.int64]
-    without_index: int
-    """Cells of the granule whose index is a fill value."""
+    without_index: int  # cells of the granule whose index is a fill value
 
     @classmethod
     def find(cls, where: str, grid: EaseGrid, row: NDArray, col: NDArray, region: EaseWindow | None) -> Cells:

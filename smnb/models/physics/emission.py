@@ -173,14 +173,9 @@ def dobson_permittivity(
 def soil_permittivity(
     who: str, dielectric: str, clay_fraction: ArrayLike, frequency_ghz: float, *, sand_fraction: ArrayLike | None = None
 ) -> tuple[Callable[[Any], tuple[Any, Any]], Any]:
-    """Permittivity as a function of soil moisture alone, for code that calls it many times for the same soil.
+    """Permittivity (real, imaginary) as a function of soil moisture alone, for code that calls it many times for one soil.
 
-    Returns
-    -------
-    permittivity : callable
-        Soil moisture (array of floats) to the real and the imaginary part of the permittivity.
-    kink : ndarray or None
-        Soil moisture at which the model's slope jumps (Mironov's limit of bound water), or None.
+    And the soil moisture at which the model's slope jumps (Mironov's limit of bound water), or None.
     """
     check_choice(who, "dielectric", dielectric, DIELECTRIC_MODELS)
     if dielectric == "dobson":

@@ -257,14 +257,10 @@ def _bracketed_secant(
     kink: NDArray[Any] | None,
     active: NDArray[np.bool_],
 ) -> NDArray[Any]:
-    """Root between two points given with their values, one per cell, by Anderson and Bjoerck's regula falsi.
+    """Root between two points given with their values, one per cell (Anderson, Bjoerck 1973, BIT 13, doi:10.1007/BF01951936).
 
     It never leaves the bracket. The first point is the kink where that lies inside, so that all later iterations of a cell
     see one smooth piece. Cells that are not `active` have no root; what they get is to be thrown away.
-
-    References
-    ----------
-    Anderson, Bjoerck 1973, BIT 13, 253-264, doi:10.1007/BF01951936.
     """
     (a, f_a), (b, f_b) = left, right
     x = (a * f_b - b * f_a) / (f_b - f_a)

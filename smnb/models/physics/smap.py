@@ -22,8 +22,6 @@ optical depth (r 0.88 for V; clay -0.44, temperature 0.34, organic matter -0.07)
 With these, the three retrievals of that granule agree with the product's: R 1.0000 (to four digits), absolute bias below
 1e-5, ubRMSD 3e-5 (H), 1e-5 (V) and 8e-5 m3 m-3 (dual channel).
 
-References
-----------
 O'Neill et al. 2021, SMAP Algorithm Theoretical Basis Document: Level 2 & 3 Soil Moisture (Passive) Data Products, JPL
 D-66480. For the dual-channel algorithm see `smnb.models.physics.retrieve_dual_channel`.
 """
@@ -60,18 +58,13 @@ class PhysicalRetrieval:
     """Result of `retrieve_physical`; all arrays have the shape of the fields."""
 
     method: str
-    soil_moisture: NDArray[Any]
-    """m3 m-3, NaN where not retrieved."""
-    status: NDArray[np.uint8]
-    """`smnb.models.physics.RetrievalStatus`."""
-    optical_depth: NDArray[Any]
-    """At nadir: retrieved by the dual-channel algorithm, given for the others."""
-    product_soil_moisture: NDArray[Any]
-    """The product's own retrieval by the same method; NaN where it has none."""
+    soil_moisture: NDArray[Any]  # m3 m-3, NaN where not retrieved
+    status: NDArray[np.uint8]  # `smnb.models.physics.RetrievalStatus`
+    optical_depth: NDArray[Any]  # at nadir: retrieved by the dual-channel algorithm, given for the others
+    product_soil_moisture: NDArray[Any]  # the product's own retrieval by the same method; NaN where it has none
     recommended: NDArray[np.bool_]
     """Whether the product recommends its own retrieval (bit 0 of its quality flag is clear)."""
-    notes: tuple[str, ...] = ()
-    """Which fields were used, and what was assumed."""
+    notes: tuple[str, ...] = ()  # which fields were used, and what was assumed
 
 
 def retrieve_physical(
@@ -79,21 +72,8 @@ def retrieve_physical(
 ) -> PhysicalRetrieval:
     """Retrieve soil moisture from the brightness temperatures and ancillary fields of a SMAP passive product.
 
-    Parameters
-    ----------
-    fields : mapping or Dataset
-        Arrays of one shape by their names in the product (``tb_v_corrected``, ``surface_temperature``,
-        ``boresight_incidence``, ``clay_fraction``, ``roughness_coefficient``, ``albedo``, ``vegetation_opacity_option2``
-        or ``..._scav``, ...), NaN where missing. Names of the afternoon group may keep their ending ``_pm``.
-    method : {"sca-v", "sca-h", "dca"}
-        See `PHYSICAL_METHODS`.
-    who : str
-        Who complains in errors, such as the file's name.
-
-    Raises
-    ------
-    FormatError
-        When a field that the method needs is absent, or holds fill values instead of NaN.
+    `fields` are arrays of one shape by their names in the product, with or without ``_pm``, NaN where missing; `method` is one
+    of `PHYSICAL_METHODS`. A `FormatError`, in the name of `who`, when a field that it needs is absent, or holds fills.
     """
     check_choice(who, "method", method, PHYSICAL_METHODS)
     source = _Fields(fields, who)

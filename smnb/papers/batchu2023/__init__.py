@@ -7,8 +7,6 @@
 - `experiment`, `scoring`: training, the studies of the sources, tables beside the paper's and figures of samples;
 - `tiles`, `dense`: images of a square as training saw them, and their map.
 
-References
-----------
 Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
 """
 

@@ -18,8 +18,7 @@ from smnb.training.batches import BatchDataset
 
 _WHO = "MultiSourceDataset"
 _IMAGES = ("high", "low")
-#: Sides of a split; networks are scored on the last two.
-SIDES = ("train", "validation", "test")
+SIDES = ("train", "validation", "test")  # sides of a split; networks are scored on the last two
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,7 @@ class MultiSourceDataset(BatchDataset):
         Where batches, and images kept in memory, are.
     """
 
-    #: Positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`).
-    counts_passes = True
+    counts_passes = True  # positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`)
     evaluation_batch = 64
 
     def __init__(

@@ -37,8 +37,7 @@ STUDIES: dict[str, tuple[int, str]] = {
 }
 #: How a member of the study of anchors is told from the same inputs with the other anchor.
 _OTHER_ANCHOR = ", anchored on SMAP"
-#: Predictions by side ("validation", "test").
-Sides = dict[str, pd.DataFrame]
+Sides = dict[str, pd.DataFrame]  # predictions by side ("validation", "test")
 
 
 def paper_training(**changes: Any) -> TrainingConfig:

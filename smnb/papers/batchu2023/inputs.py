@@ -188,11 +188,9 @@ def _without(*left_out: str) -> str:
     return " + ".join(name for name in list(_NAMED)[:6] if name not in left_out)
 
 
-#: The paper's own model.
-FULL_MODEL = _without()
+FULL_MODEL = _without()  # the paper's own model
 _GROWING = ["SMAP + GLDAS NN", *(" + ".join(list(_NAMED)[:number]) for number in (2, 3, 4)), FULL_MODEL]
-#: Products that are scored as they are, by the paper's names.
-PRODUCTS = {"SMAP": "smap", "GLDAS": "gldas"}
+PRODUCTS = {"SMAP": "smap", "GLDAS": "gldas"}  # products that are scored as they are, by the paper's names
 #: Rows of the paper's tables by number, as in `smnb.papers.tables`: the row's name to a name in `SOURCE_SETS` or `PRODUCTS`.
 #: Table 15 is one set with crops of 64 to 512 pixels; Table 21 is scored on two stores.
 PAPER_ROWS: dict[int, dict[str, str]] = {

@@ -55,10 +55,8 @@ class MatchupResult:
 
     store: SampleStore
     n_tasks: int = 0
-    n_resumed: int = 0
-    """Tasks that were done before."""
-    was_finished: bool = False
-    """Whether the store was there and nothing was left to do."""
+    n_resumed: int = 0  # tasks that were done before
+    was_finished: bool = False  # whether the store was there and nothing was left to do
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -224,8 +222,7 @@ class _Build:
     writer: SampleStoreWriter
     journal: Journal
     progress: Callable[[str, int, int], None]
-    left: NDArray[np.bool_]
-    """Points that have every source so far."""
+    left: NDArray[np.bool_]  # points that have every source so far
     cuts: dict[str, NDArray[Any]] = field(default_factory=dict)
     """Of each source the row in ``values`` of each point of the plan, -1 where there is none; of a coarse one its values,
     (point, band)."""

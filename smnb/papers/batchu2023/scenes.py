@@ -28,13 +28,11 @@ if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
     from smnb.maps.parallel import Workers
 
-#: Depths of the paper's sensors, m: 0-5 cm and 5 cm.
-PAPER_DEPTHS = ((0.0, 0.05), (0.05, 0.05))
+PAPER_DEPTHS = ((0.0, 0.05), (0.05, 0.05))  # depths of the paper's sensors, m: 0-5 cm and 5 cm
 #: Why a point has no image of a source; 0 is that it has one.
 REASONS = ("matched", "no scene covers the point", "no scene in time", "all scenes in time cloudy")
 _MATCHED, _UNCOVERED, _UNTIMELY, _CLOUDY = range(4)
-#: 2 inches, the depth of SCAN and SNOTEL, is 0.0508 m; m.
-_DEPTH_TOLERANCE = 1e-3
+_DEPTH_TOLERANCE = 1e-3  # 2 inches, the depth of SCAN and SNOTEL, is 0.0508 m; m
 _REPEATED = "the image met an earlier reading"
 #: A task goes on to the next scene until it has this many images or scenes: a task costs some milliseconds to send.
 _TASK_IMAGES, _TASK_SCENES = 32, 16
@@ -111,14 +109,10 @@ class MatchPlan:
     """Points to build, in order of sensor and time."""
 
     sources: dict[str, Source]
-    sensors: pd.DataFrame
-    """Sensors that passed, one row each."""
-    sensor: NDArray[np.int32]
-    """Row of `sensors` of each point."""
-    time: NDArray[np.int64]
-    """ns UTC."""
-    label: NDArray[np.float32]
-    """m3 m-3."""
+    sensors: pd.DataFrame  # sensors that passed, one row each
+    sensor: NDArray[np.int32]  # row of `sensors` of each point
+    time: NDArray[np.int64]  # ns UTC
+    label: NDArray[np.float32]  # m3 m-3
     scene: dict[str, NDArray[np.int32]]
     """Source to position in its table of scenes, -1 where an optional one is missing."""
     counts: dict[str, Any]

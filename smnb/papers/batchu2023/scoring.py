@@ -20,8 +20,7 @@ from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, score_sensors, stra
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
 _ENDS = ("", "_low", "_high")
-#: The paper's table by sensor network of each score.
-_NETWORK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}
+_NETWORK_TABLES = {"pearson_r": "Table 13", "ubrmse": "Table 14"}  # the paper's table by sensor network of each score
 #: Strata of the paper's tables: its table, what a title says, and the rows in its order.
 PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "land_cover": ("Table 10", "Land cover", LAND_COVER_GROUPS),
@@ -29,8 +28,7 @@ PAPER_STRATA: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "climate": ("Table 12", "Climate", PAPER_GROUPS),
 }
 _METRICS = {"ubrmse": "ubRMSE", "rmse": "RMSE", "pearson_r": "Correlation"}
-#: Predictions by side, by experiment.
-Experiments = Mapping[str, Mapping[str, pd.DataFrame]]
+Experiments = Mapping[str, Mapping[str, pd.DataFrame]]  # predictions by side, by experiment
 
 
 def _scored(who: str, table: pd.DataFrame, clusters: str | None) -> pd.DataFrame:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from smnb.catalog import Catalog
     from smnb.loaders.rasters import SceneIndex
 
-#: 10 m images, 160 m images, and one value at the point.
-KINDS = ("high", "low", "coarse")
+KINDS = ("high", "low", "coarse")  # 10 m images, 160 m images, and one value at the point
 _RESAMPLINGS = ("bilinear", "nearest", "average")
 _LOG_SCALE = 0.005
 

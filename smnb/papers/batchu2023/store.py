@@ -34,8 +34,7 @@ from smnb.files import atomic_path, plain_json, write_json
 from smnb.papers.batchu2023.sources import Source, by_name
 
 _SCHEMA, _SENSORS_FILE, _WHO = "samples-2", "sensors.parquet", "SampleStoreWriter"
-#: A missing time, as int64.
-NAT = int(np.iinfo(np.int64).min)
+NAT = int(np.iinfo(np.int64).min)  # a missing time, as int64
 #: Bytes of a chunk before compression, and most images in one; an image is never divided.
 CHUNK_BYTES, MOST_ROWS = 1 << 20, 16
 _COLUMN_ROWS = 1 << 16

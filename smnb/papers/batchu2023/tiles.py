@@ -65,13 +65,10 @@ class Tile:
     """A tile at one time: what the network takes, what a figure shows, and where it lies."""
 
     images: TileImages
-    window: UtmWindow
-    """Of the high-resolution images, which reach half a window beyond the outermost cells' centres."""
-    grid: UtmWindow
-    """Of the cells."""
+    window: UtmWindow  # of the high-resolution images, which reach half a window beyond the outermost cells' centres
+    grid: UtmWindow  # of the cells
     geometry: MapGeometry
-    time: pd.Timestamp
-    """UTC."""
+    time: pd.Timestamp  # UTC
     used: pd.DataFrame
     """By source ``scene`` and ``time`` of its image, ``age_days``, and the share of pixels or cells that are ``missing``."""
     native: dict[str, dict[str, np.ndarray]] = field(repr=False)

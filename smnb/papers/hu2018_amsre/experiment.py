@@ -100,11 +100,9 @@ class FoldData:
 class TrainedSVR:
     """A support vector regression and what it took."""
 
-    machine: Trained
-    """Predicts patches as a trained network does."""
+    machine: Trained  # predicts patches as a trained network does
     search: pd.DataFrame
-    largest_difference: float
-    """Of torch from scikit-learn over some test patches; scaled units."""
+    largest_difference: float  # of torch from scikit-learn over some test patches; scaled units
 
 
 def train_svr(data: FoldData, *, n_samples: int, n_search: int = 2000, seed: int = 0) -> TrainedSVR:

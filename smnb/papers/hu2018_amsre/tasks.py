@@ -176,28 +176,21 @@ class PatchTask:
 
     name: str
     title: str
-    images: np.ndarray
-    """``(image, row, col, channel)``, native units, NaN where missing."""
-    target: np.ndarray
-    """Soil moisture ``(image, row, col)``, m3 m-3."""
+    images: np.ndarray  # ``(image, row, col, channel)``, native units, NaN where missing
+    target: np.ndarray  # soil moisture ``(image, row, col)``, m3 m-3
     channels: tuple[str, ...]
-    labels: pd.DataFrame
-    """One row an image: ``time`` and, where there are several, ``region``."""
+    labels: pd.DataFrame  # one row an image: ``time`` and, where there are several, ``region``
     folds: list[Fold]
-    wrap: bool = False
-    """Whether columns wrap around (global longitude)."""
+    wrap: bool = False  # whether columns wrap around (global longitude)
     synthetic: bool = False
     patch_size: int = 9
-    units: dict[str, str] = field(default_factory=dict)
-    """Units of each channel."""
-    reference: str = "target"
-    """Short name of the target's product, for labels."""
+    units: dict[str, str] = field(default_factory=dict)  # units of each channel
+    reference: str = "target"  # short name of the target's product, for labels
     lat: np.ndarray | None = None
     lon: np.ndarray | None = None
     land: np.ndarray | None = None
     """Of a global task: coordinates of rows and columns, and where a map is wanted, bool ``(row, col)``."""
-    notes: dict[str, float] = field(default_factory=dict)
-    """Counts to report: masked, filled, dropped."""
+    notes: dict[str, float] = field(default_factory=dict)  # counts to report: masked, filled, dropped
 
     @property
     def is_global(self) -> bool:
@@ -226,8 +219,7 @@ class PatchTask:
         return inputs, target
 
 
-#: Least land fraction of a patch's centre, and of a cell of the target.
-MIN_LAND = 0.5
+MIN_LAND = 0.5  # least land fraction of a patch's centre, and of a cell of the target
 #: Catalog entries that each source of `open_task` reads.
 SOURCES = {"amsre": ("amsre_nsidc0302", "era_interim_swvl1"), "conus_patches": ("conus_s1s2smap",)}
 

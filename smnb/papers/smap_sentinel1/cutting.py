@@ -17,8 +17,7 @@ from smnb.loaders.insitu import InSituTables
 from smnb.models.fusion_1km import FACTOR, coarse_offset
 from smnb.sensors import match_tables
 
-#: Channels of an image, in this order.
-CHANNELS = ("tb_h", "tb_v", "vv", "vh")
+CHANNELS = ("tb_h", "tb_v", "vv", "vh")  # channels of an image, in this order
 _TB_LABELS, _POLARIZATIONS = ("1.41H", "1.41V"), ("VV", "VH")
 #: Networks of the paper, and the instrument that they have in common.
 PAPER_NETWORKS, PAPER_INSTRUMENT = ("ARM", "SCAN", "SNOTEL", "USCRN"), "Hydraprobe"
@@ -55,8 +54,6 @@ def select_sensors(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Keep sensors of some networks whose instrument's name has a part (None for all); and count what was there and left out.
 
-    Examples
-    --------
     >>> table = pd.DataFrame({"network": ["SCAN", "SCAN", "X"], "instrument": ["Hydraprobe II", "EC5", "Hydraprobe II"]})
     >>> select_sensors(table)[1]
     {'sensors': 3, 'sensors_of_other_networks': 1, 'sensors_of_other_instruments': 1, 'sensors_chosen': 1}

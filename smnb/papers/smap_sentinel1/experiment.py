@@ -15,8 +15,7 @@ from smnb.papers.smap_sentinel1.samples import FusionSamples
 from smnb.papers.smap_sentinel1.training import SIDES, FusionSplit, PatchImages
 from smnb.training import Trained
 
-#: Name of the product that a network has to beat, among the estimates.
-PRODUCT = "SMAP/S1 product"
+PRODUCT = "SMAP/S1 product"  # name of the product that a network has to beat, among the estimates
 #: Names and units of the four channels in figures.
 INPUT_NAMES = {"TB H": "K", "TB V": "K", "Sentinel-1 VV": "dB", "Sentinel-1 VH": "dB"}
 

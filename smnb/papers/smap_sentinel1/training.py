@@ -142,8 +142,7 @@ class PatchImages(BatchDataset):
         missing = ~np.isfinite(scaled)
         np.copyto(scaled, np.asarray(scaler.fill, "float32"), where=missing)
         self.images = _tensor(scaled.transpose(0, 3, 1, 2))
-        #: Pixels with all channels, (patch, row, col).
-        self.valid = _tensor(~missing.any(axis=-1))
+        self.valid = _tensor(~missing.any(axis=-1))  # pixels with all channels, (patch, row, col)
 
     def __len__(self) -> int:
         return len(self.images)

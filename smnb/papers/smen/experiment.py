@@ -13,8 +13,7 @@ from smnb.papers.smen.opening import Place
 from smnb.papers.smen.sequences import SequenceDataset, sequence_scalers
 from smnb.training import Samples, Trained
 
-#: An image with fewer valid pixels has no score.
-_LEAST_PIXELS = 100
+_LEAST_PIXELS = 100  # an image with fewer valid pixels has no score
 
 
 def smen_samples(place: Place) -> Samples:
@@ -46,8 +45,6 @@ def predict_images(trained: Trained, place: Place, scenes: np.ndarray) -> np.nda
 def add_level(images: np.ndarray, coarse: np.ndarray) -> np.ndarray:
     """Give each image ``(scene, row, col)`` the mean of its coarse image on the fine grid: what an ubRMSE loss leaves open.
 
-    Examples
-    --------
     >>> add_level(np.array([[[1.0, 3.0]]]), np.array([[[0.2, 0.2]]])).round(2).tolist()
     [[[-0.8, 1.2]]]
     """

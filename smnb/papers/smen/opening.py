@@ -16,8 +16,7 @@ from smnb.loaders.smap import composite
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
 FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
-#: Catalog entries that each source reads.
-SOURCES = {"regions": (FINE_ID, COARSE_ID, TRUTH_ID), "points": (POINTS_ID,)}
+SOURCES = {"regions": (FINE_ID, COARSE_ID, TRUTH_ID), "points": (POINTS_ID,)}  # catalog entries that each source reads
 #: The paper's three regions: title, and latitude and longitude of the city, degrees.
 REGIONS: dict[str, tuple[str, float, float]] = {
     "oklahoma_city": ("Oklahoma City", 35.47, -97.52),
@@ -26,8 +25,7 @@ REGIONS: dict[str, tuple[str, float, float]] = {
 }
 #: Training and test images of the paper's Table 1.
 PAPER_IMAGES = {"oklahoma_city": (80, 50), "tucson": (30, 10), "geneva": (60, 30)}
-#: Cells of 3 km along a side of a region, and of a 36 km cell.
-_CELLS, _COARSE = 100, 12
+_CELLS, _COARSE = 100, 12  # cells of 3 km along a side of a region, and of a 36 km cell
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,7 @@ class Place:
 
     sequences: ImageSequences
     split: SequenceSplit
-    exclude: np.ndarray | None = None
-    """Pixels that no training sees."""
+    exclude: np.ndarray | None = None  # pixels that no training sees
 
     @property
     def available(self) -> int:

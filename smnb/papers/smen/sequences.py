@@ -22,8 +22,7 @@ from smnb.grids import EaseWindow, ease_refine, match_nearest_in_time
 from smnb.training import MinMaxScaler
 from smnb.training.batches import BatchDataset
 
-#: m3 m-3; the wet end of the scale of coarse images.
-WETTEST = 0.6
+WETTEST = 0.6  # m3 m-3; the wet end of the scale of coarse images
 #: Least share of a scene's pixels with a coarse, and with a fine value; other scenes are dropped.
 _LEAST_COARSE, _LEAST_FINE = 0.5, 0.05
 

@@ -1,8 +1,7 @@
 """What the network of `smnb.papers.stations` is given: features by source, from each station's own predictors.
 
-Nothing here looks at in-situ soil moisture, and a station's features depend on no other station: not on which others are in
-the table, nor on the order of its rows. Past and later windows of a station's *predictors* enter; ``past_only`` leaves the later
-ones out.
+Nothing here looks at in-situ soil moisture, and a station's features depend on no other station. Past and later windows of a
+station's *predictors* enter; ``past_only`` leaves the later ones out.
 """
 
 from __future__ import annotations
@@ -45,13 +44,8 @@ class StationSeries:
     partial or a single row. `windows` are times in ten-day windows since any date, ascending and unique; `phase` is the time of
     the year, radians. Values are float64 of shape (row,), missing is NaN; where nothing is seen the result is NaN.
 
-    References
-    ----------
-    Wagner, Lemoine & Rott 1999, Remote Sens. Environ. 70(2), 191-207, doi:10.1016/S0034-4257(99)00036-X (exponential filter and
-    change detection between a station's driest and wettest backscatter).
+    Filter and change detection are those of Wagner et al. 1999, RSE 70(2), 191-207, doi:10.1016/S0034-4257(99)00036-X.
 
-    Examples
-    --------
     >>> series = StationSeries(np.array([0.0, 1.0, 2.0]), np.zeros(3))
     >>> series.lag(np.array([0.1, 0.2, 0.4]), 1).tolist()
     [0.1, 0.1, 0.2]
@@ -136,8 +130,6 @@ def features_of(features: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
 def is_lasting(name: str) -> bool:
     """Whether a feature belongs to the station rather than to the window: means, spreads, quantiles, static values.
 
-    Examples
-    --------
     >>> [is_lasting(name) for name in ("smap:mean", "smap:anomaly", "static:lat", "static:cos_lat", "sentinel1:VV_spread")]
     [True, False, True, False, True]
     """

@@ -91,10 +91,8 @@ class PointEnsemble(nn.Module):
     """
 
     config_class = PointFusionConfig
-    #: Pore space of a mineral soil, m3 m-3: no prediction exceeds it.
-    LARGEST = 0.6
-    #: m3 m-3 over which predictions near zero are bent to stay positive.
-    SOFT = 0.02
+    LARGEST = 0.6  # pore space of a mineral soil, m3 m-3: no prediction exceeds it
+    SOFT = 0.02  # m3 m-3 over which predictions near zero are bent to stay positive
 
     def __init__(self, config: PointFusionConfig) -> None:
         super().__init__()

@@ -16,10 +16,8 @@ from smnb.papers.stations.features import SOURCES, features_of, point_features, 
 from smnb.papers.stations.network import PointTraining, predict_points, train_points
 from smnb.training import Trained, load, save
 
-#: What a file needs beside `COLUMNS`.
-_KEYS = ("network", "station", "lat", "lon", "start")
-#: Recipe of the released checkpoint.
-RELEASE = PointTraining(members=16, seed=2026)
+_KEYS = ("network", "station", "lat", "lon", "start")  # what a file needs beside `COLUMNS`
+RELEASE = PointTraining(members=16, seed=2026)  # recipe of the released checkpoint
 
 
 @dataclass

@@ -38,19 +38,15 @@ class PublishedColumn:
 class PublishedTable:
     """A table of a paper, by the paper's own number."""
 
-    paper: str
-    """Key of `PAPERS`."""
+    paper: str  # key of `PAPERS`
     table: str
     caption: str
     columns: tuple[PublishedColumn, ...]
-    rows: Mapping[str, Numbers]
-    """A number a column by row label; NaN where the paper has none or it is in `omitted`."""
-    caveats: tuple[str, ...] = ()
-    """What the paper leaves open or contradicts."""
+    rows: Mapping[str, Numbers]  # A number a column by row label; NaN where the paper has none or it is in `omitted`
+    caveats: tuple[str, ...] = ()  # what the paper leaves open or contradicts
     omitted: tuple[tuple[str, str], ...] = ()
     """Row and column of each number that is left out, since the text at hand does not say for certain which it is."""
-    baseline: str | None = None
-    """Row that `changes` refer to."""
+    baseline: str | None = None  # row that `changes` refer to
     changes: Mapping[str, Numbers] = field(default_factory=dict)
     """Relative changes as printed, percent, positive where the score is better than the baseline's; NaN where none is."""
 

@@ -1,10 +1,8 @@
 """Labels of the released records from an ISMN archive: which sensor a record means, and its reading within three minutes.
 
-The release's merge script takes the network by its exact name, then the first station of which every "_"-part of the record's
-station name is a part (hyphens aside), then the first soil moisture sensor whose depths, written as ISMN writes them, contain
-"0.05". "CR200-1" so also finds CR200-11. Here every candidate is listed, and by default the station nearest to the record's own
-coordinates is taken, and of its sensors one within 0-5 cm before one that reaches below; ``choose="first"`` does as the script
-does.
+The release's merge script takes the first station of which every "_"-part of the record's station name is a part ("CR200-1" so
+also finds CR200-11) and its first sensor whose depths contain "0.05". Here the station nearest to the record's coordinates is
+taken, and of its sensors one within 0-5 cm before one that reaches below; ``choose="first"`` does as the script does.
 """
 
 from __future__ import annotations

@@ -30,11 +30,9 @@ from smnb.papers.batchu2023.sources import SOURCES, dequantise
 
 _WHO = "open_released"
 _PROBLEMS_KEPT = 1000
-#: Sentinel-1 flies since 2014; a time outside is another unit than milliseconds, or damage.
-_TIMES_MS = (1.3e12, 2.5e12)
+_TIMES_MS = (1.3e12, 2.5e12)  # Sentinel-1 flies since 2014; a time outside is another unit than milliseconds, or damage
 _FIELDS = yaml.safe_load(Path(__file__).with_name("fields.yaml").read_text(encoding="utf-8"))
-#: Pixels of 10 m on a side of one of the low grid.
-LOW_FACTOR = 16
+LOW_FACTOR = 16  # pixels of 10 m on a side of one of the low grid
 
 
 def _block_mean(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
