@@ -230,6 +230,7 @@ def test_ctrl_c_while_importing_is_one_line(here, module, become, command, line)
     """Whatever error an import that is interrupted ends with."""
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored where tests run in the background
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == sys.argv[1]:\n"
