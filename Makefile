@@ -8,9 +8,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SANDBOX := data/sandbox/SANDBOX.json
 NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
-# 06, 09 and 10 take what 05 made, so one process executes them in this order, beside the others; 01 and 07 make the two
+# 06, 09 and 10 take what 05 made, so one process executes them in this order, beside the others; 01, 07 and 08 make the two
 # processes about as long
-CHAIN := $(wildcard $(addprefix notebooks/,$(addsuffix _*.ipynb,01 05 06 07 09 10)))
+CHAIN := $(wildcard $(addprefix notebooks/,$(addsuffix _*.ipynb,01 05 06 07 08 09 10)))
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
