@@ -79,12 +79,14 @@ lint: $(INSTALLED)
 
 # The release of torch that has a small CPU build for pip; the range of pyproject.toml alone would bring gigabytes of CUDA.
 TORCH := torch==2.13.0
+# from 4 on it wants Python 3.11.5, and Debian 12 has 3.11.2
+SOUPSIEVE := soupsieve<4
 
 # resolve the bounds of pyproject.toml anew; a local version such as +cpu is not on the registry under that name
 lock:
 	@$(find_python); folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$$python -m venv "$$folder"; \
-	"$$folder/bin/python" -m pip install --quiet "$(TORCH)" ".[test,bench]"; \
+	"$$folder/bin/python" -m pip install --quiet "$(TORCH)" "$(SOUPSIEVE)" ".[test,bench]"; \
 	"$$folder/bin/python" -m pip freeze --exclude smnb | sed -E 's/\+[a-z0-9.]+$$//' > requirements.lock.new; \
 	mv requirements.lock.new requirements.lock; wc -l requirements.lock
 
