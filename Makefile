@@ -1,4 +1,4 @@
-# Everything is done in .venv, from python3.11 and a package registry: make demo, make test; then lab, bench, lint, lock.
+# Everything is done in .venv, from python3.11 and a package registry: make demo, make test; then faults, lab, bench, lint, lock.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
@@ -17,10 +17,10 @@ export PIP_NO_INPUT := 1
 # what the notebooks are tested on, whatever the user's own archive is
 SANDBOXED := env -u SMNB_DATA -u SMNB_RUN_DIR -u SMNB_NOTEBOOK_DIR
 
-.PHONY: help demo test lab bench lint lock clean
+.PHONY: help demo test faults lab bench lint lock clean
 
 help:
-	@echo "make demo | test | lab | bench | lint | lock | clean"
+	@echo "make demo | test | faults | lab | bench | lint | lock | clean"
 
 # the first of these that is a working Python 3.11 (a pyenv shim may be there and not work)
 define find_python
@@ -62,6 +62,13 @@ test: $(INSTALLED) $(SANDBOX)
 	echo "== 3/3 numbers of the notebooks"; \
 	SMNB_RECORDS="$(CURDIR)/runs/nbval" $(BIN)/python -m pytest tests/test_notebooks.py || status=1; \
 	exit $$status
+
+# kills, failing I/O, races and damaged inputs, 20 minutes of two processes; SMNB_FAULTS_SEED and SMNB_FAULTS_SCALE say which
+# and how many
+faults: export OMP_NUM_THREADS := 1
+faults: export SMNB_FAULTS_SEED ?= $(shell date +%s)
+faults: $(INSTALLED) $(SANDBOX)
+	$(SANDBOXED) $(BIN)/python -m pytest tests/faults -m faults -n 2 --dist loadfile
 
 lab: $(INSTALLED) $(SANDBOX)
 	$(BIN)/jupyter lab --notebook-dir notebooks
