@@ -130,16 +130,13 @@ def test_places_are_in_degrees():
     "fault", [KeyError("x"), OSError("bad\nheader"), OSError(errno.EINVAL, "seek"), MemoryError("4 TiB")]
 )
 def test_what_a_library_raises_becomes_one_error(fault) -> None:
-    with pytest.raises(
-        FormatError, match=rf"^open\(a\): the file is unreadable: {type(fault).__name__}: .*Download"
-    ) as raised:
-        with foreign("open(a)"):
-            raise fault
-    assert raised.value.__cause__ is fault and "\n" not in str(raised.value)
-    with (
-        pytest.raises(RunError, match="^load: no card: .*Train again"),
-        foreign("load", "no card", RunError, "Train again"),
-    ):
+    what = rf"^open\(a\): the file is unreadable: {type(fault).__name__}: .*Download"
+    with pytest.raises(FormatError, match=what) as raised, foreign("open(a)"):
+        raise fault
+    assert raised.value.__cause__ is fault
+    assert "\n" not in str(raised.value)
+    step = "Train again"
+    with pytest.raises(RunError, match=rf"^load: no card: .*{step}"), foreign("load", "no card", RunError, step):
         raise fault
 
 
@@ -153,5 +150,5 @@ def test_our_errors_and_the_systems_faults_pass_the_door(fault) -> None:
 
 
 def test_a_fault_of_the_system_without_a_file_names_who_reads() -> None:
-    with pytest.raises(PermissionError, match="Permission denied: 'a.nc'"), foreign("a.nc"):
+    with pytest.raises(PermissionError, match=r"Permission denied: 'a\.nc'"), foreign("a.nc"):
         raise OSError(errno.EACCES, "unable to open file (flags = 0)")
