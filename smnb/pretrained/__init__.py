@@ -76,6 +76,8 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
         On a table that cannot be used; see `smnb.papers.stations.read_points`.
     """
     who, out = "predict_table", Path(out)
+    if name in CELL_MODELS:
+        raise ParameterError(who, "the model is of folders of cells", got=name, next_step="Use predict_folder")
     _folder(who, name)
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
@@ -111,7 +113,7 @@ def predict_folder(
     Returns
     -------
     dict
-        By file: ``written``, ``estimates``, ``times_without_overpass`` and whether the cell has ``smap``; or why it was ``dropped``.
+        By file: ``written``, ``estimates``, ``times_without_overpass``, whether the cell has ``smap``; or why it was ``dropped``.
 
     Raises
     ------
