@@ -20,7 +20,8 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from smnb.contract import FormatError, plain
-from smnb.loaders import open_netcdf
+from smnb.loaders import open_netcdf, refuse_links
+from smnb.loaders.rasters.images import open_image
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
@@ -146,7 +147,7 @@ class ImageHeader:
 
 def read_header(where: str, path: str) -> ImageHeader:
     """Read an image's header; complex numbers, and pixels that are nowhere, are refused."""
-    with gdal(where, path), rasterio.open(path) as source:
+    with gdal(where, path), open_image(where, path) as source:
         return _header_of(where, source)
 
 
@@ -189,7 +190,7 @@ class OpenImage:
     def __init__(self, where: str, path: str) -> None:
         self.where, self.path = where, path
         with gdal(where, path):
-            self._source = rasterio.open(path)
+            self._source = open_image(where, path)
         self.close = self._source.close
 
     def geometry(self) -> Georeference:
@@ -222,7 +223,7 @@ def cloud_percentage(where: str, path: str, number: int, reference: int | None) 
     The pixels that have data in a `reference` band make the whole, default all: the quality band cannot tell, zero is clear.
     """
     cloudy = total = 0
-    with gdal(where, path), rasterio.open(path) as source:
+    with gdal(where, path), open_image(where, path) as source:
         dtype = np.dtype(source.dtypes[number - 1])
         if dtype.kind not in "iu" and dtype not in (np.float32, np.float64):
             raise FormatError(where, "the quality band holds no bits", got=str(dtype))
@@ -268,6 +269,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
         told.append(item[()].tobytes() if is_read else b"")
 
     try:
+        refuse_links("open_scenes", path)
         with h5py.File(path, "r") as file:
             for variable in (file[str(band.where)] for band in bands):
                 axes = [dimension[0] for dimension in variable.dims if len(dimension)]
@@ -366,6 +368,8 @@ class OpenArray:
             dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
             self._items, self.close = {name: array.variable for name, array in dataset.items()}, dataset.close
             return
+        if form == "netcdf":
+            refuse_links(where, Path(path))
         try:
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")
