@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from smnb.contract import FormatError, plain
+from smnb.catalog.limits import MOST_TABLE, check_bytes
+from smnb.contract import FormatError, SmnbError, plain
 from smnb.loaders import open_netcdf, refuse_links
-from smnb.loaders.rasters.images import open_image
+from smnb.loaders.rasters.images import check_group, open_image
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
@@ -208,6 +209,8 @@ class OpenImage:
     def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
         """Numbers of some bands at full resolution, as they are in the file; masked arrays where it has masks."""
         window, numbers = Window.from_slices(rows, cols), [band.key for band in bands]
+        size = window.height * window.width * max(np.dtype(dtype).itemsize for dtype in self._source.dtypes)
+        check_bytes(self.where, "the window", size * len(bands), MOST_TABLE)
         with gdal(self.where, self.path):
             values = list(self._source.read(numbers, window=window))
             for i, number in enumerate(numbers):
@@ -298,7 +301,10 @@ def read_array_header(where: str, path: Path, bands: Sequence[BandOption], dimen
         dataset = open_netcdf(where.partition("(")[0], path, decode_coords="all")
     else:
         try:
+            check_group(where, path)
             dataset = xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
+        except SmnbError:
+            raise
         except _DAMAGE as error:
             raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
     with dataset:

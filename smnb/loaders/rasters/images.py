@@ -1,24 +1,34 @@
-"""Images opened so that no other file is read than the user has: formats that hold their own pixels, and virtual rasters of these.
+"""Images opened so that no other file is read than the user has: formats with pixels of their own, virtual rasters of these.
 
 GDAL knows formats that are nothing but references, whatever the file's name: to other files, to servers, to Python code.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
+import zarr
 
 from smnb.catalog.limits import check_bytes, refuse_leaving
 from smnb.contract import CatalogError, FormatError
 from smnb.loaders import refuse_links
 
-#: Of addresses, of files; and by their first bytes what a virtual raster may be made of.
-_REMOTE_DRIVERS = ["GTiff", "JP2OpenJPEG"]
-_DRIVERS = [*_REMOTE_DRIVERS, "netCDF", "HDF5", "HDF5Image", "ENVI", "EHdr", "AAIGrid", "GRIB", "SRTMHGT", "PNG"]
-_TIFF, _OTHERS = (b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"), (b"\0\0\0\x0cjP  ", b"\xffO\xffQ", b"\x89HDF", b"CDF")
+#: GDAL's formats that are read, by a file's first bytes; and others, whose header is another file beside it, or plain text.
+_FORMATS = {
+    **dict.fromkeys((b"II*\0", b"II+\0", b"MM\0*", b"MM\0+"), ("GTiff",)),
+    **dict.fromkeys((b"\0\0\0\x0cjP  ", b"\xffO\xffQ"), ("JP2OpenJPEG",)),
+    b"\x89HDF": ("netCDF", "HDF5"),
+    b"CDF": ("netCDF",),
+    b"GRIB": ("GRIB",),
+    b"\x89PNG": ("PNG",),
+}
+_PLAIN = ("ENVI", "EHdr", "AAIGrid", "GTiff")
 #: Kinds of virtual datasets and bands that have no code; keys that name a file; bytes of one, and how deep they may be nested.
 _KINDS = {"vrtsourcedrasterband", "vrtwarpeddataset", "vrtwarpedrasterband"}
 _KEYS, _VIRTUAL_BYTES, _DEPTH = {"x_dataset", "y_dataset", "rpc_dem"}, 16 << 20, 4
@@ -32,18 +42,20 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
     """
     file = Path(path)
     if not file.is_file():
-        return rasterio.open(path, driver=_REMOTE_DRIVERS)
-    with file.open("rb") as stream:
-        head = stream.read(1 << 16)
-    drivers = _DRIVERS
-    if b"<vrtdataset" in head.lower():
+        return rasterio.open(path, driver="JP2OpenJPEG" if path.partition("?")[0].endswith(".jp2") else "GTiff")
+    drivers, mask = _formats_of(where, file), Path(f"{file}.msk")
+    if mask.is_file() and _formats_of(where, mask) != ("GTiff",):  # which GDAL opens too
+        raise CatalogError(where, "the mask beside the image is no GeoTIFF", got=mask.name, next_step="Remove it")
+    if drivers == ("VRT",):
         _check_virtual(where, file)
-        drivers = ["VRT"]
-    elif head.startswith(b"\x89HDF"):
-        refuse_links(where, file)
-    source = rasterio.open(path, driver=drivers)
+    for driver in drivers[:-1]:
+        with contextlib.suppress(rasterio.errors.RasterioIOError):
+            source = rasterio.open(path, driver=driver)
+            break
+    else:
+        source = rasterio.open(path, driver=drivers[-1])
     try:
-        for one in source.files if drivers == ["VRT"] else ():
+        for one in source.files if drivers == ("VRT",) else ():
             refuse_leaving(where, file, Path(one))
         size = max(np.dtype(dtype).itemsize for dtype in source.dtypes)
         size *= source.count if str(source.profile.get("interleave")) == "pixel" else 1
@@ -53,6 +65,17 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
         source.close()
         raise
     return source
+
+
+def _formats_of(where: str, file: Path) -> tuple[str, ...]:
+    """GDAL's formats that a file may be in, by its first bytes."""
+    with file.open("rb") as stream:
+        head = stream.read(1 << 16)
+    if b"<vrtdataset" in head.lower():
+        return ("VRT",)
+    if head.startswith(b"\x89HDF"):
+        refuse_links(where, file)
+    return next((drivers for magic, drivers in _FORMATS.items() if head.startswith(magic)), _PLAIN)
 
 
 def _check_virtual(where: str, file: Path, depth: int = 0) -> None:
@@ -79,11 +102,22 @@ def _check_virtual(where: str, file: Path, depth: int = 0) -> None:
         refuse_leaving(where, file, named)
         if not named.is_file():
             raise FormatError(where, "a file that the virtual raster is made of is not there", got=value)
-        with named.open("rb") as stream:
-            head = stream.read(1 << 16)
-        if b"<vrtdataset" in head.lower():
+        formats = _formats_of(where, named)
+        if formats == ("VRT",):
             _check_virtual(where, named, depth + 1)
-        elif not head.startswith((*_TIFF, *_OTHERS)):
+        elif formats == _PLAIN:
             raise CatalogError(where, "the virtual raster is made of a file that is no image", got=value)
-        elif head.startswith(b"\x89HDF"):
-            refuse_links(where, named)
+
+
+def check_group(where: str, path: Path) -> None:
+    """Raise an error if a Zarr group has chunks or axes too large to be read at once, or links out of it."""
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            if (one := Path(folder, name)).is_symlink():
+                refuse_leaving(where, path / "zarr.json", one)
+    for name, array in zarr.open_group(path, mode="r").members(max_depth=None):
+        if isinstance(array, zarr.Array):
+            size = math.prod(array.chunks) * array.dtype.itemsize
+            check_bytes(where, f"a chunk of {name!r}", size)
+            if array.ndim == 1:
+                check_bytes(where, f"{name!r}", array.size * array.dtype.itemsize)
