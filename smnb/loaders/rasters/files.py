@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +20,10 @@ from rasterio.windows import Window
 from smnb.catalog.limits import MOST_TABLE, check_bytes
 from smnb.contract import FormatError, SmnbError, plain
 from smnb.loaders import open_netcdf, refuse_links
-from smnb.loaders.rasters.images import check_group, open_image
+from smnb.loaders.rasters.images import check_group, gdal, open_image
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
-#: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
-_LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-}
 #: Pixels of a quality band read at a time, and bits of QA60: opaque clouds and cirrus.
 _QUALITY_PIXELS, _CLOUD_BITS = 1 << 22, (1 << 10) | (1 << 11)
 #: Chunks of HDF5 kept decompressed: a global granule is often one chunk, and HDF5's default is smaller than that.
@@ -102,20 +91,6 @@ class BandSource:
             where = f"{where}: {self.option.name}"
             raise FormatError(where, what, got=plain(got), expected=plain(expected), next_step=next_step)
         return values
-
-
-@contextmanager
-def gdal(where: str, path: str) -> Iterator[None]:
-    """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
-    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
-    try:
-        with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
-            # that a raster is not georeferenced is an error here, with more to say
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            yield
-    except rasterio.errors.RasterioError as error:
-        what = f"the raster is unreadable, truncated perhaps: {error}"
-        raise FormatError(where, what, next_step="Download or export it again") from error
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -32,6 +34,32 @@ _PLAIN = ("ENVI", "EHdr", "AAIGrid", "GTiff")
 #: Kinds of virtual datasets and bands that have no code; keys that name a file; bytes of one, and how deep they may be nested.
 _KINDS = {"vrtsourcedrasterband", "vrtwarpeddataset", "vrtwarpedrasterband"}
 _KEYS, _VIRTUAL_BYTES, _DEPTH = {"x_dataset", "y_dataset", "rpc_dem"}, 16 << 20, 4
+
+#: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
+_LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+_REMOTE = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_CONNECTTIMEOUT": "20",
+    "GDAL_HTTP_LOW_SPEED_TIME": "30",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
+}
+
+
+@contextlib.contextmanager
+def gdal(where: str, path: str) -> Iterator[None]:
+    """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
+    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
+    try:
+        with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
+            # that a raster is not georeferenced is an error here, with more to say
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            yield
+    except rasterio.errors.RasterioError as error:
+        what = f"the raster is unreadable, truncated perhaps: {error}"
+        raise FormatError(where, what, next_step="Download or export it again") from error
 
 
 def open_image(where: str, path: str) -> rasterio.DatasetReader:
