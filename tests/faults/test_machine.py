@@ -136,6 +136,7 @@ def test_sequences(campaign):
     COUNTS.clear()
     try:
         seed(campaign.seed)(Sequences)
-        go(round(60 * campaign.scale), 14, phases=[Phase.generate])  # a failure says its steps; to shrink them takes long
+        # a failure says its steps; to shrink them would take minutes
+        go(round(60 * campaign.scale), 14, phases=[Phase.generate])
     finally:
         campaign.outcomes.update(COUNTS)
