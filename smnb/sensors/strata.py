@@ -225,6 +225,8 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     import rasterio  # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
 
+    from smnb.loaders.rasters.options import FILLS, PRODUCTS
+
     who = f"land_cover_codes({Path(path).name})"
     lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
     if lat.ndim != 1 or lat.shape != lon.shape:
@@ -243,4 +245,5 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
             codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
     except rasterio.errors.RasterioError as error:
         raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
+    codes[np.isin(codes, (*FILLS, *PRODUCTS["landcover"]["land_cover"].fills))] = OUTSIDE
     return codes
