@@ -7,22 +7,28 @@ and ``end`` are ISO dates or times, UTC, both inclusive. No family is imported h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.catalog.limits import MOST_TABLE, check_bytes, gzip_checked
+from smnb.catalog.limits import MOST_TABLE, check_bytes, gzip_checked, refuse_leaving
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
+_CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -65,10 +71,42 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         if magic == b"GRIB":
             what, next_step = "the file is GRIB", "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
         raise FormatError(f"{who}({path.name})", what, got=magic, expected="NetCDF", next_step=next_step)
+    if engine == "h5netcdf":
+        refuse_links(who, path)
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise FormatError(f"{who}({path.name})", f"the file is unreadable: {error}") from error
+
+
+def refuse_links(who: str, path: Path) -> None:
+    """Raise `CatalogError` where an HDF5 file takes anything from a file that is not in its folder or its data root."""
+    state = path.stat()
+    for name in _named_files(str(path.absolute()), state.st_size, state.st_mtime_ns):
+        named = path.parent / name
+        refuse_leaving(f"{who}({path.name})", path, named)
+        if named.is_file() and not named.samefile(path):
+            refuse_links(who, named)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _named_files(path: str, *state: int) -> tuple[str, ...]:
+    """Files that links and datasets of an HDF5 file name; none of one that is damaged, which its reader will find."""
+    import h5py
+
+    found: list[str] = []
+    with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError), h5py.File(path, "r") as file:
+        links: dict[bytes, Any] = {}
+        file.id.links.visit(lambda name, info: links.__setitem__(name, info.type), info=True)
+        for name, kind in links.items():
+            if kind == h5py.h5l.TYPE_EXTERNAL:
+                found.append(os.fsdecode(file.id.links.get_val(name)[0]))
+            elif kind == h5py.h5l.TYPE_HARD and isinstance(item := h5py.h5o.open(file.id, name), h5py.h5d.DatasetID):
+                made = item.get_create_plist()
+                found += [os.fsdecode(made.get_external(i)[0]) for i in range(made.get_external_count())]
+                if made.get_layout() == h5py.h5d.VIRTUAL:
+                    found += [made.get_virtual_filename(i) for i in range(made.get_virtual_count())]
+    return tuple(dict.fromkeys(name for name in found if name != "."))
 
 
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
@@ -130,6 +168,7 @@ def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a Parquet table that others made, unless its rows would take more memory than `smnb.files.check_bytes` allows."""
+    check_parquet(path)
     with pq.ParquetFile(path) as file:
         held = file.metadata
         size = max(
@@ -139,3 +178,49 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         )
     check_bytes(path.name, "the table", size, MOST_TABLE, path.stat().st_size)
     return pd.read_parquet(path, columns=columns)
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Write Parquet with checksums of its pages and, in the footer, of all the file, which `check_parquet` checks."""
+    marked = schema.with_metadata({**(schema.metadata or {}), _CHECKSUM_KEY: b"0" * 8})
+    with pq.ParquetWriter(path, marked, write_page_checksum=True, **options) as writer:
+        yield writer
+    at, _, found = _parquet_checksum(path)
+    with open(path, "r+b") as stream:
+        stream.seek(at)
+        stream.write(found)
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, without its index, by `parquet_writer`."""
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    with parquet_writer(path, content.schema) as writer:
+        writer.write_table(content)
+
+
+def check_parquet(path: Path) -> None:
+    """Raise `FormatError` where a file of `parquet_writer` is not as it was written; one without its checksum passes."""
+    _, stated, found = _parquet_checksum(path)
+    if stated not in (b"", found):
+        what, said = "the table is damaged: it has another CRC-32C than it states", stated.decode(errors="replace")
+        raise FormatError(str(path), what, got=found.decode(), expected=said, next_step="Write it again")
+
+
+def _parquet_checksum(path: Path) -> tuple[int, bytes, bytes]:
+    """Where a Parquet file states its CRC-32C, which (b"" if it does not), and which it has, with zeros there."""
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - 8))
+        start = max(0, end - 8 - int.from_bytes(stream.read(4), "little"))
+        stream.seek(start)
+        footer, key = stream.read(), _CHECKSUM_KEY + b"\x18\x08"  # in Thrift's form: a text of 8 bytes
+        if (at := footer.rfind(key)) < 0:
+            return 0, b"", b""
+        at += len(key)
+        stream.seek(0)
+        checksum = google_crc32c.Checksum()
+        for _ in range(0, start, 1 << 20):
+            checksum.update(stream.read(min(1 << 20, start - stream.tell())))
+        checksum.update(footer[:at] + b"0" * 8 + footer[at + 8 :])
+    return start + at, footer[at : at + 8], checksum.hexdigest()

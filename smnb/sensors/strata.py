@@ -225,6 +225,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     import rasterio  # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
 
+    from smnb.loaders.rasters.images import open_image
     from smnb.loaders.rasters.options import FILLS, PRODUCTS
 
     who = f"land_cover_codes({Path(path).name})"
@@ -234,7 +235,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
     finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
     try:
-        with rasterio.open(path) as raster:
+        with open_image(who, str(path)) as raster:
             if raster.crs is None:
                 step = "Set it, for instance with rio edit-info"
                 raise FormatError(who, "the raster states no coordinate reference system", next_step=step)
