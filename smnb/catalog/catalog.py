@@ -13,6 +13,7 @@ from typing import Any
 import xarray as xr
 
 from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, read_entries
+from smnb.catalog.limits import ROOTS
 from smnb.contract import CatalogError, ParameterError, check_dataset, closest, plain
 
 CATALOG_NAME = "data_catalog.yaml"
@@ -108,6 +109,7 @@ class Catalog:
         hidden = {path for path in named if any(part.startswith(".") for part in path.relative_to(root).parts)}
         found = sorted(path for path in named - hidden if path.is_file())
         refuse_outside(self._who(catalog_id), "files", found, root)
+        ROOTS.add(root.resolve())
         return found
 
     def resolve(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
