@@ -20,10 +20,11 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
+from pydantic import JsonValue, RootModel
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import FormatError, RunError, check_choice
-from smnb.files import exclusive, remove_stale_partials, write_bytes, write_json
+from smnb.files import exclusive, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
@@ -171,6 +172,9 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
+_Marker = RootModel[dict[str, JsonValue]]
+
+
 def _alone(fit: Callable[..., Trained]) -> Callable[..., Trained]:
     """One process trains into a folder (of several devices the first), and what a killed one left half written goes."""
 
@@ -226,7 +230,9 @@ def fit(
     identity["n_validation"] = 0 if validation is None else len(validation)
     marker, last = out / "training.json", out / "last.ckpt"
     if resumed := last.is_file():
-        if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != identity:
+        if not marker.is_file() or read_json(marker, _Marker, "a training's settings").root != json.loads(
+            json.dumps(identity)
+        ):
             what = f"{out} holds the training state of other data or settings"
             raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
     else:
