@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import xarray as xr
 from pydantic import JsonValue, RootModel
 
 from smnb.contract import ContractError, RunError, check_choice, check_count, plain
-from smnb.files import atomic_path, read_json, remove_stale_partials, write_json
+from smnb.files import read_json, remove_stale_partials, write_bytes, write_json
 from smnb.maps.forms import TileForm
 from smnb.training import MinMaxScaler
 
@@ -165,8 +166,9 @@ class TileFolder:
 
     def write(self, tile: MapTile, values: np.ndarray) -> None:
         """Keep a finished tile, ``(row, col)``."""
-        with atomic_path(self.file(tile)) as temporary:
-            np.save(temporary, values)
+        content = io.BytesIO()
+        np.save(content, values)  # into a file it does not see that a disk is full
+        write_bytes(self.file(tile), content.getvalue())
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """Part of the map, from the tiles that its rows touch."""
