@@ -697,16 +697,17 @@ def read_checkpoint(folder, out):
     return loaded(folder / "model")
 
 
-@door(lambda folder: [shutil.copy(path, folder) for path in _points()], kept=True)
-def read_point_model(folder, out):
-    return loaded(folder / "model")
-
-
-def _points() -> list[Path]:
+def released_models(folder: Path) -> None:
     import smnb.pretrained
 
-    folder = Path(smnb.pretrained.__file__).parent / "conus_points"
-    return [folder / "model.json", folder / "model.safetensors"]
+    for path in Path(smnb.pretrained.__file__).parent.glob("*/model.*"):
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, folder / path.parent.name)
+
+
+@door(released_models, kept=True)
+def read_released_models(folder, out):
+    return [loaded(folder / path.parent.name / "model") for path in sorted(folder.glob("*/model.json"))]
 
 
 def map_input(folder: Path) -> None:
