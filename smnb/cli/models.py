@@ -68,7 +68,9 @@ def map_(
 @command("smnb predict smap_s1_3km cells/ --out estimates/ --detail product")
 def predict(
     model: Annotated[str, typer.Argument(help="Name of a model of the package: conus_points, smap_s1_3km, …")],
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="CSV of stations (conus_points), or a folder of 36 km cells.")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="CSV of stations (conus_points), or a folder of 36 km cells.")
+    ],
     out: Annotated[str, typer.Option(help="CSV or CSV.gz for the same rows, or a folder for a file a cell.")],
     detail: Annotated[str, typer.Option(help="cautious (what flights bear out) or product; of cells.")] = "cautious",
     at: Annotated[str | None, typer.Option(help="CSV with a column time: estimate then; of cells.")] = None,
