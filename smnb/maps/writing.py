@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from smnb import contract
-from smnb.contract import ParameterError, plain
+from smnb.contract import FormatError, ParameterError, foreign, plain
 from smnb.files import atomic_path, check_output, disk_faults
 
 MAP_SUFFIXES = (".nc", ".zarr", ".tif")
@@ -183,13 +183,13 @@ def _write_cog(path: Path, dataset: xr.Dataset) -> None:
 def read_attribute(path: Path, name: str) -> str | None:
     """A global attribute of a map on disk; None if it has none, or is no map."""
     import rasterio
-    from rasterio.errors import RasterioIOError
 
     try:
-        if path.suffix == ".tif":
-            with rasterio.open(path) as tif:
-                return tif.tags().get(name)
-        with xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf") as dataset:
-            return dataset.attrs.get(name)
-    except (RasterioIOError, OSError, ValueError, KeyError):
+        with foreign("read_attribute"):
+            if path.suffix == ".tif":
+                with rasterio.open(path) as tif:
+                    return tif.tags().get(name)
+            with xr.open_dataset(path, engine="zarr" if path.suffix == ".zarr" else "h5netcdf") as dataset:
+                return dataset.attrs.get(name)
+    except (FormatError, OSError):
         return None

@@ -22,6 +22,7 @@ def test_damaged_inputs(campaign):
     assert not found["bad"], "\n".join([f"seed {campaign.seed}", *fuzz.places(found["bad"])])
 
 
+@pytest.mark.faults
 @pytest.mark.timeout(300)
 def test_a_few_damaged_inputs():
     found = fuzz.campaign(130, 1, processes=1)
