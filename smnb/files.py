@@ -17,23 +17,34 @@ import os
 import platform
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
-from smnb.contract import RunError, SmnbError, plain
+from smnb.contract import FormatError, RunError, SmnbError, plain
 
 _PARTIAL = ".partial-"
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 #: Name of the file that keeps `content_of`'s hashes beside an output; and seconds after which a file's times tell every change.
 HASHES, _SETTLED = ".hashes.json", 2.0
 _KNOWN: dict[str, tuple[str, str]] = {}
+
+
+class Kept(BaseModel):
+    """What a file of ours holds: these keys and no others, each of its own type, every number finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Hashes = RootModel[dict[str, tuple[str, str]]]
 
 
 @contextlib.contextmanager
@@ -175,6 +186,29 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def read_json(
+    path: str | os.PathLike[str],
+    model: type[_Model],
+    what: str,
+    *,
+    error: type[SmnbError] = FormatError,
+    next_step: str | None = None,
+) -> _Model:
+    """What `write_json` wrote, as a pydantic `model`; if it is not `what` it should be, an `error` names file and field."""
+    try:
+        return model.model_validate_json(Path(path).read_bytes())
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False)[0]
+        field, got = ".".join(map(str, first["loc"])), plain(repr(first["input"])[:80])
+        what = f"not {what}: {field}{': ' * bool(field)}{first['msg']}"
+        raise error(str(path), what, got=got, next_step=next_step) from wrong
+
+
+def note(text: str) -> None:
+    """Say on standard error what was mended without being asked."""
+    print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
 def plain_json(value: Any) -> Any:
     """What JSON can hold: numbers that are not finite become null, those of numpy Python's, unknown objects their text."""
     if isinstance(value, Mapping):
@@ -265,8 +299,11 @@ def content_of(paths: Iterable[str | os.PathLike[str]], cache: Path | None = Non
     states = {name: f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}" for name, s in stats.items()}
     known, now = {}, time.time()
     if cache is not None:
-        with contextlib.suppress(OSError, ValueError):
-            known = TypeAdapter(dict[str, tuple[str, str]]).validate_json(cache.read_bytes())
+        with contextlib.suppress(OSError):
+            try:
+                known = read_json(cache, _Hashes, "kept hashes", next_step="Files are hashed again").root
+            except FormatError as damaged:
+                note(str(damaged))
     known |= _KNOWN
     new = [name for name, state in states.items() if known.get(name, ("",))[0] != state]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

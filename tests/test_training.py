@@ -143,7 +143,7 @@ def test_checkpoint_round_trip_and_its_errors(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="do not fit AmsreCNN"):
         load(path, model=build_model("amsre_cnn"))
     (tmp_path / "m.json").write_text('{"format": 2, "model": "amsre_cnn"}')
-    with pytest.raises(FormatError, match="is no model card"):
+    with pytest.raises(FormatError, match="not a model card"):
         load(path)
     (tmp_path / "m.json").unlink()
     with pytest.raises(FormatError, match=r"m\.json is missing"):

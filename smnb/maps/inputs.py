@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import JsonValue, RootModel
 
-from smnb.contract import ContractError, RunError, check_choice, check_count, plain
-from smnb.files import atomic_path, remove_stale_partials, write_json
+from smnb.contract import ContractError, FormatError, RunError, check_choice, check_count, plain
+from smnb.files import note, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.maps.forms import TileForm
 from smnb.training import MinMaxScaler
 
@@ -135,6 +137,13 @@ def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
     return [MapTile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
 
 
+_Identity = RootModel[dict[str, JsonValue]]
+
+
+def _mark(tile: MapTile, content: bytes) -> bytes:
+    return hashlib.sha256(repr(tile).encode() + content).digest()
+
+
 class TileFolder:
     """Finished tiles, a file each, beside the map that they will be, and an array for dask; another map's are refused."""
 
@@ -143,14 +152,19 @@ class TileFolder:
     def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
         self.path, self.tile = out.parent / f".{out.name}.tiles", identity["tile"]
         self.shape = tuple(identity["shape"][1:])
-        record = self.path / "map.json"
-        found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
-        if found is not None and found != identity and resume:
+        record, found = self.path / "map.json", None
+        identity = json.loads(json.dumps(identity))
+        if resume and record.is_file():
+            try:
+                found = read_json(record, _Identity, "what a map is of", next_step="Its tiles are made again").root
+            except FormatError as damaged:
+                note(str(damaged))
+        if found is not None and found != identity:
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
             what, got = f"{self.path} holds tiles of another map", plain(f"other {', '.join(changed)}")
             step = "Choose another output, or start anew with resume=False (--no-resume)"
             raise RunError(_WHO, what, got=got, next_step=step)
-        if found is None or not resume:
+        if found is None:
             shutil.rmtree(self.path, ignore_errors=True)
             write_json(record, identity)
         remove_stale_partials(self.path)
@@ -160,9 +174,20 @@ class TileFolder:
         return self.path / f"row{tile.top}_col{tile.left}.npy"
 
     def write(self, tile: MapTile, values: np.ndarray) -> None:
-        """Keep a finished tile, ``(row, col)``."""
-        with atomic_path(self.file(tile)) as temporary:
-            np.save(temporary, values)
+        """Keep a finished tile, ``(row, col)``, and after it a SHA-256."""
+        content = io.BytesIO()
+        np.save(content, values)
+        write_bytes(self.file(tile), content.getvalue() + _mark(tile, content.getvalue()))
+
+    def holds(self, tile: MapTile) -> bool:
+        """Whether a tile is finished; one that is damaged is said and goes."""
+        file = self.file(tile)
+        content = file.read_bytes() if file.is_file() else b""
+        if content and _mark(tile, content[:-32]) != content[-32:]:
+            note(f"{file} is damaged; this tile is made again")
+            file.unlink()
+            return False
+        return bool(content)
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """Part of the map, from the tiles that its rows touch."""
