@@ -11,9 +11,12 @@ Every loader returns a Dataset that passes `check_dataset`; everything downstrea
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -81,6 +84,46 @@ class ParameterError(SmnbError):
 
 class RunError(SmnbError):
     """A run of a notebook, a training or a map that cannot go on."""
+
+
+@contextlib.contextmanager
+def foreign(
+    who: str,
+    what: str = "the file is unreadable",
+    error: type[SmnbError] = FormatError,
+    next_step: str | None = None,
+) -> Iterator[None]:
+    """The door of every reader of what others made: whatever a library raises at damage becomes one `SmnbError`.
+
+    An `SmnbError` passes, and so does a fault of the system (no such file, no permission, disk full), which names `who` where
+    its library named no file; damage has no number of the system's, or that of a seek to a place that no file has.
+
+    Parameters
+    ----------
+    who, what, next_step
+        As those of `SmnbError`; `who` names the file.
+    error
+        Class of what is raised.
+
+    Examples
+    --------
+    >>> with foreign("open_l3(a.h5)"):
+    ...     raise KeyError("soil_moisture")
+    Traceback (most recent call last):
+    smnb.contract.FormatError: open_l3(a.h5): the file is unreadable: KeyError: 'soil_moisture'. Download the file again, ...
+    """
+    try:
+        yield
+    except SmnbError:
+        raise
+    except Exception as fault:
+        number = fault.errno if isinstance(fault, OSError) else None
+        if not number or number in (errno.EINVAL, errno.EOVERFLOW):
+            text = " ".join(str(fault).split()).rstrip(".")
+            raise error(who, f"{what}: {type(fault).__name__}: {text}", next_step=next_step) from fault
+        if fault.filename is None:
+            raise OSError(number, os.strerror(number), who) from fault
+        raise
 
 
 def closest(name: Any, known: Iterable[Any]) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
+from threadpoolctl import threadpool_limits
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
 from smnb.files import Kept, held_output, read_json, remove_stale_partials, sha256_of, write_bytes, write_json
@@ -31,7 +32,7 @@ from smnb_sandbox.truth import truth_bytes
 from smnb_sandbox.world import FIRST_DAY, SPIN_UP_DAYS, World, check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "7"
+GENERATOR_VERSION = "8"
 _VERSION = "1"  # is written into the gridded truth; raise it when the gridded files change
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
@@ -210,8 +211,9 @@ def write_sandbox(
     """Write the synthetic archive below `root` in the layout and formats of the real products.
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
-    of another preset, seed or generator version is replaced. The same seed gives the same bytes, and the same images
-    for a day in every preset. ``quick`` takes about 50 s of one core (220 MB), ``full`` minutes (2 GB).
+    of another preset, seed or generator version is replaced. The same seed gives the same bytes with any number of
+    threads, and the same images for a day in every preset. ``quick`` takes about 50 s of one core (220 MB), ``full``
+    minutes (2 GB).
 
     Parameters
     ----------
@@ -285,7 +287,8 @@ def _write_missing(root: Path, preset: Preset, seed: int, progress: Progress | N
             if progress is not None:
                 progress(done, total, name)
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    # sums of matrix products round otherwise by the number of threads, and the matrices are so small that threads only wait
+    with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as pool:
         for name, content in (one for plan, names in missing if names for one in plan.contents(seed, names)):
             pending.append((name, pool.submit(write, name, content)))
             finish(leave=0 if isinstance(content, bytes) else 2 * _THREADS)

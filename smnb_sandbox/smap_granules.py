@@ -96,7 +96,9 @@ def _file(image: bytes | None = None) -> h5py.File:
     # headers and chunk indices of HDF5 1.10 take a quarter of the room of the oldest
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_LATEST)
     if image is None:
-        return h5py.File(h5py.h5f.create(b"smap.h5", h5py.h5f.ACC_TRUNC, fapl=access))
+        create = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+        create.set_obj_track_times(False)  # else the root group holds the time of writing
+        return h5py.File(h5py.h5f.create(b"smap.h5", h5py.h5f.ACC_TRUNC, fcpl=create, fapl=access))
     access.set_file_image(image)
     return h5py.File(h5py.h5f.open(b"smap.h5", h5py.h5f.ACC_RDWR, fapl=access))
 

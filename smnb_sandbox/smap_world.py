@@ -14,7 +14,6 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from threadpoolctl import threadpool_limits
 
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, EaseWindow
@@ -126,12 +125,10 @@ class RegionWorld(RegionGrids):
     def __init__(self, region: Region, seed: int) -> None:
         super().__init__(region)
         self.seed = check_seed("RegionWorld", seed)
-        # here and below: the matrices are so small that threads only wait for one another
-        with threadpool_limits(1):
-            self._terrain()
-            self._soil()
-            self._land_cover()
-            self._vegetation()
+        self._terrain()
+        self._soil()
+        self._land_cover()
+        self._vegetation()
 
     def texture(self, name: str, *scales: tuple[float, float], fine: bool = False) -> Float32:
         """Draw a static field of the region by name, at 3 km or 1 km; scales are (length in km, weight)."""
@@ -261,13 +258,12 @@ class RegionWorld(RegionGrids):
         snows = np.zeros((kept, *self.domain.shape), dtype=bool)
         soil_kelvin = np.empty(kept)
         dekads = (end - _BEGIN).days // _DEKAD + 2
-        with threadpool_limits(1):
-            ndvi_anomaly = self._slow("ndvi", 25.0, 0.85, dekads)
-            roughness_change = self._slow("tillage", 12.0, 0.8, dekads)
-            for number, (moisture, snow, celsius) in enumerate(self._days(end)):
-                keep = number - (begin - _BEGIN).days
-                if keep >= 0:
-                    moistures[keep], snows[keep], soil_kelvin[keep] = moisture, snow > 5.0, celsius + FREEZING
+        ndvi_anomaly = self._slow("ndvi", 25.0, 0.85, dekads)
+        roughness_change = self._slow("tillage", 12.0, 0.8, dekads)
+        for number, (moisture, snow, celsius) in enumerate(self._days(end)):
+            keep = number - (begin - _BEGIN).days
+            if keep >= 0:
+                moistures[keep], snows[keep], soil_kelvin[keep] = moisture, snow > 5.0, celsius + FREEZING
         return RegionDays(self, first, last, moistures, snows, soil_kelvin, ndvi_anomaly, roughness_change)
 
     def _slow(self, name: str, length_km: float, memory: float, dekads: int) -> Float32:

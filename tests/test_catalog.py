@@ -15,6 +15,7 @@ import xarray as xr
 import yaml
 
 from smnb.catalog import Catalog, data_root
+from smnb.catalog.limits import load_yaml
 from smnb.contract import CatalogError, ParameterError, stamp
 from smnb.files import exclusive
 
@@ -26,6 +27,9 @@ GOOD = {
     "licence": "free",
     "fetch": {"by_hand": "1. Go there. 2. Download it."},
 }
+
+#: Ten lists, each of ten aliases of the one before: ten billion nodes.
+LAUGHS = "a0: &a0 x\n" + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 10)}]\n" for n in range(10))
 
 
 def catalog_of(folder, text=None, **changes):
@@ -65,6 +69,7 @@ def fake_loader(monkeypatch):
     module = type(sys)("fake_loader")
     module.open_fake, module.open_empty = open_fake, open_empty
     monkeypatch.setitem(sys.modules, "fake_loader", module)
+    monkeypatch.setenv("SMNB_LOADERS", "mine.own, fake_loader")
     return calls
 
 
@@ -154,11 +159,20 @@ def test_invalid_entries_name_entry_and_key(tmp_path, changes, message):
         ("- 1", "the catalog: .*valid dictionary"),
         ("product: 5", "data_catalog.yaml:product: the entry: .*valid dictionary.*got 5"),
         ("Bad-Id: {}", "an entry's id"),
+        (LAUGHS, "not valid YAML: more than 100,000 nodes"),
+        ("product: &a {b: *a}", "not valid YAML: an alias stands for what it is in"),
+        ("product: " + "[" * 5000, "not valid YAML: nested deeper than 40"),
+        ("# " + "x" * 2_000_000, "not valid YAML: longer than"),
     ],
 )
 def test_invalid_yaml(tmp_path, text, message):
     with pytest.raises(CatalogError, match=message):
         catalog_of(tmp_path, text)
+
+
+def test_aliases_that_a_person_writes_are_read():
+    common = "x: &x {k: 1}\ny: *x\nz: {<<: *x, l: 2}"
+    assert load_yaml(common) == {"x": {"k": 1}, "y": {"k": 1}, "z": {"k": 1, "l": 2}}
 
 
 def test_absent_catalog(tmp_path):
@@ -258,6 +272,17 @@ def test_unknown_loader_options_and_loaders(tmp_path, root, fake_loader):
         catalog_of(tmp_path, loader="fake_loader:open_fak").open("product", root)
     with pytest.raises(CatalogError, match=r"key 'variables': .* returned no 'soil_moisture'"):
         catalog_of(tmp_path, loader="fake_loader:open_empty").open("product", root)
+
+
+@pytest.mark.parametrize(
+    "loader",
+    ["os:system", "fake_loader_2:open_it", "smnb.loadersx:open_it", "smnb.files:write_text", "smnb.loaders.ecmwf:Path"],
+)
+def test_a_catalog_names_no_other_functions_than_loaders(tmp_path, root, fake_loader, loader):
+    module = loader.split(":")[0]
+    with pytest.raises(CatalogError, match=rf"no loader of smnb; got '{loader}'.*SMNB_LOADERS={module}"):
+        catalog_of(tmp_path, loader=loader).open("product", root)
+    assert "fake_loader_2" not in sys.modules
 
 
 # --- fetching -------------------------------------------------------------------------------------------------------

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
 from smnb import contract
-from smnb.contract import ContractError, SmnbError, plain
+from smnb.contract import ContractError, FormatError, RunError, SmnbError, foreign, plain
 
 
 def make() -> xr.Dataset:
@@ -122,3 +124,31 @@ def test_places_are_in_degrees():
     for lat, lon in ((90.1, 0.0), (0.0, np.nan), ([0.0, 91.0], 0.0)):
         with pytest.raises(contract.ParameterError, match=r"w: .(lat|lon). is out of range.* degrees"):
             contract.check_places("w", lat, lon)
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("x"), OSError("bad\nheader"), OSError(errno.EINVAL, "seek"), MemoryError("4 TiB")]
+)
+def test_what_a_library_raises_becomes_one_error(fault) -> None:
+    what = rf"^open\(a\): the file is unreadable: {type(fault).__name__}: .*Download"
+    with pytest.raises(FormatError, match=what) as raised, foreign("open(a)"):
+        raise fault
+    assert raised.value.__cause__ is fault
+    assert "\n" not in str(raised.value)
+    step = "Train again"
+    with pytest.raises(RunError, match=rf"^load: no card: .*{step}"), foreign("load", "no card", RunError, step):
+        raise fault
+
+
+@pytest.mark.parametrize(
+    "fault", [ContractError("a", "b"), PermissionError(errno.EACCES, "no", "a.nc"), KeyboardInterrupt()]
+)
+def test_our_errors_and_the_systems_faults_pass_the_door(fault) -> None:
+    with pytest.raises(type(fault)) as raised, foreign("open(a)"):
+        raise fault
+    assert raised.value is fault
+
+
+def test_a_fault_of_the_system_without_a_file_names_who_reads() -> None:
+    with pytest.raises(PermissionError, match=r"Permission denied: 'a\.nc'"), foreign("a.nc"):
+        raise OSError(errno.EACCES, "unable to open file (flags = 0)")

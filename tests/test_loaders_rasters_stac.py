@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import re
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,9 +23,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 
 from smnb.catalog import Catalog
-from smnb.contract import CatalogError, FormatError, ParameterError
+from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters import SceneIndex, open_scenes
+from smnb.loaders.rasters import SceneIndex, open_scenes, reader
 from smnb.loaders.rasters import open_stac_scenes as _open
 
 CORNER = from_origin(600_000, 4_100_000, 10, 10)
@@ -44,6 +46,7 @@ class Handler(SimpleHTTPRequestHandler):
     asked: list[dict]
     ranges: list[tuple[str, int]]
     items: list[dict]
+    search, elsewhere = "", 1  # another address of the search, another port
 
     def log_message(self, *args):
         pass
@@ -76,7 +79,7 @@ class Handler(SimpleHTTPRequestHandler):
                     {"rel": "root", "href": self.root()},
                     {
                         "rel": "search",
-                        "href": f"{self.root()}/search",
+                        "href": self.search or f"{self.root()}/search",
                         "method": "POST",
                         "type": "application/geo+json",
                     },
@@ -467,3 +470,198 @@ s2:
     )
     index = Catalog.load(tmp_path / "data_catalog.yaml").open("s2", root=archive)
     assert (len(index), index.source, index.bands, index.units) == (1, "sentinel2", ("B4",), {"B4": "1e-4"})
+
+
+# -- servers that are not as they should be ------------------------------------------------------------------------------
+
+
+def answer(handler, content, **headers):
+    handler.reply(
+        content if isinstance(content, bytes) else json.dumps(content).encode(), "application/json", **headers
+    )
+
+
+def page(handler, *items, to=None):
+    links = [{"rel": "next", "method": "POST", "href": to or f"{handler.root()}/search", "body": {}}]
+    answer(handler, {"type": "FeatureCollection", "features": list(items), "links": links})
+
+
+CLEAR = {"eo:cloud_cover": 0, "datetime": "2020-06-01T00:00:00Z"}
+
+
+def item_dict(number=0, **assets):
+    item = pystac.Item(f"S2_{number}", polygon(BOX), BOX, datetime(2020, 6, 1, tzinfo=UTC), {})
+    for key, href in ({"red": "red.tif", "swir16": "swir16.tif"} | assets).items():
+        item.add_asset(key, pystac.Asset(href))
+    return item.to_dict(include_self_link=False)
+
+
+def other(handler):
+    return f"http://127.0.0.1:{handler.elsewhere}/api"
+
+
+def same_pages(handler):
+    page(handler, item_dict())
+
+
+def new_pages(handler):
+    handler.asked.append({})
+    page(handler, item_dict(len(handler.asked)))
+
+
+def leaving_pages(handler):
+    page(handler, item_dict(), to=f"{other(handler)}/search")
+
+
+def busy(handler):
+    answer(handler, b"", status=429, headers={"Retry-After": "100000"})
+
+
+def silent(handler):
+    time.sleep(4)
+
+
+def dripping(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+    for _ in range(60):
+        handler.wfile.write(b" ")
+        time.sleep(0.1)
+
+
+def dripping_head(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
+    for _ in range(60):
+        handler.wfile.write(b"x")
+        time.sleep(0.1)
+
+
+def endless(handler):
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    for _ in range(3000):
+        handler.wfile.write(bytes(1 << 20))
+
+
+def bomb(handler):
+    block = gzip.compress(bytes(1 << 24))
+    answer(handler, block * 200, headers={"Content-Encoding": "gzip"})
+
+
+def deep(handler):
+    answer(handler, b"[" * 100_000 + b"]" * 100_000)
+
+
+def redirecting(to):
+    return lambda handler: answer(handler, b"", status=302, headers={"Location": to.format(other(handler))})
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "message"),
+    [
+        (same_pages, "pages of the search do not come to an end; got '1 items on 2 pages'. Narrow the search"),
+        (new_pages, "pages of the search do not come to an end; got '20 items on 21 pages'"),
+        (leaving_pages, "a link or redirection leads to another server; got 'http://127.0.0.1"),
+        (busy, "asks to come again later .Retry-After: 100000"),
+        (silent, "cannot be read as STAC .*(no complete answer within 1 s|timed out)"),
+        (dripping, "no complete answer within 1 s"),
+        (dripping_head, "no complete answer within 1 s"),
+        (endless, "the answer of .* is too large to be read"),
+        (bomb, "the answer of .* is too large to be read"),
+        (deep, "cannot be read as STAC .RecursionError"),
+        (redirecting("{}"), "leads to another server"),
+        (redirecting("file:///etc/hostname"), "leads to another server; got 'file:///etc/hostname'"),
+        (redirecting("https://127.0.0.1/api"), "leads to another server"),
+        (redirecting("/api/search"), "more than 5 redirections"),
+    ],
+)
+def test_a_server_that_misbehaves_is_one_error_soon(served, monkeypatch, misbehave, message):
+    _, url, handler = served
+
+    def post(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        misbehave(self)
+
+    handler.do_POST = post
+    monkeypatch.setattr(reader, "_TIMEOUT", 1.0)
+    monkeypatch.setattr(reader, "_MOST_PAGES", 20)
+    start = time.monotonic()
+    with pytest.raises(SmnbError, match=message):
+        open_stac_scenes(url=f"{url}/api")
+    assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize("href", ["http://127.0.0.1:1/search", "file:///etc/hostname", "https://127.0.0.1/search"])
+def test_a_landing_page_that_searches_elsewhere(served, monkeypatch, href):
+    _, url, handler = served
+    monkeypatch.setattr(handler, "search", href, raising=False)
+    with pytest.raises(CatalogError, match=r"another server|names a file of this machine"):
+        open_stac_scenes(url=f"{url}/api")
+    assert handler.asked == []
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "file:///etc/hostname",
+        "/etc/hostname",
+        "/vsicurl/http://127.0.0.1/x.tif",
+        "s3://bucket/x.tif",
+        "ftp://h/x",
+        "http://localhost/x.tif",
+        "http://2130706433/x.tif",
+        "http://10.0.0.1/x.tif",
+        "http://[::1]/x.tif",
+        "C:/x.tif",
+    ],
+)
+def test_assets_that_no_item_of_a_server_may_name(served, monkeypatch, href):
+    _, url, handler = served
+    handler.items.append(
+        {
+            **item_dict(red=href),
+            "collection": "s2",
+            "properties": CLEAR,
+        }
+    )
+    with pytest.raises(CatalogError, match=r"names an asset (that is no address of the web|inside this network)"):
+        open_stac_scenes(url=f"{url}/api")
+    if href.startswith("s3"):
+        monkeypatch.setenv("SMNB_STAC_S3", "1")
+        assert open_stac_scenes(url=f"{url}/api")._sources[0][0].path == href
+
+
+def test_assets_are_beside_the_item_or_anywhere_public(served):
+    _, url, handler = served
+    assets = {"red": "../x/red.tif", "swir16": "https://8.8.8.8/swir.tif"}
+    handler.items.append(
+        {
+            **item_dict(**assets),
+            "collection": "s2",
+            "properties": CLEAR,
+        }
+    )
+    found = [one.path for one in open_stac_scenes(url=f"{url}/api")._sources[0]]
+    assert found == [f"{url}/x/red.tif", "https://8.8.8.8/swir.tif"]
+
+
+@pytest.mark.parametrize(
+    "href",
+    ["/etc/hostname", "file:///etc/hostname", "../../outside.tif", "/vsicurl/http://h/x.tif", "http://127.0.0.1/x.tif"],
+)
+def test_a_local_catalog_names_files_of_its_folder(tmp_path, href):
+    item = make_item(tmp_path / "own", 1)
+    item.assets["red"].href = href
+    with pytest.raises(CatalogError, match=r"outside its folder and the data root|names an asset"):
+        open_stac_scenes([publish(tmp_path / "own", [item])])
+    page = json.loads((tmp_path / "own" / "catalog.json").read_text())
+    page["links"][1]["href"] = "../../secret.json"
+    (tmp_path / "own" / "catalog.json").write_text(json.dumps(page))
+    with pytest.raises(CatalogError, match="outside its folder and the data root"):
+        open_stac_scenes([tmp_path / "own" / "catalog.json"])
+
+
+def test_a_catalog_within_itself(tmp_path):
+    loop = pystac.Catalog("loop", "in itself").to_dict()
+    loop["links"] = [{"rel": "child", "href": "./catalog.json"}]
+    (tmp_path / "catalog.json").write_text(json.dumps(loop))
+    with pytest.raises(CatalogError, match="do not come to an end"):
+        open_stac_scenes([tmp_path / "catalog.json"])

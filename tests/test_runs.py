@@ -253,6 +253,7 @@ def test_presets_give_values_and_their_mistakes_are_named(project):
         ("01_one:\n  epochs: {quick: 1, full: many}\n", "parameter 'epochs' is 'many' (str)"),
         ("01_one:\n  rate: {quick: 1, full: 2}\n", "never takes a preset's value"),
         ("01_one: [\n", "not valid YAML"),
+        ("01_one: &a {rate: *a}\n", "an alias stands for what it is in"),
         ("- 01_one\n", "not a mapping"),
     ]:
         settings.write_text(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import time
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 
@@ -12,11 +13,13 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 from smnb.contract import FormatError, ParameterError, RunError, check_dataset
 from smnb.grids.koppen import KOPPEN_NAMES, koppen_class, land_fraction
 from smnb_sandbox import MARKER, PRESETS, World, archive, read_manifest, regions, write_sandbox
 from smnb_sandbox.archive import UNFINISHED, Preset
+from smnb_sandbox.ease_plans import SmapPlan
 from smnb_sandbox.globe import Amsre, _Footprint, encode_image
 from smnb_sandbox.noise import CorrelatedField, DriftingField
 from smnb_sandbox.world import CLIMATE, DayState
@@ -254,6 +257,19 @@ def test_same_seed_same_bytes_other_seed_other_world(root, tmp_path):
     write_sandbox(tmp_path / "other", "tiny", seed=SEED + 1)
     other = digests(tmp_path / "other")
     assert all(other[name] != digest for name, digest in digests(root).items())
+
+
+def test_the_bytes_do_not_depend_on_threads_or_the_time_of_writing(tmp_path, monkeypatch):
+    """With two threads the sums of SMAP's regions round otherwise, and HDF5 files hold the second in which they are made."""
+    day, end = date(2016, 3, 3), date(2016, 3, 14)
+    plan = SmapPlan(day, end, level2_days=(day, day), enhanced_days=(day, day), one_km_days=(day, day), max_scenes=1)
+    monkeypatch.setitem(PRESETS, "smap", replace(TINY, first=TINY.last, resolution=3.0, spin_up_days=1, smap=plan))
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            write_sandbox(tmp_path / str(threads), "smap", seed=SEED)
+        time.sleep(1)
+    assert any(name.endswith(".h5") for name in digests(tmp_path / "1"))
+    assert digests(tmp_path / "2") == digests(tmp_path / "1")
 
 
 def test_a_day_is_the_same_in_a_shorter_preset(root, tmp_path, monkeypatch):

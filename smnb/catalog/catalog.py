@@ -13,10 +13,14 @@ from typing import Any
 import xarray as xr
 
 from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, read_entries
+from smnb.catalog.limits import ROOTS
 from smnb.contract import CatalogError, ParameterError, check_dataset, closest, plain
 
 CATALOG_NAME = "data_catalog.yaml"
 ROOT_VARIABLE = "SMNB_DATA"  # environment variable that names the data root
+#: A catalog found in the current folder may be anybody's: loaders that it may name are functions ``open_…`` of these modules and
+#: packages, and any of those that the user names in the environment variable, with commas between.
+_LOADERS, LOADERS_VARIABLE = ("smnb.loaders", "smnb.papers.batchu2023.released", "smnb_sandbox.truth"), "SMNB_LOADERS"
 #: File in the data root that says that the archive is simulated, and what a sandbox has instead while it is being written.
 SANDBOX_MARKER, UNFINISHED_MARKER = "SANDBOX.json", "SANDBOX.unfinished.json"
 _CHECKOUT = Path(__file__).resolve().parents[2]
@@ -105,6 +109,7 @@ class Catalog:
         hidden = {path for path in named if any(part.startswith(".") for part in path.relative_to(root).parts)}
         found = sorted(path for path in named - hidden if path.is_file())
         refuse_outside(self._who(catalog_id), "files", found, root)
+        ROOTS.add(root.resolve())
         return found
 
     def resolve(self, catalog_id: str, root: str | os.PathLike[str] | None = None) -> list[Path]:
@@ -146,9 +151,18 @@ class Catalog:
         return rows
 
     def loader(self, catalog_id: str) -> Callable[..., xr.Dataset]:
-        """Import an entry's loader; raise `CatalogError` if the module or the function does not exist."""
+        """Import an entry's loader; raise `CatalogError` if the module or the function does not exist, or may not be called.
+
+        Loaders of smnb may, and those of the packages and modules that the environment variable ``SMNB_LOADERS`` names.
+        """
         module_name, function_name = self.entry(catalog_id).loader.split(":")
         who, step = self._who(catalog_id), "Correct the key 'loader'"
+        own = [name.strip() for name in os.environ.get(LOADERS_VARIABLE, "").split(",") if name.strip()]
+        allowed = own if not function_name.startswith("open_") else [*own, *_LOADERS]
+        if not any(f"{module_name}.".startswith(f"{name}.") for name in allowed):
+            what, got = "key 'loader' names a function that is no loader of smnb", f"{module_name}:{function_name}"
+            step = f"If you trust it, set the environment variable {LOADERS_VARIABLE}={module_name}"
+            raise CatalogError(who, what, got=got, expected=plain("smnb.loaders.…:open_…"), next_step=step)
         try:
             module = importlib.import_module(module_name)
         except ModuleNotFoundError as error:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic import model_validator as validator
 
+from smnb.catalog.limits import BoundedLoader, load_yaml
 from smnb.contract import CatalogError, closest
 
 
@@ -127,8 +128,8 @@ class Entry(_Strict):
         return "fetch by URL: " + ", ".join(file.url for file in self.fetch)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML's safe loader, plain data only, but a key given twice is an error instead of the last one winning."""
+class _UniqueKeyLoader(BoundedLoader):
+    """Plain data only, but a key given twice is an error instead of the last one winning."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Construct a mapping after checking that its keys differ."""
@@ -151,7 +152,7 @@ _ENTRIES = TypeAdapter(Annotated[dict[_Id, Entry], Field(min_length=1)])
 def read_entries(path: Path) -> dict[str, Entry]:
     """Read and check a file of entries by id; `CatalogError` for the first thing that is wrong."""
     try:
-        return _ENTRIES.validate_python(yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader))
+        return _ENTRIES.validate_python(load_yaml(path.read_text(encoding="utf-8"), _UniqueKeyLoader))
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split()).replace("<unicode string>", path.name)
         raise CatalogError(path.name, f"the catalog is not valid YAML: {problem}") from error

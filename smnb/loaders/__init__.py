@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
 
+from smnb.catalog.limits import MOST_TABLE, check_bytes, gzip_checked
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
@@ -120,7 +122,20 @@ def finish(
 
 def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
     """Read a CSV whose columns `names` are text as it stands (NA and 007 too); others are numbers where all cells are."""
-    text = dict.fromkeys(names, str)
-    columns = pd.read_csv(path, nrows=0).columns
+    text, packed = dict.fromkeys(names, str), gzip_checked(path.name, path)
+    columns = pd.read_csv(path, nrows=0, compression=packed).columns
     no_value = {name: [""] if name in text else _NO_NUMBER for name in columns}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value)
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value, compression=packed)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read a Parquet table that others made, unless its rows would take more memory than `smnb.files.check_bytes` allows."""
+    with pq.ParquetFile(path) as file:
+        held = file.metadata
+        size = max(
+            8 * held.num_rows * len(columns or file.schema.names),
+            *(held.row_group(i).total_byte_size for i in range(held.num_row_groups)),
+            0,
+        )
+    check_bytes(path.name, "the table", size, MOST_TABLE, path.stat().st_size)
+    return pd.read_parquet(path, columns=columns)

@@ -99,12 +99,16 @@ def _check_size(path: Path) -> None:
 
 def _read_counts(path: Path) -> np.ndarray:
     """Read one file: uint16 tenths of kelvin, (720, 1440), north first as stored."""
-    raw = path.read_bytes()
+    with path.open("rb") as stream:
+        raw = stream.read(2 * _BYTES)
     if path.suffix == ".gz":
+        inflater = zlib.decompressobj(wbits=31)
         try:
-            raw = zlib.decompress(raw, wbits=31, bufsize=_BYTES)
+            raw = inflater.decompress(raw, _BYTES + 1)
         except zlib.error as error:
             raise _wrong_size(path, f"a broken gzip stream: {error}") from error
+        if not inflater.eof:
+            raise _wrong_size(path, f"a broken gzip stream: not at its end after {len(raw):,} bytes")
     if len(raw) != _BYTES:
         raise _wrong_size(path, f"{len(raw):,} bytes")
     return np.frombuffer(raw, dtype="<u2").reshape(_SHAPE)

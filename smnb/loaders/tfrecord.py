@@ -19,10 +19,10 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb.catalog.limits import check_bytes
 from smnb.contract import FormatError, plain
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
-_MOST_BYTES = (1 << 31) - 1  # no protobuf message is larger; a greater length is damage
 
 
 class RecordError(FormatError):
@@ -42,6 +42,7 @@ def masked_crc32c(data: bytes) -> int:
 def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterator[tuple[int, bytes | RecordError]]:
     """Yield the records of a shard with their numbers."""
     path = Path(path)
+    length = path.stat().st_size
     with path.open("rb") as stream:
         is_gzip = stream.read(2) == b"\x1f\x8b"
     with gzip.open(path) if is_gzip else path.open("rb") as stream:
@@ -53,10 +54,13 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
                     return
                 _check_length(who, len(header), _HEADER.size)
                 size, crc = _HEADER.unpack(header)
-                if masked_crc32c(header[:8]) != crc or size > _MOST_BYTES:
+                if masked_crc32c(header[:8]) != crc:
                     what = "the length of the record does not match its checksum"
                     next_step = "Download the shard again; if that does not help, the file is no TFRecord"
                     raise ShardError(who, what, got=size, next_step=next_step)
+                if not is_gzip:
+                    _check_length(who, length - stream.tell(), size)
+                check_bytes(who, "the record", size, compressed=length, error=ShardError)
                 payload, tail = stream.read(size), stream.read(_CRC.size)
             except EOFError as error:
                 raise ShardError(who, "the gzip file is cut short") from error

@@ -20,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 import yaml
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from smnb.catalog.limits import BoundedLoader, load_yaml
 from smnb.contract import FormatError, ParameterError, check_choice, closest, foreign, plain
 from smnb.files import read_json
 
@@ -236,7 +237,7 @@ def injected_names(history: Sequence[str]) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """YAML whose plain scalars are `Written`: 010 is no octal, 12:30:45 no number, 2011-07-01 no date object."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list]] = {}
@@ -249,7 +250,7 @@ class _Loader(yaml.SafeLoader):
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML whose plain scalars stay as they are `Written`, for the declared types to read."""
-    return yaml.load(text, Loader=_Loader)
+    return load_yaml(text, _Loader)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

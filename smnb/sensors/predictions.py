@@ -19,7 +19,7 @@ import pyarrow as pa
 from smnb.contract import CatalogError, ContractError, FormatError, check_table, plain
 from smnb.files import atomic_path
 from smnb.grids.koppen import NONE
-from smnb.loaders import read_named_csv
+from smnb.loaders import read_named_csv, read_table
 from smnb.metrics import (
     DEFAULT_METRICS,
     METRICS,
@@ -65,7 +65,7 @@ def read_predictions(path: str | os.PathLike[str], *, labels: Iterable[str] = ()
         raise CatalogError(who, "there is no such file", got=str(path))
     try:
         if suffix == ".parquet":
-            table = pd.read_parquet(path)
+            table = read_table(path)
         else:
             text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA, *labels), str)
             table = read_named_csv(path, text)

@@ -24,7 +24,7 @@ class Campaign:
     """The trials of one test and what came of them: ``campaign.outcomes["equal"] += 1``."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.outcomes = name, Counter()
+        self.name, self.outcomes, self.seed, self.scale = name, Counter(), SEED, SCALE
 
     def trials(self, count: int, seconds: float) -> Iterator[random.Random]:
         """Random numbers for each of `count` trials, by the seed alone, until `seconds` are over; both times the scale."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import struct
 import zipfile
 import zlib
 from collections import defaultdict
@@ -21,6 +22,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from smnb.catalog.limits import check_bytes
 from smnb.contract import CatalogError, FormatError, SmnbError, check_range, plain
 from smnb.files import Kept, note, plain_json, read_json, write_json
 from smnb.grids import great_circle_km
@@ -30,6 +32,8 @@ from smnb.loaders.insitu.stm import HEAD_BYTES, count_lines, parse_header, parse
 
 _READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 _VERSION = 2
+#: Where a zip's end is looked for, and what its list of members may take: 100,000 files of ISMN.
+_TAIL_BYTES, _DIRECTORY_BYTES = 1 << 17, 16 << 20
 _FLUSH_EVERY = 1000
 _STATIC = "static_variables.csv"
 _SAME_SENSOR_KM = 2.0
@@ -40,6 +44,18 @@ _LAYERS = ("saturation", "clay fraction", "sand fraction", "silt fraction", "org
 _LAND_COVER = {"insitu": "lc_insitu", **{f"CCI_landcover_{year}": f"lc_{year}" for year in (2000, 2005, 2010)}}
 _CLIMATE = {"koeppen_geiger_2007": "climate_KG", "koeppen_geiger_2017": "climate_KG_2017", "insitu": "climate_insitu"}
 _CLASSES = {"land cover classification": _LAND_COVER, "climate classification": _CLIMATE}
+
+
+def _check_directory(path: Path) -> None:
+    """Raise `FormatError` if a zip's list of members, which is read in whole, is larger than that of any real archive."""
+    with path.open("rb") as stream:
+        stream.seek(-min(path.stat().st_size, _TAIL_BYTES), os.SEEK_END)
+        tail = stream.read()
+    for signature, form, at in ((b"PK\5\6", "<L", 12), (b"PK\6\6", "<Q", 40)):  # the end of the list, and Zip64's
+        start = tail.rfind(signature)
+        size = struct.unpack_from(form, tail, start + at)[0] if 0 <= start < len(tail) - at - 8 else 0
+        if size != 0xFFFFFFFF:  # which refers to Zip64's
+            check_bytes(path.name, "the zip's list of files", size, _DIRECTORY_BYTES)
 
 
 class Archive:
@@ -55,25 +71,31 @@ class Archive:
         self.folders: set[str] = set()
         self.refused: list[dict[str, str]] = []
         self._open: dict[str, Callable[[], IO[bytes]]] = {}
+        self._sizes: dict[str, tuple[int, int | None]] = {}
         self._zip: zipfile.ZipFile | None = None
         if self.path.is_dir():
             for one in sorted(self.path.rglob("*") if files is None else map(Path, files)):
                 if one.exists():  # no dangling link
                     stat, name = one.stat(), one.relative_to(self.path).as_posix() + "/" * one.is_dir()
-                    self._add(name, f"{stat.st_size}:{stat.st_mtime_ns}", partial(one.open, "rb"))
+                    self._add(name, f"{stat.st_size}:{stat.st_mtime_ns}", partial(one.open, "rb"), stat.st_size)
         elif self.path.is_file():
             try:
+                _check_directory(self.path)
                 self._zip = zipfile.ZipFile(self.path)
             except (zipfile.BadZipFile, OSError) as error:
                 what = f"{self.path.name} is no zip, or one cut short ({error})"
                 next_step = "Download it again, or give the folder that holds the networks"
                 raise FormatError("ISMN archive", what, next_step=next_step) from error
             for info in self._zip.infolist():
-                self._add(info.filename, f"{info.file_size}:{info.CRC:08x}", partial(self._zip.open, info))
+                key, sizes = f"{info.file_size}:{info.CRC:08x}", (info.file_size, info.compress_size)
+                if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    self._add(info.filename, key, partial(self._zip.open, info), *sizes)
+                else:  # Python inflates others in whole, whatever size is asked for
+                    self.refused.append({"file": info.filename, "reason": "its compression is none that ISMN uses"})
         else:
             raise CatalogError("ISMN archive", "there is no such file or folder", got=str(self.path))
 
-    def _add(self, name: str, key: str, opened: Callable[[], IO[bytes]]) -> None:
+    def _add(self, name: str, key: str, opened: Callable[[], IO[bytes]], size: int, packed: int | None = None) -> None:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name):
             self.refused.append({"file": name, "reason": "its path climbs out of the archive"})
@@ -84,7 +106,7 @@ class Archive:
         elif name.endswith("/"):
             self.folders.add(path.parts[0])
         else:
-            self.keys[name], self._open[name] = key, opened
+            self.keys[name], self._open[name], self._sizes[name] = key, opened, (size, packed)
 
     def __enter__(self) -> Archive:
         return self
@@ -94,10 +116,13 @@ class Archive:
             self._zip.close()
 
     def read(self, name: str, size: int = -1) -> bytes:
-        """Return a member's bytes, or its first `size`."""
+        """Return a member's bytes, or its first `size`; a `FormatError` where they are more than `check_bytes` allows."""
+        declared, packed = self._sizes[name]
+        if size < 0:
+            check_bytes(name, "the file", declared, compressed=packed)
         try:
             with self._open[name]() as stream:
-                return stream.read(size)
+                return stream.read(declared if size < 0 else size)  # what is more than declared is never inflated
         except _READ_ERRORS as error:
             raise FormatError(name, f"the file is damaged: {error}") from error
 

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from smnb.contract import FormatError, plain
+from smnb.loaders import read_table
 from smnb.loaders.insitu.sensors import READINGS, LostLines, Part, Report, Sensor
 
 DEPTHS_CM = (5, 10, 20, 50, 100)  # depths of the probes, in cm
@@ -177,7 +178,7 @@ def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
     soil = {depth: [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp")] for depth in DEPTHS_CM}
     columns = ["wban", "lst_date", "longitude", "latitude", *(name for names in soil.values() for name in names)]
     try:
-        table = pd.read_parquet(path, columns=columns)
+        table = read_table(path, columns)
     except (OSError, ValueError, KeyError) as error:
         what, expected = f"no parsed USCRN table: {str(error)[:200]}", plain(f"Parquet with {columns}")
         raise FormatError(path.name, what, expected=expected) from error

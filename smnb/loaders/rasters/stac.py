@@ -14,24 +14,20 @@ from typing import Annotated, Any
 import numpy as np
 import odc.stac
 import pystac
-import requests
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictStr
 from pystac_client import Client, ConformanceClasses
 from pystac_client.errors import ClientTypeError
-from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_box, check_range, plain
+from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_box, check_range, plain
 from smnb.loaders import parse_period
 from smnb.loaders.rasters.files import BandSource, read_header
 from smnb.loaders.rasters.opening import Describer
 from smnb.loaders.rasters.options import BandOption, as_utc, band_options, checked, dn_offset
 from smnb.loaders.rasters.placing import Georeference, crs_of
+from smnb.loaders.rasters.reader import StacReader
 from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
-_TIMEOUT = 60.0
-_MALFORMED = (OSError, KeyError, ValueError, TypeError, AttributeError)  # what reading JSON that is no STAC raises
-_PAGE = 200  # items asked for at a time
+_PAGE, _DEPTH = 200, 20  # items asked for at a time; catalogs within catalogs
 _NUMBERS = ("scale", "offset", "nodata")  # what items state of numbers
 _Name = Annotated[StrictStr, Field(min_length=1)]
 
@@ -60,12 +56,12 @@ class _Search(BaseModel):
             return False
         return self.bbox is None or item.bbox is None or _meet(self.bbox, _flat(item.bbox))
 
-    def items(self, root: str) -> Iterator[pystac.Item]:
+    def items(self, reader: StacReader) -> Iterator[pystac.Item]:
         """Items of an API that were searched for, or all of a static catalog."""
         try:
-            client = Client.from_file(root, timeout=_TIMEOUT)
+            client = Client.from_file(reader.root, reader)
         except ClientTypeError:  # a static catalog may begin with a collection
-            yield from self._walk(pystac.Collection.from_file(root, StacApiIO(timeout=_TIMEOUT)))
+            yield from self._walk(pystac.Collection.from_file(reader.root, reader))
             return
         if not client.conforms_to(ConformanceClasses.ITEM_SEARCH):
             yield from self._walk(client)
@@ -79,12 +75,15 @@ class _Search(BaseModel):
         wanted = {"collections": None if self.collection is None else [self.collection], "bbox": self.bbox}
         yield from client.search(**wanted, datetime=interval, query=query, limit=_PAGE).items()
 
-    def _walk(self, node: pystac.Catalog) -> Iterator[pystac.Item]:
-        """Items of a static catalog; other collections than the one wanted are not entered."""
+    def _walk(self, node: pystac.Catalog, above: tuple[str | None, ...] = ()) -> Iterator[pystac.Item]:
+        """Items of a static catalog; other collections than the one wanted are not entered, nor a catalog within itself."""
+        above = (*above, node.get_self_href())
+        if above[-1] in above[:-1] or len(above) > _DEPTH:
+            raise pystac.STACError(f"catalogs within catalogs do not come to an end: {above[-1]}")
         if self.collection is None or not isinstance(node, pystac.Collection) or node.id == self.collection:
             yield from node.get_stac_objects(pystac.RelType.ITEM)
             for child in node.get_stac_objects(pystac.RelType.CHILD):
-                yield from self._walk(child)
+                yield from self._walk(child, above)
 
 
 def open_stac_scenes(
@@ -171,17 +170,25 @@ def open_stac_scenes(
         got = [str(path) for path in paths[:5]]
         raise CatalogError(who, "a STAC catalog is one file or address", got=got, next_step=next_step)
     root = url or str(paths[0])
+    reader = StacReader(who, root)
+    usual = type(pystac.StacIO.default())
+    pystac.StacIO.set_default(lambda: reader)  # which pystac asks where an item names another root or collection
     try:
-        items = [item for item in search.items(root) if search.wants(item)]
-    except (APIError, pystac.STACError, pystac.STACTypeError, requests.RequestException, *_MALFORMED) as error:
+        wanted = (item for item in search.items(reader) if search.wants(item))
+        records = [_scene_of(describer, search, reader, item) for item in wanted]
+    except Exception as error:  # whatever JSON that is no STAC, and networks, make of pystac
+        own = next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, SmnbError)), None)
+        if own is not None:  # pystac may have wrapped it
+            raise own from (None if own is error else error)
         what = f"{root} cannot be read as STAC ({type(error).__name__}: {error})"
         next_step = "Check the address and the network; it is the root of an API, or a catalog.json"
         raise CatalogError(who, what, next_step=next_step) from error
-    if not items:
+    finally:
+        pystac.StacIO.set_default(usual)
+    if not records:
         got = plain(f"collection {collection}, bbox {bbox}, {start} to {end}, clouds up to {max_cloud_cover}")
         next_step = "Widen the search, or check the collection's name"
         raise CatalogError(who, "no item is in the catalog that was asked for", got=got, next_step=next_step)
-    records = [_scene_of(describer, search, item) for item in items]
     told = {"source": source, "units": describer.units(), "catalog_id": catalog_id, "synthetic": synthetic}
     return SceneIndex.of(who, records, **told)
 
@@ -204,13 +211,13 @@ def _meet(a: Sequence[float], b: Sequence[float]) -> bool:
     return not (is_beside or a[1] > b[3] or b[1] > a[3])
 
 
-def _scene_of(describer: Describer, search: _Search, item: pystac.Item) -> SceneRecord:
+def _scene_of(describer: Describer, search: _Search, reader: StacReader, item: pystac.Item) -> SceneRecord:
     where = f"{describer.who}({item.id})"
     time = np.datetime64("NaT", "ns") if search.static else _time_of(item)
     if time is None:
         raise FormatError(where, "the item has neither datetime nor start_datetime")
     grids, added = _grids(item), describer.added.of(where, item.id, time, item.properties)
-    sources = tuple(_source_of(describer, where, item, band, grids, added) for band in describer.bands)
+    sources = tuple(_source_of(describer, where, reader, item, band, grids, added) for band in describer.bands)
     cloud = item.properties.get(search.cloud) if search.cloud else None
     if item.bbox is not None and len(item.bbox) in (4, 6) and np.isfinite(item.bbox).all():
         bounds = _flat(item.bbox)
@@ -224,6 +231,7 @@ def _scene_of(describer: Describer, search: _Search, item: pystac.Item) -> Scene
 def _source_of(
     describer: Describer,
     where: str,
+    reader: StacReader,
     item: pystac.Item,
     band: BandOption,
     grids: Mapping[tuple[str, int], Georeference],
@@ -242,7 +250,7 @@ def _source_of(
     # an item may say that the offset was taken off the pixels
     if any(key.endswith(":boa_offset_applied") and value is True for key, value in item.properties.items()):
         offset = 0.0 if offset else offset
-    path = (asset.get_absolute_href() or asset.href).removeprefix("file://")
+    path = reader.place(item, asset.href)
     grid, numbers = grids.get((str(band.where), band.index)), (scale, offset, None if nodata is None else (nodata,))
     source = BandSource(path, "image", band.index, grid, band, (), *numbers)
     return describer.band(where, source, stated["unit"] or "", added)

@@ -4,10 +4,12 @@
 - `open_l3`: days, 36 km (SPL3SMP) and 9 km (SPL3SMP_E);
 - `open_l2_active_passive`: SMAP/Sentinel-1 scenes, 3 and 1 km (SPL2SMAP_S);
 - `open_smap_e_points`: daily lists of 9 km points;
+- `open_cell_scenes`, `open_cell_series`, `open_pals`: one 36 km cell's files, and flights; `overpass_of` matches their clocks;
 - `composite`: means of 1 to 3 days; `count_masks`: what was masked, and why;
 - `read_fields`: all fields of a granule as they are; `seconds_to_utc`, `utc_to_seconds`: SMAP's clock.
 """
 
+from smnb.loaders.smap.cells import open_cell_scenes, open_cell_series, open_pals, overpass_of
 from smnb.loaders.smap.composites import composite
 from smnb.loaders.smap.fields import seconds_to_utc, utc_to_seconds
 from smnb.loaders.smap.granules import read_fields
@@ -18,10 +20,14 @@ from smnb.loaders.smap.reading import count_masks
 __all__ = [
     "composite",
     "count_masks",
+    "open_cell_scenes",
+    "open_cell_series",
     "open_l2",
     "open_l2_active_passive",
     "open_l3",
+    "open_pals",
     "open_smap_e_points",
+    "overpass_of",
     "read_fields",
     "seconds_to_utc",
     "utc_to_seconds",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue
-from zarr import Group
+from zarr import Group, open_group
 
-from smnb.contract import FormatError, plain
-from smnb.files import Kept, fingerprint, sha256_of
+from smnb.contract import FormatError, foreign, plain
+from smnb.files import Kept, fingerprint, note, read_json, sha256_of
 from smnb.papers.batchu2023.sources import Source
 
 SENSORS_FILE = "sensors.parquet"
@@ -41,6 +41,19 @@ class StoreProgress(Kept):
     written: int = Field(ge=0)
     note: JsonValue
     scenes: dict[str, list[str]]
+
+
+def open_unfinished(who: str, record: Path) -> tuple[Group | None, dict[str, Any]]:
+    """What is there of a store that is being written, to go on with; nothing where it is damaged, which is said."""
+    if not record.is_file():
+        return None, {}
+    try:
+        state = read_json(record, StoreProgress, "what is done of a store").model_dump()
+        with foreign(who, f"{record.parent} is damaged"):
+            return open_group(record.parent / "store.zarr", mode="r+", zarr_format=3), state
+    except FormatError as damaged:
+        note(f"the store is built anew: {damaged}")
+        return None, {}
 
 
 def chunk_rows(n_bands: int, side: int) -> int:

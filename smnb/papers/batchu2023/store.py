@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from zarr.codecs import BloscCodec, BytesCodec
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_table, foreign, plain
-from smnb.files import atomic_path, note, plain_json, read_json, write_json
+from smnb.files import atomic_path, plain_json, write_json
 from smnb.papers.batchu2023 import layout
 from smnb.papers.batchu2023.sources import Source, by_name
 
@@ -263,26 +263,16 @@ class SampleStoreWriter:
         self.attrs = {"anchor": "sentinel1", "synthetic": False, **attrs, **known}
         self.folder = self.path.parent / f".{self.path.name}.partial"
         self._record, wanted = self.folder / "progress.json", json.loads(json.dumps(plan or self.attrs))
-        state: dict[str, Any] = {"plan": wanted, "written": 0, "note": None, "scenes": {}}
-        self._root = None
-        if resume and self._record.is_file():
-            try:
-                state = read_json(self._record, layout.StoreProgress, "what is done of a store").model_dump()
-                found = state["plan"]
-                with foreign(_WHO, f"{self.folder} is damaged"):
-                    self._root = zarr.open_group(self.folder / "store.zarr", mode="r+", zarr_format=3)
-            except FormatError as damaged:
-                note(f"the store is built anew: {damaged}")
-        if self._root is not None:
-            if changed := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
-                got, step = plain(f"other {', '.join(changed)}"), "Choose another name, or start anew with --no-resume"
-                raise RunError(_WHO, f"{self.folder} holds part of another store", got=got, next_step=step)
-        else:
+        self._root, state = layout.open_unfinished(_WHO, self._record) if resume else (None, {})
+        if self._root is None:
+            state = {"plan": wanted, "written": 0, "note": None, "scenes": {}}
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-        self._plan, self.written, self.note, self._scenes = (
-            state[key] for key in ("plan", "written", "note", "scenes")
-        )
+        found = self._plan = state["plan"]
+        if changed := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
+            got, step = plain(f"other {', '.join(changed)}"), "Choose another name, or start anew with --no-resume"
+            raise RunError(_WHO, f"{self.folder} holds part of another store", got=got, next_step=step)
+        self.written, self.note, self._scenes = (state[key] for key in ("written", "note", "scenes"))
         if self._root is None:
             self._root = zarr.open_group(self.folder / "store.zarr", mode="w", zarr_format=3)
             self._create()

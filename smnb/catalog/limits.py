@@ -1,0 +1,170 @@
+"""What files and servers of others may cost: memory for a part of a file or a table, bounded YAML, time, and which hosts.
+
+An archive of 27 MB can inflate to 4 GB, and a YAML file of ten lines to a billion nodes. A real file that is larger than these
+bounds is read with the environment variable ``SMNB_MOST_MB``, which their error names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gzip
+import ipaddress
+import os
+import queue
+import socket
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+
+from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, plain
+
+#: Environment variable that raises (MB) what one file, member, record or block of what others send may become in memory:
+#: a part of a file, a whole table; and, beyond the first megabytes, so many times its compressed size.
+MOST_VARIABLE, MOST_PART, MOST_TABLE, _FREE, _RATIO = "SMNB_MOST_MB", 256 << 20, 1 << 30, 32 << 20, 50
+#: Bytes, nodes (aliases count as what they stand for) and depth of a YAML file.
+_YAML_BYTES, _YAML_NODES, _YAML_DEPTH = 1 << 20, 100_000, 40
+
+#: Data roots that this process has opened files of.
+ROOTS: set[Path] = set()
+_Result = TypeVar("_Result")
+
+
+def most_bytes(most: int, compressed: int | None = None) -> int:
+    """How many bytes an input may become in memory: `most`, or 50 times its compressed size, or what ``SMNB_MOST_MB`` says."""
+    if given := os.environ.get(MOST_VARIABLE):
+        if not given.isdigit():
+            raise ParameterError(MOST_VARIABLE, "is no number of megabytes", got=given, expected=plain("such as 4000"))
+        return int(given) * 1_000_000
+    return most if compressed is None else min(most, max(_FREE, _RATIO * compressed))
+
+
+def check_bytes(
+    who: str,
+    what: str,
+    size: int,
+    most: int = MOST_PART,
+    compressed: int | None = None,
+    error: type[SmnbError] = FormatError,
+) -> None:
+    """Raise `error` if something that an input holds or declares would become more than `most_bytes` in memory."""
+    if size > (limit := most_bytes(most, compressed)):
+        got, expected = plain(f"{size / 1e6:,.0f} MB or more"), plain(f"up to {limit / 1e6:,.0f} MB")
+        step = (
+            f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes that it may take"
+        )
+        raise error(who, f"{what} is too large to be read", got=got, expected=expected, next_step=step)
+
+
+def gzip_checked(who: str, path: Path, most: int = MOST_TABLE) -> str | None:
+    """What pandas calls a file's compression, "gzip" or None; a `FormatError` if it inflates to more than `most_bytes`.
+
+    It is inflated piece by piece to find that out; damage is left to who reads it.
+    """
+    with path.open("rb") as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            return None
+    size, compressed = 0, path.stat().st_size
+    what = "what the file inflates to"
+    with gzip.open(path) as stream, contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):
+        while piece := stream.read1(1 << 20):
+            size += len(piece)
+            check_bytes(who, what, size, most, compressed)
+    return "gzip"
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """YAML's safe loader; an error where aliases, or nesting, make more of a file than a person would write."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._nodes, self._depth, self._sizes = 0, 0, {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Compose a node and count all that is in it."""
+        event, before = self.peek_event(), self._nodes
+        is_alias = isinstance(event, yaml.AliasEvent)
+        inside = is_alias and event.anchor in self.anchors and event.anchor not in self._sizes
+        self._depth += 1
+        if inside or self._depth > _YAML_DEPTH:
+            what = "an alias stands for what it is in" if inside else f"nested deeper than {_YAML_DEPTH}"
+            raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        self._nodes += self._sizes[event.anchor] if is_alias else 1
+        if self._nodes > _YAML_NODES:
+            what = f"more than {_YAML_NODES:,} nodes, with aliases written out"
+            raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+        if event.anchor and not is_alias:
+            self._sizes[event.anchor] = self._nodes - before
+        return node
+
+
+def load_yaml(text: str, loader: type[BoundedLoader] = BoundedLoader) -> Any:
+    """Parse YAML, plain data only; a `yaml.YAMLError` where it is none or beyond the bounds."""
+    if len(text) > _YAML_BYTES:
+        raise yaml.YAMLError(f"longer than {_YAML_BYTES:,} characters")
+    return yaml.load(text, Loader=loader)
+
+
+def within(seconds: float, function: Callable[..., _Result], *args: Any, **options: Any) -> _Result:
+    """Call a function and return what it returns; a `TimeoutError` if that takes longer, whatever it waits for.
+
+    It is then left alone in a thread that ends with the process: the time-outs of sockets start anew with every byte.
+    """
+    ended: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+
+    def call() -> None:
+        try:
+            ended.put((True, function(*args, **options)))
+        except BaseException as error:
+            ended.put((False, error))
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        is_result, value = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no complete answer within {seconds:g} s") from None
+    if not is_result:
+        raise value
+    return value
+
+
+def same_server(url: str, named: str) -> bool:
+    """Whether a URL is of the scheme, host and port of one that the user named, or of the same host by https."""
+    one, other = urlsplit(url), urlsplit(named)
+    if one.hostname != other.hostname or "@" in one.netloc:
+        return False
+    is_upgrade = (one.scheme, one.port or 443, other.scheme, other.port or 80) == ("https", 443, "http", 80)
+    usual = {"http": 80, "https": 443}
+    return is_upgrade or (
+        one.scheme == other.scheme and (one.port or usual.get(one.scheme)) == (other.port or usual.get(other.scheme))
+    )
+
+
+def is_refused_host(url: str, named: str = "") -> bool:
+    """Whether a URL that others state is of a host inside this network, not the one that the user named."""
+    host = urlsplit(url).hostname or ""
+    return host != urlsplit(named).hostname and _is_private(host)
+
+
+@functools.lru_cache(maxsize=1000)
+def _is_private(host: str) -> bool:
+    try:
+        found = {one[4][0].partition("%")[0] for one in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False  # nobody can be asked, so that nothing is read
+    return not all(ipaddress.ip_address(one).is_global for one in found)
+
+
+def refuse_leaving(who: str, file: Path, named: Path) -> None:
+    """Raise `CatalogError` where a file names another that is neither in its own folder nor in the data root that it is in."""
+    folder = file.absolute().parent.resolve()
+    if not any(named.resolve().is_relative_to(one) for one in (folder, *ROOTS) if folder.is_relative_to(one)):
+        what, step = f"{file.name} names a file outside its folder and the data root", "Copy it there, or leave it out"
+        raise CatalogError(who, what, got=str(named), next_step=step)
