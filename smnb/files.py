@@ -28,13 +28,14 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
-from smnb.contract import FormatError, RunError, SmnbError, plain
+from smnb.contract import FormatError, RunError, SmnbError, foreign, plain
 
 _PARTIAL = ".partial-"
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 #: Name of the file that keeps `content_of`'s hashes beside an output; and seconds after which a file's times tell every change.
 HASHES, _SETTLED = ".hashes.json", 2.0
 _KNOWN: dict[str, tuple[str, str]] = {}
+_SEAL = "seal"  # key of a JSON file's SHA-256 of itself
 
 
 class Kept(BaseModel):
@@ -181,9 +182,19 @@ def write_text(path: str | os.PathLike[str], content: str) -> Path:
     return write_bytes(path, content.encode("utf-8"))
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> Path:
-    """Write `content` as indented JSON to `path` atomically; NaN and infinity are refused, as JSON has neither."""
-    return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+def sealed(content: Mapping[str, Any], *, sort_keys: bool = False) -> str:
+    """JSON, indented, of a mapping with a SHA-256 of itself, which `read_json` checks; NaN and infinity are refused."""
+    marked = {**content, _SEAL: _seal(json.dumps(content, sort_keys=sort_keys, allow_nan=False))}
+    return json.dumps(marked, indent=2, sort_keys=sort_keys) + "\n"
+
+
+def _seal(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
+    """Write `content` `sealed` to `path` atomically."""
+    return write_text(path, sealed(content, sort_keys=True))
 
 
 def read_json(
@@ -194,9 +205,18 @@ def read_json(
     error: type[SmnbError] = FormatError,
     next_step: str | None = None,
 ) -> _Model:
-    """What `write_json` wrote, as a pydantic `model`; if it is not `what` it should be, an `error` names file and field."""
+    """A JSON file of ours as a pydantic `model`; if it is not `what` it should be, an `error` names file and field.
+
+    What `write_json` wrote is then as it was written. A file without a seal, as a person writes it, is taken too.
+    """
     try:
-        return model.model_validate_json(Path(path).read_bytes())
+        with foreign(str(path), f"not {what}", error, next_step):
+            content = json.loads(Path(path).read_bytes())
+            seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
+            text = json.dumps(content)
+            if seal is not None and seal != _seal(text):
+                raise error(str(path), f"not {what}: it was changed after it was written", next_step=next_step)
+        return model.model_validate_json(text)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False)[0]
         field, got = ".".join(map(str, first["loc"])), plain(repr(first["input"])[:80])

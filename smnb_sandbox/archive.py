@@ -140,7 +140,7 @@ def _grid_truth(world: World, days: list[date], daily: list[tuple[Float32, Float
 class _File(Kept):
     """A file of a manifest; of one that is unfinished only the path."""
 
-    path: str = Field(pattern=r"\A[^\0]+\Z")
+    path: str = Field(pattern=r"^[^\x00]+$")
     size: int = 0
     sha256: str = ""
 

@@ -27,6 +27,7 @@ from smnb.files import (
     remove_stale_partials,
     write_bytes,
     write_json,
+    write_text,
 )
 
 from . import parameters as declarations
@@ -350,7 +351,7 @@ def _environment(job: Job) -> dict[str, str]:
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
     launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": launch, "display_name": "Python 3", "language": "python"}
-    write_json(kernels / "kernels" / "python3" / "kernel.json", spec)
+    write_text(kernels / "kernels" / "python3" / "kernel.json", json.dumps(spec))
     first = {"JUPYTER_PATH": kernels, "PATH": Path(sys.executable).parent, "PYTHONPATH": Path(smnb.__file__).parents[1]}
     for variable, value in first.items():
         environment[variable] = os.pathsep.join(filter(None, [str(value), environment.get(variable)]))

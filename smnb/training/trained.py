@@ -7,7 +7,6 @@ the scaling of inputs and target, and what it was trained on.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import ContractError, FormatError, ParameterError, foreign, plain
-from smnb.files import Kept, atomic_set, finish_set, read_json, sha256_of
+from smnb.files import Kept, atomic_set, finish_set, read_json, sealed, sha256_of
 from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.progress import progress
 from smnb.training.batches import BatchDataset, evaluation_loader
@@ -276,13 +275,13 @@ def save(
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
-        text = json.dumps(card, indent=2, allow_nan=False)
+        text = sealed(card)
     except (TypeError, ValueError) as error:
         next_step = "Give numbers, texts and lists of them"
         raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
     with atomic_set(weights.parent, weights.name) as made:
         (made / weights.name).write_bytes(content)
-        (made / weights.name).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        (made / weights.name).with_suffix(".json").write_text(text, encoding="utf-8")
     return weights
 
 

@@ -350,6 +350,9 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
     with foreign(who, f"a table in {folder} is damaged", next_step="Ingest again"):
         table = pd.read_parquet(folder / _FILES[0])
         check_table(who, table, SENSOR_COLUMNS)
+        numbers = {name for name, default in SENSOR_COLUMNS.items() if isinstance(default, float)}
+        if odd := [name for name in numbers if table[name].dtype.kind != "f"]:
+            raise FormatError(who, f"columns {odd} of {_FILES[0]} are no numbers", next_step="Ingest again")
         if sensors is not None:
             unknown = sorted(set(sensors) - set(table["sensor_id"]))
             if unknown or not len(sensors):
@@ -358,8 +361,9 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
         filters = None if sensors is None else [("sensor_id", "in", list(sensors))]
         readings = pq.read_table(folder / _FILES[1], filters=filters)
         about = {key.decode(): value.decode() for key, value in (readings.schema.metadata or {}).items()}
-        schema = [one.name for one in readings.schema]
-        if schema != ["sensor_id", "time", about.get("smnb:variable"), "flag", "provider_flag"]:
+        schema = {one.name: one.type for one in readings.schema}
+        names = {"value": about.get("smnb:variable")}
+        if schema != {"sensor_id": TEXT} | {names.get(one.name, one.name): one.type for one in READINGS}:
             raise FormatError(
                 who, f"{_FILES[1]} in {folder} is of something else", got=schema, next_step="Ingest again"
             )
