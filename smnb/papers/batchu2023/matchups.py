@@ -232,8 +232,7 @@ class _Build:
     progress: Callable[[str, int, int], None]
     left: NDArray[np.bool_]  # points that have every source so far
     cuts: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """Of each source the row in ``values`` of each point of the plan, -1 where there is none; of a coarse one its values,
-    (point, band)."""
+    """Of each source the row in ``values`` of each point, -1 where there is none; of a coarse one its values (point, band)."""
     n_tasks: int = 0
     n_resumed: int = 0
 
