@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +61,23 @@ def chunk_rows(n_bands: int, side: int) -> int:
     return int(np.clip(CHUNK_BYTES // (2 * n_bands * side * side), 1, MOST_ROWS))
 
 
-def store_mark(folder: Path, arrays: Iterable[str], attrs: Mapping[str, Any]) -> str:
-    """Fingerprint of attributes, sensor table, arrays' metadata and which chunks there are, but not of what is in them."""
+def store_mark(folder: Path, arrays: Mapping[str, int], attrs: Mapping[str, Any]) -> str:
+    """Fingerprint of attributes, sensor table, and of `arrays` (and their dimensions) the metadata and which chunks there are.
+
+    What is in the chunks, divided along the first dimension only, is not looked at.
+    """
     parts: list[Any] = [sha256_of(folder / SENSORS_FILE), {name: one for name, one in attrs.items() if name != MARK}]
     for key in sorted(arrays):
-        chunks = sorted(one.name for one in (folder / key / "c").glob("*"))
+        inside = "/".join("0" * (arrays[key] - 1))
+        chunks = sorted(one.name for one in (folder / key / "c").glob("*") if (one / inside).is_file())
         parts.append([key, sha256_of(folder / key / "zarr.json"), chunks])
     return fingerprint(parts)
 
 
 def check_arrays(
     who: str, root: Group, sources: Mapping[str, Source], side: Mapping[str, int], sensors: int
-) -> list[str]:
-    """Names of the arrays; `FormatError` if one has another type or shape than the sources say."""
+) -> dict[str, int]:
+    """The arrays, and how many dimensions each has; `FormatError` if one has another type or shape than the sources say."""
     n = root["label"].shape[0]
     wanted = {"label": ("float32", (n,)), "time": ("int64", (n,)), "sensor": ("int32", (n,))}
     for name, one in sources.items():
@@ -86,7 +90,7 @@ def check_arrays(
     for key, expected in wanted.items():
         if (found := (str(root[key].dtype), root[key].shape)) != expected:
             raise FormatError(who, f"array {key!r} is of another type or shape", got=found, expected=expected)
-    return list(wanted)
+    return {key: len(shape) for key, (_, shape) in wanted.items()}
 
 
 def check_rows(who: str, key: str, rows: np.ndarray, least: int, count: int) -> None:

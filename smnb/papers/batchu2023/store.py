@@ -389,7 +389,9 @@ class SampleStoreWriter:
             leftover.unlink()
         scenes = {name: ids for name, ids in self._scenes.items() if ids}
         attrs = plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True})
-        self._root.attrs.put(attrs | {layout.MARK: layout.store_mark(store, arrays, attrs)})
+        self._root.attrs.put(
+            attrs | {layout.MARK: layout.store_mark(store, {key: one.ndim for key, one in arrays.items()}, attrs)}
+        )
         if self.path.is_dir():  # a folder cannot be replaced in one step
             self.path.replace(self.folder / "replaced")
         store.replace(self.path)
