@@ -7,6 +7,9 @@ and ``end`` are ISO dates or times, UTC, both inclusive. No family is imported h
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.catalog.limits import MOST_TABLE, check_bytes, gzip_checked
+from smnb.catalog.limits import MOST_TABLE, check_bytes, gzip_checked, refuse_leaving
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
@@ -65,10 +68,42 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         if magic == b"GRIB":
             what, next_step = "the file is GRIB", "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
         raise FormatError(f"{who}({path.name})", what, got=magic, expected="NetCDF", next_step=next_step)
+    if engine == "h5netcdf":
+        refuse_links(who, path)
     try:
         return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
         raise FormatError(f"{who}({path.name})", f"the file is unreadable: {error}") from error
+
+
+def refuse_links(who: str, path: Path) -> None:
+    """Raise `CatalogError` where an HDF5 file takes anything from a file that is not in its folder or its data root."""
+    state = path.stat()
+    for name in _named_files(str(path.absolute()), state.st_size, state.st_mtime_ns):
+        named = path.parent / name
+        refuse_leaving(f"{who}({path.name})", path, named)
+        if named.is_file() and not named.samefile(path):
+            refuse_links(who, named)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _named_files(path: str, *state: int) -> tuple[str, ...]:
+    """Files that links and datasets of an HDF5 file name; none of one that is damaged, which its reader will find."""
+    import h5py
+
+    found: list[str] = []
+    with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError), h5py.File(path, "r") as file:
+        links: dict[bytes, Any] = {}
+        file.id.links.visit(lambda name, info: links.__setitem__(name, info.type), info=True)
+        for name, kind in links.items():
+            if kind == h5py.h5l.TYPE_EXTERNAL:
+                found.append(os.fsdecode(file.id.links.get_val(name)[0]))
+            elif kind == h5py.h5l.TYPE_HARD and isinstance(item := h5py.h5o.open(file.id, name), h5py.h5d.DatasetID):
+                made = item.get_create_plist()
+                found += [os.fsdecode(made.get_external(i)[0]) for i in range(made.get_external_count())]
+                if made.get_layout() == h5py.h5d.VIRTUAL:
+                    found += [made.get_virtual_filename(i) for i in range(made.get_virtual_count())]
+    return tuple(dict.fromkeys(name for name in found if name != "."))
 
 
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:

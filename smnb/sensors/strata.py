@@ -225,6 +225,8 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     import rasterio  # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
 
+    from smnb.loaders.rasters.images import open_image
+
     who = f"land_cover_codes({Path(path).name})"
     lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
     if lat.ndim != 1 or lat.shape != lon.shape:
@@ -232,7 +234,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
     finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
     try:
-        with rasterio.open(path) as raster:
+        with open_image(who, str(path)) as raster:
             if raster.crs is None:
                 step = "Set it, for instance with rio edit-info"
                 raise FormatError(who, "the raster states no coordinate reference system", next_step=step)

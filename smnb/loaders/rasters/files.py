@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,13 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from smnb.contract import FormatError, plain
-from smnb.loaders import open_netcdf
+from smnb.catalog.limits import MOST_TABLE, check_bytes
+from smnb.contract import FormatError, SmnbError, plain
+from smnb.loaders import open_netcdf, refuse_links
+from smnb.loaders.rasters.images import check_group, gdal, open_image
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
-#: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
-_LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-}
 #: Pixels of a quality band read at a time, and bits of QA60: opaque clouds and cirrus.
 _QUALITY_PIXELS, _CLOUD_BITS = 1 << 22, (1 << 10) | (1 << 11)
 #: Chunks of HDF5 kept decompressed: a global granule is often one chunk, and HDF5's default is smaller than that.
@@ -102,20 +93,6 @@ class BandSource:
         return values
 
 
-@contextmanager
-def gdal(where: str, path: str) -> Iterator[None]:
-    """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
-    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
-    try:
-        with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
-            # that a raster is not georeferenced is an error here, with more to say
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            yield
-    except rasterio.errors.RasterioError as error:
-        what = f"the raster is unreadable, truncated perhaps: {error}"
-        raise FormatError(where, what, next_step="Download or export it again") from error
-
-
 @dataclass(frozen=True)
 class ImageHeader:
     """What an image says of itself without its pixels; one entry a band, alpha bands too, of what is plural."""
@@ -146,7 +123,7 @@ class ImageHeader:
 
 def read_header(where: str, path: str) -> ImageHeader:
     """Read an image's header; complex numbers, and pixels that are nowhere, are refused."""
-    with gdal(where, path), rasterio.open(path) as source:
+    with gdal(where, path), open_image(where, path) as source:
         return _header_of(where, source)
 
 
@@ -189,7 +166,7 @@ class OpenImage:
     def __init__(self, where: str, path: str) -> None:
         self.where, self.path = where, path
         with gdal(where, path):
-            self._source = rasterio.open(path)
+            self._source = open_image(where, path)
         self.close = self._source.close
 
     def geometry(self) -> Georeference:
@@ -207,6 +184,8 @@ class OpenImage:
     def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
         """Numbers of some bands at full resolution, as they are in the file; masked arrays where it has masks."""
         window, numbers = Window.from_slices(rows, cols), [band.key for band in bands]
+        size = window.height * window.width * max(np.dtype(dtype).itemsize for dtype in self._source.dtypes)
+        check_bytes(self.where, "the window", size * len(bands), MOST_TABLE)
         with gdal(self.where, self.path):
             values = list(self._source.read(numbers, window=window))
             for i, number in enumerate(numbers):
@@ -222,7 +201,7 @@ def cloud_percentage(where: str, path: str, number: int, reference: int | None) 
     The pixels that have data in a `reference` band make the whole, default all: the quality band cannot tell, zero is clear.
     """
     cloudy = total = 0
-    with gdal(where, path), rasterio.open(path) as source:
+    with gdal(where, path), open_image(where, path) as source:
         dtype = np.dtype(source.dtypes[number - 1])
         if dtype.kind not in "iu" and dtype not in (np.float32, np.float64):
             raise FormatError(where, "the quality band holds no bits", got=str(dtype))
@@ -268,6 +247,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
         told.append(item[()].tobytes() if is_read else b"")
 
     try:
+        refuse_links("open_scenes", path)
         with h5py.File(path, "r") as file:
             for variable in (file[str(band.where)] for band in bands):
                 axes = [dimension[0] for dimension in variable.dims if len(dimension)]
@@ -296,7 +276,10 @@ def read_array_header(where: str, path: Path, bands: Sequence[BandOption], dimen
         dataset = open_netcdf(where.partition("(")[0], path, decode_coords="all")
     else:
         try:
+            check_group(where, path)
             dataset = xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
+        except SmnbError:
+            raise
         except _DAMAGE as error:
             raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
     with dataset:
@@ -366,6 +349,8 @@ class OpenArray:
             dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
             self._items, self.close = {name: array.variable for name, array in dataset.items()}, dataset.close
             return
+        if form == "netcdf":
+            refuse_links(where, Path(path))
         try:
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")

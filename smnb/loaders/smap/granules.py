@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, FormatError, check_box, check_choice
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow
-from smnb.loaders import check_paths, check_present, in_period
+from smnb.loaders import check_paths, check_present, in_period, refuse_links
 from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TABLE, TB_POLICIES, Variable
 
 
@@ -86,6 +86,7 @@ def list_granules(
 def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; whatever HDF5 complains about while it is open becomes a `FormatError`."""
     try:
+        refuse_links(who, path)
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
