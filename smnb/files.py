@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError
 
 from smnb.contract import FormatError, RunError, SmnbError, foreign, plain
 
@@ -45,7 +45,7 @@ class Kept(BaseModel):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Hashes = RootModel[dict[str, tuple[str, str]]]
+AnyMapping = RootModel[dict[str, JsonValue]]  # of a file that its seal alone vouches for
 
 
 @contextlib.contextmanager
@@ -204,17 +204,18 @@ def read_json(
     *,
     error: type[SmnbError] = FormatError,
     next_step: str | None = None,
+    by_hand: bool = False,
 ) -> _Model:
     """A JSON file of ours as a pydantic `model`; if it is not `what` it should be, an `error` names file and field.
 
-    What `write_json` wrote is then as it was written. A file without a seal, as a person writes it, is taken too.
+    It is as it was written `sealed`; only what people write too, `by_hand`, may come without a seal.
     """
     try:
         with foreign(str(path), f"not {what}", error, next_step):
             content = json.loads(Path(path).read_bytes())
             seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
             text = json.dumps(content)
-            if seal is not None and seal != _seal(text):
+            if seal != _seal(text) and not (by_hand and seal is None):
                 raise error(str(path), f"not {what}: it was changed after it was written", next_step=next_step)
         return model.model_validate_json(text)
     except ValidationError as wrong:
@@ -321,7 +322,7 @@ def content_of(paths: Iterable[str | os.PathLike[str]], cache: Path | None = Non
     if cache is not None:
         with contextlib.suppress(OSError):
             try:
-                known = read_json(cache, _Hashes, "kept hashes", next_step="Files are hashed again").root
+                known = read_json(cache, AnyMapping, "kept hashes", next_step="Files are hashed again").root
             except FormatError as damaged:
                 note(str(damaged))
     known |= _KNOWN

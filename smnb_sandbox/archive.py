@@ -162,7 +162,7 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
     if not path.is_file():
         return None
     next_step = "Choose another root, or delete this one if it is a sandbox"
-    manifest = read_json(path, _Manifest, "a sandbox manifest", next_step=next_step)
+    manifest = read_json(path, _Manifest, "a sandbox manifest", next_step=next_step, by_hand=True)
     base = Path(root).resolve()
     for name in (one.path for one in manifest.files):
         if not (base / name).resolve().is_relative_to(base):

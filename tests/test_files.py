@@ -97,7 +97,7 @@ DAMAGED = {
 def test_a_damaged_json_file_of_ours_is_one_error(tmp_path, damage):
     (tmp_path / "a.json").write_bytes(DAMAGED[damage])
     with pytest.raises(FormatError, match=r"a\.json: not a small one.*Make it again") as caught:
-        files.read_json(tmp_path / "a.json", Small, "a small one", next_step="Make it again")
+        files.read_json(tmp_path / "a.json", Small, "a small one", next_step="Make it again", by_hand=True)
     assert len(str(caught.value)) < 600
     assert "\n" not in str(caught.value)
 
@@ -109,8 +109,10 @@ def test_what_was_changed_after_it_was_written_is_seen(tmp_path):
     path.write_text(whole.replace("0.1", "0.2"))
     with pytest.raises(FormatError, match="changed after it was written"):
         files.read_json(path, Small, "a small one")
-    path.write_text('{"name": "by hand", "numbers": [1]}')  # has no seal
-    assert files.read_json(path, Small, "a small one").name == "by hand"
+    path.write_text('{"name": "by hand", "numbers": [1]}')
+    assert files.read_json(path, Small, "a small one", by_hand=True).name == "by hand"
+    with pytest.raises(FormatError, match="changed after it was written"):
+        files.read_json(path, Small, "a small one")
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import JsonValue, RootModel
 
 from smnb.contract import ContractError, FormatError, RunError, check_choice, check_count, plain
-from smnb.files import note, read_json, remove_stale_partials, write_bytes, write_json
+from smnb.files import AnyMapping, note, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.maps.forms import TileForm
 from smnb.training import MinMaxScaler
 
@@ -137,9 +136,6 @@ def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
     return [MapTile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
 
 
-_Identity = RootModel[dict[str, JsonValue]]
-
-
 def _mark(tile: MapTile, content: bytes) -> bytes:
     return hashlib.sha256(repr(tile).encode() + content).digest()
 
@@ -156,7 +152,7 @@ class TileFolder:
         identity = json.loads(json.dumps(identity))
         if resume and record.is_file():
             try:
-                found = read_json(record, _Identity, "what a map is of", next_step="Its tiles are made again").root
+                found = read_json(record, AnyMapping, "what a map is of", next_step="Its tiles are made again").root
             except FormatError as damaged:
                 note(str(damaged))
         if found is not None and found != identity:

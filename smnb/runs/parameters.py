@@ -111,12 +111,8 @@ class _Notebook(BaseModel):
 
 def read_notebook(path: str | os.PathLike[str]) -> _Notebook:
     """Read a notebook, each cell's source one string; `FormatError` unless it is of Jupyter's format 4."""
-    content = read_json(
-        path,
-        _Notebook,
-        "a Jupyter notebook of format 4",
-        next_step="Restore the file, or save it again from JupyterLab",
-    )
+    step = "Restore the file, or save it again from JupyterLab"
+    content = read_json(path, _Notebook, "a Jupyter notebook of format 4", next_step=step, by_hand=True)
     for cell in content.cells:
         cell.source = "".join(cell.source)
     return content

@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, JsonValue, RootModel
 
 import smnb
 from smnb.contract import FormatError, ParameterError, RunError
-from smnb.files import HASHES, Kept, content_of, fingerprint, note, plain_json, read_json, write_json
+from smnb.files import HASHES, AnyMapping, Kept, content_of, fingerprint, note, plain_json, read_json, write_json
 
 from . import parameters as declarations
 
@@ -262,19 +262,6 @@ def leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[t
             yield (*path, str(key)), value
 
 
-class _State(Kept):
-    """What a notebook was when it last succeeded, and how long it took."""
-
-    notebook: str
-    parameters: dict[str, JsonValue]
-    library: str
-    packages: dict[str, str]
-    data: dict[str, JsonValue]
-    needs: dict[str, str | None]
-    finished: str
-    seconds: float
-
-
 class _Metrics(RootModel[dict[str, "int | float | _Metrics | None"]]):
     """Nested numbers."""
 
@@ -297,7 +284,7 @@ def read_state(out: Path, notebook: str) -> dict[str, Any]:
     """What a notebook was when it last succeeded in a run; empty if it did not, or if that is damaged, which is said."""
     path = out / f"{notebook}.state.json"
     try:
-        return read_json(path, _State, "the state of a notebook").model_dump() if path.is_file() else {}
+        return read_json(path, AnyMapping, "the state of a notebook").root if path.is_file() else {}
     except FormatError as damaged:
         note(f"{damaged} {notebook} counts as not run.")
         return {}
@@ -306,4 +293,4 @@ def read_state(out: Path, notebook: str) -> dict[str, Any]:
 def read_record(path: Path) -> dict[str, Any]:
     """Read a run record of the schema that this version knows; else raise `RunError`."""
     step = "Execute the notebook again, with --force"
-    return read_json(path, _Record, "a run record", error=RunError, next_step=step).model_dump()
+    return read_json(path, _Record, "a run record", error=RunError, next_step=step, by_hand=True).model_dump()

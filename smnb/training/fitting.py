@@ -22,7 +22,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import FormatError, RunError, check_choice
-from smnb.files import Kept, note, read_json, write_bytes, write_json
+from smnb.files import AnyMapping, note, read_json, write_bytes, write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
@@ -180,20 +180,11 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
-class _Marker(Kept):
-    """Of what a training is: the content of ``training.json``."""
-
-    config: dict[str, Any]
-    fingerprint: str
-    n_train: int
-    n_validation: int
-
-
 def _is_sound(out: Path, identity: dict[str, Any], keep: str) -> bool:
     """Whether a training state can go on; one of another training is a `RunError`, a damaged one is said and left."""
     marker = out / "training.json"
     try:
-        made_of = read_json(marker, _Marker, "a training's settings").model_dump() if marker.is_file() else None
+        made_of = read_json(marker, AnyMapping, "a training's settings").root if marker.is_file() else None
         if made_of != identity:
             what = f"{out} holds the training state of other data or settings"
             raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")

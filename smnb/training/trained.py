@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import JsonValue
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
@@ -183,15 +183,6 @@ def open_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
 
 
-class _Facts(Kept):
-    """Of what a card says of the training, what smnb reads itself."""
-
-    model_config = ConfigDict(extra="allow")
-    best_epoch: int = 0
-    synthetic: bool = False
-    feature_config: dict[str, bool] = Field(default_factory=dict)
-
-
 class _Card(Kept):
     """What a card holds."""
 
@@ -202,7 +193,7 @@ class _Card(Kept):
     input_scaler: MinMaxScaler | None
     target_scaler: MinMaxScaler | None
     target: dict[str, str]
-    training: _Facts
+    training: dict[str, JsonValue]
     history: list[dict[str, float | None]]
     weights_sha256: str
 
@@ -214,12 +205,12 @@ class _Card(Kept):
 def read_card(path: Path) -> _Card:
     """The card beside some weights, checked; `FormatError` if it is none, or its parts do not fit each other."""
     path = path.with_suffix(".json")
-    card = read_json(path, _Card, "a model card", next_step="Take the .json that smnb wrote with the weights")
+    card = read_json(
+        path, _Card, "a model card", next_step="Take the .json that smnb wrote with the weights", by_hand=True
+    )
     sizes = {"channels": len(card.channels), "input_scaler": len(card.input_scaler.minimum) if card.input_scaler else 0}
     if all(sizes.values()) and len(set(sizes.values())) > 1:
         raise FormatError("load", f"{path} has other channels than scalings", got=sizes)
-    if card.target_scaler is not None and len(card.target_scaler.minimum) != 1:
-        raise FormatError("load", f"{path} has a target_scaler of several values", expected=plain("one"))
     return card
 
 

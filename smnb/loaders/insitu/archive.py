@@ -16,15 +16,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
 
 from smnb.catalog.limits import check_bytes
 from smnb.contract import CatalogError, FormatError, SmnbError, check_range, plain
-from smnb.files import Kept, note, plain_json, read_json, write_json
+from smnb.files import AnyMapping, note, plain_json, read_json, write_json
 from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units
 from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, LostLines, Part, Report, Sensor, sensor_frame
@@ -186,38 +185,6 @@ def static_variables(found: dict[str, Any], depth_from: float, depth_to: float) 
     return chosen
 
 
-class _Header(Kept):
-    """What `parse_header` finds; an elevation that is not known is null in JSON."""
-
-    format: Literal["header_values", "ceop_sep"]
-    network: str
-    station: str
-    lat: float = Field(ge=-90, le=90)
-    lon: float = Field(ge=-180, le=180)
-    elevation: float | None
-    depth_from: float
-    depth_to: float
-    instrument: str
-    variable: str
-
-
-class _Record(Kept):
-    """What `_record` finds: a header or static variables (layers as ``[depth_from, depth_to, value]``), or a problem."""
-
-    key: str
-    header: _Header | None = None
-    static: dict[str, int | str | list[tuple[float, float, float]]] | None = None
-    odd: tuple[int, str] | None = None
-    problem: str | None = None
-
-
-class _Index(Kept):
-    """A kept index: records by member."""
-
-    version: int
-    files: dict[str, _Record]
-
-
 def _record(archive: Archive, name: str) -> dict[str, Any]:
     """What a member says, or why it is damaged; good for the member's key only."""
     record: dict[str, Any] = {"key": archive.keys[name]}
@@ -240,13 +207,10 @@ def _records(
     path, records, n_new = Path(folder) / f"{archive.path.stem}-{digest}.ismn_index.json", {}, 0
     kept: dict[str, Any] = {}
     try:
-        content = (
-            read_json(path, _Index, "an index of an archive", next_step="It is made again") if path.is_file() else None
-        )
-        if content is not None and content.version == _VERSION:
-            kept = {name: one.model_dump(exclude_unset=True) for name, one in content.files.items()}
+        content = read_json(path, AnyMapping, "an index of an archive").root if path.is_file() else {}
+        kept = content["files"] if content.get("version") == _VERSION else {}
     except FormatError as damaged:
-        note(str(damaged))
+        note(f"the index is made again: {damaged}")
 
     def save() -> None:
         write_json(path, plain_json({"version": _VERSION, "files": {**kept, **records}}))

@@ -65,14 +65,12 @@ class SampleStore:
             raise RunError(who, "the store was never finished", got=str(path), next_step="Run its build again")
         self._arrays: dict[str, Any] = {}
         with self._door("the store is damaged"):
-            attrs = layout.StoreAttributes.model_validate(self.attrs)
-            self.sources = {name: Source(**one) for name, one in attrs.sources.items()}
-            self.crop, self.resolution, self.low_resolution = attrs.crop, attrs.resolution_m, attrs.low_resolution_m
-            self.sensors = pd.read_parquet(self.path / layout.SENSORS_FILE)
-            side = {name: self.side(name) for name in self.sources}
-            arrays = layout.check_arrays(who, self._root, self.sources, side, len(self.sensors))
-            if self.attrs.get(layout.MARK) != layout.store_mark(self.path, arrays, self.attrs):
+            if self.attrs[layout.MARK] != layout.store_mark(self.path, self.attrs):
                 raise FormatError(who, "the store is damaged: a file of it is lost or changed", got=str(path))
+            self.sources = {name: Source(**one) for name, one in self.attrs["sources"].items()}
+            self.crop = int(self.attrs["crop"])
+            self.resolution, self.low_resolution = (float(self.attrs[f"{n}resolution_m"]) for n in ("", "low_"))
+            self.sensors = pd.read_parquet(self.path / layout.SENSORS_FILE)
             self._label, self._time, self._sensor = (np.asarray(self._root[n][:]) for n in ("label", "time", "sensor"))
             layout.check_rows(who, "sensor", self._sensor, 0, len(self.sensors))
 
@@ -389,9 +387,8 @@ class SampleStoreWriter:
             leftover.unlink()
         scenes = {name: ids for name, ids in self._scenes.items() if ids}
         attrs = plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True})
-        self._root.attrs.put(
-            attrs | {layout.MARK: layout.store_mark(store, {key: one.ndim for key, one in arrays.items()}, attrs)}
-        )
+        attrs["arrays"] = {key: arrays[key].ndim for key in sorted(arrays)}
+        self._root.attrs.put(attrs | {layout.MARK: layout.store_mark(store, attrs)})
         if self.path.is_dir():  # a folder cannot be replaced in one step
             self.path.replace(self.folder / "replaced")
         store.replace(self.path)
