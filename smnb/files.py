@@ -15,6 +15,7 @@ import json
 import math
 import os
 import platform
+import re
 import secrets
 import shutil
 import sys
@@ -28,14 +29,14 @@ from typing import Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError
 
-from smnb.contract import FormatError, RunError, SmnbError, foreign, plain
+from smnb.contract import FormatError, RunError, SmnbError, plain
 
 _PARTIAL = ".partial-"
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 #: Name of the file that keeps `content_of`'s hashes beside an output; and seconds after which a file's times tell every change.
 HASHES, _SETTLED = ".hashes.json", 2.0
 _KNOWN: dict[str, tuple[str, str]] = {}
-_SEAL = "seal"  # key of a JSON file's SHA-256 of itself
+_SEAL = re.compile(rb',\n  "sha256": "([^"]*)"\n}\s*\Z')  # what `sealed` adds
 
 
 class Kept(BaseModel):
@@ -62,8 +63,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield temporary
-            _sync(temporary)
-            temporary.replace(final)
+            give_name(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -82,9 +82,7 @@ def atomic_set(folder: str | os.PathLike[str], name: str) -> Iterator[Path]:
         made.mkdir()
         try:
             yield made
-            for one in made.iterdir():
-                _sync(one)
-            made.rename(folder / f".{name}.complete")
+            give_name(made, folder / f".{name}.complete")
         finally:
             shutil.rmtree(made, ignore_errors=True)
         finish_set(folder, name)
@@ -98,12 +96,26 @@ def finish_set(folder: Path, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):  # another process does the same
         for one in sorted(complete.iterdir()):
             one.replace(folder / one.name)
+        _sync(folder)
         complete.rmdir()
 
 
+def give_name(made: Path, final: Path) -> None:
+    """Rename a file or folder once all of it is on the disk, and see that the new name is there too."""
+    for one in (made, *made.rglob("*")):
+        _sync(one)
+    made.replace(final)
+    _sync(final.parent)
+
+
 def _sync(path: Path) -> None:
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -182,19 +194,16 @@ def write_text(path: str | os.PathLike[str], content: str) -> Path:
     return write_bytes(path, content.encode("utf-8"))
 
 
-def sealed(content: Mapping[str, Any], *, sort_keys: bool = False) -> str:
-    """JSON, indented, of a mapping with a SHA-256 of itself, which `read_json` checks; NaN and infinity are refused."""
-    marked = {**content, _SEAL: _seal(json.dumps(content, sort_keys=sort_keys, allow_nan=False))}
-    return json.dumps(marked, indent=2, sort_keys=sort_keys) + "\n"
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write `content` as indented JSON to `path`, `sealed`; NaN and infinity are refused, as JSON has neither."""
+    return write_text(path, sealed(json.dumps(content, indent=2, sort_keys=True, allow_nan=False)))
 
 
-def _seal(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> Path:
-    """Write `content` `sealed` to `path` atomically."""
-    return write_text(path, sealed(content, sort_keys=True))
+def sealed(text: str) -> str:
+    """Indented JSON of an object with one more key, ``sha256`` of the text, which `read_json` checks."""
+    if not text.endswith("\n}"):  # no keys
+        return f"{text}\n"
+    return f'{text[:-2]},\n  "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
 
 
 def read_json(
@@ -208,21 +217,22 @@ def read_json(
 ) -> _Model:
     """A JSON file of ours as a pydantic `model`; if it is not `what` it should be, an `error` names file and field.
 
-    It is as it was written `sealed`; only what people write too, `by_hand`, may come without a seal.
+    It is as it was written `sealed`; only what people, or earlier versions, write too (`by_hand`) may come without that.
     """
+    content = Path(path).read_bytes()
+    mark = _SEAL.search(content)
+    if mark is not None:
+        content = content[: mark.start()] + b"\n}"
     try:
-        with foreign(str(path), f"not {what}", error, next_step):
-            content = json.loads(Path(path).read_bytes())
-            seal = content.pop(_SEAL, None) if isinstance(content, dict) else None
-            text = json.dumps(content)
-            if seal != _seal(text) and not (by_hand and seal is None):
-                raise error(str(path), f"not {what}: it was changed after it was written", next_step=next_step)
-        return model.model_validate_json(text)
+        found = model.model_validate_json(content)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False)[0]
         field, got = ".".join(map(str, first["loc"])), plain(repr(first["input"])[:80])
         what = f"not {what}: {field}{': ' * bool(field)}{first['msg']}"
         raise error(str(path), what, got=got, next_step=next_step) from wrong
+    if (not by_hand) if mark is None else hashlib.sha256(content).hexdigest().encode() != mark[1]:
+        raise error(str(path), f"not {what} as it was written: its SHA-256 is another", next_step=next_step)
+    return found
 
 
 def note(text: str) -> None:

@@ -7,6 +7,7 @@ the scaling of inputs and target, and what it was trained on.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -266,7 +267,7 @@ def save(
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
-        text = sealed(card)
+        text = sealed(json.dumps(card, indent=2, allow_nan=False))
     except (TypeError, ValueError) as error:
         next_step = "Give numbers, texts and lists of them"
         raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
