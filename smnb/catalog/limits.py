@@ -11,11 +11,11 @@ import functools
 import gzip
 import ipaddress
 import os
-import queue
 import socket
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -55,9 +55,7 @@ def check_bytes(
     """Raise `error` if something that an input holds or declares would become more than `most_bytes` in memory."""
     if size > (limit := most_bytes(most, compressed)):
         got, expected = plain(f"{size / 1e6:,.0f} MB or more"), plain(f"up to {limit / 1e6:,.0f} MB")
-        step = (
-            f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes that it may take"
-        )
+        step = f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes it may take"
         raise error(who, f"{what} is too large to be read", got=got, expected=expected, next_step=step)
 
 
@@ -70,11 +68,10 @@ def gzip_checked(who: str, path: Path, most: int = MOST_TABLE) -> str | None:
         if stream.read(2) != b"\x1f\x8b":
             return None
     size, compressed = 0, path.stat().st_size
-    what = "what the file inflates to"
     with gzip.open(path) as stream, contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):
         while piece := stream.read1(1 << 20):
             size += len(piece)
-            check_bytes(who, what, size, most, compressed)
+            check_bytes(who, "what the file inflates to", size, most, compressed)
     return "gzip"
 
 
@@ -117,34 +114,27 @@ def within(seconds: float, function: Callable[..., _Result], *args: Any, **optio
 
     It is then left alone in a thread that ends with the process: the time-outs of sockets start anew with every byte.
     """
-    ended: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    future: Future[_Result] = Future()
 
     def call() -> None:
         try:
-            ended.put((True, function(*args, **options)))
+            future.set_result(function(*args, **options))
         except BaseException as error:
-            ended.put((False, error))
+            future.set_exception(error)
 
     threading.Thread(target=call, daemon=True).start()
     try:
-        is_result, value = ended.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no complete answer within {seconds:g} s") from None
-    if not is_result:
-        raise value
-    return value
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no complete answer within {seconds:g} s") from None
 
 
 def same_server(url: str, named: str) -> bool:
     """Whether a URL is of the scheme, host and port of one that the user named, or of the same host by https."""
     one, other = urlsplit(url), urlsplit(named)
-    if one.hostname != other.hostname or "@" in one.netloc:
-        return False
-    is_upgrade = (one.scheme, one.port or 443, other.scheme, other.port or 80) == ("https", 443, "http", 80)
-    usual = {"http": 80, "https": 443}
-    return is_upgrade or (
-        one.scheme == other.scheme and (one.port or usual.get(one.scheme)) == (other.port or usual.get(other.scheme))
-    )
+    a, b = ((x.scheme, x.port or {"http": 80, "https": 443}.get(x.scheme)) for x in (one, other))
+    is_same = a == b or (a, b) == (("https", 443), ("http", 80))
+    return is_same and one.hostname == other.hostname and "@" not in one.netloc
 
 
 def is_refused_host(url: str, named: str = "") -> bool:
