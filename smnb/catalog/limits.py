@@ -29,6 +29,7 @@ from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, 
 MOST_VARIABLE, MOST_PART, MOST_TABLE, _FREE, _RATIO = "SMNB_MOST_MB", 256 << 20, 1 << 30, 32 << 20, 50
 #: Bytes, nodes (aliases count as what they stand for) and depth of a YAML file.
 _YAML_BYTES, _YAML_NODES, _YAML_DEPTH = 1 << 20, 100_000, 40
+_HEADER_BYTES = 1 << 20  # of the names of a table's columns
 
 #: Data roots that this process has opened files of.
 ROOTS: set[Path] = set()
@@ -59,20 +60,24 @@ def check_bytes(
         raise error(who, f"{what} is too large to be read", got=got, expected=expected, next_step=step)
 
 
-def gzip_checked(who: str, path: Path, most: int = MOST_TABLE) -> str | None:
-    """What pandas calls a file's compression, "gzip" or None; a `FormatError` if it inflates to more than `most_bytes`.
+def check_csv(who: str, path: Path) -> str | None:
+    """What pandas calls a CSV file's compression, "gzip" or None; a `FormatError` if it, or its first line, is too large.
 
-    It is inflated piece by piece to find that out; damage is left to who reads it.
+    What a gzip file inflates to is counted piece by piece; damage is left to who reads it.
     """
     with path.open("rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return None
-    size, compressed = 0, path.stat().st_size
-    with gzip.open(path) as stream, contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):
-        while piece := stream.read1(1 << 20):
+        packed = "gzip" if stream.read(2) == b"\x1f\x8b" else None
+    compressed = path.stat().st_size
+    with (
+        gzip.open(path) if packed else path.open("rb") as stream,
+        contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error),
+    ):
+        size = len(stream.readline(_HEADER_BYTES + 1))
+        check_bytes(who, "the first line", size, _HEADER_BYTES)
+        while packed and (piece := stream.read1(1 << 20)):
             size += len(piece)
-            check_bytes(who, "what the file inflates to", size, most, compressed)
-    return "gzip"
+            check_bytes(who, "what the file inflates to", size, MOST_TABLE, compressed)
+    return packed
 
 
 class BoundedLoader(yaml.SafeLoader):
