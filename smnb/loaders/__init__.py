@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from smnb.contract import CatalogError, FormatError, ParameterError, check_datas
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
+_CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -165,6 +168,7 @@ def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a Parquet table that others made, unless its rows would take more memory than `smnb.files.check_bytes` allows."""
+    check_parquet(path)
     with pq.ParquetFile(path) as file:
         held = file.metadata
         size = max(
@@ -174,3 +178,49 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
         )
     check_bytes(path.name, "the table", size, MOST_TABLE, path.stat().st_size)
     return pd.read_parquet(path, columns=columns)
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Write Parquet with checksums of its pages and, in the footer, of all the file, which `check_parquet` checks."""
+    marked = schema.with_metadata({**(schema.metadata or {}), _CHECKSUM_KEY: b"0" * 8})
+    with pq.ParquetWriter(path, marked, write_page_checksum=True, **options) as writer:
+        yield writer
+    at, _, found = _parquet_checksum(path)
+    with open(path, "r+b") as stream:
+        stream.seek(at)
+        stream.write(found)
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, without its index, by `parquet_writer`."""
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    with parquet_writer(path, content.schema) as writer:
+        writer.write_table(content)
+
+
+def check_parquet(path: Path) -> None:
+    """Raise `FormatError` where a file of `parquet_writer` is not as it was written; one without its checksum passes."""
+    _, stated, found = _parquet_checksum(path)
+    if stated not in (b"", found):
+        what, said = "the table is damaged: it has another CRC-32C than it states", stated.decode(errors="replace")
+        raise FormatError(str(path), what, got=found.decode(), expected=said, next_step="Write it again")
+
+
+def _parquet_checksum(path: Path) -> tuple[int, bytes, bytes]:
+    """Where a Parquet file states its CRC-32C, which (b"" if it does not), and which it has, with zeros there."""
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - 8))
+        start = max(0, end - 8 - int.from_bytes(stream.read(4), "little"))
+        stream.seek(start)
+        footer, key = stream.read(), _CHECKSUM_KEY + b"\x18\x08"  # in Thrift's form: a text of 8 bytes
+        if (at := footer.rfind(key)) < 0:
+            return 0, b"", b""
+        at += len(key)
+        stream.seek(0)
+        checksum = google_crc32c.Checksum()
+        for _ in range(0, start, 1 << 20):
+            checksum.update(stream.read(min(1 << 20, start - stream.tell())))
+        checksum.update(footer[:at] + b"0" * 8 + footer[at + 8 :])
+    return start + at, footer[at : at + 8], checksum.hexdigest()
