@@ -7,6 +7,7 @@ import errno
 import hashlib
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from smnb.catalog.catalog import refuse_outside
 from smnb.catalog.entries import FetchEarthaccess, UrlFile
 from smnb.catalog.limits import is_refused_host, within
 from smnb.contract import CatalogError, ParameterError, plain
-from smnb.files import exclusive, sha256_of
+from smnb.files import exclusive, held_output, sha256_of, tidy_output
 
 #: Folder in a destination where downloads are until they are whole, and how many granules are there at most.
 _STAGING, _BATCH = ".smnb-fetch", 16
@@ -35,21 +36,24 @@ def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     refuse_outside(who, "fetch", [final.parent], root)
     if final.is_file():
         if (digest := sha256_of(final)) == file.sha256:
+            tidy_output(final)
             return final
         what = f"{final} is there with another SHA-256"
         next_step = "Move it away if it is an old version or damaged, and fetch again"
         raise CatalogError(who, what, got=digest, expected=file.sha256, next_step=next_step)
-    try:
-        pooch.retrieve(
-            file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=final.parent, downloader=_send
-        )
-    except ValueError as error:
-        what = f"what {file.url} sent has another SHA-256 and was discarded"
-        next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
-        raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
-    except (RequestException, HTTPError, OSError) as error:
-        what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
-        raise CatalogError(who, what, next_step="Check the network and the URL") from error
+    own = {"dir": final.parent, "prefix": f".{final.name}.partial-"}  # goes with the next fetch if this one is killed
+    with held_output(who, final), tempfile.TemporaryDirectory(**own) as made:
+        try:
+            digest = f"sha256:{file.sha256}"
+            pooch.retrieve(file.url, known_hash=digest, fname=final.name, path=made, downloader=_send)
+        except ValueError as error:
+            what = f"what {file.url} sent has another SHA-256 and was discarded"
+            next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
+            raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
+        except (RequestException, HTTPError, OSError) as error:
+            what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
+            raise CatalogError(who, what, next_step="Check the network and the URL") from error
+        (Path(made) / final.name).replace(final)
     return final
 
 
