@@ -226,6 +226,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     from rasterio.warp import transform as transform_points
 
     from smnb.loaders.rasters.images import open_image
+    from smnb.loaders.rasters.options import FILLS, PRODUCTS
 
     who = f"land_cover_codes({Path(path).name})"
     lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
@@ -245,4 +246,5 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
             codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
     except rasterio.errors.RasterioError as error:
         raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
+    codes[np.isin(codes, (*FILLS, *PRODUCTS["landcover"]["land_cover"].fills))] = OUTSIDE
     return codes
