@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.catalog.limits import gzip_checked
+from smnb.catalog.limits import check_csv
 from smnb.contract import FormatError, plain
 from smnb.loaders.conus import BANDS, COLUMNS, NLCD_CODES, SMAP_LAYER_MM, StationTable, believed
 from smnb.maps.tiles import one_thread
@@ -51,7 +51,7 @@ def read_points(path: str | Path) -> PointRows:
     who = f"read_points({path.name})"
     if not path.is_file():
         raise FormatError(who, "there is no such file", got=str(path), next_step="Check the path")
-    packed = gzip_checked(who, path)
+    packed = check_csv(who, path)
     try:
         native = pd.read_csv(path, dtype=str, keep_default_na=False, compression=packed)
     except (ValueError, OSError, EOFError) as error:
