@@ -200,9 +200,8 @@ class SampleStore:
     def _chunk(self, source: str, number: int) -> NDArray[np.float16]:
         """Images of a chunk, (row, band, y, x).
 
-        A chunk that is one file of little-endian numbers through Blosc, as a writer makes them (with a CRC-32C at its end), is
-        decoded here; any other goes through Zarr, whose event loop costs more than the decoding: 32 crops of 64 pixels take 6.4
-        ms here and 11 to 27 ms there.
+        What a writer makes, little-endian numbers through Blosc with a CRC-32C, is decoded here; any other goes through Zarr,
+        whose event loop costs more than the decoding: 32 crops of 64 pixels take 6.4 ms here and 11 to 27 ms there.
         """
         array = self._array(source, "values")
         codecs = array.metadata.codecs
@@ -302,8 +301,7 @@ class SampleStoreWriter:
             chunks=(layout.chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape),
             dtype=dtype,
             fill_value={"int64": NAT, "int32": -1}.get(dtype, float("nan")),
-            # normalised images as float16 are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd
-            # does and is read and written four times as fast
+            # float16 images are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd, 4 times as fast
             compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
             dimension_names=dims,
         )
