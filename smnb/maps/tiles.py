@@ -274,7 +274,7 @@ def tiled_map(
                     shutil.rmtree(out.with_name(f".{out.name}.{left}"), ignore_errors=True)
                 return result(total, time.perf_counter() - begin, was_finished=True)
         folder = TileFolder(out, identity, resume=resume)
-        todo = [one for one in tiles_of(shape, tile) if not folder.file(one).is_file()]
+        todo = [one for one in tiles_of(shape, tile) if not folder.holds(one)]
         options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}
         form = _placed(form, device, precision)
         predicted = predicted_tiles(form, bands, todo, target_scaler=target_scaler, **options)

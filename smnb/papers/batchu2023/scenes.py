@@ -18,11 +18,11 @@ import zarr
 from numpy.typing import NDArray
 
 from smnb.contract import ContractError, ParameterError, RunError, SmnbError, check_table, plain
-from smnb.files import fingerprint
+from smnb.files import fingerprint, note
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables, flag_policy
+from smnb.papers.batchu2023.layout import CHUNK_BYTES, MOST_ROWS
 from smnb.papers.batchu2023.sources import Source
-from smnb.papers.batchu2023.store import CHUNK_BYTES, MOST_ROWS
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -344,8 +344,12 @@ class Journal:
         self._made_of: dict[tuple[str, int], str | None] = {}
         content = path.read_bytes() if path.is_file() else b""
         whole = content.rfind(b"\n") + 1
-        for line in content[:whole].splitlines():
-            entry = json.loads(line)
+        lines = [line.rpartition(b" ") for line in content[:whole].splitlines()]
+        sound = [text for text, _, mark in lines if mark == fingerprint(text).encode()]
+        if len(sound) < len(lines):
+            note(f"{len(lines) - len(sound)} lines of {path} are damaged; these tasks are done again")
+        for text in sound:
+            entry = json.loads(text)
             self.done(entry["source"])[entry["task"]] = np.array(entry["result"])
             self._made_of[entry["source"], entry["task"]] = entry.get("made_of")
         with open(path, "ab") as stream:
@@ -367,7 +371,8 @@ class Journal:
         self.done(source)[task] = result
         with open(self.path, "a", encoding="utf-8") as stream:
             entry = {"source": source, "task": task, "result": result.tolist(), "made_of": self._made_of[source, task]}
-            stream.write(json.dumps(entry) + "\n")
+            text = json.dumps(entry)
+            stream.write(f"{text} {fingerprint(text.encode())}\n")
 
 
 def cut_all(
