@@ -141,9 +141,11 @@ class MatchPlan:
         }
 
     def content(self, source: str, scenes: SceneIndex, cache: Path) -> NDArray[np.object_]:
-        """`SceneIndex.identities` of a source's scenes that points meet, "" for others."""
+        """`SceneIndex.identities` of a source's scenes that points meet, "" for others; counts those whose server tells none."""
         content, met = np.full(len(scenes), "", object), np.unique(self.scene[source][self.scene[source] >= 0])
-        content[met] = scenes.identities(met, cache)
+        content[met] = found = scenes.identities(met, cache)
+        if unknown := sum(one.endswith(" unchecked") for one in found):
+            self.counts["sources"][source]["scenes whose changes their server does not tell"] = unknown
         return content
 
 
