@@ -125,6 +125,9 @@ def predict(
         f"sources in a row: {by_sources}",
         f"{sum(lost.values()):,} numbers are no data and were taken as missing: {by_column}" if lost else None,
         f"{unknown:,} rows have a land-cover code that is no NLCD code: unknown" if unknown else None,
+        f"blanks around {', '.join(map(repr, report['names_trimmed'][:5]))} were trimmed"
+        if report["names_trimmed"]
+        else None,
         f"{repeated:,} rows repeat a station and time; such rows were averaged" if repeated else None,
         f"written: {result.path}",
     )

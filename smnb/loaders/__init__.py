@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.catalog.limits import MOST_TABLE, check_bytes, gzip_checked, refuse_leaving
+from smnb.catalog.limits import MOST_TABLE, check_bytes, check_csv, refuse_leaving
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
@@ -160,7 +160,7 @@ def finish(
 
 def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
     """Read a CSV whose columns `names` are text as it stands (NA and 007 too); others are numbers where all cells are."""
-    text, packed = dict.fromkeys(names, str), gzip_checked(path.name, path)
+    text, packed = dict.fromkeys(names, str), check_csv(path.name, path)
     columns = pd.read_csv(path, nrows=0, compression=packed).columns
     no_value = {name: [""] if name in text else _NO_NUMBER for name in columns}
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value, compression=packed)
