@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, foreign, plain
 from smnb.loaders import open_netcdf
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
@@ -42,8 +42,6 @@ _Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rla
 _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
 #: Attributes that say how the numbers of a variable or an axis are meant.
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
-#: What opening or reading a damaged NetCDF file or Zarr group raises.
-_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError)
 _MOST_DARK = 0.5  # share of pixels too dark that tells a wrong offset
 
 
@@ -106,14 +104,16 @@ class BandSource:
 def gdal(where: str, path: str) -> Iterator[None]:
     """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
     is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
-    try:
-        with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
-            # that a raster is not georeferenced is an error here, with more to say
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            yield
-    except rasterio.errors.RasterioError as error:
-        what = f"the raster is unreadable, truncated perhaps: {error}"
-        raise FormatError(where, what, next_step="Download or export it again") from error
+    if Path(path).is_file():
+        open(path, "rb").close()  # of what may not be read the system says so, with its path
+    with (
+        foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
+        rasterio.Env(**(_REMOTE if is_remote else _LOCAL)),
+        warnings.catch_warnings(),
+    ):
+        # that a raster is not georeferenced is an error here, with more to say
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
 
 
 @dataclass(frozen=True)
@@ -292,14 +292,7 @@ def read_array_header(where: str, path: Path, bands: Sequence[BandOption], dimen
     A `FormatError` where it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions
     that nothing chooses from.
     """
-    if path.is_file():
-        dataset = open_netcdf(where.partition("(")[0], path, decode_coords="all")
-    else:
-        try:
-            dataset = xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
-        except _DAMAGE as error:
-            raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
-    with dataset:
+    with foreign(where), open_netcdf(where.partition("(")[0], path, chunks=None, decode_coords="all") as dataset:
         places, times = [_place(where, path, dataset, band, dimension) for band in bands], ()
         if dimension is not None:
             if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
@@ -366,14 +359,12 @@ class OpenArray:
             dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
             self._items, self.close = {name: array.variable for name, array in dataset.items()}, dataset.close
             return
-        try:
+        with foreign(where):
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")
             else:
                 self._items = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
                 self.close = self._items.close
-        except _DAMAGE as error:
-            raise FormatError(where, f"the file is unreadable: {error}", next_step="Download it again") from error
 
     def block_shape(self, band: BandSource) -> tuple[int, int]:
         """Rows and columns that are read at once for points."""
@@ -383,10 +374,7 @@ class OpenArray:
         """Numbers of some variables, each at an index of its other dimensions."""
         parts, values = {"y": slice(*rows), "x": slice(*cols)}, []
         for band in bands:
-            try:
+            with foreign(self.where, f"{band.key!r} is unreadable", next_step="Download or write it again"):
                 array = np.asarray(self._items[band.key][tuple(parts.get(axis, axis) for axis in band.at)])
-            except _DAMAGE as error:
-                what, next_step = f"{band.key!r} is unreadable: {error}", "Download or write it again"
-                raise FormatError(self.where, what, next_step=next_step) from error
             values.append(array.T if band.at.index("x") < band.at.index("y") else array)
         return values

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, check_box, check_choice
+from smnb.contract import CatalogError, FormatError, check_box, check_choice, foreign
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow
-from smnb.loaders import check_paths, check_present, in_period
+from smnb.loaders import check_declared, check_paths, check_present, in_period
 from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TABLE, TB_POLICIES, Variable
 
 
@@ -85,12 +85,15 @@ def list_granules(
 @contextlib.contextmanager
 def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; whatever HDF5 complains about while it is open becomes a `FormatError`."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except OSError as error:
-        what = f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}"
-        raise FormatError(f"{who}({path.name})", what) from error
+    path.open("rb").close()  # of what may not be read the system says so, with its path
+    with foreign(f"{who}({path.name})", "the file is truncated, damaged, or no HDF5"), h5py.File(path, "r") as file:
+        yield file
+
+
+def whole(where: str, source: h5py.Dataset) -> NDArray:
+    """All values of a field."""
+    check_declared(where, source.name, source.nbytes, Path(source.file.filename))
+    return source[()]
 
 
 @contextlib.contextmanager
@@ -162,7 +165,7 @@ def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -
         release = text_of(metadata.attrs.get("CompositeReleaseID")) if metadata is not None else ""
         check_present(where, ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"), named)
         shape = named["EASE_row_index"].shape
-        fields = {name: item[()].ravel() for name, item in named.items() if item.shape == shape}
+        fields = {name: whole(where, item).ravel() for name, item in named.items() if item.shape == shape}
         for name, values in fields.items():
             if values.dtype.kind == "f":
                 values[(values == named[name].attrs.get("_FillValue", -9999.0)) | (values == -9999.0)] = np.nan
@@ -181,6 +184,7 @@ class FlagTest(NamedTuple):
 def _check_field(where: str, source: h5py.Dataset, variable: Variable, shape: tuple[int, ...]) -> None:
     """Raise `FormatError` if a field has another shape, type or units than it must have."""
     name = source.name.rsplit("/", 1)[-1]
+    check_declared(where, name, source.nbytes, Path(source.file.filename))
     if source.shape[: len(shape)] != shape:
         raise FormatError(where, f"{name!r} has another shape", got=source.shape, expected=shape)
     if source.dtype.kind not in ("f" if variable.dtype.startswith("float") else "iu"):
