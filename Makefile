@@ -86,8 +86,8 @@ lint: $(INSTALLED)
 
 # The release of torch that has a small CPU build for pip; the range of pyproject.toml alone would bring gigabytes of CUDA.
 TORCH := torch==2.13.0
-# from 4 on it wants Python 3.11.5, and Debian 12 has 3.11.2
-SOUPSIEVE := soupsieve<4
+# from 3 on it wants Python 3.11.5, and Debian 12 has 3.11.2
+SOUPSIEVE := soupsieve<3
 
 # resolve the bounds of pyproject.toml anew; a local version such as +cpu is not on the registry under that name
 lock:

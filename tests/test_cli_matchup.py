@@ -199,6 +199,31 @@ def test_crops_are_those_that_rasterio_cuts(archive, run, tmp_path):
         assert store.read("smap", [i])[0, 0] == pytest.approx(value, rel=1e-6)
 
 
+def test_a_crop_with_too_much_missing_is_dropped_and_counted(archive, run, tmp_path):
+    """The swath of one pass ends beside the first sensor, without a tag: 27 of the 64 columns of its crop are zero."""
+    root = tmp_path / "copy"
+    shutil.copytree(archive[0], root)
+    with rasterio.open(next((root / "s1").glob("*20200603*")), "r+") as raster:
+        values = raster.read()
+        values[:, :, 125:] = 0.0
+        raster.write(values)
+    for share, samples, lost in ((None, 6, 0), ("0.4", 5, 1), ("0.5", 6, 0)):
+        more = [] if share is None else ["--max-missing", share]
+        out = f"{share}.zarr"
+        done = run("--root", str(root), "--out", out, "--split", "none", "--json", *more)
+        assert done.exit_code == 0, done.exception
+        counts = json.loads(done.stdout)["counts"]
+        reason = f"crop with more than {100 * float(share or 0.5):g} % missing"
+        assert (counts["samples"], counts["sources"]["sentinel1"][reason]) == (samples, lost)
+        assert SampleStore(tmp_path / out).attrs["max_missing"] == float(share or 0.5)
+    assert (
+        "crop with more than 40 % missing 1"
+        in run("--root", str(root), "--out", "0.4.zarr", "--split", "none", "--max-missing", "0.4").stdout
+    )
+    for wrong in ("-0.1", "1.5", "nan"):
+        assert "'max_missing' is out of range" in str(run("--out", "b.zarr", "--max-missing", wrong).exception)
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

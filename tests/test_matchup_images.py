@@ -21,7 +21,7 @@ from smnb.contract import ContractError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables
 from smnb.papers.batchu2023 import SOURCES, InputSet, MultiSourceDataset, Source, build_matchups
-from smnb.papers.batchu2023.scenes import _verdict, make_tasks, plan_matchups
+from smnb.papers.batchu2023.scenes import _reached, _verdict, make_tasks, plan_matchups
 from smnb.papers.batchu2023.sources import joined_sources, paper_sources
 from smnb.papers.batchu2023.tiles import MapGeometry, read_tile
 from smnb.sensors.strata import usda_texture
@@ -492,15 +492,27 @@ def test_what_is_dropped_is_counted_by_source_and_adds_up(built):
 
 def test_an_image_without_a_value_at_the_point_is_dropped():
     image = np.ones((2, 8, 8), np.float32)
-    assert _verdict(image) == 1
+    assert _verdict(image, 0.5) == 1
     image[1, 3:5, 3:5] = np.nan  # one band is missing at the point
-    assert _verdict(image) == 2
+    assert _verdict(image, 0.5) == 2
     image[1, 4, 4] = 0.5
-    assert _verdict(image) == 1
+    assert _verdict(image, 0.5) == 1
+    image[0, :, 5:] = np.nan  # 27 of 64 pixels
+    assert (_verdict(image, 0.5), _verdict(image, 27 / 64), _verdict(image, 0.4)) == (1, 1, 3)
+    assert _verdict(image, 0.0, 0.5) == 1  # a scene that has reached no more of the window
     odd = np.ones((1, 5, 5), np.float32)
     odd[0, 2:4, 2:4] = np.nan
-    assert _verdict(odd) == 2
-    assert _verdict(np.full((1, 5, 5), np.nan)) == 0
+    assert _verdict(odd, 0.5) == 2
+    assert _verdict(np.full((1, 5, 5), np.nan), 0.5) == 0
+
+
+def test_the_share_of_a_window_that_a_scene_reaches():
+    window = UtmWindow.centred(31.0, -98.0, size=512, resolution=10.0)
+    box = pd.Series({"west": -98.0, "east": -97.0, "south": 30.0, "north": 32.0})
+    assert _reached(box, window) == pytest.approx(0.5, abs=0.03)
+    assert _reached(box.replace(-98.0, 179.0), window) == pytest.approx(1.0)  # across the date line
+    assert _reached(box.replace({-98.0: -180.0, -97.0: 180.0}), window) == 1.0
+    assert _reached(box.replace(30.0, 31.5), window) == 0.0
 
 
 def test_the_sensor_table_has_strata_and_splits(built):

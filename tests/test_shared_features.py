@@ -14,7 +14,7 @@ from smnb.maps import write_map
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.papers.batchu2023 import SOURCES, InputSet, tile_map
 from smnb.papers.batchu2023.dense import folded, map_tile
-from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, cell_places, read_tile
+from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, read_tile
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
 SMALL = {"high_encoder": "small", "low_encoder": "small", "output_stride_high": 16, "output_stride_low": 4}
@@ -189,7 +189,7 @@ def test_a_tile_is_read_as_the_builder_joins(sources):
     x, y = tile.grid.x, tile.grid.y
     assert (np.diff(x) == 320).all()
     assert (np.diff(y) == -320).all()
-    lat, _lon = cell_places(tile.grid)
+    lat, _lon = tile.grid.lat_lon()
     east, north = Transformer.from_crs(4326, 32614, always_xy=True).transform(-97.7, 30.3)
     assert abs(x[1] - east) <= 5
     assert abs(y[1] - north) <= 5

@@ -23,6 +23,7 @@ def matchup(
     optional: Optional = None,
     root: Root = None,
     crop: Annotated[int, typer.Option(help="Pixels on a side of the 10 m images.")] = 512,
+    max_missing: Annotated[float, typer.Option(help="Share of a 10 m image that may be missing.")] = 0.5,
     flags: Flags = "paper",
     any_depth: Annotated[bool, typer.Option("--any-depth", help="Sensors of every depth, not 0-5 and 5 cm.")] = False,
     split: Annotated[list[str] | None, typer.Option(help="sensor, block or none; repeat; default both.")] = None,
@@ -36,7 +37,8 @@ def matchup(
 ) -> None:
     """Pair in-situ readings with images of many sources around them, and write a sample store.
 
-    A reading that lacks a source is dropped and counted by source. Finished work is kept beside the store until it is whole,
+    A reading that lacks a source, or whose image is missing at the sensor or more than --max-missing, is dropped and counted by
+    source. Finished work is kept beside the store until it is whole,
     so a build that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.catalog import Catalog
@@ -53,7 +55,12 @@ def matchup(
         readings = catalog.open(insitu, root, flags="all", depth=None)
     options = {"out": out, "anchor": anchor, "crop": crop, "flags": flags, "optional": optional or (), "resume": resume}
     options |= {"depths": None if any_depth else PAPER_DEPTHS, "workers": workers, "scheduler": scheduler}
-    options |= {"land_cover": land_cover, "on_unknown_land_cover": unknown_land_cover, "splits": splits}
+    options |= {
+        "max_missing": max_missing,
+        "land_cover": land_cover,
+        "on_unknown_land_cover": unknown_land_cover,
+        "splits": splits,
+    }
     began = time.perf_counter()
     with shown_progress() as progress:
         options["progress"] = lambda name, done, total: progress(name, "cell", done, total)

@@ -211,3 +211,8 @@ class UtmWindow:
     def y(self) -> NDArray[np.float64]:
         """Northing of the rows' centres, m, descending."""
         return self.north - (np.arange(self.size) + 0.5) * self.resolution
+
+    def lat_lon(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latitude and longitude of the cells' centres, degrees, each ``(row, col)``."""
+        lon, lat = _to_utm(self.epsg).transform(*np.meshgrid(self.x, self.y), direction="INVERSE")
+        return lat, lon

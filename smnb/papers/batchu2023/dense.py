@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from smnb.contract import CatalogError, ContractError, ParameterError, plain
 from smnb.maps import soil_moisture_map
 from smnb.papers.batchu2023.sources import SOURCES
-from smnb.papers.batchu2023.tiles import MapGeometry, Tile, TileImages, cell_places
+from smnb.papers.batchu2023.tiles import MapGeometry, Tile, TileImages
 
 if TYPE_CHECKING:
     from smnb.catalog import Catalog
@@ -162,7 +162,7 @@ def tile_map(net: nn.Module, tile: Tile, *, method: str = "shared", **options: A
     """
     values, (lat, lon) = (
         map_tile(net, tile.images, method=method, geometry=tile.geometry, **options),
-        cell_places(tile.grid),
+        tile.grid.lat_lon(),
     )
     coords = {
         "time": ("time", [np.datetime64(tile.time, "ns")], {"standard_name": "time"}),

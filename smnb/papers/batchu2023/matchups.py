@@ -13,7 +13,7 @@ import pandas as pd
 import zarr
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, plain
+from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, check_range, plain
 from smnb.files import HASHES, check_output, fingerprint, held_output
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
@@ -97,6 +97,7 @@ def build_matchups(
     flags: str | Sequence[str] = "paper",
     depths: Sequence[Sequence[float]] | None = PAPER_DEPTHS,
     optional: Iterable[str] = (),
+    max_missing: float = 0.5,
     land_cover: str | os.PathLike[str] | None = None,
     on_unknown_land_cover: str = "raise",
     splits: Mapping[str, Mapping[str, Any]] | None = None,
@@ -111,7 +112,7 @@ def build_matchups(
     bounds hold its sensor; Sentinel-2 scenes with more than 30 % cloud are left out first. A reading that lacks a source is
     dropped and counted. The scene is brought to a window of 10 m cells around the sensor in the UTM zone of the sensor
     (160 m for soil and leaf area, one value for SMAP and GLDAS), normalised and stored. Where several readings meet one
-    image it is cut and stored once.
+    image it is cut and stored once. An image without a value at the sensor, or with too few, counts as lacking.
 
     Parameters
     ----------
@@ -131,6 +132,8 @@ def build_matchups(
         As `plan_matchups`.
     optional : iterable of str
         Sources that a point may lack; it then has NaN there.
+    max_missing : float
+        Share of a fine image's pixels that may be missing, of those within the bounds of its scene.
     land_cover : path-like, optional
         Raster of CGLS-LC100 codes, for sensors whose archive has no code.
     on_unknown_land_cover : {"raise", "none"}
@@ -157,6 +160,7 @@ def build_matchups(
     Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2c.
     """
     path = Path(out)
+    check_range(_WHO, "max_missing", max_missing, 0, 1)
     if not path.exists():
         check_output(_WHO, path)  # a finished one may be where nobody writes
     joined = joined_sources(_WHO, scenes, anchor, sources, optional)
@@ -172,8 +176,8 @@ def build_matchups(
         raise ParameterError(_WHO, f"strata of the sensors: {error.what}", **parts, next_step=step) from error
     plan.counts["unknown_land_cover"] = plan.sensors.attrs.pop("unknown_land_cover")
     made = make_splits(plan.sensors, splits)
-    cutting = {"anchor": anchor, **plan.fingerprint(scenes), **sizes, "layout": LAYOUT}
-    about: dict[str, Any] = {"anchor": anchor, "insitu": insitu.catalog_id}
+    about: dict[str, Any] = {"max_missing": float(max_missing), "insitu": insitu.catalog_id, "anchor": anchor}
+    cutting = {**about, **plan.fingerprint(scenes), **sizes, "layout": LAYOUT}
     about["synthetic"] = bool(insitu.synthetic or any(one.synthetic for one in scenes.values()))
     about["flags"] = flags if isinstance(flags, str) else list(flags)
     sides = {name: [split.options, split.assignment] for name, split in made.items()}
@@ -188,7 +192,9 @@ def build_matchups(
         named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
         writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
         journal, everything = Journal(writer.folder / "done.jsonl"), np.ones(len(plan), bool)
-        build = _Build(plan, scenes, content, sizes, writer, journal, progress or (lambda *_: None), everything)
+        build = _Build(
+            plan, scenes, content, sizes, max_missing, writer, journal, progress or (lambda *_: None), everything
+        )
         with open_workers(_WHO, workers, scheduler) as pool:
             for name in plan.sources:
                 build.cut_source(pool, name)
@@ -219,6 +225,7 @@ class _Build:
     scenes: Mapping[str, SceneIndex]
     content: Mapping[str, NDArray[np.object_]]
     sizes: Mapping[str, Any]
+    max_missing: float
     writer: SampleStoreWriter
     journal: Journal
     progress: Callable[[str, int, int], None]
@@ -248,7 +255,7 @@ class _Build:
         made_of = pd.Series(self.content[name][images["scene"]]).groupby(images["task"].to_numpy()).agg(fingerprint)
         self.journal.keep(name, made_of.to_dict())
         self.n_resumed += len(self.journal.done(name))
-        shared = self.scenes[name], source, self.sizes, values
+        shared = self.scenes[name], source, self.sizes, self.max_missing if source.kind == "high" else 1.0, values
         results = cut_all(_WHO, pool, images, shared, self.journal, self.progress)
         if side:
             here = np.full(len(self.plan), -1, np.int32)
@@ -257,17 +264,19 @@ class _Build:
             here = np.full((len(self.plan), bands), np.nan, np.float32)
             here[wanted] = results.reshape(-1, bands)[inverse]
         self.cuts[name], has, counts = here, _there(here), self.plan.counts
+        reasons = counts["sources"][name]
         for number, reason in EMPTY.items():
             lost = (results == number)[inverse] if side else ~has[wanted] & (number == 0)
-            counts["sources"][name][reason] = int(lost.sum())
+            reasons[reason.format(100.0 * self.max_missing)] = int(lost.sum())
         if source.optional:
             return
         counts["dropped"][name] += int((self.left & ~has).sum())
         self.left &= has
         if not self.left.any():
             what = f"no point has a value of {name!r} and of the sources before it"
-            step = "Check that its files hold data around the sensors"
-            raise ContractError(_WHO, what, got=counts["dropped"], next_step=step)
+            step = "Check that its files hold data around the sensors, or choose a smaller crop or another max_missing"
+            got = {**{name: n for name, n in counts["dropped"].items() if n}, **{r: n for r, n in reasons.items() if n}}
+            raise ContractError(_WHO, what, got=got, next_step=step)
 
     def finish(self, made: Mapping[str, Split]) -> SampleStore:
         """Write all that goes by sample or sensor."""

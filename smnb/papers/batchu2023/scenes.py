@@ -36,8 +36,13 @@ _DEPTH_TOLERANCE = 1e-3  # 2 inches, the depth of SCAN and SNOTEL, is 0.0508 m; 
 _REPEATED = "the image met an earlier reading"
 #: A task goes on to the next scene until it has this many images or scenes: a task costs some milliseconds to send.
 _TASK_IMAGES, _TASK_SCENES = 32, 16
+_LATTICE = 32  # places on a side of a window that tell how much of it a scene reaches
 #: What is wrong with an image that is dropped, by the number of its result; 1 is an image that is kept.
-EMPTY = {0: "crop without any value", 2: "crop without a value at the point"}
+EMPTY = {
+    0: "crop without any value",
+    2: "crop without a value at the point",
+    3: "crop with more than {:g} % missing",
+}
 #: What decides which rows a task writes, and which images it keeps; a build only goes on with one of the same.
 LAYOUT = (_TASK_IMAGES, _TASK_SCENES, CHUNK_BYTES, MOST_ROWS, *EMPTY)
 
@@ -271,7 +276,7 @@ def make_tasks(images: pd.DataFrame, chunk: int) -> pd.DataFrame:
 
 
 def cut(
-    task: pd.DataFrame, scenes: SceneIndex, source: Source, sizes: Mapping[str, Any], values: Path
+    task: pd.DataFrame, scenes: SceneIndex, source: Source, sizes: Mapping[str, Any], max_missing: float, values: Path
 ) -> NDArray[Any] | tuple[int, str]:
     """Do a task; runs in a thread or in a Dask worker.
 
@@ -298,7 +303,7 @@ def cut(
                     native = reader.read(window, source.bands, resampling=source.resampling)
                     image, at = source.normalise_stack(native, source.bands), place.row % len(pending)
                     pending[at] = image
-                    found.append(_verdict(image))
+                    found.append(_verdict(image, max_missing, _reached(scenes.table.iloc[scene], window)))
                     if at + 1 == len(pending) or len(found) == len(task):
                         array[place.row - at : place.row + 1] = pending[: at + 1]
     except (SmnbError, OSError) as error:
@@ -306,13 +311,26 @@ def cut(
     return np.array(found)
 
 
-def _verdict(image: NDArray[np.floating]) -> int:
-    """Whether an image ``(band, y, x)`` is kept: 1, or what is wrong with it, in `EMPTY`. A pixel is missing if a band is."""
-    there = np.isfinite(image)
-    top, left = ((side - 1) // 2 for side in image.shape[-2:])
+def _verdict(image: NDArray[np.floating], max_missing: float, reached: float = 1.0) -> int:
+    """Whether an image ``(band, y, x)`` is kept: 1, or what is wrong with it, in `EMPTY`. A pixel is missing if a band is.
+
+    `max_missing` is the share that may be missing of what the scene has reached.
+    """
+    there = np.isfinite(image).all(axis=0)
+    top, left = ((side - 1) // 2 for side in there.shape)
     # where the side is even the point is at the corner of these four
-    at_point = there.all(axis=0)[top : top + 2, left : left + 2].any()
-    return 1 if at_point else 2 * int(there.any())
+    if not there[top : top + 2, left : left + 2].any():
+        return 2 * int(np.isfinite(image).any())
+    return 1 if there.mean() >= (1.0 - max_missing) * reached else 3
+
+
+def _reached(scene: pd.Series, window: UtmWindow) -> float:
+    """Share of a window that lies within a scene's bounds: files that were cut around a sensor may be smaller than it."""
+    side = window.size * window.resolution
+    lat, lon = UtmWindow(window.epsg, window.west, window.north, side / _LATTICE, _LATTICE).lat_lon()
+    width = scene["east"] - scene["west"] + 360.0 * (scene["east"] < scene["west"])
+    inside = (np.mod(lon - scene["west"], 360.0) <= width) & (lat >= scene["south"]) & (lat <= scene["north"])
+    return float(inside.mean())
 
 
 class Journal:

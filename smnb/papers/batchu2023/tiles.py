@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pyproj import Transformer
 
 from smnb.contract import ContractError, ParameterError, check_count, plain
 from smnb.grids import UtmWindow
@@ -76,12 +75,6 @@ class Tile:
     synthetic: bool = False
 
 
-def cell_places(grid: UtmWindow) -> tuple[np.ndarray, np.ndarray]:
-    """Latitude and longitude of the cells' centres, ``(row, col)``, degrees."""
-    lon, lat = Transformer.from_crs(grid.epsg, 4326, always_xy=True).transform(*np.meshgrid(grid.x, grid.y))
-    return np.asarray(lat), np.asarray(lon)
-
-
 def read_tile(
     scenes: Mapping[str, SceneIndex],
     inputs: InputSet,
@@ -121,7 +114,7 @@ def read_tile(
             step = "Choose another time or place, or inputs without this source"
             raise ContractError(_WHO, what, got=plain(REASONS[reason[0]]), expected=expected, next_step=step)
         position[name] = int(found[0])
-    places = [one.ravel() for one in cell_places(grid)]
+    places = [one.ravel() for one in grid.lat_lon()]
     native: dict[str, dict[str, np.ndarray]] = {}
     used: dict[str, dict[str, Any]] = {}
     for name, bands in needed.items():
