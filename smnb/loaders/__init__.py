@@ -7,10 +7,13 @@ and ``end`` are ISO dates or times, UTC, both inclusive. No family is imported h
 
 from __future__ import annotations
 
+import mmap
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -25,6 +28,7 @@ from smnb.contract import CatalogError, FormatError, ParameterError, check_datas
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
+_SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in which its heaps are looked at
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 
 
@@ -57,6 +61,24 @@ def check_declared(where: str, name: Any, size: int, path: Path) -> None:
     if size > MOST_PART:
         held = sum(one.stat().st_size for one in (path.rglob("*") if path.is_dir() else [path]))
         check_bytes(where, f"{name!r}, in a file of {held:,} bytes,", size, max(MOST_PART, 1032 * held))
+
+
+def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
+    """Open an HDF5 file for reading; a `FormatError` if it is damaged where HDF5 (2.0) would read for ever."""
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for begin in {0, max(len(content) - _SEARCHED, 0)}:
+            heap = content.find(b"GCOL\1", begin, begin + _SEARCHED)
+            while heap >= 0:  # a heap of texts and references: objects with number and size, 0 for free space
+                at, end = heap + 16, min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
+                while at + 16 <= end:
+                    number, size = struct.unpack_from("<H6xQ", content, at)
+                    if number == size == 0:
+                        raise FormatError(
+                            where, "the file is damaged: a heap has an entry of no size", got=plain(f"at byte {at}")
+                        )
+                    at += 16 + -(-size // 8) * 8 if number else size
+                heap = content.find(b"GCOL\1", heap + 4, begin + _SEARCHED)
+    return h5py.File(path, "r", **options)
 
 
 class _Guarded(BackendArray):
@@ -111,6 +133,9 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         raise FormatError(where, what, got=magic, expected="NetCDF", next_step=next_step)
     options = {"chunks": {}, "decode_timedelta": False, **options}
     with foreign(where):
+        if engine == "h5netcdf":
+            with open_hdf5(where, path) as file:  # h5netcdf would print a traceback of what HDF5 cannot open
+                file.attrs.get("_nc3_strict")
         return xr.open_dataset(path, engine=_Guard, where=where, by=engine, **options)
 
 

@@ -43,6 +43,10 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     needed = ("TB", "Incidence_angle", "TB_time", "TB_num_samples", "TB_std_dev", "crs", "time")
     where = f"{who}({path.name})"
     check_present(where, needed, raw.variables)
+    if odd := [
+        name for name in (*_NATIVE.values(), "TB_time", "TB_num_samples") if raw[name].dims != ("time", "y", "x")
+    ]:
+        raise FormatError(where, f"{odd} are not over time, y and x", got=raw[odd[0]].dims)
     native = str(raw["TB"].attrs.get("frequency_and_polarization"))
     if native not in CHANNELS:
         what = "TB:frequency_and_polarization is no AMSR-E channel"

@@ -169,8 +169,8 @@ def open_conus_patches(
         with foreign(where), open_netcdf(who, path, chunks=None) as file:
             raw = file.load()
         for name, units in _UNITS.items():
-            if name not in raw or raw[name].dims != ("time", "y", "x"):
-                what = f"{name!r} is absent or not over (time, y, x)"
+            if name not in raw or raw[name].dims != ("time", "y", "x") or raw[name].dtype.kind not in "iuf":
+                what = f"{name!r} is absent, no number, or not over (time, y, x)"
                 raise FormatError(where, what, got=sorted(map(str, raw.variables)))
             check_native_units(where, name, raw[name].attrs.get("units"), [units])
         number = int(match[1])

@@ -20,7 +20,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from smnb.contract import FormatError, foreign, plain
-from smnb.loaders import open_netcdf
+from smnb.loaders import open_hdf5, open_netcdf
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
@@ -268,7 +268,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
         told.append(item[()].tobytes() if is_read else b"")
 
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5("signature", path) as file:
             for variable in (file[str(band.where)] for band in bands):
                 axes = [dimension[0] for dimension in variable.dims if len(dimension)]
                 mapping = variable.attrs.get("grid_mapping", "spatial_ref")
@@ -281,7 +281,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
                     tell(file[mapping], tuple(file[mapping].attrs))
                 for axis in axes:
                     tell(axis, _MEANINGS, is_axis=True)
-    except (OSError, KeyError, RuntimeError):
+    except Exception:  # whatever it is, the header's reader names it
         return None
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
@@ -363,7 +363,7 @@ class OpenArray:
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")
             else:
-                self._items = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+                self._items = open_hdf5(where, Path(path), rdcc_nbytes=_CACHE_BYTES)
                 self.close = self._items.close
 
     def block_shape(self, band: BandSource) -> tuple[int, int]:

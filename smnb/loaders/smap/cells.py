@@ -203,6 +203,7 @@ def open_cell_scenes(
     path = _one_file(who, paths, ("spl2smap_s", "pairs"), cell)
     where, is_pair = f"{who}({path.name})", path.name.startswith("pairs")
     with foreign(where), open_netcdf(who, path) as data:
+        check_present(where, ["time_sentinel1"] if is_pair else [], data.variables)
         _cell(where, path.name, data, ("1km", "9km") if is_pair else ("1km", "3km"))
         time, order, dropped = _times(where, data, "time")
         keep = in_period(where, time, start, end, "scene")
