@@ -15,25 +15,31 @@ import json
 import math
 import os
 import platform
+import re
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import BaseModel, RootModel, ValidationError
 
-from smnb.contract import RunError, SmnbError, plain
+from smnb.contract import FormatError, RunError, SmnbError, plain
 
 _PARTIAL = ".partial-"
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 #: Name of the file that keeps `content_of`'s hashes beside an output; and seconds after which a file's times tell every change.
 HASHES, _SETTLED = ".hashes.json", 2.0
 _KNOWN: dict[str, tuple[str, str]] = {}
+_SEAL = re.compile(rb',\n  "sha256": "([^"]*)"\n}\s*\Z')  # what `sealed` adds
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Hashes = RootModel[dict[str, tuple[str, str]]]
 
 
 @contextlib.contextmanager
@@ -50,8 +56,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         try:
             yield temporary
-            _sync(temporary)
-            temporary.replace(final)
+            give_name(temporary, final)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -70,9 +75,7 @@ def atomic_set(folder: str | os.PathLike[str], name: str) -> Iterator[Path]:
         made.mkdir()
         try:
             yield made
-            for one in made.iterdir():
-                _sync(one)
-            made.rename(folder / f".{name}.complete")
+            give_name(made, folder / f".{name}.complete")
         finally:
             shutil.rmtree(made, ignore_errors=True)
         finish_set(folder, name)
@@ -86,12 +89,26 @@ def finish_set(folder: Path, name: str) -> None:
     with contextlib.suppress(FileNotFoundError):  # another process does the same
         for one in sorted(complete.iterdir()):
             one.replace(folder / one.name)
+        _sync(folder)
         complete.rmdir()
 
 
+def give_name(made: Path, final: Path) -> None:
+    """Rename a file or folder once all of it is on the disk, and see that the new name is there too."""
+    for one in (made, *made.rglob("*")):
+        _sync(one)
+    made.replace(final)
+    _sync(final.parent)
+
+
 def _sync(path: Path) -> None:
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -171,8 +188,44 @@ def write_text(path: str | os.PathLike[str], content: str) -> Path:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> Path:
-    """Write `content` as indented JSON to `path` atomically; NaN and infinity are refused, as JSON has neither."""
-    return write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    """Write `content` as indented JSON to `path`, `sealed`; NaN and infinity are refused, as JSON has neither."""
+    return write_text(path, sealed(json.dumps(content, indent=2, sort_keys=True, allow_nan=False)))
+
+
+def sealed(text: str) -> str:
+    """Indented JSON of an object with one more key, ``sha256`` of the text, which `read_json` checks."""
+    if not text.endswith("\n}"):  # no keys
+        return f"{text}\n"
+    return f'{text[:-2]},\n  "sha256": "{hashlib.sha256(text.encode()).hexdigest()}"\n}}\n'
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    model: type[_Model],
+    what: str,
+    *,
+    error: type[SmnbError] = FormatError,
+    next_step: str | None = None,
+) -> _Model:
+    """What `write_json` wrote, as a pydantic `model`; if it is not `what` it should be, an `error` names file and field."""
+    content = Path(path).read_bytes()
+    if mark := _SEAL.search(content):
+        content = content[: mark.start()] + b"\n}"
+        if hashlib.sha256(content).hexdigest().encode() != mark[1]:
+            what = f"{what} that is damaged, or was edited: it states another SHA-256"
+            raise error(str(path), what, next_step=next_step)
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False)[0]
+        field, got = ".".join(map(str, first["loc"])), plain(repr(first["input"])[:80])
+        what = f"not {what}: {field}{': ' * bool(field)}{first['msg']}"
+        raise error(str(path), what, got=got, next_step=next_step) from wrong
+
+
+def note(text: str) -> None:
+    """Say on standard error what was mended without being asked."""
+    print(f"note: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def plain_json(value: Any) -> Any:
@@ -265,8 +318,11 @@ def content_of(paths: Iterable[str | os.PathLike[str]], cache: Path | None = Non
     states = {name: f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}" for name, s in stats.items()}
     known, now = {}, time.time()
     if cache is not None:
-        with contextlib.suppress(OSError, ValueError):
-            known = TypeAdapter(dict[str, tuple[str, str]]).validate_json(cache.read_bytes())
+        with contextlib.suppress(OSError):
+            try:
+                known = read_json(cache, _Hashes, "kept hashes", next_step="Files are hashed again").root
+            except FormatError as damaged:
+                note(str(damaged))
     known |= _KNOWN
     new = [name for name, state in states.items() if known.get(name, ("",))[0] != state]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -6,7 +6,6 @@ them (six made-up networks in two ISMN archives, the seventh in USCRN text), and
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import RootModel
 from threadpoolctl import threadpool_limits
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
-from smnb.files import held_output, remove_stale_partials, sha256_of, write_bytes, write_json
+from smnb.files import held_output, read_json, remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
 from smnb_sandbox.files import Content, Period, Plan, days_of, file_bytes, table
 from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, write_era_file
@@ -143,7 +143,7 @@ def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | No
     if not path.is_file():
         return None
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path, RootModel[dict[str, Any]], "a sandbox manifest").root
         names = [entry["path"] for entry in manifest["files"]]
         identity = {key: manifest[key] for key in ("preset", "seed", "generator_version")}
     except (ValueError, KeyError, TypeError) as error:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pydantic import RootModel
 
 from smnb import files
 from smnb.contract import RunError
@@ -62,7 +63,10 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         files.write_json(tmp_path / "a.json", {"r": float("nan")})
     assert not (tmp_path / "a.json").exists()
-    assert json.loads(files.write_json(tmp_path / "a.json", {"b": 1, "a": 2}).read_text()) == {"a": 2, "b": 1}
+    path = files.write_json(tmp_path / "a.json", {"b": 1, "a": 2})
+    assert files.read_json(path, RootModel[dict], "a thing").root == {"a": 2, "b": 1}
+    path.write_text(json.dumps({"a": 2}))  # of an earlier version, or of somebody else
+    assert files.read_json(path, RootModel[dict], "a thing").root == {"a": 2}
 
 
 def test_sha256(tmp_path: Path) -> None:
@@ -93,7 +97,7 @@ WRITE_A_SET = (
 )
 
 
-@pytest.mark.parametrize(("at", "expected"), [(-1, "old"), (0, "new"), (1, "new"), (2, "new")])
+@pytest.mark.parametrize(("at", "expected"), [(-1, "old"), (0, "old"), (1, "new"), (2, "new"), (3, "new")])
 def test_a_killed_set_is_the_old_or_the_new_one(tmp_path: Path, at: int, expected: str) -> None:
     for name in "abc":
         (tmp_path / name).write_text("old")

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pydantic import RootModel
 from typer.testing import CliRunner
 
 from smnb.cli.app import app
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError
-from smnb.files import held_output
+from smnb.files import held_output, read_json
 from smnb.loaders.insitu import archive as index
 from smnb.loaders.insitu import index_archive, open_insitu, read_tables, tables, write_tables
 from smnb.loaders.insitu.archive import Archive, find_sensors, static_variables
@@ -272,7 +273,7 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
         progress=lambda done, total: seen.append((done, total)),
     )
     assert seen[-1] == (5, 5)
-    assert json.loads((tmp_path / "out" / "ingest_report.json").read_text()) == report
+    assert read_json(tmp_path / "out" / "ingest_report.json", RootModel[dict], "a report").root == report
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "ingest_report.json",
         "readings.parquet",

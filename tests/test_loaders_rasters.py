@@ -14,6 +14,7 @@ import pytest
 import rasterio
 import rioxarray  # noqa: F401 - registers the accessor .rio
 import xarray as xr
+import zarr
 from pyproj import Transformer
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import Resampling, reproject
@@ -21,8 +22,10 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
+from smnb.loaders import open_netcdf
 from smnb.loaders.rasters import SceneIndex, SceneReader, files
 from smnb.loaders.rasters import open_scenes as _open
+from smnb.loaders.smap.granules import open_h5
 
 UTM = "EPSG:32614"
 CORNER = from_origin(600_000, 4_100_000, 10, 10)
@@ -958,3 +961,139 @@ s1:
     assert (index.catalog_id, index.synthetic, index.bands, len(index)) == ("s1", False, ("VV", "VH"), 1)
     with pytest.raises(ParameterError, match="has no option 'tiem'"):
         Catalog.load(tmp_path / "data_catalog.yaml").open("s1", root=root, tiem=1)
+
+
+# -- what others send ----------------------------------------------------------------------------------------------------
+
+
+def virtual(path, source, *, relative=0, kind="", band="", inside=""):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        f'<VRTDataset rasterXSize="300" rasterYSize="300"{kind}><SRS>{UTM}</SRS>'
+        "<GeoTransform>600000, 10, 0, 4100000, 0, -10</GeoTransform>"
+        f'<VRTRasterBand dataType="Float32" band="1"{band}><Description>VV</Description>{inside}<SimpleSource>'
+        f'<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename><SourceBand>1</SourceBand>'
+        '<SrcRect xOff="0" yOff="0" xSize="300" ySize="300"/><DstRect xOff="0" yOff="0" xSize="300" ySize="300"/>'
+        "</SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    return path
+
+
+def test_a_virtual_raster_is_of_files_in_its_folder_or_the_data_root(tmp_path):
+    own = tmp_path / "root" / "s1"
+    write(own / NAME, {"VV": noise()})
+    write(tmp_path / "root" / "tiles" / NAME, {"VV": noise()})
+    write(tmp_path / "out.tif", {"VV": noise()})
+    where = UtmWindow(32614, 600_000, 4_100_000, 10.0, 300)
+    nested = virtual(own / "20200902T000000_a.vrt", virtual(own / "in.tif", NAME, relative=1).name, relative=1)
+    fine = virtual(own / "a_20200901T000000.tif", own / NAME)
+    for path in (fine, nested.rename(own / "b_20200901T000000.vrt")):
+        with open_scenes([path]).open(0) as reader:
+            np.testing.assert_array_equal(reader.read(where)[0], noise())
+    beside = virtual(own / "c_20200901T000000.vrt", f"../tiles/{NAME}", relative=1)
+    outside = virtual(own / "d_20200901T000000.tif", tmp_path / "out.tif")
+    (own / "link.tif").symlink_to(tmp_path / "out.tif")
+    linked = virtual(own / "e_20200901T000000.tif", "link.tif", relative=1)
+    deep = virtual(own / "f_20200901T000000.tif", outside.name, relative=1)
+    for path in (beside, outside, linked, deep):
+        with pytest.raises(CatalogError, match="names a file outside its folder and the data root"):
+            open_scenes([path])
+    text = (
+        "s: {description: d, loader: 'smnb.loaders.rasters:open_scenes', files: ['s1/c_*.vrt'], licence: l,\n"
+        "  variables: {VV: {native: VV, units: dB}}, fetch: {by_hand: x}, options: {source: sentinel1, bands: [VV],\n"
+        "  time: {pattern: '_(?P<time>[0-9T]{15})'}}}"
+    )
+    (tmp_path / "data_catalog.yaml").write_text(text)
+    assert len(Catalog.load(tmp_path / "data_catalog.yaml").open("s", tmp_path / "root")) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (
+            NAME,
+            {
+                "band": ' subClass="VRTDerivedRasterBand"',
+                "inside": "<PixelFunctionType>f</PixelFunctionType>",
+            },
+            "more than a mosaic",
+        ),
+        (NAME, {"band": ' subclass="vrtRawRasterBand"'}, "more than a mosaic"),
+        (NAME, {"inside": '<Metadata><MDI key="X_DATASET">/etc/x</MDI></Metadata>'}, "more than a mosaic"),
+        (NAME, {"inside": "<sourcefilename>/etc/hostname</sourcefilename>"}, "names a file outside"),
+        ("/vsicurl/http://127.0.0.1:1/x.tif", {"relative": 0}, "names a file outside"),
+        ("absent.tif", {}, "is not there"),
+        ("notes.txt", {}, "made of a file that is no image"),
+        ("a_20200901T000000.tif", {}, "nested too deep"),
+    ],
+)
+def test_virtual_rasters_that_are_refused(tmp_path, source, options, message):
+    write(tmp_path / NAME, {"VV": noise()})
+    (tmp_path / "notes.txt").write_text("<GDAL_WMS><Service name='TMS'/></GDAL_WMS>")
+    path = virtual(tmp_path / "a_20200901T000000.tif", source, **{"relative": 1, **options})
+    with pytest.raises((CatalogError, FormatError), match=message):
+        open_scenes([path])
+
+
+@pytest.mark.parametrize("text", ["<GDAL_WMS></GDAL_WMS>", "<MRF_META></MRF_META>", "<GDALTileIndexDataset/>", "{}"])
+def test_formats_that_are_references_are_not_read(tmp_path, text):
+    (tmp_path / NAME).write_text(text)
+    with pytest.raises(FormatError, match="not recognized as being in a supported file format"):
+        open_scenes([tmp_path / NAME])
+
+
+def external(file, target):
+    file["x"] = h5py.ExternalLink(str(target), "/secret")
+
+
+def soft_chain(file, target):
+    with h5py.File(target.parent / "root" / "middle.h5", "w") as middle:
+        external(middle, target)
+    file["x"] = h5py.ExternalLink("middle.h5", "/x")
+
+
+def raw(file, target):
+    file.create_dataset("x", (4,), "u1", external=[(str(target), 0, 4)])
+
+
+def mapped(file, target):
+    layout = h5py.VirtualLayout((4,), "u1")
+    layout[:] = h5py.VirtualSource(str(target), "secret", (4,))
+    file.create_virtual_dataset("x", layout)
+
+
+@pytest.mark.parametrize("refer", [external, soft_chain, raw, mapped])
+def test_hdf5_that_refers_to_a_file_outside(tmp_path, refer):
+    (tmp_path / "root").mkdir()
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["secret"] = np.arange(4, dtype="u1")
+    path = tmp_path / "root" / "a.h5"
+    with h5py.File(path, "w") as file:
+        refer(file, tmp_path / "secret.h5")
+    for opened in (open_netcdf, lambda who, path: open_h5(who, path).__enter__(), lambda _, path: open_scenes([path])):
+        with pytest.raises(CatalogError, match="names a file outside its folder and the data root"):
+            opened("f", path)
+    (tmp_path / "root" / "secret.h5").write_bytes((tmp_path / "secret.h5").read_bytes())
+    inside = tmp_path / "root" / "b.h5"
+    with h5py.File(inside, "w") as file:
+        external(file, "secret.h5")
+    with open_h5("f", inside) as file:
+        assert file["x"][:].tolist() == [0, 1, 2, 3]
+
+
+def test_declared_sizes_are_bounded(tmp_path):
+    profile = {"driver": "GTiff", "count": 1, "dtype": "float32", "crs": UTM, "transform": CORNER, "sparse_ok": True}
+    path = tmp_path / "a_20200901T000000.tif"
+    with rasterio.open(path, "w", width=20_000, height=20_000, blockysize=20_000, compress="deflate", **profile):
+        pass
+    with pytest.raises(FormatError, match="a block of the image is too large to be read; got 1,600 MB"):
+        open_scenes([path], bands={"VV": {"band": 1}})
+    for name, shape, chunks in (("c", (2**20, 2**20), (2**20, 2**10)), ("lon", (2**40,), (2**10,))):
+        group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+        group.create_array(name, shape=shape, chunks=chunks, dtype="f4")
+        with pytest.raises(FormatError, match=f"'{name}' is too large to be read"):
+            open_scenes([tmp_path / "a.zarr"], **FIELD)
+    group = zarr.open_group(tmp_path / "b.zarr", mode="w")
+    (tmp_path / "b.zarr" / "c").symlink_to(tmp_path.parent)
+    with pytest.raises(CatalogError, match="names a file outside its folder"):
+        open_scenes([tmp_path / "b.zarr"], **FIELD)

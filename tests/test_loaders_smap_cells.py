@@ -8,49 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from fake_cells import CELL, TIMES, pairs, stack, write
 
 from smnb.contract import CatalogError, FormatError, count_masked
-from smnb.grids import M01, M03, M09, M36, EaseWindow
+from smnb.grids import M03, M09, M36, EaseWindow
 from smnb.loaders.smap import open_cell_scenes, open_cell_series, open_pals, overpass_of
-
-CELL = EaseWindow(M36, 48, 49, 219, 220)  # R049C220 counted from 1
-TIMES = pd.date_range("2019-05-01 12:45", periods=4, freq="12D")
-STACK = ("soil_moisture", "vegetation_water_content", "water_body_fraction", "surface_flag", "retrieval_quality_flag")
-
-
-def stack(times=TIMES, cell=CELL) -> xr.Dataset:
-    """A stack in the files' own form: north first, fill values NaN, flags float."""
-    rng, data = np.random.default_rng(0), xr.Dataset(coords={"time": times})
-    data["time_sentinel1"] = "time", times - pd.Timedelta("12h")
-    for suffix, grid in (("1km", M01), ("3km", M03)):
-        window, dims = cell.on(grid), ("time", f"lat_{suffix}", f"lon_{suffix}")
-        data = data.assign_coords({dims[1]: window.lat, dims[2]: window.lon})
-        shape = (times.size, *window.shape)
-        for name in STACK:
-            data[f"{name}_{suffix}"] = dims, rng.uniform(0.1, 0.4, shape).astype("float32")
-        for name in ("vv", "vh"):
-            data[f"sigma0_{name}_{suffix}"] = dims, rng.uniform(0.01, 0.1, shape).astype("float32")
-        for name in ("surface_flag", "retrieval_quality_flag"):
-            data[f"{name}_{suffix}"] = dims, np.where(np.arange(shape[2]) < 2, np.nan, 4.0) * np.ones(shape)
-    return data
-
-
-def pairs(times=TIMES, cell=CELL) -> xr.Dataset:
-    """Pairs in the files' own form."""
-    data = xr.Dataset(coords={"time": times})
-    data["time_sentinel1"] = "time", times + pd.Timedelta("10h")
-    for suffix, grid, names in (("1km", M01, ["soil_moisture"]), ("9km", M09, ["soil_moisture_sca"])):
-        window, dims = cell.on(grid), ("time", f"lat_{suffix}", f"lon_{suffix}")
-        data = data.assign_coords({dims[1]: window.lat, dims[2]: window.lon})
-        for name in names:
-            data[f"{name}_{suffix}"] = dims, np.full((times.size, *window.shape), 0.2, "float32")
-    return data
-
-
-def write(folder, data: xr.Dataset, name: str = "spl2smap_s_R049C220.nc"):
-    """The file, written."""
-    data.to_netcdf(folder / name, engine="h5netcdf")
-    return folder / name
 
 
 def test_a_stack_is_under_the_contract(tmp_path):

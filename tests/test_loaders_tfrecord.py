@@ -100,7 +100,7 @@ def test_damaged_gzip_data_are_told(tmp_path):
     records = read_records(path)
     assert isinstance(next(records)[1], RecordError)  # the bytes that were changed are of the first
     with pytest.raises(
-        ShardError, match=r"bad\.tfrecord\.gz, record 1: the shard is damaged or cut short: error: Error -3"
+        ShardError, match=r"bad\.tfrecord\.gz, record 1: the shard is damaged or cut short: "
     ):
         next(records)
 

@@ -65,22 +65,41 @@ def map_(
     show(content, as_json, counts + (f" ({by_channel})" if by_channel else ""), written)
 
 
-@command("smnb predict conus_points station_10day.csv.gz --out predicted.csv")
+@command("smnb predict smap_s1_3km cells/ --out estimates/ --detail product")
 def predict(
-    model: Annotated[str, typer.Argument(help="Name of a model of the package, e.g. conus_points.")],
-    table: Annotated[str, typer.Argument(help="CSV or CSV.gz: the columns of station_10day less the in-situ one.")],
-    out: Annotated[str, typer.Option(help="CSV or CSV.gz for the same rows with predicted and n_sources.")],
+    model: Annotated[str, typer.Argument(help="Name of a model of the package: conus_points, smap_s1_3km, …")],
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="CSV of stations (conus_points), or a folder of 36 km cells.")
+    ],
+    out: Annotated[str, typer.Option(help="CSV or CSV.gz for the same rows, or a folder for a file a cell.")],
+    detail: Annotated[str, typer.Option(help="cautious (what flights bear out) or product; of cells.")] = "cautious",
+    at: Annotated[str | None, typer.Option(help="CSV with a column time: estimate then; of cells.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Predict soil moisture for every row of a table with a released model.
+    """Predict soil moisture with a released model: for every row of a table, or every scene of a folder of cells.
 
-    The file has the same rows in the same order, with "predicted" in m3 m-3 and "n_sources": how many of Sentinel-1,
-    Sentinel-2, SMAP and static values the row has, 0 to 4. A station's prediction depends on its own rows alone, and best
-    on all of its series: means and quantiles over it are inputs. An in-situ column is kept and not looked at.
+    A table keeps its rows and order, with "predicted" in m3 m-3 and "n_sources": how many of Sentinel-1, Sentinel-2, SMAP and
+    static values the row has, 0 to 4. A station's prediction depends on its own rows alone, and best on all of its series: means
+    and quantiles over it are inputs. An in-situ column is kept and not looked at.
+
+    A folder holds spl2smap_s_*.nc, pairs_*.nc and smap_9km_*.nc of cells; each file of scenes becomes OUT/<same name> with
+    soil_moisture and its 90 % interval. An estimate uses SMAP up to its time and earlier scenes only.
     """
-    from smnb.pretrained import predict_table
+    from smnb.pretrained import CELL_MODELS, predict_folder, predict_table
 
-    result = predict_table(model, table, out)
+    if model in CELL_MODELS:
+        report = predict_folder(model, source, out, detail=detail, at=at)
+        lines = [
+            f"{name}: {one['estimates']} estimates"
+            + ("" if one["smap"] else ", without SMAP at 9 km")
+            + (f", {one['times_without_overpass']} times without an overpass" if one["times_without_overpass"] else "")
+            if "written" in one
+            else f"{name}: dropped, {one['dropped']}"
+            for name, one in report.items()
+        ]
+        show({"written": out, "model": model, "detail": detail, "files": report}, as_json, *lines, f"written: {out}")
+        return
+    result = predict_table(model, source, out)
     report = result.report
     by_sources = ", ".join(f"{n}: {rows:,} rows" for n, rows in report["rows_by_n_sources"].items())
     lost = {name: sum(by_reason.values()) for name, by_reason in report["masked"].items()}

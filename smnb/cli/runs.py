@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -115,6 +114,9 @@ def sweep_notebook(
     A member that is up to date is skipped, so a sweep that was killed goes on where it was. The workers of a scheduler
     must see notebooks, data and --runs-root under the same paths as this machine.
     """
+    from pydantic import JsonValue, RootModel
+
+    from smnb.files import read_json
     from smnb.runs import declared_parameters, find_notebook, notebook_folder, sweep
 
     declared = declared_parameters(find_notebook(notebook, notebook_folder()))
@@ -129,7 +131,7 @@ def sweep_notebook(
 
     table = sweep(name, notebook, values, progress=say, **options)
     folder = Path(runs_root) / name
-    content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    content = read_json(folder / "sweep.json", RootModel[dict[str, JsonValue]], "a sweep").root
     written = f"written: {folder / 'sweep.csv'}, {folder / 'sweep.json'}, {folder / 'sweep.html'}"
     show(content, as_json, *_members(table, list(values), metric or []), written)
     failed = table.loc[table["status"] == "failed", ["member", "message"]]

@@ -7,12 +7,16 @@ and ``end`` are ISO dates or times, UTC, both inclusive. No family is imported h
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import mmap
+import os
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import h5py
 import numpy as np
 import pandas as pd
@@ -23,13 +27,14 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint, list_engines
 from xarray.core import indexing
 
-from smnb.catalog.limits import MOST_PART, MOST_TABLE, check_bytes, gzip_checked
+from smnb.catalog.limits import MOST_PART, MOST_TABLE, check_bytes, gzip_checked, refuse_leaving
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, foreign, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in which its heaps are looked at
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
+_CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -64,7 +69,10 @@ def check_declared(where: str, name: Any, size: int, path: Path) -> None:
 
 
 def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
-    """Open an HDF5 file for reading; a `FormatError` if it is damaged where HDF5 (2.0) would read for ever."""
+    """Open an HDF5 file for reading.
+
+    `FormatError` if it is damaged where HDF5 (2.0) would read for ever, `CatalogError` as `refuse_links`.
+    """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         for begin in {0, max(len(content) - _SEARCHED, 0)}:
             heap = content.find(b"GCOL\1", begin, begin + _SEARCHED)
@@ -78,6 +86,7 @@ def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
                         )
                     at += 16 + -(-size // 8) * 8 if number else size
                 heap = content.find(b"GCOL\1", heap + 4, begin + _SEARCHED)
+    refuse_links(where, path)
     return h5py.File(path, "r", **options)
 
 
@@ -139,6 +148,34 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
         return xr.open_dataset(path, engine=_Guard, where=where, by=engine, **options)
 
 
+def refuse_links(where: str, path: Path) -> None:
+    """Raise `CatalogError` where an HDF5 file takes anything from a file that is not in its folder or its data root."""
+    state = path.stat()
+    for name in _named_files(str(path.absolute()), state.st_size, state.st_mtime_ns):
+        named = path.parent / name
+        refuse_leaving(where, path, named)
+        if named.is_file() and not named.samefile(path):
+            refuse_links(where, named)
+
+
+@functools.lru_cache(maxsize=100_000)
+def _named_files(path: str, *state: int) -> tuple[str, ...]:
+    """Files that links and datasets of an HDF5 file name; none of one that is damaged, which its reader will find."""
+    found: list[str] = []
+    with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError), h5py.File(path, "r") as file:
+        links: dict[bytes, Any] = {}
+        file.id.links.visit(lambda name, info: links.__setitem__(name, info.type), info=True)
+        for name, kind in links.items():
+            if kind == h5py.h5l.TYPE_EXTERNAL:
+                found.append(os.fsdecode(file.id.links.get_val(name)[0]))
+            elif kind == h5py.h5l.TYPE_HARD and isinstance(item := h5py.h5o.open(file.id, name), h5py.h5d.DatasetID):
+                made = item.get_create_plist()
+                found += [os.fsdecode(made.get_external(i)[0]) for i in range(made.get_external_count())]
+                if made.get_layout() == h5py.h5d.VIRTUAL:
+                    found += [made.get_virtual_filename(i) for i in range(made.get_virtual_count())]
+    return tuple(dict.fromkeys(name for name in found if name != "."))
+
+
 def parse_period(who: str, start: str | None, end: str | None) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """First and last instant of a period, datetime64[ns], both inclusive; an end that is only a date means all of that day.
 
@@ -198,6 +235,7 @@ def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
     """Read a Parquet table that others made, unless its rows would take more memory than `smnb.files.check_bytes` allows."""
+    check_parquet(path)
     with pq.ParquetFile(path) as file:
         held = file.metadata
         size = max(
@@ -209,3 +247,49 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
     table = pd.read_parquet(path, columns=columns)
     pa.Table.from_pandas(table.select_dtypes("string")).validate(full=True)  # text that is no UTF-8
     return table
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Write Parquet with checksums of its pages and, in the footer, of all the file, which `check_parquet` checks."""
+    marked = schema.with_metadata({**(schema.metadata or {}), _CHECKSUM_KEY: b"0" * 8})
+    with pq.ParquetWriter(path, marked, write_page_checksum=True, **options) as writer:
+        yield writer
+    at, _, found = _parquet_checksum(path)
+    with open(path, "r+b") as stream:
+        stream.seek(at)
+        stream.write(found)
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table, without its index, by `parquet_writer`."""
+    content = pa.Table.from_pandas(table, preserve_index=False)
+    with parquet_writer(path, content.schema) as writer:
+        writer.write_table(content)
+
+
+def check_parquet(path: Path) -> None:
+    """Raise `FormatError` where a file of `parquet_writer` is not as it was written; one without its checksum passes."""
+    _, stated, found = _parquet_checksum(path)
+    if stated not in (b"", found):
+        what, said = "the table is damaged: it has another CRC-32C than it states", stated.decode(errors="replace")
+        raise FormatError(str(path), what, got=found.decode(), expected=said, next_step="Write it again")
+
+
+def _parquet_checksum(path: Path) -> tuple[int, bytes, bytes]:
+    """Where a Parquet file states its CRC-32C, which (b"" if it does not), and which it has, with zeros there."""
+    with open(path, "rb") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, end - 8))
+        start = max(0, end - 8 - int.from_bytes(stream.read(4), "little"))
+        stream.seek(start)
+        footer, key = stream.read(), _CHECKSUM_KEY + b"\x18\x08"  # in Thrift's form: a text of 8 bytes
+        if (at := footer.rfind(key)) < 0:
+            return 0, b"", b""
+        at += len(key)
+        stream.seek(0)
+        checksum = google_crc32c.Checksum()
+        for _ in range(0, start, 1 << 20):
+            checksum.update(stream.read(min(1 << 20, start - stream.tell())))
+        checksum.update(footer[:at] + b"0" * 8 + footer[at + 8 :])
+    return start + at, footer[at : at + 8], checksum.hexdigest()

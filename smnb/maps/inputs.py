@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
+from pydantic import JsonValue, RootModel
 
 from smnb.contract import ContractError, RunError, check_choice, check_count, plain
-from smnb.files import atomic_path, remove_stale_partials, write_json
+from smnb.files import atomic_path, read_json, remove_stale_partials, write_json
 from smnb.maps.forms import TileForm
 from smnb.training import MinMaxScaler
 
@@ -135,6 +136,9 @@ def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
     return [MapTile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
 
 
+_Identity = RootModel[dict[str, JsonValue]]
+
+
 class TileFolder:
     """Finished tiles, a file each, beside the map that they will be, and an array for dask; another map's are refused."""
 
@@ -144,13 +148,13 @@ class TileFolder:
         self.path, self.tile = out.parent / f".{out.name}.tiles", identity["tile"]
         self.shape = tuple(identity["shape"][1:])
         record = self.path / "map.json"
-        found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
-        if found is not None and found != identity and resume:
+        found = read_json(record, _Identity, "what a map is of").root if record.is_file() and resume else None
+        if found is not None and found != json.loads(json.dumps(identity)):
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
             what, got = f"{self.path} holds tiles of another map", plain(f"other {', '.join(changed)}")
             step = "Choose another output, or start anew with resume=False (--no-resume)"
             raise RunError(_WHO, what, got=got, next_step=step)
-        if found is None or not resume:
+        if found is None:
             shutil.rmtree(self.path, ignore_errors=True)
             write_json(record, identity)
         remove_stale_partials(self.path)

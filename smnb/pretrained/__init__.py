@@ -1,21 +1,29 @@
-"""Checkpoints that come with the package, and prediction of tables with them."""
+"""Checkpoints that come with the package, and prediction of tables and of folders of cells with them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from smnb.contract import ParameterError
+from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_choice, plain, stamp
 from smnb.files import atomic_path, held_output
+from smnb.loaders.smap.cells import CELL_NAME
+from smnb.papers.smen.estimation import DETAILS, estimate_file
 from smnb.papers.stations import predict_rows, read_points
 from smnb.training import Trained, load
 
-__all__ = ["card_text", "load_pretrained", "predict_table"]
+__all__ = ["card_text", "load_pretrained", "predict_folder", "predict_table"]
 
 _FOLDER = Path(__file__).resolve().parent
 PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))  # names of the checkpoints
+#: Models of folders of cells: what estimates a file, the resolution of the estimates, and the kinds of files they are of.
+CELL_MODELS: dict[str, tuple[Callable, str, tuple[str, ...]]] = {
+    "smap_s1_3km": (estimate_file, "3km", ("spl2smap_s", "pairs")),
+}
 
 
 @dataclass
@@ -68,6 +76,8 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
         On a table that cannot be used; see `smnb.papers.stations.read_points`.
     """
     who, out = "predict_table", Path(out)
+    if name in CELL_MODELS:
+        raise ParameterError(who, "the model is of folders of cells", got=name, next_step="Use predict_folder")
     _folder(who, name)
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
@@ -81,3 +91,79 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
         with atomic_path(out) as temporary:
             table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
         return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})
+
+
+def predict_folder(
+    name: str, folder: str | Path, out: str | Path, *, detail: str = "cautious", at: str | Path | None = None
+) -> dict[str, dict[str, object]]:
+    """Estimate the scenes of every cell's file in a folder, and write each as ``out/<same stem>.nc``.
+
+    Parameters
+    ----------
+    name : str
+        One of `CELL_MODELS`.
+    folder, out : path-like
+        A folder with ``spl2smap_s_*.nc``, ``pairs_*.nc`` and ``smap_9km_*.nc`` of cells of 36 km, and one to write to: there
+        ``soil_moisture`` and its ``soil_moisture_low90`` and ``soil_moisture_high90`` over ``(time, lat_3km, lon_3km)``, m3 m-3.
+    detail : {"cautious", "product"}
+        What airborne truth bears out, or all that nears NASA's product.
+    at : path-like, optional
+        CSV with a column ``time``, UTC: estimates at the overpasses nearest to these times, in place of the scenes'.
+
+    Returns
+    -------
+    dict
+        By file: ``written``, ``estimates``, ``times_without_overpass``, whether the cell has ``smap``; or why it was ``dropped``.
+
+    Raises
+    ------
+    ParameterError, CatalogError, FormatError
+        On an unknown model or detail, a folder without such files or with none that can be read, a table without times.
+    """
+    who, folder, out = "predict_folder", Path(folder), Path(out)
+    check_choice(who, "model", name, CELL_MODELS)
+    check_choice(who, "detail", detail, DETAILS)
+    estimate, suffix, kinds = CELL_MODELS[name]
+    found = {path: CELL_NAME.fullmatch(path.name) for path in sorted(folder.glob("*.nc"))}
+    paths = [path for path, match in found.items() if match and match["kind"] in kinds]
+    if not paths:
+        expected = plain(" or ".join(f"{kind}_R<row>C<column>.nc" for kind in kinds))
+        raise CatalogError(who, "the folder has no file of scenes", got=str(folder), expected=expected)
+    asked, trained, report = None if at is None else _times_of(who, Path(at)), load_pretrained(name), {}
+    for path in paths:
+        series = folder / CELL_NAME.sub(r"smap_9km_R\g<row>C\g<col>.nc", path.name)
+        series = series if series.is_file() else None
+        try:
+            dataset = estimate(trained.model, path, series, asked, detail=detail)
+        except SmnbError as error:
+            report[path.name] = {"dropped": str(error)}
+            continue
+        dims = {"y": f"lat_{suffix}", "x": f"lon_{suffix}"}
+        dataset = dataset.assign_coords({new: (old, dataset[new[:3]].data) for old, new in dims.items()}).swap_dims(
+            dims
+        )
+        dataset = dataset.drop_vars(["y", "x", "lat", "lon", "row", "col", "crs"])
+        stamp(dataset, step=f"predict {name}, {path.name}, detail {detail}", source=f"smnb {name}", synthetic=False)
+        clock = {"units": "nanoseconds since 2015-01-01", "dtype": "int64"}
+        with held_output(who, out / path.name), atomic_path(out / path.name) as temporary:
+            encoding = {one: clock for one in ("time", "overpass") if one in dataset.coords}
+            dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+        report[path.name] = {
+            "written": str(out / path.name),
+            "estimates": dataset.sizes["time"],
+            "smap": series is not None,
+        }
+        report[path.name] |= {"times_without_overpass": dataset.attrs.get("times_without_overpass", 0)}
+    if not any("written" in one for one in report.values()):
+        raise FormatError(who, "no file could be used", got=next(iter(report.values()))["dropped"])
+    return report
+
+
+def _times_of(who: str, path: Path) -> np.ndarray:
+    """Times of a CSV's column ``time``, UTC."""
+    try:
+        table = pd.read_csv(path)
+        return pd.to_datetime(table["time"], utc=True, format="ISO8601").dt.tz_localize(None).to_numpy("datetime64[ns]")
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        expected = plain("a CSV with a column time, such as 2016-06-08T12:00")
+        raise FormatError(who, f"{path} has no times ({error})", expected=expected) from error

@@ -18,7 +18,16 @@ from typing import Any
 
 import smnb
 from smnb.contract import CatalogError, ParameterError, RunError
-from smnb.files import HASHES, atomic_path, content_of, fingerprint, remove_stale_partials, write_bytes, write_json
+from smnb.files import (
+    HASHES,
+    atomic_path,
+    content_of,
+    fingerprint,
+    remove_stale_partials,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 from . import parameters as declarations
 from .parameters import find_notebook, read_notebook
@@ -341,7 +350,7 @@ def _environment(job: Job) -> dict[str, str]:
     # 'python3' found elsewhere, such as in the user's home, may start another interpreter
     launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = {"argv": launch, "display_name": "Python 3", "language": "python"}
-    write_json(kernels / "kernels" / "python3" / "kernel.json", spec)
+    write_text(kernels / "kernels" / "python3" / "kernel.json", json.dumps(spec))
     first = {"JUPYTER_PATH": kernels, "PATH": Path(sys.executable).parent, "PYTHONPATH": Path(smnb.__file__).parents[1]}
     for variable, value in first.items():
         environment[variable] = os.pathsep.join(filter(None, [str(value), environment.get(variable)]))

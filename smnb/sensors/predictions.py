@@ -18,7 +18,7 @@ import pandas as pd
 from smnb.contract import CatalogError, ContractError, FormatError, check_table, foreign, plain
 from smnb.files import atomic_path
 from smnb.grids.koppen import NONE
-from smnb.loaders import read_named_csv, read_table
+from smnb.loaders import read_named_csv, read_table, write_parquet
 from smnb.metrics import (
     DEFAULT_METRICS,
     METRICS,
@@ -208,7 +208,7 @@ def write_predictions(table: pd.DataFrame, path: str | os.PathLike[str]) -> Path
     written.attrs = {}
     with atomic_path(path) as temporary:
         if suffix == ".parquet":
-            written.to_parquet(temporary, index=False)
+            write_parquet(temporary, written)
         else:
             compression = "gzip" if suffix == ".csv.gz" else None
             written.to_csv(temporary, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f", compression=compression)

@@ -222,8 +222,10 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     The raster, such as a GeoTIFF of CGLS-LC100, is in any reference system that it states. `OUTSIDE` stands where a point is
     outside it, not finite, or has no data. `FormatError` if the file is no raster, or has no reference system or whole numbers.
     """
-    import rasterio  # GDAL costs much to load, and most strata need none of it
+    # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
+
+    from smnb.loaders.rasters.images import open_image
 
     who = f"land_cover_codes({Path(path).name})"
     lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
@@ -231,9 +233,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
         raise ParameterError(who, "lat and lon are not vectors of one length", got=(lat.shape, lon.shape))
     codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
     finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
-    if Path(path).is_file():
-        open(path, "rb").close()  # of what may not be read the system says so, with its path
-    with foreign(who, "the raster is unreadable", next_step="Download it again"), rasterio.open(path) as raster:
+    with foreign(who, "the raster is unreadable"), open_image(who, str(path)) as raster:
         if raster.crs is None:
             step = "Set it, for instance with rio edit-info"
             raise FormatError(who, "the raster states no coordinate reference system", next_step=step)

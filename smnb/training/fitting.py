@@ -18,10 +18,11 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
+from pydantic import JsonValue, RootModel
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import FormatError, RunError, check_choice
-from smnb.files import write_bytes, write_json
+from smnb.files import read_json, write_bytes, write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
@@ -169,6 +170,9 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
+_Marker = RootModel[dict[str, JsonValue]]
+
+
 def fit(
     model: torch.nn.Module,
     train: BatchDataset,
@@ -208,7 +212,9 @@ def fit(
     identity["n_validation"] = 0 if validation is None else len(validation)
     marker, last = out / "training.json", out / "last.ckpt"
     if resumed := last.is_file():
-        if not marker.is_file() or json.loads(marker.read_text(encoding="utf-8")) != identity:
+        if not marker.is_file() or read_json(marker, _Marker, "a training's settings").root != json.loads(
+            json.dumps(identity)
+        ):
             what = f"{out} holds the training state of other data or settings"
             raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
     else:

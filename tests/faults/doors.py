@@ -952,5 +952,5 @@ def read_training_state(folder, out):
     found = trained(folder)
     return [
         {name: value.numpy() for name, value in found.model.state_dict().items()},
-        found.history,
+        found.history["validation_loss"],
     ]

@@ -153,7 +153,7 @@ def nodes_of(tree: Any, path: tuple = ()) -> list[tuple]:
 def odd_value(old: Any, rng: random.Random) -> Any:
     if isinstance(old, str) and rng.random() < 0.5:
         return rng.choice(TEXTS)
-    if isinstance(old, int | float) and not isinstance(old, bool) and rng.random() < 0.5:
+    if isinstance(old, int | float) and not isinstance(old, bool) and abs(old) < 2**60 and rng.random() < 0.5:
         return rng.choice((0, -1, old + 1, -old, old * 1000, float(old), str(old), float("nan"), 2**40, 1e300))
     return rng.choice(VALUES) if rng.random() < 0.7 else rng.choice(TEXTS)
 

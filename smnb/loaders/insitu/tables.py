@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice
 from smnb.files import atomic_set, finish_set, held_output, write_json
-from smnb.loaders import parse_period
+from smnb.loaders import check_parquet, parquet_writer, parse_period, write_parquet
 from smnb.loaders.insitu import uscrn
 from smnb.loaders.insitu.archive import Archive, find_sensors, merge_sensors
 from smnb.loaders.insitu.sensors import (
@@ -251,16 +251,15 @@ def write_tables(
     with held_output("ingest", out / _FILES[1], out / _FILES[0], out / _FILES[2]):
         pending = [next(tables)]  # before anything is written
         with atomic_set(out, _FILES[1]) as made:
-            with pq.ParquetWriter(
-                made / _FILES[1], pending[0].schema, compression="zstd", compression_level=1
-            ) as writer:
+            options = {"compression": "zstd", "compression_level": 1}
+            with parquet_writer(made / _FILES[1], pending[0].schema, **options) as writer:
                 while pending:
                     found = next(tables, None)
                     if found is None or sum(one.num_rows for one in pending) >= _ROWS_A_GROUP:
                         writer.write_table(pa.concat_tables(pending).unify_dictionaries())
                         pending = []
                     pending += [] if found is None else [found]
-            sensor_frame(rows).to_parquet(made / _FILES[0], index=False)
+            write_parquet(made / _FILES[0], sensor_frame(rows))
             write_json(made / _FILES[2], report.as_dict())
     return report.as_dict()
 
@@ -347,6 +346,8 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
             next_step = "Write it with: smnb ingest ARCHIVE --out DIR"
             raise CatalogError(who, "there is no such file", got=str(folder / name), next_step=next_step)
     try:
+        for name in _FILES[:2]:
+            check_parquet(folder / name)
         table = pd.read_parquet(folder / _FILES[0])
         if sensors is not None:
             unknown = sorted(set(sensors) - set(table["sensor_id"]))

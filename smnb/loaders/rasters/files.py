@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,20 +17,13 @@ from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
+from smnb.catalog.limits import MOST_TABLE, check_bytes
 from smnb.contract import FormatError, foreign, plain
 from smnb.loaders import open_hdf5, open_netcdf
+from smnb.loaders.rasters.images import check_group, gdal, open_image
 from smnb.loaders.rasters.options import TOO_DARK, BandOption
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
-#: GDAL lists the whole folder of every file it opens unless told not to; of a URL it asks for files that are not there.
-_LOCAL = {"GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
-_REMOTE = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": "3",
-    "GDAL_HTTP_RETRY_DELAY": "1",
-    "GDAL_HTTP_TIMEOUT": "60",
-    "GDAL_HTTP_CONNECTTIMEOUT": "20",
-}
 #: Pixels of a quality band read at a time, and bits of QA60: opaque clouds and cirrus.
 _QUALITY_PIXELS, _CLOUD_BITS = 1 << 22, (1 << 10) | (1 << 11)
 #: Chunks of HDF5 kept decompressed: a global granule is often one chunk, and HDF5's default is smaller than that.
@@ -100,22 +91,6 @@ class BandSource:
         return values
 
 
-@contextmanager
-def gdal(where: str, path: str) -> Iterator[None]:
-    """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
-    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
-    if Path(path).is_file():
-        open(path, "rb").close()  # of what may not be read the system says so, with its path
-    with (
-        foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
-        rasterio.Env(**(_REMOTE if is_remote else _LOCAL)),
-        warnings.catch_warnings(),
-    ):
-        # that a raster is not georeferenced is an error here, with more to say
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        yield
-
-
 @dataclass(frozen=True)
 class ImageHeader:
     """What an image says of itself without its pixels; one entry a band, alpha bands too, of what is plural."""
@@ -146,7 +121,7 @@ class ImageHeader:
 
 def read_header(where: str, path: str) -> ImageHeader:
     """Read an image's header; complex numbers, and pixels that are nowhere, are refused."""
-    with gdal(where, path), rasterio.open(path) as source:
+    with gdal(where, path), open_image(where, path) as source:
         return _header_of(where, source)
 
 
@@ -189,7 +164,7 @@ class OpenImage:
     def __init__(self, where: str, path: str) -> None:
         self.where, self.path = where, path
         with gdal(where, path):
-            self._source = rasterio.open(path)
+            self._source = open_image(where, path)
         self.close = self._source.close
 
     def geometry(self) -> Georeference:
@@ -207,6 +182,8 @@ class OpenImage:
     def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
         """Numbers of some bands at full resolution, as they are in the file; masked arrays where it has masks."""
         window, numbers = Window.from_slices(rows, cols), [band.key for band in bands]
+        size = window.height * window.width * max(np.dtype(dtype).itemsize for dtype in self._source.dtypes)
+        check_bytes(self.where, "the window", size * len(bands), MOST_TABLE)
         with gdal(self.where, self.path):
             values = list(self._source.read(numbers, window=window))
             for i, number in enumerate(numbers):
@@ -222,7 +199,7 @@ def cloud_percentage(where: str, path: str, number: int, reference: int | None) 
     The pixels that have data in a `reference` band make the whole, default all: the quality band cannot tell, zero is clear.
     """
     cloudy = total = 0
-    with gdal(where, path), rasterio.open(path) as source:
+    with gdal(where, path), open_image(where, path) as source:
         dtype = np.dtype(source.dtypes[number - 1])
         if dtype.kind not in "iu" and dtype not in (np.float32, np.float64):
             raise FormatError(where, "the quality band holds no bits", got=str(dtype))
@@ -268,7 +245,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
         told.append(item[()].tobytes() if is_read else b"")
 
     try:
-        with open_hdf5("signature", path) as file:
+        with open_hdf5("open_scenes", path) as file:
             for variable in (file[str(band.where)] for band in bands):
                 axes = [dimension[0] for dimension in variable.dims if len(dimension)]
                 mapping = variable.attrs.get("grid_mapping", "spatial_ref")
@@ -292,6 +269,9 @@ def read_array_header(where: str, path: Path, bands: Sequence[BandOption], dimen
     A `FormatError` where it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions
     that nothing chooses from.
     """
+    with foreign(where):
+        if not path.is_file():
+            check_group(where, path)
     with foreign(where), open_netcdf(where.partition("(")[0], path, chunks=None, decode_coords="all") as dataset:
         places, times = [_place(where, path, dataset, band, dimension) for band in bands], ()
         if dimension is not None:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import rasterio
 from numpy.typing import ArrayLike, NDArray
 
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places, foreign
 from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage, gdal
+from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage
+from smnb.loaders.rasters.images import gdal, open_image
 from smnb.loaders.rasters.options import EMPTY_IS_ZERO
 from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
 
@@ -293,7 +293,7 @@ def _parts_of(path: str) -> list[str]:
     """The file itself, and those that a virtual raster is made of."""
     if not path.lower().endswith(".vrt"):
         return [path]
-    with gdal(Path(path).name, path), rasterio.open(path) as source:
+    with gdal(Path(path).name, path), open_image(Path(path).name, path) as source:
         return [path, *(one for one in source.files if one != path)]
 
 
