@@ -175,6 +175,12 @@ def held_output(who: str, *paths: str | os.PathLike[str], patience: float = 0.0)
                 one.rmdir()
 
 
+def tidy_output(path: Path) -> None:
+    """Remove what a process that was killed at its very end left beside a finished output, unless another one has it in hand."""
+    with contextlib.suppress(RunError, OSError), held_output("tidy_output", path):
+        shutil.rmtree(path.with_name(f".{path.name}.partial"), ignore_errors=True)
+
+
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> Path:
     """Write `content` to `path` atomically and return the path."""
     with atomic_path(path) as temporary:
@@ -332,6 +338,7 @@ def content_of(paths: Iterable[str | os.PathLike[str]], cache: Path | None = Non
     _KNOWN.update({name: known[name] for name in states if name not in fresh})
     if cache is not None and set(new) - fresh:
         with contextlib.suppress(OSError):
+            _remove(cache.parent.glob(f".{cache.name}{_PARTIAL}*"))  # of one who was killed, or now writes the same
             write_json(cache, {n: one for n, one in known.items() if n not in fresh and Path(n).exists()})
     found = []
     for path in paths:

@@ -235,7 +235,7 @@ def write_sandbox(
         raise ParameterError("write_sandbox", "the root is not a folder", got=str(root))
     spec, identity = PRESETS[preset], {"preset": preset, "seed": seed, "generator_version": GENERATOR_VERSION}
     names = [name for plan in spec.parts for name in plan.files]
-    with held_output("write_sandbox", root / MARKER):
+    with held_output("write_sandbox", root / MARKER, root / UNFINISHED):
         try:
             current = _prepare(root, identity, names)
             if current is not None:

@@ -15,7 +15,7 @@ import rasterio
 import rioxarray  # noqa: F401 - registers the accessor .rio
 import xarray as xr
 import zarr
-from pyproj import Transformer
+from pyproj import CRS, Transformer
 from rasterio.transform import Affine, from_origin
 from rasterio.warp import Resampling, reproject
 
@@ -75,7 +75,7 @@ def noise(shape=(300, 300), seed=0):
 
 def smooth(shape=(300, 300)):
     row, col = np.indices(shape)
-    return (np.sin(row / 23) + np.cos(col / 17) + row * 0.01).astype("float32")
+    return (np.sin(row / 23) + np.cos(col / 17) + row * 0.01 - 10).astype("float32")
 
 
 def window(row, col, size, resolution=10.0, transform=CORNER):
@@ -206,6 +206,96 @@ def test_an_offset_that_was_taken_off_before_is_refused(tmp_path):
         reader.read(window(0, 0, 32))
 
 
+#: Of each product a usual number and those that are no data whatever a file says.
+NO_DATA = [
+    (
+        "sentinel1",
+        "VV",
+        -11.5,
+        "float32",
+        (0.0, -np.inf, np.inf, np.nan, -9999, -999, -32768, 1e20, 9.96921e36, -3.4e38),
+    ),
+    ("sentinel1", "angle", 38.0, "float32", (0.0, -9999, 255, 1e20)),
+    ("sentinel2", "B4", 1200, "uint16", (0, 65535, 30_000)),
+    ("sentinel2", "B4", 1200, "int16", (0, -9999, -32768, -1000)),
+    ("dem", "elevation", 0, "int16", (-32768, -32767, -9999, 32767)),
+    ("dem", "elevation", 230.5, "float32", (-9999, np.inf, -3.4e38, 9.96921e36)),
+    ("soilgrids", "sand", 300, "int16", (-32768, -9999, 0)),
+    ("soilgrids", "bdod", 140, "float32", (-32768, 0, 1e20, 32767)),
+    ("modis_lai", "Lai", 30, "uint8", tuple(range(249, 256))),
+    ("modis_lai", "Lai", 30, "float32", (255, 249, -9999)),
+    ("smap", "ssm", 12.5, "float32", (-9999, -999, 1e20, 255)),
+    ("gldas", "SoilMoi0_10cm_inst", 25.0, "float32", (-9999, 1e20, 1e15)),
+    ("landcover", "land_cover", 40, "uint8", (255,)),
+    ("mine", "q", 3.5, "float32", (1e20, 9.96921e36, -3.4e38, np.inf)),
+]
+
+
+@pytest.mark.parametrize(("source", "band", "usual", "dtype", "fills"), NO_DATA)
+@pytest.mark.parametrize("form", ["tif", "nc"])
+def test_no_data_of_every_product_needs_no_tag(tmp_path, source, band, usual, dtype, fills, form):
+    values = np.full((20, 30), usual, dtype)
+    for i, fill in enumerate(fills):
+        values[0, 3 * i] = fill
+    options = {"source": source, "bands": [band], "time": {"static": True}}
+    if form == "tif":
+        path = write(tmp_path / "a.tif", {band: values}, dtype=dtype)
+    else:
+        path, options["bands"] = tmp_path / "a.nc", {band: {"variable": band}}
+        dims = {"y": CORNER.f - 10 * np.arange(20) - 5, "x": CORNER.c + 10 * np.arange(30) + 5.0}
+        mapping = xr.DataArray(0, attrs=CRS(UTM).to_cf())
+        array = xr.DataArray(values, dims, ("y", "x"), attrs={"grid_mapping": "crs"})
+        xr.Dataset({band: array, "crs": mapping}).to_netcdf(path, encoding={band: {"_FillValue": None}})
+    with open_scenes([path], **options).open(0) as reader:
+        got = reader.read(UtmWindow(32614, CORNER.c, CORNER.f, 10.0, 20))[0]
+    expected = values[:, :20].astype("float32")
+    expected[0, : 3 * len(fills) : 3] = np.nan
+    np.testing.assert_array_equal(got, expected)
+    packed = {band: {"band" if form == "tif" else "variable": band, "scale": 1.0}}  # declared, as the file may state it
+    with open_scenes([path], **{**options, "bands": packed}).open(0) as reader:
+        np.testing.assert_array_equal(reader.read(UtmWindow(32614, CORNER.c, CORNER.f, 10.0, 20))[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "band", "low", "high", "options", "message"),
+    [
+        ("sentinel1", "VV", 0.01, 0.4, {}, "no decibels: linear power or digital numbers"),
+        ("sentinel1", "VH", 100, 900, {}, "no decibels: linear power or digital numbers"),
+        ("sentinel1", "VV", -20, -5, {"units": {"VV": "linear"}}, "no backscatter in the units declared"),
+        ("sentinel1", "angle", 0.5, 0.8, {}, "no degrees.*radian"),
+        ("sentinel2", "B4", 0.02, 0.4, {}, "no digital numbers: reflectance"),
+        ("sentinel2", "B10", 1005, 1040, {}, "cirrus band is bright.*had not been taken off"),
+        ("sentinel2", "B4", -700, -200, {}, "most reflectances are negative.*twice"),
+        ("sentinel2", "B4", 200, 600, {"boa_add_offset": -1000}, "most reflectances are negative.*twice"),
+        ("gldas", "SoilMoi0_10cm_inst", 0.1, 0.4, {}, "cannot be in kg m-2"),
+        ("soilgrids", "bdod", 1200, 1500, {}, "cannot be in cg cm-3"),
+        ("dem", "elevation", 20_000, 30_000, {}, "cannot be in m"),
+    ],
+)
+def test_a_scene_in_other_units_is_refused_and_a_part_of_one_is_not(
+    tmp_path, source, band, low, high, options, message
+):
+    """By scene: the one before is as it should be; and a part that looks odd within a usual scene is read as it is."""
+    odd = np.random.default_rng(0).uniform(low, high, (200, 200))
+    usual = {"angle": 38.0, "VV": -12.0, "VH": -12.0, "B10": 15.0, "B4": 1800.0, "bdod": 140.0}.get(band, 20.0)
+    if "units" in options:
+        usual = 10 ** (usual / 10)
+    part = np.where(np.arange(200)[:, None] < 20, odd, usual)
+    paths = [
+        write(tmp_path / f"{day}T000000.tif", {band: values})
+        for day, values in (("20220201", part), ("20220203", odd), ("20220205", np.where(part == odd, 0.0, odd)))
+    ]
+    index = open_scenes(paths, source=source, bands=[band], time={"pattern": r"(?P<time>\d{8}T\d{6})"}, **options)
+    with index.open(0) as reader:
+        assert np.isfinite(reader.read(window(25, 0, 100))).all()
+        reader.read(window(0, 0, 20))
+    for position in (1, 2):
+        with index.open(position) as reader, pytest.raises(FormatError, match=f"{band}: .*{message}"):
+            reader.read(window(30, 30, 16))
+        with index.open(position) as reader, pytest.raises(FormatError, match=message):
+            reader.at([LAT, LAT], [LON, LON - 0.001])
+
+
 def test_a_no_data_tag_with_more_digits_than_float32(tmp_path):
     vv = noise()
     vv[5] = np.float32(-3.4e38)
@@ -311,7 +401,7 @@ def test_an_average_across_projections_weights_pixels_by_area(tmp_path, step):
 
 
 def test_bands_of_several_sizes_and_files_of_one_scene(tmp_path):
-    b4, b11 = noise(), noise((150, 150), 1)
+    b4, b11 = 3000 + noise(), 3000 + noise((150, 150), 1)
     write(tmp_path / "L1C_20200901T001122_B04.tif", {"x": b4})
     write(tmp_path / "L1C_20200901T001122_B11.tif", {"x": b11}, transform=from_origin(600_000, 4_100_000, 20, 20))
     write(tmp_path / "L1C_20200901T001122_B01.tif", {"x": b11}, transform=from_origin(600_000, 4_100_000, 20, 20))

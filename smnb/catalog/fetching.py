@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from smnb.catalog.catalog import refuse_outside
 from smnb.catalog.entries import FetchEarthaccess, UrlFile
 from smnb.contract import CatalogError, ParameterError, plain
-from smnb.files import exclusive, sha256_of
+from smnb.files import exclusive, held_output, sha256_of, tidy_output
 
 #: Folder in a destination where downloads are until they are whole, and how many granules are there at most.
 _STAGING, _BATCH = ".smnb-fetch", 16
@@ -27,19 +28,23 @@ def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     refuse_outside(who, "fetch", [final.parent], root)
     if final.is_file():
         if (digest := sha256_of(final)) == file.sha256:
+            tidy_output(final)
             return final
         what = f"{final} is there with another SHA-256"
         next_step = "Move it away if it is an old version or damaged, and fetch again"
         raise CatalogError(who, what, got=digest, expected=file.sha256, next_step=next_step)
-    try:
-        pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=final.parent)
-    except ValueError as error:
-        what = f"what {file.url} sent has another SHA-256 and was discarded"
-        next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
-        raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
-    except (RequestException, OSError) as error:
-        what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
-        raise CatalogError(who, what, next_step="Check the network and the URL") from error
+    own = {"dir": final.parent, "prefix": f".{final.name}.partial-"}  # goes with the next fetch if this one is killed
+    with held_output(who, final), tempfile.TemporaryDirectory(**own) as made:
+        try:
+            pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=made)
+        except ValueError as error:
+            what = f"what {file.url} sent has another SHA-256 and was discarded"
+            next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
+            raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
+        except (RequestException, OSError) as error:
+            what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
+            raise CatalogError(who, what, next_step="Check the network and the URL") from error
+        (Path(made) / final.name).replace(final)
     return final
 
 

@@ -18,7 +18,7 @@ import xarray as xr
 
 from smnb.contract import VARIABLES, ContractError, FormatError, foreign, plain
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf, read_named_csv
-from smnb.loaders.rasters.options import PRODUCTS, TOO_DARK, DnOffset, Meaning
+from smnb.loaders.rasters.options import FILLS, PRODUCTS, TOO_DARK, DnOffset, Meaning
 
 SMAP_LAYER_MM = 50.0  # nominal thickness of the layer whose water ``ssm`` gives, mm: ssm over this is nominal m3 m-3
 #: Sentinel-2 bands, in the order of their numbers.
@@ -32,39 +32,31 @@ NLCD_CODES = (11, 12, 21, 22, 23, 24, 31, 41, 42, 43, 51, 52, 71, 72, 73, 74, 81
 
 @dataclass(frozen=True)
 class Column:
-    """A native column: what its numbers mean, and how a place whose values are in another unit is told.
-
-    Nine in ten of them are below `dim` (a desert's SMAP is near zero mm for most of the year, but not after rain), or their
-    median is above `bright`.
-    """
+    """A native column: what its numbers mean, and what a place whose values are in another unit may be in."""
 
     meaning: Meaning
-    dim: float = -np.inf
-    bright: float = np.inf
     hint: str = ""
     units: str = ""
 
 
-_SENTINEL1, _DN = PRODUCTS["sentinel1"], "DN, 1e-4 reflectance"
-_SEEN = replace(PRODUCTS["sentinel2"]["B10"], low=TOO_DARK)
-#: An exact zero is no mean of soil moisture over ten days and ten kilometres, but how an export fills what was masked.
-_SMAP = replace(PRODUCTS["smap"]["ssm"], fills=(0.0,))
+_SENTINEL1, _SENTINEL2 = PRODUCTS["sentinel1"], PRODUCTS["sentinel2"]
+_POWER, _REFLECTANCE = "linear power? take 10 log10", "reflectance? multiply by 10,000"
+#: An exact zero is no mean of soil moisture over ten days and ten kilometres, but how an export fills what was masked; a desert's
+#: is near zero mm for most of the year, but not after rain.
+_SMAP = replace(PRODUCTS["smap"]["ssm"], fills=(0.0,), dim=0.6)
 #: What a table needs beside the keys of its rows.
 COLUMNS: dict[str, Column] = {
-    "VV": Column(_SENTINEL1["VV"], -50.0, 0.0, "linear power? take 10 log10"),
-    "VH": Column(_SENTINEL1["VH"], -55.0, 0.0, "linear power? take 10 log10"),
-    "angle": Column(_SENTINEL1["angle"], 2.0, hint="radians? multiply by 180/pi"),
-    **dict.fromkeys(BANDS, Column(_SEEN, 2.5, hint="reflectance? multiply by 10,000", units=_DN)),
-    "B10": Column(_SEEN, hint="reflectance? multiply by 10,000", units=_DN),
-    "ssm": Column(_SMAP, 0.6, hint="m3 m-3? multiply by 50 mm"),
-    "fc": Column(PRODUCTS["place"]["fc"], 1.0, hint="a fraction? multiply by 100"),
+    "VV": Column(_SENTINEL1["VV"], _POWER),
+    "VH": Column(_SENTINEL1["VH"], _POWER),
+    "angle": Column(_SENTINEL1["angle"], "radians? multiply by 180/pi"),
+    **{name: Column(replace(_SENTINEL2[name], low=TOO_DARK), _REFLECTANCE, "DN, 1e-4 reflectance") for name in BANDS},
+    "ssm": Column(_SMAP, "m3 m-3? multiply by 50 mm"),
+    "fc": Column(PRODUCTS["place"]["fc"], "a fraction? multiply by 100"),
     "landcover": Column(PRODUCTS["place"]["landcover"]),
     "mtpi": Column(PRODUCTS["place"]["mtpi"]),
 }
 _IN_SITU = Column(Meaning("m3 m-3", (), *VARIABLES["soil_moisture"].valid_range), hint="percent? divide by 100")
 _MEASURED = {**COLUMNS, "soil_moisture_insitu": _IN_SITU}
-#: How exports fill any column, beside a product's own numbers and infinities (the logarithm of nothing).
-_FILLS = (-9999.0, -32768.0, -32767.0, -999.0)
 
 
 def believed(
@@ -85,7 +77,7 @@ def believed(
 
     columns = {name: one for name, one in _MEASURED.items() if name in frame}
     for name, column in columns.items():
-        mask([name], "fill", frame[name].isin((*_FILLS, *column.meaning.fills)) | np.isinf(frame[name]))
+        mask([name], "fill", frame[name].isin((*FILLS, *column.meaning.fills)) | np.isinf(frame[name]))
     _check_offset(who, frame, by, kind)
     mask(BANDS, "out_of_range", (frame[list(BANDS)] < TOO_DARK).any(axis=1))  # the row's other bands are as wrong
     for name, column in columns.items():
@@ -98,9 +90,9 @@ def believed(
             raise FormatError(who, f"{name!r} cannot be in {units}", got=got, expected=expected, next_step=step)
         mask([name], "out_of_range", off)
         groups = frame[name].groupby(frame[by])
-        odd = groups.median()[(groups.quantile(0.9) < column.dim) | (groups.median() > column.bright)]
+        odd = groups.median()[(groups.quantile(0.9) < meaning.dim) | (groups.median() > meaning.bright)]
         if len(odd):
-            low, high = max(meaning.low, column.dim), min(meaning.high, column.bright)
+            low, high = max(meaning.low, meaning.dim), min(meaning.high, meaning.bright)
             what, got = f"{name!r} at {kind} {odd.index[0]!r} is not in {units}", plain(f"a median of {odd.iloc[0]:g}")
             raise FormatError(who, what, got=got, expected=plain(f"{low:g} to {high:g}"), next_step=step)
     mask(_POLARIZATIONS, "linear_power", frame["VH"] > 0.0)  # no ten kilometres are that bright

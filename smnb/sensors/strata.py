@@ -226,6 +226,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     from rasterio.warp import transform as transform_points
 
     from smnb.loaders.rasters.images import open_image
+    from smnb.loaders.rasters.options import FILLS, PRODUCTS
 
     who = f"land_cover_codes({Path(path).name})"
     lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
@@ -242,4 +243,5 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
         east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
         pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
         codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
+    codes[np.isin(codes, (*FILLS, *PRODUCTS["landcover"]["land_cover"].fills))] = OUTSIDE
     return codes

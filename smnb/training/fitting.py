@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import math
@@ -18,11 +19,12 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from pydantic import JsonValue, RootModel
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import FormatError, RunError, check_choice
-from smnb.files import read_json, write_bytes, write_json
+from smnb.files import exclusive, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
@@ -173,6 +175,22 @@ class _History(L.Callback):
 _Marker = RootModel[dict[str, JsonValue]]
 
 
+def _alone(fit: Callable[..., Trained]) -> Callable[..., Trained]:
+    """One process trains into a folder (of several devices the first), and what a killed one left half written goes."""
+
+    @functools.wraps(fit)
+    def held(*arguments: Any, out: str | Path, **options: Any) -> Trained:
+        if getattr(rank_zero_only, "rank", 0):
+            return fit(*arguments, out=out, **options)
+        taken = RunError("fit", "another process trains into this folder", got=str(out), next_step="Wait for it")
+        with exclusive(Path(out) / ".lock", taken):
+            remove_stale_partials(out)
+            return fit(*arguments, out=out, **options)
+
+    return held
+
+
+@_alone
 def fit(
     model: torch.nn.Module,
     train: BatchDataset,

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import ContractError, FormatError, ParameterError, plain
-from smnb.files import atomic_set, finish_set, sha256_of
+from smnb.files import atomic_set, finish_set, held_output, sha256_of
 from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.progress import progress
 from smnb.training.batches import BatchDataset, evaluation_loader
@@ -251,7 +251,7 @@ def save(
     except (TypeError, ValueError) as error:
         next_step = "Give numbers, texts and lists of them"
         raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
-    with atomic_set(weights.parent, weights.name) as made:
+    with held_output("save", weights, patience=60), atomic_set(weights.parent, weights.name) as made:
         (made / weights.name).write_bytes(content)
         (made / weights.name).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
     return weights

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+from jobs import HERE, REPOSITORY, Workshop
 
 SEED = int(os.environ.get("SMNB_FAULTS_SEED", "1"))
 SCALE = float(os.environ.get("SMNB_FAULTS_SCALE", "1"))
@@ -44,6 +45,17 @@ def campaign(request, record_property) -> Iterator[Campaign]:
     record_property(
         "campaign", {"campaign": one.name, "seed": SEED, "seconds": round(time.monotonic() - begin)} | one.outcomes
     )
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory) -> Iterator[Workshop]:
+    """Where jobs are executed; the server of their processes has one thread, and finds what the tests import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (HERE, HERE.parent, REPOSITORY))))
+        for name in ("SMNB_DATA", "SMNB_RUN_DIR", "SMNB_NOTEBOOK_DIR"):
+            patch.delenv(name, raising=False)
+        yield Workshop(tmp_path_factory.mktemp("workshop"))
 
 
 def pytest_configure(config) -> None:

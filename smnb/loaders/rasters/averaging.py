@@ -29,9 +29,7 @@ MASK_REASONS = ("nodata", "zero", "not_finite", "saturated", "out_of_range")
 ANGLE_UNITS = ("degree", "radian")
 #: Bytes of raster blocks that GDAL keeps, and threads that decompress them; scenes are read in parallel by dask's own.
 _GDAL = {"GDAL_CACHEMAX": 64_000_000, "GDAL_NUM_THREADS": 2}
-#: Places along a scene's sides that are looked at when opening, pixels along a place's, and pixels read at a time where a
-#: scene has to be searched for any number at all.
-_PLACES, _SIDE, _BLOCK_PIXELS = 5, 64, 1 << 20
+_BLOCK_PIXELS = 1 << 20  # pixels read at a time where a scene has to be searched for any number at all
 _WORDS = {"dB": "decibels", "linear": "linear power", "amplitude": "amplitudes"}
 #: What most pixels of a scene are, and the least share of them in a sample; the rest may be bright targets, or noise that was
 #: over-subtracted. Linear power of land rarely exceeds 10, and decibels are mostly negative.
@@ -193,10 +191,8 @@ def check_pixels(who: str, scene: SceneRecord, declared: Backscatter, angle_unit
 
     quantities = {}
     height, width = scene.sources[0].geometry.height, scene.sources[0].geometry.width
-    tops, lefts = (np.unique(np.linspace(0, max(n - _SIDE, 0), _PLACES).astype(int)).tolist() for n in (height, width))
-    places = [((i, min(i + _SIDE, height)), (j, min(j + _SIDE, width))) for i in tops for j in lefts]
     with rasterio.Env(**_GDAL), _reader_of(scene) as reader:
-        looks = [reader.numbers(*place) for place in places]
+        looks = [reader.numbers(*place) for place in scene.sources[0].geometry.places()]
         for band in scene.sources:
             where, name = f"{who}({Path(band.path).name})", band.option.name
             sample = np.concatenate([there(look[name], band) for look in looks])
@@ -312,7 +308,7 @@ def average_scene(
                 block.add(layers[n + p], np.square(power, out=power))
                 any_valid = any_valid | valid
             if angles is not None:
-                degrees = angles.values(scene.scene_id, numbers["angle"])
+                degrees = angles.option.meaning.within(angles.values(numbers["angle"]))
                 any_valid &= np.isfinite(degrees)
                 if not any_valid.all():
                     degrees[~any_valid] = 0.0

@@ -21,7 +21,7 @@ from smnb.catalog.limits import MOST_TABLE, check_bytes
 from smnb.contract import FormatError, foreign, plain
 from smnb.loaders import open_hdf5, open_netcdf
 from smnb.loaders.rasters.images import check_group, gdal, open_image
-from smnb.loaders.rasters.options import TOO_DARK, BandOption
+from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
 from smnb.loaders.rasters.placing import Georeference, array_geometry
 
 #: Pixels of a quality band read at a time, and bits of QA60: opaque clouds and cirrus.
@@ -33,7 +33,6 @@ _Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rla
 _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
 #: Attributes that say how the numbers of a variable or an axis are meant.
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
-_MOST_DARK = 0.5  # share of pixels too dark that tells a wrong offset
 
 
 @dataclass(frozen=True)
@@ -56,38 +55,30 @@ class BandSource:
     nodata: tuple[float, ...] | None = None
     added: float = 0.0
 
-    def values(self, where: str, numbers: NDArray) -> NDArray[np.float32]:
-        """Values of a file's numbers, ``(number + added) · scale + offset`` converted to the band's units, NaN where none.
-
-        A `FormatError` where an offset that is added makes most reflectances darker than any surface: it was taken off before.
-        """
+    def values(self, numbers: NDArray) -> NDArray[np.float32]:
+        """Values of a file's numbers, ``(number + added) · scale + offset`` converted to the band's units, NaN where none."""
         meaning, conversion = self.option.meaning, self.option.conversion
         missing, numbers = np.ma.getmaskarray(numbers).copy(), np.ma.getdata(numbers)
         # numbers packed with an offset and a no-data value of their own use all others, zero too
-        fills = () if self.offset and self.nodata else meaning.fills
+        packed = self.offset and self.nodata
+        fills = () if packed else (*meaning.fills, *(FILLS if meaning.high < Meaning.high else ()))
+        is_float = numbers.dtype.kind == "f"
         for value in {*self.nodata, *fills}:
             # in float32 files the tag has more digits than the pixels
-            missing |= numbers == (numbers.dtype.type(value) if numbers.dtype.kind == "f" else value)
+            missing |= numbers == (numbers.dtype.type(value) if is_float else value)
+        if is_float:
+            missing |= ~np.isfinite(numbers)
         if (self.added, self.scale, self.offset, conversion) == (0.0, 1.0, 0.0, None):
             values = numbers.astype("float32")
         else:
             exact = (numbers.astype("float64") + self.added) * self.scale + self.offset
             if conversion == "power":
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    exact = 10.0 * np.log10(exact)
+                    exact = 10.0 * np.log10(np.maximum(exact, 0.0))
             elif conversion is not None:
                 exact *= conversion
             values = exact.astype("float32")
-        if (meaning.low, meaning.high) != (-np.inf, np.inf):
-            # 1e-4: numbers of single precision at the range's own edge are within it
-            missing |= ~((values >= meaning.low - 1e-4) & (values <= meaning.high + 1e-4))
         values[missing] = np.nan
-        if self.added and np.count_nonzero(values < TOO_DARK) > _MOST_DARK * np.count_nonzero(~missing):
-            what = "with boa_add_offset most reflectances are negative, as if the offset had been taken off before"
-            got, expected = f"median {np.nanmedian(values):.0f} after {self.added:+g}", f"above {TOO_DARK:g} (1e-4)"
-            next_step = "Leave out boa_add_offset for harmonised collections (such as COPERNICUS/S2_HARMONIZED)"
-            where = f"{where}: {self.option.name}"
-            raise FormatError(where, what, got=plain(got), expected=plain(expected), next_step=next_step)
         return values
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,46 +28,100 @@ from pydantic import (
 
 from smnb.contract import VARIABLES, FormatError, ParameterError, plain
 
+TOO_DARK = -100.0  # reflectance (1e-4) below which no surface is: an offset was taken off twice
+
 
 @dataclass(frozen=True)
 class Meaning:
     """A product's band: canonical units, numbers that are no data whatever the file states, and its range in those units.
 
-    What is beyond the range, or not finite, is missing.
+    What is beyond the range, or not finite, is missing. A place or scene is in other units where most values are beyond the
+    range, nine in ten are below `dim`, or the median is below `dark` or above `bright`.
     """
 
     units: str = ""
     fills: tuple[float, ...] = ()
-    low: float = -np.inf
-    high: float = np.inf
+    low: float = -1e15  # how unknown products are filled (1e20, 9.96921e36, 3.4e38) is beyond any quantity
+    high: float = 1e15
+    dim: float = -np.inf
+    dark: float = -np.inf
+    bright: float = np.inf
+
+    def within(self, values: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The values, of which those beyond the range are made NaN."""
+        # 1e-4: numbers of single precision at the range's own edge are within it
+        values[~((values >= self.low - 1e-4) & (values <= self.high + 1e-4))] = np.nan
+        return values
+
+    def fault(self, values: NDArray[np.floating]) -> dict[str, Any] | None:
+        """What is wrong with values (NaN where there are no data) as a whole, as the parts of an error; None where nothing is."""
+        values = values[~np.isnan(values)]
+        if not values.size:
+            return None
+        first, middle, upper, last = np.percentile(values, [0, 50, 90, 100], method="nearest")
+        ends = {
+            "dark": middle < max(self.dark, self.low - 1e-4),
+            "dim": upper < self.dim,
+            "bright": middle > min(self.bright, self.high + 1e-4),
+        }
+        if (side := next((name for name, is_so in ends.items() if is_so), None)) is None:
+            return None
+        low, high = max(self.low, self.dark, self.dim), min(self.high, self.bright)
+        what, step = _WRONG.get(
+            (self.units, side), (f"the values cannot be in {self.units or 'its units'}", "Check the units")
+        )
+        got = plain(f"{first:g} to {last:g}, a median of {middle:g}")
+        return {"what": what, "got": got, "expected": plain(f"mostly {low:g} to {high:g}"), "next_step": step}
 
 
-#: An exact zero is the border of a scene: decibels hit it once in millions, and power never does. log(0) is out of range.
-SIGMA0 = Meaning("dB", (0.0,), *VARIABLES["sigma0"].valid_range)
-_FRACTION = Meaning("g kg-1", (-32768.0,), 0.0, 1000.0)
-PRODUCTS: dict[str, dict[str, Meaning]] = {
-    "sentinel1": {**dict.fromkeys(("VV", "VH", "HH", "HV"), SIGMA0), "angle": Meaning("degree", (0.0,), 0.0, 90.0)},
-    # zero is NO_DATA and 65535 SATURATED in ESA's format, before any offset is added
-    "sentinel2": dict.fromkeys(
-        ("B8A", *(f"B{number}" for number in range(1, 13))), Meaning("1e-4", (0.0, 65535.0), high=25_000.0)
+#: What values are that are mostly too low, dim or bright, by units, and what to do.
+_WRONG = {
+    ("dB", "bright"): ("the values are no decibels: linear power or digital numbers", "Declare units: {…: linear}"),
+    ("dB", "dark"): (
+        "the values are no backscatter in the units declared",
+        "Correct 'units': decibels need no conversion",
     ),
-    "dem": {"elevation": Meaning("m", (-32768.0,))},
-    "soilgrids": {
-        **dict.fromkeys(("sand", "silt", "clay"), _FRACTION),
-        "bdod": Meaning("cg cm-3", (-32768.0,), 0.0),
+    ("degree", "dim"): ("the angles are no degrees", "Declare units: {…: radian}"),
+    ("1e-4", "dim"): ("the values are no digital numbers: reflectance, perhaps", "Declare units: {…: '1'}"),
+    ("1e-4", "dark"): (
+        "most reflectances are negative, as if Sentinel-2's offset had been taken off twice",
+        "Leave out boa_add_offset for harmonised collections (such as COPERNICUS/S2_HARMONIZED)",
+    ),
+    ("1e-4", "bright"): (
+        "the cirrus band is bright, as if Sentinel-2's offset had not been taken off",
+        "Set boa_add_offset: -1000 where the processing baseline is 04.00 or later and the collection not harmonised",
+    ),
+}
+#: How exports fill any product, beside its own numbers and what is not finite.
+FILLS = (-9999.0, -32768.0, -32767.0, -999.0)
+#: An exact zero is the border of a scene: decibels hit it once in millions, and power never does. log(0) is out of range.
+SIGMA0 = Meaning("dB", (0.0,), *VARIABLES["sigma0"].valid_range, bright=0.0)
+#: Zero is NO_DATA and 65535 SATURATED in ESA's format, before any offset is added.
+_DN = Meaning("1e-4", (0.0, 65535.0, -1000.0), -1000.0, 25_000.0, dim=2.5, dark=TOO_DARK)
+_FRACTION = Meaning("g kg-1", (), 0.0, 1000.0)
+PRODUCTS: dict[str, dict[str, Meaning]] = {
+    "sentinel1": {
+        **{name: replace(SIGMA0, dim=-50.0 if name[0] == name[1] else -55.0) for name in ("VV", "VH", "HH", "HV")},
+        "angle": Meaning("degree", (0.0,), 0.0, 90.0, dim=2.0),
     },
-    "smap": {"ssm": Meaning("mm", (-9999.0,), 0.0, 60.0)},
-    "gldas": {"SoilMoi0_10cm_inst": Meaning("kg m-2", (-9999.0,))},
+    "sentinel2": {
+        **dict.fromkeys(("B8A", *(f"B{number}" for number in range(1, 13))), _DN),
+        "B10": replace(_DN, dim=-np.inf, bright=1000.0),
+    },
+    "dem": {"elevation": Meaning("m", (), *VARIABLES["elevation"].valid_range)},
+    "soilgrids": {**dict.fromkeys(("sand", "silt", "clay"), _FRACTION), "bdod": Meaning("cg cm-3", (), 0.0, 300.0)},
+    "smap": {"ssm": Meaning("mm", (), 0.0, 60.0)},
+    "gldas": {"SoilMoi0_10cm_inst": Meaning("kg m-2", (), 0.0, 100.0, dim=1.0)},
     # 249 to 255 are kinds of no data
-    "modis_lai": dict.fromkeys(("Lai", "Fpar"), Meaning("", (), 0.0, 100.0)),
+    "modis_lai": dict.fromkeys(("Lai", "Fpar"), Meaning("", tuple(range(249, 256)), 0.0, 100.0)),
+    "landcover": {"land_cover": Meaning("", (255.0,), 0.0, 255.0)},
     # of a place, in tables of stations
     "place": {
-        "fc": Meaning("volume %", (0.0,), 0.0, 100.0),
+        "fc": Meaning("volume %", (0.0,), 0.0, 100.0, dim=1.0),
         "landcover": Meaning("NLCD code", (), 0.0, 255.0),
         "mtpi": Meaning("m", (), -5000.0, 5000.0),
     },
 }
-TOO_DARK = -100.0  # reflectance (1e-4) below which no surface is: an offset was taken off twice
 #: Products of which a pixel is empty where all bands that are read are exactly zero: zero in sand, silt, clay and density
 #: together is water or rock, in exports whose tag was lost.
 EMPTY_IS_ZERO = ("soilgrids",)

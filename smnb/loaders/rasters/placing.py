@@ -165,6 +165,13 @@ class Georeference:
         row, col = (np.abs(values[..., 1:] - values[..., :1]) for values in self.fractional(x, y, crs))
         return float(np.nanmedian(np.maximum(row, col).max(axis=-1)))
 
+    def places(self, side: int = 64, number: int = 5) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+        """Rows and columns of squares of cells all over it, `number` along a side at most."""
+        tops, lefts = (
+            np.unique(np.linspace(0, max(n - side, 0), number).astype(int)).tolist() for n in (self.height, self.width)
+        )
+        return [((i, min(i + side, self.height)), (j, min(j + side, self.width))) for i in tops for j in lefts]
+
     def transform_of(self, rows: tuple[int, int], cols: tuple[int, int]) -> Affine:
         """The map from a block's column and row to coordinates, with longitudes around those of -180..180.
 

@@ -154,6 +154,7 @@ class SceneReader(AbstractContextManager):
         self.bands = tuple(source.option.name for source in sources)
         self._sources = dict(zip(self.bands, sources, strict=True))
         self._files: dict[str, OpenImage | OpenArray] = {}
+        self._sound: set[str] = set()  # bands that look odd in places, and are right all over the scene
         self._closed = False
 
     def __exit__(self, *error: object) -> None:
@@ -244,10 +245,22 @@ class SceneReader(AbstractContextManager):
     def _block(self, names: Sequence[str], top: int, bottom: int, left: int, right: int) -> NDArray[np.float32]:
         """Values of a block of cells of bands on one grid, ``(band, row, col)``."""
         numbers = self.numbers((top, bottom), (left, right), names)
-        values = np.stack([self._sources[name].values(self._opened(name)[1].where, numbers[name]) for name in names])
-        if self._product in EMPTY_IS_ZERO and len(values) > 1:
+        values = np.stack([self._values(name, numbers[name]) for name in names])
+        if self._product in EMPTY_IS_ZERO:
             values[:, (values == 0.0).all(axis=0)] = np.nan
         return values
+
+    def _values(self, name: str, numbers: NDArray) -> NDArray[np.float32]:
+        """Values of a band's numbers, NaN beyond its range; `FormatError` if these and those all over the scene are wrong."""
+        source, file = self._opened(name)
+        values, meaning = source.values(numbers), source.option.meaning
+        if name not in self._sound and meaning.fault(values):
+            grid = source.geometry
+            looks = [self.numbers(*place, [name])[name] for place in grid.places()]
+            if fault := meaning.fault(np.concatenate([source.values(look).ravel() for look in looks])):
+                raise FormatError(f"{file.where}: {name}", **fault)
+            self._sound.add(name)
+        return meaning.within(values)
 
     def _names(self, bands: Sequence[str] | None) -> list[str]:
         if self._closed:

@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, RunError, check_range, plain
-from smnb.files import HASHES, check_output, fingerprint, held_output
+from smnb.files import HASHES, check_output, fingerprint, held_output, tidy_output
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
 from smnb.papers.batchu2023.scenes import (
@@ -187,7 +187,7 @@ def build_matchups(
     made_of = {name: fingerprint(part) for name, part in parts.items() if name != "scenes"}
     about |= {"fingerprint": fingerprint(made_of), "made_of": made_of}
     if resume and path.exists():
-        return MatchupResult(_finished(path, made_of), was_finished=True)
+        return MatchupResult(finished_store(_WHO, path, made_of, "resume=False (--no-resume)"), was_finished=True)
     with held_output(_WHO, path):
         named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
         writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
@@ -202,18 +202,18 @@ def build_matchups(
     return MatchupResult(store, build.n_tasks, build.n_resumed)
 
 
-def _finished(path: Path, wanted: Mapping[str, str]) -> SampleStore:
-    """The store that is there; a `RunError` unless it is of this very build."""
-    step = "Choose another output, or replace it with resume=False (--no-resume)"
+def finished_store(who: str, path: Path, wanted: Mapping[str, str], anew: str) -> SampleStore:
+    """The store that is there; a `RunError`, with the option that starts anew, unless it is of this very build."""
+    step = f"Choose another output, or replace it with {anew}"
     try:
         store = SampleStore(path)
     except (FormatError, RunError) as error:
-        what = f"{path} is there and is no finished sample store: {error.what}"
-        raise RunError(_WHO, what, next_step=step) from error
-    if (found := store.attrs.get("made_of", {})) != wanted:
-        changed = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        raise RunError(who, f"{path} is no finished sample store: {error.what}", next_step=step) from error
+    found = store.attrs.get("made_of", {})
+    if changed := sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name)):
         got = plain(f"other {', '.join(changed)}" if found else "the store of an earlier version of smnb")
-        raise RunError(_WHO, f"{path} holds another store", got=got, next_step=step)
+        raise RunError(who, f"{path} holds another store", got=got, next_step=step)
+    tidy_output(path)
     return store
 
 

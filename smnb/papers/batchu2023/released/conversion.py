@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pandas as pd
 
 from smnb.contract import ContractError, ParameterError
 from smnb.files import HASHES, content_of, fingerprint, held_output
-from smnb.papers.batchu2023.matchups import add_splits, make_splits, soil_at_sensors
+from smnb.papers.batchu2023.matchups import add_splits, finished_store, make_splits, soil_at_sensors
 from smnb.papers.batchu2023.released.labels import IsmnLabels
 from smnb.papers.batchu2023.released.records import LOW_FACTOR, ReleasedRecord, ReleasedRecords
 from smnb.papers.batchu2023.sources import SOURCES
@@ -173,18 +174,29 @@ def convert_released(
         cache = Path(out).parent / HASHES
         shards = [[path.name for path in records.paths], content_of(records.paths, cache)]
         archives = [] if labels is None else content_of(labels.paths, cache)
+        sources = [
+            replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
+            for name, bands in records.bands.items()
+        ]
+        content = fingerprint(shards, archives, records.size, records.on_error, records.verify)
+        parts = {"records": content, "labels": shared, "crop": records.crop, "splits": splits, "sources": sources}
+        made_of = {name: fingerprint(part) for name, part in parts.items()}
+        if resume and not overwrite and Path(out).exists():
+            store = finished_store(_WHO, Path(out), made_of, "overwrite=True (--overwrite)")
+            shutil.rmtree(
+                Path(out).with_name(f".{Path(out).name}.partial"), ignore_errors=True
+            )  # of a kill at the very end
+            found = pd.DataFrame(store.attrs["ambiguities"] or {"kind": []})
+            return Conversion(store, store.attrs["counts"], found, store.attrs["problems"])
         writer = SampleStoreWriter(
             out,
-            sources=[
-                replace(SOURCES[name], bands=bands, optional=name in optional, catalog_id=records.catalog_id)
-                for name, bands in records.bands.items()
-            ],
+            sources=sources,
             crop=records.crop,
             low_resolution=10.0 * LOW_FACTOR,
             synthetic=records.synthetic,
             resume=resume,
             overwrite=overwrite,
-            fingerprint=fingerprint(shards, archives, records.size, records.on_error, records.verify),
+            fingerprint=content,
             **shared,
         )
         records.counts.clear()
@@ -208,7 +220,8 @@ def convert_released(
         sensors, described = add_splits(sensors, make_splits(sensors, splits), of_samples)
         ambiguities = pd.DataFrame(columns=["kind"]) if labels is None else labels.ambiguities()
         said = json.loads(ambiguities.to_json(orient="records"))
-        store = writer.finish(sensors, counts=counts, splits=described, problems=records.problems, ambiguities=said)
+        about = {"counts": counts, "problems": records.problems, "ambiguities": said, "made_of": made_of}
+        store = writer.finish(sensors, splits=described, **about)
         return Conversion(store, counts, ambiguities, list(records.problems))
 
 
