@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, RootModel, ValidationError
 
 from smnb.contract import FormatError, RunError, SmnbError, plain
 
@@ -38,8 +38,15 @@ HASHES, _SETTLED = ".hashes.json", 2.0
 _KNOWN: dict[str, tuple[str, str]] = {}
 _SEAL = re.compile(rb',\n  "sha256": "([^"]*)"\n}\s*\Z')  # what `sealed` adds
 
+
+class Kept(BaseModel):
+    """What a file of ours holds: these keys and no others, each of its own type, every number finite."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
 _Model = TypeVar("_Model", bound=BaseModel)
-_Hashes = RootModel[dict[str, tuple[str, str]]]
+AnyMapping = RootModel[dict[str, JsonValue]]  # of a file that its seal alone vouches for
 
 
 @contextlib.contextmanager
@@ -212,21 +219,26 @@ def read_json(
     *,
     error: type[SmnbError] = FormatError,
     next_step: str | None = None,
+    by_hand: bool = False,
 ) -> _Model:
-    """What `write_json` wrote, as a pydantic `model`; if it is not `what` it should be, an `error` names file and field."""
+    """A JSON file of ours as a pydantic `model`; if it is not `what` it should be, an `error` names file and field.
+
+    It is as it was written `sealed`; only what people, or earlier versions, write too (`by_hand`) may come without that.
+    """
     content = Path(path).read_bytes()
-    if mark := _SEAL.search(content):
+    mark = _SEAL.search(content)
+    if mark is not None:
         content = content[: mark.start()] + b"\n}"
-        if hashlib.sha256(content).hexdigest().encode() != mark[1]:
-            what = f"{what} that is damaged, or was edited: it states another SHA-256"
-            raise error(str(path), what, next_step=next_step)
     try:
-        return model.model_validate_json(content)
+        found = model.model_validate_json(content)
     except ValidationError as wrong:
         first = wrong.errors(include_url=False)[0]
         field, got = ".".join(map(str, first["loc"])), plain(repr(first["input"])[:80])
         what = f"not {what}: {field}{': ' * bool(field)}{first['msg']}"
         raise error(str(path), what, got=got, next_step=next_step) from wrong
+    if (not by_hand) if mark is None else hashlib.sha256(content).hexdigest().encode() != mark[1]:
+        raise error(str(path), f"not {what} as it was written: its SHA-256 is another", next_step=next_step)
+    return found
 
 
 def note(text: str) -> None:
@@ -326,7 +338,7 @@ def content_of(paths: Iterable[str | os.PathLike[str]], cache: Path | None = Non
     if cache is not None:
         with contextlib.suppress(OSError):
             try:
-                known = read_json(cache, _Hashes, "kept hashes", next_step="Files are hashed again").root
+                known = read_json(cache, AnyMapping, "kept hashes", next_step="Files are hashed again").root
             except FormatError as damaged:
                 note(str(damaged))
     known |= _KNOWN

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import RootModel
+from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from smnb.contract import FormatError, ParameterError, RunError, check_choice
-from smnb.files import held_output, read_json, remove_stale_partials, sha256_of, write_bytes, write_json
+from smnb.files import Kept, held_output, read_json, remove_stale_partials, sha256_of, write_bytes, write_json
 from smnb_sandbox.ease_plans import FusionPlan, SmapPlan
 from smnb_sandbox.files import Content, Period, Plan, days_of, file_bytes, table
 from smnb_sandbox.globe import CHANNELS, PASSES, Amsre, Reanalysis, encode_image, file_name, write_era_file
@@ -137,24 +137,37 @@ def _grid_truth(world: World, days: list[date], daily: list[tuple[Float32, Float
     return truth_bytes(fields, coords, "the globe", f"gridded world {_VERSION}, seed {world.seed}", "sandbox_truth")
 
 
+class _File(Kept):
+    """A file of a manifest; of one that is unfinished only the path."""
+
+    path: str = Field(pattern=r"^[^\x00]+$")
+    size: int = 0
+    sha256: str = ""
+
+
+class _Manifest(Kept):
+    """What an archive holds, or will."""
+
+    preset: str
+    seed: int
+    generator_version: str
+    files: list[_File]
+    synthetic: bool = True
+    days: list[str] = Field(default_factory=list)
+
+
 def read_manifest(root: str | Path, marker: str = MARKER) -> dict[str, Any] | None:
     """Return the manifest of a sandbox, or None; `FormatError` if the marker is none, or lists a file outside the root."""
     path = Path(root) / marker
     if not path.is_file():
         return None
-    try:
-        manifest = read_json(path, RootModel[dict[str, Any]], "a sandbox manifest").root
-        names = [entry["path"] for entry in manifest["files"]]
-        identity = {key: manifest[key] for key in ("preset", "seed", "generator_version")}
-    except (ValueError, KeyError, TypeError) as error:
-        what = f"{marker} is not a sandbox manifest"
-        next_step = "Choose another root, or delete this one if it is a sandbox"
-        raise FormatError("write_sandbox", what, got=str(error), next_step=next_step) from error
+    next_step = "Choose another root, or delete this one if it is a sandbox"
+    manifest = read_json(path, _Manifest, "a sandbox manifest", next_step=next_step, by_hand=True)
     base = Path(root).resolve()
-    for name in names:
+    for name in (one.path for one in manifest.files):
         if not (base / name).resolve().is_relative_to(base):
             raise FormatError("write_sandbox", f"{marker} lists a file outside the root", got=name, expected=str(base))
-    return manifest | identity
+    return manifest.model_dump(exclude_unset=True)
 
 
 def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str, Any] | None:
@@ -171,7 +184,7 @@ def _prepare(root: Path, identity: dict[str, Any], names: list[str]) -> dict[str
     same = [m for m in (unfinished, finished) if m and all(m[k] == v for k, v in identity.items())]
     if unfinished is None and same:
         paths = {entry["path"]: root / entry["path"] for entry in finished["files"]}
-        known = {entry["path"]: entry["sha256"] for entry in finished["files"]}
+        known = {entry["path"]: entry.get("sha256") for entry in finished["files"]}
         damaged = [name for name, path in paths.items() if not path.is_file() or sha256_of(path) != known[name]]
         if not damaged and list(paths) == names:
             return finished

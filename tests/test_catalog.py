@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import http.server
 import sys
 import threading
+import time
 
 import h5py
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import xarray as xr
 import yaml
 
-from smnb.catalog import Catalog, data_root
+from smnb.catalog import Catalog, data_root, fetching
 from smnb.catalog.limits import load_yaml
 from smnb.contract import CatalogError, ParameterError, stamp
 from smnb.files import exclusive
@@ -337,6 +339,44 @@ def test_fetch_with_a_wrong_hash_or_status_leaves_nothing(tmp_path, server):
     with pytest.raises(CatalogError, match=r"cannot be fetched \(HTTPError"):
         catalog.fetch("product", root)
     assert [p for p in root.rglob("*") if p.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("to", "message"),
+    [
+        ("drip", "TimeoutError: only .* bytes came in"),
+        ("silent", "(TimeoutError|ReadTimeout)"),
+        ("file:///etc/hostname", "redirected to file:///etc/hostname"),
+        ("http://localhost:1/x", "redirected to http://localhost:1/x"),
+        ("https://10.0.0.1/x", "redirected to https://10.0.0.1/x"),
+    ],
+)
+def test_fetch_ends_and_stays_in_public_places(tmp_path, monkeypatch, to, message):
+    class Bad(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            if to == "silent":
+                time.sleep(3)
+            elif to == "drip":
+                self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
+                with contextlib.suppress(OSError):
+                    for _ in range(30):
+                        self.wfile.write(b"x")
+                        time.sleep(0.1)
+            else:
+                self.wfile.write(f"HTTP/1.1 302 Found\r\nLocation: {to}\r\n\r\n".encode())
+
+    monkeypatch.setattr(fetching, "_PATIENCE", 1.0)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Bad) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{httpd.server_address[1]}/c.bin"
+        catalog = catalog_of(tmp_path, fetch=[{"url": url, "sha256": "0" * 64, "path": "product/c.bin"}])
+        with pytest.raises(CatalogError, match=rf"cannot be fetched .*{message}"):
+            catalog.fetch("product", tmp_path / "fetched")
+        httpd.shutdown()
+    assert [p for p in (tmp_path / "fetched").rglob("*") if p.is_file()] == []
 
 
 def test_fetch_by_hand_and_without_earthaccess(tmp_path, root, monkeypatch):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 from pydantic import RootModel
 
 from smnb import files
-from smnb.contract import RunError
+from smnb.contract import FormatError, RunError
 
 
 def test_error_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -65,8 +64,54 @@ def test_json_refuses_nan(tmp_path: Path) -> None:
     assert not (tmp_path / "a.json").exists()
     path = files.write_json(tmp_path / "a.json", {"b": 1, "a": 2})
     assert files.read_json(path, RootModel[dict], "a thing").root == {"a": 2, "b": 1}
-    path.write_text(json.dumps({"a": 2}))  # of an earlier version, or of somebody else
-    assert files.read_json(path, RootModel[dict], "a thing").root == {"a": 2}
+
+
+class Small(files.Kept):
+    name: str
+    numbers: list[float]
+    more: dict[str, int] | None = None
+
+
+DAMAGED = {
+    "empty": b"",
+    "no JSON": b"{",
+    "not UTF-8": b'{"name": "\xff"}',
+    "a list": b"[]",
+    "a number": b"7",
+    "null": b"null",
+    "an unknown key": b'{"name": "a", "numbers": [], "other": 1}',
+    "a missing key": b'{"name": "a"}',
+    "another type": b'{"name": 5, "numbers": []}',
+    "text for a number": b'{"name": "a", "numbers": ["1"]}',
+    "NaN": b'{"name": "a", "numbers": [NaN]}',
+    "infinity": b'{"name": "a", "numbers": [-Infinity]}',
+    "beyond a float": b'{"name": "a", "numbers": [1e999]}',
+    "a huge number": b'{"name": "a", "numbers": [], "more": {"b": 1' + b"0" * 5000 + b"}}",
+    "deep": b'{"name": "a", "numbers": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested wrong": b'{"name": "a", "numbers": [], "more": {"b": 1.5}}',
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_a_damaged_json_file_of_ours_is_one_error(tmp_path, damage):
+    (tmp_path / "a.json").write_bytes(DAMAGED[damage])
+    with pytest.raises(FormatError, match=r"a\.json: not a small one.*Make it again") as caught:
+        files.read_json(tmp_path / "a.json", Small, "a small one", next_step="Make it again", by_hand=True)
+    assert len(str(caught.value)) < 600
+    assert "\n" not in str(caught.value)
+
+
+def test_what_was_changed_after_it_was_written_is_seen(tmp_path):
+    path = files.write_json(tmp_path / "a.json", {"name": "é", "numbers": [0.1, 1e-300, 3]})
+    assert files.read_json(path, Small, "a small one").numbers == [0.1, 1e-300, 3]
+    whole = path.read_text()
+    path.write_text(whole.replace("0.1", "0.2"))
+    with pytest.raises(FormatError, match="SHA-256 is another"):
+        files.read_json(path, Small, "a small one")
+    path.write_text('{"name": "by hand", "numbers": [1]}')
+    assert files.read_json(path, Small, "a small one", by_hand=True).name == "by hand"
+    with pytest.raises(FormatError, match="SHA-256 is another"):
+        files.read_json(path, Small, "a small one")
 
 
 def test_sha256(tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
     with pytest.raises(CatalogError, match="no such file"):
         read_tables(tmp_path)
     (tmp_path / "out" / "readings.parquet").write_bytes(b"PAR1")
-    with pytest.raises(FormatError, match="unreadable"):
+    with pytest.raises(FormatError, match="is damaged"):
         read_tables(tmp_path / "out")
 
 
@@ -614,6 +614,22 @@ def test_a_sensor_in_percent_is_converted_and_named(tmp_path):
     assert note["reason"] == "percent (median 25, 20.5 to 29.5), divided by 100"
     result = CliRunner().invoke(app, ["ingest", str(tmp_path / "a.zip"), "--out", str(tmp_path / "out")])
     assert "converted NET__A__EC5__0.0500-0.0500, 12 readings: percent" in result.output
+
+
+def test_a_temperature_in_a_file_of_moisture_is_not_taken_for_percent(tmp_path):
+    def days(value) -> str:
+        times = ((d, h) for d in range(1, 9) for h in range(24))
+        return "".join(f"2019/06/{d:02} {h:02}:00 {value(d, h):.2f} G M\n" for d, h in times)
+
+    warm = days(lambda d, h: 20 + 0.3 * d + 6 * np.sin(2 * np.pi * (h - 9) / 24))
+    wet = days(lambda d, h: 30 - 0.8 * d + 0.4 * np.sin(2 * np.pi * (h - 9) / 24))  # a sensor feels the warmth a little
+    members = {**GOOD, stm_name("A"): header("A") + warm, stm_name("B"): header("B") + wet}
+    found = open_insitu([write_zip(tmp_path / "a.zip", members)], flags="all")
+    assert found.sensors["station"].tolist() == ["B", "Good"]
+    (left,) = found.report["left_out"]
+    assert (left["sensor_id"].split("__")[1], left["readings"]) == ("A", 192)
+    assert "daily course as temperatures have" in left["reason"]
+    assert [one["sensor_id"].split("__")[1] for one in found.report["converted"]] == ["B"]
 
 
 def test_only_the_file_of_a_sensor_that_is_in_percent_is_converted(tmp_path):

@@ -665,3 +665,35 @@ def test_a_catalog_within_itself(tmp_path):
     (tmp_path / "catalog.json").write_text(json.dumps(loop))
     with pytest.raises(CatalogError, match="do not come to an end"):
         open_stac_scenes([tmp_path / "catalog.json"])
+
+
+def test_a_remote_file_that_changed_is_another_scene(served, monkeypatch):
+    """By the server's ETag, else its date and size; a server that tells nothing is said to."""
+    folder, address, handler = served
+    publish(folder, [make_item(folder, 0)])
+    told: dict[str, str] = {}
+    usual = handler.end_headers
+
+    def end_headers(self):
+        for name, value in told.items():
+            self.send_header(name, value)
+        usual(self)
+
+    monkeypatch.setattr(handler, "end_headers", end_headers)
+    index = open_stac_scenes(url=f"{address}/catalog.json", bands={"B4": {"asset": "red"}})
+
+    def identity(**headers):
+        told.clear()
+        told.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return index.identities([0])[0]
+
+    first = identity(ETag="1")
+    assert first == identity(ETag="1", Last_Modified="today") != identity(ETag="2")
+    dated = identity(Last_Modified="today")
+    assert dated == identity(Last_Modified="today") != identity(Last_Modified="tomorrow")
+    (folder / "S2_0" / "red.tif").write_bytes(b"x" * 101)
+    assert identity(Last_Modified="today") != dated
+    assert not first.endswith("unchecked")
+    assert identity().endswith(" unchecked")
+    (folder / "S2_0" / "red.tif").unlink()
+    assert identity(ETag="1").endswith(" unchecked")

@@ -314,11 +314,25 @@ def test_a_desert_station_is_not_taken_for_other_units(tmp_path):
     assert result.report["rows"] == len(table)
 
 
+def test_blanks_around_names_are_trimmed_and_said_and_odd_names_kept(tmp_path):
+    table = native()
+    table["station"] = table["station"].replace({"Place_0_N": "NA", "Place_1_N": "007", "Place_2_N": "S1"})
+    table.to_csv(tmp_path / "in.csv", index=False)
+    whole = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "whole.csv").table
+    table.loc[table.index[-5:], "station"] = "S1 "
+    table.to_csv(tmp_path / "in.csv", index=False)
+    found = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "out.csv")
+    assert found.report["names_trimmed"] == ["S1 "]
+    assert found.report["stations"] == 3
+    assert found.table["predicted"].tolist() == whole["predicted"].tolist()
+    assert set(found.table["station"]) == {"NA", "007", "S1", "S1 "}  # every column as it was
+
+
 def test_files_that_are_none(tmp_path):
     with pytest.raises(FormatError, match="there is no such file"):
         predict_table("conus_points", tmp_path / "no.csv", tmp_path / "out.csv")
     (tmp_path / "bad.csv.gz").write_bytes(b"not gzip")
-    with pytest.raises(FormatError, match="unreadable"):
+    with pytest.raises(FormatError, match=r"columns .* are missing"):  # by its content it is plain text
         predict_table("conus_points", tmp_path / "bad.csv.gz", tmp_path / "out.csv")
     native().to_csv(tmp_path / "in.csv", index=False)
     with pytest.raises(ParameterError, match=r"no CSV file; got 'out\.parquet'"):

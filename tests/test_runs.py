@@ -492,7 +492,7 @@ def pretend(project, monkeypatch):
 
     def execute(path, parameters, final, environment, report, unwanted):
         executed.append((path.stem, parameters))
-        final.write_text("{}")
+        final.write_text('{"cells": []}')
 
     monkeypatch.setattr(execution, "_execute", execute)
     monkeypatch.setattr(execution, "library_fingerprint", lambda: "library 1")
@@ -747,7 +747,7 @@ def test_the_report_marks_synthetic_data_and_refuses_what_is_no_run(tmp_path):
     assert '<td class="number">nan</td>' in index
     assert "&lt;n&gt;" in index
     (tmp_path / "01_x.record.json").write_text('{"schema_version": 99}')
-    with pytest.raises(RunError, match="another schema; got 99; expected 1"):
+    with pytest.raises(RunError, match="schema_version: Input should be 1; got 99"):
         write_report(tmp_path)
     (tmp_path / "01_x.record.json").write_text("{")
     with pytest.raises(RunError, match=r"01_x\.record\.json: not a run record"):

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import re
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from smnb.catalog.catalog import refuse_outside
 from smnb.catalog.entries import FetchEarthaccess, UrlFile
+from smnb.catalog.limits import is_refused_host, within
 from smnb.contract import CatalogError, ParameterError, plain
 from smnb.files import exclusive, held_output, sha256_of, tidy_output
 
 #: Folder in a destination where downloads are until they are whole, and how many granules are there at most.
 _STAGING, _BATCH = ".smnb-fetch", 16
+#: Seconds until a server must answer, and bytes a second that must come then; bytes of the disk that are left free.
+_PATIENCE, _SLOWEST, _SPARE = 60.0, 2_000, 200_000_000
 
 
 def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     """Download one file through pooch, which writes a temporary file and renames it once the hash is right."""
     import pooch
     from requests import RequestException
+    from urllib3.exceptions import HTTPError
 
     final = root / file.path
     refuse_outside(who, "fetch", [final.parent], root)
@@ -36,16 +44,43 @@ def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
     own = {"dir": final.parent, "prefix": f".{final.name}.partial-"}  # goes with the next fetch if this one is killed
     with held_output(who, final), tempfile.TemporaryDirectory(**own) as made:
         try:
-            pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=final.name, path=made)
+            digest = f"sha256:{file.sha256}"
+            pooch.retrieve(file.url, known_hash=digest, fname=final.name, path=made, downloader=_send)
         except ValueError as error:
             what = f"what {file.url} sent has another SHA-256 and was discarded"
             next_step = "Try again; if it persists the provider changed the file, and the catalog needs its new hash"
             raise CatalogError(who, what, expected=file.sha256, next_step=next_step) from error
-        except (RequestException, OSError) as error:
+        except (RequestException, HTTPError, OSError) as error:
             what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
             raise CatalogError(who, what, next_step="Check the network and the URL") from error
         (Path(made) / final.name).replace(final)
     return final
+
+
+def _send(url: str, file: str, _: Any) -> None:
+    """Download a URL to a file, as long as the server goes on and the disk has room.
+
+    It may redirect to other servers, since the hash is checked; not to those inside this network, and not out of https. Logins of
+    ~/.netrc go to their own hosts.
+    """
+    import requests
+
+    def follow(answer: requests.Response, **_: Any) -> None:
+        to = urljoin(url, answer.headers.get("Location", "")) if answer.is_redirect else url
+        if is_refused_host(to, url) or not to.startswith(("https:", url.partition(":")[0] + ":")):
+            raise requests.ConnectionError(f"redirected to {to}")
+
+    start, size = time.monotonic(), 0
+    options = {"stream": True, "timeout": _PATIENCE / 2, "hooks": {"response": follow}}
+    with within(_PATIENCE, requests.get, url, **options) as answer, open(file, "wb") as stream:
+        answer.raise_for_status()
+        room = shutil.disk_usage(file).free - _SPARE
+        while piece := answer.raw.read1(1 << 20, decode_content=True):
+            size += stream.write(piece)
+            if max(size, int(answer.headers.get("Content-Length", 0))) > room:
+                raise OSError(errno.ENOSPC, "there is no room for it on the disk")
+            if time.monotonic() - start > _PATIENCE + size / _SLOWEST:
+                raise TimeoutError(f"only {size:,} bytes came in {time.monotonic() - start:.0f} s")
 
 
 def fetch_earthaccess(

@@ -11,11 +11,11 @@ import functools
 import gzip
 import ipaddress
 import os
-import queue
 import socket
 import threading
 import zlib
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, 
 MOST_VARIABLE, MOST_PART, MOST_TABLE, _FREE, _RATIO = "SMNB_MOST_MB", 256 << 20, 1 << 30, 32 << 20, 50
 #: Bytes, nodes (aliases count as what they stand for) and depth of a YAML file.
 _YAML_BYTES, _YAML_NODES, _YAML_DEPTH = 1 << 20, 100_000, 40
+_HEADER_BYTES = 1 << 20  # of the names of a table's columns
 
 #: Data roots that this process has opened files of.
 ROOTS: set[Path] = set()
@@ -55,27 +56,28 @@ def check_bytes(
     """Raise `error` if something that an input holds or declares would become more than `most_bytes` in memory."""
     if size > (limit := most_bytes(most, compressed)):
         got, expected = plain(f"{size / 1e6:,.0f} MB or more"), plain(f"up to {limit / 1e6:,.0f} MB")
-        step = (
-            f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes that it may take"
-        )
+        step = f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes it may take"
         raise error(who, f"{what} is too large to be read", got=got, expected=expected, next_step=step)
 
 
-def gzip_checked(who: str, path: Path, most: int = MOST_TABLE) -> str | None:
-    """What pandas calls a file's compression, "gzip" or None; a `FormatError` if it inflates to more than `most_bytes`.
+def check_csv(who: str, path: Path) -> str | None:
+    """What pandas calls a CSV file's compression, "gzip" or None; a `FormatError` if it, or its first line, is too large.
 
-    It is inflated piece by piece to find that out; damage is left to who reads it.
+    What a gzip file inflates to is counted piece by piece; damage is left to who reads it.
     """
     with path.open("rb") as stream:
-        if stream.read(2) != b"\x1f\x8b":
-            return None
-    size, compressed = 0, path.stat().st_size
-    what = "what the file inflates to"
-    with gzip.open(path) as stream, contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error):
-        while piece := stream.read1(1 << 20):
+        packed = "gzip" if stream.read(2) == b"\x1f\x8b" else None
+    compressed = path.stat().st_size
+    with (
+        gzip.open(path) if packed else path.open("rb") as stream,
+        contextlib.suppress(EOFError, gzip.BadGzipFile, zlib.error),
+    ):
+        size = len(stream.readline(_HEADER_BYTES + 1))
+        check_bytes(who, "the first line", size, _HEADER_BYTES)
+        while packed and (piece := stream.read1(1 << 20)):
             size += len(piece)
-            check_bytes(who, what, size, most, compressed)
-    return "gzip"
+            check_bytes(who, "what the file inflates to", size, MOST_TABLE, compressed)
+    return packed
 
 
 class BoundedLoader(yaml.SafeLoader):
@@ -117,34 +119,27 @@ def within(seconds: float, function: Callable[..., _Result], *args: Any, **optio
 
     It is then left alone in a thread that ends with the process: the time-outs of sockets start anew with every byte.
     """
-    ended: queue.SimpleQueue[tuple[bool, Any]] = queue.SimpleQueue()
+    future: Future[_Result] = Future()
 
     def call() -> None:
         try:
-            ended.put((True, function(*args, **options)))
+            future.set_result(function(*args, **options))
         except BaseException as error:
-            ended.put((False, error))
+            future.set_exception(error)
 
     threading.Thread(target=call, daemon=True).start()
     try:
-        is_result, value = ended.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no complete answer within {seconds:g} s") from None
-    if not is_result:
-        raise value
-    return value
+        return future.result(seconds)
+    except TimeoutError as error:
+        raise TimeoutError(str(error) or f"no complete answer within {seconds:g} s") from None
 
 
 def same_server(url: str, named: str) -> bool:
     """Whether a URL is of the scheme, host and port of one that the user named, or of the same host by https."""
     one, other = urlsplit(url), urlsplit(named)
-    if one.hostname != other.hostname or "@" in one.netloc:
-        return False
-    is_upgrade = (one.scheme, one.port or 443, other.scheme, other.port or 80) == ("https", 443, "http", 80)
-    usual = {"http": 80, "https": 443}
-    return is_upgrade or (
-        one.scheme == other.scheme and (one.port or usual.get(one.scheme)) == (other.port or usual.get(other.scheme))
-    )
+    a, b = ((x.scheme, x.port or {"http": 80, "https": 443}.get(x.scheme)) for x in (one, other))
+    is_same = a == b or (a, b) == (("https", 443), ("http", 80))
+    return is_same and one.hostname == other.hostname and "@" not in one.netloc
 
 
 def is_refused_host(url: str, named: str = "") -> bool:

@@ -26,8 +26,10 @@ def models(as_json: Json = False) -> None:
 
 @command("smnb map model.safetensors scene.nc --out soil_moisture.tif", "map")
 def map_(
-    checkpoint: Annotated[str, typer.Argument(help="A .safetensors with its .json beside it.")],
-    path: Annotated[str, typer.Argument(metavar="INPUT", help="NetCDF or Zarr with the checkpoint's channels.")],
+    checkpoint: Annotated[str, typer.Argument(help="A .safetensors with its .json beside it, or smap_s1_3km.")],
+    path: Annotated[
+        str, typer.Argument(metavar="INPUT", help="NetCDF or Zarr with its channels, or an archive of granules.")
+    ],
     out: Annotated[str, typer.Option(help="Map to write: FILE.nc, FILE.zarr (CF) or FILE.tif (COG).")],
     tile: Annotated[int, typer.Option(help="Side of a tile, cells.")] = 256,
     workers: Workers = 0,
@@ -36,16 +38,27 @@ def map_(
     time: Annotated[str | None, typer.Option(help="Which image, if INPUT has several times (2020-09-01).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16: faster and less exact.")] = "float32",
+    region: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH, degrees; of smap_s1_3km.")] = None,
+    detail: Annotated[str, typer.Option(help="cautious or product; of smap_s1_3km.")] = "cautious",
     as_json: Json = False,
 ) -> None:
     """Apply a trained network to a whole scene, tile by tile, and write its soil moisture.
+
+    smap_s1_3km takes an archive of SPL2SMAP_S and SPL3SMP_E granules, a region and a time: whole cells of 36 km at the overpasses
+    nearest to it.
 
     A cell that lacks an input is missing in the map and counted. Finished tiles are kept beside the map until it is whole,
     so a map that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.maps import map_checkpoint
+    from smnb.pretrained import CELL_MODELS, map_region
     from smnb.training import choose_device
 
+    if checkpoint in CELL_MODELS:
+        n_cells, n_missing = map_region(checkpoint, path, out, region or "", time or "", detail=detail)
+        content = {"written": out, "cells": n_cells, "missing": n_missing}
+        show(content, as_json, f"{n_cells:,} cells of 3 km, {n_missing:,} of them missing", f"written: {out}")
+        return
     options = {"when": time, "tile": tile, "workers": workers, "scheduler": scheduler, "resume": resume}
     options |= {"device": choose_device(device).type, "precision": precision}
     with shown_progress() as progress:
@@ -112,6 +125,9 @@ def predict(
         f"sources in a row: {by_sources}",
         f"{sum(lost.values()):,} numbers are no data and were taken as missing: {by_column}" if lost else None,
         f"{unknown:,} rows have a land-cover code that is no NLCD code: unknown" if unknown else None,
+        f"blanks around {', '.join(map(repr, report['names_trimmed'][:5]))} were trimmed"
+        if report["names_trimmed"]
+        else None,
         f"{repeated:,} rows repeat a station and time; such rows were averaged" if repeated else None,
         f"written: {result.path}",
     )

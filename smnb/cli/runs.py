@@ -114,9 +114,7 @@ def sweep_notebook(
     A member that is up to date is skipped, so a sweep that was killed goes on where it was. The workers of a scheduler
     must see notebooks, data and --runs-root under the same paths as this machine.
     """
-    from pydantic import JsonValue, RootModel
-
-    from smnb.files import read_json
+    from smnb.files import AnyMapping, read_json
     from smnb.runs import declared_parameters, find_notebook, notebook_folder, sweep
 
     declared = declared_parameters(find_notebook(notebook, notebook_folder()))
@@ -131,7 +129,7 @@ def sweep_notebook(
 
     table = sweep(name, notebook, values, progress=say, **options)
     folder = Path(runs_root) / name
-    content = read_json(folder / "sweep.json", RootModel[dict[str, JsonValue]], "a sweep").root
+    content = read_json(folder / "sweep.json", AnyMapping, "a sweep").root
     written = f"written: {folder / 'sweep.csv'}, {folder / 'sweep.json'}, {folder / 'sweep.html'}"
     show(content, as_json, *_members(table, list(values), metric or []), written)
     failed = table.loc[table["status"] == "failed", ["member", "message"]]

@@ -27,12 +27,12 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint, list_engines
 from xarray.core import indexing
 
-from smnb.catalog.limits import MOST_PART, MOST_TABLE, check_bytes, gzip_checked, refuse_leaving
+from smnb.catalog.limits import MOST_PART, MOST_TABLE, check_bytes, check_csv, refuse_leaving
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, foreign, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
-#: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in which its heaps are looked at
+#: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 _CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
 
@@ -227,7 +227,7 @@ def finish(
 
 def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
     """Read a CSV whose columns `names` are text as it stands (NA and 007 too); others are numbers where all cells are."""
-    text, packed = dict.fromkeys(names, str), gzip_checked(path.name, path)
+    text, packed = dict.fromkeys(names, str), check_csv(path.name, path)
     columns = pd.read_csv(path, nrows=0, compression=packed).columns
     no_value = {name: [""] if name in text else _NO_NUMBER for name in columns}
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value, compression=packed)

@@ -129,7 +129,9 @@ def _images(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
 
 def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
     """SMEN's coarse image and past residuals."""
-    history = loaded.card["config"]["history"]
+    history, scaler = loaded.model.config.history, loaded.input_scaler
+    if scaler is None or len(scaler.minimum) != 2:
+        raise FormatError(_WHO, "the checkpoint has no scaling of coarse image and residual", got=scaler)
     if not {"coarse", "residual"} <= set(dataset):
         step = "coarse (y, x) is the coarse soil moisture on the fine grid, residual (past, y, x) the past fine less coarse"
         got, expected = sorted(map(str, dataset.data_vars)), ["coarse", "residual"]
@@ -144,7 +146,6 @@ def _smen(loaded: Trained, dataset: xr.Dataset, path: str) -> Parts:
         raise ContractError(_WHO, what, got=dict(residual.sizes), expected=expected)
     names = ("coarse", *(f"residual {number}" for number in range(-history, 0)))
     arrays = [dataset["coarse"], *(residual.isel({past[0]: number}) for number in range(history))]
-    scaler = loaded.input_scaler
     bounds = ((coarse, *[rest] * history) for coarse, rest in (scaler.minimum, scaler.maximum, scaler.fill))
     scaler = MinMaxScaler(*bounds, clip=scaler.clip)
     form = tile_form(SmenForm(loaded.model), len(names))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Mapping
@@ -13,10 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import xarray as xr
-from pydantic import JsonValue, RootModel
 
-from smnb.contract import ContractError, RunError, check_choice, check_count, plain
-from smnb.files import atomic_path, read_json, remove_stale_partials, write_json
+from smnb.contract import ContractError, FormatError, RunError, check_choice, check_count, plain
+from smnb.files import AnyMapping, note, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.maps.forms import TileForm
 from smnb.training import MinMaxScaler
 
@@ -136,7 +136,8 @@ def tiles_of(shape: tuple[int, int], size: int) -> list[MapTile]:
     return [MapTile(t, min(t + size, shape[0]), left, min(left + size, shape[1])) for t in tops for left in lefts]
 
 
-_Identity = RootModel[dict[str, JsonValue]]
+def _mark(tile: MapTile, content: bytes) -> bytes:
+    return hashlib.sha256(repr(tile).encode() + content).digest()
 
 
 class TileFolder:
@@ -147,9 +148,14 @@ class TileFolder:
     def __init__(self, out: Path, identity: dict[str, Any], *, resume: bool) -> None:
         self.path, self.tile = out.parent / f".{out.name}.tiles", identity["tile"]
         self.shape = tuple(identity["shape"][1:])
-        record = self.path / "map.json"
-        found = read_json(record, _Identity, "what a map is of").root if record.is_file() and resume else None
-        if found is not None and found != json.loads(json.dumps(identity)):
+        record, found = self.path / "map.json", None
+        identity = json.loads(json.dumps(identity))
+        if resume and record.is_file():
+            try:
+                found = read_json(record, AnyMapping, "what a map is of", next_step="Its tiles are made again").root
+            except FormatError as damaged:
+                note(str(damaged))
+        if found is not None and found != identity:
             changed = sorted(key for key in {*found, *identity} if found.get(key) != identity.get(key))
             what, got = f"{self.path} holds tiles of another map", plain(f"other {', '.join(changed)}")
             step = "Choose another output, or start anew with resume=False (--no-resume)"
@@ -164,9 +170,20 @@ class TileFolder:
         return self.path / f"row{tile.top}_col{tile.left}.npy"
 
     def write(self, tile: MapTile, values: np.ndarray) -> None:
-        """Keep a finished tile, ``(row, col)``."""
-        with atomic_path(self.file(tile)) as temporary:
-            np.save(temporary, values)
+        """Keep a finished tile, ``(row, col)``, and after it a SHA-256."""
+        content = io.BytesIO()
+        np.save(content, values)
+        write_bytes(self.file(tile), content.getvalue() + _mark(tile, content.getvalue()))
+
+    def holds(self, tile: MapTile) -> bool:
+        """Whether a tile is finished; one that is damaged is said and goes."""
+        file = self.file(tile)
+        content = file.read_bytes() if file.is_file() else b""
+        if content and _mark(tile, content[:-32]) != content[-32:]:
+            note(f"{file} is damaged; this tile is made again")
+            file.unlink()
+            return False
+        return bool(content)
 
     def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
         """Part of the map, from the tiles that its rows touch."""

@@ -9,14 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_choice, plain, stamp
+from smnb.catalog import Catalog
+from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_box, check_choice, plain, stamp
 from smnb.files import atomic_path, held_output
+from smnb.grids import M36
+from smnb.loaders import parse_period
 from smnb.loaders.smap.cells import CELL_NAME
+from smnb.maps import write_map
 from smnb.papers.smen.estimation import DETAILS, estimate_file
+from smnb.papers.smen.granules import map_window
 from smnb.papers.stations import predict_rows, read_points
 from smnb.training import Trained, load
 
-__all__ = ["card_text", "load_pretrained", "predict_folder", "predict_table"]
+__all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table"]
 
 _FOLDER = Path(__file__).resolve().parent
 PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))  # names of the checkpoints
@@ -157,6 +162,30 @@ def predict_folder(
     if not any("written" in one for one in report.values()):
         raise FormatError(who, "no file could be used", got=next(iter(report.values()))["dropped"])
     return report
+
+
+def map_region(
+    name: str, root: str | Path, out: str | Path, region: str, time: str, *, detail: str = "cautious"
+) -> tuple[int, int]:
+    """Map a region at the overpasses nearest to a time from an archive's granules; return its cells, and those without a value.
+
+    Parameters
+    ----------
+    name : str
+        One of `CELL_MODELS`.
+    root, out : path-like
+        The data root, and the map to write: ``.nc``, ``.zarr`` or ``.tif``.
+    region, time : str
+        "west,south,east,north" in degrees, of which whole 36 km cells are mapped whose centres are inside; ISO, UTC.
+    """
+    who = "map_region"
+    _folder(who, name)
+    west, south, east, north = check_box(who, "region", region.split(","))
+    window = M36.window(south=south, north=north, west=west, east=east)
+    parse_period(who, time, None)
+    dataset = map_window(load_pretrained(name).model, Catalog.load(), root, window, time, detail=detail)
+    write_map(dataset, out)
+    return dataset["soil_moisture"].size, int(dataset["soil_moisture"].isnull().sum())
 
 
 def _times_of(who: str, path: Path) -> np.ndarray:

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import smnb
-from smnb.contract import CatalogError, ParameterError, RunError
+from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.files import (
     HASHES,
     atomic_path,
     content_of,
     fingerprint,
+    note,
     remove_stale_partials,
     write_bytes,
     write_json,
@@ -31,7 +32,7 @@ from smnb.files import (
 
 from . import parameters as declarations
 from .parameters import find_notebook, read_notebook
-from .record import archive_of, fingerprint_files, library_fingerprint, package_versions, read_state
+from .record import archive_of, fingerprint_files, library_fingerprint, package_versions, read_record, read_state
 from .worker import PREFIX, hold
 
 #: ``progress(notebook, status, cells_done, cells)``, with status one of start, cell, done, skipped, failed, blocked.
@@ -144,7 +145,7 @@ def execute_run(
     with hold(job.out / ".lock", job.out.name, patience=job.patience):
         remove_stale_partials(job.out)
         for path in order:
-            needs = _metadata(path, "needs", [])
+            needs = read_notebook(path).metadata.smnb.needs
             bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in needs]
             if bad:
                 result = NotebookResult(path.stem, "blocked", 0.0, f"needs {bad[0]}, which did not succeed")
@@ -171,6 +172,13 @@ def _bring_up_to_date(
     """Execute one notebook unless its state is the stored one."""
     old, final = read_state(job.out, path.stem), job.out / f"{path.stem}.ipynb"
     changed = [key for key, value in state.items() if old.get(key) != value]
+    try:
+        for made, read in ((final, read_notebook), (job.out / f"{path.stem}.record.json", read_record)):
+            if old and made.is_file():
+                read(made)
+    except (FormatError, RunError) as damaged:
+        note(f"{damaged} {path.stem} is executed again.")
+        changed.append(made.name)
     if not job.force and not changed and final.is_file():
         return NotebookResult(path.stem, "skipped", 0.0, "up to date")
     for stale in ("state.json", "record.json", "failed.ipynb", "failed.html"):
@@ -192,9 +200,7 @@ def _execute(
     path: Path, parameters: Any, final: Path, environment: dict, report: Progress, unwanted: Callable[[], bool]
 ) -> None:
     """Execute one notebook in a worker process; its output gets its final name only when every cell succeeded."""
-    report(
-        path.stem, "start", 0, len(read_notebook(path)["cells"]) + bool(parameters)
-    )  # papermill adds a cell for them
+    report(path.stem, "start", 0, len(read_notebook(path).cells) + bool(parameters))  # papermill adds a cell for them
     failure: dict[str, Any] = {}
     last, stopped = "no message", threading.Event()
     with atomic_path(final) as partial:
@@ -248,10 +254,6 @@ def _end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def _metadata(path: Path, key: str, default: Any) -> Any:
-    return read_notebook(path).get("metadata", {}).get("smnb", {}).get(key, default)
-
-
 def notebooks_in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Path]:
     """Notebooks asked for and those they need, each after what it needs."""
     wanted = [find_notebook(one, folder) for one in notebooks or []] or sorted(folder.glob("[0-9][0-9]_*.ipynb"))
@@ -262,7 +264,7 @@ def notebooks_in_order(notebooks: Sequence[str] | None, folder: Path) -> list[Pa
             raise RunError("smnb run", "notebooks need each other in a circle", got=[*above, path.stem])
         if path in order:
             return
-        for need in _metadata(path, "needs", []):
+        for need in read_notebook(path).metadata.smnb.needs:
             visit(find_notebook(need, folder), (*above, path.stem))
         order.append(path)
 
@@ -288,15 +290,14 @@ def parameters_of(
 def _source_fingerprint(path: Path) -> str:
     """Hash what a notebook computes from: cells' kinds, tags and sources, and smnb's metadata; not stored outputs."""
     content = read_notebook(path)
-    cells = [(c["cell_type"], c["source"], c.get("metadata", {}).get("tags", [])) for c in content["cells"]]
-    return fingerprint([cells, content.get("metadata", {}).get("smnb")])
+    cells = [(cell.cell_type, cell.source, cell.metadata.tags) for cell in content.cells]
+    return fingerprint([cells, content.metadata.smnb.model_dump()])
 
 
 def _read_by(path: Path) -> list[str]:
     """Notebooks whose files a notebook takes where they are there: ``run.folder("05_train_multisource")``."""
-    return sorted(
-        {one for c in read_notebook(path)["cells"] for one in re.findall(r"""\.folder\(["'](\w+)""", c["source"])}
-    )
+    cells = read_notebook(path).cells
+    return sorted({one for cell in cells for one in re.findall(r"""\.folder\(["'](\w+)""", cell.source)})
 
 
 def _data_fingerprint(path: Path, job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -305,7 +306,7 @@ def _data_fingerprint(path: Path, job: Job, values: Mapping[str, Any]) -> dict[s
 
     prints: dict[str, Any] = {}
     cache, root = job.out.parent / HASHES, path.parent / (values.get("data_root") or job.root)
-    ids, beside = _metadata(path, "catalog_ids", None), path.parent.parent / "data_catalog.yaml"
+    ids, beside = read_notebook(path).metadata.smnb.catalog_ids, path.parent.parent / "data_catalog.yaml"
     if ids is None:
         files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
         prints["root"] = fingerprint_files(files, root, cache)

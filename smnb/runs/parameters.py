@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import os
 import tokenize
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,10 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from smnb.catalog.limits import BoundedLoader, load_yaml
-from smnb.contract import FormatError, ParameterError, check_choice, closest, plain
+from smnb.contract import FormatError, ParameterError, check_choice, closest, foreign, plain
+from smnb.files import read_json
 
 _SCALARS = {"int": int, "float": Annotated[float, Field(allow_inf_nan=False)], "str": str, "bool": bool}
 _TYPES = _SCALARS | {f"list[{name}]": list[_SCALARS[name]] for name in ("str", "int", "float")}
@@ -83,16 +83,38 @@ class Parameter:
         return TypeAdapter(_TYPES[kind]).validate_python(value, strict=True)
 
 
-def read_notebook(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a notebook as plain JSON, each cell's source one string; `FormatError` unless it is of format 4."""
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for cell in content["cells"]:
-            cell["source"] = "".join(cell["source"])
-    except (ValueError, KeyError, TypeError) as error:
-        got, step = f"{type(error).__name__}: {error}", "Restore the file, or save it again from JupyterLab"
-        raise FormatError(path.name, "not a Jupyter notebook of format 4", got=got, next_step=step) from error
+class _Asked(BaseModel):
+    """What a notebook's metadata say to smnb."""
+
+    needs: list[str] = []
+    choices: dict[str, list[str]] = {}
+    catalog_ids: list[str] | None = None
+
+
+class _Metadata(BaseModel):
+    tags: list[str] = []
+    smnb: _Asked = _Asked()
+
+
+class _Cell(BaseModel):
+    cell_type: str
+    source: str | list[str]
+    metadata: _Metadata = _Metadata()
+
+
+class _Notebook(BaseModel):
+    """What is read of a Jupyter notebook of format 4."""
+
+    cells: list[_Cell]
+    metadata: _Metadata = _Metadata()
+
+
+def read_notebook(path: str | os.PathLike[str]) -> _Notebook:
+    """Read a notebook, each cell's source one string; `FormatError` unless it is of Jupyter's format 4."""
+    step = "Restore the file, or save it again from JupyterLab"
+    content = read_json(path, _Notebook, "a Jupyter notebook of format 4", next_step=step, by_hand=True)
+    for cell in content.cells:
+        cell.source = "".join(cell.source)
     return content
 
 
@@ -142,16 +164,14 @@ def declared_parameters(notebook: str | os.PathLike[str]) -> dict[str, Parameter
     """
     path = Path(notebook)
     content = read_notebook(path)
-    choices = content.get("metadata", {}).get("smnb", {}).get("choices", {})
-    cells = [c for c in content["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
+    choices = content.metadata.smnb.choices
+    cells = [cell for cell in content.cells if "parameters" in cell.metadata.tags]
     if len(cells) != 1:
         raise FormatError(path.name, "a notebook has one cell tagged 'parameters'", got=len(cells), expected=1)
-    source = cells[0]["source"]
-    try:
+    source = cells[0].source
+    with foreign(path.name, "the parameters cell is not Python"):
         tree = ast.parse(source)
         tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (SyntaxError, tokenize.TokenError) as error:
-        raise FormatError(path.name, "the parameters cell is not Python", got=str(error)) from error
     comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     declared: dict[str, Parameter] = {}
     for node in tree.body:
@@ -230,12 +250,14 @@ def parse_yaml(text: str) -> Any:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
+    with foreign(path.name, "not valid YAML", ParameterError):
         content = parse_yaml(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ParameterError(path.name, "not valid YAML", got=" ".join(str(error).split())) from error
+    return _mapping(path.name, content)
+
+
+def _mapping(who: str, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise ParameterError(path.name, "not a mapping of names to values", got=type(content).__name__)
+        raise ParameterError(who, "not a mapping of names to values", got=type(content).__name__)
     return content
 
 
@@ -261,8 +283,8 @@ def preset_settings(notebook: str | os.PathLike[str], preset: str) -> dict[str, 
     declared, known = declared_parameters(path), known_presets(path.parent)
     check_choice(path.stem, "preset", preset, known)
     source = path.parent / "params" / _SETTINGS
-    table = (_read_yaml(source) if source.is_file() else {}).get(path.stem) or {}
     who = f"{_SETTINGS}:{path.stem}"
+    table = _mapping(who, (_read_yaml(source) if source.is_file() else {}).get(path.stem) or {})
     refuse_unknown(who, table, declared)
     settings = {}
     for name, by_preset in table.items():

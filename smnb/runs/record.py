@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import platform
@@ -14,11 +13,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, JsonValue, RootModel
 
 import smnb
-from smnb.contract import ParameterError, RunError
-from smnb.files import HASHES, content_of, fingerprint, plain_json, write_json
+from smnb.contract import FormatError, ParameterError, RunError
+from smnb.files import HASHES, AnyMapping, Kept, content_of, fingerprint, note, plain_json, read_json, write_json
 
 from . import parameters as declarations
 
@@ -261,19 +262,35 @@ def leaves(metrics: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[t
             yield (*path, str(key)), value
 
 
+class _Metrics(RootModel[dict[str, "int | float | _Metrics | None"]]):
+    """Nested numbers."""
+
+
+class _Record(Kept):
+    """What `Run.finish` writes; here is what is read of it."""
+
+    model_config = ConfigDict(extra="allow")
+    schema_version: Literal[SCHEMA_VERSION]
+    notebook: str
+    metrics: _Metrics
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    archive: str | None = None
+    synthetic: bool | None = None
+    device: str | None = None
+    wall_seconds: float | None = None
+
+
 def read_state(out: Path, notebook: str) -> dict[str, Any]:
-    """What a notebook was when it last succeeded in a run; empty if it did not."""
+    """What a notebook was when it last succeeded in a run; empty if it did not, or if that is damaged, which is said."""
     path = out / f"{notebook}.state.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return read_json(path, AnyMapping, "the state of a notebook").root if path.is_file() else {}
+    except FormatError as damaged:
+        note(f"{damaged} {notebook} counts as not run.")
+        return {}
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read a run record of the schema that this version knows; else raise `RunError`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(path.name, "not a run record", got=str(error)) from error
-    if version != SCHEMA_VERSION:
-        raise RunError(path.name, "a record of another schema", got=version, expected=SCHEMA_VERSION)
-    return content
+    step = "Execute the notebook again, with --force"
+    return read_json(path, _Record, "a run record", error=RunError, next_step=step, by_hand=True).model_dump()

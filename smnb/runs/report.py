@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from smnb.contract import RunError
+from smnb.contract import RunError, foreign
 from smnb.files import write_text
 
 from .record import leaves, read_record, read_state
@@ -65,15 +65,16 @@ def _notebook_page(path: Path) -> str:
         import nbformat
         from nbconvert import HTMLExporter
 
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata["title"] = path.stem
-    for cell in notebook.cells:
-        if cell.cell_type == "code":  # bokeh leaves outputs without any content, which nbconvert warns about
-            cell.outputs = [output for output in cell.outputs if output.get("data", True)]
     template = (_TEMPLATES / "notebook.html").read_text(encoding="utf-8")
-    exporter = HTMLExporter(raw_template=template, embed_images=True)
-    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent), "name": path.stem}})
+    with foreign("smnb report", f"{path} is damaged", RunError, "Execute it again, with --force"):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.pop("widgets", None)
+        notebook.metadata["title"] = path.stem
+        for cell in notebook.cells:
+            if cell.cell_type == "code":  # bokeh leaves outputs without any content, which nbconvert warns about
+                cell.outputs = [output for output in cell.outputs if output.get("data", True)]
+        exporter = HTMLExporter(raw_template=template, embed_images=True)
+        page, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent), "name": path.stem}})
     page, left_out = offline(page)
     listed = "".join(f"<li><code>{html.escape(one)}</code></li>" for one in sorted(set(left_out)))
     note = f"<details><summary>Left out, since it is on the network</summary><ul>{listed}</ul></details>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import math
@@ -20,11 +21,10 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import CheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
-from pydantic import JsonValue, RootModel
 from safetensors.torch import save as safetensors_bytes
 
 from smnb.contract import FormatError, RunError, check_choice
-from smnb.files import exclusive, read_json, remove_stale_partials, write_bytes, write_json
+from smnb.files import AnyMapping, exclusive, note, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.progress import Progress
 from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
 from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
@@ -54,6 +54,15 @@ def flatten_state(value: Any, tensors: dict[str, torch.Tensor], path: str = "") 
     raise FormatError("checkpoint", f"state at {path!r} cannot be stored without a pickle", got=type(value).__name__)
 
 
+def _content(tensors: Mapping[str, torch.Tensor], tree: str) -> str:
+    """SHA-256 of a training state."""
+    digest = hashlib.sha256(tree.encode())
+    for name, one in sorted(tensors.items()):
+        digest.update(f"{name} {one.dtype} {tuple(one.shape)}".encode())
+        digest.update(one.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 class SafetensorsCheckpointIO(CheckpointIO):
     """Lightning's training state as one safetensors file, written beside and renamed into place."""
 
@@ -62,23 +71,24 @@ class SafetensorsCheckpointIO(CheckpointIO):
     ) -> None:
         """Write a training state."""
         tensors: dict[str, torch.Tensor] = {}
-        tree = flatten_state(checkpoint, tensors)
-        write_bytes(path, safetensors_bytes(tensors, metadata={"tree": json.dumps(tree)}))
+        tree = json.dumps(flatten_state(checkpoint, tensors))
+        write_bytes(path, safetensors_bytes(tensors, metadata={"tree": tree, "sha256": _content(tensors, tree)}))
 
     def load_checkpoint(
         self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a training state."""
         tensors, metadata = open_safetensors(Path(path))
-        if "tree" not in metadata:
-            raise FormatError("checkpoint", f"{path} is not a training state", expected="metadata 'tree'")
+        tree = metadata.get("tree", "")
+        if metadata.get("sha256") != _content(tensors, tree):
+            raise FormatError("checkpoint", f"{path} is damaged, or no training state", next_step="Delete it")
 
         def rebuilt(value: dict[str, Any]) -> Any:
             if _TENSOR in value:
                 return tensors[value[_TENSOR]]
             return tuple(value[_TUPLE]) if _TUPLE in value else dict(value[_PAIRS])
 
-        return json.loads(metadata["tree"], object_hook=rebuilt)
+        return json.loads(tree, object_hook=rebuilt)
 
     def remove_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Delete a training state."""
@@ -172,7 +182,20 @@ class _History(L.Callback):
         self.rows = list(state_dict["rows"])
 
 
-_Marker = RootModel[dict[str, JsonValue]]
+def _is_sound(out: Path, identity: dict[str, Any], keep: str) -> bool:
+    """Whether a training state can go on; one of another training is a `RunError`, a damaged one is said and left."""
+    marker = out / "training.json"
+    try:
+        made_of = read_json(marker, AnyMapping, "a training's settings").root if marker.is_file() else None
+        if made_of != identity:
+            what = f"{out} holds the training state of other data or settings"
+            raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
+        for name in sorted({"last", keep}):
+            SafetensorsCheckpointIO().load_checkpoint(out / f"{name}.ckpt")
+    except (FormatError, FileNotFoundError) as damaged:
+        note(f"the training starts anew: {damaged}")
+        return False
+    return True
 
 
 def _alone(fit: Callable[..., Trained]) -> Callable[..., Trained]:
@@ -228,15 +251,12 @@ def fit(
     plan = StepPlan.make(len(train), config)
     identity = {"config": dataclasses.asdict(config), "fingerprint": fingerprint, "n_train": len(train)}
     identity["n_validation"] = 0 if validation is None else len(validation)
-    marker, last = out / "training.json", out / "last.ckpt"
-    if resumed := last.is_file():
-        if not marker.is_file() or read_json(marker, _Marker, "a training's settings").root != json.loads(
-            json.dumps(identity)
-        ):
-            what = f"{out} holds the training state of other data or settings"
-            raise RunError("fit", what, next_step="Choose another folder, or delete this one to train again")
-    else:
-        write_json(marker, identity)
+    last = out / "last.ckpt"
+    resumed = last.is_file() and _is_sound(out, json.loads(json.dumps(identity)), keep)
+    if not resumed:
+        for state in (last, out / "best.ckpt"):
+            state.unlink(missing_ok=True)
+        write_json(out / "training.json", identity)
     L.seed_everything(config.seed, verbose=False)
     history = _History(plan, "training" if progress is True else progress or None)
     callbacks: list[L.Callback] = [history]

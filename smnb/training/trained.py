@@ -18,12 +18,12 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError, safe_open
+from pydantic import JsonValue
+from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
 
-from smnb.contract import ContractError, FormatError, ParameterError, plain
-from smnb.files import atomic_set, finish_set, held_output, sha256_of
+from smnb.contract import ContractError, FormatError, ParameterError, foreign, plain
+from smnb.files import Kept, atomic_set, finish_set, held_output, read_json, sealed, sha256_of
 from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.progress import progress
 from smnb.training.batches import BatchDataset, evaluation_loader
@@ -50,6 +50,12 @@ class MinMaxScaler:
     maximum: tuple[float, ...]
     fill: tuple[float, ...]
     clip: bool = False
+
+    def __post_init__(self) -> None:
+        ends = np.array([self.minimum, self.maximum, self.fill], dtype="float64")  # other lengths are a ValueError
+        if not np.isfinite(ends).all() or (ends[0] >= ends[1]).any():
+            got, expected = (self.minimum, self.maximum), plain("finite numbers, each minimum below its maximum")
+            raise ContractError("MinMaxScaler", "the scaling is none", got=got, expected=expected)
 
     @classmethod
     def fit(
@@ -172,15 +178,13 @@ class Trained:
 
 def open_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and metadata of a file."""
-    try:
-        with safe_open(path, framework="pt") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        what, step = f"{path} cannot be read as safetensors ({error})", "Delete a damaged training state to start again"
-        raise FormatError("checkpoint", what, next_step=step) from error
+    step = "Delete a damaged training state to start again"
+    door = foreign("checkpoint", f"{path} cannot be read as safetensors", next_step=step)
+    with door, safe_open(path, framework="pt") as stream:
+        return {name: stream.get_tensor(name) for name in stream.keys()}, stream.metadata() or {}  # noqa: SIM118
 
 
-class _Card(BaseModel):
+class _Card(Kept):
     """What a card holds."""
 
     format: Literal[2]
@@ -190,9 +194,25 @@ class _Card(BaseModel):
     input_scaler: MinMaxScaler | None
     target_scaler: MinMaxScaler | None
     target: dict[str, str]
-    training: dict[str, Any]
+    training: dict[str, JsonValue]
     history: list[dict[str, float | None]]
     weights_sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it was written."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+def read_card(path: Path) -> _Card:
+    """The card beside some weights, checked; `FormatError` if it is none, or its parts do not fit each other."""
+    path = path.with_suffix(".json")
+    card = read_json(
+        path, _Card, "a model card", next_step="Take the .json that smnb wrote with the weights", by_hand=True
+    )
+    sizes = {"channels": len(card.channels), "input_scaler": len(card.input_scaler.minimum) if card.input_scaler else 0}
+    if all(sizes.values()) and len(set(sizes.values())) > 1:
+        raise FormatError("load", f"{path} has other channels than scalings", got=sizes)
+    return card
 
 
 def save(
@@ -247,13 +267,13 @@ def save(
         "weights_sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
-        text = json.dumps(card, indent=2, allow_nan=False)
+        text = sealed(json.dumps(card, indent=2, allow_nan=False))
     except (TypeError, ValueError) as error:
         next_step = "Give numbers, texts and lists of them"
         raise FormatError("save", f"the card cannot be written as JSON ({error})", next_step=next_step) from error
     with held_output("save", weights, patience=60), atomic_set(weights.parent, weights.name) as made:
         (made / weights.name).write_bytes(content)
-        (made / weights.name).with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        (made / weights.name).with_suffix(".json").write_text(text, encoding="utf-8")
     return weights
 
 
@@ -295,13 +315,7 @@ def load(
     for needed in (weights, card_path):
         if not needed.is_file():
             raise refuse(f"{needed} is missing", "A checkpoint is a .safetensors with its .json beside it")
-    try:
-        checked = _Card.model_validate_json(card_path.read_bytes())
-    except ValidationError as error:
-        raise refuse(
-            f"{card_path} is no model card ({error})", "Take the .json that smnb wrote with the weights"
-        ) from error
-    card = json.loads(card_path.read_bytes())
+    checked = read_card(weights)
     if checked.weights_sha256 != (digest := sha256_of(weights)):
         what, step = f"{weights} does not belong to its card", "Copy both files of one checkpoint together"
         raise refuse(what, step, got=digest[:12], expected=checked.weights_sha256[:12])
@@ -313,15 +327,17 @@ def load(
         what = f"{weights.name} holds a network of its own, which is not imported unasked"
         step = f"Pass the network, load(path, model=Net()), or name its class if you trust it, trust={name!r}"
         raise refuse(what, step, got=name, expected=trust if trust else plain("a network of smnb"))
+    built = f"the network of {card_path.name} cannot be built"
     try:
-        network = build_model(name if model is None else model, checked.config)
+        with foreign("load", built):
+            network = build_model(name if model is None else model, checked.config)
     except ParameterError as error:
-        what = f"the network of {card_path.name} cannot be built: {error}"
-        raise refuse(what, "Pass it, load(path, model=Net())") from error
-    try:
+        raise refuse(f"{built}: {error}", "Pass it, load(path, model=Net())") from error
+    what, step = (
+        f"the weights of {weights.name} do not fit {type(network).__name__}",
+        "Build the network as it was trained",
+    )
+    with foreign("load", what, next_step=step):
         network.load_state_dict(open_safetensors(weights)[0])
-    except RuntimeError as error:
-        what = f"the weights of {weights.name} do not fit {type(network).__name__} ({error})"
-        raise refuse(what, "Build the network as it was trained") from error
     history = pd.DataFrame(checked.history).astype("float64")
-    return Trained(network.eval(), card, checked.input_scaler, checked.target_scaler, history)
+    return Trained(network.eval(), checked.as_dict(), checked.input_scaler, checked.target_scaler, history)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from smnb.models.registry import network_class, settings_of
 from smnb.training.batches import BatchDataset
 from smnb.training.config import TrainingConfig
 from smnb.training.fitting import fit
-from smnb.training.trained import MinMaxScaler, Trained, save
+from smnb.training.trained import MinMaxScaler, Trained, read_card, save
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def train(
     scalers = {"input_scaler": samples.input_scaler, "target_scaler": samples.target_scaler}
     facts = {"channels": samples.channels, "training": card, "history": result.history}
     path = save(out / "model", result.model, **scalers, **facts)
-    return replace(result, card=json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), **scalers)
+    return replace(result, card=read_card(path).as_dict(), **scalers)
 
 
 def _code_of(value: Any) -> list[Any]:

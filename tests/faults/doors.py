@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,21 @@ def granule(folder: Path) -> None:
 def read_retrieve(folder, out):
     command("retrieve", folder / GRANULE, "--out", out / "cells.csv", "--json")
     return text_of(out / "cells.csv")
+
+
+def cell_files(folder: Path) -> None:
+    from test_loaders_smap_cells import pairs, stack, write
+
+    write(folder, stack())
+    write(folder, pairs(), "pairs_R049C220.nc")
+
+
+@door(cell_files, weight=1.5)
+def read_smap_cells(folder, out):
+    from smnb.loaders.smap import open_cell_scenes
+
+    names = ("spl2smap_s_R049C220.nc", "1km"), ("pairs_R049C220.nc", "3km")
+    return [load(open_cell_scenes([folder / name], catalog_id="x", resolution=at)) for name, at in names]
 
 
 # --- AMSR-E, ECMWF, point series, the contiguous US -------------------------------------------------------------------
@@ -681,16 +697,17 @@ def read_checkpoint(folder, out):
     return loaded(folder / "model")
 
 
-@door(lambda folder: [shutil.copy(path, folder) for path in _points()], kept=True)
-def read_point_model(folder, out):
-    return loaded(folder / "model")
-
-
-def _points() -> list[Path]:
+def released_models(folder: Path) -> None:
     import smnb.pretrained
 
-    folder = Path(smnb.pretrained.__file__).parent / "conus_points"
-    return [folder / "model.json", folder / "model.safetensors"]
+    for path in Path(smnb.pretrained.__file__).parent.glob("*/model.*"):
+        (folder / path.parent.name).mkdir(exist_ok=True)
+        shutil.copy(path, folder / path.parent.name)
+
+
+@door(released_models, kept=True)
+def read_released_models(folder, out):
+    return [loaded(folder / path.parent.name / "model") for path in sorted(folder.glob("*/model.json"))]
 
 
 def map_input(folder: Path) -> None:
@@ -954,3 +971,23 @@ def read_training_state(folder, out):
         {name: value.numpy() for name, value in found.model.state_dict().items()},
         found.history["validation_loss"],
     ]
+
+
+# --- files of the real products, where they are there ---------------------------------------------------------------------
+
+REAL = {
+    "ismn_zip": "ismn_formats/zip_archives/format_header_values/*.zip",
+    "ismn_ceop": "ismn_formats/zip_archives/ceop/*.zip",
+    "smap_e_points": "smap_e_west_australia/Western-Australia_2020-01-0[12].nc",
+    "era_points": "hawaii_timeseries/ERA5_LAND/*/0165.nc",
+    "gldas_points": "hawaii_timeseries/GLDAS/*/0165.nc",
+    "smap_points": "hawaii_timeseries/SMAP_L3/*/netcdf/0165.nc",
+    "conus_patches": "conus_s1s2smap_2019_2021/region_01.nc",
+    "cetb": "amsre_cetb/*.nc",
+}
+SHARED = Path(os.environ.get("SMNB_SHARED", Path(__file__).resolve().parents[3] / "shared")) / "samples"
+for _name, _pattern in REAL.items():
+    _files = sorted(SHARED.glob(_pattern))
+    if _files and max(path.stat().st_size for path in _files) < 1 << 20:
+        _seed = partial(lambda files, folder: [shutil.copy(path, folder) for path in files], _files)
+        DOORS[f"{_name}_real"] = replace(DOORS[_name], name=f"{_name}_real", seed=_seed, weight=0.5)

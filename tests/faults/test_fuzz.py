@@ -22,6 +22,13 @@ def test_damaged_inputs(campaign):
     assert not found["bad"], "\n".join([f"seed {campaign.seed}", *fuzz.places(found["bad"])])
 
 
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+def test_a_few_damaged_inputs():
+    found = fuzz.campaign(130, 1, processes=1)
+    assert not found["bad"], "\n".join(fuzz.places(found["bad"]))
+
+
 def planted(folder: Path) -> None:
     (folder / "a.json").write_text(json.dumps({"kind": "none", "values": list(range(40))}))
 

@@ -7,7 +7,6 @@ date by what changed, and a build that was killed goes on where it was.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import struct
@@ -23,7 +22,7 @@ import pandas as pd
 
 from smnb.catalog.limits import check_bytes
 from smnb.contract import CatalogError, FormatError, SmnbError, check_range, foreign, plain
-from smnb.files import write_text
+from smnb.files import AnyMapping, note, plain_json, read_json, write_json
 from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units
 from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, LostLines, Part, Report, Sensor, sensor_frame
@@ -198,14 +197,15 @@ def _records(
         return {name: _record(archive, name) for name in names}
     digest = hashlib.sha256(str(archive.path.resolve()).encode()).hexdigest()[:12]
     path, records, n_new = Path(folder) / f"{archive.path.stem}-{digest}.ismn_index.json", {}, 0
+    kept: dict[str, Any] = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        kept = content["files"] if content["version"] == _VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        kept = {}  # it is a cache: something else overwrote it
+        content = read_json(path, AnyMapping, "an index of an archive").root if path.is_file() else {}
+        kept = content["files"] if content.get("version") == _VERSION else {}
+    except FormatError as damaged:
+        note(f"the index is made again: {damaged}")
 
     def save() -> None:
-        write_text(path, json.dumps({"version": _VERSION, "files": {**kept, **records}}))
+        write_json(path, plain_json({"version": _VERSION, "files": {**kept, **records}}))
 
     for name in names:
         records[name] = kept.pop(name, {"key": None})

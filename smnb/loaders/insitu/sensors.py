@@ -244,10 +244,20 @@ def _rank(flag: str) -> int:
     return 0 if parts == {"G"} else 1 if parts <= {"G", "C02", "C03"} else 2 if parts <= {"U", "M"} else 3
 
 
+def _has_a_daily_course(time: np.ndarray, value: np.ndarray) -> bool:
+    """Whether values of five days or more go up and down by the hour of the day, as degrees do and moisture in % does not."""
+    moment, values = pd.DatetimeIndex(time), pd.Series(value.astype(float))
+    day, hour = moment.floor("D"), moment.hour
+    departure = values - values.groupby(day).transform("mean")
+    by_hour = departure.groupby(hour).transform("mean")
+    return day.nunique() >= 5 and bool(departure.std() > 1.0 and by_hour.var() > 0.5 * departure.var())
+
+
 def to_volumetric(series: pa.Table, file: str, sensor: Sensor, report: Report) -> pa.Table:
     """Return a file's soil moisture as m3 m-3: divided by 100 if it is percent, nothing if it is neither beyond doubt.
 
-    It is percent if no value lies outside 0 to 100 and nearly all lie above 1, with a median that a soil can have.
+    It is percent if no value lies outside 0 to 100 and nearly all lie above 1, with a median that a soil can have; what has the
+    daily course of a temperature is not.
     """
     value = series["value"].to_numpy()
     if not (value > 1.0).any():
@@ -258,7 +268,9 @@ def to_volumetric(series: pa.Table, file: str, sensor: Sensor, report: Report) -
         return series
     low, middle, high = np.percentile(value[real], [0, 50, 100]) if above else (np.nan,) * 3
     got = f"median {middle:.3g}, {low:.3g} to {high:.3g}"
-    if low >= 0 and high <= 100 and 2 <= middle <= 70 and above >= max(10, 0.95 * np.count_nonzero(real)):
+    warm = bool(above) and _has_a_daily_course(series["time"].to_numpy()[real], value[real])
+    got += ", with a daily course as temperatures have" * warm
+    if not warm and low >= 0 and high <= 100 and 2 <= middle <= 70 and above >= max(10, 0.95 * np.count_nonzero(real)):
         about = {"sensor_id": sensor.sensor_id, "file": file, "readings": series.num_rows}
         report.converted.append({**about, "reason": f"percent ({got}), divided by 100"})
         volumetric = np.where(real, np.round(value.astype(float) / 100, 6), np.nan).astype(np.float32)

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice
+from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice, check_table, foreign
 from smnb.files import atomic_set, finish_set, held_output, write_json
 from smnb.loaders import check_parquet, parquet_writer, parse_period, write_parquet
 from smnb.loaders.insitu import uscrn
@@ -22,6 +22,7 @@ from smnb.loaders.insitu.archive import Archive, find_sensors, merge_sensors
 from smnb.loaders.insitu.sensors import (
     DEFAULT_DEPTH,
     READINGS,
+    SENSOR_COLUMNS,
     TEXT,
     Report,
     Sensor,
@@ -345,10 +346,14 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
         if not (folder / name).is_file():
             next_step = "Write it with: smnb ingest ARCHIVE --out DIR"
             raise CatalogError(who, "there is no such file", got=str(folder / name), next_step=next_step)
-    try:
+    with foreign(who, f"a table in {folder} is damaged", next_step="Ingest again"):
         for name in _FILES[:2]:
             check_parquet(folder / name)
         table = pd.read_parquet(folder / _FILES[0])
+        check_table(who, table, SENSOR_COLUMNS)
+        numbers = {name for name, default in SENSOR_COLUMNS.items() if isinstance(default, float)}
+        if odd := [name for name in numbers if table[name].dtype.kind != "f"]:
+            raise FormatError(who, f"columns {odd} of {_FILES[0]} are no numbers", next_step="Ingest again")
         if sensors is not None:
             unknown = sorted(set(sensors) - set(table["sensor_id"]))
             if unknown or not len(sensors):
@@ -356,12 +361,12 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
             table = table[table["sensor_id"].isin(list(sensors))].reset_index(drop=True)
         filters = None if sensors is None else [("sensor_id", "in", list(sensors))]
         readings = pq.read_table(folder / _FILES[1], filters=filters)
-    except (pa.ArrowException, OSError) as error:
-        raise FormatError(who, f"a table in {folder.name} is unreadable: {error}", next_step="Ingest again") from error
-    about = {key.decode(): value.decode() for key, value in (readings.schema.metadata or {}).items()}
-    return InSituTables(
-        table,
-        _frame(readings),
-        catalog_id=about.get("smnb:catalog_id", ""),
-        synthetic=about.get("smnb:synthetic") == "1",
-    )
+        about = {key.decode(): value.decode() for key, value in (readings.schema.metadata or {}).items()}
+        schema = {one.name: one.type for one in readings.schema}
+        names = {"value": about.get("smnb:variable")}
+        if schema != {"sensor_id": TEXT} | {names.get(one.name, one.name): one.type for one in READINGS}:
+            raise FormatError(
+                who, f"{_FILES[1]} in {folder} is of something else", got=schema, next_step="Ingest again"
+            )
+        found = InSituTables(table, _frame(readings), {}, about["smnb:catalog_id"], about["smnb:synthetic"] == "1")
+        return found.check(who)

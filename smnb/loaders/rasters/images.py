@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -46,6 +47,15 @@ _REMOTE = {
     "GDAL_HTTP_LOW_SPEED_TIME": "30",
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",
 }
+
+
+def _unsayable(found: sys.UnraisableHookArgs, usual: Callable[..., None] = sys.unraisablehook) -> None:
+    """What GDAL says of a damaged file may be no UTF-8, which rasterio's log cannot take; the error itself still follows."""
+    if found.object != "rasterio._env.log_error":
+        usual(found)
+
+
+sys.unraisablehook = _unsayable
 
 
 @contextlib.contextmanager

@@ -41,7 +41,8 @@ class StacReader(StacApiIO):
 
     def __init__(self, who: str, root: str) -> None:
         super().__init__(max_retries=None)
-        self.who, self.root, self.server = who, root.removeprefix("file://"), root if is_url(root) else ""
+        self.who, self.server = who, root if is_url(root) else ""
+        self.root = self.server or str(Path(root.removeprefix("file://")).absolute())
         self._answers, self._end = 0, time.monotonic() + _SEARCH_SECONDS
 
     def refuse(self, what: str, got: str, next_step: str) -> NoReturn:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -22,6 +24,8 @@ from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
 
 #: A band's file, and what GDAL reads with an image: statements and a mask in files of these endings.
 _ENDINGS = ("", ".aux.xml", ".msk")
+#: What the identity of a scene ends with whose server tells no version; seconds that are spent on asking for versions.
+UNCHECKED, _VERSION_SECONDS = " unchecked", 120.0
 
 
 @dataclass(frozen=True)
@@ -113,20 +117,25 @@ class SceneIndex:
     def identities(self, positions: ArrayLike, cache: Path | None = None) -> list[str]:
         """What each scene's values depend on: how its bands are read, and the content of its files, wherever these lie.
 
-        `cache` as `smnb.files.content_of`. A file that is not on this machine counts by its address.
+        `cache` as `smnb.files.content_of`. A file on a server counts by its address and what the server says of its version;
+        where that is nothing, the scene's identity ends with `UNCHECKED`.
         """
         scenes = [self._sources[i] for i in np.asarray(positions, np.intp)]
         parts = {band.path: _parts_of(band.path) for bands in scenes for band in bands}
         paths = dict.fromkeys(Path(one + end) for part in parts.values() for one in part for end in _ENDINGS)
         there = [path for path in paths if path.exists()]
         content = dict(zip(there, content_of(there, cache), strict=True))
+        versions = _versions([path for path in parts if Path(path) not in content])
 
         def of(band: BandSource) -> list[str | None]:
             # less what follows a "?", where signed addresses carry their key
             known = [content.get(Path(one + end)) for one in parts[band.path] for end in _ENDINGS]
-            return [*known, "" if known[0] else band.path.partition("?")[0], repr(replace(band, path=""))]
+            address = [] if known[0] else [band.path.partition("?")[0], versions[band.path]]
+            return [*known, *address, repr(replace(band, path=""))]
 
-        return [fingerprint([of(band) for band in bands]) for bands in scenes]
+        unknown = [any(versions.get(band.path) == "" for band in bands) for bands in scenes]
+        found = [fingerprint([of(band) for band in bands]) for bands in scenes]
+        return [one + UNCHECKED * lost for one, lost in zip(found, unknown, strict=True)]
 
     def subset(self, positions: ArrayLike) -> SceneIndex:
         """The scenes at some positions, in that order: what a worker needs and no more."""
@@ -300,6 +309,32 @@ class SceneReader(AbstractContextManager):
             own = {key: value for key, value in stated.items() if getattr(source, key) is None}
             self._sources[name] = source = replace(source, **own)
         return source, file
+
+
+def _versions(paths: Sequence[str]) -> dict[str, str]:
+    """What servers say of the versions of files: their ETag, or date and size; "" where nothing does, or none answers in time."""
+    import requests  # which files on this machine need not
+
+    end = time.monotonic() + _VERSION_SECONDS
+
+    def version(path: str) -> str:
+        if not path.startswith(("http://", "https://")) or time.monotonic() > end:
+            return ""
+        # of one byte: addresses that are signed for reading refuse HEAD
+        options = {"headers": {"Range": "bytes=0-0", "Accept-Encoding": "identity"}, "allow_redirects": False}
+        try:
+            with requests.get(path, stream=True, timeout=_VERSION_SECONDS / 10, **options) as answer:
+                told, size = answer.headers, answer.headers.get("Content-Range", "").rpartition("/")[2]
+                size = size if answer.status_code == 206 else told.get("Content-Length", "")
+                dated = f"{told['Last-Modified']} {size}" if "Last-Modified" in told else ""
+                return told.get("ETag", dated) if answer.status_code in (200, 206) else ""
+        except requests.RequestException:
+            return ""
+
+    if not paths:
+        return {}
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(paths, pool.map(version, paths), strict=True))
 
 
 def _parts_of(path: str) -> list[str]:

@@ -79,13 +79,13 @@ def _inflated(chunk: bytes, expected: int) -> Iterator[bytes]:
     try:
         for start in range(0, len(view), _STEP_IN):
             data = view[start : start + _STEP_IN]
-            while len(data):
+            while len(data) and length <= expected:
                 piece = inflate.decompress(data, _STEP_OUT)
                 data = inflate.unconsumed_tail
                 length += len(piece)
                 yield piece
         # what the stream still holds back when all input is in
-        while piece := inflate.decompress(b"", _STEP_OUT):
+        while length <= expected and (piece := inflate.decompress(b"", _STEP_OUT)):
             length += len(piece)
             yield piece
     except zlib.error as error:

@@ -17,6 +17,7 @@ from smnb.contract import CatalogError, ContractError, FormatError, ParameterErr
 from smnb.files import HASHES, check_output, fingerprint, held_output, tidy_output
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
+from smnb.papers.batchu2023.layout import chunk_rows
 from smnb.papers.batchu2023.scenes import (
     EMPTY,
     LAYOUT,
@@ -28,7 +29,7 @@ from smnb.papers.batchu2023.scenes import (
     plan_matchups,
 )
 from smnb.papers.batchu2023.sources import LAND_COVER_ID, READINGS_ID, SOURCES, Source, joined_sources, open_scenes_of
-from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter, chunk_rows
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 from smnb.progress import Progress
 from smnb.sensors import SIDES, Split, add_strata, audit, make_split
 
@@ -231,8 +232,7 @@ class _Build:
     progress: Callable[[str, int, int], None]
     left: NDArray[np.bool_]  # points that have every source so far
     cuts: dict[str, NDArray[Any]] = field(default_factory=dict)
-    """Of each source the row in ``values`` of each point of the plan, -1 where there is none; of a coarse one its values,
-    (point, band)."""
+    """Of each source the row in ``values`` of each point, -1 where there is none; of a coarse one its values (point, band)."""
     n_tasks: int = 0
     n_resumed: int = 0
 

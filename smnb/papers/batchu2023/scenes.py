@@ -18,11 +18,11 @@ import zarr
 from numpy.typing import NDArray
 
 from smnb.contract import ContractError, ParameterError, RunError, SmnbError, check_table, plain
-from smnb.files import fingerprint
+from smnb.files import fingerprint, note
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables, flag_policy
+from smnb.papers.batchu2023.layout import CHUNK_BYTES, MOST_ROWS
 from smnb.papers.batchu2023.sources import Source
-from smnb.papers.batchu2023.store import CHUNK_BYTES, MOST_ROWS
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -141,9 +141,11 @@ class MatchPlan:
         }
 
     def content(self, source: str, scenes: SceneIndex, cache: Path) -> NDArray[np.object_]:
-        """`SceneIndex.identities` of a source's scenes that points meet, "" for others."""
+        """`SceneIndex.identities` of a source's scenes that points meet, "" for others; counts those whose server tells none."""
         content, met = np.full(len(scenes), "", object), np.unique(self.scene[source][self.scene[source] >= 0])
-        content[met] = scenes.identities(met, cache)
+        content[met] = found = scenes.identities(met, cache)
+        if unknown := sum(one.endswith(" unchecked") for one in found):
+            self.counts["sources"][source]["scenes whose changes their server does not tell"] = unknown
         return content
 
 
@@ -342,8 +344,12 @@ class Journal:
         self._made_of: dict[tuple[str, int], str | None] = {}
         content = path.read_bytes() if path.is_file() else b""
         whole = content.rfind(b"\n") + 1
-        for line in content[:whole].splitlines():
-            entry = json.loads(line)
+        lines = [line.rpartition(b" ") for line in content[:whole].splitlines()]
+        sound = [text for text, _, mark in lines if mark == fingerprint(text).encode()]
+        if len(sound) < len(lines):
+            note(f"{len(lines) - len(sound)} lines of {path} are damaged; these tasks are done again")
+        for text in sound:
+            entry = json.loads(text)
             self.done(entry["source"])[entry["task"]] = np.array(entry["result"])
             self._made_of[entry["source"], entry["task"]] = entry.get("made_of")
         with open(path, "ab") as stream:
@@ -365,7 +371,8 @@ class Journal:
         self.done(source)[task] = result
         with open(self.path, "a", encoding="utf-8") as stream:
             entry = {"source": source, "task": task, "result": result.tolist(), "made_of": self._made_of[source, task]}
-            stream.write(json.dumps(entry) + "\n")
+            text = json.dumps(entry)
+            stream.write(f"{text} {fingerprint(text.encode())}\n")
 
 
 def cut_all(

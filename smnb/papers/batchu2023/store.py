@@ -14,6 +14,7 @@ Attributes: schema, anchor, crop, resolutions, sources, scenes, counts, splits, 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -22,27 +23,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pandas as pd
 import zarr
 from numcodecs import blosc
 from numpy.typing import ArrayLike, NDArray
-from zarr.codecs import BloscCodec, BytesCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 
-from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_table, plain
-from smnb.files import atomic_path, plain_json, write_json
+from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_table, foreign, plain
+from smnb.files import atomic_path, give_name, plain_json, write_json
+from smnb.loaders import read_table, write_parquet
+from smnb.papers.batchu2023 import layout
 from smnb.papers.batchu2023.sources import Source, by_name
 
-_SCHEMA, _SENSORS_FILE, _WHO = "samples-2", "sensors.parquet", "SampleStoreWriter"
+_SCHEMA, _WHO = "samples-2", "SampleStoreWriter"
 NAT = int(np.iinfo(np.int64).min)  # a missing time, as int64
-#: Bytes of a chunk before compression, and most images in one; an image is never divided.
-CHUNK_BYTES, MOST_ROWS = 1 << 20, 16
 _COLUMN_ROWS = 1 << 16
-
-
-def chunk_rows(n_bands: int, side: int) -> int:
-    """Images in a chunk: as many as `CHUNK_BYTES` holds, from 1 to 16."""
-    return int(np.clip(CHUNK_BYTES // (2 * n_bands * side * side), 1, MOST_ROWS))
+_CODECS, _SOUND = [BytesCodec, BloscCodec, Crc32cCodec], 0x48674BC7  # the CRC-32C of what ends with its own
 
 
 class SampleStore:
@@ -58,28 +56,29 @@ class SampleStore:
         self._who = who = f"SampleStore ({self.path.name})"
         if not self.path.is_dir():
             raise FormatError(who, "there is no such store", got=str(path), next_step="Build it with: smnb matchup")
-        try:
+        with foreign(who, f"{path} is no Zarr store"):
+            if not (self.path / "zarr.json").is_file():
+                raise FormatError(who, "the folder is no Zarr store", got=str(path))
             self._root = zarr.open_group(self.path, mode="r", zarr_format=3)
             self.attrs: dict[str, Any] = self._root.attrs.asdict()
-        except (FileNotFoundError, zarr.errors.BaseZarrError, ValueError, KeyError) as error:
-            raise FormatError(who, f"the folder is no Zarr store: {error}", got=str(path)) from error
         if self.attrs.get("smnb_schema") != _SCHEMA:
             other = {"got": self.attrs.get("smnb_schema"), "expected": _SCHEMA}
             raise FormatError(who, "the store has another schema", **other, next_step="Build it again")
         if not self.attrs.get("complete"):
             raise RunError(who, "the store was never finished", got=str(path), next_step="Run its build again")
         self._arrays: dict[str, Any] = {}
-        try:
+        with self._door("the store is damaged"):
+            if layout.MARK in self.attrs and self.attrs[layout.MARK] != layout.store_mark(self.path, self.attrs):
+                raise FormatError(who, "the store is damaged: a file of it is lost or changed", got=str(path))
             self.sources = {name: Source(**one) for name, one in self.attrs["sources"].items()}
             self.crop = int(self.attrs["crop"])
             self.resolution, self.low_resolution = (float(self.attrs[f"{n}resolution_m"]) for n in ("", "low_"))
-            self.sensors = pd.read_parquet(self.path / _SENSORS_FILE)
+            self.sensors = read_table(self.path / layout.SENSORS_FILE)
             self._label, self._time, self._sensor = (np.asarray(self._root[n][:]) for n in ("label", "time", "sensor"))
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self._damaged(f"the store is damaged: {error}") from error
+            layout.check_rows(who, "sensor", self._sensor, 0, len(self.sensors))
 
-    def _damaged(self, what: str) -> FormatError:
-        return FormatError(self._who, what, next_step="Copy the store again, or run its build again")
+    def _door(self, what: str) -> contextlib.AbstractContextManager[None]:
+        return foreign(self._who, what, next_step="Copy the store again, or run its build again")
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return SampleStore, (self.path,)  # workers open the store themselves
@@ -123,7 +122,12 @@ class SampleStore:
         if key not in self._arrays:
             array = self._root.get(key)
             keep = array is not None and (name != "values" or self.sources[source].kind == "coarse")
-            self._arrays[key] = np.asarray(array[:]) if keep else array
+            with self._door(f"array {key!r} is damaged"):
+                self._arrays[key] = np.asarray(array[:]) if keep else array
+            if array is not None and name in ("image", "scene"):
+                scenes = self.attrs["scenes"].get(source, [])
+                count = len(scenes) if name == "scene" else self._array(source, "values").shape[0]
+                layout.check_rows(self._who, key, self._arrays[key], -1, count)
         return self._arrays[key]
 
     def _positions(self, positions: ArrayLike | slice | None) -> NDArray[np.int64]:
@@ -196,22 +200,22 @@ class SampleStore:
     def _chunk(self, source: str, number: int) -> NDArray[np.float16]:
         """Images of a chunk, (row, band, y, x).
 
-        A chunk that is one file of little-endian numbers through Blosc, as a writer makes them, is decoded here; any other
-        goes through Zarr, whose event loop costs more than the decoding: 32 crops of 64 pixels take 6.4 ms here and 11 to 27
-        ms there.
+        What a writer makes, little-endian numbers through Blosc with a CRC-32C, is decoded here; any other goes through Zarr,
+        whose event loop costs more than the decoding: 32 crops of 64 pixels take 6.4 ms here and 11 to 27 ms there.
         """
         array = self._array(source, "values")
         codecs = array.metadata.codecs
-        try:
-            known = [type(one) for one in codecs] == [BytesCodec, BloscCodec]
+        with self._door(f"chunk {number} of {source} is damaged"):
+            known = [type(one) for one in codecs] in (_CODECS, _CODECS[:2])
             if not known or getattr(codecs[0].endian, "value", "") != "little":
                 return array[number * array.chunks[0] : (number + 1) * array.chunks[0]]
             path = self.path / source / "values" / array.metadata.encode_chunk_key((number, 0, 0, 0))
             if not path.exists():  # a chunk without any value is not written
                 return np.full(array.chunks, array.fill_value, array.dtype)
-            return np.frombuffer(blosc.decompress(path.read_bytes()), array.dtype).reshape(array.chunks)
-        except (RuntimeError, ValueError) as error:
-            raise self._damaged(f"chunk {number} of {source} is damaged: {error}") from error
+            content = path.read_bytes()
+            if len(codecs) > 2 and google_crc32c.value(content) != _SOUND:
+                raise ValueError("it has another CRC-32C than it states")
+            return np.frombuffer(blosc.decompress(content), array.dtype).reshape(array.chunks)
 
     def image_times(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.datetime64]:
         """Time of the image that each sample sees, UTC; NaT for static or missing ones."""
@@ -224,7 +228,7 @@ class SampleStore:
     def scene_ids(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.object_]:
         """Scene that each sample's image was cut from, "" where it is missing or not known."""
         one, at = self._source(source), self._positions(positions)
-        names = np.array([*self.attrs.get("scenes", {}).get(source, []), ""], dtype=object)
+        names = np.array([*self.attrs["scenes"].get(source, []), ""], dtype=object)
         return names[self._array(source, "scene")[self._sensor[at] if one.static else at]]
 
 
@@ -262,22 +266,18 @@ class SampleStoreWriter:
         self.attrs = {"anchor": "sentinel1", "synthetic": False, **attrs, **known}
         self.folder = self.path.parent / f".{self.path.name}.partial"
         self._record, wanted = self.folder / "progress.json", json.loads(json.dumps(plan or self.attrs))
-        state: dict[str, Any] = {"plan": wanted, "written": 0, "note": None, "scenes": {}}
-        there = resume and self._record.is_file()
-        if there:
-            state = json.loads(self._record.read_text(encoding="utf-8"))
-            found = state["plan"]
-            if changed := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
-                got, step = plain(f"other {', '.join(changed)}"), "Choose another name, or start anew with --no-resume"
-                raise RunError(_WHO, f"{self.folder} holds part of another store", got=got, next_step=step)
-        else:
+        self._root, state = layout.open_unfinished(_WHO, self._record) if resume else (None, {})
+        if self._root is None:
+            state = {"plan": wanted, "written": 0, "note": None, "scenes": {}}
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-        self._plan, self.written, self.note, self._scenes = (
-            state[key] for key in ("plan", "written", "note", "scenes")
-        )
-        self._root = zarr.open_group(self.folder / "store.zarr", mode="r+" if there else "w", zarr_format=3)
-        if not there:
+        found = self._plan = state["plan"]
+        if changed := sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key)):
+            got, step = plain(f"other {', '.join(changed)}"), "Choose another name, or start anew with --no-resume"
+            raise RunError(_WHO, f"{self.folder} holds part of another store", got=got, next_step=step)
+        self.written, self.note, self._scenes = (state[key] for key in ("written", "note", "scenes"))
+        if self._root is None:
+            self._root = zarr.open_group(self.folder / "store.zarr", mode="w", zarr_format=3)
             self._create()
             self._remember()
 
@@ -298,12 +298,11 @@ class SampleStoreWriter:
         self._root.create_array(
             key,
             shape=(0, *shape),
-            chunks=(chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape),
+            chunks=(layout.chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape),
             dtype=dtype,
             fill_value={"int64": NAT, "int32": -1}.get(dtype, float("nan")),
-            # normalised images as float16 are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd
-            # does and is read and written four times as fast
-            compressors=BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+            # float16 images are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd, 4 times as fast
+            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
             dimension_names=dims,
         )
 
@@ -315,7 +314,7 @@ class SampleStoreWriter:
     def chunk(self) -> int:
         """Samples to write at a time (or a multiple), so that no chunk is written twice."""
         images = [(len(s.bands), self.side[n]) for n, s in self.sources.items() if self.side[n] and not s.static]
-        return int(np.lcm.reduce([chunk_rows(*one) for one in images])) if images else _COLUMN_ROWS
+        return int(np.lcm.reduce([layout.chunk_rows(*one) for one in images])) if images else _COLUMN_ROWS
 
     def reserve(self, source: str, rows: int) -> Path:
         """Make room for `rows` images of a source, which others then write into the array that is returned."""
@@ -370,8 +369,9 @@ class SampleStoreWriter:
         if self.written == 0:
             raise ContractError(_WHO, "there is no sample", got=0, expected=plain("one or more"))
         check_table(_WHO, sensors, ["sensor_id"], unique="sensor_id")
-        for key, array in self._root.members(max_depth=None):
-            if not isinstance(array, zarr.Array) or (key.endswith("/values") and f"{key[:-6]}image" in self._root):
+        arrays = {key: one for key, one in self._root.members(max_depth=None) if isinstance(one, zarr.Array)}
+        for key, array in arrays.items():
+            if key.endswith("/values") and f"{key[:-6]}image" in self._root:
                 continue
             static = array.metadata.dimension_names[0] == "sensor"
             rows = len(sensors) if static else self.written
@@ -385,14 +385,16 @@ class SampleStoreWriter:
             got, expected = (int(sensor.min()), int(sensor.max())), plain(f"rows 0 to {len(sensors) - 1}")
             raise ContractError(_WHO, "a sample names a sensor that the table lacks", got=got, expected=expected)
         store = self.folder / "store.zarr"
-        with atomic_path(store / _SENSORS_FILE) as temporary:
-            sensors.to_parquet(temporary, index=False)
+        with atomic_path(store / layout.SENSORS_FILE) as temporary:
+            write_parquet(temporary, sensors)
         for leftover in store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
             leftover.unlink()
         scenes = {name: ids for name, ids in self._scenes.items() if ids}
-        self._root.attrs.put(plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True}))
+        attrs = plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True})
+        attrs["arrays"] = {key: arrays[key].ndim for key in sorted(arrays)}
+        self._root.attrs.put(attrs | {layout.MARK: layout.store_mark(store, attrs)})
         if self.path.is_dir():  # a folder cannot be replaced in one step
             self.path.replace(self.folder / "replaced")
-        store.replace(self.path)
+        give_name(store, self.path)
         shutil.rmtree(self.folder)
         return SampleStore(self.path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from smnb.catalog.limits import gzip_checked
+from smnb.catalog.limits import check_csv
 from smnb.contract import FormatError, foreign, plain
 from smnb.loaders.conus import BANDS, COLUMNS, NLCD_CODES, SMAP_LAYER_MM, StationTable, believed
 from smnb.maps.tiles import one_thread
@@ -27,7 +27,7 @@ class PointRows:
 
     `report` counts ``rows``, ``stations``, ``rows_of_unknown_land_cover`` (codes that are none of the NLCD, taken as unknown) and
     ``rows_repeated`` (a station and time that an earlier row has; such rows are averaged); ``masked`` counts numbers that are no
-    data, by column and reason (`smnb.loaders.conus.believed`), which are taken as missing.
+    data, by column and reason (`smnb.loaders.conus.believed`), which are taken as missing; ``names_trimmed`` had blanks around.
     """
 
     native: pd.DataFrame
@@ -52,7 +52,7 @@ def read_points(path: str | Path) -> PointRows:
     if not path.is_file():
         raise FormatError(who, "there is no such file", got=str(path), next_step="Check the path")
     with foreign(who, "the table is unreadable as CSV or CSV.gz"):
-        native = pd.read_csv(path, dtype=str, keep_default_na=False, compression=gzip_checked(who, path))
+        native = pd.read_csv(path, dtype=str, keep_default_na=False, compression=check_csv(who, path))
     missing = [name for name in (*_KEYS, *COLUMNS) if name not in native.columns]
     if missing:
         got, expected = list(native.columns), [*_KEYS, *COLUMNS]
@@ -65,7 +65,9 @@ def read_points(path: str | Path) -> PointRows:
         time = pd.to_datetime(native["start"], utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[ns]")
     except ValueError as error:
         raise FormatError(who, f"'start' is no date: {error}", expected="2019-01-01") from error
-    frame = native[["network", "station"]].assign(time=time, **numbers)
+    names = native[["network", "station"]].apply(lambda column: column.str.strip())
+    trimmed = sorted({text for name in names for text in native.loc[native[name] != names[name], name]})
+    frame = names.assign(time=time, **numbers)
     frame.insert(0, "sensor_id", frame["network"] + "__" + frame["station"])
     _check(who, frame)
     frame, masked = believed(who, frame, "sensor_id")
@@ -76,6 +78,7 @@ def read_points(path: str | Path) -> PointRows:
         "rows_of_unknown_land_cover": int((~known & cover.notna()).sum()),
         "rows_repeated": int(frame.duplicated(["sensor_id", "time"]).sum()),
         "masked": masked,
+        "names_trimmed": trimmed,
     }
     renamed = {"VV": "sigma0_VV", "VH": "sigma0_VH", "angle": "incidence_angle"}
     rows = frame[["sensor_id", "time", "lat", "lon", "mtpi", *renamed]].rename(columns=renamed)
