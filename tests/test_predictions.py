@@ -490,6 +490,11 @@ def test_files_are_opened_under_their_models(tmp_path):
     assert list(opened.tables) == ["one", "two"]
     assert opened.strata == ["climate"]
     assert opened.clusters == "sensor_id"
+    assert opened.notes["no column, one"] == "land_cover, texture"
+    table()[["sensor_id", "time", "observed", "predicted"]].to_csv(tmp_path / "bare.csv", index=False)
+    bare = p.open_predictions("unused", catalog, predictions=str(tmp_path / "bare.csv"))
+    with pytest.raises(ContractError, match=r"no column in common of land_cover, texture, climate.*smnb run 07"):
+        _ = bare.strata
     with pytest.raises(ParameterError, match="one model"):
         p.open_predictions("unused", catalog, predictions=paths[0], other=paths[0])
     with pytest.raises(ParameterError, match="'predictions', which is empty"):

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, ContractError, FormatError, plain
+from smnb.contract import VARIABLES, ContractError, FormatError, foreign, plain
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf, read_named_csv
 from smnb.loaders.rasters.options import FILLS, PRODUCTS, TOO_DARK, DnOffset, Meaning
 
@@ -286,10 +286,8 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     if len(files) != 1:
         raise FormatError(who, "this product is one table", got=[path.name for path in files])
     where = f"{who}({files[0].name})"
-    try:
+    with foreign(where, "the table is unreadable"):
         raw = read_named_csv(files[0], ("network", "station", "start", "end"))
-    except (ValueError, OSError, EOFError) as error:
-        raise FormatError(where, f"the table is unreadable: {error}") from error
     check_present(where, (*_KEYS, *_CANONICAL, "landcover"), raw.columns)
     if raw.empty:
         raise FormatError(where, "the table has no rows")

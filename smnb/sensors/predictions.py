@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from smnb.contract import CatalogError, ContractError, FormatError, check_table, plain
+from smnb.contract import CatalogError, ContractError, FormatError, check_table, foreign, plain
 from smnb.files import atomic_path
 from smnb.grids.koppen import NONE
 from smnb.loaders import read_named_csv, read_table, write_parquet
@@ -63,15 +62,13 @@ def read_predictions(path: str | os.PathLike[str], *, labels: Iterable[str] = ()
     suffix = _suffix(who, path)
     if not path.is_file():
         raise CatalogError(who, "there is no such file", got=str(path))
-    try:
+    with foreign(who, "the table is unreadable", next_step="Write it again"):
         if suffix == ".parquet":
             table = read_table(path)
         else:
             text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA, *labels), str)
             table = read_named_csv(path, text)
-    except (ValueError, OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise FormatError(who, f"the table is unreadable: {error}", next_step="Write it again") from error
-    checked = _checked(who, table, mend=True)
+        checked = _checked(who, table, mend=True)
     checked.attrs.setdefault("model", path.name[: -len(suffix)])
     return checked
 
@@ -97,9 +94,17 @@ def _checked(who: str, table: pd.DataFrame, *, mend: bool) -> pd.DataFrame:
     """As `check_predictions`; `mend` trims names and leaves out rows that repeat another, and notes both in ``attrs``."""
     notes: dict[str, Any] = {}
     if mend:
+        objects = [name for name in table if table[name].dtype == object]
+        if nested := [name for name in objects if not table[name].map(pd.api.types.is_hashable).all()]:
+            raise ContractError(who, f"columns {nested} hold lists or mappings", next_step="Leave them out")
         table, notes["trimmed"] = _trimmed(table)
     check_table(who, table, NEEDED, complete=NEEDED[:2], next_step="Rename the columns in the file")
     result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]))
+    for name in result.columns.intersection(["lat", "lon"]):
+        if not pd.api.types.is_numeric_dtype(result[name].dtype):
+            raise ContractError(
+                who, f"column {name!r} is not numeric", got=result[name].iloc[0], expected=plain("degrees")
+            )
     for name in NEEDED[2:]:
         result[name] = _volumetric(who, table[name], result["sensor_id"])
     if mend:
@@ -152,18 +157,18 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
         if other.any():
             what = f"{int(other.sum())} times are in another zone"
             raise ContractError(who, what, got=text[other].iloc[0], expected="UTC")
-        try:
-            times = pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None)
-        except ValueError as error:
-            raise ContractError(who, f"a time cannot be read: {error}", expected="2020-01-31T06:00") from error
-    return times.astype("datetime64[ns]")
+        times = text
+    with foreign(
+        who, "a time cannot be read", ContractError, "Write times as 2020-01-31T06:00, of the years 1678 to 2261"
+    ):
+        return pd.to_datetime(times, utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[ns]")
 
 
 def _volumetric(who: str, column: pd.Series, sensors: pd.Series) -> np.ndarray:
     """A column as float64, if it can be m3 m-3; a few sensors in another unit are named, all of them are per cent."""
     name = column.name
-    if pd.api.types.is_bool_dtype(column.dtype):
-        raise ContractError(who, f"column {name!r} is not numeric", got="bool")
+    if column.dtype.kind in "bmM":
+        raise ContractError(who, f"column {name!r} is not numeric", got=str(column.dtype))
     numbers = pd.to_numeric(column, errors="coerce")
     strange = numbers.isna() & column.notna()
     if strange.any():

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, foreign, plain
 from smnb.loaders import read_table
 from smnb.loaders.insitu.sensors import READINGS, LostLines, Part, Report, Sensor
 
@@ -177,11 +177,8 @@ def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
     """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO."""
     soil = {depth: [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp")] for depth in DEPTHS_CM}
     columns = ["wban", "lst_date", "longitude", "latitude", *(name for names in soil.values() for name in names)]
-    try:
+    with foreign(path.name, "no parsed USCRN table", next_step=f"Expected is Parquet with {columns}"):
         table = read_table(path, columns)
-    except (OSError, ValueError, KeyError) as error:
-        what, expected = f"no parsed USCRN table: {str(error)[:200]}", plain(f"Parquet with {columns}")
-        raise FormatError(path.name, what, expected=expected) from error
     report.files_of_format["uscrn_table"] += 1
     sensors = []
     for wban, one in table.groupby("wban", sort=True):
