@@ -34,6 +34,7 @@ from smnb.sensors.strata import STRATA
 
 NEEDED = ("sensor_id", "time", "observed", "predicted")  # columns that a table of predictions must have
 FEW_SENSORS = 5  # a stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores
+_TIMES = "Write times such as 2020-01-31T06:00, of the years 1678 to 2261"
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -63,11 +64,14 @@ def read_predictions(path: str | os.PathLike[str], *, labels: Iterable[str] = ()
     if not path.is_file():
         raise CatalogError(who, "there is no such file", got=str(path))
     with foreign(who, "the table is unreadable", next_step="Write it again"):
+        names = ["sensor_id", "time", "network", "station", *STRATA, *labels]
         if suffix == ".parquet":
             table = read_table(path)
+            for name in table.columns.intersection(names):
+                if table[name].dtype == object:  # others write text as bytes
+                    table[name] = [one.decode() if isinstance(one, bytes) else one for one in table[name]]
         else:
-            text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA, *labels), str)
-            table = read_named_csv(path, text)
+            table = read_named_csv(path, names)
         checked = _checked(who, table, mend=True)
     checked.attrs.setdefault("model", path.name[: -len(suffix)])
     return checked
@@ -157,11 +161,10 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
         if other.any():
             what = f"{int(other.sum())} times are in another zone"
             raise ContractError(who, what, got=text[other].iloc[0], expected="UTC")
-        times = text
-    with foreign(
-        who, "a time cannot be read", ContractError, "Write times as 2020-01-31T06:00, of the years 1678 to 2261"
-    ):
-        return pd.to_datetime(times, utc=True, format="ISO8601").dt.tz_localize(None).astype("datetime64[ns]")
+        with foreign(who, "a time cannot be read", ContractError, _TIMES):
+            times = pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None)
+    with foreign(who, "a time cannot be read", ContractError, _TIMES):
+        return times.astype("datetime64[ns]")
 
 
 def _volumetric(who: str, column: pd.Series, sensors: pd.Series) -> np.ndarray:

@@ -51,7 +51,7 @@ def read_points(path: str | Path) -> PointRows:
     who = f"read_points({path.name})"
     if not path.is_file():
         raise FormatError(who, "there is no such file", got=str(path), next_step="Check the path")
-    with foreign(who, "the table is unreadable", next_step="Export it again as CSV or CSV.gz"):
+    with foreign(who, "the table is unreadable as CSV or CSV.gz"):
         native = pd.read_csv(path, dtype=str, keep_default_na=False, compression=check_csv(who, path))
     missing = [name for name in (*_KEYS, *COLUMNS) if name not in native.columns]
     if missing:
