@@ -549,8 +549,8 @@ def test_the_tables_hold_the_numbers_that_the_paper_prints(repository, name, hea
     ("column", "values", "message"),
     [
         ("time", pa.array([b"\xff"] * 4), "unreadable: UnicodeDecodeError"),
-        ("sensor_id", pa.array([[1.0]] * 4), "unreadable: TypeError: unhashable"),
-        ("climate", pa.array([{"a": 1}] * 4), "unreadable: TypeError: unhashable"),
+        ("sensor_id", pa.array([[1.0]] * 4), "hold lists or mappings"),
+        ("climate", pa.array([{"a": 1}] * 4), "hold lists or mappings"),
         ("time", pa.array([10**15] * 4, pa.timestamp("s")), "a time cannot be read: .*1678 to 2261"),
         ("time", pa.array(["3000-01-01"] * 4), "a time cannot be read: .*1678 to 2261"),
         ("time", pa.array(["0001-01-01"] * 4), "a time cannot be read: .*1678 to 2261"),
