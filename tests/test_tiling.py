@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import dask.array
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -17,6 +20,7 @@ import xarray as xr
 import zarr
 from torch import nn
 
+from smnb import files
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_dataset, stamp
 from smnb.grids import M01, EaseWindow
 from smnb.maps import map_checkpoint, tiled_map
@@ -225,6 +229,39 @@ def test_an_interrupted_map_goes_on_with_the_tiles_that_are_left(tmp_path, scene
     again = tiled_map(form, scene, out=out, tile=20)
     assert again.was_finished
     assert form.calls == 13
+
+
+def test_a_map_that_is_there_is_up_to_date_where_nothing_can_be_written(tmp_path, scene, monkeypatch) -> None:
+    out = tmp_path / "map.nc"
+    tiled_map(CountingForm(), scene, out=out, tile=20)
+    monkeypatch.setattr(files, "_fault", lambda *_: OSError(errno.EROFS, "Read-only file system"))
+    assert tiled_map(CountingForm(), scene, out=out, tile=20).was_finished
+    with pytest.raises(RunError, match="another map"):
+        tiled_map(CountingForm(), scene + 1, out=out, tile=20)
+    with pytest.raises(RunError, match="cannot write"):
+        tiled_map(CountingForm(), scene + 1, out=out, tile=20, resume=False)
+
+
+@pytest.mark.parametrize("suffix", ["nc", "zarr"])
+def test_a_bit_that_flips_in_the_values_of_a_map_is_noticed(tmp_path, scene, suffix) -> None:
+    out = tmp_path / f"map.{suffix}"
+    tiled_map(CountingForm(), scene, out=out, tile=20)
+    path, start = (out, 0) if suffix == "nc" else (out / "soil_moisture" / "0.0", 0)
+    whole, right, chance = path.read_bytes(), xr.open_dataset(out)["soil_moisture"].values, random.Random(1)
+    size = len(whole)
+    if suffix == "nc":
+        with h5py.File(out) as file:
+            chunk = file["soil_moisture"].id.get_chunk_info(0)
+        start, size = chunk.byte_offset, chunk.size
+    for _ in range(24):
+        damaged, bit = bytearray(whole), 8 * start + chance.randrange(8 * size)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            found = xr.open_dataset(out)["soil_moisture"].values
+        except (OSError, RuntimeError):
+            continue
+        np.testing.assert_array_equal(found, right)
 
 
 def test_a_killed_process_leaves_whole_tiles_only(tmp_path, fusion, scene, scalers) -> None:

@@ -172,7 +172,7 @@ class TileFolder:
     def write(self, tile: MapTile, values: np.ndarray) -> None:
         """Keep a finished tile, ``(row, col)``, and after it a SHA-256."""
         content = io.BytesIO()
-        np.save(content, values)
+        np.save(content, values)  # into a file it does not see that a disk is full
         write_bytes(self.file(tile), content.getvalue() + _mark(tile, content.getvalue()))
 
     def holds(self, tile: MapTile) -> bool:

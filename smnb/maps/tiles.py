@@ -239,10 +239,16 @@ def tiled_map(
     axes = {name for name, one in coords.items() if one.dims == (name,)}
     dims = ("lat", "lon") if {"lat", "lon"} <= axes else ("y", "x")
     shape, total = tuple(inputs.shape[1:]), len(tiles_of(inputs.shape[1:], tile))
-    check_map_path(xr.Dataset({"soil_moisture": (dims, np.broadcast_to(np.float32(0), shape))}, coords), out)
     bands = Bands(inputs, input_scaler)
-    level = getattr(form, "level", None)
-    with held_output(_WHO, out):
+    level, refused = getattr(form, "level", None), None
+    with contextlib.ExitStack() as stack:
+        try:
+            check_map_path(xr.Dataset({"soil_moisture": (dims, np.broadcast_to(np.float32(0), shape))}, coords), out)
+            stack.enter_context(held_output(_WHO, out))
+        except RunError as error:
+            if not (resume and out.exists()):
+                raise
+            refused = error  # nothing need be written where this very map is there
         digest, missing, n_valid, mean_level = scan_inputs(bands, names, tile, level)
         weights = form.state_dict() if isinstance(form, nn.Module) else {}
         weights = {name: value.detach().float().cpu().numpy() for name, value in weights.items()}
@@ -269,10 +275,13 @@ def tiled_map(
                 what = f"{out} exists and is {'no map' if found is None else 'another map'}"
                 step = "Choose another output" + (", or replace it with resume=False (--no-resume)" if found else "")
                 raise RunError(_WHO, what, got=found, expected=mark, next_step=step)
-            if resume:
+            if resume and refused is None:
                 for left in ("tiles", "partial", "replaced"):  # by a kill at the very end
                     shutil.rmtree(out.with_name(f".{out.name}.{left}"), ignore_errors=True)
+            if resume:
                 return result(total, time.perf_counter() - begin, was_finished=True)
+        if refused is not None:
+            raise refused
         folder = TileFolder(out, identity, resume=resume)
         todo = [one for one in tiles_of(shape, tile) if not folder.holds(one)]
         options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numcodecs import Zstd
 
 from smnb import contract
 from smnb.contract import ParameterError, plain
-from smnb.files import atomic_path, check_output, disk_faults
+from smnb.files import atomic_path, check_output, disk_faults, give_name
 
 MAP_SUFFIXES = (".nc", ".zarr", ".tif")
 BLOCK = 512  # side of the chunks of a map and of the blocks of a GeoTIFF
@@ -104,9 +105,10 @@ def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
         if path.suffix == ".zarr":
             # version 2 of the format: what every reader, GDAL and netCDF-C among them, understands
             options = {"mode": "w", "zarr_format": 2, "consolidated": True, "align_chunks": True}
+            encoding |= {"compressors": Zstd(checksum=True)}
             dataset.to_zarr(temporary, encoding={"soil_moisture": encoding | {"chunks": chunks}}, **options)
         else:
-            encoding |= {"zlib": True, "complevel": 1, "chunksizes": chunks}
+            encoding |= {"zlib": True, "complevel": 1, "fletcher32": True, "chunksizes": chunks}
             dataset.to_netcdf(temporary, engine="h5netcdf", encoding={"soil_moisture": encoding})
     return path
 
@@ -126,7 +128,7 @@ def _whole(path: Path) -> Iterator[Path]:
             yield temporary
         if path.exists():  # a folder cannot be replaced in one step
             path.replace(replaced)
-        temporary.replace(path)
+        give_name(temporary, path)
     finally:
         for folder in stale:
             shutil.rmtree(folder, ignore_errors=True)

@@ -59,6 +59,7 @@ class Job:
     prepare: Callable[[], None]
     work: Callable[[], None]
     read: Callable[[Path], dict[str, Any]] = bytes_of
+    old: Callable[[], None] | None = None  # what makes another output of the same name
 
 
 # --- inputs -----------------------------------------------------------------------------------------------------------
@@ -319,30 +320,52 @@ def fetched() -> None:
     Command("fetch product --root out")()
 
 
+def old_scores() -> None:
+    """Files of the names that `smnb score` writes."""
+    Path("out").mkdir()
+    for name in ("scores.csv", "scores.by_climate.csv"):
+        Path("out", name).write_text("old")
+
+
+def old_predictions() -> None:
+    """A file of the name that `smnb predict` writes."""
+    Path("out").mkdir()
+    Path("out/predicted.csv").write_text("old")
+
+
+def old_model() -> None:
+    """A checkpoint of another network."""
+    from smnb.models import build_model
+    from smnb.training import save
+
+    save("out/model", build_model("fusion_1km", {"features": 2}), channels=CHANNELS)
+
+
 def nothing() -> None:
     """No input is needed."""
 
 
+OLD_INGEST = Command("ingest ismn.zip --out out/insitu --start 2020-06-05")
 MAP = "map model scene.nc --tile 16 --out out/map"
 SOURCES = "--source sentinel1=s1 --source smap=smap --split none"
 RELEASED = "released shards --ismn ismn.zip --size 32 --crop 16 --no-splits --out out/r.zarr"
 JOBS = {
     job.name: job
     for job in (
-        Job("ingest", ismn_archive, Command("ingest ismn.zip --out out/insitu")),
+        Job("ingest", ismn_archive, Command("ingest ismn.zip --out out/insitu"), old=OLD_INGEST),
         Job("matchup", scenes, Command(f"matchup --insitu insitu --root . --crop 32 {SOURCES} --out out/a.zarr")),
         Job("map.tif", scene_and_model, Command(f"{MAP}.tif")),
         Job("map.zarr", scene_and_model, Command(f"{MAP}.zarr")),
         Job("map.nc", scene_and_model, Command(f"{MAP}.nc")),
         Job("released", shards, Command(RELEASED)),
-        Job("predict", points, Command("predict conus_points in.csv --out out/predicted.csv")),
-        Job("score", predictions, Command("score table.csv --by climate --out out/scores.csv")),
+        Job("predict", points, Command("predict conus_points in.csv --out out/predicted.csv"), old=old_predictions),
+        Job("score", predictions, Command("score table.csv --by climate --out out/scores.csv"), old=old_scores),
         Job("sandbox", nothing, tiny_sandbox),
         Job("run", notebooks, Command("run --name r --runs-root out"), run_of),
         Job("sweep", notebooks, Command("sweep 01 --name s -g seed=1,2 --runs-root out"), run_of),
         Job("fetch", nothing, fetched),
         Job("train", nothing, small_training, weights_of),
-        Job("save", nothing, saved),
+        Job("save", nothing, saved, old=old_model),
     )
 }
 
@@ -355,6 +378,8 @@ def _execute(name: str, what: str, folder: Path, log: Path, fault: Callable[[], 
     import traceback
 
     import smnb.contract
+    from smnb.cli import app
+    from smnb.contract import SmnbError
 
     os.setsid()
     os.chdir(folder)
@@ -368,6 +393,8 @@ def _execute(name: str, what: str, folder: Path, log: Path, fault: Callable[[], 
         if fault is not None:
             fault()
         getattr(JOBS[name], what)()
+    except (SmnbError, OSError) as error:  # of what is no command
+        status = app._say_error(error, False, 2)
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
     except BaseException:

@@ -18,6 +18,7 @@ from pydantic import RootModel
 from smnb.contract import SmnbError
 from smnb.files import read_json, write_json
 from smnb.loaders.insitu import read_tables, write_tables
+from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 from smnb.sensors import read_predictions, write_predictions
 
 #: Bits flipped of each kind: in `make test`, and in `make faults`.
@@ -47,7 +48,7 @@ def flip(campaign, count: int, paths: list[Path], read: Callable[[], Any], capsy
         try:
             found = read()
         except (SmnbError, FileNotFoundError) as error:
-            unnamed = not any(part in str(error) for part in (path.name, path.parent.name))
+            unnamed = not any(one.name in str(error) for one in (path, *path.parents) if one.suffix)
             campaign.outcomes["refused, without its name" if unnamed else "refused"] += 1
         else:
             told = capsys.readouterr().err if capsys else ""
@@ -84,6 +85,24 @@ def readings(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
     return sorted((folder / "out").glob("*.parquet")), read
 
 
+def store(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
+    n, random = 40, np.random.default_rng(3)
+    writer = SampleStoreWriter(folder / "s.zarr", sources=["sentinel1"], crop=8)
+    values = random.random((n, len(writer.sources["sentinel1"].bands), 8, 8))
+    times = pd.date_range("2020-01-01", periods=n)
+    columns = {"label": random.random(n), "time": times, "sensor": np.arange(n) % 4, "sentinel1/values": values}
+    writer.write(0, columns | {"sentinel1/time": times, "sentinel1/scene": ["a", "b"] * (n // 2)})
+    writer.finish(pd.DataFrame({"sensor_id": list("abcd"), "split_test": ["train", "test"] * 2}))
+
+    def read() -> dict[str, Any]:
+        found = SampleStore(folder / "s.zarr")
+        images, times = found.read("sentinel1"), found.image_times("sentinel1")
+        scenes = list(found.scene_ids("sentinel1"))
+        return {"sensors": found.sensors, "samples": found.samples, "images": images, "times": times, "scenes": scenes}
+
+    return [path for path in (folder / "s.zarr").rglob("*") if path.is_file()], read
+
+
 def record(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
     content = {"rmse": 0.0412, "names": ["a", "b"], "n": {"test": 12}}
     path = write_json(folder / "a.json", content)
@@ -95,7 +114,7 @@ def record(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
     return [path], read
 
 
-KINDS = {one.__name__: one for one in (readings, predictions, record)}
+KINDS = {one.__name__: one for one in (readings, predictions, store, record)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
