@@ -39,6 +39,7 @@ def start(arguments: Sequence[str] | None = None) -> None:
     usual = signal.getsignal(signal.SIGINT)
     if usual is signal.default_int_handler and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _stop)
+        sys.unraisablehook = _unraisable
     try:
         from smnb.cli import app
 
@@ -51,6 +52,7 @@ def start(arguments: Sequence[str] | None = None) -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:
             signal.signal(signal.SIGINT, usual)
+            sys.unraisablehook = sys.__unraisablehook__
 
 
 main = start  # what pyproject.toml names
