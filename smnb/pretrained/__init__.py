@@ -10,10 +10,20 @@ import numpy as np
 import pandas as pd
 
 from smnb.catalog import Catalog
-from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_box, check_choice, plain, stamp
+from smnb.contract import (
+    CatalogError,
+    FormatError,
+    ParameterError,
+    SmnbError,
+    check_box,
+    check_choice,
+    foreign,
+    plain,
+    stamp,
+)
 from smnb.files import atomic_path, held_output
 from smnb.grids import M36
-from smnb.loaders import parse_period
+from smnb.loaders import parse_period, read_named_csv
 from smnb.loaders.smap.cells import CELL_NAME
 from smnb.maps import write_map
 from smnb.maps.cells import DETAILS
@@ -194,9 +204,6 @@ def map_region(
 
 def _times_of(who: str, path: Path) -> np.ndarray:
     """Times of a CSV's column ``time``, UTC."""
-    try:
-        table = pd.read_csv(path)
-        return pd.to_datetime(table["time"], utc=True, format="ISO8601").dt.tz_localize(None).to_numpy("datetime64[ns]")
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        expected = plain("a CSV with a column time, such as 2016-06-08T12:00")
-        raise FormatError(who, f"{path} has no times ({error})", expected=expected) from error
+    with foreign(who, f"{path} has no times", next_step="Give a CSV with a column time, such as 2016-06-08T12:00"):
+        times = pd.to_datetime(read_named_csv(path, ["time"])["time"], utc=True, format="ISO8601")
+        return times.dt.tz_localize(None).to_numpy("datetime64[ns]")
