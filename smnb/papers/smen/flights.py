@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from smnb.catalog import Catalog
 from smnb.grids import EaseWindow
+from smnb.loaders.smap.records import CellRecord
+from smnb.maps.cells import overpasses_near
 from smnb.metrics import pearson_r
 from smnb.models.past_scenes import PastScenesEnsemble
-from smnb.papers.smen.cells import CellRecord, known_at
-from smnb.papers.smen.estimation import CellEstimator, overpasses_near
+from smnb.papers.smen.cells import known_at
+from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.smen.past_references import past_mean
 
 FLIGHT_ID = "pals_smapvex16"
