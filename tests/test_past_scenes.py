@@ -21,7 +21,10 @@ from smnb.loaders.smap.cells import CLOCK
 from smnb.models.past_scenes import PastScenesConfig, PastScenesEnsemble
 from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, CellRecord, known_at
 from smnb.papers.smen.estimation import CellEstimator, overpasses_near
+from smnb.papers.smen.experiment import downscale_baselines, reference_images, score_images
+from smnb.papers.smen.flights import flight_estimates, score_flights
 from smnb.papers.smen.granules import map_window
+from smnb.papers.smen.opening import open_places
 from smnb.papers.smen.past_training import PastScenesTraining, patterns_of, train_past_scenes
 from smnb.pretrained import card_text, load_pretrained, predict_folder
 from smnb_sandbox.smap_granules import PASSIVE, level3_granule, scene_granule
@@ -280,3 +283,39 @@ def test_the_same_numbers_through_both_doors(record, tmp_path):
         assert written["soil_moisture"].shape == (12, 12)
     for name in expected.data_vars:
         np.testing.assert_array_equal(dataset[name].values, expected[name].values[0])
+
+
+def test_flights_are_scored_over_common_cells_and_inside_blocks(record):
+    window, time = CELL.on(M03), record.time[-1:] + np.timedelta64(3, "h")
+    rng = np.random.default_rng(2)
+    blocks, detail = np.kron(rng.normal(0.2, 0.05, (4, 4)), np.ones((3, 3))), rng.normal(0, 0.02, (12, 12))
+    flown = xr.Dataset(
+        {"soil_moisture": (("time", "y", "x"), (blocks + detail)[None])}, {"time": time, **window.coords()}
+    )
+    flown["soil_moisture"][0, 0, 0] = np.nan
+    images = {"SMAP 9 km": blocks[None], "half": (blocks + 0.5 * detail)[None], "none": np.full((1, 12, 12), np.nan)}
+    scores = score_flights(images, flown).set_index("method")
+    assert scores["n"].tolist() == [143, 143]
+    assert scores.loc["half", "r_inside"] == pytest.approx(1.0, abs=0.02)
+    assert scores.loc["half", "variance_ratio"] == pytest.approx(0.25, abs=0.01)
+    assert scores.loc["SMAP 9 km", "r_inside"] == 0.0
+    assert scores.loc["half", "ubrmsd"] < scores.loc["SMAP 9 km", "ubrmsd"]
+    rows = flight_estimates([CellEstimator(ensemble(), record)], flown)
+    assert {"SMAP 9 km", "ours, cautious", "ours, product"} <= set(rows)
+    assert np.isfinite(rows["ours, cautious"]).all()
+    np.testing.assert_array_equal(rows["product within two days"][0], record.fine[-1])
+
+
+def test_real_cells_are_places_of_the_paper(shared_samples):
+    places = open_places("smap_sentinel1", Catalog.load(), shared_samples)
+    assert list(places) == ["R049C220", "R049C221"]
+    place = places["R049C220"].with_size(40)
+    assert place.sequences.notes["dropped_without_coarse"] == 2
+    scenes = place.split.test[:20]
+    scored = score_images(
+        downscale_baselines(place, scenes), place.sequences.fine[scenes], place.sequences.time[scenes]
+    )
+    means = scored.groupby("method")["ubrmse"].mean()
+    assert means["mean past residual"] < means["coarse"]
+    learnt = reference_images(place, scenes)["ridge on past maps"]
+    assert score_images({"ridge": learnt}, place.sequences.fine[scenes], place.sequences.time[scenes])["r"].mean() > 0.4

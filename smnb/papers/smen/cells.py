@@ -24,11 +24,12 @@ LEAST_CELLS = 20  # of 3 km that a scene must have to be counted
 PAIR_FEATURES = (
     *("log_age", "within_10_days", "within_40_days", "season_apart", "season_alike", "wetter", "wetness_apart"),
     *("other_half_of_day", "orbit_repeats", "days_off_orbit", "smap_alike", "coverage", "scene_spread"),
-    *("winter", "spring", "anomaly_now", "anomaly_then"),
+    *("anomaly_now", "anomaly_then"),
 )
+#: Without the season itself, which means another thing in another climate.
 STATE_FEATURES = (
-    *("scenes", "scenes_of_a_year", "scenes_of_60_days", "winter", "spring", "anomaly", "level", "drying", "morning"),
-    "smap_spread",
+    *("scenes", "scenes_of_a_year", "scenes_of_60_days", "anomaly", "level", "drying"),
+    *("morning", "smap_spread"),
 )
 
 
@@ -158,13 +159,12 @@ def known_at(record: CellRecord, times: NDArray, before: NDArray | None = None) 
         *(np.log(aged / 30), np.exp(-aged / 10), np.exp(-aged / 40), np.abs(np.angle(np.exp(1j * season)))),
         *(np.cos(season), wetter, np.abs(wetter), np.abs(now["morning"][:, None] - then["morning"]), repeat < 0.3),
         *(repeat / 6, alike, zero + count / 144.0, zero + np.log(np.nan_to_num(spread, nan=0.03) + 0.005) + 3.5),
-        *(zero + np.cos(now["season"])[:, None], zero + np.sin(now["season"])[:, None]),
         *(zero + now["anomaly"][:, None], zero + then["anomaly"]),
     ]
     usable = earlier & (count > LEAST_CELLS)
     state = [
         *(np.log1p((usable & (age < days)).sum(1)) for days in (np.inf, 365.0, 60.0)),
-        *(np.cos(now["season"]), np.sin(now["season"]), now["anomaly"], 5 * np.nan_to_num(now["level"])),
+        *(now["anomaly"], 5 * np.nan_to_num(now["level"])),
         *(10 * now["drying"], now["morning"], 30 * now["pattern"].std(1)),
     ]
     images = np.stack([now["pattern"] @ _NEAREST.T, now["smooth"]], 1).reshape(-1, 2, 12, 12)
@@ -199,7 +199,7 @@ def _state(record: CellRecord, times: NDArray) -> dict[str, NDArray]:
     known = index < upto
     drying = np.where(known, level - np.append(series, np.nan)[np.where(known, index, there.size)], 0.0)
     day = (times - _EPOCH) / _DAY
-    season = 2 * np.pi * (day % 365.25) / 365.25 + (np.pi if record.window.lat[0] < 0 else 0.0)
+    season = 2 * np.pi * (day % 365.25) / 365.25
     hour = ((times - times.astype("datetime64[D]")) / np.timedelta64(1, "h") + record.window.lon[0] / 15.0) % 24
     return {
         "image": np.kron(coarse, np.ones((1, 3, 3))),

@@ -10,10 +10,11 @@ from smnb.contract import ContractError, ParameterError, plain
 from smnb.metrics import interval, pair_scores
 from smnb.models.baselines import pixel_climatology, reference_predictions
 from smnb.papers.smen.opening import Place
+from smnb.papers.smen.past_references import past_learners, past_references
 from smnb.papers.smen.sequences import SequenceDataset, sequence_scalers
 from smnb.training import Samples, Trained
 
-_LEAST_PIXELS = 100  # an image with fewer valid pixels has no score
+_LEAST_PIXELS, _LEAST_OF_CELL = 100, 30  # an image, and one of a 36 km cell, with fewer valid pixels has no score
 
 
 def smen_samples(place: Place) -> Samples:
@@ -64,7 +65,8 @@ def downscale_baselines(place: Place, scenes: np.ndarray) -> dict[str, np.ndarra
     seen = count > 0 if place.exclude is None else (count > 0) & ~place.exclude
     climatology = np.divide(np.nansum(residual, 0), count, out=np.zeros(sequences.shape, "float32"), where=seen)
     coarse = sequences.coarse[scenes]
-    return {
+    past = {} if place.record is None else past_references(place.record, sequences.time[scenes])
+    return past | {
         "coarse": coarse,
         "bilinear": sequences.interpolated[scenes],
         "last fine + coarse change": coarse + sequences.residuals[scenes - 1],
@@ -84,6 +86,8 @@ def reference_images(place: Place, scenes: np.ndarray, *, seed: int = 0) -> dict
     """
     sequences, train = place.sequences, place.split.train
     target = sequences.fine[train]
+    if place.record is not None:  # what is known of a pixel is more than the last scenes
+        return past_learners(place.record, sequences.time[train], sequences.time[scenes], target, seed=seed)
     if place.exclude is not None:
         target = np.where(place.exclude, np.nan, target)
 
@@ -110,13 +114,13 @@ def score_images(
     """Score each image ``(scene, row, col)`` of each method over its valid pixels, m3 m-3, and those of `where` (row, col).
 
     A row a method and image: ``method``, ``time``, ``n``, ``bias``, ``rmse``, ``ubrmse`` (the paper's, which no level enters) and
-    ``r`` (over space). An image with fewer than 100 valid pixels is left out; none left is a `ParameterError`.
+    ``r`` (over space). An image with fewer than 100 valid pixels, 30 of a 36 km cell, is left out; none is a `ParameterError`.
     """
     valid = np.isfinite(observed) if where is None else np.isfinite(observed) & where
-    counts = valid.sum((1, 2))
-    scenes = np.flatnonzero(counts >= _LEAST_PIXELS)
+    counts, least = valid.sum((1, 2)), _LEAST_OF_CELL if observed[0].size == 144 else _LEAST_PIXELS
+    scenes = np.flatnonzero(counts >= least)
     if not scenes.size:
-        expected = plain(f">= {_LEAST_PIXELS}")
+        expected = plain(f">= {least}")
         raise ParameterError("score_images", "no image has enough valid pixels", got=counts.tolist(), expected=expected)
     rows = [
         {"method": method, "time": times[i], **pair_scores(images[i][valid[i]], observed[i][valid[i]])}

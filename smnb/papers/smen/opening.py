@@ -1,4 +1,4 @@
-"""Downscaling samples from an archive: SMAP at 36 km with SMAP/Sentinel-1 at 3 km, or SMAP at 9 km with its own blocks."""
+"""Downscaling samples from an archive: SMAP at 36 km with SMAP/Sentinel-1 at 3 km, 9 km with its own blocks, or real cells."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from smnb.catalog import Catalog
 from smnb.contract import ContractError, check_choice
 from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
+from smnb.papers.smen.cells import CellRecord
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
 FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
-SOURCES = {"regions": (FINE_ID, COARSE_ID, TRUTH_ID), "points": (POINTS_ID,)}  # catalog entries that each source reads
+CELL_IDS = ("smap_s1_cells", "smap_9km_cells")
+#: Catalog entries that each source reads.
+SOURCES = {"regions": (FINE_ID, COARSE_ID, TRUTH_ID), "points": (POINTS_ID,), "smap_sentinel1": CELL_IDS}
 #: The paper's three regions: title, and latitude and longitude of the city, degrees.
 REGIONS: dict[str, tuple[str, float, float]] = {
     "oklahoma_city": ("Oklahoma City", 35.47, -97.52),
@@ -35,6 +38,7 @@ class Place:
     sequences: ImageSequences
     split: SequenceSplit
     exclude: np.ndarray | None = None  # pixels that no training sees
+    record: CellRecord | None = None  # of real cells: all that was known of it at any time
 
     @property
     def available(self) -> int:
@@ -78,18 +82,18 @@ def open_places(
 
     Parameters
     ----------
-    source : {"regions", "points"}
-        The paper's regions, or the real 9 km fields of `POINTS_ID`, of which a strip is hidden from training: scores on it
-        are out of sample in time and in space.
+    source : {"regions", "points", "smap_sentinel1"}
+        The paper's regions; the real 9 km fields of `POINTS_ID`, of which a strip is hidden from training: scores on it are out
+        of sample in time and in space; or the real cells of `CELL_IDS`, 9 to 3 km, as 36 km is one number of a cell.
     catalog, root
     regions : sequence of str
         Keys of `REGIONS`; ignored for points.
     history : int
         Past scenes a sample takes.
     first_test : str
-        ISO date; "" means 2018-01-01 for regions, and the last quarter of the scenes for points.
+        ISO date; "" means 2018-01-01 for regions, 2019-01-01 for cells, and the last quarter of the scenes for points.
     n_train, n_test : int
-        Scenes a region; 0 means the paper's numbers (`PAPER_IMAGES`), or all for points.
+        Scenes a region; 0 means the paper's numbers (`PAPER_IMAGES`), or all for cells and points.
     composite_days, held_out
         Of points: `points_sequences`, `held_out_block`.
     """
@@ -98,6 +102,10 @@ def open_places(
         sequences = points_sequences(catalog, root, days=composite_days, history=history)
         cut = first_test or sequences.day(sequences.time.size - max(3, sequences.time.size // 4))
         return {sequences.name: Place(sequences, sequences.split(cut), held_out_block(sequences, held_out))}
+    if source == "smap_sentinel1":
+        cells = _open_cells(catalog, root, history)
+        split = {"first_test": first_test or "2019-01-01", "n_train": n_train or None, "n_test": n_test or None}
+        return {name: Place(one, one.split(**split), record=record) for name, (one, record) in cells.items()}
     places = {}
     for region in check_choice("open_places", "regions", tuple(regions), REGIONS):
         title, *city = REGIONS[region]
@@ -114,6 +122,21 @@ def open_places(
         split = sequences.split(first_test or "2018-01-01", *sizes)
         places[region] = Place(sequences, split)
     return places
+
+
+def _open_cells(catalog: Catalog, root: Path, history: int) -> dict[str, tuple[ImageSequences, CellRecord]]:
+    """Samples and record of each cell of an archive that has a stack of scenes; scenes without SMAP within 2 h are dropped."""
+    found = {}
+    for path in catalog.resolve(CELL_IDS[0], root):
+        name = path.stem.rpartition("_")[2]
+        scenes, series = (catalog.open(one, root, cell=name) for one in CELL_IDS)
+        record = CellRecord.from_datasets(scenes, series)
+        image, coarse = scenes["soil_moisture"], series["soil_moisture_sca"]
+        image.attrs["synthetic"] = scenes.attrs["synthetic"]
+        title = f"{name}, agreement with the product"
+        sequences = ImageSequences.from_products(image, coarse, name=name, title=title, history=history, window_hours=2)
+        found[name] = sequences, record
+    return found
 
 
 def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:

@@ -1,0 +1,99 @@
+"""Estimates against airborne soil moisture, which say whether the detail that they add is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+
+from smnb.grids import EaseWindow
+from smnb.metrics import pearson_r
+from smnb.papers.smen.cells import CellRecord, known_at
+from smnb.papers.smen.estimation import CellEstimator, overpasses_near
+from smnb.papers.smen.past_references import past_mean
+
+_LEAST, _IN_BLOCK = 30, 5  # cells that a flight, and a 9 km block, must have
+
+
+def flight_estimates(estimators: Sequence[CellEstimator], flights: xr.Dataset) -> dict[str, NDArray]:
+    """Estimate the cells that flights cross, at SMAP's overpasses nearest to them: by name, (flight, y, x) at 3 km, m3 m-3.
+
+    The rows are SMAP as it is and between cell centres, the product nearest in time within two days (which is no estimate: it may
+    be of the day itself), SMAP with a quarter of the mean past residual shrunk by five, and the estimators' two details.
+    """
+    window, asked = EaseWindow.from_dataset(flights), flights["time"].values.astype("datetime64[ns]")
+    found: dict[str, NDArray] = {}
+    for estimator in estimators:
+        record = estimator.record
+        there, overpass = overpasses_near(record, asked)
+        rows, cols = window.slices_of(record.window.on(window.grid)) or (None, None)
+        if rows is None:
+            continue
+        for name, images in _rows(estimator, record, asked[there], overpass[there]).items():
+            found.setdefault(name, np.full((asked.size, *window.shape), np.nan))[there, rows, cols] = images
+    return found
+
+
+def _rows(estimator: CellEstimator, record: CellRecord, asked: NDArray, overpass: NDArray) -> dict[str, NDArray]:
+    before = np.minimum(asked, overpass)
+    known = known_at(record, overpass, before)
+    level, now = known.level[:, None, None], known.inputs.now.double().numpy()
+    residual = past_mean(known, np.ones(known.inputs.earlier.shape), shrink=5.0)
+    nearest = np.abs(record.time[:, None] - asked).argmin(0)
+    close = np.abs(record.time[nearest] - asked) <= np.timedelta64(48, "h")
+    product = np.where(close[:, None, None], record.fine[nearest], np.nan)
+    details = [estimator.image(t, b) for t, b in zip(overpass, before, strict=True)]
+    return {
+        "SMAP 9 km": known.smap,
+        "SMAP between centres": level + now[:, 1],
+        "product within two days": product,
+        "SMAP + ¼ mean past residual": known.smap + 0.25 * residual,
+        **{f"ours, {name}": np.array([one[name] for one in details]) for name in ("product", "cautious")},
+    }
+
+
+def score_flights(images: Mapping[str, NDArray], flights: xr.Dataset, *, common: str = "SMAP 9 km") -> pd.DataFrame:
+    """Score each row against each flight over the cells that it and `common` have.
+
+    Returns
+    -------
+    DataFrame
+        ``method``, ``time``, ``n``, ``r``, ``ubrmsd`` and ``bias`` m3 m-3, ``r_inside`` (departures from the mean of each 9 km
+        block with five cells or more), ``variance_ratio`` of those departures, estimate over flight, and ``fine_power``: share of
+        the estimate's variance at wavelengths under 18 km, over the flight's own share (blank cells taken as the mean).
+    """
+    truth, rows = flights["soil_moisture"].values.astype("float64"), []
+    for method, stack in images.items():
+        for number, (image, observed) in enumerate(zip(stack, truth, strict=True)):
+            there = np.isfinite(image) & np.isfinite(observed) & np.isfinite(images[common][number])
+            if there.sum() < _LEAST:
+                continue
+            error = (image - observed)[there]
+            inside = [_inside(np.where(there, one, np.nan)) for one in (image, observed)]
+            ours, flown = (one[np.isfinite(one)] for one in inside)
+            row = {"method": method, "time": flights["time"].values[number], "n": int(there.sum())}
+            row |= {"r": float(pearson_r(image[there], observed[there])), "ubrmsd": error.std(), "bias": error.mean()}
+            row["r_inside"] = float(pearson_r(ours, flown)) if ours.std() > 1e-9 else 0.0
+            row["variance_ratio"] = ours.var() / flown.var()
+            row["fine_power"] = np.divide(*(_fine_share(np.where(there, one, np.nan)) for one in (image, observed)))
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _inside(image: NDArray) -> NDArray:
+    """Departures from the mean of each 9 km block of a window of whole blocks, NaN in blocks with too few cells."""
+    blocks = image.reshape(image.shape[0] // 3, 3, image.shape[1] // 3, 3)
+    count = np.isfinite(blocks).sum((1, 3), keepdims=True)
+    mean = np.nansum(blocks, (1, 3), keepdims=True) / np.maximum(count, 1)
+    return np.where(count >= _IN_BLOCK, blocks - mean, np.nan).reshape(image.shape)
+
+
+def _fine_share(image: NDArray) -> float:
+    """Share of an image's power at wavelengths under six cells."""
+    there = np.isfinite(image)
+    power = np.abs(np.fft.fft2(np.where(there, image - image[there].mean(), 0.0))) ** 2
+    wave = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
+    return float(power[wave > 1 / 6].sum() / power.sum())
