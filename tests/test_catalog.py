@@ -161,10 +161,10 @@ def test_invalid_entries_name_entry_and_key(tmp_path, changes, message):
         ("- 1", "the catalog: .*valid dictionary"),
         ("product: 5", "data_catalog.yaml:product: the entry: .*valid dictionary.*got 5"),
         ("Bad-Id: {}", "an entry's id"),
-        (LAUGHS, "not valid YAML: more than 100,000 nodes"),
-        ("product: &a {b: *a}", "not valid YAML: an alias stands for what it is in"),
-        ("product: " + "[" * 5000, "not valid YAML: nested deeper than 40"),
-        ("# " + "x" * 2_000_000, "not valid YAML: longer than"),
+        (LAUGHS, "not valid YAML: .*more than 100,000 nodes"),
+        ("product: &a {b: *a}", "not valid YAML: .*an alias stands for what it is in"),
+        ("product: " + "[" * 5000, "not valid YAML: .*nested deeper than 40"),
+        ("# " + "x" * 2_000_000, "not valid YAML: .*longer than"),
     ],
 )
 def test_invalid_yaml(tmp_path, text, message):

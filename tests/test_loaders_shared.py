@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 import struct
 import subprocess
 import sys
 import zipfile
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +20,7 @@ import xarray as xr
 
 from smnb.catalog.limits import MOST_VARIABLE, check_bytes, check_csv
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, check_choice
-from smnb.loaders import finish, in_period
+from smnb.loaders import finish, in_period, open_hdf5, open_netcdf
 from smnb.loaders.insitu.archive import Archive
 
 
@@ -129,7 +132,7 @@ def test_members_of_a_zip_that_lie_about_their_size(tmp_path):
         assert archive.read("fine.stm") == bytes(10)
         with pytest.raises(FormatError, match="too large to be read; got 6,000 MB"):
             archive.read("large.stm")
-        with pytest.raises(FormatError, match="damaged: Bad CRC-32"):
+        with pytest.raises(FormatError, match="damaged: BadZipFile: Bad CRC-32"):
             archive.read("small.stm")
         (refused,) = archive.refused
         assert (refused["file"], "packed.stm" in archive.keys) == ("packed.stm", False)
@@ -158,3 +161,107 @@ def test_a_larger_file_is_read_when_the_user_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv(MOST_VARIABLE, "lots")
     with pytest.raises(ParameterError, match="SMNB_MOST_MB: is no number of megabytes; got 'lots'"):
         check_csv("f", path)
+
+
+# -- damage that shows when a file is opened, or only when values are computed ---------------------------------------------
+
+
+def written(path, engine, n=4096):
+    values = np.random.default_rng(0).random((n, 4)).astype("float32")
+    encoding = {"x": {"zlib": True}} if engine == "h5netcdf" else {}
+    xr.Dataset({"x": (("a", "b"), values)}, {"a": np.arange(n)}).to_netcdf(path, engine=engine, encoding=encoding)
+    return path
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": None}])
+def test_values_that_are_damaged_are_told_by_the_name_of_the_file_when_they_are_computed(tmp_path, options):
+    path = written(tmp_path / "a.nc", "h5netcdf")
+    with h5py.File(path) as file:
+        at = file["x"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes())
+    content[at.byte_offset + 2 : at.byte_offset + at.size] = bytes(at.size - 2)
+    path.write_bytes(content)
+    with open_netcdf("open_it", path, **options) as data:
+        lazy = data["x"].mean("b") + 1 if options == {} else data["x"]  # nothing is read yet
+        with pytest.raises(FormatError, match=r"^open_it\(a\.nc\): the file is unreadable: .*Download"):
+            lazy.load()
+        assert data["a"].values.tolist() == list(range(4096))
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+def test_a_file_is_read_as_xarray_reads_it(tmp_path, engine):
+    path = written(tmp_path / "a.nc", engine)
+    with open_netcdf("open_it", path) as found, xr.open_dataset(path, engine=engine, chunks={}) as usual:
+        xr.testing.assert_identical(found.load(), usual.load())
+        assert found["x"].chunks == usual["x"].chunks
+
+
+@pytest.mark.parametrize("name", ["x", "a"])
+def test_an_array_that_its_file_cannot_hold_is_refused_before_it_is_made(tmp_path, name):
+    path = tmp_path / "a.nc"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a", (1 << 40 if name == "a" else 4,), "f4", chunks=(4,)).make_scale("a")
+        file.create_dataset("x", (1 << 40 if name == "x" else 4,), "f4", chunks=(4,))
+    with pytest.raises(FormatError, match=rf"'{name}', in a file of [0-9,]+ bytes, is too large .*4,398,047 MB"):
+        open_netcdf("open_it", path)
+
+
+@pytest.mark.parametrize("size", [0, 3, 4, 100, 2000, -100])
+@pytest.mark.parametrize("engine", ["h5netcdf", "scipy"])
+def test_a_file_that_is_cut_short(tmp_path, capfd, engine, size):
+    path = written(tmp_path / "a.nc", engine)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(FormatError, match=r"^open_it\(a\.nc\): the file is unreadable"):
+        open_netcdf("open_it", path).load()
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_heap_in_which_hdf5_would_read_for_ever(tmp_path):
+    path = written(tmp_path / "a.nc", "h5netcdf")
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL\1")
+    content[heap + 16 : heap + 4096] = bytes(4080)
+    path.write_bytes(content)
+    for read in (open_netcdf, open_hdf5):
+        with pytest.raises(FormatError, match="a heap has an entry of no size"):
+            read("open_it", path)
+
+
+def readers():
+    from smnb.catalog import Catalog
+    from smnb.loaders.insitu import open_insitu
+    from smnb.loaders.rasters import open_sentinel1
+    from smnb.loaders.smap import read_fields
+    from smnb.papers.stations import read_points
+    from smnb.sensors import add_strata, read_predictions
+
+    table = pa.table({"sensor_id": ["a"], "lat": [1.0], "lon": [1.0]}).to_pandas()
+    return {
+        "a.nc": lambda path: open_netcdf("open_it", path),
+        "a.h5": read_fields,
+        "a.zip": Archive,
+        "CRND0103-2020-AZ_Tucson_11_W.txt": lambda path: open_insitu([path], catalog_id="x"),
+        "VV_20200901T001122.tif": lambda path: open_sentinel1([path], catalog_id="x", units="dB"),
+        "b.tif": lambda path: add_strata(table, land_cover=path),
+        "a.parquet": read_predictions,
+        "a.csv": read_predictions,
+        "a.csv.gz": read_points,
+        "a.yaml": Catalog.load,
+    }
+
+
+@pytest.mark.parametrize("name", readers())
+def test_a_file_that_may_not_be_read_is_no_damaged_one(tmp_path, monkeypatch, name):
+    path, usual = tmp_path / name, io.open
+    path.write_bytes(b"\x89HDF")
+
+    def refused(file, *args, **options):  # as the system does, but for root, who runs tests in containers
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(file, *args, **options)
+
+    monkeypatch.setattr(io, "open", refused)
+    monkeypatch.setattr("builtins.open", refused)
+    with pytest.raises(PermissionError) as raised:
+        readers()[name](path)
+    assert raised.value.filename == str(path)

@@ -99,7 +99,7 @@ def test_damaged_gzip_data_are_told(tmp_path):
     path.write_bytes(content)
     records = read_records(path)
     assert isinstance(next(records)[1], RecordError)  # the bytes that were changed are of the first
-    with pytest.raises(ShardError, match=r"bad\.tfrecord\.gz, record 1: the gzip data are damaged"):
+    with pytest.raises(ShardError, match=r"bad\.tfrecord\.gz, record 1: the shard is damaged or cut short: "):
         next(records)
 
 

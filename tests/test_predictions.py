@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xarray as xr
 from sklearn.linear_model import LinearRegression
@@ -536,3 +538,27 @@ def test_the_tables_hold_the_numbers_that_the_paper_prints(repository, name, hea
         np.testing.assert_array_equal([np.nan if number == "-" else float(number) for number in numbers], values)
     few = re.search("asterisk: (.*)\\.", found.caveats[0])[1].split(", ")
     assert [any(one in row for one in few) for row in starred] == [True] * len(few)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("time", pa.array([b"\xff"] * 4), "unreadable: UnicodeDecodeError"),
+        ("sensor_id", pa.array([[1.0]] * 4), "unreadable: TypeError: unhashable"),
+        ("climate", pa.array([{"a": 1}] * 4), "unreadable: TypeError: unhashable"),
+        ("time", pa.array([10**15] * 4, pa.timestamp("s")), "a time cannot be read: .*1678 to 2261"),
+        ("time", pa.array(["3000-01-01"] * 4), "a time cannot be read: .*1678 to 2261"),
+        ("time", pa.array(["0001-01-01"] * 4), "a time cannot be read: .*1678 to 2261"),
+    ],
+)
+def test_odd_columns_of_parquet_are_one_error(tmp_path, column, values, message):
+    columns = {"sensor_id": list("abcd"), "time": ["2020-01-01"] * 4, "observed": [0.1] * 4, "predicted": [0.2] * 4}
+    pq.write_table(pa.table({**columns, column: values}), tmp_path / "a.parquet")
+    with pytest.raises((FormatError, ContractError), match=message):
+        p.read_predictions(tmp_path / "a.parquet")
+
+
+def test_names_that_parquet_holds_as_bytes_are_text(tmp_path):
+    columns = {"time": ["2020-01-01"] * 2, "observed": [0.1] * 2, "predicted": [0.2] * 2}
+    pq.write_table(pa.table({"sensor_id": pa.array([b"S1", b"S2"]), **columns}), tmp_path / "a.parquet")
+    assert p.read_predictions(tmp_path / "a.parquet")["sensor_id"].tolist() == ["S1", "S2"]

@@ -151,18 +151,15 @@ _ENTRIES = TypeAdapter(Annotated[dict[_Id, Entry], Field(min_length=1)])
 
 def read_entries(path: Path) -> dict[str, Entry]:
     """Read and check a file of entries by id; `CatalogError` for the first thing that is wrong."""
-    with foreign(path.name, "the catalog is not valid YAML", CatalogError):
-        try:
-            return _ENTRIES.validate_python(load_yaml(path.read_text(encoding="utf-8"), _UniqueKeyLoader))
-        except yaml.YAMLError as error:
-            problem = " ".join(str(error).split()).replace("<unicode string>", path.name)
-            raise CatalogError(path.name, f"the catalog is not valid YAML: {problem}") from error
-        except ValidationError as error:
-            raise _first_problem(path, error) from error
-        except (OSError, UnicodeDecodeError) as error:
-            what = f"the catalog cannot be read ({error.__class__.__name__})"
-            next_step = f"Run from a folder at or below one that holds {path.name}, or pass its path"
-            raise CatalogError(str(path), what, next_step=next_step) from error
+    if not path.exists():
+        next_step = f"Run from a folder at or below one that holds {path.name}, or pass its path"
+        raise CatalogError(str(path), "the catalog cannot be read: there is no such file", next_step=next_step)
+    try:
+        with foreign(path.name, "the catalog is not valid YAML", CatalogError):
+            content = load_yaml(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        return _ENTRIES.validate_python(content)
+    except ValidationError as error:
+        raise _first_problem(path, error) from error
 
 
 def _first_problem(path: Path, error: ValidationError) -> CatalogError:

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import mmap
 import os
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
+from xarray.backends import BackendArray, BackendEntrypoint, list_engines
+from xarray.core import indexing
 
-from smnb.catalog.limits import MOST_TABLE, check_bytes, check_csv, refuse_leaving
-from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, plain, stamp
+from smnb.catalog.limits import MOST_PART, MOST_TABLE, check_bytes, check_csv, refuse_leaving
+from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, foreign, plain, stamp
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
+_SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in which its heaps are looked at
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 _CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
@@ -55,45 +61,106 @@ def check_native_units(where: str, name: str, stated: Any, known: Sequence[str])
         raise FormatError(where, f"{name!r} has other units", got=stated, expected=list(known))
 
 
+def check_declared(where: str, name: Any, size: int, path: Path) -> None:
+    """Raise `FormatError` if an array, of `size` bytes, cannot be in a file: compression takes at most a thousandth."""
+    if size > MOST_PART:
+        held = sum(one.stat().st_size for one in (path.rglob("*") if path.is_dir() else [path]))
+        check_bytes(where, f"{name!r}, in a file of {held:,} bytes,", size, max(MOST_PART, 1032 * held))
+
+
+def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    `FormatError` if it is damaged where HDF5 (2.0) would read for ever, `CatalogError` as `refuse_links`.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        for begin in {0, max(len(content) - _SEARCHED, 0)}:
+            heap = content.find(b"GCOL\1", begin, begin + _SEARCHED)
+            while heap >= 0:  # a heap of texts and references: objects with number and size, 0 for free space
+                at, end = heap + 16, min(heap + int.from_bytes(content[heap + 8 : heap + 16], "little"), len(content))
+                while at + 16 <= end:
+                    number, size = struct.unpack_from("<H6xQ", content, at)
+                    if number == size == 0:
+                        raise FormatError(
+                            where, "the file is damaged: a heap has an entry of no size", got=plain(f"at byte {at}")
+                        )
+                    at += 16 + -(-size // 8) * 8 if number else size
+                heap = content.find(b"GCOL\1", heap + 4, begin + _SEARCHED)
+    refuse_links(where, path)
+    return h5py.File(path, "r", **options)
+
+
+class _Guarded(BackendArray):
+    """A variable of a file; whatever is found damaged once it is read, when and wherever that is, is one `FormatError`."""
+
+    def __init__(self, where: str, variable: xr.Variable) -> None:
+        self.where, self.variable = where, variable
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        with foreign(self.where):
+            return self.variable[key].values
+
+
+class _Guard(BackendEntrypoint):
+    """Opens a file by one of xarray's backends and guards its variables; no index is made before they are."""
+
+    open_dataset_parameters = (
+        *("drop_variables", "mask_and_scale", "decode_times", "concat_characters"),
+        *("decode_coords", "use_cftime", "decode_timedelta"),
+    )
+
+    def open_dataset(self, path: Path, *, where: str, by: str, **options: Any) -> xr.Dataset:  # type: ignore[override]
+        dataset = list_engines()[by].open_dataset(path, **options)
+        for name, variable in dataset.variables.items():
+            check_declared(where, name, variable.size * np.dtype(variable.encoding.get("dtype", "u1")).itemsize, path)
+            variable.data = indexing.LazilyIndexedArray(_Guarded(where, variable.copy(deep=False)))
+        return dataset
+
+
 def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
-    """Open a NetCDF file lazily with h5netcdf (NetCDF 4) or scipy (classic), whichever its first bytes ask for.
+    """Open a NetCDF file lazily with h5netcdf (NetCDF 4) or scipy (classic), whichever its first bytes ask for; or a Zarr group.
 
     Not with netCDF4 where that can be helped: its C library is not thread-safe, and reopening a file whose lazy arrays
     had just been dropped crashed the interpreter (netCDF4 1.7.5 with xarray 2026.9). `options` are those of
-    `xarray.open_dataset`, beside ``chunks={}``. A file that is no NetCDF, or a damaged one, is a `FormatError`.
+    `xarray.open_dataset`, beside ``chunks={}``. A file that is no NetCDF, or a damaged one, is a `FormatError`, and so is damage
+    that shows only when values are computed.
     """
-    with path.open("rb") as stream:
-        magic = stream.read(4)
-    engine = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}.get(magic)
+    where, engine = f"{who}({path.name})", "zarr"
+    if not path.is_dir():
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+        engine = {b"\x89HDF": "h5netcdf", b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4"}.get(magic)
     if engine is None:
         what = "the file is unreadable: no NetCDF"
         next_step = "Download it again; a login page or a zip archive under the file's name is the usual cause"
         if magic == b"GRIB":
             what, next_step = "the file is GRIB", "Request NetCDF, or convert it with grib_to_netcdf (ecCodes)"
-        raise FormatError(f"{who}({path.name})", what, got=magic, expected="NetCDF", next_step=next_step)
-    if engine == "h5netcdf":
-        refuse_links(who, path)
-    try:
-        return xr.open_dataset(path, **{"engine": engine, "chunks": {}, "decode_timedelta": False, **options})
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-        raise FormatError(f"{who}({path.name})", f"the file is unreadable: {error}") from error
+        raise FormatError(where, what, got=magic, expected="NetCDF", next_step=next_step)
+    options = {"chunks": {}, "decode_timedelta": False, **options}
+    with foreign(where):
+        if engine == "h5netcdf":
+            with open_hdf5(where, path) as file:  # h5netcdf would print a traceback of what HDF5 cannot open
+                file.attrs.get("_nc3_strict")
+        return xr.open_dataset(path, engine=_Guard, where=where, by=engine, **options)
 
 
-def refuse_links(who: str, path: Path) -> None:
+def refuse_links(where: str, path: Path) -> None:
     """Raise `CatalogError` where an HDF5 file takes anything from a file that is not in its folder or its data root."""
     state = path.stat()
     for name in _named_files(str(path.absolute()), state.st_size, state.st_mtime_ns):
         named = path.parent / name
-        refuse_leaving(f"{who}({path.name})", path, named)
+        refuse_leaving(where, path, named)
         if named.is_file() and not named.samefile(path):
-            refuse_links(who, named)
+            refuse_links(where, named)
 
 
 @functools.lru_cache(maxsize=100_000)
 def _named_files(path: str, *state: int) -> tuple[str, ...]:
     """Files that links and datasets of an HDF5 file name; none of one that is damaged, which its reader will find."""
-    import h5py
-
     found: list[str] = []
     with contextlib.suppress(OSError, RuntimeError, KeyError, ValueError), h5py.File(path, "r") as file:
         links: dict[bytes, Any] = {}
@@ -177,7 +244,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
             0,
         )
     check_bytes(path.name, "the table", size, MOST_TABLE, path.stat().st_size)
-    return pd.read_parquet(path, columns=columns)
+    table = pd.read_parquet(path, columns=columns)
+    pa.Table.from_pandas(table.select_dtypes("string")).validate(full=True)  # text that is no UTF-8
+    return table
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import dask.array
 import numpy as np
 import xarray as xr
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_choice
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, foreign
 from smnb.loaders import check_native_units, check_paths, check_present, finish, open_netcdf
 from smnb.loaders.amsre import CHANNELS
 
@@ -43,6 +43,10 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     needed = ("TB", "Incidence_angle", "TB_time", "TB_num_samples", "TB_std_dev", "crs", "time")
     where = f"{who}({path.name})"
     check_present(where, needed, raw.variables)
+    if odd := [
+        name for name in (*_NATIVE.values(), "TB_time", "TB_num_samples") if raw[name].dims != ("time", "y", "x")
+    ]:
+        raise FormatError(where, f"{odd} are not over time, y and x", got=raw[odd[0]].dims)
     native = str(raw["TB"].attrs.get("frequency_and_polarization"))
     if native not in CHANNELS:
         what = "TB:frequency_and_polarization is no AMSR-E channel"
@@ -112,7 +116,10 @@ def open_cetb(
         who, "channels", list(CHANNELS.values()) if channels is None else channels, CHANNELS.values()
     )
     check_choice(who, "temporal_division", temporal_division, [None, "M", "E", "A", "D"])
-    read = [_read_cetb(who, path) for path in check_paths(who, paths)]
+    read = []
+    for path in check_paths(who, paths):
+        with foreign(f"{who}({path.name})"):
+            read.append(_read_cetb(who, path))
     read = [one for one in read if one[0] in channels and temporal_division in (None, one[1])]
     if not read:
         raise CatalogError(who, "no file has the requested channels and temporal division", got=channels)

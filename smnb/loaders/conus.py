@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from smnb.contract import VARIABLES, ContractError, FormatError, plain
+from smnb.contract import VARIABLES, ContractError, FormatError, foreign, plain
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf, read_named_csv
 from smnb.loaders.rasters.options import FILLS, PRODUCTS, TOO_DARK, DnOffset, Meaning
 
@@ -158,11 +158,11 @@ def open_conus_patches(
         if match is None or int(match[1]) in parts:
             what = "a file's name is not of this product" if match is None else f"region {match[1]} is given twice"
             raise FormatError(who, what, got=path.name, expected="region_01.nc")
-        with open_netcdf(who, path, chunks=None) as file:
+        with foreign(where), open_netcdf(who, path, chunks=None) as file:
             raw = file.load()
         for name, units in _UNITS.items():
-            if name not in raw or raw[name].dims != ("time", "y", "x"):
-                what = f"{name!r} is absent or not over (time, y, x)"
+            if name not in raw or raw[name].dims != ("time", "y", "x") or raw[name].dtype.kind not in "iuf":
+                what = f"{name!r} is absent, no number, or not over (time, y, x)"
                 raise FormatError(where, what, got=sorted(map(str, raw.variables)))
             check_native_units(where, name, raw[name].attrs.get("units"), [units])
         number = int(match[1])
@@ -286,10 +286,8 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     if len(files) != 1:
         raise FormatError(who, "this product is one table", got=[path.name for path in files])
     where = f"{who}({files[0].name})"
-    try:
+    with foreign(where, "the table is unreadable"):
         raw = read_named_csv(files[0], ("network", "station", "start", "end"))
-    except (ValueError, OSError, EOFError) as error:
-        raise FormatError(where, f"the table is unreadable: {error}") from error
     check_present(where, (*_KEYS, *_CANONICAL, "landcover"), raw.columns)
     if raw.empty:
         raise FormatError(where, "the table has no rows")
@@ -304,11 +302,9 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
             raise FormatError(where, what, got=got, expected=(-edge, edge))
     times = {}
     for native, name in (("start", "time"), ("end", "time_end")):
-        try:
+        with foreign(where, f"{native!r} is no date such as 2019-01-01"):
             parsed = pd.to_datetime(raw[native], utc=True, format="ISO8601")
-        except ValueError as error:
-            raise FormatError(where, f"{native!r} is no date: {error}", expected="2019-01-01") from error
-        times[name] = parsed.dt.tz_localize(None).astype("datetime64[ns]")
+            times[name] = parsed.dt.tz_localize(None).astype("datetime64[ns]")
     raw.insert(0, "sensor_id", raw["network"] + "__" + raw["station"])
     raw, masked = believed(where, raw.assign(time=times["time"]), "sensor_id")
     static = raw[["sensor_id", *_PLACE, "landcover", "fc", "mtpi"]].drop_duplicates().reset_index(drop=True)

@@ -19,7 +19,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import ContractError, FormatError, check_box, check_dataset, orient_lat_lon, plain, stamp
+from smnb.contract import ContractError, FormatError, check_box, check_dataset, foreign, orient_lat_lon, plain, stamp
 from smnb.loaders import check_native_units, check_paths, finish, in_period, open_netcdf
 from smnb.loaders.points import read_series
 
@@ -234,7 +234,10 @@ def open_swvl1(
         If the period holds no analysis.
     """
     who = "open_swvl1"
-    parts = [(path, _read_grid(who, path)) for path in check_paths(who, paths)]
+    parts = []
+    for path in check_paths(who, paths):
+        with foreign(f"{who}({path.name})"):
+            parts.append((path, _read_grid(who, path)))
     joined, repeated = _join(who, parts)
     joined = _select(who, joined, start, end, bbox)
     versions = pd.Series(joined["expver"].values).value_counts().to_dict()

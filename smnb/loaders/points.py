@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, check_places, plain
+from smnb.contract import CatalogError, FormatError, ParameterError, check_choice, check_places, foreign, plain
 from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units, check_paths, check_present, finish, in_period, open_netcdf
 from smnb.loaders.smap.fields import FLAG_FILL, FLAG_POLICIES, flag_attrs
@@ -88,7 +88,7 @@ def _read_cells(
     parts, numbers, nearest = [], [], np.inf
     for path in files:
         where = f"{who}({path.name})"
-        with open_netcdf(who, path, chunks=None, **options) as raw:
+        with foreign(where), open_netcdf(who, path, chunks=None, **options) as raw:
             check_present(where, (native, "lat", "lon", "location_id", "time"), raw.variables)
             check_native_units(where, native, raw[native].attrs.get("units"), units)
             number, lat, lon = _locations(where, raw)

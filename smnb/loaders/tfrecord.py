@@ -10,7 +10,6 @@ import gzip
 import itertools
 import os
 import struct
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.catalog.limits import check_bytes
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, foreign, plain
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 
@@ -48,7 +47,7 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
     with gzip.open(path) if is_gzip else path.open("rb") as stream:
         for number in itertools.count():
             who = f"{path.name}, record {number}"
-            try:
+            with foreign(who, "the shard is damaged or cut short", ShardError):
                 header = stream.read(_HEADER.size)
                 if not header:
                     return
@@ -62,10 +61,6 @@ def read_records(path: str | os.PathLike[str], *, verify: bool = True) -> Iterat
                     _check_length(who, length - stream.tell(), size)
                 check_bytes(who, "the record", size, compressed=length, error=ShardError)
                 payload, tail = stream.read(size), stream.read(_CRC.size)
-            except EOFError as error:
-                raise ShardError(who, "the gzip file is cut short") from error
-            except (zlib.error, gzip.BadGzipFile) as error:
-                raise ShardError(who, f"the gzip data are damaged: {error}") from error
             _check_length(who, len(payload) + len(tail), size + _CRC.size)
             if verify and masked_crc32c(payload) != _CRC.unpack(tail)[0]:
                 yield number, RecordError(who, "the payload does not match its checksum")

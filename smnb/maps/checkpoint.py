@@ -13,7 +13,7 @@ import xarray as xr
 from torch import nn
 
 from smnb import contract
-from smnb.contract import ContractError, FormatError, ParameterError, plain
+from smnb.contract import ContractError, FormatError, ParameterError, foreign, plain
 from smnb.loaders import open_netcdf
 from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
@@ -48,16 +48,11 @@ def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.
     if not path.exists():
         raise FormatError(_WHO, "no such file", got=str(path))
     # without dask: a slice of rows then reads these rows and nothing else
-    if path.is_dir():
-        try:
-            dataset = xr.open_zarr(path, chunks=None)
-        except (FileNotFoundError, KeyError, ValueError) as error:  # zarr's own are ValueErrors
-            raise FormatError(str(path), f"cannot be read as Zarr: {error}", expected="NetCDF or Zarr") from error
-    else:
-        dataset = open_netcdf(_WHO, path, chunks=None)
-    with dataset:
-        image = _at_time(dataset, path, when) if "time" in dataset.dims else dataset
-        yield contract.check_dataset(image, who=f"{_WHO} ({path.name})")
+    with open_netcdf(_WHO, path, chunks=None) as dataset:
+        with foreign(f"{_WHO}({path.name})"):
+            image = _at_time(dataset, path, when) if "time" in dataset.dims else dataset
+            contract.check_dataset(image, who=f"{_WHO} ({path.name})")
+        yield image
 
 
 def _at_time(dataset: xr.Dataset, path: Path, when: str | None) -> xr.Dataset:

@@ -14,7 +14,7 @@ import xarray as xr
 from numcodecs import Zstd
 
 from smnb import contract
-from smnb.contract import ParameterError, plain
+from smnb.contract import ParameterError, foreign, plain
 from smnb.files import atomic_path, check_output, disk_faults, give_name
 
 MAP_SUFFIXES = (".nc", ".zarr", ".tif")
@@ -136,6 +136,8 @@ def _whole(path: Path) -> Iterator[Path]:
 
 def _georeference(dataset: xr.Dataset) -> tuple[str, tuple[float, ...], bool] | None:
     """CRS, affine coefficients of the map with north up, and whether its rows run from south to north; None without."""
+    from smnb.loaders.rasters.placing import crs_of  # GDAL costs much to load
+
     row, col = dataset["soil_moisture"].dims[-2:]
     if not {row, col} <= set(dataset.coords) or ((row, col) != ("lat", "lon") and "crs" not in dataset.coords):
         return None
@@ -145,7 +147,9 @@ def _georeference(dataset: xr.Dataset) -> tuple[str, tuple[float, ...], bool] | 
     steps = [float(axis[-1] - axis[0]) / (axis.size - 1) for axis in (y, x)]
     if not all(np.allclose(np.diff(axis), step, rtol=1e-3, atol=0) for axis, step in zip((y, x), steps, strict=True)):
         return None
-    crs = "EPSG:4326" if (row, col) == ("lat", "lon") else dataset["crs"].attrs["crs_wkt"]
+    with foreign("write_map", "the coordinate 'crs' is no grid mapping", next_step="Write .nc or .zarr"):
+        crs = "EPSG:4326" if (row, col) == ("lat", "lon") else dataset["crs"].attrs["crs_wkt"]
+        crs_of(crs)
     north = float(max(y[0], y[-1])) + abs(steps[0]) / 2
     return crs, (steps[1], 0.0, float(x[0]) - steps[1] / 2, 0.0, -abs(steps[0]), north), steps[0] > 0
 

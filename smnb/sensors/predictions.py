@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from smnb.contract import CatalogError, ContractError, FormatError, check_table, plain
+from smnb.contract import CatalogError, ContractError, FormatError, check_table, foreign, plain
 from smnb.files import atomic_path
 from smnb.grids.koppen import NONE
 from smnb.loaders import read_named_csv, read_table, write_parquet
@@ -35,6 +34,7 @@ from smnb.sensors.strata import STRATA
 
 NEEDED = ("sensor_id", "time", "observed", "predicted")  # columns that a table of predictions must have
 FEW_SENSORS = 5  # a stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores
+_TIMES = "Write times such as 2020-01-31T06:00, of the years 1678 to 2261"
 _SUFFIXES = (".csv", ".csv.gz", ".parquet")
 
 
@@ -63,15 +63,16 @@ def read_predictions(path: str | os.PathLike[str], *, labels: Iterable[str] = ()
     suffix = _suffix(who, path)
     if not path.is_file():
         raise CatalogError(who, "there is no such file", got=str(path))
-    try:
+    with foreign(who, "the table is unreadable", next_step="Write it again"):
+        names = ["sensor_id", "time", "network", "station", *STRATA, *labels]
         if suffix == ".parquet":
             table = read_table(path)
+            for name in table.columns.intersection(names):
+                if table[name].dtype == object:  # others write text as bytes
+                    table[name] = [one.decode() if isinstance(one, bytes) else one for one in table[name]]
         else:
-            text = dict.fromkeys(("sensor_id", "time", "network", "station", *STRATA, *labels), str)
-            table = read_named_csv(path, text)
-    except (ValueError, OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
-        raise FormatError(who, f"the table is unreadable: {error}", next_step="Write it again") from error
-    checked = _checked(who, table, mend=True)
+            table = read_named_csv(path, names)
+        checked = _checked(who, table, mend=True)
     checked.attrs.setdefault("model", path.name[: -len(suffix)])
     return checked
 
@@ -152,11 +153,10 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
         if other.any():
             what = f"{int(other.sum())} times are in another zone"
             raise ContractError(who, what, got=text[other].iloc[0], expected="UTC")
-        try:
+        with foreign(who, "a time cannot be read", ContractError, _TIMES):
             times = pd.to_datetime(text, utc=True, format="ISO8601").dt.tz_localize(None)
-        except ValueError as error:
-            raise ContractError(who, f"a time cannot be read: {error}", expected="2020-01-31T06:00") from error
-    return times.astype("datetime64[ns]")
+    with foreign(who, "a time cannot be read", ContractError, _TIMES):
+        return times.astype("datetime64[ns]")
 
 
 def _volumetric(who: str, column: pd.Series, sensors: pd.Series) -> np.ndarray:

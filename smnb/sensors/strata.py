@@ -14,7 +14,7 @@ import pandas as pd
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import FormatError, ParameterError, check_choice, plain
+from smnb.contract import FormatError, ParameterError, check_choice, foreign, plain
 from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE, OCEAN, ismn_koppen_class, koppen_class, koppen_codes, koppen_group
 
@@ -222,7 +222,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     The raster, such as a GeoTIFF of CGLS-LC100, is in any reference system that it states. `OUTSIDE` stands where a point is
     outside it, not finite, or has no data. `FormatError` if the file is no raster, or has no reference system or whole numbers.
     """
-    import rasterio  # GDAL costs much to load, and most strata need none of it
+    # GDAL costs much to load, and most strata need none of it
     from rasterio.warp import transform as transform_points
 
     from smnb.loaders.rasters.images import open_image
@@ -234,17 +234,14 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
         raise ParameterError(who, "lat and lon are not vectors of one length", got=(lat.shape, lon.shape))
     codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
     finite = np.flatnonzero(np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90.0))
-    try:
-        with open_image(who, str(path)) as raster:
-            if raster.crs is None:
-                step = "Set it, for instance with rio edit-info"
-                raise FormatError(who, "the raster states no coordinate reference system", next_step=step)
-            if np.dtype(raster.dtypes[0]).kind not in "iu":
-                raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8")
-            east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
-            pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
-            codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
-    except rasterio.errors.RasterioError as error:
-        raise FormatError(who, f"the raster is unreadable: {error}", next_step="Download it again") from error
+    with foreign(who, "the raster is unreadable"), open_image(who, str(path)) as raster:
+        if raster.crs is None:
+            step = "Set it, for instance with rio edit-info"
+            raise FormatError(who, "the raster states no coordinate reference system", next_step=step)
+        if np.dtype(raster.dtypes[0]).kind not in "iu":
+            raise FormatError(who, "the raster holds no whole numbers", got=raster.dtypes[0], expected="uint8")
+        east, north = transform_points("EPSG:4326", raster.crs, lon[finite], lat[finite])
+        pixels = raster.sample(zip(east, north, strict=True), 1, masked=True)  # what is outside is masked
+        codes[finite] = [np.ma.filled(one.astype(np.int32), OUTSIDE)[0] for one in pixels]
     codes[np.isin(codes, (*FILLS, *PRODUCTS["landcover"]["land_cover"].fills))] = OUTSIDE
     return codes

@@ -11,7 +11,6 @@ import os
 import re
 import struct
 import zipfile
-import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -22,14 +21,13 @@ import numpy as np
 import pandas as pd
 
 from smnb.catalog.limits import check_bytes
-from smnb.contract import CatalogError, FormatError, SmnbError, check_range, plain
+from smnb.contract import CatalogError, FormatError, SmnbError, check_range, foreign, plain
 from smnb.files import AnyMapping, note, plain_json, read_json, write_json
 from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units
 from smnb.loaders.insitu.sensors import SENSOR_COLUMNS, LostLines, Part, Report, Sensor, sensor_frame
 from smnb.loaders.insitu.stm import HEAD_BYTES, count_lines, parse_header, parse_stm
 
-_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 _VERSION = 2
 #: Where a zip's end is looked for, and what its list of members may take: 100,000 files of ISMN.
 _TAIL_BYTES, _DIRECTORY_BYTES = 1 << 17, 16 << 20
@@ -78,13 +76,10 @@ class Archive:
                     stat, name = one.stat(), one.relative_to(self.path).as_posix() + "/" * one.is_dir()
                     self._add(name, f"{stat.st_size}:{stat.st_mtime_ns}", partial(one.open, "rb"), stat.st_size)
         elif self.path.is_file():
-            try:
+            next_step = "Download it again, or give the folder that holds the networks"
+            with foreign("ISMN archive", f"{self.path.name} is no zip, or one cut short", next_step=next_step):
                 _check_directory(self.path)
                 self._zip = zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, OSError) as error:
-                what = f"{self.path.name} is no zip, or one cut short ({error})"
-                next_step = "Download it again, or give the folder that holds the networks"
-                raise FormatError("ISMN archive", what, next_step=next_step) from error
             for info in self._zip.infolist():
                 key, sizes = f"{info.file_size}:{info.CRC:08x}", (info.file_size, info.compress_size)
                 if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -119,11 +114,8 @@ class Archive:
         declared, packed = self._sizes[name]
         if size < 0:
             check_bytes(name, "the file", declared, compressed=packed)
-        try:
-            with self._open[name]() as stream:
-                return stream.read(declared if size < 0 else size)  # what is more than declared is never inflated
-        except _READ_ERRORS as error:
-            raise FormatError(name, f"the file is damaged: {error}") from error
+        with foreign(name, "the file is damaged"), self._open[name]() as stream:
+            return stream.read(declared if size < 0 else size)  # what is more than declared is never inflated
 
 
 def _parse_static(name: str, data: bytes) -> tuple[dict[str, Any], LostLines]:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, foreign, plain
 from smnb.loaders import read_table
 from smnb.loaders.insitu.sensors import READINGS, LostLines, Part, Report, Sensor
 
@@ -177,14 +177,16 @@ def find_parsed_sensors(path: Path, report: Report) -> list[Sensor]:
     """Sensors of a parsed daily table: Parquet with the fields of daily01 in lower case, ``wban`` for WBANNO."""
     soil = {depth: [f"soil_{what}_{depth}_daily" for what in ("moisture", "temp")] for depth in DEPTHS_CM}
     columns = ["wban", "lst_date", "longitude", "latitude", *(name for names in soil.values() for name in names)]
-    try:
+    with foreign(path.name, "no parsed USCRN table (Parquet with its fields in lower case)"):
         table = read_table(path, columns)
-    except (OSError, ValueError, KeyError) as error:
-        what, expected = f"no parsed USCRN table: {str(error)[:200]}", plain(f"Parquet with {columns}")
-        raise FormatError(path.name, what, expected=expected) from error
+        kinds = {"wban": "iuO", "lst_date": "MO", **dict.fromkeys(columns[2:], "iuf")}
+        if odd := {name: str(table[name].dtype) for name, kind in kinds.items() if table[name].dtype.kind not in kind}:
+            raise FormatError(path.name, "columns are of another type than those of a parsed USCRN table", got=odd)
+        table["lst_date"] = pd.to_datetime(table["lst_date"]).astype("datetime64[ns]")
+        stations = list(table.groupby("wban", sort=True))
     report.files_of_format["uscrn_table"] += 1
     sensors = []
-    for wban, one in table.groupby("wban", sort=True):
+    for wban, one in stations:
         one = one.dropna(subset=["lst_date"])
         placed = one[one["latitude"].between(-90, 90) & one["longitude"].between(-180, 180)]
         if placed.empty:

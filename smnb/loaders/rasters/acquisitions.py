@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from smnb.contract import FormatError, ParameterError, plain
+from smnb.contract import FormatError, ParameterError, foreign, plain
 from smnb.loaders.rasters.files import BandSource, ImageHeader, read_header
 from smnb.loaders.rasters.options import CONVERSIONS, PRODUCTS, BandOption, parse_time
 from smnb.loaders.rasters.scenes import SceneRecord
@@ -118,7 +118,10 @@ def _described(
     if time is None:
         expected, next_step = "a time such as 20200901T001122 in the name", "Pass times=, or rename the files"
         raise FormatError(where, "nothing tells when the scene was seen", expected=expected, next_step=next_step)
-    return SceneRecord(path.name, time, header.geometry.bounds(), float("nan"), tuple(sources), "", source)
+    if (bounds := header.geometry.bounds()) is None:
+        what, next_step = "the raster lies outside its reference system", "Correct its georeferencing"
+        raise FormatError(where, what, got=header.geometry.transform, next_step=next_step)
+    return SceneRecord(path.name, time, bounds, float("nan"), tuple(sources), "", source)
 
 
 def _merged(who: str, folder: Path, name: str, files: Sequence[SceneRecord], wanted: Sequence[str]) -> SceneRecord:
@@ -167,6 +170,7 @@ def list_scenes(
     grouped: dict[tuple[Path, str], list[SceneRecord]] = {}
     for path, time in zip(paths, seen, strict=True):
         key = path.parent, scene_name(path.stem)
-        grouped.setdefault(key, []).append(_described(who, path, bands, time, angle))
+        with foreign(f"{who}({path.name})"):
+            grouped.setdefault(key, []).append(_described(who, path, bands, time, angle))
     scenes = [_merged(who, folder, name, files, wanted) for (folder, name), files in grouped.items()]
     return sorted(scenes, key=lambda scene: (scene.time, scene.scene_id))

@@ -18,8 +18,8 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from smnb.catalog.limits import MOST_TABLE, check_bytes
-from smnb.contract import FormatError, SmnbError, plain
-from smnb.loaders import open_netcdf, refuse_links
+from smnb.contract import FormatError, foreign, plain
+from smnb.loaders import open_hdf5, open_netcdf
 from smnb.loaders.rasters.images import check_group, gdal, open_image
 from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
 from smnb.loaders.rasters.placing import Georeference, array_geometry
@@ -33,8 +33,6 @@ _Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rla
 _X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
 #: Attributes that say how the numbers of a variable or an axis are meant.
 _MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
-#: What opening or reading a damaged NetCDF file or Zarr group raises.
-_DAMAGE = (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -238,8 +236,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
         told.append(item[()].tobytes() if is_read else b"")
 
     try:
-        refuse_links("open_scenes", path)
-        with h5py.File(path, "r") as file:
+        with open_hdf5("open_scenes", path) as file:
             for variable in (file[str(band.where)] for band in bands):
                 axes = [dimension[0] for dimension in variable.dims if len(dimension)]
                 mapping = variable.attrs.get("grid_mapping", "spatial_ref")
@@ -252,7 +249,7 @@ def signature(path: Path, bands: Sequence[BandOption]) -> str | None:
                     tell(file[mapping], tuple(file[mapping].attrs))
                 for axis in axes:
                     tell(axis, _MEANINGS, is_axis=True)
-    except (OSError, KeyError, RuntimeError):
+    except Exception:  # whatever it is, the header's reader names it
         return None
     return hashlib.sha256(repr(told).encode()).hexdigest()
 
@@ -263,17 +260,10 @@ def read_array_header(where: str, path: Path, bands: Sequence[BandOption], dimen
     A `FormatError` where it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions
     that nothing chooses from.
     """
-    if path.is_file():
-        dataset = open_netcdf(where.partition("(")[0], path, decode_coords="all")
-    else:
-        try:
+    with foreign(where):
+        if not path.is_file():
             check_group(where, path)
-            dataset = xr.open_zarr(path, chunks=None, decode_coords="all", decode_timedelta=False, consolidated=None)
-        except SmnbError:
-            raise
-        except _DAMAGE as error:
-            raise FormatError(where, f"the Zarr group is unreadable: {error}", next_step="Write it again") from error
-    with dataset:
+    with foreign(where), open_netcdf(where.partition("(")[0], path, chunks=None, decode_coords="all") as dataset:
         places, times = [_place(where, path, dataset, band, dimension) for band in bands], ()
         if dimension is not None:
             if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
@@ -340,16 +330,12 @@ class OpenArray:
             dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
             self._items, self.close = {name: array.variable for name, array in dataset.items()}, dataset.close
             return
-        if form == "netcdf":
-            refuse_links(where, Path(path))
-        try:
+        with foreign(where):
             if form == "zarr":
                 self._items: Any = zarr.open_group(path, mode="r")
             else:
-                self._items = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+                self._items = open_hdf5(where, Path(path), rdcc_nbytes=_CACHE_BYTES)
                 self.close = self._items.close
-        except _DAMAGE as error:
-            raise FormatError(where, f"the file is unreadable: {error}", next_step="Download it again") from error
 
     def block_shape(self, band: BandSource) -> tuple[int, int]:
         """Rows and columns that are read at once for points."""
@@ -359,10 +345,7 @@ class OpenArray:
         """Numbers of some variables, each at an index of its other dimensions."""
         parts, values = {"y": slice(*rows), "x": slice(*cols)}, []
         for band in bands:
-            try:
+            with foreign(self.where, f"{band.key!r} is unreadable", next_step="Download or write it again"):
                 array = np.asarray(self._items[band.key][tuple(parts.get(axis, axis) for axis in band.at)])
-            except _DAMAGE as error:
-                what, next_step = f"{band.key!r} is unreadable: {error}", "Download or write it again"
-                raise FormatError(self.where, what, next_step=next_step) from error
             values.append(array.T if band.at.index("x") < band.at.index("y") else array)
         return values

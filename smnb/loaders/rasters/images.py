@@ -19,8 +19,8 @@ import rasterio
 import zarr
 
 from smnb.catalog.limits import check_bytes, refuse_leaving
-from smnb.contract import CatalogError, FormatError
-from smnb.loaders import refuse_links
+from smnb.contract import CatalogError, FormatError, foreign
+from smnb.loaders import open_hdf5
 
 #: GDAL's formats that are read, by a file's first bytes; and others, whose header is another file beside it, or plain text.
 _FORMATS = {
@@ -62,14 +62,14 @@ sys.unraisablehook = _unsayable
 def gdal(where: str, path: str) -> Iterator[None]:
     """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
     is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
-    try:
-        with rasterio.Env(**(_REMOTE if is_remote else _LOCAL)), warnings.catch_warnings():
-            # that a raster is not georeferenced is an error here, with more to say
-            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            yield
-    except rasterio.errors.RasterioError as error:
-        what = f"the raster is unreadable, truncated perhaps: {error}"
-        raise FormatError(where, what, next_step="Download or export it again") from error
+    with (
+        foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
+        rasterio.Env(**(_REMOTE if is_remote else _LOCAL)),
+        warnings.catch_warnings(),
+    ):
+        # that a raster is not georeferenced is an error here, with more to say
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        yield
 
 
 def open_image(where: str, path: str) -> rasterio.DatasetReader:
@@ -112,7 +112,7 @@ def _formats_of(where: str, file: Path) -> tuple[str, ...]:
     if b"<vrtdataset" in head.lower():
         return ("VRT",)
     if head.startswith(b"\x89HDF"):
-        refuse_links(where, file)
+        open_hdf5(where, file).close()
     return next((drivers for magic, drivers in _FORMATS.items() if head.startswith(magic)), _PLAIN)
 
 
@@ -120,10 +120,8 @@ def _check_virtual(where: str, file: Path, depth: int = 0) -> None:
     """Raise an error unless a virtual raster is made of images in its folder or the data root, without any code."""
     check_bytes(where, "the virtual raster", file.stat().st_size, _VIRTUAL_BYTES)
     text = file.read_bytes()
-    try:
+    with foreign(where, "the virtual raster is unreadable"):
         nodes = list(ElementTree.fromstring(text).iter())
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise FormatError(where, f"the virtual raster is unreadable: {error}") from error
     if depth > _DEPTH or b"<!" in text:
         raise CatalogError(where, "the virtual raster is nested too deep, or has declarations", got=file.name)
     for node in nodes:

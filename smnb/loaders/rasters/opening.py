@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from smnb.contract import CatalogError, FormatError, ParameterError, plain
+from smnb.contract import CatalogError, FormatError, ParameterError, foreign, plain
 from smnb.loaders import check_paths
 from smnb.loaders.rasters.files import (
     ArrayHeader,
@@ -176,7 +176,7 @@ class _FileDescriber(Describer):
             raise ParameterError(self.who, f"{paths[0].name} has no dimensions", got=got, expected=known)
         pool = ThreadPoolExecutor(_THREADS)
         try:
-            return list(pool.map(self._image_scene, self._groups(paths)))
+            return list(pool.map(self._guarded_scene, self._groups(paths)))
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -200,6 +200,10 @@ class _FileDescriber(Describer):
                 files[match["band"]] = path
         names = _names([folder / name for folder, name in groups], whole=True)
         return list(zip(names, groups.values(), strict=True))
+
+    def _guarded_scene(self, group: tuple[str, dict[str, Path]]) -> SceneRecord:
+        with foreign(f"{self.who}({group[0]})"):
+            return self._image_scene(group)
 
     def _image_scene(self, group: tuple[str, dict[str, Path]]) -> SceneRecord:
         name, files = group
@@ -257,8 +261,11 @@ class _FileDescriber(Describer):
         if paths and (self._scene is not None or (self._cloud is not None and self._cloud.band is not None)):
             what = "'scene', and 'cloud' by a band, are for images, which NetCDF and Zarr are not"
             raise ParameterError(self.who, what, got=paths[0].name)
-        named = zip(_names(paths), paths, strict=True)
-        return [record for name, path in named for record in self._array_scenes(name, path)]
+        records = []
+        for name, path in zip(_names(paths), paths, strict=True):
+            with foreign(f"{self.who}({path.name})"):
+                records += self._array_scenes(name, path)
+        return records
 
     def _array_scenes(self, name: str, path: Path) -> Iterator[SceneRecord]:
         where, header = f"{self.who}({path.name})", None

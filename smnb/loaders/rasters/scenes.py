@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places
+from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places, foreign
 from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
 from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage
@@ -207,9 +207,10 @@ class SceneReader(AbstractContextManager):
         """
         (resampling,) = check_choice("SceneReader.read", "resampling", resampling, RESAMPLINGS)
         values = np.empty((len(names := self._names(bands)), *window.shape), "float32")
-        for raster, places in self._groups(names).items():
-            some = [names[place] for place in places]
-            values[places] = resample(partial(self._block, some), len(places), raster, window, resampling)
+        with foreign(self.scene_id):
+            for raster, places in self._groups(names).items():
+                some = [names[place] for place in places]
+                values[places] = resample(partial(self._block, some), len(places), raster, window, resampling)
         return values
 
     def at(self, lat: ArrayLike, lon: ArrayLike, bands: Sequence[str] | None = None) -> NDArray[np.float32]:
@@ -224,13 +225,14 @@ class SceneReader(AbstractContextManager):
         check_places("SceneReader.at", lat, lon)
         names = self._names(bands)
         values = np.full((lat.size, len(names)), np.nan, "float32")
-        for raster, places in self._groups(names).items():
-            some = [names[place] for place in places]
-            row, col = raster.cells_at(lat, lon)
-            for points in _by_block(row, col, self.block_shape(some[0])):
-                top, left = int(row[points].min()), int(col[points].min())
-                block = self._block(some, top, int(row[points].max()) + 1, left, int(col[points].max()) + 1)
-                values[np.ix_(points, places)] = block[:, row[points] - top, col[points] - left].T
+        with foreign(self.scene_id):
+            for raster, places in self._groups(names).items():
+                some = [names[place] for place in places]
+                row, col = raster.cells_at(lat, lon)
+                for points in _by_block(row, col, self.block_shape(some[0])):
+                    top, left = int(row[points].min()), int(col[points].min())
+                    block = self._block(some, top, int(row[points].max()) + 1, left, int(col[points].max()) + 1)
+                    values[np.ix_(points, places)] = block[:, row[points] - top, col[points] - left].T
         return values
 
     def numbers(

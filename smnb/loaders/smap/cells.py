@@ -18,7 +18,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, check_choice, orient_lat_lon, plain
+from smnb.contract import CatalogError, FormatError, check_choice, foreign, orient_lat_lon, plain
 from smnb.grids import M01, M03, M09, M36, EaseGrid, EaseWindow, ease_block_mean
 from smnb.loaders import check_paths, check_present, finish, in_period, open_netcdf
 from smnb.loaders.smap.fields import ACTIVE_PASSIVE, PASSIVE, Variable, flag_attrs
@@ -202,7 +202,8 @@ def open_cell_scenes(
     grid = _GRIDS[resolution]
     path = _one_file(who, paths, ("spl2smap_s", "pairs"), cell)
     where, is_pair = f"{who}({path.name})", path.name.startswith("pairs")
-    with open_netcdf(who, path) as data:
+    with foreign(where), open_netcdf(who, path) as data:
+        check_present(where, ["time_sentinel1"] if is_pair else [], data.variables)
         _cell(where, path.name, data, ("1km", "9km") if is_pair else ("1km", "3km"))
         time, order, dropped = _times(where, data, "time")
         keep = in_period(where, time, start, end, "scene")
@@ -256,7 +257,7 @@ def open_cell_series(
     who = "open_cell_series"
     path = _one_file(who, paths, ("smap_9km",), cell)
     where = f"{who}({path.name})"
-    with open_netcdf(who, path) as data:
+    with foreign(where), open_netcdf(who, path) as data:
         _cell(where, path.name, data, ("9km",))
         time, order, dropped = _times(where, data, "time")
         keep = in_period(where, time, start, end, "overpass")
@@ -302,7 +303,7 @@ def open_pals(
     if len(paths := check_paths(who, paths)) != 1:
         raise CatalogError(who, "not one file is meant", got=[path.name for path in paths])
     where = f"{who}({paths[0].name})"
-    with open_netcdf(who, paths[0]) as data:
+    with foreign(where), open_netcdf(who, paths[0]) as data:
         time, order, dropped = _times(where, data, "flight")
         keep = in_period(where, time, start, end, "flight")
         dims = ("flight", f"lat_{resolution}", f"lon_{resolution}")

@@ -16,9 +16,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.contract import CatalogError, FormatError, check_box, check_choice
+from smnb.contract import CatalogError, FormatError, check_box, check_choice, foreign
 from smnb.grids import EASE_GRIDS, EaseGrid, EaseWindow
-from smnb.loaders import check_paths, check_present, in_period, refuse_links
+from smnb.loaders import check_declared, check_paths, check_present, in_period, open_hdf5
 from smnb.loaders.smap.fields import FLAG_BITS, FLAG_POLICIES, TABLE, TB_POLICIES, Variable
 
 
@@ -85,13 +85,15 @@ def list_granules(
 @contextlib.contextmanager
 def open_h5(who: str, path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; whatever HDF5 complains about while it is open becomes a `FormatError`."""
-    try:
-        refuse_links(who, path)
-        with h5py.File(path, "r") as file:
-            yield file
-    except OSError as error:
-        what = f"the file is truncated, damaged, or no HDF5: {str(error).splitlines()[0]}"
-        raise FormatError(f"{who}({path.name})", what) from error
+    where = f"{who}({path.name})"
+    with foreign(where, "the file is truncated, damaged, or no HDF5"), open_hdf5(where, path) as file:
+        yield file
+
+
+def whole(where: str, source: h5py.Dataset) -> NDArray:
+    """All values of a field."""
+    check_declared(where, source.name, source.nbytes, Path(source.file.filename))
+    return source[()]
 
 
 @contextlib.contextmanager
@@ -161,9 +163,11 @@ def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -
         named = {n.removesuffix("_pm"): i for n, i in items if isinstance(i, h5py.Dataset) and i.dtype.kind in "fiu"}
         metadata = file.get("Metadata/DatasetIdentification")
         release = text_of(metadata.attrs.get("CompositeReleaseID")) if metadata is not None else ""
-        check_present(where, ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture"), named)
+        needed = ("EASE_row_index", "EASE_column_index", "latitude", "longitude", "soil_moisture")
+        check_present(where, needed, named)
         shape = named["EASE_row_index"].shape
-        fields = {name: item[()].ravel() for name, item in named.items() if item.shape == shape}
+        fields = {name: whole(where, item).ravel() for name, item in named.items() if item.shape == shape}
+        check_present(f"{where}, of {shape} cells", needed, fields)
         for name, values in fields.items():
             if values.dtype.kind == "f":
                 values[(values == named[name].attrs.get("_FillValue", -9999.0)) | (values == -9999.0)] = np.nan
@@ -182,6 +186,7 @@ class FlagTest(NamedTuple):
 def _check_field(where: str, source: h5py.Dataset, variable: Variable, shape: tuple[int, ...]) -> None:
     """Raise `FormatError` if a field has another shape, type or units than it must have."""
     name = source.name.rsplit("/", 1)[-1]
+    check_declared(where, name, source.nbytes, Path(source.file.filename))
     if source.shape[: len(shape)] != shape:
         raise FormatError(where, f"{name!r} has another shape", got=source.shape, expected=shape)
     if source.dtype.kind not in ("f" if variable.dtype.startswith("float") else "iu"):

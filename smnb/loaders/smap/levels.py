@@ -17,7 +17,7 @@ from smnb.contract import FormatError, ParameterError, check_choice
 from smnb.grids import M01, M03, EaseGrid, EaseWindow
 from smnb.loaders import check_present, finish
 from smnb.loaders.smap.fields import ACTIVE_PASSIVE, ALGORITHMS, OPTIONS, PASSIVE, baseline_algorithm
-from smnb.loaders.smap.granules import Granule, Selection, group_of, list_granules, open_granule, resolve_window
+from smnb.loaders.smap.granules import Granule, Selection, group_of, list_granules, open_granule, resolve_window, whole
 from smnb.loaders.smap.reading import Cells, Piece, build, build_listed
 
 _GROUP = "Soil_Moisture_Retrieval_Data"
@@ -168,7 +168,7 @@ def _cells(
     """The cells of a granule that lists them, by its index fields of this ending."""
     where, names = f"{selection.who}({granule.path.name})", [f"EASE_{axis}_index{ending}" for axis in ("row", "column")]
     check_present(where, names, group)
-    return Cells.find(where, grid, *(group[name][()] for name in names), area)
+    return Cells.find(where, grid, *(whole(where, group[name]) for name in names), area)
 
 
 def _finish_listed(

@@ -15,7 +15,7 @@ from smnb.contract import FormatError, check_choice, plain
 from smnb.grids import M09, EaseWindow
 from smnb.loaders import check_paths, check_present, finish, in_period
 from smnb.loaders.smap.fields import FLAG_FILL, POINT_LIST
-from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window
+from smnb.loaders.smap.granules import Granule, Selection, open_h5, resolve_window, whole
 from smnb.loaders.smap.reading import Cells, Piece, build_listed
 
 _NAME = re.compile(r".+_(\d{4}-\d{2}-\d{2})\.nc")
@@ -115,7 +115,7 @@ def open_smap_e_points(
         where = f"{who}({granule.path.name})"
         with open_h5(who, granule.path) as file:
             check_present(where, ("latitude", "longitude"), file)
-            lat, lon = (file[name][()].astype("float64") for name in ("latitude", "longitude"))
+            lat, lon = (whole(where, file[name]).astype("float64") for name in ("latitude", "longitude"))
             lists = _two_lists(where, lat, lon, area)
             natives = selection.find(where, file, "", lat.shape, {"soil_moisture": _FIELDS[option]})
         pieces[i] = [Piece(granule, "/", natives, cells) for cells in lists]

@@ -387,7 +387,7 @@ class SampleStoreWriter:
         store = self.folder / "store.zarr"
         with atomic_path(store / layout.SENSORS_FILE) as temporary:
             write_parquet(temporary, sensors)
-        for leftover in store.rglob("*.partial"):  # of a chunk that was being written when a build was killed
+        for leftover in store.rglob("*.partial*"):  # of what was being written when a build was killed
             leftover.unlink()
         scenes = {name: ids for name, ids in self._scenes.items() if ids}
         attrs = plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True})

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from smnb.catalog.limits import check_csv
-from smnb.contract import FormatError, plain
+from smnb.contract import FormatError, foreign, plain
 from smnb.loaders.conus import BANDS, COLUMNS, NLCD_CODES, SMAP_LAYER_MM, StationTable, believed
 from smnb.maps.tiles import one_thread
 from smnb.papers.stations.features import SOURCES, features_of, point_features, sources_present
@@ -51,11 +51,8 @@ def read_points(path: str | Path) -> PointRows:
     who = f"read_points({path.name})"
     if not path.is_file():
         raise FormatError(who, "there is no such file", got=str(path), next_step="Check the path")
-    packed = check_csv(who, path)
-    try:
-        native = pd.read_csv(path, dtype=str, keep_default_na=False, compression=packed)
-    except (ValueError, OSError, EOFError) as error:
-        raise FormatError(who, f"the table is unreadable: {error}", expected=plain("CSV or CSV.gz")) from error
+    with foreign(who, "the table is unreadable as CSV or CSV.gz"):
+        native = pd.read_csv(path, dtype=str, keep_default_na=False, compression=check_csv(who, path))
     missing = [name for name in (*_KEYS, *COLUMNS) if name not in native.columns]
     if missing:
         got, expected = list(native.columns), [*_KEYS, *COLUMNS]
