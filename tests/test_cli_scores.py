@@ -155,6 +155,39 @@ def test_compare_counts_what_each_of_the_two_lacks(lossy, capsys):
     assert found["sensors_of_one_only"] == ["000", "NA", "short"]
 
 
+ODD = {
+    "nested cells": ({"climate": [["Cf"]] * 320}, r"columns \['climate'\] hold lists or mappings"),
+    "mappings": ({"observed": [{"a": 1}] * 320}, r"columns \['observed'\] hold lists or mappings"),
+    "year 3000": ({"time": "3000-01-01"}, "a time cannot be read: .*of the years 1678 to 2261"),
+    "year 1": ({"time": "0001-01-01"}, "a time cannot be read: "),
+    "no text": ({"sensor_id": [b"\xff"] * 320}, "the table is unreadable: UnicodeDecodeError"),
+    "times as values": (
+        {"predicted": pd.Timestamp("2020-01-01")},
+        "column 'predicted' is not numeric; got 'datetime64",
+    ),
+    "place as text": ({"lat": "N40"}, "column 'lat' is not numeric; got 'N40'"),
+    "decimal commas": ({"observed": "0,2"}, "320 values of 'observed' are no numbers; got '0,2'"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_odd_table_is_one_line(files, capsys, what):
+    columns, said = ODD[what]
+    table().assign(**columns).to_parquet("odd.parquet")
+    for command in (("score", "odd.parquet", "--out", "s.csv"), ("compare", "odd.parquet", "good.csv")):
+        status, out, err = call(capsys, *command)
+        assert (status, out) == (2, "")
+        assert re.fullmatch(rf"error: predictions \(odd.parquet\): {said}.*\n", err)
+
+
+def test_a_column_that_occurs_twice_is_refused(files, capsys):
+    text = (files / "good.csv").read_text().replace("station", "predicted", 1)
+    (files / "twice.csv").write_text(text)
+    status, _, err = call(capsys, "score", "twice.csv", "--out", "s.csv")
+    assert status == 2
+    assert re.fullmatch(r"error: twice.csv: columns occur twice; got \['predicted'\].*\n", err)
+
+
 def test_identical_predictions_have_a_reason(files, capsys):
     write_predictions(table().assign(predicted=0.2), files / "flat.csv")
     status, _, _ = call(capsys, "score", "flat.csv", "--out", "s.csv")

@@ -24,6 +24,14 @@ def _stop(number: int, _: object) -> None:
     raise KeyboardInterrupt
 
 
+def _unraisable(lost: sys.UnraisableHookArgs) -> None:
+    """Send Ctrl-C once more where it came inside a callback that lets no error out, such as that of a weak reference."""
+    if isinstance(lost.exc_value, KeyboardInterrupt) and signals:
+        signal.raise_signal(signal.SIGINT)
+    else:
+        sys.__unraisablehook__(lost)
+
+
 def start(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; Ctrl-C ends it with one line and status 130, during imports too."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -31,6 +39,7 @@ def start(arguments: Sequence[str] | None = None) -> None:
     usual = signal.getsignal(signal.SIGINT)
     if usual is signal.default_int_handler and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, _stop)
+        sys.unraisablehook = _unraisable
     try:
         from smnb.cli import app
 
@@ -43,6 +52,7 @@ def start(arguments: Sequence[str] | None = None) -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:
             signal.signal(signal.SIGINT, usual)
+            sys.unraisablehook = sys.__unraisablehook__
 
 
 main = start  # what pyproject.toml names

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
 
 
 MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
-_NAMED = 5  # sensors that a line names; the JSON has all
 _SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")  # what the printed table shows; the file has all
 
 
@@ -55,7 +53,7 @@ def score(
     summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
     lost, losses = count_losses(predictions, sensors, min_obs)
     counted = [name for name in lost if name != "note"]
-    summary = summary.assign(**lost[counted].sum(), note=_said(losses, min_obs))
+    summary = summary.assign(**lost[counted].sum(), note=losses["said"])
     rows = pd.concat([sensors.assign(kind="sensor", n_sensors=1, **lost), summary], ignore_index=True)
     shorts = {f"{name}{end}": f"{one.short}{end}" for name, one in METRICS.items() for end in ("", "_low", "_high")}
     columns = ["kind", "sensor_id", "n_sensors", "n"]
@@ -85,7 +83,7 @@ def score(
         {path: content.to_dict("records") for path, content in written.items()} | {"losses": losses},
         as_json,
         f"{predictions.attrs['model']}{label}: {scored} of {len(sensors)} sensors have {min_obs} pairs or more",
-        _said(losses, min_obs) or None,
+        losses["said"] or None,
         *tables,
         "written: " + ", ".join(written),
     )
@@ -107,6 +105,7 @@ def compare_models(
 
     from smnb.contract import check_choice
     from smnb.metrics import DEFAULT_METRICS, METRICS, compare, count_losses
+    from smnb.metrics.tables import named_sensors
     from smnb.sensors import read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
@@ -143,36 +142,9 @@ def compare_models(
         found.sentence + (" (synthetic)" if synthetic else ""),
         f"{metric}: {names[0]} {found.a_value:.4f}, {names[1]} {found.b_value:.4f}",
         f"{left_out:,} pairs that only one of the two has are left out" if left_out else None,
-        f"pairs in one of the two only: {_named(only_one)}" if only_one else None,
-        *(
-            f"{name}: {said}"
-            for name, side in zip(names, losses, strict=True)
-            if (said := _said(losses[side], min_obs))
-        ),
+        f"pairs in one of the two only: {named_sensors(only_one)}" if only_one else None,
+        *(f"{name}: {one['said']}" for name, one in zip(names, losses.values(), strict=True) if one["said"]),
     )
-
-
-def _said(losses: dict[str, Any], min_obs: int) -> str:
-    """What `count_losses` found, in one line; empty if that is nothing."""
-    rows = {
-        "no_prediction": "have no prediction",
-        "no_observation": "have no observation",
-        "repeated": "repeat another",
-    }
-    parts = [f"{losses[f'rows_{name}']:,} rows {text}" for name, text in rows.items() if losses[f"rows_{name}"]]
-    if few := losses["sensors_below_min_obs"]:
-        parts.append(f"fewer than {min_obs} pairs and no score: {_named(few)}")
-    if unlike := losses["sensors_unlike_the_others"]:
-        times = max(unlike.values(), key=lambda one: abs(math.log(one)))
-        parts.append(f"predictions {times:.3g} times the others' (another unit?): {_named(list(unlike))}")
-    if trimmed := losses["names_trimmed"]:
-        parts.append(f"blanks around {', '.join(map(repr, trimmed[:_NAMED]))} were trimmed")
-    return "; ".join(parts)
-
-
-def _named(sensors: list[str]) -> str:
-    more = f" and {len(sensors) - _NAMED} more" if len(sensors) > _NAMED else ""
-    return f"{len(sensors)} sensor{'s' * (len(sensors) > 1)} ({', '.join(sensors[:_NAMED])}{more})"
 
 
 def _check_columns(who: str, table: pd.DataFrame, names: list[str]) -> None:

@@ -228,7 +228,9 @@ def finish(
 def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
     """Read a CSV whose columns `names` are text as it stands (NA and 007 too); others are numbers where all cells are."""
     text, packed = dict.fromkeys(names, str), check_csv(path.name, path)
-    columns = pd.read_csv(path, nrows=0, compression=packed).columns
+    columns = pd.read_csv(path, nrows=1, header=None, dtype=str, keep_default_na=False, compression=packed).loc[0]
+    if (twice := columns[columns.duplicated() & (columns != "")]).size:
+        raise FormatError(path.name, "columns occur twice", got=sorted(set(twice)), next_step="Leave one of each")
     no_value = {name: [""] if name in text else _NO_NUMBER for name in columns}
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=no_value, compression=packed)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -85,6 +86,19 @@ def stop_signal() -> Callable[[], bool]:
 
 
 @contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Ctrl-C waits until the block ends, and never reaches the processes that it starts: who started them ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def open_workers(
     who: str,
     number: int = 0,
@@ -142,7 +156,8 @@ def open_workers(
             shape = (number, 1) if processes else (1, number)
             options = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
             options |= {"processes": processes, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
-            address = stack.enter_context(LocalCluster(**options, silence_logs=logging.CRITICAL))
+            with _without_ctrl_c():
+                address = stack.enter_context(LocalCluster(**options, silence_logs=logging.CRITICAL))
         try:
             client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
         except (OSError, ValueError, TypeError) as error:

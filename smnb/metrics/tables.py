@@ -15,6 +15,8 @@ from smnb.metrics.scores import Moments, as_milliseconds, group_anomaly, group_m
 
 MIN_OBS = 13  # sensors with fewer pairs have no score (paper 004, section 3c)
 _UNLIKE = 5.0  # predictions so many times the other sensors' are in another unit, or of another quantity
+_LOST = ("have no prediction", "have no observation", "repeat another")
+_NAMED = 5  # sensors that a line names
 #: Why a score is not defined, by what must vary for it.
 IS_CONSTANT = {
     "pred": "the predictions are constant",
@@ -201,7 +203,8 @@ def count_losses(table: pd.DataFrame, scores: pd.DataFrame, min_obs: int) -> tup
 
     The first has a row a sensor of `scores`: rows with ``no_prediction`` and ``no_observation``, those ``repeated`` that
     `smnb.sensors.read_predictions` left out, and a ``note`` where predictions are five or more times the other sensors' (or a
-    fifth) and observations are not: mostly another unit. The second has the sums, and sensors of fewer pairs than `min_obs`.
+    fifth) and observations are not: mostly another unit. The second has the sums, sensors of fewer pairs than `min_obs`, and all
+    that ``said`` in one line, empty if that is nothing.
     """
     there = table[["observed", "predicted"]].notna()
     missing = {"no_prediction": there["observed"] & ~there["predicted"], "no_observation": ~there["observed"]}
@@ -219,7 +222,22 @@ def count_losses(table: pd.DataFrame, scores: pd.DataFrame, min_obs: int) -> tup
     few = scores.loc[scores["n"] < min_obs, "sensor_id"].tolist()
     sums = {f"rows_{name}": int(counts[name].sum()) for name in ("no_prediction", "no_observation", "repeated")}
     named = {"sensors_below_min_obs": few, "sensors_unlike_the_others": unlike.to_dict()}
-    return counts.reset_index(drop=True), sums | named | {"names_trimmed": list(table.attrs.get("trimmed", []))}
+    trimmed = list(table.attrs.get("trimmed", []))
+    parts = [f"{n:,} rows {text}" for n, text in zip(sums.values(), _LOST, strict=True) if n]
+    if few:
+        parts.append(f"fewer than {min_obs} pairs and no score: {named_sensors(few)}")
+    if len(unlike):
+        times = max(unlike, key=lambda one: abs(np.log(one)))
+        parts.append(f"predictions {times:.3g} times the others' (another unit?): {named_sensors(list(unlike.index))}")
+    if trimmed:
+        parts.append(f"blanks around {', '.join(map(repr, trimmed[:_NAMED]))} were trimmed")
+    return counts.reset_index(drop=True), sums | named | {"names_trimmed": trimmed, "said": "; ".join(parts)}
+
+
+def named_sensors(sensors: list[str]) -> str:
+    """How many sensors, and the names of the first five."""
+    more = f" and {len(sensors) - _NAMED} more" if len(sensors) > _NAMED else ""
+    return f"{len(sensors)} sensor{'s' * (len(sensors) > 1)} ({', '.join(map(str, sensors[:_NAMED]))}{more})"
 
 
 def _times_the_others(levels: pd.Series) -> pd.Series:

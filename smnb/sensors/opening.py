@@ -154,8 +154,13 @@ class OpenedPredictions:
 
     @property
     def strata(self) -> list[str]:
-        """Strata that all tables have."""
-        return [name for name in STRATA if all(name in table for table in self.tables.values())]
+        """Strata that all tables have; `ContractError` if there is none."""
+        found = [name for name in STRATA if all(name in table for table in self.tables.values())]
+        if not found:
+            what = f"the tables have no column in common of {', '.join(STRATA)}, nor the climate by lat and lon"
+            step = "Add them, as in predictions_1.parquet, which smnb run 07 writes"
+            raise ContractError("strata", what, got=list(next(iter(self.tables.values()))), next_step=step)
+        return found
 
 
 def open_predictions(
@@ -215,7 +220,12 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
             table = _join(table, add_strata(table.drop_duplicates("sensor_id")), ["climate", "climate_source"])
         tables[name] = table
     cluster = next(name for name in ("block", "station", "sensor_id") if name in next(iter(tables.values())))
-    notes = {f"rows, {name}": len(table) for name, table in tables.items()}
+    notes: dict[str, Any] = {f"rows, {name}": len(table) for name, table in tables.items()}
+    notes |= {
+        f"no column, {name}": lacks
+        for name, t in tables.items()
+        if (lacks := ", ".join(n for n in STRATA if n not in t))
+    }
     return OpenedPredictions(tables, " and ".join(tables), cluster, False, notes, [])
 
 

@@ -98,9 +98,17 @@ def _checked(who: str, table: pd.DataFrame, *, mend: bool) -> pd.DataFrame:
     """As `check_predictions`; `mend` trims names and leaves out rows that repeat another, and notes both in ``attrs``."""
     notes: dict[str, Any] = {}
     if mend:
+        objects = [name for name in table if table[name].dtype == object]
+        if nested := [name for name in objects if not table[name].map(pd.api.types.is_hashable).all()]:
+            raise ContractError(who, f"columns {nested} hold lists or mappings", next_step="Leave them out")
         table, notes["trimmed"] = _trimmed(table)
     check_table(who, table, NEEDED, complete=NEEDED[:2], next_step="Rename the columns in the file")
     result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]))
+    for name in result.columns.intersection(["lat", "lon"]):
+        if not pd.api.types.is_numeric_dtype(result[name].dtype):
+            raise ContractError(
+                who, f"column {name!r} is not numeric", got=result[name].iloc[0], expected=plain("degrees")
+            )
     for name in NEEDED[2:]:
         result[name] = _volumetric(who, table[name], result["sensor_id"])
     if mend:
@@ -162,8 +170,8 @@ def _utc(who: str, times: pd.Series) -> pd.Series:
 def _volumetric(who: str, column: pd.Series, sensors: pd.Series) -> np.ndarray:
     """A column as float64, if it can be m3 m-3; a few sensors in another unit are named, all of them are per cent."""
     name = column.name
-    if pd.api.types.is_bool_dtype(column.dtype):
-        raise ContractError(who, f"column {name!r} is not numeric", got="bool")
+    if column.dtype.kind in "bmM":
+        raise ContractError(who, f"column {name!r} is not numeric", got=str(column.dtype))
     numbers = pd.to_numeric(column, errors="coerce")
     strange = numbers.isna() & column.notna()
     if strange.any():

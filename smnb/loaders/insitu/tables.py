@@ -350,8 +350,9 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
         for name in _FILES[:2]:
             check_parquet(folder / name)
         table = pd.read_parquet(folder / _FILES[0])
-        check_table(who, table, SENSOR_COLUMNS)
-        numbers = {name for name, default in SENSOR_COLUMNS.items() if isinstance(default, float)}
+        # a table of one's own may lack what only describes a sensor
+        check_table(who, table, ("sensor_id", "network", "station", "lat", "lon", "depth_from", "depth_to"))
+        numbers = {name for name, default in SENSOR_COLUMNS.items() if isinstance(default, float) and name in table}
         if odd := [name for name in numbers if table[name].dtype.kind != "f"]:
             raise FormatError(who, f"columns {odd} of {_FILES[0]} are no numbers", next_step="Ingest again")
         if sensors is not None:
@@ -363,10 +364,11 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
         readings = pq.read_table(folder / _FILES[1], filters=filters)
         about = {key.decode(): value.decode() for key, value in (readings.schema.metadata or {}).items()}
         schema = {one.name: one.type for one in readings.schema}
-        names = {"value": about.get("smnb:variable")}
-        if schema != {"sensor_id": TEXT} | {names.get(one.name, one.name): one.type for one in READINGS}:
-            raise FormatError(
-                who, f"{_FILES[1]} in {folder} is of something else", got=schema, next_step="Ingest again"
-            )
-        found = InSituTables(table, _frame(readings), {}, about["smnb:catalog_id"], about["smnb:synthetic"] == "1")
-        return found.check(who)
+        names = {"value": about.get("smnb:variable")}  # a table of one's own says none, and may hold text as it likes
+        wanted = {"sensor_id": TEXT} | {names.get(one.name) or one.name: one.type for one in READINGS}
+        ours = schema == wanted if names["value"] else {"sensor_id", "time", "flag", "provider_flag"} <= set(schema)
+        if not ours or not pa.types.is_timestamp(schema["time"]):
+            what = f"{_FILES[1]} in {folder} is of something else"
+            raise FormatError(who, what, got=schema, expected=wanted, next_step="Ingest again")
+        known = about.get("smnb:catalog_id", ""), about.get("smnb:synthetic") == "1"
+        return InSituTables(table, _frame(readings), {}, *known).check(who)

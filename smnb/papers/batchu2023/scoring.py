@@ -140,7 +140,7 @@ def network_scores(
     options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
     parts = []
     for model, table in tables.items():
-        check_table(f"network_scores ({model})", table, ["network"])
+        check_table(f"network_scores ({model})", table, ["network"], next_step="Add the network of each sensor")
         found = stratify(score_sensors(table, min_obs=min_obs), "network", **options).drop(columns=["label", "few"])
         found.insert(0, "model", model)
         parts.append(found)

@@ -10,9 +10,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from smnb.grids import EaseWindow
+from smnb.loaders.smap.records import CellRecord
+from smnb.maps.cells import overpasses_near
 from smnb.metrics import pearson_r
-from smnb.papers.smen.cells import CellRecord, known_at
-from smnb.papers.smen.estimation import CellEstimator, overpasses_near
+from smnb.papers.smen.cells import known_at
+from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.smen.past_references import past_mean
 
 _LEAST, _IN_BLOCK = 30, 5  # cells that a flight, and a 9 km block, must have

@@ -13,7 +13,7 @@ from smnb.catalog import Catalog
 from smnb.contract import ContractError, check_choice
 from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
-from smnb.papers.smen.cells import CellRecord
+from smnb.loaders.smap.records import CellRecord
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
 FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
