@@ -91,7 +91,7 @@ def test_numbers_that_are_no_data_are_said(capsys, table):
 def test_mistakes_end_with_one_clear_line(capsys, table):
     code, _, err = call(capsys, "predict", "conus", "in.csv", "--out", "out.csv")
     assert code == 2
-    assert "unknown model; got 'conus'; expected ['conus_points', 'smap_s1_3km'" in err
+    assert "unknown model; got 'conus'; expected ['conus_points', 'smap_s1_1km'" in err
     table.drop(columns="ssm").to_csv("in.csv", index=False)
     code, _, err = call(capsys, "predict", "conus_points", "in.csv", "--out", "out.csv")
     assert code == 2

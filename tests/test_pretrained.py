@@ -106,10 +106,10 @@ def test_the_checkpoint_holds_no_data_rows():
 def test_an_unknown_model_lists_the_known_ones(tmp_path):
     for call in (load_pretrained, card_text, lambda name: predict_table(name, tmp_path / "x.csv", tmp_path / "y.csv")):
         with pytest.raises(
-            ParameterError, match="unknown model; got 'conus'; expected \\['conus_points', 'smap_s1_3km'"
+            ParameterError, match="unknown model; got 'conus'; expected \\['conus_points', 'smap_s1_1km'"
         ):
             call("conus")
-    assert {"conus_points", "smap_s1_3km"} <= set(PRETRAINED)
+    assert {"conus_points", "smap_s1_1km", "smap_s1_3km"} <= set(PRETRAINED)
 
 
 # --- predictions ------------------------------------------------------------------------------------------------------

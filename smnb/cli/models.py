@@ -80,7 +80,9 @@ def map_(
 
 @command("smnb predict smap_s1_3km cells/ --out estimates/ --detail product")
 def predict(
-    model: Annotated[str, typer.Argument(help="Name of a model of the package: conus_points, smap_s1_3km, …")],
+    model: Annotated[
+        str, typer.Argument(help="Name of a model of the package: conus_points, smap_s1_3km, smap_s1_1km.")
+    ],
     source: Annotated[
         str, typer.Argument(metavar="INPUT", help="CSV of stations (conus_points), or a folder of 36 km cells.")
     ],
@@ -96,7 +98,8 @@ def predict(
     and quantiles over it are inputs. An in-situ column is kept and not looked at.
 
     A folder holds spl2smap_s_*.nc, pairs_*.nc and smap_9km_*.nc of cells; each file of scenes becomes OUT/<same name> with
-    soil_moisture and its 90 % interval. An estimate uses SMAP up to its time and earlier scenes only.
+    soil_moisture and its 90 % interval. An estimate uses SMAP up to its time and earlier scenes only, at 1 km
+    (smap_s1_1km) also the scene's own backscatter and vegetation water.
     """
     from smnb.pretrained import CELL_MODELS, predict_folder, predict_table
 

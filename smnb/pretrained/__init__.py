@@ -26,7 +26,9 @@ from smnb.grids import M36
 from smnb.loaders import parse_period, read_named_csv
 from smnb.loaders.smap.cells import CELL_NAME
 from smnb.maps import write_map
-from smnb.papers.smen.estimation import DETAILS, estimate_file
+from smnb.maps.cells import DETAILS
+from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
+from smnb.papers.smen.estimation import estimate_file
 from smnb.papers.smen.granules import map_window
 from smnb.papers.stations import predict_rows, read_points
 from smnb.training import Trained, load
@@ -38,6 +40,7 @@ PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.jso
 #: Models of folders of cells: what estimates a file, the resolution of the estimates, and the kinds of files they are of.
 CELL_MODELS: dict[str, tuple[Callable, str, tuple[str, ...]]] = {
     "smap_s1_3km": (estimate_file, "3km", ("spl2smap_s", "pairs")),
+    "smap_s1_1km": (estimate_pixels_file, "1km", ("spl2smap_s",)),
 }
 
 
@@ -119,7 +122,8 @@ def predict_folder(
         One of `CELL_MODELS`.
     folder, out : path-like
         A folder with ``spl2smap_s_*.nc``, ``pairs_*.nc`` and ``smap_9km_*.nc`` of cells of 36 km, and one to write to: there
-        ``soil_moisture`` and its ``soil_moisture_low90`` and ``soil_moisture_high90`` over ``(time, lat_3km, lon_3km)``, m3 m-3.
+        ``soil_moisture`` and its ``soil_moisture_low90`` and ``soil_moisture_high90`` over
+        ``(time, lat_3km, lon_3km)``, or those of 1 km, m3 m-3.
     detail : {"cautious", "product"}
         What airborne truth bears out, or all that nears NASA's product.
     at : path-like, optional
@@ -182,14 +186,14 @@ def map_region(
     Parameters
     ----------
     name : str
-        One of `CELL_MODELS`.
+        "smap_s1_3km".
     root, out : path-like
         The data root, and the map to write: ``.nc``, ``.zarr`` or ``.tif``.
     region, time : str
         "west,south,east,north" in degrees, of which whole 36 km cells are mapped whose centres are inside; ISO, UTC.
     """
     who = "map_region"
-    _folder(who, name)
+    check_choice(who, "model", name, ("smap_s1_3km",))
     west, south, east, north = check_box(who, "region", region.split(","))
     window = M36.window(south=south, north=north, west=west, east=east)
     parse_period(who, time, None)

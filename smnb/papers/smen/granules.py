@@ -10,9 +10,10 @@ from smnb.catalog import Catalog
 from smnb.contract import ContractError, plain, stamp
 from smnb.grids import M03, M09, M36, EaseWindow
 from smnb.loaders.smap.cells import CLOCK
+from smnb.loaders.smap.records import CellRecord
+from smnb.maps.cells import overpasses_near
 from smnb.models.past_scenes import PastScenesEnsemble
-from smnb.papers.smen.cells import CellRecord
-from smnb.papers.smen.estimation import CellEstimator, overpasses_near
+from smnb.papers.smen.estimation import CellEstimator
 
 _WETTEST = 0.65  # m3 m-3
 _NEEDED = ("soil_moisture", "observation_time")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb.loaders.smap.records import CellRecord
 from smnb.models.baselines import reference_predictions
-from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, CellRecord, Estimates, known_at
+from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, Estimates, known_at
 
 _AGES = (20.0, 60.0, 365.0)  # days over which earlier scenes count for less
 

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from smnb.contract import ContractError
+from smnb.loaders.smap.records import CellRecord
 from smnb.models.past_scenes import PastScenesConfig, PastScenesEnsemble
-from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, CellRecord, Estimates, known_at
+from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, Estimates, known_at
 from smnb.training.losses import unbiased_rmse_loss
 
 
