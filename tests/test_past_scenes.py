@@ -202,7 +202,7 @@ def test_the_shipped_network():
     trained = load_pretrained("smap_s1_3km")
     assert trained.card["channels"] == [*PAIR_FEATURES, *(f"state:{name}" for name in STATE_FEATURES)]
     text = card_text("smap_s1_3km")
-    for part in ("agreement with the product", "against PALS", "near-real-time"):
+    for part in ("Agreement with the product", "Against PALS", "not near-real-time"):
         assert part in text
 
 

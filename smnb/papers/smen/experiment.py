@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -9,8 +11,10 @@ import xarray as xr
 from smnb.contract import ContractError, ParameterError, plain
 from smnb.metrics import interval, pair_scores
 from smnb.models.baselines import pixel_climatology, reference_predictions
+from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.smen.opening import Place
 from smnb.papers.smen.past_references import past_learners, past_references
+from smnb.papers.smen.past_training import PastScenesTraining, train_past_scenes
 from smnb.papers.smen.sequences import SequenceDataset, sequence_scalers
 from smnb.training import Samples, Trained
 
@@ -74,10 +78,14 @@ def downscale_baselines(place: Place, scenes: np.ndarray) -> dict[str, np.ndarra
     }
 
 
-def reference_images(place: Place, scenes: np.ndarray, *, seed: int = 0) -> dict[str, np.ndarray]:
+def reference_images(
+    place: Place, scenes: np.ndarray, *, beside: Iterable[Place] = (), seed: int = 0
+) -> dict[str, np.ndarray]:
     """The rows of `smnb.models.reference_predictions`, pixel by pixel, from what the network sees of that pixel.
 
-    They are fitted to pixels of the training scenes, but for those that are excluded; the climatology is a pixel's mean.
+    They are fitted to pixels of the training scenes, but for those that are excluded; the climatology is a pixel's mean. Of a
+    real cell they are the learners on maps of all earlier scenes, and "SMEN of all earlier scenes", three networks, which are
+    trained on the training scenes of the places `beside` too.
 
     Returns
     -------
@@ -87,7 +95,14 @@ def reference_images(place: Place, scenes: np.ndarray, *, seed: int = 0) -> dict
     sequences, train = place.sequences, place.split.train
     target = sequences.fine[train]
     if place.record is not None:  # what is known of a pixel is more than the last scenes
-        return past_learners(place.record, sequences.time[train], sequences.time[scenes], target, seed=seed)
+        times = sequences.time[scenes]
+        learnt = past_learners(place.record, sequences.time[train], times, target, seed=seed)
+        known = {one.sequences.name: one for one in (place, *beside)}.values()
+        early = [np.isin(one.record.time, one.sequences.time[one.split.train]) for one in known]
+        training = PastScenesTraining(members=3, seed=seed)
+        estimator = CellEstimator(train_past_scenes([one.record for one in known], early, training), place.record)
+        found = estimator.estimate(times, detail="product")["soil_moisture"].values
+        return learnt | {"SMEN of all earlier scenes": found}
     if place.exclude is not None:
         target = np.where(place.exclude, np.nan, target)
 
@@ -131,14 +146,19 @@ def score_images(
 
 
 def score_place(
-    place: Place, trained: Trained, *, name: str = "SMEN", references: dict[str, np.ndarray] | None = None
+    place: Place,
+    trained: Trained | Sequence[Trained],
+    *,
+    name: str = "SMEN",
+    references: dict[str, np.ndarray] | None = None,
 ) -> tuple[dict[str, np.ndarray], pd.DataFrame]:
     """Estimate a place's scenes by a network, called `name`, and by each baseline, and score all.
 
     Parameters
     ----------
     place : Place
-    trained : Trained
+    trained : Trained or sequence of it
+        Networks of several seeds are averaged.
     references : dict of str to ndarray, shape (test scene, row, col), optional
         From `reference_images`: scored on the test scenes beside the others.
 

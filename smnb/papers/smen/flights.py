@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
+from smnb.catalog import Catalog
 from smnb.grids import EaseWindow
 from smnb.loaders.smap.records import CellRecord
 from smnb.maps.cells import overpasses_near
 from smnb.metrics import pearson_r
+from smnb.models.past_scenes import PastScenesEnsemble
 from smnb.papers.smen.cells import known_at
 from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.smen.past_references import past_mean
 
+FLIGHT_ID = "pals_smapvex16"
 _LEAST, _IN_BLOCK = 30, 5  # cells that a flight, and a 9 km block, must have
+
+
+def open_flights(catalog: Catalog, root: Path) -> tuple[xr.Dataset, list[CellRecord]]:
+    """Flights at 3 km, and the records of the cells that they cross: stacks of scenes, pairs where there is no stack."""
+    flights, records = catalog.open(FLIGHT_ID, root, resolution="3km"), {}
+    window = EaseWindow.from_dataset(flights)
+    for entry in ("smap_s1_pairs", "smap_s1_cells"):  # of a cell that has both, the stack
+        for path in catalog.resolve(entry, root) if catalog.holds(entry, root) else ():
+            name = path.stem.rpartition("_")[2]
+            scenes = catalog.open(entry, root, cell=name)
+            if window.slices_of(EaseWindow.from_dataset(scenes)) is not None:
+                records[name] = CellRecord.from_datasets(scenes, catalog.open("smap_9km_cells", root, cell=name))
+    return flights, list(records.values())
 
 
 def flight_estimates(estimators: Sequence[CellEstimator], flights: xr.Dataset) -> dict[str, NDArray]:
@@ -99,3 +116,13 @@ def _fine_share(image: NDArray) -> float:
     power = np.abs(np.fft.fft2(np.where(there, image - image[there].mean(), 0.0))) ** 2
     wave = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     return float(power[wave > 1 / 6].sum() / power.sum())
+
+
+def flight_table(ensemble: PastScenesEnsemble, catalog: Catalog, root: Path) -> pd.DataFrame:
+    """Means over flights of `score_flights`, of a network that did not see the flights' year; empty without flights."""
+    if not catalog.holds(FLIGHT_ID, root):
+        return pd.DataFrame()
+    flights, records = open_flights(catalog, root)
+    scores = score_flights(flight_estimates([CellEstimator(ensemble, one) for one in records], flights), flights)
+    table = scores.groupby("method", sort=False).mean(numeric_only=True)
+    return table.assign(flights=scores.groupby("method").size()).reset_index()

@@ -19,7 +19,11 @@ from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
 CELL_IDS = ("smap_s1_cells", "smap_9km_cells")
 #: Catalog entries that each source reads.
-SOURCES = {"regions": (FINE_ID, COARSE_ID, TRUTH_ID), "points": (POINTS_ID,), "smap_sentinel1": CELL_IDS}
+SOURCES = {
+    "regions": (FINE_ID, COARSE_ID, TRUTH_ID),
+    "points": (POINTS_ID,),
+    "smap_sentinel1": (*CELL_IDS, "smap_s1_pairs", "pals_smapvex16"),
+}
 #: The paper's three regions: title, and latitude and longitude of the city, degrees.
 REGIONS: dict[str, tuple[str, float, float]] = {
     "oklahoma_city": ("Oklahoma City", 35.47, -97.52),
