@@ -14,11 +14,13 @@ import pytest
 import rasterio
 import torch
 import xarray as xr
+import zarr
 
 from smnb.cli import app as cli
-from smnb.contract import stamp
+from smnb.contract import FormatError, stamp
 from smnb.files import held_output
 from smnb.grids import M01, EaseWindow
+from smnb.maps.checkpoint import open_map_input
 from smnb.models import build_model
 from smnb.training import MinMaxScaler, load, save
 
@@ -183,3 +185,15 @@ def test_another_map_is_replaced_only_when_asked(scene, capsys) -> None:
     assert "--no-resume" in err
     status, out, _ = call(capsys, "map", "model", "scene.nc", "--out", "map.zarr", "--tile", 20, "--no-resume")
     assert (status, "in 6 tiles" in out) == (0, True)
+
+
+def test_a_zarr_input_is_bounded_as_a_stack_is(tmp_path):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w")
+    group.create_array(
+        "tb", shape=(20_000, 20_000), chunks=(20_000, 20_000), dtype="float32", dimension_names=("y", "x")
+    )
+    with (
+        pytest.raises(FormatError, match=r"a.zarr\): a chunk of 'tb' is too large"),
+        open_map_input(tmp_path / "a.zarr"),
+    ):
+        pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 
+import h5py
 import netCDF4
 import numpy as np
 import pytest
@@ -352,6 +353,21 @@ def test_period_and_box(tmp_path):
         open_swvl1([path], catalog_id="x", start="2011-07-02", end="2011-07-01")
     with pytest.raises(ParameterError, match="'start' is not an ISO date"):
         open_swvl1([path], catalog_id="x", start="first of July")
+
+
+@pytest.mark.parametrize("expver", [None, [1, 5]])
+def test_text_is_no_soil_moisture(tmp_path, expver):
+    path, times = tmp_path / "era5.nc", days("2020-01-01T00", "2020-01-01T06")
+    write_new(path, times, ramp(2) if expver is None else np.stack([ramp(2), ramp(2)], axis=1), expver=expver)
+    with h5py.File(path, "r+") as file:
+        shape, attributes = file["swvl1"].shape, {name: file["swvl1"].attrs[name] for name in ("units", "coordinates")}
+        scales = [file["swvl1"].dims[n][0] for n in range(len(shape))]
+        del file["swvl1"]
+        file.create_dataset("swvl1", shape, dtype=h5py.string_dtype()).attrs.update(attributes)
+        for n, scale in enumerate(scales):
+            file["swvl1"].dims[n].attach_scale(scale)
+    with pytest.raises(FormatError, match=r"era5\.nc.*'swvl1' holds no numbers"):
+        open_swvl1([path], catalog_id="x")
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -295,6 +295,15 @@ def test_ingest_writes_what_open_reads(tmp_path, monkeypatch):
         read_tables(tmp_path / "out", ["B"])
     with pytest.raises(CatalogError, match="no such file"):
         read_tables(tmp_path)
+    sound = pd.read_parquet(tmp_path / "out" / "sensors.parquet")
+    for odd, said in (
+        (7, "'last_reading' of sensors.parquet is no time"),
+        (np.datetime64("9999-01-01", "s"), "OutOfBounds"),
+    ):
+        sound.assign(last_reading=odd).to_parquet(tmp_path / "out" / "sensors.parquet")
+        with pytest.raises(FormatError, match=said):
+            read_tables(tmp_path / "out")
+    sound.to_parquet(tmp_path / "out" / "sensors.parquet")
     (tmp_path / "out" / "readings.parquet").write_bytes(b"PAR1")
     with pytest.raises(FormatError, match="is damaged"):
         read_tables(tmp_path / "out")

@@ -26,7 +26,7 @@ from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.smen.experiment import downscale_baselines, reference_images, score_images
 from smnb.papers.smen.flights import flight_estimates, score_flights
 from smnb.papers.smen.granules import map_window
-from smnb.papers.smen.opening import open_places
+from smnb.papers.smen.opening import check_overpasses, open_places
 from smnb.papers.smen.past_training import PastScenesTraining, patterns_of, train_past_scenes
 from smnb.pretrained import card_text, load_pretrained, predict_folder
 from smnb_sandbox.smap_granules import PASSIVE, level3_granule, scene_granule
@@ -319,5 +319,8 @@ def test_real_cells_are_places_of_the_paper(shared_samples):
     )
     means = scored.groupby("method")["ubrmse"].mean()
     assert means["mean past residual"] < means["coarse"]
+    mixed = [places["R049C220"], replace(places["R049C221"], split=places["R049C221"].sequences.split("2017-01-01"))]
+    with pytest.raises(ContractError, match="on both sides"):
+        check_overpasses(mixed)
     learnt = reference_images(place, scenes)["ridge on past maps"]
     assert score_images({"ridge": learnt}, place.sequences.fine[scenes], place.sequences.time[scenes])["r"].mean() > 0.4

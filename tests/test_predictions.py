@@ -567,3 +567,14 @@ def test_names_that_parquet_holds_as_bytes_are_text(tmp_path):
     columns = {"time": ["2020-01-01"] * 2, "observed": [0.1] * 2, "predicted": [0.2] * 2}
     pq.write_table(pa.table({"sensor_id": pa.array([b"S1", b"S2"]), **columns}), tmp_path / "a.parquet")
     assert p.read_predictions(tmp_path / "a.parquet")["sensor_id"].tolist() == ["S1", "S2"]
+
+
+def test_a_text_that_stands_in_every_row_is_bounded(tmp_path):
+    long = pa.array(["x" * 100_000] * 100)
+    with pq.ParquetWriter(
+        tmp_path / "a.parquet", pa.schema([("sensor_id", pa.string())]), store_schema=False
+    ) as writer:
+        for _ in range(120):
+            writer.write_table(pa.table({"sensor_id": long}))
+    with pytest.raises(FormatError, match=r"column 'sensor_id' is too large to be read; got 1,200 MB or more"):
+        p.read_predictions(tmp_path / "a.parquet")

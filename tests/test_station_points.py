@@ -355,6 +355,11 @@ def test_a_release_survives_writing_and_reading(table, tmp_path):
     a, b = predict_rows(made, rows), predict_rows(loaded, rows)
     np.testing.assert_array_equal(a["predicted"], b["predicted"])
     assert set(b["n_sources"]) <= {2, 3, 4}
+    for odd in (None, [], {"past_only": 1}, {"past_only": False, "more": 1}):
+        loaded.card["training"]["feature_config"] = odd
+        with pytest.raises(FormatError, match=r"training.feature_config is none of this version"):
+            predict_rows(loaded, rows)
+    loaded.card["training"]["feature_config"] = {"past_only": False}
     loaded.card["channels"][0] = "smap:unheard_of"
     with pytest.raises(FormatError, match=r"other features.*smap:unheard_of"):
         predict_rows(loaded, rows)

@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xarray as xr
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_p
 _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in which its heaps are looked at
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
+_TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
 
 
@@ -245,7 +247,17 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
             *(held.row_group(i).total_byte_size for i in range(held.num_row_groups)),
             0,
         )
+        kinds = {
+            one.name: one.type.value_type if pa.types.is_dictionary(one.type) else one.type for one in file.schema_arrow
+        }
+        texts = [name for name in columns or kinds if kinds.get(name) in _TEXTS]
     check_bytes(path.name, "the table", size, MOST_TABLE, path.stat().st_size)
+    # a text that is written once may stand in every row
+    for name, column in zip(
+        texts, pq.read_table(path, columns=texts, read_dictionary=texts).itercolumns(), strict=True
+    ):
+        sizes = (pc.sum(pc.binary_length(one.dictionary).take(one.indices)).as_py() or 0 for one in column.chunks)
+        check_bytes(path.name, f"column {name!r}", sum(sizes), MOST_TABLE)
     table = pd.read_parquet(path, columns=columns)
     pa.Table.from_pandas(table.select_dtypes("string")).validate(full=True)  # text that is no UTF-8
     return table

@@ -124,6 +124,8 @@ def _read_grid(who: str, path: Path) -> xr.DataArray:
     # where the attribute 'coordinates' was lost, these are variables like any other
     array = raw.set_coords([name for name in (*_TIMES, "expver") if name in raw.data_vars])["swvl1"]
     check_native_units(where, "swvl1", array.attrs.get("units"), _UNITS)
+    if array.dtype.kind not in "iuf":
+        raise FormatError(where, "'swvl1' holds no numbers", got=str(array.dtype))
     attrs = {**_ATTRS, "native_units": array.attrs["units"], "packing": float(array.encoding.get("scale_factor", 0.0))}
     array = array.rename({old: new for old, new in (("latitude", "lat"), ("longitude", "lon")) if old in array.coords})
     for name in set(array.dims) - {*_TIMES, "expver", "lat", "lon"}:

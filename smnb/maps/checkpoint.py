@@ -15,6 +15,7 @@ from torch import nn
 from smnb import contract
 from smnb.contract import ContractError, FormatError, ParameterError, foreign, plain
 from smnb.loaders import open_netcdf
+from smnb.loaders.rasters.images import check_group
 from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
 from smnb.models.amsre_cnn import AmsreCNN
@@ -47,6 +48,9 @@ def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.
     path = Path(path)
     if not path.exists():
         raise FormatError(_WHO, "no such file", got=str(path))
+    if path.is_dir():
+        with foreign(f"{_WHO}({path.name})"):
+            check_group(f"{_WHO}({path.name})", path)
     # without dask: a slice of rows then reads these rows and nothing else
     with open_netcdf(_WHO, path, chunks=None) as dataset:
         with foreign(f"{_WHO}({path.name})"):

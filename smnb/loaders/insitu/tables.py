@@ -355,6 +355,10 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
         numbers = {name for name, default in SENSOR_COLUMNS.items() if isinstance(default, float) and name in table}
         if odd := [name for name in numbers if table[name].dtype.kind != "f"]:
             raise FormatError(who, f"columns {odd} of {_FILES[0]} are no numbers", next_step="Ingest again")
+        for name in table.columns.intersection(["first_reading", "last_reading"]):
+            if table[name].dtype.kind != "M":
+                raise FormatError(who, f"{name!r} of {_FILES[0]} is no time", got=str(table[name].dtype))
+            table[name] = table[name].astype("datetime64[ns]")  # an error of those beyond it
         if sensors is not None:
             unknown = sorted(set(sensors) - set(table["sensor_id"]))
             if unknown or not len(sensors):

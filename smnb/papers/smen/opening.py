@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,9 +10,10 @@ import numpy as np
 import xarray as xr
 
 from smnb.catalog import Catalog
-from smnb.contract import ContractError, check_choice
+from smnb.contract import ContractError, check_choice, plain
 from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
+from smnb.loaders.smap.cells import CLOCK
 from smnb.loaders.smap.records import CellRecord
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
@@ -109,7 +110,9 @@ def open_places(
     if source == "smap_sentinel1":
         cells = _open_cells(catalog, root, history)
         split = {"first_test": first_test or "2019-01-01", "n_train": n_train or None, "n_test": n_test or None}
-        return {name: Place(one, one.split(**split), record=record) for name, (one, record) in cells.items()}
+        made = {name: Place(one, one.split(**split), record=record) for name, (one, record) in cells.items()}
+        check_overpasses(made.values())
+        return made
     places = {}
     for region in check_choice("open_places", "regions", tuple(regions), REGIONS):
         title, *city = REGIONS[region]
@@ -126,6 +129,20 @@ def open_places(
         split = sequences.split(first_test or "2018-01-01", *sizes)
         places[region] = Place(sequences, split)
     return places
+
+
+def check_overpasses(places: Iterable[Place]) -> None:
+    """Raise `ContractError` if scenes of one overpass are trained on at one place and tested on at another."""
+    known = list(places)
+    train, test = (
+        np.concatenate([place.sequences.time[getattr(place.split, part)] for place in known])
+        for part in ("train", "test")
+    )
+    both = (np.abs(train[:, None] - test) <= CLOCK).any(1)
+    if both.any():
+        step = "Split all cells at one date, stacks and pairs alike"
+        got = plain(f"{int(both.sum())} scenes, the first at {train[both].min()}")
+        raise ContractError("check_overpasses", "an overpass is on both sides of the split", got=got, next_step=step)
 
 
 def _open_cells(catalog: Catalog, root: Path, history: int) -> dict[str, tuple[ImageSequences, CellRecord]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError
 from smnb.loaders.smap.records import CellRecord
+from smnb.maps.tiles import one_thread
 from smnb.models.past_scenes import PastScenesConfig, PastScenesEnsemble
 from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, Estimates, known_at
 from smnb.training.losses import unbiased_rmse_loss
@@ -67,7 +68,8 @@ def train_past_scenes(
     if not parts:
         raise ContractError("train_past_scenes", "no scene to train on", expected=f"{training.least} cells of 3 km")
     config = PastScenesConfig(len(PAIR_FEATURES), len(STATE_FEATURES), training.heads, members=training.members)
-    with torch.random.fork_rng(devices=[]):
+    # the networks are small: more threads would only wait for each other, and digits would depend on their number
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         ensemble = PastScenesEnsemble(config)
         pairs = torch.cat([inputs.pairs[inputs.earlier > 0] for inputs, _, _ in parts])

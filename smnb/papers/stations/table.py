@@ -171,8 +171,11 @@ def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
     FormatError
         If this version makes other features than the checkpoint was trained on.
     """
-    names = trained.card["channels"]
-    made = point_features(rows, **trained.card["training"]["feature_config"])
+    names, config = trained.card["channels"], trained.card["training"].get("feature_config")
+    if not isinstance(config, dict) or list(config) != ["past_only"] or not isinstance(config["past_only"], bool):
+        what, expected = "the card's training.feature_config is none of this version", {"past_only": False}
+        raise FormatError("predict_rows", what, got=config, expected=expected)
+    made = point_features(rows, **config)
     if unknown := sorted(set(names) - set(made)):
         what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
         raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
