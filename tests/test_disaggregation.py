@@ -10,10 +10,12 @@ import torch
 import xarray as xr
 from fake_cells import pairs, series, stack, write
 
+from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, ParameterError
 from smnb.grids import M36, EaseWindow
 from smnb.loaders.smap.cells import CLOCK
 from smnb.models.disaggregation import DisaggregationConfig, DisaggregationEnsemble
+from smnb.papers.smap_sentinel1 import cell_products, open_cell_records, real_tables
 from smnb.papers.smap_sentinel1.cells import MAPS, START, STATE, BackscatterRecord
 from smnb.papers.smap_sentinel1.disaggregation import DisaggregationTraining, PixelEstimator, train_disaggregation
 from smnb.pretrained import card_text, load_pretrained, map_region, predict_folder
@@ -174,3 +176,31 @@ def test_real_cells(shared_samples, tmp_path):
     assert ubrmse < 0.027
     assert r > 0.91
     assert 0.85 < np.mean(covered) < 0.95
+
+
+def test_real_tables(shared_samples):
+    """The product's detail nears the product and leaves the ground; the cautious detail does not harm."""
+    catalog = Catalog.load()
+    records = open_cell_records(catalog, shared_samples)
+    table = real_tables(load_pretrained("smap_s1_1km").model, records, catalog, shared_samples)
+    agreement, flights, stations = (
+        table[name] for name in ("agreement with the product", "against PALS", "at stations")
+    )
+    assert agreement.loc["ours, product", "ubrmse"] < 0.026
+    assert agreement.loc[["ridge", "boosting", "SMAP 9 km"], "high"].max() < 0
+    assert flights["flights"].max() == 4
+    assert flights.loc["ours, cautious", "r"] > flights.loc["SMAP 9 km", "r"]
+    assert flights.loc["ours, cautious", "ubrmsd"] < flights.loc["SMAP 9 km", "ubrmsd"]
+    assert flights.loc["ours, cautious", "r_inside"] > 0.05
+    assert stations["n"].max() == 99
+    assert stations.loc["ours, cautious", "r"] > stations.loc["SMAP 9 km", "r"]
+
+
+def test_cells_are_places_of_the_paper(record):
+    products = cell_products([record])[0]
+    passive = products.passive
+    np.testing.assert_array_equal(passive["tb"].isel(channel=0), passive["soil_moisture"])
+    smap, _ = record.smap_at(record.time)
+    np.testing.assert_array_equal(passive["soil_moisture"], smap)
+    np.testing.assert_allclose(10 ** (products.sigma0.sel(polarization="VH") / 10), record.vh)
+    assert real_tables(load_pretrained("smap_s1_1km").model, [], Catalog.load(), ".").empty

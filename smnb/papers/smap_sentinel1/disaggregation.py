@@ -15,6 +15,7 @@ from scipy.ndimage import uniform_filter
 from smnb.contract import ContractError
 from smnb.grids import M01
 from smnb.maps.cells import IntervalSettings, ScenesEstimator
+from smnb.maps.tiles import one_thread
 from smnb.models.disaggregation import DisaggregationConfig, DisaggregationEnsemble
 from smnb.papers.smap_sentinel1.cells import MAPS, START, STATE, BackscatterRecord, KnownScenes
 
@@ -64,7 +65,7 @@ def train_disaggregation(
         raise ContractError("train_disaggregation", "no scene to train on", expected=f"{training.least} cells of 1 km")
     data = [torch.from_numpy(np.stack(part).astype("float32")) for part in zip(*parts, strict=True)]
     config = DisaggregationConfig(len(MAPS), len(STATE), members=training.members)
-    with torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         ensemble = DisaggregationEnsemble(config, torch.tensor(START))
         ensemble.state_centre.copy_(data[1].mean(0))

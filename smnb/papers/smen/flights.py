@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +14,13 @@ from smnb.catalog import Catalog
 from smnb.grids import EaseWindow
 from smnb.loaders.smap.records import CellRecord
 from smnb.maps.cells import overpasses_near
-from smnb.metrics import pearson_r
+from smnb.metrics.flights import score_flights
 from smnb.models.past_scenes import PastScenesEnsemble
 from smnb.papers.smen.cells import known_at
 from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.smen.past_references import past_mean
 
 FLIGHT_ID = "pals_smapvex16"
-_LEAST, _IN_BLOCK = 30, 5  # cells that a flight, and a 9 km block, must have
 
 
 def open_flights(catalog: Catalog, root: Path) -> tuple[xr.Dataset, list[CellRecord]]:
@@ -72,50 +71,6 @@ def _rows(estimator: CellEstimator, record: CellRecord, asked: NDArray, overpass
         "SMAP + ¼ mean past residual": known.smap + 0.25 * residual,
         **{f"ours, {name}": np.array([one[name] for one in details]) for name in ("product", "cautious")},
     }
-
-
-def score_flights(images: Mapping[str, NDArray], flights: xr.Dataset, *, common: str = "SMAP 9 km") -> pd.DataFrame:
-    """Score each row against each flight over the cells that it and `common` have.
-
-    Returns
-    -------
-    DataFrame
-        ``method``, ``time``, ``n``, ``r``, ``ubrmsd`` and ``bias`` m3 m-3, ``r_inside`` (departures from the mean of each 9 km
-        block with five cells or more), ``variance_ratio`` of those departures, estimate over flight, and ``fine_power``: share of
-        the estimate's variance at wavelengths under 18 km, over the flight's own share (blank cells taken as the mean).
-    """
-    truth, rows = flights["soil_moisture"].values.astype("float64"), []
-    for method, stack in images.items():
-        for number, (image, observed) in enumerate(zip(stack, truth, strict=True)):
-            there = np.isfinite(image) & np.isfinite(observed) & np.isfinite(images[common][number])
-            if there.sum() < _LEAST:
-                continue
-            error = (image - observed)[there]
-            inside = [_inside(np.where(there, one, np.nan)) for one in (image, observed)]
-            ours, flown = (one[np.isfinite(one)] for one in inside)
-            row = {"method": method, "time": flights["time"].values[number], "n": int(there.sum())}
-            row |= {"r": float(pearson_r(image[there], observed[there])), "ubrmsd": error.std(), "bias": error.mean()}
-            row["r_inside"] = float(pearson_r(ours, flown)) if ours.std() > 1e-9 else 0.0
-            row["variance_ratio"] = ours.var() / flown.var()
-            row["fine_power"] = np.divide(*(_fine_share(np.where(there, one, np.nan)) for one in (image, observed)))
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _inside(image: NDArray) -> NDArray:
-    """Departures from the mean of each 9 km block of a window of whole blocks, NaN in blocks with too few cells."""
-    blocks = image.reshape(image.shape[0] // 3, 3, image.shape[1] // 3, 3)
-    count = np.isfinite(blocks).sum((1, 3), keepdims=True)
-    mean = np.nansum(blocks, (1, 3), keepdims=True) / np.maximum(count, 1)
-    return np.where(count >= _IN_BLOCK, blocks - mean, np.nan).reshape(image.shape)
-
-
-def _fine_share(image: NDArray) -> float:
-    """Share of an image's power at wavelengths under six cells."""
-    there = np.isfinite(image)
-    power = np.abs(np.fft.fft2(np.where(there, image - image[there].mean(), 0.0))) ** 2
-    wave = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
-    return float(power[wave > 1 / 6].sum() / power.sum())
 
 
 def flight_table(ensemble: PastScenesEnsemble, catalog: Catalog, root: Path) -> pd.DataFrame:
