@@ -71,7 +71,7 @@ def check_present(where: str, names: Iterable[str], there: Iterable[Any]) -> Non
 
 def check_native_units(where: str, name: str, stated: Any, known: Sequence[str]) -> None:
     """Raise `FormatError` unless a file states one of the known units of a variable."""
-    if stated not in known:
+    if not isinstance(stated, str | None) or stated not in known:  # an attribute may be an array
         raise FormatError(where, f"{name!r} has other units", got=stated, expected=list(known))
 
 

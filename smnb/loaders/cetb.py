@@ -54,6 +54,8 @@ def _read_cetb(who: str, path: Path) -> tuple[str, str, xr.Dataset]:
     for name, units in (("TB", "K"), ("Incidence_angle", "degree")):
         check_native_units(where, name, raw[name].attrs.get("units"), [units])
     time = xr.decode_cf(raw[["time"]].drop_attrs(deep=False))["time"].values.astype("datetime64[ns]")
+    if time.shape != (1,):
+        raise FormatError(where, "the file is not of one day", got=time.shape, expected=(1,))
     minutes = _unpack(raw["TB_time"].variable, "float64")
     epoch = np.datetime64(str(raw["TB_time"].attrs["units"]).split("since ")[1].replace(" ", "T"), "ns")
     seen = dask.array.where(
