@@ -22,7 +22,7 @@ from smnb.loaders.smap.records import CellRecord
 from smnb.maps.cells import overpasses_near
 from smnb.models.past_scenes import PastScenesConfig, PastScenesEnsemble
 from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, known_at
-from smnb.papers.smen.estimation import CellEstimator
+from smnb.papers.smen.estimation import CellEstimator, DetailSettings
 from smnb.papers.smen.experiment import downscale_baselines, reference_images, score_images
 from smnb.papers.smen.flights import flight_estimates, score_flights
 from smnb.papers.smen.granules import map_window
@@ -324,3 +324,17 @@ def test_real_cells_are_places_of_the_paper(shared_samples):
         check_overpasses(mixed)
     learnt = reference_images(place, scenes)["ridge on past maps"]
     assert score_images({"ridge": learnt}, place.sequences.fine[scenes], place.sequences.time[scenes])["r"].mean() > 0.4
+
+
+def test_earlier_scenes_say_how_far_a_network_is_believed():
+    rng, days = np.random.default_rng(3), np.arange(40)
+    time = np.datetime64("2018-01-01", "ns") + days * np.timedelta64(9 * 24, "h")
+    pattern = rng.normal(0, 0.04, (12, 12))
+    fine = 0.25 + pattern + rng.normal(0, 0.02, (40, 12, 12))
+    record = CellRecord(CELL, time, fine, time, 0.25 + rng.normal(0, 0.03, (40, 4, 4)))
+    wrong = ensemble(1)  # random weights
+    taught, stubborn = (
+        CellEstimator(wrong, record, DetailSettings(trust=trust)).image(time[-1])["product"] for trust in (30.0, 1e9)
+    )
+    r = [np.corrcoef(image.ravel(), pattern.ravel())[0, 1] for image in (taught, stubborn)]
+    assert r[0] > 0.98 > r[1]
