@@ -25,6 +25,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+#: Environment variable that raises (MB) what one file, member, record or block of what others send may become in memory:
+#: a part of a file, a whole table; and, beyond the first megabytes, so many times its compressed size.
+MOST_VARIABLE, MOST_PART, MOST_TABLE, _FREE, _RATIO = "SMNB_MOST_MB", 256 << 20, 1 << 30, 32 << 20, 50
+
 
 class SmnbError(ValueError):
     """Base of smnb's errors.
@@ -192,6 +196,30 @@ def check_box(who: str, name: str, box: Any) -> tuple[float, float, float, float
         expected = plain("(west, south, east, north) in degrees, longitudes in [-180, 180], south <= north")
         raise ParameterError(who, f"{name!r} is no box in degrees", got=box, expected=expected)
     return west, south, east, north
+
+
+def most_bytes(most: int, compressed: int | None = None) -> int:
+    """How many bytes an input may become in memory: `most`, or 50 times its compressed size, or what ``SMNB_MOST_MB`` says."""
+    if given := os.environ.get(MOST_VARIABLE):
+        if not given.isdigit():
+            raise ParameterError(MOST_VARIABLE, "is no number of megabytes", got=given, expected=plain("such as 4000"))
+        return int(given) * 1_000_000
+    return most if compressed is None else min(most, max(_FREE, _RATIO * compressed))
+
+
+def check_bytes(
+    who: str,
+    what: str,
+    size: int,
+    most: int = MOST_PART,
+    compressed: int | None = None,
+    error: type[SmnbError] = FormatError,
+) -> None:
+    """Raise `error` if something that an input holds or declares would become more than `most_bytes` in memory."""
+    if size > (limit := most_bytes(most, compressed)):
+        got, expected = plain(f"{size / 1e6:,.0f} MB or more"), plain(f"up to {limit / 1e6:,.0f} MB")
+        step = f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes it may take"
+        raise error(who, f"{what} is too large to be read", got=got, expected=expected, next_step=step)
 
 
 def check_table(

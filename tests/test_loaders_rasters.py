@@ -23,7 +23,7 @@ from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters import SceneIndex, SceneReader, files
+from smnb.loaders.rasters import SceneIndex, SceneReader, arrays, images
 from smnb.loaders.rasters import open_scenes as _open
 from smnb.loaders.smap.granules import open_h5
 
@@ -610,7 +610,7 @@ def test_headers_of_like_granules_are_interpreted_once_and_others_anew(tmp_path,
         scaled = {"ssm": {"dtype": "int16", "scale_factor": 0.02 if day == 4 else 0.01}}
         moved.to_netcdf(tmp_path / f"a_2020090{day}.nc", engine="h5netcdf", encoding=scaled)
     seen = []
-    original = files.read_array_header
+    original = arrays.read_array_header
     monkeypatch.setattr(
         "smnb.loaders.rasters.opening.read_array_header",
         lambda where, path, *a: (seen.append(path.name), original(where, path, *a))[1],
@@ -747,10 +747,10 @@ def test_every_cell_of_a_raster_is_within_its_bounds(tmp_path):
 
 def test_a_file_is_opened_once_and_closed(tmp_path, monkeypatch):
     opened = []
-    original = files.rasterio.open
+    original = images.rasterio.open
     path = write(tmp_path / NAME, {"VV": noise(), "VH": noise(seed=1)})
     index = open_scenes([path], bands=["VV", "VH"])
-    monkeypatch.setattr(files.rasterio, "open", lambda *a, **k: (opened.append(a[0]), original(*a, **k))[1])
+    monkeypatch.setattr(images.rasterio, "open", lambda *a, **k: (opened.append(a[0]), original(*a, **k))[1])
     with index.open(0) as reader:
         assert opened == []
         for k in range(20):

@@ -19,7 +19,7 @@ from rasterio.warp import Resampling, reproject
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, count_masked
 from smnb.grids import GLOBAL_025, M01, M03, EaseWindow, RegularGrid
-from smnb.loaders.rasters import SceneReader, acquisitions, files, sentinel1
+from smnb.loaders.rasters import SceneReader, acquisitions, images, sentinel1
 from smnb.loaders.rasters import open_sentinel1 as _open
 from smnb.loaders.rasters.acquisitions import role_of, scene_name, time_of
 from smnb.loaders.rasters.averaging import average_scene, pixel_places
@@ -749,7 +749,7 @@ def test_headers_are_read_once_for_many_places(tmp_path, monkeypatch):
     ]
     window = EaseWindow.from_dataset(open_sentinel1(paths[:1], grid="M01"))
     opened, chosen = [], {"bands": None, "times": None, "wanted": ("VV", "VH"), "angle": "degree"}
-    read_header = files.read_header
+    read_header = images.read_header
     monkeypatch.setattr(
         acquisitions, "read_header", lambda where, path: opened.append(path) or read_header(where, path)
     )

@@ -13,7 +13,6 @@ from typing import Any
 import xarray as xr
 
 from smnb.catalog.entries import Entry, FetchByHand, FetchEarthaccess, read_entries
-from smnb.catalog.limits import ROOTS
 from smnb.contract import CatalogError, ParameterError, check_dataset, closest, plain
 
 CATALOG_NAME = "data_catalog.yaml"
@@ -23,7 +22,17 @@ ROOT_VARIABLE = "SMNB_DATA"  # environment variable that names the data root
 _LOADERS, LOADERS_VARIABLE = ("smnb.loaders", "smnb.papers.batchu2023.released", "smnb_sandbox.truth"), "SMNB_LOADERS"
 #: File in the data root that says that the archive is simulated, and what a sandbox has instead while it is being written.
 SANDBOX_MARKER, UNFINISHED_MARKER = "SANDBOX.json", "SANDBOX.unfinished.json"
+#: Data roots that this process has opened files of.
+ROOTS: set[Path] = set()
 _CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def refuse_leaving(who: str, file: Path, named: Path) -> None:
+    """Raise `CatalogError` where a file names another that is neither in its own folder nor in the data root that it is in."""
+    folder = file.absolute().parent.resolve()
+    if not any(named.resolve().is_relative_to(one) for one in (folder, *ROOTS) if folder.is_relative_to(one)):
+        what, step = f"{file.name} names a file outside its folder and the data root", "Copy it there, or leave it out"
+        raise CatalogError(who, what, got=str(named), next_step=step)
 
 
 def _nearest_catalog() -> Path | None:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import gzip
 import ipaddress
-import os
 import socket
 import threading
 import zlib
@@ -22,42 +21,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, plain
+from smnb.contract import MOST_TABLE, check_bytes
 
-#: Environment variable that raises (MB) what one file, member, record or block of what others send may become in memory:
-#: a part of a file, a whole table; and, beyond the first megabytes, so many times its compressed size.
-MOST_VARIABLE, MOST_PART, MOST_TABLE, _FREE, _RATIO = "SMNB_MOST_MB", 256 << 20, 1 << 30, 32 << 20, 50
 #: Bytes, nodes (aliases count as what they stand for) and depth of a YAML file.
 _YAML_BYTES, _YAML_NODES, _YAML_DEPTH = 1 << 20, 100_000, 40
 _HEADER_BYTES = 1 << 20  # of the names of a table's columns
 
-#: Data roots that this process has opened files of.
-ROOTS: set[Path] = set()
 _Result = TypeVar("_Result")
-
-
-def most_bytes(most: int, compressed: int | None = None) -> int:
-    """How many bytes an input may become in memory: `most`, or 50 times its compressed size, or what ``SMNB_MOST_MB`` says."""
-    if given := os.environ.get(MOST_VARIABLE):
-        if not given.isdigit():
-            raise ParameterError(MOST_VARIABLE, "is no number of megabytes", got=given, expected=plain("such as 4000"))
-        return int(given) * 1_000_000
-    return most if compressed is None else min(most, max(_FREE, _RATIO * compressed))
-
-
-def check_bytes(
-    who: str,
-    what: str,
-    size: int,
-    most: int = MOST_PART,
-    compressed: int | None = None,
-    error: type[SmnbError] = FormatError,
-) -> None:
-    """Raise `error` if something that an input holds or declares would become more than `most_bytes` in memory."""
-    if size > (limit := most_bytes(most, compressed)):
-        got, expected = plain(f"{size / 1e6:,.0f} MB or more"), plain(f"up to {limit / 1e6:,.0f} MB")
-        step = f"If it is as it should be, set the environment variable {MOST_VARIABLE} to the megabytes it may take"
-        raise error(who, f"{what} is too large to be read", got=got, expected=expected, next_step=step)
 
 
 def check_csv(who: str, path: Path) -> str | None:
@@ -155,11 +125,3 @@ def _is_private(host: str) -> bool:
     except (OSError, UnicodeError):
         return False  # nobody can be asked, so that nothing is read
     return not all(ipaddress.ip_address(one).is_global for one in found)
-
-
-def refuse_leaving(who: str, file: Path, named: Path) -> None:
-    """Raise `CatalogError` where a file names another that is neither in its own folder nor in the data root that it is in."""
-    folder = file.absolute().parent.resolve()
-    if not any(named.resolve().is_relative_to(one) for one in (folder, *ROOTS) if folder.is_relative_to(one)):
-        what, step = f"{file.name} names a file outside its folder and the data root", "Copy it there, or leave it out"
-        raise CatalogError(who, what, got=str(named), next_step=step)

@@ -52,6 +52,7 @@ def start(arguments: Sequence[str] | None = None) -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:
             signal.signal(signal.SIGINT, usual)
+        if sys.unraisablehook is _unraisable:  # else another has wrapped it
             sys.unraisablehook = sys.__unraisablehook__
 
 

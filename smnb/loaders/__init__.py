@@ -28,8 +28,20 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray, BackendEntrypoint, list_engines
 from xarray.core import indexing
 
-from smnb.catalog.limits import MOST_PART, MOST_TABLE, check_bytes, check_csv, refuse_leaving
-from smnb.contract import CatalogError, FormatError, ParameterError, check_dataset, foreign, plain, stamp
+from smnb.catalog.catalog import refuse_leaving
+from smnb.catalog.limits import check_csv
+from smnb.contract import (
+    MOST_PART,
+    MOST_TABLE,
+    CatalogError,
+    FormatError,
+    ParameterError,
+    check_bytes,
+    check_dataset,
+    foreign,
+    plain,
+    stamp,
+)
 
 __all__ = ["check_native_units", "check_paths", "check_present", "finish", "in_period", "open_netcdf", "parse_period"]
 _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in which its heaps are looked at

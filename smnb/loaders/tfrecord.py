@@ -18,8 +18,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from smnb.catalog.limits import check_bytes
-from smnb.contract import FormatError, foreign, plain
+from smnb.contract import FormatError, check_bytes, foreign, plain
 
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 

@@ -20,8 +20,7 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from smnb.catalog.limits import check_bytes
-from smnb.contract import CatalogError, FormatError, SmnbError, check_range, foreign, plain
+from smnb.contract import CatalogError, FormatError, SmnbError, check_bytes, check_range, foreign, plain
 from smnb.files import AnyMapping, note, plain_json, read_json, write_json
 from smnb.grids import great_circle_km
 from smnb.loaders import check_native_units

@@ -19,7 +19,7 @@ from rasterio import Affine
 from scipy.interpolate import make_interp_spline
 
 from smnb.contract import FormatError, ParameterError, check_choice, plain
-from smnb.loaders.rasters.files import BandSource
+from smnb.loaders.rasters.images import BandSource
 from smnb.loaders.rasters.options import SIGMA0
 from smnb.loaders.rasters.placing import Georeference
 from smnb.loaders.rasters.scenes import SceneReader, SceneRecord

@@ -1,26 +1,30 @@
-"""Images opened so that no other file is read than the user has: formats with pixels of their own, virtual rasters of these.
+"""Bands of scenes, and the images that hold them: opened so that no other file is read than the user has.
 
-GDAL knows formats that are nothing but references, whatever the file's name: to other files, to servers, to Python code.
+GDAL, here or behind HTTP, knows formats that are nothing but references, whatever the file's name: to other files, to servers,
+to Python code. What is read has pixels of its own, or is a virtual raster of such files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
-import zarr
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.windows import Window
 
-from smnb.catalog.limits import check_bytes, refuse_leaving
-from smnb.contract import CatalogError, FormatError, foreign
+from smnb.catalog.catalog import refuse_leaving
+from smnb.contract import MOST_TABLE, CatalogError, FormatError, check_bytes, foreign, plain
 from smnb.loaders import open_hdf5
+from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
+from smnb.loaders.rasters.placing import Georeference
 
 #: GDAL's formats that are read, by a file's first bytes; and others, whose header is another file beside it, or plain text.
 _FORMATS = {
@@ -145,15 +149,186 @@ def _check_virtual(where: str, file: Path, depth: int = 0) -> None:
             raise CatalogError(where, "the virtual raster is made of a file that is no image", got=value)
 
 
-def check_group(where: str, path: Path) -> None:
-    """Raise an error if a Zarr group has chunks or axes too large to be read at once, or links out of it."""
-    for folder, folders, names in os.walk(path):
-        for name in (*folders, *names):
-            if (one := Path(folder, name)).is_symlink():
-                refuse_leaving(where, path / "zarr.json", one)
-    for name, array in zarr.open_group(path, mode="r").members(max_depth=None):
-        if isinstance(array, zarr.Array):
-            size = math.prod(array.chunks) * array.dtype.itemsize
-            check_bytes(where, f"a chunk of {name!r}", size)
-            if array.ndim == 1:
-                check_bytes(where, f"{name!r}", array.size * array.dtype.itemsize)
+#: Pixels of a quality band read at a time, and bits of QA60: opaque clouds and cirrus.
+_QUALITY_PIXELS, _CLOUD_BITS = 1 << 22, (1 << 10) | (1 << 11)
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """Where a band of one scene is, in plain values, so that an index of them is pickled.
+
+    `form` is "image", "netcdf" or "zarr"; `key` the number of the band or the name of the variable, of which `at` has an
+    index for each dimension, "y" and "x" for those of the grid. What is None the file is asked for when it is opened;
+    `added` is added to digital numbers first.
+    """
+
+    path: str
+    form: str
+    key: int | str
+    geometry: Georeference | None
+    option: BandOption
+    at: tuple[int | str, ...] = ()
+    scale: float | None = None
+    offset: float | None = None
+    nodata: tuple[float, ...] | None = None
+    added: float = 0.0
+
+    def values(self, numbers: NDArray) -> NDArray[np.float32]:
+        """Values of a file's numbers, ``(number + added) · scale + offset`` converted to the band's units, NaN where none."""
+        meaning, conversion = self.option.meaning, self.option.conversion
+        missing, numbers = np.ma.getmaskarray(numbers).copy(), np.ma.getdata(numbers)
+        # numbers packed with an offset and a no-data value of their own use all others, zero too
+        packed = self.offset and self.nodata
+        fills = () if packed else (*meaning.fills, *(FILLS if meaning.high < Meaning.high else ()))
+        is_float = numbers.dtype.kind == "f"
+        for value in {*self.nodata, *fills}:
+            # in float32 files the tag has more digits than the pixels
+            missing |= numbers == (numbers.dtype.type(value) if is_float else value)
+        if is_float:
+            missing |= ~np.isfinite(numbers)
+        if (self.added, self.scale, self.offset, conversion) == (0.0, 1.0, 0.0, None):
+            values = numbers.astype("float32")
+        else:
+            exact = (numbers.astype("float64") + self.added) * self.scale + self.offset
+            if conversion == "power":
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    exact = 10.0 * np.log10(np.maximum(exact, 0.0))
+            elif conversion is not None:
+                exact *= conversion
+            values = exact.astype("float32")
+        values[missing] = np.nan
+        return values
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What an image says of itself without its pixels; one entry a band, alpha bands too, of what is plural."""
+
+    geometry: Georeference
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    nodata: tuple[tuple[float, ...], ...]
+    is_alpha: tuple[bool, ...]
+    tags: dict[str, str]
+
+    def number_of(self, where: str, wanted: int | str) -> int:
+        """A band's number, from 1, by number or description."""
+        if isinstance(wanted, int):
+            if 1 <= wanted <= len(self.names):
+                return wanted
+            raise FormatError(where, f"there is no band {wanted}", got=len(self.names), expected=list(self.names))
+        for alike in (str, str.lower):
+            found = [i for i, name in enumerate(self.names, 1) if alike(name) == alike(wanted)]
+            if len(found) == 1:
+                return found[0]
+        what = f"no band, or more than one, is described as {wanted!r}"
+        next_step = "Name the band by its number, from 1, or correct the option 'bands'"
+        raise FormatError(where, what, got=list(self.names), next_step=next_step)
+
+
+def read_header(where: str, path: str) -> ImageHeader:
+    """Read an image's header; complex numbers, and pixels that are nowhere, are refused."""
+    with gdal(where, path), open_image(where, path) as source:
+        return _header_of(where, source)
+
+
+def _header_of(where: str, source: rasterio.DatasetReader) -> ImageHeader:
+    if any(np.dtype(dtype).kind == "c" for dtype in source.dtypes):
+        what = "the raster holds complex numbers: it is single-look complex, perhaps"
+        next_step = "Use the ground-range-detected product, calibrated to sigma0"
+        raise FormatError(where, what, got=source.dtypes[0], next_step=next_step)
+    return ImageHeader(
+        _geometry_of(where, source),
+        tuple(text or "" for text in source.descriptions),
+        tuple(text or "" for text in source.units),
+        source.scales,
+        source.offsets,
+        tuple(() if value is None else (value,) for value in source.nodatavals),
+        tuple(color == ColorInterp.alpha for color in source.colorinterp),
+        source.tags(),
+    )
+
+
+def _geometry_of(where: str, source: rasterio.DatasetReader) -> Georeference:
+    if source.crs is None:
+        what = "the raster states no coordinate reference system"
+        next_step = "Find out what it is in and set it, for instance with rio edit-info"
+        if source.gcps[0] or source.rpcs is not None:
+            what += ", only ground control points: it is in radar geometry"
+            next_step = "Calibrate and terrain-correct it (SNAP: Range-Doppler Terrain Correction)"
+        raise FormatError(where, what, next_step=next_step)
+    transform = tuple(source.transform)[:6]
+    if source.transform.is_identity or source.transform.determinant == 0.0:
+        what, expected = "the raster does not state where its pixels are", plain("an affine transform")
+        next_step = "Export it again with its georeferencing"
+        raise FormatError(where, what, got=transform, expected=expected, next_step=next_step)
+    return Georeference(source.crs.to_wkt(), transform, source.height, source.width)
+
+
+class OpenImage:
+    """An open image."""
+
+    def __init__(self, where: str, path: str) -> None:
+        self.where, self.path = where, path
+        with gdal(where, path):
+            self._source = open_image(where, path)
+        self.close = self._source.close
+
+    def geometry(self) -> Georeference:
+        """Where its pixels are."""
+        return _geometry_of(self.where, self._source)
+
+    def header(self) -> ImageHeader:
+        """What it says of itself."""
+        return _header_of(self.where, self._source)
+
+    def block_shape(self, band: BandSource) -> tuple[int, int]:
+        """Rows and columns of a band's tiles or strips."""
+        return self._source.block_shapes[band.key - 1]
+
+    def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
+        """Numbers of some bands at full resolution, as they are in the file; masked arrays where it has masks."""
+        window, numbers = Window.from_slices(rows, cols), [band.key for band in bands]
+        size = window.height * window.width * max(np.dtype(dtype).itemsize for dtype in self._source.dtypes)
+        check_bytes(self.where, "the window", size * len(bands), MOST_TABLE)
+        with gdal(self.where, self.path):
+            values = list(self._source.read(numbers, window=window))
+            for i, number in enumerate(numbers):
+                if MaskFlags.per_dataset in self._source.mask_flag_enums[number - 1]:
+                    mask = self._source.read_masks(number, window=window) == 0
+                    values[i] = np.ma.masked_array(values[i], mask)
+        return values
+
+
+def cloud_percentage(where: str, path: str, number: int, reference: int | None) -> float:
+    """Share of pixels, percent, that a band of quality bits such as QA60 calls cloud or cirrus; NaN where there are none.
+
+    The pixels that have data in a `reference` band make the whole, default all: the quality band cannot tell, zero is clear.
+    """
+    cloudy = total = 0
+    with gdal(where, path), open_image(where, path) as source:
+        dtype = np.dtype(source.dtypes[number - 1])
+        if dtype.kind not in "iu" and dtype not in (np.float32, np.float64):
+            raise FormatError(where, "the quality band holds no bits", got=str(dtype))
+        height = max(_QUALITY_PIXELS // source.width, 1)
+        for top in range(0, source.height, height):
+            window = Window(0, top, source.width, min(height, source.height - top))
+            # exports of stacks hold the bits as floating-point numbers
+            bits = np.nan_to_num(source.read(number, window=window)).astype("int64")
+            seen = np.ones(bits.shape, bool)
+            if reference is not None:
+                seen = source.read_masks(reference, window=window) != 0
+            cloudy += int(np.count_nonzero(seen & ((bits & _CLOUD_BITS) != 0)))
+            total += int(np.count_nonzero(seen))
+    return 100.0 * cloudy / total if total else float("nan")
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is NetCDF or HDF5, by its first bytes."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        magic = stream.read(4)
+    return magic == b"\x89HDF" or magic[:3] == b"CDF"

@@ -13,16 +13,8 @@ import numpy as np
 
 from smnb.contract import CatalogError, FormatError, ParameterError, foreign, plain
 from smnb.loaders import check_paths
-from smnb.loaders.rasters.files import (
-    ArrayHeader,
-    BandSource,
-    ImageHeader,
-    cloud_percentage,
-    is_array,
-    read_array_header,
-    read_header,
-    signature,
-)
+from smnb.loaders.rasters.arrays import ArrayHeader, read_array_header, signature
+from smnb.loaders.rasters.images import BandSource, ImageHeader, cloud_percentage, is_array, read_header
 from smnb.loaders.rasters.options import (
     BandOption,
     CloudOption,

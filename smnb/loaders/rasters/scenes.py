@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places, foreign
 from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters.files import BandSource, OpenArray, OpenImage
-from smnb.loaders.rasters.images import gdal, open_image
+from smnb.loaders.rasters.arrays import OpenArray
+from smnb.loaders.rasters.images import BandSource, OpenImage, gdal, open_image
 from smnb.loaders.rasters.options import EMPTY_IS_ZERO
 from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
 
