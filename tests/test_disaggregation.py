@@ -100,6 +100,16 @@ def test_the_level_of_backscatter_says_nothing(record):
     np.testing.assert_allclose(a["soil_moisture"], b["soil_moisture"], atol=1e-5)
 
 
+def test_one_bright_target_changes_its_surroundings_alone(record):
+    bright = record.vv.copy()
+    bright[:, 5, 5] = 50.0
+    a, b = (
+        PixelEstimator(ensemble(), one).estimate(one.time, detail="product")["soil_moisture"].values
+        for one in (record, replace(record, vv=bright))
+    )
+    assert np.abs(a - b)[:, 18:, 18:].max() < 0.05
+
+
 def test_training_finds_what_backscatter_says(record):
     """Soil moisture that follows VV less the slope's share of VH is told from rough or grown ground, at unseen scenes."""
     rng, days = np.random.default_rng(0), np.arange(60)

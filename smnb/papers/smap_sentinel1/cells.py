@@ -89,7 +89,8 @@ def scene_of(vv: NDArray, vh: NDArray, vegetation: NDArray, coarse: NDArray, lev
     there = np.isfinite(vv) & np.isfinite(vh)
     share, state, radar = 0.5, np.zeros(5), np.zeros((5, 36, 36))
     if there.sum() >= _LEAST:
-        vv, vh = np.where(there, vv, np.nan), np.where(there, vh, np.nan)
+        # a mast or a ship must not set the scene's slope
+        vv, vh = (np.where(there, np.minimum(one, 4 * np.percentile(one[there], 95)), np.nan) for one in (vv, vh))
         mean_v, mean_h = np.nanmean(vv), np.nanmean(vh)
         centred = vv - mean_v, vh - mean_h
         slope = np.clip(_slope(*centred), 0.5, 10)
