@@ -25,7 +25,7 @@ from rasterio.transform import from_origin
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters import SceneIndex, open_scenes, reader
+from smnb.loaders.rasters import SceneIndex, images, open_scenes, reader
 from smnb.loaders.rasters import open_stac_scenes as _open
 
 CORNER = from_origin(600_000, 4_100_000, 10, 10)
@@ -587,6 +587,29 @@ def test_a_server_that_misbehaves_is_one_error_soon(served, monkeypatch, misbeha
     with pytest.raises(SmnbError, match=message):
         open_stac_scenes(url=f"{url}/api")
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.parametrize(
+    "to", ["http://127.0.0.1:{}/x.tif", "http://169.254.169.254/latest/x.tif", "file:///etc/hostname"]
+)
+def test_an_image_whose_server_leads_into_this_network_is_not_opened(served, to):
+    """GDAL follows any redirection; one within the server is followed."""
+    folder, url, handler = served
+    write_cog(folder / "secret" / "x.tif", np.ones((256, 256), "uint16"))
+    asked = []
+
+    def get(self):
+        asked.append(self.path)
+        if self.path in ("/a.tif", "/b.tif"):
+            leads = to.format(self.server.server_address[1] + 1) if self.path == "/a.tif" else "/secret/x.tif"
+            return self.reply(b"", "text/plain", 302, {"Location": leads})
+        return Handler.do_GET(self)
+
+    handler.do_GET = handler.do_HEAD = get
+    with pytest.raises(CatalogError, match="leads elsewhere than to a public server; got"):
+        images.read_header("test", f"{url}/a.tif")
+    assert set(asked) == {"/a.tif"}
+    assert len(images.read_header("test", f"{url}/b.tif").names) == 1
 
 
 @pytest.mark.parametrize("href", ["http://127.0.0.1:1/search", "file:///etc/hostname", "https://127.0.0.1/search"])

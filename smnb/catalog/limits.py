@@ -17,16 +17,17 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import yaml
 
-from smnb.contract import MOST_TABLE, check_bytes
+from smnb.contract import MOST_TABLE, CatalogError, check_bytes
 
 #: Bytes, nodes (aliases count as what they stand for) and depth of a YAML file.
 _YAML_BYTES, _YAML_NODES, _YAML_DEPTH = 1 << 20, 100_000, 40
 _HEADER_BYTES = 1 << 20  # of the names of a table's columns
 
+_REDIRECTION_SECONDS = 20.0
 _Result = TypeVar("_Result")
 
 
@@ -116,6 +117,26 @@ def is_refused_host(url: str, named: str = "") -> bool:
     """Whether a URL that others state is of a host inside this network, not the one that the user named."""
     host = urlsplit(url).hostname or ""
     return host != urlsplit(named).hostname and _is_private(host)
+
+
+@functools.lru_cache(maxsize=10_000)
+def check_redirections(who: str, url: str) -> None:
+    """Raise `CatalogError` where a URL that GDAL will read leads to a host inside this network, or to no URL of the web."""
+    import requests  # which files on this machine need not
+
+    asked, options = url, {"headers": {"Range": "bytes=0-0"}, "stream": True, "allow_redirects": False}
+    for _ in range(10):  # as many as GDAL follows
+        try:
+            with requests.get(asked, timeout=_REDIRECTION_SECONDS, **options) as answer:
+                leads = answer.headers.get("Location") if answer.is_redirect else None
+        except requests.RequestException:
+            return  # GDAL says what is wrong
+        if leads is None:
+            return
+        asked = urljoin(asked, leads)
+        is_web = urlsplit(asked).scheme in ("http", "https")
+        if not is_web or (is_refused_host(asked) and not same_server(asked, url)):
+            raise CatalogError(who, "the server leads elsewhere than to a public server", got=asked, expected=url)
 
 
 @functools.lru_cache(maxsize=1000)

@@ -21,6 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from smnb.catalog.catalog import refuse_leaving
+from smnb.catalog.limits import check_redirections
 from smnb.contract import MOST_TABLE, CatalogError, FormatError, check_bytes, foreign, plain
 from smnb.loaders import open_hdf5
 from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
@@ -84,6 +85,8 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
     """
     file = Path(path)
     if not file.is_file():
+        if path.startswith(("http://", "https://")):
+            check_redirections(where, path)
         return rasterio.open(path, driver="JP2OpenJPEG" if path.partition("?")[0].endswith(".jp2") else "GTiff")
     drivers, mask = _formats_of(where, file), Path(f"{file}.msk")
     if mask.is_file() and _formats_of(where, mask) != ("GTiff",):  # which GDAL opens too
