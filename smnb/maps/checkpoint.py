@@ -49,7 +49,7 @@ def open_map_input(path: str | Path, *, when: str | None = None) -> Iterator[xr.
     if not path.exists():
         raise FormatError(_WHO, "no such file", got=str(path))
     if path.is_dir():
-        with foreign(f"{_WHO}({path.name})"):
+        with foreign(f"{_WHO}({path.name})", "the folder cannot be read as Zarr"):
             check_group(f"{_WHO}({path.name})", path)
     # without dask: a slice of rows then reads these rows and nothing else
     with open_netcdf(_WHO, path, chunks=None) as dataset:

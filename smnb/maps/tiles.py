@@ -271,7 +271,7 @@ def tiled_map(
         result = partial(MapResult, out, shape[0] * shape[1], n_valid, missing, total)
         if out.exists():
             found = read_attribute(out, IDENTITY)
-            if refused is not None and found != mark:
+            if refused is not None and found is None:
                 raise refused
             if found is None or (resume and found != mark):
                 what = f"{out} exists and is {'no map' if found is None else 'another map'}"
