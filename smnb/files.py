@@ -175,7 +175,8 @@ def held_output(who: str, *paths: str | os.PathLike[str], patience: float = 0.0)
         with exclusive(final.with_name(f".{final.name}.lock"), taken, patience=patience):
             for one in map(Path, paths):
                 _remove(one.parent.glob(f".{glob.escape(one.name)}{_PARTIAL}*"))
-            yield
+            with disk_faults(final):  # where a library named no file, it is this output that cannot be written
+                yield
     finally:
         for one in made:
             with contextlib.suppress(OSError):  # not empty
@@ -269,7 +270,7 @@ def exclusive(path: Path, error: SmnbError, *, patience: float = 0.0) -> Iterato
     deadline = time.monotonic() + patience
     with contextlib.ExitStack() as stack:
         while True:
-            stream = stack.enter_context(open(path, "a+b"))
+            stream = stack.enter_context(open(path, "a+b", buffering=0))  # nothing is left to be written when it closes
             stream.seek(0)
             try:
                 if os.name == "nt":
