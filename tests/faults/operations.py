@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,16 +85,17 @@ def read_matched(folder: Path) -> Any:
 
 def make_map(folder: Path, version: int, choice: int) -> None:
     made = folder.parent / f"map-input-{version}"
-    if not made.is_dir():
-        made.mkdir()
-        doors.map_input(made)
+    if not made.is_dir():  # a kill may come here too
+        half = Path(tempfile.mkdtemp(dir=folder.parent))
+        doors.map_input(half)
         if version:
             import xarray as xr
 
-            with xr.open_dataset(made / "scene.nc", engine="h5netcdf") as scene:
+            with xr.open_dataset(half / "scene.nc", engine="h5netcdf") as scene:
                 other = scene.load()
             other["tb"] += 1.5
-            other.to_netcdf(made / "scene.nc", engine="h5netcdf")
+            other.to_netcdf(half / "scene.nc", engine="h5netcdf")
+        half.rename(made)
     for name in ("scene.nc", "model.json", "model.safetensors"):
         shutil.copyfile(made / name, folder / name)
     map_checkpoint(folder / "model", folder / "scene.nc", folder / "map.zarr", tile=(16, 10)[choice])
