@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from smnb.grids import M01, M03, M09, M36, EaseWindow
@@ -59,3 +60,19 @@ def write(folder: Path, data: xr.Dataset, name: str = "spl2smap_s_R049C220.nc") 
     """The file, written."""
     data.to_netcdf(folder / name, engine="h5netcdf")
     return folder / name
+
+
+def write_cell(folder: Path) -> Path:
+    """Write a stack and its series into a new folder."""
+    folder.mkdir()
+    write(folder, stack())
+    write(folder, series(), "smap_9km_R049C220.nc")
+    return folder
+
+
+def loud(model: torch.nn.Module) -> torch.nn.Module:
+    """A network with random weights, so that everything it sees matters."""
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.3)
+    return model

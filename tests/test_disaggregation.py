@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from fake_cells import pairs, series, stack, write
+from fake_cells import loud, pairs, series, stack, write, write_cell
 
 from smnb.catalog import Catalog
 from smnb.contract import CatalogError, ContractError, ParameterError
@@ -23,11 +23,7 @@ from smnb.pretrained import card_text, load_pretrained, map_region, predict_fold
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a stack and its series."""
-    (tmp_path / "in").mkdir()
-    write(tmp_path / "in", stack())
-    write(tmp_path / "in", series(), "smap_9km_R049C220.nc")
-    return tmp_path / "in"
+    return write_cell(tmp_path / "in")
 
 
 @pytest.fixture
@@ -40,11 +36,9 @@ def record(folder) -> BackscatterRecord:
 def ensemble(members: int = 2) -> DisaggregationEnsemble:
     """A network with random weights, loud enough that everything it sees matters."""
     torch.manual_seed(0)
-    model = DisaggregationEnsemble(DisaggregationConfig(len(MAPS), len(STATE), members=members), torch.tensor(START))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
-    return model
+    return loud(
+        DisaggregationEnsemble(DisaggregationConfig(len(MAPS), len(STATE), members=members), torch.tensor(START))
+    )
 
 
 def blank(images: np.ndarray, late: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from fake_cells import CELL, pairs, series, stack, write
+from fake_cells import CELL, loud, pairs, series, stack, write, write_cell
 
 from smnb.catalog import Catalog
 from smnb.cli import app as cli
@@ -34,11 +34,7 @@ from smnb_sandbox.smap_granules import PASSIVE, level3_granule, scene_granule
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a stack and its series."""
-    (tmp_path / "in").mkdir()
-    write(tmp_path / "in", stack())
-    write(tmp_path / "in", series(), "smap_9km_R049C220.nc")
-    return tmp_path / "in"
+    return write_cell(tmp_path / "in")
 
 
 @pytest.fixture
@@ -50,11 +46,7 @@ def record(folder) -> CellRecord:
 def ensemble(members: int = 2) -> PastScenesEnsemble:
     """A network with random weights, loud enough that everything it sees matters."""
     torch.manual_seed(0)
-    model = PastScenesEnsemble(PastScenesConfig(len(PAIR_FEATURES), len(STATE_FEATURES), members=members))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.3)
-    return model
+    return loud(PastScenesEnsemble(PastScenesConfig(len(PAIR_FEATURES), len(STATE_FEATURES), members=members)))
 
 
 @pytest.mark.parametrize("detail", ["product", "cautious"])

@@ -18,7 +18,7 @@ from smnb.catalog.catalog import refuse_outside
 from smnb.catalog.entries import FetchEarthaccess, UrlFile
 from smnb.catalog.limits import is_refused_host, within
 from smnb.contract import CatalogError, ParameterError, plain
-from smnb.files import exclusive, held_output, sha256_of, tidy_output
+from smnb.files import exclusive, give_name, held_output, sha256_of, tidy_output
 
 #: Folder in a destination where downloads are until they are whole, and how many granules are there at most.
 _STAGING, _BATCH = ".smnb-fetch", 16
@@ -53,7 +53,7 @@ def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
         except (RequestException, HTTPError, OSError) as error:
             what = f"{file.url} cannot be fetched ({error.__class__.__name__}: {error})"
             raise CatalogError(who, what, next_step="Check the network and the URL") from error
-        (Path(made) / final.name).replace(final)
+        give_name(Path(made) / final.name, final)
     return final
 
 
@@ -129,7 +129,7 @@ def fetch_earthaccess(
                 for name in (name for granule in batch for name in _names(granule)):
                     lost[name] = _not_whole(staging / name, expected.get(name, {}), fresh=True)
                     if not lost[name]:
-                        (staging / name).replace(places.setdefault(name, folder / name))
+                        give_name(staging / name, places.setdefault(name, folder / name))
             if lost := {name: why for name, why in lost.items() if why}:
                 step = "Run the same command again: files that are whole are kept"
                 raise CatalogError(who, f"{len(lost)} files did not arrive whole", got=_first(lost), next_step=step)

@@ -26,8 +26,7 @@ from smnb.contract import MOST_TABLE, CatalogError, check_bytes
 #: Bytes, nodes (aliases count as what they stand for) and depth of a YAML file.
 _YAML_BYTES, _YAML_NODES, _YAML_DEPTH = 1 << 20, 100_000, 40
 _HEADER_BYTES = 1 << 20  # of the names of a table's columns
-
-_REDIRECTION_SECONDS = 20.0
+_REDIRECTION_SECONDS = 20.0  # until a server must say whether it redirects
 _Result = TypeVar("_Result")
 
 
@@ -103,6 +102,11 @@ def within(seconds: float, function: Callable[..., _Result], *args: Any, **optio
         return future.result(seconds)
     except TimeoutError as error:
         raise TimeoutError(str(error) or f"no complete answer within {seconds:g} s") from None
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address of the web."""
+    return text.startswith(("http://", "https://"))
 
 
 def same_server(url: str, named: str) -> bool:

@@ -250,7 +250,7 @@ def read_named_csv(path: Path, names: Iterable[str]) -> pd.DataFrame:
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """Read a Parquet table that others made, unless its rows would take more memory than `smnb.files.check_bytes` allows."""
+    """Read a Parquet table that others made, unless its rows would take more memory than `smnb.contract.check_bytes` allows."""
     check_parquet(path)
     with pq.ParquetFile(path) as file:
         held = file.metadata

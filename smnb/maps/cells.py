@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from smnb.contract import check_choice
 from smnb.grids import EaseGrid
-from smnb.loaders.smap.records import CellRecord
+from smnb.loaders.smap.cells import WETTEST
+from smnb.loaders.smap.records import CellRecord, image_means
 from smnb.maps.tiles import one_thread
 
 DETAILS = ("cautious", "product")
 _DAY = np.timedelta64(1, "D")
+_DRIEST = 0.02  # m3 m-3: the product's least value
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,20 @@ class ScenesEstimator(ABC):
 
     @abstractmethod
     def made(self, time: np.datetime64, before: np.datetime64) -> dict[str, NDArray]:
-        """Images of both details, from SMAP up to `time` and the scenes before `before`."""
+        """Images of both details, from SMAP up to `time` and the scenes before `before`; `image` keeps them in range."""
 
     def image(self, time: np.datetime64, before: np.datetime64 | None = None) -> dict[str, NDArray]:
         """``product`` and ``cautious`` soil moisture ``(y, x)``, m3 m-3, at a time; NaN where nothing at all was known."""
         key = time, time if before is None else before
         if key not in self._made:
-            self._made[key] = self.made(*key)
+            self._made[key] = {name: np.clip(one, _DRIEST, WETTEST) for name, one in self.made(*key).items()}
         return self._made[key]
 
     def half_width(self, time: np.datetime64, before: np.datetime64) -> float:
         """Half width of the interval that covers nine tenths of the product's cells, m3 m-3."""
         one, known = self.settings, self.record.cut(time, before)
-        count = np.isfinite(known.coarse).sum((1, 2))
-        series = np.nansum(known.coarse, (1, 2))[count > 0] / count[count > 0]
+        series = image_means(known.coarse)
+        series = series[np.isfinite(series)]
         spread = np.sqrt((((series - series.mean()) ** 2).sum() if series.size else 0.0) + 30 * one.usual_sd**2)
         prior = one.prior_width * spread / np.sqrt(series.size + 30)
         errors = []

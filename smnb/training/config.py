@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +136,30 @@ def parameter_groups(module: torch.nn.Module, config: TrainingConfig) -> list[di
     groups = ([p for p in module.parameters() if (id(p) in penalised) == which] for which in (True, False))
     decays = zip(groups, (config.weight_decay, 0.0), strict=True)
     return [{"params": group, "weight_decay": decay} for group, decay in decays if group]
+
+
+def minimise(
+    parameters: Iterable[torch.nn.Parameter],
+    steps: int,
+    loss: Callable[[], torch.Tensor],
+    *,
+    rate: float,
+    weight_decay: float,
+    rise: float = 0.3,
+    betas: tuple[float, float] = (0.9, 0.999),
+) -> None:
+    """Train a small network in place, without checkpoints: AdamW, whose rate rises for a share of the steps, then falls.
+
+    `loss` draws a batch and returns its loss, once a step.
+    """
+    optimiser = torch.optim.AdamW(parameters, rate, betas, weight_decay=weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=rise)
+    for _ in range(steps):
+        value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        schedule.step()
 
 
 def configure_optimizer(module: torch.nn.Module, config: TrainingConfig, epochs: int, steps: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from smnb.catalog.catalog import refuse_leaving
-from smnb.catalog.limits import check_redirections
+from smnb.catalog.limits import check_redirections, is_url
 from smnb.contract import MOST_TABLE, CatalogError, FormatError, check_bytes, foreign, plain
 from smnb.loaders import open_hdf5
 from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
@@ -66,7 +66,7 @@ sys.unraisablehook = _unsayable
 @contextlib.contextmanager
 def gdal(where: str, path: str) -> Iterator[None]:
     """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
-    is_remote = path.startswith(("http://", "https://", "s3://", "gs://", "/vsi"))
+    is_remote = is_url(path) or path.startswith(("s3://", "gs://", "/vsi"))
     with (
         foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
         rasterio.Env(**(_REMOTE if is_remote else _LOCAL)),
@@ -85,7 +85,7 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
     """
     file = Path(path)
     if not file.is_file():
-        if path.startswith(("http://", "https://")):
+        if is_url(path):
             check_redirections(where, path)
         return rasterio.open(path, driver="JP2OpenJPEG" if path.partition("?")[0].endswith(".jp2") else "GTiff")
     drivers, mask = _formats_of(where, file), Path(f"{file}.msk")

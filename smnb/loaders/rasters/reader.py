@@ -20,7 +20,7 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from smnb.catalog.catalog import refuse_leaving
-from smnb.catalog.limits import is_refused_host, same_server, within
+from smnb.catalog.limits import is_refused_host, is_url, same_server, within
 from smnb.contract import CatalogError, check_bytes
 
 #: Seconds for one answer, with all its repetitions, and for a search; answers and pages of a search.
@@ -30,11 +30,6 @@ _MOST_BYTES, _TRIES, _REST, _REDIRECTIONS = 16 << 20, 3, 5.0, 5
 #: Set to 1 if assets ``s3://`` of a catalog in the network may be asked for, which is done with your own credentials.
 S3_VARIABLE = "SMNB_STAC_S3"
 _NARROW = "Narrow the search: collection, bbox, start, end"
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is an address of the web."""
-    return text.startswith(("http://", "https://"))
 
 
 class StacReader(StacApiIO):

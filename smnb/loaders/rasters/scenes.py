@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from smnb.catalog.limits import is_url
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places, foreign
 from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
@@ -318,7 +319,7 @@ def _versions(paths: Sequence[str]) -> dict[str, str]:
     end = time.monotonic() + _VERSION_SECONDS
 
     def version(path: str) -> str:
-        if not path.startswith(("http://", "https://")) or time.monotonic() > end:
+        if not is_url(path) or time.monotonic() > end:
             return ""
         # of one byte: addresses that are signed for reading refuse HEAD
         options = {"headers": {"Range": "bytes=0-0", "Accept-Encoding": "identity"}, "allow_redirects": False}

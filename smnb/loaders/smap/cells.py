@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ CELL_NAME = re.compile(r"(?P<kind>spl2smap_s|pairs|smap_9km)_R(?P<row>\d{3})C(?P
 _AP = "active_passive"
 _GRIDS = {"1km": M01, "3km": M03, "9km": M09}
 _OFF_CENTRE = 1e-4  # furthest that a coordinate may be from a cell's centre, degrees
-_WETTEST = 0.65  # m3 m-3; retrievals beyond are none, nor those of zero and less
+WETTEST = 0.65  # m3 m-3; retrievals beyond are none, nor those of zero and less
 #: Fields of the files, called as `smnb.loaders.smap.fields` calls them where the files do not call them otherwise.
 _STACK = """soil_moisture surface_temperature vegetation_water_content albedo vegetation_opacity landcover_class
     water_body_fraction surface_flag overpass_time_difference bare_soil_roughness=soil_roughness
@@ -39,13 +39,15 @@ _SERIES = """soil_moisture surface_temperature vegetation_water_content clay_fra
     retrieval_qual_flag=retrieval_quality_flags"""
 
 
-def overpass_of(times: NDArray, overpasses: NDArray, *, within: np.timedelta64) -> NDArray[np.intp]:
+def overpass_of(times: NDArray, overpasses: NDArray, *, within: np.timedelta64 | None = None) -> NDArray[np.intp]:
     """Number of the latest SMAP overpass that was known at each time: not after it by more than `CLOCK`, nor before by `within`.
 
-    -1 where there is none; `overpasses` increase.
+    -1 where there is none; `overpasses` increase. Without `within` it may be as old as it is.
     """
     times = np.asarray(times, "datetime64[ns]")
     found = np.searchsorted(overpasses, times + CLOCK, side="right") - 1
+    if within is None:
+        return found
     known = found >= 0
     known[known] = times[known] - overpasses[found[known]] <= within
     return np.where(known, found, -1)
@@ -134,7 +136,7 @@ def _field(values: NDArray, about: Variable, family: str, native: str) -> tuple[
         whole = np.where(np.isfinite(values) & (values >= 0) & (values < about.fill), values, about.fill)
         attrs |= flag_attrs(about.name, family) if about.kind == "flag" else {"missing_value": about.fill}
         return ("time", "y", "x"), whole.astype(about.dtype), attrs
-    low, high = (1e-9, _WETTEST) if about.name == "soil_moisture" else about.valid
+    low, high = (1e-9, WETTEST) if about.name == "soil_moisture" else about.valid
     bad = np.isfinite(values) & ~((values >= low) & (values <= high))
     attrs |= {"units": about.units, "masked_by": json.dumps({"out_of_range": int(bad.sum())})}
     return ("time", "y", "x"), np.where(bad, np.nan, values).astype("float32"), attrs
@@ -154,8 +156,26 @@ def _decibels(where: str, data: xr.Dataset, suffix: str, dims: tuple[str, ...], 
     return ("time", "polarization", "y", "x"), level.astype("float32"), attrs
 
 
-def _pairs_of(text: str) -> list[tuple[str, str]]:
-    return [(name, native or name) for name, _, native in (part.partition("=") for part in text.split())]
+def _pairs_of(text: str, suffix: str = "") -> list[tuple[str, str]]:
+    return [(name, f"{native or name}{suffix}") for name, _, native in (part.partition("=") for part in text.split())]
+
+
+def _fields(
+    where: str,
+    data: xr.Dataset,
+    pairs: Sequence[tuple[str, str]],
+    dims: tuple[str, ...],
+    order: tuple[NDArray, ...],
+    meanings: Mapping[str, Variable],
+    family: str,
+) -> tuple[dict[str, tuple], list[str]]:
+    """Variables by name, and which are absent: soil moisture must be there."""
+    there = [(name, native) for name, native in pairs if name == "soil_moisture" or native in data.variables]
+    variables = {
+        name: _field(_read(where, data, native, dims, order), meanings[name.removesuffix("_sca")], family, native)
+        for name, native in there
+    }
+    return variables, [name for name, _ in pairs if name not in variables]
 
 
 def open_cell_scenes(
@@ -210,13 +230,8 @@ def open_cell_scenes(
         time, order, suffix = time[keep], order[keep], "1km" if is_pair else resolution
         window, *axes = _window(where, data, suffix, _GRIDS[suffix])
         dims, index = ("time", f"lat_{suffix}", f"lon_{suffix}"), (order, *axes)
-        variables, absent = {}, []
-        for name, native in [("soil_moisture", "soil_moisture")] if is_pair else _pairs_of(_STACK):
-            native = f"{native}_{suffix}"
-            if name != "soil_moisture" and native not in data.variables:
-                absent.append(name)
-                continue
-            variables[name] = _field(_read(where, data, native, dims, index), ACTIVE_PASSIVE[name], _AP, native)
+        pairs = _pairs_of("soil_moisture" if is_pair else _STACK, f"_{suffix}")
+        variables, absent = _fields(where, data, pairs, dims, index, ACTIVE_PASSIVE, _AP)
         if not is_pair and f"sigma0_vv_{suffix}" in data.variables:
             variables["sigma0"] = _decibels(where, data, suffix, dims, index)
         coords = {"time": time, **window.coords()} | ({"polarization": ["VV", "VH"]} if "sigma0" in variables else {})
@@ -263,13 +278,8 @@ def open_cell_series(
         keep = in_period(where, time, start, end, "overpass")
         window, *axes = _window(where, data, "9km", M09)
         dims, index = ("time", "lat_9km", "lon_9km"), (order[keep], *axes)
-        variables, absent = {}, []
-        for name, native in _pairs_of(f"{_SERIES} soil_moisture_sca"):
-            if name != "soil_moisture" and native not in data.variables:
-                absent.append(name)
-                continue
-            about = PASSIVE[name.removesuffix("_sca")]
-            variables[name] = _field(_read(where, data, native, dims, index), about, "passive", native)
+        pairs = _pairs_of(f"{_SERIES} soil_moisture_sca")
+        variables, absent = _fields(where, data, pairs, dims, index, PASSIVE, "passive")
         if "ascending" in data.variables:
             attrs = {"long_name": "ascending overpass (18 h local time)", "units": "1"}
             variables["ascending"] = "time", data["ascending"].values[order[keep]].astype("int8"), attrs

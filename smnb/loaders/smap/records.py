@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from smnb.contract import ContractError, plain
 from smnb.grids import M09, M36, EaseGrid, EaseWindow, ease_refine
-from smnb.loaders.smap.cells import CLOCK, open_cell_scenes, open_cell_series
+from smnb.loaders.smap.cells import CLOCK, open_cell_scenes, open_cell_series, overpass_of
 
 _DAY = np.timedelta64(1, "D")
 _FRESH = 10.0  # days that a 9 km value may be old where an overpass has a gap
@@ -83,7 +83,7 @@ class CellRecord:
 
         Without any value that young a cell has the mean of its neighbours; where none has one, the last that there was.
         """
-        number = np.searchsorted(self.overpass, times + CLOCK, side="right") - 1
+        number = overpass_of(times, self.overpass)
         if not self.overpass.size:
             return np.full((times.size, 4, 4), np.nan), number
         valid = np.isfinite(self.coarse)

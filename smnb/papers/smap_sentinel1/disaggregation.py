@@ -19,8 +19,8 @@ from smnb.maps.cells import IntervalSettings, ScenesEstimator
 from smnb.maps.tiles import one_thread
 from smnb.models.disaggregation import DisaggregationConfig, DisaggregationEnsemble
 from smnb.papers.smap_sentinel1.cells import MAPS, START, STATE, BackscatterRecord, KnownScenes, Scene
+from smnb.training.config import minimise
 
-_DRIEST, _WETTEST = 0.02, 0.65  # m3 m-3, of the product
 _PAST, _PAST_STATE = MAPS.index("past_pattern"), STATE.index("scenes")
 
 
@@ -80,10 +80,8 @@ def _fit(
     ensemble: DisaggregationEnsemble, number: int, data: list[torch.Tensor], training: DisaggregationTraining
 ) -> None:
     steps = max(1, training.epochs * len(data[0]) // training.batch)
-    weights, rate = ensemble.members[number].parameters(), training.learning_rate
-    optimiser = torch.optim.AdamW(weights, rate, weight_decay=training.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.2)
-    for _ in range(steps):
+
+    def loss() -> torch.Tensor:
         drawn = torch.randperm(len(data[0]))[: training.batch]
         maps, state, level, target = (part[drawn] for part in data)
         state = state + training.noise * ensemble.state_spread * torch.randn_like(state)
@@ -96,11 +94,10 @@ def _fit(
         count = seen.sum((1, 2))
         bias = error.sum((1, 2)) / count
         spread = torch.where(seen, (error - bias[:, None, None]) ** 2, 0.0).sum((1, 2)) / count
-        value = (spread + 1e-6).sqrt().mean() + training.level_weight * bias.abs().mean()
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
+        return (spread + 1e-6).sqrt().mean() + training.level_weight * bias.abs().mean()
+
+    rates = {"rate": training.learning_rate, "weight_decay": training.weight_decay, "rise": 0.2}
+    minimise(ensemble.members[number].parameters(), steps, loss, **rates)
 
 
 @dataclass(frozen=True)
@@ -156,8 +153,8 @@ class PixelEstimator(ScenesEstimator):
         product = mean + gain * (image - mean) + one.residual * residual / (count + 3)
         cautious = now.between + one.past * uniform_filter(pattern, 9, mode="nearest")
         return {
-            "product": np.clip(product, _DRIEST, _WETTEST),
-            "cautious": np.clip(cautious - cautious.mean() + now.level, _DRIEST, _WETTEST),
+            "product": product,
+            "cautious": cautious - cautious.mean() + now.level,
         }
 
 

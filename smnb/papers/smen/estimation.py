@@ -17,8 +17,6 @@ from smnb.papers.smen.cells import PAIR_FEATURES, known_at
 from smnb.papers.smen.past_references import past_mean
 from smnb.papers.smen.past_training import patterns_of
 
-_DRIEST, _WETTEST = 0.02, 0.65  # m3 m-3, of the product
-
 
 @dataclass(frozen=True)
 class DetailSettings(IntervalSettings):
@@ -67,10 +65,7 @@ class CellEstimator(ScenesEstimator):
         one, (level, maps) = self.settings, self._maps(time, before)
         product = np.tensordot(self._shares(time, before), maps, 1)
         cautious = maps[1] + one.network * np.tensordot(one.shares, maps, 1) + one.past * maps[3]
-        return {
-            name: np.clip(level + detail, _DRIEST, _WETTEST)
-            for name, detail in (("product", product), ("cautious", cautious))
-        }
+        return {"product": level + product, "cautious": level + cautious}
 
     def _maps(self, time: np.datetime64, before: np.datetime64) -> tuple[float, NDArray]:
         """SMAP's level, m3 m-3, and the maps that `DetailSettings.shares` are of, (map, 12, 12), each of mean zero."""

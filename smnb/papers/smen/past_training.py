@@ -14,6 +14,7 @@ from smnb.loaders.smap.records import CellRecord
 from smnb.maps.tiles import one_thread
 from smnb.models.past_scenes import PastScenesConfig, PastScenesEnsemble
 from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, Estimates, known_at
+from smnb.training.config import minimise
 from smnb.training.losses import unbiased_rmse_loss
 
 
@@ -85,21 +86,18 @@ def train_past_scenes(
 def _fit(member: torch.nn.Module, parts: list, training: PastScenesTraining, rng: np.random.Generator) -> None:
     sizes = np.array([len(target) for _, target, _ in parts])
     steps = max(1, int(training.epochs * sizes.sum() / training.batch))
-    rate = training.learning_rate
-    optimiser = torch.optim.AdamW(member.parameters(), rate, weight_decay=training.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps)
-    for _ in range(steps):
+
+    def loss() -> torch.Tensor:
         inputs, target, mask = parts[rng.choice(len(parts), p=sizes / sizes.sum())]
         drawn = torch.from_numpy(rng.choice(len(target), min(training.batch, len(target)), replace=False))
         batch = inputs.at(drawn)
         if rng.random() < training.hide:
             kept = torch.from_numpy(rng.random(batch.earlier.shape[1]) < rng.choice([0.1, 0.2, 0.5, 0.8]))
             batch = batch._replace(earlier=batch.earlier * kept)
-        value = unbiased_rmse_loss(member(batch), target[drawn], mask[drawn])
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
+        return unbiased_rmse_loss(member(batch), target[drawn], mask[drawn])
+
+    rates = {"rate": training.learning_rate, "weight_decay": training.weight_decay}
+    minimise(member.parameters(), steps, loss, **rates)
 
 
 def patterns_of(ensemble: PastScenesEnsemble, known: Estimates) -> NDArray:

@@ -17,6 +17,7 @@ from smnb.contract import ContractError, ParameterError, check_choice, check_ran
 from smnb.models.encoders import PointEncoder
 from smnb.models.multisource import FusionHead
 from smnb.papers.stations.features import SOURCES, is_lasting
+from smnb.training.config import minimise
 
 #: (m3 m-3)²: keeps the square root smooth near zero, and quiet stations from dominating the relative loss.
 _SMALL, _QUIET = 1e-5, 2e-4
@@ -254,21 +255,18 @@ def _fit_member(
     rng: np.random.Generator,
 ) -> None:
     """Train one network, all rows of some stations a step: 200 take a second, too few for the checkpoints of `smnb.training`."""
-    rate, steps = training.learning_rate, training.steps
-    optimiser = torch.optim.AdamW(member.parameters(), rate, (0.9, 0.98), weight_decay=training.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
     size = min(training.batch_stations, len(groups))
     hidden = [i for i, source in enumerate(member.config.features) if source in ("sentinel1", "sentinel2")]
     sizes = list(member.config.features.values())
-    for _ in range(steps):
+
+    def loss() -> torch.Tensor:
         drawn = [groups[i] for i in rng.choice(len(groups), size, replace=False)]
         rows = torch.from_numpy(np.concatenate(drawn))
         station = torch.from_numpy(np.repeat(np.arange(size), [len(rows) for rows in drawn]))
         parts = list(torch.split(x[rows], sizes, dim=1))
         for i in hidden if training.hide else ():
             parts[i] = parts[i] * (torch.rand(len(rows), 1) >= training.hide)
-        value = station_loss(member(torch.cat(parts, 1)), observed[rows], station, size, loss=training.loss)
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        schedule.step()
+        return station_loss(member(torch.cat(parts, 1)), observed[rows], station, size, loss=training.loss)
+
+    recipe = {"rate": training.learning_rate, "weight_decay": training.weight_decay, "rise": 0.1, "betas": (0.9, 0.98)}
+    minimise(member.parameters(), training.steps, loss, **recipe)
