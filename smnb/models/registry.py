@@ -21,23 +21,14 @@ if TYPE_CHECKING:  # the names of the networks are there without torch
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One network of the registry.
-
-    Parameters
-    ----------
-    name, paper, inputs, description : str
-    network : str or type
-        ``module:Class``, imported when it is built, or the class.
-    n_parameters : int, optional
-        Trainable parameters at the paper's sizes; a test compares it with the network.
-    """
+    """One network of the registry."""
 
     name: str
-    network: str | type[nn.Module]
+    network: str | type[nn.Module]  # ``module:Class``, imported when it is built, or the class
     paper: str = ""
     inputs: str = ""
     description: str = ""
-    n_parameters: int | None = None
+    n_parameters: int | None = None  # trainable ones at the paper's sizes; a test compares it with the network
 
 
 MODELS: dict[str, ModelEntry] = {}  # every network that has a name
@@ -146,12 +137,14 @@ def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, A
         raise ParameterError(who, f"cannot be built ({error})", got=settings, expected=known) from error
 
 
-def check_settings(config: Any, *, counts: Sequence[str] = (), choices: Mapping[str, Iterable[Any]]) -> None:
+def check_settings(
+    config: Any, *, counts: Sequence[str] = (), choices: Mapping[str, Iterable[Any]] | None = None
+) -> None:
     """Raise `ParameterError` unless settings of a dataclass are counts, or one of what is known."""
     who = type(config).__name__
     for name in counts:
         check_count(who, name, getattr(config, name))
-    for name, known in choices.items():
+    for name, known in (choices or {}).items():
         check_choice(who, name, getattr(config, name), known)
 
 

@@ -38,7 +38,7 @@ def folded(net: nn.Module) -> nn.Module:
     """Return a copy of a network in evaluation mode with each batch normalisation folded into its convolution.
 
     The same function, up to rounding. A normalisation is folded where it is known to follow a convolution alone: next in a
-    ``Sequential``, as ``x_norm`` beside ``x`` (`smnb.models.xception.SeparableConv`), or as ``norm`` behind ``convolution``.
+    ``Sequential``, as ``x_norm`` beside ``x`` (`smnb.models.encoders.SeparableConv`), or as ``norm`` behind ``convolution``.
     """
     net = copy.deepcopy(net).eval()
     for module in list(net.modules()):

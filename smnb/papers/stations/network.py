@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
-from smnb.models.encoders import PointEncoder
 from smnb.models.multisource import FusionHead
 from smnb.papers.stations.features import SOURCES, is_lasting
 from smnb.training.config import minimise
@@ -56,6 +55,21 @@ class PointFusionConfig:
         check_range(who, "head_keep", self.head_keep, 0, 1, ends="(]")
 
 
+class PointEncoder(nn.Module):
+    """A fully connected layer over values at a point, ``(sample, value)`` to ``(sample, width)``: an embedding without images."""
+
+    def __init__(self, in_features: int, width: int, keep: float) -> None:
+        super().__init__()
+        layer = nn.Linear(in_features, width)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+        self.layers = nn.Sequential(layer, nn.SiLU(), nn.Dropout(1.0 - keep))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Encode standardised values, missing ones 0."""
+        return self.layers(values)
+
+
 class PointFusionNet(nn.Module):
     """Standardised features of a row to the departure of soil moisture from the station's mean.
 
@@ -67,11 +81,9 @@ class PointFusionNet(nn.Module):
         super().__init__()
         self.config = config
 
-        def encoder(inputs: int, width: int) -> PointEncoder:
-            return PointEncoder(inputs, (width,), norm="none", keep=config.encoder_keep)
-
-        self.encoders = nn.ModuleDict({name: encoder(n, config.encoder_width) for name, n in config.features.items()})
-        self.joint = encoder(config.encoder_width * len(config.features), config.joint_width)
+        width, keep = config.encoder_width, config.encoder_keep
+        self.encoders = nn.ModuleDict({name: PointEncoder(n, width, keep) for name, n in config.features.items()})
+        self.joint = PointEncoder(width * len(config.features), config.joint_width, keep)
         self.head = FusionHead(config.joint_width, config.head, config.head_keep)
         self.linear = nn.Linear(sum(config.features.values()), 1)
         nn.init.normal_(self.linear.weight, std=0.1 / self.linear.in_features**0.5)

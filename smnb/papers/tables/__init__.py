@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from smnb.contract import ParameterError, synthetic_label
 
-__all__ = ["PublishedTable", "compare_with", "published", "published_settings", "published_works"]
+__all__ = ["PublishedTable", "compare_with", "published"]
 
 Numbers = tuple[int | float, ...]
 
@@ -132,42 +132,26 @@ _FILES = {
 PAPERS: dict[str, str] = {paper: of["title"] for paper, of in _FILES.items()}
 
 
-def _tables(kind: type, key: str) -> dict[tuple[str, str], Any]:
-    """Tables of one kind by (paper, table)."""
-    read = TypeAdapter(kind).validate_python
-    return {(p, one["table"]): read({"paper": p, **one}) for p, of in _FILES.items() for one in of.get(key, ())}
+#: Every table by (paper, table).
+PUBLISHED: dict[tuple[str, str], Any] = {
+    (paper, one["table"]): TypeAdapter(kind).validate_python({"paper": paper, **one})
+    for key, kind in (("tables", PublishedTable), ("settings", PublishedSettings), ("works", PublishedWorks))
+    for paper, of in _FILES.items()
+    for one in of.get(key, ())
+}
 
 
-PUBLISHED = _tables(PublishedTable, "tables")
-PUBLISHED_SETTINGS = _tables(PublishedSettings, "settings")
-PUBLISHED_WORKS = _tables(PublishedWorks, "works")
-
-
-def _one_of(who: str, tables: Mapping[tuple[str, str], Any], paper: str, table: str) -> Any:
-    if (paper, table) not in tables:
-        raise ParameterError(who, "unknown table", got=(paper, table), expected=sorted(tables))
-    return tables[paper, table]
-
-
-def published(paper: str, table: str) -> PublishedTable:
-    """Return one table of numbers of one paper; a `ParameterError` lists what there is.
+def published(paper: str, table: str) -> Any:
+    """Return one table of one paper, of numbers, of settings or of works; a `ParameterError` lists what there is.
 
     Examples
     --------
     >>> published("hu2018", "Table 2").value("CNN", "R^2")
     0.6512
     """
-    return _one_of("published", PUBLISHED, paper, table)
-
-
-def published_settings(paper: str, table: str) -> PublishedSettings:
-    """As `published`, a table of settings: ``published_settings("batchu2023", "Table 7").values["Learning rate"]``."""
-    return _one_of("published_settings", PUBLISHED_SETTINGS, paper, table)
-
-
-def published_works(paper: str, table: str) -> PublishedWorks:
-    """As `published`, a table of works: ``published_works("batchu2023", "Table 8").works[0].networks``."""
-    return _one_of("published_works", PUBLISHED_WORKS, paper, table)
+    if (paper, table) not in PUBLISHED:
+        raise ParameterError("published", "unknown table", got=(paper, table), expected=sorted(PUBLISHED))
+    return PUBLISHED[paper, table]
 
 
 def compare_with(
