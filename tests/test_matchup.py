@@ -315,8 +315,8 @@ def test_places_that_are_refused():
         product_at_sensors(dataset, pd.concat([sensors, sensors]))
     with pytest.raises(ContractError, match=r"\[.lon.\] are missing"):
         product_at_sensors(dataset, sensors.drop(columns="lon"))
-    with pytest.raises(ContractError, match="no 'tb'"):
-        product_at_sensors(dataset, sensors, variable="tb")
+    with pytest.raises(ContractError, match="no 'soil_moisture'"):
+        product_at_sensors(dataset.rename(soil_moisture="tb"), sensors)
 
 
 def test_a_product_at_each_reading():

@@ -323,7 +323,7 @@ def test_works_are_consistent():
     table = published("batchu2023", "Table 8")
     assert table.frame().loc["Jing, Song and Zhao 2018", ["marks", "period"]].tolist() == ["*", "2008-2011"]
     with pytest.raises(ParameterError, match="Table 8"):
-        published("batchu2023", "Table 1")
+        published("batchu2023", "Table 99")
 
 
 def test_works_networks_are_those_of_the_paper(paper_text):

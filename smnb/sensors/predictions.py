@@ -30,7 +30,7 @@ from smnb.metrics import (
     score_table,
 )
 from smnb.metrics.registry import MetricLike
-from smnb.sensors.strata import STRATA
+from smnb.sensors.place import STRATA
 
 NEEDED = ("sensor_id", "time", "observed", "predicted")  # columns that a table of predictions must have
 FEW_SENSORS = 5  # a stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores
@@ -106,9 +106,8 @@ def _checked(who: str, table: pd.DataFrame, *, mend: bool) -> pd.DataFrame:
     result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]))
     for name in result.columns.intersection(["lat", "lon"]):
         if not pd.api.types.is_numeric_dtype(result[name].dtype):
-            raise ContractError(
-                who, f"column {name!r} is not numeric", got=result[name].iloc[0], expected=plain("degrees")
-            )
+            got, expected = result[name].iloc[0], plain("degrees")
+            raise ContractError(who, f"column {name!r} is not numeric", got=got, expected=expected)
     for name in NEEDED[2:]:
         result[name] = _volumetric(who, table[name], result["sensor_id"])
     if mend:

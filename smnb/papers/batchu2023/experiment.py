@@ -14,7 +14,15 @@ import pandas as pd
 from smnb.contract import ParameterError, check_choice, check_count
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.batches import SIDES, Augmentation, MultiSourceDataset, complete_samples, side_positions
-from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet, inputs_of, network_inputs
+from smnb.papers.batchu2023.inputs import (
+    PAPER_ROWS,
+    PRODUCTS,
+    SOURCE_SETS,
+    STUDIES,
+    InputSet,
+    inputs_of,
+    network_inputs,
+)
 from smnb.papers.batchu2023.scoring import folder_name
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
@@ -27,14 +35,6 @@ HUBER_DELTA = 0.4
 #: The sweep of every experiment of the paper: parameters of `smnb.training.TrainingConfig`, as `smnb sweep` takes them.
 PAPER_SWEEP: dict[str, tuple[float, ...]] = {"learning_rate": (0.1, 0.05, 0.03), "weight_decay": (1e-4, 5e-5, 3e-5)}
 CLIMATOLOGY = "Season's mean of training sensors"
-#: Studies of the sources: the paper's table, and the member that the others are compared with (empty: the largest images).
-STUDIES: dict[str, tuple[int, str]] = {
-    "removed": (16, "None (Baseline)"),
-    "added": (18, "None (Baseline)"),
-    "active_passive": (19, "SMAP"),
-    "anchor": (21, "SMAP + GLDAS NN"),
-    "input_size": (15, ""),
-}
 #: How a member of the study of anchors is told from the same inputs with the other anchor.
 _OTHER_ANCHOR = ", anchored on SMAP"
 Sides = dict[str, pd.DataFrame]  # predictions by side ("validation", "test")

@@ -21,8 +21,7 @@ from smnb.contract import ContractError, ParameterError, RunError, SmnbError, ch
 from smnb.files import fingerprint, note
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables, flag_policy
-from smnb.papers.batchu2023.layout import CHUNK_BYTES, MOST_ROWS
-from smnb.papers.batchu2023.sources import Source
+from smnb.papers.batchu2023.sources import CHUNK_BYTES, MOST_ROWS, Source
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex

@@ -1,4 +1,4 @@
-"""`Source`: what the match-ups, the store, the network and the maps know of one source of images; and the paper's seven.
+"""`Source`: what the match-ups, the store, the network and the maps know of one source of images; and what a store consists of.
 
 What the paper calls "zero-mean, unit-variance" is not what a minimum and a maximum give; the step from [0, 1] to the network's
 [-1, 1] is 2 x - 1, at the network's door (`smnb.papers.batchu2023.inputs.network_inputs`) and not here.
@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import ArrayLike, NDArray
+from zarr import Group, open_group
 
-from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
+from smnb.contract import ContractError, FormatError, ParameterError, check_choice, check_range, foreign, plain
+from smnb.files import AnyMapping, fingerprint, note, read_json, sha256_of
 
 if TYPE_CHECKING:
     from smnb.catalog import Catalog
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 KINDS = ("high", "low", "coarse")  # 10 m images, 160 m images, and one value at the point
 _RESAMPLINGS = ("bilinear", "nearest", "average")
 _LOG_SCALE = 0.005
+SENSORS_FILE = "sensors.parquet"
+#: Bytes of a chunk before compression, and most images in one; an image is never divided.
+CHUNK_BYTES, MOST_ROWS = 1 << 20, 16
+MARK = "content"  # attribute: `store_mark` of what is beside it
 
 
 def _floating(values: ArrayLike) -> NDArray:
@@ -285,3 +291,41 @@ def check_scenes(who: str, index: SceneIndex, source: Source) -> None:
         if len(without):
             what = f"{len(without)} scenes of {name!r} have no {column.replace('_', ' ')}"
             raise ContractError(who, what, got=str(without.iloc[0]), next_step=step)
+
+
+# --- what a store consists of -----------------------------------------------------------------------------------------
+
+
+def open_unfinished(who: str, record: Path) -> tuple[Group | None, dict[str, Any]]:
+    """What is there of a store that is being written, to go on with; nothing where it is damaged, which is said."""
+    if not record.is_file():
+        return None, {}
+    try:
+        state = read_json(record, AnyMapping, "what is done of a store").root
+        with foreign(who, f"{record.parent} is damaged"):
+            return open_group(record.parent / "store.zarr", mode="r+", zarr_format=3), state
+    except FormatError as damaged:
+        note(f"the store is built anew: {damaged}")
+        return None, {}
+
+
+def chunk_rows(n_bands: int, side: int) -> int:
+    """Images in a chunk: as many as `CHUNK_BYTES` holds, from 1 to 16."""
+    return int(np.clip(CHUNK_BYTES // (2 * n_bands * side * side), 1, MOST_ROWS))
+
+
+def store_mark(folder: Path, attrs: Mapping[str, Any]) -> str:
+    """Fingerprint of attributes, sensor table, and each array's metadata and which chunks it has, not of what they hold."""
+    parts: list[Any] = [sha256_of(folder / SENSORS_FILE), {name: one for name, one in attrs.items() if name != MARK}]
+    for key, dims in attrs["arrays"].items():
+        inside = "/".join("0" * (dims - 1))
+        chunks = sorted(one.name for one in (folder / key / "c").glob("*") if (one / inside).is_file())
+        parts.append([key, sha256_of(folder / key / "zarr.json"), chunks])
+    return fingerprint(parts)
+
+
+def check_rows(who: str, key: str, rows: NDArray[np.integer], least: int, count: int) -> None:
+    """Raise `FormatError` unless rows are from `least` to below `count`."""
+    if rows.size and not (least <= rows.min() and rows.max() < count):
+        got, expected = (int(rows.min()), int(rows.max())), plain(f"{least} to {count - 1}")
+        raise FormatError(who, f"array {key!r} names rows that are not there", got=got, expected=expected)

@@ -34,7 +34,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_table, foreign, plain
 from smnb.files import atomic_path, give_name, plain_json, write_json
 from smnb.loaders import read_table, write_parquet
-from smnb.papers.batchu2023 import layout
+from smnb.papers.batchu2023 import sources as layout
 from smnb.papers.batchu2023.sources import Source, by_name
 
 _SCHEMA, _WHO = "samples-2", "SampleStoreWriter"
@@ -140,10 +140,8 @@ class SampleStore:
         try:
             return every[array if array.size else []]
         except IndexError as error:
-            expected = plain(f"0 to {len(self) - 1}")
-            raise ParameterError(
-                "SampleStore.read", f"a position is outside the store: {error}", expected=expected
-            ) from error
+            what, expected = f"a position is outside the store: {error}", plain(f"0 to {len(self) - 1}")
+            raise ParameterError("SampleStore.read", what, expected=expected) from error
 
     def image_rows(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.int64]:
         """Row of a source's ``values`` that each sample sees, -1 where it sees none."""

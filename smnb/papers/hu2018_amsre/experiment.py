@@ -152,18 +152,10 @@ def patch_references(
 
 
 def score_predictions(predictions: Mapping[str, np.ndarray], observed: np.ndarray, target_range: float) -> pd.DataFrame:
-    """Score each model over all patches.
+    """Score each model over all patches ``(patch,)``, m3 m-3; `target_range` is the width of the target's scaling.
 
-    Parameters
-    ----------
-    predictions : mapping of str to ndarray, shape (patch,)
-        By model, m3 m-3, as `observed` and `target_range`, the width of the target's scaling.
-
-    Returns
-    -------
-    DataFrame
-        One row a model: ``r2`` (coefficient of determination), ``r`` (Pearson), ``rmse_scaled`` (on [0, 1] targets, as the
-        paper's is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
+    One row a model: ``r2`` (coefficient of determination), ``r`` (Pearson), ``rmse_scaled`` (on [0, 1] targets, as the paper's
+    is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
     """
     scores = {"r2": metrics.r2, "r": metrics.pearson_r, "rmse_scaled": metrics.rmse, "rmse": metrics.rmse}
     scores |= {"ubrmse": metrics.ubrmse, "bias": metrics.bias}
@@ -180,20 +172,9 @@ def gains(
 ) -> pd.DataFrame:
     """Compare one model's RMSE with each other's, block by block, with an interval that keeps a block's patches together.
 
-    Parameters
-    ----------
-    predictions, observed
-        As `score_predictions`.
-    blocks : ndarray, shape (patch,)
-        Block of each patch: neighbouring patches are no independent evidence.
-    model : str
-        A key of `predictions`.
-
-    Returns
-    -------
-    DataFrame
-        By the other model: ``difference`` of the mean RMSE of a block, m3 m-3 (negative: the model is better), ``low`` and
-        ``high`` (95 %), ``interval`` as text, and ``blocks``.
+    `predictions` and `observed` are as in `score_predictions`, `blocks` ``(patch,)`` as neighbouring patches are no independent
+    evidence. By the other model: ``difference`` of the mean RMSE of a block, m3 m-3 (negative: the model is better), ``low`` and
+    ``high`` (95 %), ``interval`` as text, and ``blocks``.
     """
     squared = pd.DataFrame({name: (values - observed) ** 2 for name, values in predictions.items()})
     rmse = np.sqrt(squared.groupby(blocks).mean())

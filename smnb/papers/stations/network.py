@@ -138,33 +138,24 @@ class PointEnsemble(nn.Module):
 class PointTraining:
     """Recipe: AdamW, whose rate rises over a tenth of the steps and falls along a cosine.
 
-    Parameters
-    ----------
-    members, encoder_width, joint_width, encoder_keep
-        Of `PointFusionConfig`; the members differ by seed.
-    steps, batch_stations : int
-        Steps of the optimiser, and stations of at least `min_rows` rows drawn for each (all of a station's rows are taken).
-    loss : str
-        ``ubrmse``: mean over stations of the RMSE of departures from the mean. ``relative``: the same over the station's
-        standard deviation, so that quiet stations count as much as lively ones.
-    hide : float
-        Chance to hide Sentinel-1, and Sentinel-2, from a row in training, so that rows without them are predicted well.
-    level_penalty : float
-        Of the ridge regression of the level on standardised features.
+    The loss ``ubrmse`` is the mean over stations of the RMSE of departures from the mean, ``relative`` the same over its
+    own standard deviation, so that quiet stations count as much as lively ones.
     """
 
-    members: int = 8
+    members: int = 8  # they differ by seed
     steps: int = 200
-    batch_stations: int = 24
+    batch_stations: int = 24  # stations of a step, with all of their rows
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
     loss: str = "relative"
-    hide: float = 0.1
-    min_rows: int = 13
-    encoder_width: int = 32
+    hide: float = (
+        0.1  # chance to hide Sentinel-1, and Sentinel-2, from a row in training, so that rows without them go well
+    )
+    min_rows: int = 13  # of a station to train on
+    encoder_width: int = 32  # as the next two of `PointFusionConfig`
     joint_width: int = 64
     encoder_keep: float = 0.8
-    level_penalty: float = 100.0
+    level_penalty: float = 100.0  # of the ridge regression of the level on standardised features
     seed: int = 0
 
     def __post_init__(self) -> None:
