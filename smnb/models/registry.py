@@ -37,14 +37,8 @@ MODELS: dict[str, ModelEntry] = {}  # every network that has a name
 def register_model(name: str, network: str | type[nn.Module], **facts: Any) -> None:
     """Give a network a name, which `build_model`, `smnb.training.train` and checkpoints then know in this process.
 
-    Parameters
-    ----------
-    name : str
-    network : str or type
-        ``module:Class`` or the class. It is built as ``Class(Class.config_class(**settings))`` where it has a
-        ``config_class``, else as ``Class(**settings)``; its ``config`` (a dataclass or dict) goes into a checkpoint.
-    **facts
-        ``paper``, ``inputs``, ``description`` and ``n_parameters`` of `ModelEntry`.
+    It is built as ``Class(Class.config_class(**settings))`` where it has a ``config_class``, else as ``Class(**settings)``; its
+    ``config`` (a dataclass or dict) goes into a checkpoint. `facts` are those of `ModelEntry`.
     """
     if ":" in name:
         raise ParameterError("register_model", "a name has no colon, which marks an import path", got=name)
@@ -101,22 +95,11 @@ def config_of(network: nn.Module) -> dict[str, Any]:
 
 
 def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build a network, or hand on one that is built.
+    """Build a network (a key of `MODELS`, ``"module:Class"`` or a class), or hand on one that is built.
 
-    Parameters
-    ----------
-    model : str, class or torch.nn.Module
-        A key of `MODELS`, ``"module:Class"``, a class, or a network, which is returned as it is.
-    config : mapping, optional
-        Settings that differ from the network's defaults (the paper's).
+    `config` are settings that differ from the network's defaults (the paper's). `ParameterError` if the name or a setting is
+    unknown, or a setting is missing.
 
-    Raises
-    ------
-    ParameterError
-        If the name or a setting is unknown, or a setting is missing.
-
-    Examples
-    --------
     >>> sum(p.numel() for p in build_model("smen").parameters())
     38337
     """

@@ -140,19 +140,10 @@ class MultiSourceDataset(BatchDataset):
     ground as the high ones. An input without channels is an empty ``(n, 0)`` tensor. Coarse products and the target are m3
     m-3.
 
-    Parameters
-    ----------
-    positions : array_like of int
-        Samples of the store. All need a reading and the coarse products (`complete_samples`).
-    crop : int
-        Side of the high images, pixels; the low ones follow from the resolutions.
-    augmentation : Augmentation, optional
-        New ones in every pass, cut out of larger images where the store has them. A sample's depend on `seed`, the pass, and
-        its number among `positions` alone.
-    memory_gb : float
-        Sources whose images fit, smallest first, are kept in memory (GiB, float16); others are read batch by batch.
-    device
-        Where batches, and images kept in memory, are.
+    All samples at `positions` of the store need a reading and the coarse products (`complete_samples`). `crop` is the side of the
+    high images, pixels. Augmentations are new ones in every pass, cut out of larger images where the store has them; a sample's
+    depend on `seed`, the pass, and its number among `positions` alone. Sources whose images fit into `memory_gb` (GiB, float16),
+    smallest first, are kept on the `device`; others are read batch by batch.
     """
 
     counts_passes = True  # positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`)

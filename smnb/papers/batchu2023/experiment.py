@@ -94,18 +94,9 @@ def training_samples(
     Samples that lack any source of the store are left out whatever the inputs, so that networks of different inputs are
     compared on the same ones.
 
-    Parameters
-    ----------
-    store : SampleStore
-        With a column ``split_<split>`` in its sensor table.
-    inputs : InputSet or str
-        Channels, or a name of `SOURCE_SETS`.
-    crop : int, optional
-        Side of the high images, pixels. Default 256, or the store's where that is less.
-    augmentation : Augmentation, optional
-        Of the training images; None for none. `seed` is its.
-    memory_gb, device
-        Of `MultiSourceDataset`, for the training and the validation samples each.
+    The store's sensor table has a column ``split_<split>``; `inputs` may be a name of `SOURCE_SETS`. `crop` is the side of the high
+    images, pixels, by default 256, or the store's where that is less. `seed` is the augmentation's (None for none) of the training
+    images; `memory_gb` and `device` are those of `MultiSourceDataset`, for the training and the validation samples each.
     """
     inputs, crop = named_inputs(inputs), min(256, store.crop) if crop is None else crop
     mask, dropped = complete_samples(store)
@@ -258,27 +249,16 @@ class _Member(NamedTuple):
 class Ablation:
     """The paper's studies of the sources (Tables 15, 16, 18, 19, 21): each network is trained once, whatever it is in.
 
-    Parameters
-    ----------
-    stores : callable
-        ``stores(anchor)``: the sample store of an anchor, ``sentinel1`` or ``smap``.
-    out : Path
-        Folder of the networks, under the names that notebook 05 gives them: with its settings its networks are taken as they are.
-    crop : int
-        Side of the images, pixels.
-    config, network, model_config
-        As `smnb.training.train` takes them.
-    crops : sequence of int
-        Sizes of the study of input size. The store has images of the largest.
+    `config`, `network` and `model_config` are as `smnb.training.train` takes them.
     """
 
-    stores: Callable[[str], SampleStore]
-    out: Path
+    stores: Callable[[str], SampleStore]  # the sample store of an anchor, ``sentinel1`` or ``smap``
+    out: Path  # folder of the networks, under notebook 05's names: with its settings its networks are taken as they are
     config: TrainingConfig
-    crop: int
+    crop: int  # side of the images, pixels
     network: Any = "multisource"
     model_config: Mapping[str, Any] | None = None
-    crops: Sequence[int] = ()
+    crops: Sequence[int] = ()  # sizes of the study of input size, of which the store has the largest
     split: str = "sensor"
 
     def __post_init__(self) -> None:

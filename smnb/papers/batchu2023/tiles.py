@@ -178,27 +178,12 @@ def read_tiles(
     times: Sequence[str] = (),
     number: int = 3,
 ) -> dict[str, Tile]:
-    """Read a square at several times.
+    """Read a square at several times, as `read_tile`: tiles by day, and hour where a day has several.
 
-    Parameters
-    ----------
-    scenes, inputs, lat, lon, cells
-        As `read_tile`; bands for natural colours and VV are kept besides the inputs' where there are any.
-    crop : int
-        Side of the windows that the network was trained on, pixels.
-    times : sequence of str
-        UTC. Without any, passes of Sentinel-1 over the square are taken that have an image of every source and cover all of
-        it, but for at most 5 % of its pixels: `number` of them, spread evenly over the record.
-
-    Returns
-    -------
-    dict of str to Tile
-        By day, and hour where a day has several.
-
-    Raises
-    ------
-    ContractError
-        If no pass has everything, or one that was asked for has not.
+    Bands for natural colours and VV are kept besides the inputs' where there are any; `crop` is the side of the windows that the
+    network was trained on, pixels. Without any `times` (UTC), passes of Sentinel-1 over the square are taken that have an image of
+    every source and cover all of it, but for at most 5 % of its pixels: `number` of them, spread evenly over the record. A
+    `ContractError` if no pass has everything, or one that was asked for has not.
     """
     show = {"sentinel2": ("B4", "B3", "B2"), "sentinel1": ("VV",)}
     geometry = MapGeometry(crop=crop)

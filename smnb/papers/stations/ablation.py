@@ -229,19 +229,10 @@ def run_ablation(
 ) -> dict[str, pd.DataFrame]:
     """Cross-validate the network and the baselines, score them, and write three tidy tables.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        From `from_station_table`.
-    folder : path-like
-        Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
-        the network's predictions with each set, ``predictions_<set>.parquet``, as notebook 09 reads them. The tables are
-        returned too, by name.
-    folds, sources, baselines, training
-        By default `block_folds`, six sets of sources, four families in three ways, which takes more than an hour on one
-        core; a quick look takes one set, ridge and one member, in half a minute.
-    seed : int
-        Of the intervals.
+    `rows` are from `from_station_table`. The folder gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model),
+    ``differences.csv`` (network less baseline), and the network's predictions with each set, ``predictions_<set>.parquet``, as
+    notebook 09 reads them; the tables are returned too, by name. The defaults are `block_folds`, six sets of sources and four
+    families in three ways, which takes more than an hour on one core; one set, ridge and one member take half a minute.
     """
     folder, options = Path(folder), {"sources": sources, "baselines": baselines}
     predictions = cross_validate(rows, folds or block_folds(rows), training=training or PointTraining(), **options)
