@@ -94,9 +94,10 @@ def training_samples(
     Samples that lack any source of the store are left out whatever the inputs, so that networks of different inputs are
     compared on the same ones.
 
-    The store's sensor table has a column ``split_<split>``; `inputs` may be a name of `SOURCE_SETS`. `crop` is the side of the high
-    images, pixels, by default 256, or the store's where that is less. `seed` is the augmentation's (None for none) of the training
-    images; `memory_gb` and `device` are those of `MultiSourceDataset`, for the training and the validation samples each.
+    The store's sensor table has a column ``split_<split>``; `inputs` may be a name of `SOURCE_SETS`. `crop` is the side of the
+    high images, pixels, by default 256, or the store's where that is less. `seed` is the augmentation's (None for none) of the
+    training images; `memory_gb` and `device` are those of `MultiSourceDataset`, for the training and the validation samples
+    each.
     """
     inputs, crop = named_inputs(inputs), min(256, store.crop) if crop is None else crop
     mask, dropped = complete_samples(store)

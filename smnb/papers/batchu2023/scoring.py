@@ -53,8 +53,8 @@ def results_table(
 ) -> pd.DataFrame:
     """Means over sensors of each experiment and side, with intervals: the paper's Table 9.
 
-    Predictions are by experiment and side, as `predict_sides` and `references_at_sensors` give them; `clusters` is a column of the
-    sensor table that is drawn for the intervals instead of the sensor, such as ``station``. One row an experiment; columns
+    Predictions are by experiment and side, as `predict_sides` and `references_at_sensors` give them; `clusters` is a column of
+    the sensor table that is drawn for the intervals instead of the sensor, such as ``station``. One row an experiment; columns
     ``<side>_<score>`` with ``_low`` and ``_high`` (95 %) for ubrmse, rmse, r and bias, ``<side>_n_sensors`` (with a score) and
     ``<side>_n`` (their samples).
     """
@@ -93,9 +93,9 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Each experiment less a reference, sensor by sensor, with intervals from drawing sensors again.
 
-    One row an experiment and metric (ubrmse, rmse, r): ``experiment``, ``reference``, ``metric``, ``value``, ``reference_value``,
-    ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the reference's value; positive is
-    better, as the paper prints it), ``n_sensors``, ``sentence``.
+    One row an experiment and metric (ubrmse, rmse, r): ``experiment``, ``reference``, ``metric``, ``value``,
+    ``reference_value``, ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the
+    reference's value; positive is better, as the paper prints it), ``n_sensors``, ``sentence``.
     """
     who = "paired_differences"
     if side not in experiments.get(reference, {}):
@@ -127,9 +127,9 @@ def network_scores(
 ) -> pd.DataFrame:
     """Mean R and ubRMSE of each model by sensor network, with intervals, from predictions by model with a column ``network``.
 
-    The options are those of `results_table`; sensors with fewer samples than `min_obs` have no score. One row a model and network:
-    ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with ``_low`` and ``_high`` (95 %; none
-    for fewer than five sensors).
+    The options are those of `results_table`; sensors with fewer samples than `min_obs` have no score. One row a model and
+    network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with ``_low`` and ``_high``
+    (95 %; none for fewer than five sensors).
     """
     options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
     parts = []

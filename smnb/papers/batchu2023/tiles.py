@@ -181,8 +181,8 @@ def read_tiles(
     """Read a square at several times, as `read_tile`: tiles by day, and hour where a day has several.
 
     Bands for natural colours and VV are kept besides the inputs' where there are any; `crop` is the side of the windows that the
-    network was trained on, pixels. Without any `times` (UTC), passes of Sentinel-1 over the square are taken that have an image of
-    every source and cover all of it, but for at most 5 % of its pixels: `number` of them, spread evenly over the record. A
+    network was trained on, pixels. Without any `times` (UTC), passes of Sentinel-1 over the square are taken that have an image
+    of every source and cover all of it, but for at most 5 % of its pixels: `number` of them, spread evenly over the record. A
     `ContractError` if no pass has everything, or one that was asked for has not.
     """
     show = {"sentinel2": ("B4", "B3", "B2"), "sentinel1": ("VV",)}
