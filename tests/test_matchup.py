@@ -10,7 +10,8 @@ import xarray as xr
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M36
 from smnb.loaders.insitu import InSituTables
-from smnb.sensors import match_in_time, match_product, match_tables, product_at_sensors
+from smnb.sensors import match_in_time, match_product, match_tables
+from smnb.sensors.place import product_at_sensors
 
 START = np.datetime64("2017-01-01", "ns")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")

@@ -8,16 +8,8 @@
 """
 
 from smnb.sensors.match import match_in_time, match_tables
-from smnb.sensors.opening import (
-    SOURCES,
-    apply_flags,
-    open_predictions,
-    open_products,
-    open_sensors,
-    predictions_at,
-    predictions_of,
-)
-from smnb.sensors.place import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata, match_product, product_at_sensors
+from smnb.sensors.opening import SOURCES, apply_flags, open_predictions, open_products, open_sensors, predictions_of
+from smnb.sensors.place import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata, match_product
 from smnb.sensors.predictions import (
     check_predictions,
     read_predictions,
@@ -42,11 +34,10 @@ from smnb.sensors.profile import (
     network_table,
     sensor_density,
 )
-from smnb.sensors.splits import LEAKS, SIDES, Split, audit, folds, make_split
+from smnb.sensors.splits import SIDES, Split, audit, folds, make_split
 
 __all__ = [
     "LAND_COVER_GROUPS",
-    "LEAKS",
     "SIDES",
     "SOURCES",
     "TEXTURE_CLASSES",
@@ -75,9 +66,7 @@ __all__ = [
     "open_predictions",
     "open_products",
     "open_sensors",
-    "predictions_at",
     "predictions_of",
-    "product_at_sensors",
     "read_predictions",
     "same_pairs",
     "score_sensors",

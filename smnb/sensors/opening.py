@@ -162,26 +162,12 @@ def open_predictions(
     block_degrees: float = 3.0,
     seed: int = 0,
 ) -> OpenedPredictions:
-    """Open the predictions of a source, or of files.
+    """Open the predictions of a source, or of files; `ParameterError` for an unknown source, or `other` without `predictions`.
 
-    Parameters
-    ----------
-    source : {"sandbox", "hawaii", "conus"}
-        ``sandbox`` and ``hawaii``: SMAP at its overpasses with the reading nearest in time, and ERA5-Land at the same rows.
-        ``conus``: SMAP/50, and a line on it fitted in other blocks. Not looked at where files are given.
-    catalog, root
-        Of the data.
-    predictions, other : str
-        Tables of predictions of one or two models (`read_predictions`); empty for the source's.
-    window : str
-        Between an overpass and its reading.
-    block_degrees, seed
-        Of ``conus``'s folds.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown source, or `other` without `predictions`.
+    Parameters ---------- source : {"sandbox", "hawaii", "conus"} ``sandbox`` and ``hawaii``: SMAP at its overpasses with the
+    reading nearest in time (within `window`), and ERA5-Land at the same rows. ``conus``: SMAP/50, and a line on it fitted in
+    other blocks, folds by `block_degrees` and `seed`. predictions, other : str Tables of predictions of one or two models
+    (`read_predictions`), in place of the source's.
     """
     who = "open_predictions"
     if other and not predictions:

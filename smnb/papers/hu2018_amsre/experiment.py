@@ -206,22 +206,9 @@ def day_maps(
 ) -> xr.Dataset:
     """Predict whole days, lazily: each when `smnb.maps.write_map` writes it, so memory does not grow with their number.
 
-    Parameters
-    ----------
-    trained : Trained
-        A network of patches; brings its own scaling. The paper's runs in its exactly equivalent dense form, another one patch
-        by patch.
-    images : DataArray, dims (time, channel, lat, lon)
-        Native units; may be lazy. Channels must be the network's.
-    synthetic : bool
-        Whether `images` were simulated; stored.
-    where : DataArray of bool, dims (lat, lon), optional
-        Land, say. Elsewhere the map is missing, as is a pixel whose own inputs are.
-
-    Returns
-    -------
-    Dataset
-        ``soil_moisture`` (time, lat, lon), m3 m-3, under the contract.
+    The paper's network runs in its exactly equivalent dense form, another one patch by patch. `images` (time, channel, lat, lon)
+    are in native units, may be lazy, and have the network's channels. Where `where` (lat, lon) is False, on the sea, say, the map
+    is missing, as is a pixel whose own inputs are. ``soil_moisture`` (time, lat, lon), m3 m-3, is under the contract.
     """
     channels, image = list(map(str, images["channel"].values)), ["channel", "lat", "lon"]
     if channels != trained.card["channels"]:

@@ -159,24 +159,14 @@ def compare_with(
 ) -> pd.DataFrame:
     """Put a run's numbers beside a published table.
 
-    Parameters
-    ----------
-    run : mapping of str to mapping, or DataFrame
-        For each row label of the table, the run's metrics by name: ``{"CNN": {"r2": 0.6, "rmse_scaled": 0.1}}``; or the
-        same as a DataFrame. Rows and metrics may be missing; `ParameterError` for one that the table does not know.
-    table : PublishedTable
-    synthetic : bool
-        Whether the run used simulated data. It is asked for, not guessed, so that no comparison leaves it open.
+    `run` has for each row label of the table the run's metrics by name: ``{"CNN": {"r2": 0.6, "rmse_scaled": 0.1}}``, or the same
+    as a DataFrame; rows and metrics may be missing; `ParameterError` for one that the table does not know. Whether the run used
+    simulated data is asked for, not guessed, so that no comparison leaves it open.
 
-    Returns
-    -------
-    DataFrame
-        One row a published number and metric that it may stand for (none for a column without one): ``paper``, ``table``,
-        ``row``, ``column``, ``unit``, ``published``, ``run_metric``, ``run``, ``difference`` (run minus published),
-        ``synthetic``. ``attrs``: the ``title`` (which ends with "(synthetic)" for such a run), ``caveats`` and ``omitted``.
+    One row a published number and metric that it may stand for (none for a column without one): ``paper``, ``table``, ``row``,
+    ``column``, ``unit``, ``published``, ``run_metric``, ``run``, ``difference`` (run minus published), ``synthetic``. ``attrs``:
+    the ``title`` (which ends with "(synthetic)" for such a run), ``caveats`` and ``omitted``.
 
-    Examples
-    --------
     >>> found = compare_with({"CNN": {"r2": 0.70}}, published("hu2018", "Table 2"), synthetic=True)
     >>> print(*found.loc[0, ["row", "run_metric", "published", "run", "synthetic"]])
     CNN r2 0.6512 0.7 True
