@@ -9,7 +9,7 @@
 
 from smnb.sensors.match import match_in_time, match_tables
 from smnb.sensors.opening import SOURCES, apply_flags, open_predictions, open_products, open_sensors, predictions_of
-from smnb.sensors.place import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata, match_product
+from smnb.sensors.place import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata, cluster_labels, match_product
 from smnb.sensors.predictions import (
     check_predictions,
     read_predictions,
@@ -50,6 +50,7 @@ __all__ = [
     "bin_distances",
     "by_month",
     "check_predictions",
+    "cluster_labels",
     "compare_sides",
     "count_sensors",
     "coverage",

@@ -37,10 +37,9 @@ STRATA = ("land_cover", "texture", "climate")  # columns of strata, in the order
 TEXTURE_CLASSES = tuple(_TABLES["texture"])
 LAND_COVER_GROUPS = tuple(_TABLES["land_cover"])
 #: Group of each code by legend, "none" where it has none of paper 004's.
-LEGENDS: dict[str, dict[int, str]] = {
-    legend: {code: group for group, codes in groups.items() for code in codes}
-    for legend, groups in _TABLES["codes"].items()
-}
+LEGENDS: dict[str, dict[int, str]] = {}
+for _legend, _groups in _TABLES["codes"].items():
+    LEGENDS[_legend] = {code: group for group, codes in _groups.items() for code in codes}
 OUTSIDE = -1  # code of a point that is outside a raster, or where the raster has no data
 #: How far the nearest land of the climate map may be from a sensor that the map has in the sea: about three of its pixels.
 LAND_REACH_KM = 10.0
@@ -72,10 +71,8 @@ def add_strata(
         One row a sensor, with ``lat``, ``lon`` and what it has of the archive's static variables, as
         `smnb.loaders.insitu` names them: ``climate_KG_2017``, ``climate_KG``; ``lc_2010``, ``lc_2005``, ``lc_2000``;
         ``sand_fraction``, ``silt_fraction``, ``clay_fraction``.
-    soil : DataFrame, optional
-        SoilGrids ``sand``, ``silt``, ``clay`` (g kg-1) at the sensors, row by row: the map of texture.
-    land_cover : path-like, optional
-        A raster of CGLS-LC100 codes: the map of land cover.
+    soil, land_cover : DataFrame, path-like, optional
+        Maps: SoilGrids ``sand``, ``silt``, ``clay`` (g kg-1) at the sensors, row by row; a raster of CGLS-LC100 codes.
     on_unknown : {"none", "raise"}
         What to do with a code of land cover that its legend lacks.
 
@@ -244,7 +241,7 @@ def land_cover_codes(path: str | PathLike[str], lat: ArrayLike, lon: ArrayLike) 
     from smnb.loaders.rasters.options import FILLS, PRODUCTS
 
     who = f"land_cover_codes({Path(path).name})"
-    lat, lon = np.atleast_1d(np.asarray(lat, dtype=np.float64)), np.atleast_1d(np.asarray(lon, dtype=np.float64))
+    lat, lon = (np.atleast_1d(np.asarray(one, dtype=np.float64)) for one in (lat, lon))
     if lat.ndim != 1 or lat.shape != lon.shape:
         raise ParameterError(who, "lat and lon are not vectors of one length", got=(lat.shape, lon.shape))
     codes = np.full(lat.shape, OUTSIDE, dtype=np.int32)
@@ -269,6 +266,25 @@ def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
     row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
     column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
     return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
+
+
+def cluster_labels(sensors: pd.DataFrame, clusters: str | None = None, *, degrees: float = 3.0) -> pd.Series:
+    """What an interval draws again of each sensor: labels in the order of the rows, named by what they are.
+
+    The column `clusters`; by default the column ``block``, else the block of so many degrees that the station is in (the middle
+    of its sensors, so that a station stays whole), else the station, else the sensor.
+    """
+    if clusters is None and "block" not in sensors:
+        station = [name for name in ("network", "station") if name in sensors]
+        what = "station" if "station" in station else "sensor"
+        rows = sensors[station if what == "station" else ["sensor_id"]].itertuples(index=False)
+        units = pd.Series(["\0".join(map(str, row)) for row in rows], sensors.index, dtype=object, name=what)
+        if not {"lat", "lon"} <= set(sensors):
+            return units
+        places = sensors[["lat", "lon"]].astype("float64").groupby(units.to_numpy()).transform("median").dropna()
+        units.loc[places.index] = blocks(places, degrees)
+        return units.rename(f"block of {degrees:g} degrees") if len(places) else units
+    return sensors[clusters or "block"].astype(object)
 
 
 def grid_cells(who: str, sensors: pd.DataFrame, grid: str) -> list[str]:
@@ -334,12 +350,11 @@ def product_at_sensors(
 def match_product(product: xr.Dataset, insitu: InSituTables, *, window: str = "1h") -> tuple[pd.DataFrame, TimeMatch]:
     """Pair each value of a coarse product at a sensor with the nearest reading in time: data points as paper 004 has them.
 
-    `product` is as in `product_at_sensors`. Ten-day means (attribute ``ten_day_means``) are paired with
-    the mean of the readings of their ten days, at sensors within 5 km of their stations; the other sensors have none.
-    `window` is how far the reading may be in time; the paper's strictest bound is 1 h.
-
-    The pairs have ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), and
-    ``attrs["sensors_left_out"]``; with them comes what matched. Errors as `product_at_sensors` and `match_tables`.
+    Ten-day means (attribute ``ten_day_means``) are paired with the mean of the readings of their ten days, at sensors within 5
+    km of their stations. `window` is how far the reading may be in time; the paper's strictest bound is 1 h. The pairs have
+    ``sensor_id``, ``time`` (the product's), ``predicted`` (the product) and ``observed`` (both m3 m-3), and
+    ``attrs["sensors_left_out"]``; with them comes what matched. Product and errors as in `product_at_sensors` and
+    `match_tables`.
     """
     method, reach = "nearest", 50.0
     if product.attrs.get("ten_day_means"):
