@@ -326,9 +326,8 @@ def product_at_sensors(
     if not reached.any():
         expected = plain(f"in a cell, or <= {max_distance_km:g} km from a location")
         raise ContractError(who, "no sensor is near the product", got=f"{len(sensors)} sensors", expected=expected)
-    chosen = product["soil_moisture"]
     whole = [name for name, one in product.data_vars.items() if one.dtype.kind in "iu"]
-    flags = [str(name) for name in whole if set(product[name].dims) == set(chosen.dims)]
+    flags = [str(name) for name in whole if set(product[name].dims) == set(product["soil_moisture"].dims)]
     clock = [name for name in ("observation_time",) if name in product]
     at = {dim: xr.DataArray(index[reached], dims="point") for dim, index in where.items()}
     series = product[["soil_moisture", *flags, *clock]].isel(at).transpose("point", "time")
