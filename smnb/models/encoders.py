@@ -333,11 +333,9 @@ class CentreWeightedPool(nn.Module):
     def weights(self, rows: int, cols: int, device: torch.device | str | None = None) -> torch.Tensor:
         """Weights of a map of this size, ``(row, col)``, which sum to 1."""
         sigma = math.inf if self.width is None else self.width * min(rows, cols)
-        of_row, of_col = (
-            # a softmax: no width is so narrow that all weights vanish
-            (-0.5 * ((torch.arange(side, dtype=torch.float32, device=device) - middle) / sigma) ** 2).softmax(0)
-            for side, middle in ((side, (side - 1) / 2 + self.offset) for side in (rows, cols))
-        )
+        cells = [torch.arange(side, dtype=torch.float32, device=device) for side in (rows, cols)]
+        away = [one - ((len(one) - 1) / 2 + self.offset) for one in cells]
+        of_row, of_col = ((-0.5 * (one / sigma) ** 2).softmax(0) for one in away)  # no width makes all weights vanish
         return of_row[:, None] * of_col[None, :]
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:

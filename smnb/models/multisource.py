@@ -10,11 +10,9 @@ coarse estimates at the point (SMAP, GLDAS) into soil moisture. Any part may be 
 What the paper leaves open, and what is done here:
 
 - A head of shape (128, 64, 1) is two blocks of [dropout, fully connected, batch normalisation, activation], and a last
-  [dropout, fully connected] of width 1. So it has as many layers as keep probabilities. (A further layer behind three whole
-  blocks would have one dropout more than Table 7 has numbers, and add 4 parameters to the 533,121 and 57 of the heads.)
-- The weights of the centre-weighted pooling: see `smnb.models.encoders.CentreWeightedPool`.
-- The width multiplier of the low-resolution encoder: 1 by default.
-- The drop-path keep probability of 0.6 is that of both encoders.
+  [dropout, fully connected] of width 1. So it has as many layers as keep probabilities.
+- The weights of the pooling, see `smnb.models.encoders.CentreWeightedPool`; the width multiplier of the low-resolution encoder
+  is 1; the drop-path keep probability of 0.6 is that of both encoders.
 """
 
 from __future__ import annotations

@@ -140,22 +140,12 @@ def check_input(who: str, values: torch.Tensor, dims: str, size: int, *, unit: s
 def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
     """Show a network's layers, in the order in which they run where an example is given.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    *inputs : Tensor
-        An example of what it takes, such as ``samples.train[np.arange(2)][0]``; without it there are no shapes.
-    depth : int
-        How far layers within layers are opened: ``encoder.0.conv`` is 3 deep. What lies deeper counts with the layer above.
+    `inputs` are an example of what it takes, such as ``samples.train[np.arange(2)][0]``; without it there are no shapes. `depth`
+    is how far layers within layers are opened: ``encoder.0.conv`` is 3 deep, and what lies deeper counts with the layer above.
 
-    Returns
-    -------
-    DataFrame
-        One row a layer: ``layer`` (its name), ``kind``, ``output`` (shape without the batch, as text) and ``parameters``;
-        a last row ``total``, with the trainable parameters.
+    One row a layer: ``layer`` (its name), ``kind``, ``output`` (shape without the batch, as text) and ``parameters``; a last row
+    ``total``, with the trainable parameters.
 
-    Examples
-    --------
     >>> import torch
     >>> from torch import nn
     >>> describe(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(2, 4))

@@ -302,7 +302,7 @@ def make_split(
     accept: Sequence[str] = (),
     **audit_options: Any,
 ) -> Split:
-    """Split sensors by name of the method, audit the split, and raise where it leaks.
+    """Split sensors by name of the method, audit the split, and raise where it leaks, or a side stays empty.
 
     Parameters
     ----------
@@ -325,11 +325,6 @@ def make_split(
         to values of it. The rest trains.
     accept, **audit_options
         Leaks to accept, by name (`LEAKS`); the others as `audit`.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        If the split leaks, or the table lacks what the kind needs; on an unknown option, or when a side stays empty.
 
     Examples
     --------

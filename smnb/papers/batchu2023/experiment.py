@@ -60,8 +60,6 @@ def encoder_settings(crop: int, **changes: Any) -> dict[str, Any]:
     At 256 pixels the output strides are the paper's: 32, which leaves 8 x 8 features of 320 m, and 16, which leaves one of
     the low images of 16 pixels. Smaller images get a stride of 16, and one that leaves one feature of the low images.
 
-    Examples
-    --------
     >>> encoder_settings(256), encoder_settings(64, low_encoder="small")  # doctest: +NORMALIZE_WHITESPACE
     ({'output_stride_high': 32, 'output_stride_low': 16},
      {'output_stride_high': 16, 'output_stride_low': 4, 'low_encoder': 'small'})

@@ -40,15 +40,8 @@ class InputSet:
 
     @classmethod
     def of(cls, *wanted: str | Source) -> InputSet:
-        """Channels of sources.
+        """Channels of a `Source`, one of the paper (all its bands), or a channel of it (``"sentinel1:VV"``, ``"sentinel2:NDVI"``).
 
-        Parameters
-        ----------
-        *wanted : str or Source
-            A source of the paper (all its bands), one channel of it (``"sentinel1:VV"``, ``"sentinel2:NDVI"``), or a `Source`.
-
-        Examples
-        --------
         >>> InputSet.of("sentinel1", "dem", "smap").high
         ('sentinel1:VV', 'sentinel1:VH', 'sentinel1:angle', 'dem:elevation')
         """

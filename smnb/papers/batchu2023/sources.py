@@ -91,49 +91,25 @@ class Source:
 
     Given to `build_matchups` or `open_matchups` an own one is matched and stored, given to `InputSet.of` fed to the network.
 
-    Parameters
-    ----------
-    name : str
-        What samples and channels call it: ``"sentinel1"``, and its channels ``"sentinel1:VV"``.
-    catalog_id : str
-        Its entry in the catalog; empty where scenes are opened by hand.
-    bands : tuple of str
-        Canonical bands, in the order of the store.
-    range : (float, float) or mapping of str to (float, float)
-        Native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like). With the
-        scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
-    bound : str or timedelta
-        How long before the reading an image may lie, both ends included ("14D").
-    static : bool
-        One image a sensor, whatever its time; `bound` then plays no part.
-    cloud : float, optional
-        Scenes with more cloud, in %, are left out.
-    kind : {"high", "low", "coarse"}
-        Cut at the fine resolution, at the low one, or read as one value at the point.
-    optional : bool
-        Keep a sample that lacks this source, with NaN.
-    resampling : {"bilinear", "nearest", "average"}
-        How images are brought to the window.
-    scaling : {"linear", "log-sigmoid"}
+    `range` has the native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like); with the
+    scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
 
-    Examples
-    --------
     >>> rain = Source("rain", "my_rain", bands=("rain_3d",), range=(0.0, 200.0), bound="1D", kind="coarse")
     >>> float(rain.normalise("rain_3d", 50.0))
     0.25
     """
 
-    name: str
-    catalog_id: str
-    bands: tuple[str, ...]
+    name: str  # what samples and channels call it: ``"sentinel1"``, and its channels ``"sentinel1:VV"``
+    catalog_id: str  # its entry in the catalog; empty where scenes are opened by hand
+    bands: tuple[str, ...]  # canonical ones, in the order of the store
     range: Mapping[str, tuple[float, float]] | tuple[float, float]
-    bound: Any = "0D"
-    static: bool = False
-    cloud: float | None = None
-    kind: str = "high"
-    optional: bool = False
-    resampling: str = "bilinear"
-    scaling: str = "linear"
+    bound: Any = "0D"  # how long before the reading an image may lie, both ends included ("14D")
+    static: bool = False  # one image a sensor, whatever its time; `bound` then plays no part
+    cloud: float | None = None  # scenes with more cloud, in %, are left out
+    kind: str = "high"  # cut at the fine resolution, at the "low" one, or read as one value at the point ("coarse")
+    optional: bool = False  # keep a sample that lacks this source, with NaN
+    resampling: str = "bilinear"  # how images are brought to the window: or "nearest", "average"
+    scaling: str = "linear"  # or "log-sigmoid"
 
     def __post_init__(self) -> None:
         who = f"Source {self.name!r}"

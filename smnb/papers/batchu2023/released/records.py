@@ -251,9 +251,6 @@ def open_released(
     `bands` to decode by source are by default those of the paper's network. `size` is the side of the stored images, `crop`
     that of the centred square to keep (default all). `verify` checks the CRC-32C of payloads; ``on_error`` raises on damage, or
     skips and counts it.
-
-    References
-    ----------
     Batchu, Nearing and Gulshan (2022), arXiv:2206.09649; data: bucket eoscience-public, CC-BY 4.0.
     """
     check_choice(_WHO, "on_error", on_error, ("raise", "skip"))
