@@ -28,9 +28,7 @@ class SMENConfig:
     not say. Scaled inputs are zero only at the driest end, so zeros draw a frame that has to be learned away at every edge.
     """
 
-    inputs: str = (
-        "spatiotemporal"  # the paper's network, or the coarse image alone ("spatial"), or the residuals ("temporal")
-    )
+    inputs: str = "spatiotemporal"  # the paper's; or the coarse image alone ("spatial"), or the residuals ("temporal")
     history: int = 4  # past residual images, k, at least 2; each of the ``history - 1`` blocks takes one image away
     features: int = 32  # filters of each convolution but the last
     padding: str = "replicate"

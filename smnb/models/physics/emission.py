@@ -82,9 +82,8 @@ def _refraction(xp: Any, omega: float, static: Any, relaxation: Any, conductivit
 def _mironov_2009(xp: Any, clay: Any, omega: float) -> tuple[Any, ...]:
     """Bound-water limit and the (n, k) of dry soil, bound and free water."""
     dry = 1.634 - 0.539 * clay + 0.2748 * clay * clay, 0.03952 - 0.04038 * clay
-    bound = _refraction(
-        xp, omega, 79.8 - 85.4 * clay + 32.7 * clay * clay, 1.062e-11 + 3.450e-12 * clay, 0.3112 + 0.467 * clay
-    )
+    static, relaxation = 79.8 - 85.4 * clay + 32.7 * clay * clay, 1.062e-11 + 3.450e-12 * clay
+    bound = _refraction(xp, omega, static, relaxation, 0.3112 + 0.467 * clay)
     free = _refraction(xp, omega, 100.0, 8.5e-12, 0.3631 + 1.217 * clay)
     return 0.02863 + 0.30673 * clay, dry, bound, free
 

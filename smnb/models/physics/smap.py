@@ -83,14 +83,8 @@ def retrieve_physical(
         source.notes.append(f"upper bound = porosity, 1 - bulk_density / {PARTICLE_DENSITY:g}")
     else:
         source.notes.append(f"upper bound {UPPER_BOUND:g} m3 m-3: the product has no bulk_density")
-    common: dict[str, Any] = {
-        "surface_temperature": source.get("surface_temperature"),
-        "clay_fraction": source.get("clay_fraction"),
-        "incidence_deg": angle,
-        "bounds": (LOWER_BOUND, upper),
-        "return_status": True,
-        "workers": workers,
-    }
+    common: dict[str, Any] = {name: source.get(name) for name in ("surface_temperature", "clay_fraction")}
+    common |= {"incidence_deg": angle, "bounds": (LOWER_BOUND, upper), "return_status": True, "workers": workers}
     # the single-channel algorithms have one optical depth for H and V, which is also the dual-channel one's prior
     single = ("sca-h", "sca-v") if method == "sca-h" else ("sca-v", "sca-h")
     opacity = source.get(*(name for one in single for name in source.names("vegetation_opacity", one)))

@@ -40,7 +40,7 @@ class InputSet:
 
     @classmethod
     def of(cls, *wanted: str | Source) -> InputSet:
-        """Channels of a `Source`, one of the paper (all its bands), or a channel of it (``"sentinel1:VV"``, ``"sentinel2:NDVI"``).
+        """Channels of a `Source`, of one of the paper (all its bands), or single ones (``"sentinel1:VV"``, ``"sentinel2:NDVI"``).
 
         >>> InputSet.of("sentinel1", "dem", "smap").high
         ('sentinel1:VV', 'sentinel1:VH', 'sentinel1:angle', 'dem:elevation')

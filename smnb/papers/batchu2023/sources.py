@@ -91,8 +91,8 @@ class Source:
 
     Given to `build_matchups` or `open_matchups` an own one is matched and stored, given to `InputSet.of` fed to the network.
 
-    `range` has the native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like); with the
-    scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
+    `range` has the native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like); with
+    the scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
 
     >>> rain = Source("rain", "my_rain", bands=("rain_3d",), range=(0.0, 200.0), bound="1D", kind="coarse")
     >>> float(rain.normalise("rain_3d", 50.0))

@@ -293,16 +293,12 @@ class SampleStoreWriter:
 
     def _array(self, key: str, dtype: str, *dims: str, shape: tuple[int, ...] = ()) -> None:
         """Make an array without rows, each of `shape`."""
-        self._root.create_array(
-            key,
-            shape=(0, *shape),
-            chunks=(layout.chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape),
-            dtype=dtype,
-            fill_value={"int64": NAT, "int32": -1}.get(dtype, float("nan")),
-            # float16 images are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd, 4 times as fast
-            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-            dimension_names=dims,
-        )
+        sizes = {"shape": (0, *shape), "dtype": dtype, "dimension_names": dims}
+        sizes["chunks"] = (layout.chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape)
+        fill = {"int64": NAT, "int32": -1}.get(dtype, float("nan"))
+        # float16 images are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd, 4 times as fast
+        codecs = [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
+        self._root.create_array(key, **sizes, fill_value=fill, compressors=codecs)
 
     def _remember(self) -> None:
         state = {"plan": self._plan, "written": self.written, "note": self.note, "scenes": self._scenes}

@@ -144,16 +144,9 @@ def read_tile(
         missing = float(np.isnan(values).mean())
         used[name] = {"scene": row["scene_id"], "time": row["time"], "age_days": age, "missing": missing}
     parts = {part: _inputs_of(inputs, part, native, windows.get(part, grid).shape) for part in KINDS}
-    return Tile(
-        images=TileImages(parts["high"], parts["low"], np.moveaxis(parts["coarse"], 0, -1)),
-        window=high,
-        grid=grid,
-        geometry=geometry,
-        time=time,
-        used=pd.DataFrame(used).T.rename_axis("source"),
-        native=native,
-        synthetic=any(bool(scenes[name].synthetic) for name in needed),
-    )
+    images = TileImages(parts["high"], parts["low"], np.moveaxis(parts["coarse"], 0, -1))
+    table, synthetic = pd.DataFrame(used).T.rename_axis("source"), any(bool(scenes[name].synthetic) for name in needed)
+    return Tile(images, high, grid, geometry, time, table, native, synthetic)
 
 
 def _inputs_of(

@@ -131,16 +131,9 @@ def patch_references(
     no past: it is shown because it is hard to beat.
     """
     task, test, index = data.task, data.fold.test, data.some_training(n_samples, seed)
-    rows = reference_predictions(
-        data.features(index),
-        index.take(task.target),
-        data.features(test),
-        groups=index.image if np.unique(index.image).size > 1 else None,
-        rows=("ridge", "gradient boosting"),
-        n_samples=n_samples,
-        n_boosting=n_boosting,
-        seed=seed,
-    )
+    options = {"n_samples": n_samples, "n_boosting": n_boosting, "seed": seed, "rows": ("ridge", "gradient boosting")}
+    options["groups"] = index.image if np.unique(index.image).size > 1 else None
+    rows = reference_predictions(data.features(index), index.take(task.target), data.features(test), **options)
     if "region" not in task.labels:
         place = (test.image, test.row, test.col)
         return rows | {"pixel mean": pixel_climatology(task.target, data.fold.fit_images, place)}
@@ -197,12 +190,7 @@ def map_by_patches(trained: Trained, data: FoldData, image: int) -> xr.DataArray
 
 
 def day_maps(
-    trained: Trained,
-    images: xr.DataArray,
-    *,
-    synthetic: bool,
-    where: xr.DataArray | None = None,
-    device: str = "cpu",
+    trained: Trained, images: xr.DataArray, *, synthetic: bool, where: xr.DataArray | None = None, device: str = "cpu"
 ) -> xr.Dataset:
     """Predict whole days, lazily: each when `smnb.maps.write_map` writes it, so memory does not grow with their number.
 
@@ -221,22 +209,11 @@ def day_maps(
     form = network.folded(wrap=wrap) if dense else PatchForm(network, size, wrap=wrap)
     scalers = {"input_scaler": trained.input_scaler, "target_scaler": trained.target_scaler}
     one_day = partial(mapped_image, form, where=wanted, device=str(choose_device(device)), tile=128, **scalers)
-    maps = xr.apply_ufunc(
-        one_day,
-        images.chunk({"time": 1} | dict.fromkeys(image, -1)),
-        input_core_dims=[image],
-        output_core_dims=[image[1:]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=["float32"],
-    )
+    days = images.chunk({"time": 1} | dict.fromkeys(image, -1))
+    lazily = {"vectorize": True, "dask": "parallelized", "output_dtypes": ["float32"]}
+    maps = xr.apply_ufunc(one_day, days, input_core_dims=[image], output_core_dims=[image[1:]], **lazily)
     attrs = {"time": {"standard_name": "time", "long_name": "day"}}
     coords = {n: (n, images[n].values, attrs.get(n, dict(images[n].attrs))) for n in ("time", "lat", "lon")}
-    return soil_moisture_map(
-        maps.data,
-        ("time", "lat", "lon"),
-        coords,
-        synthetic=synthetic,
-        source=f"{trained.card['model']} network",
-        step=f"day_maps with weights {trained.card['weights_sha256'][:12]}",
-    )
+    step = f"day_maps with weights {trained.card['weights_sha256'][:12]}"
+    about = {"synthetic": synthetic, "source": f"{trained.card['model']} network", "step": step}
+    return soil_moisture_map(maps.data, ("time", "lat", "lon"), coords, **about)

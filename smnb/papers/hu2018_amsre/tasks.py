@@ -331,12 +331,12 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021) -> PatchTask:
     who = "conus_task"
     check_dataset(dataset, who=who, require=("sigma0", "reflectance", "incidence_angle", "soil_moisture"))
     order = ("region", "time", "y", "x")
-    stack = [
-        dataset["sigma0"].transpose(*order, "polarization").values,
-        dataset["incidence_angle"].transpose(*order).values[..., None],
-        dataset["reflectance"].transpose(*order, "band").values,
-    ]
-    images = np.concatenate(stack, axis=-1).astype("float32")
+    radar, optical = (
+        dataset["sigma0"].transpose(*order, "polarization"),
+        dataset["reflectance"].transpose(*order, "band"),
+    )
+    angle = dataset["incidence_angle"].transpose(*order).values[..., None]
+    images = np.concatenate([radar.values, angle, optical.values], axis=-1).astype("float32")
     target = dataset["soil_moisture"].transpose(*order).values.astype("float32")
     n_regions, n_times = images.shape[:2]
     images, target = images.reshape(-1, *images.shape[2:]), target.reshape(-1, *target.shape[2:])

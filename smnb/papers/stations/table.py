@@ -78,9 +78,8 @@ def read_points(path: str | Path) -> PointRows:
     }
     renamed = {"VV": "sigma0_VV", "VH": "sigma0_VH", "angle": "incidence_angle"}
     rows = frame[["sensor_id", "time", "lat", "lon", "mtpi", *renamed]].rename(columns=renamed)
-    rows = rows.assign(
-        nlcd=cover.where(known), field_capacity=frame["fc"] * 0.01, smap=frame["ssm"] * (1.0 / SMAP_LAYER_MM)
-    )
+    soil = {"field_capacity": frame["fc"] * 0.01, "smap": frame["ssm"] * (1.0 / SMAP_LAYER_MM)}
+    rows = rows.assign(nlcd=cover.where(known), **soil)
     return PointRows(native, rows.join((frame[list(BANDS)] * 1e-4).add_prefix("reflectance_")), report)
 
 

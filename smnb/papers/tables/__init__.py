@@ -144,8 +144,6 @@ PUBLISHED: dict[tuple[str, str], Any] = {
 def published(paper: str, table: str) -> Any:
     """Return one table of one paper, of numbers, of settings or of works; a `ParameterError` lists what there is.
 
-    Examples
-    --------
     >>> published("hu2018", "Table 2").value("CNN", "R^2")
     0.6512
     """

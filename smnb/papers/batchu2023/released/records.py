@@ -217,9 +217,8 @@ class ReleasedRecords:
                         raise payload
                     record = ReleasedRecord(path.name, number, payload, self)
                 except FormatError as error:
-                    self._problem(
-                        "records_damaged" if error is payload else "records_invalid", path.name, number, error
-                    )
+                    kind = "records_damaged" if error is payload else "records_invalid"
+                    self._problem(kind, path.name, number, error)
                     continue
                 self.counts["records"] += 1
                 yield record
