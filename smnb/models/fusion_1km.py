@@ -177,9 +177,6 @@ class FoldedFusion1km(nn.Module):
                 part.copy_(value.expand_as(part))
 
 
-# --- the 9 km branch --------------------------------------------------------------------------------------------------
-
-
 #: 1 km cells along a side of a 9 km cell, and the least share of valid ones of a cell that counts.
 FACTOR, LEAST_VALID = M01.cells_across(M09), 0.5
 

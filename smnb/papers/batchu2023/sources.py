@@ -269,9 +269,6 @@ def check_scenes(who: str, index: SceneIndex, source: Source) -> None:
             raise ContractError(who, what, got=str(without.iloc[0]), next_step=step)
 
 
-# --- what a store consists of -----------------------------------------------------------------------------------------
-
-
 def open_unfinished(who: str, record: Path) -> tuple[Group | None, dict[str, Any]]:
     """What is there of a store that is being written, to go on with; nothing where it is damaged, which is said."""
     if not record.is_file():

@@ -232,8 +232,6 @@ def tile_images(tile: Tile, *maps: np.ndarray) -> list[np.ndarray]:
     return [natural, radar.get("VV", np.full((1, 1), np.nan)), *maps]
 
 
-# --- the map of a tile ------------------------------------------------------------------------------------------------
-
 METHODS = ("shared", "windows")
 
 
