@@ -33,18 +33,14 @@ _WITH_SOURCES = [f"{name}{end}" for name in STRATA for end in ("", "_source")]
 
 @dataclass(frozen=True)
 class SensorSource:
-    """What one choice of in-situ data consists of, by catalog ids; `title` is what its scores are called.
-
-    `products` are coarse ones as series at the sensors, by name: the first two are scored, and are independent of each other.
-    `stations`, a table of ten-day means at some of the sensors' stations, with SMAP, is scored instead. `images` are patches
-    of imagery, which need not lie at the sensors.
-    """
+    """What one choice of in-situ data consists of, by catalog ids; `title` is what its scores are called."""
 
     title: str
     insitu: Sequence[str]
+    #: Coarse ones as series at the sensors, by name: the first two are scored, and are independent of each other.
     products: Mapping[str, str] = field(default_factory=dict)
-    stations: str | None = None
-    images: str | None = None
+    stations: str | None = None  # a table of ten-day means at some of the sensors' stations, with SMAP: scored instead
+    images: str | None = None  # patches of imagery, which need not lie at the sensors
 
     @property
     def ids(self) -> list[str]:

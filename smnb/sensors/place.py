@@ -299,11 +299,7 @@ def grid_cells(who: str, sensors: pd.DataFrame, grid: str) -> list[str]:
 
 
 def product_at_sensors(
-    product: xr.Dataset,
-    sensors: pd.DataFrame,
-    *,
-    name: str = "soil_moisture",
-    max_distance_km: float = 50.0,
+    product: xr.Dataset, sensors: pd.DataFrame, *, name: str = "soil_moisture", max_distance_km: float = 50.0
 ) -> pd.DataFrame:
     """Soil moisture of a product at sensors (``sensor_id``, ``lat``, ``lon``), as a long table that `match_tables` takes.
 

@@ -26,23 +26,21 @@ _SMALL, _QUIET = 1e-5, 2e-4
 class PointFusionConfig:
     """Sizes of one network; `ParameterError` on one that cannot be.
 
-    `features` counts those of each source (and of the calendar), in the order of the input's columns. `joint_width` is of the
-    layer that mixes the sources' embeddings before the fusion head, `head` the widths of the head: one layer, as the joint layer
-    stands for the others and, with some sixty stations, needs no batch normalisation. `encoder_keep` and `head_keep` are chances
-    to keep a value of an embedding, and an input of each of the head's layers, in training. `scale` is the unit of the output,
-    m3 m-3: how far soil moisture typically is from its station's mean. Standardised inputs are clipped to plus and minus `limit`.
-    `members` counts the networks of an ensemble.
+    The fusion head has one layer, as the joint layer stands for the others and, with some sixty stations, needs no batch
+    normalisation.
     """
 
-    features: Mapping[str, int]
+    features: Mapping[
+        str, int
+    ]  # number of those of each source (and of the calendar), in the order of the input's columns
     encoder_width: int = 32
-    joint_width: int = 64
-    head: tuple[int, ...] = (1,)
-    encoder_keep: float = 0.8
-    head_keep: tuple[float, ...] = (1.0,)
-    scale: float = 0.06
-    limit: float = 4.0
-    members: int = 1
+    joint_width: int = 64  # of the layer that mixes the sources' embeddings before the fusion head
+    head: tuple[int, ...] = (1,)  # widths of the fusion head's layers
+    encoder_keep: float = 0.8  # chance to keep a value of an embedding in training
+    head_keep: tuple[float, ...] = (1.0,)  # likewise an input of each of the head's layers
+    scale: float = 0.06  # unit of the output, m3 m-3: how far soil moisture typically is from its station's mean
+    limit: float = 4.0  # standardised inputs are clipped to plus and minus this
+    members: int = 1  # networks of an ensemble
 
     def __post_init__(self) -> None:
         who = "PointFusionConfig"

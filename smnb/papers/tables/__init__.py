@@ -24,14 +24,11 @@ Numbers = tuple[int | float, ...]
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One column of numbers: the paper's name, its unit (or "not stated"), and a run's metrics to hold against it.
-
-    There are several metrics where the paper leaves open what a column means.
-    """
+    """One column of numbers: the paper's name, its unit (or "not stated"), and a run's metrics to hold against it."""
 
     name: str
     unit: str
-    run_metrics: tuple[str, ...] = ()
+    run_metrics: tuple[str, ...] = ()  # several where the paper leaves open what a column means
 
 
 @dataclass(frozen=True)
