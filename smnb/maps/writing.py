@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,36 @@ def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
             dataset.to_zarr(temporary, encoding={"soil_moisture": encoding | {"chunks": chunks}}, **options)
         else:
             encoding |= {"zlib": True, "complevel": 1, "fletcher32": True, "chunksizes": chunks}
-            dataset.to_netcdf(temporary, engine="h5netcdf", encoding={"soil_moisture": encoding})
+            with _Kept(temporary, "w+") as file:
+                dataset.to_netcdf(file, engine="h5netcdf", encoding={"soil_moisture": encoding})
     return path
+
+
+class _Kept(io.FileIO):
+    """A file for HDF5, which a write that fails would end, and the process with it: the first fault is raised at the end."""
+
+    fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        while rest and self.fault is None:
+            rest = rest[self._keep(super().write, rest) :]
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._keep(super().truncate, size)
+
+    def _keep(self, call: Callable[..., int], value: Any) -> int:
+        try:
+            return call(value)
+        except OSError as fault:
+            self.fault = self.fault or fault
+            return 0
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        if self.fault is not None:
+            raise self.fault
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ WRITERS = {
     "score": (),
     "predict": (),
     "map.tif": (".map.tif.tiles",),
+    "map.nc": (".map.nc.tiles",),
     "map.zarr": (".map.zarr.tiles", ".map.zarr.partial"),
     "released": (".r.zarr.partial",),
     "save": (),
