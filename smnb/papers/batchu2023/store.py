@@ -383,7 +383,7 @@ class SampleStoreWriter:
             write_parquet(temporary, sensors)
         for leftover in store.rglob("*.partial*"):  # of what was being written when a build was killed
             leftover.unlink()
-        scenes = {name: ids for name, ids in self._scenes.items() if ids}
+        scenes = {name: ids for name, ids in sorted(self._scenes.items()) if ids}  # whether it was begun anew or not
         attrs = plain_json({"counts": {}, **self.attrs, **attrs, "scenes": scenes, "complete": True})
         attrs["arrays"] = {key: arrays[key].ndim for key in sorted(arrays)}
         self._root.attrs.put(attrs | {layout.MARK: layout.store_mark(store, attrs)})
