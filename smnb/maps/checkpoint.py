@@ -180,10 +180,9 @@ def map_checkpoint(
 
     Raises
     ------
-    ParameterError
-        If the network makes no maps, or the file has several times and none, or another, was chosen.
-    FormatError, ContractError, RunError
-        If the file cannot be read or breaks the data contract; as `smnb.training.load` and `tiled_map`.
+    ParameterError, FormatError, ContractError, RunError
+        If the network makes no maps, or the file has several times and none, or another, was chosen; if the file cannot be
+        read or breaks the data contract; as `smnb.training.load` and `tiled_map`.
     """
     loaded = checkpoint if isinstance(checkpoint, Trained) else load(checkpoint)
     name = loaded.card["model"]

@@ -108,7 +108,7 @@ def open_workers(
     begin: Callable[[], None] | None = None,
     processes: bool = True,
 ) -> Iterator[Workers]:
-    """Open threads of this process, a local cluster, or a scheduler's workers.
+    """Open threads of this process, a local cluster, or a scheduler's workers; `RunError` if it has none, or is not reached.
 
     Parameters
     ----------
@@ -118,18 +118,11 @@ def open_workers(
         Workers of a Dask cluster on this machine; 0 runs threads of this process instead.
     scheduler : str, optional
         Address of a Dask scheduler, ``tcp://host:port``, whose workers do it instead.
-    threads : int, optional
-        How many threads, if it is threads; default the cores.
-    begin : callable, optional
-        Called in each thread of this process before its first call.
+    threads, begin
+        If it is threads: how many, default the cores, and what is called in each before its first call.
     processes : bool
         Whether workers on this machine are processes, as what computes in Python needs them; else threads of a cluster,
         for calls that only wait.
-
-    Raises
-    ------
-    RunError
-        If the scheduler cannot be reached, or has no worker.
     """
     check_count(who, "workers", number, 0)
     if scheduler is None and number == 0:

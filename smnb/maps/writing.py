@@ -44,13 +44,9 @@ def soil_moisture_map(
     attrs : mapping, optional
         Further attributes of the variable.
     """
-    attributes = {
-        "units": "m3 m-3",
-        "long_name": "volumetric soil moisture",
-        "standard_name": "volume_fraction_of_condensed_water_in_soil",
-        **({"grid_mapping": "crs"} if "crs" in coords else {}),
-        **(attrs or {}),
-    }
+    named = {"units": "m3 m-3", "long_name": "volumetric soil moisture"}
+    named |= {"standard_name": "volume_fraction_of_condensed_water_in_soil"}
+    attributes = named | ({"grid_mapping": "crs"} if "crs" in coords else {}) | dict(attrs or {})
     heads = {"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(synthetic)}
     dataset = xr.Dataset({"soil_moisture": (dims, values, attributes)}, coords, heads)
     return contract.stamp(dataset, source=source, catalog_id="smnb_map", synthetic=synthetic, step=step)
@@ -84,10 +80,7 @@ def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
     path : path-like
         ``.nc`` or ``.zarr`` (CF, any number of times) or ``.tif`` (Cloud-Optimised GeoTIFF, one time).
 
-    Raises
-    ------
-    ParameterError
-        On another suffix, or for a GeoTIFF of several times or without a place.
+    `ParameterError` on another suffix, or for a GeoTIFF of several times or without a place.
     """
     import dask
 

@@ -29,10 +29,8 @@ class Comparison:
     b: str
     a_value: float
     b_value: float
-    #: A minus B, averaged over sensors (of sizes, where a score is best at zero).
-    difference: Interval
-    #: Sensors left out because only one of the two has a score.
-    n_only_one: int
+    difference: Interval  # A minus B, averaged over sensors (of sizes, where a score is best at zero)
+    n_only_one: int  # sensors left out because only one of the two has a score
     sentence: str
 
     def __str__(self) -> str:
@@ -161,10 +159,8 @@ def compare(
 
     Raises
     ------
-    ContractError
-        On a missing column, a sensor twice, or no sensor in common.
-    ParameterError
-        On an unknown metric or another option.
+    ContractError, ParameterError
+        On a missing column, a sensor twice, or no sensor in common; on an unknown metric or another option.
 
     Examples
     --------
@@ -192,8 +188,7 @@ def compare(
     found = average_interval(a[common] - b[common], clusters=labels, level=level, n_boot=n_boot, seed=seed)
     one_only = len(a) + len(b) - 2 * len(common)
     sentence = _sentence(one, names, found, one_only, clustered=labels is not None)
-    values = float(a[common].mean()), float(b[common].mean())
-    return Comparison(one.name, *names, *values, found, one_only, sentence)
+    return Comparison(one.name, *names, float(a[common].mean()), float(b[common].mean()), found, one_only, sentence)
 
 
 def _sentence(one: Metric, names: tuple[str, str], found: Interval, one_only: int, *, clustered: bool) -> str:
@@ -204,10 +199,8 @@ def _sentence(one: Metric, names: tuple[str, str], found: Interval, one_only: in
     detail += f"; {one_only} scored by one only)" if one_only else ")"
     if not np.isfinite(found.low):
         return f"{a} minus {b} is {found.value:.3f}, without an interval ({found.note}), in {detail}"
-    if found.low <= 0.0 <= found.high:
-        return f"{a} and {b} cannot be told apart: {a} minus {b} is {found} in {detail}"
-    if one.better is None:
-        return f"{a} minus {b} is {found} in {detail}"
+    if (same := found.low <= 0.0 <= found.high) or one.better is None:
+        return f"{f'{a} and {b} cannot be told apart: ' if same else ''}{a} minus {b} is {found} in {detail}"
     winner, other = (a, b) if (found.value > 0) == (one.better == "high") else (b, a)
     size = interval_text(abs(found.value), *sorted((abs(found.low), abs(found.high))))
     return f"{winner} beats {other} by {size} in {detail}"

@@ -21,15 +21,11 @@ from smnb.metrics import scores
 class Smooth:
     """A score as a smooth function of means, on a scale on which it is nearly symmetric: what its interval is made on."""
 
-    #: Which means: those of d = x - y, "difference" (d, d²), or "pair" (x, y, x², y², xy).
-    features: str
-    #: Value and gradient from the means.
-    function: Callable[[_Means], _WithGradient]
-    #: From that scale to the score's own, and whether this decreases.
-    back: Callable[[np.ndarray], np.ndarray]
-    flips: bool = False
-    #: Whether it does not depend on the difference of the means, so that each side may be centred on its own.
-    centred: bool = False
+    features: str  # which means: those of d = x - y, "difference" (d, d²), or "pair" (x, y, x², y², xy)
+    function: Callable[[_Means], _WithGradient]  # value and gradient from the means
+    back: Callable[[np.ndarray], np.ndarray]  # from that scale to the score's own
+    flips: bool = False  # whether this decreases
+    centred: bool = False  # whether the means' difference does not matter, so that each side is centred on its own
 
 
 @dataclass(frozen=True)
@@ -193,11 +189,8 @@ def metric(wanted: MetricLike) -> Metric:
 
     A function that is not the library's becomes a metric of its own name without a better way; give a `Metric` to say more.
 
-    Raises
-    ------
-    ParameterError
-        For a name that is not registered (the known ones are listed), a function without a name of its own, or one that
-        has the name of a registered metric.
+    `ParameterError` for a name that is not registered (the known ones are listed), a function without a name of its own, or
+    one that has the name of a registered metric.
     """
     if isinstance(wanted, Metric):
         return wanted
@@ -226,13 +219,7 @@ def metric_list(wanted: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]
 
 
 def register(own: Metric) -> Metric:
-    """Add a metric, so that its name stands for it from now on in this process.
-
-    Raises
-    ------
-    ParameterError
-        If another metric has its name or short name.
-    """
+    """Add a metric, so that its name stands for it from now on; `ParameterError` if another has its name or short name."""
     taken = {name: one for one in METRICS.values() for name in (one.name, one.short)}
     if any(taken.get(name, own).function is not own.function for name in (own.name, own.short)):
         raise ParameterError("register", "another metric has this name", got=own.name, expected="a name of its own")

@@ -12,8 +12,7 @@ Nothing here touches the network: coastlines come from the Köppen map, interact
 
 from smnb.plots.charts import density_scatter, histograms, series
 from smnb.plots.display import Picture, enable, png_bytes
-from smnb.plots.fields import nice_limits, pretty_units, symmetric_limit
-from smnb.plots.ground import coastlines
+from smnb.plots.ground import coastlines, nice_limits, pretty_units, symmetric_limit
 from smnb.plots.maps import image_panels, map_matrix, score_maps, sensor_map, static_maps
 from smnb.plots.profile import calendar, count_bars, grouped_bars, month_bars, sensor_series, share_table
 from smnb.plots.rows import ImageColumn, image_rows, interval_rows, method_scores

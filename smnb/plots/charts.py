@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from smnb.contract import ContractError, check_count, check_table
 from smnb.metrics import pair_scores, r2, slope
 from smnb.plots.display import LINES, WIDTH, Picture, count_bar, date_axis, grid_behind, panel_title, picture, said
-from smnb.plots.fields import nice_limits, shared_scale, with_units
+from smnb.plots.ground import nice_limits, shared_scale, with_units
 
 _Arrays: TypeAlias = Mapping[str, ArrayLike] | ArrayLike
 _GAP = 0.34  # inches between scatters: room for half a tick label on either side

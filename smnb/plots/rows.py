@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from smnb.contract import ContractError, check_table, plain
 from smnb.metrics import interval_text
 from smnb.plots.display import LINES, WIDTH, Picture, colour_bar, grid_behind, picture, said
-from smnb.plots.fields import SOIL_MOISTURE_CMAP, pretty_units, shared_scale, with_units
+from smnb.plots.ground import SOIL_MOISTURE_CMAP, pretty_units, shared_scale, with_units
 
 _LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.17, 0.80, 0.10
 

@@ -14,7 +14,7 @@ from smnb.metrics import Interval, Metric
 from smnb.metrics.registry import MetricLike
 from smnb.plots.charts import broken
 from smnb.plots.display import LINES, MARKERS, WIDTH, Picture, date_axis, grid_behind, panel_title, picture, said
-from smnb.plots.fields import metric_label, with_units
+from smnb.plots.ground import metric_label, with_units
 from smnb.plots.maps import check_scores
 
 _MOST_STRATA = 14  # a few stations with the same few sensors would hide one another's boxes

@@ -20,9 +20,9 @@ import xarray as xr
 from bokeh.models import HoverTool
 from hvplot import hvPlot, hvPlotTabular
 
+from smnb.plots import ground
 from smnb.plots.display import LINES
-from smnb.plots.fields import Grid, Group, block_mean, mean_of_blocks, pretty_units, shown_extent, with_units
-from smnb.plots.ground import coastlines
+from smnb.plots.ground import Grid, Group, coastlines, mean_of_blocks, pretty_units, shown_extent, with_units
 
 _FONTS = {"title": "10pt", "labels": "10pt", "ticks": "9pt"}
 _LOOK = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "active_tools": ["pan"]}
@@ -77,7 +77,7 @@ def maps(grid: Grid, groups: list[Group], columns: int, said: str) -> hv.Layout:
 
     A fine grid is averaged in blocks, which keeps them small; the colour scales come from the full fields.
     """
-    small, geographic = block_mean(grid, _MOST_CELLS), ccrs.PlateCarree()
+    small, geographic = ground.block_mean(grid, _MOST_CELLS), ccrs.PlateCarree()
     panels: list[Any] = []
     for group in groups:
         # each scale begins a row of its own

@@ -30,13 +30,11 @@ KEY_PACKAGES = "numpy scipy pandas xarray dask scikit-learn torch lightning h5py
 
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number, and Python's."""
-    versions = {"python": platform.python_version(), "smnb": smnb.__version__}
+    there = {"python": platform.python_version(), "smnb": smnb.__version__}
     for name in KEY_PACKAGES.split():
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+        found = next(iter(metadata.distributions(name=name)), None)
+        there[name] = "absent" if found is None else found.version
+    return there
 
 
 def library_fingerprint() -> str:
@@ -94,11 +92,8 @@ class Run:
 
         Values, and IPython's history of what papermill injected, are found in the namespace.
 
-        Raises
-        ------
-        ParameterError
-            For an injected name that the notebook does not declare, a value of the wrong type, an unknown preset, or
-            when the parameters cell was not executed.
+        `ParameterError` for an injected name that the notebook does not declare, a value of the wrong type, an unknown preset,
+        or when the parameters cell was not executed.
         """
         folder = declarations.notebook_folder(holding=f"{notebook}.ipynb")
         source = declarations.find_notebook(notebook, folder)
@@ -143,17 +138,9 @@ class Run:
     def record(self, metrics: Mapping[str, Any] | None = None, **tables: Any) -> None:
         """Add scores and tables to the record; a second value under the same name replaces the first.
 
-        Parameters
-        ----------
-        metrics : mapping, optional
-            Nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
-            model and split, and a column of the metric. NaN and infinity are kept as null and listed by path.
-        **tables : pandas.DataFrame
-
-        Raises
-        ------
-        RunError
-            When a leaf is not one number, or a table is no DataFrame.
+        `metrics` are nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
+        model and split, and a column of the metric. NaN and infinity are kept as null and listed by path. `RunError` when
+        a leaf is not one number, or a table is no DataFrame.
         """
         for path, value in leaves(metrics or {}):
             number = self._number(path, value)

@@ -135,9 +135,8 @@ def _page(template: str, title: str, **content: Any) -> str:
     """Fill a template; everything is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pages = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    how = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
+    pages = Environment(loader=FileSystemLoader(_TEMPLATES), **how)
     pages.filters["text"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     return pages.get_template(f"{template}.html").render(title=title, shown=_shown, **content)
 

@@ -25,7 +25,6 @@ from .worker import hold
 if TYPE_CHECKING:
     import pandas as pd
 
-
 #: Values by parameter, of which every combination is a member; or the members themselves.
 Grid = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
 #: ``progress(member, status, members_done, members)``, with status one of done, skipped, failed.
@@ -89,10 +88,9 @@ def sweep(
 
     Raises
     ------
-    ParameterError
-        As `run_notebooks`, and for the same member twice: before anything is executed.
-    RunError
-        When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
+    ParameterError, RunError
+        As `run_notebooks`, and for the same member twice: before anything is executed. When another process executes a sweep
+        of this name, or the scheduler or its workers cannot be used.
     """
     from smnb.maps.parallel import open_workers
 
@@ -139,9 +137,6 @@ def sweep(
     table = _frame(rows)
     table.attrs = {"name": name, "folder": str(out), "synthetic": any(row["synthetic"] for row in rows)}
     return table
-
-
-# --- the members of a grid --------------------------------------------------------------------------------------------
 
 
 def _combinations(grid: Grid) -> list[dict[str, Any]]:
@@ -227,9 +222,6 @@ def _value_text(value: Any) -> tuple[str, bool]:
     return (str(value).lower() if isinstance(value, bool) else repr(value)), True
 
 
-# --- executing them ---------------------------------------------------------------------------------------------------
-
-
 def execute_member(job: Job) -> dict[str, Any]:
     """Execute a member: its ``status``, ``message`` and the ``seconds`` of its notebooks, also if in an earlier sweep."""
     from smnb.maps.parallel import stop_signal
@@ -288,9 +280,6 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
             write_report(out)
     except (SmnbError, OSError) as error:
         row |= _failed(error) | {"seconds": row["seconds"]}
-
-
-# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

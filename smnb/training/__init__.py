@@ -7,8 +7,7 @@
 """
 
 from smnb.progress import progress
-from smnb.training.batches import BatchDataset
-from smnb.training.config import TrainingConfig, choose_device, choose_precision
+from smnb.training.config import BatchDataset, TrainingConfig, choose_device, choose_precision
 from smnb.training.fitting import fit
 from smnb.training.trained import MinMaxScaler, Trained, load, save
 from smnb.training.training import Samples, train

@@ -15,8 +15,7 @@ import torch
 from smnb.files import fingerprint
 from smnb.models import build_model, config_of, model_name
 from smnb.models.registry import network_class, settings_of
-from smnb.training.batches import BatchDataset
-from smnb.training.config import TrainingConfig
+from smnb.training.config import BatchDataset, TrainingConfig
 from smnb.training.fitting import fit
 from smnb.training.trained import MinMaxScaler, Trained, read_card, save
 
@@ -87,12 +86,9 @@ def train(
 
     Raises
     ------
-    ParameterError
-        On an unknown network or setting.
-    RunError
-        If `out` holds the training state of something else, or the loss became NaN.
-    ContractError
-        If there are fewer training samples than one whole step takes.
+    ParameterError, RunError, ContractError
+        On an unknown network or setting; if `out` holds the training state of something else, or the loss became NaN; if
+        there are fewer training samples than one whole step takes.
 
     Notes
     -----
@@ -103,15 +99,8 @@ def train(
     --------
     A network of one's own::
 
-        class Net(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.layer = torch.nn.Linear(4, 1)
-
-            def forward(self, x):
-                return self.layer(x)[:, 0]
-
-        trained = train(Net(), samples, loss=mse_loss, config=TrainingConfig(epochs=5), out="runs/mine")
+        net = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Flatten(0))
+        trained = train(net, samples, loss=mse_loss, config=TrainingConfig(epochs=5), out="runs/mine")
         trained.predict(samples.validation)
     """
     out = Path(out)
@@ -133,8 +122,8 @@ def train(
     # a training with other settings or data begins anew beside this one instead of being refused
     state = out / f"state_{fingerprint(config, identity)[:12]}"
     options = {"config": config, "loss": loss, "keep": keep, "stop_after_epochs": stop_after_epochs}
-    options |= {"out": state, "fingerprint": identity}
-    result = fit(model, samples.train, samples.validation, progress=progress and f"training {name}", **options)
+    options |= {"out": state, "fingerprint": identity, "progress": progress and f"training {name}"}
+    result = fit(model, samples.train, samples.validation, **options)
     losses = result.history["validation_loss"]
     card = {
         "seed": config.seed,
