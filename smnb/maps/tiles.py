@@ -192,12 +192,8 @@ def tiled_map(
         numpy, dask, zarr or an xarray DataArray with dims ``(channel, y, x)`` or ``(channel, lat, lon)``, which may be
         lazy: slices of its rows are read. Native units; missing is NaN. A missing value is replaced by the scaler's fill
         value (0 without a scaler); a cell that lacks a channel is NaN in the map.
-    out : path-like
-        As `smnb.maps.write_map` takes it, m3 m-3.
-    tile : int
-        Side of a tile, cells.
-    channels : tuple of str, optional
-        Names, for messages and counts.
+    out, tile, channels
+        As `smnb.maps.write_map` takes it, m3 m-3; side of a tile, cells; names, for messages and counts.
     input_scaler, target_scaler : MinMaxScaler, optional
         The checkpoint's; without them inputs and map are as the network has them.
     coords : mapping, optional
@@ -209,10 +205,8 @@ def tiled_map(
         an existing map (but nothing else).
     precision : str
         ``float32`` or ``bfloat16``, which is faster and less exact than 1e-5.
-    synthetic, source
-        Whether the inputs were simulated, and the network and its weights; stored.
-    progress : callable, optional
-        ``progress(done, total)``, tiles.
+    synthetic, source, progress
+        Whether the inputs were simulated, and the network and its weights, which is stored; called with tiles done and all.
 
     Raises
     ------

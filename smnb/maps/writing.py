@@ -37,12 +37,10 @@ def soil_moisture_map(
     ----------
     values : array
         May be a dask array, which `write_map` writes piece by piece; the last two of its `dims` are rows and columns.
-    coords : mapping
-        For an xarray constructor; a scalar ``crs`` is the grid mapping.
+    coords, attrs : mapping
+        For an xarray constructor, a scalar ``crs`` being the grid mapping; further attributes of the variable.
     source, step : str
         The network and what was done, for the contract's stamp.
-    attrs : mapping, optional
-        Further attributes of the variable.
     """
     named = {"units": "m3 m-3", "long_name": "volumetric soil moisture"}
     named |= {"standard_name": "volume_fraction_of_condensed_water_in_soil"}

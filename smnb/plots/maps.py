@@ -45,10 +45,8 @@ def static_maps(
     ----------
     fields : mapping of str to DataArray (lat, lon)
         By title; all on one grid, ascending, in one unit.
-    units : str, optional
-        For the colour bars; default the attribute of the first field.
-    differences : mapping of str to DataArray (lat, lon), optional
-        By title, in `units`, on the same grid.
+    units, differences
+        For the colour bars, default the attribute of the first field; fields in these units, by title, on the same grid.
     limits : (float, float), optional
         Colour scale; default the 2nd to 98th percentile over all fields, rounded outwards. Differences run from -L to L,
         the 98th percentile of their magnitudes, rounded up.
@@ -74,9 +72,7 @@ def image_panels(
     Parameters
     ----------
     panels : DataArray (channel, lat, lon) or mapping of str to DataArray (lat, lon)
-        Each with its attribute ``units``.
-    label : str or mapping of unit to str
-        The quantity, or the quantity in each unit.
+        Each with its attribute ``units``; `label` is the quantity, or by unit.
     """
     who = "image_panels"
     if isinstance(panels, xr.DataArray):
@@ -109,10 +105,9 @@ def map_matrix(
 
     Parameters
     ----------
-    rows : mapping of str to mapping of str to DataArray (lat, lon)
-        By region, then by column title; every region has the same columns, and one grid of its own.
-    differences : mapping of str to mapping of str to DataArray (lat, lon), optional
-        By region, then by column title; to the right, on a symmetric scale.
+    rows, differences : mapping of str to mapping of str to DataArray (lat, lon)
+        By region, then by column title; every region has the same columns, and one grid of its own. Differences stand to the
+        right, on a symmetric scale.
     """
     who = "map_matrix"
     differences = differences or {region: {} for region in rows}

@@ -38,9 +38,9 @@ def package_versions() -> dict[str, str]:
 
 
 def library_fingerprint() -> str:
-    """SHA-256 over the names and contents of the library's own source files (no git needed)."""
+    """SHA-256 over the names and contents of the library's own source files and tables (no git needed)."""
     root = Path(smnb.__file__).parent
-    return fingerprint_files(root.rglob("*.py"), root)["sha256"]
+    return fingerprint_files([path for kind in ("*.py", "*.yaml") for path in root.rglob(kind)], root)["sha256"]
 
 
 def fingerprint_files(paths: Iterable[Path], root: Path, cache: Path | None = None) -> dict[str, Any]:
@@ -67,10 +67,8 @@ class Run:
         Folder of the whole run: the parameter ``out_dir``, else ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/``
         beside the notebooks, named by notebook and settings: other settings, or another archive, do not write over it.
         And the notebook's own folder in it, for all that it writes.
-    synthetic : bool or None
-        Whether any data came from a sandbox; None until `fingerprint_data` was called.
-    device : str or None
-        Where it computed; default the setting ``device``.
+    synthetic, device
+        Whether any data came from a sandbox, None until `fingerprint_data` was called; where it computed, by default the setting.
     """
 
     def __init__(self, source: Path, parameters: dict[str, Any], settings: dict[str, Any], base: Path) -> None:

@@ -286,10 +286,9 @@ def load(
         Either file, or their common stem.
     model : torch.nn.Module or class, optional
         The network, whose weights are replaced, or its class, which is built with the card's settings.
-    trust : str, optional
-        ``module:Class`` that may be imported: the caller trusts that module.
-    channels : sequence of str, optional
-        The channels that the caller will feed; others than the checkpoint's are an error.
+    trust, channels
+        ``module:Class`` that may be imported, as the caller trusts that module; the channels that the caller will feed: others
+        than the checkpoint's are an error.
 
     Raises
     ------

@@ -29,10 +29,8 @@ class Samples:
     train, validation : BatchDataset
         Batches ``(inputs, target[, more of the loss's arguments])``, scaled. Without a validation the last epoch's weights
         are kept.
-    channels : tuple of str
-        Names of the input channels in their order.
-    input_scaler, target_scaler : MinMaxScaler, optional
-        From native units to the network's; they travel in the checkpoint.
+    channels, input_scaler, target_scaler
+        Names of the input channels in their order, and what scales from native units to the network's.
     sizes : mapping
         What the data ask of a network, by the names of its settings: ``{"in_channels": 4}``. A network that is named gets
         those that it knows.
@@ -74,7 +72,6 @@ def train(
     model : str, class or torch.nn.Module
         A published name (`smnb.models.MODELS`), ``"module:Class"``, a class, or any network, which is trained in place.
         Named networks are built with ``config.seed``.
-    samples : Samples
     loss : callable
         ``loss(pred, target) -> scalar``, or with all that the batches hold after the inputs.
     model_config : mapping, optional
