@@ -126,7 +126,7 @@ def predict(
     by_sources = ", ".join(f"{n}: {rows:,} rows" for n, rows in report["rows_by_n_sources"].items())
     lost = {name: sum(by_reason.values()) for name, by_reason in report["masked"].items()}
     by_column, repeated = ", ".join(f"{one} {n:,}" for one, n in lost.items()), report["rows_repeated"]
-    unknown = report["rows_of_unknown_land_cover"]
+    unknown, trimmed = report["rows_of_unknown_land_cover"], ", ".join(map(repr, report["names_trimmed"][:5]))
     show(
         {"written": str(result.path), "model": model, **report},
         as_json,
@@ -134,9 +134,7 @@ def predict(
         f"sources in a row: {by_sources}",
         f"{sum(lost.values()):,} numbers are no data and were taken as missing: {by_column}" if lost else None,
         f"{unknown:,} rows have a land-cover code that is no NLCD code: unknown" if unknown else None,
-        f"blanks around {', '.join(map(repr, report['names_trimmed'][:5]))} were trimmed"
-        if report["names_trimmed"]
-        else None,
+        f"blanks around {trimmed} were trimmed" if trimmed else None,
         f"{repeated:,} rows repeat a station and time; such rows were averaged" if repeated else None,
         f"written: {result.path}",
     )
@@ -271,9 +269,8 @@ def score(
         head = [name, "n_sensors", "ubrmse", "rmse", "r"]
         found = written[beside].iterrows()
         tables.append(Table(head, [[row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in found]))
-    said = [
-        f"intervals draw {drawn['number']} times a {drawn['what']}, which count as {drawn['effective']:.1f} of one size"
-    ]
+    alike = f"which count as {drawn['effective']:.1f} of one size"
+    said = [f"intervals draw {drawn['number']} times a {drawn['what']}, {alike}"]
     said += [f"no interval of the mean: {drawn['note']}; see cluster_mean"] if drawn["note"] else []
     show(
         {path: content.to_dict("records") for path, content in written.items()} | {"losses": losses, "clusters": drawn},

@@ -41,9 +41,8 @@ class Interval:
     method: str
     n: int  # number of pairs, or of sensors for an average over sensors
     note: str = ""  # why there is no interval, or what to beware of
-    #: Clusters that were drawn again, and as how many of one size they count: (sum of sizes)² / sum of squared sizes.
-    clusters: int = 0
-    effective: float = float("nan")
+    clusters: int = 0  # that were drawn again
+    effective: float = float("nan")  # as how many of one size they count: (sum of sizes)² / sum of squared sizes
 
     def __str__(self) -> str:
         return interval_text(self.value, self.low, self.high)

@@ -140,14 +140,11 @@ def execute_run(
             else:
                 preset = given[path].get("preset")
                 settings = {} if preset is None else declarations.preset_settings(path, preset)
-                state = {
-                    "notebook": _source_fingerprint(path),
-                    "parameters": {"given": given[path], "preset": settings},
-                    "library": library,
-                    "packages": packages,
-                    "data": _data_fingerprint(path, job, {**settings, **given[path]}),
-                    "needs": {need: read_state(job.out, need).get("finished") for need in [*needs, *_read_by(path)]},
-                }
+                state = {"notebook": _source_fingerprint(path)}
+                state |= {"parameters": {"given": given[path], "preset": settings}, "library": library}
+                state |= {"packages": packages, "data": _data_fingerprint(path, job, {**settings, **given[path]})}
+                read = [*needs, *_read_by(path)]
+                state["needs"] = {need: read_state(job.out, need).get("finished") for need in read}
                 result = _bring_up_to_date(path, state, job, report, unwanted)
             results.append(result)
             report(path.stem, result.status, 0, 0)
