@@ -133,10 +133,9 @@ def score_table(
     by : str or sequence of str
         Column(s) that make a group: the sensor, or e.g. a stratum for pooled scores of strata. Times are unique, and
         anomalies are taken, within each sensor.
-    min_obs : int
-        Groups with fewer pairs get NaN. Default 13, as in paper 004.
-    metrics : name, function or Metric, or several
-        See `smnb.metrics.metric`. An own function ``f(pred, obs)`` gets the pairs of each group in order of time.
+    min_obs, metrics
+        Groups with fewer pairs get NaN, default 13 as in paper 004; one or several of what `smnb.metrics.metric` takes. An own
+        function ``f(pred, obs)`` gets the pairs of each group in order of time.
 
     Returns
     -------

@@ -2,12 +2,9 @@
 
 Every function takes ``save=`` (the path of a PNG) and ``synthetic=`` (whether titles say so; by default what the attributes
 of the data say), and returns a `Picture`, a matplotlib figure that a notebook cell shows as its last expression: the PNG for
-paper and page, and below it, where it has one, the interactive twin of `twins` with values under the pointer. Units come
-from the data's attributes where they have any. Data without a column, a unit or anything to draw raise `ContractError`,
-an unknown metric, colour map or option `ParameterError`.
-
-Nothing here touches the network: coastlines come from the Köppen map, interactive figures carry their own JavaScript
-(bokeh's core, once a page), and a page that runs none shows the static figure.
+paper and page, and below it, where it has one, the interactive twin of `twins`, which carries its JavaScript (nothing here
+touches the network). Data without a column, a unit or anything to draw raise `ContractError`, an unknown metric, colour map
+or option `ParameterError`.
 """
 
 from smnb.plots.charts import density_scatter, histograms, series

@@ -96,10 +96,8 @@ def density_scatter(
 
     Parameters
     ----------
-    pred : array or mapping of str to array
-        One or several models, by name; any shape, missing is NaN.
-    obs : array or mapping of str to array
-        The reference, of the same shape; one for all models or one each.
+    pred, obs : array or mapping of str to array
+        One or several models, by name, and the reference, one for all or one each; any one shape, missing is NaN.
     limits : (float, float), optional
         Both axes; default nearly all values, and the box counts what lies outside.
     """

@@ -183,10 +183,8 @@ def score_boxes(
 
     Parameters
     ----------
-    scores : mapping of str to DataFrame
-        By model, one row a sensor: the strata and the score.
-    by : mapping of str to str
-        Column of strata to the title of its panel.
+    scores, by : mapping
+        Tables by model, one row a sensor: the strata and the score. Columns of strata with the titles of their panels.
     order : mapping of str to sequence of str, optional
         Strata of a column in their order; those that do not occur are left out, others follow by name.
     """

@@ -239,10 +239,9 @@ def fit(
         Trained in place. Initial weights should come from ``torch.manual_seed(config.seed)``.
     train, validation : BatchDataset
         Whole batches for an array of positions. Without a validation `keep` must be ``last`` and nothing stops early.
-    out : path-like
-        Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch.
-    fingerprint : str
-        Identifies data and model. A training state with another fingerprint or config is refused, not mixed in.
+    out, fingerprint
+        Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch; what identifies data and
+        model: a training state with another fingerprint or config is refused, not mixed in.
     progress : str or bool
         Show how far the training is, under this label.
     """

@@ -27,8 +27,7 @@ class Samples:
     Parameters
     ----------
     train, validation : BatchDataset
-        Batches ``(inputs, target[, more of the loss's arguments])``, scaled. Without a validation the last epoch's weights
-        are kept.
+        Batches ``(inputs, target[, more of the loss's arguments])``, scaled; without a validation the last weights are kept.
     channels, input_scaler, target_scaler
         Names of the input channels in their order, and what scales from native units to the network's.
     sizes : mapping
@@ -76,10 +75,9 @@ def train(
         ``loss(pred, target) -> scalar``, or with all that the batches hold after the inputs.
     model_config : mapping, optional
         Settings of a named network beside ``samples.sizes``.
-    keep : str
-        Whose weights are kept: those of the ``best`` validation loss or of the ``last`` epoch.
-    stop_after_epochs : int, optional
-        Stop early after this many epochs (rounds), leaving the state to resume from.
+    keep, stop_after_epochs
+        Whose weights are kept: those of the ``best`` validation loss or of the ``last`` epoch; where to stop, leaving the state
+        to resume from.
 
     Raises
     ------
