@@ -19,9 +19,8 @@ from rasterio import Affine
 from scipy.interpolate import make_interp_spline
 
 from smnb.contract import FormatError, ParameterError, check_choice, plain
-from smnb.loaders.rasters.images import BandSource
 from smnb.loaders.rasters.options import SIGMA0
-from smnb.loaders.rasters.placing import Georeference
+from smnb.loaders.rasters.placing import BandSource, Georeference
 from smnb.loaders.rasters.scenes import SceneReader, SceneRecord
 
 #: Why pixels are left out, in order of precedence. What a file's mask band leaves out is "nodata" too.

@@ -14,14 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.catalog.limits import is_url
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places, foreign
 from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters.arrays import OpenArray
-from smnb.loaders.rasters.images import BandSource, OpenImage, gdal, open_image
+from smnb.loaders.rasters.images import OpenArray, OpenImage, gdal, open_image
 from smnb.loaders.rasters.options import EMPTY_IS_ZERO
-from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
+from smnb.loaders.rasters.placing import RESAMPLINGS, BandSource, Georeference, is_url, resample
 
 #: A band's file, and what GDAL reads with an image: statements and a mask in files of these endings.
 _ENDINGS = ("", ".aux.xml", ".msk")
