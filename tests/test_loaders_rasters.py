@@ -23,7 +23,7 @@ from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters import SceneIndex, SceneReader, arrays, images
+from smnb.loaders.rasters import SceneIndex, SceneReader, images, opening
 from smnb.loaders.rasters import open_scenes as _open
 from smnb.loaders.smap.granules import open_h5
 
@@ -610,7 +610,7 @@ def test_headers_of_like_granules_are_interpreted_once_and_others_anew(tmp_path,
         scaled = {"ssm": {"dtype": "int16", "scale_factor": 0.02 if day == 4 else 0.01}}
         moved.to_netcdf(tmp_path / f"a_2020090{day}.nc", engine="h5netcdf", encoding=scaled)
     seen = []
-    original = arrays.read_array_header
+    original = opening.read_array_header
     monkeypatch.setattr(
         "smnb.loaders.rasters.opening.read_array_header",
         lambda where, path, *a: (seen.append(path.name), original(where, path, *a))[1],

@@ -202,10 +202,8 @@ class Catalog:
 
         Raises
         ------
-        CatalogError
-            As `resolve` and `loader`, or if the loader does not return what the entry declares.
-        ParameterError
-            If the loader knows no such option.
+        CatalogError, ParameterError
+            As `resolve` and `loader`, or if the loader does not return what the entry declares; if it knows no such option.
         """
         entry, who = self.entry(catalog_id), self._who(catalog_id)
         root = data_root(root)

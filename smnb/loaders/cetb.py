@@ -106,12 +106,9 @@ def open_cetb(
 
     Raises
     ------
-    FormatError
-        If a file is unreadable, lacks variables, or is on another grid than the first.
-    ParameterError
-        For an unknown channel, or several temporal divisions and no choice.
-    CatalogError
-        If nothing is left of the files.
+    FormatError, ParameterError, CatalogError
+        If a file is unreadable, lacks variables, or is on another grid than the first; for several temporal divisions and no
+        choice; if nothing is left of the files.
     """
     who = "open_cetb"
     channels = check_choice(

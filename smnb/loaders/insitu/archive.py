@@ -330,10 +330,8 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
 
     Raises
     ------
-    CatalogError
-        If there is nothing at `path`.
-    FormatError
-        If it is no archive of ISMN, or nothing in it is readable.
+    CatalogError, FormatError
+        If there is nothing at `path`; if it is no archive of ISMN, or nothing in it is readable.
     """
     report = Report()
     with Archive(path) as archive:

@@ -50,10 +50,6 @@ class InSituTables:
         ``provider_flag`` (categorical); sorted by sensor and time, unique.
     report : dict
         Settings and counts, see `write_tables`.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
     """
 
     sensors: pd.DataFrame
@@ -294,21 +290,10 @@ def open_insitu(
     cache_dir : path-like, optional
         Folder of kept indices, see `index_archive`.
 
-    Returns
-    -------
-    InSituTables
-        Sensors, readings and report (see `write_tables`).
-
     Raises
     ------
-    CatalogError
-        If a path does not exist.
-    FormatError
-        If no file of a source is readable.
-    ContractError
-        If no reading is left; it says why.
-    ParameterError
-        For an unknown flag, variable, depth or period.
+    CatalogError, FormatError, ContractError
+        If a path does not exist; if no file of a source is readable; if no reading is left, and why.
     """
     report, rows, who = Report(), [], "open_insitu"
     about = {"catalog_id": catalog_id, "synthetic": synthetic, "start": start, "end": end, "cache_dir": cache_dir}
@@ -322,23 +307,13 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
 
     Parameters
     ----------
-    folder : path-like
-        Folder with ``sensors.parquet`` and ``readings.parquet``.
     sensors : sequence of str, optional
         Ids; only the row groups that hold them are read.
 
-    Returns
-    -------
-    InSituTables
-
     Raises
     ------
-    CatalogError
-        If a table is absent.
-    FormatError
-        If one is unreadable.
-    ParameterError
-        For an unknown id.
+    CatalogError, FormatError, ParameterError
+        If a table is absent, or unreadable; for an unknown id.
     """
     who, folder = "read_tables", Path(folder)
     finish_set(folder, _FILES[1])

@@ -84,8 +84,8 @@ def open_scenes(
     FormatError
         If a file is unreadable, has no reference system, lacks a band, tells no time, states other units than declared,
         or disagrees with another of its scene.
-    CatalogError, ParameterError
-        If there is no file or no scene, two scenes have one name, or an option is unknown or senseless.
+    CatalogError
+        If there is no file or no scene, or two scenes have one name.
 
     Examples
     --------

@@ -199,10 +199,8 @@ class SceneReader(AbstractContextManager):
 
         Raises
         ------
-        ParameterError, RunError
-            For an unknown band or resampling; if the reader is closed.
-        FormatError
-            If a file is unreadable, lacks a band, or is not what the index says.
+        FormatError, RunError
+            If a file is unreadable, lacks a band, or is not what the index says; if the reader is closed.
         """
         (resampling,) = check_choice("SceneReader.read", "resampling", resampling, RESAMPLINGS)
         values = np.empty((len(names := self._names(bands)), *window.shape), "float32")

@@ -135,12 +135,9 @@ def open_stac_scenes(
 
     Raises
     ------
-    CatalogError
-        If the catalog cannot be reached or read, or no item is left.
-    FormatError
-        If an item has no bounds or no time, lacks an asset, or states other units than declared.
-    ParameterError
-        For an unknown or senseless option.
+    CatalogError, FormatError
+        If the catalog cannot be reached or read, or no item is left; if an item has no bounds or no time, lacks an asset, or
+        states other units than declared.
 
     References
     ----------

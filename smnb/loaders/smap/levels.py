@@ -127,10 +127,8 @@ def open_l3(
     FormatError
         If a granule is of another product, truncated, lacks the group or a field, or has another shape; two granules
         are of one day; two products are mixed; or releases of two baselines. Damage inside a file shows when it is read.
-    ParameterError
-        For an unknown option, or a region that crosses the date line, leaves the grid, or holds no cell.
-    CatalogError
-        If the period holds no granule.
+    ParameterError, CatalogError
+        For a region that crosses the date line, leaves the grid, or holds no cell; if the period holds no granule.
     """
     who = "open_l3"
     check_choice(who, "overpass", overpass, ("am", "pm", "both"))
