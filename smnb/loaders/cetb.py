@@ -86,12 +86,10 @@ def open_cetb(
     channels: Sequence[str] | None = None,
     temporal_division: str | None = None,
 ) -> xr.Dataset:
-    """Open gridded brightness temperatures of NSIDC-0630 (CETB) on an EASE-Grid 2.0.
+    """Open files of NSIDC-0630 (CETB), of one channel, day and temporal division each, on one EASE-Grid 2.0.
 
     Parameters
     ----------
-    paths : sequence of path-like
-        NetCDF files, all of one grid; one channel, day and temporal division each.
     channels : sequence of str, optional
         Contract's names to keep ("18.7H"); default all that are there.
     temporal_division : {"M", "E", "A", "D"}, optional

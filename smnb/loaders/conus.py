@@ -128,12 +128,7 @@ def open_conus_patches(
 ) -> xr.Dataset:
     """Open the regions' patches, joined along `region`; they are small and are loaded.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Files ``region_NN.nc``.
-    start, end : str, optional
-        First and last day of the ten-day windows' starts.
+    `paths` are files ``region_NN.nc``; `start` and `end` the first and last day of the ten-day windows' starts.
 
     Returns
     -------
@@ -257,15 +252,10 @@ class StationTable:
 def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", synthetic: bool = False) -> StationTable:
     """Open the table of ten-day means at stations.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        One CSV file, compressed or not.
-
     Raises
     ------
     FormatError
-        If there are several files, one is unreadable or empty, a column is missing or no number, a value cannot be in
+        If there is not one CSV file, compressed or not, it is unreadable or empty, a column is missing or no number, a value cannot be in
         the stated unit, a station changes its place, or a time is no UTC date.
 
     Notes

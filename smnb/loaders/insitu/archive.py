@@ -311,10 +311,8 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
 
     Parameters
     ----------
-    path : path-like
-        The zip as ISMN sent it, or the folder that holds the networks, however deep.
-    cache_dir : path-like, optional
-        Folder in which the index is kept and brought up to date.
+    path, cache_dir : path-like
+        The zip as ISMN sent it, or the folder that holds the networks, however deep; where the index is kept up to date.
 
     Returns
     -------

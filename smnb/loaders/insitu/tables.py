@@ -281,14 +281,10 @@ def open_insitu(
         ISMN zips, folders or .stm files; USCRN texts, a folder of them, or a parsed USCRN table.
     catalog_id, synthetic, start, end
         As `smnb.loaders` says.
-    flags : str or sequence of str
-        Flag policy, see `flag_policy`.
+    flags, cache_dir
+        As `flag_policy` and `index_archive` have them.
     depth : (float, float), optional
         Sensors whose whole depth interval lies inside, m; None for every depth.
-    variable : str
-        What to read.
-    cache_dir : path-like, optional
-        Folder of kept indices, see `index_archive`.
 
     Raises
     ------

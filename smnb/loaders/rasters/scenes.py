@@ -185,8 +185,6 @@ class SceneReader(AbstractContextManager):
 
         Parameters
         ----------
-        window, bands
-            Where, and which in this order; default all.
         resampling : {"bilinear", "nearest", "average"}
             "bilinear" weights the four pixels around a cell's centre, or those of them that have data, and is missing
             where the pixel that holds the centre is; "nearest" takes that pixel; "average" is the mean of the pixels
@@ -195,7 +193,7 @@ class SceneReader(AbstractContextManager):
         Returns
         -------
         numpy.ndarray
-            float32 ``(band, y, x)``, in the bands' units; NaN outside the raster and where there are no data.
+            float32 ``(band, y, x)``, of `bands` in their order, in their units; NaN outside the raster and where there are no data.
 
         Raises
         ------
