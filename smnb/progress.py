@@ -14,14 +14,14 @@ _FIRST, _EACH, _EACH_LINE = 2.0, 0.5, 10.0
 
 
 class Progress:
-    """A line ``label: 12 of 40, 8 s left`` that is kept up to date.
+    """A line ``label: 12 of 40, 8 s left (note)`` that is kept up to date.
 
     In a notebook it is one display that changes, on a terminal one line, and in a log a line every ten seconds. What takes
     less than two seconds shows nothing.
     """
 
     def __init__(self, label: str, total: int | None = None) -> None:
-        self.label, self.total, self.done = label, total, 0
+        self.label, self.total, self.done, self.note = label, total, 0, ""
         self._start = self._shown = time.monotonic()
         self._display: Any = None
         self._kernel = "ipykernel" in sys.modules and _in_kernel()
@@ -43,7 +43,7 @@ class Progress:
 
     def _show(self, when: str, *, last: bool = False) -> None:
         count = f"{self.done:,}" if self.total is None else f"{self.done:,} of {self.total:,}"
-        text = f"{self.label}: {count}{when}"
+        text = f"{self.label}: {count}{when}" + (f" ({self.note})" if self.note else "")
         self._shown = time.monotonic()
         if self._kernel:
             from IPython.display import display

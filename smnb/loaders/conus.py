@@ -255,8 +255,8 @@ def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     Raises
     ------
     FormatError
-        If there is not one CSV file, compressed or not, it is unreadable or empty, a column is missing or no number, a value cannot be in
-        the stated unit, a station changes its place, or a time is no UTC date.
+        If there is not one CSV file, compressed or not, it is unreadable or empty, a column is missing or no number, a value
+        cannot be in the stated unit, a station changes its place, or a time is no UTC date.
 
     Notes
     -----

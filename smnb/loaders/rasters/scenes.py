@@ -193,7 +193,7 @@ class SceneReader(AbstractContextManager):
         Returns
         -------
         numpy.ndarray
-            float32 ``(band, y, x)``, of `bands` in their order, in their units; NaN outside the raster and where there are no data.
+            float32 ``(band, y, x)``, in the order of `bands` and their units; NaN outside the raster and where there are no data.
 
         Raises
         ------

@@ -25,8 +25,8 @@ _FRESH = 10.0  # days that a 9 km value may be old where an overpass has a gap
 class CellRecord:
     """One 36 km cell's scenes and overpasses, in order of time, north first; soil moisture in m3 m-3, NaN where missing.
 
-    `time` (scene,) is that of SMAP's overpass, `fine` (scene, 12, 12) or (scene, 36, 36) at 3 or 1 km; `coarse` (overpass, 4, 4) at
-    9 km is the single-channel retrieval, as the product's own, and the dual-channel one in its gaps, at `overpass` (overpass,).
+    `time` (scene,) is that of SMAP's overpass, `fine` (scene, 12, 12) or (scene, 36, 36) at 3 or 1 km. At `overpass`, `coarse`
+    (overpass, 4, 4) at 9 km is the single-channel retrieval, as the product's own, and the dual-channel one in its gaps.
     """
 
     window: EaseWindow
