@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from smnb.catalog.catalog import refuse_leaving
 from smnb.contract import FormatError, check_bytes, foreign, plain
-from smnb.loaders import open_hdf5, open_netcdf
+from smnb.loaders import CHECKSUM, check_chunks, check_written, open_hdf5, open_netcdf
 from smnb.loaders.rasters.images import BandSource
 from smnb.loaders.rasters.options import BandOption
 from smnb.loaders.rasters.placing import array_geometry
@@ -160,7 +160,10 @@ class OpenArray:
         parts, values = {"y": slice(*rows), "x": slice(*cols)}, []
         for band in bands:
             with foreign(self.where, f"{band.key!r} is unreadable", next_step="Download or write it again"):
-                array = np.asarray(self._items[band.key][tuple(parts.get(axis, axis) for axis in band.at)])
+                key = tuple(parts.get(axis, axis) for axis in band.at)
+                if isinstance(self._items, h5py.File):
+                    check_chunks(self.where, self._items[band.key], key)
+                array = np.asarray(self._items[band.key][key])
             values.append(array.T if band.at.index("x") < band.at.index("y") else array)
         return values
 
@@ -171,7 +174,9 @@ def check_group(where: str, path: Path) -> None:
         for name in (*folders, *names):
             if (one := Path(folder, name)).is_symlink():
                 refuse_leaving(where, path / "zarr.json", one)
-    for name, array in zarr.open_group(path, mode="r").members(max_depth=None):
+    group = zarr.open_group(path, mode="r")
+    check_written(where, path, group.attrs.get(CHECKSUM))
+    for name, array in group.members(max_depth=None):
         if isinstance(array, zarr.Array):
             size = math.prod(array.chunks) * array.dtype.itemsize
             check_bytes(where, f"a chunk of {name!r}", size)

@@ -7,9 +7,10 @@ to Python code. What is read has pixels of its own, or is a virtual raster of su
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ from rasterio.windows import Window
 from smnb.catalog.catalog import refuse_leaving
 from smnb.catalog.limits import check_redirections, is_url
 from smnb.contract import MOST_TABLE, CatalogError, FormatError, check_bytes, foreign, plain
-from smnb.loaders import open_hdf5
+from smnb.loaders import CHECKSUM, check_written, open_hdf5
 from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
 from smnb.loaders.rasters.placing import Georeference
 
@@ -54,18 +55,22 @@ _REMOTE = {
 }
 
 
-def _unsayable(found: sys.UnraisableHookArgs, usual: Callable[..., None] = sys.unraisablehook) -> None:
+@functools.cache
+def _leave_unsayable() -> None:
     """What GDAL says of a damaged file may be no UTF-8, which rasterio's log cannot take; the error itself still follows."""
-    if found.object != "rasterio._env.log_error":
-        usual(found)
+    usual = sys.unraisablehook
 
+    def say(found: sys.UnraisableHookArgs) -> None:
+        if found.object != "rasterio._env.log_error":
+            usual(found)
 
-sys.unraisablehook = _unsayable
+    sys.unraisablehook = say
 
 
 @contextlib.contextmanager
 def gdal(where: str, path: str) -> Iterator[None]:
     """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
+    _leave_unsayable()
     is_remote = is_url(path) or path.startswith(("s3://", "gs://", "/vsi"))
     with (
         foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
@@ -102,6 +107,7 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
     try:
         for one in source.files if drivers == ("VRT",) else ():
             refuse_leaving(where, file, Path(one))
+        check_written(where, file, source.tags().get(CHECKSUM))
         size = max(np.dtype(dtype).itemsize for dtype in source.dtypes)
         size *= source.count if str(source.profile.get("interleave")) == "pixel" else 1
         check_bytes(where, "a block of the image", size * max(rows * cols for rows, cols in source.block_shapes))
