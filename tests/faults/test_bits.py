@@ -19,7 +19,7 @@ from smnb.contract import SmnbError
 from smnb.files import read_json, write_json
 from smnb.loaders.insitu import read_tables, write_tables
 from smnb.loaders.rasters.images import BandSource, OpenImage, read_header
-from smnb.loaders.rasters.options import BandOption
+from smnb.loaders.rasters.options import BandOption, Meaning
 from smnb.maps import soil_moisture_map, write_map
 from smnb.maps.checkpoint import open_map_input
 from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
@@ -121,7 +121,7 @@ def record(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
 def a_map(folder: Path, suffix: str) -> tuple[list[Path], Path]:
     values = np.random.default_rng(4).random((40, 60), dtype="float32")
     values[:9, :9] = np.nan
-    places = {"lat": np.linspace(45, 41.1, 40), "lon": np.linspace(-100, -94.1, 60)}
+    places = {"lat": np.linspace(41.1, 45, 40), "lon": np.linspace(-100, -94.1, 60)}
     mapped = soil_moisture_map(values, ("lat", "lon"), places, synthetic=False, source="a network", step="made")
     path = write_map(mapped, folder / f"m{suffix}")
     return [one for one in [path, *path.rglob("*")] if one.is_file()], path
@@ -147,7 +147,7 @@ def map_geotiff(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
     def read() -> dict[str, Any]:
         header = read_header("m.tif", str(path))
         image, whole = OpenImage("m.tif", str(path)), (header.geometry.height, header.geometry.width)
-        band = BandSource(str(path), "image", 1, None, BandOption("soil_moisture", "soil_moisture"))
+        band = BandSource(str(path), "image", 1, None, BandOption(name="soil_moisture", where=1, meaning=Meaning()))
         try:
             return {"place": header.geometry, "values": np.ma.getdata(image.read([band], *((0, n) for n in whole))[0])}
         finally:
