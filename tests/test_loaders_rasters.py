@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -294,6 +295,18 @@ def test_a_scene_in_other_units_is_refused_and_a_part_of_one_is_not(
             reader.read(window(30, 30, 16))
         with index.open(position) as reader, pytest.raises(FormatError, match=message):
             reader.at([LAT, LAT], [LON, LON - 0.001])
+
+
+def test_a_city_may_be_brighter_than_a_decibel_of_zero_and_power_is_still_refused(tmp_path):
+    city = np.random.default_rng(0).normal(3.0, 5.0, (200, 200))
+    power = np.random.default_rng(0).uniform(0.5, 9.0, (200, 200))
+    power[::30, ::30] = -0.2  # what an interpolation overshoots
+    for name, values in (("city", city), ("power", power)):
+        path = write(tmp_path / f"{name}.tif", {"VV": values})
+        index = open_scenes([path], source="sentinel1", bands=["VV"], time={"static": True})
+        told = pytest.raises(FormatError, match="no decibels") if name == "power" else contextlib.nullcontext()
+        with index.open(0) as reader, told:
+            assert np.isfinite(reader.read(window(30, 30, 16))).all()
 
 
 def test_a_no_data_tag_with_more_digits_than_float32(tmp_path):

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import math
 import mmap
 import os
+import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +53,8 @@ _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 _TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
 _CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
+#: Attribute by which a map states what its bytes are, and its text until they are written.
+CHECKSUM, UNSTATED = "smnb_checksum", "crc32 00000000 of 000000000000 bytes"
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -82,6 +88,27 @@ def check_declared(where: str, name: Any, size: int, path: Path) -> None:
         check_bytes(where, f"{name!r}, in a file of {held:,} bytes,", size, max(MOST_PART, 1032 * held))
 
 
+def check_chunks(where: str, source: h5py.Dataset, key: Sequence[Any]) -> None:
+    """Raise `FormatError` where a chunk that `key` reads inflates beyond its shape, for which HDF5 takes any memory."""
+    if source.compression != "gzip" or 1032 * source.id.get_storage_size() <= MOST_PART:
+        return
+    whole, starts = math.prod(source.chunks) * source.dtype.itemsize, []
+    for one, length, step in zip(key, source.shape, source.chunks, strict=False):
+        asked = np.atleast_1d(np.arange(length)[one])
+        starts.append(np.unique(asked // step) * step)
+    starts += [range(0, n, step) for n, step in zip(source.shape, source.chunks, strict=True)][len(starts) :]
+    for at in itertools.product(*starts):
+        if 1032 * (source.id.get_chunk_info_by_coord(tuple(map(int, at))).size or 0) > MOST_PART:
+            inflater, size = zlib.decompressobj(), 0
+            _, data = source.id.read_direct_chunk(tuple(map(int, at)))
+            with contextlib.suppress(zlib.error):  # which HDF5 reports, or a chunk that is not compressed
+                while data and size <= whole:
+                    size += len(inflater.decompress(data, 1 << 20))
+                    data = inflater.unconsumed_tail
+            if size > whole:
+                raise FormatError(where, f"a chunk of {source.name!r} inflates beyond its shape", expected=whole)
+
+
 def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
     """Open an HDF5 file for reading.
 
@@ -107,8 +134,8 @@ def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
 class _Guarded(BackendArray):
     """A variable of a file; whatever is found damaged once it is read, when and wherever that is, is one `FormatError`."""
 
-    def __init__(self, where: str, variable: xr.Variable) -> None:
-        self.where, self.variable = where, variable
+    def __init__(self, where: str, variable: xr.Variable, place: tuple[Path, str] | None) -> None:
+        self.where, self.variable, self.place = where, variable, place
         self.shape, self.dtype = variable.shape, variable.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -116,6 +143,9 @@ class _Guarded(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         with foreign(self.where):
+            if self.place is not None:
+                with h5py.File(self.place[0], "r") as file:
+                    check_chunks(self.where, file[self.place[1]], key)
             return self.variable[key].values
 
 
@@ -131,7 +161,8 @@ class _Guard(BackendEntrypoint):
         dataset = list_engines()[by].open_dataset(path, **options)
         for name, variable in dataset.variables.items():
             check_declared(where, name, variable.size * np.dtype(variable.encoding.get("dtype", "u1")).itemsize, path)
-            variable.data = indexing.LazilyIndexedArray(_Guarded(where, variable.copy(deep=False)))
+            place = (path, str(name)) if by == "h5netcdf" else None
+            variable.data = indexing.LazilyIndexedArray(_Guarded(where, variable.copy(deep=False), place))
         return dataset
 
 
@@ -158,7 +189,7 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
     with foreign(where):
         if engine == "h5netcdf":
             with open_hdf5(where, path) as file:  # h5netcdf would print a traceback of what HDF5 cannot open
-                file.attrs.get("_nc3_strict")
+                check_written(where, path, file.attrs.get(CHECKSUM))
         return xr.open_dataset(path, engine=_Guard, where=where, by=engine, **options)
 
 
@@ -319,3 +350,45 @@ def _parquet_checksum(path: Path) -> tuple[int, bytes, bytes]:
             checksum.update(stream.read(min(1 << 20, start - stream.tell())))
         checksum.update(footer[:at] + b"0" * 8 + footer[at + 8 :])
     return start + at, footer[at : at + 8], checksum.hexdigest()
+
+
+def write_checksum(path: Path) -> None:
+    """State in a file, or a Zarr group, whose `CHECKSUM` is `UNSTATED` what its bytes are, in place."""
+    stated = _checksum(path, UNSTATED).encode()
+    for file in _files_of(path):
+        with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if (at := content.find(UNSTATED.encode())) >= 0:
+                stream.seek(at)
+                stream.write(stated)
+
+
+def check_written(where: str, path: Path, stated: Any, *, exact: bool = False) -> None:
+    """Raise `FormatError` where a map is not as it was written, by its `CHECKSUM`; one without passes.
+
+    So does, unless it must be `exact`, a map of another size: somebody changed it, and their program kept the attribute.
+    """
+    if not isinstance(stated, str) or not re.fullmatch(r"crc32 [0-9a-f]{8} of \d{12} bytes", stated):
+        return
+    found = _checksum(path, stated)
+    if found != stated and (exact or found[14:] == stated[14:]):
+        step = f"Write it again; if it was changed on purpose, remove its attribute {CHECKSUM}"
+        raise FormatError(where, f"{path.name} is not as it was written", got=found, expected=stated, next_step=step)
+
+
+def _checksum(path: Path, stated: str) -> str:
+    """What a file or group should state that has `stated`: of all bytes but these, and names."""
+    crc = size = 0
+    for file in _files_of(path):
+        crc = zlib.crc32(file.relative_to(path).as_posix().encode(), crc)
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at, end = content.find(stated.encode()), len(content)
+            size += end
+            for start, stop in ((0, end),) if at < 0 else ((0, at), (at + len(stated), end)):
+                for begin in range(start, stop, 1 << 20):
+                    crc = zlib.crc32(content[begin : min(begin + (1 << 20), stop)], crc)
+    return f"crc32 {crc:08x} of {size:012d} bytes"
+
+
+def _files_of(path: Path) -> list[Path]:
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [one for one in found if one.is_file() and one.stat().st_size]

@@ -148,7 +148,12 @@ class Backscatter:
         """Refuse numbers that cannot be what they are declared: fewer than half of `numbers`, which are there, are usual."""
         values = numbers.astype("float64") * self.scale + self.offset
         usual = {name: np.mean((values > low) & (values <= high)) for name, (low, high) in _USUAL.items()}
-        if usual[self.quantity] >= _LEAST_USUAL:
+        low, high = (
+            np.mean((values > SIGMA0.low) & (values < -1.0)),
+            np.mean((values >= -1.0) & (values <= SIGMA0.high)),
+        )
+        is_city = self.quantity == "dB" and low > 0.05 and low + high > 0.9  # as in `options.Meaning`
+        if usual[self.quantity] >= _LEAST_USUAL or is_city:
             return
         guess = next((one for one in ("dB", "linear") if one != self.quantity and usual[one] > 0.9), None)
         if self.units == "dn":

@@ -7,11 +7,12 @@ to Python code. What is read has pixels of its own, or is a virtual raster of su
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from rasterio.windows import Window
 from smnb.catalog.catalog import refuse_leaving
 from smnb.catalog.limits import check_redirections
 from smnb.contract import MOST_TABLE, CatalogError, FormatError, check_bytes, foreign, plain
-from smnb.loaders import open_hdf5, open_netcdf
+from smnb.loaders import CHECKSUM, check_chunks, check_written, open_hdf5, open_netcdf
 from smnb.loaders.rasters.placing import BandSource, Georeference, is_url
 
 #: GDAL's formats that are read, by a file's first bytes; and others, whose header is another file beside it, or plain text.
@@ -58,18 +59,22 @@ _REMOTE = {
 }
 
 
-def _unsayable(found: sys.UnraisableHookArgs, usual: Callable[..., None] = sys.unraisablehook) -> None:
+@functools.cache
+def _leave_unsayable() -> None:
     """What GDAL says of a damaged file may be no UTF-8, which rasterio's log cannot take; the error itself still follows."""
-    if found.object != "rasterio._env.log_error":
-        usual(found)
+    usual = sys.unraisablehook
 
+    def say(found: sys.UnraisableHookArgs) -> None:
+        if found.object != "rasterio._env.log_error":
+            usual(found)
 
-sys.unraisablehook = _unsayable
+    sys.unraisablehook = say
 
 
 @contextlib.contextmanager
 def gdal(where: str, path: str) -> Iterator[None]:
     """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
+    _leave_unsayable()
     is_remote = is_url(path) or path.startswith(("s3://", "gs://", "/vsi"))
     with (
         foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
@@ -106,6 +111,7 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
     try:
         for one in source.files if drivers == ("VRT",) else ():
             refuse_leaving(where, file, Path(one))
+        check_written(where, file, source.tags().get(CHECKSUM))
         size = max(np.dtype(dtype).itemsize for dtype in source.dtypes)
         size *= source.count if str(source.profile.get("interleave")) == "pixel" else 1
         check_bytes(where, "a block of the image", size * max(rows * cols for rows, cols in source.block_shapes))
@@ -322,7 +328,10 @@ class OpenArray:
         parts, values = {"y": slice(*rows), "x": slice(*cols)}, []
         for band in bands:
             with foreign(self.where, f"{band.key!r} is unreadable", next_step="Download or write it again"):
-                array = np.asarray(self._items[band.key][tuple(parts.get(axis, axis) for axis in band.at)])
+                key = tuple(parts.get(axis, axis) for axis in band.at)
+                if isinstance(self._items, h5py.File):
+                    check_chunks(self.where, self._items[band.key], key)
+                array = np.asarray(self._items[band.key][key])
             values.append(array.T if band.at.index("x") < band.at.index("y") else array)
         return values
 
@@ -333,7 +342,9 @@ def check_group(where: str, path: Path) -> None:
         for name in (*folders, *names):
             if (one := Path(folder, name)).is_symlink():
                 refuse_leaving(where, path / "zarr.json", one)
-    for name, array in zarr.open_group(path, mode="r").members(max_depth=None):
+    group = zarr.open_group(path, mode="r")
+    check_written(where, path, group.attrs.get(CHECKSUM))
+    for name, array in group.members(max_depth=None):
         if isinstance(array, zarr.Array):
             size = math.prod(array.chunks) * array.dtype.itemsize
             check_bytes(where, f"a chunk of {name!r}", size)
