@@ -199,15 +199,9 @@ def _write_cog(path: Path, dataset: xr.Dataset) -> None:
                 tif.update_tags(time=str(image["time"].values))
         options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": BLOCK, "BIGTIFF": "IF_SAFER"}
         overviews = {"OVERVIEWS": "IGNORE_EXISTING", "OVERVIEW_RESAMPLING": "AVERAGE"}
-<<<<<<< HEAD
-        rasterio.shutil.copy(plain_tif, path, driver="COG", **options, **overviews)
-        write_checksum(path)
-    finally:
-        plain_tif.unlink(missing_ok=True)
-=======
         rasterio.shutil.copy(plain_tif.name, cog.name, driver="COG", **options, **overviews)
         path.write_bytes(cog.getbuffer())
->>>>>>> main
+        write_checksum(path)
 
 
 def read_attribute(path: Path, name: str) -> str | None:
