@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import h5py
 import numpy as np
 import pandas as pd
@@ -52,9 +51,9 @@ _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 _TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-_CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
-#: Attribute by which a map states what its bytes are, and its text until they are written.
+#: Attribute by which a file of ours states what its bytes are, its text until they are written, and then.
 CHECKSUM, UNSTATED = "smnb_checksum", "crc32 00000000 of 000000000000 bytes"
+_STATED = r"crc32 [0-9a-f]{8} of \d{12} bytes"
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -309,13 +308,10 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 @contextlib.contextmanager
 def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Write Parquet with checksums of its pages and, in the footer, of all the file, which `check_parquet` checks."""
-    marked = schema.with_metadata({**(schema.metadata or {}), _CHECKSUM_KEY: b"0" * 8})
+    marked = schema.with_metadata({**(schema.metadata or {}), CHECKSUM: UNSTATED})
     with pq.ParquetWriter(path, marked, write_page_checksum=True, **options) as writer:
         yield writer
-    at, _, found = _parquet_checksum(path)
-    with open(path, "r+b") as stream:
-        stream.seek(at)
-        stream.write(found)
+    write_checksum(path)
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -327,29 +323,12 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 def check_parquet(path: Path) -> None:
     """Raise `FormatError` where a file of `parquet_writer` is not as it was written; one without its checksum passes."""
-    _, stated, found = _parquet_checksum(path)
-    if stated not in (b"", found):
-        what, said = "the table is damaged: it has another CRC-32C than it states", stated.decode(errors="replace")
-        raise FormatError(str(path), what, got=found.decode(), expected=said, next_step="Write it again")
-
-
-def _parquet_checksum(path: Path) -> tuple[int, bytes, bytes]:
-    """Where a Parquet file states its CRC-32C, which (b"" if it does not), and which it has, with zeros there."""
     with open(path, "rb") as stream:
         end = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, end - 8))
-        start = max(0, end - 8 - int.from_bytes(stream.read(4), "little"))
-        stream.seek(start)
-        footer, key = stream.read(), _CHECKSUM_KEY + b"\x18\x08"  # in Thrift's form: a text of 8 bytes
-        if (at := footer.rfind(key)) < 0:
-            return 0, b"", b""
-        at += len(key)
-        stream.seek(0)
-        checksum = google_crc32c.Checksum()
-        for _ in range(0, start, 1 << 20):
-            checksum.update(stream.read(min(1 << 20, start - stream.tell())))
-        checksum.update(footer[:at] + b"0" * 8 + footer[at + 8 :])
-    return start + at, footer[at : at + 8], checksum.hexdigest()
+        stream.seek(max(0, end - 8 - int.from_bytes(stream.read(4), "little")))
+        for stated in re.findall(_STATED.encode(), stream.read())[-1:]:  # which a damaged footer may still show
+            check_written(str(path), path, stated.decode(), exact=True)
 
 
 def write_checksum(path: Path) -> None:
@@ -367,7 +346,7 @@ def check_written(where: str, path: Path, stated: Any, *, exact: bool = False) -
 
     So does, unless it must be `exact`, a map of another size: somebody changed it, and their program kept the attribute.
     """
-    if not isinstance(stated, str) or not re.fullmatch(r"crc32 [0-9a-f]{8} of \d{12} bytes", stated):
+    if not isinstance(stated, str) or not re.fullmatch(_STATED, stated):
         return
     found = _checksum(path, stated)
     if found != stated and (exact or found[14:] == stated[14:]):
