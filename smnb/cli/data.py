@@ -203,7 +203,7 @@ def released(
     as_json: Json = False,
 ) -> None:
     """Convert the released records of paper 004, with labels of ISMN, to a sample store."""
-    from smnb.files import check_output, write_text
+    from smnb.files import check_output, held_output, write_text
     from smnb.papers.batchu2023.released.conversion import convert_released, shards_of
     from smnb.papers.batchu2023.released.labels import IsmnLabels
     from smnb.papers.batchu2023.released.records import open_released
@@ -224,7 +224,8 @@ def released(
     for one in done.problems:
         warn(f"skipped {one['reason']}")
     if ambiguities:
-        write_text(ambiguities, done.ambiguities.to_csv(index=False))
+        with held_output("smnb released", ambiguities, patience=60):
+            write_text(ambiguities, done.ambiguities.to_csv(index=False))
     counts, splits = done.counts, done.store.attrs["splits"]
     samples = f"{counts['samples']:,} samples of {counts['sensors']:,} sensors"
     lines = [f"{out}: {samples}, from {counts['records']:,} records"]

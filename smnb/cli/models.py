@@ -57,10 +57,11 @@ def map_(
     so a map that was killed goes on where it was; --no-resume replaces an existing one.
     """
     from smnb.maps import map_checkpoint
-    from smnb.pretrained import CELL_MODELS, map_region
     from smnb.training import choose_device
 
-    if checkpoint in CELL_MODELS:
+    if checkpoint in ("smap_s1_3km", "smap_s1_1km"):  # models of cells, whose imports other maps need not wait for
+        from smnb.pretrained import map_region
+
         n_cells, n_missing = map_region(checkpoint, path, out, region or "", time or "", detail=detail)
         content = {"written": out, "cells": n_cells, "missing": n_missing}
         show(content, as_json, f"{n_cells:,} cells of 3 km, {n_missing:,} of them missing", f"written: {out}")

@@ -15,7 +15,7 @@ from torch import nn
 from smnb import contract
 from smnb.contract import ContractError, FormatError, ParameterError, foreign, plain
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters.arrays import check_group
+from smnb.loaders.rasters.images import check_group
 from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
 from smnb.models.amsre_cnn import AmsreCNN

@@ -25,6 +25,7 @@ from torch import nn
 
 from smnb.contract import ContractError, RunError
 from smnb.files import fingerprint, held_output
+from smnb.loaders import CHECKSUM, check_written
 from smnb.maps import forms
 from smnb.maps.forms import MAP_PRECISIONS, Bands, MapTile, Outside, TileForm, tile_form, tiles_of
 from smnb.maps.parallel import open_workers
@@ -258,6 +259,8 @@ def tiled_map(
                 what = f"{out} exists and is {'no map' if found is None else 'another map'}"
                 step = "Choose another output" + (", or replace it with resume=False (--no-resume)" if found else "")
                 raise RunError(_WHO, what, got=found, expected=mark, next_step=step)
+            if resume:
+                check_written(_WHO, out, read_attribute(out, CHECKSUM), exact=True)
             if resume and refused is None:
                 for left in ("tiles", "partial", "replaced"):  # by a kill at the very end
                     shutil.rmtree(out.with_name(f".{out.name}.{left}"), ignore_errors=True)

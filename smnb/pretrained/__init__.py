@@ -18,6 +18,7 @@ from smnb.loaders import parse_period, read_named_csv
 from smnb.loaders.smap.cells import CELL_NAME
 from smnb.maps import write_map
 from smnb.maps.cells import DETAILS
+from smnb.maps.writing import write_netcdf
 from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
 from smnb.papers.smen.estimation import estimate_file
 from smnb.papers.smen.granules import map_window
@@ -146,7 +147,7 @@ def predict_folder(
         clock = {"units": "nanoseconds since 2015-01-01", "dtype": "int64"}
         with held_output(who, out / path.name), atomic_path(out / path.name) as temporary:
             encoding = {one: clock for one in ("time", "overpass") if one in dataset.coords}
-            dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
+            write_netcdf(temporary, dataset, encoding)
         facts = {"written": str(out / path.name), "estimates": dataset.sizes["time"], "smap": series is not None}
         report[path.name] = facts | {"times_without_overpass": dataset.attrs.get("times_without_overpass", 0)}
     if not any("written" in one for one in report.values()):

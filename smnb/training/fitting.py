@@ -277,10 +277,13 @@ def fit(
         precision=choose_precision(config.precision, device),
         callbacks=callbacks,
         plugins=[SafetensorsCheckpointIO()],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         num_sanity_val_steps=0,
+        use_distributed_sampler=False,
         deterministic="warn",
         default_root_dir=out,
-        **dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "use_distributed_sampler"), False),
     )
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
