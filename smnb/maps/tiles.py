@@ -117,6 +117,7 @@ def mapped_image(
     inputs: Any,
     *,
     input_scaler: MinMaxScaler | None = None,
+    target_scaler: MinMaxScaler | None = None,
     where: np.ndarray | None = None,
     tile: int = 256,
     device: str = "cpu",
@@ -130,7 +131,7 @@ def mapped_image(
     result = np.empty(inputs.shape[1:], dtype="float32")
     bands, tiles = Bands(inputs, input_scaler, where), tiles_of(result.shape, tile)
     placed = _placed(form, device, "float32")
-    for one, values in predicted_tiles(placed, bands, tiles, device=device):
+    for one, values in predicted_tiles(placed, bands, tiles, target_scaler=target_scaler, device=device):
         result[one.top : one.bottom, one.left : one.right] = values
     return result
 
