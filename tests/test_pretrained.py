@@ -121,7 +121,7 @@ def test_rows_come_back_as_they_were_with_two_columns_more(tmp_path):
         table.to_csv(stream, index=False)
     result = predict_table("conus_points", tmp_path / "in.csv.gz", tmp_path / "out.csv.gz")
     found = pd.read_csv(tmp_path / "out.csv.gz")
-    assert list(found.columns) == [*table.columns, "predicted", "n_sources"]
+    assert list(found.columns) == [*table.columns, "predicted", "low90", "high90", "n_sources"]
     pd.testing.assert_frame_equal(found[list(table.columns)], table)
     assert found["predicted"].between(0.0, 0.6).all()
     assert (found["n_sources"] == 4).all()

@@ -96,13 +96,18 @@ def predict(
     out: Annotated[str, typer.Option(help="CSV or CSV.gz for the same rows, or a folder for a file a cell.")],
     detail: Annotated[str, typer.Option(help="cautious (what flights bear out) or product; of cells.")] = "cautious",
     at: Annotated[str | None, typer.Option(help="CSV with a column time: estimate then; of cells.")] = None,
+    calibrate: Annotated[
+        str | None, typer.Option(help="CSV of readings that correct their stations; of tables.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Predict soil moisture with a released model: for every row of a table, or every scene of a folder of cells.
 
-    A table keeps its rows and order, with "predicted" in m3 m-3 and "n_sources": how many of Sentinel-1, Sentinel-2, SMAP and
-    static values the row has, 0 to 4. A station's prediction depends on its own rows alone, and best on all of its series: means
-    and quantiles over it are inputs. An in-situ column is kept and not looked at.
+    A table keeps its rows and order, with "predicted", "low90" and "high90" in m3 m-3 and "n_sources": how many of Sentinel-1,
+    Sentinel-2, SMAP and static values the row has, 0 to 4. A station's prediction depends on its own rows alone, and best on all
+    of its series: means and quantiles over it are inputs. An in-situ column is kept and not looked at. --calibrate takes a few
+    readings of the same stations, at some of the rows (network, station, start, soil_moisture), which give a station its level
+    and narrow its interval.
 
     A folder holds spl2smap_s_*.nc, pairs_*.nc and smap_9km_*.nc of cells; each file of scenes becomes OUT/<same name> with
     soil_moisture and its 90 % interval. An estimate uses SMAP up to its time and earlier scenes only, at 1 km
@@ -122,7 +127,7 @@ def predict(
         ]
         show({"written": out, "model": model, "detail": detail, "files": report}, as_json, *lines, f"written: {out}")
         return
-    result = predict_table(model, source, out)
+    result = predict_table(model, source, out, calibrate=calibrate)
     report = result.report
     by_sources = ", ".join(f"{n}: {rows:,} rows" for n, rows in report["rows_by_n_sources"].items())
     lost = {name: sum(by_reason.values()) for name, by_reason in report["masked"].items()}
@@ -137,6 +142,11 @@ def predict(
         f"{unknown:,} rows have a land-cover code that is no NLCD code: unknown" if unknown else None,
         f"blanks around {trimmed} were trimmed" if trimmed else None,
         f"{repeated:,} rows repeat a station and time; such rows were averaged" if repeated else None,
+        f"{report['readings_used']:,} readings correct {report['stations_calibrated']:,} stations; "
+        f"{report['readings_at_no_row']:,} are at no row, {report['readings_without_value']:,} have no value, "
+        f"{report['readings_in_percent']:,} were per cent"
+        if calibrate
+        else None,
         f"written: {result.path}",
     )
 

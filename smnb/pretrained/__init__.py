@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
 from smnb.papers.smen.estimation import estimate_file
 from smnb.papers.smen.granules import map_window
 from smnb.papers.stations import predict_rows, read_points
+from smnb.sensors import read_readings
 from smnb.training import Trained, load
 
 __all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table"]
@@ -60,8 +61,10 @@ def card_text(name: str) -> str:
     return (_folder("card_text", name) / "CARD.md").read_text(encoding="utf-8")
 
 
-def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTable:
-    """Predict every row of a CSV file and write it with two columns more.
+def predict_table(
+    name: str, path: str | Path, out: str | Path, *, calibrate: str | Path | None = None
+) -> PredictedTable:
+    """Predict every row of a CSV file and write it with columns more.
 
     Parameters
     ----------
@@ -69,8 +72,12 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
         One of `PRETRAINED`; CSV or CSV.gz, with the columns that `smnb.papers.stations.read_points` names. In-situ soil
         moisture, where the file has it, is kept and not looked at.
     out : path-like
-        CSV or CSV.gz to write: the same rows in the same order, every column as it was, and ``predicted`` (m3 m-3) and
-        ``n_sources`` (how many of Sentinel-1, Sentinel-2, SMAP and static values the row has). Written beside and renamed.
+        CSV or CSV.gz to write: the same rows in the same order, every column as it was, and ``predicted``, ``low90``, ``high90``
+        (m3 m-3) and ``n_sources`` (how many of Sentinel-1, Sentinel-2, SMAP and static values the row has). Written beside and
+        renamed.
+    calibrate : path-like, optional
+        CSV of readings of these stations at some of the rows, ``network, station, start, soil_moisture``, which correct their
+        station's predictions and narrow its intervals; ``readings`` counts them.
 
     Raises
     ------
@@ -84,14 +91,31 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     if not out.name.lower().endswith((".csv", ".csv.gz")):
         raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
     with held_output(who, out):
-        points = read_points(path)
-        found = predict_rows(load_pretrained(name), points.rows)
-        predicted = [f"{value:.6f}" for value in found["predicted"]]
-        table = points.native.assign(predicted=predicted, n_sources=found["n_sources"].to_numpy())
+        points, readings, used = read_points(path), None, {}
+        if calibrate is not None:
+            readings, used = _readings(who, calibrate, points.rows, ("network", "station"), "start")
+        found = predict_rows(load_pretrained(name), points.rows, readings)
+        made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
+        table = points.native.assign(**made, **{one: found[one].to_numpy() for one in found.columns.difference(made)})
         counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
         with atomic_path(out) as temporary:
             table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
-        return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})
+        return PredictedTable(out, table, {**points.report, **used, "rows_by_n_sources": counts})
+
+
+def _readings(
+    who: str, path: str | Path, rows: pd.DataFrame, names: Sequence[str], time: str
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Readings of a file that are at rows of a table, and counts of what was used and left out."""
+    readings, report = read_readings(path, names, time)
+    keys = ["sensor_id", "time"]
+    used = readings.merge(rows[keys].drop_duplicates(), on=keys)
+    if used.empty:
+        got = tuple(readings[keys].iloc[0].astype(str))
+        what, step = "no reading is at a row of the table", f"Give {', '.join((*names, time))} as the table has them"
+        raise FormatError(who, what, got=got, next_step=step)
+    report |= {"readings_used": len(used), "readings_at_no_row": len(readings) - len(used)}
+    return used, report | {"stations_calibrated": int(used["sensor_id"].nunique())}
 
 
 def predict_folder(
