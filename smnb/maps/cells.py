@@ -54,6 +54,7 @@ class ScenesEstimator(ABC):
 
     grid: EaseGrid
     least: int  # cells that an earlier scene must have for its errors to count
+    opens: type[CellRecord]  # the class of its records
 
     def __init__(self, record: CellRecord, settings: IntervalSettings) -> None:
         self.record, self.settings = record, settings
