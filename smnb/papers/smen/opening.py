@@ -15,6 +15,7 @@ from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
 from smnb.loaders.smap.cells import CLOCK
 from smnb.loaders.smap.records import CellRecord
+from smnb.maps.cells import archive_cells
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
 FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
@@ -148,14 +149,11 @@ def check_overpasses(places: Iterable[Place]) -> None:
 def _open_cells(catalog: Catalog, root: Path, history: int) -> dict[str, tuple[ImageSequences, CellRecord]]:
     """Samples and record of each cell of an archive that has a stack of scenes; scenes without SMAP within 2 h are dropped."""
     found = {}
-    for path in catalog.resolve(CELL_IDS[0], root):
-        name = path.stem.rpartition("_")[2]
-        scenes, series = (catalog.open(one, root, cell=name) for one in CELL_IDS)
+    for name, scenes, series in archive_cells(catalog, root, CELL_IDS[0]):
         record = CellRecord.from_datasets(scenes, series)
         image, coarse = scenes["soil_moisture"], series["soil_moisture_sca"]
         image.attrs["synthetic"] = scenes.attrs["synthetic"]
-        title = f"{name}, agreement with the product"
-        sequences = ImageSequences.from_products(image, coarse, name=name, title=title, history=history, window_hours=2)
+        sequences = ImageSequences.from_products(image, coarse, name=name, title=name, history=history, window_hours=2)
         found[name] = sequences, record
     return found
 
