@@ -103,7 +103,8 @@ class PixelSettings(IntervalSettings):
     """Cautious detail: `past` of the mean past pattern over 9 km, shrunk by two scenes, on SMAP between centres; and intervals.
 
     The product's departures from the cell's mean are stretched by the mean gain of earlier scenes, one of `gain_scenes` more, and
-    `residual` of the mean past error is added. Fitted on the shared cells, and on four flights and five stations, against which σ0's detail harms.
+    `residual` of the mean past error is added. Fitted on the shared cells, and on flights and stations, against which σ0's detail
+    harms.
     """
 
     quantile: float = 0.88

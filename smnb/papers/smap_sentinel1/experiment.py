@@ -85,7 +85,7 @@ def score_at_sensors(
     parts = []
     for side in SIDES:
         table = samples.at_pixels(estimates, split.ids(side)).assign(side=side)
-        parts.append(table[table["patch"].isin(split.patches(side))])
+        parts.append(table[table["patch"].isin(getattr(split, side))])
     pairs = pd.concat(parts, ignore_index=True).rename(columns={"soil_moisture": "observed"})
     pairs = pairs.dropna(subset=["observed", *estimates]).reset_index(drop=True)
     rows = [

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from smnb.contract import ContractError, ParameterError, check_choice, check_range
+from smnb.contract import ContractError, ParameterError, check_range
 from smnb.models.fusion_1km import FACTOR
 from smnb.papers.smap_sentinel1.cutting import CHANNELS
 from smnb.papers.smap_sentinel1.samples import FusionSamples
@@ -43,10 +43,6 @@ class FusionSplit:
     def ids(self, side: str) -> list[str]:
         """Sensors of a side."""
         return self.sides.index[self.sides == side].tolist()
-
-    def patches(self, side: str) -> np.ndarray:
-        """Patches of a side."""
-        return getattr(self, *check_choice("FusionSplit.patches", "side", side, SIDES))
 
 
 def split_sensors(
@@ -172,7 +168,7 @@ class FusionDataset(PatchImages):
         crop: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.patches = split.patches(side)
+        self.patches = getattr(split, side)
         if self.patches.size == 0:
             what = f"no patch has anything to {'train' if side == 'train' else 'validate'} with"
             step = "Choose another seed or share of the split, or more patches"

@@ -29,8 +29,8 @@ class DetailSettings(IntervalSettings):
         How many earlier scenes, of a spread of 0.01 m3 m-3, these shares count as: regression on the cell's earlier scenes, each
         with what was known before it, moves them. It changes nothing where the network was trained, and much elsewhere.
     network, past : float
-        Cautious detail: shares of the product's pattern with `shares` and of the mean past scene, on SMAP between centres, that flights
-        and stations bear out best.
+        Cautious detail: shares of the product's pattern with `shares` and of the mean past scene that flights and
+        stations bear out, on SMAP between centres.
     """
 
     shares: tuple[float, ...] = (0.8, 0.1, 0.12, 0.0, 0.0, 0.0)
