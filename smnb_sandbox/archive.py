@@ -32,7 +32,7 @@ from smnb_sandbox.truth import truth_bytes
 from smnb_sandbox.world import FIRST_DAY, SPIN_UP_DAYS, World, check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "8"
+GENERATOR_VERSION = "9"
 _VERSION = "1"  # is written into the gridded truth; raise it when the gridded files change
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 from smnb_sandbox.files import table
 from smnb_sandbox.insitu_sites import Sensor, Station, place_stations
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, columns_at, lagged, stream
-from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits, under_snow
+from smnb_sandbox.world import (
+    CLIMATE,
+    SPELL_MEMORY,
+    DayState,
+    World,
+    bucket_step,
+    in_spells,
+    rain_amount,
+    soil_limits,
+    under_snow,
+)
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.
 START, END = date(2010, 12, 1), date(2011, 12, 31)
@@ -135,7 +145,8 @@ def _daily_weather(
 ) -> tuple[Float64, Float64]:
     """Rain (mm) and temperature anomaly (K) of each day and station: the world's on its days, drawn on the others."""
     shape = season["probability"].shape
-    gaussian = autoregressive(stream(seed, "insitu storms"), 0.45, shape)
+    rng = stream(seed, "insitu storms")
+    gaussian = in_spells(autoregressive(rng, 0.45, shape), autoregressive(rng, SPELL_MEMORY, shape))
     rain = rain_amount(gaussian, season["probability"], season["intensity"]).astype(np.float64)
     anomaly = 2.5 * autoregressive(stream(seed, "insitu weather"), 0.75, shape) - 1.5 * (rain > 1.0)
     known = observed.values
@@ -183,7 +194,7 @@ def simulate_points(observed: CellDays) -> PointTruth:
     own = np.where(relative > 0.0, own, limits[0] * (1.0 + 0.8 * relative))
     own = np.maximum(own, 0.012)
     drydown = world.drydown_days[cells].astype(np.float64)
-    cool = 0.22 * (season["winter"] * 12.0)
+    cool = 0.5 * (season["winter"] * 12.0)
     state = _run_bucket(
         np.hstack([cell_rain, point_rain + irrigation]),
         np.hstack([season["equilibrium"], own]),

@@ -210,22 +210,26 @@ class Radiometer:
             world = self.world
             middle = date(2001, 1, 1) + timedelta(days=10 * dekad + 5)
             content = world.vegetation_water_content(world.ndvi(middle))
-            self._vegetation[dekad, size] = blocks(content, size), blocks(world.prior["b"] * content, size)
+            depth = world.prior["b"] * content
+            # brightness temperature that was sharpened keeps the footprint of the antenna, and so must what is taken out of it
+            self._vegetation[dekad, size] = blocks(content, size), antenna(depth) if size == 1 else blocks(depth, size)
         return self._vegetation[dekad, size]
 
     def land_tb(self, state: RegionState, dew: float = 1.0) -> tuple[Float32, Float32]:
         """H and V of the land of the 3 km cells, K; `dew` is the factor of water on the leaves."""
-        world = self.world
-        return soil_emission_tb(
+        world, vegetation = self.world, state.vegetation_water_content
+        tb_h, tb_v = soil_emission_tb(
             state.sensed(0.2),
             world.clay_fraction,
             state.soil_temperature,
             frequency_ghz=FREQUENCY_GHZ,
             incidence_deg=INCIDENCE_DEG,
             h=world.roughness,
-            tau=np.float32(dew) * world.b * state.vegetation_water_content,
+            tau=np.float32(dew) * world.b * vegetation,
             single_scattering_albedo=world.albedo,
         )
+        # stems and clods turn the polarisation, which no retrieval here knows of: H is nearer to V than the model says
+        return tb_h + world.mixing * (1.0 - np.exp(-2.5 * vegetation)) * (tb_v - tb_h), tb_v
 
     def observed_temperature(self, state: RegionState, one: SmapPass, size: int) -> Float32:
         """Soil temperature of the weather model that the retrieval uses, K: means, with errors of a degree or so."""

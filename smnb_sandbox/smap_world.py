@@ -18,9 +18,19 @@ from scipy.ndimage import gaussian_filter
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, EaseWindow
 from smnb_sandbox import noise
-from smnb_sandbox.noise import KM_PER_DEGREE, DriftingField, Float32, Float64, PlanarField, blocks, spread, stream
+from smnb_sandbox.noise import (
+    KM_PER_DEGREE,
+    DriftingField,
+    Float32,
+    Float64,
+    PlanarField,
+    autoregressive,
+    blocks,
+    spread,
+    stream,
+)
 from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
-from smnb_sandbox.world import bucket_step, check_seed, dries_to, rain_amount, soil_limits
+from smnb_sandbox.world import SPELL_MEMORY, bucket_step, check_seed, dries_to, in_spells, rain_amount, soil_limits
 
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
 _BEGIN = date(2015, 10, 1)
@@ -28,6 +38,7 @@ _EARLIEST = date(2015, 12, 1)  # the simulation has forgotten how it began
 FREEZING = 273.15
 _LAPSE = 0.0055  # K per m
 _DEKAD = 10
+_LONGEST = 2000  # days, of which a simulation is the first ones
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,7 @@ class RegionDays:
         ndvi = world.ndvi(day) * (1.0 + 0.16 * self._between_dekads(self.ndvi_anomaly, day))
         ndvi = np.clip(ndvi, 0.03, 0.92).astype(np.float32)
         vegetation = world.vegetation_water_content(ndvi) * world.canopy_factor
-        roughness = np.exp(0.04 * self._between_dekads(self.roughness_change, day))
+        roughness = np.exp(self._between_dekads(self.roughness_change, day))
         return RegionState(moisture, temperature, self.snow[number], ndvi, vegetation, roughness, wetting)
 
 
@@ -224,6 +235,7 @@ class RegionWorld(RegionGrids):
         self.albedo = np.clip(self.prior["albedo"] * (1.0 + 0.15 * self.texture("albedo", (40.0, 1.0))), 0.0, 0.2)
         self.roughness = self.prior["roughness"] * np.exp(0.25 * self.texture("roughness", (60.0, 0.85), (6.0, 0.5)))
         self.b = self.prior["b"] * np.exp(0.06 * self.texture("structure", (40.0, 1.0)))
+        self.mixing = np.clip(0.58 * np.exp(0.2 * self.texture("mixing", (40.0, 1.0))), 0.0, 0.9)
         rms = self.texture("rms height", (8.0, 0.6), (2.5, 0.8))
         self.rms_height_cm = (self._by_class("rms_height_cm") * np.exp(0.05 * rms)).astype(np.float32)
 
@@ -259,7 +271,9 @@ class RegionWorld(RegionGrids):
         soil_kelvin = np.empty(kept)
         dekads = (end - _BEGIN).days // _DEKAD + 2
         ndvi_anomaly = self._slow("ndvi", 25.0, 0.85, dekads)
-        roughness_change = self._slow("tillage", 12.0, 0.8, dekads)
+        # fields are tilled, sown and cut one by one, and all of a region goes from rough to smooth and back
+        fields, country = (self._slow(name, km, 0.75, dekads) for name, km in (("tillage", 4.0), ("season", 100.0)))
+        roughness_change = 0.35 * fields + 0.8 * country
         for number, (moisture, snow, celsius) in enumerate(self._days(end)):
             keep = number - (begin - _BEGIN).days
             if keep >= 0:
@@ -283,7 +297,7 @@ class RegionWorld(RegionGrids):
         wetness_factor = np.exp(0.15 * self.texture("dampness", (60.0, 1.0))).astype(np.float32)
         # water runs off the ridges and on to the hollows
         run_on = np.exp(0.22 * self.topographic_index).astype(np.float32)
-        drydown_clay = 3.0 + 9.0 * self.clay_fraction
+        drydown_clay = 7.0 + 25.0 * self.clay_fraction
         snow = np.zeros(self.domain.shape, dtype=np.float32)
         moisture = soil = None
         anomaly = 0.0
@@ -291,12 +305,14 @@ class RegionWorld(RegionGrids):
         year_days = np.array([(_BEGIN + timedelta(days=i)).timetuple().tm_yday for i in range(count)])
         names = ("temperature", "wet_days", "rain", "convective", "wetness")
         season = {name: monthly(getattr(region, name), year_days) for name in names}
+        spells = autoregressive(stream(self.seed, f"smap {region.name} spells"), SPELL_MEMORY, (_LONGEST,))
         for number in range(count):
             day = _BEGIN + timedelta(days=number)
             rng = stream(self.seed, f"smap {region.name} weather", day.toordinal())
             mean, probability, amount, convective, wet = (float(season[name][number]) for name in names)
             share = np.float32(0.5 * convective)
             storms = np.sqrt(1.0 - share) * synoptic.advance(rng) + np.sqrt(share) * cells.advance(rng)
+            storms = in_spells(storms, spells[number])
             rain = rain_amount(storms, np.clip(probability * wet_factor, 0.003, 0.85), amount * amount_factor)
             anomaly = 0.75 * anomaly + np.sqrt(1.0 - 0.75**2) * 3.3 * rng.standard_normal()
             air = mean + anomaly - 0.05 * float(rain.mean())
@@ -308,7 +324,7 @@ class RegionWorld(RegionGrids):
             water = (rain - falls + melt) * run_on * np.where(soil + self.temperature_offset < -0.5, 0.3, 1.0)
             wetness = wet * wetness_factor + self.topographic_index * (0.04 + 0.26 * wet)
             equilibrium = dries_to(self.wilting_point, self.field_capacity, wet, np.clip(wetness, 0.0, 1.05))
-            drydown = np.clip(drydown_clay + 0.22 * (27.0 - mean), 2.5, 14.0)
+            drydown = np.clip(drydown_clay + 0.5 * (27.0 - mean), 5.0, 30.0)
             if moisture is None:
                 moisture = equilibrium
             after = bucket_step(moisture, water, equilibrium, self.field_capacity, self.porosity, drydown)
