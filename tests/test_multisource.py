@@ -251,7 +251,7 @@ def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_
         "SMAP + GLDAS NN": coarse_run.predictions,
         FULL_MODEL: run.predictions,
     }
-    results = results_table(experiments, n_boot=200)
+    results = results_table(experiments, clusters="sensor_id", n_boot=200)
     table = run.predictions["validation"]
     each = []
     for _, rows in table.groupby("sensor_id"):
@@ -279,7 +279,7 @@ def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_
 
 def test_differences_are_paired_by_sensor(run, coarse_run) -> None:
     experiments = {"NN": coarse_run.predictions, "all": run.predictions}
-    found = paired_differences(experiments, "NN", n_boot=200).set_index("metric")
+    found = paired_differences(experiments, "NN", clusters="sensor_id", n_boot=200).set_index("metric")
     a, b = (score_table(one.predictions["validation"], metrics=("rmse",))["rmse"] for one in (run, coarse_run))
     assert found.loc["rmse", "difference"] == pytest.approx((a - b).mean())
     assert found.loc["rmse", "percent"] == pytest.approx(-100 * (a - b).mean() / b.mean())

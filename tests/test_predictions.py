@@ -475,7 +475,6 @@ def test_the_real_station_table(shared_samples, repository):
     # the samples' own note: a line on SMAP reaches about 0.048 and 0.70 on the rows that have Sentinel, too
     assert scores["Linear on SMAP"]["ubrmse"].mean() == pytest.approx(0.046, abs=0.003)
     assert r[1].mean() == pytest.approx(0.71, abs=0.03)
-    assert opened.clusters == "block"
     assert not opened.independent
     assert not opened.synthetic
 
@@ -491,7 +490,6 @@ def test_files_are_opened_under_their_models(tmp_path):
     opened = p.open_predictions("unused", catalog, predictions=paths[0], other=paths[1])
     assert list(opened.tables) == ["one", "two"]
     assert opened.strata == ["climate"]
-    assert opened.clusters == "sensor_id"
     assert opened.notes["no column, one"] == "land_cover, texture"
     table()[["sensor_id", "time", "observed", "predicted"]].to_csv(tmp_path / "bare.csv", index=False)
     bare = p.open_predictions("unused", catalog, predictions=str(tmp_path / "bare.csv"))

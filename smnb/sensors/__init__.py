@@ -8,7 +8,7 @@
 - `profile`: what a set of sensors holds, as tidy tables.
 """
 
-from smnb.sensors.folds import folds
+from smnb.sensors.folds import cluster_labels, folds
 from smnb.sensors.match import match_in_time, match_tables
 from smnb.sensors.opening import (
     SOURCES,
@@ -62,6 +62,7 @@ __all__ = [
     "bin_distances",
     "by_month",
     "check_predictions",
+    "cluster_labels",
     "compare_sides",
     "count_sensors",
     "coverage",

@@ -1,4 +1,4 @@
-"""Folds for cross-validation: splits in each of which other sensors are tested."""
+"""Folds for cross-validation, in each of which other sensors are tested; clusters that intervals draw again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from smnb.contract import ParameterError, check_choice, check_count
-from smnb.sensors.splits import UNITS, Split, finish_split, hashed, unit_labels
+from smnb.sensors.splits import UNITS, Split, blocks, finish_split, hashed, unit_labels
 
 
 def folds(
@@ -69,3 +69,22 @@ def _balanced_folds(units: NDArray[np.str_], drawn: NDArray[np.float64], k: int)
         fold_of[unit] = int(np.argmin(load))
         load[fold_of[unit]] += size[unit]
     return fold_of[inverse]
+
+
+def cluster_labels(sensors: pd.DataFrame, clusters: str | None = None, *, degrees: float = 3.0) -> pd.Series:
+    """What an interval draws again of each sensor: labels in the order of the rows, named by what they are.
+
+    The column `clusters`; by default the column ``block``, else the block of so many degrees that the station is in (the middle
+    of its sensors, so that a station stays whole), else the station, else the sensor.
+    """
+    if clusters is None and "block" not in sensors:
+        station = [name for name in UNITS["station"] if name in sensors]
+        what = "station" if "station" in station else "sensor"
+        rows = sensors[station if what == "station" else ["sensor_id"]].itertuples(index=False)
+        units = pd.Series(["\0".join(map(str, row)) for row in rows], sensors.index, dtype=object, name=what)
+        if not {"lat", "lon"} <= set(sensors):
+            return units
+        places = sensors[["lat", "lon"]].astype("float64").groupby(units.to_numpy()).transform("median").dropna()
+        units.loc[places.index] = blocks(places, degrees)
+        return units.rename(f"block of {degrees:g} degrees") if len(places) else units
+    return sensors[clusters or "block"].astype(object)

@@ -138,8 +138,6 @@ class OpenedPredictions:
     #: By model.
     tables: dict[str, pd.DataFrame]
     title: str
-    #: Column that intervals of averages draw again.
-    clusters: str
     #: Whether the first two models have independent errors, as triple collocation asks.
     independent: bool
     #: Counts: what was matched, joined and left out.
@@ -219,14 +217,13 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
         if "climate" not in table and {"lat", "lon"} <= set(table.columns):
             table = _join(table, add_strata(table.drop_duplicates("sensor_id")), ["climate", "climate_source"])
         tables[name] = table
-    cluster = next(name for name in ("block", "station", "sensor_id") if name in next(iter(tables.values())))
     notes: dict[str, Any] = {f"rows, {name}": len(table) for name, table in tables.items()}
     notes |= {
         f"no column, {name}": lacks
         for name, t in tables.items()
         if (lacks := ", ".join(n for n in STRATA if n not in t))
     }
-    return OpenedPredictions(tables, " and ".join(tables), cluster, False, notes, [])
+    return OpenedPredictions(tables, " and ".join(tables), False, notes, [])
 
 
 def _join(table: pd.DataFrame, sensors: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -250,7 +247,7 @@ def _coarse(source: str, catalog: Catalog, root: Any, window: str) -> OpenedPred
         f"{second}: of these rows with a value within 12h": f"{other.attrs['matched'][0]:,}",
     }
     ids = [*chosen.insitu, chosen.products[first], chosen.products[second]]
-    return OpenedPredictions({first: table, second: other}, chosen.title, "station", True, notes, ids)
+    return OpenedPredictions({first: table, second: other}, chosen.title, True, notes, ids)
 
 
 def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, window: str = "1h") -> pd.DataFrame:
@@ -316,7 +313,7 @@ def _at_stations(
         "slopes of the fitted lines": f"{slopes.min():.3f} to {slopes.max():.3f}",
     }
     tables = dict(zip(_CONUS_MODELS, (as_it_is, line), strict=True))
-    return OpenedPredictions(tables, chosen.title, "block", False, notes, [*chosen.insitu, str(chosen.stations)])
+    return OpenedPredictions(tables, chosen.title, False, notes, [*chosen.insitu, str(chosen.stations)])
 
 
 def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFrame:

@@ -29,7 +29,9 @@ from smnb.metrics import (
     score_intervals,
     score_table,
 )
+from smnb.metrics.comparison import AVERAGES
 from smnb.metrics.registry import MetricLike
+from smnb.sensors.folds import cluster_labels
 from smnb.sensors.strata import STRATA
 
 NEEDED = ("sensor_id", "time", "observed", "predicted")  # columns that a table of predictions must have
@@ -293,29 +295,35 @@ def summary_rows(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean and median over sensors, and the scores of all pairs together.
+    """Means and median over sensors, and the scores of all pairs together.
 
-    `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, mean and median have ``<score>_low`` and
-    ``<score>_high`` from drawing sensors, or values of the column `clusters` (``station``, ``block``), again; pooled scores none.
+    `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, all but the pooled scores have ``<score>_low``
+    and ``<score>_high`` from drawing `cluster_labels` again: values of the column `clusters`, by default blocks of 3 degrees.
 
-    Rows are ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for pooled:
-    with a pair); ``n`` pairs of those sensors.
+    Rows are ``mean``, ``cluster_mean`` (each cluster weighing the same), ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the
+    same; ``n_sensors`` with an ubRMSE (for pooled: with a pair); ``n`` pairs of those sensors. ``attrs["clusters"]`` says what
+    was drawn: ``what``, ``number``, ``effective`` (clusters of one size) and ``note`` (why an average has no interval).
     """
     scored = np.isfinite(scores["ubrmse"])
-    labels = None if clusters is None else scores[clusters].to_numpy()
+    labels = cluster_labels(scores, clusters)
+    draws = {"clusters": labels, "n_boot": n_boot, "seed": seed}
     rows: list[dict[str, Any]] = []
-    for how in ("mean", "median"):
+    for how in AVERAGES:
         row: dict[str, Any] = {"kind": how, "sensor_id": how, "n_sensors": int(scored.sum())}
         row["n"] = int(scores.loc[scored, "n"].sum())
         for name in DEFAULT_METRICS:
-            found = average_interval(scores[name], how=how, clusters=labels, n_boot=n_boot, seed=seed)
+            found = average_interval(scores[name], how=how, **draws)
             row[name] = found.value
             if intervals and METRICS[name].smooth:
                 row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
         rows.append({**row, "reason": "" if scored.any() else "no sensor has a score"})
     whole = pooled(table, metrics=DEFAULT_METRICS)
     rows.append({"kind": "pooled", "sensor_id": "pooled", **whole.to_dict()})
-    return _keep_possible(pd.DataFrame(rows))
+    summary = _keep_possible(pd.DataFrame(rows))
+    mean = average_interval(scores["ubrmse"], **draws)
+    found = {"what": labels.name, "number": mean.clusters, "effective": mean.effective, "note": mean.note}
+    summary.attrs["clusters"] = found
+    return summary
 
 
 def stratify(
@@ -341,8 +349,8 @@ def stratify(
         Strata in the order of the table, those without any sensor included; others that occur come after it,
         alphabetically, "none" last.
     intervals, clusters
-        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again, or the values of a column,
-        e.g. ``station``.
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the stratum's `cluster_labels` again: the values of a column, by
+        default blocks of 3 degrees.
 
     Returns
     -------
@@ -379,7 +387,7 @@ def stratify(
         scored = int(np.isfinite(group[names].to_numpy("float64")).any(axis=1).sum())
         few = scored < FEW_SENSORS
         row = {by: stratum, "label": stratum + "*" * few, "few": few, "n_sensors": len(group), "n_scored": scored}
-        labels = None if clusters is None else group[clusters].to_numpy()
+        labels = cluster_labels(group, clusters)
         for name in names:
             found = average_interval(group[name].to_numpy("float64"), clusters=labels, n_boot=n_boot, seed=seed)
             row[name] = found.value

@@ -15,7 +15,7 @@ from smnb.papers.batchu2023.inputs import PRODUCTS
 from smnb.papers.batchu2023.sources import SOURCES
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import published
-from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, score_sensors, stratify, summary_rows
+from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, cluster_labels, score_sensors, stratify, summary_rows
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
@@ -104,9 +104,8 @@ def paired_differences(
         known = [name for name, sides in experiments.items() if side in sides]
         raise ParameterError(who, f"there is no such experiment on side {side!r}", got=reference, expected=known)
     scores = {name: _scored(who, sides[side], clusters) for name, sides in experiments.items() if side in sides}
-    options = {"n_boot": n_boot, "seed": seed}
-    if clusters is not None:
-        options["clusters"] = pd.concat(scores.values()).drop_duplicates("sensor_id").set_index("sensor_id")[clusters]
+    sensors = pd.concat(scores.values()).drop_duplicates("sensor_id").set_index("sensor_id", drop=False)
+    options = {"n_boot": n_boot, "seed": seed, "clusters": cluster_labels(sensors, clusters)}
     rows = []
     for name in (one for one in scores if one != reference):
         for score in map(metric, SCORES[:3]):
