@@ -173,7 +173,7 @@ class State:
     vegetation: float  # anomaly of the relative wetness of the month before
     celsius: float  # of the soil at 5 cm
     day_of_year: float
-    roughness: float  # factor of the rms height that the radar sees
+    roughness: float = 1.0  # factor of the rms height that the radar sees
 
 
 class SiteDays:
