@@ -28,7 +28,7 @@ from smnb.grids.koppen import (
 )
 from smnb.metrics import average_interval
 from smnb.sensors import opening, stratify
-from smnb.sensors.strata import (
+from smnb.sensors.place import (
     LAND_COVER_GROUPS,
     LAND_REACH_KM,
     LEGENDS,
