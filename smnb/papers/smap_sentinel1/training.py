@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from smnb.contract import ContractError, ParameterError, check_range
+from smnb.contract import ContractError, ParameterError, check_choice, check_range
 from smnb.models.fusion_1km import FACTOR
 from smnb.papers.smap_sentinel1.cutting import CHANNELS
 from smnb.papers.smap_sentinel1.samples import FusionSamples
@@ -168,7 +168,7 @@ class FusionDataset(PatchImages):
         crop: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.patches = getattr(split, side)
+        self.patches = getattr(split, *check_choice("FusionDataset", "side", side, SIDES))
         if self.patches.size == 0:
             what = f"no patch has anything to {'train' if side == 'train' else 'validate'} with"
             step = "Choose another seed or share of the split, or more patches"
