@@ -121,12 +121,49 @@ def test_rows_come_back_as_they_were_with_two_columns_more(tmp_path):
         table.to_csv(stream, index=False)
     result = predict_table("conus_points", tmp_path / "in.csv.gz", tmp_path / "out.csv.gz")
     found = pd.read_csv(tmp_path / "out.csv.gz")
-    assert list(found.columns) == [*table.columns, "predicted", "n_sources"]
+    assert list(found.columns) == [*table.columns, "predicted", "low90", "high90", "n_sources"]
     pd.testing.assert_frame_equal(found[list(table.columns)], table)
     assert found["predicted"].between(0.0, 0.6).all()
     assert (found["n_sources"] == 4).all()
     assert result.report["rows"] == 90
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_readings_correct_their_station_and_are_counted(tmp_path):
+    table = native()
+    table.to_csv(tmp_path / "in.csv", index=False)
+    plain = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "plain.csv").table
+    numbers = plain[["predicted", "low90", "high90"]].astype(float)
+    assert (numbers["low90"] >= 0).all()
+    assert (numbers["low90"] < numbers["predicted"]).all()
+    assert (numbers["predicted"] < numbers["high90"]).all()
+    at = table.iloc[[4, 30]]
+    readings = at[["network", "station", "start"]].assign(soil_moisture=numbers["predicted"].iloc[[4, 30]] + 0.1)
+    extra = readings.iloc[:1].assign(start="1999-01-01"), readings.iloc[:1].assign(soil_moisture=np.nan)
+    pd.concat([readings, *extra]).to_csv(tmp_path / "readings.csv", index=False)
+    done = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "out.csv", calibrate=tmp_path / "readings.csv")
+    found = done.table[["predicted", "low90", "high90"]].astype(float)
+    stations = set(zip(at["network"], at["station"], strict=True))
+    here = np.array([pair in stations for pair in zip(table["network"], table["station"], strict=True)])
+    assert 0.03 < (found["predicted"] - numbers["predicted"])[here].mean() < 0.1
+    assert ((found["high90"] - found["low90"]) < (numbers["high90"] - numbers["low90"]))[here].mean() > 0.9
+    np.testing.assert_array_equal(found[~here], numbers[~here])
+    wanted = {"readings_used": 2, "readings_at_no_row": 1, "readings_without_value": 1, "readings_in_percent": 0}
+    assert wanted.items() <= done.report.items()
+    percent = readings.assign(soil_moisture=readings["soil_moisture"] * 100)
+    percent.to_csv(tmp_path / "readings.csv", index=False)
+    same = predict_table("conus_points", tmp_path / "in.csv", tmp_path / "out.csv", calibrate=tmp_path / "readings.csv")
+    np.testing.assert_allclose(same.table["predicted"].astype(float), found["predicted"], atol=2e-6)
+    assert same.report["readings_in_percent"] == 2
+    for bad, message in (
+        (readings.assign(start="1999-01-01"), "no reading is at a row"),
+        (readings.drop(columns="soil_moisture"), "soil_moisture"),
+        (readings.assign(soil_moisture=-0.2), "no soil moisture"),
+        (readings.assign(start="yesterday"), "no times"),
+    ):
+        bad.to_csv(tmp_path / "bad.csv", index=False)
+        with pytest.raises(FormatError, match=message):
+            predict_table("conus_points", tmp_path / "in.csv", tmp_path / "out.csv", calibrate=tmp_path / "bad.csv")
 
 
 def test_the_in_situ_column_is_not_used(predict):

@@ -4,9 +4,11 @@
 - `splits`: training, validation and test sensors, and what leaks between them;
 - `opening`: what a source consists of, its readings and its predictions;
 - `predictions`: tables of predictions, scores of each sensor, averages and strata;
+- `calibration`: intervals at new stations, and predictions corrected by a few readings;
 - `profile`: what a set of sensors holds, as tidy tables.
 """
 
+from smnb.sensors.calibration import ErrorModel, read_readings
 from smnb.sensors.match import match_in_time, match_tables
 from smnb.sensors.opening import SOURCES, apply_flags, open_predictions, open_products, open_sensors, predictions_of
 from smnb.sensors.place import LAND_COVER_GROUPS, TEXTURE_CLASSES, add_strata, cluster_labels, match_product
@@ -41,6 +43,7 @@ __all__ = [
     "SIDES",
     "SOURCES",
     "TEXTURE_CLASSES",
+    "ErrorModel",
     "Split",
     "add_strata",
     "apply_flags",
@@ -69,6 +72,7 @@ __all__ = [
     "open_sensors",
     "predictions_of",
     "read_predictions",
+    "read_readings",
     "same_pairs",
     "score_sensors",
     "sensor_density",

@@ -61,8 +61,12 @@ def trial(workshop: Workshop, job: Job, fault, outcomes) -> None:
         assert any(cause in lines[0] for cause in causes), story
         # the output's own path, not that of a hidden file; that of its folder if this cannot be made
         assert any(f"out/{name}" in lines[0] for name in expected) or f"fault at mkdir {out}\n" in said, story
-        left = finished({name: found[name] for name in found if Path(name).parts[0] not in WRITERS[job.name]})
-        assert left in (kept, expected), f"{sorted(left)}: {story}"
+        goes_on = WRITERS[job.name]
+        left, *whole = (
+            {name: one[name] for name in one if Path(name).parts[0] not in goes_on}
+            for one in (finished(found), kept, expected)
+        )
+        assert left in whole, f"{sorted(left)}: {story}"
         outcomes["one line"] += 1
     left = frozenset((re.sub("[0-9a-f]{8,}", "", name), content) for name, content in bytes_of(out).items())
     if (job.name, left) not in workshop.rerun:

@@ -15,6 +15,7 @@ from smnb.loaders.conus import BANDS, COLUMNS, NLCD_CODES, SMAP_LAYER_MM, Statio
 from smnb.maps.tiles import one_thread
 from smnb.papers.stations.features import SOURCES, features_of, point_features, sources_present
 from smnb.papers.stations.network import PointTraining, predict_points, train_points
+from smnb.sensors import ErrorModel
 from smnb.training import Trained, load, save
 
 _KEYS = ("network", "station", "lat", "lon", "start")  # what a file needs beside `COLUMNS`
@@ -126,11 +127,13 @@ def train_release(
     training: PointTraining = RELEASE,
     past_only: bool = False,
     scores: dict[str, Any] | None = None,
+    errors: ErrorModel | None = None,
 ) -> Trained:
     """Train the released recipe on all stations of a table, and save it as ``out/model.safetensors`` with its card.
 
     Its channels are the features, ``source:name``. Seeds are fixed and one thread is used: the same table (catalog entry
-    ``conus_stations``) gives the same weights with the same library versions. `scores` are cross-validated ones, for the card.
+    ``conus_stations``) gives the same weights with the same library versions. `scores` are cross-validated ones, for the card,
+    `errors` what was fitted to cross-validated predictions, for the intervals.
     """
     rows = from_station_table(table)
     made = features_of(point_features(rows, past_only=past_only), SOURCES)
@@ -148,25 +151,41 @@ def train_release(
             "rows_with_target": int(np.isfinite(target).sum()),
         },
         "scores": scores or {},
+        "errors": None if errors is None else asdict(errors),
     }
     return load(save(Path(out) / "model", ensemble, channels=tuple(made), training=card))
 
 
-def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
+def predict_rows(trained: Trained, rows: pd.DataFrame, readings: pd.DataFrame | None = None) -> pd.DataFrame:
     """Predict rows in canonical units with what `train_release` or `smnb.pretrained.load_pretrained` gave.
 
     In the order and with the index of `rows`: ``predicted`` (m3 m-3), never missing, and ``n_sources`` (0 to 4), the number of
-    `SOURCES` that the row has. `FormatError` if this version makes other features than the checkpoint was trained on.
+    `SOURCES` that the row has; with a checkpoint that knows its errors ``low90`` and ``high90``, the 90 % interval at a new
+    station. `readings` (``sensor_id``, ``time``, ``soil_moisture``) correct their stations' predictions, and ``readings`` counts
+    them (`smnb.sensors.ErrorModel.calibrate`).
+
+    `FormatError` if this version makes other features than the checkpoint was trained on, or it does not know its errors.
     """
-    names, config = trained.card["channels"], trained.card["training"].get("feature_config")
+    who, names, card = "predict_rows", trained.card["channels"], trained.card["training"]
+    config, errors, keys = card.get("feature_config"), card.get("errors"), ["sensor_id", "time"]
     if not isinstance(config, dict) or list(config) != ["past_only"] or not isinstance(config["past_only"], bool):
         what, expected = "the card's training.feature_config is none of this version", {"past_only": False}
-        raise FormatError("predict_rows", what, got=config, expected=expected)
+        raise FormatError(who, what, got=config, expected=expected)
     made = point_features(rows, **config)
     if unknown := sorted(set(names) - set(made)):
         what, step = "the checkpoint was trained on other features", "Use the version of smnb that it was made with"
-        raise FormatError("predict_rows", what, got=unknown[:5], next_step=step)
+        raise FormatError(who, what, got=unknown[:5], next_step=step)
     with one_thread():
         # in float64 the digits of a row do not depend on which other rows there are
         predicted = predict_points(trained.model.double(), made[list(names)].to_numpy())
-    return pd.DataFrame({"predicted": predicted, "n_sources": sources_present(rows).sum(axis=1)}, index=rows.index)
+    found = rows[keys].assign(predicted=predicted)
+    if errors is not None:
+        with foreign(who, "the card's training.errors are none of this version"):
+            model = ErrorModel(**errors)
+        once = found.drop_duplicates(keys)  # rows that repeat a station and time have one prediction
+        table = once.iloc[:0].assign(soil_moisture=0.0) if readings is None else readings
+        found = found[keys].merge(model.calibrate(once, table), on=keys, how="left", validate="many_to_one")
+    elif readings is not None:
+        raise FormatError(who, "the checkpoint does not know its errors", next_step="Train it with `errors`")
+    found = found.drop(columns=keys if readings is not None else [*keys, "readings"], errors="ignore")
+    return found.assign(n_sources=sources_present(rows).sum(axis=1).to_numpy()).set_index(rows.index)
