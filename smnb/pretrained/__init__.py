@@ -30,10 +30,10 @@ from smnb.maps.cells import DETAILS
 from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
 from smnb.papers.smen.estimation import estimate_file
 from smnb.papers.smen.granules import map_window
-from smnb.papers.stations import predict_rows, read_points
+from smnb.papers.stations import predict_cells, predict_daily, predict_rows, read_daily, read_points
 from smnb.training import Trained, load
 
-__all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table"]
+__all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table", "predict_weather"]
 
 _FOLDER = Path(__file__).resolve().parent
 PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))  # names of the checkpoints
@@ -42,13 +42,14 @@ CELL_MODELS: dict[str, tuple[Callable, str, tuple[str, ...]]] = {
     "smap_s1_3km": (estimate_file, "3km", ("spl2smap_s", "pairs")),
     "smap_s1_1km": (estimate_pixels_file, "1km", ("spl2smap_s",)),
 }
+WEATHER_MODELS = ("smap_weather", "station_daily")  # of daily weather: a file of cells, a table of stations
 
 
 @dataclass
 class PredictedTable:
     """A table that was predicted: the file written, its rows as text, and what happened on the way.
 
-    ``report`` is that of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``.
+    ``report`` is that of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``; or that of `read_daily`, and ``flags``.
     """
 
     path: Path
@@ -94,11 +95,11 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
         On a table that cannot be used; see `smnb.papers.stations.read_points`.
     """
     who, out = "predict_table", Path(out)
-    if name in CELL_MODELS:
-        raise ParameterError(who, "the model is of folders of cells", got=name, next_step="Use predict_folder")
+    if name in (*CELL_MODELS, *WEATHER_MODELS):
+        step = "Use predict_folder" if name in CELL_MODELS else "Use predict_weather"
+        raise ParameterError(who, "the model is of other inputs", got=name, next_step=step)
     _folder(who, name)
-    if not out.name.lower().endswith((".csv", ".csv.gz")):
-        raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
+    _check_csv(who, out)
     with held_output(who, out):
         points = read_points(path)
         found = predict_rows(load_pretrained(name), points.rows)
@@ -106,9 +107,62 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
             predicted=[f"{value:.6f}" for value in found["predicted"]], n_sources=found["n_sources"].to_numpy()
         )
         counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
-        with atomic_path(out) as temporary:
-            table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
+        _write_csv(table, out)
         return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})
+
+
+def predict_weather(name: str, path: str | Path, out: str | Path, sites: str | Path | None = None) -> dict[str, object]:
+    """Predict every row of a table of days, or every cell and time of a file of weather, with 90 % intervals; return a report.
+
+    Parameters
+    ----------
+    name : str
+        One of `WEATHER_MODELS`.
+    path, out : path-like
+        ``station_daily``: CSV or CSV.gz, and one to write with ``predicted``, ``low90``, ``high90`` and ``flag`` more
+        (`smnb.papers.stations.predict_daily`). ``smap_weather``: NetCDF, and one to write with ``SMAP_AM(cell, time)`` and its
+        interval.
+    sites : path-like, optional
+        ``station_daily``: CSV of the sites.
+
+    Raises
+    ------
+    ParameterError
+        On an unknown model, or a name of the output, or sites, that are not its.
+    FormatError
+        On files that cannot be used; see `smnb.papers.stations.read_daily` and `smnb.loaders.daily.open_weather_cells`.
+    """
+    who, out = "predict_weather", Path(out)
+    check_choice(who, "model", name, WEATHER_MODELS)
+    if (name == "station_daily") != (sites is not None):
+        step = "Give --sites SITES.csv with station_daily, and only there"
+        raise ParameterError(who, "a table of sites belongs to a table of days", got=sites, next_step=step)
+    if name == "smap_weather":
+        if out.suffix != ".nc":
+            raise ParameterError(who, "the output is no NetCDF file", got=out.name, expected="a name in .nc")
+        with held_output(who, out), atomic_path(out) as temporary:
+            dataset, report = predict_cells(load_pretrained(name), Path(path))
+            stamp(dataset, step=f"predict {name}, {Path(path).name}", source=f"smnb {name}", synthetic=False)
+            dataset.to_netcdf(temporary, engine="h5netcdf")
+        return {**report, "written": str(out)}
+    _check_csv(who, out)
+    with held_output(who, out):
+        table = read_daily(path, sites)
+        found = predict_daily(load_pretrained(name), table)
+        words = found["flag"][found["flag"] != ""].str.split(";").explode().value_counts()
+        made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
+        _write_csv(table.native.assign(**made, flag=found["flag"]), out)
+    return {**table.report, "flags": {word: int(rows) for word, rows in words.items()}, "written": str(out)}
+
+
+def _check_csv(who: str, out: Path) -> None:
+    if not out.name.lower().endswith((".csv", ".csv.gz")):
+        raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
+
+
+def _write_csv(table: pd.DataFrame, out: Path) -> None:
+    with atomic_path(out) as temporary:
+        table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
 
 
 def predict_folder(
