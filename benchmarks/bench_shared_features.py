@@ -18,8 +18,7 @@ import numpy as np
 import torch
 
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
-from smnb.papers.batchu2023.dense import map_tile
-from smnb.papers.batchu2023.tiles import MapGeometry, TileImages
+from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, map_tile
 
 
 def network(encoder: str, geometry: MapGeometry) -> MultiSourceNet:

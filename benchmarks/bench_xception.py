@@ -23,8 +23,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import best_of, matrix_rate
+from smnb.models.encoders import Xception
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
-from smnb.models.xception import Xception
 from smnb.training import choose_device
 from smnb.training.losses import huber_loss
 

@@ -93,7 +93,7 @@ def finish_set(folder: Path, name: str) -> None:
     complete = folder / f".{name}.complete"
     if not complete.is_dir():
         return
-    with contextlib.suppress(FileNotFoundError):  # another process does the same
+    with disk_faults(folder / name), contextlib.suppress(FileNotFoundError):  # another process does the same
         for one in sorted(complete.iterdir()):
             one.replace(folder / one.name)
         _sync(folder)
@@ -126,11 +126,21 @@ def disk_faults(path: Path) -> Iterator[None]:
     except SmnbError:
         raise
     except Exception as error:
-        fault = error if isinstance(error, OSError) and error.errno else _fault(path.parent, 1 << 22)
+        fault = error if isinstance(error, OSError) and error.errno else _fault(path.parent, 1 << 22) or _said(error)
         unnamed = fault is not None and fault.filename is None and fault.errno in _DISK_FAULTS
-        if fault is None or not (unnamed or _PARTIAL in str(fault.filename)):
+        if fault is None or not (unnamed or f".{path.name}." in str(fault.filename)):  # a hidden file of it
             raise
         raise OSError(fault.errno, os.strerror(fault.errno), str(path)) from error
+
+
+def _said(error: BaseException | None) -> OSError | None:
+    """The fault of a disk that the words of a library name, or of what its error comes from."""
+    while error is not None:
+        for one in _DISK_FAULTS:
+            if os.strerror(one) in str(error):
+                return OSError(one, os.strerror(one))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _fault(folder: Path, size: int) -> OSError | None:
@@ -172,11 +182,11 @@ def held_output(who: str, *paths: str | os.PathLike[str], patience: float = 0.0)
     step = "Wait for it, or choose another output"
     taken = RunError(who, "another process is writing this output", got=str(final), next_step=step)
     try:
-        with exclusive(final.with_name(f".{final.name}.lock"), taken, patience=patience):
+        # where a library named no file, it is this output that cannot be written
+        with disk_faults(final), exclusive(final.with_name(f".{final.name}.lock"), taken, patience=patience):
             for one in map(Path, paths):
                 _remove(one.parent.glob(f".{glob.escape(one.name)}{_PARTIAL}*"))
-            with disk_faults(final):  # where a library named no file, it is this output that cannot be written
-                yield
+            yield
     finally:
         for one in made:
             with contextlib.suppress(OSError):  # not empty

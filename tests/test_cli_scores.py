@@ -56,8 +56,8 @@ def test_score_writes_a_row_a_sensor_and_the_averages(files, capsys):
     status, out, err = call(capsys, "score", "good.csv", "--out", "scores.csv")
     assert (status, err) == (0, "")
     rows = pd.read_csv("scores.csv", dtype={"sensor_id": str}, keep_default_na=False, na_values=[""])
-    assert rows["kind"].tolist() == ["sensor"] * 8 + ["mean", "median", "pooled"]
-    assert rows["sensor_id"].tolist() == [f"00{i}" for i in range(8)] + ["mean", "median", "pooled"]
+    assert rows["kind"].tolist() == ["sensor"] * 8 + ["mean", "cluster_mean", "median", "pooled"]
+    assert rows["sensor_id"].tolist() == [f"00{i}" for i in range(8)] + rows["kind"].tolist()[8:]
     for column in ("n", "bias", "rmse", "ubrmse", "r", "spearman", "r2", "slope", "anomaly_r", "reason"):
         assert column in rows
     assert not any(column.endswith("_low") for column in rows)
@@ -67,9 +67,12 @@ def test_score_writes_a_row_a_sensor_and_the_averages(files, capsys):
     )
     assert rows.loc[3, "r"] == pytest.approx(float(pearson_r(one["predicted"].to_numpy(), one["observed"].to_numpy())))
     assert rows.loc[8, "ubrmse"] == pytest.approx(rows.loc[:7, "ubrmse"].mean())
-    assert rows.loc[9, "ubrmse"] == pytest.approx(rows.loc[:7, "ubrmse"].median())
-    assert rows.loc[8:, "n_sensors"].tolist() == [8, 8, 8]
-    assert rows.loc[8:, "n"].tolist() == [320, 320, 320]
+    assert rows.loc[9, "ubrmse"] == pytest.approx(
+        rows.loc[:7, "ubrmse"].mean()
+    )  # stations of two sensors weigh the same
+    assert rows.loc[10, "ubrmse"] == pytest.approx(rows.loc[:7, "ubrmse"].median())
+    assert rows.loc[8:, "n_sensors"].tolist() == [8, 8, 8, 8]
+    assert rows.loc[8:, "n"].tolist() == [320, 320, 320, 320]
     assert "good: 8 of 8 sensors have 13 pairs or more" in out
     assert out.splitlines()[1].split() == ["N", "BIAS", "RMSE", "UBRMSE", "R", "ANOMALY_R"]
     assert f"{rows.loc[8, 'ubrmse']:.4f}" in out
@@ -89,9 +92,42 @@ def test_score_with_intervals_and_strata(files, capsys):
     assert strata[["climate", "few", "n_sensors"]].to_numpy().tolist() == [["BS", "*", 2], ["Cf", "", 6]]
     assert "BS*" in out
     assert "s.csv, s.by_climate.csv" in out
-    call(capsys, "score", "good.csv", "--out", "s.csv", "--intervals")
+    call(capsys, "score", "good.csv", "--out", "s.csv", "--intervals", "--clusters", "sensor_id")
     rows = pd.read_csv("s.csv")
     assert rows.loc[8, "ubrmse_low"] < rows.loc[8, "ubrmse"] < rows.loc[8, "ubrmse_high"]
+
+
+def test_intervals_draw_blocks_of_the_coordinates_and_say_how_many(files, capsys):
+    # 24 sensors: eight blocks of two, one of them a station across a block's border, and one of eight
+    lat = np.repeat([41.0, 44.0, 47.0, 50.0, 53.0, 35.0, 26.0, 29.9, 30.2, 38.0], [2, 2, 2, 2, 2, 2, 2, 1, 1, 8])
+    station = np.repeat(np.arange(12), 2)
+    parts = [table(seed=i).assign(sensor_id=lambda t, i=i: f"{i}" + t["sensor_id"].str[1:]) for i in range(3)]
+    many = pd.concat(parts, ignore_index=True)
+    place = np.repeat(np.arange(24), 40)
+    many = many.assign(lat=lat[place], lon=-97.0, station=station[place].astype(str), network="N")
+    write_predictions(many, "many.csv")
+    status, out, err = call(capsys, "score", "many.csv", "--out", "s.csv", "--intervals")
+    assert (status, err) == (0, "")
+    rows = pd.read_csv("s.csv").set_index("kind").loc[["mean", "cluster_mean", "median"]]
+    sizes = np.array([2, 2, 2, 2, 2, 2, 2, 2, 8])
+    assert (
+        f"intervals draw 9 times a block of 3 degrees, which count as {24**2 / (sizes**2).sum():.1f} of one size" in out
+    )
+    assert (rows["ubrmse_low"] < rows["ubrmse"]).all()
+    assert (rows["ubrmse"] < rows["ubrmse_high"]).all()
+    # now one block holds more than half
+    keep = many["lat"].isin([38.0, 41.0, 44.0]) | many["sensor_id"].isin(["006", "100"])
+    write_predictions(many[keep], "half.csv")
+    status, out, err = call(capsys, "score", "half.csv", "--out", "s.csv", "--intervals", "--json")
+    drawn = json.loads(out)["clusters"]
+    assert (drawn["number"], drawn["note"]) == (5, "one of 5 clusters holds 57 % of the sensors")
+    rows = pd.read_csv("s.csv").set_index("kind")
+    assert rows.loc[["mean", "median"], ["ubrmse_low", "r_high"]].isna().all(axis=None)
+    assert rows.loc["cluster_mean", "ubrmse_low"] < rows.loc["cluster_mean", "ubrmse"]
+    write_predictions(many[keep].assign(predicted=many["predicted"] + 0.01), "other.csv")
+    out = call(capsys, "compare", "half.csv", "other.csv", "--metric", "rmse")[1]
+    assert "without an interval (one of 5 clusters holds 57 % of the sensors)" in out
+    assert "each cluster weighing the same it is -0.0" in out
 
 
 def test_score_as_json_has_null_where_there_is_no_score(files, capsys):
@@ -207,11 +243,12 @@ def test_synthetic_data_say_so(files, capsys):
 
 
 def test_compare_says_who_is_better_and_by_how_much(files, capsys):
-    status, out, err = call(capsys, "compare", "good.csv", "poor.parquet")
+    alone = ("--clusters", "sensor_id")
+    status, out, err = call(capsys, "compare", "good.csv", "poor.parquet", *alone)
     assert (status, err) == (0, "")
     assert out.startswith("good beats poor by 0.0")
     assert "in mean ubRMSE (95 % interval, 8 sensors, paired)" in out
-    found = json.loads(call(capsys, "compare", "poor.parquet", "good.csv", "--metric", "r", "--json")[1])
+    found = json.loads(call(capsys, "compare", "poor.parquet", "good.csv", "--metric", "r", "--json", *alone)[1])
     assert found["low"] < found["difference"] < found["high"] < 0
     assert (found["n_sensors"], found["pairs_left_out"], found["synthetic"]) == (8, 0, False)
     assert found["sentence"].startswith("good beats poor")

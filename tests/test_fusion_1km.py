@@ -32,9 +32,8 @@ def trained(**config) -> Fusion1km:
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("depth", ["once", "same"])
-def test_the_network_has_the_papers_number_of_parameters(depth: str) -> None:
-    network = build_model("fusion_1km", {"depth": depth})
+def test_the_network_has_the_papers_number_of_parameters() -> None:
+    network = build_model("fusion_1km")
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     assert count == MODELS["fusion_1km"].n_parameters == 56_289
     assert sum(p.numel() for p in network.collapse.parameters()) == 33
@@ -57,7 +56,7 @@ def test_any_size_goes_in_and_comes_out(size: tuple[int, int]) -> None:
     assert Fusion1km().eval()(torch.rand(1, 4, *size)).shape == (1, *size)
 
 
-@pytest.mark.parametrize("config", [{"in_channels": 2}, {"in_channels": 7}, {"depth": "same"}, {"blocks": 2}])
+@pytest.mark.parametrize("config", [{"in_channels": 2}, {"in_channels": 7}, {"blocks": 2}])
 def test_other_sizes_work(config: dict) -> None:
     network = trained(**config)
     images = torch.rand(2, network.config.in_channels, 9, 11, requires_grad=True)
@@ -98,12 +97,12 @@ def test_spatial_dropout_drops_whole_feature_maps_in_training_only() -> None:
 def test_network_and_config_refuse_nonsense() -> None:
     with pytest.raises(ParameterError, match="4 channels"):
         Fusion1km()(torch.rand(1, 3, 8, 8))
-    for values in ({"dropout": 1.0}, {"depth": "valid"}, {"features": 0}):
+    for values in ({"dropout": 1.0}, {"features": 0}):
         with pytest.raises(ParameterError, match=next(iter(values))):
             Fusion1kmConfig(**values)
 
 
-@pytest.mark.parametrize("config", [{}, {"depth": "same"}, {"in_channels": 2}, {"in_channels": 6}])
+@pytest.mark.parametrize("config", [{}, {"in_channels": 2}, {"in_channels": 6}])
 @pytest.mark.parametrize("dead", [False, True])
 def test_folded_form_equals_the_network_also_at_the_edges(config: dict, dead: bool) -> None:
     network = trained(**config)

@@ -10,7 +10,8 @@ import xarray as xr
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M36
 from smnb.loaders.insitu import InSituTables
-from smnb.sensors import match_in_time, match_product, match_tables, product_at_sensors
+from smnb.sensors import match_in_time, match_product, match_tables
+from smnb.sensors.place import product_at_sensors
 
 START = np.datetime64("2017-01-01", "ns")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
@@ -315,8 +316,8 @@ def test_places_that_are_refused():
         product_at_sensors(dataset, pd.concat([sensors, sensors]))
     with pytest.raises(ContractError, match=r"\[.lon.\] are missing"):
         product_at_sensors(dataset, sensors.drop(columns="lon"))
-    with pytest.raises(ContractError, match="no 'tb'"):
-        product_at_sensors(dataset, sensors, variable="tb")
+    with pytest.raises(ContractError, match="no 'soil_moisture'"):
+        product_at_sensors(dataset.rename(soil_moisture="tb"), sensors)
 
 
 def test_a_product_at_each_reading():

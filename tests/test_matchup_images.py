@@ -24,7 +24,7 @@ from smnb.papers.batchu2023 import SOURCES, InputSet, MultiSourceDataset, Source
 from smnb.papers.batchu2023.scenes import _reached, _verdict, make_tasks, plan_matchups
 from smnb.papers.batchu2023.sources import joined_sources, paper_sources
 from smnb.papers.batchu2023.tiles import MapGeometry, read_tile
-from smnb.sensors.strata import usda_texture
+from smnb.sensors.place import usda_texture
 
 HOUR, DAY = 3600 * 10**9, 86400 * 10**9
 CROP = 32

@@ -292,6 +292,19 @@ def test_the_median_and_its_interval():
     assert median.low < np.tanh(1.0) < median.high
 
 
+def test_a_cluster_that_dominates_leaves_the_mean_of_clusters():
+    values, clusters = np.r_[np.full(9, 0.05), 0.02, 0.03, 0.04, 0.06], np.r_[np.zeros(9), 1, 2, 3, 4]
+    mean = metrics.average_interval(values, clusters=clusters)
+    assert (mean.clusters, mean.note) == (5, "one of 5 clusters holds 69 % of the sensors")
+    assert mean.effective == pytest.approx(13**2 / (81 + 4))
+    assert np.isnan(mean.low)
+    alike = metrics.average_interval(values, how="cluster_mean", clusters=clusters)
+    assert (alike.value, alike.n) == (pytest.approx(0.04), 13)
+    assert alike.low < 0.04 < alike.high
+    few = metrics.average_interval(np.arange(20.0), clusters=[0] * 9 + [1] * 8 + [2, 3, 4])
+    assert few.note == "5 clusters count as 2.7 of one size, fewer than 3"
+
+
 def test_few_clusters_have_no_interval():
     found = metrics.average_interval([0.1, 0.2, np.nan, 0.3, 0.15])
     assert found.value == pytest.approx(0.1875)

@@ -39,7 +39,7 @@ from smnb.papers.batchu2023.experiment import (
 )
 from smnb.papers.batchu2023.inputs import SOURCE_SETS
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.papers.tables import compare_with, published, published_settings
+from smnb.papers.tables import compare_with, published
 from smnb.training import TrainingConfig, load, train
 from smnb.training.losses import huber_loss
 
@@ -251,7 +251,7 @@ def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_
         "SMAP + GLDAS NN": coarse_run.predictions,
         FULL_MODEL: run.predictions,
     }
-    results = results_table(experiments, n_boot=200)
+    results = results_table(experiments, clusters="sensor_id", n_boot=200)
     table = run.predictions["validation"]
     each = []
     for _, rows in table.groupby("sensor_id"):
@@ -279,7 +279,7 @@ def test_results_are_means_over_sensors_and_fit_the_published_table(run, coarse_
 
 def test_differences_are_paired_by_sensor(run, coarse_run) -> None:
     experiments = {"NN": coarse_run.predictions, "all": run.predictions}
-    found = paired_differences(experiments, "NN", n_boot=200).set_index("metric")
+    found = paired_differences(experiments, "NN", clusters="sensor_id", n_boot=200).set_index("metric")
     a, b = (score_table(one.predictions["validation"], metrics=("rmse",))["rmse"] for one in (run, coarse_run))
     assert found.loc["rmse", "difference"] == pytest.approx((a - b).mean())
     assert found.loc["rmse", "percent"] == pytest.approx(-100 * (a - b).mean() / b.mean())
@@ -298,7 +298,7 @@ def test_the_papers_recipe_and_sweep_are_table_7() -> None:
     settings = (config.optimizer, config.momentum, config.schedule, config.power, config.samples_per_step)
     assert settings == ("sgd", 0.9, "polynomial", 0.9, 64)
     assert paper_training().steps == 600_000
-    table_7 = published_settings("batchu2023", "Table 7").values
+    table_7 = published("batchu2023", "Table 7").values
     assert {"learning_rate": table_7["Learning rate"], "weight_decay": table_7["Weight decay"]} == PAPER_SWEEP
     assert (paper_training().steps,) == table_7["Number train steps"]
     for name, values in PAPER_SWEEP.items():

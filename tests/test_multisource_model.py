@@ -13,7 +13,7 @@ from torch import nn
 
 from smnb.contract import ContractError, ParameterError
 from smnb.models import build_model
-from smnb.models.encoders import PointEncoder, SmallEncoder, build_encoder
+from smnb.models.encoders import SmallEncoder, build_encoder
 from smnb.models.multisource import FusionHead, MultiSourceConfig, MultiSourceNet
 from smnb.training.losses import huber_loss
 
@@ -60,7 +60,7 @@ def test_the_paper_sized_network_is_its_parts() -> None:
     assert count(model) == 63_323_354
     features = model.features_high(torch.empty(2, 10, 256, 256, device="meta"))
     assert features.shape == (2, 2048, 8, 8)
-    assert model.features_low(torch.empty(2, 4, 16, 16, device="meta")).shape == (2, 2048, 1, 1)
+    assert model.low(torch.empty(2, 4, 16, 16, device="meta")).shape == (2, 2048, 1, 1)
 
 
 def test_head_equals_its_formula() -> None:
@@ -144,7 +144,7 @@ def test_parts_make_up_the_whole(size: int) -> None:
     features = model.features_high(high)
     assert features.shape == (2, 128, size // 32, size // 32)
     torch.testing.assert_close(model.pool(features), model.embed_high(high))
-    pooled = model.pool(features), model.pool(model.features_low(low))
+    pooled = model.pool(features), model.embed_low(low)
     torch.testing.assert_close(model.head(*pooled, coarse), model(high, low, coarse))
 
 
@@ -187,26 +187,6 @@ def test_the_small_encoders_output_stride(output_stride: int) -> None:
             encoder(torch.rand(2, 4, 65, 32))
 
 
-@pytest.mark.parametrize("norm", ["batch", "layer", "none"])
-def test_points_take_the_place_of_images(norm: str) -> None:
-    model = net(
-        high_encoder="point",
-        low_encoder="point",
-        high_channels=7,
-        point_features=5,
-        point_widths=(16, 8),
-        point_norm=norm,
-    )
-    assert model.high.in_features == 7
-    assert model.low.in_features == 5
-    assert model.head1[1].in_features == 16
-    high, low, coarse = torch.randn(6, 7), torch.randn(6, 5), torch.rand(6, 2)
-    loss = huber_loss(model(high, low, coarse), torch.rand(6))
-    loss.backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())
-    assert model.embed_high(high).shape == (6, 8)
-
-
 def test_stochastic_depth_and_widths_reach_the_encoders() -> None:
     config = {"high_encoder": "xception65", "low_encoder": "xception41", "drop_path_keep": 0.6, "width_high": 0.25}
     with torch.device("meta"):
@@ -219,7 +199,7 @@ def test_stochastic_depth_and_widths_reach_the_encoders() -> None:
 
 def test_unknown_encoders_and_wrong_channels_are_errors() -> None:
     with pytest.raises(ParameterError, match="xception65"):
-        build_encoder("resnet", 3, point={})
+        build_encoder("resnet", 3)
     high, low, coarse = batch()
     with pytest.raises(ParameterError, match="10 channels"):
         net()(high[:, :4], low, coarse)
@@ -227,8 +207,6 @@ def test_unknown_encoders_and_wrong_channels_are_errors() -> None:
         net()(high, low, coarse[:, :1])
     with pytest.raises(ParameterError, match="number of samples"):
         net()(high, low[:3], coarse)
-    with pytest.raises(ParameterError, match="5 values"):
-        PointEncoder(5)(torch.rand(2, 4))
     with pytest.raises(ParameterError, match="no low encoder"):
         net(low_channels=0).embed_low(low)
 
@@ -280,11 +258,9 @@ def test_it_is_one_graph_to_the_compiler() -> None:
         ({"head1_keep": (0.5, 0.5)}, "head1_keep"),
         ({"head2_keep": (0.9, 0.0)}, "head2_keep"),
         ({"activation": "tanh"}, "activation"),
-        ({"point_features": 3, "low_encoder": "small"}, "point_features"),
         ({"pool_width": float("inf")}, "None for a mean"),
         ({"output_stride_high": 5}, "output_stride"),
         ({"drop_path_keep": 0.0}, "drop_path_keep"),
-        ({"point_norm": "group", "high_encoder": "point"}, "norm"),
     ],
 )
 def test_config_refuses_nonsense(values: dict, match: str) -> None:

@@ -26,7 +26,7 @@ from sklearn.metrics import r2_score
 from smnb import plots
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import M36
-from smnb.plots import charts, display, fields, ground, twins
+from smnb.plots import charts, display, ground, twins
 
 LAT, LON = np.arange(-88.5, 90, 3.0), np.arange(-178.5, 180, 3.0)
 
@@ -178,7 +178,7 @@ def test_scales_of_constant_and_of_missing_values():
 def test_units_are_written_with_raised_exponents():
     assert plots.pretty_units("kg m-2") == "kg m⁻²"
     assert plots.pretty_units("%") == "%"
-    assert fields.with_units("R", "1") == "R"
+    assert ground.with_units("R", "1") == "R"
 
 
 # static maps
@@ -393,8 +393,8 @@ def test_interactive_map_of_a_fine_grid_stays_small_and_true():
 def test_blocks_average_what_is_there_on_shapes_that_do_not_divide():
     values = np.arange(35.0).reshape(5, 7)
     values[0, 0] = np.nan
-    grid = fields.Grid(np.arange(5.0), np.arange(7.0), {"a": values})
-    small = fields.block_mean(grid, 12)
+    grid = ground.Grid(np.arange(5.0), np.arange(7.0), {"a": values})
+    small = ground.block_mean(grid, 12)
     assert small.values["a"].shape == (3, 4)
     assert small.values["a"][0, 0] == pytest.approx(np.nanmean(values[:2, :2]))
     assert small.values["a"][2, 3] == values[4, 6]
@@ -406,7 +406,7 @@ def test_interactive_map_takes_the_nearest_rows_of_an_unevenly_spaced_grid():
     lat = np.degrees(np.arcsin(np.linspace(-0.9, 0.9, 40)))
     rows = xr.zeros_like(field(lat=lat)) + xr.DataArray(lat, dims="lat")
     assert twin_of(plots.static_maps, {"a": rows}, units="m3 m-3") is not None
-    grid = fields.block_mean(fields.check_fields("test", {"a": rows}), rows.size)
+    grid = ground.block_mean(ground.check_fields("test", {"a": rows}), rows.size)
     np.testing.assert_allclose(np.diff(grid.lat), np.diff(grid.lat)[0])
     assert np.abs(grid.values["a"][:, 0] - grid.lat).max() <= np.diff(lat).max() / 2 + 1e-9
 

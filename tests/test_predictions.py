@@ -24,7 +24,7 @@ from smnb.metrics import count_losses
 from smnb.papers.batchu2023.scoring import beside_paper, printed
 from smnb.papers.tables import published
 from smnb.sensors import folds
-from smnb.sensors.opening import station_predictions, station_strata
+from smnb.sensors.opening import predictions_at, station_predictions, station_strata
 from smnb.sensors.predictions import _keep_possible
 
 
@@ -321,7 +321,7 @@ def test_a_second_product_is_taken_at_the_same_rows():
     times = ["2020-06-01 06:20", "2020-06-02 06:40"]
     first = p.predictions_of(product(times, [[0.2, 0.3], [0.4, 0.5]]), insitu(), model="SMAP")
     daily = product(["2020-06-01 12:00", "2020-06-04 12:00"], [[0.25, 0.9], [0.35, 0.9]])
-    second = p.predictions_at(first, daily, model="ERA", window="12h")
+    second = predictions_at(first, daily, model="ERA", window="12h")
     assert second["observed"].tolist() == first["observed"].tolist()
     np.testing.assert_allclose(second["predicted"], [0.25, np.nan, 0.35, np.nan], rtol=1e-6)
     assert second.attrs["model"] == "ERA"
@@ -475,7 +475,6 @@ def test_the_real_station_table(shared_samples, repository):
     # the samples' own note: a line on SMAP reaches about 0.048 and 0.70 on the rows that have Sentinel, too
     assert scores["Linear on SMAP"]["ubrmse"].mean() == pytest.approx(0.046, abs=0.003)
     assert r[1].mean() == pytest.approx(0.71, abs=0.03)
-    assert opened.clusters == "block"
     assert not opened.independent
     assert not opened.synthetic
 
@@ -491,7 +490,6 @@ def test_files_are_opened_under_their_models(tmp_path):
     opened = p.open_predictions("unused", catalog, predictions=paths[0], other=paths[1])
     assert list(opened.tables) == ["one", "two"]
     assert opened.strata == ["climate"]
-    assert opened.clusters == "sensor_id"
     assert opened.notes["no column, one"] == "land_cover, texture"
     table()[["sensor_id", "time", "observed", "predicted"]].to_csv(tmp_path / "bare.csv", index=False)
     bare = p.open_predictions("unused", catalog, predictions=str(tmp_path / "bare.csv"))

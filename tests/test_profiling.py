@@ -13,6 +13,7 @@ from smnb.catalog import Catalog
 from smnb.contract import ContractError, ParameterError
 from smnb.loaders.insitu import InSituTables
 from smnb.sensors import add_strata, make_split
+from smnb.sensors.place import product_at_sensors
 from smnb.sensors.profile import bin_distances
 
 HOUR = np.timedelta64(1, "h")
@@ -227,10 +228,10 @@ def test_pairs_are_a_product_with_the_nearest_reading():
     assert pairs["predicted"].tolist() == pytest.approx([0.2, 0.3, 0.2, 0.2])
     assert pairs["observed"].tolist() == pytest.approx([0.1, 0.13, 0.1, 0.1])
     assert (found.n_left, found.n_matched) == (9, 4)
-    near = sensors.product_at_sensors(product, tables().sensors, max_distance_km=10)
+    near = product_at_sensors(product, tables().sensors, max_distance_km=10)
     assert near.attrs["sensors_left_out"] == 2
     with pytest.raises(ContractError, match="no sensor is near"):
-        sensors.product_at_sensors(coarse([0.2], [0]), tables().sensors, max_distance_km=5)
+        product_at_sensors(coarse([0.2], [0]), tables().sensors, max_distance_km=5)
 
 
 def test_ten_day_means_pair_with_means_at_their_stations():

@@ -14,7 +14,8 @@ import zarr
 from fake_stores import write_sample_store
 
 from smnb.contract import ContractError, FormatError, ParameterError, RunError
-from smnb.papers.batchu2023 import SOURCES, layout
+from smnb.papers.batchu2023 import SOURCES
+from smnb.papers.batchu2023 import sources as layout
 from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 
 N, SENSORS, CROP = 23, 4, 32

@@ -17,7 +17,7 @@ from smnb.catalog import Catalog
 from smnb.grids import UtmWindow, great_circle_km
 from smnb.loaders.insitu import open_insitu
 from smnb.loaders.rasters import open_scenes
-from smnb.sensors.strata import LEGENDS, land_cover_codes
+from smnb.sensors.place import LEGENDS, land_cover_codes
 from smnb_sandbox.multisource import MultisourcePlan
 from smnb_sandbox.multisource_land import KINDS, SiteDays, SiteLand, SiteSimulation, State
 from smnb_sandbox.multisource_rasters import LOOKS, SOIL_BANDS, Ground, reflectance, sigma0

@@ -13,8 +13,7 @@ from smnb.contract import ContractError, ParameterError
 from smnb.maps import write_map
 from smnb.models.multisource import MultiSourceConfig, MultiSourceNet
 from smnb.papers.batchu2023 import SOURCES, InputSet, tile_map
-from smnb.papers.batchu2023.dense import folded, map_tile
-from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, read_tile
+from smnb.papers.batchu2023.tiles import MapGeometry, TileImages, folded, map_tile, read_tile
 
 GEOMETRY = MapGeometry(crop=64, stride=32)
 SMALL = {"high_encoder": "small", "low_encoder": "small", "output_stride_high": 16, "output_stride_low": 4}

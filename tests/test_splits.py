@@ -9,8 +9,8 @@ from pyproj import Geod, Transformer
 
 from smnb.contract import ContractError, ParameterError
 from smnb.grids import great_circle_km
-from smnb.sensors import LEAKS, audit, folds, make_split
-from smnb.sensors.splits import KINDS, blocks
+from smnb.sensors import audit, folds, make_split
+from smnb.sensors.splits import KINDS, LEAKS, blocks
 
 ALL = LEAKS  # accept everything: the test is about something else
 
@@ -292,19 +292,15 @@ def test_readings_take_the_side_of_their_sensor():
         split.ids("dev")
 
 
-@pytest.mark.parametrize("balanced", [False, True])
-def test_folds_test_each_sensor_once(balanced):
+def test_folds_test_each_sensor_once():
     sensors = network(500)
-    splits = folds(sensors, "block", k=8, seed=3, balanced=balanced)
+    splits = folds(sensors, "block", k=8, seed=3)
     tested = pd.concat([pd.Series(split.ids("test")) for split in splits])
     assert sorted(tested) == sorted(sensors["sensor_id"])
     for split in splits:
         assert split.audit().leaks == {}
         assert split.audit().nearest["distance_km"].min() >= 50.0
-    sizes = np.array([split.counts()["test"] for split in splits])
-    if balanced:
-        assert np.ptp(sizes) <= 2
-    same = folds(sensors.sample(frac=1.0, random_state=0), "block", k=8, seed=3, balanced=balanced)
+    same = folds(sensors.sample(frac=1.0, random_state=0), "block", k=8, seed=3)
     for one, two in zip(splits, same, strict=True):
         pd.testing.assert_series_equal(one.assignment, two.assignment.reindex(one.assignment.index))
 

@@ -28,7 +28,7 @@ from smnb.grids.koppen import (
 )
 from smnb.metrics import average_interval
 from smnb.sensors import opening, stratify
-from smnb.sensors.strata import (
+from smnb.sensors.place import (
     LAND_COVER_GROUPS,
     LAND_REACH_KM,
     LEGENDS,
@@ -361,7 +361,9 @@ def scores_by_texture(sizes: dict[str | None, int]) -> pd.DataFrame:
 def test_scores_by_stratum():
     scores = scores_by_texture({"Loam": 12, "Sand": 4, "Clay": 5, None: 6})
     scores.loc[12 + 4, "ubrmse"] = np.nan
-    table = stratify(scores, "texture", order=["Sand", "Loam", "Silt"], n_boot=200, seed=3).set_index("texture")
+    table = stratify(
+        scores, "texture", order=["Sand", "Loam", "Silt"], clusters="sensor_id", n_boot=200, seed=3
+    ).set_index("texture")
     assert table.index.tolist() == ["Sand", "Loam", "Silt", "Clay", "none"]
     assert table["label"].tolist() == ["Sand*", "Loam", "Silt*", "Clay", "none"]
     assert table["n_sensors"].tolist() == table["n_scored"].tolist() == [4, 12, 0, 5, 6]
@@ -385,7 +387,9 @@ def test_a_stratum_of_sensors_without_scores_carries_the_asterisk():
 def test_strata_drawn_by_cluster_are_wider():
     scores = scores_by_texture({"Loam": 40})
     scores["ubrmse"] = scores.groupby("station")["ubrmse"].transform("mean")
-    one, clustered = (stratify(scores, "texture", metrics="ubrmse", clusters=c).iloc[0] for c in (None, "station"))
+    one, clustered = (
+        stratify(scores, "texture", metrics="ubrmse", clusters=c).iloc[0] for c in ("sensor_id", "station")
+    )
     assert clustered["ubrmse_high"] - clustered["ubrmse_low"] > 1.2 * (one["ubrmse_high"] - one["ubrmse_low"])
 
 

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from smnb.contract import ParameterError
-from smnb.models.encoders import CentreWeightedPool
-from smnb.models.xception import DropPath, SeparableConv, Xception, drop_path_keeps, scaled_channels
+from smnb.models.encoders import CentreWeightedPool, DropPath, SeparableConv, Xception, drop_path_keeps, scaled_channels
 
 
 def on_meta(**values) -> Xception:

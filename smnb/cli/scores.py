@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 MinObs = Annotated[int, typer.Option(help="Sensors with fewer pairs get no score.")]
+_CLUSTERS = "Column drawn again for averages, e.g. network or sensor_id; default blocks of 3 degrees, or the station."
 _SHOWN = ("n", "bias", "rmse", "ubrmse", "r", "anomaly_r")  # what the printed table shows; the file has all
 
 
@@ -24,15 +25,15 @@ def score(
     by: Annotated[list[str] | None, typer.Option(help="Stratum (a column of the table); repeat.")] = None,
     intervals: Annotated[bool, typer.Option("--intervals", help="Add intervals, which respect dependence.")] = False,
     min_obs: MinObs = 13,
-    clusters: Annotated[str | None, typer.Option(help="Column drawn again for averages; default the sensor.")] = None,
+    clusters: Annotated[str | None, typer.Option(help=_CLUSTERS)] = None,
     seed: Annotated[int, typer.Option(help="Of the intervals.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Score a table of predictions per sensor.
 
-    The file has a row a sensor, then the rows mean, median (over sensors) and pooled (all pairs together); its column
-    "kind" tells them apart. A stratum goes into a file of its own beside it, OUT with .by_STRATUM; an asterisk marks
-    fewer than five sensors.
+    The file has a row a sensor, then the rows mean, cluster_mean (each cluster weighing the same), median (over sensors)
+    and pooled (all pairs together); its column "kind" tells them apart. A stratum goes into a file of its own beside it,
+    OUT with .by_STRATUM; an asterisk marks fewer than five sensors.
     """
     import pandas as pd
 
@@ -51,6 +52,7 @@ def score(
     _check_columns("smnb score", predictions, [*strata, *([clusters] if clusters else [])])
     sensors = score_sensors(predictions, min_obs=min_obs, intervals=wanted, seed=seed)
     summary = summary_rows(predictions, sensors, intervals=intervals, clusters=clusters, seed=seed)
+    drawn = summary.attrs["clusters"]
     lost, losses = count_losses(predictions, sensors, min_obs)
     counted = [name for name in lost if name != "note"]
     summary = summary.assign(**lost[counted].sum(), note=losses["said"])
@@ -79,11 +81,16 @@ def score(
         head = [name, "n_sensors", "ubrmse", "rmse", "r"]
         found = written[beside].iterrows()
         tables.append(Table(head, [[row[name] + row["few"], *(_cell(row, n) for n in head[1:])] for _, row in found]))
+    said = [
+        f"intervals draw {drawn['number']} times a {drawn['what']}, which count as {drawn['effective']:.1f} of one size"
+    ]
+    said += [f"no interval of the mean: {drawn['note']}; see cluster_mean"] if drawn["note"] else []
     show(
-        {path: content.to_dict("records") for path, content in written.items()} | {"losses": losses},
+        {path: content.to_dict("records") for path, content in written.items()} | {"losses": losses, "clusters": drawn},
         as_json,
         f"{predictions.attrs['model']}{label}: {scored} of {len(sensors)} sensors have {min_obs} pairs or more",
         losses["said"] or None,
+        *(said if intervals else ()),
         *tables,
         "written: " + ", ".join(written),
     )
@@ -95,7 +102,7 @@ def compare_models(
     b: Annotated[str, typer.Argument(help="Predictions of the other at the same sensors.")],
     metric: Annotated[str, typer.Option(help="ubrmse, rmse, bias, r, spearman, r2 or anomaly_r.")] = "ubrmse",
     min_obs: MinObs = 13,
-    clusters: Annotated[str | None, typer.Option(help="Column drawn again, e.g. station; default the sensor.")] = None,
+    clusters: Annotated[str | None, typer.Option(help=_CLUSTERS)] = None,
     own_pairs: Annotated[bool, typer.Option("--own-pairs", help="Score each on all its own pairs.")] = False,
     seed: Annotated[int, typer.Option(help="Of the interval.")] = 0,
     as_json: Json = False,
@@ -106,7 +113,7 @@ def compare_models(
     from smnb.contract import check_choice
     from smnb.metrics import DEFAULT_METRICS, METRICS, compare, count_losses
     from smnb.metrics.tables import named_sensors
-    from smnb.sensors import read_predictions, same_pairs, score_sensors
+    from smnb.sensors import cluster_labels, read_predictions, same_pairs, score_sensors
 
     known = {one.short: one for one in (METRICS[name] for name in DEFAULT_METRICS) if one.better}
     short = next((one.short for one in known.values() if metric == one.name), metric)
@@ -122,13 +129,14 @@ def compare_models(
     scores = [score_sensors(table, min_obs=min_obs) for table in tables]
     names = tuple(str(table.attrs["model"]) for table in tables)
     names = names if names[0] != names[1] else (a, b) if a != b else ("A", "B")
-    labels = None if clusters is None else scores[0].set_index("sensor_id", drop=False)[clusters]
+    labels = cluster_labels(scores[0].set_index("sensor_id", drop=False), clusters)
     found = compare(*scores, known[short], names=names, clusters=labels, seed=seed)
     synthetic = any(table.attrs.get("synthetic") for table in tables)
     interval = found.difference
     content = {"metric": metric, "a": names[0], "b": names[1], "difference": interval.value, "n_sensors": interval.n}
     content |= {name: getattr(found, name) for name in ("a_value", "b_value", "sentence")}
-    content |= {name: getattr(interval, name) for name in ("low", "high", "level", "note")}
+    content |= {name: getattr(interval, name) for name in ("low", "high", "level", "note", "clusters", "effective")}
+    content |= {"drawn": labels.name, "by_cluster": vars(found.by_cluster)}
     losses = {}
     for side, table, compared in zip(("a", "b"), whole, scores, strict=True):
         ids = pd.DataFrame({"sensor_id": sorted(table["sensor_id"].unique())})

@@ -61,7 +61,7 @@ def check_map_path(dataset: xr.Dataset, path: str | Path) -> None:
     path, image = Path(path), dataset["soil_moisture"]
     if path.suffix not in MAP_SUFFIXES:
         raise ParameterError("write_map", "unknown kind of file", got=path.name, expected=MAP_SUFFIXES)
-    # HDF5 does not survive a disk that gets full (it takes the process with it), and a GeoTIFF is first written as it is
+    # HDF5 does not survive a disk that gets full (it takes the process with it)
     check_output("write_map", path, 0 if path.suffix == ".zarr" else image.nbytes)
     if path.suffix != ".tif":
         return
@@ -155,7 +155,10 @@ def _georeference(dataset: xr.Dataset) -> tuple[str, tuple[float, ...], bool] | 
 
 
 def _write_cog(path: Path, dataset: xr.Dataset) -> None:
-    """Write a GeoTIFF in bands of rows, then copy it in the order that a Cloud-Optimised one has."""
+    """Write a GeoTIFF in bands of rows, then copy it in the order that a Cloud-Optimised one has.
+
+    Compressed, in memory: where a disk fails GDAL goes on, writes something else, or takes the process with it.
+    """
     import rasterio
     import rasterio.shutil
     from rasterio.windows import Window
@@ -165,10 +168,9 @@ def _write_cog(path: Path, dataset: xr.Dataset) -> None:
     (rows, cols), (crs, transform, flip) = image.shape, _georeference(dataset)
     profile = {"driver": "GTiff", "dtype": "float32", "count": 1, "height": rows, "width": cols, "nodata": math.nan}
     profile |= {"crs": crs, "transform": rasterio.Affine(*transform), "BIGTIFF": "IF_SAFER"}
-    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK}
-    plain_tif = path.with_name(f"{path.name}.plain")
-    try:
-        with rasterio.open(plain_tif, "w", **profile) as tif:
+    profile |= {"tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK, "compress": "DEFLATE", "zlevel": 1}
+    with rasterio.MemoryFile() as plain_tif, rasterio.MemoryFile() as cog:
+        with plain_tif.open(**profile) as tif:
             for start in range(0, rows, BLOCK):
                 stop = min(start + BLOCK, rows)
                 values = image[rows - stop : rows - start].values[::-1] if flip else image[start:stop].values
@@ -181,9 +183,8 @@ def _write_cog(path: Path, dataset: xr.Dataset) -> None:
                 tif.update_tags(time=str(image["time"].values))
         options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": BLOCK, "BIGTIFF": "IF_SAFER"}
         overviews = {"OVERVIEWS": "IGNORE_EXISTING", "OVERVIEW_RESAMPLING": "AVERAGE"}
-        rasterio.shutil.copy(plain_tif, path, driver="COG", **options, **overviews)
-    finally:
-        plain_tif.unlink(missing_ok=True)
+        rasterio.shutil.copy(plain_tif.name, cog.name, driver="COG", **options, **overviews)
+        path.write_bytes(cog.getbuffer())
 
 
 def read_attribute(path: Path, name: str) -> str | None:

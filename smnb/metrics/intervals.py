@@ -42,6 +42,9 @@ class Interval:
     #: Number of pairs, or of sensors for an average over sensors.
     n: int
     note: str = ""  # why there is no interval, or what to beware of
+    #: Clusters that were drawn again, and as how many of one size they count: (sum of sizes)² / sum of squared sizes.
+    clusters: int = 0
+    effective: float = float("nan")
 
     def __str__(self) -> str:
         return interval_text(self.value, self.low, self.high)

@@ -1,4 +1,4 @@
-"""Hu, Xu and Yu (2018): 9×9 brightness temperatures to the soil moisture of the centre, by a network and by an SVR.
+"""Hu, Xu and Yu (2018, ISPRS Archives XLII-3): 9×9 brightness temperatures to the soil moisture of the centre, by CNN and SVR.
 
 Layer sizes are the paper's and so is the number of parameters (489,641 for four channels). The paper does not state
 activations; ReLU after each convolution and the first fully connected layer is the usual reading and the default here.
@@ -30,26 +30,13 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "id
 
 @dataclass(frozen=True)
 class AmsreCNNConfig:
-    """Sizes of the network.
+    """Sizes of the network."""
 
-    Parameters
-    ----------
-    in_channels : int
-        Channels of a patch: 4 in the paper (6.9 and 10.7 GHz, H and V).
-    patch_size : int
-        Side of a patch in pixels, odd, at least 9. Only 9 gives the paper's 2×2×200 feature map.
-    conv_channels : tuple of three int
-    hidden : int
-        Width of the first fully connected layer.
-    activation : str
-        ``relu``, ``tanh`` or ``identity``.
-    """
-
-    in_channels: int = 4
-    patch_size: int = 9
+    in_channels: int = 4  # 6.9 and 10.7 GHz, H and V
+    patch_size: int = 9  # pixels, odd, at least 9; only 9 gives the paper's 2×2×200 feature map
     conv_channels: tuple[int, int, int] = (20, 100, 200)
-    hidden: int = 500
-    activation: str = "relu"
+    hidden: int = 500  # width of the first fully connected layer
+    activation: str = "relu"  # one of `ACTIVATIONS`
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "conv_channels", tuple(self.conv_channels))
@@ -67,17 +54,7 @@ class AmsreCNNConfig:
 
 
 class AmsreCNN(nn.Module):
-    """Patch network: three convolutions, two max-poolings, two fully connected layers.
-
-    Parameters
-    ----------
-    config : AmsreCNNConfig
-
-    References
-    ----------
-    Hu, Z., Xu, L., Yu, B. (2018). Soil moisture retrieval using convolutional neural networks: application to passive
-    microwave remote sensing. ISPRS Archives XLII-3.
-    """
+    """Patch network: three convolutions, two max-poolings, two fully connected layers."""
 
     config_class = AmsreCNNConfig
 
@@ -155,9 +132,6 @@ class DenseAmsreCNN(nn.Module):
         return net.fc2(x[0].permute(1, 2, 0)).squeeze(-1)
 
 
-# --- support vector regression ---------------------------------------------------------------------------------------
-
-
 #: C and epsilon that are tried, for a target in [0, 1].
 SVR_GRID = ((1.0, 0.01), (1.0, 0.03), (10.0, 0.01), (10.0, 0.03))
 _ROWS = 512  # rows that are predicted at a time, which bounds the kernel matrix
@@ -166,10 +140,8 @@ _ROWS = 512  # rows that are predicted at a time, which bounds the kernel matrix
 class TorchSVR(nn.Module):
     """A fitted RBF support vector regression of scikit-learn as a torch module, in float64; it agrees with libsvm to about 1e-9.
 
-    Notes
-    -----
-    ``|x - s|² = |x|² + |s|² - 2 x·s`` loses digits where the norms are large against the distance. Features are therefore
-    centred on the mean support vector first, which leaves distances as they are.
+    ``|x - s|² = |x|² + |s|² - 2 x·s`` loses digits where the norms are large against the distance, so features are centred on
+    the mean support vector first.
     """
 
     def __init__(self, svr: SVR) -> None:

@@ -65,11 +65,10 @@ def reference_predictions(
 
     Parameters
     ----------
-    features : ndarray, shape (sample, feature)
-        Of the training samples, in any units; missing is NaN (for the ridge and the SVR the training mean).
+    features, new_features : ndarray, shape (sample, feature), (new, feature)
+        In any units; missing is NaN (for the ridge and the SVR the training mean).
     target : ndarray, shape (sample,)
         Soil moisture, m3 m-3.
-    new_features : ndarray, shape (new, feature)
     groups : ndarray, shape (sample,), optional
         Sensor, station or day of each training sample: what must not be on both sides of the inner split. Default each
         sample by itself.
@@ -79,7 +78,6 @@ def reference_predictions(
         Of `REFERENCES`.
     n_samples, n_boosting : int
         Training samples of the ridge and the trees, drawn at random; the SVR, whose cost grows with their square, gets 2,000.
-    seed : int
 
     Returns
     -------

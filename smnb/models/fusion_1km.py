@@ -3,16 +3,11 @@
 The paper states four blocks, each a 3-D convolution of 32 filters, ReLU, spatial dropout and batch normalisation in this
 order, whose result is collapsed to one value a pixel, inputs of 256 × 256 × 4, and "in the order of 50k" parameters. It
 states neither the kernel nor what becomes of the third dimension. Kernels of 2 × 3 × 3, those of the same authors' SMEN,
-with the four channels as the depth of a single feature, have 56,256 parameters, and the 1 × 1 × 1 collapse of 32 filters
-adds 33: 56,289. Two treatments of the depth have that number:
-
-- ``depth="once"``, the default: one plane of zeros behind the four channels, and no padding in depth from there on. The
-  four kernels of two turn five planes into one, so that the collapse alone leaves one value a pixel, as the paper says;
-- ``depth="same"``: a plane of zeros behind the input of each block, so that four planes remain, whose collapsed values are
-  averaged ("collapsed across channels/filter"). The same number of parameters, about twice the arithmetic.
+with the four channels as the depth of a single feature and a 1 × 1 × 1 collapse, have 56,289 parameters. One plane of zeros
+stands behind the four channels, and nothing is padded in depth from there on: the four kernels turn five planes into one.
 
 What the number rules out: the channels as features of a depth of one (58,017 parameters), kernels of 3 × 3 × 3 (84,225) or
-1 × 3 × 3 (28,353), a 4 × 1 × 1 collapse (56,385). Four kernels without any padding would need a depth of five.
+1 × 3 × 3 (28,353), a 4 × 1 × 1 collapse (56,385).
 """
 
 from __future__ import annotations
@@ -27,58 +22,35 @@ from smnb.contract import ContractError, check_range, plain
 from smnb.grids import M01, M09, EaseWindow
 from smnb.models.registry import check_input, check_settings
 
-FUSION_DEPTHS = ("once", "same")  # what becomes of the third dimension; both have the paper's number of parameters
-
 
 @dataclass(frozen=True)
 class Fusion1kmConfig:
-    """Sizes of the network.
+    """Sizes of the network; channels are the depth of the convolutions, so that the number of parameters does not depend on them.
 
-    Parameters
-    ----------
-    in_channels : int
-        Channels of an image: 4 in the paper (TB H and V, σ0 VV and VH). They are the depth of the convolutions, so that the
-        number of parameters does not depend on it. With ``depth="once"``, fewer than four get more planes of zeros, and more
-        than five leave several planes, which are averaged.
-    features : int
-        Filters of each convolution.
-    blocks : int
-    dropout : float
-        Share of feature maps that training sets to zero in each block. The paper does not state it.
-    depth : str
-        ``once`` or ``same``, see the module.
+    Fewer than four get more planes of zeros, and more than five leave several planes, which are averaged.
     """
 
-    in_channels: int = 4
-    features: int = 32
+    in_channels: int = 4  # TB H and V, σ0 VV and VH
+    features: int = 32  # filters of each convolution
     blocks: int = 4
-    dropout: float = 0.1
-    depth: str = "once"
+    dropout: float = 0.1  # share of feature maps that training sets to zero in each block; not stated in the paper
 
     def __post_init__(self) -> None:
-        check_settings(self, counts=("in_channels", "features", "blocks"), choices={"depth": FUSION_DEPTHS})
+        check_settings(self, counts=("in_channels", "features", "blocks"))
         check_range("Fusion1kmConfig", "dropout", self.dropout, 0, 1, ends="[)")
 
     @property
     def zero_planes(self) -> int:
         """Planes of zeros behind the channels at the input."""
-        return 1 if self.depth == "same" else max(0, self.blocks + 1 - self.in_channels)
+        return max(0, self.blocks + 1 - self.in_channels)
 
 
 class Fusion1km(nn.Module):
     """Four blocks of 3-D convolutions over the stacked channels, collapsed to one value a pixel.
 
     Fully convolutional: images of any size go through it, and the result has their size. An image's surroundings count as
-    zeros in every layer.
-
-    Parameters
-    ----------
-    config : Fusion1kmConfig
-
-    References
-    ----------
-    Tsagkatakis, Moghaddam, Tsakalides: Deep multi-modal satellite and in-situ observation fusion for soil moisture
-    retrieval; Section IV-A.
+    zeros in every layer. Tsagkatakis, Moghaddam, Tsakalides: Deep multi-modal satellite and in-situ observation fusion for soil
+    moisture retrieval; Section IV-A.
     """
 
     config_class = Fusion1kmConfig
@@ -116,17 +88,10 @@ class Fusion1km(nn.Module):
         They are scaled, with missing values filled (a NaN spreads over its neighbourhood).
         """
         check_input("Fusion1km", images, "(image, channel, row, col)", self.config.in_channels)
-        features = self._behind(images[:, None], self.config.zero_planes)  # (n, 1, 5, row, col)
-        for number, block in enumerate(self.blocks):
-            if number and self.config.depth == "same":
-                features = self._behind(features, 1)
-            features = block(features)  # (n, 32, 4 then 3, 2, 1, row, col); always 4 with depth "same"
+        features = functional.pad(images[:, None], (0, 0, 0, 0, 0, self.config.zero_planes))  # (n, 1, 5, row, col)
+        for block in self.blocks:
+            features = block(features)  # (n, 32, 4 then 3, 2, 1, row, col)
         return self.collapse(features)[:, 0].mean(1)  # (n, 1, 1, row, col) -> (n, row, col)
-
-    @staticmethod
-    def _behind(features: torch.Tensor, planes: int) -> torch.Tensor:
-        """Add planes of zeros at the end of the depth."""
-        return functional.pad(features, (0, 0, 0, 0, 0, planes)) if planes else features
 
     def folded(self) -> FoldedFusion1km:
         """The equivalent form for large maps, tile by tile."""
@@ -191,12 +156,9 @@ class FoldedFusion1km(nn.Module):
         features = functional.conv2d(pairs, self.first, self.bias0_0).relu_()  # (4, 32, row + 2 halo - 2, ...)
         for number in range(1, self.config.blocks):
             self._finish(features, number - 1, outside)
-            # depth "same": the last plane has no neighbour but zeros
-            kept = features if self.config.depth == "same" else features[:-1]
-            pairs = functional.conv2d(kept, getattr(self, f"weight{number}_0"), getattr(self, f"bias{number}_0"))
-            pairs[: features.shape[0] - 1] += functional.conv2d(
-                features[1:], getattr(self, f"weight{number}_1"), getattr(self, f"bias{number}_1")
-            )
+            taps = [[getattr(self, f"{name}{number}_{tap}") for name in ("weight", "bias")] for tap in (0, 1)]
+            pairs = functional.conv2d(features[:-1], *taps[0])
+            pairs += functional.conv2d(features[1:], *taps[1])
             features = pairs.relu_()
         self._finish(features, self.config.blocks - 1, (0, 0, 0, 0))
         return (features.permute(0, 2, 3, 1) @ self.last).mean(0) + self.last_bias
@@ -213,9 +175,6 @@ class FoldedFusion1km(nn.Module):
         for part in (above, below, features[..., :left], features[..., cols - right :]):
             if part.numel():
                 part.copy_(value.expand_as(part))
-
-
-# --- the 9 km branch --------------------------------------------------------------------------------------------------
 
 
 #: 1 km cells along a side of a 9 km cell, and the least share of valid ones of a cell that counts.

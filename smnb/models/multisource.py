@@ -1,4 +1,4 @@
-"""The network of Batchu et al.: image encoders of two resolutions, and two fusion heads, the second with coarse products.
+"""The network of Batchu et al. 2023 (doi:10.1175/JHM-D-22-0118.1): image encoders of two resolutions, and two fusion heads.
 
 High-resolution images (Sentinel-1, Sentinel-2, elevation; 10 m) and low-resolution ones (soil; 160 m) are encoded apart and
 pooled to one embedding each. Fusion head 1 turns both embeddings into one value; fusion head 2 turns that value and the
@@ -10,11 +10,9 @@ coarse estimates at the point (SMAP, GLDAS) into soil moisture. Any part may be 
 What the paper leaves open, and what is done here:
 
 - A head of shape (128, 64, 1) is two blocks of [dropout, fully connected, batch normalisation, activation], and a last
-  [dropout, fully connected] of width 1. So it has as many layers as keep probabilities. (A further layer behind three whole
-  blocks would have one dropout more than Table 7 has numbers, and add 4 parameters to the 533,121 and 57 of the heads.)
-- The weights of the centre-weighted pooling: see `smnb.models.encoders.CentreWeightedPool`.
-- The width multiplier of the low-resolution encoder: 1 by default, see `smnb.models.xception`.
-- The drop-path keep probability of 0.6 is that of both encoders.
+  [dropout, fully connected] of width 1. So it has as many layers as keep probabilities.
+- The weights of the pooling, see `smnb.models.encoders.CentreWeightedPool`; the width multiplier of the low-resolution encoder
+  is 1; the drop-path keep probability of 0.6 is that of both encoders.
 """
 
 from __future__ import annotations
@@ -25,80 +23,43 @@ import torch
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, check_count, plain
-from smnb.models.encoders import ACTIVATIONS, ENCODERS, CentreWeightedPool, build_encoder
+from smnb.models.encoders import ENCODERS, NORM_EPSILON, CentreWeightedPool, build_encoder
 from smnb.models.registry import check_input, check_settings
-from smnb.models.xception import NORM_EPSILON
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"swish": nn.SiLU, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 
 
 @dataclass(frozen=True)
 class MultiSourceConfig:
-    """Sizes of the network; the defaults are Table 7's.
+    """Sizes of the network; the defaults are Table 7's. No channels leave a part out, as does an encoder ``none``."""
 
-    Parameters
-    ----------
-    high_channels, low_channels, coarse_channels : int
-        Of the high- and low-resolution images and the coarse products; 0 leaves a part out.
-    high_encoder, low_encoder : str
-        Of `smnb.models.encoders.ENCODERS`. ``point`` takes values of shape ``(sample, channel)`` in place of images.
-    point_features : int
-        Number of values of a low-resolution ``point`` encoder, in place of `low_channels`; 0 takes `low_channels`.
-    point_widths, point_norm, point_keep : tuple of int, str, float
-        Of point encoders: see `smnb.models.encoders.PointEncoder`.
-    width_high, width_low : float
-        Multipliers of the image encoders' channels.
-    output_stride_high, output_stride_low : int
-    drop_path_keep : float
-        Chance to keep the last unit's residual of each image encoder in training.
-    pool_width : float or None
-        Standard deviation of the pooling weights as a share of the map's side; None for a plain mean.
-    pool_offset : float
-        Cells from the middle of the map to the centre of the weights.
-    head1, head2 : tuple of int
-        Widths of the fusion heads' layers. The last width of the head that gives the answer is 1.
-    head1_keep, head2_keep : tuple of float
-        Chance to keep an input of each layer in training.
-    activation : str
-        Of the fusion heads and point encoders: ``swish``, ``relu`` or ``leaky_relu``.
-    norm_momentum : float
-        Weight of a batch in the running statistics of batch normalisation, see `smnb.models.xception.ImageEncoder`.
-    initial_output : float
-        What the untrained network is near to, m3 m-3.
-    """
-
-    high_channels: int = 10
+    high_channels: int = 10  # of the images of 10 m
     low_channels: int = 4
     coarse_channels: int = 2
-    high_encoder: str = "xception65"
+    high_encoder: str = "xception65"  # of `smnb.models.encoders.ENCODERS`
     low_encoder: str = "xception41"
-    point_features: int = 0
-    point_widths: tuple[int, ...] = (128, 64)
-    point_norm: str = "batch"
-    point_keep: float = 1.0
-    width_high: float = 1.0
+    width_high: float = 1.0  # multiplier of the encoder's channels
     width_low: float = 1.0
     output_stride_high: int = 32
     output_stride_low: int = 16
-    drop_path_keep: float = 0.6
-    pool_width: float | None = 0.25
+    drop_path_keep: float = 0.6  # chance to keep the last unit's residual of each encoder in training
+    pool_width: float | None = 0.25  # of `smnb.models.encoders.CentreWeightedPool`, as is the offset
     pool_offset: float = 0.0
-    head1: tuple[int, ...] = (128, 64, 1)
-    head1_keep: tuple[float, ...] = (0.5, 0.5, 0.6)
+    head1: tuple[int, ...] = (128, 64, 1)  # widths of a fusion head's layers; that which gives the answer ends with 1
+    head1_keep: tuple[float, ...] = (0.5, 0.5, 0.6)  # chance to keep an input of each layer in training
     head2: tuple[int, ...] = (8, 1)
     head2_keep: tuple[float, ...] = (0.9, 0.9)
-    activation: str = "swish"
-    norm_momentum: float = 0.1
-    initial_output: float = 0.2
+    activation: str = "swish"  # of the fusion heads, one of `ACTIVATIONS`
+    norm_momentum: float = 0.1  # weight of a batch in the running statistics, see `smnb.models.encoders.ImageEncoder`
+    initial_output: float = 0.2  # what the untrained network is near to, m3 m-3
 
     def __post_init__(self) -> None:
         who = "MultiSourceConfig"
-        for name in ("point_widths", "head1", "head1_keep", "head2", "head2_keep"):
+        for name in ("head1", "head1_keep", "head2", "head2_keep"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # a checkpoint's JSON has lists
-        for name in ("high_channels", "low_channels", "coarse_channels", "point_features"):
+        for name in ("high_channels", "low_channels", "coarse_channels"):
             check_count(who, name, getattr(self, name), 0)
-        known = {"high_encoder": ENCODERS, "low_encoder": ENCODERS, "activation": ACTIVATIONS}
-        check_settings(self, choices=known)
-        if self.point_features and self.low_encoder != "point":
-            raise ParameterError(who, "point_features are for a low_encoder 'point'", got=self.low_encoder)
+        check_settings(self, choices={"high_encoder": ENCODERS, "low_encoder": ENCODERS, "activation": ACTIVATIONS})
         for name in ("head1", "head2"):
             widths, keep = getattr(self, name), getattr(self, f"{name}_keep")
             if not widths or min(widths) < 1:
@@ -119,7 +80,7 @@ class MultiSourceConfig:
     @property
     def low_inputs(self) -> int:
         """Channels that the low-resolution encoder takes, 0 without one."""
-        return 0 if self.low_encoder == "none" else self.point_features or self.low_channels
+        return 0 if self.low_encoder == "none" else self.low_channels
 
     @property
     def has_images(self) -> bool:
@@ -161,17 +122,7 @@ class FusionHead(nn.Sequential):
 
 
 class MultiSourceNet(nn.Module):
-    """Images around a point and coarse estimates at it, to the soil moisture at the point.
-
-    Parameters
-    ----------
-    config : MultiSourceConfig
-
-    References
-    ----------
-    Batchu, Nearing, Gulshan 2023, A deep learning data fusion model using Sentinel-1/2, SoilGrids, SMAP, and GLDAS for soil
-    moisture retrieval, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
-    """
+    """Images around a point and coarse estimates at it, to the soil moisture at the point."""
 
     config_class = MultiSourceConfig
 
@@ -179,17 +130,10 @@ class MultiSourceNet(nn.Module):
         super().__init__()
         self.config = config = config or MultiSourceConfig()
         shared = {"drop_path_keep": config.drop_path_keep, "norm_momentum": config.norm_momentum}
-        shared["point"] = {
-            "widths": config.point_widths,
-            "norm": config.point_norm,
-            "keep": config.point_keep,
-            "activation": config.activation,
-            "norm_momentum": config.norm_momentum,
-        }
-        high, low = ({"width": config.width_high}, {"width": config.width_low})
-        high["output_stride"], low["output_stride"] = config.output_stride_high, config.output_stride_low
-        self.high = build_encoder(config.high_encoder, config.high_inputs, **high, **shared)
-        self.low = build_encoder(config.low_encoder, config.low_inputs, **low, **shared)
+        high = {"width": config.width_high, "output_stride": config.output_stride_high, **shared}
+        low = {"width": config.width_low, "output_stride": config.output_stride_low, **shared}
+        self.high = build_encoder(config.high_encoder, config.high_inputs, **high)
+        self.low = build_encoder(config.low_encoder, config.low_inputs, **low)
         self.pool = CentreWeightedPool(config.pool_width, config.pool_offset)
         options = {"activation": config.activation, "momentum": config.norm_momentum}
         fused = 0
@@ -204,20 +148,16 @@ class MultiSourceNet(nn.Module):
             self.head2 = FusionHead(fused + config.coarse_channels, config.head2, config.head2_keep, **options)
 
     def features_high(self, images: torch.Tensor) -> torch.Tensor:
-        """Feature map of high-resolution images ``(image, channel, row, col)`` of any size; their values, if points."""
+        """Feature map of high-resolution images ``(image, channel, row, col)`` of any size."""
         return self._encoder("high")(images)
-
-    def features_low(self, images: torch.Tensor) -> torch.Tensor:
-        """Feature map of low-resolution images; their values, if points."""
-        return self._encoder("low")(images)
 
     def embed_high(self, images: torch.Tensor) -> torch.Tensor:
         """Embedding ``(image, feature)`` of high-resolution images."""
-        return self._pooled(self.features_high(images))
+        return self.pool(self.features_high(images))
 
     def embed_low(self, images: torch.Tensor) -> torch.Tensor:
         """Embedding ``(image, feature)`` of low-resolution images."""
-        return self._pooled(self.features_low(images))
+        return self.pool(self._encoder("low")(images))
 
     def head(self, high: torch.Tensor | None, low: torch.Tensor | None, coarse: torch.Tensor | None) -> torch.Tensor:
         """Soil moisture ``(sample,)``, m3 m-3, from embeddings ``(sample, feature)`` and coarse products ``(sample, channel)``.
@@ -245,12 +185,8 @@ class MultiSourceNet(nn.Module):
     ) -> torch.Tensor:
         """Estimate soil moisture ``(sample,)``, m3 m-3, not restricted to a range.
 
-        Parameters
-        ----------
-        high, low : Tensor, shape (sample, channel, row, col), or (sample, value) for a point encoder
-            Scaled to [-1, 1], missing values filled. ``(sample, 0)`` or None where the network has no such encoder.
-        coarse : Tensor, shape (sample, coarse channel)
-            m3 m-3.
+        Images ``(sample, channel, row, col)`` are scaled to [-1, 1], missing values filled; ``(sample, 0)`` or None where the
+        network has no such encoder. Coarse products ``(sample, channel)`` are m3 m-3.
         """
         self._check_parts({"high": high, "low": low, "coarse": coarse})
         return self.head(
@@ -268,9 +204,6 @@ class MultiSourceNet(nn.Module):
         if encoder is None:
             raise ParameterError("MultiSourceNet", f"no {name} encoder", expected=plain(self._inputs()))
         return encoder
-
-    def _pooled(self, features: torch.Tensor) -> torch.Tensor:
-        return self.pool(features) if features.ndim == 4 else features
 
     def _check_parts(self, given: dict[str, torch.Tensor | None]) -> None:
         """Raise unless what is given is what the network has, and enough to take batch statistics of in training."""

@@ -21,23 +21,14 @@ if TYPE_CHECKING:  # the names of the networks are there without torch
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """One network of the registry.
-
-    Parameters
-    ----------
-    name, paper, inputs, description : str
-    network : str or type
-        ``module:Class``, imported when it is built, or the class.
-    n_parameters : int, optional
-        Trainable parameters at the paper's sizes; a test compares it with the network.
-    """
+    """One network of the registry."""
 
     name: str
-    network: str | type[nn.Module]
+    network: str | type[nn.Module]  # ``module:Class``, imported when it is built, or the class
     paper: str = ""
     inputs: str = ""
     description: str = ""
-    n_parameters: int | None = None
+    n_parameters: int | None = None  # trainable ones at the paper's sizes; a test compares it with the network
 
 
 MODELS: dict[str, ModelEntry] = {}  # every network that has a name
@@ -46,14 +37,8 @@ MODELS: dict[str, ModelEntry] = {}  # every network that has a name
 def register_model(name: str, network: str | type[nn.Module], **facts: Any) -> None:
     """Give a network a name, which `build_model`, `smnb.training.train` and checkpoints then know in this process.
 
-    Parameters
-    ----------
-    name : str
-    network : str or type
-        ``module:Class`` or the class. It is built as ``Class(Class.config_class(**settings))`` where it has a
-        ``config_class``, else as ``Class(**settings)``; its ``config`` (a dataclass or dict) goes into a checkpoint.
-    **facts
-        ``paper``, ``inputs``, ``description`` and ``n_parameters`` of `ModelEntry`.
+    It is built as ``Class(Class.config_class(**settings))`` where it has a ``config_class``, else as ``Class(**settings)``; its
+    ``config`` (a dataclass or dict) goes into a checkpoint. `facts` are those of `ModelEntry`.
     """
     if ":" in name:
         raise ParameterError("register_model", "a name has no colon, which marks an import path", got=name)
@@ -110,22 +95,11 @@ def config_of(network: nn.Module) -> dict[str, Any]:
 
 
 def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, Any] | None = None) -> nn.Module:
-    """Build a network, or hand on one that is built.
+    """Build a network (a key of `MODELS`, ``"module:Class"`` or a class), or hand on one that is built.
 
-    Parameters
-    ----------
-    model : str, class or torch.nn.Module
-        A key of `MODELS`, ``"module:Class"``, a class, or a network, which is returned as it is.
-    config : mapping, optional
-        Settings that differ from the network's defaults (the paper's).
+    `config` are settings that differ from the network's defaults (the paper's). `ParameterError` if the name or a setting is
+    unknown, or a setting is missing.
 
-    Raises
-    ------
-    ParameterError
-        If the name or a setting is unknown, or a setting is missing.
-
-    Examples
-    --------
     >>> sum(p.numel() for p in build_model("smen").parameters())
     38337
     """
@@ -146,12 +120,14 @@ def build_model(model: str | type[nn.Module] | nn.Module, config: Mapping[str, A
         raise ParameterError(who, f"cannot be built ({error})", got=settings, expected=known) from error
 
 
-def check_settings(config: Any, *, counts: Sequence[str] = (), choices: Mapping[str, Iterable[Any]]) -> None:
+def check_settings(
+    config: Any, *, counts: Sequence[str] = (), choices: Mapping[str, Iterable[Any]] | None = None
+) -> None:
     """Raise `ParameterError` unless settings of a dataclass are counts, or one of what is known."""
     who = type(config).__name__
     for name in counts:
         check_count(who, name, getattr(config, name))
-    for name, known in choices.items():
+    for name, known in (choices or {}).items():
         check_choice(who, name, getattr(config, name), known)
 
 
@@ -164,22 +140,12 @@ def check_input(who: str, values: torch.Tensor, dims: str, size: int, *, unit: s
 def describe(model: nn.Module, *inputs: Any, depth: int = 2) -> pd.DataFrame:
     """Show a network's layers, in the order in which they run where an example is given.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-    *inputs : Tensor
-        An example of what it takes, such as ``samples.train[np.arange(2)][0]``; without it there are no shapes.
-    depth : int
-        How far layers within layers are opened: ``encoder.0.conv`` is 3 deep. What lies deeper counts with the layer above.
+    `inputs` are an example of what it takes, such as ``samples.train[np.arange(2)][0]``; without it there are no shapes. `depth`
+    is how far layers within layers are opened: ``encoder.0.conv`` is 3 deep, and what lies deeper counts with the layer above.
 
-    Returns
-    -------
-    DataFrame
-        One row a layer: ``layer`` (its name), ``kind``, ``output`` (shape without the batch, as text) and ``parameters``;
-        a last row ``total``, with the trainable parameters.
+    One row a layer: ``layer`` (its name), ``kind``, ``output`` (shape without the batch, as text) and ``parameters``; a last row
+    ``total``, with the trainable parameters.
 
-    Examples
-    --------
     >>> import torch
     >>> from torch import nn
     >>> describe(nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 1)), torch.zeros(2, 4))

@@ -1,8 +1,8 @@
 """SMEN, the soil moisture enhancement network: coarse soil moisture and past fine residuals to fine soil moisture.
 
-The paper's Eq. 1 is ``J(t) = h(g(I(t)) + f(D(t)))``. Layer sizes are the paper's. It does not state the length of the
-history; three temporal kernels of two without padding in time turn four images into one, so four is the length at which
-``f(D)`` and ``g(I)`` match, and the default. The network is fully convolutional: images of any size go through it.
+Tsagkatakis, Moghaddam, Tsakalides: SMEN, SMAP from 36 to 3 km; Section 3, whose Eq. 1 is ``J(t) = h(g(I(t)) + f(D(t)))``. Layer
+sizes are the paper's. It does not state the length of the history; three temporal kernels of two without padding in time turn
+four images into one, so four is the length at which ``f(D)`` and ``g(I)`` match, and the default.
 """
 
 from __future__ import annotations
@@ -24,23 +24,13 @@ SMEN_INPUTS = ("spatial", "temporal", "spatiotemporal")
 class SMENConfig:
     """Sizes of the network.
 
-    Parameters
-    ----------
-    inputs : str
-        ``spatiotemporal`` (the paper's network), ``spatial`` (the coarse image alone) or ``temporal`` (the residuals
-        alone).
-    history : int
-        Number of past residual images, k, at least 2. Each of the ``history - 1`` blocks takes one image away.
-    features : int
-        Filters of each convolution but the last.
-    padding : str
-        What lies around an image: ``replicate`` (the inputs' edges go on) or ``zeros`` (at every layer). The paper does not
-        say. Scaled inputs are zero only at the driest end, so zeros draw a frame that has to be learned away at every edge.
+    `padding` is what lies around an image: ``replicate`` (the inputs' edges go on) or ``zeros`` (at every layer). The paper does
+    not say. Scaled inputs are zero only at the driest end, so zeros draw a frame that has to be learned away at every edge.
     """
 
-    inputs: str = "spatiotemporal"
-    history: int = 4
-    features: int = 32
+    inputs: str = "spatiotemporal"  # the paper's; or the coarse image alone ("spatial"), or the residuals ("temporal")
+    history: int = 4  # past residual images, k, at least 2; each of the ``history - 1`` blocks takes one image away
+    features: int = 32  # filters of each convolution but the last
     padding: str = "replicate"
 
     def __post_init__(self) -> None:
@@ -50,16 +40,7 @@ class SMENConfig:
 
 
 class SMEN(nn.Module):
-    """Features of past residuals and of the current coarse image, summed and fused to one fine image.
-
-    Parameters
-    ----------
-    config : SMENConfig
-
-    References
-    ----------
-    Tsagkatakis, Moghaddam, Tsakalides: the soil moisture enhancement network (SMEN), SMAP from 36 to 3 km; Section 3.
-    """
+    """Features of past residuals and of the current coarse image, summed and fused to one fine image."""
 
     config_class = SMENConfig
 
@@ -96,12 +77,8 @@ class SMEN(nn.Module):
     def forward(self, coarse: torch.Tensor, residuals: torch.Tensor) -> torch.Tensor:
         """Estimate the scaled fine image ``(image, row, col)``, up to a constant of each: the loss is blind to the mean.
 
-        Parameters
-        ----------
-        coarse : Tensor, shape (image, row, col)
-            Current coarse soil moisture on the fine grid, scaled. Not looked at by ``temporal``.
-        residuals : Tensor, shape (image, history, row, col)
-            Fine less coarse soil moisture of the past images, oldest first, scaled. Not looked at by ``spatial``.
+        `coarse` (image, row, col) is on the fine grid, `residuals` (image, history, row, col) are fine less coarse soil moisture
+        of the past images, oldest first; both scaled.
         """
         check_input("SMEN", residuals, "(image, history, row, col)", self.config.history, unit="past images")
         if coarse.shape != (shape := (len(residuals), *residuals.shape[2:])):

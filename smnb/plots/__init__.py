@@ -2,18 +2,14 @@
 
 Every function takes ``save=`` (the path of a PNG) and ``synthetic=`` (whether titles say so; by default what the attributes
 of the data say), and returns a `Picture`, a matplotlib figure that a notebook cell shows as its last expression: the PNG for
-paper and page, and below it, where it has one, the interactive twin of `twins` with values under the pointer. Units come
-from the data's attributes where they have any. Data without a column, a unit or anything to draw raise `ContractError`,
-an unknown metric, colour map or option `ParameterError`.
-
-Nothing here touches the network: coastlines come from the Köppen map, interactive figures carry their own JavaScript
-(bokeh's core, once a page), and a page that runs none shows the static figure.
+paper and page, and below it, where it has one, the interactive twin of `twins`, which carries its JavaScript (nothing here
+touches the network). Data without a column, a unit or anything to draw raise `ContractError`, an unknown metric, colour map
+or option `ParameterError`.
 """
 
 from smnb.plots.charts import density_scatter, histograms, series
 from smnb.plots.display import Picture, enable, png_bytes
-from smnb.plots.fields import nice_limits, pretty_units, symmetric_limit
-from smnb.plots.ground import coastlines
+from smnb.plots.ground import coastlines, nice_limits, pretty_units, symmetric_limit
 from smnb.plots.maps import image_panels, map_matrix, score_maps, sensor_map, static_maps
 from smnb.plots.profile import calendar, count_bars, grouped_bars, month_bars, sensor_series, share_table
 from smnb.plots.rows import ImageColumn, image_rows, interval_rows, method_scores

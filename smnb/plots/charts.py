@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from smnb.contract import ContractError, check_count, check_table
 from smnb.metrics import pair_scores, r2, slope
 from smnb.plots.display import LINES, WIDTH, Picture, count_bar, date_axis, grid_behind, panel_title, picture, said
-from smnb.plots.fields import nice_limits, shared_scale, with_units
+from smnb.plots.ground import nice_limits, shared_scale, with_units
 
 _Arrays: TypeAlias = Mapping[str, ArrayLike] | ArrayLike
 _GAP = 0.34  # inches between scatters: room for half a tick label on either side
@@ -26,8 +26,7 @@ _GAP = 0.34  # inches between scatters: room for half a tick label on either sid
 class Density(NamedTuple):
     """Counts of prediction against reference in square bins, with the scores that go beside them."""
 
-    #: (bins of the prediction, bins of the reference), NaN where empty.
-    counts: np.ndarray
+    counts: np.ndarray  # (bins of the prediction, bins of the reference), NaN where empty
     scores: dict[str, float]
     slope: float
     intercept: float
@@ -50,19 +49,19 @@ def bin_pairs(
     who = "density_scatter"
     check_count(who, "bins", bins, 2)
     models = dict(pred) if isinstance(pred, Mapping) else {"": pred}
-    pairs = {}
+    pairs, observed = {}, obs if isinstance(obs, Mapping) else dict.fromkeys(models, obs)
     for name, values in models.items():
-        if isinstance(obs, Mapping) and name not in obs:
-            raise ContractError(who, f"no reference for model {name!r}", got=sorted(obs))
-        p, o = np.asarray(values), np.asarray(obs[name] if isinstance(obs, Mapping) else obs)
+        if name not in observed:
+            raise ContractError(who, f"no reference for model {name!r}", got=sorted(observed))
+        p, o = np.asarray(values), np.asarray(observed[name])
         if p.shape != o.shape:
             what = f"prediction {name!r} and its reference differ in shape"
             raise ContractError(who, what, got=p.shape, expected=o.shape)
         both = np.isfinite(p) & np.isfinite(o)
         if both.sum() < 2:
-            next_step = "Check that prediction and reference overlap where they are not missing"
+            step = "Check that prediction and reference overlap where they are not missing"
             what = f"prediction {name!r} has fewer than two finite pairs"
-            raise ContractError(who, what, got=int(both.sum()), next_step=next_step)
+            raise ContractError(who, what, got=int(both.sum()), next_step=step)
         pairs[name] = p[both].astype("float64"), o[both].astype("float64")
     if not pairs:
         raise ContractError(who, "there is no prediction to show")
@@ -97,10 +96,8 @@ def density_scatter(
 
     Parameters
     ----------
-    pred : array or mapping of str to array
-        One or several models, by name; any shape, missing is NaN.
-    obs : array or mapping of str to array
-        The reference, of the same shape; one for all models or one each.
+    pred, obs : array or mapping of str to array
+        One or several models, by name, and the reference, one for all or one each; any one shape, missing is NaN.
     limits : (float, float), optional
         Both axes; default nearly all values, and the box counts what lies outside.
     """
@@ -162,10 +159,8 @@ def series(
     ----------
     table : DataFrame
         One row a point of `x`; missing values leave a gap.
-    x : str
-        Column of the horizontal axis.
-    y : list of str, or mapping of column to its name in the legend
-        Columns to draw.
+    x, y
+        Column of the horizontal axis, and the columns to draw, or a mapping of them to their names in the legend.
     log_y : bool
         Logarithmic vertical axis; then values must be positive.
     """
@@ -181,9 +176,9 @@ def series(
     title = said(title)
     figure = Picture(WIDTH * 0.75, 3.1)
     axes = figure.add_axes((0.145, 0.165, 0.835, 0.73))
-    marker = "o" if len(table) <= 40 else None
+    look = {"marker": "o" if len(table) <= 40 else None, "markersize": 3}
     for (column, name), (colour, style) in zip(names.items(), LINES * len(names), strict=False):
-        axes.plot(table[x], table[column], label=name, color=colour, linestyle=style, marker=marker, markersize=3)
+        axes.plot(table[x], table[column], label=name, color=colour, linestyle=style, **look)
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log_y else "linear")
     if pd.api.types.is_integer_dtype(table[x]):
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -233,22 +228,21 @@ def histograms(
     ----------
     arrays : mapping of str to array
         By name (a channel, the target); any shape, missing is NaN.
-    units : str or mapping of name to str
-        Unit of all, or of each.
-    label : str or mapping of unit to str, optional
-        The quantity of the horizontal axis, or the one in each unit; default soil moisture for its unit.
+    units, label : str or mapping
+        Unit of all, or of each name; the quantity of the horizontal axis, or of each unit, default soil moisture for its own.
     bins : int
         Bins over the range of the unit's values (0.1th to 99.9th percentile).
     """
     who, groups = "histograms", {}
+    units = dict.fromkeys(arrays, units) if isinstance(units, str) else units
     for name, array in arrays.items():
         values = np.asarray(array, dtype="float64").ravel()
         values = values[np.isfinite(values)]
         if values.size == 0:
             raise ContractError(who, f"{name!r} is missing everywhere", got=f"{np.size(array)} values")
-        if not isinstance(units, str) and name not in units:
+        if name not in units:
             raise ContractError(who, f"{name!r} has no unit", expected=sorted(units))
-        groups.setdefault(units if isinstance(units, str) else units[name], {})[name] = values
+        groups.setdefault(units[name], {})[name] = values
     if not groups:
         raise ContractError(who, "there is nothing to count")
     columns, rows = min(2, len(groups)), -(-len(groups) // 2)

@@ -48,12 +48,8 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#
 LINES = tuple(zip(_COLOURS, ("-", "--", "-.", ":", "-", "--", "-."), strict=True))
 MARKERS = "osD^vP*Xph"
 #: A colour and a hatch for each side of a split.
-_LOOK_OF_SIDES = {
-    "train": ("#0072B2", ""),
-    "validation": ("#E69F00", "////"),
-    "test": ("#009E73", "...."),
-    "buffer": ("#c9c9c9", ""),
-}
+_LOOK_OF_SIDES = {"train": ("#0072B2", ""), "validation": ("#E69F00", "////"), "test": ("#009E73", "....")}
+_LOOK_OF_SIDES["buffer"] = ("#c9c9c9", "")
 SIDES = tuple(_LOOK_OF_SIDES)  # the order in which sides are drawn
 _state = {"loader_shown": False}
 _SYNTHETIC: ContextVar[bool] = ContextVar("_SYNTHETIC", default=False)

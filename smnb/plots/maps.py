@@ -15,32 +15,9 @@ from matplotlib.colors import LogNorm, Normalize
 from smnb.contract import ContractError, ParameterError, check_table
 from smnb.metrics import Metric, metric_list
 from smnb.metrics.registry import MetricLike
-from smnb.plots.display import (
-    MARKERS,
-    SIDES,
-    WIDTH,
-    Picture,
-    colour_bar,
-    count_bar,
-    look_of,
-    panel_title,
-    picture,
-    said,
-)
-from smnb.plots.fields import (
-    SOIL_MOISTURE_CMAP,
-    Grid,
-    Group,
-    check_comparison,
-    check_fields,
-    difference_groups,
-    metric_label,
-    nice_limits,
-    shared_scale,
-    units_of,
-    with_units,
-)
-from smnb.plots.ground import View, draw_cells, draw_ground, view_of
+from smnb.plots import display, ground
+from smnb.plots.display import WIDTH, Picture, panel_title, picture, said
+from smnb.plots.ground import SOIL_MOISTURE_CMAP, Grid, Group, View, draw_cells, metric_label, nice_limits, view_of
 
 _LEFT, _RIGHT, _GAP, _LABELS, _BAR = 0.42, 0.12, 0.16, 0.22, 0.62
 _MOST_NETWORKS = 10
@@ -68,10 +45,8 @@ def static_maps(
     ----------
     fields : mapping of str to DataArray (lat, lon)
         By title; all on one grid, ascending, in one unit.
-    units : str, optional
-        For the colour bars; default the attribute of the first field.
-    differences : mapping of str to DataArray (lat, lon), optional
-        By title, in `units`, on the same grid.
+    units, differences
+        For the colour bars, default the attribute of the first field; fields in these units, by title, on the same grid.
     limits : (float, float), optional
         Colour scale; default the 2nd to 98th percentile over all fields, rounded outwards. Differences run from -L to L,
         the 98th percentile of their magnitudes, rounded up.
@@ -79,9 +54,9 @@ def static_maps(
     who = "static_maps"
     if cmap not in mpl.colormaps:
         raise ParameterError(who, "unknown colour map", got=cmap, next_step="See matplotlib.colormaps")
-    grid, shown, contrasts = check_comparison(who, fields, differences)
-    units, scale = units_of(who, units, fields), shared_scale(who, shown.values(), limits)
-    groups = [Group(shown, scale, cmap, label, units), *difference_groups(contrasts, units)]
+    grid, shown, contrasts = ground.check_comparison(who, fields, differences or {})
+    units, scale = ground.units_of(who, units, fields), ground.shared_scale(who, shown.values(), limits)
+    groups = [Group(shown, scale, cmap, label, units), *ground.difference_groups(contrasts, units)]
     return _draw(grid, groups, columns)
 
 
@@ -97,9 +72,7 @@ def image_panels(
     Parameters
     ----------
     panels : DataArray (channel, lat, lon) or mapping of str to DataArray (lat, lon)
-        Each with its attribute ``units``.
-    label : str or mapping of unit to str
-        The quantity, or the quantity in each unit.
+        Each with its attribute ``units``; `label` is the quantity, or by unit.
     """
     who = "image_panels"
     if isinstance(panels, xr.DataArray):
@@ -109,9 +82,9 @@ def image_panels(
         shown = [f"{name[:-1]} GHz {name[-1]}" if name[-1:] in ("H", "V") else name for name in names]
         units = {"units": panels.attrs["units"]} if "units" in panels.attrs else {}
         panels = {name: panels.isel(channel=i).assign_attrs(units) for i, name in enumerate(shown)}
-    grid, by_unit = check_fields(who, panels), {}
+    grid, by_unit = ground.check_fields(who, panels), {}
     for title, panel in panels.items():
-        by_unit.setdefault(units_of(who, None, {title: panel}), {})[title] = grid.values[title]
+        by_unit.setdefault(ground.units_of(who, None, {title: panel}), {})[title] = grid.values[title]
     groups = []
     for unit, shown in by_unit.items():
         named = label if isinstance(label, str) else label.get(unit, "Value")
@@ -132,26 +105,25 @@ def map_matrix(
 
     Parameters
     ----------
-    rows : mapping of str to mapping of str to DataArray (lat, lon)
-        By region, then by column title; every region has the same columns, and one grid of its own.
-    differences : mapping of str to mapping of str to DataArray (lat, lon), optional
-        By region, then by column title; to the right, on a symmetric scale.
+    rows, differences : mapping of str to mapping of str to DataArray (lat, lon)
+        By region, then by column title; every region has the same columns, and one grid of its own. Differences stand to the
+        right, on a symmetric scale.
     """
     who = "map_matrix"
     differences = differences or {region: {} for region in rows}
     if not rows or set(differences) != set(rows):
         what = "fields and differences name other regions"
         raise ContractError(who, what, got=list(differences), expected=list(rows))
-    checked = {region: check_comparison(who, rows[region], differences[region]) for region in rows}
+    checked = {region: ground.check_comparison(who, rows[region], differences[region]) for region in rows}
     columns = [list(next(iter(part.values()))) for part in (rows, differences)]
     for region in rows:
         if [list(rows[region]), list(differences[region])] != columns:
             what = f"region {region!r} has other columns"
             raise ContractError(who, what, got=list(rows[region]), expected=columns[0])
-    units = units_of(who, units, next(iter(rows.values())))
+    units = ground.units_of(who, units, next(iter(rows.values())))
     shown, contrasts = ({(r, t): v for r, one in checked.items() for t, v in one[part].items()} for part in (1, 2))
     scale = nice_limits(shown.values())[:2]
-    groups = [Group(shown, scale, SOIL_MOISTURE_CMAP, label, units), *difference_groups(contrasts, units)]
+    groups = [Group(shown, scale, SOIL_MOISTURE_CMAP, label, units), *ground.difference_groups(contrasts, units)]
     left, labels, count = 0.84, 0.24, sum(map(len, columns))
     width = (WIDTH - left - _RIGHT - _GAP * (count - 1)) / count
     views = {region: view_of(grid) for region, (grid, _, _) in checked.items()}
@@ -209,14 +181,14 @@ def _above(row: list[tuple[str, np.ndarray]]) -> float:
 
 def _bar_below(figure: Picture, group: Group, x: float, top: float, width: float, parts: int = 6) -> None:
     axes = figure.axes_at(x * WIDTH, top - 0.17, width * WIDTH, 0.11, label="colorbar")
-    label = with_units(group.label, group.units)
-    colour_bar(axes, group.limits, group.cmap, label, group.values.values(), parts=parts)
+    label = ground.with_units(group.label, group.units)
+    display.colour_bar(axes, group.limits, group.cmap, label, group.values.values(), parts=parts)
 
 
 def _panel(axes: GeoAxes, view: View, grid: Grid, values: np.ndarray, group: Group, title: str, **look: Any) -> None:
     field = {"cmap": group.cmap, "norm": Normalize(*group.limits), "interpolation_stage": "rgba", "gid": "field"}
     draw_cells(axes, view, grid.lon, grid.lat, values, zorder=2, **field)
-    draw_ground(axes, view, **look)
+    ground.draw_ground(axes, view, **look)
     axes.set_title(title, fontsize=10, pad=4, loc="left", linespacing=1.1)
 
 
@@ -231,7 +203,7 @@ def _place_maps(view: View, names: list[str], right: float) -> tuple[Picture, li
         panels.append(figure.axes_at(left, bottom, wide, high, projection=view.projection))
         shown = panel_title(i if count > 1 else None, name, wide + right - 0.6)
         panels[-1].set_title(shown, loc="left", pad=4)
-        draw_ground(panels[-1], view, land="#f4f2ee")
+        ground.draw_ground(panels[-1], view, land="#f4f2ee")
     return figure, panels
 
 
@@ -259,7 +231,7 @@ def sensor_map(
     check_table(who, sensors, ("lat", "lon", by))
     lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
     around = area_of(lat, lon)
-    grid = around if density is None else check_fields(who, {"sensors": density})
+    grid = around if density is None else ground.check_fields(who, {"sensors": density})
     view = view_of(grid)
     names = [] if density is None else [density.attrs.get("long_name", "Sensors in a cell")]
     names = [name[0].upper() + name[1:] for name in [*names, title]]
@@ -270,12 +242,12 @@ def sensor_map(
         colours = mpl.colors.ListedColormap(mpl.colormaps["plasma_r"](np.linspace(0.15, 1.0, 256)))
         look = {"norm": LogNorm(1, max(2.0, float(np.nanmax(values)))), "zorder": 3, "gid": "field"}
         image = draw_cells(panels[0], view, grid.lon, grid.lat, values, cmap=colours, interpolation="nearest", **look)
-        count_bar(_bar_beside(panels[0]), image, "Sensors in a cell")
+        display.count_bar(_bar_beside(panels[0]), image, "Sensors in a cell")
     kind, names = _kinds(sensors[by].astype(str))
-    colours = {name: colour for name, (colour, _) in look_of(names).items()}
+    colours = {name: colour for name, (colour, _) in display.look_of(names).items()}
     x, y = view.lines(lon, lat)
     look = {"linestyle": "", "markersize": 4.5, "markeredgecolor": "black", "markeredgewidth": 0.3, "alpha": 0.85}
-    for marker, (name, colour) in zip(MARKERS, colours.items(), strict=False):
+    for marker, (name, colour) in zip(display.MARKERS, colours.items(), strict=False):
         here = (kind == name).to_numpy()
         panels[-1].plot(x[here], y[here], marker=marker, color=colour, zorder=5, label=f"{name} ({here.sum()})", **look)
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.02), "borderaxespad": 0.2}
@@ -291,7 +263,7 @@ def _kinds(kind: pd.Series) -> tuple[pd.Series, list[str]]:
     """Kind of each sensor, the rarest beyond ten as "others", and the kinds in their order."""
     counts = kind.value_counts()
     names = list(counts.index[: _MOST_NETWORKS - (len(counts) > _MOST_NETWORKS)])
-    names.sort(key=lambda name: SIDES.index(name) if name in SIDES else len(SIDES))
+    names.sort(key=lambda name: display.SIDES.index(name) if name in display.SIDES else len(display.SIDES))
     return kind.where(kind.isin(names), "others"), names + (["others"] if len(counts) > len(names) else [])
 
 
@@ -335,7 +307,7 @@ def score_maps(
             axes.plot(x[~there], y[~there], "x", color="#555555", markersize=4.5, zorder=5, label=without)
             axes.legend(loc="lower left", fontsize=8, frameon=True, framealpha=0.85, borderpad=0.3, handletextpad=0.2)
         bar = _bar_beside(axes)
-        colour_bar(bar, (low, high), cmap, metric_label(one), [value[there]], upright=True)
+        display.colour_bar(bar, (low, high), cmap, metric_label(one), [value[there]], upright=True)
         bar.yaxis.set_label_coords(5.4, 0.5)
         look = {"title": said(name), "c": one.name, "cmap": cmap, "clim": (low, high)}
         looks.append(look | {"hover_cols": told, "clabel": metric_label(one)})

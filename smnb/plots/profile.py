@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from smnb.contract import ContractError, check_table
 from smnb.plots.charts import broken
 from smnb.plots.display import WIDTH, Picture, date_axis, grid_behind, look_of, panel_title, picture, said
-from smnb.plots.fields import with_units
+from smnb.plots.ground import with_units
 
 
 def _shade(name: str, look: tuple[str, str]) -> dict:

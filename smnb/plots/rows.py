@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from smnb.contract import ContractError, check_table, plain
 from smnb.metrics import interval_text
 from smnb.plots.display import LINES, WIDTH, Picture, colour_bar, grid_behind, picture, said
-from smnb.plots.fields import SOIL_MOISTURE_CMAP, pretty_units, shared_scale, with_units
+from smnb.plots.ground import SOIL_MOISTURE_CMAP, pretty_units, shared_scale, with_units
 
 _LEFT, _GAP, _TOP, _ROW_GAP, _BAR, _RIGHT = 1.12, 0.14, 0.34, 0.17, 0.80, 0.10
 
@@ -61,10 +61,8 @@ def image_rows(
     ----------
     rows : mapping of str to sequence of ndarray
         By row label, an image ``(y, x)`` or ``(y, x, 3)`` a column, north up; pixels may be of any size. Missing is NaN.
-    side_km : float, optional
-        Side of the ground that every image shows, km, for an axis.
-    height : float, optional
-        Of an image, inches; default what fills the width.
+    side_km, height : float, optional
+        Side of the ground that every image shows, km, for an axis; an image's, inches, by default what fills the width.
     """
     who = "image_rows"
     if not rows or not columns:
@@ -74,10 +72,10 @@ def image_rows(
         if len(images) != len(columns):
             raise ContractError(who, f"row {name!r} has not one image a column", got=len(images), expected=len(columns))
         for image, column in zip(images, columns, strict=True):
-            if (image.ndim, *image.shape[2:]) != ((2,) if column.units is not None else (3, 3)):
+            last, expected = ((2,), "(y, x)") if column.units is not None else ((3, 3), "(y, x, 3)")
+            if (image.ndim, *image.shape[2:]) != last:
                 what = f"{column.title!r} of row {name!r} has another shape"
-                expected = plain("(y, x)" if column.units is not None else "(y, x, 3)")
-                raise ContractError(who, what, got=image.shape, expected=expected)
+                raise ContractError(who, what, got=image.shape, expected=plain(expected))
     widest = (WIDTH - _LEFT - _RIGHT - _GAP * (len(columns) - 1)) / len(columns)
     size = min(widest, height or 2.1)
     above = _TOP + (0.28 if said(title) else 0.0)
@@ -129,10 +127,8 @@ def method_scores(
     ----------
     table : DataFrame
         Tidy: one row a ``method``, group and image. Methods are drawn in their order in the table, the first on top.
-    value, group : str
-        Columns: the score, and what is coloured (a region).
-    line : (float, str), optional
-        A vertical line, such as a requirement, and its name.
+    value, group, line
+        Columns: the score, and what is coloured (a region); a vertical line, such as a requirement, and its name.
     """
     check_table("method_scores", table.dropna(subset=value) if value in table else table, (value, group, "method"))
     methods, groups = list(pd.unique(table["method"])), list(pd.unique(table[group]))
@@ -178,10 +174,8 @@ def interval_rows(
     ----------
     table : DataFrame
         Rows are drawn in their order, the first on top; ``low`` and ``high`` are the interval, not drawn where NaN.
-    value, label : str
-        Columns: the value and the row's name.
-    group : str, optional
-        Column that is coloured and set apart by a gap; its names stand in the legend.
+    value, label, group : str
+        Columns: the value, the row's name, and what is coloured and set apart by a gap; its names stand in the legend.
     """
     needed = [value, "low", "high", label, *([group] if group else [])]
     check_table("interval_rows", table.dropna(subset=value) if value in table else table, needed)

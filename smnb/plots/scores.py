@@ -14,7 +14,7 @@ from smnb.metrics import Interval, Metric
 from smnb.metrics.registry import MetricLike
 from smnb.plots.charts import broken
 from smnb.plots.display import LINES, MARKERS, WIDTH, Picture, date_axis, grid_behind, panel_title, picture, said
-from smnb.plots.fields import metric_label, with_units
+from smnb.plots.ground import metric_label, with_units
 from smnb.plots.maps import check_scores
 
 _MOST_STRATA = 14  # a few stations with the same few sensors would hide one another's boxes
@@ -89,10 +89,8 @@ def sorted_scores(
 def _in_order(scores: Mapping[str, pd.DataFrame], one: Metric) -> dict[str, pd.DataFrame]:
     """``value``, ``low`` and ``high`` by sensor, in the order of the first model's; what only another model scores is last."""
     names = {one.name: "value", f"{one.name}_low": "low", f"{one.name}_high": "high"}
-    tables = {
-        name: table.set_index(table["sensor_id"].astype(str)).reindex(columns=list(names)).rename(columns=names)
-        for name, table in scores.items()
-    }
+    by_sensor = {name: table.set_index(table["sensor_id"].astype(str)) for name, table in scores.items()}
+    tables = {name: table.reindex(columns=list(names)).rename(columns=names) for name, table in by_sensor.items()}
     order = next(iter(tables.values()))["value"].dropna().sort_values(kind="stable").index
     for table in tables.values():
         order = order.append(table.index[table["value"].notna()].difference(order))
@@ -185,10 +183,8 @@ def score_boxes(
 
     Parameters
     ----------
-    scores : mapping of str to DataFrame
-        By model, one row a sensor: the strata and the score.
-    by : mapping of str to str
-        Column of strata to the title of its panel.
+    scores, by : mapping
+        Tables by model, one row a sensor: the strata and the score. Columns of strata with the titles of their panels.
     order : mapping of str to sequence of str, optional
         Strata of a column in their order; those that do not occur are left out, others follow by name.
     """
@@ -238,12 +234,11 @@ def _boxes(axes: Axes, scores: Mapping[str, pd.DataFrame], column: str, one: Met
             # spread by rank, not at random: the figure is the same in every run
             spread = 0.55 * width * ((np.arange(values.size) * 0.618034) % 1.0 - 0.5) * (values.size > 1)
             axes.plot(k + offset + spread, values, linestyle="", label=name if k == 0 else None, **dots)
-    ticks = [f"{name}{'*' if counts[name] < _FEW else ''}\n{counts[name]}" for name in strata]
-    if len(strata) < 7:
-        axes.set_xticks(range(len(strata)), ticks, fontsize=8.5)
-    else:
-        ticks = [tick.replace("\n", ", ") for tick in ticks]
-        axes.set_xticks(range(len(strata)), ticks, fontsize=8.5, rotation=30, ha="right", rotation_mode="anchor")
+    between, leaning = (
+        ("\n", {}) if len(strata) < 7 else (", ", {"rotation": 30, "ha": "right", "rotation_mode": "anchor"})
+    )
+    ticks = [f"{name}{'*' * (counts[name] < _FEW)}{between}{counts[name]}" for name in strata]
+    axes.set_xticks(range(len(strata)), ticks, fontsize=8.5, **leaning)
     axes.set_xlim(-0.6, len(strata) - 0.4)
     if one.limits[0] == 0.0:
         axes.set_ylim(bottom=0.0)

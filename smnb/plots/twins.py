@@ -20,9 +20,9 @@ import xarray as xr
 from bokeh.models import HoverTool
 from hvplot import hvPlot, hvPlotTabular
 
+from smnb.plots import ground
 from smnb.plots.display import LINES
-from smnb.plots.fields import Grid, Group, block_mean, mean_of_blocks, pretty_units, shown_extent, with_units
-from smnb.plots.ground import coastlines
+from smnb.plots.ground import Grid, Group, coastlines, mean_of_blocks, pretty_units, shown_extent, with_units
 
 _FONTS = {"title": "10pt", "labels": "10pt", "ticks": "9pt"}
 _LOOK = {"default_tools": ["pan", "wheel_zoom", "box_zoom", "save", "reset"], "active_tools": ["pan"]}
@@ -77,7 +77,7 @@ def maps(grid: Grid, groups: list[Group], columns: int, said: str) -> hv.Layout:
 
     A fine grid is averaged in blocks, which keeps them small; the colour scales come from the full fields.
     """
-    small, geographic = block_mean(grid, _MOST_CELLS), ccrs.PlateCarree()
+    small, geographic = ground.block_mean(grid, _MOST_CELLS), ccrs.PlateCarree()
     panels: list[Any] = []
     for group in groups:
         # each scale begins a row of its own
@@ -168,10 +168,8 @@ def sensors_in_time(panels: Mapping[str, Mapping[str, pd.Series]], ylabel: str, 
     for sensor, series in panels.items():
         look = {"x": "time", "ylabel": ylabel, "title": f"{sensor}{said}"} | _WIDE | {"frame_height": 160}
         coloured = zip(series.items(), itertools.cycle(["black", *_COLOURS]), strict=False)
-        curves = [
-            hvPlotTabular(v.reset_index()).line(y=v.name, label=n, color=c, **look) for (n, v), c in coloured if len(v)
-        ]
-        drawn.append(hv.Overlay(curves))
+        full = (({"y": v.name, "label": n, "color": c}, v) for (n, v), c in coloured if len(v))
+        drawn.append(hv.Overlay([hvPlotTabular(v.reset_index()).line(**one, **look) for one, v in full]))
     return _layout(drawn, 1)
 
 
@@ -192,13 +190,7 @@ def scatter(
     return _layout(drawn, 1)
 
 
-def images(
-    rows: Mapping[str, Sequence[np.ndarray]],
-    columns: Sequence[Any],
-    scales: Sequence[Any],
-    side_km: float | None,
-    said: str,
-) -> hv.Layout:
+def images(rows: Mapping, columns: Sequence, scales: Sequence, side_km: float | None, said: str) -> hv.Layout:
     """The images as panels, linked in zoom and pan, with values under the pointer.
 
     Images of more than 160 pixels a side are averaged in blocks: the notebook that holds them stays small.

@@ -29,14 +29,12 @@ class TimeMatch:
 
     method: str
     window: np.timedelta64
-    #: Position on the right of the match, -1 where there is none; None for ``mean``.
-    index: NDArray[np.int64] | None
-    #: Time on the right minus time on the left, NaT where there is none; None for ``mean``.
-    offset: NDArray[np.timedelta64] | None
-    #: How many values on the right went in.
-    count: NDArray[np.int64]
-    #: The value matched, or the mean; NaN where there is none. None where no values were given.
-    values: NDArray[np.float64] | None
+    index: NDArray[np.int64] | None  # position on the right of the match, -1 where there is none; None for ``mean``
+    offset: NDArray[np.timedelta64] | None  # time on the right minus time on the left, NaT or None likewise
+    count: NDArray[np.int64]  # how many values on the right went in
+    values: (
+        NDArray[np.float64] | None
+    )  # the value matched, or the mean; NaN where there is none; None if none were given
     n_right: int
 
     @property
@@ -58,10 +56,8 @@ class TimeMatch:
         share = 100.0 * self.n_matched / self.n_left if self.n_left else 0.0
         hours = self.window / np.timedelta64(1, "h")
         again = f", {self.n_reused} with a reading matched before" if self.n_reused else ""
-        return (
-            f"matched {self.n_matched} of {self.n_left} ({share:.1f} %) with {self.n_right} readings, {self.method} within "
-            f"{hours:g} h{again}"
-        )
+        matched = f"matched {self.n_matched} of {self.n_left} ({share:.1f} %) with {self.n_right} readings"
+        return f"{matched}, {self.method} within {hours:g} h{again}"
 
 
 def _window(who: str, window: object) -> np.timedelta64:
@@ -73,9 +69,8 @@ def _window(who: str, window: object) -> np.timedelta64:
             raise ParameterError(who, "'window' is no time span", got=window, expected="1h") from error
         if parsed is not pd.NaT and pd.Timedelta(0) <= parsed <= pd.Timedelta(days=36525):
             return parsed.to_timedelta64().astype("timedelta64[ns]")
-    raise ParameterError(
-        who, "'window' is no time span from 0", got=window, expected=plain("with its unit, e.g. '1h', or a Timedelta")
-    )
+    expected = plain("with its unit, e.g. '1h', or a Timedelta")
+    raise ParameterError(who, "'window' is no time span from 0", got=window, expected=expected)
 
 
 def _times(who: str, side: str, times: ArrayLike) -> NDArray[np.int64]:
@@ -345,27 +340,12 @@ def match_tables(
     method: str = "nearest",
     name: str | None = None,
 ) -> tuple[pd.DataFrame, TimeMatch]:
-    """Match two long tables of many sensors at once.
+    """Match two long tables of many sensors at once, which have ``sensor_id`` and ``time``, e.g. overpasses and readings.
 
-    Parameters
-    ----------
-    left, right : DataFrame
-        Tables with ``sensor_id`` and ``time``, e.g. overpasses and readings.
-    value, name : str
-        Column of `right` to match (rows where it is NaN are passed over), and the new column's name if it is another.
-    window, method
-        As `match_in_time`.
-
-    Returns
-    -------
-    DataFrame, TimeMatch
-        `left` with the columns `name` (NaN unmatched), ``<name>_count`` and, for ``nearest``, ``<name>_offset``; and what was
-        matched, which prints the numbers and, for ``nearest``, knows the row of `right` (`TimeMatch.index`).
-
-    Raises
-    ------
-    ContractError, ParameterError
-        On a missing column, or a column that is in `left` already; as `match_in_time`.
+    `value` is the column of `right` to match (rows where it is NaN are passed over), `name` the new column's if it is another;
+    `window`, `method` and errors are those of `match_in_time`, with a `ContractError` on a column that is missing, or in `left`
+    already. Returns `left` with the columns `name` (NaN unmatched), ``<name>_count`` and, for ``nearest``, ``<name>_offset``; and
+    what was matched, which prints the numbers and, for ``nearest``, knows the row of `right` (`TimeMatch.index`).
     """
     who = "match_tables"
     keys = ["sensor_id", "time"]

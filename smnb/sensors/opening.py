@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+import yaml
 from numpy.typing import NDArray
 
 from smnb.catalog import SANDBOX_MARKER, Catalog, data_root
@@ -19,12 +20,10 @@ from smnb.grids import great_circle_km
 from smnb.grids.koppen import NONE
 from smnb.loaders.conus import StationTable
 from smnb.loaders.insitu import InSituTables, flag_policy, index_archive, open_insitu
-from smnb.sensors.folds import folds
 from smnb.sensors.match import match_tables
-from smnb.sensors.place import match_product, product_at_sensors
+from smnb.sensors.place import LEGENDS, STRATA, add_strata, blocks, match_product, product_at_sensors
 from smnb.sensors.predictions import check_predictions, read_predictions
-from smnb.sensors.splits import blocks
-from smnb.sensors.strata import LEGENDS, STRATA, add_strata
+from smnb.sensors.splits import folds
 
 #: Models at the stations of the ten-day table, and what a figure calls them.
 _CONUS_MODELS = ("SMAP/50", "Linear on SMAP")
@@ -34,18 +33,14 @@ _WITH_SOURCES = [f"{name}{end}" for name in STRATA for end in ("", "_source")]
 
 @dataclass(frozen=True)
 class SensorSource:
-    """What one choice of in-situ data consists of, by catalog ids; `title` is what its scores are called.
-
-    `products` are coarse ones as series at the sensors, by name: the first two are scored, and are independent of each other.
-    `stations`, a table of ten-day means at some of the sensors' stations, with SMAP, is scored instead. `images` are patches
-    of imagery, which need not lie at the sensors.
-    """
+    """What one choice of in-situ data consists of, by catalog ids; `title` is what its scores are called."""
 
     title: str
-    insitu: tuple[str, ...]
+    insitu: Sequence[str]
+    #: Coarse ones as series at the sensors, by name: the first two are scored, and are independent of each other.
     products: Mapping[str, str] = field(default_factory=dict)
-    stations: str | None = None
-    images: str | None = None
+    stations: str | None = None  # a table of ten-day means at some of the sensors' stations, with SMAP: scored instead
+    images: str | None = None  # patches of imagery, which need not lie at the sensors
 
     @property
     def ids(self) -> list[str]:
@@ -53,15 +48,9 @@ class SensorSource:
         return [*self.insitu, *self.products.values(), *(one for one in (self.stations, self.images) if one)]
 
 
-_POINTS = {"SMAP L3": "smap_l3_points", "ERA5-Land": "era5_land_points", "GLDAS Noah": "gldas_points"}
+_TABLE = yaml.safe_load(Path(__file__).with_name("sources.yaml").read_text(encoding="utf-8"))
 #: Choices of the notebooks' parameter ``source``.
-SOURCES: dict[str, SensorSource] = {
-    "sandbox": SensorSource("Coarse products at the sandbox's sensors", ("ismn_archive", "uscrn_hourly"), _POINTS),
-    "conus": SensorSource(
-        "SMAP at CONUS stations, ten-day means", ("ismn_conus",), stations="conus_stations", images="conus_s1s2smap"
-    ),
-    "hawaii": SensorSource("Coarse products at Hawaii", ("ismn_hawaii",), _POINTS),
-}
+SOURCES: dict[str, SensorSource] = {name: SensorSource(**facts) for name, facts in _TABLE.items()}
 
 
 def open_sensors(source: str, catalog: Catalog, root: Path, **options: Any) -> InSituTables:
@@ -135,17 +124,11 @@ def apply_flags(tables: InSituTables, flags: str | Sequence[str]) -> InSituTable
 class OpenedPredictions:
     """Tables of predictions of one source."""
 
-    #: By model.
-    tables: dict[str, pd.DataFrame]
+    tables: dict[str, pd.DataFrame]  # by model
     title: str
-    #: Column that intervals of averages draw again.
-    clusters: str
-    #: Whether the first two models have independent errors, as triple collocation asks.
-    independent: bool
-    #: Counts: what was matched, joined and left out.
-    notes: dict[str, Any]
-    #: Catalog ids that were read; none for files.
-    ids: list[str]
+    independent: bool  # whether the first two models have independent errors, as triple collocation asks
+    notes: dict[str, Any]  # counts: what was matched, joined and left out
+    ids: list[str]  # catalog ids that were read; none for files
 
     @property
     def synthetic(self) -> bool:
@@ -174,26 +157,12 @@ def open_predictions(
     block_degrees: float = 3.0,
     seed: int = 0,
 ) -> OpenedPredictions:
-    """Open the predictions of a source, or of files.
+    """Open the predictions of a source, or of files; `ParameterError` for an unknown source, or `other` without `predictions`.
 
-    Parameters
-    ----------
-    source : {"sandbox", "hawaii", "conus"}
-        ``sandbox`` and ``hawaii``: SMAP at its overpasses with the reading nearest in time, and ERA5-Land at the same rows.
-        ``conus``: SMAP/50, and a line on it fitted in other blocks. Not looked at where files are given.
-    catalog, root
-        Of the data.
-    predictions, other : str
-        Tables of predictions of one or two models (`read_predictions`); empty for the source's.
-    window : str
-        Between an overpass and its reading.
-    block_degrees, seed
-        Of ``conus``'s folds.
-
-    Raises
-    ------
-    ParameterError
-        For an unknown source, or `other` without `predictions`.
+    Parameters ---------- source : {"sandbox", "hawaii", "conus"} ``sandbox`` and ``hawaii``: SMAP at its overpasses with the
+    reading nearest in time (within `window`), and ERA5-Land at the same rows. ``conus``: SMAP/50, and a line on it fitted in
+    other blocks, folds by `block_degrees` and `seed`. predictions, other : str Tables of predictions of one or two models
+    (`read_predictions`), in place of the source's.
     """
     who = "open_predictions"
     if other and not predictions:
@@ -219,14 +188,10 @@ def _from_files(who: str, paths: list[str]) -> OpenedPredictions:
         if "climate" not in table and {"lat", "lon"} <= set(table.columns):
             table = _join(table, add_strata(table.drop_duplicates("sensor_id")), ["climate", "climate_source"])
         tables[name] = table
-    cluster = next(name for name in ("block", "station", "sensor_id") if name in next(iter(tables.values())))
     notes: dict[str, Any] = {f"rows, {name}": len(table) for name, table in tables.items()}
-    notes |= {
-        f"no column, {name}": lacks
-        for name, t in tables.items()
-        if (lacks := ", ".join(n for n in STRATA if n not in t))
-    }
-    return OpenedPredictions(tables, " and ".join(tables), cluster, False, notes, [])
+    lacking = {name: ", ".join(one for one in STRATA if one not in table) for name, table in tables.items()}
+    notes |= {f"no column, {name}": lacks for name, lacks in lacking.items() if lacks}
+    return OpenedPredictions(tables, " and ".join(tables), False, notes, [])
 
 
 def _join(table: pd.DataFrame, sensors: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -250,7 +215,7 @@ def _coarse(source: str, catalog: Catalog, root: Any, window: str) -> OpenedPred
         f"{second}: of these rows with a value within 12h": f"{other.attrs['matched'][0]:,}",
     }
     ids = [*chosen.insitu, chosen.products[first], chosen.products[second]]
-    return OpenedPredictions({first: table, second: other}, chosen.title, "station", True, notes, ids)
+    return OpenedPredictions({first: table, second: other}, chosen.title, True, notes, ids)
 
 
 def predictions_of(product: xr.Dataset, insitu: InSituTables, *, model: str, window: str = "1h") -> pd.DataFrame:
@@ -289,12 +254,9 @@ def predictions_at(table: pd.DataFrame, product: xr.Dataset, *, model: str, wind
     values = product_at_sensors(product, table.drop_duplicates("sensor_id"), name="predicted")
     matched, found = match_tables(table[["sensor_id", "time"]], values, value="predicted", window=window)
     result = table.assign(predicted=matched["predicted"].to_numpy("float64"))
-    result.attrs = {
-        **table.attrs,
-        "model": model,
-        "matched": [found.n_matched, found.n_left],
-        "synthetic": bool(table.attrs.get("synthetic", False) or is_synthetic(product)),
-    }
+    synthetic = bool(table.attrs.get("synthetic", False) or is_synthetic(product))
+    counts = [found.n_matched, found.n_left]
+    result.attrs = {**table.attrs, "model": model, "matched": counts, "synthetic": synthetic}
     return check_predictions(result, who="predictions_at")
 
 
@@ -316,7 +278,7 @@ def _at_stations(
         "slopes of the fitted lines": f"{slopes.min():.3f} to {slopes.max():.3f}",
     }
     tables = dict(zip(_CONUS_MODELS, (as_it_is, line), strict=True))
-    return OpenedPredictions(tables, chosen.title, "block", False, notes, [*chosen.insitu, str(chosen.stations)])
+    return OpenedPredictions(tables, chosen.title, False, notes, [*chosen.insitu, str(chosen.stations)])
 
 
 def station_strata(stations: StationTable, archive: pd.DataFrame) -> pd.DataFrame:

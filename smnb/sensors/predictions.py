@@ -29,8 +29,9 @@ from smnb.metrics import (
     score_intervals,
     score_table,
 )
+from smnb.metrics.comparison import AVERAGES
 from smnb.metrics.registry import MetricLike
-from smnb.sensors.strata import STRATA
+from smnb.sensors.place import STRATA, cluster_labels
 
 NEEDED = ("sensor_id", "time", "observed", "predicted")  # columns that a table of predictions must have
 FEW_SENSORS = 5  # a stratum with fewer sensors carries an asterisk, and paper 004 asks to disregard its scores
@@ -51,12 +52,8 @@ def read_predictions(path: str | os.PathLike[str], *, labels: Iterable[str] = ()
     A column ``synthetic`` (0 or 1) says that the data were simulated, a column ``model`` what to call the predictions; else
     ``attrs["model"]`` is the file's name. Sensors, stations, strata and further `labels` are text, a sensor NA or 007 too. Blanks
     around names are trimmed (``attrs["trimmed"]``: which names), rows that repeat another in all are left out
-    (``attrs["repeated"]``: their number by sensor).
-
-    Raises
-    ------
-    CatalogError, FormatError, ContractError
-        If there is no such file; if it is unreadable, or of another format; as `check_predictions`.
+    (``attrs["repeated"]``: their number by sensor). `CatalogError` if there is no such file, `FormatError` if it is unreadable or
+    of another format; other errors as `check_predictions`.
     """
     path = Path(path)
     who = f"predictions ({path.name})"
@@ -82,14 +79,9 @@ def check_predictions(table: pd.DataFrame, *, who: str = "check_predictions") ->
 
     Times may be datetimes or ISO text, without a zone (taken as UTC) or in UTC. `who` is the caller, for the message. The result
     is sorted by sensor and time: ``sensor_id`` as text, ``time`` as datetime64[ns] in UTC, ``observed`` and ``predicted`` as
-    float64. NaN on either side is allowed; such a row counts for nothing.
-
-    Raises
-    ------
-    ContractError
-        On a missing column, an empty table, a sensor or time that is missing, a time in another zone than UTC, a value
-        that is no number or infinite, a column that is NaN all over, a sensor and time twice, or values that are not
-        volumetric, such as per cent.
+    float64. NaN on either side is allowed; such a row counts for nothing. A `ContractError` on a missing column, an empty table,
+    a sensor or time that is missing, a time in another zone than UTC, a value that is no number or infinite, a column that is
+    NaN all over, a sensor and time twice, or values that are not volumetric, such as per cent.
     """
     return _checked(who, table, mend=False)
 
@@ -106,9 +98,8 @@ def _checked(who: str, table: pd.DataFrame, *, mend: bool) -> pd.DataFrame:
     result = table.assign(sensor_id=table["sensor_id"].astype(str), time=_utc(who, table["time"]))
     for name in result.columns.intersection(["lat", "lon"]):
         if not pd.api.types.is_numeric_dtype(result[name].dtype):
-            raise ContractError(
-                who, f"column {name!r} is not numeric", got=result[name].iloc[0], expected=plain("degrees")
-            )
+            got, expected = result[name].iloc[0], plain("degrees")
+            raise ContractError(who, f"column {name!r} is not numeric", got=got, expected=expected)
     for name in NEEDED[2:]:
         result[name] = _volumetric(who, table[name], result["sensor_id"])
     if mend:
@@ -293,29 +284,35 @@ def summary_rows(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Mean and median over sensors, and the scores of all pairs together.
+    """Means and median over sensors, and the scores of all pairs together.
 
-    `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, mean and median have ``<score>_low`` and
-    ``<score>_high`` from drawing sensors, or values of the column `clusters` (``station``, ``block``), again; pooled scores none.
+    `table` holds predictions, `scores` is from `score_sensors`. With `intervals`, all but the pooled scores have ``<score>_low``
+    and ``<score>_high`` from drawing `cluster_labels` again: values of the column `clusters`, by default blocks of 3 degrees.
 
-    Rows are ``mean``, ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the same; ``n_sensors`` with an ubRMSE (for pooled:
-    with a pair); ``n`` pairs of those sensors.
+    Rows are ``mean``, ``cluster_mean`` (each cluster weighing the same), ``median`` and ``pooled`` in ``sensor_id``; ``kind`` the
+    same; ``n_sensors`` with an ubRMSE (for pooled: with a pair); ``n`` pairs of those sensors. ``attrs["clusters"]`` says what
+    was drawn: ``what``, ``number``, ``effective`` (clusters of one size) and ``note`` (why an average has no interval).
     """
     scored = np.isfinite(scores["ubrmse"])
-    labels = None if clusters is None else scores[clusters].to_numpy()
+    labels = cluster_labels(scores, clusters)
+    draws = {"clusters": labels, "n_boot": n_boot, "seed": seed}
     rows: list[dict[str, Any]] = []
-    for how in ("mean", "median"):
+    for how in AVERAGES:
         row: dict[str, Any] = {"kind": how, "sensor_id": how, "n_sensors": int(scored.sum())}
         row["n"] = int(scores.loc[scored, "n"].sum())
         for name in DEFAULT_METRICS:
-            found = average_interval(scores[name], how=how, clusters=labels, n_boot=n_boot, seed=seed)
+            found = average_interval(scores[name], how=how, **draws)
             row[name] = found.value
             if intervals and METRICS[name].smooth:
                 row[f"{name}_low"], row[f"{name}_high"] = found.low, found.high
         rows.append({**row, "reason": "" if scored.any() else "no sensor has a score"})
     whole = pooled(table, metrics=DEFAULT_METRICS)
     rows.append({"kind": "pooled", "sensor_id": "pooled", **whole.to_dict()})
-    return _keep_possible(pd.DataFrame(rows))
+    summary = _keep_possible(pd.DataFrame(rows))
+    mean = average_interval(scores["ubrmse"], **draws)
+    found = {"what": labels.name, "number": mean.clusters, "effective": mean.effective, "note": mean.note}
+    summary.attrs["clusters"] = found
+    return summary
 
 
 def stratify(
@@ -333,16 +330,14 @@ def stratify(
 
     Parameters
     ----------
-    scores : DataFrame
-        One row a sensor: scores, as from `score_sensors`, and the stratum's column.
-    by : str
-        The stratum's column, e.g. ``texture``. A missing stratum counts as "none".
+    scores, by : DataFrame, str
+        One row a sensor: scores, as from `score_sensors`, and the stratum's column `by`; a missing stratum counts as "none".
     order : sequence of str, optional
         Strata in the order of the table, those without any sensor included; others that occur come after it,
         alphabetically, "none" last.
     intervals, clusters
-        Add ``<metric>_low`` and ``<metric>_high``, from drawing the sensors of the stratum again, or the values of a column,
-        e.g. ``station``.
+        Add ``<metric>_low`` and ``<metric>_high``, from drawing the stratum's `cluster_labels` again: the values of a column, by
+        default blocks of 3 degrees.
 
     Returns
     -------
@@ -350,11 +345,6 @@ def stratify(
         One row a stratum: `by`, ``label`` (with the paper's asterisk where fewer than five sensors have a score),
         ``few`` (whether it has), ``n_sensors`` (rows), ``n_scored`` (rows with any of these scores), and the scores. A
         stratum of fewer than five sensors has no interval, an empty one no score.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        On an empty table, a missing column, or a sensor that occurs twice; on an unknown metric.
 
     Examples
     --------
@@ -379,7 +369,7 @@ def stratify(
         scored = int(np.isfinite(group[names].to_numpy("float64")).any(axis=1).sum())
         few = scored < FEW_SENSORS
         row = {by: stratum, "label": stratum + "*" * few, "few": few, "n_sensors": len(group), "n_scored": scored}
-        labels = None if clusters is None else group[clusters].to_numpy()
+        labels = cluster_labels(group, clusters)
         for name in names:
             found = average_interval(group[name].to_numpy("float64"), clusters=labels, n_boot=n_boot, seed=seed)
             row[name] = found.value

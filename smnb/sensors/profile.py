@@ -179,16 +179,18 @@ def coverage(tables: InSituTables) -> pd.DataFrame:
     found = found.reindex(range(len(tables.sensors)))
     count = np.bincount(code, minlength=len(tables.sensors))
     expected = (found["sum"] / found["usual"] + 1).fillna(1.0)
-    table = pd.DataFrame(
-        {
-            "n_readings": count,
-            "step_hours": found["usual"] / _HOUR_NS,
-            "days": found["sum"].fillna(0) / _DAY_NS,
-            "complete": np.minimum(100.0, 100.0 * count / expected),
-            "longest_gap_days": found["max"].fillna(0) / _DAY_NS,
-        }
+    columns = {
+        "n_readings": count,
+        "step_hours": found["usual"] / _HOUR_NS,
+        "days": found["sum"].fillna(0) / _DAY_NS,
+        "complete": np.minimum(100.0, 100.0 * count / expected),
+        "longest_gap_days": found["max"].fillna(0) / _DAY_NS,
+    }
+    return (
+        pd.DataFrame(columns)
+        .set_index(tables.sensors["sensor_id"])
+        .assign(network=tables.sensors["network"].to_numpy())
     )
-    return table.set_index(tables.sensors["sensor_id"]).assign(network=tables.sensors["network"].to_numpy())
 
 
 def availability(tables: InSituTables, *, columns: int = 150) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Sides of sensors: by sensor, station, network, block, time or region; and the audit of what the sides share.
+"""Sides of sensors: by sensor, station, network, block, time or region, also in folds; and the audit of what the sides share.
 
 A side comes from a hash of the sensor's unit and the seed alone: it is the same on every machine and in any order, and a sensor
 keeps it when others are added, but that a buffer may drop it. The fractions hold in expectation, not exactly.
@@ -7,7 +7,6 @@ keeps it when others are added, but that a buffer may drop it. The fractions hol
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +25,8 @@ from smnb.contract import (
     check_range,
     check_table,
 )
-from smnb.grids import EARTH_RADIUS_KM, EASE_GRIDS
+from smnb.grids import EARTH_RADIUS_KM
+from smnb.sensors.place import blocks, grid_cells
 
 SIDES = ("train", "validation", "test")
 HELD_OUT = SIDES[1:]
@@ -35,7 +35,6 @@ SPLIT_SIDES = (*SIDES, "buffer")  # the sides, and what a buffer between them dr
 LEAKS = ("shared_station", "shared_footprint", "shared_coarse_cell", "shared_sensor")
 UNITS = {"sensor": ["sensor_id"], "station": ["network", "station"], "network": ["network"], "block": ["lat", "lon"]}
 KINDS = (*UNITS, "time", "region")
-_EASE2 = {"ease2_36km": "M36", "ease2_9km": "M09", "ease2_3km": "M03"}
 
 
 def _check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, unique: bool = True) -> None:
@@ -46,15 +45,15 @@ def _check_sensors(who: str, sensors: pd.DataFrame, columns: Sequence[str], *, u
         check_places(who, *(sensors[name].to_numpy("float64") for name in ("lat", "lon")))
 
 
+def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
+    return np.deg2rad(table[["lat", "lon"]].to_numpy("float64"))
+
+
 def _tree(table: pd.DataFrame) -> Any:
     """Tree of great-circle distances."""
     from sklearn.neighbors import BallTree  # heavy: workers that only cut images import this room and split nothing
 
     return BallTree(_radians(table), metric="haversine")
-
-
-def _radians(table: pd.DataFrame) -> NDArray[np.float64]:
-    return np.deg2rad(table[["lat", "lon"]].to_numpy("float64"))
 
 
 def _nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
@@ -69,8 +68,9 @@ def _nearest_km(points: pd.DataFrame, targets: pd.DataFrame) -> tuple[NDArray[np
 class Audit:
     """What the sides of a split have in common."""
 
-    #: One row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km`` (Figure 6).
-    nearest: pd.DataFrame
+    nearest: (
+        pd.DataFrame
+    )  # a row a validation or test sensor: ``sensor_id``, ``side``, ``nearest_train``, ``distance_km``
     #: By leak, the held-out sensors that it touches: ``sensor_id``, ``side``, and for a footprint ``train`` and
     #: ``distance_km`` (a row a pair of overlapping patches), for a coarse cell ``grid`` and ``cell``.
     shared: dict[str, pd.DataFrame]
@@ -99,17 +99,6 @@ class Audit:
         return "\n".join([*lines, *(f"not checked: {name}, for want of columns" for name in self.not_checked)])
 
 
-def _cells(who: str, sensors: pd.DataFrame, grid: str) -> list[str]:
-    """Cell of each sensor, as "row,column"."""
-    if grid in _EASE2:
-        index = EASE_GRIDS[_EASE2[grid]].rowcol(sensors["lat"], sensors["lon"], outside="mask")
-        return [f"{row},{column}" for row, column in zip(*index, strict=True)]
-    number = re.fullmatch(r"(\d*\.?\d+)deg", str(grid))
-    if number is None or not 0.0 < float(number[1]) <= 90.0:
-        raise ParameterError(who, "unknown coarse grid", got=grid, expected=["0.25deg (any size)", *_EASE2])
-    return blocks(sensors, float(number[1]))
-
-
 def _footprint_pairs(held: pd.DataFrame, train: pd.DataFrame, footprint_km: float) -> pd.DataFrame:
     """Pairs whose squares, of side `footprint_km` and north up, overlap."""
     if held.empty or train.empty:
@@ -132,23 +121,12 @@ def audit(
     footprint_km: float = 2.56,
     coarse_cells: Sequence[str] = ("0.25deg", "ease2_9km"),
 ) -> Audit:
-    """Look for what training shares with validation and test.
+    """Look for what training shares with validation and test; sensors of the side "buffer" are left out.
 
-    Parameters
-    ----------
-    sides : Series
-        Sides indexed by ``sensor_id``, as `Split.assignment`. Sensors of the side "buffer" are left out.
-    sensors : DataFrame
-        Table with ``sensor_id``, ``lat``, ``lon`` and, for shared stations, ``network`` and ``station``.
-    footprint_km : float
-        Side of the square patch around each sensor; 2.56 km in paper 004.
-    coarse_cells : sequence of str
-        Grids of coarse inputs: "0.25deg" (GLDAS) or any other number of degrees, "ease2_36km", "ease2_9km", "ease2_3km".
-
-    Raises
-    ------
-    ContractError, ParameterError
-        On a missing column, a sensor without a side; on an unknown grid, a place that is none, a footprint of no size.
+    `sides` are indexed by ``sensor_id``, as `Split.assignment`; `sensors` has ``sensor_id``, ``lat``, ``lon`` and, for shared
+    stations, ``network`` and ``station``. `footprint_km` is the side of the square patch around each sensor,
+    `coarse_cells` are grids of coarse inputs: "0.25deg" (GLDAS) or any other number of degrees, "ease2_36km", "ease2_9km",
+    "ease2_3km". `ContractError` on a missing column or a sensor without a side, `ParameterError` on what no option can be.
     """
     who = "audit"
     check_range(who, "footprint_km", footprint_km, 0, ends="(]", units="km")
@@ -158,9 +136,8 @@ def audit(
         raise ContractError(who, "a sensor has no side", got=str(strange.iloc[0]), expected=list(SPLIT_SIDES))
     held, train = table[table["side"].isin(HELD_OUT)], table[table["side"] == "train"]
     distance, which = _nearest_km(held, train)
-    nearest = held[["sensor_id", "side"]].assign(
-        nearest_train=train["sensor_id"].to_numpy()[which] if len(train) else None, distance_km=distance
-    )
+    names = train["sensor_id"].to_numpy()[which] if len(train) else None
+    nearest = held[["sensor_id", "side"]].assign(nearest_train=names, distance_km=distance)
 
     def alike(values: pd.Series) -> pd.DataFrame:
         return held.loc[values[held.index].isin(values[train.index]), ["sensor_id", "side"]]
@@ -172,7 +149,7 @@ def audit(
     shared["shared_footprint"] = _footprint_pairs(held, train, footprint_km)
     cells = [pd.DataFrame(columns=["sensor_id", "side", "grid", "cell"])]
     for grid in (coarse_cells,) if isinstance(coarse_cells, str) else coarse_cells:
-        cell = pd.Series(_cells(who, table, grid), table.index)
+        cell = pd.Series(grid_cells(who, table, grid), table.index)
         cells.append(alike(cell).assign(grid=grid, cell=cell))
     shared["shared_coarse_cell"] = pd.concat([one for one in cells if len(one)] or cells, ignore_index=True)
     return Audit(nearest.reset_index(drop=True), shared, footprint_km, not_checked)
@@ -183,8 +160,7 @@ class Split:
     """Sides of sensors (or, for a split in time, of readings)."""
 
     kind: str
-    #: "train", "validation", "test" or "buffer" (dropped), indexed by ``sensor_id``; for ``time`` by the readings' index.
-    assignment: pd.Series
+    assignment: pd.Series  # one of `SPLIT_SIDES`, indexed by ``sensor_id``; for ``time`` by the readings' index
     sensors: pd.DataFrame = field(repr=False)  # the table that was split, and what with
     options: dict[str, Any]
 
@@ -237,15 +213,6 @@ def hashed(seed: int, kind: str, units: Sequence[str]) -> NDArray[np.float64]:
         digest = hashlib.blake2b(f"{seed}\0{kind}\0{unit}".encode(), digest_size=8).digest()
         known[unit] = (int.from_bytes(digest, "big") >> 11) / 2.0**53
     return np.array([known[unit] for unit in units])
-
-
-def blocks(sensors: pd.DataFrame, degrees: float) -> list[str]:
-    """Block of so many degrees that each row's ``lat`` and ``lon`` are in, as "row,column"; they begin at 90 S, 180 W."""
-    check_range("blocks", "block_degrees", degrees, 0, ends="(]", units="degrees")
-    lat, lon = (sensors[name].to_numpy("float64") for name in ("lat", "lon"))
-    row = np.minimum(np.floor((lat + 90.0) / degrees), np.ceil(180.0 / degrees) - 1).astype(int)
-    column = np.floor(((lon + 180.0) % 360.0) / degrees).astype(int)
-    return [f"{i},{j}" for i, j in zip(row, column, strict=True)]
 
 
 def unit_labels(who: str, sensors: pd.DataFrame, kind: str, seed: int, block_degrees: float) -> list[str]:
@@ -335,7 +302,7 @@ def make_split(
     accept: Sequence[str] = (),
     **audit_options: Any,
 ) -> Split:
-    """Split sensors by name of the method, audit the split, and raise where it leaks.
+    """Split sensors by name of the method, audit the split, and raise where it leaks, or a side stays empty.
 
     Parameters
     ----------
@@ -349,8 +316,8 @@ def make_split(
         Of the hash that decides the side, and the expected shares of training, validation and test units; of no account for
         ``time`` and ``region``.
     block_degrees, buffer_km : float
-        Size of a block, from 90° S, 180° W. Training sensors nearer than the buffer to a held-out one, and validation
-        sensors to a test one, are dropped ("buffer"): 50 km for ``block`` (beyond the diagonal of a 0.25° cell, 39 km).
+        Size of a block. Training sensors nearer than the buffer to a held-out one, and validation sensors to a test one,
+        are dropped ("buffer"): 50 km for ``block`` (beyond the diagonal of a 0.25° cell, 39 km).
     cuts, gap_days : two dates, float
         For ``time``: where validation and where test begin, UTC; readings that long before a cut are dropped.
     regions, column : mapping, str
@@ -358,11 +325,6 @@ def make_split(
         to values of it. The rest trains.
     accept, **audit_options
         Leaks to accept, by name (`LEAKS`); the others as `audit`.
-
-    Raises
-    ------
-    ContractError, ParameterError
-        If the split leaks, or the table lacks what the kind needs; on an unknown option, or when a side stays empty.
 
     Examples
     --------
@@ -395,3 +357,38 @@ def make_split(
     split = finish_split(who, kind, sides, sensors, options, buffer_km, needed)
     split.check(accept, **audit_options)
     return split
+
+
+def folds(
+    sensors: pd.DataFrame,
+    kind: str = "block",
+    *,
+    k: int = 10,
+    seed: int = 0,
+    block_degrees: float = 3.0,
+    buffer_km: float | None = None,
+    accept: Sequence[str] = (),
+    **audit_options: Any,
+) -> list[Split]:
+    """Split for cross-validation into `k` folds: each sensor is tested in exactly one, and units stay together.
+
+    Fold i has "test" for its own sensors, "train" for the others and "buffer" for what the buffer drops. Other arguments and
+    errors as `make_split`, with a `kind` of unit; also `ParameterError` when a fold stays empty.
+    """
+    who = f"folds ({kind})"
+    check_choice("folds", "kind", kind, UNITS)
+    check_count(who, "k", k, 2)
+    units = np.array(unit_labels(who, sensors, kind, seed, block_degrees))
+    number = np.floor(hashed(int(seed), f"{kind}-folds", units.tolist()) * k).astype(int)
+    empty = np.setdiff1d(np.arange(k), number)
+    if empty.size:
+        what = f"{empty.size} of {k} folds are empty: there are {np.unique(units).size} units"
+        step = "Take fewer folds, smaller units or another seed"
+        raise ParameterError(who, what, got=int(k), next_step=step)
+    options = {"k": int(k), "seed": int(seed), **({"block_degrees": float(block_degrees)} if kind == "block" else {})}
+    result = []
+    for fold in range(k):
+        sides = np.where(number == fold, "test", "train")
+        result.append(finish_split(who, kind, sides, sensors, {**options, "fold": fold}, buffer_km, ["train"]))
+        result[-1].check(accept, **audit_options)
+    return result

@@ -594,7 +594,7 @@ def land_cover(folder: Path) -> None:
 @door(land_cover)
 def read_land_cover(folder, out):
     from smnb.sensors import add_strata
-    from smnb.sensors.strata import land_cover_codes
+    from smnb.sensors.place import land_cover_codes
 
     table = pd.DataFrame({"sensor_id": ["a", "b"], "lat": [37.5, 37.2], "lon": [-97.5, -97.2]})
     codes = land_cover_codes(folder / "lc100.tif", table["lat"], table["lon"])

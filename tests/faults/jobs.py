@@ -347,7 +347,7 @@ def nothing() -> None:
 
 
 OLD_INGEST = Command("ingest ismn.zip --out out/insitu --start 2020-06-05")
-MAP = "map model scene.nc --tile 16 --out out/map"
+MAP = "map model scene.nc --tile 24 --out out/map"
 SOURCES = "--source sentinel1=s1 --source smap=smap --split none"
 RELEASED = "released shards --ismn ismn.zip --size 32 --crop 16 --no-splits --out out/r.zarr"
 JOBS = {
@@ -438,7 +438,7 @@ class Workshop:
     """Folders of jobs below one, their inputs made once, and what each gives when nothing disturbs it."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self._whole = root, {}
+        self.root, self._whole, self.rerun = root, {}, set()
         self._server = multiprocessing.get_context("forkserver")
         self._server.set_forkserver_preload(["preloaded"])
         self._count = 0
@@ -450,9 +450,9 @@ class Workshop:
         process.start()
         return Going(process, log)
 
-    def done(self, job: Job, folder: Path, what: str = "work") -> Going:
+    def done(self, job: Job, folder: Path, what: str = "work", fault: Callable[[], None] | None = None) -> Going:
         """A job that must come to its end."""
-        going = self.start(job, folder, what)
+        going = self.start(job, folder, what, fault)
         status = going.wait()
         assert status == 0, f"{job.name} {what} ended with {status}:\n{going.said}"
         return going
@@ -463,6 +463,9 @@ class Workshop:
             inputs = self.root / job.name
             inputs.mkdir(parents=True)
             self.done(job, inputs, "prepare")
+            if job.old:
+                shutil.copytree(inputs, self.root / f"{job.name}.old")
+                self.done(job, self.root / f"{job.name}.old", "old")
             for _ in range(2):  # the first may be slow, and both must be the same
                 folder, begun = self.folder(job), time.monotonic()
                 self.done(job, folder)
@@ -472,11 +475,11 @@ class Workshop:
                 shutil.rmtree(folder)
         return self._whole[job.name]
 
-    def folder(self, job: Job) -> Path:
-        """A new folder with the job's inputs."""
+    def folder(self, job: Job, old: str = "") -> Path:
+        """A new folder with the job's inputs; and, if ``.old``, with another output."""
         self._count += 1
         folder = self.root / f"{job.name}.{self._count}"
-        shutil.copytree(self.root / job.name, folder)
+        shutil.copytree(self.root / f"{job.name}{old}", folder)
         return folder
 
 

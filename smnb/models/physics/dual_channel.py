@@ -170,12 +170,9 @@ def _minimise(
             better = (new_cost <= cost) & ~converged
             small = (np.abs(new_w - moisture) < TOLERANCE[0]) & (np.abs(new_tau - tau) < TOLERANCE[1])
             converged |= (small & (better | (damping > 1.0))) | (damping > STUCK)
-            moisture, tau, cost = (
-                np.where(better, n, o) for n, o in ((new_w, moisture), (new_tau, tau), (new_cost, cost))
-            )
-            residual, by_w, by_tau, seen = (
-                np.where(better, n, o) for n, o in zip(new, (residual, by_w, by_tau, seen), strict=True)
-            )
+            old = moisture, tau, cost, residual, by_w, by_tau, seen
+            pairs = zip((new_w, new_tau, new_cost, *new), old, strict=True)
+            moisture, tau, cost, residual, by_w, by_tau, seen = (np.where(better, n, o) for n, o in pairs)
             damping = np.clip(np.where(better, damping * 0.1, damping * 10.0), 1e-12, None)
             if converged.all():
                 break

@@ -82,9 +82,8 @@ def _refraction(xp: Any, omega: float, static: Any, relaxation: Any, conductivit
 def _mironov_2009(xp: Any, clay: Any, omega: float) -> tuple[Any, ...]:
     """Bound-water limit and the (n, k) of dry soil, bound and free water."""
     dry = 1.634 - 0.539 * clay + 0.2748 * clay * clay, 0.03952 - 0.04038 * clay
-    bound = _refraction(
-        xp, omega, 79.8 - 85.4 * clay + 32.7 * clay * clay, 1.062e-11 + 3.450e-12 * clay, 0.3112 + 0.467 * clay
-    )
+    static, relaxation = 79.8 - 85.4 * clay + 32.7 * clay * clay, 1.062e-11 + 3.450e-12 * clay
+    bound = _refraction(xp, omega, static, relaxation, 0.3112 + 0.467 * clay)
     free = _refraction(xp, omega, 100.0, 8.5e-12, 0.3631 + 1.217 * clay)
     return 0.02863 + 0.30673 * clay, dry, bound, free
 
@@ -92,21 +91,9 @@ def _mironov_2009(xp: Any, clay: Any, omega: float) -> tuple[Any, ...]:
 def mironov_permittivity(soil_moisture: ArrayLike, clay_fraction: ArrayLike, frequency_ghz: float) -> NDArray[Any]:
     """Complex relative permittivity of moist soil after Mironov's mineralogy-based model (about 20 deg C); positive loss.
 
-    Parameters
-    ----------
-    soil_moisture : array_like
-        Volumetric soil moisture, m3 m-3.
-    clay_fraction : array_like
-        Clay mass fraction, 0..1; broadcasts with `soil_moisture`.
-    frequency_ghz : float
-        Frequency, GHz, 0.045..26.5 (the range the model was fitted in).
-
-    References
-    ----------
+    Soil moisture is m3 m-3, clay a mass fraction, 0..1; the frequency is 0.045..26.5 GHz, the range the model was fitted in.
     Mironov, Kosolapova, Fomin 2009, IEEE TGRS 47(7), 2059-2070, doi:10.1109/TGRS.2008.2011631.
 
-    Examples
-    --------
     >>> complex(mironov_permittivity(0.2, 0.2, 1.41).round(3))
     (9.935+1.106j)
     """
@@ -127,25 +114,11 @@ def dobson_permittivity(
 ) -> NDArray[Any]:
     """Complex relative permittivity of moist soil after Dobson et al., with Peplinski's conductivity below 1.4 GHz.
 
-    Parameters
-    ----------
-    soil_moisture, sand_fraction, clay_fraction : array_like
-        Volumetric soil moisture (m3 m-3) and mass fractions 0..1; they broadcast.
-    frequency_ghz : float
-        Frequency, GHz, 0.3..18.
-    soil_temperature : array_like
-        Soil temperature, K.
-    bulk_density, particle_density : float
-        Densities, g cm-3.
+    Soil moisture is m3 m-3, sand and clay are mass fractions, 0..1, the frequency is 0.3..18 GHz, the temperature K, densities
+    are g cm-3. The fitted conductivity turns negative for very sandy soil; the loss of the soil water is then limited to zero.
 
-    Notes
-    -----
-    The fitted conductivity turns negative for very sandy soil; the loss of the soil water is then limited to zero.
-
-    References
-    ----------
-    Dobson et al. 1985, IEEE TGRS GE-23(1), 35-46, doi:10.1109/TGRS.1985.289498; Peplinski, Ulaby, Dobson 1995, IEEE
-    TGRS 33(3), 803-807, doi:10.1109/36.387598.
+    Dobson et al. 1985, IEEE TGRS GE-23(1), 35-46, doi:10.1109/TGRS.1985.289498; Peplinski, Ulaby, Dobson 1995, IEEE TGRS 33(3),
+    803-807, doi:10.1109/36.387598.
     """
     xp, moisture, sand, clay, kelvin = floats(soil_moisture, sand_fraction, clay_fraction, soil_temperature)
     check_range("dobson_permittivity", "frequency_ghz", frequency_ghz, 0.3, 18.0, units="GHz")
@@ -207,17 +180,8 @@ def soil_permittivity(
 
 
 def fresnel_reflectivity(permittivity: ArrayLike, incidence_deg: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Power reflectivity of a smooth surface for H and V, 0..1.
+    """Power reflectivity of a smooth surface for H and V, 0..1, from the complex (or real) permittivity and degrees in [0, 90).
 
-    Parameters
-    ----------
-    permittivity : array_like
-        Complex (or real) relative permittivity.
-    incidence_deg : array_like
-        Incidence angle, degrees in [0, 90).
-
-    Examples
-    --------
     >>> [round(float(r), 4) for r in fresnel_reflectivity(9.0, 0.0)]  # ((3 - 1)/(3 + 1))**2 at nadir
     [0.25, 0.25]
     """
@@ -257,18 +221,8 @@ def rough_reflectivity(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Reflectivity of a rough surface, Q-h-N model: ``[(1 - q) r_p + q r_o] exp(-h cos^n theta)``, for H and V.
 
-    Parameters
-    ----------
-    r_h, r_v : array_like
-        Smooth-surface reflectivities.
-    incidence_deg : array_like
-        Incidence angle, degrees.
-    h, q, n : array_like, array_like, float
-        Roughness (>= 0), polarisation mixing (0..1), exponent of the cosine (SMAP uses 2).
-
-    References
-    ----------
-    Wang, Choudhury 1981, J. Geophys. Res. 86(C6), 5277-5282, doi:10.1029/JC086iC06p05277.
+    `r_h` and `r_v` are the smooth surface's; `h` is roughness (>= 0), `q` polarisation mixing (0..1), `n` the exponent of the
+    cosine (SMAP uses 2). Wang, Choudhury 1981, J. Geophys. Res. 86(C6), 5277-5282, doi:10.1029/JC086iC06p05277.
     """
     xp, r_h, r_v, h, q = floats(r_h, r_v, h, q)
     loss = xp.exp(-h * cos_incidence("rough_reflectivity", incidence_deg, r_h) ** n)
@@ -278,8 +232,6 @@ def rough_reflectivity(
 def vegetation_optical_depth(b: ArrayLike, vegetation_water_content: ArrayLike) -> NDArray[Any]:
     """Nadir optical depth of vegetation, ``tau = b * VWC`` (b in m2 kg-1, VWC in kg m-2).
 
-    References
-    ----------
     Jackson, Schmugge 1991, Remote Sens. Environ. 36(3), 203-212, doi:10.1016/0034-4257(91)90057-D.
     """
     _, b, water = floats(b, vegetation_water_content)
@@ -297,20 +249,9 @@ def tau_omega_tb(
 ) -> NDArray[Any]:
     """Brightness temperature (K) of soil under vegetation, zeroth-order (tau-omega) model, one polarisation.
 
-    Parameters
-    ----------
-    reflectivity : array_like
-        Rough-soil reflectivity of this polarisation.
-    surface_temperature, canopy_temperature : array_like
-        Effective temperature of the soil and of the vegetation, K; the latter's default is the soil's.
-    incidence_deg : array_like
-        Incidence angle, degrees.
-    tau, single_scattering_albedo : array_like
-        Nadir optical depth and single scattering albedo of the vegetation.
-
-    References
-    ----------
-    Mo et al. 1982, J. Geophys. Res. 87(C13), 11229-11237, doi:10.1029/JC087iC13p11229.
+    `reflectivity` is the rough soil's, temperatures are the effective ones of the soil and of the vegetation, K (the latter's
+    default is the soil's), angles degrees; `tau` is the vegetation's optical depth at nadir. Mo et al. 1982, J. Geophys. Res.
+    87(C13), 11229-11237, doi:10.1029/JC087iC13p11229.
     """
     canopy = surface_temperature if canopy_temperature is None else canopy_temperature
     xp, r, soil, tau, albedo, canopy = floats(reflectivity, surface_temperature, tau, single_scattering_albedo, canopy)
@@ -336,16 +277,8 @@ def soil_emission_tb(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Brightness temperatures (K) H and V from soil moisture: permittivity, Fresnel, Q-h-N roughness, tau-omega.
 
-    Parameters
-    ----------
-    soil_moisture, clay_fraction, surface_temperature : array_like
-        m3 m-3, mass fraction 0..1, K.
-    frequency_ghz, incidence_deg : float, array_like
-        Frequency (GHz) and incidence angle (degrees).
-    h, q, n, tau, single_scattering_albedo, canopy_temperature
-        Roughness, see `rough_reflectivity`, and vegetation, see `tau_omega_tb`.
-    sand_fraction : array_like, optional
-        Needed by the Dobson model only.
+    Soil moisture is m3 m-3, clay (and sand, which the Dobson model alone needs) a mass fraction, 0..1, temperatures are K, the
+    frequency GHz, angles degrees; for roughness see `rough_reflectivity`, for vegetation `tau_omega_tb`.
     """
     xp, moisture, clay = floats(soil_moisture, clay_fraction)
     who = "soil_emission_tb"

@@ -1,7 +1,4 @@
-"""The physical baseline: SMAP's retrieval algorithms on the fields of a SMAP passive product.
-
-Which field feeds which algorithm is here; the inversion is in `smnb.models.physics`. The fields are a dict or a Dataset of arrays
-named as in the product, with NaN where missing: those of an L2 granule, of an L3 day or of the sandbox.
+"""The physical baseline: SMAP's retrieval algorithms on the fields of a SMAP passive product, an L2 granule's or an L3 day's.
 
 What the product means by its fields was checked on the granule SMAP_L2_SM_P_02801_A_20150811T013002_R18290_001.h5. Taken
 literally (nadir optical depth, 40 degrees), the single-channel retrievals differ from the product's own by +0.024 (H) and
@@ -23,7 +20,7 @@ With these, the three retrievals of that granule agree with the product's: R 1.0
 1e-5, ubRMSD 3e-5 (H), 1e-5 (V) and 8e-5 m3 m-3 (dual channel).
 
 O'Neill et al. 2021, SMAP Algorithm Theoretical Basis Document: Level 2 & 3 Soil Moisture (Passive) Data Products, JPL
-D-66480. For the dual-channel algorithm see `smnb.models.physics.retrieve_dual_channel`.
+D-66480.
 """
 
 from __future__ import annotations
@@ -86,14 +83,8 @@ def retrieve_physical(
         source.notes.append(f"upper bound = porosity, 1 - bulk_density / {PARTICLE_DENSITY:g}")
     else:
         source.notes.append(f"upper bound {UPPER_BOUND:g} m3 m-3: the product has no bulk_density")
-    common: dict[str, Any] = {
-        "surface_temperature": source.get("surface_temperature"),
-        "clay_fraction": source.get("clay_fraction"),
-        "incidence_deg": angle,
-        "bounds": (LOWER_BOUND, upper),
-        "return_status": True,
-        "workers": workers,
-    }
+    common: dict[str, Any] = {name: source.get(name) for name in ("surface_temperature", "clay_fraction")}
+    common |= {"incidence_deg": angle, "bounds": (LOWER_BOUND, upper), "return_status": True, "workers": workers}
     # the single-channel algorithms have one optical depth for H and V, which is also the dual-channel one's prior
     single = ("sca-h", "sca-v") if method == "sca-h" else ("sca-v", "sca-h")
     opacity = source.get(*(name for one in single for name in source.names("vegetation_opacity", one)))
@@ -164,11 +155,8 @@ class _Fields:
         """The first field of these names, as floats."""
         there = [name for stem in names for name in (stem, f"{stem}_pm") if name in self.fields]
         if not there:
-            what, next_step = (
-                f"has no field {' or '.join(names)}",
-                "Choose another method, or a product with this field",
-            )
-            raise FormatError(self.who, what, got=sorted(map(str, self.fields)), next_step=next_step)
+            what, step = f"has no field {' or '.join(names)}", "Choose another method, or a product with this field"
+            raise FormatError(self.who, what, got=sorted(map(str, self.fields)), next_step=step)
         self.last = there[0]
         values = np.asarray(self.fields[self.last]).astype(np.float64)
         if (values == -9999.0).any():

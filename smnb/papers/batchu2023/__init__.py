@@ -5,7 +5,7 @@
 - `store`: the sample store, read and written; `released`: the paper's public records as one;
 - `inputs`, `batches`: what a network is given;
 - `experiment`, `scoring`: training, the studies of the sources, tables beside the paper's and figures of samples;
-- `tiles`, `dense`: images of a square as training saw them, and their map.
+- `tiles`: images of a square as training saw them, and their map.
 
 Batchu, Nearing, Gulshan 2023, J. Hydrometeorology 24, 1789-1823, doi:10.1175/JHM-D-22-0118.1.
 """
@@ -15,7 +15,6 @@ import importlib
 from smnb.papers.batchu2023.inputs import FULL_MODEL, PAPER_ROWS, PRODUCTS, InputSet, inputs_of
 from smnb.papers.batchu2023.matchups import build_matchups, open_matchups
 from smnb.papers.batchu2023.sources import MULTISOURCE_IDS, SOURCES, Source, open_scenes_of
-from smnb.papers.batchu2023.tiles import read_tiles, tile_images
 
 __all__ = [
     "FULL_MODEL",
@@ -54,7 +53,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """The other names of the list, from the first module that has it: who only builds match-ups loads no torch."""
     if name in __all__:
-        for module in ("scoring", "batches", "dense", "experiment"):
+        for module in ("scoring", "batches", "tiles", "experiment"):
             if hasattr(home := importlib.import_module(f"{__name__}.{module}"), name):
                 return getattr(home, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

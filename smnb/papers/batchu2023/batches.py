@@ -91,21 +91,15 @@ def warp(images: torch.Tensor, matrices: torch.Tensor, size: int) -> torch.Tenso
     )
 
 
-def complete_samples(store: SampleStore, inputs: InputSet | None = None) -> tuple[np.ndarray, dict[str, int]]:
-    """Which samples have a reading and every source of some inputs; and how many lack ``label`` or a source, by the first.
+def complete_samples(store: SampleStore) -> tuple[np.ndarray, dict[str, int]]:
+    """Which samples have a reading and every source that is not optional; and how many lack ``label`` or a source, by the first.
 
-    Without inputs every source of the store counts that is not optional there, so that networks of different inputs are trained
-    and scored on the same samples.
+    Sources that are no inputs count too, so that networks of different inputs are trained and scored on the same samples.
     """
-    if inputs is not None:
-        _check_sources(store, inputs)
     lacking = {"label": ~np.isfinite(store.labels())}
-    for source in store.sources if inputs is None else inputs.sources:
-        one = store.sources[source]
-        if one.kind == "coarse" and not (one.optional and inputs is None):
-            lacking[source] = ~np.isfinite(store.read(source)).all(axis=1)
-        elif not one.optional:  # missing images are the middle of their range
-            lacking[source] = store.image_rows(source) < 0
+    for source in (name for name, one in store.sources.items() if not one.optional):
+        coarse = store.sources[source].kind == "coarse"
+        lacking[source] = ~np.isfinite(store.read(source)).all(axis=1) if coarse else store.image_rows(source) < 0
     mask, dropped = np.ones(len(store), dtype=bool), {}
     for name, absent in lacking.items():
         dropped[name] = int((mask & absent).sum())
@@ -146,19 +140,10 @@ class MultiSourceDataset(BatchDataset):
     ground as the high ones. An input without channels is an empty ``(n, 0)`` tensor. Coarse products and the target are m3
     m-3.
 
-    Parameters
-    ----------
-    positions : array_like of int
-        Samples of the store. All need a reading and the coarse products (`complete_samples`).
-    crop : int
-        Side of the high images, pixels; the low ones follow from the resolutions.
-    augmentation : Augmentation, optional
-        New ones in every pass, cut out of larger images where the store has them. A sample's depend on `seed`, the pass, and
-        its number among `positions` alone.
-    memory_gb : float
-        Sources whose images fit, smallest first, are kept in memory (GiB, float16); others are read batch by batch.
-    device
-        Where batches, and images kept in memory, are.
+    All samples at `positions` of the store need a reading and the coarse products (`complete_samples`). `crop` is the side of the
+    high images, pixels. Augmentations are new ones in every pass, cut out of larger images where the store has them; a sample's
+    depend on `seed`, the pass, and its number among `positions` alone. Sources whose images fit into `memory_gb` (GiB, float16),
+    smallest first, are kept on the `device`; others are read batch by batch.
     """
 
     counts_passes = True  # positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`)
@@ -183,7 +168,7 @@ class MultiSourceDataset(BatchDataset):
         if self.positions.size == 0:
             raise ContractError(_WHO, "there is no sample", got=0, next_step="Check the split's sides")
         self._sizes = _sizes(store, inputs, crop, augmentation)
-        self._kept: dict[str, tuple[torch.Tensor, np.ndarray]] = {}
+        self._kept: dict[str, tuple[torch.Tensor, np.ndarray]] = {}  # sources whose images are in memory
         self.coarse = self._whole("coarse product", self._part("coarse", np.arange(len(self))))
         self.target = self._whole("reading", torch.from_numpy(store.labels()[self.positions]))
         self._keep(memory_gb)
@@ -199,11 +184,6 @@ class MultiSourceDataset(BatchDataset):
 
     def __len__(self) -> int:
         return self.positions.size
-
-    @property
-    def in_memory(self) -> tuple[str, ...]:
-        """Sources whose images are in memory."""
-        return tuple(self._kept)
 
     def _keep(self, memory_gb: float) -> None:
         """Read the sources that fit into memory, each image once however many samples see it."""

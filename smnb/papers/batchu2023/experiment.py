@@ -14,7 +14,15 @@ import pandas as pd
 from smnb.contract import ParameterError, check_choice, check_count
 from smnb.models.baselines import REFERENCES, reference_predictions
 from smnb.papers.batchu2023.batches import SIDES, Augmentation, MultiSourceDataset, complete_samples, side_positions
-from smnb.papers.batchu2023.inputs import PAPER_ROWS, PRODUCTS, SOURCE_SETS, InputSet, inputs_of, network_inputs
+from smnb.papers.batchu2023.inputs import (
+    PAPER_ROWS,
+    PRODUCTS,
+    SOURCE_SETS,
+    STUDIES,
+    InputSet,
+    inputs_of,
+    network_inputs,
+)
 from smnb.papers.batchu2023.scoring import folder_name
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
@@ -27,14 +35,6 @@ HUBER_DELTA = 0.4
 #: The sweep of every experiment of the paper: parameters of `smnb.training.TrainingConfig`, as `smnb sweep` takes them.
 PAPER_SWEEP: dict[str, tuple[float, ...]] = {"learning_rate": (0.1, 0.05, 0.03), "weight_decay": (1e-4, 5e-5, 3e-5)}
 CLIMATOLOGY = "Season's mean of training sensors"
-#: Studies of the sources: the paper's table, and the member that the others are compared with (empty: the largest images).
-STUDIES: dict[str, tuple[int, str]] = {
-    "removed": (16, "None (Baseline)"),
-    "added": (18, "None (Baseline)"),
-    "active_passive": (19, "SMAP"),
-    "anchor": (21, "SMAP + GLDAS NN"),
-    "input_size": (15, ""),
-}
 #: How a member of the study of anchors is told from the same inputs with the other anchor.
 _OTHER_ANCHOR = ", anchored on SMAP"
 Sides = dict[str, pd.DataFrame]  # predictions by side ("validation", "test")
@@ -60,8 +60,6 @@ def encoder_settings(crop: int, **changes: Any) -> dict[str, Any]:
     At 256 pixels the output strides are the paper's: 32, which leaves 8 x 8 features of 320 m, and 16, which leaves one of
     the low images of 16 pixels. Smaller images get a stride of 16, and one that leaves one feature of the low images.
 
-    Examples
-    --------
     >>> encoder_settings(256), encoder_settings(64, low_encoder="small")  # doctest: +NORMALIZE_WHITESPACE
     ({'output_stride_high': 32, 'output_stride_low': 16},
      {'output_stride_high': 16, 'output_stride_low': 4, 'low_encoder': 'small'})
@@ -94,18 +92,10 @@ def training_samples(
     Samples that lack any source of the store are left out whatever the inputs, so that networks of different inputs are
     compared on the same ones.
 
-    Parameters
-    ----------
-    store : SampleStore
-        With a column ``split_<split>`` in its sensor table.
-    inputs : InputSet or str
-        Channels, or a name of `SOURCE_SETS`.
-    crop : int, optional
-        Side of the high images, pixels. Default 256, or the store's where that is less.
-    augmentation : Augmentation, optional
-        Of the training images; None for none. `seed` is its.
-    memory_gb, device
-        Of `MultiSourceDataset`, for the training and the validation samples each.
+    The store's sensor table has a column ``split_<split>``; `inputs` may be a name of `SOURCE_SETS`. `crop` is the side of the
+    high images, pixels, by default 256, or the store's where that is less. `seed` is the augmentation's (None for none) of the
+    training images; `memory_gb` and `device` are those of `MultiSourceDataset`, for the training and the validation samples
+    each.
     """
     inputs, crop = named_inputs(inputs), min(256, store.crop) if crop is None else crop
     mask, dropped = complete_samples(store)
@@ -258,27 +248,16 @@ class _Member(NamedTuple):
 class Ablation:
     """The paper's studies of the sources (Tables 15, 16, 18, 19, 21): each network is trained once, whatever it is in.
 
-    Parameters
-    ----------
-    stores : callable
-        ``stores(anchor)``: the sample store of an anchor, ``sentinel1`` or ``smap``.
-    out : Path
-        Folder of the networks, under the names that notebook 05 gives them: with its settings its networks are taken as they are.
-    crop : int
-        Side of the images, pixels.
-    config, network, model_config
-        As `smnb.training.train` takes them.
-    crops : sequence of int
-        Sizes of the study of input size. The store has images of the largest.
+    `config`, `network` and `model_config` are as `smnb.training.train` takes them.
     """
 
-    stores: Callable[[str], SampleStore]
-    out: Path
+    stores: Callable[[str], SampleStore]  # the sample store of an anchor, ``sentinel1`` or ``smap``
+    out: Path  # folder of the networks, under notebook 05's names: with its settings its networks are taken as they are
     config: TrainingConfig
-    crop: int
+    crop: int  # side of the images, pixels
     network: Any = "multisource"
     model_config: Mapping[str, Any] | None = None
-    crops: Sequence[int] = ()
+    crops: Sequence[int] = ()  # sizes of the study of input size, of which the store has the largest
     split: str = "sensor"
 
     def __post_init__(self) -> None:

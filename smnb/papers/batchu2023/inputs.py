@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 
 from smnb.contract import FormatError, ParameterError
 from smnb.papers.batchu2023.sources import KINDS, SOURCES, Source
@@ -38,15 +40,8 @@ class InputSet:
 
     @classmethod
     def of(cls, *wanted: str | Source) -> InputSet:
-        """Channels of sources.
+        """Channels of a `Source`, of one of the paper (all its bands), or single ones (``"sentinel1:VV"``, ``"sentinel2:NDVI"``).
 
-        Parameters
-        ----------
-        *wanted : str or Source
-            A source of the paper (all its bands), one channel of it (``"sentinel1:VV"``, ``"sentinel2:NDVI"``), or a `Source`.
-
-        Examples
-        --------
         >>> InputSet.of("sentinel1", "dem", "smap").high
         ('sentinel1:VV', 'sentinel1:VH', 'sentinel1:angle', 'dem:elevation')
         """
@@ -179,35 +174,16 @@ def inputs_of(trained: Trained) -> InputSet:
     return inputs
 
 
-#: What the parts of an input set's name stand for; a name joins them with " + ".
-_NAMED = {"Sentinel-1": "sentinel1", "DEM": "dem", "Sentinel-2": "sentinel2", "SoilGrids": "soilgrids", "SMAP": "smap"}
-_NAMED |= {"GLDAS": "gldas", "GLDAS NN": "gldas", "EVI/NDVI": "sentinel2:NDVI sentinel2:EVI", "MODIS LAI": "modis_lai"}
-
-
-def _without(*left_out: str) -> str:
-    return " + ".join(name for name in list(_NAMED)[:6] if name not in left_out)
-
-
-FULL_MODEL = _without()  # the paper's own model
-_GROWING = ["SMAP + GLDAS NN", *(" + ".join(list(_NAMED)[:number]) for number in (2, 3, 4)), FULL_MODEL]
+FULL_MODEL = "Sentinel-1 + DEM + Sentinel-2 + SoilGrids + SMAP + GLDAS"  # the paper's own model
 PRODUCTS = {"SMAP": "smap", "GLDAS": "gldas"}  # products that are scored as they are, by the paper's names
+_TABLES = yaml.safe_load(Path(__file__).with_name("inputs.yaml").read_text(encoding="utf-8"))
 #: Rows of the paper's tables by number, as in `smnb.papers.tables`: the row's name to a name in `SOURCE_SETS` or `PRODUCTS`.
-#: Table 15 is one set with crops of 64 to 512 pixels; Table 21 is scored on two stores.
-PAPER_ROWS: dict[int, dict[str, str]] = {
-    9: {name: name for name in (*PRODUCTS, *_GROWING)},
-    15: {f"{size}x{size}": _GROWING[2] for size in (64, 128, 256, 512)},
-    16: {
-        "None (Baseline)": FULL_MODEL,
-        **{name: _without(name) for name in ("DEM", "Sentinel-1", "Sentinel-2", "SoilGrids", *PRODUCTS)},
-        "SMAP + GLDAS": _without(*PRODUCTS),
-    },
-    18: {"None (Baseline)": FULL_MODEL, **{name: f"{FULL_MODEL} + {name}" for name in ("EVI/NDVI", "MODIS LAI")}},
-    19: {name: name for name in ("SMAP", "Sentinel-1 + DEM", "Sentinel-1 + DEM + SMAP", FULL_MODEL)},
-    21: {name: name for name in (_GROWING[0], _GROWING[3], FULL_MODEL)},
-}
+PAPER_ROWS: dict[int, dict[str, str]] = _TABLES["rows"]
+#: Studies of the sources: the paper's table, and the member that the others are compared with (empty: the largest images).
+STUDIES: dict[str, tuple[int, str]] = {study: tuple(facts) for study, facts in _TABLES["studies"].items()}
 #: Input sets by the paper's names, which join the names of the sources.
 SOURCE_SETS: dict[str, InputSet] = {
-    name: InputSet.of(*" ".join(_NAMED[one] for one in name.split(" + ")).split())
+    name: InputSet.of(*" ".join(_TABLES["named"][one] for one in name.split(" + ")).split())
     for name in dict.fromkeys(name for rows in PAPER_ROWS.values() for name in rows.values())
     if name not in PRODUCTS
 }

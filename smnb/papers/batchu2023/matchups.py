@@ -17,7 +17,6 @@ from smnb.contract import CatalogError, ContractError, FormatError, ParameterErr
 from smnb.files import HASHES, check_output, fingerprint, held_output, tidy_output
 from smnb.loaders.insitu import InSituTables
 from smnb.maps.parallel import Workers, open_workers
-from smnb.papers.batchu2023.layout import chunk_rows
 from smnb.papers.batchu2023.scenes import (
     EMPTY,
     LAYOUT,
@@ -28,7 +27,15 @@ from smnb.papers.batchu2023.scenes import (
     make_tasks,
     plan_matchups,
 )
-from smnb.papers.batchu2023.sources import LAND_COVER_ID, READINGS_ID, SOURCES, Source, joined_sources, open_scenes_of
+from smnb.papers.batchu2023.sources import (
+    LAND_COVER_ID,
+    READINGS_ID,
+    SOURCES,
+    Source,
+    chunk_rows,
+    joined_sources,
+    open_scenes_of,
+)
 from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 from smnb.progress import Progress
 from smnb.sensors import SIDES, Split, add_strata, audit, make_split
@@ -107,7 +114,7 @@ def build_matchups(
     resume: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> MatchupResult:
-    """Pair in-situ readings with the images of many sources around them, as paper 004 does, and write a sample store.
+    """Pair in-situ readings with the images of many sources around them, as paper 004 (section 2c) does: a sample store.
 
     A reading that passes flags and depth meets, of each source, the latest scene before it within the source's bound whose
     bounds hold its sensor; Sentinel-2 scenes with more than 30 % cloud are left out first. A reading that lacks a source is
@@ -155,10 +162,6 @@ def build_matchups(
         On an option or table that does not fit; on a source that never meets a point (with its span and the readings').
     RunError
         If a scene cannot be read (what is done is kept), another build is in the folder, or the scheduler is not there.
-
-    References
-    ----------
-    Batchu, Nearing and Gulshan 2023, J. Hydrometeorol. 24(10), doi:10.1175/JHM-D-22-0118.1, section 2c.
     """
     path = Path(out)
     check_range(_WHO, "max_missing", max_missing, 0, 1)
@@ -192,10 +195,8 @@ def build_matchups(
     with held_output(_WHO, path):
         named = [replace(one, catalog_id=scenes[name].catalog_id) for name, one in joined.items()]
         writer = SampleStoreWriter(path, sources=named, **sizes, plan=cutting, resume=resume, overwrite=True, **about)
-        journal, everything = Journal(writer.folder / "done.jsonl"), np.ones(len(plan), bool)
-        build = _Build(
-            plan, scenes, content, sizes, max_missing, writer, journal, progress or (lambda *_: None), everything
-        )
+        journal, progress = Journal(writer.folder / "done.jsonl"), progress or (lambda *_: None)
+        build = _Build(plan, scenes, content, sizes, max_missing, writer, journal, progress, np.ones(len(plan), bool))
         with open_workers(_WHO, workers, scheduler) as pool:
             for name in plan.sources:
                 build.cut_source(pool, name)
@@ -370,9 +371,7 @@ def open_matchups(
         As `open_scenes_of`.
     out, store : path-like
         ``name.zarr``.
-    optional : iterable of str
-        Sources that a sample may lack.
-    **options
+    optional, **options
         Of `build_matchups`: ``anchor``, ``crop``, ``workers``, …
     """
     if store:

@@ -21,8 +21,7 @@ from smnb.contract import ContractError, ParameterError, RunError, SmnbError, ch
 from smnb.files import fingerprint, note
 from smnb.grids import UtmWindow
 from smnb.loaders.insitu import InSituTables, flag_policy
-from smnb.papers.batchu2023.layout import CHUNK_BYTES, MOST_ROWS
-from smnb.papers.batchu2023.sources import Source
+from smnb.papers.batchu2023.sources import CHUNK_BYTES, MOST_ROWS, Source
 
 if TYPE_CHECKING:
     from smnb.loaders.rasters import SceneIndex
@@ -132,13 +131,9 @@ class MatchPlan:
         places = self.sensors[["sensor_id", "lat", "lon"]].astype(str)
         columns = ["scene_id", "time", "west", "south", "east", "north", "cloud_percentage"]
         listed = {name: [scenes[name].table[column] for column in columns] for name in self.sources}
-        return {
-            "points": fingerprint(places, self.sensor, self.time, self.label, self.scene),
-            "scenes": {
-                name: fingerprint(scenes[name].catalog_id, scenes[name].bands, one) for name, one in listed.items()
-            },
-            "sources": {name: source.as_dict() for name, source in self.sources.items()},
-        }
+        marks = {name: fingerprint(scenes[name].catalog_id, scenes[name].bands, one) for name, one in listed.items()}
+        points = fingerprint(places, self.sensor, self.time, self.label, self.scene)
+        return {"points": points, "scenes": marks, "sources": {name: s.as_dict() for name, s in self.sources.items()}}
 
     def content(self, source: str, scenes: SceneIndex, cache: Path) -> NDArray[np.object_]:
         """`SceneIndex.identities` of a source's scenes that points meet, "" for others; counts those whose server tells none."""
@@ -249,15 +244,9 @@ def plan_matchups(
         step = "Compare the periods of the sources, or make some optional"
         raise ContractError(who, "no point has an image of every source", got=counts["dropped"], next_step=step)
     used, sensor = np.unique(sensor[complete], return_inverse=True)
-    return MatchPlan(
-        dict(sources),
-        sensors.iloc[used].reset_index(drop=True),
-        sensor.astype(np.int32),
-        time[complete],
-        label[complete],
-        {name: met[name][complete] for name in sources},
-        counts,
-    )
+    sensors, sensor = sensors.iloc[used].reset_index(drop=True), sensor.astype(np.int32)
+    met = {name: met[name][complete] for name in sources}
+    return MatchPlan(dict(sources), sensors, sensor, time[complete], label[complete], met, counts)
 
 
 def make_tasks(images: pd.DataFrame, chunk: int) -> pd.DataFrame:

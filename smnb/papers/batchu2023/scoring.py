@@ -1,21 +1,30 @@
-"""Results like the paper's Tables 9 to 14 beside its values, paired differences, and what figures of samples show."""
+"""Results like the paper's Tables 9 to 14 beside its values, paired differences, scores of maps, and images of samples."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import xarray as xr
+from pyproj import CRS
 
-from smnb.contract import ParameterError, check_choice, check_count, check_table
+from smnb.contract import CatalogError, ParameterError, check_choice, check_count, check_table
 from smnb.grids.koppen import GROUP_LABELS, PAPER_GROUPS
-from smnb.metrics import MIN_OBS, compare, interval_text, metric
+from smnb.loaders import open_netcdf
+from smnb.metrics import MIN_OBS, compare, interval_text, metric, pair_scores
 from smnb.papers.batchu2023.inputs import PRODUCTS
 from smnb.papers.batchu2023.sources import SOURCES
 from smnb.papers.batchu2023.store import SampleStore
 from smnb.papers.tables import published
-from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, score_sensors, stratify, summary_rows
+from smnb.sensors import LAND_COVER_GROUPS, TEXTURE_CLASSES, cluster_labels, score_sensors, stratify, summary_rows
+
+if TYPE_CHECKING:
+    from smnb.catalog import Catalog
+    from smnb.papers.batchu2023.tiles import Tile
 
 #: Scores of the tables by the library's names: the paper's three, and the bias.
 SCORES = ("ubrmse", "rmse", "pearson_r", "bias")
@@ -44,18 +53,10 @@ def results_table(
 ) -> pd.DataFrame:
     """Means over sensors of each experiment and side, with intervals: the paper's Table 9.
 
-    Parameters
-    ----------
-    experiments : mapping of str to mapping of str to DataFrame
-        Predictions by experiment and side, as `predict_sides` and `references_at_sensors` give them.
-    clusters : str, optional
-        Column of the sensor table that is drawn for the intervals instead of the sensor, such as ``station``.
-
-    Returns
-    -------
-    DataFrame
-        One row an experiment; columns ``<side>_<score>`` with ``_low`` and ``_high`` (95 %) for ubrmse, rmse, r and bias,
-        ``<side>_n_sensors`` (with a score) and ``<side>_n`` (their samples).
+    Predictions are by experiment and side, as `predict_sides` and `references_at_sensors` give them; `clusters` is a column of
+    the sensor table that is drawn for the intervals instead of the sensor, such as ``station``. One row an experiment; columns
+    ``<side>_<score>`` with ``_low`` and ``_high`` (95 %) for ubrmse, rmse, r and bias, ``<side>_n_sensors`` (with a score) and
+    ``<side>_n`` (their samples).
     """
     rows: dict[str, dict[str, float]] = {}
     for name, sides in experiments.items():
@@ -92,21 +93,17 @@ def paired_differences(
 ) -> pd.DataFrame:
     """Each experiment less a reference, sensor by sensor, with intervals from drawing sensors again.
 
-    Returns
-    -------
-    DataFrame
-        One row an experiment and metric (ubrmse, rmse, r): ``experiment``, ``reference``, ``metric``, ``value``,
-        ``reference_value``, ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the
-        reference's value; positive is better, as the paper prints it), ``n_sensors``, ``sentence``.
+    One row an experiment and metric (ubrmse, rmse, r): ``experiment``, ``reference``, ``metric``, ``value``,
+    ``reference_value``, ``difference`` (experiment less reference) with ``low`` and ``high`` (95 %), ``percent`` (of the
+    reference's value; positive is better, as the paper prints it), ``n_sensors``, ``sentence``.
     """
     who = "paired_differences"
     if side not in experiments.get(reference, {}):
         known = [name for name, sides in experiments.items() if side in sides]
         raise ParameterError(who, f"there is no such experiment on side {side!r}", got=reference, expected=known)
     scores = {name: _scored(who, sides[side], clusters) for name, sides in experiments.items() if side in sides}
-    options = {"n_boot": n_boot, "seed": seed}
-    if clusters is not None:
-        options["clusters"] = pd.concat(scores.values()).drop_duplicates("sensor_id").set_index("sensor_id")[clusters]
+    sensors = pd.concat(scores.values()).drop_duplicates("sensor_id").set_index("sensor_id", drop=False)
+    options = {"n_boot": n_boot, "seed": seed, "clusters": cluster_labels(sensors, clusters)}
     rows = []
     for name in (one for one in scores if one != reference):
         for score in map(metric, SCORES[:3]):
@@ -129,13 +126,9 @@ def network_scores(
 ) -> pd.DataFrame:
     """Mean R and ubRMSE of each model by sensor network, with intervals, from predictions by model with a column ``network``.
 
-    The options are those of `results_table`; sensors with fewer samples than `min_obs` have no score.
-
-    Returns
-    -------
-    DataFrame
-        One row a model and network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with
-        ``_low`` and ``_high`` (95 %; none for fewer than five sensors).
+    The options are those of `results_table`; sensors with fewer samples than `min_obs` have no score. One row a model and
+    network: ``model``, ``network``, ``n_sensors``, ``n_scored``, and ``pearson_r`` and ``ubrmse`` with ``_low`` and ``_high``
+    (95 %; none for fewer than five sensors).
     """
     options = {"metrics": list(_NETWORK_TABLES), "clusters": clusters, "n_boot": n_boot, "seed": seed}
     parts = []
@@ -211,8 +204,6 @@ def printed(table: pd.DataFrame, title: str) -> pd.DataFrame:
 def folder_name(name: str) -> str:
     """Name of a row of a table as the name of a folder.
 
-    Examples
-    --------
     >>> folder_name("Sentinel-1 + DEM + SMAP")
     'sentinel_1_dem_smap'
     """
@@ -254,3 +245,56 @@ def sample_images(store: SampleStore, number: int = 6, *, split: str = "sensor")
             images.append(np.moveaxis((soil * 1.6).clip(0.0, 1.0), 0, 2))  # equal parts are a light grey
         rows[f"{sample['soil_moisture']:.3f} m³ m⁻³\n{sample['time']:%Y-%m-%d}"] = images
     return rows
+
+
+def tile_truth(catalog: Catalog, root: Path | None, tiles: Mapping[str, Tile]) -> dict[str, np.ndarray]:
+    """The sandbox's truth ``(row, col)``, m3 m-3, of the tiles whose ground and time it holds; none in a real archive."""
+    try:
+        paths = list(catalog.resolve("sandbox_multisource_truth", root))
+    except CatalogError:
+        return {}
+    found: dict[str, np.ndarray | None] = dict.fromkeys(tiles)
+    for path in paths:
+        with open_netcdf("tile_truth", path) as truth:
+            found |= {name: values for name in tiles if (values := _cell_means(truth, tiles[name])) is not None}
+    return {name: values for name, values in found.items() if values is not None}
+
+
+def _cell_means(truth: xr.Dataset, tile: Tile) -> np.ndarray | None:
+    """Truth averaged to a tile's cells, or None where the file does not hold all of its ground at that time."""
+    grid, late = tile.grid, np.abs(truth["time"].values - np.datetime64(tile.time, "ns"))
+    if CRS.from_cf(truth["crs"].attrs).to_epsg() != grid.epsg or late.min() > np.timedelta64(1, "h"):
+        return None
+    west, north = float(truth["x"][0]), float(truth["y"][0])
+    pixel = float(truth["x"][1]) - west
+    per = round(grid.resolution / pixel)
+    # first pixels of the first cell; the window's edges may lie off the truth's by less than a pixel
+    col = round((grid.west - (west - pixel / 2)) / pixel)
+    row = round(((north + pixel / 2) - grid.north) / pixel)
+    side = grid.size * per
+    if row < 0 or col < 0 or row + side > truth.sizes["y"] or col + side > truth.sizes["x"]:
+        return None
+    values = truth["soil_moisture"].isel(time=int(late.argmin())).values[row : row + side, col : col + side]
+    if not np.isfinite(values).all():
+        return None
+    return values.reshape(grid.size, per, grid.size, per).mean(axis=(1, 3))
+
+
+def map_scores(
+    maps: Mapping[str, xr.Dataset], truth: Mapping[str, np.ndarray], tiles: Mapping[str, Tile]
+) -> pd.DataFrame:
+    """Scores of each date's maps, and of the coarse products at the same cells, against the truth: a row a map and date.
+
+    ``n``, ``bias``, ``rmse``, ``ubrmse`` (m3 m-3) and ``r`` are over the cells of one date: the time signal counts for nothing.
+    """
+    rows = []
+    for name, values in truth.items():
+        number, tile = list(tiles).index(name), tiles[name]
+        fields = {method: one["soil_moisture"].values[number] for method, one in maps.items()}
+        for product in ("smap", "gldas"):
+            for band, native in tile.native.get(product, {}).items():
+                fields[product.upper()] = SOURCES[product].normalise(band, native)
+        for method, one in fields.items():
+            valid = np.isfinite(one) & np.isfinite(values)
+            rows.append({"map": method, "date": name, **pair_scores(one[valid], values[valid])})
+    return pd.DataFrame(rows, columns=["map", "date", "n", "bias", "rmse", "ubrmse", "r"])

@@ -1,4 +1,4 @@
-"""`Source`: what the match-ups, the store, the network and the maps know of one source of images; and the paper's seven.
+"""`Source`: what the match-ups, the store, the network and the maps know of one source of images; and what a store consists of.
 
 What the paper calls "zero-mean, unit-variance" is not what a minimum and a maximum give; the step from [0, 1] to the network's
 [-1, 1] is 2 x - 1, at the network's door (`smnb.papers.batchu2023.inputs.network_inputs`) and not here.
@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import ArrayLike, NDArray
+from zarr import Group, open_group
 
-from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
+from smnb.contract import ContractError, FormatError, ParameterError, check_choice, check_range, foreign, plain
+from smnb.files import AnyMapping, fingerprint, note, read_json, sha256_of
 
 if TYPE_CHECKING:
     from smnb.catalog import Catalog
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 KINDS = ("high", "low", "coarse")  # 10 m images, 160 m images, and one value at the point
 _RESAMPLINGS = ("bilinear", "nearest", "average")
 _LOG_SCALE = 0.005
+SENSORS_FILE = "sensors.parquet"
+#: Bytes of a chunk before compression, and most images in one; an image is never divided.
+CHUNK_BYTES, MOST_ROWS = 1 << 20, 16
+MARK = "content"  # attribute: `store_mark` of what is beside it
 
 
 def _floating(values: ArrayLike) -> NDArray:
@@ -85,49 +91,25 @@ class Source:
 
     Given to `build_matchups` or `open_matchups` an own one is matched and stored, given to `InputSet.of` fed to the network.
 
-    Parameters
-    ----------
-    name : str
-        What samples and channels call it: ``"sentinel1"``, and its channels ``"sentinel1:VV"``.
-    catalog_id : str
-        Its entry in the catalog; empty where scenes are opened by hand.
-    bands : tuple of str
-        Canonical bands, in the order of the store.
-    range : (float, float) or mapping of str to (float, float)
-        Native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like). With the
-        scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
-    bound : str or timedelta
-        How long before the reading an image may lie, both ends included ("14D").
-    static : bool
-        One image a sensor, whatever its time; `bound` then plays no part.
-    cloud : float, optional
-        Scenes with more cloud, in %, are left out.
-    kind : {"high", "low", "coarse"}
-        Cut at the fine resolution, at the low one, or read as one value at the point.
-    optional : bool
-        Keep a sample that lacks this source, with NaN.
-    resampling : {"bilinear", "nearest", "average"}
-        How images are brought to the window.
-    scaling : {"linear", "log-sigmoid"}
+    `range` has the native values that become 0 and 1, for all bands or by band (of more bands than `bands`, if you like); with
+    the scaling "log-sigmoid" its two constants, see `_log_sigmoid`.
 
-    Examples
-    --------
     >>> rain = Source("rain", "my_rain", bands=("rain_3d",), range=(0.0, 200.0), bound="1D", kind="coarse")
     >>> float(rain.normalise("rain_3d", 50.0))
     0.25
     """
 
-    name: str
-    catalog_id: str
-    bands: tuple[str, ...]
+    name: str  # what samples and channels call it: ``"sentinel1"``, and its channels ``"sentinel1:VV"``
+    catalog_id: str  # its entry in the catalog; empty where scenes are opened by hand
+    bands: tuple[str, ...]  # canonical ones, in the order of the store
     range: Mapping[str, tuple[float, float]] | tuple[float, float]
-    bound: Any = "0D"
-    static: bool = False
-    cloud: float | None = None
-    kind: str = "high"
-    optional: bool = False
-    resampling: str = "bilinear"
-    scaling: str = "linear"
+    bound: Any = "0D"  # how long before the reading an image may lie, both ends included ("14D")
+    static: bool = False  # one image a sensor, whatever its time; `bound` then plays no part
+    cloud: float | None = None  # scenes with more cloud, in %, are left out
+    kind: str = "high"  # cut at the fine resolution, at the "low" one, or read as one value at the point ("coarse")
+    optional: bool = False  # keep a sample that lacks this source, with NaN
+    resampling: str = "bilinear"  # how images are brought to the window: or "nearest", "average"
+    scaling: str = "linear"  # or "log-sigmoid"
 
     def __post_init__(self) -> None:
         who = f"Source {self.name!r}"
@@ -285,3 +267,38 @@ def check_scenes(who: str, index: SceneIndex, source: Source) -> None:
         if len(without):
             what = f"{len(without)} scenes of {name!r} have no {column.replace('_', ' ')}"
             raise ContractError(who, what, got=str(without.iloc[0]), next_step=step)
+
+
+def open_unfinished(who: str, record: Path) -> tuple[Group | None, dict[str, Any]]:
+    """What is there of a store that is being written, to go on with; nothing where it is damaged, which is said."""
+    if not record.is_file():
+        return None, {}
+    try:
+        state = read_json(record, AnyMapping, "what is done of a store").root
+        with foreign(who, f"{record.parent} is damaged"):
+            return open_group(record.parent / "store.zarr", mode="r+", zarr_format=3), state
+    except FormatError as damaged:
+        note(f"the store is built anew: {damaged}")
+        return None, {}
+
+
+def chunk_rows(n_bands: int, side: int) -> int:
+    """Images in a chunk: as many as `CHUNK_BYTES` holds, from 1 to 16."""
+    return int(np.clip(CHUNK_BYTES // (2 * n_bands * side * side), 1, MOST_ROWS))
+
+
+def store_mark(folder: Path, attrs: Mapping[str, Any]) -> str:
+    """Fingerprint of attributes, sensor table, and each array's metadata and which chunks it has, not of what they hold."""
+    parts: list[Any] = [sha256_of(folder / SENSORS_FILE), {name: one for name, one in attrs.items() if name != MARK}]
+    for key, dims in attrs["arrays"].items():
+        inside = "/".join("0" * (dims - 1))
+        chunks = sorted(one.name for one in (folder / key / "c").glob("*") if (one / inside).is_file())
+        parts.append([key, sha256_of(folder / key / "zarr.json"), chunks])
+    return fingerprint(parts)
+
+
+def check_rows(who: str, key: str, rows: NDArray[np.integer], least: int, count: int) -> None:
+    """Raise `FormatError` unless rows are from `least` to below `count`."""
+    if rows.size and not (least <= rows.min() and rows.max() < count):
+        got, expected = (int(rows.min()), int(rows.max())), plain(f"{least} to {count - 1}")
+        raise FormatError(who, f"array {key!r} names rows that are not there", got=got, expected=expected)

@@ -34,7 +34,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from smnb.contract import ContractError, FormatError, ParameterError, RunError, check_table, foreign, plain
 from smnb.files import atomic_path, give_name, plain_json, write_json
 from smnb.loaders import read_table, write_parquet
-from smnb.papers.batchu2023 import layout
+from smnb.papers.batchu2023 import sources as layout
 from smnb.papers.batchu2023.sources import Source, by_name
 
 _SCHEMA, _WHO = "samples-2", "SampleStoreWriter"
@@ -140,10 +140,8 @@ class SampleStore:
         try:
             return every[array if array.size else []]
         except IndexError as error:
-            expected = plain(f"0 to {len(self) - 1}")
-            raise ParameterError(
-                "SampleStore.read", f"a position is outside the store: {error}", expected=expected
-            ) from error
+            what, expected = f"a position is outside the store: {error}", plain(f"0 to {len(self) - 1}")
+            raise ParameterError("SampleStore.read", what, expected=expected) from error
 
     def image_rows(self, source: str, positions: ArrayLike | slice | None = None) -> NDArray[np.int64]:
         """Row of a source's ``values`` that each sample sees, -1 where it sees none."""
@@ -295,16 +293,12 @@ class SampleStoreWriter:
 
     def _array(self, key: str, dtype: str, *dims: str, shape: tuple[int, ...] = ()) -> None:
         """Make an array without rows, each of `shape`."""
-        self._root.create_array(
-            key,
-            shape=(0, *shape),
-            chunks=(layout.chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape),
-            dtype=dtype,
-            fill_value={"int64": NAT, "int32": -1}.get(dtype, float("nan")),
-            # float16 images are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd, 4 times as fast
-            compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
-            dimension_names=dims,
-        )
+        sizes = {"shape": (0, *shape), "dtype": dtype, "dimension_names": dims}
+        sizes["chunks"] = (layout.chunk_rows(*shape[:2]) if len(shape) == 3 else _COLUMN_ROWS, *shape)
+        fill = {"int64": NAT, "int32": -1}.get(dtype, float("nan"))
+        # float16 images are mostly noise in the low bits: lz4 after a bit shuffle leaves 5 % more than zstd, 4 times as fast
+        codecs = [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
+        self._root.create_array(key, **sizes, fill_value=fill, compressors=codecs)
 
     def _remember(self) -> None:
         state = {"plan": self._plan, "written": self.written, "note": self.note, "scenes": self._scenes}

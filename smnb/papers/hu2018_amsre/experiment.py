@@ -131,16 +131,9 @@ def patch_references(
     no past: it is shown because it is hard to beat.
     """
     task, test, index = data.task, data.fold.test, data.some_training(n_samples, seed)
-    rows = reference_predictions(
-        data.features(index),
-        index.take(task.target),
-        data.features(test),
-        groups=index.image if np.unique(index.image).size > 1 else None,
-        rows=("ridge", "gradient boosting"),
-        n_samples=n_samples,
-        n_boosting=n_boosting,
-        seed=seed,
-    )
+    options = {"n_samples": n_samples, "n_boosting": n_boosting, "seed": seed, "rows": ("ridge", "gradient boosting")}
+    options["groups"] = index.image if np.unique(index.image).size > 1 else None
+    rows = reference_predictions(data.features(index), index.take(task.target), data.features(test), **options)
     if "region" not in task.labels:
         place = (test.image, test.row, test.col)
         return rows | {"pixel mean": pixel_climatology(task.target, data.fold.fit_images, place)}
@@ -152,18 +145,10 @@ def patch_references(
 
 
 def score_predictions(predictions: Mapping[str, np.ndarray], observed: np.ndarray, target_range: float) -> pd.DataFrame:
-    """Score each model over all patches.
+    """Score each model over all patches ``(patch,)``, m3 m-3; `target_range` is the width of the target's scaling.
 
-    Parameters
-    ----------
-    predictions : mapping of str to ndarray, shape (patch,)
-        By model, m3 m-3, as `observed` and `target_range`, the width of the target's scaling.
-
-    Returns
-    -------
-    DataFrame
-        One row a model: ``r2`` (coefficient of determination), ``r`` (Pearson), ``rmse_scaled`` (on [0, 1] targets, as the
-        paper's is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
+    One row a model: ``r2`` (coefficient of determination), ``r`` (Pearson), ``rmse_scaled`` (on [0, 1] targets, as the paper's
+    is read), ``rmse``, ``ubrmse`` and ``bias`` in m3 m-3, and ``n``.
     """
     scores = {"r2": metrics.r2, "r": metrics.pearson_r, "rmse_scaled": metrics.rmse, "rmse": metrics.rmse}
     scores |= {"ubrmse": metrics.ubrmse, "bias": metrics.bias}
@@ -180,20 +165,9 @@ def gains(
 ) -> pd.DataFrame:
     """Compare one model's RMSE with each other's, block by block, with an interval that keeps a block's patches together.
 
-    Parameters
-    ----------
-    predictions, observed
-        As `score_predictions`.
-    blocks : ndarray, shape (patch,)
-        Block of each patch: neighbouring patches are no independent evidence.
-    model : str
-        A key of `predictions`.
-
-    Returns
-    -------
-    DataFrame
-        By the other model: ``difference`` of the mean RMSE of a block, m3 m-3 (negative: the model is better), ``low`` and
-        ``high`` (95 %), ``interval`` as text, and ``blocks``.
+    `predictions` and `observed` are as in `score_predictions`, `blocks` ``(patch,)`` as neighbouring patches are no independent
+    evidence. By the other model: ``difference`` of the mean RMSE of a block, m3 m-3 (negative: the model is better), ``low`` and
+    ``high`` (95 %), ``interval`` as text, and ``blocks``.
     """
     squared = pd.DataFrame({name: (values - observed) ** 2 for name, values in predictions.items()})
     rmse = np.sqrt(squared.groupby(blocks).mean())
@@ -216,31 +190,13 @@ def map_by_patches(trained: Trained, data: FoldData, image: int) -> xr.DataArray
 
 
 def day_maps(
-    trained: Trained,
-    images: xr.DataArray,
-    *,
-    synthetic: bool,
-    where: xr.DataArray | None = None,
-    device: str = "cpu",
+    trained: Trained, images: xr.DataArray, *, synthetic: bool, where: xr.DataArray | None = None, device: str = "cpu"
 ) -> xr.Dataset:
     """Predict whole days, lazily: each when `smnb.maps.write_map` writes it, so memory does not grow with their number.
 
-    Parameters
-    ----------
-    trained : Trained
-        A network of patches; brings its own scaling. The paper's runs in its exactly equivalent dense form, another one patch
-        by patch.
-    images : DataArray, dims (time, channel, lat, lon)
-        Native units; may be lazy. Channels must be the network's.
-    synthetic : bool
-        Whether `images` were simulated; stored.
-    where : DataArray of bool, dims (lat, lon), optional
-        Land, say. Elsewhere the map is missing, as is a pixel whose own inputs are.
-
-    Returns
-    -------
-    Dataset
-        ``soil_moisture`` (time, lat, lon), m3 m-3, under the contract.
+    The paper's network runs in its exactly equivalent dense form, another one patch by patch. `images` (time, channel, lat, lon)
+    are in native units, may be lazy, and have the network's channels. Where `where` (lat, lon) is False, on the sea, say, the map
+    is missing, as is a pixel whose own inputs are. ``soil_moisture`` (time, lat, lon), m3 m-3, is under the contract.
     """
     channels, image = list(map(str, images["channel"].values)), ["channel", "lat", "lon"]
     if channels != trained.card["channels"]:
@@ -253,22 +209,11 @@ def day_maps(
     form = network.folded(wrap=wrap) if dense else PatchForm(network, size, wrap=wrap)
     scalers = {"input_scaler": trained.input_scaler, "target_scaler": trained.target_scaler}
     one_day = partial(mapped_image, form, where=wanted, device=str(choose_device(device)), tile=128, **scalers)
-    maps = xr.apply_ufunc(
-        one_day,
-        images.chunk({"time": 1} | dict.fromkeys(image, -1)),
-        input_core_dims=[image],
-        output_core_dims=[image[1:]],
-        vectorize=True,
-        dask="parallelized",
-        output_dtypes=["float32"],
-    )
+    days = images.chunk({"time": 1} | dict.fromkeys(image, -1))
+    lazily = {"vectorize": True, "dask": "parallelized", "output_dtypes": ["float32"]}
+    maps = xr.apply_ufunc(one_day, days, input_core_dims=[image], output_core_dims=[image[1:]], **lazily)
     attrs = {"time": {"standard_name": "time", "long_name": "day"}}
     coords = {n: (n, images[n].values, attrs.get(n, dict(images[n].attrs))) for n in ("time", "lat", "lon")}
-    return soil_moisture_map(
-        maps.data,
-        ("time", "lat", "lon"),
-        coords,
-        synthetic=synthetic,
-        source=f"{trained.card['model']} network",
-        step=f"day_maps with weights {trained.card['weights_sha256'][:12]}",
-    )
+    step = f"day_maps with weights {trained.card['weights_sha256'][:12]}"
+    about = {"synthetic": synthetic, "source": f"{trained.card['model']} network", "step": step}
+    return soil_moisture_map(maps.data, ("time", "lat", "lon"), coords, **about)

@@ -236,18 +236,9 @@ def open_task(
 ) -> PatchTask:
     """Open a source through the catalog and set up its experiment.
 
-    Parameters
-    ----------
-    source : str
-        A key of `SOURCES`: ``amsre`` (`amsre_task`: open, mask outliers, composite, daily mean of the target) or
-        ``conus_patches`` (`conus_task`).
-    catalog : Catalog
-    root : Path
-        Data root: the sandbox or an archive of the same layout.
-    start, end : str, optional
-        First and last day; default all there are.
-    composite_days, **draw : int
-        For ``amsre``: 1 or 2 days, and ``n_train``, ``n_validation``, ``n_test``, ``seed`` of `amsre_task`.
+    `source` is a key of `SOURCES`: ``amsre`` (`amsre_task`: open, mask outliers, composite, daily mean of the target) or
+    ``conus_patches`` (`conus_task`). The others are for ``amsre``: first and last day (default all there are), composites of 1 or
+    2 days, and ``n_train``, ``n_validation``, ``n_test``, ``seed`` of `amsre_task`.
     """
     check_choice("open_task", "source", source, SOURCES)
     if source == "conus_patches":
@@ -320,10 +311,8 @@ def amsre_task(
         "eligible_centres_a_day": round(float(eligible.sum(axis=(1, 2)).mean())),
         "observed_fraction_of_land": round(float(np.isfinite(images[:, land]).all(axis=-1).mean()), 4),
     }
-    title, channels = (
-        f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}",
-        tuple(map(str, inputs["channel"].values)),
-    )
+    title, channels = f"AMSR-E to ECMWF soil moisture, {days[0]} to {days[-1]}", inputs["channel"].values
+    channels = tuple(map(str, channels))
     labels = pd.DataFrame({"time": days.astype("datetime64[ns]")})
     folds = [Fold(str(days[-1]), train, validation, test, np.arange(last))]
     place = {"wrap": wrap, "lat": lat.values, "lon": lon.values, "land": land}
@@ -342,20 +331,19 @@ def conus_task(dataset: xr.Dataset, *, test_year: int = 2021) -> PatchTask:
     who = "conus_task"
     check_dataset(dataset, who=who, require=("sigma0", "reflectance", "incidence_angle", "soil_moisture"))
     order = ("region", "time", "y", "x")
-    stack = [
-        dataset["sigma0"].transpose(*order, "polarization").values,
-        dataset["incidence_angle"].transpose(*order).values[..., None],
-        dataset["reflectance"].transpose(*order, "band").values,
-    ]
-    images = np.concatenate(stack, axis=-1).astype("float32")
+    radar, optical = (
+        dataset["sigma0"].transpose(*order, "polarization"),
+        dataset["reflectance"].transpose(*order, "band"),
+    )
+    angle = dataset["incidence_angle"].transpose(*order).values[..., None]
+    images = np.concatenate([radar.values, angle, optical.values], axis=-1).astype("float32")
     target = dataset["soil_moisture"].transpose(*order).values.astype("float32")
     n_regions, n_times = images.shape[:2]
     images, target = images.reshape(-1, *images.shape[2:]), target.reshape(-1, *target.shape[2:])
     time = np.tile(pd.DatetimeIndex(dataset["time"].values), n_regions)
     labels = pd.DataFrame({"time": time, "region": np.repeat(dataset["region"].values, n_times)})
-    labels["season"] = np.array(["DJF", "MAM", "JJA", "SON"], dtype=object)[
-        labels["time"].dt.month % 12 // 3
-    ]  # northern
+    names = np.array(["DJF", "MAM", "JJA", "SON"], dtype=object)  # northern
+    labels["season"] = names[labels["time"].dt.month % 12 // 3]
     channels = (*map(str, dataset["polarization"].values), "incidence_angle", *map(str, dataset["band"].values))
     complete = np.isfinite(images).all(axis=-1) & np.isfinite(target)
     per_region = pd.Series(complete.sum(axis=(1, 2))).groupby(labels["region"]).sum()

@@ -6,8 +6,8 @@ have every source (`complete_rows`), the same for every set of sources, at stati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from smnb.files import atomic_path
 from smnb.metrics import average_interval, compare
 from smnb.papers.stations.features import features_of, point_features
 from smnb.papers.stations.network import PointTraining, predict_points, train_points
-from smnb.sensors import folds as split_folds
 from smnb.sensors import score_sensors, write_predictions
 from smnb.training import progress
 
@@ -70,15 +69,6 @@ _NEEDED = ("sigma0_VV", "sigma0_VH", "reflectance_B8", "reflectance_B11", "smap"
 _DEGREES = 3.0
 
 
-@dataclass(frozen=True)
-class Folds:
-    """Folds of a cross-validation: bool (row,) of each fold; rows that are in neither are buffered."""
-
-    name: str
-    test: tuple[np.ndarray, ...]
-    train: tuple[np.ndarray, ...]
-
-
 def complete_rows(rows: pd.DataFrame) -> np.ndarray:
     """Rows with VV, VH, B8, B11, SMAP and in-situ soil moisture, bool (row,)."""
     return rows[list(_NEEDED)].notna().all(axis=1).to_numpy()
@@ -90,25 +80,17 @@ def _blocks(rows: pd.DataFrame) -> np.ndarray:
     return np.char.add(np.char.add(south.astype(str), "_"), west.astype(str))
 
 
-def block_folds(rows: pd.DataFrame, *, k: int = 10, seed: int | None = None) -> Folds:
-    """Folds by blocks of 3 degrees, `ParameterError` with fewer blocks than folds.
+def block_folds(rows: pd.DataFrame, *, k: int = 10) -> list[np.ndarray]:
+    """Rows that are held out in each fold, bool (row,), by blocks of 3 degrees: `GroupKFold` over the complete rows.
 
-    Without a seed it is scikit-learn's ``GroupKFold`` over the complete rows (blocks without any are always trained on, as they
-    are never scored). A seed draws another assignment of all blocks with `smnb.sensors.folds`, and training stations nearer than
-    50 km to a test station are left out.
+    Blocks without any are always trained on, as they are never scored. `ParameterError` with fewer blocks than folds.
     """
-    if seed is not None:
-        sensors = rows.drop_duplicates("sensor_id")[["sensor_id", "lat", "lon"]].reset_index(drop=True)
-        splits = split_folds(sensors, "block", k=k, seed=seed, balanced=True, buffer_km=50.0)
-        sides = [split.label(rows).to_numpy() for split in splits]
-        return Folds(f"seed {seed}", tuple(s == "test" for s in sides), tuple(s == "train" for s in sides))
     blocks, complete = _blocks(rows), np.flatnonzero(complete_rows(rows))
     if (found := np.unique(blocks[complete]).size) < k:
         expected = plain(f"at least {k}")
         raise ParameterError("block_folds", "there are fewer blocks than folds", got=found, expected=expected)
     held_out = GroupKFold(k).split(complete, groups=blocks[complete])
-    test = [np.isin(blocks, np.unique(blocks[complete[held]])) for _, held in held_out]
-    return Folds(f"GroupKFold({k})", tuple(test), tuple(~side for side in test))
+    return [np.isin(blocks, np.unique(blocks[complete[held]])) for _, held in held_out]
 
 
 def raw_inputs(rows: pd.DataFrame, sources: tuple[str, ...]) -> np.ndarray:
@@ -141,7 +123,7 @@ def fit_baseline(
 
 def cross_validate(
     rows: pd.DataFrame,
-    folds: Folds,
+    folds: Sequence[np.ndarray],
     *,
     sources: Mapping[str, tuple[str, ...]] = SOURCE_SETS,
     baselines: Iterable[tuple[str, str]] = (),
@@ -168,7 +150,8 @@ def cross_validate(
         ours = features_of(features, chosen)
         x = raw_inputs(rows, chosen) if way == "raw" else ours.to_numpy()
         predicted = np.full(len(rows), np.nan)
-        for number, (test, train) in enumerate(zip(folds.test, folds.train, strict=True)):
+        for number, test in enumerate(folds):
+            train = ~test
             if model == NETWORK:
                 recipe = replace(training, seed=training.seed + 1000 * number)
                 ensemble = train_points(x[train], tuple(ours), target[train], station[train], recipe)
@@ -176,7 +159,7 @@ def cross_validate(
             else:
                 fitted = fit_baseline(model, setting, x[train], target[train], station[train], centred=way == "centred")
                 predicted[test] = fitted.predict(x[test])
-        labels = dict(zip(_KEYS, (folds.name, name, model, way, setting), strict=True))
+        labels = dict(zip(_KEYS, (f"GroupKFold({len(folds)})", name, model, way, setting), strict=True))
         parts.append(base.assign(predicted=predicted, **labels)[shown & np.isfinite(predicted)])
     return pd.concat(parts, ignore_index=True)
 
@@ -238,7 +221,7 @@ def run_ablation(
     rows: pd.DataFrame,
     folder: str | Path,
     *,
-    folds: Folds | None = None,
+    folds: Sequence[np.ndarray] | None = None,
     sources: Mapping[str, tuple[str, ...]] = SOURCE_SETS,
     baselines: Iterable[tuple[str, str]] = ALL_BASELINES,
     training: PointTraining | None = None,
@@ -246,27 +229,13 @@ def run_ablation(
 ) -> dict[str, pd.DataFrame]:
     """Cross-validate the network and the baselines, score them, and write three tidy tables.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        From `from_station_table`.
-    folder : path-like
-        Gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model), ``differences.csv`` (network less baseline), and
-        the network's predictions with each set, ``predictions_<set>.parquet``, as notebook 09 reads them. The tables are
-        returned too, by name.
-    folds : Folds, optional
-        Default `block_folds`.
-    sources, baselines, training
-        By default six sets of sources, four families in three ways, which takes more than an hour on one core; a quick look
-        takes one set, ridge and one member, in half a minute.
-    seed : int
-        Of the intervals.
+    `rows` are from `from_station_table`. The folder gets ``scores.csv`` (a row a station), ``summary.csv`` (a row a model),
+    ``differences.csv`` (network less baseline), and the network's predictions with each set, ``predictions_<set>.parquet``, as
+    notebook 09 reads them; the tables are returned too, by name. The defaults are `block_folds`, six sets of sources and four
+    families in three ways, which takes more than an hour on one core; one set, ridge and one member take half a minute.
     """
-    folder, options = (
-        Path(folder),
-        {"sources": sources, "baselines": baselines, "training": training or PointTraining()},
-    )
-    predictions = cross_validate(rows, folds or block_folds(rows), **options)
+    folder, options = Path(folder), {"sources": sources, "baselines": baselines}
+    predictions = cross_validate(rows, folds or block_folds(rows), training=training or PointTraining(), **options)
     for name, table in predictions[predictions["model"] == NETWORK].groupby("sources", sort=False):
         table = table[["sensor_id", "time", "observed", "predicted", "block"]].copy()
         table[["network", "station"]] = table["sensor_id"].str.split("__", n=1, expand=True).to_numpy()

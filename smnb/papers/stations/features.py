@@ -154,27 +154,12 @@ def point_features(rows: pd.DataFrame, *, past_only: bool = False) -> pd.DataFra
     - static: field capacity, topographic position, land cover, place, its Köppen climate, and the season's phase by place;
     - calendar: two harmonics of the year, known for every row, which belong to no source.
 
-    Parameters
-    ----------
-    rows : DataFrame
-        In canonical units, as `read_points` and `from_station_table` give it: ``sensor_id``, ``time``, ``lat``, ``lon``,
-        ``nlcd``, ``field_capacity``, ``mtpi``, ``smap``, ``sigma0_VV``, ``sigma0_VH``, ``incidence_angle``, ``reflectance_*``.
-        Any order; several rows of one station and time are averaged.
-    past_only : bool
-        Whether a row may use only its own and earlier windows of the station's predictors.
+    `rows` are in canonical units, as `read_points` and `from_station_table` give them: ``sensor_id``, ``time``, ``lat``, ``lon``,
+    ``nlcd``, ``field_capacity``, ``mtpi``, ``smap``, ``sigma0_VV``, ``sigma0_VH``, ``incidence_angle``, ``reflectance_*``, in any
+    order; several of one station and time are averaged. With `past_only` a row uses only its own and earlier windows of the
+    station's predictors. The result has the index of `rows` and columns ``source:name`` by `SOURCES` and ``calendar``. A
+    `ContractError` if the table has no rows, or so many for a station that they cannot be ten-day means.
 
-    Returns
-    -------
-    DataFrame
-        With the index of `rows`; columns ``source:name`` by `SOURCES` and ``calendar``.
-
-    Raises
-    ------
-    ContractError
-        If the table has no rows, or so many for a station that they cannot be ten-day means.
-
-    References
-    ----------
     Sadeghi et al. 2017, Remote Sens. Environ. 198, 52-68, doi:10.1016/j.rse.2017.05.041 (shortwave-infrared transformed
     reflectance); Gao 1996, Remote Sens. Environ. 58(3), 257-266, doi:10.1016/S0034-4257(96)00067-3 (NDWI, here ``NDMI``).
     """

@@ -14,7 +14,6 @@ import torch
 from torch import nn
 
 from smnb.contract import ContractError, ParameterError, check_choice, check_range, plain
-from smnb.models.encoders import PointEncoder
 from smnb.models.multisource import FusionHead
 from smnb.papers.stations.features import SOURCES, is_lasting
 from smnb.training.config import minimise
@@ -27,23 +26,21 @@ _SMALL, _QUIET = 1e-5, 2e-4
 class PointFusionConfig:
     """Sizes of one network; `ParameterError` on one that cannot be.
 
-    `features` counts those of each source (and of the calendar), in the order of the input's columns. `joint_width` is of the
-    layer that mixes the sources' embeddings before the fusion head, `head` the widths of the head: one layer, as the joint layer
-    stands for the others and, with some sixty stations, needs no batch normalisation. `encoder_keep` and `head_keep` are chances
-    to keep a value of an embedding, and an input of each of the head's layers, in training. `scale` is the unit of the output,
-    m3 m-3: how far soil moisture typically is from its station's mean. Standardised inputs are clipped to plus and minus `limit`.
-    `members` counts the networks of an ensemble.
+    The fusion head has one layer, as the joint layer stands for the others and, with some sixty stations, needs no batch
+    normalisation.
     """
 
-    features: Mapping[str, int]
+    features: Mapping[
+        str, int
+    ]  # number of those of each source (and of the calendar), in the order of the input's columns
     encoder_width: int = 32
-    joint_width: int = 64
-    head: tuple[int, ...] = (1,)
-    encoder_keep: float = 0.8
-    head_keep: tuple[float, ...] = (1.0,)
-    scale: float = 0.06
-    limit: float = 4.0
-    members: int = 1
+    joint_width: int = 64  # of the layer that mixes the sources' embeddings before the fusion head
+    head: tuple[int, ...] = (1,)  # widths of the fusion head's layers
+    encoder_keep: float = 0.8  # chance to keep a value of an embedding in training
+    head_keep: tuple[float, ...] = (1.0,)  # likewise an input of each of the head's layers
+    scale: float = 0.06  # unit of the output, m3 m-3: how far soil moisture typically is from its station's mean
+    limit: float = 4.0  # standardised inputs are clipped to plus and minus this
+    members: int = 1  # networks of an ensemble
 
     def __post_init__(self) -> None:
         who = "PointFusionConfig"
@@ -54,6 +51,21 @@ class PointFusionConfig:
             raise ParameterError(who, "features", got=self.features, expected=plain("one or more of each source"))
         check_range(who, "encoder_keep", self.encoder_keep, 0, 1, ends="(]")
         check_range(who, "head_keep", self.head_keep, 0, 1, ends="(]")
+
+
+class PointEncoder(nn.Module):
+    """A fully connected layer over values at a point, ``(sample, value)`` to ``(sample, width)``: an embedding without images."""
+
+    def __init__(self, in_features: int, width: int, keep: float) -> None:
+        super().__init__()
+        layer = nn.Linear(in_features, width)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+        self.layers = nn.Sequential(layer, nn.SiLU(), nn.Dropout(1.0 - keep))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Encode standardised values, missing ones 0."""
+        return self.layers(values)
 
 
 class PointFusionNet(nn.Module):
@@ -67,11 +79,9 @@ class PointFusionNet(nn.Module):
         super().__init__()
         self.config = config
 
-        def encoder(inputs: int, width: int) -> PointEncoder:
-            return PointEncoder(inputs, (width,), norm="none", keep=config.encoder_keep)
-
-        self.encoders = nn.ModuleDict({name: encoder(n, config.encoder_width) for name, n in config.features.items()})
-        self.joint = encoder(config.encoder_width * len(config.features), config.joint_width)
+        width, keep = config.encoder_width, config.encoder_keep
+        self.encoders = nn.ModuleDict({name: PointEncoder(n, width, keep) for name, n in config.features.items()})
+        self.joint = PointEncoder(width * len(config.features), config.joint_width, keep)
         self.head = FusionHead(config.joint_width, config.head, config.head_keep)
         self.linear = nn.Linear(sum(config.features.values()), 1)
         nn.init.normal_(self.linear.weight, std=0.1 / self.linear.in_features**0.5)
@@ -126,33 +136,24 @@ class PointEnsemble(nn.Module):
 class PointTraining:
     """Recipe: AdamW, whose rate rises over a tenth of the steps and falls along a cosine.
 
-    Parameters
-    ----------
-    members, encoder_width, joint_width, encoder_keep
-        Of `PointFusionConfig`; the members differ by seed.
-    steps, batch_stations : int
-        Steps of the optimiser, and stations of at least `min_rows` rows drawn for each (all of a station's rows are taken).
-    loss : str
-        ``ubrmse``: mean over stations of the RMSE of departures from the mean. ``relative``: the same over the station's
-        standard deviation, so that quiet stations count as much as lively ones.
-    hide : float
-        Chance to hide Sentinel-1, and Sentinel-2, from a row in training, so that rows without them are predicted well.
-    level_penalty : float
-        Of the ridge regression of the level on standardised features.
+    The loss ``ubrmse`` is the mean over stations of the RMSE of departures from the mean, ``relative`` the same over its
+    own standard deviation, so that quiet stations count as much as lively ones.
     """
 
-    members: int = 8
+    members: int = 8  # they differ by seed
     steps: int = 200
-    batch_stations: int = 24
+    batch_stations: int = 24  # stations of a step, with all of their rows
     learning_rate: float = 4e-3
     weight_decay: float = 0.01
     loss: str = "relative"
-    hide: float = 0.1
-    min_rows: int = 13
-    encoder_width: int = 32
+    hide: float = (
+        0.1  # chance to hide Sentinel-1, and Sentinel-2, from a row in training, so that rows without them go well
+    )
+    min_rows: int = 13  # of a station to train on
+    encoder_width: int = 32  # as the next two of `PointFusionConfig`
     joint_width: int = 64
     encoder_keep: float = 0.8
-    level_penalty: float = 100.0
+    level_penalty: float = 100.0  # of the ridge regression of the level on standardised features
     seed: int = 0
 
     def __post_init__(self) -> None:

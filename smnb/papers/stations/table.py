@@ -39,13 +39,9 @@ def read_points(path: str | Path) -> PointRows:
     """Read a CSV file, compressed or not, with the columns of the published table less the in-situ one.
 
     Further columns are kept and not looked at, in-situ soil moisture included. A value in another unit is an error, not a
-    conversion: a table in which backscatter is linear has been through hands that may have changed more.
-
-    Raises
-    ------
-    FormatError
-        If the file is absent, unreadable or empty, a column is missing, doubled or no number, a row has no station, place or
-        time, a station moves, or values are in other units.
+    conversion: a table in which backscatter is linear has been through hands that may have changed more. So is a file that is
+    absent, unreadable or empty, a column that is missing, doubled or no number, a row without station, place or time, and a
+    station that moves (`FormatError`).
     """
     path = Path(path)
     who = f"read_points({path.name})"
@@ -82,9 +78,8 @@ def read_points(path: str | Path) -> PointRows:
     }
     renamed = {"VV": "sigma0_VV", "VH": "sigma0_VH", "angle": "incidence_angle"}
     rows = frame[["sensor_id", "time", "lat", "lon", "mtpi", *renamed]].rename(columns=renamed)
-    rows = rows.assign(
-        nlcd=cover.where(known), field_capacity=frame["fc"] * 0.01, smap=frame["ssm"] * (1.0 / SMAP_LAYER_MM)
-    )
+    soil = {"field_capacity": frame["fc"] * 0.01, "smap": frame["ssm"] * (1.0 / SMAP_LAYER_MM)}
+    rows = rows.assign(nlcd=cover.where(known), **soil)
     return PointRows(native, rows.join((frame[list(BANDS)] * 1e-4).add_prefix("reflectance_")), report)
 
 
@@ -160,16 +155,8 @@ def train_release(
 def predict_rows(trained: Trained, rows: pd.DataFrame) -> pd.DataFrame:
     """Predict rows in canonical units with what `train_release` or `smnb.pretrained.load_pretrained` gave.
 
-    Returns
-    -------
-    DataFrame
-        In the order and with the index of `rows`: ``predicted`` (m3 m-3), never missing, and ``n_sources`` (0 to 4), the
-        number of `SOURCES` that the row has.
-
-    Raises
-    ------
-    FormatError
-        If this version makes other features than the checkpoint was trained on.
+    In the order and with the index of `rows`: ``predicted`` (m3 m-3), never missing, and ``n_sources`` (0 to 4), the number of
+    `SOURCES` that the row has. `FormatError` if this version makes other features than the checkpoint was trained on.
     """
     names, config = trained.card["channels"], trained.card["training"].get("feature_config")
     if not isinstance(config, dict) or list(config) != ["past_only"] or not isinstance(config["past_only"], bool):

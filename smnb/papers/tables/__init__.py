@@ -17,21 +17,18 @@ from pydantic import TypeAdapter
 
 from smnb.contract import ParameterError, synthetic_label
 
-__all__ = ["PublishedTable", "compare_with", "published", "published_settings", "published_works"]
+__all__ = ["PublishedTable", "compare_with", "published"]
 
 Numbers = tuple[int | float, ...]
 
 
 @dataclass(frozen=True)
 class PublishedColumn:
-    """One column of numbers: the paper's name, its unit (or "not stated"), and a run's metrics to hold against it.
-
-    There are several metrics where the paper leaves open what a column means.
-    """
+    """One column of numbers: the paper's name, its unit (or "not stated"), and a run's metrics to hold against it."""
 
     name: str
     unit: str
-    run_metrics: tuple[str, ...] = ()
+    run_metrics: tuple[str, ...] = ()  # several where the paper leaves open what a column means
 
 
 @dataclass(frozen=True)
@@ -132,42 +129,24 @@ _FILES = {
 PAPERS: dict[str, str] = {paper: of["title"] for paper, of in _FILES.items()}
 
 
-def _tables(kind: type, key: str) -> dict[tuple[str, str], Any]:
-    """Tables of one kind by (paper, table)."""
-    read = TypeAdapter(kind).validate_python
-    return {(p, one["table"]): read({"paper": p, **one}) for p, of in _FILES.items() for one in of.get(key, ())}
+#: Every table by (paper, table).
+PUBLISHED: dict[tuple[str, str], Any] = {
+    (paper, one["table"]): TypeAdapter(kind).validate_python({"paper": paper, **one})
+    for key, kind in (("tables", PublishedTable), ("settings", PublishedSettings), ("works", PublishedWorks))
+    for paper, of in _FILES.items()
+    for one in of.get(key, ())
+}
 
 
-PUBLISHED = _tables(PublishedTable, "tables")
-PUBLISHED_SETTINGS = _tables(PublishedSettings, "settings")
-PUBLISHED_WORKS = _tables(PublishedWorks, "works")
+def published(paper: str, table: str) -> Any:
+    """Return one table of one paper, of numbers, of settings or of works; a `ParameterError` lists what there is.
 
-
-def _one_of(who: str, tables: Mapping[tuple[str, str], Any], paper: str, table: str) -> Any:
-    if (paper, table) not in tables:
-        raise ParameterError(who, "unknown table", got=(paper, table), expected=sorted(tables))
-    return tables[paper, table]
-
-
-def published(paper: str, table: str) -> PublishedTable:
-    """Return one table of numbers of one paper; a `ParameterError` lists what there is.
-
-    Examples
-    --------
     >>> published("hu2018", "Table 2").value("CNN", "R^2")
     0.6512
     """
-    return _one_of("published", PUBLISHED, paper, table)
-
-
-def published_settings(paper: str, table: str) -> PublishedSettings:
-    """As `published`, a table of settings: ``published_settings("batchu2023", "Table 7").values["Learning rate"]``."""
-    return _one_of("published_settings", PUBLISHED_SETTINGS, paper, table)
-
-
-def published_works(paper: str, table: str) -> PublishedWorks:
-    """As `published`, a table of works: ``published_works("batchu2023", "Table 8").works[0].networks``."""
-    return _one_of("published_works", PUBLISHED_WORKS, paper, table)
+    if (paper, table) not in PUBLISHED:
+        raise ParameterError("published", "unknown table", got=(paper, table), expected=sorted(PUBLISHED))
+    return PUBLISHED[paper, table]
 
 
 def compare_with(
@@ -175,24 +154,14 @@ def compare_with(
 ) -> pd.DataFrame:
     """Put a run's numbers beside a published table.
 
-    Parameters
-    ----------
-    run : mapping of str to mapping, or DataFrame
-        For each row label of the table, the run's metrics by name: ``{"CNN": {"r2": 0.6, "rmse_scaled": 0.1}}``; or the
-        same as a DataFrame. Rows and metrics may be missing; `ParameterError` for one that the table does not know.
-    table : PublishedTable
-    synthetic : bool
-        Whether the run used simulated data. It is asked for, not guessed, so that no comparison leaves it open.
+    `run` has for each row label of the table the run's metrics by name: ``{"CNN": {"r2": 0.6, "rmse_scaled": 0.1}}``, or the same
+    as a DataFrame; rows and metrics may be missing; `ParameterError` for one that the table does not know. Whether the run used
+    simulated data is asked for, not guessed, so that no comparison leaves it open.
 
-    Returns
-    -------
-    DataFrame
-        One row a published number and metric that it may stand for (none for a column without one): ``paper``, ``table``,
-        ``row``, ``column``, ``unit``, ``published``, ``run_metric``, ``run``, ``difference`` (run minus published),
-        ``synthetic``. ``attrs``: the ``title`` (which ends with "(synthetic)" for such a run), ``caveats`` and ``omitted``.
+    One row a published number and metric that it may stand for (none for a column without one): ``paper``, ``table``, ``row``,
+    ``column``, ``unit``, ``published``, ``run_metric``, ``run``, ``difference`` (run minus published), ``synthetic``. ``attrs``:
+    the ``title`` (which ends with "(synthetic)" for such a run), ``caveats`` and ``omitted``.
 
-    Examples
-    --------
     >>> found = compare_with({"CNN": {"r2": 0.70}}, published("hu2018", "Table 2"), synthetic=True)
     >>> print(*found.loc[0, ["row", "run_metric", "published", "run", "synthetic"]])
     CNN r2 0.6512 0.7 True

@@ -183,22 +183,13 @@ def convert_released(
         made_of = {name: fingerprint(part) for name, part in parts.items()}
         if resume and not overwrite and Path(out).exists():
             store = finished_store(_WHO, Path(out), made_of, "overwrite=True (--overwrite)")
-            shutil.rmtree(
-                Path(out).with_name(f".{Path(out).name}.partial"), ignore_errors=True
-            )  # of a kill at the very end
+            left = Path(out).with_name(f".{Path(out).name}.partial")  # of a kill at the very end
+            shutil.rmtree(left, ignore_errors=True)
             found = pd.DataFrame(store.attrs["ambiguities"] or {"kind": []})
             return Conversion(store, store.attrs["counts"], found, store.attrs["problems"])
-        writer = SampleStoreWriter(
-            out,
-            sources=sources,
-            crop=records.crop,
-            low_resolution=10.0 * LOW_FACTOR,
-            synthetic=records.synthetic,
-            resume=resume,
-            overwrite=overwrite,
-            fingerprint=content,
-            **shared,
-        )
+        sizes = {"crop": records.crop, "low_resolution": 10.0 * LOW_FACTOR}
+        shared |= {"synthetic": records.synthetic, "fingerprint": content}
+        writer = SampleStoreWriter(out, sources=sources, resume=resume, overwrite=overwrite, **sizes, **shared)
         records.counts.clear()
         records.problems.clear()
         collector = _Collector(writer, records, labels)

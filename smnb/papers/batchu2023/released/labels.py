@@ -21,15 +21,7 @@ import pandas as pd
 from smnb.contract import CatalogError, check_choice, check_range
 from smnb.grids import great_circle_km
 from smnb.loaders.insitu.archive import Archive, find_sensors, merge_sensors
-from smnb.loaders.insitu.sensors import (
-    DEFAULT_DEPTH,
-    READINGS,
-    Report,
-    Sensor,
-    depth_inside,
-    flag_policy,
-    stream,
-)
+from smnb.loaders.insitu.sensors import DEFAULT_DEPTH, READINGS, Report, Sensor, depth_inside, flag_policy, stream
 
 _WHO = "IsmnLabels"
 _AMBIGUITIES_KEPT = 1000

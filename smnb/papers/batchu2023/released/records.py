@@ -217,9 +217,8 @@ class ReleasedRecords:
                         raise payload
                     record = ReleasedRecord(path.name, number, payload, self)
                 except FormatError as error:
-                    self._problem(
-                        "records_damaged" if error is payload else "records_invalid", path.name, number, error
-                    )
+                    kind = "records_damaged" if error is payload else "records_invalid"
+                    self._problem(kind, path.name, number, error)
                     continue
                 self.counts["records"] += 1
                 yield record
@@ -251,9 +250,6 @@ def open_released(
     `bands` to decode by source are by default those of the paper's network. `size` is the side of the stored images, `crop`
     that of the centred square to keep (default all). `verify` checks the CRC-32C of payloads; ``on_error`` raises on damage, or
     skips and counts it.
-
-    References
-    ----------
     Batchu, Nearing and Gulshan (2022), arXiv:2206.09649; data: bucket eoscience-public, CC-BY 4.0.
     """
     check_choice(_WHO, "on_error", on_error, ("raise", "skip"))
