@@ -6,7 +6,7 @@ gap, and the coordinates ``lat``, ``lon``, ``elevation`` (m), ``clay``, ``silt``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +21,8 @@ SITE_COLUMNS = ("lat", "lon", "elevation", *TEXTURE)
 _FEET = 0.3048
 #: Values of daily weather that are believed; fills such as -99 and -9999 lie outside. ``soil_moisture`` as its contract has it.
 BELIEVED = {"precipitation": (0.0, 1000.0), "air_temperature": (-80.0, 60.0), "soil_moisture": (0.0, 1.0)}
-BELIEVED |= {
-    "soil_temperature": (-60.0, 80.0),
-    "lat": (-90.0, 90.0),
-    "lon": (-180.0, 180.0),
-    "elevation": (-450.0, 9000.0),
-}
+BELIEVED |= {"soil_temperature": (-60.0, 80.0), "lat": (-90.0, 90.0), "lon": (-180.0, 180.0)}
+BELIEVED["elevation"] = (-450.0, 9000.0)
 UNITS = {"precipitation": "mm day-1", "air_temperature": "degC", "soil_moisture": "m3 m-3", "soil_temperature": "degC"}
 #: Native names of a cell's weather: ours, the factor and the offset that give our units.
 CELL_WEATHER = {
@@ -38,7 +34,7 @@ CELL_WEATHER = {
 }
 _WIND = ("UGRD_10_FORA", "VGRD_10_FORA")
 #: Constants of a cell that are taken as they are; land cover by its class of the IGBP.
-CELL_CONSTANTS = (
+CELL_CONSTANTS = [
     "flag_roughness",
     "Bulk",
     "flag_waterbody",
@@ -47,15 +43,9 @@ CELL_CONSTANTS = (
     "NDVI",
     "flag_vegDense",
     "flag_extraOrd",
-)
-LAND_COVER = {
-    "forest": (1, 5),
-    "shrubs": (6, 7),
-    "savanna": (8, 9),
-    "grass": (10, 10),
-    "crops": (12, 14),
-    "barren": (16, 16),
-}
+]
+LAND_COVER = {"forest": (1, 5), "shrubs": (6, 7), "savanna": (8, 9), "grass": (10, 10), "crops": (12, 14)}
+LAND_COVER["barren"] = (16, 16)
 
 
 def known_texture(table: pd.DataFrame) -> pd.DataFrame:
@@ -145,7 +135,7 @@ def open_uscrn_weather(paths: Sequence[str | Path], *, catalog_id: str = "", syn
 
 
 def open_weather_cells(paths: Sequence[str | Path], *, catalog_id: str = "", synthetic: bool = False) -> xr.Dataset:
-    """Open cells of SMAP with daily NLDAS-2 weather, one NetCDF file; times in order and unique, any years.
+    """Open cells of SMAP with daily NLDAS-2 weather, one NetCDF file; its times in any order, of any years.
 
     Returns
     -------
@@ -163,10 +153,9 @@ def open_weather_cells(paths: Sequence[str | Path], *, catalog_id: str = "", syn
     (path,) = check_paths(who, paths)
     with open_netcdf(who, path) as raw:
         check_present(who, ("lat", "lon", "time", "APCP_FORA", "TMP_2_FORA"), raw.variables)
-        if not {"cell", "time"} <= set(raw.sizes) or raw["time"].dtype.kind != "M":
-            raise FormatError(
-                who, "the file has no cells or no times", got=dict(raw.sizes), expected=plain("cell, time")
-            )
+        check_present(who, ("cell", "time"), raw.sizes)
+        if raw["time"].dtype.kind != "M":
+            raise FormatError(who, "'time' is no time", got=str(raw["time"].dtype))
         table = raw.load()
 
     def native(name: str, dims: tuple[str, ...]) -> np.ndarray:
@@ -186,23 +175,21 @@ def open_weather_cells(paths: Sequence[str | Path], *, catalog_id: str = "", syn
         low, high = BELIEVED[name]
         data[name] = np.where((data[name] >= low) & (data[name] <= high), data[name], np.nan)
     cover = native("flag_landcover", ("cell",))
-    constants: Mapping[str, np.ndarray] = {
-        **{name: native(name, ("cell",)) for name in ("lat", "lon")},
-        "elevation": np.full(cover.size, np.nan),
-        **known_texture(pd.DataFrame({name: native(name.title(), ("cell",)) for name in TEXTURE})),
-        **{name: native(name, ("cell",)) for name in CELL_CONSTANTS},
-        **{
-            name: np.where(np.isfinite(cover), (cover >= a) & (cover <= b), np.nan)
-            for name, (a, b) in LAND_COVER.items()
-        },
-    }
+    constants = {name: native(name, ("cell",)) for name in ("lat", "lon", *CELL_CONSTANTS)}
+    constants |= known_texture(pd.DataFrame({name: native(name.title(), ("cell",)) for name in TEXTURE})).items()
+    constants["elevation"] = np.full(cover.size, np.nan)
+    for name, (low, high) in LAND_COVER.items():
+        constants[name] = np.where(np.isfinite(cover), (cover >= low) & (cover <= high), np.nan)
     dataset = xr.Dataset(
         {name: (("place", "time"), values, {"units": UNITS.get(name, "1")}) for name, values in data.items()},
-        {
-            "time": table["time"].to_numpy(),
-            **{name: ("place", np.asarray(x, "float64")) for name, x in constants.items()},
-        },
+        {name: ("place", np.asarray(values)) for name, values in constants.items()},
     )
+    days, first = np.unique(table["time"].to_numpy().astype("datetime64[D]"), return_index=True)
+    if np.isnat(days).any():
+        raise FormatError(who, "a time is missing", expected=plain("a date of every time"))
+    whole = np.arange(days[0], days[-1] + 1)
+    dataset = dataset.isel(time=first).assign_coords(time=days.astype("datetime64[ns]"))
+    dataset = dataset.reindex(time=whole.astype("datetime64[ns]"))
     wanted = (*CELL_WEATHER, *_WIND, "flag_landcover", *CELL_CONSTANTS, *(name.title() for name in TEXTURE))
     dataset.attrs["absent"] = ", ".join(name for name in wanted if name not in table)
     return finish(dataset, who, catalog_id, synthetic, "SMAP L3 with NLDAS-2 forcings", "mm a day, degC", list(data))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 from torch import nn
 
-from smnb.contract import ContractError, ParameterError, check_range, plain
+from smnb.contract import ContractError
 
 Values = NDArray[np.float64]
 #: Time constants of means, days: of water that reaches the soil, air temperature, evaporation, and water less evaporation.
@@ -104,7 +104,7 @@ def weather_states(
     Parameters
     ----------
     weather : mapping of name to (place, day)
-        ``precipitation`` (mm a day), ``temperature`` (°C), missing is NaN, and all of `FORCINGS` or none.
+        ``precipitation`` (mm a day), ``air_temperature`` (°C), missing is NaN, and all of `FORCINGS` or none.
     day_of_year : (day,)
         Of consecutive days.
     lat : (place,)
@@ -121,7 +121,7 @@ def weather_states(
     Oudin et al. 2005, J. Hydrol. 303, 290-306, doi:10.1016/j.jhydrol.2004.08.026 (evaporation from temperature); Priestley and
     Taylor 1972, Mon. Weather Rev. 100, 81-92 (from radiation).
     """
-    rain, warm = _filled(weather["precipitation"], weather["temperature"], day_of_year, lat)
+    rain, warm = _filled(weather["precipitation"], weather["air_temperature"], day_of_year, lat)
     known = np.isfinite(weather["precipitation"])
     evaporation = np.maximum(extraterrestrial_radiation(lat, day_of_year) * (warm + 5.0) / 245.0, 0.0)
     water, snow = _snow(rain, warm)
@@ -210,12 +210,6 @@ class TemporalConfig:
     keep: float = 0.9
     scale: float = 0.06
     limit: float = 4.0
-
-    def __post_init__(self) -> None:
-        for name in ("channels", "members", "width"):
-            if getattr(self, name) < 1:
-                raise ParameterError("TemporalConfig", name, got=getattr(self, name), expected=plain("1 or more"))
-        check_range("TemporalConfig", "keep", self.keep, 0, 1, ends="(]")
 
 
 class Readout(nn.Module):

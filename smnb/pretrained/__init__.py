@@ -30,7 +30,8 @@ from smnb.maps.cells import DETAILS
 from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
 from smnb.papers.smen.estimation import estimate_file
 from smnb.papers.smen.granules import map_window
-from smnb.papers.stations import predict_cells, predict_daily, predict_rows, read_daily, read_points
+from smnb.papers.stations import predict_rows, read_points
+from smnb.papers.stations.weather_files import predict_cells, predict_daily, read_daily
 from smnb.training import Trained, load
 
 __all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table", "predict_weather"]

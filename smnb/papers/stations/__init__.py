@@ -9,11 +9,10 @@
 """
 
 from smnb.papers.stations.ablation import SOURCE_SETS, run_ablation
-from smnb.papers.stations.daily import DailyTraining, cross_validate_daily, daily_rows, release_daily
+from smnb.papers.stations.daily import DailyTraining, cross_validate_daily, daily_rows
 from smnb.papers.stations.features import point_features
 from smnb.papers.stations.network import PointEnsemble, PointTraining
 from smnb.papers.stations.table import PointRows, from_station_table, predict_rows, read_points, train_release
-from smnb.papers.stations.weather_files import predict_cells, predict_daily, read_daily
 
 __all__ = [
     "SOURCE_SETS",
@@ -25,12 +24,8 @@ __all__ = [
     "daily_rows",
     "from_station_table",
     "point_features",
-    "predict_cells",
-    "predict_daily",
     "predict_rows",
-    "read_daily",
     "read_points",
-    "release_daily",
     "run_ablation",
     "train_release",
 ]

@@ -27,6 +27,7 @@ _SMALL, _QUIET = 1e-5, 2e-4  # (m3 m-3)², as in `smnb.papers.stations.network`
 _TARGETS = ("soil_moisture", "soil_temperature")
 #: Days of weather that are looked back on to say whether it is known, and the share from which it is.
 RECENT_DAYS, ENOUGH = 90, 0.8
+TRAIT_DAYS = 120  # days of known precipitation from which a place's climate is taken from them
 #: Standard error of level and course, m3 m-3, before `Intervals` widens them: a constant and a share of level and amplitude.
 _LEVEL_ERROR, _COURSE_ERROR = (0.03, 0.22), (0.01, 0.5)
 _LARGEST, _SOFT = 0.65, 0.02  # m3 m-3: no prediction exceeds it; over which those near zero are bent to stay positive
@@ -59,19 +60,15 @@ def daily_channels(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
 
     `dataset` is what `smnb.loaders.daily` gives; targets in it are not looked at. Missing statics are NaN.
     """
-    variables = {
-        "precipitation": "precipitation",
-        "temperature": "air_temperature",
-        **{name: name for name in FORCINGS},
-    }
-    weather = {ours: dataset[name].to_numpy() for ours, name in variables.items() if name in dataset}
+    names = [name for name in ("precipitation", "air_temperature", *FORCINGS) if name in dataset]
+    weather = {name: dataset[name].to_numpy() for name in names}
     day, lat = dataset["time"].dt.dayofyear.to_numpy().astype("float64"), dataset["lat"].to_numpy()
     # unknown latitude: the middle of the training stations'
     states, traits = weather_states(weather, day, np.where(np.isfinite(lat), lat, 38.0))
-    lasting = {
-        name: one.to_numpy() for name, one in dataset.coords.items() if one.dims == ("place",) and name != "place"
-    }
-    lasting = {name: values for name, values in lasting.items() if values.dtype.kind == "f"} | traits
+    lasting = {name: one.to_numpy() for name, one in dataset.drop_vars("place", errors="ignore").coords.items()}
+    lasting = {name: values for name, values in lasting.items() if name != "time"}
+    few = np.isfinite(weather["precipitation"]).sum(axis=1) < TRAIT_DAYS  # these say nothing of a climate
+    lasting |= {name: np.where(few, np.nan, values) for name, values in traits.items()}
     shape = (dataset.sizes["place"], dataset.sizes["time"])
     phase = 2.0 * np.pi * (day + 182.6 * (lat < 0.0)[:, None]) / 365.25
     parts = {f"state:{name}": values for name, values in states.items()}
@@ -92,15 +89,14 @@ def known_share(dataset: xr.Dataset) -> np.ndarray:
 
 @dataclass
 class DailyRows:
-    """Days that have a target: channels (row, channel) and their names, target (m3 m-3), place by number, and a table of places.
+    """Days that have a target: their channels (row, channel) and those's names, and two tables.
 
-    `table` has ``place``, ``time`` and ``known`` (`known_share`) of each row; `places` has ``sensor_id``, ``lat``, ``lon``.
+    `table` has ``place``, ``time``, ``observed`` (m3 m-3) and ``known`` (`known_share`) of each row; `places` has ``sensor_id``,
+    ``lat``, ``lon``.
     """
 
     channels: np.ndarray
     names: list[str]
-    target: np.ndarray
-    place: np.ndarray
     table: pd.DataFrame
     places: pd.DataFrame
 
@@ -108,47 +104,34 @@ class DailyRows:
 def daily_rows(datasets: Mapping[str, xr.Dataset], *, least_known: float = 0.0) -> DailyRows:
     """Rows of some datasets, by name, with soil moisture of .005 to .6 and, where its temperature is known, soil above 1 °C.
 
-    Places are called ``name:place``. Channels that only some datasets have are dropped. `least_known` is the least `known_share`.
+    Places are called ``name:place``. Datasets have the same channels. `least_known` is the least `known_share`.
     """
-    made = {name: daily_channels(dataset) for name, dataset in datasets.items()}
-    common = [name for name in next(iter(made.values()))[1] if all(name in names for _, names in made.values())]
-    parts, places, first = [], [], 0
+    channels, tables, places, names = [], [], [], []
     for name, dataset in datasets.items():
         target, share = dataset["soil_moisture"].to_numpy().astype("float64"), known_share(dataset)
-        target = np.where((target >= 0.005) & (target <= 0.6) & (share >= least_known), target, np.nan)
+        there = (target >= 0.005) & (target <= 0.6) & (share >= least_known)
         if "soil_temperature" in dataset:
-            target = np.where(dataset["soil_temperature"].to_numpy() > 1.0, target, np.nan)
-        row, day = np.nonzero(np.isfinite(target))
-        channels, names = made[name]
-        ids = dataset["place"].to_numpy() if "place" in dataset.coords else np.arange(len(target)).astype(str)
-        labels = np.char.add(f"{name}:", ids)
-        table = pd.DataFrame({"place": labels[row], "time": dataset["time"].to_numpy()[day], "known": share[row, day]})
-        parts.append(
-            (channels[row, day][:, [names.index(one) for one in common]], target[row, day], first + row, table)
-        )
-        places.append(pd.DataFrame({"sensor_id": labels, "lat": dataset["lat"], "lon": dataset["lon"]}))
-        first += len(target)
-    x, y, number, tables = zip(*parts, strict=True)
-    return DailyRows(
-        np.concatenate(x),
-        common,
-        np.concatenate(y),
-        np.concatenate(number),
-        pd.concat(tables, ignore_index=True),
-        pd.concat(places, ignore_index=True),
-    )
+            there &= dataset["soil_temperature"].to_numpy() > 1.0
+        made, names = daily_channels(dataset)
+        labels = name + ":" + dataset["place"].to_series().astype(str)
+        row, day = np.nonzero(there)
+        columns = {"place": labels.to_numpy()[row], "time": dataset["time"].to_numpy()[day]}
+        tables.append(pd.DataFrame({**columns, "observed": target[there], "known": share[there]}))
+        channels.append(made[there])
+        places.append(pd.DataFrame({"sensor_id": labels.to_numpy(), "lat": dataset["lat"], "lon": dataset["lon"]}))
+    table = pd.concat(tables, ignore_index=True)
+    return DailyRows(np.concatenate(channels), names, table, pd.concat(places, ignore_index=True))
 
 
 def train_daily(rows: DailyRows, chosen: np.ndarray, training: DailyTraining) -> TemporalEnsemble:
     """Train an ensemble on the chosen rows, bool (row,); `ContractError` with fewer than two places of `min_days` rows."""
-    number = rows.place[chosen]
-    order = np.argsort(number, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    groups = [one for one in groups if len(one) >= training.min_days]
+    table, native = rows.table[chosen], rows.channels[chosen]
+    groups = [one for one in table.groupby("place").indices.values() if len(one) >= training.min_days]
     if len(groups) < 2:
         expected = plain(f"two or more with {training.min_days} days")
         raise ContractError("train_daily", "too few places to train on", got=len(groups), expected=expected)
-    native, observed = rows.channels[chosen], torch.tensor(rows.target[chosen], dtype=torch.float32)
+    target = table["observed"].to_numpy()
+    observed = torch.tensor(target, dtype=torch.float32)
     lasting = torch.tensor([name.startswith("static:") for name in rows.names])
     config = TemporalConfig(len(rows.names), training.members, training.width, training.keep)
     with torch.random.fork_rng(devices=[]):
@@ -158,11 +141,10 @@ def train_daily(rows: DailyRows, chosen: np.ndarray, training: DailyTraining) ->
         ensemble.spread.copy_(torch.tensor(np.nan_to_num(np.nanstd(native, axis=0, dtype="float64")) + 1e-6))
         x = ensemble.standardise(torch.from_numpy(native))
         means = torch.stack([x[one].mean(0) * lasting for one in groups]).double().numpy()
-        values = [rows.target[chosen][one] for one in groups]
-        ensemble.level.copy_(_ridge(means, np.array([one.mean() for one in values]), training.level_penalty))
-        ensemble.amplitude.copy_(_ridge(means, np.array([one.std() for one in values]), training.level_penalty))
-        for number_, member in enumerate(ensemble.members):
-            rng = np.random.default_rng([training.seed, number_])
+        for buffer, of in ((ensemble.level, np.mean), (ensemble.amplitude, np.std)):
+            buffer.copy_(_ridge(means, np.array([of(target[one]) for one in groups]), training.level_penalty))
+        for number, member in enumerate(ensemble.members):
+            rng = np.random.default_rng([training.seed, number])
 
             def loss(member: torch.nn.Module = member, rng: np.random.Generator = rng) -> torch.Tensor:
                 drawn = rng.choice(len(groups), training.batch_places, replace=len(groups) < training.batch_places)
@@ -244,11 +226,11 @@ def cross_validate_daily(
 ) -> pd.DataFrame:
     """Predict every row by a network that saw no place of its block, nor any within `buffer_km` of one.
 
-    Columns: those of `rows.table`, ``observed``, ``level``, ``amplitude``, ``departure``, ``fold``.
+    Columns: those of `rows.table`, ``level``, ``amplitude``, ``departure``, ``fold``.
     """
-    options = {"k": k, "seed": seed, "block_degrees": block_degrees, "balanced": True, "buffer_km": buffer_km}
-    splits, result = split_folds(rows.places, "block", **options), np.full((len(rows.target), 3), np.nan)
-    number = np.full(len(rows.target), -1)
+    options = {"k": k, "seed": seed, "block_degrees": block_degrees, "buffer_km": buffer_km}
+    splits, result = split_folds(rows.places, "block", **options), np.full((len(rows.table), 3), np.nan)
+    number = np.full(len(rows.table), -1)
     labelled = rows.table.rename(columns={"place": "sensor_id"})
     for fold, split in enumerate(splits):
         side = split.label(labelled).to_numpy()
@@ -256,7 +238,7 @@ def cross_validate_daily(
         result[side == "test"] = predict_course(ensemble, rows.channels[side == "test"])
         number[side == "test"] = fold
     columns = dict(zip(("level", "amplitude", "departure"), result.T, strict=True))
-    return rows.table.assign(observed=rows.target, **columns, fold=number)
+    return rows.table.assign(**columns, fold=number)
 
 
 def release_daily(
@@ -268,7 +250,7 @@ def release_daily(
     are fixed and one thread is used: the same rows give the same weights with the same library versions.
     """
     with one_thread():
-        ensemble = train_daily(rows, np.ones(len(rows.target), dtype=bool), training)
-    places = int(np.unique(rows.place).size)
+        ensemble = train_daily(rows, np.ones(len(rows.table), dtype=bool), training)
+    places = int(rows.table["place"].nunique())
     card = {"recipe": asdict(training), "factor": factor, "stretch": stretch, "data": {**about, "places": places}}
     return load(save(Path(out) / "model", ensemble, channels=tuple(rows.names), training=card))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import xarray as xr
 
 from smnb.catalog.limits import check_csv
 from smnb.contract import FormatError, foreign, plain
-from smnb.loaders import check_present
+from smnb.loaders import check_present, open_netcdf
 from smnb.loaders.daily import BELIEVED, TEXTURE, known_texture, open_weather_cells, place_days
 from smnb.papers.stations.daily import ENOUGH, combine, daily_channels, known_share, predict_course, standard_error
 from smnb.training import Trained
@@ -30,7 +29,7 @@ class DailyTable:
     native: pd.DataFrame
     rows: pd.DataFrame
     sites: pd.DataFrame
-    report: dict[str, Any] = field(default_factory=dict)
+    report: dict[str, Any]
 
 
 def _read(who: str, path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
@@ -50,10 +49,7 @@ def _numbers(table: pd.DataFrame, names: dict[str, str], masked: dict[str, int])
     """Columns as numbers by our names; what is unreadable or not believed becomes missing and is counted."""
     result = pd.DataFrame(index=table.index)
     for name, ours in names.items():
-        if name not in table:
-            result[ours] = np.nan
-            continue
-        text = table[name].str.strip()
+        text = table[name].str.strip() if name in table else pd.Series("", table.index)
         values = pd.to_numeric(text, "coerce").astype("float64")
         low, high = BELIEVED.get(ours, (0.0, 100.0))
         result[ours] = values.where((values >= low) & (values <= high))
@@ -63,17 +59,17 @@ def _numbers(table: pd.DataFrame, names: dict[str, str], masked: dict[str, int])
     return result
 
 
-def _celsius(table: pd.DataFrame, units: dict[str, str]) -> pd.Series:
+def _celsius(text: pd.Series, units: dict[str, str]) -> pd.Series:
     """The column ``tair_c`` in °C: one in kelvin or °F, told by its range, is converted and `units` says so."""
-    values = pd.to_numeric(table["tair_c"].str.strip(), "coerce")
+    values = pd.to_numeric(text.str.strip(), "coerce")
     there = values[(values > -90.0) & (values < 400.0)]
     if len(there) and there.median() > 150.0:
         units["tair_c"] = "kelvin, converted to degC"
-        values = values - 273.15
-    elif len(there) and there.quantile(0.98) > 50.0:
+        return (values - 273.15).astype(str).fillna("")
+    if len(there) and there.quantile(0.98) > 50.0:
         units["tair_c"] = "degF, converted to degC"
-        values = (values - 32.0) / 1.8
-    return values.astype(str)
+        return ((values - 32.0) / 1.8).astype(str).fillna("")
+    return text
 
 
 def read_daily(path: str | Path, sites: str | Path) -> DailyTable:
@@ -90,30 +86,25 @@ def read_daily(path: str | Path, sites: str | Path) -> DailyTable:
     who, masked, units = f"read_daily({Path(path).name})", {}, {}
     native = _read(who, Path(path), ("site", "date", "precip_mm", "tair_c"))
     with foreign(who, "'date' is no date", next_step="Give days such as 2017-05-31"):
-        dates = (
-            pd.to_datetime(native["date"].str.strip(), utc=True, format="ISO8601").dt.tz_localize(None).dt.floor("D")
-        )
+        dates = pd.to_datetime(native["date"].str.strip(), utc=True, format="ISO8601")
     if dates.isna().any():
-        row = int(np.flatnonzero(dates.isna())[0]) + 2
-        raise FormatError(
-            who, f"row {row} has no date", got=int(dates.isna().sum()), expected=plain("a date in every row")
-        )
-    table = native.assign(tair_c=_celsius(native, units))
+        step = f"Look at row {int(np.flatnonzero(dates.isna())[0]) + 2} of the file"
+        raise FormatError(who, "a row has no date", got=plain(f"{int(dates.isna().sum())} rows"), next_step=step)
+    table = native.assign(tair_c=_celsius(native["tair_c"], units))
     rows = _numbers(table, {"precip_mm": "precipitation", "tair_c": "air_temperature"}, masked)
-    rows = rows.assign(place=_site(native["site"]), date=dates)
+    rows = rows.assign(place=_site(native["site"]), date=dates.dt.tz_localize(None).dt.floor("D"))
     about = f"read_daily({Path(sites).name})"
     listed = _read(about, Path(sites), ("site", "lat", "lon"))
-    texture = listed.reindex(columns=list(_SITES)[1:]).apply(lambda one: pd.to_numeric(one.str.strip(), "coerce"))
+    texture = listed.reindex(columns=list(_SITES)[1:], fill_value="").apply(
+        lambda one: pd.to_numeric(one.str.strip(), "coerce")
+    )
     if ((whole := texture.where(texture >= 0.0).sum(axis=1)).max() <= 1.05) and whole.max() > 0.0:
         units["clay, silt, sand"] = "fractions, converted to per cent"
-        listed[list(texture)] = (texture * 100.0).where(texture >= 0.0, texture).astype(str)
+        listed[list(texture)] = (texture * 100.0).where(texture >= 0.0, texture).astype(str).fillna("")
     places = _numbers(listed, {"lat": "lat", "lon": "lon", **_SITES}, masked)
     places = places.assign(place=_site(listed["site"]), **known_texture(places)).drop_duplicates()
-    twice = places["place"].duplicated()
-    if twice.any():
-        raise FormatError(
-            about, "a site has two places", got=places.loc[twice, "place"].iloc[0], next_step="Leave one of each"
-        )
+    if len(twice := places.loc[places["place"].duplicated(), "place"]):
+        raise FormatError(about, "a site has two places", got=twice.iloc[0], next_step="Leave one of each")
     unknown = sorted(set(rows["place"]) - set(places["place"]))
     places = pd.concat([places, pd.DataFrame({"place": unknown})], ignore_index=True)
     report = {
@@ -139,24 +130,13 @@ def _predicted(trained: Trained, dataset: xr.Dataset) -> tuple[np.ndarray, np.nd
     if missing := sorted(set(trained.card["channels"]) - set(names)):
         step = "Use the version of smnb that it was made with"
         raise FormatError("predict_daily", "the checkpoint has other channels", got=missing[:5], next_step=step)
-    shape = channels.shape[:2]
+    shape, used = channels.shape[:2], [names.index(name) for name in trained.card["channels"]]
+    course = predict_course(trained.model, channels[..., used].reshape(-1, len(used)))
+    place, known = np.repeat(np.arange(shape[0]), shape[1]), known_share(dataset)
     warm = channels[..., names.index("state:heat7")].ravel() > 1.0
-    channels = channels[..., [names.index(name) for name in trained.card["channels"]]].reshape(
-        -1, len(trained.card["channels"])
-    )
-    course, place, known = (
-        predict_course(trained.model, channels),
-        np.repeat(np.arange(shape[0]), shape[1]),
-        known_share(dataset),
-    )
     value = combine(course, place, stretch=card["stretch"], counted=warm)
     width = card["factor"] * standard_error(course, known.ravel())
     return value.reshape(shape), width.reshape(shape), known
-
-
-def _parts(dataset: xr.Dataset) -> Iterator[slice]:
-    step = max(1, _AT_ONCE // dataset.sizes["time"])
-    return (slice(i, i + step) for i in range(0, dataset.sizes["place"], step))
 
 
 def predict_daily(trained: Trained, table: DailyTable) -> pd.DataFrame:
@@ -170,40 +150,31 @@ def predict_daily(trained: Trained, table: DailyTable) -> pd.DataFrame:
         80 % of the last 90 days), ``short`` (a series of less than a year), ``no_soil``, ``no_place``. A station's prediction
         depends on its own rows alone.
     """
-    rows, places = table.rows, table.sites.set_index("place", drop=False)
-    result = pd.DataFrame({"predicted": np.nan, "low90": np.nan, "high90": np.nan, "flag": ""}, index=rows.index)
+    rows, places, parts = table.rows, table.sites.set_index("place", drop=False), []
     spans = rows.groupby("place")["date"].agg(["min", "max"])
     for (first, last), group in spans.groupby(["min", "max"], sort=False):
         size = (last - first).days + 1
-        for some in np.array_split(group.index, -(-len(group) * size // _AT_ONCE)):
-            if not len(some):
-                continue
-            here = rows["place"].isin(some)
-            dataset = place_days(rows[here], places.loc[some], ("precipitation", "air_temperature"))
+        for i in range(0, len(group), step := max(1, _AT_ONCE // size)):
+            some = group.index[i : i + step]
+            here = rows[rows["place"].isin(some)]
+            dataset = place_days(here, places.loc[some], ("precipitation", "air_temperature"))
             value, width, known = _predicted(trained, dataset)
-            at = some.get_indexer(rows.loc[here, "place"]), (rows.loc[here, "date"] - first).dt.days.to_numpy()
-            none = dataset["precipitation"].isnull() & dataset["air_temperature"].isnull()
+            number = some.get_indexer(here["place"])
+            at = number, (here["date"] - first).dt.days.to_numpy()
+            made = {"predicted": value, "low90": np.maximum(value - width, 0.0), "high90": value + width}
             words = {
-                "no_weather": none.to_numpy()[at],
+                "no_weather": (dataset["precipitation"].isnull() & dataset["air_temperature"].isnull()).to_numpy()[at],
                 "gaps": known[at] < ENOUGH,
-                "short": np.full(len(at[0]), size < _SHORT_DAYS),
+                "short": np.full(len(here), size < _SHORT_DAYS),
+                "no_soil": places.loc[some, list(TEXTURE)].isna().any(axis=1).to_numpy()[number],
+                "no_place": places.loc[some, ["lat", "lon"]].isna().any(axis=1).to_numpy()[number],
             }
-            soil, lat = (
-                dataset[["clay", "silt", "sand"]].to_array().isnull().any("variable").to_numpy(),
-                dataset["lat"].isnull(),
-            )
-            words |= {"no_soil": soil[at[0]], "no_place": (lat | dataset["lon"].isnull()).to_numpy()[at[0]]}
-            flag = np.full(len(at[0]), "", dtype=object)
-            for word, where in words.items():
-                flag[where] = np.where(flag[where] == "", word, flag[where] + ";" + word)
-            made = {
-                "predicted": value[at],
-                "low90": np.maximum(value - width, 0.0)[at],
-                "high90": (value + width)[at],
-                "flag": flag,
-            }
-            result.loc[here, list(made)] = pd.DataFrame(made, index=rows.index[here])
-    return result
+            flags = [
+                ";".join(word for word, one in zip(words, row, strict=True) if one)
+                for row in zip(*words.values(), strict=True)
+            ]
+            parts.append(pd.DataFrame({name: one[at] for name, one in made.items()} | {"flag": flags}, here.index))
+    return pd.concat(parts).loc[rows.index]
 
 
 def predict_cells(trained: Trained, path: Path) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -212,22 +183,16 @@ def predict_cells(trained: Trained, path: Path) -> tuple[xr.Dataset, dict[str, A
     The dataset has ``SMAP_AM`` and its 90 % interval ``SMAP_AM_low90``, ``SMAP_AM_high90`` over ``(cell, time)``, in order.
     """
     weather = open_weather_cells([path])
-    days = weather["time"].to_numpy().astype("datetime64[D]").astype(np.int64)
-    whole = np.arange(days.min(), days.max() + 1)
-    order = np.unique(days, return_index=True)[1]
-    daily = weather.isel(time=order).assign_coords(time=days[order]).reindex(time=whole)
-    daily = daily.assign_coords(time=whole.astype("datetime64[D]").astype("datetime64[ns]"))
-    parts = [_predicted(trained, daily.isel(place=some))[:2] for some in _parts(daily)]
-    value, width = (np.concatenate(one)[:, days - days.min()].astype("float32") for one in zip(*parts, strict=True))
+    with open_netcdf("predict_cells", path) as raw:
+        time = raw["time"].to_numpy()
+    step = max(1, _AT_ONCE // weather.sizes["time"])
+    cuts = [slice(i, i + step) for i in range(0, weather.sizes["place"], step)]
+    parts = [_predicted(trained, weather.isel(place=some))[:2] for some in cuts]
+    at = np.searchsorted(weather["time"].to_numpy(), time.astype("datetime64[D]"))
+    value, width = (np.concatenate(one)[:, at].astype("float32") for one in zip(*parts, strict=True))
     names = {"SMAP_AM": value, "SMAP_AM_low90": np.maximum(value - width, 0.0), "SMAP_AM_high90": value + width}
-    coords = {"lat": ("cell", weather["lat"].data), "lon": ("cell", weather["lon"].data), "time": weather["time"].data}
+    coords = {"lat": ("cell", weather["lat"].data), "lon": ("cell", weather["lon"].data), "time": time}
     about = {"units": "m3 m-3", "long_name": "soil moisture as SMAP would see it in the morning, from weather"}
     dataset = xr.Dataset({name: (("cell", "time"), one, about) for name, one in names.items()}, coords)
     missing = int(np.isnan(weather["precipitation"]).sum())
-    report = {
-        "cells": value.shape[0],
-        "times": value.shape[1],
-        "precipitation_missing": missing,
-        "absent": weather.attrs["absent"],
-    }
-    return dataset, report
+    return dataset, {**dataset.sizes, "precipitation_missing": missing, "absent": weather.attrs["absent"]}
