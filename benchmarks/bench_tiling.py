@@ -30,8 +30,7 @@ from smnb.grids import M01, EaseWindow
 from smnb.maps import tiled_map
 from smnb.maps.tiles import MapResult
 from smnb.models import build_model
-from smnb.training import MinMaxScaler, TrainingConfig, fit
-from smnb.training.batches import BatchDataset
+from smnb.training import BatchDataset, MinMaxScaler, TrainingConfig, fit
 from smnb.training.losses import fusion_loss
 
 PATCH, STRIDE = 256, 128

@@ -102,15 +102,6 @@ def foreign(
     An `SmnbError` passes, and so does a fault of the system (no such file, no permission, disk full), which names `who` where
     its library named no file; damage has no number of the system's, or that of a seek to a place that no file has.
 
-    Parameters
-    ----------
-    who, what, next_step
-        As those of `SmnbError`; `who` names the file.
-    error
-        Class of what is raised.
-
-    Examples
-    --------
     >>> with foreign("open_l3(a.h5)"):
     ...     raise KeyError("soil_moisture")
     Traceback (most recent call last):

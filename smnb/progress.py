@@ -27,10 +27,9 @@ class Progress:
         self._kernel = "ipykernel" in sys.modules and _in_kernel()
         self._every = _EACH if self._kernel or sys.stderr.isatty() else _EACH_LINE
 
-    def update(self, done: int | None = None, note: str | None = None) -> None:
-        """Say how much is done (default one more), and a word about it."""
+    def update(self, done: int | None = None) -> None:
+        """Say how much is done (default one more)."""
         self.done = self.done + 1 if done is None else done
-        self.note = self.note if note is None else note
         now = time.monotonic()
         if now - self._start >= _FIRST and now - self._shown >= self._every:
             each = (now - self._start) / self.done if self.done else 0.0

@@ -466,6 +466,23 @@ def test_fetch_through_earthaccess_takes_the_newest_version_and_says_which(tmp_p
         catalog.fetch("product", root, **DAY)
 
 
+def test_fetch_through_earthaccess_is_bounded_in_time_and_by_the_disk(tmp_path, nasa, monkeypatch):
+    catalog, end = nasa_catalog(tmp_path), threading.Event()
+    nasa.add("a_R19.h5", b"12345678")
+    monkeypatch.setattr(fetching, "_PATIENCE", 0.05)
+    monkeypatch.setattr(nasa, "download", lambda *_: end.wait(30))
+    with pytest.raises(CatalogError, match=r"no complete answer within 0.054 s"):
+        catalog.fetch("product", tmp_path / "new", **DAY)
+    monkeypatch.setattr(nasa, "search_data", lambda **_: end.wait(30))
+    with pytest.raises(CatalogError, match=r"no complete answer within 0.5 s"):
+        catalog.fetch("product", tmp_path / "new", **DAY)
+    end.set()
+    monkeypatch.setattr(nasa, "search_data", lambda **_: nasa.found)
+    monkeypatch.setattr(fetching, "_SPARE", 1 << 60)
+    with pytest.raises(CatalogError, match=r"no room on the disk for the next 1 granules.*expected 8 bytes"):
+        catalog.fetch("product", tmp_path / "new", **DAY)
+
+
 def test_fetch_takes_the_version_that_the_entry_names(tmp_path, nasa):
     said = []
     nasa.add("old.h5", b"old", "2.0")

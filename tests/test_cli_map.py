@@ -163,7 +163,7 @@ def test_a_full_disk_is_one_line(scene, tmp_path, name) -> None:
 def test_too_little_space_is_said_before_the_work(scene, capsys, monkeypatch) -> None:
     """HDF5 ends the process when a disk gets full."""
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1230 * 4 - 1))
-    monkeypatch.setattr("smnb.maps.tiles.scan_inputs", None)  # not reached
+    monkeypatch.setattr("smnb.maps.forms.scan_inputs", None)  # not reached
     status, _, err = call(capsys, "map", "model", "scene.nc", "--out", "map.nc")
     assert (status, err.split(". ")[0]) == (2, "error: write_map: cannot write map.nc; got No space left on device")
 

@@ -194,6 +194,19 @@ def test_a_full_disk_is_one_error_of_the_path(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_names_the_output_that_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as caught, files.held_output("test", tmp_path / "m.zarr"):
+        full()  # as a library, or the lock's own file, says it
+    assert (caught.value.errno, caught.value.filename) == (28, str(tmp_path / "m.zarr"))
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(files.platform, "node", full)  # while the lock says who holds it
+    with files.held_output("test", tmp_path / "m.zarr"):
+        pass
+
+
 def test_an_output_that_is_a_folder_is_named_itself(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(IsADirectoryError) as caught:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from smnb.catalog import Catalog
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
 from smnb.grids import UtmWindow
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters import SceneIndex, SceneReader, arrays, images
+from smnb.loaders.rasters import SceneIndex, SceneReader, images, opening
 from smnb.loaders.rasters import open_scenes as _open
 from smnb.loaders.smap.granules import open_h5
 
@@ -294,6 +295,18 @@ def test_a_scene_in_other_units_is_refused_and_a_part_of_one_is_not(
             reader.read(window(30, 30, 16))
         with index.open(position) as reader, pytest.raises(FormatError, match=message):
             reader.at([LAT, LAT], [LON, LON - 0.001])
+
+
+def test_a_city_may_be_brighter_than_a_decibel_of_zero_and_power_is_still_refused(tmp_path):
+    city = np.random.default_rng(0).normal(3.0, 5.0, (200, 200))
+    power = np.random.default_rng(0).uniform(0.5, 9.0, (200, 200))
+    power[::30, ::30] = -0.2  # what an interpolation overshoots
+    for name, values in (("city", city), ("power", power)):
+        path = write(tmp_path / f"{name}.tif", {"VV": values})
+        index = open_scenes([path], source="sentinel1", bands=["VV"], time={"static": True})
+        told = pytest.raises(FormatError, match="no decibels") if name == "power" else contextlib.nullcontext()
+        with index.open(0) as reader, told:
+            assert np.isfinite(reader.read(window(30, 30, 16))).all()
 
 
 def test_a_no_data_tag_with_more_digits_than_float32(tmp_path):
@@ -610,7 +623,7 @@ def test_headers_of_like_granules_are_interpreted_once_and_others_anew(tmp_path,
         scaled = {"ssm": {"dtype": "int16", "scale_factor": 0.02 if day == 4 else 0.01}}
         moved.to_netcdf(tmp_path / f"a_2020090{day}.nc", engine="h5netcdf", encoding=scaled)
     seen = []
-    original = arrays.read_array_header
+    original = opening.read_array_header
     monkeypatch.setattr(
         "smnb.loaders.rasters.opening.read_array_header",
         lambda where, path, *a: (seen.append(path.name), original(where, path, *a))[1],

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -123,6 +124,23 @@ def test_a_bomb_costs_neither_memory_nor_time(tmp_path, name, write, imports, ca
     memory, seconds = map(float, figures.split())
     assert memory < 1000
     assert seconds < 10
+
+
+def test_a_chunk_that_inflates_beyond_its_shape(tmp_path):
+    path = tmp_path / "a.nc"
+    with h5py.File(path, "w") as file:
+        values = file.create_dataset("v", (30, 40), "float32", chunks=(30, 20), compression="gzip")
+        for axis, name in enumerate("yx"):
+            file[name] = np.arange(values.shape[axis], dtype="float64")
+            file[name].make_scale(name)
+            values.dims[axis].attach_scale(file[name])
+        values[:] = 1
+        values.id.write_direct_chunk((0, 20), zlib.compress(bytes(280 << 20), 1)[:-4])  # as damage may
+    with open_netcdf("f", path) as data:
+        assert float(data["v"][:, :20].sum()) == 600
+        for part in (data["v"][3:5, 10:30], data["v"][:, 25], data["v"][[1, 7]]):
+            with pytest.raises(FormatError, match=r"f\(a.nc\): a chunk of '/v' inflates beyond its shape"):
+                part.load()
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, bytes])

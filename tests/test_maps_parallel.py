@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,33 @@ def test_every_kind_of_worker_gives_the_same(where, address) -> None:
     }
     with pytest.raises(ValueError, match="three"):
         found[3].result()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="POSIX only")
+def test_ctrl_c_waits_until_a_cluster_stands_and_reaches_none_of_its_processes() -> None:
+    found = []
+
+    def start() -> None:
+        resource_tracker.getfd()  # as starting a process does; the first call unmasks its thread
+        found.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+
+    def interrupted_start() -> None:
+        with parallel._without_ctrl_c():
+            thread = threading.Thread(target=start)
+            thread.start()
+            thread.join()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.05)
+            found.append("stands")
+
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_start()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    assert [signal.SIGINT in found[0], found[1]] == [True, "stands"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_workers_cost_no_torch_and_every_name_of_the_door_is_there() -> None:

@@ -10,8 +10,7 @@ import torch
 
 from smnb.contract import ContractError, ParameterError
 from smnb.papers.hu2018_amsre.tasks import PatchDataset, PatchIndex, PatchStore, draw_patches, eligible_centres
-from smnb.training import MinMaxScaler, load, save
-from smnb.training.batches import BatchDataset
+from smnb.training import BatchDataset, MinMaxScaler, load, save
 
 
 @pytest.fixture

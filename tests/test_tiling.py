@@ -229,6 +229,10 @@ def test_an_interrupted_map_goes_on_with_the_tiles_that_are_left(tmp_path, scene
     again = tiled_map(form, scene, out=out, tile=20)
     assert again.was_finished
     assert form.calls == 13
+    (out / ".zattrs").write_text((out / ".zattrs").read_text().replace("CF-1.8", "CF-1.9"))
+    with pytest.raises(FormatError, match=r"map\.zarr is not as it was written.*remove its attribute smnb_checksum"):
+        tiled_map(form, scene, out=out, tile=20)
+    assert tiled_map(form, scene, out=out, tile=20, resume=False).n_resumed == 0
 
 
 def test_a_map_that_is_there_is_up_to_date_where_nothing_can_be_written(tmp_path, scene, monkeypatch) -> None:

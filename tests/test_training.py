@@ -23,8 +23,15 @@ from smnb.models import build_model
 from smnb.papers.hu2018_amsre.tasks import PatchDataset, PatchStore, draw_patches, eligible_centres
 from smnb.training import MinMaxScaler, Samples, TrainingConfig, choose_device, choose_precision, fit, load, save
 from smnb.training import train as train_any
-from smnb.training.batches import BatchDataset, OrderedSampler, PrefetchLoader, StepPlan, StepSampler
-from smnb.training.config import configure_optimizer, parameter_groups
+from smnb.training.config import (
+    BatchDataset,
+    PrefetchLoader,
+    StepPlan,
+    StepSampler,
+    configure_optimizer,
+    in_order,
+    parameter_groups,
+)
 from smnb.training.fitting import SafetensorsCheckpointIO
 
 SMALL = {"conv_channels": (4, 8, 8), "hidden": 16}
@@ -422,11 +429,11 @@ def test_batches_by_passes_cover_everything_once_and_depend_on_seed_and_pass() -
 
 
 def test_devices_share_the_validation_without_a_rest() -> None:
-    alone = list(OrderedSampler(21, 8))
+    alone = in_order(21, 8)
     assert [batch.tolist() for batch in alone] == [list(range(8)), list(range(8, 16)), list(range(16, 21))]
-    shared = [batch for rank in range(2) for batch in OrderedSampler(21, 8, rank=rank, devices=2)]
+    shared = [batch for rank in range(2) for batch in in_order(21, 8, rank=rank, devices=2)]
     assert np.concatenate(shared).tolist() == list(range(21))
-    assert [len(OrderedSampler(21, 2048, rank=rank, devices=2)) for rank in (0, 1)] == [1, 1]
+    assert [len(in_order(21, 2048, rank=rank, devices=2)) for rank in (0, 1)] == [1, 1]
 
 
 @pytest.mark.slow

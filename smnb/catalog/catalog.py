@@ -44,12 +44,8 @@ def _nearest_catalog() -> Path | None:
 def data_root(value: str | os.PathLike[str] | None = None) -> Path:
     """Folder that the catalog's files are relative to; absolute, it need not exist.
 
-    Parameters
-    ----------
-    value : path-like, optional
-        An explicit choice; else the environment variable ``SMNB_DATA``; else ``data/sandbox`` beside the nearest
-        `data_catalog.yaml` in the current folder or above it, else in the current folder or, where that has none, in
-        the checkout that smnb is imported from.
+    An explicit `value`; else the environment variable ``SMNB_DATA``; else ``data/sandbox`` beside the nearest `data_catalog.yaml`
+    in the current folder or above it, else in the current folder or, where that has none, in smnb's checkout.
     """
     chosen = value if value not in (None, "") else os.environ.get(ROOT_VARIABLE)
     if chosen:
@@ -84,17 +80,9 @@ class Catalog:
     def load(cls, path: str | os.PathLike[str] | None = None) -> Catalog:
         """Read and validate a catalog.
 
-        Parameters
-        ----------
-        path : path-like, optional
-            Default: `data_catalog.yaml` in the current folder or the nearest one above it, else the one of the
-            checkout that smnb is imported from.
-
-        Raises
-        ------
-        CatalogError
-            If the file is absent or no YAML, a key is given twice, unknown or of a wrong type, or a path is not
-            relative to the data root.
+        Default: `data_catalog.yaml` in the current folder or the nearest one above it, else the one of the checkout that smnb is
+        imported from. A `CatalogError` if it is absent or no YAML, a key is given twice, unknown or of a wrong type, or a path is
+        not relative to the data root.
         """
         path = Path(path) if path is not None else (_nearest_catalog() or _CHECKOUT) / CATALOG_NAME
         return cls(path, read_entries(path))
@@ -188,12 +176,8 @@ class Catalog:
     def open(self, catalog_id: str, root: str | os.PathLike[str] | None = None, **options: Any) -> Any:
         """Open an entry through its loader.
 
-        Parameters
-        ----------
-        root : path-like, optional
-            The data root. Where it holds `SANDBOX.json` the data are marked as synthetic.
-        **options
-            Options of the loader; they override the entry's own.
+        `options` are the loader's, and override the entry's own. Where the data root holds `SANDBOX.json` the data are marked as
+        synthetic.
 
         Returns
         -------
@@ -202,10 +186,8 @@ class Catalog:
 
         Raises
         ------
-        CatalogError
-            As `resolve` and `loader`, or if the loader does not return what the entry declares.
-        ParameterError
-            If the loader knows no such option.
+        CatalogError, ParameterError
+            As `resolve` and `loader`, or if the loader does not return what the entry declares; if it knows no such option.
         """
         entry, who = self.entry(catalog_id), self._who(catalog_id)
         root = data_root(root)

@@ -24,6 +24,7 @@ from smnb.files import exclusive, give_name, held_output, sha256_of, tidy_output
 _STAGING, _BATCH = ".smnb-fetch", 16
 #: Seconds until a server must answer, and bytes a second that must come then; bytes of the disk that are left free.
 _PATIENCE, _SLOWEST, _SPARE = 60.0, 2_000, 200_000_000
+_UNTOLD = 1_000_000_000  # bytes of a file whose size NASA does not tell
 
 
 def fetch_url(who: str, file: UrlFile, root: Path) -> Path:
@@ -100,8 +101,9 @@ def fetch_earthaccess(
         what = f"fetching {fetch.earthaccess} needs the optional package earthaccess"
         raise CatalogError(who, what, next_step="Install it with: pip install 'smnb[earthaccess]'") from error
     with _nasa(who):
-        earthaccess.login()
-        found = earthaccess.search_data(short_name=fetch.earthaccess, temporal=(start, end))
+        earthaccess.login()  # may ask a person
+        asked = {"short_name": fetch.earthaccess, "temporal": (start, end)}
+        found = within(10 * _PATIENCE, earthaccess.search_data, **asked)  # thousands of granules come in pages
         granules, others = _one_version(who, fetch, found, earthaccess.search_datasets, say)
     names = [name for granule in granules for name in _names(granule)]
     places = {path.name: path for path in folder.rglob("*") if path.parent.name != _STAGING and path.is_file()}
@@ -124,7 +126,13 @@ def fetch_earthaccess(
             batch, lost = needed[n : n + _BATCH], {}
             try:
                 with _nasa(who):
-                    earthaccess.download(batch, staging)
+                    sizes = [expected.get(name, {}).get("SizeInBytes") for one in batch for name in _names(one)]
+                    told = sum(int(size) for size in sizes if size is not None)
+                    if told > (room := shutil.disk_usage(folder).free - _SPARE):
+                        what = f"there is no room on the disk for the next {len(batch)} granules in {folder}"
+                        raise CatalogError(who, what, got=plain(f"{room:,} bytes"), expected=plain(f"{told:,} bytes"))
+                    seconds = _PATIENCE * len(batch) + (told + _UNTOLD * sizes.count(None)) / _SLOWEST
+                    within(seconds, earthaccess.download, batch, staging)
             finally:  # what did arrive whole is kept when the rest failed
                 for name in (name for granule in batch for name in _names(granule)):
                     lost[name] = _not_whole(staging / name, expected.get(name, {}), fresh=True)

@@ -104,11 +104,6 @@ def within(seconds: float, function: Callable[..., _Result], *args: Any, **optio
         raise TimeoutError(str(error) or f"no complete answer within {seconds:g} s") from None
 
 
-def is_url(text: str) -> bool:
-    """Whether a text is an address of the web."""
-    return text.startswith(("http://", "https://"))
-
-
 def same_server(url: str, named: str) -> bool:
     """Whether a URL is of the scheme, host and port of one that the user named, or of the same host by https."""
     one, other = urlsplit(url), urlsplit(named)

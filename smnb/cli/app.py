@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 import smnb
-from smnb.cli import data, interrupted, models, runs, samples, scores, signals  # noqa: F401 - each adds its commands
+from smnb.cli import data, interrupted, models, runs, signals  # noqa: F401 - each adds its commands
 from smnb.cli.frame import app, warn
 from smnb.contract import SmnbError
 

@@ -1,10 +1,4 @@
-"""Grids: regular latitude/longitude, EASE-Grid 2.0 and UTM; cells, indices, block means, regridding, distances.
-
-- `ease`: the global cylindrical EASE-Grid 2.0 (36, 9, 3 and 1 km) and its rectangles;
-- `regular`: the regular grid, great circles, and square windows around points in the point's UTM zone;
-- `regrid`: bilinear regridding; means over nested EASE cells, and back to finer ones; stacks brought to other times;
-- `koppen`: the map of climate and land.
-"""
+"""Grids: regular latitude/longitude, EASE-Grid 2.0 and UTM; cells, indices, block means, regridding, distances."""
 
 from smnb.grids.ease import EASE_GRIDS, M01, M03, M09, M36, EaseGrid, EaseWindow
 from smnb.grids.regrid import ease_block_mean, ease_refine, match_nearest_in_time, regrid_bilinear

@@ -147,8 +147,6 @@ def ease_block_mean(array: xr.DataArray, target: EaseGrid, *, min_valid: float =
     array : xarray.DataArray
         Dims ``y``, ``x`` and any others, with the coordinates of `EaseWindow.coords`; missing is NaN. Lazy arrays stay
         lazy, a chunk at a time. Truth values give fractions.
-    target : EaseGrid
-        The coarser grid (or the same).
     min_valid : float
         Least valid share of a cell's area, in (0, 1]; below it the mean is NaN.
 
@@ -186,10 +184,7 @@ def ease_refine(array: xr.DataArray, target: EaseGrid, *, method: str = "nearest
     Parameters
     ----------
     array : xarray.DataArray
-        Dims ``y``, ``x`` and any others, with the coordinates of `EaseWindow.coords`; missing is NaN. Lazy arrays stay
-        lazy.
-    target : EaseGrid
-        The finer grid (or the same).
+        As in `ease_block_mean`.
     method : {"nearest", "bilinear"}
         "nearest": a finer cell has the value of the cell that holds it, flags and classes too. "bilinear": between the
         centres of cells on the map, which keeps no cell's mean; missing neighbours share their weight among the valid

@@ -130,18 +130,9 @@ def _to_utm(epsg: int) -> Transformer:
 
 @dataclass(frozen=True)
 class UtmWindow:
-    """A square of square cells in a UTM zone, north up.
+    """A square of `size` square cells along a side, of `resolution` m, in a UTM zone (326zz or 327zz), north up.
 
-    Parameters
-    ----------
-    epsg : int
-        The zone, 326zz or 327zz.
-    west, north : float
-        Outer edges of the first column and row, m.
-    resolution : float
-        Side of a cell, m.
-    size : int
-        Cells along a side.
+    `west` and `north` are the outer edges of the first column and row, m.
 
     Examples
     --------

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
+import math
 import mmap
 import os
+import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import h5py
 import numpy as np
 import pandas as pd
@@ -48,7 +51,9 @@ _SEARCHED = 32 << 20  # bytes at the beginning and at the end of an HDF5 file in
 #: Texts that are no value where numbers stand; where names stand only an empty cell is none, for a station may be called NA.
 _NO_NUMBER = ["", "NA", "N/A", "NaN", "nan", "null", "None", "<NA>"]
 _TEXTS = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-_CHECKSUM_KEY = b"smnb:crc32c"  # in the footer of our Parquet files
+#: Attribute by which a file of ours states what its bytes are, its text until they are written, and then.
+CHECKSUM, UNSTATED = "smnb_checksum", "crc32 00000000 of 000000000000 bytes"
+_STATED = r"crc32 [0-9a-f]{8} of \d{12} bytes"
 
 
 def check_paths(who: str, paths: Sequence[str | Path] | str | Path) -> list[Path]:
@@ -82,6 +87,27 @@ def check_declared(where: str, name: Any, size: int, path: Path) -> None:
         check_bytes(where, f"{name!r}, in a file of {held:,} bytes,", size, max(MOST_PART, 1032 * held))
 
 
+def check_chunks(where: str, source: h5py.Dataset, key: Sequence[Any]) -> None:
+    """Raise `FormatError` where a chunk that `key` reads inflates beyond its shape, for which HDF5 takes any memory."""
+    if source.compression != "gzip" or 1032 * source.id.get_storage_size() <= MOST_PART:
+        return
+    whole, starts = math.prod(source.chunks) * source.dtype.itemsize, []
+    for one, length, step in zip(key, source.shape, source.chunks, strict=False):
+        asked = np.atleast_1d(np.arange(length)[one])
+        starts.append(np.unique(asked // step) * step)
+    starts += [range(0, n, step) for n, step in zip(source.shape, source.chunks, strict=True)][len(starts) :]
+    for at in itertools.product(*starts):
+        if 1032 * (source.id.get_chunk_info_by_coord(tuple(map(int, at))).size or 0) > MOST_PART:
+            inflater, size = zlib.decompressobj(), 0
+            _, data = source.id.read_direct_chunk(tuple(map(int, at)))
+            with contextlib.suppress(zlib.error):  # which HDF5 reports, or a chunk that is not compressed
+                while data and size <= whole:
+                    size += len(inflater.decompress(data, 1 << 20))
+                    data = inflater.unconsumed_tail
+            if size > whole:
+                raise FormatError(where, f"a chunk of {source.name!r} inflates beyond its shape", expected=whole)
+
+
 def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
     """Open an HDF5 file for reading.
 
@@ -107,8 +133,8 @@ def open_hdf5(where: str, path: Path, **options: Any) -> h5py.File:
 class _Guarded(BackendArray):
     """A variable of a file; whatever is found damaged once it is read, when and wherever that is, is one `FormatError`."""
 
-    def __init__(self, where: str, variable: xr.Variable) -> None:
-        self.where, self.variable = where, variable
+    def __init__(self, where: str, variable: xr.Variable, place: tuple[Path, str] | None) -> None:
+        self.where, self.variable, self.place = where, variable, place
         self.shape, self.dtype = variable.shape, variable.dtype
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -116,6 +142,9 @@ class _Guarded(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> Any:
         with foreign(self.where):
+            if self.place is not None:
+                with h5py.File(self.place[0], "r") as file:
+                    check_chunks(self.where, file[self.place[1]], key)
             return self.variable[key].values
 
 
@@ -131,7 +160,8 @@ class _Guard(BackendEntrypoint):
         dataset = list_engines()[by].open_dataset(path, **options)
         for name, variable in dataset.variables.items():
             check_declared(where, name, variable.size * np.dtype(variable.encoding.get("dtype", "u1")).itemsize, path)
-            variable.data = indexing.LazilyIndexedArray(_Guarded(where, variable.copy(deep=False)))
+            place = (path, str(name)) if by == "h5netcdf" else None
+            variable.data = indexing.LazilyIndexedArray(_Guarded(where, variable.copy(deep=False), place))
         return dataset
 
 
@@ -158,7 +188,7 @@ def open_netcdf(who: str, path: Path, **options: Any) -> xr.Dataset:
     with foreign(where):
         if engine == "h5netcdf":
             with open_hdf5(where, path) as file:  # h5netcdf would print a traceback of what HDF5 cannot open
-                file.attrs.get("_nc3_strict")
+                check_written(where, path, file.attrs.get(CHECKSUM))
         return xr.open_dataset(path, engine=_Guard, where=where, by=engine, **options)
 
 
@@ -278,13 +308,10 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame
 @contextlib.contextmanager
 def parquet_writer(path: Path, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Write Parquet with checksums of its pages and, in the footer, of all the file, which `check_parquet` checks."""
-    marked = schema.with_metadata({**(schema.metadata or {}), _CHECKSUM_KEY: b"0" * 8})
+    marked = schema.with_metadata({**(schema.metadata or {}), CHECKSUM: UNSTATED})
     with pq.ParquetWriter(path, marked, write_page_checksum=True, **options) as writer:
         yield writer
-    at, _, found = _parquet_checksum(path)
-    with open(path, "r+b") as stream:
-        stream.seek(at)
-        stream.write(found)
+    write_checksum(path)
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
@@ -296,26 +323,51 @@ def write_parquet(path: Path, table: pd.DataFrame) -> None:
 
 def check_parquet(path: Path) -> None:
     """Raise `FormatError` where a file of `parquet_writer` is not as it was written; one without its checksum passes."""
-    _, stated, found = _parquet_checksum(path)
-    if stated not in (b"", found):
-        what, said = "the table is damaged: it has another CRC-32C than it states", stated.decode(errors="replace")
-        raise FormatError(str(path), what, got=found.decode(), expected=said, next_step="Write it again")
-
-
-def _parquet_checksum(path: Path) -> tuple[int, bytes, bytes]:
-    """Where a Parquet file states its CRC-32C, which (b"" if it does not), and which it has, with zeros there."""
     with open(path, "rb") as stream:
         end = stream.seek(0, os.SEEK_END)
         stream.seek(max(0, end - 8))
-        start = max(0, end - 8 - int.from_bytes(stream.read(4), "little"))
-        stream.seek(start)
-        footer, key = stream.read(), _CHECKSUM_KEY + b"\x18\x08"  # in Thrift's form: a text of 8 bytes
-        if (at := footer.rfind(key)) < 0:
-            return 0, b"", b""
-        at += len(key)
-        stream.seek(0)
-        checksum = google_crc32c.Checksum()
-        for _ in range(0, start, 1 << 20):
-            checksum.update(stream.read(min(1 << 20, start - stream.tell())))
-        checksum.update(footer[:at] + b"0" * 8 + footer[at + 8 :])
-    return start + at, footer[at : at + 8], checksum.hexdigest()
+        stream.seek(max(0, end - 8 - int.from_bytes(stream.read(4), "little")))
+        for stated in re.findall(_STATED.encode(), stream.read())[-1:]:  # which a damaged footer may still show
+            check_written(str(path), path, stated.decode(), exact=True)
+
+
+def write_checksum(path: Path) -> None:
+    """State in a file, or a Zarr group, whose `CHECKSUM` is `UNSTATED` what its bytes are, in place."""
+    stated = _checksum(path, UNSTATED).encode()
+    for file in _files_of(path):
+        with file.open("r+b") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if (at := content.find(UNSTATED.encode())) >= 0:
+                stream.seek(at)
+                stream.write(stated)
+
+
+def check_written(where: str, path: Path, stated: Any, *, exact: bool = False) -> None:
+    """Raise `FormatError` where a map is not as it was written, by its `CHECKSUM`; one without passes.
+
+    So does, unless it must be `exact`, a map of another size: somebody changed it, and their program kept the attribute.
+    """
+    if not isinstance(stated, str) or not re.fullmatch(_STATED, stated):
+        return
+    found = _checksum(path, stated)
+    if found != stated and (exact or found[14:] == stated[14:]):
+        step = f"Write it again; if it was changed on purpose, remove its attribute {CHECKSUM}"
+        raise FormatError(where, f"{path.name} is not as it was written", got=found, expected=stated, next_step=step)
+
+
+def _checksum(path: Path, stated: str) -> str:
+    """What a file or group should state that has `stated`: of all bytes but these, and names."""
+    crc = size = 0
+    for file in _files_of(path):
+        crc = zlib.crc32(file.relative_to(path).as_posix().encode(), crc)
+        with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at, end = content.find(stated.encode()), len(content)
+            size += end
+            for start, stop in ((0, end),) if at < 0 else ((0, at), (at + len(stated), end)):
+                for begin in range(start, stop, 1 << 20):
+                    crc = zlib.crc32(content[begin : min(begin + (1 << 20), stop)], crc)
+    return f"crc32 {crc:08x} of {size:012d} bytes"
+
+
+def _files_of(path: Path) -> list[Path]:
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [one for one in found if one.is_file() and one.stat().st_size]

@@ -193,13 +193,9 @@ def open_nsidc0302(
 
     Raises
     ------
-    FormatError
-        If a name is not the product's, or an image has another size than 2,073,600 bytes: at once where the size tells,
-        else when it is computed.
-    ParameterError
-        For an unknown channel, pass or option.
-    CatalogError
-        If no requested image has a file, or one has none and `missing` is "raise".
+    FormatError, CatalogError
+        If a name is not the product's; if an image has another size than 2,073,600 bytes, at once where the size tells, else
+        when it is computed; if no requested image has a file, or one has none and `missing` is "raise".
     """
     who = "open_nsidc0302"
     channels = check_choice(who, "channels", channels, list(CHANNELS.values()))

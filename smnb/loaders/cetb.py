@@ -86,12 +86,10 @@ def open_cetb(
     channels: Sequence[str] | None = None,
     temporal_division: str | None = None,
 ) -> xr.Dataset:
-    """Open gridded brightness temperatures of NSIDC-0630 (CETB) on an EASE-Grid 2.0.
+    """Open files of NSIDC-0630 (CETB), of one channel, day and temporal division each, on one EASE-Grid 2.0.
 
     Parameters
     ----------
-    paths : sequence of path-like
-        NetCDF files, all of one grid; one channel, day and temporal division each.
     channels : sequence of str, optional
         Contract's names to keep ("18.7H"); default all that are there.
     temporal_division : {"M", "E", "A", "D"}, optional
@@ -106,12 +104,9 @@ def open_cetb(
 
     Raises
     ------
-    FormatError
-        If a file is unreadable, lacks variables, or is on another grid than the first.
-    ParameterError
-        For an unknown channel, or several temporal divisions and no choice.
-    CatalogError
-        If nothing is left of the files.
+    FormatError, ParameterError, CatalogError
+        If a file is unreadable, lacks variables, or is on another grid than the first; for several temporal divisions and no
+        choice; if nothing is left of the files.
     """
     who = "open_cetb"
     channels = check_choice(

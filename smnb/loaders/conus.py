@@ -128,12 +128,7 @@ def open_conus_patches(
 ) -> xr.Dataset:
     """Open the regions' patches, joined along `region`; they are small and are loaded.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        Files ``region_NN.nc``.
-    start, end : str, optional
-        First and last day of the ten-day windows' starts.
+    `paths` are files ``region_NN.nc``; `start` and `end` the first and last day of the ten-day windows' starts.
 
     Returns
     -------
@@ -146,11 +141,9 @@ def open_conus_patches(
 
     Raises
     ------
-    FormatError
+    FormatError, CatalogError
         If a file is unreadable, lacks a variable, has other units, another size or other times than the first, or values
-        that are in other units than stated or have Sentinel-2's offset.
-    CatalogError
-        If the period is empty.
+        that are in other units than stated or have Sentinel-2's offset; if the period is empty.
     """
     who, parts = "open_conus_patches", {}
     for path in check_paths(who, paths):
@@ -259,27 +252,15 @@ class StationTable:
 def open_station_table(paths: Sequence[str | Path], *, catalog_id: str = "", synthetic: bool = False) -> StationTable:
     """Open the table of ten-day means at stations.
 
-    Parameters
-    ----------
-    paths : sequence of path-like
-        One CSV file, compressed or not.
-
-    Returns
-    -------
-    StationTable
-
     Raises
     ------
-    CatalogError
-        If there is no such file.
     FormatError
-        If there are several files, one is unreadable or empty, a column is missing or no number, a value cannot be in
-        the stated unit, a station changes its place, or a time is no UTC date.
+        If there is not one CSV file, compressed or not, it is unreadable or empty, a column is missing or no number, a value
+        cannot be in the stated unit, a station changes its place, or a time is no UTC date.
 
     Notes
     -----
-    Nine stations of the public table have means of
-    land-cover codes instead of codes; they are taken as missing. The in-situ means ignore ISMN's quality flags.
+    Nine stations of the public table have means of land-cover codes, taken as missing. In-situ means ignore ISMN's flags.
     """
     who = "open_station_table"
     files = check_paths(who, paths)

@@ -228,12 +228,9 @@ def open_swvl1(
 
     Raises
     ------
-    FormatError
-        If a file is unreadable, has no ``swvl1``, other units or more dimensions.
-    ContractError
-        If the files are on different grids, or equal times have different values, or `bbox` is outside.
-    CatalogError
-        If the period holds no analysis.
+    FormatError, ContractError, CatalogError
+        If a file is unreadable, has no ``swvl1``, other units or more dimensions; if files are on different grids, equal times
+        have different values, or `bbox` is outside; if the period holds no analysis.
     """
     who = "open_swvl1"
     parts = []

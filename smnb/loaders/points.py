@@ -162,12 +162,9 @@ def open_smap_l3_points(
 
     Raises
     ------
-    FormatError
-        If a file is no such series, or a location or one of its overpasses occurs twice.
-    CatalogError
-        If the period is empty, or no location is near enough.
-    ParameterError
-        On an unknown option, or more locations and times than fit one array.
+    FormatError, CatalogError, ParameterError
+        If a file is no such series, or a location or one of its overpasses occurs twice; if the period is empty, or no location
+        is near enough; for more locations and times than fit one array.
     """
     who = "open_smap_l3_points"
     check_choice(who, "overpass", overpass, ("both", "am", "pm"))

@@ -1,7 +1,7 @@
 """Maps: a network at every cell of an image, however large, and the map on disk.
 
-- `tiles`: `tiled_map`, in tiles that a killed call goes on from, and `mapped_image` in memory; `inputs`, what they read;
-- `forms`: what a tile is given to: a network with its receptive field as the halo;
+- `tiles`: `tiled_map`, in tiles that a killed call goes on from, and `mapped_image` in memory;
+- `forms`: what a tile is given to (a network with its receptive field as the halo), and what it reads;
 - `checkpoint`: `map_checkpoint`, a trained network applied to a file (``smnb map``);
 - `writing`: `write_map`, as CF-NetCDF, CF-Zarr or Cloud-Optimised GeoTIFF;
 - `parallel`: the one executor: threads, a local Dask cluster, or any scheduler.

@@ -15,7 +15,7 @@ from torch import nn
 from smnb import contract
 from smnb.contract import ContractError, FormatError, ParameterError, foreign, plain
 from smnb.loaders import open_netcdf
-from smnb.loaders.rasters.arrays import check_group
+from smnb.loaders.rasters.images import check_group
 from smnb.maps.forms import TileForm, tile_form
 from smnb.maps.tiles import MapResult, tiled_map
 from smnb.models.amsre_cnn import AmsreCNN
@@ -180,10 +180,9 @@ def map_checkpoint(
 
     Raises
     ------
-    ParameterError
-        If the network makes no maps, or the file has several times and none, or another, was chosen.
-    FormatError, ContractError, RunError
-        If the file cannot be read or breaks the data contract; as `smnb.training.load` and `tiled_map`.
+    ParameterError, FormatError, ContractError, RunError
+        If the network makes no maps, or the file has several times and none, or another, was chosen; if the file cannot be
+        read or breaks the data contract; as `smnb.training.load` and `tiled_map`.
     """
     loaded = checkpoint if isinstance(checkpoint, Trained) else load(checkpoint)
     name = loaded.card["model"]

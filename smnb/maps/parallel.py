@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from multiprocessing import resource_tracker
 from typing import Any
 
 from smnb.contract import RunError, check_count, plain
@@ -88,14 +89,21 @@ def stop_signal() -> Callable[[], bool]:
 @contextlib.contextmanager
 def _without_ctrl_c() -> Iterator[None]:
     """Ctrl-C waits until the block ends, and never reaches the processes that it starts: who started them ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    is_main, has_mask = threading.current_thread() is threading.main_thread(), hasattr(signal, "pthread_sigmask")
+    usual = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if is_main else None
+    if has_mask:  # which processes inherit from the thread that starts them
+        resource_tracker.ensure_running()  # else the first of these threads starts it, and is unmasked by that
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if has_mask:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if is_main:
+            signal.signal(signal.SIGINT, usual)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -108,7 +116,7 @@ def open_workers(
     begin: Callable[[], None] | None = None,
     processes: bool = True,
 ) -> Iterator[Workers]:
-    """Open threads of this process, a local cluster, or a scheduler's workers.
+    """Open threads of this process, a local cluster, or a scheduler's workers; `RunError` if it has none, or is not reached.
 
     Parameters
     ----------
@@ -118,18 +126,11 @@ def open_workers(
         Workers of a Dask cluster on this machine; 0 runs threads of this process instead.
     scheduler : str, optional
         Address of a Dask scheduler, ``tcp://host:port``, whose workers do it instead.
-    threads : int, optional
-        How many threads, if it is threads; default the cores.
-    begin : callable, optional
-        Called in each thread of this process before its first call.
+    threads, begin
+        If it is threads: how many, default the cores, and what is called in each before its first call.
     processes : bool
         Whether workers on this machine are processes, as what computes in Python needs them; else threads of a cluster,
         for calls that only wait.
-
-    Raises
-    ------
-    RunError
-        If the scheduler cannot be reached, or has no worker.
     """
     check_count(who, "workers", number, 0)
     if scheduler is None and number == 0:
@@ -152,25 +153,27 @@ def open_workers(
 
     with contextlib.ExitStack() as stack:
         address: Any = scheduler
-        if scheduler is None:
-            shape = (number, 1) if processes else (1, number)
-            options = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
-            options |= {"processes": processes, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
-            with _without_ctrl_c():
+        with _without_ctrl_c() if scheduler is None else contextlib.nullcontext():
+            if scheduler is None:
+                shape = (number, 1) if processes else (1, number)
+                options = dict(zip(("n_workers", "threads_per_worker"), shape, strict=True))
+                options |= {"processes": processes, "dashboard_address": "127.0.0.1:0", "memory_limit": 0}
                 address = stack.enter_context(LocalCluster(**options, silence_logs=logging.CRITICAL))
-        try:
-            client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
-        except (OSError, ValueError, TypeError) as error:
-            what, expected = "cannot reach the Dask scheduler", plain("tcp://host:port")
-            step = f"Start one with 'dask scheduler' ({type(error).__name__}: {error})"
-            raise RunError(who, what, got=scheduler, expected=expected, next_step=step) from error
-        try:
-            client.wait_for_workers(1, timeout=WORKER_SECONDS)
-        except TimeoutError as error:
-            what, step = f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s", "Start some: dask worker"
-            raise RunError(who, what, got=scheduler, next_step=f"{step} {scheduler} --nthreads 1") from error
+            try:
+                client = stack.enter_context(Client(address, timeout=CONNECT_SECONDS, set_as_default=False))
+            except (OSError, ValueError, TypeError) as error:
+                what, expected = "cannot reach the Dask scheduler", plain("tcp://host:port")
+                step = f"Start one with 'dask scheduler' ({type(error).__name__}: {error})"
+                raise RunError(who, what, got=scheduler, expected=expected, next_step=step) from error
+            try:
+                client.wait_for_workers(1, timeout=WORKER_SECONDS)
+            except TimeoutError as error:
+                what, step = f"the Dask scheduler has no workers after {WORKER_SECONDS:g} s", "Start some: dask worker"
+                raise RunError(who, what, got=scheduler, next_step=f"{step} {scheduler} --nthreads 1") from error
         pool = client.get_executor(pure=False, retries=2)
         try:
             yield Workers(pool, sum(client.nthreads().values()), client)
         finally:
-            pool.shutdown(wait=False)  # cancels what is left
+            with _without_ctrl_c():  # a second one would leave processes behind
+                pool.shutdown(wait=False)  # cancels what is left
+                stack.close()

@@ -25,17 +25,9 @@ from torch import nn
 
 from smnb.contract import ContractError, RunError
 from smnb.files import fingerprint, held_output
-from smnb.maps.forms import Outside, TileForm, tile_form
-from smnb.maps.inputs import (
-    MAP_PRECISIONS,
-    Bands,
-    MapTile,
-    TileFolder,
-    checked_channels,
-    map_coords,
-    scan_inputs,
-    tiles_of,
-)
+from smnb.loaders import CHECKSUM, check_written
+from smnb.maps import forms
+from smnb.maps.forms import MAP_PRECISIONS, Bands, MapTile, Outside, TileForm, tile_form, tiles_of
 from smnb.maps.parallel import open_workers
 from smnb.maps.writing import BLOCK, check_map_path, read_attribute, soil_moisture_map, write_map
 from smnb.training import MinMaxScaler
@@ -201,12 +193,8 @@ def tiled_map(
         numpy, dask, zarr or an xarray DataArray with dims ``(channel, y, x)`` or ``(channel, lat, lon)``, which may be
         lazy: slices of its rows are read. Native units; missing is NaN. A missing value is replaced by the scaler's fill
         value (0 without a scaler); a cell that lacks a channel is NaN in the map.
-    out : path-like
-        As `smnb.maps.write_map` takes it, m3 m-3.
-    tile : int
-        Side of a tile, cells.
-    channels : tuple of str, optional
-        Names, for messages and counts.
+    out, tile, channels
+        As `smnb.maps.write_map` takes it, m3 m-3; side of a tile, cells; names, for messages and counts.
     input_scaler, target_scaler : MinMaxScaler, optional
         The checkpoint's; without them inputs and map are as the network has them.
     coords : mapping, optional
@@ -218,24 +206,19 @@ def tiled_map(
         an existing map (but nothing else).
     precision : str
         ``float32`` or ``bfloat16``, which is faster and less exact than 1e-5.
-    synthetic, source
-        Whether the inputs were simulated, and the network and its weights; stored.
-    progress : callable, optional
-        ``progress(done, total)``, tiles.
+    synthetic, source, progress
+        Whether the inputs were simulated, and the network and its weights, which is stored; called with tiles done and all.
 
     Raises
     ------
-    ParameterError
-        If an option is unknown, or a GeoTIFF is asked for without a place.
-    ContractError
-        If the inputs have another shape than the channels, a channel is missing everywhere or no cell has all.
-    RunError
-        If the output, or its unfinished tiles, are of another map.
+    ParameterError, ContractError, RunError
+        If an option is unknown, or a GeoTIFF is asked for without a place; if the inputs have another shape than the
+        channels, a channel is missing everywhere or no cell has all; if the output, or its tiles, are of another map.
     """
     begin, out = time.perf_counter(), Path(out)
-    names = checked_channels(inputs, tile, precision, channels, input_scaler)
+    names = forms.checked_channels(inputs, tile, precision, channels, input_scaler)
     form = network if hasattr(network, "halo") else tile_form(network, inputs.shape[0])
-    coords = map_coords(inputs, coords)
+    coords = forms.map_coords(inputs, coords)
     axes = {name for name, one in coords.items() if one.dims == (name,)}
     dims = ("lat", "lon") if {"lat", "lon"} <= axes else ("y", "x")
     shape, total = tuple(inputs.shape[1:]), len(tiles_of(inputs.shape[1:], tile))
@@ -249,15 +232,15 @@ def tiled_map(
             if not (resume and out.exists()):
                 raise
             refused = error  # nothing need be written where this very map is there
-        digest, missing, n_valid, mean_level = scan_inputs(bands, names, tile, level)
-        weights = form.state_dict() if isinstance(form, nn.Module) else {}
+        digest, missing, n_valid, mean_level = forms.scan_inputs(bands, names, tile, level)
+        described, weights = (repr(form), form.state_dict()) if isinstance(form, nn.Module) else ("", {})
         weights = {name: value.detach().float().cpu().numpy() for name, value in weights.items()}
         identity = {
             "format": 3,
             "inputs": digest,
             "shape": list(inputs.shape),
             "channels": list(names),
-            "network": fingerprint(type(form).__qualname__, repr(form) if isinstance(form, nn.Module) else "", weights),
+            "network": fingerprint(type(form).__qualname__, described, weights),
             "halo": form.halo,
             "around": getattr(form, "around", "zeros"),
             "tile": tile,
@@ -277,6 +260,8 @@ def tiled_map(
                 what = f"{out} exists and is {'no map' if found is None else 'another map'}"
                 step = "Choose another output" + (", or replace it with resume=False (--no-resume)" if found else "")
                 raise RunError(_WHO, what, got=found, expected=mark, next_step=step)
+            if resume:
+                check_written(_WHO, out, read_attribute(out, CHECKSUM), exact=True)
             if resume and refused is None:
                 for left in ("tiles", "partial", "replaced"):  # by a kill at the very end
                     shutil.rmtree(out.with_name(f".{out.name}.{left}"), ignore_errors=True)
@@ -284,7 +269,7 @@ def tiled_map(
                 return result(total, time.perf_counter() - begin, was_finished=True)
         if refused is not None:
             raise refused
-        folder = TileFolder(out, identity, resume=resume)
+        folder = forms.TileFolder(out, identity, resume=resume)
         todo = [one for one in tiles_of(shape, tile) if not folder.holds(one)]
         options = {"workers": workers, "scheduler": scheduler, "device": device, "precision": precision}
         form = _placed(form, device, precision)
@@ -297,8 +282,8 @@ def tiled_map(
         if level is not None:
             mean = da.nanmean(values, dtype="float64").compute(scheduler="synchronous")
             values = values + np.float32(mean_level - mean)
-        masked = {"masked_by": {"missing_input": shape[0] * shape[1] - n_valid}, "missing_by_channel": missing}
-        attrs = {name: json.dumps(counts) for name, counts in masked.items()}
+        attrs = {"masked_by": json.dumps({"missing_input": shape[0] * shape[1] - n_valid})}
+        attrs["missing_by_channel"] = json.dumps(missing)
         step = f"tiled_map in {total} tiles of {tile} with halo {form.halo}"
         mapped = soil_moisture_map(values, dims, coords, synthetic=synthetic, source=source, step=step, attrs=attrs)
         write_map(mapped.assign_attrs({IDENTITY: mark}), out)

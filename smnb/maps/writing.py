@@ -16,6 +16,7 @@ from numcodecs import Zstd
 from smnb import contract
 from smnb.contract import ParameterError, foreign, plain
 from smnb.files import atomic_path, check_output, disk_faults, give_name
+from smnb.loaders import CHECKSUM, UNSTATED, write_checksum
 
 MAP_SUFFIXES = (".nc", ".zarr", ".tif")
 BLOCK = 512  # side of the chunks of a map and of the blocks of a GeoTIFF
@@ -37,20 +38,14 @@ def soil_moisture_map(
     ----------
     values : array
         May be a dask array, which `write_map` writes piece by piece; the last two of its `dims` are rows and columns.
-    coords : mapping
-        For an xarray constructor; a scalar ``crs`` is the grid mapping.
+    coords, attrs : mapping
+        For an xarray constructor, a scalar ``crs`` being the grid mapping; further attributes of the variable.
     source, step : str
         The network and what was done, for the contract's stamp.
-    attrs : mapping, optional
-        Further attributes of the variable.
     """
-    attributes = {
-        "units": "m3 m-3",
-        "long_name": "volumetric soil moisture",
-        "standard_name": "volume_fraction_of_condensed_water_in_soil",
-        **({"grid_mapping": "crs"} if "crs" in coords else {}),
-        **(attrs or {}),
-    }
+    named = {"units": "m3 m-3", "long_name": "volumetric soil moisture"}
+    named |= {"standard_name": "volume_fraction_of_condensed_water_in_soil"}
+    attributes = named | ({"grid_mapping": "crs"} if "crs" in coords else {}) | dict(attrs or {})
     heads = {"Conventions": "CF-1.8", "title": "Soil moisture" + contract.synthetic_label(synthetic)}
     dataset = xr.Dataset({"soil_moisture": (dims, values, attributes)}, coords, heads)
     return contract.stamp(dataset, source=source, catalog_id="smnb_map", synthetic=synthetic, step=step)
@@ -84,10 +79,7 @@ def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
     path : path-like
         ``.nc`` or ``.zarr`` (CF, any number of times) or ``.tif`` (Cloud-Optimised GeoTIFF, one time).
 
-    Raises
-    ------
-    ParameterError
-        On another suffix, or for a GeoTIFF of several times or without a place.
+    `ParameterError` on another suffix, or for a GeoTIFF of several times or without a place.
     """
     import dask
 
@@ -105,12 +97,27 @@ def write_map(dataset: xr.Dataset, path: str | Path) -> Path:
         if path.suffix == ".zarr":
             # version 2 of the format: what every reader, GDAL and netCDF-C among them, understands
             options = {"mode": "w", "zarr_format": 2, "consolidated": True, "align_chunks": True}
-            encoding |= {"compressors": Zstd(checksum=True)}
-            dataset.to_zarr(temporary, encoding={"soil_moisture": encoding | {"chunks": chunks}}, **options)
+            guard: dict[str, Any] = {"compressors": Zstd(checksum=True)}
+            by_name = {**dict.fromkeys(_axes(dataset), guard), "soil_moisture": encoding | guard | {"chunks": chunks}}
+            dataset.assign_attrs({CHECKSUM: UNSTATED}).to_zarr(temporary, encoding=by_name, **options)
+            write_checksum(temporary)
         else:
-            encoding |= {"zlib": True, "complevel": 1, "fletcher32": True, "chunksizes": chunks}
-            dataset.to_netcdf(temporary, engine="h5netcdf", encoding={"soil_moisture": encoding})
+            encoding |= {"zlib": True, "complevel": 1, "chunksizes": chunks}
+            write_netcdf(temporary, dataset, {"soil_moisture": encoding})
     return path
+
+
+def write_netcdf(path: Path, dataset: xr.Dataset, encoding: dict[str, dict[str, Any]]) -> None:
+    """Write NetCDF with HDF5's checksums of its arrays, which every reader checks, and one of all the file."""
+    names = [*_axes(dataset), *dataset.data_vars]
+    guarded = {name: {"fletcher32": True} | encoding.get(name, {}) for name in names if dataset[name].ndim}
+    dataset.assign_attrs({CHECKSUM: UNSTATED}).to_netcdf(path, engine="h5netcdf", encoding=encoding | guarded)
+    write_checksum(path)
+
+
+def _axes(dataset: xr.Dataset) -> list[Any]:
+    """Names of coordinates whose numbers can carry checksums of their own."""
+    return [name for name, one in dataset.coords.items() if one.ndim and one.size and one.dtype.kind in "fiuM"]
 
 
 @contextlib.contextmanager
@@ -178,13 +185,14 @@ def _write_cog(path: Path, dataset: xr.Dataset) -> None:
             tif.set_band_description(1, "soil_moisture")
             tif.set_band_unit(1, image.attrs["units"])
             tif.update_tags(1, **{k: str(v) for k, v in image.attrs.items()})
-            tif.update_tags(**{k: str(v) for k, v in dataset.attrs.items()})
+            tif.update_tags(**{k: str(v) for k, v in dataset.attrs.items()}, **{CHECKSUM: UNSTATED})
             if "time" in image.coords:
                 tif.update_tags(time=str(image["time"].values))
         options = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": BLOCK, "BIGTIFF": "IF_SAFER"}
         overviews = {"OVERVIEWS": "IGNORE_EXISTING", "OVERVIEW_RESAMPLING": "AVERAGE"}
         rasterio.shutil.copy(plain_tif.name, cog.name, driver="COG", **options, **overviews)
         path.write_bytes(cog.getbuffer())
+        write_checksum(path)
 
 
 def read_attribute(path: Path, name: str) -> str | None:

@@ -41,14 +41,10 @@ class BlockLength(NamedTuple):
     """Block length of each series, shape ``(s,)`` all, and what it was chosen from."""
 
     length: np.ndarray
-    #: Blocks in a replicate.
-    blocks: np.ndarray
-    #: Lag-1 autocorrelation of the influence, corrected for its small-sample bias.
-    rho: np.ndarray
-    #: Decay of the influence's autocorrelation from one lag to the next, no faster than its drivers'.
-    decay: np.ndarray
-    #: The estimate of the length before it was rounded and limited.
-    wanted: np.ndarray
+    blocks: np.ndarray  # in a replicate
+    rho: np.ndarray  # lag-1 autocorrelation of the influence, corrected for its small-sample bias
+    decay: np.ndarray  # of the influence's autocorrelation from one lag to the next, no faster than its drivers'
+    wanted: np.ndarray  # the estimate of the length before it was rounded and limited
 
 
 def _autocovariance(series: np.ndarray, n: np.ndarray) -> np.ndarray:
@@ -213,22 +209,16 @@ def bootstrap_t(
         step = max(1, _CHUNK_VALUES // ((p + products) * max(len(draws), n_boot, longest)))
         for part in (rows[first : first + step] for first in range(0, rows.size, step)):
             series = deviations[:, part], means[:, part], n[part], chosen.length[part]
-            result[:, part] = _bootstrap_part(*series, blocks, draws, function, level)
+            result[:, part] = _bootstrap_part(series, blocks, draws, function, level)
     error *= np.sqrt(long_run_inflation(chosen.rho, chosen.decay, chosen.length, n))
     return estimate - t_high * error, estimate - t_low * error, usable
 
 
 def _bootstrap_part(
-    deviations: np.ndarray,
-    means: np.ndarray,
-    n: np.ndarray,
-    length: np.ndarray,
-    blocks: int,
-    draws: np.ndarray,
-    function: SmoothFunction,
-    level: float,
+    series: tuple[np.ndarray, ...], blocks: int, draws: np.ndarray, function: SmoothFunction, level: float
 ) -> tuple[np.ndarray, ...]:
     """Estimate, standard error, quantiles of t and usable share of series that share the draws ``(starts, n_boot)``."""
+    deviations, means, n, length = series
     p, s, _ = deviations.shape
     starts, n_boot = draws.shape
     pairs = list(itertools.combinations_with_replacement(range(p), 2))
@@ -253,9 +243,8 @@ def _bootstrap_part(
         error = _block_spread(slopes, middle[:p], products) * np.sqrt(length / n)
         # what the replicates scatter around: near the estimate, but for starts that the grid has twice
         centre, _ = function(means + middle[:p] * scale)
-        value, gradient = function(
-            [(m[:, None] + c[:, None] * d) for m, c, d in zip(means, scale, drawn[:p], strict=True)]
-        )
+        replicates = [m[:, None] + c[:, None] * d for m, c, d in zip(means, scale, drawn[:p], strict=True)]
+        value, gradient = function(replicates)
         slopes = [(g * c[:, None]).astype("float32") for g, c in zip(gradient, scale, strict=True)]
         products = {pair: drawn[k] for k, pair in enumerate(pairs, p)}
         value -= centre[:, None]

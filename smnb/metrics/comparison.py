@@ -19,9 +19,7 @@ from smnb.metrics.intervals import Interval, check_bootstrap
 from smnb.metrics.registry import Metric, MetricLike, interval_text, metric
 
 MIN_CLUSTERS = 5  # with fewer clusters there is no interval (and paper 004 marks a stratum by an asterisk)
-_MIN_EFFECTIVE = (
-    3.0  # with less the drawn means cover .80 to .88 instead of .95 (benchmarks/bench_cluster_intervals.py)
-)
+_MIN_EFFECTIVE = 3.0  # with less drawn means cover .80 to .88, not .95 (benchmarks/bench_cluster_intervals.py)
 AVERAGES = ("mean", "cluster_mean", "median")
 
 
@@ -34,12 +32,9 @@ class Comparison:
     b: str
     a_value: float
     b_value: float
-    #: A minus B, averaged over sensors (of sizes, where a score is best at zero).
-    difference: Interval
-    #: Sensors left out because only one of the two has a score.
-    n_only_one: int
-    #: The same with every cluster weighing alike.
-    by_cluster: Interval
+    difference: Interval  # A minus B, averaged over sensors (of sizes, where a score is best at zero)
+    n_only_one: int  # sensors left out because only one of the two has a score
+    by_cluster: Interval  # the same with every cluster weighing alike
     sentence: str
 
     def __str__(self) -> str:
@@ -181,10 +176,8 @@ def compare(
 
     Raises
     ------
-    ContractError
-        On a missing column, a sensor twice, or no sensor in common.
-    ParameterError
-        On an unknown metric or another option.
+    ContractError, ParameterError
+        On a missing column, a sensor twice, or no sensor in common; on an unknown metric or another option.
 
     Examples
     --------
@@ -228,10 +221,8 @@ def _sentence(one: Metric, names: tuple[str, str], found: Interval, one_only: in
     detail += f"; {one_only} scored by one only)" if one_only else ")"
     if not np.isfinite(found.low):
         return f"{a} minus {b} is {found.value:.3f}, without an interval ({found.note}), in {detail}"
-    if found.low <= 0.0 <= found.high:
-        return f"{a} and {b} cannot be told apart: {a} minus {b} is {found} in {detail}"
-    if one.better is None:
-        return f"{a} minus {b} is {found} in {detail}"
+    if (same := found.low <= 0.0 <= found.high) or one.better is None:
+        return f"{f'{a} and {b} cannot be told apart: ' if same else ''}{a} minus {b} is {found} in {detail}"
     winner, other = (a, b) if (found.value > 0) == (one.better == "high") else (b, a)
     size = interval_text(abs(found.value), *sorted((abs(found.low), abs(found.high))))
     return f"{winner} beats {other} by {size} in {detail}"

@@ -39,10 +39,8 @@ def score_flights(images: Mapping[str, NDArray], flights: xr.Dataset, *, common:
             row |= {"r": float(pearson_r(image[there], observed[there])), "ubrmsd": error.std(), "bias": error.mean()}
             row["r_inside"] = float(pearson_r(ours, flown)) if ours.std() > 1e-9 else 0.0
             row["variance_ratio"] = ours.var() / flown.var()
-            row["fine_power"] = np.divide(
-                *(_fine_share(np.where(there, one, np.nan), size) for one in (image, observed))
-            )
-            rows.append(row)
+            fine = (_fine_share(np.where(there, one, np.nan), size) for one in (image, observed))
+            rows.append(row | {"fine_power": np.divide(*fine)})
     return pd.DataFrame(rows)
 
 

@@ -39,12 +39,10 @@ class Interval:
     high: float
     level: float
     method: str
-    #: Number of pairs, or of sensors for an average over sensors.
-    n: int
+    n: int  # number of pairs, or of sensors for an average over sensors
     note: str = ""  # why there is no interval, or what to beware of
-    #: Clusters that were drawn again, and as how many of one size they count: (sum of sizes)² / sum of squared sizes.
-    clusters: int = 0
-    effective: float = float("nan")
+    clusters: int = 0  # that were drawn again
+    effective: float = float("nan")  # as how many of one size they count: (sum of sizes)² / sum of squared sizes
 
     def __str__(self) -> str:
         return interval_text(self.value, self.low, self.high)
@@ -104,10 +102,8 @@ def _smooth_intervals(smooth: Smooth, series: _Series, n_boot: int, seed: int, l
         d = series.less_mean(d, d) if smooth.centred else d
         features = np.stack([d, d * d])
     else:
-        x, y = (
-            series.less_mean(series.x, series.x if smooth.centred else series.y),
-            series.less_mean(series.y, series.y),
-        )
+        x = series.less_mean(series.x, series.x if smooth.centred else series.y)
+        y = series.less_mean(series.y, series.y)
         features = np.stack([x, y, x * x, y * y, x * y])
     means = features.sum(2) / n
     deviations = np.where(series.there, features - means[..., None], 0.0)
@@ -168,8 +164,7 @@ def _analytic(one: Metric, value: np.ndarray, series: _Series, upper: float) -> 
         half = stats.t.ppf(upper, n - 1) * sd / np.sqrt(n)
         return value - half, value + half
     if one.name == "ubrmse":
-        low, high = (value * np.sqrt(n / stats.chi2.ppf(q, n - 1)) for q in (upper, 1.0 - upper))
-        return low, high
+        return tuple(value * np.sqrt(n / stats.chi2.ppf(q, n - 1)) for q in (upper, 1.0 - upper))
     with np.errstate(divide="ignore"):
         z = np.arctanh(value)
     half = stats.norm.ppf(upper) / np.sqrt(n - 3)
@@ -229,10 +224,9 @@ def _intervals(one: Metric, pairs: Pairs | SimpleNamespace, method: str, min_obs
         sensors, series = sensors[good], _Series(*(part[good] for part in series))
         if method == "assume_independent":
             low[sensors], high[sensors] = _analytic(one, value[sensors], series, (1.0 + draws["level"]) / 2.0)
-        elif one.smooth is not None:
-            low[sensors], high[sensors], length[sensors], note[sensors] = _smooth_intervals(one.smooth, series, **draws)
         else:
-            found = _drawn_intervals(one, series, value[sensors], **draws)
+            found = one.smooth and _smooth_intervals(one.smooth, series, **draws)
+            found = found or _drawn_intervals(one, series, value[sensors], **draws)
             low[sensors], high[sensors], length[sensors], note[sensors] = found
     found = {"sensor_id": pairs.sensors["sensor_id"], "metric": one.name, "value": value, "low": low, "high": high}
     found |= {"n": n, "block_length": length, "method": method, "level": draws["level"], "note": note}

@@ -1,6 +1,6 @@
 """The metrics by name, in one place; an own function stands wherever a name does.
 
-A metric is one line of `METRICS`: its function, units, which way is better, and what makes its table and interval fast.
+A metric is a line of metrics.yaml, its function, and what makes its table and interval fast.
 `metric` turns a name, a function or a `Metric` into a `Metric`; whatever takes metrics calls it.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from smnb.contract import ParameterError, check_choice
 from smnb.metrics import scores
@@ -21,15 +23,11 @@ from smnb.metrics import scores
 class Smooth:
     """A score as a smooth function of means, on a scale on which it is nearly symmetric: what its interval is made on."""
 
-    #: Which means: those of d = x - y, "difference" (d, d²), or "pair" (x, y, x², y², xy).
-    features: str
-    #: Value and gradient from the means.
-    function: Callable[[_Means], _WithGradient]
-    #: From that scale to the score's own, and whether this decreases.
-    back: Callable[[np.ndarray], np.ndarray]
-    flips: bool = False
-    #: Whether it does not depend on the difference of the means, so that each side may be centred on its own.
-    centred: bool = False
+    features: str  # which means: those of d = x - y, "difference" (d, d²), or "pair" (x, y, x², y², xy)
+    function: Callable[[_Means], _WithGradient]  # value and gradient from the means
+    back: Callable[[np.ndarray], np.ndarray]  # from that scale to the score's own
+    flips: bool = False  # whether this decreases
+    centred: bool = False  # whether the means' difference does not matter, so that each side is centred on its own
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,9 @@ class Metric:
 
     Parameters
     ----------
-    name : str
-        Its column in tables.
+    name, label, short : str
+        Its column in tables, what an axis or a sentence calls it, and its name in files and on the command line; default the
+        name.
     function : callable
         ``function(pred, obs)`` of two arrays of one length, without gaps, to one number. One that takes ``dim`` as the
         library's own do (see `smnb.metrics.scores`) is called for many series at once, which makes intervals faster.
@@ -47,10 +46,6 @@ class Metric:
         "m3 m-3", or "1" for a number without units.
     better : {"low", "high", "zero"}, optional
         Which way is better; "zero" compares sizes. None: a comparison says which is larger and names no winner.
-    label : str
-        What an axis or a sentence calls it; default the name.
-    short : str
-        Its name in files and on the command line; default the name.
     limits : (float, float)
         What it can be at all: ends of intervals are cut there.
     of : {"values", "ranks", "anomalies"}
@@ -160,31 +155,17 @@ SMOOTH: dict[str, Smooth] = {
 }
 
 
-def _metric(name: str, units: str, better: str | None, label: str, **more: Any) -> Metric:
+def _metric(name: str, limits: Iterable[float] = (-np.inf, np.inf), varies: Iterable[str] = (), **facts: Any) -> Metric:
     function = getattr(scores, name)
-    more = {"from_moments": getattr(function, "from_moments", None), "smooth": SMOOTH.get(name)} | more
-    return Metric(name, function, units, better, label, **more)
+    # ranks and anomalies are correlated as values are
+    moments = getattr(scores.pearson_r if "of" in facts else function, "from_moments", None)
+    facts |= {"limits": tuple(limits), "varies": tuple(varies), "from_moments": moments, "smooth": SMOOTH.get(name)}
+    return Metric(name, function, **facts)
 
 
-_R = {"from_moments": scores.pearson_r.from_moments, "limits": (-1.0, 1.0), "varies": ("pred", "obs")}
-_ERROR = {"limits": (0.0, np.inf), "varies": ("difference",)}
+_TABLE = yaml.safe_load(Path(__file__).with_name("metrics.yaml").read_text(encoding="utf-8"))
 #: All metrics by name.
-METRICS: dict[str, Metric] = {
-    one.name: one
-    for one in (
-        _metric("bias", "m3 m-3", "zero", "bias", varies=("difference",)),
-        _metric("rmse", "m3 m-3", "low", "RMSE", **_ERROR),
-        _metric("ubrmse", "m3 m-3", "low", "ubRMSE", **_ERROR),
-        _metric("pearson_r", "1", "high", "R", short="r", **_R),
-        _metric("spearman_r", "1", "high", "Spearman's R", short="spearman", of="ranks", **_R),
-        _metric("r2", "1", "high", "R²", limits=(-np.inf, 1.0), varies=("obs", "difference")),
-        _metric("r2_pearson", "1", "high", "squared R", limits=(0.0, 1.0), varies=("pred", "obs")),
-        _metric("anomaly_r", "1", "high", "anomaly R", of="anomalies", **_R),
-        _metric("slope", "1", None, "slope", varies=("obs",)),
-        _metric("nrmse", "1", "low", "nRMSE", **_ERROR),
-        _metric("n_obs", "1", None, "pairs", limits=(0.0, np.inf)),
-    )
-}
+METRICS: dict[str, Metric] = {name: _metric(name, **facts) for name, facts in _TABLE.items()}
 DEFAULT_METRICS = ("bias", "rmse", "ubrmse", "pearson_r", "spearman_r", "r2", "anomaly_r", "slope")
 
 
@@ -193,11 +174,8 @@ def metric(wanted: MetricLike) -> Metric:
 
     A function that is not the library's becomes a metric of its own name without a better way; give a `Metric` to say more.
 
-    Raises
-    ------
-    ParameterError
-        For a name that is not registered (the known ones are listed), a function without a name of its own, or one that
-        has the name of a registered metric.
+    `ParameterError` for a name that is not registered (the known ones are listed), a function without a name of its own, or
+    one that has the name of a registered metric.
     """
     if isinstance(wanted, Metric):
         return wanted
@@ -226,13 +204,7 @@ def metric_list(wanted: MetricLike | Iterable[MetricLike]) -> tuple[Metric, ...]
 
 
 def register(own: Metric) -> Metric:
-    """Add a metric, so that its name stands for it from now on in this process.
-
-    Raises
-    ------
-    ParameterError
-        If another metric has its name or short name.
-    """
+    """Add a metric, so that its name stands for it from now on; `ParameterError` if another has its name or short name."""
     taken = {name: one for one in METRICS.values() for name in (one.name, one.short)}
     if any(taken.get(name, own).function is not own.function for name in (own.name, own.short)):
         raise ParameterError("register", "another metric has this name", got=own.name, expected="a name of its own")

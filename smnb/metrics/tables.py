@@ -18,24 +18,16 @@ _UNLIKE = 5.0  # predictions so many times the other sensors' are in another uni
 _LOST = ("have no prediction", "have no observation", "repeat another")
 _NAMED = 5  # sensors that a line names
 #: Why a score is not defined, by what must vary for it.
-IS_CONSTANT = {
-    "pred": "the predictions are constant",
-    "obs": "the observations are constant",
-    "difference": "the differences are constant",
-}
+_SIDES = {"pred": "predictions", "obs": "observations", "difference": "differences"}
+IS_CONSTANT = {which: f"the {name} are constant" for which, name in _SIDES.items()}
 
 
 class Pairs:
     """The rows of a table that have both values, in order of sensor and time, and what sensor each is of; checked."""
 
     def __init__(self, table: pd.DataFrame, who: str) -> None:
-        check_table(
-            who,
-            table,
-            ("sensor_id", "time", "observed", "predicted"),
-            complete=["sensor_id"],
-            next_step="Rename the columns of the table",
-        )
+        needed, step = ("sensor_id", "time", "observed", "predicted"), "Rename the columns of the table"
+        check_table(who, table, needed, complete=["sensor_id"], next_step=step)
         for name in ("observed", "predicted"):
             if not pd.api.types.is_numeric_dtype(table[name].dtype) or pd.api.types.is_bool_dtype(table[name].dtype):
                 raise ContractError(who, f"column {name!r} is not numeric", got=str(table[name].dtype))
@@ -141,10 +133,9 @@ def score_table(
     by : str or sequence of str
         Column(s) that make a group: the sensor, or e.g. a stratum for pooled scores of strata. Times are unique, and
         anomalies are taken, within each sensor.
-    min_obs : int
-        Groups with fewer pairs get NaN. Default 13, as in paper 004.
-    metrics : name, function or Metric, or several
-        See `smnb.metrics.metric`. An own function ``f(pred, obs)`` gets the pairs of each group in order of time.
+    min_obs, metrics
+        Groups with fewer pairs get NaN, default 13 as in paper 004; one or several of what `smnb.metrics.metric` takes. An own
+        function ``f(pred, obs)`` gets the pairs of each group in order of time.
 
     Returns
     -------
@@ -154,11 +145,9 @@ def score_table(
 
     Raises
     ------
-    ContractError
+    ContractError, ParameterError
         On an empty table, a missing or non-numeric column, a row without sensor or time, or two rows of one sensor at
-        one time.
-    ParameterError
-        On an unknown metric, or one whose function gives no number.
+        one time; on an unknown metric, or one whose function gives no number.
 
     Examples
     --------

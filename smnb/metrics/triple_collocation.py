@@ -95,10 +95,8 @@ def triple_collocation(
 
     Raises
     ------
-    ContractError
-        If the shapes differ or a value is infinite.
-    ParameterError
-        On an option out of range.
+    ContractError, ParameterError
+        If the shapes differ or a value is infinite; on an option out of range.
 
     Notes
     -----

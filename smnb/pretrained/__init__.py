@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from smnb import contract
 from smnb.catalog import Catalog
-from smnb.contract import (
-    CatalogError,
-    FormatError,
-    ParameterError,
-    SmnbError,
-    check_box,
-    check_choice,
-    foreign,
-    plain,
-    stamp,
-)
+from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_choice, plain
 from smnb.files import atomic_path, held_output
 from smnb.grids import M36
 from smnb.loaders import parse_period, read_named_csv
 from smnb.loaders.smap.cells import CELL_NAME
 from smnb.maps import write_map
 from smnb.maps.cells import DETAILS
+from smnb.maps.writing import write_netcdf
 from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
 from smnb.papers.smen.estimation import estimate_file
 from smnb.papers.smen.granules import map_window
@@ -46,12 +38,8 @@ CELL_MODELS: dict[str, tuple[Callable, str, tuple[str, ...]]] = {
 WEATHER_MODELS = ("smap_weather", "station_daily")  # of daily weather: a file of cells, a table of stations
 
 
-@dataclass
-class PredictedTable:
-    """A table that was predicted: the file written, its rows as text, and what happened on the way.
-
-    ``report`` is that of `smnb.papers.stations.PointRows`, and ``rows_by_n_sources``; or that of `read_daily`, and ``flags``.
-    """
+class PredictedTable(NamedTuple):
+    """A table that was predicted: the file, its rows as text, and `PointRows`'s report with ``rows_by_n_sources``."""
 
     path: Path
     table: pd.DataFrame
@@ -79,21 +67,17 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
 
     Parameters
     ----------
-    name : str
-        One of `PRETRAINED`.
-    path : path-like
-        CSV or CSV.gz, with the columns that `smnb.papers.stations.read_points` names. In-situ soil moisture, where the file
-        has it, is kept and not looked at.
+    name, path
+        One of `PRETRAINED`; CSV or CSV.gz, with the columns that `smnb.papers.stations.read_points` names. In-situ soil
+        moisture, where the file has it, is kept and not looked at.
     out : path-like
         CSV or CSV.gz to write: the same rows in the same order, every column as it was, and ``predicted`` (m3 m-3) and
         ``n_sources`` (how many of Sentinel-1, Sentinel-2, SMAP and static values the row has). Written beside and renamed.
 
     Raises
     ------
-    ParameterError
-        On an unknown model, or a name of the output that is no CSV's.
-    FormatError
-        On a table that cannot be used; see `smnb.papers.stations.read_points`.
+    ParameterError, FormatError
+        On an unknown model, or a name of the output that is no CSV's; on a table that `read_points` cannot use.
     """
     who, out = "predict_table", Path(out)
     if name in (*CELL_MODELS, *WEATHER_MODELS):
@@ -104,9 +88,8 @@ def predict_table(name: str, path: str | Path, out: str | Path) -> PredictedTabl
     with held_output(who, out):
         points = read_points(path)
         found = predict_rows(load_pretrained(name), points.rows)
-        table = points.native.assign(
-            predicted=[f"{value:.6f}" for value in found["predicted"]], n_sources=found["n_sources"].to_numpy()
-        )
+        predicted = [f"{value:.6f}" for value in found["predicted"]]
+        table = points.native.assign(predicted=predicted, n_sources=found["n_sources"].to_numpy())
         counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
         _write_csv(table, out)
         return PredictedTable(out, table, {**points.report, "rows_by_n_sources": counts})
@@ -173,12 +156,10 @@ def predict_folder(
 
     Parameters
     ----------
-    name : str
-        One of `CELL_MODELS`.
-    folder, out : path-like
-        A folder with ``spl2smap_s_*.nc``, ``pairs_*.nc`` and ``smap_9km_*.nc`` of cells of 36 km, and one to write to: there
-        ``soil_moisture`` and its ``soil_moisture_low90`` and ``soil_moisture_high90`` over
-        ``(time, lat_3km, lon_3km)``, or those of 1 km, m3 m-3.
+    name, folder, out
+        One of `CELL_MODELS`; a folder with ``spl2smap_s_*.nc``, ``pairs_*.nc`` and ``smap_9km_*.nc`` of cells of 36 km, and one
+        to write to: there ``soil_moisture`` and its ``soil_moisture_low90`` and ``soil_moisture_high90`` over ``(time,
+        lat_3km, lon_3km)``, or those of 1 km, m3 m-3.
     detail : {"cautious", "product"}
         What airborne truth bears out, or all that nears NASA's product.
     at : path-like, optional
@@ -213,21 +194,17 @@ def predict_folder(
             report[path.name] = {"dropped": str(error)}
             continue
         dims = {"y": f"lat_{suffix}", "x": f"lon_{suffix}"}
-        dataset = dataset.assign_coords({new: (old, dataset[new[:3]].data) for old, new in dims.items()}).swap_dims(
-            dims
+        dataset = dataset.assign_coords({new: (old, dataset[new[:3]].data) for old, new in dims.items()})
+        dataset = dataset.swap_dims(dims).drop_vars(["y", "x", "lat", "lon", "row", "col", "crs"])
+        contract.stamp(
+            dataset, step=f"predict {name}, {path.name}, detail {detail}", source=f"smnb {name}", synthetic=False
         )
-        dataset = dataset.drop_vars(["y", "x", "lat", "lon", "row", "col", "crs"])
-        stamp(dataset, step=f"predict {name}, {path.name}, detail {detail}", source=f"smnb {name}", synthetic=False)
         clock = {"units": "nanoseconds since 2015-01-01", "dtype": "int64"}
         with held_output(who, out / path.name), atomic_path(out / path.name) as temporary:
             encoding = {one: clock for one in ("time", "overpass") if one in dataset.coords}
-            dataset.to_netcdf(temporary, engine="h5netcdf", encoding=encoding)
-        report[path.name] = {
-            "written": str(out / path.name),
-            "estimates": dataset.sizes["time"],
-            "smap": series is not None,
-        }
-        report[path.name] |= {"times_without_overpass": dataset.attrs.get("times_without_overpass", 0)}
+            write_netcdf(temporary, dataset, encoding)
+        facts = {"written": str(out / path.name), "estimates": dataset.sizes["time"], "smap": series is not None}
+        report[path.name] = facts | {"times_without_overpass": dataset.attrs.get("times_without_overpass", 0)}
     if not any("written" in one for one in report.values()):
         raise FormatError(who, "no file could be used", got=next(iter(report.values()))["dropped"])
     return report
@@ -240,16 +217,14 @@ def map_region(
 
     Parameters
     ----------
-    name : str
-        "smap_s1_3km".
-    root, out : path-like
-        The data root, and the map to write: ``.nc``, ``.zarr`` or ``.tif``.
+    name, root, out
+        "smap_s1_3km", the data root, and the map to write: ``.nc``, ``.zarr`` or ``.tif``.
     region, time : str
         "west,south,east,north" in degrees, of which whole 36 km cells are mapped whose centres are inside; ISO, UTC.
     """
     who = "map_region"
     check_choice(who, "model", name, ("smap_s1_3km",))
-    west, south, east, north = check_box(who, "region", region.split(","))
+    west, south, east, north = contract.check_box(who, "region", region.split(","))
     window = M36.window(south=south, north=north, west=west, east=east)
     parse_period(who, time, None)
     dataset = map_window(load_pretrained(name).model, Catalog.load(), root, window, time, detail=detail)
@@ -259,6 +234,8 @@ def map_region(
 
 def _times_of(who: str, path: Path) -> np.ndarray:
     """Times of a CSV's column ``time``, UTC."""
-    with foreign(who, f"{path} has no times", next_step="Give a CSV with a column time, such as 2016-06-08T12:00"):
+    with contract.foreign(
+        who, f"{path} has no times", next_step="Give a CSV with a column time, such as 2016-06-08T12:00"
+    ):
         times = pd.to_datetime(read_named_csv(path, ["time"])["time"], utc=True, format="ISO8601")
         return times.dt.tz_localize(None).to_numpy("datetime64[ns]")

@@ -17,18 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import smnb
+from smnb import files
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError
-from smnb.files import (
-    HASHES,
-    atomic_path,
-    content_of,
-    fingerprint,
-    note,
-    remove_stale_partials,
-    write_bytes,
-    write_json,
-    write_text,
-)
+from smnb.files import HASHES, atomic_path, content_of, fingerprint, note, write_json, write_text
 
 from . import parameters as declarations
 from .parameters import find_notebook, read_notebook
@@ -107,10 +98,8 @@ def run_notebooks(
         Its folder holds ``<notebook>.ipynb``, ``<notebook>.record.json`` and what notebooks write.
     notebooks : sequence of str, optional
         Names or numbers; default all. A notebook's metadata ``smnb: {needs: [...]}`` names those it needs.
-    preset : str
-        A file of ``notebooks/params``.
-    parameters : mapping, optional
-        Values for every notebook that declares the name.
+    preset, parameters
+        A file of ``notebooks/params``, and values for every notebook that declares the name.
     root : path-like, optional
         Data root; default ``SMNB_DATA``, else the sandbox beside the notebooks. `force` executes also what is up to date.
 
@@ -121,10 +110,9 @@ def run_notebooks(
 
     Raises
     ------
-    ParameterError
-        For an unknown notebook, preset or parameter, or a value of the wrong type: before anything is executed.
-    RunError
-        When notebooks need each other in a circle, or another process executes a run of this name.
+    ParameterError, RunError
+        For an unknown notebook, preset or parameter, or a value of the wrong type: before anything is executed. When
+        notebooks need each other in a circle, or another process executes a run of this name.
     """
     check_run_name("smnb run", name)
     folder, out = declarations.notebook_folder(), Path(runs_root).resolve() / name
@@ -143,7 +131,7 @@ def execute_run(
     results: list[NotebookResult] = []
     library, packages = library_fingerprint(), package_versions()
     with hold(job.out / ".lock", job.out.name, patience=job.patience):
-        remove_stale_partials(job.out)
+        files.remove_stale_partials(job.out)
         for path in order:
             needs = read_notebook(path).metadata.smnb.needs
             bad = [r.notebook for r in results if r.status in ("failed", "blocked") and r.notebook in needs]
@@ -152,14 +140,11 @@ def execute_run(
             else:
                 preset = given[path].get("preset")
                 settings = {} if preset is None else declarations.preset_settings(path, preset)
-                state = {
-                    "notebook": _source_fingerprint(path),
-                    "parameters": {"given": given[path], "preset": settings},
-                    "library": library,
-                    "packages": packages,
-                    "data": _data_fingerprint(path, job, {**settings, **given[path]}),
-                    "needs": {need: read_state(job.out, need).get("finished") for need in [*needs, *_read_by(path)]},
-                }
+                state = {"notebook": _source_fingerprint(path)}
+                state |= {"parameters": {"given": given[path], "preset": settings}, "library": library}
+                state |= {"packages": packages, "data": _data_fingerprint(path, job, {**settings, **given[path]})}
+                read = [*needs, *_read_by(path)]
+                state["needs"] = {need: read_state(job.out, need).get("finished") for need in read}
                 result = _bring_up_to_date(path, state, job, report, unwanted)
             results.append(result)
             report(path.stem, result.status, 0, 0)
@@ -237,7 +222,7 @@ def _execute(
             raise _CellError("stopped, since it is no longer wanted")
         if failure:
             if partial.stat().st_size:
-                write_bytes(final.with_name(f"{path.stem}.failed.ipynb"), partial.read_bytes())
+                files.write_bytes(final.with_name(f"{path.stem}.failed.ipynb"), partial.read_bytes())
             cell = f"cell In[{failure['cell']}] ({failure['line']})" if failure["cell"] else "a cell"
             raise _CellError(" ".join(f"{cell} failed: {failure['error']}".split()))
         if process.returncode:
@@ -308,17 +293,17 @@ def _data_fingerprint(path: Path, job: Job, values: Mapping[str, Any]) -> dict[s
     cache, root = job.out.parent / HASHES, path.parent / (values.get("data_root") or job.root)
     ids, beside = read_notebook(path).metadata.smnb.catalog_ids, path.parent.parent / "data_catalog.yaml"
     if ids is None:
-        files = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
-        prints["root"] = fingerprint_files(files, root, cache)
+        there = [file for file in root.rglob("*") if file.is_file()] if root.is_dir() else []
+        prints["root"] = fingerprint_files(there, root, cache)
         prints["catalog"] = content_of([beside]) if beside.is_file() else None
     catalog = Catalog.load(beside if beside.is_file() else None) if ids else None
     for one in ids or ():
         read = catalog.entry(one).model_dump(mode="json", include={"loader", "files", "variables", "options"})
         try:
-            files = fingerprint_files(catalog.resolve(one, root=root), root, cache)
+            found = fingerprint_files(catalog.resolve(one, root=root), root, cache)
         except CatalogError as error:  # absent files are a state too; the notebook says so if it needs them
-            files = f"absent: {error.what}"
-        prints[one] = {"files": files, "entry": fingerprint(read)}
+            found = f"absent: {error.what}"
+        prints[one] = {"files": found, "entry": fingerprint(read)}
     for name, value in values.items():
         if name in ("out_dir", "data_root"):
             continue

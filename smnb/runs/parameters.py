@@ -222,10 +222,8 @@ def refuse_unknown(who: str, names: Iterable[str], declared: Iterable[str]) -> N
 def injected_names(history: Sequence[str]) -> list[str]:
     """Names that papermill assigned, from IPython's history of executed cells (the latest ``# Parameters`` cell)."""
     injected = [source for source in history if source.split("\n", 1)[0].strip() == "# Parameters"]
-    if not injected:
-        return []
     try:
-        tree = ast.parse(injected[-1])
+        tree = ast.parse(injected[-1] if injected else "")
     except SyntaxError:  # a user's own cell under that comment, with an IPython magic: papermill writes plain Python
         return []
     targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
@@ -251,8 +249,7 @@ def parse_yaml(text: str) -> Any:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     with foreign(path.name, "not valid YAML", ParameterError):
-        content = parse_yaml(path.read_text(encoding="utf-8")) or {}
-    return _mapping(path.name, content)
+        return _mapping(path.name, parse_yaml(path.read_text(encoding="utf-8")) or {})
 
 
 def _mapping(who: str, content: Any) -> dict[str, Any]:

@@ -30,19 +30,17 @@ KEY_PACKAGES = "numpy scipy pandas xarray dask scikit-learn torch lightning h5py
 
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number, and Python's."""
-    versions = {"python": platform.python_version(), "smnb": smnb.__version__}
+    there = {"python": platform.python_version(), "smnb": smnb.__version__}
     for name in KEY_PACKAGES.split():
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "absent"
-    return versions
+        found = next(iter(metadata.distributions(name=name)), None)
+        there[name] = "absent" if found is None else found.version
+    return there
 
 
 def library_fingerprint() -> str:
-    """SHA-256 over the names and contents of the library's own source files (no git needed)."""
+    """SHA-256 over the names and contents of the library's own source files and tables (no git needed)."""
     root = Path(smnb.__file__).parent
-    return fingerprint_files(root.rglob("*.py"), root)["sha256"]
+    return fingerprint_files([path for kind in ("*.py", "*.yaml") for path in root.rglob(kind)], root)["sha256"]
 
 
 def fingerprint_files(paths: Iterable[Path], root: Path, cache: Path | None = None) -> dict[str, Any]:
@@ -69,10 +67,8 @@ class Run:
         Folder of the whole run: the parameter ``out_dir``, else ``SMNB_RUN_DIR`` (`smnb run` sets it), else one in ``runs/``
         beside the notebooks, named by notebook and settings: other settings, or another archive, do not write over it.
         And the notebook's own folder in it, for all that it writes.
-    synthetic : bool or None
-        Whether any data came from a sandbox; None until `fingerprint_data` was called.
-    device : str or None
-        Where it computed; default the setting ``device``.
+    synthetic, device
+        Whether any data came from a sandbox, None until `fingerprint_data` was called; where it computed, by default the setting.
     """
 
     def __init__(self, source: Path, parameters: dict[str, Any], settings: dict[str, Any], base: Path) -> None:
@@ -94,11 +90,8 @@ class Run:
 
         Values, and IPython's history of what papermill injected, are found in the namespace.
 
-        Raises
-        ------
-        ParameterError
-            For an injected name that the notebook does not declare, a value of the wrong type, an unknown preset, or
-            when the parameters cell was not executed.
+        `ParameterError` for an injected name that the notebook does not declare, a value of the wrong type, an unknown preset,
+        or when the parameters cell was not executed.
         """
         folder = declarations.notebook_folder(holding=f"{notebook}.ipynb")
         source = declarations.find_notebook(notebook, folder)
@@ -143,17 +136,9 @@ class Run:
     def record(self, metrics: Mapping[str, Any] | None = None, **tables: Any) -> None:
         """Add scores and tables to the record; a second value under the same name replaces the first.
 
-        Parameters
-        ----------
-        metrics : mapping, optional
-            Nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
-            model and split, and a column of the metric. NaN and infinity are kept as null and listed by path.
-        **tables : pandas.DataFrame
-
-        Raises
-        ------
-        RunError
-            When a leaf is not one number, or a table is no DataFrame.
+        `metrics` are nested, with numbers as leaves, by custom ``{model: {split: {metric: value}}}``: the report makes a row of
+        model and split, and a column of the metric. NaN and infinity are kept as null and listed by path. `RunError` when
+        a leaf is not one number, or a table is no DataFrame.
         """
         for path, value in leaves(metrics or {}):
             number = self._number(path, value)

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from smnb.contract import RunError, foreign
 from smnb.files import write_text
 
@@ -18,21 +20,8 @@ from .record import leaves, read_record, read_state
 from .worker import quick_imports
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_HOST = r"(?:https?:)?//"
-#: What loads something from another host, the address being ``url``, and what stands in its place: tags and style rules (a link
-#: to click, ``<a href>``, loads nothing), and within scripts the style sheets of panel's figures and bokeh's loader.
-_IN_MARKUP = {
-    rf"""<script\b[^>]*?\ssrc\s*=\s*["']?\s*(?P<url>{_HOST}[^"'\s>]+)[^>]*>.*?</script\s*>""": "",
-    rf"""<iframe\b[^>]*?\ssrc\s*=\s*["']?\s*(?P<url>{_HOST}[^"'\s>]+)[^>]*>(?:.*?</iframe\s*>)?""": "",
-    rf"""<link\b[^>]*?\shref\s*=\s*["']?\s*(?P<url>{_HOST}[^"'\s>]+)[^>]*>""": "",
-    rf"""@import\s+(?:url\(\s*)?["']?\s*(?P<url>{_HOST}[^"')\s;]+)[^;]*;""": "",
-    rf"""url\(\s*["']?\s*(?P<url>{_HOST}[^"')\s]+)[^)]*\)""": "none",
-    rf"""(<[a-z]+\b[^>]*?\s)(?:src|srcset)\s*=\s*(?P<quote>["'])?\s*(?P<url>{_HOST}[^"'\s>]+)(?(quote).*?(?P=quote))""": r"\1",
-}
-_IN_SCRIPTS = {
-    r"""("name":"ImportedStyleSheet","id":"[^"]*","attributes":\{"url":")(?P<url>https?://[^"]*)""": r"\1data:text/css,",
-    r"""(\b(?:js_urls|js_modules|css_urls)\s*=\s*\[)\s*["'](?P<url>https?://[^"']+)[^\]]*""": r"\1",
-}
+#: What loads something from another host, in markup and in scripts, with what stands in its place.
+_NETWORK = yaml.safe_load((_TEMPLATES / "network.yaml").read_text(encoding="utf-8"))
 _INLINE_SCRIPT = re.compile(r"(<script\b[^>]*>)(.*?)(</script\s*>)", re.IGNORECASE | re.DOTALL)
 
 
@@ -41,8 +30,8 @@ def offline(page: str) -> tuple[str, list[str]]:
     addresses: list[str] = []
     scripts: list[str] = []
 
-    def without(text: str, patterns: Mapping[str, str]) -> str:
-        for pattern, rest in patterns.items():
+    def without(text: str, where: str) -> str:
+        for pattern, rest in _NETWORK[where]:
 
             def leave_out(match: re.Match[str], rest: str = rest) -> str:
                 addresses.append(match["url"])
@@ -52,10 +41,10 @@ def offline(page: str) -> tuple[str, list[str]]:
         return text
 
     def put_aside(match: re.Match[str]) -> str:
-        scripts.append(without(match.group(2), _IN_SCRIPTS))
+        scripts.append(without(match.group(2), "in_scripts"))
         return f"{match.group(1)}\0{len(scripts) - 1}\0{match.group(3)}"
 
-    page = without(_INLINE_SCRIPT.sub(put_aside, page.replace("\0", "")), _IN_MARKUP)
+    page = without(_INLINE_SCRIPT.sub(put_aside, page.replace("\0", "")), "in_markup")
     return re.sub(r"\0(\d+)\0", lambda match: scripts[int(match.group(1))], page), addresses
 
 
@@ -135,9 +124,8 @@ def _page(template: str, title: str, **content: Any) -> str:
     """Fill a template; everything is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    pages = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
+    how = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True}
+    pages = Environment(loader=FileSystemLoader(_TEMPLATES), **how)
     pages.filters["text"] = lambda value: value if isinstance(value, str) else json.dumps(value)
     return pages.get_template(f"{template}.html").render(title=title, shown=_shown, **content)
 

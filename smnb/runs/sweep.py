@@ -25,7 +25,6 @@ from .worker import hold
 if TYPE_CHECKING:
     import pandas as pd
 
-
 #: Values by parameter, of which every combination is a member; or the members themselves.
 Grid = Mapping[str, Iterable[Any]] | Sequence[Mapping[str, Any]]
 #: ``progress(member, status, members_done, members)``, with status one of done, skipped, failed.
@@ -63,10 +62,9 @@ def sweep(
 
     Parameters
     ----------
-    name : str
-        Its folder holds a folder a member, ``sweep.csv``, ``sweep.json`` and ``sweep.html``, written whenever a member ends.
-    notebook : str
-        Name or number. Notebooks that it needs are executed before it, in each member.
+    name, notebook : str
+        Its folder holds a folder a member, ``sweep.csv``, ``sweep.json`` and ``sweep.html``, written whenever a member ends. A
+        name or number; notebooks that it needs are executed before it, in each member.
     grid : mapping of str to sequence, or sequence of mappings
         Values by parameter, of which every combination is a member; or the members themselves.
     preset, parameters, root, force
@@ -74,11 +72,9 @@ def sweep(
     scheduler : str, optional
         Address of a Dask scheduler, such as ``tcp://node1:8786``. Its workers must see `runs_root`, the data and the
         notebooks under the same paths, and have the same smnb. One executes as many members at once as it has threads.
-    workers : int
-        Members executed at once on this machine. One: one after another, in this process, without Dask.
-    threads_per_worker : int, optional
-        Threads that the libraries of a member start. Default: with several workers the machine's cores divided by
-        `workers`; else what the environment says, where Dask's own workers say one.
+    workers, threads_per_worker : int
+        Members executed at once on this machine (one: without Dask), and threads that the libraries of each start; default
+        the cores divided by `workers`, if there are several, else what the environment says, where Dask's own workers say one.
 
     Returns
     -------
@@ -89,10 +85,9 @@ def sweep(
 
     Raises
     ------
-    ParameterError
-        As `run_notebooks`, and for the same member twice: before anything is executed.
-    RunError
-        When another process executes a sweep of this name, or the scheduler or its workers cannot be used.
+    ParameterError, RunError
+        As `run_notebooks`, and for the same member twice: before anything is executed. When another process executes a sweep
+        of this name, or the scheduler or its workers cannot be used.
     """
     from smnb.maps.parallel import open_workers
 
@@ -141,9 +136,6 @@ def sweep(
     return table
 
 
-# --- the members of a grid --------------------------------------------------------------------------------------------
-
-
 def _combinations(grid: Grid) -> list[dict[str, Any]]:
     """Members as plain values: the product of a mapping, the last parameter the fastest; or those listed."""
     if not isinstance(grid, Mapping):
@@ -170,9 +162,8 @@ def _checked(
     members: list[dict[str, Any]], common: dict[str, Any], preset: str, order: Sequence[Path], folder: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Members by slug, and what is common to them, with every value checked against the declarations and of their types."""
-    given: dict[str, Any] = {}
-    for values in parameters_of(order, preset, common, folder).values():
-        given |= values
+    checked = parameters_of(order, preset, common, folder).values()
+    given = {name: value for values in checked for name, value in values.items()}
     declared = {path: declared_parameters(path) for path in order}
     # the order of the declarations, not the grid's, so that the same member always has the same folder
     known = list(dict.fromkeys(name for path in reversed(order) for name in declared[path]))
@@ -190,9 +181,8 @@ def _checked(
             preset_settings(path, one)
     typed = []
     for member in members:
-        values: dict[str, Any] = {}
-        for path in order:
-            values |= {name: p.check(path.stem, member[name]) for name, p in declared[path].items() if name in member}
+        there = ((path.stem, one) for path in order for one in declared[path].values() if one.name in member)
+        values = {one.name: one.check(stem, member[one.name]) for stem, one in there}
         typed.append({name: values[name] for name in sorted(values, key=known.index)})
     alike = Counter(_slug(member).casefold() for member in typed)  # some file systems do not tell A from a
     found: dict[str, dict[str, Any]] = {}
@@ -225,9 +215,6 @@ def _value_text(value: Any) -> tuple[str, bool]:
         safe = re.sub(r"[^A-Za-z0-9._-]+", "_", value)
         return safe, safe == value != "none" and bool(re.fullmatch(r"\w(.*\w)?", value))
     return (str(value).lower() if isinstance(value, bool) else repr(value)), True
-
-
-# --- executing them ---------------------------------------------------------------------------------------------------
 
 
 def execute_member(job: Job) -> dict[str, Any]:
@@ -288,9 +275,6 @@ def _add_findings(row: dict[str, Any], out: Path, notebook: str) -> None:
             write_report(out)
     except (SmnbError, OSError) as error:
         row |= _failed(error) | {"seconds": row["seconds"]}
-
-
-# --- the table --------------------------------------------------------------------------------------------------------
 
 
 def _frame(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -26,12 +26,19 @@ from safetensors.torch import save as safetensors_bytes
 from smnb.contract import FormatError, RunError, check_choice
 from smnb.files import AnyMapping, exclusive, note, read_json, remove_stale_partials, write_bytes, write_json
 from smnb.progress import Progress
-from smnb.training.batches import BatchDataset, StepPlan, evaluation_loader, training_loader
-from smnb.training.config import TrainingConfig, choose_device, choose_precision, configure_optimizer
+from smnb.training import config as settings
+from smnb.training.config import BatchDataset, StepPlan, TrainingConfig, choose_device, choose_precision
 from smnb.training.losses import euclidean_loss
 from smnb.training.trained import Trained, open_safetensors
 
 _TENSOR, _TUPLE, _PAIRS = "__tensor__", "__tuple__", "__pairs__"
+#: Warnings of Lightning's. Loading whole batches in this process is deliberate: gathering takes a few per cent of a step.
+_EXPECTED = (
+    ".*does not have many workers.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+    ".*but have no `val_dataloader`.*",
+)
+_EXPECTED += ("Checkpoint directory .* exists and is not empty",)
 
 
 def flatten_state(value: Any, tensors: dict[str, torch.Tensor], path: str = "") -> Any:
@@ -66,17 +73,13 @@ def _content(tensors: Mapping[str, torch.Tensor], tree: str) -> str:
 class SafetensorsCheckpointIO(CheckpointIO):
     """Lightning's training state as one safetensors file, written beside and renamed into place."""
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike[str], **_: Any) -> None:
         """Write a training state."""
         tensors: dict[str, torch.Tensor] = {}
         tree = json.dumps(flatten_state(checkpoint, tensors))
         write_bytes(path, safetensors_bytes(tensors, metadata={"tree": tree, "sha256": _content(tensors, tree)}))
 
-    def load_checkpoint(
-        self, path: str | os.PathLike[str], map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
+    def load_checkpoint(self, path: str | os.PathLike[str], *_: Any, **ignored: Any) -> dict[str, Any]:
         """Read a training state."""
         tensors, metadata = open_safetensors(Path(path))
         tree = metadata.get("tree", "")
@@ -125,7 +128,7 @@ class _Retrieval(L.LightningModule):
         self.log("validation_loss", self._loss_of(batch), batch_size=len(batch[1]), sync_dist=self.config.devices > 1)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        return configure_optimizer(self, self.config, self.plan.rounds, self.plan.steps)
+        return settings.configure_optimizer(self, self.config, self.plan.rounds, self.plan.steps)
 
 
 class _History(L.Callback):
@@ -162,11 +165,10 @@ class _History(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, *_: Any) -> None:
         metrics = trainer.callback_metrics
-        losses = {"train_loss": float(metrics["train_loss"])}
-        losses["validation_loss"] = float(metrics.get("validation_loss", math.nan))
+        row = {"epoch": trainer.current_epoch, "train_loss": float(metrics["train_loss"])}
+        row["validation_loss"] = float(metrics.get("validation_loss", math.nan))
         seconds = time.perf_counter() - self._epoch_start
-        row = {"epoch": trainer.current_epoch, **losses, "learning_rate": self._learning_rate, "seconds": seconds}
-        self.rows.append(row)
+        self.rows.append(row | {"learning_rate": self._learning_rate, "seconds": seconds})
         if self._shown:
             loss = float(metrics.get("validation_loss", metrics["train_loss"]))
             self._shown.note = f"epoch {trainer.current_epoch + 1}, loss {loss:.4g}"
@@ -237,10 +239,9 @@ def fit(
         Trained in place. Initial weights should come from ``torch.manual_seed(config.seed)``.
     train, validation : BatchDataset
         Whole batches for an array of positions. Without a validation `keep` must be ``last`` and nothing stops early.
-    out : path-like
-        Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch.
-    fingerprint : str
-        Identifies data and model. A training state with another fingerprint or config is refused, not mixed in.
+    out, fingerprint
+        Folder for the training state (``last.ckpt``, ``best.ckpt``, safetensors) after every epoch; what identifies data and
+        model: a training state with another fingerprint or config is refused, not mixed in.
     progress : str or bool
         Show how far the training is, under this label.
     """
@@ -288,14 +289,12 @@ def fit(
         model.to(memory_format=torch.channels_last)
     module, rank, checked = _Retrieval(model, loss, config, plan), trainer.global_rank, None
     if validation is not None:
-        checked = evaluation_loader(validation, batch_size=config.batch_size, rank=rank, devices=config.devices)
+        share = {"batch_size": config.batch_size, "rank": rank, "devices": config.devices}
+        checked = settings.evaluation_loader(validation, **share)
     with warnings.catch_warnings():
-        # loading by whole batches in this process is deliberate: gathering takes a few per cent of a step (data_wait_fraction)
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\).*")  # Lightning's, of torch
-        warnings.filterwarnings("ignore", message=".*but have no `val_dataloader`.*")
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        batches = training_loader(train, plan, config, rank=rank)
+        for text in _EXPECTED:
+            warnings.filterwarnings("ignore", message=text)
+        batches = settings.training_loader(train, plan, config, rank=rank)
         trainer.fit(module, batches, checked, ckpt_path=str(last) if resumed else None)
     if not history.rows:
         raise RunError("fit", "no epoch was run", next_step=f"Delete {out} to train again")
@@ -306,12 +305,6 @@ def fit(
     busy = history.step_seconds + history.wait_seconds or math.nan
     best = int(table["epoch"].iloc[int(table["validation_loss"].argmin()) if keep == "best" else -1])
     details = {"device": str(device), "precision": choose_precision(config.precision, device), "resumed": resumed}
-    details["steps"] = plan.steps
-    return Trained(
-        model=model,
-        card={"training": {"best_epoch": best}},
-        history=table,
-        samples_per_second=history.samples / busy,
-        data_wait_fraction=history.wait_seconds / busy,
-        details=details,
-    )
+    speeds = {"samples_per_second": history.samples / busy, "data_wait_fraction": history.wait_seconds / busy}
+    card = {"training": {"best_epoch": best}}
+    return Trained(model=model, card=card, history=table, details=details | {"steps": plan.steps}, **speeds)

@@ -20,10 +20,7 @@ def _masked(pred: torch.Tensor, target: torch.Tensor, mask: torch.Tensor | None,
         raise ContractError(who, what, got=tuple(pred.shape), expected=tuple(target.shape))
     if mask is not None:
         # where(), not a product: NaN * 0 is NaN
-        target = torch.where(mask, target, pred.detach())
-        pred = torch.where(mask, pred, pred.detach())
-        target = torch.where(mask, target, torch.zeros_like(target))
-        pred = torch.where(mask, pred, torch.zeros_like(pred))
+        pred, target = (torch.where(mask, one, torch.zeros_like(one)) for one in (pred, target))
     return pred - target
 
 

@@ -26,8 +26,7 @@ from smnb.contract import ContractError, FormatError, ParameterError, foreign, p
 from smnb.files import Kept, atomic_set, finish_set, held_output, read_json, sealed, sha256_of
 from smnb.models import MODELS, build_model, config_of, model_name
 from smnb.progress import progress
-from smnb.training.batches import BatchDataset, evaluation_loader
-from smnb.training.config import choose_device, choose_precision
+from smnb.training.config import BatchDataset, choose_device, choose_precision, evaluation_loader
 
 _DTYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
@@ -115,10 +114,9 @@ class Trained:
     history : DataFrame
         One row an epoch (or a round of a training by steps): ``epoch``, ``train_loss``, ``validation_loss``,
         ``learning_rate`` at its start, ``seconds``. The losses are in scaled units.
-    samples_per_second : float
-        Throughput of this call's epochs, validation excluded: patches or images. NaN for what was loaded.
-    data_wait_fraction : float
-        Share of training time between the end of a step and the arrival of the next batch; likewise.
+    samples_per_second, data_wait_fraction : float
+        Throughput of this call's epochs without validation, patches or images, and the share of the time between the end
+        of a step and the arrival of the next batch. NaN for what was loaded.
     details : dict
         Device, precision, steps, and whether the training was resumed.
     """
@@ -149,9 +147,7 @@ class Trained:
         }
 
     @torch.inference_mode()
-    def predict(
-        self, data: BatchDataset, *, device: str = "auto", precision: str = "32-true", label: str | None = None
-    ) -> np.ndarray:
+    def predict(self, data: BatchDataset, *, device: str = "auto", precision: str = "32-true") -> np.ndarray:
         """Predict all samples of a data set, ``(sample, ...)`` float32, in the target's units: m3 m-3 for soil moisture.
 
         Parameters
@@ -160,14 +156,12 @@ class Trained:
             Its batches' inputs are what the network takes; what follows them is not looked at.
         device, precision : str
             As `TrainingConfig`.
-        label : str, optional
-            Of the progress that is shown; default the network's name.
         """
         at = choose_device(device)
         dtype = _DTYPES.get(choose_precision(precision, at))
         model = self.model.to(at).eval()
         parts = []
-        for batch in progress(evaluation_loader(data), label or f"predicting with {self.card['model']}"):
+        for batch in progress(evaluation_loader(data), f"predicting with {self.card['model']}"):
             inputs = batch[0] if isinstance(batch[0], tuple | list) else (batch[0],)
             with torch.autocast(at.type, dtype=dtype, enabled=dtype is not None):
                 parts.append(model(*(one.to(at) for one in inputs)).float().cpu())
@@ -206,9 +200,8 @@ class _Card(Kept):
 def read_card(path: Path) -> _Card:
     """The card beside some weights, checked; `FormatError` if it is none, or its parts do not fit each other."""
     path = path.with_suffix(".json")
-    card = read_json(
-        path, _Card, "a model card", next_step="Take the .json that smnb wrote with the weights", by_hand=True
-    )
+    step = "Take the .json that smnb wrote with the weights"
+    card = read_json(path, _Card, "a model card", next_step=step, by_hand=True)
     sizes = {"channels": len(card.channels), "input_scaler": len(card.input_scaler.minimum) if card.input_scaler else 0}
     if all(sizes.values()) and len(set(sizes.values())) > 1:
         raise FormatError("load", f"{path} has other channels than scalings", got=sizes)
@@ -236,11 +229,9 @@ def save(
     channels : sequence of str
         The input channels in their order.
     input_scaler, target_scaler : MinMaxScaler, optional
-        Normalisation, which travels inside the checkpoint; None where the network takes and gives native units.
-    training : mapping, optional
-        Data, split, seed, scores: whatever belongs on the model's card (JSON).
-    history : DataFrame, optional
-        Losses by epoch.
+        None where the network takes and gives native units.
+    training, history
+        Data, split, seed, scores: whatever belongs on the model's card (JSON); losses by epoch.
 
     Raises
     ------
@@ -295,10 +286,9 @@ def load(
         Either file, or their common stem.
     model : torch.nn.Module or class, optional
         The network, whose weights are replaced, or its class, which is built with the card's settings.
-    trust : str, optional
-        ``module:Class`` that may be imported: the caller trusts that module.
-    channels : sequence of str, optional
-        The channels that the caller will feed; others than the checkpoint's are an error.
+    trust, channels
+        ``module:Class`` that may be imported, as the caller trusts that module; the channels that the caller will feed: others
+        than the checkpoint's are an error.
 
     Raises
     ------
@@ -333,11 +323,8 @@ def load(
             network = build_model(name if model is None else model, checked.config)
     except ParameterError as error:
         raise refuse(f"{built}: {error}", "Pass it, load(path, model=Net())") from error
-    what, step = (
-        f"the weights of {weights.name} do not fit {type(network).__name__}",
-        "Build the network as it was trained",
-    )
-    with foreign("load", what, next_step=step):
+    what = f"the weights of {weights.name} do not fit {type(network).__name__}"
+    with foreign("load", what, next_step="Build the network as it was trained"):
         network.load_state_dict(open_safetensors(weights)[0])
     history = pd.DataFrame(checked.history).astype("float64")
     return Trained(network.eval(), checked.as_dict(), checked.input_scaler, checked.target_scaler, history)

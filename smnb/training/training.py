@@ -15,8 +15,7 @@ import torch
 from smnb.files import fingerprint
 from smnb.models import build_model, config_of, model_name
 from smnb.models.registry import network_class, settings_of
-from smnb.training.batches import BatchDataset
-from smnb.training.config import TrainingConfig
+from smnb.training.config import BatchDataset, TrainingConfig
 from smnb.training.fitting import fit
 from smnb.training.trained import MinMaxScaler, Trained, read_card, save
 
@@ -28,12 +27,9 @@ class Samples:
     Parameters
     ----------
     train, validation : BatchDataset
-        Batches ``(inputs, target[, more of the loss's arguments])``, scaled. Without a validation the last epoch's weights
-        are kept.
-    channels : tuple of str
-        Names of the input channels in their order.
-    input_scaler, target_scaler : MinMaxScaler, optional
-        From native units to the network's; they travel in the checkpoint.
+        Batches ``(inputs, target[, more of the loss's arguments])``, scaled; without a validation the last weights are kept.
+    channels, input_scaler, target_scaler
+        Names of the input channels in their order, and what scales from native units to the network's.
     sizes : mapping
         What the data ask of a network, by the names of its settings: ``{"in_channels": 4}``. A network that is named gets
         those that it knows.
@@ -75,24 +71,19 @@ def train(
     model : str, class or torch.nn.Module
         A published name (`smnb.models.MODELS`), ``"module:Class"``, a class, or any network, which is trained in place.
         Named networks are built with ``config.seed``.
-    samples : Samples
     loss : callable
         ``loss(pred, target) -> scalar``, or with all that the batches hold after the inputs.
     model_config : mapping, optional
         Settings of a named network beside ``samples.sizes``.
-    keep : str
-        Whose weights are kept: those of the ``best`` validation loss or of the ``last`` epoch.
-    stop_after_epochs : int, optional
-        Stop early after this many epochs (rounds), leaving the state to resume from.
+    keep, stop_after_epochs
+        Whose weights are kept: those of the ``best`` validation loss or of the ``last`` epoch; where to stop, leaving the state
+        to resume from.
 
     Raises
     ------
-    ParameterError
-        On an unknown network or setting.
-    RunError
-        If `out` holds the training state of something else, or the loss became NaN.
-    ContractError
-        If there are fewer training samples than one whole step takes.
+    ParameterError, RunError, ContractError
+        On an unknown network or setting; if `out` holds the training state of something else, or the loss became NaN; if
+        there are fewer training samples than one whole step takes.
 
     Notes
     -----
@@ -103,15 +94,8 @@ def train(
     --------
     A network of one's own::
 
-        class Net(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.layer = torch.nn.Linear(4, 1)
-
-            def forward(self, x):
-                return self.layer(x)[:, 0]
-
-        trained = train(Net(), samples, loss=mse_loss, config=TrainingConfig(epochs=5), out="runs/mine")
+        net = torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Flatten(0))
+        trained = train(net, samples, loss=mse_loss, config=TrainingConfig(epochs=5), out="runs/mine")
         trained.predict(samples.validation)
     """
     out = Path(out)
@@ -133,8 +117,8 @@ def train(
     # a training with other settings or data begins anew beside this one instead of being refused
     state = out / f"state_{fingerprint(config, identity)[:12]}"
     options = {"config": config, "loss": loss, "keep": keep, "stop_after_epochs": stop_after_epochs}
-    options |= {"out": state, "fingerprint": identity}
-    result = fit(model, samples.train, samples.validation, progress=progress and f"training {name}", **options)
+    options |= {"out": state, "fingerprint": identity, "progress": progress and f"training {name}"}
+    result = fit(model, samples.train, samples.validation, **options)
     losses = result.history["validation_loss"]
     card = {
         "seed": config.seed,

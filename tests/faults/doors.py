@@ -61,10 +61,14 @@ def load(dataset: xr.Dataset) -> dict[str, Any]:
 
 
 def command(*arguments: Any) -> None:
-    """A command of smnb in this process: its one line of an error as `SystemExit`."""
+    """A command of smnb in this process: its one line of an error as `SystemExit`, whose values are compared if it succeeds."""
     from smnb.cli import app
 
-    app.main([str(a) for a in arguments])
+    try:
+        app.main([str(a) for a in arguments])
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def text_of(path: Path) -> str:
@@ -264,6 +268,60 @@ def read_smap_cells(folder, out):
 
     names = ("spl2smap_s_R049C220.nc", "1km"), ("pairs_R049C220.nc", "3km")
     return [load(open_cell_scenes([folder / name], catalog_id="x", resolution=at)) for name, at in names]
+
+
+def cell_series(folder: Path) -> None:
+    from fake_cells import series, write
+
+    write(folder, series(days=10), "smap_9km_R049C220.nc")
+
+
+@door(cell_series)
+def read_smap_cell_series(folder, out):
+    from smnb.loaders.smap import open_cell_series
+
+    return load(open_cell_series([folder / "smap_9km_R049C220.nc"], catalog_id="x"))
+
+
+def pals(folder: Path) -> None:
+    from fake_cells import CELL, write
+
+    from smnb.grids import M03
+
+    window, values = CELL.on(M03), np.linspace(0.1, 0.4, 288, dtype="float32").reshape(2, 12, 12)
+    flights = {"flight": pd.date_range("2016-06-08T12:00", periods=2, freq="2D")}
+    coords = flights | {"lat_3km": window.lat, "lon_3km": window.lon}
+    write(folder, xr.Dataset({"vsm_3km": (tuple(coords), values)}, coords), "pals.nc")
+
+
+@door(pals)
+def read_pals(folder, out):
+    from smnb.loaders.smap import open_pals
+
+    return load(open_pals([folder / "pals.nc"], catalog_id="x"))
+
+
+def region(folder: Path) -> None:
+    from fake_cells import write_cell
+    from test_past_scenes import granules
+
+    from smnb.loaders.smap.records import CellRecord
+
+    write_cell(cell := folder.with_name(folder.name + "-cell"))
+    record = CellRecord.from_files(cell / "spl2smap_s_R049C220.nc", cell / "smap_9km_R049C220.nc")
+    passes = record.overpass > record.time[-1] - np.timedelta64(2, "D")
+    record = replace(record, overpass=record.overpass[passes], coarse=record.coarse[passes])
+    granules(
+        folder, replace(record, **{name: np.round(getattr(record, name) * 512) / 512 for name in ("fine", "coarse")})
+    )
+
+
+@door(region, "smap_*/*.h5", weight=0.3)
+def read_map_region(folder, out):
+    options = ("--region=-98.3,49.2,-97.8,49.7", "--time", "2019-06-06T12:46", "--out", out / "map.nc")
+    command("map", "smap_s1_3km", folder, *options)
+    with xr.open_dataset(out / "map.nc") as mapped:
+        return load(mapped)
 
 
 # --- AMSR-E, ECMWF, point series, the contiguous US -------------------------------------------------------------------

@@ -18,6 +18,10 @@ from pydantic import RootModel
 from smnb.contract import SmnbError
 from smnb.files import read_json, write_json
 from smnb.loaders.insitu import read_tables, write_tables
+from smnb.loaders.rasters.images import BandSource, OpenImage, read_header
+from smnb.loaders.rasters.options import BandOption, Meaning
+from smnb.maps import soil_moisture_map, write_map
+from smnb.maps.checkpoint import open_map_input
 from smnb.papers.batchu2023.store import SampleStore, SampleStoreWriter
 from smnb.sensors import read_predictions, write_predictions
 
@@ -114,7 +118,45 @@ def record(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
     return [path], read
 
 
-KINDS = {one.__name__: one for one in (readings, predictions, store, record)}
+def a_map(folder: Path, suffix: str) -> tuple[list[Path], Path]:
+    values = np.random.default_rng(4).random((40, 60), dtype="float32")
+    values[:9, :9] = np.nan
+    places = {"lat": np.linspace(41.1, 45, 40), "lon": np.linspace(-100, -94.1, 60)}
+    mapped = soil_moisture_map(values, ("lat", "lon"), places, synthetic=False, source="a network", step="made")
+    path = write_map(mapped, folder / f"m{suffix}")
+    return [one for one in [path, *path.rglob("*")] if one.is_file()], path
+
+
+def map_netcdf(folder: Path, suffix: str = ".nc") -> tuple[list[Path], Callable[[], Any]]:
+    paths, path = a_map(folder, suffix)
+
+    def read() -> dict[str, Any]:
+        with open_map_input(path) as found:
+            return {str(name): one.values for name, one in found.variables.items()}
+
+    return paths, read
+
+
+def map_zarr(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
+    return map_netcdf(folder, ".zarr")
+
+
+def map_geotiff(folder: Path) -> tuple[list[Path], Callable[[], Any]]:
+    paths, path = a_map(folder, ".tif")
+
+    def read() -> dict[str, Any]:
+        header = read_header("m.tif", str(path))
+        image, whole = OpenImage("m.tif", str(path)), (header.geometry.height, header.geometry.width)
+        band = BandSource(str(path), "image", 1, None, BandOption(name="soil_moisture", where=1, meaning=Meaning()))
+        try:
+            return {"place": header.geometry, "values": np.ma.getdata(image.read([band], *((0, n) for n in whole))[0])}
+        finally:
+            image.close()
+
+    return paths, read
+
+
+KINDS = {one.__name__: one for one in (readings, predictions, store, record, map_netcdf, map_zarr, map_geotiff)}
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -311,10 +311,8 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
 
     Parameters
     ----------
-    path : path-like
-        The zip as ISMN sent it, or the folder that holds the networks, however deep.
-    cache_dir : path-like, optional
-        Folder in which the index is kept and brought up to date.
+    path, cache_dir : path-like
+        The zip as ISMN sent it, or the folder that holds the networks, however deep; where the index is kept up to date.
 
     Returns
     -------
@@ -330,10 +328,8 @@ def index_archive(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str
 
     Raises
     ------
-    CatalogError
-        If there is nothing at `path`.
-    FormatError
-        If it is no archive of ISMN, or nothing in it is readable.
+    CatalogError, FormatError
+        If there is nothing at `path`; if it is no archive of ISMN, or nothing in it is readable.
     """
     report = Report()
     with Archive(path) as archive:

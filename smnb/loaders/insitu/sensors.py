@@ -101,16 +101,8 @@ def flag_policy(flags: str | Sequence[str]) -> FlagPolicy:
     ----------
     flags : str or sequence of str
         A name of `POLICIES`, or flag strings (``["G", "C03", "C02,C03"]``; in one string they are separated by
-        spaces). A reading is kept when all of its flags together equal one of the strings.
-
-    Returns
-    -------
-    FlagPolicy
-
-    Raises
-    ------
-    ParameterError
-        For an unknown policy or flag, or an empty list.
+        spaces). A reading is kept when all of its flags together equal one of the strings. A `ParameterError` if one is
+        unknown, or there is none.
     """
     if isinstance(flags, FlagPolicy):
         return flags

@@ -50,10 +50,6 @@ class InSituTables:
         ``provider_flag`` (categorical); sorted by sensor and time, unique.
     report : dict
         Settings and counts, see `write_tables`.
-    catalog_id : str
-        The catalog's entry.
-    synthetic : bool
-        Whether the data were simulated.
     """
 
     sensors: pd.DataFrame
@@ -285,30 +281,15 @@ def open_insitu(
         ISMN zips, folders or .stm files; USCRN texts, a folder of them, or a parsed USCRN table.
     catalog_id, synthetic, start, end
         As `smnb.loaders` says.
-    flags : str or sequence of str
-        Flag policy, see `flag_policy`.
+    flags, cache_dir
+        As `flag_policy` and `index_archive` have them.
     depth : (float, float), optional
         Sensors whose whole depth interval lies inside, m; None for every depth.
-    variable : str
-        What to read.
-    cache_dir : path-like, optional
-        Folder of kept indices, see `index_archive`.
-
-    Returns
-    -------
-    InSituTables
-        Sensors, readings and report (see `write_tables`).
 
     Raises
     ------
-    CatalogError
-        If a path does not exist.
-    FormatError
-        If no file of a source is readable.
-    ContractError
-        If no reading is left; it says why.
-    ParameterError
-        For an unknown flag, variable, depth or period.
+    CatalogError, FormatError, ContractError
+        If a path does not exist; if no file of a source is readable; if no reading is left, and why.
     """
     report, rows, who = Report(), [], "open_insitu"
     about = {"catalog_id": catalog_id, "synthetic": synthetic, "start": start, "end": end, "cache_dir": cache_dir}
@@ -322,23 +303,13 @@ def read_tables(folder: str | os.PathLike[str], sensors: Sequence[str] | None = 
 
     Parameters
     ----------
-    folder : path-like
-        Folder with ``sensors.parquet`` and ``readings.parquet``.
     sensors : sequence of str, optional
         Ids; only the row groups that hold them are read.
 
-    Returns
-    -------
-    InSituTables
-
     Raises
     ------
-    CatalogError
-        If a table is absent.
-    FormatError
-        If one is unreadable.
-    ParameterError
-        For an unknown id.
+    CatalogError, FormatError, ParameterError
+        If a table is absent, or unreadable; for an unknown id.
     """
     who, folder = "read_tables", Path(folder)
     finish_set(folder, _FILES[1])

@@ -1,13 +1,8 @@
 """Scenes on disk or behind STAC: windows and points of them, and Sentinel-1 averaged onto a coarser grid.
 
-- `open_scenes`: GeoTIFF (one file a scene, or one a band), NetCDF and Zarr stacks to a `SceneIndex`;
-- `open_stac_scenes`: the same from a STAC API or a static STAC catalog;
-- `SceneIndex`: what there is, when and where, with nothing open; `SceneReader`: one scene, opened once for many reads;
-- `open_sentinel1`: Sentinel-1 GRD scenes to a Dataset of ``sigma0`` in dB on an EASE-Grid, regular or projected grid.
-
-`options` checks what the catalog says of a source, and says what the numbers of known products mean; `files` describes and
-reads files; `opening` and `stac` make scenes of them, `scenes` reads these, and `placing` puts a raster's cells on a window's by
-rasterio's warp. `sentinel1` finds scenes of Sentinel-1 by the names of files and bands, `averaging` adds them up by cells.
+`options` checks what the catalog says of a source, and says what the numbers of known products mean; `images` opens files;
+`opening` and `stac` make scenes of them, `scenes` reads these, and `placing` puts a raster's cells on a window's. `acquisitions`
+finds scenes of Sentinel-1 by the names of files and bands, `averaging` adds them up by cells.
 """
 
 import importlib

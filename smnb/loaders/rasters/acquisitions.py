@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from smnb.contract import FormatError, ParameterError, foreign, plain
-from smnb.loaders.rasters.images import BandSource, ImageHeader, read_header
+from smnb.loaders.rasters.images import ImageHeader, read_header
 from smnb.loaders.rasters.options import CONVERSIONS, PRODUCTS, BandOption, parse_time
+from smnb.loaders.rasters.placing import BandSource
 from smnb.loaders.rasters.scenes import SceneRecord
 
 POLARIZATIONS = ("VV", "VH", "HH", "HV")

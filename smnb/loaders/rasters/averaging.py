@@ -19,9 +19,8 @@ from rasterio import Affine
 from scipy.interpolate import make_interp_spline
 
 from smnb.contract import FormatError, ParameterError, check_choice, plain
-from smnb.loaders.rasters.images import BandSource
 from smnb.loaders.rasters.options import SIGMA0
-from smnb.loaders.rasters.placing import Georeference
+from smnb.loaders.rasters.placing import BandSource, Georeference
 from smnb.loaders.rasters.scenes import SceneReader, SceneRecord
 
 #: Why pixels are left out, in order of precedence. What a file's mask band leaves out is "nodata" too.
@@ -149,7 +148,12 @@ class Backscatter:
         """Refuse numbers that cannot be what they are declared: fewer than half of `numbers`, which are there, are usual."""
         values = numbers.astype("float64") * self.scale + self.offset
         usual = {name: np.mean((values > low) & (values <= high)) for name, (low, high) in _USUAL.items()}
-        if usual[self.quantity] >= _LEAST_USUAL:
+        low, high = (
+            np.mean((values > SIGMA0.low) & (values < -1.0)),
+            np.mean((values >= -1.0) & (values <= SIGMA0.high)),
+        )
+        is_city = self.quantity == "dB" and low > 0.05 and low + high > 0.9  # as in `options.Meaning`
+        if usual[self.quantity] >= _LEAST_USUAL or is_city:
             return
         guess = next((one for one in ("dB", "linear") if one != self.quantity and usual[one] > 0.9), None)
         if self.units == "dn":

@@ -1,4 +1,4 @@
-"""Bands of scenes, and the images that hold them: opened so that no other file is read than the user has.
+"""Images and arrays that hold the bands of scenes, opened so that no other file is read than the user has.
 
 GDAL, here or behind HTTP, knows formats that are nothing but references, whatever the file's name: to other files, to servers,
 to Python code. What is read has pixels of its own, or is a virtual raster of such files.
@@ -7,25 +7,30 @@ to Python code. What is read has pixels of its own, or is a virtual raster of su
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
+import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import h5py
 import numpy as np
 import rasterio
+import zarr
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from smnb.catalog.catalog import refuse_leaving
-from smnb.catalog.limits import check_redirections, is_url
+from smnb.catalog.limits import check_redirections
 from smnb.contract import MOST_TABLE, CatalogError, FormatError, check_bytes, foreign, plain
-from smnb.loaders import open_hdf5
-from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
-from smnb.loaders.rasters.placing import Georeference
+from smnb.loaders import CHECKSUM, check_chunks, check_written, open_hdf5, open_netcdf
+from smnb.loaders.rasters.placing import BandSource, Georeference, is_url
 
 #: GDAL's formats that are read, by a file's first bytes; and others, whose header is another file beside it, or plain text.
 _FORMATS = {
@@ -54,18 +59,22 @@ _REMOTE = {
 }
 
 
-def _unsayable(found: sys.UnraisableHookArgs, usual: Callable[..., None] = sys.unraisablehook) -> None:
+@functools.cache
+def _leave_unsayable() -> None:
     """What GDAL says of a damaged file may be no UTF-8, which rasterio's log cannot take; the error itself still follows."""
-    if found.object != "rasterio._env.log_error":
-        usual(found)
+    usual = sys.unraisablehook
 
+    def say(found: sys.UnraisableHookArgs) -> None:
+        if found.object != "rasterio._env.log_error":
+            usual(found)
 
-sys.unraisablehook = _unsayable
+    sys.unraisablehook = say
 
 
 @contextlib.contextmanager
 def gdal(where: str, path: str) -> Iterator[None]:
     """GDAL's settings for a path; that it cannot open or read a file is a `FormatError`."""
+    _leave_unsayable()
     is_remote = is_url(path) or path.startswith(("s3://", "gs://", "/vsi"))
     with (
         foreign(where, "the raster is unreadable, truncated perhaps", next_step="Download or export it again"),
@@ -102,6 +111,7 @@ def open_image(where: str, path: str) -> rasterio.DatasetReader:
     try:
         for one in source.files if drivers == ("VRT",) else ():
             refuse_leaving(where, file, Path(one))
+        check_written(where, file, source.tags().get(CHECKSUM))
         size = max(np.dtype(dtype).itemsize for dtype in source.dtypes)
         size *= source.count if str(source.profile.get("interleave")) == "pixel" else 1
         check_bytes(where, "a block of the image", size * max(rows * cols for rows, cols in source.block_shapes))
@@ -152,55 +162,11 @@ def _check_virtual(where: str, file: Path, depth: int = 0) -> None:
             raise CatalogError(where, "the virtual raster is made of a file that is no image", got=value)
 
 
+#: Chunks of HDF5 kept decompressed: a global granule is often one chunk, and HDF5's default is smaller than that.
+_CACHE_BYTES = 64 << 20
+_BLOCK = (512, 512)  # rows and columns of arrays read at once for points: about a chunk
 #: Pixels of a quality band read at a time, and bits of QA60: opaque clouds and cirrus.
 _QUALITY_PIXELS, _CLOUD_BITS = 1 << 22, (1 << 10) | (1 << 11)
-
-
-@dataclass(frozen=True)
-class BandSource:
-    """Where a band of one scene is, in plain values, so that an index of them is pickled.
-
-    `form` is "image", "netcdf" or "zarr"; `key` the number of the band or the name of the variable, of which `at` has an
-    index for each dimension, "y" and "x" for those of the grid. What is None the file is asked for when it is opened;
-    `added` is added to digital numbers first.
-    """
-
-    path: str
-    form: str
-    key: int | str
-    geometry: Georeference | None
-    option: BandOption
-    at: tuple[int | str, ...] = ()
-    scale: float | None = None
-    offset: float | None = None
-    nodata: tuple[float, ...] | None = None
-    added: float = 0.0
-
-    def values(self, numbers: NDArray) -> NDArray[np.float32]:
-        """Values of a file's numbers, ``(number + added) · scale + offset`` converted to the band's units, NaN where none."""
-        meaning, conversion = self.option.meaning, self.option.conversion
-        missing, numbers = np.ma.getmaskarray(numbers).copy(), np.ma.getdata(numbers)
-        # numbers packed with an offset and a no-data value of their own use all others, zero too
-        packed = self.offset and self.nodata
-        fills = () if packed else (*meaning.fills, *(FILLS if meaning.high < Meaning.high else ()))
-        is_float = numbers.dtype.kind == "f"
-        for value in {*self.nodata, *fills}:
-            # in float32 files the tag has more digits than the pixels
-            missing |= numbers == (numbers.dtype.type(value) if is_float else value)
-        if is_float:
-            missing |= ~np.isfinite(numbers)
-        if (self.added, self.scale, self.offset, conversion) == (0.0, 1.0, 0.0, None):
-            values = numbers.astype("float32")
-        else:
-            exact = (numbers.astype("float64") + self.added) * self.scale + self.offset
-            if conversion == "power":
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    exact = 10.0 * np.log10(np.maximum(exact, 0.0))
-            elif conversion is not None:
-                exact *= conversion
-            values = exact.astype("float32")
-        values[missing] = np.nan
-        return values
 
 
 @dataclass(frozen=True)
@@ -335,3 +301,52 @@ def is_array(path: Path) -> bool:
     with path.open("rb") as stream:
         magic = stream.read(4)
     return magic == b"\x89HDF" or magic[:3] == b"CDF"
+
+
+class OpenArray:
+    """An open NetCDF file or Zarr group."""
+
+    def __init__(self, where: str, path: str, form: str) -> None:
+        self.where, self.close = where, lambda: None
+        if form == "netcdf" and Path(path).is_file() and not h5py.is_hdf5(path):
+            dataset = open_netcdf(where, Path(path), decode_cf=False, chunks=None)
+            self._items, self.close = {name: array.variable for name, array in dataset.items()}, dataset.close
+            return
+        with foreign(where):
+            if form == "zarr":
+                self._items: Any = zarr.open_group(path, mode="r")
+            else:
+                self._items = open_hdf5(where, Path(path), rdcc_nbytes=_CACHE_BYTES)
+                self.close = self._items.close
+
+    def block_shape(self, band: BandSource) -> tuple[int, int]:
+        """Rows and columns that are read at once for points."""
+        return _BLOCK
+
+    def read(self, bands: Sequence[BandSource], rows: tuple[int, int], cols: tuple[int, int]) -> list[NDArray]:
+        """Numbers of some variables, each at an index of its other dimensions."""
+        parts, values = {"y": slice(*rows), "x": slice(*cols)}, []
+        for band in bands:
+            with foreign(self.where, f"{band.key!r} is unreadable", next_step="Download or write it again"):
+                key = tuple(parts.get(axis, axis) for axis in band.at)
+                if isinstance(self._items, h5py.File):
+                    check_chunks(self.where, self._items[band.key], key)
+                array = np.asarray(self._items[band.key][key])
+            values.append(array.T if band.at.index("x") < band.at.index("y") else array)
+        return values
+
+
+def check_group(where: str, path: Path) -> None:
+    """Raise an error if a Zarr group has chunks or axes too large to be read at once, or links out of it."""
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            if (one := Path(folder, name)).is_symlink():
+                refuse_leaving(where, path / "zarr.json", one)
+    group = zarr.open_group(path, mode="r")
+    check_written(where, path, group.attrs.get(CHECKSUM))
+    for name, array in group.members(max_depth=None):
+        if isinstance(array, zarr.Array):
+            size = math.prod(array.chunks) * array.dtype.itemsize
+            check_bytes(where, f"a chunk of {name!r}", size)
+            if array.ndim == 1:
+                check_bytes(where, f"{name!r}", array.size * array.dtype.itemsize)

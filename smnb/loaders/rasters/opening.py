@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from smnb.contract import CatalogError, FormatError, ParameterError, foreign, plain
-from smnb.loaders import check_paths
-from smnb.loaders.rasters.arrays import ArrayHeader, read_array_header, signature
-from smnb.loaders.rasters.images import BandSource, ImageHeader, cloud_percentage, is_array, read_header
+from smnb.loaders import check_paths, open_hdf5, open_netcdf
+from smnb.loaders.rasters.images import ImageHeader, check_group, cloud_percentage, is_array, read_header
 from smnb.loaders.rasters.options import (
     BandOption,
     CloudOption,
@@ -27,10 +27,14 @@ from smnb.loaders.rasters.options import (
     found_in_name,
     spelled,
 )
-from smnb.loaders.rasters.placing import Georeference
+from smnb.loaders.rasters.placing import BandSource, Georeference, place_of
 from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
 _THREADS = 8  # headers read at a time
+#: Attributes that say how the numbers of a variable or an axis are meant.
+_MEANINGS = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "units", "standard_name")
+#: Bands of a NetCDF file or Zarr group with their units, times of its steps, and its attributes.
+ArrayHeader = tuple[list[tuple[BandSource, str]], tuple[np.datetime64, ...], dict[str, Any]]
 
 
 def open_scenes(
@@ -80,8 +84,8 @@ def open_scenes(
     FormatError
         If a file is unreadable, has no reference system, lacks a band, tells no time, states other units than declared,
         or disagrees with another of its scene.
-    CatalogError, ParameterError
-        If there is no file or no scene, two scenes have one name, or an option is unknown or senseless.
+    CatalogError
+        If there is no file or no scene, or two scenes have one name.
 
     Examples
     --------
@@ -263,7 +267,7 @@ class _FileDescriber(Describer):
         where, header = f"{self.who}({path.name})", None
         # interpreted anew only where it differs from those of other files
         is_repeatable = path.is_file() and (self._time.pattern or self._time.static) and self._cloud is None
-        key = signature(path, self.bands) if is_repeatable else None
+        key = _signature(path, self.bands) if is_repeatable else None
         if (header := self._by_signature.get(key)) is None:
             header = read_array_header(where, path, self.bands, self._time.dimension)
             if key:
@@ -289,6 +293,59 @@ class _FileDescriber(Describer):
             what, next_step = "the raster lies outside its reference system", "Correct its georeferencing"
             raise FormatError(where, what, got=sources[0].geometry.transform, next_step=next_step)
         return SceneRecord(name, time, bounds, cloud, tuple(replace(source, added=added) for source in sources))
+
+
+def _signature(path: Path, bands: Sequence[BandOption]) -> str | None:
+    """What two NetCDF-4 files must share to be read alike: shapes, what numbers mean, the values of their axes, the grid.
+
+    Headers of thousands of granules differ in nothing else, and comparing them costs far less than interpreting. None
+    where it cannot be told: classic NetCDF, variables in groups, axes or a grid that no variable names.
+    """
+    told: list[Any] = []
+
+    def tell(item: Any, names: Sequence[str], *, is_axis: bool = False) -> None:
+        # a time axis of one step differs from file to file, and is not read where the name tells time
+        is_read = is_axis and item.shape != (1,)
+        meant = [(name, np.asarray(item.attrs[name]).tobytes()) for name in names if name in item.attrs]
+        told.append((item.name, item.dtype.str, item.shape, meant if is_read or not is_axis else ()))
+        told.append(item[()].tobytes() if is_read else b"")
+
+    try:
+        with open_hdf5("open_scenes", path) as file:
+            for variable in (file[str(band.where)] for band in bands):
+                axes = [dimension[0] for dimension in variable.dims if len(dimension)]
+                mapping = variable.attrs.get("grid_mapping", "spatial_ref")
+                mapping = mapping.decode() if isinstance(mapping, bytes) else str(mapping)
+                is_told = mapping in file or any("lat" in axis.name.lower() for axis in axes)
+                if "/" in variable.name[1:] or len(axes) < variable.ndim or not is_told:
+                    return None
+                tell(variable, _MEANINGS)
+                if mapping in file:
+                    tell(file[mapping], tuple(file[mapping].attrs))
+                for axis in axes:
+                    tell(axis, _MEANINGS, is_axis=True)
+    except Exception:  # whatever it is, the header's reader names it
+        return None
+    return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def read_array_header(where: str, path: Path, bands: Sequence[BandOption], dimension: str | None) -> ArrayHeader:
+    """Describe the bands of a NetCDF file or a Zarr group; each step of `dimension`, if it is given, is a scene.
+
+    A `FormatError` where it is unreadable, lacks a variable or a reference system, is on no regular grid, or has dimensions
+    that nothing chooses from.
+    """
+    with foreign(where):
+        if not path.is_file():
+            check_group(where, path)
+    with foreign(where), open_netcdf(where.partition("(")[0], path, chunks=None, decode_coords="all") as dataset:
+        places, times = [place_of(where, path, dataset, band, dimension) for band in bands], ()
+        if dimension is not None:
+            if dimension not in dataset.coords or dataset[dimension].dtype.kind != "M":
+                got, what = sorted(map(str, dataset.coords)), f"{dimension!r} is no coordinate of times"
+                raise FormatError(where, what, got=got, next_step="Correct the option time: {dimension: …}")
+            times = tuple(dataset[dimension].values.astype("datetime64[ns]"))
+        return places, times, dict(dataset.attrs)
 
 
 def _names(paths: Sequence[Path], *, whole: bool = False) -> list[str]:

@@ -58,11 +58,12 @@ class Meaning:
         values = values[~np.isnan(values)]
         if not values.size:
             return None
-        first, middle, upper, last = np.percentile(values, [0, 50, 90, 100], method="nearest")
+        first, lower, middle, upper, last = np.percentile(values, [0, 5, 50, 90, 100], method="nearest")
+        is_city = self.units == "dB" and lower < -1.0  # of walls, with streets in between; power is hardly below zero
         ends = {
             "dark": middle < max(self.dark, self.low - 1e-4),
             "dim": upper < self.dim,
-            "bright": middle > min(self.bright, self.high + 1e-4),
+            "bright": middle > (self.high + 1e-4 if is_city else min(self.bright, self.high + 1e-4)),
         }
         if (side := next((name for name, is_so in ends.items() if is_so), None)) is None:
             return None

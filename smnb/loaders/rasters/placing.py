@@ -1,10 +1,11 @@
-"""Where a raster's cells are, and what they give on another grid: windows by rasterio's warp, points by their cells."""
+"""Where a band and the cells of a raster are, and their values elsewhere: windows by rasterio's warp, points by their cells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,22 @@ from rasterio.warp import Resampling, reproject, transform_bounds
 
 from smnb.contract import FormatError, plain
 from smnb.grids import UtmWindow
+from smnb.loaders.rasters.options import FILLS, BandOption, Meaning
 
 RESAMPLINGS = ("bilinear", "nearest", "average")
 #: Reads ``(band, row, col)`` of whole rows and columns within the raster: first row, stop row, first column, stop column.
 ReadBlock = Callable[[int, int, int, int], NDArray[np.float32]]
 _ALIGNED = 1e-3  # a window lies on a raster's own grid where no edge is farther off than this share of a pixel
 _UNEVEN = 0.02  # how uneven a coordinate may be, as a share of its step: those in float32 are
+_Y_NAMES = ("lat", "latitude", "y", "nav_lat", "ydim", "north", "northing", "rlat")
+_X_NAMES = ("lon", "longitude", "long", "x", "nav_lon", "xdim", "east", "easting", "rlon")
 #: Without these GDAL's bilinear weights take in more pixels where cells are larger than pixels.
 _FOUR_PIXELS = {"XSCALE": 1, "YSCALE": 1}
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is an address of the web."""
+    return text.startswith(("http://", "https://"))
 
 
 @lru_cache(maxsize=256)
@@ -196,7 +205,102 @@ class Georeference:
         return np.concatenate(parts, axis=2)
 
 
-def array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
+@dataclass(frozen=True)
+class BandSource:
+    """Where a band of one scene is, in plain values, so that an index of them is pickled.
+
+    `form` is "image", "netcdf" or "zarr"; `key` the number of the band or the name of the variable, of which `at` has an
+    index for each dimension, "y" and "x" for those of the grid. What is None the file is asked for when it is opened;
+    `added` is added to digital numbers first.
+    """
+
+    path: str
+    form: str
+    key: int | str
+    geometry: Georeference | None
+    option: BandOption
+    at: tuple[int | str, ...] = ()
+    scale: float | None = None
+    offset: float | None = None
+    nodata: tuple[float, ...] | None = None
+    added: float = 0.0
+
+    def values(self, numbers: NDArray) -> NDArray[np.float32]:
+        """Values of a file's numbers, ``(number + added) · scale + offset`` converted to the band's units, NaN where none."""
+        meaning, conversion = self.option.meaning, self.option.conversion
+        missing, numbers = np.ma.getmaskarray(numbers).copy(), np.ma.getdata(numbers)
+        # numbers packed with an offset and a no-data value of their own use all others, zero too
+        packed = self.offset and self.nodata
+        fills = () if packed else (*meaning.fills, *(FILLS if meaning.high < Meaning.high else ()))
+        is_float = numbers.dtype.kind == "f"
+        for value in {*self.nodata, *fills}:
+            # in float32 files the tag has more digits than the pixels
+            missing |= numbers == (numbers.dtype.type(value) if is_float else value)
+        if is_float:
+            missing |= ~np.isfinite(numbers)
+        if (self.added, self.scale, self.offset, conversion) == (0.0, 1.0, 0.0, None):
+            values = numbers.astype("float32")
+        else:
+            exact = (numbers.astype("float64") + self.added) * self.scale + self.offset
+            if conversion == "power":
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    exact = 10.0 * np.log10(np.maximum(exact, 0.0))
+            elif conversion is not None:
+                exact *= conversion
+            values = exact.astype("float32")
+        values[missing] = np.nan
+        return values
+
+
+def place_of(
+    where: str, path: Path, dataset: xr.Dataset, band: BandOption, dimension: str | None
+) -> tuple[BandSource, str]:
+    """A band and its units."""
+    if not isinstance(band.where, str) or band.where not in dataset.data_vars:
+        got, what = sorted(map(str, dataset.data_vars)), f"there is no variable {band.where!r} for {band.name!r}"
+        raise FormatError(where, what, got=got, next_step="Correct the option bands: {…: {variable: …}}")
+    array = dataset[band.where]
+    y, x = (_spatial(where, array, names, kind) for names, kind in ((_Y_NAMES, "latitude"), (_X_NAMES, "longitude")))
+    named = {y: "y", x: "x", dimension: "time"}
+    if unknown := ({*band.select, dimension} - {None}) - set(map(str, array.dims)):
+        raise FormatError(where, f"{band.where!r} has no dimension {sorted(unknown)}", got=list(array.dims))
+    at: list[int | str] = []
+    for dim in array.dims:
+        if dim in named:
+            at.append(named[dim])
+            continue
+        labels, label = array[dim].values, band.select.get(str(dim))
+        if label is None and labels.size > 1:
+            what = f"{band.where!r} has a dimension {dim!r} of {labels.size} that nothing chooses from"
+            next_step = f"Add time: {{dimension: {dim}}}, or select: {{{dim}: …}} to the band"
+            raise FormatError(where, what, next_step=next_step)
+        found = np.array([0]) if label is None else np.flatnonzero(labels == label)
+        if found.size != 1 or isinstance(label, bool):
+            raise FormatError(where, f"{dim!r} has no {label!r}", got=labels.tolist()[:20])
+        at.append(int(found[0]))
+    attributes = {**array.attrs, **array.encoding}
+    if str(attributes.get("_Unsigned", "false")).lower() == "true":
+        raise FormatError(where, f"{band.where!r} holds unsigned numbers as signed ones", next_step="Convert it first")
+    scale, offset = (float(np.ravel(attributes.get(k, d))[0]) for k, d in (("scale_factor", 1.0), ("add_offset", 0.0)))
+    fills = {float(v) for k in ("_FillValue", "missing_value") if k in attributes for v in np.ravel(attributes[k])}
+    nodata = tuple(value for value in fills if not np.isnan(value))
+    form, geometry = "netcdf" if path.is_file() else "zarr", _array_geometry(where, dataset, array, y, x)
+    source = BandSource(str(path), form, band.where, geometry, band, tuple(at), scale, offset, nodata)
+    return source, str(array.attrs.get("units", ""))
+
+
+def _spatial(where: str, array: xr.DataArray, names: Sequence[str], kind: str) -> Any:
+    axis = "y" if kind == "latitude" else "x"
+    standard = {kind, f"projection_{axis}_coordinate", f"grid_{kind}"}
+    for dim in array.dims:
+        if dim in array.coords and (array[dim].attrs.get("standard_name") in standard or str(dim).lower() in names):
+            return dim
+    what, next_step = f"{array.name!r} has no coordinate of {kind} or of {axis}", "Regrid swaths first"
+    expected = plain("a regular grid with one-dimensional coordinates")
+    raise FormatError(where, what, got=list(array.dims), expected=expected, next_step=next_step)
+
+
+def _array_geometry(where: str, dataset: xr.Dataset, array: xr.DataArray, y: Any, x: Any) -> Georeference:
     """Where the cells of a variable of a Dataset are, by CF's grid mapping and its coordinates; `FormatError` if irregular."""
     told = {"crs_wkt", "spatial_ref", "grid_mapping_name"}
     mappings = [name for name, one in dataset.variables.items() if one.ndim == 0 and told & set(one.attrs)]

@@ -20,8 +20,9 @@ from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 
 from smnb.catalog.catalog import refuse_leaving
-from smnb.catalog.limits import is_refused_host, is_url, same_server, within
+from smnb.catalog.limits import is_refused_host, same_server, within
 from smnb.contract import CatalogError, check_bytes
+from smnb.loaders.rasters.placing import is_url
 
 #: Seconds for one answer, with all its repetitions, and for a search; answers and pages of a search.
 _TIMEOUT, _SEARCH_SECONDS, _MOST_ANSWERS, _MOST_PAGES = 60.0, 900.0, 20_000, 500

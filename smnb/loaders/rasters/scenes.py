@@ -14,14 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from smnb.catalog.limits import is_url
 from smnb.contract import CatalogError, FormatError, ParameterError, RunError, check_choice, check_places, foreign
 from smnb.files import content_of, fingerprint
 from smnb.grids import UtmWindow
-from smnb.loaders.rasters.arrays import OpenArray
-from smnb.loaders.rasters.images import BandSource, OpenImage, gdal, open_image
+from smnb.loaders.rasters.images import OpenArray, OpenImage, gdal, open_image
 from smnb.loaders.rasters.options import EMPTY_IS_ZERO
-from smnb.loaders.rasters.placing import RESAMPLINGS, Georeference, resample
+from smnb.loaders.rasters.placing import RESAMPLINGS, BandSource, Georeference, is_url, resample
 
 #: A band's file, and what GDAL reads with an image: statements and a mask in files of these endings.
 _ENDINGS = ("", ".aux.xml", ".msk")
@@ -187,8 +185,6 @@ class SceneReader(AbstractContextManager):
 
         Parameters
         ----------
-        window, bands
-            Where, and which in this order; default all.
         resampling : {"bilinear", "nearest", "average"}
             "bilinear" weights the four pixels around a cell's centre, or those of them that have data, and is missing
             where the pixel that holds the centre is; "nearest" takes that pixel; "average" is the mean of the pixels
@@ -197,14 +193,12 @@ class SceneReader(AbstractContextManager):
         Returns
         -------
         numpy.ndarray
-            float32 ``(band, y, x)``, in the bands' units; NaN outside the raster and where there are no data.
+            float32 ``(band, y, x)``, in the order of `bands` and their units; NaN outside the raster and where there are no data.
 
         Raises
         ------
-        ParameterError, RunError
-            For an unknown band or resampling; if the reader is closed.
-        FormatError
-            If a file is unreadable, lacks a band, or is not what the index says.
+        FormatError, RunError
+            If a file is unreadable, lacks a band, or is not what the index says; if the reader is closed.
         """
         (resampling,) = check_choice("SceneReader.read", "resampling", resampling, RESAMPLINGS)
         values = np.empty((len(names := self._names(bands)), *window.shape), "float32")

@@ -128,7 +128,7 @@ def open_sentinel1(
         time, or differs in grid from another of its scene; if a scene lacks a polarization or holds no backscatter at all; if
         two scenes have one time. Pixels are sampled when opening; the rest is seen when the Dataset is computed.
     ParameterError
-        For unknown options, units without what they need, a target that no scene reaches, or one finer than the pixels.
+        For units without what they need, a target that no scene reaches, or one finer than the pixels.
 
     Examples
     --------

@@ -20,10 +20,10 @@ from pystac_client.errors import ClientTypeError
 
 from smnb.contract import CatalogError, FormatError, ParameterError, SmnbError, check_box, check_range, plain
 from smnb.loaders import parse_period
-from smnb.loaders.rasters.images import BandSource, read_header
+from smnb.loaders.rasters.images import read_header
 from smnb.loaders.rasters.opening import Describer
 from smnb.loaders.rasters.options import BandOption, as_utc, band_options, checked, dn_offset
-from smnb.loaders.rasters.placing import Georeference, crs_of
+from smnb.loaders.rasters.placing import BandSource, Georeference, crs_of
 from smnb.loaders.rasters.reader import StacReader
 from smnb.loaders.rasters.scenes import SceneIndex, SceneRecord
 
@@ -135,12 +135,9 @@ def open_stac_scenes(
 
     Raises
     ------
-    CatalogError
-        If the catalog cannot be reached or read, or no item is left.
-    FormatError
-        If an item has no bounds or no time, lacks an asset, or states other units than declared.
-    ParameterError
-        For an unknown or senseless option.
+    CatalogError, FormatError
+        If the catalog cannot be reached or read, or no item is left; if an item has no bounds or no time, lacks an asset, or
+        states other units than declared.
 
     References
     ----------

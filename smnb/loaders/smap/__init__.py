@@ -1,12 +1,7 @@
 """SMAP soil moisture: lazy ``(time, y, x)`` Datasets on the global EASE-Grid 2.0, from NSIDC's HDF5 granules.
 
-- `open_l2`: half orbits, 36 km (SPL2SMP) and 9 km (SPL2SMP_E);
-- `open_l3`: days, 36 km (SPL3SMP) and 9 km (SPL3SMP_E);
-- `open_l2_active_passive`: SMAP/Sentinel-1 scenes, 3 and 1 km (SPL2SMAP_S);
-- `open_smap_e_points`: daily lists of 9 km points;
-- `open_cell_scenes`, `open_cell_series`, `open_pals`: one 36 km cell's files, and flights; `overpass_of` matches their clocks;
-- `composite`: means of 1 to 3 days; `count_masks`: what was masked, and why;
-- `read_fields`: all fields of a granule as they are; `seconds_to_utc`, `utc_to_seconds`: SMAP's clock.
+Half orbits and days of 36 km (SPL2SMP, SPL3SMP) and 9 km (SPL2SMP_E, SPL3SMP_E), SMAP/Sentinel-1 scenes (SPL2SMAP_S),
+daily lists of 9 km points, one 36 km cell's files and flights; means of days, counts of what was masked, and SMAP's clock.
 """
 
 from smnb.loaders.smap.cells import open_cell_scenes, open_cell_series, open_pals, overpass_of

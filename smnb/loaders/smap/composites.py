@@ -44,8 +44,8 @@ def composite(dataset: xr.Dataset, days: int = 3, *, variables: Sequence[str] = 
 
     Raises
     ------
-    ParameterError, ContractError
-        If `days` or `variables` is none of the above; if `time` is not increasing.
+    ContractError
+        If `time` is not increasing.
     """
     who = "composite"
     check_choice(who, "days", days, (1, 2, 3))

@@ -136,24 +136,10 @@ def resolve_window(who: str, grid: EaseGrid, region: Sequence[float] | EaseWindo
 def read_fields(path: str | Path, group: str = "Soil_Moisture_Retrieval_Data") -> tuple[dict[str, NDArray], str]:
     """Read all fields of a passive granule as they are, flat, one value a cell, with NaN for the fill value of floats.
 
-    Parameters
-    ----------
-    path : path-like
-        SPL2SMP, SPL2SMP_E or an L3 day, whatever its name.
-    group : str
-        Group of the fields, as of an overpass or a polar grid.
-
-    Returns
-    -------
-    fields : dict of ndarray
-        By the product's names, those of the evening without their ending ``_pm``.
-    release : str
-        Composite release, such as "R18290"; "unknown" where the file does not say.
-
-    Raises
-    ------
-    FormatError
-        When the file is damaged or no HDF5, or the group is missing or not of a passive soil moisture product.
+    From SPL2SMP, SPL2SMP_E or an L3 day, whatever the file's name, and the `group` of an overpass or a polar grid, to the fields
+    by the product's names, those of the evening without their ending ``_pm``, and the composite release, such as "R18290"
+    ("unknown" where the file does not say). A `FormatError` when the file is damaged or no HDF5, or the group is missing or not
+    of a passive soil moisture product.
     """
     who = "read_fields"
     (path,) = check_paths(who, path)

@@ -127,10 +127,8 @@ def open_l3(
     FormatError
         If a granule is of another product, truncated, lacks the group or a field, or has another shape; two granules
         are of one day; two products are mixed; or releases of two baselines. Damage inside a file shows when it is read.
-    ParameterError
-        For an unknown option, or a region that crosses the date line, leaves the grid, or holds no cell.
-    CatalogError
-        If the period holds no granule.
+    ParameterError, CatalogError
+        For a region that crosses the date line, leaves the grid, or holds no cell; if the period holds no granule.
     """
     who = "open_l3"
     check_choice(who, "overpass", overpass, ("am", "pm", "both"))
@@ -201,14 +199,11 @@ def open_l2(
 
     Parameters
     ----------
-    paths : sequence of path-like
-        Granules of one of the two products, with NSIDC's names, or folders of them.
     start, end : str, optional
         First and last start of a half orbit, UTC, inclusive.
     region : (west, south, east, north) or EaseWindow, optional
-        Cells whose centres are inside the box, degrees; default the smallest window that holds all cells, which for a
-        half orbit is nearly the globe.
-    catalog_id, synthetic, variables, option, flag_policy, tb_policy, exclude_surface
+        Default the smallest window that holds all cells, which for a half orbit is nearly the globe.
+    paths, catalog_id, synthetic, variables, option, flag_policy, tb_policy, exclude_surface
         As `open_l3`.
 
     Returns
@@ -281,12 +276,8 @@ def open_l2_active_passive(
 
     Parameters
     ----------
-    paths : sequence of path-like
-        Granules with NSIDC's names, or folders of them.
-    start, end : str, optional
-        First and last Sentinel-1 overpass, UTC, inclusive.
-    region : (west, south, east, north) or EaseWindow, optional
-        Cells whose centres are inside the box, degrees; default the smallest window that holds all scenes.
+    paths, start, end, region
+        As `open_l2`; first and last overpass of Sentinel-1.
     resolution : {"3km", "1km"}
         Which of the granules' two groups.
     variables : sequence of str, optional

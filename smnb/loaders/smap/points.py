@@ -84,12 +84,10 @@ def open_smap_e_points(
     ----------
     paths : sequence of path-like
         NetCDF 4 files, one a day, whose names end with it ("Western-Australia_2020-01-01.nc").
-    region : (west, south, east, north) or EaseWindow, optional
-        Cells whose centres are inside the box, degrees; default the smallest window that holds all points.
     option : {"baseline", "dca"}
         Field ``soil_moisture`` or ``soil_moisture_dca``.
-    catalog_id, synthetic, start, end
-        As `smnb.loaders.smap.open_l3`.
+    catalog_id, synthetic, start, end, region
+        As `smnb.loaders.smap.open_l3`; default the smallest window that holds all points.
 
     Returns
     -------
@@ -102,8 +100,7 @@ def open_smap_e_points(
     Raises
     ------
     FormatError, ParameterError, CatalogError
-        If a name has no day, two files are of one day, a file is damaged or lacks a field, or its points are not centres of the
-        grid or in another order; for a region as in `smnb.loaders.smap.open_l3`; if the period or the region has no file.
+        As `smnb.loaders.smap.open_l3`; if a name has no day, two files are of one day, or points are not centres or in order.
     """
     who = "open_smap_e_points"
     check_choice(who, "option", option, _FIELDS)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError, plain
 from smnb.grids import EaseGrid, EaseWindow
 from smnb.grids.ease import check_indices
+from smnb.loaders import check_chunks
 from smnb.loaders.smap.fields import FLAG_FILL, Variable, flag_attrs, seconds_to_utc
 from smnb.loaders.smap.granules import FlagTest, Granule, Selection, open_h5
 
@@ -43,6 +44,7 @@ def read_rectangle(source: h5py.Dataset, rows: slice, cols: slice) -> NDArray:
     """
     first = (0,) * (source.ndim - 2)
     if not _is_one_deflated_chunk(source):
+        check_chunks("read_rectangle", source, (rows, cols, *first))
         return source[(rows, cols, *first)]
     mask, chunk = source.id.read_direct_chunk((0,) * source.ndim)
     if mask != 0:  # the filter was left out for this chunk

@@ -23,19 +23,10 @@ _FRESH = 10.0  # days that a 9 km value may be old where an overpass has a gap
 
 @dataclass(frozen=True)
 class CellRecord:
-    """One cell's scenes and overpasses, in order of time, north first.
+    """One 36 km cell's scenes and overpasses, in order of time, north first; soil moisture in m3 m-3, NaN where missing.
 
-    Parameters
-    ----------
-    window : EaseWindow
-        The cell of 36 km.
-    time : ndarray of datetime64, shape (scene,)
-        Of SMAP's overpass.
-    fine : ndarray, shape (scene, 12, 12) or (scene, 36, 36)
-        Soil moisture at 3 or 1 km, m3 m-3, NaN where missing.
-    overpass : ndarray of datetime64, shape (overpass,)
-    coarse : ndarray, shape (overpass, 4, 4)
-        Soil moisture at 9 km, m3 m-3: the single-channel retrieval, as the product's own; the dual-channel one in its gaps.
+    `time` (scene,) is that of SMAP's overpass, `fine` (scene, 12, 12) or (scene, 36, 36) at 3 or 1 km. At `overpass`, `coarse`
+    (overpass, 4, 4) at 9 km is the single-channel retrieval, as the product's own, and the dual-channel one in its gaps.
     """
 
     window: EaseWindow

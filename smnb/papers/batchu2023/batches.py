@@ -14,7 +14,7 @@ from smnb.contract import ContractError, ParameterError, check_range, plain
 from smnb.papers.batchu2023.inputs import InputSet, network_inputs
 from smnb.papers.batchu2023.sources import KINDS
 from smnb.papers.batchu2023.store import SampleStore
-from smnb.training.batches import BatchDataset
+from smnb.training import BatchDataset
 
 _WHO = "MultiSourceDataset"
 _IMAGES = ("high", "low")
@@ -146,7 +146,7 @@ class MultiSourceDataset(BatchDataset):
     smallest first, are kept on the `device`; others are read batch by batch.
     """
 
-    counts_passes = True  # positions of later passes are those beyond the length (`smnb.training.batches.StepSampler`)
+    counts_passes = True  # positions of later passes are those beyond the length (`smnb.training.config.StepSampler`)
     evaluation_batch = 64
 
     def __init__(

@@ -19,8 +19,7 @@ import xarray as xr
 
 from smnb.contract import ContractError, is_synthetic, plain
 from smnb.grids import EaseWindow, ease_refine, match_nearest_in_time
-from smnb.training import MinMaxScaler
-from smnb.training.batches import BatchDataset
+from smnb.training import BatchDataset, MinMaxScaler
 
 WETTEST = 0.6  # m3 m-3; the wet end of the scale of coarse images
 #: Least share of a scene's pixels with a coarse, and with a fine value; other scenes are dropped.
