@@ -100,21 +100,15 @@ def predict_weather(name: str, path: str | Path, out: str | Path, sites: str | P
 
     Parameters
     ----------
-    name : str
-        One of `WEATHER_MODELS`.
-    path, out : path-like
-        ``station_daily``: CSV or CSV.gz, and one to write with ``predicted``, ``low90``, ``high90`` and ``flag`` more
-        (`smnb.papers.stations.predict_daily`). ``smap_weather``: NetCDF, and one to write with ``SMAP_AM(cell, time)`` and its
-        interval.
-    sites : path-like, optional
-        ``station_daily``: CSV of the sites.
+    name, path, out, sites
+        ``station_daily``: CSV or CSV.gz, one to write with ``predicted``, ``low90``, ``high90`` and ``flag`` more
+        (`smnb.papers.stations.weather_files.predict_daily`), and a CSV of the sites. ``smap_weather``: NetCDF, and one to write
+        with ``SMAP_AM(cell, time)`` and its interval.
 
     Raises
     ------
-    ParameterError
-        On an unknown model, or a name of the output, or sites, that are not its.
-    FormatError
-        On files that cannot be used; see `smnb.papers.stations.read_daily` and `smnb.loaders.daily.open_weather_cells`.
+    ParameterError, FormatError
+        On an unknown model, a name of the output, or sites, that are not its; on files that cannot be used.
     """
     who, out = "predict_weather", Path(out)
     check_choice(who, "model", name, WEATHER_MODELS)
@@ -126,8 +120,8 @@ def predict_weather(name: str, path: str | Path, out: str | Path, sites: str | P
             raise ParameterError(who, "the output is no NetCDF file", got=out.name, expected="a name in .nc")
         with held_output(who, out), atomic_path(out) as temporary:
             dataset, report = predict_cells(load_pretrained(name), Path(path))
-            stamp(dataset, step=f"predict {name}, {Path(path).name}", source=f"smnb {name}", synthetic=False)
-            dataset.to_netcdf(temporary, engine="h5netcdf")
+            contract.stamp(dataset, step=f"predict {Path(path).name}", source=f"smnb {name}", synthetic=False)
+            write_netcdf(temporary, dataset, {})
         return {**report, "written": str(out)}
     _check_csv(who, out)
     with held_output(who, out):
