@@ -13,7 +13,7 @@ from smnb.cli import app as cli
 from smnb.contract import ContractError, FormatError, ParameterError
 from smnb.loaders.daily import known_texture, open_scan_daily, open_uscrn_weather, open_weather_cells, place_days
 from smnb.models.temporal import TemporalConfig, TemporalEnsemble, exponential_mean, weather_states
-from smnb.papers.stations import DailyTraining, cross_validate_daily, daily_rows
+from smnb.papers.stations import DailyTraining, cross_validate_daily, daily_series
 from smnb.papers.stations.daily import combine, conformal_factor, daily_channels, train_daily
 from smnb.pretrained import WEATHER_MODELS, card_text, load_pretrained, predict_weather
 
@@ -303,13 +303,13 @@ def test_training_takes_two_places_and_gives_the_same_weights_again():
     )
     dataset = place_days(table.assign(date=pd.to_datetime(table["date"])), sites, ("precipitation", "air_temperature"))
     wet = exponential_mean(dataset["precipitation"].to_numpy(), 8.0) * 0.02 + 0.1
-    rows = daily_rows({"made": dataset.assign(soil_moisture=(("place", "time"), wet))})
-    recipe = DailyTraining(members=1, steps=40, width=16)
-    one, two = (train_daily(rows, np.ones(len(rows.table), bool), recipe) for _ in range(2))
+    series = daily_series({"made": dataset.assign(soil_moisture=(("place", "time"), wet))})
+    recipe = DailyTraining(members=1, steps=40, width=16, recurrent_members=1, recurrent_steps=5)
+    one, two = (train_daily(series, np.ones(3, bool), recipe) for _ in range(2))
     for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True):
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ContractError, match="too few places"):
-        train_daily(rows, (rows.table["place"] == "made:2000").to_numpy(), recipe)
+        train_daily(series, np.arange(3) == 0, recipe)
 
 
 @pytest.mark.parametrize("name", WEATHER_MODELS)
@@ -330,8 +330,8 @@ def test_a_held_out_fold_of_the_real_stations_is_as_good_as_the_card_says(shared
     assert int(scan["sand"].isnull().sum()) == 1  # 0/0/0
     assert float(scan["elevation"].max()) == pytest.approx(7649 * 0.3048)
     crn = open_uscrn_weather([shared_samples / "uscrn_daily" / "crn_2020.parquet.gz"])
-    rows = daily_rows({"scan": scan, "crn": crn}, least_known=0.8)
-    found = cross_validate_daily(rows, DailyTraining(members=1, steps=100), k=2)
+    series = daily_series({"scan": scan, "crn": crn}, least_known=0.8)
+    found = cross_validate_daily(series, DailyTraining(members=1, steps=100, recurrent_members=0), k=2)
     assert (found["fold"] >= 0).all()
     scores = [
         np.corrcoef(one["departure"], one["observed"])[0, 1] for _, one in found.groupby("place") if len(one) >= 100

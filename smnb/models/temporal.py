@@ -199,15 +199,20 @@ def _radiation_states(weather: Mapping[str, Values], warm: Values, water: Values
 
 @dataclass(frozen=True)
 class TemporalConfig:
-    """Sizes of an ensemble: `channels` inputs, `members` networks of two layers of `width`, of which `keep` is kept in training.
+    """Sizes of an ensemble of networks that see all `channels` of a day, and of recurrent ones that see some of every day before.
 
-    `scale` is the unit of the output, m3 m-3; standardised inputs are clipped to plus and minus `limit`.
+    `members` and `recurrent_members` count them, `width` is of their layers, of which `keep` is kept in training. `recurrent` are
+    numbers of channels; `share` is the recurrent networks' part in the mean. `scale` is the unit of the output, m3 m-3;
+    standardised inputs are clipped to plus and minus `limit`.
     """
 
     channels: int
     members: int = 8
     width: int = 64
     keep: float = 0.9
+    recurrent: tuple[int, ...] = ()
+    recurrent_members: int = 0
+    share: float = 0.35
     scale: float = 0.06
     limit: float = 4.0
 
@@ -224,8 +229,27 @@ class Readout(nn.Module):
         nn.init.zeros_(self.linear.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., channel), missing 0, to (...), in units of the configuration's `scale`."""
+        """(place, day, channel), missing 0, to (place, day), in units of the configuration's `scale`."""
         return (self.layers(x) + self.linear(x))[..., 0]
+
+
+class Recurrent(nn.Module):
+    """The same by a long short-term memory over the days of a series, from some of the channels; its forget gate starts open.
+
+    Hochreiter and Schmidhuber 1997, Neural Comput. 9(8), 1735-1780, doi:10.1162/neco.1997.9.8.1735.
+    """
+
+    def __init__(self, config: TemporalConfig) -> None:
+        super().__init__()
+        self.seen, width = list(config.recurrent), config.width
+        self.enter = nn.Sequential(nn.Linear(len(self.seen), width), nn.ReLU())
+        self.memory = nn.LSTM(width, width, batch_first=True)
+        self.leave = nn.Sequential(nn.Dropout(1.0 - config.keep), nn.Linear(width, 1))
+        self.memory.bias_ih_l0.data[width : 2 * width] = 3.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As `Readout.forward`, of consecutive days."""
+        return self.leave(self.memory(self.enter(x[..., self.seen]))[0])[..., 0]
 
 
 class TemporalEnsemble(nn.Module):
@@ -240,10 +264,9 @@ class TemporalEnsemble(nn.Module):
         super().__init__()
         self.config = config
         self.members = nn.ModuleList(Readout(config) for _ in range(config.members))
-        self.register_buffer("centre", torch.zeros(config.channels))
-        self.register_buffer("spread", torch.ones(config.channels))
-        self.register_buffer("level", torch.zeros(config.channels + 1))
-        self.register_buffer("amplitude", torch.zeros(config.channels + 1))
+        self.members.extend(Recurrent(config) for _ in range(config.recurrent_members))
+        for name, size in {"centre": 0, "spread": 0, "level": 1, "amplitude": 1}.items():
+            self.register_buffer(name, torch.zeros(config.channels + size))
 
     def standardise(self, x: torch.Tensor) -> torch.Tensor:
         """Native states (..., channel) to clipped standardised ones; missing becomes 0, the middle."""
@@ -254,8 +277,11 @@ class TemporalEnsemble(nn.Module):
         return torch.nan_to_num(((x - self.centre) / self.spread).clamp(-limit, limit), nan=0.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Native states (..., channel) to level, amplitude and the members' mean departure, m3 m-3, of shape (..., 3)."""
-        x = self.standardise(x)
-        departure = self.config.scale * torch.stack([member(x) for member in self.members]).mean(0)
+        """Native states (place, day, channel) to level, amplitude and mean departure, m3 m-3, of shape (place, day, 3)."""
+        x, count = self.standardise(x), self.config.members
+        departure = torch.stack([member(x) for member in self.members])
+        mean = departure[:count].mean(0)
+        if self.config.recurrent_members:
+            mean = mean + self.config.share * (departure[count:].mean(0) - mean)
         lasting = [x @ one[:-1] + one[-1] for one in (self.level, self.amplitude)]
-        return torch.stack([*lasting, departure], dim=-1)
+        return torch.stack([*lasting, self.config.scale * mean], dim=-1)

@@ -9,7 +9,7 @@
 """
 
 from smnb.papers.stations.ablation import SOURCE_SETS, run_ablation
-from smnb.papers.stations.daily import DailyTraining, cross_validate_daily, daily_rows
+from smnb.papers.stations.daily import DailyTraining, cross_validate_daily, daily_series
 from smnb.papers.stations.features import point_features
 from smnb.papers.stations.network import PointEnsemble, PointTraining
 from smnb.papers.stations.table import PointRows, from_station_table, predict_rows, read_points, train_release
@@ -21,7 +21,7 @@ __all__ = [
     "PointRows",
     "PointTraining",
     "cross_validate_daily",
-    "daily_rows",
+    "daily_series",
     "from_station_table",
     "point_features",
     "predict_rows",

@@ -15,16 +15,20 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
+from torch.nn.utils.rnn import pad_sequence
 
 from smnb.contract import ContractError, plain
 from smnb.maps.tiles import one_thread
-from smnb.models.temporal import FORCINGS, TemporalConfig, TemporalEnsemble, weather_states
+from smnb.models.temporal import FORCINGS, Recurrent, TemporalConfig, TemporalEnsemble, weather_states
 from smnb.sensors import folds as split_folds
 from smnb.training import Trained, load, save
 from smnb.training.config import minimise
 
 _SMALL, _QUIET = 1e-5, 2e-4  # (m3 m-3)², as in `smnb.papers.stations.network`
-_TARGETS = ("soil_moisture", "soil_temperature")
+#: What recurrent networks see of the states, as far as it is there, beside season and statics.
+_WEATHER = ["water-0", "snow", "heat2", "evaporation4"]
+_WEATHER += ["shortwave", "longwave", "humidity", "wind", "radiation_demand", "dry_air"]
+_WINDOW, _WARM = 365, 60  # days that they are trained on, and the first of them whose error does not count
 #: Days of weather that are looked back on to say whether it is known, and the share from which it is.
 RECENT_DAYS, ENOUGH = 90, 0.8
 TRAIT_DAYS = 120  # days of known precipitation from which a place's climate is taken from them
@@ -37,12 +41,15 @@ _LARGEST, _SOFT = 0.65, 0.02  # m3 m-3: no prediction exceeds it; over which tho
 class DailyTraining:
     """Recipe: AdamW, whose rate rises over a tenth of the steps and falls along a cosine.
 
-    Each step draws `batch_places` places and `batch_days` days of each. `hide` is the chance to hide a lasting channel from a
-    place in training, so that places without soil or elevation are predicted well; `level_penalty` is of the ridge regressions.
+    Each step draws `batch_places` places, and `batch_days` days or a year of each. `hide` is the chance to hide a lasting
+    channel from a place in training, so that places without soil or elevation are predicted well; `level_penalty` is
+    of the ridge regressions.
     """
 
     members: int = 8
     steps: int = 300
+    recurrent_members: int = 3
+    recurrent_steps: int = 400
     width: int = 64
     keep: float = 0.8
     batch_places: int = 32
@@ -88,80 +95,121 @@ def known_share(dataset: xr.Dataset) -> np.ndarray:
 
 
 @dataclass
-class DailyRows:
-    """Days that have a target: their channels (row, channel) and those's names, and two tables.
+class DailySeries:
+    """Series of places: `channels` (day, channel) and `target` (day,), m3 m-3, of each, the channels' names, and two tables.
 
-    `table` has ``place``, ``time``, ``observed`` (m3 m-3) and ``known`` (`known_share`) of each row; `places` has ``sensor_id``,
-    ``lat``, ``lon``.
+    `table` has ``place``, ``time``, ``observed`` and ``known`` (`known_share`) of each day with a target, place by place;
+    `places` has ``sensor_id``, ``lat``, ``lon``.
     """
 
-    channels: np.ndarray
+    channels: list[np.ndarray]
+    target: list[np.ndarray]
     names: list[str]
     table: pd.DataFrame
     places: pd.DataFrame
 
 
-def daily_rows(datasets: Mapping[str, xr.Dataset], *, least_known: float = 0.0) -> DailyRows:
-    """Rows of some datasets, by name, with soil moisture of .005 to .6 and, where its temperature is known, soil above 1 °C.
+def daily_series(datasets: Mapping[str, xr.Dataset], *, least_known: float = 0.0) -> DailySeries:
+    """Series of some datasets, by name. Targets are .005 to .6 and, where its temperature is known, of soil above 1 °C.
 
-    Places are called ``name:place``. Datasets have the same channels. `least_known` is the least `known_share`.
+    Places are called ``name:place``. Datasets have the same channels. `least_known` is the least `known_share` of a target.
     """
-    channels, tables, places, names = [], [], [], []
+    channels, targets, tables, places, names = [], [], [], [], []
     for name, dataset in datasets.items():
         target, share = dataset["soil_moisture"].to_numpy().astype("float64"), known_share(dataset)
         there = (target >= 0.005) & (target <= 0.6) & (share >= least_known)
         if "soil_temperature" in dataset:
             there &= dataset["soil_temperature"].to_numpy() > 1.0
         made, names = daily_channels(dataset)
-        labels = name + ":" + dataset["place"].to_series().astype(str)
+        labels = (name + ":" + dataset["place"].to_series().astype(str)).to_numpy()
         row, day = np.nonzero(there)
-        columns = {"place": labels.to_numpy()[row], "time": dataset["time"].to_numpy()[day]}
-        tables.append(pd.DataFrame({**columns, "observed": target[there], "known": share[there]}))
-        channels.append(made[there])
-        places.append(pd.DataFrame({"sensor_id": labels.to_numpy(), "lat": dataset["lat"], "lon": dataset["lon"]}))
+        columns = {"place": labels[row], "time": dataset["time"].to_numpy()[day], "observed": target[there]}
+        tables.append(pd.DataFrame(columns).assign(known=share[there]))
+        channels.extend(made)
+        targets.extend(np.where(there, target, np.nan))
+        places.append(pd.DataFrame({"sensor_id": labels, "lat": dataset["lat"], "lon": dataset["lon"]}))
     table = pd.concat(tables, ignore_index=True)
-    return DailyRows(np.concatenate(channels), names, table, pd.concat(places, ignore_index=True))
+    return DailySeries(channels, targets, names, table, pd.concat(places, ignore_index=True))
 
 
-def train_daily(rows: DailyRows, chosen: np.ndarray, training: DailyTraining) -> TemporalEnsemble:
-    """Train an ensemble on the chosen rows, bool (row,); `ContractError` with fewer than two places of `min_days` rows."""
-    table, native = rows.table[chosen], rows.channels[chosen]
-    groups = [one for one in table.groupby("place").indices.values() if len(one) >= training.min_days]
-    if len(groups) < 2:
+def train_daily(series: DailySeries, chosen: np.ndarray, training: DailyTraining) -> TemporalEnsemble:
+    """Train an ensemble on the chosen places, bool (place,); `ContractError` with fewer than two of `min_days` targets."""
+    days = {i: np.flatnonzero(np.isfinite(series.target[i])) for i in np.flatnonzero(chosen)}
+    days = {i: one for i, one in days.items() if len(one) >= training.min_days}
+    if len(days) < 2:
         expected = plain(f"two or more with {training.min_days} days")
-        raise ContractError("train_daily", "too few places to train on", got=len(groups), expected=expected)
-    target = table["observed"].to_numpy()
-    observed = torch.tensor(target, dtype=torch.float32)
-    lasting = torch.tensor([name.startswith("static:") for name in rows.names])
-    config = TemporalConfig(len(rows.names), training.members, training.width, training.keep)
+        raise ContractError("train_daily", "too few places to train on", got=len(days), expected=expected)
+    lasting = torch.tensor([name.startswith("static:") for name in series.names])
+    seen = [name.startswith(("static:", "season:")) or name[6:] in _WEATHER for name in series.names]
+    sizes = {name: getattr(training, name) for name in ("members", "width", "keep", "recurrent_members")}
+    config = TemporalConfig(len(seen), recurrent=tuple(map(int, np.flatnonzero(seen))), **sizes)
+    native = np.concatenate([series.channels[i][one] for i, one in days.items()]).astype("float64")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         ensemble = TemporalEnsemble(config)
-        ensemble.centre.copy_(torch.tensor(np.nan_to_num(np.nanmean(native, axis=0, dtype="float64"))))
-        ensemble.spread.copy_(torch.tensor(np.nan_to_num(np.nanstd(native, axis=0, dtype="float64")) + 1e-6))
-        x = ensemble.standardise(torch.from_numpy(native))
-        means = torch.stack([x[one].mean(0) * lasting for one in groups]).double().numpy()
+        ensemble.centre.copy_(torch.tensor(np.nan_to_num(np.nanmean(native, axis=0))))
+        ensemble.spread.copy_(torch.tensor(np.nan_to_num(np.nanstd(native, axis=0)) + 1e-6))
+        x = {i: ensemble.standardise(torch.from_numpy(series.channels[i])) for i in days}
+        y = {i: torch.tensor(series.target[i], dtype=torch.float32) for i in days}
+        means = torch.stack([x[i][one].mean(0) * lasting for i, one in days.items()]).double().numpy()
         for buffer, of in ((ensemble.level, np.mean), (ensemble.amplitude, np.std)):
-            buffer.copy_(_ridge(means, np.array([of(target[one]) for one in groups]), training.level_penalty))
+            target = np.array([of(series.target[i][one]) for i, one in days.items()])
+            buffer.copy_(_ridge(means, target, training.level_penalty))
         for number, member in enumerate(ensemble.members):
-            rng = np.random.default_rng([training.seed, number])
-
-            def loss(member: torch.nn.Module = member, rng: np.random.Generator = rng) -> torch.Tensor:
-                drawn = rng.choice(len(groups), training.batch_places, replace=len(groups) < training.batch_places)
-                at = np.stack([groups[i][rng.integers(len(groups[i]), size=training.batch_days)] for i in drawn])
-                hidden = (torch.rand(len(at), 1, len(rows.names)) < training.hide) & lasting
-                return _course_loss(config.scale * member(x[at] * ~hidden), observed[at])
-
-            recipe = {"rate": training.learning_rate, "weight_decay": training.weight_decay, "rise": 0.1}
-            minimise(member.parameters(), training.steps, loss, **recipe)
+            _fit_member(
+                member, x, y, days, lasting, config.scale, training, np.random.default_rng([training.seed, number])
+            )
     return ensemble.eval()
 
 
+def _fit_member(
+    member: torch.nn.Module,
+    x: dict[int, torch.Tensor],
+    y: dict[int, torch.Tensor],
+    days: dict[int, np.ndarray],
+    lasting: torch.Tensor,
+    scale: float,
+    training: DailyTraining,
+    rng: np.random.Generator,
+) -> None:
+    """Train one network in place: on days drawn from a place's targets, or on windows of consecutive days if it is recurrent."""
+    recurrent = isinstance(member, Recurrent)
+
+    def loss() -> torch.Tensor:
+        drawn = rng.choice(list(days), training.batch_places, replace=len(days) < training.batch_places)
+        at = [rng.choice(days[i], training.batch_days) for i in drawn]
+        if recurrent:
+            first = [rng.integers(max(1, len(y[i]) - _WINDOW + 1)) for i in drawn]
+            at = [np.arange(one, min(one + _WINDOW, len(y[i]))) for one, i in zip(first, drawn, strict=True)]
+        both = [(x[i][one], y[i][one]) for i, one in zip(drawn, at, strict=True)]
+        inputs = pad_sequence([one for one, _ in both], batch_first=True)
+        observed = pad_sequence([one for _, one in both], batch_first=True, padding_value=float("nan"))
+        hidden = (torch.rand(len(at), 1, len(lasting)) < training.hide) & lasting
+        skipped = _WARM if recurrent else 0
+        return _course_loss(scale * member(inputs * ~hidden)[:, skipped:], observed[:, skipped:])
+
+    steps = training.recurrent_steps if recurrent else training.steps
+    recipe = {"rate": training.learning_rate, "weight_decay": training.weight_decay, "rise": 0.1}
+    minimise(member.parameters(), steps, loss, **recipe)
+
+
 def _course_loss(predicted: torch.Tensor, observed: torch.Tensor) -> torch.Tensor:
-    """Mean over places of the error about the place's mean (place, day), half of it over the place's standard deviation."""
-    error = predicted - predicted.mean(1, keepdim=True) - observed + observed.mean(1, keepdim=True)
-    error = torch.sqrt((error**2).mean(1) + _SMALL)
-    return 0.5 * (error / torch.sqrt(observed.var(1) + _QUIET)).mean() + 0.5 * error.mean() / 0.06
+    """Mean over places of the error about the place's mean (place, day), half of it over the place's standard deviation.
+
+    A place counts by the share of its days that have a target, so that a few days do not set its mean.
+    """
+    there = torch.isfinite(observed)
+    count = there.sum(1, keepdim=True).clamp(min=1)
+
+    def centred(values: torch.Tensor) -> torch.Tensor:
+        values = torch.where(there, values, 0.0)
+        return torch.where(there, values - values.sum(1, keepdim=True) / count, 0.0)
+
+    target = centred(observed)
+    error, spread = (((one**2).sum(1) / count[:, 0]) for one in (centred(predicted) - target, target))
+    error, weight = torch.sqrt(error + _SMALL), (count[:, 0] / observed.shape[1]).clamp(max=0.3)
+    each = 0.5 * error / torch.sqrt(spread + _QUIET) + 0.5 * error / 0.06
+    return (weight * each).sum() / weight.sum()
 
 
 def _ridge(inputs: np.ndarray, target: np.ndarray, penalty: float) -> torch.Tensor:
@@ -173,20 +221,17 @@ def _ridge(inputs: np.ndarray, target: np.ndarray, penalty: float) -> torch.Tens
 
 
 def predict_course(ensemble: TemporalEnsemble, channels: np.ndarray) -> np.ndarray:
-    """Level, amplitude and departure, float64 (row, 3), of rows of native channels (row, channel)."""
+    """Level, amplitude and departure, float64 (place, day, 3), of native channels (place, day, channel)."""
     with one_thread(), torch.inference_mode():
-        parts = [
-            ensemble(torch.from_numpy(channels[i : i + 16384])).double().numpy() for i in range(0, len(channels), 16384)
-        ]
-    return np.concatenate([np.empty((0, 3)), *parts])
+        return np.stack([ensemble(torch.from_numpy(one)[None]).double().numpy()[0] for one in channels])
 
 
 def combine(course: np.ndarray, place: np.ndarray, *, stretch: float, counted: np.ndarray | None = None) -> np.ndarray:
-    """Level plus departure, positive, (row,), from `predict_course`.
+    """Level plus departure, positive, (row,), from rows of `predict_course`.
 
-    A network's departures vary less than soil does. `stretch` is the share of the way from their spread to the amplitude that is
-    predicted for the place; a place with less than some years of days is stretched less. `counted`, bool (row,), says whose
-    spread it is: that of days with unfrozen soil.
+    A network's departures have no mean and vary less than soil does: the place's mean is taken off, and `stretch` is the share of
+    the way from their spread to the amplitude that is predicted for the place; less of both where a place has less than some
+    years of days. `counted`, bool (row,), says whose mean and spread they are: those of days with unfrozen soil.
     """
     codes = np.unique(place, return_inverse=True)[1]
     level, amplitude, departure = course.T
@@ -194,9 +239,9 @@ def combine(course: np.ndarray, place: np.ndarray, *, stretch: float, counted: n
     count = np.bincount(codes, weights=weight)
     mean = (np.bincount(codes, weights=weight * departure) / count)[codes]
     spread = np.sqrt(np.bincount(codes, weights=weight * (departure - mean) ** 2) / count)[codes]
-    trust = stretch * (count / (count + 200.0))[codes]
-    factor = 1.0 + trust * np.clip(amplitude / np.maximum(spread, 0.01) - 1.0, -0.5, 1.0)
-    value = level + mean + factor * (departure - mean)
+    trust = (count / (count + 100.0))[codes]
+    factor = 1.0 + stretch * trust * np.clip(amplitude / np.maximum(spread, 0.01) - 1.0, -0.5, 1.0)
+    value = level + (1.0 - trust) * mean + factor * (departure - mean)
     return np.minimum(_SOFT * np.logaddexp(0.0, value / _SOFT), _LARGEST)
 
 
@@ -216,7 +261,7 @@ def conformal_factor(score: np.ndarray, place: np.ndarray, share: float = 0.9) -
 
 
 def cross_validate_daily(
-    rows: DailyRows,
+    series: DailySeries,
     training: DailyTraining,
     *,
     k: int = 10,
@@ -224,33 +269,38 @@ def cross_validate_daily(
     block_degrees: float = 3.0,
     buffer_km: float = 50.0,
 ) -> pd.DataFrame:
-    """Predict every row by a network that saw no place of its block, nor any within `buffer_km` of one.
+    """Predict every target by networks that saw no place of its block, nor any within `buffer_km` of one.
 
-    Columns: those of `rows.table`, ``level``, ``amplitude``, ``departure``, ``fold``.
+    Columns: those of `series.table`, ``level``, ``amplitude``, ``departure``, ``fold``.
     """
     options = {"k": k, "seed": seed, "block_degrees": block_degrees, "buffer_km": buffer_km}
-    splits, result = split_folds(rows.places, "block", **options), np.full((len(rows.table), 3), np.nan)
-    number = np.full(len(rows.table), -1)
-    labelled = rows.table.rename(columns={"place": "sensor_id"})
-    for fold, split in enumerate(splits):
-        side = split.label(labelled).to_numpy()
-        ensemble = train_daily(rows, side == "train", training)
-        result[side == "test"] = predict_course(ensemble, rows.channels[side == "test"])
-        number[side == "test"] = fold
-    columns = dict(zip(("level", "amplitude", "departure"), result.T, strict=True))
-    return rows.table.assign(**columns, fold=number)
+    found = [np.empty((0, 4))] * len(series.target)
+    for fold, split in enumerate(split_folds(series.places, "block", **options)):
+        side = split.label(series.places).to_numpy()
+        ensemble = train_daily(series, side == "train", training)
+        for i in np.flatnonzero(side == "test"):
+            course = predict_course(ensemble, series.channels[i][None])[0][np.isfinite(series.target[i])]
+            found[i] = np.column_stack([course, np.full(len(course), fold)])
+    columns = ["level", "amplitude", "departure", "fold"]
+    return series.table.join(pd.DataFrame(np.concatenate(found), columns=columns))
 
 
 def release_daily(
-    rows: DailyRows, out: str | Path, training: DailyTraining, *, factor: float, stretch: float, about: dict[str, Any]
+    series: DailySeries,
+    out: str | Path,
+    training: DailyTraining,
+    *,
+    factor: float,
+    stretch: float,
+    about: dict[str, Any],
 ) -> Trained:
-    """Train on all rows and save ``out/model.safetensors`` with its card.
+    """Train on all places and save ``out/model.safetensors`` with its card.
 
     `factor` is `conformal_factor` of a cross-validation and `stretch` that of `combine`; `about` says what the data are. Seeds
-    are fixed and one thread is used: the same rows give the same weights with the same library versions.
+    are fixed and one thread is used: the same series give the same weights with the same library versions.
     """
     with one_thread():
-        ensemble = train_daily(rows, np.ones(len(rows.table), dtype=bool), training)
-    places = int(rows.table["place"].nunique())
+        ensemble = train_daily(series, np.ones(len(series.target), dtype=bool), training)
+    places = int(series.table["place"].nunique())
     card = {"recipe": asdict(training), "factor": factor, "stretch": stretch, "data": {**about, "places": places}}
-    return load(save(Path(out) / "model", ensemble, channels=tuple(rows.names), training=card))
+    return load(save(Path(out) / "model", ensemble, channels=tuple(series.names), training=card))

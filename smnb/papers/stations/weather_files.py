@@ -131,7 +131,7 @@ def _predicted(trained: Trained, dataset: xr.Dataset) -> tuple[np.ndarray, np.nd
         step = "Use the version of smnb that it was made with"
         raise FormatError("predict_daily", "the checkpoint has other channels", got=missing[:5], next_step=step)
     shape, used = channels.shape[:2], [names.index(name) for name in trained.card["channels"]]
-    course = predict_course(trained.model, channels[..., used].reshape(-1, len(used)))
+    course = predict_course(trained.model, channels[..., used]).reshape(-1, 3)
     place, known = np.repeat(np.arange(shape[0]), shape[1]), known_share(dataset)
     warm = channels[..., names.index("state:heat7")].ravel() > 1.0
     value = combine(course, place, stretch=card["stretch"], counted=warm)
