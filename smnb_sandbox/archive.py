@@ -32,7 +32,7 @@ from smnb_sandbox.truth import truth_bytes
 from smnb_sandbox.world import FIRST_DAY, SPIN_UP_DAYS, World, check_seed
 
 #: Raise it whenever the same seed gives other bytes: archives of an older version are then rewritten.
-GENERATOR_VERSION = "8"
+GENERATOR_VERSION = "9"
 _VERSION = "1"  # is written into the gridded truth; raise it when the gridded files change
 MARKER = "SANDBOX.json"
 #: Stands in a folder that is being written, so that a killed write can go on and nobody takes it for complete.
@@ -212,8 +212,7 @@ def write_sandbox(
 
     An archive that is up to date is left alone; a write that was killed goes on with the files that are missing; one
     of another preset, seed or generator version is replaced. The same seed gives the same bytes with any number of
-    threads, and the same images for a day in every preset. ``quick`` takes about 50 s of one core (220 MB), ``full``
-    minutes (2 GB).
+    threads, and the same images for a day in every preset. ``quick`` takes 50 s of one core (220 MB), ``full`` minutes (2 GB).
 
     Parameters
     ----------
@@ -229,8 +228,7 @@ def write_sandbox(
     Returns
     -------
     dict
-        The manifest, as in ``SANDBOX.json``: preset, seed, generator_version, synthetic, days, and files with path,
-        size and sha256.
+        The manifest, as in ``SANDBOX.json``: preset, seed, generator_version, days, and files with path, size and sha256.
 
     Raises
     ------
@@ -239,7 +237,7 @@ def write_sandbox(
     FormatError
         When the folder's marker is damaged.
     RunError
-        When a file cannot be written (a full disk, no permission). What is complete stays and is used next time.
+        When a file cannot be written. What is complete stays and is used next time.
     """
     check_choice("write_sandbox", "preset", preset, sorted(PRESETS))
     seed = check_seed("write_sandbox", seed)

@@ -1,8 +1,7 @@
 """The parts of the sandbox on EASE grids: what files there are of SMAP over three regions, and of the 1 km fusion.
 
-Radiometer products of half orbits and days, SMAP/Sentinel-1 scenes made by the active-passive algorithm, and their truth, of
-three regions of 300 km over 2016 to 2018; and below ``fusion/`` the same of places of 256 cells of 1 km in September 2020 with
-Sentinel-1 scenes as GeoTIFF and an ISMN archive.
+Radiometer products, SMAP/Sentinel-1 scenes of the active-passive algorithm, and their truth, of three regions of 300 km over 2016
+to 2018; and below ``fusion/`` of places of 256 km in September 2020, with Sentinel-1 scenes as GeoTIFF and an ISMN archive.
 """
 
 from __future__ import annotations
@@ -17,15 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnb.grids import M09, M36
+from smnb_sandbox import fusion_places as fusion
 from smnb_sandbox.files import Period, Plan, days_of
-from smnb_sandbox.fusion_places import (
-    INSITU_FIRST,
-    INSITU_LAST,
-    FusionSimulation,
-    acquisitions,
-    read_place,
-    slice_names,
-)
 from smnb_sandbox.insitu_files import archive_name, by_network, ismn_archive
 from smnb_sandbox.insitu_readings import Readings
 from smnb_sandbox.noise import Float32, spread
@@ -179,7 +171,7 @@ class FusionPlan(Plan):
     @cached_property
     def acquisitions(self) -> dict[str, list[SceneTime]]:
         """What was acquired of each place."""
-        return {name: acquisitions(place, self.scenes) for name, place in list(PLACES.items())[: self.places]}
+        return {name: fusion.acquisitions(place, self.scenes) for name, place in list(PLACES.items())[: self.places]}
 
     @cached_property
     def kinds(self) -> dict[str, dict[str, Any]]:
@@ -187,11 +179,15 @@ class FusionPlan(Plan):
         scenes = [when for scenes in self.acquisitions.values() for when in scenes]
         days = sorted({when.smap.time.date() for when in scenes})
         return {
-            "sentinel1": {f"fusion/sentinel1_grd/2020/{name}": when for when in scenes for name in slice_names(when)},
+            "sentinel1": {
+                f"fusion/sentinel1_grd/2020/{name}": when for when in scenes for name in fusion.slice_names(when)
+            },
             "fine": {f"fusion/smap_s1_l2/2020/{when.file_name}": when for when in scenes},
             "truth": {f"sandbox_truth/fusion/{name}.nc": name for name in self.acquisitions},
             "enhanced": {f"fusion/smap_l3_e/{_l3_e_name(day)}": day for day in days},
-            "insitu": {f"fusion/ismn/{archive_name('header_values', INSITU_FIRST, INSITU_LAST)}": "readings"},
+            "insitu": {
+                f"fusion/ismn/{archive_name('header_values', fusion.INSITU_FIRST, fusion.INSITU_LAST)}": "readings"
+            },
         }
 
     def contents(self, seed: int, missing: set[str]) -> Iterator[tuple[str, bytes]]:
@@ -205,24 +201,24 @@ class FusionPlan(Plan):
             daily = [when for when in scenes if when.smap.time.date() in by_day]
             if not (own & missing or daily or with_insitu):
                 continue
-            simulation = FusionSimulation(PLACES[place], seed)
+            simulation = fusion.FusionSimulation(PLACES[place], seed)
             yield from self._of_place(simulation, scenes, own & missing)
             for when in daily:
                 _, window, cells, seen = simulation.passive(when)
                 by_day[when.smap.time.date()].append((window, False, cells, seen))
             if with_insitu:
-                readings += read_place(simulation)
+                readings += fusion.read_place(simulation)
         for name, day in self.kinds["enhanced"].items():
             if name in missing:
                 yield name, level3_granule(name, M09, by_day[day])
         if readings:
             yield (
                 next(iter(self.kinds["insitu"])),
-                ismn_archive(by_network(readings, "fusion"), (INSITU_FIRST, INSITU_LAST)),
+                ismn_archive(by_network(readings, "fusion"), (fusion.INSITU_FIRST, fusion.INSITU_LAST)),
             )
 
     def _of_place(
-        self, simulation: FusionSimulation, scenes: list[SceneTime], wanted: set[str]
+        self, simulation: fusion.FusionSimulation, scenes: list[SceneTime], wanted: set[str]
     ) -> Iterator[tuple[str, bytes]]:
         """Names and contents of a place's own files."""
         for when in scenes:
@@ -238,7 +234,7 @@ class FusionPlan(Plan):
             yield name, _place_truth(simulation, scenes)
 
 
-def _place_truth(simulation: FusionSimulation, scenes: list[SceneTime]) -> bytes:
+def _place_truth(simulation: fusion.FusionSimulation, scenes: list[SceneTime]) -> bytes:
     """The truth on a place's 1 km window when the radar passed; open water is NaN."""
     place, world = simulation.place, simulation.world
     water = world.lake[simulation.cut]

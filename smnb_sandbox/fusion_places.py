@@ -1,8 +1,7 @@
 """A place of the 1 km fusion: its September in memory, when both satellites looked and what they saw, and its stations.
 
-The world and what sees it are those of the downscaling world; September 2020 here is that of 2016 there (both leap years).
-Networks carry the names of the real ones that they stand for; stations are invented. A station reads the soil moisture of its
-1 km cell, plus what a point differs from a cell by, through the sensor's own calibration, noise and faults.
+World and satellites are those of the downscaling world; September 2020 here is that of 2016 there (leap years). Networks carry
+real names, stations are invented: each reads its 1 km cell and what a point differs from it by, with its sensor's own faults.
 """
 
 from __future__ import annotations
@@ -46,6 +45,7 @@ _MARGIN, _APART = 8, 6
 _STATIC, _PASSING = 0.022, 0.010
 _OTHER_INSTRUMENT, _EACH = "ThetaProbe ML2X", 6
 
+Indices = tuple[NDArray, NDArray]  # rows and columns
 _TEMPLATES = {network.name: network for network in networks_of("fusion")}
 #: ESA CCI land cover by IGBP class.
 _CCI = {0: 130, 1: 70, 4: 60, 5: 90, 7: 120, 8: 90, 9: 130, 10: 130, 12: 10, 13: 130, 14: 30, 16: 200}
@@ -273,10 +273,7 @@ def _sensors(stations: Sequence[Station]) -> list[Sensor]:
 
 
 def _hour_truth(
-    simulation: FusionSimulation,
-    stations: list[Station],
-    in_fine: tuple[NDArray, NDArray],
-    in_coarse: tuple[NDArray, NDArray],
+    simulation: FusionSimulation, stations: list[Station], in_fine: Indices, in_coarse: Indices
 ) -> PointTruth:
     """Cells' soil moisture between the 6 a.m. states, and the points' around it."""
     place, days = simulation.place, simulation.days

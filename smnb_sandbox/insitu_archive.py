@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pyproj import Transformer
 
 from smnb_sandbox.files import Period, file_bytes, table
-from smnb_sandbox.insitu_files import archive_name, daily_text, hourly_table, hourly_text, ismn_archive, uscrn_names
+from smnb_sandbox.insitu_files import archive_name, hourly_table, hourly_text, ismn_archive, uscrn_names
 from smnb_sandbox.insitu_readings import read_sensor
 from smnb_sandbox.insitu_sites import Sensor, Station, place_sensors
 from smnb_sandbox.insitu_truth import END, START, CellDays, PointTruth, simulate_points
@@ -37,17 +37,14 @@ _REPEAT = {"low": (0, 3, 5), "high": (0, 2, 3, 5, 7)}
 _GOOD, _NOT_RECOMMENDED, _FAILED, _NOT_ATTEMPTED = 8, 9, 13, 15
 _POINTS = table("points")
 #: Of a land model: its column of the errors, hours that are written, lag (days), error (m3 m-3), and what a m3 m-3 is.
-_MODELS = {
-    "era5_land": (0, slice(6, None, 24), 1.2, 0.022, 1.0),
-    "gldas": (1, slice(None, None, 3), 2.0, 0.025, 100.0),
-}
+_MODELS = {"era5_land": (0, slice(6, None, 24), 1.2, 0.022, 1.0), "gldas": (1, slice(None, None, 3), 2.0, 0.025, 100.0)}
 
 
 def insitu_names(period: Period) -> list[str]:
     """Paths of the in-situ files of a period within one year below the root, in the order of writing."""
     ismn = [f"ismn/{archive_name(form, *period)}" for form in ("header_values", "ceop_sep")]
     year = period[0].year
-    uscrn = [f"uscrn/{p}/{year}/{name}" for p in ("hourly02", "daily01") for name in uscrn_names(p, year)]
+    uscrn = [f"uscrn/hourly02/{year}/{name}" for name in uscrn_names(year)]
     points = [f"insitu_points/{product}_points.nc" for product in ("era5_land", "gldas", "smap_l3")]
     return [*ismn, *uscrn, *points, _TRUTH, _SENSORS]
 
@@ -66,11 +63,10 @@ def insitu_contents(days: CellDays, period: Period, names: Sequence[str]) -> Ite
     for name, form in of_files.items():
         mine = [one for one in readings if one.sensor.station.network.file_format == form]
         if form == "uscrn":
-            text, product = (hourly_text, "hourly02") if "hourly02" in name else (daily_text, "daily01")
-            number = uscrn_names(product, year).index(name.rpartition("/")[2])
+            number = uscrn_names(year).index(name.rpartition("/")[2])
             mine = [one for one in mine if one.sensor.station.number == number]
             station = mine[0].sensor.station
-            yield name, text(station, hourly_table(station, mine, period), truth.times(*period)).encode()
+            yield name, hourly_text(station, hourly_table(station, mine, period), truth.times(*period)).encode()
         elif form:
             yield name, ismn_archive(mine, period)
         elif name.endswith("_points.nc"):

@@ -1,8 +1,7 @@
-"""The sandbox's in-situ readings as files: ISMN archives (header+values, CEOP-sep), and USCRN hourly02 and daily01.
+"""The sandbox's in-situ readings as files: ISMN archives (header+values, CEOP-sep), and USCRN hourly02.
 
 In ISMN's names underscores become hyphens, CEOP files print depths with two decimals, lines end with LF or CRLF. Of USCRN, values
-that NOAA's checks would have rejected are missing (-99.000, -9999.0, -99999, -9999 by field): the files carry no flags of soil
-moisture, and frozen soil is not rejected. Diamond et al. 2013, BAMS 94, 485-498, doi:10.1175/BAMS-D-12-00170.1.
+that NOAA's checks would have rejected are missing, for there are no flags; frozen soil stays (doi:10.1175/BAMS-D-12-00170.1).
 """
 
 from __future__ import annotations
@@ -22,14 +21,6 @@ from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, Sensor, Station, net
 from smnb_sandbox.noise import Float64, lagged
 
 _ZIP_TIME = (2012, 1, 1, 0, 0, 0)
-_README = """This archive is synthetic: smnb_sandbox simulated it. Networks, stations and sensors do not exist.
-Layout and names follow the International Soil Moisture Network's, no data of which are in it.
-"""
-_CSV_HEADER = (
-    "quantity_name;unit;depth_from[m];depth_to[m];value;description;quantity_source_name;quantity_source_description;"
-    "quantity_source_provider;quantity_source_version;quantity_source_resolution;quantity_source_timerange;"
-    "quantity_source_url;"
-)
 #: Further variables at a network's depth, in the first three stations that measure them, so that readers must choose.
 _GAUGE_STATIONS = 3
 
@@ -52,7 +43,7 @@ def static_variables(station: Station) -> str:
     """Return the text of a station's file of static variables."""
     clay, sand = 100.0 * station.clay_fraction, 100.0 * station.sand_fraction
     tail = "SYN;synthetic: smnb sandbox;smnb;1;;;;"
-    rows = [_CSV_HEADER]
+    rows = [table("networks")["static_header"]]
     for top, bottom, more_clay, carbon in ((0.0, 0.3, 0.0, 1.0), (0.3, 1.0, 4.0, 0.45)):
         layer = f"{top:.2f};{bottom:.2f}"
         c, s = min(clay + more_clay, 70.0), max(sand - more_clay, 3.0)
@@ -162,7 +153,7 @@ def ismn_archive(readings: Sequence[Readings], period: tuple[date, date]) -> byt
         form = "%9.4f" if ceop else f"%.{station.network.decimals}f"
         files[_member(one.sensor, "sm", period)] = _file_text(one, labels, period[0], form, flags)
     files |= _gauge_files(readings, labels, period)
-    files["Readme.txt"] = _README
+    files["Readme.txt"] = table("networks")["readme"]
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         made: set[str] = set()
@@ -193,24 +184,21 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 _LOGGER_VERSION = "1.302"
 _REJECTED = sum(1 << i for i, name in enumerate(FLAGS) if name in ("C01", "C02", "D06", "D07", "D08", "D09", "D10"))
-_HOURS_OF_A_DAY = 18  # a day's mean needs this many hours
 _MOISTURE, _TENTHS, _SOLAR, _HUMIDITY = -99.0, -9999.0, -99999.0, -9999.0
 _HOURLY = (
     "%5s %8s %4s %8s %4s %6s %7.2f %7.2f %7.1f %7.1f %7.1f %7.1f %7.1f %6.0f %1s %6.0f %1s %6.0f %1s %1s %7.1f %1s "
     "%7.1f %1s %7.1f %1s %5.0f %1s" + " %7.3f" * 5 + " %7.1f" * 5
 )
-_DAILY = "%5s %8s %6s" + " %7.2f" * 2 + " %7.1f" * 5 + " %8.2f %1s" + " %7.1f" * 6 + " %7.3f" * 5 + " %7.1f" * 5
 
 
-def uscrn_names(product: str, year: int) -> list[str]:
+def uscrn_names(year: int) -> list[str]:
     """Names of the network's files of a year.
 
-    >>> uscrn_names("hourly02", 2011)[0], uscrn_names("daily01", 2011)[0]
-    ('CRNH0203-2011-SX_Ashford_4_NE.txt', 'CRND0103-2011-SX_Ashford_4_NE.txt')
+    >>> uscrn_names(2011)[0]
+    'CRNH0203-2011-SX_Ashford_4_NE.txt'
     """
-    start = {"hourly02": "CRNH0203", "daily01": "CRND0103"}[product]
     network = next(n for n in NETWORKS if n.file_format == "uscrn")
-    return [f"{start}-{year}-{station}.txt" for station in network.stations]
+    return [f"CRNH0203-{year}-{station}.txt" for station in network.stations]
 
 
 def _on_hours(readings: Readings, first: date, count: int) -> Float64:
@@ -278,11 +266,6 @@ def _filled(values: Float64, fill: float) -> list:
     return np.where(np.isnan(values), fill, values).T.tolist()
 
 
-def _number(station: Station) -> str:
-    """Return a station number that no real station has."""
-    return f"{99900 + station.number:05d}"
-
-
 def _hour_names(times: NDArray[np.datetime64]) -> tuple[list[str], list[str]]:
     text = np.datetime_as_string(times, unit="m").tolist()
     return [t[:10].replace("-", "") for t in text], [t[11:].replace(":", "") for t in text]
@@ -292,7 +275,8 @@ def hourly_text(station: Station, table: dict[str, Float64], times: NDArray[np.d
     """Return a station's hourly02 file; 38 fields in 243 columns."""
     utc, local = _hour_names(times), _hour_names(times + np.timedelta64(_offset(station), "h"))
     n = len(utc[0])
-    constant = [_number(station)] * n, [_LOGGER_VERSION] * n, [station.lon] * n, [station.lat] * n
+    # no real station has such a number
+    constant = [f"{99900 + station.number:05d}"] * n, [_LOGGER_VERSION] * n, [station.lon] * n, [station.lat] * n
     good = ["3" if gone else "0" for gone in np.isnan(table["solar"]).tolist()]
     flagged = {
         name: [column for way in ("", "_max", "_min") for column in (_filled(table[name + way], fill), good)]
@@ -313,43 +297,3 @@ def hourly_text(station: Station, table: dict[str, Float64], times: NDArray[np.d
         *_filled(table["soil"], _TENTHS),
     ]
     return "\n".join([*map(_HOURLY.__mod__, zip(*columns, strict=True)), ""])
-
-
-def daily_text(station: Station, table: dict[str, Float64], times: NDArray[np.datetime64]) -> str:
-    """Return a station's daily01 file: of each whole local day with 18 hours of a field, means of what hourly02 prints."""
-    times = times + np.timedelta64(_offset(station), "h")
-    # the hour that ends at midnight belongs to the day before
-    day = (times - np.timedelta64(1, "h")).astype("datetime64[D]")
-    names, start, count = np.unique(day, return_index=True, return_counts=True)
-    whole = [slice(s, s + 24) for s, n in zip(start, count, strict=True) if n == 24]
-    dates = [str(d).replace("-", "") for d, n in zip(names, count, strict=True) if n == 24]
-
-    def reduced(name: str, digits: int, how: str, fill: float) -> Float64:
-        hourly = np.round(table[name], digits)
-        rows = np.stack([hourly[w] for w in whole])
-        enough = np.isfinite(rows).sum(axis=1) >= _HOURS_OF_A_DAY
-        rows = np.where(enough[:, None], rows, 0.0)
-        return np.where(enough, getattr(np, f"nan{how}")(rows, axis=1), fill)
-
-    high, low = reduced("t_max", 1, "max", _TENTHS), reduced("t_min", 1, "min", _TENTHS)
-    middle = np.where(high == _TENTHS, _TENTHS, 0.5 * (high + low))
-    solar = reduced("solar", 0, "sum", _TENTHS)
-    solar = np.where(solar == _TENTHS, _TENTHS, solar * 3600e-6)
-    n = len(dates)
-    columns = [
-        [_number(station)] * n,
-        dates,
-        [_LOGGER_VERSION] * n,
-        [station.lon] * n,
-        [station.lat] * n,
-        *(high, low, middle),
-        reduced("t_avg", 1, "mean", _TENTHS),
-        reduced("rain", 1, "sum", _TENTHS),
-        solar,
-        ["R"] * n,
-        *(reduced(f"surface{way}", 1, how, _TENTHS) for way, how in (("_max", "max"), ("_min", "min"), ("", "mean"))),
-        *(reduced("humidity", 0, how, _TENTHS) for how in ("max", "min", "mean")),
-        *reduced("moisture", 3, "mean", _MOISTURE).T,
-        *reduced("soil", 1, "mean", _TENTHS).T,
-    ]
-    return "\n".join([*map(_DAILY.__mod__, zip(*columns, strict=True)), ""])

@@ -14,6 +14,8 @@ from smnb_sandbox.files import table
 from smnb_sandbox.noise import KM_PER_DEGREE, stream
 from smnb_sandbox.world import World, soil_limits
 
+Three = tuple[float, float, float]
+
 
 @dataclass(frozen=True)
 class Network:
@@ -188,13 +190,7 @@ def place_sensors(stations: list[Station]) -> list[Sensor]:
 
 
 def surveyed(
-    network: Network,
-    number: int,
-    where: tuple[float, float, float],
-    climate: str,
-    cell: int,
-    land_cover: int,
-    soil: tuple[float, float, float],
+    network: Network, number: int, where: Three, climate: str, cell: int, land_cover: int, soil: Three
 ) -> Station:
     """A station at a latitude, longitude and elevation, on soil of clay, sand and saturation, rounded as files have them."""
     lat, lon, elevation = (round(float(value), digits) for value, digits in zip(where, (5, 5, 1), strict=True))

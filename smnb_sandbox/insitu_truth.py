@@ -13,10 +13,10 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from smnb_sandbox import world as ground
 from smnb_sandbox.files import table
 from smnb_sandbox.insitu_sites import Sensor, Station, place_stations
 from smnb_sandbox.noise import Float64, autoregressive, by_hour, columns_at, lagged, stream
-from smnb_sandbox.world import CLIMATE, DayState, World, bucket_step, rain_amount, soil_limits, under_snow
 
 #: First and last day that is simulated, whatever part is written; the first month is spin-up.
 START, END = date(2010, 12, 1), date(2011, 12, 31)
@@ -30,12 +30,12 @@ _IRRIGATED = 20
 class CellDays:
     """Keeps what the world's days, which come in order from the first on, say of the cells of its stations."""
 
-    def __init__(self, world: World, first: date) -> None:
+    def __init__(self, world: ground.World, first: date) -> None:
         self.world, self.first, self.stations = world, first, place_stations(world)
         self.cells = np.array([s.cell for s in self.stations])
         self._days: list[Float64] = []
 
-    def observe(self, state: DayState) -> None:
+    def observe(self, state: ground.DayState) -> None:
         """Keep one day."""
         fields = (state.soil_moisture_start, state.soil_moisture_end, state.rain, state.temperature_anomaly)
         self._days.append(np.stack([f[self.cells] for f in fields]).astype(np.float64))
@@ -95,12 +95,12 @@ def around_cells(
     return np.clip(cell + level * (always * rng.standard_normal(size) + passing * slow), 0.01, most)
 
 
-def _season(world: World, stations: list[Station], cells: NDArray[np.intp]) -> dict[str, Float64]:
+def _season(world: ground.World, stations: list[Station], cells: NDArray[np.intp]) -> dict[str, Float64]:
     """Climate of each day and station, shape (day, station); in mid-July what the world has."""
     day = np.arange(_DAYS) + START.timetuple().tm_yday
     january = (0.5 - 0.5 * np.cos(2.0 * np.pi * (day - 198.0) / 365.25))[:, None]
     north = np.array([s.lat > 0 for s in stations])
-    kinds = np.array([CLIMATE[s.climate] for s in stations]).T
+    kinds = np.array([ground.CLIMATE[s.climate] for s in stations]).T
     # the class table has July north and south of the equator: the other one stands for January
     rain_july, rain_january = np.where(north, kinds[0], kinds[1]), np.where(north, kinds[1], kinds[0])
     wet_july, wet_january = np.where(north, kinds[3], kinds[4]), np.where(north, kinds[4], kinds[3])
@@ -135,8 +135,9 @@ def _daily_weather(
 ) -> tuple[Float64, Float64]:
     """Rain (mm) and temperature anomaly (K) of each day and station: the world's on its days, drawn on the others."""
     shape = season["probability"].shape
-    gaussian = autoregressive(stream(seed, "insitu storms"), 0.45, shape)
-    rain = rain_amount(gaussian, season["probability"], season["intensity"]).astype(np.float64)
+    rng = stream(seed, "insitu storms")
+    gaussian = ground.in_spells(autoregressive(rng, 0.45, shape), autoregressive(rng, ground.SPELL_MEMORY, shape))
+    rain = ground.rain_amount(gaussian, season["probability"], season["intensity"]).astype(np.float64)
     anomaly = 2.5 * autoregressive(stream(seed, "insitu weather"), 0.75, shape) - 1.5 * (rain > 1.0)
     known = observed.values
     days = slice((observed.first - START).days, (observed.first - START).days + len(known))
@@ -175,7 +176,7 @@ def simulate_points(observed: CellDays) -> PointTruth:
     irrigation = _irrigate(rng, stations, season, hours)
 
     clay, sand = np.array([[s.clay_fraction, s.sand_fraction] for s in stations]).T
-    limits = soil_limits(clay, sand)
+    limits = ground.soil_limits(clay, sand)
     cell_limits = [v[cells].astype(np.float64) for v in (world.wilting_point, world.field_capacity, world.porosity)]
     relative = (season["equilibrium"] - cell_limits[0]) / (cell_limits[1] - cell_limits[0])
     exposure = rng.standard_normal(count)
@@ -183,7 +184,7 @@ def simulate_points(observed: CellDays) -> PointTruth:
     own = np.where(relative > 0.0, own, limits[0] * (1.0 + 0.8 * relative))
     own = np.maximum(own, 0.012)
     drydown = world.drydown_days[cells].astype(np.float64)
-    cool = 0.22 * (season["winter"] * 12.0)
+    cool = 0.5 * (season["winter"] * 12.0)
     state = _run_bucket(
         np.hstack([cell_rain, point_rain + irrigation]),
         np.hstack([season["equilibrium"], own]),
@@ -221,12 +222,14 @@ def _run_bucket(rain: Float64, equilibrium: Float64, capacity: Float64, porosity
     for hour in range(rain.shape[0]):
         result[hour] = moisture
         day = hour // 24
-        moisture = bucket_step(moisture, rain[hour], equilibrium[day], capacity, porosity, drydown[day], 1.0 / 24.0)
+        moisture = ground.bucket_step(
+            moisture, rain[hour], equilibrium[day], capacity, porosity, drydown[day], 1.0 / 24.0
+        )
     return result
 
 
 def _temperatures(
-    world: World, stations: list[Station], daily: Float64, cells: NDArray[np.intp]
+    world: ground.World, stations: list[Station], daily: Float64, cells: NDArray[np.intp]
 ) -> tuple[Float64, Float64]:
     """Air and 5 cm soil temperature by hour: daily means between noons, and the sun; the soil lags and is damped."""
     hours = np.arange(24 * _DAYS)
@@ -235,5 +238,5 @@ def _temperatures(
     local = (hours[:, None] + lon / 15.0) / 24.0
     half_range = world.diurnal_half_range[cells].astype(np.float64)
     air = mean - 0.5 + 0.75 * half_range * np.cos(2.0 * np.pi * (local - 15.0 / 24.0))
-    slow = under_snow(lagged(mean, 1.0 - np.exp(-1.0 / 36.0)))
+    slow = ground.under_snow(lagged(mean, 1.0 - np.exp(-1.0 / 36.0)))
     return air, slow + 0.45 * half_range * np.cos(2.0 * np.pi * (local - 17.0 / 24.0))

@@ -19,9 +19,9 @@ from scipy.spatial import cKDTree
 
 from smnb_sandbox.files import table
 from smnb_sandbox.multisource_sites import FIRST_DAY, LAST_DAY, MAP_SITE, PIXEL_M, SPIN_UP_DAYS, Site, cloud_gaussian
-from smnb_sandbox.noise import Float32, Float64, lagged, stream
+from smnb_sandbox.noise import Float32, Float64, autoregressive, lagged, stream
 from smnb_sandbox.regions import monthly
-from smnb_sandbox.world import bucket_step, dries_to, rain_amount, soil_limits, under_snow
+from smnb_sandbox.world import SPELL_MEMORY, bucket_step, dries_to, in_spells, rain_amount, soil_limits, under_snow
 
 _MAP_EXTENT, _EXTENT = 26_000.0, 10_000.0  # side of what can be asked for, m: around the map, and around other sites
 _PARCEL_M = 210.0
@@ -147,7 +147,8 @@ class SiteLand:
         return np.array([kind[name] for kind in KINDS], dtype=np.float32)[self.kind]
 
     def _vegetation(self) -> None:
-        self.rms_height_cm = (self.of_kind("rms_height_cm") * np.exp(0.16 * self.own(2))).astype(np.float32)
+        rough = 1.3 * stream(self.seed, "multisource roughness", self.site.number).standard_normal() - 0.9
+        self.rms_height_cm = (self.of_kind("rms_height_cm") * np.exp(rough + 0.16 * self.own(2))).astype(np.float32)
         growth = self.site.region.greenness * np.exp(0.10 * self.own(3) + 0.05 * self.noise("growth", 60.0))
         self._low = self.of_kind("ndvi_low")
         self._rise = ((self.of_kind("ndvi_high") - self._low) * growth).astype(np.float32)
@@ -172,6 +173,7 @@ class State:
     vegetation: float  # anomaly of the relative wetness of the month before
     celsius: float  # of the soil at 5 cm
     day_of_year: float
+    roughness: float = 1.0  # factor of the rms height that the radar sees
 
 
 class SiteDays:
@@ -187,11 +189,13 @@ class SiteDays:
         noise = rng.standard_normal((2, COUNT))
         # clouds are the same for every seed, rain falls from them
         storms = 0.6 * cloud_gaussian(site) + 0.8 * lfilter([1.0], [1.0, -0.4], noise[0] * np.sqrt(1.0 - 0.4**2))
+        storms = in_spells(storms, autoregressive(rng, SPELL_MEMORY, (COUNT,)))
         wet_days, amounts = monthly(region.wet_days, self.day_of_year), monthly(region.rain, self.day_of_year)
         country = rain_amount(storms, wet_days, amounts).astype(np.float64)
         self.rain = country * np.exp(_CATCH * rng.standard_normal(COUNT) - 0.5 * _CATCH**2)
         anomaly = lfilter([1.0], [1.0, -0.75], 2.5 * noise[1] * np.sqrt(1.0 - 0.75**2))
         self.celsius = monthly(region.temperature, self.day_of_year) + anomaly - 1.0 * (self.rain > 2.0)
+        self._roughness = autoregressive(rng, SPELL_MEMORY, (COUNT,))
         self._fill(country)
 
     def _fill(self, country: Float64) -> None:
@@ -202,7 +206,7 @@ class SiteDays:
         wilting, capacity, porosity = soil_limits(clay, sand)
         level = monthly(region.wetness, self.day_of_year)
         equilibrium = dries_to(wilting, capacity, level[:, None], level[:, None])
-        drying = 2.0 + 14.0 * clay + 0.25 * np.clip(27.0 - self.celsius, 0.0, 30.0)[:, None]
+        drying = 5.0 + 35.0 * clay + 0.6 * np.clip(27.0 - self.celsius, 0.0, 30.0)[:, None]
         # frozen ground neither takes up water nor loses any
         thawed = (self.celsius > -1.0).astype(np.float64)
         rain = np.stack([self.rain, self.rain, country, country], axis=1) * thawed[:, None]
@@ -241,7 +245,8 @@ class SiteDays:
         fast, slow = (float(self.between(self.wetness[:, i], time)) for i in (0, 1))
         doy = time.astimezone(UTC).timetuple().tm_yday
         vegetation = float(self.between(self._vegetation, time))
-        return State(fast, slow, vegetation, float(self.soil_celsius(time)), float(doy))
+        roughness = float(np.exp(0.5 * self.between(self._roughness, time)))
+        return State(fast, slow, vegetation, float(self.soil_celsius(time)), float(doy), roughness)
 
     def smoothed_country(self, days: float) -> Float64:
         """Soil moisture of the country around below the surface: lagged and smoothed, m3 m-3."""

@@ -52,7 +52,9 @@ def sigma0(simulation: SiteSimulation, one: SitePass, size: int) -> tuple[Float3
     facing = np.degrees(np.arctan(land.slope_east[cut] * look_east + land.slope_north[cut] * look_north))
     local = np.clip(angle - facing, 12.0, 70.0).astype(np.float32)
     liquid = simulation.soil_moisture(state, cut) * np.float32(liquid_share(np.float64(state.celsius)))
-    vv, vh = backscatter(liquid, land.rms_height_cm[cut], simulation.ndvi(state, cut), local)
+    vv, vh = backscatter(
+        liquid, land.rms_height_cm[cut] * np.float32(state.roughness), simulation.ndvi(state, cut), local
+    )
     return vv, vh, angle
 
 

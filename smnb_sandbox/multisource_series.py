@@ -1,9 +1,8 @@
 """What stations and coarse products report of the multi-source world: ISMN, NASA-USDA SMAP at 10 km, GLDAS Noah, MODIS leaf area.
 
-The stations of a site stand a few hundred metres apart, each in a field of its own, and read the soil moisture of a 10 m pixel
-plus what a point differs from it by, through the sensor's own calibration, noise and faults. Coarse products see the country's
-rain and its mean soil, with their own errors; cells far from every site have no data. GLDAS: Rodell et al. 2004, Bull. Am.
-Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
+Stations stand a few hundred metres apart, each in a field of its own, and read a 10 m pixel plus what a point differs from it by.
+Coarse products see the country's rain and its mean soil, with their own errors; cells far from every site have no data. GLDAS:
+Rodell et al. 2004, Bull. Am. Meteorol. Soc. 85(3), 381-394, doi:10.1175/BAMS-85-3-381.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The simulated regions and places, their climate and what grows there (``data/regions.yaml``), and when satellites pass what.
 
-Three regions are those of the SMEN paper; the twenty places of the 1 km fusion have a square of 1 km cells in their middle.
-Orbits are no matter of chance, but for a lost half orbit: AMSR-E flew 233 in 16 days, SMAP flies 117 in 8 days, down at 6 a.m.
-and up at 6 p.m. local time, and Sentinel-1 repeats a track in 12 days.
+Three regions are those of the SMEN paper; twenty places of the 1 km fusion have a square of 1 km cells in their middle. Orbits
+are no matter of chance: AMSR-E flew 233 in 16 days, SMAP flies 117 in 8, down at 6 a.m., Sentinel-1 repeats a track in 12 days.
 """
 
 from __future__ import annotations

@@ -78,11 +78,7 @@ def cross_polarized_slope(vv: NDArray, vh: NDArray, sigma: float) -> Float32:
 
 
 def covariation(
-    tb: NDArray,
-    temperature: NDArray,
-    optical_depth: NDArray,
-    albedo: NDArray,
-    contrast: NDArray,
+    tb: NDArray, temperature: NDArray, optical_depth: NDArray, albedo: NDArray, contrast: NDArray
 ) -> Float32:
     """beta': change of emissivity with the soil's part of backscatter (snapshot method), per unit of linear power, -12 to 0.
 
@@ -114,6 +110,7 @@ def disaggregate_tb(
 
 FREQUENCY_GHZ, INCIDENCE_DEG = 1.41, 40.0
 NOISE_K = 1.3
+_MIXING = 0.47  # of polarisations, as the dual channel assumes it
 _FOOTPRINT_SIGMA = 36.0 / 2.355 / 3.0  # -3 dB width of the antenna pattern of the 9 km product, in cells of 3 km
 _WATER_TB = (92.0, 147.0)  # brightness temperature of open water at 285 K and 40 degrees, H and V, K
 FILL = np.float32(-9999.0)
@@ -163,6 +160,11 @@ def cells_flags(known: Cells, snow: NDArray, frozen: NDArray, vegetation: NDArra
     return surface_flags({name: known[of] for name, of in fixed.items()} | changing)
 
 
+def turned(vegetation: NDArray) -> NDArray:
+    """Share of the greatest mixing of polarisations that so much water in the vegetation (kg m-2) makes."""
+    return 1.0 - np.exp(-2.5 * vegetation)
+
+
 class Radiometer:
     """Observes a region's days."""
 
@@ -210,22 +212,26 @@ class Radiometer:
             world = self.world
             middle = date(2001, 1, 1) + timedelta(days=10 * dekad + 5)
             content = world.vegetation_water_content(world.ndvi(middle))
-            self._vegetation[dekad, size] = blocks(content, size), blocks(world.prior["b"] * content, size)
+            depth = world.prior["b"] * content
+            # brightness temperature that was sharpened keeps the footprint of the antenna, and so must what is taken out of it
+            self._vegetation[dekad, size] = blocks(content, size), antenna(depth) if size == 1 else blocks(depth, size)
         return self._vegetation[dekad, size]
 
     def land_tb(self, state: RegionState, dew: float = 1.0) -> tuple[Float32, Float32]:
         """H and V of the land of the 3 km cells, K; `dew` is the factor of water on the leaves."""
-        world = self.world
-        return soil_emission_tb(
+        world, vegetation = self.world, state.vegetation_water_content
+        tb_h, tb_v = soil_emission_tb(
             state.sensed(0.2),
             world.clay_fraction,
             state.soil_temperature,
             frequency_ghz=FREQUENCY_GHZ,
             incidence_deg=INCIDENCE_DEG,
             h=world.roughness,
-            tau=np.float32(dew) * world.b * state.vegetation_water_content,
+            tau=np.float32(dew) * world.b * vegetation,
             single_scattering_albedo=world.albedo,
         )
+        # stems and clods turn the polarisation: H is nearer to V than the model says
+        return tb_h + world.mixing * turned(vegetation) * (tb_v - tb_h), tb_v
 
     def observed_temperature(self, state: RegionState, one: SmapPass, size: int) -> Float32:
         """Soil temperature of the weather model that the retrieval uses, K: means, with errors of a degree or so."""
@@ -297,7 +303,10 @@ def _retrieve(fields: Cells, known: Cells) -> Cells:
         "option1": (*retrieve_single_channel(tb_h, polarization="H", optical_depth=tau, **options), tau),
         "option2": (*retrieve_single_channel(tb_v, polarization="V", optical_depth=tau, **options), tau),
     }
-    moisture, opacity, status = retrieve_dual_channel(tb_h, tb_v, prior_optical_depth=tau, **options)
+    # only the dual channel has mixed polarisations in its model, and not all that there is
+    mixed = _MIXING * turned(fields["vegetation_water_content"])
+    unmixed = ((tb_h - mixed * tb_v) / (1.0 - mixed)).astype(np.float32)
+    moisture, opacity, status = retrieve_dual_channel(unmixed, tb_v, prior_optical_depth=tau, **options)
     found["option3"] = (moisture, status, opacity)
     cos, result = np.float32(np.cos(np.radians(INCIDENCE_DEG))), {"surface_flag": flag}
     for option, (moisture, status, opacity) in found.items():

@@ -18,9 +18,9 @@ from scipy.ndimage import gaussian_filter
 from smnb.contract import ParameterError, plain
 from smnb.grids import M01, EaseWindow
 from smnb_sandbox import noise
-from smnb_sandbox.noise import KM_PER_DEGREE, DriftingField, Float32, Float64, PlanarField, blocks, spread, stream
+from smnb_sandbox.noise import Float32, Float64
 from smnb_sandbox.regions import IGBP, Region, monthly, region_domain, region_window
-from smnb_sandbox.world import bucket_step, check_seed, dries_to, rain_amount, soil_limits
+from smnb_sandbox.world import SPELL_MEMORY, bucket_step, check_seed, dries_to, in_spells, rain_amount, soil_limits
 
 FIRST_DAY, LAST_DAY = date(2016, 1, 1), date(2018, 12, 31)
 _BEGIN = date(2015, 10, 1)
@@ -28,6 +28,7 @@ _EARLIEST = date(2015, 12, 1)  # the simulation has forgotten how it began
 FREEZING = 273.15
 _LAPSE = 0.0055  # K per m
 _DEKAD = 10
+_LONGEST = 2000  # days, of which a simulation is the first ones
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class RegionDays:
         ndvi = world.ndvi(day) * (1.0 + 0.16 * self._between_dekads(self.ndvi_anomaly, day))
         ndvi = np.clip(ndvi, 0.03, 0.92).astype(np.float32)
         vegetation = world.vegetation_water_content(ndvi) * world.canopy_factor
-        roughness = np.exp(0.04 * self._between_dekads(self.roughness_change, day))
+        roughness = np.exp(self._between_dekads(self.roughness_change, day))
         return RegionState(moisture, temperature, self.snow[number], ndvi, vegetation, roughness, wetting)
 
 
@@ -115,8 +116,8 @@ class RegionGrids:
 
     def _plane(self, window: EaseWindow) -> tuple[NDArray, NDArray]:
         """True distances of the columns and rows from the city, km."""
-        east = KM_PER_DEGREE * np.cos(np.radians(self.region.lat)) * (window.lon - self.region.lon)
-        return east, KM_PER_DEGREE * (window.lat - self.region.lat)
+        east = noise.KM_PER_DEGREE * np.cos(np.radians(self.region.lat)) * (window.lon - self.region.lon)
+        return east, noise.KM_PER_DEGREE * (window.lat - self.region.lat)
 
 
 class RegionWorld(RegionGrids):
@@ -140,7 +141,7 @@ class RegionWorld(RegionGrids):
         east, north = self.fine_east[None, :], self.fine_north[:, None]
         ridges = self.texture("ridges", (9.0, 0.8), (4.0, 0.6), fine=True)
         height = 0.5 * region.relief * self.texture("relief", (40.0, 0.8), (12.0, 0.6))
-        height = region.elevation + spread(np.maximum(height, -0.5 * region.elevation), 3)
+        height = region.elevation + noise.spread(np.maximum(height, -0.5 * region.elevation), 3)
         mountains = np.zeros_like(height)
         for middle_east, middle_north, azimuth, half_width, rise in region.ranges:
             turn = np.radians(azimuth)
@@ -149,24 +150,24 @@ class RegionWorld(RegionGrids):
             shape = np.exp(-((across / half_width) ** 2) - (along / (2.2 * half_width)) ** 4)
             mountains = np.maximum(mountains, rise * shape * (1.0 + 0.38 * ridges))
         self.fine_elevation = (height + mountains).astype(np.float32)
-        self.elevation = blocks(self.fine_elevation, 3)
+        self.elevation = noise.blocks(self.fine_elevation, 3)
         slope_north = np.gradient(self.fine_elevation, self.fine_north * 1e3, axis=0)
         slope_east = np.gradient(self.fine_elevation, self.fine_east * 1e3, axis=1)
         slope = np.degrees(np.arctan(np.hypot(slope_north, slope_east)))
         #: Standard deviation of the slope within a cell, degrees, as far as the 1 km terrain tells.
-        self.slope_deviation = (0.2 + 0.7 * blocks(slope, 3)).astype(np.float32)
+        self.slope_deviation = (0.2 + 0.7 * noise.blocks(slope, 3)).astype(np.float32)
         self.temperature_offset = (-_LAPSE * (self.elevation - region.elevation)).astype(np.float32)
         self.lake = self._water(east, north)
-        self.water_fraction = blocks(self.lake, 3)
+        self.water_fraction = noise.blocks(self.lake, 3)
 
     def _water(self, east: NDArray, north: NDArray) -> NDArray[np.bool_]:
         """The 1 km cells that are water."""
         pattern = self.texture("lakes", (2.5, 1.0), fine=True)
         lowland = self.fine_elevation < np.quantile(self.fine_elevation, 0.7)
         water = lowland & (pattern > np.quantile(pattern, 1.0 - self.region.water_share / 0.7))
-        wide = KM_PER_DEGREE * np.cos(np.radians(self.region.lat))
+        wide = noise.KM_PER_DEGREE * np.cos(np.radians(self.region.lat))
         points = [
-            (wide * (lon - self.region.lon), KM_PER_DEGREE * (lat - self.region.lat), width)
+            (wide * (lon - self.region.lon), noise.KM_PER_DEGREE * (lat - self.region.lat), width)
             for lat, lon, width in self.region.lake
         ]
         for (x0, y0, w0), (x1, y1, w1) in pairwise(points):
@@ -190,8 +191,8 @@ class RegionWorld(RegionGrids):
         self.topographic_index = (0.55 * hollow + 0.83 * unexplained).astype(np.float32)
         #: What 1 km cells differ by from the mean of their 3 km cell, of unit variance.
         detail = self.texture("wetness detail", (1.6, 1.0), fine=True)
-        detail = np.clip((detail - spread(blocks(detail, 3), 3)) / 0.45, -2.2, 2.2)
-        self.fine_wetness = detail - spread(blocks(detail, 3), 3)
+        detail = np.clip((detail - noise.spread(noise.blocks(detail, 3), 3)) / 0.45, -2.2, 2.2)
+        self.fine_wetness = detail - noise.spread(noise.blocks(detail, 3), 3)
 
     def _land_cover(self) -> None:
         region = self.region
@@ -224,6 +225,7 @@ class RegionWorld(RegionGrids):
         self.albedo = np.clip(self.prior["albedo"] * (1.0 + 0.15 * self.texture("albedo", (40.0, 1.0))), 0.0, 0.2)
         self.roughness = self.prior["roughness"] * np.exp(0.25 * self.texture("roughness", (60.0, 0.85), (6.0, 0.5)))
         self.b = self.prior["b"] * np.exp(0.06 * self.texture("structure", (40.0, 1.0)))
+        self.mixing = np.clip(0.58 * np.exp(0.13 * self.texture("mixing", (40.0, 1.0))), 0.0, 0.9)
         rms = self.texture("rms height", (8.0, 0.6), (2.5, 0.8))
         self.rms_height_cm = (self._by_class("rms_height_cm") * np.exp(0.05 * rms)).astype(np.float32)
 
@@ -244,7 +246,7 @@ class RegionWorld(RegionGrids):
         """Soil moisture of 1 km cells whose means are the 3 km cells': hollows are wetter, less so in dry soil."""
         room = np.minimum(soil_moisture - 0.3 * self.wilting_point, self.porosity - soil_moisture)
         amplitude = np.clip(0.22 * room, 0.0, 0.03)
-        return spread(soil_moisture, 3) + spread(amplitude, 3) * self.fine_wetness
+        return noise.spread(soil_moisture, 3) + noise.spread(amplitude, 3) * self.fine_wetness
 
     def simulate(self, first: date = FIRST_DAY, last: date = LAST_DAY) -> RegionDays:
         """Simulate the days and keep those from `first` to `last`; a `ParameterError` if they begin before December 2015."""
@@ -259,7 +261,9 @@ class RegionWorld(RegionGrids):
         soil_kelvin = np.empty(kept)
         dekads = (end - _BEGIN).days // _DEKAD + 2
         ndvi_anomaly = self._slow("ndvi", 25.0, 0.85, dekads)
-        roughness_change = self._slow("tillage", 12.0, 0.8, dekads)
+        # fields are tilled, sown and cut one by one, and all of a region goes from rough to smooth and back
+        fields, country = (self._slow(name, km, 0.75, dekads) for name, km in (("tillage", 4.0), ("season", 100.0)))
+        roughness_change = 0.5 * fields + 0.8 * country
         for number, (moisture, snow, celsius) in enumerate(self._days(end)):
             keep = number - (begin - _BEGIN).days
             if keep >= 0:
@@ -268,22 +272,22 @@ class RegionWorld(RegionGrids):
 
     def _slow(self, name: str, length_km: float, memory: float, dekads: int) -> Float32:
         """A field that changes over months, (ten days, row, col)."""
-        series = DriftingField(PlanarField(length_km, self.east, self.north), memory)
-        rng = stream(self.seed, f"smap {self.region.name} {name}")
+        series = noise.DriftingField(noise.PlanarField(length_km, self.east, self.north), memory)
+        rng = noise.stream(self.seed, f"smap {self.region.name} {name}")
         return np.stack([series.advance(rng) for _ in range(dekads)]).astype(np.float32)
 
     def _days(self, last: date) -> Iterator[tuple[Float32, Float32, float]]:
         """Day by day from the beginning: soil moisture and snow (mm) at 6 a.m., and the soil's mean temperature (deg C)."""
         region = self.region
-        synoptic = DriftingField(PlanarField(90.0, self.east, self.north), 0.35, (260.0, 40.0))
-        cells = DriftingField(PlanarField(7.0, self.east, self.north), 0.0)
+        synoptic = noise.DriftingField(noise.PlanarField(90.0, self.east, self.north), 0.35, (260.0, 40.0))
+        cells = noise.DriftingField(noise.PlanarField(7.0, self.east, self.north), 0.0)
         lift = np.clip((self.elevation - region.elevation) / 1000.0, -0.3, 2.0)
         wet_factor = np.exp(0.12 * self.texture("rain", (50.0, 1.0)) + 0.22 * lift).astype(np.float32)
         amount_factor = (1.0 + 0.12 * lift).astype(np.float32)
         wetness_factor = np.exp(0.15 * self.texture("dampness", (60.0, 1.0))).astype(np.float32)
         # water runs off the ridges and on to the hollows
         run_on = np.exp(0.22 * self.topographic_index).astype(np.float32)
-        drydown_clay = 3.0 + 9.0 * self.clay_fraction
+        drydown_clay = 7.0 + 25.0 * self.clay_fraction
         snow = np.zeros(self.domain.shape, dtype=np.float32)
         moisture = soil = None
         anomaly = 0.0
@@ -291,12 +295,14 @@ class RegionWorld(RegionGrids):
         year_days = np.array([(_BEGIN + timedelta(days=i)).timetuple().tm_yday for i in range(count)])
         names = ("temperature", "wet_days", "rain", "convective", "wetness")
         season = {name: monthly(getattr(region, name), year_days) for name in names}
+        spells = noise.autoregressive(noise.stream(self.seed, f"smap {region.name} spells"), SPELL_MEMORY, (_LONGEST,))
         for number in range(count):
             day = _BEGIN + timedelta(days=number)
-            rng = stream(self.seed, f"smap {region.name} weather", day.toordinal())
+            rng = noise.stream(self.seed, f"smap {region.name} weather", day.toordinal())
             mean, probability, amount, convective, wet = (float(season[name][number]) for name in names)
             share = np.float32(0.5 * convective)
             storms = np.sqrt(1.0 - share) * synoptic.advance(rng) + np.sqrt(share) * cells.advance(rng)
+            storms = in_spells(storms, spells[number])
             rain = rain_amount(storms, np.clip(probability * wet_factor, 0.003, 0.85), amount * amount_factor)
             anomaly = 0.75 * anomaly + np.sqrt(1.0 - 0.75**2) * 3.3 * rng.standard_normal()
             air = mean + anomaly - 0.05 * float(rain.mean())
@@ -308,7 +314,7 @@ class RegionWorld(RegionGrids):
             water = (rain - falls + melt) * run_on * np.where(soil + self.temperature_offset < -0.5, 0.3, 1.0)
             wetness = wet * wetness_factor + self.topographic_index * (0.04 + 0.26 * wet)
             equilibrium = dries_to(self.wilting_point, self.field_capacity, wet, np.clip(wetness, 0.0, 1.05))
-            drydown = np.clip(drydown_clay + 0.22 * (27.0 - mean), 2.5, 14.0)
+            drydown = np.clip(drydown_clay + 0.5 * (27.0 - mean), 5.0, 30.0)
             if moisture is None:
                 moisture = equilibrium
             after = bucket_step(moisture, water, equilibrium, self.field_capacity, self.porosity, drydown)

@@ -21,6 +21,7 @@ from smnb_sandbox.noise import CorrelatedField, DriftingField, Float32, stream
 
 FIRST_DAY, LAST_DAY = date(2011, 7, 1), date(2011, 7, 31)
 SPIN_UP_DAYS = 25
+SPELL_MEMORY = 0.97  # of wet and dry spells, from day to day
 
 #: What there is by Köppen class (``data/climate.yaml``), and the names of its numbers.
 CLIMATE: dict[str, tuple[float, ...]] = table("climate")["classes"]
@@ -62,6 +63,11 @@ def rain_amount(gaussian: NDArray, probability: NDArray, intensity: NDArray) -> 
     return (-np.log(share) * intensity).astype(np.float32)
 
 
+def in_spells(storms: NDArray, spells: NDArray) -> NDArray:
+    """Standard Gaussian values that rain falls from: half of their variance is that of `spells`, wet or dry for weeks."""
+    return np.sqrt(0.5) * (storms + spells)
+
+
 def bucket_step(
     moisture: NDArray,
     rain: NDArray,
@@ -78,7 +84,7 @@ def bucket_step(
     gain = rain / 60.0 * np.clip(1.2 * (1.0 - moisture / porosity), 0.0, 1.0)
     wet = np.minimum(moisture + gain, porosity)
     excess = np.maximum(wet - field_capacity, 0.0)
-    wet = wet - (0.55 if days == 1.0 else 1.0 - 0.45**days) * excess
+    wet = wet - (1.0 - 0.8**days) * excess
     return equilibrium + (wet - equilibrium) * np.exp(-days / drydown_days)
 
 
@@ -193,8 +199,8 @@ class World:
         relief_k = 2.0 * self.field("temperature", 300)
         self.mean_temperature = (zonal + climate["offset"] + relief_k).astype(np.float32)
         self.diurnal_half_range = climate["diurnal"]
-        drydown = 3.5 + 10.0 * self.clay_fraction + 0.22 * (300.0 - self.mean_temperature)
-        self.drydown_days = np.clip(drydown, 2.5, 14.0).astype(np.float32)
+        drydown = 7.0 + 25.0 * self.clay_fraction + 0.5 * (300.0 - self.mean_temperature)
+        self.drydown_days = np.clip(drydown, 5.0, 30.0).astype(np.float32)
 
     def surface_temperature(self, state: DayState, local_hour: float | None = None) -> Float32:
         """Temperature of the soil surface, K: the daily mean, or at a local solar hour (wet soil swings less)."""
@@ -214,13 +220,14 @@ class World:
         jet = 9.0 * np.exp(-(((np.abs(self.lat) - 45.0) / 18.0) ** 2)) - 5.0 * np.exp(-((self.lat / 16.0) ** 2))
         storms = DriftingField(CorrelatedField(self.lat, columns, 150.0), 0.55, jet)
         weather = DriftingField(CorrelatedField(self.lat, columns, 600.0), 0.75, jet)
+        spells = DriftingField(CorrelatedField(self.lat, columns, 900.0), SPELL_MEMORY)
         # start from the long-term balance of rain and drying, which shortens the spin-up
         supply = self.rain_probability * self.rain_intensity / 60.0 * 0.5 * self.drydown_days
         moisture = np.minimum(self.equilibrium + 0.7 * supply, self.field_capacity).astype(np.float32)
         day = FIRST_DAY - timedelta(days=spin_up_days)
         while day <= last:
             rng = stream(self.seed, "weather", day.toordinal())
-            falling = storms.advance(rng).ravel()[self.soil_cells]
+            falling = in_spells(storms.advance(rng), spells.advance(rng)).ravel()[self.soil_cells]
             rain = rain_amount(falling, self.rain_probability, self.rain_intensity)
             anomaly = 2.5 * weather.advance(rng).ravel()[self.soil_cells] - 1.5 * (rain > 1.0)
             soil = (self.equilibrium, self.field_capacity, self.porosity, self.drydown_days)

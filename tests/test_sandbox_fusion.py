@@ -21,6 +21,7 @@ from smnb.loaders.smap import open_l2_active_passive, open_l3
 from smnb.papers.smap_sentinel1 import FUSION_IDS, FusionSamples, open_fusion_scenes
 from smnb_sandbox.ease_plans import FusionPlan
 from smnb_sandbox.fusion_places import PIXEL_M, FusionSimulation, acquisitions, fusion_stations
+from smnb_sandbox.noise import spread
 from smnb_sandbox.regions import PLACES
 from smnb_sandbox.smap_scenes import REFERENCE_ANGLE_DEG, radar_looks
 from smnb_sandbox.truth import open_smap_truth
@@ -166,12 +167,16 @@ def test_averaging_brings_back_the_radar_with_the_noise_of_its_looks(plan, simul
         assert np.nanmax(np.abs(angle - seen_at[simulation.cut])) < 0.1
 
 
-def test_the_radar_follows_soil_moisture_and_the_angle(sigma0, truth):
+def test_the_radar_follows_soil_moisture_and_the_angle(sigma0, truth, simulation, plan):
     vv, moisture = sigma0["sigma0"].sel(polarization="VV").values, truth["soil_moisture"].values
     angle = sigma0["incidence_angle"].values
+    # the ground's roughness changes from week to week, and makes as much of a difference
+    states = [simulation.days.state(when.local_day, evening=when.evening) for when in plan.acquisitions[PLACE.name]]
+    rough = np.log(np.stack([spread(state.roughness_factor, 3)[simulation.cut] for state in states]))
     there = np.isfinite(vv) & np.isfinite(moisture)
-    columns = np.stack([np.ones(there.sum()), moisture[there], angle[there]], axis=1)
-    (_, per_moisture, per_degree), *_ = np.linalg.lstsq(columns, vv[there], rcond=None)
+    columns = np.stack([np.ones(there.sum()), moisture[there], angle[there], rough[there]], axis=1)
+    (_, per_moisture, per_degree, per_rough), *_ = np.linalg.lstsq(columns, vv[there], rcond=None)
+    assert 0.5 < per_rough < 2.0  # dB of the logarithm
     assert 3.0 < per_moisture < 14.0  # dB per m3 m-3
     assert -0.25 < per_degree < -0.05
 

@@ -26,7 +26,7 @@ from smnb.loaders.points import open_gldas_points, open_smap_l3_points
 from smnb_sandbox import PRESETS, World, read_manifest, write_sandbox
 from smnb_sandbox.archive import Preset
 from smnb_sandbox.insitu_archive import insitu_contents, insitu_names
-from smnb_sandbox.insitu_files import _DAILY, _HOURLY
+from smnb_sandbox.insitu_files import _HOURLY
 from smnb_sandbox.insitu_readings import FLAGS, INSTRUMENTS, flag_names
 from smnb_sandbox.insitu_sites import LAND_COVER, NETWORKS, place_sensors, place_stations
 from smnb_sandbox.insitu_truth import _IRRIGATED, START, CellDays, simulate_points
@@ -198,7 +198,7 @@ def test_presets_plan_and_manifest(root):
     assert PRESETS["full"].insitu == (date(2011, 1, 1), date(2011, 12, 31))
     manifest = read_manifest(root)
     names = [e["path"] for e in manifest["files"]]
-    assert names[-25:] == insitu_names(PERIOD)
+    assert names[-16:] == insitu_names(PERIOD)
     on_disk = {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
     assert on_disk == {*names, "SANDBOX.json"}
     assert sum(e["size"] for e in manifest["files"] if e["path"] in insitu_names(PERIOD)) < 25e6
@@ -503,49 +503,18 @@ HOURLY_ENDS = [
     235,
     243,
 ]
-DAILY_ENDS = [
-    5,
-    14,
-    21,
-    29,
-    37,
-    45,
-    53,
-    61,
-    69,
-    77,
-    86,
-    88,
-    96,
-    104,
-    112,
-    120,
-    128,
-    136,
-    144,
-    152,
-    160,
-    168,
-    176,
-    184,
-    192,
-    200,
-    208,
-    216,
-]
 
 
-def uscrn_lines(root, product):
-    return {p.name: p.read_text().splitlines() for p in sorted((root / f"uscrn/{product}/2011").glob("*.txt"))}
+def uscrn_lines(root):
+    return {p.name: p.read_text().splitlines() for p in sorted((root / "uscrn/hourly02/2011").glob("*.txt"))}
 
 
-@pytest.mark.parametrize(("product", "ends"), [("hourly02", HOURLY_ENDS), ("daily01", DAILY_ENDS)])
-def test_uscrn_fields_end_in_the_columns_of_the_readme(root, product, ends):
-    files = uscrn_lines(root, product)
+def test_uscrn_fields_end_in_the_columns_of_the_readme(root):
+    files, ends = uscrn_lines(root), HOURLY_ENDS
     assert len(files) == 9
-    assert (_HOURLY if product == "hourly02" else _DAILY).count("%") == len(ends)
+    assert _HOURLY.count("%") == len(ends)
     for text in files.values():
-        assert len(text) == (HOURS if product == "hourly02" else 152)
+        assert len(text) == HOURS
         for line in (text[0], text[len(text) // 2], text[-1]):
             assert len(line) == ends[-1]
             fields = line.split()
@@ -556,7 +525,7 @@ def test_uscrn_fields_end_in_the_columns_of_the_readme(root, product, ends):
 
 
 def test_uscrn_hours_local_time_and_missing_values(root):
-    for name, text in uscrn_lines(root, "hourly02").items():
+    for name, text in uscrn_lines(root).items():
         assert name.startswith("CRNH0203-2011-SX_")
         rows = [line.split() for line in text]
         utc = pd.to_datetime([r[1] + r[2] for r in rows], format="%Y%m%d%H%M")
@@ -570,26 +539,6 @@ def test_uscrn_hours_local_time_and_missing_values(root):
         assert ((temperature == -9999) | (np.abs(temperature) < 60)).all()
         assert (np.array([float(r[12]) for r in rows]) >= 0).sum() > 3000
         assert "-0.0 " not in " ".join(line[89:96] for line in text)
-
-
-def test_uscrn_days_are_the_means_of_their_hours(root):
-    hourly, daily = uscrn_lines(root, "hourly02"), uscrn_lines(root, "daily01")
-    for (name, text), (other, days) in zip(hourly.items(), daily.items(), strict=True):
-        assert other == name.replace("CRNH02", "CRND01")
-        rows = [line.split() for line in text]
-        local = pd.to_datetime([r[3] + r[4] for r in rows], format="%Y%m%d%H%M") - pd.Timedelta(hours=1)
-        frame = pd.DataFrame({"moisture": [float(r[28]) for r in rows], "rain": [float(r[12]) for r in rows]})
-        frame = frame.where(frame > -90).groupby(local.strftime("%Y%m%d"))
-        means, counts, rain = frame["moisture"].mean(), frame["moisture"].count(), frame["rain"].sum(min_count=24)
-        for line in days:
-            fields = line.split()
-            value, day = float(fields[18]), fields[1]
-            if value == -99:
-                assert counts[day] < 18
-            else:
-                assert value == pytest.approx(means[day], abs=0.00051)
-            if np.isfinite(rain[day]):
-                assert float(fields[9]) == pytest.approx(rain[day], abs=0.06)
 
 
 @pytest.fixture(scope="module")

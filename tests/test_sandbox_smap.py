@@ -282,7 +282,7 @@ def test_loaders_read_the_products(root, plan):
         overpass="both",
     )
     assert dict(days.sizes).items() >= {"time": len(plan.kinds["level3"]), "y": 9, "x": 9, "overpass": 2}.items()
-    assert 0.2 < float(days["soil_moisture"].notnull().mean()) < 0.7
+    assert 0.15 < float(days["soil_moisture"].notnull().mean()) < 0.7
     enhanced = open_l3(
         paths(root, plan.kinds["enhanced"]),
         catalog_id="smap_l3_e",
@@ -512,13 +512,15 @@ def test_coarse_and_fine_products_err_as_real_ones_do():
     world, passes = simulation.world, passes_over(simulation, date(2016, 4, 1), date(2016, 6, 30))
     passes = [p for p in passes if not p.evening]
     fields, _ = simulation.coarse(passes, simulation.window(M36))
-    observed = retrieved(fields)
     lon = REGIONS["oklahoma_city"].lon
     truth = np.stack([blocks(simulation.days.state(p.local_day(lon)).soil_moisture, 12)[1:-1, 1:-1] for p in passes])
-    good = fields["retrieval_qual_flag"] == 0
-    error = (observed - truth)[good]
-    assert 0.015 < np.sqrt((error**2).mean()) < 0.045
-    assert np.isnan(observed[~np.stack([p.covered for p in passes])]).all()
+    single, dual = (fields[f"soil_moisture_option{i}"] - truth for i in (2, 3))
+    good = (fields["retrieval_qual_flag_option2"] == 0) & (fields["retrieval_qual_flag"] == 0)
+    assert 0.015 < np.sqrt((single[good] ** 2).mean()) < 0.045
+    # polarisations are mixed by more than the dual channel assumes, which it takes for vegetation over wet soil
+    assert 0.01 < (dual - single)[good].mean() < 0.06
+    assert 0.02 < dual[good].std() < 0.055
+    assert np.isnan(retrieved(fields)[~np.stack([p.covered for p in passes])]).all()
     errors, correlations = [], []
     for when in scene_times(REGIONS["oklahoma_city"], date(2016, 4, 1), date(2016, 6, 30))[:5]:
         scene, _ = simulation.scene(when, one_km=False)
@@ -528,7 +530,7 @@ def test_coarse_and_fine_products_err_as_real_ones_do():
         good = scene["retrieval_qual_flag"] == 0
         errors.append((retrieved(scene) - truth)[good].std())
         correlations.append(np.corrcoef(retrieved(scene)[good], truth[good])[0, 1])
-    assert 0.02 < np.mean(errors) < 0.06
+    assert 0.02 < np.mean(errors) < 0.075  # fields that were tilled or cut are taken for wet or dry ones
     assert 0.4 < np.mean(correlations) < 0.95
 
 
