@@ -11,14 +11,14 @@ import xarray as xr
 from fake_cells import loud, pairs, series, stack, write, write_cell
 
 from smnb.catalog import Catalog
-from smnb.contract import CatalogError, ContractError, ParameterError
+from smnb.contract import CatalogError, ContractError
 from smnb.grids import M36, EaseWindow
 from smnb.loaders.smap.cells import CLOCK
 from smnb.models.disaggregation import DisaggregationConfig, DisaggregationEnsemble
 from smnb.papers.smap_sentinel1 import cell_products, open_cell_records, real_tables
 from smnb.papers.smap_sentinel1.cells import MAPS, START, STATE, BackscatterRecord
 from smnb.papers.smap_sentinel1.disaggregation import DisaggregationTraining, PixelEstimator, train_disaggregation
-from smnb.pretrained import card_text, load_pretrained, map_region, predict_folder
+from smnb.pretrained import card_text, load_pretrained, predict_folder
 
 
 @pytest.fixture
@@ -150,8 +150,6 @@ def test_a_folder_of_pairs_has_no_backscatter(tmp_path):
     write(tmp_path, pairs(), "pairs_R049C220.nc")
     with pytest.raises(CatalogError, match="no file of scenes"):
         predict_folder("smap_s1_1km", tmp_path, tmp_path / "out")
-    with pytest.raises(ParameterError, match="smap_s1_3km"):
-        map_region("smap_s1_1km", tmp_path, tmp_path / "map.nc", "0,0,1,1", "2020-01-01")
 
 
 def test_the_shipped_network():

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from fake_cells import CELL, TIMES, pairs, stack, write
+from fake_cells import CELL, TIMES, pairs, series, stack, write
 
 from smnb.contract import CatalogError, FormatError, count_masked
 from smnb.grids import M03, M09, M36, EaseWindow
@@ -49,6 +49,25 @@ def test_transposed_fields_and_other_types_are_read(tmp_path):
     (tmp_path / "a").mkdir()
     expected, found = open_cell_scenes([write(tmp_path, data)]), open_cell_scenes([write(tmp_path / "a", odd)])
     np.testing.assert_array_equal(expected["soil_moisture"], found["soil_moisture"])
+
+
+def test_infinite_values_and_forgotten_fills_are_missing(tmp_path):
+    data = stack()
+    data["soil_moisture_3km"][0, 0, :2] = [np.inf, -9999.0]
+    data["sigma0_vv_3km"][0, :2] = -9999.0
+    data["sigma0_vv_3km"][1, 0, 0] = np.inf
+    found = open_cell_scenes([write(tmp_path, data)])
+    assert found["soil_moisture"].isnull().sum() == 2
+    assert found["sigma0"].isnull().sum() == 25
+
+
+def test_a_series_of_the_single_channel_alone_is_read(tmp_path):
+    data = series()
+    found = open_cell_series([write(tmp_path, data.drop_vars("soil_moisture"), "smap_9km_R049C220.nc")])
+    for name in ("soil_moisture", "soil_moisture_sca"):
+        np.testing.assert_array_equal(found[name], data["soil_moisture_sca"])
+    with pytest.raises(FormatError, match="missing"):
+        open_cell_series([write(tmp_path, data[[]], "smap_9km_R049C220.nc")])
 
 
 def test_pairs_become_means_of_five_or_more(tmp_path):

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -15,8 +14,8 @@ from fake_cells import CELL, loud, pairs, series, stack, write, write_cell
 from smnb.catalog import Catalog
 from smnb.cli import app as cli
 from smnb.contract import CatalogError, ContractError, FormatError, ParameterError
-from smnb.grids import M03, M09, M36, EaseWindow
-from smnb.loaders.smap import open_cell_scenes, open_cell_series, utc_to_seconds
+from smnb.grids import M03, M36, EaseWindow
+from smnb.loaders.smap import open_cell_scenes, open_cell_series
 from smnb.loaders.smap.cells import CLOCK
 from smnb.loaders.smap.records import CellRecord
 from smnb.maps.cells import overpasses_near
@@ -25,11 +24,9 @@ from smnb.papers.smen.cells import PAIR_FEATURES, STATE_FEATURES, known_at
 from smnb.papers.smen.estimation import CellEstimator, DetailSettings
 from smnb.papers.smen.experiment import downscale_baselines, reference_images, score_images
 from smnb.papers.smen.flights import flight_estimates, score_flights
-from smnb.papers.smen.granules import map_window
 from smnb.papers.smen.opening import check_overpasses, open_places
 from smnb.papers.smen.past_training import PastScenesTraining, patterns_of, train_past_scenes
 from smnb.pretrained import card_text, load_pretrained, predict_folder
-from smnb_sandbox.smap_granules import PASSIVE, level3_granule, scene_granule
 
 
 @pytest.fixture
@@ -224,59 +221,6 @@ def test_real_cells(shared_samples, tmp_path):
         ((low <= product) & (product <= high))[i][there[i]].mean() for i in range(len(product)) if there[i].sum() >= 30
     ]
     assert 0.85 < np.mean(covered) < 0.95
-
-
-def granules(folder, record: CellRecord) -> None:
-    """The record as SPL2SMAP_S scenes and SPL3SMP_E days, in the real schema, under an archive's folders."""
-    for name in ("smap_s1_l2", "smap_l3_e"):
-        (folder / name).mkdir(parents=True)
-    window = record.window.on(M03)
-    place = np.meshgrid(
-        np.arange(window.row_start, window.row_stop), np.arange(window.col_start, window.col_stop), indexing="ij"
-    )
-    for time, image in zip(record.time, record.fine, strict=True):
-        start, sentinel1 = (pd.Timestamp(time) + pd.Timedelta(hours=h) for h in (0, 12))
-        cells = {"EASE_row_index": place[0], "EASE_column_index": place[1], "retrieval_qual_flag": np.full((12, 12), 1)}
-        cells["soil_moisture"] = np.where(np.isfinite(image), image, -9999.0)
-        cells["spacecraft_overpass_time_seconds"] = np.full((12, 12), utc_to_seconds(time))
-        stamps = "_".join(f"{one:%Y%m%dT%H%M%S}" for one in (start, sentinel1))
-        name = f"SMAP_L2_SM_SP_1AIWDV_{stamps}_098W49N_R18290_001.h5"
-        times = (start.to_pydatetime(), sentinel1.to_pydatetime())
-        (folder / "smap_s1_l2" / name).write_bytes(scene_granule(name, cells, {}, times))
-    days = record.overpass.astype("datetime64[D]")
-    window = record.window.on(M09)
-    for day in np.unique(days):
-        parts = []
-        for number in np.flatnonzero(days == day):
-            image, time = record.coarse[number], pd.Timestamp(record.overpass[number])
-            cells = {field.name: np.zeros((4, 4, field.classes) if field.classes else (4, 4)) for field in PASSIVE}
-            value = np.where(np.isfinite(image), image, -9999.0)
-            cells |= {name: value for name in cells if name.startswith("soil_moisture") and "error" not in name}
-            cells["tb_time_seconds"] = np.full((4, 4), utc_to_seconds(record.overpass[number]))
-            parts.append((window, time.hour >= 12, cells, np.ones((4, 4), bool)))
-        name = f"SMAP_L3_SM_P_E_{pd.Timestamp(day):%Y%m%d}_R18290_001.h5"
-        (folder / "smap_l3_e" / name).write_bytes(level3_granule(name, M09, parts))
-
-
-def test_the_same_numbers_through_both_doors(record, tmp_path):
-    passes = record.overpass > record.time[-1] - np.timedelta64(15, "D")
-    short = replace(record, overpass=record.overpass[passes], coarse=record.coarse[passes])
-    # the sandbox packs soil moisture to nine bits
-    short = replace(short, **{name: np.round(getattr(short, name) * 512) / 512 for name in ("fine", "coarse")})
-    granules(tmp_path / "archive", short)
-    catalog, time = Catalog.load(), record.time[-1] + np.timedelta64(1, "m")
-    shipped = load_pretrained("smap_s1_3km").model
-    dataset = map_window(shipped, catalog, tmp_path / "archive", CELL, str(time))
-    near = short.overpass[np.abs(short.overpass - time).argmin()]
-    expected = CellEstimator(shipped, short).estimate(np.array([near]), np.array([time]))
-    options = ["--region=-98.3,49.2,-97.8,49.7", "--time", str(time), "--out", str(tmp_path / "map.nc")]
-    with pytest.raises(SystemExit) as end:
-        cli.main(["map", "smap_s1_3km", str(tmp_path / "archive"), *options])
-    assert not end.value.code
-    with xr.open_dataset(tmp_path / "map.nc") as written:
-        assert written["soil_moisture"].shape == (12, 12)
-    for name in expected.data_vars:
-        np.testing.assert_array_equal(dataset[name].values, expected[name].values[0])
 
 
 def test_flights_are_scored_over_common_cells_and_inside_blocks(record):

@@ -32,7 +32,9 @@ def models(as_json: Json = False) -> None:
 
 @command("smnb map model.safetensors scene.nc --out soil_moisture.tif", "map")
 def map_(
-    checkpoint: Annotated[str, typer.Argument(help="A .safetensors with its .json beside it, or smap_s1_3km.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A .safetensors with its .json beside it, or smap_s1_3km, smap_s1_1km.")
+    ],
     path: Annotated[
         str, typer.Argument(metavar="INPUT", help="NetCDF or Zarr with its channels, or an archive of granules.")
     ],
@@ -44,14 +46,14 @@ def map_(
     time: Annotated[str | None, typer.Option(help="Which image, if INPUT has several times (2020-09-01).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32, or bfloat16: faster and less exact.")] = "float32",
-    region: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH, degrees; of smap_s1_3km.")] = None,
-    detail: Annotated[str, typer.Option(help="cautious or product; of smap_s1_3km.")] = "cautious",
+    region: Annotated[str | None, typer.Option(help="WEST,SOUTH,EAST,NORTH, degrees; of smap_s1_*.")] = None,
+    detail: Annotated[str, typer.Option(help="cautious or product; of smap_s1_*.")] = "cautious",
     as_json: Json = False,
 ) -> None:
     """Apply a trained network to a whole scene, tile by tile, and write its soil moisture.
 
-    smap_s1_3km takes an archive of SPL2SMAP_S and SPL3SMP_E granules, a region and a time: whole cells of 36 km at the overpasses
-    nearest to it.
+    smap_s1_3km and smap_s1_1km take an archive of SPL2SMAP_S and SPL3SMP_E granules, a region and a time: whole cells of 36 km at
+    the overpasses nearest to it.
 
     A cell that lacks an input is missing in the map and counted. Finished tiles are kept beside the map until it is whole,
     so a map that was killed goes on where it was; --no-resume replaces an existing one.
@@ -64,7 +66,9 @@ def map_(
 
         n_cells, n_missing = map_region(checkpoint, path, out, region or "", time or "", detail=detail)
         content = {"written": out, "cells": n_cells, "missing": n_missing}
-        show(content, as_json, f"{n_cells:,} cells of 3 km, {n_missing:,} of them missing", f"written: {out}")
+        show(
+            content, as_json, f"{n_cells:,} cells of {checkpoint[8:]}, {n_missing:,} of them missing", f"written: {out}"
+        )
         return
     options = {"when": time, "tile": tile, "workers": workers, "scheduler": scheduler, "resume": resume}
     options |= {"device": choose_device(device).type, "precision": precision}

@@ -7,12 +7,15 @@ what else is estimated.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from smnb.catalog import Catalog
 from smnb.contract import check_choice
 from smnb.grids import EaseGrid
 from smnb.loaders.smap.cells import WETTEST
@@ -54,6 +57,7 @@ class ScenesEstimator(ABC):
 
     grid: EaseGrid
     least: int  # cells that an earlier scene must have for its errors to count
+    opens: type[CellRecord]  # the class of its records
 
     def __init__(self, record: CellRecord, settings: IntervalSettings) -> None:
         self.record, self.settings = record, settings
@@ -134,6 +138,17 @@ class ScenesEstimator(ABC):
         found = self.estimate(overpass, np.minimum(asked, overpass), detail=detail)
         found = found.assign_coords(time=asked, overpass=("time", overpass))
         return found.assign_attrs(times_without_overpass=int((~there).sum()))
+
+
+def archive_cells(
+    catalog: Catalog, root: Path, *entries: str, resolution: str = "3km"
+) -> Iterator[tuple[str, xr.Dataset, xr.Dataset]]:
+    """Name, scenes and 9 km series of each cell that an archive has files of, entry by entry of the catalog."""
+    for entry in entries:
+        for path in catalog.resolve(entry, root) if catalog.holds(entry, root) else ():
+            name = path.stem.rpartition("_")[2]
+            scenes = catalog.open(entry, root, cell=name, resolution=resolution)
+            yield name, scenes, catalog.open("smap_9km_cells", root, cell=name)
 
 
 def overpasses_near(record: CellRecord, asked: NDArray) -> tuple[NDArray, NDArray]:

@@ -44,6 +44,26 @@ def score_flights(images: Mapping[str, NDArray], flights: xr.Dataset, *, common:
     return pd.DataFrame(rows)
 
 
+def flight_spectra(images: Mapping[str, NDArray], flights: xr.Dataset, *, common: str = "SMAP 9 km") -> pd.DataFrame:
+    """Power spectra, means over the flights that `score_flights` scores: variance by ``wavenumber``, cycles per 100 km.
+
+    A column each row and ``PALS``, (m3 m-3)2 in a ring of one wave over the window's side, of the cells there, blank ones as
+    their mean.
+    """
+    truth, grid = flights["soil_moisture"].values.astype("float64"), EaseWindow.from_dataset(flights).grid
+    waves, table = np.arange(1, min(truth.shape[1:]) // 2 + 1), {}
+    for method, stack in {**images, "PALS": truth}.items():
+        there = np.isfinite(stack) & np.isfinite(truth) & np.isfinite(images[common])
+        found = []
+        for image, valid in zip(stack, there, strict=True):
+            if valid.sum() >= _LEAST:
+                power, wave = _power(np.where(valid, image, np.nan))
+                ring = np.rint(wave * min(image.shape)).astype(int).ravel()
+                found.append(np.bincount(ring, power.ravel(), waves.size + 1)[waves] / valid.mean())
+        table[method] = np.mean(found, 0) if found else np.full(waves.size, np.nan)
+    return pd.DataFrame({"wavenumber": 1e5 * waves / (min(truth.shape[1:]) * grid.cell), **table})
+
+
 def _inside(image: NDArray, size: int) -> NDArray:
     """Departures from the mean of each 9 km block of a window of whole blocks, NaN in blocks with too few cells."""
     blocks = image.reshape(image.shape[0] // size, size, image.shape[1] // size, size)
@@ -54,7 +74,12 @@ def _inside(image: NDArray, size: int) -> NDArray:
 
 def _fine_share(image: NDArray, size: int) -> float:
     """Share of an image's power at wavelengths under two blocks of so many cells."""
-    there = np.isfinite(image)
-    power = np.abs(np.fft.fft2(np.where(there, image - image[there].mean(), 0.0))) ** 2
-    wave = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
+    power, wave = _power(image)
     return float(power[wave > 1 / (2 * size)].sum() / power.sum())
+
+
+def _power(image: NDArray) -> tuple[NDArray, NDArray]:
+    """Variance of an image by wavenumber, and the wavenumbers, waves a cell; blank cells are its mean."""
+    there = np.isfinite(image)
+    power = np.abs(np.fft.fft2(np.where(there, image - image[there].mean(), 0.0)) / image.size) ** 2
+    return power, np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in image.shape), indexing="ij"))

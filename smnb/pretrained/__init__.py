@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,11 +16,11 @@ from smnb.grids import M36
 from smnb.loaders import parse_period, read_named_csv
 from smnb.loaders.smap.cells import CELL_NAME
 from smnb.maps import write_map
-from smnb.maps.cells import DETAILS
+from smnb.maps.cells import DETAILS, ScenesEstimator
+from smnb.maps.granules import map_window
 from smnb.maps.writing import write_netcdf
-from smnb.papers.smap_sentinel1.disaggregation import estimate_pixels_file
-from smnb.papers.smen.estimation import estimate_file
-from smnb.papers.smen.granules import map_window
+from smnb.papers.smap_sentinel1.disaggregation import PixelEstimator
+from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.stations import predict_rows, read_points
 from smnb.papers.stations.weather_files import predict_cells, predict_daily, read_daily
 from smnb.training import Trained, load
@@ -30,10 +29,10 @@ __all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "pred
 
 _FOLDER = Path(__file__).resolve().parent
 PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))  # names of the checkpoints
-#: Models of folders of cells: what estimates a file, the resolution of the estimates, and the kinds of files they are of.
-CELL_MODELS: dict[str, tuple[Callable, str, tuple[str, ...]]] = {
-    "smap_s1_3km": (estimate_file, "3km", ("spl2smap_s", "pairs")),
-    "smap_s1_1km": (estimate_pixels_file, "1km", ("spl2smap_s",)),
+#: Models of cells: what estimates a cell, and the kinds of files they are of.
+CELL_MODELS: dict[str, tuple[type[ScenesEstimator], tuple[str, ...]]] = {
+    "smap_s1_3km": (CellEstimator, ("spl2smap_s", "pairs")),
+    "smap_s1_1km": (PixelEstimator, ("spl2smap_s",)),
 }
 WEATHER_MODELS = ("smap_weather", "station_daily")  # of daily weather: a file of cells, a table of stations
 
@@ -172,7 +171,8 @@ def predict_folder(
     who, folder, out = "predict_folder", Path(folder), Path(out)
     check_choice(who, "model", name, CELL_MODELS)
     check_choice(who, "detail", detail, DETAILS)
-    estimate, suffix, kinds = CELL_MODELS[name]
+    estimator, kinds = CELL_MODELS[name]
+    suffix = f"{estimator.grid.cell / 1000:.0f}km"
     found = {path: CELL_NAME.fullmatch(path.name) for path in sorted(folder.glob("*.nc"))}
     paths = [path for path, match in found.items() if match and match["kind"] in kinds]
     if not paths:
@@ -183,7 +183,8 @@ def predict_folder(
         series = folder / CELL_NAME.sub(r"smap_9km_R\g<row>C\g<col>.nc", path.name)
         series = series if series.is_file() else None
         try:
-            dataset = estimate(trained.model, path, series, asked, detail=detail)
+            record = estimator.opens.from_files(path, series, suffix)
+            dataset = estimator(trained.model, record).estimate_asked(asked, detail=detail)
         except SmnbError as error:
             report[path.name] = {"dropped": str(error)}
             continue
@@ -212,16 +213,21 @@ def map_region(
     Parameters
     ----------
     name, root, out
-        "smap_s1_3km", the data root, and the map to write: ``.nc``, ``.zarr`` or ``.tif``.
+        One of `CELL_MODELS`, the data root, and the map to write: ``.nc``, ``.zarr`` or ``.tif``.
     region, time : str
         "west,south,east,north" in degrees, of which whole 36 km cells are mapped whose centres are inside; ISO, UTC.
     """
     who = "map_region"
-    check_choice(who, "model", name, ("smap_s1_3km",))
+    check_choice(who, "model", name, CELL_MODELS)
+    check_choice(who, "detail", detail, DETAILS)
     west, south, east, north = contract.check_box(who, "region", region.split(","))
     window = M36.window(south=south, north=north, west=west, east=east)
     parse_period(who, time, None)
-    dataset = map_window(load_pretrained(name).model, Catalog.load(), root, window, time, detail=detail)
+    (kind, _), model = CELL_MODELS[name], load_pretrained(name).model
+    options = {"grid": kind.grid, "detail": detail}
+    dataset = map_window(
+        lambda *cell: kind(model, kind.opens.from_datasets(*cell)), Catalog.load(), root, window, time, **options
+    )
     write_map(dataset, out)
     return dataset["soil_moisture"].size, int(dataset["soil_moisture"].isnull().sum())
 

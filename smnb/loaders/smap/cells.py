@@ -28,6 +28,7 @@ CLOCK = np.timedelta64(5, "m")
 CELL_NAME = re.compile(r"(?P<kind>spl2smap_s|pairs|smap_9km)_R(?P<row>\d{3})C(?P<col>\d{3})\.nc")
 _AP = "active_passive"
 _GRIDS = {"1km": M01, "3km": M03, "9km": M09}
+_FILL = -9999.0  # of SMAP's own files, where a copy lost the attribute that says so
 _OFF_CENTRE = 1e-4  # furthest that a coordinate may be from a cell's centre, degrees
 WETTEST = 0.65  # m3 m-3; retrievals beyond are none, nor those of zero and less
 #: Fields of the files, called as `smnb.loaders.smap.fields` calls them where the files do not call them otherwise.
@@ -137,7 +138,7 @@ def _field(values: NDArray, about: Variable, family: str, native: str) -> tuple[
         attrs |= flag_attrs(about.name, family) if about.kind == "flag" else {"missing_value": about.fill}
         return ("time", "y", "x"), whole.astype(about.dtype), attrs
     low, high = (1e-9, WETTEST) if about.name == "soil_moisture" else about.valid
-    bad = np.isfinite(values) & ~((values >= low) & (values <= high))
+    bad = ~np.isnan(values) & ~((values >= low) & (values <= high))
     attrs |= {"units": about.units, "masked_by": json.dumps({"out_of_range": int(bad.sum())})}
     return ("time", "y", "x"), np.where(bad, np.nan, values).astype("float32"), attrs
 
@@ -145,12 +146,12 @@ def _field(values: NDArray, about: Variable, family: str, native: str) -> tuple[
 def _decibels(where: str, data: xr.Dataset, suffix: str, dims: tuple[str, ...], order: tuple[NDArray, ...]) -> tuple:
     """sigma0 ``(time, polarization, y, x)``, dB, from linear power; values below zero say that it is none."""
     power = np.stack([_read(where, data, f"sigma0_{p}_{suffix}", dims, order) for p in ("vv", "vh")], 1)
-    known = np.isfinite(power)
+    known = np.isfinite(power) & (power != _FILL)
     if (share := (power[known] < 0).mean() if known.any() else 0.0) > 0.01:
         what, got = "sigma0 is not linear power", plain(f"{share:.0%} of the values below zero")
         raise FormatError(where, what, got=got, next_step="Values in dB are converted by 10 ** (dB / 10) first")
     with np.errstate(invalid="ignore", divide="ignore"):
-        level = np.where(power > 0, 10 * np.log10(power), np.nan)
+        level = np.where(known & (power > 0), 10 * np.log10(power), np.nan)
     masked = json.dumps({"zero_or_less": int((power[known] <= 0).sum())})
     attrs = {"units": "dB", "long_name": ACTIVE_PASSIVE["sigma0"].long_name, "masked_by": masked}
     return ("time", "polarization", "y", "x"), level.astype("float32"), attrs
@@ -279,6 +280,8 @@ def open_cell_series(
         window, *axes = _window(where, data, "9km", M09)
         dims, index = ("time", "lat_9km", "lon_9km"), (order[keep], *axes)
         pairs = _pairs_of(f"{_SERIES} soil_moisture_sca")
+        if "soil_moisture" not in data.variables:  # the single-channel retrieval stands for both
+            pairs[0] = "soil_moisture", "soil_moisture_sca"
         variables, absent = _fields(where, data, pairs, dims, index, PASSIVE, "passive")
         if "ascending" in data.variables:
             attrs = {"long_name": "ascending overpass (18 h local time)", "units": "1"}

@@ -6,9 +6,9 @@
 """
 
 from smnb.papers.smap_sentinel1.experiment import (
-    INPUT_NAMES,
     PRODUCT,
     fusion_estimates,
+    input_names,
     patch_fields,
     reference_maps,
     score_at_sensors,
@@ -22,13 +22,13 @@ from smnb.papers.smap_sentinel1.training import fusion_training, leave_scenes_ou
 __all__ = [
     "CELL_IDS",
     "FUSION_IDS",
-    "INPUT_NAMES",
     "PLACES",
     "PRODUCT",
     "FusionSamples",
     "cell_products",
     "fusion_estimates",
     "fusion_training",
+    "input_names",
     "leave_scenes_out",
     "open_cell_records",
     "open_fusion_scenes",

@@ -126,12 +126,13 @@ class KnownScenes:
         self._scenes: dict[np.datetime64, Scene] = {}
 
     def scene(self, time: np.datetime64, level: float) -> Scene:
-        """The scene of a time; without one there is no σ0, and maps say what SMAP does. `level` stands for a missing SMAP."""
+        """The scene of an overpass; without one there is no σ0, and maps say what SMAP does. `level` stands for no SMAP."""
         if time in self._scenes:
             return self._scenes[time]
-        record, found = self.record, np.flatnonzero(self.record.time == time)
+        record, apart = self.record, np.abs(self.record.time - time)
+        found = apart.argmin() if apart.size and apart.min() <= CLOCK else None
         blank = np.full((36, 36), np.nan)
-        images = [one[found[0]] if found.size else blank for one in (record.vv, record.vh, record.vegetation)]
+        images = [blank if found is None else one[found] for one in (record.vv, record.vh, record.vegetation)]
         coarse = record.smap_at(np.array([time]))[0][0]
         if not np.isfinite(coarse).any():
             return scene_of(*images, coarse, level)

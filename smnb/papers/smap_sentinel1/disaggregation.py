@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-import xarray as xr
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
@@ -105,11 +103,12 @@ class PixelSettings(IntervalSettings):
     """Cautious detail: `past` of the mean past pattern over 9 km, shrunk by two scenes, on SMAP between centres; and intervals.
 
     The product's departures from the cell's mean are stretched by the mean gain of earlier scenes, one of `gain_scenes` more, and
-    `residual` of the mean past error is added. Fitted on the shared cells, and on four flights, against which σ0's detail harms.
+    `residual` of the mean past error is added. Fitted on the shared cells, and on flights and stations, against which σ0's detail
+    harms.
     """
 
     quantile: float = 0.88
-    past: float = 0.4
+    past: float = 0.55
     gain_scenes: float = 10.0
     residual: float = 0.3
 
@@ -117,7 +116,7 @@ class PixelSettings(IntervalSettings):
 class PixelEstimator(ScenesEstimator):
     """Estimates of one cell at 1 km."""
 
-    grid, least = M01, 100
+    grid, least, opens = M01, 100, BackscatterRecord
 
     def __init__(
         self, ensemble: DisaggregationEnsemble, record: BackscatterRecord, settings: PixelSettings | None = None
@@ -156,19 +155,3 @@ class PixelEstimator(ScenesEstimator):
             "product": product,
             "cautious": cautious - cautious.mean() + now.level,
         }
-
-
-def estimate_pixels_file(
-    ensemble: DisaggregationEnsemble,
-    path: Path,
-    series: Path | None,
-    asked: NDArray | None = None,
-    *,
-    detail: str = "cautious",
-) -> xr.Dataset:
-    """Estimate a cell's stack at 1 km; parameters as of `BackscatterRecord.from_files` and `ScenesEstimator.estimate_asked`.
-
-    At times asked there is no σ0: SMAP and earlier scenes alone say what is estimated.
-    """
-    record = BackscatterRecord.from_files(path, series, "1km")
-    return PixelEstimator(ensemble, record).estimate_asked(asked, detail=detail)

@@ -16,8 +16,7 @@ from smnb.papers.smap_sentinel1.training import SIDES, FusionSplit, PatchImages
 from smnb.training import Trained
 
 PRODUCT = "SMAP/S1 product"  # name of the product that a network has to beat, among the estimates
-#: Names and units of the four channels in figures.
-INPUT_NAMES = {"TB H": "K", "TB V": "K", "Sentinel-1 VV": "dB", "Sentinel-1 VH": "dB"}
+_RADAR = {"Sentinel-1 VV": "dB", "Sentinel-1 VH": "dB"}
 
 
 def fusion_estimates(trained: Trained, samples: FusionSamples) -> dict[str, np.ndarray]:
@@ -86,7 +85,7 @@ def score_at_sensors(
     parts = []
     for side in SIDES:
         table = samples.at_pixels(estimates, split.ids(side)).assign(side=side)
-        parts.append(table[table["patch"].isin(split.patches(side))])
+        parts.append(table[table["patch"].isin(getattr(split, side))])
     pairs = pd.concat(parts, ignore_index=True).rename(columns={"soil_moisture": "observed"})
     pairs = pairs.dropna(subset=["observed", *estimates]).reset_index(drop=True)
     rows = [
@@ -121,13 +120,20 @@ def score_everywhere(samples: FusionSamples, estimates: dict[str, np.ndarray]) -
     return pd.DataFrame(rows, columns=columns)
 
 
+def input_names(samples: FusionSamples) -> dict[str, str]:
+    """Names and units of the four channels in figures: brightness temperature, or the soil moisture that stands for it."""
+    kelvin = np.nanmax(samples.images[:, :2], initial=0.0) > 1
+    return ({"TB H": "K", "TB V": "K"} if kelvin else {"SMAP for TB H": "m3 m-3", "SMAP for TB V": "m3 m-3"}) | _RADAR
+
+
 def patch_fields(samples: FusionSamples, patch: int, estimates: dict[str, np.ndarray]) -> dict[str, xr.DataArray]:
     """One patch's inputs, its estimates at 1 and 9 km, and the truth where there is one, as maps ``(lat, lon)``.
 
-    Inputs come first, by the names of `INPUT_NAMES` with their units, then soil moisture in m3 m-3.
+    Inputs come first, by their `input_names` with units, then soil moisture in m3 m-3.
     """
     window = samples.windows[patch]
-    images = {name: (image, INPUT_NAMES[name]) for name, image in zip(INPUT_NAMES, samples.images[patch], strict=True)}
+    names = input_names(samples)
+    images = {name: (image, names[name]) for name, image in zip(names, samples.images[patch], strict=True)}
     moisture = {"Network, 1 km": estimates["network"][patch]}
     if PRODUCT in estimates:
         moisture[f"{PRODUCT}, 1 km"] = estimates[PRODUCT][patch]

@@ -15,6 +15,9 @@ from sklearn.linear_model import Ridge
 from smnb.catalog import Catalog
 from smnb.grids import M01, M09, EaseWindow
 from smnb.loaders.insitu import InSituTables
+from smnb.loaders.smap.cells import CLOCK
+from smnb.loaders.smap.records import image_means
+from smnb.maps.cells import archive_cells
 from smnb.metrics import compare, pair_scores
 from smnb.metrics.flights import score_flights
 from smnb.models.disaggregation import DisaggregationEnsemble
@@ -30,9 +33,8 @@ _FLOWN = np.timedelta64(26, "h")  # between a flight and the scene that is compa
 
 def open_cell_records(catalog: Catalog, root: Path) -> list[BackscatterRecord]:
     """The archive's cells that have a stack of scenes."""
-    names = [path.stem.rpartition("_")[2] for path in catalog.resolve(CELL_IDS[0], root)]
-    opened = [(catalog.open(CELL_IDS[0], root, cell=n, resolution="1km"), n) for n in names]
-    return [BackscatterRecord.from_datasets(one, catalog.open(CELL_IDS[1], root, cell=n)) for one, n in opened]
+    opened = archive_cells(catalog, root, CELL_IDS[0], resolution="1km")
+    return [BackscatterRecord.from_datasets(*parts) for _, *parts in opened]
 
 
 def cell_products(records: Sequence[BackscatterRecord]) -> list[SceneProducts]:
@@ -56,8 +58,14 @@ def _images(estimator: PixelEstimator, chosen: NDArray) -> dict[str, NDArray]:
     """Estimates of some of a record's scenes (bool), by name, (scene, 36, 36), m3 m-3."""
     record, times = estimator.record, estimator.record.time[chosen]
     made = [estimator.image(time) for time in times]
+    smap, apart = (np.kron(record.smap_at(one)[0], np.ones((1, 9, 9))) for one in (times, record.time))
+    apart = record.fine - np.where(np.isfinite(record.fine), apart, np.nan)
+    apart -= image_means(apart)[:, None, None]
+    past = (apart[record.time < time - CLOCK] for time in times)
+    residual = np.array([np.nansum(one, 0) / (np.isfinite(one).sum(0) + 5) for one in past])
     return {
-        "SMAP 9 km": np.kron(record.smap_at(times)[0], np.ones((1, 9, 9))),
+        "SMAP 9 km": smap,
+        "SMAP + ¼ mean past residual": smap + 0.25 * residual,
         "SMAP between centres": np.array([estimator.known.at(time, time)[2].between for time in times]),
         "NASA's product": record.fine[chosen],
         **{f"ours, {name}": np.array([one[name] for one in made]) for name in ("product", "cautious")},

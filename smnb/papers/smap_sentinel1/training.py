@@ -44,10 +44,6 @@ class FusionSplit:
         """Sensors of a side."""
         return self.sides.index[self.sides == side].tolist()
 
-    def patches(self, side: str) -> np.ndarray:
-        """Patches of a side."""
-        return getattr(self, *check_choice("FusionSplit.patches", "side", side, SIDES))
-
 
 def split_sensors(
     samples: FusionSamples,
@@ -172,7 +168,7 @@ class FusionDataset(PatchImages):
         crop: int | None = None,
         seed: int = 0,
     ) -> None:
-        self.patches = split.patches(side)
+        self.patches = getattr(split, *check_choice("FusionDataset", "side", side, SIDES))
         if self.patches.size == 0:
             what = f"no patch has anything to {'train' if side == 'train' else 'validate'} with"
             step = "Choose another seed or share of the split, or more patches"

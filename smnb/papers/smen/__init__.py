@@ -12,7 +12,7 @@ from smnb.papers.smen.experiment import (
     score_place,
     smen_samples,
 )
-from smnb.papers.smen.flights import flight_estimates, flight_table, open_flights, score_flights
+from smnb.papers.smen.flights import flight_estimates, flight_tables, open_flights, score_flights
 from smnb.papers.smen.opening import REGIONS, SOURCES, Place, open_places, window_around
 from smnb.papers.smen.past_training import PastScenesTraining, train_past_scenes
 from smnb.papers.smen.sequences import ImageSequences
@@ -25,7 +25,7 @@ __all__ = [
     "PastScenesTraining",
     "Place",
     "flight_estimates",
-    "flight_table",
+    "flight_tables",
     "open_flights",
     "open_places",
     "paired_gains",

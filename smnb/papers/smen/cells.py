@@ -36,13 +36,12 @@ class Estimates:
     """What is known for estimates of a cell at some times: `inputs` of the network, and SMAP.
 
     `level` (n,) and `smap` (n, 12, 12) are SMAP's mean and its values on the fine grid, m3 m-3; `level` falls back to the earlier
-    scenes' mean, NaN where there are none either. `scenes` (n,) counts earlier scenes.
+    scenes' mean, NaN where there are none either.
     """
 
     inputs: PastScenes
     level: NDArray
     smap: NDArray
-    scenes: NDArray
 
 
 def known_at(record: CellRecord, times: NDArray, before: NDArray | None = None) -> Estimates:
@@ -85,7 +84,7 @@ def known_at(record: CellRecord, times: NDArray, before: NDArray | None = None) 
         *(np.stack(state, -1), images),
     )
     tensors = (torch.from_numpy(np.ascontiguousarray(part, dtype="float32")) for part in parts)
-    return Estimates(PastScenes(*tensors), level, now["image"], usable.sum(1))
+    return Estimates(PastScenes(*tensors), level, now["image"])
 
 
 def _state(record: CellRecord, times: NDArray) -> dict[str, NDArray]:

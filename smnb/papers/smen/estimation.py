@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from smnb.grids import M03
@@ -31,13 +29,14 @@ class DetailSettings(IntervalSettings):
         How many earlier scenes, of a spread of 0.01 m3 m-3, these shares count as: regression on the cell's earlier scenes, each
         with what was known before it, moves them. It changes nothing where the network was trained, and much elsewhere.
     network, past : float
-        Cautious detail: shares of the product's pattern with `shares` and of the mean past scene, on SMAP between centres.
+        Cautious detail: shares of the product's pattern with `shares` and of the mean past scene that flights and
+        stations bear out, on SMAP between centres.
     """
 
     shares: tuple[float, ...] = (0.8, 0.1, 0.12, 0.0, 0.0, 0.0)
     trust: float = 30.0
-    network: float = 0.2
-    past: float = 0.2
+    network: float = 0.15
+    past: float = 0.25
 
 
 class CellEstimator(ScenesEstimator):
@@ -50,7 +49,7 @@ class CellEstimator(ScenesEstimator):
     settings : DetailSettings, optional
     """
 
-    grid, least = M03, 30
+    grid, least, opens = M03, 30, CellRecord
 
     def __init__(
         self, ensemble: PastScenesEnsemble, record: CellRecord, settings: DetailSettings | None = None
@@ -93,15 +92,3 @@ class CellEstimator(ScenesEstimator):
                 self._told[when] = enough * (x @ x.T), enough * (x @ error)
             matrix, vector = matrix + self._told[when][0], vector + self._told[when][1]
         return shares + np.linalg.solve(matrix, vector)
-
-
-def estimate_file(
-    ensemble: PastScenesEnsemble,
-    path: Path,
-    series: Path | None,
-    asked: NDArray | None = None,
-    *,
-    detail: str = "cautious",
-) -> xr.Dataset:
-    """Estimate a cell's file of scenes at 3 km; parameters as of `CellRecord.from_files` and `ScenesEstimator.estimate_asked`."""
-    return CellEstimator(ensemble, CellRecord.from_files(path, series)).estimate_asked(asked, detail=detail)

@@ -212,7 +212,7 @@ def paired_gains(scores: pd.DataFrame, name: str = "SMEN", *, seed: int = 0) -> 
     rows = []
     for region, table in scores.groupby("region", sort=False):
         wide = table.pivot(index="time", columns="method", values="ubrmse").sort_index()
-        for other in [method for method in table["method"].unique() if not method.startswith(name)]:
+        for other in [m for m in table["method"].unique() if m != name and not m.endswith(" without level")]:
             found = interval(wide[name], wide[other], "bias", seed=seed)
             row = {"region": region, "other": other, "difference": (wide[name] - wide[other]).mean()}
             rows.append(row | {"low": found.low, "high": found.high, "n": len(wide), "note": found.note})

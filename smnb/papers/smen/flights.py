@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from smnb.catalog import Catalog
 from smnb.grids import EaseWindow
 from smnb.loaders.smap.records import CellRecord
-from smnb.maps.cells import overpasses_near
-from smnb.metrics.flights import score_flights
+from smnb.maps.cells import archive_cells, overpasses_near
+from smnb.metrics.flights import flight_spectra, score_flights
 from smnb.models.past_scenes import PastScenesEnsemble
 from smnb.papers.smen.cells import known_at
 from smnb.papers.smen.estimation import CellEstimator
@@ -27,12 +27,11 @@ def open_flights(catalog: Catalog, root: Path) -> tuple[xr.Dataset, list[CellRec
     """Flights at 3 km, and the records of the cells that they cross: stacks of scenes, pairs where there is no stack."""
     flights, records = catalog.open(FLIGHT_ID, root, resolution="3km"), {}
     window = EaseWindow.from_dataset(flights)
-    for entry in ("smap_s1_pairs", "smap_s1_cells"):  # of a cell that has both, the stack
-        for path in catalog.resolve(entry, root) if catalog.holds(entry, root) else ():
-            name = path.stem.rpartition("_")[2]
-            scenes = catalog.open(entry, root, cell=name)
-            if window.slices_of(EaseWindow.from_dataset(scenes)) is not None:
-                records[name] = CellRecord.from_datasets(scenes, catalog.open("smap_9km_cells", root, cell=name))
+    for name, *parts in archive_cells(
+        catalog, root, "smap_s1_pairs", "smap_s1_cells"
+    ):  # of a cell that has both, the stack
+        if window.slices_of(EaseWindow.from_dataset(parts[0])) is not None:
+            records[name] = CellRecord.from_datasets(*parts)
     return flights, list(records.values())
 
 
@@ -73,11 +72,12 @@ def _rows(estimator: CellEstimator, record: CellRecord, asked: NDArray, overpass
     }
 
 
-def flight_table(ensemble: PastScenesEnsemble, catalog: Catalog, root: Path) -> pd.DataFrame:
-    """Means over flights of `score_flights`, of a network that did not see the flights' year; empty without flights."""
+def flight_tables(ensemble: PastScenesEnsemble, catalog: Catalog, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Means over flights of `score_flights`, of a network that did not see their year, and spectra; empty without flights."""
     if not catalog.holds(FLIGHT_ID, root):
-        return pd.DataFrame()
+        return pd.DataFrame(), pd.DataFrame()
     flights, records = open_flights(catalog, root)
-    scores = score_flights(flight_estimates([CellEstimator(ensemble, one) for one in records], flights), flights)
+    images = flight_estimates([CellEstimator(ensemble, one) for one in records], flights)
+    scores = score_flights(images, flights)
     table = scores.groupby("method", sort=False).mean(numeric_only=True)
-    return table.assign(flights=scores.groupby("method").size()).reset_index()
+    return table.assign(flights=scores.groupby("method").size()).reset_index(), flight_spectra(images, flights)

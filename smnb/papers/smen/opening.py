@@ -15,6 +15,7 @@ from smnb.grids import M03, M09, M36, EaseWindow, ease_block_mean
 from smnb.loaders.smap import composite
 from smnb.loaders.smap.cells import CLOCK
 from smnb.loaders.smap.records import CellRecord
+from smnb.maps.cells import archive_cells
 from smnb.papers.smen.sequences import ImageSequences, SequenceSplit
 
 FINE_ID, COARSE_ID, POINTS_ID, TRUTH_ID = "smap_s1_l2", "smap_l3", "smap_l3_e_points", "sandbox_smap_truth"
@@ -108,9 +109,14 @@ def open_places(
         cut = first_test or sequences.day(sequences.time.size - max(3, sequences.time.size // 4))
         return {sequences.name: Place(sequences, sequences.split(cut), held_out_block(sequences, held_out))}
     if source == "smap_sentinel1":
-        cells = _open_cells(catalog, root, history)
         split = {"first_test": first_test or "2019-01-01", "n_train": n_train or None, "n_test": n_test or None}
-        made = {name: Place(one, one.split(**split), record=record) for name, (one, record) in cells.items()}
+        made = {}
+        for name, scenes, series in archive_cells(catalog, root, CELL_IDS[0]):
+            image, coarse = scenes["soil_moisture"], series["soil_moisture_sca"]
+            image.attrs["synthetic"] = scenes.attrs["synthetic"]
+            # scenes without SMAP within 2 h are dropped
+            one = ImageSequences.from_products(image, coarse, name=name, title=name, history=history, window_hours=2)
+            made[name] = Place(one, one.split(**split), record=CellRecord.from_datasets(scenes, series))
         check_overpasses(made.values())
         return made
     places = {}
@@ -143,21 +149,6 @@ def check_overpasses(places: Iterable[Place]) -> None:
         step = "Split all cells at one date, stacks and pairs alike"
         got = plain(f"{int(both.sum())} scenes, the first at {train[both].min()}")
         raise ContractError("check_overpasses", "an overpass is on both sides of the split", got=got, next_step=step)
-
-
-def _open_cells(catalog: Catalog, root: Path, history: int) -> dict[str, tuple[ImageSequences, CellRecord]]:
-    """Samples and record of each cell of an archive that has a stack of scenes; scenes without SMAP within 2 h are dropped."""
-    found = {}
-    for path in catalog.resolve(CELL_IDS[0], root):
-        name = path.stem.rpartition("_")[2]
-        scenes, series = (catalog.open(one, root, cell=name) for one in CELL_IDS)
-        record = CellRecord.from_datasets(scenes, series)
-        image, coarse = scenes["soil_moisture"], series["soil_moisture_sca"]
-        image.attrs["synthetic"] = scenes.attrs["synthetic"]
-        title = f"{name}, agreement with the product"
-        sequences = ImageSequences.from_products(image, coarse, name=name, title=title, history=history, window_hours=2)
-        found[name] = sequences, record
-    return found
 
 
 def _overpasses_in_order(coarse: xr.DataArray) -> xr.DataArray:

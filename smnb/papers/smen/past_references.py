@@ -47,7 +47,7 @@ def past_references(record: CellRecord, times: NDArray) -> dict[str, NDArray]:
     return {
         "mean past residual": level + smap + mean,
         "past residuals by age": level + smap + past_mean(known, np.exp(-age / 30)),
-        "0.3 SMAP + 0.7 mean past residual": level + 0.3 * smap + 0.7 * mean,
+        "0.3 SMAP + 0.7 mean residual": level + 0.3 * smap + 0.7 * mean,
     }
 
 
@@ -66,4 +66,7 @@ def past_learners(
     options = {"groups": groups, "rows": ("ridge", "gradient boosting"), "seed": seed}
     found = reference_predictions(pixels(known_at(record, train)), (fine - mean).ravel(), pixels(known), **options)
     level = known.level[:, None, None]
-    return {f"{name} on past maps": level + image.reshape(-1, 12, 12) for name, image in found.items()}
+    return {
+        f"{name.removeprefix('gradient ')} on past maps": level + image.reshape(-1, 12, 12)
+        for name, image in found.items()
+    }
