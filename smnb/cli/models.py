@@ -92,10 +92,13 @@ def map_(
 @command("smnb predict smap_s1_3km cells/ --out estimates/ --detail product")
 def predict(
     model: Annotated[
-        str, typer.Argument(help="Name of a model of the package: conus_points, smap_s1_3km, smap_s1_1km.")
+        str,
+        typer.Argument(
+            help="A model of the package: conus_points, smap_s1_3km, smap_s1_1km, station_daily, smap_weather."
+        ),
     ],
     source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="CSV of stations (conus_points), or a folder of 36 km cells.")
+        str, typer.Argument(metavar="INPUT", help="CSV of stations, a folder of 36 km cells, or NetCDF (smap_weather).")
     ],
     out: Annotated[str, typer.Option(help="CSV or CSV.gz for the same rows, or a folder for a file a cell.")],
     detail: Annotated[str, typer.Option(help="cautious (what flights bear out) or product; of cells.")] = "cautious",
@@ -103,6 +106,7 @@ def predict(
     calibrate: Annotated[
         str | None, typer.Option(help="CSV of readings that correct their stations; of tables.")
     ] = None,
+    sites: Annotated[str | None, typer.Option(help="CSV of site, lat, lon, elev_m, soil; of station_daily.")] = None,
     as_json: Json = False,
 ) -> None:
     """Predict soil moisture with a released model: for every row of a table, or every scene of a folder of cells.
@@ -116,9 +120,19 @@ def predict(
     A folder holds spl2smap_s_*.nc, pairs_*.nc and smap_9km_*.nc of cells; each file of scenes becomes OUT/<same name> with
     soil_moisture and its 90 % interval. An estimate uses SMAP up to its time and earlier scenes only, at 1 km
     (smap_s1_1km) also the scene's own backscatter and vegetation water.
-    """
-    from smnb.pretrained import CELL_MODELS, predict_folder, predict_table
 
+    station_daily takes days of weather (site, date, precip_mm, tair_c) and --sites (site, lat, lon, and elev_m, clay_percent,
+    silt_percent, sand_percent as far as known): every row comes back with predicted, low90, high90 and a flag. smap_weather takes
+    cells with daily NLDAS-2 weather and gives SMAP_AM(cell, time) with its interval.
+    """
+    from smnb.pretrained import CELL_MODELS, WEATHER_MODELS, predict_folder, predict_table, predict_weather
+
+    if sites is not None or model in WEATHER_MODELS:
+        content = predict_weather(model, source, out, sites)
+        lines = [f"{name.replace('_', ' ')}: {value:,}" for name, value in content.items() if isinstance(value, int)]
+        lines += [f"{name}: {value}" for name, value in content.items() if not isinstance(value, int) and value]
+        show({"model": model, **content}, as_json, *lines)
+        return
     if model in CELL_MODELS:
         report = predict_folder(model, source, out, detail=detail, at=at)
         lines = [

@@ -23,10 +23,11 @@ from smnb.maps.writing import write_netcdf
 from smnb.papers.smap_sentinel1.disaggregation import PixelEstimator
 from smnb.papers.smen.estimation import CellEstimator
 from smnb.papers.stations import predict_rows, read_points
+from smnb.papers.stations.weather_files import predict_cells, predict_daily, read_daily
 from smnb.sensors import read_readings
 from smnb.training import Trained, load
 
-__all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table"]
+__all__ = ["card_text", "load_pretrained", "map_region", "predict_folder", "predict_table", "predict_weather"]
 
 _FOLDER = Path(__file__).resolve().parent
 PRETRAINED = tuple(sorted(path.parent.name for path in _FOLDER.glob("*/model.json")))  # names of the checkpoints
@@ -35,6 +36,7 @@ CELL_MODELS: dict[str, tuple[type[ScenesEstimator], tuple[str, ...]]] = {
     "smap_s1_3km": (CellEstimator, ("spl2smap_s", "pairs")),
     "smap_s1_1km": (PixelEstimator, ("spl2smap_s",)),
 }
+WEATHER_MODELS = ("smap_weather", "station_daily")  # of daily weather: a file of cells, a table of stations
 
 
 class PredictedTable(NamedTuple):
@@ -85,11 +87,11 @@ def predict_table(
         On an unknown model, or a name of the output that is no CSV's; on a table that `read_points` cannot use.
     """
     who, out = "predict_table", Path(out)
-    if name in CELL_MODELS:
-        raise ParameterError(who, "the model is of folders of cells", got=name, next_step="Use predict_folder")
+    if name in (*CELL_MODELS, *WEATHER_MODELS):
+        step = "Use predict_folder" if name in CELL_MODELS else "Use predict_weather"
+        raise ParameterError(who, "the model is of other inputs", got=name, next_step=step)
     _folder(who, name)
-    if not out.name.lower().endswith((".csv", ".csv.gz")):
-        raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
+    _check_csv(who, out)
     with held_output(who, out):
         points, readings, used = read_points(path), None, {}
         if calibrate is not None:
@@ -98,8 +100,7 @@ def predict_table(
         made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
         table = points.native.assign(**made, **{one: found[one].to_numpy() for one in found.columns.difference(made)})
         counts = {int(n): int(rows) for n, rows in found["n_sources"].value_counts().sort_index().items()}
-        with atomic_path(out) as temporary:
-            table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
+        _write_csv(table, out)
         return PredictedTable(out, table, {**points.report, **used, "rows_by_n_sources": counts})
 
 
@@ -116,6 +117,54 @@ def _readings(
         raise FormatError(who, what, got=got, next_step=step)
     report |= {"readings_used": len(used), "readings_at_no_row": len(readings) - len(used)}
     return used, report | {"stations_calibrated": int(used["sensor_id"].nunique())}
+
+
+def predict_weather(name: str, path: str | Path, out: str | Path, sites: str | Path | None = None) -> dict[str, object]:
+    """Predict every row of a table of days, or every cell and time of a file of weather, with 90 % intervals; return a report.
+
+    Parameters
+    ----------
+    name, path, out, sites
+        ``station_daily``: CSV or CSV.gz, one to write with ``predicted``, ``low90``, ``high90`` and ``flag`` more
+        (`smnb.papers.stations.weather_files.predict_daily`), and a CSV of the sites. ``smap_weather``: NetCDF, and one to write
+        with ``SMAP_AM(cell, time)`` and its interval.
+
+    Raises
+    ------
+    ParameterError, FormatError
+        On an unknown model, a name of the output, or sites, that are not its; on files that cannot be used.
+    """
+    who, out = "predict_weather", Path(out)
+    check_choice(who, "model", name, WEATHER_MODELS)
+    if (name == "station_daily") != (sites is not None):
+        step = "Give --sites SITES.csv with station_daily, and only there"
+        raise ParameterError(who, "a table of sites belongs to a table of days", got=sites, next_step=step)
+    if name == "smap_weather":
+        if out.suffix != ".nc":
+            raise ParameterError(who, "the output is no NetCDF file", got=out.name, expected="a name in .nc")
+        with held_output(who, out), atomic_path(out) as temporary:
+            dataset, report = predict_cells(load_pretrained(name), Path(path))
+            contract.stamp(dataset, step=f"predict {Path(path).name}", source=f"smnb {name}", synthetic=False)
+            write_netcdf(temporary, dataset, {})
+        return {**report, "written": str(out)}
+    _check_csv(who, out)
+    with held_output(who, out):
+        table = read_daily(path, sites)
+        found = predict_daily(load_pretrained(name), table)
+        words = found["flag"][found["flag"] != ""].str.split(";").explode().value_counts()
+        made = {one: [f"{value:.6f}" for value in found[one]] for one in ("predicted", "low90", "high90")}
+        _write_csv(table.native.assign(**made, flag=found["flag"]), out)
+    return {**table.report, "flags": {word: int(rows) for word, rows in words.items()}, "written": str(out)}
+
+
+def _check_csv(who: str, out: Path) -> None:
+    if not out.name.lower().endswith((".csv", ".csv.gz")):
+        raise ParameterError(who, "the output is no CSV file", got=out.name, expected="a name in .csv or .csv.gz")
+
+
+def _write_csv(table: pd.DataFrame, out: Path) -> None:
+    with atomic_path(out) as temporary:
+        table.to_csv(temporary, index=False, compression="gzip" if out.name.lower().endswith(".gz") else None)
 
 
 def predict_folder(
