@@ -17,7 +17,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIBRARY, SANDBOX = REPOSITORY / "smnb", REPOSITORY / "smnb_sandbox"
 #: What the library may hold: lines of all its files, and lines of code (no docstrings, comments or blank lines).
-MOST_LINES, MOST_CODE, MOST_SANDBOX_LINES = 35_640, 23_850, 6_000
+MOST_LINES, MOST_CODE, MOST_SANDBOX_LINES = 35_620, 24_420, 6_000
 MOST_LINES_A_FILE, MOST_EXPORTED, MOST_UNFORMATTED, MOST_NOTEBOOK_CODE = 400, 300, 0, 135
 ROOMS = {
     *(
