@@ -12,13 +12,12 @@ from smnb.papers.stations.ablation import SOURCE_SETS, run_ablation
 from smnb.papers.stations.daily import DailyTraining, cross_validate_daily, daily_series
 from smnb.papers.stations.features import point_features
 from smnb.papers.stations.network import PointEnsemble, PointTraining
-from smnb.papers.stations.table import PointRows, from_station_table, predict_rows, read_points, train_release
+from smnb.papers.stations.table import from_station_table, predict_rows, read_points, train_release
 
 __all__ = [
     "SOURCE_SETS",
     "DailyTraining",
     "PointEnsemble",
-    "PointRows",
     "PointTraining",
     "cross_validate_daily",
     "daily_series",
