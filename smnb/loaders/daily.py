@@ -34,16 +34,8 @@ CELL_WEATHER = {
 }
 _WIND = ("UGRD_10_FORA", "VGRD_10_FORA")
 #: Constants of a cell that are taken as they are; land cover by its class of the IGBP.
-CELL_CONSTANTS = [
-    "flag_roughness",
-    "Bulk",
-    "flag_waterbody",
-    "Capa",
-    "flag_albedo",
-    "NDVI",
-    "flag_vegDense",
-    "flag_extraOrd",
-]
+CELL_CONSTANTS = ["flag_roughness", "Bulk", "flag_waterbody", "Capa", "flag_albedo", "NDVI"]
+CELL_CONSTANTS += ["flag_vegDense", "flag_extraOrd"]
 LAND_COVER = {"forest": (1, 5), "shrubs": (6, 7), "savanna": (8, 9), "grass": (10, 10), "crops": (12, 14)}
 LAND_COVER["barren"] = (16, 16)
 
@@ -53,9 +45,8 @@ def known_texture(table: pd.DataFrame) -> pd.DataFrame:
     texture = table[list(TEXTURE)].astype("float64")
     texture = texture.where((texture >= 0.0) & (texture <= 100.0))
     whole = texture.sum(axis=1)
-    return texture.where(
-        whole.between(80.0, 120.0) | (texture.isna().any(axis=1) & whole.between(0.0, 100.0, inclusive="right"))
-    )
+    some = texture.isna().any(axis=1) & whole.between(0.0, 100.0, inclusive="right")
+    return texture.where(whole.between(80.0, 120.0) | some)
 
 
 def place_days(table: pd.DataFrame, places: pd.DataFrame, names: Sequence[str]) -> xr.Dataset:
@@ -106,15 +97,12 @@ def open_scan_daily(paths: Sequence[str | Path], *, catalog_id: str = "", synthe
     native |= {"tsoil_2in_c": "soil_temperature"}
     check_present(who, ("site", "date", *native), days)
     check_present(who, ("site", "lat", "lon", "elev", *(f"{name}_fract" for name in TEXTURE)), sites)
-    sites = sites.drop_duplicates("site").rename(
-        columns={"site": "place"} | {f"{name}_fract": name for name in TEXTURE}
-    )
+    ours = {"site": "place"} | {f"{name}_fract": name for name in TEXTURE}
+    sites = sites.drop_duplicates("site").rename(columns=ours)
     sites = sites.assign(elevation=sites["elev"] * _FEET, **known_texture(sites)).sort_values("place")
     days = days.rename(columns={"site": "place", **native}).assign(date=pd.to_datetime(days["date"]))
     dataset = place_days(days[days["place"].isin(sites["place"])], sites, list(native.values()))
-    return finish(
-        dataset, who, catalog_id, synthetic, "USDA NRCS SCAN, daily", "feet to m; 0/0/0 unknown", ["soil_moisture"]
-    )
+    return finish(dataset, who, catalog_id, synthetic, "USDA NRCS SCAN, daily", "feet to m", ["soil_moisture"])
 
 
 def open_uscrn_weather(paths: Sequence[str | Path], *, catalog_id: str = "", synthetic: bool = False) -> xr.Dataset:

@@ -101,20 +101,9 @@ def weather_states(
 ) -> tuple[dict[str, Values], dict[str, Values]]:
     """States in time and lasting traits of places, from daily weather with gaps.
 
-    Parameters
-    ----------
-    weather : mapping of name to (place, day)
-        ``precipitation`` (mm a day), ``air_temperature`` (°C), missing is NaN, and all of `FORCINGS` or none.
-    day_of_year : (day,)
-        Of consecutive days.
-    lat : (place,)
-        Degrees.
-
-    Returns
-    -------
-    (states, traits)
-        Float64 (place, day) and (place,) by name. They depend on the place's own weather alone: of earlier days, and of all its
-        series where a state is a departure from the place's own mean, spread or season.
+    `weather` has ``precipitation`` (mm a day), ``air_temperature`` (°C), missing NaN, and all of `FORCINGS` or none, each (place,
+    day); `day_of_year` is of consecutive days, `lat` in degrees. States are float64 (place, day), traits (place,). They depend on
+    the place's own weather alone: of earlier days, and of all its series in means, spreads and departures.
 
     References
     ----------
@@ -126,14 +115,15 @@ def weather_states(
     evaporation = np.maximum(extraterrestrial_radiation(lat, day_of_year) * (warm + 5.0) / 245.0, 0.0)
     water, snow = _snow(rain, warm)
     size = water.shape[1]
-    states = {"snow": np.sqrt(snow)} | {
-        f"water-{k}": np.sqrt(np.pad(water, ((0, 0), (k, 0)))[:, :size]) for k in range(3)
-    }
+    states = {"snow": np.sqrt(snow)}
+    states |= {f"water-{k}": np.sqrt(np.pad(water, ((0, 0), (k, 0)))[:, :size]) for k in range(3)}
     states |= {f"water{d:g}": np.sqrt(exponential_mean(water, d)) for d in WATER_DAYS}
     states |= {f"heat{d:g}": exponential_mean(warm, d) for d in HEAT_DAYS}
     states |= {f"evaporation{d:g}": exponential_mean(evaporation, d) for d in EVAPORATION_DAYS}
     states |= {f"balance{d:g}": exponential_mean(water - evaporation, d) for d in BALANCE_DAYS}
-    states["dry_days"] = np.log1p(np.minimum(_days_since(water > 4.0), 90.0))
+    day = np.arange(size)
+    wet = np.maximum.accumulate(np.where(water > 4.0, day, -1), axis=1)
+    states["dry_days"] = np.log1p(np.minimum(day - wet, 90.0))
     states |= {f"store{mm}": _stores(water, evaporation / 0.75, mm) for mm in STORES_MM}
     states |= {f"drained{mm}": _stores(water, evaporation, mm, drains=True) for mm in DRAINED_MM}
     about = ["water3", "water12", "water50", "water250", "store12", "store50", "store200", "drained25", "drained100"]
@@ -151,7 +141,7 @@ def weather_states(
     }
     if all(name in weather for name in FORCINGS):
         states |= (more := _radiation_states(weather, warm, water))
-        about += [name for name in ("dried12", "dried50", "dried200") if name in more]
+        about += ["dried12", "dried50", "dried200"]
         traits |= {"radiation_demand": more["radiation_demand"].mean(1), "moist_air": more["moist_air"].mean(1)}
         traits["wind"] = more["wind"].mean(1)
         traits["aridity_of_radiation"] = np.log((rain.mean(1) + 0.05) / (traits["radiation_demand"] + 0.05))
@@ -159,20 +149,13 @@ def weather_states(
         mean, spread = states[name].mean(1, keepdims=True), states[name].std(1, keepdims=True)
         states[f"{name}_anomaly"] = states[name] - mean
         if not name.startswith(("water", "heat")):
-            states[f"{name}_standardised"] = (states[name] - mean) / np.maximum(
-                spread, 0.2 if "balance" in name else 0.02
-            )
+            least = 0.2 if name.startswith("balance") else 0.02
+            states[f"{name}_standardised"] = (states[name] - mean) / np.maximum(spread, least)
         if name in ("store12", "store50", "store200", "drained100", "dried12", "dried50", "dried200"):
             traits |= {f"{name}_mean": mean[:, 0], f"{name}_spread": spread[:, 0]}
     for name in ("store50", "drained100", "heat7"):
         states[f"{name}_departure"] = states[name] - seasonal_course(states[name], day_of_year)
     return states, traits
-
-
-def _days_since(event: NDArray[np.bool_]) -> Values:
-    """Days since the last event (place, day), from the first day on where there was none."""
-    day = np.arange(event.shape[1])
-    return day - np.maximum.accumulate(np.where(event, day, -1), axis=1) * 1.0
 
 
 def _radiation_states(weather: Mapping[str, Values], warm: Values, water: Values) -> dict[str, Values]:

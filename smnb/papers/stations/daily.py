@@ -32,7 +32,7 @@ _WINDOW, _WARM = 365, 60  # days that they are trained on, and the first of them
 #: Days of weather that are looked back on to say whether it is known, and the share from which it is.
 RECENT_DAYS, ENOUGH = 90, 0.8
 TRAIT_DAYS = 120  # days of known precipitation from which a place's climate is taken from them
-#: Standard error of level and course, m3 m-3, before `Intervals` widens them: a constant and a share of level and amplitude.
+#: Standard error of level and course, m3 m-3, before calibration: a constant and a share of level and amplitude.
 _LEVEL_ERROR, _COURSE_ERROR = (0.03, 0.22), (0.01, 0.5)
 _LARGEST, _SOFT = 0.65, 0.02  # m3 m-3: no prediction exceeds it; over which those near zero are bent to stay positive
 
@@ -72,8 +72,8 @@ def daily_channels(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
     day, lat = dataset["time"].dt.dayofyear.to_numpy().astype("float64"), dataset["lat"].to_numpy()
     # unknown latitude: the middle of the training stations'
     states, traits = weather_states(weather, day, np.where(np.isfinite(lat), lat, 38.0))
-    lasting = {name: one.to_numpy() for name, one in dataset.drop_vars("place", errors="ignore").coords.items()}
-    lasting = {name: values for name, values in lasting.items() if name != "time"}
+    kept = dataset.coords.to_dataset().drop_vars(["place", "time"], errors="ignore").variables
+    lasting = {name: one.to_numpy() for name, one in kept.items()}
     few = np.isfinite(weather["precipitation"]).sum(axis=1) < TRAIT_DAYS  # these say nothing of a climate
     lasting |= {name: np.where(few, np.nan, values) for name, values in traits.items()}
     shape = (dataset.sizes["place"], dataset.sizes["time"])
@@ -81,10 +81,7 @@ def daily_channels(dataset: xr.Dataset) -> tuple[np.ndarray, list[str]]:
     parts = {f"state:{name}": values for name, values in states.items()}
     parts |= {f"static:{name}": np.broadcast_to(values[:, None], shape) for name, values in lasting.items()}
     parts |= {f"season:{f.__name__}{k}": f(k * phase) for k in (1, 2) for f in (np.cos, np.sin)}
-    result = np.empty((*shape, len(parts)), dtype=np.float32)
-    for i, values in enumerate(parts.values()):
-        result[..., i] = values
-    return result, list(parts)
+    return np.stack([values.astype("float32") for values in parts.values()], axis=-1), list(parts)
 
 
 def known_share(dataset: xr.Dataset) -> np.ndarray:
@@ -149,44 +146,41 @@ def train_daily(series: DailySeries, chosen: np.ndarray, training: DailyTraining
         ensemble = TemporalEnsemble(config)
         ensemble.centre.copy_(torch.tensor(np.nan_to_num(np.nanmean(native, axis=0))))
         ensemble.spread.copy_(torch.tensor(np.nan_to_num(np.nanstd(native, axis=0)) + 1e-6))
-        x = {i: ensemble.standardise(torch.from_numpy(series.channels[i])) for i in days}
-        y = {i: torch.tensor(series.target[i], dtype=torch.float32) for i in days}
-        means = torch.stack([x[i][one].mean(0) * lasting for i, one in days.items()]).double().numpy()
+        parts = []
+        for i, one in days.items():
+            x = ensemble.standardise(torch.from_numpy(series.channels[i]))
+            parts.append((x, torch.tensor(series.target[i], dtype=torch.float32), one))
+        means = torch.stack([x[one].mean(0) * lasting for x, _, one in parts]).double().numpy()
         for buffer, of in ((ensemble.level, np.mean), (ensemble.amplitude, np.std)):
             target = np.array([of(series.target[i][one]) for i, one in days.items()])
             buffer.copy_(_ridge(means, target, training.level_penalty))
         for number, member in enumerate(ensemble.members):
-            _fit_member(
-                member, x, y, days, lasting, config.scale, training, np.random.default_rng([training.seed, number])
-            )
+            rng = np.random.default_rng([training.seed, number])
+            _fit_member(member, parts, lasting, training, rng)
     return ensemble.eval()
 
 
 def _fit_member(
-    member: torch.nn.Module,
-    x: dict[int, torch.Tensor],
-    y: dict[int, torch.Tensor],
-    days: dict[int, np.ndarray],
-    lasting: torch.Tensor,
-    scale: float,
-    training: DailyTraining,
-    rng: np.random.Generator,
+    member: torch.nn.Module, parts: list, lasting: torch.Tensor, training: DailyTraining, rng: np.random.Generator
 ) -> None:
-    """Train one network in place: on days drawn from a place's targets, or on windows of consecutive days if it is recurrent."""
+    """Train one network in place: on days drawn from a place's targets, or on windows of consecutive days if it is recurrent.
+
+    `parts` has of each place its standardised channels, targets, and the days that have one.
+    """
     recurrent = isinstance(member, Recurrent)
 
     def loss() -> torch.Tensor:
-        drawn = rng.choice(list(days), training.batch_places, replace=len(days) < training.batch_places)
-        at = [rng.choice(days[i], training.batch_days) for i in drawn]
-        if recurrent:
-            first = [rng.integers(max(1, len(y[i]) - _WINDOW + 1)) for i in drawn]
-            at = [np.arange(one, min(one + _WINDOW, len(y[i]))) for one, i in zip(first, drawn, strict=True)]
-        both = [(x[i][one], y[i][one]) for i, one in zip(drawn, at, strict=True)]
-        inputs = pad_sequence([one for one, _ in both], batch_first=True)
-        observed = pad_sequence([one for _, one in both], batch_first=True, padding_value=float("nan"))
-        hidden = (torch.rand(len(at), 1, len(lasting)) < training.hide) & lasting
-        skipped = _WARM if recurrent else 0
-        return _course_loss(scale * member(inputs * ~hidden)[:, skipped:], observed[:, skipped:])
+        inputs, observed = [], []
+        for i in rng.choice(len(parts), training.batch_places, replace=len(parts) < training.batch_places):
+            x, y, days = parts[i]
+            first = rng.integers(max(1, len(y) - _WINDOW + 1)) if recurrent else 0
+            at = np.arange(first, min(first + _WINDOW, len(y))) if recurrent else rng.choice(days, training.batch_days)
+            inputs.append(x[at])
+            observed.append(y[at])
+        hidden = (torch.rand(len(inputs), 1, len(lasting)) < training.hide) & lasting
+        predicted = TemporalConfig.scale * member(pad_sequence(inputs, batch_first=True) * ~hidden)
+        target, skipped = pad_sequence(observed, True, float("nan")), _WARM if recurrent else 0
+        return _course_loss(predicted[:, skipped:], target[:, skipped:])
 
     steps = training.recurrent_steps if recurrent else training.steps
     recipe = {"rate": training.learning_rate, "weight_decay": training.weight_decay, "rise": 0.1}
@@ -246,10 +240,10 @@ def combine(course: np.ndarray, place: np.ndarray, *, stretch: float, counted: n
 
 
 def standard_error(course: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Standard error of a prediction before calibration, m3 m-3 (row,), of its level and its course together."""
+    """Standard error of a prediction before calibration, m3 m-3 (row,): of level and course together, wider after gaps."""
     level = _LEVEL_ERROR[0] + _LEVEL_ERROR[1] * np.clip(course[:, 0], 0.0, 0.5)
-    course_ = (_COURSE_ERROR[0] + _COURSE_ERROR[1] * np.clip(course[:, 1], 0.02, 0.15)) * (2.0 - known)
-    return np.hypot(level, course_)
+    anomaly = _COURSE_ERROR[0] + _COURSE_ERROR[1] * np.clip(course[:, 1], 0.02, 0.15)
+    return np.hypot(level, anomaly * (2.0 - known))
 
 
 def conformal_factor(score: np.ndarray, place: np.ndarray, share: float = 0.9) -> float:
@@ -260,20 +254,12 @@ def conformal_factor(score: np.ndarray, place: np.ndarray, share: float = 0.9) -
     return float(score[order][np.searchsorted(np.cumsum(weights[order]), share * weights.sum())])
 
 
-def cross_validate_daily(
-    series: DailySeries,
-    training: DailyTraining,
-    *,
-    k: int = 10,
-    seed: int = 0,
-    block_degrees: float = 3.0,
-    buffer_km: float = 50.0,
-) -> pd.DataFrame:
-    """Predict every target by networks that saw no place of its block, nor any within `buffer_km` of one.
+def cross_validate_daily(series: DailySeries, training: DailyTraining, **options: Any) -> pd.DataFrame:
+    """Predict every target by networks that saw no place of its 3 degree block, nor any within 50 km of one.
 
-    Columns: those of `series.table`, ``level``, ``amplitude``, ``departure``, ``fold``.
+    `options` are of `smnb.sensors.folds`. Columns: those of `series.table`, ``level``, ``amplitude``, ``departure``, ``fold``.
     """
-    options = {"k": k, "seed": seed, "block_degrees": block_degrees, "buffer_km": buffer_km}
+    options = {"buffer_km": 50.0, **options}
     found = [np.empty((0, 4))] * len(series.target)
     for fold, split in enumerate(split_folds(series.places, "block", **options)):
         side = split.label(series.places).to_numpy()
@@ -285,22 +271,14 @@ def cross_validate_daily(
     return series.table.join(pd.DataFrame(np.concatenate(found), columns=columns))
 
 
-def release_daily(
-    series: DailySeries,
-    out: str | Path,
-    training: DailyTraining,
-    *,
-    factor: float,
-    stretch: float,
-    about: dict[str, Any],
-) -> Trained:
+def release_daily(series: DailySeries, out: str | Path, training: DailyTraining, **about: Any) -> Trained:
     """Train on all places and save ``out/model.safetensors`` with its card.
 
-    `factor` is `conformal_factor` of a cross-validation and `stretch` that of `combine`; `about` says what the data are. Seeds
-    are fixed and one thread is used: the same series give the same weights with the same library versions.
+    `about` has ``factor`` (`conformal_factor` of a cross-validation), ``stretch`` (that of `combine`) and ``data``. Seeds are
+    fixed and one thread is used: the same series give the same weights with the same library versions.
     """
     with one_thread():
         ensemble = train_daily(series, np.ones(len(series.target), dtype=bool), training)
-    places = int(series.table["place"].nunique())
-    card = {"recipe": asdict(training), "factor": factor, "stretch": stretch, "data": {**about, "places": places}}
+    card = {"recipe": asdict(training), **about}
+    card["data"] = {**about["data"], "places": int(series.table["place"].nunique())}
     return load(save(Path(out) / "model", ensemble, channels=tuple(series.names), training=card))

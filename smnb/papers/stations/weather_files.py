@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,8 +21,7 @@ _AT_ONCE = 40_000  # days of places whose channels are held at a time
 _SHORT_DAYS = 365  # a series that is shorter says little of a place's climate
 
 
-@dataclass
-class DailyTable:
+class DailyTable(NamedTuple):
     """A table of days as text (`native`), the same rows as numbers, its sites, and what was found on the way (`report`)."""
 
     native: pd.DataFrame
