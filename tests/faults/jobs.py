@@ -279,7 +279,7 @@ def small_training() -> None:
 
 def weights_of(out: Path) -> dict[str, Any]:
     """What trainings must share: files, and the weights; a state to resume from also holds times."""
-    return {name: content if name.startswith("model") else None for name, content in bytes_of(out).items()}
+    return {name: content if Path(name).name.startswith("model") else None for name, content in bytes_of(out).items()}
 
 
 def fetched() -> None:
