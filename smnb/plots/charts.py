@@ -188,8 +188,11 @@ def series(
         _label_log_axis(axes, table[list(names)].to_numpy("float64"))
     axes.set_title(title, loc="left", fontsize=10)
     grid_behind(axes, which="both")
-    axes.margins(y=0.05 if len(names) < 6 else 0.35)  # room for the legend
-    axes.legend(ncols=2 if len(names) > 3 else 1)
+    many = len(names) > 5
+    axes.margins(y=0.5 if many else 0.05)  # room for the legend
+    axes.legend(
+        loc="upper center" if many else "best", ncols=3 if many else 1 + (len(names) > 3), fontsize=8 if many else None
+    )
     shown = table[[x, *names]].rename(columns=names)
     figure.offer("lines", shown, x, list(names.values()), title, xlabel=xlabel, ylabel=ylabel, logy=log_y)
     return figure
