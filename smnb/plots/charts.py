@@ -189,10 +189,8 @@ def series(
     axes.set_title(title, loc="left", fontsize=10)
     grid_behind(axes, which="both")
     many = len(names) > 5
-    axes.margins(y=0.5 if many else 0.05)  # room for the legend
-    axes.legend(
-        loc="upper center" if many else "best", ncols=3 if many else 1 + (len(names) > 3), fontsize=8 if many else None
-    )
+    axes.margins(y=0.7 if many else 0.05)  # room for the legend
+    axes.legend(loc="upper center" if many else "best", ncols=1 + (len(names) > 3), fontsize=8 if many else None)
     shown = table[[x, *names]].rename(columns=names)
     figure.offer("lines", shown, x, list(names.values()), title, xlabel=xlabel, ylabel=ylabel, logy=log_y)
     return figure
