@@ -302,18 +302,10 @@ def read_pals(folder, out):
 
 
 def region(folder: Path) -> None:
-    from fake_cells import write_cell
-    from test_past_scenes import granules
+    from fake_cells import series, stack
+    from test_granules import granules, packed
 
-    from smnb.loaders.smap.records import CellRecord
-
-    write_cell(cell := folder.with_name(folder.name + "-cell"))
-    record = CellRecord.from_files(cell / "spl2smap_s_R049C220.nc", cell / "smap_9km_R049C220.nc")
-    passes = record.overpass > record.time[-1] - np.timedelta64(2, "D")
-    record = replace(record, overpass=record.overpass[passes], coarse=record.coarse[passes])
-    granules(
-        folder, replace(record, **{name: np.round(getattr(record, name) * 512) / 512 for name in ("fine", "coarse")})
-    )
+    granules(folder, packed(stack()), packed(series("2019-05-25 00:10", days=14)), halves=False)
 
 
 @door(region, "smap_*/*.h5", weight=0.3)
